@@ -1,0 +1,62 @@
+"""What commands share: the two consoles, one JSON object on standard output, and errors as exit codes."""
+
+import json
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from llmscale.errors import LlmscaleError, Note
+
+EXIT_INTERRUPTED = 130
+
+results = Console(highlight=False, soft_wrap=False)
+"""Standard output: tables and results, nothing else."""
+progress = Console(stderr=True, highlight=False)
+"""Standard error: progress, warnings and errors."""
+
+
+def print_json(payload: dict[str, Any]) -> None:
+    """Write `payload` as one JSON object on standard output (NaN and infinities as null)."""
+    sys.stdout.write(json.dumps(_finite(payload), indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def warn(note: Note | str) -> None:
+    """Write one warning to standard error."""
+    progress.print(f"[yellow]warning:[/yellow] {escape(str(note))}")
+
+
+def escape(text: str) -> str:
+    """`text` with rich's markup characters made literal."""
+    from rich.markup import escape as escape_markup
+
+    return escape_markup(text)
+
+
+class Commands(TyperGroup):
+    """A command group that turns an LlmscaleError into its message and exit code, and Ctrl-C into 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LlmscaleError as error:
+            progress.print(f"[bold red]error:[/bold red] {escape(error.problem)}", soft_wrap=True)
+            if error.fix:
+                progress.print(f"  [bold]fix:[/bold] {escape(error.fix)}", soft_wrap=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as interrupt:
+            progress.print("interrupted")
+            raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,39 @@
+"""Mistakes a user can mend, and warnings that travel with a result."""
+
+from dataclasses import dataclass
+
+
+class LlmscaleError(Exception):
+    """A mistake that its reader can mend: what happened, and what to do about it.
+
+    `problem` is one sentence with the actual numbers; `fix` says what would be right, if possible as a
+    command to paste. Commands print both and exit with `exit_code`; nothing else shows a traceback.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, fix: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+
+class InputError(LlmscaleError):
+    """Wrong input, found before any work is done. Exit code 2."""
+
+    exit_code = 2
+
+
+class WorkError(LlmscaleError):
+    """Something failed while working: a fit that did not settle, a full disk, a lost worker. Exit code 1."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A warning about a result: `code` for programs (`floor-not-identified`), `message` for people."""
+
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,97 @@
+"""Sizes and counts as people write them: `30k`, `1M`, `1.5B`, `2e9`, and `20x` for tokens per parameter."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypeVar
+
+from llmscale.errors import InputError
+
+T = TypeVar("T")
+
+SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+_NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?)(?P<suffix>[a-z]*)", re.IGNORECASE)
+_EXAMPLES = "write it like 30k, 1M, 1.5B or 2e9"
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """Training tokens: a fixed count, or a count per parameter (`20x`)."""
+
+    amount: float
+    per_param: bool = False
+
+    def tokens(self, params: int) -> int:
+        """Tokens for a model of `params` parameters (non-embedding plus output projection)."""
+        return round(self.amount * params) if self.per_param else round(self.amount)
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}x" if self.per_param else format_count(self.amount)
+
+
+def parse_count(text: str, what: str = "count") -> int:
+    """The positive whole number that `text` names: `1.5M` is 1_500_000. Raises InputError."""
+    match = _NUMBER.fullmatch(text.strip().replace("_", ""))
+    scale = SUFFIXES.get(match["suffix"].lower()) if match else None
+    if match is None or scale is None:
+        raise InputError(f"{what} {text.strip()!r} is not a number", _EXAMPLES)
+    exact = Decimal(match["number"]) * scale
+    count = int(exact.to_integral_value())
+    if count <= 0:
+        raise InputError(f"{what} {text.strip()!r} is not above zero", _EXAMPLES)
+    return count
+
+
+def parse_budget(text: str) -> TokenBudget:
+    """A token budget: `100M` tokens, or `20x`, 20 tokens per parameter. Raises InputError."""
+    stripped = text.strip()
+    if not stripped.lower().endswith("x"):
+        return TokenBudget(parse_count(stripped, "token budget"))
+    try:
+        amount = float(stripped[:-1])
+    except ValueError:
+        amount = math.nan
+    if not (math.isfinite(amount) and amount > 0):
+        raise InputError(
+            f"token budget {stripped!r} is not a positive number of tokens per parameter",
+            "write it like 100M (tokens) or 20x (tokens per parameter)",
+        )
+    return TokenBudget(amount, per_param=True)
+
+
+def parse_list(text: str, parse: Callable[[str], T], what: str) -> tuple[T, ...]:
+    """The comma-separated items of `text`, each once, in the order given. Raises InputError on an empty list."""
+    items = tuple(dict.fromkeys(parse(item) for item in text.split(",") if item.strip()))
+    if not items:
+        raise InputError(f"the list of {what} is empty", "separate the items by commas, as in 1M,10M,100M")
+    return items
+
+
+def format_count(count: float) -> str:
+    """`count` to three significant digits with a suffix: 1_500_000 is `1.5M`."""
+    for suffix, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(count) >= 0.9995 * scale:
+            scaled = float(f"{count / scale:.3g}")
+            return f"{scaled:g}{suffix}" if scaled < 1e4 else f"{count:.3g}"
+    return f"{count:.3g}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: `45 s`, `3.2 min`, `5.1 h`, `2.4 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    for unit, length, limit in (("min", 60, 90), ("h", 3600, 48)):
+        if seconds < limit * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def format_bytes(count: float) -> str:
+    """A number of bytes for people, in powers of 1024: `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"

@@ -1,0 +1,240 @@
+"""The table of runs and the results folder: where training and analysis meet.
+
+Columns are a contract that other people's scripts read. Every file is written beside its place and renamed, so a
+reader never sees half a file.
+"""
+
+import json
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscale.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+STATUSES = ("done", "diverged", "failed", "running")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of `runs.parquet`: what was trained, what it cost, and the loss it reached."""
+
+    run_id: str
+    size: str
+    status: str
+    n_layer: int
+    d_model: int
+    n_head: int
+    d_ff: int
+    vocab_size: int
+    context: int
+    arch: str
+    params: int
+    params_non_embedding: int
+    params_total: int
+    tokens: int
+    unique_tokens: int
+    flops: float
+    loss: float | None
+    """Mean validation cross-entropy in nats per token, over the same tokens for every run."""
+    loss_stderr: float | None
+    """Standard error of `loss` over validation sequences."""
+    perplexity: float | None
+    bits_per_byte: float | None
+    train_loss: float | None
+    """Mean training loss over the last 5% of steps."""
+    lr: float
+    batch_tokens: int
+    schedule: str
+    optimizer: str
+    seed: int
+    data: str
+    data_fingerprint: str
+    steps: int
+    seconds: float | None
+    tokens_per_second: float | None
+    mfu: float | None
+    peak_memory_bytes: int | None
+    device: str
+    dtype: str
+    parent: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One row of `curves.parquet`: a logged step. `loss` is empty where the step was not evaluated."""
+
+    run_id: str
+    step: int
+    tokens: int
+    flops: float
+    train_loss: float
+    """Mean training loss over the steps since the last logged one."""
+    loss: float | None
+    perplexity: float | None
+    lr: float
+    grad_norm: float | None
+    tokens_per_second: float | None
+    seconds: float
+
+
+def _columns(row: type) -> dict[str, str]:
+    """Column name → arrow type name, from a row's annotations."""
+    arrow = {str: "string", int: "int64", float: "float64"}
+    columns = {}
+    for name, hint in typing.get_type_hints(row).items():
+        kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] or [hint]
+        columns[name] = arrow[kinds[0]]
+    return columns
+
+
+RUN_COLUMNS = _columns(Run)
+CURVE_COLUMNS = _columns(CurvePoint)
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """`results/NAME`: sweep.json, runs.parquet, curves.parquet, fit-LAW.json, figures/ and runs/RUN_ID/."""
+
+    path: Path
+
+    @property
+    def sweep_path(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
+    def runs_path(self) -> Path:
+        return self.path / "runs.parquet"
+
+    @property
+    def curves_path(self) -> Path:
+        return self.path / "curves.parquet"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    def fit_path(self, law: str) -> Path:
+        return self.path / f"fit-{law}.json"
+
+    def run_folder(self, run_id: str) -> Path:
+        return self.path / "runs" / run_id
+
+    def read_sweep(self) -> dict[str, Any]:
+        """The sweep's specification and provenance. Raises InputError."""
+        try:
+            return json.loads(self.sweep_path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.sweep_path} cannot be read: {error}", "name a folder that a sweep wrote"
+            ) from error
+
+    def read_runs(self) -> "pd.DataFrame":
+        """`runs.parquet` as a frame. Raises InputError."""
+        return _read_parquet(self.runs_path)
+
+    def read_curves(self) -> "pd.DataFrame":
+        """`curves.parquet` as a frame. Raises InputError."""
+        return _read_parquet(self.curves_path)
+
+    def write_sweep(self, sweep: dict[str, Any]) -> None:
+        write_text(self.sweep_path, json.dumps(sweep, indent=2) + "\n")
+
+    def write_runs(self, runs: Iterable[Run]) -> None:
+        """Replace `runs.parquet`, one row a run."""
+        _write_rows(self.runs_path, Run, runs)
+
+    def write_curves(self, tables: "Iterable[pa.Table]") -> None:
+        """Replace `curves.parquet` by the runs' curves, one after another."""
+        import pyarrow as pa
+
+        empty = rows_table(CurvePoint, [])
+        write_table(self.curves_path, pa.concat_tables([empty, *tables]))
+
+
+def newest_results(root: Path = Path("results")) -> ResultsFolder:
+    """The folder under `root` whose table of runs was written last. Raises InputError where there is none."""
+    tables = sorted(root.glob("*/runs.parquet"), key=lambda path: path.stat().st_mtime)
+    if not tables:
+        raise InputError(
+            f"there is no table of runs under {root}/", "name one, or measure: llmscale sweep --sizes 10k,30k,100k,300k"
+        )
+    return ResultsFolder(tables[-1].parent)
+
+
+def rows_table(row: type, rows: Iterable[Any]) -> "pa.Table":
+    """Rows of one of the dataclasses above as an arrow table with that class's columns."""
+    import pyarrow as pa
+
+    columns = _columns(row)
+    listed = list(rows)
+    arrays = [pa.array([getattr(item, name) for item in listed], kind) for name, kind in columns.items()]
+    return pa.table(arrays, names=list(columns))
+
+
+def row_from_json(row: type, payload: dict[str, Any]) -> Any:
+    """The dataclass `row` from a JSON object with its fields."""
+    return row(**{field.name: payload[field.name] for field in fields(row)})
+
+
+def write_table(path: Path, table: "pa.Table") -> None:
+    """Write an arrow table as parquet, beside its place and renamed."""
+    import pyarrow.parquet as pq
+
+    _write(path, lambda beside: pq.write_table(table, beside, compression="zstd"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, beside its place and renamed."""
+    _write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` and check that files can be written there. Raises InputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write into {path}: {reason}", "name a folder you may write to with --out") from error
+    return path
+
+
+def _write_rows(path: Path, row: type, rows: Iterable[Any]) -> None:
+    write_table(path, rows_table(row, rows))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise WorkError(
+            f"cannot write {path}: {error.strerror or error}", "make room or mend its permissions"
+        ) from error
+
+
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}", "name a results folder that a sweep wrote") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable parquet file: {error}", "name the file a sweep wrote") from error
