@@ -1,0 +1,33 @@
+"""The `llmscale` program: one file a command. Importing it loads typer and rich, nothing heavier."""
+
+from typing import Annotated
+
+import typer
+
+import llmscale
+from llmscale.commands import output
+
+app = typer.Typer(
+    name="llmscale",
+    cls=output.Commands,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    help="Measure how the loss of a language model falls with its size, and fit the law with error bars.",
+    epilog="Start with: llmscale doctor; llmscale sweep --sizes 30k,100k,300k,1M; llmscale fit; llmscale plot",
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        output.results.print(f"llmscale {llmscale.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
