@@ -14,6 +14,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv with everything installed (PYTHON=python3.12 picks another Python)
+	@echo "$$($(RUN) -m llmscale --version) is ready in $(VENV); next: $(VENV)/bin/llmscale doctor"
 
 reproduce: $(READY) ## measure a scaling law on this machine, fit it, draw it, and compare it with results/
 	$(RUN) experiments/reproduce.py
@@ -51,8 +52,9 @@ $(READY): pyproject.toml constraints.txt $(RUN)
 	@mv $(UNFINISHED) $(READY)
 
 $(RUN):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "error: llmscale needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1)" >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found=$$($(PYTHON) --version 2>/dev/null || echo "not there"); \
+		echo "error: llmscale needs Python 3.11 or newer, and '$(PYTHON)' is $$found" >&2; \
 		echo "  fix: make setup PYTHON=python3.12" >&2; \
 		exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV)

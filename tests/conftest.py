@@ -1,0 +1,41 @@
+"""What every test runs under: a cache of its own, no colours, no screen, one thread unless the caller says more."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before torch, matplotlib and rich are imported: they read these once.
+os.environ["LLMSCALE_CACHE"] = tempfile.mkdtemp(prefix="llmscale-test-cache-")
+os.environ["NO_COLOR"] = "1"
+os.environ["COLUMNS"] = "120"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("FORCE_COLOR", None)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_removed_at_the_end():
+    yield
+    import shutil
+
+    shutil.rmtree(os.environ["LLMSCALE_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material beside a development checkout."""
+    folder = REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the reference material (a folder `shared` beside the repository) is not on this machine")
+    return folder
