@@ -1,1 +1,7 @@
 """Fit laws to a table of runs, with intervals that say what they rest on."""
+
+from llmscale.fit.identify import default_laws
+from llmscale.fit.parametric import fit_law, fit_laws
+from llmscale.fit.result import Fit, Holdout
+
+__all__ = ["Fit", "Holdout", "default_laws", "fit_law", "fit_laws"]

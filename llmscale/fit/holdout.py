@@ -1,0 +1,45 @@
+"""Which runs to hold out: the largest by default, or those of a rule like `flops>1e19`."""
+
+import re
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import InputError
+from llmscale.fit.identify import levels
+from llmscale.quantity import parse_count
+
+_RULE = re.compile(r"\s*(?P<column>[a-z]+)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>.+)", re.IGNORECASE)
+_COLUMNS = {"params": "params", "n": "params", "tokens": "tokens", "d": "tokens", "flops": "flops", "c": "flops"}
+LARGEST_BUDGETS = 0.5
+"""For laws in N and D the largest budgets are those above this share of the largest FLOPs."""
+
+
+def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray[np.bool_]:
+    """The runs that `rule` holds out.
+
+    `largest` is the largest size, or for laws in N and D every run within a factor of 2 of the largest budget.
+    """
+    if rule == "none":
+        return np.zeros(len(frame), dtype=bool)
+    if rule == "largest" and len(inputs) == 1:
+        index = levels(frame[inputs[0]].to_numpy())
+        return np.asarray(index == index.max())
+    if rule == "largest":
+        flops = frame["flops"].to_numpy()
+        return np.asarray(flops >= LARGEST_BUDGETS * flops.max())
+    match = _RULE.fullmatch(rule)
+    column = _COLUMNS.get(match["column"].lower()) if match else None
+    if match is None or column is None:
+        raise InputError(
+            f"hold-out rule {rule!r} is not understood", "use none, largest, or a rule like flops>1e19 or params>=10M"
+        )
+    values, limit = frame[column].to_numpy(), parse_count(match["value"], "hold-out limit")
+    held = {">": values > limit, ">=": values >= limit, "<": values < limit, "<=": values <= limit}[match["sign"]]
+    if not held.any() or held.all():
+        raise InputError(
+            f"hold-out rule {rule!r} holds out {'every run' if held.any() else 'no run'}",
+            f"{column} goes from {values.min():.4g} to {values.max():.4g}; or use --holdout largest",
+        )
+    return np.asarray(held)

@@ -1,0 +1,174 @@
+"""Minimise sum_r w_r Huber_delta(ln L̂_r - ln L_r) over a law's coefficients: many problems at once, to the bottom.
+
+Starts come from the law's surface; delta is lowered from 0.1 to the one asked for, so that far starts see a smooth
+valley; each step is an exact Newton step, its Hessian made positive by its eigenvalues, damped for each problem on
+its own, inside the bounds. Problems that have settled leave the batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscale.errors import WorkError
+from llmscale.laws import Array, Surface
+
+STARTS = 8
+FIRST_DELTA = 0.1
+_DELTA_FACTOR = 3.0
+_COARSE_STEPS = 6
+_FINAL_STEPS = 300
+_BLOCK = 256
+_LARGEST_STEP = 3.0
+_RELATIVE_GAIN = 1e-11
+"""A problem has settled when a full Newton step promises less than this share of its objective ..."""
+_ABSOLUTE_GAIN = 1e-27
+"""... or less than this a run, which is rounding."""
+
+
+@dataclass(frozen=True)
+class Solutions:
+    """Where each problem of a batch ended: theta (B, P), objective (B,), and whether it settled."""
+
+    theta: Array
+    objective: Array
+    settled: NDArray[np.bool_]
+
+
+def solve(surface: Surface, log_loss_R: Array, weight_R: Array, delta: float) -> Array:
+    """The best theta over many starts. Raises WorkError when the best of them did not settle."""
+    starts = surface.starts(STARTS)
+    weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
+    ends = minimise(surface, log_loss_R, weight_BR, starts, graduated(delta))
+    best = int(np.argmin(ends.objective))
+    if not ends.settled[best]:
+        raise WorkError(
+            f"the fit did not settle: after {_FINAL_STEPS} Newton steps from each of {len(starts)} starts the best"
+            f" objective is {ends.objective[best]:.6g} and still falling",
+            "look for runs that do not belong together, or fit a law with fewer coefficients: --law power",
+        )
+    return ends.theta[best]
+
+
+def resolve(surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_P: Array, deltas: list[float]) -> Solutions:
+    """Refits of B problems on the same runs, started at `theta_P`, in blocks that stay in the cache.
+
+    `log_loss_BR` and `weight_BR` may each be one row for all problems.
+    """
+    batch = max(len(log_loss_BR), len(weight_BR))
+    parts = []
+    for first in range(0, batch, _BLOCK):
+        block = slice(first, min(first + _BLOCK, batch))
+        rows = block.stop - block.start
+        target = log_loss_BR[block] if len(log_loss_BR) > 1 else log_loss_BR
+        weight = weight_BR[block] if len(weight_BR) > 1 else weight_BR
+        weight = np.broadcast_to(weight, (rows, weight.shape[1]))
+        start = np.broadcast_to(theta_P, (rows, len(theta_P)))
+        parts.append(minimise(surface, target, weight, start, deltas))
+    return Solutions(
+        np.concatenate([part.theta for part in parts]),
+        np.concatenate([part.objective for part in parts]),
+        np.concatenate([part.settled for part in parts]),
+    )
+
+
+def graduated(delta: float) -> list[float]:
+    """Deltas from FIRST_DELTA down to `delta`, by factors of about 3."""
+    stages = max(int(np.ceil(np.log(FIRST_DELTA / delta) / np.log(_DELTA_FACTOR))), 0)
+    return [delta * (FIRST_DELTA / delta) ** (1 - i / stages) for i in range(stages)] + [delta]
+
+
+def huber_sum(residual: Array, weight: Array, delta: float) -> Array:
+    """sum over the last axis of w Huber_delta(residual)."""
+    clipped = np.clip(residual, -delta, delta)
+    return np.asarray((weight * clipped * (residual - 0.5 * clipped)).sum(axis=-1))
+
+
+def minimise(surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, deltas: list[float]) -> Solutions:
+    """Newton from every start at each delta in turn; only the last delta is followed until it settles."""
+    theta_BP = np.array(start_BP)
+    for delta in deltas[:-1]:
+        theta_BP = _newton(surface, log_loss_BR, weight_BR, theta_BP, delta, _COARSE_STEPS).theta
+    return _newton(surface, log_loss_BR, weight_BR, theta_BP, deltas[-1], _FINAL_STEPS)
+
+
+def _newton(
+    surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, delta: float, most_steps: int
+) -> Solutions:
+    batch = len(start_BP)
+    log_loss_BR = np.atleast_2d(log_loss_BR)
+    theta = np.clip(start_BP, surface.lower, surface.upper)
+    tiny_gain = _ABSOLUTE_GAIN * weight_BR.sum(axis=1)
+    objective, gradient, hessian, scale = _expand(surface, log_loss_BR, weight_BR, theta, delta)
+    ends = Solutions(theta.copy(), objective.copy(), np.zeros(batch, dtype=bool))
+    open_ = np.arange(batch)  # which problems of the batch the rows below are
+    damping = np.zeros(batch)
+    target, weight = log_loss_BR, weight_BR
+    for _ in range(most_steps):
+        step, gain = _step(surface, theta, gradient, hessian, scale, damping)
+        trial = np.clip(theta + step, surface.lower, surface.upper)
+        small = gain <= _RELATIVE_GAIN * objective + tiny_gain
+        new_objective, new_gradient, new_hessian, new_scale = _expand(surface, target, weight, trial, delta)
+        better = new_objective < objective
+        theta = np.where(better[:, None], trial, theta)
+        objective = np.where(better, new_objective, objective)
+        gradient = np.where(better[:, None], new_gradient, gradient)
+        hessian = np.where(better[:, None, None], new_hessian, hessian)
+        scale = np.where(better, new_scale, scale)
+        damping = np.where(better, np.where(damping > 1e-5, 0.1 * damping, 0.0), np.maximum(10 * damping, 1e-3))
+        stuck = damping > 1e12
+        done = small | stuck
+        if done.any():
+            ends.theta[open_[done]] = theta[done]
+            ends.objective[open_[done]] = objective[done]
+            ends.settled[open_[done]] = small[done]
+            keep = ~done
+            if not keep.any():
+                return ends
+            open_, damping, theta, objective = open_[keep], damping[keep], theta[keep], objective[keep]
+            gradient, hessian, weight, tiny_gain = gradient[keep], hessian[keep], weight[keep], tiny_gain[keep]
+            scale = scale[keep]
+            target = target[keep] if len(target) > 1 else target
+    ends.theta[open_] = theta
+    ends.objective[open_] = objective
+    return ends
+
+
+def _expand(
+    surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_BP: Array, delta: float
+) -> tuple[Array, Array, Array, Array]:
+    """Objective, gradient and Hessian of every problem, and the size its Hessian would have under squared error.
+
+    Where no residual is within delta the Hessian of the objective is next to nothing; Huber's reweighting, which
+    bounds the objective from above, still has a size to damp by.
+    """
+    value, parts = surface.evaluate(theta_BP)
+    residual = value - log_loss_BR
+    clipped = np.clip(residual, -delta, delta)
+    first = weight_BR * clipped
+    second = weight_BR * (clipped == residual)
+    objective = np.einsum("br,br->b", first, residual - 0.5 * clipped)
+    gradient, hessian = surface.derivatives(parts, first, second)
+    scale = np.einsum("br,br->b", weight_BR, delta / np.maximum(np.abs(residual), delta))
+    return objective, gradient, hessian, scale
+
+
+def _step(
+    surface: Surface, theta: Array, gradient: Array, hessian: Array, scale: Array, damping: Array
+) -> tuple[Array, Array]:
+    """A damped Newton step for every problem, and the gain that the undamped one promises."""
+    held = ((theta <= surface.lower) & (gradient > 0)) | ((theta >= surface.upper) & (gradient < 0))
+    if held.any():
+        gradient = np.where(held, 0.0, gradient)
+        hessian = np.where(held[:, :, None] | held[:, None, :], 0.0, hessian)
+    eigenvalue, vector = np.linalg.eigh(hessian)
+    size = np.maximum(np.abs(eigenvalue), 1e-13 * scale[:, None])
+    slope = np.einsum("bpk,bp->bk", vector, gradient)
+    gain = 0.5 * (slope**2 / size).sum(axis=1)
+    step = -np.einsum("bpk,bk->bp", vector, slope / (size + (damping * scale)[:, None]))
+    longest = np.abs(step).max(axis=1, keepdims=True)
+    step *= np.minimum(1.0, _LARGEST_STEP / np.maximum(longest, 1e-300))
+    # A term on its way to zero moves by one a step in its logarithm: let it go at once.
+    fading = surface.vanishing & (step < -0.5) & (damping[:, None] == 0) & (theta < surface.lower + 30.0)
+    step = np.where(fading, -40.0, step)
+    return step, gain

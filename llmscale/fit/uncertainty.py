@@ -1,0 +1,173 @@
+"""Bootstrap: how far the coefficients would move if the runs were made again.
+
+Two ways, chosen by the number of points (distinct sizes, or sizes × budgets):
+
+- `runs`, from 30 points: points are drawn with replacement, then their seeds, as counts on the same arrays.
+- `parametric`, below: too few points to resample, since a draw often holds fewer sizes than the law has
+  coefficients. Tables are simulated from the fitted law instead, and each is fitted. Their noise is what the runs
+  show: the misfit of points, on (points - coefficients) degrees of freedom, and the spread between seeds, on
+  (runs - points). Each table first draws the two variances from their sampling distribution (scaled inverse
+  chi-square), so that with few degrees of freedom the intervals widen as Student's t does.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscale.errors import Note
+from llmscale.fit import solver
+from llmscale.laws import Array, Surface
+
+POINTS_TO_RESAMPLE = 30
+_LARGEST_NOISE = 2.0
+"""Simulated ln L moves by at most this: a heavy tail must not overflow."""
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Refits: coefficients (bootstrap, K), one log residual each, how they were made, and what to say."""
+
+    coefficients: Array
+    noise: Array
+    method: str
+    notes: tuple[Note, ...]
+
+
+def bootstrap(
+    surface: Surface,
+    theta_P: Array,
+    log_loss_R: Array,
+    point_R: NDArray[np.int_],
+    *,
+    count: int,
+    delta: float,
+    seed: int,
+    points_word: str,
+) -> Replicates:
+    """`count` refits around theta, by the method that the number of points allows."""
+    rng = np.random.default_rng(seed)
+    number = int(point_R.max()) + 1
+    if count == 0:
+        return _nothing(theta_P, "none", ())
+    value_BR, _ = surface.evaluate(theta_P[None])
+    jacobian = surface.jacobian(theta_P)
+    free = ~((theta_P <= surface.lower) | (theta_P >= surface.upper))
+    residual_R = log_loss_R - value_BR[0]
+    if number >= POINTS_TO_RESAMPLE:
+        weight_BR = _draw_runs(point_R, count, rng)
+        spread = np.sqrt(len(residual_R) / (len(residual_R) - free.sum()))
+        noise = spread * rng.choice(residual_R, size=count)
+        ends = solver.resolve(surface, log_loss_R[None], weight_BR, theta_P, [delta])
+        method, notes = "runs", []
+    else:
+        variance = _variances(residual_R, jacobian[:, free], point_R)
+        if variance.free_points <= 0 and variance.free_seeds <= 0:
+            message = (
+                f"{number} {points_word} fix the {len(theta_P)} coefficients exactly, and nothing is left to tell how"
+                " far to believe them: no interval is given"
+            )
+            return _nothing(theta_P, "none", (Note("no-interval", message),))
+        shift_BR, noise = variance.draw(point_R, count, rng)
+        ones = np.ones((1, len(log_loss_R)))
+        ends = solver.resolve(surface, value_BR + shift_BR, ones, theta_P, solver.graduated(delta))
+        method, notes = "parametric", variance.notes(number, points_word, count)
+    unsettled = int((~ends.settled).sum())
+    if unsettled:
+        notes.append(
+            Note(
+                "refits-not-settled",
+                f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are",
+            )
+        )
+    return Replicates(surface.coefficients(ends.theta), noise, method, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Variances:
+    """Mean squares of log residuals: of points about the law (times runs a point), and of seeds about their point."""
+
+    points: float
+    free_points: int
+    seeds: float
+    free_seeds: int
+    runs_a_point: float
+
+    def draw(self, point_R: NDArray[np.int_], count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Shifts of ln L for `count` simulated tables (B, R), and of one more run each (B,)."""
+        seeds_B = _redraw(self.seeds, self.free_seeds, count, rng)
+        points_B = _redraw(self.points, self.free_points, count, rng)
+        misfit_B = np.sqrt(np.maximum(points_B - seeds_B, 0.0) / self.runs_a_point)
+        seed_B = np.sqrt(seeds_B)
+        number = int(point_R.max()) + 1
+        shift = misfit_B[:, None] * rng.standard_normal((count, number))[:, point_R]
+        shift += seed_B[:, None] * rng.standard_normal((count, len(point_R)))
+        one_more = misfit_B * rng.standard_normal(count) + seed_B * rng.standard_normal(count)
+        return np.clip(shift, -_LARGEST_NOISE, _LARGEST_NOISE), np.clip(one_more, -_LARGEST_NOISE, _LARGEST_NOISE)
+
+    def notes(self, number: int, points_word: str, count: int) -> list[Note]:
+        parts = []
+        if self.free_points > 0:
+            spread = 100 * np.sqrt(self.points / self.runs_a_point)
+            parts.append(
+                f"misfit {spread:.2g}% of the loss on {self.free_points} {'degree' if self.free_points == 1 else 'degrees'} of freedom"
+            )
+        if self.free_seeds > 0:
+            parts.append(f"seed noise {100 * np.sqrt(self.seeds):.2g}% on {self.free_seeds}")
+        notes = [
+            Note(
+                "parametric-bootstrap",
+                f"{number} {points_word} are too few to resample: the intervals come from {count} tables simulated from"
+                f" the law with the noise that the runs show ({', '.join(parts)})",
+            )
+        ]
+        if self.free_points <= 1:
+            left = "one degree of freedom" if self.free_points == 1 else "no degree of freedom"
+            notes.append(
+                Note(
+                    "interval-not-trusted",
+                    f"{number} {points_word} leave {left} to judge the misfit by: the intervals are not to be trusted",
+                )
+            )
+        return notes
+
+
+def _variances(residual_R: Array, jacobian_RP: Array, point_R: NDArray[np.int_]) -> _Variances:
+    """Mean squares after the least-squares fit that is nearest to this one, so that degrees of freedom are right."""
+    correction, _, rank, _ = np.linalg.lstsq(jacobian_RP, residual_R, rcond=1e-9)
+    residual_R = residual_R - jacobian_RP @ correction
+    runs_P = np.bincount(point_R).astype(float)
+    mean_P = np.bincount(point_R, weights=residual_R) / runs_P
+    free_points, free_seeds = len(runs_P) - int(rank), len(residual_R) - len(runs_P)
+    total = runs_P.sum()
+    runs_a_point = (total - (runs_P**2).sum() / total) / max(len(runs_P) - 1, 1)
+    within = float(((residual_R - mean_P[point_R]) ** 2).sum())
+    between = float((runs_P * mean_P**2).sum())
+    return _Variances(
+        between / free_points if free_points > 0 else 0.0,
+        free_points,
+        within / free_seeds if free_seeds > 0 else 0.0,
+        free_seeds,
+        max(float(runs_a_point), 1.0),
+    )
+
+
+def _redraw(mean_square: float, free: int, count: int, rng: np.random.Generator) -> Array:
+    if free <= 0:
+        return np.zeros(count)
+    return np.asarray(mean_square * free / np.maximum(rng.chisquare(free, count), 1e-12))
+
+
+def _draw_runs(point_R: NDArray[np.int_], count: int, rng: np.random.Generator) -> Array:
+    """How often each run is drawn: points with replacement, then as many of a point's seeds as it has."""
+    number = int(point_R.max()) + 1
+    drawn_BP = rng.multinomial(number, np.full(number, 1 / number), size=count)
+    weight_BR = drawn_BP[:, point_R].astype(float)
+    for point in np.flatnonzero(np.bincount(point_R) > 1):
+        runs = np.flatnonzero(point_R == point)
+        weight_BR[:, runs] = rng.multinomial(drawn_BP[:, point] * len(runs), np.full(len(runs), 1 / len(runs)))
+    return weight_BR
+
+
+def _nothing(theta_P: Array, method: str, notes: tuple[Note, ...]) -> Replicates:
+    return Replicates(np.empty((0, len(theta_P))), np.empty(0), method, notes)
