@@ -6,13 +6,14 @@ import typer
 
 import llmscale
 from llmscale.commands import output
+from llmscale.commands.doctor import doctor
 
 app = typer.Typer(
     name="llmscale",
     cls=output.Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # drawing help with rich takes longer than everything else that `--help` does
     help="Measure how the loss of a language model falls with its size, and fit the law with error bars.",
     epilog="Start with: llmscale doctor; llmscale sweep --sizes 30k,100k,300k,1M; llmscale fit; llmscale plot",
 )
@@ -31,3 +32,6 @@ def main(
     ] = False,
 ) -> None:
     pass
+
+
+app.command()(doctor)
