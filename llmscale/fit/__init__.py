@@ -2,6 +2,6 @@
 
 from llmscale.fit.identify import default_laws
 from llmscale.fit.parametric import fit_law, fit_laws
-from llmscale.fit.result import Fit, Holdout
+from llmscale.fit.result import Fit, Holdout, to_json, write_fits
 
-__all__ = ["Fit", "Holdout", "default_laws", "fit_law", "fit_laws"]
+__all__ = ["Fit", "Holdout", "default_laws", "fit_law", "fit_laws", "to_json", "write_fits"]

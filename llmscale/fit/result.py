@@ -1,7 +1,12 @@
 """What a fit gives: the law, its intervals, what was left out and why, the held-out check, and notes."""
 
+import json
+import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError, Note
 from llmscale.laws import Array, Law
+from llmscale.runs import ResultsFolder, write_text
 from llmscale.table import RunTable
 
 
@@ -118,7 +124,7 @@ class Fit:
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --json` prints for one law."""
         optimal = self.compute_optimal
-        return {
+        payload = {
             "law": self.law.name,
             "formula": self.law.formula,
             "source": self.law.source,
@@ -140,6 +146,7 @@ class Fit:
             "holdout": self.holdout and _holdout_json(self.holdout),
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
+        return dict(_finite(payload))
 
     def __str__(self) -> str:
         lines = [f"{self.law.formula}  ({self.law.source}), {len(self.table.frame)} runs"]
@@ -161,6 +168,30 @@ class Fit:
         return [np.asarray(given[name], dtype=float) for name in self.law.inputs]
 
 
+def to_json(fits: Sequence[Fit]) -> dict[str, Any]:
+    """The first fit's object with the others under `alternatives`: what `fit --json` prints."""
+    return {**fits[0].to_json(), "alternatives": [fit.to_json() for fit in fits[1:]]}
+
+
+def write_fits(fits: Sequence[Fit]) -> tuple[Path, ...]:
+    """Write fit-LAW.json for every fit into the results folder they were read from, if it is one. Raises InputError."""
+    source = fits[0].table.path
+    if not source.is_dir():
+        return ()
+    if not os.access(source, os.W_OK):
+        raise InputError(
+            f"the fit cannot be written into {source}: the folder is read-only",
+            f"fit the file in it, which writes nothing: llmscale fit {ResultsFolder(source).runs_path}",
+        )
+    paths = []
+    for fit in fits:
+        path = ResultsFolder(source).fit_path(fit.law.name)
+        payload = to_json([fit, *(other for other in fits if other is not fit)])
+        write_text(path, json.dumps(payload, indent=2, allow_nan=False) + "\n")
+        paths.append(path)
+    return tuple(paths)
+
+
 def _with_coefficients(law: Law, rows_BK: Array) -> Law:
     """`law` with columns of coefficients, so that one call of `loss` answers for every row."""
     settings = {"variable": law.inputs[0]} if hasattr(law, "variable") else {}
@@ -174,7 +205,6 @@ def _percentiles(rows_BX: Array, level: float) -> tuple[Array, Array]:
 
 
 def _holdout_json(holdout: Holdout) -> dict[str, Any]:
-    rows = holdout.runs.astype(object).where(holdout.runs.notna(), None).to_dict(orient="records")
     return {
         "rule": holdout.rule,
         "law": holdout.law.name,
@@ -182,5 +212,14 @@ def _holdout_json(holdout: Holdout) -> dict[str, Any]:
         "mean_abs_rel_error": holdout.mean_abs_rel_error,
         "inside_interval": holdout.inside_interval,
         "coefficients": {name: float(value) for name, value in holdout.law.coefficients().items()},
-        "runs": rows,
+        "runs": holdout.runs.to_dict(orient="records"),
     }
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for numbers that JSON has no way to write."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value

@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from llmscale.errors import WorkError
 from llmscale.laws import Array, Surface
 
-STARTS = 8
+STARTS, STARTS_FOR_FEW_RUNS, FEW_RUNS = 8, 32, 50
+"""Few runs make a rugged objective, and cost little."""
 FIRST_DELTA = 0.1
 _DELTA_FACTOR = 3.0
 _COARSE_STEPS = 6
 _FINAL_STEPS = 300
 _BLOCK = 256
 _LARGEST_STEP = 3.0
+_SMALL_TERM, _FADING_TERM = 30.0, 25.0
+"""Terms this much (in logs) above their lower bound are small, about 1e-3 of the loss, or far below any delta."""
+_SHORTEST = 1e-14
+"""A step cut to this share of itself has nowhere to go."""
 _RELATIVE_GAIN = 1e-11
 """A problem has settled when a full Newton step promises less than this share of its objective ..."""
 _ABSOLUTE_GAIN = 1e-27
@@ -37,7 +42,7 @@ class Solutions:
 
 def solve(surface: Surface, log_loss_R: Array, weight_R: Array, delta: float) -> Array:
     """The best theta over many starts. Raises WorkError when the best of them did not settle."""
-    starts = surface.starts(STARTS)
+    starts = surface.starts(STARTS if len(log_loss_R) >= FEW_RUNS else STARTS_FOR_FEW_RUNS)
     weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
     ends = minimise(surface, log_loss_R, weight_BR, starts, graduated(delta))
     best = int(np.argmin(ends.objective))
@@ -85,11 +90,32 @@ def huber_sum(residual: Array, weight: Array, delta: float) -> Array:
 
 
 def minimise(surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, deltas: list[float]) -> Solutions:
-    """Newton from every start at each delta in turn; only the last delta is followed until it settles."""
-    theta_BP = np.array(start_BP)
+    """Newton from every start at each delta in turn; only the last delta is followed until it settles.
+
+    A problem that creeps along a curved valley towards a term of zero is tried with that term at zero.
+    """
+    theta_BP = _lifted(surface, start_BP)
     for delta in deltas[:-1]:
-        theta_BP = _newton(surface, log_loss_BR, weight_BR, theta_BP, delta, _COARSE_STEPS).theta
-    return _newton(surface, log_loss_BR, weight_BR, theta_BP, deltas[-1], _FINAL_STEPS)
+        theta_BP = _lifted(surface, _newton(surface, log_loss_BR, weight_BR, theta_BP, delta, _COARSE_STEPS).theta)
+    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, deltas[-1], _FINAL_STEPS)
+    for index in np.flatnonzero(surface.vanishing):
+        creeping = np.flatnonzero(~ends.settled)
+        if not len(creeping):
+            break
+        at_zero = ends.theta[creeping]
+        at_zero[:, index] = surface.lower[index]
+        target = log_loss_BR[creeping] if log_loss_BR.ndim == 2 and len(log_loss_BR) > 1 else log_loss_BR
+        again = _newton(surface, target, weight_BR[creeping], at_zero, deltas[-1], _FINAL_STEPS)
+        better = again.objective < ends.objective[creeping]
+        ends.theta[creeping[better]] = again.theta[better]
+        ends.objective[creeping[better]] = again.objective[better]
+        ends.settled[creeping[better]] = again.settled[better]
+    return ends
+
+
+def _lifted(surface: Surface, theta_BP: Array) -> Array:
+    """theta with terms at zero made small instead: at zero they feel no slope and would stay."""
+    return np.where(surface.vanishing, np.maximum(theta_BP, surface.lower + _SMALL_TERM), theta_BP)
 
 
 def _newton(
@@ -102,22 +128,25 @@ def _newton(
     objective, gradient, hessian, scale = _expand(surface, log_loss_BR, weight_BR, theta, delta)
     ends = Solutions(theta.copy(), objective.copy(), np.zeros(batch, dtype=bool))
     open_ = np.arange(batch)  # which problems of the batch the rows below are
-    damping = np.zeros(batch)
+    length = np.ones(batch)  # share of the step that is tried
+    wide = np.zeros(batch, dtype=bool)  # whose Hessian counts runs just beyond delta, too
     target, weight = log_loss_BR, weight_BR
     for _ in range(most_steps):
-        step, gain = _step(surface, theta, gradient, hessian, scale, damping)
-        trial = np.clip(theta + step, surface.lower, surface.upper)
+        step, gain = _step(surface, theta, gradient, hessian, scale)
+        trial = np.clip(theta + length[:, None] * step, surface.lower, surface.upper)
         small = gain <= _RELATIVE_GAIN * objective + tiny_gain
-        new_objective, new_gradient, new_hessian, new_scale = _expand(surface, target, weight, trial, delta)
+        # A short step means that a run sits on the kink at delta: let the next Hessian see it from both sides.
+        widen = length < 0.2
+        new_objective, new_gradient, new_hessian, new_scale = _expand(surface, target, weight, trial, delta, widen)
         better = new_objective < objective
+        done = (small & ~wide) | (length < _SHORTEST)
+        wide = np.where(better, widen, wide)
         theta = np.where(better[:, None], trial, theta)
         objective = np.where(better, new_objective, objective)
         gradient = np.where(better[:, None], new_gradient, gradient)
         hessian = np.where(better[:, None, None], new_hessian, hessian)
         scale = np.where(better, new_scale, scale)
-        damping = np.where(better, np.where(damping > 1e-5, 0.1 * damping, 0.0), np.maximum(10 * damping, 1e-3))
-        stuck = damping > 1e12
-        done = small | stuck
+        length = np.where(better, np.where(widen, 1.0, np.minimum(4 * length, 1.0)), 0.25 * length)
         if done.any():
             ends.theta[open_[done]] = theta[done]
             ends.objective[open_[done]] = objective[done]
@@ -125,7 +154,7 @@ def _newton(
             keep = ~done
             if not keep.any():
                 return ends
-            open_, damping, theta, objective = open_[keep], damping[keep], theta[keep], objective[keep]
+            open_, length, wide, theta, objective = open_[keep], length[keep], wide[keep], theta[keep], objective[keep]
             gradient, hessian, weight, tiny_gain = gradient[keep], hessian[keep], weight[keep], tiny_gain[keep]
             scale = scale[keep]
             target = target[keep] if len(target) > 1 else target
@@ -135,7 +164,7 @@ def _newton(
 
 
 def _expand(
-    surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_BP: Array, delta: float
+    surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_BP: Array, delta: float, wide_B: Array | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """Objective, gradient and Hessian of every problem, and the size its Hessian would have under squared error.
 
@@ -147,15 +176,15 @@ def _expand(
     clipped = np.clip(residual, -delta, delta)
     first = weight_BR * clipped
     second = weight_BR * (clipped == residual)
+    if wide_B is not None and wide_B.any():
+        second[wide_B] = np.broadcast_to(weight_BR, second.shape)[wide_B] * (np.abs(residual[wide_B]) <= 2 * delta)
     objective = np.einsum("br,br->b", first, residual - 0.5 * clipped)
     gradient, hessian = surface.derivatives(parts, first, second)
     scale = np.einsum("br,br->b", weight_BR, delta / np.maximum(np.abs(residual), delta))
     return objective, gradient, hessian, scale
 
 
-def _step(
-    surface: Surface, theta: Array, gradient: Array, hessian: Array, scale: Array, damping: Array
-) -> tuple[Array, Array]:
+def _step(surface: Surface, theta: Array, gradient: Array, hessian: Array, scale: Array) -> tuple[Array, Array]:
     """A damped Newton step for every problem, and the gain that the undamped one promises."""
     held = ((theta <= surface.lower) & (gradient > 0)) | ((theta >= surface.upper) & (gradient < 0))
     if held.any():
@@ -165,10 +194,10 @@ def _step(
     size = np.maximum(np.abs(eigenvalue), 1e-13 * scale[:, None])
     slope = np.einsum("bpk,bp->bk", vector, gradient)
     gain = 0.5 * (slope**2 / size).sum(axis=1)
-    step = -np.einsum("bpk,bk->bp", vector, slope / (size + (damping * scale)[:, None]))
+    step = -np.einsum("bpk,bk->bp", vector, slope / size)
     longest = np.abs(step).max(axis=1, keepdims=True)
     step *= np.minimum(1.0, _LARGEST_STEP / np.maximum(longest, 1e-300))
     # A term on its way to zero moves by one a step in its logarithm: let it go at once.
-    fading = surface.vanishing & (step < -0.5) & (damping[:, None] == 0) & (theta < surface.lower + 30.0)
+    fading = surface.vanishing & (step < -0.5) & (theta < surface.lower + _FADING_TERM)
     step = np.where(fading, -40.0, step)
     return step, gain

@@ -109,9 +109,8 @@ class _Variances:
         parts = []
         if self.free_points > 0:
             spread = 100 * np.sqrt(self.points / self.runs_a_point)
-            parts.append(
-                f"misfit {spread:.2g}% of the loss on {self.free_points} {'degree' if self.free_points == 1 else 'degrees'} of freedom"
-            )
+            degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
+            parts.append(f"misfit {spread:.2g}% of the loss on {degrees} of freedom")
         if self.free_seeds > 0:
             parts.append(f"seed noise {100 * np.sqrt(self.seeds):.2g}% on {self.free_seeds}")
         notes = [
