@@ -1,0 +1,82 @@
+"""What is done to a document before it is tokenized: little, and all of it recorded with the tokens."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from llmscale.errors import InputError
+
+_RECENT: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """The settings of cleaning; they are part of the fingerprint of the tokens. TOML table `[data.cleaning]`."""
+
+    min_characters: int = 1
+    """Documents with fewer characters, white space at their ends not counted, are dropped."""
+    normalise_newlines: bool = True
+    """Write line ends as \\n."""
+    drop_duplicates: bool = True
+    """Keep the first of documents that are equal after cleaning."""
+
+    def __post_init__(self) -> None:
+        if self.min_characters < 1:
+            raise InputError(
+                f"min_characters is {self.min_characters}, but an empty document cannot be kept",
+                "set min_characters to 1 or more",
+            )
+
+
+@dataclass(frozen=True)
+class Document:
+    """Cleaned text, its length in UTF-8, and a 64-bit hash that decides on which side of the split it falls."""
+
+    text: str
+    bytes: int
+    digest: int
+
+
+def clean(text: str, cleaning: Cleaning) -> Document | None:
+    """The cleaned document; None where it is too short to keep. Lone surrogates become U+FFFD: UTF-8 has none."""
+    if cleaning.normalise_newlines and "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if len(text.strip()) < cleaning.min_characters:
+        return None
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        encoded = text.encode()
+    digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+    return Document(text, len(encoded), digest)
+
+
+@dataclass
+class Seen:
+    """A growing set of 64-bit hashes that takes 8 bytes for each."""
+
+    _sorted: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+    _recent: set[int] = field(default_factory=set)
+
+    def add(self, digest: int) -> bool:
+        """Add `digest`; whether it was new."""
+        if digest in self._recent or self._in_sorted(digest):
+            return False
+        self._recent.add(digest)
+        if len(self._recent) >= _RECENT:
+            self.add_all(np.fromiter(self._recent, np.uint64, len(self._recent)))
+            self._recent.clear()
+        return True
+
+    def add_all(self, digests: np.ndarray) -> None:
+        """Add many hashes at once."""
+        self._sorted = np.sort(np.concatenate([self._sorted, digests]))
+
+    def _in_sorted(self, digest: int) -> bool:
+        if not len(self._sorted):
+            return False
+        place = int(np.searchsorted(self._sorted, np.uint64(digest)))
+        return place < len(self._sorted) and int(self._sorted[place]) == digest
