@@ -78,6 +78,7 @@ class CurvePoint:
     flops: float
     train_loss: float
     """Mean training loss over the steps since the last logged one."""
+    train_perplexity: float
     loss: float | None
     perplexity: float | None
     lr: float

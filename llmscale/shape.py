@@ -5,6 +5,7 @@ that a larger size never gives a smaller model; a size takes the nearest member.
 knots below: about 64 channels a layer from 10M to 1B, 128 from 7B on, and few layers for tiny models.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -136,9 +137,9 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
     steps = list(_depth_and_width())
     usual = [_shape(n_layer, d_model, _usual_d_ff(d_model, arch), arch) for n_layer, d_model in steps]
     counts = [shape.params_non_embedding for shape in usual]
-    edges = [0.0, *(math.sqrt(low * high) for low, high in zip(counts, counts[1:], strict=False)), math.inf]
+    edges = [0.0, *(math.sqrt(low * high) for low, high in itertools.pairwise(counts)), math.inf]
     ladder = []
-    for shape, low, high in zip(usual, edges, edges[1:], strict=False):
+    for shape, low, high in zip(usual, edges[:-1], edges[1:], strict=True):
         granule = _granule(shape.d_model) if shape.d_model >= 512 else 8
         slack = 0.3 if shape.d_model >= 64 else 0.5
         for d_ff in range(granule, 2 * shape.d_ff, granule):
@@ -166,7 +167,7 @@ def _depth_and_width() -> Iterator[tuple[int, int]]:
 
 def _usual_depth(d_model: int) -> float:
     """Layers for a width, by straight lines between the knots in log-log."""
-    for (d0, l0), (d1, l1) in zip(_DEPTH_KNOTS, _DEPTH_KNOTS[1:], strict=False):
+    for (d0, l0), (d1, l1) in itertools.pairwise(_DEPTH_KNOTS):
         if d_model <= d1:
             return l0 * (l1 / l0) ** (math.log(d_model / d0) / math.log(d1 / d0))
     raise AssertionError(f"no depth for width {d_model}")

@@ -1,0 +1,104 @@
+"""`llmscale shapes`: the ladder of sizes, on paper."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmscale.commands import output
+from llmscale.errors import InputError
+from llmscale.quantity import format_bytes, format_count, format_seconds, parse_budget, parse_count, parse_list
+
+ASSUMED_MFU = 0.35
+
+
+def shapes(
+    sizes: Annotated[str, typer.Argument(metavar="1M,10M,...", help="Non-embedding counts, or shapes like 6x384x6.")],
+    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = 1024,
+    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = 256,
+    arch: Annotated[str, typer.Option(help="llama or gpt2.")] = "llama",
+    tokens: Annotated[str, typer.Option(help="Training tokens, for the time: 100M, or 20x per parameter.")] = "20x",
+    peak: Annotated[
+        str | None, typer.Option(help="FLOP/s of the device, such as 400T; default measured here in a second.")
+    ] = None,
+    mfu: Annotated[float, typer.Option(help="Share of the peak that training reaches.")] = ASSUMED_MFU,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for measuring the peak.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the model of each size: shape, parameter counts, FLOPs a token, memory, and estimated time.
+
+    Example: llmscale shapes 1M,10M,100M --vocab-size 4096 --context 512
+    """
+    from llmscale.shape import shape_for
+
+    if not 0 < mfu <= 1:
+        raise InputError(f"--mfu is {mfu}", "it is a share of the peak, above 0 and at most 1")
+    budget = parse_budget(tokens)
+    asked = parse_list(sizes, str.strip, "sizes")
+    ladder = [shape_for(size, vocab_size=vocab_size, context=context, arch=arch) for size in asked]
+    flops_per_second = parse_count(peak, "--peak") if peak else _measured_peak(device)
+    rows: list[dict[str, Any]] = [
+        {
+            "size": size,
+            "shape": shape.name,
+            "n_layer": shape.n_layer,
+            "d_model": shape.d_model,
+            "n_head": shape.n_head,
+            "d_head": shape.d_head,
+            "d_ff": shape.d_ff,
+            "params_non_embedding": shape.params_non_embedding,
+            "params": shape.params,
+            "params_total": shape.params_total,
+            "flops_per_token": shape.flops_per_token,
+            "memory_bytes": shape.memory_bytes(),
+            "tokens": budget.tokens(shape.params),
+            "estimated_seconds": budget.tokens(shape.params) * shape.flops_per_token / (flops_per_second * mfu),
+        }
+        for size, shape in zip(asked, ladder, strict=True)
+    ]
+    if json:
+        settings = {"arch": arch, "vocab_size": vocab_size, "context": context}
+        output.print_json({**settings, "peak_flops": flops_per_second, "mfu": mfu, "shapes": rows})
+        return
+    table = Table(title=f"{arch}, vocabulary {vocab_size}, context {context}", title_justify="left")
+    for heading in (
+        "size",
+        "layers x width x heads",
+        "head",
+        "d_ff",
+        "non-embedding",
+        "params N",
+        "total",
+        "FLOPs/token",
+        "memory",
+        "tokens",
+        "time",
+    ):
+        table.add_column(heading, justify="left" if heading in ("size", "layers x width x heads") else "right")
+    for row in rows:
+        table.add_row(
+            row["size"],
+            row["shape"],
+            str(row["d_head"]),
+            str(row["d_ff"]),
+            format_count(row["params_non_embedding"]),
+            format_count(row["params"]),
+            format_count(row["params_total"]),
+            f"{row['flops_per_token']:.2e}",
+            format_bytes(row["memory_bytes"]),
+            format_count(row["tokens"]),
+            format_seconds(row["estimated_seconds"]),
+        )
+    output.results.print(table)
+    output.results.print(
+        "params N counts non-embedding weights and the output projection; memory is for one sequence at a time in "
+        f"float32; time assumes {mfu:.0%} of {flops_per_second:.2e} FLOP/s"
+    )
+
+
+def _measured_peak(device: str) -> float:
+    from llmscale.machine import pick_device, pick_dtype
+    from llmscale.train.calibrate import measure_peak
+
+    chosen = pick_device(device)
+    return measure_peak(chosen, pick_dtype("auto", chosen))

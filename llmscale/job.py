@@ -1,0 +1,169 @@
+"""A job: all that decides a training run, and the id that follows from it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmscale import recipe as rules
+from llmscale.recipe import Recipe
+from llmscale.runs import Run
+from llmscale.schedule import Schedule
+from llmscale.shape import Shape
+
+REVISION = 1
+"""Raised when the training code changes what a job gives, so that old runs are not taken for new ones."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to train. Equal jobs have equal ids; `size` and `data` are names only and do not enter the id."""
+
+    size: str
+    shape: Shape
+    sequences: int
+    """Training sequences of `shape.context` tokens."""
+    text_tokens: int
+    """The first tokens of the training text, which the sequences are drawn from without replacement."""
+    batch_sequences: int
+    lr: float
+    warmup_steps: int
+    optimizer: str
+    schedule: str
+    cooldown: float
+    beta2: float
+    weight_decay: float
+    clip: float
+    evaluations: int
+    """Times the validation set is read, the last after the last step."""
+    seed: int
+    dtype: str
+    data: str
+    data_fingerprint: str
+
+    @property
+    def run_id(self) -> str:
+        """12 hex digits of a hash over everything that decides the outcome."""
+        deciding = {key: value for key, value in asdict(self).items() if key not in ("size", "data")}
+        canonical = json.dumps({**deciding, "revision": REVISION}, sort_keys=True)
+        return hashlib.blake2b(canonical.encode(), digest_size=6).hexdigest()
+
+    @property
+    def tokens(self) -> int:
+        return self.sequences * self.shape.context
+
+    @property
+    def unique_tokens(self) -> int:
+        """Different tokens trained on: all, but for a budget larger than the text."""
+        return min(self.tokens, (self.text_tokens - 1) // self.shape.context * self.shape.context)
+
+    @property
+    def epochs(self) -> float:
+        """Times the text is read; at most 1 unless the budget is larger than the text."""
+        return self.tokens / self.unique_tokens
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; the last takes what is left of the sequences."""
+        return -(-self.sequences // self.batch_sequences)
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.batch_sequences * self.shape.context
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs: tokens x flops_per_token."""
+        return float(self.tokens) * self.shape.flops_per_token
+
+    def learning_rates(self) -> Schedule:
+        return Schedule(self.schedule, self.steps, self.warmup_steps, self.cooldown)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, payload: dict[str, Any]) -> "Job":
+        return cls(**{**payload, "shape": Shape(**payload["shape"])})
+
+
+def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
+    """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty."""
+    shape = job.shape
+    unmeasured = ("loss", "loss_stderr", "perplexity", "bits_per_byte", "train_loss", "seconds", "tokens_per_second")
+    empty = dict.fromkeys((*unmeasured, "mfu", "peak_memory_bytes", "parent", "error"))
+    return Run(
+        run_id=job.run_id,
+        size=job.size,
+        status=status,
+        n_layer=shape.n_layer,
+        d_model=shape.d_model,
+        n_head=shape.n_head,
+        d_ff=shape.d_ff,
+        vocab_size=shape.vocab_size,
+        context=shape.context,
+        arch=shape.arch,
+        params=shape.params,
+        params_non_embedding=shape.params_non_embedding,
+        params_total=shape.params_total,
+        tokens=job.tokens,
+        flops=job.flops,
+        lr=job.lr,
+        batch_tokens=job.batch_tokens,
+        schedule=job.schedule,
+        optimizer=job.optimizer,
+        seed=job.seed,
+        data=job.data,
+        data_fingerprint=job.data_fingerprint,
+        steps=job.steps,
+        device=device,
+        dtype=job.dtype,
+        **{"unique_tokens": job.unique_tokens, **empty, **measured},
+    )
+
+
+def make_job(
+    size: str,
+    shape: Shape,
+    tokens: int,
+    recipe: Recipe,
+    *,
+    seed: int,
+    dtype: str,
+    data: str,
+    data_fingerprint: str,
+    text_tokens: int,
+    validation_tokens: int,
+) -> Job:
+    """The job that trains `shape` on `tokens` tokens by `recipe`; tokens are rounded down to whole sequences."""
+    sequences = tokens // shape.context
+    batch_sequences = recipe.batch_sequences(shape.params)
+    batch_tokens = batch_sequences * shape.context
+    return Job(
+        size=size,
+        shape=shape,
+        sequences=sequences,
+        text_tokens=text_tokens,
+        batch_sequences=batch_sequences,
+        lr=recipe.learning_rate(shape.params),
+        warmup_steps=round(rules.warmup_tokens(shape.params, tokens) / batch_tokens),
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        cooldown=recipe.cooldown,
+        beta2=rules.beta2(batch_tokens),
+        weight_decay=recipe.weight_decay,
+        clip=recipe.clip,
+        evaluations=evaluations(tokens, validation_tokens),
+        seed=seed,
+        dtype=dtype,
+        data=data,
+        data_fingerprint=data_fingerprint,
+    )
+
+
+def evaluations(tokens: int, validation_tokens: int) -> int:
+    """How often to read the validation set: 20 times, or fewer so that it costs at most a fifth of training.
+
+    Evaluating a token costs a third of training on it (forward alone).
+    """
+    return int(min(20, max(1, 0.2 * tokens / (validation_tokens / 3))))

@@ -1,0 +1,75 @@
+"""The recipe: everything that decides a training run but size, tokens, seed and data; and its rules in size.
+
+Learning rate and batch are rules in N (non-embedding weights plus output projection), never one constant.
+"""
+
+from dataclasses import dataclass
+
+from llmscale.errors import InputError
+from llmscale.schedule import SCHEDULES
+from llmscale.shape import ARCHITECTURES
+
+# Porian et al. 2024, fitted on models of 5M to 900M parameters: lr = 0.0047 (N/108M)^(-1/3) with a batch of
+# 160 sequences of 2048 tokens at 108M that grows as N^(2/3).
+REFERENCE_PARAMS = 108e6
+REFERENCE_LR, LR_EXPONENT = 0.0047, -1 / 3
+REFERENCE_BATCH_TOKENS, BATCH_EXPONENT = 2048 * 160, 2 / 3
+LARGEST_LR = 0.03
+SMALLEST_BATCH_TOKENS = 2048
+LARGE_BATCH_TOKENS = 524_288
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every run of a sweep is trained. `lr` and `batch_tokens` of None take the rules below."""
+
+    arch: str = "llama"
+    context: int = 256
+    lr: float | None = None
+    """Peak learning rate for every size, in place of the rule."""
+    lr_scale: float = 1.0
+    """Factor on the learning rate."""
+    batch_tokens: int | None = None
+    """Tokens a step for every size, in place of the rule."""
+    optimizer: str = "adamw"
+    schedule: str = "wsd"
+    cooldown: float = 0.2
+    """Share of the steps over which WSD cools down."""
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    """Largest norm of the gradient; larger ones are scaled down to it."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (("arch", ARCHITECTURES), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} {getattr(self, name)!r} is not known", f"choose one of {', '.join(choices)}")
+        for name in ("context", "lr", "lr_scale", "batch_tokens", "clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} is {value}", f"{name} is above zero")
+        for name in ("cooldown", "weight_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}", f"{name} lies between 0 and 1")
+
+    def learning_rate(self, params: int) -> float:
+        """Peak learning rate for N = `params`."""
+        rule = min(LARGEST_LR, REFERENCE_LR * (params / REFERENCE_PARAMS) ** LR_EXPONENT)
+        return self.lr_scale * (rule if self.lr is None else self.lr)
+
+    def batch_sequences(self, params: int) -> int:
+        """Sequences a step for N = `params`: the rule's tokens, as a power of two of sequences."""
+        if self.batch_tokens is not None:
+            return max(1, round(self.batch_tokens / self.context))
+        rule = REFERENCE_BATCH_TOKENS * (params / REFERENCE_PARAMS) ** BATCH_EXPONENT
+        sequences = max(SMALLEST_BATCH_TOKENS, rule) / self.context
+        return max(1, 2 ** (round(sequences).bit_length() - 1))
+
+
+def warmup_tokens(params: int, tokens: int) -> float:
+    """One token of warm-up a parameter, at most a tenth of the run (Porian et al. 2024)."""
+    return min(params, 0.1 * tokens)
+
+
+def beta2(batch_tokens: int) -> float:
+    """AdamW's second decay: 0.99 for small batches, whose gradients are noisy, 0.95 for large (Porian et al. 2024)."""
+    return 0.95 if batch_tokens >= LARGE_BATCH_TOKENS else 0.99

@@ -1,0 +1,68 @@
+"""Settings from TOML tables: a frozen dataclass a table, where an unknown key or a wrong type is an error."""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from llmscale.errors import InputError
+
+Settings = TypeVar("Settings")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises InputError where it is missing or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}", "name a TOML file such as experiments/cpu.toml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", "name a TOML file in UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not TOML: {error}", "compare experiments/cpu.toml") from error
+
+
+def from_table(kind: type[Settings], table: Any, where: str) -> Settings:
+    """The dataclass `kind` from the table of the same keys. Raises InputError, naming `where` and the nearest key."""
+    if not isinstance(table, dict):
+        raise InputError(f"{where} is {table!r}", "write it as a table of keys and values")
+    hints = typing.get_type_hints(kind)
+    check_keys(table, set(hints), where)
+    for key, value in table.items():
+        if not _fits(value, hints[key]):
+            raise InputError(f"{key} in {where} is {value!r}", f"{key} is {_say(hints[key])}")
+    values = {
+        key: from_table(hints[key], value, f"{where}.{key}") if dataclasses.is_dataclass(hints[key]) else value
+        for key, value in table.items()
+    }
+    return kind(**values)
+
+
+def check_keys(table: dict[str, Any], known: set[str], where: str) -> None:
+    """Raise InputError for the first key of `table` that is not `known`, naming the nearest that is."""
+    for key in table:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            fix = f"did you mean {nearest[0]!r}?" if nearest else f"known keys are {', '.join(sorted(known))}"
+            raise InputError(f"unknown key {key!r} in {where}", fix)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, dict)
+    kinds = _kinds(hint)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, tuple(kinds)) or (isinstance(value, int) and float in kinds)
+
+
+def _kinds(hint: Any) -> list[type]:
+    return [kind for kind in typing.get_args(hint) if kind is not types.NoneType] or [hint]
+
+
+def _say(hint: Any) -> str:
+    words = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
+    return " or ".join(words.get(kind, "a table") for kind in _kinds(hint))

@@ -1,0 +1,1 @@
+"""Training one run: the loop, its batches, evaluation, checkpoints, and the process it runs in."""
