@@ -1,5 +1,6 @@
 """What this machine can do for llmscale, as a value: device, dtype, compiler, cores, memory, disk, data, packages."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from llmscale import machine
-from llmscale.errors import Note
+from llmscale.errors import InputError, Note
 from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.sources import open_source
+from llmscale.tokens import TokenStore, cache_folder
 
 PACKAGES = ("torch", "datasets", "tokenizers", "pandas", "pyarrow", "matplotlib", "scipy", "zstandard")
 TOKENS_PER_PARAM = 20
@@ -130,6 +133,8 @@ def examine(full: bool = False) -> Report:
 
 
 def _device() -> Device:
+    from llmscale.train.calibrate import measure_peak
+
     kind = machine.pick_device()
     dtype = machine.pick_dtype("auto", kind)
     capability = None
@@ -145,24 +150,8 @@ def _device() -> Device:
         cuda_capability=capability,
         dtype=dtype,
         dtype_reason="the hardware multiplies it" if dtype == "bfloat16" else "no native bfloat16 in this hardware",
-        flops_per_second=_matmul_speed(kind, dtype),
+        flops_per_second=measure_peak(kind, dtype),
     )
-
-
-def _matmul_speed(device: str, dtype: str) -> float:
-    """FLOPs per second of square matrix products, measured for about a third of a second."""
-    import torch
-
-    size = 8192 if device == "cuda" else 1024
-    left, right = (torch.ones(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
-    seconds, products, seconds_enough = 0.0, 1, 0.1
-    while seconds < seconds_enough:  # twice as many products each time: the first calls are slow ones
-        start = time.perf_counter()
-        for _ in range(products):
-            result = left @ right
-        result[0, 0].item()  # waits for the GPU
-        seconds, products = time.perf_counter() - start, products * 2
-    return 2 * size**3 * (products // 2) / seconds
 
 
 def _compile(device: str, full: bool) -> Compile:
@@ -202,13 +191,15 @@ def _storage(folder: Path) -> Storage:
     return Storage(folder, _size(folder.rglob("*")), shutil.disk_usage(existing).free)
 
 
-def cache_folder() -> Path:
-    return Path(os.environ.get("LLMSCALE_CACHE", "~/.cache/llmscale")).expanduser()
-
-
 def _data() -> Iterator[Data]:
-    stdlib = Path(sysconfig.get_path("stdlib"))
-    yield Data("stdlib", stdlib, _size(path for path in stdlib.rglob("*.py") if "site-packages" not in path.parts))
+    stdlib = open_source("stdlib")
+    yield Data("stdlib", Path(sysconfig.get_path("stdlib")), stdlib.estimated_bytes() or 0)
+    for path in sorted((cache_folder() / "tokens").glob("*/meta.json")):
+        with contextlib.suppress(InputError):  # an unfinished or outdated store is not data at hand
+            store = TokenStore.open(path.parent)
+            yield Data(
+                f"{format_count(store.train_tokens)} tokens of {store.name}", store.path, _size(store.path.iterdir())
+            )
     hub = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     if hub.is_dir():
         yield Data("hub downloads", hub, _size(hub.rglob("*")))

@@ -11,8 +11,6 @@ import pytest
 
 import llmscale
 
-pytestmark = pytest.mark.slow
-
 RUNS = """N,D,loss
 1e6,2e9,4.10
 3e6,2e9,3.80

@@ -7,6 +7,9 @@ import typer
 import llmscale
 from llmscale.commands import output
 from llmscale.commands.doctor import doctor
+from llmscale.commands.fit import fit
+from llmscale.commands.shapes import shapes
+from llmscale.commands.sweep import sweep
 
 app = typer.Typer(
     name="llmscale",
@@ -34,4 +37,7 @@ def main(
     pass
 
 
+app.command()(sweep)
+app.command()(fit)
+app.command()(shapes)
 app.command()(doctor)

@@ -23,9 +23,7 @@ def doctor(
 
     Device, number type, compiler, cores, memory, disk, cache, data and packages; limits of containers count.
 
-    \b
-    Example:
-      llmscale doctor --full
+    Example: llmscale doctor --full
     """
     from llmscale.doctor import examine
 

@@ -1,0 +1,117 @@
+"""The program as a whole: help, completion, exit codes, and which stream speaks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import llmscale
+from llmscale.commands import app, output
+from llmscale.errors import InputError, WorkError
+
+COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+run = CliRunner().invoke
+
+
+def test_help_lists_every_command() -> None:
+    listed = run(app, ["--help"]).stdout
+    for command in COMMANDS:
+        assert f"\n  {command} " in listed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example_in_its_help(command: str) -> None:
+    result = run(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"llmscale {command}" in result.stdout.partition("Usage:")[2].partition("\n")[2]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "data"])
+def test_every_command_offers_json(command: str) -> None:
+    assert "--json" in run(app, [command, "--help"]).stdout
+
+
+def test_version_is_the_packages_own() -> None:
+    assert run(app, ["--version"]).stdout == f"llmscale {llmscale.__version__}\n"
+
+
+def test_no_arguments_show_help() -> None:
+    assert "Usage: " in run(app, []).output
+
+
+@pytest.mark.parametrize("arguments", [["fitt"], ["fit", "--levell", "0.9"], ["fit", "--level", "high"]])
+def test_a_mistyped_command_line_exits_2_and_leaves_standard_output_empty(arguments: list[str]) -> None:
+    result = run(app, arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "exit_code", "said"),
+    [
+        (InputError("there is no size 10Q", "use 10M"), 2, "error: there is no size 10Q\n  fix: use 10M\n"),
+        (WorkError("the disk is full"), 1, "error: the disk is full\n"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_failures_become_exit_codes(raised: BaseException, exit_code: int, said: str) -> None:
+    probe = typer.Typer(cls=output.Commands)
+
+    @probe.callback()
+    def main() -> None: ...
+
+    @probe.command()
+    def fail() -> None:
+        raise raised
+
+    result = run(probe, ["fail"])
+    assert result.exit_code == exit_code
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_python_m_llmscale_is_the_program(repository: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    command = [sys.executable, "-m", "llmscale", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.startswith("Usage: llmscale ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_shows_a_script_for_every_shell(repository: Path, shell: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(repository), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = [sys.executable, "-m", "llmscale", "--show-completion", shell]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert "_LLMSCALE_COMPLETE" in done.stdout
+
+
+def test_completion_completes_commands_and_options(repository: Path) -> None:
+    assert "doctor" in _complete(repository, "llmscale do")
+    assert "--level" in _complete(repository, "llmscale fit --le")
+
+
+def test_completion_installs_into_the_home_folder(repository: Path, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "PYTHONPATH": str(repository),
+        "HOME": str(tmp_path),
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
+    command = [sys.executable, "-m", "llmscale", "--install-completion", "bash"]
+    subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert any("_LLMSCALE_COMPLETE" in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def _complete(repository: Path, line: str) -> str:
+    environment = os.environ | {
+        "PYTHONPATH": str(repository),
+        "_LLMSCALE_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+    }
+    command = [sys.executable, "-m", "llmscale"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False).stdout

@@ -1,0 +1,52 @@
+"""The layers of imports, which pyproject.toml lists under [tool.importlinter], and the weight of each half."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter import cli
+
+EXPLAINING = ("errors", "quantity", "shape", "runs", "table", "laws", "fit", "figures")
+HEAVY_FOR_START = {"torch", "pandas", "numpy", "scipy", "pyarrow", "datasets", "tokenizers", "matplotlib"}
+BLOCK = "import sys; sys.modules.update(dict.fromkeys(('torch', 'datasets', 'tokenizers')))"
+
+
+def test_imports_run_down_the_layers(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path.cwd()
+    os.chdir(repository)
+    try:
+        kept = cli.lint_imports(no_cache=True) == cli.EXIT_STATUS_SUCCESS
+    finally:
+        os.chdir(before)
+    assert kept, capsys.readouterr().out
+
+
+def test_the_explaining_half_loads_where_torch_is_not_installed(repository: Path) -> None:
+    modules = ", ".join(f"llmscale.{name}" for name in EXPLAINING)
+    _python(repository, f"{BLOCK}; import {modules}")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["fit", "--help"], ["sweep", "--help"]])
+def test_help_loads_nothing_heavy(repository: Path, arguments: list[str]) -> None:
+    code = f"""
+import sys
+sys.argv = ["llmscale", *{arguments!r}]
+from llmscale.commands import app
+try:
+    app()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print("loaded:", *sorted(sys.modules))
+"""
+    loaded = set(_python(repository, code).rpartition("loaded:")[2].split())
+    assert "typer" in loaded
+    assert not loaded & HEAVY_FOR_START
+
+
+def _python(repository: Path, code: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
