@@ -99,20 +99,19 @@ def build(
     journal = Journal.read(folder)
     assert journal is not None, "begin() comes first"
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    with contextlib.ExitStack() as stack:
-        files = stack.enter_context(_Files(folder, journal, token_type(vocab_size(tokenizer)), validation_tokens))
+    with _Files(folder, journal, token_type(vocab_size(tokenizer)), validation_tokens) as files:
         batches = read_batches(source, cleaning, files.seen(journal), journal.position)
         encoded = _encode_in_order(batches, tokenizer, files.dtype, workers)
-        stack.callback(encoded.close)
         unsaved = 0
-        while not is_enough(journal, validation_tokens, min_train_tokens):
-            batch, tokens = next(encoded, (None, []))
-            journal = replace(journal, complete=True) if batch is None else files.append(journal, batch, tokens)
-            unsaved += 1
-            if unsaved == _JOURNAL_BATCHES:
-                files.save(journal)
-                unsaved = 0
-            report(journal)
+        with contextlib.closing(encoded):
+            while not is_enough(journal, validation_tokens, min_train_tokens):
+                batch, tokens = next(encoded, (None, []))
+                journal = replace(journal, complete=True) if batch is None else files.append(journal, batch, tokens)
+                unsaved += 1
+                if unsaved == _JOURNAL_BATCHES:
+                    files.save(journal)
+                    unsaved = 0
+                report(journal)
         files.save(journal)
     return journal
 

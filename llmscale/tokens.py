@@ -214,7 +214,7 @@ def prepare(
     source = spec.open()
     estimated_bytes = source.estimated_bytes()
     choice = choose_tokenizer(spec.tokenizer, estimated_bytes)
-    path = (cache or cache_folder()) / "tokens" / _fingerprint(spec, source, choice)
+    path = _path(spec, source, choice, cache)
 
     def surveying(documents: int, read_bytes: int) -> None:
         report(Progress("survey", documents, read_bytes, 0, estimated_bytes, min_train_tokens))
@@ -253,6 +253,13 @@ def prepare(
     return TokenStore.open(path)
 
 
+def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
+    """The finished store of `spec` in the cache, however much of the source it holds; None where there is none."""
+    choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes())
+    path = _path(spec, source, choice, cache)
+    return TokenStore.open(path) if (path / "meta.json").exists() else None
+
+
 @dataclass(frozen=True)
 class _Beginning:
     """What is decided from the first look at a source."""
@@ -278,10 +285,10 @@ class _Beginning:
             yield document.text
 
 
-def _fingerprint(spec: TextSpec, source: Source, choice: TokenizerChoice) -> str:
+def _path(spec: TextSpec, source: Source, choice: TokenizerChoice, cache: Path | None) -> Path:
     cleaning = json.dumps(asdict(spec.cleaning), sort_keys=True)
     decides = (source.fingerprint(), cleaning, choice.fingerprint, spec.validation_tokens, FORMAT)
-    return digest_of(str(part) for part in decides)
+    return (cache or cache_folder()) / "tokens" / digest_of(str(part) for part in decides)
 
 
 def _finished(path: Path, min_train_tokens: int | None) -> TokenStore | None:

@@ -1,0 +1,175 @@
+"""`llmscale data`: make text ready for training, and look at it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from llmscale.commands import output
+from llmscale.quantity import format_bytes, format_count, parse_count
+
+if TYPE_CHECKING:
+    from llmscale.inspection import Inspection
+    from llmscale.tokens import Progress as Done
+    from llmscale.tokens import TextSpec, TokenStore
+
+data = typer.Typer(name="data", help="Make text ready for training, and look at it.", no_args_is_help=True)
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[SOURCE]", help="stdlib, files (a path, a glob, several by commas) or the name of a dataset."
+    ),
+]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="bpe:4096, a tokenizer.json or a name on the hub; default: bpe to suit the text."
+    ),
+]
+ConfigOption = Annotated[str | None, typer.Option(metavar="NAME", help="Configuration of a dataset.")]
+SplitOption = Annotated[str, typer.Option(metavar="NAME", help="Split of a dataset.")]
+ColumnOption = Annotated[str, typer.Option(metavar="NAME", help="Column that holds the text.")]
+ValidationOption = Annotated[
+    str, typer.Option(metavar="COUNT", help="Tokens to hold out; at most a tenth of the text is.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@data.command()
+def prepare(
+    source: SourceArgument = "stdlib",
+    tokenizer: TokenizerOption = None,
+    config: ConfigOption = None,
+    split: SplitOption = "train",
+    text_column: ColumnOption = "text",
+    tokens: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="Stop at this many training tokens; default: all the text.")
+    ] = None,
+    validation_tokens: ValidationOption = "1M",
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Tokenize text into the cache. Stopped, the same command goes on where it was.
+
+    Example: llmscale data prepare 'corpus/**/*.txt' --tokenizer bpe:4096
+    """
+    from llmscale import tokens as library
+
+    wanted = parse_count(tokens, "token count") if tokens else None
+    spec = _spec(source, tokenizer, config, split, text_column, validation_tokens)
+    with _progress_bar() as report:
+        store = library.prepare(spec, min_train_tokens=wanted, workers=workers, progress=report)
+    if json:
+        output.print_json(store.meta | {"path": str(store.path)})
+    else:
+        _show_store(store)
+
+
+@data.command()
+def inspect(
+    source: Annotated[
+        str, typer.Argument(metavar="[SOURCE]", help="What prepare takes, or the folder of a token store.")
+    ] = "stdlib",
+    tokenizer: TokenizerOption = None,
+    config: ConfigOption = None,
+    split: SplitOption = "train",
+    text_column: ColumnOption = "text",
+    validation_tokens: ValidationOption = "1M",
+    samples: Annotated[int, typer.Option(min=0, help="Documents to show.")] = 3,
+    json: JsonOption = False,
+) -> None:
+    """Show how much text there is, what cleaning drops, and a few documents.
+
+    Example: llmscale data inspect corpus/train.jsonl --text-column content
+    """
+    from llmscale.inspection import inspect_text
+    from llmscale.tokens import Progress as Done
+
+    spec = _spec(source, tokenizer, config, split, text_column, validation_tokens)
+    with _progress_bar() as report:
+        seen = inspect_text(spec, samples=samples, progress=lambda count, size: report(Done("survey", count, size)))
+    if json:
+        output.print_json(seen.to_json())
+    else:
+        _show_inspection(seen)
+
+
+def _spec(
+    source: str, tokenizer: str | None, config: str | None, split: str, text_column: str, validation_tokens: str
+) -> "TextSpec":
+    from llmscale.tokens import TextSpec
+
+    held_out = parse_count(validation_tokens, "validation token count")
+    return TextSpec(source, config, split, text_column, tokenizer, validation_tokens=held_out)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[["Done"], None]]:
+    """A function that shows how far reading has got: a bar on a terminal, else a line for every stage."""
+    stages = {
+        "waiting": "waiting for another process",
+        "survey": "looking at the text",
+        "tokenizer": "training the tokenizer",
+        "tokens": "tokenizing",
+    }
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    shown = output.progress.is_terminal
+    seen: set[str] = set()
+    with Progress(*columns, console=output.progress, disable=not shown, transient=True) as bar:
+        task = bar.add_task("opening", total=None)
+
+        def report(done: "Done") -> None:
+            what = stages[done.stage]
+            if not shown and done.stage not in seen:
+                output.progress.print(what)
+            seen.add(done.stage)
+            total = done.wanted_tokens or done.estimated_bytes if done.stage == "tokens" else None
+            completed = done.tokens if done.wanted_tokens else done.bytes
+            details = f"{done.documents:,} documents, {format_bytes(done.bytes)}" if done.documents else ""
+            bar.update(task, description=f"{what} {details}", total=total, completed=completed)
+
+        yield report
+
+
+def _show_store(store: "TokenStore") -> None:
+    table = Table("", box=None, title=f"tokens of {output.escape(store.name)}", title_justify="left")
+    for name in ("documents", "text", "tokens"):
+        table.add_column(name, justify="right")
+    for part in ("train", "validation", "set_aside"):
+        count = store.meta[part]
+        cells = (f"{count['documents']:,}", format_bytes(count["bytes"]), f"{count['tokens']:,}")
+        table.add_row(part.replace("_", " "), *cells)
+    output.results.print(table)
+    dropped, tokenizer = store.meta["dropped"], store.meta["tokenizer"]
+    for line in (
+        f"{tokenizer['name']}: {store.vocab_size:,} tokens, {store.bytes_per_token:.2f} bytes per token",
+        f"dropped {dropped['too_short']:,} documents as too short and {dropped['duplicates']:,} as exact duplicates",
+        f"in {store.path}",
+    ):
+        output.results.print(output.escape(line), soft_wrap=True)
+
+
+def _show_inspection(seen: "Inspection") -> None:
+    whole = "all of it" if seen.complete else "its beginning"
+    rows = [
+        ("text", f"{seen.name} ({whole})"),
+        ("fingerprint", seen.fingerprint),
+        ("documents", f"{seen.documents:,}, {format_bytes(seen.bytes)}"),
+        ("lengths", f"{seen.shortest:,} to {seen.longest:,} {seen.length_unit}"),
+        ("dropped", f"{seen.too_short_share:.2%} too short, {seen.duplicate_share:.2%} exact duplicates"),
+    ]
+    if seen.bytes_per_token is not None and seen.train_tokens is not None and seen.validation_tokens is not None:
+        held_out = format_count(seen.validation_tokens)
+        rows.append(("tokens", f"{format_count(seen.train_tokens)} to train on, {held_out} held out"))
+        rows.append(("tokenizer", f"{seen.vocab_size:,} tokens, {seen.bytes_per_token:.2f} bytes per token"))
+    else:
+        rows.append(("tokens", "none yet: run llmscale data prepare"))
+    for name, value in rows:
+        output.results.print(f"[bold]{name:<12}[/bold] {output.escape(value)}", soft_wrap=True)
+    for number, sample in enumerate(seen.samples, start=1):
+        output.results.rule(f"document {number}", align="left")
+        output.results.print(output.escape(sample.strip()), soft_wrap=True)
