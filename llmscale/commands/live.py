@@ -90,7 +90,7 @@ class SweepProgress:
             watched.last_line = now
             job = watched.run.job
             self._say(
-                f"{_title(watched.run):<22} {watched.tokens / job.tokens:4.0%}  loss {point['train_loss']:.3f}  "
+                f"{_title(watched.run):<22} {watched.tokens / job.tokens:4.0%}  train loss {point['train_loss']:.3f}  "
                 f"{self._speed(watched)}  {format_seconds(watched.seconds_left)} left"
             )
 
@@ -115,6 +115,12 @@ class SweepProgress:
         mfu = f"  MFU {rate * watched.run.job.shape.flops_per_token / peak:.0%}" if peak else ""
         return f"{format_count(rate)} tokens/s{mfu}"
 
+    def _losses(self, watched: _Watched) -> str:
+        if watched.train_loss is None:
+            return "starting"
+        validation = f", validation {watched.loss:.3f}" if watched.loss is not None else ""
+        return f"train loss {watched.train_loss:.3f}{validation}"
+
     def _say(self, line: str) -> None:
         console = self._live.console if self._terminal else output.progress
         console.print(output.escape(line), soft_wrap=True)
@@ -127,7 +133,7 @@ class SweepProgress:
                 _title(watched.run),
                 ProgressBar(total=job.tokens, completed=watched.tokens, width=24),
                 f"{watched.tokens / job.tokens:.0%}",
-                f"loss {watched.loss or watched.train_loss:.3f}" if watched.train_loss else "starting",
+                self._losses(watched),
                 self._speed(watched),
                 f"{format_seconds(watched.seconds_left)} left" if watched.tokens else "",
             )

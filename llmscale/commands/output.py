@@ -1,21 +1,33 @@
 """What commands share: the two consoles, one JSON object on standard output, and errors as exit codes."""
 
 import json
+import os
 import sys
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from typer.core import TyperGroup
 
 from llmscale.errors import LlmscaleError, Note
 
 EXIT_INTERRUPTED = 130
 
-results = Console(highlight=False, soft_wrap=False)
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+
+results = Console(highlight=False, width=_WIDTH)
 """Standard output: tables and results, nothing else."""
-progress = Console(stderr=True, highlight=False)
+progress = Console(stderr=True, highlight=False, width=_WIDTH)
 """Standard error: progress, warnings and errors."""
+
+
+def make_table(title: str, *headings: str, left: int = 1) -> Table:
+    """A table with a title and one column a heading, the first `left` of them aligned left, no cell wrapped."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if place < left else "right", header_style="dim", no_wrap=True)
+    return table
 
 
 def print_json(payload: dict[str, Any]) -> None:

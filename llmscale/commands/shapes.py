@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from llmscale.commands import output
 from llmscale.errors import InputError
@@ -60,39 +59,25 @@ def shapes(
         settings = {"arch": arch, "vocab_size": vocab_size, "context": context}
         output.print_json({**settings, "peak_flops": flops_per_second, "mfu": mfu, "shapes": rows})
         return
-    table = Table(title=f"{arch}, vocabulary {vocab_size}, context {context}", title_justify="left")
-    for heading in (
-        "size",
-        "layers x width x heads",
-        "head",
-        "d_ff",
-        "non-embedding",
-        "params N",
-        "total",
-        "FLOPs/token",
-        "memory",
-        "tokens",
-        "time",
-    ):
-        table.add_column(heading, justify="left" if heading in ("size", "layers x width x heads") else "right")
+    headings = ("size", "shape", "d_ff", "non-emb.", "N", "total", "FLOPs/tok.", "memory", "tokens", "time")
+    table = output.make_table(f"{arch}, vocabulary {vocab_size}, context {context}", *headings, left=2)
     for row in rows:
         table.add_row(
             row["size"],
             row["shape"],
-            str(row["d_head"]),
             str(row["d_ff"]),
             format_count(row["params_non_embedding"]),
             format_count(row["params"]),
             format_count(row["params_total"]),
-            f"{row['flops_per_token']:.2e}",
+            f"{row['flops_per_token']:.1e}",
             format_bytes(row["memory_bytes"]),
             format_count(row["tokens"]),
             format_seconds(row["estimated_seconds"]),
         )
     output.results.print(table)
     output.results.print(
-        "params N counts non-embedding weights and the output projection; memory is for one sequence at a time in "
-        f"float32; time assumes {mfu:.0%} of {flops_per_second:.2e} FLOP/s"
+        "shape: layers x width x heads; N: non-embedding weights and the output projection; memory: one sequence at a "
+        f"time in float32; time: at {mfu:.0%} of {flops_per_second:.2e} FLOP/s"
     )
 
 

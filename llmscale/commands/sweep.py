@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from llmscale.commands import output
 from llmscale.errors import InputError
@@ -148,10 +147,8 @@ def _prepare(spec: "SweepSpec") -> Any:
 
 
 def _show_plan(plan: "Plan", data: dict[str, Any], folder: "ResultsFolder") -> None:
-    table = Table(title=f"Plan: {len(plan.runs)} runs into {folder.path}", title_justify="left")
-    headings = ("size", "shape", "params", "tokens", "epochs", "FLOPs", "lr", "batch", "steps", "memory", "time")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("size", "shape") else "right")
+    headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time")
+    table = output.make_table(f"Plan: {len(plan.runs)} runs into {folder.path}", *headings, left=2)
     for run in plan.runs:
         job = run.job
         table.add_row(
@@ -160,10 +157,9 @@ def _show_plan(plan: "Plan", data: dict[str, Any], folder: "ResultsFolder") -> N
             format_count(job.shape.params),
             format_count(job.tokens),
             f"{job.epochs:.2f}",
-            f"{job.flops:.2e}",
+            f"{job.flops:.1e}",
             f"{job.lr:.2g}",
             format_count(job.batch_tokens),
-            str(job.steps),
             format_bytes(run.memory_bytes),
             "done" if run.finished else format_seconds(run.seconds),
         )
@@ -193,9 +189,8 @@ def _finish(runs: "list[Run]", folder: "ResultsFolder", json: bool) -> None:
     if json:
         output.print_json({"out": str(folder.path), "runs": [asdict(run) for run in runs]})
     else:
-        table = Table(title=str(folder.runs_path), title_justify="left")
-        for heading in ("size", "params", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU", "time"):
-            table.add_column(heading, justify="left" if heading == "size" else "right")
+        headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU", "time")
+        table = output.make_table(str(folder.runs_path), *headings)
         for run in runs:
             table.add_row(
                 run.size + (f" seed {run.seed}" if run.seed else ""),

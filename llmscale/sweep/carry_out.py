@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import llmscale
 from llmscale.errors import InputError
 from llmscale.executors import Event, local
 from llmscale.job import Job, run_row
@@ -155,13 +156,17 @@ def _record_end(folder: ResultsFolder, job: Job, event: Event, device: str) -> N
 
 def _provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder, command: str) -> dict[str, Any]:
     """What sweep.json says: specification, text, versions, hardware, command."""
-    packages = ("llmscale", "torch", "numpy", "tokenizers", "pyarrow")
+    packages = ("torch", "numpy", "tokenizers", "pyarrow")
     return {
         "spec": spec.to_json(),
         "basis": spec.basis(),
         "runs": [run.job.run_id for run in plan.runs],
         "data": describe_text(store),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {
+            "llmscale": llmscale.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
         "hardware": {
             "device": plan.device,
             "device_name": device_name(plan.device),
