@@ -59,7 +59,7 @@ def shapes(
         settings = {"arch": arch, "vocab_size": vocab_size, "context": context}
         output.print_json({**settings, "peak_flops": flops_per_second, "mfu": mfu, "shapes": rows})
         return
-    headings = ("size", "shape", "d_ff", "non-emb.", "N", "total", "FLOPs/tok.", "memory", "tokens", "time")
+    headings = ("size", "shape", "d_ff", "non-emb.", "N", "total", "FLOPs/token", "memory", "time")
     table = output.make_table(f"{arch}, vocabulary {vocab_size}, context {context}", *headings, left=2)
     for row in rows:
         table.add_row(
@@ -71,13 +71,12 @@ def shapes(
             format_count(row["params_total"]),
             f"{row['flops_per_token']:.1e}",
             format_bytes(row["memory_bytes"]),
-            format_count(row["tokens"]),
             format_seconds(row["estimated_seconds"]),
         )
     output.results.print(table)
     output.results.print(
         "shape: layers x width x heads; N: non-embedding weights and the output projection; memory: one sequence at a "
-        f"time in float32; time: at {mfu:.0%} of {flops_per_second:.2e} FLOP/s"
+        f"time in float32; time: {budget} tokens at {mfu:.0%} of {flops_per_second:.2e} FLOP/s"
     )
 
 
