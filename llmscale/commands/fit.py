@@ -100,14 +100,14 @@ def _show(fits: "tuple[Fit, ...]") -> None:
         cells: list[str] = []
         for one in fits:
             value = one.law.coefficients().get(name)
-            cells += ["", ""] if value is None else [f"{value:.5g}", _interval(one.intervals.get(name))]
+            cells += ["", ""] if value is None else [_digits(value, 5), _interval(one.intervals.get(name))]
         shown.add_row(name, *cells)
     if any(one.compute_optimal for one in fits):
         for name, meaning in (("a", "N* ∝ C^a"), ("b", "D* ∝ C^b")):
             cells = []
             for one in fits:
                 best = one.compute_optimal
-                cells += [f"{best[name]:.4g}", _interval(best["intervals"].get(name))] if best else ["", ""]
+                cells += [_digits(best[name], 4), _interval(best["intervals"].get(name))] if best else ["", ""]
             shown.add_row(f"{name}, {meaning}", *cells)
     shown.add_row("objective", *(cell for one in fits for cell in (f"{one.objective:.4g}", "")), style="dim")
     output.results.print(shown)
@@ -144,8 +144,13 @@ def _show_holdout(one: "Fit") -> None:
         output.results.print(f"  and {count - 5} more: see --json")
 
 
+def _digits(value: float, significant: int) -> str:
+    """`value` to so many significant digits, thousands in full."""
+    return f"{value:.0f}" if 10**significant <= abs(value) < 1e6 else f"{value:#.{significant}g}".rstrip(".")
+
+
 def _interval(ends: tuple[float, float] | None) -> str:
-    return output.escape(f"[{ends[0]:.3g}, {ends[1]:.3g}]") if ends else "-"
+    return output.escape(f"[{_digits(ends[0], 3)}, {_digits(ends[1], 3)}]") if ends else "-"
 
 
 def _distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:

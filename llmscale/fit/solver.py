@@ -29,6 +29,8 @@ _RELATIVE_GAIN = 1e-11
 """A problem has settled when a full Newton step promises less than this share of its objective ..."""
 _ABSOLUTE_GAIN = 1e-27
 """... or less than this a run, which is rounding."""
+_SAME_OBJECTIVE = 1e-8
+"""Objectives this close are one optimum; a step that finds nothing better and promises less has settled, too."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,13 @@ def solve(surface: Surface, log_loss_R: Array, weight_R: Array, delta: float) ->
     starts = surface.starts(STARTS if len(log_loss_R) >= FEW_RUNS else STARTS_FOR_FEW_RUNS)
     weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
     ends = minimise(surface, log_loss_R, weight_BR, starts, graduated(delta))
-    best = int(np.argmin(ends.objective))
-    if not ends.settled[best]:
+    lowest = float(ends.objective.min())
+    settled = np.where(ends.settled, ends.objective, np.inf)
+    best = int(np.argmin(settled))
+    if settled[best] > lowest * (1 + _SAME_OBJECTIVE) + _ABSOLUTE_GAIN * weight_R.sum():
         raise WorkError(
             f"the fit did not settle: after {_FINAL_STEPS} Newton steps from each of {len(starts)} starts the best"
-            f" objective is {ends.objective[best]:.6g} and still falling",
+            f" objective is {lowest:.6g} and still falling",
             "look for runs that do not belong together, or fit a law with fewer coefficients: --law power",
         )
     return ends.theta[best]
@@ -150,7 +154,7 @@ def _newton(
         if done.any():
             ends.theta[open_[done]] = theta[done]
             ends.objective[open_[done]] = objective[done]
-            ends.settled[open_[done]] = small[done]
+            ends.settled[open_[done]] = (small | (gain <= _SAME_OBJECTIVE * objective))[done]
             keep = ~done
             if not keep.any():
                 return ends
@@ -164,7 +168,12 @@ def _newton(
 
 
 def _expand(
-    surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_BP: Array, delta: float, wide_B: Array | None = None
+    surface: Surface,
+    log_loss_BR: Array,
+    weight_BR: Array,
+    theta_BP: Array,
+    delta: float,
+    wide_B: NDArray[np.bool_] | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """Objective, gradient and Hessian of every problem, and the size its Hessian would have under squared error.
 

@@ -1,0 +1,122 @@
+"""One contract for every law in the menu: a new file is tested the moment it exists."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmscale import laws
+from llmscale.errors import InputError
+from llmscale.laws import Law
+
+EVERY_LAW = laws.names()
+COEFFICIENTS = {"E": 1.7, "A": 400.0, "B": 900.0, "alpha": 0.34, "beta": 0.29}
+
+
+def example(name: str) -> Law:
+    law = laws.find(name)
+    return law(*(COEFFICIENTS.get(coefficient, 0.5) for coefficient in law.coefficient_names()))
+
+
+def runs(law: Law, count: int = 23) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    return [10 ** rng.uniform(6, 9, count) * 20**i for i in range(len(law.inputs))]
+
+
+@pytest.mark.parametrize("name", EVERY_LAW)
+def test_every_law_says_what_it_is_and_where_it_comes_from(name: str) -> None:
+    law = example(name)
+    assert law.name == name
+    assert law.formula.startswith("L = ")
+    assert all(letter in law.formula for letter in law.coefficient_names())
+    assert "20" in law.source
+    assert set(law.exponents) <= set(law.coefficient_names())
+    assert law.floor is None or law.floor in law.coefficient_names()
+    assert law.without_floor is None or law.without_floor in EVERY_LAW
+
+
+@pytest.mark.parametrize("name", EVERY_LAW)
+def test_the_surface_of_every_law_is_the_logarithm_of_its_loss(name: str) -> None:
+    law = example(name)
+    inputs = runs(law)
+    loss = law.loss(*inputs)
+    assert loss.shape == inputs[0].shape
+    assert isinstance(law.loss(*(float(values[0]) for values in inputs)), float)
+    surface = law.surface(inputs, loss)
+    coefficients = np.array([list(law.coefficients().values())])
+    theta = surface.theta(coefficients)
+    np.testing.assert_allclose(surface.evaluate(theta)[0][0], np.log(loss), atol=1e-12)
+    np.testing.assert_allclose(surface.coefficients(theta), coefficients, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", EVERY_LAW)
+def test_the_derivatives_of_every_law_are_those_of_finite_differences(name: str) -> None:
+    law = example(name)
+    inputs = runs(law)
+    surface = law.surface(inputs, law.loss(*inputs))
+    theta = surface.theta(np.array([list(law.coefficients().values())]))[0]
+    rng = np.random.default_rng(2)
+    first, second = rng.standard_normal((2, 1, len(inputs[0])))
+
+    def value(at: np.ndarray) -> np.ndarray:
+        return surface.evaluate(at[None])[0][0]
+
+    steps = 1e-4 * np.eye(len(theta))
+    jacobian = np.stack([(value(theta + step) - value(theta - step)) / 2e-4 for step in steps], axis=1)
+    curvature = (
+        np.stack(
+            [
+                np.stack(
+                    [
+                        value(theta + one + two)
+                        - value(theta + one - two)
+                        - value(theta - one + two)
+                        + value(theta - one - two)
+                        for two in steps
+                    ],
+                    axis=1,
+                )
+                for one in steps
+            ],
+            axis=1,
+        )
+        / 4e-8
+    )
+    gradient, hessian = surface.derivatives(surface.evaluate(theta[None])[1], first, second)
+    np.testing.assert_allclose(surface.jacobian(theta), jacobian, atol=1e-6)
+    np.testing.assert_allclose(gradient[0], first[0] @ jacobian, atol=1e-5)
+    expected = np.einsum("r,rp,rq->pq", second[0], jacobian, jacobian) + np.einsum("r,rpq->pq", first[0], curvature)
+    np.testing.assert_allclose(hessian[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY_LAW)
+def test_every_law_starts_inside_its_bounds(name: str) -> None:
+    law = example(name)
+    inputs = runs(law)
+    surface = law.surface(inputs, law.loss(*inputs))
+    starts = surface.starts(8)
+    assert 1 <= len(starts) <= 8
+    assert ((starts >= surface.lower) & (starts <= surface.upper)).all()
+
+
+def test_the_menu_is_the_list_of_files() -> None:
+    files = {path.stem.replace("_", "-") for path in Path(laws.__file__).parent.glob("[a-z]*.py")}
+    assert set(EVERY_LAW) == files
+    assert {"power", "power-floor", "chinchilla"} <= files
+
+
+def test_an_unknown_law_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="no law 'chinchila'") as error:
+        laws.find("chinchila")
+    assert "did you mean chinchilla?" in str(error.value.fix)
+
+
+def test_a_law_in_another_variable_is_written_with_its_letter() -> None:
+    assert laws.find("power-floor")(1.0, 2.0, 0.3, variable="tokens").formula == "L = E + A/D^alpha"  # type: ignore[call-arg]
+
+
+def test_the_compute_optimal_exponents_of_chinchilla_add_up_to_one() -> None:
+    optimal = example("chinchilla").compute_optimal()
+    assert optimal is not None
+    assert optimal["a"] == pytest.approx(0.29 / 0.63)
+    assert optimal["a"] + optimal["b"] == pytest.approx(1)
