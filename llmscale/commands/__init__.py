@@ -6,6 +6,7 @@ import typer
 
 import llmscale
 from llmscale.commands import output
+from llmscale.commands.data import data
 from llmscale.commands.doctor import doctor
 from llmscale.commands.fit import fit
 from llmscale.commands.shapes import shapes
@@ -18,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # drawing help with rich takes longer than everything else that `--help` does
     help="Measure how the loss of a language model falls with its size, and fit the law with error bars.",
-    epilog="Start with: llmscale doctor; llmscale sweep --sizes 30k,100k,300k,1M; llmscale fit; llmscale plot",
+    epilog="Start with: llmscale doctor; llmscale sweep --sizes 10k,30k,100k,300k; llmscale fit; llmscale plot",
 )
 
 
@@ -40,4 +41,5 @@ def main(
 app.command()(sweep)
 app.command()(fit)
 app.command()(shapes)
+app.add_typer(data)
 app.command()(doctor)
