@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 TableArgument = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="[TABLE]", help="A results folder, a .parquet or a .csv; default the newest under results/."
-    ),
+    typer.Argument(metavar="TABLE", help="A results folder, a .parquet or a .csv; default the newest under results/."),
 ]
 LawOption = Annotated[
     list[str] | None,
@@ -55,13 +53,13 @@ def fit(
     fits = fit_laws(
         runs, law or (), variable=variable, level=level, bootstrap=bootstrap, holdout=holdout, seed=seed, delta=delta
     )
+    written = write_fits(fits)
     if json:
         output.print_json(to_json(fits))
     else:
         _show(fits)
     for note in _distinct_notes(fits):
         output.warn(note)
-    written = write_fits(fits)
     if written and not json:
         output.results.print(f"[dim]wrote {', '.join(path.name for path in written)} to {runs.path}[/dim]")
     if not json:

@@ -13,7 +13,7 @@ SIZES_FOR_A_FLOOR = 4
 _WORDS = {"params": ("size", "sizes"), "tokens": ("token budget", "token budgets"), "flops": ("budget", "budgets")}
 _SAME = 0.01
 """Values of N, D or C within 1% of their neighbour are one size or one budget."""
-_DEFAULT_LAWS_OF_N = ("power-floor", "power")
+_DEFAULT_LAWS_OF_ONE = ("power-floor", "power")
 
 
 def levels(values: Array) -> NDArray[np.int_]:
@@ -41,11 +41,12 @@ def describe_levels(frame: pd.DataFrame, name: str) -> str:
     return f"{number} {_WORDS[name][number != 1]}"
 
 
-def default_laws(table: RunTable) -> tuple[str, ...]:
-    """The laws to fit when none is named: Chinchilla where N and D both vary enough, else L(N)."""
-    if why_not(find("chinchilla"), table.frame) is None:
+def default_laws(table: RunTable, variable: str = "params") -> tuple[str, ...]:
+    """The laws to fit when none is named: Chinchilla where N and D vary enough, else L(N), or that of `variable`."""
+    if variable == "params" and why_not(find("chinchilla"), table.frame) is None:
         return ("chinchilla",)
-    return _DEFAULT_LAWS_OF_N if count_levels(table.frame["params"].to_numpy()) >= SIZES_FOR_A_FLOOR else ("power",)
+    enough = variable in table.frame and count_levels(table.frame[variable].to_numpy()) >= SIZES_FOR_A_FLOOR
+    return _DEFAULT_LAWS_OF_ONE if enough else _DEFAULT_LAWS_OF_ONE[1:]
 
 
 def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...] | None = None) -> InputError | None:
@@ -55,7 +56,7 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...] | None 
     if unknown:
         return InputError(
             f"{law.name} needs {' and '.join(columns)}, and the table has no {' or '.join(unknown)}",
-            f"add the column, or fit a law in N alone: --law {_DEFAULT_LAWS_OF_N[0]}",
+            f"add the column, or fit a law in N alone: --law {_DEFAULT_LAWS_OF_ONE[0]}",
         )
     coefficients = len(law.coefficient_names())
     if len(columns) == 1:

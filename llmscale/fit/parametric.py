@@ -31,7 +31,7 @@ def fit_laws(
 ) -> tuple[Fit, ...]:
     """Fits of the laws named, or of those that suit the table; the first is the one to use."""
     fits: dict[str, Fit] = {}
-    for name in laws or identify.default_laws(table):
+    for name in laws or identify.default_laws(table, variable):
         fit = fit_law(
             table, name, variable=variable, level=level, bootstrap=bootstrap, holdout=holdout, seed=seed, delta=delta
         )

@@ -18,8 +18,9 @@ STARTS, STARTS_FOR_FEW_RUNS, FEW_RUNS = 8, 32, 50
 FIRST_DELTA = 0.1
 _DELTA_FACTOR = 3.0
 _COARSE_STEPS = 6
-_FINAL_STEPS = 300
-_BLOCK = 256
+_FINAL_STEPS = 120
+_BLOCK = 2**16
+"""Problems × runs in a block: what the cache holds."""
 _LARGEST_STEP = 3.0
 _SMALL_TERM, _FADING_TERM = 30.0, 25.0
 """Terms this much (in logs) above their lower bound are small, about 1e-3 of the loss, or far below any delta."""
@@ -65,9 +66,10 @@ def resolve(surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_P: Arr
     `log_loss_BR` and `weight_BR` may each be one row for all problems.
     """
     batch = max(len(log_loss_BR), len(weight_BR))
+    problems = max(_BLOCK // weight_BR.shape[1], 16)
     parts = []
-    for first in range(0, batch, _BLOCK):
-        block = slice(first, min(first + _BLOCK, batch))
+    for first in range(0, batch, problems):
+        block = slice(first, min(first + problems, batch))
         rows = block.stop - block.start
         target = log_loss_BR[block] if len(log_loss_BR) > 1 else log_loss_BR
         weight = weight_BR[block] if len(weight_BR) > 1 else weight_BR

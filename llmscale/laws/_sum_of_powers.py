@@ -64,13 +64,18 @@ class LogSumExp(Surface):
         ]
         one = np.ones(len(loss))
         self.features = [np.stack([one] + [-z[i] for _, i in powers]) for powers in self.exponents]
-        self.products = {
-            (k, j): np.ascontiguousarray(
-                (self.features[k][:, None, :] * self.features[j][None, :, :]).reshape(-1, len(loss)).T
+        # Pairs of terms k <= j: where their block of the Hessian goes, and F_k F_jᵀ at every run, (R, P_k * P_j).
+        self.pairs = [
+            (
+                k,
+                j,
+                np.ix_(self.columns[k], self.columns[j]),
+                np.ascontiguousarray(
+                    (self.features[k][:, None, :] * self.features[j][None, :, :]).reshape(-1, len(loss)).T
+                ),
             )
-            for k in range(len(terms))
-            for j in range(k, len(terms))
-        }
+            for k, j in itertools.combinations_with_replacement(range(len(terms)), 2)
+        ]
 
     def coefficients(self, theta_BP: Array) -> Array:
         raw = theta_BP.copy()
@@ -119,19 +124,18 @@ class LogSumExp(Surface):
         gradient = np.zeros((batch, size))
         hessian = np.zeros((batch, size, size))
         outer_BR = second_BR - first_BR
-        for k, columns in enumerate(self.columns):
-            first_k = first_BR * parts[k]
-            gradient[:, columns] += first_k @ self.features[k].T
-            outer_k = outer_BR * parts[k]
-            for j in range(k, len(self.columns)):
-                weight = outer_k * parts[j]
-                if j == k:
-                    weight += first_k
-                block = (weight @ self.products[k, j]).reshape(batch, len(columns), len(self.columns[j]))
-                rows, others = np.ix_(columns, self.columns[j])
-                hessian[:, rows, others] += block
-                if j != k:
-                    hessian[:, others.T, rows.T] += block.transpose(0, 2, 1)
+        first_K = [first_BR * share for share in parts]
+        outer_K = [outer_BR * share for share in parts]
+        for columns, features, first_k in zip(self.columns, self.features, first_K, strict=True):
+            gradient[:, columns] += first_k @ features.T
+        for k, j, (rows, others), products in self.pairs:
+            weight = outer_K[k] * parts[j]
+            if j == k:
+                weight += first_K[k]
+            block = (weight @ products).reshape(batch, rows.shape[0], others.shape[1])
+            hessian[:, rows, others] += block
+            if j != k:
+                hessian[:, others.T, rows.T] += block.transpose(0, 2, 1)
         return gradient, hessian
 
     def jacobian(self, theta_P: Array) -> Array:
