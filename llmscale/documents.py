@@ -16,7 +16,7 @@ from llmscale.sources import Source
 
 BATCH_CHARACTERS: Final = 1 << 20
 SURVEY_BYTES: Final = 64_000_000
-"""How much text is read to choose the split and to train a tokenizer."""
+"""How much text is looked at to choose the split and to train a tokenizer."""
 LARGEST_SHARE: Final = 0.1
 _SMALLEST_SHARE: Final = 0.02
 _UNKNOWN_SHARE: Final = 0.05
@@ -104,7 +104,7 @@ def read_batches(source: Source, cleaning: Cleaning, seen: Seen, start: Position
 def survey(
     source: Source,
     cleaning: Cleaning,
-    limit_bytes: int = SURVEY_BYTES,
+    limit_bytes: int,
     progress: Callable[[int, int], None] = lambda documents, read_bytes: None,
 ) -> Survey:
     """Read the first `limit_bytes` of a source; `progress` is told documents and bytes so far."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from llmscale.documents import Survey, survey
+from llmscale.documents import SURVEY_BYTES, Survey, survey
 from llmscale.sources import Source
 from llmscale.tokenizer import decode
 from llmscale.tokens import TextSpec, TokenStore, find_store
@@ -61,7 +61,7 @@ def inspect_text(
     store = find_store(spec, source)
     if store is not None:
         return _inspect_store(store, samples)
-    return _inspect_survey(spec.source, source, survey(source, spec.cleaning, progress=progress), samples)
+    return _inspect_survey(spec.source, source, survey(source, spec.cleaning, SURVEY_BYTES, progress), samples)
 
 
 def _inspect_store(store: TokenStore, samples: int) -> Inspection:

@@ -70,7 +70,7 @@ class Journal:
         """The journal in `folder`; None where building has not begun."""
         try:
             entry = json.loads((folder / "journal.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         kinds = {"split": Split, "position": Position, "train": Count, "validation": Count, "set_aside": Count}
         return cls(**{key: kinds[key](**value) if key in kinds else value for key, value in entry.items()})

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.quantity import parse_count
-from llmscale.sources import digest_of
+from llmscale.sources import UnreachableError, digest_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -91,10 +91,10 @@ def load_tokenizer(path: Path) -> "Tokenizer":
     of special tokens read as ordinary text."""
     from tokenizers import Tokenizer
 
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", _EXAMPLES)
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", _EXAMPLES) from None
     except Exception as error:  # the tokenizers library raises bare Exception
         raise InputError(f"{path} is not a tokenizer.json: {error}", _EXAMPLES) from error
     return _verbatim(tokenizer)
@@ -156,7 +156,7 @@ def _from_hub(name: str) -> TokenizerChoice:
     try:
         existing = _verbatim(Tokenizer.from_pretrained(name))
     except Exception as error:  # the tokenizers library raises bare Exception for every cause
-        raise InputError(
+        raise UnreachableError(
             f"no tokenizer {name!r}: there is no such file, and the hub gave none ({error})", _EXAMPLES
         ) from error
     end_of_text(existing, name)

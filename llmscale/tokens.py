@@ -27,11 +27,11 @@ import numpy as np
 
 import llmscale
 from llmscale.cleaning import Cleaning, Document
-from llmscale.documents import Split, choose_split, survey
+from llmscale.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
 from llmscale.runs import write_text
-from llmscale.sources import Source, digest_of, open_source
+from llmscale.sources import Source, UnreachableError, digest_of, open_source
 from llmscale.token_files import Journal, begin, build, locked
 from llmscale.tokenizer import (
     TokenizerChoice,
@@ -208,12 +208,18 @@ def prepare(
     """The token store of `spec`: the one in the cache, or a new one.
 
     Reading stops once there are `min_train_tokens` training tokens and the validation set is full; None reads the
-    whole source. The validation set does not depend on it. Wrong input raises InputError and leaves nothing behind.
+    whole source. The validation set does not depend on it. Where the hub does not answer, a store made earlier from
+    the same settings serves. Wrong input raises InputError and leaves nothing behind.
     """
     report = progress or (lambda _: None)
-    source = spec.open()
-    estimated_bytes = source.estimated_bytes()
-    choice = choose_tokenizer(spec.tokenizer, estimated_bytes)
+    try:
+        source = spec.open()
+        estimated_bytes = source.estimated_bytes()
+        choice = choose_tokenizer(spec.tokenizer, estimated_bytes)
+    except UnreachableError:
+        if (store := _made_earlier(spec, min_train_tokens, cache)) is not None:
+            return store
+        raise
     path = _path(spec, source, choice, cache)
 
     def surveying(documents: int, read_bytes: int) -> None:
@@ -271,7 +277,7 @@ class _Beginning:
     def of(
         cls, spec: TextSpec, source: Source, estimated_bytes: int | None, progress: Callable[[int, int], None]
     ) -> "_Beginning":
-        surveyed = survey(source, spec.cleaning, progress=progress)
+        surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
         split = choose_split(surveyed, estimated_bytes, spec.validation_tokens)
         return cls(split, tuple(document for document in surveyed.documents if not split.holds_out(document)))
 
@@ -298,6 +304,16 @@ def _finished(path: Path, min_train_tokens: int | None) -> TokenStore | None:
     store = TokenStore.open(path)
     enough = store.complete or (min_train_tokens is not None and store.train_tokens >= min_train_tokens)
     return store if enough else None
+
+
+def _made_earlier(spec: TextSpec, min_train_tokens: int | None, cache: Path | None) -> TokenStore | None:
+    """The newest finished store of equal settings: what a machine without a network can go by."""
+    settings = json.loads(json.dumps(asdict(spec)))
+    found = ((cache or cache_folder()) / "tokens").glob("*/meta.json")
+    for meta in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        if json.loads(meta.read_text(encoding="utf-8")).get("spec") == settings:
+            return _finished(meta.parent, min_train_tokens)
+    return None
 
 
 def _write_meta(path: Path, spec: TextSpec, source: Source, choice: TokenizerChoice, journal: Journal) -> None:

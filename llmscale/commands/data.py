@@ -136,13 +136,14 @@ def _progress_bar() -> Iterator[Callable[["Done"], None]]:
 
 
 def _show_store(store: "TokenStore") -> None:
-    table = Table("", box=None, title=f"tokens of {output.escape(store.name)}", title_justify="left")
+    table = Table("", box=None)
     for name in ("documents", "text", "tokens"):
         table.add_column(name, justify="right")
     for part in ("train", "validation", "set_aside"):
         count = store.meta[part]
         cells = (f"{count['documents']:,}", format_bytes(count["bytes"]), f"{count['tokens']:,}")
         table.add_row(part.replace("_", " "), *cells)
+    output.results.print(f"tokens of {output.escape(store.name)}", soft_wrap=True)
     output.results.print(table)
     dropped, tokenizer = store.meta["dropped"], store.meta["tokenizer"]
     for line in (

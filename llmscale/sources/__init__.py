@@ -18,6 +18,10 @@ from llmscale.errors import InputError
 _DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
+class UnreachableError(InputError):
+    """The hub did not answer: nothing is known about the text asked for."""
+
+
 class Source(ABC):
     """Text as a fixed sequence of shards (one file, say), each a fixed sequence of documents.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmscale.errors import InputError, WorkError
 from llmscale.formats import no_such_column, text_of
-from llmscale.sources import Source, digest_of
+from llmscale.sources import Source, UnreachableError, digest_of
 
 
 def open_source(name: str, *, config: str | None, split: str, text_column: str) -> Source:
@@ -94,7 +94,7 @@ def _builder(name: str, config: str | None) -> Any:
         option = "name one of its configurations: --config NAME" if "config" in str(error).lower() else None
         raise InputError(f"the dataset {name} cannot be opened: {_reason(error)}", option) from error
     except Exception as error:  # every network client has its own errors
-        raise InputError(
+        raise UnreachableError(
             f"no hub answered for the dataset {name}: {_reason(error)}",
             "check the network, or use text that is here: --data stdlib or --data 'corpus/*.txt'",
         ) from error

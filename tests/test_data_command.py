@@ -1,0 +1,103 @@
+"""`llmscale data` prepares and inspects text, and refuses what it cannot use without writing anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from llmscale.commands import app
+
+TEXTS = [f"Document {number} says that the loss falls as the size grows.\n" for number in range(60)]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    rows = [*TEXTS, TEXTS[0], ""]
+    path.write_text("".join(json.dumps({"content": text}) + "\n" for text in rows))
+    return path
+
+
+def llmscale(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["data", *map(str, arguments)])
+
+
+def test_prepare_prints_the_whole_record_of_the_store(corpus: Path, cache: Path) -> None:
+    done = llmscale("prepare", corpus, "--text-column", "content", "--tokenizer", "bpe:270", "--json")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert Path(record["path"]) == cache / "tokens" / record["fingerprint"]
+    assert json.loads((Path(record["path"]) / "meta.json").read_text()) == {
+        key: value for key, value in record.items() if key != "path"
+    }
+    assert record["train"]["documents"] + record["validation"]["documents"] == len(TEXTS)
+    assert record["dropped"]["duplicates"] == record["dropped"]["too_short"] == 1
+    assert record["tokenizer"]["vocab_size"] == 270
+    assert "tokenizing" in done.stderr
+
+
+def test_prepare_says_where_the_tokens_are_and_how_many(corpus: Path, cache: Path) -> None:
+    done = llmscale("prepare", corpus, "--text-column", "content", "--tokens", "1k", "--validation-tokens", "100")
+    assert done.exit_code == 0, done.output
+    assert str(cache) in done.stdout.replace("\n", "")
+    assert "dropped 1 documents as too short and 1 as exact duplicates" in done.stdout
+
+
+def test_inspect_looks_at_text_before_it_is_prepared_and_writes_nothing(corpus: Path, cache: Path) -> None:
+    done = llmscale("inspect", corpus, "--text-column", "content", "--json", "--samples", 2)
+    assert done.exit_code == 0, done.output
+    seen = json.loads(done.stdout)
+    assert seen["documents"] == len(TEXTS)
+    assert seen["duplicate_share"] == seen["too_short_share"] == 1 / (len(TEXTS) + 2)
+    assert seen["shortest"] == min(map(len, TEXTS))
+    assert seen["longest"] == max(map(len, TEXTS))
+    assert seen["bytes_per_token"] is None
+    assert len(seen["samples"]) == 2
+    assert set(seen["samples"]) <= set(TEXTS)
+    assert not cache.exists()
+
+
+@pytest.mark.usefixtures("cache")
+def test_inspect_shows_the_tokens_of_a_prepared_text_by_its_name_or_its_folder(corpus: Path) -> None:
+    prepared = json.loads(llmscale("prepare", corpus, "--text-column", "content", "--json").stdout)
+    by_name = llmscale("inspect", corpus, "--text-column", "content", "--json")
+    by_folder = llmscale("inspect", prepared["path"], "--json")
+    assert by_name.stdout == by_folder.stdout
+    seen = json.loads(by_folder.stdout)
+    assert seen["fingerprint"] == prepared["fingerprint"]
+    assert seen["bytes_per_token"] == prepared["bytes_per_token"]
+    assert seen["train_tokens"] == prepared["train"]["tokens"]
+    assert set(seen["samples"]) <= set(TEXTS)
+    shown = llmscale("inspect", prepared["path"])
+    assert seen["samples"][0].strip() in shown.stdout
+    assert f"{prepared['bytes_per_token']:.2f} bytes per token" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.jsonl"], "nowhere.jsonl does not exist"),
+        (["{corpus}"], "no column 'text'; its columns are content"),
+        (["{corpus}", "--text-column", "content", "--tokenizer", "bpe:3"], "cannot have 3 tokens"),
+        (["{corpus}", "--text-column", "content", "--tokens", "10Q"], "token count '10Q' is not a number"),
+        (["{corpus}", "--text-column", "content", "--validation-tokens", "0"], "not above zero"),
+        (["{corpus}", "--text-column", "content", "--config", "en"], "--config names a part of a dataset"),
+        (["owner/dataset"], "no hub answered"),
+    ],
+)
+def test_wrong_input_is_one_clear_sentence_and_leaves_nothing(
+    arguments: list[str], message: str, corpus: Path, cache: Path
+) -> None:
+    done = llmscale("prepare", *(argument.replace("{corpus}", str(corpus)) for argument in arguments))
+    assert done.exit_code == 2
+    assert message in done.stderr.replace("\n", " ")
+    assert done.stderr.count("error:") == 1
+    assert done.stdout == ""
+    assert not cache.exists()
