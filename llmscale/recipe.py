@@ -9,13 +9,13 @@ from llmscale.errors import InputError
 from llmscale.schedule import SCHEDULES
 from llmscale.shape import ARCHITECTURES
 
-# Porian et al. 2024, fitted on models of 5M to 900M parameters: lr = 0.0047 (N/108M)^(-1/3) with a batch of
-# 160 sequences of 2048 tokens at 108M that grows as N^(2/3).
-REFERENCE_PARAMS = 108e6
-REFERENCE_LR, LR_EXPONENT = 0.0047, -1 / 3
-REFERENCE_BATCH_TOKENS, BATCH_EXPONENT = 2048 * 160, 2 / 3
-LARGEST_LR = 0.03
+# Batch: 160 sequences of 2048 tokens at 108M parameters, growing as N^(2/3) (Porian et al. 2024).
+BATCH_PARAMS, BATCH_TOKENS, BATCH_EXPONENT = 108e6, 2048 * 160, 2 / 3
 SMALLEST_BATCH_TOKENS = 2048
+# Learning rate: below 1M parameters measured by experiments/learning_rate.py, where the optimum falls from about 0.02
+# at 35k to 0.006 at 385k; above it goes on with the exponent that Porian et al. 2024 found from 5M to 900M.
+LR_PARAMS, LR = 1e6, 0.0036
+SMALL_LR_EXPONENT, LARGE_LR_EXPONENT = -1 / 2, -1 / 3
 LARGE_BATCH_TOKENS = 524_288
 
 
@@ -53,14 +53,15 @@ class Recipe:
 
     def learning_rate(self, params: int) -> float:
         """Peak learning rate for N = `params`."""
-        rule = min(LARGEST_LR, REFERENCE_LR * (params / REFERENCE_PARAMS) ** LR_EXPONENT)
+        exponent = SMALL_LR_EXPONENT if params < LR_PARAMS else LARGE_LR_EXPONENT
+        rule = LR * (params / LR_PARAMS) ** exponent
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
     def batch_sequences(self, params: int) -> int:
         """Sequences a step for N = `params`: the rule's tokens, as a power of two of sequences."""
         if self.batch_tokens is not None:
             return max(1, round(self.batch_tokens / self.context))
-        rule = REFERENCE_BATCH_TOKENS * (params / REFERENCE_PARAMS) ** BATCH_EXPONENT
+        rule = BATCH_TOKENS * (params / BATCH_PARAMS) ** BATCH_EXPONENT
         sequences = max(SMALLEST_BATCH_TOKENS, rule) / self.context
         return max(1, 2 ** (round(sequences).bit_length() - 1))
 

@@ -1,0 +1,185 @@
+"""The training loop: the same job gives the same run, whatever interrupts it and however it is cut up."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llmscale.job import Job, make_job
+from llmscale.models import build_model
+from llmscale.optimizers import build_optimizer, optimizer_names
+from llmscale.recipe import Recipe
+from llmscale.runs import CurvePoint
+from llmscale.shape import shape_for
+from llmscale.train.batches import Batches
+from llmscale.train.checkpoint import FILE_NAME
+from llmscale.train.evaluate import bits_per_byte, evaluate
+from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, token_losses, train
+
+VOCAB = 60
+CPU = Conditions("cpu", micro_batch=4)
+
+
+def text(tokens: int, seed: int) -> np.ndarray:
+    """Tokens of a Markov chain, in which there is something to learn."""
+    random = np.random.default_rng(seed)
+    steps = random.integers(1, 4, tokens) * random.integers(1, 3, tokens)
+    return (np.cumsum(steps) % VOCAB).astype(np.uint16)
+
+
+TRAIN, VALIDATION = text(60_000, 0), text(5_000, 1)
+
+
+def job(tokens: int = 30_000, size: str = "2x16x1", **recipe: object) -> Job:
+    settings = Recipe(**{"context": 32, "batch_tokens": 256, **recipe})  # type: ignore[arg-type]
+    shape = shape_for(size, vocab_size=VOCAB, context=32, arch=settings.arch)
+    text = {"data": "chain", "data_fingerprint": "f", "text_tokens": len(TRAIN), "validation_tokens": len(VALIDATION)}
+    return make_job(size, shape, tokens, settings, seed=0, dtype="float32", **text)  # type: ignore[arg-type]
+
+
+def run(job: Job, folder: Path, conditions: Conditions = CPU) -> Outcome:
+    return train(job, conditions, TRAIN, VALIDATION, folder)
+
+
+def without_times(outcome: Outcome) -> list[CurvePoint]:
+    return [replace(point, tokens_per_second=None, seconds=0.0) for point in outcome.curve]
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_training_learns_and_reports_what_it_did(arch: str, tmp_path: Path) -> None:
+    outcome = run(job(arch=arch), tmp_path)
+    assert outcome.status == "done"
+    assert outcome.evaluation is not None
+    assert outcome.evaluation.loss < 0.75 * math.log(VOCAB)
+    last = outcome.curve[-1]
+    assert last.tokens == job(arch=arch).tokens
+    assert last.flops == job(arch=arch).flops
+    assert last.loss == outcome.evaluation.loss
+    assert last.perplexity == pytest.approx(math.exp(last.loss))
+    assert last.train_perplexity == pytest.approx(math.exp(last.train_loss))
+    evaluated = [point for point in outcome.curve if point.loss is not None]
+    assert len(evaluated) == job(arch=arch).evaluations
+
+
+def test_the_same_job_gives_the_same_run_bit_for_bit(tmp_path: Path) -> None:
+    first, second = run(job(), tmp_path), run(job(), tmp_path)
+    assert without_times(first) == without_times(second)
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "cosine"])
+@pytest.mark.parametrize("stops", [(1,), (37, 38, 90)])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(schedule: str, stops: tuple[int, ...], tmp_path: Path) -> None:
+    wanted = run(job(schedule=schedule), tmp_path)
+    (resumed := tmp_path / "resumed").mkdir()
+    asked = 0
+    for stop in stops:
+
+        def stop_now(at: int = stop) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked >= at
+
+        with pytest.raises(TrainingInterrupted):
+            train(job(schedule=schedule), CPU, TRAIN, VALIDATION, resumed, stop=stop_now)
+        assert (resumed / FILE_NAME).exists()
+    assert without_times(run(job(schedule=schedule), resumed)) == without_times(wanted)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"half a checkpoint")
+    with pytest.raises(Exception, match=FILE_NAME):
+        run(job(), tmp_path)
+
+
+def test_the_micro_batch_changes_rounding_and_nothing_else(tmp_path: Path) -> None:
+    odd = replace(job(), batch_sequences=7)  # the last micro-batch of a step, and the last step, are filled up
+    losses = [run(odd, tmp_path, Conditions("cpu", micro_batch=size)).evaluation for size in (1, 3, 4, 7)]
+    assert all(loss is not None and loss.loss == pytest.approx(losses[-1].loss, abs=2e-4) for loss in losses)
+
+
+def test_a_run_that_explodes_ends_as_diverged(tmp_path: Path) -> None:
+    outcome = run(job(lr=1000.0, clip=1e9), tmp_path)
+    assert outcome.status == "diverged"
+    assert outcome.error is not None
+    assert "step" in outcome.error
+    assert outcome.evaluation is None
+    assert len(outcome.curve) < job().steps
+
+
+def test_sequences_are_read_once_an_epoch_in_an_order_of_the_seed() -> None:
+    batches = Batches(np.arange(1001, dtype=np.uint32), context=10, seed=5)
+    inputs, targets = batches.read(0, 100)
+    assert sorted(inputs.flatten().tolist()) == list(range(1000))
+    assert torch.equal(targets, inputs + 1)
+    again = torch.cat([batches.read(first, 7)[0] for first in range(0, 98, 7)])
+    assert torch.equal(again, inputs[:98])
+    second_epoch, _ = batches.read(100, 100)
+    assert sorted(second_epoch.flatten().tolist()) == list(range(1000))
+    assert not torch.equal(second_epoch, inputs)
+    other_seed, _ = Batches(np.arange(1001, dtype=np.uint32), context=10, seed=6).read(0, 100)
+    assert not torch.equal(other_seed, inputs)
+
+
+def test_evaluation_is_the_mean_over_all_whole_windows() -> None:
+    model = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32))
+    losses = token_losses(model, "float32", "cpu")
+    windows = [VALIDATION[start : start + 33].astype(np.int64) for start in range(0, len(VALIDATION) - 32, 32)]
+    tokens = torch.from_numpy(np.stack(windows))
+    with torch.no_grad():
+        logits = model(tokens[:, :-1])
+        by_sequence = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").double().mean(dim=1)
+    for sequences in (1, 7, 64, 1000):
+        found = evaluate(losses, VALIDATION, 32, sequences, "cpu")
+        assert found.loss == pytest.approx(float(by_sequence.mean()), rel=1e-6)
+        assert found.stderr == pytest.approx(float(by_sequence.std()) / len(windows) ** 0.5, rel=1e-5)
+
+
+def test_bits_per_byte_does_not_depend_on_how_text_is_cut_into_tokens() -> None:
+    assert bits_per_byte(math.log(256), tokens=1000, utf8_bytes=1000) == pytest.approx(8)
+    assert bits_per_byte(2 * math.log(256), tokens=500, utf8_bytes=1000) == pytest.approx(8)
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_every_optimizer_decays_matrices_alone_and_lowers_the_loss(name: str) -> None:
+    model = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32, arch="gpt2"))
+    optimizer = build_optimizer(name, model, lr=0.01, beta2=0.99, weight_decay=0.1)
+    names = {id(weight): weight_name for weight_name, weight in model.named_parameters()}
+    decayed = {names[id(w)] for group in optimizer.param_groups if group["weight_decay"] for w in group["params"]}
+    assert decayed == {
+        weight_name
+        for weight_name, weight in model.named_parameters()
+        if weight.dim() == 2 and not weight_name.startswith(("embed", "positions"))
+    }
+    every = [id(w) for group in optimizer.param_groups for w in group["params"]]
+    assert sorted(every) == sorted(names)
+    tokens = torch.from_numpy(np.stack([TRAIN[i : i + 33] for i in range(0, 3300, 33)]).astype(np.int64))
+    losses = token_losses(model, "float32", "cpu")
+    first = losses(tokens[:, :-1], tokens[:, 1:]).mean()
+    for _ in range(20):
+        loss = losses(tokens[:, :-1], tokens[:, 1:]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < first - 0.5
+
+
+def test_bfloat16_agrees_with_float32_within_its_rounding(tmp_path: Path) -> None:
+    exact = run(job(), tmp_path).evaluation
+    rounded = run(replace(job(), dtype="bfloat16"), tmp_path).evaluation
+    assert exact is not None
+    assert rounded is not None
+    assert rounded.loss == pytest.approx(exact.loss, rel=0.02)
+    assert rounded.loss != exact.loss
+
+
+@pytest.mark.slow
+def test_a_compiled_run_agrees_with_an_eager_one(tmp_path: Path) -> None:
+    eager = run(job(), tmp_path).evaluation
+    compiled = run(job(), tmp_path, replace(CPU, compile=True)).evaluation
+    assert eager is not None
+    assert compiled is not None
+    assert compiled.loss == pytest.approx(eager.loss, abs=1e-3)
