@@ -208,8 +208,9 @@ def prepare(
     """The token store of `spec`: the one in the cache, or a new one.
 
     Reading stops once there are `min_train_tokens` training tokens and the validation set is full; None reads the
-    whole source. The validation set does not depend on it. Where the hub does not answer, a store made earlier from
-    the same settings serves. Wrong input raises InputError and leaves nothing behind.
+    whole source. A source of less than 64 MB is always read whole, for its validation set comes from all of it. The
+    validation set does not depend on `min_train_tokens`. Where the hub does not answer, a store made earlier from the
+    same settings serves. Wrong input raises InputError and leaves nothing behind.
     """
     report = progress or (lambda _: None)
     try:
@@ -242,6 +243,7 @@ def prepare(
                 beginning = beginning or _Beginning.of(spec, source, estimated_bytes, surveying)
                 report(Progress("tokenizer", len(beginning.training), 0, 0, estimated_bytes, min_train_tokens))
                 begin(path, beginning.split, choice.tokenizer(beginning.sample()))
+            beginning = None  # 64 MB of text that is no longer needed
             journal = build(
                 path,
                 source,
