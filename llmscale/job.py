@@ -55,12 +55,16 @@ class Job:
     @property
     def unique_tokens(self) -> int:
         """Different tokens trained on: all, but for a budget larger than the text."""
-        return min(self.tokens, (self.text_tokens - 1) // self.shape.context * self.shape.context)
+        return min(self.tokens, self._text_sequences * self.shape.context)
 
     @property
     def epochs(self) -> float:
-        """Times the text is read; at most 1 unless the budget is larger than the text."""
-        return self.tokens / self.unique_tokens
+        """Times the text is read; above 1 where the budget is larger than the text."""
+        return self.sequences / self._text_sequences
+
+    @property
+    def _text_sequences(self) -> int:
+        return (self.text_tokens - 1) // self.shape.context
 
     @property
     def steps(self) -> int:
@@ -137,7 +141,7 @@ def make_job(
 ) -> Job:
     """The job that trains `shape` on `tokens` tokens by `recipe`; tokens are rounded down to whole sequences."""
     sequences = tokens // shape.context
-    batch_sequences = recipe.batch_sequences(shape.params)
+    batch_sequences = recipe.batch_sequences(shape.params, tokens)
     batch_tokens = batch_sequences * shape.context
     return Job(
         size=size,

@@ -6,12 +6,13 @@ Learning rate and batch are rules in N (non-embedding weights plus output projec
 from dataclasses import dataclass
 
 from llmscale.errors import InputError
+from llmscale.optimizers import optimizer_names
 from llmscale.schedule import SCHEDULES
 from llmscale.shape import ARCHITECTURES
 
 # Batch: 160 sequences of 2048 tokens at 108M parameters, growing as N^(2/3) (Porian et al. 2024).
 BATCH_PARAMS, BATCH_TOKENS, BATCH_EXPONENT = 108e6, 2048 * 160, 2 / 3
-SMALLEST_BATCH_TOKENS = 2048
+SMALLEST_BATCH_TOKENS, LEAST_STEPS = 2048, 300
 # Learning rate: below 1M parameters measured by experiments/learning_rate.py, where the optimum falls from about 0.02
 # at 35k to 0.006 at 385k; above it goes on with the exponent that Porian et al. 2024 found from 5M to 900M.
 LR_PARAMS, LR = 1e6, 0.0036
@@ -40,7 +41,8 @@ class Recipe:
     """Largest norm of the gradient; larger ones are scaled down to it."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("arch", ARCHITECTURES), ("schedule", SCHEDULES)):
+        menus = {"arch": ARCHITECTURES, "schedule": SCHEDULES, "optimizer": optimizer_names()}
+        for name, choices in menus.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} {getattr(self, name)!r} is not known", f"choose one of {', '.join(choices)}")
         for name in ("context", "lr", "lr_scale", "batch_tokens", "clip"):
@@ -57,12 +59,13 @@ class Recipe:
         rule = LR * (params / LR_PARAMS) ** exponent
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
-    def batch_sequences(self, params: int) -> int:
-        """Sequences a step for N = `params`: the rule's tokens, as a power of two of sequences."""
+    def batch_sequences(self, params: int, tokens: int) -> int:
+        """Sequences a step for N = `params` and D = `tokens`: the rule's tokens, as a power of two of sequences,
+        and fewer where a short run would have too few steps."""
         if self.batch_tokens is not None:
             return max(1, round(self.batch_tokens / self.context))
         rule = BATCH_TOKENS * (params / BATCH_PARAMS) ** BATCH_EXPONENT
-        sequences = max(SMALLEST_BATCH_TOKENS, rule) / self.context
+        sequences = min(max(SMALLEST_BATCH_TOKENS, rule), tokens / LEAST_STEPS) / self.context
         return max(1, 2 ** (round(sequences).bit_length() - 1))
 
 

@@ -57,14 +57,16 @@ def test_learning_rate_falls_and_batch_grows_with_size() -> None:
     recipe = Recipe(context=128)
     sizes = [10**power for power in range(4, 12)]
     rates = [recipe.learning_rate(size) for size in sizes]
-    batches = [recipe.batch_sequences(size) for size in sizes]
+    batches = [recipe.batch_sequences(size, 20 * size) for size in sizes]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] > 3 * rates[-1]
     assert batches == sorted(batches)
     assert all(batch & (batch - 1) == 0 for batch in batches)
+    assert recipe.batch_sequences(10**9, 10**12) > recipe.batch_sequences(10**9, 10**8)
+    assert 10**8 / (128 * recipe.batch_sequences(10**9, 10**8)) >= 300
     assert Recipe(lr_scale=0.5).learning_rate(10**6) == pytest.approx(0.5 * Recipe().learning_rate(10**6))
     assert Recipe(lr=0.01).learning_rate(10**4) == Recipe(lr=0.01).learning_rate(10**9) == 0.01
-    assert Recipe(context=128, batch_tokens=1000).batch_sequences(10**6) == 8
+    assert Recipe(context=128, batch_tokens=1000).batch_sequences(10**6, 10**9) == 8
 
 
 def test_warm_up_and_second_beta_follow_their_sources() -> None:

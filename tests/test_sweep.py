@@ -1,0 +1,307 @@
+"""A sweep from the command line: real processes, real kills, real files."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from llmscale.commands import app
+from llmscale.runs import CURVE_COLUMNS, RUN_COLUMNS
+from llmscale.shape import shape_for
+
+TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
+SIZES = "1x16x1,2x16x1,2x24x2"
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred documents of counting in words, 300 kB."""
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    folder = tmp_path_factory.mktemp("text")
+    lines = []
+    for document in range(200):
+        numbers = range(document * 37, document * 37 + 60)
+        spelled = (" ".join(words[int(digit)] for digit in str(number)) for number in numbers)
+        lines.append(json.dumps({"text": "; ".join(spelled)}))
+    path = folder / "counting.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def options(text: Path, out: Path, sizes: str = SIZES, tokens: str = "40k") -> list[str]:
+    return ["sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300",
+            "--context", "32", "--device", "cpu", "--dtype", "float32", "--out", str(out)]  # fmt: skip
+
+
+def llmscale(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return pd.read_parquet(folder / "runs.parquet"), pd.read_parquet(folder / "curves.parquet")
+
+
+def assert_same_results(one: Path, other: Path) -> None:
+    """The tables of two sweeps are equal, value for value, times aside."""
+    runs, curves = tables(one)
+    other_runs, other_curves = tables(other)
+    pd.testing.assert_frame_equal(runs.drop(columns=TIMES), other_runs.drop(columns=TIMES))
+    ordered, other_ordered = (
+        frame.drop(columns=["seconds", "tokens_per_second"]).sort_values(["run_id", "step"], ignore_index=True)
+        for frame in (curves, other_curves)
+    )
+    pd.testing.assert_frame_equal(ordered, other_ordered)
+
+
+@pytest.fixture(scope="module")
+def swept(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of an uninterrupted sweep over three sizes."""
+    out = tmp_path_factory.mktemp("results") / "swept"
+    result = llmscale(*options(text, out))
+    assert result.exit_code == 0, result.output
+    assert "loss" in result.stdout
+    assert "[3/3]" in result.stderr
+    return out
+
+
+def test_a_sweep_writes_the_tables_of_the_contract(swept: Path, text: Path) -> None:
+    runs, curves = tables(swept)
+    assert list(runs.columns) == list(RUN_COLUMNS)
+    assert list(curves.columns) == list(CURVE_COLUMNS)
+    assert list(runs["size"]) == SIZES.split(",")
+    assert set(runs["status"]) == {"done"}
+    for run in runs.to_dict("records"):
+        shape = shape_for(run["size"], vocab_size=run["vocab_size"], context=32)
+        assert run["params"] == shape.params
+        assert run["flops"] == run["tokens"] * shape.flops_per_token
+        assert run["tokens"] == run["unique_tokens"] == 40_000 // 32 * 32
+        assert run["perplexity"] == pytest.approx(math.exp(run["loss"]))
+        assert 0 < run["loss"] < math.log(300)
+        assert 0 < run["bits_per_byte"] < 8
+        assert run["loss_stderr"] > 0
+        assert run["mfu"] > 0
+        curve = curves[curves["run_id"] == run["run_id"]]
+        assert curve["step"].is_monotonic_increasing
+        assert curve["step"].iloc[-1] == run["steps"]
+        assert curve["loss"].iloc[-1] == run["loss"]
+        assert not list(swept.glob("runs/*/checkpoint*"))
+    sweep = json.loads((swept / "sweep.json").read_text())
+    assert sweep["data"]["fingerprint"] == runs["data_fingerprint"].iloc[0]
+    assert sweep["spec"]["data"]["source"] == str(text)
+    assert sweep["hardware"]["peak_flops"] > 0
+    assert {"torch", "python", "llmscale"} <= set(sweep["versions"])
+
+
+def test_the_same_command_trains_nothing_twice_and_more_sizes_only_those(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    assert llmscale(*options(text, out, sizes="1x16x1,1x16x1")).exit_code == 0
+    before = (out / "runs.parquet").read_bytes()
+    again = llmscale(*options(text, out, sizes="1x16x1"), "--json")
+    assert again.exit_code == 0, again.output
+    assert (out / "runs.parquet").read_bytes() == before
+    assert len(json.loads(again.stdout)["runs"]) == 1
+    more = llmscale(*options(text, out, sizes="1x16x1,1x24x2", tokens="40k,20k"))
+    assert more.exit_code == 0, more.output
+    assert "[3/3]" in more.stderr
+    runs, _ = tables(out)
+    assert sorted(zip(runs["size"], runs["tokens"], strict=True)) == [
+        ("1x16x1", 20_000), ("1x16x1", 40_000), ("1x24x2", 20_000), ("1x24x2", 40_000),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_was_ended_goes_on_and_ends_in_the_same_table(
+    how: signal.Signals, swept: Path, text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    arguments = options(text, out)
+    command = [sys.executable, "-m", "llmscale", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: list(out.glob("runs/*/spec.json")) and worker_pids(out), 120)
+        time.sleep(4.0)  # in the middle of loading or training, wherever that is on this machine
+        process.send_signal(how)
+        code = process.wait(timeout=60)
+    assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    wait_for(lambda: not worker_pids(out), 60)  # workers notice that nobody listens, save and end
+    result = llmscale(*arguments)
+    assert result.exit_code == 0, result.output
+    assert_same_results(out, swept)
+
+
+def worker_pids(out: Path) -> list[int]:
+    """The processes that train runs of folder `out`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"llmscale.train.worker" in words and any(word.startswith(os.fsencode(out)) for word in words):
+            found.append(int(entry.parent.name))
+    return found
+
+
+def wait_for(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_killed_worker_fails_its_run_and_the_next_command_mends_it(swept: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    command = [sys.executable, "-m", "llmscale", *options(text, out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_for(lambda: worker_pids(out), 120)
+        os.kill(worker_pids(out)[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "signal 9" in errors
+    runs, _ = tables(out)
+    assert sorted(runs["status"]) == ["done", "done", "failed"]
+    assert llmscale(*options(text, out)).exit_code == 0
+    assert_same_results(out, swept)
+
+
+def test_a_diverged_run_is_named_and_the_sweep_goes_on(text: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "wild.toml"
+    spec.write_text(
+        f'sizes = ["1x16x1", "2x16x1"]\ntokens = ["40k"]\n[data]\nsource = "{text}"\ntokenizer = "bpe:300"\n'
+        '[recipe]\ncontext = 32\nlr = 1e4\nclip = 1e9\n[hardware]\ndevice = "cpu"\n'
+    )
+    result = llmscale("sweep", str(spec), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    assert "diverged" in result.stderr
+    runs, _ = tables(tmp_path / "out")
+    assert list(runs["status"]) == ["diverged", "diverged"]
+    assert runs["loss"].isna().all()
+    assert all("step" in error for error in runs["error"])
+
+
+def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    plan = llmscale(*options(text, out, tokens="5x,20x"), "--seeds", "2", "--dry-run", "--json")
+    assert plan.exit_code == 0, plan.output
+    payload = json.loads(plan.stdout)
+    assert len(payload["runs"]) == 3 * 2 * 2
+    assert payload["flops"] == pytest.approx(sum(run["flops"] for run in payload["runs"]))
+    assert 0 < payload["estimated_seconds"] < 3600
+    for run in payload["runs"]:
+        assert run["tokens"] == pytest.approx(round(run["tokens"] / run["params"] / 5) * 5 * run["params"], rel=0.01)
+    assert not out.exists()
+    table = llmscale(*options(text, out), "--dry-run")
+    assert "FLOPs" in table.stderr
+    assert "L(N) at 40k tokens" in table.stderr
+    slow = llmscale(*options(text, out), "--max-hours", "0.0001")
+    assert slow.exit_code == 2
+    assert "--max-hours" in slow.stderr
+    assert not out.exists()
+
+
+def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    plan = llmscale(*options(text, out, sizes="1x16x1", tokens="1M"), "--dry-run", "--json")
+    assert plan.exit_code == 0, plan.output
+    payload = json.loads(plan.stdout)
+    assert "repeated-data" in [warning["code"] for warning in payload["warnings"]]
+    assert payload["runs"][0]["epochs"] == pytest.approx(1e6 / payload["data"]["train_tokens"], rel=0.01)
+    result = llmscale(*options(text, out, sizes="1x16x1", tokens="1M"))
+    assert result.exit_code == 0, result.output
+    runs, _ = tables(out)
+    assert runs["unique_tokens"][0] < runs["tokens"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"--sizes": "10Q"}, "not a number"),
+        ({"--sizes": "0"}, "above zero"),
+        ({"--sizes": "-1M"}, "above zero"),
+        ({"--sizes": ","}, "empty"),
+        ({"--sizes": "6x384x7"}, "heads"),
+        ({"--tokens": "lots"}, "not a number"),
+        ({"--tokens": "20"}, "smaller than one step"),
+        ({"--seeds": "0"}, "seeds"),
+        ({"--device": "cuda"}, "no CUDA device"),
+        ({"--device": "tpu"}, "unknown device"),
+        ({"--dtype": "float8"}, "unknown dtype"),
+        ({"--arch": "rnn"}, "arch"),
+        ({"--optimizer": "adammm"}, "optimizer"),
+        ({"--schedule": "stairs"}, "schedule"),
+        ({"--compile": "maybe"}, "compile"),
+        ({"--data": "missing.txt"}, "missing.txt"),
+        ({"--out": "/proc/nowhere/results"}, "cannot write"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_writes_nothing(
+    changes: dict[str, str], words: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "cuda" in changes.values():
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    arguments = options(text, tmp_path / "results")
+    for name, value in changes.items():
+        arguments += [f"{name}={value}"]
+    result = llmscale(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("error:") == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.output
+    assert not result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ('sises = ["1M"]', "'sizes'"),
+        ('sizes = ["1M"]\n[recipe]\nlr_scal = 2.0', "'lr_scale'"),
+        ('sizes = ["1M"]\n[data]\ntokeniser = "bpe:300"', "'tokenizer'"),
+        ('sizes = ["1M"]\n[recipe]\nlr = "fast"', "a number"),
+        ('sizes = ["1M"]\n[recipe]\ncontext = true', "whole number"),
+        ('sizes = ["1M"]\nseeds = "two"', "whole number"),
+        ("sizes = [1.5]", "sizes"),
+        ("tokens = 5", "no sizes"),
+        ("sizes = [", "not TOML"),
+    ],
+)
+def test_a_wrong_specification_is_refused(toml: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(toml)
+    result = llmscale("sweep", str(path), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2, result.output
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_specification_is_refused(swept: Path, text: Path, tmp_path: Path) -> None:
+    other = llmscale(*options(text, swept), "--lr-scale", "2")
+    assert other.exit_code == 2
+    assert "lr_scale is 1.0 there and 2.0 here" in other.stderr
+    (tmp_path / "letter.txt").write_text("dear")
+    full = llmscale(*options(text, tmp_path))
+    assert full.exit_code == 2
+    assert "no sweep" in full.stderr
+
+
+def test_two_sweeps_do_not_write_into_one_folder(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    command = [sys.executable, "-m", "llmscale", *options(text, out)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
+        wait_for(lambda: worker_pids(out), 120)
+        second = llmscale(*options(text, out))
+        first.send_signal(signal.SIGINT)
+        first.wait(timeout=60)
+    assert second.exit_code == 2, second.output
+    assert f"process {first.pid}" in second.stderr
