@@ -116,6 +116,16 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
                     " for noise (fit --law chinchilla, or one budget at a time)",
                 )
             )
+    if "unique_tokens" in frame:
+        repeated = int((frame["unique_tokens"].fillna(np.inf).to_numpy(dtype=float) < tokens).sum())
+        if repeated:
+            notes.append(
+                Note(
+                    "repeated-data",
+                    f"{repeated} of {len(frame)} runs went over their data more than once, and the law counts every"
+                    " pass as new tokens",
+                )
+            )
     spread = min(float(frame[name].max() / frame[name].min()) for name in law.inputs)
     if spread < 10 and len(frame) > 1:
         notes.append(

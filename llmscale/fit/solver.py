@@ -18,7 +18,7 @@ STARTS, STARTS_FOR_FEW_RUNS, FEW_RUNS = 8, 32, 50
 FIRST_DELTA = 0.1
 _DELTA_FACTOR = 3.0
 _COARSE_STEPS = 6
-_FINAL_STEPS = 120
+_FINAL_STEPS = 400
 _BLOCK = 2**16
 """Problems × runs in a block: what the cache holds."""
 _LARGEST_STEP = 3.0
