@@ -198,6 +198,11 @@ def write_text(path: Path, text: str) -> None:
     _write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content`, beside its place and renamed."""
+    _write(path, lambda beside: beside.write_bytes(content))
+
+
 def make_folder(path: Path) -> Path:
     """Create `path` and check that files can be written there. Raises InputError."""
     try:

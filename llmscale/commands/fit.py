@@ -44,7 +44,7 @@ def fit(
 ) -> None:
     """Fit scaling laws with intervals, and check them on held-out runs.
 
-    Example: [bold]llmscale fit results/cpu --law power-floor --law power[/bold]
+    Example: llmscale fit results/cpu --law power-floor --law power
     """
     from llmscale.fit import fit_laws, to_json, write_fits
     from llmscale.table import read_table

@@ -1,0 +1,96 @@
+"""`llmscale plot`: draw a table of runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscale.commands import output
+from llmscale.commands.fit import ColumnsOption, CountOption, LawOption, TableArgument, parse_columns
+from llmscale.errors import InputError
+
+if TYPE_CHECKING:
+    from llmscale.figures import Evidence
+    from llmscale.table import RunTable
+
+
+def plot(
+    table: TableArgument = None,
+    kind: Annotated[str, typer.Option(help="scaling (loss against size) or curves (loss against tokens).")] = "scaling",
+    law: LawOption = None,
+    count: CountOption = "params",
+    columns: ColumnsOption = None,
+    level: Annotated[float, typer.Option(help="Share of intervals that should hold the truth.")] = 0.9,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A .png, .pdf or .svg; default figures/KIND.png.")
+    ] = None,
+    width: Annotated[float, typer.Option(help="Inches; 3.4 is one column of a paper, 7 both.")] = 3.4,
+    title: Annotated[str | None, typer.Option(help="A title above the figure.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Draw the runs with their law, or their loss curves, for a paper.
+
+    Example: llmscale plot results/cpu --kind scaling -o law.pdf
+    """
+    from llmscale.figures import load_kind
+    from llmscale.runs import make_folder, write_bytes
+    from llmscale.table import read_table
+
+    if not 1 <= width <= 40:
+        raise InputError(f"--width {width:g} is not a width for a figure", "give inches, from 1 to 40: --width 3.4")
+    chosen = load_kind(kind)
+    _ending(out)
+    runs = read_table(table, columns=parse_columns(columns), count=count)
+    path = out or _default_path(runs, kind)
+    evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), level)
+    make_folder(path.parent)
+    drawing = chosen.draw(evidence, width=width, title=title)
+
+    from llmscale.figures._style import render
+
+    write_bytes(path, render(drawing.figure, _ending(path)))
+    if json:
+        output.print_json(
+            {
+                "path": str(path),
+                "kind": kind,
+                "laws": [fit.law.name for fit in evidence.fits],
+                "n_runs": drawing.n_runs,
+                "n_excluded": drawing.n_excluded,
+                "n_held_out": drawing.n_held_out,
+            }
+        )
+    else:
+        output.results.print(str(path), soft_wrap=True, markup=False)
+
+
+def _ending(path: Path | None) -> str:
+    """The kind of file to write. Raises InputError for one that is not drawn."""
+    from llmscale.figures._style import ENDINGS
+
+    ending = path.suffix.lower().removeprefix(".") if path else ENDINGS[0]
+    if ending not in ENDINGS:
+        raise InputError(
+            f"cannot draw into {path}: its ending is {ending!r}", "name a file that ends in .png, .pdf or .svg"
+        )
+    return ending
+
+
+def _default_path(runs: "RunTable", kind: str) -> Path:
+    from llmscale.runs import ResultsFolder
+
+    folder = ResultsFolder(runs.path).figures if runs.path.is_dir() else Path()
+    return folder / f"{kind}.png"
+
+
+def _evidence(runs: "RunTable", draws: str, laws: tuple[str, ...], level: float) -> "Evidence":
+    """What the figure shows: laws fitted here, or the curves of the results folder."""
+    from llmscale.figures import Evidence
+    from llmscale.fit import fit_laws
+    from llmscale.runs import ResultsFolder
+
+    folder = ResultsFolder(runs.path) if runs.path.is_dir() else None
+    every_run = folder.read_runs() if folder else None
+    if draws == "laws":
+        return Evidence(runs, fits=fit_laws(runs, laws, level=level), runs=every_run)
+    return Evidence(runs, runs=every_run, curves=folder.read_curves() if folder else None)
