@@ -69,9 +69,8 @@ def describe(table: pd.DataFrame) -> str:
         ruled = runs.loc[runs["lr_scale"] == 1, "loss"].iloc[0]
         for run in runs.to_dict("records"):
             change = f"{run['loss'] / ruled - 1:+.2%}"
-            lines.append(
-                f"{run['size']:>6} {run['params']:>9,} {run['lr']:>9.5f} {run['lr_scale']:>7g} {run['loss']:>8.4f}  {change}"
-            )
+            counts = f"{run['size']:>6} {run['params']:>9,} {run['lr']:>9.5f} {run['lr_scale']:>7g}"
+            lines.append(f"{counts} {run['loss']:>8.4f}  {change}")
     return "\n".join(lines)
 
 

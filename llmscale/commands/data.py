@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from llmscale.commands import output
 from llmscale.quantity import format_bytes, format_count, parse_count
@@ -21,7 +19,7 @@ data = typer.Typer(name="data", help="Make text ready for training, and look at 
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        metavar="[SOURCE]", help="stdlib, files (a path, a glob, several by commas) or the name of a dataset."
+        metavar="SOURCE", help="stdlib, files (a path, a glob, several by commas) or the name of a dataset."
     ),
 ]
 TokenizerOption = Annotated[
@@ -61,7 +59,7 @@ def prepare(
 
     wanted = parse_count(tokens, "token count") if tokens else None
     spec = _spec(source, tokenizer, config, split, text_column, validation_tokens)
-    with _progress_bar() as report:
+    with preparing() as report:
         store = library.prepare(spec, min_train_tokens=wanted, workers=workers, progress=report)
     if json:
         output.print_json(store.meta | {"path": str(store.path)})
@@ -72,7 +70,7 @@ def prepare(
 @data.command()
 def inspect(
     source: Annotated[
-        str, typer.Argument(metavar="[SOURCE]", help="What prepare takes, or the folder of a token store.")
+        str, typer.Argument(metavar="SOURCE", help="What prepare takes, or the folder of a token store.")
     ] = "stdlib",
     tokenizer: TokenizerOption = None,
     config: ConfigOption = None,
@@ -90,7 +88,7 @@ def inspect(
     from llmscale.tokens import Progress as Done
 
     spec = _spec(source, tokenizer, config, split, text_column, validation_tokens)
-    with _progress_bar() as report:
+    with preparing() as report:
         seen = inspect_text(spec, samples=samples, progress=lambda count, size: report(Done("survey", count, size)))
     if json:
         output.print_json(seen.to_json())
@@ -108,8 +106,10 @@ def _spec(
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Callable[["Done"], None]]:
+def preparing() -> Iterator[Callable[["Done"], None]]:
     """A function that shows how far reading has got: a bar on a terminal, else a line for every stage."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     stages = {
         "waiting": "waiting for another process",
         "survey": "looking at the text",
@@ -136,6 +136,8 @@ def _progress_bar() -> Iterator[Callable[["Done"], None]]:
 
 
 def _show_store(store: "TokenStore") -> None:
+    from rich.table import Table
+
     table = Table("", box=None)
     for name in ("documents", "text", "tokens"):
         table.add_column(name, justify="right")

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from llmscale.commands import output
 from llmscale.errors import InputError, Note
@@ -87,6 +85,9 @@ def _show(fits: "tuple[Fit, ...]") -> None:
     )
     for one in fits:
         output.results.print(f"  [bold]{one.law.name}[/bold]: {one.law.formula}  [dim]({one.law.source})[/dim]")
+
+    from rich import box
+    from rich.table import Table
 
     shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     shown.add_column("", no_wrap=True)

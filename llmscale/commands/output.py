@@ -3,27 +3,42 @@
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from llmscale.errors import LlmscaleError, Note
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    results: Console
+    """Standard output: tables and results, nothing else."""
+    progress: Console
+    """Standard error: progress, warnings and errors."""
+
 EXIT_INTERRUPTED = 130
-
-_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
-
-results = Console(highlight=False, width=_WIDTH)
-"""Standard output: tables and results, nothing else."""
-progress = Console(stderr=True, highlight=False, width=_WIDTH)
-"""Standard error: progress, warnings and errors."""
+_WIDTH_OF_FILES = 120
 
 
-def make_table(title: str, *headings: str, left: int = 1) -> Table:
+def __getattr__(name: str) -> Any:
+    """The consoles `results` and `progress`, made at their first use: `--help` needs neither."""
+    if name not in ("results", "progress"):
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from rich.console import Console
+
+    to_file = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(stderr=name == "progress", highlight=False, width=_WIDTH_OF_FILES if to_file else None)
+    globals()[name] = console
+    return console
+
+
+def make_table(title: str, *headings: str, left: int = 1) -> "Table":
     """A table with a title and one column a heading, the first `left` of them aligned left, no cell wrapped."""
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="left" if place < left else "right", header_style="dim", no_wrap=True)
@@ -38,7 +53,7 @@ def print_json(payload: dict[str, Any]) -> None:
 
 def warn(note: Note | str) -> None:
     """Write one warning to standard error."""
-    progress.print(f"[yellow]warning:[/yellow] {escape(str(note))}")
+    _progress().print(f"[yellow]warning:[/yellow] {escape(str(note))}")
 
 
 def escape(text: str) -> str:
@@ -55,13 +70,18 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except LlmscaleError as error:
-            progress.print(f"[bold red]error:[/bold red] {escape(error.problem)}", soft_wrap=True)
+            _progress().print(f"[bold red]error:[/bold red] {escape(error.problem)}", soft_wrap=True)
             if error.fix:
-                progress.print(f"  [bold]fix:[/bold] {escape(error.fix)}", soft_wrap=True)
+                _progress().print(f"  [bold]fix:[/bold] {escape(error.fix)}", soft_wrap=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
-            progress.print("interrupted")
+            _progress().print("interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def _progress() -> "Console":
+    console: Console = __getattr__("progress") if "progress" not in globals() else globals()["progress"]
+    return console
 
 
 def _finite(value: Any) -> Any:

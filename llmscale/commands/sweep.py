@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def sweep(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE.toml]", help="A sweep described in TOML; options override it.")
+        Path | None, typer.Argument(metavar="FILE.toml", help="A sweep described in TOML; options override it.")
     ] = None,
     sizes: Annotated[
         str | None, typer.Option(metavar="1M,10M", help="Non-embedding counts, or shapes such as 6x384x6.")
@@ -140,10 +140,13 @@ def _folder(out: Path | None, file: Path | None, spec: "SweepSpec") -> "ResultsF
 
 def _prepare(spec: "SweepSpec") -> Any:
     """The token store of the sweep's text, with progress on standard error."""
+    from llmscale.commands.data import preparing
     from llmscale.sweep.plan import tokens_needed
     from llmscale.tokens import prepare
 
-    return prepare(spec.data, min_train_tokens=tokens_needed(spec))
+    needed = tokens_needed(spec)
+    with preparing() as report:
+        return prepare(spec.data, min_train_tokens=needed, progress=report)
 
 
 def _show_plan(plan: "Plan", data: dict[str, Any], folder: "ResultsFolder") -> None:

@@ -54,12 +54,17 @@ class Source(ABC):
 def open_source(name: str, *, config: str | None = None, split: str = "train", text_column: str = "text") -> Source:
     """The text that `name` stands for: `stdlib`, a path or glob, or the name of a dataset on the Hugging Face hub."""
     name = name.strip()
-    member, _, rest = name.partition(":")
-    if member not in members():
-        member, rest = _member_for(name), name
+    member = member_of(name)
+    rest = name.partition(":")[2] if name.partition(":")[0] == member else name
     module = importlib.import_module(f"{__name__}.{member}")
     source: Source = module.open_source(rest, config=config, split=split, text_column=text_column)
     return source
+
+
+def member_of(name: str) -> str:
+    """The menu's member that reads `name`, without opening it. Raises InputError."""
+    member = name.strip().partition(":")[0]
+    return member if member in members() else _member_for(name.strip())
 
 
 def members() -> tuple[str, ...]:

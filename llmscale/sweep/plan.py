@@ -10,6 +10,7 @@ from llmscale.job import Job, make_job
 from llmscale.machine import available_cores, available_memory, pick_device, pick_dtype
 from llmscale.quantity import format_bytes, format_count
 from llmscale.shape import Shape, shape_for
+from llmscale.sources import member_of
 from llmscale.sweep.spec import SweepSpec
 from llmscale.tokens import TokenStore
 
@@ -129,7 +130,7 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
 
 def reads_whole_text(spec: SweepSpec) -> bool:
     """Whether runs draw from the whole text, as from local files, or from as much of a stream as they need."""
-    return spec.data.open().estimated_bytes() is not None
+    return member_of(spec.data.source) != "hub"
 
 
 def tokens_needed(spec: SweepSpec) -> int | None:

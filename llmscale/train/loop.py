@@ -92,7 +92,7 @@ def train(
         steps_summed = checkpoint.steps_summed
 
     started = last_saved = last_logged = time.perf_counter()
-    steps_timed = 0
+    sequences_timed = 0
     evaluation: Evaluation | None = None
 
     def seconds() -> float:
@@ -128,14 +128,14 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         steps_summed += 1
-        steps_timed += 1
+        sequences_timed += count
 
         done = step + 1
         evaluating = done in evaluated_steps
         if evaluating or done % log_every == 0:
             # Only here does the host wait for the device.
             train_loss = float(loss_sum) / steps_summed
-            speed = steps_timed * job.batch_tokens / (time.perf_counter() - last_logged)
+            speed = sequences_timed * context / (time.perf_counter() - last_logged)
             if evaluating:
                 evaluation = evaluate(losses_BT, validation_tokens, context, conditions.micro_batch, device)
             tokens = min(done * job.batch_sequences, job.sequences) * context
@@ -159,7 +159,7 @@ def train(
             if problem:
                 return outcome("diverged", problem)
             loss_sum.zero_()
-            steps_summed = steps_timed = 0
+            steps_summed = sequences_timed = 0
             last_logged = time.perf_counter()
 
         if done < job.steps:

@@ -1,0 +1,86 @@
+"""Measure a scaling law on this machine, draw it, and compare it with the law committed in results/.
+
+    make reproduce
+
+Without a GPU: experiments/cpu.toml, beside results/cpu. With one: experiments/gpu.toml, or gpu-stdlib.toml where no
+dataset hub answers, beside results/h200. Stopped, the same command goes on where it was.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llmscale.machine import pick_device
+from llmscale.quantity import format_seconds
+from llmscale.sources import UnreachableError
+from llmscale.sweep.spec import read_spec
+
+ROOT = Path(__file__).resolve().parents[1]
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+
+
+def main() -> int:
+    started = time.monotonic()
+    ladder, committed = choose()
+    out = ROOT / "results" / f"reproduced-{ladder.stem}"
+    for arguments in (["sweep", ladder, "--out", out, "--yes"], ["fit", out], ["plot", out],
+                      ["plot", out, "--kind", "curves"]):  # fmt: skip
+        code = subprocess.run([sys.executable, "-m", "llmscale", *map(str, arguments)], check=False).returncode
+        if code:
+            return code
+    console.print(f"\n[bold]reproduced in {format_seconds(time.monotonic() - started)}[/bold]: {out}")
+    compare(out, committed)
+    return 0
+
+
+def choose() -> tuple[Path, Path]:
+    """The ladder for this machine, and the folder of committed results to compare it with."""
+    experiments, results = ROOT / "experiments", ROOT / "results"
+    if pick_device() == "cpu":
+        return experiments / "cpu.toml", results / "cpu"
+    try:
+        read_spec(experiments / "gpu.toml").data.open()
+    except UnreachableError as error:
+        console.print(f"{error.problem}; the ladder is trained on the standard library's source files instead")
+        return experiments / "gpu-stdlib.toml", results / "h200"
+    return experiments / "gpu.toml", results / "h200"
+
+
+def compare(new: Path, committed: Path) -> None:
+    """Print the new law beside the committed one."""
+    paths = [folder / "fit-power-floor.json" for folder in (new, committed)]
+    if not paths[1].exists():
+        console.print(f"{committed.name} holds no committed law to compare with")
+        return
+    fits = [json.loads(path.read_text()) for path in paths]
+    table = Table("", "here", f"{committed.relative_to(ROOT)}", title=f"{fits[0]['formula']}", title_justify="left",
+                  box=None, pad_edge=False)  # fmt: skip
+    for name in fits[1]["coefficients"]:
+        table.add_row(name, *(coefficient(fit, name) for fit in fits))
+    table.add_row("held-out error", *(held_out(fit) for fit in fits))
+    console.print(table)
+    texts = [json.loads((folder / "sweep.json").read_text())["data"] for folder in (new, committed)]
+    if texts[0]["fingerprint"] != texts[1]["fingerprint"]:
+        described = " and ".join(f"{text['source']} of {text['train_tokens']:,} tokens" for text in texts)
+        console.print(f"The two were measured on different text ({described}), so their losses need not agree.")
+
+
+def coefficient(fit: dict[str, Any], name: str) -> str:
+    ends = fit["intervals"].get(name)
+    interval = f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends else ""
+    return f"{fit['coefficients'][name]:.4g}{interval}".replace("[", r"\[") if name in fit["coefficients"] else "-"
+
+
+def held_out(fit: dict[str, Any]) -> str:
+    check = fit["holdout"]
+    return f"{check['mean_abs_rel_error']:.2%} ({check['law']})" if check else "-"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
