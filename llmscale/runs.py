@@ -162,11 +162,12 @@ class ResultsFolder:
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:
-    """The folder under `root` whose table of runs was written last. Raises InputError where there is none."""
-    tables = sorted(root.glob("*/runs.parquet"), key=lambda path: path.stat().st_mtime)
+    """The sweep under `root` whose table of runs was written last. Raises InputError where there is none."""
+    tables = [path for path in root.glob("*/runs.parquet") if path.with_name("sweep.json").exists()]
+    tables.sort(key=lambda path: path.stat().st_mtime)
     if not tables:
         raise InputError(
-            f"there is no table of runs under {root}/", "name one, or measure: llmscale sweep --sizes 10k,30k,100k,300k"
+            f"there is no sweep under {root}/", "name one, or measure: llmscale sweep --sizes 10k,30k,100k,300k"
         )
     return ResultsFolder(tables[-1].parent)
 

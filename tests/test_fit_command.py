@@ -40,6 +40,7 @@ def folder(tmp_path: Path) -> Path:
     diverged = pd.DataFrame([{"run_id": "lost", "params": 3e6, "tokens": 1e7, "status": "diverged"}])
     runs = pd.concat([frame().assign(status="done"), diverged], ignore_index=True)
     runs.to_parquet(path / "runs.parquet")
+    (path / "sweep.json").write_text("{}")
     return path
 
 

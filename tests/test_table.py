@@ -120,12 +120,15 @@ def test_a_results_folder_is_read_and_another_folder_is_not(tmp_path: Path, monk
     with pytest.raises(InputError, match=r"without runs\.parquet"):
         read_table(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="no table of runs"):
+    with pytest.raises(InputError, match="no sweep under results"):
         read_table()
     folder = tmp_path / "results" / "first"
     folder.mkdir(parents=True)
     pd.DataFrame({"run_id": ["x"], "params": [10], "tokens": [200], "loss": [3.0]}).to_parquet(folder / "runs.parquet")
     assert read_table(folder).frame["run_id"].tolist() == ["x"]
+    with pytest.raises(InputError, match="no sweep under results"):
+        read_table()  # a table that no sweep wrote is not the newest sweep
+    (folder / "sweep.json").write_text("{}")
     assert read_table().frame["run_id"].tolist() == ["x"]
     assert read_table(folder / "runs.parquet").frame["flops"].tolist() == [12000.0]
 
