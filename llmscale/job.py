@@ -166,8 +166,8 @@ def make_job(
 
 
 def evaluations(tokens: int, validation_tokens: int) -> int:
-    """How often to read the validation set: 20 times, or fewer so that it costs at most a fifth of training.
+    """How often to read the validation set: 20 times, or fewer so that it costs at most a tenth of training.
 
     Evaluating a token costs a third of training on it (forward alone).
     """
-    return int(min(20, max(1, 0.2 * tokens / (validation_tokens / 3))))
+    return int(min(20, max(1, 0.1 * tokens / (validation_tokens / 3))))

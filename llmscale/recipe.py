@@ -13,10 +13,9 @@ from llmscale.shape import ARCHITECTURES
 # Batch: 160 sequences of 2048 tokens at 108M parameters, growing as N^(2/3) (Porian et al. 2024).
 BATCH_PARAMS, BATCH_TOKENS, BATCH_EXPONENT = 108e6, 2048 * 160, 2 / 3
 SMALLEST_BATCH_TOKENS, LEAST_STEPS = 2048, 300
-# Learning rate: below 1M parameters measured by experiments/learning_rate.py, where the optimum falls from about 0.02
-# at 35k to 0.006 at 385k; above it goes on with the exponent that Porian et al. 2024 found from 5M to 900M.
-LR_PARAMS, LR = 1e6, 0.0036
-SMALL_LR_EXPONENT, LARGE_LR_EXPONENT = -1 / 2, -1 / 3
+# Learning rate: the exponent that Porian et al. 2024 found from 5M to 900M parameters; its height at 1M is measured by
+# experiments/learning_rate.py from 35k to 1.1M.
+LR_PARAMS, LR, LR_EXPONENT = 1e6, 0.0063, -1 / 3
 LARGE_BATCH_TOKENS = 524_288
 
 
@@ -55,8 +54,7 @@ class Recipe:
 
     def learning_rate(self, params: int) -> float:
         """Peak learning rate for N = `params`."""
-        exponent = SMALL_LR_EXPONENT if params < LR_PARAMS else LARGE_LR_EXPONENT
-        rule = LR * (params / LR_PARAMS) ** exponent
+        rule = LR * (params / LR_PARAMS) ** LR_EXPONENT
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
     def batch_sequences(self, params: int, tokens: int) -> int:

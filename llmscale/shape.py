@@ -102,13 +102,13 @@ class Shape:
     def memory_bytes(self, micro_batch_sequences: int = 1, activation_bytes: int = 4) -> int:
         """Bytes to train: weights, gradients and two AdamW moments in float32, and activations of a micro-batch.
 
-        Activations count what backward needs with attention that stores no score matrix: about 14 d + 3 d_ff values
-        a token and layer, and the logits twice.
+        Activations count what backward needs with attention that stores no score matrix: about 14 d + 4 d_ff values
+        a token and layer; the logits stand in float32 three times, and once as they are computed.
         """
         states = 16 * self.params_total
         per_layer = 14 * self.d_model + (4 if self.arch == "llama" else 3) * self.d_ff
-        per_token = self.n_layer * per_layer + 4 * self.d_model + 2 * self.vocab_size
-        return states + micro_batch_sequences * self.context * per_token * activation_bytes
+        per_token = activation_bytes * (self.n_layer * per_layer + 4 * self.d_model + self.vocab_size)
+        return states + micro_batch_sequences * self.context * (per_token + 12 * self.vocab_size)
 
 
 def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") -> Shape:
