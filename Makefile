@@ -8,10 +8,10 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test check format bench clean
+.PHONY: help setup reproduce test test-slow check format bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv with everything installed (PYTHON=python3.12 picks another Python)
 	@echo "$$($(RUN) -m llmscale --version) is ready in $(VENV); next: $(VENV)/bin/llmscale doctor"
@@ -19,8 +19,11 @@ setup: $(READY) ## create .venv with everything installed (PYTHON=python3.12 pic
 reproduce: $(READY) ## measure a scaling law on this machine, fit it, draw it, and compare it with results/
 	$(RUN) experiments/reproduce.py
 
-test: $(READY) ## run every test, the slow ones too
-	$(RUN) -m pytest -m ""
+test: $(READY) ## run the tests, in less than ten minutes on two cores
+	$(RUN) -m pytest
+
+test-slow: $(READY) ## run the tests that take longer: compiled training, coverage of intervals
+	$(RUN) -m pytest -m slow
 
 check: $(READY) ## lint, format, types, and the layers of imports
 	$(RUN) -m ruff check .

@@ -220,6 +220,18 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
     assert runs["unique_tokens"][0] < runs["tokens"][0]
 
 
+def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    stream = ["--data", f"hub:{text.parent}", "--yes"]
+    result = llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k"), *stream)
+    assert result.exit_code == 0, result.output
+    runs, _ = tables(out)
+    assert list(runs["status"]) == ["done", "done"]
+    assert list(runs["unique_tokens"]) == list(runs["tokens"])
+    wider = llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k,30k"), *stream, "--dry-run", "--json")
+    assert [run["finished"] for run in json.loads(wider.stdout)["runs"]] == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
