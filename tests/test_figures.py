@@ -1,18 +1,26 @@
 """Figures show what the table and the law say; `llmscale plot` writes them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 from typer.testing import CliRunner
 
+from llmscale import laws
 from llmscale.commands import app
 from llmscale.figures import Evidence, kinds, load_kind
+from llmscale.figures._axes import spaced_ticks
+from llmscale.figures._legend import formula
+from llmscale.figures._style import ENDINGS, render
 from llmscale.fit import fit_laws
+from llmscale.quantity import format_count
 from llmscale.runs import CurvePoint, ResultsFolder, rows_table, write_table
 from llmscale.table import read_table
 
@@ -64,9 +72,14 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results(tmp_path_factory.mktemp("figures") / "ladder", frame())
 
 
+@pytest.fixture(scope="module")
+def fitted(ladder: Path) -> Evidence:
+    return evidence(ladder)
+
+
 @pytest.mark.parametrize("kind", kinds())
-def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(kind: str, ladder: Path) -> None:
-    drawing = load_kind(kind).draw(evidence(ladder), width=3.4, title="A title")
+def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(kind: str, fitted: Evidence) -> None:
+    drawing = load_kind(kind).draw(fitted, width=3.4, title="A title")
     assert isinstance(drawing.figure, Figure)
     assert drawing.figure.get_figwidth() == 3.4
     axes = drawing.figure.axes
@@ -82,38 +95,142 @@ def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(kind: str,
         assert len(labels) != 1, "an axis with one label cannot be read"
 
 
-def test_the_scaling_figure_draws_the_runs_the_law_and_its_band(ladder: Path) -> None:
-    shown = evidence(ladder)
-    fit = shown.fits[0]
-    drawing = load_kind("scaling").draw(shown, width=3.4)
-    (ax,) = drawing.figure.axes
-    points = np.concatenate([np.asarray(c.get_offsets()) for c in ax.collections if isinstance(c, PathCollection)])
-    for run in shown.table.frame.itertuples():
-        assert np.isclose(points, [run.params, run.loss]).all(axis=1).any()
-    line = next(line for line in ax.lines if np.size(line.get_xdata()) > 50)
-    x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
-    assert y == pytest.approx(fit.law.loss(x))
-    band = next(c for c in ax.collections if isinstance(c, PolyCollection))
-    low, high = fit.band(params=SIZES[2])
-    at = np.asarray(band.get_paths()[0].vertices)
-    near = at[np.abs(np.log(at[:, 0] / SIZES[2])) < 0.03]
-    assert near[:, 1].min() == pytest.approx(float(low), rel=0.01)
-    assert near[:, 1].max() == pytest.approx(float(high), rel=0.01)
+def drawn(figure: Figure, label: str) -> list[np.ndarray]:
+    """x and y of every line of that label on the main axes."""
+    return [np.asarray(line.get_xydata(), float) for line in figure.axes[0].lines if line.get_label() == label]
+
+
+def legend_text(figure: Figure) -> str:
+    return "\n".join(text.get_text() for legend in figure.legends for text in legend.get_texts())
+
+
+def test_the_scaling_figure_draws_every_run_and_the_held_out_one_open(fitted: Evidence) -> None:
+    drawing = load_kind("scaling").draw(fitted, width=3.4)
+    figure = drawing.figure
+    (runs,), (held,) = drawn(figure, "runs"), drawn(figure, "held out")
+    points = fitted.table.frame[["params", "loss"]].to_numpy()
+    assert np.concatenate([runs, held]) == pytest.approx(points)
+    assert held[0, 0] == SIZES[-1]
     assert drawing.n_held_out == 1
-    assert ax.get_xscale() == ax.get_yscale() == "log"
-    assert ax.get_xlim()[1] > 2 * SIZES[-1]
+    holdout = fitted.fits[0].holdout
+    assert holdout is not None
+    assert drawn(figure, "excluded")[0][0, 0] == SIZES[0]
+    assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
+    assert f"{holdout.runs['predicted'][0] / holdout.runs['loss'][0] - 1:+.2%}".replace("-", "−") in legend_text(figure)
+    assert "excluded: diverged (1 run)" in legend_text(figure)
+
+
+def test_lines_and_bands_are_the_laws_own_and_go_on_dashed_beyond_the_runs(fitted: Evidence) -> None:
+    figure = load_kind("scaling").draw(fitted, width=3.4).figure
+    for fit in fitted.fits:
+        pieces = drawn(figure, f"law {fit.law.name}")
+        for piece in pieces:
+            assert piece[:, 1] == pytest.approx(fit.law.loss(piece[:, 0]))
+        line = {one.get_linestyle(): one for one in figure.axes[0].lines if one.get_label() == f"law {fit.law.name}"}
+        assert set(line) == {"-", "--"}
+        assert np.asarray(line["-"].get_xdata(), float)[[0, -1]] == pytest.approx([SIZES[0], SIZES[-1]])
+        assert pieces[-1][-1, 0] > 1.5 * SIZES[-1]
+        bands = [one for one in figure.axes[0].collections if one.get_label() == f"band {fit.law.name}"]
+        for band, piece in zip(bands, pieces, strict=True):
+            low, high = fit.band(params=piece[:, 0])
+            corners = np.asarray(band.get_paths()[0].vertices)
+            for edge in (low, high):
+                assert np.isclose(corners[:, 1], edge[:, None]).any(axis=1).all()
+
+
+def test_seeds_of_a_size_share_one_marker_at_their_mean(tmp_path: Path) -> None:
+    shown = evidence(results(tmp_path / "seeds", frame(seeds=3)))
+    figure = load_kind("scaling").draw(shown, width=3.4).figure
+    means = shown.table.frame.groupby("params")["loss"].mean()
+    marked = np.concatenate([*drawn(figure, "runs"), *drawn(figure, "held out")])
+    assert marked[:, 0] == pytest.approx(means.index)
+    assert marked[:, 1] == pytest.approx(means.to_numpy())
+    assert sum(len(dots) for dots in drawn(figure, "seeds")) == 3 * len(SIZES)
 
 
 def test_several_budgets_are_drawn_as_one_curve_of_the_law_each(tmp_path: Path) -> None:
     budgets = (1e6, 3e6, 1e7, 3e7)
     shown = evidence(results(tmp_path / "grid", frame(budgets=budgets)))
-    assert shown.fits[0].law.name == "chinchilla"
-    drawing = load_kind("scaling").draw(shown, width=3.4)
-    curves = [line for line in drawing.figure.axes[0].lines if np.size(line.get_xdata()) > 50]
-    assert len(curves) == len(budgets)
-    for line, budget in zip(curves, budgets, strict=True):
-        x = np.asarray(line.get_xdata(), float)
-        assert np.asarray(line.get_ydata()) == pytest.approx(shown.fits[0].law.loss(x, budget))
+    (fit,) = shown.fits
+    assert fit.law.name == "chinchilla"
+    figure = load_kind("scaling").draw(shown, width=3.4).figure
+    pieces = drawn(figure, "law chinchilla")
+    inside = [piece for piece in pieces if piece[0, 0] == pytest.approx(SIZES[0]) and piece[-1, 0] < 1.01 * SIZES[-1]]
+    assert len(inside) == len(budgets)
+    for piece, budget in zip(inside, budgets, strict=True):
+        assert piece[:, 1] == pytest.approx(fit.law.loss(piece[:, 0], budget))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1M", "3M", "10M", "30M"]
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_few_sizes_without_a_held_out_check_are_drawn(number: int, tmp_path: Path) -> None:
+    drawing = load_kind("scaling").draw(evidence(results(tmp_path / "few", frame(SIZES[:number]))))
+    assert (drawing.n_runs, drawing.n_held_out) == (number, 0)
+    assert "held out" not in legend_text(drawing.figure)
+
+
+@pytest.mark.parametrize("title", [None, "A title"])
+@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("width", [3.4, 7])
+def test_nothing_is_cut_off_and_no_legend_lies_on_the_axes(
+    kind: str, width: float, title: str | None, fitted: Evidence
+) -> None:
+    figure = load_kind(kind).draw(fitted, width=width, title=title).figure
+    render(figure, "png")
+    outside = figure.get_tightbbox()
+    assert outside.x0 >= -0.02
+    assert outside.y0 >= -0.02
+    assert outside.x1 <= width + 0.02
+    assert outside.y1 <= figure.get_figheight() + 0.02
+    for legend in figure.legends:
+        for ax in figure.axes:
+            assert not legend.get_window_extent().overlaps(ax.bbox)
+        for other in figure.legends:
+            assert other is legend or not legend.get_window_extent().overlaps(other.get_window_extent())
+
+
+@pytest.mark.parametrize("name", laws.names())
+def test_the_formula_of_every_law_reads_as_mathematics(name: str) -> None:
+    law = laws.find(name)
+    text = formula(law(*np.ones(len(law.coefficient_names()))).formula)
+    assert text.count("$") == 2
+    assert "alpha" not in text.replace("\\alpha", "")
+    MathTextParser("path").parse(text)
+
+
+@pytest.mark.parametrize("limits", [(2.9, 4.2), (3.3, 3.4), (1.95, 2.4), (1.5, 11.0), (0.65, 0.68), (2.0, 300.0)])
+def test_an_axis_of_loss_has_from_three_to_nine_labels(limits: tuple[float, float]) -> None:
+    ticks = spaced_ticks(*limits, most=8)
+    assert 3 <= len(ticks) <= 9
+    assert limits[0] <= min(ticks) < max(ticks) <= limits[1]
+    assert ticks == sorted(set(ticks))
+
+
+def test_curves_show_every_size_once_in_the_legend_and_mark_the_run_that_diverged(tmp_path: Path) -> None:
+    shown = evidence(results(tmp_path / "seeds", frame(seeds=2)))
+    drawing = load_kind("curves").draw(shown, width=3.4)
+    tokens, compute = drawing.figure.axes
+    assert "tokens" in tokens.get_xlabel()
+    assert "FLOPs" in compute.get_xlabel()
+    assert tokens.get_ylim() == compute.get_ylim()
+    assert drawing.n_runs == 2 * len(SIZES) + 1
+    assert sorted(text.get_text() for text in drawing.figure.legends[1].get_texts()) == sorted(map(format_count, SIZES))
+    for ax in (tokens, compute):
+        (cross,) = [line for line in ax.lines if line.get_marker() == "x"]
+        assert np.asarray(cross.get_ydata(), float)[0] <= ax.get_ylim()[1]
+    evaluated = [line for line in tokens.lines if np.size(line.get_xdata()) == 5]
+    assert len(evaluated) == drawing.n_runs
+    assert max(np.asarray(line.get_ydata(), float)[-1] for line in evaluated[2:]) < 3.1
+
+
+def test_a_reader_s_own_matplotlib_settings_change_nothing(fitted: Evidence) -> None:
+    plain = render(load_kind("scaling").draw(fitted).figure, "png")
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": False, "figure.facecolor": "black"}):
+        assert render(load_kind("scaling").draw(fitted).figure, "png") == plain
+    assert "matplotlib.pyplot" not in subprocess.run(
+        [sys.executable, "-c", "import sys, llmscale.figures.scaling, llmscale.figures.curves; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
 
 
 def llmscale(*arguments: str) -> tuple[int, str, str]:
@@ -121,22 +238,35 @@ def llmscale(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+@pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kind", kinds())
-def test_plot_writes_the_kind_of_file_its_ending_names_the_same_bytes_each_time(
-    kind: str, ending: str, magic: bytes, ladder: Path, tmp_path: Path
+def test_the_same_evidence_gives_the_same_bytes(kind: str, ending: str, fitted: Evidence) -> None:
+    assert render(load_kind(kind).draw(fitted).figure, ending) == render(load_kind(kind).draw(fitted).figure, ending)
+
+
+@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+@pytest.mark.parametrize(("kind", "law"), [("scaling", ("--law", "power")), ("curves", ())])
+def test_plot_writes_the_kind_of_file_its_ending_names(
+    kind: str, law: tuple[str, ...], ending: str, magic: bytes, ladder: Path, tmp_path: Path
 ) -> None:
-    contents = []
-    for name in ("one", "two"):
-        path = tmp_path / "new" / f"{name}.{ending}"
-        code, out, err = llmscale("plot", str(ladder), "--kind", kind, "-o", str(path), "--json")
-        assert code == 0, err
-        assert json.loads(out)["path"] == str(path)
-        assert json.loads(out)["n_excluded"] == 1
-        contents.append(path.read_bytes())
-    assert contents[0].startswith(magic)
-    assert contents[0] == contents[1]
-    assert len(contents[0]) > 5_000
+    path = tmp_path / "new" / f"figure.{ending}"
+    code, out, err = llmscale("plot", str(ladder), "--kind", kind, *law, "-o", str(path), "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert said == {
+        "path": str(path), "kind": kind, "laws": list(law[1:]), "n_runs": said["n_runs"], "n_excluded": 1,
+        "n_held_out": int(kind == "scaling"),
+    }  # fmt: skip
+    assert said["n_runs"] == len(SIZES) + (kind == "curves")
+    content = path.read_bytes()
+    assert content.startswith(magic)
+    assert [one.name for one in path.parent.iterdir()] == [path.name], "nothing half written is left beside it"
+    if ending == "svg":
+        assert b"nats per token" in content, "text stays text"
+        assert b"<dc:date>" not in content
+    if ending == "pdf":
+        assert b"/Type3" not in content
+        assert b"/CreationDate" not in content
 
 
 def test_plot_draws_into_the_results_folder_by_default(ladder: Path) -> None:

@@ -56,16 +56,16 @@ def log_count_axis(axis: Axis, limits: tuple[float, float], *, powers: bool = Fa
     axis.set_minor_formatter(NullFormatter())
 
 
-def log_loss_axis(ax: Axes, limits: tuple[float, float], *, perplexity: bool = True) -> None:
+def log_loss_axis(ax: Axes, limits: tuple[float, float], *, most: int = 8, perplexity: bool = True) -> None:
     """Set a log axis of loss over `limits` with readable labels and, on the right, the perplexity exp(loss)."""
     ax.set_yscale("log")
     ax.set_ylim(*limits)
-    _fix_ticks(ax.yaxis, spaced_ticks(*limits))
+    _fix_ticks(ax.yaxis, spaced_ticks(*limits, most=most))
     if not perplexity or limits[1] > 20:
         return
     right = ax.secondary_yaxis("right", functions=(_perplexity, _loss))
     right.set_ylabel(LABELS["perplexity"])
-    ticks = spaced_ticks(math.exp(limits[0]), math.exp(limits[1]), place=lambda p: math.log(math.log(p)), most=7)
+    ticks = spaced_ticks(math.exp(limits[0]), math.exp(limits[1]), place=lambda p: math.log(math.log(p)), most=most)
     _fix_ticks(right.yaxis, ticks)
 
 

@@ -27,7 +27,9 @@ _STYLE = {
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.w_pad": 0.03,
     "figure.constrained_layout.h_pad": 0.03,
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
+    "font.family": "sans-serif",
+    # The first comes with matplotlib, so every machine draws the same; the others are for viewers of SVG.
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Helvetica", "Arial"],
     "mathtext.fontset": "dejavusans",
     "font.size": 7.5,
     "axes.titlesize": 8,

@@ -1,6 +1,8 @@
 """Loss curves by training tokens and by training compute, one colour a size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,19 +21,29 @@ from llmscale.quantity import format_count
 DRAWS = "curves"
 
 SMOOTHED_SHARE = 0.02
-"""Training loss is averaged over the steps around each that make up this share of the run."""
+"""Training loss is averaged over the logged steps around each that make up this share of the run."""
 _MOST_POINTS = 300
 _MOST_LEGEND_SIZES = 12
-_SHOWN_TOKENS = 0.004
+_WARM_UP_SHARE = 0.03
+"""The loss axis begins at the losses after this share of a run: what comes before would squeeze all the rest."""
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """One run: the rows of its curve, its size and whether it diverged."""
+    """One run: tokens, flops and loss where it was evaluated, and the same of its smoothed training loss."""
 
     params: float
     diverged: bool
-    rows: DataFrame
+    evaluated: DataFrame
+    trained: DataFrame
+
+    @property
+    def parts(self) -> tuple[DataFrame, DataFrame]:
+        return self.evaluated, self.trained
+
+    @property
+    def last_tokens(self) -> float:
+        return max(float(part["tokens"].max()) for part in self.parts if len(part))
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
@@ -39,23 +51,21 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     curves = _curves(evidence)
     sizes = sorted({curve.params for curve in curves})
     colours = dict(zip(sizes, ordered_colours(len(sizes)), strict=True))
-    low, high = _loss_limits(curves)
+    bottom, top = _loss_limits(curves)
     with style():
-        figure = Figure(figsize=(width, 0.42 * width + 1.3), layout="constrained")
+        figure = Figure(figsize=(width, 0.42 * width + 1.35), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for ax, x in zip(panels, ("tokens", "flops"), strict=True):
             for curve in curves:
-                _draw_curve(ax, x, curve, colours[curve.params], high, crowded=len(curves) > 3 * len(sizes))
-            limits = _x_limits(curves, x)
+                _draw_curve(ax, x, curve, colours[curve.params], top, crowded=len(curves) > 3 * len(sizes))
+            limits = _x_limits(curves, x, top)
             ax.set_xscale("log")
             ax.set_xlim(*limits)
             log_count_axis(ax.xaxis, limits, powers=x == "flops")
             ax.set_xlabel(LABELS[x].removesuffix(" D").replace(" C", ""))
-        log_loss_axis(panels[0], (low, high), perplexity=False)
+        log_loss_axis(panels[0], (bottom, top), most=6, perplexity=False)
         panels[0].set_ylabel(LABELS["loss"])
-        if title:
-            figure.suptitle(title)
-        _legend(figure, panels, sizes, colours, curves)
+        _legends(figure, panels, LABELS[evidence.table.count], colours, curves, title)
     return Drawing(figure, n_runs=len(curves), n_excluded=sum(curve.diverged for curve in curves))
 
 
@@ -65,81 +75,94 @@ def _curves(evidence: Evidence) -> list[_Curve]:
             "there are no loss curves to draw: a table of runs alone has none",
             "give the folder of a sweep, as in: llmscale plot results/NAME --kind curves",
         )
-    count = evidence.table.count
     runs = evidence.runs.drop_duplicates("run_id").set_index("run_id")
     by_run = evidence.curves.sort_values("step").groupby("run_id", sort=True)
-    curves = [
-        _Curve(float(runs.at[run_id, count]), runs.at[run_id, "status"] == "diverged", rows)
-        for run_id, rows in by_run
-        if run_id in runs.index
-    ]
+    curves = []
+    for run_id, rows in by_run:
+        if run_id not in runs.index:
+            continue
+        evaluated, trained = _finite(rows, "loss"), _finite(rows, "train_loss")
+        window = max(3, round(SMOOTHED_SHARE * len(trained)))
+        trained["loss"] = trained["loss"].rolling(window, center=True, min_periods=1).mean()
+        if len(evaluated) + len(trained):
+            params, diverged = float(runs.at[run_id, evidence.table.count]), runs.at[run_id, "status"] == "diverged"
+            curves.append(_Curve(params, diverged, evaluated, trained))
+    if not curves:
+        raise InputError("the loss curves hold no loss of a run in the table", "run the sweep again: it resumes")
     return sorted(curves, key=lambda curve: curve.params)
 
 
-def _draw_curve(ax: Axes, x: str, curve: _Curve, colour: Colour, ceiling: float, *, crowded: bool) -> None:
-    rows = curve.rows[curve.rows[x] > 0]
-    trained = rows[np.isfinite(rows["train_loss"].astype(float))]
-    window = max(3, round(SMOOTHED_SHARE * len(trained)))
-    smooth = trained["train_loss"].astype(float).rolling(window, center=True, min_periods=1).mean()
-    shown = _log_spaced(trained[x].to_numpy(float))
-    faint = 0.12 if crowded else 0.3
-    ax.plot(trained[x].to_numpy(float)[shown], smooth.to_numpy()[shown], color=colour, alpha=faint, lw=0.8, zorder=2)
-    evaluated = rows[np.isfinite(rows["loss"].astype(float))]
-    marker = "" if crowded or len(evaluated) > 25 else "o"
-    strong = 0.5 if crowded else 1.0
-    ax.plot(evaluated[x], evaluated["loss"], color=colour, alpha=strong, lw=1.1, marker=marker, ms=2.2, zorder=3)
-    if curve.diverged and len(rows):
-        last = trained.index[-1] if len(trained) else rows.index[-1]
-        height = min(smooth.iloc[-1], ceiling) if len(trained) else ceiling
-        ax.plot(rows.at[last, x], height, "x", color=ALARM, ms=4.5, mew=1.3, clip_on=False, zorder=5)
+def _finite(rows: DataFrame, column: str) -> DataFrame:
+    """tokens, flops and loss of the rows where `column` is a number."""
+    part = rows[["tokens", "flops", column]].set_axis(["tokens", "flops", "loss"], axis=1).astype(float)
+    return part[(np.isfinite(part) & (part > 0)).all(axis=1)].reset_index(drop=True)
 
 
-def _legend(
+def _draw_curve(ax: Axes, x: str, curve: _Curve, colour: Colour, top: float, *, crowded: bool) -> None:
+    thinned = curve.trained.iloc[_log_spaced(curve.trained[x].to_numpy())]
+    ax.plot(thinned[x], thinned["loss"], color=colour, alpha=0.12 if crowded else 0.3, lw=0.8, zorder=2)
+    marker = "" if crowded or len(curve.evaluated) > 25 else "o"
+    strength = 0.5 if crowded else 1.0
+    ax.plot(
+        curve.evaluated[x], curve.evaluated["loss"], color=colour, alpha=strength, lw=1.1, marker=marker, ms=2.2,
+        zorder=3,
+    )  # fmt: skip
+    if curve.diverged:
+        last = max((part.iloc[-1] for part in curve.parts if len(part)), key=lambda row: float(row[x]))
+        ax.plot(last[x], min(last["loss"], top), "x", color=ALARM, ms=4.5, mew=1.3, clip_on=False, zorder=5)
+
+
+def _legends(
     figure: Figure,
-    panels: list[Axes],
-    sizes: list[float],
+    panels: Sequence[Axes],
+    counted: str,
     colours: dict[float, Colour],
-    curves: list[_Curve],
+    curves: Sequence[_Curve],
+    title: str | None,
 ) -> None:
+    """The title and the sizes above the panels, kinds of lines below them."""
     lines = [
         Line2D([], [], color=INK, lw=1.1, marker="o", ms=2.2, label="validation"),
-        Line2D([], [], color=INK, alpha=0.3, lw=0.8, label=f"training, smoothed over {SMOOTHED_SHARE:.0%} of the run"),
+        Line2D([], [], color=INK, alpha=0.3, lw=0.8, label=f"training, mean over {SMOOTHED_SHARE:.0%} of the run"),
     ]
     if any(curve.diverged for curve in curves):
         lines.append(Line2D([], [], color=ALARM, marker="x", ms=4.5, mew=1.3, ls="", label="diverged"))
-    if len(sizes) <= _MOST_LEGEND_SIZES:
-        lines += [Line2D([], [], color=colours[size], lw=2.2, label=format_count(size)) for size in sizes]
+    figure.legend(handles=lines, loc="outside lower center", ncols=3, columnspacing=0.9, handlelength=1.4)
+    if len(colours) <= _MOST_LEGEND_SIZES:
+        sizes = [Line2D([], [], color=colour, lw=2.2, label=format_count(size)) for size, colour in colours.items()]
+        across = max(1, round(figure.get_figwidth() / 0.68))
+        rows = -(-len(sizes) // across)
+        # Not suptitle, which would lie on the legend.
+        above = f"{title}\n{counted}" if title else counted
+        figure.legend(
+            handles=sizes, title=above, alignment="center", loc="outside upper center", ncols=-(-len(sizes) // rows)
+        )
     else:
-        norm = LogNorm(sizes[0], sizes[-1])
-        bar = figure.colorbar(ScalarMappable(norm, sequence()), ax=panels, location="top", aspect=40, pad=0.02)
-        bar.set_label("Parameters N")
-        log_count_axis(bar.ax.xaxis, (sizes[0], sizes[-1]))
-    figure.legend(handles=lines, loc="outside lower center", ncols=3)
+        if title:
+            figure.suptitle(title)
+        norm = LogNorm(min(colours), max(colours))
+        bar = figure.colorbar(ScalarMappable(norm, sequence()), ax=panels, location="top", aspect=50, pad=0.02)
+        bar.set_label(counted)
+        log_count_axis(bar.ax.xaxis, (min(colours), max(colours)))
 
 
-def _loss_limits(curves: list[_Curve]) -> tuple[float, float]:
-    """From the lowest loss to the highest after the first fiftieth of a run, those of diverged runs aside."""
+def _loss_limits(curves: Sequence[_Curve]) -> tuple[float, float]:
+    """From the lowest loss to the highest after warm-up, whatever diverged runs rose to."""
     lows, highs = [], []
     for curve in curves:
-        late = curve.rows[curve.rows["tokens"] >= 0.02 * curve.rows["tokens"].max()]
-        losses = np.concatenate([late["train_loss"].to_numpy(float), late["loss"].to_numpy(float)])
-        losses = losses[np.isfinite(losses)]
-        if len(losses):
-            lows.append(losses.min())
-            if not curve.diverged:
-                highs.append(losses.max())
-    if not lows:
-        return 1.0, 10.0
-    return padded(min(lows), max(highs or lows))
+        for part in curve.parts:
+            late = part["loss"][part["tokens"] >= _WARM_UP_SHARE * curve.last_tokens]
+            if len(late):
+                lows.append(float(late.min()))
+                highs += [] if curve.diverged else [float(late.max())]
+    return padded(min(lows), max(highs or [2 * min(lows)]))
 
 
-def _x_limits(curves: list[_Curve], x: str) -> tuple[float, float]:
-    ends = [float(curve.rows[x].max()) for curve in curves]
-    starts = [
-        max(float(curve.rows[x][curve.rows[x] > 0].min()), _SHOWN_TOKENS * end)
-        for curve, end in zip(curves, ends, strict=True)
-    ]
-    return padded(min(starts), max(ends), 0.03)
+def _x_limits(curves: Sequence[_Curve], x: str, top: float) -> tuple[float, float]:
+    """From where the first curve comes into sight below `top` to the end of the longest."""
+    parts = [part for part in chain.from_iterable(curve.parts for curve in curves) if len(part)]
+    seen = [float(part[x][part["loss"] <= top].min()) for part in parts if (part["loss"] <= top).any()]
+    return padded(min(seen), max(float(part[x].max()) for part in parts), 0.03)
 
 
 def _log_spaced(x: np.ndarray) -> np.ndarray:

@@ -1,206 +1,311 @@
-"""Loss against parameters on log axes: the runs, the law with its band, the held-out check, and what was left out."""
+"""Loss against size on log axes: runs, the laws with their bands, the held-out check, and what was excluded."""
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from pandas import DataFrame
 
-from llmscale.errors import InputError
 from llmscale.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
-from llmscale.figures._style import ALARM, INK, LAW_COLOURS, MUTED, sequence, style
+from llmscale.figures._legend import holdout_label, law_label
+from llmscale.figures._style import ALARM, INK, LAW_COLOURS, MUTED, Colour, ordered_colours, sequence, style
 from llmscale.fit import Fit
-from llmscale.laws import LETTERS
+from llmscale.fit.identify import levels
+from llmscale.laws import Array
 from llmscale.quantity import format_count
 
 DRAWS = "laws"
 
-BEYOND = 3.0
-"""The law is drawn this far past the largest run, dashed there."""
-_GRID = 200
-_MOST_BUDGETS = 8
-_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+_MOST_BUDGETS = 7
+"""Up to here every token budget has its own colour and curve; beyond, a colour bar and some budgets' curves."""
+_CURVES_BESIDE_A_BAR = 5
+_GRID_POINTS = 160
+_MOST_ERROR_BARS = 8
+_STYLES: tuple[Any, ...] = ("solid", (0, (1, 1.2)), (0, (4, 1, 1, 1)))
+_SHORT_DASHES = (0, (3, 2))
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """Runs of one number of tokens, `tokens` None where the figure does not tell budgets apart."""
+
+    tokens: float | None
+    colour: Colour | str
+    rows: pd.DataFrame
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """Runs as points, laws as lines, the band of the first law, open markers for what it predicted unseen."""
-    fits, table = evidence.fits, evidence.table
-    if not fits:
-        raise InputError("there is no law to draw", "fit one, as in: llmscale plot --law power")
-    surface = len(fits[0].law.inputs) == 2
-    x = "params" if surface else fits[0].law.inputs[0]
-    excluded = _excluded(evidence, x)
-    held = fits[0].holdout.runs if fits[0].holdout else table.frame.iloc[:0]
+    """The runs of the table, a line and a band for every law, dashed where it leaves the sizes that were measured."""
+    frame, fits = evidence.table.frame, evidence.fits
+    x = fits[0].law.inputs[0] if fits else "params"
+    holdout = next((fit.holdout for fit in fits if fit.holdout), None)
+    held = frame["run_id"].isin([] if holdout is None else holdout.runs["run_id"]).to_numpy()
+    lost = _excluded(evidence, x)
+    low, high = float(frame[x].min()), float(frame[x].max())
+    beyond = max(1.6, (high / low) ** 0.15)
+    reach = min([low / beyond**0.6, *lost[x]]), max([high * beyond, *lost[x]])
+    budgets, bar = _budgets(frame, x)
     with style():
-        figure = Figure(figsize=(width, 0.62 * width + (1.1 if surface else 0.5)), layout="constrained")
+        figure = Figure(figsize=(width, _height(width, fits)), layout="constrained")
         ax = figure.subplots()
-        x_limits = (float(table.frame[x].min()) / 1.35, float(table.frame[x].max()) * BEYOND)
-        grid = np.geomspace(*x_limits, _GRID)
-        entries = _draw_surface(ax, fits[0], grid) if surface else _draw_laws(ax, fits, x, grid)
-        entries += _draw_points(ax, table.frame, held, x, fits[0], surface)
-        low, high = _loss_limits(table.frame, held, fits, x, x_limits)
+        curves = [
+            curve
+            for order, fit in enumerate(fits)
+            for curve in _draw_law(ax, fit, order, x, budgets, reach, many_budgets=len(budgets) > 1)
+        ]
+        for budget in budgets if bar is None else _coloured(frame, bar):
+            _draw_runs(ax, x, budget, held)
+        if holdout is not None:
+            _draw_prediction(ax, x, holdout.runs, _law_colour(0, len(budgets) > 1))
+        bottom, top = _loss_limits(frame, curves, None if holdout is None else holdout.runs)
+        if len(lost):
+            top *= (top / bottom) ** 0.08
+            _draw_excluded(ax, lost[x])
+        _draw_floors(ax, fits, bottom, top, many_budgets=len(budgets) > 1)
+        limits = padded(*reach, 0.01 if len(lost) == 0 else 0.03)
         ax.set_xscale("log")
-        ax.set_xlim(*x_limits)
-        log_count_axis(ax.xaxis, x_limits, powers=x == "flops")
-        log_loss_axis(ax, (low, high))
-        entries += _draw_excluded(ax, excluded, x)
-        ours = "params_non_embedding" in table.frame
-        ax.set_xlabel("Parameters N" if x == "params" and not ours else LABELS[table.count if x == "params" else x])
+        ax.set_xlim(*limits)
+        log_count_axis(ax.xaxis, limits, powers=x == "flops")
+        ax.set_xlabel(_x_label(evidence, x))
+        log_loss_axis(ax, (bottom, top))
         ax.set_ylabel(LABELS["loss"])
         if title:
             ax.set_title(title)
-        if surface:
-            _budget_bar(figure, ax, fits[0])
-            figure.legend(handles=entries, loc="outside lower center", ncols=1)
+        _legends(figure, ax, evidence, budgets, bar, width)
+    return Drawing(figure, n_runs=len(frame), n_excluded=len(evidence.table.excluded), n_held_out=int(held.sum()))
+
+
+def _height(width: float, fits: Sequence[Fit]) -> float:
+    """Inches: the axes keep their shape, the legend below grows with the number of laws."""
+    return 0.66 * width + 0.55 + sum(0.14 * (1 + math.ceil(len(fit.law.coefficients()) * 1.25 / width)) for fit in fits)
+
+
+def _x_label(evidence: Evidence, x: str) -> str:
+    """The axis, with what N counts where the table is one of ours; of anybody else's it is not known."""
+    if x != "params":
+        return LABELS[x]
+    return LABELS[evidence.table.count] if "params_non_embedding" in evidence.table.frame else "Parameters N"
+
+
+def _budgets(frame: pd.DataFrame, x: str) -> tuple[list[_Budget], LogNorm | None]:
+    """The token budgets to tell apart by colour, and the norm of a colour bar where they are many."""
+    tokens = frame["tokens"].to_numpy(float)
+    if x != "params" or not np.isfinite(tokens).all():
+        return [_Budget(None, INK, frame)], None
+    level = levels(tokens)
+    number = int(level.max()) + 1
+    if number == 1:
+        return [_Budget(float(np.median(tokens)), INK, frame)], None
+    if number <= _MOST_BUDGETS:
+        groups = sorted((frame[level == one] for one in range(number)), key=lambda rows: float(rows["tokens"].median()))
+        colours = ordered_colours(number)
+        return [_Budget(float(g["tokens"].median()), c, g) for g, c in zip(groups, colours, strict=True)], None
+    norm = LogNorm(float(tokens.min()), float(tokens.max()))
+    centres = np.quantile(tokens, np.linspace(0.05, 0.95, _CURVES_BESIDE_A_BAR))
+    centres = np.unique([float(f"{centre:.1g}") for centre in centres])
+    nearest = np.abs(np.log(tokens[:, None] / centres)).argmin(axis=1)
+    return [
+        _Budget(float(centre), tuple(sequence()(norm(centre))), frame[nearest == index])
+        for index, centre in enumerate(centres)
+    ], norm
+
+
+def _coloured(frame: pd.DataFrame, norm: LogNorm) -> Iterable[_Budget]:
+    """Every run in the colour of its own tokens."""
+    for tokens, rows in frame.groupby("tokens"):
+        yield _Budget(float(tokens), tuple(sequence()(norm(tokens))), rows)
+
+
+def _law_colour(order: int, many_budgets: bool) -> str:
+    """Colours tell laws apart, or token budgets where there are several: then laws are drawn in grey."""
+    palette = (INK, MUTED) if many_budgets else LAW_COLOURS
+    return palette[order % len(palette)]
+
+
+def _draw_law(
+    ax: Axes,
+    fit: Fit,
+    order: int,
+    x: str,
+    budgets: Sequence[_Budget],
+    reach: tuple[float, float],
+    *,
+    many_budgets: bool,
+) -> list[Array]:
+    """Draw a law once, or once a budget where it depends on tokens too; return the losses along its lines."""
+    by_budget = "tokens" in fit.law.inputs and x != "tokens"
+    drawn = budgets if by_budget else [_Budget(None, INK, fit.table.frame)]
+    losses = []
+    for budget in drawn:
+        if budget.rows.empty:
+            continue
+        if by_budget and many_budgets:
+            colour, line = budget.colour, _STYLES[order % len(_STYLES)]
         else:
-            legend = ax.legend(handles=entries, loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
-            legend.set_zorder(2)  # over the laws, under the runs
-    return Drawing(figure, n_runs=len(table.frame), n_excluded=len(table.excluded), n_held_out=len(held))
+            colour, line = _law_colour(order, many_budgets), "solid"
+        first, last = float(budget.rows[x].min()), float(budget.rows[x].max())
+        start, stop = reach if not by_budget else (max(reach[0], first / 2), min(reach[1], last * 2))
+        pieces = ((start, first, _SHORT_DASHES, 0.5), (first, last, line, 1.0), (last, stop, _SHORT_DASHES, 0.5))
+        for a, b, line_style, share in pieces:
+            if not b > a:
+                continue
+            grid = np.geomspace(a, b, _GRID_POINTS)
+            at = _inputs(fit, x, grid, budget)
+            loss = fit.predict(**at)
+            low, high = fit.band(**at)
+            weight = 1.4 if order == 0 else 1.0
+            ax.plot(
+                grid, loss, color=colour, lw=weight, ls=line_style, zorder=3 - 0.1 * order, label=f"law {fit.law.name}"
+            )
+            if np.isfinite(low).all():
+                alpha = (0.22 if order == 0 else 0.15) * share
+                ax.fill_between(
+                    grid,
+                    low,
+                    high,
+                    color=colour,
+                    alpha=alpha,
+                    lw=0,
+                    zorder=2 - 0.1 * order,
+                    label=f"band {fit.law.name}",
+                )
+            losses.append(loss)
+    return losses
 
 
-def describe_law(fit: Fit, a_line: int = 1) -> str:
-    """The law's coefficients with their intervals, so many `a_line`."""
-    greek = {"alpha": "α", "beta": "β", "gamma": "γ"}
-    parts = []
-    for name, value in fit.law.coefficients().items():
-        ends = fit.intervals.get(name)
-        interval = f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends else ""
-        parts.append(f"{greek.get(name, name)} = {value:.3g}{interval}")
-    return "\n".join(",  ".join(parts[first : first + a_line]) for first in range(0, len(parts), a_line))
+def _inputs(fit: Fit, x: str, grid: Array, budget: _Budget) -> dict[str, Any]:
+    """What the law takes along the line: x varies, tokens are the budget's, anything else is the runs' median."""
+    at: dict[str, Any] = {}
+    for name in fit.law.inputs:
+        if name == x:
+            at[name] = grid
+        else:
+            value = budget.tokens if name == "tokens" and budget.tokens else float(budget.rows[name].median())
+            at[name] = np.full(len(grid), value)
+    return at
 
 
-def formula(fit: Fit) -> str:
-    """The law's equation as mathematics, from the plain text that it is published under here."""
-    text = fit.law.formula.replace("alpha", r"\alpha").replace("beta", r"\beta").replace("gamma", r"\gamma")
-    for exponent in (r"\alpha", r"\beta", r"\gamma"):
-        text = text.replace(f"^{exponent}", f"^{{{exponent}}}")
-    return f"${text}$"
+def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray) -> None:
+    """One marker a size; where it has several seeds, their mean, with the seeds as dots. Held-out runs are open."""
+    for mask, face in ((~held, budget.colour), (held, "white")):
+        rows = budget.rows[mask[budget.rows.index]]
+        if rows.empty:
+            continue
+        sizes = [group for _, group in rows.groupby(levels(rows[x].to_numpy(float)))]
+        seeds = pd.concat([group for group in sizes if len(group) > 1] or [rows.iloc[:0]])
+        if budget.tokens is not None or rows["tokens"].isna().all():
+            ax.plot(seeds[x], seeds["loss"], ".", color=budget.colour, ms=2.2, alpha=0.8, zorder=4.6, label="seeds")
+            points = [(float(group[x].mean()), float(group["loss"].mean())) for group in sizes]
+        else:
+            points = list(zip(rows[x], rows["loss"], strict=True))
+        size = 4.2 if len(held) <= 60 else 2.6
+        ax.plot(
+            *zip(*points, strict=True), "o", ms=size, mfc=face, mec=budget.colour, mew=0.9 if face == "white" else 0,
+            zorder=5 if face == "white" else 4, label="held out" if face == "white" else "runs",
+        )  # fmt: skip
 
 
-def _draw_laws(ax: Axes, fits: Sequence[Fit], x: str, grid: np.ndarray) -> list[Any]:
-    """Each law as a line, dashed past the largest run; the band and the floor of the first."""
-    last = float(fits[0].table.frame[x].max())
-    entries: list[Any] = []
-    for place, fit in enumerate(fits):
-        colour, dash = LAW_COLOURS[place % len(LAW_COLOURS)], _DASHES[0] if place == 0 else (0, (1, 1))
-        line = fit.predict(**{x: grid})
-        measured = grid <= last
-        ax.plot(grid[measured], line[measured], color=colour, ls=dash, zorder=3)
-        ax.plot(grid[~measured], line[~measured], color=colour, ls=(0, (4, 2)) if place == 0 else dash, zorder=3)
-        label = f"{formula(fit)}\n{describe_law(fit)}" if place == 0 else formula(fit)
-        entries.append(Line2D([], [], color=colour, ls=dash, label=label))
-    inputs: dict[str, Any] = {x: grid}
-    low, high = fits[0].band(**inputs)
-    if np.isfinite(low).all():
-        ax.fill_between(grid, low, high, color=LAW_COLOURS[0], alpha=0.18, lw=0, zorder=1)
-        entries.append(Patch(color=LAW_COLOURS[0], alpha=0.18, lw=0, label=f"{fits[0].level:.0%} interval of the law"))
-    floor = fits[0].law.floor
-    if floor:
-        ax.axhline(getattr(fits[0].law, floor), color=MUTED, lw=0.6, zorder=0)
-    return entries
+def _draw_prediction(ax: Axes, x: str, runs: pd.DataFrame, colour: Colour | str) -> None:
+    """The law fitted without the held-out runs, at their place, with its interval for a new run."""
+    once = runs.drop_duplicates([x, "tokens"])  # seeds share one prediction
+    if len(once) > _MOST_ERROR_BARS:
+        return
+    spread = np.abs(np.nan_to_num(once[["low", "high"]].to_numpy().T - once["predicted"].to_numpy()))
+    ax.errorbar(
+        once[x], once["predicted"], yerr=spread, fmt="_", ms=9, mew=1.2, color=colour, elinewidth=0.9, capsize=2.2,
+        capthick=0.9, zorder=4.5, label="prediction",
+    )  # fmt: skip
 
 
-def _draw_surface(ax: Axes, fit: Fit, grid: np.ndarray) -> list[Any]:
-    """L(N, D) as one curve a token budget, at most eight of them, coloured as the runs are."""
-    norm, colours = _budget_norm(fit), sequence()
-    for budget in _budgets(fit):
-        ax.plot(grid, fit.predict(params=grid, tokens=np.full_like(grid, budget)), color=colours(norm(budget)), lw=0.9)
-    return [Line2D([], [], color=MUTED, lw=0.9, label=f"{formula(fit)}\n{describe_law(fit, a_line=2)}")]
+def _draw_excluded(ax: Axes, x: pd.Series) -> None:
+    """Crosses along the upper edge, as these runs have no loss."""
+    upper = ax.get_xaxis_transform()
+    ax.plot(x, np.full(len(x), 0.965), "x", transform=upper, color=ALARM, ms=4.5, mew=1.3, zorder=6, label="excluded")
 
 
-def _draw_points(ax: Axes, frame: DataFrame, held: DataFrame, x: str, fit: Fit, surface: bool) -> list[Any]:
-    seen = frame[~frame["run_id"].isin(held["run_id"])]
-    crowded = len(frame) > 40
-    size = 7.0 if crowded else 14.0
-    if surface:
-        settings: dict[str, Any] = {"cmap": sequence(), "norm": _budget_norm(fit)}
-        ax.scatter(seen[x], seen["loss"], c=seen["tokens"], s=size, lw=0, zorder=4, **settings)
-        edge = sequence()(_budget_norm(fit)(held["tokens"]))
-        ax.scatter(held[x], held["loss"], facecolors="white", edgecolors=edge, s=size, lw=0.8, zorder=5)
-    else:
-        ax.scatter(seen[x], seen["loss"], color=INK, s=size, lw=0, zorder=4)
-        ax.scatter(held[x], held["loss"], facecolors="white", edgecolors=INK, s=size + 4, lw=0.9, zorder=6)
-        if len(held) <= 6:
-            _draw_predictions(ax, held, x)
-    dot: dict[str, Any] = {"color": INK, "ls": "", "ms": 3.5, "marker": "o"}
-    entries = [Line2D([], [], **dot, label="runs")]
-    if len(held):
-        error = held["predicted"] / held["loss"] - 1
-        said = f"{error.iloc[0]:+.1%}" if len(held) == 1 else f"mean error {error.abs().mean():.1%}"
-        entries.append(Line2D([], [], **dot, mfc="white", mew=0.9, label=f"held out, predicted unseen: {said}"))
-    return entries
+def _draw_floors(ax: Axes, fits: Sequence[Fit], bottom: float, top: float, *, many_budgets: bool) -> None:
+    for order, fit in enumerate(fits):
+        value = fit.law.coefficients().get(fit.law.floor or "")
+        if value and bottom < value < top:
+            ax.axhline(value, color=_law_colour(order, many_budgets), lw=0.6, ls=(0, (1, 2)), zorder=1)
+            ax.annotate(
+                f"floor {fit.law.floor}", (0.01, value), xycoords=("axes fraction", "data"), xytext=(0, 1.5),
+                textcoords="offset points", fontsize=6, color=MUTED,
+            )  # fmt: skip
 
 
-def _draw_predictions(ax: Axes, held: DataFrame, x: str) -> None:
-    """What the law fitted without a run says of it, with its interval, just beside the run."""
-    beside = held[x] * 1.07
-    if np.isfinite(held["low"]).all():
-        reach = np.abs(np.stack([held["predicted"] - held["low"], held["high"] - held["predicted"]]))
-        ax.errorbar(
-            beside, held["predicted"], yerr=reach, fmt="none", ecolor=ALARM, elinewidth=0.9, capsize=1.8, zorder=5
-        )
-    ax.scatter(beside, held["predicted"], color=ALARM, marker="_", s=22, lw=1.2, zorder=5)
-
-
-def _excluded(evidence: Evidence, x: str) -> DataFrame:
-    """The rows of runs that were left out and whose place on the x axis is known, with the reason."""
-    reasons = {run.run_id: run.reason for run in evidence.table.excluded}
-    if evidence.runs is None or not reasons or "run_id" not in evidence.runs:
-        return DataFrame({x: [], "reason": []})
+def _excluded(evidence: Evidence, x: str) -> pd.DataFrame:
+    """Where the excluded runs lie on the x axis, as far as the table of all runs tells."""
     column = evidence.table.count if x == "params" else x
-    rows = evidence.runs[evidence.runs["run_id"].astype(str).isin(reasons)]
-    return DataFrame({x: rows[column].astype(float), "reason": [reasons[run] for run in rows["run_id"].astype(str)]})
+    if evidence.runs is None or column not in evidence.runs:
+        return pd.DataFrame({x: []}, dtype=float)
+    ids = [run.run_id for run in evidence.table.excluded]
+    rows = evidence.runs[evidence.runs["run_id"].isin(ids)]
+    values = pd.to_numeric(rows[column], errors="coerce")
+    return pd.DataFrame({x: values[values > 0].astype(float).to_numpy()})
 
 
-def _draw_excluded(ax: Axes, excluded: DataFrame, x: str) -> list[Any]:
-    """Crosses along the upper edge: runs left out have no loss to be drawn at, or none to be trusted."""
-    if excluded.empty:
-        return []
-    ax.plot(excluded[x], np.full(len(excluded), 0.985), "x", transform=ax.get_xaxis_transform(), color=ALARM,
-            ms=4, mew=1.1, clip_on=False, zorder=6)  # fmt: skip
-    reasons = excluded["reason"].str.split(":").str[0].value_counts()
-    label = "left out: " + ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    return [Line2D([], [], color=ALARM, marker="x", ms=4, mew=1.1, ls="", label=label)]
+def _loss_limits(frame: pd.DataFrame, curves: Sequence[Array], predicted: pd.DataFrame | None) -> tuple[float, float]:
+    """Around runs, lines and predictions; bands and intervals may run out of the figure, but not squeeze it."""
+    measured = frame["loss"].to_numpy(float)
+    values = np.concatenate([measured, *curves])
+    low, high = float(values.min()), float(values.max())
+    if predicted is not None and len(predicted) <= _MOST_ERROR_BARS:
+        ends = predicted[["predicted", "low", "high"]].to_numpy(float)
+        ends = ends[np.isfinite(ends)]
+        room = (high / low) ** 0.25
+        low, high = min(low, max(float(ends.min()), low / room)), max(high, min(float(ends.max()), high * room))
+    return padded(low, high)
 
 
-def _loss_limits(
-    frame: DataFrame, held: DataFrame, fits: Sequence[Fit], x: str, x_limits: tuple[float, float]
-) -> tuple[float, float]:
-    """From a little under the runs and the law at the right edge to well over the runs, where the legend goes."""
-    lows = [float(frame["loss"].min())]
-    if len(fits[0].law.inputs) == 1:
-        lows.append(float(fits[0].predict(**{x: x_limits[1]})))
-    if len(held) and np.isfinite(held["low"]).all():
-        lows.append(max(float(held["low"].min()), 0.9 * lows[0]))
-    low, high = min(lows), float(frame["loss"].max())
-    bottom, top = padded(low, high, 0.08)
-    return bottom, top * (high / low) ** (0.02 if len(fits[0].law.inputs) == 2 else 0.12)
+def _legends(
+    figure: Figure, ax: Axes, evidence: Evidence, budgets: Sequence[_Budget], bar: LogNorm | None, width: float
+) -> None:
+    """Budgets above the axes, everything else below them, so that nothing covers the runs."""
+    if bar is not None:
+        colours = figure.colorbar(ScalarMappable(bar, sequence()), ax=ax, location="top", aspect=40, pad=0.02)
+        colours.set_label(LABELS["tokens"])
+        log_count_axis(colours.ax.xaxis, (float(bar.vmin or 1), float(bar.vmax or 1)))
+    elif len(budgets) > 1:
+        handles = [Line2D([], [], color=b.colour, lw=2.2, label=format_count(b.tokens or 0)) for b in budgets]
+        columns = min(len(handles), round(width / 0.68))
+        figure.legend(handles=handles, title=LABELS["tokens"], loc="outside upper center", ncols=columns)
 
-
-def _budgets(fit: Fit) -> np.ndarray:
-    """The token budgets to draw: those of the runs, or eight spread over them where there are more."""
-    tokens = np.sort(fit.table.frame["tokens"].to_numpy())
-    distinct = tokens[np.concatenate([[True], np.diff(np.log(tokens)) > 0.05])]
-    return distinct if len(distinct) <= _MOST_BUDGETS else np.geomspace(tokens[0], tokens[-1], _MOST_BUDGETS - 3)
-
-
-def _budget_norm(fit: Fit) -> LogNorm:
-    tokens = fit.table.frame["tokens"]
-    return LogNorm(float(tokens.min()), float(tokens.max()))
-
-
-def _budget_bar(figure: Figure, ax: Axes, fit: Fit) -> None:
-    norm = _budget_norm(fit)
-    bar = figure.colorbar(ScalarMappable(norm, sequence()), ax=ax, location="top", aspect=40, pad=0.02)
-    bar.set_label(f"Training tokens {LETTERS['tokens']}")
-    log_count_axis(bar.ax.xaxis, (float(norm.vmin or 1), float(norm.vmax or 1)))
-    bar.ax.tick_params(labelsize=6.5)
-    if len(_budgets(fit)) <= 4:
-        bar.set_ticks(list(_budgets(fit)), labels=[format_count(budget) for budget in _budgets(fit)])
+    mixed = len(budgets) > 1
+    entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
+    frame = evidence.table.frame
+    runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
+    sizes = int(levels(frame["params"].to_numpy(float)).max()) + 1
+    described = f"{runs} of {sizes} sizes" if sizes > 1 else runs
+    if not mixed and budgets[0].tokens is not None:
+        described += f", {format_count(budgets[0].tokens)} tokens each"
+    if not mixed and len(frame) > sizes:
+        described += " (dots: seeds)"
+    entries.append((Line2D([], [], marker="o", ls="", color=MUTED if mixed else INK, ms=4.2, mew=0), described))
+    holdout = next((fit.holdout for fit in evidence.fits if fit.holdout), None)
+    if holdout is not None:
+        marker = Line2D([], [], marker="o", ls="", mfc="white", mec=INK, mew=0.9, ms=4.2)
+        entries.append((marker, holdout_label(holdout)))
+    reasons = Counter(run.reason for run in evidence.table.excluded)
+    for reason, number in reasons.items():
+        marker = Line2D([], [], marker="x", ls="", color=ALARM, ms=4.5, mew=1.3)
+        entries.append((marker, f"excluded: {reason} ({number} {'run' if number == 1 else 'runs'})"))
+    for order, fit in enumerate(evidence.fits):
+        by_budget = mixed and "tokens" in fit.law.inputs
+        colour = _law_colour(order, mixed)
+        line = Line2D([], [], color=colour, lw=1.4, ls=_STYLES[order % len(_STYLES)] if by_budget else "solid")
+        handle = (Patch(color=colour, alpha=0.2, lw=0), line) if fit.intervals else line
+        entries.append((handle, law_label(fit, width, first=order == 0)))
+    handles_, labels = zip(*entries, strict=True)
+    figure.legend(handles_, labels, loc="outside lower center")
