@@ -134,9 +134,8 @@ def _legends(
         rows = -(-len(sizes) // across)
         # Not suptitle, which would lie on the legend.
         above = f"{title}\n{counted}" if title else counted
-        figure.legend(
-            handles=sizes, title=above, alignment="center", loc="outside upper center", ncols=-(-len(sizes) // rows)
-        )
+        legend = figure.legend(handles=sizes, title=above, loc="outside upper center", ncols=-(-len(sizes) // rows))
+        legend.get_title().set_multialignment("center")
     else:
         if title:
             figure.suptitle(title)
