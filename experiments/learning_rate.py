@@ -1,6 +1,6 @@
 """Does the learning-rate rule hold? Trains sizes of the CPU ladder at several multiples of it and compares losses.
 
-    .venv/bin/python experiments/learning_rate.py [SIZES [SCALES]]      by default 10k,100k,1M and 0.5,1,2
+    .venv/bin/python experiments/learning_rate.py [SIZES [SCALES]]      by default 10k,60k,330k and 0.5,1,2
 
 Each run is a sweep of its own on one core, as many at a time as there are cores; run again, it goes on where it was
 stopped. Writes results/learning-rate/runs.parquet and prints the table.
@@ -22,7 +22,7 @@ LADDER = ROOT / "experiments" / "cpu.toml"
 RESULTS = ROOT / "results" / "learning-rate"
 
 
-def main(sizes: str = "10k,100k,1M", scales: str = "0.5,1,2") -> None:
+def main(sizes: str = "10k,60k,330k", scales: str = "0.5,1,2") -> None:
     pairs = [(size, float(scale)) for size in reversed(sizes.split(",")) for scale in scales.split(",")]
     frames = dict(zip(pairs, train_all(pairs), strict=True))
     table = pd.concat([frame.assign(lr_scale=scale) for (_, scale), frame in frames.items()])

@@ -141,7 +141,7 @@ def make_job(
 ) -> Job:
     """The job that trains `shape` on `tokens` tokens by `recipe`; tokens are rounded down to whole sequences."""
     sequences = tokens // shape.context
-    batch_sequences = recipe.batch_sequences(shape.params, tokens)
+    batch_sequences = recipe.batch_sequences(tokens)
     batch_tokens = batch_sequences * shape.context
     return Job(
         size=size,

@@ -1,6 +1,6 @@
 """The recipe: everything that decides a training run but size, tokens, seed and data; and its rules in size.
 
-Learning rate and batch are rules in N (non-embedding weights plus output projection), never one constant.
+The learning rate is a rule in N (non-embedding weights plus output projection), the batch one in D.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from llmscale.optimizers import optimizer_names
 from llmscale.schedule import SCHEDULES
 from llmscale.shape import ARCHITECTURES
 
-# Batch: 160 sequences of 2048 tokens at 108M parameters, growing as N^(2/3) (Porian et al. 2024).
-BATCH_PARAMS, BATCH_TOKENS, BATCH_EXPONENT = 108e6, 2048 * 160, 2 / 3
-SMALLEST_BATCH_TOKENS, LEAST_STEPS = 2048, 300
+# Batch: 0.58 D^0.571 tokens, whatever the size (Li et al. 2025, "Step Law"): with one token budget every size takes
+# equally many steps.
+BATCH_TOKENS, BATCH_EXPONENT = 0.58, 0.571
 # Learning rate: the exponent that Porian et al. 2024 found from 5M to 900M parameters; its height at 1M is measured by
 # experiments/learning_rate.py from 35k to 1.1M.
 LR_PARAMS, LR, LR_EXPONENT = 1e6, 0.0063, -1 / 3
@@ -57,14 +57,12 @@ class Recipe:
         rule = LR * (params / LR_PARAMS) ** LR_EXPONENT
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
-    def batch_sequences(self, params: int, tokens: int) -> int:
-        """Sequences a step for N = `params` and D = `tokens`: the rule's tokens, as a power of two of sequences,
-        and fewer where a short run would have too few steps."""
+    def batch_sequences(self, tokens: int) -> int:
+        """Sequences a step for a run of D = `tokens`: the largest power of two within the rule's tokens, at least 1."""
         if self.batch_tokens is not None:
             return max(1, round(self.batch_tokens / self.context))
-        rule = BATCH_TOKENS * (params / BATCH_PARAMS) ** BATCH_EXPONENT
-        sequences = min(max(SMALLEST_BATCH_TOKENS, rule), tokens / LEAST_STEPS) / self.context
-        return max(1, 2 ** (round(sequences).bit_length() - 1))
+        sequences = int(BATCH_TOKENS * tokens**BATCH_EXPONENT / self.context)
+        return int(2 ** (max(1, sequences).bit_length() - 1))
 
 
 def warmup_tokens(params: int, tokens: int) -> float:

@@ -2,7 +2,8 @@
 
 The ladder of built-in shapes is one sequence in which depth, width and parameter count all grow together, so
 that a larger size never gives a smaller model; a size takes the nearest member. Depth follows width through the
-knots below: about 64 channels a layer from 10M to 1B, 128 from 7B on, and few layers for tiny models.
+knots below: about 64 channels a layer from 10M to 1B, 128 from 7B on, and few layers for tiny models, whose loss
+depends on their width far more than on their depth.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from llmscale.quantity import format_count, parse_count
 
 ARCHITECTURES = ("llama", "gpt2")
 SMALLEST, LARGEST = 10_000, 1_000_000_000_000
-_DEPTH_KNOTS = ((16, 2), (384, 6), (1024, 16), (4096, 32), (65536, 512))
+_DEPTH_KNOTS = ((16, 2), (48, 2), (384, 6), (1024, 16), (4096, 32), (65536, 512))
 _EXPLICIT = re.compile(r"(\d+)x(\d+)x(\d+)(?:x(\d+))?", re.IGNORECASE)
 
 

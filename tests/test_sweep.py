@@ -301,6 +301,8 @@ def test_a_folder_of_another_specification_is_refused(swept: Path, text: Path, t
     other = llmscale(*options(text, swept), "--lr-scale", "2")
     assert other.exit_code == 2
     assert "lr_scale is 1.0 there and 2.0 here" in other.stderr
+    (tmp_path / ".lock").write_text("left by a sweep that was ended before it wrote anything")
+    assert llmscale(*options(text, tmp_path), "--dry-run").exit_code == 0
     (tmp_path / "letter.txt").write_text("dear")
     full = llmscale(*options(text, tmp_path))
     assert full.exit_code == 2

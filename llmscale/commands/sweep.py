@@ -45,7 +45,7 @@ def sweep(
     context: Annotated[int | None, typer.Option(help="Tokens a sequence.")] = None,
     lr: Annotated[float | None, typer.Option(help="One peak learning rate, in place of the rule in N.")] = None,
     lr_scale: Annotated[float | None, typer.Option(help="Factor on the rule's learning rate.")] = None,
-    batch_tokens: Annotated[int | None, typer.Option(help="Tokens a step, in place of the rule in N.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens a step, in place of the rule in D.")] = None,
     schedule: Annotated[str | None, typer.Option(help="wsd or cosine.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
     if not folder.sweep_path.exists():
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
             raise InputError(f"{path} holds files but no sweep", "name a new or empty folder with --out")
         return
     before, now = folder.read_sweep().get("basis"), json.loads(json.dumps(spec.basis()))
@@ -232,5 +233,5 @@ def _difference(before: Any, now: Any, where: str = "") -> str | None:
 
 
 def command_line() -> str:
-    """The command that runs this process, as typed."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command that runs this process, to be typed again."""
+    return shlex.join(["llmscale", *sys.argv[1:]])

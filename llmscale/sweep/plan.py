@@ -218,7 +218,7 @@ def _places(
 
 
 def _memory(job: Job, micro: dict[str, int], device: str) -> int:
-    process = 300 << 20  # the interpreter and torch itself
+    process = 500 << 20  # the interpreter and torch itself
     return process + job.shape.memory_bytes(micro[job.run_id], _activation_bytes(device))
 
 
