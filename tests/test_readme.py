@@ -1,0 +1,89 @@
+"""The README: every command in it exists with the options shown, and the quick ones run."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from llmscale.commands import app
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+README = (REPOSITORY / "README.md").read_text()
+QUICK = ("shapes", "fit", "plot", "doctor")
+RUNS = """N,D,loss,model_size,train_tokens,final_loss
+1e6,1e8,4.71,1e6,1e8,4.71
+1e6,1e9,4.35,1e6,1e9,4.35
+1e7,1e8,4.10,1e7,1e8,4.10
+1e7,1e9,3.62,1e7,1e9,3.62
+1e8,1e8,3.85,1e8,1e8,3.85
+1e8,1e9,3.18,1e8,1e9,3.18
+1e7,1e10,3.40,1e7,1e10,3.40
+1e8,1e10,2.82,1e8,1e10,2.82
+"""
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def _lines(program: str) -> Iterator[list[str]]:
+    """The arguments of every line of the README's shell blocks that calls `program`."""
+    for block in _blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] == program:
+                yield words[1:]
+
+
+COMMANDS = list(_lines("llmscale"))
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=shlex.join)
+def test_every_command_in_the_readme_parses(arguments: list[str]) -> None:
+    command, context = typer.main.get_command(app), None
+    while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
+        command, *arguments = command.commands[arguments[0]], *arguments[1:]
+    flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    used = {word.partition("=")[0] for word in arguments if word.startswith("-")}
+    assert used <= flags
+    if not used & {"--version", "--help", "--install-completion", "--show-completion"}:
+        context = command.make_context("llmscale", list(arguments))
+        assert context.args == []
+
+
+@pytest.mark.parametrize("target", [words[0] for words in _lines("make")])
+def test_every_make_target_in_the_readme_exists(target: str) -> None:
+    assert re.search(rf"^{target}:.*## ", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+def test_the_quick_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for arguments in COMMANDS:
+        if arguments[0] in QUICK:
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 0, f"llmscale {shlex.join(arguments)}\n{result.output}"
+
+
+@pytest.mark.parametrize("code", _blocks("python"))
+def test_the_python_of_the_readme_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
+def test_every_file_that_the_readme_links_to_exists(path: str) -> None:
+    assert (REPOSITORY / path).is_file()
+
+
+def _lay_out(folder: Path) -> None:
+    """The files that the README's commands read: committed results under both names, and a table of one's own."""
+    for name in ("cpu", "first"):
+        shutil.copytree(REPOSITORY / "results" / "cpu", folder / "results" / name)
+    (folder / "runs.csv").write_text(RUNS)
