@@ -29,9 +29,14 @@ def main() -> int:
     started = time.monotonic()
     ladder, committed = choose()
     out = ROOT / "results" / f"reproduced-{ladder.stem}"
-    for arguments in (["sweep", ladder, "--out", out, "--yes"], ["fit", out], ["plot", out],
-                      ["plot", out, "--kind", "curves"]):  # fmt: skip
-        code = subprocess.run([sys.executable, "-m", "llmscale", *map(str, arguments)], check=False).returncode
+    for arguments in (
+        ["sweep", ladder.relative_to(ROOT), "--out", out.relative_to(ROOT), "--yes"],
+        ["fit", out.relative_to(ROOT)],
+        ["plot", out.relative_to(ROOT)],
+        ["plot", out.relative_to(ROOT), "--kind", "curves"],
+    ):
+        command = [sys.executable, "-m", "llmscale", *map(str, arguments)]
+        code = subprocess.run(command, check=False, cwd=ROOT).returncode
         if code:
             return code
     console.print(f"\n[bold]reproduced in {format_seconds(time.monotonic() - started)}[/bold]: {out}")

@@ -13,9 +13,10 @@ from llmscale.shape import ARCHITECTURES
 # Batch: 0.58 D^0.571 tokens, whatever the size (Li et al. 2025, "Step Law"): with one token budget every size takes
 # equally many steps.
 BATCH_TOKENS, BATCH_EXPONENT = 0.58, 0.571
-# Learning rate: the exponent that Porian et al. 2024 found from 5M to 900M parameters; its height at 1M is measured by
-# experiments/learning_rate.py from 35k to 1.1M.
-LR_PARAMS, LR, LR_EXPONENT = 1e6, 0.0063, -1 / 3
+# Learning rate: below 1M parameters measured by experiments/learning_rate.py, where the optimum falls from 0.017 at 35k
+# to 0.005 at 430k; above, it goes on with the exponent that Porian et al. 2024 found from 5M to 900M.
+LR_PARAMS, LR = 1e6, 0.0034
+SMALL_LR_EXPONENT, LARGE_LR_EXPONENT = -1 / 2, -1 / 3
 LARGE_BATCH_TOKENS = 524_288
 
 
@@ -54,7 +55,8 @@ class Recipe:
 
     def learning_rate(self, params: int) -> float:
         """Peak learning rate for N = `params`."""
-        rule = LR * (params / LR_PARAMS) ** LR_EXPONENT
+        exponent = SMALL_LR_EXPONENT if params < LR_PARAMS else LARGE_LR_EXPONENT
+        rule = LR * (params / LR_PARAMS) ** exponent
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
     def batch_sequences(self, tokens: int) -> int:
