@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-STATUSES = ("done", "diverged", "failed", "running")
-
 
 @dataclass(frozen=True)
 class Run:

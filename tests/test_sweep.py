@@ -209,12 +209,12 @@ def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> Non
 
 def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    plan = llmscale(*options(text, out, sizes="1x16x1", tokens="1M"), "--dry-run", "--json")
+    plan = llmscale(*options(text, out, sizes="1x16x1", tokens="150k"), "--dry-run", "--json")
     assert plan.exit_code == 0, plan.output
     payload = json.loads(plan.stdout)
     assert "repeated-data" in [warning["code"] for warning in payload["warnings"]]
-    assert payload["runs"][0]["epochs"] == pytest.approx(1e6 / payload["data"]["train_tokens"], rel=0.01)
-    result = llmscale(*options(text, out, sizes="1x16x1", tokens="1M"))
+    assert payload["runs"][0]["epochs"] == pytest.approx(150e3 / payload["data"]["train_tokens"], rel=0.01)
+    result = llmscale(*options(text, out, sizes="1x16x1", tokens="150k"))
     assert result.exit_code == 0, result.output
     runs, _ = tables(out)
     assert runs["unique_tokens"][0] < runs["tokens"][0]
