@@ -149,7 +149,7 @@ class ResultsFolder:
 
     def write_runs(self, runs: Iterable[Run]) -> None:
         """Replace `runs.parquet`, one row a run."""
-        _write_rows(self.runs_path, Run, runs)
+        write_table(self.runs_path, rows_table(Run, runs))
 
     def write_curves(self, tables: "Iterable[pa.Table]") -> None:
         """Replace `curves.parquet` by the runs' curves, one after another."""
@@ -213,10 +213,6 @@ def make_folder(path: Path) -> Path:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write into {path}: {reason}", "name a folder you may write to with --out") from error
     return path
-
-
-def _write_rows(path: Path, row: type, rows: Iterable[Any]) -> None:
-    write_table(path, rows_table(row, rows))
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
