@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmscale import laws
 from llmscale.errors import InputError
-from llmscale.fit import Fit, default_laws, fit_law, fit_laws, solver
+from llmscale.fit import Fit, Objective, default_laws, fit_law, fit_laws, solver
 from llmscale.fit.uncertainty import bootstrap
 from llmscale.laws import Law
 from llmscale.table import RunTable, read_table
@@ -99,8 +99,8 @@ def test_the_outliers_of_the_published_table_change_the_fit_as_is_known(shared: 
     )
 
 
-@pytest.mark.parametrize("name", laws.names())
-def test_every_law_recovers_its_own_coefficients(name: str) -> None:
+@pytest.mark.parametrize("name", ["chinchilla", "power", "power-floor"])
+def test_every_sum_of_powers_recovers_its_own_coefficients(name: str) -> None:
     law = example(name)
     fit = fit_law(simulated(law), name, bootstrap=0, holdout="none")
     assert fit.law.coefficients() == pytest.approx(law.coefficients(), rel=1e-6)
@@ -124,9 +124,7 @@ def test_a_fit_depends_neither_on_row_order_nor_on_units(
     other = fit_law(table_of(params[order] * 10**decades, loss[order] * loss_unit), name, bootstrap=0, holdout="none")
     assert other.objective == pytest.approx(fit.objective, rel=1e-6, abs=1e-15)
     assert other.law.coefficients()["alpha"] == pytest.approx(fit.law.coefficients()["alpha"], rel=1e-4, abs=1e-6)
-    np.testing.assert_allclose(
-        other.predict(params=params * 10**decades), fit.predict(params=params) * loss_unit, rtol=1e-5
-    )
+    np.testing.assert_allclose(other.loss(params=params * 10**decades), fit.loss(params=params) * loss_unit, rtol=1e-5)
 
 
 def test_every_refit_is_at_its_own_optimum() -> None:
@@ -134,19 +132,19 @@ def test_every_refit_is_at_its_own_optimum() -> None:
     inputs = [table.frame[name].to_numpy() for name in ("params", "tokens")]
     loss = table.frame["loss"].to_numpy()
     surface = laws.find("chinchilla").surface(inputs, loss)
-    theta = solver.solve(surface, np.log(loss), np.ones(len(loss)), 1e-3)
+    theta = solver.solve(surface, np.log(loss), np.ones(len(loss)), Objective())
     weight = np.random.default_rng(0).multinomial(len(loss), np.full(len(loss), 1 / len(loss)), size=20).astype(float)
-    ends = solver.resolve(surface, np.log(loss)[None], weight, theta, [1e-3])
+    ends = solver.resolve(surface, np.log(loss)[None], weight, theta, [Objective()])
     assert ends.settled.all()
     for row in range(20):
         starts = surface.starts(8)
-        alone = solver.minimise(surface, np.log(loss), np.tile(weight[row], (8, 1)), starts, solver.graduated(1e-3))
+        alone = solver.minimise(surface, np.log(loss), np.tile(weight[row], (8, 1)), starts, Objective().graduated())
         assert ends.objective[row] <= alone.objective.min() * (1 + 1e-7)
 
 
 def test_the_objective_can_be_checked_by_hand() -> None:
     fit = fit_law(ladder(), "power-floor", bootstrap=0)
-    residual = np.abs(np.log(fit.predict(params=SIZES)) - np.log(fit.table.frame["loss"].to_numpy()))
+    residual = np.abs(np.log(fit.loss(params=SIZES)) - np.log(fit.table.frame["loss"].to_numpy()))
     huber = np.where(residual <= 1e-3, 0.5 * residual**2, 1e-3 * (residual - 0.5e-3))
     assert fit.objective == pytest.approx(huber.sum(), rel=1e-9)
 
@@ -194,7 +192,7 @@ def test_three_sizes_give_a_power_law_that_is_not_to_be_trusted() -> None:
 def test_two_sizes_give_an_exact_line_without_an_interval() -> None:
     table = ladder(SIZES[:2])
     fit = fit_law(table, "power")
-    np.testing.assert_allclose(fit.predict(params=SIZES[:2]), table.frame["loss"], rtol=1e-9)
+    np.testing.assert_allclose(fit.loss(params=SIZES[:2]), table.frame["loss"], rtol=1e-9)
     assert fit.intervals == {}
     assert {"floor-not-identified", "no-interval"} <= codes(fit)
     assert np.isnan(fit.band(params=SIZES)).all()
@@ -307,8 +305,8 @@ def test_the_band_of_a_single_run_is_wider_than_that_of_the_law() -> None:
     fit = fit_law(ladder(np.geomspace(1e4, 1e6, 8)), "power-floor", bootstrap=300)
     low, high = fit.band(params=SIZES)
     run_low, run_high = fit.band(params=SIZES, single_run=True)
-    assert (low < fit.predict(params=SIZES)).all()
-    assert (fit.predict(params=SIZES) < high).all()
+    assert (low < fit.loss(params=SIZES)).all()
+    assert (fit.loss(params=SIZES) < high).all()
     assert (run_high - run_low > high - low).all()
     with pytest.raises(InputError, match="predicts from params"):
         fit.predict(tokens=1e9)
@@ -347,9 +345,17 @@ def test_refits_of_a_design_with_seeds_draw_whole_points() -> None:
     rng = np.random.default_rng(0)
     log_loss = np.log(law.loss(params)) + 0.01 * rng.standard_normal(64)
     surface = laws.find("power").surface([params], np.exp(log_loss))
-    theta = solver.solve(surface, log_loss, np.ones(64), 1e-3)
+    theta = solver.solve(surface, log_loss, np.ones(64), Objective())
     refits = bootstrap(
-        surface, theta, log_loss, np.repeat(np.arange(32), 2), count=100, delta=1e-3, seed=0, points_word="sizes"
+        surface,
+        theta,
+        log_loss,
+        np.repeat(np.arange(32), 2),
+        np.ones(64),
+        count=100,
+        objective=Objective(),
+        seed=0,
+        points_word="sizes",
     )
     assert refits.method == "runs"
     low, high = np.quantile(refits.coefficients[:, 1], [0.01, 0.99])

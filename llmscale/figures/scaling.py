@@ -162,7 +162,7 @@ def _draw_law(
                 continue
             grid = np.geomspace(a, b, _GRID_POINTS)
             at = _inputs(fit, x, grid, budget)
-            loss = fit.predict(**at)
+            loss = fit.loss(**at)
             low, high = fit.band(**at)
             weight = 1.4 if order == 0 else 1.0
             ax.plot(

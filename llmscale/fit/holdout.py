@@ -19,7 +19,8 @@ LARGEST_BUDGETS = 0.5
 def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray[np.bool_]:
     """The runs that `rule` holds out.
 
-    `largest` is the largest size, or for laws in N and D every run within a factor of 2 of the largest budget.
+    `largest` is the largest size, or for laws in N and D every run within a factor of 2 of the largest budget; of
+    tables with the steps of curves, every step of such runs.
     """
     if rule == "none":
         return np.zeros(len(frame), dtype=bool)
@@ -27,7 +28,10 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
         index = levels(frame[inputs[0]].to_numpy())
         return np.asarray(index == index.max())
     if rule == "largest":
-        flops = frame["flops"].to_numpy()
+        flops = frame.groupby("run_id")["flops"].transform("max").to_numpy(dtype=float)
+        if not np.isfinite(flops).all():
+            index = levels(frame[inputs[0]].to_numpy(dtype=float))
+            return np.asarray(index == index.max())
         return np.asarray(flops >= LARGEST_BUDGETS * flops.max())
     match = _RULE.fullmatch(rule)
     column = _COLUMNS.get(match["column"].lower()) if match else None

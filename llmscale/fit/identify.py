@@ -1,5 +1,7 @@
 """What a table of runs can tell: which laws suit it, which it cannot identify, and what to say about either."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -17,11 +19,12 @@ _DEFAULT_LAWS_OF_ONE = ("power-floor", "power")
 
 
 def levels(values: Array) -> NDArray[np.int_]:
-    """For each value the index of its size or budget, smallest first."""
+    """For each value the index of its size or budget, smallest first; zeros are a level of their own."""
     order = np.argsort(values, kind="stable")
-    steps = np.diff(np.log(values[order])) > np.log1p(_SAME)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rise = np.diff(np.log(values[order]))
     index = np.empty(len(values), dtype=int)
-    index[order] = np.concatenate([[0], np.cumsum(steps)])
+    index[order] = np.concatenate([[0], np.cumsum(rise > np.log1p(_SAME))])
     return index
 
 
@@ -30,57 +33,104 @@ def count_levels(values: Array) -> int:
 
 
 def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
-    """For each run the index of its point: runs that differ in seed alone share one."""
-    keys = np.stack([levels(frame[name].to_numpy()) for name in inputs], axis=1)
+    """For each row the index of its point: runs that differ in seed alone share one, as do the steps of one run."""
+    if frame["run_id"].duplicated().any():
+        return np.asarray(pd.factorize(frame["run_id"])[0])
+    keys = np.stack([levels(frame[name].to_numpy(dtype=float)) for name in inputs], axis=1)
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def describe_levels(frame: pd.DataFrame, name: str) -> str:
     """`5 sizes`, `1 token budget`."""
-    number = count_levels(frame[name].to_numpy())
-    return f"{number} {_WORDS[name][number != 1]}"
+    number = count_levels(_numbers(frame, name))
+    return f"{number} {words(name, number)}"
 
 
 def default_laws(table: RunTable, variable: str = "params") -> tuple[str, ...]:
     """The laws to fit when none is named: Chinchilla where N and D vary enough, else L(N), or that of `variable`."""
-    if variable == "params" and why_not(find("chinchilla"), table.frame) is None:
+    chinchilla = find("chinchilla")
+    inputs = inputs_of(chinchilla)
+    suits = unusable(chinchilla, table.frame, inputs) is None and why_not(chinchilla, table.frame, inputs) is None
+    if variable == "params" and suits:
         return ("chinchilla",)
     enough = variable in table.frame and count_levels(table.frame[variable].to_numpy()) >= SIZES_FOR_A_FLOOR
     return _DEFAULT_LAWS_OF_ONE if enough else _DEFAULT_LAWS_OF_ONE[1:]
 
 
-def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...] | None = None) -> InputError | None:
-    """Why these runs cannot identify the law's coefficients, or None where they can."""
-    columns = inputs or _inputs(law)
-    unknown = [name for name in columns if not np.isfinite(frame[name].to_numpy()).all()]
-    if unknown:
+def inputs_of(law: type[Law], variable: str = "params") -> tuple[str, ...]:
+    """The columns that a law takes, for laws in one variable that one."""
+    if issubclass(law, OneVariableLaw):
+        return (variable,)
+    return tuple(law(*[1.0] * len(law.coefficient_names())).inputs)
+
+
+def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> InputError | None:
+    """What keeps the columns of a table from being this law's inputs at all, or None."""
+    wanted = " and ".join(inputs)
+    missing = [name for name in inputs if name not in frame or not np.isfinite(_numbers(frame, name)).any()]
+    if missing:
         return InputError(
-            f"{law.name} needs {' and '.join(columns)}, and the table has no {' or '.join(unknown)}",
-            f"add the column, or fit a law in N alone: --law {_DEFAULT_LAWS_OF_ONE[0]}",
+            f"{law.name} needs {wanted}, and the table has no {' or '.join(missing)}",
+            f"say which column it is: --columns {missing[0]}=NAME; or fit another law (llmscale laws)",
         )
+    for name in inputs:
+        values = _numbers(frame, name)
+        bad = ~(np.isfinite(values) & ((values >= 0) if name in law.may_be_zero else (values > 0)))
+        if bad.any():
+            rows = ", ".join(str(run) for run in frame.loc[bad, "run_id"].head(5))
+            least = "numbers that are not negative" if name in law.may_be_zero else "positive numbers"
+            return InputError(
+                f"{law.name} needs {name} as {least}, and it is none in {int(bad.sum())} of {len(frame)} runs: {rows}",
+                f'mend these rows, or leave them out: --where "{name} > 0"',
+            )
+    return None
+
+
+def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> InputError | None:
+    """Why these runs cannot identify the law's coefficients: what cannot be told apart, and which runs would settle it."""
     coefficients = len(law.coefficient_names())
-    if len(columns) == 1:
-        return _too_few_sizes(law, frame, columns[0], coefficients)
-    for name in columns:
-        if count_levels(frame[name].to_numpy()) < 3:
+    if len(inputs) == 1:
+        return _too_few_sizes(law, frame, inputs[0], coefficients)
+    if {"params", "tokens"} <= set(inputs):
+        sizes, budgets = (count_levels(_numbers(frame, name)) for name in ("params", "tokens"))
+        if min(sizes, budgets) < 3:
             return InputError(
                 f"{law.name} needs at least 3 sizes and 3 token budgets to tell its terms apart, and the table has"
-                f" {describe_levels(frame, 'params')} and {describe_levels(frame, 'tokens')}",
+                f" {describe_levels(frame, 'params')} and {describe_levels(frame, 'tokens')}"
+                + _one_constant(frame, sizes, budgets),
                 "measure several budgets at each size: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x;"
                 " or fit --law power-floor",
             )
-    ratios = count_levels(frame["tokens"].to_numpy() / frame["params"].to_numpy())
-    if ratios == 1:
+        if count_levels(_numbers(frame, "tokens") / _numbers(frame, "params")) == 1:
+            ratio = float(frame["tokens"].iloc[0] / frame["params"].iloc[0])
+            return InputError(
+                f"every run has {ratio:.3g} tokens a parameter, so {law.name}"
+                " cannot tell the effect of size from that of tokens",
+                "measure several budgets at each size: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x;"
+                " or fit the law along this ratio: --law power-floor --variable flops",
+            )
+    for name in inputs:
+        if count_levels(_numbers(frame, name)) == 1:
+            return InputError(
+                f"every run has {name} = {_numbers(frame, name)[0]:.4g}, so the terms of {law.name} that hang on it"
+                " are one constant",
+                f"measure runs with other {name}, or fit a law without it (llmscale laws)",
+            )
+    along = _on_one_line(frame, inputs)
+    if along:
+        one, other, power = along
         return InputError(
-            f"every run has {frame['tokens'].iloc[0] / frame['params'].iloc[0]:.3g} tokens a parameter, so {law.name}"
-            " cannot tell the effect of size from that of tokens",
-            "measure several budgets at each size: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x",
+            f"{other} is {one}^{power:.3g} times a constant in every run, so {law.name} cannot tell the effect of"
+            f" {one} from that of {other}",
+            f"measure runs that differ in {other} at equal {one}, or fit a law in one of them",
         )
-    number = int(points(frame, columns).max()) + 1
+    number = int(points(frame, inputs).max()) + 1
+    if frame["run_id"].duplicated().any():
+        number = len(frame)
     if number <= coefficients:
         return InputError(
             f"{law.name} has {coefficients} coefficients and needs at least {coefficients + 1} runs that differ in"
-            f" {' or '.join(columns)}, but there are {number}",
+            f" {' or '.join(inputs)}, but there are {number}",
             "measure more: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x",
         )
     return None
@@ -89,7 +139,7 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...] | None 
 def design_notes(law: Law, table: RunTable) -> list[Note]:
     """What the choice of runs keeps this law from knowing."""
     frame, notes = table.frame, []
-    tokens, params = frame["tokens"].to_numpy(), frame["params"].to_numpy()
+    tokens, params = _numbers(frame, "tokens"), _numbers(frame, "params")
     budget, ratio = float(np.median(tokens)), float(np.median(tokens / params))
     if law.inputs == ("params",) and np.isfinite(tokens).all():
         if count_levels(tokens) == 1:
@@ -116,7 +166,7 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
                     " for noise (fit --law chinchilla, or one budget at a time)",
                 )
             )
-    if "unique_tokens" in frame:
+    if "unique_tokens" in frame and "unique_tokens" not in law.inputs:
         repeated = int((frame["unique_tokens"].fillna(np.inf).to_numpy(dtype=float) < tokens).sum())
         if repeated:
             notes.append(
@@ -126,10 +176,16 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
                     " pass as new tokens",
                 )
             )
-    spread = min(float(frame[name].max() / frame[name].min()) for name in law.inputs)
-    if spread < 10 and len(frame) > 1:
+    for name in law.inputs:
+        values = _numbers(frame, name)
+        if name not in _WORDS or not len(values) or values.max() >= 10 * values.min():
+            continue
         notes.append(
-            Note("narrow-range", f"the runs span only a factor of {spread:.3g}; exponents want 10 or, better, 30")
+            Note(
+                "narrow-range",
+                f"the runs span only a factor of {values.max() / values.min():.3g} in {name}; exponents want 10 or,"
+                " better, 30 (sweep wider: llmscale sweep --sizes 1M,3M,10M,30M)",
+            )
         )
     return notes
 
@@ -144,11 +200,35 @@ def floor_note(number: int, word: str) -> Note:
 
 
 def words(name: str, number: int) -> str:
-    return _WORDS[name][number != 1]
+    return _WORDS.get(name, (f"value of {name}", f"values of {name}"))[number != 1]
 
 
-def _inputs(law: type[Law]) -> tuple[str, ...]:
-    return ("params",) if issubclass(law, OneVariableLaw) else law(*[1.0] * len(law.coefficient_names())).inputs
+def _numbers(frame: pd.DataFrame, name: str) -> Array:
+    return np.asarray(pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float))
+
+
+def _one_constant(frame: pd.DataFrame, sizes: int, budgets: int) -> str:
+    """Which terms melt into one."""
+    if sizes == 1:
+        return (
+            f": at N = {format_count(_numbers(frame, 'params')[0])} alone the floor and the term in N are one constant"
+        )
+    if budgets == 1:
+        return (
+            f": at D = {format_count(_numbers(frame, 'tokens')[0])} alone the floor and the term in D are one constant"
+        )
+    return ""
+
+
+def _on_one_line(frame: pd.DataFrame, inputs: tuple[str, ...]) -> tuple[str, str, float] | None:
+    """Two inputs whose logarithms lie on one line, and its slope, or None."""
+    logs = {name: np.log(_numbers(frame, name)) for name in inputs if (_numbers(frame, name) > 0).all()}
+    for one, other in itertools.combinations(logs, 2):
+        x, y = logs[one] - logs[one].mean(), logs[other] - logs[other].mean()
+        slope = float(x @ y / (x @ x))
+        if np.abs(y - slope * x).max() <= np.log1p(_SAME) / 2:
+            return one, other, slope
+    return None
 
 
 def _too_few_sizes(law: type[Law], frame: pd.DataFrame, column: str, coefficients: int) -> InputError | None:
@@ -157,6 +237,6 @@ def _too_few_sizes(law: type[Law], frame: pd.DataFrame, column: str, coefficient
     if number >= needed:
         return None
     return InputError(
-        f"{law.name} needs runs of at least {needed} {_WORDS[column][1]}, and the table has {number}",
+        f"{law.name} needs runs of at least {needed} {words(column, 2)}, and the table has {number}",
         "measure more: llmscale sweep --sizes 1M,3M,10M,30M,100M",
     )

@@ -1,105 +1,121 @@
 """Fit a law to a table of runs: best coefficients, intervals, held-out check, and notes on what they are worth."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import Note
 from llmscale.fit import holdout as holdouts
 from llmscale.fit import identify, solver, uncertainty
-from llmscale.fit.result import Fit, Holdout
+from llmscale.fit.options import Options
+from llmscale.fit.result import Fit, Holdout, run_weights
 from llmscale.laws import Array, Law, OneVariableLaw, Surface, find
-from llmscale.table import RunTable
+from llmscale.table import RunTable, read_table
 
 _FLAT = 1e-5
 """Singular values of the scaled Jacobian below this share of the largest are flat directions."""
+_NO_SHARE = 1e-8
+"""A coefficient that moves no loss by more than this share of it has gone to zero."""
+
+Source: TypeAlias = RunTable | pd.DataFrame | Path | str
+"""Where runs come from: a table, a data frame, or the path of a file or results folder."""
 
 
 def fit_laws(
-    table: RunTable,
-    laws: Sequence[str] = (),
-    *,
-    variable: str = "params",
-    level: float = 0.9,
-    bootstrap: int = 1000,
-    holdout: str = "largest",
-    seed: int = 0,
-    delta: float = 1e-3,
+    table: Source, laws: Sequence[str | type[Law]] = (), options: Options | None = None, **changes: Any
 ) -> tuple[Fit, ...]:
-    """Fits of the laws named, or of those that suit the table; the first is the one to use."""
+    """Fits of the laws named, or of those that suit the table; the first is the one to use.
+
+    `changes` are fields of Options. Raises InputError, WorkError, as `fit_law` does.
+    """
+    options, runs = _options(options, changes), as_table(table)
     fits: dict[str, Fit] = {}
-    for name in laws or identify.default_laws(table, variable):
-        fit = fit_law(
-            table, name, variable=variable, level=level, bootstrap=bootstrap, holdout=holdout, seed=seed, delta=delta
-        )
+    for law in laws or identify.default_laws(runs, options.variable):
+        fit = fit_law(runs, law, options)
         fits.setdefault(fit.law.name, fit)
     return tuple(fits.values())
 
 
-def fit_law(
-    table: RunTable,
-    law: str,
-    *,
-    variable: str = "params",
-    level: float = 0.9,
-    bootstrap: int = 1000,
-    holdout: str = "largest",
-    seed: int = 0,
-    delta: float = 1e-3,
-) -> Fit:
-    """The law of that name fitted to the table.
+def fit_law(table: Source, law: str | type[Law], options: Options | None = None, **changes: Any) -> Fit:
+    """A law fitted to a table: `law` is a name, a FILE.py:CLASS, or the class; `changes` are fields of Options.
 
-    Below four sizes a law with a floor gives way to the one without it, with a note. `holdout` leaves out `largest`,
-    `none`, or the runs of a rule like `flops>1e19`; the fit itself always uses every run. Raises InputError where
-    the runs cannot identify the law, WorkError where the fit does not settle.
+    Below four sizes a law with a floor gives way to the one without it, with a note. The fit itself always uses every
+    run; the runs of `holdout` are predicted by a second fit without them. Raises InputError where the runs cannot
+    identify the law, WorkError where the fit does not settle.
+
+    >>> import numpy as np, pandas as pd
+    >>> from llmscale import fit
+    >>> N, D = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 5)))
+    >>> runs = pd.DataFrame({"params": N, "tokens": D, "loss": 1.8 + 420 / N**0.36 + 2100 / D**0.31})
+    >>> result = fit.fit_law(runs, "chinchilla", bootstrap=0)
+    >>> {name: float(f"{value:.4g}") for name, value in result.law.coefficients().items()}
+    {'E': 1.8, 'A': 420.0, 'B': 2100.0, 'alpha': 0.36, 'beta': 0.31}
+    >>> round(result.predict(N=70e9, D=1.4e12).loss, 4)
+    2.195
+    >>> round(result.optimal(C=1e21)["params"] / 1e9, 2)
+    1.6
     """
-    if not 0 < level < 1:
-        raise InputError(f"level {level:g} is not between 0 and 1", "use --level 0.9")
-    if bootstrap < 0:
-        raise InputError(f"{bootstrap} bootstrap refits are below zero", "use --bootstrap 1000, or 0 for no intervals")
-    if not (math.isfinite(delta) and delta > 0):
-        raise InputError(f"delta {delta:g} is not above zero", "use --delta 1e-3")
-    fit = _fit(table, law, variable, level, bootstrap, seed, delta)
-    held = holdouts.held_out(table.frame, fit.law.inputs, holdout)
+    options, runs = _options(options, changes), as_table(table)
+    fit = _fit(runs, find(law) if isinstance(law, str) else law, options)
+    held = holdouts.held_out(runs.frame, fit.law.inputs, options.holdout)
     if not held.any():
         return fit
-    rest = replace(table, frame=table.frame.loc[~held].reset_index(drop=True))
+    rest = replace(runs, frame=runs.frame.loc[~held].reset_index(drop=True))
     checker, notes = _checker(fit.law, rest)
     if checker is None:
         return replace(fit, notes=fit.notes + notes)
-    check = _fit(rest, checker, variable, level, bootstrap, seed, delta)
-    return replace(fit, holdout=_predict(check, table, held, holdout), notes=fit.notes + notes)
+    check = _fit(rest, checker, options)
+    return replace(fit, holdout=_predict(check, runs, held, options.holdout), notes=fit.notes + notes)
 
 
-def _fit(table: RunTable, name: str, variable: str, level: float, bootstrap: int, seed: int, delta: float) -> Fit:
-    law, notes = _choose(table, name, variable)
-    settings = {"variable": variable} if issubclass(law, OneVariableLaw) else {}
-    inputs = law(*np.ones(len(law.coefficient_names())), **settings).inputs
-    columns = [table.frame[column].to_numpy() for column in inputs]
-    loss = table.frame["loss"].to_numpy()
-    log_loss = np.log(loss)
+def as_table(source: Source) -> RunTable:
+    """The table itself, or the one read from a path or a data frame. Raises InputError."""
+    return source if isinstance(source, RunTable) else read_table(source)
 
-    surface = law.surface(columns, loss)
-    theta = solver.solve(surface, log_loss, np.ones(len(loss)), delta)
+
+def _options(options: Options | None, changes: dict[str, Any]) -> Options:
+    return replace(options or Options(), **changes)
+
+
+def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
+    law, notes = _choose(table, asked, options.variable)
+    settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
+    inputs = identify.inputs_of(law, options.variable)
+    columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
+    loss = table.frame["loss"].to_numpy(dtype=float)
+    log_loss, weight = np.log(loss), run_weights(table)
+
+    surface = law.surface(columns, loss, **settings)
+    objective = options.loss_function
+    theta = solver.solve(surface, log_loss, weight, objective)
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
-    objective = float(solver.huber_sum(np.log(best.loss(*columns)) - log_loss, np.ones(len(loss)), delta))
+    value = float(objective.total(np.log(best.loss(*columns)) - log_loss, weight))
 
     point = identify.points(table.frame, inputs)
     word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
     refits = uncertainty.bootstrap(
-        surface, theta, log_loss, point, count=bootstrap, delta=delta, seed=seed, points_word=word
+        surface,
+        theta,
+        log_loss,
+        point,
+        weight,
+        count=options.bootstrap,
+        objective=objective,
+        seed=options.seed,
+        points_word=word,
     )
     notes += identify.design_notes(best, table)
     notes += _degenerate(best, surface, theta)
     return Fit(
         law=best,
         table=table,
-        level=level,
-        delta=delta,
-        objective=objective,
+        options=options,
+        objective=value,
         replicates=refits.coefficients,
         noise=refits.noise,
         bootstrap_method=refits.method,
@@ -108,13 +124,14 @@ def _fit(table: RunTable, name: str, variable: str, level: float, bootstrap: int
     )
 
 
-def _choose(table: RunTable, name: str, variable: str) -> tuple[type[Law], list[Note]]:
+def _choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
     """The law to fit: the one asked for, or without its floor where that cannot be identified."""
-    law, notes = find(name), []
-    if variable not in ("params", "tokens", "flops"):
-        raise InputError(f"there is no variable {variable!r}", "use params, tokens or flops")
-    inputs = (variable,) if issubclass(law, OneVariableLaw) else None
-    if inputs and np.isfinite(table.frame[variable].to_numpy()).all():
+    notes = []
+    inputs = identify.inputs_of(law, variable)
+    problem = identify.unusable(law, table.frame, inputs)
+    if problem:
+        raise problem
+    if len(inputs) == 1 and issubclass(law, OneVariableLaw):
         number = identify.count_levels(table.frame[variable].to_numpy())
         if number < identify.SIZES_FOR_A_FLOOR:
             notes.append(identify.floor_note(number, identify.words(variable, number)))
@@ -125,20 +142,24 @@ def _choose(table: RunTable, name: str, variable: str) -> tuple[type[Law], list[
     return law, notes
 
 
-def _checker(law: Law, rest: RunTable) -> tuple[str | None, tuple[Note, ...]]:
+def _checker(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, ...]]:
     """The law to predict the held-out runs with: one point more than coefficients, or a law with fewer, or none."""
     inputs = law.inputs
+    if rest.frame.empty:
+        return None, (Note("holdout-skipped", f"no held-out check of {law.name}: every run is among the largest"),)
     number = int(identify.points(rest.frame, inputs).max()) + 1
+    if rest.frame["run_id"].duplicated().any():
+        number = len(rest.frame)
     needed = len(law.coefficient_names()) + 1
     problem = identify.why_not(type(law), rest.frame, inputs)
     if number >= needed and problem is None:
-        return law.name, ()
+        return type(law), ()
     if law.without_floor and number >= len(find(law.without_floor).coefficient_names()) + 1:
         message = (
             f"without the held-out runs {number} {identify.words(inputs[0], number)} are left, too few for {law.name}:"
             f" the check was made with {law.without_floor}"
         )
-        return law.without_floor, (Note("holdout-by-simpler-law", message),)
+        return find(law.without_floor), (Note("holdout-by-simpler-law", message),)
     what = identify.words(inputs[0], number) if len(inputs) == 1 else "points"
     reason = (
         f"{number} {what} {'is' if number == 1 else 'are'} left"
@@ -149,10 +170,11 @@ def _checker(law: Law, rest: RunTable) -> tuple[str | None, tuple[Note, ...]]:
 
 
 def _predict(check: Fit, table: RunTable, held: NDArray[np.bool_], rule: str) -> Holdout:
-    runs = table.frame.loc[held, ["run_id", "params", "tokens", "flops", "loss"]].reset_index(drop=True)
+    columns = dict.fromkeys(["run_id", "params", "tokens", "flops", *check.law.inputs, "loss"])
+    runs = table.frame.loc[held, list(columns)].reset_index(drop=True)
     at = {name: runs[name].to_numpy() for name in check.law.inputs}
     low, high = check.band(single_run=True, **at)
-    runs["predicted"] = check.predict(**at)
+    runs["predicted"] = check.loss(**at)
     runs["low"], runs["high"] = low, high
     runs["inside"] = (runs["low"] <= runs["loss"]) & (runs["loss"] <= runs["high"])
     return Holdout(rule, check.law, runs)
@@ -161,7 +183,12 @@ def _predict(check: Fit, table: RunTable, held: NDArray[np.bool_], rule: str) ->
 def _degenerate(law: Law, surface: Surface, theta: Array) -> list[Note]:
     """Notes on an optimum at the edge of what the law can say."""
     notes, names = [], law.coefficient_names()
+    jacobian = surface.jacobian(theta)
     at_zero = surface.vanishing & (theta <= surface.lower)
+    if not surface.centred:
+        # Logarithms of amplitudes have no bound to end on: they are at zero when nothing hangs on them.
+        logs = ~np.isin(names, law.signed) & ~np.isin(names, law.exponents)
+        at_zero |= logs & (np.abs(jacobian).max(axis=0) < _NO_SHARE)
     for name in np.array(names)[at_zero]:
         if name == law.floor:
             notes.append(Note("floor-at-zero", f"the best floor {name} is 0: these runs show no floor"))
@@ -182,7 +209,9 @@ def _degenerate(law: Law, surface: Surface, theta: Array) -> list[Note]:
                 Note("exponent-at-bound", f"{name} = {value:.3g} is implausibly steep: it fits the smallest runs alone")
             )
         free[index] &= surface.lower[index] < theta[index] < surface.upper[index]
-    _, singular, direction = np.linalg.svd(surface.jacobian(theta)[:, free], full_matrices=False)
+    _, singular, direction = np.linalg.svd(
+        _columns_of_length_one(jacobian[:, free], surface.centred), full_matrices=False
+    )
     if len(singular) and singular[-1] <= _FLAT * singular[0]:
         condition = singular[0] / max(singular[-1], 1e-300)
         moving = np.array(names)[free][np.abs(direction[-1]) > 0.3]
@@ -194,3 +223,11 @@ def _degenerate(law: Law, surface: Surface, theta: Array) -> list[Note]:
             )
         )
     return notes
+
+
+def _columns_of_length_one(jacobian_RP: Array, centred: bool) -> Array:
+    """The Jacobian with columns that are comparable; on centred inputs they are so already."""
+    if centred or not jacobian_RP.size:
+        return jacobian_RP
+    length = np.linalg.norm(jacobian_RP, axis=0)
+    return np.asarray(jacobian_RP / np.where(length > 0, length, 1.0))

@@ -1,10 +1,11 @@
 """What a fit gives: the law, its intervals, what was left out and why, the held-out check, and notes."""
 
+import html
 import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError, Note
-from llmscale.laws import Array, Law
+from llmscale.fit.options import Options
+from llmscale.laws import LETTERS, Array, Law
 from llmscale.runs import ResultsFolder, write_text
 from llmscale.table import RunTable
 
@@ -53,24 +55,55 @@ class Holdout:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """Loss in nats per token at one or many points, and the interval at `level` that a new run there should fall in.
+
+    The ends are NaN where no interval can be given.
+    """
+
+    loss: Any
+    low: Any
+    high: Any
+    level: float
+
+    def __str__(self) -> str:
+        rows = zip(*(np.atleast_1d(value) for value in (self.loss, self.low, self.high)), strict=True)
+        return "\n".join(f"{loss:.4f}  [{low:.4f}, {high:.4f}] at {100 * self.level:g}%" for loss, low, high in rows)
+
+
+@dataclass(frozen=True)
 class Fit:
     """A law with its best coefficients for a table of runs, and how far to believe them.
 
     `replicates` holds one row a bootstrap refit, in the order of the law's coefficients; `noise` one log residual
     a refit, for bands of single runs. Both are empty where no interval can be given. `objective` is the sum over
-    runs of Huber_delta(log L̂ - log L), raw units.
+    runs of weight times rho(log L̂ - log L), raw units, for the objective that `options` names.
     """
 
     law: Law
     table: RunTable
-    level: float
-    delta: float
+    options: Options
     objective: float
     replicates: Array
     noise: Array
     bootstrap_method: str
     holdout: Holdout | None
     notes: tuple[Note, ...]
+
+    @property
+    def level(self) -> float:
+        """The share of intervals that should hold the truth."""
+        return self.options.level
+
+    @property
+    def inputs(self) -> list[Array]:
+        """The columns that the law takes, one value a run."""
+        return [self.table.frame[name].to_numpy(dtype=float) for name in self.law.inputs]
+
+    @property
+    def residuals(self) -> Array:
+        """ln(measured loss) - ln(the law's), one a run."""
+        return np.log(self.table.frame["loss"].to_numpy(dtype=float)) - np.log(self.law.loss(*self.inputs))
 
     @property
     def variable(self) -> str:
@@ -95,18 +128,75 @@ class Fit:
             return None
         intervals = {}
         if len(self.replicates):
-            refits = _with_coefficients(self.law, self.replicates).compute_optimal()
+            refits = with_coefficients(self.law, self.replicates).compute_optimal()
             assert refits is not None
             for name, values in refits.items():
                 low, high = _percentiles(np.asarray(values).reshape(-1, 1), self.level)
                 intervals[name] = (float(low[0]), float(high[0]))
         return {**best, "intervals": intervals}
 
-    def predict(self, **inputs: ArrayLike) -> Array:
-        """The law's loss in nats per token, at params=, tokens= or flops= as the law needs."""
+    @cached_property
+    def covariance(self) -> Array:
+        """Covariance of the coefficients from the Jacobian at the optimum, (K, K); rows of flat directions are NaN.
+
+        s² (JᵀJ)⁻¹ with the residuals' own variance s², as for least squares: right for small, even, Gaussian
+        noise near the optimum. The bootstrap assumes less.
+        """
+        law = type(self.law)
+        loss = self.table.frame["loss"].to_numpy(dtype=float)
+        surface = law.surface(self.inputs, loss, **settings_of(self.law))
+        theta = surface.theta(np.array([list(self.law.coefficients().values())]))[0]
+        jacobian = surface.jacobian(theta)
+        free = (theta > surface.lower) & (theta < surface.upper)
+        covariance = np.full((len(theta), len(theta)), np.nan)
+        degrees = len(loss) - int(free.sum())
+        if degrees <= 0:
+            return covariance
+        weight = run_weights(self.table)
+        variance = float((weight * self.residuals**2).sum()) / degrees
+        inner = np.linalg.pinv((jacobian[:, free] * weight[:, None]).T @ jacobian[:, free], rcond=1e-14) * variance
+        # To raw units by the slope of the coefficients in theta.
+        step = 1e-6 * np.maximum(np.abs(theta), 1.0)
+        ahead = surface.coefficients(theta + np.diag(step))
+        behind = surface.coefficients(theta - np.diag(step))
+        slope_PK = ((ahead - behind) / (2 * step[:, None]))[free]
+        covariance = slope_PK.T @ inner @ slope_PK
+        return np.asarray(covariance)
+
+    def loss(self, **inputs: ArrayLike) -> Array:
+        """The law's loss in nats per token, at params=, tokens=, ... as the law needs (N=, D= and C= will do)."""
         return np.asarray(self.law.loss(*self._inputs(inputs)))
 
-    def band(self, *, single_run: bool = False, **inputs: ArrayLike) -> tuple[Array, Array]:
+    def predict(self, *, level: float | None = None, **inputs: ArrayLike) -> Prediction:
+        """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, flops=, ...), with its interval."""
+        level = self.level if level is None else Options(level=level).level
+        low, high = self.band(single_run=True, level=level, **inputs)
+        ends = [float(value) if value.ndim == 0 else value for value in (self.loss(**inputs), low, high)]
+        return Prediction(ends[0], ends[1], ends[2], level)
+
+    def optimal(self, C: float, *, level: float | None = None) -> dict[str, Any]:
+        """N and D of the lowest loss at C = 6ND FLOPs: params, tokens, loss and `intervals`. Raises InputError."""
+        level = self.level if level is None else Options(level=level).level
+        if not (math.isfinite(C) and C > 0):
+            raise InputError(f"a budget of {C:g} FLOPs is not above zero", "give FLOPs, like C=1e21")
+        best = self.law.optimal(C)
+        if best is None:
+            raise InputError(
+                f"{self.law.name} is no law in N and D, and has no optimum at a budget", "fit --law chinchilla"
+            )
+        N, D = (float(value) for value in best)
+        answer: dict[str, Any] = {"params": N, "tokens": D, "loss": float(self.law.loss(N, D)), "intervals": {}}
+        if len(self.replicates):
+            refits = with_coefficients(self.law, self.replicates)
+            found = refits.optimal(C)
+            assert found is not None
+            losses = refits.loss(*found)
+            for name, values in zip(("params", "tokens", "loss"), (*found, losses), strict=True):
+                low, high = _percentiles(np.asarray(values).reshape(-1, 1), level)
+                answer["intervals"][name] = (float(low[0]), float(high[0]))
+        return answer
+
+    def band(self, *, single_run: bool = False, level: float | None = None, **inputs: ArrayLike) -> tuple[Array, Array]:
         """Low and high of the law at `level`, point by point; with `single_run`, of one new run with its noise.
 
         NaN where no interval can be given.
@@ -115,10 +205,11 @@ class Fit:
         if not len(self.replicates):
             nothing = np.full(values[0].shape, np.nan)
             return nothing, nothing.copy()
-        losses = _with_coefficients(self.law, self.replicates).loss(*(value.reshape(1, -1) for value in values))
+        with np.errstate(all="ignore"):
+            losses = with_coefficients(self.law, self.replicates).loss(*(value.reshape(1, -1) for value in values))
         if single_run:
             losses = losses * np.exp(self.noise[:, None])
-        low, high = _percentiles(losses, self.level)
+        low, high = _percentiles(losses, self.level if level is None else level)
         return low.reshape(values[0].shape), high.reshape(values[0].shape)
 
     def to_json(self) -> dict[str, Any]:
@@ -140,7 +231,11 @@ class Fit:
             "bootstrap": len(self.replicates),
             "bootstrap_method": self.bootstrap_method,
             "settled": True,
-            "objective": {"name": "huber_log", "delta": self.delta, "value": self.objective},
+            "objective": {
+                "name": f"{self.options.objective.replace('-', '_')}_log",
+                "delta": None if self.options.objective == "squared" else self.options.delta,
+                "value": self.objective,
+            },
             "compute_optimal": optimal
             and {**optimal, "intervals": {name: list(ends) for name, ends in optimal["intervals"].items()}},
             "holdout": self.holdout and _holdout_json(self.holdout),
@@ -158,14 +253,33 @@ class Fit:
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = "".join(
+            f"<tr><td>{name}</td><td>{value:.6g}</td><td>{_ends(self.intervals.get(name))}</td></tr>"
+            for name, value in self.law.coefficients().items()
+        )
+        head = f"<tr><th>{self.law.name}</th><th></th><th>{100 * self.level:g}% interval</th></tr>"
+        held = f"<p>{html.escape(str(self.holdout))}</p>" if self.holdout else ""
+        notes = "".join(f"<li>{html.escape(str(note))}</li>" for note in self.notes)
+        return (
+            f"<p>{html.escape(self.law.formula)} ({html.escape(self.law.source)}), {len(self.table.frame)} runs</p>"
+            f"<table>{head}{rows}</table>{held}<ul>{notes}</ul>"
+        )
+
     def _inputs(self, given: dict[str, ArrayLike]) -> list[Array]:
-        missing = [name for name in self.law.inputs if name not in given]
-        if missing or len(given) > len(self.law.inputs):
+        columns = {letter: name for name, letter in LETTERS.items()}
+        at = {columns.get(name, name): np.asarray(value, dtype=float) for name, value in given.items()}
+        needed = self.law.inputs
+        if "flops" in at and "flops" not in needed and ("params" in at) != ("tokens" in at):
+            other, missing = ("params", "tokens") if "params" in at else ("tokens", "params")
+            at[missing] = at.pop("flops") / (6.0 * at[other])
+        if set(at) != set(needed) or len(at) != len(given):
             raise InputError(
-                f"{self.law.name} predicts from {', '.join(self.law.inputs)}, and got {', '.join(given) or 'nothing'}",
-                f"give {', '.join(f'{name}=...' for name in self.law.inputs)}",
+                f"{self.law.name} predicts from {', '.join(needed)}, and got {', '.join(given) or 'nothing'}",
+                f"give {', '.join(f'{LETTERS.get(name, name)}=...' for name in needed)}",
             )
-        return [np.asarray(given[name], dtype=float) for name in self.law.inputs]
+        return [at[name] for name in needed]
 
 
 def to_json(fits: Sequence[Fit]) -> dict[str, Any]:
@@ -192,16 +306,36 @@ def write_fits(fits: Sequence[Fit]) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def _with_coefficients(law: Law, rows_BK: Array) -> Law:
+def with_coefficients(law: Law, rows_BK: Array) -> Law:
     """`law` with columns of coefficients, so that one call of `loss` answers for every row."""
-    settings = {"variable": law.inputs[0]} if hasattr(law, "variable") else {}
-    return type(law)(*rows_BK.T[:, :, None], **settings)
+    return type(law)(*rows_BK.T[:, :, None], **settings_of(law))
+
+
+def settings_of(law: Law) -> dict[str, Any]:
+    """The fields of a law that are not coefficients, like the variable of a law in one."""
+    return {item.name: getattr(law, item.name) for item in fields(law) if item.kw_only}
+
+
+def run_weights(table: RunTable) -> Array:
+    """How much each run counts in the objective: the column `weight`, or one each."""
+    if "weight" not in table.frame:
+        return np.ones(len(table.frame))
+    weight = table.frame["weight"].to_numpy(dtype=float)
+    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+        raise InputError("the column 'weight' must hold numbers that are not negative", "mend it, or rename it")
+    return weight
 
 
 def _percentiles(rows_BX: Array, level: float) -> tuple[Array, Array]:
     tail = (1 - level) / 2
-    low, high = np.quantile(rows_BX, [tail, 1 - tail], axis=0)
+    # Refits outside a formula's domain predict nothing.
+    quantile = np.quantile if np.isfinite(rows_BX).all() else np.nanquantile
+    low, high = quantile(rows_BX, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    return f"[{interval[0]:.4g}, {interval[1]:.4g}]" if interval else ""
 
 
 def _holdout_json(holdout: Holdout) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Minimise sum_r w_r Huber_delta(ln L̂_r - ln L_r) over a law's coefficients: many problems at once, to the bottom.
+"""Minimise sum_r w_r rho(ln L̂_r - ln L_r) over a law's coefficients: many problems at once, to the bottom.
 
 Starts come from the law's surface; delta is lowered from 0.1 to the one asked for, so that far starts see a smooth
 valley; each step is an exact Newton step, its Hessian made positive by its eigenvalues, damped for each problem on
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.errors import WorkError
+from llmscale.fit.options import Objective
 from llmscale.laws import Array, Surface
 
 STARTS, STARTS_FOR_FEW_RUNS, FEW_RUNS = 8, 32, 50
 """Few runs make a rugged objective, and cost little."""
-FIRST_DELTA = 0.1
-_DELTA_FACTOR = 3.0
 _COARSE_STEPS = 6
 _FINAL_STEPS = 400
 _BLOCK = 2**16
 """Problems × runs in a block: what the cache holds."""
-_LARGEST_STEP = 3.0
+_LARGEST_STEP, _LARGEST_RAW_STEP = 3.0, 10.0
+"""On centred coordinates, and on those where an amplitude makes up for every change of its exponent."""
 _SMALL_TERM, _FADING_TERM = 30.0, 25.0
 """Terms this much (in logs) above their lower bound are small, about 1e-3 of the loss, or far below any delta."""
 _SHORTEST = 1e-14
@@ -43,11 +43,11 @@ class Solutions:
     settled: NDArray[np.bool_]
 
 
-def solve(surface: Surface, log_loss_R: Array, weight_R: Array, delta: float) -> Array:
+def solve(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Array:
     """The best theta over many starts. Raises WorkError when the best of them did not settle."""
     starts = surface.starts(STARTS if len(log_loss_R) >= FEW_RUNS else STARTS_FOR_FEW_RUNS)
     weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
-    ends = minimise(surface, log_loss_R, weight_BR, starts, graduated(delta))
+    ends = minimise(surface, log_loss_R, weight_BR, starts, objective.graduated())
     lowest = float(ends.objective.min())
     settled = np.where(ends.settled, ends.objective, np.inf)
     best = int(np.argmin(settled))
@@ -60,7 +60,9 @@ def solve(surface: Surface, log_loss_R: Array, weight_R: Array, delta: float) ->
     return ends.theta[best]
 
 
-def resolve(surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_P: Array, deltas: list[float]) -> Solutions:
+def resolve(
+    surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_P: Array, objectives: list[Objective]
+) -> Solutions:
     """Refits of B problems on the same runs, started at `theta_P`, in blocks that stay in the cache.
 
     `log_loss_BR` and `weight_BR` may each be one row for all problems.
@@ -75,7 +77,7 @@ def resolve(surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_P: Arr
         weight = weight_BR[block] if len(weight_BR) > 1 else weight_BR
         weight = np.broadcast_to(weight, (rows, weight.shape[1]))
         start = np.broadcast_to(theta_P, (rows, len(theta_P)))
-        parts.append(minimise(surface, target, weight, start, deltas))
+        parts.append(minimise(surface, target, weight, start, objectives))
     return Solutions(
         np.concatenate([part.theta for part in parts]),
         np.concatenate([part.objective for part in parts]),
@@ -83,27 +85,17 @@ def resolve(surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_P: Arr
     )
 
 
-def graduated(delta: float) -> list[float]:
-    """Deltas from FIRST_DELTA down to `delta`, by factors of about 3."""
-    stages = max(int(np.ceil(np.log(FIRST_DELTA / delta) / np.log(_DELTA_FACTOR))), 0)
-    return [delta * (FIRST_DELTA / delta) ** (1 - i / stages) for i in range(stages)] + [delta]
-
-
-def huber_sum(residual: Array, weight: Array, delta: float) -> Array:
-    """sum over the last axis of w Huber_delta(residual)."""
-    clipped = np.clip(residual, -delta, delta)
-    return np.asarray((weight * clipped * (residual - 0.5 * clipped)).sum(axis=-1))
-
-
-def minimise(surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, deltas: list[float]) -> Solutions:
-    """Newton from every start at each delta in turn; only the last delta is followed until it settles.
+def minimise(
+    surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, objectives: list[Objective]
+) -> Solutions:
+    """Newton from every start on each objective in turn; only the last one is followed until it settles.
 
     A problem that creeps along a curved valley towards a term of zero is tried with that term at zero.
     """
     theta_BP = _lifted(surface, start_BP)
-    for delta in deltas[:-1]:
-        theta_BP = _lifted(surface, _newton(surface, log_loss_BR, weight_BR, theta_BP, delta, _COARSE_STEPS).theta)
-    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, deltas[-1], _FINAL_STEPS)
+    for coarse in objectives[:-1]:
+        theta_BP = _lifted(surface, _newton(surface, log_loss_BR, weight_BR, theta_BP, coarse, _COARSE_STEPS).theta)
+    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _FINAL_STEPS)
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)
         if not len(creeping):
@@ -111,7 +103,7 @@ def minimise(surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: A
         at_zero = ends.theta[creeping]
         at_zero[:, index] = surface.lower[index]
         target = log_loss_BR[creeping] if log_loss_BR.ndim == 2 and len(log_loss_BR) > 1 else log_loss_BR
-        again = _newton(surface, target, weight_BR[creeping], at_zero, deltas[-1], _FINAL_STEPS)
+        again = _newton(surface, target, weight_BR[creeping], at_zero, objectives[-1], _FINAL_STEPS)
         better = again.objective < ends.objective[creeping]
         ends.theta[creeping[better]] = again.theta[better]
         ends.objective[creeping[better]] = again.objective[better]
@@ -124,48 +116,77 @@ def _lifted(surface: Surface, theta_BP: Array) -> Array:
     return np.where(surface.vanishing, np.maximum(theta_BP, surface.lower + _SMALL_TERM), theta_BP)
 
 
+@dataclass(frozen=True)
+class _Expansion:
+    """Objective (B,), gradient (B, P) and Hessian (B, P, P) of every problem, and what steps are measured by.
+
+    `scale` (B,) is the size that the Hessian would have under squared error: where no residual is within delta the
+    Hessian is next to nothing, and Huber's reweighting, which bounds the objective from above, still has a size to
+    damp by. `metric` (B, P, P), for surfaces that are not centred, is how far a step moves ln L, squared and summed.
+    """
+
+    objective: Array
+    gradient: Array
+    hessian: Array
+    scale: Array
+    metric: Array | None
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> "_Expansion":
+        metric = None if self.metric is None else self.metric[rows]
+        return _Expansion(self.objective[rows], self.gradient[rows], self.hessian[rows], self.scale[rows], metric)
+
+    def replaced(self, rows: NDArray[np.bool_], other: "_Expansion") -> "_Expansion":
+        """This one with the rows of another where `rows` says so."""
+        metric = None
+        if self.metric is not None and other.metric is not None:
+            metric = np.where(rows[:, None, None], other.metric, self.metric)
+        return _Expansion(
+            np.where(rows, other.objective, self.objective),
+            np.where(rows[:, None], other.gradient, self.gradient),
+            np.where(rows[:, None, None], other.hessian, self.hessian),
+            np.where(rows, other.scale, self.scale),
+            metric,
+        )
+
+
 def _newton(
-    surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, delta: float, most_steps: int
+    surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, objective: Objective, most_steps: int
 ) -> Solutions:
     batch = len(start_BP)
     log_loss_BR = np.atleast_2d(log_loss_BR)
     theta = np.clip(start_BP, surface.lower, surface.upper)
     tiny_gain = _ABSOLUTE_GAIN * weight_BR.sum(axis=1)
-    objective, gradient, hessian, scale = _expand(surface, log_loss_BR, weight_BR, theta, delta)
-    ends = Solutions(theta.copy(), objective.copy(), np.zeros(batch, dtype=bool))
+    here = _expand(surface, log_loss_BR, weight_BR, theta, objective)
+    ends = Solutions(theta.copy(), here.objective.copy(), np.zeros(batch, dtype=bool))
     open_ = np.arange(batch)  # which problems of the batch the rows below are
     length = np.ones(batch)  # share of the step that is tried
     wide = np.zeros(batch, dtype=bool)  # whose Hessian counts runs just beyond delta, too
     target, weight = log_loss_BR, weight_BR
     for _ in range(most_steps):
-        step, gain = _step(surface, theta, gradient, hessian, scale)
+        step, gain = _step(surface, theta, here)
         trial = np.clip(theta + length[:, None] * step, surface.lower, surface.upper)
-        small = gain <= _RELATIVE_GAIN * objective + tiny_gain
+        small = gain <= _RELATIVE_GAIN * here.objective + tiny_gain
         # A short step means that a run sits on the kink at delta: let the next Hessian see it from both sides.
         widen = length < 0.2
-        new_objective, new_gradient, new_hessian, new_scale = _expand(surface, target, weight, trial, delta, widen)
-        better = new_objective < objective
+        there = _expand(surface, target, weight, trial, objective, widen)
+        better = there.objective < here.objective
         done = (small & ~wide) | (length < _SHORTEST)
         wide = np.where(better, widen, wide)
         theta = np.where(better[:, None], trial, theta)
-        objective = np.where(better, new_objective, objective)
-        gradient = np.where(better[:, None], new_gradient, gradient)
-        hessian = np.where(better[:, None, None], new_hessian, hessian)
-        scale = np.where(better, new_scale, scale)
+        here = here.replaced(better, there)
         length = np.where(better, np.where(widen, 1.0, np.minimum(4 * length, 1.0)), 0.25 * length)
         if done.any():
             ends.theta[open_[done]] = theta[done]
-            ends.objective[open_[done]] = objective[done]
-            ends.settled[open_[done]] = (small | (gain <= _SAME_OBJECTIVE * objective))[done]
+            ends.objective[open_[done]] = here.objective[done]
+            ends.settled[open_[done]] = (small | (gain <= _SAME_OBJECTIVE * here.objective))[done]
             keep = ~done
             if not keep.any():
                 return ends
-            open_, length, wide, theta, objective = open_[keep], length[keep], wide[keep], theta[keep], objective[keep]
-            gradient, hessian, weight, tiny_gain = gradient[keep], hessian[keep], weight[keep], tiny_gain[keep]
-            scale = scale[keep]
+            open_, length, wide, theta, here = open_[keep], length[keep], wide[keep], theta[keep], here[keep]
+            weight, tiny_gain = weight[keep], tiny_gain[keep]
             target = target[keep] if len(target) > 1 else target
     ends.theta[open_] = theta
-    ends.objective[open_] = objective
+    ends.objective[open_] = here.objective
     return ends
 
 
@@ -174,41 +195,64 @@ def _expand(
     log_loss_BR: Array,
     weight_BR: Array,
     theta_BP: Array,
-    delta: float,
+    objective: Objective,
     wide_B: NDArray[np.bool_] | None = None,
-) -> tuple[Array, Array, Array, Array]:
-    """Objective, gradient and Hessian of every problem, and the size its Hessian would have under squared error.
-
-    Where no residual is within delta the Hessian of the objective is next to nothing; Huber's reweighting, which
-    bounds the objective from above, still has a size to damp by.
-    """
+) -> _Expansion:
     value, parts = surface.evaluate(theta_BP)
     residual = value - log_loss_BR
-    clipped = np.clip(residual, -delta, delta)
-    first = weight_BR * clipped
-    second = weight_BR * (clipped == residual)
-    if wide_B is not None and wide_B.any():
-        second[wide_B] = np.broadcast_to(weight_BR, second.shape)[wide_B] * (np.abs(residual[wide_B]) <= 2 * delta)
-    objective = np.einsum("br,br->b", first, residual - 0.5 * clipped)
-    gradient, hessian = surface.derivatives(parts, first, second)
-    scale = np.einsum("br,br->b", weight_BR, delta / np.maximum(np.abs(residual), delta))
-    return objective, gradient, hessian, scale
+    distance = np.abs(residual)
+    rho, first, second = objective.expand(residual)
+    if objective.name == "huber" and wide_B is not None and wide_B.any():
+        second[wide_B] = distance[wide_B] <= 2 * objective.delta
+    total = np.einsum("br,br->b", weight_BR, rho)
+    total[np.isnan(total)] = np.inf  # outside the formula's domain
+    gradient, hessian = surface.derivatives(parts, weight_BR * first, weight_BR * second)
+    if objective.name == "squared":
+        scale = weight_BR.sum(axis=1)
+    else:
+        scale = np.einsum("br,br->b", weight_BR, objective.delta / np.maximum(distance, objective.delta))
+    metric = None if surface.centred else surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1]
+    return _Expansion(total, gradient, hessian, scale, metric)
 
 
-def _step(surface: Surface, theta: Array, gradient: Array, hessian: Array, scale: Array) -> tuple[Array, Array]:
+def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Array]:
     """A damped Newton step for every problem, and the gain that the undamped one promises."""
+    gradient, hessian, metric = here.gradient, here.hessian, here.metric
     held = ((theta <= surface.lower) & (gradient > 0)) | ((theta >= surface.upper) & (gradient < 0))
     if held.any():
+        apart = held[:, :, None] | held[:, None, :]
         gradient = np.where(held, 0.0, gradient)
-        hessian = np.where(held[:, :, None] | held[:, None, :], 0.0, hessian)
+        hessian = np.where(apart, 0.0, hessian)
+        metric = None if metric is None else np.where(apart, np.eye(theta.shape[1]), metric)
+    if metric is not None:
+        finite = [np.isfinite(values).reshape(len(theta), -1).all(axis=1) for values in (gradient, hessian, metric)]
+        usable = np.logical_and.reduce(finite)
+        if not usable.all():
+            gradient = np.where(usable[:, None], gradient, 0.0)
+            hessian = np.where(usable[:, None, None], hessian, 0.0)
+            metric = np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
+        shape = _whitener(metric)
+        hessian = shape.transpose(0, 2, 1) @ hessian @ shape
+        gradient = np.einsum("bpk,bp->bk", shape, gradient)
     eigenvalue, vector = np.linalg.eigh(hessian)
-    size = np.maximum(np.abs(eigenvalue), 1e-13 * scale[:, None])
+    smallest = 1e-13 * here.scale if metric is None else np.full(len(theta), 1e-13)
+    size = np.maximum(np.abs(eigenvalue), smallest[:, None])
     slope = np.einsum("bpk,bp->bk", vector, gradient)
     gain = 0.5 * (slope**2 / size).sum(axis=1)
     step = -np.einsum("bpk,bk->bp", vector, slope / size)
+    if metric is not None:
+        step = np.einsum("bpk,bk->bp", shape, step)
     longest = np.abs(step).max(axis=1, keepdims=True)
-    step *= np.minimum(1.0, _LARGEST_STEP / np.maximum(longest, 1e-300))
+    step *= np.minimum(1.0, (_LARGEST_STEP if metric is None else _LARGEST_RAW_STEP) / np.maximum(longest, 1e-300))
     # A term on its way to zero moves by one a step in its logarithm: let it go at once.
     fading = surface.vanishing & (step < -0.5) & (theta < surface.lower + _FADING_TERM)
     step = np.where(fading, -40.0, step)
     return step, gain
+
+
+def _whitener(metric_BPP: Array) -> Array:
+    """W with WᵀMW = 1 for every M, directions that hardly matter held back: (B, P, P)."""
+    diagonal = np.einsum("bpp->bp", metric_BPP)
+    length = 1.0 / np.sqrt(np.maximum(diagonal, np.maximum(1e-30 * diagonal.max(axis=1, keepdims=True), 1e-300)))
+    eigenvalue, vector = np.linalg.eigh(metric_BPP * length[:, :, None] * length[:, None, :])
+    return np.asarray(length[:, :, None] * vector / np.sqrt(np.maximum(eigenvalue, 1e-15))[:, None, :])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import Note
 from llmscale.fit import solver
+from llmscale.fit.options import Objective
 from llmscale.laws import Array, Surface
 
 POINTS_TO_RESAMPLE = 30
@@ -39,9 +40,10 @@ def bootstrap(
     theta_P: Array,
     log_loss_R: Array,
     point_R: NDArray[np.int_],
+    weight_R: Array,
     *,
     count: int,
-    delta: float,
+    objective: Objective,
     seed: int,
     points_word: str,
 ) -> Replicates:
@@ -55,10 +57,10 @@ def bootstrap(
     free = ~((theta_P <= surface.lower) | (theta_P >= surface.upper))
     residual_R = log_loss_R - value_BR[0]
     if number >= POINTS_TO_RESAMPLE:
-        weight_BR = _draw_runs(point_R, count, rng)
+        weight_BR = weight_R * _draw_runs(point_R, count, rng)
         spread = np.sqrt(len(residual_R) / (len(residual_R) - free.sum()))
         noise = spread * rng.choice(residual_R, size=count)
-        ends = solver.resolve(surface, log_loss_R[None], weight_BR, theta_P, [delta])
+        ends = solver.resolve(surface, log_loss_R[None], weight_BR, theta_P, [objective])
         method, notes = "runs", []
     else:
         variance = _variances(residual_R, jacobian[:, free], point_R)
@@ -69,8 +71,7 @@ def bootstrap(
             )
             return _nothing(theta_P, "none", (Note("no-interval", message),))
         shift_BR, noise = variance.draw(point_R, count, rng)
-        ones = np.ones((1, len(log_loss_R)))
-        ends = solver.resolve(surface, value_BR + shift_BR, ones, theta_P, solver.graduated(delta))
+        ends = solver.resolve(surface, value_BR + shift_BR, weight_R[None], theta_P, objective.graduated())
         method, notes = "parametric", variance.notes(number, points_word, count)
     unsettled = int((~ends.settled).sum())
     if unsettled:

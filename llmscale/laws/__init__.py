@@ -1,13 +1,22 @@
 """The menu of laws: `--law power-floor` is `power_floor.py`. Adding a law means adding one file here.
 
-A member is a file with one frozen dataclass that inherits `Law` (or `SumOfPowers`, which brings the solver's
-half along) and gives:
+A member is a file with one frozen dataclass that inherits `Law` (or `SumOfPowers`, whose solver's half is faster)
+and gives:
 
 - its coefficients as fields, in the paper's letters and order (`E`, `A`, `alpha`);
 - `equation` and `source`: the formula as people write it, and where it was published;
 - `inputs`: the columns of the table that `loss` takes, in that order;
-- `loss(*inputs)`: nats per token, for numbers and arrays alike;
-- `surface(inputs, loss)`: ln L of many coefficient sets at once, with derivatives, for the solver.
+- `loss(*inputs)`: nats per token, written once for numbers and arrays with operators and numpy's functions. Exact
+  derivatives, starting points and the solver's coordinates follow from it (`laws/_formula.py`).
+
+A law of one's own is the same dataclass in a file anywhere: `--law ./mine.py:MyLaw`.
+
+>>> from llmscale import laws
+>>> law = laws.find("chinchilla")(E=1.82, A=478.0, B=2143.0, alpha=0.347, beta=0.367)
+>>> round(law.loss(70e9, 1.4e12), 3)
+1.98
+>>> {name: round(value, 3) for name, value in law.compute_optimal().items()}
+{'a': 0.514, 'b': 0.486}
 
 Files whose name starts with an underscore are not choices.
 """
@@ -43,6 +52,8 @@ class Surface(ABC):
     """Bounds on theta. A fit that ends on one says so."""
     vanishing: NDArray[np.bool_]
     """Which of theta are logs of amplitudes that may go to zero: at their lower bound they read 0."""
+    centred: ClassVar[bool] = True
+    """Whether theta is on centred inputs. If not, the solver measures steps by how far they move ln L."""
 
     @abstractmethod
     def starts(self, count: int) -> Array:
@@ -73,17 +84,24 @@ class Surface(ABC):
 class Law(ABC):
     """A formula for the loss with its coefficients filled in. Keyword-only fields are settings, not coefficients."""
 
-    equation: ClassVar[str]
-    source: ClassVar[str]
+    equation: ClassVar[str] = ""
+    source: ClassVar[str] = "the user's own law"
     name: ClassVar[str]
     floor: ClassVar[str | None] = None
     """The coefficient that is the irreducible loss, if the law has one."""
     exponents: ClassVar[tuple[str, ...]] = ()
     without_floor: ClassVar[str | None] = None
     """The name of the law to fit where a floor cannot be identified."""
+    signed: ClassVar[tuple[str, ...]] = ()
+    """Coefficients that may be negative; all others are positive."""
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+    """Columns of `inputs` that may hold zeros."""
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Where to look for a coefficient that the loss is not linear in, if not from 0.02 to 4 (-2 to 2 if signed)."""
 
     def __init_subclass__(cls) -> None:
-        cls.name = cls.__module__.rpartition(".")[2].replace("_", "-")
+        module = cls.__module__.rpartition(".")
+        cls.name = module[2].replace("_", "-") if module[0] == __name__ else cls.__name__
 
     @property
     @abstractmethod
@@ -95,18 +113,51 @@ class Law(ABC):
         """The loss in nats per token."""
 
     @classmethod
-    @abstractmethod
-    def surface(cls, inputs: Sequence[Array], loss: Array) -> Surface:
+    def surface(cls, inputs: Sequence[Array], loss: Array, **settings: Any) -> Surface:
         """ln L at these runs for the solver; `inputs` as in `loss`, raw units; `loss` sets the scale of bounds."""
+        from llmscale.laws._formula import Formula
+
+        return Formula(cls, settings, inputs, loss)
+
+    @classmethod
+    def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
+        """Plausible coefficients (S, K) for points of the unit cube (S, K): where the solver looks for starts."""
+        raw_SK = np.empty_like(unit_SK)
+        for k, name in enumerate(cls.coefficient_names()):
+            low, high = cls.ranges.get(name, (-2.0, 2.0) if name in cls.signed else (0.02, 4.0))
+            if name in cls.signed:
+                raw_SK[:, k] = low + (high - low) * unit_SK[:, k]
+            else:
+                raw_SK[:, k] = low * (high / low) ** unit_SK[:, k]
+        return raw_SK
 
     def compute_optimal(self) -> dict[str, Any] | None:
-        """The exponents of N* ∝ C^a and D* ∝ C^b, or None where the law has no optimum."""
+        """The exponents of N* ∝ C^a and D* ∝ C^b, or None where the law has no such power laws."""
         return None
+
+    def optimal(self, C: Any) -> tuple[Any, Any] | None:
+        """N and D of the lowest loss at C = 6ND FLOPs, or None where the law is not one in N and D.
+
+        By golden-section search in ln N from 1 parameter to 1 token; coefficients may be arrays, as in `loss`.
+        """
+        if self.inputs != ("params", "tokens"):
+            return None
+        total = np.log(np.asarray(C, dtype=float) / 6.0)
+        shape = np.shape(self.loss(np.exp(0.5 * total), np.exp(0.5 * total)))
+        low, high = np.zeros(shape), np.broadcast_to(total, shape).copy()
+        golden = (np.sqrt(5.0) - 1.0) / 2.0
+        for _ in range(80):
+            left, right = high - golden * (high - low), low + golden * (high - low)
+            falls = self.loss(np.exp(left), np.exp(total - left)) > self.loss(np.exp(right), np.exp(total - right))
+            low, high = np.where(falls, left, low), np.where(falls, high, right)
+        log_N = 0.5 * (low + high)
+        return np.exp(log_N), np.exp(total - log_N)
 
     @property
     def formula(self) -> str:
         """The equation, with the letter of the variable it is fitted in."""
-        return self.equation.format(x=LETTERS[self.inputs[0]])
+        equation = self.equation or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+        return equation.replace("{x}", LETTERS.get(self.inputs[0], self.inputs[0]))
 
     @classmethod
     def coefficient_names(cls) -> tuple[str, ...]:
@@ -143,13 +194,18 @@ def names() -> tuple[str, ...]:
 
 @cache
 def find(name: str) -> type[Law]:
-    """The law of that name. Raises InputError that names the nearest one."""
+    """The law of that name, or the one in a file: `./mine.py:MyLaw`. Raises InputError that names the nearest one."""
+    if ".py" in name:
+        from llmscale.laws._own import load
+
+        return load(name)
     known = names()
     if name not in known:
         close = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.5)
         raise InputError(
             f"there is no law {name!r}",
-            (f"did you mean {close[0]}? " if close else "") + f"Laws are {', '.join(known)}",
+            (f"did you mean {close[0]}? " if close else "")
+            + f"Laws are {', '.join(known)}; one of your own is --law ./mine.py:MyLaw",
         )
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     members = [

@@ -7,11 +7,12 @@ t_k = F_k theta and ln L = logsumexp_k t_k. With p_k the share of term k: ∇ ln
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from llmscale.laws import Array, Law, Surface
+from llmscale.laws._least_squares import non_negative_least_squares
 
 LARGEST_EXPONENT = 10.0
 SMALLEST_SHARE = 1e-16
@@ -25,7 +26,7 @@ class SumOfPowers(Law):
     terms: ClassVar[tuple[tuple[str, Mapping[int, str]], ...]]
 
     @classmethod
-    def surface(cls, inputs: Sequence[Array], loss: Array) -> "LogSumExp":
+    def surface(cls, inputs: Sequence[Array], loss: Array, **settings: Any) -> "LogSumExp":
         return LogSumExp(cls.coefficient_names(), cls.terms, inputs, loss)
 
 
@@ -169,26 +170,8 @@ class LogSumExp(Surface):
         )
         gram_SKK = np.einsum("ksr,jsr->skj", shape_KSR, shape_KSR)
         target_SK = shape_KSR.sum(axis=2).T
-        amplitude_SK, squares_S = _non_negative_least_squares(gram_SKK, target_SK)
+        amplitude_SK, squares_S = non_negative_least_squares(gram_SKK, target_SK)
         smallest = 1e-4 / shape_KSR.mean(axis=2).T
         theta_SP[:, self.amplitudes] = self.level + np.log(np.maximum(amplitude_SK, smallest))
         best = np.argsort(squares_S, kind="stable")[:count]
         return np.clip(theta_SP[best], self.lower, self.upper)
-
-
-def _non_negative_least_squares(gram_SKK: Array, target_SK: Array) -> tuple[Array, Array]:
-    """min x'Gx - 2h'x with x >= 0 for each of S problems, by trying every set of K positive unknowns."""
-    problems, size = target_SK.shape
-    best = np.zeros((problems, size))
-    lowest = np.full(problems, np.inf)
-    for chosen in itertools.chain(*(itertools.combinations(range(size), k) for k in range(1, size + 1))):
-        index = list(chosen)
-        gram = gram_SKK[:, index][:, :, index]
-        ridge = 1e-13 * np.trace(gram, axis1=1, axis2=2)
-        solution = np.linalg.solve(gram + ridge[:, None, None] * np.eye(len(index)), target_SK[:, index, None])[..., 0]
-        value = np.einsum("sk,skj,sj->s", solution, gram, solution) - 2 * (solution * target_SK[:, index]).sum(axis=1)
-        better = (solution >= 0).all(axis=1) & (value < lowest)
-        lowest[better] = value[better]
-        best[better] = 0.0
-        best[np.ix_(better, index)] = solution[better]
-    return best, lowest

@@ -1,0 +1,85 @@
+"""How a law is fitted: the objective, the intervals, and which runs are held out."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llmscale.errors import InputError
+from llmscale.laws import Array
+
+OBJECTIVES = ("huber", "squared", "log-cosh")
+FIRST_DELTA = 0.1
+_DELTA_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is summed over runs, as a function of r = ln L̂ - ln L.
+
+    `huber` is r²/2 up to delta and linear beyond (Huber 1964; with delta 1e-3 as in Hoffmann et al. 2022),
+    `squared` is r²/2, and `log-cosh` is delta² ln cosh(r/delta), a Huber without a kink.
+    """
+
+    name: str = "huber"
+    delta: float = 1e-3
+
+    def expand(self, residual: Array) -> tuple[Array, Array, Array]:
+        """Value, first and second derivative at every residual."""
+        if self.name == "squared":
+            return 0.5 * residual * residual, residual, np.ones_like(residual)
+        if self.name == "huber":
+            clipped = np.clip(residual, -self.delta, self.delta)
+            return clipped * (residual - 0.5 * clipped), clipped, (clipped == residual).astype(float)
+        scaled = np.abs(residual) / self.delta
+        value = self.delta**2 * (scaled + np.log1p(np.exp(-2.0 * scaled)) - np.log(2.0))
+        slope = np.tanh(residual / self.delta)
+        return value, self.delta * slope, 1.0 - slope * slope
+
+    def total(self, residual: Array, weight: Array) -> Array:
+        """sum over the last axis of weight times value."""
+        return np.asarray((weight * self.expand(residual)[0]).sum(axis=-1))
+
+    def graduated(self) -> "list[Objective]":
+        """The same with delta from 0.1 down to its own, by factors of about 3: far starts see a smooth valley."""
+        if self.name == "squared":
+            return [self]
+        stages = max(int(np.ceil(np.log(FIRST_DELTA / self.delta) / np.log(_DELTA_FACTOR))), 0)
+        deltas = [self.delta * (FIRST_DELTA / self.delta) ** (1 - i / stages) for i in range(stages)]
+        return [Objective(self.name, delta) for delta in deltas] + [self]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a fit. Raises InputError for values that make no sense.
+
+    `variable` is the column that laws in one variable are fitted in. `level` is the share of intervals that should
+    hold the truth, `bootstrap` the number of refits behind them. `holdout` leaves out `largest`, `none`, or the runs
+    of a rule like `flops>1e19`. `objective` and `delta` say what is minimised (see Objective).
+    """
+
+    variable: str = "params"
+    level: float = 0.9
+    bootstrap: int = 1000
+    holdout: str = "largest"
+    seed: int = 0
+    objective: str = "huber"
+    delta: float = field(default=1e-3)
+
+    def __post_init__(self) -> None:
+        if self.variable not in ("params", "tokens", "flops"):
+            raise InputError(f"there is no variable {self.variable!r}", "use params, tokens or flops")
+        if not 0 < self.level < 1:
+            raise InputError(f"level {self.level:g} is not between 0 and 1", "use --level 0.9")
+        if self.bootstrap < 0:
+            raise InputError(
+                f"{self.bootstrap} bootstrap refits are below zero", "use --bootstrap 1000, or 0 for no intervals"
+            )
+        if self.objective not in OBJECTIVES:
+            raise InputError(f"there is no objective {self.objective!r}", f"use {', '.join(OBJECTIVES)}")
+        if not (math.isfinite(self.delta) and self.delta > 0):
+            raise InputError(f"delta {self.delta:g} is not above zero", "use --delta 1e-3")
+
+    @property
+    def loss_function(self) -> Objective:
+        return Objective(self.objective, self.delta)
