@@ -87,7 +87,7 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
 
 
 def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> InputError | None:
-    """Why these runs cannot identify the law's coefficients: what cannot be told apart, and which runs would settle it."""
+    """What these runs cannot tell apart, which the law needs, and the runs that would settle it; or None."""
     coefficients = len(law.coefficient_names())
     if len(inputs) == 1:
         return _too_few_sizes(law, frame, inputs[0], coefficients)

@@ -115,7 +115,7 @@ class Fit:
         """Percentile interval at `level` of every coefficient; empty where none can be given."""
         if not len(self.replicates):
             return {}
-        low, high = _percentiles(self.replicates, self.level)
+        low, high = percentiles(self.replicates, self.level)
         return {
             name: (float(low[index]), float(high[index])) for index, name in enumerate(self.law.coefficient_names())
         }
@@ -131,7 +131,7 @@ class Fit:
             refits = with_coefficients(self.law, self.replicates).compute_optimal()
             assert refits is not None
             for name, values in refits.items():
-                low, high = _percentiles(np.asarray(values).reshape(-1, 1), self.level)
+                low, high = percentiles(np.asarray(values).reshape(-1, 1), self.level)
                 intervals[name] = (float(low[0]), float(high[0]))
         return {**best, "intervals": intervals}
 
@@ -192,7 +192,7 @@ class Fit:
             assert found is not None
             losses = refits.loss(*found)
             for name, values in zip(("params", "tokens", "loss"), (*found, losses), strict=True):
-                low, high = _percentiles(np.asarray(values).reshape(-1, 1), level)
+                low, high = percentiles(np.asarray(values).reshape(-1, 1), level)
                 answer["intervals"][name] = (float(low[0]), float(high[0]))
         return answer
 
@@ -209,7 +209,7 @@ class Fit:
             losses = with_coefficients(self.law, self.replicates).loss(*(value.reshape(1, -1) for value in values))
         if single_run:
             losses = losses * np.exp(self.noise[:, None])
-        low, high = _percentiles(losses, self.level if level is None else level)
+        low, high = percentiles(losses, self.level if level is None else level)
         return low.reshape(values[0].shape), high.reshape(values[0].shape)
 
     def to_json(self) -> dict[str, Any]:
@@ -326,7 +326,8 @@ def run_weights(table: RunTable) -> Array:
     return weight
 
 
-def _percentiles(rows_BX: Array, level: float) -> tuple[Array, Array]:
+def percentiles(rows_BX: Array, level: float) -> tuple[Array, Array]:
+    """Ends of the central interval at `level` over the rows: two of (X,)."""
     tail = (1 - level) / 2
     # Refits outside a formula's domain predict nothing.
     quantile = np.quantile if np.isfinite(rows_BX).all() else np.nanquantile

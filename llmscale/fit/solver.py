@@ -85,6 +85,14 @@ def resolve(
     )
 
 
+def resolve_each(
+    surface: Surface, log_loss_R: Array, weight_R: Array, start_BP: Array, objectives: list[Objective]
+) -> Solutions:
+    """Fits of one table from B places, each followed to its own end."""
+    weight_BR = np.broadcast_to(weight_R, (len(start_BP), len(weight_R)))
+    return minimise(surface, log_loss_R, weight_BR, start_BP, objectives)
+
+
 def minimise(
     surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, objectives: list[Objective]
 ) -> Solutions:
@@ -253,6 +261,6 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
 def _whitener(metric_BPP: Array) -> Array:
     """W with WᵀMW = 1 for every M, directions that hardly matter held back: (B, P, P)."""
     diagonal = np.einsum("bpp->bp", metric_BPP)
-    length = 1.0 / np.sqrt(np.maximum(diagonal, np.maximum(1e-30 * diagonal.max(axis=1, keepdims=True), 1e-300)))
+    length = 1.0 / np.sqrt(np.maximum(diagonal, np.maximum(1e-24 * diagonal.max(axis=1, keepdims=True), 1e-300)))
     eigenvalue, vector = np.linalg.eigh(metric_BPP * length[:, :, None] * length[:, None, :])
     return np.asarray(length[:, :, None] * vector / np.sqrt(np.maximum(eigenvalue, 1e-15))[:, None, :])

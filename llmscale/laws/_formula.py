@@ -119,6 +119,12 @@ class Formula(Surface):
                 break
         return theta_SP[chosen]
 
+    def with_best_linear(self, raw_BK: Array, kept: Sequence[int]) -> Array:
+        """Coefficients with those that the loss is linear in solved for anew, but for the ones to be kept."""
+        linear = [k for k in self._linear(raw_BK, self.inputs) if k not in kept]
+        with np.errstate(all="ignore"):
+            return self._projected(raw_BK, linear, self.inputs, self.loss)[0]
+
     def _loss(self, raw_BK: Array, inputs: Sequence[Array]) -> Jet:
         loss = self.law(*variables(raw_BK), **self.settings).loss(*inputs)
         if not isinstance(loss, Jet):

@@ -13,7 +13,8 @@ _RIDGE = 1e-13
 def non_negative_least_squares(gram_SKK: Array, target_SK: Array, free: Sequence[int] = ()) -> tuple[Array, Array]:
     """min x'Gx - 2h'x with x >= 0 for each of S problems: x (S, K) and the value reached (S,).
 
-    Unknowns in `free` may have either sign. By trying every set of positive unknowns, which is quick for the few that laws have.
+    Unknowns in `free` may have either sign. By trying every set of positive ones, which is quick for the few that
+    laws have.
     """
     problems, size = target_SK.shape
     best = np.zeros((problems, size))

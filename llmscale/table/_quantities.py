@@ -1,0 +1,100 @@
+"""The numbers of a table of runs: read from its columns, brought to base units, N, D and C completed, checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import InputError, Note
+from llmscale.table._columns import ALIASES, LABELS, listed, nearest
+from llmscale.table._units import numbers_of, to_base
+
+
+def with_quantities(
+    raw: pd.DataFrame, found: Mapping[str, str], units: Mapping[str, str], path: Path
+) -> tuple[pd.DataFrame, list[Note]]:
+    """The source's columns with each quantity as numbers in base units (NaN for no number), and notes on derived ones.
+
+    Raises InputError for units of a column that is not there or is not numbers.
+    """
+    for name in units:
+        if name not in found and name not in raw.columns:
+            names = [str(column) for column in raw.columns]
+            hint = (
+                f"say which: --columns {name}=NAME" if name in ALIASES else nearest(name, [*found, *names]).strip("; ")
+            )
+            raise InputError(
+                f"{path} has no column for {name} to convert from {units[name]!r}",
+                f"its columns are {listed(names)}" + (f"; {hint}" if hint else ""),
+            )
+    frame = raw.copy()
+    for name, column in ({name: name for name in units} | dict(found)).items():
+        if name == "run_id":
+            continue
+        quantity = name in ALIASES
+        if name in LABELS and name not in units:
+            frame[name] = raw[column]
+            continue
+        values, suffixed = numbers_of(raw[column], counts=name != "loss", truths=not quantity)
+        if not quantity and (np.isnan(values) & raw[column].notna().to_numpy()).any():
+            if name in units:
+                raise InputError(f"column {column!r} of {path} is not all numbers", f"leave {name} out of --units")
+            frame[name] = raw[column]
+            continue
+        if name in units and suffixed:
+            raise InputError(
+                f"column {column!r} of {path} has values with a suffix of their own, and --units {name}={units[name]}",
+                f"leave {name} out of --units: 125M is read as 125,000,000",
+            )
+        frame[name] = to_base(values, name, units[name]) if name in units else values
+    return frame, _derive(frame, found)
+
+
+def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
+    """Fill in the one of N, D and C = 6ND that the source lacks."""
+    there = {name for name in ("params", "tokens", "flops") if name in found}
+    for name in ("params", "tokens", "flops"):
+        if name not in there:
+            frame[name] = np.nan
+    notes = []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if there == {"params", "flops"}:
+            frame["tokens"] = frame["flops"] / (6.0 * frame["params"])
+            notes.append(Note("tokens-from-flops", "the table has no tokens: computed as D = C/(6N)"))
+        elif there == {"tokens", "flops"}:
+            frame["params"] = frame["flops"] / (6.0 * frame["tokens"])
+            notes.append(Note("params-from-flops", "the table has no parameters: computed as N = C/(6D)"))
+        elif there == {"params"}:
+            notes.append(
+                Note(
+                    "tokens-unknown",
+                    "the table has neither tokens nor FLOPs: its runs are taken to share one token budget",
+                )
+            )
+        elif there == {"params", "tokens"}:
+            frame["flops"] = 6.0 * frame["params"] * frame["tokens"]
+        elif "params" not in there:
+            only = " or ".join(sorted(there)) or "columns of their own"
+            notes.append(Note("params-unknown", f"the table has no parameters: only laws in {only} can be fitted"))
+    return notes
+
+
+def check_positive(
+    values: pd.Series, given: pd.Series, left: np.ndarray, run_ids: pd.Series, path: Path, unit: str | None
+) -> None:
+    """Raise InputError naming the rows, among those left, whose value is not a positive number."""
+    number = values.to_numpy()
+    bad = left & ~(np.isfinite(number) & (number > 0))
+    if bad.any():
+        rows = [f"{run_ids[row]} ({_shown(given[row])})" for row in np.flatnonzero(bad)]
+        above = "numbers above 1" if str(unit).lower() in ("perplexity", "ppl") else "positive numbers"
+        fix = f'mend these rows, or leave them out: --where "{values.name} > 0"'
+        if bad.sum() == left.sum():
+            fix = f"name the right column: --columns {values.name}=NAME"
+        raise InputError(f"column {given.name!r} of {path} must be {above}, and is not in {listed(rows)}", fix)
+
+
+def _shown(value: object) -> str:
+    text = "empty" if value is None or value is pd.NA or value != value else str(value)
+    return text if len(text) <= 20 else text[:17] + "..."
