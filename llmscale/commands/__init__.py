@@ -9,6 +9,7 @@ from llmscale.commands import output
 from llmscale.commands.data import data
 from llmscale.commands.doctor import doctor
 from llmscale.commands.fit import fit
+from llmscale.commands.laws import laws
 from llmscale.commands.plot import plot
 from llmscale.commands.shapes import shapes
 from llmscale.commands.sweep import sweep
@@ -41,6 +42,7 @@ def main(
 
 app.command()(sweep)
 app.command()(fit)
+app.command()(laws)
 app.command()(plot)
 app.command()(shapes)
 app.add_typer(data)

@@ -1,67 +1,104 @@
 """`llmscale fit`: fit laws to a table of runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmscale.commands import output
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError
 
 if TYPE_CHECKING:
-    from llmscale.fit import Fit
+    from llmscale.fit import Fit, Options
+    from llmscale.table import RunTable
 
 TableArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="TABLE", help="A results folder, a .parquet or a .csv; default the newest under results/."),
+    typer.Argument(
+        metavar="TABLE",
+        help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, or - for a pipe; default the newest"
+        " sweep under results/.",
+    ),
 ]
 LawOption = Annotated[
     list[str] | None,
-    typer.Option("--law", metavar="NAME", help="power, power-floor or chinchilla; repeat it to compare several."),
+    typer.Option(
+        "--law", metavar="NAME", help="A law that `llmscale laws` lists, or ./mine.py:MyLaw; repeat it to compare."
+    ),
 ]
+VariableOption = Annotated[str, typer.Option(help="What laws in one variable are fitted in: params, tokens or flops.")]
 CountOption = Annotated[str, typer.Option(help="What N counts: params, params_non_embedding or params_total.")]
 ColumnsOption = Annotated[
-    str | None, typer.Option(metavar="params=X,...", help="The table's columns for params, tokens, flops, loss.")
+    str | None,
+    typer.Option(
+        metavar="params=X,...", help="The table's columns: params, tokens, flops, loss, or any input of a law."
+    ),
 ]
+UnitsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--units",
+        metavar="params=M,...",
+        help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits or perplexity.",
+    ),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help='Only these runs: "flops < 1e20 and data == c4"; repeat it to add more.',
+    ),
+]
+LevelOption = Annotated[float, typer.Option(help="Share of intervals that should hold the truth.")]
 
 
 def fit(
     table: TableArgument = None,
     law: LawOption = None,
-    variable: Annotated[str, typer.Option(help="What power laws are fitted in: params, tokens or flops.")] = "params",
+    method: Annotated[
+        str, typer.Option(help="parametric, or the optimum alone: isoflop, envelope, or all side by side.")
+    ] = "parametric",
+    variable: VariableOption = "params",
     count: CountOption = "params",
     columns: ColumnsOption = None,
-    level: Annotated[float, typer.Option(help="Share of intervals that should hold the truth.")] = 0.9,
+    units: UnitsOption = None,
+    where: WhereOption = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="One law for every value of this column, and a joint fit.")
+    ] = None,
+    level: LevelOption = 0.9,
     bootstrap: Annotated[int, typer.Option(help="Bootstrap refits; 0 gives no intervals.")] = 1000,
     holdout: Annotated[
         str, typer.Option(help="Runs to leave out and predict: largest, none, or flops>1e19.")
     ] = "largest",
-    delta: Annotated[float, typer.Option(help="Huber's delta on log loss.")] = 1e-3,
+    objective: Annotated[
+        str, typer.Option(help="Of the difference of log losses: huber, squared or log-cosh.")
+    ] = "huber",
+    delta: Annotated[float, typer.Option(help="Where huber and log-cosh turn from squares to lines.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    checklist: Annotated[bool, typer.Option("--checklist", help="Print the reporting checklist as Markdown.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fit scaling laws with intervals, and check them on held-out runs.
+    """Fit scaling laws with intervals, and check them on held-out runs. `--law all` ranks every law that suits.
 
     Example: llmscale fit results/cpu --law power-floor --law power
     """
-    from llmscale.fit import fit_laws, to_json, write_fits
+    from llmscale.fit import Options
     from llmscale.table import read_table
 
-    runs = read_table(table, columns=parse_columns(columns), count=count)
-    fits = fit_laws(
-        runs, law or (), variable=variable, level=level, bootstrap=bootstrap, holdout=holdout, seed=seed, delta=delta
-    )
-    written = write_fits(fits)
-    if json:
-        output.print_json(to_json(fits))
+    options = Options(variable, level, bootstrap, holdout, seed, objective, delta)
+    laws = tuple(law or ())
+    _check_combination(laws, method, by, checklist)
+    runs = read_table(table, columns=parse_columns(columns), count=count, units=units, where=tuple(where or ()))
+    if by:
+        _fit_groups(runs, by, laws, options, json)
+    elif method != "parametric":
+        _allocate(runs, method, laws, options, json)
+    elif "all" in laws:
+        _rank(runs, options, json)
     else:
-        _show(fits)
-    for note in _distinct_notes(fits):
-        output.warn(note)
-    if written and not json:
-        output.results.print(f"[dim]wrote {', '.join(path.name for path in written)} to {runs.path}[/dim]")
-    if not json:
-        output.results.print(f"next: {_next_step(fits)}", soft_wrap=True)
+        _fit(runs, laws, options, checklist, json, whole=not where)
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
@@ -77,99 +114,108 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 
-def _show(fits: "tuple[Fit, ...]") -> None:
-    table = fits[0].table
-    output.results.print(
-        f"[bold]{len(table.frame)} runs[/bold] from {output.escape(str(table.path))}, N is {table.count}",
-        soft_wrap=True,
-    )
-    for one in fits:
-        output.results.print(f"  [bold]{one.law.name}[/bold]: {one.law.formula}  [dim]({one.law.source})[/dim]")
+def _check_combination(laws: tuple[str, ...], method: str, by: str | None, checklist: bool) -> None:
+    """Raise InputError for options that do not go together, before anything is read."""
+    if "all" in laws and len(laws) > 1:
+        raise InputError("--law all already fits every law that suits", "leave the other --law out")
+    if by and (len(laws) > 1 or "all" in laws):
+        raise InputError("--by fits one law to every group", "name one: --law chinchilla")
+    if by and method != "parametric":
+        raise InputError(f"--by goes with --method parametric, not {method}", "use --where to pick one group")
+    if checklist and (by or method != "parametric" or "all" in laws):
+        raise InputError("--checklist describes one fit", "name one law, and leave --by and --method out")
+    if method != "parametric":
+        from llmscale import methods
 
-    from rich import box
-    from rich.table import Table
-
-    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    shown.add_column("", no_wrap=True)
-    for one in fits:
-        shown.add_column(one.law.name, justify="right", no_wrap=True)
-        shown.add_column(f"{100 * one.level:g}% interval", no_wrap=True)
-    names = dict.fromkeys(name for one in fits for name in one.law.coefficient_names())
-    for name in names:
-        cells: list[str] = []
-        for one in fits:
-            value = one.law.coefficients().get(name)
-            cells += ["", ""] if value is None else [_digits(value, 5), _interval(one.intervals.get(name))]
-        shown.add_row(name, *cells)
-    if any(one.compute_optimal for one in fits):
-        for name, meaning in (("a", "N* ∝ C^a"), ("b", "D* ∝ C^b")):
-            cells = []
-            for one in fits:
-                best = one.compute_optimal
-                cells += [_digits(best[name], 4), _interval(best["intervals"].get(name))] if best else ["", ""]
-            shown.add_row(f"{name}, {meaning}", *cells)
-    shown.add_row("objective", *(cell for one in fits for cell in (f"{one.objective:.4g}", "")), style="dim")
-    output.results.print(shown)
-
-    for run in table.excluded:
-        output.results.print(f"left out: {run.run_id} ({run.reason})", markup=False)
-    for one in fits:
-        if one.holdout:
-            _show_holdout(one)
+        if method != "all":
+            methods.find(method)
+        if len(laws) > 1 or "all" in laws:
+            raise InputError(f"--method {method} takes one law, as the surface it is checked on", "name one --law")
 
 
-def _show_holdout(one: "Fit") -> None:
-    check = one.holdout
-    assert check is not None
-    count = len(check.runs)
-    runs = "1 run" if count == 1 else f"{count} runs"
-    inside = check.inside_interval
-    verdict = ""
-    if inside is not None:
-        style = "green" if inside >= one.level * count - 1e-9 else "yellow"
-        which = {0: "outside", count: "inside"}.get(inside, f"{inside} of {count} inside") if count == 1 else None
-        verdict = f", [{style}]{which or f'{inside} of {count} inside'} the {100 * one.level:g}% interval[/{style}]"
-    output.results.print(
-        f"held out ({output.escape(check.rule)}): [bold]{check.law.name}[/bold] fitted without {runs} predicts"
-        f" {'it' if count == 1 else 'them'} with a mean error of {check.mean_abs_rel_error:.2%}{verdict}",
-        soft_wrap=True,
-    )
-    for row in check.runs.head(5).itertuples():
-        interval = f" [{row.low:.4g}, {row.high:.4g}]" if check.has_interval else ""
-        output.results.print(
-            f"  {row.run_id}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}", markup=False
-        )
-    if count > 5:
-        output.results.print(f"  and {count - 5} more: see --json")
+def _fit(
+    runs: "RunTable", laws: tuple[str, ...], options: "Options", checklist: bool, json: bool, *, whole: bool
+) -> None:
+    from llmscale.commands import _fit_output as shown
+    from llmscale.fit import fit_laws, to_json, write_fits
+
+    fits = fit_laws(runs, laws, options)
+    # A part of a folder's runs is not the folder's fit.
+    written = write_fits(fits) if whole else ()
+    if checklist:
+        output.print_text(_checklist(fits[0]))
+    elif json:
+        output.print_json(to_json(fits))
+    else:
+        shown.show_fits(fits)
+    if not checklist:
+        shown.warn_all(shown.distinct_notes(fits))
+    if not (json or checklist):
+        if written:
+            output.results.print(f"[dim]wrote {', '.join(path.name for path in written)} to {runs.path}[/dim]")
+        output.results.print(f"next: {shown.next_step(fits)}", soft_wrap=True)
 
 
-def _digits(value: float, significant: int) -> str:
-    """`value` to so many significant digits, thousands in full."""
-    return f"{value:.0f}" if 10**significant <= abs(value) < 1e6 else f"{value:#.{significant}g}".rstrip(".")
+def _checklist(one: "Fit") -> str:
+    import json
+
+    from llmscale.fit.checklist import checklist
+    from llmscale.runs import ResultsFolder
+
+    if not one.table.path.is_dir():
+        return checklist(one)
+    folder = ResultsFolder(one.table.path)
+    sweep = json.loads(folder.sweep_path.read_text()) if folder.sweep_path.is_file() else None
+    return checklist(one, folder.read_runs(), sweep)
 
 
-def _interval(ends: tuple[float, float] | None) -> str:
-    return output.escape(f"[{_digits(ends[0], 3)}, {_digits(ends[1], 3)}]") if ends else "-"
+def _rank(runs: "RunTable", options: "Options", json: bool) -> None:
+    from llmscale.commands import _fit_output as shown
+    from llmscale.fit import to_json
+    from llmscale.fit.compare import compare
+
+    comparison = compare(runs, options=options)
+    if json:
+        output.print_json({**to_json(comparison.fits), "comparison": comparison.to_json()})
+        return
+    shown.show_ranking(comparison)
+    best = comparison.fits[:1]
+    shown.show_fits(best)
+    shown.warn_all(shown.distinct_notes(best))
+    output.results.print(f"next: {shown.next_step(best)}", soft_wrap=True)
 
 
-def _distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
-    """Every note once; one that only some of the laws carry names them."""
-    carriers: dict[Note, list[str]] = {}
-    for one in fits:
-        for note in one.notes:
-            carriers.setdefault(note, []).append(one.law.name)
-    return [
-        note if len(laws) == len(fits) else Note(note.code, f"{', '.join(laws)}: {note.message}")
-        for note, laws in carriers.items()
-    ]
+def _fit_groups(runs: "RunTable", by: str, laws: tuple[str, ...], options: "Options", json: bool) -> None:
+    from llmscale.commands import _fit_output as shown
+    from llmscale.fit import default_laws
+    from llmscale.fit.groups import fit_groups
+    from llmscale.table import groups
+
+    parts = groups(runs, by)
+    law = laws[0] if laws else default_laws(min(parts.values(), key=lambda part: len(part.frame)), options.variable)[0]
+    found = fit_groups(parts, by, law, options)
+    if json:
+        output.print_json(found.to_json())
+    else:
+        shown.show_groups(found)
+    notes: list[Any] = [*found.notes]
+    shown.warn_all(notes)
 
 
-def _next_step(fits: "tuple[Fit, ...]") -> str:
-    codes = {note.code for one in fits for note in one.notes}
-    table = fits[0].table.path
-    if codes & {"floor-not-identified", "no-interval"}:
-        return "measure more sizes: llmscale sweep --sizes 30k,100k,300k,1M,3M"
-    plot = f"llmscale plot {table} --law {fits[0].law.name}"
-    if codes & {"one-token-budget", "tokens-proportional"}:
-        return f"{plot}; for a law in N and D: llmscale sweep --sizes ... --tokens 5x,20x,80x"
-    return plot
+def _allocate(runs: "RunTable", method: str, laws: tuple[str, ...], options: "Options", json: bool) -> None:
+    from llmscale import methods
+    from llmscale.commands import _fit_output as shown
+
+    law = laws[0] if laws else "chinchilla"
+    found: Any
+    if method == "all":
+        found = methods.allocate_all(runs, options, law=law)
+    else:
+        found = methods.allocate(runs, method, options, law=law)
+    if json:
+        output.print_json(found.to_json())
+    elif method == "all":
+        shown.show_methods(found)
+    else:
+        shown.show_allocation(found)
+    shown.warn_all(found.notes)

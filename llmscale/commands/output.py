@@ -51,6 +51,12 @@ def print_json(payload: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def print_text(text: str) -> None:
+    """Write text as it is on standard output: no markup, no wrapping."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
 def warn(note: Note | str) -> None:
     """Write one warning to standard error."""
     _progress().print(f"[yellow]warning:[/yellow] {escape(str(note))}")

@@ -13,14 +13,16 @@ from llmscale.quantity import parse_count
 _RULE = re.compile(r"\s*(?P<column>[a-z]+)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>.+)", re.IGNORECASE)
 _COLUMNS = {"params": "params", "n": "params", "tokens": "tokens", "d": "tokens", "flops": "flops", "c": "flops"}
 LARGEST_BUDGETS = 0.5
-"""For laws in N and D the largest budgets are those above this share of the largest FLOPs."""
+"""For laws in N and D the largest budgets are those above this share of the largest FLOPs, ..."""
+_LEAST_SHARE = 0.05
+"""... or above this share's powers, until they are this share of the runs: one run says little."""
 
 
 def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray[np.bool_]:
     """The runs that `rule` holds out.
 
-    `largest` is the largest size, or for laws in N and D every run within a factor of 2 of the largest budget; of
-    tables with the steps of curves, every step of such runs.
+    `largest` is the largest size, or for laws in N and D every run within a factor of 2 of the largest budget (or 4, 8,
+    ... where that is fewer than one run in twenty); of tables with the steps of curves, every step of such runs.
     """
     if rule == "none":
         return np.zeros(len(frame), dtype=bool)
@@ -32,7 +34,10 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
         if not np.isfinite(flops).all():
             index = levels(frame[inputs[0]].to_numpy(dtype=float))
             return np.asarray(index == index.max())
-        return np.asarray(flops >= LARGEST_BUDGETS * flops.max())
+        least = LARGEST_BUDGETS * flops.max()
+        while (flops >= least).sum() < int(_LEAST_SHARE * len(frame)):
+            least *= LARGEST_BUDGETS
+        return np.asarray(flops >= least)
     match = _RULE.fullmatch(rule)
     column = _COLUMNS.get(match["column"].lower()) if match else None
     if match is None or column is None:

@@ -1,7 +1,7 @@
 """How a law is fitted: the objective, the intervals, and which runs are held out."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,7 +55,8 @@ class Options:
 
     `variable` is the column that laws in one variable are fitted in. `level` is the share of intervals that should
     hold the truth, `bootstrap` the number of refits behind them. `holdout` leaves out `largest`, `none`, or the runs
-    of a rule like `flops>1e19`. `objective` and `delta` say what is minimised (see Objective).
+    of a rule like `flops>1e19`. `objective` and `delta` say what is minimised (see Objective). `diagnostics` are the notes on what the runs cannot
+    tell and on runs that mislead; without them a fit is a little faster.
     """
 
     variable: str = "params"
@@ -64,7 +65,8 @@ class Options:
     holdout: str = "largest"
     seed: int = 0
     objective: str = "huber"
-    delta: float = field(default=1e-3)
+    delta: float = 1e-3
+    diagnostics: bool = True
 
     def __post_init__(self) -> None:
         if self.variable not in ("params", "tokens", "flops"):

@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.curve_table import folder_steps
 from llmscale.errors import Note
 from llmscale.fit import holdout as holdouts
 from llmscale.fit import identify, solver, uncertainty
+from llmscale.fit.diagnose import diagnose
 from llmscale.fit.options import Options
 from llmscale.fit.result import Fit, Holdout, run_weights
 from llmscale.laws import Array, Law, OneVariableLaw, Surface, find
+from llmscale.runs import ResultsFolder
 from llmscale.table import RunTable, read_table
 
 _FLAT = 1e-5
@@ -61,7 +64,11 @@ def fit_law(table: Source, law: str | type[Law], options: Options | None = None,
     1.6
     """
     options, runs = _options(options, changes), as_table(table)
-    fit = _fit(runs, find(law) if isinstance(law, str) else law, options)
+    chosen = find(law) if isinstance(law, str) else law
+    runs = _with_steps(runs, chosen)
+    fit = _fit(runs, chosen, options)
+    if options.diagnostics:
+        fit = replace(fit, notes=fit.notes + _diagnosed(fit))
     held = holdouts.held_out(runs.frame, fit.law.inputs, options.holdout)
     if not held.any():
         return fit
@@ -76,6 +83,27 @@ def fit_law(table: Source, law: str | type[Law], options: Options | None = None,
 def as_table(source: Source) -> RunTable:
     """The table itself, or the one read from a path or a data frame. Raises InputError."""
     return source if isinstance(source, RunTable) else read_table(source)
+
+
+def _with_steps(runs: RunTable, law: type[Law]) -> RunTable:
+    """The evaluated steps of a results folder as the table, for laws of whole curves."""
+    columns = identify.inputs_of(law)
+    folder = ResultsFolder(runs.path)
+    if "lr_area" not in columns or "lr_area" in runs.frame or not folder.curves_path.is_file():
+        return runs
+    return folder_steps(runs, folder.read_runs(), folder.read_curves())
+
+
+def _diagnosed(fit: Fit) -> tuple[Note, ...]:
+    def refit(table: RunTable) -> Fit:
+        quick = replace(fit.options, bootstrap=0, holdout="none", diagnostics=False)
+        return _fit(table, type(fit.law), quick)
+
+    folder = ResultsFolder(fit.table.path)
+    if not folder.runs_path.is_file():
+        return diagnose(fit, refit=refit)
+    curves = folder.read_curves() if folder.curves_path.is_file() else None
+    return diagnose(fit, runs=folder.read_runs(), curves=curves, refit=refit)
 
 
 def _options(options: Options | None, changes: dict[str, Any]) -> Options:
@@ -98,6 +126,8 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
 
     point = identify.points(table.frame, inputs)
     word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    if table.frame["run_id"].duplicated().any():
+        word = "runs"
     refits = uncertainty.bootstrap(
         surface,
         theta,
@@ -192,9 +222,13 @@ def _degenerate(law: Law, surface: Surface, theta: Array) -> list[Note]:
     for name in np.array(names)[at_zero]:
         if name == law.floor:
             notes.append(Note("floor-at-zero", f"the best floor {name} is 0: these runs show no floor"))
-        else:
+        elif getattr(law, name) <= 1:
             notes.append(
                 Note("term-at-zero", f"the best {name} is 0: its term does nothing, and its exponent is arbitrary")
+            )
+        else:
+            notes.append(
+                Note("term-at-zero", f"{name} = {getattr(law, name):.3g} is so large that nothing hangs on its value")
             )
     free = ~at_zero
     for name in law.exponents:

@@ -108,12 +108,13 @@ class _Variances:
 
     def notes(self, number: int, points_word: str, count: int) -> list[Note]:
         parts = []
+        within = "spread within runs" if points_word == "runs" else "seed noise"
         if self.free_points > 0:
             spread = 100 * np.sqrt(self.points / self.runs_a_point)
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
             parts.append(f"misfit {spread:.2g}% of the loss on {degrees} of freedom")
         if self.free_seeds > 0:
-            parts.append(f"seed noise {100 * np.sqrt(self.seeds):.2g}% on {self.free_seeds}")
+            parts.append(f"{within} {100 * np.sqrt(self.seeds):.2g}% on {self.free_seeds}")
         notes = [
             Note(
                 "parametric-bootstrap",

@@ -22,6 +22,8 @@ _SAMPLE_SEED = 20
 _LARGEST_LOG = 600.0
 """Coefficients stay between e^-600 and e^600."""
 _EXPONENTS = (1e-8, 10.0)
+_SMALLEST_SHARE = 1e-16
+"""A floor below this share of the lowest loss counts as zero."""
 _KEPT_APART = 0.3
 """Starts whose non-linear coefficients all lie within this of a better one (in logs) lead to the same place."""
 
@@ -42,9 +44,15 @@ class Formula(Surface):
         for name in set(law.exponents) - set(law.signed):
             self.lower[names.index(name)], self.upper[names.index(name)] = np.log(_EXPONENTS)
         self.vanishing = np.zeros(len(names), dtype=bool)
+        if law.floor and law.floor not in law.signed:
+            # Other amplitudes have no bound: how small is nothing hangs on their exponents.
+            floor = names.index(law.floor)
+            self.vanishing[floor] = True
+            self.lower[floor] = np.log(loss.min()) + np.log(_SMALLEST_SHARE)
 
     def coefficients(self, theta_BP: Array) -> Array:
-        return np.where(self.signed, theta_BP, np.exp(np.where(self.signed, 0.0, theta_BP)))
+        raw_BK = np.where(self.signed, theta_BP, np.exp(np.where(self.signed, 0.0, theta_BP)))
+        return np.where(self.vanishing & (theta_BP <= self.lower), 0.0, raw_BK)
 
     def theta(self, coefficients_BK: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -62,26 +70,23 @@ class Formula(Surface):
     def derivatives(self, parts: tuple[Array, Jet], first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
         by_BK, jet = parts
         batch, size = by_BK.shape
-        gradient, hessian = np.zeros((batch, size)), np.zeros((batch, size, size))
         with np.errstate(all="ignore"):
             inverse = 1.0 / np.broadcast_to(jet.value, first_BR.shape)
-            slope = {i: d * inverse for i, d in jet.first.items()}
-            outer_BR = second_BR - first_BR
-            for i, d in slope.items():
-                gradient[:, i] = by_BK[:, i] * (first_BR * d).sum(axis=1)
-                weighted = outer_BR * d
-                for j, e in slope.items():
-                    if i <= j:
-                        hessian[:, i, j] = by_BK[:, i] * by_BK[:, j] * np.einsum("br,br->b", weighted, e)
+            slope_BKR = np.zeros((batch, size, first_BR.shape[1]))
+            for i, d in jet.first.items():
+                np.multiply(d * by_BK[:, i, None], inverse, out=slope_BKR[:, i])
+            gradient = (slope_BKR @ first_BR[:, :, None])[..., 0]
+            hessian = (slope_BKR * (second_BR - first_BR)[:, None, :]) @ slope_BKR.transpose(0, 2, 1)
             if first_BR.any():
                 curved = first_BR * inverse
                 for (i, j), d in jet.second.items():
-                    hessian[:, i, j] += by_BK[:, i] * by_BK[:, j] * (curved * d).sum(axis=1)
+                    bend = by_BK[:, i] * by_BK[:, j] * np.einsum("br,br->b", curved, np.broadcast_to(d, curved.shape))
+                    hessian[:, i, j] += bend
+                    if i != j:
+                        hessian[:, j, i] += bend
                 # The second derivative of e^theta is itself.
                 logs = np.flatnonzero(~self.signed)
                 hessian[:, logs, logs] += gradient[:, logs]
-        upper = np.triu(hessian, 1)
-        hessian += upper.transpose(0, 2, 1)
         return gradient, hessian
 
     def jacobian(self, theta_P: Array) -> Array:

@@ -179,6 +179,12 @@ def _absolute(x: Jet) -> Jet:
     return _chain(x, np.abs(x.value), np.sign(x.value), None)
 
 
+def _logaddexp(x: Any, y: Any) -> Jet:
+    top = np.maximum(_value(x), _value(y))
+    total: Jet = np.exp(x - top) + np.exp(y - top)
+    return _log(total) + top
+
+
 def _maximum(x: Any, y: Any) -> Jet:
     return _where(_value(x) >= _value(y), x, y)
 
@@ -227,6 +233,6 @@ _RULES: Mapping[str, Callable[..., Jet]] = {
     "absolute": _absolute,
     "maximum": _maximum,
     "minimum": _minimum,
-    "logaddexp": lambda x, y: _log(_add(_exp(x), _exp(y))) if isinstance(x, Jet) else _log(_add(np.exp(x), _exp(y))),
+    "logaddexp": _logaddexp,
 }
 """How numpy's functions act on jets; one that is not here gives numpy's own TypeError."""

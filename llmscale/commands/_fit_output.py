@@ -1,0 +1,189 @@
+"""What `llmscale fit` prints: laws side by side, a ranking of laws, groups, and methods side by side."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from llmscale.commands import output
+from llmscale.errors import Note
+
+if TYPE_CHECKING:
+    from llmscale.fit import Fit
+    from llmscale.fit.compare import Comparison
+    from llmscale.fit.groups import Groups
+    from llmscale.methods import Allocation
+    from llmscale.methods import Comparison as MethodComparison
+
+
+def show_fits(fits: "tuple[Fit, ...]") -> None:
+    table = fits[0].table
+    output.results.print(
+        f"[bold]{len(table.frame)} runs[/bold] from {output.escape(str(table.path))}, N is {table.count}",
+        soft_wrap=True,
+    )
+    for one in fits:
+        output.results.print(f"  [bold]{one.law.name}[/bold]: {one.law.formula}  [dim]({one.law.source})[/dim]")
+
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    shown.add_column("", no_wrap=True)
+    for one in fits:
+        shown.add_column(one.law.name, justify="right", no_wrap=True)
+        shown.add_column(f"{100 * one.level:g}% interval", no_wrap=True)
+    names = dict.fromkeys(name for one in fits for name in one.law.coefficient_names())
+    for name in names:
+        cells: list[str] = []
+        for one in fits:
+            value = one.law.coefficients().get(name)
+            cells += ["", ""] if value is None else [_digits(value, 5), _interval(one.intervals.get(name))]
+        shown.add_row(name, *cells)
+    if any(one.compute_optimal for one in fits):
+        for name, meaning in (("a", "N* ∝ C^a"), ("b", "D* ∝ C^b")):
+            cells = []
+            for one in fits:
+                best = one.compute_optimal
+                cells += [_digits(best[name], 4), _interval(best["intervals"].get(name))] if best else ["", ""]
+            shown.add_row(f"{name}, {meaning}", *cells)
+    shown.add_row("objective", *(cell for one in fits for cell in (f"{one.objective:.4g}", "")), style="dim")
+    output.results.print(shown)
+
+    for run in table.excluded:
+        output.results.print(f"left out: {run.run_id} ({run.reason})", markup=False)
+    for one in fits:
+        if one.holdout:
+            _show_holdout(one)
+
+
+def _show_holdout(one: "Fit") -> None:
+    check = one.holdout
+    assert check is not None
+    count = len(check.runs)
+    runs = "1 run" if count == 1 else f"{count} runs"
+    inside = check.inside_interval
+    verdict = ""
+    if inside is not None:
+        style = "green" if inside >= one.level * count - 1e-9 else "yellow"
+        which = {0: "outside", count: "inside"}.get(inside, f"{inside} of {count} inside") if count == 1 else None
+        verdict = f", [{style}]{which or f'{inside} of {count} inside'} the {100 * one.level:g}% interval[/{style}]"
+    output.results.print(
+        f"held out ({output.escape(check.rule)}): [bold]{check.law.name}[/bold] fitted without {runs} predicts"
+        f" {'it' if count == 1 else 'them'} with a mean error of {check.mean_abs_rel_error:.2%}{verdict}",
+        soft_wrap=True,
+    )
+    for row in check.runs.head(5).itertuples():
+        interval = f" [{row.low:.4g}, {row.high:.4g}]" if check.has_interval else ""
+        output.results.print(
+            f"  {row.run_id}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}", markup=False
+        )
+    if count > 5:
+        output.results.print(f"  and {count - 5} more: see --json")
+
+
+def _digits(value: float, significant: int) -> str:
+    """`value` to so many significant digits, thousands in full."""
+    return f"{value:.0f}" if 10**significant <= abs(value) < 1e6 else f"{value:#.{significant}g}".rstrip(".")
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return output.escape(f"[{_digits(ends[0], 3)}, {_digits(ends[1], 3)}]") if ends else "-"
+
+
+def distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
+    """Every note once; one that only some of the laws carry names them."""
+    carriers: dict[Note, list[str]] = {}
+    for one in fits:
+        for note in one.notes:
+            carriers.setdefault(note, []).append(one.law.name)
+    return [
+        note if len(laws) == len(fits) else Note(note.code, f"{', '.join(laws)}: {note.message}")
+        for note, laws in carriers.items()
+    ]
+
+
+def warn_all(notes: Iterable[Note]) -> None:
+    """Every note as a warning on standard error."""
+    for note in notes:
+        output.warn(note)
+
+
+def next_step(fits: "tuple[Fit, ...]") -> str:
+    codes = {note.code for one in fits for note in one.notes}
+    table = fits[0].table.path
+    if codes & {"floor-not-identified", "no-interval"}:
+        return "measure more sizes: llmscale sweep --sizes 30k,100k,300k,1M,3M"
+    if not table.exists():
+        return "llmscale plot FILE draws the law, with the table in a file"
+    plot = f"llmscale plot {table} --law {fits[0].law.name}"
+    if codes & {"one-token-budget", "tokens-proportional"}:
+        return f"{plot}; for a law in N and D: llmscale sweep --sizes ... --tokens 5x,20x,80x"
+    return plot
+
+
+def show_ranking(comparison: "Comparison") -> None:
+    """Laws in the order in which to use them, and those that do not suit the table."""
+    table = output.make_table(
+        "laws, best first", "", "law", "coefficients", "held-out error", "inside", "CV error", "ΔAICc", "weight", left=2
+    )
+    for one in comparison.ranked:
+        check = one.fit.holdout
+        inside = "-" if one.holdout_inside is None or check is None else f"{one.holdout_inside} of {len(check.runs)}"
+        law = f"[bold]{one.law}[/bold]" if one.as_good else one.law
+        cells = [
+            _percent(one.holdout_error),
+            inside,
+            _percent(one.cv_error),
+            _plain(one.delta_aicc),
+            f"{one.weight:.2f}",
+        ]
+        table.add_row(str(one.rank), law, str(one.coefficients), *cells)
+    output.results.print(table)
+    output.results.print("[dim]bold: as good as the best, within one standard error[/dim]")
+    for law, reason in comparison.unsuitable:
+        output.results.print(f"[dim]not fitted: {law}: {output.escape(reason)}[/dim]", soft_wrap=True)
+
+
+def show_groups(found: "Groups") -> None:
+    """A column of coefficients for every group, apart and with shared exponents."""
+    first = next(iter(found.fits.values()))
+    output.results.print(f"[bold]{first.law.name}[/bold]: {first.law.formula}  [dim]({first.law.source})[/dim]")
+    table = output.make_table(f"by {found.column}", "", "runs", *first.law.coefficient_names(), "held-out error")
+    for name, fit in found.fits.items():
+        values = [_with_interval(value, fit.intervals.get(key)) for key, value in fit.law.coefficients().items()]
+        error = f"{fit.holdout.mean_abs_rel_error:.2%}" if fit.holdout else "-"
+        table.add_row(output.escape(name), str(len(fit.table.frame)), *values, error)
+    for name, law in found.joint.items():
+        values = [_with_interval(value, found.shared_intervals.get(key)) for key, value in law.coefficients().items()]
+        table.add_row(f"[dim]{output.escape(name)}, shared[/dim]", "", *values, "")
+    output.results.print(table)
+
+
+def show_allocation(found: "Allocation") -> None:
+    """The optimum by one method."""
+    text = "\n".join(line for line in str(found).splitlines() if not line.startswith("  note: "))
+    output.results.print(text, markup=False, soft_wrap=True)
+
+
+def show_methods(found: "MethodComparison") -> None:
+    """Methods side by side, and where they disagree."""
+    header, *rows = zip(*found.rows(), strict=True)
+    table = output.make_table(
+        "compute-optimal allocation", *("" if place == 0 else cell for place, cell in enumerate(header))
+    )
+    for row in rows:
+        table.add_row(*(output.escape(cell) for cell in row))
+    output.results.print(table)
+    for sentence in found.disagreements:
+        output.results.print(sentence, markup=False, soft_wrap=True)
+
+
+def _with_interval(value: float, ends: tuple[float, float] | None) -> str:
+    return _digits(value, 4) if ends is None else f"{_digits(value, 4)} {_interval(ends)}"
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{value:.2f}%"
+
+
+def _plain(value: float) -> str:
+    return "-" if value != value else f"{value:.1f}"

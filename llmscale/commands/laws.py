@@ -1,0 +1,54 @@
+"""`llmscale laws`: the laws that can be fitted."""
+
+from typing import Annotated, Any
+
+import typer
+
+from llmscale.commands import output
+
+NEXT = (
+    "next: llmscale fit TABLE --law chinchilla; one of your own is a frozen dataclass that inherits llmscale.laws.Law,"
+    " with its coefficients as fields, `inputs`, and `loss(self, *inputs)`: llmscale fit TABLE --law ./mine.py:MyLaw"
+)
+
+
+def laws(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """List the laws: formula, the columns that each needs, and where it was published.
+
+    Example: llmscale laws
+    """
+    from llmscale.laws import find, names
+
+    rows = [_row(find(name)) for name in names()]
+    if json:
+        output.print_json({"laws": rows})
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("law", style="bold", no_wrap=True)
+    table.add_column("formula, and source")
+    table.add_column("inputs", max_width=24)
+    for row in rows:
+        inputs = " or ".join(row["variables"]) if row["variables"] else ", ".join(row["inputs"])
+        table.add_row(row["name"], f"{output.escape(row['formula'])}\n[dim]{row['source']}[/dim]", inputs)
+    output.results.print(table)
+    output.results.print(NEXT, soft_wrap=True)
+
+
+def _row(law: Any) -> dict[str, Any]:
+    from llmscale.laws import LETTERS, OneVariableLaw
+
+    coefficients = law.coefficient_names()
+    example = law(*[1.0] * len(coefficients))
+    return {
+        "name": law.name,
+        "formula": example.formula,
+        "inputs": list(example.inputs),
+        "variables": list(LETTERS) if issubclass(law, OneVariableLaw) else [],
+        "coefficients": list(coefficients),
+        "floor": law.floor,
+        "exponents": list(law.exponents),
+        "source": law.source,
+    }

@@ -1,0 +1,82 @@
+"""Diagnostics of a fit: what its runs cannot tell, and how they were made, each as a note that says what to do.
+
+Limits are set so that a table of equally tuned runs that follow the law raises none of them: `residual-trend` and
+`outliers` together in under 5% of simulated tables. Codes are for programs and do not change; messages may.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import Note
+from llmscale.fit import _care, _curves, _design, _misfit
+from llmscale.fit._evidence import Evidence, counted
+from llmscale.fit.result import Fit
+from llmscale.laws import LETTERS
+from llmscale.quantity import format_count
+from llmscale.table import RunTable
+
+FAR = 100.0
+"""Forecasts beyond this factor of the largest run: no published backtest reaches so far."""
+
+DIAGNOSTICS: tuple[Callable[[Evidence], Note | None], ...] = (
+    _design.collinear_design,
+    _design.few_sizes,
+    _design.floor_uncertain,
+    _design.optimum_not_bracketed,
+    _design.count_sensitive,
+    _design.embedding_share,
+    _curves.mid_schedule,
+    _curves.no_collapse,
+    _care.learning_rate_at_edge,
+    _care.untuned_runs,
+    _care.one_learning_rate,
+    _care.few_steps,
+    _care.diverged_runs,
+    _care.unfinished_runs,
+    _care.duplicate_runs,
+    *(partial(_care.mixed, code) for code in _care.MIXED_CODES),
+    _misfit.residual_trend,
+    _misfit.outliers,
+    _misfit.misfit_exceeds_noise,
+    _misfit.seed_noise,
+)
+
+
+def diagnose(
+    fit: Fit,
+    *,
+    runs: pd.DataFrame | None = None,
+    curves: pd.DataFrame | None = None,
+    refit: Callable[[RunTable], Fit] | None = None,
+) -> tuple[Note, ...]:
+    """Notes on what `fit` cannot know and on runs that mislead it; none of them for a clean table.
+
+    `runs` are all rows of the source, those that are not done, too; `curves` is a results folder's curves.parquet.
+    `refit` fits the same law to another table (without intervals, hold-out and diagnostics): with it, exponents are
+    compared under each way to count N and without outliers.
+    """
+    evidence = Evidence(fit, runs, curves, refit)
+    notes = (diagnostic(evidence) for diagnostic in DIAGNOSTICS)
+    return tuple(note for note in notes if note is not None)
+
+
+def extrapolation_note(fit: Fit, **inputs: object) -> Note | None:
+    """A note where params=, tokens= or flops= lie more than 100 times beyond the largest run; else None."""
+    far = []
+    for name, values in inputs.items():
+        if name not in LETTERS or name not in fit.table.frame:
+            continue
+        largest = float(fit.table.frame[name].max())
+        asked = float(np.max(np.asarray(values, dtype=float)))
+        if asked > FAR * largest:
+            far.append(f"{LETTERS[name]} = {format_count(asked)} is {asked / largest:.0f} times the largest run's")
+    if not far:
+        return None
+    return Note(
+        "far-extrapolation",
+        f"{' and '.join(far)}: beyond {FAR:.0f} times no interval here has been tested. Measure one larger size first,"
+        f" and see whether the law of these {counted(len(fit.table.frame), 'run')} predicts it",
+    )
