@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +170,171 @@ def test_a_published_table_comes_out_as_published(shared: Path) -> None:
     low, high = payload["compute_optimal"]["intervals"]["a"]
     assert low < payload["compute_optimal"]["a"] < high
     assert payload["holdout"]["n"] == len(payload["holdout"]["runs"])
+
+
+def grid(noise: float = 0.004, seed: int = 0) -> pd.DataFrame:
+    N, D = (values.ravel() for values in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 3e10, 6)))
+    factor = np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
+    return pd.DataFrame({"params": N, "tokens": D, "loss": (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor})
+
+
+@pytest.fixture
+def surface(tmp_path: Path) -> Path:
+    path = tmp_path / "surface.csv"
+    grid().to_csv(path, index=False)
+    return path
+
+
+def test_a_law_of_ones_own_gets_the_same_fit_as_the_built_in_one(surface: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from dataclasses import dataclass\n"
+        "from llmscale.laws import Law\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(Law):\n"
+        '    """L = E + A/N^alpha + B/D^beta"""\n'
+        "    E: float; A: float; B: float; alpha: float; beta: float\n"
+        '    inputs = ("params", "tokens")\n'
+        "    def loss(self, N, D):\n"
+        "        return self.E + self.A / N**self.alpha + self.B / D**self.beta\n"
+    )
+    arguments = (surface, "--json", "--bootstrap", 50)
+    own = json.loads(run(*arguments, "--law", f"{mine}:Mine").stdout)
+    built_in = json.loads(run(*arguments, "--law", "chinchilla").stdout)
+    assert own["law"] == "Mine"
+    assert own["formula"] == "L = E + A/N^alpha + B/D^beta"
+    assert own["objective"]["value"] == pytest.approx(built_in["objective"]["value"], rel=1e-9)
+    for name, value in built_in["coefficients"].items():
+        assert own["coefficients"][name] == pytest.approx(value, rel=1e-6)
+        assert own["intervals"][name] == pytest.approx(built_in["intervals"][name], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "there is no file"),
+        ("x = 1\n", "no law called 'Mine'"),
+        ("import nothing_like_this\n", "ModuleNotFoundError"),
+        (
+            "from llmscale.laws import Law\nclass Mine(Law):\n    A: float\n    inputs = ('params',)\n"
+            "    def loss(self, N): return self.A + 0 * N\n",
+            "not a dataclass",
+        ),
+        (
+            "from dataclasses import dataclass\nfrom llmscale.laws import Law\n@dataclass(frozen=True)\n"
+            "class Mine(Law):\n    A: float\n    inputs = ('params',)\n"
+            "    def loss(self, N): return self.A if N > 1 else N\n",
+            "cannot be fitted",
+        ),
+    ],
+)
+def test_a_law_that_cannot_be_used_is_one_sentence(
+    surface: Path, tmp_path: Path, text: str | None, sentence: str
+) -> None:
+    mine = tmp_path / "mine.py"
+    if text is not None:
+        mine.write_text(text)
+    result = run(surface, "--law", f"{mine}:Mine")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert sentence in result.stderr.replace("\n", " ")
+
+
+def test_every_suitable_law_is_ranked(surface: Path) -> None:
+    result = run(surface, "--law", "all", "--bootstrap", 20, "--json")
+    assert result.exit_code == 0, result.output
+    payload = json.loads(result.stdout)
+    ranked = payload["comparison"]["laws"]
+    assert [one["rank"] for one in ranked] == list(range(1, len(ranked) + 1))
+    assert payload["law"] == ranked[0]["law"]
+    good = {one["law"] for one in ranked if one["as_good"]}
+    assert "chinchilla" in good
+    assert "power" not in good
+    reasons = {one["law"]: one["reason"] for one in payload["comparison"]["unsuitable"]}
+    assert "bits" in reasons["precision"]
+
+
+def test_methods_stand_side_by_side(surface: Path) -> None:
+    payload = json.loads(run(surface, "--method", "all", "--bootstrap", 50, "--json").stdout)
+    methods = {name: one["compute_optimal"]["a"] for name, one in payload["methods"].items()}
+    assert set(methods) >= {"parametric", "isoflop"}
+    assert methods["parametric"] == pytest.approx(0.31 / 0.67, abs=0.04)
+    shown = run(surface, "--method", "isoflop", "--bootstrap", 50)
+    assert shown.exit_code == 0
+    assert "N* ∝ C^a" in shown.stdout
+
+
+def test_groups_are_fitted_apart_and_together(tmp_path: Path) -> None:
+    path = tmp_path / "two.csv"
+    code = grid(seed=1).assign(data="code")
+    code["loss"] *= 0.8
+    pd.concat([grid().assign(data="web"), code]).to_csv(path, index=False)
+    arguments = (path, "--by", "data", "--law", "chinchilla", "--bootstrap", 0)
+    payload = json.loads(run(*arguments, "--json").stdout)
+    assert [one["group"] for one in payload["groups"]] == ["web", "code"]
+    assert payload["joint"]["shared"] == ["alpha", "beta"]
+    assert payload["joint"]["shareable"] is True
+    assert "shared" in run(*arguments).stdout
+    assert run(*arguments, "--where", "data == web").exit_code == 0
+    unknown = run(path, "--by", "date")
+    assert unknown.exit_code == 2
+    assert "data" in unknown.stderr
+
+
+def test_a_table_comes_through_a_pipe_in_any_unit(surface: Path) -> None:
+    millions = grid()
+    millions["params"] /= 1e6
+    command = [
+        sys.executable,
+        "-m",
+        "llmscale",
+        "fit",
+        "-",
+        "--units",
+        "params=M",
+        "--where",
+        "tokens < 2e10",
+        "--json",
+    ]
+    found = subprocess.run(
+        [*command, "--bootstrap", "0"], input=millions.to_csv(index=False), capture_output=True, text=True, check=True
+    )
+    piped = json.loads(found.stdout)
+    same = json.loads(run(surface, "--where", "tokens < 2e10", "--json", "--bootstrap", 0).stdout)
+    assert piped["n_runs"] == same["n_runs"] == 30
+    assert piped["coefficients"] == pytest.approx(same["coefficients"], rel=1e-6)
+
+
+def test_the_checklist_is_markdown_filled_in_from_the_table(folder: Path) -> None:
+    result = run(folder, "--law", "power-floor", "--checklist", "--bootstrap", 0)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("# ")
+    assert "L = E + A/N^alpha" in result.stdout
+    assert "**not recorded**" in result.stdout
+
+
+def test_objectives_are_chosen_by_name(surface: Path) -> None:
+    for name, written in (("squared", "squared_log"), ("log-cosh", "log_cosh_log"), ("huber", "huber_log")):
+        payload = json.loads(run(surface, "--objective", name, "--bootstrap", 0, "--json").stdout)
+        assert payload["objective"]["name"] == written
+        assert payload["coefficients"]["alpha"] == pytest.approx(0.36, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--objective", "absolute"], "no objective 'absolute'"),
+        (["--law", "all", "--law", "power"], "leave the other"),
+        (["--by", "data", "--law", "all"], "one law to every group"),
+        (["--by", "data", "--method", "isoflop"], "--by goes with"),
+        (["--checklist", "--law", "all"], "describes one fit"),
+        (["--method", "isoflops"], "did you mean isoflop"),
+        (["--where", "size < 3"], "no column"),
+        (["--units", "params=miles"], "miles"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_sentence(surface: Path, arguments: list[str], sentence: str) -> None:
+    result = run(surface, *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert sentence in result.stderr.replace("\n", " ")

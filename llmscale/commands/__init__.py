@@ -11,6 +11,7 @@ from llmscale.commands.doctor import doctor
 from llmscale.commands.fit import fit
 from llmscale.commands.laws import laws
 from llmscale.commands.plot import plot
+from llmscale.commands.predict import predict
 from llmscale.commands.shapes import shapes
 from llmscale.commands.sweep import sweep
 
@@ -44,6 +45,7 @@ app.command()(sweep)
 app.command()(fit)
 app.command()(laws)
 app.command()(plot)
+app.command()(predict)
 app.command()(shapes)
 app.add_typer(data)
 app.command()(doctor)

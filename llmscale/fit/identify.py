@@ -14,17 +14,20 @@ from llmscale.table import RunTable
 SIZES_FOR_A_FLOOR = 4
 _WORDS = {"params": ("size", "sizes"), "tokens": ("token budget", "token budgets"), "flops": ("budget", "budgets")}
 _SAME = 0.01
-"""Values of N, D or C within 1% of their neighbour are one size or one budget."""
+"""Values of N, D or C within 1% of the smallest are one size or one budget."""
 _DEFAULT_LAWS_OF_ONE = ("power-floor", "power")
 
 
 def levels(values: Array) -> NDArray[np.int_]:
     """For each value the index of its size or budget, smallest first; zeros are a level of their own."""
     order = np.argsort(values, kind="stable")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rise = np.diff(np.log(values[order]))
+    ordered = values[order]
+    # From the smallest of each level, not from neighbour to neighbour: many scattered sizes are not one.
+    firsts, first = [0], 0
+    while (first := int(np.searchsorted(ordered, ordered[first] * (1 + _SAME), side="right"))) < len(ordered):
+        firsts.append(first)
     index = np.empty(len(values), dtype=int)
-    index[order] = np.concatenate([[0], np.cumsum(rise > np.log1p(_SAME))])
+    index[order] = np.searchsorted(firsts, np.arange(len(values)), side="right") - 1
     return index
 
 

@@ -14,7 +14,7 @@ A law of one's own is the same dataclass in a file anywhere: `--law ./mine.py:My
 >>> from llmscale import laws
 >>> law = laws.find("chinchilla")(E=1.82, A=478.0, B=2143.0, alpha=0.347, beta=0.367)
 >>> round(law.loss(70e9, 1.4e12), 3)
-1.98
+1.977
 >>> {name: round(value, 3) for name, value in law.compute_optimal().items()}
 {'a': 0.514, 'b': 0.486}
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from llmscale.laws._sum_of_powers import SumOfPowers
 
 
@@ -32,4 +34,8 @@ class Chinchilla(SumOfPowers):
 
     def compute_optimal(self) -> dict[str, Any]:
         """a = beta/(alpha + beta) and b = alpha/(alpha + beta), with C = 6ND  (Hoffmann et al. 2022, eq. 4)."""
-        return {"a": self.beta / (self.alpha + self.beta), "b": self.alpha / (self.alpha + self.beta)}
+        with np.errstate(invalid="ignore"):
+            # NaN where the loss falls with neither: no optimum.
+            a = np.divide(self.beta, np.add(self.alpha, self.beta))
+        a = float(a) if a.ndim == 0 else a
+        return {"a": a, "b": 1.0 - a}

@@ -203,7 +203,7 @@ def measure_bias(
         columns = [table.frame[name].to_numpy() for name in surface.inputs]
         largest = float(table.frame["flops"].max())
         truth, _ = _frontier.of_law(surface, largest, factor)
-        if not (0 < truth.a < 1 and 2 < truth.params(largest) and 2 < truth.tokens(largest)):
+        if not (0 < truth.a < 1 and min(truth.params(largest), truth.tokens(largest)) > 2):
             message = f"the method's bias is not known: the {surface.name} fitted to these runs has no optimum"
             return None, (Note("bias-unknown", message),)
         bias = Bias(surface, truth, again(np.asarray(surface.loss(*columns)), surface))

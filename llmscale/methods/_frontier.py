@@ -85,6 +85,11 @@ def of_law(law: Law, flops: float, factor: float) -> tuple[Frontier, tuple[Note,
         )
     notes: tuple[Note, ...] = ()
     log_params, exponents = np.log(best[0]), law.compute_optimal()
+    if exponents is not None and np.isnan(exponents["a"]).all():
+        raise InputError(
+            f"the {law.name} fitted to these runs falls with neither N nor D, and has no optimum",
+            "look at the losses of the table: larger and longer runs should be better",
+        )
     if exponents is not None:
         a = np.broadcast_to(np.asarray(exponents["a"], dtype=float), log_params.shape)
     else:

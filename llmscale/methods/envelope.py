@@ -52,9 +52,9 @@ def allocate(
     count = int((weight > 0).sum())
     if count < _LEAST:
         ends = [f"{format_count(np.exp(x))}: {why}" for x, why in zip(log_params, reasons, strict=True) if why]
+        left = f" (left out: {listed(ends, '; ')})" if ends else ""
         raise InputError(
-            f"the envelope needs {_LEAST} sizes that are passed by a larger one, and there are {count}"
-            f" ({listed(ends, '; ')})",
+            f"the envelope needs {_LEAST} sizes that are passed by a larger one, and has {count}{left}",
             "train more sizes, each on until the next larger one is better; or use --method parametric",
         )
     a, log_prefactor = _frontier.regress(log_flops[None], log_params[None], weight[None])[0]
@@ -115,7 +115,7 @@ def _refits(
         return np.empty((0, 2)), nothing, nothing.copy(), ()
     found = np.full((count, 2), np.nan)
     for index in range(count):
-        drawn = np.bincount(rng.integers(evidence.units, size=evidence.units), minlength=evidence.units)
+        drawn = np.bincount(rng.integers(evidence.units, size=evidence.units), minlength=evidence.units).astype(float)
         x, y, weight, _ = evidence.optima(evidence.loss, drawn)
         if (weight > 0).sum() >= 2:
             found[index] = _frontier.regress(x[None], y[None], weight[None])[0]
