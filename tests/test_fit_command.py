@@ -254,7 +254,13 @@ def test_every_suitable_law_is_ranked(surface: Path) -> None:
     assert "bits" in reasons["precision"]
 
 
-def test_methods_stand_side_by_side(surface: Path) -> None:
+def test_methods_stand_side_by_side(tmp_path: Path) -> None:
+    surface = tmp_path / "isoflop.csv"
+    N, C = (values.ravel() for values in np.meshgrid(np.geomspace(1e7, 1e9, 9), np.geomspace(1e17, 1e19, 4)))
+    frame = pd.DataFrame({"params": N, "tokens": C / (6 * N), "flops": C})
+    frame["loss"] = 1.8 + 420 / N**0.36 + 900 / frame["tokens"] ** 0.31
+    frame["loss"] *= np.exp(0.002 * np.random.default_rng(0).standard_normal(len(N)))
+    frame.to_csv(surface, index=False)
     payload = json.loads(run(surface, "--method", "all", "--bootstrap", 50, "--json").stdout)
     methods = {name: one["compute_optimal"]["a"] for name, one in payload["methods"].items()}
     assert set(methods) >= {"parametric", "isoflop"}

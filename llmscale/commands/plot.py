@@ -6,21 +6,42 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmscale.commands import output
-from llmscale.commands.fit import ColumnsOption, CountOption, LawOption, TableArgument, parse_columns
+from llmscale.commands.fit import (
+    ColumnsOption,
+    CountOption,
+    LawOption,
+    LevelOption,
+    TableArgument,
+    UnitsOption,
+    VariableOption,
+    WhereOption,
+    parse_columns,
+)
 from llmscale.errors import InputError
 
 if TYPE_CHECKING:
     from llmscale.figures import Evidence
+    from llmscale.fit import Options
     from llmscale.table import RunTable
 
 
 def plot(
     table: TableArgument = None,
-    kind: Annotated[str, typer.Option(help="scaling (loss against size) or curves (loss against tokens).")] = "scaling",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="scaling (loss against size), curves (against tokens), residuals, isoflop, contour, profile, pairs or"
+            " envelope."
+        ),
+    ] = "scaling",
     law: LawOption = None,
+    variable: VariableOption = "params",
     count: CountOption = "params",
     columns: ColumnsOption = None,
-    level: Annotated[float, typer.Option(help="Share of intervals that should hold the truth.")] = 0.9,
+    units: UnitsOption = None,
+    where: WhereOption = None,
+    level: LevelOption = 0.9,
+    bootstrap: Annotated[int, typer.Option(help="Bootstrap refits behind bands and intervals.")] = 1000,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="A .png, .pdf or .svg; default figures/KIND.png.")
     ] = None,
@@ -33,6 +54,7 @@ def plot(
     Example: llmscale plot results/cpu --kind scaling -o law.pdf
     """
     from llmscale.figures import load_kind
+    from llmscale.fit import Options
     from llmscale.runs import make_folder, write_bytes
     from llmscale.table import read_table
 
@@ -40,9 +62,10 @@ def plot(
         raise InputError(f"--width {width:g} is not a width for a figure", "give inches, from 1 to 40: --width 3.4")
     chosen = load_kind(kind)
     _ending(out)
-    runs = read_table(table, columns=parse_columns(columns), count=count)
+    options = Options(variable=variable, level=level, bootstrap=bootstrap)
+    runs = read_table(table, columns=parse_columns(columns), count=count, units=units, where=tuple(where or ()))
     path = out or _default_path(runs, kind)
-    evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), level)
+    evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), options)
     make_folder(path.parent)
     drawing = chosen.draw(evidence, width=width, title=title)
 
@@ -83,7 +106,7 @@ def _default_path(runs: "RunTable", kind: str) -> Path:
     return folder / f"{kind}.png"
 
 
-def _evidence(runs: "RunTable", draws: str, laws: tuple[str, ...], level: float) -> "Evidence":
+def _evidence(runs: "RunTable", draws: str, laws: tuple[str, ...], options: "Options") -> "Evidence":
     """What the figure shows: laws fitted here, or the curves of the results folder."""
     from llmscale.figures import Evidence
     from llmscale.fit import fit_laws
@@ -92,5 +115,5 @@ def _evidence(runs: "RunTable", draws: str, laws: tuple[str, ...], level: float)
     folder = ResultsFolder(runs.path) if runs.path.is_dir() else None
     every_run = folder.read_runs() if folder else None
     if draws == "laws":
-        return Evidence(runs, fits=fit_laws(runs, laws, level=level), runs=every_run)
+        return Evidence(runs, fits=fit_laws(runs, laws, options), runs=every_run)
     return Evidence(runs, runs=every_run, curves=folder.read_curves() if folder else None)

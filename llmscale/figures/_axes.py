@@ -45,7 +45,7 @@ def log_count_axis(axis: Axis, limits: tuple[float, float], *, powers: bool = Fa
     width = math.log10(high / low)
     mantissas = next((m for m in _MANTISSAS if len(_decades(low, high, m)) >= 3), _MANTISSAS[-1])
     if powers:
-        mantissas = (1,) if width >= 1 else mantissas
+        mantissas = (1,) if len(_decades(low, high, (1,))) >= 2 else mantissas
     ticks = _decades(low, high, mantissas)
     most = 4 if powers else 6
     while len(ticks) > most:
@@ -60,19 +60,26 @@ def log_loss_axis(ax: Axes, limits: tuple[float, float], *, most: int = 8, perpl
     """Set a log axis of loss over `limits` with readable labels and, on the right, the perplexity exp(loss)."""
     ax.set_yscale("log")
     ax.set_ylim(*limits)
-    _fix_ticks(ax.yaxis, spaced_ticks(*limits, most=most))
+    fixed_ticks(ax.yaxis, spaced_ticks(*limits, most=most))
     if not perplexity or limits[1] > 20:
         return
     right = ax.secondary_yaxis("right", functions=(_perplexity, _loss))
     right.set_ylabel(LABELS["perplexity"])
     ticks = spaced_ticks(math.exp(limits[0]), math.exp(limits[1]), place=lambda p: math.log(math.log(p)), most=most)
-    _fix_ticks(right.yaxis, ticks)
+    fixed_ticks(right.yaxis, ticks)
 
 
 def padded(low: float, high: float, share: float = 0.05) -> tuple[float, float]:
     """Limits of a log axis around [low, high], with `share` of its length added at both ends."""
     factor = max(high / low, 1.02) ** share
     return low / factor, high * factor
+
+
+def fixed_ticks(axis: Axis, ticks: Sequence[float]) -> None:
+    """Labels at these values and nowhere else."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FixedFormatter([f"{tick:g}" if tick < 1e4 else format_count(tick) for tick in ticks]))
+    axis.set_minor_locator(NullLocator())
 
 
 def _perplexity(loss: Any) -> Any:
@@ -82,12 +89,6 @@ def _perplexity(loss: Any) -> Any:
 
 def _loss(perplexity: Any) -> Any:
     return np.log(np.maximum(perplexity, 1e-300))
-
-
-def _fix_ticks(axis: Axis, ticks: Sequence[float]) -> None:
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FixedFormatter([f"{tick:g}" if tick < 1e4 else format_count(tick) for tick in ticks]))
-    axis.set_minor_locator(NullLocator())
 
 
 def _multiples(low: float, high: float, step: float) -> list[float]:

@@ -10,6 +10,7 @@ _GREEK = {name: chr(code) for name, code in (("alpha", 0x3B1), ("beta", 0x3B2), 
 _POINTS_PER_INCH = 72
 _LETTER_POINTS = 3.5
 """Mean width of a letter of the legend's font size."""
+_LONGEST_FORMULA = 40
 _GLUE = "\u00a0"
 
 
@@ -20,14 +21,28 @@ def law_label(fit: Fit, width: float, *, first: bool) -> str:
     numbers = [_coefficient(name, value, fit.intervals.get(name)) for name, value in fit.law.coefficients().items()]
     letters = round((width - 0.6) * _POINTS_PER_INCH / _LETTER_POINTS)
     lines = textwrap.wrap("  ".join(numbers), letters, break_long_words=False)
-    return "\n".join([f"{formula(fit.law.formula)}{band}", *(line.replace(_GLUE, " ") for line in lines)])
+    return "\n".join(
+        [wrapped(f"{short_formula(fit.law.formula)}{band}", width), *(line.replace(_GLUE, " ") for line in lines)]
+    )
 
 
 def formula(plain: str) -> str:
     """`L = E + A/N^alpha` as matplotlib's mathtext."""
+    plain = re.sub(r"\b(\w)_(\w+)_star\b", r"\1_{\2}^{*}", plain)
     raised = re.sub(r"\^\(?([\w.+-]+)\)?", r"^{\1}", plain)
-    named = re.sub(rf"\b({'|'.join(_GREEK)})\b", r"\\\1", raised)
+    named = re.sub(rf"\b({'|'.join(_GREEK)})(?![A-Za-z])", r"\\\1", raised)
     return f"${named.replace('*', ' ')}$"
+
+
+def short_formula(plain: str) -> str:
+    """The formula as mathematics where it is short, else as it is written, so that it can be wrapped."""
+    return formula(plain) if len(plain) <= _LONGEST_FORMULA else plain
+
+
+def wrapped(text: str, width: float) -> str:
+    """A legend's text in lines that fit `width` inches; mathematics stays in one."""
+    letters = round((width - 0.6) * _POINTS_PER_INCH / _LETTER_POINTS)
+    return text if "$" in text else "\n".join(textwrap.wrap(text, letters, break_long_words=False))
 
 
 def holdout_label(holdout: Holdout) -> str:
@@ -45,13 +60,23 @@ def holdout_label(holdout: Holdout) -> str:
     return f"held out; predicted without {pronoun}: {digits}{interval}, {error:+.2%}".replace("-", "\u2212")
 
 
-def _coefficient(name: str, value: float, interval: tuple[float, float] | None) -> str:
-    shown = _GREEK.get(name, name)
+def number_with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    """`0.51 [0.48, 0.54]`, with as many decimals as the interval bears."""
     if interval is None:
-        return f"{shown}{_GLUE}={_GLUE}{_number(value)}"
+        return _number(value)
     decimals = _decimals(*interval)
     text = _number(value) if decimals == 0 else f"{value:.{decimals}f}"
-    return f"{shown}{_GLUE}={_GLUE}{text}{_GLUE}{_interval(*interval)}".replace(" ", _GLUE)
+    return f"{text} {_interval(*interval)}"
+
+
+def symbol(name: str) -> str:
+    """A coefficient's letter: alpha is α."""
+    return _GREEK.get(name, name)
+
+
+def _coefficient(name: str, value: float, interval: tuple[float, float] | None) -> str:
+    shown = symbol(name)
+    return f"{shown} = {number_with_interval(value, interval)}".replace(" ", _GLUE)
 
 
 def _interval(low: float, high: float) -> str:
