@@ -1,11 +1,11 @@
 """Loss curves as a table for laws of whole curves: one row an evaluated step, with the areas under its schedule."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.signal import lfilter
 
 from llmscale.errors import InputError, Note
 from llmscale.laws import Array
@@ -26,7 +26,7 @@ def annealing(lr_S: Array, momentum: float = MOMENTUM) -> tuple[Array, Array]:
     """
     fall_S = -np.diff(lr_S, prepend=lr_S[:1])
     fall_S[: int(np.argmax(lr_S)) + 1] = 0.0
-    momentum_S = lfilter([1.0], [1.0, -momentum], fall_S)
+    momentum_S = np.array(list(itertools.accumulate(fall_S, lambda before, fall: momentum * before + fall)))
     return np.cumsum(lr_S), np.cumsum(momentum_S)
 
 

@@ -141,7 +141,7 @@ def _fit(
 
     fits = fit_laws(runs, laws, options)
     # A part of a folder's runs is not the folder's fit.
-    written = write_fits(fits) if whole else ()
+    written = write_fits(fits) if whole and not checklist else ()
     if checklist:
         output.print_text(_checklist(fits[0]))
     elif json:

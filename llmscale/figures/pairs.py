@@ -3,12 +3,12 @@
 import math
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from scipy.stats import rankdata
 
 from llmscale.errors import InputError
 from llmscale.figures import COLUMN_INCHES, Drawing, Evidence
@@ -149,7 +149,7 @@ def _correlation(ax: Axes, one: Array, other: Array, size: float) -> None:
     """Spearman's rank correlation, which no choice of axes changes."""
     ax.set_axis_off()
     if np.ptp(one) > 0 and np.ptp(other) > 0:
-        value = float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+        value = float(np.corrcoef(pd.Series(one).rank(), pd.Series(other).rank())[0, 1])
         text = f"{value:+.2f}".replace("-", "\u2212")
         ax.text(
             0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, fontsize=size + 0.5,

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from llmscale.errors import LlmscaleError, Note
-from llmscale.fit._evidence import Evidence, counted, known, listed
+from llmscale.fit._evidence import Evidence, counted, groups, known, listed
 from llmscale.fit.identify import SIZES_FOR_A_FLOOR, count_levels
 from llmscale.fit.result import Fit
 from llmscale.laws import Array
@@ -23,6 +24,8 @@ _SAME_BUDGET = 0.2
 _SIZES_OF_A_PROFILE = 4
 _OPEN_BUDGETS = 0.1
 """One budget in ten: at fewer, noise may have put the lowest loss at an end, and the others hold the law."""
+_GRID = 0.6
+"""Share of the cells of sizes × token budgets that are filled: 1 in a full grid, under a half in IsoFLOP tables."""
 _MORE_RATIOS = "llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x"
 
 
@@ -106,9 +109,8 @@ def floor_uncertain(evidence: Evidence) -> Note | None:
 def optimum_not_bracketed(evidence: Evidence) -> Note | None:
     """IsoFLOP tables whose lowest loss at a budget is at the smallest or largest size tried there."""
     frame = evidence.frame
-    if not {"params", "tokens"} <= set(evidence.fit.law.inputs):
+    if not {"params", "tokens"} <= set(evidence.fit.law.inputs) or _is_grid(frame):
         return None
-    # From params and tokens: published tables hold budgets as nominal, computed or read off a figure.
     log_C = np.log(frame["flops"].to_numpy(dtype=float))
     order = np.argsort(log_C, kind="stable")
     budget = np.empty(len(frame), dtype=int)
@@ -196,6 +198,12 @@ def embedding_share(evidence: Evidence) -> Note | None:
         " another thing at each size. Use a smaller vocabulary (llmscale sweep --tokenizer bpe:512) or larger models,"
         f" and compare {evidence.command} --count params_non_embedding",
     )
+
+
+def _is_grid(frame: pd.DataFrame) -> bool:
+    """Whether sizes and token budgets are crossed: equal FLOPs on the diagonals are then no search for an optimum."""
+    cells = count_levels(frame["params"].to_numpy()) * count_levels(frame["tokens"].to_numpy())
+    return len(np.unique(groups(frame))) > _GRID * cells
 
 
 def _is_profile(params: Array, log_C: Array) -> bool:

@@ -18,7 +18,8 @@ _OUTLIER_SIZE = 0.005
 """0.5% of the loss."""
 _OUTLIER_P = 0.01
 """Chance of naming any run of a right table with Gaussian noise, for few runs, where 5 is not far."""
-_MAD_TO_SIGMA = 1.4826
+_NORMAL = {0.5: 0.6745, 0.75: 1.1503}
+"""Quantiles of |z| under Gaussian noise."""
 _SPARE_FOR_SCALE = 5
 _LACK_P = 0.001
 _SEEDS_FOR_NOISE = 3
@@ -160,13 +161,14 @@ def _far(evidence: Evidence) -> tuple[NDArray[np.bool_], Array, float, float]:
 
 
 def _scale(residual: Array, coefficients: int) -> float:
-    """Robust standard deviation: the median absolute residual without the `coefficients` smallest.
+    """Robust standard deviation, from the median and the upper quartile of absolute residuals, whichever is larger.
 
-    A fit under a small Huber delta passes through about as many runs as it has coefficients.
+    The `coefficients` smallest are left out: a fit under a small Huber delta passes through about as many runs. The
+    quartile guards against a median that is low by chance, and bears up to a quarter of outliers.
     """
     off = np.sort(np.abs(residual - np.median(residual)))
     rest = off[min(coefficients, len(off) - 1) :]
-    return max(_MAD_TO_SIGMA * float(np.median(rest)), 1e-12)
+    return max(*(float(np.quantile(rest, share)) / z for share, z in _NORMAL.items()), 1e-12)
 
 
 def _without(evidence: Evidence, far: NDArray[np.bool_]) -> str:

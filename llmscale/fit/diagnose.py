@@ -7,19 +7,13 @@ Limits are set so that a table of equally tuned runs that follow the law raises 
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from llmscale.errors import Note
 from llmscale.fit import _care, _curves, _design, _misfit
-from llmscale.fit._evidence import Evidence, counted
+from llmscale.fit._evidence import Evidence
 from llmscale.fit.result import Fit
-from llmscale.laws import LETTERS
-from llmscale.quantity import format_count
 from llmscale.table import RunTable
-
-FAR = 100.0
-"""Forecasts beyond this factor of the largest run: no published backtest reaches so far."""
 
 DIAGNOSTICS: tuple[Callable[[Evidence], Note | None], ...] = (
     _design.collinear_design,
@@ -61,22 +55,3 @@ def diagnose(
     evidence = Evidence(fit, runs, curves, refit)
     notes = (diagnostic(evidence) for diagnostic in DIAGNOSTICS)
     return tuple(note for note in notes if note is not None)
-
-
-def extrapolation_note(fit: Fit, **inputs: object) -> Note | None:
-    """A note where params=, tokens= or flops= lie more than 100 times beyond the largest run; else None."""
-    far = []
-    for name, values in inputs.items():
-        if name not in LETTERS or name not in fit.table.frame:
-            continue
-        largest = float(fit.table.frame[name].max())
-        asked = float(np.max(np.asarray(values, dtype=float)))
-        if asked > FAR * largest:
-            far.append(f"{LETTERS[name]} = {format_count(asked)} is {asked / largest:.0f} times the largest run's")
-    if not far:
-        return None
-    return Note(
-        "far-extrapolation",
-        f"{' and '.join(far)}: beyond {FAR:.0f} times no interval here has been tested. Measure one larger size first,"
-        f" and see whether the law of these {counted(len(fit.table.frame), 'run')} predicts it",
-    )

@@ -170,13 +170,15 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
                 )
             )
     if "unique_tokens" in frame and "unique_tokens" not in law.inputs:
-        repeated = int((frame["unique_tokens"].fillna(np.inf).to_numpy(dtype=float) < tokens).sum())
+        epochs = tokens / frame["unique_tokens"].fillna(np.inf).to_numpy(dtype=float)
+        repeated = int((epochs > 1).sum())
         if repeated:
             notes.append(
                 Note(
                     "repeated-data",
-                    f"{repeated} of {len(frame)} runs went over their data more than once, and the law counts every"
-                    " pass as new tokens",
+                    f"{repeated} of {len(frame)} runs went over their data more than once, up to {epochs.max():.3g}"
+                    " times, and the law counts every pass as new tokens (fit --law data-constrained, or --where"
+                    ' "tokens <= ..." for runs of one pass)',
                 )
             )
     for name in law.inputs:

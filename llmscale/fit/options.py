@@ -55,8 +55,8 @@ class Options:
 
     `variable` is the column that laws in one variable are fitted in. `level` is the share of intervals that should
     hold the truth, `bootstrap` the number of refits behind them. `holdout` leaves out `largest`, `none`, or the runs
-    of a rule like `flops>1e19`. `objective` and `delta` say what is minimised (see Objective). `diagnostics` are the notes on what the runs cannot
-    tell and on runs that mislead; without them a fit is a little faster.
+    of a rule like `flops>1e19`. `objective` and `delta` say what is minimised (see Objective). `diagnostics` are the
+    notes on what the runs cannot tell and on runs that mislead; without them a fit is a little faster.
     """
 
     variable: str = "params"

@@ -203,9 +203,9 @@ def _predict(check: Fit, table: RunTable, held: NDArray[np.bool_], rule: str) ->
     columns = dict.fromkeys(["run_id", "params", "tokens", "flops", *check.law.inputs, "loss"])
     runs = table.frame.loc[held, list(columns)].reset_index(drop=True)
     at = {name: runs[name].to_numpy() for name in check.law.inputs}
-    low, high = check.band(single_run=True, **at)
-    runs["predicted"] = check.loss(**at)
-    runs["low"], runs["high"] = low, high
+    told = check.predict(**at)
+    runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
+    runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high
     runs["inside"] = (runs["low"] <= runs["loss"]) & (runs["loss"] <= runs["high"])
     return Holdout(rule, check.law, runs)
 

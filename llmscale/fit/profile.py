@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import f as f_distribution
+from scipy.special import fdtri
 
 from llmscale.errors import InputError
 from llmscale.fit import solver
@@ -70,7 +70,7 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
     degrees = max(len(loss) - len(names), 1)
     inliers = max(float((weight * second).sum() / weight.sum()), 1.0 / len(loss))
     scale = max(float((weight * first**2).sum()) / degrees / inliers, 1e-300)
-    threshold = float(f_distribution.ppf(fit.level, 1, degrees))
+    threshold = float(fdtri(1, degrees, fit.level))
 
     along = _ridge(surface, best, index)
     spread = _spread(surface, best, index, scale, inliers)

@@ -4,29 +4,34 @@ import html
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError, Note
+from llmscale.fit.forecast import Forecast, forecast
 from llmscale.fit.options import Options
 from llmscale.laws import LETTERS, Array, Law
 from llmscale.runs import ResultsFolder, write_text
 from llmscale.table import RunTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Holdout:
     """The check: a fit without the runs of `rule`, asked for their losses.
 
-    `runs` has one row a held-out run: run_id, params, tokens, flops, loss, predicted, low, high, inside. `low`
-    and `high` bound a new run, seed noise and misfit included; they are NaN where no interval can be given.
+    `runs` has one row a held-out run: run_id, params, tokens, flops, loss, predicted, low, high, inside, and
+    plain_low, plain_high. `low` and `high` bound a new run there, seed noise and a misfit that grows beyond the runs
+    included, the plain ones without that; they are NaN where no interval can be given.
     """
 
     rule: str
@@ -52,23 +57,6 @@ class Holdout:
         text = f"held out ({self.rule}): {count} {'run' if count == 1 else 'runs'} predicted by {self.law.name}"
         text += f" with a mean error of {100 * self.mean_abs_rel_error:.2f}%"
         return text if not self.has_interval else f"{text}, {self.inside_interval} of {count} inside the interval"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Loss in nats per token at one or many points, and the interval at `level` that a new run there should fall in.
-
-    The ends are NaN where no interval can be given.
-    """
-
-    loss: Any
-    low: Any
-    high: Any
-    level: float
-
-    def __str__(self) -> str:
-        rows = zip(*(np.atleast_1d(value) for value in (self.loss, self.low, self.high)), strict=True)
-        return "\n".join(f"{loss:.4f}  [{low:.4f}, {high:.4f}] at {100 * self.level:g}%" for loss, low, high in rows)
 
 
 @dataclass(frozen=True)
@@ -165,14 +153,23 @@ class Fit:
 
     def loss(self, **inputs: ArrayLike) -> Array:
         """The law's loss in nats per token, at params=, tokens=, ... as the law needs (N=, D= and C= will do)."""
-        return np.asarray(self.law.loss(*self._inputs(inputs)))
+        return np.asarray(self.law.loss(*self.inputs_at(inputs)))
 
-    def predict(self, *, level: float | None = None, **inputs: ArrayLike) -> Prediction:
-        """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, flops=, ...), with its interval."""
-        level = self.level if level is None else Options(level=level).level
-        low, high = self.band(single_run=True, level=level, **inputs)
-        ends = [float(value) if value.ndim == 0 else value for value in (self.loss(**inputs), low, high)]
-        return Prediction(ends[0], ends[1], ends[2], level)
+    def predict(self, *, level: float | None = None, **inputs: ArrayLike) -> Forecast:
+        """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, ...), with an interval that widens
+        beyond the runs (see `fit.forecast`)."""
+        given: dict[str, Any] = dict(inputs)
+        return forecast(self, level=None if level is None else Options(level=level).level, **given)
+
+    def plot(self, kind: str = "scaling", **settings: Any) -> "Figure":
+        """A matplotlib figure of `llmscale plot --kind KIND`: width= in inches, title=."""
+        from llmscale.figures import Evidence, load_kind
+
+        folder = ResultsFolder(self.table.path)
+        inside = folder.runs_path.is_file()
+        curves = folder.read_curves() if inside and folder.curves_path.is_file() else None
+        evidence = Evidence(self.table, (self,), folder.read_runs() if inside else None, curves)
+        return load_kind(kind).draw(evidence, **settings).figure
 
     def optimal(self, C: float, *, level: float | None = None) -> dict[str, Any]:
         """N and D of the lowest loss at C = 6ND FLOPs: params, tokens, loss and `intervals`. Raises InputError."""
@@ -201,7 +198,7 @@ class Fit:
 
         NaN where no interval can be given.
         """
-        values = np.broadcast_arrays(*self._inputs(inputs))
+        values = np.broadcast_arrays(*self.inputs_at(inputs))
         if not len(self.replicates):
             nothing = np.full(values[0].shape, np.nan)
             return nothing, nothing.copy()
@@ -267,7 +264,8 @@ class Fit:
             f"<table>{head}{rows}</table>{held}<ul>{notes}</ul>"
         )
 
-    def _inputs(self, given: dict[str, ArrayLike]) -> list[Array]:
+    def inputs_at(self, given: Mapping[str, ArrayLike]) -> list[Array]:
+        """The law's inputs, in its order, from letters or columns. Raises InputError for others."""
         columns = {letter: name for name, letter in LETTERS.items()}
         at = {columns.get(name, name): np.asarray(value, dtype=float) for name, value in given.items()}
         needed = self.law.inputs

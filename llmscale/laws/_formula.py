@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from llmscale.laws import Array, Law, Surface
 from llmscale.laws._jets import Jet, variables
@@ -17,8 +16,6 @@ from llmscale.laws._least_squares import non_negative_least_squares
 
 _CANDIDATES = 2048
 _ROWS_FOR_STARTS = 256
-_SAMPLE_SEED = 20
-"""Of the low-discrepancy points that starts come from: the same table always gets the same fit."""
 _LARGEST_LOG = 600.0
 """Coefficients stay between e^-600 and e^600."""
 _EXPONENTS = (1e-8, 10.0)
@@ -104,7 +101,7 @@ class Formula(Surface):
             rows = order[np.linspace(0, len(order) - 1, _ROWS_FOR_STARTS).astype(int)]
         inputs, loss = [values[rows] for values in self.inputs], self.loss[rows]
         names = self.law.coefficient_names()
-        unit_SK = qmc.Sobol(len(names), seed=_SAMPLE_SEED).random(_CANDIDATES)
+        unit_SK = _evenly_spread(_CANDIDATES, len(names))
         raw_SK = np.asarray(self.law.guesses(unit_SK, inputs, loss), dtype=float)
         linear = self._linear(raw_SK, inputs)
         with np.errstate(all="ignore"):
@@ -177,3 +174,16 @@ class Formula(Surface):
         smallest_SK[:, free] = -np.inf
         raw_SK[np.ix_(usable, linear)] = np.maximum(solution_SK, smallest_SK) / length_SK[usable]
         return raw_SK, squares_S
+
+
+def _evenly_spread(count: int, dimensions: int) -> Array:
+    """Points of the unit cube with low discrepancy, (count, dimensions), always the same.
+
+    An additive recurrence with powers of the root of x^(d+1) = x + 1 (Roberts 2018, "The unreasonable effectiveness of
+    quasirandom sequences").
+    """
+    root = 2.0
+    for _ in range(60):
+        root = (1.0 + root) ** (1.0 / (dimensions + 1))
+    steps = root ** -np.arange(1.0, dimensions + 1)
+    return np.asarray((0.5 + np.arange(1, count + 1)[:, None] * steps) % 1.0)

@@ -63,8 +63,8 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    cos_TD: Tensor  # noqa: N815 - tensors carry their shape
-    sin_TD: Tensor  # noqa: N815
+    cos_TD: Tensor
+    sin_TD: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

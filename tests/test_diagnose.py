@@ -1,0 +1,269 @@
+"""Diagnostics: each fires on a table made to deserve it, and none on a clean one; the checklist says what it knows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llmscale.fit import Fit, fit_law
+from llmscale.fit.checklist import checklist
+from llmscale.fit.diagnose import diagnose
+from llmscale.laws.chinchilla import Chinchilla
+from llmscale.laws.power_floor import PowerFloor
+from llmscale.table import Excluded, RunTable, read_table
+
+TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.31)
+RATIOS = (5.0, 20.0, 80.0, 320.0)
+
+
+def clean(sizes: int = 5, ratios: tuple[float, ...] = RATIOS, seeds: int = 2, noise: float = 0.002) -> pd.DataFrame:
+    """Equally tuned runs that follow the law, with every column that a diagnostic reads."""
+    N, ratio, seed = (
+        grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e9, sizes), ratios, range(seeds), indexing="ij")
+    )
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"run_id": [f"r{i}" for i in range(len(N))], "params": N, "tokens": N * ratio})
+    frame["flops"] = 6 * frame["params"] * frame["tokens"]
+    frame["loss"] = TRUTH.loss(N, N * ratio) * np.exp(noise * rng.standard_normal(len(N)))
+    frame["params_non_embedding"], frame["params_total"] = 0.98 * N, 1.02 * N
+    frame["lr"], frame["seed"], frame["steps"], frame["unique_tokens"] = 0.02 * (N / 1e7) ** -0.33, seed, 2000, 1e12
+    frame["schedule"], frame["optimizer"], frame["data"], frame["tokenizer"] = "wsd", "adamw", "prose", "bpe:4096"
+    return frame
+
+
+def refit(table: RunTable) -> Fit:
+    return fit_law(table, "chinchilla", bootstrap=0, holdout="none", diagnostics=False)
+
+
+def codes(frame: pd.DataFrame, *, excluded: tuple[Excluded, ...] = (), curves: pd.DataFrame | None = None) -> set[str]:
+    table = replace(read_table(frame), excluded=excluded)
+    return {note.code for note in diagnose(refit(table), runs=frame, curves=curves, refit=refit)}
+
+
+def message(frame: pd.DataFrame, code: str) -> str:
+    fit = refit(read_table(frame))
+    return next(note.message for note in diagnose(fit, runs=frame, refit=refit) if note.code == code)
+
+
+def with_values(**columns: object) -> pd.DataFrame:
+    return clean().assign(**columns)
+
+
+def changed(rows: slice, **columns: object) -> pd.DataFrame:
+    frame = clean()
+    for name, value in columns.items():
+        frame.loc[rows, name] = value
+    return frame
+
+
+def collinear() -> pd.DataFrame:
+    return clean(ratios=(18.0, 20.0, 22.0, 24.0))
+
+
+def isoflop(centre: float) -> pd.DataFrame:
+    """Six sizes at each of five budgets, `centre` times the best one in the middle."""
+    frame = clean(sizes=5, ratios=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0), seeds=1)
+    budget = np.repeat(np.geomspace(1e17, 1e20, 5), 6)
+    best = TRUTH.optimal(budget)
+    assert best is not None
+    frame["params"] = best[0] * centre * np.tile(np.geomspace(0.3, 3.0, 6), 5)
+    frame["tokens"], frame["flops"] = budget / 6 / frame["params"], budget
+    frame["params_non_embedding"], frame["params_total"] = 0.98 * frame["params"], 1.02 * frame["params"]
+    frame["loss"] = TRUTH.loss(frame["params"], frame["tokens"])
+    return frame.assign(lr=0.02 * (frame["params"] / 1e7) ** -0.33)
+
+
+def crossed() -> pd.DataFrame:
+    """Every size at every one of five budgets, in equal steps: the diagonals have equal FLOPs, and are no IsoFLOPs."""
+    frame = clean(ratios=(1.0, 2.0, 3.0, 4.0, 5.0), seeds=1)
+    frame["tokens"] = np.tile(np.geomspace(1e8, 1e10, 5), 5)
+    frame["flops"], frame["loss"] = 6 * frame["params"] * frame["tokens"], TRUTH.loss(frame["params"], frame["tokens"])
+    return frame
+
+
+def vocabulary_heavy() -> pd.DataFrame:
+    """Blocks of 90% of the largest model, 20% of the smallest."""
+    frame = clean()
+    share = 0.2 * (frame["params"] / 1e7) ** (np.log(4.5) / np.log(100))
+    return frame.assign(params_non_embedding=share * frame["params"], params_total=frame["params"])
+
+
+def search(best: float) -> pd.DataFrame:
+    """Five learning rates at each point, of which `best` times the rule is the best."""
+    frame = clean(seeds=1)
+    parts = []
+    for factor in (0.25, 0.5, 1.0, 2.0, 4.0):
+        worse = 1 + 0.005 * np.log2(factor / best) ** 2
+        part = frame.assign(lr=factor * frame["lr"], loss=worse * frame["loss"])
+        parts.append(part.assign(run_id=[f"{run}x{factor}" for run in frame["run_id"]]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def interacting() -> pd.DataFrame:
+    """A term in D/N that Chinchilla has not, 1% at the ends."""
+    frame = clean()
+    turn = np.log(frame["tokens"] / frame["params"] / 40) / np.log(8)
+    return frame.assign(loss=frame["loss"] * (1 + 0.01 * turn**2))
+
+
+def undertuned() -> pd.DataFrame:
+    """Sizes that are 1% off now this way, now that, by more than seeds are."""
+    frame = clean()
+    size = np.searchsorted(np.unique(frame["params"]), frame["params"])
+    budget = np.searchsorted(RATIOS, (frame["tokens"] / frame["params"]).round())
+    return frame.assign(loss=frame["loss"] * (1 + 0.01 * (-1.0) ** (size + budget)))
+
+
+FIRING: dict[str, Callable[[], pd.DataFrame]] = {
+    "collinear-design": collinear,
+    "few-sizes": lambda: clean(sizes=3),
+    "optimum-not-bracketed": lambda: isoflop(4.0),
+    "count-sensitive": vocabulary_heavy,
+    "embedding-share": vocabulary_heavy,
+    "learning-rate-at-edge": lambda: search(best=4.0),
+    "untuned-runs": lambda: search(best=1.0),
+    "one-learning-rate": lambda: with_values(lr=3e-3),
+    "few-steps": lambda: changed(slice(0, 3), steps=120),
+    "duplicate-runs": lambda: pd.concat([clean(), clean()[:1].assign(run_id="again")], ignore_index=True),
+    "mixed-tokenizers": lambda: changed(slice(0, 9), tokenizer="bytes"),
+    "mixed-data": lambda: changed(slice(0, 9), data="code"),
+    "mixed-schedules": lambda: changed(slice(0, 9), schedule="cosine"),
+    "mixed-optimizers": lambda: changed(slice(0, 9), optimizer="muon"),
+    "mixed-architectures": lambda: with_values(arch=["gpt2", "llama"] * 20),
+    "mixed-contexts": lambda: with_values(context=[128, 256] * 20),
+    "residual-trend": interacting,
+    "outliers": lambda: changed(slice(7, 7), loss=7.0),
+    "misfit-exceeds-noise": undertuned,
+    "seed-noise": lambda: clean(noise=0.08),
+    "mid-schedule": lambda: with_values(run_id=[f"r{i // 8}" for i in range(40)]),
+}
+
+
+def test_a_clean_table_raises_nothing() -> None:
+    assert codes(clean()) == set()
+    assert codes(isoflop(1.0)) == set()
+    assert codes(crossed()) == set()
+    assert "learning-rate-at-edge" not in codes(search(best=1.0))
+
+
+@pytest.mark.parametrize("code", FIRING)
+def test_every_code_fires_on_a_table_that_deserves_it(code: str) -> None:
+    assert code in codes(FIRING[code]())
+
+
+def test_runs_left_out_are_named_by_reason() -> None:
+    left_out = (Excluded("big", "diverged"), Excluded("late", "running"))
+    assert codes(clean(), excluded=left_out) == {"diverged-runs", "unfinished-runs"}
+    frame = pd.concat([clean(), clean()[-1:].assign(run_id="big", params=5e9, status="diverged")], ignore_index=True)
+    notes = diagnose(refit(replace(read_table(clean()), excluded=left_out)), runs=frame)
+    assert "big, with the largest size among them" in notes[0].message
+
+
+def test_messages_carry_the_numbers() -> None:
+    assert "correlation 0.99" in message(collinear(), "collinear-design")
+    named = message(FIRING["outliers"](), "outliers")
+    assert "r7 (+" in named
+    assert "without it alpha goes from" in named
+    assert '--where "data == prose"' in message(FIRING["mixed-data"](), "mixed-data")
+    assert "at 20 of 20 points" in message(search(best=4.0), "learning-rate-at-edge")
+    assert "80% at the most" in message(vocabulary_heavy(), "embedding-share")
+
+
+def curves_of(frame: pd.DataFrame, bent: str | None = None, last_lr: float = 0.0) -> pd.DataFrame:
+    """Loss curves of one shape with a little noise; run `bent` has a steeper one."""
+    rng, parts = np.random.default_rng(2), []
+    progress = np.linspace(0.005, 1.0, 400)
+    for row in frame.itertuples():
+        shape = progress ** (-0.6 if row.run_id == bent else -0.3)
+        loss = TRUTH.E + (row.loss - TRUTH.E) * shape * np.exp(0.01 * rng.standard_normal(400))
+        lr = row.lr * (1 - (1 - last_lr) * progress)
+        parts.append(
+            pd.DataFrame({"run_id": row.run_id, "step": range(400), "tokens": row.tokens * progress, "lr": lr}).assign(
+                train_loss=loss, loss=np.nan
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_curves_of_equally_tuned_sizes_collapse_and_others_are_named() -> None:
+    frame = clean(seeds=1)
+    assert codes(frame, curves=curves_of(frame)) == set()
+    bent = diagnose(refit(read_table(frame)), curves=curves_of(frame, bent="r9"))
+    assert [note.code for note in bent] == ["no-collapse"]
+    assert "most for r9" in bent[0].message
+
+
+def test_a_run_that_ends_on_a_high_learning_rate_was_cut_short() -> None:
+    frame = clean(seeds=1)
+    assert codes(frame, curves=curves_of(frame, last_lr=0.8)) == {"mid-schedule"}
+
+
+def test_a_floor_with_a_wide_interval_is_uncertain() -> None:
+    sizes = np.geomspace(1e5, 2e6, 5)
+    law = PowerFloor(E=1.8, A=40.0, alpha=0.25)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"params": sizes, "tokens": 1e9, "loss": law.loss(sizes) * np.exp(rng.normal(0, 0.01, 5))})
+    wide = fit_law(frame, "power-floor", bootstrap=100, holdout="none")
+    assert "floor-uncertain" in {note.code for note in diagnose(wide)}
+    four = fit_law(frame[:4], "power-floor", bootstrap=0, holdout="none")
+    assert "few-sizes" in {note.code for note in diagnose(four)}
+
+
+def test_a_forecast_far_beyond_the_runs_is_noted() -> None:
+    fit = refit(read_table(clean()))
+    assert "extrapolates-far" in {note.code for note in fit.predict(N=1e13, D=1e13).notes}
+    assert "extrapolates-far" not in {note.code for note in fit.predict(N=2e9, D=1e11).notes}
+
+
+def test_right_tables_seldom_raise_a_trend_or_outliers() -> None:
+    alarms = 0
+    for seed in range(25):
+        frame = clean(seeds=3)
+        noise = np.exp(0.003 * np.random.default_rng(seed).standard_normal(len(frame)))
+        frame["loss"] = TRUTH.loss(frame["params"], frame["tokens"]) * noise
+        alarms += bool({"residual-trend", "outliers"} & {note.code for note in diagnose(refit(read_table(frame)))})
+    assert alarms <= 1
+
+
+def test_published_outliers_are_found(shared: Path) -> None:
+    table = read_table(shared / "published" / "chinchilla_epoch.csv")
+    notes = {note.code: note.message for note in diagnose(refit(table), refit=refit)}
+    flagged = table.frame["run_id"][table.frame["outlier"]]
+    assert sum(f"{run} (" in notes["outliers"] for run in flagged) == 4  # the fifth is 1.4% off, within the scatter
+    assert "beta goes from 0.453 to 0.373" in notes["outliers"]  # without them near the 0.367 of Besiroglu et al.
+
+
+def test_the_checklist_is_filled_in_from_the_table() -> None:
+    frame = clean(sizes=4).drop(columns=["steps", "tokenizer"])
+    text = checklist(refit(read_table(frame)))
+    assert text == checklist(refit(read_table(frame)))
+    for line in (
+        "## Hypothesis",
+        "- [x] Form of the law: L = E + A/N^alpha + B/D^beta",
+        "- [x] Number of models: 32, with 2 different seeds",
+        "- [x] Sizes: 4 sizes from 10M to 1B",
+        "- [x] Repeated data: none",
+        "- [x] How N is counted: params: blocks and output layer, without input embeddings",
+        "- [x] How compute is counted: C = 6ND",
+        "- [ ] Tokenizer: **not recorded**",
+        "- [x] Optimizer: adamw",
+        "- [x] Hyperparameters that change with size: lr change; schedule the same",
+        "- [ ] Checkpoints published: **not recorded**",
+        "- [x] Points fitted: 32 rows, one a run",
+        "- [x] Points used: 32 of 32 rows",
+        "- [x] Held-out check: none",
+    ):
+        assert line in text.splitlines()
+    assert "- [ ] Metric: **not recorded**" in text
+    sweep = {"versions": {"llmscale": "9.9"}, "data": {"validation_tokens": 250000}, "command": "llmscale sweep x.toml"}
+    ours = checklist(refit(read_table(frame)), frame, sweep)
+    assert "- [x] Metric: validation cross-entropy in nats per token over 250,000 tokens" in ours
+    assert "- [x] Training code: llmscale 9.9: llmscale sweep x.toml" in ours
+
+
+def test_the_checklist_cannot_be_broken_by_a_value() -> None:
+    text = checklist(refit(read_table(with_values(data="a\n# b <i> *c*"))))
+    assert "- [x] Data: a # b \\<i\\> \\*c\\*" in text.splitlines()
