@@ -319,6 +319,17 @@ def test_the_checklist_is_markdown_filled_in_from_the_table(folder: Path) -> Non
     assert "**not recorded**" in result.stdout
 
 
+def test_intervals_come_from_where_they_are_asked_for(surface: Path) -> None:
+    found = {}
+    for name in ("bootstrap", "profile", "jacobian"):
+        payload = json.loads(run(surface, "--intervals", name, "--bootstrap", 100, "--json").stdout)
+        assert payload["interval_method"] == name
+        found[name] = payload["intervals"]["alpha"]
+        assert found[name][0] < payload["coefficients"]["alpha"] < found[name][1]
+    assert found["bootstrap"] != found["profile"] != found["jacobian"]
+    assert run(surface, "--intervals", "bayes").exit_code == 2
+
+
 def test_objectives_are_chosen_by_name(surface: Path) -> None:
     for name, written in (("squared", "squared_log"), ("log-cosh", "log_cosh_log"), ("huber", "huber_log")):
         payload = json.loads(run(surface, "--objective", name, "--bootstrap", 0, "--json").stdout)

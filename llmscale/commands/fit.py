@@ -69,6 +69,9 @@ def fit(
     ] = None,
     level: LevelOption = 0.9,
     bootstrap: Annotated[int, typer.Option(help="Bootstrap refits; 0 gives no intervals.")] = 1000,
+    intervals: Annotated[
+        str, typer.Option(help="Of coefficients, by bootstrap, profile (likelihood) or jacobian (covariance).")
+    ] = "bootstrap",
     holdout: Annotated[
         str, typer.Option(help="Runs to leave out and predict: largest, none, or flops>1e19.")
     ] = "largest",
@@ -87,7 +90,7 @@ def fit(
     from llmscale.fit import Options
     from llmscale.table import read_table
 
-    options = Options(variable, level, bootstrap, holdout, seed, objective, delta)
+    options = Options(variable, level, bootstrap, holdout, seed, objective, delta, intervals)
     laws = tuple(law or ())
     _check_combination(laws, method, by, checklist)
     runs = read_table(table, columns=parse_columns(columns), count=count, units=units, where=tuple(where or ()))

@@ -9,6 +9,7 @@ from llmscale.errors import InputError
 from llmscale.laws import Array
 
 OBJECTIVES = ("huber", "squared", "log-cosh")
+INTERVALS = ("bootstrap", "profile", "jacobian")
 FIRST_DELTA = 0.1
 _DELTA_FACTOR = 3.0
 
@@ -54,9 +55,11 @@ class Options:
     """Settings of a fit. Raises InputError for values that make no sense.
 
     `variable` is the column that laws in one variable are fitted in. `level` is the share of intervals that should
-    hold the truth, `bootstrap` the number of refits behind them. `holdout` leaves out `largest`, `none`, or the runs
-    of a rule like `flops>1e19`. `objective` and `delta` say what is minimised (see Objective). `diagnostics` are the
-    notes on what the runs cannot tell and on runs that mislead; without them a fit is a little faster.
+    hold the truth, `bootstrap` the number of refits behind them; `intervals` says where those of the coefficients come
+    from: `bootstrap`, `profile` (likelihood) or `jacobian` (covariance at the optimum). `holdout` leaves out
+    `largest`, `none`, or the runs of a rule like `flops>1e19`. `objective` and `delta` say what is minimised (see
+    Objective). `diagnostics` are the notes on what the runs cannot tell and on runs that mislead; without them a fit
+    is a little faster.
     """
 
     variable: str = "params"
@@ -66,6 +69,7 @@ class Options:
     seed: int = 0
     objective: str = "huber"
     delta: float = 1e-3
+    intervals: str = "bootstrap"
     diagnostics: bool = True
 
     def __post_init__(self) -> None:
@@ -79,6 +83,8 @@ class Options:
             )
         if self.objective not in OBJECTIVES:
             raise InputError(f"there is no objective {self.objective!r}", f"use {', '.join(OBJECTIVES)}")
+        if self.intervals not in INTERVALS:
+            raise InputError(f"there are no intervals by {self.intervals!r}", f"use {', '.join(INTERVALS)}")
         if not (math.isfinite(self.delta) and self.delta > 0):
             raise InputError(f"delta {self.delta:g} is not above zero", "use --delta 1e-3")
 

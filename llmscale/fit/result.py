@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from llmscale.errors import InputError, Note
 from llmscale.fit.forecast import Forecast, forecast
@@ -100,13 +101,32 @@ class Fit:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Percentile interval at `level` of every coefficient; empty where none can be given."""
+        """Interval at `level` of every coefficient, by the way that `options.intervals` names; {} where there is none.
+
+        By bootstrap they are percentiles of the refits. A profile interval that stays open ends at 0 or infinity. By
+        the Jacobian they are Student's, and NaN for coefficients on a bound.
+        """
+        names = self.law.coefficient_names()
+        if self.options.intervals == "profile":
+            from llmscale.fit.profile import profiles
+
+            return {one.name: (one.low, one.high) for one in profiles(self)}
+        if self.options.intervals == "jacobian":
+            degrees = len(self.table.frame) - len(names)
+            reach = float(stdtrit(degrees, 0.5 + 0.5 * self.level)) if degrees > 0 else math.nan
+            errors = self.standard_errors
+            values = self.law.coefficients()
+            return {name: (values[name] - reach * errors[name], values[name] + reach * errors[name]) for name in names}
         if not len(self.replicates):
             return {}
         low, high = percentiles(self.replicates, self.level)
-        return {
-            name: (float(low[index]), float(high[index])) for index, name in enumerate(self.law.coefficient_names())
-        }
+        return {name: (float(low[index]), float(high[index])) for index, name in enumerate(names)}
+
+    @property
+    def standard_errors(self) -> dict[str, float]:
+        """Of every coefficient, from `covariance`; NaN where that is."""
+        errors = np.sqrt(np.diag(self.covariance))
+        return {name: float(value) for name, value in zip(self.law.coefficient_names(), errors, strict=True)}
 
     @cached_property
     def compute_optimal(self) -> dict[str, Any] | None:
@@ -224,6 +244,8 @@ class Fit:
             "excluded": [{"run_id": run.run_id, "reason": run.reason} for run in self.table.excluded],
             "coefficients": {name: float(value) for name, value in self.law.coefficients().items()},
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "interval_method": self.options.intervals,
+            "standard_errors": self.standard_errors,
             "level": self.level,
             "bootstrap": len(self.replicates),
             "bootstrap_method": self.bootstrap_method,
