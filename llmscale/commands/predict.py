@@ -47,12 +47,14 @@ def predict(
 
     Example: llmscale predict runs.csv --params 70B --tokens 1.4T
     """
+    from dataclasses import replace
+
     import numpy as np
 
     from llmscale.fit import Options, fit_law
     from llmscale.fit.backtest import backtest
     from llmscale.fit.forecast import forecast
-    from llmscale.fit.identify import default_laws
+    from llmscale.fit.identify import default_laws, default_variable
     from llmscale.table import read_table
 
     asked = {name: _counts(text, name) for name, text in (("params", params), ("flops", flops)) if text is not None}
@@ -63,7 +65,9 @@ def predict(
     _one_length(asked)
     options = Options(variable, level, bootstrap, "none", seed)
     runs = read_table(table, columns=parse_columns(columns), count=count, units=units, where=tuple(where or ()))
-    fit = fit_law(runs, law or default_laws(runs, variable)[0], options)
+    if law is None:
+        options = replace(options, variable=default_variable(runs, variable))
+    fit = fit_law(runs, law or default_laws(runs, options.variable)[0], options)
     optima = _optima(fit, asked) if set(asked) == {"flops"} and "flops" not in fit.law.inputs else []
     if optima:
         asked |= {name: [best[name] for best in optima] for name in ("params", "tokens")}

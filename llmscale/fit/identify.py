@@ -32,7 +32,8 @@ def levels(values: Array) -> NDArray[np.int_]:
 
 
 def count_levels(values: Array) -> int:
-    return int(levels(values).max()) + 1 if len(values) else 0
+    """How many sizes or budgets there are; 0 where values are missing."""
+    return int(levels(values).max()) + 1 if len(values) and np.isfinite(values).all() else 0
 
 
 def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
@@ -58,6 +59,14 @@ def default_laws(table: RunTable, variable: str = "params") -> tuple[str, ...]:
         return ("chinchilla",)
     enough = variable in table.frame and count_levels(table.frame[variable].to_numpy()) >= SIZES_FOR_A_FLOOR
     return _DEFAULT_LAWS_OF_ONE if enough else _DEFAULT_LAWS_OF_ONE[1:]
+
+
+def default_variable(table: RunTable, asked: str) -> str:
+    """What laws in one variable are fitted in: what was asked for, or what varies where sizes do not."""
+    if asked != "params" or count_levels(_numbers(table.frame, "params")) > 1:
+        return asked
+    varying = (name for name in ("tokens", "flops") if count_levels(_numbers(table.frame, name)) > 1)
+    return next(varying, asked)
 
 
 def inputs_of(law: type[Law], variable: str = "params") -> tuple[str, ...]:
@@ -102,7 +111,7 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
                 f" {describe_levels(frame, 'params')} and {describe_levels(frame, 'tokens')}"
                 + _one_constant(frame, sizes, budgets),
                 "measure several budgets at each size: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x;"
-                " or fit --law power-floor",
+                f" or fit --law power-floor{' --variable tokens' if sizes < budgets else ''}",
             )
         if count_levels(_numbers(frame, "tokens") / _numbers(frame, "params")) == 1:
             ratio = float(frame["tokens"].iloc[0] / frame["params"].iloc[0])
@@ -123,7 +132,7 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
     if along:
         one, other, power = along
         return InputError(
-            f"{other} is {one}^{power:.3g} times a constant in every run, so {law.name} cannot tell the effect of"
+            f"{other} is {one}{'' if abs(power - 1) < 0.005 else f'^{power:.3g}'} times a constant in every run, so {law.name} cannot tell the effect of"
             f" {one} from that of {other}",
             f"measure runs that differ in {other} at equal {one}, or fit a law in one of them",
         )

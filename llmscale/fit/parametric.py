@@ -37,6 +37,8 @@ def fit_laws(
     `changes` are fields of Options. Raises InputError, WorkError, as `fit_law` does.
     """
     options, runs = _options(options, changes), as_table(table)
+    if not laws:
+        options = replace(options, variable=identify.default_variable(runs, options.variable))
     fits: dict[str, Fit] = {}
     for law in laws or identify.default_laws(runs, options.variable):
         fit = fit_law(runs, law, options)
@@ -206,7 +208,8 @@ def _predict(check: Fit, table: RunTable, held: NDArray[np.bool_], rule: str) ->
     told = check.predict(**at)
     runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
     runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high
-    runs["inside"] = (runs["low"] <= runs["loss"]) & (runs["loss"] <= runs["high"])
+    rounding = 1e-9 * runs["loss"]
+    runs["inside"] = (runs["low"] - rounding <= runs["loss"]) & (runs["loss"] <= runs["high"] + rounding)
     return Holdout(rule, check.law, runs)
 
 
