@@ -147,15 +147,23 @@ def show_groups(found: "Groups") -> None:
     """A column of coefficients for every group, apart and with shared exponents."""
     first = next(iter(found.fits.values()))
     output.results.print(f"[bold]{first.law.name}[/bold]: {first.law.formula}  [dim]({first.law.source})[/dim]")
-    table = output.make_table(f"by {found.column}", "", "runs", *first.law.coefficient_names(), "held-out error")
-    for name, fit in found.fits.items():
-        values = [_with_interval(value, fit.intervals.get(key)) for key, value in fit.law.coefficients().items()]
-        error = f"{fit.holdout.mean_abs_rel_error:.2%}" if fit.holdout else "-"
-        table.add_row(output.escape(name), str(len(fit.table.frame)), *values, error)
-    for name, law in found.joint.items():
-        values = [_with_interval(value, found.shared_intervals.get(key)) for key, value in law.coefficients().items()]
-        table.add_row(f"[dim]{output.escape(name)}, shared[/dim]", "", *values, "")
-    output.results.print(table)
+    names = list(found.fits)
+    for start in range(0, len(names), _GROUPS_A_TABLE):
+        shown = names[start : start + _GROUPS_A_TABLE]
+        table = output.make_table(f"by {found.column}", "", *(output.escape(name) for name in shown))
+        table.add_row("runs", *(str(len(found.fits[name].table.frame)) for name in shown))
+        for key in first.law.coefficient_names():
+            fits = [found.fits[name] for name in shown]
+            table.add_row(key, *(_with_interval(fit.law.coefficients()[key], fit.intervals.get(key)) for fit in fits))
+        checks = [found.fits[name].holdout for name in shown]
+        table.add_row("held-out error", *(f"{check.mean_abs_rel_error:.2%}" if check else "-" for check in checks))
+        if found.joint:
+            table.add_section()
+            table.add_row(f"[dim]with {' and '.join(found.shared)} shared[/dim]")
+            for key in first.law.coefficient_names():
+                ends = found.shared_intervals.get(key)
+                table.add_row(key, *(_with_interval(found.joint[name].coefficients()[key], ends) for name in shown))
+        output.results.print(table)
 
 
 def show_allocation(found: "Allocation") -> None:
@@ -177,8 +185,11 @@ def show_methods(found: "MethodComparison") -> None:
         output.results.print(sentence, markup=False, soft_wrap=True)
 
 
+_GROUPS_A_TABLE = 4
+
+
 def _with_interval(value: float, ends: tuple[float, float] | None) -> str:
-    return _digits(value, 4) if ends is None else f"{_digits(value, 4)} {_interval(ends)}"
+    return _digits(value, 4) if ends is None else f"{_digits(value, 4)}\n[dim]{_interval(ends)}[/dim]"
 
 
 def _percent(value: float) -> str:

@@ -52,7 +52,7 @@ def predict(
     import numpy as np
 
     from llmscale.fit import Options, fit_law
-    from llmscale.fit.backtest import backtest
+    from llmscale.fit.backtest import check
     from llmscale.fit.forecast import forecast
     from llmscale.fit.identify import default_laws, default_variable
     from llmscale.table import read_table
@@ -72,10 +72,10 @@ def predict(
     if optima:
         asked |= {name: [best[name] for best in optima] for name in ("params", "tokens")}
     given = {name: values for name, values in asked.items() if name in fit.law.inputs or not optima}
-    check = backtest(runs, type(fit.law), options, bootstrap=200)
-    found = forecast(fit, level=level, check=check, **{name: np.array(values) for name, values in given.items()})
+    backtest = check(fit) if bootstrap else None
+    found = forecast(fit, level=level, check=backtest, **{name: np.array(values) for name, values in given.items()})
     if json:
-        output.print_json(_payload(fit, found, check, asked, optima))
+        output.print_json(_payload(fit, found, backtest, asked, optima))
     else:
         _show(fit, found, asked, optima)
     for note in (*fit.notes, *found.notes):
@@ -145,7 +145,11 @@ def _show(fit: "Fit", found: "Forecast", asked: dict[str, list[float]], optima: 
 
 
 def _payload(
-    fit: "Fit", found: "Forecast", check: "Backtest", asked: dict[str, list[float]], optima: list[dict[str, Any]]
+    fit: "Fit",
+    found: "Forecast",
+    backtest: "Backtest | None",
+    asked: dict[str, list[float]],
+    optima: list[dict[str, Any]],
 ) -> dict[str, Any]:
     notes: list[Note] = [*fit.notes, *found.notes]
     rows = []
@@ -163,6 +167,6 @@ def _payload(
         "level": found.level,
         "predictions": rows,
         "coverage": found.coverage,
-        "backtest": check.to_json(),
+        "backtest": backtest and backtest.to_json(),
         "warnings": [{"code": note.code, "message": note.message} for note in notes],
     }

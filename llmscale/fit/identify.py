@@ -1,6 +1,7 @@
 """What a table of runs can tell: which laws suit it, which it cannot identify, and what to say about either."""
 
 import itertools
+from bisect import bisect_right
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,11 @@ _DEFAULT_LAWS_OF_ONE = ("power-floor", "power")
 def levels(values: Array) -> NDArray[np.int_]:
     """For each value the index of its size or budget, smallest first; zeros are a level of their own."""
     order = np.argsort(values, kind="stable")
-    ordered = values[order]
+    ordered = values[order].tolist()
+    known = len(ordered) - int(np.isnan(values).sum())  # NaN comes last, and is one level
     # From the smallest of each level, not from neighbour to neighbour: many scattered sizes are not one.
     firsts, first = [0], 0
-    while (first := int(np.searchsorted(ordered, ordered[first] * (1 + _SAME), side="right"))) < len(ordered):
+    while first < known and (first := bisect_right(ordered, ordered[first] * (1 + _SAME), first, known)) < len(ordered):
         firsts.append(first)
     index = np.empty(len(values), dtype=int)
     index[order] = np.searchsorted(firsts, np.arange(len(values)), side="right") - 1
@@ -131,9 +133,10 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
     along = _on_one_line(frame, inputs)
     if along:
         one, other, power = along
+        raised = one if abs(power - 1) < 0.005 else f"{one}^{power:.3g}"
         return InputError(
-            f"{other} is {one}{'' if abs(power - 1) < 0.005 else f'^{power:.3g}'} times a constant in every run, so {law.name} cannot tell the effect of"
-            f" {one} from that of {other}",
+            f"{other} is {raised} times a constant in every run, so {law.name} cannot tell the effect of {one} from"
+            f" that of {other}",
             f"measure runs that differ in {other} at equal {one}, or fit a law in one of them",
         )
     number = int(points(frame, inputs).max()) + 1

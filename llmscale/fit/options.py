@@ -11,7 +11,7 @@ from llmscale.laws import Array
 OBJECTIVES = ("huber", "squared", "log-cosh")
 INTERVALS = ("bootstrap", "profile", "jacobian")
 FIRST_DELTA = 0.1
-_DELTA_FACTOR = 3.0
+_DELTA_FACTOR = 10.0
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,13 @@ class Objective:
     def expand(self, residual: Array) -> tuple[Array, Array, Array]:
         """Value, first and second derivative at every residual."""
         if self.name == "squared":
-            return 0.5 * residual * residual, residual, np.ones_like(residual)
+            return 0.5 * residual * residual, residual.copy(), np.ones_like(residual)
         if self.name == "huber":
-            clipped = np.clip(residual, -self.delta, self.delta)
-            return clipped * (residual - 0.5 * clipped), clipped, (clipped == residual).astype(float)
+            clipped = np.minimum(np.maximum(residual, -self.delta), self.delta)
+            rho = -0.5 * clipped
+            rho += residual
+            rho *= clipped
+            return rho, clipped, (clipped == residual).astype(float)
         scaled = np.abs(residual) / self.delta
         value = self.delta**2 * (scaled + np.log1p(np.exp(-2.0 * scaled)) - np.log(2.0))
         slope = np.tanh(residual / self.delta)
@@ -42,7 +45,7 @@ class Objective:
         return np.asarray((weight * self.expand(residual)[0]).sum(axis=-1))
 
     def graduated(self) -> "list[Objective]":
-        """The same with delta from 0.1 down to its own, by factors of about 3: far starts see a smooth valley."""
+        """The same with delta from 0.1 down to its own, by factors of about 10: far starts see a smooth valley."""
         if self.name == "squared":
             return [self]
         stages = max(int(np.ceil(np.log(FIRST_DELTA / self.delta) / np.log(_DELTA_FACTOR))), 0)

@@ -18,16 +18,17 @@ STARTS, STARTS_FOR_FEW_RUNS, FEW_RUNS = 8, 32, 50
 """Few runs make a rugged objective, and cost little."""
 _COARSE_STEPS = 6
 _FINAL_STEPS = 400
-_BLOCK = 2**16
-"""Problems × runs in a block: what the cache holds."""
+_BLOCK, _RAW_BLOCK = 2**14, 2**16
+"""Problems × runs in a block: what the cache holds, and for formulas, whose steps cost more calls, what is quick."""
 _LARGEST_STEP, _LARGEST_RAW_STEP = 3.0, 10.0
 """On centred coordinates, and on those where an amplitude makes up for every change of its exponent."""
 _SMALL_TERM, _FADING_TERM = 30.0, 25.0
 """Terms this much (in logs) above their lower bound are small, about 1e-3 of the loss, or far below any delta."""
 _SHORTEST = 1e-14
 """A step cut to this share of itself has nowhere to go."""
-_RELATIVE_GAIN = 1e-11
-"""A problem has settled when a full Newton step promises less than this share of its objective ..."""
+_RELATIVE_GAIN, _COARSE_GAIN = 1e-11, 1e-3
+"""A problem has settled when a full Newton step promises less than this share of its objective (the second: before
+the last objective) ..."""
 _ABSOLUTE_GAIN = 1e-27
 """... or less than this a run, which is rounding."""
 _SAME_OBJECTIVE = 1e-8
@@ -63,26 +64,13 @@ def solve(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objec
 def resolve(
     surface: Surface, log_loss_BR: Array, weight_BR: Array, theta_P: Array, objectives: list[Objective]
 ) -> Solutions:
-    """Refits of B problems on the same runs, started at `theta_P`, in blocks that stay in the cache.
+    """Refits of B problems on the same runs, started at `theta_P`.
 
     `log_loss_BR` and `weight_BR` may each be one row for all problems.
     """
     batch = max(len(log_loss_BR), len(weight_BR))
-    problems = max(_BLOCK // weight_BR.shape[1], 16)
-    parts = []
-    for first in range(0, batch, problems):
-        block = slice(first, min(first + problems, batch))
-        rows = block.stop - block.start
-        target = log_loss_BR[block] if len(log_loss_BR) > 1 else log_loss_BR
-        weight = weight_BR[block] if len(weight_BR) > 1 else weight_BR
-        weight = np.broadcast_to(weight, (rows, weight.shape[1]))
-        start = np.broadcast_to(theta_P, (rows, len(theta_P)))
-        parts.append(minimise(surface, target, weight, start, objectives))
-    return Solutions(
-        np.concatenate([part.theta for part in parts]),
-        np.concatenate([part.objective for part in parts]),
-        np.concatenate([part.settled for part in parts]),
-    )
+    weight_BR = np.broadcast_to(weight_BR, (batch, weight_BR.shape[1]))
+    return minimise(surface, log_loss_BR, weight_BR, np.broadcast_to(theta_P, (batch, len(theta_P))), objectives)
 
 
 def resolve_each(
@@ -102,8 +90,10 @@ def minimise(
     """
     theta_BP = _lifted(surface, start_BP)
     for coarse in objectives[:-1]:
-        theta_BP = _lifted(surface, _newton(surface, log_loss_BR, weight_BR, theta_BP, coarse, _COARSE_STEPS).theta)
-    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _FINAL_STEPS)
+        theta_BP = _lifted(
+            surface, _newton(surface, log_loss_BR, weight_BR, theta_BP, coarse, _COARSE_STEPS, _COARSE_GAIN).theta
+        )
+    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _FINAL_STEPS, _RELATIVE_GAIN)
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)
         if not len(creeping):
@@ -111,7 +101,7 @@ def minimise(
         at_zero = ends.theta[creeping]
         at_zero[:, index] = surface.lower[index]
         target = log_loss_BR[creeping] if log_loss_BR.ndim == 2 and len(log_loss_BR) > 1 else log_loss_BR
-        again = _newton(surface, target, weight_BR[creeping], at_zero, objectives[-1], _FINAL_STEPS)
+        again = _newton(surface, target, weight_BR[creeping], at_zero, objectives[-1], _FINAL_STEPS, _RELATIVE_GAIN)
         better = again.objective < ends.objective[creeping]
         ends.theta[creeping[better]] = again.theta[better]
         ends.objective[creeping[better]] = again.objective[better]
@@ -158,31 +148,27 @@ class _Expansion:
 
 
 def _newton(
-    surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, objective: Objective, most_steps: int
+    surface: Surface,
+    log_loss_BR: Array,
+    weight_BR: Array,
+    start_BP: Array,
+    objective: Objective,
+    most_steps: int,
+    enough: float,
 ) -> Solutions:
     batch = len(start_BP)
     log_loss_BR = np.atleast_2d(log_loss_BR)
     theta = np.clip(start_BP, surface.lower, surface.upper)
     tiny_gain = _ABSOLUTE_GAIN * weight_BR.sum(axis=1)
-    here = _expand(surface, log_loss_BR, weight_BR, theta, objective)
-    ends = Solutions(theta.copy(), here.objective.copy(), np.zeros(batch, dtype=bool))
     open_ = np.arange(batch)  # which problems of the batch the rows below are
+    here = _expand(surface, log_loss_BR, weight_BR, open_, theta, objective)
+    ends = Solutions(theta.copy(), here.objective.copy(), np.zeros(batch, dtype=bool))
     length = np.ones(batch)  # share of the step that is tried
     wide = np.zeros(batch, dtype=bool)  # whose Hessian counts runs just beyond delta, too
-    target, weight = log_loss_BR, weight_BR
     for _ in range(most_steps):
         step, gain = _step(surface, theta, here)
-        trial = np.clip(theta + length[:, None] * step, surface.lower, surface.upper)
-        small = gain <= _RELATIVE_GAIN * here.objective + tiny_gain
-        # A short step means that a run sits on the kink at delta: let the next Hessian see it from both sides.
-        widen = length < 0.2
-        there = _expand(surface, target, weight, trial, objective, widen)
-        better = there.objective < here.objective
+        small = gain <= enough * here.objective + tiny_gain
         done = (small & ~wide) | (length < _SHORTEST)
-        wide = np.where(better, widen, wide)
-        theta = np.where(better[:, None], trial, theta)
-        here = here.replaced(better, there)
-        length = np.where(better, np.where(widen, 1.0, np.minimum(4 * length, 1.0)), 0.25 * length)
         if done.any():
             ends.theta[open_[done]] = theta[done]
             ends.objective[open_[done]] = here.objective[done]
@@ -191,8 +177,19 @@ def _newton(
             if not keep.any():
                 return ends
             open_, length, wide, theta, here = open_[keep], length[keep], wide[keep], theta[keep], here[keep]
-            weight, tiny_gain = weight[keep], tiny_gain[keep]
-            target = target[keep] if len(target) > 1 else target
+            tiny_gain, step = tiny_gain[keep], step[keep]
+        trial = np.clip(theta + length[:, None] * step, surface.lower, surface.upper)
+        # A short step means that a run sits on the kink at delta: let the next Hessian see it from both sides.
+        widen = length < 0.2
+        there = _expand(surface, log_loss_BR, weight_BR, open_, trial, objective, widen)
+        better = there.objective < here.objective
+        if better.all():
+            theta, here, wide = trial, there, widen
+        else:
+            theta = np.where(better[:, None], trial, theta)
+            here = here.replaced(better, there)
+            wide = np.where(better, widen, wide)
+        length = np.where(better, np.where(widen, 1.0, np.minimum(4 * length, 1.0)), 0.25 * length)
     ends.theta[open_] = theta
     ends.objective[open_] = here.objective
     return ends
@@ -202,23 +199,56 @@ def _expand(
     surface: Surface,
     log_loss_BR: Array,
     weight_BR: Array,
+    rows: NDArray[np.int_],
+    theta: Array,
+    objective: Objective,
+    wide: NDArray[np.bool_] | None = None,
+) -> _Expansion:
+    """The problems `rows` of the batch at theta, in blocks that stay in the cache."""
+    most = max((_BLOCK if surface.centred else _RAW_BLOCK) // weight_BR.shape[1], 1)
+    blocks = []
+    for first in range(0, len(rows), most):
+        part = slice(first, first + most)
+        target = log_loss_BR[rows[part]] if len(log_loss_BR) > 1 else log_loss_BR
+        blocks.append(
+            _expand_block(
+                surface, target, weight_BR[rows[part]], theta[part], objective, None if wide is None else wide[part]
+            )
+        )
+    if len(blocks) == 1:
+        return blocks[0]
+    metrics = [block.metric for block in blocks if block.metric is not None]
+    return _Expansion(
+        np.concatenate([block.objective for block in blocks]),
+        np.concatenate([block.gradient for block in blocks]),
+        np.concatenate([block.hessian for block in blocks]),
+        np.concatenate([block.scale for block in blocks]),
+        np.concatenate(metrics) if metrics else None,
+    )
+
+
+def _expand_block(
+    surface: Surface,
+    log_loss_BR: Array,
+    weight_BR: Array,
     theta_BP: Array,
     objective: Objective,
-    wide_B: NDArray[np.bool_] | None = None,
+    wide_B: NDArray[np.bool_] | None,
 ) -> _Expansion:
     value, parts = surface.evaluate(theta_BP)
     residual = value - log_loss_BR
-    distance = np.abs(residual)
     rho, first, second = objective.expand(residual)
     if objective.name == "huber" and wide_B is not None and wide_B.any():
-        second[wide_B] = distance[wide_B] <= 2 * objective.delta
+        second[wide_B] = np.abs(residual[wide_B]) <= 2 * objective.delta
     total = np.einsum("br,br->b", weight_BR, rho)
     total[np.isnan(total)] = np.inf  # outside the formula's domain
-    gradient, hessian = surface.derivatives(parts, weight_BR * first, weight_BR * second)
-    if objective.name == "squared":
-        scale = weight_BR.sum(axis=1)
-    else:
-        scale = np.einsum("br,br->b", weight_BR, objective.delta / np.maximum(distance, objective.delta))
+    first *= weight_BR
+    second *= weight_BR
+    gradient, hessian = surface.derivatives(parts, first, second)
+    scale = weight_BR.sum(axis=1)
+    if objective.name != "squared":
+        # objective / (delta scale) is the mean residual, about: the reweighting is delta over it
+        scale *= objective.delta**2 * scale / (objective.delta**2 * scale + total)
     metric = None if surface.centred else surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1]
     return _Expansion(total, gradient, hessian, scale, metric)
 

@@ -21,6 +21,7 @@ from llmscale.fit.options import Objective
 from llmscale.laws import Array, Surface
 
 POINTS_TO_RESAMPLE = 30
+_FAR_ABOVE = 10.0
 _LARGEST_NOISE = 2.0
 """Simulated ln L moves by at most this: a heavy tail must not overflow."""
 
@@ -74,11 +75,17 @@ def bootstrap(
         ends = solver.resolve(surface, value_BR + shift_BR, weight_R[None], theta_P, objective.graduated())
         method, notes = "parametric", variance.notes(number, points_word, count)
     unsettled = int((~ends.settled).sum())
+    misfit = 1.4826 * float(np.median(np.abs(residual_R)))
     if unsettled:
         notes.append(
             Note(
                 "refits-not-settled",
-                f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are",
+                f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are"
+                + (
+                    f" (the misfit, {100 * misfit:.2g}%, is far above delta: --delta {misfit:.1g} settles sooner)"
+                    if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta
+                    else ""
+                ),
             )
         )
     return Replicates(surface.coefficients(ends.theta), noise, method, tuple(notes))

@@ -18,6 +18,8 @@ LARGEST_EXPONENT = 10.0
 SMALLEST_SHARE = 1e-16
 """A term below this share of the loss at the middle of the table counts as zero."""
 _ROWS_FOR_STARTS = 2048
+_SAFE_LOG = 600.0
+"""Terms whose logarithm stays below this are summed as they are: none overflows, and some is not zero."""
 
 
 class SumOfPowers(Law):
@@ -65,18 +67,33 @@ class LogSumExp(Surface):
         ]
         one = np.ones(len(loss))
         self.features = [np.stack([one] + [-z[i] for _, i in powers]) for powers in self.exponents]
-        # Pairs of terms k <= j: where their block of the Hessian goes, and F_k F_jᵀ at every run, (R, P_k * P_j).
-        self.pairs = [
-            (
-                k,
-                j,
-                np.ix_(self.columns[k], self.columns[j]),
-                np.ascontiguousarray(
-                    (self.features[k][:, None, :] * self.features[j][None, :, :]).reshape(-1, len(loss)).T
-                ),
-            )
-            for k, j in itertools.combinations_with_replacement(range(len(terms)), 2)
-        ]
+        self.farthest = [np.abs(features).max(axis=1) for features in self.features]
+        self.products_RM, self.placement = self._products(z)
+
+    def _products(self, z: Sequence[Array]) -> tuple[Array, Array]:
+        """All products of two features at every run (R, M), and where their weighted sums go, as 0 and 1.
+
+        The rows of the second are K terms, then pairs of terms, times M products; its columns P of gradient, P² of
+        Hessian.
+        """
+        basis = np.stack([np.ones(len(self.log_loss_R)), *(-values for values in z)])
+        pairs = list(itertools.combinations_with_replacement(range(len(basis)), 2))
+        products_RM = np.stack([basis[a] * basis[b] for a, b in pairs], axis=1)
+        product = {pair: index for index, pair in enumerate(pairs)} | {(b, a): i for i, (a, b) in enumerate(pairs)}
+        size, terms = len(self.lower), len(self.columns)
+        used = [[0] + [i + 1 for _, i in powers] for powers in self.exponents]
+        couples = list(itertools.combinations_with_replacement(range(terms), 2))
+        placement = np.zeros((terms + len(couples), len(pairs), size + size**2))
+        for k, columns in enumerate(self.columns):
+            for row, a in zip(columns, used[k], strict=True):
+                placement[k, product[0, a], row] += 1
+        for couple, (k, j) in enumerate(couples, start=terms):
+            for row, a in zip(self.columns[k], used[k], strict=True):
+                for column, b in zip(self.columns[j], used[j], strict=True):
+                    placement[couple, product[a, b], size + row * size + column] += 1
+                    if j != k:
+                        placement[couple, product[a, b], size + column * size + row] += 1
+        return products_RM, placement.reshape(-1, size + size**2)
 
     def coefficients(self, theta_BP: Array) -> Array:
         raw = theta_BP.copy()
@@ -100,44 +117,41 @@ class LogSumExp(Surface):
                     theta[:, index] = coefficients_BK[:, index] * self.stds[i]
         return np.clip(theta, self.lower, self.upper)
 
-    def evaluate(self, theta_BP: Array) -> tuple[Array, list[Array]]:
-        shares = [
-            theta_BP[:, columns] @ features for columns, features in zip(self.columns, self.features, strict=True)
-        ]
-        if len(shares) == 1:
-            return shares[0], [np.ones_like(shares[0])]
-        top = shares[0].copy()
-        for share in shares[1:]:
-            np.maximum(top, share, out=top)
-        total = np.zeros_like(top)
-        for share in shares:
-            share -= top
-            np.exp(share, out=share)
-            total += share
-        for share in shares:
-            share /= total
-        np.log(total, out=total)
-        total += top
-        return total, shares
+    def evaluate(self, theta_BP: Array) -> tuple[Array, Array]:
+        share_KBR = np.empty((len(self.columns), len(theta_BP), len(self.log_loss_R)))
+        largest = 0.0
+        for share_BR, columns, features, farthest in zip(
+            share_KBR, self.columns, self.features, self.farthest, strict=True
+        ):
+            np.matmul(theta_BP[:, columns], features, out=share_BR)
+            largest = max(largest, float((np.abs(theta_BP[:, columns]) @ farthest).max()))
+        if len(share_KBR) == 1:
+            return share_KBR[0], np.ones_like(share_KBR)
+        top = share_KBR.max(axis=0) if largest > _SAFE_LOG else None
+        if top is not None:
+            share_KBR -= top
+        np.exp(share_KBR, out=share_KBR)
+        total = share_KBR.sum(axis=0)
+        value = np.log(total)
+        share_KBR *= np.reciprocal(total, out=total)
+        return value if top is None else value + top, share_KBR
 
-    def derivatives(self, parts: list[Array], first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
-        batch, size = len(first_BR), len(self.lower)
-        gradient = np.zeros((batch, size))
-        hessian = np.zeros((batch, size, size))
+    def derivatives(self, parts: Array, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
+        terms, batch, runs = parts.shape
+        size = len(self.lower)
+        weight = np.empty((terms * (terms + 3) // 2, batch, runs))
+        np.multiply(parts, first_BR, out=weight[:terms])
         outer_BR = second_BR - first_BR
-        first_K = [first_BR * share for share in parts]
-        outer_K = [outer_BR * share for share in parts]
-        for columns, features, first_k in zip(self.columns, self.features, first_K, strict=True):
-            gradient[:, columns] += first_k @ features.T
-        for k, j, (rows, others), products in self.pairs:
-            weight = outer_K[k] * parts[j]
+        outer_k = np.empty_like(outer_BR)
+        for couple, (k, j) in enumerate(itertools.combinations_with_replacement(range(terms), 2), start=terms):
             if j == k:
-                weight += first_K[k]
-            block = (weight @ products).reshape(batch, rows.shape[0], others.shape[1])
-            hessian[:, rows, others] += block
-            if j != k:
-                hessian[:, others.T, rows.T] += block.transpose(0, 2, 1)
-        return gradient, hessian
+                np.multiply(outer_BR, parts[k], out=outer_k)
+            np.multiply(outer_k, parts[j], out=weight[couple])
+            if j == k:
+                weight[couple] += weight[k]
+        sums = (weight.reshape(-1, runs) @ self.products_RM).reshape(len(weight), batch, -1)
+        placed = sums.transpose(1, 0, 2).reshape(batch, -1) @ self.placement
+        return placed[:, :size], placed[:, size:].reshape(batch, size, size)
 
     def jacobian(self, theta_P: Array) -> Array:
         _, shares = self.evaluate(theta_P[None])
@@ -152,26 +166,30 @@ class LogSumExp(Surface):
         if len(rows) > _ROWS_FOR_STARTS:
             order = np.lexsort([self.log_loss_R, *(features[-1] for features in self.features)])
             rows = order[np.linspace(0, len(order) - 1, _ROWS_FOR_STARTS).astype(int)]
-        axes: dict[int, Array] = {}
         exponents = sorted(set(itertools.chain(*self.exponents)))
-        per_axis = {0: 1, 1: 40, 2: 14, 3: 7}.get(len(exponents), 4)
-        for index, i in exponents:
-            axes[index] = np.geomspace(0.02, 4.0, per_axis) * self.stds[i]
-        grid = np.array(list(itertools.product(*axes.values()))).reshape(-1, len(axes))
-        theta_SP = np.full((len(grid), len(self.lower)), self.level)
-        theta_SP[:, list(axes)] = grid
+        per_axis = {0: 1, 1: 40, 2: 20, 3: 10}.get(len(exponents), 5)
+        axes = {index: np.geomspace(0.02, 4.0, per_axis) * self.stds[i] for index, i in exponents}
+        theta_SP = np.full((per_axis ** len(axes), len(self.lower)), self.level)
+        theta_SP[:, list(axes)] = np.array(list(itertools.product(*axes.values()))).reshape(len(theta_SP), -1)
 
+        # A term hangs on its own exponents alone: its values at the runs are made once for each of them.
         inverse_loss = np.exp(self.level - self.log_loss_R[rows])
-        shape_KSR = np.stack(
-            [
-                np.exp(theta_SP[:, columns[1:]] @ features[1:, rows]) * inverse_loss
-                for columns, features in zip(self.columns, self.features, strict=True)
-            ]
-        )
-        gram_SKK = np.einsum("ksr,jsr->skj", shape_KSR, shape_KSR)
-        target_SK = shape_KSR.sum(axis=2).T
-        amplitude_SK, squares_S = non_negative_least_squares(gram_SKK, target_SK)
-        smallest = 1e-4 / shape_KSR.mean(axis=2).T
+        digits = np.indices((per_axis,) * len(axes)).reshape(len(axes), -1)
+        shapes, which = [], []
+        for columns, features in zip(self.columns, self.features, strict=True):
+            own = [axes[column] for column in columns[1:]]
+            grid = np.array(list(itertools.product(*own))).reshape(per_axis ** len(own), -1)
+            shapes.append(np.exp(grid @ features[1:, rows]) * inverse_loss)
+            index = np.zeros(len(theta_SP), dtype=int)
+            for column in columns[1:]:
+                index = index * per_axis + digits[list(axes).index(column)]
+            which.append(index)
+        gram_SKK = np.empty((len(theta_SP), len(shapes), len(shapes)))
+        for k, j in itertools.combinations_with_replacement(range(len(shapes)), 2):
+            gram_SKK[:, k, j] = gram_SKK[:, j, k] = (shapes[k] @ shapes[j].T)[which[k], which[j]]
+        sum_SK = np.stack([shape.sum(axis=1)[index] for shape, index in zip(shapes, which, strict=True)], axis=1)
+        amplitude_SK, squares_S = non_negative_least_squares(gram_SKK, sum_SK)
+        smallest = 1e-4 * len(rows) / sum_SK
         theta_SP[:, self.amplitudes] = self.level + np.log(np.maximum(amplitude_SK, smallest))
         best = np.argsort(squares_S, kind="stable")[:count]
         return np.clip(theta_SP[best], self.lower, self.upper)

@@ -1,0 +1,69 @@
+"""`llmscale predict`: forecasts with what such forecasts have held."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from llmscale.commands import app
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    N, D = (values.ravel() for values in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 3e10, 6)))
+    factor = np.exp(0.004 * np.random.default_rng(0).standard_normal(len(N)))
+    path = tmp_path / "runs.csv"
+    frame = pd.DataFrame({"params": N, "tokens": D, "loss": (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor})
+    frame.to_csv(path, index=False)
+    return path
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, ["predict", *map(str, arguments), "--bootstrap", "100"])
+
+
+def test_a_forecast_names_its_interval_its_distance_and_what_such_forecasts_held(table: Path) -> None:
+    result = run(table, "-N", "10B", "-D", "20x", "--json")
+    assert result.exit_code == 0, result.output
+    payload = json.loads(result.stdout)
+    (point,) = payload["predictions"]
+    assert (point["params"], point["tokens"]) == (1e10, 2e11)
+    assert point["low"] <= point["plain_low"] < point["loss"] < point["plain_high"] <= point["high"]
+    truth = 1.8 + 420 / 1e10**0.36 + 2100 / 2e11**0.31
+    assert point["low"] < truth < point["high"]
+    assert point["horizon"] == pytest.approx(np.log(1e10 * 2e11 / (1e9 * 3e10)))
+    assert payload["backtest"]["n"] > 0
+    shown = run(table, "-N", "10B", "-D", "20x")
+    assert "coverage: on this table 90% forecasts held" in shown.stdout.replace("\n", " ")
+
+
+def test_a_budget_gives_its_best_size_and_tokens(table: Path) -> None:
+    payload = json.loads(run(table, "-C", "1e20,1e21", "--json").stdout)
+    small, large = payload["predictions"]
+    for point in (small, large):
+        assert 6 * point["params"] * point["tokens"] == pytest.approx(point["flops"])
+        assert point["intervals"]["params"][0] < point["params"] < point["intervals"]["params"][1]
+    assert large["params"] / small["params"] == pytest.approx(10 ** (0.31 / 0.67), rel=0.1)
+    assert large["loss"] < small["loss"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "nothing was asked for"),
+        (("-N", "7B"), "predicts from params, tokens"),
+        (("-N", "7B", "-D", "lots"), "not a number"),
+        (("-D", "20x"), "no --params"),
+        (("-N", "1B,2B,3B", "-D", "1T,2T"), "2 values"),
+        (("-C", "1e21", "--law", "power"), "no law in N and D"),
+    ],
+)
+def test_wrong_input_is_one_sentence(table: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    result = run(table, *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert sentence in result.stderr.replace("\n", " ")
