@@ -163,7 +163,7 @@ def _fitting(sheet: _Sheet) -> Items:
     options, residual = fit.options, fit.residuals
     delta = "" if options.objective == "squared" else f" with delta {options.delta:g}"
     weighted = ", weighted by the column weight" if "weight" in sheet.frame else ""
-    starts = solver.STARTS if len(residual) >= solver.FEW_RUNS else solver.STARTS_FOR_FEW_RUNS
+    starts = f"{solver.STARTS} (or {solver.STARTS_WHERE_RUGGED}, of few runs or large residuals)"
     left_out = [f"{run.run_id} ({run.reason})" for run in fit.table.excluded]
     others = len(sheet.runs) - len(residual) - len(left_out)
     used = f"{len(residual)} of {len(residual) + len(left_out) + max(others, 0)} rows"

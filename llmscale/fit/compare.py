@@ -275,7 +275,7 @@ def _with_refits(fit: Fit) -> Fit:
     surface, theta_P, log_loss_R = solved(fit)
     point_R = identify.points(fit.table.frame, fit.law.inputs)
     number = int(point_R.max()) + 1
-    steps = fit.table.frame["run_id"].duplicated().any()
+    steps = identify.has_steps(fit.table.frame)
     word = identify.words(fit.law.inputs[0], number) if len(fit.law.inputs) == 1 else "points"
     refits = uncertainty.bootstrap(
         surface,

@@ -2,6 +2,7 @@
 
 import itertools
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,10 +41,22 @@ def count_levels(values: Array) -> int:
 
 def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
     """For each row the index of its point: runs that differ in seed alone share one, as do the steps of one run."""
-    if frame["run_id"].duplicated().any():
+    if has_steps(frame):
         return np.asarray(pd.factorize(frame["run_id"])[0])
-    keys = np.stack([levels(frame[name].to_numpy(dtype=float)) for name in inputs], axis=1)
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    return _distinct([levels(_numbers(frame, name)) for name in inputs])
+
+
+def has_steps(frame: pd.DataFrame) -> bool:
+    """Whether rows are steps of runs, several a run."""
+    return bool(frame["run_id"].duplicated().any())
+
+
+def _distinct(levels_of: Sequence[NDArray[np.int_]]) -> NDArray[np.int_]:
+    """The index of each row's combination of levels."""
+    key = np.zeros(len(levels_of[0]), dtype=np.int64)
+    for index in levels_of:
+        key = np.unique(key * (int(index.max()) + 1) + index, return_inverse=True)[1].reshape(-1)
+    return key
 
 
 def describe_levels(frame: pd.DataFrame, name: str) -> str:
@@ -81,14 +94,14 @@ def inputs_of(law: type[Law], variable: str = "params") -> tuple[str, ...]:
 def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> InputError | None:
     """What keeps the columns of a table from being this law's inputs at all, or None."""
     wanted = " and ".join(inputs)
-    missing = [name for name in inputs if name not in frame or not np.isfinite(_numbers(frame, name)).any()]
+    columns = {name: _numbers(frame, name) for name in inputs if name in frame}
+    missing = [name for name in inputs if name not in columns or not np.isfinite(columns[name]).any()]
     if missing:
         return InputError(
             f"{law.name} needs {wanted}, and the table has no {' or '.join(missing)}",
             f"say which column it is: --columns {missing[0]}=NAME; or fit another law (llmscale laws)",
         )
-    for name in inputs:
-        values = _numbers(frame, name)
+    for name, values in columns.items():
         bad = ~(np.isfinite(values) & ((values >= 0) if name in law.may_be_zero else (values > 0)))
         if bad.any():
             rows = ", ".join(str(run) for run in frame.loc[bad, "run_id"].head(5))
@@ -103,10 +116,13 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
 def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> InputError | None:
     """What these runs cannot tell apart, which the law needs, and the runs that would settle it; or None."""
     coefficients = len(law.coefficient_names())
+    columns = {name: _numbers(frame, name) for name in inputs}
+    level = {name: levels(values) for name, values in columns.items()}
+    count = {name: int(index.max()) + 1 for name, index in level.items()}
     if len(inputs) == 1:
         return _too_few_sizes(law, frame, inputs[0], coefficients)
     if {"params", "tokens"} <= set(inputs):
-        sizes, budgets = (count_levels(_numbers(frame, name)) for name in ("params", "tokens"))
+        sizes, budgets = count["params"], count["tokens"]
         if min(sizes, budgets) < 3:
             return InputError(
                 f"{law.name} needs at least 3 sizes and 3 token budgets to tell its terms apart, and the table has"
@@ -115,7 +131,7 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
                 "measure several budgets at each size: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x;"
                 f" or fit --law power-floor{' --variable tokens' if sizes < budgets else ''}",
             )
-        if count_levels(_numbers(frame, "tokens") / _numbers(frame, "params")) == 1:
+        if count_levels(columns["tokens"] / columns["params"]) == 1:
             ratio = float(frame["tokens"].iloc[0] / frame["params"].iloc[0])
             return InputError(
                 f"every run has {ratio:.3g} tokens a parameter, so {law.name}"
@@ -124,13 +140,13 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
                 " or fit the law along this ratio: --law power-floor --variable flops",
             )
     for name in inputs:
-        if count_levels(_numbers(frame, name)) == 1:
+        if count[name] == 1:
             return InputError(
-                f"every run has {name} = {_numbers(frame, name)[0]:.4g}, so the terms of {law.name} that hang on it"
+                f"every run has {name} = {columns[name][0]:.4g}, so the terms of {law.name} that hang on it"
                 " are one constant",
                 f"measure runs with other {name}, or fit a law without it (llmscale laws)",
             )
-    along = _on_one_line(frame, inputs)
+    along = _on_one_line(columns)
     if along:
         one, other, power = along
         raised = one if abs(power - 1) < 0.005 else f"{one}^{power:.3g}"
@@ -139,9 +155,7 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
             f" that of {other}",
             f"measure runs that differ in {other} at equal {one}, or fit a law in one of them",
         )
-    number = int(points(frame, inputs).max()) + 1
-    if frame["run_id"].duplicated().any():
-        number = len(frame)
+    number = len(frame) if has_steps(frame) else int(_distinct(list(level.values())).max()) + 1
     if number <= coefficients:
         return InputError(
             f"{law.name} has {coefficients} coefficients and needs at least {coefficients + 1} runs that differ in"
@@ -194,7 +208,7 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
                 )
             )
     for name in law.inputs:
-        values = _numbers(frame, name)
+        values = {"tokens": tokens, "params": params}[name] if name in ("tokens", "params") else _numbers(frame, name)
         if name not in _WORDS or not len(values) or values.max() >= 10 * values.min():
             continue
         notes.append(
@@ -221,7 +235,9 @@ def words(name: str, number: int) -> str:
 
 
 def _numbers(frame: pd.DataFrame, name: str) -> Array:
-    return np.asarray(pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float))
+    column = frame[name]
+    numbers = column if column.dtype.kind in "fiu" else pd.to_numeric(column, errors="coerce")
+    return np.asarray(numbers.to_numpy(dtype=float))
 
 
 def _one_constant(frame: pd.DataFrame, sizes: int, budgets: int) -> str:
@@ -237,9 +253,9 @@ def _one_constant(frame: pd.DataFrame, sizes: int, budgets: int) -> str:
     return ""
 
 
-def _on_one_line(frame: pd.DataFrame, inputs: tuple[str, ...]) -> tuple[str, str, float] | None:
+def _on_one_line(columns: dict[str, Array]) -> tuple[str, str, float] | None:
     """Two inputs whose logarithms lie on one line, and its slope, or None."""
-    logs = {name: np.log(_numbers(frame, name)) for name in inputs if (_numbers(frame, name) > 0).all()}
+    logs = {name: np.log(values) for name, values in columns.items() if (values > 0).all()}
     for one, other in itertools.combinations(logs, 2):
         x, y = logs[one] - logs[one].mean(), logs[other] - logs[other].mean()
         slope = float(x @ y / (x @ x))

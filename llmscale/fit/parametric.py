@@ -128,7 +128,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
 
     point = identify.points(table.frame, inputs)
     word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
-    if table.frame["run_id"].duplicated().any():
+    if identify.has_steps(table.frame):
         word = "runs"
     refits = uncertainty.bootstrap(
         surface,
@@ -180,7 +180,7 @@ def _checker(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, ..
     if rest.frame.empty:
         return None, (Note("holdout-skipped", f"no held-out check of {law.name}: every run is among the largest"),)
     number = int(identify.points(rest.frame, inputs).max()) + 1
-    if rest.frame["run_id"].duplicated().any():
+    if identify.has_steps(rest.frame):
         number = len(rest.frame)
     needed = len(law.coefficient_names()) + 1
     problem = identify.why_not(type(law), rest.frame, inputs)

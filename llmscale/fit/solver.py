@@ -14,8 +14,10 @@ from llmscale.errors import WorkError
 from llmscale.fit.options import Objective
 from llmscale.laws import Array, Surface
 
-STARTS, STARTS_FOR_FEW_RUNS, FEW_RUNS = 8, 32, 50
-"""Few runs make a rugged objective, and cost little."""
+STARTS, STARTS_WHERE_RUGGED, FEW_RUNS = 8, 32, 50
+_FAR_ABOVE = 10.0
+_NEXT_TO = 0.03
+"""In theta: that close, starts lead to the same place."""
 _COARSE_STEPS = 6
 _FINAL_STEPS = 400
 _BLOCK, _RAW_BLOCK = 2**14, 2**16
@@ -46,9 +48,20 @@ class Solutions:
 
 def solve(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Array:
     """The best theta over many starts. Raises WorkError when the best of them did not settle."""
-    starts = surface.starts(STARTS if len(log_loss_R) >= FEW_RUNS else STARTS_FOR_FEW_RUNS)
+    starts = surface.starts(STARTS_WHERE_RUGGED)
+    typical = float(np.median(np.abs(surface.evaluate(starts[:1])[0][0] - log_loss_R)))
+    stages = objective.graduated()[:-1]
+    # Few runs make a rugged objective, and so do residuals far above delta.
+    if len(log_loss_R) >= FEW_RUNS and not (stages and typical > _FAR_ABOVE * objective.delta):
+        starts = starts[:STARTS]
+        # Deltas far above the residuals are least squares, where the starts come from.
+        useful = [stage for stage in stages if stage.delta <= _FAR_ABOVE * typical] or stages[-1:]
+        if useful:
+            weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
+            starts = _apart(minimise(surface, log_loss_R, weight_BR, starts, useful, coarse=True))
+        stages = []
     weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
-    ends = minimise(surface, log_loss_R, weight_BR, starts, objective.graduated())
+    ends = minimise(surface, log_loss_R, weight_BR, starts, [*stages, objective])
     lowest = float(ends.objective.min())
     settled = np.where(ends.settled, ends.objective, np.inf)
     best = int(np.argmin(settled))
@@ -81,18 +94,37 @@ def resolve_each(
     return minimise(surface, log_loss_R, weight_BR, start_BP, objectives)
 
 
+def _apart(ends: Solutions) -> Array:
+    """Where the problems ended, lowest first, without those that ended next to a lower one."""
+    kept: list[Array] = []
+    for theta in ends.theta[np.argsort(ends.objective, kind="stable")]:
+        if all(np.abs(theta - other).max() > _NEXT_TO for other in kept):
+            kept.append(theta)
+    return np.array(kept)
+
+
 def minimise(
-    surface: Surface, log_loss_BR: Array, weight_BR: Array, start_BP: Array, objectives: list[Objective]
+    surface: Surface,
+    log_loss_BR: Array,
+    weight_BR: Array,
+    start_BP: Array,
+    objectives: list[Objective],
+    *,
+    coarse: bool = False,
 ) -> Solutions:
     """Newton from every start on each objective in turn; only the last one is followed until it settles.
+
+    With `coarse` that one, too, is left after a few steps.
 
     A problem that creeps along a curved valley towards a term of zero is tried with that term at zero.
     """
     theta_BP = _lifted(surface, start_BP)
-    for coarse in objectives[:-1]:
+    for stage in objectives[:-1]:
         theta_BP = _lifted(
-            surface, _newton(surface, log_loss_BR, weight_BR, theta_BP, coarse, _COARSE_STEPS, _COARSE_GAIN).theta
+            surface, _newton(surface, log_loss_BR, weight_BR, theta_BP, stage, _COARSE_STEPS, _COARSE_GAIN).theta
         )
+    if coarse:
+        return _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _COARSE_STEPS, _COARSE_GAIN)
     ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _FINAL_STEPS, _RELATIVE_GAIN)
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)

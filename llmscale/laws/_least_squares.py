@@ -10,11 +10,13 @@ from llmscale.laws import Array
 _RIDGE = 1e-13
 
 
-def non_negative_least_squares(gram_SKK: Array, target_SK: Array, free: Sequence[int] = ()) -> tuple[Array, Array]:
+def non_negative_least_squares(
+    gram_SKK: Array, target_SK: Array, free: Sequence[int] = (), most: int | None = None
+) -> tuple[Array, Array]:
     """min x'Gx - 2h'x with x >= 0 for each of S problems: x (S, K) and the value reached (S,).
 
     Unknowns in `free` may have either sign. By trying every set of positive ones, which is quick for the few that
-    laws have.
+    laws have. Where only the `most` lowest problems matter, those that cannot be among them are left at infinity.
     """
     problems, size = target_SK.shape
     best = np.zeros((problems, size))
@@ -31,10 +33,15 @@ def non_negative_least_squares(gram_SKK: Array, target_SK: Array, free: Sequence
         solution = np.linalg.solve(gram + ridge[:, None, None] * np.eye(len(index)), target[:, :, None])[..., 0]
         value = ((gram @ solution[:, :, None])[..., 0] * solution).sum(axis=1) - 2 * (solution * target).sum(axis=1)
         positive = (solution[:, [k not in free for k in index]] >= 0).all(axis=1)
-        better = left[positive & (value < lowest[left])]
-        lowest[better] = value[positive & (value < lowest[left])]
-        best[better] = 0.0
-        best[better[:, None], index] = solution[np.isin(left, better)]
+        better = positive & (value < lowest[left])
+        rows = left[better]
+        lowest[rows] = value[better]
+        best[rows] = 0.0
+        best[rows[:, None], index] = solution[better]
         if len(chosen) == len(bounded):
-            left = left[~positive]  # the rest of the sets can only be worse
+            # Smaller sets can only be worse than this one.
+            hopeful = ~positive
+            if most is not None and positive.sum() >= most:
+                hopeful &= value < np.partition(lowest, most - 1)[most - 1]
+            left = left[hopeful]
     return best, lowest

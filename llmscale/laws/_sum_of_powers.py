@@ -188,7 +188,7 @@ class LogSumExp(Surface):
         for k, j in itertools.combinations_with_replacement(range(len(shapes)), 2):
             gram_SKK[:, k, j] = gram_SKK[:, j, k] = (shapes[k] @ shapes[j].T)[which[k], which[j]]
         sum_SK = np.stack([shape.sum(axis=1)[index] for shape, index in zip(shapes, which, strict=True)], axis=1)
-        amplitude_SK, squares_S = non_negative_least_squares(gram_SKK, sum_SK)
+        amplitude_SK, squares_S = non_negative_least_squares(gram_SKK, sum_SK, most=count)
         smallest = 1e-4 * len(rows) / sum_SK
         theta_SP[:, self.amplitudes] = self.level + np.log(np.maximum(amplitude_SK, smallest))
         best = np.argsort(squares_S, kind="stable")[:count]
