@@ -138,7 +138,7 @@ def show_ranking(comparison: "Comparison") -> None:
         ]
         table.add_row(str(one.rank), law, str(one.coefficients), *cells)
     output.results.print(table)
-    output.results.print("[dim]bold: as good as the best, within one standard error[/dim]")
+    output.results.print("[dim]bold: as good as the best, as far as these runs can tell[/dim]")
     for law, reason in comparison.unsuitable:
         output.results.print(f"[dim]not fitted: {law}: {output.escape(reason)}[/dim]", soft_wrap=True)
 

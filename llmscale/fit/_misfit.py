@@ -69,7 +69,7 @@ def residual_trend(evidence: Evidence) -> Note | None:
     return Note(
         "residual-trend",
         f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the law in the lowest third"
-        f" of {name}, {second} in the middle and {third} in the highest, so the law will miss beyond them. Compare"
+        f" of {name}, {second} it in the middle and {third} it in the highest, so the law will miss beyond them. Compare"
         f" forms: {evidence.command} --law all{_largest_half(evidence, name)}",
     )
 
@@ -196,7 +196,7 @@ def _thirds(values: Array) -> list[NDArray[np.int_]]:
 
 
 def _beside(value: float) -> str:
-    return f"{abs(value):.1%} {'above' if value > 0 else 'below'}" if abs(value) >= 0.0005 else "on"
+    return f"{abs(value):.1%} {'above' if value > 0 else 'below'}" if abs(value) >= 0.0005 else "close to"
 
 
 def _largest_half(evidence: Evidence, name: str) -> str:

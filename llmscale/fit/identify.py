@@ -99,7 +99,9 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
     if missing:
         return InputError(
             f"{law.name} needs {wanted}, and the table has no {' or '.join(missing)}",
-            f"say which column it is: --columns {missing[0]}=NAME; or fit another law (llmscale laws)",
+            "name a sweep's results folder: its curves give them"
+            if "lr_area" in missing
+            else f"say which column it is: --columns {missing[0]}=NAME; or fit another law (llmscale laws)",
         )
     for name, values in columns.items():
         bad = ~(np.isfinite(values) & ((values >= 0) if name in law.may_be_zero else (values > 0)))
