@@ -20,6 +20,7 @@ from llmscale.figures._axes import spaced_ticks
 from llmscale.figures._legend import formula
 from llmscale.figures._style import ENDINGS, render
 from llmscale.fit import fit_laws
+from llmscale.fit.forecast import law_band
 from llmscale.quantity import format_count
 from llmscale.runs import CurvePoint, ResultsFolder, rows_table, write_table
 from llmscale.table import read_table
@@ -132,7 +133,7 @@ def test_lines_and_bands_are_the_laws_own_and_go_on_dashed_beyond_the_runs(fitte
         assert pieces[-1][-1, 0] > 1.5 * SIZES[-1]
         bands = [one for one in figure.axes[0].collections if one.get_label() == f"band {fit.law.name}"]
         for band, piece in zip(bands, pieces, strict=True):
-            low, high = fit.band(params=piece[:, 0])
+            low, high = law_band(fit, params=piece[:, 0])
             corners = np.asarray(band.get_paths()[0].vertices)
             for edge in (low, high):
                 assert np.isclose(corners[:, 1], edge[:, None]).any(axis=1).all()

@@ -76,19 +76,20 @@ def test_published_tables_give_no_worse_an_objective_than_any_known(shared: Path
     assert list(fit.law.coefficients().values()) == pytest.approx(coefficients, rel=2e-5)
 
 
-def test_published_tables_give_the_same_from_any_row_order_and_in_any_unit(shared: Path) -> None:
-    table = published(shared, "chinchilla_epoch")
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_tables_give_the_same_from_any_row_order_and_in_any_unit(shared: Path, name: str) -> None:
+    table = published(shared, name)
     best = fit_law(table, "chinchilla", bootstrap=0, holdout="none")
     shuffled = replace(table, frame=table.frame.sample(frac=1, random_state=3).reset_index(drop=True))
     again = fit_law(shuffled, "chinchilla", bootstrap=0, holdout="none")
     assert again.objective == pytest.approx(best.objective, rel=1e-9)
     assert again.law.coefficients() == pytest.approx(best.law.coefficients(), rel=1e-5)
-    millions = replace(
-        table, frame=table.frame.assign(params=table.frame.params / 1e6, tokens=table.frame.tokens / 1e9)
-    )
-    scaled = fit_law(millions, "chinchilla", bootstrap=0, holdout="none")
-    assert scaled.objective == pytest.approx(best.objective, rel=1e-9)
-    assert scaled.law.coefficients()["alpha"] == pytest.approx(best.law.coefficients()["alpha"], rel=1e-6)
+    for params_unit, tokens_unit in ((1e6, 1e9), (1e-3, 7e12)):
+        units = table.frame.assign(params=table.frame.params / params_unit, tokens=table.frame.tokens / tokens_unit)
+        scaled = fit_law(replace(table, frame=units), "chinchilla", bootstrap=0, holdout="none")
+        assert scaled.objective == pytest.approx(best.objective, rel=1e-9)
+        for exponent in ("alpha", "beta"):
+            assert scaled.law.coefficients()[exponent] == pytest.approx(best.law.coefficients()[exponent], rel=1e-5)
 
 
 def test_the_outliers_of_the_published_table_change_the_fit_as_is_known(shared: Path) -> None:

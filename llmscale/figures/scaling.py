@@ -21,6 +21,7 @@ from llmscale.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
 from llmscale.figures._legend import holdout_label, law_label
 from llmscale.figures._style import ALARM, INK, LAW_COLOURS, MUTED, Colour, ordered_colours, sequence, style
 from llmscale.fit import Fit
+from llmscale.fit.forecast import law_band
 from llmscale.fit.identify import levels
 from llmscale.laws import Array
 from llmscale.quantity import format_count
@@ -163,7 +164,7 @@ def _draw_law(
             grid = np.geomspace(a, b, _GRID_POINTS)
             at = _inputs(fit, x, grid, budget)
             loss = fit.loss(**at)
-            low, high = fit.band(**at)
+            low, high = law_band(fit, **at)
             weight = 1.4 if order == 0 else 1.0
             ax.plot(
                 grid, loss, color=colour, lw=weight, ls=line_style, zorder=3 - 0.1 * order, label=f"law {fit.law.name}"

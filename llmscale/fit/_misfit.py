@@ -69,8 +69,8 @@ def residual_trend(evidence: Evidence) -> Note | None:
     return Note(
         "residual-trend",
         f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the law in the lowest third"
-        f" of {name}, {second} it in the middle and {third} it in the highest, so the law will miss beyond them. Compare"
-        f" forms: {evidence.command} --law all{_largest_half(evidence, name)}",
+        f" of {name}, {second} it in the middle and {third} it in the highest, so the law will miss beyond them."
+        f" Compare forms: {evidence.command} --law all{_largest_half(evidence, name)}",
     )
 
 

@@ -130,12 +130,11 @@ def forecast(
     plain_low: Any
     plain_high: Any
     plain_low, plain_high = fit.band(single_run=True, level=level, **inputs)
-    at = fit.inputs_at(inputs)
-    h: Any = np.broadcast_to(horizon(fit.law.inputs, fit.inputs, at), loss.shape)
+    h: Any = np.broadcast_to(horizon(fit.law.inputs, fit.inputs, fit.inputs_at(inputs)), loss.shape)
     chosen = multipliers_for(fit.law.inputs)
     low: Any
     high: Any
-    low, high = widened(loss, plain_low, plain_high, h, misfit_scale(fit), chosen.at(level), chosen.most)
+    low, high = _widened_by(fit, loss, plain_low, plain_high, h, level)
     notes = list(check.notes) if check else []
     furthest = float(h.max(initial=0.0))
     if furthest > math.log(FAR):
@@ -152,6 +151,20 @@ def forecast(
         float(value) if value.ndim == 0 else value for value in (loss, low, high, plain_low, plain_high, h)
     )
     return Forecast(loss, low, high, plain_low, plain_high, h, level, coverage, tuple(notes))
+
+
+def law_band(fit: "Fit", **inputs: ArrayLike) -> tuple[Array, Array]:
+    """Low and high of the law itself at the fit's level, widened beyond the runs as forecasts are."""
+    loss = fit.loss(**inputs)
+    given: dict[str, Any] = dict(inputs)
+    low, high = fit.band(**given)
+    h = np.broadcast_to(horizon(fit.law.inputs, fit.inputs, fit.inputs_at(inputs)), loss.shape)
+    return _widened_by(fit, loss, low, high, h, fit.level)
+
+
+def _widened_by(fit: "Fit", loss: Array, low: Array, high: Array, h: Array, level: float) -> tuple[Array, Array]:
+    chosen = multipliers_for(fit.law.inputs)
+    return widened(loss, low, high, h, misfit_scale(fit), chosen.at(level), chosen.most)
 
 
 def multipliers_for(inputs: Sequence[str]) -> Multipliers:
