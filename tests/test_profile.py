@@ -92,6 +92,15 @@ def test_a_prediction_takes_letters_or_columns_and_a_level() -> None:
             fit.predict(**wrong)
 
 
+def test_a_fit_prints_as_a_table_in_a_terminal_and_in_a_notebook() -> None:
+    fit = fit_law(grid(), "chinchilla", bootstrap=100)
+    assert "held out (largest)" in str(fit)
+    shown = fit._repr_html_()
+    for name, (low, high) in fit.intervals.items():
+        assert f"<td>{name}</td>" in shown
+        assert f"[{low:.4g}, {high:.4g}]" in shown
+
+
 def test_the_optimum_at_a_budget_is_the_papers_closed_form() -> None:
     fit = fit_law(grid(0.0), "chinchilla", bootstrap=0, holdout="none")
     found = fit.optimal(C=1e21)

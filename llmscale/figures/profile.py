@@ -75,9 +75,11 @@ def _draw_profile(ax: Axes, fit: Fit, one: Profile) -> None:
     limits = coefficient_axis(ax.xaxis, low, high, logarithmic=logarithmic)
     left = one.low if math.isfinite(one.low) else limits[0]
     right = one.high if math.isfinite(one.high) else limits[1]
-    ax.axvspan(max(left, limits[0]), min(right, limits[1]), color=LAW_COLOURS[0], alpha=0.13, lw=0, zorder=1)
+    if one.settled:
+        ax.axvspan(max(left, limits[0]), min(right, limits[1]), color=LAW_COLOURS[0], alpha=0.13, lw=0, zorder=1)
     ax.axhline(one.threshold, color=MUTED, lw=0.8, ls=(0, (3, 2)), zorder=2, label="threshold")
-    ax.plot(one.values, one.cost, color=LAW_COLOURS[0], lw=1.4, zorder=4, label="profile")
+    if one.settled:
+        ax.plot(one.values, one.cost, color=LAW_COLOURS[0], lw=1.4, zorder=4, label="profile")
     ax.plot([best], [0], "o", ms=4.2, mew=0, color=INK, zorder=6, clip_on=False, label="best")
     if bar is not None:
         ax.plot(bar, [_BAR * top] * 2, "|-", color=LAW_COLOURS[1], lw=1.8, ms=4, mew=1.2, zorder=5, label="bootstrap")
@@ -85,6 +87,11 @@ def _draw_profile(ax: Axes, fit: Fit, one: Profile) -> None:
     ax.set_yticks(np.arange(0, top, step))
     ax.set_ylim(2.1 * _BAR * top, top)
     ax.set_xlabel(symbol(one.name))
+    if not one.settled:
+        # Its points cost too much: the curve would show an interval that is too narrow.
+        text = ax.text(0.5, 0.97, "did not settle", transform=ax.transAxes, ha="center", va="top", fontsize=6)
+        text.set(color=ALARM, label="open end")
+        return
     opens = [(0.03, "left", limits[0])] if _open_below(one) else []
     opens += [(0.97, "right", limits[1])] if not math.isfinite(one.high) else []
     for place, side, _ in opens:

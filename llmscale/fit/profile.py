@@ -6,7 +6,9 @@ Ronchetti 1994, "Robust bounded-influence tests in general parametric models"); 
 variance of the residuals. With few runs the quantile is that of F(1, runs - coefficients).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,17 @@ from scipy.special import fdtri
 
 from llmscale.errors import InputError
 from llmscale.fit import solver
+from llmscale.fit.options import Objective
 from llmscale.fit.result import Fit, run_weights, settings_of
 from llmscale.laws import Array, Surface
 from llmscale.laws._formula import Formula
 
-_POINTS = 41
+_POINTS, _FEWER_POINTS, _FEWEST_POINTS, _MANY = 41, 21, 9, 6
+_MENDINGS = 3
+_TOO_FLAT = 1e5
+"""Coefficients that make up for each other this well are not followed to the end by steps in raw units."""
+_JUDGED = 2.0
+"""Points that cost up to this many times the threshold decide where the interval ends."""
 _WIDEN, _WIDENINGS = 2.5, 4
 _NEARLY_NOTHING = 1e-4
 """A positive coefficient is followed down to this share of its best value."""
@@ -29,7 +37,8 @@ class Profile:
     """The objective over values of one coefficient, all others at their best.
 
     `cost` is 2 (objective - minimum)/lambda, to be compared with `threshold`. `low` and `high` bound the interval at
-    `level`; one that is not reached however far the coefficient moves is 0, -inf or inf, and `closed` is False.
+    `level`; one that is not reached however far the coefficient moves is 0, -inf or inf, and `closed` is False. Where
+    the other coefficients did not settle, `settled` is False and the ends are NaN.
     """
 
     name: str
@@ -40,18 +49,22 @@ class Profile:
     level: float
     low: float
     high: float
+    settled: bool = True
 
     @property
     def closed(self) -> bool:
         return bool(np.isfinite(self.high) and np.isfinite(self.low) and self.low > self.values[0])
 
     def __str__(self) -> str:
+        if not self.settled:
+            return f"{self.name}: no interval by profile likelihood, the other coefficients did not settle"
         return f"{self.name}: [{self.low:.4g}, {self.high:.4g}] at {100 * self.level:g}% by profile likelihood"
 
 
 def profiles(fit: Fit, points: int = _POINTS) -> tuple[Profile, ...]:
-    """The profile of every coefficient."""
-    return tuple(profile(fit, name, points) for name in fit.law.coefficient_names())
+    """The profile of every coefficient; of laws with many, at fewer points."""
+    names = fit.law.coefficient_names()
+    return tuple(profile(fit, name, points if len(names) <= _MANY else min(points, _FEWER_POINTS)) for name in names)
 
 
 def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
@@ -76,12 +89,17 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
     spread = _spread(surface, best, index, scale, inliers)
     value = float(surface.coefficients(best[None])[0, index])
     reach = np.sqrt(threshold) * 2.0 * spread
-    theta_all, cost_all = np.empty((0, len(best))), np.empty(0)
-    for _ in range(_WIDENINGS):
+    theta_all, cost_all, settled_all = np.empty((0, len(best))), np.empty(0), np.empty(0, dtype=bool)
+    flat = _condition(surface, best) >= _TOO_FLAT
+    points = min(points, _FEWEST_POINTS) if flat else points
+    for _ in range(1 if flat else _WIDENINGS):
         grid = _grid(surface, index, value, best[index], reach, points)
         start = best + (grid - best[index])[:, None] * along
         start[:, index] = grid
         ends = solver.resolve_each(surface, log_loss, weight, start, [objective])
+        for _ in range(0 if flat else _MENDINGS):
+            _mend(ends, grid, best[index], index, partial(solver.resolve_each, surface, log_loss, weight), objective)
+        settled_all = np.concatenate([settled_all, ends.settled])
         theta_all = np.concatenate([theta_all, ends.theta])
         cost_all = np.concatenate([cost_all, 2.0 * (ends.objective - fit.objective) / scale])
         left, right = grid < best[index], grid > best[index]
@@ -94,7 +112,42 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
     order = np.argsort(values, kind="stable")
     values, cost = values[order], cost[order]
     low, high = _crossings(values, cost, value, threshold, positive=name not in fit.law.signed)
-    return Profile(name, values, fit.objective + 0.5 * scale * cost, cost, threshold, fit.level, low, high)
+    settled = not flat and bool(settled_all[cost_all <= _JUDGED * threshold].all())
+    if not settled:
+        # What did not settle costs too much, and an interval from it would be too narrow.
+        low = high = np.nan
+    return Profile(name, values, fit.objective + 0.5 * scale * cost, cost, threshold, fit.level, low, high, settled)
+
+
+def _condition(surface: Surface, theta: Array) -> float:
+    """Of the Jacobian with columns of length one."""
+    jacobian = surface.jacobian(theta)
+    length = np.linalg.norm(jacobian, axis=0)
+    return float(np.linalg.cond(jacobian[:, length > 0] / length[length > 0]))
+
+
+def _mend(
+    ends: solver.Solutions,
+    grid: Array,
+    best: float,
+    index: int,
+    resolve: Callable[[Array, list[Objective]], solver.Solutions],
+    objective: Objective,
+) -> None:
+    """Try the points that did not settle again, from their neighbours on the side of the best."""
+    failed = np.flatnonzero(~ends.settled)
+    inward = failed + np.where(grid[failed] < best, 1, -1)
+    usable = (inward >= 0) & (inward < len(grid))
+    failed, inward = failed[usable], inward[usable]
+    if not len(failed):
+        return
+    start = ends.theta[inward].copy()
+    start[:, index] = grid[failed]
+    again = resolve(start, [objective])
+    better = (again.objective < ends.objective[failed]) | again.settled
+    ends.theta[failed[better]] = again.theta[better]
+    ends.objective[failed[better]] = again.objective[better]
+    ends.settled[failed[better]] = again.settled[better]
 
 
 class _Pinned(Surface):
