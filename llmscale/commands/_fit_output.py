@@ -182,7 +182,7 @@ def show_methods(found: "MethodComparison") -> None:
         table.add_row(*(output.escape(cell) for cell in row))
     output.results.print(table)
     for sentence in found.disagreements:
-        output.results.print(sentence, markup=False, soft_wrap=True)
+        output.results.print(sentence, markup=False)
 
 
 _GROUPS_A_TABLE = 4

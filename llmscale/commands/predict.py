@@ -141,7 +141,7 @@ def _show(fit: "Fit", found: "Forecast", asked: dict[str, list[float]], optima: 
         table.add_row(*cells, f"{loss:.4f}", interval, f"{math.exp(horizon):.3g}x" if horizon > 0 else "inside")
     output.results.print(table)
     if found.coverage:
-        output.results.print(f"coverage: {found.coverage}", soft_wrap=True, markup=False)
+        output.results.print(f"coverage: {found.coverage}", markup=False)
 
 
 def _payload(
