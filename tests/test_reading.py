@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llmscale.errors import InputError
@@ -389,6 +389,7 @@ JSON = st.recursive(
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(JSON, max_size=3))
+@example([{"params": {"params": "\n"}, "loss": None}])
 def test_no_json_fails_with_anything_but_a_sentence(tmp_path: Path, rows: list[Any]) -> None:
     path = tmp_path / "runs.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))

@@ -127,7 +127,8 @@ def test_a_sweep_that_was_ended_goes_on_and_ends_in_the_same_table(
     command = [sys.executable, "-m", "llmscale", *arguments]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: list(out.glob("runs/*/spec.json")) and worker_pids(out), 120)
-        time.sleep(4.0)  # in the middle of loading or training, wherever that is on this machine
+        # In the middle of loading or training, wherever that is on this machine, and before the last run ends.
+        time.sleep({signal.SIGKILL: 2.0, signal.SIGINT: 1.0, signal.SIGTERM: 1.5}[how])
         process.send_signal(how)
         code = process.wait(timeout=60)
     assert code == (-signal.SIGKILL if how == signal.SIGKILL else 130)

@@ -87,7 +87,7 @@ def check_positive(
     number = values.to_numpy()
     bad = left & ~(np.isfinite(number) & (number > 0))
     if bad.any():
-        rows = [f"{run_ids[row]} ({_shown(given[row])})" for row in np.flatnonzero(bad)]
+        rows = [f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in np.flatnonzero(bad)]
         above = "numbers above 1" if str(unit).lower() in ("perplexity", "ppl") else "positive numbers"
         fix = f'mend these rows, or leave them out: --where "{values.name} > 0"'
         if bad.sum() == left.sum():
@@ -96,5 +96,9 @@ def check_positive(
 
 
 def _shown(value: object) -> str:
-    text = "empty" if value is None or value is pd.NA or value != value else str(value)
+    text = "empty" if value is None or value is pd.NA or value != value else _on_one_line(str(value))
     return text if len(text) <= 20 else text[:17] + "..."
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
