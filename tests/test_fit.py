@@ -361,3 +361,20 @@ def test_refits_of_a_design_with_seeds_draw_whole_points() -> None:
     assert refits.method == "runs"
     low, high = np.quantile(refits.coefficients[:, 1], [0.01, 0.99])
     assert low < TRUTH["alpha"] < high
+
+
+def test_steps_of_a_run_are_drawn_together() -> None:
+    """Rows that share a run_id carry one weight, so more rows a run do not narrow the intervals."""
+    law = example("power-floor")
+    sizes = np.geomspace(1e5, 1e9, 40)
+    noise = 0.01 * np.random.default_rng(0).standard_normal(40)
+    once = table_of(sizes, law.loss(sizes) * np.exp(noise))
+    rows = np.repeat(np.arange(40), 25)
+    many = replace(once, frame=once.frame.iloc[rows].reset_index(drop=True))
+    widths = []
+    for table in (once, many):
+        fit = fit_law(table, "power-floor", bootstrap=300, holdout="none")
+        assert fit.bootstrap_method == "runs"
+        low, high = fit.intervals["alpha"]
+        widths.append(high - low)
+    assert widths[1] == pytest.approx(widths[0], rel=1e-6)

@@ -1,5 +1,6 @@
 """A sweep from the command line: real processes, real kills, real files."""
 
+import functools
 import json
 import math
 import os
@@ -125,7 +126,10 @@ def test_a_sweep_that_was_ended_goes_on_and_ends_in_the_same_table(
     out = tmp_path / "results"
     arguments = options(text, out)
     command = [sys.executable, "-m", "llmscale", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    # Background jobs of a shell ignore SIGINT, and so would what they start.
+    listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, preexec_fn=listens) as process:
         wait_for(lambda: list(out.glob("runs/*/spec.json")) and worker_pids(out), 120)
         # In the middle of loading or training, wherever that is on this machine, and before the last run ends.
         time.sleep({signal.SIGKILL: 2.0, signal.SIGINT: 1.0, signal.SIGTERM: 1.5}[how])

@@ -37,12 +37,12 @@ from numpy.typing import NDArray
 from llmscale import laws as menu
 from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.fit import holdout as holdouts
-from llmscale.fit import identify, parametric, uncertainty
+from llmscale.fit import identify, parametric
 from llmscale.fit._comparison import STANDARD_ERRORS, Compared, Comparison
 from llmscale.fit._criteria import aicc, common_points, cross_validated, point_means, solved
 from llmscale.fit.options import Options
 from llmscale.fit.parametric import Source, as_table, fit_law
-from llmscale.fit.result import Fit, run_weights
+from llmscale.fit.result import Fit
 from llmscale.laws import Array, Law
 from llmscale.table import RunTable
 
@@ -188,7 +188,7 @@ def _check(fit: Fit, held_R: NDArray[np.bool_], options: Options) -> tuple[Fit |
     if not held_R.any():
         return None, ()
     rest = fit.table.select(~held_R)
-    law, notes = parametric._checker(fit.law, rest)
+    law, notes = parametric.checker_of(fit.law, rest)
     if law is not type(fit.law):
         return None, notes
     try:
@@ -263,31 +263,17 @@ def _with_intervals(one: _Tried, options: Options, *, best: bool) -> Fit:
     fit = _with_refits(replace(one.fit, options=options))
     check = None
     if one.check is not None:
-        check = parametric._predict(
+        check = parametric.predict_held_out(
             _with_refits(replace(one.check, options=options)), fit.table, one.held_R, options.holdout
         )
-    diagnosed = parametric._diagnosed(fit) if best and options.diagnostics else ()
+    diagnosed = parametric.diagnosed(fit) if best and options.diagnostics else ()
     return replace(fit, holdout=check, notes=(*fit.notes, *one.notes, *diagnosed))
 
 
 def _with_refits(fit: Fit) -> Fit:
     """A fit with the bootstrap refits of its options."""
-    surface, theta_P, log_loss_R = solved(fit)
-    point_R = identify.points(fit.table.frame, fit.law.inputs)
-    number = int(point_R.max()) + 1
-    steps = identify.has_steps(fit.table.frame)
-    word = identify.words(fit.law.inputs[0], number) if len(fit.law.inputs) == 1 else "points"
-    refits = uncertainty.bootstrap(
-        surface,
-        theta_P,
-        log_loss_R,
-        point_R,
-        run_weights(fit.table),
-        count=fit.options.bootstrap,
-        objective=fit.options.loss_function,
-        seed=fit.options.seed,
-        points_word="runs" if steps else word,
-    )
+    surface, theta_P, _ = solved(fit)
+    refits = parametric.refit(fit.table, fit.law.inputs, surface, theta_P, fit.options)
     return replace(
         fit,
         replicates=refits.coefficients,

@@ -70,16 +70,16 @@ def fit_law(table: Source, law: str | type[Law], options: Options | None = None,
     runs = _with_steps(runs, chosen)
     fit = _fit(runs, chosen, options)
     if options.diagnostics:
-        fit = replace(fit, notes=fit.notes + _diagnosed(fit))
+        fit = replace(fit, notes=fit.notes + diagnosed(fit))
     held = holdouts.held_out(runs.frame, fit.law.inputs, options.holdout)
     if not held.any():
         return fit
     rest = replace(runs, frame=runs.frame.loc[~held].reset_index(drop=True))
-    checker, notes = _checker(fit.law, rest)
+    checker, notes = checker_of(fit.law, rest)
     if checker is None:
         return replace(fit, notes=fit.notes + notes)
     check = _fit(rest, checker, options)
-    return replace(fit, holdout=_predict(check, runs, held, options.holdout), notes=fit.notes + notes)
+    return replace(fit, holdout=predict_held_out(check, runs, held, options.holdout), notes=fit.notes + notes)
 
 
 def as_table(source: Source) -> RunTable:
@@ -96,16 +96,18 @@ def _with_steps(runs: RunTable, law: type[Law]) -> RunTable:
     return folder_steps(runs, folder.read_runs(), folder.read_curves())
 
 
-def _diagnosed(fit: Fit) -> tuple[Note, ...]:
-    def refit(table: RunTable) -> Fit:
+def diagnosed(fit: Fit) -> tuple[Note, ...]:
+    """What `diagnose` says of a fit, with all rows and curves of its results folder where it has one."""
+
+    def again(table: RunTable) -> Fit:
         quick = replace(fit.options, bootstrap=0, holdout="none", diagnostics=False)
         return _fit(table, type(fit.law), quick)
 
     folder = ResultsFolder(fit.table.path)
     if not folder.runs_path.is_file():
-        return diagnose(fit, refit=refit)
+        return diagnose(fit, refit=again)
     curves = folder.read_curves() if folder.curves_path.is_file() else None
-    return diagnose(fit, runs=folder.read_runs(), curves=curves, refit=refit)
+    return diagnose(fit, runs=folder.read_runs(), curves=curves, refit=again)
 
 
 def _options(options: Options | None, changes: dict[str, Any]) -> Options:
@@ -126,21 +128,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     value = float(objective.total(np.log(best.loss(*columns)) - log_loss, weight))
 
-    point = identify.points(table.frame, inputs)
-    word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
-    if identify.has_steps(table.frame):
-        word = "runs"
-    refits = uncertainty.bootstrap(
-        surface,
-        theta,
-        log_loss,
-        point,
-        weight,
-        count=options.bootstrap,
-        objective=objective,
-        seed=options.seed,
-        points_word=word,
-    )
+    refits = refit(table, inputs, surface, theta, options)
     notes += identify.design_notes(best, table)
     notes += _degenerate(best, surface, theta)
     return Fit(
@@ -153,6 +141,27 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
         bootstrap_method=refits.method,
         holdout=None,
         notes=(*table.notes, *notes, *refits.notes),
+    )
+
+
+def refit(
+    table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
+) -> uncertainty.Replicates:
+    """The bootstrap refits of a fit that ended at theta."""
+    point = identify.points(table.frame, inputs)
+    steps = identify.has_steps(table.frame)
+    word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    return uncertainty.bootstrap(
+        surface,
+        theta,
+        np.log(table.frame["loss"].to_numpy(dtype=float)),
+        point,
+        run_weights(table),
+        count=options.bootstrap,
+        objective=options.loss_function,
+        seed=options.seed,
+        points_word="runs" if steps else word,
+        steps=steps,
     )
 
 
@@ -174,7 +183,7 @@ def _choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], 
     return law, notes
 
 
-def _checker(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, ...]]:
+def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, ...]]:
     """The law to predict the held-out runs with: one point more than coefficients, or a law with fewer, or none."""
     inputs = law.inputs
     if rest.frame.empty:
@@ -201,7 +210,8 @@ def _checker(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, ..
     return None, (Note("holdout-skipped", f"no held-out check of {law.name}: without the largest runs, {reason}"),)
 
 
-def _predict(check: Fit, table: RunTable, held: NDArray[np.bool_], rule: str) -> Holdout:
+def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule: str) -> Holdout:
+    """What a fit without the held-out runs says of them."""
     columns = dict.fromkeys(["run_id", "params", "tokens", "flops", *check.law.inputs, "loss"])
     runs = table.frame.loc[held, list(columns)].reset_index(drop=True)
     at = {name: runs[name].to_numpy() for name in check.law.inputs}

@@ -5,6 +5,7 @@ valley; each step is an exact Newton step, its Hessian made positive by its eige
 its own, inside the bounds. Problems that have settled leave the batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,15 @@ class Solutions:
     theta: Array
     objective: Array
     settled: NDArray[np.bool_]
+
+
+def joined(parts: Sequence[Solutions]) -> Solutions:
+    """The batches one after another."""
+    return Solutions(
+        np.concatenate([part.theta for part in parts]),
+        np.concatenate([part.objective for part in parts]),
+        np.concatenate([part.settled for part in parts]),
+    )
 
 
 def solve(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Array:

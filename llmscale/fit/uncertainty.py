@@ -22,6 +22,8 @@ from llmscale.laws import Array, Surface
 
 POINTS_TO_RESAMPLE = 30
 _FAR_ABOVE = 10.0
+_MOST_WEIGHTS = 2**24
+"""Runs × refits whose weights are held at once."""
 _LARGEST_NOISE = 2.0
 """Simulated ln L moves by at most this: a heavy tail must not overflow."""
 
@@ -47,8 +49,12 @@ def bootstrap(
     objective: Objective,
     seed: int,
     points_word: str,
+    steps: bool = False,
 ) -> Replicates:
-    """`count` refits around theta, by the method that the number of points allows."""
+    """`count` refits around theta, by the method that the number of points allows.
+
+    With `steps` the rows of a point are the steps of one run, and are drawn together.
+    """
     rng = np.random.default_rng(seed)
     number = int(point_R.max()) + 1
     if count == 0:
@@ -58,10 +64,13 @@ def bootstrap(
     free = ~((theta_P <= surface.lower) | (theta_P >= surface.upper))
     residual_R = log_loss_R - value_BR[0]
     if number >= POINTS_TO_RESAMPLE:
-        weight_BR = weight_R * _draw_runs(point_R, count, rng)
+        parts = []
+        for first in range(0, count, most := max(_MOST_WEIGHTS // len(residual_R), 1)):
+            weight_BR = weight_R * _draw_runs(point_R, min(most, count - first), rng, steps=steps)
+            parts.append(solver.resolve(surface, log_loss_R[None], weight_BR, theta_P, [objective]))
+        ends = solver.joined(parts)
         spread = np.sqrt(len(residual_R) / (len(residual_R) - free.sum()))
         noise = spread * rng.choice(residual_R, size=count)
-        ends = solver.resolve(surface, log_loss_R[None], weight_BR, theta_P, [objective])
         method, notes = "runs", []
     else:
         variance = _variances(residual_R, jacobian[:, free], point_R)
@@ -166,11 +175,13 @@ def _redraw(mean_square: float, free: int, count: int, rng: np.random.Generator)
     return np.asarray(mean_square * free / np.maximum(rng.chisquare(free, count), 1e-12))
 
 
-def _draw_runs(point_R: NDArray[np.int_], count: int, rng: np.random.Generator) -> Array:
-    """How often each run is drawn: points with replacement, then as many of a point's seeds as it has."""
+def _draw_runs(point_R: NDArray[np.int_], count: int, rng: np.random.Generator, *, steps: bool) -> Array:
+    """How often each run is drawn: points with replacement, then as many of a point's seeds as it has, or its steps."""
     number = int(point_R.max()) + 1
     drawn_BP = rng.multinomial(number, np.full(number, 1 / number), size=count)
     weight_BR = drawn_BP[:, point_R].astype(float)
+    if steps:
+        return weight_BR
     for point in np.flatnonzero(np.bincount(point_R) > 1):
         runs = np.flatnonzero(point_R == point)
         weight_BR[:, runs] = rng.multinomial(drawn_BP[:, point] * len(runs), np.full(len(runs), 1 / len(runs)))
