@@ -126,19 +126,21 @@ def _show(fit: "Fit", found: "Forecast", asked: dict[str, list[float]], optima: 
     output.results.print(f"[bold]{fit.law.name}[/bold]: {fit.law.formula}, fitted to {len(fit.table.frame)} runs")
     words = {"params": "N", "tokens": "D", "flops": "C"}
     heading = "best of the budget" if optima else "forecast"
-    table = output.make_table(
-        heading, *(words[name] for name in asked), "loss", f"{100 * found.level:g}% interval", "beyond the runs", left=0
-    )
-    for row, (loss, low, high, horizon) in enumerate(
-        zip(found.loss, found.low, found.high, found.horizon, strict=True)
-    ):
+    interval = f"{100 * found.level:g}% interval"
+    columns = [*(words[name] for name in asked), "loss", f"{interval}\n[dim]by noise alone[/dim]", "beyond\nthe runs"]
+    table = output.make_table(heading, *columns, left=0)
+    for row, (loss, horizon) in enumerate(zip(found.loss, found.horizon, strict=True)):
         cells = []
         for name, values in asked.items():
             cell = f"{values[row]:.3g}" if name == "flops" else format_count(values[row])
             ends = optima[row]["intervals"].get(name) if optima else None
-            cells.append(output.escape(f"{cell} [{format_count(ends[0])}, {format_count(ends[1])}]") if ends else cell)
-        interval = output.escape(f"[{low:.4f}, {high:.4f}]") if math.isfinite(low) else "-"
-        table.add_row(*cells, f"{loss:.4f}", interval, f"{math.exp(horizon):.3g}x" if horizon > 0 else "inside")
+            if ends:
+                cell += f"\n[dim]{output.escape(f'[{format_count(ends[0])}, {format_count(ends[1])}]')}[/dim]"
+            cells.append(cell)
+        ends = ((found.low[row], found.high[row]), (found.plain_low[row], found.plain_high[row]))
+        wide, plain = (output.escape(f"[{a:.4f}, {b:.4f}]") if math.isfinite(a) else "-" for a, b in ends)
+        cells += [f"{loss:.4f}", f"{wide}\n[dim]{plain}[/dim]"]
+        table.add_row(*cells, f"{math.exp(horizon):.3g}x" if horizon > 0 else "inside")
     output.results.print(table)
     if found.coverage:
         output.results.print(f"coverage: {found.coverage}", markup=False)
