@@ -1,5 +1,6 @@
 """Mistakes a user can mend, and warnings that travel with a result."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -37,3 +38,13 @@ class Note:
 
     def __str__(self) -> str:
         return self.message
+
+
+_NAMED = 5
+
+
+def listed(items: Iterable[object], most: int = _NAMED, separator: str = ", ") -> str:
+    """For a sentence: at most so many items, then how many more."""
+    names = [str(item) for item in items]
+    more = len(names) - most
+    return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -5,6 +5,7 @@ reader never sees half a file.
 """
 
 import json
+import math
 import os
 import types
 import typing
@@ -190,6 +191,17 @@ def write_table(path: Path, table: "pa.Table") -> None:
     import pyarrow.parquet as pq
 
     _write(path, lambda beside: pq.write_table(table, beside, compression="zstd"))
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: lists for arrays and tuples, null for numbers that are not finite."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_text(path: Path, text: str) -> None:

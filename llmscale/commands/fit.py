@@ -201,8 +201,7 @@ def _fit_groups(runs: "RunTable", by: str, laws: tuple[str, ...], options: "Opti
         output.print_json(found.to_json())
     else:
         shown.show_groups(found)
-    notes: list[Any] = [*found.notes]
-    shown.warn_all(notes)
+    shown.warn_all(found.notes)
 
 
 def _allocate(runs: "RunTable", method: str, laws: tuple[str, ...], options: "Options", json: bool) -> None:

@@ -47,7 +47,9 @@ def make_table(title: str, *headings: str, left: int = 1) -> "Table":
 
 def print_json(payload: dict[str, Any]) -> None:
     """Write `payload` as one JSON object on standard output (NaN and infinities as null)."""
-    sys.stdout.write(json.dumps(_finite(payload), indent=2) + "\n")
+    from llmscale.runs import plain
+
+    sys.stdout.write(json.dumps(plain(payload), indent=2) + "\n")
     sys.stdout.flush()
 
 
@@ -88,13 +90,3 @@ class Commands(TyperGroup):
 def _progress() -> "Console":
     console: Console = __getattr__("progress") if "progress" not in globals() else globals()["progress"]
     return console
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

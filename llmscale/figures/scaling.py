@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 from llmscale.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
 from llmscale.figures._legend import holdout_label, law_label
+from llmscale.figures._runs import held_out, label
 from llmscale.figures._style import ALARM, INK, LAW_COLOURS, MUTED, Colour, ordered_colours, sequence, style
 from llmscale.fit import Fit
 from llmscale.fit.forecast import law_band
@@ -51,7 +52,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     frame, fits = evidence.table.frame, evidence.fits
     x = fits[0].law.inputs[0] if fits else "params"
     holdout = next((fit.holdout for fit in fits if fit.holdout), None)
-    held = frame["run_id"].isin([] if holdout is None else holdout.runs["run_id"]).to_numpy()
+    held = held_out(evidence)
     lost = _excluded(evidence, x)
     low, high = float(frame[x].min()), float(frame[x].max())
     beyond = max(1.6, (high / low) ** 0.15)
@@ -78,7 +79,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         ax.set_xscale("log")
         ax.set_xlim(*limits)
         log_count_axis(ax.xaxis, limits, powers=x == "flops")
-        ax.set_xlabel(_x_label(evidence, x))
+        ax.set_xlabel(label(evidence, x))
         log_loss_axis(ax, (bottom, top))
         ax.set_ylabel(LABELS["loss"])
         if title:
@@ -90,13 +91,6 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
 def _height(width: float, fits: Sequence[Fit]) -> float:
     """Inches: the axes keep their shape, the legend below grows with the number of laws."""
     return 0.66 * width + 0.55 + sum(0.14 * (1 + math.ceil(len(fit.law.coefficients()) * 1.25 / width)) for fit in fits)
-
-
-def _x_label(evidence: Evidence, x: str) -> str:
-    """The axis, with what N counts where the table is one of ours; of anybody else's it is not known."""
-    if x != "params":
-        return LABELS[x]
-    return LABELS[evidence.table.count] if "params_non_embedding" in evidence.table.frame else "Parameters N"
 
 
 def _budgets(frame: pd.DataFrame, x: str) -> tuple[list[_Budget], LogNorm | None]:

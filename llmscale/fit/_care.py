@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import Note
-from llmscale.fit._evidence import Evidence, counted, groups, known, listed, where
+from llmscale.errors import Note, listed
+from llmscale.fit._evidence import Evidence, counted, groups, known, where
 from llmscale.fit.identify import count_levels
 
 _MIXED = {

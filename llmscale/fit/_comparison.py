@@ -7,6 +7,7 @@ from typing import Any
 from llmscale.errors import Note
 from llmscale.fit.options import Options
 from llmscale.fit.result import Fit
+from llmscale.runs import plain
 
 STANDARD_ERRORS = 2.0
 """Laws whose cross-validated error is within so many standard errors of the lowest are as good."""
@@ -51,10 +52,10 @@ class Compared:
             "law": self.law,
             "coefficients": self.coefficients,
             "objective": self.objective,
-            "aicc": _finite(self.aicc),
-            "delta_aicc": _finite(self.delta_aicc),
-            "cv_error": _finite(self.cv_error),
-            "holdout_error": _finite(self.holdout_error),
+            "aicc": plain(self.aicc),
+            "delta_aicc": plain(self.delta_aicc),
+            "cv_error": plain(self.cv_error),
+            "holdout_error": plain(self.holdout_error),
             "holdout_inside": self.holdout_inside,
             "holdout_n": len(check.runs) if check else 0,
             "rank": self.rank,
@@ -125,7 +126,3 @@ def _row(one: Compared) -> tuple[str, ...]:
 
 def _percent(value: float) -> str:
     return f"{value:.2f}%" if math.isfinite(value) else "-"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -10,8 +10,8 @@ from scipy.special import erf, gammaln
 
 from llmscale.fit import identify, solver
 from llmscale.fit.options import Objective
-from llmscale.fit.result import Fit, run_weights, settings_of
-from llmscale.laws import Array, Surface
+from llmscale.fit.result import Fit, run_weights, solved
+from llmscale.laws import Array
 from llmscale.table import RunTable
 
 FOLDS = 10
@@ -24,8 +24,7 @@ def common_points(table: RunTable, inputs: Sequence[str]) -> NDArray[np.int_]:
     """
     names = [name for name in dict.fromkeys([*inputs, "params", "tokens"]) if name in table.frame]
     last = table.frame.groupby("run_id")[names].transform("max").fillna(0.0).to_numpy(dtype=float)
-    keys_RX = np.stack([identify.levels(column) for column in last.T], axis=1)
-    return np.unique(keys_RX, axis=0, return_inverse=True)[1].reshape(-1)
+    return identify.distinct([identify.levels(column) for column in last.T])
 
 
 def point_means(values_R: Array, point_R: NDArray[np.int_]) -> Array:
@@ -47,14 +46,6 @@ def cross_validated(fit: Fit, point_R: NDArray[np.int_]) -> Array:
     ends = solver.resolve(surface, log_loss_R[None], weight_FR, theta_P, fit.options.loss_function.graduated())
     predicted_FR, _ = surface.evaluate(ends.theta)
     return point_means(np.abs(predicted_FR[fold_R, np.arange(len(fold_R))] - log_loss_R), point_R)
-
-
-def solved(fit: Fit) -> tuple[Surface, Array, Array]:
-    """The surface of a fit, its optimum there, and ln L."""
-    loss = fit.table.frame["loss"].to_numpy(dtype=float)
-    surface = type(fit.law).surface(fit.inputs, loss, **settings_of(fit.law))
-    theta_P = surface.theta(np.array([list(fit.law.coefficients().values())]))[0]
-    return surface, theta_P, np.log(loss)
 
 
 def aicc(fits: Sequence[Fit]) -> list[float]:

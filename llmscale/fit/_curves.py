@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import Note
-from llmscale.fit._evidence import Evidence, counted, known, listed, where
+from llmscale.errors import Note, listed
+from llmscale.fit._evidence import Evidence, counted, known, where
 from llmscale.fit.identify import count_levels
 from llmscale.laws import Array
 

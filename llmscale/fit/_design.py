@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import LlmscaleError, Note
-from llmscale.fit._evidence import Evidence, counted, groups, known, listed
+from llmscale.errors import LlmscaleError, Note, listed
+from llmscale.fit._evidence import Evidence, counted, groups, known
 from llmscale.fit.identify import SIZES_FOR_A_FLOOR, count_levels
 from llmscale.fit.result import Fit
 from llmscale.laws import Array

@@ -1,7 +1,7 @@
 """What the diagnostics look at: a fit, its runs, their residuals and how the law leans on its coefficients."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
 
@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.fit.identify import levels
-from llmscale.fit.result import Fit
+from llmscale.fit.identify import distinct, levels
+from llmscale.fit.result import Fit, settings_of
+from llmscale.fit.solver import unit_columns
 from llmscale.laws import LETTERS, Array
+from llmscale.laws._formula import Formula
 from llmscale.quantity import format_count
 from llmscale.table import RunTable
-
-_STEP = 1e-5
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,13 @@ class Evidence:
 
     @cached_property
     def jacobian(self) -> Array:
-        """∂ ln L/∂ ln coefficient at every run, (R, K) for the K of `moving`, by central differences.
-
-        Differences serve every law, a user's own too, and their error of 1e-10 is far below what is asked of them.
-        """
-        law, columns = self.fit.law, []
-        for name in self.moving:
-            value = getattr(law, name)
-            above, below = (replace(law, **{name: value * (1 + sign * _STEP)}) for sign in (1, -1))
-            slope = (np.log(above.loss(*self.inputs)) - np.log(below.loss(*self.inputs))) / (2 * _STEP)
-            columns.append(np.broadcast_to(slope, self.residual.shape))
-        return np.stack(columns, axis=1) if columns else np.zeros((len(self.residual), 0))
+        """∂ ln L/∂ ln coefficient at every run, (R, K) for the K of `moving`."""
+        law, loss = self.fit.law, self.frame["loss"].to_numpy(dtype=float)
+        surface = Formula(type(law), settings_of(law), self.inputs, loss)
+        values = np.array(list(law.coefficients().values()), dtype=float)
+        jacobian = surface.jacobian(surface.theta(values[None])[0])
+        # Of signed coefficients the surface has the slope in the coefficient itself.
+        return np.asarray(np.where(surface.signed, values, 1.0) * jacobian)[:, values != 0]
 
     @cached_property
     def spare(self) -> int:
@@ -110,8 +105,7 @@ def basis(columns_RK: Array, tolerance: float = 1e-7) -> Array:
     """An orthonormal basis of what the columns span, (R, rank)."""
     if not columns_RK.shape[1]:
         return columns_RK
-    length = np.linalg.norm(columns_RK, axis=0)
-    left, singular, _ = np.linalg.svd(columns_RK / np.where(length > 0, length, 1.0), full_matrices=False)
+    left, singular, _ = np.linalg.svd(unit_columns(columns_RK), full_matrices=False)
     return np.asarray(left[:, singular > tolerance * singular[0]])
 
 
@@ -121,7 +115,7 @@ def groups(frame: pd.DataFrame, exact: Iterable[str] = ()) -> NDArray[np.int_]:
     keys += [pd.factorize(frame[name], use_na_sentinel=False)[0] for name in exact]
     if not keys:
         return np.zeros(len(frame), dtype=int)
-    return np.asarray(np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)[1].reshape(-1))
+    return distinct(keys)
 
 
 def known(frame: pd.DataFrame, name: str) -> bool:
@@ -136,12 +130,6 @@ def where(frame: pd.DataFrame, row: int) -> str:
     """`N = 1.2M, D = 30M` of a row."""
     parts = [(LETTERS[name], float(frame[name].iloc[row])) for name in ("params", "tokens") if name in frame]
     return ", ".join(f"{letter} = {format_count(value)}" for letter, value in parts if np.isfinite(value))
-
-
-def listed(items: Iterable[object], most: int = _MOST_NAMED) -> str:
-    """At most five items, then how many more."""
-    names = [str(item) for item in items]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def counted(number: int, noun: str) -> str:

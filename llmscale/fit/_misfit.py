@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from llmscale.errors import LlmscaleError, Note
-from llmscale.fit._evidence import Evidence, basis, counted, groups, listed
+from llmscale.errors import LlmscaleError, Note, listed
+from llmscale.fit._evidence import Evidence, basis, counted, groups
 from llmscale.fit.identify import levels
 from llmscale.laws import Array
 

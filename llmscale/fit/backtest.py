@@ -20,6 +20,7 @@ from llmscale.fit.options import Options
 from llmscale.fit.parametric import Source, as_table, fit_law
 from llmscale.fit.result import Fit
 from llmscale.laws import Law, find
+from llmscale.runs import plain
 
 BUDGET_WIDTH = 1.5
 """Runs within this factor of the smallest of a budget belong to it."""
@@ -116,10 +117,8 @@ class Backtest:
             "budgets": self.budgets,
             "origins": self.origins,
             "n": self.n,
-            "inside": {
-                name: {where: _finite(share) for where, share in by.items()} for name, by in self.inside.items()
-            },
-            "width_ratio": {name: _finite(value) for name, value in self.width_ratio.items()},
+            "inside": plain(self.inside),
+            "width_ratio": plain(self.width_ratio),
             "warnings": [asdict(note) for note in self.notes],
         }
 
@@ -234,7 +233,3 @@ def _mean(values: pd.Series) -> float:
 
 def _median(values: pd.Series) -> float:
     return float(values.median()) if len(values) else math.nan
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

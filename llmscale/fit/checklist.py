@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmscale.errors import listed
 from llmscale.fit import solver
-from llmscale.fit._evidence import counted, known, listed
+from llmscale.fit._evidence import counted, known
 from llmscale.fit.identify import count_levels, words
 from llmscale.fit.result import Fit
 from llmscale.laws import LETTERS

@@ -39,10 +39,10 @@ from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.fit import holdout as holdouts
 from llmscale.fit import identify, parametric
 from llmscale.fit._comparison import STANDARD_ERRORS, Compared, Comparison
-from llmscale.fit._criteria import aicc, common_points, cross_validated, point_means, solved
+from llmscale.fit._criteria import aicc, common_points, cross_validated, point_means
 from llmscale.fit.options import Options
 from llmscale.fit.parametric import Source, as_table, fit_law
-from llmscale.fit.result import Fit
+from llmscale.fit.result import Fit, solved
 from llmscale.laws import Array, Law
 from llmscale.table import RunTable
 

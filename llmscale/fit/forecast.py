@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import Note
 from llmscale.laws import Array
+from llmscale.runs import plain
 
 if TYPE_CHECKING:
     from llmscale.fit.backtest import Backtest
@@ -101,7 +102,7 @@ class Forecast:
     def to_json(self) -> dict[str, Any]:
         """Numbers, or lists where many points were asked for; null where there is no interval."""
         values = {
-            name: _listed(getattr(self, name)) for name in ("loss", "low", "high", "plain_low", "plain_high", "horizon")
+            name: plain(getattr(self, name)) for name in ("loss", "low", "high", "plain_low", "plain_high", "horizon")
         }
         warnings = [{"code": note.code, "message": note.message} for note in self.notes]
         return {**values, "level": self.level, "coverage": self.coverage, "warnings": warnings}
@@ -227,12 +228,6 @@ def widened(
 def _added(half: Array, extra: Array) -> Array:
     """In quadrature; a plain interval that leaves out the law itself (half < 0) moves by `extra`."""
     return np.where(half > 0, np.hypot(half, extra), half + extra)
-
-
-def _listed(value: Any) -> Any:
-    if np.ndim(value):
-        return [_listed(item) for item in value]
-    return float(value) if math.isfinite(value) else None
 
 
 def _normal(level: float) -> float:

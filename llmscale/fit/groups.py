@@ -18,6 +18,7 @@ from llmscale.fit import solver
 from llmscale.fit.options import Options
 from llmscale.fit.parametric import fit_law
 from llmscale.fit.result import Fit, percentiles, run_weights, settings_of
+from llmscale.fit.uncertainty import least_squares_residual
 from llmscale.laws import Array, Law, Surface
 from llmscale.laws._formula import Formula
 from llmscale.table import RunTable
@@ -237,15 +238,10 @@ def _joint(column: str, fits: Mapping[str, Fit], shared: tuple[str, ...], option
 
 
 def _noise(residual_R: Array, jacobian_RP: Array, rng: np.random.Generator) -> Array:
-    """Noise like a group's own for every simulated table (SIMULATIONS, R).
-
-    A robust fit passes exactly through some runs; residuals of the nearest least-squares fit do not, and say better
-    how large the noise is.
-    """
-    correction, _, rank, _ = np.linalg.lstsq(jacobian_RP, residual_R, rcond=1e-9)
-    left = residual_R - jacobian_RP @ correction
+    """Noise like a group's own for every simulated table (SIMULATIONS, R)."""
+    left, rank = least_squares_residual(residual_R, jacobian_RP)
     runs = len(left)
-    left *= np.sqrt(runs / max(runs - int(rank), 1))
+    left *= np.sqrt(runs / max(runs - rank, 1))
     if runs >= _RUNS_TO_RESAMPLE:
         return np.asarray(rng.choice(left - left.mean(), size=(SIMULATIONS, runs)))
     return np.sqrt(np.mean(left**2)) * rng.standard_normal((SIMULATIONS, runs))

@@ -43,7 +43,7 @@ def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
     """For each row the index of its point: runs that differ in seed alone share one, as do the steps of one run."""
     if has_steps(frame):
         return np.asarray(pd.factorize(frame["run_id"])[0])
-    return _distinct([levels(_numbers(frame, name)) for name in inputs])
+    return distinct([levels(_numbers(frame, name)) for name in inputs])
 
 
 def has_steps(frame: pd.DataFrame) -> bool:
@@ -51,7 +51,7 @@ def has_steps(frame: pd.DataFrame) -> bool:
     return bool(frame["run_id"].duplicated().any())
 
 
-def _distinct(levels_of: Sequence[NDArray[np.int_]]) -> NDArray[np.int_]:
+def distinct(levels_of: Sequence[NDArray[np.int_]]) -> NDArray[np.int_]:
     """The index of each row's combination of levels."""
     key = np.zeros(len(levels_of[0]), dtype=np.int64)
     for index in levels_of:
@@ -157,7 +157,7 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
             f" that of {other}",
             f"measure runs that differ in {other} at equal {one}, or fit a law in one of them",
         )
-    number = len(frame) if has_steps(frame) else int(_distinct(list(level.values())).max()) + 1
+    number = len(frame) if has_steps(frame) else int(distinct(list(level.values())).max()) + 1
     if number <= coefficients:
         return InputError(
             f"{law.name} has {coefficients} coefficients and needs at least {coefficients + 1} runs that differ in"

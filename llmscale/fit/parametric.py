@@ -256,9 +256,9 @@ def _degenerate(law: Law, surface: Surface, theta: Array) -> list[Note]:
                 Note("exponent-at-bound", f"{name} = {value:.3g} is implausibly steep: it fits the smallest runs alone")
             )
         free[index] &= surface.lower[index] < theta[index] < surface.upper[index]
-    _, singular, direction = np.linalg.svd(
-        _columns_of_length_one(jacobian[:, free], surface.centred), full_matrices=False
-    )
+    # On centred inputs columns compare as they are.
+    columns = jacobian[:, free] if surface.centred else solver.unit_columns(jacobian[:, free])
+    _, singular, direction = np.linalg.svd(columns, full_matrices=False)
     if len(singular) and singular[-1] <= _FLAT * singular[0]:
         condition = singular[0] / max(singular[-1], 1e-300)
         moving = np.array(names)[free][np.abs(direction[-1]) > 0.3]
@@ -270,11 +270,3 @@ def _degenerate(law: Law, surface: Surface, theta: Array) -> list[Note]:
             )
         )
     return notes
-
-
-def _columns_of_length_one(jacobian_RP: Array, centred: bool) -> Array:
-    """The Jacobian with columns that are comparable; on centred inputs they are so already."""
-    if centred or not jacobian_RP.size:
-        return jacobian_RP
-    length = np.linalg.norm(jacobian_RP, axis=0)
-    return np.asarray(jacobian_RP / np.where(length > 0, length, 1.0))

@@ -121,9 +121,8 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
 
 def _condition(surface: Surface, theta: Array) -> float:
     """Of the Jacobian with columns of length one."""
-    jacobian = surface.jacobian(theta)
-    length = np.linalg.norm(jacobian, axis=0)
-    return float(np.linalg.cond(jacobian[:, length > 0] / length[length > 0]))
+    columns = solver.unit_columns(surface.jacobian(theta))
+    return float(np.linalg.cond(columns[:, columns.any(axis=0)]))
 
 
 def _mend(

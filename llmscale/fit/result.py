@@ -18,8 +18,8 @@ from scipy.special import stdtrit
 from llmscale.errors import InputError, Note
 from llmscale.fit.forecast import Forecast, forecast
 from llmscale.fit.options import Options
-from llmscale.laws import LETTERS, Array, Law
-from llmscale.runs import ResultsFolder, write_text
+from llmscale.laws import LETTERS, Array, Law, Surface
+from llmscale.runs import ResultsFolder, plain, write_text
 from llmscale.table import RunTable
 
 if TYPE_CHECKING:
@@ -150,14 +150,11 @@ class Fit:
         s² (JᵀJ)⁻¹ with the residuals' own variance s², as for least squares: right for small, even, Gaussian
         noise near the optimum. The bootstrap assumes less.
         """
-        law = type(self.law)
-        loss = self.table.frame["loss"].to_numpy(dtype=float)
-        surface = law.surface(self.inputs, loss, **settings_of(self.law))
-        theta = surface.theta(np.array([list(self.law.coefficients().values())]))[0]
+        surface, theta, log_loss = solved(self)
         jacobian = surface.jacobian(theta)
         free = (theta > surface.lower) & (theta < surface.upper)
         covariance = np.full((len(theta), len(theta)), np.nan)
-        degrees = len(loss) - int(free.sum())
+        degrees = len(log_loss) - int(free.sum())
         if degrees <= 0:
             return covariance
         weight = run_weights(self.table)
@@ -260,7 +257,7 @@ class Fit:
             "holdout": self.holdout and _holdout_json(self.holdout),
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
-        return dict(_finite(payload))
+        return dict(plain(payload))
 
     def __str__(self) -> str:
         lines = [f"{self.law.formula}  ({self.law.source}), {len(self.table.frame)} runs"]
@@ -331,6 +328,14 @@ def with_coefficients(law: Law, rows_BK: Array) -> Law:
     return type(law)(*rows_BK.T[:, :, None], **settings_of(law))
 
 
+def solved(fit: Fit) -> tuple[Surface, Array, Array]:
+    """The surface of a fit, its optimum there, and ln L."""
+    loss = fit.table.frame["loss"].to_numpy(dtype=float)
+    surface = type(fit.law).surface(fit.inputs, loss, **settings_of(fit.law))
+    theta_P = surface.theta(np.array([list(fit.law.coefficients().values())]))[0]
+    return surface, theta_P, np.log(loss)
+
+
 def settings_of(law: Law) -> dict[str, Any]:
     """The fields of a law that are not coefficients, like the variable of a law in one."""
     return {item.name: getattr(law, item.name) for item in fields(law) if item.kw_only}
@@ -369,12 +374,3 @@ def _holdout_json(holdout: Holdout) -> dict[str, Any]:
         "coefficients": {name: float(value) for name, value in holdout.law.coefficients().items()},
         "runs": holdout.runs.to_dict(orient="records"),
     }
-
-
-def _finite(value: Any) -> Any:
-    """`value` with null for numbers that JSON has no way to write."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value

@@ -336,3 +336,9 @@ def _whitener(metric_BPP: Array) -> Array:
     length = 1.0 / np.sqrt(np.maximum(diagonal, np.maximum(1e-24 * diagonal.max(axis=1, keepdims=True), 1e-300)))
     eigenvalue, vector = np.linalg.eigh(metric_BPP * length[:, :, None] * length[:, None, :])
     return np.asarray(length[:, :, None] * vector / np.sqrt(np.maximum(eigenvalue, 1e-15))[:, None, :])
+
+
+def unit_columns(columns_RK: Array) -> Array:
+    """The columns at length one, so that they compare; those of zeros stay."""
+    length = np.linalg.norm(columns_RK, axis=0)
+    return np.asarray(columns_RK / np.where(length > 0, length, 1.0))

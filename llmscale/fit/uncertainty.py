@@ -149,13 +149,21 @@ class _Variances:
         return notes
 
 
+def least_squares_residual(residual_R: Array, jacobian_RP: Array) -> tuple[Array, int]:
+    """What the nearest least-squares fit would leave of the residuals, and the rank of the Jacobian.
+
+    A robust fit passes exactly through some runs; this one does not, and says better how large the noise is.
+    """
+    correction, _, rank, _ = np.linalg.lstsq(jacobian_RP, residual_R, rcond=1e-9)
+    return residual_R - jacobian_RP @ correction, int(rank)
+
+
 def _variances(residual_R: Array, jacobian_RP: Array, point_R: NDArray[np.int_]) -> _Variances:
     """Mean squares after the least-squares fit that is nearest to this one, so that degrees of freedom are right."""
-    correction, _, rank, _ = np.linalg.lstsq(jacobian_RP, residual_R, rcond=1e-9)
-    residual_R = residual_R - jacobian_RP @ correction
+    residual_R, rank = least_squares_residual(residual_R, jacobian_RP)
     runs_P = np.bincount(point_R).astype(float)
     mean_P = np.bincount(point_R, weights=residual_R) / runs_P
-    free_points, free_seeds = len(runs_P) - int(rank), len(residual_R) - len(runs_P)
+    free_points, free_seeds = len(runs_P) - rank, len(residual_R) - len(runs_P)
     total = runs_P.sum()
     runs_a_point = (total - (runs_P**2).sum() / total) / max(len(runs_P) - 1, 1)
     within = float(((residual_R - mean_P[point_R]) ** 2).sum())

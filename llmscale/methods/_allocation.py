@@ -1,7 +1,6 @@
 """What a method gives: how a budget is best split between parameters and tokens, and how far to believe it."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,9 +15,9 @@ from llmscale.laws import Array, Law
 from llmscale.methods import _frontier
 from llmscale.methods._frontier import Frontier
 from llmscale.quantity import format_count
+from llmscale.runs import plain
 from llmscale.table import RunTable
 
-_NAMED = 5
 HORIZONS = (1.0, 10.0, 100.0)
 """Optima are shown at the largest budget of the table, and 10 and 100 times beyond."""
 
@@ -235,23 +234,6 @@ def percent(factor: float) -> str:
     return (
         f"{100 * away:.2g}% too {'large' if factor > 1 else 'small'}" if factor < 2 else f"{factor:.2g} times too large"
     )
-
-
-def listed(items: Sequence[str], separator: str = ", ") -> str:
-    """At most five items, then how many more."""
-    more = len(items) - _NAMED
-    return separator.join(items[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def plain(value: Any) -> Any:
-    """`value` in what JSON can write: null for numbers that are not finite."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _ends(ends: tuple[float, float] | None, form: str) -> str:

@@ -5,11 +5,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
+from llmscale.fit.identify import levels
 from llmscale.laws import Array
 
 LEAST_SIZES = 3
 """A parabola has three coefficients."""
-_SAME_SIZE = 1.01
 _TOLERANCES = (0.03, 0.1, 0.2, 0.3)
 """Ratios of the largest to the smallest FLOPs within a budget, less one; the first that groups enough is taken."""
 _ENOUGH = 0.8
@@ -18,25 +18,13 @@ _SHARE = 1 / 3
 """Beyond 3% a budget needs this share of the runs of the fullest: chance puts 3 or 4 scattered runs together."""
 
 
-def sizes(params: Array) -> NDArray[np.int_]:
-    """For each run the index of its size, smallest first: counts within 1% of the smallest of them are one size.
-
-    Counted from the smallest, not from neighbour to neighbour, which would chain thousands of scattered sizes into one.
-    """
-    ordered = np.sort(params)
-    starts = [0]
-    while (after := int(np.searchsorted(ordered, _SAME_SIZE * ordered[starts[-1]], side="right"))) < len(ordered):
-        starts.append(after)
-    return np.searchsorted(ordered[starts], params, side="right") - 1
-
-
 def group(frame: pd.DataFrame) -> NDArray[np.int_]:
     """For each run the index of its budget, smallest first; -1 for runs that share none with two other sizes.
 
     Raises InputError where less than half of the runs, or fewer than two budgets, come together.
     """
     log_flops = np.log(frame["flops"].to_numpy())
-    size = sizes(frame["params"].to_numpy())
+    size = levels(frame["params"].to_numpy())
     best = np.full(len(frame), -1)
     for tolerance in _TOLERANCES:
         index = _cluster(log_flops, size, np.log1p(tolerance), 0.0 if tolerance == _TOLERANCES[0] else _SHARE)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from llmscale.errors import InputError, Note
-from llmscale.methods._allocation import HORIZONS, Allocation, plain
+from llmscale.methods._allocation import HORIZONS, Allocation
 from llmscale.quantity import format_count
+from llmscale.runs import plain
 
 _FACTOR = 1.25
 """Allocations that differ by less than this factor in N cost next to nothing: the optimum is flat."""

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.fit.identify import levels
 from llmscale.laws import Array, Law
 from llmscale.methods._allocation import Optima
-from llmscale.methods._budgets import sizes
 from llmscale.table import RunTable
 
 _NEAR = np.log(2.0)
@@ -73,7 +73,7 @@ def from_frame(frame: pd.DataFrame) -> FinalLosses:
     around = cell[:, None] + np.arange(-2, 3)
     bracketed = smallest[around].min(axis=1) < log_params - _OTHER_SIZE
     bracketed &= largest[around].max(axis=1) > log_params + _OTHER_SIZE
-    return FinalLosses(columns, frame["loss"].to_numpy(), sizes(columns["params"]), bracketed)
+    return FinalLosses(columns, frame["loss"].to_numpy(), levels(columns["params"]), bracketed)
 
 
 def _hull(x: Array, y: Array) -> NDArray[np.int_]:

@@ -7,9 +7,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
+from llmscale.fit.identify import levels
 from llmscale.laws import Array, Law
 from llmscale.methods._allocation import Optima
-from llmscale.methods._budgets import sizes
 from llmscale.runs import ResultsFolder
 from llmscale.table import RunTable
 
@@ -139,7 +139,7 @@ def from_frame(frame: pd.DataFrame, curves: pd.DataFrame, factor: float) -> Curv
         loss_RG[row, inside] = np.exp(np.interp(grid[inside], x, log_loss))
         tokens_RG[row] = np.exp(np.interp(grid, x, log_tokens))
     ordered = np.array(params)[order]
-    return Curves(grid, loss_RG, np.log(ordered), sizes(ordered), tokens_RG)
+    return Curves(grid, loss_RG, np.log(ordered), levels(ordered), tokens_RG)
 
 
 def of_results(table: RunTable) -> pd.DataFrame | None:

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, listed
 from llmscale.fit import Options
+from llmscale.fit.identify import levels
 from llmscale.laws import Array, Law
 from llmscale.methods import _final_losses, _frontier, _training_curves
-from llmscale.methods._allocation import Allocation, bias_note, interval, listed, measure_bias
-from llmscale.methods._budgets import sizes
+from llmscale.methods._allocation import Allocation, bias_note, interval, measure_bias
 from llmscale.methods._final_losses import FinalLosses
 from llmscale.methods._frontier import Frontier
 from llmscale.methods._training_curves import Curves
@@ -52,7 +52,7 @@ def allocate(
     count = int((weight > 0).sum())
     if count < _LEAST:
         ends = [f"{format_count(np.exp(x))}: {why}" for x, why in zip(log_params, reasons, strict=True) if why]
-        left = f" (left out: {listed(ends, '; ')})" if ends else ""
+        left = f" (left out: {listed(ends, separator='; ')})" if ends else ""
         raise InputError(
             f"the envelope needs {_LEAST} sizes that are passed by a larger one, and has {count}{left}",
             "train more sizes, each on until the next larger one is better; or use --method parametric",
@@ -139,7 +139,7 @@ def _notes(budgets: pd.DataFrame, evidence: Curves | FinalLosses) -> list[Note]:
     notes = []
     number = int(evidence.size_R.max()) + 1
     used, left = budgets[budgets["used"]], budgets[~budgets["used"]]
-    reached = len(np.unique(sizes(budgets["params"].to_numpy())))
+    reached = len(np.unique(levels(budgets["params"].to_numpy())))
     names = ", ".join(dict.fromkeys(format_count(params) for params in used["params"]))
     notes.append(
         Note(
@@ -148,5 +148,5 @@ def _notes(budgets: pd.DataFrame, evidence: Curves | FinalLosses) -> list[Note]:
     )
     if len(left):
         ends = [f"{format_count(row.params)} at C = {row.flops:.3g}, {row.reason}" for row in left.itertuples()]
-        notes.append(Note("envelope-ends", f"left out of the power law: {listed(ends, '; ')}"))
+        notes.append(Note("envelope-ends", f"left out of the power law: {listed(ends, separator='; ')}"))
     return notes

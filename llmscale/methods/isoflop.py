@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, listed
 from llmscale.fit import Options
+from llmscale.fit.identify import levels
 from llmscale.laws import Array, Law
 from llmscale.methods import _budgets, _frontier
-from llmscale.methods._allocation import Allocation, bias_note, interval, listed, measure_bias
+from llmscale.methods._allocation import Allocation, bias_note, interval, measure_bias
 from llmscale.methods._frontier import Frontier
 from llmscale.table import RunTable
 
@@ -125,7 +126,7 @@ def _profiles(frame: pd.DataFrame, index: NDArray[np.int_]) -> list[_Profile]:
         rows = np.flatnonzero(index == budget)
         x, middle = log_params[rows], float(np.median(log_flops[rows]))
         centre, scale = (x.min() + x.max()) / 2, (x.max() - x.min()) / 2
-        size = _budgets.sizes(frame["params"].to_numpy()[rows])
+        size = levels(frame["params"].to_numpy()[rows])
         profiles.append(_Profile(rows, middle, (x - centre) / scale, centre, scale, log_flops[rows] - middle, size))
     return profiles
 
@@ -256,7 +257,7 @@ def _where(profiles: list[_Profile], fitted: list[_Parabola]) -> str:
         for profile, one in zip(profiles, fitted, strict=True)
         if not one.bracketed[0]
     ]
-    return listed(reasons, "; ")
+    return listed(reasons, separator="; ")
 
 
 def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) -> list[Note]:
@@ -275,7 +276,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
         notes.append(Note("budgets-uneven", message))
     outside = budgets[~budgets["used"]]
     if len(outside):
-        named = listed([f"C = {row.flops:.3g}, {row.reason}" for row in outside.itertuples()], "; ")
+        named = listed([f"C = {row.flops:.3g}, {row.reason}" for row in outside.itertuples()], separator="; ")
         notes.append(Note("optimum-not-bracketed", f"left out of the power law: {named} (train sizes beyond)"))
     shaky = budgets[budgets["used"] & (budgets["bracketed_share"] < 1 - _SHAKY)]
     if len(shaky):

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, listed
 from llmscale.table import _where
-from llmscale.table._columns import ALIASES, COUNTS, find_columns, listed, nearest, resolve
+from llmscale.table._columns import ALIASES, COUNTS, find_columns, nearest, resolve
 from llmscale.table._files import read_source
 from llmscale.table._nested import refuse_chart, run_name_column, state_column
 from llmscale.table._quantities import check_positive, with_quantities

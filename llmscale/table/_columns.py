@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, listed
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "params": ("params", "N", "n_params"),
@@ -30,7 +30,6 @@ LABELS = ("data", "optimizer", "schedule", "tokenizer", "seed")
 """Columns that tell runs apart, which diagnostics and groups ask for by name."""
 
 _SIZES = ("params", "tokens", "flops")
-_NAMED = 5
 
 
 def quantity_of(name: str) -> str:
@@ -94,12 +93,6 @@ def resolve(name: str, frame: pd.DataFrame) -> str:
 def last_part(name: str) -> str:
     """`val_loss` of `summary.val_loss`, `loss` of `val/loss`, in small letters."""
     return re.split(r"[./]", name)[-1].strip().lower()
-
-
-def listed(items: Sequence[str]) -> str:
-    """At most five items, then how many more."""
-    more = len(items) - _NAMED
-    return ", ".join(items[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError, Note
-from llmscale.table._columns import ALIASES, LABELS, listed, nearest
+from llmscale.errors import InputError, Note, listed
+from llmscale.table._columns import ALIASES, LABELS, nearest
 from llmscale.table._units import numbers_of, to_base
 
 

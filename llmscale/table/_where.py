@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, listed
 from llmscale.quantity import parse_count
-from llmscale.table._columns import listed, resolve
+from llmscale.table._columns import resolve
 from llmscale.table._units import numbers_of
 
 Mask = NDArray[np.bool_]
