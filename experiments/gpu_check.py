@@ -16,8 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,16 @@ from rich.table import Table
 from llmscale.job import Job, make_job
 from llmscale.machine import available_memory, device_name, pick_device, pick_dtype
 from llmscale.models import build_model
+from llmscale.ops import build_operations
 from llmscale.quantity import format_bytes, format_count
 from llmscale.recipe import Recipe
 from llmscale.runs import write_text
 from llmscale.shape import shape_for
 from llmscale.sweep.plan import micro_batch
 from llmscale.train.calibrate import measure_peak
-from llmscale.train.loop import Conditions, TrainingInterrupted, token_losses, train
+from llmscale.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.train.passes import Passes
+from llmscale.train.throughput import measure_throughput, sample_tokens
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
@@ -99,11 +101,9 @@ def correctness(device: str) -> list[Check]:
     inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
 
     def loss_and_gradient(place: str, dtype: str, compiled: bool) -> tuple[float, torch.Tensor]:
-        model = build_model(shape).to(place)
-        losses = token_losses(model, dtype, place)
-        losses = torch.compile(losses) if compiled else losses
-        loss = losses(inputs_BT.to(place), targets_BT.to(place)).mean()
-        loss.backward()
+        model = build_model(shape, ops=build_operations("plain", dtype)).to(place)
+        passes = Passes(model, len(inputs_BT), compile=compiled)
+        loss = passes.gradient(inputs_BT.to(place), targets_BT.to(place))
         gradient = torch.cat([weight.grad.flatten().cpu() for weight in model.parameters() if weight.grad is not None])
         return loss.item(), gradient
 
@@ -144,23 +144,18 @@ def resumed_difference(device: str) -> float:
 def throughput(device: str, options: argparse.Namespace, peaks: dict[str, float]) -> list[dict[str, Any]]:
     """Whole training steps for each size, eager and compiled, for about `--seconds` each."""
     dtype = pick_dtype("auto", device)
-    random = np.random.default_rng(0)
+    text = sample_tokens(8192, 20_000_000)
     rows = []
     for size in options.timed_sizes.split(","):
-        text = random.integers(0, 8192, 20_000_000, dtype=np.uint16)
         job = job_for(size, 10**9, options.context, 8192, dtype, len(text))
         for compiled in (False, True):
-            if device == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
             micro = micro_batch(job.shape, job.batch_sequences, device, available_memory(device))
-            speed, memory = timed(job, Conditions(device, micro, compiled), text, options.seconds)
+            measured = measure_throughput(job, Conditions(device, micro, compiled), text, options.seconds)
             rows.append(
                 {
                     "size": size, "shape": job.shape.name, "params": job.shape.params, "compiled": compiled,
-                    "dtype": dtype, "batch_tokens": job.batch_tokens, "micro_batch": micro,
-                    "tokens_per_second": speed, "mfu": speed * job.shape.flops_per_token / peaks[dtype],
-                    "peak_memory_bytes": memory,
+                    "dtype": dtype, "batch_tokens": job.batch_tokens, "micro_batch": micro, **asdict(measured),
+                    "mfu": measured.tokens_per_second * job.shape.flops_per_token / peaks[dtype],
                 }
             )  # fmt: skip
     show(f"Throughput, context {options.context}, vocabulary 8192, {dtype}",
@@ -170,35 +165,6 @@ def throughput(device: str, options: argparse.Namespace, peaks: dict[str, float]
         for row in rows
     ])  # fmt: skip
     return rows
-
-
-def timed(job: Job, conditions: Conditions, text: np.ndarray, seconds: float) -> tuple[float, int]:
-    """Tokens/s of the training loop itself, its first quarter left out, and peak memory in bytes."""
-    started = time.monotonic()
-    steps = 0
-
-    def enough() -> bool:
-        nonlocal steps
-        steps += 1
-        return steps >= 8 and time.monotonic() - started > seconds
-
-    speeds: list[float] = []
-    once = replace(job, evaluations=1, sequences=job.batch_sequences * 400)  # a row of the curve each step
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            outcome = train(
-                once,
-                conditions,
-                text,
-                text[: 2 * job.shape.context + 2],
-                Path(folder),
-                report=lambda point: speeds.append(point.tokens_per_second or 0.0),
-                stop=enough,
-            )
-            memory = outcome.peak_memory_bytes
-        except TrainingInterrupted:
-            memory = torch.cuda.max_memory_allocated() if conditions.device == "cuda" else 0
-    return float(np.median(speeds[len(speeds) // 4 :])), memory
 
 
 def sweep(device: str, options: argparse.Namespace) -> None:

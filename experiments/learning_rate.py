@@ -1,78 +1,110 @@
-"""Does the learning-rate rule hold? Trains sizes of the CPU ladder at several multiples of it and compares losses.
+"""Does the built-in rule for learning rate and batch hold? Tunes the CPU ladder and compares the rule with the best.
 
-    .venv/bin/python experiments/learning_rate.py [SIZES [SCALES]]      by default 10k,60k,330k and 0.5,1,2
+    .venv/bin/python experiments/learning_rate.py [SIZES@TOKENS ...] [--out FOLDER] [--seeds N]
 
-Each run is a sweep of its own on one core, as many at a time as there are cores; run again, it goes on where it was
-stopped. Writes results/learning-rate/runs.parquet and prints the table.
+By default every size of experiments/cpu.toml at 1M tokens and three of them at 4M, so that N and D are told apart. Run
+again, it goes on where it was stopped. Writes results/learning-rate: the trials, tune.json, and README.md, which is
+what it prints.
 """
 
-import contextlib
+import argparse
 import json
-import os
-import queue
+import shlex
 import subprocess
 import sys
-import threading
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
+from llmscale import recipe
+from llmscale.quantity import format_count
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = ROOT / "experiments" / "cpu.toml"
-RESULTS = ROOT / "results" / "learning-rate"
+RUNGS = ("10k,25k,60k,140k,330k@1M", "10k,60k,330k@4M")
+GOAL = 0.01
+"""The rule holds where its loss is at most this share above the best of the grid."""
+PUBLISHED = (
+    ("lr", "Porian et al. 2024", "N^-0.333"),
+    ("lr", 'Li et al. 2025, "Step Law"', "1.79 N^-0.713 D^0.307"),
+    ("batch_tokens", "Porian et al. 2024", "N^0.667"),
+    ("batch_tokens", 'Li et al. 2025, "Step Law"', "0.58 D^0.571"),
+)
 
 
-def main(sizes: str = "10k,60k,330k", scales: str = "0.5,1,2") -> None:
-    pairs = [(size, float(scale)) for size in reversed(sizes.split(",")) for scale in scales.split(",")]
-    frames = dict(zip(pairs, train_all(pairs), strict=True))
-    table = pd.concat([frame.assign(lr_scale=scale) for (_, scale), frame in frames.items()])
-    table = table.sort_values(["params", "lr"], ignore_index=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(RESULTS / "runs.parquet", compression="zstd")
-    print(describe(table))
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("rungs", nargs="*", default=RUNGS, metavar="SIZES@TOKENS")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "learning-rate")
+    parser.add_argument("--seeds", type=int, default=1)
+    asked = parser.parse_args()
+    for number, rungs in enumerate(asked.rungs, start=1):
+        sizes, _, tokens = rungs.partition("@")
+        print(f"[{number}/{len(asked.rungs)}] {sizes} on {tokens} tokens", flush=True)
+        command = ["tune", LADDER, "--sizes", sizes, "--tokens", tokens, "--seeds", asked.seeds, "--out", asked.out]
+        code = subprocess.run([sys.executable, "-m", "llmscale", *map(str, command)], check=False).returncode
+        if code:
+            return code
+    report = describe(json.loads((asked.out / "tune.json").read_text()))
+    called = shlex.join(["python", "experiments/learning_rate.py", *sys.argv[1:]])
+    (asked.out / "README.md").write_text(f"# Does the built-in rule hold?\n\n    {called}\n\n{report}\n")
+    print(f"\n{report}")
+    return 0
 
 
-def train_all(pairs: list[tuple[str, float]]) -> list[pd.DataFrame]:
-    """The table of runs of each (size, scale), trained one a core, in the order given."""
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for place in range(len(pairs)):
-        waiting.put(place)
-    frames: dict[int, pd.DataFrame] = {}
-
-    def work(core: int) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                place = waiting.get_nowait()
-                frames[place] = train(*pairs[place], core)
-
-    threads = [threading.Thread(target=work, args=(core,)) for core in sorted(os.sched_getaffinity(0))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [frames[place] for place in range(len(pairs))]
-
-
-def train(size: str, scale: float, core: int) -> pd.DataFrame:
-    """The table of runs of one size at one multiple of the rule's learning rate."""
-    out = RESULTS / "runs" / f"{size}-x{scale:g}"
-    command = [sys.executable, "-m", "llmscale", "sweep", str(LADDER), "--sizes", size]
-    command += ["--lr-scale", str(scale), "--out", str(out), "--json"]
-    command = ["taskset", "--cpu-list", str(core), *command]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return pd.DataFrame(json.loads(finished.stdout)["runs"])
-
-
-def describe(table: pd.DataFrame) -> str:
-    lines = [f"{'size':>6} {'N':>9} {'lr':>9} {'x rule':>7} {'loss':>8}  against the rule"]
-    for _, runs in table.groupby("params"):
-        ruled = runs.loc[runs["lr_scale"] == 1, "loss"].iloc[0]
-        for run in runs.to_dict("records"):
-            change = f"{run['loss'] / ruled - 1:+.2%}"
-            counts = f"{run['size']:>6} {run['params']:>9,} {run['lr']:>9.5f} {run['lr_scale']:>7g}"
-            lines.append(f"{counts} {run['loss']:>8.4f}  {change}")
+def describe(tuning: dict[str, Any]) -> str:
+    """The rule against the best of every grid, and the exponents found beside those in use and published."""
+    hardware, data = tuning["hardware"], tuning["data"]
+    lines = [
+        f"Measured on {hardware['device_name']}, {hardware['cores']} cores, {hardware['dtype']}; text {data['source']}"
+        f" of {data['train_tokens']:,} tokens. Losses are in nats per token.",
+        "",
+        "| size | N | tokens | rule: lr | batch | loss above the best | best lr | batch | loss | bracketed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    rungs = [rung for rung in tuning["rungs"] if rung["finished"]]
+    for rung in rungs:
+        rule, open_ended = rung["rule_in_use"], False in (rung["lr_bracketed"], rung["batch_bracketed"])
+        cells = [
+            rung["size"],
+            f"{rung['params']:,}",
+            format_count(rung["tokens"]),
+            f"{rule['lr']:.5f}",
+            f"{rule['batch_tokens']:,}",
+            "diverged" if rule["penalty"] is None else f"{rule['penalty']:.2%}",
+            f"{rung['lr']:.5f}",
+            f"{rung['batch_tokens']:,}",
+            f"{rung['loss']:.4f}",
+            "no" if open_ended else "yes",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    within = sum(
+        rung["rule_in_use"]["penalty"] is not None and rung["rule_in_use"]["penalty"] <= GOAL for rung in rungs
+    )
+    lines += ["", f"The rule is within {GOAL:.0%} of the best at {within} of {len(rungs)}.", ""]
+    lines += ["| | learning rate | tokens a step |", "| --- | --- | --- |"]
+    lines.append(f"| here | {exponents(tuning, 'lr')} | {exponents(tuning, 'batch_tokens')} |")
+    small = f"{recipe.LR} (N/{format_count(recipe.LR_PARAMS)})^{recipe.SMALL_LR_EXPONENT:.3f}"
+    lines.append(f"| in use below 1M | {small} | {recipe.BATCH_TOKENS} D^{recipe.BATCH_EXPONENT} |")
+    for source in dict.fromkeys(source for _, source, _ in PUBLISHED):
+        found = {name: law for name, where, law in PUBLISHED if where == source}
+        lines.append(f"| {source} | {found.get('lr', '')} | {found.get('batch_tokens', '')} |")
+    lines += [f"\n{warning['code']}: {warning['message']}" for warning in tuning["warnings"]]
     return "\n".join(lines)
 
 
+def exponents(tuning: dict[str, Any], name: str) -> str:
+    """The law found, and its exponents with their standard errors."""
+    fit = tuning["fits"].get(name)
+    if fit is None:
+        return ""
+    letters = {"params": "N", "tokens": "D"}
+    found = (
+        f"{letters[key]}: {exponent['value']:.3f} ± {exponent['stderr']:.3f}"
+        for key, exponent in fit["exponents"].items()
+        if exponent["stderr"] is not None
+    )
+    return "; ".join([fit["formula"], *found])
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main())

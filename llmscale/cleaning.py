@@ -8,7 +8,8 @@ import numpy as np
 
 from llmscale.errors import InputError
 
-_RECENT: Final = 1 << 20
+_RECENT: Final = 1 << 16
+"""Hashes kept in a set, where each takes about 100 bytes."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,15 @@ def clean(text: str, cleaning: Cleaning) -> Document | None:
 
 @dataclass
 class Seen:
-    """A growing set of 64-bit hashes that takes 8 bytes for each."""
+    """A growing set of 64-bit hashes that takes 8 bytes for each, and as much again for a moment when it merges."""
 
-    _sorted: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
+    _sorted: list[np.ndarray] = field(default_factory=list)
+    """Sorted arrays, each less than half as long as the one before: every hash is merged a few times only."""
     _recent: set[int] = field(default_factory=set)
 
     def add(self, digest: int) -> bool:
         """Add `digest`; whether it was new."""
-        if digest in self._recent or self._in_sorted(digest):
+        if digest in self._recent or any(_holds(part, digest) for part in self._sorted):
             return False
         self._recent.add(digest)
         if len(self._recent) >= _RECENT:
@@ -73,10 +75,13 @@ class Seen:
 
     def add_all(self, digests: np.ndarray) -> None:
         """Add many hashes at once."""
-        self._sorted = np.sort(np.concatenate([self._sorted, digests]))
+        part = np.sort(digests)
+        while self._sorted and len(self._sorted[-1]) < 2 * len(part):
+            part = np.concatenate([self._sorted.pop(), part])
+            part.sort(kind="stable")  # for 64 bits a merge sort, which finds the two runs
+        self._sorted.append(part)
 
-    def _in_sorted(self, digest: int) -> bool:
-        if not len(self._sorted):
-            return False
-        place = int(np.searchsorted(self._sorted, np.uint64(digest)))
-        return place < len(self._sorted) and int(self._sorted[place]) == digest
+
+def _holds(part: np.ndarray, digest: int) -> bool:
+    place = int(np.searchsorted(part, np.uint64(digest)))
+    return place < len(part) and int(part[place]) == digest

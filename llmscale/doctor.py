@@ -18,7 +18,7 @@ from llmscale import machine
 from llmscale.errors import InputError, Note
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.sources import open_source
-from llmscale.tokens import TokenStore, cache_folder
+from llmscale.tokens import TokenStore
 
 PACKAGES = ("torch", "datasets", "tokenizers", "pandas", "pyarrow", "matplotlib", "scipy", "zstandard")
 TOKENS_PER_PARAM = 20
@@ -124,7 +124,7 @@ def examine(full: bool = False) -> Report:
         load=load,
         memory_bytes=machine.total_memory(),
         memory_free_bytes=machine.available_memory(),
-        cache=_storage(cache_folder()),
+        cache=_storage(machine.cache_folder()),
         data=tuple(_data()),
         packages={name: _version(name) for name in PACKAGES},
         slow=(),
@@ -194,7 +194,7 @@ def _storage(folder: Path) -> Storage:
 def _data() -> Iterator[Data]:
     stdlib = open_source("stdlib")
     yield Data("stdlib", Path(sysconfig.get_path("stdlib")), stdlib.estimated_bytes() or 0)
-    for path in sorted((cache_folder() / "tokens").glob("*/meta.json")):
+    for path in sorted((machine.cache_folder() / "tokens").glob("*/meta.json")):
         with contextlib.suppress(InputError):  # an unfinished or outdated store is not data at hand
             store = TokenStore.open(path.parent)
             yield Data(

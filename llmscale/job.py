@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from llmscale import recipe as rules
@@ -13,6 +13,10 @@ from llmscale.shape import Shape
 
 REVISION = 1
 """Raised when the training code changes what a job gives, so that old runs are not taken for new ones."""
+ADDED_LATER: dict[str, Any] = {"parametrization": "standard", "shuffled_sequences": None}
+"""Fields younger than the first results, and what was meant before: with that value they do not enter the id."""
+LOGGED_STEPS = 400
+"""Rows of a run's curve, at most."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,17 @@ class Job:
     dtype: str
     data: str
     data_fingerprint: str
+    parametrization: str = "standard"
+    shuffled_sequences: int | None = None
+    """Sequences are drawn in random order within successive parts of the text of so many; None: within all of it."""
 
     @property
     def run_id(self) -> str:
         """12 hex digits of a hash over everything that decides the outcome."""
         deciding = {key: value for key, value in asdict(self).items() if key not in ("size", "data")}
+        for name, meant_before in ADDED_LATER.items():
+            if deciding[name] == meant_before:
+                del deciding[name]
         canonical = json.dumps({**deciding, "revision": REVISION}, sort_keys=True)
         return hashlib.blake2b(canonical.encode(), digest_size=6).hexdigest()
 
@@ -79,6 +89,32 @@ class Job:
     def flops(self) -> float:
         """Training FLOPs: tokens x flops_per_token."""
         return float(self.tokens) * self.shape.flops_per_token
+
+    @property
+    def log_every(self) -> int:
+        """Steps from one row of the curve to the next."""
+        return max(1, self.steps // LOGGED_STEPS)
+
+    @property
+    def branch_step(self) -> int:
+        """Steps that this run has in common with every longer run of the same beginning; 0 where there are none.
+
+        WSD's constant phase, less where its cooldown is so short that the steps which `train_loss` is taken over, the
+        last 5%, would not all be logged as by a run of its own.
+        """
+        if self.schedule != "wsd":
+            return 0
+        return max(0, min(self.learning_rates().cooldown_start, int(0.95 * self.steps) - self.log_every))
+
+    def begins_like(self, other: "Job") -> bool:
+        """Whether both are the same run, step for step, up to the smaller `branch_step` of the two."""
+        return self._beginning == other._beginning
+
+    @property
+    def _beginning(self) -> "Job":
+        """This job without what matters later only; of the text, the part that its first epoch begins in."""
+        first_part = min(self.shuffled_sequences or self._text_sequences, self._text_sequences)
+        return replace(self, size="", data="", sequences=0, evaluations=0, text_tokens=0, shuffled_sequences=first_part)
 
     def learning_rates(self) -> Schedule:
         return Schedule(self.schedule, self.steps, self.warmup_steps, self.cooldown)
@@ -138,10 +174,16 @@ def make_job(
     data_fingerprint: str,
     text_tokens: int,
     validation_tokens: int,
+    begins_like: int | None = None,
+    shuffled_sequences: int | None = None,
 ) -> Job:
-    """The job that trains `shape` on `tokens` tokens by `recipe`; tokens are rounded down to whole sequences."""
+    """The job that trains `shape` on `tokens` tokens by `recipe`; tokens are rounded down to whole sequences.
+
+    `begins_like` is a smaller budget whose batch, learning rate and warm-up it takes: both begin with the same steps.
+    """
     sequences = tokens // shape.context
-    batch_sequences = recipe.batch_sequences(tokens)
+    beginning = tokens if begins_like is None else begins_like
+    batch_sequences = recipe.batch_sequences(beginning, shape.params)
     batch_tokens = batch_sequences * shape.context
     return Job(
         size=size,
@@ -149,9 +191,10 @@ def make_job(
         sequences=sequences,
         text_tokens=text_tokens,
         batch_sequences=batch_sequences,
-        lr=recipe.learning_rate(shape.params),
-        warmup_steps=round(rules.warmup_tokens(shape.params, tokens) / batch_tokens),
+        lr=recipe.learning_rate(shape.params, beginning),
+        warmup_steps=round(rules.warmup_tokens(shape.params, beginning) / batch_tokens),
         optimizer=recipe.optimizer,
+        parametrization=recipe.parametrization,
         schedule=recipe.schedule,
         cooldown=recipe.cooldown,
         beta2=rules.beta2(batch_tokens),
@@ -162,6 +205,7 @@ def make_job(
         dtype=dtype,
         data=data,
         data_fingerprint=data_fingerprint,
+        shuffled_sequences=shuffled_sequences,
     )
 
 

@@ -100,6 +100,14 @@ def cxx_compiler() -> str | None:
     return next((path for name in candidates if name and (path := shutil.which(name))), None)
 
 
+def cache_folder() -> Path:
+    """Where llmscale keeps what it can make again: $LLMSCALE_CACHE, $XDG_CACHE_HOME/llmscale or ~/.cache/llmscale."""
+    if own := os.environ.get("LLMSCALE_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "llmscale"
+
+
 def _cpuinfo() -> Iterator[tuple[str, str]]:
     text = _read(Path("/proc/cpuinfo")) or ""
     for line in text.splitlines():

@@ -3,10 +3,14 @@
 The learning rate is a rule in N (non-embedding weights plus output projection), the batch one in D.
 """
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from llmscale.errors import InputError
 from llmscale.optimizers import optimizer_names
+from llmscale.parametrization import BASE, PARAMETRIZATIONS
+from llmscale.rule import Rule, read_rule
 from llmscale.schedule import SCHEDULES
 from llmscale.shape import ARCHITECTURES
 
@@ -32,16 +36,27 @@ class Recipe:
     """Factor on the learning rate."""
     batch_tokens: int | None = None
     """Tokens a step for every size, in place of the rule."""
+    rule: str | None = None
+    """A tune.json (or its results folder) whose measured rule in N and D takes the place of the built-in one."""
     optimizer: str = "adamw"
+    parametrization: str = "standard"
+    """How initialisation and steps follow width and depth; with `mup` one learning rate suits every size."""
     schedule: str = "wsd"
     cooldown: float = 0.2
     """Share of the steps over which WSD cools down."""
     weight_decay: float = 0.1
     clip: float = 1.0
     """Largest norm of the gradient; larger ones are scaled down to it."""
+    trunk: bool = True
+    """Whether the token budgets of one size share learning rate, batch and warm-up: all steps before WSD's cooldown."""
 
     def __post_init__(self) -> None:
-        menus = {"arch": ARCHITECTURES, "schedule": SCHEDULES, "optimizer": optimizer_names()}
+        menus = {
+            "arch": ARCHITECTURES,
+            "schedule": SCHEDULES,
+            "optimizer": optimizer_names(),
+            "parametrization": PARAMETRIZATIONS,
+        }
         for name, choices in menus.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} {getattr(self, name)!r} is not known", f"choose one of {', '.join(choices)}")
@@ -52,19 +67,46 @@ class Recipe:
         for name in ("cooldown", "weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}", f"{name} lies between 0 and 1")
+        self.tuned_rule()
 
-    def learning_rate(self, params: int) -> float:
-        """Peak learning rate for N = `params`."""
-        exponent = SMALL_LR_EXPONENT if params < LR_PARAMS else LARGE_LR_EXPONENT
-        rule = LR * (params / LR_PARAMS) ** exponent
+    def tuned_rule(self) -> Rule | None:
+        """The rule in the file that `rule` names, or None. Raises InputError."""
+        return None if self.rule is None else read_rule(Path(self.rule))
+
+    def learning_rate(self, params: int, tokens: int | None = None) -> float:
+        """Peak learning rate for N = `params`, and D = `tokens` where a tuned rule is used.
+
+        The built-in rule under `mup` is that of the base shape whatever N: optimisers scale it by width
+        (parametrization.py).
+        """
+        tuned = self.tuned_rule()
+        if tuned is not None:
+            rule = tuned.lr.at(params, _needed(tokens))
+        else:
+            ruling = BASE.params if self.parametrization == "mup" else params
+            exponent = SMALL_LR_EXPONENT if ruling < LR_PARAMS else LARGE_LR_EXPONENT
+            rule = LR * (ruling / LR_PARAMS) ** exponent
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
-    def batch_sequences(self, tokens: int) -> int:
-        """Sequences a step for a run of D = `tokens`: the largest power of two within the rule's tokens, at least 1."""
+    def batch_sequences(self, tokens: int, params: int | None = None) -> int:
+        """Sequences a step for a run of D = `tokens`: the largest power of two within the rule's tokens, at least 1.
+
+        By a tuned rule, in N = `params` too, the power of two that is nearest in the logarithm.
+        """
         if self.batch_tokens is not None:
             return max(1, round(self.batch_tokens / self.context))
+        tuned = self.tuned_rule()
+        if tuned and tuned.batch_tokens:
+            batch = tuned.batch_tokens.at(_needed(params), tokens)
+            return int(2 ** max(0, round(math.log2(batch / self.context))))
         sequences = int(BATCH_TOKENS * tokens**BATCH_EXPONENT / self.context)
         return int(2 ** (max(1, sequences).bit_length() - 1))
+
+
+def _needed(count: int | None) -> int:
+    if count is None:
+        raise TypeError("a tuned rule needs both params and tokens")
+    return count
 
 
 def warmup_tokens(params: int, tokens: int) -> float:

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import queue
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,16 +20,19 @@ import numpy as np
 
 from llmscale.cleaning import Cleaning, Seen
 from llmscale.documents import Batch, Position, Split, read_batches
+from llmscale.encoder_process import EncoderProcess, encoder_of
 from llmscale.errors import InputError, WorkError
 from llmscale.runs import write_text
 from llmscale.sources import Source
-from llmscale.tokenizer import encode, end_of_text, load_tokenizer, token_type, vocab_size
+from llmscale.tokenizer import load_tokenizer, token_type, vocab_size
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _JOURNAL_BATCHES: Final = 16
 """Batches between two entries in the journal: what a kill can cost."""
+_ALONE_BYTES: Final = 4_000_000
+"""Text that is encoded within this process: for less than about a second's work it is not worth starting others."""
 _DIGEST: Final = np.dtype(np.uint64)
 
 
@@ -101,7 +105,7 @@ def build(
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     with _Files(folder, journal, token_type(vocab_size(tokenizer)), validation_tokens) as files:
         batches = read_batches(source, cleaning, files.seen(journal), journal.position)
-        encoded = _encode_in_order(batches, tokenizer, files.dtype, workers)
+        encoded = _encode_in_order(batches, folder / "tokenizer.json", workers)
         unsaved = 0
         with contextlib.closing(encoded):
             while not is_enough(journal, validation_tokens, min_train_tokens):
@@ -158,19 +162,31 @@ def _lock(lock: Path, waiting: Callable[[], None]) -> int:
 
 
 def _encode_in_order(
-    batches: Iterator[Batch], tokenizer: "Tokenizer", dtype: np.dtype, workers: int
+    batches: Iterator[Batch], tokenizer: Path, workers: int
 ) -> Generator[tuple[Batch, list[np.ndarray]], None, None]:
-    """Every batch with the tokens of its documents, in order, `workers` batches at a time in threads."""
-    _, end = end_of_text(tokenizer, "in the store")
-
-    def tokens_of(batch: Batch) -> list[np.ndarray]:
-        return [encode(tokenizer, document.text, end, dtype) for document in batch.documents]
-
+    """Every batch with the tokens of its documents, in order, `workers` batches at a time."""
+    encoder = encoder_of(tokenizer)
+    processes: queue.SimpleQueue[EncoderProcess] = queue.SimpleQueue()
     pending: deque[tuple[Batch, Future[list[np.ndarray]]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+
+    def in_process(texts: list[str]) -> list[np.ndarray]:
+        process = processes.get()
         try:
+            return process.encode(texts)
+        finally:
+            processes.put(process)
+
+    with contextlib.ExitStack() as started, ThreadPoolExecutor(workers) as pool:
+        try:
+            encode: Callable[[list[str]], list[np.ndarray]] = encoder.encode
+            read_bytes = 0
             for batch in batches:
-                pending.append((batch, pool.submit(tokens_of, batch)))
+                if workers > 1 and read_bytes > _ALONE_BYTES and encode != in_process:
+                    for _ in range(workers):
+                        processes.put(started.enter_context(EncoderProcess(tokenizer, encoder.dtype)))
+                    encode = in_process
+                read_bytes += sum(document.bytes for document in batch.documents)
+                pending.append((batch, pool.submit(encode, [document.text for document in batch.documents])))
                 if len(pending) > workers + 1:
                     done, future = pending.popleft()
                     yield done, future.result()

@@ -122,13 +122,6 @@ def token_type(vocabulary: int) -> np.dtype:
     return np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
 
 
-def encode(tokenizer: "Tokenizer", text: str, end: int, dtype: np.dtype) -> np.ndarray:
-    """The tokens of one document and the end-of-text token behind them."""
-    # A batch of one: only the batch calls release the interpreter lock, and so let threads run side by side.
-    (encoding,) = tokenizer.encode_batch_fast([text], add_special_tokens=False)
-    return np.array([*encoding.ids, end], dtype=dtype)
-
-
 def decode(tokenizer: "Tokenizer", tokens: Sequence[int]) -> str:
     """The text of `tokens`, end-of-text tokens left out."""
     return str(tokenizer.decode([int(token) for token in tokens], skip_special_tokens=True))

@@ -15,7 +15,7 @@ and its validation set stay what they are.
 
 import importlib.metadata
 import json
-import os
+import mmap
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ import llmscale
 from llmscale.cleaning import Cleaning, Document
 from llmscale.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.errors import InputError
-from llmscale.machine import available_cores
+from llmscale.machine import available_cores, cache_folder
 from llmscale.runs import write_text
 from llmscale.sources import Source, UnreachableError, digest_of, open_source
 from llmscale.token_files import Journal, begin, build, locked
@@ -175,8 +175,11 @@ class TokenStore:
         return bool(self.meta["complete"])
 
     def train(self) -> np.ndarray:
-        """The training tokens, mapped from disk."""
-        return self._mapped("train", self.train_tokens)
+        """The training tokens, mapped from disk to be read here and there: nothing is read ahead."""
+        tokens = self._mapped("train", self.train_tokens)
+        assert isinstance(tokens.base, mmap.mmap)
+        tokens.base.madvise(mmap.MADV_RANDOM)
+        return tokens
 
     def validation(self) -> np.ndarray:
         """The validation tokens, mapped from disk."""
@@ -187,14 +190,6 @@ class TokenStore:
 
     def _mapped(self, name: str, tokens: int) -> np.ndarray:
         return np.memmap(self.path / f"{name}.bin", dtype=self.dtype, mode="r", shape=(tokens,))
-
-
-def cache_folder() -> Path:
-    """Where llmscale keeps what it can make again: $LLMSCALE_CACHE, $XDG_CACHE_HOME/llmscale or ~/.cache/llmscale."""
-    if own := os.environ.get("LLMSCALE_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "llmscale"
 
 
 def prepare(

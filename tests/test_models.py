@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from llmscale.models import build_model
-from llmscale.models.llama import rotary_table, rotate
+from llmscale.models.llama import rotary_table
+from llmscale.ops.plain import rotate
 from llmscale.shape import ARCHITECTURES, shape_for
 
 every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)

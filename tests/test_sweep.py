@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.executors import Event, Place, Task, local
 from llmscale.runs import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.shape import shape_for
 
@@ -104,9 +106,9 @@ def test_a_sweep_writes_the_tables_of_the_contract(swept: Path, text: Path) -> N
 
 def test_the_same_command_trains_nothing_twice_and_more_sizes_only_those(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    assert llmscale(*options(text, out, sizes="1x16x1,1x16x1")).exit_code == 0
+    assert llmscale(*options(text, out, sizes="1x16x1,1x16x1", tokens="20k")).exit_code == 0
     before = (out / "runs.parquet").read_bytes()
-    again = llmscale(*options(text, out, sizes="1x16x1"), "--json")
+    again = llmscale(*options(text, out, sizes="1x16x1", tokens="20k"), "--json")
     assert again.exit_code == 0, again.output
     assert (out / "runs.parquet").read_bytes() == before
     assert len(json.loads(again.stdout)["runs"]) == 1
@@ -198,7 +200,12 @@ def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> Non
     assert plan.exit_code == 0, plan.output
     payload = json.loads(plan.stdout)
     assert len(payload["runs"]) == 3 * 2 * 2
-    assert payload["flops"] == pytest.approx(sum(run["flops"] for run in payload["runs"]))
+    assert payload["flops"] == pytest.approx(sum(run["trained_flops"] for run in payload["runs"]))
+    assert payload["saving"] == pytest.approx(sum(run["flops"] for run in payload["runs"]) / payload["flops"])
+    assert payload["saving"] == pytest.approx(25 / 21, rel=0.01)  # a fifth of 5, and 20, tokens a parameter
+    trunks = {(run["params"], run["seed"]): run["run_id"] for run in payload["runs"] if run["parent"] is None}
+    assert len(trunks) == 3 * 2
+    assert {trunks[run["params"], run["seed"]] for run in payload["runs"] if run["parent"]} == set(trunks.values())
     assert 0 < payload["estimated_seconds"] < 3600
     for run in payload["runs"]:
         assert run["tokens"] == pytest.approx(round(run["tokens"] / run["params"] / 5) * 5 * run["params"], rel=0.01)
@@ -324,3 +331,131 @@ def test_two_sweeps_do_not_write_into_one_folder(text: Path, tmp_path: Path) -> 
         first.wait(timeout=60)
     assert second.exit_code == 2, second.output
     assert f"process {first.pid}" in second.stderr
+
+
+def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next(swept: Path, tmp_path: Path) -> None:
+    shutil.copytree(swept / "runs", tmp_path / "runs")
+    folders = sorted((tmp_path / "runs").iterdir())
+    for folder in folders[:2]:
+        (folder / "run.json").unlink()
+    events: list[Event] = []
+    pids = set()
+
+    def report(event: Event) -> bool:
+        events.append(event)
+        if event.kind == "logged":
+            pids.update(worker_pids(tmp_path))
+        return event.kind == "logged" and event.folder == folders[0]
+
+    nobody_writes_this = folders[2] / "lost.pt"
+    tasks = [Task((folders[0],)), Task((folders[1],), after=nobody_writes_this), Task((folders[2],))]
+    local.run(tasks, [Place(threads=1)], report)
+    ended = {event.folder: event.exit_code for event in events if event.kind == "ended"}
+    assert ended == {folders[0]: 130, folders[1]: 0, folders[2]: 0}
+    assert (folders[0] / "checkpoint.pt").exists()
+    assert not (folders[0] / "run.json").exists()
+    assert (folders[1] / "run.json").exists()
+    assert not [event for event in events if event.kind == "logged" and event.folder == folders[2]]
+    assert len(pids) == 1
+
+
+BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,30k,60k"}
+TWO = ["--workers", "2"]  # so that every run has as many threads: they decide the rounding
+
+
+@pytest.fixture(scope="module")
+def branched(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of an uninterrupted sweep over two sizes with a trunk and two branches each."""
+    out = tmp_path_factory.mktemp("results") / "branched"
+    result = llmscale(*options(text, out, **BRANCHED), *TWO)
+    assert result.exit_code == 0, result.output
+    assert "branch of 60k" in result.stderr
+    return out
+
+
+def test_branches_name_their_trunk_and_have_whole_curves(branched: Path) -> None:
+    runs, curves = tables(branched)
+    assert set(runs["status"]) == {"done"}
+    trunks = dict(runs[runs["tokens"] > 50_000][["size", "run_id"]].to_numpy())
+    for run in runs.to_dict("records"):
+        if run["run_id"] in trunks.values():
+            assert pd.isna(run["parent"])
+        else:
+            assert run["parent"] == trunks[run["size"]]
+        shape = shape_for(run["size"], vocab_size=run["vocab_size"], context=32)
+        assert run["flops"] == run["tokens"] * shape.flops_per_token
+        curve = curves[curves["run_id"] == run["run_id"]]
+        assert list(curve["step"]) == list(range(1, run["steps"] + 1))
+        assert curve["loss"].iloc[-1] == run["loss"]
+    left = sorted(path.parent.name for path in branched.glob("runs/*/*.pt"))
+    assert left == sorted(trunks.values()), "only each trunk keeps the state before its own cooldown"
+
+
+def test_branches_end_in_the_losses_of_runs_trained_by_themselves(branched: Path, text: Path, tmp_path: Path) -> None:
+    runs, _ = tables(branched)
+    out = tmp_path / "alone"
+    result = llmscale(*options(text, out, sizes=BRANCHED["sizes"], tokens="20k"), *TWO)
+    assert result.exit_code == 0, result.output
+    alone, _ = tables(out)
+    both = runs.merge(alone, on="run_id", suffixes=("", "_alone"))
+    assert len(both) == 2
+    for column in ("loss", "loss_stderr", "train_loss", "bits_per_byte"):
+        assert list(both[column]) == list(both[f"{column}_alone"])
+
+
+def test_a_killed_trunk_and_its_branches_end_in_the_same_table(branched: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    arguments = [*options(text, out, **BRANCHED), *TWO]
+    moments = (
+        lambda: list(out.glob("runs/*/trunk-*.pt")),
+        lambda: len(list(out.glob("runs/*/run.json"))) >= 2,
+    )
+    for moment in moments:
+        with subprocess.Popen(
+            [sys.executable, "-m", "llmscale", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            wait_for(moment, 240)
+            for pid in [process.pid, *worker_pids(out)]:
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not worker_pids(out), 60)
+    result = llmscale(*arguments)
+    assert result.exit_code == 0, result.output
+    assert_same_results(out, branched)
+
+
+def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_no_error(
+    branched: Path, text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    shutil.copytree(branched, out)
+    before, _ = tables(out)
+    wider = options(text, out, sizes="1x16x1", tokens="20k,30k,60k,90k")
+    plan = json.loads(llmscale(*wider, "--dry-run", "--json").stdout)
+    assert [run["finished"] for run in plan["runs"]] == [True, True, True, False]
+    assert plan["runs"][-1]["parent"] == plan["runs"][-2]["run_id"]
+    assert plan["flops"] < 0.5 * plan["runs"][-1]["flops"]
+    for path in out.glob("runs/*/*.pt"):
+        path.unlink()
+    lost = plan["runs"][0]["run_id"]
+    (out / "runs" / lost / "run.json").unlink()
+    assert llmscale(*options(text, out, sizes="1x16x1", tokens="20k,30k,60k")).exit_code == 0
+    runs, _ = tables(out)
+    assert runs.set_index("run_id")["parent"].isna()[lost]
+    result = llmscale(*wider)
+    assert result.exit_code == 0, result.output
+    runs, _ = tables(out)
+    again = runs.merge(before, on="run_id", suffixes=("", "_before"))
+    assert list(again["loss"]) == list(again["loss_before"])
+    assert runs["status"].eq("done").all()
+
+
+def test_branches_of_a_diverged_trunk_are_recorded_as_diverged(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = llmscale(*options(text, out, **BRANCHED), "--lr", "1e4")
+    assert result.exit_code == 0, result.output
+    runs, curves = tables(out)
+    assert list(runs["status"]) == ["diverged"] * 6
+    branches = runs[runs["tokens"] < 50_000]
+    assert all(error.startswith("its trunk diverged at step ") for error in branches["error"])
+    assert not set(branches["run_id"]) & set(curves["run_id"])
+    assert llmscale(*options(text, out, **BRANCHED), "--lr", "1e4").exit_code == 0

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from llmscale.encoder import Encoder
 from llmscale.errors import InputError
 from llmscale.tokenizer import (
     END_OF_TEXT,
     choose_tokenizer,
     decode,
     default_size,
-    encode,
     end_of_text,
     load_tokenizer,
     token_type,
@@ -33,10 +33,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return load_tokenizer(path)
 
 
+def tokens_of(tokenizer: Tokenizer, text: str, end: int = 0) -> np.ndarray:
+    (tokens,) = Encoder(tokenizer, end, np.dtype(np.uint16)).encode([text])
+    return tokens
+
+
 @settings(max_examples=200, deadline=None)
 @given(text=st.text())
 def test_byte_level_bpe_gives_back_any_text(small: Tokenizer, text: str) -> None:
-    tokens = encode(small, text, 0, np.dtype(np.uint16))
+    tokens = tokens_of(small, text)
     assert decode(small, tokens[:-1].tolist()) == text
     assert (tokens == 0).sum() == 1, "the end of text is the last token and no other"
     assert tokens[-1] == 0
@@ -44,7 +49,7 @@ def test_byte_level_bpe_gives_back_any_text(small: Tokenizer, text: str) -> None
 
 def test_the_name_of_the_end_of_text_inside_a_document_is_ordinary_text(small: Tokenizer) -> None:
     text = f"a {END_OF_TEXT} b"
-    tokens = encode(small, text, 0, np.dtype(np.uint16))
+    tokens = tokens_of(small, text)
     assert (tokens == 0).sum() == 1
     assert decode(small, tokens.tolist()) == text
 
@@ -83,7 +88,7 @@ def test_a_tokenizer_json_is_used_as_it_is_but_never_cuts_a_document(tmp_path: P
     choice = choose_tokenizer(str(path), None)
     existing = choice.tokenizer([])
     assert end_of_text(existing, "mine") == ("</s>", 1)
-    assert len(encode(existing, TEXTS[0], 1, np.dtype(np.uint16))) == len(TEXTS[0].split()) + 1
+    assert len(tokens_of(existing, TEXTS[0], end=1)) == len(TEXTS[0].split()) + 1
     again = tmp_path / "moved.json"
     again.write_text(path.read_text())
     assert choose_tokenizer(str(again), None).fingerprint == choice.fingerprint

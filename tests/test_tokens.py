@@ -9,17 +9,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmscale import documents, token_files, tokens
+from llmscale import cleaning, documents, token_files, tokens
 from llmscale.cleaning import Cleaning, Document, Seen, clean
 from llmscale.documents import FEWEST_DOCUMENTS, LARGEST_SHARE, Survey, choose_split
 from llmscale.errors import InputError, WorkError
-from llmscale.tokens import Progress, TextSpec, TokenStore, cache_folder, prepare
+from llmscale.machine import cache_folder
+from llmscale.tokens import Progress, TextSpec, TokenStore, prepare
 
 WORDS = ["scaling", "law", "loss", "token", "model", "data", "compute", "sweep", "fit", "floor", "width", "depth"]
 
@@ -122,7 +124,8 @@ def test_whatever_decides_the_tokens_changes_the_fingerprint(other: dict[str, An
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_the_number_of_workers_does_not_change_a_byte(tmp_path: Path) -> None:
+def test_the_number_of_workers_does_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_files, "_ALONE_BYTES", 20_000)
     write_corpus(tmp_path / "a.jsonl")
     spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
     one, three = (prepare(spec, cache=tmp_path / f"cache{workers}", workers=workers) for workers in (1, 3))
@@ -332,11 +335,12 @@ def test_cleaning_twice_is_cleaning_once_and_gives_utf_8(text: str) -> None:
 @settings(deadline=None)
 @given(before=st.lists(st.integers(0, 30)), added=st.lists(st.integers(0, 30)))
 def test_seen_is_a_set(before: list[int], added: list[int]) -> None:
-    seen, expected = Seen(), set(before)
-    seen.add_all(np.array(before, np.uint64))
-    for digest in added:
-        assert seen.add(digest) == (digest not in expected)
-        expected.add(digest)
+    with mock.patch.object(cleaning, "_RECENT", 4):
+        seen, expected = Seen(), set(before)
+        seen.add_all(np.array(before, np.uint64))
+        for digest in added:
+            assert seen.add(digest) == (digest not in expected)
+            expected.add(digest)
 
 
 @pytest.mark.slow

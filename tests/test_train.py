@@ -1,5 +1,6 @@
 """The training loop: the same job gives the same run, whatever interrupts it and however it is cut up."""
 
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 
 from llmscale.job import Job, make_job
 from llmscale.models import build_model
+from llmscale.ops.compiled import why_not
 from llmscale.optimizers import build_optimizer, optimizer_names
 from llmscale.recipe import Recipe
 from llmscale.runs import CurvePoint
@@ -18,10 +20,12 @@ from llmscale.shape import shape_for
 from llmscale.train.batches import Batches
 from llmscale.train.checkpoint import FILE_NAME
 from llmscale.train.evaluate import bits_per_byte, evaluate
-from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, token_losses, train
+from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
+from llmscale.train.passes import Passes
 
 VOCAB = 60
 CPU = Conditions("cpu", micro_batch=4)
+native = pytest.mark.skipif(why_not() is not None, reason=f"the native operations do not run here: {why_not()}")
 
 
 def text(tokens: int, seed: int) -> np.ndarray:
@@ -70,10 +74,22 @@ def test_the_same_job_gives_the_same_run_bit_for_bit(tmp_path: Path) -> None:
     assert without_times(first) == without_times(second)
 
 
-@pytest.mark.parametrize("schedule", ["wsd", "cosine"])
 @pytest.mark.parametrize("stops", [(1,), (37, 38, 90)])
-def test_an_interrupted_run_ends_as_if_it_had_not_been(schedule: str, stops: tuple[int, ...], tmp_path: Path) -> None:
-    wanted = run(job(schedule=schedule), tmp_path)
+@pytest.mark.parametrize(
+    ("schedule", "dtype", "ops", "threads"),
+    [
+        ("wsd", "float32", "plain", 1),
+        ("cosine", "bfloat16", "plain", 1),
+        pytest.param("wsd", "bfloat16", "native", 1, marks=native),
+        pytest.param("cosine", "float32", "native", 3, marks=native),
+    ],
+)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    schedule: str, dtype: str, ops: str, threads: int, stops: tuple[int, ...], tmp_path: Path
+) -> None:
+    conditions = replace(CPU, ops=ops, threads=threads)
+    whole = replace(job(schedule=schedule), dtype=dtype)
+    wanted = run(whole, tmp_path, conditions)
     (resumed := tmp_path / "resumed").mkdir()
     asked = 0
     for stop in stops:
@@ -84,9 +100,20 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(schedule: str, stops: tup
             return asked >= at
 
         with pytest.raises(TrainingInterrupted):
-            train(job(schedule=schedule), CPU, TRAIN, VALIDATION, resumed, stop=stop_now)
+            train(whole, conditions, TRAIN, VALIDATION, resumed, stop=stop_now)
         assert (resumed / FILE_NAME).exists()
-    assert without_times(run(job(schedule=schedule), resumed)) == without_times(wanted)
+    assert without_times(run(whole, resumed, conditions)) == without_times(wanted)
+
+
+@native
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_a_run_is_the_same_by_native_and_plain_operations(arch: str, tmp_path: Path) -> None:
+    losses = []
+    for ops, threads in (("plain", 1), ("native", 1), ("native", 2)):
+        evaluation = run(job(arch=arch), tmp_path, replace(CPU, ops=ops, threads=threads)).evaluation
+        assert evaluation is not None
+        losses.append(evaluation.loss)
+    assert losses == pytest.approx([losses[0]] * 3, abs=2e-4)
 
 
 def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -125,16 +152,47 @@ def test_sequences_are_read_once_an_epoch_in_an_order_of_the_seed() -> None:
     assert not torch.equal(other_seed, inputs)
 
 
+@pytest.mark.parametrize(
+    ("seed", "context", "kind", "length", "digest"),
+    [
+        (0, 10, np.uint16, 1001, "1b0128ebd796662529af216191865bb48324104c72e5ab4bcdc1acf8a843e51e"),
+        (5, 64, np.uint16, 100_000, "f70837c28415c81045fabad83e55de89d6950cfb2af799f8825abcb63b0c0c34"),
+        (1, 256, np.uint32, 200_000, "9f8ef0c2893b6507bd166ca90614082256d96191b79b6e623f8abd321380ef77"),
+        (7, 33, np.uint32, 5_000, "2ce5499cb2a6510785bf826cf118d3872d508317f32cbb53821249b15a2d5b3a"),
+    ],
+)
+def test_the_order_of_sequences_stays_what_it_was(
+    seed: int, context: int, kind: type, length: int, digest: str
+) -> None:
+    tokens: np.ndarray = (np.arange(length, dtype=np.uint64) * 2654435761 % 50_021).astype(kind)
+    batches = Batches(tokens, context, seed)
+    windows, read = batches.windows, hashlib.sha256()
+    # The beginning, the crossing into the second and third epoch, and more than two epochs at once.
+    for first, count in ((0, 16), (16, 16), (windows - 3, 9), (3 * windows - 2, 5), (0, 2 * windows + 3)):
+        for part in batches.read(first, count):
+            assert part.dtype == torch.int64
+            assert part.shape == (count, context)
+            read.update(part.contiguous().numpy().tobytes())
+    assert read.hexdigest() == digest
+
+
+def test_the_order_of_an_epoch_is_numpys_permutation() -> None:
+    for seed, windows in ((0, 1), (3, 1000), (4, 70_000)):
+        batches = Batches(np.arange(2 * windows + 1, dtype=np.uint32), context=2, seed=seed)
+        for epoch in (0, 1):
+            inputs, _ = batches.read(epoch * windows, windows)
+            np.testing.assert_array_equal(inputs[:, 0] // 2, np.random.default_rng([seed, epoch]).permutation(windows))
+
+
 def test_evaluation_is_the_mean_over_all_whole_windows() -> None:
     model = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32))
-    losses = token_losses(model, "float32", "cpu")
     windows = [VALIDATION[start : start + 33].astype(np.int64) for start in range(0, len(VALIDATION) - 32, 32)]
     tokens = torch.from_numpy(np.stack(windows))
     with torch.no_grad():
         logits = model(tokens[:, :-1])
         by_sequence = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").double().mean(dim=1)
-    for sequences in (1, 7, 64, 1000):
-        found = evaluate(losses, VALIDATION, 32, sequences, "cpu")
+    for sequences, threads in ((1, 1), (7, 1), (64, 3), (1000, 1)):
+        (found,) = evaluate(Passes(model, sequences, threads=threads), VALIDATION, 32, "cpu")
         assert found.loss == pytest.approx(float(by_sequence.mean()), rel=1e-6)
         assert found.stderr == pytest.approx(float(by_sequence.std()) / len(windows) ** 0.5, rel=1e-5)
 
@@ -158,13 +216,11 @@ def test_every_optimizer_decays_matrices_alone_and_lowers_the_loss(name: str) ->
     every = [id(w) for group in optimizer.param_groups for w in group["params"]]
     assert sorted(every) == sorted(names)
     tokens = torch.from_numpy(np.stack([TRAIN[i : i + 33] for i in range(0, 3300, 33)]).astype(np.int64))
-    losses = token_losses(model, "float32", "cpu")
-    first = losses(tokens[:, :-1], tokens[:, 1:]).mean()
+    passes = Passes(model, micro_batch=50)
+    first = passes.gradient(tokens[:, :-1], tokens[:, 1:])
     for _ in range(20):
-        loss = losses(tokens[:, :-1], tokens[:, 1:]).mean()
-        optimizer.zero_grad()
-        loss.backward()
         optimizer.step()
+        loss = passes.gradient(tokens[:, :-1], tokens[:, 1:])
     assert loss < first - 0.5
 
 

@@ -6,6 +6,7 @@ import typer
 
 import llmscale
 from llmscale.commands import output
+from llmscale.commands.bench import bench
 from llmscale.commands.data import data
 from llmscale.commands.doctor import doctor
 from llmscale.commands.fit import fit
@@ -14,6 +15,7 @@ from llmscale.commands.plot import plot
 from llmscale.commands.predict import predict
 from llmscale.commands.shapes import shapes
 from llmscale.commands.sweep import sweep
+from llmscale.commands.tune import tune
 
 app = typer.Typer(
     name="llmscale",
@@ -42,10 +44,12 @@ def main(
 
 
 app.command()(sweep)
+app.command()(tune)
 app.command()(fit)
 app.command()(laws)
 app.command()(plot)
 app.command()(predict)
 app.command()(shapes)
+app.command()(bench)
 app.add_typer(data)
 app.command()(doctor)

@@ -144,4 +144,5 @@ class SweepProgress:
 def _title(run: PlannedRun) -> str:
     job = run.job
     seed = f" seed {job.seed}" if job.seed else ""
-    return f"{job.size} on {format_count(job.tokens)}{seed}"
+    origin = f", {run.origin}" if run.origin else ""
+    return f"{job.size} on {format_count(job.tokens)}{seed}{origin}"

@@ -46,12 +46,30 @@ def sweep(
     lr: Annotated[float | None, typer.Option(help="One peak learning rate, in place of the rule in N.")] = None,
     lr_scale: Annotated[float | None, typer.Option(help="Factor on the rule's learning rate.")] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens a step, in place of the rule in D.")] = None,
+    rule: Annotated[str | None, typer.Option(help="A results folder of llmscale tune, whose rule to use.")] = None,
     schedule: Annotated[str | None, typer.Option(help="wsd or cosine.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw.")] = None,
+    trunk: Annotated[
+        bool | None,
+        typer.Option(
+            "--trunk/--no-trunk",
+            show_default=False,
+            help="With wsd, train what several budgets of a size have in common once (default), or each by itself.",
+        ),
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw or muon.")] = None,
+    parametrization: Annotated[
+        str | None, typer.Option(help="standard, or mup: one learning rate for every width and depth.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
     compile: Annotated[str | None, typer.Option(help="auto (runs long enough to repay it), always or never.")] = None,
+    stack: Annotated[
+        str | None, typer.Option(help="Seeds as one batched model: auto (small ones on a GPU), always or never.")
+    ] = None,
+    deterministic: Annotated[
+        bool | None, typer.Option("--deterministic", help="On a GPU too, the same bits every time.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The results folder; default one named after the sweep.")] = None,
     max_hours: Annotated[float, typer.Option(help="Ask before starting what will take longer.")] = 24.0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,
@@ -68,6 +86,7 @@ def sweep(
     from llmscale.sweep.carry_out import carry_out, check_folder, command_line, describe_text, finished_runs
     from llmscale.sweep.plan import plan_sweep
     from llmscale.sweep.spec import SweepSpec, override, parse_budgets, parse_sizes, read_spec
+    from llmscale.sweep.trunks import saved_branch_points
 
     if file is None and sizes is None:
         raise InputError("no sizes were given", "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k")
@@ -86,18 +105,29 @@ def sweep(
         lr=lr,
         lr_scale=lr_scale,
         batch_tokens=batch_tokens,
+        rule=rule,
         schedule=schedule,
+        trunk=trunk,
         optimizer=optimizer,
+        parametrization=parametrization,
         device=device,
         dtype=dtype,
         workers=workers,
         compile=compile,
+        stack=stack,
+        deterministic=deterministic,
     )
     folder = _folder(out, file, spec)
     check_folder(folder, spec)
     store = _prepare(spec)
     finished = finished_runs(folder)
-    plan = plan_sweep(spec, store, finished.__contains__, tell=lambda text: output.progress.print(f"{text} ..."))
+    plan = plan_sweep(
+        spec,
+        store,
+        finished.__contains__,
+        tell=lambda text: output.progress.print(f"{text} ..."),
+        saved=saved_branch_points(folder),
+    )
     if not (json and dry_run):
         _show_plan(plan, describe_text(store), folder)
     for note in plan.notes:
@@ -150,7 +180,7 @@ def _prepare(spec: "SweepSpec") -> Any:
 
 
 def _show_plan(plan: "Plan", data: dict[str, Any], folder: "ResultsFolder") -> None:
-    headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time")
+    headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time", "")
     table = output.make_table(f"Plan: {len(plan.runs)} runs into {folder.path}", *headings, left=2)
     for run in plan.runs:
         job = run.job
@@ -160,11 +190,12 @@ def _show_plan(plan: "Plan", data: dict[str, Any], folder: "ResultsFolder") -> N
             format_count(job.shape.params),
             format_count(job.tokens),
             f"{job.epochs:.2f}",
-            f"{job.flops:.1e}",
+            f"{job.flops if run.finished else run.trained_flops:.1e}",
             f"{job.lr:.2g}",
             format_count(job.batch_tokens),
             format_bytes(run.memory_bytes),
             "done" if run.finished else format_seconds(run.seconds),
+            run.origin,
         )
     output.progress.print(table)
     output.progress.print(
@@ -172,8 +203,9 @@ def _show_plan(plan: "Plan", data: dict[str, Any], folder: "ResultsFolder") -> N
         f"{format_count(data['validation_tokens'])} validation tokens, vocabulary {data['vocab_size']}"
     )
     if plan.waiting:
+        saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
         output.progress.print(
-            f"{len(plan.waiting)} to train, {plan.flops:.2e} FLOPs, about {format_seconds(plan.seconds)} on "
+            f"{len(plan.waiting)} to train, {plan.flops:.2e} FLOPs{saves}, about {format_seconds(plan.seconds)} on "
             f"{plan.device} ({plan.dtype}, {len(plan.places)} at a time, {plan.places[0].threads} threads each)"
         )
 

@@ -1,17 +1,46 @@
 """The optimisers: `optimizer = "adamw"` is optimizers/adamw.py.
 
-A member defines `build(decayed, others, *, lr, beta2, weight_decay, fused) -> torch.optim.Optimizer` over two lists
-of parameters: weight matrices, which decay, and everything else, which does not. The training loop sets each
-group's `lr` before every step.
+A member defines `build(weights, parametrization, *, lr, beta2, weight_decay, dtype) -> torch.optim.Optimizer` over all
+weights of a model; matrix products, if it has any, are computed in `dtype`. Every group has an `lr_multiplier`: before
+every step the training loop sets the group's `lr` to the schedule's learning rate times that. Members so keep their own
+rules of how steps go with width and depth.
 """
 
 import importlib
 import pkgutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from llmscale.parametrization import EMBEDDINGS, Parametrization
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+PARTS = {"attention.qkv.weight": 3, "mlp.gate_up.weight": 2}
+"""Matrices that one weight holds, one below the other, by the end of its name."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of a model, and what optimisers ask about it."""
+
+    tensor: "nn.Parameter"
+    in_block: bool
+    is_matrix: bool
+    is_embedding: bool
+    """Of tokens or positions; the output projection is none."""
+    parts: int
+    """Matrices that it holds, one below the other."""
+
+    @property
+    def hidden(self) -> bool:
+        """A matrix inside a block, whose two sides both grow with the width."""
+        return self.in_block and self.is_matrix
+
+    @property
+    def decays(self) -> bool:
+        return self.is_matrix and not self.is_embedding
 
 
 def optimizer_names() -> tuple[str, ...]:
@@ -19,16 +48,24 @@ def optimizer_names() -> tuple[str, ...]:
 
 
 def build_optimizer(
-    name: str, model: "nn.Module", *, lr: float, beta2: float, weight_decay: float
+    name: str, model: "nn.Module", *, lr: float, beta2: float, weight_decay: float, dtype: str = "float32"
 ) -> "torch.optim.Optimizer":
-    """The optimiser `name`, one of `optimizer_names()`, over the model's weights."""
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for weight_name, weight in model.named_parameters():
-        is_embedding = weight_name.startswith(("embed.", "positions."))
-        (decayed if weight.dim() >= 2 and not is_embedding else others).append(weight)
+    """The optimiser `name`, one of `optimizer_names()`, over the weights of a model or of a stack of models."""
+    stack_dims: int = model.stack_dims  # type: ignore[assignment]
+    weights = [_weight(weight_name, tensor, stack_dims) for weight_name, tensor in model.named_parameters()]
+    parametrization: Parametrization = model.parametrization  # type: ignore[assignment]
     module = importlib.import_module(f"llmscale.optimizers.{name}")
     optimizer: torch.optim.Optimizer = module.build(
-        decayed, others, lr=lr, beta2=beta2, weight_decay=weight_decay, fused=True
+        weights, parametrization, lr=lr, beta2=beta2, weight_decay=weight_decay, dtype=dtype
     )
     return optimizer
+
+
+def _weight(name: str, tensor: "nn.Parameter", stack_dims: int) -> Weight:
+    return Weight(
+        tensor=tensor,
+        in_block=name.startswith("blocks."),
+        is_matrix=tensor.dim() - stack_dims >= 2,
+        is_embedding=name.startswith(EMBEDDINGS),
+        parts=next((count for end, count in PARTS.items() if name.endswith(end)), 1),
+    )

@@ -4,19 +4,45 @@ m ← β1 m + (1-β1) g      v ← β2 v + (1-β2) g²      w ← w - lr (m̂ / 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+
+from llmscale.optimizers import Weight
+from llmscale.parametrization import Parametrization
 
 BETA1, EPSILON = 0.9, 1e-8
 
 
 def build(
-    decayed: Sequence[Tensor], others: Sequence[Tensor], *, lr: float, beta2: float, weight_decay: float, fused: bool
+    weights: Sequence[Weight],
+    parametrization: Parametrization,
+    *,
+    lr: float,
+    beta2: float,
+    weight_decay: float,
+    dtype: str,
 ) -> torch.optim.Optimizer:
-    """AdamW with one fused kernel a step; λ = `weight_decay` on `decayed`, 0 on `others`."""
-    groups = [
-        {"params": list(decayed), "weight_decay": weight_decay},
-        {"params": list(others), "weight_decay": 0.0},
+    """AdamW with one fused kernel a step; λ = `weight_decay` on matrices, 0 on embeddings, norms and biases.
+
+    It has no matrix products: all is float32, whatever `dtype`.
+    """
+    groups = adamw_groups(weights, parametrization, lr, weight_decay)
+    return torch.optim.AdamW(groups, betas=(BETA1, beta2), fused=True)
+
+
+def adamw_groups(
+    weights: Sequence[Weight], parametrization: Parametrization, lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Weights with equal settings together, scaled as the table in parametrization.py says."""
+    m, m_L = parametrization.width, parametrization.depth
+    groups: dict[tuple[float, ...], list[torch.Tensor]] = {}
+    for weight in weights:
+        lr_multiplier = 1 / m if weight.hidden else 1.0
+        decay = weight_decay / lr_multiplier if weight.decays else 0.0
+        epsilon = EPSILON / (m * m_L if weight.in_block else m)
+        groups.setdefault((lr_multiplier, decay, epsilon), []).append(weight.tensor)
+    return [
+        {"params": params, "lr": lr * multiplier, "lr_multiplier": multiplier, "weight_decay": decay, "eps": epsilon}
+        for (multiplier, decay, epsilon), params in groups.items()
     ]
-    return torch.optim.AdamW(groups, lr=lr, betas=(BETA1, beta2), eps=EPSILON, fused=fused)

@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 
 import llmscale
 from llmscale.errors import InputError
-from llmscale.executors import Event, local
+from llmscale.executors import Event, Task, local
 from llmscale.job import Job, run_row
 from llmscale.machine import available_cores, device_name
+from llmscale.recipe import Recipe
 from llmscale.runs import ResultsFolder, Run, make_folder, row_from_json, write_text
 from llmscale.sweep.plan import Plan, PlannedRun
 from llmscale.sweep.spec import SweepSpec
+from llmscale.sweep.trunks import branch_file, remove_unneeded, share_trunks
 from llmscale.tokens import TokenStore
 
 FINISHED = ("done", "diverged")
@@ -40,11 +42,11 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
             raise InputError(f"{path} holds files but no sweep", "name a new or empty folder with --out")
         return
     before, now = folder.read_sweep().get("basis"), json.loads(json.dumps(spec.basis()))
-    difference = _difference(before, now)
-    if difference:
-        raise InputError(
-            f"{path} holds a sweep of another specification: {difference}", "name another folder with --out"
-        )
+    if before and "recipe" in before:
+        before["recipe"] = {**asdict(Recipe()), **before["recipe"]}  # settings younger than the folder
+    changed = difference(before, now)
+    if changed:
+        raise InputError(f"{path} holds a sweep of another specification: {changed}", "name another folder with --out")
 
 
 def finished_runs(folder: ResultsFolder) -> dict[str, Run]:
@@ -60,30 +62,45 @@ def read_run(folder: ResultsFolder, run_id: str) -> Run | None:
 
 
 def carry_out(
-    plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder, command: str, report: Callable[[Event], None]
+    plan: Plan,
+    spec: SweepSpec,
+    store: TokenStore,
+    folder: ResultsFolder,
+    command: str,
+    report: Callable[[Event], object],
 ) -> list[Run]:
     """Train what is waiting in `plan`, write the tables, and return the rows of all runs of the folder.
 
     Raises KeyboardInterrupt, with the tables written and every started run resumable, when interrupted.
     """
     make_folder(folder.path)
-    with _only_sweep(folder.path):
-        folder.write_sweep(_provenance(plan, spec, store, folder, command))
+    with only_writer(folder.path):
+        folder.write_sweep(provenance(plan, spec, store, folder, command))
         waiting = plan.waiting
         jobs = {run.job.run_id: run.job for run in plan.runs}
         for run in waiting:
-            _write_spec(folder, run, plan, store)
+            write_spec(folder, run, plan, store)
         name = device_name(plan.device)
 
-        def pass_on(event: Event) -> None:
+        def settle(ended: str | None = None) -> None:
+            if share_trunks(spec):
+                _end_with_trunk(folder, plan, ended, name)
+                remove_unneeded(folder, finished_runs(folder))
+            write_tables(folder)
+
+        def pass_on(event: Event) -> object:
             if event.kind == "ended":
-                _record_end(folder, jobs[event.run_id], event, name)
-                write_tables(folder)
-            report(event)
+                record_end(folder, jobs[event.run_id], event, name)
+                settle(event.run_id)
+            return report(event)
 
         try:
-            folders = [folder.run_folder(run.job.run_id) for run in waiting]
-            local.run(folders, plan.places, pass_on)
+            settle()
+            tasks = [
+                Task(tuple(folder.run_folder(run.job.run_id) for run in group), after=_start(folder, group[0]))
+                for group in plan.together
+            ]
+            local.run(tasks, plan.places, pass_on)
         finally:
             write_tables(folder)
     return _recorded_runs(folder)
@@ -122,12 +139,51 @@ def _recorded_runs(folder: ResultsFolder) -> list[Run]:
     return sorted(runs.values(), key=lambda run: (run.params, run.tokens, run.seed))
 
 
-def _write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenStore) -> None:
+def _end_with_trunk(folder: ResultsFolder, plan: Plan, ended: str | None, device: str) -> None:
+    """Record runs that a trunk did not live to reach: diverged with it, or failed until it is trained again.
+
+    A run that begins like one that has diverged by then would diverge, too: its steps are the same.
+    """
+    rows = {run.job.run_id: read_run(folder, run.job.run_id) for run in plan.runs}
+    diverged = [run.job for run in plan.runs if (row := rows[run.job.run_id]) and row.status == "diverged"]
+    unreached = ended if ended and not ((row := rows[ended]) and row.status in FINISHED) else None
+    for run in plan.waiting:
+        if rows[run.job.run_id] is not None:
+            continue
+        for trunk in (job for job in diverged if job.begins_like(run.job)):
+            step = _last_step(folder, trunk.run_id)
+            if step is not None and step <= min(trunk.branch_step, run.job.branch_step):
+                error = f"its trunk diverged at step {step}: {rows[trunk.run_id].error}"  # type: ignore[union-attr]
+                _write_row(folder, run_row(run.job, "diverged", device, error=error))
+        start = _start(folder, run)
+        if start and start.parent.name == unreached and not start.exists():
+            error = f"its trunk, run {unreached}, has not been trained so far"
+            _write_row(folder, run_row(run.job, "failed", device, error=error))
+
+
+def _last_step(folder: ResultsFolder, run_id: str) -> int | None:
+    """The last logged step of a run that has ended, where it was trained at all."""
+    path = folder.run_folder(run_id) / "curve.parquet"
+    step: int | None = pq.read_table(path, columns=["step"])["step"][-1].as_py() if path.exists() else None
+    return step
+
+
+def _start(folder: ResultsFolder, run: PlannedRun) -> Path | None:
+    """The branch point that `run` starts from, whether it is there yet or not."""
+    parent = run.descent.parent
+    return folder.run_folder(parent.run_id) / branch_file(run.descent.step) if parent else None
+
+
+def _write_row(folder: ResultsFolder, row: Run) -> None:
+    write_text(folder.run_folder(row.run_id) / "run.json", json.dumps(asdict(row), indent=2) + "\n")
+
+
+def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenStore) -> None:
     """The run's `spec.json`. A run begun before keeps its conditions, so that it ends as if never interrupted."""
     path = folder.run_folder(run.job.run_id) / "spec.json"
     path.with_name("run.json").unlink(missing_ok=True)
-    if path.exists():
-        return
+    before = json.loads(path.read_text()) if path.exists() else {}
+    start, points = _start(folder, run), {str(step): branch_file(step) for step in run.descent.branch_steps}
     spec = {
         "job": run.job.to_json(),
         "conditions": {
@@ -135,15 +191,21 @@ def _write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: Token
             "micro_batch": run.micro_batch,
             "compile": run.compile,
             "peak_flops": plan.peak_flops,
+            "ops": run.ops,
+            "threads": plan.places[0].threads if plan.device == "cpu" else 1,
+            "deterministic": plan.hardware.deterministic,
         },
         "threads": plan.places[0].threads,
         "store": str(store.path.resolve()),
         "device_name": device_name(plan.device),
+        **before,
+        "start": os.path.relpath(start, path.parent) if start else None,
+        "branch_points": {**before.get("branch_points", {}), **points},
     }
     write_text(path, json.dumps(spec, indent=2) + "\n")
 
 
-def _record_end(folder: ResultsFolder, job: Job, event: Event, device: str) -> None:
+def record_end(folder: ResultsFolder, job: Job, event: Event, device: str) -> None:
     """Write a row for a worker that ended without writing one, killed for its memory, say."""
     path = event.folder / "run.json"
     if event.exit_code in (0, 130) or path.exists():
@@ -151,11 +213,10 @@ def _record_end(folder: ResultsFolder, job: Job, event: Event, device: str) -> N
     code = event.exit_code or 0
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     log = event.folder / local.LOG_NAME
-    row = run_row(job, "failed", device, error=f"its process {how}; see {log}")
-    write_text(path, json.dumps(asdict(row), indent=2) + "\n")
+    _write_row(folder, run_row(job, "failed", device, error=f"its process {how}; see {log}"))
 
 
-def _provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder, command: str) -> dict[str, Any]:
+def provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder, command: str) -> dict[str, Any]:
     """What sweep.json says: specification, text, versions, hardware, command."""
     packages = ("torch", "numpy", "tokenizers", "pyarrow")
     return {
@@ -203,7 +264,7 @@ def folder_peak(folder: ResultsFolder) -> float | None:
 
 
 @contextmanager
-def _only_sweep(path: Path) -> Iterator[None]:
+def only_writer(path: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock ends with it, however it ends. Raises InputError."""
     lock = path / ".lock"
     with lock.open("a+") as file:
@@ -221,11 +282,11 @@ def _only_sweep(path: Path) -> Iterator[None]:
         yield
 
 
-def _difference(before: Any, now: Any, where: str = "") -> str | None:
+def difference(before: Any, now: Any, where: str = "") -> str | None:
     """The first value in which two specifications differ, in words."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted({*before, *now}):
-            found = _difference(before.get(key), now.get(key), f"{where}.{key}" if where else key)
+            found = difference(before.get(key), now.get(key), f"{where}.{key}" if where else key)
             if found:
                 return found
         return None

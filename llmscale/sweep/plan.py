@@ -1,29 +1,38 @@
 """The plan of a sweep: which runs, what each costs, and how long all take on this device."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError, Note
 from llmscale.executors import Place
 from llmscale.job import Job, make_job
 from llmscale.machine import available_cores, available_memory, pick_device, pick_dtype
-from llmscale.quantity import format_bytes, format_count
+from llmscale.quantity import format_count
 from llmscale.shape import Shape, shape_for
 from llmscale.sources import member_of
-from llmscale.sweep.spec import SweepSpec
+from llmscale.sweep.notes import plan_notes
+from llmscale.sweep.places import Duration, best_workers, makespan, speedup
+from llmscale.sweep.spec import Hardware, SweepSpec
+from llmscale.sweep.trunks import BranchPoint, Descent, beginning_of_stream, descents, share_trunks
 from llmscale.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from llmscale.train.calibrate import Speeds
 
 CPU_MICRO_BATCH_TOKENS = 4096
 GPU_MICRO_BATCH_TOKENS = 131_072
 GPU_MEMORY_SHARE = 0.7
-START_SECONDS = 8.0
+WORKER_SECONDS = 3.0
+"""From the start of a worker process to its first step."""
+RUN_SECONDS = 0.3
+"""What a run takes besides its steps: reading and writing its files."""
 COMPILE_SECONDS = 60.0
+STACKED_PARAMS = 20e6
+"""Models of at most so many weights are stacked on a GPU, which one of them would leave idle most of the time."""
 COMPILED_FLOPS = {"cpu": 1e14, "cuda": 2e16}
 """Runs of at least this many FLOPs repay compilation (`compile = "auto"`): about half an hour on two CPU cores, one
 to two minutes on a data-centre GPU."""
-REPEATED_EPOCHS = 4
-"""Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et al. 2023)."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +42,29 @@ class PlannedRun:
     job: Job
     micro_batch: int
     compile: bool
+    ops: str
+    """`plain` or `native`, of ops/."""
     memory_bytes: int
     seconds: float
-    """Estimated time on one place, start and evaluation included."""
+    """Estimated time on one place, evaluation included, for what is trained of it here."""
     finished: bool
     """Whether the results folder holds this run already."""
+    descent: Descent = field(default_factory=Descent)
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that this run is trained on here, where it branches off another: after the branch point."""
+        return 0 if self.finished else _tokens_after(self.job, self.descent.step)
+
+    @property
+    def origin(self) -> str:
+        """Where its first steps come from, in words: empty where it trains them itself."""
+        parent = self.descent.parent
+        return f"branch of {format_count(parent.tokens)}" if parent else ""
+
+    @property
+    def trained_flops(self) -> float:
+        return float(self.trained_tokens) * self.job.shape.flops_per_token
 
     def to_json(self) -> dict[str, Any]:
         job = self.job
@@ -49,6 +76,8 @@ class PlannedRun:
             "tokens": job.tokens,
             "epochs": job.epochs,
             "flops": job.flops,
+            "trained_flops": self.trained_flops,
+            "parent": self.descent.parent.run_id if self.descent.parent else None,
             "lr": job.lr,
             "batch_tokens": job.batch_tokens,
             "steps": job.steps,
@@ -69,6 +98,9 @@ class Plan:
     dtype: str
     peak_flops: float
     notes: tuple[Note, ...]
+    speeds: "Speeds | None" = None
+    """What the estimates follow from, to plan more runs by."""
+    hardware: Hardware = field(default_factory=Hardware)
 
     @property
     def waiting(self) -> list[PlannedRun]:
@@ -77,16 +109,32 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Estimated time until the last run ends: each in turn goes to the place that is free first."""
-        busy = [0.0] * max(1, len(self.places))
-        for run in self.waiting:
-            first_free = busy.index(min(busy))
-            busy[first_free] += run.seconds
-        return max(busy)
+        """Estimated time until the last run ends."""
+        return WORKER_SECONDS + makespan(_durations(self.waiting), len(self.places)) if self.waiting else 0.0
 
     @property
     def flops(self) -> float:
-        return sum(run.job.flops for run in self.waiting)
+        """FLOPs of what is trained: a trunk once, and the cooldowns that branch off it."""
+        return sum(run.trained_flops for run in self.waiting)
+
+    @property
+    def saving(self) -> float:
+        """How many times as many FLOPs the same runs take when each is trained from its first step."""
+        return sum(run.job.flops for run in self.waiting) / self.flops if self.waiting else 1.0
+
+    @property
+    def together(self) -> list[tuple[PlannedRun, ...]]:
+        """The runs still to train as tasks: each alone, or the seeds of a size and budget that are stacked."""
+        groups: dict[Job, list[PlannedRun]] = {}
+        for run in self.waiting:
+            alike = replace(run.job, seed=0 if self._stacks(run) else run.job.seed)
+            groups.setdefault(alike, []).append(run)
+        return [tuple(group) for group in groups.values()]
+
+    def _stacks(self, run: PlannedRun) -> bool:
+        small = self.device == "cuda" and run.job.shape.params_total <= STACKED_PARAMS
+        on_trunk = run.descent.parent is not None or run.descent.branch_steps
+        return not on_trunk and (self.hardware.stack == "always" or (self.hardware.stack == "auto" and small))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -96,6 +144,7 @@ class Plan:
             "workers": len(self.places),
             "peak_flops": self.peak_flops,
             "flops": self.flops,
+            "saving": self.saving,
             "estimated_seconds": self.seconds,
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
@@ -109,7 +158,10 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     for size in spec.sizes:
         shape = shape_for(size, vocab_size=store.vocab_size, context=spec.recipe.context, arch=spec.recipe.arch)
         budgets = [budget.tokens(shape.params) for budget in spec.tokens] or [store.train_tokens - 1]
+        smallest = min(budgets) if share_trunks(spec) else None
         for tokens in budgets:
+            text = (store.train_tokens, None) if whole else beginning_of_stream(tokens, smallest, shape.context)
+            text_tokens, part = min(text[0], store.train_tokens), text[1]
             for seed in range(spec.seeds):
                 job = make_job(
                     size,
@@ -120,8 +172,10 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
                     dtype=dtype,
                     data=spec.data.source,
                     data_fingerprint=store.fingerprint,
-                    text_tokens=store.train_tokens if whole else min(tokens + 1, store.train_tokens),
+                    text_tokens=text_tokens,
                     validation_tokens=store.validation_tokens,
+                    begins_like=smallest,
+                    shuffled_sequences=part,
                 )
                 _check_budget(job, tokens)
                 jobs.setdefault(job.run_id, job)
@@ -142,36 +196,71 @@ def tokens_needed(spec: SweepSpec) -> int | None:
         shape_for(size, vocab_size=largest_vocab, context=spec.recipe.context, arch=spec.recipe.arch)
         for size in spec.sizes
     ]
-    return 1 + max(budget.tokens(shape.params) for budget in spec.tokens for shape in shapes)
+    budgets = [[budget.tokens(shape.params) for budget in spec.tokens] for shape in shapes]
+    return 1 + max(max(of_size) + (min(of_size) if share_trunks(spec) else 0) for of_size in budgets)
 
 
 def plan_sweep(
-    spec: SweepSpec, store: TokenStore, finished: Callable[[str], bool], tell: Callable[[str], None] = lambda text: None
+    spec: SweepSpec,
+    store: TokenStore,
+    finished: Callable[[str], bool],
+    tell: Callable[[str], None] = lambda text: None,
+    saved: Sequence[BranchPoint] = (),
 ) -> Plan:
-    """Plan `spec`, measuring this device for a few seconds. `finished(run_id)` says what is trained already."""
+    """Plan `spec`, measuring this device for a few seconds.
+
+    `finished(run_id)` says what is trained already, `saved` where runs have left their state for others to go on from.
+    """
     jobs = jobs_of(spec, store)
+    waiting = [job for job in jobs if not finished(job.run_id)]
+    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved) if share_trunks(spec) else {}, tell)
+
+
+def plan_jobs(
+    jobs: Sequence[Job],
+    spec: SweepSpec,
+    store: TokenStore,
+    finished: Callable[[str], bool] = lambda run_id: False,
+    descent: Mapping[str, Descent] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    speeds: "Speeds | None" = None,
+) -> Plan:
+    """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds where `speeds` are not known."""
+    from llmscale.ops import pick_operations
+
+    descent = descent or {}
     waiting = [job for job in jobs if not finished(job.run_id)]
     device = pick_device(spec.hardware.device)
     dtype = pick_dtype(spec.hardware.dtype, device)
     free = available_memory(device)
     micro = {job.run_id: micro_batch(job.shape, job.batch_sequences, device, free) for job in jobs}
-    places = _places(spec, waiting, device, free, micro)
-    if not waiting:
-        done = tuple(PlannedRun(job, micro[job.run_id], False, _memory(job, micro, device), 0.0, True) for job in jobs)
-        return Plan(done, places, device, dtype, 0.0, tuple(_notes(jobs)))
+    memory = {job.run_id: _memory(job, micro, device) for job in jobs}
+    ops = pick_operations(device)
+    if waiting and speeds is None:
+        tell("measuring the speed of this device")
+        speeds = _measure(waiting, micro, device, dtype, spec.recipe.optimizer)
 
-    tell("measuring the speed of this device")
-    speeds = _measure(waiting, micro, device, dtype, places[0].threads)
-    runs = []
-    for job in jobs:
-        compiled = _compiles(spec.hardware.compile, job, device)
-        evaluated = job.evaluations * store.validation_tokens / 3  # forward alone costs a third
-        seconds = START_SECONDS + (job.tokens + evaluated) / speeds.tokens_per_second(job.shape)
-        seconds += COMPILE_SECONDS if compiled else 0.0
-        runs.append(
-            PlannedRun(job, micro[job.run_id], compiled, _memory(job, micro, device), seconds, finished(job.run_id))
-        )
-    return Plan(tuple(runs), places, device, dtype, speeds.peak_flops, tuple(_notes(jobs, runs, free, device)))
+    def planned(job: Job, threads: int) -> PlannedRun:
+        start = descent.get(job.run_id, Descent())
+        run = PlannedRun(job, micro[job.run_id], False, ops, memory[job.run_id], 0.0, finished(job.run_id), start)
+        if speeds is None:
+            return run
+        evaluated = job.evaluations * (1 - start.step / job.steps) * store.validation_tokens / 3  # forward alone
+        rate = speeds.tokens_per_second(job.shape) * (speedup(threads) if device == "cpu" else 1)
+        seconds = RUN_SECONDS + (_tokens_after(job, start.step) + evaluated) / rate
+        compiled = _compiles(spec.hardware.compile, run, device)
+        uses = "plain" if compiled else ops
+        return replace(run, compile=compiled, ops=uses, seconds=seconds + COMPILE_SECONDS * compiled)
+
+    most = int(min(0.8 * free // max((memory[job.run_id] for job in waiting), default=1), len(waiting)))
+    # By FLOPs, not by measured times: the same sweep gets the same places, and so the same rounding.
+    costs = [replace(run, seconds=run.trained_flops) for run in (planned(job, 1) for job in waiting)]
+    places = _places(spec.hardware.workers, max(1, most), device, _durations(costs))
+    runs = tuple(planned(job, places[0].threads) for job in jobs)
+    peak = speeds.peak_flops if speeds else 0.0
+    return Plan(
+        runs, places, device, dtype, peak, tuple(plan_notes(runs, spec.recipe, free, device)), speeds, spec.hardware
+    )
 
 
 def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int) -> int:
@@ -185,36 +274,53 @@ def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int
     return sequences
 
 
-def _measure(jobs: Sequence[Job], micro: dict[str, int], device: str, dtype: str, threads: int) -> Any:
+def _measure(jobs: Sequence[Job], micro: dict[str, int], device: str, dtype: str, optimizer: str) -> "Speeds":
+    """The speed of one thread, or of one GPU."""
     import torch
 
     from llmscale.train.calibrate import measure_speeds
 
     by_shape = {job.shape: micro[job.run_id] for job in jobs}
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
-        return measure_speeds(list(by_shape), by_shape.__getitem__, device, dtype)
+        return measure_speeds(list(by_shape), by_shape.__getitem__, device, dtype, optimizer)
     finally:
         torch.set_num_threads(threads_before)
         if device == "cuda":
             torch.cuda.empty_cache()
 
 
-def _places(
-    spec: SweepSpec, jobs: Sequence[Job], device: str, free_bytes: int, micro: dict[str, int]
-) -> tuple[Place, ...]:
-    """One place a GPU; on the CPU one a core, fewer where memory or the number of runs is the limit."""
+def _places(asked: int | None, most: int, device: str, durations: Sequence[Duration]) -> tuple[Place, ...]:
+    """One place a GPU; on the CPU as many as are asked for or end soonest, at most `most`, which share the cores."""
     cores = available_cores()
     if device == "cuda":
         import torch
 
-        gpus = min(torch.cuda.device_count(), spec.hardware.workers or torch.cuda.device_count())
+        gpus = min(torch.cuda.device_count(), asked or torch.cuda.device_count())
         return tuple(Place(max(1, cores // gpus), gpu) for gpu in range(gpus))
-    largest = max((_memory(job, micro, device) for job in jobs), default=1)
-    fitting = max(1, int(0.8 * free_bytes // largest))
-    workers = max(1, min(spec.hardware.workers or cores, len(jobs), fitting))
+    workers = min(asked, most) if asked else best_workers(min(cores, most), cores, durations)
     return (Place(max(1, cores // workers)),) * workers
+
+
+def _durations(runs: Sequence[PlannedRun]) -> list[Duration]:
+    """What the makespan of `runs` follows from: how long each takes, and which others wait for how much of it."""
+    numbers = {run.job.run_id: number for number, run in enumerate(runs)}
+    durations = []
+    for run in runs:
+        parent = run.descent.parent if run.descent.waits else None
+        if parent is None or parent.run_id not in numbers:
+            durations.append(Duration(run.seconds))
+            continue
+        number = numbers[parent.run_id]
+        first = runs[number].descent.step
+        share = (run.descent.step - first) / (parent.steps - first)
+        durations.append(Duration(run.seconds, number, share))
+    return durations
+
+
+def _tokens_after(job: Job, step: int) -> int:
+    return max(0, job.tokens - step * job.batch_tokens)
 
 
 def _memory(job: Job, micro: dict[str, int], device: str) -> int:
@@ -226,8 +332,9 @@ def _activation_bytes(device: str) -> int:
     return 2 if device == "cuda" else 4
 
 
-def _compiles(asked: str, job: Job, device: str) -> bool:
-    return asked == "always" or (asked == "auto" and job.flops >= COMPILED_FLOPS[device])
+def _compiles(asked: str, run: PlannedRun, device: str) -> bool:
+    worth_it = run.ops == "plain" and run.trained_flops >= COMPILED_FLOPS[device]
+    return asked == "always" or (asked == "auto" and worth_it)
 
 
 def _check_budget(job: Job, tokens: int) -> None:
@@ -237,31 +344,3 @@ def _check_budget(job: Job, tokens: int) -> None:
             f"{job.batch_tokens:,} tokens",
             "train on more with --tokens, or set a smaller batch_tokens in the recipe",
         )
-
-
-def _notes(jobs: Sequence[Job], runs: Sequence[PlannedRun] = (), free_bytes: int = 0, device: str = "") -> list[Note]:
-    notes = []
-    if len({job.tokens for job in jobs}) == 1:
-        budget = format_count(jobs[0].tokens)
-        notes.append(
-            Note(
-                "one-token-budget",
-                f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; "
-                "several, as in --tokens 5x,20x,80x, measure L(N, D)",
-            )
-        )
-    most = max(job.epochs for job in jobs)
-    if most > 1:
-        text = format_count(max(job.unique_tokens for job in jobs))
-        beyond = ", far past the 4 epochs up to which that is nearly harmless" if most > REPEATED_EPOCHS else ""
-        notes.append(
-            Note("repeated-data", f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}")
-        )
-    short = [job for job in jobs if job.steps < 100]
-    if short:
-        notes.append(Note("few-steps", f"size {short[0].size} gets only {short[0].steps} steps; train on more tokens"))
-    for run in runs:
-        if run.memory_bytes > free_bytes and not run.finished:
-            need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
-            notes.append(Note("memory", f"size {run.job.size} needs about {need} of memory and {device} has {have}"))
-    return notes

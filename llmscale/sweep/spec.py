@@ -21,11 +21,17 @@ class Hardware:
     workers: int | None = None
     """Runs at a time; left out: one a core on the CPU as memory allows, one a GPU."""
     compile: str = "auto"
-    """`auto` compiles runs long enough to repay it; `always`; `never`."""
+    """`auto` compiles what has no kernels of its own here and is long enough to repay it; `always`; `never`."""
+    stack: str = "auto"
+    """Whether seeds of one size are trained as one batched model: `auto` does so with small models on a GPU; `always`;
+    `never`."""
+    deterministic: bool = False
+    """On a GPU, only kernels that give the same bits every time. On the CPU all do."""
 
     def __post_init__(self) -> None:
-        if self.compile not in ("auto", "always", "never"):
-            raise InputError(f"compile is {self.compile!r}", "choose auto, always or never")
+        for name in ("compile", "stack"):
+            if getattr(self, name) not in ("auto", "always", "never"):
+                raise InputError(f"{name} is {getattr(self, name)!r}", "choose auto, always or never")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}", "it is at least 1")
 
@@ -54,9 +60,11 @@ class SweepSpec:
         return payload
 
     def basis(self) -> dict[str, Any]:
-        """What all runs of one results folder share: the text and the recipe."""
+        """What all runs of one results folder share: the text and the recipe, with what its rule says now."""
         payload = self.to_json()
-        return {"data": payload["data"], "recipe": payload["recipe"], "dtype": payload["hardware"]["dtype"]}
+        rule = self.recipe.tuned_rule()
+        recipe = {**payload["recipe"], "rule": rule.to_json() if rule else None}
+        return {"data": payload["data"], "recipe": recipe, "dtype": payload["hardware"]["dtype"]}
 
 
 def parse_sizes(text: str) -> tuple[str, ...]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from llmscale.models import build_model
 from llmscale.shape import Shape
-from llmscale.train.loop import token_losses
+from llmscale.train.loop import Conditions
+from llmscale.train.throughput import as_in_training, measure_throughput, sample_tokens, throughput_job
 
-SECONDS_A_SHAPE = 1.0
 MEASURED_SHAPES = 3
+SECONDS_A_SHAPE = 0.4
+STEP_SECONDS, ASSUMED_MFU = 0.08, 0.3
+"""A shape is timed by steps of about this length, were it to reach this MFU."""
 
 
 @dataclass(frozen=True)
@@ -38,52 +40,49 @@ class Speeds:
         return math.exp(rate) / shape.flops_per_token
 
 
-def measure_peak(device: str, dtype: str) -> float:
-    """FLOP/s of square matrix products in `dtype`: the best of five."""
+def measure_peak(device: str, dtype: str, threads: int | None = None) -> float:
+    """FLOP/s of square matrix products in `dtype`, on `threads` of the CPU or torch's own number: the best of five."""
     size = 8192 if device == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
-    repeats = 10 if device == "cuda" else 4
+    repeats = 10 if device == "cuda" else 2
     seconds = []
-    for _ in range(6):
-        started = _clock(device)
-        for _ in range(repeats):
-            a @ b
-        seconds.append(_clock(device) - started)
+    with as_in_training(threads or torch.get_num_threads()):
+        for _ in range(6):
+            started = _clock(device)
+            for _ in range(repeats):
+                a @ b
+            seconds.append(_clock(device) - started)
     return repeats * 2 * size**3 / min(seconds[1:])
 
 
-def measure_speeds(shapes: Sequence[Shape], micro_batch: Callable[[Shape], int], device: str, dtype: str) -> Speeds:
-    """Time forward and backward passes of up to three of `shapes`, the smallest and largest among them.
+def measure_speeds(
+    shapes: Sequence[Shape], micro_batch: Callable[[Shape], int], device: str, dtype: str, optimizer: str = "adamw"
+) -> Speeds:
+    """Time whole training steps, not compiled, of up to three of `shapes`, the smallest and largest among them.
 
-    A shape with more than 200M weights is timed by two of its layers alone, which keeps this short and small.
+    In all it takes about three seconds. A shape with long steps is timed by two of its layers alone, and if that is not
+    enough, by fewer sequences a step.
     """
+    peak = measure_peak(device, dtype)
     by_cost = sorted(set(shapes), key=lambda shape: shape.flops_per_token)
     places = {round(i * (len(by_cost) - 1) / max(1, MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)}
     measured = []
     for shape in (by_cost[place] for place in sorted(places)):
-        timed = shape if shape.params_total <= 200e6 else replace(shape, n_layer=min(2, shape.n_layer))
-        rate = _steps_per_second(timed, micro_batch(shape), device, dtype)
-        measured.append(
-            (float(shape.flops_per_token), rate * micro_batch(shape) * timed.context * timed.flops_per_token)
-        )
-    return Speeds(measure_peak(device, dtype), tuple(measured))
+        timed, sequences = _with_short_steps(shape, micro_batch(shape), ASSUMED_MFU * peak * STEP_SECONDS)
+        job = throughput_job(timed, sequences, dtype, optimizer)
+        tokens = sample_tokens(timed.vocab_size)
+        speed = measure_throughput(job, Conditions(device, sequences), tokens, SECONDS_A_SHAPE, 1).tokens_per_second
+        measured.append((float(shape.flops_per_token), speed * timed.flops_per_token))
+    return Speeds(peak, tuple(measured))
 
 
-def _steps_per_second(shape: Shape, sequences: int, device: str, dtype: str) -> float:
-    model = build_model(shape).to(device)
-    losses_BT = token_losses(model, dtype, device)
-    tokens_BT = torch.randint(shape.vocab_size, (sequences, shape.context), device=device)
-
-    def step() -> None:
-        losses_BT(tokens_BT, tokens_BT).mean().backward()
-        model.zero_grad(set_to_none=True)
-
-    step()
-    started, steps = _clock(device), 0
-    while steps < 2 or _clock(device) - started < SECONDS_A_SHAPE:
-        step()
-        steps += 1
-    return steps / (_clock(device) - started)
+def _with_short_steps(shape: Shape, sequences: int, flops: float) -> tuple[Shape, int]:
+    """`shape` and `sequences`, or what of them makes a step of about `flops` FLOPs."""
+    if shape.flops_per_token * shape.context * sequences > flops:
+        shape = replace(shape, n_layer=min(2, shape.n_layer))
+    while sequences > 1 and shape.flops_per_token * shape.context * sequences > flops:
+        sequences //= 2
+    return shape, sequences
 
 
 def _clock(device: str) -> float:

@@ -26,25 +26,30 @@ class Checkpoint:
     loss_sum: float
     """Sum of the training loss over the `steps_summed` steps since the last logged one."""
     steps_summed: int
+    parent: str | None = None
+    """The run whose first steps these are, where another one trained them."""
+    parent_step: int = 0
+    """How many of the steps the parent trained."""
+    parent_seconds: float = 0.0
+    """How much of `seconds` the parent took."""
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` into `folder`, replacing the last one in one step. Raises WorkError on a full disk."""
-    beside = folder / f".{FILE_NAME}.{os.getpid()}.part"
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `path`, replacing the last one in one step. Raises WorkError on a full disk."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as file:
             torch.save(asdict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(folder / FILE_NAME)
+        beside.replace(path)
     except (OSError, RuntimeError) as error:
         beside.unlink(missing_ok=True)
-        raise WorkError(f"cannot write a checkpoint into {folder}: {error}", "make room and run it again") from error
+        raise WorkError(f"cannot write {path}: {error}", "make room and run it again") from error
 
 
-def load_checkpoint(folder: Path, device: str) -> Checkpoint | None:
-    """The checkpoint in `folder`; None where there is none. Raises WorkError where it cannot be read."""
-    path = folder / FILE_NAME
+def load_checkpoint(path: Path, device: str) -> Checkpoint | None:
+    """The checkpoint at `path`; None where there is none. Raises WorkError where it cannot be read."""
     if not path.exists():
         return None
     try:

@@ -1,14 +1,13 @@
 """Validation loss: the same tokens for every run."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from llmscale.train.batches import read_windows
+from llmscale.train.passes import Passes
 
 
 @dataclass(frozen=True)
@@ -24,22 +23,18 @@ class Evaluation:
         return math.exp(min(self.loss, 700.0))
 
 
-@torch.no_grad()
-def evaluate(
-    losses_BT: Callable[[Tensor, Tensor], Tensor], tokens: np.ndarray, context: int, sequences: int, device: str
-) -> Evaluation:
-    """Mean of `losses_BT(inputs, targets)` over all whole windows of `tokens`, `sequences` at a time."""
-    starts = list(range(0, len(tokens) - context, context))
-    count = len(starts)
-    starts += starts[:1] * (-count % sequences)  # every pass has the same shape
-    means: list[Tensor] = []
-    for first in range(0, len(starts), sequences):
-        inputs, targets = read_windows(tokens, starts[first : first + sequences], context)
-        losses = losses_BT(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True))
-        means.append(losses.mean(dim=1).double())
-    by_sequence = torch.cat(means)[:count]
-    spread = float(by_sequence.std()) if len(by_sequence) > 1 else 0.0
-    return Evaluation(float(by_sequence.mean()), spread / math.sqrt(len(by_sequence)))
+def evaluate(passes: Passes, tokens: np.ndarray, context: int, device: str) -> list[Evaluation]:
+    """The loss of each model of `passes`, which is one unless stacked, over all whole windows of `tokens`."""
+    starts = np.arange(0, len(tokens) - context, context)
+    at_a_time = passes.micro_batch * passes.threads
+    parts = []
+    for first in range(0, len(starts), at_a_time):
+        inputs_BT, targets_BT = read_windows(tokens, starts[first : first + at_a_time], context, device)
+        parts.append(passes.sequence_losses(passes.for_each(inputs_BT), passes.for_each(targets_BT)))
+    by_sequence = torch.cat(parts).view(len(starts), -1)
+    spread_S = by_sequence.std(dim=0) if len(starts) > 1 else torch.zeros(by_sequence.shape[1])
+    stderr_S = spread_S / math.sqrt(len(starts))
+    return [Evaluation(*pair) for pair in zip(by_sequence.mean(dim=0).tolist(), stderr_S.tolist(), strict=True)]
 
 
 def bits_per_byte(loss: float, tokens: int, utf8_bytes: int) -> float:

@@ -1,27 +1,26 @@
 """The training loop: one function, from a job and tokens to a loss."""
 
-import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmscale.job import Job
 from llmscale.models import build_model
+from llmscale.ops import build_operations, pick_operations
 from llmscale.optimizers import build_optimizer
 from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches
-from llmscale.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from llmscale.train.evaluate import Evaluation, evaluate
+from llmscale.train.memory import peak_memory
+from llmscale.train.passes import Passes
 
-LOGGED_STEPS = 400
-"""Rows of a run's curve, at most."""
 EXPLODED = 1.0
 """A run has diverged when its training loss is this many nats above that of a uniform guess, ln(vocab_size)."""
 
@@ -32,8 +31,14 @@ class Conditions:
 
     device: str
     micro_batch: int
-    """Sequences in one forward and backward pass; a step accumulates as many as its batch needs."""
+    """Sequences in one forward and backward pass, at most; a step accumulates as many as its batch needs."""
     compile: bool = False
+    ops: str = "auto"
+    """`plain` or `native`, of ops/; `auto` takes the faster one that runs here."""
+    threads: int = 1
+    """CPU threads that share a batch, with native operations; torch's own spread over torch.get_num_threads()."""
+    deterministic: bool = False
+    """Only kernels that give the same bits every time: a choice on the GPU alone."""
     peak_flops: float | None = None
     """FLOP/s of large matrix products here, for MFU."""
     checkpoint_seconds: float = 60.0
@@ -47,8 +52,12 @@ class Outcome:
     curve: tuple[CurvePoint, ...]
     evaluation: Evaluation | None
     seconds: float
+    """Of this run's own steps, without its parent's."""
     peak_memory_bytes: int
     error: str | None = None
+    parent: str | None = None
+    """The run that trained the first `parent_step` steps, where another one did."""
+    parent_step: int = 0
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - it is a wish, not a mistake
@@ -63,33 +72,43 @@ def train(
     folder: Path,
     report: Callable[[CurvePoint], None] = lambda point: None,
     stop: Callable[[], bool] = lambda: False,
+    *,
+    start: Path | None = None,
+    branch_points: Mapping[int, Path] | None = None,
 ) -> Outcome:
     """Train `job`, going on from the checkpoint in `folder` where there is one.
+
+    `start` is the branch point of a run that begins like this one, to go on from: its rows begin this run's curve, and
+    the first row after it is over all steps since the last. Where it is missing, all steps are trained here. After each
+    step that `branch_points` names, the state is saved there for such runs.
 
     Calls `report` with each logged step. When `stop()` turns true, saves a checkpoint and raises TrainingInterrupted.
     """
     device, context = conditions.device, job.shape.context
-    batches = Batches(train_tokens[: job.text_tokens], context, job.seed)
-    model = build_model(job.shape, job.seed).to(device)
-    optimizer = build_optimizer(job.optimizer, model, lr=job.lr, beta2=job.beta2, weight_decay=job.weight_decay)
-    losses_BT = token_losses(model, job.dtype, device)
-    if conditions.compile:
-        losses_BT = torch.compile(losses_BT)
+    batches = Batches(train_tokens[: job.text_tokens], context, job.seed, device, job.shuffled_sequences)
+    ops = build_operations(pick_operations(device) if conditions.ops == "auto" else conditions.ops, job.dtype)
+    model = build_model(job.shape, job.seed, job.parametrization, ops).to(device)
+    settings = {"lr": job.lr, "beta2": job.beta2, "weight_decay": job.weight_decay}
+    optimizer = build_optimizer(job.optimizer, model, **settings, dtype=job.dtype)
+    passes = Passes(model, conditions.micro_batch, threads=conditions.threads, compile=conditions.compile)
     schedule = job.learning_rates()
-    log_every = max(1, job.steps // LOGGED_STEPS)
     evaluated_steps = {round(job.steps * (i + 1) / job.evaluations) for i in range(job.evaluations)}
 
     curve: list[CurvePoint] = []
     first_step, seconds_before = 0, 0.0
+    parent, parent_step, parent_seconds = None, 0, 0.0
     loss_sum, steps_summed = torch.zeros((), device=device), 0
-    checkpoint = load_checkpoint(folder, device)
+    saved = [load_checkpoint(path, device) for path in (folder / FILE_NAME, start) if path is not None]
+    checkpoint = max(filter(None, saved), key=lambda state: state.step, default=None)
     if checkpoint is not None:
         model.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
-        curve = [CurvePoint(**row) for row in checkpoint.curve]
+        curve = [CurvePoint(**{**row, "run_id": job.run_id}) for row in checkpoint.curve]
         first_step, seconds_before = checkpoint.step, checkpoint.seconds
         loss_sum += checkpoint.loss_sum
         steps_summed = checkpoint.steps_summed
+        parent, parent_step, parent_seconds = checkpoint.parent, checkpoint.parent_step, checkpoint.parent_seconds
+    del saved, checkpoint
 
     started = last_saved = last_logged = time.perf_counter()
     sequences_timed = 0
@@ -98,33 +117,25 @@ def train(
     def seconds() -> float:
         return seconds_before + time.perf_counter() - started
 
-    def save(step: int) -> None:
+    def state(step: int) -> Checkpoint:
         rows = [asdict(point) for point in curve]
-        state = Checkpoint(
-            step, seconds(), model.state_dict(), optimizer.state_dict(), rows, float(loss_sum), steps_summed
-        )
-        save_checkpoint(folder, state)
+        tensors = model.state_dict(), optimizer.state_dict()
+        sums = float(loss_sum), steps_summed
+        return Checkpoint(step, seconds(), *tensors, rows, *sums, parent, parent_step, parent_seconds)
 
     def outcome(status: str, error: str | None = None) -> Outcome:
         reached = evaluation if status == "done" else None
-        return Outcome(status, tuple(curve), reached, seconds(), _peak_memory(device), error)
+        own_seconds = seconds() - parent_seconds
+        return Outcome(status, tuple(curve), reached, own_seconds, peak_memory(device), error, parent, parent_step)
 
     for step in range(first_step, job.steps):
-        # One optimiser step over `count` sequences, in micro-batches of equal shape: the last is filled up with
-        # sequences of weight 0, so that the gradient is the mean over `count` whatever the micro-batch.
         first = step * job.batch_sequences
         count = min(job.batch_sequences, job.sequences - first)
         lr = job.lr * schedule.fraction(step)
         for group in optimizer.param_groups:
-            group["lr"] = lr
-        for offset in range(0, count, conditions.micro_batch):
-            inputs_BT, targets_BT = batches.read(first + offset, conditions.micro_batch)
-            weights_B = (torch.arange(conditions.micro_batch) < count - offset).float() / count
-            losses = losses_BT(inputs_BT.to(device), targets_BT.to(device))
-            loss = (losses.mean(dim=1) * weights_B.to(device)).sum()
-            loss.backward()
-            loss_sum += loss.detach()
-        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), job.clip)
+            group["lr"] = lr * group["lr_multiplier"]
+        loss_sum += passes.gradient(*batches.read(first, count))
+        grad_norm = model.clip_gradient(job.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         steps_summed += 1
@@ -132,30 +143,18 @@ def train(
 
         done = step + 1
         evaluating = done in evaluated_steps
-        if evaluating or done % log_every == 0:
+        if evaluating or done % job.log_every == 0:
             # Only here does the host wait for the device.
             train_loss = float(loss_sum) / steps_summed
             speed = sequences_timed * context / (time.perf_counter() - last_logged)
             if evaluating:
-                evaluation = evaluate(losses_BT, validation_tokens, context, conditions.micro_batch, device)
-            tokens = min(done * job.batch_sequences, job.sequences) * context
-            point = CurvePoint(
-                run_id=job.run_id,
-                step=done,
-                tokens=tokens,
-                flops=float(tokens) * job.shape.flops_per_token,
-                train_loss=train_loss,
-                train_perplexity=math.exp(min(train_loss, 700.0)),
-                loss=evaluation.loss if evaluation and evaluating else None,
-                perplexity=evaluation.perplexity if evaluation and evaluating else None,
-                lr=lr,
-                grad_norm=float(grad_norm),
-                tokens_per_second=speed,
-                seconds=seconds(),
+                (evaluation,) = evaluate(passes, validation_tokens, context, device)
+            point = curve_point(
+                job, done, train_loss, evaluation if evaluating else None, lr, grad_norm, speed, seconds()
             )
             curve.append(point)
             report(point)
-            problem = _divergence(point, job)
+            problem = divergence(point, job)
             if problem:
                 return outcome("diverged", problem)
             loss_sum.zero_()
@@ -163,29 +162,48 @@ def train(
             last_logged = time.perf_counter()
 
         if done < job.steps:
+            if branch_points and done in branch_points:
+                now = state(done)
+                given = replace(now, parent=job.run_id, parent_step=done, parent_seconds=now.seconds)
+                save_checkpoint(branch_points[done], given)
             asked_to_stop = stop()
             if asked_to_stop or time.perf_counter() - last_saved > conditions.checkpoint_seconds:
-                save(done)
+                save_checkpoint(folder / FILE_NAME, state(done))
                 last_saved = time.perf_counter()
             if asked_to_stop:
                 raise TrainingInterrupted
     return outcome("done")
 
 
-def token_losses(model: nn.Module, dtype: str, device: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function from inputs and targets, both (B, T), to cross-entropies in nats (B, T), computed in `dtype`."""
+def curve_point(
+    job: Job,
+    step: int,
+    train_loss: float,
+    evaluation: Evaluation | None,
+    lr: float,
+    grad_norm: Tensor,
+    tokens_per_second: float,
+    seconds: float,
+) -> CurvePoint:
+    """The row of a run's curve after `step` steps."""
+    tokens = min(step * job.batch_sequences, job.sequences) * job.shape.context
+    return CurvePoint(
+        run_id=job.run_id,
+        step=step,
+        tokens=tokens,
+        flops=float(tokens) * job.shape.flops_per_token,
+        train_loss=train_loss,
+        train_perplexity=math.exp(min(train_loss, 700.0)),
+        loss=evaluation.loss if evaluation else None,
+        perplexity=evaluation.perplexity if evaluation else None,
+        lr=lr,
+        grad_norm=float(grad_norm),
+        tokens_per_second=tokens_per_second,
+        seconds=seconds,
+    )
 
-    def losses(inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        autocast = torch.autocast(device, torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
-        with autocast:
-            logits_BTV = model(inputs_BT)
-        losses_BT = F.cross_entropy(logits_BTV.float().flatten(0, 1), targets_BT.flatten(), reduction="none")
-        return losses_BT.view_as(targets_BT)
 
-    return losses
-
-
-def _divergence(point: CurvePoint, job: Job) -> str | None:
+def divergence(point: CurvePoint, job: Job) -> str | None:
     """Why the run has diverged at `point`, or None."""
     for name, value in (("training loss", point.train_loss), ("validation loss", point.loss)):
         if value is not None and not math.isfinite(value):
@@ -194,12 +212,3 @@ def _divergence(point: CurvePoint, job: Job) -> str | None:
     if point.step > job.warmup_steps and point.train_loss > uniform + EXPLODED:
         return f"training loss rose to {point.train_loss:.2f} at step {point.step}; a uniform guess has {uniform:.2f}"
     return None
-
-
-def _peak_memory(device: str) -> int:
-    """The most bytes held so far: on the GPU by tensors, on the CPU by the process."""
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

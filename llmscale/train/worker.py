@@ -1,15 +1,22 @@
-"""The process that trains one run: `python -m llmscale.train.worker results/NAME/runs/RUN_ID`.
+"""The process that trains runs: `python -m llmscale.train.worker results/NAME/runs/RUN_ID`.
 
-It reads `spec.json`, writes `curve.parquet` and then `run.json` into the same folder, and reports each logged step
-as one JSON line on standard output. SIGINT and SIGTERM save a checkpoint and end it with exit code 130; so does a
-reader that has gone away.
+It reads `spec.json`, writes `curve.parquet` and then `run.json` into the same folder. On standard output it says, one
+JSON object a line, `{"folder": F, "point": {...}}` for each logged step and `{"folder": F, "exit_code": 0}` at the end.
+SIGINT and SIGTERM save a checkpoint and end it with exit code 130; so does a reader that has gone away.
+
+With `--more` it then trains what standard input names, one JSON object a line, `{"folders": [F, ...]}`, until that ends
+or a run has failed. There `{"stop": F}` ends the run of F alone, with a checkpoint.
 """
 
 import json
+import os
+import queue
 import signal
 import statistics
 import sys
+import threading
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,53 +31,136 @@ from llmscale.tokens import TokenStore
 from llmscale.train.checkpoint import remove_checkpoint
 from llmscale.train.evaluate import bits_per_byte
 from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
+from llmscale.train.memory import forget_peak_memory
+from llmscale.train.stacked import can_stack, train_stack
 
 EXIT_INTERRUPTED = 130
+LOG_NAME = "worker.log"
 
 
-def main(folder: Path) -> int:
-    """Train the run of `folder`; the exit code is 0 done or diverged, 1 failed, 130 interrupted."""
-    spec = json.loads((folder / "spec.json").read_text())
-    job, conditions = Job.from_json(spec["job"]), Conditions(**spec["conditions"])
-    stopping = False
+def main(folders: list[str], more: bool = False) -> int:
+    """Train the runs of `folders`, then of all that standard input names; the exit code is that of the last run."""
+    stopping, unwanted = False, set()
+    tasks: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+    tasks.put(folders)
 
     def ask_to_stop(*_: Any) -> None:
         nonlocal stopping
         stopping = True
+        tasks.put([])
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, ask_to_stop)
+    def listen() -> None:
+        for line in sys.stdin:
+            message = json.loads(line)
+            if "stop" in message:
+                unwanted.add(message["stop"])
+            else:
+                tasks.put(message["folders"])
+        ask_to_stop()
 
-    def report(point: CurvePoint) -> None:
+    def say(folder: str, **news: Any) -> None:
         try:
-            sys.stdout.write(json.dumps(asdict(point)) + "\n")
+            sys.stdout.write(json.dumps({"folder": folder, **news}) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             ask_to_stop()
 
-    torch.set_num_threads(spec["threads"])
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, ask_to_stop)
+    if more:
+        threading.Thread(target=listen, daemon=True).start()
+    code, failed = 0, False
+    while not (stopping or failed) and (task := tasks.get()):
+        for folder in task:
+            unwanted.discard(folder)
+        if more:
+            _write_errors_to(Path(task[0]) / LOG_NAME)
+        ended = train_runs(
+            [Path(folder) for folder in task],
+            lambda folder, point: say(str(folder), point=asdict(point)),
+            lambda folder: stopping or str(folder) in unwanted,
+        )
+        for path, code in ended:
+            say(str(path), exit_code=code)
+            failed = failed or code not in (0, EXIT_INTERRUPTED)
+        if not more:
+            break
+    return code
+
+
+def train_runs(
+    folders: Sequence[Path], report: Callable[[Path, CurvePoint], None], stop: Callable[[Path], bool]
+) -> Iterator[tuple[Path, int]]:
+    """Train the runs of `folders`, as one stack where that can be, and give the exit code of each as it ends.
+
+    It is 0 done or diverged, 1 failed, 130 stopped.
+    """
+    specs = [json.loads((folder / "spec.json").read_text()) for folder in folders]
+    jobs = [Job.from_json(spec["job"]) for spec in specs]
+    if len(folders) > 1 and can_stack(jobs, folders, specs[0]["conditions"]["device"]):
+        yield from _train(folders, specs, jobs, report, stop)
+        return
+    for folder, spec, job in zip(folders, specs, jobs, strict=True):
+        yield from _train([folder], [spec], [job], report, stop)
+
+
+def _train(
+    folders: Sequence[Path],
+    specs: Sequence[dict[str, Any]],
+    jobs: Sequence[Job],
+    report: Callable[[Path, CurvePoint], None],
+    stop: Callable[[Path], bool],
+) -> Iterator[tuple[Path, int]]:
+    spec, conditions = specs[0], Conditions(**specs[0]["conditions"])
+    by_id = {job.run_id: folder for job, folder in zip(jobs, folders, strict=True)}
+    torch.set_num_threads(1 if conditions.ops == "native" else spec["threads"])
     torch.set_float32_matmul_precision("high")
+    if conditions.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS may choose its kernels anew
+        torch.use_deterministic_algorithms(True)
+    forget_peak_memory(conditions.device)
+    if conditions.compile:
+        torch.compiler.reset()  # after eight models of other shapes this process would stop compiling
     device = device_name(conditions.device)
     try:
         store = TokenStore.open(Path(spec["store"]))
-        outcome = train(job, conditions, store.train(), store.validation(), folder, report, stop=lambda: stopping)
+        texts = store.train(), store.validation()
+
+        def say(point: CurvePoint) -> None:
+            report(by_id[point.run_id], point)
+
+        def unwanted() -> bool:
+            return all(stop(folder) for folder in folders)
+
+        if len(jobs) > 1:
+            outcomes = train_stack(jobs, conditions, *texts, folders, say, unwanted)
+        else:
+            folder = folders[0]
+            start = folder / spec["start"] if spec.get("start") else None
+            points = {int(step): folder / name for step, name in spec.get("branch_points", {}).items()}
+            outcomes = [train(jobs[0], conditions, *texts, folder, say, unwanted, start=start, branch_points=points)]
     except TrainingInterrupted:
-        return EXIT_INTERRUPTED
+        yield from ((folder, EXIT_INTERRUPTED) for folder in folders)
+        return
     except Exception as error:
         traceback.print_exc()
         message = error.problem if isinstance(error, LlmscaleError) else f"{type(error).__name__}: {error}"
-        _write_run(folder, run_row(job, "failed", device, error=message))
-        return 1
-    write_table(folder / "curve.parquet", rows_table(CurvePoint, outcome.curve))
-    _write_run(folder, run_row(job, outcome.status, device, **_measured(job, conditions, store, outcome)))
-    remove_checkpoint(folder)
-    return 0
+        for folder, job in zip(folders, jobs, strict=True):
+            _write_run(folder, run_row(job, "failed", device, error=message))
+            yield folder, 1
+        return
+    for folder, job, outcome in zip(folders, jobs, outcomes, strict=True):
+        write_table(folder / "curve.parquet", rows_table(CurvePoint, outcome.curve))
+        _write_run(folder, run_row(job, outcome.status, device, **_measured(job, conditions, store, outcome)))
+        remove_checkpoint(folder)
+        yield folder, 0
 
 
 def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outcome) -> dict[str, Any]:
     """What training found out, by column of the table of runs."""
     last = [point.train_loss for point in outcome.curve if point.step > 0.95 * job.steps]
-    speeds = [point.tokens_per_second for point in outcome.curve if point.tokens_per_second]
+    own = [point for point in outcome.curve if point.step > outcome.parent_step]
+    speeds = [point.tokens_per_second for point in own if point.tokens_per_second]
     speed = statistics.median(speeds) if speeds else None
     measured = {
         "train_loss": statistics.fmean(last) if last else None,
@@ -78,6 +168,7 @@ def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outc
         "tokens_per_second": speed,
         "mfu": speed * job.shape.flops_per_token / conditions.peak_flops if speed and conditions.peak_flops else None,
         "peak_memory_bytes": outcome.peak_memory_bytes,
+        "parent": outcome.parent,
         "error": outcome.error,
     }
     evaluation = outcome.evaluation
@@ -92,5 +183,13 @@ def _write_run(folder: Path, run: Run) -> None:
     write_text(folder / "run.json", json.dumps(asdict(run), indent=2) + "\n")
 
 
+def _write_errors_to(path: Path) -> None:
+    """Standard error of this process, and of what it calls in C, goes to the end of `path` from here on."""
+    sys.stderr.flush()
+    with path.open("a") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    arguments = sys.argv[1:]
+    sys.exit(main([word for word in arguments if word != "--more"], "--more" in arguments))

@@ -1,0 +1,1 @@
+"""What benchmarks/train.py measures: our training loop and sweep, and nanoGPT's."""

@@ -1,0 +1,59 @@
+"""The compiled kernels: native.c through the system's C compiler, kept in the cache folder for the next time."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from llmscale.errors import WorkError
+from llmscale.machine import cache_folder, cpu_flags
+
+SOURCES = ("native.c", "attention.h", "elementwise.h")
+FLAGS = (
+    *("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"),
+    *("-shared", "-fPIC"),
+)
+
+
+def why_not() -> str | None:
+    """Why the kernels cannot run here, or None where they can."""
+    try:
+        library()
+    except WorkError as error:
+        return error.problem
+    return None
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL:
+    """The kernels, compiled where they are not in the cache yet. Raises WorkError where there is no compiler."""
+    names = (os.environ.get("CC"), "gcc", "clang", "cc")
+    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
+    if compiler is None:
+        raise WorkError("there is no C compiler", "install gcc or clang, for training several times faster")
+    folder = Path(__file__).parent
+    digest = hashlib.blake2b(digest_size=8)
+    for name in SOURCES:
+        digest.update((folder / name).read_bytes())
+    digest.update(repr((FLAGS, compiler, platform.machine(), sorted(cpu_flags()))).encode())
+    path = cache_folder() / "kernels" / f"native-{digest.hexdigest()}.so"
+    if not path.exists():
+        _compile(compiler, folder / SOURCES[0], path)
+    return ctypes.CDLL(str(path))
+
+
+def _compile(compiler: str, source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".so", delete=False) as beside:
+        pass
+    command = [compiler, *FLAGS, str(source), "-o", beside.name, "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        Path(beside.name).unlink()
+        raise WorkError(f"{compiler} could not compile {source.name}: {done.stderr.strip()[-500:]}", "see the message")
+    Path(beside.name).replace(path)

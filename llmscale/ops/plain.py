@@ -1,0 +1,67 @@
+"""Operations in torch's own functions, on any device."""
+
+import contextlib
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Plain:
+    """`dtype` by autocast, so that weights stay float32."""
+
+    one_thread = False
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+
+    def unchanged(self, weights: Iterable[Tensor]) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def _autocast(self, x: Tensor) -> contextlib.AbstractContextManager[object]:
+        narrow = self.dtype == "bfloat16"
+        return torch.autocast(x.device.type, torch.bfloat16) if narrow else contextlib.nullcontext()
+
+    def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
+        with self._autocast(x):
+            return F.linear(x, layer.weight, layer.bias)
+
+    def add_and_norm(self, x_BTC: Tensor, added_BTC: Tensor | None, norm: nn.Module) -> tuple[Tensor, Tensor]:
+        y_BTC = x_BTC if added_BTC is None else x_BTC + added_BTC
+        return y_BTC, norm(y_BTC)
+
+    def attention(self, qkv: Tensor, n_head: int, rotary: tuple[Tensor, Tensor] | None, scale: float) -> Tensor:
+        B, T, _ = qkv.shape
+        q_BHTD, k_BHTD, v_BHTD = qkv.view(B, T, 3, n_head, -1).permute(2, 0, 3, 1, 4)
+        if rotary is not None:
+            q_BHTD, k_BHTD = rotate(q_BHTD, *rotary), rotate(k_BHTD, *rotary)
+        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True, scale=scale)
+        return y_BHTD.transpose(1, 2).reshape(B, T, -1)
+
+    def swiglu(self, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    def cross_entropy(
+        self, x_BTC: Tensor, head: nn.Linear, targets_BT: Tensor, weights_B: Tensor, multiplier: float
+    ) -> tuple[Tensor, Tensor]:
+        logits_BTV = self.linear(x_BTC, head).float() * multiplier
+        losses_BT = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none").view_as(
+            targets_BT
+        )
+        return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT.detach()
+
+
+def operations(dtype: str) -> Plain:
+    return Plain(dtype)
+
+
+def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
+    """Turn each pair (x_i, x_{i+D/2}) by its position's angle (Su et al. 2021, eq. 34)."""
+    first, second = x_BHTD.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (x_BHTD * cos_TD + turned * sin_TD).type_as(x_BHTD)

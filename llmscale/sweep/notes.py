@@ -1,0 +1,44 @@
+"""What a plan warns of."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmscale.errors import Note
+from llmscale.quantity import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from llmscale.recipe import Recipe
+    from llmscale.sweep.plan import PlannedRun
+
+REPEATED_EPOCHS = 4
+"""Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et al. 2023)."""
+
+
+def plan_notes(runs: "Sequence[PlannedRun]", recipe: "Recipe", free_bytes: int, device: str) -> list[Note]:
+    """What to know of `runs` before they are trained by `recipe` on `device`, which has `free_bytes` of memory."""
+    jobs, notes = [run.job for run in runs], []
+    if len({job.tokens for job in jobs}) == 1:
+        budget = format_count(jobs[0].tokens)
+        notes.append(
+            Note(
+                "one-token-budget",
+                f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; "
+                "several, as in --tokens 5x,20x,80x, measure L(N, D)",
+            )
+        )
+    most = max(job.epochs for job in jobs)
+    if most > 1:
+        text = format_count(max(job.unique_tokens for job in jobs))
+        beyond = ", far past the 4 epochs up to which that is nearly harmless" if most > REPEATED_EPOCHS else ""
+        notes.append(
+            Note("repeated-data", f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}")
+        )
+    short = [job for job in jobs if job.steps < 100]
+    if short:
+        notes.append(Note("few-steps", f"size {short[0].size} gets only {short[0].steps} steps; train on more tokens"))
+    for run in runs:
+        if run.memory_bytes > free_bytes and not run.finished:
+            need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
+            notes.append(Note("memory", f"size {run.job.size} needs about {need} of memory and {device} has {have}"))
+    rule = recipe.tuned_rule()
+    return notes + (rule.notes([(job.shape.params, job.tokens) for job in jobs], recipe) if rule else [])

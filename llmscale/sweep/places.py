@@ -1,0 +1,58 @@
+"""How many runs to train at a time: as many workers, with as many threads each, as end a sweep soonest."""
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+DOUBLING_EFFICIENCY = 0.93
+"""What is left of the speed of each thread when their number is doubled."""
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long a run takes on its place, and which one it waits for: until that has done the given share."""
+
+    seconds: float
+    after: int | None = None
+    """Number of the run it waits for."""
+    share: float = 0.0
+
+
+def speedup(threads: int) -> float:
+    """The speed of so many threads, in that of one."""
+    return float(threads * DOUBLING_EFFICIENCY ** math.log2(threads))
+
+
+def makespan(durations: Sequence[Duration], workers: int) -> float:
+    """Seconds until the last run ends, where a free worker takes the longest run that can start (Graham 1969)."""
+    waiting = sorted(range(len(durations)), key=lambda number: -durations[number].seconds)
+    started: dict[int, float] = {}
+    free = [0.0] * workers
+    end = 0.0
+
+    def ready_at(number: int) -> float:
+        run = durations[number]
+        if run.after is None:
+            return 0.0
+        return started[run.after] + run.share * durations[run.after].seconds if run.after in started else math.inf
+
+    while waiting:
+        now = heapq.heappop(free)
+        chosen = next((number for number in waiting if ready_at(number) <= now), None)
+        if chosen is None:
+            heapq.heappush(free, min(ready_at(number) for number in waiting))
+            continue
+        waiting.remove(chosen)
+        started[chosen] = now
+        end = max(end, now + durations[chosen].seconds)
+        heapq.heappush(free, now + durations[chosen].seconds)
+    return end
+
+
+def best_workers(most: int, cores: int, durations: Sequence[Duration]) -> int:
+    """The number of workers, at most `most`, of cores // workers threads each, that end soonest; of equals the most.
+
+    `durations` are those on one thread, in any unit.
+    """
+    return min(range(most, 0, -1), key=lambda workers: makespan(durations, workers) / speedup(cores // workers))

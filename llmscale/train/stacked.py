@@ -1,0 +1,170 @@
+"""The training loop of a stack: runs that differ in their seed alone, trained as one batched model."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmscale.job import Job
+from llmscale.models import build_model
+from llmscale.ops import build_operations
+from llmscale.optimizers import build_optimizer
+from llmscale.runs import CurvePoint
+from llmscale.train.batches import Batches
+from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from llmscale.train.evaluate import Evaluation, evaluate
+from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, curve_point, divergence
+from llmscale.train.memory import peak_memory
+from llmscale.train.passes import Passes
+from llmscale.train.stack import Stack
+
+
+def can_stack(jobs: Sequence[Job], folders: Sequence[Path], device: str) -> bool:
+    """Whether `train_stack` can train `jobs`: alike but for the seed, and equally far."""
+    alike = len({replace(job, seed=0) for job in jobs}) == 1
+    saved = [load_checkpoint(folder / FILE_NAME, device) for folder in folders]
+    return alike and len({state.step if state else 0 for state in saved}) == 1
+
+
+def train_stack(
+    jobs: Sequence[Job],
+    conditions: Conditions,
+    train_tokens: np.ndarray,
+    validation_tokens: np.ndarray,
+    folders: Sequence[Path],
+    report: Callable[[CurvePoint], None] = lambda point: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Outcome]:
+    """As `train`, of each job and its folder. A checkpoint is of one run, which may go on stacked or alone.
+
+    `seconds` and speed are of the whole stack, shared out evenly. A member that diverges is carried along to the end.
+    """
+    job, device = jobs[0], conditions.device
+    texts = [
+        Batches(train_tokens[: job.text_tokens], job.shape.context, one.seed, device, job.shuffled_sequences)
+        for one in jobs
+    ]
+    ops = build_operations("plain", job.dtype)
+    models = [build_model(job.shape, one.seed, job.parametrization, ops) for one in jobs]
+    model = Stack(models).to(device)
+    optimizer = build_optimizer(
+        job.optimizer, model, lr=job.lr, beta2=job.beta2, weight_decay=job.weight_decay, dtype=job.dtype
+    )
+    micro_batch = max(1, conditions.micro_batch // len(jobs))
+    passes = Passes(model, micro_batch, compile=conditions.compile)
+    schedule = job.learning_rates()
+    evaluated_steps = {round(job.steps * (i + 1) / job.evaluations) for i in range(job.evaluations)}
+
+    curves: list[list[CurvePoint]] = [[] for _ in jobs]
+    problems: list[str | None] = [None for _ in jobs]
+    first_step, seconds_before, steps_summed = 0, 0.0, 0
+    loss_sums = torch.zeros(len(jobs), device=device)
+    saved = [state for folder in folders if (state := load_checkpoint(folder / FILE_NAME, device))]
+    if saved:
+        model.load_members([state.model for state in saved])
+        optimizer.load_state_dict(_stacked([state.optimizer for state in saved]))
+        curves = [[CurvePoint(**row) for row in state.curve] for state in saved]
+        first_step, seconds_before, steps_summed = saved[0].step, saved[0].seconds, saved[0].steps_summed
+        loss_sums += torch.tensor([state.loss_sum for state in saved], device=device)
+    started = last_saved = last_logged = time.perf_counter()
+    sequences_timed = 0
+    evaluations: list[Evaluation] = []
+
+    def seconds() -> float:
+        return seconds_before + (time.perf_counter() - started) / len(jobs)
+
+    def save(step: int) -> None:
+        for member, folder in enumerate(folders):
+            rows = [asdict(point) for point in curves[member]]
+            tensors = model.member(member), _member(optimizer.state_dict(), member)
+            state = Checkpoint(step, seconds(), *tensors, rows, float(loss_sums[member]), steps_summed)
+            save_checkpoint(folder / FILE_NAME, state)
+
+    for step in range(first_step, job.steps):
+        first = step * job.batch_sequences
+        count = min(job.batch_sequences, job.sequences - first)
+        lr = job.lr * schedule.fraction(step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["lr_multiplier"]
+        inputs_BST, targets_BST = _side_by_side([text.read(first, count) for text in texts])
+        loss_sums += passes.gradient(inputs_BST, targets_BST)
+        grad_norms = model.clip_gradient(job.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        steps_summed += 1
+        sequences_timed += count
+
+        done = step + 1
+        evaluating = done in evaluated_steps
+        if evaluating or done % job.log_every == 0:
+            train_losses = (loss_sums / steps_summed).tolist()
+            speed = sequences_timed * job.shape.context * len(jobs) / (time.perf_counter() - last_logged)
+            if evaluating:
+                evaluations = evaluate(passes, validation_tokens, job.shape.context, device)
+            for member, one in enumerate(jobs):
+                if problems[member]:
+                    continue
+                evaluation = evaluations[member] if evaluating else None
+                point = curve_point(
+                    one, done, train_losses[member], evaluation, lr, grad_norms[member], speed, seconds()
+                )
+                curves[member].append(point)
+                report(point)
+                problems[member] = divergence(point, one)
+            if all(problems):
+                break
+            loss_sums.zero_()
+            steps_summed = sequences_timed = 0
+            last_logged = time.perf_counter()
+
+        if done < job.steps:
+            asked_to_stop = stop()
+            if asked_to_stop or time.perf_counter() - last_saved > conditions.checkpoint_seconds:
+                save(done)
+                last_saved = time.perf_counter()
+            if asked_to_stop:
+                raise TrainingInterrupted
+    memory = peak_memory(device)
+    return [
+        Outcome(
+            "diverged" if problem else "done",
+            tuple(curve),
+            None if problem else evaluations[member],
+            seconds(),
+            memory,
+            problem,
+        )
+        for member, (curve, problem) in enumerate(zip(curves, problems, strict=True))
+    ]
+
+
+def _side_by_side(batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of all members, (B, S, T)."""
+    inputs, targets = (torch.stack(of_members, dim=1) for of_members in zip(*batches, strict=True))
+    return inputs, targets
+
+
+def _member(state: dict[str, Any], member: int) -> dict[str, Any]:
+    """One member's part of an optimiser's state: of all but the count of steps, which they share."""
+    tensors = {
+        number: {name: value[member].clone() if value.dim() else value for name, value in of_weight.items()}
+        for number, of_weight in state["state"].items()
+    }
+    return {**state, "state": tensors}
+
+
+def _stacked(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The other way round."""
+    tensors = {
+        number: {
+            name: torch.stack([state["state"][number][name] for state in states]) if value.dim() else value
+            for name, value in of_weight.items()
+        }
+        for number, of_weight in states[0]["state"].items()
+    }
+    return {**states[0], "state": tensors}

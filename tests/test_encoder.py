@@ -1,0 +1,103 @@
+"""The encoder gives the tokens that the tokenizer itself gives, in this process and in others."""
+
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from llmscale import encoder
+from llmscale.encoder import Encoder, keeps_words_apart
+from llmscale.encoder_process import EncoderProcess, encoder_of
+from llmscale.errors import WorkError
+from llmscale.tokenizer import END_OF_TEXT, load_tokenizer, train_bpe
+
+TEXTS = [
+    "It's what they'd say: we've 12,345 reasons (or more)...\n\n    def f(x):\n\treturn x**2  # why not?\n" * 20,
+    "na\u00efve caf\u00e9s \u2014 \u201cquoted\u201d, 3\u00a0000 \u20ac; \u6a21\u578b \u89c4\u6a21\u3000\u6cd5\u5219\n"
+    * 20,
+]
+CHARACTERS = (
+    "ab Z09'sdl.,_\n\t\r\x0b\x1c\x7f"
+    "\x85\xa0\u0301\u00e9\u00b2\u0661\u1680\u180e\u2003\u200b\u2019\u3000\u4e2d\U0001f600"
+)
+"""Letters, digits, marks and white space, of ASCII and not: what the cuts between words depend on."""
+NUMBERS = np.dtype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def bpe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    path.write_text(train_bpe(TEXTS, 400).to_str())
+    return path
+
+
+def one_by_one(tokenizer: Tokenizer, texts: Iterable[str]) -> list[list[int]]:
+    return [[*tokenizer.encode(text, add_special_tokens=False).ids, 0] for text in texts]
+
+
+def encoded(by: Encoder | EncoderProcess, texts: list[str]) -> list[list[int]]:
+    return [tokens.tolist() for tokens in by.encode(texts)]
+
+
+@settings(max_examples=500, deadline=None)
+@given(texts=st.lists(st.text(st.sampled_from(CHARACTERS)) | st.text(), max_size=4))
+@example(texts=["", f"a {END_OF_TEXT}b", *TEXTS, "one word " * 20_000, "\u6a21" * 2_000, "x  \xa0 \xa0  y"])
+def test_the_tokens_are_those_of_the_whole_text(bpe: Path, texts: list[str]) -> None:
+    tokenizer = load_tokenizer(bpe)
+    fast = Encoder(tokenizer, 0, NUMBERS)
+    assert keeps_words_apart(tokenizer)
+    assert encoded(fast, texts) == encoded(fast, texts) == one_by_one(tokenizer, texts)
+
+
+def test_every_character_up_to_the_last_white_space_is_cut_off_where_the_tokenizer_cuts(bpe: Path) -> None:
+    tokenizer = load_tokenizer(bpe)
+    characters = (chr(code) for code in range(0x3100))
+    texts = [f"a{c}  {c}b  {c} {c}  1{c}{c}1 {c}!{c}  " for c in characters]
+    expected = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    assert encoded(Encoder(tokenizer, 0, NUMBERS), texts) == [[*encoding.ids, 0] for encoding in expected]
+
+
+def test_what_is_remembered_is_bounded(bpe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "_REMEMBERED_BYTES", 10_000)
+    fast = Encoder(load_tokenizer(bpe), 0, NUMBERS)
+    for first in range(0, 10_000, 50):
+        fast.encode([" ".join(map(str, range(first, first + 50)))])
+        assert fast._pieces.bytes < 30_000
+
+
+def test_tokenizers_of_other_kinds_encode_whole_texts(tmp_path: Path) -> None:
+    digits = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\d{1,3}"), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    for cut, normalizer in (
+        (digits, None),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), None),
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), normalizers.Replace(" ", "_")),
+    ):
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = cut
+        if normalizer is not None:
+            tokenizer.normalizer = normalizer
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet)
+        tokenizer.train_from_iterator(TEXTS, trainer)
+        tokenizer.save(str(tmp_path / "other.json"))
+        other = load_tokenizer(tmp_path / "other.json")
+        assert not keeps_words_apart(other)
+        assert encoded(Encoder(other, 0, NUMBERS), TEXTS) == one_by_one(other, TEXTS)
+
+
+def test_a_process_gives_the_same_tokens_and_its_death_is_an_error(bpe: Path) -> None:
+    here = encoder_of(bpe)
+    with EncoderProcess(bpe, here.dtype) as process:
+        for texts in (TEXTS, [], ["", "a"]):
+            assert encoded(process, texts) == encoded(here, texts)
+        os.kill(process._process.pid, signal.SIGKILL)
+        with pytest.raises(WorkError, match="exit code -9"):
+            process.encode(TEXTS)

@@ -1,0 +1,71 @@
+"""Runs trained as one stack are the runs that each would have been alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_train import TRAIN, VALIDATION, job, without_times
+
+from llmscale.train.checkpoint import FILE_NAME
+from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
+from llmscale.train.stacked import can_stack, train_stack
+
+CPU = Conditions("cpu", micro_batch=8, ops="plain")
+
+
+def folders(path: Path, count: int = 3) -> list[Path]:
+    made = [path / str(seed) for seed in range(count)]
+    for folder in made:
+        folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def losses(outcomes: list[Outcome]) -> list[float]:
+    return [outcome.evaluation.loss for outcome in outcomes if outcome.evaluation]
+
+
+@pytest.mark.parametrize(("arch", "optimizer"), [("llama", "adamw"), ("gpt2", "adamw"), ("llama", "muon")])
+def test_a_stack_of_seeds_learns_what_each_learns_alone(arch: str, optimizer: str, tmp_path: Path) -> None:
+    jobs = [replace(job(arch=arch, optimizer=optimizer), seed=seed) for seed in range(3)]
+    stacked = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path / "stacked"))
+    alone = [train(one, CPU, TRAIN, VALIDATION, folder) for one, folder in zip(jobs, folders(tmp_path), strict=True)]
+    assert losses(stacked) == pytest.approx(losses(alone), abs=2e-4)
+    assert len(set(losses(stacked))) == 3
+    for one, other in zip(stacked, alone, strict=True):
+        assert [point.step for point in one.curve] == [point.step for point in other.curve]
+        assert one.curve[3].grad_norm == pytest.approx(other.curve[3].grad_norm, rel=1e-4)
+
+
+def test_an_interrupted_stack_goes_on_stacked_or_alone(tmp_path: Path) -> None:
+    jobs = [replace(job(), seed=seed) for seed in range(3)]
+    wanted = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path / "whole"))
+    asked = iter(range(100))
+    with pytest.raises(TrainingInterrupted):
+        train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path), stop=lambda: next(asked) > 40)
+    alone = train(jobs[0], CPU, TRAIN, VALIDATION, copy_of(folders(tmp_path)[0]))
+    assert can_stack(jobs, folders(tmp_path), "cpu")
+    resumed = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path))
+    assert [without_times(one) for one in resumed] == [without_times(one) for one in wanted]
+    assert losses([alone]) == pytest.approx(losses(wanted[:1]), abs=2e-4)
+    (folders(tmp_path)[1] / FILE_NAME).unlink()
+    assert not can_stack(jobs, folders(tmp_path), "cpu")
+
+
+def copy_of(folder: Path) -> Path:
+    other = folder.with_name("copy")
+    other.mkdir()
+    (other / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes())
+    return other
+
+
+def test_only_runs_alike_but_for_the_seed_are_stacked(tmp_path: Path) -> None:
+    pair = folders(tmp_path, 2)
+    assert can_stack([job(), replace(job(), seed=1)], pair, "cpu")
+    assert not can_stack([job(), job(lr_scale=2.0)], pair, "cpu")
+
+
+def test_a_stack_whose_members_all_diverge_ends(tmp_path: Path) -> None:
+    wild = [replace(job(lr=1000.0, clip=1e9), seed=seed) for seed in range(2)]
+    outcomes = train_stack(wild, CPU, TRAIN, VALIDATION, folders(tmp_path, 2))
+    assert [outcome.status for outcome in outcomes] == ["diverged", "diverged"]
+    assert all(outcome.error and "step" in outcome.error for outcome in outcomes)
