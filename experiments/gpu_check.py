@@ -4,7 +4,8 @@
 
 1. Correctness: the same weights and batch on the CPU and on the device, in float32 and bfloat16, eager and compiled;
    a short run interrupted and resumed against one that was not.
-2. Throughput: training tokens/s, MFU against the matmul peak measured here, and memory, by size.
+2. Throughput: training tokens/s, MFU against the matmul peak measured here, and memory, by size; and of four seeds
+   stacked, of the sizes that are small enough.
 3. The sweep: sizes on one token budget, its fit with the largest size held out and predicted, and its figures.
 
 Prints a table for each and writes check.json, the tables of runs and the figures into --out. `--device cpu` with small
@@ -16,7 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,14 @@ from llmscale.quantity import format_bytes, format_count
 from llmscale.recipe import Recipe
 from llmscale.runs import write_text
 from llmscale.shape import shape_for
-from llmscale.sweep.plan import micro_batch
+from llmscale.sweep.plan import STACKED_PARAMS, micro_batch
 from llmscale.train.calibrate import measure_peak
 from llmscale.train.loop import Conditions, TrainingInterrupted, train
 from llmscale.train.passes import Passes
+from llmscale.train.stacked import train_stack
 from llmscale.train.throughput import measure_throughput, sample_tokens
 
+STACKED_SEEDS = 4
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
@@ -116,7 +119,11 @@ def correctness(device: str) -> list[Check]:
             apart = float((gradient - exact_gradient).norm() / exact_gradient.norm())
             checks.append(Check(f"loss, {name}", abs(loss / exact - 1), allowed))
             checks.append(Check(f"gradient, {name}", apart, 20 * allowed))
-    return [*checks, Check("resumed run", resumed_difference(device), 1e-4)]
+    return [
+        *checks,
+        Check("resumed run", resumed_difference(device), 1e-4),
+        Check("stacked run", stacked_difference(device), 1e-3),
+    ]
 
 
 def job_for(size: str, tokens: int, context: int, vocab_size: int, dtype: str, text_tokens: int) -> Job:
@@ -141,26 +148,43 @@ def resumed_difference(device: str) -> float:
     return abs(resumed.loss - whole.loss)
 
 
+def stacked_difference(device: str) -> float:
+    """The largest difference of the final losses of two seeds trained as a stack from those trained alone."""
+    text = np.random.default_rng(0).integers(0, 64, 50_000, dtype=np.uint16).cumsum(dtype=np.uint16) % 64
+    first = job_for("2x64x4", 40_000, 64, 64, "float32", len(text))
+    jobs, conditions = [first, replace(first, seed=1)], Conditions(device, micro_batch=8, ops="plain")
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name) / str(job.seed) for job in jobs]
+        for folder in folders:
+            folder.mkdir()
+        alone = [train(job, conditions, text, text[:5_000], Path(name)).evaluation for job in jobs]
+        stacked = [outcome.evaluation for outcome in train_stack(jobs, conditions, text, text[:5_000], folders)]
+    return max(abs(one.loss - other.loss) for one, other in zip(alone, stacked, strict=True) if one and other)
+
+
 def throughput(device: str, options: argparse.Namespace, peaks: dict[str, float]) -> list[dict[str, Any]]:
-    """Whole training steps for each size, eager and compiled, for about `--seconds` each."""
+    """Whole training steps for each size, eager, compiled and stacked, for about `--seconds` each."""
     dtype = pick_dtype("auto", device)
     text = sample_tokens(8192, 20_000_000)
     rows = []
     for size in options.timed_sizes.split(","):
         job = job_for(size, 10**9, options.context, 8192, dtype, len(text))
-        for compiled in (False, True):
+        small = job.shape.params_total <= STACKED_PARAMS
+        for compiled, seeds in ((False, 1), (True, 1), *(((True, STACKED_SEEDS),) if small else ())):
             micro = micro_batch(job.shape, job.batch_sequences, device, available_memory(device))
-            measured = measure_throughput(job, Conditions(device, micro, compiled), text, options.seconds)
+            conditions = Conditions(device, micro, compiled, ops="plain")
+            measured = measure_throughput(job, conditions, text, options.seconds, seeds=seeds)
             rows.append(
                 {
                     "size": size, "shape": job.shape.name, "params": job.shape.params, "compiled": compiled,
+                    "seeds": seeds,
                     "dtype": dtype, "batch_tokens": job.batch_tokens, "micro_batch": micro, **asdict(measured),
                     "mfu": measured.tokens_per_second * job.shape.flops_per_token / peaks[dtype],
                 }
             )  # fmt: skip
     show(f"Throughput, context {options.context}, vocabulary 8192, {dtype}",
-         ("size", "shape", "compiled", "micro-batch", "tokens/s", "MFU", "memory"), [
-        (row["size"], row["shape"], "yes" if row["compiled"] else "no", str(row["micro_batch"]),
+         ("size", "shape", "compiled", "seeds", "micro-batch", "tokens/s", "MFU", "memory"), [
+        (row["size"], row["shape"], "yes" if row["compiled"] else "no", str(row["seeds"]), str(row["micro_batch"]),
          format_count(row["tokens_per_second"]), f"{row['mfu']:.1%}", format_bytes(row["peak_memory_bytes"]))
         for row in rows
     ])  # fmt: skip

@@ -89,6 +89,8 @@ class Report:
     torch_cuda: str | None
     device: Device
     compile: Compile
+    no_kernels: str | None
+    """Why training on the CPU goes without the fused kernels of ops/native.py, or None where they run."""
     cores: int
     threads: int
     load: float
@@ -110,6 +112,8 @@ def examine(full: bool = False) -> Report:
     """Look at this machine; takes a few seconds. `full` also tries torch.compile, which can take 20 more."""
     import torch
 
+    from llmscale.ops.compiled import why_not
+
     load = os.getloadavg()[0]
     device = _device()
     report = Report(
@@ -119,6 +123,7 @@ def examine(full: bool = False) -> Report:
         torch_cuda=torch.version.cuda,
         device=device,
         compile=_compile(device.kind, full),
+        no_kernels=why_not(),
         cores=machine.available_cores(),
         threads=torch.get_num_threads(),
         load=load,
@@ -224,6 +229,8 @@ def _what_will_be_slow(report: Report) -> Iterator[Note]:
         yield Note("no-cuda", "an NVIDIA driver is here, but torch is built without CUDA: install torch from PyPI")
     if device.dtype == "float32":
         yield Note("no-bfloat16", f"{device.name} has no native bfloat16: float32 moves twice the bytes")
+    if report.no_kernels and report.device.kind == "cpu":
+        yield Note("no-kernels", f"training takes several times as long without its CPU kernels: {report.no_kernels}")
     if report.compile.status == "broken":
         yield Note("no-compile", f"torch.compile does not work: {report.compile.detail}")
     if report.cores < FEW_CORES:

@@ -1,8 +1,10 @@
 """Every operation agrees with torch's own, gradient for gradient; and a batch does not care how it is cut up."""
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from llmscale.errors import WorkError
 from llmscale.models import LanguageModel, build_model
 from llmscale.models.llama import rotary_table
 from llmscale.ops import build_operations, pick_operations
-from llmscale.ops.compiled import why_not
+from llmscale.ops.compiled import library, why_not
 from llmscale.shape import ARCHITECTURES, shape_for
 from llmscale.train.passes import Passes
 
@@ -45,7 +47,7 @@ def assert_close(found: list[Tensor], wanted: list[Tensor], within: float) -> No
 @settings(max_examples=25, deadline=None)
 @given(
     batch=st.integers(1, 3), time=st.integers(1, 70), heads=st.integers(1, 3),
-    head=st.sampled_from([2, 8, 16, 22, 32, 40, 64, 80]), turned=st.booleans(),
+    head=st.sampled_from([2, 8, 16, 22, 32, 40, 64, 80, 1024, 1026]), turned=st.booleans(),
 )  # fmt: skip
 def test_native_attention_is_causal_attention(
     dtype: str, batch: int, time: int, heads: int, head: int, turned: bool
@@ -173,3 +175,21 @@ def test_out_of_memory_halves_the_micro_batch_and_then_computes_activations_twic
     assert model.checkpointing
     with memory_for(0, 0, model), pytest.raises(WorkError, match="one sequence of 40 tokens does not fit"):
         Passes(model, micro_batch=2).gradient(tokens_BT[:, :-1], tokens_BT[:, 1:])
+
+
+def test_without_a_compiler_or_a_cache_torchs_own_operations_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.cache_clear()
+    (tmp_path / "file").write_text("")
+    for cache, path, words in (
+        (tmp_path / "empty", "", "no C compiler"),
+        (tmp_path / "file", os.environ["PATH"], "kept"),
+    ):
+        monkeypatch.setenv("LLMSCALE_CACHE", str(cache))
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.delenv("CC", raising=False)
+        assert words in str(why_not())
+        assert pick_operations("cpu") == "plain"
+    monkeypatch.undo()
+    assert pick_operations("cuda") == "plain"

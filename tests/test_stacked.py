@@ -3,9 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from test_train import TRAIN, VALIDATION, job, without_times
+from typer.testing import CliRunner
 
+from llmscale.commands import app
 from llmscale.train.checkpoint import FILE_NAME
 from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
 from llmscale.train.stacked import can_stack, train_stack
@@ -69,3 +72,24 @@ def test_a_stack_whose_members_all_diverge_ends(tmp_path: Path) -> None:
     outcomes = train_stack(wild, CPU, TRAIN, VALIDATION, folders(tmp_path, 2))
     assert [outcome.status for outcome in outcomes] == ["diverged", "diverged"]
     assert all(outcome.error and "step" in outcome.error for outcome in outcomes)
+
+
+def test_a_sweep_stacks_its_seeds_and_the_fit_sees_their_spread(tmp_path: Path) -> None:
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    lines = [" ".join(words[int(digit)] for digit in str(number)) for number in range(9_000)]
+    (tmp_path / "text.txt").write_text("\n\n".join("; ".join(lines[i : i + 40]) for i in range(0, len(lines), 40)))
+    command = ["sweep", "--sizes", "1x16x1,1x24x2", "--tokens", "20k", "--seeds", "3", "--data", f"{tmp_path}/*.txt"]
+    command += ["--tokenizer", "bpe:300", "--context", "32", "--device", "cpu", "--dtype", "float32", "--workers", "1"]
+    tables = {}
+    for stack, more in (("always", []), ("never", ["--deterministic"])):
+        result = CliRunner().invoke(app, [*command, "--stack", stack, *more, "--out", str(tmp_path / stack)])
+        assert result.exit_code == 0, result.output
+        tables[stack] = pd.read_parquet(tmp_path / stack / "runs.parquet")
+    assert list(tables["always"]["run_id"]) == list(tables["never"]["run_id"])
+    assert tables["always"]["loss"].to_numpy() == pytest.approx(tables["never"]["loss"].to_numpy(), abs=2e-4)
+    assert (tables["always"].groupby("size")["loss"].nunique() == 3).all()
+    # Members of a stack end together, each with its share of the time.
+    assert (tables["always"].groupby("size")["seconds"].nunique() == 1).all()
+    wrong = CliRunner().invoke(app, [*command, "--stack", "sometimes"])
+    assert wrong.exit_code == 2
+    assert "stack is 'sometimes'" in wrong.stderr

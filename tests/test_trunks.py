@@ -174,3 +174,4 @@ def test_one_long_run_takes_all_cores_and_many_equal_ones_a_core_each() -> None:
     assert best_workers(8, 8, [Duration(100)] * 16) == 8
     assert best_workers(2, 8, [Duration(100)] * 2) == 2
     assert best_workers(4, 4, [Duration(100), Duration(1), Duration(1), Duration(1)]) == 1
+    assert best_workers(4, 4, [Duration(100, threads=1), Duration(1), Duration(1), Duration(1)]) == 4

@@ -26,7 +26,7 @@ class FusedAdamW(torch.optim.AdamW):
 
 
 def main(checkout: Path, changes: list[str], arguments: list[str]) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, end)
     source = (checkout / "train.py").read_text()
     if "bfloat16" in changes:
         if source.count(CONTEXT) != 1:
@@ -37,12 +37,16 @@ def main(checkout: Path, changes: list[str], arguments: list[str]) -> None:
     os.chdir(checkout)  # it reads configurator.py from there
     sys.path.insert(0, str(checkout))
     sys.argv = ["train.py", *arguments]
-    try:
-        exec(compile(source, "train.py", "exec"), {"__name__": "__main__"})
-    finally:
-        on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-        memory = on_gpu or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print("\n" + json.dumps({"peak_memory_bytes": memory}), flush=True)
+    exec(compile(source, "train.py", "exec"), {"__name__": "__main__"})
+    end()
+
+
+def end(*_: Any) -> None:
+    """Say how much memory was held, and end at once: an exception out of a signal is lost inside torch at times."""
+    on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    memory = on_gpu or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print("\n" + json.dumps({"peak_memory_bytes": memory}), flush=True)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def _rows(report: "Report") -> list[tuple[str, str, str]]:
         ("device", device.kind, f"{device.name}{capability}, {format_bytes(device.memory_free_bytes)} free"),
         ("dtype", device.dtype, f"{device.dtype_reason}; {speed}"),
         ("compile", compiled.status, f"{compiled.detail}{took}"),
+        ("CPU kernels", "missing" if report.no_kernels else "compiled", report.no_kernels or "for training on the CPU"),
         ("cores", str(report.cores), f"torch uses {report.threads}"),
         ("memory", format_bytes(report.memory_bytes), f"{format_bytes(report.memory_free_bytes)} free"),
         ("cache", format_bytes(cache.used_bytes), f"{cache.path}, {format_bytes(cache.free_bytes)} free on its disk"),

@@ -95,9 +95,10 @@ static inline void NAME(write_turned_back)(const float *x, long head, float fact
 }
 
 /* ROWS rows of cells as ROWS columns of words, from column `first` on. */
-static inline void NAME(across)(const NAME(cell) *rows, long wide, long first, long width, uint32_t *columns) {
+static inline void NAME(across)(const NAME(cell) *rows, long head, long wide, long first, long width,
+                                uint32_t *columns) {
     const uint32_t *words = (const uint32_t *)rows;
-    for (long k = 0; k < wide / PAIR; k++)
+    for (long k = 0; k < round_up(head, PAIR) / PAIR; k++)
         for (long r = 0; r < ROWS; r++) columns[k * width + first + r] = words[r * (wide / PAIR) + k];
 }
 
@@ -149,7 +150,7 @@ static void NAME(pack)(NAME(packed) *p, const T *qkv, long heads, long h, int ba
                     }
                     if (words) NAME(keep_pair)(words + (first + r) / PAIR * wide + d, x);
                 }
-            if (columns) NAME(across)(rows, wide, first, width, columns);
+            if (columns) NAME(across)(rows, head, wide, first, width, columns);
         }
     }
 }
@@ -160,7 +161,7 @@ void NAME(attention_forward)(const T *qkv, const float *cos, const float *sin, T
     arena memory = open_arena();
     turns turned = make_turns(cos, sin, time, head, &memory);
     NAME(packed) p = NAME(make_packed)(time, head, &turned, scale, 0, &memory);
-    long width = p.width, wide = p.wide;
+    long width = p.width, wide = p.wide, head_words = round_up(head, PAIR) / PAIR;
     float *scores = take(&memory, ROWS * width * sizeof(float)), *mixed = take(&memory, ROWS * wide * sizeof(float));
     NAME(cell) *weights = take(&memory, ROWS * width * sizeof(NAME(cell)));
     for (long b = 0; b < batch; b++)
@@ -170,7 +171,7 @@ void NAME(attention_forward)(const T *qkv, const float *cos, const float *sin, T
                 long keys = first + ROWS, count = time - first < ROWS ? time - first : ROWS;
                 float norm[ROWS];
                 NAME(product)(ROWS, keys, (uint32_t *)(p.query + first * wide), wide / PAIR, 1, p.key_across, width,
-                              wide / PAIR, scores, width, 0);
+                              head_words, scores, width, 0);
                 for (long r = 0; r < ROWS; r++) {
                     float *row = scores + r * width;
                     for (long j = first + r + 1; j < keys; j++) row[j] = -INFINITY;
@@ -201,7 +202,7 @@ void NAME(attention_backward)(const T *d_out, const T *qkv, const float *cos, co
     arena memory = open_arena();
     turns turned = make_turns(cos, sin, time, head, &memory);
     NAME(packed) p = NAME(make_packed)(time, head, &turned, scale, 1, &memory);
-    long width = p.width, wide = p.wide, row_size = 3 * heads * head;
+    long width = p.width, wide = p.wide, head_words = round_up(head, PAIR) / PAIR, row_size = 3 * heads * head;
     float *scores = take(&memory, ROWS * width * sizeof(float)), *slopes = take(&memory, ROWS * width * sizeof(float));
     NAME(cell) *d_scores = take(&memory, ROWS * width * sizeof(NAME(cell)));
     uint32_t *weight_pairs = take(&memory, ROWS * width * sizeof(float));
@@ -237,8 +238,8 @@ void NAME(attention_backward)(const T *d_out, const T *qkv, const float *cos, co
                     }
                 }
                 NAME(product)(ROWS, keys, (uint32_t *)(p.query + first * wide), wide / PAIR, 1, p.key_across, width,
-                              wide / PAIR, scores, width, 0);
-                NAME(product)(ROWS, keys, (uint32_t *)d_rows, wide / PAIR, 1, p.value_across, width, wide / PAIR, slopes,
+                              head_words, scores, width, 0);
+                NAME(product)(ROWS, keys, (uint32_t *)d_rows, wide / PAIR, 1, p.value_across, width, head_words, slopes,
                               width, 0);
                 for (long r = 0; r < ROWS; r += PAIR) {
                     for (long i = 0; i < PAIR; i++)

@@ -31,23 +31,26 @@ def why_not() -> str | None:
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
-    """The kernels, compiled where they are not in the cache yet. Raises WorkError where there is no compiler."""
-    names = (os.environ.get("CC"), "gcc", "clang", "cc")
-    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
-    if compiler is None:
-        raise WorkError("there is no C compiler", "install gcc or clang, for training several times faster")
+    """The kernels, compiled where they are not in the cache yet. Raises WorkError where that cannot be."""
     folder = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
     for name in SOURCES:
         digest.update((folder / name).read_bytes())
-    digest.update(repr((FLAGS, compiler, platform.machine(), sorted(cpu_flags()))).encode())
+    digest.update(repr((FLAGS, platform.machine(), sorted(cpu_flags()))).encode())
     path = cache_folder() / "kernels" / f"native-{digest.hexdigest()}.so"
-    if not path.exists():
-        _compile(compiler, folder / SOURCES[0], path)
-    return ctypes.CDLL(str(path))
+    try:
+        if not path.exists():
+            _compile(folder / SOURCES[0], path)
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise WorkError(f"the compiled kernels cannot be kept or loaded: {error}", "see LLMSCALE_CACHE") from error
 
 
-def _compile(compiler: str, source: Path, path: Path) -> None:
+def _compile(source: Path, path: Path) -> None:
+    names = (os.environ.get("CC"), "gcc", "clang", "cc")
+    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
+    if compiler is None:
+        raise WorkError("there is no C compiler", "install gcc or clang")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".so", delete=False) as beside:
         pass
@@ -55,5 +58,6 @@ def _compile(compiler: str, source: Path, path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         Path(beside.name).unlink()
-        raise WorkError(f"{compiler} could not compile {source.name}: {done.stderr.strip()[-500:]}", "see the message")
+        said = done.stderr.strip()[-500:]
+        raise WorkError(f"{compiler} could not compile {source.name}: {said}", "set CC to another compiler")
     Path(beside.name).replace(path)

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from llmscale.ops.compiled import library
+from llmscale.ops.plain import Plain
 
+LARGEST_HEAD = 1024
+"""MAX_HEAD of native.c."""
 CHUNK_ROWS = 512
 """Tokens whose logits are held at a time."""
 
@@ -38,6 +41,8 @@ class Native:
         return _AddLayerNorm.apply(x_BTC, added_BTC, norm.weight, norm.bias, norm.eps, self)
 
     def attention(self, qkv: Tensor, n_head: int, rotary: tuple[Tensor, Tensor] | None, scale: float) -> Tensor:
+        if qkv.shape[-1] // (3 * n_head) > LARGEST_HEAD:
+            return Plain("float32").attention(qkv, n_head, rotary, scale)
         return _Attention.apply(qkv, n_head, *(rotary or (None, None)), scale, self)
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
@@ -103,7 +108,7 @@ class _Linear(torch.autograd.Function):
 class _AddRMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, added: Tensor | None, weight: Tensor, epsilon: float, native: Native) -> Any:
-        rows, width = x.numel() // x.shape[-1], x.shape[-1]
+        x, rows, width = x.contiguous(), x.numel() // x.shape[-1], x.shape[-1]
         y = x if added is None else torch.empty_like(x)
         n, scale = torch.empty_like(x, dtype=native.dtype), x.new_empty(rows)
         native.call("rms_norm_forward", x, added, weight, y, n, scale, rows, width, float(epsilon))
@@ -115,7 +120,7 @@ class _AddRMSNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor | None) -> Any:
         y, weight, scale = ctx.saved_tensors
-        d_y, d_n = slopes
+        d_y, d_n = _norm_slopes(slopes, y, ctx.native)
         rows, width = y.numel() // y.shape[-1], y.shape[-1]
         dx, d_weight = torch.empty_like(y), torch.zeros_like(weight)
         d_added = torch.empty_like(y, dtype=ctx.native.dtype) if ctx.has_added else None
@@ -128,7 +133,7 @@ class _AddLayerNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor, epsilon: float, native: Native
     ) -> Any:
-        rows, width = x.numel() // x.shape[-1], x.shape[-1]
+        x, rows, width = x.contiguous(), x.numel() // x.shape[-1], x.shape[-1]
         y = x if added is None else torch.empty_like(x)
         n, mean, scale = torch.empty_like(x, dtype=native.dtype), x.new_empty(rows), x.new_empty(rows)
         native.call("layer_norm_forward", x, added, weight, bias, y, n, mean, scale, rows, width, float(epsilon))
@@ -140,7 +145,7 @@ class _AddLayerNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor | None) -> Any:
         y, weight, mean, scale = ctx.saved_tensors
-        d_y, d_n = slopes
+        d_y, d_n = _norm_slopes(slopes, y, ctx.native)
         rows, width = y.numel() // y.shape[-1], y.shape[-1]
         dx, d_weight, d_bias = torch.empty_like(y), torch.zeros_like(weight), torch.zeros_like(weight)
         d_added = torch.empty_like(y, dtype=ctx.native.dtype) if ctx.has_added else None
@@ -150,11 +155,19 @@ class _AddLayerNorm(torch.autograd.Function):
         return dx, d_added, d_weight, d_bias, None, None
 
 
+def _norm_slopes(slopes: tuple[Tensor | None, ...], y: Tensor, native: Native) -> tuple[Tensor | None, Tensor]:
+    """The gradients of a norm's two results: the first may be missing, where nothing reads the sum."""
+    d_y, d_n = slopes
+    d_n = torch.zeros_like(y, dtype=native.dtype) if d_n is None else d_n.contiguous()
+    return None if d_y is None else d_y.contiguous(), d_n
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, qkv: Tensor, n_head: int, cos: Tensor | None, sin: Tensor | None, scale: float, native: Native
     ) -> Tensor:
+        qkv = qkv.contiguous()
         B, T, width = qkv.shape
         d_head = width // 3 // n_head
         out, lse = qkv.new_empty(B, T, width // 3), qkv.new_empty(B, n_head, T, dtype=torch.float32)
@@ -167,14 +180,15 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         qkv, cos, sin, out, lse = ctx.saved_tensors
         d_qkv = torch.empty_like(qkv)
-        ctx.native.call("attention_backward", slopes[0], qkv, cos, sin, out, lse, d_qkv, *ctx.sizes, float(ctx.scale))
+        d_out = slopes[0].contiguous()
+        ctx.native.call("attention_backward", d_out, qkv, cos, sin, out, lse, d_qkv, *ctx.sizes, float(ctx.scale))
         return d_qkv, None, None, None, None, None
 
 
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor, native: Native) -> Tensor:
-        width = gate_up.shape[-1] // 2
+        gate_up, width = gate_up.contiguous(), gate_up.shape[-1] // 2
         h = gate_up.new_empty(*gate_up.shape[:-1], width)
         native.call("swiglu_forward", gate_up, h, h.numel() // width, width)
         ctx.save_for_backward(gate_up)
@@ -185,13 +199,16 @@ class _SwiGLU(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         (gate_up,) = ctx.saved_tensors
         d_gate_up, width = torch.empty_like(gate_up), gate_up.shape[-1] // 2
-        ctx.native.call("swiglu_backward", slopes[0], gate_up, d_gate_up, slopes[0].numel() // width, width)
+        ctx.native.call(
+            "swiglu_backward", slopes[0].contiguous(), gate_up, d_gate_up, slopes[0].numel() // width, width
+        )
         return d_gate_up, None
 
 
 class _GELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, native: Native) -> Tensor:
+        x = x.contiguous()
         y = torch.empty_like(x)
         native.call("gelu_forward", x, y, x.numel())
         ctx.save_for_backward(x)
@@ -202,7 +219,7 @@ class _GELU(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         (x,) = ctx.saved_tensors
         dx = torch.empty_like(x)
-        ctx.native.call("gelu_backward", slopes[0], x, dx, x.numel())
+        ctx.native.call("gelu_backward", slopes[0].contiguous(), x, dx, x.numel())
         return dx, None
 
 
@@ -221,7 +238,7 @@ class _CrossEntropy(torch.autograd.Function):
         native: Native,
     ) -> Any:
         B, T, C = x_BTC.shape
-        x, targets = x_BTC.view(B * T, C), targets_BT.flatten()
+        x, targets = x_BTC.reshape(B * T, C), targets_BT.flatten()
         training = ctx.needs_input_grad[1]
         losses = x.new_empty(B * T, dtype=torch.float32)
         d_x = torch.empty_like(x) if training else None

@@ -3,9 +3,9 @@
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-DOUBLING_EFFICIENCY = 0.93
+DOUBLING_EFFICIENCY = 0.87
 """What is left of the speed of each thread when their number is doubled."""
 
 
@@ -17,6 +17,12 @@ class Duration:
     after: int | None = None
     """Number of the run it waits for."""
     share: float = 0.0
+    threads: int = 1 << 30
+    """How many threads can share its batches, at most."""
+
+    def on(self, threads: int) -> "Duration":
+        """The same run, of which this is the time on one thread, on a place of so many."""
+        return replace(self, seconds=self.seconds / speedup(min(threads, self.threads)))
 
 
 def speedup(threads: int) -> float:
@@ -55,4 +61,8 @@ def best_workers(most: int, cores: int, durations: Sequence[Duration]) -> int:
 
     `durations` are those on one thread, in any unit.
     """
-    return min(range(most, 0, -1), key=lambda workers: makespan(durations, workers) / speedup(cores // workers))
+
+    def ends(workers: int) -> float:
+        return makespan([run.on(cores // workers) for run in durations], workers)
+
+    return min(range(most, 0, -1), key=ends)

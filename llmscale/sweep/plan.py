@@ -44,6 +44,8 @@ class PlannedRun:
     compile: bool
     ops: str
     """`plain` or `native`, of ops/."""
+    threads: int
+    """CPU threads that can share a batch, at most."""
     memory_bytes: int
     seconds: float
     """Estimated time on one place, evaluation included, for what is trained of it here."""
@@ -227,6 +229,7 @@ def plan_jobs(
 ) -> Plan:
     """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds where `speeds` are not known."""
     from llmscale.ops import pick_operations
+    from llmscale.train.passes import part_sequences
 
     descent = descent or {}
     waiting = [job for job in jobs if not finished(job.run_id)]
@@ -242,11 +245,14 @@ def plan_jobs(
 
     def planned(job: Job, threads: int) -> PlannedRun:
         start = descent.get(job.run_id, Descent())
-        run = PlannedRun(job, micro[job.run_id], False, ops, memory[job.run_id], 0.0, finished(job.run_id), start)
+        most_threads = -(-job.batch_sequences // part_sequences(job.shape)) if ops == "native" else available_cores()
+        run = PlannedRun(
+            job, micro[job.run_id], False, ops, most_threads, memory[job.run_id], 0.0, finished(job.run_id), start
+        )
         if speeds is None:
             return run
         evaluated = job.evaluations * (1 - start.step / job.steps) * store.validation_tokens / 3  # forward alone
-        rate = speeds.tokens_per_second(job.shape) * (speedup(threads) if device == "cpu" else 1)
+        rate = speeds.tokens_per_second(job.shape) * (speedup(min(threads, run.threads)) if device == "cpu" else 1)
         seconds = RUN_SECONDS + (_tokens_after(job, start.step) + evaluated) / rate
         compiled = _compiles(spec.hardware.compile, run, device)
         uses = "plain" if compiled else ops
@@ -310,12 +316,12 @@ def _durations(runs: Sequence[PlannedRun]) -> list[Duration]:
     for run in runs:
         parent = run.descent.parent if run.descent.waits else None
         if parent is None or parent.run_id not in numbers:
-            durations.append(Duration(run.seconds))
+            durations.append(Duration(run.seconds, threads=run.threads))
             continue
         number = numbers[parent.run_id]
         first = runs[number].descent.step
         share = (run.descent.step - first) / (parent.steps - first)
-        durations.append(Duration(run.seconds, number, share))
+        durations.append(Duration(run.seconds, number, share, run.threads))
     return durations
 
 

@@ -18,7 +18,7 @@ from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches
 from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from llmscale.train.evaluate import Evaluation, evaluate
-from llmscale.train.memory import peak_memory
+from llmscale.train.memory import keep_freed_memory, peak_memory
 from llmscale.train.passes import Passes
 
 EXPLODED = 1.0
@@ -85,6 +85,7 @@ def train(
     Calls `report` with each logged step. When `stop()` turns true, saves a checkpoint and raises TrainingInterrupted.
     """
     device, context = conditions.device, job.shape.context
+    keep_freed_memory()
     batches = Batches(train_tokens[: job.text_tokens], context, job.seed, device, job.shuffled_sequences)
     ops = build_operations(pick_operations(device) if conditions.ops == "auto" else conditions.ops, job.dtype)
     model = build_model(job.shape, job.seed, job.parametrization, ops).to(device)

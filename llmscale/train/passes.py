@@ -14,6 +14,7 @@ from torch import Tensor
 
 from llmscale.errors import WorkError
 from llmscale.models import LanguageModel
+from llmscale.shape import Shape
 from llmscale.train.stack import Stack
 
 PART_TOKENS, PART_FLOPS = 2048, 5e9
@@ -21,6 +22,12 @@ PART_TOKENS, PART_FLOPS = 2048, 5e9
 Part = tuple[Tensor, Tensor, Tensor]
 """Inputs and targets, both (B, T), and the weight of each sequence, (B,)."""
 log = logging.getLogger(__name__)
+
+
+def part_sequences(shape: Shape) -> int:
+    """Sequences of a part of a batch that a thread takes, a power of two: of PART_TOKENS and PART_FLOPS, at least."""
+    sequences = max(PART_TOKENS, PART_FLOPS / shape.flops_per_token) / shape.context
+    return int(2 ** max(0, math.ceil(math.log2(sequences))))
 
 
 class Sums(NamedTuple):
@@ -54,9 +61,7 @@ class Passes:
         """Sequences of a part."""
         if not self.model.ops.one_thread:
             return self.micro_batch
-        shape = self.model.shape
-        sequences = max(PART_TOKENS, PART_FLOPS / shape.flops_per_token) / shape.context
-        return min(self.micro_batch, int(2 ** max(0, math.ceil(math.log2(sequences)))))
+        return min(self.micro_batch, part_sequences(self.model.shape))
 
     def gradient(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """The mean loss of a batch in nats; its gradient is left in the weights' `grad`.

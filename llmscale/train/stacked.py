@@ -19,7 +19,7 @@ from llmscale.train.batches import Batches
 from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from llmscale.train.evaluate import Evaluation, evaluate
 from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, curve_point, divergence
-from llmscale.train.memory import peak_memory
+from llmscale.train.memory import keep_freed_memory, peak_memory
 from llmscale.train.passes import Passes
 from llmscale.train.stack import Stack
 
@@ -45,6 +45,7 @@ def train_stack(
     `seconds` and speed are of the whole stack, shared out evenly. A member that diverges is carried along to the end.
     """
     job, device = jobs[0], conditions.device
+    keep_freed_memory()
     texts = [
         Batches(train_tokens[: job.text_tokens], job.shape.context, one.seed, device, job.shuffled_sequences)
         for one in jobs

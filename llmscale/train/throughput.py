@@ -19,6 +19,7 @@ from llmscale.shape import Shape
 from llmscale.train.batches import Batches
 from llmscale.train.loop import Conditions, train
 from llmscale.train.memory import forget_peak_memory, peak_memory
+from llmscale.train.stacked import train_stack
 
 SAMPLE_TOKENS = 1_000_000
 STEPS_A_POINT = {"cpu": 1, "cuda": 10}
@@ -48,9 +49,17 @@ class Throughput:
 
 
 def measure_throughput(
-    job: Job, conditions: Conditions, tokens: np.ndarray, seconds: float, steps_a_point: int | None = None
+    job: Job,
+    conditions: Conditions,
+    tokens: np.ndarray,
+    seconds: float,
+    steps_a_point: int | None = None,
+    seeds: int = 1,
 ) -> Throughput:
-    """Train `job` on `tokens` for about `seconds` after its first step, three reported times at least."""
+    """Train `job` on `tokens` for about `seconds` after its first step, three reported times at least.
+
+    Several `seeds` of it are trained as one stack, and tokens/s are those of all together.
+    """
     device = conditions.device
     steps = LOGGED_STEPS * (steps_a_point or STEPS_A_POINT[device])  # the loop reports LOGGED_STEPS times a run
     timed = replace(
@@ -77,8 +86,16 @@ def measure_throughput(
     forget_peak_memory(device)
     started = time.perf_counter()
     unhurried = replace(conditions, checkpoint_seconds=float("inf"))
-    with tempfile.TemporaryDirectory() as folder, as_in_training(conditions.threads), suppress(_Enough):
-        train(timed, unhurried, tokens, validation, Path(folder), report, stop=note_first_step)
+    texts = tokens, validation
+    with tempfile.TemporaryDirectory() as name, as_in_training(conditions.threads), suppress(_Enough):
+        folder = Path(name)
+        if seeds == 1:
+            train(timed, unhurried, *texts, folder, report, stop=note_first_step)
+        else:
+            jobs = [replace(timed, seed=seed) for seed in range(seeds)]
+            nowhere = [folder / str(seed) for seed in range(seeds)]
+            train_stack(jobs, unhurried, *texts, nowhere, report, stop=note_first_step)
+    points = [point for point in points if point.run_id == points[0].run_id]
     memory = peak_memory(device)
     settled = points[max(1, int(WARMING_SHARE * len(points))) - 1 :]
     speeds = [(b.tokens - a.tokens) / (b.seconds - a.seconds) for a, b in pairwise(settled)]
