@@ -130,13 +130,13 @@ def train_stack(
                 last_saved = time.perf_counter()
             if asked_to_stop:
                 raise TrainingInterrupted
-    memory = peak_memory(device)
+    memory, spent = peak_memory(device), seconds()
     return [
         Outcome(
             "diverged" if problem else "done",
             tuple(curve),
             None if problem else evaluations[member],
-            seconds(),
+            spent,
             memory,
             problem,
         )
