@@ -75,10 +75,12 @@ def main() -> int:
         for check in checks
     ])  # fmt: skip
     report["throughput"] = throughput(device, options, report["peak_flops"])
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / "check.json", json.dumps(report, indent=2) + "\n")
-    if not options.skip_sweep:
-        sweep(device, options)
+    try:
+        if not options.skip_sweep:
+            sweep(device, options)
+    finally:  # after the sweep, which wants a folder of its own
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_text(options.out / "check.json", json.dumps(report, indent=2) + "\n")
     return 0 if all(check.passed for check in checks) else 1
 
 

@@ -79,6 +79,8 @@ def measure_throughput(
         return False
 
     def report(point: CurvePoint) -> None:
+        if points and point.run_id != points[0].run_id:
+            return  # another seed of the stack, at the same step
         points.append(point)
         if len(points) > MIN_POINTS and time.perf_counter() - first_step > seconds:
             raise _Enough
@@ -95,7 +97,6 @@ def measure_throughput(
             jobs = [replace(timed, seed=seed) for seed in range(seeds)]
             nowhere = [folder / str(seed) for seed in range(seeds)]
             train_stack(jobs, unhurried, *texts, nowhere, report, stop=note_first_step)
-    points = [point for point in points if point.run_id == points[0].run_id]
     memory = peak_memory(device)
     settled = points[max(1, int(WARMING_SHARE * len(points))) - 1 :]
     speeds = [(b.tokens - a.tokens) / (b.seconds - a.seconds) for a, b in pairwise(settled)]
