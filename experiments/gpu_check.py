@@ -134,9 +134,15 @@ def job_for(size: str, tokens: int, context: int, vocab_size: int, dtype: str, t
     return make_job(size, shape, tokens, Recipe(context=context), seed=0, dtype=dtype, validation_tokens=10**9, **text)
 
 
+def sums_of_steps() -> np.ndarray:
+    """Tokens to train on for a moment: running sums of random steps, modulo 64."""
+    steps = np.random.default_rng(0).integers(0, 64, 50_000, dtype=np.uint16)
+    return steps.cumsum(dtype=np.uint16) % 64
+
+
 def resumed_difference(device: str) -> float:
     """How far the final loss of an interrupted and resumed run is from an uninterrupted one's."""
-    text = np.random.default_rng(0).integers(0, 64, 50_000, dtype=np.uint16).cumsum(dtype=np.uint16) % 64
+    text = sums_of_steps()
     job = job_for("2x64x4", 40_000, 64, 64, "float32", len(text))
     conditions = Conditions(device, micro_batch=4)
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
@@ -152,7 +158,7 @@ def resumed_difference(device: str) -> float:
 
 def stacked_difference(device: str) -> float:
     """The largest difference of the final losses of two seeds trained as a stack from those trained alone."""
-    text = np.random.default_rng(0).integers(0, 64, 50_000, dtype=np.uint16).cumsum(dtype=np.uint16) % 64
+    text = sums_of_steps()
     first = job_for("2x64x4", 40_000, 64, 64, "float32", len(text))
     jobs, conditions = [first, replace(first, seed=1)], Conditions(device, micro_batch=8, ops="plain")
     with tempfile.TemporaryDirectory() as name:

@@ -17,11 +17,11 @@ from typing import Any
 from llmscale import machine
 from llmscale.errors import InputError, Note
 from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.shape import TOKENS_PER_PARAM
 from llmscale.sources import open_source
 from llmscale.tokens import TokenStore
 
 PACKAGES = ("torch", "datasets", "tokenizers", "pandas", "pyarrow", "matplotlib", "scipy", "zstandard")
-TOKENS_PER_PARAM = 20
 FEW_CORES = 4
 BUSY = 0.5
 """Load per core, before anything of ours runs, from which timings are no longer to be trusted."""

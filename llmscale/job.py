@@ -96,6 +96,11 @@ class Job:
         return max(1, self.steps // LOGGED_STEPS)
 
     @property
+    def evaluated_steps(self) -> frozenset[int]:
+        """The steps after which the validation set is read."""
+        return frozenset(round(self.steps * (i + 1) / self.evaluations) for i in range(self.evaluations))
+
+    @property
     def branch_step(self) -> int:
         """Steps that this run has in common with every longer run of the same beginning; 0 where there are none.
 

@@ -96,8 +96,12 @@ def total_memory(device: str = "cpu") -> int:
 
 def cxx_compiler() -> str | None:
     """Path of the C++ compiler that torch.compile would call on a CPU, or None."""
-    candidates = [os.environ.get("CXX"), "g++", "clang++", "c++"]
-    return next((path for name in candidates if name and (path := shutil.which(name))), None)
+    return _first_program(os.environ.get("CXX"), "g++", "clang++", "c++")
+
+
+def c_compiler() -> str | None:
+    """Path of the C compiler for kernels of our own, or None."""
+    return _first_program(os.environ.get("CC"), "gcc", "clang", "cc")
 
 
 def cache_folder() -> Path:
@@ -106,6 +110,11 @@ def cache_folder() -> Path:
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared) if shared else Path.home() / ".cache") / "llmscale"
+
+
+def _first_program(*names: str | None) -> str | None:
+    """Path of the first of `names` that is a program here, or None."""
+    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 def _cpuinfo() -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ The learning rate is a rule in N (non-embedding weights plus output projection),
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from llmscale.errors import InputError
@@ -67,8 +68,9 @@ class Recipe:
         for name in ("cooldown", "weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}", f"{name} lies between 0 and 1")
-        self.tuned_rule()
+        _ = self.tuned_rule
 
+    @cached_property
     def tuned_rule(self) -> Rule | None:
         """The rule in the file that `rule` names, or None. Raises InputError."""
         return None if self.rule is None else read_rule(Path(self.rule))
@@ -79,7 +81,7 @@ class Recipe:
         The built-in rule under `mup` is that of the base shape whatever N: optimisers scale it by width
         (parametrization.py).
         """
-        tuned = self.tuned_rule()
+        tuned = self.tuned_rule
         if tuned is not None:
             rule = tuned.lr.at(params, _needed(tokens))
         else:
@@ -95,7 +97,7 @@ class Recipe:
         """
         if self.batch_tokens is not None:
             return max(1, round(self.batch_tokens / self.context))
-        tuned = self.tuned_rule()
+        tuned = self.tuned_rule
         if tuned and tuned.batch_tokens:
             batch = tuned.batch_tokens.at(_needed(params), tokens)
             return int(2 ** max(0, round(math.log2(batch / self.context))))

@@ -17,6 +17,8 @@ from llmscale.errors import InputError
 from llmscale.quantity import format_count, parse_count
 
 ARCHITECTURES = ("llama", "gpt2")
+TOKENS_PER_PARAM = 20
+"""What a compute-optimal run takes, roughly (Hoffmann et al. 2022)."""
 SMALLEST, LARGEST = 10_000, 1_000_000_000_000
 _DEPTH_KNOTS = ((16, 2), (48, 2), (384, 6), (1024, 16), (4096, 32), (65536, 512))
 _EXPLICIT = re.compile(r"(\d+)x(\d+)x(\d+)(?:x(\d+))?", re.IGNORECASE)

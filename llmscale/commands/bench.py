@@ -8,12 +8,12 @@ import typer
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_bytes, format_count, format_seconds, parse_list
+from llmscale.shape import TOKENS_PER_PARAM
 
 if TYPE_CHECKING:
     from llmscale.job import Job
     from llmscale.train.throughput import Throughput
 
-TOKENS_PER_PARAM = 20
 SLOW_READING = 0.05
 
 

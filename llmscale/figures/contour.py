@@ -30,11 +30,11 @@ from llmscale.figures._style import ALARM, INK, MUTED, sequence, style
 from llmscale.fit import Fit
 from llmscale.fit.result import with_coefficients
 from llmscale.laws import Array
+from llmscale.shape import TOKENS_PER_PARAM
 
 DRAWS = "laws"
 
 _GRID = 140
-_TOKENS_PER_PARAM = 20.0
 _DIAGONAL = "#b8b8b8"
 _NAME_HEIGHT = 9.0
 """Typographic points."""
@@ -70,10 +70,10 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         entries += _draw_frontier(ax, fit, x, y)
         budgets = _draw_budgets(ax, x, y)
         entries.append((Line2D([], [], color=_DIAGONAL, lw=0.6), "equal compute C = 6ND (FLOPs)"))
-        if _passes(x, y, _TOKENS_PER_PARAM):
+        if _passes(x, y, TOKENS_PER_PARAM):
             ax.plot(
                 x,
-                np.array(x) * _TOKENS_PER_PARAM,
+                np.array(x) * TOKENS_PER_PARAM,
                 color=INK,
                 lw=0.9,
                 ls=_DOTS,

@@ -41,6 +41,10 @@ class LanguageModel(nn.Module, ABC):
         """Logits (B, T, V)."""
         return scaled(self.ops.linear(self.features(tokens_BT), self.head), self.parametrization.logits_multiplier)
 
+    def for_each(self, tokens_BT: Tensor) -> Tensor:
+        """Sequences as `losses` takes them."""
+        return tokens_BT
+
     def clip_gradient(self, norm: float) -> Tensor:
         """Scale the gradient down to `norm` where it is larger; its norm before."""
         return nn.utils.clip_grad_norm_(self.parameters(), norm)

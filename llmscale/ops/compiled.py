@@ -2,16 +2,14 @@
 
 import ctypes
 import hashlib
-import os
 import platform
-import shutil
 import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 from llmscale.errors import WorkError
-from llmscale.machine import cache_folder, cpu_flags
+from llmscale.machine import c_compiler, cache_folder, cpu_flags
 
 SOURCES = ("native.c", "attention.h", "elementwise.h")
 FLAGS = (
@@ -47,8 +45,7 @@ def library() -> ctypes.CDLL:
 
 
 def _compile(source: Path, path: Path) -> None:
-    names = (os.environ.get("CC"), "gcc", "clang", "cc")
-    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
+    compiler = c_compiler()
     if compiler is None:
         raise WorkError("there is no C compiler", "install gcc or clang")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,8 @@
 """The optimisers: `optimizer = "adamw"` is optimizers/adamw.py.
 
 A member defines `build(weights, parametrization, *, lr, beta2, weight_decay, dtype) -> torch.optim.Optimizer` over all
-weights of a model; matrix products, if it has any, are computed in `dtype`. Every group has an `lr_multiplier`: before
-every step the training loop sets the group's `lr` to the schedule's learning rate times that. Members so keep their own
-rules of how steps go with width and depth.
+weights of a model; matrix products, if it has any, are computed in `dtype`. Every group has an `lr_multiplier` for
+`set_learning_rate`: so members keep their own rules of how steps go with width and depth.
 """
 
 import importlib
@@ -59,6 +58,12 @@ def build_optimizer(
         weights, parametrization, lr=lr, beta2=beta2, weight_decay=weight_decay, dtype=dtype
     )
     return optimizer
+
+
+def set_learning_rate(optimizer: "torch.optim.Optimizer", lr: float) -> None:
+    """Give every group the learning rate of the schedule times its own multiplier, as before every step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_multiplier"]
 
 
 def _weight(name: str, tensor: "nn.Parameter", stack_dims: int) -> Weight:

@@ -40,5 +40,5 @@ def plan_notes(runs: "Sequence[PlannedRun]", recipe: "Recipe", free_bytes: int, 
         if run.memory_bytes > free_bytes and not run.finished:
             need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
             notes.append(Note("memory", f"size {run.job.size} needs about {need} of memory and {device} has {have}"))
-    rule = recipe.tuned_rule()
+    rule = recipe.tuned_rule
     return notes + (rule.notes([(job.shape.params, job.tokens) for job in jobs], recipe) if rule else [])

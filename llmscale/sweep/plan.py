@@ -287,12 +287,9 @@ def _measure(jobs: Sequence[Job], micro: dict[str, int], device: str, dtype: str
     from llmscale.train.calibrate import measure_speeds
 
     by_shape = {job.shape: micro[job.run_id] for job in jobs}
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         return measure_speeds(list(by_shape), by_shape.__getitem__, device, dtype, optimizer)
     finally:
-        torch.set_num_threads(threads_before)
         if device == "cuda":
             torch.cuda.empty_cache()
 

@@ -62,7 +62,7 @@ class SweepSpec:
     def basis(self) -> dict[str, Any]:
         """What all runs of one results folder share: the text and the recipe, with what its rule says now."""
         payload = self.to_json()
-        rule = self.recipe.tuned_rule()
+        rule = self.recipe.tuned_rule
         recipe = {**payload["recipe"], "rule": rule.to_json() if rule else None}
         return {"data": payload["data"], "recipe": recipe, "dtype": payload["hardware"]["dtype"]}
 

@@ -58,12 +58,12 @@ def measure_peak(device: str, dtype: str, threads: int | None = None) -> float:
 def measure_speeds(
     shapes: Sequence[Shape], micro_batch: Callable[[Shape], int], device: str, dtype: str, optimizer: str = "adamw"
 ) -> Speeds:
-    """Time whole training steps, not compiled, of up to three of `shapes`, the smallest and largest among them.
+    """Time whole steps, not compiled, on one thread or GPU, of three of `shapes` at most, smallest and largest included.
 
     In all it takes about three seconds. A shape with long steps is timed by two of its layers alone, and if that is not
     enough, by fewer sequences a step.
     """
-    peak = measure_peak(device, dtype)
+    peak = measure_peak(device, dtype, threads=1)
     by_cost = sorted(set(shapes), key=lambda shape: shape.flops_per_token)
     places = {round(i * (len(by_cost) - 1) / max(1, MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)}
     measured = []

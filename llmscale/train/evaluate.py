@@ -26,11 +26,11 @@ class Evaluation:
 def evaluate(passes: Passes, tokens: np.ndarray, context: int, device: str) -> list[Evaluation]:
     """The loss of each model of `passes`, which is one unless stacked, over all whole windows of `tokens`."""
     starts = np.arange(0, len(tokens) - context, context)
-    at_a_time = passes.micro_batch * passes.threads
+    at_a_time, for_each = passes.micro_batch * passes.threads, passes.model.for_each
     parts = []
     for first in range(0, len(starts), at_a_time):
         inputs_BT, targets_BT = read_windows(tokens, starts[first : first + at_a_time], context, device)
-        parts.append(passes.sequence_losses(passes.for_each(inputs_BT), passes.for_each(targets_BT)))
+        parts.append(passes.sequence_losses(for_each(inputs_BT), for_each(targets_BT)))
     by_sequence = torch.cat(parts).view(len(starts), -1)
     spread_S = by_sequence.std(dim=0) if len(starts) > 1 else torch.zeros(by_sequence.shape[1])
     stderr_S = spread_S / math.sqrt(len(starts))

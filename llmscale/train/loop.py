@@ -13,7 +13,7 @@ from torch import Tensor
 from llmscale.job import Job
 from llmscale.models import build_model
 from llmscale.ops import build_operations, pick_operations
-from llmscale.optimizers import build_optimizer
+from llmscale.optimizers import build_optimizer, set_learning_rate
 from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches
 from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
@@ -93,7 +93,7 @@ def train(
     optimizer = build_optimizer(job.optimizer, model, **settings, dtype=job.dtype)
     passes = Passes(model, conditions.micro_batch, threads=conditions.threads, compile=conditions.compile)
     schedule = job.learning_rates()
-    evaluated_steps = {round(job.steps * (i + 1) / job.evaluations) for i in range(job.evaluations)}
+    evaluated_steps = job.evaluated_steps
 
     curve: list[CurvePoint] = []
     first_step, seconds_before = 0, 0.0
@@ -133,8 +133,7 @@ def train(
         first = step * job.batch_sequences
         count = min(job.batch_sequences, job.sequences - first)
         lr = job.lr * schedule.fraction(step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["lr_multiplier"]
+        set_learning_rate(optimizer, lr)
         loss_sum += passes.gradient(*batches.read(first, count))
         grad_norm = model.clip_gradient(job.clip)
         optimizer.step()

@@ -76,10 +76,6 @@ class Passes:
                 problem = str(error).splitlines()[0]
             self._need_less(problem)  # outside `except`, which keeps the tensors of the failed pass alive
 
-    def for_each(self, tokens_BT: Tensor) -> Tensor:
-        """The same sequences for every member of a stack, (B, S, T); (B, T) for a single model."""
-        return tokens_BT[:, None].expand(-1, self.model.members, -1) if isinstance(self.model, Stack) else tokens_BT
-
     def sequence_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean cross-entropy in nats of each sequence, (B,) float64, without gradient."""
 

@@ -54,6 +54,10 @@ class Stack(nn.Module):
     def checkpointing(self, value: bool) -> None:
         self._one.model.checkpointing = value
 
+    def for_each(self, tokens_BT: Tensor) -> Tensor:
+        """The same sequences for every member, (B, S, T)."""
+        return tokens_BT[:, None].expand(-1, self.members, -1)
+
     def clip_gradient(self, norm: float) -> Tensor:
         """Scale each member's gradient down to `norm` where it is larger; the norms before, (S,)."""
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]

@@ -13,7 +13,7 @@ from torch import Tensor
 from llmscale.job import Job
 from llmscale.models import build_model
 from llmscale.ops import build_operations
-from llmscale.optimizers import build_optimizer
+from llmscale.optimizers import build_optimizer, set_learning_rate
 from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches
 from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
@@ -59,7 +59,7 @@ def train_stack(
     micro_batch = max(1, conditions.micro_batch // len(jobs))
     passes = Passes(model, micro_batch, compile=conditions.compile)
     schedule = job.learning_rates()
-    evaluated_steps = {round(job.steps * (i + 1) / job.evaluations) for i in range(job.evaluations)}
+    evaluated_steps = job.evaluated_steps
 
     curves: list[list[CurvePoint]] = [[] for _ in jobs]
     problems: list[str | None] = [None for _ in jobs]
@@ -90,8 +90,7 @@ def train_stack(
         first = step * job.batch_sequences
         count = min(job.batch_sequences, job.sequences - first)
         lr = job.lr * schedule.fraction(step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group["lr_multiplier"]
+        set_learning_rate(optimizer, lr)
         inputs_BST, targets_BST = _side_by_side([text.read(first, count) for text in texts])
         loss_sums += passes.gradient(inputs_BST, targets_BST)
         grad_norms = model.clip_gradient(job.clip)

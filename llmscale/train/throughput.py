@@ -15,7 +15,7 @@ import torch
 from llmscale.job import LOGGED_STEPS, Job, make_job
 from llmscale.recipe import Recipe
 from llmscale.runs import CurvePoint
-from llmscale.shape import Shape
+from llmscale.shape import TOKENS_PER_PARAM, Shape
 from llmscale.train.batches import Batches
 from llmscale.train.loop import Conditions, train
 from llmscale.train.memory import forget_peak_memory, peak_memory
@@ -120,7 +120,7 @@ def throughput_job(shape: Shape, batch_sequences: int, dtype: str, optimizer: st
     return make_job(
         shape.name,
         shape,
-        20 * shape.params,
+        TOKENS_PER_PARAM * shape.params,
         recipe,
         seed=0,
         dtype=dtype,
