@@ -58,7 +58,7 @@ def measure_peak(device: str, dtype: str, threads: int | None = None) -> float:
 def measure_speeds(
     shapes: Sequence[Shape], micro_batch: Callable[[Shape], int], device: str, dtype: str, optimizer: str = "adamw"
 ) -> Speeds:
-    """Time whole steps, not compiled, on one thread or GPU, of three of `shapes` at most, smallest and largest included.
+    """Time whole steps, not compiled, on one thread or GPU, of up to three `shapes`, smallest and largest included.
 
     In all it takes about three seconds. A shape with long steps is timed by two of its layers alone, and if that is not
     enough, by fewer sequences a step.
