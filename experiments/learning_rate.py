@@ -83,8 +83,7 @@ def describe(tuning: dict[str, Any]) -> str:
     lines += ["", f"The rule is within {GOAL:.0%} of the best at {within} of {len(rungs)}.", ""]
     lines += ["| | learning rate | tokens a step |", "| --- | --- | --- |"]
     lines.append(f"| here | {exponents(tuning, 'lr')} | {exponents(tuning, 'batch_tokens')} |")
-    small = f"{recipe.LR} (N/{format_count(recipe.LR_PARAMS)})^{recipe.SMALL_LR_EXPONENT:.3f}"
-    lines.append(f"| in use below 1M | {small} | {recipe.BATCH_TOKENS} D^{recipe.BATCH_EXPONENT} |")
+    lines.append(f"| in use | {recipe.LEARNING_RATE} | {recipe.BATCH_TOKENS} D^{recipe.BATCH_EXPONENT} |")
     for source in dict.fromkeys(source for _, source, _ in PUBLISHED):
         found = {name: law for name, where, law in PUBLISHED if where == source}
         lines.append(f"| {source} | {found.get('lr', '')} | {found.get('batch_tokens', '')} |")

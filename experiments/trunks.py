@@ -2,7 +2,7 @@
 
     .venv/bin/python experiments/trunks.py [LADDER.toml [RESULTS]]
 
-Sweeps experiments/trunks.toml twice: with trunks, where every budget of a size takes batch and warm-up of the smallest,
+Sweeps experiments/trunks.toml twice: with trunks, where the budgets of a size share batch, learning rate and warm-up,
 and with `--no-trunk`, where each has its own by the rule. Run again, it goes on where it was stopped. Also plans six
 sizes by five budgets, for what that would save. Writes runs.parquet and README.md into results/trunks.
 """

@@ -184,11 +184,12 @@ def make_job(
 ) -> Job:
     """The job that trains `shape` on `tokens` tokens by `recipe`; tokens are rounded down to whole sequences.
 
-    `begins_like` is a smaller budget whose batch, learning rate and warm-up it takes: both begin with the same steps.
+    `begins_like` is the smallest of several budgets that begin with the same steps: with its warm-up, and with the
+    batch and learning rate of `recipe.TRUNK_FACTOR` times as many tokens.
     """
     sequences = tokens // shape.context
-    beginning = tokens if begins_like is None else begins_like
-    batch_sequences = recipe.batch_sequences(beginning, shape.params)
+    smallest, ruling = (tokens, tokens) if begins_like is None else (begins_like, rules.TRUNK_FACTOR * begins_like)
+    batch_sequences = recipe.batch_sequences(shape.params, ruling)
     batch_tokens = batch_sequences * shape.context
     return Job(
         size=size,
@@ -196,8 +197,8 @@ def make_job(
         sequences=sequences,
         text_tokens=text_tokens,
         batch_sequences=batch_sequences,
-        lr=recipe.learning_rate(shape.params, beginning),
-        warmup_steps=round(rules.warmup_tokens(shape.params, beginning) / batch_tokens),
+        lr=recipe.learning_rate(shape.params, ruling),
+        warmup_steps=round(rules.warmup_tokens(shape.params, smallest) / batch_tokens),
         optimizer=recipe.optimizer,
         parametrization=recipe.parametrization,
         schedule=recipe.schedule,

@@ -1,6 +1,6 @@
 """The recipe: everything that decides a training run but size, tokens, seed and data; and its rules in size.
 
-The learning rate is a rule in N (non-embedding weights plus output projection), the batch one in D.
+The learning rate is a rule in N (non-embedding weights plus output projection) and D (tokens), the batch one in D.
 """
 
 import math
@@ -11,18 +11,23 @@ from pathlib import Path
 from llmscale.errors import InputError
 from llmscale.optimizers import optimizer_names
 from llmscale.parametrization import BASE, PARAMETRIZATIONS
-from llmscale.rule import Rule, read_rule
+from llmscale.rule import PowerRule, Rule, read_rule
 from llmscale.schedule import SCHEDULES
-from llmscale.shape import ARCHITECTURES
+from llmscale.shape import ARCHITECTURES, TOKENS_PER_PARAM
 
 # Batch: 0.58 D^0.571 tokens, whatever the size (Li et al. 2025, "Step Law"): with one token budget every size takes
 # equally many steps.
 BATCH_TOKENS, BATCH_EXPONENT = 0.58, 0.571
-# Learning rate: below 1M parameters measured by experiments/learning_rate.py, where the optimum falls from 0.017 at 35k
-# to 0.005 at 430k; above, it goes on with the exponent that Porian et al. 2024 found from 5M to 900M.
-LR_PARAMS, LR = 1e6, 0.0034
-SMALL_LR_EXPONENT, LARGE_LR_EXPONENT = -1 / 2, -1 / 3
+# Learning rate: measured by experiments/learning_rate.py from 35k to 430k parameters and 1M to 4M tokens. Along 20
+# tokens a parameter it falls as N^-0.336, the exponent that Porian et al. 2024 found from 5M to 900M; Step Law's
+# exponents are -0.713 and 0.307.
+LEARNING_RATE = PowerRule(0.1458, -0.643, 0.307)
+MOST_LEARNING_RATE = 0.03
+"""The rule goes no higher: no optimum above it was measured."""
 LARGE_BATCH_TOKENS = 524_288
+TRUNK_FACTOR = 2
+"""Budgets that share a trunk take batch and learning rate at this many times the smallest: the middle of a factor of
+four, which larger budgets that are added later leave as it is."""
 
 
 @dataclass(frozen=True)
@@ -75,40 +80,34 @@ class Recipe:
         """The rule in the file that `rule` names, or None. Raises InputError."""
         return None if self.rule is None else read_rule(Path(self.rule))
 
-    def learning_rate(self, params: int, tokens: int | None = None) -> float:
-        """Peak learning rate for N = `params`, and D = `tokens` where a tuned rule is used.
+    def learning_rate(self, params: int, tokens: int) -> float:
+        """Peak learning rate for N = `params` and D = `tokens`.
 
-        The built-in rule under `mup` is that of the base shape whatever N: optimisers scale it by width
-        (parametrization.py).
+        The built-in rule under `mup` is that of the base shape on 20 tokens a parameter, whatever N and D: optimisers
+        scale it by width (parametrization.py).
         """
         tuned = self.tuned_rule
         if tuned is not None:
-            rule = tuned.lr.at(params, _needed(tokens))
+            rule = tuned.lr.at(params, tokens)
         else:
-            ruling = BASE.params if self.parametrization == "mup" else params
-            exponent = SMALL_LR_EXPONENT if ruling < LR_PARAMS else LARGE_LR_EXPONENT
-            rule = LR * (ruling / LR_PARAMS) ** exponent
+            if self.parametrization == "mup":
+                params, tokens = BASE.params, TOKENS_PER_PARAM * BASE.params
+            rule = min(MOST_LEARNING_RATE, LEARNING_RATE.at(params, tokens))
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
-    def batch_sequences(self, tokens: int, params: int | None = None) -> int:
-        """Sequences a step for a run of D = `tokens`: the largest power of two within the rule's tokens, at least 1.
+    def batch_sequences(self, params: int, tokens: int) -> int:
+        """Sequences a step for N = `params` and D = `tokens`: the largest power of two within the rule's, at least 1.
 
-        By a tuned rule, in N = `params` too, the power of two that is nearest in the logarithm.
+        By a tuned rule the power of two that is nearest in the logarithm.
         """
         if self.batch_tokens is not None:
             return max(1, round(self.batch_tokens / self.context))
         tuned = self.tuned_rule
         if tuned and tuned.batch_tokens:
-            batch = tuned.batch_tokens.at(_needed(params), tokens)
+            batch = tuned.batch_tokens.at(params, tokens)
             return int(2 ** max(0, round(math.log2(batch / self.context))))
         sequences = int(BATCH_TOKENS * tokens**BATCH_EXPONENT / self.context)
         return int(2 ** (max(1, sequences).bit_length() - 1))
-
-
-def _needed(count: int | None) -> int:
-    if count is None:
-        raise TypeError("a tuned rule needs both params and tokens")
-    return count
 
 
 def warmup_tokens(params: int, tokens: int) -> float:

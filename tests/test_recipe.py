@@ -56,17 +56,20 @@ def test_cosine_ends_at_a_tenth() -> None:
 def test_learning_rate_falls_with_size_and_batch_grows_with_tokens() -> None:
     recipe = Recipe(context=128)
     sizes = [10**power for power in range(4, 12)]
-    rates = [recipe.learning_rate(size) for size in sizes]
-    batches = [recipe.batch_sequences(20 * size) for size in sizes]
+    rates = [recipe.learning_rate(size, 20 * size) for size in sizes]
+    batches = [recipe.batch_sequences(size, 20 * size) for size in sizes]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] > 3 * rates[-1]
     assert batches == sorted(batches)
     assert all(batch & (batch - 1) == 0 for batch in batches)
-    assert 0.5 < 128 * recipe.batch_sequences(10**9) / (0.58 * 1e9**0.571) <= 1
-    assert recipe.batch_sequences(1) == 1
-    assert Recipe(lr_scale=0.5).learning_rate(10**6) == pytest.approx(0.5 * Recipe().learning_rate(10**6))
-    assert Recipe(lr=0.01).learning_rate(10**4) == Recipe(lr=0.01).learning_rate(10**9) == 0.01
-    assert Recipe(context=128, batch_tokens=1000).batch_sequences(10**9) == 8
+    assert 0.5 < 128 * recipe.batch_sequences(10**8, 10**9) / (0.58 * 1e9**0.571) <= 1
+    assert recipe.batch_sequences(1, 1) == 1
+    assert recipe.learning_rate(10**6, 20 * 10**6) == pytest.approx(0.0035, rel=0.01)
+    assert rates[-1] / rates[-2] == pytest.approx(10 ** (-1 / 3), rel=0.01)
+    assert recipe.learning_rate(10**4, 10**10) == 0.03
+    assert Recipe(lr_scale=0.5).learning_rate(10**6, 10**8) == pytest.approx(0.5 * Recipe().learning_rate(10**6, 10**8))
+    assert Recipe(lr=0.01).learning_rate(10**4, 10**6) == Recipe(lr=0.01).learning_rate(10**9, 10**9) == 0.01
+    assert Recipe(context=128, batch_tokens=1000).batch_sequences(10**8, 10**9) == 8
 
 
 def test_warm_up_and_second_beta_follow_their_sources() -> None:

@@ -104,21 +104,21 @@ def test_a_sweep_writes_the_tables_of_the_contract(swept: Path, text: Path) -> N
     assert {"torch", "python", "llmscale"} <= set(sweep["versions"])
 
 
-def test_the_same_command_trains_nothing_twice_and_more_sizes_only_those(text: Path, tmp_path: Path) -> None:
+def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    assert llmscale(*options(text, out, sizes="1x16x1,1x16x1", tokens="20k")).exit_code == 0
+    assert llmscale(*options(text, out, sizes="1x16x1,1x16x1", tokens="10k,20k")).exit_code == 0
     before = (out / "runs.parquet").read_bytes()
-    again = llmscale(*options(text, out, sizes="1x16x1", tokens="20k"), "--json")
+    again = llmscale(*options(text, out, sizes="1x16x1", tokens="20k,10k"), "--json")
     assert again.exit_code == 0, again.output
     assert (out / "runs.parquet").read_bytes() == before
-    assert len(json.loads(again.stdout)["runs"]) == 1
-    more = llmscale(*options(text, out, sizes="1x16x1,1x24x2", tokens="40k,20k"))
+    assert len(json.loads(again.stdout)["runs"]) == 2
+    more = llmscale(*options(text, out, sizes="1x16x1,1x24x2", tokens="40k,20k,10k"))
     assert more.exit_code == 0, more.output
-    assert "[3/3]" in more.stderr
+    assert "[4/4]" in more.stderr
     runs, _ = tables(out)
     assert sorted(zip(runs["size"], runs["tokens"], strict=True)) == [
-        ("1x16x1", 20_000), ("1x16x1", 40_000), ("1x24x2", 20_000), ("1x24x2", 40_000),
-    ]  # fmt: skip
+        (size, tokens) for size in ("1x16x1", "1x24x2") for tokens in (9_984, 20_000, 40_000)
+    ]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -360,14 +360,15 @@ def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next
 
 
 BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,30k,60k"}
-TWO = ["--workers", "2"]  # so that every run has as many threads: they decide the rounding
+# As many threads for every run, since they decide the rounding, and one learning rate whatever the budgets.
+ALIKE = ["--workers", "2", "--lr", "0.02"]
 
 
 @pytest.fixture(scope="module")
 def branched(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of an uninterrupted sweep over two sizes with a trunk and two branches each."""
     out = tmp_path_factory.mktemp("results") / "branched"
-    result = llmscale(*options(text, out, **BRANCHED), *TWO)
+    result = llmscale(*options(text, out, **BRANCHED), *ALIKE)
     assert result.exit_code == 0, result.output
     assert "branch of 60k" in result.stderr
     return out
@@ -394,7 +395,7 @@ def test_branches_name_their_trunk_and_have_whole_curves(branched: Path) -> None
 def test_branches_end_in_the_losses_of_runs_trained_by_themselves(branched: Path, text: Path, tmp_path: Path) -> None:
     runs, _ = tables(branched)
     out = tmp_path / "alone"
-    result = llmscale(*options(text, out, sizes=BRANCHED["sizes"], tokens="20k"), *TWO)
+    result = llmscale(*options(text, out, sizes=BRANCHED["sizes"], tokens="20k"), *ALIKE)
     assert result.exit_code == 0, result.output
     alone, _ = tables(out)
     both = runs.merge(alone, on="run_id", suffixes=("", "_alone"))
@@ -405,7 +406,7 @@ def test_branches_end_in_the_losses_of_runs_trained_by_themselves(branched: Path
 
 def test_a_killed_trunk_and_its_branches_end_in_the_same_table(branched: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    arguments = [*options(text, out, **BRANCHED), *TWO]
+    arguments = [*options(text, out, **BRANCHED), *ALIKE]
     moments = (
         lambda: list(out.glob("runs/*/trunk-*.pt")),
         lambda: len(list(out.glob("runs/*/run.json"))) >= 2,
@@ -429,7 +430,7 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
     out = tmp_path / "results"
     shutil.copytree(branched, out)
     before, _ = tables(out)
-    wider = options(text, out, sizes="1x16x1", tokens="20k,30k,60k,90k")
+    wider = [*options(text, out, sizes="1x16x1", tokens="20k,30k,60k,90k"), *ALIKE]
     plan = json.loads(llmscale(*wider, "--dry-run", "--json").stdout)
     assert [run["finished"] for run in plan["runs"]] == [True, True, True, False]
     assert plan["runs"][-1]["parent"] == plan["runs"][-2]["run_id"]
@@ -438,7 +439,7 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
         path.unlink()
     lost = plan["runs"][0]["run_id"]
     (out / "runs" / lost / "run.json").unlink()
-    assert llmscale(*options(text, out, sizes="1x16x1", tokens="20k,30k,60k")).exit_code == 0
+    assert llmscale(*options(text, out, sizes="1x16x1", tokens="20k,30k,60k"), *ALIKE).exit_code == 0
     runs, _ = tables(out)
     assert runs.set_index("run_id")["parent"].isna()[lost]
     result = llmscale(*wider)

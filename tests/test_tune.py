@@ -256,12 +256,12 @@ def test_a_recipe_follows_a_tuned_rule_and_settings_of_its_own_go_first(tmp_path
     path = rule_file(tmp_path)
     recipe = Recipe(context=128, rule=str(path))
     assert recipe.learning_rate(10**5, 10**6) == pytest.approx(0.5 * 1e5**-0.4 * 1e6**0.1)
-    assert recipe.batch_sequences(10**6, 10**5) == 16  # of 2000 tokens
+    assert recipe.batch_sequences(10**5, 10**6) == 16  # of 2000 tokens
     assert Recipe(rule=str(tmp_path)).tuned_rule == read_rule(path)
     assert replace(recipe, lr=0.1, lr_scale=2.0).learning_rate(10**5, 10**6) == pytest.approx(0.2)
-    assert replace(recipe, batch_tokens=1024).batch_sequences(10**6, 10**5) == 8
+    assert replace(recipe, batch_tokens=1024).batch_sequences(10**5, 10**6) == 8
     untuned = Recipe(context=128, rule=str(rule_file(tmp_path, batch_tokens=None)))
-    assert untuned.batch_sequences(10**6, 10**5) == Recipe(context=128).batch_sequences(10**6)
+    assert untuned.batch_sequences(10**5, 10**6) == Recipe(context=128).batch_sequences(10**5, 10**6)
 
 
 def test_a_rule_used_far_outside_or_with_another_recipe_warns(tmp_path: Path) -> None:
