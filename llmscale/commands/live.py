@@ -14,8 +14,8 @@ from llmscale.commands import output
 from llmscale.executors import Event
 from llmscale.quantity import format_count, format_seconds
 from llmscale.runs import ResultsFolder
-from llmscale.sweep.carry_out import read_run
 from llmscale.sweep.plan import Plan, PlannedRun
+from llmscale.sweep.records import read_run
 
 SECONDS_BETWEEN_LINES = 30.0
 

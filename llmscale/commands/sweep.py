@@ -83,8 +83,10 @@ def sweep(
 
     Example: llmscale sweep --sizes 10k,30k,100k,300k --tokens 4M
     """
-    from llmscale.sweep.carry_out import carry_out, check_folder, command_line, describe_text, finished_runs
+    from llmscale.sweep.carry_out import carry_out
     from llmscale.sweep.plan import plan_sweep
+    from llmscale.sweep.provenance import check_folder, command_line, describe_text
+    from llmscale.sweep.records import finished_runs
     from llmscale.sweep.spec import SweepSpec, override, parse_budgets, parse_sizes, read_spec
     from llmscale.sweep.trunks import saved_branch_points
 

@@ -67,7 +67,7 @@ def tune(
 
     Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned
     """
-    from llmscale.sweep.carry_out import command_line
+    from llmscale.sweep.provenance import command_line
     from llmscale.sweep.spec import SweepSpec, override, parse_budgets, parse_sizes, read_spec
     from llmscale.tune.search import Grid
     from llmscale.tune.study import Study, check_folder

@@ -15,18 +15,11 @@ from llmscale.job import Job, run_row
 from llmscale.machine import device_name
 from llmscale.quantity import TokenBudget
 from llmscale.runs import ResultsFolder, Run, make_folder, write_text
-from llmscale.sweep.carry_out import (
-    FINISHED,
-    difference,
-    finished_runs,
-    only_writer,
-    provenance,
-    read_run,
-    record_end,
-    write_spec,
-    write_tables,
-)
+from llmscale.sweep.carry_out import write_spec
+from llmscale.sweep.lock import only_writer
 from llmscale.sweep.plan import Plan, plan_jobs
+from llmscale.sweep.provenance import difference, provenance
+from llmscale.sweep.records import FINISHED, finished_runs, read_run, record_end, write_tables
 from llmscale.sweep.spec import SweepSpec
 from llmscale.tokens import TokenStore
 from llmscale.tune.result import Trial, Tuned, Tuning, conclude

@@ -1,0 +1,99 @@
+"""Where results come from: what sweep.json says, and whether a folder holds the sweep that is asked for."""
+
+import json
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import llmscale
+from llmscale.errors import InputError
+from llmscale.machine import available_cores, device_name
+from llmscale.recipe import Recipe
+from llmscale.runs import ResultsFolder
+from llmscale.sweep.plan import Plan
+from llmscale.sweep.spec import SweepSpec
+from llmscale.tokens import TokenStore
+
+
+def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
+    """Raise InputError where `folder` holds another sweep's runs, or something else."""
+    path = folder.path
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file", "name a folder with --out")
+    if not folder.sweep_path.exists():
+        if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+            raise InputError(f"{path} holds files but no sweep", "name a new or empty folder with --out")
+        return
+    before, now = folder.read_sweep().get("basis"), json.loads(json.dumps(spec.basis()))
+    if before and "recipe" in before:
+        before["recipe"] = {**asdict(Recipe()), **before["recipe"]}  # settings younger than the folder
+    changed = difference(before, now)
+    if changed:
+        raise InputError(f"{path} holds a sweep of another specification: {changed}", "name another folder with --out")
+
+
+def provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder, command: str) -> dict[str, Any]:
+    """What sweep.json says: specification, text, versions, hardware, command."""
+    packages = ("torch", "numpy", "tokenizers", "pyarrow")
+    return {
+        "spec": spec.to_json(),
+        "basis": spec.basis(),
+        "runs": [run.job.run_id for run in plan.runs],
+        "data": describe_text(store),
+        "versions": {
+            "llmscale": llmscale.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+        "hardware": {
+            "device": plan.device,
+            "device_name": device_name(plan.device),
+            "dtype": plan.dtype,
+            "cores": available_cores(),
+            "workers": len(plan.places),
+            "peak_flops": plan.peak_flops or folder_peak(folder),
+        },
+        "command": command,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def describe_text(store: TokenStore) -> dict[str, Any]:
+    """The text of a sweep: what it is, how much of it there is, and the fingerprint that tells two texts apart."""
+    return {
+        "source": store.name,
+        "fingerprint": store.fingerprint,
+        "train_tokens": store.train_tokens,
+        "validation_tokens": store.validation_tokens,
+        "validation_bytes": store.validation_bytes,
+        "vocab_size": store.vocab_size,
+        "meta": store.meta,
+    }
+
+
+def folder_peak(folder: ResultsFolder) -> float | None:
+    """The peak FLOP/s that an earlier command measured for this folder, or None."""
+    if not folder.sweep_path.exists():
+        return None
+    peak: float | None = folder.read_sweep().get("hardware", {}).get("peak_flops")
+    return peak
+
+
+def difference(before: Any, now: Any, where: str = "") -> str | None:
+    """The first value in which two specifications differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            found = difference(before.get(key), now.get(key), f"{where}.{key}" if where else key)
+            if found:
+                return found
+        return None
+    return None if before == now else f"{where} is {before} there and {now} here"
+
+
+def command_line() -> str:
+    """The command that runs this process, to be typed again."""
+    return shlex.join(["llmscale", *sys.argv[1:]])
