@@ -26,6 +26,7 @@ import torch
 from llmscale.errors import LlmscaleError
 from llmscale.job import Job, run_row
 from llmscale.machine import device_name
+from llmscale.progress import append_progress, begin_progress, end_progress
 from llmscale.runs import CurvePoint, Run, rows_table, write_table, write_text
 from llmscale.tokens import TokenStore
 from llmscale.train.checkpoint import remove_checkpoint
@@ -113,6 +114,7 @@ def _train(
 ) -> Iterator[tuple[Path, int]]:
     spec, conditions = specs[0], Conditions(**specs[0]["conditions"])
     by_id = {job.run_id: folder for job, folder in zip(jobs, folders, strict=True)}
+    begun: set[Path] = set()
     torch.set_num_threads(1 if conditions.ops == "native" else spec["threads"])
     torch.set_float32_matmul_precision("high")
     if conditions.deterministic:
@@ -127,7 +129,12 @@ def _train(
         texts = store.train(), store.validation()
 
         def say(point: CurvePoint) -> None:
-            report(by_id[point.run_id], point)
+            folder = by_id[point.run_id]
+            if folder not in begun:
+                begin_progress(folder, point.step)
+                begun.add(folder)
+            append_progress(folder, point)
+            report(folder, point)
 
         def unwanted() -> bool:
             return all(stop(folder) for folder in folders)
@@ -153,6 +160,7 @@ def _train(
         write_table(folder / "curve.parquet", rows_table(CurvePoint, outcome.curve))
         _write_run(folder, run_row(job, outcome.status, device, **_measured(job, conditions, store, outcome)))
         remove_checkpoint(folder)
+        end_progress(folder)
         yield folder, 0
 
 
