@@ -8,10 +8,10 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-slow check format bench clean
+.PHONY: help setup reproduce test test-slow test-cluster check format bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv with everything installed (PYTHON=python3.12 picks another Python)
 	@echo "$$($(RUN) -m llmscale --version) is ready in $(VENV); next: $(VENV)/bin/llmscale doctor"
@@ -24,6 +24,14 @@ test: $(READY) ## run the tests, in less than ten minutes on two cores
 
 test-slow: $(READY) ## run the tests that take longer: compiled training, coverage of intervals
 	$(RUN) -m pytest -m slow
+
+test-cluster: $(READY) ## run the tests on Ray, Slurm and trackers; as root on Debian installs slurm-wlm and munge
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,slurm,trackers]'
+	@if ! command -v slurmctld >/dev/null && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		echo "installing slurm-wlm and munge, since slurmctld is not here"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge; \
+	fi
+	$(RUN) -m pytest -m cluster -rs
 
 check: $(READY) ## lint, format, types, and the layers of imports
 	$(RUN) -m ruff check .

@@ -1,12 +1,15 @@
 """Loss curves as a table for laws of whole curves: one row an evaluated step, with the areas under its schedule."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from llmscale.curve_file import Curves, each_curve, is_id, known_columns, one_curve, parents_of, shared_rows
 from llmscale.errors import InputError, Note
 from llmscale.laws import Array
 from llmscale.table import Excluded, RunTable
@@ -14,7 +17,10 @@ from llmscale.table import Excluded, RunTable
 MOMENTUM = 0.999
 """lambda of the annealing area: how much of a fall of the learning rate is still to come a step later."""
 _EVALUATIONS = 10
-_MOST_STEPS = 100
+_MOST_STEPS, _LEAST_STEPS, _MOST_ROWS = 100, 10, 100_000
+_LONG = 20_000
+_CURVES_KEPT = 256
+"""Curves of runs that others branched from, in memory at a time."""
 _NEEDED = ("run_id", "step", "tokens", "lr")
 
 
@@ -26,20 +32,93 @@ def annealing(lr_S: Array, momentum: float = MOMENTUM) -> tuple[Array, Array]:
     """
     fall_S = -np.diff(lr_S, prepend=lr_S[:1])
     fall_S[: int(np.argmax(lr_S)) + 1] = 0.0
-    momentum_S = np.array(list(itertools.accumulate(fall_S, lambda before, fall: momentum * before + fall)))
+    momentum_S = _with_momentum(fall_S, momentum)
     return np.cumsum(lr_S), np.cumsum(momentum_S)
 
 
+def _with_momentum(fall_S: Array, momentum: float) -> Array:
+    """m_i = momentum m_(i-1) + fall_i. scipy does so fast, but takes a second to load: it is for long runs."""
+    if len(fall_S) < _LONG:
+        return np.array(list(itertools.accumulate(fall_S, lambda before, fall: momentum * before + fall)))
+    from scipy.signal import lfilter
+
+    return np.asarray(lfilter([1.0], [1.0, -momentum], fall_S))
+
+
 def curve_table(
-    runs: pd.DataFrame, curves: pd.DataFrame, path: Path | str, *, loss: str = "loss", momentum: float = MOMENTUM
+    runs: pd.DataFrame, curves: Curves, path: Path | str, *, loss: str = "loss", momentum: float = MOMENTUM
 ) -> RunTable:
     """One row an evaluated step: run_id, params, tokens, flops, loss, step, lr, lr_area (S1), annealing_area (S2).
 
     `runs` has run_id and params, and may have `status` (all but `done` are left out) and `parent` (the run whose
-    schedule this one branched from). `curves` has run_id, step (counted from 1), tokens, lr and the column named
-    `loss`, empty where the step was not evaluated. Between logged steps lr is linear. Rows of one run share its
-    run_id: they are not independent, and a bootstrap must draw them together. Raises InputError.
+    schedule this one branched from: rows that are its parent's are in the table once, as the parent's). `curves` has
+    run_id, step (counted from 1), tokens, lr and the column named `loss`, empty where the step was not evaluated.
+    Between logged steps lr is linear. Rows of one run share its run_id: they are not independent, and a bootstrap must
+    draw them together. Raises InputError.
     """
+    table = _gathered(runs, curves, path, loss, momentum, lambda frame: frame)
+    number = table.frame["run_id"].nunique()
+    note = Note(
+        "rows-are-steps", f"{len(table.frame)} evaluated steps of {number} runs: steps of one run are not independent"
+    )
+    return replace(table, notes=(note,))
+
+
+def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: Curves) -> RunTable:
+    """The steps of the table's runs as evidence for laws of whole curves: after the warm-up, every one that was logged.
+
+    The loss is the evaluated one where runs have at least 10 evaluations, and else the training loss, a step's mean
+    over its own batch. More than 100 steps a run, or 100,000 in all (but at least 10 a run), are averaged in turn to so
+    many, geometrically as the fit is in ln L.
+    """
+    chosen = every_run[every_run["run_id"].isin(runs.frame["run_id"])]
+    sparse = True
+    if "loss" in curves.columns:
+        evaluated = [rows["loss"].notna().sum() for _, rows in each_curve(curves, ["loss"], set(chosen["run_id"]))]
+        sparse = not evaluated or float(np.median(evaluated)) < _EVALUATIONS
+    loss = "train_loss" if sparse and "train_loss" in curves.columns else "loss"
+    most = min(_MOST_STEPS, max(_LEAST_STEPS, _MOST_ROWS // max(1, len(chosen))))
+    number = 0
+
+    def averaged(frame: pd.DataFrame) -> pd.DataFrame:
+        nonlocal number
+        frame = frame[int(frame["lr"].argmax()) :]
+        number += len(frame)
+        return _averaged(frame, most)
+
+    table = _gathered(chosen, curves, runs.path, loss, MOMENTUM, averaged)
+    what = "the training loss of" if loss == "train_loss" else "the loss at"
+    note = Note(
+        "rows-are-steps",
+        f"fitted to {what} {number} steps after the warm-up, averaged to {len(table.frame)} rows, of"
+        f" {table.frame['run_id'].nunique()} runs: steps of one run are not independent, and intervals rest on whole"
+        " runs",
+    )
+    return replace(table, notes=(note,))
+
+
+def _averaged(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many rows of one run: means over steps that follow each other, of the loss its geometric mean."""
+    if len(frame) <= most:
+        return frame
+    starts = np.flatnonzero(np.diff((np.arange(len(frame)) * most) // len(frame), prepend=-1))
+    counts = np.diff(starts, append=len(frame))
+    columns = {name: frame[name].to_numpy(dtype=float) for name in frame.columns if name != "run_id"}
+    columns["loss"] = np.log(columns["loss"])
+    means = {name: np.add.reduceat(column, starts) / counts for name, column in columns.items()}
+    means["loss"] = np.exp(means["loss"])
+    return pd.DataFrame({"run_id": frame["run_id"].iloc[0], **means})
+
+
+def _gathered(
+    runs: pd.DataFrame,
+    curves: Curves,
+    path: Path | str,
+    loss: str,
+    momentum: float,
+    kept: Callable[[pd.DataFrame], pd.DataFrame],
+) -> RunTable:
+    """What is `kept` of the rows of each run, together, with the runs that have none."""
     for frame, what, needed in ((runs, "runs", ("run_id", "params")), (curves, "curves", (*_NEEDED, loss))):
         missing = [name for name in needed if name not in frame.columns]
         if missing:
@@ -52,76 +131,67 @@ def curve_table(
         twice = runs.loc[runs["run_id"].duplicated(), "run_id"].iloc[0]
         raise InputError(f"{path} has more than one run {twice!r}", "give every run its own run_id")
 
-    logged = {run_id: rows.sort_values("step") for run_id, rows in curves.groupby("run_id", sort=False)}
-    parents = _parents(runs)
-    parts, excluded, unevaluated = [], [], []
+    logged = _Logged(runs, curves, path, loss)
+    excluded, parts = [], {}
+    done = []
     for run in runs.to_dict("records"):
-        run_id = run["run_id"]
         if run.get("status", "done") != "done":
-            excluded.append(Excluded(str(run_id), str(run["status"])))
-        elif run_id not in logged or not logged[run_id][loss].notna().any():
-            unevaluated.append(str(run_id))
+            excluded.append(Excluded(str(run["run_id"]), str(run["status"])))
         else:
-            parts.append(_rows(run, _schedule(run_id, logged, parents, path), logged[run_id], loss, momentum))
-    if not parts:
+            done.append(run)
+    by_id = {str(run["run_id"]): run for run in done}
+    for run_id, curve in each_curve(curves, logged.columns, by_id):
+        curve = curve.sort_values("step", ignore_index=True)
+        if curve[loss].notna().any():
+            rows = _rows(
+                by_id[run_id], logged.schedule(run_id, curve), curve[logged.shared(run_id, curve) :], loss, momentum
+            )
+            parts[run_id] = kept(rows) if len(rows) else rows
+    found = [parts[run_id] for run_id in by_id if run_id in parts and len(parts[run_id])]
+    if not found:
         raise InputError(f"{path} has no finished run with an evaluated step", "name a folder that a sweep wrote")
-    excluded += [Excluded(run_id, "no evaluated step") for run_id in unevaluated]
-    table = pd.concat(parts, ignore_index=True)
-    note = Note(
-        "rows-are-steps", f"{len(table)} evaluated steps of {len(parts)} runs: steps of one run are not independent"
-    )
-    return RunTable(Path(path), table, tuple(excluded), (note,), "params")
+    excluded += [Excluded(run_id, "no evaluated step") for run_id in by_id if run_id not in parts]
+    return RunTable(Path(path), pd.concat(found, ignore_index=True), tuple(excluded), (), "params")
 
 
-def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: pd.DataFrame) -> RunTable:
-    """The steps of the table's runs as evidence for laws of whole curves: after the warm-up, every one that was logged.
+class _Logged:
+    """The curves of runs that others branched from, looked up by run."""
 
-    The loss is the evaluated one where runs have at least 10 evaluations, and else the training loss, a step's mean
-    over its own batch. More than 100 steps a run are averaged in turn to 100, geometrically as the fit is in ln L.
-    """
-    chosen = every_run[every_run["run_id"].isin(runs.frame["run_id"])]
-    evaluated = curves[curves["run_id"].isin(chosen["run_id"])].groupby("run_id")["loss"].count()
-    sparse = not len(evaluated) or evaluated.median() < _EVALUATIONS
-    loss = "train_loss" if sparse and "train_loss" in curves.columns else "loss"
-    table = curve_table(chosen, curves, runs.path, loss=loss)
-    frame = table.frame
-    peak = frame.groupby("run_id")["lr"].transform("idxmax")
-    frame = frame[frame.index >= peak].reset_index(drop=True)
-    count = frame.groupby("run_id")["step"].transform("size")
-    place = frame.groupby("run_id").cumcount()
-    bins = np.where(count > _MOST_STEPS, (place * _MOST_STEPS) // count, place)
-    frame["loss"] = np.log(frame["loss"])
-    averaged = frame.groupby(["run_id", bins], sort=False).mean(numeric_only=True).reset_index(level=0)
-    averaged["loss"] = np.exp(averaged["loss"])
-    what = "the training loss of" if loss == "train_loss" else "the loss at"
-    note = Note(
-        "rows-are-steps",
-        f"fitted to {what} {len(frame)} steps after the warm-up, averaged to {len(averaged)} rows, of"
-        f" {frame['run_id'].nunique()} runs: steps of one run are not independent, and intervals rest on whole runs",
-    )
-    return replace(table, frame=averaged.reset_index(drop=True), notes=(note,))
+    def __init__(self, runs: pd.DataFrame, curves: Curves, path: Path | str, loss: str) -> None:
+        self.columns = known_columns(curves, dict.fromkeys((*_NEEDED[1:], "flops", "train_loss", "loss", loss)))
+        self._path = path
+        given = runs["parent"] if "parent" in runs.columns else pd.Series(None, index=runs.index, dtype=object)
+        self._parents = {
+            str(run): str(parent) for run, parent in zip(runs["run_id"], given, strict=True) if is_id(parent)
+        }
+        finished = runs[runs["status"] == "done"] if "status" in runs.columns else runs
+        self._sharing = parents_of(finished)
+        self._curve = lru_cache(maxsize=_CURVES_KEPT)(partial(_curve_of, curves, tuple(self.columns)))
 
+    def shared(self, run_id: str, curve: pd.DataFrame) -> int:
+        """How many of the first rows of a run are those of another run of the table."""
+        parent = self._curve(self._sharing[run_id]) if run_id in self._sharing else None
+        return 0 if parent is None else shared_rows(curve, parent)
 
-def _parents(runs: pd.DataFrame) -> dict[object, object]:
-    if "parent" not in runs.columns:
-        return {}
-    branched = runs[runs["parent"].notna()]
-    return dict(zip(branched["run_id"], branched["parent"], strict=True))
+    def schedule(self, run_id: str, curve: pd.DataFrame) -> pd.DataFrame:
+        """step and lr of the run as logged, with those of the runs that it branched from before its own first step."""
+        schedule, seen = curve[["step", "lr"]], {run_id}
+        while (parent := self._parents.get(run_id)) is not None:
+            run_id = parent
+            if run_id in seen:
+                raise InputError(f"run {run_id!r} of {self._path} branches from itself", "mend the column parent")
+            seen.add(run_id)
+            before = self._curve(run_id)
+            if before is not None and before["step"].iloc[0] < schedule["step"].iloc[0]:
+                earlier = before[["step", "lr"]]
+                schedule = pd.concat([earlier[earlier["step"] < schedule["step"].iloc[0]], schedule])
+        return schedule
 
 
-def _schedule(
-    run_id: object, logged: dict[object, pd.DataFrame], parents: dict[object, object], path: Path | str
-) -> pd.DataFrame:
-    """step and lr of the run as logged, with those of the runs that it branched from before its own first step."""
-    schedule, seen = logged[run_id][["step", "lr"]], {run_id}
-    while (run_id := parents.get(run_id)) is not None:
-        if run_id in seen:
-            raise InputError(f"run {run_id!r} of {path} branches from itself", "mend the column parent")
-        seen.add(run_id)
-        if run_id in logged:
-            before = logged[run_id][["step", "lr"]]
-            schedule = pd.concat([before[before["step"] < schedule["step"].iloc[0]], schedule])
-    return schedule
+def _curve_of(curves: Curves, columns: tuple[str, ...], run_id: str) -> pd.DataFrame | None:
+    """The rows of one run by step, or None where it has none."""
+    rows = one_curve(curves, run_id, columns)
+    return None if rows is None else rows.sort_values("step", ignore_index=True)
 
 
 def _rows(

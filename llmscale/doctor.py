@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale import machine
+from llmscale.cache import cache_folder
 from llmscale.errors import InputError, Note
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.shape import TOKENS_PER_PARAM
@@ -129,7 +130,7 @@ def examine(full: bool = False) -> Report:
         load=load,
         memory_bytes=machine.total_memory(),
         memory_free_bytes=machine.available_memory(),
-        cache=_storage(machine.cache_folder()),
+        cache=_storage(cache_folder()),
         data=tuple(_data()),
         packages={name: _version(name) for name in PACKAGES},
         slow=(),
@@ -199,7 +200,7 @@ def _storage(folder: Path) -> Storage:
 def _data() -> Iterator[Data]:
     stdlib = open_source("stdlib")
     yield Data("stdlib", Path(sysconfig.get_path("stdlib")), stdlib.estimated_bytes() or 0)
-    for path in sorted((machine.cache_folder() / "tokens").glob("*/meta.json")):
+    for path in sorted((cache_folder() / "tokens").glob("*/meta.json")):
         with contextlib.suppress(InputError):  # an unfinished or outdated store is not data at hand
             store = TokenStore.open(path.parent)
             yield Data(

@@ -29,6 +29,10 @@ class WorkError(LlmscaleError):
     """Something failed while working: a fit that did not settle, a full disk, a lost worker. Exit code 1."""
 
 
+class WriteError(WorkError):
+    """Nothing can be written where results go any more: it is full, read-only, or not ours."""
+
+
 @dataclass(frozen=True)
 class Note:
     """A warning about a result: `code` for programs (`floor-not-identified`), `message` for people."""

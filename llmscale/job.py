@@ -3,10 +3,11 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from llmscale import recipe as rules
-from llmscale.recipe import Recipe
+from llmscale.recipe import DEFAULT, Recipe
 from llmscale.runs import Run
 from llmscale.schedule import Schedule
 from llmscale.shape import Shape
@@ -15,13 +16,15 @@ REVISION = 1
 """Raised when the training code changes what a job gives, so that old runs are not taken for new ones."""
 ADDED_LATER: dict[str, Any] = {"parametrization": "standard", "shuffled_sequences": None}
 """Fields younger than the first results, and what was meant before: with that value they do not enter the id."""
+NAMES_ONLY = ("size", "data", "recipe", "retry_of")
+"""Fields that do not enter the id: what they stand for does."""
 LOGGED_STEPS = 400
 """Rows of a run's curve, at most."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to train. Equal jobs have equal ids; `size` and `data` are names only and do not enter the id."""
+    """One run to train. Jobs that differ in names only (NAMES_ONLY) have equal ids."""
 
     size: str
     shape: Shape
@@ -47,11 +50,15 @@ class Job:
     parametrization: str = "standard"
     shuffled_sequences: int | None = None
     """Sequences are drawn in random order within successive parts of the text of so many; None: within all of it."""
+    recipe: str = DEFAULT
+    """Which of the sweep's recipes gave the settings above."""
+    retry_of: str | None = None
+    """The run that this one is again with half its learning rate."""
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """12 hex digits of a hash over everything that decides the outcome."""
-        deciding = {key: value for key, value in asdict(self).items() if key not in ("size", "data")}
+        deciding = {key: value for key, value in asdict(self).items() if key not in NAMES_ONLY}
         for name, meant_before in ADDED_LATER.items():
             if deciding[name] == meant_before:
                 del deciding[name]
@@ -113,13 +120,22 @@ class Job:
 
     def begins_like(self, other: "Job") -> bool:
         """Whether both are the same run, step for step, up to the smaller `branch_step` of the two."""
-        return self._beginning == other._beginning
+        return self.beginning == other.beginning
 
-    @property
-    def _beginning(self) -> "Job":
+    @cached_property
+    def beginning(self) -> "Job":
         """This job without what matters later only; of the text, the part that its first epoch begins in."""
         first_part = min(self.shuffled_sequences or self._text_sequences, self._text_sequences)
-        return replace(self, size="", data="", sequences=0, evaluations=0, text_tokens=0, shuffled_sequences=first_part)
+        return replace(self.unnamed, sequences=0, evaluations=0, text_tokens=0, shuffled_sequences=first_part)
+
+    @property
+    def unnamed(self) -> "Job":
+        """This job without the names that do not decide its outcome."""
+        return replace(self, size="", data="", recipe=DEFAULT, retry_of=None)
+
+    def retried(self) -> "Job":
+        """This job again with half the learning rate."""
+        return replace(self, lr=self.lr / 2, retry_of=self.run_id)
 
     def learning_rates(self) -> Schedule:
         return Schedule(self.schedule, self.steps, self.warmup_steps, self.cooldown)
@@ -136,7 +152,7 @@ def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
     """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty."""
     shape = job.shape
     unmeasured = ("loss", "loss_stderr", "perplexity", "bits_per_byte", "train_loss", "seconds", "tokens_per_second")
-    empty = dict.fromkeys((*unmeasured, "mfu", "peak_memory_bytes", "parent", "error"))
+    empty = dict.fromkeys((*unmeasured, "mfu", "peak_memory_bytes", "parent", "error", "spike_step", "spike_height"))
     return Run(
         run_id=job.run_id,
         size=job.size,
@@ -163,6 +179,8 @@ def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
         steps=job.steps,
         device=device,
         dtype=job.dtype,
+        retry_of=job.retry_of,
+        recipe=job.recipe,
         **{"unique_tokens": job.unique_tokens, **empty, **measured},
     )
 
@@ -181,8 +199,9 @@ def make_job(
     validation_tokens: int,
     begins_like: int | None = None,
     shuffled_sequences: int | None = None,
+    name: str = DEFAULT,
 ) -> Job:
-    """The job that trains `shape` on `tokens` tokens by `recipe`; tokens are rounded down to whole sequences.
+    """The job that trains `shape` on `tokens` tokens by `recipe`, called `name`, in whole sequences: rounded down.
 
     `begins_like` is the smallest of several budgets that begin with the same steps: with its warm-up, and with the
     batch and learning rate of `recipe.TRUNK_FACTOR` times as many tokens.
@@ -212,6 +231,7 @@ def make_job(
         data=data,
         data_fingerprint=data_fingerprint,
         shuffled_sequences=shuffled_sequences,
+        recipe=name,
     )
 
 

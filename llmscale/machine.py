@@ -13,11 +13,15 @@ MIN_BFLOAT16_CAPABILITY = (8, 0)
 """The first CUDA compute capability (Ampere) whose tensor cores multiply bfloat16."""
 
 
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("auto", "float32", "bfloat16")
+
+
 def pick_device(asked: str = "auto") -> str:
     """`cuda` or `cpu`: what was asked for, or with `auto` the fastest that is here. Raises InputError."""
     import torch
 
-    if asked not in ("auto", "cpu", "cuda"):
+    if asked not in DEVICES:
         raise InputError(f"unknown device {asked!r}", "use auto, cpu or cuda")
     if asked == "cpu":
         return "cpu"
@@ -32,7 +36,7 @@ def pick_device(asked: str = "auto") -> str:
 
 def pick_dtype(asked: str = "auto", device: str = "cpu") -> str:
     """`bfloat16` or `float32`: what was asked for, or with `auto` bfloat16 where the hardware multiplies it."""
-    if asked not in ("auto", "float32", "bfloat16"):
+    if asked not in DTYPES:
         raise InputError(f"unknown dtype {asked!r}", "use auto, float32 or bfloat16")
     if asked != "auto":
         return asked
@@ -102,14 +106,6 @@ def cxx_compiler() -> str | None:
 def c_compiler() -> str | None:
     """Path of the C compiler for kernels of our own, or None."""
     return _first_program(os.environ.get("CC"), "gcc", "clang", "cc")
-
-
-def cache_folder() -> Path:
-    """Where llmscale keeps what it can make again: $LLMSCALE_CACHE, $XDG_CACHE_HOME/llmscale or ~/.cache/llmscale."""
-    if own := os.environ.get("LLMSCALE_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "llmscale"
 
 
 def _first_program(*names: str | None) -> str | None:

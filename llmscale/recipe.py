@@ -30,12 +30,18 @@ TRUNK_FACTOR = 2
 four, which larger budgets that are added later leave as it is."""
 
 
+DEFAULT = "default"
+"""The name of the recipe that [recipe] itself describes; variants have names of their own."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How every run of a sweep is trained. `lr` and `batch_tokens` of None take the rules below."""
 
     arch: str = "llama"
+    """`llama` (RMSNorm, rotary positions, SwiGLU) or `gpt2` (LayerNorm, learned positions, GELU)."""
     context: int = 256
+    """Tokens a sequence."""
     lr: float | None = None
     """Peak learning rate for every size, in place of the rule."""
     lr_scale: float = 1.0
@@ -45,25 +51,32 @@ class Recipe:
     rule: str | None = None
     """A tune.json (or its results folder) whose measured rule in N and D takes the place of the built-in one."""
     optimizer: str = "adamw"
+    """`adamw`, or `muon` for the matrices of the blocks."""
     parametrization: str = "standard"
     """How initialisation and steps follow width and depth; with `mup` one learning rate suits every size."""
     schedule: str = "wsd"
+    """`wsd` (warm-up, constant, cooldown) or `cosine`."""
     cooldown: float = 0.2
     """Share of the steps over which WSD cools down."""
     weight_decay: float = 0.1
+    """Decoupled, as a share of each weight a step at learning rate 1."""
     clip: float = 1.0
     """Largest norm of the gradient; larger ones are scaled down to it."""
     trunk: bool = True
     """Whether the token budgets of one size share learning rate, batch and warm-up: all steps before WSD's cooldown."""
 
-    def __post_init__(self) -> None:
-        menus = {
+    @staticmethod
+    def menus() -> dict[str, tuple[str, ...]]:
+        """What may be chosen, by setting."""
+        return {
             "arch": ARCHITECTURES,
-            "schedule": SCHEDULES,
+            "schedule": tuple(SCHEDULES),
             "optimizer": optimizer_names(),
-            "parametrization": PARAMETRIZATIONS,
+            "parametrization": tuple(PARAMETRIZATIONS),
         }
-        for name, choices in menus.items():
+
+    def __post_init__(self) -> None:
+        for name, choices in self.menus().items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} {getattr(self, name)!r} is not known", f"choose one of {', '.join(choices)}")
         for name in ("context", "lr", "lr_scale", "batch_tokens", "clip"):

@@ -4,17 +4,23 @@ Columns are a contract that other people's scripts read. Every file is written b
 reader never sees half a file.
 """
 
+import errno
 import json
 import math
 import os
+import re
+import shutil
 import types
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import InputError, WorkError
+from llmscale.errors import InputError, WriteError
+from llmscale.quantity import format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +71,14 @@ class Run:
     dtype: str
     parent: str | None
     error: str | None
+    retry_of: str | None
+    """The run that diverged, or whose trunk did, and that this one is again with half its learning rate."""
+    recipe: str | None
+    """Which of the sweep's recipes: `default`, or the name of a variant."""
+    spike_step: int | None
+    """Logged step of the largest spike of the training loss (train/spikes.py), where there was one."""
+    spike_height: float | None
+    """Height of that spike in nats, above the loss just before."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,9 @@ class CurvePoint:
     seconds: float
 
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
 def _columns(row: type) -> dict[str, str]:
     """Column name → arrow type name, from a row's annotations."""
     arrow = {str: "string", int: "int64", float: "float64"}
@@ -94,6 +111,12 @@ def _columns(row: type) -> dict[str, str]:
         kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] or [hint]
         columns[name] = arrow[kinds[0]]
     return columns
+
+
+@cache
+def _fields(row: type) -> dict[str, bool]:
+    """Whether each field of a row may be empty."""
+    return {name: types.NoneType in typing.get_args(hint) for name, hint in typing.get_type_hints(row).items()}
 
 
 RUN_COLUMNS = _columns(Run)
@@ -126,7 +149,7 @@ class ResultsFolder:
         return self.path / f"fit-{law}.json"
 
     def run_folder(self, run_id: str) -> Path:
-        return self.path / "runs" / run_id
+        return self.path / "runs" / plain_name(run_id)
 
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance. Raises InputError."""
@@ -148,9 +171,15 @@ class ResultsFolder:
     def write_sweep(self, sweep: dict[str, Any]) -> None:
         write_text(self.sweep_path, json.dumps(sweep, indent=2) + "\n")
 
-    def write_runs(self, runs: Iterable[Run]) -> None:
-        """Replace `runs.parquet`, one row a run."""
-        write_table(self.runs_path, rows_table(Run, runs))
+    def write_runs(self, runs: Iterable[Run], noted: dict[str, str] | None = None) -> None:
+        """Replace `runs.parquet`, one row a run. It is then the newest of its neighbours, whatever the clock says.
+
+        `noted` is kept in the file's metadata.
+        """
+        write_table(self.runs_path, rows_table(Run, runs).replace_schema_metadata(noted))
+        newest = max(path.stat().st_mtime_ns for path in self.path.parent.glob("*/runs.parquet"))
+        if newest > self.runs_path.stat().st_mtime_ns:
+            os.utime(self.runs_path, ns=(newest + 1000, newest + 1000))
 
     def write_curves(self, tables: "Iterable[pa.Table]") -> None:
         """Replace `curves.parquet` by the runs' curves, one after another."""
@@ -158,6 +187,33 @@ class ResultsFolder:
 
         empty = rows_table(CurvePoint, [])
         write_table(self.curves_path, pa.concat_tables([empty, *tables]))
+
+
+def plain_name(name: str) -> str:
+    """`name`, which a table or a JSON file gave, where it can name a file but no place elsewhere. Raises InputError."""
+    if not _PLAIN_NAME.fullmatch(str(name)):
+        raise InputError(f"{name!r} is no name of a run or of a file of one", "use results that llmscale wrote")
+    return name
+
+
+def sibling_file(folder: Path, place: str) -> Path:
+    """The file at `place`, `../RUN_ID/NAME` seen from a run's folder. Raises InputError where it is elsewhere."""
+    parts = place.split("/")
+    if len(parts) != 3 or parts[0] != "..":
+        raise InputError(f"{place!r} is no file of another run of the sweep", "use results that llmscale wrote")
+    return folder.parent / plain_name(parts[1]) / plain_name(parts[2])
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise InputError where a link inside a results folder leads out of it: what is written there would follow it."""
+    root = folder.resolve()
+    for place in (folder, folder / "runs", *folder.glob("runs/*")):
+        for path in place.iterdir() if place.is_dir() else ():
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise InputError(
+                    f"{path} is a link to {path.resolve()}, outside of {folder}",
+                    f"put the whole folder there, --out {path.resolve().parent}; or remove the link",
+                )
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:
@@ -182,15 +238,36 @@ def rows_table(row: type, rows: Iterable[Any]) -> "pa.Table":
 
 
 def row_from_json(row: type, payload: dict[str, Any]) -> Any:
-    """The dataclass `row` from a JSON object with its fields."""
-    return row(**{field.name: payload[field.name] for field in fields(row)})
+    """The dataclass `row` from a JSON object with its fields. In old files fields that may be empty may be missing."""
+    return row(**{name: payload.get(name) if optional else payload[name] for name, optional in _fields(row).items()})
 
 
 def write_table(path: Path, table: "pa.Table") -> None:
     """Write an arrow table as parquet, beside its place and renamed."""
     import pyarrow.parquet as pq
 
-    _write(path, lambda beside: pq.write_table(table, beside, compression="zstd"))
+    _write(path, lambda beside: pq.write_table(table, beside, compression="zstd"), table.nbytes)
+
+
+def write_groups(path: Path, schema: "pa.Schema", tables: "Iterable[pa.Table]", size: int) -> None:
+    """Write parquet of at most `size` bytes with a row group a table, beside its place and renamed.
+
+    One table is in memory at a time. Only columns of few values are dictionaries: others would be tried in vain.
+    """
+    import pyarrow.parquet as pq
+
+    few = [name for name in ("run_id", "lr") if name in schema.names]
+
+    def write(beside: Path) -> None:
+        try:
+            with pq.ParquetWriter(beside, schema, compression="zstd", use_dictionary=few) as writer:
+                for table in tables:
+                    writer.write_table(table)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+    _write(path, write, size)
 
 
 def plain(value: Any) -> Any:
@@ -206,12 +283,24 @@ def plain(value: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, beside its place and renamed."""
-    _write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    _write(path, lambda beside: beside.write_text(text, encoding="utf-8"), len(text.encode()))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content`, beside its place and renamed."""
-    _write(path, lambda beside: beside.write_bytes(content))
+    _write(path, lambda beside: beside.write_bytes(content), len(content))
+
+
+def cannot_write(path: Path, error: OSError, size: int | None = None) -> WriteError:
+    """The error for a file of `size` bytes, at most, that could not be written, with how much room is missing."""
+    problem = f"cannot write {path}: {error.strerror or error}"
+    if error.errno == errno.ENOSPC:
+        needed = f", up to {format_bytes(size)} are needed" if size is not None else ""
+        problem += f" ({format_bytes(shutil.disk_usage(path.parent).free)} are free{needed})"
+    if isinstance(error, FileNotFoundError):
+        return WriteError(problem, "the folder was there before: put it back, and the same command goes on")
+    fix = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend its permissions or mount"
+    return WriteError(problem, f"{fix}; the same command goes on")
 
 
 def make_folder(path: Path) -> Path:
@@ -227,7 +316,7 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def _write(path: Path, write: Callable[[Path], object], size: int) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,10 +325,9 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(written.fileno())
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise WorkError(
-            f"cannot write {path}: {error.strerror or error}", "make room or mend its permissions"
-        ) from error
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise cannot_write(path, error, size) from error
 
 
 def _read_parquet(path: Path) -> "pd.DataFrame":

@@ -32,13 +32,18 @@ def from_table(kind: type[Settings], table: Any, where: str) -> Settings:
     hints = typing.get_type_hints(kind)
     check_keys(table, set(hints), where)
     for key, value in table.items():
-        if not _fits(value, hints[key]):
-            raise InputError(f"{key} in {where} is {value!r}", f"{key} is {_say(hints[key])}")
+        check_value(key, value, hints[key], where)
     values = {
         key: from_table(hints[key], value, f"{where}.{key}") if dataclasses.is_dataclass(hints[key]) else value
         for key, value in table.items()
     }
     return kind(**values)
+
+
+def check_value(key: str, value: Any, hint: Any, where: str) -> None:
+    """Raise InputError where `value` is not what `hint`, the type of a field, asks for."""
+    if not _fits(value, hint):
+        raise InputError(f"{key} in {where} is {value!r}", f"{key} is {_say(hint)}")
 
 
 def check_keys(table: dict[str, Any], known: set[str], where: str) -> None:

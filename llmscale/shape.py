@@ -134,6 +134,11 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
     return replace(nearest, vocab_size=vocab_size, context=context)
 
 
+def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:
+    """The built-in shapes by growing parameter count."""
+    return tuple(replace(shape, vocab_size=vocab_size, context=context) for shape in _ladder(arch))
+
+
 @cache
 def _ladder(arch: str) -> tuple[Shape, ...]:
     """Built-in shapes by growing parameter count; between two (depth, width) steps d_ff makes the fine steps."""

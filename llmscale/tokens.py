@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import llmscale
+from llmscale.cache import cache_folder
 from llmscale.cleaning import Cleaning, Document
 from llmscale.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.errors import InputError
-from llmscale.machine import available_cores, cache_folder
+from llmscale.machine import available_cores
 from llmscale.runs import write_text
 from llmscale.sources import Source, UnreachableError, digest_of, open_source
 from llmscale.token_files import Journal, begin, build, locked
@@ -116,6 +117,8 @@ class TokenStore:
             raise InputError(f"{path}/meta.json is not JSON: {error}", _remake(path)) from None
         if meta.get("format") != FORMAT:
             raise InputError(f"{path} was written by another version of llmscale", _remake(path))
+        if meta.get("dtype") not in ("uint16", "uint32"):
+            raise InputError(f"{path} holds {meta.get('dtype')!r}, which are no token numbers", _remake(path))
         store = cls(path, meta)
         for name, tokens in (("train", store.train_tokens), ("validation", store.validation_tokens)):
             held = _size(path / f"{name}.bin") // store.dtype.itemsize

@@ -46,12 +46,12 @@ def test_an_interrupted_stack_goes_on_stacked_or_alone(tmp_path: Path) -> None:
     with pytest.raises(TrainingInterrupted):
         train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path), stop=lambda: next(asked) > 40)
     alone = train(jobs[0], CPU, TRAIN, VALIDATION, copy_of(folders(tmp_path)[0]))
-    assert can_stack(jobs, folders(tmp_path), "cpu")
+    assert can_stack(jobs, folders(tmp_path))
     resumed = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path))
     assert [without_times(one) for one in resumed] == [without_times(one) for one in wanted]
     assert losses([alone]) == pytest.approx(losses(wanted[:1]), abs=2e-4)
     (folders(tmp_path)[1] / FILE_NAME).unlink()
-    assert not can_stack(jobs, folders(tmp_path), "cpu")
+    assert not can_stack(jobs, folders(tmp_path))
 
 
 def copy_of(folder: Path) -> Path:
@@ -63,8 +63,8 @@ def copy_of(folder: Path) -> Path:
 
 def test_only_runs_alike_but_for_the_seed_are_stacked(tmp_path: Path) -> None:
     pair = folders(tmp_path, 2)
-    assert can_stack([job(), replace(job(), seed=1)], pair, "cpu")
-    assert not can_stack([job(), job(lr_scale=2.0)], pair, "cpu")
+    assert can_stack([job(), replace(job(), seed=1)], pair)
+    assert not can_stack([job(), job(lr_scale=2.0)], pair)
 
 
 def test_a_stack_whose_members_all_diverge_ends(tmp_path: Path) -> None:

@@ -10,59 +10,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from sweeps import ALIKE, BRANCHED, assert_same_results, llmscale, tables, wait_for, worker_pids, write_counting
+from sweeps import options as sweep_options
 
-from llmscale.commands import app
 from llmscale.executors import Event, Place, Task, local
 from llmscale.runs import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.shape import shape_for
 
-TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
 SIZES = "1x16x1,2x16x1,2x24x2"
+options = functools.partial(sweep_options, sizes=SIZES)
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two hundred documents of counting in words, 300 kB."""
-    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    folder = tmp_path_factory.mktemp("text")
-    lines = []
-    for document in range(200):
-        numbers = range(document * 37, document * 37 + 60)
-        spelled = (" ".join(words[int(digit)] for digit in str(number)) for number in numbers)
-        lines.append(json.dumps({"text": "; ".join(spelled)}))
-    path = folder / "counting.jsonl"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def options(text: Path, out: Path, sizes: str = SIZES, tokens: str = "40k") -> list[str]:
-    return ["sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300",
-            "--context", "32", "--device", "cpu", "--dtype", "float32", "--out", str(out)]  # fmt: skip
-
-
-def llmscale(*arguments: str) -> Any:
-    return CliRunner().invoke(app, list(arguments))
-
-
-def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return pd.read_parquet(folder / "runs.parquet"), pd.read_parquet(folder / "curves.parquet")
-
-
-def assert_same_results(one: Path, other: Path) -> None:
-    """The tables of two sweeps are equal, value for value, times aside."""
-    runs, curves = tables(one)
-    other_runs, other_curves = tables(other)
-    pd.testing.assert_frame_equal(runs.drop(columns=TIMES), other_runs.drop(columns=TIMES))
-    ordered, other_ordered = (
-        frame.drop(columns=["seconds", "tokens_per_second"]).sort_values(["run_id", "step"], ignore_index=True)
-        for frame in (curves, other_curves)
-    )
-    pd.testing.assert_frame_equal(ordered, other_ordered)
+    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
@@ -144,39 +108,28 @@ def test_a_sweep_that_was_ended_goes_on_and_ends_in_the_same_table(
     assert_same_results(out, swept)
 
 
-def worker_pids(out: Path) -> list[int]:
-    """The processes that train runs of folder `out`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"llmscale.train.worker" in words and any(word.startswith(os.fsencode(out)) for word in words):
-            found.append(int(entry.parent.name))
-    return found
-
-
-def wait_for(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def test_a_killed_worker_fails_its_run_and_the_next_command_mends_it(swept: Path, text: Path, tmp_path: Path) -> None:
+def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_command_mends_it(
+    swept: Path, text: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "results"
     command = [sys.executable, "-m", "llmscale", *options(text, out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        wait_for(lambda: worker_pids(out), 120)
-        os.kill(worker_pids(out)[0], signal.SIGKILL)
-        _, errors = process.communicate(timeout=120)
+        for _ in range(3):  # in the middle of loading, so that it gets no further
+            wait_for(lambda: worker_pids(out / "runs" / largest(swept)), 120)
+            os.kill(worker_pids(out / "runs" / largest(swept))[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=240)
     assert process.returncode == 1
-    assert "signal 9" in errors
+    assert errors.count("was killed by signal 9") == 4  # twice started again, then failed: said at once and at the end
+    assert "3 times without getting beyond step 0" in errors
     runs, _ = tables(out)
-    assert sorted(runs["status"]) == ["done", "done", "failed"]
+    assert list(runs["status"]) == ["done", "done", "failed"]
     assert llmscale(*options(text, out)).exit_code == 0
     assert_same_results(out, swept)
+
+
+def largest(swept: Path) -> str:
+    """The id of the largest run, which is trained first."""
+    return str(tables(swept)[0]["run_id"].iloc[-1])
 
 
 def test_a_diverged_run_is_named_and_the_sweep_goes_on(text: Path, tmp_path: Path) -> None:
@@ -256,8 +209,8 @@ def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(text: Pat
         ({"--tokens": "20"}, "smaller than one step"),
         ({"--seeds": "0"}, "seeds"),
         ({"--device": "cuda"}, "no CUDA device"),
-        ({"--device": "tpu"}, "unknown device"),
-        ({"--dtype": "float8"}, "unknown dtype"),
+        ({"--device": "tpu"}, "device is 'tpu'"),
+        ({"--dtype": "float8"}, "dtype is 'float8'"),
         ({"--arch": "rnn"}, "arch"),
         ({"--optimizer": "adammm"}, "optimizer"),
         ({"--schedule": "stairs"}, "schedule"),
@@ -357,11 +310,6 @@ def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next
     assert (folders[1] / "run.json").exists()
     assert not [event for event in events if event.kind == "logged" and event.folder == folders[2]]
     assert len(pids) == 1
-
-
-BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,30k,60k"}
-# As many threads for every run, since they decide the rounding, and one learning rate whatever the budgets.
-ALIKE = ["--workers", "2", "--lr", "0.02"]
 
 
 @pytest.fixture(scope="module")

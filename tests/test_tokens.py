@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmscale import cleaning, documents, token_files, tokens
+from llmscale.cache import cache_folder
 from llmscale.cleaning import Cleaning, Document, Seen, clean
 from llmscale.documents import FEWEST_DOCUMENTS, LARGEST_SHARE, Survey, choose_split
 from llmscale.errors import InputError, WorkError
-from llmscale.machine import cache_folder
 from llmscale.tokens import Progress, TextSpec, TokenStore, prepare
 
 WORDS = ["scaling", "law", "loss", "token", "model", "data", "compute", "sweep", "fit", "floor", "width", "depth"]

@@ -13,7 +13,9 @@ from llmscale.commands.fit import fit
 from llmscale.commands.laws import laws
 from llmscale.commands.plot import plot
 from llmscale.commands.predict import predict
+from llmscale.commands.schema import schema
 from llmscale.commands.shapes import shapes
+from llmscale.commands.status import status
 from llmscale.commands.sweep import sweep
 from llmscale.commands.tune import tune
 
@@ -44,12 +46,14 @@ def main(
 
 
 app.command()(sweep)
+app.command()(status)
 app.command()(tune)
 app.command()(fit)
 app.command()(laws)
 app.command()(plot)
 app.command()(predict)
 app.command()(shapes)
+app.command()(schema)
 app.command()(bench)
 app.add_typer(data)
 app.command()(doctor)

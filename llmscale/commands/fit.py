@@ -1,6 +1,5 @@
 """`llmscale fit`: fit laws to a table of runs."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,11 +12,11 @@ if TYPE_CHECKING:
     from llmscale.table import RunTable
 
 TableArgument = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
         metavar="TABLE",
-        help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, or - for a pipe; default the newest"
-        " sweep under results/.",
+        help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, a URL of either, or - for a pipe;"
+        " default the newest sweep under results/.",
     ),
 ]
 LawOption = Annotated[
@@ -88,6 +87,7 @@ def fit(
     Example: llmscale fit results/cpu --law power-floor --law power
     """
     from llmscale.fit import Options
+    from llmscale.remote import is_url
     from llmscale.table import read_table
 
     options = Options(variable, level, bootstrap, holdout, seed, objective, delta, intervals)
@@ -101,7 +101,8 @@ def fit(
     elif "all" in laws:
         _rank(runs, options, json)
     else:
-        _fit(runs, laws, options, checklist, json, whole=not where)
+        # A part of a folder's runs is not the folder's fit, and at a URL only a sweep writes.
+        _fit(runs, laws, options, checklist, json, keep=not (where or is_url(table)))
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
@@ -137,14 +138,13 @@ def _check_combination(laws: tuple[str, ...], method: str, by: str | None, check
 
 
 def _fit(
-    runs: "RunTable", laws: tuple[str, ...], options: "Options", checklist: bool, json: bool, *, whole: bool
+    runs: "RunTable", laws: tuple[str, ...], options: "Options", checklist: bool, json: bool, *, keep: bool
 ) -> None:
     from llmscale.commands import _fit_output as shown
     from llmscale.fit import fit_laws, to_json, write_fits
 
     fits = fit_laws(runs, laws, options)
-    # A part of a folder's runs is not the folder's fit.
-    written = write_fits(fits) if whole and not checklist else ()
+    written = write_fits(fits) if keep and not checklist else ()
     if checklist:
         output.print_text(_checklist(fits[0]))
     elif json:

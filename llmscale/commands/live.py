@@ -13,6 +13,7 @@ from rich.text import Text
 from llmscale.commands import output
 from llmscale.executors import Event
 from llmscale.quantity import format_count, format_seconds
+from llmscale.recipe import DEFAULT
 from llmscale.runs import ResultsFolder
 from llmscale.sweep.plan import Plan, PlannedRun
 from llmscale.sweep.records import read_run
@@ -72,6 +73,8 @@ class SweepProgress:
         run = self._runs[event.run_id]
         if event.kind == "started":
             self._watched[event.run_id] = _Watched(run, time.monotonic())
+        elif event.kind == "warned":
+            self._say(f"{_title(run):<22} {event.message}")
         elif event.kind == "logged":
             self._log(self._watched[event.run_id], event)
         else:
@@ -143,6 +146,7 @@ class SweepProgress:
 
 def _title(run: PlannedRun) -> str:
     job = run.job
+    recipe = f" {job.recipe}" if job.recipe != DEFAULT else ""
     seed = f" seed {job.seed}" if job.seed else ""
     origin = f", {run.origin}" if run.origin else ""
-    return f"{job.size} on {format_count(job.tokens)}{seed}{origin}"
+    return f"{job.size}{recipe} on {format_count(job.tokens)}{seed}{origin}"

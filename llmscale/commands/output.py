@@ -64,6 +64,11 @@ def warn(note: Note | str) -> None:
     _progress().print(f"[yellow]warning:[/yellow] {escape(str(note))}")
 
 
+def tell(text: str) -> None:
+    """One line of news on standard error."""
+    _progress().print(escape(text), soft_wrap=True)
+
+
 def escape(text: str) -> str:
     """`text` with rich's markup characters made literal."""
     from rich.markup import escape as escape_markup

@@ -55,6 +55,7 @@ def plot(
     """
     from llmscale.figures import load_kind
     from llmscale.fit import Options
+    from llmscale.remote import is_url
     from llmscale.runs import make_folder, write_bytes
     from llmscale.table import read_table
 
@@ -64,7 +65,7 @@ def plot(
     _ending(out)
     options = Options(variable=variable, level=level, bootstrap=bootstrap)
     runs = read_table(table, columns=parse_columns(columns), count=count, units=units, where=tuple(where or ()))
-    path = out or _default_path(runs, kind)
+    path = out or (Path(f"{kind}.png") if is_url(table) else _default_path(runs, kind))
     evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), options)
     make_folder(path.parent)
     drawing = chosen.draw(evidence, width=width, title=title)
@@ -108,6 +109,7 @@ def _default_path(runs: "RunTable", kind: str) -> Path:
 
 def _evidence(runs: "RunTable", draws: str, laws: tuple[str, ...], options: "Options") -> "Evidence":
     """What the figure shows: laws fitted here, or the curves of the results folder."""
+    from llmscale.curve_file import CurveFile
     from llmscale.figures import Evidence
     from llmscale.fit import fit_laws
     from llmscale.runs import ResultsFolder
@@ -116,4 +118,6 @@ def _evidence(runs: "RunTable", draws: str, laws: tuple[str, ...], options: "Opt
     every_run = folder.read_runs() if folder else None
     if draws == "laws":
         return Evidence(runs, fits=fit_laws(runs, laws, options), runs=every_run)
-    return Evidence(runs, runs=every_run, curves=folder.read_curves() if folder else None)
+    if folder and not folder.curves_path.is_file():
+        raise InputError(f"there is no {folder.curves_path}", "name a results folder that a sweep wrote")
+    return Evidence(runs, runs=every_run, curves=CurveFile(folder.curves_path) if folder else None)

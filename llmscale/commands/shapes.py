@@ -1,12 +1,23 @@
 """`llmscale shapes`: the ladder of sizes, on paper."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmscale.commands import output
 from llmscale.errors import InputError
-from llmscale.quantity import format_bytes, format_count, format_seconds, parse_budget, parse_count, parse_list
+from llmscale.quantity import (
+    TokenBudget,
+    format_bytes,
+    format_count,
+    format_seconds,
+    parse_budget,
+    parse_count,
+    parse_list,
+)
+
+if TYPE_CHECKING:
+    from llmscale.shape import Shape
 
 ASSUMED_MFU = 0.35
 
@@ -20,8 +31,15 @@ def shapes(
     peak: Annotated[
         str | None, typer.Option(help="FLOP/s of the device, such as 400T; default measured here in a second.")
     ] = None,
-    mfu: Annotated[float, typer.Option(help="Share of the peak that training reaches.")] = ASSUMED_MFU,
+    mfu: Annotated[
+        float | None,
+        typer.Option(show_default=False, help="Share of the peak that training reaches; 0.35, or what was published."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda, for measuring the peak.")] = "auto",
+    gpus: Annotated[
+        int | None, typer.Option(help="Lay each size out over so many GPUs, 8 a machine: memory, layout, time.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="With --gpus: a100, h100 or h200.")] = "h100",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show the model of each size: shape, parameter counts, FLOPs a token, memory, and estimated time.
@@ -30,11 +48,15 @@ def shapes(
     """
     from llmscale.shape import shape_for
 
-    if not 0 < mfu <= 1:
+    if mfu is not None and not 0 < mfu <= 1:
         raise InputError(f"--mfu is {mfu}", "it is a share of the peak, above 0 and at most 1")
     budget = parse_budget(tokens)
     asked = parse_list(sizes, str.strip, "sizes")
     ladder = [shape_for(size, vocab_size=vocab_size, context=context, arch=arch) for size in asked]
+    if gpus is not None:
+        _show_layouts(dict(zip(asked, ladder, strict=True)), budget, gpus, gpu, mfu, json)
+        return
+    mfu = mfu or ASSUMED_MFU
     flops_per_second = parse_count(peak, "--peak") if peak else _measured_peak(device)
     rows: list[dict[str, Any]] = [
         {
@@ -77,6 +99,69 @@ def shapes(
     output.results.print(
         "shape: layers x width x heads; N: non-embedding weights and the output projection; memory: one sequence at a "
         f"time in float32; time: {budget} tokens at {mfu:.0%} of {flops_per_second:.2e} FLOP/s"
+    )
+
+
+def _show_layouts(
+    shapes: "dict[str, Shape]", budget: TokenBudget, gpus: int, name: str, mfu: float | None, json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from llmscale.layout import REACHED, find_gpu, plan_layout
+    from llmscale.recipe import Recipe
+
+    gpu = find_gpu(name)
+    reached, source = (mfu, "--mfu") if mfu else REACHED[name.lower()]
+    rows: list[dict[str, Any]] = []
+    for size, shape in shapes.items():
+        tokens = budget.tokens(shape.params)
+        batch = Recipe(arch=shape.arch, context=shape.context).batch_sequences(shape.params, tokens)
+        layout = plan_layout(shape, gpus, gpu, batch)
+        rows.append(
+            {
+                "size": size,
+                "shape": shape.name,
+                "params": shape.params,
+                "params_total": shape.params_total,
+                "tokens": tokens,
+                "batch_sequences": batch,
+                "layout": layout.name,
+                "shard": layout.shard,
+                "micro_batch": layout.micro_batch,
+                "checkpointing": layout.checkpointing,
+                "fits": layout.fits,
+                "memory_bytes": {
+                    **asdict(layout.memory),
+                    "states": layout.memory.states,
+                    "total": layout.memory.total,
+                },
+                "estimated_seconds": tokens * shape.flops_per_token / (gpus * gpu.peak_flops * reached),
+            }
+        )
+    if json:
+        output.print_json({"gpus": gpus, "gpu": asdict(gpu), "mfu": reached, "mfu_source": source, "shapes": rows})
+        return
+    parts = ("states", "gathered", "activations", "total")
+    table = output.make_table(
+        f"{gpus} x {gpu.name}", "size", "shape", "N", "layout", "sequences", *parts, "tokens", "time", left=2
+    )
+    for row in rows:
+        table.add_row(
+            row["size"],
+            row["shape"],
+            format_count(row["params"]),
+            row["layout"] + ("" if row["fits"] else " (too large)"),
+            f"{row['micro_batch']}" + (" twice" if row["checkpointing"] else ""),
+            *(format_bytes(row["memory_bytes"][part]) for part in parts),
+            format_count(row["tokens"]),
+            format_seconds(row["estimated_seconds"]),
+        )
+    output.results.print(table)
+    output.results.print(
+        f"memory of each GPU, which has {format_bytes(gpu.memory_bytes)} ({gpu.source}); states: weights, gradients, "
+        "AdamW's moments; gathered: others' weights for FSDP2; sequences: a GPU and pass, twice where activations are "
+        f"computed again in the backward pass; time: {budget} tokens at {reached:.0%} of "
+        f"{gpu.peak_flops:.3g} FLOP/s ({source})"
     )
 
 

@@ -11,9 +11,13 @@ from llmscale.errors import InputError
 from llmscale.quantity import format_bytes, format_count, format_seconds
 
 if TYPE_CHECKING:
+    from llmscale.job import Job
     from llmscale.runs import ResultsFolder, Run
     from llmscale.sweep.plan import Plan
     from llmscale.sweep.spec import SweepSpec
+
+MOST_LINES = 200
+"""Runs that a table on the terminal lists, at most."""
 
 
 def sweep(
@@ -31,7 +35,26 @@ def sweep(
             "parameter) to measure L(N, D); default one epoch.",
         ),
     ] = None,
+    flops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1e13,3e13",
+            help="An IsoFLOP grid in place of sizes and tokens: for each compute budget sizes "
+            "round the expected optimum.",
+        ),
+    ] = None,
+    per_budget: Annotated[int | None, typer.Option(help="Sizes at each budget of --flops; default 5.")] = None,
+    optimum: Annotated[
+        float | None, typer.Option(help="Tokens a parameter at which optima are expected; default 20.")
+    ] = None,
+    spread: Annotated[
+        float | None, typer.Option(help="How far sizes go from the optimum on either side, as a factor; default 4.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs a size and budget, with different seeds.")] = None,
+    retry_diverged: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Try a diverged run again up to N times, each with half the learning rate."),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="stdlib, files or globs, or a Hugging Face dataset.")
     ] = None,
@@ -63,6 +86,11 @@ def sweep(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
+    gpus_per_run: Annotated[int | None, typer.Option(help="GPUs of this machine that train one run together.")] = None,
+    executor: Annotated[str | None, typer.Option(help="local, ray or slurm: the nodes of such a cluster.")] = None,
+    executor_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="As in [hardware.slurm]: partition=gpu; repeatable.")
+    ] = None,
     compile: Annotated[str | None, typer.Option(help="auto (runs long enough to repay it), always or never.")] = None,
     stack: Annotated[
         str | None, typer.Option(help="Seeds as one batched model: auto (small ones on a GPU), always or never.")
@@ -70,7 +98,14 @@ def sweep(
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic", help="On a GPU too, the same bits every time.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The results folder; default one named after the sweep.")] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(metavar="mlflow,wandb", help="Show runs in tensorboard, wandb or mlflow, too."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="The results folder, or a URL such as s3://bucket/name; default one named after the sweep."),
+    ] = None,
     max_hours: Annotated[float, typer.Option(help="Ask before starting what will take longer.")] = 24.0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
@@ -83,19 +118,39 @@ def sweep(
 
     Example: llmscale sweep --sizes 10k,30k,100k,300k --tokens 4M
     """
+    from llmscale.runs import ResultsFolder
+    from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.carry_out import carry_out
     from llmscale.sweep.plan import plan_sweep
     from llmscale.sweep.provenance import check_folder, command_line, describe_text
     from llmscale.sweep.records import finished_runs
-    from llmscale.sweep.spec import SweepSpec, override, parse_budgets, parse_sizes, read_spec
+    from llmscale.sweep.retries import next_round
+    from llmscale.sweep.spec import (
+        SweepSpec,
+        override,
+        parse_budgets,
+        parse_flops,
+        parse_sizes,
+        parse_track,
+        read_spec,
+        with_executor_options,
+    )
+    from llmscale.sweep.tracking import tracked
     from llmscale.sweep.trunks import saved_branch_points
+    from llmscale.trackers import find_trackers
 
-    if file is None and sizes is None:
+    if file is None and sizes is None and flops is None:
         raise InputError("no sizes were given", "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k")
     spec = override(
-        read_spec(file) if file else SweepSpec(sizes=parse_sizes(sizes or "")),
+        read_spec(file) if file else SweepSpec(),
         sizes=parse_sizes(sizes) if sizes is not None else None,
         tokens=parse_budgets(tokens) if tokens is not None else None,
+        flops=parse_flops(flops) if flops is not None else None,
+        per_budget=per_budget,
+        optimum=optimum,
+        spread=spread,
+        retry_diverged=retry_diverged,
+        track=parse_track(track) if track is not None else None,
         seeds=seeds,
         source=data,
         config=config,
@@ -115,11 +170,18 @@ def sweep(
         device=device,
         dtype=dtype,
         workers=workers,
+        gpus_per_run=gpus_per_run,
+        executor=executor,
         compile=compile,
         stack=stack,
         deterministic=deterministic,
     )
-    folder = _folder(out, file, spec)
+    spec = with_executor_options(spec, executor_option or ())
+    find_trackers(spec.track)
+    remote = remote_of(out)
+    folder = ResultsFolder(remote.folder) if remote else _folder(out, file, spec)
+    if remote:
+        fetch_results(remote, look_only=dry_run)
     check_folder(folder, spec)
     store = _prepare(spec)
     finished = finished_runs(folder)
@@ -129,14 +191,16 @@ def sweep(
         finished.__contains__,
         tell=lambda text: output.progress.print(f"{text} ..."),
         saved=saved_branch_points(folder),
+        diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
     )
+    where = remote.url if remote else str(folder.path)
     if not (json and dry_run):
-        _show_plan(plan, describe_text(store), folder)
+        _show_plan(plan, describe_text(store), where)
     for note in plan.notes:
         output.warn(note)
     if dry_run:
         if json:
-            output.print_json({"out": str(folder.path), "data": describe_text(store), **plan.to_json()})
+            output.print_json({"out": where, "data": describe_text(store), **plan.to_json()})
         return
     if plan.seconds > max_hours * 3600 and not yes:
         _ask(plan, max_hours)
@@ -144,16 +208,27 @@ def sweep(
     from llmscale.commands.live import SweepProgress
 
     try:
-        with SweepProgress(plan, folder) as progress:
-            runs = carry_out(plan, spec, store, folder, command_line(), progress.report)
+        more: Plan | None = plan
+        while more is not None:
+            plan = more
+            jobs = [run.job for run in plan.runs]
+            with (
+                SweepProgress(plan, folder) as progress,
+                kept_at(remote, progress.report, output.tell) as sent,
+                tracked(spec.track, jobs, folder, sent, output.warn) as report,
+            ):
+                runs = carry_out(plan, spec, store, folder, command_line(), report)
+            more = next_round(plan, spec, store, folder)
+            if more is not None:
+                output.tell(f"{len(more.waiting)} runs are tried again with half the learning rate")
     except KeyboardInterrupt:
-        output.progress.print(f"stopped; finished runs are in {folder.runs_path}, and the same command goes on")
+        output.progress.print(f"stopped; finished runs are in {where}, and the same command goes on", soft_wrap=True)
         raise typer.Exit(output.EXIT_INTERRUPTED) from None
     ids = {run.job.run_id for run in plan.runs}
-    _finish([run for run in runs if run.run_id in ids], folder, json)
+    _finish([run for run in runs if run.run_id in ids], where, json)
 
 
-def _folder(out: Path | None, file: Path | None, spec: "SweepSpec") -> "ResultsFolder":
+def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFolder":
     """Where results go: `--out`, results/NAME for NAME.toml, or a name that follows from text, recipe and budgets."""
     import hashlib
     import re
@@ -162,11 +237,11 @@ def _folder(out: Path | None, file: Path | None, spec: "SweepSpec") -> "ResultsF
     from llmscale.runs import ResultsFolder
 
     if out is not None:
-        return ResultsFolder(out)
+        return ResultsFolder(Path(out))
     if file is not None:
         return ResultsFolder(Path("results") / file.stem)
     words = re.sub(r"[^a-z0-9]+", "-", Path(spec.data.source).name.split(".")[0].lower()).strip("-") or "text"
-    deciding = dumps([spec.basis(), spec.to_json()["tokens"]], sort_keys=True)
+    deciding = dumps([spec.basis(), list(spec.flops) or spec.to_json()["tokens"]], sort_keys=True)
     return ResultsFolder(Path("results") / f"{words}-{hashlib.blake2b(deciding.encode(), digest_size=3).hexdigest()}")
 
 
@@ -181,13 +256,15 @@ def _prepare(spec: "SweepSpec") -> Any:
         return prepare(spec.data, min_train_tokens=needed, progress=report)
 
 
-def _show_plan(plan: "Plan", data: dict[str, Any], folder: "ResultsFolder") -> None:
+def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
     headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time", "")
-    table = output.make_table(f"Plan: {len(plan.runs)} runs into {folder.path}", *headings, left=2)
-    for run in plan.runs:
+    table = output.make_table(f"Plan: {len(plan.runs)} runs into {where}", *headings, left=2)
+    # Of many runs, those to be trained.
+    shown = (plan.runs if len(plan.runs) <= MOST_LINES else [run for run in plan.runs if not run.finished])[:MOST_LINES]
+    for run in shown:
         job = run.job
         table.add_row(
-            job.size + (f" seed {job.seed}" if job.seed else ""),
+            _name(job),
             job.shape.name,
             format_count(job.shape.params),
             format_count(job.tokens),
@@ -200,16 +277,28 @@ def _show_plan(plan: "Plan", data: dict[str, Any], folder: "ResultsFolder") -> N
             run.origin,
         )
     output.progress.print(table)
+    if len(plan.runs) > len(shown):
+        finished = len(plan.runs) - len(plan.waiting)
+        more = len(plan.runs) - len(shown)
+        output.progress.print(f"and {more:,} more runs ({finished:,} are done); all of them: --dry-run --json")
     output.progress.print(
         f"text {data['source']}: {format_count(data['train_tokens'])} training and "
         f"{format_count(data['validation_tokens'])} validation tokens, vocabulary {data['vocab_size']}"
     )
     if plan.waiting:
         saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
+        unit = "core" if plan.device == "cpu" else "GPU"
         output.progress.print(
             f"{len(plan.waiting)} to train, {plan.flops:.2e} FLOPs{saves}, about {format_seconds(plan.seconds)} on "
-            f"{plan.device} ({plan.dtype}, {len(plan.places)} at a time, {plan.places[0].threads} threads each)"
+            f"{plan.device}, {plan.device_hours:.2g} {unit} hours "
+            f"({plan.dtype}, {len(plan.places)} at a time, {plan.places[0].threads} threads each)"
         )
+
+
+def _name(run: "Job | Run") -> str:
+    """The size of a run, and what tells it from others of that size and budget."""
+    recipe = f" {run.recipe}" if run.recipe not in (None, "default") else ""
+    return f"{run.size}{recipe}{f' seed {run.seed}' if run.seed else ''}{' retry' if run.retry_of else ''}"
 
 
 def _ask(plan: "Plan", max_hours: float) -> None:
@@ -218,19 +307,19 @@ def _ask(plan: "Plan", max_hours: float) -> None:
         raise InputError(problem, "start it with --yes, or plan less")
 
 
-def _finish(runs: "list[Run]", folder: "ResultsFolder", json: bool) -> None:
+def _finish(runs: "list[Run]", where: str, json: bool) -> None:
     """Show the table of runs and what to do next; exit code 1 where a run failed."""
     from dataclasses import asdict
 
     failed = [run for run in runs if run.status == "failed"]
     if json:
-        output.print_json({"out": str(folder.path), "runs": [asdict(run) for run in runs]})
+        output.print_json({"out": where, "runs": [asdict(run) for run in runs]})
     else:
         headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU", "time")
-        table = output.make_table(str(folder.runs_path), *headings)
-        for run in runs:
+        table = output.make_table(f"{where}/runs.parquet", *headings)
+        for run in runs[-MOST_LINES:]:
             table.add_row(
-                run.size + (f" seed {run.seed}" if run.seed else ""),
+                _name(run),
                 format_count(run.params),
                 format_count(run.tokens),
                 f"{run.loss:.4f}" if run.loss is not None else run.status,
@@ -241,9 +330,19 @@ def _finish(runs: "list[Run]", folder: "ResultsFolder", json: bool) -> None:
                 format_seconds(run.seconds) if run.seconds else "",
             )
         output.results.print(table)
-        output.results.print(f"next: llmscale fit {folder.path}; llmscale plot {folder.path}")
+        if len(runs) > MOST_LINES:
+            output.results.print(f"the largest {MOST_LINES} of {len(runs):,} runs; all of them: {where}/runs.parquet")
+        output.results.print(f"next: llmscale fit {where}; llmscale plot {where}")
     for run in runs:
         if run.status in ("failed", "diverged"):
-            output.warn(f"{run.size} on {format_count(run.tokens)} tokens {run.status}: {run.error}")
+            output.warn(f"{_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}")
+    done = [run for run in runs if run.status == "done"]
+    spikes = sorted((run for run in done if run.spike_height), key=lambda run: -(run.spike_height or 0))
+    if spikes:
+        worst = spikes[0]
+        output.warn(
+            f"the training loss of {len(spikes)} of {len(done)} runs spiked and came back, of {_name(worst)} on "
+            f"{format_count(worst.tokens)} tokens by {worst.spike_height:.2f} nats at step {worst.spike_step}"
+        )
     if failed:
         raise typer.Exit(1)

@@ -55,8 +55,15 @@ def tune(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     workers: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
+    executor: Annotated[str | None, typer.Option(help="local, ray or slurm: the nodes of such a cluster.")] = None,
+    executor_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="As in [hardware.slurm]: partition=gpu; repeatable.")
+    ] = None,
     compile: Annotated[str | None, typer.Option(help="auto (runs long enough to repay it), always or never.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The results folder; default one named after what is tuned.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="The results folder, or a URL of one; default one named after what is tuned."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the first trials and stop.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -67,15 +74,25 @@ def tune(
 
     Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned
     """
+    from llmscale.runs import ResultsFolder
+    from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.provenance import command_line
-    from llmscale.sweep.spec import SweepSpec, override, parse_budgets, parse_sizes, read_spec
+    from llmscale.sweep.spec import (
+        SweepSpec,
+        override,
+        parse_budgets,
+        parse_sizes,
+        read_spec,
+        with_executor_options,
+    )
     from llmscale.tune.search import Grid
     from llmscale.tune.study import Study, check_folder
 
-    if file is None and sizes is None:
+    asked = read_spec(file) if file else SweepSpec()
+    if sizes is None and not asked.sizes:
         raise InputError("no sizes were given", "name them, as in: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M")
     spec = override(
-        read_spec(file) if file else SweepSpec(sizes=parse_sizes(sizes or "")),
+        asked,
         sizes=parse_sizes(sizes) if sizes is not None else None,
         tokens=parse_budgets(tokens) if tokens is not None else None,
         seeds=seeds,
@@ -96,9 +113,14 @@ def tune(
         device=device,
         dtype=dtype,
         workers=workers,
+        executor=executor,
         compile=compile,
     )
-    folder = _folder(out, file, spec)
+    spec = with_executor_options(spec, executor_option or ())
+    remote = remote_of(out)
+    folder = ResultsFolder(remote.folder) if remote else _folder(out, file, spec)
+    if remote:
+        fetch_results(remote, look_only=dry_run)
     check_folder(folder, spec)
     study = Study(spec, Grid(batch, refine, doublings), _prepare(spec), folder, stop)
     plan = study.next_round(tell=lambda text: output.progress.print(f"{text} ..."))
@@ -111,16 +133,19 @@ def tune(
     try:
         while plan is not None:
             output.progress.print(_describe(plan))
-            with SweepProgress(plan, folder) as progress:
-                study.carry_out(plan, command_line(), progress.report)
+            with SweepProgress(plan, folder) as progress, kept_at(remote, progress.report, output.tell) as report:
+                study.carry_out(plan, command_line(), report)
             plan = study.next_round()
+        if remote and remote.waiting():  # of an earlier command that could not send all
+            with kept_at(remote, lambda event: None, output.tell):
+                pass
     except KeyboardInterrupt:
-        output.progress.print(f"stopped; finished trials are in {folder.runs_path}, and the same command goes on")
+        output.tell(f"stopped; finished trials are in {out or folder.path}, and the same command goes on")
         raise typer.Exit(output.EXIT_INTERRUPTED) from None
     _show(study.tuning(), folder, json)
 
 
-def _folder(out: Path | None, file: Path | None, spec: "SweepSpec") -> "ResultsFolder":
+def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFolder":
     """Where results go: `--out`, results/tune-NAME for NAME.toml, or a name that follows from text and recipe."""
     import hashlib
     from json import dumps
@@ -128,7 +153,7 @@ def _folder(out: Path | None, file: Path | None, spec: "SweepSpec") -> "ResultsF
     from llmscale.runs import ResultsFolder
 
     if out is not None:
-        return ResultsFolder(out)
+        return ResultsFolder(Path(out))
     basis = dumps(spec.basis(), sort_keys=True).encode()
     name = file.stem if file else hashlib.blake2b(basis, digest_size=3).hexdigest()
     return ResultsFolder(Path("results") / f"tune-{name}")

@@ -1,14 +1,20 @@
 """Where runs are trained: `local` is executors/local.py.
 
-A member defines `run(tasks, places, report)`, which trains every task, the first ones first as places come free, and
-calls `report(event)` for every `Event`. Where that returns true for a logged step, the run is stopped for good: it
-saves a checkpoint and ends with exit code 130. A run whose folder has got a `run.json` meanwhile ends without being
-trained. `run` returns when all have ended; on KeyboardInterrupt it first lets every worker save its checkpoint.
+A member defines `run(tasks, places, report)`, which takes the member's own `Options` as a fourth argument where it has
+any. It trains every task, the first ones first as places come free, and calls `report(event)` for every `Event`. Where
+that returns true for a logged step, the run is stopped for good: it saves a checkpoint and ends with exit code 130. A
+run whose folder has got a `run.json` meanwhile ends without being trained. `run` returns when all have ended; on
+KeyboardInterrupt it first lets every worker save its checkpoint. A member whose machines may be lost starts a run again
+from its checkpoint, until it has been lost five times without a step more.
 """
 
+import importlib
+import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from llmscale.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,8 @@ class Place:
 
     threads: int
     gpu: int | None = None
+    gpus: tuple[int, ...] = ()
+    """All GPUs of the place, where each run takes several."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,29 @@ class Task:
 
 @dataclass(frozen=True)
 class Event:
-    """News of a run: `started`, `logged` (with a row of its curve), or `ended` (with its exit code)."""
+    """News of a run: `started`, `logged` (with a row of its curve), `warned` (with a message), or `ended`.
+
+    An end has the exit code of the process, and a message where the executor knows why it was not 0.
+    """
 
     kind: str
     folder: Path
     point: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    message: str = ""
 
     @property
     def run_id(self) -> str:
         return self.folder.name
+
+
+def executor_names() -> tuple[str, ...]:
+    """The members of this menu."""
+    return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")))
+
+
+def pick_executor(name: str) -> Any:
+    """The member `name`. Raises InputError where there is none."""
+    if name not in executor_names():
+        raise InputError(f"there is no executor {name!r}", f"choose one of {', '.join(executor_names())}")
+    return importlib.import_module(f"{__name__}.{name}")

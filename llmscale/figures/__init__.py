@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from llmscale.curve_file import Curves
     from llmscale.fit import Fit
     from llmscale.table import RunTable
 
@@ -32,7 +33,7 @@ class Evidence:
     table: "RunTable"
     fits: "tuple[Fit, ...]" = ()
     runs: "DataFrame | None" = None
-    curves: "DataFrame | None" = None
+    curves: "Curves | None" = None
 
 
 @dataclass(frozen=True)

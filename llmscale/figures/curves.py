@@ -7,11 +7,13 @@ from itertools import chain
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 
+from llmscale.curve_file import each_curve
 from llmscale.errors import InputError
 from llmscale.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
@@ -23,6 +25,9 @@ DRAWS = "curves"
 SMOOTHED_SHARE = 0.02
 """Training loss is averaged over the logged steps around each that make up this share of the run."""
 _MOST_POINTS = 300
+LOGGED_STEPS = 400
+"""About as many rows as sweeps log of a run."""
+_MOST_LINES = 1000
 _MOST_LEGEND_SIZES = 12
 _WARM_UP_SHARE = 0.03
 """The loss axis begins at the losses after this share of a run: what comes before would squeeze all the rest."""
@@ -56,8 +61,12 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         figure = Figure(figsize=(width, 0.42 * width + 1.35), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for ax, x in zip(panels, ("tokens", "flops"), strict=True):
-            for curve in curves:
+            if len(curves) > _MOST_LINES:
+                _draw_together(ax, x, curves, colours)
+            for curve in curves if len(curves) <= _MOST_LINES else ():
                 _draw_curve(ax, x, curve, colours[curve.params], top, crowded=len(curves) > 3 * len(sizes))
+            for curve in curves:
+                _draw_end(ax, x, curve, top)
             limits = _x_limits(curves, x, top)
             ax.set_xscale("log")
             ax.set_xlim(*limits)
@@ -76,20 +85,24 @@ def _curves(evidence: Evidence) -> list[_Curve]:
             "give the folder of a sweep, as in: llmscale plot results/NAME --kind curves",
         )
     runs = evidence.runs.drop_duplicates("run_id").set_index("run_id")
-    by_run = evidence.curves.sort_values("step").groupby("run_id", sort=True)
-    curves = []
-    for run_id, rows in by_run:
-        if run_id not in runs.index:
-            continue
+    curves = {}
+    columns = ("step", "tokens", "flops", "loss", "train_loss")
+    for run_id, logged in each_curve(evidence.curves, columns, set(runs.index.astype(str))):
+        rows = logged.sort_values("step")
         evaluated, trained = _finite(rows, "loss"), _finite(rows, "train_loss")
         window = max(3, round(SMOOTHED_SHARE * len(trained)))
         trained["loss"] = trained["loss"].rolling(window, center=True, min_periods=1).mean()
         if len(evaluated) + len(trained):
             params, diverged = float(runs.at[run_id, evidence.table.count]), runs.at[run_id, "status"] == "diverged"
-            curves.append(_Curve(params, diverged, evaluated, trained))
+            curves[run_id] = _Curve(params, diverged, _lighter(evaluated), _lighter(trained))
     if not curves:
         raise InputError("the loss curves hold no loss of a run in the table", "run the sweep again: it resumes")
-    return sorted(curves, key=lambda curve: curve.params)
+    return sorted((curves[run_id] for run_id in sorted(curves)), key=lambda curve: curve.params)
+
+
+def _lighter(part: DataFrame) -> DataFrame:
+    """Of more rows than sweeps log, as many as are drawn: by whatever they are spaced, tokens and FLOPs are alike."""
+    return part if len(part) <= 2 * LOGGED_STEPS else part.iloc[_log_spaced(part["tokens"].to_numpy())].copy()
 
 
 def _finite(rows: DataFrame, column: str) -> DataFrame:
@@ -107,6 +120,21 @@ def _draw_curve(ax: Axes, x: str, curve: _Curve, colour: Colour, top: float, *, 
         curve.evaluated[x], curve.evaluated["loss"], color=colour, alpha=strength, lw=1.1, marker=marker, ms=2.2,
         zorder=3,
     )  # fmt: skip
+
+
+def _draw_together(ax: Axes, x: str, curves: Sequence[_Curve], colours: dict[float, Colour]) -> None:
+    """As `_draw_curve` draws them, the curves of a size as one: thousands of lines would take minutes."""
+    for size, colour in colours.items():
+        of_size = [curve for curve in curves if curve.params == size]
+        parts = [curve.trained.iloc[_log_spaced(curve.trained[x].to_numpy())] for curve in of_size]
+        for lines, alpha, width, order in ((parts, 0.12, 0.8, 2), ([c.evaluated for c in of_size], 0.5, 1.1, 3)):
+            points = [part[[x, "loss"]].to_numpy() for part in lines]
+            ax.add_collection(
+                LineCollection(points, colors=[colour], alpha=alpha, lw=width, zorder=order), autolim=False
+            )
+
+
+def _draw_end(ax: Axes, x: str, curve: _Curve, top: float) -> None:
     if curve.diverged:
         last = max((part.iloc[-1] for part in curve.parts if len(part)), key=lambda row: float(row[x]))
         ax.plot(last[x], min(last["loss"], top), "x", color=ALARM, ms=4.5, mew=1.3, clip_on=False, zorder=5)

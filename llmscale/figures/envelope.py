@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 
+from llmscale.curve_file import each_curve
 from llmscale.errors import InputError
 from llmscale.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
@@ -84,12 +85,13 @@ def _curves(evidence: Evidence) -> list[_Curve]:
     params_of = dict(zip(frame["run_id"].astype(str), frame["params"].astype(float), strict=True))
     lost = {run.run_id: run for run in evidence.table.excluded}
     params_of |= {name: float(run.values.get("params", np.nan)) for name, run in lost.items() if name not in params_of}
-    curves = []
-    for run_id, rows in evidence.curves.groupby(evidence.curves["run_id"].astype(str), sort=True):
-        params = params_of.get(str(run_id), np.nan)
-        curve = _curve(rows, params, lost[str(run_id)].reason if str(run_id) in lost else None)
+    by_id = {}
+    for run_id, rows in each_curve(evidence.curves, ("flops", "loss", "train_loss"), params_of):
+        params = params_of[run_id]
+        curve = _curve(rows, params, lost[run_id].reason if run_id in lost else None)
         if np.isfinite(params) and curve is not None:
-            curves.append(curve)
+            by_id[run_id] = curve
+    curves = [by_id[run_id] for run_id in sorted(by_id)]
     if not curves:
         raise InputError("the loss curves hold no loss of a run in the table", "run the sweep again: it resumes")
     return sorted(curves, key=lambda curve: curve.params)

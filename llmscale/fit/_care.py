@@ -123,7 +123,7 @@ def diverged_runs(evidence: Evidence) -> Note | None:
         "diverged-runs",
         f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left out:"
         f" {listed(names)}{_beyond(evidence, names)}. The law describes the runs that survived; train"
-        f" {'it' if len(names) == 1 else 'them'} again at half the learning rate (llmscale sweep --lr-scale 0.5)",
+        f" {'it' if len(names) == 1 else 'them'} again at half the learning rate (llmscale sweep --retry-diverged 1)",
     )
 
 

@@ -1,8 +1,11 @@
 """What is seen along a run: checkpoints taken for runs, and loss curves that differ in shape."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
+from llmscale.curve_file import Curves, each_curve, known_columns
 from llmscale.errors import Note, listed
 from llmscale.fit._evidence import Evidence, counted, known, where
 from llmscale.fit.identify import count_levels
@@ -15,6 +18,24 @@ _PROGRESS = np.linspace(0.25, 0.95, 15)
 """Where curves are compared: after the warm-up's transient, before the end, where all are 1."""
 _WINDOW = 0.05
 _HIGH_LR = 0.5
+
+
+@dataclass(frozen=True)
+class SeenCurve:
+    """What is looked at of a run's curve: the same for every law that is fitted to the runs."""
+
+    windows: Array | None
+    """Mean loss around each of _PROGRESS, and at the end last; None for a curve too sparse."""
+    noise: Array | None
+    """The standard error of each."""
+    ends_hot: bool
+    """Whether it ends above half its highest learning rate."""
+
+
+def seen_curves(curves: Curves) -> dict[str, SeenCurve]:
+    """Of every run, by id: curves of any length are gone through once, a run at a time."""
+    names = known_columns(curves, ("step", "tokens", "loss", "train_loss", "lr"))
+    return {run_id: _seen(rows) for run_id, rows in each_curve(curves, names)}
 
 
 def mid_schedule(evidence: Evidence) -> Note | None:
@@ -57,8 +78,7 @@ def no_collapse(evidence: Evidence) -> Note | None:
     if curves is None or not known(evidence.frame, "tokens"):
         return None
     floor = float(fit.law.coefficients()[fit.law.floor]) if fit.law.floor else 0.0
-    by_run = dict(tuple(curves.groupby("run_id", sort=False)))
-    frame = evidence.frame[evidence.frame["run_id"].isin(list(by_run))]
+    frame = evidence.frame[evidence.frame["run_id"].isin(list(curves))]
     ratio = np.log((frame["tokens"] / frame["params"]).to_numpy(dtype=float))
     order = np.argsort(ratio, kind="stable")
     starts = np.flatnonzero(np.diff(ratio[order], prepend=-np.inf) > _SAME_RATIO)
@@ -68,7 +88,7 @@ def no_collapse(evidence: Evidence) -> Note | None:
             continue
         shapes = {}
         for row in rows:
-            shape = _shape(by_run[frame["run_id"].iloc[row]], floor)
+            shape = _shape(curves[frame["run_id"].iloc[row]], floor)
             if shape is not None:
                 shapes[row] = shape
         if len(shapes) < 3:
@@ -92,33 +112,58 @@ def no_collapse(evidence: Evidence) -> Note | None:
     )
 
 
-def _shape(curve: pd.DataFrame, floor: float) -> tuple[Array, float] | None:
-    """ln of the normalised reducible loss at _PROGRESS, and its noise; None for a curve too sparse or too low."""
-    name = "loss" if curve["loss"].notna().sum() >= 20 else "train_loss"
-    curve = curve[curve[name].notna()].sort_values("tokens")
-    progress = (curve["tokens"] / curve["tokens"].max()).to_numpy(dtype=float)
-    loss = curve[name].to_numpy(dtype=float) - floor
+def _seen(curve: pd.DataFrame) -> SeenCurve:
+    columns = {name: curve[name].to_numpy(dtype=float) for name in curve.columns}
+    windows = _windows(columns) if {"tokens", "loss", "train_loss"} <= set(columns) else None
+    means, errors = windows or (None, None)
+    return SeenCurve(means, errors, {"lr", "step"} <= set(columns) and _ends_hot(columns["step"], columns["lr"]))
+
+
+def _windows(columns: dict[str, Array]) -> tuple[Array, Array] | None:
+    """Mean loss in each window of progress and its standard error; None where one has fewer than 3 rows."""
+    evaluated = int((~np.isnan(columns["loss"])).sum())
+    tokens, loss = _ordered(columns["tokens"], columns["loss" if evaluated >= 20 else "train_loss"])
+    if not len(tokens):
+        return None
+    progress = tokens / np.nanmax(tokens)
     means, errors = [], []
     for x in (*_PROGRESS, 1.0 - _WINDOW / 2):
-        inside = np.abs(progress - x) <= _WINDOW / 2
-        if inside.sum() < 3:
+        inside = loss[np.abs(progress - x) <= _WINDOW / 2]
+        if len(inside) < 3:
             return None
-        means.append(loss[inside].mean())
+        means.append(inside.mean())
         # From differences of neighbours, which the slope within a window hardly touches.
-        errors.append(np.sqrt(np.mean(np.diff(loss[inside]) ** 2) / 2 / inside.sum()) / means[-1])
-    if min(means) <= 0:
+        errors.append(np.sqrt(np.mean(np.diff(inside) ** 2) / 2 / len(inside)))
+    return np.array(means), np.array(errors)
+
+
+def _ends_hot(step: Array, lr: Array) -> bool:
+    _, lr = _ordered(step, lr)
+    return bool(len(lr) and lr[-1] > _HIGH_LR * lr.max())
+
+
+def _ordered(by: Array, values: Array) -> tuple[Array, Array]:
+    """Both where there is a value, in the order of the first."""
+    there = ~np.isnan(values)
+    by, values = by[there], values[there]
+    order = np.argsort(by, kind="stable")
+    return by[order], values[order]
+
+
+def _shape(curve: SeenCurve, floor: float) -> tuple[Array, float] | None:
+    """ln of the normalised reducible loss at _PROGRESS, and its noise; None for a curve too sparse or too low."""
+    if curve.windows is None or curve.noise is None or curve.windows.min() <= floor:
         return None
+    means = curve.windows - floor
     logs = np.log(means)
-    return logs[:-1] - logs[-1], float(np.sqrt(2) * np.median(errors))
+    return logs[:-1] - logs[-1], float(np.sqrt(2) * np.median(curve.noise / means))
 
 
 def _hot_endings(evidence: Evidence) -> list[str]:
     """Runs whose curve ends above half its highest learning rate, where the schedule is not a constant one."""
     curves, frame = evidence.curves, evidence.frame
-    if curves is None or "lr" not in curves:
+    if curves is None:
         return []
-    peak = curves.groupby("run_id")["lr"].max()
-    last = curves.sort_values("step").groupby("run_id")["lr"].last() if "step" in curves else peak
-    hot = set(peak.index[last.reindex(peak.index) > _HIGH_LR * peak])
+    hot = {run_id for run_id, curve in curves.items() if curve.ends_hot}
     constant = set(frame["run_id"][frame["schedule"] == "constant"]) if "schedule" in frame else set()
     return [run_id for run_id in dict.fromkeys(frame["run_id"]) if run_id in hot - constant]

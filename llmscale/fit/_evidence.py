@@ -1,9 +1,10 @@
 """What the diagnostics look at: a fit, its runs, their residuals and how the law leans on its coefficients."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,18 +18,22 @@ from llmscale.laws._formula import Formula
 from llmscale.quantity import format_count
 from llmscale.table import RunTable
 
+if TYPE_CHECKING:
+    from llmscale.fit._curves import SeenCurve
+
 
 @dataclass(frozen=True)
 class Evidence:
     """A fit and what is known of its runs.
 
-    `runs` has every row of the source, those that are not done, too; `curves` is `curves.parquet`. `refit` fits the
-    same law to another table with the same options, without bootstrap, hold-out and diagnostics.
+    `runs` has every row of the source, those that are not done, too; `curves` is what is looked at of every run's
+    curve, by id. `refit` fits the same law to another table with the same options, without bootstrap, hold-out and
+    diagnostics.
     """
 
     fit: Fit
     runs: pd.DataFrame | None = None
-    curves: pd.DataFrame | None = None
+    curves: "Mapping[str, SeenCurve] | None" = None
     refit: Callable[[RunTable], Fit] | None = None
 
     @property

@@ -4,13 +4,15 @@ Limits are set so that a table of equally tuned runs that follow the law raises 
 `outliers` together in under 5% of simulated tables. Codes are for programs and do not change; messages may.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import pandas as pd
 
+from llmscale.curve_file import Curves
 from llmscale.errors import Note
 from llmscale.fit import _care, _curves, _design, _misfit
+from llmscale.fit._curves import SeenCurve, seen_curves
 from llmscale.fit._evidence import Evidence
 from llmscale.fit.result import Fit
 from llmscale.table import RunTable
@@ -43,15 +45,17 @@ def diagnose(
     fit: Fit,
     *,
     runs: pd.DataFrame | None = None,
-    curves: pd.DataFrame | None = None,
+    curves: Curves | Mapping[str, SeenCurve] | None = None,
     refit: Callable[[RunTable], Fit] | None = None,
 ) -> tuple[Note, ...]:
     """Notes on what `fit` cannot know and on runs that mislead it; none of them for a clean table.
 
-    `runs` are all rows of the source, those that are not done, too; `curves` is a results folder's curves.parquet.
+    `runs` are all rows of the source, those that are not done, too; `curves` is a results folder's curves.parquet,
+    as a frame, as a file, or what `seen_curves` has seen of it.
     `refit` fits the same law to another table (without intervals, hold-out and diagnostics): with it, exponents are
     compared under each way to count N and without outliers.
     """
-    evidence = Evidence(fit, runs, curves, refit)
+    seen = curves if curves is None or isinstance(curves, Mapping) else seen_curves(curves)
+    evidence = Evidence(fit, runs, seen, refit)
     notes = (diagnostic(evidence) for diagnostic in DIAGNOSTICS)
     return tuple(note for note in notes if note is not None)

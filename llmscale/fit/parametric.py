@@ -1,7 +1,8 @@
 """Fit a law to a table of runs: best coefficients, intervals, held-out check, and notes on what they are worth."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -9,10 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.curve_file import CurveFile
 from llmscale.curve_table import folder_steps
 from llmscale.errors import Note
 from llmscale.fit import holdout as holdouts
 from llmscale.fit import identify, solver, uncertainty
+from llmscale.fit._curves import SeenCurve, seen_curves
 from llmscale.fit.diagnose import diagnose
 from llmscale.fit.options import Options
 from llmscale.fit.result import Fit, Holdout, run_weights
@@ -40,8 +43,9 @@ def fit_laws(
     if not laws:
         options = replace(options, variable=identify.default_variable(runs, options.variable))
     fits: dict[str, Fit] = {}
+    folder = _Folder(runs)
     for law in laws or identify.default_laws(runs, options.variable):
-        fit = fit_law(runs, law, options)
+        fit = _fit_law(folder, law, options)
         fits.setdefault(fit.law.name, fit)
     return tuple(fits.values())
 
@@ -65,12 +69,45 @@ def fit_law(table: Source, law: str | type[Law], options: Options | None = None,
     >>> round(result.optimal(C=1e21)["params"] / 1e9, 2)
     0.26
     """
-    options, runs = _options(options, changes), as_table(table)
+    return _fit_law(_Folder(as_table(table)), law, _options(options, changes))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A table, and what its results folder holds besides: read once for all laws, and only if asked for."""
+
+    table: RunTable
+
+    @property
+    def place(self) -> ResultsFolder:
+        return ResultsFolder(self.table.path)
+
+    @cached_property
+    def every_run(self) -> pd.DataFrame:
+        return self.place.read_runs()
+
+    @cached_property
+    def seen(self) -> dict[str, SeenCurve] | None:
+        return seen_curves(CurveFile(self.place.curves_path)) if self.place.curves_path.is_file() else None
+
+    @cached_property
+    def steps(self) -> RunTable:
+        return folder_steps(self.table, self.every_run, CurveFile(self.place.curves_path))
+
+    def for_law(self, law: type[Law]) -> RunTable:
+        """The table, or for laws of whole curves the evaluated steps of its folder."""
+        columns = identify.inputs_of(law)
+        if "lr_area" not in columns or "lr_area" in self.table.frame or not self.place.curves_path.is_file():
+            return self.table
+        return self.steps
+
+
+def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     chosen = find(law) if isinstance(law, str) else law
-    runs = _with_steps(runs, chosen)
+    runs = folder.for_law(chosen)
     fit = _fit(runs, chosen, options)
     if options.diagnostics:
-        fit = replace(fit, notes=fit.notes + diagnosed(fit))
+        fit = replace(fit, notes=fit.notes + diagnosed(fit, folder))
     held = holdouts.held_out(runs.frame, fit.law.inputs, options.holdout)
     if not held.any():
         return fit
@@ -87,27 +124,17 @@ def as_table(source: Source) -> RunTable:
     return source if isinstance(source, RunTable) else read_table(source)
 
 
-def _with_steps(runs: RunTable, law: type[Law]) -> RunTable:
-    """The evaluated steps of a results folder as the table, for laws of whole curves."""
-    columns = identify.inputs_of(law)
-    folder = ResultsFolder(runs.path)
-    if "lr_area" not in columns or "lr_area" in runs.frame or not folder.curves_path.is_file():
-        return runs
-    return folder_steps(runs, folder.read_runs(), folder.read_curves())
-
-
-def diagnosed(fit: Fit) -> tuple[Note, ...]:
+def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
     """What `diagnose` says of a fit, with all rows and curves of its results folder where it has one."""
 
     def again(table: RunTable) -> Fit:
         quick = replace(fit.options, bootstrap=0, holdout="none", diagnostics=False)
         return _fit(table, type(fit.law), quick)
 
-    folder = ResultsFolder(fit.table.path)
-    if not folder.runs_path.is_file():
+    folder = folder or _Folder(fit.table)
+    if not folder.place.runs_path.is_file():
         return diagnose(fit, refit=again)
-    curves = folder.read_curves() if folder.curves_path.is_file() else None
-    return diagnose(fit, runs=folder.read_runs(), curves=curves, refit=again)
+    return diagnose(fit, runs=folder.every_run, curves=folder.seen, refit=again)
 
 
 def _options(options: Options | None, changes: dict[str, Any]) -> Options:

@@ -180,11 +180,12 @@ class Fit:
 
     def plot(self, kind: str = "scaling", **settings: Any) -> "Figure":
         """A matplotlib figure of `llmscale plot --kind KIND`: width= in inches, title=."""
+        from llmscale.curve_file import CurveFile
         from llmscale.figures import Evidence, load_kind
 
         folder = ResultsFolder(self.table.path)
         inside = folder.runs_path.is_file()
-        curves = folder.read_curves() if inside and folder.curves_path.is_file() else None
+        curves = CurveFile(folder.curves_path) if inside and folder.curves_path.is_file() else None
         evidence = Evidence(self.table, (self,), folder.read_runs() if inside else None, curves)
         return load_kind(kind).draw(evidence, **settings).figure
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from llmscale.curve_file import Curves as CurveRows
 from llmscale.errors import InputError, Note, listed
 from llmscale.fit import Options
 from llmscale.fit.identify import levels
@@ -24,7 +25,7 @@ def allocate(
     options: Options,
     *,
     law: str | type[Law] = "chinchilla",
-    curves: pd.DataFrame | None = None,
+    curves: CurveRows | None = None,
 ) -> Allocation:
     """N*(C) from the envelope of the training curves, or without curves from the convex hull of the final losses.
 

@@ -47,7 +47,9 @@ class LanguageModel(nn.Module, ABC):
 
     def clip_gradient(self, norm: float) -> Tensor:
         """Scale the gradient down to `norm` where it is larger; its norm before."""
-        return nn.utils.clip_grad_norm_(self.parameters(), norm)
+        before = nn.utils.clip_grad_norm_(self.parameters(), norm)
+        # Of gradients that are shared out among processes, each knows the norm of its part.
+        return before.full_tensor() if hasattr(before, "full_tensor") else before
 
     def losses(self, inputs_BT: Tensor, targets_BT: Tensor, weights_B: Tensor) -> tuple[Tensor, Tensor]:
         """sum_b weights_b · mean_t loss, with its gradient, and the cross-entropies in nats (B, T), without."""
@@ -61,6 +63,9 @@ class LanguageModel(nn.Module, ABC):
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
 
+    def fill_buffers(self) -> None:
+        """Compute what is neither trained nor saved anew, as where the model was built without memory."""
+
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
         """Matrices ~ N(0, 2/(5 d_model)) (Nguyen & Salazar 2019); those that write into the residual stream are
@@ -72,18 +77,34 @@ class LanguageModel(nn.Module, ABC):
                 weight.fill_(1.0 if name.endswith("norm.weight") else 0.0)
                 continue
             scale = 1 / math.sqrt(2 * self.shape.n_layer) if name.endswith(RESIDUAL_WRITERS) else 1.0
-            weight.normal_(0.0, std * scale * self.parametrization.init_multiplier(name), generator=generator)
+            deviation = std * scale * self.parametrization.init_multiplier(name)
+            if hasattr(weight, "full_tensor"):  # shared out among processes: each draws it whole and keeps its part
+                weight.copy_(_part_of(torch.empty(weight.shape).normal_(0.0, deviation, generator=generator), weight))
+            else:
+                weight.normal_(0.0, deviation, generator=generator)
 
 
 def build_model(
     shape: Shape, seed: int = 0, parametrization: str = "standard", ops: Operations | None = None
 ) -> LanguageModel:
     """The Transformer of `shape` on the CPU, with weights that depend on `seed` alone; by plain float32 operations."""
-    module = importlib.import_module(f"llmscale.models.{shape.arch}")
-    ops = ops or build_operations("plain", "float32")
-    model: LanguageModel = module.Model(shape, parametrize(shape, parametrization), ops)
+    model = empty_model(shape, parametrization, ops or build_operations("plain", "float32"))
     model.init_weights(torch.Generator().manual_seed(seed))
     return model
+
+
+def empty_model(shape: Shape, parametrization: str, ops: Operations) -> LanguageModel:
+    """The Transformer of `shape` before `init_weights`."""
+    module = importlib.import_module(f"llmscale.models.{shape.arch}")
+    model: LanguageModel = module.Model(shape, parametrize(shape, parametrization), ops)
+    return model
+
+
+def _part_of(whole: Tensor, weight: Any) -> Tensor:
+    """What this process holds of `whole`, which is shared out as `weight` is."""
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 def scaled(x: Tensor, multiplier: float) -> Tensor:

@@ -79,6 +79,12 @@ class Model(LanguageModel):
         self.register_buffer("cos_TD", cos_TD, persistent=False)
         self.register_buffer("sin_TD", sin_TD, persistent=False)
 
+    def fill_buffers(self) -> None:
+        for buffer, table in zip(
+            (self.cos_TD, self.sin_TD), rotary_table(self.shape.context, self.shape.d_head), strict=True
+        ):
+            buffer.copy_(table)
+
     def features(self, tokens_BT: Tensor) -> Tensor:
         T = tokens_BT.shape[1]
         rotary = self.cos_TD[:T], self.sin_TD[:T]

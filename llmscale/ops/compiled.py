@@ -8,8 +8,9 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from llmscale.cache import cache_folder
 from llmscale.errors import WorkError
-from llmscale.machine import c_compiler, cache_folder, cpu_flags
+from llmscale.machine import c_compiler, cpu_flags
 
 SOURCES = ("native.c", "attention.h", "elementwise.h")
 FLAGS = (

@@ -76,7 +76,8 @@ class Muon(torch.optim.Optimizer):
                 rows, columns = update.shape[-2:]
                 lr, decay = one.group["lr"], one.group["weight_decay"]
                 one.weight.mul_(1 - lr * decay)
-                one.weight.add_(update.reshape(one.weight.shape), alpha=-lr * ADAMW_RMS * math.sqrt(max(rows, columns)))
+                step = _part_of(update.reshape(one.weight.shape), one.weight)
+                one.weight.add_(step, alpha=-lr * ADAMW_RMS * math.sqrt(max(rows, columns)))
         return None
 
     def _directions(self) -> Iterator["_Direction"]:
@@ -89,7 +90,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(weight)
                 momentum = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-                direction = weight.grad.lerp(momentum, MOMENTUM)
+                direction = _whole(weight.grad.lerp(momentum, MOMENTUM))
                 yield _Direction(weight, group, direction.unflatten(-2, (group["parts"], -1)).flatten(0, -3))
 
 
@@ -99,6 +100,22 @@ class _Direction:
     group: dict[str, Any]
     matrices: Tensor
     """What is to be made orthogonal, (matrices, rows, columns)."""
+
+
+def _whole(tensor: Any) -> Tensor:
+    """`tensor`, of which each of several processes may hold a part."""
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole
+
+
+def _part_of(whole: Tensor, weight: Any) -> Tensor:
+    """What this process holds of `whole`, where `weight` is shared out among several."""
+    if not hasattr(weight, "full_tensor"):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    whole = whole.to(weight.dtype)
+    return distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 def _batches(directions: Sequence[_Direction]) -> Iterator[list[_Direction]]:

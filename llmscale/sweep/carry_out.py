@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from llmscale.executors import Event, Task, local
-from llmscale.job import run_row
+from llmscale.executors import Event, Task, pick_executor
+from llmscale.job import Job, run_row
+from llmscale.lock import only_writer
 from llmscale.machine import device_name
 from llmscale.runs import ResultsFolder, Run, make_folder, write_text
-from llmscale.sweep.lock import only_writer
 from llmscale.sweep.plan import Plan, PlannedRun
 from llmscale.sweep.provenance import provenance
 from llmscale.sweep.records import (
@@ -23,6 +23,7 @@ from llmscale.sweep.records import (
     write_row,
     write_tables,
 )
+from llmscale.sweep.retries import name_retries, own_error
 from llmscale.sweep.spec import SweepSpec
 from llmscale.sweep.trunks import branch_file, remove_unneeded, share_trunks
 from llmscale.tokens import TokenStore
@@ -49,11 +50,12 @@ def carry_out(
             write_spec(folder, run, plan, store)
         name = device_name(plan.device)
 
-        def settle(ended: str | None = None) -> None:
+        def settle(ended: str | None = None, final: bool = False) -> None:
             if share_trunks(spec):
                 _end_with_trunk(folder, plan, ended, name)
+            name_retries(plan, folder)
+            if write_tables(folder, final=final) and share_trunks(spec):
                 remove_unneeded(folder, finished_runs(folder))
-            write_tables(folder)
 
         def pass_on(event: Event) -> object:
             if event.kind == "ended":
@@ -67,9 +69,9 @@ def carry_out(
                 Task(tuple(folder.run_folder(run.job.run_id) for run in group), after=_start(folder, group[0]))
                 for group in plan.together
             ]
-            local.run(tasks, plan.places, pass_on)
+            pick_executor(spec.hardware.executor).run(tasks, plan.places, pass_on, *spec.hardware.executor_options)
         finally:
-            write_tables(folder)
+            settle(final=True)
     return recorded_runs(folder)
 
 
@@ -78,16 +80,23 @@ def _end_with_trunk(folder: ResultsFolder, plan: Plan, ended: str | None, device
 
     A run that begins like one that has diverged by then would diverge, too: its steps are the same.
     """
-    rows = {run.job.run_id: read_run(folder, run.job.run_id) for run in plan.runs}
-    diverged = [run.job for run in plan.runs if (row := rows[run.job.run_id]) and row.status == "diverged"]
+    among = plan.runs
+    if ended:  # then nothing has changed for runs that begin otherwise
+        beginning = next(run.job.beginning for run in plan.runs if run.job.run_id == ended)
+        among = tuple(run for run in plan.runs if run.job.beginning == beginning)
+    rows = {run.job.run_id: read_run(folder, run.job.run_id) for run in among}
+    diverged: dict[Job, list[Job]] = {}
+    for run in among:
+        if (row := rows[run.job.run_id]) and row.status == "diverged":
+            diverged.setdefault(run.job.beginning, []).append(run.job)
     unreached = ended if ended and not ((row := rows[ended]) and row.status in FINISHED) else None
-    for run in plan.waiting:
-        if rows[run.job.run_id] is not None:
+    for run in among:
+        if run.finished or rows[run.job.run_id] is not None:
             continue
-        for trunk in (job for job in diverged if job.begins_like(run.job)):
+        for trunk in diverged.get(run.job.beginning, ()):
             step = _last_step(folder, trunk.run_id)
             if step is not None and step <= min(trunk.branch_step, run.job.branch_step):
-                error = f"its trunk diverged at step {step}: {rows[trunk.run_id].error}"  # type: ignore[union-attr]
+                error = f"its trunk diverged at step {step}: {own_error(rows[trunk.run_id])}"
                 write_row(folder, run_row(run.job, "diverged", device, error=error))
         start = _start(folder, run)
         if start and start.parent.name == unreached and not start.exists():
@@ -109,10 +118,14 @@ def _start(folder: ResultsFolder, run: PlannedRun) -> Path | None:
 
 
 def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenStore) -> None:
-    """The run's `spec.json`. A run begun before keeps its conditions, so that it ends as if never interrupted."""
+    """The run's `spec.json`. One begun before on such a device keeps its conditions, to end as if never interrupted."""
     path = folder.run_folder(run.job.run_id) / "spec.json"
-    path.with_name("run.json").unlink(missing_ok=True)
+    row = read_run(folder, run.job.run_id)
+    if row is not None and row.status not in FINISHED:  # a worker that lost its sweep may have finished it since
+        path.with_name("run.json").unlink(missing_ok=True)
     before = json.loads(path.read_text()) if path.exists() else {}
+    here = before.get("device_name") == device_name(plan.device)
+    kept = {key: before[key] for key in ("conditions", "threads") if here}
     start, points = _start(folder, run), {str(step): branch_file(step) for step in run.descent.branch_steps}
     spec = {
         "job": run.job.to_json(),
@@ -124,11 +137,14 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
             "ops": run.ops,
             "threads": plan.places[0].threads if plan.device == "cpu" else 1,
             "deterministic": plan.hardware.deterministic,
+            "checkpoint_seconds": plan.hardware.checkpoint_seconds,
+            "shard": run.shard,
         },
         "threads": plan.places[0].threads,
         "store": str(store.path.resolve()),
+        "validation_tokens": store.validation_tokens,
         "device_name": device_name(plan.device),
-        **before,
+        **kept,
         "start": os.path.relpath(start, path.parent) if start else None,
         "branch_points": {**before.get("branch_points", {}), **points},
     }

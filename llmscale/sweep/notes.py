@@ -7,16 +7,25 @@ from llmscale.errors import Note
 from llmscale.quantity import format_bytes, format_count
 
 if TYPE_CHECKING:
-    from llmscale.recipe import Recipe
     from llmscale.sweep.plan import PlannedRun
+    from llmscale.sweep.spec import SweepSpec
 
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et al. 2023)."""
 
 
-def plan_notes(runs: "Sequence[PlannedRun]", recipe: "Recipe", free_bytes: int, device: str) -> list[Note]:
-    """What to know of `runs` before they are trained by `recipe` on `device`, which has `free_bytes` of memory."""
+def plan_notes(runs: "Sequence[PlannedRun]", spec: "SweepSpec", free_bytes: int, device: str) -> list[Note]:
+    """What to know of `runs` of `spec` before they are trained on `device`, which has `free_bytes` of memory."""
     jobs, notes = [run.job for run in runs], []
+    if spec.flops:
+        notes.append(
+            Note(
+                "isoflop-grid",
+                f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from 1/{spec.spread:g} to "
+                f"{spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a parameter, the expected "
+                "optimum (by default the 20 of Hoffmann et al. 2022); llmscale fit --method isoflop says where it is",
+            )
+        )
     if len({job.tokens for job in jobs}) == 1:
         budget = format_count(jobs[0].tokens)
         notes.append(
@@ -40,5 +49,8 @@ def plan_notes(runs: "Sequence[PlannedRun]", recipe: "Recipe", free_bytes: int, 
         if run.memory_bytes > free_bytes and not run.finished:
             need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
             notes.append(Note("memory", f"size {run.job.size} needs about {need} of memory and {device} has {have}"))
-    rule = recipe.tuned_rule
-    return notes + (rule.notes([(job.shape.params, job.tokens) for job in jobs], recipe) if rule else [])
+    for name, recipe in spec.variants.items():
+        mine = [(job.shape.params, job.tokens) for job in jobs if job.recipe == name]
+        if recipe.tuned_rule and mine:
+            notes += recipe.tuned_rule.notes(mine, recipe)
+    return notes

@@ -1,16 +1,19 @@
 """The plan of a sweep: which runs, what each costs, and how long all take on this device."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError, Note
 from llmscale.executors import Place
 from llmscale.job import Job, make_job
+from llmscale.layout import MEMORY_SHARE, memory_per_gpu
 from llmscale.machine import available_cores, available_memory, pick_device, pick_dtype
 from llmscale.quantity import format_count
+from llmscale.recipe import Recipe
 from llmscale.shape import Shape, shape_for
 from llmscale.sources import member_of
+from llmscale.sweep.isoflop_grid import isoflop_grid, most_tokens
 from llmscale.sweep.notes import plan_notes
 from llmscale.sweep.places import Duration, best_workers, makespan, speedup
 from llmscale.sweep.spec import Hardware, SweepSpec
@@ -52,6 +55,8 @@ class PlannedRun:
     finished: bool
     """Whether the results folder holds this run already."""
     descent: Descent = field(default_factory=Descent)
+    shard: str = "never"
+    """Where several GPUs keep the weights: whole on each, or shared out (`always`)."""
 
     @property
     def trained_tokens(self) -> int:
@@ -60,9 +65,10 @@ class PlannedRun:
 
     @property
     def origin(self) -> str:
-        """Where its first steps come from, in words: empty where it trains them itself."""
+        """Whether it tries a run again, and which other one its first steps come from, in words."""
         parent = self.descent.parent
-        return f"branch of {format_count(parent.tokens)}" if parent else ""
+        branch = [f"branch of {format_count(parent.tokens)}"] if parent else []
+        return ", ".join((["retry"] if self.job.retry_of else []) + branch)
 
     @property
     def trained_flops(self) -> float:
@@ -84,6 +90,8 @@ class PlannedRun:
             "batch_tokens": job.batch_tokens,
             "steps": job.steps,
             "seed": job.seed,
+            "recipe": job.recipe,
+            "retry_of": job.retry_of,
             "memory_bytes": self.memory_bytes,
             "estimated_seconds": self.seconds,
             "finished": self.finished,
@@ -100,8 +108,8 @@ class Plan:
     dtype: str
     peak_flops: float
     notes: tuple[Note, ...]
-    speeds: "Speeds | None" = None
-    """What the estimates follow from, to plan more runs by."""
+    speeds: "Mapping[str, Speeds] | None" = None
+    """By optimiser: what the estimates follow from, to plan more runs by."""
     hardware: Hardware = field(default_factory=Hardware)
 
     @property
@@ -113,6 +121,12 @@ class Plan:
     def seconds(self) -> float:
         """Estimated time until the last run ends."""
         return WORKER_SECONDS + makespan(_durations(self.waiting), len(self.places)) if self.waiting else 0.0
+
+    @property
+    def device_hours(self) -> float:
+        """Estimated hours of work of GPUs, or on the CPU of cores, all runs still to train together."""
+        cores = self.places[0].threads if self.device == "cpu" else self.hardware.gpus_per_run
+        return sum(run.seconds for run in self.waiting) * cores / 3600
 
     @property
     def flops(self) -> float:
@@ -129,13 +143,15 @@ class Plan:
         """The runs still to train as tasks: each alone, or the seeds of a size and budget that are stacked."""
         groups: dict[Job, list[PlannedRun]] = {}
         for run in self.waiting:
-            alike = replace(run.job, seed=0 if self._stacks(run) else run.job.seed)
+            alike = replace(run.job.unnamed, seed=0 if self._stacks(run) else run.job.seed)
             groups.setdefault(alike, []).append(run)
         return [tuple(group) for group in groups.values()]
 
     def _stacks(self, run: PlannedRun) -> bool:
         small = self.device == "cuda" and run.job.shape.params_total <= STACKED_PARAMS
         on_trunk = run.descent.parent is not None or run.descent.branch_steps
+        if self.hardware.gpus_per_run > 1:
+            return False
         return not on_trunk and (self.hardware.stack == "always" or (self.hardware.stack == "auto" and small))
 
     def to_json(self) -> dict[str, Any]:
@@ -148,6 +164,7 @@ class Plan:
             "flops": self.flops,
             "saving": self.saving,
             "estimated_seconds": self.seconds,
+            "device_hours": self.device_hours,
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
 
@@ -155,12 +172,12 @@ class Plan:
 def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     """Every run that `spec` asks for, each once, by growing size and budget. Raises InputError."""
     dtype = pick_dtype(spec.hardware.dtype, pick_device(spec.hardware.device))
+    _check_gpus(spec.hardware.gpus_per_run, pick_device(spec.hardware.device))
     whole = reads_whole_text(spec)
     jobs: dict[str, Job] = {}
-    for size in spec.sizes:
-        shape = shape_for(size, vocab_size=store.vocab_size, context=spec.recipe.context, arch=spec.recipe.arch)
-        budgets = [budget.tokens(shape.params) for budget in spec.tokens] or [store.train_tokens - 1]
-        smallest = min(budgets) if share_trunks(spec) else None
+    asked = [(name, recipe, *one) for name, recipe in spec.variants.items() for one in _sizes(spec, recipe, store)]
+    for name, recipe, size, shape, budgets in asked:
+        smallest = min(budgets) if share_trunks(spec, recipe) else None
         for tokens in budgets:
             text = (store.train_tokens, None) if whole else beginning_of_stream(tokens, smallest, shape.context)
             text_tokens, part = min(text[0], store.train_tokens), text[1]
@@ -169,7 +186,7 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
                     size,
                     shape,
                     tokens,
-                    spec.recipe,
+                    recipe,
                     seed=seed,
                     dtype=dtype,
                     data=spec.data.source,
@@ -178,10 +195,39 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
                     validation_tokens=store.validation_tokens,
                     begins_like=smallest,
                     shuffled_sequences=part,
+                    name=name,
                 )
                 _check_budget(job, tokens)
                 jobs.setdefault(job.run_id, job)
     return tuple(sorted(jobs.values(), key=lambda job: (job.shape.params, job.tokens, job.seed)))
+
+
+def _with_retries(jobs: Sequence[Job], spec: SweepSpec, diverged: Callable[[str], bool]) -> tuple[Job, ...]:
+    """`jobs`, and again with half the learning rate what has diverged: a trunk with all its branches, others alone."""
+    sharing = {name for name, recipe in spec.variants.items() if share_trunks(spec, recipe)}
+    found = {job.run_id: job for job in jobs}
+    generation = list(jobs)
+    for _ in range(spec.retry_diverged):
+        together: dict[Job, list[Job]] = {}
+        for job in generation:
+            together.setdefault(job.beginning if job.recipe in sharing else job, []).append(job)
+        lost = [group for group in together.values() if any(diverged(job.run_id) for job in group)]
+        again = {job.run_id: job for group in lost for job in (one.retried() for one in group)}
+        generation = [job for run_id, job in again.items() if run_id not in found]
+        found |= {job.run_id: job for job in generation}
+    return tuple(sorted(found.values(), key=lambda job: (job.shape.params, job.tokens, job.seed)))
+
+
+def _sizes(spec: SweepSpec, recipe: Recipe, store: TokenStore) -> Iterator[tuple[str, Shape, list[int]]]:
+    """Every size to train by `recipe`: its name, its shape, and its budgets in tokens."""
+    settings = {"vocab_size": store.vocab_size, "context": recipe.context}
+    if spec.flops:
+        for point in isoflop_grid(spec.flops, spec.per_budget, spec.optimum, spec.spread, **settings, arch=recipe.arch):
+            yield point.size, point.shape, [point.tokens]
+        return
+    for size in spec.sizes:
+        shape = shape_for(size, **settings, arch=recipe.arch)
+        yield size, shape, [budget.tokens(shape.params) for budget in spec.tokens] or [store.train_tokens - 1]
 
 
 def reads_whole_text(spec: SweepSpec) -> bool:
@@ -191,15 +237,19 @@ def reads_whole_text(spec: SweepSpec) -> bool:
 
 def tokens_needed(spec: SweepSpec) -> int | None:
     """Training tokens to prepare, before the vocabulary is known; None for the whole text."""
-    if reads_whole_text(spec) or not spec.tokens:
+    if reads_whole_text(spec) or not (spec.tokens or spec.flops):
         return None
-    largest_vocab = 2**16
-    shapes = [
-        shape_for(size, vocab_size=largest_vocab, context=spec.recipe.context, arch=spec.recipe.arch)
-        for size in spec.sizes
-    ]
-    budgets = [[budget.tokens(shape.params) for budget in spec.tokens] for shape in shapes]
-    return 1 + max(max(of_size) + (min(of_size) if share_trunks(spec) else 0) for of_size in budgets)
+    most = 0
+    for recipe in spec.variants.values():
+        context, arch = recipe.context, recipe.arch
+        if spec.flops:
+            grid = (spec.flops, spec.per_budget, spec.optimum, spec.spread)
+            most = max(most, most_tokens(*grid, context=context, arch=arch))
+        for size in spec.sizes:
+            shape = shape_for(size, vocab_size=2**16, context=context, arch=arch)
+            budgets = [budget.tokens(shape.params) for budget in spec.tokens]
+            most = max(most, max(budgets) + (min(budgets) if share_trunks(spec, recipe) else 0))
+    return 1 + most
 
 
 def plan_sweep(
@@ -208,14 +258,18 @@ def plan_sweep(
     finished: Callable[[str], bool],
     tell: Callable[[str], None] = lambda text: None,
     saved: Sequence[BranchPoint] = (),
+    diverged: Callable[[str], bool] = lambda run_id: False,
+    speeds: "Mapping[str, Speeds] | None" = None,
 ) -> Plan:
-    """Plan `spec`, measuring this device for a few seconds.
+    """Plan `spec`, measuring this device for a few seconds where `speeds` are not known.
 
-    `finished(run_id)` says what is trained already, `saved` where runs have left their state for others to go on from.
+    `finished(run_id)` says what is trained already, `saved` where runs have left their state for others to go on from,
+    `diverged(run_id)` what has diverged, to be tried again where the sweep asks for it.
     """
-    jobs = jobs_of(spec, store)
-    waiting = [job for job in jobs if not finished(job.run_id)]
-    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved) if share_trunks(spec) else {}, tell)
+    jobs = _with_retries(jobs_of(spec, store), spec, diverged)
+    sharing = {name for name, recipe in spec.variants.items() if share_trunks(spec, recipe)}
+    waiting = [job for job in jobs if job.recipe in sharing and not finished(job.run_id)]
+    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds)
 
 
 def plan_jobs(
@@ -225,7 +279,7 @@ def plan_jobs(
     finished: Callable[[str], bool] = lambda run_id: False,
     descent: Mapping[str, Descent] | None = None,
     tell: Callable[[str], None] = lambda text: None,
-    speeds: "Speeds | None" = None,
+    speeds: "Mapping[str, Speeds] | None" = None,
 ) -> Plan:
     """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds where `speeds` are not known."""
     from llmscale.ops import pick_operations
@@ -236,12 +290,20 @@ def plan_jobs(
     device = pick_device(spec.hardware.device)
     dtype = pick_dtype(spec.hardware.dtype, device)
     free = available_memory(device)
-    micro = {job.run_id: micro_batch(job.shape, job.batch_sequences, device, free) for job in jobs}
+    micro = {
+        job.run_id: micro_batch(job.shape, -(-job.batch_sequences // spec.hardware.gpus_per_run), device, free)
+        for job in jobs
+    }
     memory = {job.run_id: _memory(job, micro, device) for job in jobs}
     ops = pick_operations(device)
     if waiting and speeds is None:
         tell("measuring the speed of this device")
-        speeds = _measure(waiting, micro, device, dtype, spec.recipe.optimizer)
+        speeds = {
+            name: _measure([job for job in waiting if job.optimizer == name], micro, device, dtype, name)
+            for name in dict.fromkeys(job.optimizer for job in waiting)
+        }
+
+    gpus = spec.hardware.gpus_per_run
 
     def planned(job: Job, threads: int) -> PlannedRun:
         start = descent.get(job.run_id, Descent())
@@ -249,10 +311,12 @@ def plan_jobs(
         run = PlannedRun(
             job, micro[job.run_id], False, ops, most_threads, memory[job.run_id], 0.0, finished(job.run_id), start
         )
+        run = replace(run, shard=_shard(job, run.micro_batch, gpus, free))
         if speeds is None:
             return run
         evaluated = job.evaluations * (1 - start.step / job.steps) * store.validation_tokens / 3  # forward alone
-        rate = speeds.tokens_per_second(job.shape) * (speedup(min(threads, run.threads)) if device == "cpu" else 1)
+        measured = speeds.get(job.optimizer) or next(iter(speeds.values()))
+        rate = measured.tokens_per_second(job.shape) * (speedup(min(threads, run.threads)) if device == "cpu" else gpus)
         seconds = RUN_SECONDS + (_tokens_after(job, start.step) + evaluated) / rate
         compiled = _compiles(spec.hardware.compile, run, device)
         uses = "plain" if compiled else ops
@@ -261,12 +325,10 @@ def plan_jobs(
     most = int(min(0.8 * free // max((memory[job.run_id] for job in waiting), default=1), len(waiting)))
     # By FLOPs, not by measured times: the same sweep gets the same places, and so the same rounding.
     costs = [replace(run, seconds=run.trained_flops) for run in (planned(job, 1) for job in waiting)]
-    places = _places(spec.hardware.workers, max(1, most), device, _durations(costs))
+    places = _places(spec.hardware, max(1, most), device, _durations(costs))
     runs = tuple(planned(job, places[0].threads) for job in jobs)
-    peak = speeds.peak_flops if speeds else 0.0
-    return Plan(
-        runs, places, device, dtype, peak, tuple(plan_notes(runs, spec.recipe, free, device)), speeds, spec.hardware
-    )
+    peak = next(iter(speeds.values())).peak_flops if speeds else 0.0
+    return Plan(runs, places, device, dtype, peak, tuple(plan_notes(runs, spec, free, device)), speeds, spec.hardware)
 
 
 def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int) -> int:
@@ -294,9 +356,24 @@ def _measure(jobs: Sequence[Job], micro: dict[str, int], device: str, dtype: str
             torch.cuda.empty_cache()
 
 
-def _places(asked: int | None, most: int, device: str, durations: Sequence[Duration]) -> tuple[Place, ...]:
-    """One place a GPU; on the CPU as many as are asked for or end soonest, at most `most`, which share the cores."""
-    cores = available_cores()
+def _places(hardware: Hardware, most: int, device: str, durations: Sequence[Duration]) -> tuple[Place, ...]:
+    """One place a GPU; on the CPU as many as are asked for or end soonest, at most `most`, which share the cores.
+
+    On a cluster one a run, as far as no number is asked for: it says how many of them it takes at a time.
+    """
+    cores, asked = available_cores(), hardware.workers
+    cpus = hardware.slurm.cpus if hardware.executor == "slurm" else hardware.ray.cpus
+    if hardware.executor == "slurm" or (hardware.executor == "ray" and (cpus or device == "cuda")):
+        threads = cpus or 1
+        return (Place(threads, 0 if device == "cuda" else None),) * max(1, min(asked or len(durations), len(durations)))
+    together = hardware.gpus_per_run
+    if together > 1:
+        import torch
+
+        here = torch.cuda.device_count()
+        shares = min(here // together, asked or here)
+        several = [tuple(range(share * together, (share + 1) * together)) for share in range(shares)]
+        return tuple(Place(max(1, cores // here), gpus[0], gpus) for gpus in several)
     if device == "cuda":
         import torch
 
@@ -304,6 +381,24 @@ def _places(asked: int | None, most: int, device: str, durations: Sequence[Durat
         return tuple(Place(max(1, cores // gpus), gpu) for gpu in range(gpus))
     workers = min(asked, most) if asked else best_workers(min(cores, most), cores, durations)
     return (Place(max(1, cores // workers)),) * workers
+
+
+def _check_gpus(together: int, device: str) -> None:
+    """Raise InputError where so many GPUs cannot train one run."""
+    import torch
+
+    here = torch.cuda.device_count() if device == "cuda" else 0
+    if together > max(1, here):
+        raise InputError(
+            f"gpus_per_run is {together}, and there are {here} GPUs to train on here",
+            "take as many as there are, or leave --gpus-per-run out",
+        )
+
+
+def _shard(job: Job, micro: int, gpus: int, free: int) -> str:
+    """Whether weights lie whole on each GPU of a run, as is faster, or shared out, where they would not fit."""
+    whole = memory_per_gpu(job.shape, 1, micro, checkpointing=False).total
+    return "always" if gpus > 1 and whole > MEMORY_SHARE * free else "never"
 
 
 def _durations(runs: Sequence[PlannedRun]) -> list[Duration]:

@@ -13,7 +13,7 @@ import llmscale
 from llmscale.errors import InputError
 from llmscale.machine import available_cores, device_name
 from llmscale.recipe import Recipe
-from llmscale.runs import ResultsFolder
+from llmscale.runs import ResultsFolder, refuse_links
 from llmscale.sweep.plan import Plan
 from llmscale.sweep.spec import SweepSpec
 from llmscale.tokens import TokenStore
@@ -24,14 +24,20 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
+    refuse_links(path)
     if not folder.sweep_path.exists():
         if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
             raise InputError(f"{path} holds files but no sweep", "name a new or empty folder with --out")
         return
-    before, now = folder.read_sweep().get("basis"), json.loads(json.dumps(spec.basis()))
+    sweep = folder.read_sweep()
+    before, now = sweep.get("basis"), json.loads(json.dumps(spec.basis()))
     if before and "recipe" in before:
         before["recipe"] = {**asdict(Recipe()), **before["recipe"]}  # settings younger than the folder
     changed = difference(before, now)
+    for name, recipe in json.loads(json.dumps(spec.stated_variants())).items():
+        known = sweep.get("recipes", {}).get(name)
+        if known is not None:
+            changed = changed or difference({**asdict(Recipe()), **known}, recipe, f"recipes.{name}")
     if changed:
         raise InputError(f"{path} holds a sweep of another specification: {changed}", "name another folder with --out")
 
@@ -42,6 +48,7 @@ def provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFo
     return {
         "spec": spec.to_json(),
         "basis": spec.basis(),
+        "recipes": {**_known_variants(folder), **spec.stated_variants()},
         "runs": [run.job.run_id for run in plan.runs],
         "data": describe_text(store),
         "versions": {
@@ -81,6 +88,12 @@ def folder_peak(folder: ResultsFolder) -> float | None:
         return None
     peak: float | None = folder.read_sweep().get("hardware", {}).get("peak_flops")
     return peak
+
+
+def _known_variants(folder: ResultsFolder) -> dict[str, Any]:
+    """The named recipes that earlier commands trained into this folder."""
+    recipes: dict[str, Any] = folder.read_sweep().get("recipes", {}) if folder.sweep_path.exists() else {}
+    return recipes
 
 
 def difference(before: Any, now: Any, where: str = "") -> str | None:

@@ -1,15 +1,25 @@
 """What a sweep is asked to do, from the command line or a TOML file."""
 
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from llmscale.errors import InputError
-from llmscale.quantity import TokenBudget, parse_budget, parse_list
-from llmscale.recipe import Recipe
-from llmscale.settings import check_keys, from_table, read_toml
-from llmscale.shape import shape_for
+from llmscale.executors import executor_names
+from llmscale.executors.ray import Options as RayOptions
+from llmscale.executors.slurm import Options as SlurmOptions
+from llmscale.machine import DEVICES, DTYPES
+from llmscale.quantity import TokenBudget, parse_budget, parse_count, parse_list
+from llmscale.recipe import DEFAULT, Recipe
+from llmscale.settings import check_keys, check_value, from_table, read_toml
+from llmscale.shape import TOKENS_PER_PARAM, shape_for
 from llmscale.tokens import TextSpec
+
+RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -17,7 +27,9 @@ class Hardware:
     """Where to train: `auto` takes the best that is here. Of all this only `dtype` changes a run's outcome."""
 
     device: str = "auto"
+    """`cpu` or `cuda`; `auto` takes a GPU where there is one."""
     dtype: str = "auto"
+    """Of what is multiplied; `auto` takes bfloat16 where the hardware has it."""
     workers: int | None = None
     """Runs at a time; left out: one a core on the CPU as memory allows, one a GPU."""
     compile: str = "auto"
@@ -27,31 +39,103 @@ class Hardware:
     `never`."""
     deterministic: bool = False
     """On a GPU, only kernels that give the same bits every time. On the CPU all do."""
+    checkpoint_seconds: float = 60.0
+    """How often a run under way saves its state, for when its worker is lost."""
+    gpus_per_run: int = 1
+    """GPUs of this machine that train one run together; weights that are too large for one are shared out."""
+    executor: str = "local"
+    """What starts the workers: this machine, or a cluster."""
+    ray: RayOptions = field(default_factory=RayOptions)
+    """For executor = "ray"."""
+    slurm: SlurmOptions = field(default_factory=SlurmOptions)
+    """For executor = "slurm"."""
+
+    @staticmethod
+    def menus() -> dict[str, tuple[str, ...]]:
+        """What may be chosen, by setting."""
+        when = ("auto", "always", "never")
+        return {"device": DEVICES, "dtype": DTYPES, "compile": when, "stack": when, "executor": executor_names()}
+
+    @property
+    def executor_options(self) -> tuple[Any, ...]:
+        """The table of the executor's own options, where it has one."""
+        return (getattr(self, self.executor),) if hasattr(self, self.executor) else ()
 
     def __post_init__(self) -> None:
-        for name in ("compile", "stack"):
-            if getattr(self, name) not in ("auto", "always", "never"):
-                raise InputError(f"{name} is {getattr(self, name)!r}", "choose auto, always or never")
+        for name, choices in self.menus().items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is {getattr(self, name)!r}", f"choose one of {', '.join(choices)}")
+        if self.gpus_per_run < 1:
+            raise InputError(f"gpus_per_run is {self.gpus_per_run}", "it is at least 1")
+        if self.gpus_per_run > 1 and self.executor != "local":
+            raise InputError(
+                f"gpus_per_run is {self.gpus_per_run}, and executor {self.executor} gives a run one GPU",
+                "take executor local, or start torchrun on a run's folder yourself",
+            )
+        if self.checkpoint_seconds <= 0:
+            raise InputError(f"checkpoint_seconds is {self.checkpoint_seconds}", "it is above zero")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}", "it is at least 1")
 
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """Sizes x token budgets x seeds, on one text by one recipe. No budget means one epoch of the text."""
+    """Sizes x token budgets, or compute budgets, x recipes x seeds, on one text."""
 
-    sizes: tuple[str, ...]
+    sizes: tuple[str, ...] = ()
+    """Non-embedding parameter counts (`1M`), or shapes: layers x width x heads (`6x384x6`)."""
     tokens: tuple[TokenBudget, ...] = ()
+    """Training tokens, `100M` or `20x` a parameter; left out: one epoch of the text."""
+    flops: tuple[float, ...] = ()
+    """IsoFLOP grid, in place of `sizes` and `tokens`: compute budgets in FLOPs, as in `"1e15"`."""
+    per_budget: int = 5
+    """Sizes at each budget of `flops`, evenly spaced in log N."""
+    optimum: float = float(TOKENS_PER_PARAM)
+    """Tokens a parameter at which the optimum of each budget is expected (Hoffmann et al. 2022: about 20)."""
+    spread: float = 4.0
+    """How far the sizes of a budget go from the expected optimum on either side, as a factor."""
     seeds: int = 1
+    """Runs a size and budget, with different seeds."""
+    retry_diverged: int = 0
+    """How often a diverged run is tried again, each time with half the learning rate."""
+    track: tuple[str, ...] = ()
+    """Experiment trackers that runs are shown in, too: tensorboard, wandb or mlflow."""
     data: TextSpec = field(default_factory=TextSpec)
     recipe: Recipe = field(default_factory=Recipe)
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Variants of [recipe] by name, to be trained beside it: what each changes of it."""
     hardware: Hardware = field(default_factory=Hardware)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise InputError(f"seeds is {self.seeds}", "train each size with at least 1 seed")
-        for size in self.sizes:
-            shape_for(size, vocab_size=1, context=self.recipe.context, arch=self.recipe.arch)
+        if self.retry_diverged < 0:
+            raise InputError(f"retry_diverged is {self.retry_diverged}", "it is 0 or more, as in --retry-diverged 1")
+        if self.flops and (self.sizes or self.tokens):
+            raise InputError(
+                "both flops and sizes or tokens were given", "flops chooses sizes and tokens: leave them out"
+            )
+        if self.per_budget < 3:
+            raise InputError(f"per_budget is {self.per_budget}", "an optimum takes at least 3 sizes a budget, better 5")
+        if not self.spread > 1 or not self.optimum > 0:
+            raise InputError(
+                f"spread is {self.spread:g} and optimum {self.optimum:g}", "spread is above 1 and optimum above 0"
+            )
+        for recipe in self.variants.values():
+            for size in self.sizes:
+                shape_for(size, vocab_size=1, context=recipe.context, arch=recipe.arch)
+
+    @cached_property
+    def variants(self) -> dict[str, Recipe]:
+        """The recipes to train by, `default` first. Raises InputError where two of them are the same."""
+        found = {DEFAULT: self.recipe}
+        for name, changes in self.recipes.items():
+            recipe = replace(self.recipe, **changes)
+            same = next((other for other, one in found.items() if one == recipe), None)
+            if same is not None:
+                raise InputError(f"recipe {name!r} is the same as {same!r}", f"change something in [recipes.{name}]")
+            found[name] = recipe
+        return found
 
     def to_json(self) -> dict[str, Any]:
         payload = asdict(self)
@@ -62,9 +146,16 @@ class SweepSpec:
     def basis(self) -> dict[str, Any]:
         """What all runs of one results folder share: the text and the recipe, with what its rule says now."""
         payload = self.to_json()
-        rule = self.recipe.tuned_rule
-        recipe = {**payload["recipe"], "rule": rule.to_json() if rule else None}
-        return {"data": payload["data"], "recipe": recipe, "dtype": payload["hardware"]["dtype"]}
+        return {"data": payload["data"], "recipe": _stated(self.recipe), "dtype": payload["hardware"]["dtype"]}
+
+    def stated_variants(self) -> dict[str, Any]:
+        """What each named variant is, as `basis` says it of the recipe itself."""
+        return {name: _stated(recipe) for name, recipe in self.variants.items() if name != DEFAULT}
+
+
+def _stated(recipe: Recipe) -> dict[str, Any]:
+    rule = recipe.tuned_rule
+    return {**asdict(recipe), "rule": rule.to_json() if rule else None}
 
 
 def parse_sizes(text: str) -> tuple[str, ...]:
@@ -82,23 +173,54 @@ def parse_budgets(text: str) -> tuple[TokenBudget, ...]:
     return parse_list(text, parse_budget, "token budgets")
 
 
+def parse_flops(text: str) -> tuple[float, ...]:
+    """The compute budgets in `text`, each once: `1e15,3e15`. Raises InputError."""
+    return parse_list(text, lambda item: float(parse_count(item, "compute budget")), "compute budgets")
+
+
+def parse_track(text: str) -> tuple[str, ...]:
+    """The trackers in `text`, each once: `tensorboard,mlflow`. Raises InputError."""
+    return parse_list(text, str.strip, "trackers")
+
+
 def read_spec(path: Path) -> SweepSpec:
     """The sweep that a TOML file describes. Raises InputError."""
     table = read_toml(path)
-    check_keys(table, {"sizes", "tokens", "seeds", "data", "recipe", "hardware"}, str(path))
-    if "sizes" not in table:
+    hints = get_type_hints(SweepSpec)
+    check_keys(table, set(hints), str(path))
+    if "sizes" not in table and "flops" not in table:
         raise InputError(f"{path} names no sizes", 'add a line like sizes = ["10k", "30k", "100k", "300k"]')
-    seeds = table.get("seeds", 1)
-    if not isinstance(seeds, int) or isinstance(seeds, bool):
-        raise InputError(f"seeds in {path} is {seeds!r}", "it is a whole number")
+    numbers = {key: table[key] for key in table if hints[key] in (int, float)}
+    for key, value in numbers.items():
+        check_value(key, value, hints[key], str(path))
+    lists: dict[str, Callable[[str], Any]] = {
+        "sizes": parse_sizes,
+        "tokens": parse_budgets,
+        "flops": parse_flops,
+        "track": parse_track,
+    }
     return SweepSpec(
-        sizes=parse_sizes(_joined(table["sizes"], "sizes", path)),
-        tokens=parse_budgets(_joined(table["tokens"], "tokens", path)) if "tokens" in table else (),
-        seeds=seeds,
+        **{key: parse(_joined(table[key], key, path)) for key, parse in lists.items() if key in table},
+        **numbers,
+        recipes=_read_recipes(table.get("recipes", {}), path),
         data=from_table(TextSpec, table.get("data", {}), f"[data] of {path}"),
         recipe=from_table(Recipe, table.get("recipe", {}), f"[recipe] of {path}"),
         hardware=from_table(Hardware, table.get("hardware", {}), f"[hardware] of {path}"),
     )
+
+
+def _read_recipes(table: Any, path: Path) -> dict[str, dict[str, Any]]:
+    """What each table [recipes.NAME] changes of [recipe], checked key by key."""
+    if not isinstance(table, dict):
+        raise InputError(f"recipes in {path} is {table!r}", "write a table for each, such as [recipes.muon]")
+    for name, changes in table.items():
+        if name == DEFAULT or not RECIPE_NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} in {path} cannot be the name of a recipe",
+                f"use letters, digits, - and _; {DEFAULT} is [recipe] itself",
+            )
+        from_table(Recipe, changes, f"[recipes.{name}] of {path}")
+    return table
 
 
 def override(spec: SweepSpec, **changes: Any) -> SweepSpec:
@@ -112,8 +234,31 @@ def override(spec: SweepSpec, **changes: Any) -> SweepSpec:
     return replace(spec, **given)
 
 
+def with_executor_options(spec: SweepSpec, options: Sequence[str]) -> SweepSpec:
+    """`spec` with options of its executor set from the command line, each as `key=value`. Raises InputError."""
+    hardware, where = spec.hardware, f"--executor-option of {spec.hardware.executor}"
+    if options and not hardware.executor_options:
+        raise InputError(f"the executor {hardware.executor} has no options", "choose another with --executor")
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not equals:
+            raise InputError(f"--executor-option is {option!r}", "write it like --executor-option partition=gpu")
+        before = hardware.executor_options[0]
+        hints = get_type_hints(type(before))
+        check_keys({key: text}, set(hints), where)
+        value: str | float = text
+        for kind in (int, float):
+            if kind in (hints[key], *get_args(hints[key])):
+                with suppress(ValueError):
+                    value = kind(text)
+        check_value(key, value, hints[key], where)
+        hardware = replace(hardware, **{hardware.executor: replace(before, **{key: value})})
+    return replace(spec, hardware=hardware)
+
+
 def _joined(value: Any, key: str, path: Path) -> str:
     items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str | int) and not isinstance(item, bool) for item in items):
+    kinds = str | int | float if key == "flops" else str | int
+    if not all(isinstance(item, kinds) and not isinstance(item, bool) for item in items):
         raise InputError(f"{key} in {path} is {value!r}", f'write it like {key} = ["1M", "10M"]')
     return ",".join(str(item) for item in items)

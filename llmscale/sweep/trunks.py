@@ -6,14 +6,18 @@ parameter, a fifth of each cooled down, then cost 110 tokens a parameter in plac
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from llmscale.job import Job
-from llmscale.runs import ResultsFolder
+from llmscale.recipe import Recipe
+from llmscale.runs import ResultsFolder, plain_name
 from llmscale.sweep.spec import SweepSpec
+
+_POINT = "trunk-"
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ class Descent:
     """Steps after which this run saves its state."""
 
 
-def share_trunks(spec: SweepSpec) -> bool:
-    """Whether the budgets of one size are to begin alike."""
-    return spec.recipe.trunk and spec.recipe.schedule == "wsd" and len(spec.tokens) > 1
+def share_trunks(spec: SweepSpec, recipe: Recipe | None = None) -> bool:
+    """Whether the budgets of one size are to begin alike: by `recipe`, or by any of the sweep's."""
+    recipes = spec.variants.values() if recipe is None else (recipe,)
+    return len(spec.tokens) > 1 and any(one.trunk and one.schedule == "wsd" for one in recipes)
 
 
 def beginning_of_stream(tokens: int, smallest: int | None, context: int) -> tuple[int, int | None]:
@@ -58,36 +63,42 @@ def beginning_of_stream(tokens: int, smallest: int | None, context: int) -> tupl
 
 def branch_file(step: int) -> str:
     """The name of a branch point in the folder of the run that saved it."""
-    return f"trunk-{step}.pt"
+    return f"{_POINT}{step}.pt"
 
 
 def descents(waiting: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, Descent]:
     """For the runs to train, by id: which one continues which, and from which of the `saved` branch points."""
     found: dict[str, Descent] = {}
-    left = sorted(waiting, key=lambda job: job.tokens)
-    while left:
-        alike = [job for job in left if job.begins_like(left[-1])]
-        arranged = _arrange(alike, [point for point in saved if point.job.begins_like(left[-1])])
-        found |= arranged
-        left = [job for job in left if job.run_id not in arranged]
+    alike: dict[Job, list[Job]] = {}
+    for job in sorted(waiting, key=lambda job: job.tokens):
+        alike.setdefault(job.beginning, []).append(job)
+    points: dict[Job, list[BranchPoint]] = {}
+    for point in saved:
+        points.setdefault(point.job.beginning, []).append(point)
+    for beginning, left in alike.items():
+        while left:
+            arranged = _arrange(left, points.get(beginning, []))
+            found |= arranged
+            left = [job for job in left if job.run_id not in arranged]
     return found
 
 
 def saved_branch_points(folder: ResultsFolder) -> list[BranchPoint]:
     """The branch points that runs of `folder` have left."""
-    return [point for _, _, points in _specs(folder) for point in points]
+    return [point for path in _run_folders(folder) if _holds_points(path) for point in _points(path)]
 
 
 def remove_unneeded(folder: ResultsFolder, finished: Collection[str]) -> None:
     """Remove the branch points that no unfinished run starts from, but for the last one of every beginning."""
-    specs = list(_specs(folder))
-    starts = {str((path / spec["start"]).resolve()) for path, spec, _ in specs if _unfinished(path, spec, finished)}
-    points = sorted((point for _, _, found in specs for point in found), key=lambda point: -point.step)
-    last: list[BranchPoint] = []
+    points = sorted(saved_branch_points(folder), key=lambda point: -point.step)
+    if not points:
+        return
+    waiting = [path for path in _run_folders(folder) if path.name not in finished]
+    starts = {str((path / start).resolve()) for path in waiting if (start := _spec(path).start)}
+    last: set[Job] = set()
     for point in points:
-        is_last = not any(point.job.begins_like(other.job) for other in last)
-        if is_last:
-            last.append(point)
+        if point.job.beginning not in last:
+            last.add(point.job.beginning)
         elif str(point.path.resolve()) not in starts:
             point.path.unlink(missing_ok=True)
 
@@ -118,15 +129,46 @@ def _last_before(job: Job, saved: Sequence[BranchPoint]) -> BranchPoint | None:
     return max(usable, key=lambda point: point.step, default=None)
 
 
-def _specs(folder: ResultsFolder) -> Iterator[tuple[Path, dict[str, Any], list[BranchPoint]]]:
-    """Of every run: its folder, its specification, and the branch points that are there."""
-    for path in sorted(folder.path.glob("runs/*/spec.json")):
-        spec = json.loads(path.read_text())
-        names = spec.get("branch_points", {})
-        job = Job.from_json(spec["job"]) if names else None
-        points = [BranchPoint(job, int(step), path.with_name(name)) for step, name in names.items() if job]
-        yield path.parent, spec, [point for point in points if point.path.exists()]
+@dataclass(frozen=True)
+class _Spec:
+    """What a run's specification says of trunks: where it starts, and the names of its branch points by step."""
+
+    start: str | None = None
+    job: Job | None = None
+    names: tuple[tuple[int, str], ...] = ()
 
 
-def _unfinished(path: Path, spec: dict[str, Any], finished: Collection[str]) -> bool:
-    return bool(spec.get("start")) and path.name not in finished
+def _run_folders(folder: ResultsFolder) -> list[Path]:
+    runs = folder.path / "runs"
+    return [runs / name for name in sorted(os.listdir(runs))] if runs.is_dir() else []
+
+
+def _holds_points(path: Path) -> bool:
+    """Whether a run's folder has branch points: of most it has none, and their specifications need not be read."""
+    try:
+        return any(name.startswith(_POINT) for name in os.listdir(path))
+    except NotADirectoryError:
+        return False
+
+
+def _points(path: Path) -> list[BranchPoint]:
+    """The branch points that are there in a run's folder."""
+    spec = _spec(path)
+    found = [BranchPoint(spec.job, step, path / name) for step, name in spec.names if spec.job]
+    return [point for point in found if point.path.exists()]
+
+
+def _spec(path: Path) -> _Spec:
+    """Of the run in the folder `path`; an empty one where there is none."""
+    try:
+        found = os.stat(path / "spec.json")
+    except (FileNotFoundError, NotADirectoryError):
+        return _Spec()
+    return _read_spec(path / "spec.json", found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=1 << 16)
+def _read_spec(path: Path, modified: int, size: int) -> _Spec:
+    spec = json.loads(path.read_text())
+    names = tuple((int(step), plain_name(name)) for step, name in spec.get("branch_points", {}).items())
+    return _Spec(spec.get("start"), Job.from_json(spec["job"]) if names else None, names)

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.table import _where
+from llmscale.table import _retries, _where
 from llmscale.table._columns import ALIASES, COUNTS, find_columns, nearest, resolve
 from llmscale.table._files import read_source
 from llmscale.table._nested import refuse_chart, run_name_column, state_column
@@ -98,6 +98,8 @@ def read_table(
     frame["run_id"] = run_ids
 
     usable, reasons = _usable(raw, state)
+    again = _retries.superseded(raw, run_ids, usable)
+    usable, reasons = usable & ~again, np.where(again, _retries.SUPERSEDED, reasons)
     if not usable.any():
         there = listed(list(dict.fromkeys(reasons)))
         what = "no rows" if raw.empty else f"no finished runs among its {len(raw)} rows ({there})"
@@ -114,6 +116,7 @@ def read_table(
             check_positive(frame[name], raw[found[name]], left, run_ids, path, unit_of.get(name))
     more += _filtered(filters, int(left.sum()), int(usable.sum()))
     more += _repeated(run_ids[left])
+    more += _retries.notes(frame[left])
     out = np.flatnonzero(kept & ~usable)
     rows = frame.iloc[out].to_dict("records")
     excluded = tuple(Excluded(row["run_id"], reason, row) for row, reason in zip(rows, reasons[out], strict=True))

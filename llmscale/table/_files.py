@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from llmscale.errors import InputError, Note
+from llmscale.remote import is_url, pull_table
 from llmscale.runs import ResultsFolder, newest_results
 from llmscale.table._nested import frame_from_json, unfold
 
@@ -37,6 +38,8 @@ def read_source(source: Path | str | pd.DataFrame | None) -> tuple[Path, pd.Data
     if source is not None and str(source) == "-":
         content = _standard_input()
         return STANDARD_INPUT, *_parsed(content, _sniffed(content), STANDARD_INPUT, "")
+    if isinstance(source, str) and is_url(source):
+        source = pull_table(source)
     path = newest_results().path if source is None else Path(source)
     file = _file_of(path)
     suffixes = [suffix.lower() for suffix in file.suffixes]

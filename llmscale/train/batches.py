@@ -31,7 +31,7 @@ class Batches:
             epoch, place = divmod(first, self.windows)
             places.append(self._epoch_order(epoch)[place : place + end - first])
             first += len(places[-1])
-        starts = np.concatenate(places).astype(np.int64) * self.context
+        starts = np.concatenate(places or [np.zeros(0)]).astype(np.int64) * self.context
         return read_windows(self.tokens, starts, self.context, self.device)
 
     def _shuffle(self, epoch: int) -> np.ndarray:

@@ -1,15 +1,26 @@
-"""Checkpoints of a run under way: written beside and renamed, loaded without running any code."""
+"""Checkpoints of a run under way: written beside and renamed, checked when read, loaded without running any code.
 
+A file is what torch.save writes and 40 bytes more: a mark, and the digest of all before. torch.load reads it as it is.
+"""
+
+import hashlib
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from llmscale.errors import WorkError
+from llmscale.runs import cannot_write
 
 FILE_NAME = "checkpoint.pt"
+PREVIOUS_NAME = "checkpoint-previous.pt"
+_MARK = b"-sha256:"
+_DIGEST_BYTES = 32
+_PART_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -35,28 +46,164 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `path`, replacing the last one in one step. Raises WorkError on a full disk."""
+    """Write `checkpoint` to `path`; a run's last one stays beside it as `checkpoint-previous.pt`. Raises WriteError.
+
+    Where there is room for two but not for three, the one before last goes first.
+    """
+    previous = path.with_name(PREVIOUS_NAME) if path.name == FILE_NAME else None
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("wb") as file:
-            torch.save(asdict(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            _write(beside, checkpoint)
+        except OSError:
+            if previous is None or not (previous.exists() and path.exists()):
+                raise
+            previous.unlink()
+            _write(beside, checkpoint)
+        if previous is not None and path.exists():
+            path.replace(previous)
         beside.replace(path)
-    except (OSError, RuntimeError) as error:
-        beside.unlink(missing_ok=True)
-        raise WorkError(f"cannot write {path}: {error}", "make room and run it again") from error
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise cannot_write(path, error, _size(asdict(checkpoint))) from error
 
 
-def load_checkpoint(path: Path, device: str) -> Checkpoint | None:
-    """The checkpoint at `path`; None where there is none. Raises WorkError where it cannot be read."""
+def load_checkpoint(
+    folder: Path, device: str, warn: Callable[[str], None] = lambda text: None, step: int | None = None
+) -> Checkpoint | None:
+    """The last whole checkpoint of a run, or the one after `step` steps; None where there is none.
+
+    Says by `warn` which are damaged, and what is done about it.
+    """
+    damaged = []
+    for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
+        try:
+            checkpoint = read_checkpoint(path, device)
+        except DamagedError as error:
+            damaged.append(str(error))
+            continue
+        if checkpoint is not None and step in (None, checkpoint.step):
+            if damaged:
+                warn(f"{damaged[0]}; the run goes on from {path.name}, after step {checkpoint.step}")
+            return checkpoint
+    if damaged:
+        warn(f"{', and '.join(damaged)}; the run starts from its beginning")
+    return None
+
+
+def load_branch_point(path: Path, device: str, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+    """The state that a trunk saved at `path`; None where it is missing or, as `warn` says, damaged."""
+    try:
+        return read_checkpoint(path, device)
+    except DamagedError as error:
+        warn(f"{error}; the run trains all its steps itself")
+        return None
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps after which the run's whole checkpoints were saved, the last one first. Their tensors are not read."""
+    steps = []
+    for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
+        with suppress(DamagedError):
+            checkpoint = read_checkpoint(path, "cpu", mmap=True)
+            steps += [checkpoint.step] if checkpoint else []
+    return steps
+
+
+class DamagedError(Exception):
+    """A file that is not what was written there."""
+
+
+def read_checkpoint(path: Path, device: str, mmap: bool = False) -> Checkpoint | None:
+    """The checkpoint at `path`, None where there is none. Raises DamagedError; WorkError for another kind of file."""
     if not path.exists():
         return None
     try:
-        return Checkpoint(**torch.load(path, map_location=device, weights_only=True))
+        whole = _is_whole(path)
+    except OSError as error:
+        raise WorkError(
+            f"cannot read {path}: {error.strerror or error}", "mend that; the same command goes on"
+        ) from error
+    if whole is False:
+        raise DamagedError(f"{path} is damaged: its checksum is wrong")
+    try:
+        return Checkpoint(**torch.load(path, map_location=device, weights_only=True, mmap=mmap))
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
+        if whole is None:
+            raise DamagedError(f"{path} is damaged or torn") from error
         raise WorkError(f"{path} cannot be read: {error}", f"remove it to train from the start: rm {path}") from error
 
 
 def remove_checkpoint(folder: Path) -> None:
-    (folder / FILE_NAME).unlink(missing_ok=True)
+    for name in (FILE_NAME, PREVIOUS_NAME):
+        (folder / name).unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what processes that were killed left half written. For the one that holds the folder's lock."""
+    for name in ("checkpoint*", "trunk-*", "curve.parquet", "progress.jsonl"):
+        for path in folder.glob(f".{name}.*.part"):
+            path.unlink(missing_ok=True)
+
+
+class _Digested:
+    """A file that computes the digest of what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        self._digest.update(content)
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def end(self) -> None:
+        self._file.write(_MARK + self._digest.digest())
+
+
+def _write(path: Path, checkpoint: Checkpoint) -> None:
+    with path.open("wb") as file:
+        digested = _Digested(file)
+        try:
+            torch.save(asdict(checkpoint), digested)  # type: ignore[arg-type]
+        except RuntimeError:  # torch finds the end of its archive missing
+            raise digested.error or OSError("torch could not write it") from None
+        digested.end()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_whole(path: Path) -> bool | None:
+    """Whether the file is as it was written; None where it says nothing of that, as older ones and torn ones."""
+    with path.open("rb") as file:
+        left = file.seek(0, os.SEEK_END) - len(_MARK) - _DIGEST_BYTES
+        file.seek(max(0, left))
+        end = file.read()
+        if left < 0 or not end.startswith(_MARK):
+            return None
+        file.seek(0)
+        digest = hashlib.sha256()
+        while left:
+            part = file.read(min(left, _PART_BYTES))
+            digest.update(part)
+            left -= len(part)
+    return digest.digest() == end[len(_MARK) :]
+
+
+def _size(value: Any) -> int:
+    """Bytes of all tensors in `value`, and about as many as the rest takes."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes + 300
+    if isinstance(value, dict):
+        return sum(map(_size, value.values())) + 10 * len(value)
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 10

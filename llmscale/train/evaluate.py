@@ -8,6 +8,7 @@ import torch
 
 from llmscale.train.batches import read_windows
 from llmscale.train.passes import Passes
+from llmscale.train.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,31 @@ def evaluate(passes: Passes, tokens: np.ndarray, context: int, device: str) -> l
     """The loss of each model of `passes`, which is one unless stacked, over all whole windows of `tokens`."""
     starts = np.arange(0, len(tokens) - context, context)
     at_a_time, for_each = passes.micro_batch * passes.threads, passes.model.for_each
+    mine = _part(starts, passes.processes)
     parts = []
-    for first in range(0, len(starts), at_a_time):
-        inputs_BT, targets_BT = read_windows(tokens, starts[first : first + at_a_time], context, device)
+    for first in range(0, len(mine), at_a_time):
+        inputs_BT, targets_BT = read_windows(tokens, mine[first : first + at_a_time], context, device)
         parts.append(passes.sequence_losses(for_each(inputs_BT), for_each(targets_BT)))
-    by_sequence = torch.cat(parts).view(len(starts), -1)
+    by_sequence = _of_all(torch.cat(parts), len(starts), passes.processes).view(len(starts), -1)
     spread_S = by_sequence.std(dim=0) if len(starts) > 1 else torch.zeros(by_sequence.shape[1])
     stderr_S = spread_S / math.sqrt(len(starts))
     return [Evaluation(*pair) for pair in zip(by_sequence.mean(dim=0).tolist(), stderr_S.tolist(), strict=True)]
+
+
+def _part(starts: np.ndarray, processes: Processes) -> np.ndarray:
+    """The windows that this process reads: equally many in each, some of them again where they do not come out even."""
+    each = processes.largest_part(len(starts))
+    return starts[np.minimum(processes.rank * each + np.arange(each), len(starts) - 1)]
+
+
+def _of_all(losses: torch.Tensor, count: int, processes: Processes) -> torch.Tensor:
+    """The losses of all `count` windows, of which this process has read its part."""
+    if processes.size == 1:
+        return losses
+    start, own = processes.part(count)
+    every = losses.new_zeros(count)
+    every[start : start + own] = losses[:own]
+    return processes.sum(every)
 
 
 def bits_per_byte(loss: float, tokens: int, utf8_bytes: int) -> float:

@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmscale.errors import InputError
 from llmscale.job import Job
-from llmscale.models import build_model
 from llmscale.ops import build_operations, pick_operations
 from llmscale.optimizers import build_optimizer, set_learning_rate
 from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches
-from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_branch_point, load_checkpoint, save_checkpoint
 from llmscale.train.evaluate import Evaluation, evaluate
 from llmscale.train.memory import keep_freed_memory, peak_memory
 from llmscale.train.passes import Passes
+from llmscale.train.processes import ALONE, SHARDING, Processes
+from llmscale.train.sharded_checkpoint import gathered, load_sharded, read_sharded, save_sharded, take_over
 
 EXPLODED = 1.0
 """A run has diverged when its training loss is this many nats above that of a uniform guess, ln(vocab_size)."""
@@ -42,6 +44,12 @@ class Conditions:
     peak_flops: float | None = None
     """FLOP/s of large matrix products here, for MFU."""
     checkpoint_seconds: float = 60.0
+    shard: str = "never"
+    """One of train.processes.SHARDING: where several processes keep the weights."""
+
+    def __post_init__(self) -> None:
+        if self.shard not in SHARDING:
+            raise InputError(f"shard is {self.shard!r}", f"choose one of {', '.join(SHARDING)}")
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,11 @@ def train(
     folder: Path,
     report: Callable[[CurvePoint], None] = lambda point: None,
     stop: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = lambda text: None,
     *,
     start: Path | None = None,
     branch_points: Mapping[int, Path] | None = None,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train `job`, going on from the checkpoint in `folder` where there is one.
 
@@ -82,16 +92,19 @@ def train(
     the first row after it is over all steps since the last. Where it is missing, all steps are trained here. After each
     step that `branch_points` names, the state is saved there for such runs.
 
-    Calls `report` with each logged step. When `stop()` turns true, saves a checkpoint and raises TrainingInterrupted.
+    Calls `report` with each logged step, and `warn` where what was saved is damaged. When `stop()` turns true, saves a
+    checkpoint and raises TrainingInterrupted. All `processes` of a run call it, and each gets the same outcome.
     """
     device, context = conditions.device, job.shape.context
     keep_freed_memory()
     batches = Batches(train_tokens[: job.text_tokens], context, job.seed, device, job.shuffled_sequences)
-    ops = build_operations(pick_operations(device) if conditions.ops == "auto" else conditions.ops, job.dtype)
-    model = build_model(job.shape, job.seed, job.parametrization, ops).to(device)
+    picked = pick_operations(device) if conditions.ops == "auto" else conditions.ops
+    ops = build_operations(picked if processes.size == 1 else "plain", job.dtype)
+    model = processes.build(job, ops, device, conditions.shard)
     settings = {"lr": job.lr, "beta2": job.beta2, "weight_decay": job.weight_decay}
     optimizer = build_optimizer(job.optimizer, model, **settings, dtype=job.dtype)
-    passes = Passes(model, conditions.micro_batch, threads=conditions.threads, compile=conditions.compile)
+    cut = {"threads": conditions.threads, "compile": conditions.compile, "processes": processes}
+    passes = Passes(model, conditions.micro_batch, **cut)  # type: ignore[arg-type]
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps
 
@@ -99,17 +112,22 @@ def train(
     first_step, seconds_before = 0, 0.0
     parent, parent_step, parent_seconds = None, 0, 0.0
     loss_sum, steps_summed = torch.zeros((), device=device), 0
-    saved = [load_checkpoint(path, device) for path in (folder / FILE_NAME, start) if path is not None]
+    holder = device if processes.size == 1 or conditions.shard == "never" else "cpu"
+    saved = [load_checkpoint(folder, holder, warn), load_branch_point(start, holder, warn) if start else None]
     checkpoint = max(filter(None, saved), key=lambda state: state.step, default=None)
+    together = read_sharded(folder)
+    if together is not None and (checkpoint is None or together[1].step > checkpoint.step):
+        path, checkpoint = together
+        load_sharded(path, model, optimizer)
+    elif checkpoint is not None:
+        take_over(checkpoint, model, optimizer)
     if checkpoint is not None:
-        model.load_state_dict(checkpoint.model)
-        optimizer.load_state_dict(checkpoint.optimizer)
         curve = [CurvePoint(**{**row, "run_id": job.run_id}) for row in checkpoint.curve]
         first_step, seconds_before = checkpoint.step, checkpoint.seconds
-        loss_sum += checkpoint.loss_sum
+        loss_sum += checkpoint.loss_sum / processes.size
         steps_summed = checkpoint.steps_summed
         parent, parent_step, parent_seconds = checkpoint.parent, checkpoint.parent_step, checkpoint.parent_seconds
-    del saved, checkpoint
+    del saved, checkpoint, together
 
     started = last_saved = last_logged = time.perf_counter()
     sequences_timed = 0
@@ -121,7 +139,7 @@ def train(
     def state(step: int) -> Checkpoint:
         rows = [asdict(point) for point in curve]
         tensors = model.state_dict(), optimizer.state_dict()
-        sums = float(loss_sum), steps_summed
+        sums = float(processes.sum(loss_sum.clone())), steps_summed
         return Checkpoint(step, seconds(), *tensors, rows, *sums, parent, parent_step, parent_seconds)
 
     def outcome(status: str, error: str | None = None) -> Outcome:
@@ -134,7 +152,8 @@ def train(
         count = min(job.batch_sequences, job.sequences - first)
         lr = job.lr * schedule.fraction(step)
         set_learning_rate(optimizer, lr)
-        loss_sum += passes.gradient(*batches.read(first, count))
+        before, own = processes.part(count)
+        loss_sum += passes.gradient(*batches.read(first + before, own), whole=count)
         grad_norm = model.clip_gradient(job.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -145,7 +164,7 @@ def train(
         evaluating = done in evaluated_steps
         if evaluating or done % job.log_every == 0:
             # Only here does the host wait for the device.
-            train_loss = float(loss_sum) / steps_summed
+            train_loss = float(processes.sum(loss_sum)) / steps_summed
             speed = sequences_timed * context / (time.perf_counter() - last_logged)
             if evaluating:
                 (evaluation,) = evaluate(passes, validation_tokens, context, device)
@@ -164,11 +183,16 @@ def train(
         if done < job.steps:
             if branch_points and done in branch_points:
                 now = state(done)
-                given = replace(now, parent=job.run_id, parent_step=done, parent_seconds=now.seconds)
-                save_checkpoint(branch_points[done], given)
-            asked_to_stop = stop()
-            if asked_to_stop or time.perf_counter() - last_saved > conditions.checkpoint_seconds:
-                save_checkpoint(folder / FILE_NAME, state(done))
+                given = gathered(replace(now, parent=job.run_id, parent_step=done, parent_seconds=now.seconds))
+                if processes.first:
+                    save_checkpoint(branch_points[done], given)
+            due = time.perf_counter() - last_saved > conditions.checkpoint_seconds
+            asked_to_stop, due = processes.any(stop(), due)
+            if asked_to_stop or due:
+                if processes.size == 1:
+                    save_checkpoint(folder / FILE_NAME, state(done))
+                else:
+                    save_sharded(folder, state(done), processes)
                 last_saved = time.perf_counter()
             if asked_to_stop:
                 raise TrainingInterrupted

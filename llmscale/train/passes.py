@@ -15,6 +15,7 @@ from torch import Tensor
 from llmscale.errors import WorkError
 from llmscale.models import LanguageModel
 from llmscale.shape import Shape
+from llmscale.train.processes import ALONE, Processes
 from llmscale.train.stack import Stack
 
 PART_TOKENS, PART_FLOPS = 2048, 5e9
@@ -43,16 +44,25 @@ class Passes:
     With operations of one thread, `threads` share a batch, each on one core. How it is cut and in which order its parts
     are added up depends on the shape alone, so that every number of threads gives the same bits. For a stack of S
     models inputs and targets are (B, S, T), and each result has S members.
+
+    Of several `processes` each passes its part of a batch, in equally many parts, filled up by sequences of weight 0.
     """
 
     def __init__(
-        self, model: LanguageModel | Stack, micro_batch: int, *, threads: int = 1, compile: bool = False
+        self,
+        model: LanguageModel | Stack,
+        micro_batch: int,
+        *,
+        threads: int = 1,
+        compile: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         self.model, self.micro_batch = model, micro_batch
         self.threads = threads if model.ops.one_thread else 1
         self.fill = compile
         """Whether every part is equally large, by sequences of weight 0, as what is compiled sees one shape."""
-        self.losses: Callable[..., tuple[Tensor, Tensor]] = torch.compile(model.losses) if compile else model.losses
+        self.processes = processes
+        self.losses: Callable[..., tuple[Tensor, Tensor]] = processes.losses(model, compile)
         self._weights = [weight for _, weight in model.named_parameters()]
         self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -63,12 +73,15 @@ class Passes:
             return self.micro_batch
         return min(self.micro_batch, part_sequences(self.model.shape))
 
-    def gradient(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def gradient(self, inputs_BT: Tensor, targets_BT: Tensor, whole: int | None = None) -> Tensor:
         """The mean loss of a batch in nats; its gradient is left in the weights' `grad`.
 
+        Of several processes each gives its part of a batch of `whole` sequences, and gets its share of the loss.
         Out of memory, halves the micro-batch and starts the batch again; when one sequence is too much, computes
         activations again in the backward pass (Chen et al. 2016). Raises WorkError when that is too much, too.
         """
+        if self.processes.size > 1:
+            return self._together(self._parts(inputs_BT, targets_BT, whole))
         while True:
             try:
                 return self._gradient(self._parts(inputs_BT, targets_BT))
@@ -87,6 +100,16 @@ class Passes:
         with self.model.ops.unchanged(self._weights):
             means = list(map(losses, parts) if self.threads == 1 else self._pool.map(losses, parts))
         return torch.cat(means)[: len(inputs_BT)]
+
+    def _together(self, parts: Sequence[Part]) -> Tensor:
+        """Its share of the loss, where the gradients of all processes are averaged in the last backward pass."""
+        shares = []
+        for number, (inputs_BT, targets_BT, weights_B) in enumerate(parts, start=1):
+            with self.processes.accumulating(self.model, self.losses, last=number == len(parts)):
+                total, losses = self.losses(inputs_BT, targets_BT, weights_B * self.processes.size)
+                total.backward()
+            shares.append(torch.tensordot(weights_B, losses.mean(dim=-1), dims=1))
+        return torch.stack(shares).sum()
 
     def _gradient(self, parts: Sequence[Part]) -> Tensor:
         with self.model.ops.unchanged(self._weights):
@@ -113,13 +136,14 @@ class Passes:
         one, other = self._on_threads(first, threads - threads // 2), self._on_threads(second, threads // 2)
         return lambda: _added(one(), other())
 
-    def _parts(self, inputs_BT: Tensor, targets_BT: Tensor) -> list[Part]:
-        """A batch cut into parts."""
+    def _parts(self, inputs_BT: Tensor, targets_BT: Tensor, whole: int | None = None) -> list[Part]:
+        """A batch, or this process's part of one of `whole` sequences, cut into parts."""
         count, size = len(inputs_BT), self.part
-        weights_B = torch.full((count,), 1 / count, device=inputs_BT.device)
-        if missing := -count % size if self.fill else 0:
+        weights_B = torch.full((count,), 1 / (whole or count), device=inputs_BT.device)
+        wanted = self.processes.largest_part(whole) if whole else count
+        if missing := wanted - count + (-wanted % size if self.fill else 0):
             inputs_BT, targets_BT = (
-                torch.cat((x, x[:1].repeat_interleave(missing, 0))) for x in (inputs_BT, targets_BT)
+                torch.cat((x, x.new_zeros(missing, *x.shape[1:]))) for x in (inputs_BT, targets_BT)
             )
             weights_B = torch.cat((weights_B, weights_B.new_zeros(missing)))
         return list(zip(*(x.split(size) for x in (inputs_BT, targets_BT, weights_B)), strict=True))

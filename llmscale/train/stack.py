@@ -30,7 +30,7 @@ class Stack(nn.Module):
         self._names = list(members[0])
         stacked = [torch.stack([weights[name].detach() for weights in members]) for name in self._names]
         self._weights = nn.ParameterList(nn.Parameter(weight) for weight in stacked)
-        self._one = _Losses(first)
+        self._one = Losses(first)
 
     def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """The stacked weights, by their names in one model."""
@@ -79,12 +79,13 @@ class Stack(nn.Module):
         return total_S.sum(), losses_BST
 
 
-class _Losses(nn.Module):
-    """functional_call calls `forward` alone."""
+class Losses(nn.Module):
+    """The losses of a model as `forward`, which functional_call and DDP call alone."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.losses(*batch)
+        losses: tuple[Tensor, Tensor] = self.model.losses(*batch)
+        return losses

@@ -16,7 +16,7 @@ from llmscale.ops import build_operations
 from llmscale.optimizers import build_optimizer, set_learning_rate
 from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches
-from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint, saved_steps
 from llmscale.train.evaluate import Evaluation, evaluate
 from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, curve_point, divergence
 from llmscale.train.memory import keep_freed_memory, peak_memory
@@ -24,11 +24,19 @@ from llmscale.train.passes import Passes
 from llmscale.train.stack import Stack
 
 
-def can_stack(jobs: Sequence[Job], folders: Sequence[Path], device: str) -> bool:
-    """Whether `train_stack` can train `jobs`: alike but for the seed, and equally far."""
-    alike = len({replace(job, seed=0) for job in jobs}) == 1
-    saved = [load_checkpoint(folder / FILE_NAME, device) for folder in folders]
-    return alike and len({state.step if state else 0 for state in saved}) == 1
+def can_stack(jobs: Sequence[Job], folders: Sequence[Path]) -> bool:
+    """Whether `train_stack` can train `jobs`: alike but for the seed, and with checkpoints after the same step."""
+    alike = len({replace(job.unnamed, seed=0) for job in jobs}) == 1
+    return alike and _common_step(folders) is not None
+
+
+def _common_step(folders: Sequence[Path]) -> int | None:
+    """The last step after which every run has a checkpoint, 0 where none has any; None where there is no such step.
+
+    A process that was killed while it saved leaves some runs with a new checkpoint, and all with the one before.
+    """
+    steps = [saved_steps(folder) or [0] for folder in folders]
+    return max(set(steps[0]).intersection(*steps), default=None)
 
 
 def train_stack(
@@ -39,6 +47,7 @@ def train_stack(
     folders: Sequence[Path],
     report: Callable[[CurvePoint], None] = lambda point: None,
     stop: Callable[[], bool] = lambda: False,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> list[Outcome]:
     """As `train`, of each job and its folder. A checkpoint is of one run, which may go on stacked or alone.
 
@@ -65,8 +74,9 @@ def train_stack(
     problems: list[str | None] = [None for _ in jobs]
     first_step, seconds_before, steps_summed = 0, 0.0, 0
     loss_sums = torch.zeros(len(jobs), device=device)
-    saved = [state for folder in folders if (state := load_checkpoint(folder / FILE_NAME, device))]
-    if saved:
+    step = _common_step(folders)
+    saved = [state for folder in folders if (state := load_checkpoint(folder, device, warn, step))]
+    if step:
         model.load_members([state.model for state in saved])
         optimizer.load_state_dict(_stacked([state.optimizer for state in saved]))
         curves = [[CurvePoint(**row) for row in state.curve] for state in saved]

@@ -1,11 +1,16 @@
 """The process that trains runs: `python -m llmscale.train.worker results/NAME/runs/RUN_ID`.
 
 It reads `spec.json`, writes `curve.parquet` and then `run.json` into the same folder. On standard output it says, one
-JSON object a line, `{"folder": F, "point": {...}}` for each logged step and `{"folder": F, "exit_code": 0}` at the end.
+JSON object a line, `{"folder": F, "point": {...}}` for each logged step and `{"folder": F, "exit_code": 0}` at the end;
+`{"folder": F, "warning": "..."}` for what people should know, and `{"folder": F, "step": true}` now and then while it
+trains. Where nothing can be written any more it says `{"folder": F, "cannot_write": [PROBLEM, FIX]}` and ends with 74.
 SIGINT and SIGTERM save a checkpoint and end it with exit code 130; so does a reader that has gone away.
 
 With `--more` it then trains what standard input names, one JSON object a line, `{"folders": [F, ...]}`, until that ends
 or a run has failed. There `{"stop": F}` ends the run of F alone, with a checkpoint.
+
+Several processes train a run together where torchrun starts them (`python -m torch.distributed.run --nproc-per-node 8
+-m llmscale.train.worker FOLDER`): the first one talks and writes, and holds the run's lock.
 """
 
 import json
@@ -15,33 +20,57 @@ import signal
 import statistics
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from llmscale.errors import LlmscaleError
+from llmscale.errors import InputError, LlmscaleError, WriteError
 from llmscale.job import Job, run_row
+from llmscale.lock import only_writer
 from llmscale.machine import device_name
+from llmscale.progress import FILE_NAME as PROGRESS_NAME
 from llmscale.progress import append_progress, begin_progress, end_progress
-from llmscale.runs import CurvePoint, Run, rows_table, write_table, write_text
+from llmscale.runs import (
+    CurvePoint,
+    Run,
+    cannot_write,
+    plain_name,
+    row_from_json,
+    rows_table,
+    sibling_file,
+    write_table,
+    write_text,
+)
 from llmscale.tokens import TokenStore
-from llmscale.train.checkpoint import remove_checkpoint
+from llmscale.train.checkpoint import remove_checkpoint, remove_parts
 from llmscale.train.evaluate import bits_per_byte
 from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
 from llmscale.train.memory import forget_peak_memory
+from llmscale.train.processes import ALONE, Processes, join_processes, leave_processes
+from llmscale.train.sharded_checkpoint import remove_sharded
+from llmscale.train.spikes import largest_spike
 from llmscale.train.stacked import can_stack, train_stack
 
 EXIT_INTERRUPTED = 130
+EXIT_CANNOT_WRITE = 74
 LOG_NAME = "worker.log"
+LOCK_SECONDS = 600.0
+"""How long to wait for another process that trains the run: one that has lost its sweep saves a checkpoint and ends."""
+SECONDS_BETWEEN_BEATS = 5.0
+"""How often, at most, to say that a step has been trained."""
 
 
 def main(folders: list[str], more: bool = False) -> int:
     """Train the runs of `folders`, then of all that standard input names; the exit code is that of the last run."""
-    stopping, unwanted = False, set()
+    stopping, unwanted, last_beat = False, set(), time.monotonic()
+    processes = join_processes(json.loads((Path(folders[0]) / "spec.json").read_text())["conditions"]["device"])
     tasks: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
     tasks.put(folders)
 
@@ -60,11 +89,27 @@ def main(folders: list[str], more: bool = False) -> int:
         ask_to_stop()
 
     def say(folder: str, **news: Any) -> None:
+        if not processes.first:
+            return
         try:
             sys.stdout.write(json.dumps({"folder": folder, **news}) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             ask_to_stop()
+
+    def warn(folder: Path, text: str) -> None:
+        if not processes.first:
+            return
+        with suppress(OSError):  # a full disk
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 - into worker.log
+        say(str(folder), warning=text)
+
+    def stop(folder: Path) -> bool:
+        nonlocal last_beat
+        if time.monotonic() - last_beat > SECONDS_BETWEEN_BEATS:
+            last_beat = time.monotonic()
+            say(str(folder), step=True)
+        return stopping or str(folder) in unwanted
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, ask_to_stop)
@@ -79,30 +124,73 @@ def main(folders: list[str], more: bool = False) -> int:
         ended = train_runs(
             [Path(folder) for folder in task],
             lambda folder, point: say(str(folder), point=asdict(point)),
-            lambda folder: stopping or str(folder) in unwanted,
+            stop,
+            warn,
+            processes,
         )
-        for path, code in ended:
-            say(str(path), exit_code=code)
-            failed = failed or code not in (0, EXIT_INTERRUPTED)
+        try:
+            for path, code in ended:
+                say(str(path), exit_code=code)
+                failed = failed or code not in (0, EXIT_INTERRUPTED)
+        except WriteError as error:
+            say(task[0], cannot_write=[error.problem, error.fix])
+            return EXIT_CANNOT_WRITE
         if not more:
             break
+    leave_processes()
     return code
 
 
 def train_runs(
-    folders: Sequence[Path], report: Callable[[Path, CurvePoint], None], stop: Callable[[Path], bool]
+    folders: Sequence[Path],
+    report: Callable[[Path, CurvePoint], None],
+    stop: Callable[[Path], bool],
+    warn: Callable[[Path, str], None] = lambda folder, text: None,
+    processes: Processes = ALONE,
 ) -> Iterator[tuple[Path, int]]:
     """Train the runs of `folders`, as one stack where that can be, and give the exit code of each as it ends.
 
-    It is 0 done or diverged, 1 failed, 130 stopped.
+    It is 0 done or diverged, 1 failed, 130 stopped. Raises WriteError where nothing can be written any more.
     """
+    if not processes.first:
+        yield from _train_held(processes.share(None), report, stop, warn, processes)
+        return
+    with ExitStack() as held:
+        free = []
+        for folder in folders:
+            # Another process may still save the run, of a sweep that was killed, or even have trained it to its end.
+            try:
+                waiting = only_writer(folder, LOCK_SECONDS, partial(warn, folder), partial(stop, folder))
+                held.enter_context(waiting)
+            except InputError as error:
+                if not stop(folder):
+                    warn(folder, error.problem)
+                yield folder, EXIT_INTERRUPTED if stop(folder) else 1
+                continue
+            remove_parts(folder)
+            if _has_ended(folder):
+                yield folder, 0
+            else:
+                free.append(folder)
+        processes.share(free)
+        if free:
+            yield from _train_held(free, report, stop, warn, processes)
+
+
+def _train_held(
+    folders: Sequence[Path],
+    report: Callable[[Path, CurvePoint], None],
+    stop: Callable[[Path], bool],
+    warn: Callable[[Path, str], None],
+    processes: Processes,
+) -> Iterator[tuple[Path, int]]:
     specs = [json.loads((folder / "spec.json").read_text()) for folder in folders]
     jobs = [Job.from_json(spec["job"]) for spec in specs]
-    if len(folders) > 1 and can_stack(jobs, folders, specs[0]["conditions"]["device"]):
-        yield from _train(folders, specs, jobs, report, stop)
+    if len(folders) > 1 and processes.size == 1 and can_stack(jobs, folders):
+        yield from _train(folders, specs, jobs, report, stop, warn, processes)
         return
     for folder, spec, job in zip(folders, specs, jobs, strict=True):
-        yield from _train([folder], [spec], [job], report, stop)
+        yield from _train([folder], [spec], [job], report, stop, warn, processes)
 
 
 def _train(
@@ -111,6 +199,8 @@ def _train(
     jobs: Sequence[Job],
     report: Callable[[Path, CurvePoint], None],
     stop: Callable[[Path], bool],
+    warn: Callable[[Path, str], None],
+    processes: Processes,
 ) -> Iterator[tuple[Path, int]]:
     spec, conditions = specs[0], Conditions(**specs[0]["conditions"])
     by_id = {job.run_id: folder for job, folder in zip(jobs, folders, strict=True)}
@@ -130,55 +220,82 @@ def _train(
 
         def say(point: CurvePoint) -> None:
             folder = by_id[point.run_id]
-            if folder not in begun:
-                begin_progress(folder, point.step)
-                begun.add(folder)
-            append_progress(folder, point)
+            if not processes.first:
+                return
+            try:
+                if folder not in begun:
+                    begin_progress(folder, point.step)
+                    begun.add(folder)
+                append_progress(folder, point)
+            except OSError as error:
+                raise cannot_write(folder / PROGRESS_NAME, error) from error
             report(folder, point)
 
         def unwanted() -> bool:
             return all(stop(folder) for folder in folders)
 
+        tell = partial(warn, folders[0])
         if len(jobs) > 1:
-            outcomes = train_stack(jobs, conditions, *texts, folders, say, unwanted)
+            outcomes = train_stack(jobs, conditions, *texts, folders, say, unwanted, tell)
         else:
             folder = folders[0]
-            start = folder / spec["start"] if spec.get("start") else None
-            points = {int(step): folder / name for step, name in spec.get("branch_points", {}).items()}
-            outcomes = [train(jobs[0], conditions, *texts, folder, say, unwanted, start=start, branch_points=points)]
+            start = sibling_file(folder, spec["start"]) if spec.get("start") else None
+            points = {int(step): folder / plain_name(name) for step, name in spec.get("branch_points", {}).items()}
+            origin = {"start": start, "branch_points": points, "processes": processes}
+            outcome = train(jobs[0], conditions, *texts, folder, say, unwanted, tell, **origin)  # type: ignore[arg-type]
+            outcomes = [outcome]
     except TrainingInterrupted:
         yield from ((folder, EXIT_INTERRUPTED) for folder in folders)
         return
+    except WriteError:
+        raise
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
         message = error.problem if isinstance(error, LlmscaleError) else f"{type(error).__name__}: {error}"
         for folder, job in zip(folders, jobs, strict=True):
-            _write_run(folder, run_row(job, "failed", device, error=message))
+            if processes.first:
+                _write_run(folder, run_row(job, "failed", device, error=message))
             yield folder, 1
         return
     for folder, job, outcome in zip(folders, jobs, outcomes, strict=True):
+        if not processes.first:
+            yield folder, 0
+            continue
         write_table(folder / "curve.parquet", rows_table(CurvePoint, outcome.curve))
-        _write_run(folder, run_row(job, outcome.status, device, **_measured(job, conditions, store, outcome)))
+        _write_run(
+            folder, run_row(job, outcome.status, device, **_measured(job, conditions, store, outcome, processes.size))
+        )
         remove_checkpoint(folder)
+        remove_sharded(folder)
         end_progress(folder)
         yield folder, 0
 
 
-def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outcome) -> dict[str, Any]:
+def _has_ended(folder: Path) -> bool:
+    """Whether the run has a row that says so, of whoever trained it or does not want it any more."""
+    path = folder / "run.json"
+    return path.exists() and row_from_json(Run, json.loads(path.read_text())).status != "failed"
+
+
+def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outcome, gpus: int) -> dict[str, Any]:
     """What training found out, by column of the table of runs."""
     last = [point.train_loss for point in outcome.curve if point.step > 0.95 * job.steps]
     own = [point for point in outcome.curve if point.step > outcome.parent_step]
     speeds = [point.tokens_per_second for point in own if point.tokens_per_second]
-    speed = statistics.median(speeds) if speeds else None
+    speed, peak = statistics.median(speeds) if speeds else None, conditions.peak_flops
     measured = {
         "train_loss": statistics.fmean(last) if last else None,
         "seconds": outcome.seconds,
         "tokens_per_second": speed,
-        "mfu": speed * job.shape.flops_per_token / conditions.peak_flops if speed and conditions.peak_flops else None,
+        "mfu": speed * job.shape.flops_per_token / (gpus * peak) if speed and peak else None,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "parent": outcome.parent,
         "error": outcome.error,
     }
+    spike = largest_spike(outcome.curve)
+    if spike is not None:
+        measured["spike_step"], measured["spike_height"] = spike.step, spike.height
     evaluation = outcome.evaluation
     if evaluation is not None:
         measured["loss"], measured["loss_stderr"] = evaluation.loss, evaluation.stderr
@@ -193,9 +310,10 @@ def _write_run(folder: Path, run: Run) -> None:
 
 def _write_errors_to(path: Path) -> None:
     """Standard error of this process, and of what it calls in C, goes to the end of `path` from here on."""
-    sys.stderr.flush()
-    with path.open("a") as log:
-        os.dup2(log.fileno(), sys.stderr.fileno())
+    with suppress(OSError):  # a full disk
+        sys.stderr.flush()
+        with path.open("a") as log:
+            os.dup2(log.fileno(), sys.stderr.fileno())
 
 
 if __name__ == "__main__":

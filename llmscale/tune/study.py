@@ -3,20 +3,19 @@
 import json
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
+from llmscale.curve_file import CurveFile
 from llmscale.errors import InputError, WorkError, listed
-from llmscale.executors import Event, Task, local
+from llmscale.executors import Event, Task, pick_executor
 from llmscale.job import Job, run_row
+from llmscale.lock import only_writer
 from llmscale.machine import device_name
 from llmscale.quantity import TokenBudget
-from llmscale.runs import ResultsFolder, Run, make_folder, write_text
+from llmscale.runs import ResultsFolder, Run, make_folder, refuse_links, write_text
 from llmscale.sweep.carry_out import write_spec
-from llmscale.sweep.lock import only_writer
 from llmscale.sweep.plan import Plan, plan_jobs
 from llmscale.sweep.provenance import difference, provenance
 from llmscale.sweep.records import FINISHED, finished_runs, read_run, record_end, write_tables
@@ -38,6 +37,7 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
+    refuse_links(path)
     before = _read(folder)
     if before is None:
         if path.exists() and any(not entry.name.startswith((".", "README")) for entry in path.iterdir()):
@@ -68,7 +68,7 @@ class Study:
         self._jobs: dict[tuple[Rung, Node], tuple[Job, ...]] = {}
         self._node_of: dict[str, tuple[Rung, Node]] = {}
         self._judge = Judge()
-        self._speeds: Speeds | None = None
+        self._speeds: Mapping[str, Speeds] | None = None
         self._provenance = {key: before[key] for key in before if key not in ("rungs", "trials")}
         self._follow_finished()
 
@@ -108,9 +108,11 @@ class Study:
                 return hopeless
 
             try:
-                local.run([Task((self.folder.run_folder(run_id),)) for run_id in jobs], plan.places, pass_on)
+                hardware = self.spec.hardware
+                tasks = [Task((self.folder.run_folder(run_id),)) for run_id in jobs]
+                pick_executor(hardware.executor).run(tasks, plan.places, pass_on, *hardware.executor_options)
             finally:
-                self._write()
+                self._write(final=True)
         rows = [read_run(self.folder, run_id) for run_id in jobs]
         errors = [row.error for row in rows if row and row.status == "failed"]
         if errors:
@@ -183,8 +185,8 @@ class Study:
             self._judge.forget(job.run_id)
         self._write()
 
-    def _write(self) -> None:
-        write_tables(self.folder)
+    def _write(self, final: bool = False) -> None:
+        write_tables(self.folder, final=final)
         payload = {**self._provenance, **self.tuning().to_json()}
         write_text(self.folder.path / FILE_NAME, json.dumps(payload, indent=2) + "\n")
 
@@ -194,9 +196,8 @@ class Study:
         for run in done.values():
             self._judge.follow(_track(run, self.spec.recipe.cooldown))
         if done and self.folder.curves_path.exists():
-            columns = pq.read_table(self.folder.curves_path, columns=["run_id", "tokens", "train_loss"]).to_pydict()
-            for run_id, tokens, loss in zip(*columns.values(), strict=True):
-                if run_id in done:
+            for run_id, rows in CurveFile(self.folder.curves_path).each(["tokens", "train_loss"], done):
+                for tokens, loss in zip(rows["tokens"].tolist(), rows["train_loss"].tolist(), strict=True):
                     self._judge.recall(run_id, tokens, loss)
         for run_id, run in done.items():
             self._judge.finish(run_id, run.loss)

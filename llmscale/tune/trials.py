@@ -57,4 +57,4 @@ def trial_jobs(spec: SweepSpec, store: TokenStore, rung: Rung, node: Node) -> tu
 
 
 def _jobs(spec: SweepSpec, store: TokenStore, size: str, budget: TokenBudget | None) -> tuple[Job, ...]:
-    return jobs_of(replace(spec, sizes=(size,), tokens=() if budget is None else (budget,)), store)
+    return jobs_of(replace(spec, sizes=(size,), tokens=() if budget is None else (budget,), recipes={}), store)

@@ -1,0 +1,262 @@
+"""`llmscale status`: how a sweep stands, while it runs and afterwards."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscale.commands import output
+from llmscale.errors import InputError
+from llmscale.quantity import format_count, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from llmscale.runs import ResultsFolder
+    from llmscale.sweep.status import RunStatus, SweepStatus
+
+SECONDS_BETWEEN_LOOKS = 2.0
+ROWS_SHOWN = 40
+"""Runs that are listed one by one; of more, those that have ended or wait are summed up by size."""
+CURVES_A_SIZE = 6
+_STYLES = {"done": "green", "running": "cyan", "failed": "red", "diverged": "red", "stalled": "yellow"}
+_ORDER = ("done", "diverged", "failed", "stalled", "running", "stopped", "waiting")
+_BAR_FROM_WIDTH = 100
+
+
+def status(
+    folder: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="A results folder or URL; default the newest under results/.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Stay, and show what changes until the sweep ends.")
+    ] = False,
+    curves: Annotated[bool, typer.Option("--curves", help="Draw the loss curves, too.")] = False,
+    price: Annotated[
+        float | None, typer.Option(min=0.0, help="Price of an hour of a GPU (or core): shows the cost in it.")
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help=f"List all runs, also more than {ROWS_SHOWN}.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the runs of a sweep, what each has reached, and what is left: while it runs, stopped or finished.
+
+    Example: llmscale status results/cpu --curves
+    """
+    if watch and json:
+        raise InputError("--watch and --json were both given", "ask for --json again and again")
+    found = _find(folder)
+    if watch:
+        _watch(found, folder, curves, price, all)
+    elif json:
+        now = _look(found, folder)
+        cost = {} if price is None else {"price": price, "cost": now.device_hours * price}
+        output.print_json({**now.to_json(), **cost, **_curves_json(found, now, curves)})
+    else:
+        output.results.print(_drawn(found, _look(found, folder), curves, price, all))
+
+
+def _find(where: str | None) -> "ResultsFolder":
+    from llmscale.remote import is_url, results_at
+    from llmscale.runs import ResultsFolder, newest_results
+
+    if where is None:
+        return newest_results()
+    return ResultsFolder(results_at(where).folder if is_url(where) else Path(where))
+
+
+def _look(folder: "ResultsFolder", where: str | None) -> "SweepStatus":
+    """How the sweep stands now. What is at a URL is fetched first."""
+    from llmscale.remote import is_url
+    from llmscale.sweep.status import sweep_status
+
+    if where is None or not is_url(where):
+        return sweep_status(folder)
+    from llmscale.sweep.at_url import fetch_results, remote_of
+
+    if remote := remote_of(where):
+        fetch_results(remote, look_only=True)
+    return sweep_status(folder, where)
+
+
+def _watch(folder: "ResultsFolder", where: str | None, curves: bool, price: float | None, everything: bool) -> None:
+    """Show the sweep until nobody carries it out any more."""
+    from rich.live import Live
+
+    now = _look(folder, where)
+    if not output.results.is_terminal:
+        _watch_by_lines(folder, where, now)
+        return
+    try:
+        with Live(console=output.results, auto_refresh=False, vertical_overflow="crop") as live:
+            while True:
+                live.update(_drawn(folder, now, curves, price, everything), refresh=True)
+                if now.holder is None:
+                    break
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                now = _look(folder, where)
+    except KeyboardInterrupt:
+        output.tell("left; the sweep goes on")
+        raise typer.Exit(output.EXIT_INTERRUPTED) from None
+
+
+def _watch_by_lines(folder: "ResultsFolder", where: str | None, now: "SweepStatus") -> None:
+    """One line for every run that has changed its state or reached another tenth."""
+    before: dict[str, tuple[str, int]] = {}
+    while True:
+        for run in now.runs:
+            place = run.state, int(10 * run.share_done) if run.state == "running" else 0
+            if before.get(run.run_id) != place:
+                before[run.run_id] = place
+                output.print_text("  ".join(part for part in _line(run) if part))
+        if now.holder is None:
+            output.print_text(_totals(now))
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+        now = _look(folder, where)
+
+
+def _line(run: "RunStatus") -> tuple[str, ...]:
+    left = f"{format_seconds(run.seconds_left)} left" if run.seconds_left is not None else ""
+    return f"{_name(run)} on {format_count(run.tokens)}", _state(run), _loss(run), left, run.note or ""
+
+
+def _drawn(
+    folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
+) -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = [_table(now, everything), Text(_totals(now))]
+    parts += [Text(f"{_name(run)} on {format_count(run.tokens)}: {run.note}", style="yellow") for run in _noted(now)]
+    if curves:
+        parts += [Text(), _curves(folder, now)]
+    parts.append(Text(_spent(now, price)))
+    if now.holder:
+        parts.append(Text(f"carried out by {now.holder}"))
+    parts.append(Text.assemble(("next: ", "dim"), now.next_command, overflow="fold"))
+    return Group(*parts)
+
+
+def _noted(now: "SweepStatus") -> "Sequence[RunStatus]":
+    return [run for run in now.runs if run.note][:10]
+
+
+def _table(now: "SweepStatus", everything: bool) -> "Table":
+    wide = output.results.width >= _BAR_FROM_WIDTH
+    headings = ("size", "tokens", "status", *(("",) if wide else ()), "loss", "tokens/s", "MFU", "spent", "left")
+    table = output.make_table(f"{now.folder}: {len(now.runs)} runs", *headings)
+    for group in _groups(now.runs, everything):
+        table.add_row(*_cells(group, wide))
+    return table
+
+
+def _groups(runs: "Sequence[RunStatus]", everything: bool) -> "list[list[RunStatus]]":
+    """The rows of the table: each a run, or where they are many, those of one size that are equally far."""
+    if everything or len(runs) <= ROWS_SHOWN:
+        return [[run] for run in runs]
+    groups: dict[tuple[str, ...], list[RunStatus]] = {}
+    for run in runs:
+        apart = run.run_id if run.state in ("running", "stalled") else ""
+        groups.setdefault((run.size, run.recipe, run.state, apart), []).append(run)
+    return list(groups.values())
+
+
+def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    run = group[0]
+    bar = [ProgressBar(total=1.0, completed=run.share_done, width=16) if run.tokens_done else ""] if wide else []
+    if len(group) == 1:
+        return [
+            _name(run),
+            format_count(run.tokens),
+            Text(_state(run), style=_STYLES.get(run.state, "")),
+            *bar,
+            _loss(run),
+            format_count(run.tokens_per_second) if run.tokens_per_second else "",
+            f"{run.mfu:.0%}" if run.mfu else "",
+            format_seconds(run.seconds_spent) if run.seconds_spent else "",
+            format_seconds(run.seconds_left) if run.seconds_left is not None else "",
+        ]
+    losses = [one.loss for one in group if one.loss is not None]
+    left = [one.seconds_left for one in group if one.seconds_left is not None]
+    spent = sum(one.seconds_spent for one in group)
+    return [
+        run.size if run.recipe == "default" else f"{run.size} {run.recipe}",
+        f"{format_count(min(one.tokens for one in group))}–{format_count(max(one.tokens for one in group))}",
+        Text(f"{len(group)} {run.state}", style=_STYLES.get(run.state, "")),
+        *([""] if wide else []),
+        f"{min(losses):.3f}–{max(losses):.3f}" if losses else "",
+        "",
+        "",
+        format_seconds(spent) if spent else "",
+        format_seconds(sum(left)) if left else "",
+    ]
+
+
+def _name(run: "RunStatus") -> str:
+    recipe = f" {run.recipe}" if run.recipe != "default" else ""
+    return run.size + recipe + (f" seed {run.seed}" if run.seed else "")
+
+
+def _state(run: "RunStatus") -> str:
+    begun = run.state in ("running", "stalled", "stopped") or (run.state == "waiting" and run.tokens_done)
+    return f"{run.state} {run.share_done:4.0%}" if begun else run.state
+
+
+def _loss(run: "RunStatus") -> str:
+    if run.loss is not None:
+        return f"{run.loss:.4f}"
+    return f"train {run.train_loss:.3f}" if run.train_loss is not None else ""
+
+
+def _totals(now: "SweepStatus") -> str:
+    counts = now.counts
+    said = ", ".join(f"{counts[state]} {state}" for state in _ORDER if state in counts)
+    if now.finished:
+        return f"{said}; nothing is left to train"
+    if now.seconds_left is None:
+        left = "time left unknown until a run has logged"
+    else:
+        left = f"about {format_seconds(now.seconds_left)} left, {now.workers} at a time"
+    return f"{said}; {now.flops_left:.2g} of {now.flops:.2g} FLOPs to train, {left}"
+
+
+def _spent(now: "SweepStatus", price: float | None) -> str:
+    cost = f", {now.device_hours * price:,.2f} at {price:g} an hour" if price is not None else ""
+    return f"spent so far: {now.device_hours:.3g} {now.unit} hours{cost}"
+
+
+def _chosen(now: "SweepStatus") -> "list[RunStatus]":
+    """The runs whose curves are drawn: at most so many a size, evenly from all that have begun."""
+    by_size: dict[tuple[str, str], list[RunStatus]] = {}
+    for run in now.runs:
+        if run.tokens_done or run.state == "diverged":
+            by_size.setdefault((run.size, run.recipe), []).append(run)
+    chosen = []
+    for of_size in by_size.values():
+        step = max(1.0, len(of_size) / CURVES_A_SIZE)
+        chosen += [of_size[int(number * step)] for number in range(min(CURVES_A_SIZE, len(of_size)))]
+    return chosen
+
+
+def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
+    from llmscale.commands._terminal_curves import Line, draw_curves
+    from llmscale.sweep.status import loss_curves
+
+    lines = [Line(curve.size, curve.tokens, curve.train_loss) for curve in loss_curves(folder, _chosen(now))]
+    width = min(output.results.width, 120)
+    return draw_curves(lines, width, 18, "training tokens", "train loss")
+
+
+def _curves_json(folder: "ResultsFolder", now: "SweepStatus", wanted: bool) -> dict[str, Any]:
+    from llmscale.sweep.status import loss_curves
+
+    if not wanted:
+        return {}
+    return {"curves": [curve.to_json() for curve in loss_curves(folder, now.runs)]}

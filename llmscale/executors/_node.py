@@ -1,0 +1,179 @@
+"""What a node of a cluster does for the machine that leads a sweep: it keeps a worker process, and says what that says.
+
+Where the node sees the results folder, runs are trained there. Else it fetches a run's folder, the branch point it
+starts from and the tokens from the URL of the results, trains in a mirror of its own, and sends what changes.
+"""
+
+import hashlib
+import json
+import os
+import posixpath
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from llmscale.cache import cache_folder
+from llmscale.errors import WorkError
+from llmscale.remote import Remote, is_needed, is_results
+from llmscale.remote.uploads import LAST_TRIES_SECONDS, Uploads, try_often
+from llmscale.runs import write_text
+from llmscale.tokens import TokenStore
+
+STORE_FILES = ("train.bin", "validation.bin", "tokenizer.json", "meta.json")
+"""The last one says that the others are there."""
+
+
+class Node:
+    """Trains runs on this machine, one task after another. `stop` and `stop_all` may be called from another thread."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._process: subprocess.Popen[str] | None = None
+        self._folders: tuple[str, ...] = ()
+
+    def sees(self, marker: str) -> bool:
+        """Whether this machine sees a file of the machine that leads."""
+        return Path(marker).exists()
+
+    def train(self, folders: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Train the runs of `folders`: what the worker says of each step, and at last an `exit_code` for every run."""
+        self._folders = tuple(folders)
+        self._begin(folders)
+        process, left, failed = self._process, list(folders), False
+        assert process is not None
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not line.startswith("{"):
+                continue
+            said = json.loads(line)
+            if "point" not in said and "exit_code" not in said:
+                continue  # beats and warnings, which the log has
+            yield said
+            if "exit_code" in said:
+                left.remove(said["folder"])
+                failed = failed or said["exit_code"] != 0
+            if not left:
+                break
+        if left or failed:
+            # After a failure the worker ends: its process may hold what the run has left of the device.
+            code, self._process = self._end(process), None
+            yield from ({"folder": folder, "exit_code": code} for folder in left)
+
+    def train_at(self, url: str, run_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The same for runs of the results at `url`, which this machine reaches by the network alone."""
+        place = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
+        folder = cache_folder() / "nodes" / place / run_ids[0]
+        shutil.rmtree(folder, ignore_errors=True)
+        remote = Remote(url, folder)
+        homes = tuple(f"runs/{run_id}/" for run_id in run_ids)
+        try_often(lambda: remote.pull(lambda name: is_needed(name) and name.startswith(homes)), LAST_TRIES_SECONDS)
+        for home in homes:
+            try_often(lambda home=home: _make_at_home(remote, home), LAST_TRIES_SECONDS)  # type: ignore[misc]
+
+        def sent(name: str) -> bool:
+            return is_results(name) and name.startswith(homes) and not name.endswith("/spec.json")
+
+        ended = []
+        with Uploads(remote, None, lambda text: None, sent):
+            for said in self.train([str(folder / home) for home in homes]):
+                said = {**said, "folder": Path(said["folder"]).name}
+                if "exit_code" in said:
+                    ended.append(said)
+                else:
+                    yield said
+        shutil.rmtree(folder, ignore_errors=True)
+        yield from ended
+
+    def stop(self, folder: str) -> None:
+        """End the run of `folder` alone, with a checkpoint."""
+        here = [own for own in self._folders if Path(own).name == Path(folder).name]
+        if self._process is not None and here:
+            with suppress(BrokenPipeError):
+                _say(self._process, stop=here[0])
+
+    def stop_all(self) -> None:
+        """Let the runs save their checkpoints and end."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def _begin(self, folders: Sequence[str]) -> None:
+        if self._process is not None:
+            try:
+                _say(self._process, folders=list(folders))
+                return
+            except BrokenPipeError:
+                self._process = None
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads), "TOKENIZERS_PARALLELISM": "false"}
+        with (Path(folders[0]) / "worker.log").open("a") as log:
+            # It ends with a checkpoint when standard input does, and so with this process, however that ends.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "llmscale.train.worker", *folders, "--more"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+
+    @staticmethod
+    def _end(process: "subprocess.Popen[str]") -> int:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        return process.wait()
+
+
+def send_store(remote: Remote, store: Path) -> None:
+    """Put the token store at the URL, once, for nodes that do not have it."""
+    name = f"tokens/{store.name}"
+    mine = json.loads((store / "meta.json").read_text())
+    there = remote.files.read_json(f"{name}/meta.json")
+    if there is None or there["train"] != mine["train"]:
+        for file in STORE_FILES:
+            remote.files.put(store / file, f"{name}/{file}")
+
+
+def _make_at_home(remote: Remote, home: str) -> None:
+    """Fetch what a run needs beside its folder, and have its specification say where that is here."""
+    path = remote.folder / home / "spec.json"
+    spec = json.loads(path.read_text())
+    if spec.get("start"):
+        start = posixpath.normpath(home + spec["start"])
+        remote.pull(lambda name: is_needed(name) and name == start)
+    job, store = spec["job"], Path(spec["store"])
+    spec["store"] = str(_store(remote, store, job["text_tokens"]))
+    write_text(path, json.dumps(spec, indent=2) + "\n")
+
+
+def _store(remote: Remote, asked: Path, tokens: int) -> Path:
+    """A folder with the tokens: as on the machine that leads, from this one's cache, or fetched into that."""
+    fetched = cache_folder() / "nodes" / "tokens" / asked.name
+    for path in (asked, cache_folder() / "tokens" / asked.name, fetched):
+        if (path / "meta.json").exists() and TokenStore.open(path).train_tokens >= tokens:
+            return path
+    beside = fetched.with_name(f".{asked.name}.{uuid.uuid4().hex}")
+    beside.mkdir(parents=True)
+    try:
+        for file in STORE_FILES:
+            remote.files.get(f"tokens/{asked.name}/{file}", beside / file)
+        shutil.rmtree(fetched, ignore_errors=True)
+        with suppress(OSError):  # another run of this node was first
+            beside.rename(fetched)
+    except FileNotFoundError as error:
+        raise WorkError(f"the tokens {asked.name} are neither here nor at {remote.url}", "send them") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return fetched
+
+
+def _say(process: "subprocess.Popen[str]", **message: Any) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(message) + "\n")
+    process.stdin.flush()

@@ -1,0 +1,76 @@
+"""What tests of whole sweeps share: a text, the command, the tables, and its processes."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from typer.testing import CliRunner
+
+from llmscale.commands import app
+
+TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
+BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,30k,60k"}
+# As many threads for every run, since they decide the rounding, and one learning rate whatever the budgets.
+ALIKE = ["--workers", "2", "--lr", "0.02"]
+
+
+def write_counting(folder: Path) -> Path:
+    """Two hundred documents of counting in words, 300 kB."""
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    lines = []
+    for document in range(200):
+        numbers = range(document * 37, document * 37 + 60)
+        spelled = (" ".join(words[int(digit)] for digit in str(number)) for number in numbers)
+        lines.append(json.dumps({"text": "; ".join(spelled)}))
+    path = folder / "counting.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def options(text: Path, out: Path, sizes: str, tokens: str = "40k") -> list[str]:
+    return ["sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300",
+            "--context", "32", "--device", "cpu", "--dtype", "float32", "--out", str(out)]  # fmt: skip
+
+
+def llmscale(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return pd.read_parquet(folder / "runs.parquet"), pd.read_parquet(folder / "curves.parquet")
+
+
+def assert_same_results(one: Path, other: Path) -> None:
+    """The tables of two sweeps are equal, value for value, times aside."""
+    runs, curves = tables(one)
+    other_runs, other_curves = tables(other)
+    pd.testing.assert_frame_equal(runs.drop(columns=TIMES), other_runs.drop(columns=TIMES))
+    ordered, other_ordered = (
+        frame.drop(columns=["seconds", "tokens_per_second"]).sort_values(["run_id", "step"], ignore_index=True)
+        for frame in (curves, other_curves)
+    )
+    pd.testing.assert_frame_equal(ordered, other_ordered)
+
+
+def worker_pids(out: Path) -> list[int]:
+    """The processes that train runs of folder `out`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"llmscale.train.worker" in words and any(word.startswith(os.fsencode(out)) for word in words):
+            found.append(int(entry.parent.name))
+    return found
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

@@ -1,0 +1,193 @@
+"""One run by several processes: torchrun, two processes over Gloo on the CPU, and the same losses as by one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from llmscale.job import Job, make_job
+from llmscale.recipe import Recipe
+from llmscale.runs import write_text
+from llmscale.shape import shape_for
+from llmscale.tokens import TextSpec, TokenStore, prepare
+from llmscale.train.loop import Conditions, TrainingInterrupted, train
+
+STEPS = 24
+ONE = Conditions("cpu", micro_batch=2, ops="plain")
+ROUNDING = 2e-5
+"""Nats between float32 runs whose sums are taken in another order."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("text") / "numbers.txt"
+    path.write_text("\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(250)))
+    return prepare(TextSpec(source=str(path), tokenizer="bpe:300"))
+
+
+def job_on(store: TokenStore, **recipe: Any) -> Job:
+    """Batches of 7 sequences, which neither two processes nor passes of two share evenly, and a shorter last one."""
+    settings = Recipe(**{"context": 32, "lr": 0.01, "clip": 0.3, **recipe})
+    shape = shape_for("2x16x2", vocab_size=store.vocab_size, context=32, arch=settings.arch)
+    text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
+    names = {"data": "numbers", "data_fingerprint": store.fingerprint}
+    job = make_job("2x16x2", shape, 32 * 100, settings, seed=0, dtype="float32", **text, **names)  # type: ignore[arg-type]
+    return replace(job, batch_sequences=7, sequences=7 * STEPS - 6, evaluations=3)
+
+
+def folder_for(path: Path, job: Job, store: TokenStore, **conditions: Any) -> Path:
+    path.mkdir(parents=True)
+    spec = {"job": job.to_json(), "conditions": asdict(replace(ONE, **conditions)), "threads": 1}
+    write_text(path / "spec.json", json.dumps({**spec, "store": str(store.path.resolve())}))
+    return path
+
+
+def start(*folders: Path, processes: int = 2) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.Popen(
+        [*command, "-m", "llmscale.train.worker", *map(str, folders)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def by_one(job: Job, store: TokenStore, folder: Path, stop_after: int | None = None) -> list[float]:
+    """Training loss by logged step, and last the validation loss, of one process."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == stop_after
+
+    folder.mkdir(exist_ok=True)
+    outcome = train(job, ONE, store.train(), store.validation(), folder, stop=stop)
+    assert outcome.evaluation is not None
+    return [*(point.train_loss for point in outcome.curve), outcome.evaluation.loss]
+
+
+def losses(folder: Path) -> list[float]:
+    """The same of what a worker wrote."""
+    row = json.loads((folder / "run.json").read_text())
+    assert row["status"] == "done", row["error"]
+    return [*pq.read_table(folder / "curve.parquet")["train_loss"].to_pylist(), row["loss"]]
+
+
+@pytest.fixture(scope="module")
+def trained(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
+    """Losses by one process, and by two from the start and from a checkpoint that one has left."""
+    path, job = tmp_path_factory.mktemp("runs"), job_on(store)
+    folders = {}
+    for shard in ("never", "always"):
+        folders[shard] = folder_for(path / shard, job, store, shard=shard)
+        folders[f"{shard} resumed"] = resumed = folder_for(path / f"{shard}-resumed", job, store, shard=shard)
+        with pytest.raises(TrainingInterrupted):
+            by_one(job, store, resumed, stop_after=9)
+    process = start(*folders.values())
+    found = {"one": by_one(job, store, path / "one")}
+    finish(process)
+    for folder in folders.values():
+        assert {file.name for file in folder.iterdir() if not file.name.startswith(".")} == {
+            "spec.json", "run.json", "curve.parquet",
+        }  # fmt: skip
+    return found | {name: losses(folder) for name, folder in folders.items()}
+
+
+def test_two_processes_give_the_losses_of_one(trained: dict[str, list[float]]) -> None:
+    sys.stdout.write(
+        f"one {trained['one'][-1]:.7f}, DDP {trained['never'][-1]:.7f}, FSDP2 {trained['always'][-1]:.7f}\n"
+    )
+    assert len(trained["one"]) == STEPS + 1
+    assert trained["never"] == pytest.approx(trained["one"], abs=ROUNDING)
+    assert trained["always"] == pytest.approx(trained["one"], abs=ROUNDING)
+    assert trained["one"][0] - trained["one"][-2] > 0.5
+
+
+def test_the_gradients_that_these_runs_clip_are_larger_than_the_clip(store: TokenStore, tmp_path: Path) -> None:
+    outcome = train(job_on(store), ONE, store.train(), store.validation(), tmp_path)
+    assert all(point.grad_norm > 0.3 for point in outcome.curve if point.grad_norm is not None)
+
+
+@pytest.mark.parametrize("shard", ["never", "always"])
+def test_two_processes_go_on_from_the_checkpoint_of_one(shard: str, trained: dict[str, list[float]]) -> None:
+    assert trained[f"{shard} resumed"] == pytest.approx(trained["one"], abs=ROUNDING)
+
+
+def _killed(shard: str, store: TokenStore, folder: Path) -> Iterator[str]:
+    """Lines of two processes' standard output, the second of which is killed after some logged steps."""
+    process = start(folder)
+    assert process.stdout is not None
+    for number, line in enumerate(process.stdout):
+        yield line
+        if number == 8:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            ranks = {child: Path(f"/proc/{child}/environ").read_bytes().split(b"\0") for child in children}
+            (second,) = [child for child, environment in ranks.items() if b"RANK=1" in environment]
+            os.kill(int(second), signal.SIGKILL)
+            break
+    killed = time.monotonic()
+    process.communicate(timeout=200)
+    assert process.returncode != 0
+    assert time.monotonic() - killed < 100
+
+
+@pytest.mark.parametrize("shard", ["always", pytest.param("never", marks=pytest.mark.slow)])
+def test_a_run_that_loses_a_process_ends_and_one_process_goes_on(
+    shard: str, store: TokenStore, trained: dict[str, list[float]], tmp_path: Path
+) -> None:
+    job = job_on(store)
+    folder = folder_for(tmp_path / "run", job, store, shard=shard, checkpoint_seconds=0.0)
+    list(_killed(shard, store, folder))
+    assert (folder / "checkpoint.dcp" / "state.json").exists()
+    reached = json.loads((folder / "checkpoint.dcp" / "state.json").read_text())["step"]
+    assert 0 < reached < STEPS
+    assert by_one(job, store, folder) == pytest.approx(trained["one"], abs=ROUNDING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", ["never", "machine", "always"])
+@pytest.mark.parametrize("recipe", [{"optimizer": "muon"}, {"arch": "gpt2"}, {"parametrization": "mup"}])
+def test_every_recipe_gives_the_same_by_two_processes_stopped_and_resumed(
+    shard: str, recipe: dict[str, str], store: TokenStore, tmp_path: Path
+) -> None:
+    job = job_on(store, **recipe)
+    folder = folder_for(tmp_path / "run", job, store, shard=shard)
+    process = start(folder)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=200)
+    assert (folder / "checkpoint.dcp").is_dir() or (folder / "run.json").exists()
+    finish(start(folder, processes=3))
+    assert losses(folder) == pytest.approx(by_one(job, store, tmp_path / "one"), abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", ["never", "always"])
+@pytest.mark.parametrize("conditions", [{"compile": True}, {"dtype": "bfloat16"}])
+def test_compiled_and_bfloat16_runs_agree_within_rounding(
+    shard: str, conditions: dict[str, Any], store: TokenStore, tmp_path: Path
+) -> None:
+    job = replace(job_on(store), dtype=conditions.get("dtype", "float32"))
+    folder = folder_for(tmp_path / "run", job, store, shard=shard, compile=conditions.get("compile", False))
+    finish(start(folder))
+    assert losses(folder) == pytest.approx(by_one(job, store, tmp_path / "one"), abs=0.02)

@@ -1,0 +1,173 @@
+"""Diverged runs and spikes: recorded with their step, tried again with half the learning rate, told apart in a fit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from llmscale.commands import app
+from llmscale.runs import CurvePoint
+from llmscale.table import read_table
+from llmscale.train.spikes import NATS, largest_spike
+
+TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
+
+
+def llmscale(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in arguments])
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("text") / "numbers.txt"
+    path.write_text("\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(200)))
+    return path
+
+
+def options(text: Path, out: Path, retries: int) -> list[object]:
+    """Two sizes with a trunk and a branch each, and as many threads for every run."""
+    return ["sweep", "--sizes", "1x16x1,2x16x1", "--tokens", "20k,40k", "--data", text, "--tokenizer", "bpe:300",
+            "--context", 32, "--device", "cpu", "--dtype", "float32", "--workers", 2, "--lr", 4,
+            "--retry-diverged", retries, "--out", out]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def retried(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep at a learning rate that no run survives, nor half of it, which a second command tries again."""
+    out = tmp_path_factory.mktemp("results") / "retried"
+    assert llmscale(*options(text, out, 0)).exit_code == 0
+    runs = pd.read_parquet(out / "runs.parquet")
+    assert list(runs["status"]) == ["diverged"] * 4
+    assert runs["retry_of"].isna().all()
+    assert not runs["error"].str.contains("tried again").any()
+    result = llmscale(*options(text, out, 2))
+    assert result.exit_code == 0, result.output
+    assert "4 runs are tried again with half the learning rate" in result.stderr, "in the second round"
+    assert "1x16x1 retry" in result.stdout
+    assert "spiked and came back, of 2x16x1 retry on 40k tokens by 2." in result.stderr.replace("\n", " ")
+    return out
+
+
+def test_a_diverged_trunk_is_tried_again_with_its_branches_each_time_at_half_the_learning_rate(retried: Path) -> None:
+    runs = pd.read_parquet(retried / "runs.parquet").set_index("run_id")
+    assert runs.groupby("lr")["status"].agg(list).to_dict() == {
+        1.0: ["done"] * 4, 2.0: ["diverged"] * 4, 4.0: ["diverged"] * 4,
+    }  # fmt: skip
+    assert runs["retry_of"].isna().equals(runs["lr"] == 4)
+    for run in runs[runs["retry_of"].notna()].itertuples():
+        first = runs.loc[run.retry_of]
+        assert (first["size"], first["tokens"], first["lr"]) == (run.size, run.tokens, 2 * run.lr)
+        assert first["error"].count("; tried again") == 1
+        assert first["error"].endswith(f"; tried again with learning rate {run.lr:.3g} as run {run.Index}")
+        assert " at step " in first["error"]
+    done = runs[runs["status"] == "done"]
+    trunks = dict(done[done["tokens"] == 40_000].reset_index()[["size", "run_id"]].to_numpy())
+    assert dict(done[done["tokens"] == 20_000][["size", "parent"]].to_numpy()) == trunks
+
+
+def test_the_same_command_again_trains_nothing(retried: Path, text: Path) -> None:
+    plan = json.loads(llmscale(*options(text, retried, 2), "--dry-run", "--json").stdout)
+    assert [run["finished"] for run in plan["runs"]] == [True] * 12
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_with_retries_ends_in_the_same_table(retried: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [str(word) for word in options(text, out, 2)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([sys.executable, "-m", "llmscale", *arguments], stdout=quiet, stderr=quiet) as process:
+        deadline = time.monotonic() + 240
+        while len(list(out.glob("runs/*/spec.json"))) < 5 and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    result = llmscale(*arguments)
+    while result.exit_code == 2 and time.monotonic() < deadline:  # the killed one's workers are still ending
+        time.sleep(0.5)
+        result = llmscale(*arguments)
+    assert result.exit_code == 0, result.output
+    one, other = (pd.read_parquet(folder / "runs.parquet").drop(columns=TIMES) for folder in (retried, out))
+    pd.testing.assert_frame_equal(one, other)
+    assert not [path for path in out.glob("runs/*/checkpoint*") if os.path.exists(path)]
+
+
+def table(**columns: list[Any]) -> pd.DataFrame:
+    count = len(next(iter(columns.values())))
+    plain = {"params": [1e6] * count, "tokens": [1e8] * count, "loss": [3.0] * count}
+    return pd.DataFrame({"run_id": [f"r{number}" for number in range(count)], **plain, **columns})
+
+
+def test_a_fit_leaves_out_what_diverged_and_what_was_tried_again_with_it_and_says_so() -> None:
+    runs = table(
+        status=["done", "diverged", "done", "done", "done"],
+        retry_of=[None, None, "r0", "r1", None],
+        lr=[0.2, 0.2, 0.1, 0.1, 0.2],
+    )
+    found = read_table(runs)
+    assert list(found.frame["run_id"]) == ["r2", "r3", "r4"]
+    assert {run.run_id: run.reason for run in found.excluded} == {
+        "r0": "its trunk diverged and was tried again with a lower learning rate",
+        "r1": "diverged",
+    }
+    (note,) = (note for note in found.notes if note.code == "retried-learning-rate")
+    assert "2 runs were tried again" in note.message
+    assert "r2 (learning rate 0.1), r3 (learning rate 0.1)" in note.message
+
+
+def test_a_run_whose_retry_came_to_nothing_stays_in_the_fit() -> None:
+    found = read_table(table(status=["done", "diverged"], retry_of=[None, "r0"]))
+    assert list(found.frame["run_id"]) == ["r0"]
+
+
+def test_results_without_the_newer_columns_still_read_and_are_extended(repository: Path) -> None:
+    old = read_table(repository / "results" / "cpu")
+    assert len(old.frame) == 5
+    assert not {"retried-learning-rate", "loss-spikes"} & {note.code for note in old.notes}
+
+
+def curve(losses: np.ndarray) -> list[CurvePoint]:
+    return [
+        CurvePoint("r", 10 * (number + 1), 0, 0.0, float(loss), 0.0, None, None, 0.1, None, None, 0.0)
+        for number, loss in enumerate(losses)
+    ]
+
+
+def test_a_spike_is_found_with_its_step_and_height_and_noise_is_not_one() -> None:
+    rng = np.random.default_rng(0)
+    false = 0
+    for _ in range(50):
+        losses = 3 + 3 * np.exp(-np.arange(400) / 60) + rng.normal(0, 0.1, 400)
+        false += largest_spike(curve(losses)) is not None
+        losses[250:256] += [0.6, 2.0, 1.4, 0.8, 0.5, 0.3]
+        losses[300] += 1.2
+        spike = largest_spike(curve(losses))
+        assert spike is not None
+        assert spike.step == 2520
+        assert spike.height == pytest.approx(2.0, abs=0.5)
+    assert false == 0
+    still = np.full(100, 2.0)
+    still[50] += 0.9 * NATS
+    assert largest_spike(curve(still)) is None
+    assert largest_spike(curve(np.array([2.0, 9.0] * 5))) is None
+
+
+def test_real_runs_that_went_well_have_no_spike(repository: Path) -> None:
+    frame = pd.read_parquet(repository / "results" / "cpu" / "curves.parquet")
+    for _, rows in frame.groupby("run_id"):
+        assert largest_spike(curve(rows["train_loss"].to_numpy())) is None
+
+
+def test_spikes_stand_in_the_table_and_a_fit_names_the_largest() -> None:
+    found = read_table(table(spike_step=[None, 340, 20], spike_height=[None, 1.25, 0.4]))
+    (note,) = (note for note in found.notes if note.code == "loss-spikes")
+    assert "of 2 of 3 runs spiked, of r1 by 1.25 nats at step 340" in note.message

@@ -1,0 +1,100 @@
+"""What every executor does alike; those of clusters with `make test-cluster`."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from slurm_cluster import slurm_cluster, why_not
+from typer.testing import CliRunner
+
+from llmscale.commands import app
+from llmscale.executors import Event, Place, Task, executor_names, pick_executor
+from llmscale.sweep.spec import Hardware
+
+SIZES, TOKENS = "1x16x1,1x24x1,2x16x1,2x24x1", "20k"
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of four runs."""
+    folder = tmp_path_factory.mktemp("swept")
+    lines = (json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))}) for i in range(150))
+    (folder / "counting.jsonl").write_text("\n".join(lines) + "\n")
+    words = ["sweep", "--sizes", SIZES, "--tokens", TOKENS, "--data", str(folder / "counting.jsonl"), "--tokenizer",
+             "bpe:300", "--context", "32", "--device", "cpu", "--dtype", "float32", "--lr", "0.02",
+             "--out", str(folder / "out")]  # fmt: skip
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return folder / "out"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name == "local" else pytest.param(name, marks=pytest.mark.cluster) for name in executor_names()],
+)
+def executor(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every member, with a cluster of its own where it takes one."""
+    name: str = request.param
+    if name == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed: pip install 'llmscale[ray]'")
+    if name != "slurm":
+        yield name
+        return
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'llmscale[slurm]'")
+    if why_not():
+        pytest.skip(str(why_not()))
+    with (
+        tempfile.TemporaryDirectory(prefix="llmscale-slurm-") as folder,  # short: a socket's path has 107 bytes
+        slurm_cluster(Path(folder), cpus=2) as conf,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setitem(os.environ, "SLURM_CONF", str(conf))
+        yield name
+
+
+def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_should(
+    executor: str, swept: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(swept / "runs", tmp_path / "runs")
+    folders = sorted((tmp_path / "runs").iterdir())
+    finished, trained, stopped, failing = folders
+    for folder in (trained, stopped, failing):
+        (folder / "run.json").unlink()
+        (folder / "curve.parquet").unlink()
+    spec = json.loads((stopped / "spec.json").read_text())
+    spec["job"]["sequences"] *= 500  # many minutes, if it were not stopped
+    (stopped / "spec.json").write_text(json.dumps(spec))
+    spec = json.loads((failing / "spec.json").read_text())
+    (failing / "spec.json").write_text(json.dumps({**spec, "store": str(tmp_path / "nowhere")}))
+    events: list[Event] = []
+
+    def report(event: Event) -> bool:
+        events.append(event)
+        return event.kind == "logged" and event.folder == stopped
+
+    options = Hardware(executor=executor).executor_options
+    tasks = [Task((folder,)) for folder in (stopped, failing, trained, finished)]
+    pick_executor(executor).run(tasks, [Place(threads=1)], report, *options)
+
+    def of(folder: Path, kind: str) -> list[Event]:
+        return [event for event in events if event.folder == folder and event.kind == kind]
+
+    codes = {folder: [event.exit_code for event in of(folder, "ended")] for folder in folders}
+    assert codes == {finished: [0], trained: [0], stopped: [130], failing: [1]}
+    for folder in folders:
+        kinds = [event.kind for event in events if event.folder == folder]
+        assert kinds[0] == "started"
+        assert kinds[-1] == "ended"
+        assert kinds.count("started") == 1
+    steps = [event.point["step"] for event in of(trained, "logged")]
+    assert steps == pq.read_table(trained / "curve.parquet")["step"].to_pylist()
+    assert not of(finished, "logged")
+    assert not of(failing, "logged")
+    assert (stopped / "checkpoint.pt").exists()
+    assert not (stopped / "run.json").exists()
+    assert json.loads((failing / "run.json").read_text())["status"] == "failed"

@@ -1,0 +1,314 @@
+"""Torn files, full disks, processes that hang or are killed: what is said, and what is kept."""
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sweeps import assert_same_results, llmscale, options, tables, wait_for, worker_pids, write_counting
+from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
+
+from llmscale.errors import InputError, WriteError
+from llmscale.executors import Event, Place, Task, local
+from llmscale.lock import only_writer
+from llmscale.runs import newest_results, write_text
+from llmscale.train.checkpoint import (
+    FILE_NAME,
+    PREVIOUS_NAME,
+    Checkpoint,
+    DamagedError,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from llmscale.train.loop import TrainingInterrupted, train
+from llmscale.train.stacked import can_stack, train_stack
+
+
+def train_some(folder: Path, steps: int) -> None:
+    """Train the first `steps` steps more of a run, and save a checkpoint."""
+    left = iter(range(steps - 1))
+    with pytest.raises(TrainingInterrupted):
+        train(job(), CPU, TRAIN, VALIDATION, folder, stop=lambda: next(left, None) is None)
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x55
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_run(tmp_path: Path) -> None:
+    wanted = without_times(run(job(), tmp_path / "whole"))
+    (folder := tmp_path / "run").mkdir()
+    train_some(folder, 20)
+    train_some(folder, 17)
+    flip(folder / FILE_NAME, 3000)
+    said: list[str] = []
+    checkpoint = load_checkpoint(folder, "cpu", said.append)
+    assert checkpoint is not None
+    assert checkpoint.step == 20
+    assert said == [
+        f"{folder / FILE_NAME} is damaged: its checksum is wrong; the run goes on from {PREVIOUS_NAME}, after step 20"
+    ]
+    assert without_times(run(job(), folder)) == wanted
+    (folder / PREVIOUS_NAME).write_bytes((folder / PREVIOUS_NAME).read_bytes()[:5000])
+    found = train(job(), CPU, TRAIN, VALIDATION, folder, warn=said.append)
+    assert without_times(found) == wanted
+    assert said[1].endswith(f"and {folder / PREVIOUS_NAME} is damaged or torn; the run starts from its beginning")
+
+
+def test_no_flipped_byte_and_no_torn_end_of_a_checkpoint_goes_unnoticed(tmp_path: Path) -> None:
+    train_some(tmp_path, 5)
+    path, torn = tmp_path / FILE_NAME, tmp_path / "torn.pt"
+    content, whole = path.read_bytes(), read_checkpoint(path, "cpu")
+    assert whole is not None
+    places = np.random.default_rng(0)
+    for place in places.integers(0, len(content) - 40, 60):
+        path.write_bytes(content)
+        flip(path, place)
+        with pytest.raises(DamagedError, match="checksum"):
+            read_checkpoint(path, "cpu")
+    for length in [0, 1, *places.integers(2, len(content) - 50, 20)]:
+        torn.write_bytes(content[:length])
+        with pytest.raises(DamagedError, match="torn"):
+            read_checkpoint(torn, "cpu")
+    torn.write_bytes(content[:-40])  # as older versions wrote it
+    before = read_checkpoint(torn, "cpu")
+    assert before is not None
+    assert (before.step, before.curve) == (whole.step, whole.curve)
+
+
+def test_a_damaged_branch_point_is_named_and_the_run_trains_all_its_steps(tmp_path: Path) -> None:
+    point, said = tmp_path / "trunk-9.pt", list[str]()
+    point.write_bytes(b"torn")
+    found = train(job(), CPU, TRAIN, VALIDATION, tmp_path, warn=said.append, start=point)
+    assert found.status == "done"
+    assert said == [f"{point} is damaged or torn; the run trains all its steps itself"]
+
+
+def test_a_stack_killed_while_it_saved_goes_on_from_what_all_have(tmp_path: Path) -> None:
+    jobs = [replace(job(), seed=seed) for seed in range(2)]
+    plain = replace(CPU, ops="plain")
+    folders = [tmp_path / name for name in ("0", "1", "whole 0", "whole 1")]
+    for folder in folders:
+        folder.mkdir()
+    wanted = train_stack(jobs, plain, TRAIN, VALIDATION, folders[2:])
+    for steps in (10, 7):
+        left = iter(range(steps - 1))
+        with pytest.raises(TrainingInterrupted):
+            train_stack(jobs, plain, TRAIN, VALIDATION, folders[:2], stop=lambda left=left: next(left, None) is None)  # type: ignore[misc]
+    (folders[1] / PREVIOUS_NAME).replace(folders[1] / FILE_NAME)
+    assert can_stack(jobs, folders[:2])
+    found = train_stack(jobs, plain, TRAIN, VALIDATION, folders[:2])
+    assert [without_times(one) for one in found] == [without_times(one) for one in wanted]
+
+
+HOLD = "import sys, time; from pathlib import Path; from llmscale.lock import only_writer\n"
+HOLD += "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(float(sys.argv[2]))"
+
+
+def test_a_lock_names_its_holder_is_waited_for_and_ends_with_a_killed_process(tmp_path: Path) -> None:
+    def hold(seconds: float) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-c", HOLD, str(tmp_path), str(seconds)]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        return holder
+
+    with hold(60) as holder:
+        with pytest.raises(InputError, match=rf"process {holder.pid} on \S+ since 20") as caught, only_writer(tmp_path):
+            pass
+        assert "wait for it" in str(caught.value.fix)
+        holder.kill()
+        holder.wait()
+        with only_writer(tmp_path):
+            pass
+    said: list[str] = []
+    with hold(2.5) as holder, only_writer(tmp_path, wait_seconds=60, warn=said.append):
+        assert holder.wait() == 0
+    assert len(said) == 1
+    assert f"waiting for process {holder.pid} on " in said[0]
+
+
+def test_a_file_system_without_locks_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    said: list[str] = []
+    with only_writer(tmp_path, warn=said.append):
+        pass
+    assert said == [
+        f"{tmp_path} is on a file system without locks (No locks available): start one sweep at a time there"
+    ]
+
+
+def test_the_newest_results_are_those_written_last_whatever_the_clock_says(tmp_path: Path) -> None:
+    from llmscale.runs import ResultsFolder
+
+    for name in ("first", "second", "third"):
+        folder = ResultsFolder(tmp_path / name)
+        folder.write_sweep({})
+        folder.write_runs([])
+        assert newest_results(tmp_path).path.name == name
+        future = time.time() + 1e7
+        os.utime(folder.runs_path, (future, future))  # and then the clock is set right
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_counting(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def swept(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("results") / "swept"
+    result = llmscale(*options(text, out, sizes="1x16x1"))
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture
+def untrained(swept: Path, tmp_path: Path) -> Path:
+    """The folder of a run that is still to be trained."""
+    shutil.copytree(swept / "runs", tmp_path / "runs")
+    (folder,) = (tmp_path / "runs").iterdir()
+    (folder / "run.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("hangs", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_hanging_worker_is_killed_and_started_again_but_not_for_ever(
+    hangs: int, swept: Path, untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "HANG_SECONDS", 0.5)
+    events: list[Event] = []
+    left = hangs
+
+    def report(event: Event) -> None:
+        nonlocal left
+        events.append(event)
+        if event.kind == "logged" and left:
+            left -= 1
+            for pid in worker_pids(untrained):
+                os.kill(pid, signal.SIGSTOP)
+
+    local.run([Task((untrained,))], [Place(threads=1)], report)
+    warnings = [event.message for event in events if event.kind == "warned"]
+    assert len(warnings) == min(hangs, 2)
+    assert all("hung (no step in " in text and "started again from its checkpoint" in text for text in warnings)
+    end = events[-1]
+    if hangs == 1:
+        assert end.exit_code == 0
+        assert (untrained / "curve.parquet").exists()
+    else:
+        assert end.exit_code == -signal.SIGKILL
+        assert "3 times without getting beyond step" in end.message
+    assert not worker_pids(untrained)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(path)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting a file system is not allowed here: {mounted.stderr.decode().strip()}")
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def fill(path: Path, leave: int = 0) -> Path:
+    """Fill the file system of `path` but for so many bytes."""
+    filler = path / "filler"
+    with filler.open("wb") as file:
+        file.write(bytes(shutil.disk_usage(path).free - leave))
+    return filler
+
+
+def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_disk: Path) -> None:
+    path = small_disk / FILE_NAME
+    tensors = {"weight": torch.zeros(100_000)}
+    for step in (1, 2, 3):
+        save_checkpoint(path, Checkpoint(step, 0.0, tensors, {}, [], 0.0, 0))
+    filler = fill(small_disk, leave=100_000)
+    save_checkpoint(path, Checkpoint(4, 0.0, tensors, {}, [], 0.0, 0))  # in place of the one before the last
+    found, before = read_checkpoint(path, "cpu"), read_checkpoint(small_disk / PREVIOUS_NAME, "cpu")
+    assert found is not None
+    assert before is not None
+    assert (found.step, before.step) == (4, 3)
+    (small_disk / PREVIOUS_NAME).unlink()
+    with filler.open("ab") as file:
+        file.write(bytes(shutil.disk_usage(small_disk).free - 50_000))
+    with pytest.raises(
+        WriteError, match=r"No space left on device \(4\d(\.\d)? KiB are free, up to 391 KiB are needed\)"
+    ):
+        save_checkpoint(path, Checkpoint(5, 0.0, tensors, {}, [], 0.0, 0))
+    text = small_disk / "text"
+    with pytest.raises(WriteError, match=r"cannot write .*text: No space left on device") as caught:
+        write_text(text, "x" * 100_000)
+    assert "make room" in str(caught.value.fix)
+    assert sorted(path.name for path in small_disk.iterdir()) == [FILE_NAME, "filler"]
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(WriteError, match="Read-only file system"):
+        save_checkpoint(path, Checkpoint(5, 0.0, tensors, {}, [], 0.0, 0))
+    assert read_checkpoint(path, "cpu") is not None
+
+
+def test_a_sweep_on_a_full_file_system_stops_with_a_sentence_and_goes_on_when_there_is_room(
+    small_disk: Path, swept: Path, text: Path
+) -> None:
+    out = small_disk / "results"
+    command = [sys.executable, "-m", "llmscale", *options(text, out, sizes="1x16x1")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_for(lambda: worker_pids(out), 240)
+        filler = fill(small_disk)
+        _, errors = process.communicate(timeout=240)
+    assert process.returncode == 1, errors
+    assert errors.count("error:") == 1
+    assert "No space left on device (" in errors
+    assert "are free" in errors
+    assert "Traceback" not in errors
+    assert not worker_pids(out)
+    filler.unlink()
+    result = llmscale(*options(text, out, sizes="1x16x1"))
+    assert result.exit_code == 0, result.output
+    assert_same_results(out, swept)
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_folder_becomes_read_only_stops_with_a_sentence_and_loses_no_finished_run(
+    small_disk: Path, text: Path
+) -> None:
+    out = small_disk / "results"
+    arguments = [*options(text, out, sizes="1x16x1,2x16x1,2x24x2"), "--workers", "1"]
+    command = [sys.executable, "-m", "llmscale", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_for(lambda: list(out.glob("runs/*/run.json")), 240)
+        # Open files do not let it be remounted: take the right to write from below.
+        while subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], capture_output=True).returncode:
+            time.sleep(0.01)
+        _, errors = process.communicate(timeout=240)
+    assert process.returncode == 1, errors
+    assert errors.count("error:") == 1
+    assert "Read-only file system" in errors
+    assert "Traceback" not in errors
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    done = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/run.json")}
+    result = llmscale(*arguments)
+    assert result.exit_code == 0, result.output
+    for run_id, written in done.items():
+        assert (out / "runs" / run_id / "run.json").stat().st_mtime_ns == written
+    assert list(tables(out)[0]["status"]) == ["done"] * 3

@@ -1,0 +1,251 @@
+"""`llmscale status`, on real sweeps that run, are killed and go on, and the progress file that it reads."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from llmscale.commands import app
+from llmscale.commands._terminal_curves import Line, draw_curves
+from llmscale.job import Job, make_job, run_row
+from llmscale.lock import only_writer
+from llmscale.progress import append_progress, last_progress, read_progress
+from llmscale.recipe import Recipe
+from llmscale.runs import CurvePoint, ResultsFolder, write_text
+from llmscale.shape import shape_for
+from llmscale.sweep.status import sweep_status
+
+SMALL, LARGE = "1x16x1", "2x32x2"
+
+
+def show(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["status", *arguments])
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {run.size: run.state for run in sweep_status(ResultsFolder(folder)).runs}
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def workers_of(out: Path) -> list[int]:
+    commands = subprocess.run(["ps", "-ewwo", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
+    return [int(line.split()[0]) for line in commands if "llmscale.train.worker" in line and str(out) in line]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+    """Starts a sweep of a small and a large run, one at a time, in tmp_path/out; called again it goes on."""
+    rng = np.random.default_rng(7)
+    words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(80)]
+    (tmp_path / "text.txt").write_text("\n".join(" ".join(rng.choice(words, size=30)) for _ in range(3000)))
+    (tmp_path / "s.toml").write_text(
+        f'sizes = ["{SMALL}", "{LARGE}"]\ntokens = "150k"\n'
+        f'[data]\nsource = "{tmp_path / "text.txt"}"\ntokenizer = "bpe:300"\nvalidation_tokens = 2000\n'
+        "[recipe]\ncontext = 32\n"
+        '[hardware]\ndevice = "cpu"\ndtype = "float32"\nworkers = 1\ncheckpoint_seconds = 0.2\n'
+    )
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "llmscale", "sweep", str(tmp_path / "s.toml"), "--out", str(tmp_path / "out")]
+        started.append(subprocess.Popen(command, text=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    for pid in workers_of(tmp_path / "out"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_status_follows_a_sweep_that_is_killed_and_goes_on(
+    sweep: Callable[[], "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = sweep()
+    wait_for(lambda: (out / "sweep.json").exists())
+    runs = json.loads((out / "sweep.json").read_text())["runs"]
+    large = out / "runs" / runs[1]
+    wait_for(lambda: (large / "checkpoint.pt").exists() and last_progress(large))
+    running = json.loads(show(str(out), "--json", "--curves").stdout)
+    assert str(first.pid) in running["holder"]
+    assert {run["size"]: run["state"] for run in running["runs"]}[LARGE] == "running"
+    watched = next(run for run in running["runs"] if run["size"] == LARGE)
+    assert 0 < watched["tokens_done"] < watched["tokens"]
+    assert watched["seconds_left"] > 0
+    assert watched["train_loss"] < 7
+    curve = next(curve for curve in running["curves"] if curve["run_id"] == runs[1])
+    assert curve["tokens"][-1] >= watched["tokens_done"]
+
+    # A step after the checkpoint is logged, and lost.
+    pids = workers_of(out)
+    first.kill()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    first.wait()
+    reached = last_progress(large)
+    assert reached is not None
+    killed = show(str(out))
+    assert killed.exit_code == 0
+    assert "stopped" in killed.stdout
+    assert f"next: llmscale sweep {tmp_path / 's.toml'}" in killed.stdout.replace("\n", "")
+    assert json.loads(show(str(out), "--json").stdout)["holder"] is None
+
+    second = sweep()
+    wait_for(lambda: (now := last_progress(large)) and now["step"] > reached["step"])
+    job = Job.from_json(json.loads((large / "spec.json").read_text())["job"])
+    steps = [row["step"] for row in read_progress(large)[0]]
+    logged = [step for step in range(1, job.steps + 1) if step % job.log_every == 0 or step in job.evaluated_steps]
+    assert steps == logged[: len(steps)]
+    assert steps[-1] > reached["step"]
+
+    lines = subprocess.run(
+        [sys.executable, "-m", "llmscale", "status", str(out), "--watch"], capture_output=True, text=True, timeout=60
+    ).stdout.splitlines()
+    assert second.wait(timeout=10) == 0
+    assert lines[-1] == "2 done; nothing is left to train"
+    assert any(line.startswith(f"{LARGE} on 150k  done") for line in lines)
+    assert states(out) == {SMALL: "done", LARGE: "done"}
+    assert not (large / "progress.jsonl").exists()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ResultsFolder:
+    """A folder with one run done, one half trained and one not begun; the first two took a second for 1e9 FLOPs."""
+    results = ResultsFolder(tmp_path / "made")
+    jobs = []
+    for size in ("1x16x1", "1x32x1", "2x32x2"):
+        shape = shape_for(size, vocab_size=300, context=32, arch="llama")
+        settings = {"seed": 0, "dtype": "float32", "data": "text", "data_fingerprint": "0", "text_tokens": 200_000}
+        jobs.append(make_job(size, shape, 96_000, Recipe(context=32), **settings, validation_tokens=2000))  # type: ignore[arg-type]
+    hardware = {"device": "cuda", "workers": 2, "cores": 8}
+    results.path.mkdir()
+    results.write_sweep({"runs": [job.run_id for job in jobs], "hardware": hardware, "command": "llmscale sweep x"})
+    rate = 1e9 / jobs[0].shape.flops_per_token
+    measured = {"loss": 4.5, "seconds": jobs[0].flops / 1e9, "tokens_per_second": rate, "mfu": 0.5}
+    results.write_runs([run_row(jobs[0], "done", "x", **measured)])
+    for job in jobs[1:]:
+        path = results.run_folder(job.run_id)
+        path.mkdir(parents=True)
+        write_text(path / "spec.json", json.dumps({"job": job.to_json(), "conditions": {"peak_flops": 2e9}}))
+    half = jobs[1].tokens // 2
+    flops = float(half) * jobs[1].shape.flops_per_token
+    speed = 1e9 / jobs[1].shape.flops_per_token
+    point = CurvePoint(
+        jobs[1].run_id, jobs[1].steps // 2, half, flops, 5.0, 148.4, None, None, 0.01, 1.0, speed, flops / 1e9
+    )
+    append_progress(results.run_folder(jobs[1].run_id), point)
+    return results
+
+
+def test_time_left_and_cost_follow_from_measured_speeds(folder: ResultsFolder) -> None:
+    stopped = sweep_status(folder)
+    done, half, waiting = stopped.runs
+    assert (done.state, half.state, waiting.state) == ("done", "stopped", "waiting")
+    assert half.seconds_left == pytest.approx(half.flops / 2 / 1e9)
+    assert half.mfu == pytest.approx(0.5)
+    assert waiting.seconds_left == pytest.approx(waiting.flops / 1e9)
+    assert stopped.seconds_left == pytest.approx(max(half.flops / 2, waiting.flops) / 1e9)
+    assert stopped.device_hours == pytest.approx((done.flops + half.flops / 2) / 1e9 / 3600)
+    shown = json.loads(show(str(folder.path), "--json", "--price", "3600").stdout)
+    assert shown["cost"] == pytest.approx(stopped.device_hours * 3600)
+    assert shown["next"] == "llmscale sweep x"
+
+
+def test_a_run_that_logs_nothing_any_more_is_stalled(folder: ResultsFolder) -> None:
+    run_id = sweep_status(folder).runs[1].run_id
+    with only_writer(folder.path):
+        lock, progress = folder.path / ".lock", folder.run_folder(run_id) / "progress.jsonl"
+        now = time.time()
+        os.utime(lock, (now - 900, now - 900))
+        assert sweep_status(folder).runs[1].state == "running"
+        os.utime(progress, (now - 600, now - 600))
+        stalled = sweep_status(folder).runs[1]
+        assert stalled.state == "stalled"
+        assert stalled.note is not None
+        assert "nothing logged for 600 s" in stalled.note
+        # Of an earlier command: the run waits to go on.
+        os.utime(progress, (now - 1800, now - 1800))
+        assert sweep_status(folder).runs[1].state == "waiting"
+
+
+def test_committed_results_are_shown_without_torch_or_pandas(repository: Path) -> None:
+    program = (
+        "import sys; from llmscale.commands import app\n"
+        "try: app(['status', 'results/cpu', '--curves'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print({'torch', 'pandas', 'matplotlib', 'datasets', 'scipy'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True)
+    lines = shown.stdout.splitlines()
+    assert lines[-1] == "set()", shown.stderr
+    assert "5 done; nothing is left to train" in lines
+    assert any("330k" in line and "│" in line for line in lines)
+
+
+def test_where_there_is_no_sweep_it_says_so(tmp_path: Path) -> None:
+    missing = show(str(tmp_path / "none"))
+    assert missing.exit_code == 2
+    assert "fix:" in missing.stderr
+
+
+def test_a_half_written_line_is_left_for_later(tmp_path: Path) -> None:
+    point = CurvePoint("a", 1, 32, 1.0, 5.0, 148.4, None, None, 0.01, None, None, 0.5)
+    append_progress(tmp_path, point)
+    rows, offset = read_progress(tmp_path)
+    assert [row["step"] for row in rows] == [1]
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write('{"step": 2')
+    assert read_progress(tmp_path, offset) == ([], offset)
+    assert last_progress(tmp_path) == rows[0]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_curves_fit_the_width_and_name_each_size_where_it_ends(width: int) -> None:
+    x = np.geomspace(1e4, 1e7, 300)
+    lines = [Line(name, x.tolist(), (floor + 900 * x**-0.5).tolist()) for name, floor in (("big", 1.0), ("small", 3.0))]
+    lines.append(Line("broken", [1e4, 1e5], [float("nan"), float("inf")]))
+    drawn = draw_curves(lines, width, 16, "tokens", "loss")
+    rows = drawn.plain.splitlines()
+    assert max(map(len, rows)) <= width
+    small, big = (next(row for row, text in enumerate(rows) if text.endswith(name)) for name in (" small", " big"))
+    assert small < big == 16
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=width, no_color=True)
+    console.print(drawn)
+    assert "\x1b[3" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs_are_shown_within_seconds(folder: ResultsFolder) -> None:
+    row = run_row(Job.from_json(_a_job(folder)), "done", "x", loss=4.0, seconds=1.0, tokens_per_second=1e5)
+    from dataclasses import replace
+
+    folder.write_runs([replace(row, run_id=f"{number:012x}", seed=number) for number in range(10_000)])
+    began = time.monotonic()
+    shown = show(str(folder.path))
+    assert time.monotonic() - began < 5
+    assert len(shown.stdout.splitlines()) < 20
+    assert "10000 done" in shown.stdout
+
+
+def _a_job(folder: ResultsFolder) -> dict[str, Any]:
+    payload: dict[str, Any] = json.loads(next(folder.path.glob("runs/*/spec.json")).read_text())["job"]
+    return payload
