@@ -17,15 +17,22 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16")
 
 
-def pick_device(asked: str = "auto") -> str:
-    """`cuda` or `cpu`: what was asked for, or with `auto` the fastest that is here. Raises InputError."""
+ASSUMED_GPU_MEMORY = 40 << 30
+"""Bytes of a GPU that is elsewhere. Where it has less, training halves its micro-batch."""
+
+
+def pick_device(asked: str = "auto", elsewhere: bool = False) -> str:
+    """`cuda` or `cpu`: what was asked for, or with `auto` the fastest that is here. Raises InputError.
+
+    For training `elsewhere`, on the nodes of a cluster, `cuda` is believed.
+    """
     import torch
 
     if asked not in DEVICES:
         raise InputError(f"unknown device {asked!r}", "use auto, cpu or cuda")
     if asked == "cpu":
         return "cpu"
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() or (elsewhere and asked == "cuda"):
         return "cuda"
     if asked == "cuda":
         built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}"
@@ -48,7 +55,7 @@ def has_bfloat16(device: str) -> bool:
     if device == "cuda":
         import torch
 
-        return torch.cuda.get_device_capability() >= MIN_BFLOAT16_CAPABILITY
+        return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= MIN_BFLOAT16_CAPABILITY
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
 
 
@@ -65,7 +72,7 @@ def device_name(device: str) -> str:
     if device == "cuda":
         import torch
 
-        return str(torch.cuda.get_device_name())
+        return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "GPU of a cluster"
     for key, value in _cpuinfo():
         if key == "model name":
             return value
@@ -84,7 +91,7 @@ def available_memory(device: str = "cpu") -> int:
     if device == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0])
+        return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else ASSUMED_GPU_MEMORY
     free = [_meminfo("MemAvailable"), *(limit - used for limit, used in _memory_limits())]
     return max(0, min(free))
 

@@ -98,3 +98,19 @@ def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_s
     assert (stopped / "checkpoint.pt").exists()
     assert not (stopped / "run.json").exists()
     assert json.loads((failing / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_machine_without_a_gpu_plans_for_those_of_a_cluster(swept: Path, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    words = ["sweep", "--sizes", SIZES, "--tokens", TOKENS, "--data", str(swept.parent / "counting.jsonl"),
+             "--tokenizer", "bpe:300", "--context", "32", "--device", "cuda", "--out", str(tmp_path / "out"),
+             "--dry-run", "--json"]  # fmt: skip
+    alone = CliRunner().invoke(app, words)
+    assert alone.exit_code == 2
+    plan = json.loads(CliRunner().invoke(app, [*words, "--executor", "slurm"]).stdout)
+    assert (plan["device"], plan["dtype"], plan["workers"]) == ("cuda", "bfloat16", 4)
+    assert plan["estimated_seconds"] == 0
+    assert plan["flops"] > 0

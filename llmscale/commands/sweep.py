@@ -273,7 +273,7 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
             f"{job.lr:.2g}",
             format_count(job.batch_tokens),
             format_bytes(run.memory_bytes),
-            "done" if run.finished else format_seconds(run.seconds),
+            "done" if run.finished else _time(run.seconds),
             run.origin,
         )
     output.progress.print(table)
@@ -289,8 +289,8 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
         saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
         unit = "core" if plan.device == "cpu" else "GPU"
         output.progress.print(
-            f"{len(plan.waiting)} to train, {plan.flops:.2e} FLOPs{saves}, about {format_seconds(plan.seconds)} on "
-            f"{plan.device}, {plan.device_hours:.2g} {unit} hours "
+            f"{len(plan.waiting)} to train, {plan.flops:.2e} FLOPs{saves}, {_time(plan.seconds, 'about ')} on "
+            f"{plan.device}{f', {plan.device_hours:.2g} {unit} hours' if plan.seconds else ''} "
             f"({plan.dtype}, {len(plan.places)} at a time, {plan.places[0].threads} threads each)"
         )
 
@@ -299,6 +299,11 @@ def _name(run: "Job | Run") -> str:
     """The size of a run, and what tells it from others of that size and budget."""
     recipe = f" {run.recipe}" if run.recipe not in (None, "default") else ""
     return f"{run.size}{recipe}{f' seed {run.seed}' if run.seed else ''}{' retry' if run.retry_of else ''}"
+
+
+def _time(seconds: float, about: str = "") -> str:
+    """Words for an estimate, which there is none of for a device that is not here."""
+    return about + format_seconds(seconds) if seconds else "time unknown"
 
 
 def _ask(plan: "Plan", max_hours: float) -> None:

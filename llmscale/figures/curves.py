@@ -107,8 +107,9 @@ def _lighter(part: DataFrame) -> DataFrame:
 
 def _finite(rows: DataFrame, column: str) -> DataFrame:
     """tokens, flops and loss of the rows where `column` is a number."""
-    part = rows[["tokens", "flops", column]].set_axis(["tokens", "flops", "loss"], axis=1).astype(float)
-    return part[(np.isfinite(part) & (part > 0)).all(axis=1)].reset_index(drop=True)
+    part = rows[["tokens", "flops", column]].to_numpy(dtype=float)
+    good = (np.isfinite(part) & (part > 0)).all(axis=1)
+    return DataFrame(part[good], columns=["tokens", "flops", "loss"])
 
 
 def _draw_curve(ax: Axes, x: str, curve: _Curve, colour: Colour, top: float, *, crowded: bool) -> None:

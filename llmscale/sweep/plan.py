@@ -115,12 +115,16 @@ class Plan:
     @property
     def waiting(self) -> list[PlannedRun]:
         """The runs still to train, the longest first."""
-        return sorted((run for run in self.runs if not run.finished), key=lambda run: -run.seconds)
+        return sorted(
+            (run for run in self.runs if not run.finished), key=lambda run: (-run.seconds, -run.trained_flops)
+        )
 
     @property
     def seconds(self) -> float:
-        """Estimated time until the last run ends."""
-        return WORKER_SECONDS + makespan(_durations(self.waiting), len(self.places)) if self.waiting else 0.0
+        """Estimated time until the last run ends; 0 where the device is not here to be measured."""
+        if not self.waiting or self.speeds is None:
+            return 0.0
+        return WORKER_SECONDS + makespan(_durations(self.waiting), len(self.places))
 
     @property
     def device_hours(self) -> float:
@@ -171,8 +175,9 @@ class Plan:
 
 def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     """Every run that `spec` asks for, each once, by growing size and budget. Raises InputError."""
-    dtype = pick_dtype(spec.hardware.dtype, pick_device(spec.hardware.device))
-    _check_gpus(spec.hardware.gpus_per_run, pick_device(spec.hardware.device))
+    device = _device(spec.hardware)
+    dtype = pick_dtype(spec.hardware.dtype, device)
+    _check_gpus(spec.hardware.gpus_per_run, device)
     whole = reads_whole_text(spec)
     jobs: dict[str, Job] = {}
     asked = [(name, recipe, *one) for name, recipe in spec.variants.items() for one in _sizes(spec, recipe, store)]
@@ -287,7 +292,7 @@ def plan_jobs(
 
     descent = descent or {}
     waiting = [job for job in jobs if not finished(job.run_id)]
-    device = pick_device(spec.hardware.device)
+    device = _device(spec.hardware)
     dtype = pick_dtype(spec.hardware.dtype, device)
     free = available_memory(device)
     micro = {
@@ -296,7 +301,7 @@ def plan_jobs(
     }
     memory = {job.run_id: _memory(job, micro, device) for job in jobs}
     ops = pick_operations(device)
-    if waiting and speeds is None:
+    if waiting and speeds is None and _is_here(device):
         tell("measuring the speed of this device")
         speeds = {
             name: _measure([job for job in waiting if job.optimizer == name], micro, device, dtype, name)
@@ -311,16 +316,16 @@ def plan_jobs(
         run = PlannedRun(
             job, micro[job.run_id], False, ops, most_threads, memory[job.run_id], 0.0, finished(job.run_id), start
         )
-        run = replace(run, shard=_shard(job, run.micro_batch, gpus, free))
+        compiled = _compiles(spec.hardware.compile, run, device)
+        shard = _shard(job, run.micro_batch, gpus, free)
+        run = replace(run, shard=shard, compile=compiled, ops="plain" if compiled else ops)
         if speeds is None:
             return run
         evaluated = job.evaluations * (1 - start.step / job.steps) * store.validation_tokens / 3  # forward alone
         measured = speeds.get(job.optimizer) or next(iter(speeds.values()))
         rate = measured.tokens_per_second(job.shape) * (speedup(min(threads, run.threads)) if device == "cpu" else gpus)
         seconds = RUN_SECONDS + (_tokens_after(job, start.step) + evaluated) / rate
-        compiled = _compiles(spec.hardware.compile, run, device)
-        uses = "plain" if compiled else ops
-        return replace(run, compile=compiled, ops=uses, seconds=seconds + COMPILE_SECONDS * compiled)
+        return replace(run, seconds=seconds + COMPILE_SECONDS * compiled)
 
     most = int(min(0.8 * free // max((memory[job.run_id] for job in waiting), default=1), len(waiting)))
     # By FLOPs, not by measured times: the same sweep gets the same places, and so the same rounding.
@@ -329,6 +334,17 @@ def plan_jobs(
     runs = tuple(planned(job, places[0].threads) for job in jobs)
     peak = next(iter(speeds.values())).peak_flops if speeds else 0.0
     return Plan(runs, places, device, dtype, peak, tuple(plan_notes(runs, spec, free, device)), speeds, spec.hardware)
+
+
+def _device(hardware: Hardware) -> str:
+    return pick_device(hardware.device, elsewhere=hardware.executor != "local")
+
+
+def _is_here(device: str) -> bool:
+    """Whether this machine has the device, to measure it by."""
+    import torch
+
+    return device == "cpu" or torch.cuda.is_available()
 
 
 def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int) -> int:
