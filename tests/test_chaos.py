@@ -157,10 +157,10 @@ def swept(folder: Path, text: Path, sizes: str, tokens: str) -> tuple[Path, Path
     return spec, out
 
 
-def test_a_sweep_that_is_killed_five_times_ends_in_the_same_tables(text: Path, tmp_path: Path) -> None:
-    chaos = Chaos(*swept(tmp_path, text, '["1x16x1"]', '["20k", "60k"]'), kills=5, seed=1)
+def test_a_sweep_that_is_killed_three_times_ends_in_the_same_tables(text: Path, tmp_path: Path) -> None:
+    chaos = Chaos(*swept(tmp_path, text, '["1x16x1"]', '["20k", "60k"]'), kills=3, seed=1)
     chaos.run(tmp_path)
-    assert chaos.counts.total() >= 5
+    assert chaos.counts.total() >= 3
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ def on_another_machine(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     results_at.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_second_machine_goes_on_with_what_the_first_has_left_at_the_url(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

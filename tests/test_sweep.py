@@ -85,7 +85,7 @@ def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new
     ]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_sweep_that_was_ended_goes_on_and_ends_in_the_same_table(
     how: signal.Signals, swept: Path, text: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,8 @@ def next_round(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFo
 
     Runs of `plan` that failed wait for the next command.
     """
+    if not spec.retry_diverged:
+        return None
     finished = finished_runs(folder)
     tried = {run.job.run_id for run in plan.runs}
     again = plan_sweep(
