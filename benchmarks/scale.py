@@ -29,7 +29,7 @@ from llmscale.machine import device_name
 from llmscale.quantity import format_bytes, format_count
 from llmscale.recipe import Recipe
 from llmscale.runs import CurvePoint, ResultsFolder, rows_table
-from llmscale.sweep.plan import jobs_of
+from llmscale.sweep.jobs import jobs_of
 from llmscale.sweep.provenance import describe_text
 from llmscale.sweep.records import write_tables
 from llmscale.sweep.spec import Hardware, SweepSpec, parse_budgets

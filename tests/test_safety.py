@@ -22,7 +22,7 @@ from llmscale.errors import InputError, LlmscaleError
 from llmscale.job import Job
 from llmscale.recipe import Recipe
 from llmscale.runs import ResultsFolder, sibling_file
-from llmscale.sweep.plan import jobs_of
+from llmscale.sweep.jobs import jobs_of
 from llmscale.sweep.spec import Hardware, SweepSpec, parse_budgets
 from llmscale.tokens import TextSpec, TokenStore, prepare
 from llmscale.train.loop import Conditions, train

@@ -15,7 +15,7 @@ from llmscale.errors import InputError
 from llmscale.recipe import Recipe
 from llmscale.shape import shape_for
 from llmscale.sweep.isoflop_grid import isoflop_grid, most_tokens
-from llmscale.sweep.plan import jobs_of
+from llmscale.sweep.jobs import jobs_of
 from llmscale.sweep.spec import SweepSpec, parse_flops, read_spec
 from llmscale.tokens import TextSpec, prepare
 

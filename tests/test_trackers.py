@@ -1,5 +1,6 @@
 """Trackers, read back by their own readers after a sweep that was killed and went on."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -100,7 +101,7 @@ def test_trackers_hold_each_step_of_a_killed_and_resumed_run_once(
 
 def wandb_rows(path: Path) -> list[dict[str, Any]]:
     """The history of an offline run: Record messages in the log format of LevelDB, 32 KiB blocks of chunks."""
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+    Record = importlib.import_module("wandb.proto.wandb_internal_pb2").Record
 
     content, position, data, rows = path.read_bytes(), 7, b"", []
     while position + 7 <= len(content):

@@ -18,7 +18,8 @@ from llmscale.machine import available_memory
 from llmscale.quantity import parse_budget
 from llmscale.recipe import Recipe
 from llmscale.runs import ResultsFolder
-from llmscale.sweep.plan import jobs_of, micro_batch
+from llmscale.sweep.jobs import jobs_of
+from llmscale.sweep.plan import micro_batch
 from llmscale.sweep.spec import Hardware, SweepSpec
 from llmscale.tokens import TextSpec, TokenStore, prepare
 from training import nanogpt

@@ -162,7 +162,7 @@ def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFo
 def _prepare(spec: "SweepSpec") -> Any:
     """The token store of the text, with progress on standard error."""
     from llmscale.commands.data import preparing
-    from llmscale.sweep.plan import tokens_needed
+    from llmscale.sweep.jobs import tokens_needed
     from llmscale.tokens import prepare
 
     with preparing() as report:

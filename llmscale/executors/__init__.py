@@ -1,11 +1,12 @@
-"""Where runs are trained: `local` is executors/local.py.
+"""Where runs are trained: `local`, `ray` and `slurm` are executors/local.py and so on.
 
 A member defines `run(tasks, places, report)`, which takes the member's own `Options` as a fourth argument where it has
 any. It trains every task, the first ones first as places come free, and calls `report(event)` for every `Event`. Where
 that returns true for a logged step, the run is stopped for good: it saves a checkpoint and ends with exit code 130. A
 run whose folder has got a `run.json` meanwhile ends without being trained. `run` returns when all have ended; on
-KeyboardInterrupt it first lets every worker save its checkpoint. A member whose machines may be lost starts a run again
-from its checkpoint, until it has been lost five times without a step more.
+KeyboardInterrupt it first lets every worker save its checkpoint. A worker, wherever it is, does so on SIGTERM, and on a
+`{"stop": FOLDER}` on its standard input. A member whose machines may be lost starts a run again from its checkpoint,
+until it has been lost five times without a step more.
 """
 
 import importlib

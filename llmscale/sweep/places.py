@@ -1,9 +1,14 @@
-"""How many runs to train at a time: as many workers, with as many threads each, as end a sweep soonest."""
+"""Where to train: on which GPUs, or on the CPU with as many workers and threads each as end a sweep soonest."""
 
 import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from llmscale.errors import InputError
+from llmscale.executors import Place
+from llmscale.machine import available_cores
+from llmscale.sweep.spec import Hardware
 
 DOUBLING_EFFICIENCY = 0.87
 """What is left of the speed of each thread when their number is doubled."""
@@ -66,3 +71,42 @@ def best_workers(most: int, cores: int, durations: Sequence[Duration]) -> int:
         return makespan([run.on(cores // workers) for run in durations], workers)
 
     return min(range(most, 0, -1), key=ends)
+
+
+def allot_places(hardware: Hardware, most: int, device: str, durations: Sequence[Duration]) -> tuple[Place, ...]:
+    """One place a GPU; on the CPU as many as are asked for or end soonest, at most `most`, which share the cores.
+
+    On a cluster one a run, as far as no number is asked for: it says how many of them it takes at a time.
+    """
+    cores, asked = available_cores(), hardware.workers
+    cpus = hardware.slurm.cpus if hardware.executor == "slurm" else hardware.ray.cpus
+    if hardware.executor == "slurm" or (hardware.executor == "ray" and (cpus or device == "cuda")):
+        threads = cpus or 1
+        return (Place(threads, 0 if device == "cuda" else None),) * max(1, min(asked or len(durations), len(durations)))
+    together = hardware.gpus_per_run
+    if together > 1:
+        import torch
+
+        here = torch.cuda.device_count()
+        shares = min(here // together, asked or here)
+        several = [tuple(range(share * together, (share + 1) * together)) for share in range(shares)]
+        return tuple(Place(max(1, cores // here), gpus[0], gpus) for gpus in several)
+    if device == "cuda":
+        import torch
+
+        gpus = min(torch.cuda.device_count(), asked or torch.cuda.device_count())
+        return tuple(Place(max(1, cores // gpus), gpu) for gpu in range(gpus))
+    workers = min(asked, most) if asked else best_workers(min(cores, most), cores, durations)
+    return (Place(max(1, cores // workers)),) * workers
+
+
+def check_gpus(together: int, device: str) -> None:
+    """Raise InputError where so many GPUs cannot train one run."""
+    import torch
+
+    here = torch.cuda.device_count() if device == "cuda" else 0
+    if together > max(1, here):
+        raise InputError(
+            f"gpus_per_run is {together}, and there are {here} GPUs to train on here",
+            "take as many as there are, or leave --gpus-per-run out",
+        )

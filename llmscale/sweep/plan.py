@@ -1,23 +1,21 @@
 """The plan of a sweep: which runs, what each costs, and how long all take on this device."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import Note
 from llmscale.executors import Place
-from llmscale.job import Job, make_job
+from llmscale.job import Job
 from llmscale.layout import MEMORY_SHARE, memory_per_gpu
-from llmscale.machine import available_cores, available_memory, pick_device, pick_dtype
+from llmscale.machine import available_cores, available_memory, pick_dtype
 from llmscale.quantity import format_count
-from llmscale.recipe import Recipe
-from llmscale.shape import Shape, shape_for
-from llmscale.sources import member_of
-from llmscale.sweep.isoflop_grid import isoflop_grid, most_tokens
+from llmscale.shape import Shape
+from llmscale.sweep.jobs import jobs_of, with_retries
 from llmscale.sweep.notes import plan_notes
-from llmscale.sweep.places import Duration, best_workers, makespan, speedup
+from llmscale.sweep.places import Duration, allot_places, makespan, speedup
 from llmscale.sweep.spec import Hardware, SweepSpec
-from llmscale.sweep.trunks import BranchPoint, Descent, beginning_of_stream, descents, share_trunks
+from llmscale.sweep.trunks import BranchPoint, Descent, descents, share_trunks
 from llmscale.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -173,90 +171,6 @@ class Plan:
         }
 
 
-def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
-    """Every run that `spec` asks for, each once, by growing size and budget. Raises InputError."""
-    device = _device(spec.hardware)
-    dtype = pick_dtype(spec.hardware.dtype, device)
-    _check_gpus(spec.hardware.gpus_per_run, device)
-    whole = reads_whole_text(spec)
-    jobs: dict[str, Job] = {}
-    asked = [(name, recipe, *one) for name, recipe in spec.variants.items() for one in _sizes(spec, recipe, store)]
-    for name, recipe, size, shape, budgets in asked:
-        smallest = min(budgets) if share_trunks(spec, recipe) else None
-        for tokens in budgets:
-            text = (store.train_tokens, None) if whole else beginning_of_stream(tokens, smallest, shape.context)
-            text_tokens, part = min(text[0], store.train_tokens), text[1]
-            for seed in range(spec.seeds):
-                job = make_job(
-                    size,
-                    shape,
-                    tokens,
-                    recipe,
-                    seed=seed,
-                    dtype=dtype,
-                    data=spec.data.source,
-                    data_fingerprint=store.fingerprint,
-                    text_tokens=text_tokens,
-                    validation_tokens=store.validation_tokens,
-                    begins_like=smallest,
-                    shuffled_sequences=part,
-                    name=name,
-                )
-                _check_budget(job, tokens)
-                jobs.setdefault(job.run_id, job)
-    return tuple(sorted(jobs.values(), key=lambda job: (job.shape.params, job.tokens, job.seed)))
-
-
-def _with_retries(jobs: Sequence[Job], spec: SweepSpec, diverged: Callable[[str], bool]) -> tuple[Job, ...]:
-    """`jobs`, and again with half the learning rate what has diverged: a trunk with all its branches, others alone."""
-    sharing = {name for name, recipe in spec.variants.items() if share_trunks(spec, recipe)}
-    found = {job.run_id: job for job in jobs}
-    generation = list(jobs)
-    for _ in range(spec.retry_diverged):
-        together: dict[Job, list[Job]] = {}
-        for job in generation:
-            together.setdefault(job.beginning if job.recipe in sharing else job, []).append(job)
-        lost = [group for group in together.values() if any(diverged(job.run_id) for job in group)]
-        again = {job.run_id: job for group in lost for job in (one.retried() for one in group)}
-        generation = [job for run_id, job in again.items() if run_id not in found]
-        found |= {job.run_id: job for job in generation}
-    return tuple(sorted(found.values(), key=lambda job: (job.shape.params, job.tokens, job.seed)))
-
-
-def _sizes(spec: SweepSpec, recipe: Recipe, store: TokenStore) -> Iterator[tuple[str, Shape, list[int]]]:
-    """Every size to train by `recipe`: its name, its shape, and its budgets in tokens."""
-    settings = {"vocab_size": store.vocab_size, "context": recipe.context}
-    if spec.flops:
-        for point in isoflop_grid(spec.flops, spec.per_budget, spec.optimum, spec.spread, **settings, arch=recipe.arch):
-            yield point.size, point.shape, [point.tokens]
-        return
-    for size in spec.sizes:
-        shape = shape_for(size, **settings, arch=recipe.arch)
-        yield size, shape, [budget.tokens(shape.params) for budget in spec.tokens] or [store.train_tokens - 1]
-
-
-def reads_whole_text(spec: SweepSpec) -> bool:
-    """Whether runs draw from the whole text, as from local files, or from as much of a stream as they need."""
-    return member_of(spec.data.source) != "hub"
-
-
-def tokens_needed(spec: SweepSpec) -> int | None:
-    """Training tokens to prepare, before the vocabulary is known; None for the whole text."""
-    if reads_whole_text(spec) or not (spec.tokens or spec.flops):
-        return None
-    most = 0
-    for recipe in spec.variants.values():
-        context, arch = recipe.context, recipe.arch
-        if spec.flops:
-            grid = (spec.flops, spec.per_budget, spec.optimum, spec.spread)
-            most = max(most, most_tokens(*grid, context=context, arch=arch))
-        for size in spec.sizes:
-            shape = shape_for(size, vocab_size=2**16, context=context, arch=arch)
-            budgets = [budget.tokens(shape.params) for budget in spec.tokens]
-            most = max(most, max(budgets) + (min(budgets) if share_trunks(spec, recipe) else 0))
-    return 1 + most
-
-
 def plan_sweep(
     spec: SweepSpec,
     store: TokenStore,
@@ -271,7 +185,7 @@ def plan_sweep(
     `finished(run_id)` says what is trained already, `saved` where runs have left their state for others to go on from,
     `diverged(run_id)` what has diverged, to be tried again where the sweep asks for it.
     """
-    jobs = _with_retries(jobs_of(spec, store), spec, diverged)
+    jobs = with_retries(jobs_of(spec, store), spec, diverged)
     sharing = {name for name, recipe in spec.variants.items() if share_trunks(spec, recipe)}
     waiting = [job for job in jobs if job.recipe in sharing and not finished(job.run_id)]
     return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds)
@@ -292,7 +206,7 @@ def plan_jobs(
 
     descent = descent or {}
     waiting = [job for job in jobs if not finished(job.run_id)]
-    device = _device(spec.hardware)
+    device = spec.hardware.picked_device
     dtype = pick_dtype(spec.hardware.dtype, device)
     free = available_memory(device)
     micro = {
@@ -330,14 +244,10 @@ def plan_jobs(
     most = int(min(0.8 * free // max((memory[job.run_id] for job in waiting), default=1), len(waiting)))
     # By FLOPs, not by measured times: the same sweep gets the same places, and so the same rounding.
     costs = [replace(run, seconds=run.trained_flops) for run in (planned(job, 1) for job in waiting)]
-    places = _places(spec.hardware, max(1, most), device, _durations(costs))
+    places = allot_places(spec.hardware, max(1, most), device, _durations(costs))
     runs = tuple(planned(job, places[0].threads) for job in jobs)
     peak = next(iter(speeds.values())).peak_flops if speeds else 0.0
     return Plan(runs, places, device, dtype, peak, tuple(plan_notes(runs, spec, free, device)), speeds, spec.hardware)
-
-
-def _device(hardware: Hardware) -> str:
-    return pick_device(hardware.device, elsewhere=hardware.executor != "local")
 
 
 def _is_here(device: str) -> bool:
@@ -370,45 +280,6 @@ def _measure(jobs: Sequence[Job], micro: dict[str, int], device: str, dtype: str
     finally:
         if device == "cuda":
             torch.cuda.empty_cache()
-
-
-def _places(hardware: Hardware, most: int, device: str, durations: Sequence[Duration]) -> tuple[Place, ...]:
-    """One place a GPU; on the CPU as many as are asked for or end soonest, at most `most`, which share the cores.
-
-    On a cluster one a run, as far as no number is asked for: it says how many of them it takes at a time.
-    """
-    cores, asked = available_cores(), hardware.workers
-    cpus = hardware.slurm.cpus if hardware.executor == "slurm" else hardware.ray.cpus
-    if hardware.executor == "slurm" or (hardware.executor == "ray" and (cpus or device == "cuda")):
-        threads = cpus or 1
-        return (Place(threads, 0 if device == "cuda" else None),) * max(1, min(asked or len(durations), len(durations)))
-    together = hardware.gpus_per_run
-    if together > 1:
-        import torch
-
-        here = torch.cuda.device_count()
-        shares = min(here // together, asked or here)
-        several = [tuple(range(share * together, (share + 1) * together)) for share in range(shares)]
-        return tuple(Place(max(1, cores // here), gpus[0], gpus) for gpus in several)
-    if device == "cuda":
-        import torch
-
-        gpus = min(torch.cuda.device_count(), asked or torch.cuda.device_count())
-        return tuple(Place(max(1, cores // gpus), gpu) for gpu in range(gpus))
-    workers = min(asked, most) if asked else best_workers(min(cores, most), cores, durations)
-    return (Place(max(1, cores // workers)),) * workers
-
-
-def _check_gpus(together: int, device: str) -> None:
-    """Raise InputError where so many GPUs cannot train one run."""
-    import torch
-
-    here = torch.cuda.device_count() if device == "cuda" else 0
-    if together > max(1, here):
-        raise InputError(
-            f"gpus_per_run is {together}, and there are {here} GPUs to train on here",
-            "take as many as there are, or leave --gpus-per-run out",
-        )
 
 
 def _shard(job: Job, micro: int, gpus: int, free: int) -> str:
@@ -449,12 +320,3 @@ def _activation_bytes(device: str) -> int:
 def _compiles(asked: str, run: PlannedRun, device: str) -> bool:
     worth_it = run.ops == "plain" and run.trained_flops >= COMPILED_FLOPS[device]
     return asked == "always" or (asked == "auto" and worth_it)
-
-
-def _check_budget(job: Job, tokens: int) -> None:
-    if tokens < job.batch_tokens:
-        raise InputError(
-            f"a budget of {format_count(tokens)} tokens is smaller than one step of size {job.size}, "
-            f"{job.batch_tokens:,} tokens",
-            "train on more with --tokens, or set a smaller batch_tokens in the recipe",
-        )

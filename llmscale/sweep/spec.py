@@ -12,7 +12,7 @@ from llmscale.errors import InputError
 from llmscale.executors import executor_names
 from llmscale.executors.ray import Options as RayOptions
 from llmscale.executors.slurm import Options as SlurmOptions
-from llmscale.machine import DEVICES, DTYPES
+from llmscale.machine import DEVICES, DTYPES, pick_device
 from llmscale.quantity import TokenBudget, parse_budget, parse_count, parse_list
 from llmscale.recipe import DEFAULT, Recipe
 from llmscale.settings import check_keys, check_value, from_table, read_toml
@@ -55,6 +55,11 @@ class Hardware:
         """What may be chosen, by setting."""
         when = ("auto", "always", "never")
         return {"device": DEVICES, "dtype": DTYPES, "compile": when, "stack": when, "executor": executor_names()}
+
+    @property
+    def picked_device(self) -> str:
+        """`cpu` or `cuda`; what is asked for on a cluster need not be here. Raises InputError."""
+        return pick_device(self.device, elsewhere=self.executor != "local")
 
     @property
     def executor_options(self) -> tuple[Any, ...]:

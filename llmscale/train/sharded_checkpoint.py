@@ -13,9 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from llmscale.runs import cannot_write
 from llmscale.train.checkpoint import Checkpoint
@@ -28,6 +25,10 @@ STATE_NAME = "state.json"
 
 def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> None:
     """Write the run's checkpoint; all processes call it. Raises WriteError on a full disk."""
+    # Imported here: torch.distributed.checkpoint takes a second, which a run of one process need not wait.
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
     beside, path, previous = folder / PART_NAME, folder / FOLDER_NAME, folder / PREVIOUS_NAME
     tensors = {f"model.{name}": weight for name, weight in checkpoint.model.items()}
     for number, state in checkpoint.optimizer["state"].items():
@@ -61,6 +62,9 @@ def read_sharded(folder: Path) -> tuple[Path, Checkpoint] | None:
 
 def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Take over the tensors of the checkpoint at `path`, each process what it holds of them."""
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
     reader = FileSystemReader(path)
     tensors: dict[str, Any] = {f"model.{name}": weight for name, weight in model.state_dict().items()}
     states: dict[int, dict[str, Tensor]] = {}

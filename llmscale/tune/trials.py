@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from llmscale.job import Job
 from llmscale.quantity import TokenBudget
-from llmscale.sweep.plan import jobs_of
+from llmscale.sweep.jobs import jobs_of
 from llmscale.sweep.spec import SweepSpec
 from llmscale.tokens import TokenStore
 from llmscale.tune.search import Grid, Node
