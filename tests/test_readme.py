@@ -57,7 +57,7 @@ def test_the_quick_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytes
     _lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
     for arguments in COMMANDS:
-        if arguments[0] in QUICK:
+        if arguments[0] in QUICK and "://" not in " ".join(arguments):  # a bucket of one's own
             result = CliRunner().invoke(app, arguments)
             assert result.exit_code == 0, f"llmscale {shlex.join(arguments)}\n{result.output}"
 

@@ -114,9 +114,12 @@ def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_comman
     out = tmp_path / "results"
     command = [sys.executable, "-m", "llmscale", *options(text, out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        killed: set[int] = set()
         for _ in range(3):  # in the middle of loading, so that it gets no further
-            wait_for(lambda: worker_pids(out / "runs" / largest(swept)), 120)
-            os.kill(worker_pids(out / "runs" / largest(swept))[0], signal.SIGKILL)
+            wait_for(lambda: set(worker_pids(out / "runs" / largest(swept))) - killed, 120)
+            (pid,) = set(worker_pids(out / "runs" / largest(swept))) - killed
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
         _, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     assert errors.count("was killed by signal 9") == 4  # twice started again, then failed: said at once and at the end

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.cache import cache_folder
-from llmscale.errors import WorkError
+from llmscale.errors import WorkError, WriteError
 from llmscale.remote import Remote, is_needed, is_results
 from llmscale.remote.uploads import LAST_TRIES_SECONDS, Uploads, try_often
 from llmscale.runs import write_text
@@ -52,6 +52,10 @@ class Node:
             if not line.startswith("{"):
                 continue
             said = json.loads(line)
+            if "cannot_write" in said:
+                self._process = None
+                self._end(process)
+                raise WriteError(*said["cannot_write"])
             if "point" not in said and "exit_code" not in said:
                 continue  # beats and warnings, which the log has
             yield said
