@@ -13,6 +13,8 @@ from typing import Any
 from llmscale.runs import CurvePoint, write_text
 
 FILE_NAME = "progress.jsonl"
+LOG_NAME = "worker.log"
+"""What the run's process says on standard error, beside it."""
 _TAIL = 4096
 """Bytes that hold the last row and half of another for certain: a row has about 400."""
 

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
+from sweeps import assert_same_results
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -27,7 +27,6 @@ from llmscale.machine import available_cores
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'llmscale[ray]'")
 pytestmark = pytest.mark.cluster
 
-TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
 CORES = max(1, available_cores() // 2)
 
 
@@ -170,17 +169,6 @@ def training(pid: int) -> list[Path]:
     ]
 
 
-def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    runs, curves = pd.read_parquet(folder / "runs.parquet"), pd.read_parquet(folder / "curves.parquet")
-    curves = curves.sort_values(["run_id", "step"], ignore_index=True)
-    return runs.drop(columns=TIMES), curves.drop(columns=["seconds", "tokens_per_second"])
-
-
-def assert_same(one: Path, other: Path) -> None:
-    for mine, theirs in zip(tables(one), tables(other), strict=True):
-        pd.testing.assert_frame_equal(mine, theirs)
-
-
 def swept(spec: Path, out: str, *more: str) -> Any:
     result = CliRunner().invoke(app, ["sweep", str(spec), "--out", out, *more])
     assert result.exit_code == 0, result.output
@@ -207,7 +195,7 @@ def test_a_sweep_goes_on_when_a_node_of_its_cluster_dies_and_ends_as_on_one_mach
             said += line
     assert process.returncode == 0, said
     assert "[6/6]" in said
-    assert_same(out, alone)
+    assert_same_results(out, alone)
     at, goes_on = (int(found[1]) for found in re.finditer(r"(?:lost|checkpoint) at step (\d+)", said))
     sys.stdout.write(f"noticed after {noticed:.1f} s; run {lost.name} lost at step {at}, goes on at step {goes_on}\n")
     assert 1 < goes_on <= at + 2 * max(1, at // 100)
@@ -233,7 +221,7 @@ def test_a_node_that_shares_no_folder_trains_by_way_of_the_url(cluster: Cluster,
     assert "[6/6]" in said
     assert "started again" not in said
     assert list(there.glob("tokens/*/train.bin"))
-    assert_same(there, alone)
+    assert_same_results(there, alone)
 
     command[-1] = f"{cache}/out"
     hidden = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -258,7 +246,7 @@ def test_a_sweep_stopped_on_ray_of_this_machine_saves_its_runs_and_goes_on(text:
     assert not training(os.getpid())
     swept(spec, str(out), "--executor", "ray")
     swept(spec, str(alone), "--executor", "local")
-    assert_same(out, alone)
+    assert_same_results(out, alone)
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence(text: Path, tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from slurm_cluster import slurm_cluster, why_not
+from sweeps import assert_same_results, tables
 
 pytest.importorskip("submitit", reason="submitit is not installed: pip install 'llmscale[slurm]'")
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
-TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
 SIZES, TOKENS = "1x16x1,1x24x1", "20k,60k"
 LONG = "2M"
 """Tokens that take the smallest size half a minute."""
@@ -59,17 +58,6 @@ def begin(words: list[str], environment: dict[str, str]) -> "subprocess.Popen[st
     # Background jobs of a shell ignore SIGINT, and so would what they start.
     listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listens)
-
-
-def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    runs, curves = pd.read_parquet(folder / "runs.parquet"), pd.read_parquet(folder / "curves.parquet")
-    ordered = curves.sort_values(["run_id", "step"], ignore_index=True)
-    return runs.drop(columns=TIMES), ordered.drop(columns=["seconds", "tokens_per_second"])
-
-
-def assert_same_results(one: Path, other: Path) -> None:
-    for mine, theirs in zip(tables(one), tables(other), strict=True):
-        pd.testing.assert_frame_equal(mine, theirs)
 
 
 def wait_for(true: Callable[[], object], seconds: float = 120) -> None:

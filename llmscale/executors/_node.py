@@ -6,12 +6,10 @@ starts from and the tokens from the URL of the results, trains in a mirror of it
 
 import hashlib
 import json
-import os
 import posixpath
 import shutil
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +18,7 @@ from typing import Any
 
 from llmscale.cache import cache_folder
 from llmscale.errors import WorkError, WriteError
+from llmscale.executors._process import close, start_worker, tell
 from llmscale.remote import Remote, is_needed, is_results
 from llmscale.remote.uploads import LAST_TRIES_SECONDS, Uploads, try_often
 from llmscale.runs import write_text
@@ -99,7 +98,7 @@ class Node:
         here = [own for own in self._folders if Path(own).name == Path(folder).name]
         if self._process is not None and here:
             with suppress(BrokenPipeError):
-                _say(self._process, stop=here[0])
+                tell(self._process, stop=here[0])
 
     def stop_all(self) -> None:
         """Let the runs save their checkpoints and end."""
@@ -109,28 +108,15 @@ class Node:
     def _begin(self, folders: Sequence[str]) -> None:
         if self._process is not None:
             try:
-                _say(self._process, folders=list(folders))
+                tell(self._process, folders=list(folders))
                 return
             except BrokenPipeError:
                 self._process = None
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads), "TOKENIZERS_PARALLELISM": "false"}
-        with (Path(folders[0]) / "worker.log").open("a") as log:
-            # It ends with a checkpoint when standard input does, and so with this process, however that ends.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "llmscale.train.worker", *folders, "--more"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment,
-                start_new_session=True,
-            )
+        self._process = start_worker(folders, self._threads)
 
     @staticmethod
     def _end(process: "subprocess.Popen[str]") -> int:
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):
-            process.stdin.close()
+        close(process)
         return process.wait()
 
 
@@ -175,9 +161,3 @@ def _store(remote: Remote, asked: Path, tokens: int) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return fetched
-
-
-def _say(process: "subprocess.Popen[str]", **message: Any) -> None:
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(message) + "\n")
-    process.stdin.flush()

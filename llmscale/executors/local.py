@@ -10,7 +10,6 @@ import queue
 import signal
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +20,9 @@ from typing import Any
 
 from llmscale.errors import WriteError
 from llmscale.executors import Event, Place, Task
+from llmscale.executors._process import WORKER, close, start_worker, tell
 from llmscale.quantity import format_seconds
-from llmscale.runs import cannot_write
 
-LOG_NAME = "worker.log"
 SECONDS_BETWEEN_LOOKS = 0.5
 """How often to look whether the file that a task waits for is there, and whether a worker hangs."""
 FIRST_STEP_SECONDS = 1800.0
@@ -125,7 +123,7 @@ def run(tasks: Sequence[Task], places: Sequence[Place], report: Callable[[Event]
                         if worker.place.gpus:
                             process.send_signal(signal.SIGTERM)
                         else:
-                            _tell(process, stop=str(folder))
+                            tell(process, stop=str(folder))
                 continue
             code = said["exit_code"]
             worker.running.remove(folder)
@@ -236,7 +234,7 @@ def _begin(task: Task, worker: _Worker, report: Callable[[Event], object]) -> No
     worker.last_news, worker.stepped = time.monotonic(), False
     try:
         if worker.process is not None:
-            _tell(worker.process, folders=names)
+            tell(worker.process, folders=names)
     except BrokenPipeError:
         worker.process = None
     if worker.process is None:
@@ -246,31 +244,16 @@ def _begin(task: Task, worker: _Worker, report: Callable[[Event], object]) -> No
 
 
 def _start(folders: list[str], place: Place) -> "subprocess.Popen[str]":
-    """Start a worker, in a session of its own so that Ctrl-C reaches it through us, once."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {}
     if place.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(_visible, place.gpus or (place.gpu,)))
-    path = Path(folders[0]) / LOG_NAME
-    try:
-        log = path.open("a")
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    with log:
-        return subprocess.Popen(
-            [sys.executable, "-m", *_program(place), *folders, *([] if place.gpus else ["--more"])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
+    return start_worker(folders, place.threads, _program(place), environment, more=not place.gpus)
 
 
 def _program(place: Place) -> list[str]:
     """The worker, or torchrun with one for each of the place's GPUs, of which the first one talks."""
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(place.gpus)), "-m"]
-    return [*(torchrun if place.gpus else []), "llmscale.train.worker"]
+    return [*(torchrun if place.gpus else []), *WORKER]
 
 
 def _visible(gpu: int) -> str:
@@ -287,12 +270,6 @@ def _listen(worker: _Worker, process: "subprocess.Popen[str]") -> None:
     worker.messages.put((worker, process, None))
 
 
-def _tell(process: "subprocess.Popen[str]", **message: Any) -> None:
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(message) + "\n")
-    process.stdin.flush()
-
-
 def _kill(process: "subprocess.Popen[str]") -> None:
     """End the process, and those that it has started, at once."""
     with suppress(ProcessLookupError):
@@ -302,7 +279,7 @@ def _kill(process: "subprocess.Popen[str]") -> None:
 def _dismiss(worker: _Worker) -> None:
     """Let the process end, and with it what it holds of the GPU."""
     assert worker.process is not None
-    _close(worker.process)
+    close(worker.process)
     _wait(worker.process)
     worker.process = None
 
@@ -316,12 +293,6 @@ def _wait(process: "subprocess.Popen[str]") -> None:
         process.wait()
 
 
-def _close(process: "subprocess.Popen[str]") -> None:
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):
-        process.stdin.close()
-
-
 def _stop(workers: Sequence[_Worker]) -> None:
     """Let the workers save and end; a second Ctrl-C ends them at once."""
     alive = [(worker, worker.process) for worker in workers if worker.process is not None]
@@ -329,7 +300,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         for worker, process in alive:
             if worker.running:
                 process.send_signal(signal.SIGTERM)
-            _close(process)
+            close(process)
         for _, process in alive:
             _wait(process)
     except KeyboardInterrupt:

@@ -22,8 +22,8 @@ from typing import Any
 from llmscale.errors import InputError, WorkError
 from llmscale.executors import Event, Place, Task
 from llmscale.executors._watch import Watch, exit_code
+from llmscale.progress import LOG_NAME
 
-LOG_NAME = "worker.log"
 LOSSES = 5
 """How often a run is handed in again without a step more than before."""
 LOST = -9

@@ -1,6 +1,6 @@
 """The jobs of a sweep: every run that a specification asks for, with what each is trained on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from llmscale.errors import InputError
 from llmscale.job import Job, make_job
@@ -12,7 +12,7 @@ from llmscale.sources import member_of
 from llmscale.sweep.isoflop_grid import isoflop_grid, most_tokens
 from llmscale.sweep.places import check_gpus
 from llmscale.sweep.spec import SweepSpec
-from llmscale.sweep.trunks import beginning_of_stream, share_trunks
+from llmscale.sweep.trunks import beginning_of_stream, share_trunks, sharing_recipes
 from llmscale.tokens import TokenStore
 
 
@@ -47,12 +47,12 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
                 )
                 _check_budget(job, tokens)
                 jobs.setdefault(job.run_id, job)
-    return tuple(sorted(jobs.values(), key=lambda job: (job.shape.params, job.tokens, job.seed)))
+    return _in_order(jobs.values())
 
 
 def with_retries(jobs: Sequence[Job], spec: SweepSpec, diverged: Callable[[str], bool]) -> tuple[Job, ...]:
     """`jobs`, and again with half the learning rate what has diverged: a trunk with all its branches, others alone."""
-    sharing = {name for name, recipe in spec.variants.items() if share_trunks(spec, recipe)}
+    sharing = sharing_recipes(spec)
     found = {job.run_id: job for job in jobs}
     generation = list(jobs)
     for _ in range(spec.retry_diverged):
@@ -63,7 +63,7 @@ def with_retries(jobs: Sequence[Job], spec: SweepSpec, diverged: Callable[[str],
         again = {job.run_id: job for group in lost for job in (one.retried() for one in group)}
         generation = [job for run_id, job in again.items() if run_id not in found]
         found |= {job.run_id: job for job in generation}
-    return tuple(sorted(found.values(), key=lambda job: (job.shape.params, job.tokens, job.seed)))
+    return _in_order(found.values())
 
 
 def _sizes(spec: SweepSpec, recipe: Recipe, store: TokenStore) -> Iterator[tuple[str, Shape, list[int]]]:
@@ -98,6 +98,10 @@ def tokens_needed(spec: SweepSpec) -> int | None:
             budgets = [budget.tokens(shape.params) for budget in spec.tokens]
             most = max(most, max(budgets) + (min(budgets) if share_trunks(spec, recipe) else 0))
     return 1 + most
+
+
+def _in_order(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    return tuple(sorted(jobs, key=lambda job: (job.shape.params, job.tokens, job.seed)))
 
 
 def _check_budget(job: Job, tokens: int) -> None:

@@ -15,7 +15,7 @@ from llmscale.sweep.jobs import jobs_of, with_retries
 from llmscale.sweep.notes import plan_notes
 from llmscale.sweep.places import Duration, allot_places, makespan, speedup
 from llmscale.sweep.spec import Hardware, SweepSpec
-from llmscale.sweep.trunks import BranchPoint, Descent, descents, share_trunks
+from llmscale.sweep.trunks import BranchPoint, Descent, descents, sharing_recipes
 from llmscale.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def plan_sweep(
     `diverged(run_id)` what has diverged, to be tried again where the sweep asks for it.
     """
     jobs = with_retries(jobs_of(spec, store), spec, diverged)
-    sharing = {name for name, recipe in spec.variants.items() if share_trunks(spec, recipe)}
+    sharing = sharing_recipes(spec)
     waiting = [job for job in jobs if job.recipe in sharing and not finished(job.run_id)]
     return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds)
 

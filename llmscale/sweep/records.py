@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from llmscale.curve_file import GROUP_ROWS, CurveFile
 from llmscale.errors import InputError, WorkError
-from llmscale.executors import Event, local
+from llmscale.executors import Event
 from llmscale.job import Job, run_row
+from llmscale.progress import LOG_NAME
 from llmscale.recipe import DEFAULT
 from llmscale.runs import (
     CurvePoint,
@@ -97,7 +98,7 @@ def record_end(folder: ResultsFolder, job: Job, event: Event, device: str) -> No
         return
     code = event.exit_code or 0
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    log = event.folder / local.LOG_NAME
+    log = event.folder / LOG_NAME
     write_row(folder, run_row(job, "failed", device, error=f"{event.message or f'its process {how}'}; see {log}"))
 
 

@@ -48,6 +48,11 @@ def share_trunks(spec: SweepSpec, recipe: Recipe | None = None) -> bool:
     return len(spec.tokens) > 1 and any(one.trunk and one.schedule == "wsd" for one in recipes)
 
 
+def sharing_recipes(spec: SweepSpec) -> set[str]:
+    """The names of the recipes whose budgets are to begin alike."""
+    return {name for name, recipe in spec.variants.items() if share_trunks(spec, recipe)}
+
+
 def beginning_of_stream(tokens: int, smallest: int | None, context: int) -> tuple[int, int | None]:
     """How many tokens of a stream a run of `tokens` draws from, and in parts of how many sequences, None for one part.
 

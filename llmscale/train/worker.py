@@ -36,7 +36,7 @@ from llmscale.job import Job, run_row
 from llmscale.lock import only_writer
 from llmscale.machine import device_name
 from llmscale.progress import FILE_NAME as PROGRESS_NAME
-from llmscale.progress import append_progress, begin_progress, end_progress
+from llmscale.progress import LOG_NAME, append_progress, begin_progress, end_progress
 from llmscale.runs import (
     CurvePoint,
     Run,
@@ -60,7 +60,6 @@ from llmscale.train.stacked import can_stack, train_stack
 
 EXIT_INTERRUPTED = 130
 EXIT_CANNOT_WRITE = 74
-LOG_NAME = "worker.log"
 LOCK_SECONDS = 600.0
 """How long to wait for another process that trains the run: one that has lost its sweep saves a checkpoint and ends."""
 SECONDS_BETWEEN_BEATS = 5.0

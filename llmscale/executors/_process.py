@@ -1,0 +1,59 @@
+"""A worker's process on this machine: starting it, telling it what to do, and letting it end."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from llmscale.progress import LOG_NAME
+from llmscale.runs import cannot_write
+
+WORKER = ("llmscale.train.worker",)
+
+
+def start_worker(
+    folders: Sequence[str],
+    threads: int,
+    program: Sequence[str] = WORKER,
+    environment: Mapping[str, str] | None = None,
+    more: bool = True,
+) -> "subprocess.Popen[str]":
+    """Start `python -m program` on the runs of `folders`, in a session of its own so that Ctrl-C reaches it once.
+
+    It ends with a checkpoint when its standard input does, and so with this process, however that ends. Raises
+    WriteError where its log cannot be written.
+    """
+    own = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **(environment or {})}
+    path = Path(folders[0]) / LOG_NAME
+    try:
+        log = path.open("a")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with log:
+        return subprocess.Popen(
+            [sys.executable, "-m", *program, *folders, *(["--more"] if more else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **own},
+            start_new_session=True,
+        )
+
+
+def tell(process: "subprocess.Popen[str]", **message: Any) -> None:
+    """Raises BrokenPipeError where the process has ended."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(message) + "\n")
+    process.stdin.flush()
+
+
+def close(process: "subprocess.Popen[str]") -> None:
+    """Say that nothing more is to come."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
