@@ -79,6 +79,8 @@ class Run:
     """Logged step of the largest spike of the training loss (train/spikes.py), where there was one."""
     spike_height: float | None
     """Height of that spike in nats, above the loss just before."""
+    wall_mfu: float | None
+    """MFU over `seconds`, all that the run took: evaluation, checkpoints and compiling too, which `mfu` leaves out."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 
-TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
+TIMES = ["seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes"]
 BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,30k,60k"}
 # As many threads for every run, since they decide the rounding, and one learning rate whatever the budgets.
 ALIKE = ["--workers", "2", "--lr", "0.02"]

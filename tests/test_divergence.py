@@ -19,7 +19,7 @@ from llmscale.runs import CurvePoint
 from llmscale.table import read_table
 from llmscale.train.spikes import NATS, largest_spike
 
-TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
+TIMES = ["seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes"]
 
 
 def llmscale(*arguments: object) -> Any:

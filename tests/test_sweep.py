@@ -56,6 +56,8 @@ def test_a_sweep_writes_the_tables_of_the_contract(swept: Path, text: Path) -> N
         assert 0 < run["bits_per_byte"] < 8
         assert run["loss_stderr"] > 0
         assert run["mfu"] > 0
+        # All of the run's time, where mfu counts that of its steps.
+        assert run["wall_mfu"] == pytest.approx(run["mfu"] * run["tokens"] / run["tokens_per_second"] / run["seconds"])
         curve = curves[curves["run_id"] == run["run_id"]]
         assert curve["step"].is_monotonic_increasing
         assert curve["step"].iloc[-1] == run["steps"]

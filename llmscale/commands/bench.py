@@ -43,7 +43,7 @@ def bench(
     """
     from llmscale.machine import available_cores, available_memory, device_name, has_bfloat16, pick_device, pick_dtype
     from llmscale.shape import shape_for
-    from llmscale.sweep.plan import micro_batch
+    from llmscale.sweep.plan import activation_bytes, micro_batch
     from llmscale.train.calibrate import measure_peak
     from llmscale.train.loop import Conditions
     from llmscale.train.throughput import measure_throughput, sample_tokens, throughput_job
@@ -66,7 +66,7 @@ def bench(
         Conditions(device, micro_batch(shape, batch, device, free), compiled, threads=cores) for shape in shapes
     ]
     for size, shape, condition in zip(asked, shapes, conditions, strict=True):
-        needed = shape.memory_bytes(condition.micro_batch)
+        needed = shape.memory_bytes(condition.micro_batch, activation_bytes(device))
         if needed > free:
             raise InputError(
                 f"size {size} needs about {format_bytes(needed)} of memory and {format_bytes(free)} are free",

@@ -320,7 +320,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
     if json:
         output.print_json({"out": where, "runs": [asdict(run) for run in runs]})
     else:
-        headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU", "time")
+        headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU (wall)", "time")
         table = output.make_table(f"{where}/runs.parquet", *headings)
         for run in runs[-MOST_LINES:]:
             table.add_row(
@@ -331,7 +331,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
                 f"{run.perplexity:.2f}" if run.perplexity is not None else "",
                 f"{run.bits_per_byte:.3f}" if run.bits_per_byte is not None else "",
                 format_count(run.tokens_per_second) if run.tokens_per_second else "",
-                f"{run.mfu:.0%}" if run.mfu else "",
+                f"{run.mfu:.0%}" + (f" ({run.wall_mfu:.0%})" if run.wall_mfu else "") if run.mfu else "",
                 format_seconds(run.seconds) if run.seconds else "",
             )
         output.results.print(table)

@@ -21,6 +21,7 @@ from typing import Any
 from llmscale.errors import WriteError
 from llmscale.executors import Event, Place, Task
 from llmscale.executors._process import WORKER, close, start_worker, tell
+from llmscale.machine import GPU_SHARE_VARIABLE
 from llmscale.quantity import format_seconds
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -247,6 +248,8 @@ def _start(folders: list[str], place: Place) -> "subprocess.Popen[str]":
     environment = {}
     if place.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(_visible, place.gpus or (place.gpu,)))
+    if place.memory_share < 1:
+        environment[GPU_SHARE_VARIABLE] = str(place.memory_share)
     return start_worker(folders, place.threads, _program(place), environment, more=not place.gpus)
 
 

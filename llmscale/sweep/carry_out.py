@@ -132,6 +132,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         "conditions": {
             "device": plan.device,
             "micro_batch": run.micro_batch,
+            "evaluation_batch": run.evaluation_batch,
             "compile": run.compile,
             "peak_flops": plan.peak_flops,
             "ops": run.ops,
