@@ -69,7 +69,9 @@ SECONDS_BETWEEN_BEATS = 5.0
 def main(folders: list[str], more: bool = False) -> int:
     """Train the runs of `folders`, then of all that standard input names; the exit code is that of the last run."""
     stopping, unwanted, last_beat = False, set(), time.monotonic()
-    processes = join_processes(json.loads((Path(folders[0]) / "spec.json").read_text())["conditions"]["device"])
+    processes = join_processes(
+        json.loads((Path(folders[0]) / "spec.json").read_text(encoding="utf-8"))["conditions"]["device"]
+    )
     tasks: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
     tasks.put(folders)
 
@@ -183,7 +185,7 @@ def _train_held(
     warn: Callable[[Path, str], None],
     processes: Processes,
 ) -> Iterator[tuple[Path, int]]:
-    specs = [json.loads((folder / "spec.json").read_text()) for folder in folders]
+    specs = [json.loads((folder / "spec.json").read_text(encoding="utf-8")) for folder in folders]
     jobs = [Job.from_json(spec["job"]) for spec in specs]
     if len(folders) > 1 and processes.size == 1 and can_stack(jobs, folders):
         yield from _train(folders, specs, jobs, report, stop, warn, processes)
@@ -274,7 +276,7 @@ def _train(
 def _has_ended(folder: Path) -> bool:
     """Whether the run has a row that says so, of whoever trained it or does not want it any more."""
     path = folder / "run.json"
-    return path.exists() and row_from_json(Run, json.loads(path.read_text())).status != "failed"
+    return path.exists() and row_from_json(Run, json.loads(path.read_text(encoding="utf-8"))).status != "failed"
 
 
 def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outcome, gpus: int) -> dict[str, Any]:
@@ -311,7 +313,7 @@ def _write_errors_to(path: Path) -> None:
     """Standard error of this process, and of what it calls in C, goes to the end of `path` from here on."""
     with suppress(OSError):  # a full disk
         sys.stderr.flush()
-        with path.open("a") as log:
+        with path.open("a", encoding="utf-8") as log:
             os.dup2(log.fileno(), sys.stderr.fileno())
 
 
