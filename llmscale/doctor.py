@@ -168,7 +168,9 @@ def _compile(device: str, full: bool) -> Compile:
         return Compile("broken", compiler, "the package triton is missing", None)
     source = "#include <Python.h>\n#include <vector>\nint main() { return 0; }\n"
     command = [compiler, "-x", "c++", "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-"]
-    check = subprocess.run(command, input=source, capture_output=True, text=True, timeout=60, check=False)
+    check = subprocess.run(
+        command, input=source, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+    )
     if check.returncode:
         reason = next((line for line in check.stderr.splitlines() if "error" in line), "it reports no reason")
         return Compile("broken", compiler, f"the compiler cannot build against Python's headers: {reason}", None)

@@ -240,6 +240,6 @@ def _integer(path: Path) -> int | None:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return None

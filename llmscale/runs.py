@@ -156,7 +156,7 @@ class ResultsFolder:
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance. Raises InputError."""
         try:
-            return json.loads(self.sweep_path.read_text())
+            return json.loads(self.sweep_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.sweep_path} cannot be read: {error}", "name a folder that a sweep wrote"

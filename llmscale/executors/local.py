@@ -176,7 +176,7 @@ def _kill_if_hung(worker: _Worker, reached: dict[Path, _Reached]) -> None:
 
 def _evaluation_seconds(folder: Path, reached: dict[Path, _Reached]) -> float:
     """About how long the validation set takes: a token of it costs a third of one that is trained on."""
-    tokens: int = json.loads((folder / "spec.json").read_text()).get("validation_tokens", 0)
+    tokens: int = json.loads((folder / "spec.json").read_text(encoding="utf-8")).get("validation_tokens", 0)
     return tokens / 3 / reached[folder].speed if reached[folder].speed else 0.0
 
 
@@ -209,7 +209,7 @@ def _end_lost(
 
 
 def _shape(task: Task) -> Any:
-    return json.loads((task.folders[0] / "spec.json").read_text())["job"]["shape"]
+    return json.loads((task.folders[0] / "spec.json").read_text(encoding="utf-8"))["job"]["shape"]
 
 
 def _can_start(task: Task, waiting: Sequence[Task], workers: Sequence[_Worker]) -> bool:

@@ -48,7 +48,7 @@ def forget_peak_memory(device: str) -> None:
     # Linux with glibc alone can give back what it keeps, and forget; elsewhere the most so far counts.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_memory(device: str) -> int:

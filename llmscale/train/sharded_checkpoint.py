@@ -42,7 +42,7 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
         save(tensors, storage_writer=FileSystemWriter(beside))
         if processes.first:
             rest = replace(checkpoint, model={}, optimizer={}, loss_sum=float(checkpoint.loss_sum)).to_dict()
-            (beside / STATE_NAME).write_text(json.dumps(rest))
+            (beside / STATE_NAME).write_text(json.dumps(rest), encoding="utf-8")
             shutil.rmtree(previous, ignore_errors=True)
             if path.exists():
                 path.rename(previous)
@@ -58,7 +58,7 @@ def read_sharded(folder: Path) -> tuple[Path, Checkpoint] | None:
     """Where the run's last checkpoint of several processes is, and what it holds but for its tensors."""
     for path in (folder / FOLDER_NAME, folder / PREVIOUS_NAME):
         if (path / STATE_NAME).exists():
-            rest = json.loads((path / STATE_NAME).read_text())
+            rest = json.loads((path / STATE_NAME).read_text(encoding="utf-8"))
             known = {field.name for field in fields(Checkpoint)}
             return path, Checkpoint(**{name: value for name, value in rest.items() if name in known})
     return None

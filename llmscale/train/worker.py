@@ -70,7 +70,7 @@ SECONDS_BETWEEN_BEATS = 5.0
 def main(folders: list[str], more: bool = False) -> int:
     """Train the runs of `folders`, then of all that standard input names; the exit code is that of the last run."""
     stopping, unwanted, last_beat = False, set(), time.monotonic()
-    device = json.loads((Path(folders[0]) / "spec.json").read_text())["conditions"]["device"]
+    device = json.loads((Path(folders[0]) / "spec.json").read_text(encoding="utf-8"))["conditions"]["device"]
     processes = join_processes(device)
     set_up_device(device)
     keep_compiled_code()
@@ -187,7 +187,7 @@ def _train_held(
     warn: Callable[[Path, str], None],
     processes: Processes,
 ) -> Iterator[tuple[Path, int]]:
-    specs = [json.loads((folder / "spec.json").read_text()) for folder in folders]
+    specs = [json.loads((folder / "spec.json").read_text(encoding="utf-8")) for folder in folders]
     jobs = [Job.from_json(spec["job"]) for spec in specs]
     if len(folders) > 1 and processes.size == 1 and can_stack(jobs, folders):
         yield from _train(folders, specs, jobs, report, stop, warn, processes)
@@ -277,7 +277,7 @@ def _train(
 def _has_ended(folder: Path) -> bool:
     """Whether the run has a row that says so, of whoever trained it or does not want it any more."""
     path = folder / "run.json"
-    return path.exists() and row_from_json(Run, json.loads(path.read_text())).status != "failed"
+    return path.exists() and row_from_json(Run, json.loads(path.read_text(encoding="utf-8"))).status != "failed"
 
 
 def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outcome, gpus: int) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def _write_errors_to(path: Path) -> None:
     """Standard error of this process, and of what it calls in C, goes to the end of `path` from here on."""
     with suppress(OSError):  # a full disk
         sys.stderr.flush()
-        with path.open("a") as log:
+        with path.open("a", encoding="utf-8") as log:
             os.dup2(log.fileno(), sys.stderr.fileno())
 
 

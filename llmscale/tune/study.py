@@ -242,7 +242,7 @@ def _read(folder: ResultsFolder) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        payload: dict[str, Any] = json.loads(path.read_text())
+        payload: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}", "name another folder with --out") from error
     if not isinstance(payload, dict) or {"basis", "rungs", "trials"} - set(payload):
