@@ -31,7 +31,10 @@ class FakeCudaError(Exception):
 
 
 def run(requests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What child.py reports of each of `requests`, by name. Raises FakeCudaError, or RuntimeError if it dies on the way."""
+    """What child.py reports of each of `requests`, by name.
+
+    Raises FakeCudaError if there is no fake device here, and RuntimeError if the process fails on it.
+    """
     folders = [str(Path(__file__).parents[1]), str(Path(llmscale.__file__).parents[1])]
     preloaded = [str(library()), *os.environ.get("LD_PRELOAD", "").split()]
     paths = [*folders, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -52,9 +55,8 @@ def run(requests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     lines = done.stdout.splitlines()
     died = f"died of {signal.Signals(-done.returncode).name}" if done.returncode < 0 else "failed"
     if READY not in lines:
-        raise FakeCudaError(
-            f"it does not fit torch {torch.__version__}: a first backward pass {died}: {_end(done.stderr)}"
-        )
+        reason = f"a first backward pass {died}: {_end(done.stderr)}"
+        raise FakeCudaError(f"its use of torch's internals does not fit torch {torch.__version__}: {reason}")
     if done.returncode:
         raise RuntimeError(f"the process on a fake device {died}: {done.stderr[-2000:]}")
     return dict(json.loads(line) for line in lines[lines.index(READY) + 1 :])
@@ -65,9 +67,7 @@ def library() -> Path:
     if not sys.platform.startswith("linux"):
         raise FakeCudaError(f"a library is preloaded by Linux's LD_PRELOAD, and this is {sys.platform}")
     if torch.version.cuda is not None or torch.version.hip is not None:
-        raise FakeCudaError(
-            f"it stands in for CUDA in a torch built without, and torch {torch.__version__} is built with"
-        )
+        raise FakeCudaError(f"torch {torch.__version__} is built for GPUs; a fake one needs torch built without")
     compiler = cxx_compiler()
     if compiler is None:
         raise FakeCudaError("there is no C++ compiler")
@@ -96,5 +96,6 @@ def _compile(compiler: str, path: Path) -> None:
 
 
 def _end(text: str) -> str:
-    """The last lines of an error message."""
-    return " | ".join(text.strip().splitlines()[-3:])[-500:]
+    """The last lines of an error message, without the frames that torch prints as it aborts."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("frame #")]
+    return " | ".join(lines[-3:])[-500:]

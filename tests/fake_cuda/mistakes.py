@@ -1,20 +1,10 @@
 """Mistakes that a step on a GPU must not contain, planted to see that they are found; and what only looks like one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """Something done to a Training between its backward pass and its clipping."""
-
-    make: Callable[[Any], object]
-    found_as: str | None
-    """The class of error that it must raise, in this step or the next one; None for what is allowed."""
 
 
 def _leave_a_buffer(training: Any) -> None:
@@ -58,29 +48,25 @@ def _innocent(training: Any) -> None:
     torch.zeros(3) + torch.ones(())
 
 
-MISTAKES = {
-    "a buffer left on the host": Mistake(_leave_a_buffer, "OffDeviceError"),
-    "a batch left on the host": Mistake(_leave_the_batch, "OffDeviceError"),
-    "the optimiser's count of steps on the host": Mistake(_leave_the_optimizers_steps, "OffDeviceError"),
-    "an index on the host": Mistake(
-        lambda training: training.loss_sum.view(1)[torch.zeros(1, dtype=torch.int64)], "OffDeviceError"
-    ),
-    "a number in a tensor of the host": Mistake(lambda training: training.loss * torch.ones(()), "OffDeviceError"),
-    "float(loss)": Mistake(lambda training: float(training.loss), "HostWaitsError"),
-    "loss.item()": Mistake(lambda training: training.loss.item(), "HostWaitsError"),
-    "losses.tolist()": Mistake(lambda training: training.loss.view(1).tolist(), "HostWaitsError"),
-    "if loss": Mistake(_ask_for_truth, "HostWaitsError"),
-    "nonzero": Mistake(lambda training: training.inputs.nonzero(), "HostWaitsError"),
-    "an index of booleans": Mistake(lambda training: training.inputs[training.inputs > 0], "HostWaitsError"),
-    "loss.cpu()": Mistake(lambda training: training.loss.cpu(), "HostWaitsError"),
-    "loss.to('cpu')": Mistake(lambda training: training.loss.to("cpu"), "HostWaitsError"),
-    "a copy into a tensor of the host": Mistake(
-        lambda training: torch.zeros(()).copy_(training.loss), "HostWaitsError"
-    ),
-    "a blocking copy to the device": Mistake(lambda training: torch.zeros(3).to("cuda"), "HostWaitsError"),
-    "a number made into a tensor of the device": Mistake(
-        lambda training: torch.tensor(1.0, device="cuda"), "HostWaitsError"
-    ),
-    "a read in the backward pass": Mistake(_read_in_the_backward_pass, "HostWaitsError"),
-    "nothing wrong": Mistake(_innocent, None),
+MISTAKES: dict[str, Callable[[Any], object]] = {
+    "a buffer left on the host": _leave_a_buffer,
+    "a batch left on the host": _leave_the_batch,
+    "the optimiser's count of steps on the host": _leave_the_optimizers_steps,
+    "an index on the host": lambda training: training.inputs[torch.zeros(1, dtype=torch.int64)],
+    "a number in a tensor of the host": lambda training: training.loss * torch.ones(()),
+    "float(loss)": lambda training: float(training.loss),
+    "loss.item()": lambda training: training.loss.item(),
+    "losses.tolist()": lambda training: training.loss.view(1).tolist(),
+    "if loss": _ask_for_truth,
+    "nonzero": lambda training: training.inputs.nonzero(),
+    "an index of booleans": lambda training: training.inputs[training.inputs > 0],
+    "loss.cpu()": lambda training: training.loss.cpu(),
+    "loss.to('cpu')": lambda training: training.loss.to("cpu"),
+    "a copy into a tensor of the host": lambda training: torch.zeros(()).copy_(training.loss),
+    "a blocking copy to the device": lambda training: torch.zeros(3).to("cuda"),
+    "a number made into a tensor of the device": lambda training: torch.tensor(1.0, device="cuda"),
+    "a read in the backward pass": _read_in_the_backward_pass,
+    "nothing wrong": _innocent,
 }
+"""What is done to a Training in each of its steps, between the backward pass and the clipping: what it plants there may
+be found in the next step."""

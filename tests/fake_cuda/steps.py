@@ -90,7 +90,7 @@ class Training:
             self.loss = self.passes.gradient(self.inputs, self.targets)
             self.loss_sum += self.loss
         if self.case.mistake is not None:
-            MISTAKES[self.case.mistake].make(self)
+            MISTAKES[self.case.mistake](self)
         with tracer.phase("clip"):
             self.norm = self.model.clip_gradient(1.0)
         with tracer.phase("optimizer"):
@@ -160,17 +160,17 @@ def _move_to_device(model: nn.Module) -> None:
 
 
 def _sums(case: Case, phases: dict[str, Phase]) -> dict[str, Any]:
-    """The figures of a step, and of each of its phases."""
+    """The figures of each phase; of the step, which is all but the evaluation; and what the plan takes them to be."""
     step = [phase for name, phase in phases.items() if name != "evaluation"]
     tokens = case.batch * case.context * case.members
-    gradient = phases.get("gradient", Phase())
+    activation_bytes = 2 if case.dtype == "bfloat16" else 4
     return {
         "launches": sum(phase.launches for phase in step),
         "bytes": sum(phase.bytes for phase in step),
+        "matmul_flops": sum(phase.matmul_flops for phase in step),
+        "attention_flops": sum(phase.attention_flops for phase in step),
         "peak_bytes": max((phase.peak_bytes for phase in step), default=0),
-        "planned_bytes": case.members * case.shape.memory_bytes(case.micro_batch, 2 if case.dtype == "bfloat16" else 4),
-        "matmul_flops": gradient.matmul_flops,
-        "attention_flops": gradient.attention_flops,
+        "planned_bytes": case.members * case.shape.memory_bytes(case.micro_batch, activation_bytes),
         "planned_flops": case.shape.flops_per_token * tokens,
         "phases": {name: asdict(phase) for name, phase in phases.items()},
     }

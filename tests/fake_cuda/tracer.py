@@ -3,10 +3,10 @@
 And what it should not do inside a training step: wait for the device, or work with tensors that lie elsewhere.
 
 An operation is one call into ATen that has a kernel to start on the device. Views and new, unfilled tensors start none.
-A foreach or fused operation over many tensors counts as one, though torch may start a kernel for every few hundred of
-them; a reduction or a layer norm's gradient counts as one, though it may take two or three. FakeTensorMode traces what
-torch built without CUDA calls: its RMSNorm is about fifteen operations forward and backward, as everywhere before torch
-2.9, and on a GPU fewer from then on.
+A foreach or fused operation over many tensors counts as one, though torch may start a kernel for every hundred or so; a
+reduction or a norm's gradient counts as one, though it may take two or three. What is traced is what torch calls if it
+is built without CUDA: RMSNorm in about twenty operations, forward and backward, which newer versions of torch have as
+fused kernels on a GPU. There it also keeps less memory for the backward pass.
 """
 
 import weakref
