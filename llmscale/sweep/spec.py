@@ -29,7 +29,7 @@ class Hardware:
     device: str = "auto"
     """`cpu` or `cuda`; `auto` takes a GPU where there is one."""
     dtype: str = "auto"
-    """Of what is multiplied; `auto` takes bfloat16 where the hardware has it."""
+    """Of what is multiplied; `auto` takes bfloat16 if a GPU has it, and on a CPU the faster one, by measuring."""
     workers: int | None = None
     """Runs at a time; left out: one a core on the CPU as memory allows, one a GPU."""
     compile: str = "auto"
