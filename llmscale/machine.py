@@ -95,7 +95,10 @@ def pick_device(asked: str = "auto", elsewhere: bool = False) -> str:
 
 
 def pick_dtype(asked: str = "auto", device: str = "cpu") -> str:
-    """`bfloat16` or `float32`: what was asked for, or with `auto` bfloat16 where the hardware multiplies it."""
+    """`bfloat16` or `float32`: what was asked for, or with `auto` bfloat16 where the hardware multiplies it.
+
+    Whether that is faster is another question on a CPU, which train/dtype.py answers by measuring.
+    """
     if asked not in DTYPES:
         raise InputError(f"unknown dtype {asked!r}", "use auto, float32 or bfloat16")
     if asked != "auto":

@@ -122,7 +122,7 @@ def sweep(
     from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.carry_out import carry_out
     from llmscale.sweep.plan import plan_sweep
-    from llmscale.sweep.provenance import check_folder, command_line, describe_text
+    from llmscale.sweep.provenance import check_folder, command_line, describe_text, folder_dtype
     from llmscale.sweep.records import finished_runs
     from llmscale.sweep.retries import next_round
     from llmscale.sweep.spec import (
@@ -192,6 +192,7 @@ def sweep(
         tell=lambda text: output.progress.print(f"{text} ..."),
         saved=saved_branch_points(folder),
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
+        begun=folder_dtype(folder),
     )
     where = remote.url if remote else str(folder.path)
     if not (json and dry_run):
@@ -293,6 +294,7 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
             f"{plan.device}{f', {plan.device_hours:.2g} {unit} hours' if plan.seconds else ''} "
             f"({plan.dtype}, {len(plan.places)} at a time, {plan.places[0].threads} threads each)"
         )
+        output.progress.print(f"{plan.dtype}: {plan.dtype_reason}", soft_wrap=True)
 
 
 def _name(run: "Job | Run") -> str:

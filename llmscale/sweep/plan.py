@@ -8,10 +8,10 @@ from llmscale.errors import Note
 from llmscale.executors import Place
 from llmscale.job import Job
 from llmscale.layout import MEMORY_SHARE, memory_per_gpu
-from llmscale.machine import available_cores, available_memory, pick_dtype
+from llmscale.machine import available_cores, available_memory
 from llmscale.quantity import format_count
 from llmscale.shape import Shape
-from llmscale.sweep.jobs import jobs_of, with_retries
+from llmscale.sweep.jobs import jobs_of, sweep_dtype, with_retries
 from llmscale.sweep.notes import plan_notes
 from llmscale.sweep.places import Duration, allot_places, makespan, slowdown, speedup
 from llmscale.sweep.spec import Hardware, SweepSpec
@@ -122,6 +122,8 @@ class Plan:
     speeds: "Mapping[str, Speeds] | None" = None
     """By optimiser: what the estimates follow from, to plan more runs by."""
     hardware: Hardware = field(default_factory=Hardware)
+    dtype_reason: str = ""
+    """Why `dtype`, in words."""
 
     @property
     def waiting(self) -> list[PlannedRun]:
@@ -167,6 +169,7 @@ class Plan:
             "runs": [run.to_json() for run in self.runs],
             "device": self.device,
             "dtype": self.dtype,
+            "dtype_reason": self.dtype_reason,
             "workers": len(self.places),
             "peak_flops": self.peak_flops,
             "flops": self.flops,
@@ -185,16 +188,20 @@ def plan_sweep(
     saved: Sequence[BranchPoint] = (),
     diverged: Callable[[str], bool] = lambda run_id: False,
     speeds: "Mapping[str, Speeds] | None" = None,
+    begun: str | None = None,
 ) -> Plan:
     """Plan `spec`, measuring this device for a few seconds where `speeds` are not known.
 
     `finished(run_id)` says what is trained already, `saved` where runs have left their state for others to go on from,
-    `diverged(run_id)` what has diverged, to be tried again where the sweep asks for it.
+    `diverged(run_id)` what has diverged, to be tried again where the sweep asks for it, `begun` the dtype of the runs
+    that are there.
     """
-    jobs = with_retries(jobs_of(spec, store), spec, diverged)
+    dtype = sweep_dtype(spec, store, begun)
+    settled = replace(spec, hardware=replace(spec.hardware, dtype=dtype.dtype))
+    jobs = with_retries(jobs_of(settled, store), spec, diverged)
     sharing = sharing_recipes(spec)
     waiting = [job for job in jobs if job.recipe in sharing and not finished(job.run_id)]
-    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds)
+    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds, dtype.reason)
 
 
 def plan_jobs(
@@ -205,6 +212,7 @@ def plan_jobs(
     descent: Mapping[str, Descent] | None = None,
     tell: Callable[[str], None] = lambda text: None,
     speeds: "Mapping[str, Speeds] | None" = None,
+    dtype_reason: str = "",
 ) -> Plan:
     """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds where `speeds` are not known."""
     from llmscale.ops import pick_operations
@@ -213,7 +221,7 @@ def plan_jobs(
     descent = descent or {}
     waiting = [job for job in jobs if not finished(job.run_id)]
     device, gpus = spec.hardware.picked_device, spec.hardware.gpus_per_run
-    dtype = pick_dtype(spec.hardware.dtype, device)
+    dtype = jobs[0].dtype
     free = available_memory(device)
     members = _members(waiting, spec.hardware, descent, device, free)
     micro, evaluated = {}, {}
@@ -278,7 +286,8 @@ def plan_jobs(
     if device == "cuda":
         runs = tuple(replace(run, seconds=run.seconds * slowdown(places[0])) for run in runs)
     peak = next(iter(speeds.values())).peak_flops if speeds else 0.0
-    return Plan(runs, places, device, dtype, peak, tuple(plan_notes(runs, spec, free, device)), speeds, spec.hardware)
+    notes = tuple(plan_notes(runs, spec, free, device))
+    return Plan(runs, places, device, dtype, peak, notes, speeds, spec.hardware, dtype_reason)
 
 
 def _is_here(device: str) -> bool:
