@@ -292,7 +292,7 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
         output.progress.print(
             f"{len(plan.waiting)} to train, {plan.flops:.2e} FLOPs{saves}, {_time(plan.seconds, 'about ')} on "
             f"{plan.device}{f', {plan.device_hours:.2g} {unit} hours' if plan.seconds else ''} "
-            f"({plan.dtype}, {len(plan.places)} at a time, {plan.places[0].threads} threads each)"
+            f"({plan.dtype}, {plan.ways})"
         )
         output.progress.print(f"{plan.dtype}: {plan.dtype_reason}", soft_wrap=True)
 

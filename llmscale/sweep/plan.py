@@ -164,6 +164,21 @@ class Plan:
             groups.setdefault(alike, []).append(run)
         return [part for group in groups.values() for part in _cut(group, group[0].members)]
 
+    @property
+    def ways(self) -> str:
+        """How the runs still to train are trained, in words."""
+        place = self.places[0]
+        said = [f"{len(self.places)} at a time", f"{place.threads} threads each"]
+        if place.memory_share < 1:
+            said.append(f"{round(1 / place.memory_share)} to a GPU")
+        compiled = sum(run.compile for run in self.waiting)
+        if compiled:
+            said.append(f"{compiled} compiled")
+        stacked = sum(len(group) for group in self.together if len(group) > 1)
+        if stacked:
+            said.append(f"{stacked} stacked")
+        return ", ".join(said)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "runs": [run.to_json() for run in self.runs],

@@ -28,7 +28,7 @@ class Windows:
         self.resident = resident
         if resident and self._count:
             # torch has no unsigned types of two and four bytes to index by: the same bits, made positive when read.
-            signed = np.ascontiguousarray(tokens).view(f"i{tokens.itemsize}")
+            signed = np.array(tokens).view(f"i{tokens.itemsize}")
             self._there = torch.from_numpy(signed).to(device).unfold(0, context + 1, context)
             self._mask = (1 << 8 * tokens.itemsize) - 1
 
