@@ -70,15 +70,18 @@ def reports() -> Reports:
             requests[f"{arch}: {name}"] = {**SMALL, "arch": arch, **settings}
         for name, size in SIZES.items():
             requests[f"{arch}: {name}"] = {**PLANNED, "arch": arch, "size": size}
+    # GPT-2 has half the operations, since its norm is one; but no buffers.
+    small = {**SMALL, "arch": "gpt2", "evaluate": False}
     for mistake in (*FOUND, "nothing wrong"):
-        requests[mistake] = {**SMALL, "mistake": mistake, "evaluate": False}
+        requests[mistake] = {**small, "mistake": mistake}
+    requests["a buffer left on the host"]["arch"] = "llama"
     for program in KNOWN:
         requests[program] = {"program": program}
-    weights = {"size": "1x512x8", "vocab_size": 512, "context": 64, "evaluate": False}
+    weights = {**small, "size": "1x512x8", "vocab_size": 512, "context": 64}
     requests["one part"] = {**weights, "batch": 1, "micro_batch": 1}
     requests["four parts"] = {**weights, "batch": 4, "micro_batch": 1}
     requests["a stack of four"] = {**PLANNED, "size": SIZES["1M"], "stack": 4}
-    requests["wide"] = {**SMALL, "size": "2x64x4", "batch": 8, "micro_batch": 8, "context": 64, "evaluate": False}
+    requests["wide"] = {**small, "size": "2x64x4", "batch": 8, "micro_batch": 8, "context": 64}
     requests["wide, computed twice"] = {**requests["wide"], "checkpointing": True}
     try:
         return run(requests)
@@ -114,7 +117,7 @@ def test_a_planted_mistake_is_found(mistake: str, reports: Reports) -> None:
 
 def test_what_is_found_names_the_place(reports: Reports) -> None:
     assert reports["a buffer left on the host"]["error"]["place"].startswith("plain.py:")
-    assert reports["a batch left on the host"]["error"]["place"].startswith("llama.py:")
+    assert reports["a batch left on the host"]["error"]["place"].startswith("gpt2.py:")
 
 
 def test_what_only_looks_like_a_mistake_is_allowed(reports: Reports) -> None:
@@ -156,7 +159,7 @@ def test_traced_memory_is_at_most_what_the_plan_takes(arch: str, size: str, repo
 
 @pytest.mark.xfail(strict=False, reason="sums up by halves, which keeps a set of gradients for each doubling")
 def test_a_batch_in_parts_takes_one_more_set_of_gradients_at_most(reports: Reports) -> None:
-    shape = shape_for("1x512x8", vocab_size=512, context=64)
+    shape = shape_for("1x512x8", vocab_size=512, context=64, arch="gpt2")
     more = reports["four parts"]["peak_bytes"] - reports["one part"]["peak_bytes"]
     assert more <= 1.05 * 4 * shape.params_total
 
@@ -169,7 +172,7 @@ def test_computing_activations_twice_takes_less_memory(reports: Reports) -> None
     assert twice["attention_flops"] == pytest.approx(once["attention_flops"] * 4 / 3, rel=1e-6)
     shape = shape_for("2x64x4", vocab_size=64, context=64)
     in_blocks = once["matmul_flops"] - 6 * 8 * 64 * shape.d_model * shape.vocab_size
-    assert 0.7 * in_blocks / 3 < twice["matmul_flops"] - once["matmul_flops"] <= in_blocks / 3
+    assert 0.6 * in_blocks / 3 < twice["matmul_flops"] - once["matmul_flops"] <= in_blocks / 3
 
 
 def test_a_stack_takes_about_the_launches_of_one_run(reports: Reports) -> None:

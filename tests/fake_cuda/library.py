@@ -39,7 +39,7 @@ def run(requests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     preloaded = [str(library()), *os.environ.get("LD_PRELOAD", "").split()]
     paths = [*folders, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     done = subprocess.run(
-        [sys.executable, "-m", "fake_cuda.child"],
+        [sys.executable, "-P", "-m", "fake_cuda.child"],  # -P: not the llmscale of the working folder
         input=json.dumps(requests),
         capture_output=True,
         text=True,
