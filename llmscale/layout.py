@@ -6,8 +6,8 @@ Memory by parts, in bytes, for N weights (`shape.params_total`):
   them all on every GPU; FSDP2 divides each by the GPUs that share them, as their ZeRO-3 (P_os+g+p, figure 1).
 - FSDP2's gathered weights: two blocks at a time in bfloat16, the one in use and the next, and one block's gradients;
   embeddings and output projection, weights and gradients, in float32.
-- activations: `Shape.memory_bytes`, with attention that stores no scores. Korthikanti et al. 2022 (section 4.1) count
-  34 d bytes a token and layer besides the scores; here it is more, as the residual stream is in float32. Computed again
+- activations: `Shape.activations_bytes`, with attention that stores no scores. Korthikanti et al. 2022 (section 4.1)
+  count 34 d bytes a token and layer besides the scores; here it is more, as the residual stream is in float32. Computed again
   in the backward pass, they are the inputs of each layer (x and what is added to it) and one layer's own.
 """
 
@@ -93,7 +93,7 @@ def memory_per_gpu(shape: Shape, shards: int, micro_batch: int, checkpointing: b
 
 def activation_bytes(shape: Shape, micro_batch: int, checkpointing: bool) -> float:
     """Bytes of activations of a micro-batch in bfloat16, the logits in float32 included."""
-    kept = shape.memory_bytes(micro_batch, 2) - 16 * shape.params_total
+    kept = shape.activations_bytes(micro_batch, 2)
     if not checkpointing:
         return kept
     per_layer = 2 * (14 * shape.d_model + (4 if shape.arch == "llama" else 3) * shape.d_ff)

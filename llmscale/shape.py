@@ -102,16 +102,30 @@ class Shape:
         """
         return 6 * self.params + self.attention_flops_per_token
 
-    def memory_bytes(self, micro_batch_sequences: int = 1, activation_bytes: int = 4) -> int:
+    def memory_bytes(
+        self, micro_batch_sequences: int = 1, activation_bytes: int = 4, several_parts: bool = False
+    ) -> int:
         """Bytes to train: weights, gradients and two AdamW moments in float32, and activations of a micro-batch.
 
-        Activations count what backward needs with attention that stores no score matrix: about 14 d + 4 d_ff values
-        a token and layer; the logits stand in float32 three times, and once as they are computed.
+        Where activations are narrow, so are copies of the weights and the gradients that come out of a backward pass;
+        when that ends, both are there beside the float32 ones, and the activations are not. If a batch takes
+        `several_parts`, the gradient of the ones before is kept meanwhile.
         """
-        states = 16 * self.params_total
+        states, activations = 16 * self.params_total, self.activations_bytes(micro_batch_sequences, activation_bytes)
+        copies = 4 * self.params_total
+        if several_parts:
+            return states + copies + activations
+        return states + max(activations, copies if activation_bytes < 4 else 0)
+
+    def activations_bytes(self, sequences: int = 1, activation_bytes: int = 4) -> int:
+        """Bytes of what the backward pass of so many sequences needs, with attention that stores no score matrix.
+
+        About 14 d + 4 d_ff values a token and layer; the logits stand in float32 three times, and once as they are
+        computed.
+        """
         per_layer = 14 * self.d_model + (4 if self.arch == "llama" else 3) * self.d_ff
         per_token = activation_bytes * (self.n_layer * per_layer + 4 * self.d_model + self.vocab_size)
-        return states + micro_batch_sequences * self.context * (per_token + 12 * self.vocab_size)
+        return sequences * self.context * (per_token + 12 * self.vocab_size)
 
     def evaluation_bytes(self, sequences: int = 1, activation_bytes: int = 4) -> int:
         """Bytes to evaluate between two steps: weights and moments in float32, and the forward pass of `sequences`.

@@ -157,11 +157,12 @@ def test_traced_memory_is_at_most_what_the_plan_takes(arch: str, size: str, repo
     assert least < report["peak_bytes"] / report["planned_bytes"] <= 1.02
 
 
-@pytest.mark.xfail(strict=False, reason="sums up by halves, which keeps a set of gradients for each doubling")
 def test_a_batch_in_parts_takes_one_more_set_of_gradients_at_most(reports: Reports) -> None:
     shape = shape_for("1x512x8", vocab_size=512, context=64, arch="gpt2")
     more = reports["four parts"]["peak_bytes"] - reports["one part"]["peak_bytes"]
     assert more <= 1.05 * 4 * shape.params_total
+    for name in ("one part", "four parts"):  # of so few tokens that weights and gradients take most of the memory
+        assert 0.88 < reports[name]["peak_bytes"] / reports[name]["planned_bytes"] <= 1.02
 
 
 def test_computing_activations_twice_takes_less_memory(reports: Reports) -> None:

@@ -245,7 +245,7 @@ def plan_jobs(
         micro[job.run_id] = micro_batch(job.shape, -(-job.batch_sequences // gpus), device, free, stacked)
         evaluated[job.run_id] = evaluation_batch(job.shape, micro[job.run_id], device, free, stacked)
     memory = {
-        job.run_id: _memory(job.shape, micro[job.run_id], evaluated[job.run_id], device, members.get(job.run_id, 1))
+        job.run_id: _memory(job, micro[job.run_id], evaluated[job.run_id], device, members.get(job.run_id, 1))
         for job in jobs
     }
     ops = pick_operations(device)
@@ -321,7 +321,7 @@ def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int
     room, width = GPU_MEMORY_SHARE * free_bytes / members, activation_bytes(device)
     sequences = 1
     while sequences * 2 <= min(batch_sequences, max(1, limit // (shape.context * members))):
-        if shape.memory_bytes(sequences * 2, width) > room:
+        if shape.memory_bytes(sequences * 2, width, several_parts=sequences * 2 < batch_sequences) > room:
             break
         sequences *= 2
     return sequences
@@ -443,9 +443,10 @@ def _tokens_after(job: Job, step: int) -> int:
     return max(0, job.tokens - step * job.batch_tokens)
 
 
-def _memory(shape: Shape, micro: int, evaluated: int | None, device: str, members: int) -> int:
+def _memory(job: Job, micro: int, evaluated: int | None, device: str, members: int) -> int:
     """Bytes of a worker that trains so many members with passes of so many sequences."""
     process = 500 << 20  # the interpreter and torch itself
     width = activation_bytes(device)
-    trained, read = shape.memory_bytes(micro, width), shape.evaluation_bytes(evaluated or micro, width)
+    trained = job.shape.memory_bytes(micro, width, several_parts=micro < job.batch_sequences)
+    read = job.shape.evaluation_bytes(evaluated or micro, width)
     return process + members * max(trained, read)

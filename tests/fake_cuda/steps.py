@@ -170,7 +170,8 @@ def _sums(case: Case, phases: dict[str, Phase]) -> dict[str, Any]:
         "matmul_flops": sum(phase.matmul_flops for phase in step),
         "attention_flops": sum(phase.attention_flops for phase in step),
         "peak_bytes": max((phase.peak_bytes for phase in step), default=0),
-        "planned_bytes": case.members * case.shape.memory_bytes(case.micro_batch, activation_bytes),
+        "planned_bytes": case.members
+        * case.shape.memory_bytes(case.micro_batch, activation_bytes, several_parts=case.micro_batch < case.batch),
         "planned_flops": case.shape.flops_per_token * tokens,
         "phases": {name: asdict(phase) for name, phase in phases.items()},
     }
