@@ -292,6 +292,22 @@ def test_no_module_unpickles_evaluates_or_starts_a_shell(repository: Path) -> No
     assert not found
 
 
+def test_every_text_is_read_and_written_in_a_named_encoding(repository: Path) -> None:
+    """Else it is that of the user's locale, in which other machines cannot read it."""
+    found = []
+    for path in sorted((repository / "llmscale").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
+                continue
+            called = ast.unparse(node.func)
+            modes = [word.value for word in node.args if isinstance(word, ast.Constant)]
+            opens_text = called.endswith("open") and any(mode in ("r", "w", "a", "x", "r+", "w+") for mode in modes)
+            pipes_text = any(word.arg in ("text", "universal_newlines") for word in node.keywords)
+            if called.endswith((".read_text", ".write_text")) or opens_text or (pipes_text and "subprocess" in called):
+                found.append(f"{path.relative_to(repository)}:{node.lineno}: {ast.unparse(node)}")
+    assert not found
+
+
 def test_reading_results_does_not_need_torch_nor_run_anything_of_theirs(swept: Path, tmp_path: Path) -> None:
     shutil.copytree(swept, tmp_path / "out")
     for name in ("llmscale.py", "numpy.py", "sitecustomize.py"):

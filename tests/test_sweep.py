@@ -20,6 +20,8 @@ from llmscale.runs import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.shape import shape_for
 
 SIZES = "1x16x1,2x16x1,2x24x2"
+ROUNDING = 1e-5
+"""Relative difference of losses that another number of threads a run may bring."""
 options = functools.partial(sweep_options, sizes=SIZES)
 
 
@@ -359,7 +361,7 @@ def test_branches_end_in_the_losses_of_runs_trained_by_themselves(branched: Path
     both = runs.merge(alone, on="run_id", suffixes=("", "_alone"))
     assert len(both) == 2
     for column in ("loss", "loss_stderr", "train_loss", "bits_per_byte"):
-        assert list(both[column]) == list(both[f"{column}_alone"])
+        assert list(both[column]) == pytest.approx(list(both[f"{column}_alone"]), rel=ROUNDING)
 
 
 def test_a_killed_trunk_and_its_branches_end_in_the_same_table(branched: Path, text: Path, tmp_path: Path) -> None:
@@ -404,7 +406,7 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
     assert result.exit_code == 0, result.output
     runs, _ = tables(out)
     again = runs.merge(before, on="run_id", suffixes=("", "_before"))
-    assert list(again["loss"]) == list(again["loss_before"])
+    assert list(again["loss"]) == pytest.approx(list(again["loss_before"]), rel=ROUNDING)
     assert runs["status"].eq("done").all()
 
 
