@@ -44,9 +44,10 @@ def main() -> int:
         code = subprocess.run([sys.executable, "-m", "llmscale", *map(str, command)], check=False).returncode
         if code:
             return code
-    report = describe(json.loads((asked.out / "tune.json").read_text()))
+    report = describe(json.loads((asked.out / "tune.json").read_text(encoding="utf-8")))
     called = shlex.join(["python", "experiments/learning_rate.py", *sys.argv[1:]])
-    (asked.out / "README.md").write_text(f"# Does the built-in rule hold?\n\n    {called}\n\n{report}\n")
+    text = f"# Does the built-in rule hold?\n\n    {called}\n\n{report}\n"
+    (asked.out / "README.md").write_text(text, encoding="utf-8")
     print(f"\n{report}")
     return 0
 

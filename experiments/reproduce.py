@@ -63,14 +63,14 @@ def compare(new: Path, committed: Path) -> None:
     if not paths[1].exists():
         console.print(f"{committed.name} holds no committed law to compare with")
         return
-    fits = [json.loads(path.read_text()) for path in paths]
+    fits = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     table = Table("", "here", f"{committed.relative_to(ROOT)}", title=f"{fits[0]['formula']}", title_justify="left",
                   box=None, pad_edge=False)  # fmt: skip
     for name in fits[1]["coefficients"]:
         table.add_row(name, *(coefficient(fit, name) for fit in fits))
     table.add_row("held-out error", *(held_out(fit) for fit in fits))
     console.print(table)
-    texts = [json.loads((folder / "sweep.json").read_text())["data"] for folder in (new, committed)]
+    texts = [json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["data"] for folder in (new, committed)]
     if texts[0]["fingerprint"] != texts[1]["fingerprint"]:
         described = " and ".join(f"{text['source']} of {text['train_tokens']:,} tokens" for text in texts)
         console.print(f"The two were measured on different text ({described}), so their losses need not agree.")

@@ -49,7 +49,7 @@ def sweep(ladder: Path, out: Path, more: tuple[str, ...]) -> pd.DataFrame:
 def llmscale(*arguments: Any) -> dict[str, Any]:
     """What a command prints with --json."""
     command = [sys.executable, "-m", "llmscale", *map(str, arguments), "--json"]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    finished = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True)
     payload: dict[str, Any] = json.loads(finished.stdout)
     return payload
 

@@ -140,9 +140,10 @@ def examine(full: bool = False) -> Report:
 
 def _device() -> Device:
     from llmscale.train.calibrate import measure_peak
+    from llmscale.train.dtype import choose_dtype
 
     kind = machine.pick_device()
-    dtype = machine.pick_dtype("auto", kind)
+    chosen = choose_dtype("auto", kind)
     capability = None
     if kind == "cuda":
         import torch
@@ -154,9 +155,9 @@ def _device() -> Device:
         memory_bytes=machine.total_memory(kind),
         memory_free_bytes=machine.available_memory(kind),
         cuda_capability=capability,
-        dtype=dtype,
-        dtype_reason="the hardware multiplies it" if dtype == "bfloat16" else "no native bfloat16 in this hardware",
-        flops_per_second=measure_peak(kind, dtype),
+        dtype=chosen.dtype,
+        dtype_reason=chosen.reason,
+        flops_per_second=measure_peak(kind, chosen.dtype),
     )
 
 
@@ -168,7 +169,9 @@ def _compile(device: str, full: bool) -> Compile:
         return Compile("broken", compiler, "the package triton is missing", None)
     source = "#include <Python.h>\n#include <vector>\nint main() { return 0; }\n"
     command = [compiler, "-x", "c++", "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-"]
-    check = subprocess.run(command, input=source, capture_output=True, text=True, timeout=60, check=False)
+    check = subprocess.run(
+        command, input=source, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+    )
     if check.returncode:
         reason = next((line for line in check.stderr.splitlines() if "error" in line), "it reports no reason")
         return Compile("broken", compiler, f"the compiler cannot build against Python's headers: {reason}", None)
@@ -228,7 +231,7 @@ def _what_will_be_slow(report: Report) -> Iterator[Note]:
         yield Note("no-gpu", f"no GPU: {_least_times(device)}")
     if report.torch_cuda is None and shutil.which("nvidia-smi"):
         yield Note("no-cuda", "an NVIDIA driver is here, but torch is built without CUDA: install torch from PyPI")
-    if device.dtype == "float32":
+    if not machine.has_bfloat16(device.kind):
         yield Note("no-bfloat16", f"{device.name} has no native bfloat16: float32 moves twice the bytes")
     if report.no_kernels and report.device.kind == "cpu":
         yield Note("no-kernels", f"training takes several times as long without its CPU kernels: {report.no_kernels}")

@@ -152,7 +152,9 @@ def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
     """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty."""
     shape = job.shape
     unmeasured = ("loss", "loss_stderr", "perplexity", "bits_per_byte", "train_loss", "seconds", "tokens_per_second")
-    empty = dict.fromkeys((*unmeasured, "mfu", "peak_memory_bytes", "parent", "error", "spike_step", "spike_height"))
+    empty = dict.fromkeys(
+        (*unmeasured, "mfu", "peak_memory_bytes", "parent", "error", "spike_step", "spike_height", "wall_mfu")
+    )
     return Run(
         run_id=job.run_id,
         size=job.size,

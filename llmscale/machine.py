@@ -1,13 +1,18 @@
 """What this machine offers to training: device, dtype, cores, memory. Limits of containers count."""
 
+import json
 import math
 import os
 import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, WorkError
 
 MIN_BFLOAT16_CAPABILITY = (8, 0)
 """The first CUDA compute capability (Ampere) whose tensor cores multiply bfloat16."""
@@ -19,6 +24,54 @@ DTYPES = ("auto", "float32", "bfloat16")
 
 ASSUMED_GPU_MEMORY = 40 << 30
 """Bytes of a GPU that is elsewhere. Where it has less, training halves its micro-batch."""
+
+
+GPU_SHARE_VARIABLE = "LLMSCALE_GPU_MEMORY_SHARE"
+"""Tells a worker which share of its GPU's memory it may take, if others train there, too."""
+
+
+@dataclass(frozen=True)
+class GPU:
+    """The first GPU that this process may use."""
+
+    name: str
+    capability: tuple[int, int]
+    free_bytes: int
+    total_bytes: int
+
+
+def find_gpu() -> GPU:
+    """The GPU as it is now in a process that uses it already. Others ask a process of their own, once.
+
+    Whoever asks CUDA for free memory holds a context from then on: half a gigabyte of it, and a GPU in exclusive mode
+    as a whole. Raises WorkError if the GPU does not answer.
+    """
+    import torch
+
+    return _ask_gpu() if torch.cuda.is_initialized() else _gpu_by_child()
+
+
+def _ask_gpu() -> GPU:
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return GPU(str(torch.cuda.get_device_name()), torch.cuda.get_device_capability(), int(free), int(total))
+
+
+@lru_cache(maxsize=1)
+def _gpu_by_child() -> GPU:
+    program = "from llmscale.machine import tell_gpu; tell_gpu()"
+    asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        reason = (asked.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise WorkError(f"the GPU does not answer: {reason}", "see: nvidia-smi; or use --device cpu")
+    told = json.loads(asked.stdout.splitlines()[-1])
+    return GPU(told["name"], tuple(told["capability"]), told["free_bytes"], told["total_bytes"])
+
+
+def tell_gpu() -> None:
+    """Write the GPU to standard output as JSON: the answer of a child that was asked."""
+    sys.stdout.write(json.dumps(asdict(_ask_gpu())) + "\n")
 
 
 def pick_device(asked: str = "auto", elsewhere: bool = False) -> str:
@@ -42,7 +95,10 @@ def pick_device(asked: str = "auto", elsewhere: bool = False) -> str:
 
 
 def pick_dtype(asked: str = "auto", device: str = "cpu") -> str:
-    """`bfloat16` or `float32`: what was asked for, or with `auto` bfloat16 where the hardware multiplies it."""
+    """`bfloat16` or `float32`: what was asked for, or with `auto` bfloat16 where the hardware multiplies it.
+
+    Whether that is faster is another question on a CPU, which train/dtype.py answers by measuring.
+    """
     if asked not in DTYPES:
         raise InputError(f"unknown dtype {asked!r}", "use auto, float32 or bfloat16")
     if asked != "auto":
@@ -55,7 +111,7 @@ def has_bfloat16(device: str) -> bool:
     if device == "cuda":
         import torch
 
-        return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= MIN_BFLOAT16_CAPABILITY
+        return not torch.cuda.is_available() or find_gpu().capability >= MIN_BFLOAT16_CAPABILITY
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
 
 
@@ -72,7 +128,7 @@ def device_name(device: str) -> str:
     if device == "cuda":
         import torch
 
-        return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "GPU of a cluster"
+        return find_gpu().name if torch.cuda.is_available() else "GPU of a cluster"
     for key, value in _cpuinfo():
         if key == "model name":
             return value
@@ -91,7 +147,7 @@ def available_memory(device: str = "cpu") -> int:
     if device == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else ASSUMED_GPU_MEMORY
+        return find_gpu().free_bytes if torch.cuda.is_available() else ASSUMED_GPU_MEMORY
     free = [_meminfo("MemAvailable"), *(limit - used for limit, used in _memory_limits())]
     return max(0, min(free))
 
@@ -99,9 +155,7 @@ def available_memory(device: str = "cpu") -> int:
 def total_memory(device: str = "cpu") -> int:
     """Bytes of memory on `device`, or the limit of the control group where that is less."""
     if device == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info()[1])
+        return find_gpu().total_bytes
     return min([_meminfo("MemTotal"), *(limit for limit, _ in _memory_limits())])
 
 
@@ -189,6 +243,6 @@ def _integer(path: Path) -> int | None:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return None

@@ -79,6 +79,8 @@ class Run:
     """Logged step of the largest spike of the training loss (train/spikes.py), where there was one."""
     spike_height: float | None
     """Height of that spike in nats, above the loss just before."""
+    wall_mfu: float | None
+    """MFU over `seconds`, all that the run took: evaluation, checkpoints and compiling too, which `mfu` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class ResultsFolder:
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance. Raises InputError."""
         try:
-            return json.loads(self.sweep_path.read_text())
+            return json.loads(self.sweep_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.sweep_path} cannot be read: {error}", "name a folder that a sweep wrote"

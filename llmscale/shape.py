@@ -113,6 +113,16 @@ class Shape:
         per_token = activation_bytes * (self.n_layer * per_layer + 4 * self.d_model + self.vocab_size)
         return states + micro_batch_sequences * self.context * (per_token + 12 * self.vocab_size)
 
+    def evaluation_bytes(self, sequences: int = 1, activation_bytes: int = 4) -> int:
+        """Bytes to evaluate between two steps: weights and moments in float32, and the forward pass of `sequences`.
+
+        It holds one layer's activations; the logits as they are computed, and in float32 before and after log-softmax.
+        """
+        states = 12 * self.params_total
+        per_layer = 14 * self.d_model + (4 if self.arch == "llama" else 3) * self.d_ff
+        per_token = activation_bytes * (per_layer + 4 * self.d_model + self.vocab_size) + 8 * self.vocab_size
+        return states + sequences * self.context * per_token
+
 
 def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") -> Shape:
     """The shape of `size`: a non-embedding count (`1M`) or layers x width x heads [x d_ff] (`6x384x6`).

@@ -9,6 +9,7 @@ import pytest
 
 # Before torch, matplotlib and rich are imported: they read these once.
 os.environ["LLMSCALE_CACHE"] = tempfile.mkdtemp(prefix="llmscale-test-cache-")
+os.environ["HF_HOME"] = os.path.join(os.environ["LLMSCALE_CACHE"], "huggingface")
 os.environ["NO_COLOR"] = "1"
 os.environ["COLUMNS"] = "120"
 os.environ["MPLBACKEND"] = "Agg"

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 
-TIMES = ["seconds", "tokens_per_second", "mfu", "peak_memory_bytes"]
+TIMES = ["seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes"]
 BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,30k,60k"}
-# As many threads for every run, since they decide the rounding, and one learning rate whatever the budgets.
-ALIKE = ["--workers", "2", "--lr", "0.02"]
+# One learning rate whatever the budgets.
+ALIKE = ["--lr", "0.02"]
 
 
 def write_counting(folder: Path) -> Path:
@@ -32,8 +32,10 @@ def write_counting(folder: Path) -> Path:
 
 
 def options(text: Path, out: Path, sizes: str, tokens: str = "40k") -> list[str]:
+    """The command of a sweep by two workers however many cores there are."""
     return ["sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300",
-            "--context", "32", "--device", "cpu", "--dtype", "float32", "--out", str(out)]  # fmt: skip
+            "--context", "32", "--device", "cpu", "--dtype", "float32", "--workers", "2",
+            "--out", str(out)]  # fmt: skip
 
 
 def llmscale(*arguments: str) -> Any:

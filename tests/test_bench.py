@@ -120,7 +120,7 @@ def test_sample_tokens_are_as_frequent_as_zipf_says(vocab_size: int, dtype: type
 def test_the_estimate_of_a_plan_takes_a_few_seconds_and_comes_near_what_is_measured() -> None:
     shapes = [shape_for(size, vocab_size=512, context=64) for size in ("10k", "100k", "1M", "10M", "100M")]
     started = time.process_time()
-    speeds = measure_speeds(shapes, lambda shape: 16, "cpu", "float32")
+    speeds = measure_speeds(dict.fromkeys(shapes, 16), "cpu", "float32")
     assert time.process_time() - started < 10
     assert len(speeds.measured) == 3
     rates = [speeds.tokens_per_second(shape) for shape in shapes]

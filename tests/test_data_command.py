@@ -34,7 +34,7 @@ def test_prepare_prints_the_whole_record_of_the_store(corpus: Path, cache: Path)
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
     assert Path(record["path"]) == cache / "tokens" / record["fingerprint"]
-    assert json.loads((Path(record["path"]) / "meta.json").read_text()) == {
+    assert json.loads((Path(record["path"]) / "meta.json").read_text(encoding="utf-8")) == {
         key: value for key, value in record.items() if key != "path"
     }
     assert record["train"]["documents"] + record["validation"]["documents"] == len(TEXTS)

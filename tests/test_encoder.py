@@ -33,7 +33,7 @@ NUMBERS = np.dtype(np.uint16)
 @pytest.fixture(scope="module")
 def bpe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(train_bpe(TEXTS, 400).to_str())
+    path.write_text(train_bpe(TEXTS, 400).to_str(), encoding="utf-8")
     return path
 
 

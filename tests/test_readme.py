@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-README = (REPOSITORY / "README.md").read_text()
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 QUICK = ("shapes", "laws", "fit", "predict", "plot", "doctor")
 SIZES_AND_TOKENS = [(N, D) for N in (1e6, 3e6, 1e7, 3e7, 1e8) for D in (1e8, 1e9, 1e10)]
 
@@ -50,7 +50,7 @@ def test_every_command_in_the_readme_parses(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("target", [words[0] for words in _lines("make")])
 def test_every_make_target_in_the_readme_exists(target: str) -> None:
-    assert re.search(rf"^{target}:.*## ", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
+    assert re.search(rf"^{target}:.*## ", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def test_the_quick_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,4 +85,4 @@ def _lay_out(folder: Path) -> None:
             rows.append(f"{N},{D},{loss},{N},{D},{loss},{data}")
     (folder / "runs.csv").write_text("\n".join(["N,D,loss,model_size,train_tokens,final_loss,data", *rows]) + "\n")
     (law,) = (block for block in _blocks("python") if "class MyLaw" in block)
-    (folder / "mine.py").write_text(law)
+    (folder / "mine.py").write_text(law, encoding="utf-8")

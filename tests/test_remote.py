@@ -115,31 +115,30 @@ def test_a_sweep_killed_on_one_machine_resumes_from_its_checkpoint_on_another(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "there"
-    spec = tmp_path / "sweep.toml"
-    spec.write_text("sizes = ['1x16x1']\n[hardware]\ncheckpoint_seconds = 0.1\n")
-    arguments = options(text, f"file://{there}", sizes="1x16x1", tokens="300k")
+    spec, saving = tmp_path / "sweep.toml", "sizes = ['1x16x1']\n[hardware]\ncheckpoint_seconds = {}\n"
+    spec.write_text(saving.format(0.02))
+    arguments = options(text, f"file://{there}", sizes="1x16x1", tokens="150k")
     arguments[1:1] = [str(spec)]
     impatient = (
         "import sys; from llmscale.remote import uploads; from llmscale.commands import app;"
-        "uploads.SECONDS_BETWEEN_PUSHES = uploads.SECONDS_AFTER_AN_END = 0.1; app(sys.argv[1:])"
+        "uploads.SECONDS_BETWEEN_PUSHES = uploads.SECONDS_AFTER_AN_END = 0.02; app(sys.argv[1:])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", impatient, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not list(there.glob("runs/*/checkpoint.pt")):
-            assert time.monotonic() < deadline, process.communicate()[1]
+            assert time.monotonic() < deadline, "waited in vain"
             assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.05)
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert (there / ".sweep-lock.json").exists()
     (run,) = there.glob("runs/*")
     assert not (run / "run.json").exists()
 
     before = torch.load(run / "checkpoint.pt", weights_only=True)
-    assert 0 < before["step"] < 400
-
     on_another_machine(monkeypatch, tmp_path / "cache")
+    spec.write_text(saving.format(60))
     result = llmscale(*arguments)
     assert result.exit_code == 0, result.output
     runs, curves = (pd.read_parquet(there / name) for name in ("runs.parquet", "curves.parquet"))
@@ -150,7 +149,7 @@ def test_a_sweep_killed_on_one_machine_resumes_from_its_checkpoint_on_another(
     first = [point["seconds"] for point in before["curve"]]
     assert list(curves["seconds"][: len(first)]) == first
     assert curves["step"].is_monotonic_increasing
-    assert curves["step"].iloc[-1] == runs["steps"][0]
+    assert curves["step"].iloc[-1] == runs["steps"][0] > before["step"] > 0
 
 
 def test_a_network_lost_in_the_middle_is_told_and_what_could_not_be_sent_is_sent_by_the_same_command(

@@ -272,7 +272,7 @@ def test_no_module_unpickles_evaluates_or_starts_a_shell(repository: Path) -> No
     own_law = "_own.py"  # the file that a user names on the command line with --law FILE.py
     found = []
     for path in sorted((repository / "llmscale").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)

@@ -29,7 +29,7 @@ def write_example(member: str, folder: Path) -> None:
         part = TEXTS[10 * number : 10 * number + 10]
         if member == "stdlib":
             for index, text in enumerate(part):
-                (folder / f"module_{number}{index}.py").write_text(text)
+                (folder / f"module_{number}{index}.py").write_text(text, encoding="utf-8")
         else:
             write_rows(folder / f"train-{number}{'.parquet' if member == 'hub' else '.jsonl'}", part)
 
@@ -45,9 +45,9 @@ def write_rows(path: Path, texts: list[str], column: str = "text") -> Path:
     """Write `texts` as rows in the format that the suffix of `path` names."""
     match path.suffix:
         case ".jsonl":
-            path.write_text("".join(json.dumps({"id": 1, column: text}) + "\n" for text in texts))
+            path.write_text("".join(json.dumps({"id": 1, column: text}) + "\n" for text in texts), encoding="utf-8")
         case ".csv":
-            with path.open("w", newline="") as file:
+            with path.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([["id", column], *([1, text] for text in texts)])
         case ".parquet":
             pq.write_table(pa.table({"id": [1] * len(texts), column: texts}), path)
@@ -167,7 +167,7 @@ def test_a_corpus_that_has_moved_keeps_its_fingerprint(tmp_path: Path) -> None:
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()
         for number, text in enumerate(TEXTS):
-            (tmp_path / folder / f"{number}.txt").write_text(text)
+            (tmp_path / folder / f"{number}.txt").write_text(text, encoding="utf-8")
     here, there = (open_source(str(tmp_path / folder)) for folder in ("here", "there"))
     assert here.fingerprint() == there.fingerprint()
     assert all_documents(here) == all_documents(there)

@@ -152,7 +152,7 @@ def test_a_mistake_in_a_file_is_named_with_what_to_write(lines: str, problem: st
 
 
 def test_the_schema_takes_every_experiment_and_no_unknown_key(repository: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: pip install 'llmscale[test]'")
     printed = llmscale("schema")
     schema = json.loads(printed.stdout)
     jsonschema.Draft7Validator.check_schema(schema)
@@ -160,10 +160,10 @@ def test_the_schema_takes_every_experiment_and_no_unknown_key(repository: Path) 
     files = sorted((repository / "experiments").glob("*.toml"))
     assert len(files) >= 5
     for path in files:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
         check.validate(table)
         read_spec(path)
-        assert path.read_text().startswith("#:schema ./sweep.schema.json\n")
+        assert path.read_text(encoding="utf-8").startswith("#:schema ./sweep.schema.json\n")
         for wrong in (
             {**table, "size": ["1M"]},
             {**table, "recipe": {**table["recipe"], "optimiser": "muon"}},
@@ -181,6 +181,6 @@ def test_the_schema_takes_every_experiment_and_no_unknown_key(repository: Path) 
 
 def test_the_committed_schema_is_the_printed_one(repository: Path) -> None:
     printed = llmscale("schema").stdout
-    assert (repository / "experiments" / "sweep.schema.json").read_text() == printed, (
+    assert (repository / "experiments" / "sweep.schema.json").read_text(encoding="utf-8") == printed, (
         "write it anew: llmscale schema > experiments/sweep.schema.json"
     )

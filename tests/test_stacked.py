@@ -5,12 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from test_train import TRAIN, VALIDATION, job, without_times
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.models import build_model
+from llmscale.shape import shape_for
+from llmscale.train.batches import Batches
 from llmscale.train.checkpoint import FILE_NAME
 from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
+from llmscale.train.passes import Passes
+from llmscale.train.stack import Stack
 from llmscale.train.stacked import can_stack, train_stack
 
 CPU = Conditions("cpu", micro_batch=8, ops="plain")
@@ -59,6 +65,26 @@ def copy_of(folder: Path) -> Path:
     other.mkdir()
     (other / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes())
     return other
+
+
+def test_a_stack_passes_a_whole_batch_at_once_and_clips_each_member_by_its_own_norm() -> None:
+    shape = shape_for("2x16x1", vocab_size=60, context=32)
+    model = Stack([build_model(shape, seed) for seed in range(3)])
+    passes, calls = Passes(model, 8), []
+    real = passes.losses
+    passes.losses = lambda *part: calls.append(len(part[0])) or real(*part)  # type: ignore[func-returns-value]
+    inputs_BT, targets_BT = Batches(TRAIN, 32, 0).read(0, 8)
+    losses_S = passes.gradient(model.for_each(inputs_BT), model.for_each(targets_BT))
+    assert calls == [8]
+    norms_S = model.clip_gradient(0.25)
+    for seed in range(3):
+        alone = build_model(shape, seed)
+        loss = Passes(alone, 8).gradient(inputs_BT, targets_BT)
+        assert float(losses_S[seed]) == pytest.approx(float(loss), rel=1e-5)
+        assert float(norms_S[seed]) == pytest.approx(float(alone.clip_gradient(0.25)), rel=1e-4)
+        for (_, stacked), own in zip(model.named_parameters(), alone.parameters(), strict=True):
+            assert stacked.grad is not None
+            torch.testing.assert_close(stacked.grad[seed], own.grad, rtol=1e-3, atol=1e-6)
 
 
 def test_only_runs_alike_but_for_the_seed_are_stacked(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from sweeps import wait_for, worker_pids
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -35,18 +36,6 @@ def show(*arguments: str) -> Any:
 
 def states(folder: Path) -> dict[str, str]:
     return {run.size: run.state for run in sweep_status(ResultsFolder(folder)).runs}
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def workers_of(out: Path) -> list[int]:
-    commands = subprocess.run(["ps", "-ewwo", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in commands if "llmscale.train.worker" in line and str(out) in line]
 
 
 @pytest.fixture
@@ -72,7 +61,7 @@ def sweep(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
     for process in started:
         process.kill()
         process.wait()
-    for pid in workers_of(tmp_path / "out"):
+    for pid in worker_pids(tmp_path / "out"):
         os.kill(pid, signal.SIGKILL)
 
 
@@ -81,10 +70,13 @@ def test_status_follows_a_sweep_that_is_killed_and_goes_on(
 ) -> None:
     out = tmp_path / "out"
     first = sweep()
-    wait_for(lambda: (out / "sweep.json").exists())
+    wait_for(lambda: (out / "sweep.json").exists(), 240)
     runs = json.loads((out / "sweep.json").read_text())["runs"]
     large = out / "runs" / runs[1]
-    wait_for(lambda: (large / "checkpoint.pt").exists() and last_progress(large))
+    wait_for(lambda: (large / "checkpoint.pt").exists() and last_progress(large), 240)
+    pids = worker_pids(out)
+    for pid in pids:  # so that the run does not end while its state is looked at
+        os.kill(pid, signal.SIGSTOP)
     running = json.loads(show(str(out), "--json", "--curves").stdout)
     assert str(first.pid) in running["holder"]
     assert {run["size"]: run["state"] for run in running["runs"]}[LARGE] == "running"
@@ -95,8 +87,7 @@ def test_status_follows_a_sweep_that_is_killed_and_goes_on(
     curve = next(curve for curve in running["curves"] if curve["run_id"] == runs[1])
     assert curve["tokens"][-1] >= watched["tokens_done"]
 
-    # A step after the checkpoint is logged, and lost.
-    pids = workers_of(out)
+    # Steps after the checkpoint were logged, and are lost.
     first.kill()
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
@@ -110,7 +101,7 @@ def test_status_follows_a_sweep_that_is_killed_and_goes_on(
     assert json.loads(show(str(out), "--json").stdout)["holder"] is None
 
     second = sweep()
-    wait_for(lambda: (now := last_progress(large)) and now["step"] > reached["step"])
+    wait_for(lambda: (now := last_progress(large)) and now["step"] > reached["step"], 240)
     job = Job.from_json(json.loads((large / "spec.json").read_text())["job"])
     steps = [row["step"] for row in read_progress(large)[0]]
     logged = [step for step in range(1, job.steps + 1) if step % job.log_every == 0 or step in job.evaluated_steps]
@@ -118,9 +109,9 @@ def test_status_follows_a_sweep_that_is_killed_and_goes_on(
     assert steps[-1] > reached["step"]
 
     lines = subprocess.run(
-        [sys.executable, "-m", "llmscale", "status", str(out), "--watch"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "llmscale", "status", str(out), "--watch"], capture_output=True, text=True, timeout=240
     ).stdout.splitlines()
-    assert second.wait(timeout=10) == 0
+    assert second.wait(timeout=60) == 0
     assert lines[-1] == "2 done; nothing is left to train"
     assert any(line.startswith(f"{LARGE} on 150k  done") for line in lines)
     assert states(out) == {SMALL: "done", LARGE: "done"}

@@ -29,7 +29,7 @@ TEXTS = [f"the quick brown fox number {number} jumps over the lazy dog\n" for nu
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(train_bpe(TEXTS, 300).to_str())
+    path.write_text(train_bpe(TEXTS, 300).to_str(), encoding="utf-8")
     return load_tokenizer(path)
 
 
@@ -84,13 +84,13 @@ def test_a_tokenizer_json_is_used_as_it_is_but_never_cuts_a_document(tmp_path: P
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=8)
     path = tmp_path / "mine.json"
-    path.write_text(tokenizer.to_str())
+    path.write_text(tokenizer.to_str(), encoding="utf-8")
     choice = choose_tokenizer(str(path), None)
     existing = choice.tokenizer([])
     assert end_of_text(existing, "mine") == ("</s>", 1)
     assert len(tokens_of(existing, TEXTS[0], end=1)) == len(TEXTS[0].split()) + 1
     again = tmp_path / "moved.json"
-    again.write_text(path.read_text())
+    again.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     assert choose_tokenizer(str(again), None).fingerprint == choice.fingerprint
 
 
@@ -113,7 +113,7 @@ def test_a_wrong_tokenizer_name_is_one_clear_error(name: str, message: str) -> N
 
 def test_a_tokenizer_without_an_end_of_text_or_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    path.write_text(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str())
+    path.write_text(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).to_str(), encoding="utf-8")
     with pytest.raises(InputError, match="no token for the end of a text"):
         choose_tokenizer(str(path), None)
     path.write_text(json.dumps({"not": "a tokenizer"}))

@@ -8,14 +8,13 @@ import signal
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sweeps import wait_for, worker_pids
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -59,13 +58,13 @@ def test_trackers_hold_each_step_of_a_killed_and_resumed_run_once(
     environment = {**os.environ, "WANDB_MODE": "offline"}
     command = [sys.executable, "-m", "llmscale", "sweep", str(spec), "--out", str(out)]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: list(out.glob("runs/*/checkpoint.pt")))
+    wait_for(lambda: list(out.glob("runs/*/checkpoint.pt")), 240)
     run = next(out.glob("runs/*"))
     reached = last_progress(run)
     assert reached is not None
-    wait_for(lambda: (last_progress(run) or {})["step"] > reached["step"])
+    wait_for(lambda: (last_progress(run) or {})["step"] > reached["step"], 240)
     first.kill()
-    for pid in workers_of(out):
+    for pid in worker_pids(out):
         os.kill(pid, signal.SIGKILL)
     first.wait()
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
@@ -119,22 +118,10 @@ def wandb_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def workers_of(out: Path) -> list[int]:
-    commands = subprocess.run(["ps", "-ewwo", "pid=,args="], capture_output=True, text=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in commands if "llmscale.train.worker" in line and str(out) in line]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
 def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboard", reason="the extra `trackers` is not installed")
     import llmscale.trackers.tensorboard as member
 
     taken: list[int] = []

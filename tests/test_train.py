@@ -10,18 +10,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from llmscale.errors import WorkError
 from llmscale.job import Job, make_job
 from llmscale.models import build_model
 from llmscale.ops.compiled import why_not
-from llmscale.optimizers import build_optimizer, optimizer_names
+from llmscale.optimizers import allocate_state, build_optimizer, optimizer_names, set_learning_rate
 from llmscale.recipe import Recipe
 from llmscale.runs import CurvePoint
 from llmscale.shape import shape_for
-from llmscale.train.batches import Batches
+from llmscale.train.batches import Batches, Windows
 from llmscale.train.checkpoint import FILE_NAME
 from llmscale.train.evaluate import bits_per_byte, evaluate
 from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
 from llmscale.train.passes import Passes
+from llmscale.train.stack import Stack
 
 VOCAB = 60
 CPU = Conditions("cpu", micro_batch=4)
@@ -178,6 +180,21 @@ def test_the_order_of_an_epoch_is_numpys_permutation() -> None:
             np.testing.assert_array_equal(inputs[:, 0] // 2, np.random.default_rng([seed, epoch]).permutation(windows))
 
 
+@pytest.mark.parametrize(("kind", "largest"), [(np.uint16, 2**16 - 1), (np.uint32, 2**32 - 1)])
+def test_windows_cut_on_the_device_are_those_that_the_host_cuts(kind: type, largest: int) -> None:
+    tokens: np.ndarray = np.random.default_rng(0).integers(0, largest, 1000, endpoint=True).astype(kind)
+    tokens[:3] = largest, 0, largest // 2 + 1
+    here, there = (Batches(tokens, 9, seed=2, resident=resident) for resident in (False, True))
+    windows = here.windows
+    for first, count in ((0, 7), (windows - 3, 9), (3 * windows - 2, 5), (0, 2 * windows + 3), (4, 0)):
+        for one, other in zip(here.read(first, count), there.read(first, count), strict=True):
+            assert torch.equal(one, other)
+            assert other.is_contiguous()
+            assert one.shape == (count, 9)
+    text, order = Windows(tokens, 9, resident=True), np.arange(windows)
+    assert torch.equal(text.read(text.order(order)[-2:])[1], Windows(tokens, 9).read(order[-2:])[1])
+
+
 def test_evaluation_is_the_mean_over_all_whole_windows() -> None:
     model = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32))
     windows = [VALIDATION[start : start + 33].astype(np.int64) for start in range(0, len(VALIDATION) - 32, 32)]
@@ -185,10 +202,68 @@ def test_evaluation_is_the_mean_over_all_whole_windows() -> None:
     with torch.no_grad():
         logits = model(tokens[:, :-1])
         by_sequence = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").double().mean(dim=1)
-    for sequences, threads in ((1, 1), (7, 1), (64, 3), (1000, 1)):
-        (found,) = evaluate(Passes(model, sequences, threads=threads), VALIDATION, 32, "cpu")
+    for sequences, threads, together in ((1, 1, None), (7, 1, 50), (64, 3, 64), (1000, 1, 16)):
+        passes = Passes(model, sequences, threads=threads, evaluation_batch=together)
+        (found,) = evaluate(passes, Windows(VALIDATION, 32))
         assert found.loss == pytest.approx(float(by_sequence.mean()), rel=1e-6)
         assert found.stderr == pytest.approx(float(by_sequence.std()) / len(windows) ** 0.5, rel=1e-5)
+
+
+def test_evaluation_that_does_not_fit_the_memory_takes_fewer_sequences_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, text = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32)), Windows(VALIDATION, 32)
+    (wanted,) = evaluate(Passes(model, 64), text)
+    passes = Passes(model, 64)
+    room, real = 10, passes.losses
+
+    def losses(inputs_BT: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(inputs_BT) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nfurther lines")
+        return real(inputs_BT, *rest)
+
+    monkeypatch.setattr(passes, "losses", losses)
+    (found,) = evaluate(passes, text)
+    assert found.loss == pytest.approx(wanted.loss, rel=1e-6)
+    assert passes.evaluation_batch == 8
+    assert passes.micro_batch == 64
+    room = 0
+    with pytest.raises(WorkError, match="one sequence of 32 tokens does not fit the memory: CUDA out of memory"):
+        evaluate(passes, text)
+
+
+def test_a_model_that_does_not_fit_the_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nfurther lines")
+
+    monkeypatch.setattr(torch, "zeros_like", full)
+    with pytest.raises(WorkError, match=r"the optimiser's state of 2x16x1, .* do not fit the memory: CUDA out of mem"):
+        run(job(), tmp_path)
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+@pytest.mark.parametrize("stacked", [False, True])
+def test_an_optimizer_whose_state_is_made_beforehand_takes_the_same_steps(name: str, stacked: bool) -> None:
+    found = []
+    for beforehand in (False, True):
+        models = [build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32), seed) for seed in range(2)]
+        model = Stack(models) if stacked else models[0]
+        optimizer = build_optimizer(name, model, lr=0.01, beta2=0.99, weight_decay=0.1)
+        before = [weight.detach().clone() for _, weight in model.named_parameters()]
+        if beforehand:
+            allocate_state(optimizer)
+            assert all(weight.grad is None for _, weight in model.named_parameters())
+            for one, (_, other) in zip(before, model.named_parameters(), strict=True):
+                assert torch.equal(one, other)
+        passes = Passes(model, 4)
+        for first in (0, 4):
+            inputs_BT, targets_BT = Batches(TRAIN, 32, 0).read(first, 4)
+            set_learning_rate(optimizer, 0.01)
+            passes.gradient(model.for_each(inputs_BT), model.for_each(targets_BT))
+            optimizer.step()
+        found.append([weight.detach().clone() for _, weight in model.named_parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_bits_per_byte_does_not_depend_on_how_text_is_cut_into_tokens() -> None:

@@ -389,9 +389,12 @@ def test_every_optimum_is_the_best_of_trials_on_both_sides_of_it(tuned: Path) ->
         assert run["lr"] == trial["lr"]
         if trial["status"] == "done":
             assert run["loss"] == trial["loss"]
-        else:
+        elif trial["status"] == "stopped":
             assert "nats behind" in run["error"]
             assert 0.3 <= trial["stop"]["share"] < 1
+        else:  # a high learning rate may or may not be too high, by the rounding of this machine
+            assert trial["status"] == "diverged"
+            assert trial["loss"] is None
     assert set(payload["fits"]["lr"]["exponents"]) == {"params", "tokens"}
     assert payload["rule"]["batch_tokens"] is None
 

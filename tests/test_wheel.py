@@ -38,7 +38,7 @@ def test_the_wheel_holds_the_package_and_its_licence_alone(wheel: Path) -> None:
 
 
 def test_the_wheel_runs_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=False, system_site_packages=False)
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)  # a copied Python may not find its libraries
     program = tmp_path / "venv" / "bin" / "llmscale"
     target = ["--python", str(tmp_path / "venv" / "bin" / "python")]
     _run([sys.executable, "-m", "pip", *target, "install", "--no-deps", "--no-index", str(wheel)], tmp_path)

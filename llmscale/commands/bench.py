@@ -41,10 +41,11 @@ def bench(
 
     Example: llmscale bench --sizes 300k,1M,3M
     """
-    from llmscale.machine import available_cores, available_memory, device_name, has_bfloat16, pick_device, pick_dtype
+    from llmscale.machine import available_cores, available_memory, device_name, pick_device
     from llmscale.shape import shape_for
-    from llmscale.sweep.plan import micro_batch
+    from llmscale.sweep.plan import activation_bytes, micro_batch
     from llmscale.train.calibrate import measure_peak
+    from llmscale.train.dtype import choose_dtype
     from llmscale.train.loop import Conditions
     from llmscale.train.throughput import measure_throughput, sample_tokens, throughput_job
 
@@ -57,7 +58,8 @@ def bench(
     asked = parse_list(sizes, str.strip, "sizes")
     shapes = [shape_for(size, vocab_size=vocab_size, context=context, arch=arch) for size in asked]
     device = pick_device(device)
-    dtype = pick_dtype(dtype, device)
+    chosen = choose_dtype(dtype, device, shapes, "these products")
+    dtype = chosen.dtype
     jobs = [throughput_job(shape, batch, dtype, optimizer) for shape in shapes]
     compiled = device == "cuda" if compile is None else compile
     cores = (threads or available_cores()) if device == "cpu" else 1
@@ -66,7 +68,7 @@ def bench(
         Conditions(device, micro_batch(shape, batch, device, free), compiled, threads=cores) for shape in shapes
     ]
     for size, shape, condition in zip(asked, shapes, conditions, strict=True):
-        needed = shape.memory_bytes(condition.micro_batch)
+        needed = shape.memory_bytes(condition.micro_batch, activation_bytes(device))
         if needed > free:
             raise InputError(
                 f"size {size} needs about {format_bytes(needed)} of memory and {format_bytes(free)} are free",
@@ -84,6 +86,7 @@ def bench(
     settings = {
         "device": device_name(device),
         "dtype": dtype,
+        "dtype_reason": chosen.reason,
         "threads": cores if device == "cpu" else None,
         "compiled": compiled,
         "arch": arch,
@@ -96,7 +99,7 @@ def bench(
     if json:
         output.print_json({**settings, "sizes": rows})
     else:
-        _show(rows, settings, sizes, slow_dtype=dtype == "float32" and has_bfloat16(device))
+        _show(rows, settings, sizes)
 
 
 def _row(size: str, job: "Job", measured: "Throughput", peak: float) -> dict[str, Any]:
@@ -113,7 +116,7 @@ def _row(size: str, job: "Job", measured: "Throughput", peak: float) -> dict[str
     }
 
 
-def _show(rows: list[dict[str, Any]], settings: dict[str, Any], sizes: str, slow_dtype: bool) -> None:
+def _show(rows: list[dict[str, Any]], settings: dict[str, Any], sizes: str) -> None:
     threads = settings["threads"]
     cores = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
     compiled = ", compiled" if settings["compiled"] else ""
@@ -140,13 +143,12 @@ def _show(rows: list[dict[str, Any]], settings: dict[str, Any], sizes: str, slow
         "first step: with building and compiling, and for the first size what torch loads once; 20 tokens/param: time "
         f"for {TOKENS_PER_PARAM} N tokens"
     )
-    output.results.print(f"next: {_hint(rows, sizes, slow_dtype)}")
+    output.results.print(f"{settings['dtype']}: {settings['dtype_reason']}", soft_wrap=True)
+    output.results.print(f"next: {_hint(rows, sizes)}")
 
 
-def _hint(rows: list[dict[str, Any]], sizes: str, slow_dtype: bool) -> str:
+def _hint(rows: list[dict[str, Any]], sizes: str) -> str:
     reading = max(rows, key=lambda row: row["reading_share"])
-    if slow_dtype:
-        return "llmscale bench --dtype bfloat16 (which this device multiplies natively)"
     if reading["reading_share"] > SLOW_READING:
         share = f"{reading['reading_share']:.0%}"
         return f"llmscale bench with a larger --context (size {reading['size']} spends {share} of a step on reading)"

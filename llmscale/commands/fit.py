@@ -168,7 +168,7 @@ def _checklist(one: "Fit") -> str:
     if not one.table.path.is_dir():
         return checklist(one)
     folder = ResultsFolder(one.table.path)
-    sweep = json.loads(folder.sweep_path.read_text()) if folder.sweep_path.is_file() else None
+    sweep = json.loads(folder.sweep_path.read_text(encoding="utf-8")) if folder.sweep_path.is_file() else None
     return checklist(one, folder.read_runs(), sweep)
 
 

@@ -80,6 +80,9 @@ class Commands(TyperGroup):
     """A command group that turns an LlmscaleError into its message and exit code, and Ctrl-C into 130."""
 
     def invoke(self, ctx: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks becomes "?"
         try:
             return super().invoke(ctx)
         except LlmscaleError as error:

@@ -166,8 +166,9 @@ def _show_layouts(
 
 
 def _measured_peak(device: str) -> float:
-    from llmscale.machine import pick_device, pick_dtype
+    from llmscale.machine import pick_device
     from llmscale.train.calibrate import measure_peak
+    from llmscale.train.dtype import choose_dtype
 
     chosen = pick_device(device)
-    return measure_peak(chosen, pick_dtype("auto", chosen))
+    return measure_peak(chosen, choose_dtype("auto", chosen).dtype)

@@ -122,7 +122,7 @@ def sweep(
     from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.carry_out import carry_out
     from llmscale.sweep.plan import plan_sweep
-    from llmscale.sweep.provenance import check_folder, command_line, describe_text
+    from llmscale.sweep.provenance import check_folder, command_line, describe_text, folder_dtype
     from llmscale.sweep.records import finished_runs
     from llmscale.sweep.retries import next_round
     from llmscale.sweep.spec import (
@@ -192,6 +192,7 @@ def sweep(
         tell=lambda text: output.progress.print(f"{text} ..."),
         saved=saved_branch_points(folder),
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
+        begun=folder_dtype(folder),
     )
     where = remote.url if remote else str(folder.path)
     if not (json and dry_run):
@@ -293,6 +294,7 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
             f"{plan.device}{f', {plan.device_hours:.2g} {unit} hours' if plan.seconds else ''} "
             f"({plan.dtype}, {len(plan.places)} at a time, {plan.places[0].threads} threads each)"
         )
+        output.progress.print(f"{plan.dtype}: {plan.dtype_reason}", soft_wrap=True)
 
 
 def _name(run: "Job | Run") -> str:
@@ -320,7 +322,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
     if json:
         output.print_json({"out": where, "runs": [asdict(run) for run in runs]})
     else:
-        headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU", "time")
+        headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU (wall)", "time")
         table = output.make_table(f"{where}/runs.parquet", *headings)
         for run in runs[-MOST_LINES:]:
             table.add_row(
@@ -331,7 +333,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
                 f"{run.perplexity:.2f}" if run.perplexity is not None else "",
                 f"{run.bits_per_byte:.3f}" if run.bits_per_byte is not None else "",
                 format_count(run.tokens_per_second) if run.tokens_per_second else "",
-                f"{run.mfu:.0%}" if run.mfu else "",
+                f"{run.mfu:.0%}" + (f" ({run.wall_mfu:.0%})" if run.wall_mfu else "") if run.mfu else "",
                 format_seconds(run.seconds) if run.seconds else "",
             )
         output.results.print(table)

@@ -196,6 +196,7 @@ def _show_plan(plan: "Plan | None", tuning: "Tuning", folder: "ResultsFolder", j
         )
     output.progress.print(table)
     output.progress.print(f"{_describe(plan)}; more follow until every optimum is bracketed")
+    output.progress.print(f"{plan.dtype}: {plan.dtype_reason}", soft_wrap=True)
 
 
 def _show(tuning: "Tuning", folder: "ResultsFolder", json: bool) -> None:

@@ -26,6 +26,8 @@ class Place:
     gpu: int | None = None
     gpus: tuple[int, ...] = ()
     """All GPUs of the place, where each run takes several."""
+    memory_share: float = 1.0
+    """Share of the GPU's memory that a run there may take, so that others at its side have theirs."""
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class Node:
 def send_store(remote: Remote, store: Path) -> None:
     """Put the token store at the URL, once, for nodes that do not have it."""
     name = f"tokens/{store.name}"
-    mine = json.loads((store / "meta.json").read_text())
+    mine = json.loads((store / "meta.json").read_text(encoding="utf-8"))
     there = remote.files.read_json(f"{name}/meta.json")
     if there is None or there["train"] != mine["train"]:
         for file in STORE_FILES:
@@ -133,7 +133,7 @@ def send_store(remote: Remote, store: Path) -> None:
 def _make_at_home(remote: Remote, home: str) -> None:
     """Fetch what a run needs beside its folder, and have its specification say where that is here."""
     path = remote.folder / home / "spec.json"
-    spec = json.loads(path.read_text())
+    spec = json.loads(path.read_text(encoding="utf-8"))
     if spec.get("start"):
         start = posixpath.normpath(home + spec["start"])
         remote.pull(lambda name: is_needed(name) and name == start)

@@ -30,7 +30,7 @@ def start_worker(
     own = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", **(environment or {})}
     path = Path(folders[0]) / LOG_NAME
     try:
-        log = path.open("a")
+        log = path.open("a", encoding="utf-8")
     except OSError as error:
         raise cannot_write(path, error) from error
     with log:
@@ -39,7 +39,7 @@ def start_worker(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, **own},
             start_new_session=True,
         )

@@ -63,7 +63,7 @@ class Watch:
 def exit_code(folder: Path) -> int | None:
     """0 where the worker has written that the run is done or diverged, 1 where it failed, None while it goes on."""
     try:
-        status = json.loads((folder / "run.json").read_text())["status"]
+        status = json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"]
     except FileNotFoundError:
         return None
     return 1 if status == "failed" else 0

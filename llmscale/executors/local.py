@@ -21,6 +21,7 @@ from typing import Any
 from llmscale.errors import WriteError
 from llmscale.executors import Event, Place, Task
 from llmscale.executors._process import WORKER, close, start_worker, tell
+from llmscale.machine import GPU_SHARE_VARIABLE
 from llmscale.quantity import format_seconds
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -175,7 +176,7 @@ def _kill_if_hung(worker: _Worker, reached: dict[Path, _Reached]) -> None:
 
 def _evaluation_seconds(folder: Path, reached: dict[Path, _Reached]) -> float:
     """About how long the validation set takes: a token of it costs a third of one that is trained on."""
-    tokens: int = json.loads((folder / "spec.json").read_text()).get("validation_tokens", 0)
+    tokens: int = json.loads((folder / "spec.json").read_text(encoding="utf-8")).get("validation_tokens", 0)
     return tokens / 3 / reached[folder].speed if reached[folder].speed else 0.0
 
 
@@ -208,7 +209,7 @@ def _end_lost(
 
 
 def _shape(task: Task) -> Any:
-    return json.loads((task.folders[0] / "spec.json").read_text())["job"]["shape"]
+    return json.loads((task.folders[0] / "spec.json").read_text(encoding="utf-8"))["job"]["shape"]
 
 
 def _can_start(task: Task, waiting: Sequence[Task], workers: Sequence[_Worker]) -> bool:
@@ -247,6 +248,8 @@ def _start(folders: list[str], place: Place) -> "subprocess.Popen[str]":
     environment = {}
     if place.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(_visible, place.gpus or (place.gpu,)))
+    if place.memory_share < 1:
+        environment[GPU_SHARE_VARIABLE] = str(place.memory_share)
     return start_worker(folders, place.threads, _program(place), environment, more=not place.gpus)
 
 

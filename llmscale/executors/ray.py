@@ -270,7 +270,7 @@ class _Lead:
         remote = self._remote
         assert remote is not None
         if not self._sent:
-            store = Path(json.loads((folder / "spec.json").read_text())["store"])
+            store = Path(json.loads((folder / "spec.json").read_text(encoding="utf-8"))["store"])
             _patiently(remote, lambda: send_store(remote, store))
             self._sent = True
         _patiently(remote, remote.push)
@@ -356,7 +356,7 @@ def _patiently(remote: Remote, act: Callable[[], object]) -> None:
 
 
 def _gpus(task: Task, place: Place) -> int:
-    device = json.loads((task.folders[0] / "spec.json").read_text())["conditions"]["device"]
+    device = json.loads((task.folders[0] / "spec.json").read_text(encoding="utf-8"))["conditions"]["device"]
     return 1 if device == "cuda" or place.gpu is not None else 0
 
 

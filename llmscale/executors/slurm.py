@@ -377,6 +377,9 @@ def _tell_to_stop(job_id: str, state: str | None) -> None:
 def _call(*command: str) -> str | None:
     """What a command of Slurm answers; None where it fails."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=True
+        )
+        return answer.stdout
     except subprocess.SubprocessError:
         return None

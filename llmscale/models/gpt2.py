@@ -70,9 +70,6 @@ class Model(LanguageModel):
         self.norm = nn.LayerNorm(shape.d_model)
         self.head = nn.Linear(shape.d_model, shape.vocab_size, bias=False)
 
-    def features(self, tokens_BT: Tensor) -> Tensor:
-        T = tokens_BT.shape[1]
-        x_BTC, added_BTC = self.embed(tokens_BT) + self.positions.weight[:T], None
-        for block in self.blocks:
-            x_BTC, added_BTC = self.run(block, x_BTC, added_BTC)
-        return self.ops.add_and_norm(x_BTC, added_BTC, self.norm)[1]
+    def embedded(self, tokens_BT: Tensor) -> Tensor:
+        x_BTC: Tensor = self.embed(tokens_BT) + self.positions.weight[: tokens_BT.shape[1]]
+        return x_BTC

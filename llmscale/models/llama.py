@@ -8,6 +8,8 @@
 Shapes in suffixes: B sequences, T positions, C = d_model, H heads, D = d_head, F = d_ff, V = vocab_size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -85,13 +87,12 @@ class Model(LanguageModel):
         ):
             buffer.copy_(table)
 
-    def features(self, tokens_BT: Tensor) -> Tensor:
-        T = tokens_BT.shape[1]
-        rotary = self.cos_TD[:T], self.sin_TD[:T]
-        x_BTC, added_BTC = self.embed(tokens_BT), None
-        for block in self.blocks:
-            x_BTC, added_BTC = self.run(block, x_BTC, added_BTC, rotary)
-        return self.ops.add_and_norm(x_BTC, added_BTC, self.norm)[1]
+    def embedded(self, tokens_BT: Tensor) -> Tensor:
+        x_BTC: Tensor = self.embed(tokens_BT)
+        return x_BTC
+
+    def shared(self, T: int) -> tuple[Any, ...]:
+        return ((self.cos_TD[:T], self.sin_TD[:T]),)
 
 
 def rotary_table(context: int, d_head: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,6 +20,8 @@ class Operations(Protocol):
     The residual stream x_BTC and all weights are float32; what norms, products and activations return may be narrower.
     """
 
+    dtype: torch.dtype
+    """Of matrix products and of what they return."""
     one_thread: bool
     """Whether they run on the calling thread alone, so that several threads may share a batch."""
 

@@ -53,7 +53,7 @@ def _compile(source: Path, path: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".so", delete=False) as beside:
         pass
     command = [compiler, *FLAGS, str(source), "-o", beside.name, "-lm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         Path(beside.name).unlink()
         said = done.stderr.strip()[-500:]

@@ -9,23 +9,23 @@ from torch import Tensor, nn
 
 
 class Plain:
-    """`dtype` by autocast, so that weights stay float32."""
+    """Matrix products in `dtype`. Weights of that type are taken as they are, others are cast for each product."""
 
     one_thread = False
 
     def __init__(self, dtype: str) -> None:
-        self.dtype = dtype
+        self.dtype = getattr(torch, dtype)
 
     def unchanged(self, weights: Iterable[Tensor]) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def _autocast(self, x: Tensor) -> contextlib.AbstractContextManager[object]:
-        narrow = self.dtype == "bfloat16"
-        return torch.autocast(x.device.type, torch.bfloat16) if narrow else contextlib.nullcontext()
-
     def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
-        with self._autocast(x):
-            return F.linear(x, layer.weight, layer.bias)
+        return self.product(x, layer.weight, layer.bias)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """W x + bias, over the last dimension."""
+        narrow_bias = None if bias is None else bias.to(self.dtype)
+        return F.linear(x.to(self.dtype), weight.to(self.dtype), narrow_bias)
 
     def add_and_norm(self, x_BTC: Tensor, added_BTC: Tensor | None, norm: nn.Module) -> tuple[Tensor, Tensor]:
         y_BTC = x_BTC if added_BTC is None else x_BTC + added_BTC
@@ -49,15 +49,20 @@ class Plain:
     def cross_entropy(
         self, x_BTC: Tensor, head: nn.Linear, targets_BT: Tensor, weights_B: Tensor, multiplier: float
     ) -> tuple[Tensor, Tensor]:
-        logits_BTV = self.linear(x_BTC, head).float() * multiplier
-        losses_BT = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none").view_as(
-            targets_BT
-        )
+        losses_BT = cross_entropies(self.linear(x_BTC, head), targets_BT, multiplier)
         return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT.detach()
 
 
 def operations(dtype: str) -> Plain:
     return Plain(dtype)
+
+
+def cross_entropies(logits: Tensor, targets: Tensor, multiplier: float) -> Tensor:
+    """-ln softmax(multiplier · logits)[target] in nats, float32, of (..., V) logits: in the shape of `targets`."""
+    rows = logits.flatten(0, -2).float()
+    if multiplier != 1:
+        rows = rows * multiplier
+    return F.cross_entropy(rows, targets.flatten(), reduction="none").view_as(targets)
 
 
 def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:

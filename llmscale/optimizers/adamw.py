@@ -22,10 +22,11 @@ def build(
     beta2: float,
     weight_decay: float,
     dtype: str,
+    compile: bool = False,
 ) -> torch.optim.Optimizer:
     """AdamW with one fused kernel a step; λ = `weight_decay` on matrices, 0 on embeddings, norms and biases.
 
-    It has no matrix products: all is float32, whatever `dtype`.
+    It has no matrix products: all is float32, whatever `dtype`, and there is nothing to compile.
     """
     groups = adamw_groups(weights, parametrization, lr, weight_decay)
     return torch.optim.AdamW(groups, betas=(BETA1, beta2), fused=True)

@@ -42,6 +42,7 @@ def build(
     beta2: float,
     weight_decay: float,
     dtype: str,
+    compile: bool = False,
 ) -> torch.optim.Optimizer:
     """Muon and AdamW as one optimiser; λ = `weight_decay` on matrices, 0 on embeddings, norms and biases."""
     hidden = [weight for weight in weights if weight.hidden]
@@ -52,15 +53,18 @@ def build(
         for parts in sorted({weight.parts for weight in hidden})
     ]
     others = adamw_groups([weight for weight in weights if not weight.hidden], parametrization, lr, weight_decay)
-    return Muon(groups, torch.optim.AdamW(others, betas=(BETA1, beta2), fused=True), getattr(torch, dtype))
+    return Muon(groups, torch.optim.AdamW(others, betas=(BETA1, beta2), fused=True), getattr(torch, dtype), compile)
 
 
 class Muon(torch.optim.Optimizer):
     """Muon on the groups that say how many matrices each of their weights holds (`parts`), AdamW on its own."""
 
-    def __init__(self, groups: list[dict[str, Any]], adamw: torch.optim.AdamW, dtype: torch.dtype) -> None:
+    def __init__(
+        self, groups: list[dict[str, Any]], adamw: torch.optim.AdamW, dtype: torch.dtype, compile: bool = False
+    ) -> None:
         super().__init__([*groups, *adamw.param_groups], defaults={})
         self._adamw, self._dtype = adamw, dtype
+        self._orthogonal = torch.compile(orthogonal, dynamic=False, fullgraph=True) if compile else orthogonal
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -71,7 +75,7 @@ class Muon(torch.optim.Optimizer):
         self._adamw.state = self.state
         self._adamw.step()
         for batch in _batches(list(self._directions())):
-            updates = orthogonal(torch.cat([one.matrices for one in batch]).to(self._dtype))
+            updates = self._orthogonal(torch.cat([one.matrices for one in batch]).to(self._dtype))
             for one, update in zip(batch, updates.split([len(one.matrices) for one in batch]), strict=True):
                 rows, columns = update.shape[-2:]
                 lr, decay = one.group["lr"], one.group["weight_decay"]
@@ -83,15 +87,19 @@ class Muon(torch.optim.Optimizer):
     def _directions(self) -> Iterator["_Direction"]:
         """Every weight's momentum after this step's gradient (Nesterov's, as in the formula above)."""
         for group in self.param_groups:
-            for weight in group["params"] if "parts" in group else ():
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                momentum = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-                direction = _whole(weight.grad.lerp(momentum, MOMENTUM))
-                yield _Direction(weight, group, direction.unflatten(-2, (group["parts"], -1)).flatten(0, -3))
+            weights = [weight for weight in group["params"] if weight.grad is not None] if "parts" in group else []
+            if not weights:
+                continue
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["momentum"] = torch.zeros_like(weight)
+            gradients = [weight.grad for weight in weights]
+            momenta = [self.state[weight]["momentum"] for weight in weights]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            directions = torch._foreach_lerp(gradients, momenta, MOMENTUM)
+            for weight, direction in zip(weights, directions, strict=True):
+                matrices = _whole(direction).unflatten(-2, (group["parts"], -1)).flatten(0, -3)
+                yield _Direction(weight, group, matrices)
 
 
 @dataclass(frozen=True)

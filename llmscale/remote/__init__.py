@@ -170,7 +170,7 @@ class Remote:
 
     def _read_state(self) -> dict[str, tuple[list[int], str]]:
         with suppress(OSError, ValueError, KeyError):
-            state = json.loads((self.folder / STATE_NAME).read_text())
+            state = json.loads((self.folder / STATE_NAME).read_text(encoding="utf-8"))
             if state["place"] == self.files.canonical:
                 return {name: (list(stamp), mark) for name, (stamp, mark) in state["files"].items()}
         return {}
@@ -196,7 +196,7 @@ def results_at(url: str) -> Remote:
 def url_of(folder: Path) -> str | None:
     """The URL whose mirror `folder` is, or None."""
     with suppress(OSError, ValueError, KeyError):
-        return str(json.loads((folder / STATE_NAME).read_text())["url"])
+        return str(json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))["url"])
     return None
 
 

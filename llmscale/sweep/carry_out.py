@@ -123,7 +123,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
     row = read_run(folder, run.job.run_id)
     if row is not None and row.status not in FINISHED:  # a worker that lost its sweep may have finished it since
         path.with_name("run.json").unlink(missing_ok=True)
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     here = before.get("device_name") == device_name(plan.device)
     kept = {key: before[key] for key in ("conditions", "threads") if here}
     start, points = _start(folder, run), {str(step): branch_file(step) for step in run.descent.branch_steps}
@@ -132,6 +132,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         "conditions": {
             "device": plan.device,
             "micro_batch": run.micro_batch,
+            "evaluation_batch": run.evaluation_batch,
             "compile": run.compile,
             "peak_flops": plan.peak_flops,
             "ops": run.ops,

@@ -1,10 +1,10 @@
 """The jobs of a sweep: every run that a specification asks for, with what each is trained on."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from llmscale.errors import InputError
 from llmscale.job import Job, make_job
-from llmscale.machine import pick_dtype
 from llmscale.quantity import format_count
 from llmscale.recipe import Recipe
 from llmscale.shape import Shape, shape_for
@@ -15,11 +15,14 @@ from llmscale.sweep.spec import SweepSpec
 from llmscale.sweep.trunks import beginning_of_stream, share_trunks, sharing_recipes
 from llmscale.tokens import TokenStore
 
+if TYPE_CHECKING:
+    from llmscale.train.dtype import DtypeChoice
+
 
 def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     """Every run that `spec` asks for, each once, by growing size and budget. Raises InputError."""
     device = spec.hardware.picked_device
-    dtype = pick_dtype(spec.hardware.dtype, device)
+    dtype = sweep_dtype(spec, store).dtype
     check_gpus(spec.hardware.gpus_per_run, device)
     whole = reads_whole_text(spec)
     jobs: dict[str, Job] = {}
@@ -48,6 +51,21 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
                 _check_budget(job, tokens)
                 jobs.setdefault(job.run_id, job)
     return _in_order(jobs.values())
+
+
+def sweep_dtype(spec: SweepSpec, store: TokenStore, begun: str | None = None) -> "DtypeChoice":
+    """The dtype that all runs of `spec` are trained in, and why. Raises InputError.
+
+    With `auto` a sweep keeps what it was `begun` in, by an earlier command, so that its runs stay the same ones. Else
+    the shapes of the sweep are measured.
+    """
+    from llmscale.train.dtype import DtypeChoice, choose_dtype
+
+    asked, device = spec.hardware.dtype, spec.hardware.picked_device
+    if asked == "auto" and begun is not None:
+        return DtypeChoice(begun, "as this sweep was begun")
+    shapes = [shape for recipe in spec.variants.values() for _, shape, _ in _sizes(spec, recipe, store)]
+    return choose_dtype(asked, device, shapes)
 
 
 def with_retries(jobs: Sequence[Job], spec: SweepSpec, diverged: Callable[[str], bool]) -> tuple[Job, ...]:

@@ -12,6 +12,11 @@ from llmscale.sweep.spec import Hardware
 
 DOUBLING_EFFICIENCY = 0.87
 """What is left of the speed of each thread when their number is doubled."""
+RUNS_A_GPU = 4
+"""Small runs that share a GPU, at most, if nobody says otherwise: each leaves it idle while its host works."""
+SHARED_GPU_EFFICIENCY = 0.75
+"""What is left of the speed of each run when so many more share a GPU that their number is doubled: an assumption for
+estimates of time, which has not been measured."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,20 @@ def best_workers(most: int, cores: int, durations: Sequence[Duration]) -> int:
     return min(range(most, 0, -1), key=ends)
 
 
-def allot_places(hardware: Hardware, most: int, device: str, durations: Sequence[Duration]) -> tuple[Place, ...]:
-    """One place a GPU; on the CPU as many as are asked for or end soonest, at most `most`, which share the cores.
+def slowdown(place: Place) -> float:
+    """How many times as long a run takes on a GPU that it shares as on one of its own, to estimate a sweep's time."""
+    runs = round(1 / place.memory_share)
+    return float(SHARED_GPU_EFFICIENCY ** -math.log2(runs))
 
-    On a cluster one a run, as far as no number is asked for: it says how many of them it takes at a time.
+
+def allot_places(
+    hardware: Hardware, most: int, device: str, durations: Sequence[Duration], small: int = 0
+) -> tuple[Place, ...]:
+    """On the CPU as many places as are asked for or end soonest, at most `most`, which share the cores.
+
+    A GPU has one, or several if more runs at a time are asked for, or if `small` ones are among those to train: at most
+    the `most` that its memory holds. On a cluster there is one a run, as far as no number is asked for: it says how
+    many of them it takes at a time.
     """
     cores, asked = available_cores(), hardware.workers
     cpus = hardware.slurm.cpus if hardware.executor == "slurm" else hardware.ray.cpus
@@ -94,10 +109,27 @@ def allot_places(hardware: Hardware, most: int, device: str, durations: Sequence
     if device == "cuda":
         import torch
 
-        gpus = min(torch.cuda.device_count(), asked or torch.cuda.device_count())
-        return tuple(Place(max(1, cores // gpus), gpu) for gpu in range(gpus))
+        here = torch.cuda.device_count()
+        return gpu_places(here, cores, asked, most, small, len(durations))
     workers = min(asked, most) if asked else best_workers(min(cores, most), cores, durations)
     return (Place(max(1, cores // workers)),) * workers
+
+
+def gpu_places(here: int, cores: int, asked: int | None, most: int, small: int, runs: int) -> tuple[Place, ...]:
+    """Places on the `here` GPUs of this machine for `runs`, of which `small` leave one idle most of the time.
+
+    `asked` is the number of runs at a time, and each GPU's memory holds `most` of them.
+    """
+    gpus = min(here, asked or here)
+    if asked:
+        wanted = -(-asked // gpus)
+    else:
+        beside_large = min(1, runs - small)
+        wanted = min(RUNS_A_GPU, -(-(small + beside_large) // gpus))
+    on_each = max(1, min(wanted, most))
+    count = min(gpus * on_each, asked or gpus * on_each)
+    # The first places, which get the longest runs, lie on different GPUs.
+    return tuple(Place(max(1, cores // count), number % gpus, memory_share=1 / on_each) for number in range(count))
 
 
 def check_gpus(together: int, device: str) -> None:

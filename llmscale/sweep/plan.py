@@ -8,12 +8,12 @@ from llmscale.errors import Note
 from llmscale.executors import Place
 from llmscale.job import Job
 from llmscale.layout import MEMORY_SHARE, memory_per_gpu
-from llmscale.machine import available_cores, available_memory, pick_dtype
+from llmscale.machine import available_cores, available_memory
 from llmscale.quantity import format_count
 from llmscale.shape import Shape
-from llmscale.sweep.jobs import jobs_of, with_retries
+from llmscale.sweep.jobs import jobs_of, sweep_dtype, with_retries
 from llmscale.sweep.notes import plan_notes
-from llmscale.sweep.places import Duration, allot_places, makespan, speedup
+from llmscale.sweep.places import Duration, allot_places, makespan, slowdown, speedup
 from llmscale.sweep.spec import Hardware, SweepSpec
 from llmscale.sweep.trunks import BranchPoint, Descent, descents, sharing_recipes
 from llmscale.tokens import TokenStore
@@ -23,17 +23,24 @@ if TYPE_CHECKING:
 
 CPU_MICRO_BATCH_TOKENS = 4096
 GPU_MICRO_BATCH_TOKENS = 131_072
+"""Tokens of a pass, at most; of a stack, those of all its members together."""
+GPU_EVALUATION_TOKENS = 131_072
+"""Tokens of an evaluation's pass on a GPU, at most. On a CPU they are training's, which suit its caches."""
 GPU_MEMORY_SHARE = 0.7
-WORKER_SECONDS = 3.0
-"""From the start of a worker process to its first step."""
+WORKER_SECONDS = {"cpu": 3.0, "cuda": 10.0}
+"""From the start of a worker process to its first step: loading torch, and on a GPU its context."""
 RUN_SECONDS = 0.3
 """What a run takes besides its steps: reading and writing its files."""
-COMPILE_SECONDS = 60.0
+COMPILE_SECONDS = {"cpu": 60.0, "cuda": 20.0}
+"""Compiling one block, the output and their backward passes, for training and evaluation, once a shape."""
+COMPILED_SAVES = {"cpu": 0.3, "cuda": 0.4}
+"""Share of the time of an eager run that a compiled one does not take. On GPUs it is reckoned from the bytes that fused
+operations do not move and the launches they save: 0.3 at 1M to 0.5 at 100M parameters; it has not been measured."""
+ASSUMED_FLOPS = {"cpu": 5e10, "cuda": 5e13}
+"""FLOP/s of eager training on a device that is not here to be measured, to decide whether to compile."""
 STACKED_PARAMS = 20e6
-"""Models of at most so many weights are stacked on a GPU, which one of them would leave idle most of the time."""
-COMPILED_FLOPS = {"cpu": 1e14, "cuda": 2e16}
-"""Runs of at least this many FLOPs repay compilation (`compile = "auto"`): about half an hour on two CPU cores, one
-to two minutes on a data-centre GPU."""
+"""Models of at most so many weights leave a GPU idle most of the time: seeds of one are stacked, and several runs share
+it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,10 @@ class PlannedRun:
     descent: Descent = field(default_factory=Descent)
     shard: str = "never"
     """Where several GPUs keep the weights: whole on each, or shared out (`always`)."""
+    evaluation_batch: int | None = None
+    """Sequences in one pass of an evaluation; None: as many as in training."""
+    members: int = 1
+    """Seeds that are trained as one model with this one, at most, itself included."""
 
     @property
     def trained_tokens(self) -> int:
@@ -93,6 +104,8 @@ class PlannedRun:
             "memory_bytes": self.memory_bytes,
             "estimated_seconds": self.seconds,
             "finished": self.finished,
+            "compiled": self.compile,
+            "stacked": self.members,
         }
 
 
@@ -109,6 +122,8 @@ class Plan:
     speeds: "Mapping[str, Speeds] | None" = None
     """By optimiser: what the estimates follow from, to plan more runs by."""
     hardware: Hardware = field(default_factory=Hardware)
+    dtype_reason: str = ""
+    """Why `dtype`, in words."""
 
     @property
     def waiting(self) -> list[PlannedRun]:
@@ -122,7 +137,7 @@ class Plan:
         """Estimated time until the last run ends; 0 where the device is not here to be measured."""
         if not self.waiting or self.speeds is None:
             return 0.0
-        return WORKER_SECONDS + makespan(_durations(self.waiting), len(self.places))
+        return WORKER_SECONDS[self.device] + makespan(_durations(self.waiting), len(self.places))
 
     @property
     def device_hours(self) -> float:
@@ -142,25 +157,19 @@ class Plan:
 
     @property
     def together(self) -> list[tuple[PlannedRun, ...]]:
-        """The runs still to train as tasks: each alone, or the seeds of a size and budget that are stacked."""
+        """The runs still to train as tasks: each by itself, or the seeds of a size and budget that are stacked."""
         groups: dict[Job, list[PlannedRun]] = {}
         for run in self.waiting:
-            alike = replace(run.job.unnamed, seed=0 if self._stacks(run) else run.job.seed)
+            alike = run.job.unnamed if run.members == 1 else _seedless(run.job)
             groups.setdefault(alike, []).append(run)
-        return [tuple(group) for group in groups.values()]
-
-    def _stacks(self, run: PlannedRun) -> bool:
-        small = self.device == "cuda" and run.job.shape.params_total <= STACKED_PARAMS
-        on_trunk = run.descent.parent is not None or run.descent.branch_steps
-        if self.hardware.gpus_per_run > 1:
-            return False
-        return not on_trunk and (self.hardware.stack == "always" or (self.hardware.stack == "auto" and small))
+        return [part for group in groups.values() for part in _cut(group, group[0].members)]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "runs": [run.to_json() for run in self.runs],
             "device": self.device,
             "dtype": self.dtype,
+            "dtype_reason": self.dtype_reason,
             "workers": len(self.places),
             "peak_flops": self.peak_flops,
             "flops": self.flops,
@@ -179,16 +188,20 @@ def plan_sweep(
     saved: Sequence[BranchPoint] = (),
     diverged: Callable[[str], bool] = lambda run_id: False,
     speeds: "Mapping[str, Speeds] | None" = None,
+    begun: str | None = None,
 ) -> Plan:
     """Plan `spec`, measuring this device for a few seconds where `speeds` are not known.
 
     `finished(run_id)` says what is trained already, `saved` where runs have left their state for others to go on from,
-    `diverged(run_id)` what has diverged, to be tried again where the sweep asks for it.
+    `diverged(run_id)` what has diverged, to be tried again where the sweep asks for it, `begun` the dtype of the runs
+    that are there.
     """
-    jobs = with_retries(jobs_of(spec, store), spec, diverged)
+    dtype = sweep_dtype(spec, store, begun)
+    settled = replace(spec, hardware=replace(spec.hardware, dtype=dtype.dtype))
+    jobs = with_retries(jobs_of(settled, store), spec, diverged)
     sharing = sharing_recipes(spec)
     waiting = [job for job in jobs if job.recipe in sharing and not finished(job.run_id)]
-    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds)
+    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds, dtype.reason)
 
 
 def plan_jobs(
@@ -199,6 +212,7 @@ def plan_jobs(
     descent: Mapping[str, Descent] | None = None,
     tell: Callable[[str], None] = lambda text: None,
     speeds: "Mapping[str, Speeds] | None" = None,
+    dtype_reason: str = "",
 ) -> Plan:
     """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds where `speeds` are not known."""
     from llmscale.ops import pick_operations
@@ -206,14 +220,19 @@ def plan_jobs(
 
     descent = descent or {}
     waiting = [job for job in jobs if not finished(job.run_id)]
-    device = spec.hardware.picked_device
-    dtype = pick_dtype(spec.hardware.dtype, device)
+    device, gpus = spec.hardware.picked_device, spec.hardware.gpus_per_run
+    dtype = jobs[0].dtype
     free = available_memory(device)
-    micro = {
-        job.run_id: micro_batch(job.shape, -(-job.batch_sequences // spec.hardware.gpus_per_run), device, free)
+    members = _members(waiting, spec.hardware, descent, device, free)
+    micro, evaluated = {}, {}
+    for job in jobs:
+        stacked = members.get(job.run_id, 1)
+        micro[job.run_id] = micro_batch(job.shape, -(-job.batch_sequences // gpus), device, free, stacked)
+        evaluated[job.run_id] = evaluation_batch(job.shape, micro[job.run_id], device, free, stacked)
+    memory = {
+        job.run_id: _memory(job.shape, micro[job.run_id], evaluated[job.run_id], device, members.get(job.run_id, 1))
         for job in jobs
     }
-    memory = {job.run_id: _memory(job, micro, device) for job in jobs}
     ops = pick_operations(device)
     if waiting and speeds is None and _is_here(device):
         tell("measuring the speed of this device")
@@ -222,32 +241,53 @@ def plan_jobs(
             for name in dict.fromkeys(job.optimizer for job in waiting)
         }
 
-    gpus = spec.hardware.gpus_per_run
+    def eager_seconds(job: Job) -> float:
+        """On one thread or GPU, not compiled; an evaluated token costs a third of one that is trained on."""
+        step = descent.get(job.run_id, Descent()).step
+        evaluated_tokens = job.evaluations * (1 - step / job.steps) * store.validation_tokens / 3  # forward alone
+        tokens = _tokens_after(job, step) + evaluated_tokens
+        if speeds is None:
+            return tokens * job.shape.flops_per_token / ASSUMED_FLOPS[device]
+        measured = speeds.get(job.optimizer) or next(iter(speeds.values()))
+        return tokens / measured.tokens_per_second(job.shape)
+
+    compiled = _compiled(waiting, eager_seconds, members, spec.hardware.compile, ops, device)
 
     def planned(job: Job, threads: int) -> PlannedRun:
-        start = descent.get(job.run_id, Descent())
         most_threads = -(-job.batch_sequences // part_sequences(job.shape)) if ops == "native" else available_cores()
+        share = compiled.get(job.run_id)
         run = PlannedRun(
-            job, micro[job.run_id], False, ops, most_threads, memory[job.run_id], 0.0, finished(job.run_id), start
+            job,
+            micro[job.run_id],
+            compile=share is not None,
+            ops="plain" if share is not None else ops,
+            threads=most_threads,
+            memory_bytes=memory[job.run_id],
+            seconds=0.0,
+            finished=finished(job.run_id),
+            descent=descent.get(job.run_id, Descent()),
+            shard=_shard(job, micro[job.run_id], gpus, free),
+            evaluation_batch=evaluated[job.run_id],
+            members=members.get(job.run_id, 1),
         )
-        compiled = _compiles(spec.hardware.compile, run, device)
-        shard = _shard(job, run.micro_batch, gpus, free)
-        run = replace(run, shard=shard, compile=compiled, ops="plain" if compiled else ops)
         if speeds is None:
             return run
-        evaluated = job.evaluations * (1 - start.step / job.steps) * store.validation_tokens / 3  # forward alone
-        measured = speeds.get(job.optimizer) or next(iter(speeds.values()))
-        rate = measured.tokens_per_second(job.shape) * (speedup(min(threads, run.threads)) if device == "cpu" else gpus)
-        seconds = RUN_SECONDS + (_tokens_after(job, start.step) + evaluated) / rate
-        return replace(run, seconds=seconds + COMPILE_SECONDS * compiled)
+        seconds = eager_seconds(job) / (speedup(min(threads, most_threads)) if device == "cpu" else gpus)
+        if share is not None:
+            seconds = seconds * (1 - COMPILED_SAVES[device]) + share
+        return replace(run, seconds=RUN_SECONDS + seconds)
 
     most = int(min(0.8 * free // max((memory[job.run_id] for job in waiting), default=1), len(waiting)))
     # By FLOPs, not by measured times: the same sweep gets the same places, and so the same rounding.
     costs = [replace(run, seconds=run.trained_flops) for run in (planned(job, 1) for job in waiting)]
-    places = allot_places(spec.hardware, max(1, most), device, _durations(costs))
+    small = sum(job.shape.params_total <= STACKED_PARAMS for job in waiting)
+    places = allot_places(spec.hardware, max(1, most), device, _durations(costs), small)
     runs = tuple(planned(job, places[0].threads) for job in jobs)
+    if device == "cuda":
+        runs = tuple(replace(run, seconds=run.seconds * slowdown(places[0])) for run in runs)
     peak = next(iter(speeds.values())).peak_flops if speeds else 0.0
-    return Plan(runs, places, device, dtype, peak, tuple(plan_notes(runs, spec, free, device)), speeds, spec.hardware)
+    notes = tuple(plan_notes(runs, spec, free, device))
+    return Plan(runs, places, device, dtype, peak, notes, speeds, spec.hardware, dtype_reason)
 
 
 def _is_here(device: str) -> bool:
@@ -257,29 +297,109 @@ def _is_here(device: str) -> bool:
     return device == "cpu" or torch.cuda.is_available()
 
 
-def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int) -> int:
-    """Sequences in one pass: a power of two, at most the batch, that fits the memory and suits the device."""
+def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int, members: int = 1) -> int:
+    """Sequences in one pass: a power of two, at most the batch, that fits the memory and suits the device.
+
+    Of a stack of `members` models each takes so many.
+    """
     limit = CPU_MICRO_BATCH_TOKENS if device == "cpu" else GPU_MICRO_BATCH_TOKENS
+    room, width = GPU_MEMORY_SHARE * free_bytes / members, activation_bytes(device)
     sequences = 1
-    while sequences * 2 <= min(batch_sequences, max(1, limit // shape.context)):
-        if shape.memory_bytes(sequences * 2, _activation_bytes(device)) > GPU_MEMORY_SHARE * free_bytes:
+    while sequences * 2 <= min(batch_sequences, max(1, limit // (shape.context * members))):
+        if shape.memory_bytes(sequences * 2, width) > room:
             break
         sequences *= 2
     return sequences
 
 
-def _measure(jobs: Sequence[Job], micro: dict[str, int], device: str, dtype: str, optimizer: str) -> "Speeds":
-    """The speed of one thread, or of one GPU."""
-    import torch
+def evaluation_batch(shape: Shape, micro_batch: int, device: str, free_bytes: int, members: int = 1) -> int | None:
+    """Sequences in one pass of an evaluation on a GPU, a power of two times those of training; None on a CPU.
 
-    from llmscale.train.calibrate import measure_speeds
+    It keeps no activations for a backward pass. Of a stack of `members` models each takes so many.
+    """
+    if device == "cpu":
+        return None
+    sequences = micro_batch
+    while sequences * 2 * shape.context * members <= GPU_EVALUATION_TOKENS:
+        if shape.evaluation_bytes(sequences * 2, activation_bytes(device)) * members > GPU_MEMORY_SHARE * free_bytes:
+            break
+        sequences *= 2
+    return sequences
+
+
+def activation_bytes(device: str) -> int:
+    """Bytes of an activation that training keeps on `device`, for Shape.memory_bytes."""
+    return 2 if device == "cuda" else 4
+
+
+def _measure(jobs: Sequence[Job], micro: dict[str, int], device: str, dtype: str, optimizer: str) -> "Speeds":
+    """The speed of one thread, or of one GPU, which a process of its own measures: this one keeps nothing on it."""
+    from llmscale.train.calibrate import measure_in_child, measure_speeds
 
     by_shape = {job.shape: micro[job.run_id] for job in jobs}
-    try:
-        return measure_speeds(list(by_shape), by_shape.__getitem__, device, dtype, optimizer)
-    finally:
+    measure = measure_in_child if device == "cuda" else measure_speeds
+    return measure(by_shape, device, dtype, optimizer)
+
+
+def _members(
+    jobs: Sequence[Job], hardware: Hardware, descent: Mapping[str, Descent], device: str, free_bytes: int
+) -> dict[str, int]:
+    """How many seeds at most are trained as one model with each of `jobs`, itself included, by run id.
+
+    On a GPU no more than one pass of a step holds, and the memory.
+    """
+    if hardware.stack == "never" or hardware.gpus_per_run > 1 or (hardware.stack == "auto" and device == "cpu"):
+        return {}
+    groups: dict[Job, list[Job]] = {}
+    for job in jobs:
+        start = descent.get(job.run_id, Descent())
+        small = hardware.stack == "always" or job.shape.params_total <= STACKED_PARAMS
+        if small and start.parent is None and not start.branch_steps:
+            groups.setdefault(_seedless(job), []).append(job)
+    members: dict[str, int] = {}
+    for alike, group in groups.items():
+        most = len(group)
         if device == "cuda":
-            torch.cuda.empty_cache()
+            in_a_pass = GPU_MICRO_BATCH_TOKENS // alike.batch_tokens
+            in_memory = GPU_MEMORY_SHARE * free_bytes // alike.shape.memory_bytes(1, activation_bytes(device))
+            most = max(1, int(min(most, in_a_pass, in_memory)))
+        members |= {job.run_id: most for job in group}
+    return members
+
+
+def _seedless(job: Job) -> Job:
+    """What jobs that differ in names and seed have in common."""
+    return replace(job.unnamed, seed=0)
+
+
+def _cut(runs: Sequence[PlannedRun], size: int) -> list[tuple[PlannedRun, ...]]:
+    return [tuple(runs[first : first + size]) for first in range(0, len(runs), size)]
+
+
+def _compiled(
+    jobs: Sequence[Job],
+    eager_seconds: Callable[[Job], float],
+    members: Mapping[str, int],
+    asked: str,
+    ops: str,
+    device: str,
+) -> dict[str, float]:
+    """Which of `jobs` are compiled, and each one's share of the seconds that this takes, by run id.
+
+    Code is compiled once for all runs of equal shape and batch, if it saves more time than it takes.
+    """
+    if asked == "never" or (asked == "auto" and ops != "plain"):
+        return {}
+    alike: dict[tuple[Any, ...], list[Job]] = {}
+    for job in jobs:
+        kind = job.shape, job.batch_sequences, job.dtype, job.optimizer, members.get(job.run_id, 1)
+        alike.setdefault(kind, []).append(job)
+    shares: dict[str, float] = {}
+    for group in alike.values():
+        saved = COMPILED_SAVES[device] * sum(map(eager_seconds, group))
+        if asked == "always" or saved > COMPILE_SECONDS[device]:
+            shares |= {job.run_id: COMPILE_SECONDS[device] / len(group) for job in group}
+    return shares
 
 
 def _shard(job: Job, micro: int, gpus: int, free: int) -> str:
@@ -308,15 +428,9 @@ def _tokens_after(job: Job, step: int) -> int:
     return max(0, job.tokens - step * job.batch_tokens)
 
 
-def _memory(job: Job, micro: dict[str, int], device: str) -> int:
+def _memory(shape: Shape, micro: int, evaluated: int | None, device: str, members: int) -> int:
+    """Bytes of a worker that trains so many members with passes of so many sequences."""
     process = 500 << 20  # the interpreter and torch itself
-    return process + job.shape.memory_bytes(micro[job.run_id], _activation_bytes(device))
-
-
-def _activation_bytes(device: str) -> int:
-    return 2 if device == "cuda" else 4
-
-
-def _compiles(asked: str, run: PlannedRun, device: str) -> bool:
-    worth_it = run.ops == "plain" and run.trained_flops >= COMPILED_FLOPS[device]
-    return asked == "always" or (asked == "auto" and worth_it)
+    width = activation_bytes(device)
+    trained, read = shape.memory_bytes(micro, width), shape.evaluation_bytes(evaluated or micro, width)
+    return process + members * max(trained, read)

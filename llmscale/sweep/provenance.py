@@ -60,6 +60,7 @@ def provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFo
             "device": plan.device,
             "device_name": device_name(plan.device),
             "dtype": plan.dtype,
+            "dtype_reason": plan.dtype_reason,
             "cores": available_cores(),
             "workers": len(plan.places),
             "peak_flops": plan.peak_flops or folder_peak(folder),
@@ -88,6 +89,14 @@ def folder_peak(folder: ResultsFolder) -> float | None:
         return None
     peak: float | None = folder.read_sweep().get("hardware", {}).get("peak_flops")
     return peak
+
+
+def folder_dtype(folder: ResultsFolder) -> str | None:
+    """The dtype that earlier commands trained this folder's runs in, or None."""
+    if not folder.sweep_path.exists():
+        return None
+    dtype: str | None = folder.read_sweep().get("hardware", {}).get("dtype")
+    return dtype
 
 
 def _known_variants(folder: ResultsFolder) -> dict[str, Any]:

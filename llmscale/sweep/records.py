@@ -157,14 +157,14 @@ def _table(path: Path, stamp: Stamp) -> tuple[dict[str, Run], dict[str, Stamp]]:
 
 @lru_cache(maxsize=1 << 16)
 def _row(path: Path, stamp: Stamp) -> Run:
-    run: Run = row_from_json(Run, json.loads(path.read_text()))
+    run: Run = row_from_json(Run, json.loads(path.read_text(encoding="utf-8")))
     plain_name(run.run_id)
     return run
 
 
 @lru_cache(maxsize=1 << 16)
 def _unfinished(path: Path, stamp: Stamp) -> Run:
-    spec = json.loads(path.read_text())
+    spec = json.loads(path.read_text(encoding="utf-8"))
     return run_row(Job.from_json(spec["job"]), "running", spec["device_name"])
 
 

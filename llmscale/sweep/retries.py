@@ -32,6 +32,7 @@ def next_round(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFo
         saved=saved_branch_points(folder),
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
         speeds=plan.speeds,
+        begun=plan.dtype,
     )
     return again if again.waiting else None
 

@@ -29,9 +29,10 @@ class Hardware:
     device: str = "auto"
     """`cpu` or `cuda`; `auto` takes a GPU where there is one."""
     dtype: str = "auto"
-    """Of what is multiplied; `auto` takes bfloat16 where the hardware has it."""
+    """Of what is multiplied; `auto` takes bfloat16 if a GPU has it, and on a CPU the faster one, by measuring. On a GPU
+    `float32` is not TF32."""
     workers: int | None = None
-    """Runs at a time; left out: one a core on the CPU as memory allows, one a GPU."""
+    """Runs at a time; left out: one a core on the CPU as memory allows, one a GPU, or up to four if they are small."""
     compile: str = "auto"
     """`auto` compiles what has no kernels of its own here and is long enough to repay it; `always`; `never`."""
     stack: str = "auto"

@@ -212,7 +212,7 @@ def loss_curves(folder: ResultsFolder, runs: Iterable[RunStatus]) -> list[LossCu
 def lock_holder(path: Path) -> str | None:
     """Who holds the folder of a sweep, or of a run, as its lock file says; None where nobody does."""
     try:
-        with (path / LOCK_NAME).open() as file:
+        with (path / LOCK_NAME).open(encoding="utf-8", errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
@@ -269,7 +269,7 @@ def _unfinished(path: Path, row: dict[str, Any] | None, under_way: bool, began: 
     `began` is when the sweep took its lock: what is older is of an earlier command.
     """
     try:
-        return _ended(json.loads((path / "run.json").read_text()))
+        return _ended(json.loads((path / "run.json").read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError):
         pass
     spec_path = path / "spec.json"
@@ -319,7 +319,7 @@ def _unfinished(path: Path, row: dict[str, Any] | None, under_way: bool, began: 
 @lru_cache(maxsize=1 << 16)
 def _spec(path: Path, modified: int) -> tuple[Job, dict[str, Any], int]:
     """The job of a spec.json, its conditions, and the tokens that another run trains of it."""
-    spec = json.loads(path.read_text())
+    spec = json.loads(path.read_text(encoding="utf-8"))
     job = Job.from_json(spec["job"])
     return job, spec["conditions"], _start_step(path.parent, spec) * job.batch_tokens
 
@@ -330,7 +330,7 @@ def _start_step(path: Path, spec: dict[str, Any]) -> int:
         return 0
     start = (path / spec["start"]).resolve()
     try:
-        points = json.loads(start.with_name("spec.json").read_text()).get("branch_points", {})
+        points = json.loads(start.with_name("spec.json").read_text(encoding="utf-8")).get("branch_points", {})
     except (OSError, ValueError):
         return 0
     return next((int(step) for step, name in points.items() if name == start.name), 0)

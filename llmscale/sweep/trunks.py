@@ -174,6 +174,6 @@ def _spec(path: Path) -> _Spec:
 
 @lru_cache(maxsize=1 << 16)
 def _read_spec(path: Path, modified: int, size: int) -> _Spec:
-    spec = json.loads(path.read_text())
+    spec = json.loads(path.read_text(encoding="utf-8"))
     names = tuple((int(step), plain_name(name)) for step, name in spec.get("branch_points", {}).items())
     return _Spec(spec.get("start"), Job.from_json(spec["job"]) if names else None, names)

@@ -32,13 +32,13 @@ class _WandbRun:
         self._marker = run.folder / "wandb" / f"{run.run_id}.step"
         self._last = 0
         with suppress(OSError, ValueError):
-            self._last = int(self._marker.read_text())
+            self._last = int(self._marker.read_text(encoding="utf-8"))
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         if step > self._last:
             self._run.log(metrics, step=step)
             self._last = step
-            self._marker.write_text(str(step))
+            self._marker.write_text(str(step), encoding="utf-8")
 
     def end(self, summary: dict[str, Any] | None) -> None:
         if summary is not None:

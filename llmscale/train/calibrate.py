@@ -1,13 +1,17 @@
 """How fast this device is: large matrix products, for MFU, and whole training steps, to estimate a sweep's time."""
 
 import itertools
+import json
 import math
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
+from llmscale.errors import WorkError
 from llmscale.shape import Shape
 from llmscale.train.loop import Conditions
 from llmscale.train.throughput import as_in_training, measure_throughput, sample_tokens, throughput_job
@@ -55,20 +59,33 @@ def measure_peak(device: str, dtype: str, threads: int | None = None) -> float:
     return repeats * 2 * size**3 / min(seconds[1:])
 
 
-def measure_speeds(
-    shapes: Sequence[Shape], micro_batch: Callable[[Shape], int], device: str, dtype: str, optimizer: str = "adamw"
-) -> Speeds:
-    """Time whole steps, not compiled, on one thread or GPU, of up to three `shapes`, smallest and largest included.
+def measure_in_child(micro_batches: Mapping[Shape, int], device: str, dtype: str, optimizer: str = "adamw") -> Speeds:
+    """As measure_speeds, in a process that ends with it: then nothing of it stays on the device. Raises WorkError."""
+    shapes = [[asdict(shape), sequences] for shape, sequences in micro_batches.items()]
+    asked = json.dumps({"shapes": shapes, "device": device, "dtype": dtype, "optimizer": optimizer})
+    command = [sys.executable, "-m", "llmscale.train.calibrate"]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise WorkError(f"the speed of {device} could not be measured: {reason}", "see: llmscale doctor")
+    told = json.loads(done.stdout.splitlines()[-1])
+    return Speeds(told["peak_flops"], tuple((cost, rate) for cost, rate in told["measured"]))
 
-    In all it takes about three seconds. A shape with long steps is timed by two of its layers alone, and if that is not
+
+def measure_speeds(micro_batches: Mapping[Shape, int], device: str, dtype: str, optimizer: str = "adamw") -> Speeds:
+    """Time whole steps, not compiled, on one thread or GPU, of up to three shapes, smallest and largest included.
+
+    `micro_batches` says how many sequences a step of each takes.
+
+    In all it takes about three seconds. A shape with long steps is timed by two of its layers, and if that is not
     enough, by fewer sequences a step.
     """
     peak = measure_peak(device, dtype, threads=1)
-    by_cost = sorted(set(shapes), key=lambda shape: shape.flops_per_token)
+    by_cost = sorted(micro_batches, key=lambda shape: shape.flops_per_token)
     places = {round(i * (len(by_cost) - 1) / max(1, MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)}
     measured = []
     for shape in (by_cost[place] for place in sorted(places)):
-        timed, sequences = _with_short_steps(shape, micro_batch(shape), ASSUMED_MFU * peak * STEP_SECONDS)
+        timed, sequences = _with_short_steps(shape, micro_batches[shape], ASSUMED_MFU * peak * STEP_SECONDS)
         job = throughput_job(timed, sequences, dtype, optimizer)
         tokens = sample_tokens(timed.vocab_size)
         speed = measure_throughput(job, Conditions(device, sequences), tokens, SECONDS_A_SHAPE, 1).tokens_per_second
@@ -89,3 +106,14 @@ def _clock(device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def main() -> None:
+    """Measure what standard input asks for, and write it to standard output, both as one JSON object."""
+    asked = json.loads(sys.stdin.read())
+    micro_batches = {Shape(**shape): sequences for shape, sequences in asked.pop("shapes")}
+    sys.stdout.write(json.dumps(asdict(measure_speeds(micro_batches, **asked))) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,14 @@
 """Checkpoints of a run under way: written beside and renamed, checked when read, loaded without running any code.
 
 A file is what torch.save writes and 40 bytes more: a mark, and the digest of all before. torch.load reads it as it is.
+Tensors are read into the host's memory, and copied from there into what a model holds already.
 """
 
 import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,8 +35,8 @@ class Checkpoint:
     optimizer: dict[str, Any]
     curve: list[dict[str, Any]]
     """The logged steps so far, as rows of curves.parquet."""
-    loss_sum: float
-    """Sum of the training loss over the `steps_summed` steps since the last logged one."""
+    loss_sum: float | torch.Tensor
+    """Sum of the training loss over the `steps_summed` steps since the last logged one; a number once it is written."""
     steps_summed: int
     parent: str | None = None
     """The run whose first steps these are, where another one trained them."""
@@ -43,6 +44,14 @@ class Checkpoint:
     """How many of the steps the parent trained."""
     parent_seconds: float = 0.0
     """How much of `seconds` the parent took."""
+    micro_batch: int | None = None
+    """The micro-batch, if memory ran out and made it smaller than it was to be."""
+    checkpointing: bool = False
+    """Whether memory ran out even so, and activations are computed twice."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name; tensors are not copied, as dataclasses.asdict would."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -66,11 +75,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     except OSError as error:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise cannot_write(path, error, _size(asdict(checkpoint))) from error
+        raise cannot_write(path, error, _size(checkpoint.to_dict())) from error
 
 
 def load_checkpoint(
-    folder: Path, device: str, warn: Callable[[str], None] = lambda text: None, step: int | None = None
+    folder: Path, warn: Callable[[str], None] = lambda text: None, step: int | None = None
 ) -> Checkpoint | None:
     """The last whole checkpoint of a run, or the one after `step` steps; None where there is none.
 
@@ -79,7 +88,7 @@ def load_checkpoint(
     damaged = []
     for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
         try:
-            checkpoint = read_checkpoint(path, device)
+            checkpoint = read_checkpoint(path)
         except DamagedError as error:
             damaged.append(str(error))
             continue
@@ -92,10 +101,10 @@ def load_checkpoint(
     return None
 
 
-def load_branch_point(path: Path, device: str, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+def load_branch_point(path: Path, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
     """The state that a trunk saved at `path`; None where it is missing or, as `warn` says, damaged."""
     try:
-        return read_checkpoint(path, device)
+        return read_checkpoint(path)
     except DamagedError as error:
         warn(f"{error}; the run trains all its steps itself")
         return None
@@ -106,7 +115,7 @@ def saved_steps(folder: Path) -> list[int]:
     steps = []
     for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
         with suppress(DamagedError):
-            checkpoint = read_checkpoint(path, "cpu", mmap=True)
+            checkpoint = read_checkpoint(path, mmap=True)
             steps += [checkpoint.step] if checkpoint else []
     return steps
 
@@ -115,7 +124,7 @@ class DamagedError(Exception):
     """A file that is not what was written there."""
 
 
-def read_checkpoint(path: Path, device: str, mmap: bool = False) -> Checkpoint | None:
+def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
     """The checkpoint at `path`, None where there is none. Raises DamagedError; WorkError for another kind of file."""
     if not path.exists():
         return None
@@ -128,9 +137,7 @@ def read_checkpoint(path: Path, device: str, mmap: bool = False) -> Checkpoint |
     if whole is False:
         raise DamagedError(f"{path} is damaged: its checksum is wrong")
     try:
-        return Checkpoint(**torch.load(path, map_location=device, weights_only=True, mmap=mmap))
-    except torch.OutOfMemoryError:
-        raise
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
     except Exception as error:
         if whole is None:
             raise DamagedError(f"{path} is damaged or torn") from error
@@ -175,7 +182,7 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
     with path.open("wb") as file:
         digested = _Digested(file)
         try:
-            torch.save(asdict(checkpoint), digested)  # type: ignore[arg-type]
+            torch.save(checkpoint.to_dict(), digested)  # type: ignore[arg-type]
         except RuntimeError:  # torch finds the end of its archive missing
             raise digested.error or OSError("torch could not write it") from None
         digested.end()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from llmscale.train.batches import read_windows
+from llmscale.train.batches import Windows
 from llmscale.train.passes import Passes
 from llmscale.train.processes import Processes
 
@@ -24,25 +24,26 @@ class Evaluation:
         return math.exp(min(self.loss, 700.0))
 
 
-def evaluate(passes: Passes, tokens: np.ndarray, context: int, device: str) -> list[Evaluation]:
-    """The loss of each model of `passes`, which is one unless stacked, over all whole windows of `tokens`."""
-    starts = np.arange(0, len(tokens) - context, context)
-    at_a_time, for_each = passes.micro_batch * passes.threads, passes.model.for_each
-    mine = _part(starts, passes.processes)
-    parts = []
-    for first in range(0, len(mine), at_a_time):
-        inputs_BT, targets_BT = read_windows(tokens, mine[first : first + at_a_time], context, device)
-        parts.append(passes.sequence_losses(for_each(inputs_BT), for_each(targets_BT)))
-    by_sequence = _of_all(torch.cat(parts), len(starts), passes.processes).view(len(starts), -1)
-    spread_S = by_sequence.std(dim=0) if len(starts) > 1 else torch.zeros(by_sequence.shape[1])
-    stderr_S = spread_S / math.sqrt(len(starts))
+def evaluate(passes: Passes, text: Windows) -> list[Evaluation]:
+    """The loss of each model of `passes`, which is one unless stacked, over all windows of a text."""
+    count, for_each, processes = len(text), passes.model.for_each, passes.processes
+    mine = _part(count, processes)
+    order, parts = text.order(mine), []
+    with passes.unchanged():
+        at_a_time = passes.evaluated_at_a_time
+        for first in range(0, len(mine), at_a_time):
+            inputs_BT, targets_BT = text.read(order[first : first + at_a_time])
+            parts.append(passes.sequence_losses(for_each(inputs_BT), for_each(targets_BT)))
+    by_sequence = _of_all(torch.cat(parts), count, processes).view(count, -1)
+    spread_S = by_sequence.std(dim=0) if count > 1 else torch.zeros(by_sequence.shape[1])
+    stderr_S = spread_S / math.sqrt(count)
     return [Evaluation(*pair) for pair in zip(by_sequence.mean(dim=0).tolist(), stderr_S.tolist(), strict=True)]
 
 
-def _part(starts: np.ndarray, processes: Processes) -> np.ndarray:
+def _part(count: int, processes: Processes) -> np.ndarray:
     """The windows that this process reads: equally many in each, some of them again where they do not come out even."""
-    each = processes.largest_part(len(starts))
-    return starts[np.minimum(processes.rank * each + np.arange(each), len(starts) - 1)]
+    each = processes.largest_part(count)
+    return np.minimum(processes.rank * each + np.arange(each), count - 1)
 
 
 def _of_all(losses: torch.Tensor, count: int, processes: Processes) -> torch.Tensor:

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from llmscale.errors import InputError
 from llmscale.job import Job
 from llmscale.ops import build_operations, pick_operations
-from llmscale.optimizers import build_optimizer, set_learning_rate
+from llmscale.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.runs import CurvePoint
-from llmscale.train.batches import Batches
-from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_branch_point, load_checkpoint, save_checkpoint
+from llmscale.train.batches import Batches, Windows
+from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_branch_point, load_checkpoint
 from llmscale.train.evaluate import Evaluation, evaluate
-from llmscale.train.memory import keep_freed_memory, peak_memory
+from llmscale.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.train.passes import Passes
 from llmscale.train.processes import ALONE, SHARDING, Processes
+from llmscale.train.reading import Reading
+from llmscale.train.saver import Saver
 from llmscale.train.sharded_checkpoint import gathered, load_sharded, read_sharded, save_sharded, take_over
 
 EXPLODED = 1.0
@@ -33,7 +34,8 @@ class Conditions:
 
     device: str
     micro_batch: int
-    """Sequences in one forward and backward pass, at most; a step accumulates as many as its batch needs."""
+    """Sequences in one forward and backward pass, at most; a step accumulates as many as its batch needs. In a stack
+    each run takes so many."""
     compile: bool = False
     ops: str = "auto"
     """`plain` or `native`, of ops/; `auto` takes the faster one that runs here."""
@@ -44,6 +46,9 @@ class Conditions:
     peak_flops: float | None = None
     """FLOP/s of large matrix products here, for MFU."""
     checkpoint_seconds: float = 60.0
+    """Between two checkpoints, or longer if it takes long to write one."""
+    evaluation_batch: int | None = None
+    """Sequences in one pass of an evaluation, which keeps no activations; None: as many as in training."""
     shard: str = "never"
     """One of train.processes.SHARDING: where several processes keep the weights."""
 
@@ -66,6 +71,18 @@ class Outcome:
     parent: str | None = None
     """The run that trained the first `parent_step` steps, where another one did."""
     parent_step: int = 0
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A step to log, whose numbers the device may not know yet. Sums are over what was trained since the last one."""
+
+    step: int
+    lr: float
+    steps: int
+    sequences: int
+    numbers: Reading
+    """The sum of the training losses, and the gradient's norm at this step."""
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - it is a wish, not a mistake
@@ -98,40 +115,62 @@ def train(
     device, context = conditions.device, job.shape.context
     keep_freed_memory()
     batches = Batches(train_tokens[: job.text_tokens], context, job.seed, device, job.shuffled_sequences)
+    validation = Windows(validation_tokens, context, device)
     picked = pick_operations(device) if conditions.ops == "auto" else conditions.ops
     ops = build_operations(picked if processes.size == 1 else "plain", job.dtype)
-    model = processes.build(job, ops, device, conditions.shard)
-    settings = {"lr": job.lr, "beta2": job.beta2, "weight_decay": job.weight_decay}
-    optimizer = build_optimizer(job.optimizer, model, **settings, dtype=job.dtype)
-    cut = {"threads": conditions.threads, "compile": conditions.compile, "processes": processes}
-    passes = Passes(model, conditions.micro_batch, **cut)  # type: ignore[arg-type]
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps
+    # On a GPU what was logged last stays unread until the next step to log, so that the host runs ahead of it.
+    unread = 1 if device == "cuda" else 0
+
+    saved = [load_checkpoint(folder, warn), load_branch_point(start, warn) if start else None]
+    checkpoint = max(filter(None, saved), key=lambda state: state.step, default=None)
+    together = read_sharded(folder)
+    with holding(job.shape):
+        model = processes.build(job, ops, device, conditions.shard)
+        optimizer = build_optimizer(
+            job.optimizer,
+            model,
+            lr=job.lr,
+            beta2=job.beta2,
+            weight_decay=job.weight_decay,
+            dtype=job.dtype,
+            compile=conditions.compile,
+        )
+        if together is not None and (checkpoint is None or together[1].step > checkpoint.step):
+            path, checkpoint = together
+            load_sharded(path, model, optimizer)
+        elif checkpoint is not None:
+            take_over(checkpoint, model, optimizer)
+        else:
+            allocate_state(optimizer)
+    passes = Passes(
+        model,
+        conditions.micro_batch,
+        threads=conditions.threads,
+        compile=conditions.compile,
+        processes=processes,
+        evaluation_batch=conditions.evaluation_batch,
+    )
 
     curve: list[CurvePoint] = []
     first_step, seconds_before = 0, 0.0
     parent, parent_step, parent_seconds = None, 0, 0.0
     loss_sum, steps_summed = torch.zeros((), device=device), 0
-    holder = device if processes.size == 1 or conditions.shard == "never" else "cpu"
-    saved = [load_checkpoint(folder, holder, warn), load_branch_point(start, holder, warn) if start else None]
-    checkpoint = max(filter(None, saved), key=lambda state: state.step, default=None)
-    together = read_sharded(folder)
-    if together is not None and (checkpoint is None or together[1].step > checkpoint.step):
-        path, checkpoint = together
-        load_sharded(path, model, optimizer)
-    elif checkpoint is not None:
-        take_over(checkpoint, model, optimizer)
     if checkpoint is not None:
         curve = [CurvePoint(**{**row, "run_id": job.run_id}) for row in checkpoint.curve]
         first_step, seconds_before = checkpoint.step, checkpoint.seconds
         loss_sum += checkpoint.loss_sum / processes.size
         steps_summed = checkpoint.steps_summed
         parent, parent_step, parent_seconds = checkpoint.parent, checkpoint.parent_step, checkpoint.parent_seconds
+        passes.go_on_with(checkpoint.micro_batch, checkpoint.checkpointing)
     del saved, checkpoint, together
 
-    started = last_saved = last_logged = time.perf_counter()
+    started = last_logged = time.perf_counter()
     sequences_timed = 0
+    logged: list[Logged] = []
     evaluation: Evaluation | None = None
+    saver = Saver(conditions.checkpoint_seconds)
 
     def seconds() -> float:
         return seconds_before + time.perf_counter() - started
@@ -139,63 +178,76 @@ def train(
     def state(step: int) -> Checkpoint:
         rows = [asdict(point) for point in curve]
         tensors = model.state_dict(), optimizer.state_dict()
-        sums = float(processes.sum(loss_sum.clone())), steps_summed
-        return Checkpoint(step, seconds(), *tensors, rows, *sums, parent, parent_step, parent_seconds)
+        total = processes.sum(loss_sum.clone())
+        now = Checkpoint(step, seconds(), *tensors, rows, total, steps_summed, parent, parent_step, parent_seconds)
+        micro_batch, checkpointing = passes.reduced_to
+        return replace(now, micro_batch=micro_batch, checkpointing=checkpointing)
 
     def outcome(status: str, error: str | None = None) -> Outcome:
         reached = evaluation if status == "done" else None
         own_seconds = seconds() - parent_seconds
         return Outcome(status, tuple(curve), reached, own_seconds, peak_memory(device), error, parent, parent_step)
 
-    for step in range(first_step, job.steps):
-        first = step * job.batch_sequences
-        count = min(job.batch_sequences, job.sequences - first)
-        lr = job.lr * schedule.fraction(step)
-        set_learning_rate(optimizer, lr)
-        before, own = processes.part(count)
-        loss_sum += passes.gradient(*batches.read(first + before, own), whole=count)
-        grad_norm = model.clip_gradient(job.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        steps_summed += 1
-        sequences_timed += count
-
-        done = step + 1
-        evaluating = done in evaluated_steps
-        if evaluating or done % job.log_every == 0:
-            # Only here does the host wait for the device.
-            train_loss = float(processes.sum(loss_sum)) / steps_summed
-            speed = sequences_timed * context / (time.perf_counter() - last_logged)
+    def diverged(unread: int = 0) -> str | None:
+        """Read and report logged steps, but for the last `unread` ones; why the run has diverged at one, or None."""
+        nonlocal evaluation, last_logged
+        while len(logged) > unread:
+            one = logged.pop(0)
+            (loss,), (grad_norm,) = one.numbers.values()
+            speed = one.sequences * context / (time.perf_counter() - last_logged)
+            evaluating = one.step in evaluated_steps
             if evaluating:
-                (evaluation,) = evaluate(passes, validation_tokens, context, device)
-            point = curve_point(
-                job, done, train_loss, evaluation if evaluating else None, lr, grad_norm, speed, seconds()
-            )
+                (evaluation,) = evaluate(passes, validation)
+            numbers = loss / one.steps, evaluation if evaluating else None, one.lr, grad_norm, speed, seconds()
+            point = curve_point(job, one.step, *numbers)
             curve.append(point)
             report(point)
-            problem = divergence(point, job)
-            if problem:
-                return outcome("diverged", problem)
-            loss_sum.zero_()
-            steps_summed = sequences_timed = 0
             last_logged = time.perf_counter()
+            if problem := divergence(point, job):
+                return problem
+        return None
 
-        if done < job.steps:
-            if branch_points and done in branch_points:
-                now = state(done)
-                given = gathered(replace(now, parent=job.run_id, parent_step=done, parent_seconds=now.seconds))
-                if processes.first:
-                    save_checkpoint(branch_points[done], given)
-            due = time.perf_counter() - last_saved > conditions.checkpoint_seconds
-            asked_to_stop, due = processes.any(stop(), due)
-            if asked_to_stop or due:
-                if processes.size == 1:
-                    save_checkpoint(folder / FILE_NAME, state(done))
-                else:
-                    save_sharded(folder, state(done), processes)
-                last_saved = time.perf_counter()
-            if asked_to_stop:
-                raise TrainingInterrupted
+    with saver:
+        for step in range(first_step, job.steps):
+            first = step * job.batch_sequences
+            count = min(job.batch_sequences, job.sequences - first)
+            lr = job.lr * schedule.fraction(step)
+            set_learning_rate(optimizer, lr)
+            before, own = processes.part(count)
+            loss_sum += passes.gradient(*batches.read(first + before, own), whole=count)
+            grad_norm = model.clip_gradient(job.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            steps_summed += 1
+            sequences_timed += count
+
+            done = step + 1
+            if done in evaluated_steps or done % job.log_every == 0:
+                numbers = Reading(processes.sum(loss_sum.clone()), grad_norm)
+                logged.append(Logged(done, lr, steps_summed, sequences_timed, numbers))
+                loss_sum.zero_()
+                steps_summed = sequences_timed = 0
+                if problem := diverged(unread=0 if done in evaluated_steps else unread):
+                    return outcome("diverged", problem)
+
+            if done < job.steps:
+                branching = branch_points is not None and done in branch_points
+                asked_to_stop, due = processes.any(stop(), saver.due)
+                if (branching or asked_to_stop or due) and (problem := diverged()):
+                    return outcome("diverged", problem)
+                if branch_points and branching:
+                    now = state(done)
+                    given = gathered(replace(now, parent=job.run_id, parent_step=done, parent_seconds=now.seconds))
+                    if processes.first:
+                        saver.save([(branch_points[done], given)])
+                if (asked_to_stop or due) and processes.size == 1:
+                    saver.save([(folder / FILE_NAME, state(done))])
+                elif asked_to_stop or due:
+                    saver.saved(save_sharded(folder, state(done), processes))
+                if asked_to_stop:
+                    saver.wait()
+                    raise TrainingInterrupted
+                saver.check()
     return outcome("done")
 
 
@@ -205,7 +257,7 @@ def curve_point(
     train_loss: float,
     evaluation: Evaluation | None,
     lr: float,
-    grad_norm: Tensor,
+    grad_norm: float,
     tokens_per_second: float,
     seconds: float,
 ) -> CurvePoint:
@@ -221,7 +273,7 @@ def curve_point(
         loss=evaluation.loss if evaluation else None,
         perplexity=evaluation.perplexity if evaluation else None,
         lr=lr,
-        grad_norm=float(grad_norm),
+        grad_norm=grad_norm,
         tokens_per_second=tokens_per_second,
         seconds=seconds,
     )

@@ -2,10 +2,15 @@
 
 import ctypes
 import gc
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+
+from llmscale.errors import WorkError
+from llmscale.quantity import format_bytes
+from llmscale.shape import Shape
 
 
 def keep_freed_memory() -> None:
@@ -19,6 +24,20 @@ def keep_freed_memory() -> None:
         library.mallopt(arena_max, 1)
 
 
+@contextmanager
+def holding(shape: Shape) -> Iterator[None]:
+    """Around what makes a model and its optimiser's state. Raises WorkError if memory does not hold them."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        needed = format_bytes(16 * shape.params_total)
+        raise WorkError(
+            f"weights, gradients and the optimiser's state of {shape.name}, {needed}, do not fit the memory: "
+            f"{str(error).splitlines()[0]}",
+            "train a smaller size, or on a device with more memory",
+        ) from None
+
+
 def forget_peak_memory(device: str) -> None:
     """Free what nobody holds any more, and start the peak anew."""
     gc.collect()
@@ -29,7 +48,7 @@ def forget_peak_memory(device: str) -> None:
     # Linux with glibc alone can give back what it keeps, and forget; elsewhere the most so far counts.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_memory(device: str) -> int:

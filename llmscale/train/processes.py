@@ -81,18 +81,17 @@ class Processes:
         return model
 
     def losses(self, model: LanguageModel | Stack, compile: bool) -> Callable[..., tuple[Tensor, Tensor]]:
-        """`model.losses`, which sums up gradients over the processes in its backward pass."""
-        if self.size == 1:
-            return torch.compile(model.losses) if compile else model.losses
+        """`model.losses`, which sums up gradients over the processes in its backward pass; compiled in parts."""
         if is_sharded(model):
             if compile:  # between the places where weights are gathered
                 for part in _parts(model):
-                    part.compile()
+                    part.compile(dynamic=False)
             return model.losses
-        together = nn.parallel.DistributedDataParallel(
-            Losses(model), broadcast_buffers=False, gradient_as_bucket_view=True
-        )
-        return torch.compile(together) if compile else together
+        if compile:
+            model.compile_parts()
+        if self.size == 1:
+            return model.losses
+        return nn.parallel.DistributedDataParallel(Losses(model), broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def accumulating(self, model: LanguageModel | Stack, losses: Any, last: bool) -> AbstractContextManager[None]:
         """Around a pass whose gradients go to other processes after the batch's `last` pass alone.
@@ -102,8 +101,7 @@ class Processes:
         if is_sharded(model):
             model.set_requires_all_reduce(last)  # type: ignore[operator]
             return nullcontext()
-        wrapped = getattr(losses, "_orig_mod", losses)  # of what is compiled
-        quiet: AbstractContextManager[None] = nullcontext() if last else wrapped.no_sync()
+        quiet: AbstractContextManager[None] = nullcontext() if last else losses.no_sync()
         return quiet
 
     def _shard(self, model: LanguageModel, dtype: str, device: str, shard: str) -> None:

@@ -6,8 +6,9 @@ It holds what torch.distributed.checkpoint writes of weights and the optimiser's
 
 import json
 import shutil
+import time
 import warnings
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ PART_NAME = ".checkpoint.dcp.part"
 STATE_NAME = "state.json"
 
 
-def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> None:
-    """Write the run's checkpoint; all processes call it. Raises WriteError on a full disk."""
+def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> float:
+    """Write the run's checkpoint, and give the seconds that took; all processes call it. Raises WriteError."""
+    started = time.perf_counter()
     # Imported here: torch.distributed.checkpoint takes a second, which a run of one process need not wait.
     from torch.distributed.checkpoint.filesystem import FileSystemWriter
     from torch.distributed.checkpoint.state_dict_saver import save
@@ -39,8 +41,8 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
         processes.any(True)  # all wait for the first
         save(tensors, storage_writer=FileSystemWriter(beside))
         if processes.first:
-            rest = asdict(replace(checkpoint, model={}, optimizer={}))
-            (beside / STATE_NAME).write_text(json.dumps(rest))
+            rest = replace(checkpoint, model={}, optimizer={}, loss_sum=float(checkpoint.loss_sum)).to_dict()
+            (beside / STATE_NAME).write_text(json.dumps(rest), encoding="utf-8")
             shutil.rmtree(previous, ignore_errors=True)
             if path.exists():
                 path.rename(previous)
@@ -49,14 +51,16 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
         processes.any(True)
     except OSError as error:
         raise cannot_write(path, error) from error
+    return time.perf_counter() - started
 
 
 def read_sharded(folder: Path) -> tuple[Path, Checkpoint] | None:
     """Where the run's last checkpoint of several processes is, and what it holds but for its tensors."""
     for path in (folder / FOLDER_NAME, folder / PREVIOUS_NAME):
         if (path / STATE_NAME).exists():
-            rest = json.loads((path / STATE_NAME).read_text())
-            return path, Checkpoint(**{field.name: rest[field.name] for field in fields(Checkpoint)})
+            rest = json.loads((path / STATE_NAME).read_text(encoding="utf-8"))
+            known = {field.name for field in fields(Checkpoint)}
+            return path, Checkpoint(**{name: value for name, value in rest.items() if name in known})
     return None
 
 

@@ -13,14 +13,16 @@ from torch import Tensor
 from llmscale.job import Job
 from llmscale.models import build_model
 from llmscale.ops import build_operations
-from llmscale.optimizers import build_optimizer, set_learning_rate
+from llmscale.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.runs import CurvePoint
-from llmscale.train.batches import Batches
-from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint, saved_steps
+from llmscale.train.batches import Batches, Windows
+from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, saved_steps
 from llmscale.train.evaluate import Evaluation, evaluate
-from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, curve_point, divergence
-from llmscale.train.memory import keep_freed_memory, peak_memory
+from llmscale.train.loop import Conditions, Logged, Outcome, TrainingInterrupted, curve_point, divergence
+from llmscale.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.train.passes import Passes
+from llmscale.train.reading import Reading
+from llmscale.train.saver import Saver
 from llmscale.train.stack import Stack
 
 
@@ -51,94 +53,131 @@ def train_stack(
 ) -> list[Outcome]:
     """As `train`, of each job and its folder. A checkpoint is of one run, which may go on stacked or alone.
 
+    A pass takes `conditions.micro_batch` sequences of each member.
+
     `seconds` and speed are of the whole stack, shared out evenly. A member that diverges is carried along to the end.
     """
     job, device = jobs[0], conditions.device
+    context = job.shape.context
     keep_freed_memory()
     texts = [
-        Batches(train_tokens[: job.text_tokens], job.shape.context, one.seed, device, job.shuffled_sequences)
-        for one in jobs
+        Batches(train_tokens[: job.text_tokens], context, one.seed, device, job.shuffled_sequences) for one in jobs
     ]
+    validation = Windows(validation_tokens, context, device)
     ops = build_operations("plain", job.dtype)
-    models = [build_model(job.shape, one.seed, job.parametrization, ops) for one in jobs]
-    model = Stack(models).to(device)
-    optimizer = build_optimizer(
-        job.optimizer, model, lr=job.lr, beta2=job.beta2, weight_decay=job.weight_decay, dtype=job.dtype
-    )
-    micro_batch = max(1, conditions.micro_batch // len(jobs))
-    passes = Passes(model, micro_batch, compile=conditions.compile)
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps
+    unread = 1 if device == "cuda" else 0
+
+    step = _common_step(folders)
+    saved = [state for folder in folders if (state := load_checkpoint(folder, warn, step))]
+    with holding(job.shape):
+        models = [build_model(job.shape, one.seed, job.parametrization, ops) for one in jobs]
+        model = Stack(models).to(device)
+        optimizer = build_optimizer(
+            job.optimizer,
+            model,
+            lr=job.lr,
+            beta2=job.beta2,
+            weight_decay=job.weight_decay,
+            dtype=job.dtype,
+            compile=conditions.compile,
+        )
+        if step:
+            model.load_members([state.model for state in saved])
+            optimizer.load_state_dict(_stacked([state.optimizer for state in saved]))
+        else:
+            allocate_state(optimizer)
+    passes = Passes(
+        model, conditions.micro_batch, compile=conditions.compile, evaluation_batch=conditions.evaluation_batch
+    )
 
     curves: list[list[CurvePoint]] = [[] for _ in jobs]
     problems: list[str | None] = [None for _ in jobs]
     first_step, seconds_before, steps_summed = 0, 0.0, 0
     loss_sums = torch.zeros(len(jobs), device=device)
-    step = _common_step(folders)
-    saved = [state for folder in folders if (state := load_checkpoint(folder, device, warn, step))]
     if step:
-        model.load_members([state.model for state in saved])
-        optimizer.load_state_dict(_stacked([state.optimizer for state in saved]))
         curves = [[CurvePoint(**row) for row in state.curve] for state in saved]
         first_step, seconds_before, steps_summed = saved[0].step, saved[0].seconds, saved[0].steps_summed
         loss_sums += torch.tensor([state.loss_sum for state in saved], device=device)
-    started = last_saved = last_logged = time.perf_counter()
+        passes.go_on_with(saved[0].micro_batch, saved[0].checkpointing)
+    del saved
+    started = last_logged = time.perf_counter()
     sequences_timed = 0
+    logged: list[Logged] = []
     evaluations: list[Evaluation] = []
+    saver = Saver(conditions.checkpoint_seconds)
 
     def seconds() -> float:
         return seconds_before + (time.perf_counter() - started) / len(jobs)
 
     def save(step: int) -> None:
+        states = []
         for member, folder in enumerate(folders):
             rows = [asdict(point) for point in curves[member]]
             tensors = model.member(member), _member(optimizer.state_dict(), member)
-            state = Checkpoint(step, seconds(), *tensors, rows, float(loss_sums[member]), steps_summed)
-            save_checkpoint(folder / FILE_NAME, state)
+            total, (micro_batch, checkpointing) = loss_sums[member], passes.reduced_to
+            state = Checkpoint(step, seconds(), *tensors, rows, total, steps_summed)
+            state = replace(state, micro_batch=micro_batch, checkpointing=checkpointing)
+            states.append((folder / FILE_NAME, state))
+        saver.save(states)
 
-    for step in range(first_step, job.steps):
-        first = step * job.batch_sequences
-        count = min(job.batch_sequences, job.sequences - first)
-        lr = job.lr * schedule.fraction(step)
-        set_learning_rate(optimizer, lr)
-        inputs_BST, targets_BST = _side_by_side([text.read(first, count) for text in texts])
-        loss_sums += passes.gradient(inputs_BST, targets_BST)
-        grad_norms = model.clip_gradient(job.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        steps_summed += 1
-        sequences_timed += count
-
-        done = step + 1
-        evaluating = done in evaluated_steps
-        if evaluating or done % job.log_every == 0:
-            train_losses = (loss_sums / steps_summed).tolist()
-            speed = sequences_timed * job.shape.context * len(jobs) / (time.perf_counter() - last_logged)
+    def all_diverged(unread: int = 0) -> bool:
+        """Read and report logged steps, but for the last `unread` ones; whether no member is left."""
+        nonlocal evaluations, last_logged
+        while len(logged) > unread:
+            one = logged.pop(0)
+            losses, grad_norms = one.numbers.values()
+            speed = one.sequences * context * len(jobs) / (time.perf_counter() - last_logged)
+            evaluating = one.step in evaluated_steps
             if evaluating:
-                evaluations = evaluate(passes, validation_tokens, job.shape.context, device)
-            for member, one in enumerate(jobs):
+                evaluations = evaluate(passes, validation)
+            for member, of_member in enumerate(jobs):
                 if problems[member]:
                     continue
                 evaluation = evaluations[member] if evaluating else None
-                point = curve_point(
-                    one, done, train_losses[member], evaluation, lr, grad_norms[member], speed, seconds()
-                )
+                numbers = losses[member] / one.steps, evaluation, one.lr, grad_norms[member], speed, seconds()
+                point = curve_point(of_member, one.step, *numbers)
                 curves[member].append(point)
                 report(point)
-                problems[member] = divergence(point, one)
-            if all(problems):
-                break
-            loss_sums.zero_()
-            steps_summed = sequences_timed = 0
+                problems[member] = divergence(point, of_member)
             last_logged = time.perf_counter()
+            if all(problems):
+                return True
+        return False
 
-        if done < job.steps:
-            asked_to_stop = stop()
-            if asked_to_stop or time.perf_counter() - last_saved > conditions.checkpoint_seconds:
-                save(done)
-                last_saved = time.perf_counter()
-            if asked_to_stop:
-                raise TrainingInterrupted
+    with saver:
+        for step in range(first_step, job.steps):
+            first = step * job.batch_sequences
+            count = min(job.batch_sequences, job.sequences - first)
+            lr = job.lr * schedule.fraction(step)
+            set_learning_rate(optimizer, lr)
+            inputs_BST, targets_BST = _side_by_side([text.read(first, count) for text in texts])
+            loss_sums += passes.gradient(inputs_BST, targets_BST)
+            grad_norms = model.clip_gradient(job.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            steps_summed += 1
+            sequences_timed += count
+
+            done = step + 1
+            if done in evaluated_steps or done % job.log_every == 0:
+                logged.append(Logged(done, lr, steps_summed, sequences_timed, Reading(loss_sums, grad_norms)))
+                loss_sums.zero_()
+                steps_summed = sequences_timed = 0
+                if all_diverged(unread=0 if done in evaluated_steps else unread):
+                    break
+
+            if done < job.steps:
+                asked_to_stop = stop()
+                if asked_to_stop or saver.due:
+                    if all_diverged():
+                        break
+                    save(done)
+                if asked_to_stop:
+                    saver.wait()
+                    raise TrainingInterrupted
+                saver.check()
     memory, spent = peak_memory(device), seconds()
     return [
         Outcome(
@@ -162,7 +201,7 @@ def _side_by_side(batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Ten
 def _member(state: dict[str, Any], member: int) -> dict[str, Any]:
     """One member's part of an optimiser's state: of all but the count of steps, which they share."""
     tensors = {
-        number: {name: value[member].clone() if value.dim() else value for name, value in of_weight.items()}
+        number: {name: value[member] if value.dim() else value for name, value in of_weight.items()}
         for number, of_weight in state["state"].items()
     }
     return {**state, "state": tensors}

@@ -16,6 +16,7 @@ from llmscale.job import LOGGED_STEPS, Job, make_job
 from llmscale.recipe import Recipe
 from llmscale.runs import CurvePoint
 from llmscale.shape import TOKENS_PER_PARAM, Shape
+from llmscale.train.backend import compile_for, keep_compiled_code, set_precision
 from llmscale.train.batches import Batches
 from llmscale.train.loop import Conditions, train
 from llmscale.train.memory import forget_peak_memory, peak_memory
@@ -86,6 +87,9 @@ def measure_throughput(
             raise _Enough
 
     forget_peak_memory(device)
+    if conditions.compile:
+        keep_compiled_code()
+        compile_for((job.shape, job.dtype, job.parametrization, job.optimizer, conditions.micro_batch, seeds))
     started = time.perf_counter()
     unhurried = replace(conditions, checkpoint_seconds=float("inf"))
     texts = tokens, validation
@@ -141,10 +145,10 @@ def sample_tokens(vocab_size: int, count: int = SAMPLE_TOKENS) -> np.ndarray:
 
 @contextmanager
 def as_in_training(threads: int) -> Iterator[None]:
-    """torch as a process that trains sets it: so many threads, and float32 products in TF32 where the GPU has it."""
+    """torch as a process that trains sets it: so many threads, and float32 products that are float32."""
     threads_before, precision_before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high")
+    set_precision()
     try:
         yield
     finally:

@@ -49,6 +49,7 @@ from llmscale.runs import (
     write_text,
 )
 from llmscale.tokens import TokenStore
+from llmscale.train.backend import compile_for, keep_compiled_code, set_determinism, set_precision, set_up_device
 from llmscale.train.checkpoint import remove_checkpoint, remove_parts
 from llmscale.train.evaluate import bits_per_byte
 from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
@@ -69,7 +70,10 @@ SECONDS_BETWEEN_BEATS = 5.0
 def main(folders: list[str], more: bool = False) -> int:
     """Train the runs of `folders`, then of all that standard input names; the exit code is that of the last run."""
     stopping, unwanted, last_beat = False, set(), time.monotonic()
-    processes = join_processes(json.loads((Path(folders[0]) / "spec.json").read_text())["conditions"]["device"])
+    device = json.loads((Path(folders[0]) / "spec.json").read_text(encoding="utf-8"))["conditions"]["device"]
+    processes = join_processes(device)
+    set_up_device(device)
+    keep_compiled_code()
     tasks: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
     tasks.put(folders)
 
@@ -183,7 +187,7 @@ def _train_held(
     warn: Callable[[Path, str], None],
     processes: Processes,
 ) -> Iterator[tuple[Path, int]]:
-    specs = [json.loads((folder / "spec.json").read_text()) for folder in folders]
+    specs = [json.loads((folder / "spec.json").read_text(encoding="utf-8")) for folder in folders]
     jobs = [Job.from_json(spec["job"]) for spec in specs]
     if len(folders) > 1 and processes.size == 1 and can_stack(jobs, folders):
         yield from _train(folders, specs, jobs, report, stop, warn, processes)
@@ -205,13 +209,12 @@ def _train(
     by_id = {job.run_id: folder for job, folder in zip(jobs, folders, strict=True)}
     begun: set[Path] = set()
     torch.set_num_threads(1 if conditions.ops == "native" else spec["threads"])
-    torch.set_float32_matmul_precision("high")
-    if conditions.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS may choose its kernels anew
-        torch.use_deterministic_algorithms(True)
+    set_precision()
+    set_determinism(conditions.deterministic)
     forget_peak_memory(conditions.device)
     if conditions.compile:
-        torch.compiler.reset()  # after eight models of other shapes this process would stop compiling
+        passes = conditions.micro_batch, conditions.evaluation_batch, len(jobs)
+        compile_for((jobs[0].shape, jobs[0].dtype, jobs[0].parametrization, jobs[0].optimizer, *passes))
     device = device_name(conditions.device)
     try:
         store = TokenStore.open(Path(spec["store"]))
@@ -274,7 +277,7 @@ def _train(
 def _has_ended(folder: Path) -> bool:
     """Whether the run has a row that says so, of whoever trained it or does not want it any more."""
     path = folder / "run.json"
-    return path.exists() and row_from_json(Run, json.loads(path.read_text())).status != "failed"
+    return path.exists() and row_from_json(Run, json.loads(path.read_text(encoding="utf-8"))).status != "failed"
 
 
 def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outcome, gpus: int) -> dict[str, Any]:
@@ -283,11 +286,13 @@ def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outc
     own = [point for point in outcome.curve if point.step > outcome.parent_step]
     speeds = [point.tokens_per_second for point in own if point.tokens_per_second]
     speed, peak = statistics.median(speeds) if speeds else None, conditions.peak_flops
+    trained = outcome.curve[-1].tokens - outcome.parent_step * job.batch_tokens if outcome.curve else 0
     measured = {
         "train_loss": statistics.fmean(last) if last else None,
         "seconds": outcome.seconds,
         "tokens_per_second": speed,
         "mfu": speed * job.shape.flops_per_token / (gpus * peak) if speed and peak else None,
+        "wall_mfu": trained * job.shape.flops_per_token / (outcome.seconds * gpus * peak) if peak else None,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "parent": outcome.parent,
         "error": outcome.error,
@@ -311,7 +316,7 @@ def _write_errors_to(path: Path) -> None:
     """Standard error of this process, and of what it calls in C, goes to the end of `path` from here on."""
     with suppress(OSError):  # a full disk
         sys.stderr.flush()
-        with path.open("a") as log:
+        with path.open("a", encoding="utf-8") as log:
             os.dup2(log.fileno(), sys.stderr.fileno())
 
 

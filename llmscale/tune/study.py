@@ -16,6 +16,7 @@ from llmscale.machine import device_name
 from llmscale.quantity import TokenBudget
 from llmscale.runs import ResultsFolder, Run, make_folder, refuse_links, write_text
 from llmscale.sweep.carry_out import write_spec
+from llmscale.sweep.jobs import sweep_dtype
 from llmscale.sweep.plan import Plan, plan_jobs
 from llmscale.sweep.provenance import difference, provenance
 from llmscale.sweep.records import FINISHED, finished_runs, read_run, record_end, write_tables
@@ -58,9 +59,13 @@ class Study:
         self, spec: SweepSpec, grid: Grid, store: TokenStore, folder: ResultsFolder, stop_hopeless: bool = True
     ) -> None:
         self.spec, self.grid, self.store, self.folder, self.stop_hopeless = spec, grid, store, folder, stop_hopeless
-        self._asked = rungs_of(spec, store)
         before = _read(folder) or {}
-        earlier = (rung_of(spec, store, rung["size"], _budget(rung["budget"])) for rung in before.get("rungs", ()))
+        self._dtype = sweep_dtype(spec, store, before.get("hardware", {}).get("dtype"))
+        # What jobs are made of: `spec` itself says what was asked for.
+        self._settled = replace(spec, hardware=replace(spec.hardware, dtype=self._dtype.dtype))
+        self._asked = rungs_of(self._settled, store)
+        known = before.get("rungs", ())
+        earlier = (rung_of(self._settled, store, rung["size"], _budget(rung["budget"])) for rung in known)
         self._rungs = tuple({(rung.params, rung.tokens): rung for rung in [*earlier, *self._asked]}.values())
         stopped = (trial for trial in before.get("trials", ()) if trial["stop"] and stop_hopeless)
         self._stops = {trial["run_id"]: Stop(**trial["stop"]) for trial in stopped}
@@ -82,7 +87,7 @@ class Study:
         wanted.sort(key=lambda job: job.flops)
         if not wanted:
             return None
-        plan = plan_jobs(wanted, self.spec, self.store, tell=tell, speeds=self._speeds)
+        plan = plan_jobs(wanted, self.spec, self.store, tell=tell, speeds=self._speeds, dtype_reason=self._dtype.reason)
         self._speeds = plan.speeds
         return plan
 
@@ -150,7 +155,7 @@ class Study:
 
     def _jobs_of(self, rung: Rung, node: Node) -> tuple[Job, ...]:
         if (rung, node) not in self._jobs:
-            jobs = self._jobs[rung, node] = trial_jobs(self.spec, self.store, rung, node)
+            jobs = self._jobs[rung, node] = trial_jobs(self._settled, self.store, rung, node)
             self._node_of |= {job.run_id: (rung, node) for job in jobs}
         return self._jobs[rung, node]
 
@@ -242,7 +247,7 @@ def _read(folder: ResultsFolder) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        payload: dict[str, Any] = json.loads(path.read_text())
+        payload: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}", "name another folder with --out") from error
     if not isinstance(payload, dict) or {"basis", "rungs", "trials"} - set(payload):

@@ -1,0 +1,200 @@
+"""Checkpoints written beside training: nothing is copied on the device, nothing waits, and nothing is lost."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sweeps import write_counting
+from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
+
+from llmscale.errors import WriteError
+from llmscale.job import make_job
+from llmscale.recipe import Recipe
+from llmscale.shape import shape_for
+from llmscale.tokens import TextSpec, prepare
+from llmscale.train import saver as saving
+from llmscale.train.checkpoint import (
+    FILE_NAME,
+    PREVIOUS_NAME,
+    Checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from llmscale.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.train.saver import INTERVAL_FACTOR, Saver
+
+
+def state(step: int, weight: torch.Tensor) -> Checkpoint:
+    optimizer = {"state": {0: {"step": torch.tensor(float(step)), "exp_avg": weight}}, "param_groups": [{"lr": 0.1}]}
+    return Checkpoint(step, 1.5, {"weight": weight}, optimizer, [{"step": step}], torch.tensor(2.5), 3)
+
+
+def test_what_is_written_is_the_state_at_the_call_whatever_training_does_next(tmp_path: Path) -> None:
+    weight = torch.arange(6.0)
+    part = weight.view(2, 3)[1]  # as a member of a stack
+    with Saver(60.0) as saver:
+        saver.save([(tmp_path / FILE_NAME, state(1, weight)), (tmp_path / "other.pt", state(1, part))])
+        weight.fill_(-1)
+    found, other = read_checkpoint(tmp_path / FILE_NAME), read_checkpoint(tmp_path / "other.pt")
+    assert found is not None
+    assert other is not None
+    assert found.model["weight"].tolist() == list(range(6))
+    assert other.model["weight"].tolist() == [3, 4, 5]
+    assert other.model["weight"].untyped_storage().nbytes() == 3 * 4
+    assert found.optimizer["state"][0]["exp_avg"].tolist() == list(range(6))
+    assert (found.step, found.loss_sum, found.steps_summed) == (1, 2.5, 3)
+    assert isinstance(found.loss_sum, float)
+
+
+def test_training_goes_on_while_another_thread_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrote_in, may_write = [], threading.Event()
+    real = save_checkpoint
+
+    def slow(path: Path, checkpoint: Checkpoint) -> None:
+        wrote_in.append(threading.current_thread())
+        assert may_write.wait(60)
+        real(path, checkpoint)
+
+    monkeypatch.setattr(saving, "save_checkpoint", slow)
+    with Saver(0.0) as saver:
+        saver.save([(tmp_path / FILE_NAME, state(1, torch.zeros(3)))])
+        saver.check()
+        assert not (tmp_path / FILE_NAME).exists()
+        may_write.set()
+        saver.wait()
+        assert (tmp_path / FILE_NAME).exists()
+    assert wrote_in[0] is not threading.main_thread()
+
+
+def test_the_interval_is_at_least_fifty_times_what_a_save_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    saver = Saver(60.0)
+    for took, wanted in ((0.1, 60.0), (4.0, 4.0 * INTERVAL_FACTOR)):
+        saver.saved(took)
+        now += wanted - 1
+        assert not saver.due
+        now += 2
+        assert saver.due
+
+
+def test_an_error_of_the_thread_ends_training_with_its_sentence(tmp_path: Path) -> None:
+    nowhere = [(tmp_path / "missing" / FILE_NAME, state(1, torch.zeros(3)))]
+
+    def saved(ending: Callable[[Saver], object]) -> None:
+        with Saver(0.0) as saver:
+            saver.save(nowhere)
+            ending(saver)
+
+    def step_on(saver: Saver) -> None:
+        while True:
+            saver.check()
+            time.sleep(0.01)
+
+    def fail(saver: Saver) -> None:
+        raise KeyError("what ends the run is what is said")
+
+    for ending, error in ((step_on, WriteError), (Saver.wait, WriteError), (id, WriteError), (fail, KeyError)):
+        with pytest.raises(error):
+            saved(ending)
+
+
+def test_a_run_saved_after_every_step_gives_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
+    wanted = without_times(run(job(tokens=6_000), tmp_path / "whole"))
+    (folder := tmp_path / "often").mkdir()
+    often = replace(CPU, checkpoint_seconds=1e-9)
+    asked = iter(range(100))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving, "INTERVAL_FACTOR", 0.0)
+        with pytest.raises(TrainingInterrupted):
+            train(job(tokens=6_000), often, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 11)
+        assert (folder / PREVIOUS_NAME).exists()
+        assert without_times(train(job(tokens=6_000), often, TRAIN, VALIDATION, folder)) == wanted
+
+
+def test_a_smaller_micro_batch_after_memory_ran_out_is_remembered_by_the_resumed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmscale.models import LanguageModel
+
+    sizes: list[int] = []
+    real = LanguageModel.losses
+
+    def losses(self: LanguageModel, inputs_BT: torch.Tensor, *rest: torch.Tensor) -> Any:
+        if torch.is_grad_enabled():
+            sizes.append(len(inputs_BT))
+        if len(inputs_BT) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nfurther lines")
+        return real(self, inputs_BT, *rest)
+
+    monkeypatch.setattr(LanguageModel, "losses", losses)
+    plain = Conditions("cpu", micro_batch=8, ops="plain", evaluation_batch=16)
+    whole = run(job(tokens=6_000), tmp_path, plain)
+    assert whole.status == "done"
+    assert sizes[:3] == [8, 4, 2]
+    (folder := tmp_path / "run").mkdir()
+    asked = iter(range(100))
+    with pytest.raises(TrainingInterrupted):
+        train(job(tokens=6_000), plain, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 5)
+    saved = load_checkpoint(folder)
+    assert saved is not None
+    assert (saved.micro_batch, saved.checkpointing) == (2, False)
+    sizes.clear()
+    assert without_times(run(job(tokens=6_000), folder, plain)) == without_times(whole)
+    assert max(sizes) == 2
+
+
+KILLED = """
+import sys, json, os, signal
+from pathlib import Path
+from llmscale.train import checkpoint
+real = checkpoint.os.fsync
+count = 0
+def fsync(number):
+    global count
+    count += 1
+    if count == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(number)
+checkpoint.os.fsync = fsync
+from llmscale.train import saver
+saver.INTERVAL_FACTOR = 0.0
+from llmscale.train.worker import main
+main([sys.argv[1]])
+"""
+
+
+def test_a_worker_killed_while_it_writes_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
+    store = prepare(TextSpec(source=str(write_counting(tmp_path)), tokenizer="bpe:300"))
+    shape = shape_for("1x16x1", vocab_size=store.vocab_size, context=32)
+    text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
+    names = {"data": "counting", "data_fingerprint": store.fingerprint}
+    asked = make_job("1x16x1", shape, 20_000, Recipe(context=32), seed=0, dtype="float32", **text, **names)  # type: ignore[arg-type]
+    conditions = replace(CPU, ops="plain", checkpoint_seconds=1e-9)
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        spec = {"job": asked.to_json(), "conditions": asdict(conditions), "threads": 1, "store": str(store.path)}
+        (tmp_path / name / "spec.json").write_text(json.dumps(spec))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed")], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert list((tmp_path / "killed").glob(".checkpoint.pt.*.part"))
+    assert load_checkpoint(tmp_path / "killed") is not None
+    rows = []
+    for name in ("whole", "killed"):
+        worker = [sys.executable, "-m", "llmscale.train.worker", str(tmp_path / name)]
+        subprocess.run(worker, check=True, capture_output=True)
+        rows.append(json.loads((tmp_path / name / "run.json").read_text()))
+        assert not list((tmp_path / name).glob(".checkpoint*"))
+    assert [row["status"] for row in rows] == ["done", "done"]
+    assert rows[0]["loss"] == rows[1]["loss"]
+    assert rows[0]["train_loss"] == rows[1]["train_loss"]
