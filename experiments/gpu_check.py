@@ -31,7 +31,7 @@ from gpu.leader import Journal, Leader, Machine  # noqa: E402
 from gpu.packing import copy_tables, pack  # noqa: E402
 from gpu.report import is_correct, markdown, parts, show  # noqa: E402
 from gpu.settings import Settings, add_options, settings_for  # noqa: E402
-from gpu.steps import list_steps, pick  # noqa: E402
+from gpu.steps import check_kinds, limited, list_steps, pick  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from llmscale.errors import LlmscaleError  # noqa: E402
@@ -43,19 +43,25 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 def main() -> int:
     parser = make_parser()
     options = parser.parse_args()
+    only = options.only.split(",") if options.only else []
+    try:
+        limits = parse_limits(options.limit or "")
+        check_kinds([*only, *limits])
+    except ValueError as error:
+        parser.error(str(error))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = options.out.resolve()
     set_environment(out)
     journal = Journal(out / "check.jsonl")
-    leader = Leader(out / "work", journal, options.budget, options.limit)
+    leader = Leader(out / "work", journal, options.budget)
     try:
         found = leader.ask("hardware:look", {"device": options.device})
     except RuntimeError as error:
         parser.error(f"the device {options.device} cannot be used: {error}")
-    settings = settings_for(found["device"], options)
     try:
+        settings = settings_for(found["device"], found["dtype"], options)
         steps = list_steps(settings, found["cores"], found["memory_bytes"])
-        steps = pick(steps, options.only) if options.only else steps
+        steps = pick(limited(steps, limits), only) if only else limited(steps, limits)
     except (LlmscaleError, ValueError) as error:
         parser.error(str(error))
     if options.list:
@@ -76,7 +82,7 @@ def finish(settings: Settings, journal: Journal, interrupted: bool) -> int:
     steps = journal.latest()
     found = parts(steps)
     command = shlex.join(["python3", "experiments/gpu_check.py", *sys.argv[1:]])
-    (settings.out / "README.md").write_text(markdown(steps, found, command))
+    (settings.out / "README.md").write_text(markdown(steps, found, command), encoding="utf-8")
     show(console, found)
     packed = pack(settings.out, settings.work)
     console.print(f"{'stopped; ' if interrupted else ''}all of it: {packed}", soft_wrap=True)
@@ -93,11 +99,17 @@ def set_environment(out: Path) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+def parse_limits(text: str) -> dict[str, float]:
+    """Seconds by kind of step, of `profile=20,sweep=300`. Raises ValueError."""
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    return {kind: float(seconds) for kind, _, seconds in pairs}
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="results folder")
     parser.add_argument("--budget", type=float, default=530.0, help="seconds for everything")
-    parser.add_argument("--limit", type=float, help="seconds for any one step, where its own limit is longer")
+    parser.add_argument("--limit", metavar="STEP=SECONDS,...", help="other limits than those that --list shows")
     parser.add_argument("--only", metavar="STEP,...", help="steps to run, as speed or speed:100M")
     parser.add_argument("--list", action="store_true", help="list the steps, and run none")
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")

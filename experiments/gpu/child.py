@@ -29,7 +29,7 @@ def run_step(
         torch.set_num_threads(1)  # threads that wait for each other busily stand still on cores that others use
     module, _, name = function.partition(":")
     rows = getattr(importlib.import_module(f"gpu.{module}"), name)(**arguments)
-    with rows_path.open("a") as file:
+    with rows_path.open("a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(plain(row)) + "\n")
             file.flush()

@@ -15,10 +15,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from gpu import Row
 from gpu.training import Steps, job_for, sums_of_steps
-from llmscale.machine import pick_dtype
 from llmscale.models import LanguageModel, build_model
 from llmscale.ops import build_operations, pick_operations
 from llmscale.shape import Shape, shape_for
+from llmscale.train.backend import set_up_device
 from llmscale.train.loop import Conditions, train
 from llmscale.train.passes import Passes
 from llmscale.train.stacked import train_stack
@@ -41,6 +41,7 @@ BACKENDS = ("flash", "cudnn", "efficient", "math")
 
 def against_cpu(device: str, arch: str, compile: bool) -> Iterator[Row]:
     """Loss and gradient of one batch against the CPU in float32, from the same weights and tokens."""
+    set_up_device(device)
     for dtype in ("float32", "bfloat16"):
         for compiled in (False, True) if compile else (False,):
             name = f"{arch}, {dtype}, {_how(compiled)}"
@@ -48,8 +49,9 @@ def against_cpu(device: str, arch: str, compile: bool) -> Iterator[Row]:
             yield from checks([f"{name}: loss", f"{name}: gradient"], [LOSS[dtype], GRADIENT[dtype]], differences)
 
 
-def training(device: str, compile: bool) -> Iterator[Row]:
+def training(device: str, compile: bool, dtype: str) -> Iterator[Row]:
     """Steps of the optimisers, stacks, and what a GPU does otherwise: memory, waiting, attention."""
+    set_up_device(device)
     for optimizer, allowed in UPDATE.items():
         name = f"{optimizer}: weights after {STEPS} steps"
         yield from checks([name], [allowed], partial(_update_difference, device, optimizer))
@@ -62,10 +64,10 @@ def training(device: str, compile: bool) -> Iterator[Row]:
         for compiled in (False, True) if compile else (False,):
             name = f"no waiting in a step: {optimizer}, {_how(compiled)}"
             if device == "cuda":
-                yield from checks([name], [0.0], partial(_waits, device, optimizer, compiled))
+                yield from checks([name], [0.0], partial(_waits, device, dtype, optimizer, compiled))
             else:
                 yield {"check": name, "not_here": "only on CUDA"}
-    yield _attention_backend(device)
+    yield _attention_backend(device, dtype)
 
 
 def checks(names: Sequence[str], allowed: Sequence[float], differences: Callable[[], list[float]]) -> Iterator[Row]:
@@ -210,10 +212,9 @@ def _forced_anywhere(device: str) -> list[float]:
     return [relative(halved, whole) if passes.micro_batch < SEQUENCES else math.inf]
 
 
-def _waits(device: str, optimizer: str, compiled: bool) -> list[float]:
+def _waits(device: str, dtype: str, optimizer: str, compiled: bool) -> list[float]:
     """0, or an error that says what made the host wait for the device inside a step."""
     shape = _shape(device)
-    dtype = pick_dtype("auto", device)
     job = job_for(shape, optimizer=optimizer, batch_sequences=SEQUENCES, dtype=dtype)
     conditions = Conditions(device, SEQUENCES, compile=compiled, ops="plain")
     steps = Steps(job, conditions, sums_of_steps(shape.vocab_size))
@@ -228,9 +229,9 @@ def _waits(device: str, optimizer: str, compiled: bool) -> list[float]:
     return [0.0]
 
 
-def _attention_backend(device: str) -> Row:
+def _attention_backend(device: str, dtype: str) -> Row:
     """Which implementation of attention ran, by what the profiler saw; on CUDA the unfused one is a failure."""
-    shape, dtype = _shape(device), pick_dtype("auto", device)
+    shape = _shape(device)
     name = f"attention backend, {dtype}"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
     try:

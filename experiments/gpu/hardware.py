@@ -15,6 +15,7 @@ import torch
 import llmscale
 from gpu import Row
 from llmscale.machine import available_cores, device_name, pick_device, pick_dtype, total_memory
+from llmscale.train.backend import set_up_device
 from llmscale.train.calibrate import measure_peak
 
 PACKAGES = ("numpy", "pandas", "pyarrow", "scipy", "tokenizers", "triton", "datasets")
@@ -29,11 +30,18 @@ PRODUCT_SIZE = {"cpu": 512, "cuda": 8192}
 def look(device: str) -> Iterator[Row]:
     """Which device is meant, and what the list of steps follows from."""
     picked = pick_device(device)
-    yield {"device": picked, "cores": available_cores(), "memory_bytes": total_memory(picked)}
+    set_up_device(picked)
+    yield {
+        "device": picked,
+        "dtype": pick_dtype("auto", picked) if picked == "cuda" else "float32",
+        "cores": available_cores(),
+        "memory_bytes": total_memory(picked),
+    }
 
 
 def describe(device: str) -> Iterator[Row]:
     """Device, driver, versions, clocks."""
+    set_up_device(device)
     yield {
         "device": device_name(device),
         "cores": available_cores(),
@@ -49,17 +57,17 @@ def describe(device: str) -> Iterator[Row]:
         "llmscale": llmscale.__version__,
         "llmscale_file": llmscale.__file__,
         "commit": _output("git", "-C", str(Path(llmscale.__file__).parent), "rev-parse", "HEAD"),
-        "dtype": pick_dtype("auto", device),
     }
     if device == "cuda":
         yield {"queried": QUERIED, "answer": _output("nvidia-smi", f"--query-gpu={QUERIED}", "--format=csv,noheader")}
         yield {"nvidia-smi": _output("nvidia-smi").splitlines()}
 
 
-def measure_peaks(device: str) -> Iterator[Row]:
+def measure_peaks(device: str, dtype: str) -> Iterator[Row]:
     """FLOP/s of large matrix products by type, several times, and bytes a second read and written by a copy."""
-    dtype, rounds = pick_dtype("auto", device), range(ROUNDS[device])
-    yield {"peak": dtype, "flops": [measure_peak(device, dtype, available_cores()) for _ in rounds]}
+    set_up_device(device)
+    rounds = range(ROUNDS[device])
+    yield {"peak": dtype, "flops": [measure_peak(device, dtype) for _ in rounds]}
     if dtype != "float32":
         yield {"peak": "float32", "flops": [_product_flops(device, "highest") for _ in rounds]}
     if device == "cuda":

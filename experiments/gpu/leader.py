@@ -41,7 +41,7 @@ class Journal:
 
     def append(self, step: str, status: str, seconds: float = 0.0, **found: Any) -> None:
         line = {"step": step, "status": status, "seconds": round(seconds, 2), "written": _now(), **found}
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -61,7 +61,6 @@ class Running:
 
     step: Step
     process: Any
-    limit: float
     rows: Path
     log: Path
     started: float = field(default_factory=time.monotonic)
@@ -78,8 +77,8 @@ class Leader:
     that is more important, and is left out where it does not fit any more.
     """
 
-    def __init__(self, work: Path, journal: Journal, budget: float, longest: float | None = None) -> None:
-        self.work, self.journal, self.longest = work, journal, longest
+    def __init__(self, work: Path, journal: Journal, budget: float) -> None:
+        self.work, self.journal = work, journal
         self.began = time.monotonic()
         self.budget = budget
         self.running: list[Running] = []
@@ -162,12 +161,11 @@ class Leader:
             target=run_step, args=(step.function, step.arguments, step.environment, rows, log), name=step.name
         )
         process.start()
-        limit = min(step.limit, self.longest or step.limit)
-        return Running(step, process, limit, rows, log)
+        return Running(step, process, rows, log)
 
     def _wait(self) -> None:
         """Until a step has ended, or is over its limit and is ended."""
-        soonest = min(min(one.limit - one.seconds, self.left) for one in self.running)
+        soonest = min(min(one.step.limit - one.seconds, self.left) for one in self.running)
         sentinels = [one.process.sentinel for one in self.running]
         multiprocessing.connection.wait(sentinels, max(0.0, min(soonest, 1.0)))
         for one in list(self.running):
@@ -177,8 +175,8 @@ class Leader:
                     self._note(one, "done")
                 else:
                     self._note(one, "failed", reason=f"exit code {code}: {_last_words(one.log)}")
-            elif one.seconds > one.limit:
-                self._end(one, "timed out", f"took more than its {one.limit:g} s")
+            elif one.seconds > one.step.limit:
+                self._end(one, "timed out", f"took more than its {one.step.limit:g} s")
             elif self.left <= 0:
                 self._end(one, "timed out", f"the budget of {self.budget:g} s has ended")
 
@@ -198,7 +196,7 @@ def _has_input(step: Step) -> bool:
 def read_rows(path: Path) -> list[Row]:
     """The whole lines of a file of JSON objects; a process that was ended may have left half a line."""
     found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with suppress(ValueError):
             found.append(json.loads(line))
     return found
@@ -226,7 +224,7 @@ def _family(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+            parent = int(_stat(entry)[1])
             children.setdefault(parent, []).append(int(entry.parent.name))
     found = [pid]
     for one in found:
@@ -234,9 +232,14 @@ def _family(pid: int) -> list[int]:
     return found
 
 
+def _stat(path: Path) -> list[str]:
+    """State, parent and all that follows the name, which may hold anything, in a process's /proc/PID/stat."""
+    return path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
 def _is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return _stat(Path(f"/proc/{pid}/stat"))[0] != "Z"
     except OSError:
         return False
 

@@ -11,8 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from gpu import Row
 from gpu.training import Steps, job_for, sums_of_steps
-from llmscale.machine import pick_dtype
 from llmscale.shape import Shape
+from llmscale.train.backend import set_up_device
 from llmscale.train.loop import Conditions
 
 WARMING, PROFILED = 5, 3
@@ -22,10 +22,18 @@ _NAME_WIDTH = 90
 
 
 def profile_steps(
-    device: str, size: str, shape: dict[str, Any], batch_sequences: int, micro_batch: int, compile: bool, folder: str
+    device: str,
+    size: str,
+    shape: dict[str, Any],
+    batch_sequences: int,
+    micro_batch: int,
+    dtype: str,
+    compile: bool,
+    folder: str,
 ) -> Iterator[Row]:
     """Time by kernel of some steps, on a CPU by operation; `profile-SIZE.txt` and `.json` in `folder`."""
-    model, dtype = Shape(**shape), pick_dtype("auto", device)
+    set_up_device(device)
+    model = Shape(**shape)
     job = job_for(model, batch_sequences=batch_sequences, dtype=dtype, lr=1e-5)
     conditions = Conditions(device, micro_batch, compile=compile, ops="plain")
     steps = Steps(job, conditions, sums_of_steps(model.vocab_size))
@@ -48,8 +56,9 @@ def profile_steps(
     else:
         found["idle_share"] = None
     top = kernels[:SHOWN]
-    (Path(folder) / f"profile-{size}.json").write_text(json.dumps({**found, "kernels": top}, indent=2) + "\n")
-    (Path(folder) / f"profile-{size}.txt").write_text(_table(found, top))
+    text = json.dumps({**found, "kernels": top}, indent=2) + "\n"
+    (Path(folder) / f"profile-{size}.json").write_text(text, encoding="utf-8")
+    (Path(folder) / f"profile-{size}.txt").write_text(_table(found, top), encoding="utf-8")
     yield {**found, "kernels": top}
 
 

@@ -27,6 +27,7 @@ from llmscale.sweep.plan import Plan, plan_jobs
 from llmscale.sweep.records import write_tables
 from llmscale.sweep.spec import Hardware, SweepSpec
 from llmscale.tokens import TextSpec, TokenStore, prepare
+from llmscale.train.backend import set_up_device
 from llmscale.train.calibrate import Speeds
 from llmscale.train.worker import EXIT_INTERRUPTED, train_runs
 
@@ -38,30 +39,41 @@ CONTEXT = {"cpu": 32, "cuda": 128}
 STEPS_BEFORE = 20
 """Steps of a run until it is interrupted."""
 CHECKPOINT_SECONDS = 0.3
-TIMES = ("seconds", "tokens_per_second", "mfu", "peak_memory_bytes")
+TIMES = ("seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes")
 """Columns that no two runs have alike."""
 SPEEDS = Speeds(1e12, ((1e6, 1e11),))
 """In place of measuring: nothing but the estimate of time follows from it."""
 
 
-def interrupted(device: str, compile: bool, work: str) -> Iterator[Row]:
+def interrupted(device: str, compile: bool, dtype: str, work: str) -> Iterator[Row]:
     """Runs under `--deterministic`, interrupted after some steps and started again, against whole ones."""
+    set_up_device(device)
     ways = [("adamw", False), ("muon", False)] + ([("adamw", True)] if compile else [])
     for optimizer, compiled in ways:
         name = f"interrupted run: {optimizer}, {'compiled' if compiled else 'eager'}, bit for bit"
-        difference = partial(_interrupted_difference, device, optimizer, compiled, Path(work))
+        difference = partial(_interrupted_difference, device, dtype, optimizer, compiled, Path(work))
         yield from checks([name], [0.0], difference)
 
 
-def killed(device: str, work: str) -> Iterator[Row]:
+def killed(device: str, dtype: str, work: str) -> Iterator[Row]:
     """The tables of a sweep whose worker was killed by signal 9, against those of one that was left in peace."""
+    set_up_device(device)
     names = ["sweep with a killed worker: tables", "sweep with a killed worker: kills"]
-    yield from checks(names, [0.0, 0.0], partial(_killed_differences, device, Path(work)))
+    yield from checks(names, [0.0, 0.0], partial(_killed_differences, device, dtype, Path(work)))
 
 
-def _interrupted_difference(device: str, optimizer: str, compiled: bool, work: Path) -> list[float]:
+def _interrupted_difference(device: str, dtype: str, optimizer: str, compiled: bool, work: Path) -> list[float]:
     """Largest difference of what the two curves say of losses and gradients."""
-    _, store, plan = _sweep(device, work, TOKENS[device], 60.0, optimizer, compiled)
+    _, store, plan = _sweep(
+        device,
+        dtype,
+        work,
+        TOKENS[device],
+        60.0,
+        optimizer,
+        compiled,
+        workers=len(SIZES[device]),  # of one thread each
+    )
     curves = []
     for name in ("whole", "interrupted"):
         folder = _new(work / "resuming" / f"{name}-{optimizer}-{compiled}")
@@ -100,12 +112,12 @@ def _train(path: Path, stop: Callable[[Path], bool], expected: int) -> None:
 
 def _error(path: Path) -> str:
     row = path / "run.json"
-    return str(json.loads(row.read_text())["error"]) if row.exists() else "it has no row"
+    return str(json.loads(row.read_text(encoding="utf-8"))["error"]) if row.exists() else "it has no row"
 
 
-def _killed_differences(device: str, work: Path) -> list[float]:
+def _killed_differences(device: str, dtype: str, work: Path) -> list[float]:
     """How many values differ in the tables, and how many kills are missing of the one that was meant."""
-    spec, store, plan = _sweep(device, work, TOKENS_KILLED[device], CHECKPOINT_SECONDS)
+    spec, store, plan = _sweep(device, dtype, work, TOKENS_KILLED[device], CHECKPOINT_SECONDS)
     folders = [_new(work / "resuming" / name) for name in ("left-in-peace", "killed")]
     for run in plan.runs:
         write_spec(folders[0], run, plan, store)
@@ -128,7 +140,8 @@ class _Killer:
             self.started_again += 1
         if event.kind != "logged" or self.kills:
             return
-        half = json.loads((event.folder / "spec.json").read_text())["job"]["sequences"] * self.context / 2
+        spec = json.loads((event.folder / "spec.json").read_text(encoding="utf-8"))
+        half = spec["job"]["sequences"] * self.context / 2
         if (event.folder / "checkpoint.pt").exists() or event.point["tokens"] > half:
             for pid in _worker_pids(event.folder):
                 os.kill(pid, signal.SIGKILL)
@@ -162,7 +175,14 @@ def _table_difference(one: ResultsFolder, other: ResultsFolder) -> float:
 
 
 def _sweep(
-    device: str, work: Path, tokens: str, checkpoint_seconds: float, optimizer: str = "adamw", compiled: bool = False
+    device: str,
+    dtype: str,
+    work: Path,
+    tokens: str,
+    checkpoint_seconds: float,
+    optimizer: str = "adamw",
+    compiled: bool = False,
+    workers: int = 1,
 ) -> tuple[SweepSpec, TokenStore, Plan]:
     """A small sweep, its text and its plan."""
     spec = SweepSpec(
@@ -172,7 +192,8 @@ def _sweep(
         recipe=Recipe(context=CONTEXT[device], optimizer=optimizer),
         hardware=Hardware(
             device=device,
-            workers=len(SIZES[device]) if device == "cpu" else None,  # then each has one thread
+            dtype=dtype,
+            workers=workers if device == "cpu" else None,
             compile="always" if compiled else "never",
             deterministic=True,
             checkpoint_seconds=checkpoint_seconds,

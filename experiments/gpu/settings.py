@@ -17,12 +17,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "timed_vocab_size": 50304,
         "batches": "16,64",
         "long": "100M:50M",
+        "seeds": 4,
         "seconds": 4.0,
         "compile": True,
     },
     "cpu": {
         "sizes": "1x16x1,2x16x1,2x24x1,2x32x2",
-        "tokens": "60k",
+        "tokens": "30k",
         "context": 32,
         "tokenizer": "bpe:300",
         "data": "counting",
@@ -31,6 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "timed_vocab_size": 512,
         "batches": "4",
         "long": "2x32x2:200k",
+        "seeds": 2,
         "seconds": 0.3,
         "compile": False,
     },
@@ -42,6 +44,7 @@ class Settings:
     """All that the list of steps follows from."""
 
     device: str
+    dtype: str
     out: Path
     peer: Path | None
     """A checkout of nanoGPT."""
@@ -58,6 +61,8 @@ class Settings:
     timed_vocab_size: int
     batches: tuple[int, ...]
     """Sequences a step of the timed rows, the most important first."""
+    seeds: int
+    """Of the stack that is timed."""
     seconds: float
     """Of each timed row, after its first step."""
     compile: bool
@@ -90,11 +95,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timed-context", type=int)
     parser.add_argument("--timed-vocab-size", type=int)
     parser.add_argument("--batches", help="sequences a step of the table of speeds, as 16,64")
+    parser.add_argument("--seeds", type=int, help="of the stack that is timed")
     parser.add_argument("--seconds", type=float, help="of each timed row, after its first step")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default on a GPU only")
 
 
-def settings_for(device: str, options: argparse.Namespace) -> Settings:
+def settings_for(device: str, dtype: str, options: argparse.Namespace) -> Settings:
     """`options`, with what was left out by `device`. Raises ValueError."""
     given = {name: value for name, value in vars(options).items() if value is not None}
     chosen = {**DEFAULTS[device], **given}
@@ -103,6 +109,7 @@ def settings_for(device: str, options: argparse.Namespace) -> Settings:
         raise ValueError(f"--tokenizer is {chosen['tokenizer']!r}: name one by its size, as bpe:8192")
     return Settings(
         device=device,
+        dtype=dtype,
         out=chosen["out"].resolve(),
         peer=chosen["peer"].resolve() if "peer" in chosen else None,
         data=chosen["data"],
@@ -115,6 +122,7 @@ def settings_for(device: str, options: argparse.Namespace) -> Settings:
         timed_context=chosen["timed_context"],
         timed_vocab_size=chosen["timed_vocab_size"],
         batches=tuple(int(batch) for batch in chosen["batches"].split(",")),
+        seeds=chosen["seeds"],
         seconds=chosen["seconds"],
         compile=chosen["compile"],
     )

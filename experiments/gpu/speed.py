@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from training import nanogpt
 
 from gpu import Row
-from llmscale.machine import available_cores, pick_dtype
 from llmscale.shape import Shape
+from llmscale.train.backend import set_up_device
 from llmscale.train.loop import Conditions
 from llmscale.train.throughput import STEPS_A_POINT, measure_throughput, sample_tokens, throughput_job
 
@@ -28,17 +28,21 @@ def time_ours(
     shape: dict[str, Any],
     batch_sequences: int,
     micro_batch: int,
+    dtype: str,
     seconds: float,
     compile: bool,
     seeds: int = 1,
     optimizer: str = "adamw",
     steps_a_point: int | None = None,
 ) -> Iterator[Row]:
-    """Whole training steps of ours for about `seconds` after the first; of several `seeds` as one stack."""
-    model, dtype = Shape(**shape), pick_dtype("auto", device)
-    threads = available_cores() if device == "cpu" else 1
+    """Whole training steps of ours for about `seconds` after the first; of several `seeds` as one stack.
+
+    On a CPU all rows are of one thread.
+    """
+    set_up_device(device)
+    model = Shape(**shape)
     ops = "plain" if compile or seeds > 1 else "auto"
-    conditions = Conditions(device, micro_batch, compile=compile, ops=ops, threads=threads)
+    conditions = Conditions(device, micro_batch, compile=compile, ops=ops)
     job = throughput_job(model, batch_sequences, dtype, optimizer)
     steps = steps_a_point or _steps_a_point(device, seeds * job.batch_tokens * model.flops_per_token)
     tokens = sample_tokens(model.vocab_size)
@@ -62,14 +66,14 @@ def time_nanogpt(
     shape: dict[str, Any],
     batch_sequences: int,
     micro_batch: int,
+    dtype: str,
     seconds: float,
     compile: bool,
     steps_a_point: int | None = None,
 ) -> Iterator[Row]:
     """nanoGPT's own train.py on as many sequences a step, in passes of as many as ours."""
-    yield _time_nanogpt(
-        device, Path(peer), size, Shape(**shape), batch_sequences, micro_batch, seconds, compile, steps_a_point
-    )
+    case = size, Shape(**shape), batch_sequences, micro_batch, dtype
+    yield _time_nanogpt(device, Path(peer), *case, seconds, compile, steps_a_point)
 
 
 def derive_ladder(device: str, peer: str, folder: str, compile: bool) -> Iterator[Row]:
@@ -78,7 +82,8 @@ def derive_ladder(device: str, peer: str, folder: str, compile: bool) -> Iterato
         names = ("n_layer", "d_model", "n_head", "d_ff", "vocab_size", "context", "arch")
         shape = Shape(**{name: run[name] for name in names})
         batch = run["batch_tokens"] // run["context"]
-        timed = _time_nanogpt(device, Path(peer), run["size"], shape, batch, batch, LADDER_SECONDS, compile, None)
+        case = run["size"], shape, batch, batch, run["dtype"]
+        timed = _time_nanogpt(device, Path(peer), *case, LADDER_SECONDS, compile, None)
         later = (run["tokens"] - run["batch_tokens"]) / timed["tokens_per_second"]
         first = timed["first_step_seconds"] + timed["loading_seconds"]
         yield {
@@ -96,12 +101,11 @@ def _time_nanogpt(
     shape: Shape,
     batch: int,
     micro_batch: int,
+    dtype: str,
     seconds: float,
     compile: bool,
     steps_a_point: int | None,
 ) -> Row:
-    dtype = pick_dtype("auto", device)
-    changes = "bfloat16,fused" if device == "cpu" and dtype == "bfloat16" else "none"
     steps = steps_a_point or _steps_a_point(device, batch * shape.context * nanogpt.flops_per_token(shape))
     tokens = sample_tokens(shape.vocab_size)
     with tempfile.TemporaryDirectory() as name:
@@ -109,12 +113,12 @@ def _time_nanogpt(
         nanogpt.write_data(data, tokens, tokens[: 10 * shape.context], shape.vocab_size)
         timed = nanogpt.time_steps(
             peer,
-            changes,
+            "none",
             shape,
             batch,
             device,
             data,
-            available_cores() if device == "cpu" else 1,
+            1,
             seconds,
             micro_batch=micro_batch,
             log_interval=steps,

@@ -1,8 +1,8 @@
 """The list of steps of experiments/gpu_check.py: in their order, with what each may take and how much it matters."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gpu.settings import Settings
@@ -10,7 +10,6 @@ from llmscale.shape import Shape, shape_for
 from llmscale.sweep.plan import micro_batch
 
 ARCHITECTURES = ("llama", "gpt2")
-STACKED_SEEDS = 4
 SWEEP_BATCH = 16
 """Sequences a step of the rows that are timed as the sweep trains: by the batch rule for 20M tokens at context 512."""
 WARM_UNTIL = 0.3
@@ -30,17 +29,17 @@ EXPECTED: dict[str, dict[str, tuple[float, float]]] = {
         "ladder": (110, 180),
     },
     "cpu": {
-        "hardware": (1, 30),
-        "peaks": (1, 30),
-        "data": (1, 30),
-        "correctness": (3, 60),
-        "warm": (1, 30),
-        "speed": (1, 60),
-        "profile": (1, 30),
-        "sweep": (8, 60),
-        "law": (4, 40),
-        "long": (40, 60),
-        "ladder": (40, 120),
+        "hardware": (1, 300),
+        "peaks": (1, 300),
+        "data": (1, 300),
+        "correctness": (3, 300),
+        "warm": (1, 300),
+        "speed": (1, 300),
+        "profile": (1, 300),
+        "sweep": (8, 300),
+        "law": (4, 300),
+        "long": (40, 300),
+        "ladder": (40, 300),
     },
 }
 """By device and kind of step: seconds that it is expected to take, and after how many it is ended. Those of CUDA are
@@ -91,25 +90,42 @@ def list_steps(settings: Settings, cores: int, memory_bytes: int) -> list[Step]:
     ]
 
 
-def pick(steps: Sequence[Step], only: str) -> list[Step]:
-    """Those of `steps` that `only` names, with commas between. Raises ValueError."""
-    picked: list[Step] = []
-    for name in only.split(","):
-        found = [step for step in steps if f"{step.name}:".startswith(f"{name}:")]
-        if not found:
-            kinds = dict.fromkeys(step.kind for step in steps)
-            raise ValueError(f"there is no step {name!r}; there are {', '.join(kinds)}, and their parts (see --list)")
-        picked += found
-    return [step for step in steps if step in picked]
+def pick(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
+    """Those of `steps` that have one of the names, or begin with it. Raises ValueError for names of none."""
+    for name in only:
+        if not any(_is_named(step, name) for step in steps):
+            raise ValueError(f"there is no step {name!r}; --list names all")
+    return [step for step in steps if any(_is_named(step, name) for name in only)]
+
+
+def limited(steps: Sequence[Step], limits: Mapping[str, float]) -> list[Step]:
+    """`steps` with other limits, by kind."""
+    return [replace(step, limit=limits.get(step.kind, step.limit)) for step in steps]
+
+
+def check_kinds(names: Iterable[str]) -> None:
+    """Raise ValueError where there is no such kind of step as a name begins with."""
+    kinds = EXPECTED["cuda"]
+    for name in names:
+        if name.partition(":")[0] not in kinds:
+            raise ValueError(f"there is no step {name!r}; there are {', '.join(kinds)}")
+
+
+def _is_named(step: Step, name: str) -> bool:
+    return f"{step.name}:".startswith(f"{name}:")
 
 
 class _Steps:
     def __init__(self, settings: Settings, cores: int, memory_bytes: int) -> None:
         self.settings, self.cores, self.memory_bytes = settings, cores, memory_bytes
 
+    @property
+    def _dtype(self) -> dict[str, Any]:
+        return {"dtype": self.settings.dtype}
+
     def machine(self) -> Iterator[Step]:
         yield self._step("hardware", "hardware:describe", {}, 1)
-        yield self._step("peaks", "hardware:measure_peaks", {}, 1)
+        yield self._step("peaks", "hardware:measure_peaks", self._dtype, 1)
         yield self._step("data", "sweeping:prepare_text", self._text(), 1, shares=True)
 
     def correctness(self) -> Iterator[Step]:
@@ -117,8 +133,8 @@ class _Steps:
         for arch in ARCHITECTURES:
             asked = {"arch": arch, **compiled}
             yield self._step(f"correctness:{arch}", "correctness:against_cpu", asked, 1, shares=True)
-        yield self._step("correctness:training", "correctness:training", compiled, 1, shares=True)
-        where = {"work": str(self.settings.work)}
+        yield self._step("correctness:training", "correctness:training", {**compiled, **self._dtype}, 1, shares=True)
+        where = {"work": str(self.settings.work), **self._dtype}
         yield self._step("correctness:resumed", "resuming:interrupted", {**compiled, **where}, 1, shares=True)
         yield self._step("correctness:killed", "resuming:killed", where, 1, shares=True)
 
@@ -136,8 +152,8 @@ class _Steps:
                 yield self._ours("speed", how, size, shape, SWEEP_BATCH, 3 if compiled else 5, compile=compiled)
         smallest, largest = settings.timed_sizes[-1], settings.timed_sizes[0]
         first = settings.batches[0]
-        stack = {"seeds": STACKED_SEEDS, "compile": settings.compile}
-        yield self._ours("speed", f"stack-of-{STACKED_SEEDS}", smallest, self._shape(smallest), first, 3, **stack)
+        stack = {"seeds": settings.seeds, "compile": settings.compile}
+        yield self._ours("speed", f"stack-of-{settings.seeds}", smallest, self._shape(smallest), first, 3, **stack)
         muon = {"optimizer": "muon", "compile": settings.compile}
         yield self._ours("speed", "muon", largest, self._shape(largest), first, 4, **muon)
 
@@ -168,6 +184,7 @@ class _Steps:
                 "shape": asdict(shape),
                 "batch_sequences": settings.batches[0],
                 "micro_batch": self._micro_batch(shape, settings.batches[0]),
+                "dtype": settings.dtype,
                 "compile": settings.compile,
                 "folder": str(settings.out),
             }
@@ -178,11 +195,17 @@ class _Steps:
         settings = self.settings
         sweep = str(settings.sweep)
         cold = {"TORCHINDUCTOR_CACHE_DIR": str(settings.work / "inductor-sweep")}
-        asked = {**self._text(), "context": settings.context, "sizes": settings.sizes, "tokens": settings.tokens}
+        asked = {
+            **self._text(),
+            **self._dtype,
+            "context": settings.context,
+            "sizes": settings.sizes,
+            "tokens": settings.tokens,
+        }
         yield self._step("sweep", "sweeping:sweep", {**asked, "folder": sweep}, 2, environment=cold)
         table = str(settings.sweep / "runs.parquet")
         yield self._step("law", "sweeping:fit_law", {"folder": sweep}, 2, reads=table)
-        yield self._step("peaks:again", "hardware:measure_peaks", {}, 3)
+        yield self._step("peaks:again", "hardware:measure_peaks", self._dtype, 3)
         peer = {"peer": str(settings.peer), "compile": settings.compile, "folder": sweep}
         cold = {"TORCHINDUCTOR_CACHE_DIR": str(settings.work / "inductor-ladder")}
         missing = "" if settings.peer else "no --peer"
@@ -210,6 +233,7 @@ class _Steps:
             "shape": asdict(shape),
             "batch_sequences": batch,
             "micro_batch": self._micro_batch(shape, batch, seeds),
+            "dtype": self.settings.dtype,
             "seconds": self.settings.seconds,
         }
 
@@ -218,7 +242,7 @@ class _Steps:
 
     def _micro_batch(self, shape: Shape, batch: int, seeds: int = 1) -> int:
         """Of the whole memory, so that what is compiled ahead has the sizes of what is timed."""
-        return micro_batch(shape, batch, self.settings.device, self.memory_bytes // seeds)
+        return micro_batch(shape, batch, self.settings.device, self.memory_bytes, members=seeds)
 
     def _text(self) -> dict[str, Any]:
         return {

@@ -13,7 +13,18 @@ from gpu import Row
 from gpu.text import write_counting
 from llmscale.commands import app
 
-COLUMNS = ("size", "params", "tokens", "batch_tokens", "status", "loss", "tokens_per_second", "mfu", "seconds")
+COLUMNS = (
+    "size",
+    "params",
+    "tokens",
+    "batch_tokens",
+    "status",
+    "loss",
+    "tokens_per_second",
+    "mfu",
+    "wall_mfu",
+    "seconds",
+)
 """Of runs.parquet, for the report."""
 
 
@@ -23,11 +34,11 @@ def prepare_text(device: str, data: str, tokenizer: str, work: str) -> Iterator[
 
 
 def sweep(
-    device: str, data: str, tokenizer: str, work: str, sizes: str, tokens: str, context: int, folder: str
+    device: str, dtype: str, data: str, tokenizer: str, work: str, sizes: str, tokens: str, context: int, folder: str
 ) -> Iterator[Row]:
     """`llmscale sweep` into `folder`; the time from its start to its end, then its runs."""
     options = {"--sizes": sizes, "--tokens": tokens, "--context": str(context), "--device": device, "--out": folder}
-    options |= {"--data": _source(data, work), "--tokenizer": tokenizer}
+    options |= {"--dtype": dtype, "--data": _source(data, work), "--tokenizer": tokenizer}
     words = [word for option in options.items() for word in option]
     yield _llmscale("sweep", *words, "--yes", fresh=True)
     for run in pq.read_table(Path(folder) / "runs.parquet").to_pylist():

@@ -19,6 +19,6 @@ def write_counting(folder: Path) -> Path:
         spelled = [" ".join(DIGITS[int(digit)] for digit in str(number)) for number in range(first, first + NUMBERS)]
         lines.append(json.dumps({"text": "; ".join(spelled)}))
     beside = folder / f".counting.{os.getpid()}.part"
-    beside.write_text("\n".join(lines) + "\n")
+    beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     beside.replace(path)
     return path

@@ -10,7 +10,7 @@ from torch import Tensor
 from llmscale.job import Job
 from llmscale.models import build_model
 from llmscale.ops import build_operations, pick_operations
-from llmscale.optimizers import build_optimizer
+from llmscale.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.shape import Shape
 from llmscale.train.batches import Batches
 from llmscale.train.loop import Conditions
@@ -45,8 +45,17 @@ class Steps:
         self.batches = Batches(tokens, job.shape.context, job.seed, conditions.device)
         ops = build_operations(picked, job.dtype)
         self.model = build_model(job.shape, job.seed, job.parametrization, ops).to(conditions.device)
-        settings = {"lr": job.lr, "beta2": job.beta2, "weight_decay": job.weight_decay}
-        self.optimizer = build_optimizer(job.optimizer, self.model, **settings, dtype=job.dtype)
+        self.optimizer = build_optimizer(
+            job.optimizer,
+            self.model,
+            lr=job.lr,
+            beta2=job.beta2,
+            weight_decay=job.weight_decay,
+            dtype=job.dtype,
+            compile=conditions.compile,
+        )
+        allocate_state(self.optimizer)
+        set_learning_rate(self.optimizer, job.lr)
         self.passes = Passes(self.model, conditions.micro_batch, threads=conditions.threads, compile=conditions.compile)
         self.taken = 0
 
