@@ -34,6 +34,8 @@ class Trial:
     tokens_per_second: float
     first_step_seconds: float
     peak_memory_bytes: int
+    loading_seconds: float = 0.0
+    """Of those, until its first line of output: loading torch."""
 
 
 def params(shape: Shape) -> int:
@@ -57,14 +59,38 @@ def write_data(folder: Path, train: np.ndarray, validation: np.ndarray, vocab_si
 
 
 def time_steps(
-    checkout: Path, changes: str, shape: Shape, batch: int, device: str, data: Path, threads: int, seconds: float
+    checkout: Path,
+    changes: str,
+    shape: Shape,
+    batch: int,
+    device: str,
+    data: Path,
+    threads: int,
+    seconds: float,
+    *,
+    micro_batch: int | None = None,
+    log_interval: int | None = None,
+    compile: bool = True,
 ) -> Trial:
-    """Train `shape` for `seconds` after its first step. Its times are those at which its log lines arrive."""
-    settings = {"max_iters": FOREVER, "eval_interval": FOREVER, "batch_size": batch, "gradient_accumulation_steps": 1}
-    settings["log_interval"] = 10 if device == "cuda" else 1  # a GPU is waited for at every log line
+    """Train `shape` for `seconds` after its first step. Its times are those at which its log lines arrive.
+
+    A step takes `batch` sequences, in passes of `micro_batch` of them; a GPU is waited for every `log_interval` steps.
+    """
+    passes = -(-batch // (micro_batch or batch))
+    settings = {
+        "max_iters": FOREVER,
+        "eval_interval": FOREVER,
+        "batch_size": batch // passes,
+        "gradient_accumulation_steps": passes,
+        "log_interval": log_interval or (10 if device == "cuda" else 1),
+        "compile": compile,
+    }
+    first_line: list[float] = []
     times: list[tuple[int, float]] = []
 
     def enough(line: str) -> bool:
+        if not first_line:
+            first_line.append(time.perf_counter())
         if not line.startswith("iter "):
             return False
         times.append((int(line.split()[1].rstrip(":")), time.perf_counter()))
@@ -73,8 +99,9 @@ def time_steps(
     started = time.perf_counter()
     memory = _run(checkout, changes, shape, device, data, threads, {**settings, "out_dir": str(data)}, enough)
     settled = times[max(1, len(times) // 4) - 1 :]
-    speeds = [(j - i) * batch * shape.context / (after - before) for (i, before), (j, after) in pairwise(settled)]
-    return Trial(statistics.median(speeds), times[0][1] - started, memory)
+    tokens = passes * settings["batch_size"] * shape.context
+    speeds = [(j - i) * tokens / (after - before) for (i, before), (j, after) in pairwise(settled)]
+    return Trial(statistics.median(speeds), times[0][1] - started, memory, first_line[0] - started)
 
 
 def train(checkout: Path, changes: str, job: Job, micro_batch: int, device: str, data: Path, threads: int) -> Path:

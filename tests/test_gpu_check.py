@@ -1,0 +1,176 @@
+"""experiments/gpu_check.py on a CPU, from a checkout that is not installed, without `datasets`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+UNHURRIED = 600.0
+"""Seconds in which any machine that runs these tests gets through."""
+NEVER_HERE = {"speed:2x32x2:4x64:nanogpt": "no --peer", "ladder": "no --peer"}
+TOO_LONG = "long"
+"""A step that is not expected to fit into the budget."""
+HURRIED = "peaks"
+"""Steps that are given too little time here."""
+TIMED = ("4x64:llmscale", "4x64:nanogpt", "16x32:eager", "4x64:stack-of-2", "4x64:muon")
+STEPS = {
+    *("hardware", "peaks", "data", "sweep", "law", "peaks:again", "ladder", "long", "profile:2x32x2"),
+    *(f"correctness:{name}" for name in ("llama", "gpt2", "training", "resumed", "killed")),
+    *(f"speed:2x32x2:{name}" for name in TIMED),
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the check needs, beside a `datasets` that cannot be imported."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("llmscale", "experiments", "benchmarks"):
+        shutil.copytree(repository / name, folder / name)
+    (folder / "blocked").mkdir()
+    (folder / "blocked" / "datasets.py").write_text("raise ImportError('blocked')\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(checkout: Path) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    """The folder of a whole check on a CPU, and how it ended."""
+    out = checkout / "out"
+    return out, check(checkout, out, "--budget", "60", "--limit", f"{HURRIED}=0.05")
+
+
+def command(checkout: Path, out: Path, *options: str) -> list[str]:
+    script = checkout / "experiments" / "gpu_check.py"
+    return [sys.executable, "-P", str(script), "--device", "cpu", "--out", str(out), *options]
+
+
+def environment(checkout: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(checkout / "blocked"), "LLMSCALE_CACHE": str(checkout / "cache")}
+
+
+def check(checkout: Path, out: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(checkout, out, *options),
+        cwd=checkout.parent,
+        env=environment(checkout),
+        capture_output=True,
+        text=True,
+        timeout=UNHURRIED,
+        check=False,
+    )
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    path = out / "check.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def latest(out: Path) -> dict[str, dict[str, Any]]:
+    return {line["step"]: line for line in lines(out)}
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + UNHURRIED
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_every_step_has_a_line_that_says_how_it_ended(
+    whole: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    out, done = whole
+    steps = latest(out)
+    assert set(steps) == STEPS
+    for line in steps.values():
+        assert line["status"] in ("done", "skipped", "timed out"), (line, done.stderr)
+        assert (line["status"] == "done") == ("reason" not in line)
+    for name, reason in NEVER_HERE.items():
+        assert (steps[name]["status"], steps[name]["reason"]) == ("skipped", reason)
+    assert steps[TOO_LONG]["status"] == "skipped"
+    assert "s are left" in steps[TOO_LONG]["reason"]
+
+
+def test_a_step_over_its_limit_is_ended_and_noted(whole: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    line = latest(whole[0])[HURRIED]
+    assert (line["status"], line["reason"]) == ("timed out", "took more than its 0.05 s")
+
+
+def test_a_later_command_adds_the_steps_that_are_missing(
+    checkout: Path, whole: tuple[Path, "subprocess.CompletedProcess[str]"]
+) -> None:
+    out = whole[0]
+    before = lines(out)
+    missing = [name for name, line in latest(out).items() if line["status"] != "done"]
+    missing = [name for name in missing if name not in (*NEVER_HERE, TOO_LONG)]
+    again = check(checkout, out, "--budget", str(UNHURRIED), "--only", ",".join(missing))
+    assert (again.returncode, again.stderr) == (0, "")
+    assert lines(out)[: len(before)] == before
+    assert {line["step"] for line in lines(out)[len(before) :]} == set(missing)
+    steps = latest(out)
+    assert all(line["status"] == "done" for name, line in steps.items() if name not in (*NEVER_HERE, TOO_LONG))
+
+    (machine, *_) = steps["hardware"]["rows"]
+    assert Path(machine["llmscale_file"]) == checkout / "llmscale" / "__init__.py"
+    correctness = [row for name, line in steps.items() if name.startswith("correctness") for row in line["rows"]]
+    assert len(correctness) > 15
+    assert all(row["passed"] for row in correctness if "not_here" not in row)
+    assert [row for row in correctness if "killed" in row["check"]]
+    speeds = [row for name, line in steps.items() if name.startswith("speed") for row in line.get("rows", [])]
+    assert {(row["seeds"], row["optimizer"]) for row in speeds} == {(1, "adamw"), (2, "adamw"), (1, "muon")}
+    assert all(row["tokens_per_second"] > 0 for row in speeds)
+    (profile,) = steps["profile:2x32x2"]["rows"]
+    assert sum(kernel["share"] for kernel in profile["kernels"]) == pytest.approx(1, abs=0.1)
+
+    assert len(pd.read_parquet(out / "runs.parquet")) == 4
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    for title in ("Machine", "Correctness", "Peaks", "Speed", "Kernels", "Sweep", "Steps"):
+        assert f"## {title}\n" in readme
+        assert title in again.stdout
+    with tarfile.open(out / "results.tgz") as archive:
+        names = archive.getnames()
+        packed = archive.extractfile("check.jsonl")
+        assert packed is not None
+        assert packed.read() == (out / "check.jsonl").read_bytes()
+    wanted = {"README.md", "runs.parquet", "curves.parquet", "sweep.json", "fit-power-floor.json"}
+    assert wanted | {"figures/scaling.png", "figures/curves.png", "profile-2x32x2.txt"} <= set(names)
+    assert not [name for name in names if name.endswith((".pt", ".bin"))]
+
+
+def test_a_check_that_is_interrupted_keeps_and_packs_what_it_found(checkout: Path) -> None:
+    out = checkout / "interrupted"
+    with subprocess.Popen(
+        command(checkout, out, "--only", "hardware,correctness"),
+        cwd=checkout.parent,
+        env=environment(checkout),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: lines(out) or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=UNHURRIED)
+    assert (process.returncode, errors) == (130, "")
+    first, *others = lines(out)
+    assert (first["step"], first["status"]) == ("hardware", "done")
+    assert {line["status"] for line in others} <= {"done", "interrupted"}
+    assert (out / "README.md").exists()
+    with tarfile.open(out / "results.tgz") as archive:
+        assert "check.jsonl" in archive.getnames()
+
+
+@pytest.mark.parametrize("options", [["--only", "hardware,sped"], ["--limit", "sped=3"]])
+def test_an_unknown_step_is_an_error_that_names_those_there_are(checkout: Path, options: list[str]) -> None:
+    done = check(checkout, checkout / "unknown", *options)
+    assert done.returncode == 2
+    assert "there is no step 'sped'; there are hardware, peaks, data, correctness" in done.stderr
+    assert lines(checkout / "unknown") == []
