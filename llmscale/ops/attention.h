@@ -37,7 +37,10 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
     for (long k = 0; k < k_words; k++) {
         vf b[4];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) b[v] = load((const float *)B + k * ld + v * VL);
+        for (int v = 0; v < vectors; v++) {
+            b[v] = load((const float *)B + k * ld + v * VL);
+            KEEP_IN_REGISTER(b[v]);
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             uint32_t a = A[r * a_row + k * a_k];
@@ -49,27 +52,45 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
     for (int i = 0; i < rows * vectors; i++) store(C + (i / vectors) * c_row + (i % vectors) * VL, acc[i]);
 }
 
-/* C[rows][n] over k words; rows a multiple of ROWS, n of VL. */
-static void NAME(product)(long rows, long n, const uint32_t *A, long a_row, long a_k, const uint32_t *B, long ld,
-                          long k_words, float *C, long c_row, int add) {
+#define TILES(height, vectors)                                                                                     \
+    for (long r = 0; r < rows; r += height) {                                                                      \
+        long from = 0, to = k_words;                                                                               \
+        if (part == KEYS_OF_ROWS && j >= first + r + height) continue;                                             \
+        if (part == KEYS_OF_SUMS) to = lesser(to, (first + r + height + PAIR - 1) / PAIR);                           \
+        if (part == QUERIES_OF_KEYS && r > first) from = (r - first) / PAIR;                                       \
+        NAME(tile)(height, vectors, A + r * a_row + from * a_k, a_row, a_k, B + j + from * ld, ld, to - from,      \
+                   C + r * c_row + j, c_row, add);                                                                 \
+    }
+
+/* `part` of C[rows][n] over k words; rows a multiple of ROWS, n of VL. */
+static inline __attribute__((always_inline)) void NAME(product)(int part, long first, long rows, long n,
+                                                                const uint32_t *A, long a_row, long a_k,
+                                                                const uint32_t *B, long ld, long k_words, float *C,
+                                                                long c_row, int add) {
     long j = 0;
-    for (; j + 4 * VL <= n && n % (4 * VL) == 0; j += 4 * VL)
-        for (long r = 0; r < rows; r += 4)
-            NAME(tile)(4, 4, A + r * a_row, a_row, a_k, B + j, ld, k_words, C + r * c_row + j, c_row, add);
-    for (; j + 2 * VL <= n; j += 2 * VL)
-        for (long r = 0; r < rows; r += 8)
-            NAME(tile)(8, 2, A + r * a_row, a_row, a_k, B + j, ld, k_words, C + r * c_row + j, c_row, add);
-    for (; j < n; j += VL)
-        for (long r = 0; r < rows; r += 16)
-            NAME(tile)(16, 1, A + r * a_row, a_row, a_k, B + j, ld, k_words, C + r * c_row + j, c_row, add);
+#if ROWS == 16
+    for (; j + 4 * VL <= n && n % (4 * VL) == 0; j += 4 * VL) TILES(4, 4)
+    for (; j + 2 * VL <= n; j += 2 * VL) TILES(8, 2)
+    for (; j < n; j += VL) TILES(16, 1)
+#else
+    for (; j + 3 * VL <= n && n % (3 * VL) == 0; j += 3 * VL) TILES(4, 3)
+    for (; j + 2 * VL <= n; j += 2 * VL) TILES(6, 2)
+    for (; j < n; j += VL) TILES(12, 1)
+#endif
 }
+#undef TILES
 
 /* Values d to d+VL of a row of `head`, 0 beyond it, turned by the angle of position t where there are tables. */
 static inline vf NAME(turned)(const T *row, long head, long d, const turns *turns, long t) {
-    vf x = NAME(fetch_some)(row + d, 0, head - d);
+    vf x = NAME(fetch_some)(row + d, 0, head - d), partner;
     if (!turns->cos) return x;
     long half = turns->half, at = t * turns->wide + d;
-    vf partner = NAME(fetch_some)(row + d + half, 0, half - d) + NAME(fetch_some)(row + d - half, half - d, head - d);
+    if (d + VL <= half)
+        partner = NAME(fetch)(row + d + half);
+    else if (d >= half)
+        partner = NAME(fetch_some)(row + d - half, 0, head - d);
+    else
+        partner = NAME(fetch_some)(row + d + half, 0, half - d) + NAME(fetch_some)(row + d - half, half - d, head - d);
     return x * load(turns->cos + at) + partner * load(turns->sin + at);
 }
 
@@ -95,10 +116,13 @@ static inline void NAME(write_turned_back)(const float *x, long head, float fact
 }
 
 /* ROWS rows of cells as ROWS columns of words, from column `first` on. */
-static inline void NAME(across)(const NAME(cell) *rows, long head, long wide, long first, long width,
-                                uint32_t *columns) {
+static inline void NAME(across)(const NAME(cell) *rows, long wide, long first, long width, uint32_t *columns) {
     const uint32_t *words = (const uint32_t *)rows;
-    for (long k = 0; k < round_up(head, PAIR) / PAIR; k++)
+    long k = 0;
+    for (; k + VL <= wide / PAIR; k += VL)
+        for (long r = 0; r < ROWS; r += VL)
+            transpose(words + r * (wide / PAIR) + k, wide / PAIR, columns + k * width + first + r, width);
+    for (; k < wide / PAIR; k++)
         for (long r = 0; r < ROWS; r++) columns[k * width + first + r] = words[r * (wide / PAIR) + k];
 }
 
@@ -123,10 +147,16 @@ static NAME(packed) NAME(make_packed)(long time, long head, const turns *turns, 
     p.value_pairs = take(memory, bytes);
     p.rows = take(memory, ROWS * p.wide * sizeof(NAME(cell)));
     if (!backward) return p;
-    p.query_pairs = take(memory, bytes);
+    p.query_pairs = PAIR == 1 ? (uint32_t *)p.query : take(memory, bytes);
     p.key_pairs = take(memory, bytes);
     p.value_across = take(memory, bytes);
     return p;
+}
+
+/* PAIR rows of a head, with what `turned` reads before it: they lie too far apart for the processor to foresee them. */
+static inline void NAME(prefetch)(const T *row, long head, long row_size) {
+    for (long i = 0; i < PAIR; i++, row += row_size)
+        for (long d = -VL; d < head; d += 64 / (long)sizeof(T)) __builtin_prefetch(row + d);
 }
 
 /* Fills `p` from head h of one sequence's qkv [time][3][heads][head]. */
@@ -138,7 +168,9 @@ static void NAME(pack)(NAME(packed) *p, const T *qkv, long heads, long h, int ba
         uint32_t *words = part == 2 ? p->value_pairs : backward ? (part ? p->key_pairs : p->query_pairs) : 0;
         for (long first = 0; first < p->time; first += ROWS) {
             NAME(cell) *rows = part ? p->rows : p->query + first * wide;
-            for (long r = 0; r < ROWS; r += PAIR)
+            if (PAIR == 1 && words) rows = (NAME(cell) *)words + first * wide; /* the same thing */
+            for (long r = 0; r < ROWS; r += PAIR) {
+                NAME(prefetch)(qkv + (((first + r + AHEAD) * 3 + part) * heads + h) * head, head, 3 * heads * head);
                 for (long d = 0; d < wide; d += VL) {
                     vf x[PAIR];
                     for (long i = 0; i < PAIR; i++) {
@@ -148,9 +180,10 @@ static void NAME(pack)(NAME(packed) *p, const T *qkv, long heads, long h, int ba
                         if (part == 0) x[i] *= p->scale;
                         NAME(keep)(rows + (r + i) * wide + d, x[i]);
                     }
-                    if (words) NAME(keep_pair)(words + (first + r) / PAIR * wide + d, x);
+                    if (PAIR > 1 && words) NAME(keep_pair)(words + (first + r) / PAIR * wide + d, x);
                 }
-            if (columns) NAME(across)(rows, head, wide, first, width, columns);
+            }
+            if (columns) NAME(across)(rows, wide, first, width, columns);
         }
     }
 }
@@ -163,32 +196,35 @@ void NAME(attention_forward)(const T *qkv, const float *cos, const float *sin, T
     NAME(packed) p = NAME(make_packed)(time, head, &turned, scale, 0, &memory);
     long width = p.width, wide = p.wide, head_words = round_up(head, PAIR) / PAIR;
     float *scores = take(&memory, ROWS * width * sizeof(float)), *mixed = take(&memory, ROWS * wide * sizeof(float));
-    NAME(cell) *weights = take(&memory, ROWS * width * sizeof(NAME(cell)));
+    /* where cells are floats, weights take the place of their scores */
+    NAME(cell) *weights = PAIR == 1 ? (NAME(cell) *)scores : take(&memory, ROWS * width * sizeof(NAME(cell)));
     for (long b = 0; b < batch; b++)
         for (long h = 0; h < heads; h++) {
             NAME(pack)(&p, qkv + b * time * 3 * heads * head, heads, h, 0);
             for (long first = 0; first < time; first += ROWS) {
                 long keys = first + ROWS, count = time - first < ROWS ? time - first : ROWS;
                 float norm[ROWS];
-                NAME(product)(ROWS, keys, (uint32_t *)(p.query + first * wide), wide / PAIR, 1, p.key_across, width,
-                              head_words, scores, width, 0);
+                NAME(product)(KEYS_OF_ROWS, first, ROWS, keys, (uint32_t *)(p.query + first * wide), wide / PAIR, 1,
+                              p.key_across, width, head_words, scores, width, 0);
                 for (long r = 0; r < ROWS; r++) {
                     float *row = scores + r * width;
-                    for (long j = first + r + 1; j < keys; j++) row[j] = -INFINITY;
+                    long own = round_up(first + r + 1, VL);
+                    for (long j = first + r + 1; j < own; j++) row[j] = -INFINITY;
                     vf high = load(row), sum = zero();
-                    for (long j = VL; j < keys; j += VL) high = larger(high, load(row + j));
+                    for (long j = VL; j < own; j += VL) high = larger(high, load(row + j));
                     float peak = highest(high);
-                    for (long j = 0; j < keys; j += VL) {
+                    for (long j = 0; j < own; j += VL) {
                         vf weight = exp2_of(load(row + j) - peak);
                         sum += weight;
                         NAME(keep)(weights + r * width + j, weight);
                     }
+                    for (long j = own; j < keys; j += VL) NAME(keep)(weights + r * width + j, zero());
                     float total = sum_of(sum);
                     norm[r] = 1 / total;
                     if (r < count) lse[(b * heads + h) * time + first + r] = peak + log2f(total);
                 }
-                NAME(product)(ROWS, wide, (uint32_t *)weights, width / PAIR, 1, p.value_pairs, wide, keys / PAIR, mixed,
-                              wide, 0);
+                NAME(product)(KEYS_OF_SUMS, first, ROWS, wide, (uint32_t *)weights, width / PAIR, 1, p.value_pairs, wide,
+                              keys / PAIR, mixed, wide, 0);
                 for (long r = 0; r < count; r++)
                     NAME(write_row)(mixed + r * wide, head, norm[r], out + ((b * time + first + r) * heads + h) * head);
             }
@@ -205,10 +241,14 @@ void NAME(attention_backward)(const T *d_out, const T *qkv, const float *cos, co
     long width = p.width, wide = p.wide, head_words = round_up(head, PAIR) / PAIR, row_size = 3 * heads * head;
     float *scores = take(&memory, ROWS * width * sizeof(float)), *slopes = take(&memory, ROWS * width * sizeof(float));
     NAME(cell) *d_scores = take(&memory, ROWS * width * sizeof(NAME(cell)));
-    uint32_t *weight_pairs = take(&memory, ROWS * width * sizeof(float));
-    uint32_t *d_score_pairs = take(&memory, ROWS * width * sizeof(float));
     NAME(cell) *d_rows = take(&memory, ROWS * wide * sizeof(NAME(cell)));
-    uint32_t *d_row_pairs = take(&memory, ROWS * wide * sizeof(NAME(cell)));
+    /* where cells are floats, pairs are no other than their rows, and weights take the place of their scores */
+    uint32_t *weight_pairs = (uint32_t *)scores, *d_score_pairs = (uint32_t *)d_scores, *d_row_pairs = (uint32_t *)d_rows;
+    if (PAIR > 1) {
+        weight_pairs = take(&memory, ROWS * width * sizeof(float));
+        d_score_pairs = take(&memory, ROWS * width * sizeof(float));
+        d_row_pairs = take(&memory, ROWS * wide * sizeof(NAME(cell)));
+    }
     float *d_query = take(&memory, ROWS * wide * sizeof(float));
     float *d_key = take(&memory, width * wide * sizeof(float)), *d_value = take(&memory, width * wide * sizeof(float));
     for (long b = 0; b < batch; b++)
@@ -229,7 +269,7 @@ void NAME(attention_backward)(const T *d_out, const T *qkv, const float *cos, co
                             dot[i] += slope[i] * NAME(fetch_some)(out + at, 0, some);
                             NAME(keep)(d_rows + (r + i) * wide + d, slope[i]);
                         }
-                        NAME(keep_pair)(d_row_pairs + r / PAIR * wide + d, slope);
+                        if (PAIR > 1) NAME(keep_pair)(d_row_pairs + r / PAIR * wide + d, slope);
                     }
                     for (long i = 0; i < PAIR; i++) {
                         delta[r + i] = sum_of(dot[i]);
@@ -237,14 +277,15 @@ void NAME(attention_backward)(const T *d_out, const T *qkv, const float *cos, co
                         level[r + i] = r + i < count ? lse[(b * heads + h) * time + first + r + i] : INFINITY;
                     }
                 }
-                NAME(product)(ROWS, keys, (uint32_t *)(p.query + first * wide), wide / PAIR, 1, p.key_across, width,
-                              head_words, scores, width, 0);
-                NAME(product)(ROWS, keys, (uint32_t *)d_rows, wide / PAIR, 1, p.value_across, width, head_words, slopes,
-                              width, 0);
+                NAME(product)(KEYS_OF_ROWS, first, ROWS, keys, (uint32_t *)(p.query + first * wide), wide / PAIR, 1,
+                              p.key_across, width, head_words, scores, width, 0);
+                NAME(product)(KEYS_OF_ROWS, first, ROWS, keys, (uint32_t *)d_rows, wide / PAIR, 1, p.value_across, width,
+                              head_words, slopes, width, 0);
                 for (long r = 0; r < ROWS; r += PAIR) {
+                    long own = round_up(first + r + PAIR, VL);
                     for (long i = 0; i < PAIR; i++)
-                        for (long j = first + r + i + 1; j < keys; j++) scores[(r + i) * width + j] = -INFINITY;
-                    for (long j = 0; j < keys; j += VL) {
+                        for (long j = first + r + i + 1; j < own; j++) scores[(r + i) * width + j] = -INFINITY;
+                    for (long j = 0; j < own; j += VL) {
                         vf weight[PAIR], d_score[PAIR];
                         for (long i = 0; i < PAIR; i++) {
                             weight[i] = exp2_of(load(scores + (r + i) * width + j) - level[r + i]);
@@ -252,14 +293,21 @@ void NAME(attention_backward)(const T *d_out, const T *qkv, const float *cos, co
                             NAME(keep)(d_scores + (r + i) * width + j, d_score[i]);
                         }
                         NAME(keep_pair)(weight_pairs + r / PAIR * width + j, weight);
-                        NAME(keep_pair)(d_score_pairs + r / PAIR * width + j, d_score);
+                        if (PAIR > 1) NAME(keep_pair)(d_score_pairs + r / PAIR * width + j, d_score);
+                    }
+                    const vf nothing[PAIR] = {{0}};
+                    for (long j = own; j < keys; j += VL) {
+                        for (long i = 0; i < PAIR; i++) NAME(keep)(d_scores + (r + i) * width + j, zero());
+                        NAME(keep_pair)(weight_pairs + r / PAIR * width + j, nothing);
+                        if (PAIR > 1) NAME(keep_pair)(d_score_pairs + r / PAIR * width + j, nothing);
                     }
                 }
-                NAME(product)(ROWS, wide, (uint32_t *)d_scores, width / PAIR, 1, p.key_pairs, wide, keys / PAIR, d_query,
-                              wide, 0);
-                NAME(product)(keys, wide, weight_pairs, 1, width, d_row_pairs, wide, ROWS / PAIR, d_value, wide, 1);
-                NAME(product)(keys, wide, d_score_pairs, 1, width, p.query_pairs + first / PAIR * wide, wide, ROWS / PAIR,
-                              d_key, wide, 1);
+                NAME(product)(KEYS_OF_SUMS, first, ROWS, wide, (uint32_t *)d_scores, width / PAIR, 1, p.key_pairs, wide,
+                              keys / PAIR, d_query, wide, 0);
+                NAME(product)(QUERIES_OF_KEYS, first, keys, wide, weight_pairs, 1, width, d_row_pairs, wide, ROWS / PAIR,
+                              d_value, wide, 1);
+                NAME(product)(QUERIES_OF_KEYS, first, keys, wide, d_score_pairs, 1, width,
+                              p.query_pairs + first / PAIR * wide, wide, ROWS / PAIR, d_key, wide, 1);
                 for (long r = 0; r < count; r++)
                     NAME(write_turned_back)(d_query + r * wide, head, scale, &turned, first + r,
                                             d_qkv + (b * time + first + r) * row_size + h * head);
