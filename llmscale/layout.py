@@ -7,8 +7,8 @@ Memory by parts, in bytes, for N weights (`shape.params_total`):
 - FSDP2's gathered weights: two blocks at a time in bfloat16, the one in use and the next, and one block's gradients;
   embeddings and output projection, weights and gradients, in float32.
 - activations: `Shape.activations_bytes`, with attention that stores no scores. Korthikanti et al. 2022 (section 4.1)
-  count 34 d bytes a token and layer besides the scores; here it is more, as the residual stream is in float32. Computed again
-  in the backward pass, they are the inputs of each layer (x and what is added to it) and one layer's own.
+  count 34 d bytes a token and layer besides the scores; here it is more, as the residual stream is in float32. Computed
+  again in the backward pass, they are the inputs of each layer (x and what is added to it) and one layer's own.
 """
 
 from dataclasses import dataclass

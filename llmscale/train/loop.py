@@ -38,7 +38,7 @@ class Conditions:
     each run takes so many."""
     compile: bool = False
     ops: str = "auto"
-    """`plain` or `native`, of ops/; `auto` takes the faster one that runs here."""
+    """`plain` or `native`, of ops/; `auto` takes the faster one that runs here. What is compiled is `plain`."""
     threads: int = 1
     """CPU threads that share a batch, with native operations; torch's own spread over torch.get_num_threads()."""
     deterministic: bool = False
@@ -116,8 +116,12 @@ def train(
     keep_freed_memory()
     batches = Batches(train_tokens[: job.text_tokens], context, job.seed, device, job.shuffled_sequences)
     validation = Windows(validation_tokens, context, device)
-    picked = pick_operations(device) if conditions.ops == "auto" else conditions.ops
-    ops = build_operations(picked if processes.size == 1 else "plain", job.dtype)
+    operations = conditions.ops
+    if conditions.compile or processes.size > 1:
+        operations = "plain"
+    elif operations == "auto":
+        operations = pick_operations(device)
+    ops = build_operations(operations, job.dtype)
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps
     # On a GPU what was logged last stays unread until the next step to log, so that the host runs ahead of it.
