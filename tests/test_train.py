@@ -21,9 +21,10 @@ from llmscale.shape import shape_for
 from llmscale.train.batches import Batches, Windows
 from llmscale.train.checkpoint import FILE_NAME
 from llmscale.train.evaluate import bits_per_byte, evaluate
-from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
+from llmscale.train.loop import UNREAD, Conditions, Outcome, TrainingInterrupted, train
 from llmscale.train.passes import Passes
 from llmscale.train.stack import Stack
+from llmscale.train.stacked import train_stack
 
 VOCAB = 60
 CPU = Conditions("cpu", micro_batch=4)
@@ -116,6 +117,27 @@ def test_a_run_is_the_same_by_native_and_plain_operations(arch: str, tmp_path: P
         assert evaluation is not None
         losses.append(evaluation.loss)
     assert losses == pytest.approx([losses[0]] * 3, abs=2e-4)
+
+
+def test_steps_read_later_are_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = [job(tokens=6_000), job(lr=1000.0, clip=1e9)]
+    wanted = [run(one, tmp_path) for one in ways]
+    monkeypatch.setitem(UNREAD, "cpu", 3)
+    for one, outcome in zip(ways, wanted, strict=True):
+        late = run(one, tmp_path)
+        assert (late.status, late.error, late.evaluation) == (outcome.status, outcome.error, outcome.evaluation)
+        assert str(without_times(late)) == str(without_times(outcome))  # nan is nan, too
+    (resumed := tmp_path / "resumed").mkdir()
+    asked = iter(range(100))
+    with pytest.raises(TrainingInterrupted):
+        train(ways[0], CPU, TRAIN, VALIDATION, resumed, stop=lambda: next(asked) == 7)
+    assert without_times(run(ways[0], resumed)) == without_times(wanted[0])
+    seeds = [replace(ways[0], seed=seed) for seed in range(2)]
+    folders = [tmp_path / "0", tmp_path / "1"]
+    stacked = train_stack(seeds, CPU, TRAIN, VALIDATION, folders)
+    monkeypatch.setitem(UNREAD, "cpu", 0)
+    again = train_stack(seeds, CPU, TRAIN, VALIDATION, folders)
+    assert [without_times(outcome) for outcome in stacked] == [without_times(outcome) for outcome in again]
 
 
 def test_the_micro_batch_changes_rounding_and_nothing_else(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from llmscale.train.sharded_checkpoint import gathered, load_sharded, read_shard
 
 EXPLODED = 1.0
 """A run has diverged when its training loss is this many nats above that of a uniform guess, ln(vocab_size)."""
+UNREAD = {"cpu": 0, "cuda": 1}
+"""Logged steps that stay unread until a later one is logged, by device: on a GPU the host runs ahead of it so."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,6 @@ def train(
     ops = build_operations(operations, job.dtype)
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps
-    # On a GPU what was logged last stays unread until the next step to log, so that the host runs ahead of it.
-    unread = 1 if device == "cuda" else 0
 
     saved = [load_checkpoint(folder, warn), load_branch_point(start, warn) if start else None]
     checkpoint = max(filter(None, saved), key=lambda state: state.step, default=None)
@@ -231,7 +231,7 @@ def train(
                 logged.append(Logged(done, lr, steps_summed, sequences_timed, numbers))
                 loss_sum.zero_()
                 steps_summed = sequences_timed = 0
-                if problem := diverged(unread=0 if done in evaluated_steps else unread):
+                if problem := diverged(unread=0 if done in evaluated_steps else UNREAD[device]):
                     return outcome("diverged", problem)
 
             if done < job.steps:

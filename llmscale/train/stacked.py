@@ -18,7 +18,7 @@ from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches, Windows
 from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, saved_steps
 from llmscale.train.evaluate import Evaluation, evaluate
-from llmscale.train.loop import Conditions, Logged, Outcome, TrainingInterrupted, curve_point, divergence
+from llmscale.train.loop import UNREAD, Conditions, Logged, Outcome, TrainingInterrupted, curve_point, divergence
 from llmscale.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.train.passes import Passes
 from llmscale.train.reading import Reading
@@ -67,7 +67,6 @@ def train_stack(
     ops = build_operations("plain", job.dtype)
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps
-    unread = 1 if device == "cuda" else 0
 
     step = _common_step(folders)
     saved = [state for folder in folders if (state := load_checkpoint(folder, warn, step))]
@@ -165,7 +164,7 @@ def train_stack(
                 logged.append(Logged(done, lr, steps_summed, sequences_timed, Reading(loss_sums, grad_norms)))
                 loss_sums.zero_()
                 steps_summed = sequences_timed = 0
-                if all_diverged(unread=0 if done in evaluated_steps else unread):
+                if all_diverged(unread=0 if done in evaluated_steps else UNREAD[device]):
                     break
 
             if done < job.steps:
