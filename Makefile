@@ -1,11 +1,18 @@
 # Every task of the project. Each one first builds .venv if it is missing or older than its two lists of
-# packages, so on a fresh machine `make reproduce` or `make test` is enough.
+# packages, so on a fresh machine `make reproduce` or `make test` is enough. If no packages can be installed there, as
+# without a network, .venv takes those of $(PYTHON), if that has all of $(NEEDED).
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
+# What pyproject.toml asks for, without which nothing works: all but `datasets`, which reads datasets of a hub.
+NEEDED := fsspec, matplotlib, numpy, pandas, pyarrow, rich, scipy, tokenizers, torch, typer
+# Whether $(PYTHON) has them; then an index of packages that does not answer is not asked again and again.
+HAS_NEEDED = $(PYTHON) -c 'import $(NEEDED)' >/dev/null 2>&1
+# Without pip if the system has left it out, as Debian does, and nothing needs to be installed.
+MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) || { $(HAS_NEEDED) && $(PYTHON) -m venv --clear --without-pip $(VENV); }
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test test-slow test-cluster check format bench clean
@@ -52,15 +59,32 @@ clean: ## remove .venv and caches; results stay
 
 # $(UNFINISHED) marks an installation that was cut off: the next one then starts from nothing.
 $(READY): pyproject.toml constraints.txt $(RUN)
-	@$(RUN) -m pip --version >/dev/null 2>&1 && test ! -e $(UNFINISHED) || $(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip --version >/dev/null 2>&1 && test ! -e $(UNFINISHED) || { $(MAKE_VENV); }
 	@touch $(UNFINISHED)
 	@echo "installing llmscale and what it needs into $(VENV): a few minutes, once"
-	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
-		rm -f $(UNFINISHED); \
-		echo "error: pip could not install what llmscale needs; its message is above" >&2; \
-		echo "  fix: mend that, then run make again, which goes on from here" >&2; \
-		exit 1; }
+	@if $(HAS_NEEDED); then export PIP_RETRIES=$${PIP_RETRIES:-0}; fi; \
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
+		if $(HAS_NEEDED); then \
+			$(PYTHON) -c "$$BORROW" $(VENV) && \
+			echo "pip could not install anything, so $(VENV) takes the packages of $(PYTHON); once there is a network:" && \
+			echo "  make clean, and make again, which then installs the tested versions"; \
+		else \
+			rm -f $(UNFINISHED); \
+			echo "error: pip could not install what llmscale needs; its message is above" >&2; \
+			echo "  fix: solve that, then run make again, which goes on from here" >&2; \
+			exit 1; \
+		fi; }
 	@mv $(UNFINISHED) $(READY)
+
+# Writes the file by which the Python of .venv finds this checkout and the packages of the Python that runs this.
+define BORROW
+import pathlib, site, sys, sysconfig
+folders = {sysconfig.get_path(name) for name in ("purelib", "platlib")} | {site.getusersitepackages()}
+(target,) = pathlib.Path(sys.argv[1]).glob("lib/python*/site-packages")
+lines = [str(pathlib.Path.cwd()), *(f"import site; site.addsitedir({folder!r})" for folder in sorted(folders))]
+(target / "borrowed.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+endef
+export BORROW
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -68,4 +92,4 @@ $(RUN):
 		echo "error: llmscale needs Python 3.11 or newer, and '$(PYTHON)' is $$found" >&2; \
 		echo "  fix: make setup PYTHON=python3.12" >&2; \
 		exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(MAKE_VENV)

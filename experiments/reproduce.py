@@ -2,11 +2,13 @@
 
     make reproduce
 
-Without a GPU: experiments/cpu.toml, beside results/cpu. With one: experiments/gpu.toml, or gpu-stdlib.toml where no
-dataset hub answers, beside results/h200. Stopped, the same command goes on where it was.
+Without a GPU: experiments/cpu.toml, beside results/cpu. With one: experiments/gpu.toml, or gpu-stdlib.toml if its
+dataset cannot be read here, for want of a network or of the package `datasets`; beside results/gpu-NAME if one is
+committed whose NAME is that of the GPU, as gpu-h100. Stopped, the same command goes on where it was.
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -16,12 +18,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from llmscale.machine import pick_device
+from llmscale.errors import InputError
+from llmscale.machine import device_name, pick_device
 from llmscale.quantity import format_seconds
-from llmscale.sources import UnreachableError
 from llmscale.sweep.spec import read_spec
 
 ROOT = Path(__file__).resolve().parents[1]
+LAW = "fit-power-floor.json"
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 
 
@@ -44,25 +47,36 @@ def main() -> int:
     return 0
 
 
-def choose() -> tuple[Path, Path]:
-    """The ladder for this machine, and the folder of committed results to compare it with."""
+def choose() -> tuple[Path, Path | None]:
+    """The ladder for this machine, and the folder of committed results of such machines, if there is one."""
     experiments, results = ROOT / "experiments", ROOT / "results"
     if pick_device() == "cpu":
         return experiments / "cpu.toml", results / "cpu"
+    ladder = experiments / "gpu.toml"
+    text = read_spec(ladder).data
     try:
-        read_spec(experiments / "gpu.toml").data.open()
-    except UnreachableError as error:
+        text.open()
+    except InputError as error:
+        ladder = experiments / "gpu-stdlib.toml"
         console.print(f"{error.problem}; the ladder is trained on the standard library's source files instead")
-        return experiments / "gpu-stdlib.toml", results / "h200"
-    return experiments / "gpu.toml", results / "h200"
+    return ladder, results_of(device_name("cuda"), results)
 
 
-def compare(new: Path, committed: Path) -> None:
+def results_of(gpu: str, results: Path) -> Path | None:
+    """The folder gpu-NAME of `results` that holds a law, where all words of NAME are words of the GPU's name."""
+    words = re.findall(r"[a-z0-9]+", gpu.lower())
+    for path in sorted(results.glob(f"gpu-*/{LAW}")):
+        if set(path.parent.name.split("-")[1:]) <= set(words):
+            return path.parent
+    return None
+
+
+def compare(new: Path, committed: Path | None) -> None:
     """Print the new law beside the committed one."""
-    paths = [folder / "fit-power-floor.json" for folder in (new, committed)]
-    if not paths[1].exists():
-        console.print(f"{committed.name} holds no committed law to compare with")
+    if committed is None or not (committed / LAW).exists():
+        console.print("results/ holds no law of such a machine to compare with")
         return
+    paths = [folder / LAW for folder in (new, committed)]
     fits = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     table = Table("", "here", f"{committed.relative_to(ROOT)}", title=f"{fits[0]['formula']}", title_justify="left",
                   box=None, pad_edge=False)  # fmt: skip
@@ -70,10 +84,14 @@ def compare(new: Path, committed: Path) -> None:
         table.add_row(name, *(coefficient(fit, name) for fit in fits))
     table.add_row("held-out error", *(held_out(fit) for fit in fits))
     console.print(table)
-    texts = [json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["data"] for folder in (new, committed)]
+    sweeps = [json.loads((folder / "sweep.json").read_text(encoding="utf-8")) for folder in (new, committed)]
+    texts = [sweep["data"] for sweep in sweeps]
     if texts[0]["fingerprint"] != texts[1]["fingerprint"]:
         described = " and ".join(f"{text['source']} of {text['train_tokens']:,} tokens" for text in texts)
         console.print(f"The two were measured on different text ({described}), so their losses need not agree.")
+    budgets = [", ".join(sweep["spec"]["tokens"]) for sweep in sweeps]
+    if budgets[0] != budgets[1]:
+        console.print(f"They were trained on {budgets[0]} and {budgets[1]} tokens a run, so the laws need not agree.")
 
 
 def coefficient(fit: dict[str, Any], name: str) -> str:
