@@ -5,15 +5,15 @@
     python benchmarks/train.py --peer nanoGPT --ladder --sizes 300k,1M,3M --tokens 20M
 
 Rounds of alternating timings, each in a process of its own: nanoGPT by its defaults for the device (compiled; float32
-on a CPU, bfloat16 on a GPU), nanoGPT with what may be faster, ours. On a CPU that is fused AdamW, in float32 and, if the
-CPU multiplies bfloat16, under autocast, which its train.py has no switch for (training/launch_nanogpt.py); on a GPU a batch
-four times as large. Its best is the fastest of these. On a CPU each is timed both as one process on all cores and as
-several that share them, since a ladder can be trained either way; tokens/s are those of all processes together. Without
---peer ours is timed alone.
+on a CPU, bfloat16 on a GPU), nanoGPT with what may be faster, ours. On a CPU that is fused AdamW, in float32 and, if
+the CPU multiplies bfloat16, under autocast, which its train.py has no switch for (training/launch_nanogpt.py); on a
+GPU a batch four times as large. Its best is the fastest of these. On a CPU each is timed both as one process on all
+cores and as several that share them, since a ladder can be trained either way; tokens/s are those of all processes
+together. Without --peer ours is timed alone.
 
 nanoGPT's models have our depth, width and heads; its MLP of 4 d has about as many weights as our SwiGLU of 8/3 d. Each
-MFU counts the model's own FLOPs, by the same formula, against large matrix products of the faster dtype, the best of all
-rounds.
+MFU counts the model's own FLOPs, by the same formula, against large matrix products of the faster dtype, the best of
+all rounds.
 --ladder times whole ladders by wall clock, and evaluates both sides' final models on the same validation tokens.
 """
 
