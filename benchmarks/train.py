@@ -5,13 +5,15 @@
     python benchmarks/train.py --peer nanoGPT --ladder --sizes 300k,1M,3M --tokens 20M
 
 Rounds of alternating timings, each in a process of its own: nanoGPT by its defaults for the device (compiled; float32
-on a CPU, bfloat16 on a GPU), nanoGPT at its best (on a CPU bfloat16 autocast and fused AdamW, which its train.py has no
-switch for: see training/launch_nanogpt.py; on a GPU a batch four times as large), ours. On a CPU each is timed both as
-one process on all cores and as several that share them, since a ladder can be trained either way; tokens/s are those of
-all processes together. Without --peer ours is timed alone.
+on a CPU, bfloat16 on a GPU), nanoGPT with what may be faster, ours. On a CPU that is fused AdamW, in float32 and, if
+the CPU multiplies bfloat16, under autocast, which its train.py has no switch for (training/launch_nanogpt.py); on a
+GPU a batch four times as large. Its best is the fastest of these. On a CPU each is timed both as one process on all
+cores and as several that share them, since a ladder can be trained either way; tokens/s are those of all processes
+together. Without --peer ours is timed alone.
 
 nanoGPT's models have our depth, width and heads; its MLP of 4 d has about as many weights as our SwiGLU of 8/3 d. Each
-MFU counts the model's own FLOPs, by the same formula, against matrix products in its dtype, the best of all rounds.
+MFU counts the model's own FLOPs, by the same formula, against large matrix products of the faster dtype, the best of
+all rounds.
 --ladder times whole ladders by wall clock, and evaluates both sides' final models on the same validation tokens.
 """
 
@@ -37,10 +39,11 @@ from training.nanogpt import Trial
 from training.tables import OURS, Measured, console, show_ladders, show_speeds
 
 import llmscale
-from llmscale.machine import available_cores, device_name, pick_device, pick_dtype
+from llmscale.machine import available_cores, device_name, has_bfloat16, pick_device
 from llmscale.quantity import format_seconds
 from llmscale.shape import Shape, shape_for
 from llmscale.train.calibrate import measure_peak
+from llmscale.train.dtype import choose_dtype
 from llmscale.train.throughput import sample_tokens
 
 COMMIT = "3adf61e154c3fe3fca428ad6bc3818b27a3b8291"
@@ -115,7 +118,9 @@ def parse() -> argparse.Namespace:
 
 def time_loops(device: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rounds over all contenders, size by size, and a table of each."""
-    peaks = {"float32": 0.0, "bfloat16": 0.0}
+    peaks = {"float32": 0.0}
+    if has_bfloat16(device):
+        peaks["bfloat16"] = 0.0
     measured: list[Measured] = []
     shapes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -148,25 +153,31 @@ def plain_shape(size: str, options: argparse.Namespace) -> Shape:
 
 
 def list_contenders(shape: Shape, device: str, options: argparse.Namespace) -> list[Contender]:
-    """nanoGPT's two settings and ours, each with every number of processes."""
+    """nanoGPT's settings and ours, each with every number of processes."""
     batches = [options.batch] if device == "cpu" else [options.batch, LARGER_BATCH * options.batch]
     if device == "cuda":
         peers = [("nanoGPT", "none", "bfloat16", batch) for batch in batches]
     else:
-        peers = [
-            ("nanoGPT, defaults", "none", "float32", options.batch),
-            ("nanoGPT, best", "bfloat16,fused", "bfloat16", options.batch),
-        ]
+        peers = [(name, changes, dtype, options.batch) for name, changes, dtype in peer_settings()]
     found = []
     for at_a_time in processes(device, options):
         threads = max(1, available_cores() // at_a_time)
         for name, changes, dtype, batch in peers if options.peer else []:
             timing = partial(time_peer, options.peer, changes, shape, batch, device, threads, options.seconds)
             found.append(Contender(name, dtype, batch, at_a_time, timing))
-        for dtype in dict.fromkeys(pick_dtype(asked, device) for asked in options.dtypes.split(",")):
+        chosen = (choose_dtype(asked, device, [shape], "these products") for asked in options.dtypes.split(","))
+        for dtype in dict.fromkeys(choice.dtype for choice in chosen):
             for batch in batches:
                 timing = partial(time_ours, shape, batch, dtype, device, threads, options)
                 found.append(Contender(OURS, dtype, batch, at_a_time, timing))
+    return found
+
+
+def peer_settings() -> list[tuple[str, str, str]]:
+    """nanoGPT on a CPU: name, changes to its train.py, and dtype, of which the fastest is its best there."""
+    found = [("nanoGPT, defaults", "none", "float32"), ("nanoGPT, fused", "fused", "float32")]
+    if has_bfloat16("cpu"):
+        found.append(("nanoGPT, bfloat16, fused", "bfloat16,fused", "bfloat16"))
     return found
 
 
@@ -227,7 +238,7 @@ def time_ladders(device: str, options: argparse.Namespace) -> Iterator[dict[str,
     sizes = [plain_shape(size, options).name for size in options.sizes.split(",")]
     spec, store, jobs = ladder.plan(sizes, options, device)
     ways: list[Callable[[], ladder.Ladder]] = []
-    settings = [("nanoGPT, defaults", "none")] + ([("nanoGPT, best", "bfloat16,fused")] if device == "cpu" else [])
+    settings = [(name, changes) for name, changes, _ in peer_settings()] if device == "cpu" else [("nanoGPT", "none")]
     theirs = [replace(job, lr=options.peer_lr_scale * job.lr) for job in jobs]
     for name, changes in settings if options.peer else []:
         for at_a_time in processes(device, options):

@@ -43,8 +43,8 @@ class Measured:
         return statistics.median(self.tokens_per_second)
 
     def mfu(self, peaks: Mapping[str, float]) -> float:
-        """Share of `peaks`, the FLOP/s of matrix products by dtype, that its own FLOPs come to."""
-        return self.speed * self.flops_per_token / peaks[self.dtype]
+        """Share that its own FLOPs come to of the best of `peaks`, the FLOP/s of matrix products by dtype."""
+        return self.speed * self.flops_per_token / max(peaks.values())
 
 
 def show_speeds(size: str, shape: Shape, rows: Sequence[Measured], peaks: Mapping[str, float]) -> None:

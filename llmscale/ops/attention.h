@@ -153,10 +153,10 @@ static NAME(packed) NAME(make_packed)(long time, long head, const turns *turns, 
     return p;
 }
 
-/* PAIR rows of a head, with what `turned` reads before it: they lie too far apart for the processor to foresee them. */
-static inline void NAME(prefetch)(const T *row, long head, long row_size) {
-    for (long i = 0; i < PAIR; i++, row += row_size)
-        for (long d = -VL; d < head; d += 64 / (long)sizeof(T)) __builtin_prefetch(row + d);
+/* Fetches `count` rows of a head: they lie too far apart for the processor to foresee them. */
+static inline void NAME(foresee)(const T *row, long count, long head, long row_size) {
+    for (long i = 0; i < count; i++, row += row_size)
+        for (long d = 0; d < head; d += 64 / (long)sizeof(T)) __builtin_prefetch(row + d);
 }
 
 /* Fills `p` from head h of one sequence's qkv [time][3][heads][head]. */
@@ -170,7 +170,9 @@ static void NAME(pack)(NAME(packed) *p, const T *qkv, long heads, long h, int ba
             NAME(cell) *rows = part ? p->rows : p->query + first * wide;
             if (PAIR == 1 && words) rows = (NAME(cell) *)words + first * wide; /* the same thing */
             for (long r = 0; r < ROWS; r += PAIR) {
-                NAME(prefetch)(qkv + (((first + r + AHEAD) * 3 + part) * heads + h) * head, head, 3 * heads * head);
+                /* and what `turned` reads before them */
+                NAME(foresee)(qkv + (((first + r + AHEAD) * 3 + part) * heads + h) * head - VL, PAIR, head + VL,
+                              3 * heads * head);
                 for (long d = 0; d < wide; d += VL) {
                     vf x[PAIR];
                     for (long i = 0; i < PAIR; i++) {
@@ -204,6 +206,7 @@ void NAME(attention_forward)(const T *qkv, const float *cos, const float *sin, T
             for (long first = 0; first < time; first += ROWS) {
                 long keys = first + ROWS, count = time - first < ROWS ? time - first : ROWS;
                 float norm[ROWS];
+                NAME(foresee)(out + ((b * time + first) * heads + h) * head, count, head, heads * head);
                 NAME(product)(KEYS_OF_ROWS, first, ROWS, keys, (uint32_t *)(p.query + first * wide), wide / PAIR, 1,
                               p.key_across, width, head_words, scores, width, 0);
                 for (long r = 0; r < ROWS; r++) {
@@ -259,6 +262,10 @@ void NAME(attention_backward)(const T *d_out, const T *qkv, const float *cos, co
             for (long first = 0; first < time; first += ROWS) {
                 long keys = first + ROWS, count = time - first < ROWS ? time - first : ROWS;
                 float delta[ROWS], level[ROWS];
+                NAME(foresee)(d_qkv + (b * time + first) * row_size + h * head, count, head, row_size);
+                long next = lesser(ROWS, time - first - ROWS), after = ((b * time + first + ROWS) * heads + h) * head;
+                NAME(foresee)(d_out + after, next, head, heads * head);
+                NAME(foresee)(out + after, next, head, heads * head);
                 for (long r = 0; r < ROWS; r += PAIR) {
                     vf dot[PAIR] = {{0}}, slope[PAIR];
                     for (long d = 0; d < wide; d += VL) {
@@ -314,6 +321,8 @@ void NAME(attention_backward)(const T *d_out, const T *qkv, const float *cos, co
             }
             for (long t = 0; t < time; t++) {
                 T *to = d_qkv + (b * time + t) * row_size + (heads + h) * head;
+                NAME(foresee)(to + AHEAD * row_size, 1, head, 0);
+                NAME(foresee)(to + AHEAD * row_size + heads * head, 1, head, 0);
                 NAME(write_turned_back)(d_key + t * wide, head, 1 / LOG2_E, &turned, t, to);
                 NAME(write_row)(d_value + t * wide, head, 1, to + heads * head);
             }
