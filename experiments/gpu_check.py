@@ -33,6 +33,7 @@ from gpu.report import is_correct, markdown, parts, show  # noqa: E402
 from gpu.settings import Settings, add_options, settings_for  # noqa: E402
 from gpu.steps import check_kinds, limited, list_steps, pick  # noqa: E402
 from rich.console import Console  # noqa: E402
+from rich.markup import escape  # noqa: E402
 
 from llmscale.errors import LlmscaleError  # noqa: E402
 
@@ -52,12 +53,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = options.out.resolve()
     set_environment(out)
-    journal = Journal(out / "check.jsonl")
+    journal = Journal(out / "check.jsonl", tell)
     leader = Leader(out / "work", journal, options.budget)
     try:
         found = leader.ask("hardware:look", {"device": options.device})
     except RuntimeError as error:
         parser.error(f"the device {options.device} cannot be used: {error}")
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     try:
         settings = settings_for(found["device"], found["dtype"], options)
         steps = list_steps(settings, found["cores"], found["memory_bytes"])
@@ -89,6 +92,10 @@ def finish(settings: Settings, journal: Journal, interrupted: bool) -> int:
     if interrupted:
         return EXIT_INTERRUPTED
     return 0 if is_correct(steps) else 1
+
+
+def tell(text: str) -> None:
+    console.print(escape(text), soft_wrap=True)
 
 
 def set_environment(out: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ TOO_LONG = "long"
 """A step that is not expected to fit into the budget."""
 HURRIED = "peaks"
 """Steps that are given too little time here."""
+GPU_CORES, GPU_BYTES = 16, 80 * 10**9
 TIMED = ("4x64:llmscale", "4x64:nanogpt", "16x32:eager", "4x64:stack-of-2", "4x64:muon")
 STEPS = {
     *("hardware", "peaks", "data", "sweep", "law", "peaks:again", "ladder", "long", "profile:2x32x2"),
@@ -174,3 +176,43 @@ def test_an_unknown_step_is_an_error_that_names_those_there_are(checkout: Path, 
     assert done.returncode == 2
     assert "there is no step 'sped'; there are hardware, peaks, data, correctness" in done.stderr
     assert lines(checkout / "unknown") == []
+
+
+@pytest.fixture
+def on_gpu(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The steps for a GPU of 80 GB in a machine of 16 cores, with nanoGPT."""
+    monkeypatch.syspath_prepend(str(repository / "experiments"))
+    from gpu.settings import add_options, settings_for
+    from gpu.steps import list_steps
+
+    parser = ArgumentParser()
+    add_options(parser)
+    options = parser.parse_args([])
+    options.out, options.peer = tmp_path, tmp_path
+    return list_steps(settings_for("cuda", "bfloat16", options), GPU_CORES, GPU_BYTES)
+
+
+def test_on_a_gpu_nanogpt_is_timed_right_after_ours_on_as_many_tokens(on_gpu: list[Any]) -> None:
+    timed = [step for step in on_gpu if step.kind == "speed"]
+    compared = [step for step in timed if step.name.endswith(("llmscale", "nanogpt"))]
+    assert len(compared) == 2 * 4 * 2
+    for ours, theirs in zip(compared[::2], compared[1::2], strict=True):
+        assert (ours.name.rpartition(":")[0], ours.priority) == (theirs.name.rpartition(":")[0], theirs.priority)
+        assert theirs.arguments == {**ours.arguments, "peer": theirs.arguments["peer"]}
+
+
+def test_what_is_timed_compiled_is_compiled_before_in_the_same_sizes(on_gpu: list[Any]) -> None:
+    timed = {step.name.partition(":")[2]: step for step in on_gpu if step.kind == "speed"}
+    warmed = {step.name.partition(":")[2]: step for step in on_gpu if step.kind == "warm"}
+    assert set(warmed) == {name for name, step in timed.items() if step.arguments["compile"]}
+    for name, step in warmed.items():
+        assert {**step.arguments, "seconds": 4.0} == {**timed[name].arguments, "steps_a_point": 1}
+        assert on_gpu.index(step) < on_gpu.index(timed[name])
+
+
+def test_what_matters_most_on_a_gpu_fits_into_ten_minutes(on_gpu: list[Any]) -> None:
+    important = [step for step in on_gpu if step.priority <= 3]
+    seconds = sum(step.seconds / (GPU_CORES // 4 if step.shares else 1) for step in important)
+    assert seconds < 530
+    kinds = {"hardware", "peaks", "data", "correctness", "warm", "speed", "profile", "sweep", "law"}
+    assert {step.kind for step in important} == kinds

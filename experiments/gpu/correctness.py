@@ -176,12 +176,13 @@ def _forced_on_cuda(device: str) -> list[float]:
     shape = _shape(device)
     batch = _batch(shape)
     model = _model(shape, device, "plain")
-    needed = []
+    needed, whole = [], torch.empty(0)
     for micro_batch in (SEQUENCES, SEQUENCES // 2):
         model.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        _, whole = _loss_and_gradient(model, device, batch, micro_batch=micro_batch)
+        _, gradient = _loss_and_gradient(model, device, batch, micro_batch=micro_batch)
+        whole = gradient if micro_batch == SEQUENCES else whole
         needed.append(torch.cuda.max_memory_reserved())
     model.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()

@@ -6,7 +6,7 @@ import multiprocessing.connection
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +35,10 @@ class Machine:
 
 @dataclass
 class Journal:
-    """`check.jsonl`: one line a step, on the disk before the next step begins."""
+    """`check.jsonl`: one line a step, on the disk before the next step begins. Calls `tell` with each end in words."""
 
     path: Path
+    tell: Callable[[str], None]
 
     def append(self, step: str, status: str, seconds: float = 0.0, **found: Any) -> None:
         line = {"step": step, "status": status, "seconds": round(seconds, 2), "written": _now(), **found}
@@ -45,6 +46,7 @@ class Journal:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        self.tell(f"{step:40} {status:12} {seconds:6.1f} s  {found.get('reason', '')}".rstrip())
 
     def latest(self) -> dict[str, Row]:
         """The last line of each step. One that was run stays when a later command skipped it."""
@@ -81,6 +83,7 @@ class Leader:
         self.work, self.journal = work, journal
         self.began = time.monotonic()
         self.budget = budget
+        self.pending: list[Step] = []
         self.running: list[Running] = []
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(LOADED_BEFORE)
@@ -103,16 +106,15 @@ class Leader:
 
     def run(self, steps: Sequence[Step], machine: Machine) -> None:
         """All of `steps`, each with a line in the journal. Raises KeyboardInterrupt, with what ran noted as such."""
-        pending = list(steps)
+        self.pending = [step for step in steps if not step.missing]
         for step in steps:
             if step.missing:
-                pending.remove(step)
                 self.journal.append(step.name, "skipped", reason=step.missing)
         try:
-            while pending or self.running:
-                self._skip_late(pending)
-                while (following := self._next(pending, machine)) is not None:
-                    pending.remove(following)
+            while self.pending or self.running:
+                self._skip_late()
+                while (following := self._next(machine)) is not None:
+                    self.pending.remove(following)
                     self.running.append(self._start(following))
                 if not self.running:
                     break
@@ -121,18 +123,21 @@ class Leader:
             for one in list(self.running):
                 self._end(one, "interrupted", "stopped from outside")
             raise
-        for step in pending:
+        for step in self.pending:
             reason = f"takes about {step.seconds:.0f} s, and {max(0.0, self.left):.0f} s are left"
             if not _has_input(step):
                 reason = f"{step.reads} is not there"
             self.journal.append(step.name, "skipped", reason=reason)
 
-    def _next(self, pending: Sequence[Step], machine: Machine) -> Step | None:
+    def _left_for(self, step: Step, side_by_side: int = 1) -> float:
+        """Seconds of the budget without those that are kept for what is more important."""
+        kept = [other for other in self.pending if other.priority < step.priority]
+        return self.left - sum(other.seconds / (side_by_side if other.shares else 1) for other in kept)
+
+    def _next(self, machine: Machine) -> Step | None:
         """The next step to start now, by the order of the list."""
-        for step in pending:
-            more_important = [other for other in pending if other.priority < step.priority]
-            kept = sum(other.seconds / (machine.at_a_time if other.shares else 1) for other in more_important)
-            if step.seconds + kept > self.left or not _has_input(step):
+        for step in self.pending:
+            if step.seconds > self._left_for(step, machine.at_a_time) or not _has_input(step):
                 continue
             if not self.running:
                 return step
@@ -145,11 +150,11 @@ class Leader:
                 return step
         return None
 
-    def _skip_late(self, pending: list[Step]) -> None:
+    def _skip_late(self) -> None:
         """Leave out what had to begin earlier."""
         elapsed = time.monotonic() - self.began
-        for step in [step for step in pending if elapsed > step.latest * self.budget]:
-            pending.remove(step)
+        for step in [step for step in self.pending if elapsed > step.latest * self.budget]:
+            self.pending.remove(step)
             self.journal.append(step.name, "skipped", reason="what is timed after it waits no longer")
 
     def _start(self, step: Step) -> Running:
@@ -165,7 +170,7 @@ class Leader:
 
     def _wait(self) -> None:
         """Until a step has ended, or is over its limit and is ended."""
-        soonest = min(min(one.step.limit - one.seconds, self.left) for one in self.running)
+        soonest = min(min(one.step.limit - one.seconds, self._left_for(one.step)) for one in self.running)
         sentinels = [one.process.sentinel for one in self.running]
         multiprocessing.connection.wait(sentinels, max(0.0, min(soonest, 1.0)))
         for one in list(self.running):
@@ -177,8 +182,8 @@ class Leader:
                     self._note(one, "failed", reason=f"exit code {code}: {_last_words(one.log)}")
             elif one.seconds > one.step.limit:
                 self._end(one, "timed out", f"took more than its {one.step.limit:g} s")
-            elif self.left <= 0:
-                self._end(one, "timed out", f"the budget of {self.budget:g} s has ended")
+            elif self._left_for(one.step) <= 0:
+                self._end(one, "timed out", f"what is left of the budget of {self.budget:g} s is kept for other steps")
 
     def _end(self, one: Running, status: str, reason: str) -> None:
         stop(one.process)

@@ -141,7 +141,7 @@ def _speeds(steps: Mapping[str, Row]) -> Part:
     headings = ("", "tokens/s", "MFU", "/ nanoGPT", "a pass", "memory", "first step, cold", "first step")
     notes = (
         "MFU: the model's own FLOPs, by one formula, as a share of the measured peak of matrix products of its dtype. "
-        "First step: from having loaded torch; cold: compiled beside others, for the rows that follow.",
+        "First step: from having loaded torch, ours with the modules of its compiler; cold: compiled beside others.",
     )
     return Part("Speed", headings, tuple(rows), notes)
 

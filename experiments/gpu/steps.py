@@ -10,10 +10,12 @@ from llmscale.shape import Shape, shape_for
 from llmscale.sweep.plan import micro_batch
 
 ARCHITECTURES = ("llama", "gpt2")
+COMPARED = 3
+"""Priority of what is compared with nanoGPT first, after correctness, the sweep and its law."""
 SWEEP_BATCH = 16
 """Sequences a step of the rows that are timed as the sweep trains: by the batch rule for 20M tokens at context 512."""
-WARM_UNTIL = 0.3
-"""Share of the budget after which no more is compiled ahead."""
+WARM_UNTIL, WARM_FEWER_UNTIL = 0.3, 0.2
+"""Shares of the budget after which no more is compiled ahead: of what matters most, and of the rest."""
 EXPECTED: dict[str, dict[str, tuple[float, float]]] = {
     "cuda": {
         "hardware": (4, 30),
@@ -142,20 +144,23 @@ class _Steps:
         """Ours and nanoGPT's in turn, then ours in other ways."""
         for place, batch in enumerate(self.settings.batches):
             for size in self.settings.timed_sizes:
-                matters = place == 0 or size == self.settings.timed_sizes[0]
-                yield from self._pair("speed", size, batch, 2 if matters else 4)
+                if place == 0:
+                    priority = COMPARED
+                else:
+                    priority = 4 if size == self.settings.timed_sizes[0] else 5
+                yield from self._pair("speed", size, batch, priority)
         settings = self.settings
         for compiled in (True, False) if settings.compile else (False,):
             for size in settings.timed_sizes:
                 how = "compiled" if compiled else "eager"
                 shape = shape_for(size, vocab_size=settings.vocab_size, context=settings.context)
-                yield self._ours("speed", how, size, shape, SWEEP_BATCH, 3 if compiled else 5, compile=compiled)
+                yield self._ours("speed", how, size, shape, SWEEP_BATCH, 4 if compiled else 6, compile=compiled)
         smallest, largest = settings.timed_sizes[-1], settings.timed_sizes[0]
         first = settings.batches[0]
         stack = {"seeds": settings.seeds, "compile": settings.compile}
-        yield self._ours("speed", f"stack-of-{settings.seeds}", smallest, self._shape(smallest), first, 3, **stack)
+        yield self._ours("speed", f"stack-of-{settings.seeds}", smallest, self._shape(smallest), first, 4, **stack)
         muon = {"optimizer": "muon", "compile": settings.compile}
-        yield self._ours("speed", "muon", largest, self._shape(largest), first, 4, **muon)
+        yield self._ours("speed", "muon", largest, self._shape(largest), first, 5, **muon)
 
     def warmers(self) -> Iterator[Step]:
         """Two steps and a little more of what is timed compiled, so that the timed rows find it compiled."""
@@ -171,7 +176,7 @@ class _Steps:
                 step.priority,
                 shares=True,
                 memory_bytes=_memory(step.arguments),
-                latest=WARM_UNTIL,
+                latest=WARM_UNTIL if step.priority <= COMPARED else WARM_FEWER_UNTIL,
                 environment=threads,
             )
 
@@ -188,7 +193,7 @@ class _Steps:
                 "compile": settings.compile,
                 "folder": str(settings.out),
             }
-            yield self._step(f"profile:{size}", "profiling:profile_steps", asked, 2)
+            yield self._step(f"profile:{size}", "profiling:profile_steps", asked, COMPARED)
 
     def sweep(self) -> Iterator[Step]:
         """The sweep and its law; then what is left time for."""
@@ -204,15 +209,15 @@ class _Steps:
         }
         yield self._step("sweep", "sweeping:sweep", {**asked, "folder": sweep}, 2, environment=cold)
         table = str(settings.sweep / "runs.parquet")
-        yield self._step("law", "sweeping:fit_law", {"folder": sweep}, 2, reads=table)
-        yield self._step("peaks:again", "hardware:measure_peaks", self._dtype, 3)
+        yield self._step("law", "sweeping:fit_law", {"folder": sweep}, 1, reads=table)
+        yield self._step("peaks:again", "hardware:measure_peaks", self._dtype, 4)
         peer = {"peer": str(settings.peer), "compile": settings.compile, "folder": sweep}
         cold = {"TORCHINDUCTOR_CACHE_DIR": str(settings.work / "inductor-ladder")}
         missing = "" if settings.peer else "no --peer"
-        yield self._step("ladder", "speed:derive_ladder", peer, 5, missing=missing, reads=table, environment=cold)
+        yield self._step("ladder", "speed:derive_ladder", peer, 6, missing=missing, reads=table, environment=cold)
         size, tokens = settings.long
         longer = {**asked, "sizes": size, "tokens": tokens, "folder": str(settings.work / "long")}
-        yield self._step("long", "sweeping:sweep", longer, 6)
+        yield self._step("long", "sweeping:sweep", longer, 7)
 
     def _pair(self, kind: str, size: str, batch: int, priority: int) -> Iterator[Step]:
         settings, shape = self.settings, self._shape(size)
