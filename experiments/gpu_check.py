@@ -38,6 +38,8 @@ from rich.markup import escape  # noqa: E402
 from llmscale.errors import LlmscaleError  # noqa: E402
 
 EXIT_INTERRUPTED = 130
+CORES_A_STEP = 4
+"""Of steps that share the machine: compilers run on several cores."""
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
@@ -73,7 +75,7 @@ def main() -> int:
         return 0
     interrupted = False
     try:
-        leader.run(steps, Machine(max(1, found["cores"] // 4), found["memory_bytes"]))
+        leader.run(steps, Machine(max(2, found["cores"] // CORES_A_STEP), found["memory_bytes"]))
     except KeyboardInterrupt:
         interrupted = True
     return finish(settings, journal, interrupted)

@@ -36,6 +36,7 @@ TOKENS = {"cpu": "12k", "cuda": "300k"}
 TOKENS_KILLED = {"cpu": "40k", "cuda": "1M"}
 """Enough for a run to last until its process has been found and killed."""
 CONTEXT = {"cpu": 32, "cuda": 128}
+BATCH_TOKENS = {"cpu": 256, "cuda": 2048}
 STEPS_BEFORE = 20
 """Steps of a run until it is interrupted."""
 CHECKPOINT_SECONDS = 0.3
@@ -189,7 +190,7 @@ def _sweep(
         sizes=SIZES[device],
         tokens=(parse_budget(tokens),),
         data=TextSpec(source=str(write_counting(work)), tokenizer="bpe:300"),
-        recipe=Recipe(context=CONTEXT[device], optimizer=optimizer),
+        recipe=Recipe(context=CONTEXT[device], batch_tokens=BATCH_TOKENS[device], optimizer=optimizer),
         hardware=Hardware(
             device=device,
             dtype=dtype,

@@ -23,7 +23,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cpu": {
         "sizes": "1x16x1,2x16x1,2x24x1,2x32x2",
-        "tokens": "30k",
+        "tokens": "12k",
         "context": 32,
         "tokenizer": "bpe:300",
         "data": "counting",

@@ -132,13 +132,13 @@ class _Steps:
 
     def correctness(self) -> Iterator[Step]:
         compiled = {"compile": self.settings.compile}
+        where = {"work": str(self.settings.work), **self._dtype}
+        yield self._step("correctness:killed", "resuming:killed", where, 1, shares=True)
         for arch in ARCHITECTURES:
             asked = {"arch": arch, **compiled}
             yield self._step(f"correctness:{arch}", "correctness:against_cpu", asked, 1, shares=True)
         yield self._step("correctness:training", "correctness:training", {**compiled, **self._dtype}, 1, shares=True)
-        where = {"work": str(self.settings.work), **self._dtype}
         yield self._step("correctness:resumed", "resuming:interrupted", {**compiled, **where}, 1, shares=True)
-        yield self._step("correctness:killed", "resuming:killed", where, 1, shares=True)
 
     def timed(self) -> Iterator[Step]:
         """Ours and nanoGPT's in turn, then ours in other ways."""
