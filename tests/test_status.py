@@ -179,18 +179,28 @@ def test_a_run_that_logs_nothing_any_more_is_stalled(folder: ResultsFolder) -> N
         assert sweep_status(folder).runs[1].state == "waiting"
 
 
-def test_committed_results_are_shown_without_torch_or_pandas(repository: Path) -> None:
+@pytest.mark.parametrize(("encoding", "line"), [("utf-8", "│"), ("ascii", "?")])
+def test_committed_results_are_shown_without_torch_or_pandas_in_any_encoding(
+    encoding: str, line: str, repository: Path
+) -> None:
     program = (
         "import sys; from llmscale.commands import app\n"
         "try: app(['status', 'results/cpu', '--curves'])\n"
         "except SystemExit as end: assert not end.code\n"
         "print({'torch', 'pandas', 'matplotlib', 'datasets', 'scipy'} & set(sys.modules))"
     )
-    shown = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=repository,
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        check=False,
+    )
     lines = shown.stdout.splitlines()
     assert lines[-1] == "set()", shown.stderr
     assert "5 done; nothing is left to train" in lines
-    assert any("330k" in line and "│" in line for line in lines)
+    assert any("330k" in row and line in row for row in lines)
 
 
 def test_where_there_is_no_sweep_it_says_so(tmp_path: Path) -> None:
