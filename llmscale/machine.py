@@ -1,5 +1,6 @@
 """What this machine offers to training: device, dtype, cores, memory. Limits of containers count."""
 
+import importlib.util
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -38,6 +40,8 @@ class GPU:
     capability: tuple[int, int]
     free_bytes: int
     total_bytes: int
+    shared: bool = True
+    """Whether several processes may use it at a time; not in its exclusive mode."""
 
 
 def find_gpu() -> GPU:
@@ -55,7 +59,18 @@ def _ask_gpu() -> GPU:
     import torch
 
     free, total = torch.cuda.mem_get_info()
-    return GPU(str(torch.cuda.get_device_name()), torch.cuda.get_device_capability(), int(free), int(total))
+    name, capability = str(torch.cuda.get_device_name()), torch.cuda.get_device_capability()
+    return GPU(name, capability, int(free), int(total), _may_be_shared())
+
+
+def _may_be_shared() -> bool:
+    """Whether no GPU of this machine is in a mode that allows one process only; also if nobody says so."""
+    command = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
+    try:
+        modes = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return "Exclusive" not in modes
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +81,7 @@ def _gpu_by_child() -> GPU:
         reason = (asked.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise WorkError(f"the GPU does not answer: {reason}", "see: nvidia-smi; or use --device cpu")
     told = json.loads(asked.stdout.splitlines()[-1])
-    return GPU(told["name"], tuple(told["capability"]), told["free_bytes"], told["total_bytes"])
+    return GPU(**{**told, "capability": tuple(told["capability"])})
 
 
 def tell_gpu() -> None:
@@ -162,6 +177,14 @@ def total_memory(device: str = "cpu") -> int:
 def cxx_compiler() -> str | None:
     """Path of the C++ compiler that torch.compile would call on a CPU, or None."""
     return _first_program(os.environ.get("CXX"), "g++", "clang++", "c++")
+
+
+def can_compile(device: str) -> bool:
+    """Whether what torch.compile needs for `device` is here: a compiler, Python's headers, and Triton for a GPU."""
+    compiler = c_compiler() if device == "cuda" else cxx_compiler()
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    has_triton = device != "cuda" or importlib.util.find_spec("triton") is not None
+    return compiler is not None and headers.exists() and has_triton
 
 
 def c_compiler() -> str | None:

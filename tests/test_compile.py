@@ -102,7 +102,7 @@ def test_a_smaller_micro_batch_after_memory_ran_out_is_compiled_anew(
 
     monkeypatch.setattr(passes, "losses", losses)
     assert float(passes.gradient(inputs_BT, targets_BT)) == pytest.approx(wanted, rel=1e-6)
-    assert passes.reduced_to == (1, False)
+    assert passes.reduced_to == {"micro_batch": 1, "checkpointing": False, "evaluation_batch": None}
     assert len(graphs) == 4
 
 

@@ -17,6 +17,8 @@ from llmscale.executors import Place
 from llmscale.executors.local import _start
 from llmscale.machine import GPU, GPU_SHARE_VARIABLE
 from llmscale.shape import shape_for
+from llmscale.sweep import places
+from llmscale.sweep import plan as plans
 from llmscale.sweep.places import RUNS_A_GPU, gpu_places, slowdown
 from llmscale.sweep.plan import GPU_MEMORY_SHARE, GPU_MICRO_BATCH_TOKENS, evaluation_batch, micro_batch
 from llmscale.train import calibrate
@@ -29,11 +31,12 @@ ROOM = 80 << 30
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes this machine one with so many GPUs, which train at a speed that is given."""
 
-    def make(count: int = 1, free_bytes: int = ROOM, speed: float = 5e13) -> None:
+    def make(count: int = 1, free_bytes: int = ROOM, speed: float = 5e13, shared: bool = True) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        monkeypatch.setattr(machine, "_gpu_by_child", lambda: GPU("a GPU", (9, 0), free_bytes, free_bytes))
-        monkeypatch.setattr(machine, "available_cores", lambda: 16)
+        monkeypatch.setattr(machine, "_gpu_by_child", lambda: GPU("a GPU", (9, 0), free_bytes, free_bytes, shared))
+        monkeypatch.setattr(places, "available_cores", lambda: 16)
+        monkeypatch.setattr(plans, "can_compile", lambda device: True)
         speeds = Speeds(8e14, ((1e6, speed),))
         monkeypatch.setattr(calibrate, "measure_in_child", lambda *asked: speeds)
 
@@ -59,36 +62,42 @@ def test_small_runs_share_a_gpu_and_large_ones_do_not(gpus: Any, text: Path, tmp
     assert plan(text, tmp_path / "a", "--sizes", "10k,30k,100k,300k,1M,3M", "--tokens", "40k")["workers"] == RUNS_A_GPU
     assert plan(text, tmp_path / "b", "--sizes", "30M,100M", "--tokens", "40k")["workers"] == 1
     assert plan(text, tmp_path / "c", "--sizes", "30M,100M", "--tokens", "40k", "--workers", "2")["workers"] == 2
+    # Seeds that are trained as one model are one task.
+    assert plan(text, tmp_path / "e", "--sizes", "1M", "--tokens", "40k", "--seeds", "4")["workers"] == 1
+    gpus(shared=False)
+    assert plan(text, tmp_path / "f", "--sizes", "10k,30k,100k", "--tokens", "40k")["workers"] == 1
     # A run of 100M takes 16 bytes a weight and its activations: two do not fit into 4 GB.
     gpus(free_bytes=4 << 30)
     assert plan(text, tmp_path / "d", "--sizes", "30M,100M", "--tokens", "40k", "--workers", "2")["workers"] == 1
 
 
 @pytest.mark.parametrize(
-    ("here", "asked", "most", "small", "runs", "wanted"),
+    ("here", "cores", "asked", "most", "small", "large", "wanted"),
     [
-        (1, None, 9, 5, 5, [0] * 4),
-        (1, None, 9, 2, 3, [0] * 3),
-        (1, None, 9, 0, 5, [0]),
-        (1, None, 2, 5, 5, [0] * 2),
-        (1, 4, 9, 0, 5, [0] * 4),
-        (1, 4, 3, 0, 5, [0] * 3),
-        (2, None, 9, 8, 8, [0, 1] * 4),
-        (2, 3, 9, 0, 8, [0, 1, 0]),
-        (4, 2, 9, 0, 8, [0, 1]),
-        (8, None, 9, 3, 3, list(range(8))),
+        (1, 16, None, 9, 5, 0, [0] * 4),
+        (1, 16, None, 9, 2, 1, [0] * 3),
+        (1, 16, None, 9, 2, 3, [0] * 3),
+        (1, 16, None, 9, 0, 5, [0]),
+        (1, 16, None, 2, 5, 0, [0] * 2),
+        (1, 2, None, 9, 5, 0, [0] * 2),
+        (1, 16, 4, 9, 0, 5, [0] * 4),
+        (1, 16, 4, 3, 0, 5, [0] * 3),
+        (2, 16, None, 9, 8, 0, [0, 1] * 4),
+        (2, 16, 3, 9, 0, 8, [0, 1, 0]),
+        (4, 16, 2, 9, 0, 8, [0, 1]),
+        (8, 16, None, 9, 3, 0, list(range(8))),
     ],
 )
 def test_places_lie_on_different_gpus_first_and_as_many_on_each_as_fit(
-    here: int, asked: int | None, most: int, small: int, runs: int, wanted: list[int]
+    here: int, cores: int, asked: int | None, most: int, small: int, large: int, wanted: list[int]
 ) -> None:
-    places = gpu_places(here, 16, asked, most, small, runs)
-    assert [place.gpu for place in places] == wanted
+    found = gpu_places(here, cores, asked, most, small, large)
+    assert [place.gpu for place in found] == wanted
     on_busiest = max(wanted.count(gpu) for gpu in wanted)
-    assert all(place.memory_share == pytest.approx(1 / on_busiest) for place in places)
-    assert sum(place.threads for place in places) <= max(16, len(places))
-    assert all(slowdown(place) >= 1 for place in places)
-    assert slowdown(replace(places[0], memory_share=1.0)) == 1
+    assert all(place.memory_share == pytest.approx(1 / on_busiest) for place in found)
+    assert sum(place.threads for place in found) <= max(cores, len(found))
+    assert all(slowdown(place) >= 1 for place in found)
+    assert slowdown(replace(found[0], memory_share=1.0)) == 1
 
 
 def test_a_worker_is_told_its_share_of_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +128,7 @@ def test_evaluation_takes_more_sequences_than_training_as_far_as_memory_goes() -
     shape = shape_for("10M", vocab_size=8192, context=512)
     assert evaluation_batch(shape, 16, "cuda", ROOM) == 256
     assert evaluation_batch(shape, 16, "cpu", ROOM) is None
+    assert evaluation_batch(shape, 16, "cuda", ROOM, windows=40) == 64
     little = 4 << 30
     tight = evaluation_batch(shape, 4, "cuda", little)
     assert tight is not None
@@ -126,7 +136,9 @@ def test_evaluation_takes_more_sequences_than_training_as_far_as_memory_goes() -
     assert evaluation_batch(shape, 16, "cuda", 1 << 20) == 16
 
 
-def test_runs_are_compiled_if_that_saves_more_time_than_it_takes(gpus: Any, text: Path, tmp_path: Path) -> None:
+def test_runs_are_compiled_if_that_saves_more_time_than_it_takes(
+    gpus: Any, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = ["--sizes", "10k,1M", "--tokens", "200k", "--seeds", "2", "--stack", "never"]
     # FLOPs of a 1M run here are about 2e12: at 1e11 FLOP/s 20 s, and of both seeds 40 s, of which compiling saves 16.
     for speed, compiled in ((1e13, set()), (2e10, {"1M"}), (1e8, {"10k", "1M"})):
@@ -138,6 +150,9 @@ def test_runs_are_compiled_if_that_saves_more_time_than_it_takes(gpus: Any, text
     assert all(run["compiled"] for run in always)
     never = plan(text, tmp_path / "out", *sizes, "--compile", "never")["runs"]
     assert not any(run["compiled"] for run in never)
+    gpus(speed=1e8)
+    monkeypatch.setattr(plans, "can_compile", lambda device: False)  # without a compiler, say
+    assert not any(run["compiled"] for run in plan(text, tmp_path / "out", *sizes)["runs"])
 
 
 def test_another_process_measures_the_speed() -> None:

@@ -149,6 +149,7 @@ def test_a_smaller_micro_batch_after_memory_ran_out_is_remembered_by_the_resumed
     saved = load_checkpoint(folder)
     assert saved is not None
     assert (saved.micro_batch, saved.checkpointing) == (2, False)
+    assert saved.evaluation_batch is None  # it has not evaluated so far
     sizes.clear()
     assert without_times(run(job(tokens=6_000), folder, plain)) == without_times(whole)
     assert max(sizes) == 2

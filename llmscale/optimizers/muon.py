@@ -96,7 +96,8 @@ class Muon(torch.optim.Optimizer):
             gradients = [weight.grad for weight in weights]
             momenta = [self.state[weight]["momentum"] for weight in weights]
             torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-            directions = torch._foreach_lerp(gradients, momenta, MOMENTUM)
+            directions = [gradient.clone() for gradient in gradients]
+            torch._foreach_lerp_(directions, momenta, MOMENTUM)
             for weight, direction in zip(weights, directions, strict=True):
                 matrices = _whole(direction).unflatten(-2, (group["parts"], -1)).flatten(0, -3)
                 yield _Direction(weight, group, matrices)

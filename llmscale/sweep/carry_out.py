@@ -125,7 +125,9 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         path.with_name("run.json").unlink(missing_ok=True)
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     here = before.get("device_name") == device_name(plan.device)
-    kept = {key: before[key] for key in ("conditions", "threads") if here}
+    # Of a stack that was begun before evaluation_batch was known, micro_batch was that of all members together.
+    other_meaning = run.members > 1 and "evaluation_batch" not in before.get("conditions", {})
+    kept = {key: before[key] for key in ("conditions", "threads") if here and not other_meaning}
     start, points = _start(folder, run), {str(step): branch_file(step) for step in run.descent.branch_steps}
     spec = {
         "job": run.job.to_json(),

@@ -85,13 +85,13 @@ def slowdown(place: Place) -> float:
 
 
 def allot_places(
-    hardware: Hardware, most: int, device: str, durations: Sequence[Duration], small: int = 0
+    hardware: Hardware, most: int, device: str, durations: Sequence[Duration], small: int = 0, large: int = 0
 ) -> tuple[Place, ...]:
     """On the CPU as many places as are asked for or end soonest, at most `most`, which share the cores.
 
-    A GPU has one, or several if more runs at a time are asked for, or if `small` ones are among those to train: at most
-    the `most` that its memory holds. On a cluster there is one a run, as far as no number is asked for: it says how
-    many of them it takes at a time.
+    A GPU has one, or several if more runs at a time are asked for, or if some tasks are `small` and not `large`: at
+    most the `most` that its memory holds. On a cluster there is one a run, as far as no number is asked for: it says
+    how many of them it takes at a time.
     """
     cores, asked = available_cores(), hardware.workers
     cpus = hardware.slurm.cpus if hardware.executor == "slurm" else hardware.ray.cpus
@@ -110,22 +110,23 @@ def allot_places(
         import torch
 
         here = torch.cuda.device_count()
-        return gpu_places(here, cores, asked, most, small, len(durations))
+        return gpu_places(here, cores, asked, most, small, large)
     workers = min(asked, most) if asked else best_workers(min(cores, most), cores, durations)
     return (Place(max(1, cores // workers)),) * workers
 
 
-def gpu_places(here: int, cores: int, asked: int | None, most: int, small: int, runs: int) -> tuple[Place, ...]:
-    """Places on the `here` GPUs of this machine for `runs`, of which `small` leave one idle most of the time.
+def gpu_places(here: int, cores: int, asked: int | None, most: int, small: int, large: int) -> tuple[Place, ...]:
+    """Places on the `here` GPUs of this machine, for `small` tasks, which leave one idle most of the time, and others.
 
-    `asked` is the number of runs at a time, and each GPU's memory holds `most` of them.
+    `asked` is the number of tasks at a time, and each GPU's memory holds `most` of them. If nobody asks, each has a
+    core of its own.
     """
     gpus = min(here, asked or here)
     if asked:
         wanted = -(-asked // gpus)
     else:
-        beside_large = min(1, runs - small)
-        wanted = min(RUNS_A_GPU, -(-(small + beside_large) // gpus))
+        beside_large = min(1, large)
+        wanted = min(RUNS_A_GPU, -(-(small + beside_large) // gpus), max(1, cores // gpus))
     on_each = max(1, min(wanted, most))
     count = min(gpus * on_each, asked or gpus * on_each)
     # The first places, which get the longest runs, lie on different GPUs.

@@ -1,5 +1,6 @@
 """The plan of a sweep: which runs, what each costs, and how long all take on this device."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from llmscale.errors import Note
 from llmscale.executors import Place
 from llmscale.job import Job
 from llmscale.layout import MEMORY_SHARE, memory_per_gpu
-from llmscale.machine import available_cores, available_memory
+from llmscale.machine import available_cores, available_memory, can_compile, find_gpu
 from llmscale.quantity import format_count
 from llmscale.shape import Shape
 from llmscale.sweep.jobs import jobs_of, sweep_dtype, with_retries
@@ -243,7 +244,8 @@ def plan_jobs(
     for job in jobs:
         stacked = members.get(job.run_id, 1)
         micro[job.run_id] = micro_batch(job.shape, -(-job.batch_sequences // gpus), device, free, stacked)
-        evaluated[job.run_id] = evaluation_batch(job.shape, micro[job.run_id], device, free, stacked)
+        windows = store.validation_tokens // job.shape.context
+        evaluated[job.run_id] = evaluation_batch(job.shape, micro[job.run_id], device, free, stacked, windows)
     memory = {
         job.run_id: _memory(job, micro[job.run_id], evaluated[job.run_id], device, members.get(job.run_id, 1))
         for job in jobs
@@ -295,8 +297,13 @@ def plan_jobs(
     most = int(min(0.8 * free // max((memory[job.run_id] for job in waiting), default=1), len(waiting)))
     # By FLOPs, not by measured times: the same sweep gets the same places, and so the same rounding.
     costs = [replace(run, seconds=run.trained_flops) for run in (planned(job, 1) for job in waiting)]
-    small = sum(job.shape.params_total <= STACKED_PARAMS for job in waiting)
-    places = allot_places(spec.hardware, max(1, most), device, _durations(costs), small)
+    tasks = dict.fromkeys((False, True), 0.0)
+    for job in waiting:
+        tasks[job.shape.params_total <= STACKED_PARAMS] += 1 / members.get(job.run_id, 1)
+    small, large = math.ceil(tasks[True]), math.ceil(tasks[False])
+    if device == "cuda" and _is_here(device) and not find_gpu().shared:
+        most = 1
+    places = allot_places(spec.hardware, max(1, most), device, _durations(costs), small, large)
     runs = tuple(planned(job, places[0].threads) for job in jobs)
     if device == "cuda":
         runs = tuple(replace(run, seconds=run.seconds * slowdown(places[0])) for run in runs)
@@ -327,15 +334,20 @@ def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int
     return sequences
 
 
-def evaluation_batch(shape: Shape, micro_batch: int, device: str, free_bytes: int, members: int = 1) -> int | None:
+def evaluation_batch(
+    shape: Shape, micro_batch: int, device: str, free_bytes: int, members: int = 1, windows: int | None = None
+) -> int | None:
     """Sequences in one pass of an evaluation on a GPU, a power of two times those of training; None on a CPU.
 
-    It keeps no activations for a backward pass. Of a stack of `members` models each takes so many.
+    It keeps no activations for a backward pass. Of a stack of `members` models each takes so many. `windows` is the
+    number of sequences to evaluate, to which a compiled pass would be filled up.
     """
     if device == "cpu":
         return None
     sequences = micro_batch
     while sequences * 2 * shape.context * members <= GPU_EVALUATION_TOKENS:
+        if windows is not None and sequences >= windows:
+            break
         if shape.evaluation_bytes(sequences * 2, activation_bytes(device)) * members > GPU_MEMORY_SHARE * free_bytes:
             break
         sequences *= 2
@@ -403,7 +415,7 @@ def _compiled(
 
     Code is compiled once for all runs of equal shape and batch, if it saves more time than it takes.
     """
-    if asked == "never" or (asked == "auto" and ops != "plain"):
+    if asked == "never" or (asked == "auto" and (ops != "plain" or (_is_here(device) and not can_compile(device)))):
         return {}
     alike: dict[tuple[Any, ...], list[Job]] = {}
     for job in jobs:

@@ -9,6 +9,8 @@ import torch
 from llmscale.cache import cache_folder
 from llmscale.machine import GPU_SHARE_VARIABLE
 
+BESIDE_CONTEXTS = 0.9
+"""Share of a GPU's memory for the tensors of processes that share it; the rest is for the context of each."""
 _compiled_for: Any = None
 """The kind of run that this process compiled code for last."""
 
@@ -18,9 +20,13 @@ def set_up_device(device: str) -> None:
     if device != "cuda":
         return
     torch.cuda.init()
-    share = os.environ.get(GPU_SHARE_VARIABLE)
-    if share:
-        torch.cuda.set_per_process_memory_fraction(float(share))
+    if gpu_share() < 1:
+        torch.cuda.set_per_process_memory_fraction(BESIDE_CONTEXTS * gpu_share())
+
+
+def gpu_share() -> float:
+    """The share of a GPU's memory that this process may take; the others are of processes beside it."""
+    return float(os.environ.get(GPU_SHARE_VARIABLE, 1))
 
 
 def set_precision() -> None:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmscale.train.backend import gpu_share
+
 RESIDENT_SHARE = 0.05
 """Share of a GPU's free memory that a text may take to lie there, where cutting windows costs the host nothing."""
 
@@ -24,13 +26,16 @@ class Windows:
         self._tokens = tokens
         self._count = max(0, (len(tokens) - 1) // context)
         if resident is None:
-            resident = self._on_gpu and tokens.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info()[0]
-        self.resident = resident
-        if resident and self._count:
+            resident = self._on_gpu and tokens.nbytes <= RESIDENT_SHARE * gpu_share() * torch.cuda.mem_get_info()[0]
+        self.resident = resident and self._count > 0
+        if self.resident:
             # torch has no unsigned types of two and four bytes to index by: the same bits, made positive when read.
             signed = np.array(tokens).view(f"i{tokens.itemsize}")
-            self._there = torch.from_numpy(signed).to(device).unfold(0, context + 1, context)
             self._mask = (1 << 8 * tokens.itemsize) - 1
+            try:
+                self._there = torch.from_numpy(signed).to(device).unfold(0, context + 1, context)
+            except torch.OutOfMemoryError:
+                self.resident = False
 
     def __len__(self) -> int:
         return self._count
@@ -63,6 +68,7 @@ class Windows:
 class Batches:
     """Windows of `context` + 1 tokens from a token store, in a random order without replacement, epoch by epoch.
 
+    Several of them may read the same `Windows`, in their own orders.
     Runs with equal seeds read the same windows in the same order, whatever their size and batch. The order of an epoch
     takes 4 bytes a window (400 MB for 100B tokens at context 1024), twice that where one epoch goes over into the next.
     With `part`, the order is random within successive parts of that many windows: then a longer text begins alike.
@@ -70,14 +76,15 @@ class Batches:
 
     def __init__(
         self,
-        tokens: np.ndarray,
+        tokens: np.ndarray | Windows,
         context: int,
         seed: int,
         device: str = "cpu",
         part: int | None = None,
         resident: bool | None = None,
     ) -> None:
-        self.seed, self._text = seed, Windows(tokens, context, device, resident)
+        self.seed = seed
+        self._text = tokens if isinstance(tokens, Windows) else Windows(tokens, context, device, resident)
         self.windows = len(self._text)
         self.part = part or self.windows
         self._epoch_order = lru_cache(maxsize=2)(self._shuffle)

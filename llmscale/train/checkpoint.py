@@ -48,6 +48,8 @@ class Checkpoint:
     """The micro-batch, if memory ran out and made it smaller than it was to be."""
     checkpointing: bool = False
     """Whether memory ran out even so, and activations are computed twice."""
+    evaluation_batch: int | None = None
+    """Sequences of an evaluation's pass, if memory ran out in one."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name; tensors are not copied, as dataclasses.asdict would."""

@@ -20,7 +20,7 @@ from llmscale.train.evaluate import Evaluation, evaluate
 from llmscale.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.train.passes import Passes
 from llmscale.train.processes import ALONE, SHARDING, Processes
-from llmscale.train.reading import Reading
+from llmscale.train.reading import Mark, Reading
 from llmscale.train.saver import Saver
 from llmscale.train.sharded_checkpoint import gathered, load_sharded, read_sharded, save_sharded, take_over
 
@@ -83,8 +83,15 @@ class Logged:
     lr: float
     steps: int
     sequences: int
+    since: Mark
+    """Where in the device's queue the first of these steps begins."""
     numbers: Reading
     """The sum of the training losses, and the gradient's norm at this step."""
+
+    @property
+    def sequences_per_second(self) -> float:
+        """Of training alone: evaluations come before `since` or after the numbers."""
+        return self.sequences / max(self.numbers.mark.seconds_since(self.since), 1e-9)
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - it is a wish, not a mistake
@@ -167,10 +174,10 @@ def train(
         loss_sum += checkpoint.loss_sum / processes.size
         steps_summed = checkpoint.steps_summed
         parent, parent_step, parent_seconds = checkpoint.parent, checkpoint.parent_step, checkpoint.parent_seconds
-        passes.go_on_with(checkpoint.micro_batch, checkpoint.checkpointing)
+        passes.go_on_with([checkpoint])
     del saved, checkpoint, together
 
-    started = last_logged = time.perf_counter()
+    started, since = time.perf_counter(), Mark(device)
     sequences_timed = 0
     logged: list[Logged] = []
     evaluation: Evaluation | None = None
@@ -184,8 +191,7 @@ def train(
         tensors = model.state_dict(), optimizer.state_dict()
         total = processes.sum(loss_sum.clone())
         now = Checkpoint(step, seconds(), *tensors, rows, total, steps_summed, parent, parent_step, parent_seconds)
-        micro_batch, checkpointing = passes.reduced_to
-        return replace(now, micro_batch=micro_batch, checkpointing=checkpointing)
+        return replace(now, **passes.reduced_to)
 
     def outcome(status: str, error: str | None = None) -> Outcome:
         reached = evaluation if status == "done" else None
@@ -194,19 +200,19 @@ def train(
 
     def diverged(unread: int = 0) -> str | None:
         """Read and report logged steps, but for the last `unread` ones; why the run has diverged at one, or None."""
-        nonlocal evaluation, last_logged
+        nonlocal evaluation, since
         while len(logged) > unread:
             one = logged.pop(0)
             (loss,), (grad_norm,) = one.numbers.values()
-            speed = one.sequences * context / (time.perf_counter() - last_logged)
+            speed = one.sequences_per_second * context
             evaluating = one.step in evaluated_steps
             if evaluating:
                 (evaluation,) = evaluate(passes, validation)
+                since = Mark(device)
             numbers = loss / one.steps, evaluation if evaluating else None, one.lr, grad_norm, speed, seconds()
             point = curve_point(job, one.step, *numbers)
             curve.append(point)
             report(point)
-            last_logged = time.perf_counter()
             if problem := divergence(point, job):
                 return problem
         return None
@@ -228,7 +234,8 @@ def train(
             done = step + 1
             if done in evaluated_steps or done % job.log_every == 0:
                 numbers = Reading(processes.sum(loss_sum.clone()), grad_norm)
-                logged.append(Logged(done, lr, steps_summed, sequences_timed, numbers))
+                logged.append(Logged(done, lr, steps_summed, sequences_timed, since, numbers))
+                since = numbers.mark
                 loss_sum.zero_()
                 steps_summed = sequences_timed = 0
                 if problem := diverged(unread=0 if done in evaluated_steps else UNREAD[device]):

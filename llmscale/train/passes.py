@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from llmscale.errors import WorkError
 from llmscale.models import LanguageModel
 from llmscale.shape import Shape
+from llmscale.train.checkpoint import Checkpoint
 from llmscale.train.processes import ALONE, Processes
 from llmscale.train.stack import Stack
 from llmscale.train.working import WorkingWeights, accumulate
@@ -68,6 +69,8 @@ class Passes:
         self.processes = processes
         self.reduced = False
         """Whether memory ran out, and the micro-batch is smaller than it was to be."""
+        self.evaluation_reduced = False
+        """Likewise the evaluation batch."""
         self.losses: Callable[..., tuple[Tensor, Tensor]] = processes.losses(model, compile)
         self._weights = [weight for _, weight in model.named_parameters()]
         narrow = torch.float32 if model.ops.one_thread or processes.size > 1 else model.ops.dtype
@@ -99,7 +102,10 @@ class Passes:
         """Mean cross-entropy in nats of each sequence, (B,) float64, without gradient.
 
         Out of memory, halves the evaluation batch and starts again. Raises WorkError when one sequence is too much.
+        Of several processes none can do so by itself: the others wait for its part.
         """
+        if self.processes.size > 1:
+            return self._sequence_losses(inputs_BT, targets_BT)
         while True:
             try:
                 return self._sequence_losses(inputs_BT, targets_BT)
@@ -114,15 +120,24 @@ class Passes:
             yield
 
     @property
-    def reduced_to(self) -> tuple[int | None, bool]:
-        """The micro-batch, if memory ran out and made it smaller, and whether activations are computed twice."""
-        return self.micro_batch if self.reduced else None, self.model.checkpointing
+    def reduced_to(self) -> dict[str, Any]:
+        """What was found to fit the memory after it ran out, by field of a Checkpoint."""
+        return {
+            "micro_batch": self.micro_batch if self.reduced else None,
+            "checkpointing": self.model.checkpointing,
+            "evaluation_batch": self.evaluation_batch if self.evaluation_reduced else None,
+        }
 
-    def go_on_with(self, micro_batch: int | None, checkpointing: bool) -> None:
-        """Take what an interrupted run found to fit the memory, as `reduced_to` said then."""
-        if micro_batch is not None:
-            self.micro_batch, self.reduced = min(self.micro_batch, micro_batch), True
-        self.model.checkpointing = self.model.checkpointing or checkpointing
+    def go_on_with(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Take what interrupted runs found to fit the memory, as `reduced_to` said then."""
+        trained = [one.micro_batch for one in checkpoints if one.micro_batch is not None]
+        if trained:
+            self.micro_batch, self.reduced = min(self.micro_batch, *trained), True
+        read = [one.evaluation_batch for one in checkpoints if one.evaluation_batch is not None]
+        if read:
+            self.evaluation_batch, self.evaluation_reduced = min(self.evaluation_batch, *read), True
+        if any(one.checkpointing for one in checkpoints):
+            self.model.checkpointing = True
 
     def need_less(self, problem: str) -> None:
         """Take less memory for a batch from here on. Raises WorkError when that cannot be."""
@@ -222,6 +237,7 @@ class Passes:
                 "train a smaller size, or with a shorter --context",
             )
         self.evaluation_batch //= 2
+        self.evaluation_reduced = True
         log.warning("out of memory: evaluating %d sequences at a time", self.evaluation_batch)
 
     def _forget(self) -> None:

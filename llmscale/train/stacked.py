@@ -21,7 +21,7 @@ from llmscale.train.evaluate import Evaluation, evaluate
 from llmscale.train.loop import UNREAD, Conditions, Logged, Outcome, TrainingInterrupted, curve_point, divergence
 from llmscale.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.train.passes import Passes
-from llmscale.train.reading import Reading
+from llmscale.train.reading import Mark, Reading
 from llmscale.train.saver import Saver
 from llmscale.train.stack import Stack
 
@@ -60,9 +60,8 @@ def train_stack(
     job, device = jobs[0], conditions.device
     context = job.shape.context
     keep_freed_memory()
-    texts = [
-        Batches(train_tokens[: job.text_tokens], context, one.seed, device, job.shuffled_sequences) for one in jobs
-    ]
+    text = Windows(train_tokens[: job.text_tokens], context, device)
+    texts = [Batches(text, context, one.seed, device, job.shuffled_sequences) for one in jobs]
     validation = Windows(validation_tokens, context, device)
     ops = build_operations("plain", job.dtype)
     schedule = job.learning_rates()
@@ -99,9 +98,9 @@ def train_stack(
         curves = [[CurvePoint(**row) for row in state.curve] for state in saved]
         first_step, seconds_before, steps_summed = saved[0].step, saved[0].seconds, saved[0].steps_summed
         loss_sums += torch.tensor([state.loss_sum for state in saved], device=device)
-        passes.go_on_with(saved[0].micro_batch, saved[0].checkpointing)
+        passes.go_on_with(saved)
     del saved
-    started = last_logged = time.perf_counter()
+    started, since = time.perf_counter(), Mark(device)
     sequences_timed = 0
     logged: list[Logged] = []
     evaluations: list[Evaluation] = []
@@ -115,22 +114,21 @@ def train_stack(
         for member, folder in enumerate(folders):
             rows = [asdict(point) for point in curves[member]]
             tensors = model.member(member), _member(optimizer.state_dict(), member)
-            total, (micro_batch, checkpointing) = loss_sums[member], passes.reduced_to
-            state = Checkpoint(step, seconds(), *tensors, rows, total, steps_summed)
-            state = replace(state, micro_batch=micro_batch, checkpointing=checkpointing)
-            states.append((folder / FILE_NAME, state))
+            state = Checkpoint(step, seconds(), *tensors, rows, loss_sums[member], steps_summed)
+            states.append((folder / FILE_NAME, replace(state, **passes.reduced_to)))
         saver.save(states)
 
     def all_diverged(unread: int = 0) -> bool:
         """Read and report logged steps, but for the last `unread` ones; whether no member is left."""
-        nonlocal evaluations, last_logged
+        nonlocal evaluations, since
         while len(logged) > unread:
             one = logged.pop(0)
             losses, grad_norms = one.numbers.values()
-            speed = one.sequences * context * len(jobs) / (time.perf_counter() - last_logged)
+            speed = one.sequences_per_second * context * len(jobs)
             evaluating = one.step in evaluated_steps
             if evaluating:
                 evaluations = evaluate(passes, validation)
+                since = Mark(device)
             for member, of_member in enumerate(jobs):
                 if problems[member]:
                     continue
@@ -140,7 +138,6 @@ def train_stack(
                 curves[member].append(point)
                 report(point)
                 problems[member] = divergence(point, of_member)
-            last_logged = time.perf_counter()
             if all(problems):
                 return True
         return False
@@ -161,7 +158,9 @@ def train_stack(
 
             done = step + 1
             if done in evaluated_steps or done % job.log_every == 0:
-                logged.append(Logged(done, lr, steps_summed, sequences_timed, Reading(loss_sums, grad_norms)))
+                numbers = Reading(loss_sums, grad_norms)
+                logged.append(Logged(done, lr, steps_summed, sequences_timed, since, numbers))
+                since = numbers.mark
                 loss_sums.zero_()
                 steps_summed = sequences_timed = 0
                 if all_diverged(unread=0 if done in evaluated_steps else UNREAD[device]):
