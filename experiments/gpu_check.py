@@ -52,17 +52,16 @@ def main() -> int:
         check_kinds([*only, *limits])
     except ValueError as error:
         parser.error(str(error))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = options.out.resolve()
     set_environment(out)
     journal = Journal(out / "check.jsonl", tell)
     leader = Leader(out / "work", journal, options.budget)
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, leader.interrupt)
     try:
         found = leader.ask("hardware:look", {"device": options.device})
     except RuntimeError as error:
         parser.error(f"the device {options.device} cannot be used: {error}")
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     try:
         settings = settings_for(found["device"], found["dtype"], options)
         steps = list_steps(settings, found["cores"], found["memory_bytes"])
@@ -73,12 +72,8 @@ def main() -> int:
         for step in steps:
             console.print(f"{step.name:40} {step.seconds:4.0f} s of {step.limit:4.0f}  {step.missing}")
         return 0
-    interrupted = False
-    try:
-        leader.run(steps, Machine(max(2, found["cores"] // CORES_A_STEP), found["memory_bytes"]))
-    except KeyboardInterrupt:
-        interrupted = True
-    return finish(settings, journal, interrupted)
+    leader.run(steps, Machine(max(2, found["cores"] // CORES_A_STEP), found["memory_bytes"]))
+    return finish(settings, journal, leader.interrupted)
 
 
 def finish(settings: Settings, journal: Journal, interrupted: bool) -> int:

@@ -18,6 +18,8 @@ from gpu.steps import Step
 
 GRACE_SECONDS = 5.0
 """How long a step that is told to end may take: a sweep writes its tables."""
+LOOK_SECONDS = 0.3
+"""How often to look whether somebody wants the check to end."""
 PACKING_SECONDS = 3.0
 """Kept of the budget for tables and packing."""
 MEMORY_SHARE = 0.85
@@ -83,6 +85,7 @@ class Leader:
         self.work, self.journal = work, journal
         self.began = time.monotonic()
         self.budget = budget
+        self.interrupted = False
         self.pending: list[Step] = []
         self.running: list[Running] = []
         self._context = multiprocessing.get_context("forkserver")
@@ -95,6 +98,10 @@ class Leader:
         """Seconds of the budget."""
         return self.budget - PACKING_SECONDS - (time.monotonic() - self.began)
 
+    def interrupt(self, *_: Any) -> None:
+        """For a signal: end what runs as soon as it can be told from what is just being started."""
+        self.interrupted = True
+
     def ask(self, function: str, arguments: dict[str, Any]) -> Row:
         """The one row of a function, without a line in the journal. Raises RuntimeError with its last words."""
         asked = self._start(Step("ask", function, arguments, 0.0, 60.0, 1))
@@ -105,24 +112,23 @@ class Leader:
         return rows[0]
 
     def run(self, steps: Sequence[Step], machine: Machine) -> None:
-        """All of `steps`, each with a line in the journal. Raises KeyboardInterrupt, with what ran noted as such."""
+        """All of `steps`, each with a line in the journal; where it is interrupted, all that it has begun."""
         self.pending = [step for step in steps if not step.missing]
         for step in steps:
             if step.missing:
                 self.journal.append(step.name, "skipped", reason=step.missing)
-        try:
-            while self.pending or self.running:
-                self._skip_late()
-                while (following := self._next(machine)) is not None:
-                    self.pending.remove(following)
-                    self.running.append(self._start(following))
-                if not self.running:
-                    break
-                self._wait()
-        except KeyboardInterrupt:
+        while (self.pending or self.running) and not self.interrupted:
+            self._skip_late()
+            while (following := self._next(machine)) is not None:
+                self.pending.remove(following)
+                self.running.append(self._start(following))
+            if not self.running:
+                break
+            self._wait()
+        if self.interrupted:
             for one in list(self.running):
                 self._end(one, "interrupted", "stopped from outside")
-            raise
+            return
         for step in self.pending:
             reason = f"takes about {step.seconds:.0f} s, and {max(0.0, self.left):.0f} s are left"
             if not _has_input(step):
@@ -172,7 +178,7 @@ class Leader:
         """Until a step has ended, or is over its limit and is ended."""
         soonest = min(min(one.step.limit - one.seconds, self._left_for(one.step)) for one in self.running)
         sentinels = [one.process.sentinel for one in self.running]
-        multiprocessing.connection.wait(sentinels, max(0.0, min(soonest, 1.0)))
+        multiprocessing.connection.wait(sentinels, max(0.0, min(soonest, LOOK_SECONDS)))
         for one in list(self.running):
             if not one.process.is_alive():
                 code = one.process.exitcode
