@@ -67,16 +67,20 @@ def _may_be_shared() -> bool:
     """Whether no GPU of this machine is in a mode that allows one process only; also if nobody says so."""
     command = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
     try:
-        modes = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+        modes = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=30
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return True
-    return "Exclusive" not in modes
+    return "Exclusive" not in asked.stdout
 
 
 @lru_cache(maxsize=1)
 def _gpu_by_child() -> GPU:
     program = "from llmscale.machine import tell_gpu; tell_gpu()"
-    asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8", check=False
+    )
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise WorkError(f"the GPU does not answer: {reason}", "see: nvidia-smi; or use --device cpu")

@@ -87,7 +87,8 @@ def test_bfloat16_is_picked_only_where_the_cpu_has_it(monkeypatch: pytest.Monkey
 def test_bfloat16_is_picked_from_capability_8_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for capability, dtype in (((7, 5), "float32"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        gpu = machine.GPU("a GPU", capability, 1 << 30, 1 << 30)
+        monkeypatch.setattr(machine, "find_gpu", lambda gpu=gpu: gpu)
         assert machine.pick_dtype("auto", "cuda") == dtype
 
 

@@ -75,7 +75,8 @@ def test_a_gpu_is_taken_at_its_word(fake: Fake, monkeypatch: pytest.MonkeyPatch)
     measured = fake(1000, 100)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for capability, dtype in (((7, 5), "float32"), ((8, 0), "bfloat16")):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        gpu = machine.GPU("a GPU", capability, 1 << 30, 1 << 30)
+        monkeypatch.setattr(machine, "find_gpu", lambda gpu=gpu: gpu)
         assert choose_dtype("auto", "cuda", SHAPES).dtype == dtype
     assert not measured
 

@@ -64,7 +64,7 @@ def measure_in_child(micro_batches: Mapping[Shape, int], device: str, dtype: str
     shapes = [[asdict(shape), sequences] for shape, sequences in micro_batches.items()]
     asked = json.dumps({"shapes": shapes, "device": device, "dtype": dtype, "optimizer": optimizer})
     command = [sys.executable, "-m", "llmscale.train.calibrate"]
-    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise WorkError(f"the speed of {device} could not be measured: {reason}", "see: llmscale doctor")

@@ -151,7 +151,7 @@ def _known_speeds(products: Sequence[Product]) -> dict[str, float]:
 def _read(path: Path, asked: dict[str, object]) -> dict[str, float] | None:
     """The speeds that `path` holds for what is `asked`, or None."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         speeds = {name: float(found["flops_per_second"][name]) for name in ("float32", "bfloat16")}
         is_asked = all(found[key] == value for key, value in asked.items())
     except (OSError, ValueError, KeyError, TypeError):
