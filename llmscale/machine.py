@@ -67,9 +67,7 @@ def _may_be_shared() -> bool:
     """Whether no GPU of this machine is in a mode that allows one process only; also if nobody says so."""
     command = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
     try:
-        modes = subprocess.run(
-            command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=30
-        ).stdout
+        asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return True
     return "Exclusive" not in asked.stdout

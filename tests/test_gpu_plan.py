@@ -155,6 +155,18 @@ def test_runs_are_compiled_if_that_saves_more_time_than_it_takes(
     assert not any(run["compiled"] for run in plan(text, tmp_path / "out", *sizes)["runs"])
 
 
+@pytest.mark.parametrize(("mode", "shared"), [("Default", True), ("Exclusive_Process", False), (None, True)])
+def test_the_driver_says_whether_several_processes_may_use_a_gpu(
+    mode: str | None, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode is not None:
+        driver = tmp_path / "nvidia-smi"
+        driver.write_text(f"#!/bin/sh\necho Default\necho {mode}\n", encoding="utf-8")
+        driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine._may_be_shared() is shared
+
+
 def test_another_process_measures_the_speed() -> None:
     shape = shape_for("1x16x1", vocab_size=64, context=16)
     speeds = measure_in_child({shape: 2}, "cpu", "float32")
