@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from caches import KERNELS, empty_cache
 from hypothesis import HealthCheck, settings
 
 # Before torch, matplotlib and rich are imported: they read these once.
-os.environ["LLMSCALE_CACHE"] = tempfile.mkdtemp(prefix="llmscale-test-cache-")
+_cache = Path(tempfile.mkdtemp(prefix="llmscale-test-cache-"))
+if KERNELS not in os.environ:  # else pytest-xdist has started this process, and the first one has named them
+    os.environ[KERNELS] = str(_cache / "compiled")
+    (_cache / "compiled").mkdir()
+os.environ["LLMSCALE_CACHE"] = str(empty_cache(_cache))
 os.environ["HF_HOME"] = os.path.join(os.environ["LLMSCALE_CACHE"], "huggingface")
 os.environ["NO_COLOR"] = "1"
 os.environ["COLUMNS"] = "120"
@@ -30,7 +35,7 @@ def _cache_removed_at_the_end() -> Iterator[None]:
     yield
     import shutil
 
-    shutil.rmtree(os.environ["LLMSCALE_CACHE"], ignore_errors=True)
+    shutil.rmtree(_cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from caches import empty_cache
 from sweeps import llmscale, options, tables, write_counting
 
 from llmscale import machine
@@ -25,7 +26,7 @@ def fake_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
     What it returns lists what is measured from then on.
     """
     monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"avx512f", "avx512_bf16"}))
-    monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LLMSCALE_CACHE", str(empty_cache(tmp_path / "cache")))
 
     def fake(float32: float, bfloat16: float) -> list[Sequence[Product]]:
         measured: list[Sequence[Product]] = []
@@ -155,7 +156,7 @@ def test_a_begun_sweep_keeps_its_dtype(fake: Fake, tmp_path: Path, monkeypatch: 
     fake(158, 83)
     asked = auto_options(tmp_path)
     assert llmscale(*asked).exit_code == 0
-    monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "another"))
+    monkeypatch.setenv("LLMSCALE_CACHE", str(empty_cache(tmp_path / "another")))
     fake(83, 158)
     plan = json.loads(llmscale(*asked, "--dry-run", "--json").stdout)
     assert (plan["dtype"], plan["dtype_reason"]) == ("float32", "as this sweep was begun")
@@ -174,7 +175,7 @@ def test_tuning_keeps_its_dtype_too(fake: Fake, tmp_path: Path, monkeypatch: pyt
     first = json.loads(llmscale(*asked, "--dry-run").stdout)
     assert first["dtype"] == "float32"
     llmscale(*asked)
-    monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "another"))
+    monkeypatch.setenv("LLMSCALE_CACHE", str(empty_cache(tmp_path / "another")))
     fake(83, 158)
     again = llmscale(*asked, "--dry-run")
     assert json.loads(again.stdout)["runs"] == []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from caches import empty_cache
 
 UNHURRIED = 600.0
 """Seconds in which any machine that runs these tests gets through."""
@@ -38,6 +39,7 @@ def checkout(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("llmscale", "experiments", "benchmarks"):
         shutil.copytree(repository / name, folder / name)
+    empty_cache(folder / "cache")
     (folder / "blocked").mkdir()
     (folder / "blocked" / "datasets.py").write_text("raise ImportError('blocked')\n", encoding="utf-8")
     return folder
@@ -164,7 +166,9 @@ def test_a_check_finds_what_it_is_for_and_packs_it(
     assert {(row["seeds"], row["optimizer"]) for row in speeds} == {(1, "adamw"), (2, "adamw"), (1, "muon")}
     assert all(row["tokens_per_second"] > 0 for row in speeds)
     (profile,) = steps["profile:2x32x2"]["rows"]
-    assert sum(kernel["share"] for kernel in profile["kernels"]) == pytest.approx(1, abs=0.1)
+    shares = [kernel["share"] for kernel in profile["kernels"]]
+    assert shares == sorted(shares, reverse=True)
+    assert 0.5 < sum(shares) < 1 + 1e-9  # those with the largest shares
 
     assert len(pd.read_parquet(out / "runs.parquet")) == 4
     readme = (out / "README.md").read_text(encoding="utf-8")

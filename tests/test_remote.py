@@ -15,6 +15,7 @@ import fsspec
 import pandas as pd
 import pytest
 import torch
+from caches import empty_cache
 from fsspec.implementations.local import LocalFileSystem
 from typer.testing import CliRunner
 
@@ -57,8 +58,7 @@ def llmscale(*arguments: str) -> Any:
 def on_another_machine(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """From here on with a cache folder of its own, and nothing remembered."""
     tokens = Path(os.environ["LLMSCALE_CACHE"]) / "tokens"
-    monkeypatch.setenv("LLMSCALE_CACHE", str(cache))
-    cache.mkdir()
+    monkeypatch.setenv("LLMSCALE_CACHE", str(empty_cache(cache)))
     (cache / "tokens").symlink_to(tokens)
     results_at.cache_clear()
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from sweeps import ALIKE, BRANCHED, assert_same_results, llmscale, tables, wait_
 from sweeps import options as sweep_options
 
 from llmscale.executors import Event, Place, Task, local
+from llmscale.lock import only_writer
 from llmscale.runs import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.shape import shape_for
 
@@ -121,27 +123,34 @@ def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_comman
     swept: Path, text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
+    folders = [out / "runs" / run_id for run_id in tables(swept)[0]["run_id"]]
     command = [sys.executable, "-m", "llmscale", *options(text, out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        killed: set[int] = set()
-        for _ in range(3):  # in the middle of loading, so that it gets no further
-            wait_for(lambda: set(worker_pids(out / "runs" / largest(swept))) - killed, 120)
-            (pid,) = set(worker_pids(out / "runs" / largest(swept))) - killed
-            os.kill(pid, signal.SIGKILL)
-            killed.add(pid)
+    said = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with ExitStack() as processes:
+        with ExitStack() as held:
+            for folder in folders:  # a worker waits for whoever writes its run, so it gets no further
+                folder.mkdir(parents=True)
+                held.enter_context(only_writer(folder))
+            shutil.copy(swept / "sweep.json", out)
+            process = processes.enter_context(subprocess.Popen(command, text=True, **said))  # type: ignore[call-overload]
+            wait_for(lambda: worker_pids(out) or process.poll() is not None, 240)
+            victim = next(folder for folder in folders if worker_pids(folder))
+            killed: set[int] = set()
+            for _ in range(3):
+                wait_for(lambda: set(worker_pids(victim)) - killed or process.poll() is not None, 240)
+                (pid,) = set(worker_pids(victim)) - killed
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
         _, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     assert errors.count("was killed by signal 9") == 4  # twice started again, then failed: said at once and at the end
     assert "3 times without getting beyond step 0" in errors
     runs, _ = tables(out)
-    assert list(runs["status"]) == ["done", "done", "failed"]
+    assert dict(zip(runs["run_id"], runs["status"], strict=True)) == {
+        folder.name: "failed" if folder == victim else "done" for folder in folders
+    }
     assert llmscale(*options(text, out)).exit_code == 0
     assert_same_results(out, swept)
-
-
-def largest(swept: Path) -> str:
-    """The id of the largest run, which is trained first."""
-    return str(tables(swept)[0]["run_id"].iloc[-1])
 
 
 def test_a_diverged_run_is_named_and_the_sweep_goes_on(text: Path, tmp_path: Path) -> None:

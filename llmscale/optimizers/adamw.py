@@ -3,6 +3,7 @@
 m ← β1 m + (1-β1) g      v ← β2 v + (1-β2) g²      w ← w - lr (m̂ / (√v̂ + ε) + λ w)
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,24 @@ from llmscale.optimizers import Weight
 from llmscale.parametrization import Parametrization
 
 BETA1, EPSILON = 0.9, 1e-8
+
+
+class Eager(torch.optim.Optimizer):
+    """What torch's optimisers have in common, without loading torch's compiler, which takes every process two seconds.
+
+    torch wraps these methods so that code that is compiled leaves them out. Here no compiled code calls them.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class AdamW(Eager, torch.optim.AdamW):
+    """torch.optim.AdamW, as above."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
 def build(
@@ -29,7 +48,7 @@ def build(
     It has no matrix products: all is float32, whatever `dtype`, and there is nothing to compile.
     """
     groups = adamw_groups(weights, parametrization, lr, weight_decay)
-    return torch.optim.AdamW(groups, betas=(BETA1, beta2), fused=True)
+    return AdamW(groups, betas=(BETA1, beta2), fused=True)
 
 
 def adamw_groups(

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from llmscale.optimizers import Weight
-from llmscale.optimizers.adamw import BETA1, adamw_groups
+from llmscale.optimizers.adamw import BETA1, AdamW, Eager, adamw_groups
 from llmscale.parametrization import Parametrization
 
 MOMENTUM = 0.95
@@ -53,14 +53,14 @@ def build(
         for parts in sorted({weight.parts for weight in hidden})
     ]
     others = adamw_groups([weight for weight in weights if not weight.hidden], parametrization, lr, weight_decay)
-    return Muon(groups, torch.optim.AdamW(others, betas=(BETA1, beta2), fused=True), getattr(torch, dtype), compile)
+    return Muon(groups, AdamW(others, betas=(BETA1, beta2), fused=True), getattr(torch, dtype), compile)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Eager):
     """Muon on the groups that say how many matrices each of their weights holds (`parts`), AdamW on its own."""
 
     def __init__(
-        self, groups: list[dict[str, Any]], adamw: torch.optim.AdamW, dtype: torch.dtype, compile: bool = False
+        self, groups: list[dict[str, Any]], adamw: AdamW, dtype: torch.dtype, compile: bool = False
     ) -> None:
         super().__init__([*groups, *adamw.param_groups], defaults={})
         self._adamw, self._dtype = adamw, dtype

@@ -38,7 +38,8 @@ def set_determinism(wanted: bool) -> None:
     """Take only kernels that give the same bits every time, if `wanted`; else whatever is fastest."""
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS may choose its kernels anew
-    torch.use_deterministic_algorithms(wanted)
+    if wanted != torch.are_deterministic_algorithms_enabled():  # the call loads the compiler, which takes seconds
+        torch.use_deterministic_algorithms(wanted)
     # Nothing here reads memory that it has not written: filling it first would only take time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if wanted or "torch._inductor.config" in sys.modules:

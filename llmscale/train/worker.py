@@ -322,4 +322,7 @@ def _write_errors_to(path: Path) -> None:
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    sys.exit(main([word for word in arguments if word != "--more"], "--more" in arguments))
+    code = main([word for word in arguments if word != "--more"], "--more" in arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is written; to take torch apart would keep who waits for this process half a second
