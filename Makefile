@@ -27,7 +27,7 @@ reproduce: $(READY) ## measure a scaling law on this machine, fit it, draw it, a
 	$(RUN) experiments/reproduce.py
 
 test: $(READY) ## run the tests, in less than ten minutes on two cores
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## run the tests that take longer: compiled training, coverage of intervals
 	$(RUN) -m pytest -m slow

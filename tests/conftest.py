@@ -28,6 +28,13 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+LONGEST = ("sweep", "tune", "gpu_check", "train", "distributed", "stacked", "readme", "chaos", "faults", "trunks")
+"""Files that take a minute or so, and are begun first, so that no processor waits in the end for one of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)

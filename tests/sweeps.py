@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 
 TIMES = ["seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes"]
-BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,30k,60k"}
+BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,25k,40k"}
 # One learning rate whatever the budgets.
 ALIKE = ["--lr", "0.02"]
 
@@ -31,7 +31,7 @@ def write_counting(folder: Path) -> Path:
     return path
 
 
-def options(text: Path, out: Path, sizes: str, tokens: str = "40k") -> list[str]:
+def options(text: Path, out: Path, sizes: str, tokens: str = "20k") -> list[str]:
     """The command of a sweep by two workers however many cores there are."""
     return ["sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300",
             "--context", "32", "--device", "cpu", "--dtype", "float32", "--workers", "2",

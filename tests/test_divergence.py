@@ -39,7 +39,7 @@ clip = 1e-15
 [hardware]
 device = "cpu"
 dtype = "float32"
-workers = 2
+workers = 1
 """
 
 

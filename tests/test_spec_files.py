@@ -28,6 +28,7 @@ context = 32
 [hardware]
 device = "cpu"
 dtype = "float32"
+workers = 1
 """
 
 

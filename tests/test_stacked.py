@@ -106,6 +106,7 @@ def test_a_sweep_stacks_its_seeds_and_the_fit_sees_their_spread(tmp_path: Path) 
     (tmp_path / "text.txt").write_text("\n\n".join("; ".join(lines[i : i + 40]) for i in range(0, len(lines), 40)))
     command = ["sweep", "--sizes", "1x16x1,1x24x2", "--tokens", "20k", "--seeds", "3", "--data", f"{tmp_path}/*.txt"]
     command += ["--tokenizer", "bpe:300", "--context", "32", "--device", "cpu", "--dtype", "float32", "--lr", "0.002"]
+    command += ["--workers", "1"]
     tables = {}
     for stack, more in (("always", []), ("never", ["--deterministic"])):
         result = CliRunner().invoke(app, [*command, "--stack", stack, *more, "--out", str(tmp_path / stack)])

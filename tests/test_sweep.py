@@ -53,7 +53,7 @@ def test_a_sweep_writes_the_tables_of_the_contract(swept: Path, text: Path) -> N
         shape = shape_for(run["size"], vocab_size=run["vocab_size"], context=32)
         assert run["params"] == shape.params
         assert run["flops"] == run["tokens"] * shape.flops_per_token
-        assert run["tokens"] == run["unique_tokens"] == 40_000 // 32 * 32
+        assert run["tokens"] == run["unique_tokens"] == 20_000
         assert run["perplexity"] == pytest.approx(math.exp(run["loss"]))
         assert 0 < run["loss"] < math.log(300)
         assert 0 < run["bits_per_byte"] < 8
@@ -186,7 +186,7 @@ def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> Non
     assert not out.exists()
     table = llmscale(*options(text, out), "--dry-run")
     assert "FLOPs" in table.stderr
-    assert "L(N) at 40k tokens" in table.stderr
+    assert "L(N) at 20k tokens" in table.stderr
     slow = llmscale(*options(text, out), "--max-hours", "1e-9")
     assert slow.exit_code == 2
     assert "--max-hours" in slow.stderr
@@ -339,14 +339,14 @@ def branched(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results") / "branched"
     result = llmscale(*options(text, out, **BRANCHED), *ALIKE)
     assert result.exit_code == 0, result.output
-    assert "branch of 60k" in result.stderr
+    assert "branch of 40k" in result.stderr
     return out
 
 
 def test_branches_name_their_trunk_and_have_whole_curves(branched: Path) -> None:
     runs, curves = tables(branched)
     assert set(runs["status"]) == {"done"}
-    trunks = dict(runs[runs["tokens"] > 50_000][["size", "run_id"]].to_numpy())
+    trunks = dict(runs[runs["tokens"] > 30_000][["size", "run_id"]].to_numpy())
     for run in runs.to_dict("records"):
         if run["run_id"] in trunks.values():
             assert pd.isna(run["parent"])
@@ -399,7 +399,7 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
     out = tmp_path / "results"
     shutil.copytree(branched, out)
     before, _ = tables(out)
-    wider = [*options(text, out, sizes="1x16x1", tokens="20k,30k,60k,90k"), *ALIKE]
+    wider = [*options(text, out, sizes="1x16x1", tokens="20k,25k,40k,60k"), *ALIKE]
     plan = json.loads(llmscale(*wider, "--dry-run", "--json").stdout)
     assert [run["finished"] for run in plan["runs"]] == [True, True, True, False]
     assert plan["runs"][-1]["parent"] == plan["runs"][-2]["run_id"]
@@ -408,7 +408,7 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
         path.unlink()
     lost = plan["runs"][0]["run_id"]
     (out / "runs" / lost / "run.json").unlink()
-    assert llmscale(*options(text, out, sizes="1x16x1", tokens="20k,30k,60k"), *ALIKE).exit_code == 0
+    assert llmscale(*options(text, out, sizes="1x16x1", tokens="20k,25k,40k"), *ALIKE).exit_code == 0
     runs, _ = tables(out)
     assert runs.set_index("run_id")["parent"].isna()[lost]
     result = llmscale(*wider)
@@ -425,7 +425,7 @@ def test_branches_of_a_diverged_trunk_are_recorded_as_diverged(text: Path, tmp_p
     assert result.exit_code == 0, result.output
     runs, curves = tables(out)
     assert list(runs["status"]) == ["diverged"] * 6
-    branches = runs[runs["tokens"] < 50_000]
+    branches = runs[runs["tokens"] < 30_000]
     assert all(error.startswith("its trunk diverged at step ") for error in branches["error"])
     assert not set(branches["run_id"]) & set(curves["run_id"])
     assert llmscale(*options(text, out, **BRANCHED), "--lr", "1e4").exit_code == 0

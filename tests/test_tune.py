@@ -315,7 +315,19 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(text: Path, out: Path, sizes: str = "1x16x1,2x24x2", tokens: str = "8k,16k") -> list[str]:
     what = ["--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300", "--context", "32"]
-    how = ["--lr-scale", "0.25", "--no-batch", "--device", "cpu", "--dtype", "float32", "--out", str(out)]
+    how = [
+        "--lr-scale",
+        "2",
+        "--no-batch",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--workers",
+        "1",
+        "--out",
+        str(out),
+    ]
     return ["tune", *what, *how]
 
 
@@ -424,7 +436,7 @@ def test_a_sweep_uses_the_rule_and_notices_when_it_changes(tuned: Path, text: Pa
     rule = shutil.copytree(tuned, tmp_path / "rule")
     out = tmp_path / "swept"
     command = ["sweep", *options(text, out, sizes="1x16x1,2x64x4", tokens="16k")[1:]]
-    command = [word for word in command if word not in ("--lr-scale", "0.25", "--no-batch")] + ["--rule", str(rule)]
+    command = [word for word in command if word not in ("--lr-scale", "2", "--no-batch")] + ["--rule", str(rule)]
     plan = llmscale(*command, "--dry-run", "--json")
     assert plan.exit_code == 0, plan.output
     payload = json.loads(plan.stdout)

@@ -59,9 +59,7 @@ def build(
 class Muon(Eager):
     """Muon on the groups that say how many matrices each of their weights holds (`parts`), AdamW on its own."""
 
-    def __init__(
-        self, groups: list[dict[str, Any]], adamw: AdamW, dtype: torch.dtype, compile: bool = False
-    ) -> None:
+    def __init__(self, groups: list[dict[str, Any]], adamw: AdamW, dtype: torch.dtype, compile: bool = False) -> None:
         super().__init__([*groups, *adamw.param_groups], defaults={})
         self._adamw, self._dtype = adamw, dtype
         self._orthogonal = torch.compile(orthogonal, dynamic=False, fullgraph=True) if compile else orthogonal

@@ -17,9 +17,10 @@ from llmscale.train.loop import Conditions
 from llmscale.train.throughput import as_in_training, measure_throughput, sample_tokens, throughput_job
 
 MEASURED_SHAPES = 3
-SECONDS_A_SHAPE = 0.4
+SECONDS_A_SHAPE = {"cpu": 0.1, "cuda": 0.4}  # a GPU takes its time to reach its speed
 STEP_SECONDS, ASSUMED_MFU = 0.08, 0.3
 """A shape is timed by steps of about this length, were it to reach this MFU."""
+MEASURED_TOKENS = 100_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def measure_speeds(micro_batches: Mapping[Shape, int], device: str, dtype: str, 
 
     `micro_batches` says how many sequences a step of each takes.
 
-    In all it takes about three seconds. A shape with long steps is timed by two of its layers, and if that is not
+    In all it takes one to three seconds. A shape with long steps is timed by two of its layers, and if that is not
     enough, by fewer sequences a step.
     """
     peak = measure_peak(device, dtype, threads=1)
@@ -87,9 +88,9 @@ def measure_speeds(micro_batches: Mapping[Shape, int], device: str, dtype: str, 
     for shape in (by_cost[place] for place in sorted(places)):
         timed, sequences = _with_short_steps(shape, micro_batches[shape], ASSUMED_MFU * peak * STEP_SECONDS)
         job = throughput_job(timed, sequences, dtype, optimizer)
-        tokens = sample_tokens(timed.vocab_size)
-        speed = measure_throughput(job, Conditions(device, sequences), tokens, SECONDS_A_SHAPE, 1).tokens_per_second
-        measured.append((float(shape.flops_per_token), speed * timed.flops_per_token))
+        tokens = sample_tokens(timed.vocab_size, max(MEASURED_TOKENS, 2 * timed.context))
+        found = measure_throughput(job, Conditions(device, sequences), tokens, SECONDS_A_SHAPE[device], 1)
+        measured.append((float(shape.flops_per_token), found.tokens_per_second * timed.flops_per_token))
     return Speeds(peak, tuple(measured))
 
 
