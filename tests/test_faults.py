@@ -323,7 +323,7 @@ def test_a_sweep_that_may_no_longer_write_stops_with_a_sentence_and_loses_no_fin
     if shutil.which("chattr") is None:
         pytest.skip("there is no program `chattr` here, which forbids root to write")
     out = tmp_path / "results"
-    arguments = [*options(text, out, sizes="1x16x1,2x16x1,2x24x2"), "--workers", "1"]
+    arguments = options(text, out, sizes="1x16x1,2x16x1,2x24x2")
     with subprocess.Popen(
         [sys.executable, "-m", "llmscale", *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
