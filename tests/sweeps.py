@@ -31,10 +31,10 @@ def write_counting(folder: Path) -> Path:
     return path
 
 
-def options(text: Path, out: Path, sizes: str, tokens: str = "20k", workers: int = 1) -> list[str]:
-    """The command of a sweep by so many workers however many cores there are: to start one takes seconds."""
+def options(text: Path, out: Path, sizes: str, tokens: str = "20k") -> list[str]:
+    """The command of a sweep by one worker however many cores there are: to start another takes seconds."""
     return ["sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300",
-            "--context", "32", "--device", "cpu", "--dtype", "float32", "--workers", str(workers),
+            "--context", "32", "--device", "cpu", "--dtype", "float32", "--workers", "1",
             "--out", str(out)]  # fmt: skip
 
 

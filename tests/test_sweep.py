@@ -36,7 +36,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def swept(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of an uninterrupted sweep over three sizes."""
     out = tmp_path_factory.mktemp("results") / "swept"
-    result = llmscale(*options(text, out, workers=2))
+    result = llmscale(*options(text, out), "--workers", "2")
     assert result.exit_code == 0, result.output
     assert "loss" in result.stdout
     assert "[3/3]" in result.stderr
@@ -124,7 +124,7 @@ def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_comman
 ) -> None:
     out = tmp_path / "results"
     folders = [out / "runs" / run_id for run_id in tables(swept)[0]["run_id"]]
-    command = [sys.executable, "-m", "llmscale", *options(text, out, workers=2)]
+    command = [sys.executable, "-m", "llmscale", *options(text, out), "--workers", "2"]
     said = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with ExitStack() as processes:
         with ExitStack() as held:
