@@ -1,5 +1,7 @@
 """What torch compiles of a run: few graphs, whatever the depth, and none anew for what has been compiled."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from torch._dynamo.utils import counters
 
 from llmscale.models import build_model
 from llmscale.ops import build_operations
+from llmscale.optimizers import optimizer_names
 from llmscale.shape import ARCHITECTURES, shape_for
 from llmscale.train import backend
 from llmscale.train.batches import Batches, Windows
@@ -129,3 +132,33 @@ def test_compiled_code_is_kept_in_the_cache_folder(tmp_path: Path, monkeypatch: 
     torch.compiler.reset()
     train_some(passes_for("llama", 0), 0)
     assert any(path.is_file() for path in (tmp_path / "inductor").rglob("*"))
+
+
+EAGER = """
+import sys
+import torch
+if "torch._dynamo" in sys.modules:
+    sys.exit("torch loads it")
+from llmscale.optimizers import optimizer_names
+from llmscale.shape import shape_for
+from llmscale.train.backend import set_determinism
+from llmscale.train.loop import Conditions
+from llmscale.train.throughput import measure_throughput, sample_tokens, throughput_job
+set_determinism(False)
+shape = shape_for("1x16x1", vocab_size=64, context=16)
+for name in optimizer_names():
+    job = throughput_job(shape, 2, "float32", name)
+    steps = measure_throughput(job, Conditions("cpu", 2, ops="plain"), sample_tokens(64, 1000), seconds=0.0).steps
+    print(name, steps, "torch._dynamo" in sys.modules)
+"""
+
+
+def test_what_is_not_compiled_does_not_load_the_compiler() -> None:
+    done = subprocess.run([sys.executable, "-c", EAGER], capture_output=True, text=True, check=False)
+    if "torch loads it" in done.stderr:
+        pytest.skip(f"torch {torch.__version__} loads its compiler by itself")
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert [name for name, _, _ in found] == list(optimizer_names()), done.stderr
+    for _, steps, loaded in found:
+        assert int(steps) >= 3
+        assert loaded == "False"
