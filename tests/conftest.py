@@ -28,7 +28,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LONGEST = ("sweep", "tune", "gpu_check", "train", "distributed", "stacked", "readme", "chaos", "faults", "trunks")
+LONGEST = ("sweep", "gpu_check", "tune", "train", "stacked", "distributed", "faults", "readme", "trunks", "fake_cuda")
 """Files that take a minute or so, and are begun first, so that no processor waits in the end for one of them."""
 
 

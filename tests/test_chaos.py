@@ -25,7 +25,7 @@ lr = 0.02
 [hardware]
 device = "cpu"
 dtype = "float32"
-workers = {workers}
+workers = 2
 checkpoint_seconds = 0.05
 """
 
@@ -147,27 +147,21 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_counting(tmp_path_factory.mktemp("text"))
 
 
-def swept(folder: Path, text: Path, sizes: str, tokens: str, workers: int) -> tuple[Path, Path]:
+def swept(folder: Path, text: Path, sizes: str, tokens: str) -> tuple[Path, Path]:
     """A specification with a trunk and branches, and the results of an uninterrupted sweep."""
     spec, out = folder / "chaos.toml", folder / "uninterrupted"
-    spec.write_text(SPEC.format(sizes=sizes, tokens=tokens, text=text, workers=workers))
+    spec.write_text(SPEC.format(sizes=sizes, tokens=tokens, text=text))
     result = llmscale("sweep", str(spec), "--out", str(out))
     assert result.exit_code == 0, result.output
     assert "branch of" in result.stderr
     return spec, out
 
 
-def test_a_sweep_that_is_killed_three_times_ends_in_the_same_tables(text: Path, tmp_path: Path) -> None:
-    chaos = Chaos(*swept(tmp_path, text, '["1x16x1"]', '["20k", "60k"]', workers=1), kills=3, seed=1)
-    chaos.run(tmp_path)
-    assert chaos.counts.total() >= 3
-
-
 @pytest.mark.slow
 def test_sweeps_that_are_killed_fifty_times_end_in_the_same_tables(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chaos = Chaos(*swept(tmp_path, text, '["1x16x1", "2x16x1"]', '["20k", "30k", "90k"]', workers=2), kills=50, seed=7)
+    chaos = Chaos(*swept(tmp_path, text, '["1x16x1", "2x16x1"]', '["20k", "30k", "90k"]'), kills=50, seed=7)
     chaos.run(tmp_path)
     with capsys.disabled():
         sys.stdout.write(f"\n{chaos}\n")
