@@ -95,7 +95,9 @@ def main() -> None:
     _show_growth(growth)
     if chosen.json:
         report = {"machine": _machine(), "versions": _versions(), "rows": len(frame), "fits": [asdict(m) for m in fits]}
-        chosen.json.write_text(json.dumps(report | {"refits": refits, "growth": growth}, indent=2) + "\n")
+        chosen.json.write_text(
+            json.dumps(report | {"refits": refits, "growth": growth}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def simulate(rows: int) -> pd.DataFrame:

@@ -124,7 +124,7 @@ def sweep_command(spec: SweepSpec, folder: ResultsFolder, *others: str) -> list[
 def measure(words: list[str], place: Path) -> Measured:
     """Run `llmscale WORDS` and take the time and the peak memory that the kernel accounts to it."""
     command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "llmscale", *words]
-    with (place / "said.txt").open("w+") as said:
+    with (place / "said.txt").open("w+", encoding="utf-8") as said:
         told = subprocess.run(command, stdout=subprocess.PIPE, stderr=said, text=True, check=True).stdout
         seconds, peak, code = json.loads(told)
         said.seek(0)
@@ -137,7 +137,7 @@ def text_to_train(place: Path) -> Path:
     path = place / "counting.jsonl"
     if not path.exists():
         documents = ("; ".join(str(number) for number in range(first, first + 100)) for first in range(0, 200_000, 100))
-        path.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+        path.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents), encoding="utf-8")
     return path
 
 
@@ -175,13 +175,15 @@ def make_folder(folder: ResultsFolder, spec: SweepSpec, rows: int) -> None:
         path = folder.run_folder(job.run_id)
         path.mkdir(parents=True)
         written = {"job": job.to_json(), "conditions": {}, "threads": 1, "store": str(store.path), "device_name": name}
-        (path / "spec.json").write_text(json.dumps({**written, "start": None, "branch_points": {}}, indent=2) + "\n")
+        (path / "spec.json").write_text(
+            json.dumps({**written, "start": None, "branch_points": {}}, indent=2) + "\n", encoding="utf-8"
+        )
         pq.write_table(curve.table(job), path / "curve.parquet", compression="zstd", use_dictionary=["run_id", "lr"])
         loss = float(curve.loss[-1])
         measured = {"loss": loss, "perplexity": float(np.exp(loss)), "loss_stderr": 0.001, "train_loss": loss}
         parent = None if job is trunk else trunk.run_id
         row = run_row(job, "done", name, **measured, seconds=1.0, tokens_per_second=1e6, parent=parent)
-        (path / "run.json").write_text(json.dumps(asdict(row), indent=2) + "\n")
+        (path / "run.json").write_text(json.dumps(asdict(row), indent=2) + "\n", encoding="utf-8")
     sweep = {"spec": spec.to_json(), "basis": spec.basis(), "runs": [job.run_id for job in jobs]}
     folder.write_sweep({**sweep, "data": describe_text(store), "hardware": {"device": "cpu"}, "command": "a benchmark"})
     write_tables(folder, final=True)

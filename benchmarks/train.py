@@ -81,7 +81,7 @@ def main() -> None:
         for found in (time_ladders if options.ladder else time_loops)(device, options):
             report |= found
             if options.out:
-                options.out.write_text(json.dumps(report, indent=2) + "\n")
+                options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:

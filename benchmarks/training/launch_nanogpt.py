@@ -27,7 +27,7 @@ class FusedAdamW(torch.optim.AdamW):
 
 def main(checkout: Path, changes: list[str], arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, end)
-    source = (checkout / "train.py").read_text()
+    source = (checkout / "train.py").read_text(encoding="utf-8")
     if "bfloat16" in changes:
         if source.count(CONTEXT) != 1:
             sys.exit(f"{checkout}/train.py is not the expected one: it does not hold {CONTEXT!r} once")

@@ -186,7 +186,7 @@ def _run(
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONDONTWRITEBYTECODE": "1"}
     log = data / f"nanogpt-{os.getpid()}-{time.monotonic_ns()}.log"
     lines: list[str] = []
-    with log.open("w") as errors, subprocess.Popen(
+    with log.open("w", encoding="utf-8") as errors, subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -202,6 +202,8 @@ def _run(
             if process.poll() is None:
                 process.kill()
     if process.returncode != 0 or not lines:
-        raise RuntimeError(f"nanoGPT ended with {process.returncode}:\n{''.join(lines[-5:])}{log.read_text()[-2000:]}")
+        raise RuntimeError(
+            f"nanoGPT ended with {process.returncode}:\n{''.join(lines[-5:])}{log.read_text(encoding='utf-8')[-2000:]}"
+        )
     memory: int = json.loads(lines[-1])["peak_memory_bytes"]
     return memory
