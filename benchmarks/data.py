@@ -47,7 +47,8 @@ source, tokenizer, folder, cores = sys.argv[1:]
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-int(cores):])
 def result():
     cpu = os.times()
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status", encoding="utf-8") if line.startswith("VmHWM"))
+    with open("/proc/self/status", encoding="utf-8") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     print(json.dumps(dict(seconds=time.perf_counter() - start, cpu=sum(cpu[:4]) - cpu_before, peak_mb=peak / 1024)))
 def begin():
     global start, cpu_before
