@@ -187,6 +187,10 @@ def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> Non
     table = llmscale(*options(text, out), "--dry-run")
     assert "FLOPs" in table.stderr
     assert "L(N) at 20k tokens" in table.stderr
+    rounded = llmscale(*options(text, out), "--batch-tokens", "100", "--dry-run")
+    assert "a step takes whole sequences of 32 tokens: 100 tokens a step become 96" in rounded.stderr.replace("\n", " ")
+    whole = llmscale(*options(text, out), "--batch-tokens", "96", "--dry-run")
+    assert "whole sequences" not in whole.stderr
     slow = llmscale(*options(text, out), "--max-hours", "1e-9")
     assert slow.exit_code == 2
     assert "--max-hours" in slow.stderr
