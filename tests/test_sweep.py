@@ -125,14 +125,15 @@ def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_comman
     out = tmp_path / "results"
     folders = [out / "runs" / run_id for run_id in tables(swept)[0]["run_id"]]
     command = [sys.executable, "-m", "llmscale", *options(text, out), "--workers", "2"]
-    said = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with ExitStack() as processes:
         with ExitStack() as held:
             for folder in folders:  # a worker waits for whoever writes its run, so it gets no further
                 folder.mkdir(parents=True)
                 held.enter_context(only_writer(folder))
             shutil.copy(swept / "sweep.json", out)
-            process = processes.enter_context(subprocess.Popen(command, text=True, **said))  # type: ignore[call-overload]
+            process = processes.enter_context(
+                subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+            )
             wait_for(lambda: worker_pids(out) or process.poll() is not None, 240)
             victim = next(folder for folder in folders if worker_pids(folder))
             killed: set[int] = set()

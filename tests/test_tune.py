@@ -315,20 +315,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(text: Path, out: Path, sizes: str = "1x16x1,2x24x2", tokens: str = "8k,16k") -> list[str]:
     what = ["--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300", "--context", "32"]
-    how = [
-        "--lr-scale",
-        "2",
-        "--no-batch",
-        "--device",
-        "cpu",
-        "--dtype",
-        "float32",
-        "--workers",
-        "1",
-        "--out",
-        str(out),
-    ]
-    return ["tune", *what, *how]
+    where = ["--device", "cpu", "--dtype", "float32", "--workers", "1", "--out", str(out)]
+    return ["tune", *what, "--lr-scale", "2", "--no-batch", *where]
 
 
 def llmscale(*arguments: str) -> Any:

@@ -50,11 +50,11 @@ def plan_notes(runs: "Sequence[PlannedRun]", spec: "SweepSpec", free_bytes: int,
             need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
             notes.append(Note("memory", f"size {run.job.size} needs about {need} of memory and {device} has {have}"))
     for name, recipe in spec.variants.items():
-        taken = next((job.batch_tokens for job in jobs if job.recipe == name), recipe.batch_tokens)
-        if recipe.batch_tokens is not None and taken != recipe.batch_tokens:
+        mine = [job for job in jobs if job.recipe == name]
+        if mine and recipe.batch_tokens not in (None, mine[0].batch_tokens):
             sequences = f"a step takes whole sequences of {recipe.context} tokens"
-            notes.append(Note("batch-rounded", f"{sequences}: {recipe.batch_tokens} tokens a step become {taken}"))
-        mine = [(job.shape.params, job.tokens) for job in jobs if job.recipe == name]
-        if recipe.tuned_rule and mine:
-            notes += recipe.tuned_rule.notes(mine, recipe)
+            become = f"{recipe.batch_tokens} tokens a step become {mine[0].batch_tokens}"
+            notes.append(Note("batch-rounded", f"{sequences}: {become}"))
+        if mine and recipe.tuned_rule:
+            notes += recipe.tuned_rule.notes([(job.shape.params, job.tokens) for job in mine], recipe)
     return notes
