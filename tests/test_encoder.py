@@ -45,7 +45,7 @@ def encoded(by: Encoder | EncoderProcess, texts: list[str]) -> list[list[int]]:
     return [tokens.tolist() for tokens in by.encode(texts)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(texts=st.lists(st.text(st.sampled_from(CHARACTERS)) | st.text(), max_size=4))
 @example(texts=["", f"a {END_OF_TEXT}b", *TEXTS, "one word " * 20_000, "\u6a21" * 2_000, "x  \xa0 \xa0  y"])
 def test_the_tokens_are_those_of_the_whole_text(bpe: Path, texts: list[str]) -> None:

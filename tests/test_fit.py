@@ -108,7 +108,7 @@ def test_every_sum_of_powers_recovers_its_own_coefficients(name: str) -> None:
     assert fit.objective < 1e-18
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.permutations(range(7)),
     st.floats(-6, 6),

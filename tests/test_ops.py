@@ -44,7 +44,7 @@ def assert_close(found: list[Tensor], wanted: list[Tensor], within: float) -> No
 
 @native
 @pytest.mark.parametrize("dtype", ROUNDING)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 3), time=st.integers(1, 70), heads=st.integers(1, 3),
     head=st.sampled_from([2, 8, 16, 22, 32, 40, 64, 80, 1024, 1026]), turned=st.booleans(),
@@ -65,7 +65,7 @@ def test_native_attention_is_causal_attention(
 
 @native
 @pytest.mark.parametrize("dtype", ROUNDING)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.integers(1, 40), width=st.integers(5, 70), kind=st.sampled_from([nn.RMSNorm, nn.LayerNorm]))
 def test_native_norms_and_activations_are_torchs(dtype: str, rows: int, width: int, kind: type) -> None:
     norm = kind(width, eps=1e-6)
@@ -161,7 +161,7 @@ def test_weights_are_cast_once_for_all_passes_and_gradients_summed_in_float32(
 
 
 @native
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(sequences=st.integers(1, 13), micro_batch=st.integers(1, 5), threads=st.integers(2, 5))
 def test_every_number_of_threads_gives_the_same_bits(sequences: int, micro_batch: int, threads: int) -> None:
     shape = shape_for("2x24x2", vocab_size=600, context=40)

@@ -220,7 +220,7 @@ def test_a_run_id_in_two_rows_is_noted() -> None:
         ("loss", "nats", 1.0), ("loss", "bits", math.log(2)),
     ],
 )  # fmt: skip
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(values=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=5))
 def test_units_scale_a_column(quantity: str, unit: str, factor: float, values: list[float]) -> None:
     frame = pd.DataFrame({"params": 1e6, "tokens": 1e9, "flops": 6e15, "loss": 3.0}, index=range(len(values)))
@@ -282,7 +282,7 @@ COMPARISONS = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
 NUMBERS = st.one_of(st.integers(-3, 3).map(float), st.just(math.nan))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     data=st.data(),
     x=st.lists(NUMBERS, min_size=1, max_size=6),
@@ -306,7 +306,7 @@ def test_filters_agree_with_pandas(
     assert left == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.one_of(
         st.text(max_size=30),
@@ -387,9 +387,7 @@ JSON = st.recursive(
 )
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(JSON, max_size=3))
 @example([{"params": {"params": "\n"}, "loss": None}])
 def test_no_json_fails_with_anything_but_a_sentence(tmp_path: Path, rows: list[Any]) -> None:

@@ -140,7 +140,7 @@ def test_a_short_plain_file_is_one_document(suffix: str, tmp_path: Path) -> None
     assert all_documents(open_source(str(path))) == [TEXTS[0]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["word ", "ü", "\n", "\n\n", "x" * 5000, "line\n" * 900]), max_size=40))
 def test_a_long_plain_file_is_cut_without_losing_a_character(parts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

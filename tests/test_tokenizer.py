@@ -38,7 +38,7 @@ def tokens_of(tokenizer: Tokenizer, text: str, end: int = 0) -> np.ndarray:
     return tokens
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text())
 def test_byte_level_bpe_gives_back_any_text(small: Tokenizer, text: str) -> None:
     tokens = tokens_of(small, text)

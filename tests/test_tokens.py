@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscale import cleaning, documents, token_files, tokens
@@ -320,7 +320,6 @@ def test_the_split_of_a_large_corpus_follows_its_estimated_size(estimated_bytes:
     assert split.to_json()["share"] == pytest.approx(share)
 
 
-@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=[])))
 def test_cleaning_twice_is_cleaning_once_and_gives_utf_8(text: str) -> None:
     document = clean(text, Cleaning())
@@ -332,7 +331,6 @@ def test_cleaning_twice_is_cleaning_once_and_gives_utf_8(text: str) -> None:
         assert clean(document.text, Cleaning()) == document
 
 
-@settings(deadline=None)
 @given(before=st.lists(st.integers(0, 30)), added=st.lists(st.integers(0, 30)))
 def test_seen_is_a_set(before: list[int], added: list[int]) -> None:
     with mock.patch.object(cleaning, "_RECENT", 4):

@@ -38,7 +38,6 @@ def searched(surface: Any, grid: Grid) -> tuple[Search, dict[Node, float]]:
     return found, losses
 
 
-@settings(deadline=None)
 @given(
     optimum=st.floats(-3.0, 3.0),
     curvature=st.floats(0.02, 1.0),
@@ -67,7 +66,6 @@ def test_the_best_learning_rate_is_bracketed_and_the_parabola_finds_it(
         assert found.lr.curvature == pytest.approx(2 * curvature)
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     optimum=st.floats(-6.0, 6.0),
@@ -102,7 +100,6 @@ def test_a_noisy_search_ends_with_a_bracket_or_at_its_limit(
     assert found.batch_bracketed or abs(found.best.batch) == doublings
 
 
-@settings(deadline=None)
 @given(optimum=st.floats(-2.0, 2.0), batch_optimum=st.floats(-2.0, 2.0))
 def test_the_batch_is_found_with_the_learning_rate_following_its_square_root(
     optimum: float, batch_optimum: float
@@ -148,7 +145,7 @@ def follow(judge: Judge, name: str, lr: float, points: dict[int, float], loss: f
     return None
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), gain=st.floats(0.0, 0.1), best=st.integers(-4, 4))
 def test_the_best_trial_is_never_stopped_although_it_is_behind_before_the_cooldown(
     seed: int, gain: float, best: int
@@ -182,7 +179,6 @@ def test_nothing_is_stopped_before_trials_have_finished() -> None:
     assert follow(judge, "behind", 0.1, *curve(0.1, 1.0, 0.0, draw)) is None
 
 
-@settings(deadline=None)
 @given(
     a=st.floats(-1.0, 0.5),
     b=st.floats(-0.5, 1.0),
