@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Final
 import numpy as np
 
 from llmscale.cleaning import Cleaning, Seen
+from llmscale.command_lines import command_line
 from llmscale.documents import Batch, Position, Split, read_batches
 from llmscale.encoder_process import EncoderProcess, encoder_of
 from llmscale.errors import InputError, WorkError
@@ -269,7 +270,7 @@ def _open_at(path: Path, size: int) -> IO[bytes]:
     if held < size:
         raise WorkError(
             f"{path} is torn: it holds {held:,} bytes, and its journal says {size:,}",
-            f"remove the store and prepare it again: rm -r {path.parent}",
+            f"remove the store and prepare it again: {command_line('rm', '-r', path.parent)}",
         )
     file = path.open("r+b", buffering=1 << 20)
     file.truncate(size)

@@ -28,6 +28,7 @@ import numpy as np
 import llmscale
 from llmscale.cache import cache_folder
 from llmscale.cleaning import Cleaning, Document
+from llmscale.command_lines import command_line
 from llmscale.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
@@ -365,4 +366,4 @@ def _size(path: Path) -> int:
 
 
 def _remake(path: Path) -> str:
-    return f"remove it and prepare it again: rm -r {path}"
+    return f"remove it and prepare it again: {command_line('rm', '-r', path)}"

@@ -167,7 +167,7 @@ def test_messages_carry_the_numbers() -> None:
     named = message(FIRING["outliers"](), "outliers")
     assert "r7 (+" in named
     assert "without it alpha goes from" in named
-    assert '--where "data == prose"' in message(FIRING["mixed-data"](), "mixed-data")
+    assert "--where 'data == prose'" in message(FIRING["mixed-data"](), "mixed-data")
     assert "at 20 of 20 points" in message(search(best=4.0), "learning-rate-at-edge")
     assert "80% at the most" in message(vocabulary_heavy(), "embedding-share")
 

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import Note
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from llmscale.fit import Fit
     from llmscale.fit.compare import Comparison
     from llmscale.fit.groups import Groups
@@ -16,17 +19,15 @@ if TYPE_CHECKING:
 
 def show_fits(fits: "tuple[Fit, ...]") -> None:
     table = fits[0].table
-    output.results.print(
-        f"[bold]{len(table.frame)} runs[/bold] from {output.escape(str(table.path))}, N is {table.count}",
-        soft_wrap=True,
-    )
+    output.results.print(output.styled((f"{len(table.frame)} runs", "bold"), f" from {table.path}, N is {table.count}"))
     for one in fits:
-        output.results.print(f"  [bold]{one.law.name}[/bold]: {one.law.formula}  [dim]({one.law.source})[/dim]")
+        output.results.print(_named_law(one, "  "))
 
     from rich import box
-    from rich.table import Table
 
-    shown = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    from llmscale.commands._tables import SafeTable
+
+    shown = SafeTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     shown.add_column("", no_wrap=True)
     for one in fits:
         shown.add_column(one.law.name, justify="right", no_wrap=True)
@@ -49,7 +50,7 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     output.results.print(shown)
 
     for run in table.excluded:
-        output.results.print(f"left out: {run.run_id} ({run.reason})", markup=False)
+        output.results.print(f"left out: {run.run_id} ({run.reason})")
     for one in fits:
         if one.holdout:
             _show_holdout(one)
@@ -61,21 +62,23 @@ def _show_holdout(one: "Fit") -> None:
     count = len(check.runs)
     runs = "1 run" if count == 1 else f"{count} runs"
     inside = check.inside_interval
-    verdict = ""
+    verdict = ("", "")
     if inside is not None:
         style = "green" if inside >= one.level * count - 1e-9 else "yellow"
         which = {0: "outside", count: "inside"}.get(inside, f"{inside} of {count} inside") if count == 1 else None
-        verdict = f", [{style}]{which or f'{inside} of {count} inside'} the {100 * one.level:g}% interval[/{style}]"
+        verdict = (f"{which or f'{inside} of {count} inside'} the {100 * one.level:g}% interval", style)
     output.results.print(
-        f"held out ({output.escape(check.rule)}): [bold]{check.law.name}[/bold] fitted without {runs} predicts"
-        f" {'it' if count == 1 else 'them'} with a mean error of {check.mean_abs_rel_error:.2%}{verdict}",
-        soft_wrap=True,
+        output.styled(
+            f"held out ({check.rule}): ",
+            (check.law.name, "bold"),
+            f" fitted without {runs} predicts {'it' if count == 1 else 'them'} with a mean error of"
+            f" {check.mean_abs_rel_error:.2%}{', ' if verdict[0] else ''}",
+            verdict,
+        )
     )
     for row in check.runs.head(5).itertuples():
         interval = f" [{row.low:.4g}, {row.high:.4g}]" if check.has_interval else ""
-        output.results.print(
-            f"  {row.run_id}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}", markup=False
-        )
+        output.results.print(f"  {row.run_id}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}")
     if count > 5:
         output.results.print(f"  and {count - 5} more: see --json")
 
@@ -86,7 +89,11 @@ def _digits(value: float, significant: int) -> str:
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
-    return output.escape(f"[{_digits(ends[0], 3)}, {_digits(ends[1], 3)}]") if ends else "-"
+    return f"[{_digits(ends[0], 3)}, {_digits(ends[1], 3)}]" if ends else "-"
+
+
+def _named_law(one: "Fit", indent: str = "") -> "Text":
+    return output.styled(indent, (one.law.name, "bold"), f": {one.law.formula}  ", (f"({one.law.source})", "dim"))
 
 
 def distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
@@ -114,7 +121,7 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
         return "measure more sizes: llmscale sweep --sizes 30k,100k,300k,1M,3M"
     if not table.exists():
         return "llmscale plot FILE draws the law, with the table in a file"
-    plot = f"llmscale plot {table} --law {fits[0].law.name}"
+    plot = command_line("llmscale", "plot", table, "--law", fits[0].law.name)
     if codes & {"one-token-budget", "tokens-proportional"}:
         return f"{plot}; for a law in N and D: llmscale sweep --sizes ... --tokens 5x,20x,80x"
     return plot
@@ -128,7 +135,7 @@ def show_ranking(comparison: "Comparison") -> None:
     for one in comparison.ranked:
         check = one.fit.holdout
         inside = "-" if one.holdout_inside is None or check is None else f"{one.holdout_inside} of {len(check.runs)}"
-        law = f"[bold]{one.law}[/bold]" if one.as_good else one.law
+        name = output.styled((one.law, "bold" if one.as_good else ""))
         cells = [
             _percent(one.holdout_error),
             inside,
@@ -136,21 +143,21 @@ def show_ranking(comparison: "Comparison") -> None:
             _plain(one.delta_aicc),
             f"{one.weight:.2f}",
         ]
-        table.add_row(str(one.rank), law, str(one.coefficients), *cells)
+        table.add_row(str(one.rank), name, str(one.coefficients), *cells)
     output.results.print(table)
-    output.results.print("[dim]bold: as good as the best, as far as these runs can tell[/dim]")
+    output.results.print(output.styled(("bold: as good as the best, as far as these runs can tell", "dim")))
     for law, reason in comparison.unsuitable:
-        output.results.print(f"[dim]not fitted: {law}: {output.escape(reason)}[/dim]", soft_wrap=True)
+        output.results.print(output.styled((f"not fitted: {law}: {reason}", "dim")))
 
 
 def show_groups(found: "Groups") -> None:
     """A column of coefficients for every group, apart and with shared exponents."""
     first = next(iter(found.fits.values()))
-    output.results.print(f"[bold]{first.law.name}[/bold]: {first.law.formula}  [dim]({first.law.source})[/dim]")
+    output.results.print(_named_law(first))
     names = list(found.fits)
     for start in range(0, len(names), _GROUPS_A_TABLE):
         shown = names[start : start + _GROUPS_A_TABLE]
-        table = output.make_table(f"by {found.column}", "", *(output.escape(name) for name in shown))
+        table = output.make_table(f"by {found.column}", "", *shown)
         table.add_row("runs", *(str(len(found.fits[name].table.frame)) for name in shown))
         for key in first.law.coefficient_names():
             fits = [found.fits[name] for name in shown]
@@ -159,7 +166,7 @@ def show_groups(found: "Groups") -> None:
         table.add_row("held-out error", *(f"{check.mean_abs_rel_error:.2%}" if check else "-" for check in checks))
         if found.joint:
             table.add_section()
-            table.add_row(f"[dim]with {' and '.join(found.shared)} shared[/dim]")
+            table.add_row(output.styled((f"with {' and '.join(found.shared)} shared", "dim")))
             for key in first.law.coefficient_names():
                 ends = found.shared_intervals.get(key)
                 table.add_row(key, *(_with_interval(found.joint[name].coefficients()[key], ends) for name in shown))
@@ -168,8 +175,9 @@ def show_groups(found: "Groups") -> None:
 
 def show_allocation(found: "Allocation") -> None:
     """The optimum by one method."""
-    text = "\n".join(line for line in str(found).splitlines() if not line.startswith("  note: "))
-    output.results.print(text, markup=False, soft_wrap=True)
+    for line in str(found).splitlines():
+        if not line.startswith("  note: "):
+            output.results.print(line)
 
 
 def show_methods(found: "MethodComparison") -> None:
@@ -179,17 +187,17 @@ def show_methods(found: "MethodComparison") -> None:
         "compute-optimal allocation", *("" if place == 0 else cell for place, cell in enumerate(header))
     )
     for row in rows:
-        table.add_row(*(output.escape(cell) for cell in row))
+        table.add_row(*row)
     output.results.print(table)
     for sentence in found.disagreements:
-        output.results.print(sentence, markup=False)
+        output.results.print(sentence)
 
 
 _GROUPS_A_TABLE = 4
 
 
-def _with_interval(value: float, ends: tuple[float, float] | None) -> str:
-    return _digits(value, 4) if ends is None else f"{_digits(value, 4)}\n[dim]{_interval(ends)}[/dim]"
+def _with_interval(value: float, ends: tuple[float, float] | None) -> "str | Text":
+    return _digits(value, 4) if ends is None else output.stacked(_digits(value, 4), _interval(ends))
 
 
 def _percent(value: float) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_bytes, format_count, format_seconds, parse_list
@@ -143,8 +144,8 @@ def _show(rows: list[dict[str, Any]], settings: dict[str, Any], sizes: str) -> N
         "first step: with building and compiling, and for the first size what torch loads once; 20 tokens/param: time "
         f"for {TOKENS_PER_PARAM} N tokens"
     )
-    output.results.print(f"{settings['dtype']}: {settings['dtype_reason']}", soft_wrap=True)
-    output.results.print(f"next: {_hint(rows, sizes)}")
+    output.results.print(f"{settings['dtype']}: {settings['dtype_reason']}")
+    output.show_next(_hint(rows, sizes))
 
 
 def _hint(rows: list[dict[str, Any]], sizes: str) -> str:
@@ -152,4 +153,4 @@ def _hint(rows: list[dict[str, Any]], sizes: str) -> str:
     if reading["reading_share"] > SLOW_READING:
         share = f"{reading['reading_share']:.0%}"
         return f"llmscale bench with a larger --context (size {reading['size']} spends {share} of a step on reading)"
-    return f"llmscale sweep --sizes {sizes} --tokens {TOKENS_PER_PARAM}x"
+    return command_line("llmscale", "sweep", "--sizes", sizes, "--tokens", f"{TOKENS_PER_PARAM}x")

@@ -116,7 +116,7 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
         "tokenizer": "training the tokenizer",
         "tokens": "tokenizing",
     }
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     shown = output.progress.is_terminal
     seen: set[str] = set()
     with Progress(*columns, console=output.progress, disable=not shown, transient=True) as bar:
@@ -136,16 +136,16 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
 
 
 def _show_store(store: "TokenStore") -> None:
-    from rich.table import Table
+    from llmscale.commands._tables import SafeTable
 
-    table = Table("", box=None)
+    table = SafeTable("", box=None)
     for name in ("documents", "text", "tokens"):
         table.add_column(name, justify="right")
     for part in ("train", "validation", "set_aside"):
         count = store.meta[part]
         cells = (f"{count['documents']:,}", format_bytes(count["bytes"]), f"{count['tokens']:,}")
         table.add_row(part.replace("_", " "), *cells)
-    output.results.print(f"tokens of {output.escape(store.name)}", soft_wrap=True)
+    output.results.print(f"tokens of {store.name}")
     output.results.print(table)
     dropped, tokenizer = store.meta["dropped"], store.meta["tokenizer"]
     for line in (
@@ -153,7 +153,7 @@ def _show_store(store: "TokenStore") -> None:
         f"dropped {dropped['too_short']:,} documents as too short and {dropped['duplicates']:,} as exact duplicates",
         f"in {store.path}",
     ):
-        output.results.print(output.escape(line), soft_wrap=True)
+        output.results.print(line)
 
 
 def _show_inspection(seen: "Inspection") -> None:
@@ -172,7 +172,7 @@ def _show_inspection(seen: "Inspection") -> None:
     else:
         rows.append(("tokens", "none yet: run llmscale data prepare"))
     for name, value in rows:
-        output.results.print(f"[bold]{name:<12}[/bold] {output.escape(value)}", soft_wrap=True)
+        output.results.print(output.styled((f"{name:<12} ", "bold"), value))
     for number, sample in enumerate(seen.samples, start=1):
         output.results.rule(f"document {number}", align="left")
-        output.results.print(output.escape(sample.strip()), soft_wrap=True)
+        output.results.print_lines(sample.strip())

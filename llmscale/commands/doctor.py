@@ -33,17 +33,18 @@ def doctor(
         return
     output.results.print(_table(report))
     if report.slow:
-        output.results.print("\n[bold]Will be slow[/bold]")
+        output.results.print("")
+        output.results.print(output.styled(("Will be slow", "bold")))
     for note in report.slow:
-        output.results.print(f"  [yellow]-[/yellow] {output.escape(str(note))}", soft_wrap=True)
+        output.results.say("  -", "yellow", str(note))
 
 
 def _table(report: "Report") -> "Table":
-    from rich.table import Table
+    from llmscale.commands._tables import SafeTable
 
-    table = Table.grid(padding=(0, 3))
+    table = SafeTable.grid(padding=(0, 3))
     for name, value, detail in _rows(report):
-        table.add_row(f"[bold]{name}[/bold]", output.escape(value), f"[dim]{output.escape(detail)}[/dim]")
+        table.add_row(output.styled((name, "bold")), value, output.styled((detail, "dim")))
     return table
 
 

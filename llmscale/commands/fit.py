@@ -155,8 +155,9 @@ def _fit(
         shown.warn_all(shown.distinct_notes(fits))
     if not (json or checklist):
         if written:
-            output.results.print(f"[dim]wrote {', '.join(path.name for path in written)} to {runs.path}[/dim]")
-        output.results.print(f"next: {shown.next_step(fits)}", soft_wrap=True)
+            names = ", ".join(path.name for path in written)
+            output.results.print(output.styled((f"wrote {names} to {runs.path}", "dim")))
+        output.show_next(shown.next_step(fits))
 
 
 def _checklist(one: "Fit") -> str:
@@ -185,7 +186,7 @@ def _rank(runs: "RunTable", options: "Options", json: bool) -> None:
     best = comparison.fits[:1]
     shown.show_fits(best)
     shown.warn_all(shown.distinct_notes(best))
-    output.results.print(f"next: {shown.next_step(best)}", soft_wrap=True)
+    output.show_next(shown.next_step(best))
 
 
 def _fit_groups(runs: "RunTable", by: str, laws: tuple[str, ...], options: "Options", json: bool) -> None:

@@ -7,7 +7,7 @@ import typer
 from llmscale.commands import output
 
 NEXT = (
-    "next: llmscale fit TABLE --law chinchilla; one of your own is a frozen dataclass that inherits llmscale.laws.Law,"
+    "llmscale fit TABLE --law chinchilla; one of your own is a frozen dataclass that inherits llmscale.laws.Law,"
     " with its coefficients as fields, `inputs`, and `loss(self, *inputs)`: llmscale fit TABLE --law ./mine.py:MyLaw"
 )
 
@@ -24,17 +24,18 @@ def laws(json: Annotated[bool, typer.Option("--json", help="Print one JSON objec
         output.print_json({"laws": rows})
         return
     from rich import box
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    from llmscale.commands._tables import SafeTable
+
+    table = SafeTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("law", style="bold", no_wrap=True)
     table.add_column("formula, and source")
     table.add_column("inputs", max_width=24)
     for row in rows:
         inputs = " or ".join(row["variables"]) if row["variables"] else ", ".join(row["inputs"])
-        table.add_row(row["name"], f"{output.escape(row['formula'])}\n[dim]{row['source']}[/dim]", inputs)
+        table.add_row(row["name"], output.stacked(row["formula"], row["source"]), inputs)
     output.results.print(table)
-    output.results.print(NEXT, soft_wrap=True)
+    output.show_next(NEXT)
 
 
 def _row(law: Any) -> dict[str, Any]:

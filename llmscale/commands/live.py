@@ -7,10 +7,10 @@ from types import TracebackType
 from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from llmscale.commands import output
+from llmscale.commands._tables import SafeTable
 from llmscale.executors import Event
 from llmscale.quantity import format_count, format_seconds
 from llmscale.recipe import DEFAULT
@@ -126,10 +126,10 @@ class SweepProgress:
 
     def _say(self, line: str) -> None:
         console = self._live.console if self._terminal else output.progress
-        console.print(output.escape(line), soft_wrap=True)
+        console.print(line)
 
     def _render(self) -> Group:
-        table = Table.grid(padding=(0, 2))
+        table = SafeTable.grid(padding=(0, 2))
         for watched in list(self._watched.values()):
             job = watched.run.job
             table.add_row(

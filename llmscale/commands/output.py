@@ -1,7 +1,6 @@
 """What commands share: the two consoles, one JSON object on standard output, and errors as exit codes."""
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -9,71 +8,86 @@ import typer
 from typer.core import TyperGroup
 
 from llmscale.errors import LlmscaleError, Note
+from llmscale.printable import all_masked, clean, masked, one_line, shortened
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    results: Console
+    from llmscale.commands._console import SafeConsole
+
+    results: SafeConsole
     """Standard output: tables and results, nothing else."""
-    progress: Console
+    progress: SafeConsole
     """Standard error: progress, warnings and errors."""
 
 EXIT_INTERRUPTED = 130
-_WIDTH_OF_FILES = 120
 
 
 def __getattr__(name: str) -> Any:
     """The consoles `results` and `progress`, made at their first use: `--help` needs neither."""
     if name not in ("results", "progress"):
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    from rich.console import Console
+    from llmscale.commands._console import SafeConsole
 
-    to_file = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    console = Console(stderr=name == "progress", highlight=False, width=_WIDTH_OF_FILES if to_file else None)
+    console = SafeConsole(stderr=name == "progress")
     globals()[name] = console
     return console
 
 
-def make_table(title: str, *headings: str, left: int = 1) -> "Table":
+def make_table(title: str, *headings: "str | Text", left: int = 1) -> "Table":
     """A table with a title and one column a heading, the first `left` of them aligned left, no cell wrapped."""
-    from rich.table import Table
+    from llmscale.commands._tables import SafeTable
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = SafeTable(title=styled((title, "bold")), title_justify="left", box=None, pad_edge=False)
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="left" if place < left else "right", header_style="dim", no_wrap=True)
     return table
 
 
+def styled(*parts: str | tuple[str, str]) -> "Text":
+    """One line of parts, each a text or (text, style): printed as it is, whatever it holds."""
+    from rich.text import Text
+
+    pairs = [part if isinstance(part, tuple) else (part, "") for part in parts]
+    return Text.assemble(*((masked(one_line(text)), style) for text, style in pairs))
+
+
+def stacked(upper: str, lower: str) -> "Text":
+    """A cell of two lines, the second one dim."""
+    from rich.text import Text
+
+    return Text("\n").join([styled(upper), styled((lower, "dim"))])
+
+
 def print_json(payload: dict[str, Any]) -> None:
-    """Write `payload` as one JSON object on standard output (NaN and infinities as null)."""
+    """Write `payload` as one JSON object on standard output (NaN and infinities as null, keys of URLs masked)."""
     from llmscale.runs import plain
 
-    sys.stdout.write(json.dumps(plain(payload), indent=2) + "\n")
+    sys.stdout.write(json.dumps(all_masked(plain(payload)), indent=2) + "\n")
     sys.stdout.flush()
 
 
 def print_text(text: str) -> None:
-    """Write text as it is on standard output: no markup, no wrapping."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    """Write text as it is on standard output, in its own lines: no markup, no wrapping, no control characters."""
+    sys.stdout.write(masked(clean(text)).rstrip("\n") + "\n")
     sys.stdout.flush()
 
 
 def warn(note: Note | str) -> None:
     """Write one warning to standard error."""
-    _progress().print(f"[yellow]warning:[/yellow] {escape(str(note))}")
+    _progress().say("warning:", "yellow", shortened(str(note)))
 
 
 def tell(text: str) -> None:
     """One line of news on standard error."""
-    _progress().print(escape(text), soft_wrap=True)
+    _progress().print(text)
 
 
-def escape(text: str) -> str:
-    """`text` with rich's markup characters made literal."""
-    from rich.markup import escape as escape_markup
-
-    return escape_markup(text)
+def show_next(step: str) -> None:
+    """What to do next, on standard output: a command, or a sentence with one."""
+    results_console = __getattr__("results") if "results" not in globals() else globals()["results"]
+    results_console.say("next:", "", step)
 
 
 class Commands(TyperGroup):
@@ -86,15 +100,15 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except LlmscaleError as error:
-            _progress().print(f"[bold red]error:[/bold red] {escape(error.problem)}", soft_wrap=True)
+            _progress().say("error:", "bold red", shortened(error.problem))
             if error.fix:
-                _progress().print(f"  [bold]fix:[/bold] {escape(error.fix)}", soft_wrap=True)
+                _progress().say("  fix:", "bold", shortened(error.fix))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
             _progress().print("interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
 
 
-def _progress() -> "Console":
-    console: Console = __getattr__("progress") if "progress" not in globals() else globals()["progress"]
+def _progress() -> "SafeConsole":
+    console: SafeConsole = __getattr__("progress") if "progress" not in globals() else globals()["progress"]
     return console

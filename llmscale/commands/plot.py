@@ -85,7 +85,7 @@ def plot(
             }
         )
     else:
-        output.results.print(str(path), soft_wrap=True, markup=False)
+        output.results.print(str(path))
 
 
 def _ending(path: Path | None) -> str:

@@ -18,6 +18,8 @@ from llmscale.commands.fit import (
 from llmscale.errors import InputError, Note
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from llmscale.fit import Fit
     from llmscale.fit.backtest import Backtest
     from llmscale.fit.forecast import Forecast
@@ -123,27 +125,29 @@ def _show(fit: "Fit", found: "Forecast", asked: dict[str, list[float]], optima: 
 
     from llmscale.quantity import format_count
 
-    output.results.print(f"[bold]{fit.law.name}[/bold]: {fit.law.formula}, fitted to {len(fit.table.frame)} runs")
+    fitted = f": {fit.law.formula}, fitted to {len(fit.table.frame)} runs"
+    output.results.print(output.styled((fit.law.name, "bold"), fitted))
     words = {"params": "N", "tokens": "D", "flops": "C"}
     heading = "best of the budget" if optima else "forecast"
     interval = f"{100 * found.level:g}% interval"
-    columns = [*(words[name] for name in asked), "loss", f"{interval}\n[dim]by noise alone[/dim]", "beyond\nthe runs"]
+    widths = output.stacked(interval, "by noise alone")
+    columns: list[str | Text] = [*(words[name] for name in asked), "loss", widths, output.stacked("beyond", "the runs")]
     table = output.make_table(heading, *columns, left=0)
     for row, (loss, horizon) in enumerate(zip(found.loss, found.horizon, strict=True)):
-        cells = []
+        cells: list[str | Text] = []
         for name, values in asked.items():
-            cell = f"{values[row]:.3g}" if name == "flops" else format_count(values[row])
+            cell: str | Text = f"{values[row]:.3g}" if name == "flops" else format_count(values[row])
             ends = optima[row]["intervals"].get(name) if optima else None
             if ends:
-                cell += f"\n[dim]{output.escape(f'[{format_count(ends[0])}, {format_count(ends[1])}]')}[/dim]"
+                cell = output.stacked(str(cell), f"[{format_count(ends[0])}, {format_count(ends[1])}]")
             cells.append(cell)
         ends = ((found.low[row], found.high[row]), (found.plain_low[row], found.plain_high[row]))
-        wide, plain = (output.escape(f"[{a:.4f}, {b:.4f}]") if math.isfinite(a) else "-" for a, b in ends)
-        cells += [f"{loss:.4f}", f"{wide}\n[dim]{plain}[/dim]"]
+        wide, plain = (f"[{a:.4f}, {b:.4f}]" if math.isfinite(a) else "-" for a, b in ends)
+        cells += [f"{loss:.4f}", output.stacked(wide, plain)]
         table.add_row(*cells, f"{math.exp(horizon):.3g}x" if horizon > 0 else "inside")
     output.results.print(table)
     if found.coverage:
-        output.results.print(f"coverage: {found.coverage}", markup=False)
+        output.results.print(f"coverage: {found.coverage}")
 
 
 def _payload(

@@ -56,7 +56,10 @@ def status(
         cost = {} if price is None else {"price": price, "cost": now.device_hours * price}
         output.print_json({**now.to_json(), **cost, **_curves_json(found, now, curves)})
     else:
-        output.results.print(_drawn(found, _look(found, folder), curves, price, all))
+        now = _look(found, folder)
+        for part in _parts(found, now, curves, price, all):
+            output.results.print(part)
+        output.show_next(now.next_command)
 
 
 def _find(where: str | None) -> "ResultsFolder":
@@ -128,17 +131,23 @@ def _drawn(
     folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
 ) -> "RenderableType":
     from rich.console import Group
-    from rich.text import Text
 
-    parts: list[Any] = [_table(now, everything), Text(_totals(now))]
-    parts += [Text(f"{_name(run)} on {format_count(run.tokens)}: {run.note}", style="yellow") for run in _noted(now)]
+    next_step = output.styled(("next: ", "dim"), now.next_command)
+    return Group(*_parts(folder, now, curves, price, everything), next_step)
+
+
+def _parts(
+    folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
+) -> "list[RenderableType]":
+    parts: list[Any] = [_table(now, everything), output.styled(_totals(now))]
+    for run in _noted(now):
+        parts.append(output.styled((f"{_name(run)} on {format_count(run.tokens)}: {run.note}", "yellow")))
     if curves:
-        parts += [Text(), _curves(folder, now)]
-    parts.append(Text(_spent(now, price)))
+        parts += [output.styled(""), _curves(folder, now)]
+    parts.append(output.styled(_spent(now, price)))
     if now.holder:
-        parts.append(Text(f"carried out by {now.holder}"))
-    parts.append(Text.assemble(("next: ", "dim"), now.next_command, overflow="fold"))
-    return Group(*parts)
+        parts.append(output.styled(f"carried out by {now.holder}"))
+    return parts
 
 
 def _noted(now: "SweepStatus") -> "Sequence[RunStatus]":
@@ -167,7 +176,6 @@ def _groups(runs: "Sequence[RunStatus]", everything: bool) -> "list[list[RunStat
 
 def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
     from rich.progress_bar import ProgressBar
-    from rich.text import Text
 
     run = group[0]
     bar = [ProgressBar(total=1.0, completed=run.share_done, width=16) if run.tokens_done else ""] if wide else []
@@ -175,7 +183,7 @@ def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
         return [
             _name(run),
             format_count(run.tokens),
-            Text(_state(run), style=_STYLES.get(run.state, "")),
+            output.styled((_state(run), _STYLES.get(run.state, ""))),
             *bar,
             _loss(run),
             format_count(run.tokens_per_second) if run.tokens_per_second else "",
@@ -189,7 +197,7 @@ def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
     return [
         run.size if run.recipe == "default" else f"{run.size} {run.recipe}",
         f"{format_count(min(one.tokens for one in group))}–{format_count(max(one.tokens for one in group))}",
-        Text(f"{len(group)} {run.state}", style=_STYLES.get(run.state, "")),
+        output.styled((f"{len(group)} {run.state}", _STYLES.get(run.state, ""))),
         *([""] if wide else []),
         f"{min(losses):.3f}–{max(losses):.3f}" if losses else "",
         "",

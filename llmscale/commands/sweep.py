@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_bytes, format_count, format_seconds
@@ -122,7 +123,7 @@ def sweep(
     from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.carry_out import carry_out
     from llmscale.sweep.plan import plan_sweep
-    from llmscale.sweep.provenance import check_folder, command_line, describe_text, folder_dtype
+    from llmscale.sweep.provenance import check_folder, describe_text, folder_dtype, own_command
     from llmscale.sweep.records import finished_runs
     from llmscale.sweep.retries import next_round
     from llmscale.sweep.spec import (
@@ -218,12 +219,12 @@ def sweep(
                 kept_at(remote, progress.report, output.tell) as sent,
                 tracked(spec.track, jobs, folder, sent, output.warn) as report,
             ):
-                runs = carry_out(plan, spec, store, folder, command_line(), report)
+                runs = carry_out(plan, spec, store, folder, own_command(), report)
             more = next_round(plan, spec, store, folder)
             if more is not None:
                 output.tell(f"{len(more.waiting)} runs are tried again with half the learning rate")
     except KeyboardInterrupt:
-        output.progress.print(f"stopped; finished runs are in {where}, and the same command goes on", soft_wrap=True)
+        output.progress.print(f"stopped; finished runs are in {where}, and the same command goes on")
         raise typer.Exit(output.EXIT_INTERRUPTED) from None
     ids = {run.job.run_id for run in plan.runs}
     _finish([run for run in runs if run.run_id in ids], where, json)
@@ -294,7 +295,7 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
             f"{plan.device}{f', {plan.device_hours:.2g} {unit} hours' if plan.seconds else ''} "
             f"({plan.dtype}, {plan.ways})"
         )
-        output.progress.print(f"{plan.dtype}: {plan.dtype_reason}", soft_wrap=True)
+        output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 
 def _name(run: "Job | Run") -> str:
@@ -318,6 +319,8 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
     """Show the table of runs and what to do next; exit code 1 where a run failed."""
     from dataclasses import asdict
 
+    from llmscale.remote import is_url
+
     failed = [run for run in runs if run.status == "failed"]
     if json:
         output.print_json({"out": where, "runs": [asdict(run) for run in runs]})
@@ -339,7 +342,9 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
         output.results.print(table)
         if len(runs) > MOST_LINES:
             output.results.print(f"the largest {MOST_LINES} of {len(runs):,} runs; all of them: {where}/runs.parquet")
-        output.results.print(f"next: llmscale fit {where}; llmscale plot {where}")
+        place = where if is_url(where) else Path(where)
+        fit, plot = (command_line("llmscale", verb, place) for verb in ("fit", "plot"))
+        output.show_next(f"{fit}; {plot}")
     for run in runs:
         if run.status in ("failed", "diverged"):
             output.warn(f"{_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}")

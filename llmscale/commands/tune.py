@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_count, format_seconds
@@ -76,7 +77,7 @@ def tune(
     """
     from llmscale.runs import ResultsFolder
     from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
-    from llmscale.sweep.provenance import command_line
+    from llmscale.sweep.provenance import own_command
     from llmscale.sweep.spec import (
         SweepSpec,
         override,
@@ -134,7 +135,7 @@ def tune(
         while plan is not None:
             output.progress.print(_describe(plan))
             with SweepProgress(plan, folder) as progress, kept_at(remote, progress.report, output.tell) as report:
-                study.carry_out(plan, command_line(), report)
+                study.carry_out(plan, own_command(), report)
             plan = study.next_round()
         if remote and remote.waiting():  # of an earlier command that could not send all
             with kept_at(remote, lambda event: None, output.tell):
@@ -196,7 +197,7 @@ def _show_plan(plan: "Plan | None", tuning: "Tuning", folder: "ResultsFolder", j
         )
     output.progress.print(table)
     output.progress.print(f"{_describe(plan)}; more follow until every optimum is bracketed")
-    output.progress.print(f"{plan.dtype}: {plan.dtype_reason}", soft_wrap=True)
+    output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 
 def _show(tuning: "Tuning", folder: "ResultsFolder", json: bool) -> None:
@@ -208,7 +209,7 @@ def _show(tuning: "Tuning", folder: "ResultsFolder", json: bool) -> None:
             for name, what in (("lr", "learning rate"), ("batch_tokens", "tokens a step")):
                 if name in tuning.fits:
                     output.print_text(f"{what} = {_describe_fit(tuning.fits[name])}")
-            output.results.print(f"next: llmscale sweep --sizes ... --rule {folder.path}", soft_wrap=True)
+            output.show_next(command_line("llmscale", "sweep", "--sizes", "...", "--rule", folder.path))
     for note in tuning.notes:
         output.warn(note)
     if tuning.rule is None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.command_lines import command_line
 from llmscale.errors import Note, listed
 from llmscale.fit._evidence import Evidence, counted, groups, known, where
 from llmscale.fit.identify import count_levels
@@ -33,10 +34,11 @@ def mixed(code: str, evidence: Evidence) -> Note | None:
             continue
         first = shares.index[0]
         shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
+        by, only = command_line("--by", name), command_line("--where", f"{name} == {_quoted(first)}")
         return Note(
             code,
-            f"the runs have {len(shares)} {what} ({name}: {shown}). Fit one law each: {evidence.command} --by {name};"
-            f' or one of them: --where "{name} == {_quoted(first)}"',
+            f"the runs have {len(shares)} {what} ({name}: {shown}). Fit one law each: {evidence.command} {by};"
+            f" or one of them: {only}",
         )
     return None
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.command_lines import command_line
 from llmscale.fit.identify import distinct, levels
 from llmscale.fit.result import Fit, settings_of
 from llmscale.fit.solver import unit_columns
@@ -51,7 +51,7 @@ class Evidence:
     @property
     def command(self) -> str:
         """`llmscale fit TABLE`, to paste."""
-        return f"llmscale fit {quote(str(self.fit.table.path))}"
+        return command_line("llmscale", "fit", self.fit.table.path)
 
     @cached_property
     def inputs(self) -> list[Array]:

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note
 from llmscale.fit.forecast import Forecast, forecast
 from llmscale.fit.options import Options
@@ -311,9 +312,10 @@ def write_fits(fits: Sequence[Fit]) -> tuple[Path, ...]:
     if not source.is_dir():
         return ()
     if not os.access(source, os.W_OK):
+        elsewhere = command_line("llmscale", "fit", ResultsFolder(source).runs_path)
         raise InputError(
             f"the fit cannot be written into {source}: the folder is read-only",
-            f"fit the file in it, which writes nothing: llmscale fit {ResultsFolder(source).runs_path}",
+            f"fit the file in it, which writes nothing: {elsewhere}",
         )
     paths = []
     for fit in fits:

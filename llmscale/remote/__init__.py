@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.cache import cache_folder
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, WorkError
 from llmscale.remote._files import FileSystem
 from llmscale.runs import write_text
@@ -76,7 +77,7 @@ class Remote:
             if mine and not there:
                 raise InputError(
                     f"there is nothing at {self.url} any more, but this machine has a copy of what was there",
-                    f"remove the copy to begin anew: rm -r {self.folder}",
+                    f"remove the copy to begin anew: {command_line('rm', '-r', self.folder)}",
                 )
             try:
                 changed = [name for name, mark in sorted(there.items()) if self._is_news(name, mark, there)]

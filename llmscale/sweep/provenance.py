@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shlex
 import sys
 import time
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import llmscale
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError
 from llmscale.machine import available_cores, device_name
 from llmscale.recipe import Recipe
@@ -116,6 +116,6 @@ def difference(before: Any, now: Any, where: str = "") -> str | None:
     return None if before == now else f"{where} is {before} there and {now} here"
 
 
-def command_line() -> str:
-    """The command that runs this process, to be typed again."""
-    return shlex.join(["llmscale", *sys.argv[1:]])
+def own_command() -> str:
+    """The command that runs this process, to be typed again; keys in its URLs are masked."""
+    return command_line("llmscale", *sys.argv[1:])

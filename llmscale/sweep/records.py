@@ -16,6 +16,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmscale.command_lines import command_line
 from llmscale.curve_file import GROUP_ROWS, CurveFile
 from llmscale.errors import InputError, WorkError
 from llmscale.executors import Event
@@ -227,7 +228,9 @@ def _read_curve(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise WorkError(f"{path} cannot be read: {error}", f"train the run again: rm -r {path.parent}") from error
+        raise WorkError(
+            f"{path} cannot be read: {error}", f"train the run again: {command_line('rm', '-r', path.parent)}"
+        ) from error
 
 
 def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -17,10 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmscale.command_lines import command_line, stated_command
 from llmscale.errors import InputError
 from llmscale.job import Job
 from llmscale.lock import FILE_NAME as LOCK_NAME
 from llmscale.progress import FILE_NAME, last_progress, read_progress
+from llmscale.remote import is_url
 from llmscale.runs import ResultsFolder
 
 if TYPE_CHECKING:
@@ -110,10 +112,15 @@ class SweepStatus:
     def next_command(self) -> str:
         """What to do now."""
         if self.holder:
-            return f"llmscale status {self.folder} --watch"
+            return command_line("llmscale", "status", self._place, "--watch")
         if self.finished:
-            return f"llmscale fit {self.folder}"
-        return self.command or f"llmscale sweep ... --out {self.folder}"
+            return command_line("llmscale", "fit", self._place)
+        stated = stated_command(self.command, "sweep", "tune")
+        return stated or command_line("llmscale", "sweep", "...", "--out", self._place)
+
+    @property
+    def _place(self) -> str | Path:
+        return self.folder if is_url(self.folder) else Path(self.folder)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,60 @@
+"""Command lines that are printed to be pasted."""
+
+import re
+import shlex
+from pathlib import PurePath
+
+from llmscale.printable import clean, masked
+
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def command_line(*parts: object) -> str:
+    """A command of its parts, each quoted for the shell; keys in URLs are masked.
+
+    A path that begins with - is written ./-, so that it is not read as an option.
+    """
+    return " ".join(_quoted(part) for part in parts)
+
+
+def stated_command(text: object, *verbs: str) -> str | None:
+    """A command that a file states, quoted anew from its parts; None unless it is plainly `llmscale VERB ...`.
+
+    `verbs` are the commands that it may be.
+    """
+    if not isinstance(text, str) or clean(text) != text or "\n" in text or "\t" in text:
+        return None
+    try:
+        parts = shlex.split(text)
+        if _as_a_shell(text) != parts:
+            return None
+    except ValueError:
+        return None
+    if len(parts) < 2 or parts[0] != "llmscale" or parts[1] not in verbs:
+        return None
+    return command_line(*parts)
+
+
+def _as_a_shell(text: str) -> list[str]:
+    """Words and, apart from them, what would end the command or send its output elsewhere."""
+    words = shlex.shlex(text, posix=True, punctuation_chars=True)
+    words.whitespace_split, words.commenters = True, ""
+    return list(words)
+
+
+def _quoted(part: object) -> str:
+    text = str(part)
+    if isinstance(part, PurePath) and text.startswith("-"):
+        text = f"./{text}"
+    if _UNSHOWN.search(text) or clean(text) != text:
+        # As bash and zsh read it: a name may hold what no terminal should be shown.
+        return "$'" + "".join(_escaped(letter) for letter in text) + "'"
+    return shlex.quote(masked(text))
+
+
+def _escaped(letter: str) -> str:
+    if letter in "\\'":
+        return "\\" + letter
+    if _UNSHOWN.match(letter) or clean(letter) != letter:
+        return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
+    return letter

@@ -1,0 +1,76 @@
+"""A console for text that comes from files: no markup is read in it, and nothing in it can steer a terminal."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from llmscale.commands._wrapping import wrapped_lines
+from llmscale.printable import clean, masked, one_line
+
+_WIDTH_OF_FILES = 120
+_NATURAL_WIDTH = 10_000
+"""Columns that a table may take where nobody looks at it in a terminal."""
+
+
+class SafeConsole(Console):
+    """Like rich's, but plain strings are data: cleaned, with keys in URLs masked, in one line, never markup.
+
+    In a terminal they are wrapped at words; elsewhere no line is wrapped. Styles come as `rich.text.Text`.
+    """
+
+    def __init__(self, *, stderr: bool) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        in_terminal = self.file.isatty()
+        self._limited = in_terminal or "COLUMNS" in os.environ
+        self.wraps = in_terminal
+        """Whether lines are wrapped at words."""
+        if not self._limited:
+            self.width = _WIDTH_OF_FILES
+
+    def say(self, label: str, style: str, text: str) -> None:
+        """A message behind its `label`, its further lines under the first."""
+        text = masked(one_line(text))
+        lines = [text]
+        if self.wraps:
+            lines = wrapped_lines(text, self.width, len(label) + 1)
+        first, *others = lines
+        self.print(Text.assemble((label, style), f" {first}"), soft_wrap=True)
+        for line in others:
+            self.print(Text(line), soft_wrap=True)
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **kwargs: Any) -> None:
+        """As rich's; strings as the class says."""
+        for thing in objects or ("",):
+            if isinstance(thing, str):
+                text = masked(one_line(thing))
+                lines = wrapped_lines(text, self.width) if self.wraps else [text]
+                for line in lines:
+                    super().print(Text(line), soft_wrap=True, **kwargs)
+            elif isinstance(thing, Text):
+                super().print(thing, soft_wrap=not self.wraps if soft_wrap is None else soft_wrap, **kwargs)
+            else:
+                super().print(thing, width=self._width_of(thing), **kwargs)
+
+    def print_lines(self, text: str) -> None:
+        """Text of several lines, in its own lines."""
+        for line in masked(clean(text)).splitlines():
+            super().print(Text(line), soft_wrap=True)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As rich's, without what a terminal would obey, by whatever way it came here."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(clean(segment.text), segment.style)
+
+    def _width_of(self, thing: RenderableType) -> int | None:
+        """Off a terminal, the width that nothing has to be cut for."""
+        if self._limited:
+            return None
+        natural = self.measure(thing, options=self.options.update(width=_NATURAL_WIDTH)).maximum
+        return max(self.width, natural)
