@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.errors import InputError, LlmscaleError
 from llmscale.job import Job
+from llmscale.models import build_model
 from llmscale.recipe import Recipe
 from llmscale.runs import ResultsFolder, sibling_file
 from llmscale.sweep.jobs import jobs_of
@@ -107,6 +108,67 @@ def test_a_malicious_pickle_as_a_checkpoint_or_a_trunk_is_refused_and_not_run(
     assert mark.exists(), "the file is as malicious as it should be"
 
 
+def write_dcp(folder: Path, mark: Path, step: int = 10**6) -> Path:
+    """A `checkpoint.dcp` as several processes left it in older versions, whose index of tensors is malicious."""
+    path = folder / "checkpoint.dcp"
+    path.mkdir(parents=True)
+    (path / ".metadata").write_bytes(pickle.dumps(Malicious(mark)))
+    (path / "__0_0.distcp").write_bytes(pickle.dumps(Malicious(mark)))
+    state = {"step": step, "seconds": 1.0, "model": {}, "optimizer": {}, "curve": [], "loss_sum": 0, "steps_summed": 0}
+    (path / "state.json").write_text(json.dumps(state))
+    return path
+
+
+@pytest.fixture(scope="module")
+def hostile_index(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The index of a checkpoint that several processes wrote, as its writer would like to have it."""
+    weights = build_model(job_on(store).shape).state_dict()
+    tensors = {}
+    for name, weight in weights.items():
+        part = {"offsets": [0] * weight.dim(), "sizes": list(weight.shape), "file": "__0_0.distcp", "at": 0, "bytes": 9}
+        tensors[f"model.{name}"] = {"dtype": "float32", "size": list(weight.shape), "parts": [part]}
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (None, "is not used: it has no tensors.json"),
+        ({}, "does not hold the state of this run, or is damaged"),
+        ({"step": 10**6}, "it is of another run"),
+        ({"file": "../../x.distcp"}, "no file of tensors"),
+        ({"file": ".metadata"}, "no file of tensors"),
+        ({"dtype": "load"}, "no tensor is of type 'load'"),
+        ({"size": [1 << 60, 1 << 60]}, "does not hold the state of this run"),
+        ({"size": "x"}, "is no list of sizes"),
+        ({"at": -1}, "is no list of sizes"),
+        ({"text": "["}, "does not say what the tensors"),
+        ({"state": "[]"}, "does not say how far the run is"),
+    ],
+)
+def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
+    wrong: dict[str, Any] | None, words: str, store: TokenStore, hostile_index: dict[str, Any], tmp_path: Path, mark: Path
+) -> None:
+    path = write_dcp(tmp_path, mark, step=(wrong or {}).get("step", 1))
+    if wrong is not None:
+        tensors = json.loads(json.dumps(hostile_index))
+        first = next(iter(tensors.values()))
+        first |= {key: value for key, value in wrong.items() if key in first}
+        first["parts"][0] |= {key: value for key, value in wrong.items() if key in first["parts"][0]}
+        (path / "tensors.json").write_text(wrong.get("text", json.dumps({"tensors": tensors})))
+        (path / "state.json").write_text(wrong.get("state", (path / "state.json").read_text()))
+    said: list[str] = []
+    try:
+        found = train(job_on(store), Conditions("cpu", 4), *(store.train(), store.validation()), tmp_path, warn=said.append)
+        assert found.curve[-1].step == job_on(store).steps, "all steps were trained anew"
+    except LlmscaleError as error:
+        said.append(f"{error.problem} {error.fix}")
+    assert not mark.exists()
+    assert words in said[0]
+    assert str(path) in said[0]
+    assert "without it" in said[0]
+
+
 def test_a_malicious_token_store_is_refused_and_not_run(store: TokenStore, tmp_path: Path, mark: Path) -> None:
     shutil.copytree(store.path, tmp_path / "store")
     content = pickle.dumps(Malicious(mark))
@@ -163,16 +225,19 @@ def test_a_run_id_never_becomes_a_path_elsewhere(name: str, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def swept(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep that went on in a folder whose run says to start elsewhere, from another text."""
+    """A sweep that went on in a folder whose run says to start elsewhere, from another text and a malicious state."""
     out = tmp_path_factory.mktemp("results") / "swept"
     job = job_on(store)
     run = out / "runs" / job.run_id
     run.mkdir(parents=True)
     poisoned = {"job": job.to_json(), "device_name": "cpu", "store": "/etc", "start": "../../../../precious.pt"}
     (run / "spec.json").write_text(json.dumps(poisoned))
+    write_dcp(run, out.parent / "it-ran")
     (out / "sweep.json").write_text(json.dumps({"basis": spec_on(store).basis()}))
     result = llmscale(*sweep_of(store, out))
     assert result.exit_code == 0, result.output
+    assert "is not used: it has no tensors.json" in (run / "worker.log").read_text()
+    assert not (out.parent / "it-ran").exists()
     return out
 
 
