@@ -141,8 +141,10 @@ def train(
     if together is not None and (checkpoint is None or together[1].step > checkpoint.step):
         source, checkpoint = together
     if checkpoint is not None and not 0 <= checkpoint.step < job.steps:
-        problem = f"{source} is of step {checkpoint.step}, and this run has {job.steps}: it is of another run"
-        raise WorkError(problem, f"remove it to go on without it: rm -r {source}")
+        raise WorkError(
+            f"{source} is of step {checkpoint.step}, and this run has {job.steps}: it is of another run",
+            f"remove it to go on without it: rm -r {source}",
+        )
     with holding(job.shape):
         model = processes.build(job, ops, device, conditions.shard)
         optimizer = build_optimizer(

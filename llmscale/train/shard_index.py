@@ -1,7 +1,7 @@
 """What the files of a `checkpoint.dcp` hold, as JSON: `tensors.json` in place of torch's own index, which is a pickle.
 
-Of each tensor the file says its type and size, and of each of its parts where in which file it lies. Nothing else can be
-said there: torch would unpickle what an index calls anything but a tensor.
+Of each tensor it says type and size, and of each of its parts where in which file it lies. Nothing else can be said
+there: torch would unpickle what an index calls anything but a tensor.
 """
 
 import json
@@ -62,6 +62,7 @@ def reader(folder: Path) -> Any:
 def _metadata(told: dict[str, Any], folder: Path) -> Any:
     from torch.distributed.checkpoint.filesystem import _StorageInfo
     from torch.distributed.checkpoint.metadata import (
+        BytesStorageMetadata,
         ChunkStorageMetadata,
         Metadata,
         MetadataIndex,
@@ -70,7 +71,8 @@ def _metadata(told: dict[str, Any], folder: Path) -> Any:
         TensorStorageMetadata,
     )
 
-    tensors, places = {}, {}
+    tensors: dict[str, TensorStorageMetadata | BytesStorageMetadata] = {}
+    places = {}
     for name, tensor in told["tensors"].items():
         if tensor["dtype"] not in DTYPES:
             raise ValueError(f"no tensor is of type {tensor['dtype']!r}")
