@@ -1,6 +1,5 @@
 """An encoder in a process of its own, for only one thread of a process can run Python at a time."""
 
-import os
 import pickle
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llmscale.child import child_environment, python
 from llmscale.encoder import Encoder
 from llmscale.errors import WorkError
 from llmscale.tokenizer import end_of_text, load_tokenizer, token_type, vocab_size
@@ -27,8 +27,8 @@ class EncoderProcess:
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         self._dtype = dtype
-        command = [sys.executable, "-m", __name__, str(path)]
-        environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}  # there is one process a core
+        command = python("-m", __name__, str(path))
+        environment = child_environment(TOKENIZERS_PARALLELISM="false")  # there is one process a core
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:

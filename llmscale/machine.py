@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from llmscale.child import child_environment, python
 from llmscale.errors import InputError, WorkError
 
 MIN_BFLOAT16_CAPABILITY = (8, 0)
@@ -76,9 +77,8 @@ def _may_be_shared() -> bool:
 @lru_cache(maxsize=1)
 def _gpu_by_child() -> GPU:
     program = "from llmscale.machine import tell_gpu; tell_gpu()"
-    asked = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8", check=False
-    )
+    command, environment = python("-c", program), child_environment()
+    asked = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise WorkError(f"the GPU does not answer: {reason}", "see: nvidia-smi; or use --device cpu")

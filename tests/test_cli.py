@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from hostile import hostile_modules
 from typer.testing import CliRunner
 
 import llmscale
@@ -92,11 +93,16 @@ def test_failures_become_exit_codes(raised: BaseException, exit_code: int, said:
     assert result.stdout == ""
 
 
-def test_python_m_llmscale_is_the_program(repository: Path) -> None:
+def test_python_m_llmscale_is_the_program_in_any_folder(repository: Path, tmp_path: Path) -> None:
+    ran = hostile_modules(tmp_path, but=("llmscale",))  # that name is what `python -m` itself looks for there
     environment = os.environ | {"PYTHONPATH": str(repository)}
-    command = [sys.executable, "-m", "llmscale", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.startswith("Usage: llmscale ")
+    command = [sys.executable, "-m", "llmscale"]
+    for words, begins in ((["--help"], "Usage: llmscale "), (["shapes", "1M"], "")):
+        done = subprocess.run(
+            [*command, *words], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
+        )
+        assert done.stdout.startswith(begins)
+    assert not ran.exists(), "a module of the current folder"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

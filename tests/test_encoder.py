@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import hostile_modules
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -93,11 +94,16 @@ def test_tokenizers_of_other_kinds_encode_whole_texts(tmp_path: Path) -> None:
         assert encoded(Encoder(other, 0, NUMBERS), TEXTS) == one_by_one(other, TEXTS)
 
 
-def test_a_process_gives_the_same_tokens_and_its_death_is_an_error(bpe: Path) -> None:
+def test_a_process_gives_the_same_tokens_and_its_death_is_an_error(
+    bpe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = encoder_of(bpe)
+    ran = hostile_modules(tmp_path)
+    monkeypatch.chdir(tmp_path)
     with EncoderProcess(bpe, here.dtype) as process:
         for texts in (TEXTS, [], ["", "a"]):
             assert encoded(process, texts) == encoded(here, texts)
+        assert not ran.exists(), "a module of the current folder"
         os.kill(process._process.pid, signal.SIGKILL)
         with pytest.raises(WorkError, match="exit code -9"):
             process.encode(TEXTS)

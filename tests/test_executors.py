@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from hostile import hostile_modules
 from slurm_cluster import slurm_cluster, why_not
 from typer.testing import CliRunner
 
@@ -58,8 +59,10 @@ def executor(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_should(
-    executor: str, swept: Path, tmp_path: Path
+    executor: str, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ran = hostile_modules(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
     shutil.copytree(swept / "runs", tmp_path / "runs")
     folders = sorted((tmp_path / "runs").iterdir())
     finished, trained, stopped, failing = folders
@@ -98,6 +101,7 @@ def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_s
     assert (stopped / "checkpoint.pt").exists()
     assert not (stopped / "run.json").exists()
     assert json.loads((failing / "run.json").read_text())["status"] == "failed"
+    assert not ran.exists(), "a worker imported from the current folder"
 
 
 def test_a_machine_without_a_gpu_plans_for_those_of_a_cluster(swept: Path, tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from llmscale.child import child_environment, python
 from llmscale.commands import app
 from llmscale.errors import InputError, LlmscaleError
 from llmscale.job import Job
+from llmscale.models import build_model
 from llmscale.recipe import Recipe
 from llmscale.runs import ResultsFolder, sibling_file
 from llmscale.sweep.jobs import jobs_of
@@ -107,6 +109,74 @@ def test_a_malicious_pickle_as_a_checkpoint_or_a_trunk_is_refused_and_not_run(
     assert mark.exists(), "the file is as malicious as it should be"
 
 
+def write_dcp(folder: Path, mark: Path, step: int = 10**6) -> Path:
+    """A `checkpoint.dcp` as several processes left it in older versions, whose index of tensors is malicious."""
+    path = folder / "checkpoint.dcp"
+    path.mkdir(parents=True)
+    (path / ".metadata").write_bytes(pickle.dumps(Malicious(mark)))
+    (path / "__0_0.distcp").write_bytes(pickle.dumps(Malicious(mark)))
+    state = {"step": step, "seconds": 1.0, "model": {}, "optimizer": {}, "curve": [], "loss_sum": 0, "steps_summed": 0}
+    (path / "state.json").write_text(json.dumps(state))
+    return path
+
+
+@pytest.fixture(scope="module")
+def hostile_index(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The index of a checkpoint that several processes wrote, as its writer would like to have it."""
+    weights = build_model(job_on(store).shape).state_dict()
+    tensors = {}
+    for name, weight in weights.items():
+        part = {"offsets": [0] * weight.dim(), "sizes": list(weight.shape), "file": "__0_0.distcp", "at": 0, "bytes": 9}
+        tensors[f"model.{name}"] = {"dtype": "float32", "size": list(weight.shape), "parts": [part]}
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (None, "is not used: it has no tensors.json"),
+        ({}, "does not hold the state of this run, or is damaged"),
+        ({"step": 10**6}, "it is of another run"),
+        ({"file": "../../x.distcp"}, "no file of tensors"),
+        ({"file": ".metadata"}, "no file of tensors"),
+        ({"dtype": "load"}, "no tensor is of type 'load'"),
+        ({"size": [1 << 60, 1 << 60]}, "does not hold the state of this run"),
+        ({"size": "x"}, "is no list of sizes"),
+        ({"at": -1}, "is no list of sizes"),
+        ({"text": "["}, "does not say what the tensors"),
+        ({"state": "[]"}, "does not say how far the run is"),
+    ],
+)
+def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
+    wrong: dict[str, Any] | None,
+    words: str,
+    store: TokenStore,
+    hostile_index: dict[str, Any],
+    tmp_path: Path,
+    mark: Path,
+) -> None:
+    path = write_dcp(tmp_path, mark, step=(wrong or {}).get("step", 1))
+    if wrong is not None:
+        tensors = json.loads(json.dumps(hostile_index))
+        first = next(iter(tensors.values()))
+        first |= {key: value for key, value in wrong.items() if key in first}
+        first["parts"][0] |= {key: value for key, value in wrong.items() if key in first["parts"][0]}
+        (path / "tensors.json").write_text(wrong.get("text", json.dumps({"tensors": tensors})))
+        (path / "state.json").write_text(wrong.get("state", (path / "state.json").read_text()))
+    said: list[str] = []
+    try:
+        found = train(
+            job_on(store), Conditions("cpu", 4), *(store.train(), store.validation()), tmp_path, warn=said.append
+        )
+        assert found.curve[-1].step == job_on(store).steps, "all steps were trained anew"
+    except LlmscaleError as error:
+        said.append(f"{error.problem} {error.fix}")
+    assert not mark.exists()
+    assert words in said[0]
+    assert str(path) in said[0]
+    assert "without it" in said[0]
+
+
 def test_a_malicious_token_store_is_refused_and_not_run(store: TokenStore, tmp_path: Path, mark: Path) -> None:
     shutil.copytree(store.path, tmp_path / "store")
     content = pickle.dumps(Malicious(mark))
@@ -163,16 +233,19 @@ def test_a_run_id_never_becomes_a_path_elsewhere(name: str, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def swept(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep that went on in a folder whose run says to start elsewhere, from another text."""
+    """A sweep that went on in a folder whose run says to start elsewhere, from another text and a malicious state."""
     out = tmp_path_factory.mktemp("results") / "swept"
     job = job_on(store)
     run = out / "runs" / job.run_id
     run.mkdir(parents=True)
     poisoned = {"job": job.to_json(), "device_name": "cpu", "store": "/etc", "start": "../../../../precious.pt"}
     (run / "spec.json").write_text(json.dumps(poisoned))
+    write_dcp(run, out.parent / "it-ran")
     (out / "sweep.json").write_text(json.dumps({"basis": spec_on(store).basis()}))
     result = llmscale(*sweep_of(store, out))
     assert result.exit_code == 0, result.output
+    assert "is not used: it has no tensors.json" in (run / "worker.log").read_text()
+    assert not (out.parent / "it-ran").exists()
     return out
 
 
@@ -267,29 +340,59 @@ def test_links_that_lead_out_of_a_results_folder_are_refused(store: TokenStore, 
     assert llmscale(*sweep_of(store, tmp_path / "elsewhere")).exit_code == 0, "the folder itself may be a link"
 
 
+DATA_READERS = ("json.load", "json.loads", "tomllib.load", "tomllib.loads", "torch.load")
+"""Of all functions called `load` and the like those that read data as data; torch's own with weights_only."""
+UNPICKLING = {"Unpickler", "FileSystemReader", "read_pickle", "read_hdf", "PyExtensionType", "pickle"}
+"""Names of what unpickles, whoever calls it: torch's FileSystemReader does so with a checkpoint's `.metadata`."""
+ALLOWED = {
+    "encoder_process.py": {"pickle", "pickle.load"},  # between a process and its child, over pipes of their own
+    "laws/__init__.py": {"load"},  # the file that a user names on the command line with --law FILE.py
+    "laws/_own.py": {"spec.loader.exec_module"},  # the same
+    "train/shard_index.py": {"FileSystemReader"},  # with an index of its own in place of what torch unpickles
+    "train/sharded_checkpoint.py": {"load"},  # of tensors, by that reader
+}
+
+
+def unsafe(node: ast.AST) -> set[str]:
+    """What `node` calls or imports that could run what it reads."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {name.name for name in node.names} & UNPICKLING
+    if not isinstance(node, ast.Call):
+        return set()
+    called = ast.unparse(node.func)
+    last = called.rpartition(".")[2]
+    given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+    wrong = (
+        (last in ("load", "loads") and called not in DATA_READERS)
+        or last in UNPICKLING
+        or last in ("exec_module", "run_path", "run_module")
+        or (called in ("eval", "exec", "compile", "__import__", "os.system", "os.popen"))
+        or (called == "torch.load" and given.get("weights_only") != "True")
+        or given.get("shell") == "True"
+        or given.get("allow_pickle") == "True"
+        or given.get("trust_remote_code", "False") != "False"
+    )
+    return {called} if wrong else set()
+
+
 def test_no_module_unpickles_evaluates_or_starts_a_shell(repository: Path) -> None:
-    own_pipes = "encoder_process.py"  # between a process and its child, over pipes of their own
-    own_law = "_own.py"  # the file that a user names on the command line with --law FILE.py
     found = []
     for path in sorted((repository / "llmscale").rglob("*.py")):
+        name = str(path.relative_to(repository / "llmscale"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call):
-                continue
-            called = ast.unparse(node.func)
-            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            wrong = (
-                (called in ("pickle.load", "pickle.loads", "pickle.Unpickler") and path.name != own_pipes)
-                or (called in ("eval", "exec", "compile", "__import__", "os.system", "os.popen"))
-                or (called.endswith(".exec_module") and path.name != own_law)
-                or (called == "torch.load" and given.get("weights_only") != "True")
-                or (called in ("np.load", "numpy.load", "pd.read_pickle", "joblib.load", "yaml.load", "marshal.loads"))
-                or given.get("shell") == "True"
-                or given.get("allow_pickle") == "True"
-                or given.get("trust_remote_code", "False") != "False"
-            )
-            if wrong:
-                found.append(f"{path.relative_to(repository)}:{node.lineno}: {ast.unparse(node)}")
+            if wrong := unsafe(node) - ALLOWED.get(name, set()):
+                found.append(f"{name}:{getattr(node, 'lineno', 0)}: {wrong}")
     assert not found
+    for line in ("from torch.distributed.checkpoint import FileSystemReader", "import pickle", "np.load(x)"):
+        assert any(unsafe(node) for node in ast.walk(ast.parse(line)))
+
+
+def test_only_one_place_starts_python_and_it_says_where_to_import_from(repository: Path) -> None:
+    paths = [path for path in sorted((repository / "llmscale").rglob("*.py")) if path.name != "child.py"]
+    found = [path.name for path in paths if "sys.executable" in path.read_text(encoding="utf-8")]
+    assert not found, "use llmscale.child.python and child_environment"
+    assert python("-m", "x") == [sys.executable, "-P", "-m", "x"]
+    assert child_environment()["PYTHONSAFEPATH"] == "1"
 
 
 def test_every_text_is_read_and_written_in_a_named_encoding(repository: Path) -> None:

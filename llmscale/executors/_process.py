@@ -1,14 +1,13 @@
 """A worker's process on this machine: starting it, telling it what to do, and letting it end."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from llmscale.child import child_environment, python
 from llmscale.progress import LOG_NAME
 from llmscale.runs import cannot_write
 
@@ -35,12 +34,12 @@ def start_worker(
         raise cannot_write(path, error) from error
     with log:
         return subprocess.Popen(
-            [sys.executable, "-m", *program, *folders, *(["--more"] if more else [])],
+            python("-m", *program, *folders, *(["--more"] if more else [])),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             encoding="utf-8",
-            env={**os.environ, **own},
+            env=child_environment(**own),
             start_new_session=True,
         )
 

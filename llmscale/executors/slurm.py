@@ -12,13 +12,13 @@ told to save its checkpoint, and the job requeues itself.
 import hashlib
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmscale.child import SAFE, python, search_path
 from llmscale.errors import InputError, WorkError
 from llmscale.executors import Event, Place, Task
 from llmscale.executors._watch import Watch, exit_code
@@ -320,7 +320,8 @@ def _submit(folders: Sequence[Path], place: Place, options: Options) -> str:
         srun_args=[f"--cpus-per-task={cpus}", f"--error={names[0] / LOG_NAME}", "--open-mode=append"],
         additional_parameters=additional,
     )
-    words = [f"OMP_NUM_THREADS={cpus}", "TOKENIZERS_PARALLELISM=false", sys.executable, "-m", "llmscale.train.worker"]
+    settings = {"OMP_NUM_THREADS": str(cpus), "TOKENIZERS_PARALLELISM": "false", **SAFE, **search_path()}
+    words = [*(f"{name}={value}" for name, value in settings.items()), *python("-m", "llmscale.train.worker")]
     command = shlex.join(["env", *words, *map(str, names)])
     try:
         job_id: str = executor._submit_command(command).job_id  # of a plain command: `submit` would pickle a function

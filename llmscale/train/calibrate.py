@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
+from llmscale.child import child_environment, python
 from llmscale.errors import WorkError
 from llmscale.shape import Shape
 from llmscale.train.loop import Conditions
@@ -64,8 +65,10 @@ def measure_in_child(micro_batches: Mapping[Shape, int], device: str, dtype: str
     """As measure_speeds, in a process that ends with it: then nothing of it stays on the device. Raises WorkError."""
     shapes = [[asdict(shape), sequences] for shape, sequences in micro_batches.items()]
     asked = json.dumps({"shapes": shapes, "device": device, "dtype": dtype, "optimizer": optimizer})
-    command = [sys.executable, "-m", "llmscale.train.calibrate"]
-    done = subprocess.run(command, input=asked, capture_output=True, text=True, encoding="utf-8", check=False)
+    command, environment = python("-m", "llmscale.train.calibrate"), child_environment()
+    done = subprocess.run(
+        command, input=asked, capture_output=True, text=True, encoding="utf-8", env=environment, check=False
+    )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise WorkError(f"the speed of {device} could not be measured: {reason}", "see: llmscale doctor")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, WorkError
 from llmscale.job import Job
 from llmscale.ops import build_operations, pick_operations
 from llmscale.optimizers import allocate_state, build_optimizer, set_learning_rate
@@ -136,7 +136,15 @@ def train(
 
     saved = [load_checkpoint(folder, warn), load_branch_point(start, warn) if start else None]
     checkpoint = max(filter(None, saved), key=lambda state: state.step, default=None)
-    together = read_sharded(folder)
+    source = start if start and saved[0] is not checkpoint else folder / FILE_NAME
+    together = read_sharded(folder, warn)
+    if together is not None and (checkpoint is None or together[1].step > checkpoint.step):
+        source, checkpoint = together
+    if checkpoint is not None and not 0 <= checkpoint.step < job.steps:
+        raise WorkError(
+            f"{source} is of step {checkpoint.step}, and this run has {job.steps}: it is of another run",
+            f"remove it to go on without it: rm -r {source}",
+        )
     with holding(job.shape):
         model = processes.build(job, ops, device, conditions.shard)
         optimizer = build_optimizer(
@@ -148,11 +156,10 @@ def train(
             dtype=job.dtype,
             compile=conditions.compile,
         )
-        if together is not None and (checkpoint is None or together[1].step > checkpoint.step):
-            path, checkpoint = together
-            load_sharded(path, model, optimizer)
+        if together is not None and checkpoint is together[1]:
+            load_sharded(source, model, optimizer)
         elif checkpoint is not None:
-            take_over(checkpoint, model, optimizer)
+            take_over(checkpoint, source, model, optimizer)
         else:
             allocate_state(optimizer)
     passes = Passes(

@@ -1,13 +1,16 @@
 """Checkpoints that several processes write together, and any number reads: a folder `checkpoint.dcp`.
 
-It holds what torch.distributed.checkpoint writes of weights and the optimiser's state, each process its part, and
-`state.json` with the rest of the run's state. It is written beside its place and renamed.
+It holds what torch.distributed.checkpoint writes of weights and the optimiser's state, each process its part,
+`tensors.json`, which says where each tensor lies, and `state.json` with the rest of the run's state. It is written
+beside its place and renamed. Reading it runs no code: torch's own index of the tensors, a pickle, is never read.
 """
 
 import json
+import os
 import shutil
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmscale.errors import WorkError
 from llmscale.runs import cannot_write
 from llmscale.train.checkpoint import Checkpoint
 from llmscale.train.processes import Processes, is_sharded
+from llmscale.train.shard_index import INDEX_NAME, TORCHS_NAME, index_of, read_index, reader
 
 FOLDER_NAME, PREVIOUS_NAME = "checkpoint.dcp", "checkpoint-previous.dcp"
 PART_NAME = ".checkpoint.dcp.part"
@@ -39,10 +44,12 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
         if processes.first:
             shutil.rmtree(beside, ignore_errors=True)
         processes.any(True)  # all wait for the first
-        save(tensors, storage_writer=FileSystemWriter(beside))
+        written = save(tensors, storage_writer=FileSystemWriter(beside))
         if processes.first:
             rest = replace(checkpoint, model={}, optimizer={}, loss_sum=float(checkpoint.loss_sum)).to_dict()
-            (beside / STATE_NAME).write_text(json.dumps(rest), encoding="utf-8")
+            _write_json(beside / INDEX_NAME, index_of(written))
+            (beside / TORCHS_NAME).unlink()
+            _write_json(beside / STATE_NAME, rest)
             shutil.rmtree(previous, ignore_errors=True)
             if path.exists():
                 path.rename(previous)
@@ -54,40 +61,67 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
     return time.perf_counter() - started
 
 
-def read_sharded(folder: Path) -> tuple[Path, Checkpoint] | None:
-    """Where the run's last checkpoint of several processes is, and what it holds but for its tensors."""
+def read_sharded(folder: Path, warn: Callable[[str], None] = lambda text: None) -> tuple[Path, Checkpoint] | None:
+    """Where the run's last checkpoint of several processes is, and what it holds but for its tensors.
+
+    Says by `warn` which are damaged, or not written by this version of llmscale, and so left alone.
+    """
     for path in (folder / FOLDER_NAME, folder / PREVIOUS_NAME):
-        if (path / STATE_NAME).exists():
-            rest = json.loads((path / STATE_NAME).read_text(encoding="utf-8"))
-            known = {field.name for field in fields(Checkpoint)}
-            return path, Checkpoint(**{name: value for name, value in rest.items() if name in known})
+        if not path.exists():
+            continue
+        if not (path / INDEX_NAME).exists():
+            warn(
+                f"{path} is not used: it has no {INDEX_NAME}, and torch's own index, {TORCHS_NAME}, could run code when"
+                f" it is read; the run goes on without it (to remove it: rm -r {path})"
+            )
+            continue
+        try:
+            read_index(path)
+            return path, _state(path / STATE_NAME)
+        except WorkError as error:
+            warn(f"{error.problem}; the run goes on without it")
     return None
 
 
 def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Take over the tensors of the checkpoint at `path`, each process what it holds of them."""
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    """Take over the tensors of the checkpoint at `path`, each process what it holds of them. Raises WorkError."""
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    reader = FileSystemReader(path)
     tensors: dict[str, Any] = {f"model.{name}": weight for name, weight in model.state_dict().items()}
     states: dict[int, dict[str, Tensor]] = {}
-    weights = _numbered(optimizer)
-    for key, saved in reader.read_metadata().state_dict_metadata.items():
-        kind, _, rest = key.partition(".")
-        if kind == "optimizer":
-            number, _, name = rest.partition(".")
-            weight = weights[int(number)]
-            alike = saved.size == weight.shape  # type: ignore[union-attr]
-            empty = torch.empty_like(weight) if alike else torch.empty(saved.size, dtype=saved.properties.dtype)  # type: ignore[union-attr]
-            tensors[key] = states.setdefault(int(number), {})[name] = empty.detach()
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that one process reads alone
-        load(tensors, storage_reader=reader, no_dist=True)
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    try:
+        for key, saved in read_index(path).state_dict_metadata.items():
+            kind, _, rest = key.partition(".")
+            if kind == "optimizer":
+                number, _, name = rest.partition(".")
+                weight = _numbered(optimizer)[int(number)]
+                tensors[key] = states.setdefault(int(number), {})[name] = _room(saved, weight)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # that one process reads alone
+            load(tensors, storage_reader=reader(path), no_dist=True)
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    except (CheckpointException, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        reason = " ".join(str(error).split())[-300:]
+        raise WorkError(
+            f"{path} does not hold the state of this run, or is damaged: {type(error).__name__}: {reason}",
+            f"remove it to go on without it: rm -r {path}",
+        ) from error
 
 
-def take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Take over the tensors of a checkpoint of one process: whole, or this process's part of each."""
+def take_over(checkpoint: Checkpoint, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Take over the tensors of a checkpoint of one process, from `path`: whole, or this process's part of each.
+
+    Raises WorkError if they are those of another model.
+    """
+    try:
+        _take_over(checkpoint, model, optimizer)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        problem = f"{path} does not hold the state of this run: {type(error).__name__}: {reason}"
+        raise WorkError(problem, f"remove it to go on without it: rm {path}") from error
+
+
+def _take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     if not is_sharded(model):
         model.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
@@ -124,6 +158,38 @@ def part_of(whole: Tensor, weight: Tensor) -> Tensor:
 def remove_sharded(folder: Path) -> None:
     for name in (FOLDER_NAME, PREVIOUS_NAME, PART_NAME):
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _state(path: Path) -> Checkpoint:
+    """What `state.json` says of a run. Raises WorkError where it says less than a run needs to go on."""
+    known = {field.name for field in fields(Checkpoint)}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        state = Checkpoint(**{name: value for name, value in told.items() if name in known})
+        numbers = (state.seconds, state.loss_sum, state.steps_summed)
+        counted = type(state.step) is int and all(isinstance(number, int | float) for number in numbers)
+        if not counted or not isinstance(state.curve, list):
+            raise ValueError("its numbers are none")
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        problem = f"{path} does not say how far the run is: {type(error).__name__}: {error}"
+        raise WorkError(problem, f"remove it to go on without it: rm -r {path.parent}") from error
+    return state
+
+
+def _room(saved: Any, weight: Tensor) -> Tensor:
+    """An empty tensor for what the optimiser keeps of `weight`: of its shape and parts, or a few numbers."""
+    if saved.size == weight.shape:
+        return torch.empty_like(weight).detach()
+    if saved.size.numel() > weight.numel():
+        raise ValueError(f"the optimiser keeps {saved.size.numel()} numbers of a weight of {weight.numel()}")
+    return torch.empty(saved.size, dtype=saved.properties.dtype)
 
 
 def _whole(tensor: Tensor) -> Tensor:

@@ -254,7 +254,9 @@ def _train(
     except Exception as error:
         with suppress(OSError):
             traceback.print_exc()
-        message = error.problem if isinstance(error, LlmscaleError) else f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
+        if isinstance(error, LlmscaleError):
+            message = f"{error.problem} (fix: {error.fix})" if error.fix else error.problem
         for folder, job in zip(folders, jobs, strict=True):
             if processes.first:
                 _write_run(folder, run_row(job, "failed", device, error=message))
