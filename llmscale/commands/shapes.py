@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscale.commands import output
-from llmscale.errors import InputError
 from llmscale.quantity import (
     TokenBudget,
     format_bytes,
@@ -15,6 +14,7 @@ from llmscale.quantity import (
     parse_count,
     parse_list,
 )
+from llmscale.ranges import Range
 
 if TYPE_CHECKING:
     from llmscale.shape import Shape
@@ -46,10 +46,10 @@ def shapes(
 
     Example: llmscale shapes 1M,10M,100M --vocab-size 4096 --context 512
     """
-    from llmscale.shape import shape_for
+    from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, shape_for
 
-    if mfu is not None and not 0 < mfu <= 1:
-        raise InputError(f"--mfu is {mfu}", "it is a share of the peak, above 0 and at most 1")
+    Range(0, 1, above=True).check("--mfu", mfu)
+    Range(LEAST_CONTEXT, MOST_CONTEXT).check("--context", context)
     budget = parse_budget(tokens)
     asked = parse_list(sizes, str.strip, "sizes")
     ladder = [shape_for(size, vocab_size=vocab_size, context=context, arch=arch) for size in asked]

@@ -9,6 +9,7 @@ import typer
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.ranges import Range
 
 if TYPE_CHECKING:
     from llmscale.job import Job
@@ -139,6 +140,7 @@ def sweep(
     from llmscale.sweep.trunks import saved_branch_points
     from llmscale.trackers import find_trackers
 
+    Range(0, 1e6).check("--max-hours", max_hours)
     if file is None and sizes is None and flops is None:
         raise InputError("no sizes were given", "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k")
     spec = override(
