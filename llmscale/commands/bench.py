@@ -9,7 +9,7 @@ from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_bytes, format_count, format_seconds, parse_list
 from llmscale.ranges import Range
-from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM
+from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM, USUAL_CONTEXT, USUAL_VOCABULARY
 
 if TYPE_CHECKING:
     from llmscale.job import Job
@@ -22,8 +22,8 @@ def bench(
     sizes: Annotated[
         str, typer.Option(metavar="1M,10M", help="Non-embedding counts, or shapes such as 6x384x6.")
     ] = "300k,1M,3M,10M",
-    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = 256,
-    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = 2048,
+    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = USUAL_CONTEXT,
+    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = USUAL_VOCABULARY,
     batch: Annotated[int, typer.Option(help="Sequences a step.")] = 16,
     arch: Annotated[str, typer.Option(help="llama or gpt2.")] = "llama",
     optimizer: Annotated[str, typer.Option(help="As for llmscale sweep.")] = "adamw",

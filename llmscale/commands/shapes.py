@@ -1,6 +1,6 @@
 """`llmscale shapes`: the ladder of sizes, on paper."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,17 +15,13 @@ from llmscale.quantity import (
     parse_list,
 )
 from llmscale.ranges import Range
-
-if TYPE_CHECKING:
-    from llmscale.shape import Shape
-
-ASSUMED_MFU = 0.35
+from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, USUAL_CONTEXT, USUAL_MFU, USUAL_VOCABULARY, Shape, shape_for
 
 
 def shapes(
     sizes: Annotated[str, typer.Argument(metavar="1M,10M,...", help="Non-embedding counts, or shapes like 6x384x6.")],
-    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = 1024,
-    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = 256,
+    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = USUAL_VOCABULARY,
+    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = USUAL_CONTEXT,
     arch: Annotated[str, typer.Option(help="llama or gpt2.")] = "llama",
     tokens: Annotated[str, typer.Option(help="Training tokens, for the time: 100M, or 20x per parameter.")] = "20x",
     peak: Annotated[
@@ -46,8 +42,6 @@ def shapes(
 
     Example: llmscale shapes 1M,10M,100M --vocab-size 4096 --context 512
     """
-    from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, shape_for
-
     Range(0, 1, above=True).check("--mfu", mfu)
     Range(LEAST_CONTEXT, MOST_CONTEXT).check("--context", context)
     budget = parse_budget(tokens)
@@ -56,7 +50,7 @@ def shapes(
     if gpus is not None:
         _show_layouts(dict(zip(asked, ladder, strict=True)), budget, gpus, gpu, mfu, json)
         return
-    mfu = mfu or ASSUMED_MFU
+    mfu = mfu or USUAL_MFU
     flops_per_second = parse_count(peak, "--peak") if peak else _measured_peak(device)
     rows: list[dict[str, Any]] = [
         {
@@ -103,7 +97,7 @@ def shapes(
 
 
 def _show_layouts(
-    shapes: "dict[str, Shape]", budget: TokenBudget, gpus: int, name: str, mfu: float | None, json: bool
+    shapes: dict[str, Shape], budget: TokenBudget, gpus: int, name: str, mfu: float | None, json: bool
 ) -> None:
     from dataclasses import asdict
 
