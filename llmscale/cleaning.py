@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from llmscale.errors import InputError
+from llmscale.ranges import Range, check_ranges
 
 _RECENT: Final = 1 << 16
 """Hashes kept in a set, where each takes about 100 bytes."""
@@ -23,12 +23,13 @@ class Cleaning:
     drop_duplicates: bool = True
     """Keep the first of documents that are equal after cleaning."""
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes: an empty document cannot be kept."""
+        return {"min_characters": Range(1, 1e12)}
+
     def __post_init__(self) -> None:
-        if self.min_characters < 1:
-            raise InputError(
-                f"min_characters is {self.min_characters}, but an empty document cannot be kept",
-                "set min_characters to 1 or more",
-            )
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from llmscale import machine
 from llmscale.cache import cache_folder
 from llmscale.errors import InputError, Note
 from llmscale.quantity import format_bytes, format_count, format_seconds
-from llmscale.shape import TOKENS_PER_PARAM
+from llmscale.shape import TOKENS_PER_PARAM, USUAL_CONTEXT, USUAL_MFU, USUAL_VOCABULARY, shape_for
 from llmscale.sources import open_source
 from llmscale.tokens import TokenStore
 
@@ -228,7 +228,7 @@ def _version(package: str) -> str | None:
 def _what_will_be_slow(report: Report) -> Iterator[Note]:
     device = report.device
     if device.kind == "cpu":
-        yield Note("no-gpu", f"no GPU: {_least_times(device)}")
+        yield Note("no-gpu", f"no GPU: {_times(device)}")
     if report.torch_cuda is None and shutil.which("nvidia-smi"):
         yield Note("no-cuda", "an NVIDIA driver is here, but torch is built without CUDA: install torch from PyPI")
     if not machine.has_bfloat16(device.kind):
@@ -254,9 +254,12 @@ def _what_will_be_slow(report: Report) -> Iterator[Note]:
             yield Note("debug-switch", f"{name} is set, which {effect}: unset {name}")
 
 
-def _least_times(device: Device) -> str:
-    """What training takes at least: 6 N D FLOPs at the speed of matrix products."""
-    seconds = {params: 6 * params * TOKENS_PER_PARAM * params / device.flops_per_second for params in (1e6, 1e7, 1e8)}
-    times = ", ".join(f"{format_count(params)} {format_seconds(least)}" for params, least in seconds.items())
-    speed = f"{device.flops_per_second / 1e9:,.0f} GFLOP/s"
-    return f"at {speed} and {TOKENS_PER_PARAM} tokens per parameter, training takes at least: {times}"
+def _times(device: Device) -> str:
+    """What training takes about, as `llmscale shapes` estimates it."""
+    times = []
+    for size in ("1M", "10M", "100M"):
+        shape = shape_for(size, vocab_size=USUAL_VOCABULARY, context=USUAL_CONTEXT)
+        flops = TOKENS_PER_PARAM * shape.params * shape.flops_per_token
+        times.append(f"{size} {format_seconds(flops / (USUAL_MFU * device.flops_per_second))}")
+    speed = f"{USUAL_MFU:.0%} of {device.flops_per_second / 1e9:,.0f} GFLOP/s"
+    return f"{TOKENS_PER_PARAM} tokens per parameter at {speed} take about {', '.join(times)} (see llmscale shapes)"

@@ -14,6 +14,7 @@ Memory by parts, in bytes, for N weights (`shape.params_total`):
 from dataclasses import dataclass
 
 from llmscale.errors import InputError
+from llmscale.ranges import Range
 from llmscale.shape import Shape
 
 GIB = 2**30
@@ -106,8 +107,7 @@ def plan_layout(shape: Shape, gpus: int, gpu: GPU, batch_sequences: int, on_mach
 
     In that order they send less between GPUs. Where nothing fits, FSDP2 with one sequence, and `fits` is false.
     """
-    if gpus < 1:
-        raise InputError(f"--gpus is {gpus}", "it is at least 1")
+    Range(1, 1_000_000).check("--gpus", gpus)
     if gpus > on_machine and gpus % on_machine:
         raise InputError(f"{gpus} GPUs do not fill machines of {on_machine}", f"take a multiple of {on_machine}")
     room = MEMORY_SHARE * gpu.memory_bytes

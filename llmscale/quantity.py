@@ -8,10 +8,14 @@ from decimal import Decimal
 from typing import TypeVar
 
 from llmscale.errors import InputError
+from llmscale.ranges import shortened
 
 T = TypeVar("T")
 
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+MOST = 10**36
+"""Counts are at most this: a billion times the FLOPs of any run that there is, and far from what a float holds."""
+MOST_PER_PARAM = 1e9
 _NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?)(?P<suffix>[a-z]*)", re.IGNORECASE)
 _EXAMPLES = "write it like 30k, 1M, 1.5B or 2e9"
 
@@ -36,11 +40,13 @@ def parse_count(text: str, what: str = "count") -> int:
     match = _NUMBER.fullmatch(text.strip().replace("_", ""))
     scale = SUFFIXES.get(match["suffix"].lower()) if match else None
     if match is None or scale is None:
-        raise InputError(f"{what} {text.strip()!r} is not a number", _EXAMPLES)
+        raise InputError(f"{what} {shortened(text.strip())!r} is not a number", _EXAMPLES)
     exact = Decimal(match["number"]) * scale
     count = int(exact.to_integral_value())
+    if count > MOST:
+        raise InputError(f"{what} {shortened(text.strip())!r} is too large", f"it is at most {MOST:.0e}")
     if count <= 0:
-        raise InputError(f"{what} {text.strip()!r} is not above zero", _EXAMPLES)
+        raise InputError(f"{what} {shortened(text.strip())!r} is not above zero", _EXAMPLES)
     return count
 
 
@@ -53,10 +59,10 @@ def parse_budget(text: str) -> TokenBudget:
         amount = float(stripped[:-1])
     except ValueError:
         amount = math.nan
-    if not (math.isfinite(amount) and amount > 0):
+    if not 0 < amount <= MOST_PER_PARAM:
         raise InputError(
-            f"token budget {stripped!r} is not a positive number of tokens per parameter",
-            "write it like 100M (tokens) or 20x (tokens per parameter)",
+            f"token budget {shortened(stripped)!r} is not a positive number of tokens per parameter",
+            f"write it like 100M (tokens) or 20x (tokens per parameter, at most {MOST_PER_PARAM:g})",
         )
     return TokenBudget(amount, per_param=True)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from llmscale.errors import InputError
 from llmscale.optimizers import optimizer_names
 from llmscale.parametrization import BASE, PARAMETRIZATIONS
+from llmscale.ranges import Range, check_ranges
 from llmscale.rule import PowerRule, Rule, read_rule
 from llmscale.schedule import SCHEDULES
-from llmscale.shape import ARCHITECTURES, TOKENS_PER_PARAM
+from llmscale.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM
 
 # Batch: 0.58 D^0.571 tokens, whatever the size (Li et al. 2025, "Step Law"): with one token budget every size takes
 # equally many steps.
@@ -75,17 +76,24 @@ class Recipe:
             "parametrization": tuple(PARAMETRIZATIONS),
         }
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {
+            "context": Range(LEAST_CONTEXT, MOST_CONTEXT),
+            "lr": Range(0, 1000, above=True),
+            "lr_scale": Range(0, 1e6, above=True),
+            "batch_tokens": Range(1, 1e12),
+            "cooldown": Range(0, 1),
+            "weight_decay": Range(0, 1),
+            "clip": Range(0, 1e9, above=True),
+        }
+
     def __post_init__(self) -> None:
         for name, choices in self.menus().items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} {getattr(self, name)!r} is not known", f"choose one of {', '.join(choices)}")
-        for name in ("context", "lr", "lr_scale", "batch_tokens", "clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} is {value}", f"{name} is above zero")
-        for name in ("cooldown", "weight_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}", f"{name} lies between 0 and 1")
+        check_ranges(self)
         _ = self.tuned_rule
 
     @cached_property

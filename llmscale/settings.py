@@ -19,10 +19,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", "name a TOML file such as experiments/cpu.toml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", "name a TOML file in UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}", "compare experiments/cpu.toml") from error
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply", "compare experiments/cpu.toml") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}", "name a TOML file in UTF-8") from error
 
 
 def from_table(kind: type[Settings], table: Any, where: str) -> Settings:

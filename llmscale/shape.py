@@ -15,13 +15,20 @@ from functools import cache
 
 from llmscale.errors import InputError
 from llmscale.quantity import format_count, parse_count
+from llmscale.ranges import Range, check_ranges, shortened
 
 ARCHITECTURES = ("llama", "gpt2")
 TOKENS_PER_PARAM = 20
 """What a compute-optimal run takes, roughly (Hoffmann et al. 2022)."""
+USUAL_VOCABULARY, USUAL_CONTEXT = 1024, 256
+"""Of a sweep of the default text, and of what is reckoned or measured without one."""
+USUAL_MFU = 0.35
+"""Share of the FLOP/s of large products that training is expected to reach."""
+LEAST_CONTEXT, MOST_CONTEXT = 2, 10**9
+"""Tokens of a sequence to train on: at least one, and the one that it predicts."""
 SMALLEST, LARGEST = 10_000, 1_000_000_000_000
 _DEPTH_KNOTS = ((16, 2), (48, 2), (384, 6), (1024, 16), (4096, 32), (65536, 512))
-_EXPLICIT = re.compile(r"(\d+)x(\d+)x(\d+)(?:x(\d+))?", re.IGNORECASE)
+_EXPLICIT = re.compile(r"(\d{1,12})x(\d{1,12})x(\d{1,12})(?:x(\d{1,12}))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,20 @@ class Shape:
     context: int
     arch: str = "llama"
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {
+            "n_layer": Range(1, 10_000),
+            "d_model": Range(1, 1e7),
+            "n_head": Range(1, 1e6),
+            "d_ff": Range(1, 1e8),
+            "vocab_size": Range(1, 1e9),
+            "context": Range(1, MOST_CONTEXT),
+        }
+
     def __post_init__(self) -> None:
-        for name in ("n_layer", "d_model", "n_head", "d_ff", "vocab_size", "context"):
-            if getattr(self, name) < 1:
-                raise InputError(f"shape {self.name}: {name} is {getattr(self, name)}", f"{name} is at least 1")
+        check_ranges(self, f" in shape {self.name}")
         if self.arch not in ARCHITECTURES:
             raise InputError(f"unknown architecture {self.arch!r}", f"choose one of {', '.join(ARCHITECTURES)}")
         if self.d_model % self.n_head or (self.arch == "llama" and self.d_head % 2):
@@ -148,6 +165,11 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
         n_layer, d_model, n_head = (int(part) for part in explicit.groups()[:3])
         d_ff = int(explicit[4]) if explicit[4] else _usual_d_ff(d_model, arch)
         return Shape(n_layer, d_model, n_head, d_ff, vocab_size, context, arch)
+    if "x" in size.lower():
+        raise InputError(
+            f"size {shortened(size.strip())!r} is no shape",
+            "write a shape as layers x width x heads, as in 6x384x6 (a fourth number is d_ff), or a count such as 1M",
+        )
     params = parse_count(size, "size")
     if not SMALLEST <= params <= LARGEST:
         raise InputError(

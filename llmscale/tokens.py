@@ -32,6 +32,7 @@ from llmscale.command_lines import command_line
 from llmscale.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
+from llmscale.ranges import Range, check_ranges
 from llmscale.runs import write_text
 from llmscale.sources import Source, UnreachableError, digest_of, open_source
 from llmscale.token_files import Journal, begin, build, locked
@@ -71,12 +72,13 @@ class TextSpec:
     """Tokens to hold out: fewer where the corpus is small, for at most a tenth of the text is held out."""
     cleaning: Cleaning = field(default_factory=Cleaning)
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {"validation_tokens": Range(1, 1e12)}
+
     def __post_init__(self) -> None:
-        if self.validation_tokens < 1:
-            raise InputError(
-                f"validation_tokens is {self.validation_tokens}, but the loss needs text to be measured on",
-                "set validation_tokens to 1_000_000 or so",
-            )
+        check_ranges(self)
 
     def open(self) -> Source:
         """The source, ready to read."""

@@ -317,6 +317,10 @@ def test_the_checklist_is_markdown_filled_in_from_the_table(folder: Path) -> Non
     assert result.stdout.startswith("# ")
     assert "L = E + A/N^alpha" in result.stdout
     assert "**not recorded**" in result.stdout
+    sections = json.loads(run(folder, "--law", "power-floor", "--checklist", "--json", "--bootstrap", 0).stdout)
+    answers = {one["item"]: one["answer"] for items in sections["checklist"].values() for one in items}
+    assert answers["Form of the law"] == "L = E + A/N^alpha"
+    assert None in answers.values()
 
 
 def test_intervals_come_from_where_they_are_asked_for(surface: Path) -> None:

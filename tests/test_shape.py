@@ -70,7 +70,7 @@ def test_flops_count_matrices_and_full_attention() -> None:
 @pytest.mark.parametrize(
     ("size", "words"),
     [("10Q", "not a number"), ("0", "above zero"), ("-1M", "above zero"), ("9k", "outside"), ("2T", "outside"),
-     ("6x384x7", "heads"), ("0x384x6", "n_layer"), ("2x6x2", "even size"), ("6x384", "not a number")],
+     ("6x384x7", "heads"), ("0x384x6", "n_layer"), ("2x6x2", "even size"), ("6x384", "no shape")],
 )  # fmt: skip
 def test_a_wrong_size_is_refused_in_one_sentence(size: str, words: str) -> None:
     with pytest.raises(InputError, match=words):

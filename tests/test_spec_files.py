@@ -139,8 +139,24 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(text: Path, tmp
         ("[recipes.'../x']\nlr = 0.1", "'../x'", "letters, digits"),
         ("recipes = 1", "recipes in", "write a table"),
         ('flops = ["1e15"]', "both flops and sizes", "leave them out"),
-        ("retry_diverged = -1", "retry_diverged is -1", "0 or more"),
+        ("retry_diverged = -1", "retry_diverged is -1", "at least 0"),
         ("spread = 1", "spread is 1", "above 1"),
+        ("seeds = 1_000_000_000_000", "seeds is 1000000000000", "at most 10,000"),
+        (
+            "seeds = 9000\n[recipes.a]\nlr = 0.1\n[recipes.b]\nlr = 0.2\n[recipes.c]\nlr = 0.3\n[recipes.d]\nlr = 0.4\n"
+            "[recipes.e]\nlr = 0.5",
+            "this asks for 54,000 runs",
+            "fewer sizes",
+        ),
+        ("tokens = ['1e400']", "token budget '1e400' is too large", "at most"),
+        ("tokens = '1e308x'", "token budget '1e308x'", "20x"),
+        ("[recipe]\nclip = inf", "clip is inf", "above 0"),
+        ("[recipe]\nlr = nan", "lr is nan", "above 0"),
+        ("[recipe]\ncontext = 1", "context is 1", "at least 2"),
+        ("[hardware]\ncheckpoint_seconds = nan", "checkpoint_seconds is nan", "above 0"),
+        ("[hardware.slurm]\nmemory_gb = inf", "memory_gb in [hardware.slurm] is inf", "above 0"),
+        ("x = " + "[" * 5000, "is nested too deeply", "compare"),
+        ("seeds = " + "9" * 5000, "cannot be read", "TOML"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_what_to_write(lines: str, problem: str, fix: str, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_bytes, format_count, format_seconds, parse_list
-from llmscale.shape import TOKENS_PER_PARAM
+from llmscale.ranges import Range
+from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM, USUAL_CONTEXT, USUAL_VOCABULARY
 
 if TYPE_CHECKING:
     from llmscale.job import Job
@@ -22,8 +23,8 @@ def bench(
     sizes: Annotated[
         str, typer.Option(metavar="1M,10M", help="Non-embedding counts, or shapes such as 6x384x6.")
     ] = "300k,1M,3M,10M",
-    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = 256,
-    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = 2048,
+    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = USUAL_CONTEXT,
+    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = USUAL_VOCABULARY,
     batch: Annotated[int, typer.Option(help="Sequences a step.")] = 16,
     arch: Annotated[str, typer.Option(help="llama or gpt2.")] = "llama",
     optimizer: Annotated[str, typer.Option(help="As for llmscale sweep.")] = "adamw",
@@ -50,12 +51,10 @@ def bench(
     from llmscale.train.loop import Conditions
     from llmscale.train.throughput import measure_throughput, sample_tokens, throughput_job
 
-    if not 0 < seconds < float("inf"):
-        raise InputError(f"--seconds is {seconds}", "it is the time to measure each size for, above 0")
-    if batch < 1:
-        raise InputError(f"--batch is {batch}", "a step takes at least 1 sequence")
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads is {threads}", "training takes at least 1 thread")
+    Range(0, 86_400, above=True).check("--seconds", seconds)
+    Range(1, 1_000_000).check("--batch", batch)
+    Range(1, 10_000).check("--threads", threads)
+    Range(LEAST_CONTEXT, MOST_CONTEXT).check("--context", context)
     asked = parse_list(sizes, str.strip, "sizes")
     shapes = [shape_for(size, vocab_size=vocab_size, context=context, arch=arch) for size in asked]
     device = pick_device(device)

@@ -146,7 +146,7 @@ def _fit(
     fits = fit_laws(runs, laws, options)
     written = write_fits(fits) if keep and not checklist else ()
     if checklist:
-        output.print_text(_checklist(fits[0]))
+        _show_checklist(fits[0], json)
     elif json:
         output.print_json(to_json(fits))
     else:
@@ -160,17 +160,22 @@ def _fit(
         output.show_next(shown.next_step(fits))
 
 
-def _checklist(one: "Fit") -> str:
-    import json
-
-    from llmscale.fit.checklist import checklist
+def _show_checklist(one: "Fit", json: bool) -> None:
+    from llmscale.fit.checklist import checklist, checklist_sections
     from llmscale.runs import ResultsFolder
 
-    if not one.table.path.is_dir():
-        return checklist(one)
-    folder = ResultsFolder(one.table.path)
-    sweep = json.loads(folder.sweep_path.read_text(encoding="utf-8")) if folder.sweep_path.is_file() else None
-    return checklist(one, folder.read_runs(), sweep)
+    known: tuple[Any, ...] = (one,)
+    if one.table.path.is_dir():
+        folder = ResultsFolder(one.table.path)
+        known = (one, folder.read_runs(), folder.read_sweep() if folder.sweep_path.is_file() else None)
+    if not json:
+        output.print_text(checklist(*known))
+        return
+    sections = {
+        title: [{"item": question, "answer": answer} for question, answer in items]
+        for title, items in checklist_sections(*known).items()
+    }
+    output.print_json({"law": one.law.name, "table": str(one.table.path), "checklist": sections})
 
 
 def _rank(runs: "RunTable", options: "Options", json: bool) -> None:

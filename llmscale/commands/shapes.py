@@ -1,11 +1,10 @@
 """`llmscale shapes`: the ladder of sizes, on paper."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from llmscale.commands import output
-from llmscale.errors import InputError
 from llmscale.quantity import (
     TokenBudget,
     format_bytes,
@@ -15,17 +14,14 @@ from llmscale.quantity import (
     parse_count,
     parse_list,
 )
-
-if TYPE_CHECKING:
-    from llmscale.shape import Shape
-
-ASSUMED_MFU = 0.35
+from llmscale.ranges import Range
+from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, USUAL_CONTEXT, USUAL_MFU, USUAL_VOCABULARY, Shape, shape_for
 
 
 def shapes(
     sizes: Annotated[str, typer.Argument(metavar="1M,10M,...", help="Non-embedding counts, or shapes like 6x384x6.")],
-    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = 1024,
-    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = 256,
+    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = USUAL_VOCABULARY,
+    context: Annotated[int, typer.Option(help="Tokens a sequence.")] = USUAL_CONTEXT,
     arch: Annotated[str, typer.Option(help="llama or gpt2.")] = "llama",
     tokens: Annotated[str, typer.Option(help="Training tokens, for the time: 100M, or 20x per parameter.")] = "20x",
     peak: Annotated[
@@ -46,17 +42,15 @@ def shapes(
 
     Example: llmscale shapes 1M,10M,100M --vocab-size 4096 --context 512
     """
-    from llmscale.shape import shape_for
-
-    if mfu is not None and not 0 < mfu <= 1:
-        raise InputError(f"--mfu is {mfu}", "it is a share of the peak, above 0 and at most 1")
+    Range(0, 1, above=True).check("--mfu", mfu)
+    Range(LEAST_CONTEXT, MOST_CONTEXT).check("--context", context)
     budget = parse_budget(tokens)
     asked = parse_list(sizes, str.strip, "sizes")
     ladder = [shape_for(size, vocab_size=vocab_size, context=context, arch=arch) for size in asked]
     if gpus is not None:
         _show_layouts(dict(zip(asked, ladder, strict=True)), budget, gpus, gpu, mfu, json)
         return
-    mfu = mfu or ASSUMED_MFU
+    mfu = mfu or USUAL_MFU
     flops_per_second = parse_count(peak, "--peak") if peak else _measured_peak(device)
     rows: list[dict[str, Any]] = [
         {
@@ -103,7 +97,7 @@ def shapes(
 
 
 def _show_layouts(
-    shapes: "dict[str, Shape]", budget: TokenBudget, gpus: int, name: str, mfu: float | None, json: bool
+    shapes: dict[str, Shape], budget: TokenBudget, gpus: int, name: str, mfu: float | None, json: bool
 ) -> None:
     from dataclasses import asdict
 

@@ -9,6 +9,7 @@ import typer
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_count, format_seconds
+from llmscale.ranges import Range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,7 @@ def status(
     """
     if watch and json:
         raise InputError("--watch and --json were both given", "ask for --json again and again")
+    Range(0, 1e9).check("--price", price)
     found = _find(folder)
     if watch:
         _watch(found, folder, curves, price, all)

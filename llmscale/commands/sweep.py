@@ -10,8 +10,11 @@ from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.ranges import Range
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from llmscale.job import Job
     from llmscale.runs import ResultsFolder, Run
     from llmscale.sweep.plan import Plan
@@ -140,6 +143,7 @@ def sweep(
     from llmscale.sweep.trunks import saved_branch_points
     from llmscale.trackers import find_trackers
 
+    Range(0, 1e6).check("--max-hours", max_hours)
     if file is None and sizes is None and flops is None:
         raise InputError("no sizes were given", "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k")
     spec = override(
@@ -224,7 +228,7 @@ def sweep(
             if more is not None:
                 output.tell(f"{len(more.waiting)} runs are tried again with half the learning rate")
     except KeyboardInterrupt:
-        output.progress.print(f"stopped; finished runs are in {where}, and the same command goes on")
+        output.tell(_stopped(plan, finished_runs(folder), where))
         raise typer.Exit(output.EXIT_INTERRUPTED) from None
     ids = {run.job.run_id for run in plan.runs}
     _finish([run for run in runs if run.run_id in ids], where, json)
@@ -313,6 +317,14 @@ def _ask(plan: "Plan", max_hours: float) -> None:
     problem = f"the sweep will take about {format_seconds(plan.seconds)}, more than --max-hours {max_hours:g}"
     if not output.progress.is_terminal or not typer.confirm(f"{problem}. Start it?", err=True):
         raise InputError(problem, "start it with --yes, or plan less")
+
+
+def _stopped(plan: "Plan", finished: "Container[str]", where: str) -> str:
+    """What an interrupted sweep leaves behind."""
+    number = sum(run.job.run_id in finished for run in plan.runs)
+    if number:
+        return f"stopped; {number} of {len(plan.runs)} runs are finished, in {where}, and the same command goes on"
+    return f"stopped before a run was finished; what was trained is in {where}, and the same command goes on from there"
 
 
 def _finish(runs: "list[Run]", where: str, json: bool) -> None:

@@ -23,6 +23,7 @@ from llmscale.errors import InputError, LlmscaleError, WorkError, WriteError
 from llmscale.executors import Event, Place, Task
 from llmscale.executors._node import Node, send_store
 from llmscale.machine import available_cores
+from llmscale.ranges import Range, check_ranges
 from llmscale.remote import Remote, is_needed, reason, results_at, url_of
 from llmscale.remote.uploads import LAST_TRIES_SECONDS, try_often
 
@@ -47,9 +48,13 @@ class Options:
     cpus: int | None = None
     """CPUs for each run, and its threads; left out: as many as a run would get on this machine."""
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {"cpus": Range(1, 100_000)}
+
     def __post_init__(self) -> None:
-        if self.cpus is not None and self.cpus < 1:
-            raise InputError(f"cpus in [hardware.ray] is {self.cpus}", "it is at least 1")
+        check_ranges(self, " in [hardware.ray]")
 
 
 @dataclass(eq=False)

@@ -23,6 +23,7 @@ from llmscale.errors import InputError, WorkError
 from llmscale.executors import Event, Place, Task
 from llmscale.executors._watch import Watch, exit_code
 from llmscale.progress import LOG_NAME
+from llmscale.ranges import Range, check_ranges
 
 LOSSES = 5
 """How often a run is handed in again without a step more than before."""
@@ -62,13 +63,18 @@ class Options:
     setup: str = ""
     """Lines of shell to run on the node before the worker, such as `module load cuda`."""
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {
+            "time_minutes": Range(1, 10_000_000),
+            "cpus": Range(1, 100_000),
+            "gpus": Range(0, 1000),
+            "memory_gb": Range(0, 1e6, above=True),
+        }
+
     def __post_init__(self) -> None:
-        for name, least in (("time_minutes", 1), ("cpus", 1), ("gpus", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name} in [hardware.slurm] is {value}", f"it is at least {least}")
-        if self.memory_gb is not None and self.memory_gb <= 0:
-            raise InputError(f"memory_gb in [hardware.slurm] is {self.memory_gb}", "it is above zero")
+        check_ranges(self, " in [hardware.slurm]")
 
 
 @dataclass(eq=False)

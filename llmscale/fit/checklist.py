@@ -61,13 +61,7 @@ def checklist(fit: Fit, runs: pd.DataFrame | None = None, sweep: Mapping[str, An
     `runs` are all rows of the source, those that are not done, too; `sweep` is the content of a results folder's
     sweep.json. The same fit gives the same text.
     """
-    sheet = _Sheet(fit, fit.table.frame if runs is None else runs, sweep or {})
-    sections = {
-        "Hypothesis": _hypothesis(sheet),
-        "Training setup": _training(sheet),
-        "Data collection": _collection(sheet),
-        "Fitting": _fitting(sheet),
-    }
+    sections = checklist_sections(fit, runs, sweep)
     answers = [answer for items in sections.values() for _, answer in items]
     blank = sum(answer is None for answer in answers)
     lines = [
@@ -82,6 +76,19 @@ def checklist(fit: Fit, runs: pd.DataFrame | None = None, sweep: Mapping[str, An
             box, text = (" ", f"**{NOT_RECORDED}**") if answer is None else ("x", _plain(answer))
             lines.append(f"- [{box}] {question}: {text}")
     return "\n".join(lines) + "\n"
+
+
+def checklist_sections(
+    fit: Fit, runs: pd.DataFrame | None = None, sweep: Mapping[str, Any] | None = None
+) -> dict[str, Items]:
+    """The items of `checklist` by section: each question, and its answer or None."""
+    sheet = _Sheet(fit, fit.table.frame if runs is None else runs, sweep or {})
+    return {
+        "Hypothesis": _hypothesis(sheet),
+        "Training setup": _training(sheet),
+        "Data collection": _collection(sheet),
+        "Fitting": _fitting(sheet),
+    }
 
 
 def _hypothesis(sheet: _Sheet) -> Items:

@@ -251,11 +251,12 @@ def plan_jobs(
         for job in jobs
     }
     ops = pick_operations(device)
-    if waiting and speeds is None and _is_here(device):
+    fitting = [job for job in waiting if _can_be_timed(job.shape, device, free)]
+    if fitting and speeds is None and _is_here(device):
         tell("measuring the speed of this device")
         speeds = {
-            name: _measure([job for job in waiting if job.optimizer == name], micro, device, dtype, name)
-            for name in dict.fromkeys(job.optimizer for job in waiting)
+            name: _measure([job for job in fitting if job.optimizer == name], micro, device, dtype, name)
+            for name in dict.fromkeys(job.optimizer for job in fitting)
         }
 
     def eager_seconds(job: Job) -> float:
@@ -317,6 +318,12 @@ def _is_here(device: str) -> bool:
     import torch
 
     return device == "cpu" or torch.cuda.is_available()
+
+
+def _can_be_timed(shape: Shape, device: str, free_bytes: int) -> bool:
+    """Whether the memory holds the two layers and one sequence by which the speed of `shape` is measured at least."""
+    timed = replace(shape, n_layer=min(2, shape.n_layer))
+    return timed.memory_bytes(1, activation_bytes(device)) <= GPU_MEMORY_SHARE * free_bytes
 
 
 def micro_batch(shape: Shape, batch_sequences: int, device: str, free_bytes: int, members: int = 1) -> int:

@@ -45,11 +45,16 @@ def _table(kind: type) -> dict[str, Any]:
     """The schema of the table that is read into the dataclass `kind`."""
     hints, said = typing.get_type_hints(kind), _field_docs(kind)
     menus = kind.menus() if hasattr(kind, "menus") else {}
+    ranges = kind.ranges() if hasattr(kind, "ranges") else {}
     properties = {}
     for field in dataclasses.fields(kind):
         value = _value(hints[field.name])
         if field.name in menus:
             value["enum"] = list(menus[field.name])
+        if field.name in ranges:
+            allowed = ranges[field.name]
+            value["exclusiveMinimum" if allowed.above else "minimum"] = allowed.least
+            value["maximum"] = allowed.most
         if field.default is not dataclasses.MISSING and isinstance(field.default, str | int | float):
             value["default"] = field.default
         if field.name in said:

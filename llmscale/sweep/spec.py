@@ -13,12 +13,15 @@ from llmscale.executors import executor_names
 from llmscale.executors.ray import Options as RayOptions
 from llmscale.executors.slurm import Options as SlurmOptions
 from llmscale.machine import DEVICES, DTYPES, pick_device
-from llmscale.quantity import TokenBudget, parse_budget, parse_count, parse_list
+from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
+from llmscale.ranges import Range, check_ranges
 from llmscale.recipe import DEFAULT, Recipe
 from llmscale.settings import check_keys, check_value, from_table, read_toml
 from llmscale.shape import TOKENS_PER_PARAM, shape_for
 from llmscale.tokens import TextSpec
 
+MOST_RUNS = 50_000
+"""Runs of a sweep: five times as many as have been tried."""
 RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
@@ -57,6 +60,15 @@ class Hardware:
         when = ("auto", "always", "never")
         return {"device": DEVICES, "dtype": DTYPES, "compile": when, "stack": when, "executor": executor_names()}
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {
+            "workers": Range(1, 10_000),
+            "checkpoint_seconds": Range(0, 1e6, above=True),
+            "gpus_per_run": Range(1, 1000),
+        }
+
     @property
     def picked_device(self) -> str:
         """`cpu` or `cuda`; what is asked for on a cluster need not be here. Raises InputError."""
@@ -71,17 +83,12 @@ class Hardware:
         for name, choices in self.menus().items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}", f"choose one of {', '.join(choices)}")
-        if self.gpus_per_run < 1:
-            raise InputError(f"gpus_per_run is {self.gpus_per_run}", "it is at least 1")
+        check_ranges(self)
         if self.gpus_per_run > 1 and self.executor != "local":
             raise InputError(
                 f"gpus_per_run is {self.gpus_per_run}, and executor {self.executor} gives a run one GPU",
                 "take executor local, or start torchrun on a run's folder yourself",
             )
-        if self.checkpoint_seconds <= 0:
-            raise InputError(f"checkpoint_seconds is {self.checkpoint_seconds}", "it is above zero")
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"workers is {self.workers}", "it is at least 1")
 
 
 @dataclass(frozen=True)
@@ -112,24 +119,37 @@ class SweepSpec:
     """Variants of [recipe] by name, to be trained beside it: what each changes of it."""
     hardware: Hardware = field(default_factory=Hardware)
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {
+            "per_budget": Range(3, 1000),  # a parabola takes three sizes
+            "optimum": Range(0, MOST_PER_PARAM, above=True),
+            "spread": Range(1, 1e6, above=True),
+            "seeds": Range(1, 10_000),
+            "retry_diverged": Range(0, 20),
+        }
+
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise InputError(f"seeds is {self.seeds}", "train each size with at least 1 seed")
-        if self.retry_diverged < 0:
-            raise InputError(f"retry_diverged is {self.retry_diverged}", "it is 0 or more, as in --retry-diverged 1")
+        check_ranges(self)
         if self.flops and (self.sizes or self.tokens):
             raise InputError(
                 "both flops and sizes or tokens were given", "flops chooses sizes and tokens: leave them out"
             )
-        if self.per_budget < 3:
-            raise InputError(f"per_budget is {self.per_budget}", "an optimum takes at least 3 sizes a budget, better 5")
-        if not self.spread > 1 or not self.optimum > 0:
+        asked = self.seeds * (1 + len(self.recipes)) * max(self._points, 1)
+        if asked > MOST_RUNS:
             raise InputError(
-                f"spread is {self.spread:g} and optimum {self.optimum:g}", "spread is above 1 and optimum above 0"
+                f"this asks for {asked:,} runs, and a sweep has at most {MOST_RUNS:,}",
+                "ask for fewer sizes, budgets, recipes or seeds, or make several sweeps of them",
             )
         for recipe in self.variants.values():
             for size in self.sizes:
                 shape_for(size, vocab_size=1, context=recipe.context, arch=recipe.arch)
+
+    @property
+    def _points(self) -> int:
+        """Pairs of a size and a budget."""
+        return len(self.flops) * self.per_budget or len(self.sizes) * max(len(self.tokens), 1)
 
     @cached_property
     def variants(self) -> dict[str, Recipe]:
