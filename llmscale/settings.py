@@ -16,7 +16,7 @@ Settings = TypeVar("Settings")
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises InputError where it is missing or is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", "name a TOML file such as experiments/cpu.toml") from None
     except tomllib.TOMLDecodeError as error:

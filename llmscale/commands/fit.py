@@ -15,8 +15,8 @@ TableArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="TABLE",
-        help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, a URL of either, or - for a pipe;"
-        " default the newest sweep under results/.",
+        help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, a URL of either, - for a pipe, or a"
+        " pattern of logs, one a run: 'logs/*/trainer_state.json'; default the newest sweep under results/.",
     ),
 ]
 LawOption = Annotated[
@@ -30,7 +30,8 @@ CountOption = Annotated[str, typer.Option(help="What N counts: params, params_no
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
-        metavar="params=X,...", help="The table's columns: params, tokens, flops, loss, or any input of a law."
+        metavar="params=X,...",
+        help="The table's columns: params, tokens, flops, loss, or any input of a law; in quotes if with a comma.",
     ),
 ]
 UnitsOption = Annotated[
@@ -106,16 +107,10 @@ def fit(
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
-    """`params=X,loss=Y` as a mapping. Raises InputError."""
-    if text is None:
-        return None
-    pairs = [item.partition("=") for item in text.split(",") if item.strip()]
-    for name, sign, column in pairs:
-        if not (name.strip() and sign and column.strip()):
-            raise InputError(
-                f"--columns {text!r} is not a list of quantity=column", "write it like params=X,tokens=Y,loss=Z"
-            )
-    return {name.strip(): column.strip() for name, _, column in pairs}
+    """`params=X,loss="Y, nats"` as a mapping. Raises InputError."""
+    from llmscale.table import parse_columns as parse
+
+    return parse(text)
 
 
 def _check_combination(laws: tuple[str, ...], method: str, by: str | None, checklist: bool) -> None:

@@ -23,10 +23,11 @@ from llmscale.table import _retries, _where
 from llmscale.table._columns import ALIASES, COUNTS, find_columns, nearest, resolve
 from llmscale.table._files import read_source
 from llmscale.table._nested import refuse_chart, run_name_column, state_column
+from llmscale.table._pairs import parse_columns
 from llmscale.table._quantities import check_positive, with_quantities
 from llmscale.table._units import known_units, parse_units
 
-__all__ = ["ALIASES", "COUNTS", "Excluded", "RunTable", "groups", "parse_units", "read_table"]
+__all__ = ["ALIASES", "COUNTS", "Excluded", "RunTable", "groups", "parse_columns", "parse_units", "read_table"]
 
 NO_VALUE = "(none)"
 """The group of runs whose column is empty."""

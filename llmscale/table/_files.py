@@ -1,10 +1,15 @@
-"""Reading a source of runs: a results folder, a file of CSV, parquet or JSON, standard input, or a frame."""
+"""Reading a source of runs: a results folder, a file of CSV, parquet or JSON, standard input, or a frame.
+
+A file is what its content says. A name that says otherwise is noted; content that says nothing certain is refused.
+"""
 
 import bz2
+import contextlib
+import glob
 import gzip
 import io
 import lzma
-import re
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +17,16 @@ from typing import Any
 
 import pandas as pd
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, listed
 from llmscale.remote import is_url, pull_table
 from llmscale.runs import ResultsFolder, newest_results
+from llmscale.table._bounds import check_cells, read_within
+from llmscale.table._csv import read_csv
+from llmscale.table._logs import logs_in, refuse_log, runs_of
 from llmscale.table._nested import frame_from_json, unfold
+from llmscale.table._not_a_table import refuse_binary, refuse_text
+from llmscale.table._plain import flat_names, plain, with_index
+from llmscale.table._text import decode
 
 STANDARD_INPUT = Path("<stdin>")
 FRAME = Path("<table>")
@@ -23,34 +34,78 @@ FRAME = Path("<table>")
 _KINDS = {
     ".csv": "CSV", ".tsv": "CSV", ".parquet": "parquet", ".jsonl": "JSON", ".ndjson": "JSON", ".json": "JSON",
 }  # fmt: skip
-_OPEN: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_OPEN: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
+    b"\x1f\x8b": (".gz", gzip.open),
+    b"BZh": (".bz2", bz2.open),
+    b"\xfd7zXZ\0": (".xz", lzma.open),
+}
+_PACKED = tuple(suffix for suffix, _ in _OPEN.values())
 _NAMES = "name a results folder, or a .csv, .tsv, .parquet, .jsonl or .json file (CSV and JSON also as .gz, .bz2, .xz)"
 _NEEDS = "it needs columns for params, tokens or flops, and loss"
+_MOST_LOGS = 10_000
+
+Read = tuple[pd.DataFrame, tuple[Note, ...]]
 
 
 def read_source(source: Path | str | pd.DataFrame | None) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
     """The source's path (or a word for it), its rows with a plain index and plain columns, and notes on the reading.
 
-    Raises InputError.
+    Several logs of one run each, named by a pattern such as logs/*/trainer_state.json, are a table. Raises InputError.
     """
     if isinstance(source, pd.DataFrame):
-        return FRAME, _checked(source.copy(), FRAME), ()
+        frame = _checked(source.copy(), FRAME)
+        refuse_log(frame, FRAME)
+        return FRAME, frame, ()
     if source is not None and str(source) == "-":
-        content = _standard_input()
-        return STANDARD_INPUT, *_parsed(content, _sniffed(content), STANDARD_INPUT, "")
+        frame, notes = _parsed(_standard_input(), "", STANDARD_INPUT)
+        refuse_log(frame, STANDARD_INPUT)
+        return STANDARD_INPUT, frame, notes
     if isinstance(source, str) and is_url(source):
         source = pull_table(source)
     path = newest_results().path if source is None else Path(source)
-    file = _file_of(path)
+    with _one_sentence(path):
+        if any(letter in str(path) for letter in "*?[") and not path.exists():
+            return path, *_read_logs(path)
+        file = _file_of(path)
+        frame, notes = _read(file)
+    if not path.is_dir():
+        refuse_log(frame, file)
+    return path, frame, notes
+
+
+def _read_logs(pattern: Path) -> Read:
+    """The table of the logs that a pattern names; of one file, what it holds."""
+    files = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
+    files = [file for file in files if not file.is_dir()]
+    if not files:
+        raise InputError(f"there is no file {pattern}", _NAMES)
+    if len(files) > _MOST_LOGS:
+        raise InputError(f"{pattern} names {len(files):,} files", f"name at most {_MOST_LOGS:,} logs")
+    read = {file: _read(_file_of(file)) for file in files}
+    if len(files) == 1:
+        refuse_log(read[files[0]][0], files[0])
+        return read[files[0]]
+    frame, notes = runs_of({file: frame for file, (frame, _) in read.items()}, str(pattern))
+    return frame, (*dict.fromkeys(note for _, more in read.values() for note in more), *notes)
+
+
+def _read(file: Path) -> Read:
+    """What one file holds, unpacked if its first bytes say that it is packed."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
-    compression = suffixes.pop() if suffixes[-1] in _OPEN else ""
-    try:
-        content = _OPEN[compression](file).read() if compression else file.read_bytes()
-    except PermissionError as error:
-        raise InputError(f"{file} may not be read", "check its permissions") from error
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise InputError(f"{file} cannot be unpacked or read: {_reason(error)}", _NEEDS) from error
-    return path, *_parsed(content, _KINDS[suffixes[-1]], file, suffixes[-1])
+    if suffixes and suffixes[-1] in _PACKED:
+        suffixes.pop()
+    with file.open("rb") as stream:
+        start = stream.read(6)
+        stream.seek(0)
+        packed = next((how for magic, how in _OPEN.items() if start.startswith(magic)), None)
+        if packed is None:
+            content = read_within(stream, file)
+        else:
+            with packed[1](stream) as unpacked:
+                content = read_within(unpacked, file)
+    if not content.strip():
+        raise InputError(f"{file} is empty", "it needs a line of column names and one line a run")
+    return _parsed(content, suffixes[-1] if suffixes else "", file)
 
 
 def _file_of(source: Path) -> Path:
@@ -58,88 +113,137 @@ def _file_of(source: Path) -> Path:
     if source.is_dir():
         runs = ResultsFolder(source).runs_path
         if not runs.is_file():
-            raise InputError(f"{source} is a folder without runs.parquet", _NAMES)
+            logs = [f"llmscale fit '{pattern}'" for pattern in logs_in(source)]
+            raise InputError(f"{source} is a folder without runs.parquet", logs[0] if logs else _NAMES)
         return runs
     if not source.exists():
+        if source.is_symlink():
+            raise InputError(f"{source} is a link to {source.readlink()}, which is not there", _NAMES)
         raise InputError(f"there is no file {source}", _NAMES)
-    suffixes = [suffix.lower() for suffix in source.suffixes]
-    if suffixes and suffixes[-1] in _OPEN:
-        suffixes.pop()
-    if not suffixes or suffixes[-1] not in _KINDS:
-        saved = "save the sheet as CSV" if source.suffix.lower() in (".xlsx", ".xls", ".ods") else _NAMES
-        raise InputError(f"{source} does not end in .csv, .tsv, .parquet, .jsonl or .json", saved)
+    if not stat.S_ISREG(source.stat().st_mode):
+        raise InputError(f"{source} is a pipe or a device, not a file", f"pipe it in: llmscale fit - < {source}")
     if source.stat().st_size == 0:
         raise InputError(f"{source} is empty", "it needs a line of column names and one line a run")
     return source
+
+
+@contextlib.contextmanager
+def _one_sentence(path: Path) -> Any:
+    """What the file system, an archive or the memory says no to, as an InputError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(f"{error.filename or path} may not be read", "check its permissions") from error
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory", "keep fewer rows or columns") from error
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise InputError(f"{_shown(path)} cannot be unpacked or read: {_reason(error)}", _NAMES) from error
+    except ValueError as error:  # a name with a NUL
+        raise InputError(f"{_shown(path)} cannot be read: {_reason(error)}", _NAMES) from error
+
+
+def _shown(path: Path) -> str:
+    return str(path) if len(str(path)) < 200 else f"{str(path)[:80]}..."
 
 
 def _standard_input() -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("nothing is piped into -", "pipe a table in: cat runs.csv | llmscale fit -")
     buffer = getattr(sys.stdin, "buffer", None)
-    content = buffer.read() if buffer is not None else sys.stdin.read().encode()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError) as error:
-            raise InputError(f"{STANDARD_INPUT} cannot be unpacked: {_reason(error)}", _NEEDS) from error
+    with _one_sentence(STANDARD_INPUT):
+        content = read_within(buffer, STANDARD_INPUT) if buffer is not None else sys.stdin.read().encode()
+        packed = next((how for magic, how in _OPEN.items() if content.startswith(magic)), None)
+        if packed is not None:
+            with packed[1](io.BytesIO(content)) as unpacked:
+                content = read_within(unpacked, STANDARD_INPUT)
     if not content.strip():
         raise InputError(f"{STANDARD_INPUT} is empty", "it needs a line of column names and one line a run")
     return content
 
 
-def _sniffed(content: bytes) -> str:
-    """What the content is, by its first bytes."""
+def _parsed(content: bytes, suffix: str, file: Path) -> Read:
+    """The rows that the content holds, whatever the file is called."""
+    refuse_binary(content, file)
     if content[:4] == b"PAR1":
-        return "parquet"
-    return "JSON" if content[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[") else "CSV"
+        return _checked(_from_parquet(content, file), file), _unlike("parquet", suffix, file)
+    named = _KINDS.get(suffix, "")
+    if named == "parquet":
+        _refuse_unreadable(content, file)
+        raise InputError(f"{file} cannot be read as a parquet file: it does not begin as one", _NEEDS)
+    text, notes = decode(content, file)
+    refuse_text(text, file)
+    begins = text.lstrip("\ufeff \t\r\n")[:1]
+    if begins in ("{", "[") or named == "JSON":
+        try:
+            frame = frame_from_json(text.lstrip("\ufeff"), file)
+            return _checked(frame, file), (*notes, *_unlike("JSON", suffix, file))
+        except (ValueError, RecursionError, TypeError) as error:
+            if named == "JSON" and (begins in ("{", "[") or not _is_table(text)):
+                article = "a JSON file" if file != STANDARD_INPUT else "JSON"
+                raise InputError(f"{file} cannot be read as {article}: {_reason(error)}", _NEEDS) from error
+    if named != "CSV" and file != STANDARD_INPUT and not _is_table(text):
+        saved = "save the sheet as CSV" if suffix in (".xlsx", ".xls", ".ods") else _NAMES
+        raise InputError(f"{file} does not end in .csv, .tsv, .parquet, .jsonl or .json", saved)
+    frame, more = read_csv(text, file, suffix)
+    return _checked(frame, file), (*notes, *_unlike("CSV", suffix, file), *more)
 
 
-def _parsed(content: bytes, kind: str, file: Path, suffix: str) -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    notes: tuple[Note, ...] = ()
+def _refuse_unreadable(content: bytes, file: Path) -> None:
+    """Raise InputError if a file named .parquet is something else that can be told: a pointer, a web page."""
     try:
-        if kind == "parquet":
-            frame = pd.read_parquet(io.BytesIO(content))
-        elif kind == "JSON":
-            frame = frame_from_json(content.decode("utf-8-sig"), file)
-        else:
-            frame, notes = _read_csv(content, suffix)
-    except (ValueError, OSError, RecursionError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        article = f"a {kind} file" if file != STANDARD_INPUT else kind
-        raise InputError(f"{file} cannot be read as {article}: {_reason(error)}", _NEEDS) from error
-    return _checked(frame, file), notes
+        text, _ = decode(content, file)
+    except InputError:
+        return
+    refuse_text(text, file)
 
 
-def _read_csv(content: bytes, suffix: str) -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    lines = content[: 1 << 16].decode(encoding, errors="replace").strip().splitlines()
-    header = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
-    separator = "\t" if suffix == ".tsv" else max(",\t;|", key=header.count)
-    # Where commas do not separate columns, they may stand for the decimal point; 1,000 could be either, and is left.
-    decimal = "."
-    if separator == ";" and not re.search(rb"\d\.\d", content) and re.search(rb"\d,(\d{1,2}|\d{4,})(?!\d)", content):
-        decimal = ","
-    frame = pd.read_csv(
-        io.BytesIO(content),
-        sep=separator,
-        decimal=decimal,
-        encoding=encoding,
-        skipinitialspace=separator != "\t",
-        low_memory=False,
-    )
-    if decimal == ".":
-        return frame, ()
-    return frame, (Note("decimal-comma", "columns are separated by semicolons: 3,5 was read as 3.5"),)
+def _is_table(text: str) -> bool:
+    """Whether a text without a known name is a table for certain: several columns, and rows with numbers."""
+    start = "\n".join(text[: 1 << 14].splitlines()[:200])
+    try:
+        frame, _ = read_csv(start, Path("table"))
+    except InputError:
+        return False
+    numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    return len(frame) > 0 and len(frame.columns) > 1 and len(numbers) > 0
+
+
+def _unlike(kind: str, suffix: str, file: Path) -> tuple[Note, ...]:
+    """A note if the content is of another kind than the name says."""
+    if file == STANDARD_INPUT or _KINDS.get(suffix) == kind:
+        return ()
+    return (Note("kind-by-content", f"{file} was read as {kind}, which its content is"),)
+
+
+def _from_parquet(content: bytes, file: Path) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        there = pq.ParquetFile(io.BytesIO(content))
+        metadata = there.metadata
+        check_cells(metadata.num_rows, metadata.num_columns, file, text=False)
+        return there.read().to_pandas()
+    except MemoryError:
+        raise
+    except (ValueError, OSError, RecursionError, TypeError, KeyError, pa.ArrowException) as error:
+        raise InputError(f"{file} cannot be read as a parquet file: {_reason(error)}", _NEEDS) from error
 
 
 def _checked(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
-    frame.columns = [str(column).strip() for column in frame.columns]
-    frame = unfold(frame.reset_index(drop=True))
+    frame = with_index(frame)
+    frame.columns = flat_names(frame)
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
         raise InputError(f"{file} has more than one column named {repeated[0]!r}", "give each column its own name")
+    frame = plain(unfold(plain(frame)))
+    repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
+    if repeated:
+        raise InputError(f"{file} has more than one column named {listed(repeated)}", "give each column its own name")
     return frame
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from llmscale.errors import InputError
+from llmscale.table._not_a_table import refuse_answer
 
 STATES = ("finished", "running", "crashed", "failed", "killed", "preempting", "preempted", "pending")
 """The states of a run in Weights & Biases; only a finished one has its last loss."""
@@ -20,11 +21,16 @@ def frame_from_json(text: str, file: Path) -> pd.DataFrame:
     """The rows of JSON lines, of an array of objects, or of an object of columns. Raises InputError or ValueError."""
     rows: Any
     try:
-        rows = json.loads(text)
+        rows = json.loads(text, object_pairs_hook=_each_key_once)
     except json.JSONDecodeError as error:
         if "Extra data" not in error.msg:
             raise
         rows = _lines(text, file)
+    except _KeyTwiceError as error:
+        raise InputError(f"{file} has {error}", "give each value its own name") from None
+    refuse_answer(rows, file)
+    if isinstance(rows, dict) and isinstance(rows.get("log_history"), list):
+        return _trainer_state(rows)
     if isinstance(rows, dict) and not any(name in rows for name in _OBJECTS):
         lists = [value for value in rows.values() if isinstance(value, list)]
         parts = [value for value in rows.values() if isinstance(value, dict) and value]
@@ -33,9 +39,45 @@ def frame_from_json(text: str, file: Path) -> pd.DataFrame:
         if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
             rows = lists[0]
     rows = [rows] if isinstance(rows, dict) else rows
+    if isinstance(rows, list) and rows and all(_is_scalar_of_tensorboard(row) for row in rows):
+        return pd.DataFrame(rows, columns=["Wall time", "Step", "Value"])
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise InputError(f"{file} holds JSON, but not one object a run", 'write a run as {"params": 1e6, "loss": 3.2}')
     return pd.DataFrame([_flat(row) for row in rows])
+
+
+class _KeyTwiceError(ValueError):
+    """An object that gives two values for one key, of which Python would take the last in silence."""
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen and seen[key] != value:
+                raise _KeyTwiceError(f"an object that gives {key!r} twice: {seen[key]!r:.40} and {value!r:.40}")
+            seen[key] = value
+    return found
+
+
+def _trainer_state(state: dict[str, Any]) -> pd.DataFrame:
+    """The log of Hugging Face's Trainer, with what it counted in the end."""
+    rows = [_flat(row) for row in state["log_history"] if isinstance(row, dict)]
+    frame = pd.DataFrame(rows or [{"step": state.get("global_step"), "epoch": state.get("epoch")}])
+    for name in ("total_flos", "num_input_tokens_seen", "max_steps"):
+        value = state.get(name)
+        if isinstance(value, (int, float)) and value > 0 and len(frame):
+            frame[name] = [*frame[name][:-1], value] if name in frame.columns else [None] * (len(frame) - 1) + [value]
+            frame[name] = frame[name].astype(float)
+    if "learning_rate" not in frame.columns:
+        frame["learning_rate"] = None
+    return frame
+
+
+def _is_scalar_of_tensorboard(row: Any) -> bool:
+    numbers = (int, float)
+    return isinstance(row, list) and len(row) == 3 and all(isinstance(value, numbers) for value in row)
 
 
 def unfold(frame: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +130,9 @@ def _lines(text: str, file: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_each_key_once)
+        except _KeyTwiceError as error:
+            raise InputError(f"line {number} of {file} has {error}", "give each value its own name") from None
         except json.JSONDecodeError as error:
             raise InputError(
                 f"line {number} of {file} is not JSON: {error.msg} at column {error.colno}", "write one object a line"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llmscale.errors import InputError
 from llmscale.quantity import SUFFIXES, parse_count
 from llmscale.table._columns import nearest, quantity_of
+from llmscale.table._pairs import parse_pairs
 
 Array = NDArray[np.float64]
 
@@ -28,12 +29,7 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 def parse_units(text: str | None) -> dict[str, str]:
     """`params=M,tokens=B` as {"params": "M", "tokens": "B"}, every unit known. Raises InputError."""
     units: dict[str, str] = {}
-    for item in (text or "").split(","):
-        if not item.strip():
-            continue
-        name, sign, unit = (part.strip() for part in item.partition("="))
-        if not (name and sign and unit):
-            raise InputError(f"--units {text!r} is not a list of quantity=unit", "write it like params=M,tokens=B")
+    for name, unit in parse_pairs(text or "", "--units", "quantity=unit", "params=M,tokens=B"):
         if quantity_of(name) in units:
             raise InputError(f"--units {text!r} gives {name} twice", "give each quantity one unit")
         units[quantity_of(name)] = unit
