@@ -1,6 +1,11 @@
 """Every operation agrees with torch's own, gradient for gradient; and a batch does not care how it is cut up."""
 
+import hashlib
 import math
+import os
+import re
+import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +19,10 @@ from torch import Tensor, nn
 from llmscale.errors import WorkError
 from llmscale.models import LanguageModel, build_model
 from llmscale.models.llama import rotary_table
-from llmscale.ops import build_operations, pick_operations
-from llmscale.ops.compiled import library, why_not
+from llmscale.ops import build_operations, compiled, pick_operations
+from llmscale.ops.compiled import MARK, find, library, why_not
 from llmscale.shape import ARCHITECTURES, shape_for
+from llmscale.sweep.kernels import kernel_notes
 from llmscale.train.passes import Passes
 
 ROUNDING = {"float32": 2e-5, "bfloat16": 6e-2}
@@ -206,20 +212,154 @@ def test_out_of_memory_halves_the_micro_batch_and_then_computes_activations_twic
         Passes(model, micro_batch=2).gradient(tokens_BT[:, :-1], tokens_BT[:, 1:])
 
 
+@pytest.fixture(name="kept")
+def a_cache_with_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A library that is kept in a new cache; and a compiler that takes no time, for it copies that one."""
+    if why_not():
+        pytest.skip(f"the native operations do not run here: {why_not()}")
+    good = tmp_path / "good.so"
+    good.write_bytes(Path(library()._name).read_bytes())
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\ncat {good} > "$2"\n')
+    compiler.chmod(0o755)
+    kept = tmp_path / "cache" / "kernels" / Path(library()._name).name
+    kept.parent.mkdir(parents=True)
+    shutil.copy(good, kept)
+    monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CC", str(compiler))
+    find.cache_clear()
+    yield kept
+    find.cache_clear()
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeros_inside(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)
+    path.write_bytes(content)
+
+
+def signed(path: Path) -> None:
+    """Whole, but no library of this machine."""
+    content = b"\x7fELF" + bytes(60)
+    path.write_bytes(content + MARK + hashlib.sha256(content).digest())
+
+
+def a_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere.so"))
+    path.symlink_to("elsewhere.so")
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        half,
+        zeros_inside,
+        signed,
+        a_link,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"garbage" * 999),
+        lambda path: path.chmod(0o666),
+        a_pipe,
+    ],
+)
+def test_a_library_that_is_not_whole_or_that_others_can_write_is_made_anew(
+    damage: Callable[[Path], object], kept: Path
+) -> None:
+    damage(kept)
+    before = kept.lstat().st_ino
+    assert why_not() is None
+    assert kept.lstat().st_ino != before
+    assert stat.S_IMODE(kept.lstat().st_mode) == 0o644
+    assert [path.name for path in kept.parent.glob("*native*")] == [kept.name], "nothing is left beside it"
+
+
+def test_kernels_in_a_folder_of_others_are_not_run_and_the_plan_says_so(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.parent.chmod(0o777)
+    assert why_not() is None
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o755, "a folder of one's own is closed to others"
+    assert not kernel_notes()
+    find.cache_clear()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 12345)
+    kept.parent.chmod(0o777)
+    (note,) = kernel_notes()
+    assert f"{kept.parent} " in note.message
+    # Root's own folders are trusted by everybody, and others' are not: the next place is the user's home.
+    home = tmp_path / "home" / ".cache" / "llmscale" / "kernels"
+    assert note.code == ("kernels-elsewhere" if home.stat().st_uid == 0 else "no-kernels")
+    opened = find().library
+    assert opened is None or str(home) in opened._name
+
+
+def test_a_compiler_that_makes_nothing_or_fails_or_hangs_is_named(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for script, words in (
+        ("true", "made no library of native.c that can be loaded here (0 bytes)"),
+        ('while [ "$1" != -o ]; do shift; done; rm "$2"; echo No space left on device >&2; false', "No space left"),
+        (
+            'while [ "$1" != -o ]; do shift; done; echo "int none;" | cc -shared -fPIC -x c - -o "$2"',
+            "made no library",
+        ),
+        ("exit 3", "exit code 3"),
+        ("sleep 99", "took longer than 0 s"),
+    ):
+        kept.unlink(missing_ok=True)
+        find.cache_clear()
+        if "sleep" in script:
+            monkeypatch.setattr(compiled, "COMPILE_SECONDS", 0.2)
+        (tmp_path / "compiler").write_text(f"#!/bin/sh\n{script}\n")
+        assert words in str(why_not())
+        assert pick_operations("cpu") == "plain"
+        assert not list(kept.parent.iterdir())
+
+
 def test_without_a_compiler_or_a_cache_torchs_own_operations_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library.cache_clear()
     (tmp_path / "file").write_text("")
     (tmp_path / "gcc").touch(mode=0o755)  # a compiler that is never called
     for cache, path, words in (
         (tmp_path / "empty", "", "no C compiler"),
         (tmp_path / "file", str(tmp_path), "kept"),
     ):
+        find.cache_clear()
         monkeypatch.setenv("LLMSCALE_CACHE", str(cache))
         monkeypatch.setenv("PATH", path)
         monkeypatch.delenv("CC", raising=False)
         assert words in str(why_not())
         assert pick_operations("cpu") == "plain"
+        with pytest.raises(WorkError, match=words):
+            library()
     monkeypatch.undo()
+    find.cache_clear()
     assert pick_operations("cuda") == "plain"
+
+
+@native
+@pytest.mark.parametrize("wrong", [300, 65535, 1 << 22, 1 << 62, -1])
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_a_target_beyond_the_vocabulary_is_an_error_and_no_access_to_other_memory(wrong: int, dtype: str) -> None:
+    targets_BT = torch.zeros(3, 40, dtype=torch.int64)
+    targets_BT[2, 7] = wrong
+    ops = build_operations("native", dtype)
+    x_BTC = random(3, 40, 16).to(ops.dtype)
+    with pytest.raises(WorkError, match=f"token number {wrong}, and the vocabulary ends at 299"):
+        ops.cross_entropy(x_BTC, nn.Linear(16, 300, bias=False), targets_BT, torch.ones(3), 1.0)
+
+
+@native
+def test_every_kernel_that_is_called_is_looked_for_when_the_library_is_opened(repository: Path) -> None:
+    called = set(re.findall(r'call\(\s*"(\w+)"', (repository / "llmscale/ops/native.py").read_text()))
+    assert {f"{name}_{kind}" for name in called for kind in ("f32", "bf16")} == set(compiled.KERNELS)

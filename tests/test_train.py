@@ -216,6 +216,23 @@ def test_windows_cut_on_the_device_are_those_that_the_host_cuts(kind: type, larg
     assert torch.equal(text.read(text.order(order)[-2:])[1], Windows(tokens, 9).read(order[-2:])[1])
 
 
+@pytest.mark.parametrize("ops", ["plain", pytest.param("native", marks=native)])
+@pytest.mark.parametrize("name", ["train.bin", "validation.bin"])
+def test_a_token_number_beyond_the_vocabulary_is_named_with_its_file(name: str, ops: str, tmp_path: Path) -> None:
+    texts = {"train.bin": TRAIN.copy(), "validation.bin": VALIDATION.copy()}
+    texts[name][len(texts[name]) // 32 * 32 // 2] = VOCAB + 7
+    (tmp_path / "a store").mkdir()
+    for file, tokens in texts.items():
+        tokens.tofile(tmp_path / "a store" / file)
+    trained, validated = (np.memmap(tmp_path / "a store" / file, np.uint16, "r") for file in texts)
+    with pytest.raises(WorkError) as raised:
+        train(job(tokens=len(TRAIN), size="1x16x1"), replace(CPU, ops=ops), trained, validated, tmp_path)
+    assert f"{name} holds the token number 67, and the vocabulary ends at 59" in raised.value.problem
+    assert raised.value.fix == f"have it made anew: rm -r '{tmp_path / 'a store'}'"
+    with pytest.raises(WorkError, match="token number 67"):
+        Windows(texts[name], 32, resident=True, vocab_size=VOCAB)
+
+
 def test_evaluation_is_the_mean_over_all_whole_windows() -> None:
     model = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32))
     windows = [VALIDATION[start : start + 33].astype(np.int64) for start in range(0, len(VALIDATION) - 32, 32)]

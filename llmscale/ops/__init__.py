@@ -6,12 +6,16 @@ everything else in float32, and agree within the rounding of `dtype`.
 """
 
 import importlib
+import shlex
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from llmscale.errors import WorkError
 
 
 class Operations(Protocol):
@@ -50,6 +54,16 @@ class Operations(Protocol):
 
         The first has a gradient, the second none.
         """
+
+
+def beyond_vocabulary(token: int, vocab_size: int, source: Path | None = None) -> WorkError:
+    """The error of a token number that is none, in the text of the token store's file `source`."""
+    where = str(source) if source else "the text"
+    return WorkError(
+        f"{where} holds the token number {token}, and the vocabulary ends at {vocab_size - 1}: the token store is "
+        "damaged, or made by another tokenizer",
+        f"have it made anew: rm -r {shlex.quote(str(source.parent))}" if source else "prepare the text anew",
+    )
 
 
 def pick_operations(device: str) -> str:

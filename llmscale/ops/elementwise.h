@@ -199,10 +199,12 @@ void NAME(gelu_backward)(const T *d_y, const T *x, T *dx, long count) {
     }
 }
 
-/* losses = logsumexp(logits) - logits[target]; logits become softmax - onehot, the gradient, where `slopes` is set. */
-void NAME(cross_entropy)(T *logits, const int64_t *targets, float *losses, long rows, long width, int slopes) {
+/* losses = logsumexp(logits) - logits[target]; logits become softmax - onehot, the gradient, where `slopes` is set.
+ * Gives 0, or the number from 1 on of a row whose target is none of the logits: that and later ones are left alone. */
+long NAME(cross_entropy)(T *logits, const int64_t *targets, float *losses, long rows, long width, int slopes) {
     for (long r = 0; r < rows; r++) {
         T *row = logits + r * width;
+        if (targets[r] < 0 || targets[r] >= width) return r + 1;
         float target = to_float(row[targets[r]]), peak = -INFINITY, total = 0;
         vf high = zero() - INFINITY, sum = zero();
         long i = 0;
@@ -220,4 +222,5 @@ void NAME(cross_entropy)(T *logits, const int64_t *targets, float *losses, long 
         for (; i < width; i++) row[i] = NAME(store_as)(expf(to_float(row[i]) - level));
         row[targets[r]] = NAME(store_as)(expf(target - level) - 1);
     }
+    return 0;
 }

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmscale.ops import beyond_vocabulary
 from llmscale.ops.compiled import library
 from llmscale.ops.plain import Plain
 
@@ -71,9 +72,9 @@ class Native:
         cast = self._casts.get(id(weight))
         return weight.detach().to(self.dtype) if cast is None else cast
 
-    def call(self, name: str, *arguments: Any) -> None:
+    def call(self, name: str, *arguments: Any) -> Any:
         """Run a kernel of this type on contiguous tensors and numbers."""
-        getattr(library(), f"{name}_{self.suffix}")(*map(_argument, arguments))
+        return getattr(library(), f"{name}_{self.suffix}")(*map(_argument, arguments))
 
 
 def operations(dtype: str) -> Native:
@@ -250,7 +251,9 @@ class _CrossEntropy(torch.autograd.Function):
             if multiplier != 1:
                 logits *= multiplier
             rows, width = logits.shape
-            native.call("cross_entropy", logits, targets[chunk], losses[chunk], rows, width, int(training))
+            wrong = native.call("cross_entropy", logits, targets[chunk], losses[chunk], rows, width, int(training))
+            if wrong:
+                raise beyond_vocabulary(int(targets[chunk][wrong - 1]), width)
             if d_x is not None and d_weight is not None:
                 torch.mm(logits, cast, out=d_x[chunk])
                 d_x[chunk] *= factors[chunk]

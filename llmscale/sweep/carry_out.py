@@ -12,6 +12,7 @@ from llmscale.job import Job, run_row
 from llmscale.lock import only_writer
 from llmscale.machine import device_name
 from llmscale.runs import ResultsFolder, Run, make_folder, write_text
+from llmscale.sweep.kernels import check_kernels, without_kernels
 from llmscale.sweep.plan import Plan, PlannedRun
 from llmscale.sweep.provenance import provenance
 from llmscale.sweep.records import (
@@ -43,6 +44,7 @@ def carry_out(
     """
     make_folder(folder.path)
     with only_writer(folder.path):
+        check_kernels(folder, plan)
         folder.write_sweep(provenance(plan, spec, store, folder, command))
         waiting = plan.waiting
         jobs = {run.job.run_id: run.job for run in plan.runs}
@@ -127,7 +129,10 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
     here = before.get("device_name") == device_name(plan.device)
     # Of a stack that was begun before evaluation_batch was known, micro_batch was that of all members together.
     other_meaning = run.members > 1 and "evaluation_batch" not in before.get("conditions", {})
-    kept = {key: before[key] for key in ("conditions", "threads") if here and not other_meaning}
+    # What was to run by kernels that cannot be made any more has not been begun, or check_kernels would have said so.
+    no_kernels = before.get("conditions", {}).get("ops") == "native" and without_kernels(plan)
+    as_before = here and not other_meaning and not no_kernels
+    kept = {key: before[key] for key in ("conditions", "threads") if as_before}
     start, points = _start(folder, run), {str(step): branch_file(step) for step in run.descent.branch_steps}
     spec = {
         "job": run.job.to_json(),

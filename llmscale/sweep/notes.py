@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
 from llmscale.quantity import format_bytes, format_count
+from llmscale.sweep.kernels import kernel_notes
 
 if TYPE_CHECKING:
     from llmscale.sweep.plan import PlannedRun
@@ -49,6 +50,8 @@ def plan_notes(runs: "Sequence[PlannedRun]", spec: "SweepSpec", free_bytes: int,
         if run.memory_bytes > free_bytes and not run.finished:
             need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
             notes.append(Note("memory", f"size {run.job.size} needs about {need} of memory and {device} has {have}"))
+    if device == "cpu" and not all(run.finished for run in runs):
+        notes += kernel_notes()
     for name, recipe in spec.variants.items():
         mine = [job for job in jobs if job.recipe == name]
         if mine and recipe.batch_tokens not in (None, mine[0].batch_tokens):

@@ -106,6 +106,7 @@ class PlannedRun:
             "estimated_seconds": self.seconds,
             "finished": self.finished,
             "compiled": self.compile,
+            "ops": self.ops,
             "stacked": self.members,
         }
 
@@ -175,6 +176,11 @@ class Plan:
         compiled = sum(run.compile for run in self.waiting)
         if compiled:
             said.append(f"{compiled} compiled")
+        native = sum(run.ops == "native" for run in self.waiting)
+        if self.device == "cpu" and native != len(self.waiting):
+            said.append(f"{native} by the compiled kernels" if native else "without the compiled kernels")
+        elif native:
+            said.append("by the compiled kernels")
         stacked = sum(len(group) for group in self.together if len(group) > 1)
         if stacked:
             said.append(f"{stacked} stacked")

@@ -1,12 +1,14 @@
 """Which tokens a run reads, in which order: a pure function of the seed, so that a resumed run goes on unchanged."""
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from llmscale.ops import beyond_vocabulary
 from llmscale.train.backend import gpu_share
 
 RESIDENT_SHARE = 0.05
@@ -18,18 +20,28 @@ class Windows:
 
     On a GPU the text lies in its memory if that is `resident`, by default if it takes at most RESIDENT_SHARE of what is
     free. Otherwise the host cuts the windows and sends them from pinned memory, without waiting for their arrival.
+    A token number that is not below `vocab_size`, of those that are read, is a WorkError: kernels do not look.
     """
 
-    def __init__(self, tokens: np.ndarray, context: int, device: str = "cpu", resident: bool | None = None) -> None:
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        context: int,
+        device: str = "cpu",
+        resident: bool | None = None,
+        vocab_size: int | None = None,
+    ) -> None:
         self.context, self.device = context, device
         self._on_gpu = torch.device(device).type == "cuda"
         self._tokens = tokens
         self._count = max(0, (len(tokens) - 1) // context)
+        self._vocab_size = vocab_size
         if resident is None:
             resident = self._on_gpu and tokens.nbytes <= RESIDENT_SHARE * gpu_share() * torch.cuda.mem_get_info()[0]
         self.resident = resident and self._count > 0
         if self.resident:
             # torch has no unsigned types of two and four bytes to index by: the same bits, made positive when read.
+            self._check(tokens.min(initial=0), tokens.max(initial=0))
             signed = np.array(tokens).view(f"i{tokens.itemsize}")
             self._mask = (1 << 8 * tokens.itemsize) - 1
             try:
@@ -62,7 +74,16 @@ class Windows:
         windows = torch.empty(len(starts), self.context + 1, dtype=torch.int64, pin_memory=self._on_gpu)
         if len(starts):
             windows.numpy()[:] = np.lib.stride_tricks.sliding_window_view(self._tokens, self.context + 1)[starts]
+            self._check(*windows.aminmax())
         return windows.to(self.device, non_blocking=True)
+
+    def _check(self, lowest: Any, highest: Any) -> None:
+        """Raise WorkError if the lowest or the highest of some token numbers is none."""
+        if self._vocab_size is None or (lowest >= 0 and highest < self._vocab_size):
+            return
+        file = getattr(self._tokens, "filename", None)  # of a numpy.memmap
+        wrong = int(lowest) if lowest < 0 else int(highest)
+        raise beyond_vocabulary(wrong, self._vocab_size, Path(file) if file else None)
 
 
 class Batches:

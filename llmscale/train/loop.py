@@ -123,8 +123,9 @@ def train(
     """
     device, context = conditions.device, job.shape.context
     keep_freed_memory()
-    batches = Batches(train_tokens[: job.text_tokens], context, job.seed, device, job.shuffled_sequences)
-    validation = Windows(validation_tokens, context, device)
+    text = Windows(train_tokens[: job.text_tokens], context, device, vocab_size=job.shape.vocab_size)
+    batches = Batches(text, context, job.seed, device, job.shuffled_sequences)
+    validation = Windows(validation_tokens, context, device, vocab_size=job.shape.vocab_size)
     operations = conditions.ops
     if conditions.compile or processes.size > 1:
         operations = "plain"

@@ -60,9 +60,9 @@ def train_stack(
     job, device = jobs[0], conditions.device
     context = job.shape.context
     keep_freed_memory()
-    text = Windows(train_tokens[: job.text_tokens], context, device)
+    text = Windows(train_tokens[: job.text_tokens], context, device, vocab_size=job.shape.vocab_size)
     texts = [Batches(text, context, one.seed, device, job.shuffled_sequences) for one in jobs]
-    validation = Windows(validation_tokens, context, device)
+    validation = Windows(validation_tokens, context, device, vocab_size=job.shape.vocab_size)
     ops = build_operations("plain", job.dtype)
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps

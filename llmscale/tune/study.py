@@ -17,6 +17,7 @@ from llmscale.quantity import TokenBudget
 from llmscale.runs import ResultsFolder, Run, make_folder, refuse_links, write_text
 from llmscale.sweep.carry_out import write_spec
 from llmscale.sweep.jobs import sweep_dtype
+from llmscale.sweep.kernels import check_kernels
 from llmscale.sweep.plan import Plan, plan_jobs
 from llmscale.sweep.provenance import difference, provenance
 from llmscale.sweep.records import FINISHED, finished_runs, read_run, record_end, write_tables
@@ -95,6 +96,7 @@ class Study:
         """Train the trials of one round. Raises WorkError where one failed, KeyboardInterrupt when interrupted."""
         make_folder(self.folder.path)
         with only_writer(self.folder.path):
+            check_kernels(self.folder, plan)
             self._provenance = provenance(plan, self.spec, self.store, self.folder, command)
             del self._provenance["runs"]  # of this round alone; `trials` has all
             jobs = {run.job.run_id: run.job for run in plan.runs}
