@@ -10,3 +10,9 @@ def cache_folder() -> Path:
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared) if shared else Path.home() / ".cache") / "llmscale"
+
+
+def is_shared() -> bool:
+    """Whether the cache may be for others, too: one that LLMSCALE_CACHE names keeps the modes that the umask gives,
+    and in the user's own, text is for nobody else."""
+    return bool(os.environ.get("LLMSCALE_CACHE"))

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from llmscale.errors import InputError
+from llmscale.tokenizer_file import reading_tokenizer
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -29,6 +32,7 @@ _PIECES: Final = re.compile(
     re.ASCII,
 )
 _REMEMBERED_BYTES: Final = 64_000_000
+_ANOTHER: Final = "give it a token for the unknown, or use --tokenizer bpe:4096, which knows every byte"
 _SLOT_BYTES: Final = 100
 """About what a dictionary takes for an entry, with room to grow."""
 
@@ -41,6 +45,7 @@ class Encoder:
         self._end = _packed([end], dtype)
         self._keeps_words_apart = keeps_words_apart(tokenizer)
         self._pieces = _Pieces(tokenizer, dtype)
+        self._gaps = None if knows_every_character(tokenizer) else _Gaps(tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The tokens of every text and the end-of-text token behind them."""
@@ -52,8 +57,11 @@ class Encoder:
         if self._keeps_words_apart:
             pieces = (_ASCII_PIECES if text.isascii() else _PIECES).findall(text)
             return b"".join(map(self._pieces.__getitem__, pieces))
+        if self._gaps is not None:
+            self._gaps.refuse(text)
         # A batch of one, for `encode_batch_fast` skips the offsets that `encode` works out.
-        (encoding,) = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        with reading_tokenizer(f"the tokenizer cannot encode {text[:40]!r}", _ANOTHER):
+            (encoding,) = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)
         return _packed(encoding.ids, self.dtype)
 
 
@@ -72,6 +80,49 @@ def keeps_words_apart(tokenizer: "Tokenizer") -> bool:
         and all(token["special"] for token in state["added_tokens"])
         and tokenizer.encode_special_tokens
     )
+
+
+def knows_every_character(tokenizer: "Tokenizer") -> bool:
+    """Whether no character is left out of the tokens without a trace, as a BPE does with those that it has neither a
+    token for nor one that stands for the unknown. Models of other kinds raise an error then."""
+    state = json.loads(tokenizer.to_str())
+    model = state["model"]
+    vocabulary = model["vocab"]
+    if model["type"] != "BPE" or model["unk_token"] in vocabulary:
+        return True
+    if model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
+        return True  # their letters have other names within words, so that nothing can be said
+    if model["byte_fallback"] and all(f"<0x{byte:02X}>" in vocabulary for byte in range(256)):
+        return True
+    from tokenizers import pre_tokenizers
+
+    cuts = json.dumps([state["pre_tokenizer"], state["normalizer"]])
+    return '"ByteLevel"' in cuts and all(letter in vocabulary for letter in pre_tokenizers.ByteLevel.alphabet())
+
+
+class _Gaps:
+    """Finds characters that a tokenizer would leave out."""
+
+    def __init__(self, tokenizer: "Tokenizer") -> None:
+        self._tokenizer = tokenizer
+        self._known: set[str] = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+
+    def refuse(self, text: str) -> None:
+        """Raise InputError where a character of `text` would be left out."""
+        for character in set(text) - self._known:
+            if self._leaves_out(character):
+                raise InputError(
+                    f"the tokenizer has no token for {character!r} (U+{ord(character):04X}) and none for what it does "
+                    "not know, and would leave it out of the text",
+                    _ANOTHER,
+                )
+            self._known.add(character)
+
+    def _leaves_out(self, character: str) -> bool:
+        normalizer, cut = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
+        text = normalizer.normalize_str(character) if normalizer else character
+        words = [word for word, _ in cut.pre_tokenize_str(text)] if cut else [text]
+        return any("".join(token.value for token in self._tokenizer.model.tokenize(word)) != word for word in words)
 
 
 class _Pieces(dict[str, bytes]):

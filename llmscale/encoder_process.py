@@ -11,23 +11,24 @@ import numpy as np
 
 from llmscale.child import child_environment, python
 from llmscale.encoder import Encoder
-from llmscale.errors import WorkError
+from llmscale.errors import InputError, WorkError
 from llmscale.tokenizer import end_of_text, load_tokenizer, token_type, vocab_size
 
 
-def encoder_of(path: Path) -> Encoder:
-    """The encoder for the tokenizer.json at `path`."""
+def encoder_of(path: Path, end: int | None = None) -> Encoder:
+    """The encoder for the tokenizer.json at `path`; `end` is the number that ends a document, None the usual one."""
     tokenizer = load_tokenizer(path)
-    _, end = end_of_text(tokenizer, str(path))
+    if end is None:
+        _, end = end_of_text(tokenizer, str(path))
     return Encoder(tokenizer, end, token_type(vocab_size(tokenizer)))
 
 
 class EncoderProcess:
     """The encoder for a tokenizer.json in a process that ends with the `with`, or with its parent."""
 
-    def __init__(self, path: Path, dtype: np.dtype) -> None:
+    def __init__(self, path: Path, dtype: np.dtype, end: int | None = None) -> None:
         self._dtype = dtype
-        command = python("-m", __name__, str(path))
+        command = python("-m", __name__, str(path), *([] if end is None else [str(end)]))
         environment = child_environment(TOKENIZERS_PARALLELISM="false")  # there is one process a core
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
@@ -39,12 +40,15 @@ class EncoderProcess:
         try:
             pickle.dump(texts, stdin, pickle.HIGHEST_PROTOCOL)
             stdin.flush()
-            return [np.frombuffer(packed, self._dtype) for packed in pickle.load(stdout)]
+            answer = pickle.load(stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise WorkError(
                 f"a process that encodes text ended with exit code {self._process.wait()}",
                 "the same command goes on; where memory is short, with fewer of them: --workers 1",
             ) from None
+        if isinstance(answer, tuple):
+            raise InputError(*answer)
+        return [np.frombuffer(packed, self._dtype) for packed in answer]
 
     def __enter__(self) -> "EncoderProcess":
         return self
@@ -54,20 +58,24 @@ class EncoderProcess:
         self._process.communicate()
 
 
-def main(path: Path) -> None:
+def main(path: Path, end: int | None = None) -> None:
     """Encode the lists of texts that come in until no more come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    encoder = encoder_of(path)
+    encoder = encoder_of(path, end)
     while True:
         try:
             texts = pickle.load(sys.stdin.buffer)
         except (EOFError, pickle.UnpicklingError):  # the parent is gone
             return
-        packed = [tokens.tobytes() for tokens in encoder.encode(texts)]
-        pickle.dump(packed, sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+        answer: list[bytes] | tuple[str, str | None]
+        try:
+            answer = [tokens.tobytes() for tokens in encoder.encode(texts)]
+        except InputError as error:
+            answer = error.problem, error.fix
+        pickle.dump(answer, sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
         sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)

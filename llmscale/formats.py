@@ -1,69 +1,63 @@
-"""Text out of one file: plain text, JSON lines, CSV and parquet, compressed (.gz, .xz, .zst) or not.
+"""Text out of one file: plain text, JSON, CSV and parquet, compressed (.gz, .xz, .zst, .bz2) or not.
 
 Every fault in a file is an InputError that names the file and the line, row or byte.
 """
 
 import codecs
 import csv
-import gzip
 import io
 import itertools
 import json
-import lzma
-import sys
-import zlib
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
+from llmscale.compression import open_stream
+from llmscale.contents import Content, look, suffix_of
 from llmscale.errors import InputError
+from llmscale.quantity import format_bytes
+from llmscale.text_column import choose_column, no_such_column, text_in, text_of
 
 PIECE_CHARACTERS: Final = 16_384
 """Plain text longer than this is cut into documents, where a paragraph ends if possible: without a cut, one long file
 could not be held out in part."""
-COMPRESSIONS: Final = (".gz", ".xz", ".zst")
+LONGEST_LINE: Final = 1 << 28
+"""Bytes, of a line or a field: no document is as long, and what is packed small may unpack to any length."""
+_LARGEST_PACKED: Final = 1 << 36
+"""Bytes of a compressed parquet file's content: it is read here and there, so it has to be unpacked first."""
 _PROBE_BYTES: Final = 8192
 _CHUNK_BYTES: Final = 1 << 20
-_SAMPLE_BYTES: Final = 8 << 20
-_BROKEN: Final = (EOFError, OSError, lzma.LZMAError, zlib.error)
-"""What the decompressors raise on a file that is damaged or cut short."""
 
 
-def format_of(path: Path) -> str | None:
-    """The suffix that names the format of `path`, without its compression: `.jsonl`; None where none is known."""
-    suffix = (path.with_suffix("") if compression_of(path) else path).suffix.lower()
-    return suffix if suffix in FORMATS else None
+def read_documents(path: Path, text_column: str, content: Content | None = None) -> Iterator[str]:
+    """The documents of one file; `text_column` names the text in a row of JSON, CSV or parquet."""
+    content = content or look(path)
+    with _opened(path, content) as stream:
+        yield from _FORMATS[content.format](stream, path, text_column)
 
 
-def compression_of(path: Path) -> str | None:
-    """`.gz`, `.xz` or `.zst`; None for a file that is not compressed."""
-    suffix = path.suffix.lower()
-    return suffix if suffix in COMPRESSIONS else None
+def column_of(path: Path, asked: str, content: Content) -> str | None:
+    """The column of `path` that holds the text, by its first row; None where it has no columns or no rows."""
+    if not content.tabular:
+        return None
+    with _opened(path, content) as stream:
+        row = next(_FIRST_ROWS[content.format](stream, path), None)
+    if not row:
+        return None
+    try:
+        return choose_column(asked, row, str(path))
+    except InputError as error:
+        rows = next((key for key, value in row.items() if _is_table(value)), None)
+        if rows is None or suffix_of(path) != ".json":
+            raise
+        problem = f"{error.problem}, and {rows!r} holds a list of rows"
+        raise InputError(problem, f"write one row a line: jq -c '.[\"{rows}\"][]' {path} > lines.jsonl") from None
 
 
-def read_documents(path: Path, text_column: str) -> Iterator[str]:
-    """The documents of one file; `text_column` names the text in a row of JSON lines, CSV or parquet."""
-    with open_stream(path) as stream:
-        yield from FORMATS[format_of(path) or ""](stream, path, text_column)
-
-
-@contextmanager
-def open_stream(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of `path`, decompressed."""
-    with _opened(path) as (stream, _):
-        yield stream
-
-
-def expansion(path: Path) -> float:
-    """Bytes of content per byte on disk, by the first 8 MiB of content."""
-    compression = compression_of(path)
-    if compression is None:
-        return 1.0
-    with _opened(path) as (stream, raw):
-        content = len(stream.read(_SAMPLE_BYTES))
-        on_disk = raw.tell() if stream.read(1) else path.stat().st_size
-    return content / max(1, on_disk)
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(row, dict) for row in value)
 
 
 def parquet_bytes(path: Path, text_column: str) -> int:
@@ -76,32 +70,42 @@ def parquet_bytes(path: Path, text_column: str) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """The content of a file, and the file on disk that it is read from."""
-    compression = compression_of(path)
-    try:
-        with path.open("rb") as raw:
-            yield _decompress(raw, compression), raw
-    except _BROKEN as error:
-        if compression and not (isinstance(error, OSError) and error.errno):
-            raise InputError(
-                f"{path} is not a whole {compression} file: {error}", "fetch or compress the file again"
-            ) from error
-        if isinstance(error, OSError):
-            raise InputError(f"cannot read {path}: {error.strerror or error}", "name files you may read") from error
-        raise
+def _opened(path: Path, content: Content) -> Iterator[IO[bytes]]:
+    """The content of a file, text as UTF-8."""
+    with open_stream(path) as stream:
+        if content.encoding == "utf-8":
+            yield stream
+        else:
+            yield io.BufferedReader(_AsUtf8(stream, path, content.encoding), _CHUNK_BYTES)
 
 
-def _decompress(raw: IO[bytes], compression: str | None) -> IO[bytes]:
-    if compression == ".gz":
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw))
-    if compression == ".xz":
-        return io.BufferedReader(lzma.LZMAFile(raw))
-    if compression == ".zst":
-        import pyarrow as pa
+class _AsUtf8(io.RawIOBase):
+    """Text of another encoding, written anew as UTF-8."""
 
-        return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
-    return raw
+    def __init__(self, stream: IO[bytes], path: Path, encoding: str) -> None:
+        self._stream, self._path, self._encoding = stream, path, encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._ready = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and not self._ended:
+            chunk = self._stream.read(_CHUNK_BYTES)
+            self._ended = not chunk
+            try:
+                self._ready = self._decoder.decode(chunk, final=self._ended).encode("utf-8", "surrogatepass")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{self._path} begins like {self._encoding.upper()[:6]} and is not: {error.reason}",
+                    f"convert it: iconv -t UTF-8 {self._path} > converted{suffix_of(self._path) or '.txt'}",
+                ) from None
+        given = self._ready[: len(buffer)]
+        buffer[: len(given)] = given
+        self._ready = self._ready[len(given) :]
+        return len(given)
 
 
 def _read_plain(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
@@ -152,7 +156,10 @@ def _decoded_lines(stream: IO[bytes], path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers, from 1."""
     offset = 0
     first = io.BytesIO(_first_chunk(stream, path, whole_lines=True))
-    for number, line in enumerate(itertools.chain(first, stream), start=1):
+    more = iter(lambda: stream.readline(LONGEST_LINE), b"")
+    for number, line in enumerate(itertools.chain(first, more), start=1):
+        if len(line) >= LONGEST_LINE:
+            raise _too_long(f"{path}:{number}")
         try:
             decoded = line.decode()
         except UnicodeDecodeError as error:
@@ -166,17 +173,29 @@ def _first_chunk(stream: IO[bytes], path: Path, whole_lines: bool = False) -> by
     zero = chunk.find(b"\0", 0, _PROBE_BYTES)
     if zero >= 0:
         raise InputError(f"{path} is binary, not text: byte {zero} is zero", "name text files in UTF-8")
-    return chunk + (stream.readline() if whole_lines else b"")
+    return chunk + (stream.readline(LONGEST_LINE) if whole_lines else b"")
+
+
+def _too_long(where: str) -> InputError:
+    return InputError(
+        f"{where} goes on for more than {format_bytes(LONGEST_LINE)}: that is no document",
+        "look at the file there; if it should be text, put line ends into it",
+    )
 
 
 def _undecodable(path: Path, offset: int, line: int) -> InputError:
     return InputError(
         f"{path} is not UTF-8 at byte {offset} (line {line})",
-        f"convert it: iconv -f LATIN1 -t UTF-8 {path} > converted{format_of(path) or '.txt'}",
+        f"convert it: iconv -f LATIN1 -t UTF-8 {path} > converted{suffix_of(path) or '.txt'}",
     )
 
 
 def _read_json_lines(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
+    for where, row in _json_lines(stream, path):
+        yield text_in(row, text_column, where)
+
+
+def _json_lines(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in _decoded_lines(stream, path):
         if not line.strip():
             continue
@@ -186,45 +205,154 @@ def _read_json_lines(stream: IO[bytes], path: Path, text_column: str) -> Iterato
             raise InputError(
                 f"{path}:{number} is not JSON: {error}", 'every line must be one object, like {"text": "..."}'
             ) from None
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{path}:{number} is not a JSON object but {type(row).__name__}",
-                'every line must be one object, like {"text": "..."}',
-            )
-        if text_column not in row:
-            raise no_such_column(f"{path}:{number}", text_column, list(row))
-        yield text_of(row[text_column], f"{path}:{number}", text_column)
+        yield f"{path}:{number}", _object(row, f"{path}:{number}")
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
+    if isinstance(row, dict):
+        return row
+    raise InputError(
+        f"{where} is not a JSON object but {type(row).__name__}", 'every line must be one object, like {"text": "..."}'
+    )
+
+
+def _read_json(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
+    for where, row in _json_objects(stream, path):
+        yield text_in(row, text_column, where)
+
+
+def _json_objects(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of an array, or objects that follow each other, over as many lines as they like; read as a stream."""
+    chunks = _decoded_chunks(stream, path)
+    held, number = "", 0
+    in_array: bool | None = None
+    while True:
+        held = held.lstrip()
+        if in_array is None and held:
+            in_array = held[0] == "["
+            held = held[1:].lstrip() if in_array else held
+        if in_array and number and held[:1] == ",":
+            held = held[1:].lstrip()
+        if in_array and held[:1] == "]":
+            rest = held[1:] + "".join(chunks)
+            if rest.strip():
+                raise InputError(f"{path} goes on after its array: {rest.strip()[:40]!r}", "keep one array in a file")
+            return
+        where = f"{path}, object {number + 1}"
+        try:
+            row, end = json.JSONDecoder().raw_decode(held)
+        except (ValueError, RecursionError) as error:
+            more = list(itertools.islice(chunks, 1 + len(held) // _CHUNK_BYTES))
+            if more and len(held) < LONGEST_LINE:
+                held += "".join(more)
+                continue
+            if more:
+                raise _too_long(where) from None
+            if not held and not in_array:
+                return
+            raise InputError(f"{where} is not JSON: {error}", "write one object a line, and name it .jsonl") from None
+        yield where, _object(row, where)
+        held = held[end:]
+        number += 1
 
 
 def _read_csv(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
-    csv.field_size_limit(sys.maxsize)  # documents are longer than the 131,072 characters the csv module allows
-    rows = csv.reader(line for _, line in _decoded_lines(stream, path))
+    rows = _csv_rows(stream, path)
+    _, header = next(rows, ("", []))
+    if header and text_column not in header:
+        raise no_such_column(str(path), text_column, header)
+    for where, row in rows:
+        if len(row) != len(header):
+            raise InputError(
+                f"{where} has {len(row)} fields, but the header has {len(header)}",
+                "quote fields that hold commas or line ends",
+            )
+        yield row[header.index(text_column)]
+
+
+def _csv_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The rows with their places, the header first; commas between fields, or what the header has in their place."""
+    csv.field_size_limit(LONGEST_LINE)  # documents are longer than the 131,072 characters the csv module allows
+    lines = (line for _, line in _decoded_lines(stream, path))
+    first = next(lines, "")
+    rows = csv.reader(itertools.chain([first] if first else [], lines), delimiter=_delimiter(first, path), strict=True)
+    begun = 1
     try:
-        header = next(rows, [])
-        if header and text_column not in header:
-            raise no_such_column(str(path), text_column, header)
         for row in rows:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise InputError(
-                    f"{path}:{rows.line_num} has {len(row)} fields, but the header has {len(header)}",
-                    "quote fields that hold commas or line ends",
-                )
-            yield row[header.index(text_column)]
+            if row:
+                yield f"{path}:{begun}", row
+            begun = rows.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}:{rows.line_num} is not CSV: {error}", "mend that line") from None
+        if "field limit" in str(error):
+            raise _too_long(f"{path}:{begun}") from None
+        raise InputError(
+            f"{path}:{begun} is not CSV: {error}{_unclosed(begun, rows.line_num)}",
+            'close the quote in that row, and write a quote within a quoted field twice, as ""',
+        ) from None
+
+
+def _unclosed(begun: int, reached: int) -> str:
+    return f" (a quote that begins in this row was read on to line {reached})" if reached > begun else ""
+
+
+def _delimiter(header: str, path: Path) -> str:
+    likely = "\t,;" if suffix_of(path) == ".tsv" else ",\t;"
+    return next((mark for mark in likely if mark in header), likely[0])
 
 
 def _read_parquet(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
+    import pyarrow.compute as pc
+
     file = _parquet_file(stream, path)
-    if text_column not in file.schema_arrow.names:
-        raise no_such_column(str(path), text_column, file.schema_arrow.names)
+    choose_column(text_column, _parquet_row(file), str(path))
+    nested = [] if text_column in file.schema_arrow.names else text_column.split(".")[1:]
     row = 0
-    for batch in file.iter_batches(batch_size=1024, columns=[text_column]):
-        for value in batch.column(0).to_pylist():
+    for batch in _batches(file, path, text_column):
+        cells = pc.struct_field(batch.column(0), nested) if nested else batch.column(0)
+        for value in _cells(cells):
             yield text_of(value, f"{path}, row {row}", text_column)
             row += 1
+
+
+def _batches(file: Any, path: Path, column: str) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        yield from file.iter_batches(batch_size=1024, columns=[column])
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is damaged: {reason}", "fetch or write the file again") from None
+
+
+def _cells(values: Any) -> list[Any]:
+    """The cells of a column; of one that is not UTF-8 the bytes, to be refused by their row."""
+    import pyarrow as pa
+
+    try:
+        return list(values.to_pylist())
+    except UnicodeDecodeError:
+        plain = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+        return list(plain.cast(pa.large_binary()).to_pylist())
+
+
+def _parquet_row(file: Any) -> dict[str, Any]:
+    """The columns as the first row of a table: what could be text has no value yet."""
+    import pyarrow as pa
+
+    def named(fields: Any) -> dict[str, Any]:
+        return {field.name: stand_in(field.type) for field in fields}
+
+    def stand_in(kind: Any) -> Any:
+        if pa.types.is_struct(kind):
+            return named(kind[index] for index in range(kind.num_fields))
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+        view = getattr(pa.types, "is_string_view", None)
+        textual = any(test(kind) for test in tests) or (view is not None and view(kind))
+        return None if textual else kind
+
+    return named(file.schema_arrow)
 
 
 def _parquet_file(stream: IO[bytes], path: Path) -> Any:
@@ -232,39 +360,49 @@ def _parquet_file(stream: IO[bytes], path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(io.BytesIO(stream.read()) if compression_of(path) else stream)
-    except pa.ArrowInvalid as error:
+        return pq.ParquetFile(_seekable(stream, path))
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a parquet file: {error}", "name a whole parquet file") from None
 
 
-def no_such_column(where: str, text_column: str, columns: list[str]) -> InputError:
-    """The error for a table without the asked column; it lists the columns there are."""
-    listed = ", ".join(map(str, columns[:20])) or "none"
-    likely = next((name for name in columns if "text" in str(name).lower() or name == "content"), None)
-    return InputError(
-        f"{where} has no column {text_column!r}; its columns are {listed}",
-        f"name the column that holds the text: --text-column {likely or 'NAME'}",
-    )
-
-
-def text_of(value: object, where: str, text_column: str) -> str:
-    """The text in a cell; an empty cell is an empty document, and anything but text an InputError."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
+def _seekable(stream: IO[bytes], path: Path) -> IO[bytes]:
+    """`stream`, or a file without a name that it is unpacked into: of a compressed one the end comes first."""
+    if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
+        return stream
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (it is gone when its reader is)
+    try:
+        while chunk := stream.read(_CHUNK_BYTES):
+            unpacked.write(chunk)
+            if unpacked.tell() > _LARGEST_PACKED:
+                raise _too_long(str(path))
+    except OSError as error:
+        if error.errno is None:
+            raise
         raise InputError(
-            f"column {text_column!r} at {where} holds {type(value).__name__}, not text",
-            "name the column that holds the text: --text-column NAME",
-        )
-    return value
+            f"{path} cannot be unpacked into {tempfile.gettempdir()}: {error.strerror}",
+            "unpack it where there is room, for parquet is compressed within: name the .parquet itself",
+        ) from None
+    unpacked.seek(0)
+    return unpacked
 
 
-FORMATS: Final[dict[str, Callable[[IO[bytes], Path, str], Iterator[str]]]] = {
+_FORMATS: Final[dict[str, Callable[[IO[bytes], Path, str], Iterator[str]]]] = {
     ".txt": _read_plain,
-    ".md": _read_plain,
-    ".rst": _read_plain,
-    ".py": _read_plain,
     ".jsonl": _read_json_lines,
+    ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
+}
+
+
+def _first_csv_row(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
+    for _, header in _csv_rows(stream, path):
+        yield dict.fromkeys(header)
+
+
+_FIRST_ROWS: Final[dict[str, Callable[[IO[bytes], Path], Iterator[dict[str, Any]]]]] = {
+    ".jsonl": lambda stream, path: (row for _, row in _json_lines(stream, path)),
+    ".json": lambda stream, path: (row for _, row in _json_objects(stream, path)),
+    ".csv": _first_csv_row,
+    ".parquet": lambda stream, path: iter([_parquet_row(_parquet_file(stream, path))]),
 }

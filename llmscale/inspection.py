@@ -44,6 +44,8 @@ class Inspection:
     """`tokens` in a store, else `bytes`."""
     samples: tuple[str, ...]
     """Documents from different places, cut to 600 characters."""
+    remarks: tuple[str, ...] = ()
+    """What of the text was taken for what."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,6 +67,7 @@ def inspect_text(
 
 
 def _inspect_store(store: TokenStore, samples: int) -> Inspection:
+    store.check()
     kept = [store.meta[part] for part in ("train", "validation", "set_aside")]
     documents = sum(part["documents"] for part in kept)
     dropped = store.meta["dropped"]
@@ -94,6 +97,7 @@ def _inspect_store(store: TokenStore, samples: int) -> Inspection:
         longest=int(lengths.max()),
         length_unit="tokens",
         samples=tuple(text[:SAMPLE_CHARACTERS] for text in texts),
+        remarks=store.remarks,
     )
 
 
@@ -118,6 +122,7 @@ def _inspect_survey(name: str, source: Source, surveyed: Survey, samples: int) -
         longest=max(lengths),
         length_unit="bytes",
         samples=tuple(documents[index].text[:SAMPLE_CHARACTERS] for index in _spread(len(documents), samples)),
+        remarks=source.remarks(),
     )
 
 

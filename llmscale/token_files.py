@@ -10,7 +10,7 @@ import json
 import os
 import queue
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 
+from llmscale.checksums import RunningChecksum
 from llmscale.cleaning import Cleaning, Seen
 from llmscale.command_lines import command_line
 from llmscale.documents import Batch, Position, Split, read_batches
@@ -25,7 +26,7 @@ from llmscale.encoder_process import EncoderProcess, encoder_of
 from llmscale.errors import InputError, WorkError
 from llmscale.runs import write_text
 from llmscale.sources import Source
-from llmscale.tokenizer import load_tokenizer, token_type, vocab_size
+from llmscale.tokenizer import end_of_text, load_tokenizer, token_type, unknown_token, vocab_size
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,6 +65,12 @@ class Journal:
     too_short: int = 0
     duplicates: int = 0
     duplicate_bytes: int = 0
+    unknown: int = 0
+    """Tokens of training and validation that stand for what the tokenizer does not know."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """By file, over what is good of it."""
+    remarks: tuple[str, ...] = ()
+    """What is to be said of the text whenever it is used."""
 
     @property
     def kept(self) -> Count:
@@ -78,35 +85,40 @@ class Journal:
         except (FileNotFoundError, NotADirectoryError):
             return None
         kinds = {"split": Split, "position": Position, "train": Count, "validation": Count, "set_aside": Count}
-        return cls(**{key: kinds[key](**value) if key in kinds else value for key, value in entry.items()})
+        values = {key: kinds[key](**value) if key in kinds else value for key, value in entry.items()}
+        return cls(**{**values, "remarks": tuple(values.get("remarks", ()))})
 
     def write(self, folder: Path) -> None:
         write_text(folder / "journal.json", json.dumps(asdict(self), indent=2) + "\n")
 
 
-def begin(folder: Path, split: Split, tokenizer: "Tokenizer") -> None:
-    """Make a store's folder with what is decided before the first token."""
+def begin(folder: Path, split: Split, tokenizer: "Tokenizer", remarks: Sequence[str] = ()) -> None:
+    """Fill a store's folder with what is decided before the first token."""
     write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-    Journal(split).write(folder)
+    Journal(split, remarks=tuple(remarks)).write(folder)
 
 
 def build(
     folder: Path,
     source: Source,
     cleaning: Cleaning,
+    ends_with: str,
     *,
     validation_tokens: int,
     min_train_tokens: int | None,
     workers: int,
     report: Callable[[Journal], None],
 ) -> Journal:
-    """Go on from the journal until the source ends, or has given `min_train_tokens` and a full validation set."""
+    """Go on from the journal until the source ends, or has given `min_train_tokens` and a full validation set. Every
+    document ends with the token `ends_with`."""
     journal = Journal.read(folder)
     assert journal is not None, "begin() comes first"
     tokenizer = load_tokenizer(folder / "tokenizer.json")
-    with _Files(folder, journal, token_type(vocab_size(tokenizer)), validation_tokens) as files:
+    _, end = end_of_text(tokenizer, str(folder / "tokenizer.json"), ends_with)
+    numbers = token_type(vocab_size(tokenizer))
+    with _Files(folder, journal, numbers, validation_tokens, unknown_token(tokenizer)) as files:
         batches = read_batches(source, cleaning, files.seen(journal), journal.position)
-        encoded = _encode_in_order(batches, folder / "tokenizer.json", workers)
+        encoded = _encode_in_order(batches, folder / "tokenizer.json", end, workers)
         unsaved = 0
         with contextlib.closing(encoded):
             while not is_enough(journal, validation_tokens, min_train_tokens):
@@ -114,11 +126,10 @@ def build(
                 journal = replace(journal, complete=True) if batch is None else files.append(journal, batch, tokens)
                 unsaved += 1
                 if unsaved == _JOURNAL_BATCHES:
-                    files.save(journal)
+                    journal = files.save(journal)
                     unsaved = 0
                 report(journal)
-        files.save(journal)
-    return journal
+        return files.save(journal)
 
 
 def is_enough(journal: Journal, validation_tokens: int, min_train_tokens: int | None) -> bool:
@@ -163,10 +174,10 @@ def _lock(lock: Path, waiting: Callable[[], None]) -> int:
 
 
 def _encode_in_order(
-    batches: Iterator[Batch], tokenizer: Path, workers: int
+    batches: Iterator[Batch], tokenizer: Path, end: int, workers: int
 ) -> Generator[tuple[Batch, list[np.ndarray]], None, None]:
     """Every batch with the tokens of its documents, in order, `workers` batches at a time."""
-    encoder = encoder_of(tokenizer)
+    encoder = encoder_of(tokenizer, end)
     processes: queue.SimpleQueue[EncoderProcess] = queue.SimpleQueue()
     pending: deque[tuple[Batch, Future[list[np.ndarray]]]] = deque()
 
@@ -184,7 +195,7 @@ def _encode_in_order(
             for batch in batches:
                 if workers > 1 and read_bytes > _ALONE_BYTES and encode != in_process:
                     for _ in range(workers):
-                        processes.put(started.enter_context(EncoderProcess(tokenizer, encoder.dtype)))
+                        processes.put(started.enter_context(EncoderProcess(tokenizer, encoder.dtype, end)))
                     encode = in_process
                 read_bytes += sum(document.bytes for document in batch.documents)
                 pending.append((batch, pool.submit(encode, [document.text for document in batch.documents])))
@@ -201,13 +212,16 @@ def _encode_in_order(
 class _Files:
     """The files that grow: token numbers of training and validation, and the hashes of all documents kept."""
 
-    def __init__(self, folder: Path, journal: Journal, dtype: np.dtype, validation_tokens: int) -> None:
+    def __init__(
+        self, folder: Path, journal: Journal, dtype: np.dtype, validation_tokens: int, unknown: int | None
+    ) -> None:
         self.folder = folder
         self.dtype = dtype
-        self._validation_tokens = validation_tokens
-        self._train = _open_at(folder / "train.bin", journal.train.tokens * dtype.itemsize)
-        self._validation = _open_at(folder / "validation.bin", journal.validation.tokens * dtype.itemsize)
-        self._digests = _open_at(folder / "digests.bin", journal.kept.documents * _DIGEST.itemsize)
+        self._validation_tokens, self._unknown = validation_tokens, unknown
+        sums = journal.checksums
+        self._train = _File(folder / "train.bin", journal.train.tokens * dtype.itemsize, sums)
+        self._validation = _File(folder / "validation.bin", journal.validation.tokens * dtype.itemsize, sums)
+        self._digests = _File(folder / "digests.bin", journal.kept.documents * _DIGEST.itemsize, sums)
 
     def __enter__(self) -> "_Files":
         return self
@@ -227,15 +241,18 @@ class _Files:
     def append(self, journal: Journal, batch: Batch, tokens: list[np.ndarray]) -> Journal:
         """Write a batch; the journal that follows from it."""
         train, validation, set_aside = journal.train, journal.validation, journal.set_aside
+        unknown = journal.unknown
         try:
             for document, numbers in zip(batch.documents, tokens, strict=True):
                 count = Count(1, document.bytes, len(numbers))
                 if not journal.split.holds_out(document):
                     self._train.write(numbers.tobytes())
                     train += count
+                    unknown += self._unknown_in(numbers)
                 elif validation.tokens < self._validation_tokens:
                     self._validation.write(numbers.tobytes())
                     validation += count
+                    unknown += self._unknown_in(numbers)
                 else:
                     set_aside += count
             self._digests.write(np.array([document.digest for document in batch.documents], _DIGEST).tobytes())
@@ -250,17 +267,53 @@ class _Files:
             too_short=journal.too_short + batch.too_short,
             duplicates=journal.duplicates + batch.duplicates,
             duplicate_bytes=journal.duplicate_bytes + batch.duplicate_bytes,
+            unknown=unknown,
         )
 
-    def save(self, journal: Journal) -> None:
-        """Bring everything up to `journal` to the disk, then say so in the journal."""
+    def save(self, journal: Journal) -> Journal:
+        """Bring everything up to `journal` to the disk, then say so in the journal, with the checksums."""
+        files = (self._train, self._validation, self._digests)
         try:
-            for file in (self._train, self._validation, self._digests):
-                file.flush()
-                os.fsync(file.fileno())
+            for file in files:
+                file.sync()
         except OSError as error:
             raise _unwritable(self.folder, error) from error
+        tokenizer = self.folder / "tokenizer.json"
+        sums = {file.path.name: file.checksum.hexdigest() for file in files}
+        sums[tokenizer.name] = RunningChecksum.of_file(tokenizer, tokenizer.stat().st_size).hexdigest()
+        journal = replace(journal, checksums=sums)
         journal.write(self.folder)
+        return journal
+
+    def _unknown_in(self, numbers: np.ndarray) -> int:
+        return 0 if self._unknown is None else int(np.count_nonzero(numbers == self._unknown))
+
+
+class _File:
+    """A file that grows, opened after its first `size` bytes, with the checksum of all that is in it. Raises WorkError
+    where these are not the bytes of which `checksums` has the checksum."""
+
+    def __init__(self, path: Path, size: int, checksums: Mapping[str, str]) -> None:
+        self.path = path
+        self._file = _open_at(path, size)
+        self.checksum = RunningChecksum.of_file(path, size)
+        if checksums.get(path.name, self.checksum.hexdigest()) != self.checksum.hexdigest():
+            self._file.close()
+            raise WorkError(
+                f"{path} is damaged: it is not what was written before the building stopped",
+                f"remove the store and prepare it again: {command_line('rm', '-r', path.parent)}",
+            )
+
+    def write(self, content: bytes) -> None:
+        self._file.write(content)
+        self.checksum.update(content)
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _open_at(path: Path, size: int) -> IO[bytes]:

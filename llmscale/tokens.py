@@ -15,27 +15,30 @@ and its validation set stay what they are.
 
 import importlib.metadata
 import json
-import mmap
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 
 import llmscale
-from llmscale.cache import cache_folder
+from llmscale.cache import cache_folder, is_shared
+from llmscale.checksums import ALGORITHM
 from llmscale.cleaning import Cleaning, Document
-from llmscale.command_lines import command_line
 from llmscale.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.errors import InputError
+from llmscale.long_words import LongWords
 from llmscale.machine import available_cores
 from llmscale.ranges import Range, check_ranges
 from llmscale.runs import write_text
 from llmscale.sources import Source, UnreachableError, digest_of, open_source
+from llmscale.text_column import DEFAULT
 from llmscale.token_files import Journal, begin, build, locked
+from llmscale.token_store import FORMAT, TokenStore, checksum_of_meta, with_checksums
 from llmscale.tokenizer import (
     TokenizerChoice,
     choose_tokenizer,
@@ -45,13 +48,12 @@ from llmscale.tokenizer import (
     vocab_size,
 )
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+__all__ = ["FORMAT", "Progress", "TextSpec", "TokenStore", "find_store", "prepare"]
 
-FORMAT: Final = 1
-"""Raised when the code changes which tokens come out, so that old stores are not taken for new ones."""
 _TOKENIZER_BYTES: Final = 50_000_000
 """How much training text a tokenizer is trained on at most."""
+_QUICKLY_READ: Final = 1 << 30
+"""Bytes that are checked within a few seconds, without progress to show."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,16 @@ class TextSpec:
     """The configuration of a dataset."""
     split: str = "train"
     """The split of a dataset; validation is held out of it."""
-    text_column: str = "text"
-    """The column that holds the text, in datasets, JSON lines, CSV and parquet."""
+    text_column: str = DEFAULT
+    """The column that holds the text, in datasets, JSON, CSV and parquet; `data.text` is the text within `data`. If
+    there is no column `text`, the one with another usual name, such as `content`, is taken."""
     tokenizer: str | None = None
     """`bpe:4096`, a tokenizer.json, or the name of a tokenizer on the hub; None: bpe of a size that suits the text."""
     validation_tokens: int = 1_000_000
     """Tokens to hold out: fewer where the corpus is small, for at most a tenth of the text is held out."""
     cleaning: Cleaning = field(default_factory=Cleaning)
+    end_of_text: str | None = None
+    """The token of an existing tokenizer that ends a document, if it is none of the usual ones, such as `</s>`."""
 
     @staticmethod
     def ranges() -> dict[str, Range]:
@@ -90,7 +95,7 @@ class Progress:
     """How far `prepare` has got."""
 
     stage: str
-    """`waiting`, `survey`, `tokenizer` or `tokens`."""
+    """`waiting`, `survey`, `tokenizer`, `tokens` or `checking`."""
     documents: int = 0
     bytes: int = 0
     tokens: int = 0
@@ -98,104 +103,6 @@ class Progress:
     """Text in the source, where that is known."""
     wanted_tokens: int | None = None
     """Training tokens at which reading stops."""
-
-
-@dataclass(frozen=True)
-class TokenStore:
-    """A finished store. Everything about it is in `meta`, which is its meta.json."""
-
-    path: Path
-    meta: dict[str, Any]
-
-    @classmethod
-    def open(cls, path: Path | str) -> "TokenStore":
-        """The store in folder `path`. Raises InputError where there is none, it is unfinished, or it is torn."""
-        path = Path(path)
-        try:
-            meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            problem = "is not finished" if (path / "journal.json").exists() else "is not a token store"
-            raise InputError(f"{path} {problem}", "make one: llmscale data prepare SOURCE") from None
-        except ValueError as error:
-            raise InputError(f"{path}/meta.json is not JSON: {error}", _remake(path)) from None
-        if meta.get("format") != FORMAT:
-            raise InputError(f"{path} was written by another version of llmscale", _remake(path))
-        if meta.get("dtype") not in ("uint16", "uint32"):
-            raise InputError(f"{path} holds {meta.get('dtype')!r}, which are no token numbers", _remake(path))
-        store = cls(path, meta)
-        for name, tokens in (("train", store.train_tokens), ("validation", store.validation_tokens)):
-            held = _size(path / f"{name}.bin") // store.dtype.itemsize
-            # train.bin may hold more: another process may be extending it.
-            if held < tokens or (name == "validation" and held > tokens):
-                raise InputError(
-                    f"the token store {path} is torn: {name}.bin holds {held:,} tokens, not the {tokens:,} it should",
-                    _remake(path),
-                )
-        return store
-
-    @property
-    def name(self) -> str:
-        """What the text was asked for by."""
-        return str(self.meta["spec"]["source"])
-
-    @property
-    def fingerprint(self) -> str:
-        """32 hex digits over the source, the cleaning, the tokenizer and the split."""
-        return str(self.meta["fingerprint"])
-
-    @property
-    def vocab_size(self) -> int:
-        return int(self.meta["tokenizer"]["vocab_size"])
-
-    @property
-    def end_of_text(self) -> int:
-        """The token number that follows every document."""
-        return int(self.meta["tokenizer"]["end_of_text"])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.meta["dtype"])
-
-    @property
-    def train_tokens(self) -> int:
-        return int(self.meta["train"]["tokens"])
-
-    @property
-    def validation_tokens(self) -> int:
-        return int(self.meta["validation"]["tokens"])
-
-    @property
-    def validation_bytes(self) -> int:
-        """UTF-8 bytes of the validation documents. The tokens predicted include one end of text a document, which
-        adds no bytes: bits per byte charges a model for knowing where documents end."""
-        return int(self.meta["validation"]["bytes"])
-
-    @property
-    def bytes_per_token(self) -> float:
-        """UTF-8 bytes of training text per training token."""
-        return float(self.meta["train"]["bytes"]) / max(1, self.train_tokens)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the whole source was read."""
-        return bool(self.meta["complete"])
-
-    def train(self) -> np.ndarray:
-        """The training tokens, mapped from disk to be read here and there: nothing is read ahead."""
-        tokens = self._mapped("train", self.train_tokens)
-        assert isinstance(tokens.base, mmap.mmap)
-        tokens.base.madvise(mmap.MADV_RANDOM)
-        return tokens
-
-    def validation(self) -> np.ndarray:
-        """The validation tokens, mapped from disk."""
-        return self._mapped("validation", self.validation_tokens)
-
-    def tokenizer(self) -> "Tokenizer":
-        return load_tokenizer(self.path / "tokenizer.json")
-
-    def _mapped(self, name: str, tokens: int) -> np.ndarray:
-        return np.memmap(self.path / f"{name}.bin", dtype=self.dtype, mode="r", shape=(tokens,))
 
 
 def prepare(
@@ -217,12 +124,13 @@ def prepare(
     try:
         source = spec.open()
         estimated_bytes = source.estimated_bytes()
-        choice = choose_tokenizer(spec.tokenizer, estimated_bytes)
+        choice = choose_tokenizer(spec.tokenizer, estimated_bytes, spec.end_of_text)
     except UnreachableError:
         if (store := _made_earlier(spec, min_train_tokens, cache)) is not None:
-            return store
+            return _checked(store, report)
         raise
     path = _path(spec, source, choice, cache)
+    remarks = (*source.remarks(), *choice.remarks)
 
     def surveying(documents: int, read_bytes: int) -> None:
         report(Progress("survey", documents, read_bytes, 0, estimated_bytes, min_train_tokens))
@@ -231,24 +139,33 @@ def prepare(
         kept = journal.kept
         report(Progress("tokens", kept.documents, kept.bytes, kept.tokens, estimated_bytes, min_train_tokens))
 
+    def waiting() -> None:
+        report(Progress("waiting"))
+
     if (store := _finished(path, min_train_tokens)) is not None:
-        return store
+        return _said(_checked(store, report), remarks)
     # The survey and its checks come before anything is written.
     begun = Journal.read(path) is not None
     beginning = None if begun else _Beginning.of(spec, source, estimated_bytes, surveying)
-    with locked(path, waiting=lambda: report(Progress("waiting"))):
+    with locked(path, waiting):
         if (store := _finished(path, min_train_tokens)) is not None:
-            return store
+            return _said(_checked(store, report), remarks)
         try:
             if Journal.read(path) is None:
                 beginning = beginning or _Beginning.of(spec, source, estimated_bytes, surveying)
                 report(Progress("tokenizer", len(beginning.training), 0, 0, estimated_bytes, min_train_tokens))
-                begin(path, beginning.split, choice.tokenizer(beginning.sample()))
+                words = LongWords()
+                tokenizer = choice.tokenizer(words.shortened(beginning.sample()))
+                path.mkdir(mode=0o777 if is_shared() else 0o700, exist_ok=True)
+                begin(path, beginning.split, tokenizer, [str(words)] if str(words) else [])
+            elif (path / "meta.json").exists():
+                _checked(TokenStore.open(path), report)  # else what is damaged would get a new checksum
             beginning = None  # 64 MB of text that is no longer needed
             journal = build(
                 path,
                 source,
                 spec.cleaning,
+                choice.end_of_text,
                 validation_tokens=spec.validation_tokens,
                 min_train_tokens=min_train_tokens,
                 workers=workers or available_cores(),
@@ -259,14 +176,34 @@ def prepare(
             if not (path / "meta.json").exists():
                 shutil.rmtree(path, ignore_errors=True)
             raise
-    return TokenStore.open(path)
+    return _said(TokenStore.open(path), remarks)
 
 
 def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
     """The finished store of `spec` in the cache, however much of the source it holds; None where there is none."""
-    choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes())
+    choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes(), spec.end_of_text)
     path = _path(spec, source, choice, cache)
-    return TokenStore.open(path) if (path / "meta.json").exists() else None
+    if not (path / "meta.json").exists():
+        return None
+    return _said(TokenStore.open(path), (*source.remarks(), *choice.remarks))
+
+
+def _said(store: TokenStore, remarks: tuple[str, ...]) -> TokenStore:
+    """The store, with all that is to be said of it."""
+    return replace(store, remarks=(*remarks, *store.meta.get("remarks", ()), *store.remarks))
+
+
+def _checked(store: TokenStore, report: Callable[[Progress], None]) -> TokenStore:
+    """The store, if its files are what was written; an older one without checksums gets them."""
+
+    def reading(read_bytes: int, all_bytes: int) -> None:
+        if all_bytes > _QUICKLY_READ:
+            report(Progress("checking", 0, read_bytes, 0, all_bytes))
+
+    checksums = store.check(reading)
+    if "checksums" in store.meta or not os.access(store.path, os.W_OK):
+        return store
+    return with_checksums(store, checksums)
 
 
 @dataclass(frozen=True)
@@ -314,7 +251,8 @@ def _made_earlier(spec: TextSpec, min_train_tokens: int | None, cache: Path | No
     settings = json.loads(json.dumps(asdict(spec)))
     found = ((cache or cache_folder()) / "tokens").glob("*/meta.json")
     for meta in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-        if json.loads(meta.read_text(encoding="utf-8")).get("spec") == settings:
+        known = json.loads(meta.read_text(encoding="utf-8"))
+        if {"end_of_text": None, **known.get("spec", {})} == settings:
             return _finished(meta.parent, min_train_tokens)
     return None
 
@@ -327,7 +265,7 @@ def _write_meta(path: Path, spec: TextSpec, source: Source, choice: TokenizerCho
                 "name text of more documents",
             )
     tokenizer = load_tokenizer(path / "tokenizer.json")
-    token, number = end_of_text(tokenizer, choice.name)
+    token, number = end_of_text(tokenizer, choice.name, choice.end_of_text)
     vocabulary = vocab_size(tokenizer)
     meta = {
         "format": FORMAT,
@@ -352,7 +290,9 @@ def _write_meta(path: Path, spec: TextSpec, source: Source, choice: TokenizerCho
             "duplicates": journal.duplicates,
             "duplicate_bytes": journal.duplicate_bytes,
         },
+        "unknown_tokens": journal.unknown,
         "bytes_per_token": journal.train.bytes / journal.train.tokens,
+        "remarks": list(journal.remarks),
         "versions": {
             "llmscale": llmscale.__version__,
             "python": platform.python_version(),
@@ -360,12 +300,12 @@ def _write_meta(path: Path, spec: TextSpec, source: Source, choice: TokenizerCho
             "tokenizers": importlib.metadata.version("tokenizers"),
         },
     }
-    write_text(path / "meta.json", json.dumps(meta, indent=2) + "\n")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _remake(path: Path) -> str:
-    return f"remove it and prepare it again: {command_line('rm', '-r', path)}"
+    checksums = {
+        "algorithm": ALGORITHM,
+        **journal.checksums,
+        "meta.json": checksum_of_meta(json.loads(json.dumps(meta))),  # as it will be read, with lists for tuples
+    }
+    write_text(path / "meta.json", json.dumps({**meta, "checksums": checksums}, indent=2) + "\n")
+    if not is_shared():
+        for file in path.iterdir():
+            file.chmod(0o600)

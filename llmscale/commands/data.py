@@ -30,7 +30,12 @@ TokenizerOption = Annotated[
 ]
 ConfigOption = Annotated[str | None, typer.Option(metavar="NAME", help="Configuration of a dataset.")]
 SplitOption = Annotated[str, typer.Option(metavar="NAME", help="Split of a dataset.")]
-ColumnOption = Annotated[str, typer.Option(metavar="NAME", help="Column that holds the text.")]
+ColumnOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Column that holds the text; data.text is the text within data.")
+]
+EndOption = Annotated[
+    str | None, typer.Option(metavar="TOKEN", help="Token of your tokenizer that ends a document, as </s> does.")
+]
 ValidationOption = Annotated[
     str, typer.Option(metavar="COUNT", help="Tokens to hold out; at most a tenth of the text is.")
 ]
@@ -44,6 +49,7 @@ def prepare(
     config: ConfigOption = None,
     split: SplitOption = "train",
     text_column: ColumnOption = "text",
+    end_of_text: EndOption = None,
     tokens: Annotated[
         str | None, typer.Option(metavar="COUNT", help="Stop at this many training tokens; default: all the text.")
     ] = None,
@@ -58,9 +64,10 @@ def prepare(
     from llmscale import tokens as library
 
     wanted = parse_count(tokens, "token count") if tokens else None
-    spec = _spec(source, tokenizer, config, split, text_column, validation_tokens)
+    spec = _spec(source, tokenizer, config, split, text_column, end_of_text, validation_tokens)
     with preparing() as report:
         store = library.prepare(spec, min_train_tokens=wanted, workers=workers, progress=report)
+    tell_of(store)
     if json:
         output.print_json(store.meta | {"path": str(store.path)})
     else:
@@ -76,6 +83,7 @@ def inspect(
     config: ConfigOption = None,
     split: SplitOption = "train",
     text_column: ColumnOption = "text",
+    end_of_text: EndOption = None,
     validation_tokens: ValidationOption = "1M",
     samples: Annotated[int, typer.Option(min=0, help="Documents to show.")] = 3,
     json: JsonOption = False,
@@ -87,9 +95,11 @@ def inspect(
     from llmscale.inspection import inspect_text
     from llmscale.tokens import Progress as Done
 
-    spec = _spec(source, tokenizer, config, split, text_column, validation_tokens)
+    spec = _spec(source, tokenizer, config, split, text_column, end_of_text, validation_tokens)
     with preparing() as report:
         seen = inspect_text(spec, samples=samples, progress=lambda count, size: report(Done("survey", count, size)))
+    for remark in seen.remarks:
+        output.tell(f"note: {remark}")
     if json:
         output.print_json(seen.to_json())
     else:
@@ -97,12 +107,18 @@ def inspect(
 
 
 def _spec(
-    source: str, tokenizer: str | None, config: str | None, split: str, text_column: str, validation_tokens: str
+    source: str,
+    tokenizer: str | None,
+    config: str | None,
+    split: str,
+    text_column: str,
+    end_of_text: str | None,
+    validation_tokens: str,
 ) -> "TextSpec":
     from llmscale.tokens import TextSpec
 
     held_out = parse_count(validation_tokens, "validation token count")
-    return TextSpec(source, config, split, text_column, tokenizer, validation_tokens=held_out)
+    return TextSpec(source, config, split, text_column, tokenizer, held_out, end_of_text=end_of_text)
 
 
 @contextmanager
@@ -115,6 +131,7 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
         "survey": "looking at the text",
         "tokenizer": "training the tokenizer",
         "tokens": "tokenizing",
+        "checking": "checking the tokens on disk",
     }
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     shown = output.progress.is_terminal
@@ -127,12 +144,21 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
             if not shown and done.stage not in seen:
                 output.progress.print(what)
             seen.add(done.stage)
-            total = done.wanted_tokens or done.estimated_bytes if done.stage == "tokens" else None
+            measured = done.stage in ("tokens", "checking")
+            total = done.wanted_tokens or done.estimated_bytes if measured else None
             completed = done.tokens if done.wanted_tokens else done.bytes
             details = f"{done.documents:,} documents, {format_bytes(done.bytes)}" if done.documents else ""
             bar.update(task, description=f"{what} {details}", total=total, completed=completed)
 
         yield report
+
+
+def tell_of(store: "TokenStore") -> None:
+    """Say what of the text was taken for what, and warn of what makes its losses misleading."""
+    for remark in store.remarks:
+        output.tell(f"note: {remark}")
+    for note in store.notes:
+        output.warn(note)
 
 
 def _show_store(store: "TokenStore") -> None:

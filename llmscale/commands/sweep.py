@@ -68,6 +68,9 @@ def sweep(
     tokenizer: Annotated[
         str | None, typer.Option(help="bpe:4096 (trained on the text), a tokenizer.json, or a hub name.")
     ] = None,
+    end_of_text: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="The token of your tokenizer that ends a document.")
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="llama or gpt2.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens a sequence.")] = None,
     lr: Annotated[float | None, typer.Option(help="One peak learning rate, in place of the rule in N.")] = None,
@@ -162,6 +165,7 @@ def sweep(
         split=split,
         text_column=text_column,
         tokenizer=tokenizer,
+        end_of_text=end_of_text,
         arch=arch,
         context=context,
         lr=lr,
@@ -253,13 +257,15 @@ def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFo
 
 def _prepare(spec: "SweepSpec") -> Any:
     """The token store of the sweep's text, with progress on standard error."""
-    from llmscale.commands.data import preparing
+    from llmscale.commands.data import preparing, tell_of
     from llmscale.sweep.jobs import tokens_needed
     from llmscale.tokens import prepare
 
     needed = tokens_needed(spec)
     with preparing() as report:
-        return prepare(spec.data, min_train_tokens=needed, progress=report)
+        store = prepare(spec.data, min_train_tokens=needed, progress=report)
+    tell_of(store)
+    return store
 
 
 def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Final
 from llmscale.errors import InputError
 
 _DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_LONGEST_NAME: Final = 200
+"""Characters; the hub allows 96 for each of its names."""
 
 
 class UnreachableError(InputError):
@@ -50,6 +52,10 @@ class Source(ABC):
     def describe(self) -> dict[str, Any]:
         """What a reader needs to find the same text again, as JSON; `source` names the menu's member."""
 
+    def remarks(self) -> tuple[str, ...]:
+        """What was taken for what, and what was left out, where that does not follow from what was asked for."""
+        return ()
+
 
 def open_source(name: str, *, config: str | None = None, split: str = "train", text_column: str = "text") -> Source:
     """The text that `name` stands for: `stdlib`, a path or glob, or the name of a dataset on the Hugging Face hub."""
@@ -69,7 +75,8 @@ def member_of(name: str) -> str:
 
 def members() -> tuple[str, ...]:
     """The names on the menu."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def refuse_dataset_options(member: str, config: str | None, split: str) -> None:
@@ -103,6 +110,11 @@ def _member_for(name: str) -> str:
         raise InputError("the name of the data is empty", "name it like stdlib, corpus/*.txt or owner/dataset")
     if files.looks_like_files(name):
         return "files"
+    if len(name) > _LONGEST_NAME:
+        raise InputError(
+            f"{name[:60]}... ({len(name)} characters) is longer than the name of any file or dataset",
+            "name it like stdlib, corpus/*.txt or owner/dataset",
+        )
     if _DATASET_NAME.fullmatch(name):
         return "hub"
     raise InputError(

@@ -1,54 +1,51 @@
 """Text files: a path, a glob such as `corpus/**/*.txt`, a folder, or several of these with commas between."""
 
-import glob
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from llmscale import formats
-from llmscale.errors import InputError
+from llmscale import compression, formats
+from llmscale.contents import look
+from llmscale.errors import InputError, listed
 from llmscale.sources import Source, digest_of, refuse_dataset_options, shuffled
+from llmscale.sources._paths import Found, find, looks_like_files
 
-_TABULAR: Final = (".jsonl", ".csv", ".parquet")
-_SUPPORTED: Final = f"{' '.join(formats.FORMATS)}, and each with {' '.join(formats.COMPRESSIONS)}"
+__all__ = ["Files", "looks_like_files", "open_source"]
 
 
 def open_source(name: str, *, config: str | None, split: str, text_column: str) -> Source:
     refuse_dataset_options("files", config, split)
-    return Files(name, _find(name), text_column)
-
-
-def looks_like_files(name: str) -> bool:
-    """Whether `name` means files, even when there are none: it exists, is a pattern, or ends in a known suffix."""
-    return any(
-        glob.has_magic(part)
-        or part.startswith((".", "~", "/"))
-        or part.endswith("/")
-        or Path(part).suffix.lower() in (*formats.FORMATS, *formats.COMPRESSIONS)
-        or Path(part).exists()
-        for part in _parts(name)
-    )
+    return Files(name, find(name), text_column)
 
 
 class Files(Source):
-    """Every file is a shard; a row of JSON lines, CSV or parquet is a document, and so is a piece of plain text."""
+    """Every file is a shard; a row of JSON, CSV or parquet is a document, and so is a piece of plain text."""
 
-    def __init__(self, name: str, paths: list[Path], text_column: str) -> None:
+    def __init__(self, name: str, found: Found, text_column: str) -> None:
         self.name = name
         self.text_column = text_column
+        self._passed_over = list(found.passed_over)
+        paths = [*found.files, *self._of_use(found.optional, only=not found.files)]
         common = Path(os.path.commonpath([path.parent for path in paths]))
         self._paths = {path.relative_to(common).as_posix(): path for path in paths}
         self._shards = tuple(shuffled(self._paths))
+        self._contents = {shard: look(path) for shard, path in self._paths.items()}
+        self._columns = {
+            shard: formats.column_of(path, text_column, self._contents[shard]) for shard, path in self._paths.items()
+        }
 
     @property
     def shards(self) -> tuple[str, ...]:
         return self._shards
 
     def documents(self, shard: int, start: int = 0) -> Iterator[str]:
-        documents = formats.read_documents(self._paths[self.shards[shard]], self.text_column)
+        name = self.shards[shard]
+        column = self._columns[name] or self.text_column
+        documents = formats.read_documents(self._paths[name], column, self._contents[name])
         for number, document in enumerate(documents):
             if number >= start:
                 yield document
@@ -59,13 +56,13 @@ class Files(Source):
     def estimated_bytes(self) -> int:
         expansions: dict[str, float] = {}
         total = 0.0
-        for path in self._paths.values():
-            if formats.format_of(path) == ".parquet":
-                total += formats.parquet_bytes(path, self.text_column)
+        for shard, path in self._paths.items():
+            if self._contents[shard].format == ".parquet":
+                total += formats.parquet_bytes(path, self._columns[shard] or self.text_column)
                 continue
             kind = "".join(path.suffixes[-2:]).lower()
             if kind not in expansions:
-                expansions[kind] = formats.expansion(path)
+                expansions[kind] = compression.expansion(path)
             total += path.stat().st_size * expansions[kind]
         return round(total)
 
@@ -78,11 +75,54 @@ class Files(Source):
             "text_column": self._column,
         }
 
+    def remarks(self) -> tuple[str, ...]:
+        return tuple(self._remarks())
+
+    def _remarks(self) -> Iterator[str]:
+        chosen = Counter(column for column in self._columns.values() if column not in (None, self.text_column))
+        for column, count in chosen.items():
+            files = f"{count:,} file{'s' * (count != 1)}"
+            yield f"the text is column {column!r} of {files}: there is no {self.text_column!r}"
+        said: dict[str, list[str]] = {}
+        for shard in self.shards:
+            if (remark := self._contents[shard].remark) is not None:
+                said.setdefault(remark, []).append(shard)
+        for remark, shards in said.items():
+            yield f"{listed(shards, 3)} {remark}"
+        formats_read = Counter(content.format for content in self._contents.values())
+        if len(formats_read) > 1:
+            yield f"read {listed(f'{count:,} {form}' for form, count in sorted(formats_read.items()))} files together"
+        tables = [shard for shard in self.shards if self._contents[shard].tabular]
+        empty = [shard for shard in tables if self._paths[shard].stat().st_size == 0]
+        if empty:
+            yield f"{len(empty):,} of {len(tables):,} files with rows are empty: {listed(empty, 3)}"
+        yield from self._passed_over
+
+    def _of_use(self, optional: list[Path], only: bool) -> Iterator[Path]:
+        """Those of the files that may be text or describe it that have the column of text; all, where there are no
+        others, so that what is wrong with them is said."""
+        left_out = []
+        for path in optional:
+            if only or self._is_text(path):
+                yield path
+            else:
+                left_out.append(path.name)
+        if left_out:
+            self._passed_over.append(f"without a column {self.text_column!r}, left out: {listed(left_out)}")
+
+    def _is_text(self, path: Path) -> bool:
+        try:
+            content = look(path)
+            return not content.tabular or formats.column_of(path, self.text_column, content) is not None
+        except InputError:
+            return False
+
     @property
     def _column(self) -> str | None:
         """The text column, where any file has columns."""
-        tabular = any(formats.format_of(path) in _TABULAR for path in self._paths.values())
-        return self.text_column if tabular else None
+        if not any(content.tabular for content in self._contents.values()):
+            return None
+        return ",".join(sorted({column for column in self._columns.values() if column})) or self.text_column
 
     @cached_property
     def _digests(self) -> tuple[str, ...]:
@@ -95,45 +135,3 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "name files you may read") from error
-
-
-def _parts(name: str) -> list[str]:
-    return [name] if Path(name).exists() else [part.strip() for part in name.split(",") if part.strip()]
-
-
-def _find(name: str) -> list[Path]:
-    """The files that `name` means, each once. Raises InputError when a part of it names none."""
-    found: dict[Path, None] = {}
-    for part in _parts(name):
-        paths = _matching(part)
-        if not paths:
-            what = f"no file matches {part}" if glob.has_magic(part) else f"{part} does not exist"
-            raise InputError(what, "name files there are, like corpus/**/*.txt")
-        unsupported = [path for path in paths if formats.format_of(path) is None]
-        if unsupported:
-            raise InputError(f"{unsupported[0]} has a suffix that is not supported", f"supported are {_SUPPORTED}")
-        found |= dict.fromkeys(path.absolute() for path in paths)
-    if not found:
-        raise InputError("the list of files is empty", "name files, like corpus/**/*.txt")
-    if all(path.stat().st_size == 0 for path in found):
-        first, *more = found
-        raise InputError(
-            f"{first} is empty" if not more else f"all {len(found)} files of {name} are empty", "name files with text"
-        )
-    return list(found)
-
-
-def _matching(part: str) -> list[Path]:
-    expanded = os.path.expanduser(part)
-    path = Path(expanded)
-    if path.is_dir():
-        inside = [file for file in path.rglob("*") if file.is_file() and formats.format_of(file)]
-        shown = [file for file in inside if not any(p.startswith(".") for p in file.relative_to(path).parts)]
-        if not shown:
-            raise InputError(f"the folder {part} holds no text files", f"supported are {_SUPPORTED}")
-        return shown
-    if path.is_file():
-        return [path]
-    if path.exists():
-        raise InputError(f"{part} is not a regular file", "name regular files")
-    return [Path(match) for match in glob.glob(expanded, recursive=True) if Path(match).is_file()]

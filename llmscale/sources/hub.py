@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmscale.errors import InputError, WorkError
-from llmscale.formats import no_such_column, text_of
 from llmscale.sources import Source, UnreachableError, digest_of
+from llmscale.text_column import choose_column, text_in
 
 
 def open_source(name: str, *, config: str | None, split: str, text_column: str) -> Source:
@@ -20,18 +20,19 @@ class Hub(Source):
 
     def __init__(self, name: str, config: str | None, split: str, text_column: str) -> None:
         self.name = name
-        self.text_column = text_column
         self._builder = _builder(name, config)
         self.config = self._builder.config.name
         self.split = split
         dataset = _stream(self._builder, name, split)
         try:
-            columns = dataset.column_names or list(next(iter(dataset), {}))
+            first = next(iter(dataset), None)
+            row = dict.fromkeys(dataset.column_names or ()) if first is None else first
         except Exception as error:  # datasets raises what its readers raise
             raise InputError(f"the dataset {name} cannot be read: {_reason(error)}", "name another dataset") from error
-        if text_column not in columns:
-            raise no_such_column(f"the dataset {name}", text_column, columns)
-        self._dataset = dataset.select_columns([text_column])
+        self._asked = text_column
+        self.text_column = choose_column(text_column, row, f"the dataset {name}")
+        selected = self.text_column if self.text_column in row else self.text_column.partition(".")[0]
+        self._dataset = dataset.select_columns([selected])
 
     @property
     def shards(self) -> tuple[str, ...]:
@@ -42,9 +43,7 @@ class Hub(Source):
         row = start
         try:
             for row, values in enumerate(rows.skip(start), start=start):
-                yield text_of(
-                    values[self.text_column], f"{self.name}, {self.shards[shard]}, row {row}", self.text_column
-                )
+                yield text_in(values, self.text_column, f"{self.name}, {self.shards[shard]}, row {row}")
         except (InputError, GeneratorExit):
             raise
         except Exception as error:  # datasets raises what its readers and its network clients raise
@@ -69,6 +68,11 @@ class Hub(Source):
             "text_column": self.text_column,
             "version": self._version(),
         }
+
+    def remarks(self) -> tuple[str, ...]:
+        if self.text_column == self._asked:
+            return ()
+        return (f"the text is column {self.text_column!r} of {self.name}: there is no {self._asked!r}",)
 
     def _version(self) -> str:
         """What `datasets` calls the state of the data: the commit on the hub, a hash of the files in a folder."""

@@ -172,6 +172,8 @@ class SweepSpec:
     def basis(self) -> dict[str, Any]:
         """What all runs of one results folder share: the text and the recipe, with what its rule says now."""
         payload = self.to_json()
+        if self.data.end_of_text is None:
+            del payload["data"]["end_of_text"]  # folders of before there was this setting keep their names
         return {"data": payload["data"], "recipe": _stated(self.recipe), "dtype": payload["hardware"]["dtype"]}
 
     def stated_variants(self) -> dict[str, Any]:
