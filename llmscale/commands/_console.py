@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
@@ -34,10 +35,7 @@ class SafeConsole(Console):
     def say(self, label: str, style: str, text: str) -> None:
         """A message behind its `label`, its further lines under the first."""
         text = masked(one_line(text))
-        lines = [text]
-        if self.wraps:
-            lines = wrapped_lines(text, self.width, len(label) + 1)
-        first, *others = lines
+        first, *others = wrapped_lines(text, self.width, len(label) + 1) if self.wraps else [text]
         self.print(Text.assemble((label, style), f" {first}"), soft_wrap=True)
         for line in others:
             self.print(Text(line), soft_wrap=True)
@@ -46,9 +44,7 @@ class SafeConsole(Console):
         """As rich's; strings as the class says."""
         for thing in objects or ("",):
             if isinstance(thing, str):
-                text = masked(one_line(thing))
-                lines = wrapped_lines(text, self.width) if self.wraps else [text]
-                for line in lines:
+                for line in self._lines(masked(one_line(thing))):
                     super().print(Text(line), soft_wrap=True, **kwargs)
             elif isinstance(thing, Text):
                 super().print(thing, soft_wrap=not self.wraps if soft_wrap is None else soft_wrap, **kwargs)
@@ -67,6 +63,14 @@ class SafeConsole(Console):
                 yield segment
             else:
                 yield Segment(clean(segment.text), segment.style)
+
+    def _lines(self, text: str) -> list[str]:
+        """What fits stays as it is; else lines that end at words, as far in as the first."""
+        if not self.wraps or cell_len(text) <= self.width:
+            return [text]
+        indent = len(text) - len(text.lstrip())
+        first, *others = wrapped_lines(text, self.width, indent)
+        return [" " * indent + first, *others]
 
     def _width_of(self, thing: RenderableType) -> int | None:
         """Off a terminal, the width that nothing has to be cut for."""

@@ -23,15 +23,8 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     for one in fits:
         output.results.print(_named_law(one, "  "))
 
-    from rich import box
-
-    from llmscale.commands._tables import SafeTable
-
-    shown = SafeTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    shown.add_column("", no_wrap=True)
-    for one in fits:
-        shown.add_column(one.law.name, justify="right", no_wrap=True)
-        shown.add_column(f"{100 * one.level:g}% interval", no_wrap=True)
+    headings = [heading for one in fits for heading in (one.law.name, f"{100 * one.level:g}% interval")]
+    shown = output.make_table("", "", *headings, together=2)
     names = dict.fromkeys(name for one in fits for name in one.law.coefficient_names())
     for name in names:
         cells: list[str] = []
@@ -47,7 +40,9 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
                 cells += [_digits(best[name], 4), _interval(best["intervals"].get(name))] if best else ["", ""]
             shown.add_row(f"{name}, {meaning}", *cells)
     shown.add_row("objective", *(cell for one in fits for cell in (f"{one.objective:.4g}", "")), style="dim")
+    output.results.print("")
     output.results.print(shown)
+    output.results.print("")
 
     for run in table.excluded:
         output.results.print(f"left out: {run.run_id} ({run.reason})")

@@ -43,6 +43,8 @@ def _table(report: "Report") -> "Table":
     from llmscale.commands._tables import SafeTable
 
     table = SafeTable.grid(padding=(0, 3))
+    for _ in range(3):
+        table.add_column(overflow="fold")
     for name, value, detail in _rows(report):
         table.add_row(output.styled((name, "bold")), value, output.styled((detail, "dim")))
     return table

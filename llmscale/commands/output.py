@@ -35,11 +35,14 @@ def __getattr__(name: str) -> Any:
     return console
 
 
-def make_table(title: str, *headings: "str | Text", left: int = 1) -> "Table":
-    """A table with a title and one column a heading, the first `left` of them aligned left, no cell wrapped."""
-    from llmscale.commands._tables import SafeTable
+def make_table(title: str, *headings: "str | Text", left: int = 1, together: int = 1) -> "Table":
+    """A table with a title and one column a heading, the first `left` of them aligned left.
 
-    table = SafeTable(title=styled((title, "bold")), title_justify="left", box=None, pad_edge=False)
+    It fits the terminal without anything being cut off. `together`: as FittedTable says.
+    """
+    from llmscale.commands._tables import FittedTable
+
+    table = FittedTable(styled((title, "bold")), together)
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="left" if place < left else "right", header_style="dim", no_wrap=True)
     return table

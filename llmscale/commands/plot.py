@@ -68,11 +68,15 @@ def plot(
     path = out or (Path(f"{kind}.png") if is_url(table) else _default_path(runs, kind))
     evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), options)
     make_folder(path.parent)
-    drawing = chosen.draw(evidence, width=width, title=title)
-
     from llmscale.figures._style import render
+    from llmscale.figures._text import drawing_notes
 
-    write_bytes(path, render(drawing.figure, _ending(path)))
+    with drawing_notes() as notes:
+        drawing = chosen.draw(evidence, width=width, title=title)
+        image = render(drawing.figure, _ending(path))
+    write_bytes(path, image)
+    for note in notes:
+        output.warn(note)
     if json:
         output.print_json(
             {

@@ -66,4 +66,17 @@ def load_kind(name: str) -> Kind:
         near = difflib.get_close_matches(name, kinds(), n=1)
         hint = f"did you mean --kind {near[0]}?" if near else f"choose from {', '.join(kinds())}"
         raise InputError(f"there is no figure of the kind {name!r}", hint)
-    return cast(Kind, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
+    return _Safe(cast(Kind, importlib.import_module(f"{__name__}.{name.replace('-', '_')}")))
+
+
+class _Safe:
+    """A kind of figure that draws under any title."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self.DRAWS = kind.DRAWS
+
+    def draw(self, evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
+        from llmscale.figures._text import with_mathematics
+
+        return self._kind.draw(evidence, width=width, title=with_mathematics(title) if title else None)

@@ -4,6 +4,7 @@ import math
 import re
 import textwrap
 
+from llmscale.figures._text import literal, with_mathematics
 from llmscale.fit import Fit, Holdout
 
 _GREEK = {name: chr(code) for name, code in (("alpha", 0x3B1), ("beta", 0x3B2), ("gamma", 0x3B3), ("delta", 0x3B4))}
@@ -36,13 +37,13 @@ def formula(plain: str) -> str:
 
 def short_formula(plain: str) -> str:
     """The formula as mathematics where it is short, else as it is written, so that it can be wrapped."""
-    return formula(plain) if len(plain) <= _LONGEST_FORMULA else plain
+    return with_mathematics(formula(plain)) if len(plain) <= _LONGEST_FORMULA else literal(plain)
 
 
 def wrapped(text: str, width: float) -> str:
     """A legend's text in lines that fit `width` inches; mathematics stays in one."""
     letters = round((width - 0.6) * _POINTS_PER_INCH / _LETTER_POINTS)
-    return text if "$" in text else "\n".join(textwrap.wrap(text, letters, break_long_words=False))
+    return text if re.search(r"(?<!\\)\$", text) else "\n".join(textwrap.wrap(text, letters, break_long_words=False))
 
 
 def holdout_label(holdout: Holdout) -> str:

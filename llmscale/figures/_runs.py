@@ -18,6 +18,7 @@ from llmscale.figures import Evidence
 from llmscale.figures._axes import LABELS, fixed_ticks, log_count_axis
 from llmscale.figures._legend import wrapped
 from llmscale.figures._style import ALARM, INK, MUTED, Colour, ordered_colours, sequence
+from llmscale.figures._text import literal
 from llmscale.fit import Fit
 from llmscale.fit.identify import levels
 from llmscale.laws import Array
@@ -55,7 +56,7 @@ def label(evidence: Evidence, column: str) -> str:
     """The name of a quantity on an axis, with what N counts where the table is one of ours."""
     if column == "params":
         return LABELS[evidence.table.count] if "params_non_embedding" in evidence.table.frame else "Parameters N"
-    return LABELS.get(column, column.replace("_", " "))
+    return LABELS.get(column) or literal(column.replace("_", " "))
 
 
 def marker_size(runs: int) -> float:
@@ -73,7 +74,7 @@ def run_entries(evidence: Evidence, colour: str = INK, *, crosses: bool = True) 
         entries.append((marker, f"held out in the check: {runs_text(int(held.sum()))}"))
     for reason, number in Counter(run.reason for run in evidence.table.excluded).items():
         cross = Line2D([], [], marker="x" if crosses else "", ls="", color=ALARM, ms=4.5, mew=1.3)
-        entries.append((cross, f"excluded: {reason} ({runs_text(number)})"))
+        entries.append((cross, f"excluded: {literal(reason)} ({runs_text(number)})"))
     return entries
 
 

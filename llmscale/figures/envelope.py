@@ -26,6 +26,7 @@ from llmscale.figures._runs import (
     runs_text,
 )
 from llmscale.figures._style import ALARM, INK, MUTED, style
+from llmscale.figures._text import literal
 from llmscale.figures.curves import SMOOTHED_SHARE
 from llmscale.fit import Options
 from llmscale.laws import Array
@@ -143,7 +144,7 @@ def _draw_curves(ax: Axes, curves: list[_Curve], scale: ColourScale, allocation:
         entries.append((Line2D([], [], color=INK, lw=1.3), "envelope: the lowest loss of any run"))
     for reason, number in Counter(curve.lost for curve in curves if curve.lost).items():
         cross = Line2D([], [], color=ALARM, marker="x", ms=4.5, mew=1.3, ls="")
-        entries.append((cross, f"excluded: {reason} ({runs_text(number)})"))
+        entries.append((cross, f"excluded: {literal(reason)} ({runs_text(number)})"))
     if allocation is not None:
         for row in allocation.budgets.itertuples():
             colour = scale(float(row.params))

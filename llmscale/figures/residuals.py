@@ -26,9 +26,11 @@ from llmscale.figures._runs import (
     run_entries,
 )
 from llmscale.figures._style import ALARM, INK, LAW_COLOURS, MUTED, style
+from llmscale.figures._text import literal
 from llmscale.fit import Fit
 from llmscale.fit.identify import levels, points
 from llmscale.laws import Array
+from llmscale.printable import one_line
 
 DRAWS = "laws"
 
@@ -190,8 +192,8 @@ def _running_median(x: Array, residual: Array) -> tuple[Array, Array]:
 
 
 def _run_id(fit: Fit, row: int) -> str:
-    run_id = str(fit.table.frame["run_id"].iloc[row])
-    return run_id if len(run_id) <= 16 else f"{run_id[:15]}…"
+    run_id = one_line(fit.table.frame["run_id"].iloc[row])
+    return literal(run_id if len(run_id) <= 16 else f"{run_id[:15]}…")
 
 
 def _name(fit: Fit, row: int, residual: Array) -> str:

@@ -21,6 +21,7 @@ from llmscale.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
 from llmscale.figures._legend import holdout_label, law_label
 from llmscale.figures._runs import held_out, label
 from llmscale.figures._style import ALARM, INK, LAW_COLOURS, MUTED, Colour, ordered_colours, sequence, style
+from llmscale.figures._text import literal
 from llmscale.fit import Fit
 from llmscale.fit.forecast import law_band
 from llmscale.fit.identify import levels
@@ -295,7 +296,7 @@ def _legends(
     reasons = Counter(run.reason for run in evidence.table.excluded)
     for reason, number in reasons.items():
         marker = Line2D([], [], marker="x", ls="", color=ALARM, ms=4.5, mew=1.3)
-        entries.append((marker, f"excluded: {reason} ({number} {'run' if number == 1 else 'runs'})"))
+        entries.append((marker, f"excluded: {literal(reason)} ({number} {'run' if number == 1 else 'runs'})"))
     for order, fit in enumerate(evidence.fits):
         by_budget = mixed and "tokens" in fit.law.inputs
         colour = _law_colour(order, mixed)
