@@ -160,15 +160,17 @@ def _fit(
 
 
 def _checklist(one: "Fit") -> str:
-    import json
-
     from llmscale.fit.checklist import checklist
     from llmscale.runs import ResultsFolder
 
     if not one.table.path.is_dir():
         return checklist(one)
     folder = ResultsFolder(one.table.path)
-    sweep = json.loads(folder.sweep_path.read_text(encoding="utf-8")) if folder.sweep_path.is_file() else None
+    try:
+        sweep = folder.read_sweep() if folder.sweep_path.exists() else None
+    except InputError as error:
+        output.warn(f"{error.problem}: what it says of the sweep is not in the checklist; {error.fix}")
+        sweep = None
     return checklist(one, folder.read_runs(), sweep)
 
 
