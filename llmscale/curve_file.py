@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
+from llmscale.checked import DamagedFile
 from llmscale.errors import InputError
+from llmscale.runs import REMAKE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,7 +115,7 @@ class CurveFile:
         import pyarrow.parquet as pq
 
         with _readable(self.path):
-            return pq.ParquetFile(self.path, read_dictionary=["run_id"])
+            return pq.ParquetFile(self.path, read_dictionary=["run_id"], page_checksum_verification=True)
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -235,4 +237,4 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"there is no {path}", "name a results folder that a sweep wrote") from None
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} is not a readable parquet file: {error}", "name the file a sweep wrote") from error
+        raise DamagedFile(path, str(error), REMAKE) from error

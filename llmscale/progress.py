@@ -2,21 +2,31 @@
 
 Other processes, on this machine or another, read it while the run's own process appends. Its modification time is the
 run's heartbeat. It goes when the run has ended: its curve is in `curve.parquet` by then.
+
+It is for those who watch. What the run goes on from is its checkpoint, which carries the curve too: so a damaged line
+costs nobody anything. Readers leave it out, and the run's process writes the file anew from the checkpoint.
 """
 
 import json
+import math
 import os
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from llmscale.runs import CurvePoint, write_text
+from llmscale.errors import listed
+from llmscale.runs import CURVE_COLUMNS, CurvePoint, write_text
 
 FILE_NAME = "progress.jsonl"
 LOG_NAME = "worker.log"
 """What the run's process says on standard error, beside it."""
 _TAIL = 4096
 """Bytes that hold the last row and half of another for certain: a row has about 400."""
+_MAY_BE_EMPTY = ("loss", "perplexity", "grad_norm", "tokens_per_second")
+_COUNTS = ("step", "tokens", "flops", "seconds")
+_KINDS: dict[str, type | tuple[type, ...]] = {"string": str, "int64": int, "float64": (int, float)}
 
 
 def append_progress(folder: Path, point: CurvePoint) -> None:
@@ -25,11 +35,26 @@ def append_progress(folder: Path, point: CurvePoint) -> None:
         file.write(json.dumps(asdict(point)) + "\n")
 
 
-def begin_progress(folder: Path, step: int) -> None:
-    """Drop the rows from `step` on, of a process that ended after its last checkpoint: they are logged again."""
-    if (folder / FILE_NAME).exists():
-        kept = [row for row in read_progress(folder)[0] if row["step"] < step]
-        write_text(folder / FILE_NAME, "".join(json.dumps(row) + "\n" for row in kept))
+def sync_progress(folder: Path) -> None:
+    """Have the disk hold what was appended so far, as when a checkpoint is written: a power cut leaves it."""
+    with suppress(OSError), (folder / FILE_NAME).open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def begin_progress(folder: Path, curve: Sequence[CurvePoint]) -> str | None:
+    """Have the file say what a run that goes on has logged up to its checkpoint: `curve`. Says what was damaged in it.
+
+    Rows after that are of a process that ended since: they are logged again.
+    """
+    path = folder / FILE_NAME
+    wanted = [asdict(point) for point in curve]
+    damaged = damaged_lines(folder)
+    if read_progress(folder)[0] != wanted or damaged:
+        write_text(path, "".join(json.dumps(row) + "\n" for row in wanted))
+    if not damaged:
+        return None
+    lines = f"line {damaged[0]} is" if len(damaged) == 1 else f"lines {listed(damaged)} are"
+    return f"{path}: {lines} damaged; the file is written anew from the run's checkpoint, {len(wanted)} rows"
 
 
 def end_progress(folder: Path) -> None:
@@ -38,23 +63,68 @@ def end_progress(folder: Path) -> None:
 
 
 def read_progress(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The rows from byte `offset` on, and the offset after them. A last line that is still being written is left."""
+    """The rows from byte `offset` on, and the offset after them.
+
+    A last line that is still being written is left for later. Left out are lines that are damaged or of another run.
+    """
     try:
         with (folder / FILE_NAME).open("rb") as file:
             file.seek(offset)
             whole, newline, _ = file.read().rpartition(b"\n")
-    except FileNotFoundError:
+    except OSError:
         return [], offset
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole) + len(newline)
+    return list(_rows(whole.split(b"\n"), folder)), offset + len(whole) + len(newline)
 
 
 def last_progress(folder: Path) -> dict[str, Any] | None:
-    """The last row, or None where there is none yet."""
+    """The last row that is whole, or None where there is none yet."""
     try:
         with (folder / FILE_NAME).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             whole, _, _ = file.read().rpartition(b"\n")
-    except FileNotFoundError:
+    except OSError:
         return None
-    line = whole.rpartition(b"\n")[2]
-    return json.loads(line) if line else None
+    last = next(_rows(reversed(whole.split(b"\n")), folder), None)
+    if last is not None or len(whole) < _TAIL // 2:
+        return last
+    return next(iter(read_progress(folder)[0][-1:]), None)  # all of the tail is damaged
+
+
+def damaged_lines(folder: Path) -> list[int]:
+    """The numbers of the lines, counted from 1, that are no row of the run in `folder`.
+
+    A last line without its end is one: of a run that is not trained, nobody will end it.
+    """
+    try:
+        *lines, torn = (folder / FILE_NAME).read_bytes().split(b"\n")
+    except OSError:
+        return []
+    damaged = [number for number, line in enumerate(lines, start=1) if _row(line, folder) is None]
+    return [*damaged, len(lines) + 1] if torn else damaged
+
+
+def _rows(lines: Iterable[bytes], folder: Path) -> Iterator[dict[str, Any]]:
+    return (row for line in lines if (row := _row(line, folder)) is not None)
+
+
+def _row(line: bytes, folder: Path) -> dict[str, Any] | None:
+    """The row that a line of the run in `folder` holds, or None where it holds none or another run's."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if is_row(row) and row["run_id"] == folder.name else None
+
+
+def is_row(row: Any) -> bool:
+    """Whether it is a row of a curve: its fields, each with a value that it can have."""
+    if not isinstance(row, dict) or set(row) != {field.name for field in fields(CurvePoint)}:
+        return False
+    for name, value in row.items():
+        if value is None and name in _MAY_BE_EMPTY:
+            continue
+        if isinstance(value, bool) or not isinstance(value, _KINDS[CURVE_COLUMNS[name]]):
+            return False
+        if name in _COUNTS and not 0 <= float(value) < math.inf:
+            return False
+    return True

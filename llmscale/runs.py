@@ -19,8 +19,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmscale.checked import DamagedFile
 from llmscale.errors import InputError, WriteError
 from llmscale.quantity import format_bytes
+from llmscale.sweep_json import read_sweep_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,6 +123,7 @@ def _fields(row: type) -> dict[str, bool]:
     return {name: types.NoneType in typing.get_args(hint) for name, hint in typing.get_type_hints(row).items()}
 
 
+REMAKE = "the sweep's own command makes it anew from the folders of its runs"
 RUN_COLUMNS = _columns(Run)
 CURVE_COLUMNS = _columns(CurvePoint)
 
@@ -154,13 +157,18 @@ class ResultsFolder:
         return self.path / "runs" / plain_name(run_id)
 
     def read_sweep(self) -> dict[str, Any]:
-        """The sweep's specification and provenance. Raises InputError."""
+        """The sweep's specification and provenance, each part of it that is there of its type.
+
+        Raises InputError where there is none, and DamagedFile, which is one.
+        """
+        return read_sweep_json(self.sweep_path)
+
+    def known_sweep(self) -> dict[str, Any]:
+        """As read_sweep, but an empty table where there is none, or where it is damaged."""
         try:
-            return json.loads(self.sweep_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self.sweep_path} cannot be read: {error}", "name a folder that a sweep wrote"
-            ) from error
+            return self.read_sweep()
+        except InputError:
+            return {}
 
     def read_runs(self) -> "pd.DataFrame":
         """`runs.parquet` as a frame. Raises InputError."""
@@ -189,6 +197,11 @@ class ResultsFolder:
 
         empty = rows_table(CurvePoint, [])
         write_table(self.curves_path, pa.concat_tables([empty, *tables]))
+
+
+def is_plain(name: str) -> bool:
+    """Whether `name` can name a file and no place elsewhere."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def plain_name(name: str) -> str:
@@ -239,16 +252,13 @@ def rows_table(row: type, rows: Iterable[Any]) -> "pa.Table":
     return pa.table(arrays, names=list(columns))
 
 
-def row_from_json(row: type, payload: dict[str, Any]) -> Any:
-    """The dataclass `row` from a JSON object with its fields. In old files fields that may be empty may be missing."""
-    return row(**{name: payload.get(name) if optional else payload[name] for name, optional in _fields(row).items()})
-
-
 def write_table(path: Path, table: "pa.Table") -> None:
     """Write an arrow table as parquet, beside its place and renamed."""
     import pyarrow.parquet as pq
 
-    _write(path, lambda beside: pq.write_table(table, beside, compression="zstd"), table.nbytes)
+    _write(
+        path, lambda beside: pq.write_table(table, beside, compression="zstd", write_page_checksum=True), table.nbytes
+    )
 
 
 def write_groups(path: Path, schema: "pa.Schema", tables: "Iterable[pa.Table]", size: int) -> None:
@@ -262,7 +272,9 @@ def write_groups(path: Path, schema: "pa.Schema", tables: "Iterable[pa.Table]", 
 
     def write(beside: Path) -> None:
         try:
-            with pq.ParquetWriter(beside, schema, compression="zstd", use_dictionary=few) as writer:
+            with pq.ParquetWriter(
+                beside, schema, compression="zstd", use_dictionary=few, write_page_checksum=True
+            ) as writer:
                 for table in tables:
                     writer.write_table(table)
         except BaseException:
@@ -336,8 +348,8 @@ def _read_parquet(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise InputError(f"there is no {path}", "name a results folder that a sweep wrote") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable parquet file: {error}", "name the file a sweep wrote") from error
+        raise DamagedFile(path, str(error), REMAKE) from error

@@ -163,7 +163,7 @@ real = checkpoint.os.fsync
 count = 0
 def fsync(number):
     global count
-    count += 1
+    count += ".checkpoint.pt" in os.readlink(f"/proc/self/fd/{number}")
     if count == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(number)

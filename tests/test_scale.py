@@ -87,7 +87,7 @@ def assert_same(one: tuple[pd.DataFrame, ...], other: tuple[pd.DataFrame, ...]) 
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many run.json, spec.json and curve.parquet have been read."""
     counted: Counter[str] = Counter()
-    read_text, read_curve = Path.read_text, records._read_curve
+    read_text, read_curve = Path.read_text, records.read_curve
 
     def text(path: Path, *arguments: Any, **named: Any) -> str:
         counted[path.name] += 1
@@ -98,7 +98,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return read_curve(path)
 
     monkeypatch.setattr(Path, "read_text", text)
-    monkeypatch.setattr(records, "_read_curve", table)
+    monkeypatch.setattr(records, "read_curve", table)
     return counted
 
 

@@ -9,6 +9,7 @@ from llmscale.errors import InputError
 
 if TYPE_CHECKING:
     from llmscale.fit import Fit, Options
+    from llmscale.runs import ResultsFolder
     from llmscale.table import RunTable
 
 TableArgument = Annotated[
@@ -162,7 +163,7 @@ def _show_checklist(one: "Fit", json: bool) -> None:
     known: tuple[Any, ...] = (one,)
     if one.table.path.is_dir():
         folder = ResultsFolder(one.table.path)
-        known = (one, folder.read_runs(), folder.read_sweep() if folder.sweep_path.is_file() else None)
+        known = (one, folder.read_runs(), _sweep_of(folder))
     if not json:
         output.print_text(checklist(*known))
         return
@@ -171,6 +172,15 @@ def _show_checklist(one: "Fit", json: bool) -> None:
         for title, items in checklist_sections(*known).items()
     }
     output.print_json({"law": one.law.name, "table": str(one.table.path), "checklist": sections})
+
+
+def _sweep_of(folder: "ResultsFolder") -> dict[str, Any] | None:
+    """What sweep.json says, if it is there and whole."""
+    try:
+        return folder.read_sweep() if folder.sweep_path.exists() else None
+    except InputError as error:
+        output.warn(f"{error.problem}: what it says of the sweep is not in the checklist; {error.fix}")
+        return None
 
 
 def _rank(runs: "RunTable", options: "Options", json: bool) -> None:

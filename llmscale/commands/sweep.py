@@ -129,8 +129,8 @@ def sweep(
     from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.carry_out import carry_out
     from llmscale.sweep.plan import plan_sweep
-    from llmscale.sweep.provenance import check_folder, describe_text, folder_dtype, own_command
-    from llmscale.sweep.records import finished_runs
+    from llmscale.sweep.provenance import check_folder, check_runs, describe_text, folder_dtype, own_command
+    from llmscale.sweep.records import find_damage, finished_runs
     from llmscale.sweep.retries import next_round
     from llmscale.sweep.spec import (
         SweepSpec,
@@ -206,6 +206,10 @@ def sweep(
     where = remote.url if remote else str(folder.path)
     if not (json and dry_run):
         _show_plan(plan, describe_text(store), where)
+    if rewritten := check_runs(folder, plan):
+        output.warn(rewritten)
+    for damage in find_damage(folder):
+        output.warn(f"{damage.problem}; {damage.fix}")
     for note in plan.notes:
         output.warn(note)
     if dry_run:

@@ -4,20 +4,23 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pyarrow.parquet as pq
-
+from llmscale.checked import DamagedFile, read_object
 from llmscale.executors import Event, Task, pick_executor
 from llmscale.job import Job, run_row
 from llmscale.lock import only_writer
 from llmscale.machine import device_name
 from llmscale.runs import ResultsFolder, Run, make_folder, write_text
+from llmscale.spec_file import read_spec_file
 from llmscale.sweep.kernels import check_kernels, without_kernels
 from llmscale.sweep.plan import Plan, PlannedRun
 from llmscale.sweep.provenance import provenance
 from llmscale.sweep.records import (
     FINISHED,
     finished_runs,
+    mend_rows,
+    read_curve,
     read_run,
     record_end,
     recorded_runs,
@@ -46,6 +49,7 @@ def carry_out(
     with only_writer(folder.path):
         check_kernels(folder, plan)
         folder.write_sweep(provenance(plan, spec, store, folder, command))
+        mend_rows(folder)
         waiting = plan.waiting
         jobs = {run.job.run_id: run.job for run in plan.runs}
         for run in waiting:
@@ -109,7 +113,11 @@ def _end_with_trunk(folder: ResultsFolder, plan: Plan, ended: str | None, device
 def _last_step(folder: ResultsFolder, run_id: str) -> int | None:
     """The last logged step of a run that has ended, where it was trained at all."""
     path = folder.run_folder(run_id) / "curve.parquet"
-    step: int | None = pq.read_table(path, columns=["step"])["step"][-1].as_py() if path.exists() else None
+    try:
+        steps = read_curve(path)["step"] if path.exists() else []
+    except (DamagedFile, KeyError):
+        return None
+    step: int | None = steps[-1].as_py() if len(steps) else None
     return step
 
 
@@ -123,16 +131,17 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
     """The run's `spec.json`. One begun before on such a device keeps its conditions, to end as if never interrupted."""
     path = folder.run_folder(run.job.run_id) / "spec.json"
     row = read_run(folder, run.job.run_id)
-    if row is not None and row.status not in FINISHED:  # a worker that lost its sweep may have finished it since
+    if row is None or row.status not in FINISHED:  # a worker that lost its sweep may have finished it since
         path.with_name("run.json").unlink(missing_ok=True)
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before: dict[str, Any] = _spec_before(path)
     here = before.get("device_name") == device_name(plan.device)
     # Of a stack that was begun before evaluation_batch was known, micro_batch was that of all members together.
     other_meaning = run.members > 1 and "evaluation_batch" not in before.get("conditions", {})
     # What was to run by kernels that cannot be made any more has not been begun, or check_kernels would have said so.
     no_kernels = before.get("conditions", {}).get("ops") == "native" and without_kernels(plan)
-    as_before = here and not other_meaning and not no_kernels
-    kept = {key: before[key] for key in ("conditions", "threads") if as_before}
+    kept: dict[str, Any] = {}
+    if here and not other_meaning and not no_kernels:
+        kept = {key: before[key] for key in ("conditions", "threads") if key in before}
     start, points = _start(folder, run), {str(step): branch_file(step) for step in run.descent.branch_steps}
     spec = {
         "job": run.job.to_json(),
@@ -157,3 +166,12 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         "branch_points": {**before.get("branch_points", {}), **points},
     }
     write_text(path, json.dumps(spec, indent=2) + "\n")
+
+
+def _spec_before(path: Path) -> dict[str, Any]:
+    """What an earlier command wrote; nothing where that is damaged: all of it follows from the job and this machine."""
+    try:
+        read_spec_file(path)
+        return read_object(path)
+    except (DamagedFile, FileNotFoundError):
+        return {}

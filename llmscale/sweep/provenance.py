@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import llmscale
@@ -15,23 +16,28 @@ from llmscale.machine import available_cores, device_name
 from llmscale.recipe import Recipe
 from llmscale.runs import ResultsFolder, refuse_links
 from llmscale.sweep.plan import Plan
+from llmscale.sweep.records import known_ids, recorded_runs
 from llmscale.sweep.spec import SweepSpec
 from llmscale.tokens import TokenStore
 
 
 def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
-    """Raise InputError where `folder` holds another sweep's runs, or something else."""
+    """Raise InputError where `folder` holds another sweep's runs, or something else.
+
+    Where it holds runs and its sweep.json is lost or damaged, `check_runs` says whether they are of this sweep.
+    """
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
     refuse_links(path)
-    if not folder.sweep_path.exists():
-        if path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+    sweep = folder.known_sweep()
+    if not sweep.get("basis"):
+        is_tuned = (path / "tune.json").exists()
+        if path.exists() and (is_tuned or not known_ids(folder)) and not folder.sweep_path.exists() and _holds(path):
             raise InputError(f"{path} holds files but no sweep", "name a new or empty folder with --out")
         return
-    sweep = folder.read_sweep()
-    before, now = sweep.get("basis"), json.loads(json.dumps(spec.basis()))
-    if before and "recipe" in before:
+    before, now = sweep["basis"], json.loads(json.dumps(spec.basis()))
+    if "recipe" in before:
         before["recipe"] = {**asdict(Recipe()), **before["recipe"]}  # settings younger than the folder
     changed = difference(before, now)
     for name, recipe in json.loads(json.dumps(spec.stated_variants())).items():
@@ -40,6 +46,29 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
             changed = changed or difference({**asdict(Recipe()), **known}, recipe, f"recipes.{name}")
     if changed:
         raise InputError(f"{path} holds a sweep of another specification: {changed}", "name another folder with --out")
+
+
+def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
+    """Where sweep.json is lost or damaged, say that it is written anew: the runs that are there are some of `plan`.
+
+    Raises InputError where none of them is.
+    """
+    if folder.known_sweep().get("basis"):
+        return None
+    try:
+        folder.read_sweep()
+        problem = f"{folder.sweep_path} does not say what its sweep is"
+    except InputError as error:
+        problem = error.problem
+    known = known_ids(folder)
+    if known and not known & {run.job.run_id for run in plan.runs}:
+        problem += f", and none of the {len(known)} runs in {folder.path} is one of this command's"
+        raise InputError(problem, "give the command that began them, or name another folder with --out")
+    return f"{problem}: it is written anew from this command" if known or folder.sweep_path.exists() else None
+
+
+def _holds(path: Path) -> bool:
+    return any(not entry.name.startswith(".") for entry in path.iterdir())
 
 
 def provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder, command: str) -> dict[str, Any]:
@@ -85,23 +114,19 @@ def describe_text(store: TokenStore) -> dict[str, Any]:
 
 def folder_peak(folder: ResultsFolder) -> float | None:
     """The peak FLOP/s that an earlier command measured for this folder, or None."""
-    if not folder.sweep_path.exists():
-        return None
-    peak: float | None = folder.read_sweep().get("hardware", {}).get("peak_flops")
+    peak: float | None = folder.known_sweep().get("hardware", {}).get("peak_flops")
     return peak
 
 
 def folder_dtype(folder: ResultsFolder) -> str | None:
     """The dtype that earlier commands trained this folder's runs in, or None."""
-    if not folder.sweep_path.exists():
-        return None
-    dtype: str | None = folder.read_sweep().get("hardware", {}).get("dtype")
-    return dtype
+    dtype: str | None = folder.known_sweep().get("hardware", {}).get("dtype")
+    return dtype or next((run.dtype for run in recorded_runs(folder)), None)
 
 
 def _known_variants(folder: ResultsFolder) -> dict[str, Any]:
     """The named recipes that earlier commands trained into this folder."""
-    recipes: dict[str, Any] = folder.read_sweep().get("recipes", {}) if folder.sweep_path.exists() else {}
+    recipes: dict[str, Any] = folder.known_sweep().get("recipes", {})
     return recipes
 
 

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from llmscale.checked import DamagedFile
 from llmscale.executors import Event
 from llmscale.job import Job
 from llmscale.progress import read_progress
 from llmscale.quantity import format_count
 from llmscale.runs import ResultsFolder
-from llmscale.sweep.records import read_run
+from llmscale.sweep.records import read_curve, read_run
 from llmscale.trackers import Session, TrackedRun, find_trackers, finite
 
 FINISH_SECONDS = 120.0
@@ -134,5 +133,8 @@ def _logged_before(event: Event) -> list[dict[str, Any]]:
     rows = read_progress(event.folder)[0]
     curve = event.folder / "curve.parquet"
     if not rows and curve.exists():
-        rows = pq.ParquetFile(curve).read().to_pylist()
+        try:
+            rows = read_curve(curve).to_pylist()
+        except DamagedFile:
+            return []
     return [row for row in rows if row["step"] < event.point["step"]]

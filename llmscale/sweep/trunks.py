@@ -5,16 +5,17 @@ begins, and where its own does, for larger budgets that are added later. Five bu
 parameter, a fifth of each cooled down, then cost 110 tokens a parameter in place of 230.
 """
 
-import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from llmscale.checked import DamagedFile
 from llmscale.job import Job
 from llmscale.recipe import Recipe
-from llmscale.runs import ResultsFolder, plain_name
+from llmscale.runs import ResultsFolder
+from llmscale.spec_file import read_spec_file
 from llmscale.sweep.spec import SweepSpec
 
 _POINT = "trunk-"
@@ -174,6 +175,9 @@ def _spec(path: Path) -> _Spec:
 
 @lru_cache(maxsize=1 << 16)
 def _read_spec(path: Path, modified: int, size: int) -> _Spec:
-    spec = json.loads(path.read_text(encoding="utf-8"))
-    names = tuple((int(step), plain_name(name)) for step, name in spec.get("branch_points", {}).items())
-    return _Spec(spec.get("start"), Job.from_json(spec["job"]) if names else None, names)
+    """An empty one where it is damaged: then nothing starts from its branch points."""
+    try:
+        spec = read_spec_file(path)
+    except (DamagedFile, FileNotFoundError):
+        return _Spec()
+    return _Spec(spec.start, spec.job, tuple(spec.branch_points.items()))

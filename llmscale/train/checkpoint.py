@@ -50,6 +50,10 @@ class Checkpoint:
     """Whether memory ran out even so, and activations are computed twice."""
     evaluation_batch: int | None = None
     """Sequences of an evaluation's pass, if memory ran out in one."""
+    run_id: str | None = None
+    """The run whose state this is; None in older files."""
+    beginning: str | None = None
+    """Of a branch point, what runs must begin with to go on from it (belonging.py); None in older files."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name; tensors are not copied, as dataclasses.asdict would."""
@@ -81,16 +85,19 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(
-    folder: Path, warn: Callable[[str], None] = lambda text: None, step: int | None = None
+    folder: Path,
+    warn: Callable[[str], None] = lambda text: None,
+    step: int | None = None,
+    objection: Callable[[Checkpoint], str | None] = lambda state: None,
 ) -> Checkpoint | None:
     """The last whole checkpoint of a run, or the one after `step` steps; None where there is none.
 
-    Says by `warn` which are damaged, and what is done about it.
+    Says by `warn` which are damaged, or not to be gone on from by the `objection`, and what is done about it.
     """
     damaged = []
     for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
         try:
-            checkpoint = read_checkpoint(path)
+            checkpoint = _read_unobjected(path, objection)
         except DamagedError as error:
             damaged.append(str(error))
             continue
@@ -103,21 +110,28 @@ def load_checkpoint(
     return None
 
 
-def load_branch_point(path: Path, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
-    """The state that a trunk saved at `path`; None where it is missing or, as `warn` says, damaged."""
+def load_branch_point(
+    path: Path,
+    warn: Callable[[str], None] = lambda text: None,
+    objection: Callable[[Checkpoint], str | None] = lambda state: None,
+) -> Checkpoint | None:
+    """The state that a trunk saved at `path`; None where it is missing or, as `warn` says, damaged or objected to."""
     try:
-        return read_checkpoint(path)
+        return _read_unobjected(path, objection)
     except DamagedError as error:
         warn(f"{error}; the run trains all its steps itself")
         return None
 
 
-def saved_steps(folder: Path) -> list[int]:
-    """The steps after which the run's whole checkpoints were saved, the last one first. Their tensors are not read."""
+def saved_steps(folder: Path, objection: Callable[[Checkpoint], str | None] = lambda state: None) -> list[int]:
+    """The steps after which the run's whole checkpoints were saved, the last one first. Their tensors are not read.
+
+    Those are left out to which there is an `objection`.
+    """
     steps = []
     for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
         with suppress(DamagedError):
-            checkpoint = read_checkpoint(path, mmap=True)
+            checkpoint = _read_unobjected(path, objection, mmap=True)
             steps += [checkpoint.step] if checkpoint else []
     return steps
 
@@ -127,7 +141,7 @@ class DamagedError(Exception):
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
-    """The checkpoint at `path`, None where there is none. Raises DamagedError; WorkError for another kind of file."""
+    """The checkpoint at `path`, None where there is none. Raises DamagedError; WorkError where it may not be read."""
     if not path.exists():
         return None
     try:
@@ -140,10 +154,20 @@ def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
         raise DamagedError(f"{path} is damaged: its checksum is wrong")
     try:
         return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
-    except Exception as error:
-        if whole is None:
-            raise DamagedError(f"{path} is damaged or torn") from error
-        raise WorkError(f"{path} cannot be read: {error}", f"remove it to train from the start: rm {path}") from error
+    except Exception as error:  # torch.load knows many, and one for code that it does not run
+        problem = "is no checkpoint of llmscale" if whole else "is damaged or torn"
+        raise DamagedError(f"{path} {problem}") from error
+
+
+def _read_unobjected(
+    path: Path, objection: Callable[[Checkpoint], str | None], mmap: bool = False
+) -> Checkpoint | None:
+    """As read_checkpoint; raises DamagedError also where there is an objection."""
+    checkpoint = read_checkpoint(path, mmap)
+    problem = objection(checkpoint) if checkpoint is not None else None
+    if problem:
+        raise DamagedError(f"{path} {problem}")
+    return checkpoint
 
 
 def remove_checkpoint(folder: Path) -> None:

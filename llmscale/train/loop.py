@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from llmscale.ops import build_operations, pick_operations
 from llmscale.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches, Windows
+from llmscale.train.belonging import beginning_of, first_steps, own_state
 from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_branch_point, load_checkpoint
 from llmscale.train.evaluate import Evaluation, evaluate
 from llmscale.train.memory import holding, keep_freed_memory, peak_memory
@@ -110,6 +111,7 @@ def train(
     *,
     start: Path | None = None,
     branch_points: Mapping[int, Path] | None = None,
+    begin: Callable[[str, Sequence[CurvePoint]], None] = lambda run_id, curve: None,
     processes: Processes = ALONE,
 ) -> Outcome:
     """Train `job`, going on from the checkpoint in `folder` where there is one.
@@ -118,7 +120,8 @@ def train(
     the first row after it is over all steps since the last. Where it is missing, all steps are trained here. After each
     step that `branch_points` names, the state is saved there for such runs.
 
-    Calls `report` with each logged step, and `warn` where what was saved is damaged. When `stop()` turns true, saves a
+    Calls `begin` with the run and what it logged before, `report` with each logged step, and `warn` where what was
+    saved is damaged. When `stop()` turns true, saves a
     checkpoint and raises TrainingInterrupted. All `processes` of a run call it, and each gets the same outcome.
     """
     device, context = conditions.device, job.shape.context
@@ -135,7 +138,10 @@ def train(
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps
 
-    saved = [load_checkpoint(folder, warn), load_branch_point(start, warn) if start else None]
+    saved = [
+        load_checkpoint(folder, warn, objection=own_state(job)),
+        load_branch_point(start, warn, first_steps(job)) if start else None,
+    ]
     checkpoint = max(filter(None, saved), key=lambda state: state.step, default=None)
     source = start if start and saved[0] is not checkpoint else folder / FILE_NAME
     together = read_sharded(folder, warn)
@@ -184,6 +190,7 @@ def train(
         parent, parent_step, parent_seconds = checkpoint.parent, checkpoint.parent_step, checkpoint.parent_seconds
         passes.go_on_with([checkpoint])
     del saved, checkpoint, together
+    begin(job.run_id, [point for point in curve if point.step > parent_step])
 
     started, since = time.perf_counter(), Mark(device)
     sequences_timed = 0
@@ -199,7 +206,7 @@ def train(
         tensors = model.state_dict(), optimizer.state_dict()
         total = processes.sum(loss_sum.clone())
         now = Checkpoint(step, seconds(), *tensors, rows, total, steps_summed, parent, parent_step, parent_seconds)
-        return replace(now, **passes.reduced_to)
+        return replace(now, **passes.reduced_to, run_id=job.run_id)
 
     def outcome(status: str, error: str | None = None) -> Outcome:
         reached = evaluation if status == "done" else None
@@ -256,7 +263,8 @@ def train(
                     return outcome("diverged", problem)
                 if branch_points and branching:
                     now = state(done)
-                    given = gathered(replace(now, parent=job.run_id, parent_step=done, parent_seconds=now.seconds))
+                    now = replace(now, parent=job.run_id, parent_step=done, parent_seconds=now.seconds)
+                    given = gathered(replace(now, beginning=beginning_of(job)))
                     if processes.first:
                         saver.save([(branch_points[done], given)])
                 if (asked_to_stop or due) and processes.size == 1:

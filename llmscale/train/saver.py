@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from llmscale.errors import WriteError
+from llmscale.progress import sync_progress
 from llmscale.train.checkpoint import Checkpoint, save_checkpoint
 
 INTERVAL_FACTOR = 50.0
@@ -83,6 +84,7 @@ def _write(copies: Sequence[tuple[Path, Checkpoint]], arrived: "torch.cuda.Event
     if arrived is not None:
         arrived.synchronize()
     for path, checkpoint in copies:
+        sync_progress(path.parent)
         save_checkpoint(path, replace(checkpoint, loss_sum=float(checkpoint.loss_sum)))
     return time.perf_counter() - started
 

@@ -16,6 +16,7 @@ from llmscale.ops import build_operations
 from llmscale.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.runs import CurvePoint
 from llmscale.train.batches import Batches, Windows
+from llmscale.train.belonging import own_state
 from llmscale.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, saved_steps
 from llmscale.train.evaluate import Evaluation, evaluate
 from llmscale.train.loop import UNREAD, Conditions, Logged, Outcome, TrainingInterrupted, curve_point, divergence
@@ -29,15 +30,15 @@ from llmscale.train.stack import Stack
 def can_stack(jobs: Sequence[Job], folders: Sequence[Path]) -> bool:
     """Whether `train_stack` can train `jobs`: alike but for the seed, and with checkpoints after the same step."""
     alike = len({replace(job.unnamed, seed=0) for job in jobs}) == 1
-    return alike and _common_step(folders) is not None
+    return alike and _common_step(jobs, folders) is not None
 
 
-def _common_step(folders: Sequence[Path]) -> int | None:
+def _common_step(jobs: Sequence[Job], folders: Sequence[Path]) -> int | None:
     """The last step after which every run has a checkpoint, 0 where none has any; None where there is no such step.
 
     A process that was killed while it saved leaves some runs with a new checkpoint, and all with the one before.
     """
-    steps = [saved_steps(folder) or [0] for folder in folders]
+    steps = [saved_steps(folder, own_state(job)) or [0] for job, folder in zip(jobs, folders, strict=True)]
     return max(set(steps[0]).intersection(*steps), default=None)
 
 
@@ -50,6 +51,8 @@ def train_stack(
     report: Callable[[CurvePoint], None] = lambda point: None,
     stop: Callable[[], bool] = lambda: False,
     warn: Callable[[str], None] = lambda text: None,
+    *,
+    begin: Callable[[str, Sequence[CurvePoint]], None] = lambda run_id, curve: None,
 ) -> list[Outcome]:
     """As `train`, of each job and its folder. A checkpoint is of one run, which may go on stacked or alone.
 
@@ -67,8 +70,9 @@ def train_stack(
     schedule = job.learning_rates()
     evaluated_steps = job.evaluated_steps
 
-    step = _common_step(folders)
-    saved = [state for folder in folders if (state := load_checkpoint(folder, warn, step))]
+    step = _common_step(jobs, folders)
+    found = [load_checkpoint(folder, warn, step, own_state(one)) for one, folder in zip(jobs, folders, strict=True)]
+    saved = [state for state in found if state]
     with holding(job.shape):
         models = [build_model(job.shape, one.seed, job.parametrization, ops) for one in jobs]
         model = Stack(models).to(device)
@@ -99,7 +103,9 @@ def train_stack(
         first_step, seconds_before, steps_summed = saved[0].step, saved[0].seconds, saved[0].steps_summed
         loss_sums += torch.tensor([state.loss_sum for state in saved], device=device)
         passes.go_on_with(saved)
-    del saved
+    del found, saved
+    for one, of_one in zip(jobs, curves, strict=True):
+        begin(one.run_id, of_one)
     started, since = time.perf_counter(), Mark(device)
     sequences_timed = 0
     logged: list[Logged] = []
@@ -115,7 +121,8 @@ def train_stack(
             rows = [asdict(point) for point in curves[member]]
             tensors = model.member(member), _member(optimizer.state_dict(), member)
             state = Checkpoint(step, seconds(), *tensors, rows, loss_sums[member], steps_summed)
-            states.append((folder / FILE_NAME, replace(state, **passes.reduced_to)))
+            own = replace(state, **passes.reduced_to, run_id=jobs[member].run_id)
+            states.append((folder / FILE_NAME, own))
         saver.save(states)
 
     def all_diverged(unread: int = 0) -> bool:

@@ -31,18 +31,19 @@ from typing import Any
 
 import torch
 
+from llmscale.checked import DamagedFile
 from llmscale.errors import InputError, LlmscaleError, WriteError
 from llmscale.job import Job, run_row
 from llmscale.lock import only_writer
 from llmscale.machine import device_name
 from llmscale.progress import FILE_NAME as PROGRESS_NAME
 from llmscale.progress import LOG_NAME, append_progress, begin_progress, end_progress
+from llmscale.run_rows import read_row
 from llmscale.runs import (
     CurvePoint,
     Run,
     cannot_write,
     plain_name,
-    row_from_json,
     rows_table,
     sibling_file,
     write_table,
@@ -207,7 +208,6 @@ def _train(
 ) -> Iterator[tuple[Path, int]]:
     spec, conditions = specs[0], Conditions(**specs[0]["conditions"])
     by_id = {job.run_id: folder for job, folder in zip(jobs, folders, strict=True)}
-    begun: set[Path] = set()
     torch.set_num_threads(1 if conditions.ops == "native" else spec["threads"])
     set_precision()
     set_determinism(conditions.deterministic)
@@ -220,14 +220,22 @@ def _train(
         store = TokenStore.open(Path(spec["store"]))
         texts = store.train(), store.validation()
 
+        def begin(run_id: str, before: Sequence[CurvePoint]) -> None:
+            folder = by_id[run_id]
+            if not processes.first:
+                return
+            try:
+                damage = begin_progress(folder, before)
+            except OSError as error:
+                raise cannot_write(folder / PROGRESS_NAME, error) from error
+            if damage:
+                warn(folder, damage)
+
         def say(point: CurvePoint) -> None:
             folder = by_id[point.run_id]
             if not processes.first:
                 return
             try:
-                if folder not in begun:
-                    begin_progress(folder, point.step)
-                    begun.add(folder)
                 append_progress(folder, point)
             except OSError as error:
                 raise cannot_write(folder / PROGRESS_NAME, error) from error
@@ -238,12 +246,12 @@ def _train(
 
         tell = partial(warn, folders[0])
         if len(jobs) > 1:
-            outcomes = train_stack(jobs, conditions, *texts, folders, say, unwanted, tell)
+            outcomes = train_stack(jobs, conditions, *texts, folders, say, unwanted, tell, begin=begin)
         else:
             folder = folders[0]
             start = sibling_file(folder, spec["start"]) if spec.get("start") else None
             points = {int(step): folder / plain_name(name) for step, name in spec.get("branch_points", {}).items()}
-            origin = {"start": start, "branch_points": points, "processes": processes}
+            origin = {"start": start, "branch_points": points, "begin": begin, "processes": processes}
             outcome = train(jobs[0], conditions, *texts, folder, say, unwanted, tell, **origin)  # type: ignore[arg-type]
             outcomes = [outcome]
     except TrainingInterrupted:
@@ -278,8 +286,10 @@ def _train(
 
 def _has_ended(folder: Path) -> bool:
     """Whether the run has a row that says so, of whoever trained it or does not want it any more."""
-    path = folder / "run.json"
-    return path.exists() and row_from_json(Run, json.loads(path.read_text(encoding="utf-8"))).status != "failed"
+    try:
+        return read_row(folder / "run.json").status != "failed"
+    except (FileNotFoundError, DamagedFile):
+        return False
 
 
 def _measured(job: Job, conditions: Conditions, store: TokenStore, outcome: Outcome, gpus: int) -> dict[str, Any]:
