@@ -62,10 +62,20 @@ class RunTable:
     columns: Mapping[str, str] = field(default_factory=dict)
     reading: str = ""
 
+    @property
+    def runs(self) -> int:
+        """How many runs the rows are of: fewer than rows if these are checkpoints."""
+        return int(self.frame["run_id"].nunique())
+
+    @property
+    def size(self) -> str:
+        """`24 runs`, or `240 rows of 6 runs`."""
+        runs = f"{self.runs} run" if self.runs == 1 else f"{self.runs} runs"
+        return runs if self.runs == len(self.frame) else f"{len(self.frame)} rows of {runs}"
+
     def __str__(self) -> str:
         left_out = f", {len(self.excluded)} left out" if self.excluded else ""
-        runs = "run" if len(self.frame) == 1 else "runs"
-        return f"{len(self.frame)} {runs} from {self.path}{left_out}"
+        return f"{self.size} from {self.path}{left_out}"
 
     def select(self, mask: ArrayLike) -> "RunTable":
         """The runs where `mask` (one truth a run) is true, with the same notes and runs left out."""

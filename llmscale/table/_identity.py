@@ -294,8 +294,8 @@ class _Rows:
         number = ids[kept].nunique()
         shown = "by their settings, without a name" if column is None else f"by column {column!r}"
         text = (
-            f"{int(kept.sum())} rows are checkpoints of {number} {'run' if number == 1 else 'runs'} ({shown}:"
-            f" {listed(names, 3)}): intervals rest on whole runs, not on rows"
+            f"{int(kept.sum())} rows are of {number} {'run' if number == 1 else 'runs'}, told apart {shown}"
+            f" ({listed(names, 3)}): intervals rest on whole runs, not on rows"
         )
         if column is None:
             text += "; name the column of runs if that is wrong: --columns run_id=NAME"

@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 FEWEST_ROWS = 4
 """Fewer rows are not judged: they hardly make a fit."""
+FEWEST_SIZES = 3
 FAR = 30.0
 """C/6ND beyond this factor of 1 is refused."""
 LARGEST_LOSS = 13.0
@@ -34,6 +35,7 @@ _RATIO = (1e-2, 1e6)
 _PLAUSIBLE_N = (2e3, 2e13)
 _PLAUSIBLE_D = (1e5, 1e15)
 _CHINCHILLA = 20.0
+_USUAL_N = 3e8
 _FORWARD = (0.27, 0.4)
 _NEAR = (0.4, 6.0)
 _TIGHT = 1.15
@@ -65,6 +67,10 @@ class Taken:
         """Whether the user gave the unit of any of these by hand."""
         return any(name in self.units for name in quantities)
 
+    def insists(self, name: str) -> bool:
+        """Whether the user said that a quantity is as it stands."""
+        return self.units.get(name) == "1"
+
     def values(self, name: str) -> Array:
         return self.frame[name].to_numpy(dtype=float)
 
@@ -75,12 +81,16 @@ def check(taken: Taken) -> list[Note]:
     if len(taken.frame) >= FEWEST_ROWS:
         notes += _rising(taken)
     notes += _experts(taken)
-    if len(taken.frame) < FEWEST_ROWS:
+    if len(taken.frame) < FEWEST_ROWS or not any(
+        len(np.unique(taken.values(name))) >= FEWEST_SIZES for name in ("params", "tokens", "flops") if taken.has(name)
+    ):
         return notes
     if taken.has("params", "tokens", "flops"):
         notes += _compute(taken)
-    if taken.has("params", "tokens") and not taken.sure("params", "tokens"):
-        notes += _sizes(taken)
+    if taken.has("params", "tokens"):
+        by_hand = all(name in taken.units for name in ("params", "tokens"))
+        if not (by_hand or taken.insists("params") or taken.insists("tokens")):
+            notes += _sizes(taken)
     elif taken.has("params", "flops") and not taken.has("tokens") and not taken.sure("params", "flops"):
         _derived(taken, "params", "tokens", "D = C/(6N)")
     elif taken.has("tokens", "flops") and not taken.has("params") and not taken.sure("tokens", "flops"):
@@ -92,6 +102,13 @@ def check(taken: Taken) -> list[Note]:
     return notes
 
 
+def _refuse(taken: Taken, problem: str, fix: str) -> list[Note]:
+    """Raise InputError, or, with units by hand for some of N, D and C, a note that says the same."""
+    if not taken.sure("params", "tokens", "flops"):
+        raise InputError(problem, fix)
+    return [Note("units-doubtful", f"{problem}; {fix}")]
+
+
 def _compute(taken: Taken) -> list[Note]:
     """C against 6ND."""
     N, D, C = (taken.values(name) for name in ("params", "tokens", "flops"))
@@ -99,15 +116,15 @@ def _compute(taken: Taken) -> list[Note]:
     middle = float(np.median(ratio))
     off = (ratio > FAR * middle) | (ratio < middle / FAR)
     low, high = np.quantile(ratio, [0.1, 0.9])
-    if taken.sure("flops"):
+    if all(name in taken.units for name in ("params", "tokens", "flops")) or taken.insists("flops"):
         return []
-    if off.any() and not taken.sure("params", "tokens"):
+    if off.any():
         clusters = _clusters(ratio)
         if clusters is not None and (len(clusters) == 2 or off.sum() <= 0.2 * len(off)):
-            _refuse_rows(taken, ratio, clusters, "C/(6ND)")
+            return _refuse_rows(taken, ratio, clusters, "C/(6ND)")
     constant = high <= low * FAR
     if constant and not 1 / FAR <= middle <= FAR:
-        _refuse_units(taken, middle)
+        return _refuse_units(taken, middle)
     if high > 10 * low:
         return [
             Note(
@@ -147,21 +164,23 @@ def _compute(taken: Taken) -> list[Note]:
     return []
 
 
-def _refuse_units(taken: Taken, ratio: float) -> None:
-    """Raise InputError with the units that bring C to 6ND."""
+def _refuse_units(taken: Taken, ratio: float) -> list[Note]:
+    """Refuse, with the units that bring C to 6ND."""
     C = taken.columns["flops"]
     found = _best_units(taken, with_flops=True)
     text = f"C is {ratio:.2g} times 6ND in every row of {taken.path}, so that a unit is wrong"
     if found is None:
         insist = "--units flops=1"
-        raise InputError(
+        return _refuse(
+            taken,
             f"{text}: {_ranges(taken)}",
             f"is {C!r} a percentage, or not FLOPs of training? Name another with --columns flops=NAME, or say the units"
             f" with --units params=...,tokens=...,flops=... ({insist} takes them as they stand)",
         )
-    raise InputError(
+    return _refuse(
+        taken,
         f"{text}: {_ranges(taken)}",
-        f"say the units: --units {found} ({_insist(found)} takes the numbers as they stand)",
+        f"say the units: --units {found} (--units flops=1 takes the numbers as they stand)",
     )
 
 
@@ -179,7 +198,7 @@ def _sizes(taken: Taken) -> list[Note]:
     if outside.any() and not outside.all() and not agreed:
         clusters = _clusters(ratio)
         if clusters is not None:
-            _refuse_rows(taken, ratio, clusters, "D/N")
+            return _refuse_rows(taken, ratio, clusters, "D/N")
     small = median_D < 1e4 and median_N < 1e6
     far = not _RATIO[0] <= middle <= _RATIO[1]
     large = median_N > _PLAUSIBLE_N[1] or median_D > _PLAUSIBLE_D[1]
@@ -187,14 +206,16 @@ def _sizes(taken: Taken) -> list[Note]:
         found = _best_units(taken, with_flops=False)
         what = f"{format_count(middle)} tokens a parameter" if far else "no sizes of language models"
         fix = f"say the units: --units {found}" if found else "say the units: --units params=M,tokens=B or the like"
-        raise InputError(
+        return _refuse(
+            taken,
             f"{_ranges(taken)} of {taken.path} make {what}: a unit is wrong, or a column",
             f"{fix}; or name other columns with --columns params=...,tokens=... ({_insist(found or 'params=1,tokens=1')}"
             " takes the numbers as they stand)",
         )
     if (ratio < 1).all() and middle < 0.3 and not taken.by_hand:
         params, tokens = taken.columns["params"], taken.columns["tokens"]
-        raise InputError(
+        return _refuse(
+            taken,
             f"every run of {taken.path} has fewer tokens ({tokens}) than parameters ({params}), {middle:.2g} a parameter"
             " in the middle: are the two swapped?",
             f"if so: --columns params={quoted(tokens)},tokens={quoted(params)}; if not: --units params=1",
@@ -282,7 +303,7 @@ def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
         # The fewest units, then C nearest to 6ND, then what is usual.
         cost = 30.0 * ((p != "") + (t != "") + (c != ""))
         cost += 3 * abs(np.log(after)) if with_flops else 0.0
-        cost += abs(np.log(a_parameter / _CHINCHILLA))
+        cost += abs(np.log(a_parameter / _CHINCHILLA)) + 0.5 * abs(np.log(n * p_by / _USUAL_N))
         if best is None or cost < best[0]:
             pairs = (("params", p), ("tokens", t), ("flops", c))
             best = (cost, ",".join(f"{name}={unit}" for name, unit in pairs if unit))
@@ -300,8 +321,8 @@ def _clusters(ratio: Array) -> list[NDArray[np.int_]] | None:
     return sorted((np.sort(part) for part in parts), key=len, reverse=True)
 
 
-def _refuse_rows(taken: Taken, ratio: Array, clusters: list[NDArray[np.int_]], what: str) -> None:
-    """Raise InputError naming the rows whose numbers are in another unit than the rest."""
+def _refuse_rows(taken: Taken, ratio: Array, clusters: list[NDArray[np.int_]], what: str) -> list[Note]:
+    """Refuse, naming the rows whose numbers are in another unit than the rest."""
     # The rows to fix are those further from what is usual.
     usual = 1.0 if what == "C/(6ND)" else _CHINCHILLA
     sound = min(clusters[:2], key=lambda rows: abs(np.log(np.median(ratio[rows]) / usual)))
@@ -309,7 +330,8 @@ def _refuse_rows(taken: Taken, ratio: Array, clusters: list[NDArray[np.int_]], w
     rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in off)
     quantity = _off_quantity(taken, off, sound)
     which = f"{quantity} ({taken.columns[quantity]}) of" if quantity else "numbers of"
-    raise InputError(
+    return _refuse(
+        taken,
         f"{what} is about {np.median(ratio[sound]):.2g} in {len(sound)} rows of {taken.path}, and far from that in"
         f" {len(off)}: {rows}. The {which} these rows are in another unit",
         f"fix these rows, or leave them out with --where (--units {quantity or 'params'}=1 takes the numbers as they"
