@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from llmscale.fit.groups import Groups
     from llmscale.methods import Allocation
     from llmscale.methods import Comparison as MethodComparison
+    from llmscale.table import RunTable
 
 
 def show_fits(fits: "tuple[Fit, ...]") -> None:
     table = fits[0].table
-    output.results.print(output.styled((f"{len(table.frame)} runs", "bold"), f" from {table.path}, N is {table.count}"))
+    output.results.print(output.styled((table.size, "bold"), f" from {table.path}, N is {table.count}"))
+    show_reading(table, [name for one in fits for name in one.law.inputs])
     for one in fits:
         output.results.print(_named_law(one, "  "))
 
@@ -49,6 +51,22 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     for one in fits:
         if one.holdout:
             _show_holdout(one)
+
+
+def reading(table: "RunTable", inputs: Iterable[str] = ()) -> str | None:
+    """Which column became what, with those that a law takes besides N, D, C and loss; None for a table not read."""
+    if not table.reading:
+        return None
+    more = [name for name in dict.fromkeys(inputs) if name not in ("params", "tokens", "flops", "loss")]
+    also = "".join(f"; {name} = {table.columns.get(name, name)}" for name in more if name in table.frame)
+    return f"read: {table.reading}{also}"
+
+
+def show_reading(table: "RunTable", inputs: Iterable[str] = ()) -> None:
+    """Print which column became what."""
+    text = reading(table, inputs)
+    if text:
+        output.results.print(output.styled((text, "dim")))
 
 
 def _show_holdout(one: "Fit") -> None:

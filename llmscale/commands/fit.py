@@ -40,7 +40,13 @@ UnitsOption = Annotated[
     typer.Option(
         "--units",
         metavar="params=M,...",
-        help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits or perplexity.",
+        help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits, perplexity or accuracy.",
+    ),
+]
+StatusOption = Annotated[
+    str | None,
+    typer.Option(
+        "--status", metavar="done=WORD,...", help="Which words of the column of statuses count as a finished run."
     ),
 ]
 WhereOption = Annotated[
@@ -65,6 +71,7 @@ def fit(
     columns: ColumnsOption = None,
     units: UnitsOption = None,
     where: WhereOption = None,
+    status: StatusOption = None,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="One law for every value of this column, and a joint fit.")
     ] = None,
@@ -90,12 +97,11 @@ def fit(
     """
     from llmscale.fit import Options
     from llmscale.remote import is_url
-    from llmscale.table import read_table
 
     options = Options(variable, level, bootstrap, holdout, seed, objective, delta, intervals)
     laws = tuple(law or ())
     _check_combination(laws, method, by, checklist)
-    runs = read_table(table, columns=parse_columns(columns), count=count, units=units, where=tuple(where or ()))
+    runs = read_runs(table, columns, count, units, where, status, laws)
     if by:
         _fit_groups(runs, by, laws, options, json)
     elif method != "parametric":
@@ -105,6 +111,40 @@ def fit(
     else:
         # A part of a folder's runs is not the folder's fit, and at a URL only a sweep writes.
         _fit(runs, laws, options, checklist, json, keep=not (where or is_url(table)))
+
+
+def read_runs(
+    table: str | None,
+    columns: str | None,
+    count: str,
+    units: str | None,
+    where: list[str] | None,
+    status: str | None,
+    laws: tuple[str, ...] = (),
+) -> "RunTable":
+    """The table that the options describe. Raises InputError."""
+    from llmscale.table import read_table
+
+    return read_table(
+        table,
+        columns=parse_columns(columns),
+        count=count,
+        units=units,
+        where=tuple(where or ()),
+        status=status,
+        needs=_own_inputs(laws),
+    )
+
+
+def _own_inputs(laws: tuple[str, ...]) -> list[str]:
+    """The columns that laws of one's own take."""
+    own = [name for name in laws if ".py" in name]
+    if not own:
+        return []
+    from llmscale.fit.identify import inputs_of
+    from llmscale.laws import find
+
+    return [column for name in own for column in inputs_of(find(name))]
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
@@ -211,8 +251,9 @@ def _fit_groups(runs: "RunTable", by: str, laws: tuple[str, ...], options: "Opti
     if json:
         output.print_json(found.to_json())
     else:
+        shown.show_reading(runs, next(iter(found.fits.values())).law.inputs)
         shown.show_groups(found)
-    shown.warn_all(found.notes)
+    shown.warn_all((*runs.notes, *found.notes))
 
 
 def _allocate(runs: "RunTable", method: str, laws: tuple[str, ...], options: "Options", json: bool) -> None:
@@ -228,7 +269,9 @@ def _allocate(runs: "RunTable", method: str, laws: tuple[str, ...], options: "Op
     if json:
         output.print_json(found.to_json())
     elif method == "all":
+        shown.show_reading(runs)
         shown.show_methods(found)
     else:
+        shown.show_reading(runs)
         shown.show_allocation(found)
     shown.warn_all(found.notes)

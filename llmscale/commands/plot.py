@@ -11,11 +11,12 @@ from llmscale.commands.fit import (
     CountOption,
     LawOption,
     LevelOption,
+    StatusOption,
     TableArgument,
     UnitsOption,
     VariableOption,
     WhereOption,
-    parse_columns,
+    read_runs,
 )
 from llmscale.errors import InputError
 
@@ -40,6 +41,7 @@ def plot(
     columns: ColumnsOption = None,
     units: UnitsOption = None,
     where: WhereOption = None,
+    status: StatusOption = None,
     level: LevelOption = 0.9,
     bootstrap: Annotated[int, typer.Option(help="Bootstrap refits behind bands and intervals.")] = 1000,
     out: Annotated[
@@ -53,18 +55,22 @@ def plot(
 
     Example: llmscale plot results/cpu --kind scaling -o law.pdf
     """
+    from llmscale.commands import _fit_output as shown
     from llmscale.figures import load_kind
     from llmscale.fit import Options
     from llmscale.remote import is_url
     from llmscale.runs import make_folder, write_bytes
-    from llmscale.table import read_table
 
     if not 1 <= width <= 40:
         raise InputError(f"--width {width:g} is not a width for a figure", "give inches, from 1 to 40: --width 3.4")
     chosen = load_kind(kind)
     _ending(out)
     options = Options(variable=variable, level=level, bootstrap=bootstrap)
-    runs = read_table(table, columns=parse_columns(columns), count=count, units=units, where=tuple(where or ()))
+    runs = read_runs(table, columns, count, units, where, status, tuple(law or ()))
+    text = shown.reading(runs)
+    if text and not json:
+        output.tell(text)
+    shown.warn_all(runs.notes)
     path = out or (Path(f"{kind}.png") if is_url(table) else _default_path(runs, kind))
     evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), options)
     make_folder(path.parent)
@@ -82,6 +88,7 @@ def plot(
             {
                 "path": str(path),
                 "kind": kind,
+                "columns": dict(runs.columns),
                 "laws": [fit.law.name for fit in evidence.fits],
                 "n_runs": drawing.n_runs,
                 "n_excluded": drawing.n_excluded,

@@ -9,11 +9,12 @@ from llmscale.commands.fit import (
     ColumnsOption,
     CountOption,
     LevelOption,
+    StatusOption,
     TableArgument,
     UnitsOption,
     VariableOption,
     WhereOption,
-    parse_columns,
+    read_runs,
 )
 from llmscale.errors import InputError, Note
 
@@ -40,6 +41,7 @@ def predict(
     columns: ColumnsOption = None,
     units: UnitsOption = None,
     where: WhereOption = None,
+    status: StatusOption = None,
     level: LevelOption = 0.9,
     bootstrap: Annotated[int, typer.Option(help="Bootstrap refits.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
@@ -57,7 +59,6 @@ def predict(
     from llmscale.fit.backtest import check
     from llmscale.fit.forecast import forecast
     from llmscale.fit.identify import default_laws, default_variable
-    from llmscale.table import read_table
 
     asked = {name: _counts(text, name) for name, text in (("params", params), ("flops", flops)) if text is not None}
     if tokens is not None:
@@ -66,7 +67,7 @@ def predict(
         raise InputError("nothing was asked for", "give --params and --tokens, or --flops: llmscale predict -C 1e23")
     _one_length(asked)
     options = Options(variable, level, bootstrap, "none", seed)
-    runs = read_table(table, columns=parse_columns(columns), count=count, units=units, where=tuple(where or ()))
+    runs = read_runs(table, columns, count, units, where, status, (law,) if law else ())
     if law is None:
         options = replace(options, variable=default_variable(runs, variable))
     fit = fit_law(runs, law or default_laws(runs, options.variable)[0], options)
@@ -123,10 +124,12 @@ def _optima(fit: "Fit", asked: dict[str, list[float]]) -> list[dict[str, Any]]:
 def _show(fit: "Fit", found: "Forecast", asked: dict[str, list[float]], optima: list[dict[str, Any]]) -> None:
     import math
 
+    from llmscale.commands._fit_output import show_reading
     from llmscale.quantity import format_count
 
-    fitted = f": {fit.law.formula}, fitted to {len(fit.table.frame)} runs"
+    fitted = f": {fit.law.formula}, fitted to {fit.table.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
+    show_reading(fit.table, fit.law.inputs)
     words = {"params": "N", "tokens": "D", "flops": "C"}
     heading = "best of the budget" if optima else "forecast"
     interval = f"{100 * found.level:g}% interval"
@@ -169,6 +172,7 @@ def _payload(
         rows.append(point)
     return {
         "law": fit.law.name,
+        "columns": dict(fit.table.columns),
         "coefficients": {name: float(value) for name, value in fit.law.coefficients().items()},
         "level": found.level,
         "predictions": rows,

@@ -170,7 +170,8 @@ def _fitting(sheet: _Sheet) -> Items:
     fit = sheet.fit
     options, residual = fit.options, fit.residuals
     delta = "" if options.objective == "squared" else f" with delta {options.delta:g}"
-    weighted = ", weighted by the column weight" if "weight" in sheet.frame else ""
+    weight = fit.table.columns.get("weight")
+    weighted = f", weighted by the column {weight}" if weight else ""
     starts = f"{solver.STARTS} (or {solver.STARTS_WHERE_RUGGED}, of few runs or large residuals)"
     left_out = [f"{run.run_id} ({run.reason})" for run in fit.table.excluded]
     others = len(sheet.runs) - len(residual) - len(left_out)

@@ -183,7 +183,7 @@ def misfit_scale(fit: "Fit") -> float:
     if fixed is not None:
         return fixed
     residual = np.abs(fit.residuals)
-    if "weight" in fit.table.frame:
+    if "weight" in fit.table.columns:
         residual = residual[fit.table.frame["weight"].to_numpy(dtype=float) > 0]
     keys = np.round(np.log(np.maximum(np.stack(fit.inputs, axis=1), 1e-300)), 2)
     number = len(np.unique(keys, axis=0))

@@ -39,7 +39,7 @@ def fit_laws(
 
     `changes` are fields of Options. Raises InputError, WorkError, as `fit_law` does.
     """
-    options, runs = _options(options, changes), as_table(table)
+    options, runs = _options(options, changes), as_table(table, laws)
     if not laws:
         options = replace(options, variable=identify.default_variable(runs, options.variable))
     fits: dict[str, Fit] = {}
@@ -69,7 +69,7 @@ def fit_law(table: Source, law: str | type[Law], options: Options | None = None,
     >>> round(result.optimal(C=1e21)["params"] / 1e9, 2)
     0.26
     """
-    return _fit_law(_Folder(as_table(table)), law, _options(options, changes))
+    return _fit_law(_Folder(as_table(table, (law,))), law, _options(options, changes))
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,12 @@ def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     return replace(fit, holdout=predict_held_out(check, runs, held, options.holdout), notes=fit.notes + notes)
 
 
-def as_table(source: Source) -> RunTable:
-    """The table itself, or the one read from a path or a data frame. Raises InputError."""
-    return source if isinstance(source, RunTable) else read_table(source)
+def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
+    """The table itself, or the one read from a path or a data frame for these laws. Raises InputError."""
+    if isinstance(source, RunTable):
+        return source
+    own = [law for law in laws if not isinstance(law, str)]
+    return read_table(source, needs=[column for law in own for column in identify.inputs_of(law)])
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:

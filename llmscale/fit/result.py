@@ -239,7 +239,9 @@ class Fit:
             "count": self.table.count,
             "table": str(self.table.path),
             "variables": list(self.law.inputs),
-            "n_runs": len(self.table.frame),
+            "columns": dict(self.table.columns),
+            "n_runs": self.table.runs,
+            "n_rows": len(self.table.frame),
             "excluded": [{"run_id": run.run_id, "reason": run.reason} for run in self.table.excluded],
             "coefficients": {name: float(value) for name, value in self.law.coefficients().items()},
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
@@ -262,7 +264,7 @@ class Fit:
         return dict(plain(payload))
 
     def __str__(self) -> str:
-        lines = [f"{self.law.formula}  ({self.law.source}), {len(self.table.frame)} runs"]
+        lines = [f"{self.law.formula}  ({self.law.source}), {self.table.size}"]
         for name, value in self.law.coefficients().items():
             ends = self.intervals.get(name)
             interval = f"  [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""
@@ -281,7 +283,7 @@ class Fit:
         held = f"<p>{html.escape(str(self.holdout))}</p>" if self.holdout else ""
         notes = "".join(f"<li>{html.escape(str(note))}</li>" for note in self.notes)
         return (
-            f"<p>{html.escape(self.law.formula)} ({html.escape(self.law.source)}), {len(self.table.frame)} runs</p>"
+            f"<p>{html.escape(self.law.formula)} ({html.escape(self.law.source)}), {self.table.size}</p>"
             f"<table>{head}{rows}</table>{held}<ul>{notes}</ul>"
         )
 
@@ -345,12 +347,15 @@ def settings_of(law: Law) -> dict[str, Any]:
 
 
 def run_weights(table: RunTable) -> Array:
-    """How much each run counts in the objective: the column `weight`, or one each."""
-    if "weight" not in table.frame:
+    """How much each run counts in the objective: the column `weight`, if it was asked for, or one each."""
+    if "weight" not in table.columns:
         return np.ones(len(table.frame))
     weight = table.frame["weight"].to_numpy(dtype=float)
     if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
-        raise InputError("the column 'weight' must hold numbers that are not negative", "mend it, or rename it")
+        raise InputError(
+            f"column {table.columns['weight']!r}, the weight of the runs, must hold numbers that are not negative",
+            "fix it, or leave weight out of --columns",
+        )
     return weight
 
 

@@ -19,20 +19,21 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.table import _retries, _where
-from llmscale.table._columns import ALIASES, COUNTS, find_columns, nearest, resolve
+from llmscale.table import _plausible, _retries, _where
+from llmscale.table._columns import ALIASES, COUNTS, Found, find_columns, nearest, resolve
 from llmscale.table._files import read_source
-from llmscale.table._nested import refuse_chart, run_name_column, state_column
+from llmscale.table._identity import STEP_TWICE, identify
+from llmscale.table._nested import refuse_chart, state_column
 from llmscale.table._pairs import parse_columns
 from llmscale.table._quantities import check_positive, with_quantities
+from llmscale.table._reading import describe
+from llmscale.table._status import parse_status, statuses
 from llmscale.table._units import known_units, parse_units
 
 __all__ = ["ALIASES", "COUNTS", "Excluded", "RunTable", "groups", "parse_columns", "parse_units", "read_table"]
 
 NO_VALUE = "(none)"
 """The group of runs whose column is empty."""
-
-_DONE = ("done", "finished")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class RunTable:
     """Usable runs: float64 columns `params`, `tokens`, `flops`, `loss`, text `run_id`, and the source's others.
 
     `params` holds the count asked for (`count`), `loss` is in nats per token. `params`, `tokens` and `flops` are NaN
-    where the source does not give them; `path` is `<stdin>` or `<table>` for a stream or a frame.
+    where the source does not give them; `path` is `<stdin>` or `<table>` for a stream or a frame. `columns` is the
+    source's column of every quantity that was found in it, and `reading` says so in a sentence.
     """
 
     path: Path
@@ -57,11 +59,23 @@ class RunTable:
     excluded: tuple[Excluded, ...]
     notes: tuple[Note, ...]
     count: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    reading: str = ""
+
+    @property
+    def runs(self) -> int:
+        """How many runs the rows are of: fewer than rows if these are checkpoints."""
+        return int(self.frame["run_id"].nunique())
+
+    @property
+    def size(self) -> str:
+        """`24 runs`, or `240 rows of 6 runs`."""
+        runs = f"{self.runs} run" if self.runs == 1 else f"{self.runs} runs"
+        return runs if self.runs == len(self.frame) else f"{len(self.frame)} rows of {runs}"
 
     def __str__(self) -> str:
         left_out = f", {len(self.excluded)} left out" if self.excluded else ""
-        runs = "run" if len(self.frame) == 1 else "runs"
-        return f"{len(self.frame)} {runs} from {self.path}{left_out}"
+        return f"{self.size} from {self.path}{left_out}"
 
     def select(self, mask: ArrayLike) -> "RunTable":
         """The runs where `mask` (one truth a run) is true, with the same notes and runs left out."""
@@ -75,17 +89,22 @@ def read_table(
     count: str = "params",
     units: Mapping[str, str] | str | None = None,
     where: str | Sequence[str] = (),
+    status: str | Sequence[str] | None = None,
+    needs: Sequence[str] = (),
 ) -> RunTable:
     """The usable runs of a results folder, a file, standard input (`-`) or a frame; None reads the newest sweep.
 
     `columns` names the source's column for a quantity, or for any other input of a law: {"params": "X"}. `units`
     says what the source counts in: {"params": "M", "flops": "PFdays", "loss": "bits"}. `where` keeps the runs that
-    meet every filter, such as "flops < 1e20 and data == c4", in the table's own names and units. Raises InputError
-    for anything that cannot be read as runs, naming the column and the rows.
+    meet every filter, such as "flops < 1e20 and data == c4", in the table's own names and units. `status` are the
+    words of finished runs, such as "done=finished,crashed". `needs` are columns that a law takes by their own names.
+    Raises InputError for anything that cannot be read as runs, naming the column and the rows, and for numbers that
+    cannot be what they were taken for.
     """
     if count not in COUNTS:
         raise InputError(f"there is no count {count!r}", f"use one of {', '.join(COUNTS)}{nearest(count, COUNTS)}")
     unit_of = parse_units(units) if units is None or isinstance(units, str) else known_units(units)
+    done = parse_status(status)
     filters = (where,) if isinstance(where, str) else tuple(where)
     for text in filters:
         _where.parse_where(text)
@@ -93,18 +112,23 @@ def read_table(
     refuse_chart(raw, path)
     state = None if "status" in raw.columns else state_column(raw)
     nested = state is not None or any(name.startswith(("config.", "summary.")) for name in raw.columns)
-    found = find_columns(raw, path, dict(columns or {}), count, nested=nested)
-    run_ids = _run_ids(raw, found.get("run_id") or (run_name_column(raw) if nested else None))
-    frame, more = with_quantities(raw, found, unit_of, path)
-    frame["run_id"] = run_ids
+    found = find_columns(raw, path, dict(columns or {}), count, unit_of, needs, nested=nested)
+    frame, more = with_quantities(raw, found.columns, unit_of, path, found.units)
 
-    usable, reasons = _usable(raw, state)
-    again = _retries.superseded(raw, run_ids, usable)
-    usable, reasons = usable & ~again, np.where(again, _retries.SUPERSEDED, reasons)
+    judged = statuses(raw, path, done)
+    usable, reasons = judged.usable, judged.reasons
+    identity = identify(raw, frame, found.columns, found.told, usable)
+    run_ids = identity.run_ids
+    frame["run_id"] = run_ids
+    for again, why in (
+        (_retries.superseded(raw, run_ids, usable), _retries.SUPERSEDED),
+        (identity.repeated, STEP_TWICE),
+    ):
+        usable, reasons = usable & ~again, np.where(again, why, reasons)
     if not usable.any():
         there = listed(list(dict.fromkeys(reasons)))
         what = "no rows" if raw.empty else f"no finished runs among its {len(raw)} rows ({there})"
-        raise InputError(f"{path} has {what}", "measure some: llmscale sweep --sizes 1M,10M,100M")
+        raise InputError(f"{path} has {what}", _none_done(raw, path, reasons))
     kept = _where.keep(frame, filters)
     left = usable & kept
     if not left.any():
@@ -112,18 +136,26 @@ def read_table(
         raise InputError(
             f"no finished run is left by --where {' and '.join(filters)!r} ({there})", "let more runs through"
         )
+    named = _row_names(raw, run_ids)
     for name in ALIASES:
-        if name in found:
-            check_positive(frame[name], raw[found[name]], left, run_ids, path, unit_of.get(name))
+        if name in found.columns:
+            unit = unit_of.get(name, found.units.get(name))
+            check_positive(frame[name], raw[found.columns[name]], left, named, path, unit)
+    # A sweep of our own writes what it counted; only what others wrote is doubted.
+    more += [*found.notes, *judged.notes, *identity.notes]
+    if not path.is_dir():
+        more += _doubts(frame[left], found, unit_of, named[left], path)
     more += _filtered(filters, int(left.sum()), int(usable.sum()))
-    more += _repeated(run_ids[left])
     more += _retries.notes(frame[left])
     out = np.flatnonzero(kept & ~usable)
     rows = frame.iloc[out].to_dict("records")
-    excluded = tuple(Excluded(row["run_id"], reason, row) for row, reason in zip(rows, reasons[out], strict=True))
+    excluded = tuple(
+        Excluded(name, reason, row) for name, reason, row in zip(named.iloc[out], reasons[out], rows, strict=True)
+    )
     first = ["run_id", *ALIASES]
     frame = frame.loc[left, first + [name for name in frame.columns if name not in first]].reset_index(drop=True)
-    return RunTable(path, frame, excluded, (*notes, *more), count)
+    taken, reading = describe(found, unit_of, identity, judged.columns, [str(run.reason) for run in excluded])
+    return RunTable(path, frame, excluded, (*notes, *more), found.count, taken, reading)
 
 
 def groups(table: RunTable, column: str) -> dict[str, RunTable]:
@@ -141,22 +173,28 @@ def groups(table: RunTable, column: str) -> dict[str, RunTable]:
     return parts
 
 
-def _run_ids(raw: pd.DataFrame, column: str | None) -> pd.Series:
-    """The source's run ids, or `row 1`, `row 2`, ... counted below the header."""
-    rows = pd.Series([f"row {number}" for number in range(1, len(raw) + 1)], index=raw.index, dtype=object)
-    if column is None:
-        return rows
-    given = raw[column]
-    return given.astype(object).where(given.notna(), rows).astype(str).astype(object)
+def _doubts(
+    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
+) -> list[Note]:
+    """What is doubtful in what was taken for what. Raises InputError."""
+    by_hand = {"params", "tokens"} <= set(found.told)
+    taken = _plausible.Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
+    return _plausible.check(taken)
 
 
-def _usable(raw: pd.DataFrame, state: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Which runs are finished, and the status of each."""
-    column = "status" if "status" in raw.columns else state
-    if column is None:
-        return np.ones(len(raw), dtype=bool), np.full(len(raw), "done", dtype=object)
-    status = raw[column].astype(object).where(raw[column].notna(), "no status").astype(str).to_numpy(dtype=object)
-    return np.array([one.lower() in _DONE for one in status], dtype=bool), status
+def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:
+    """The run of every row, with the row's number for runs of several rows."""
+    many = run_ids.duplicated(keep=False)
+    if not many.any():
+        return run_ids
+    rows = pd.Series([f" (row {number})" for number in range(1, len(raw) + 1)], index=raw.index, dtype=object)
+    return run_ids.where(~many, run_ids + rows)
+
+
+def _none_done(raw: pd.DataFrame, path: Path, reasons: np.ndarray) -> str:
+    if raw.empty or path.is_dir():
+        return "measure some: llmscale sweep --sizes 1M,10M,100M"
+    return f"if such runs are finished, say so: --status done={reasons[0]}"
 
 
 def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
@@ -164,16 +202,6 @@ def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
         return []
     runs = "run" if usable == 1 else "runs"
     return [Note("filtered", f"{left} of {usable} {runs} remain after --where {' and '.join(filters)!r}")]
-
-
-def _repeated(run_ids: pd.Series) -> list[Note]:
-    repeated = list(dict.fromkeys(run_ids[run_ids.duplicated()]))
-    if not repeated:
-        return []
-    verb = "stands" if len(repeated) == 1 else "stand"
-    return [
-        Note("run-id-repeated", f"{listed(repeated)} {verb} in more than one row: each row counts as a run of its own")
-    ]
 
 
 def _group_of(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.table._columns import ALIASES, last_part
+from llmscale.table._names import ALIASES, last_part
 
 _STEPS = (
     "step", "_step", "global_step", "training_step", "train_step", "iter", "iter_num", "iteration", "update",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from llmscale.errors import InputError
-from llmscale.table._columns import quantity_of
+from llmscale.table._names import quantity_of
 
 _PART = r"""(?:"[^"]*"|'[^']*'|`[^`]*`|[^,="'`]+)"""
 _PAIR = re.compile(rf"\s*({_PART})\s*=\s*({_PART})\s*(?:,|$)")

@@ -7,17 +7,23 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.table._columns import ALIASES, LABELS, nearest
+from llmscale.table._columns import ALIASES, LABELS, WEIGHT, nearest
 from llmscale.table._units import numbers_of, to_base
 
 
 def with_quantities(
-    raw: pd.DataFrame, found: Mapping[str, str], units: Mapping[str, str], path: Path
+    raw: pd.DataFrame,
+    found: Mapping[str, str],
+    units: Mapping[str, str],
+    path: Path,
+    named: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, list[Note]]:
     """The source's columns with each quantity as numbers in base units (NaN for no number), and notes on derived ones.
 
-    Raises InputError for units of a column that is not there or is not numbers.
+    `named` are units that the columns' names carry, which values with a suffix of their own do without. Raises
+    InputError for units of a column that is not there or is not numbers.
     """
+    named = dict(named or {})
     for name in units:
         if name not in found and name not in raw.columns:
             names = [str(column) for column in raw.columns]
@@ -36,7 +42,7 @@ def with_quantities(
         if name in LABELS and name not in units:
             frame[name] = raw[column]
             continue
-        values, suffixed = numbers_of(raw[column], counts=name != "loss", truths=not quantity)
+        values, suffixed = numbers_of(raw[column], counts=name != "loss", truths=not quantity and name != WEIGHT)
         if not quantity and (np.isnan(values) & raw[column].notna().to_numpy()).any():
             if name in units:
                 raise InputError(f"column {column!r} of {path} is not all numbers", f"leave {name} out of --units")
@@ -47,8 +53,25 @@ def with_quantities(
                 f"column {column!r} of {path} has values with a suffix of their own, and --units {name}={units[name]}",
                 f"leave {name} out of --units: 125M is read as 125,000,000",
             )
-        frame[name] = to_base(values, name, units[name]) if name in units else values
+        unit = units.get(name) or (None if suffixed else named.get(name))
+        if unit == "log":
+            unit = _base_of_logarithm(values, str(column), name, path)
+        frame[name] = to_base(values, name, unit) if unit else values
     return frame, _derive(frame, found)
+
+
+def _base_of_logarithm(values: np.ndarray, column: str, name: str, path: Path) -> str:
+    """`log10` or `ln` for a column called a logarithm of a count, by what it can be. Raises InputError."""
+    middle = float(np.nanmedian(values)) if np.isfinite(values).any() else np.nan
+    least, most = {"params": (4.0, 11.0), "tokens": (6.0, 13.5)}.get(name, (12.0, 27.0))
+    if least <= middle <= most:
+        return "log10"
+    if most < middle and least * 2.3 <= middle <= most * 2.4:
+        return "ln"
+    raise InputError(
+        f"column {column!r} of {path} is a logarithm by its name, and its base is not clear from its values",
+        f"say the base: --units {name}=log10 or {name}=ln",
+    )
 
 
 def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
@@ -88,10 +111,18 @@ def check_positive(
     bad = left & ~(np.isfinite(number) & (number > 0))
     if bad.any():
         rows = [f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in np.flatnonzero(bad)]
-        above = "numbers above 1" if str(unit).lower() in ("perplexity", "ppl") else "positive numbers"
-        fix = f'mend these rows, or leave them out: --where "{values.name} > 0"'
+        above = {
+            "perplexity": "numbers above 1",
+            "ppl": "numbers above 1",
+            "accuracy": "accuracies below 1 (or 100 percent)",
+            "acc": "accuracies below 1 (or 100 percent)",
+            "log-likelihood": "negative numbers",
+        }.get(str(unit).lower(), "positive numbers")
+        fix = f'fix these rows, or leave them out: --where "{values.name} > 0"'
         if bad.sum() == left.sum():
             fix = f"name the right column: --columns {values.name}=NAME"
+            if values.name == "loss" and unit is None and (number[left] < 0).all():
+                fix += ", or say that these are log-likelihoods: --units loss=log-likelihood"
         raise InputError(f"column {given.name!r} of {path} must be {above}, and is not in {listed(rows)}", fix)
 
 

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError
 from llmscale.quantity import SUFFIXES, parse_count
-from llmscale.table._columns import nearest, quantity_of
+from llmscale.table._names import nearest, quantity_of
 from llmscale.table._pairs import parse_pairs
 
 Array = NDArray[np.float64]
 
-LOSS_UNITS = ("nats", "bits", "perplexity")
-"""What a loss may be given in: nats or bits per token, or exp(nats)."""
+LOSS_UNITS = ("nats", "bits", "perplexity", "accuracy", "ln", "log10", "log2", "log-likelihood")
+"""What a loss may be given in: nats or bits per token, exp(nats), an accuracy (read as 1 - accuracy, percent too), a
+logarithm of nats, or minus nats."""
+
+LOGARITHMS = {"ln": math.e, "log": math.e, "log2": 2.0, "log10": 10.0}
+"""Logarithms that a column may be given in, by their base."""
 
 _PETAFLOP_DAY = 8.64e19  # 1e15 FLOP/s for 86,400 s
 _DAYS = ("pfdays", "pfday", "pf-days", "pflop-days", "petaflop-days", "petaflop/s-days", "pflop/s-days")
@@ -49,6 +53,8 @@ def to_base(values: Array, quantity: str, unit: str) -> Array:
     low = unit.lower()
     if quantity == "loss":
         return _to_nats(values, low, unit)
+    if low in LOGARITHMS:
+        return _from_log(values, low)
     if "flop" in quantity.lower():
         letter = re.fullmatch(r"([a-z])(f|flop|flops)?", low)
         if low in _DAYS:
@@ -57,7 +63,7 @@ def to_base(values: Array, quantity: str, unit: str) -> Array:
             return values * _PREFIXES[letter[1]]
         known = "M, G, T, PF, EF, ZF, PFdays or a number"
     else:
-        known = "K, M, B, G, T or a number"
+        known = "K, M, B, G, T, log10 or a number"
     factor = float(SUFFIXES[low]) if low in SUFFIXES else _as_float(low)
     if not (math.isfinite(factor) and factor > 0):
         raise InputError(f"there is no unit {unit!r} for {quantity}", f"use {known}, as in --units params=M,tokens=B")
@@ -100,7 +106,20 @@ def _to_nats(values: Array, low: str, unit: str) -> Array:
     if low in ("perplexity", "ppl"):
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(values)
+    if low in ("accuracy", "acc"):
+        present = values[np.isfinite(values)]
+        whole = 100.0 if len(present) and present.max() > 1 else 1.0  # percent
+        return 1.0 - values / whole
+    if low in ("log-likelihood", "loglikelihood", "logprob", "negative"):
+        return -values
+    if low in LOGARITHMS:
+        return _from_log(values, low)
     raise InputError(f"there is no unit {unit!r} for loss", f"use {', '.join(LOSS_UNITS)}{nearest(unit, LOSS_UNITS)}")
+
+
+def _from_log(values: Array, low: str) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(np.power(LOGARITHMS[low], values))
 
 
 def _as_float(value: Any) -> float:

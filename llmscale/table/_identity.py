@@ -1,0 +1,402 @@
+"""Which rows belong to one run: checkpoints of a run are known by what its rows hold, whatever the column is called.
+
+A column names runs if the rows of each of its names have one size and differ in tokens (or steps). So `model` names
+runs if it stands beside a step, and does not if it says `llama` for every size. Ids such as NAME@1000 or
+NAME/checkpoint-500 are read without their step. Without names, rows that are alike in all but tokens and loss, and
+whose tokens grow by equal steps, are one run.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import Note, listed
+from llmscale.table._names import last_part, plain
+
+NAMES = (
+    "run_id", "run_name", "run", "name", "trial_id", "trial_name", "exp_name", "experiment_name", "experiment", "exp",
+    "run_uuid", "wandb_id", "wandb_name", "job_id", "job_name", "jobid", "trial", "run_path", "id", "uid", "uuid",
+    "runname", "runid", "display_name", "run_key", "logdir", "log_dir", "run_dir",
+)  # fmt: skip
+"""Columns that name runs, likeliest first."""
+
+MODEL_NAMES = (
+    "model", "model_name", "model_id", "checkpoint", "ckpt", "checkpoint_path", "ckpt_path", "checkpoint_name",
+    "ckpt_name", "config", "config_name", "label", "size", "model_path", "architecture_name", "path", "file",
+    "filename", "model_tag", "tag", "series", "variant",
+)  # fmt: skip
+"""Columns that may name runs, or only their sizes."""
+
+STEPS = (
+    "step", "global_step", "steps_done", "iteration", "iter", "ckpt", "checkpoint", "checkpoint_step", "ckpt_step",
+    "training_iteration", "train_step", "training_step", "current_step", "update", "updates", "epoch", "step_id",
+)  # fmt: skip
+"""Columns that count the steps of a run at a checkpoint. (`steps` is the length of a run.)"""
+
+STEP_TWICE = "its step stands again further down, and the later row is kept"
+"""Why a row of a resumed run is left out."""
+
+_OWN_ROW = ("_index", "index", "unnamed_0", "row")
+_OF_A_ROW = (
+    "time", "timestamp", "date", "datetime", "runtime", "seconds", "hours", "wall_time", "elapsed", "created",
+    "_timestamp", "_runtime", "datetime_start", "datetime_complete", "created_at", "grad_norm", "lr", "learning_rate",
+    "tokens_per_second", "mfu", "throughput", "loss_stderr", "perplexity", "ppl", "epoch",
+)  # fmt: skip
+"""Columns that differ between checkpoints of one run."""
+
+_STEP = re.compile(
+    r"^(?P<run>.*?)[\s/@:#_.,;|(\[-]*"
+    r"(?:@|(?:global[\s_-]?)?(?:train[\s_-]?)?(?:steps?|iters?|iterations?|ckpts?|checkpoints?|chkpt|updates?|epoch|"
+    r"revision|stage\d*[-_]step)[\s_=:@/-]*)"
+    r"(?P<step>\d[\d_,]*(?:\.\d+)?)\s*(?P<unit>[kmbt]?)(?:steps?|tokens?|toks?|iters?)?"
+    r"(?P<tail>[\])]|[-_.]?(?:unsharded|hf|pt|ckpt|safetensors|bin|tokens\d+[kmbt]|step[=_-]?\d+)*)*$",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")
+_SAME = 0.01
+_EQUAL_STEPS = 4
+"""Rows of one size whose tokens grow by equal steps, from which on they are taken for checkpoints."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The run of every row, the column that says so, rows that a later one repeats, and what to note.
+
+    `labels` is a column that may name runs, and was taken to name sizes.
+    """
+
+    run_ids: pd.Series
+    column: str | None
+    repeated: NDArray[np.bool_]
+    notes: tuple[Note, ...]
+    labels: str | None = None
+
+
+def identify(
+    raw: pd.DataFrame, frame: pd.DataFrame, found: Mapping[str, str], told: frozenset[str], usable: NDArray[np.bool_]
+) -> Identity:
+    """The run of every row. `frame` holds params, tokens and flops in base units, `usable` the rows that are done."""
+    rows = _Rows(raw, frame, usable)
+    if "run_id" in told:
+        column = found["run_id"]
+        ids = _texts(raw[column])
+        return rows.settle(ids, column, forced=True)
+    strong = [name for wanted in NAMES for name in raw.columns if _called(name) == wanted]
+    weak = [name for wanted in MODEL_NAMES for name in raw.columns if _called(name) == wanted]
+    for column in strong:
+        texts = _texts(raw[column])
+        for ids in (texts, rows.without_steps(texts)):
+            if ids is not None and rows.are_checkpoints(ids):
+                return rows.settle(ids, column)
+    plainly = next((name for name in strong if _unique(raw[name], usable)), None)
+    counted = plainly is None or _counter(raw[plainly])
+    labels = None
+    for column in weak:
+        texts = _texts(raw[column])
+        stripped = rows.without_steps(texts)
+        if stripped is not None and rows.are_checkpoints(stripped):
+            return rows.settle(stripped, column)
+        if not rows.are_checkpoints(texts):
+            continue
+        if rows.by_step(texts, alone=counted) if counted else rows.every_few_steps(texts):
+            return rows.settle(texts, column)
+        labels = labels or column
+    if counted:
+        ids = rows.alike()
+        if ids is not None:
+            return rows.settle(ids, None)
+    if plainly is not None:
+        return rows.settle(_texts(raw[plainly]), plainly)
+    column = next(iter(strong), None)
+    if column is None:
+        return Identity(_numbered(raw), None, np.zeros(len(raw), dtype=bool), (), labels)
+    return rows.settle(_texts(raw[column]), column)
+
+
+@dataclass
+class _Rows:
+    raw: pd.DataFrame
+    frame: pd.DataFrame
+    usable: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        self.params = self.frame["params"].to_numpy(dtype=float)
+        self.step, self.step_column = self._steps()
+        self.along = self._along()
+
+    def _steps(self) -> tuple[NDArray[np.float64] | None, str | None]:
+        for wanted in STEPS:
+            for name in self.raw.columns:
+                if plain(last_part(name)) == wanted or plain(name) == wanted:
+                    numbers = _step_numbers(self.raw[name])
+                    if numbers is not None and len(np.unique(numbers[self.usable])) > 1:
+                        return numbers, name
+        return None, None
+
+    def _along(self) -> NDArray[np.float64] | None:
+        """What grows along a run: tokens, or FLOPs, or steps."""
+        for name in ("tokens", "flops"):
+            values = self.frame[name].to_numpy(dtype=float)
+            if np.isfinite(values[self.usable]).any():
+                return values
+        return self.step
+
+    def groups(self, ids: pd.Series) -> NDArray[np.int_]:
+        return np.asarray(pd.factorize(ids)[0])
+
+    def one_size(self, ids: pd.Series) -> bool:
+        """Whether the rows of each name have one size, if sizes are known."""
+        if not np.isfinite(self.params[self.usable]).any():
+            return True
+        sizes = pd.Series(self.params[self.usable]).groupby(self.groups(ids)[self.usable])
+        return bool((sizes.max() <= sizes.min() * (1 + _SAME)).all())
+
+    def are_checkpoints(self, ids: pd.Series) -> bool:
+        """Whether names stand in several rows each, of one size and of different tokens."""
+        names = ids[self.usable]
+        counts = names.value_counts()
+        if not len(counts) or counts.max() < 2 or self.along is None or not self.one_size(ids):
+            return False
+        along = pd.Series(self.along[self.usable]).groupby(self.groups(ids)[self.usable])
+        grow = along.nunique() > 1
+        if not grow.any():
+            return False
+        if len(counts) == 1:
+            # One name for all rows may be that of an experiment: only steps make it that of a run.
+            return self.by_step(ids, alone=True)
+        repeated = counts.to_numpy() > 1
+        # Names of recipes repeat at equal tokens (seeds, learning rates); a resumed run repeats some of its steps.
+        return bool((along.nunique() / along.size())[grow].median() > 0.5 and repeated.sum() <= 2 * grow.sum())
+
+    def by_step(self, ids: pd.Series, *, alone: bool) -> bool:
+        """Whether steps grow with tokens within each name, or, without steps, tokens grow by equal amounts.
+
+        `alone` lets tokens speak: no column names every row on its own.
+        """
+        group = self.groups(ids)
+        if self.step is not None and self._proportional(self.step, group):
+            return True
+        return alone and self._equally_spaced(group)
+
+    def every_few_steps(self, ids: pd.Series) -> bool:
+        """Whether each name's rows lie equally many steps apart, as those of runs of their own hardly do."""
+        group = self.groups(ids)
+        return self.step is not None and self._proportional(self.step, group) and self._equally_spaced(group, self.step)
+
+    def _proportional(self, step: NDArray[np.float64], group: NDArray[np.int_]) -> bool:
+        if self.along is None:
+            return False
+        table = pd.DataFrame({"step": step, "along": self.along, "group": group})[self.usable].dropna()
+        table = table.sort_values(["group", "step"], kind="stable")
+        by = table.groupby("group")
+        if not (by["step"].nunique() > 1).any():
+            return False
+        rise, on = by["along"].diff(), by["step"].diff()
+        moved = on > 0
+        return bool(moved.any() and (rise[moved] > 0).mean() > 0.9)
+
+    def _equally_spaced(self, group: NDArray[np.int_], at: NDArray[np.float64] | None = None) -> bool:
+        at = self.along if at is None else at
+        if at is None:
+            return False
+        table = pd.DataFrame({"along": at, "group": group})[self.usable].dropna().drop_duplicates()
+        table = table.sort_values(["group", "along"], kind="stable")
+        gap = table.groupby("group")["along"].diff()
+        by = pd.DataFrame({"gap": gap, "group": table["group"]}).dropna().groupby("group")["gap"]
+        many = by.size() >= _EQUAL_STEPS - 1
+        equal = by.max() <= by.min() * (1 + 2 * _SAME)
+        return bool(many.any() and equal[many].mean() > 0.8 and many.mean() > 0.5)
+
+    def without_steps(self, ids: pd.Series) -> pd.Series | None:
+        """Ids such as NAME@1000 without their step, if it grows with tokens within each NAME; None for others."""
+        unique = pd.unique(ids)
+        parts = {one: _STEP.match(one) for one in unique}
+        if sum(part is not None and bool(part["run"]) for part in parts.values()) < 0.8 * len(unique):
+            return self._without_numbers(ids)
+        runs = ids.map({one: part["run"] if part and part["run"] else one for one, part in parts.items()})
+        steps = ids.map({one: _step_of(part) for one, part in parts.items()}).to_numpy(dtype=float)
+        if len(pd.unique(runs)) == len(unique) or not self._proportional(steps, self.groups(runs)):
+            return None
+        return runs
+
+    def _without_numbers(self, ids: pd.Series) -> pd.Series | None:
+        """Ids such as NAME-1000, if tokens a step are the same in runs of several sizes and no power of ten."""
+        unique = pd.unique(ids)
+        parts = {one: _NUMBER.match(one) for one in unique}
+        if self.along is None or not len(unique) or not all(parts.values()):
+            return None
+        runs = ids.map({one: part["run"] for one, part in parts.items() if part})
+        steps = ids.map({one: float(part["step"]) for one, part in parts.items() if part}).to_numpy(dtype=float)
+        counts = runs[self.usable].value_counts()
+        if len(counts) < 2 or counts.max() < 3 or not self._proportional(steps, self.groups(runs)):
+            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = (self.along / steps)[self.usable]
+        power = float(np.log10(np.median(ratio)))
+        if not np.isfinite(power) or abs(power - round(power)) < 1e-6:
+            return None
+        return runs if ratio.max() <= ratio.min() * (1 + 2 * _SAME) else None
+
+    def alike(self) -> pd.Series | None:
+        """Rows alike in every column but tokens, loss and the like as one run each, if their steps say so."""
+        if self.along is None or not np.isfinite(self.params[self.usable]).any():
+            return None
+        keys = [pd.Series(self.params, index=self.raw.index)]
+        for name in self.raw.columns:
+            given = self.raw[name]
+            if name == self.step_column or _called(name) in (*_OF_A_ROW, *_OWN_ROW):
+                continue
+            distinct = given[self.usable].nunique(dropna=False)
+            if 1 < distinct <= max(1, self.usable.sum() // 2) and not self._grows(given):
+                keys.append(given)
+        codes = np.zeros(len(self.raw), dtype=np.int64)
+        for key in keys:
+            code = pd.factorize(key, use_na_sentinel=False)[0]
+            codes = np.unique(codes * (int(code.max()) + 1) + code, return_inverse=True)[1].reshape(-1)
+        ids = pd.Series([f"run {code + 1}" for code in pd.factorize(codes)[0]], index=self.raw.index, dtype=object)
+        if not self.are_checkpoints(ids) or not self.by_step(ids, alone=True):
+            return None
+        counts = ids[self.usable].value_counts()
+        return ids if counts.median() >= 3 else None
+
+    def _grows(self, given: pd.Series) -> bool:
+        """Whether a column is the tokens, FLOPs or loss themselves, or one for one with them."""
+        for name in ("tokens", "flops", "loss"):
+            values = self.frame[name]
+            table = pd.DataFrame({"one": pd.factorize(given)[0], "other": values})[self.usable].drop_duplicates()
+            if len(table) and table["one"].nunique() >= 0.9 * len(table) and table["other"].nunique() > 1:
+                return True
+        return False
+
+    def settle(self, ids: pd.Series, column: str | None, *, forced: bool = False) -> Identity:
+        """Run ids by a column, with a note on names that stand in several rows."""
+        nothing = np.zeros(len(ids), dtype=bool)
+        ids = self._by_seed(ids)
+        repeated = ids[self.usable].value_counts()
+        names = [name for name in dict.fromkeys(ids[self.usable]) if repeated[name] > 1]
+        if not names:
+            return Identity(ids, column, nothing, ())
+        checkpoints = self.are_checkpoints(ids)
+        grown = checkpoints or self._grown(ids)
+        if not forced and not (self.one_size(ids) and grown):
+            verb = "stands" if len(names) == 1 else "stand"
+            why = "they do not differ in tokens" if self.one_size(ids) else "their sizes differ"
+            text = f"{listed(names)} {verb} in more than one row: each row counts as a run of its own, since {why}"
+            many = ids.isin(names)
+            ids = ids.where(~many, ids + " (" + _numbered(self.raw) + ")")
+            return Identity(ids, column, nothing, (Note("run-id-repeated", text),))
+        again = self._again(ids) if checkpoints else nothing
+        kept = self.usable & ~again
+        number = ids[kept].nunique()
+        shown = "by their settings, without a name" if column is None else f"by column {column!r}"
+        text = (
+            f"{int(kept.sum())} rows are of {number} {'run' if number == 1 else 'runs'}, told apart {shown}"
+            f" ({listed(names, 3)}): intervals rest on whole runs, not on rows"
+        )
+        if column is None:
+            text += "; name the column of runs if that is wrong: --columns run_id=NAME"
+        notes = [Note("run-id-repeated", text)]
+        notes += self._backwards(ids, again)
+        return Identity(ids, column, again, tuple(notes))
+
+    def _grown(self, ids: pd.Series) -> bool:
+        """Whether any name stands at several lengths of training."""
+        if self.along is None:
+            return False
+        return bool((pd.Series(self.along[self.usable]).groupby(self.groups(ids)[self.usable]).nunique() > 1).any())
+
+    def _by_seed(self, ids: pd.Series) -> pd.Series:
+        """Names of recipes, run several times with other seeds, as a run for each seed."""
+        seed = next((name for name in self.raw.columns if _called(name) in ("seed", "random_seed", "rng_seed")), None)
+        if seed is None or self.raw[seed].nunique() < 2:
+            return ids
+        both = pd.DataFrame({"id": ids, "seed": self.raw[seed]})[self.usable]
+        if not (both.groupby("id")["seed"].nunique() > 1).any():
+            return ids
+        return ids + ", seed " + self.raw[seed].astype(str)
+
+    def _again(self, ids: pd.Series) -> NDArray[np.bool_]:
+        """Rows of a run whose step (or tokens) a later row of the run holds, too."""
+        if self.along is None:
+            return np.zeros(len(ids), dtype=bool)
+        at = self.along if self.step is None else self.step
+        table = pd.DataFrame({"id": ids, "at": at, "along": self.along})
+        table = table[self.usable & np.isfinite(at)]
+        grown = table.groupby("id")["at"].nunique() > 1
+        table = table[table["id"].map(grown)]
+        later = table.duplicated(["id", "at"], keep="last")
+        again = np.zeros(len(ids), dtype=bool)
+        again[later[later].index.to_numpy()] = True
+        return again
+
+    def _backwards(self, ids: pd.Series, again: NDArray[np.bool_]) -> list[Note]:
+        if not again.any():
+            return []
+        runs = listed(dict.fromkeys(ids[again]), 3)
+        rows = listed([f"row {row + 1}" for row in np.flatnonzero(again)], 3)
+        return [
+            Note(
+                "steps-repeated",
+                f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a checkpoint: the later"
+                f" row is kept, and {rows} left out",
+            )
+        ]
+
+
+def _called(name: str) -> str:
+    return plain(last_part(name))
+
+
+def _texts(given: pd.Series) -> pd.Series:
+    """Names as texts, `row 3` for a missing one."""
+    rows = _numbered(given.to_frame())
+    if pd.api.types.is_float_dtype(given.dtype) and (given.dropna() % 1 == 0).all():
+        given = given.astype("Int64")
+    return given.astype(object).where(given.notna(), rows).astype(str).astype(object)
+
+
+def _numbered(raw: pd.DataFrame) -> pd.Series:
+    return pd.Series([f"row {number}" for number in range(1, len(raw) + 1)], index=raw.index, dtype=object)
+
+
+def _unique(given: pd.Series, usable: NDArray[np.bool_]) -> bool:
+    values = given[usable]
+    return bool(len(values)) and not values.dropna().duplicated().any()
+
+
+def _counter(given: pd.Series) -> bool:
+    """Whether a column only counts rows."""
+    if not pd.api.types.is_integer_dtype(given.dtype) or not len(given):
+        return False
+    return bool((given.diff().dropna() == 1).all())
+
+
+def _step_numbers(given: pd.Series) -> NDArray[np.float64] | None:
+    """The steps that a column holds as numbers or as texts like `step1000`; None for another column."""
+    if pd.api.types.is_bool_dtype(given.dtype):
+        return None
+    if pd.api.types.is_numeric_dtype(given.dtype):
+        return given.to_numpy(dtype=float, na_value=np.nan)
+    steps = {value: _bare_step(str(value)) for value in pd.unique(given.dropna())}
+    if not steps or any(step is None for step in steps.values()):
+        return None
+    return given.map(steps).to_numpy(dtype=float)
+
+
+def _bare_step(text: str) -> float | None:
+    """1000 of `step1000`, `checkpoint-1000` or `1000`; None for a text that says more."""
+    match = _STEP.match(text.strip())
+    if match and not match["run"]:
+        return _step_of(match)
+    return float(text) if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text) else None
+
+
+def _step_of(match: re.Match[str] | None) -> float:
+    if match is None:
+        return float("nan")
+    unit = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match["unit"].lower()]
+    return float(match["step"].replace(",", "").replace("_", "")) * unit
