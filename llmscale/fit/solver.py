@@ -46,6 +46,9 @@ class Solutions:
     objective: Array
     settled: NDArray[np.bool_]
 
+    def __getitem__(self, rows: NDArray[np.int_] | NDArray[np.bool_]) -> "Solutions":
+        return Solutions(self.theta[rows], self.objective[rows], self.settled[rows])
+
 
 def joined(parts: Sequence[Solutions]) -> Solutions:
     """The batches one after another."""
@@ -304,13 +307,15 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
         gradient = np.where(held, 0.0, gradient)
         hessian = np.where(apart, 0.0, hessian)
         metric = None if metric is None else np.where(apart, np.eye(theta.shape[1]), metric)
+    known = (gradient, hessian) if metric is None else (gradient, hessian, metric)
+    usable = np.logical_and.reduce([np.isfinite(values).reshape(len(theta), -1).all(axis=1) for values in known])
+    usable &= np.isfinite(here.objective)
+    if not usable.all():
+        # Outside the formula's domain, or beyond floats: such a problem stays where it is, and has not settled.
+        gradient = np.where(usable[:, None], gradient, 0.0)
+        hessian = np.where(usable[:, None, None], hessian, 0.0)
+        metric = None if metric is None else np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
     if metric is not None:
-        finite = [np.isfinite(values).reshape(len(theta), -1).all(axis=1) for values in (gradient, hessian, metric)]
-        usable = np.logical_and.reduce(finite)
-        if not usable.all():
-            gradient = np.where(usable[:, None], gradient, 0.0)
-            hessian = np.where(usable[:, None, None], hessian, 0.0)
-            metric = np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
         shape = _whitener(metric)
         hessian = shape.transpose(0, 2, 1) @ hessian @ shape
         gradient = np.einsum("bpk,bp->bk", shape, gradient)
@@ -327,7 +332,7 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
     # A term on its way to zero moves by one a step in its logarithm: let it go at once.
     fading = surface.vanishing & (step < -0.5) & (theta < surface.lower + _FADING_TERM)
     step = np.where(fading, -40.0, step)
-    return step, gain
+    return step, np.where(usable, gain, np.inf)
 
 
 def _whitener(metric_BPP: Array) -> Array:

@@ -5,7 +5,7 @@ on jets. Coefficients that the loss is linear in are found by their missing seco
 squares at each of many starting points of the others (variable projection: Golub & Pereyra 1973).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,25 +93,32 @@ class Formula(Surface):
             jacobian[:, i] = by_BK[0, i] * np.broadcast_to(d / jet.value, (1, len(self.loss)))[0]
         return jacobian
 
-    def starts(self, count: int) -> Array:
-        """The best of many low-discrepancy points, each with its best linear coefficients by relative squared error."""
+    def starts(self, count: int, held: Mapping[int, float] | None = None, candidates: int = _CANDIDATES) -> Array:
+        """The best of many low-discrepancy points, each with its best linear coefficients by relative squared error.
+
+        `held` are coefficients, by index, that keep the value given.
+        """
+        held = held or {}
         rows = np.arange(len(self.loss))
         if len(rows) > _ROWS_FOR_STARTS:
             order = np.lexsort([self.loss, *reversed(self.inputs)])
             rows = order[np.linspace(0, len(order) - 1, _ROWS_FOR_STARTS).astype(int)]
         inputs, loss = [values[rows] for values in self.inputs], self.loss[rows]
         names = self.law.coefficient_names()
-        unit_SK = _evenly_spread(_CANDIDATES, len(names))
+        unit_SK = _evenly_spread(candidates, len(names))
         raw_SK = np.asarray(self.law.guesses(unit_SK, inputs, loss), dtype=float)
-        linear = self._linear(raw_SK, inputs)
+        raw_SK[:, list(held)] = list(held.values())
+        linear = [k for k in self._linear(raw_SK, inputs) if k not in held]
         with np.errstate(all="ignore"):
             raw_SK, squares_S = self._projected(raw_SK, linear, inputs, loss)
         theta_SP = self.theta(raw_SK)
         order = np.argsort(squares_S, kind="stable")
         order = order[np.isfinite(squares_S[order]) & np.isfinite(theta_SP[order]).all(axis=1)]
         if not len(order):
-            return self.theta(np.asarray(self.law.guesses(unit_SK[:count], inputs, loss), dtype=float))
-        others = [k for k in range(len(names)) if k not in linear]
+            raw_SK = np.asarray(self.law.guesses(unit_SK[:count], inputs, loss), dtype=float)
+            raw_SK[:, list(held)] = list(held.values())
+            return self.theta(raw_SK)
+        others = [k for k in range(len(names)) if k not in linear and k not in held]
         chosen: list[int] = []
         for candidate in order:
             near = [np.abs(theta_SP[candidate, others] - theta_SP[one, others]).max(initial=0.0) for one in chosen]
