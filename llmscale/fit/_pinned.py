@@ -5,9 +5,11 @@ centred coordinates. There an amplitude is ln A minus the exponents times the me
 that coordinate follows the exponents.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.fit.result import settings_of
 from llmscale.laws import Array, Law, Surface
@@ -55,6 +57,11 @@ class Pinned(Surface):
             starts = self.theta(self.formula.coefficients(found))
         starts[:, self.index] = held
         return starts[np.isfinite(starts).all(axis=1)]
+
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "Pinned":
+        part = copy.copy(self)
+        part.surface = self.surface.of_rows(rows_S)
+        return part
 
     def evaluate(self, theta_BP: Array) -> tuple[Array, Any]:
         return self.surface.evaluate(theta_BP @ self.to_own.T)

@@ -5,10 +5,12 @@ on jets. Coefficients that the loss is linear in are found by their missing seco
 squares at each of many starting points of the others (variable projection: Golub & Pereyra 1973).
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.laws import Array, Law, Surface
 from llmscale.laws._jets import Jet, variables
@@ -46,6 +48,12 @@ class Formula(Surface):
             floor = names.index(law.floor)
             self.vanishing[floor] = True
             self.lower[floor] = np.log(loss.min()) + np.log(_SMALLEST_SHARE)
+
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "Formula":
+        part = copy.copy(self)
+        part.inputs = [values[rows_S] for values in self.inputs]
+        part.loss = self.loss[rows_S]
+        return part
 
     def coefficients(self, theta_BP: Array) -> Array:
         raw_BK = np.where(self.signed, theta_BP, np.exp(np.where(self.signed, 0.0, theta_BP)))
@@ -89,9 +97,11 @@ class Formula(Surface):
     def jacobian(self, theta_P: Array) -> Array:
         _, (by_BK, jet) = self.evaluate(theta_P[None])
         jacobian = np.zeros((len(self.loss), len(theta_P)))
-        for i, d in jet.first.items():
-            jacobian[:, i] = by_BK[0, i] * np.broadcast_to(d / jet.value, (1, len(self.loss)))[0]
-        return jacobian
+        with np.errstate(all="ignore"):
+            for i, d in jet.first.items():
+                jacobian[:, i] = by_BK[0, i] * np.broadcast_to(d / jet.value, (1, len(self.loss)))[0]
+        # A slope beyond floats is one of a term that is nothing there.
+        return np.where(np.isfinite(jacobian), jacobian, 0.0)
 
     def starts(self, count: int, held: Mapping[int, float] | None = None, candidates: int = _CANDIDATES) -> Array:
         """The best of many low-discrepancy points, each with its best linear coefficients by relative squared error.
