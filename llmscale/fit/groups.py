@@ -6,12 +6,14 @@ made of each, and the gain of separate exponents is compared with the gain on th
 of the likelihood ratio: Efron & Tibshirani 1993, chapter 16).
 """
 
+import copy
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note
 from llmscale.fit import solver
@@ -140,6 +142,14 @@ class _Joined(Surface):
         count = min(len(starts) for starts in each)
         raw = [surface.coefficients(starts[:count]) for surface, starts in zip(self.surfaces, each, strict=True)]
         return self.theta(np.concatenate(raw, axis=1))
+
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "_Joined":
+        part = copy.copy(self)
+        inside = [rows_S[(rows_S >= rows.start) & (rows_S < rows.stop)] - rows.start for rows in self.rows]
+        part.surfaces = [surface.of_rows(own) for surface, own in zip(self.surfaces, inside, strict=True)]
+        ends = np.cumsum([0, *map(len, inside)])
+        part.rows = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        return part
 
     def evaluate(self, theta_BP: Array) -> tuple[Array, Any]:
         found = [

@@ -154,13 +154,14 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
 
     surface = law.surface(columns, loss, **settings)
     objective = options.loss_function
-    theta = solver.solve(surface, log_loss, weight, objective)
+    found = solver.descend(surface, log_loss, weight, objective)
+    theta = found.theta
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     value = float(objective.total(np.log(best.loss(*columns)) - log_loss, weight))
 
     refits = refit(table, inputs, surface, theta, options)
     notes += identify.design_notes(best, table)
-    notes += _degenerate(best, surface, theta)
+    notes += _degenerate(best, surface, found)
     return Fit(
         law=best,
         table=table,
@@ -253,9 +254,9 @@ def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule:
     return Holdout(rule, check.law, runs)
 
 
-def _degenerate(law: Law, surface: Surface, theta: Array) -> list[Note]:
+def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]:
     """Notes on an optimum at the edge of what the law can say."""
-    notes, names = [], law.coefficient_names()
+    notes, names, theta = [], law.coefficient_names(), found.theta
     jacobian = surface.jacobian(theta)
     at_zero = surface.vanishing & (theta <= surface.lower)
     if not surface.centred:
@@ -286,6 +287,25 @@ def _degenerate(law: Law, surface: Surface, theta: Array) -> list[Note]:
                 Note("exponent-at-bound", f"{name} = {value:.3g} is implausibly steep: it fits the smallest runs alone")
             )
         free[index] &= surface.lower[index] < theta[index] < surface.upper[index]
+    unbound = [
+        name
+        for name, lower, value, upper in zip(names, surface.lower, theta, surface.upper, strict=True)
+        if name in law.signed and not lower < value < upper
+    ]
+    if unbound or not found.settled:
+        reason = (
+            f"nothing keeps {' and '.join(unbound)} from growing, and the fit ends where the search does"
+            if unbound
+            else "the best fit lies along a ridge, on which the objective hardly changes any more"
+        )
+        notes.append(
+            Note(
+                "flat-direction",
+                f"{reason}: the coefficients are not known one by one, only the loss near the runs is. Use a law with"
+                " fewer coefficients, or add runs",
+            )
+        )
+        return notes
     # On centred inputs columns compare as they are.
     columns = jacobian[:, free] if surface.centred else solver.unit_columns(jacobian[:, free])
     _, singular, direction = np.linalg.svd(columns, full_matrices=False)

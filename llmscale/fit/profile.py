@@ -6,30 +6,30 @@ Ronchetti 1994, "Robust bounded-influence tests in general parametric models"); 
 variance of the residuals. With few runs the quantile is that of F(1, runs - coefficients).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy.special import fdtri
 
 from llmscale.errors import InputError
 from llmscale.fit import solver
-from llmscale.fit.options import Objective
-from llmscale.fit.result import Fit, run_weights, settings_of
-from llmscale.laws import Array, Surface
-from llmscale.laws._formula import Formula
+from llmscale.fit._pinned import Pinned
+from llmscale.fit._profile_path import Path
+from llmscale.fit.result import Fit, run_weights
+from llmscale.laws import Array
 
-_POINTS, _FEWER_POINTS, _FEWEST_POINTS, _MANY = 41, 21, 9, 6
-_MENDINGS = 3
-_TOO_FLAT = 1e5
-"""Coefficients that make up for each other this well are not followed to the end by steps in raw units."""
-_JUDGED = 2.0
-"""Points that cost up to this many times the threshold decide where the interval ends."""
-_WIDEN, _WIDENINGS = 2.5, 4
-_NEARLY_NOTHING = 1e-4
-"""A positive coefficient is followed down to this share of its best value."""
+_POINTS, _FEWER_POINTS, _MANY = 41, 21, 6
+_OFFSETS = (np.array([0.5, 1.0, 2.0, 4.0]), np.array([8.0, 16.0]), np.array([32.0, 64.0]))
+"""Where the end of the interval is looked for first, in units of the one that the Jacobian promises."""
+_FARTHEST = 60.0
+"""Logarithms are followed this far from the best: further, an amplitude is nothing, or beyond floats."""
+_DRAWN = 2.2
+"""Values that cost up to this many times the threshold are followed, and decide where the interval ends."""
+_REFINEMENTS = 3
+_MANY_RUNS = 200
+"""Of more runs, only the widely spaced values are started from new places, and the others from these."""
+_BELOW = 1e-3
+"""A held fit that costs less than minus this has found a lower optimum than the fit."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Profile:
     """The objective over values of one coefficient, all others at their best.
 
     `cost` is 2 (objective - minimum)/lambda, to be compared with `threshold`. `low` and `high` bound the interval at
-    `level`; one that is not reached however far the coefficient moves is 0, -inf or inf, and `closed` is False. Where
-    the other coefficients did not settle, `settled` is False and the ends are NaN.
+    `level`; one that is not reached however far the coefficient moves is 0, -inf or inf, and `closed` is False. Values
+    at which the other coefficients did not settle are left out of `values` and counted in `unsettled`. Where they
+    could move an end of the interval, `settled` is False and the ends are NaN.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Profile:
     low: float
     high: float
     settled: bool = True
+    unsettled: int = 0
 
     @property
     def closed(self) -> bool:
@@ -74,9 +76,9 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
         raise InputError(f"{fit.law.name} has no coefficient {name!r}", f"use one of {', '.join(names)}")
     index = names.index(name)
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
-    surface = _Pinned(Formula(type(fit.law), settings_of(fit.law), fit.inputs, loss), index)
-    best = surface.theta(np.array([list(fit.law.coefficients().values())], dtype=float))[0]
     weight, log_loss = run_weights(fit.table), np.log(loss)
+    surface = Pinned(fit.law, index, fit.inputs, loss)
+    best = surface.theta(np.array([list(fit.law.coefficients().values())], dtype=float))[0]
     objective = fit.options.loss_function
 
     _, first, second = objective.expand(-fit.residuals)
@@ -84,106 +86,73 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
     inliers = max(float((weight * second).sum() / weight.sum()), 1.0 / len(loss))
     scale = max(float((weight * first**2).sum()) / degrees / inliers, 1e-300)
     threshold = float(fdtri(1, degrees, fit.level))
+    axis = _Axis(surface, best, float(fit.law.coefficients()[name]), linear=name == fit.law.floor)
+    reach = np.sqrt(threshold) * axis.spread(scale, inliers)
 
-    along = _ridge(surface, best, index)
-    spread = _spread(surface, best, index, scale, inliers)
-    value = float(surface.coefficients(best[None])[0, index])
-    reach = np.sqrt(threshold) * 2.0 * spread
-    theta_all, cost_all, settled_all = np.empty((0, len(best))), np.empty(0), np.empty(0, dtype=bool)
-    flat = _condition(surface, best) >= _TOO_FLAT
-    points = min(points, _FEWEST_POINTS) if flat else points
-    for _ in range(1 if flat else _WIDENINGS):
-        grid = _grid(surface, index, value, best[index], reach, points)
-        start = best + (grid - best[index])[:, None] * along
-        start[:, index] = grid
-        ends = solver.resolve_each(surface, log_loss, weight, start, [objective])
-        for _ in range(0 if flat else _MENDINGS):
-            _mend(ends, grid, best[index], index, partial(solver.resolve_each, surface, log_loss, weight), objective)
-        settled_all = np.concatenate([settled_all, ends.settled])
-        theta_all = np.concatenate([theta_all, ends.theta])
-        cost_all = np.concatenate([cost_all, 2.0 * (ends.objective - fit.objective) / scale])
-        left, right = grid < best[index], grid > best[index]
-        open_ends = [side.any() and not (cost_all[-len(grid) :][side] > threshold).any() for side in (left, right)]
-        if not any(open_ends):
+    path = Path(surface, log_loss, weight, objective, best, _ridge(surface, best, index))
+
+    def cost() -> Array:
+        return np.asarray(2.0 * (path.ends.objective - fit.objective) / scale)
+
+    sides = [-1.0, 1.0]
+    for offsets in _OFFSETS:
+        path.add(axis.held(reach * np.concatenate([side * offsets for side in sides])), fresh=True)
+        sides = [side for side in sides if not _left(axis.offset(path.held) * side, cost(), threshold)]
+        if not sides:
             break
-        reach *= _WIDEN
-    values = surface.coefficients(theta_all)[:, index]
-    values, cost = np.append(values, value), np.append(np.maximum(cost_all, 0.0), 0.0)
-    order = np.argsort(values, kind="stable")
-    values, cost = values[order], cost[order]
-    low, high = _crossings(values, cost, value, threshold, positive=name not in fit.law.signed)
-    settled = not flat and bool(settled_all[cost_all <= _JUDGED * threshold].all())
-    if not settled:
-        # What did not settle costs too much, and an interval from it would be too narrow.
-        low = high = np.nan
-    return Profile(name, values, fit.objective + 0.5 * scale * cost, cost, threshold, fit.level, low, high, settled)
+    outers, grids = [], []
+    for side in (-1.0, 1.0):
+        outer = _outer(axis.offset(path.held) * side, cost(), threshold)
+        outers.append(side * outer)
+        if outer > 0:
+            grids.append(axis.held(side * outer * np.linspace(0.0, 1.0, points // 2 + 1)[1:]))
+    path.add(np.concatenate(grids) if grids else np.empty(0), fresh=len(loss) <= _MANY_RUNS)
+    for _ in range(_REFINEMENTS):
+        path.add(axis.held(_between(axis.offset(path.held), cost(), threshold)), fresh=False)
+    # What lies further was needed to find the ends only.
+    near = (axis.offset(path.held) >= 1.001 * outers[0]) & (axis.offset(path.held) <= 1.001 * outers[1])
+    return _read(fit, name, surface, path.ends[near], cost()[near], scale, threshold)
 
 
-def _condition(surface: Surface, theta: Array) -> float:
-    """Of the Jacobian with columns of length one."""
-    columns = solver.unit_columns(surface.jacobian(theta))
-    return float(np.linalg.cond(columns[:, columns.any(axis=0)]))
+class _Axis:
+    """How far along a coefficient: its own unit for a floor, which may go to zero, else the surface's coordinate."""
+
+    def __init__(self, surface: Pinned, best: Array, value: float, *, linear: bool) -> None:
+        self.surface, self.best, self.value, self.linear = surface, best, value, linear
+        self.index = surface.index
+
+    def held(self, offset_G: Array) -> Array:
+        """Coordinates at these offsets from the best, within bounds."""
+        surface, index = self.surface, self.index
+        if self.linear:
+            with np.errstate(divide="ignore"):
+                held = np.log(np.maximum(self.value + offset_G, 0.0))
+        else:
+            held = self.best[index] + np.clip(offset_G, -_FARTHEST, _FARTHEST)
+        return np.unique(np.clip(held, surface.lower[index], surface.upper[index]))
+
+    def offset(self, held_G: Array) -> Array:
+        """The inverse of `held`."""
+        if not self.linear:
+            return np.asarray(held_G - self.best[self.index])
+        at_zero = held_G <= self.surface.lower[self.index]
+        return np.asarray(np.where(at_zero, 0.0, np.exp(held_G)) - self.value)
+
+    def spread(self, scale: float, inliers: float) -> float:
+        """About one standard deviation along this axis, from the Jacobian."""
+        jacobian = self.surface.jacobian(self.best)
+        own = jacobian[:, self.index]
+        if self.linear:
+            own = 1.0 / np.exp(self.surface.evaluate(self.best[None])[0][0])
+        others = np.delete(jacobian, self.index, axis=1)
+        left = own - others @ np.linalg.lstsq(others, own, 1e-10)[0]
+        length = float(np.linalg.norm(left))
+        widest = self.value or float(np.exp(self.surface.evaluate(self.best[None])[0]).min())
+        most = 0.5 * widest if self.linear else 1.0
+        return min(np.sqrt(scale / inliers) / length, most) if length > 0 else most
 
 
-def _mend(
-    ends: solver.Solutions,
-    grid: Array,
-    best: float,
-    index: int,
-    resolve: Callable[[Array, list[Objective]], solver.Solutions],
-    objective: Objective,
-) -> None:
-    """Try the points that did not settle again, from their neighbours on the side of the best."""
-    failed = np.flatnonzero(~ends.settled)
-    inward = failed + np.where(grid[failed] < best, 1, -1)
-    usable = (inward >= 0) & (inward < len(grid))
-    failed, inward = failed[usable], inward[usable]
-    if not len(failed):
-        return
-    start = ends.theta[inward].copy()
-    start[:, index] = grid[failed]
-    again = resolve(start, [objective])
-    better = (again.objective < ends.objective[failed]) | again.settled
-    ends.theta[failed[better]] = again.theta[better]
-    ends.objective[failed[better]] = again.objective[better]
-    ends.settled[failed[better]] = again.settled[better]
-
-
-class _Pinned(Surface):
-    """A surface on which one of theta stays where it starts: it feels no slope."""
-
-    centred = False
-
-    def __init__(self, surface: Formula, index: int) -> None:
-        self.surface, self.index = surface, index
-        self.lower, self.upper, self.vanishing = surface.lower, surface.upper, surface.vanishing
-
-    def starts(self, count: int) -> Array:
-        return self.surface.starts(count)
-
-    def evaluate(self, theta_BP: Array) -> tuple[Array, Any]:
-        return self.surface.evaluate(theta_BP)
-
-    def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
-        gradient, hessian = self.surface.derivatives(parts, first_BR, second_BR)
-        gradient[:, self.index] = 0.0
-        hessian[:, self.index, :] = 0.0
-        hessian[:, :, self.index] = 0.0
-        # Some curvature without a slope: no step, and no division by nothing.
-        hessian[:, self.index, self.index] = np.abs(np.einsum("bpp->bp", hessian)).max(axis=1)
-        return gradient, hessian
-
-    def jacobian(self, theta_P: Array) -> Array:
-        return self.surface.jacobian(theta_P)
-
-    def coefficients(self, theta_BP: Array) -> Array:
-        return self.surface.coefficients(theta_BP)
-
-    def theta(self, coefficients_BK: Array) -> Array:
-        return self.surface.theta(coefficients_BK)
-
-
-def _ridge(surface: Surface, best: Array, index: int) -> Array:
+def _ridge(surface: Pinned, best: Array, index: int) -> Array:
     """How the others move, to first order, when theta[index] moves by one: (P,)."""
     jacobian = surface.jacobian(best)
     others = np.arange(len(best)) != index
@@ -193,38 +162,67 @@ def _ridge(surface: Surface, best: Array, index: int) -> Array:
     return along
 
 
-def _spread(surface: Surface, best: Array, index: int, scale: float, inliers: float) -> float:
-    """About one standard deviation of theta[index], from the Jacobian."""
-    jacobian = surface.jacobian(best)
-    others = np.arange(len(best)) != index
-    left = jacobian[:, index] - jacobian[:, others] @ np.linalg.lstsq(jacobian[:, others], jacobian[:, index], 1e-10)[0]
-    length = float(np.linalg.norm(left))
-    return min(np.sqrt(scale / inliers) / length, 1.0) if length > 0 else 1.0
+def _left(offset: Array, cost: Array, threshold: float) -> bool:
+    """Whether the farthest value on this side costs clearly more than the threshold."""
+    return bool((offset > 0).any()) and bool(cost[np.argmax(offset)] > _DRAWN * threshold)
 
 
-def _grid(surface: _Pinned, index: int, value: float, best: float, reach: float, points: int) -> Array:
-    """Values of theta[index] on both sides of the best, evenly spaced in it, and not below nearly nothing."""
-    steps = np.linspace(-1.0, 1.0, points)
-    steps = steps[steps != 0]
-    low, high = best - reach, best + reach
-    if not surface.surface.signed[index]:  # logarithms
-        low = max(low, best + np.log(_NEARLY_NOTHING))
-    grid = np.where(steps < 0, best + steps * (best - low), best + steps * (high - best))
-    return np.clip(grid, surface.lower[index], surface.upper[index])
+def _outer(offset: Array, cost: Array, threshold: float) -> float:
+    """How far to follow one side: past everything within the threshold, to where it costs clearly more."""
+    if not (offset > 0).any():
+        return 0.0
+    inside = float(offset[(offset > 0) & (cost <= threshold)].max(initial=0.0))
+    beyond = offset[(offset > inside) & (cost > _DRAWN * threshold)]
+    return float(beyond.min() if len(beyond) else offset.max())
 
 
-def _crossings(values: Array, cost: Array, best: float, threshold: float, *, positive: bool) -> tuple[float, float]:
-    """Where the root of the cost crosses the threshold's on either side, by linear interpolation."""
-    root, level = np.sqrt(cost), np.sqrt(threshold)
-    ends = []
-    for side, none in ((-1, 0.0 if positive else -np.inf), (1, np.inf)):
-        keep = np.flatnonzero(values * side >= best * side)
-        keep = keep[np.argsort(values[keep] * side, kind="stable")]
-        above = np.flatnonzero(root[keep] > level)
-        if not len(above):
-            ends.append(none)
+def _between(offset: Array, cost: Array, threshold: float) -> Array:
+    """Offsets nearer to where the cost crosses the threshold for the last time, on either side."""
+    found = []
+    for side in (-1.0, 1.0):
+        ends = _bracket(offset, cost, threshold, side)
+        if ends is not None:
+            inner, outer = ends
+            root = np.sqrt(np.maximum(cost[[inner, outer]], 0.0))
+            share = (np.sqrt(threshold) - root[0]) / max(root[1] - root[0], 1e-300)
+            share = min(max(share, 0.02), 0.98)
+            found += [(1 - part) * offset[inner] + part * offset[outer] for part in (share, 0.5)]
+    return np.array(found)
+
+
+def _bracket(values: Array, cost: Array, threshold: float, side: float) -> tuple[int, int] | None:
+    """The outermost value within the threshold on a side of the best, and the next one outwards; None at the end."""
+    order = np.argsort(values * side, kind="stable")
+    within = np.flatnonzero((cost <= threshold)[order])
+    if not len(within) or within[-1] == len(order) - 1:
+        return None
+    return int(order[within[-1]]), int(order[within[-1] + 1])
+
+
+def _read(
+    fit: Fit, name: str, surface: Pinned, ends: solver.Solutions, cost: Array, scale: float, threshold: float
+) -> Profile:
+    """The profile with its interval, from all values that were followed."""
+    value = float(fit.law.coefficients()[name])
+    values = surface.coefficients(ends.theta)[:, surface.index]
+    good = ends.settled & np.isfinite(cost)
+    # A fit that did not settle costs at most what it says, so within the threshold it is inside for certain.
+    doubtful = ~good & (cost > threshold) & (cost <= _DRAWN * threshold)
+    settled = not doubtful.any() and bool(cost.min(initial=0.0) > -_BELOW)
+    values, cost = np.append(values[good], value), np.append(np.maximum(cost[good], 0.0), 0.0)
+    order = np.argsort(values, kind="stable")
+    values, cost = values[order], cost[order]
+    sides = []
+    for side, none in ((-1.0, 0.0 if name not in fit.law.signed else -np.inf), (1.0, np.inf)):
+        bracket = _bracket(values, cost, threshold, side)
+        if bracket is None:
+            sides.append(none)
             continue
-        outer, inner = keep[above[0]], keep[max(above[0] - 1, 0)]
-        share = (level - root[inner]) / max(root[outer] - root[inner], 1e-300)
-        ends.append(float(values[inner] + share * (values[outer] - values[inner])))
-    return ends[0], ends[1]
+        inner, outer = bracket
+        root = np.sqrt(cost[[inner, outer]])
+        share = (np.sqrt(threshold) - root[0]) / max(root[1] - root[0], 1e-300)
+        sides.append(float(values[inner] + share * (values[outer] - values[inner])))
+    # What did not settle costs too much, and an interval from it would be too narrow.
+    low, high = sides if settled else (np.nan, np.nan)
+    objective = fit.objective + 0.5 * scale * cost
+    return Profile(name, values, objective, cost, threshold, fit.level, low, high, settled, int((~good).sum()))

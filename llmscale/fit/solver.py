@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.errors import WorkError
+from llmscale.errors import InputError, WorkError
 from llmscale.fit.options import Objective
 from llmscale.laws import Array, Surface
 
@@ -21,6 +21,12 @@ _NEXT_TO = 0.03
 """In theta: that close, starts lead to the same place."""
 _COARSE_STEPS = 6
 _FINAL_STEPS = 400
+_FOLLOWED = 3
+"""Ends that are followed further: on all rows of a large table, or along a ridge."""
+_RIDGE = 0.01
+"""An objective that falls by less than this share of itself in another 400 steps is at the bottom of a ridge."""
+MANY_ROWS, ROWS_OF_A_PART = 2**15, 2**13
+"""From so many rows the starts are tried on a part of them, and sums over rows are made in blocks of rows."""
 _BLOCK, _RAW_BLOCK = 2**14, 2**16
 """Problems × runs in a block: what the cache holds, and for formulas, whose steps cost more calls, what is quick."""
 _LARGEST_STEP, _LARGEST_RAW_STEP = 3.0, 10.0
@@ -46,6 +52,9 @@ class Solutions:
     objective: Array
     settled: NDArray[np.bool_]
 
+    def __getitem__(self, rows: NDArray[np.int_] | NDArray[np.bool_]) -> "Solutions":
+        return Solutions(self.theta[rows], self.objective[rows], self.settled[rows])
+
 
 def joined(parts: Sequence[Solutions]) -> Solutions:
     """The batches one after another."""
@@ -56,32 +65,101 @@ def joined(parts: Sequence[Solutions]) -> Solutions:
     )
 
 
+@dataclass(frozen=True)
+class Descent:
+    """The best theta over many starts. One that has not `settled` still creeps down a ridge, by next to nothing."""
+
+    theta: Array
+    settled: bool
+
+
 def solve(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Array:
     """The best theta over many starts. Raises WorkError when the best of them did not settle."""
+    found = descend(surface, log_loss_R, weight_R, objective)
+    if not found.settled:
+        raise _unsettled(float(objective.total(surface.evaluate(found.theta[None])[0][0] - log_loss_R, weight_R)))
+    return found.theta
+
+
+def descend(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Descent:
+    """The best theta over many starts.
+
+    Raises WorkError if the best of them is still falling, and InputError if the loss of the law is not a positive
+    number at any of them.
+    """
+    if len(log_loss_R) > MANY_ROWS:
+        return _descend_by_part(surface, log_loss_R, weight_R, objective)
+    starts, stages = _promising(surface, log_loss_R, weight_R, objective)
+    weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
+    ends = minimise(surface, log_loss_R, weight_BR, starts, [*stages, objective])
+    return _best(surface, log_loss_R, weight_R, objective, ends)
+
+
+def _descend_by_part(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Descent:
+    """The starts are tried on rows spread over the table, and the best of them followed on all rows."""
+    rows = np.flatnonzero(weight_R > 0)
+    rows = rows[np.linspace(0, len(rows) - 1, ROWS_OF_A_PART).astype(int)]
+    part = surface.of_rows(rows)
+    starts, stages = _promising(part, log_loss_R[rows], weight_R[rows], objective)
+    weight_BR = np.broadcast_to(weight_R[rows], (len(starts), len(rows)))
+    ends = minimise(part, log_loss_R[rows], weight_BR, starts, [*stages, objective])
+    hopeful = _apart(ends)[:_FOLLOWED]
+    weight_BR = np.broadcast_to(weight_R, (len(hopeful), len(weight_R)))
+    return _best(surface, log_loss_R, weight_R, objective, minimise(surface, log_loss_R, weight_BR, hopeful, [objective]))
+
+
+def _promising(
+    surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective
+) -> tuple[Array, list[Objective]]:
+    """Where to start from, and the objectives to go through before the last one."""
     starts = surface.starts(STARTS_WHERE_RUGGED)
     typical = float(np.median(np.abs(surface.evaluate(starts[:1])[0][0] - log_loss_R)))
     stages = objective.graduated()[:-1]
     # Few runs make a rugged objective, and so do residuals far above delta.
-    if len(log_loss_R) >= FEW_RUNS and not (stages and typical > _FAR_ABOVE * objective.delta):
-        starts = starts[:STARTS]
-        # Deltas far above the residuals are least squares, where the starts come from.
-        useful = [stage for stage in stages if stage.delta <= _FAR_ABOVE * typical] or stages[-1:]
-        if useful:
-            weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
-            starts = _apart(minimise(surface, log_loss_R, weight_BR, starts, useful, coarse=True))
-        stages = []
-    weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
-    ends = minimise(surface, log_loss_R, weight_BR, starts, [*stages, objective])
-    lowest = float(ends.objective.min())
+    if len(log_loss_R) < FEW_RUNS or (stages and typical > _FAR_ABOVE * objective.delta):
+        return starts, stages
+    starts = starts[:STARTS]
+    # Deltas far above the residuals are least squares, where the starts come from.
+    useful = [stage for stage in stages if stage.delta <= _FAR_ABOVE * typical] or stages[-1:]
+    if useful:
+        weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
+        starts = _apart(minimise(surface, log_loss_R, weight_BR, starts, useful, coarse=True))
+    return starts, []
+
+
+def _best(
+    surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective, ends: Solutions
+) -> Descent:
+    """The lowest of the ends, if it has settled or falls by next to nothing."""
+    lowest = int(np.argmin(ends.objective))
+    if not np.isfinite(ends.objective[lowest]):
+        raise InputError(
+            f"the law's loss is not a positive number at every run, from any of {len(ends.objective)} starts: its"
+            " logarithm is what is fitted",
+            "check the law's formula and the units of the table's columns, or fit another law (llmscale laws)",
+        )
     settled = np.where(ends.settled, ends.objective, np.inf)
     best = int(np.argmin(settled))
-    if settled[best] > lowest * (1 + _SAME_OBJECTIVE) + _ABSOLUTE_GAIN * weight_R.sum():
-        raise WorkError(
-            f"the fit did not settle: after {_FINAL_STEPS} Newton steps from each of {len(starts)} starts the best"
-            f" objective is {lowest:.6g} and still falling",
-            "look for runs that do not belong together, or fit a law with fewer coefficients: --law power",
-        )
-    return ends.theta[best]
+    rounding = _ABSOLUTE_GAIN * weight_R.sum()
+    if settled[best] <= ends.objective[lowest] * (1 + _SAME_OBJECTIVE) + rounding:
+        return Descent(ends.theta[best], True)
+    creeping = np.argsort(ends.objective, kind="stable")[:_FOLLOWED]
+    weight_BR = np.broadcast_to(weight_R, (len(creeping), len(weight_R)))
+    further = minimise(surface, log_loss_R, weight_BR, ends.theta[creeping], [objective])
+    lower = int(np.argmin(further.objective))
+    if further.settled[lower]:
+        return Descent(further.theta[lower], True)
+    if ends.objective[lowest] - further.objective[lower] > _RIDGE * ends.objective[lowest] + rounding:
+        raise _unsettled(float(further.objective[lower]))
+    return Descent(further.theta[lower], False)
+
+
+def _unsettled(objective: float) -> WorkError:
+    return WorkError(
+        f"the fit did not settle: after {2 * _FINAL_STEPS} Newton steps from the best of many starts the objective is"
+        f" {objective:.6g} and still falling",
+        "look for runs that do not belong together, or fit a law with fewer coefficients: --law power",
+    )
 
 
 def resolve(
@@ -277,22 +355,49 @@ def _expand_block(
     objective: Objective,
     wide_B: NDArray[np.bool_] | None,
 ) -> _Expansion:
+    runs = weight_BR.shape[1]
+    if runs <= MANY_ROWS:
+        sums = _sums(surface, log_loss_BR, weight_BR, theta_BP, objective, wide_B)
+    else:
+        sums = None
+        for first in range(0, runs, MANY_ROWS):
+            rows = np.arange(first, min(first + MANY_ROWS, runs))
+            block = _sums(
+                surface.of_rows(rows), log_loss_BR[:, rows], weight_BR[:, rows], theta_BP, objective, wide_B
+            )
+            sums = block if sums is None else tuple(one + other for one, other in zip(sums, block, strict=True))
+    assert sums is not None
+    total, gradient, hessian, metric = sums
+    total = np.where(np.isnan(total), np.inf, total)  # outside the formula's domain
+    scale = weight_BR.sum(axis=1)
+    if objective.name != "squared":
+        # objective / (delta scale) is the mean residual, about: the reweighting is delta over it
+        with np.errstate(over="ignore"):
+            scale = scale * (objective.delta**2 * scale / (objective.delta**2 * scale + total))
+    return _Expansion(total, gradient, hessian, scale, None if surface.centred else metric)
+
+
+def _sums(
+    surface: Surface,
+    log_loss_BR: Array,
+    weight_BR: Array,
+    theta_BP: Array,
+    objective: Objective,
+    wide_B: NDArray[np.bool_] | None,
+) -> tuple[Array, ...]:
+    """Sums over runs: objective (B,), gradient (B, P), Hessian (B, P, P), and metric, of centred surfaces nothing."""
     value, parts = surface.evaluate(theta_BP)
     residual = value - log_loss_BR
     rho, first, second = objective.expand(residual)
     if objective.name == "huber" and wide_B is not None and wide_B.any():
         second[wide_B] = np.abs(residual[wide_B]) <= 2 * objective.delta
     total = np.einsum("br,br->b", weight_BR, rho)
-    total[np.isnan(total)] = np.inf  # outside the formula's domain
     first *= weight_BR
     second *= weight_BR
     gradient, hessian = surface.derivatives(parts, first, second)
-    scale = weight_BR.sum(axis=1)
-    if objective.name != "squared":
-        # objective / (delta scale) is the mean residual, about: the reweighting is delta over it
-        scale *= objective.delta**2 * scale / (objective.delta**2 * scale + total)
-    metric = None if surface.centred else surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1]
-    return _Expansion(total, gradient, hessian, scale, metric)
+    if surface.centred:
+        return total, gradient, hessian, np.zeros(1)
+    return total, gradient, hessian, surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1]
 
 
 def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Array]:
@@ -304,13 +409,15 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
         gradient = np.where(held, 0.0, gradient)
         hessian = np.where(apart, 0.0, hessian)
         metric = None if metric is None else np.where(apart, np.eye(theta.shape[1]), metric)
+    known = (gradient, hessian) if metric is None else (gradient, hessian, metric)
+    usable = np.logical_and.reduce([np.isfinite(values).reshape(len(theta), -1).all(axis=1) for values in known])
+    usable &= np.isfinite(here.objective)
+    if not usable.all():
+        # Outside the formula's domain, or beyond floats: such a problem stays where it is, and has not settled.
+        gradient = np.where(usable[:, None], gradient, 0.0)
+        hessian = np.where(usable[:, None, None], hessian, 0.0)
+        metric = None if metric is None else np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
     if metric is not None:
-        finite = [np.isfinite(values).reshape(len(theta), -1).all(axis=1) for values in (gradient, hessian, metric)]
-        usable = np.logical_and.reduce(finite)
-        if not usable.all():
-            gradient = np.where(usable[:, None], gradient, 0.0)
-            hessian = np.where(usable[:, None, None], hessian, 0.0)
-            metric = np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
         shape = _whitener(metric)
         hessian = shape.transpose(0, 2, 1) @ hessian @ shape
         gradient = np.einsum("bpk,bp->bk", shape, gradient)
@@ -327,7 +434,7 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
     # A term on its way to zero moves by one a step in its logarithm: let it go at once.
     fading = surface.vanishing & (step < -0.5) & (theta < surface.lower + _FADING_TERM)
     step = np.where(fading, -40.0, step)
-    return step, gain
+    return step, np.where(usable, gain, np.inf)
 
 
 def _whitener(metric_BPP: Array) -> Array:

@@ -79,6 +79,10 @@ class Surface(ABC):
     def theta(self, coefficients_BK: Array) -> Array:
         """The inverse of `coefficients`."""
 
+    @abstractmethod
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "Surface":
+        """The same surface, in the same coordinates and bounds, at some of its runs."""
+
 
 @dataclass(frozen=True)
 class Law(ABC):

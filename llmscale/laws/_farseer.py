@@ -5,11 +5,13 @@ at the smallest and the largest size, and by how it bends between them, is not; 
 infinite, it passes smoothly through the logarithm (Box & Cox 1964).
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.laws import Array, Law, Surface
 from llmscale.laws._formula import Formula
@@ -17,6 +19,11 @@ from llmscale.laws._formula import Formula
 _NEARLY_LOGARITHM = 1e-4
 _SMALLEST_POWER = 1e-7
 """Below, a N^power + b would lose more to rounding than it gains."""
+_EXPONENTS = (1e-6, 10.0)
+_SMALLEST_TERM, _LARGEST_TERM = 37.0, 3.0
+"""In ln L: a floor this far below the lowest loss counts for nothing, and none is this far above the highest."""
+_STEEPEST = 5.0
+"""Powers of N: the paper's are below 0.2, and beyond 5 a N^power is a step at the smallest or the largest size."""
 _BLOCKS = ((0, 1, 2), (3, 4, 5), (6, 7, 8))
 """Where a, b and power of each function of N are in Farseer; where its low, high and power are in the law below."""
 
@@ -81,7 +88,24 @@ class FarseerSurface(Surface):
         same = np.ones(len(N))
         columns = [np.log(N) - self._log_low, self._whole * same, np.log(D) - self._log_middle, self._log_middle * same]
         self._inner = Formula(Ends, {}, columns, loss)
+        self._inner.lower, self._inner.upper = self._bounds(loss)
         self.lower, self.upper, self.vanishing = self._inner.lower, self._inner.upper, self._inner.vanishing
+
+    def _bounds(self, loss: Array) -> tuple[Array, Array]:
+        """Where each coordinate stays: along its ridges Farseer would go on for ever, beyond what floats hold."""
+        lower, upper = np.empty(9), np.empty(9)
+        lower[[0, 1]], upper[[0, 1]] = np.log(_EXPONENTS)
+        level = np.log(loss)
+        # Amplitudes are those at the middle D, from which the runs at an end of N may lie far.
+        lower[[3, 4]], upper[[3, 4]] = level.min() - 2 * _SMALLEST_TERM, level.max() + 2 * _SMALLEST_TERM
+        lower[[6, 7]], upper[[6, 7]] = level.min() - _SMALLEST_TERM, level.max() + _LARGEST_TERM
+        lower[[2, 5, 8]], upper[[2, 5, 8]] = -_STEEPEST, _STEEPEST
+        return lower, upper
+
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "FarseerSurface":
+        part = copy.copy(self)
+        part._inner = self._inner.of_rows(rows_S)
+        return part
 
     def starts(self, count: int) -> Array:
         return self._inner.starts(count)

@@ -5,10 +5,12 @@ on jets. Coefficients that the loss is linear in are found by their missing seco
 squares at each of many starting points of the others (variable projection: Golub & Pereyra 1973).
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.laws import Array, Law, Surface
 from llmscale.laws._jets import Jet, variables
@@ -46,6 +48,12 @@ class Formula(Surface):
             floor = names.index(law.floor)
             self.vanishing[floor] = True
             self.lower[floor] = np.log(loss.min()) + np.log(_SMALLEST_SHARE)
+
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "Formula":
+        part = copy.copy(self)
+        part.inputs = [values[rows_S] for values in self.inputs]
+        part.loss = self.loss[rows_S]
+        return part
 
     def coefficients(self, theta_BP: Array) -> Array:
         raw_BK = np.where(self.signed, theta_BP, np.exp(np.where(self.signed, 0.0, theta_BP)))
@@ -89,29 +97,38 @@ class Formula(Surface):
     def jacobian(self, theta_P: Array) -> Array:
         _, (by_BK, jet) = self.evaluate(theta_P[None])
         jacobian = np.zeros((len(self.loss), len(theta_P)))
-        for i, d in jet.first.items():
-            jacobian[:, i] = by_BK[0, i] * np.broadcast_to(d / jet.value, (1, len(self.loss)))[0]
-        return jacobian
+        with np.errstate(all="ignore"):
+            for i, d in jet.first.items():
+                jacobian[:, i] = by_BK[0, i] * np.broadcast_to(d / jet.value, (1, len(self.loss)))[0]
+        # A slope beyond floats is one of a term that is nothing there.
+        return np.where(np.isfinite(jacobian), jacobian, 0.0)
 
-    def starts(self, count: int) -> Array:
-        """The best of many low-discrepancy points, each with its best linear coefficients by relative squared error."""
+    def starts(self, count: int, held: Mapping[int, float] | None = None, candidates: int = _CANDIDATES) -> Array:
+        """The best of many low-discrepancy points, each with its best linear coefficients by relative squared error.
+
+        `held` are coefficients, by index, that keep the value given.
+        """
+        held = held or {}
         rows = np.arange(len(self.loss))
         if len(rows) > _ROWS_FOR_STARTS:
             order = np.lexsort([self.loss, *reversed(self.inputs)])
             rows = order[np.linspace(0, len(order) - 1, _ROWS_FOR_STARTS).astype(int)]
         inputs, loss = [values[rows] for values in self.inputs], self.loss[rows]
         names = self.law.coefficient_names()
-        unit_SK = _evenly_spread(_CANDIDATES, len(names))
+        unit_SK = _evenly_spread(candidates, len(names))
         raw_SK = np.asarray(self.law.guesses(unit_SK, inputs, loss), dtype=float)
-        linear = self._linear(raw_SK, inputs)
+        raw_SK[:, list(held)] = list(held.values())
+        linear = [k for k in self._linear(raw_SK, inputs) if k not in held]
         with np.errstate(all="ignore"):
             raw_SK, squares_S = self._projected(raw_SK, linear, inputs, loss)
         theta_SP = self.theta(raw_SK)
         order = np.argsort(squares_S, kind="stable")
         order = order[np.isfinite(squares_S[order]) & np.isfinite(theta_SP[order]).all(axis=1)]
         if not len(order):
-            return self.theta(np.asarray(self.law.guesses(unit_SK[:count], inputs, loss), dtype=float))
-        others = [k for k in range(len(names)) if k not in linear]
+            raw_SK = np.asarray(self.law.guesses(unit_SK[:count], inputs, loss), dtype=float)
+            raw_SK[:, list(held)] = list(held.values())
+            return self.theta(raw_SK)
+        others = [k for k in range(len(names)) if k not in linear and k not in held]
         chosen: list[int] = []
         for candidate in order:
             near = [np.abs(theta_SP[candidate, others] - theta_SP[one, others]).max(initial=0.0) for one in chosen]

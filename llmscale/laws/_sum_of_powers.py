@@ -5,11 +5,13 @@ t_k = F_k theta and ln L = logsumexp_k t_k. With p_k the share of term k: ∇ ln
 ∇² ln L = sum_k p_k F_k F_kᵀ - ∇ ln L ∇ ln Lᵀ.
 """
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscale.laws import Array, Law, Surface
 from llmscale.laws._least_squares import non_negative_least_squares
@@ -116,6 +118,14 @@ class LogSumExp(Surface):
                 for index, i in powers:
                     theta[:, index] = coefficients_BK[:, index] * self.stds[i]
         return np.clip(theta, self.lower, self.upper)
+
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "LogSumExp":
+        part = copy.copy(self)
+        part.log_loss_R = self.log_loss_R[rows_S]
+        part.features = [features[:, rows_S] for features in self.features]
+        part.farthest = [np.abs(features).max(axis=1) for features in part.features]
+        part.products_RM = self.products_RM[rows_S]
+        return part
 
     def evaluate(self, theta_BP: Array) -> tuple[Array, Array]:
         share_KBR = np.empty((len(self.columns), len(theta_BP), len(self.log_loss_R)))
