@@ -1,9 +1,12 @@
 """What every executor does alike; those of clusters with `make test-cluster`."""
 
+import importlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +16,12 @@ from hostile import hostile_modules
 from slurm_cluster import slurm_cluster, why_not
 from typer.testing import CliRunner
 
+from llmscale import executors, sources
 from llmscale.commands import app
 from llmscale.executors import Event, Place, Task, executor_names, pick_executor
+from llmscale.executors import ray as on_ray
 from llmscale.sweep.spec import Hardware
+from llmscale.trackers import tracker_names
 
 SIZES, TOKENS = "1x16x1,1x24x1,2x16x1,2x24x1", "20k"
 
@@ -104,7 +110,9 @@ def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_s
     assert not ran.exists(), "a worker imported from the current folder"
 
 
-def test_a_machine_without_a_gpu_plans_for_those_of_a_cluster(swept: Path, tmp_path: Path) -> None:
+def test_a_machine_without_a_gpu_plans_for_those_of_a_cluster(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -114,7 +122,70 @@ def test_a_machine_without_a_gpu_plans_for_those_of_a_cluster(swept: Path, tmp_p
              "--dry-run", "--json"]  # fmt: skip
     alone = CliRunner().invoke(app, words)
     assert alone.exit_code == 2
+    monkeypatch.setattr(executors, "need", lambda *_: None)  # to plan for a cluster takes none of its packages
     plan = json.loads(CliRunner().invoke(app, [*words, "--executor", "slurm"]).stdout)
     assert (plan["device"], plan["dtype"], plan["workers"]) == ("cuda", "bfloat16", 4)
     assert plan["estimated_seconds"] == 0
     assert plan["flops"] > 0
+
+
+def choices() -> Iterator[tuple[str, list[str], str]]:
+    """Of every menu the members that take a package: its name, the options that choose it, and what installs it."""
+    for name in executor_names():
+        if hasattr(pick_executor(name), "NEEDS"):
+            yield pick_executor(name).NEEDS, ["--executor", name], f"pip install 'llmscale[{name}]'"
+    for name in tracker_names():
+        needs = importlib.import_module(f"llmscale.trackers.{name}").NEEDS
+        yield needs, ["--track", name], "pip install 'llmscale[trackers]'"
+    for name in sources.members():
+        needs = getattr(importlib.import_module(f"llmscale.sources.{name}"), "NEEDS", None)
+        if needs:
+            yield needs, ["--data", "some/dataset"], f"pip install {needs}"
+    for scheme, package in (("s3", "s3fs"), ("gs", "gcsfs"), ("abfs", "adlfs")):
+        yield package, ["--out", f"{scheme}://bucket/x"], f"pip install {package}"
+
+
+@pytest.mark.parametrize(("package", "chosen", "install"), list(choices()))
+@pytest.mark.parametrize("command", ["sweep", "tune"])
+def test_what_needs_a_package_that_is_missing_is_refused_before_anything_is_done(
+    command: str, package: str, chosen: list[str], install: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (command, chosen[0]) == ("tune", "--track"):
+        pytest.skip("tune has no trackers")
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("one two three")
+    words = {"--sizes": "1x16x1", "--tokens": "20k", "--data": str(text), "--out": str(tmp_path / "out")}
+    words |= {chosen[0]: chosen[1]}
+    result = CliRunner().invoke(app, [command, *(word for pair in words.items() for word in pair)])
+    assert result.exit_code == 2, result.output
+    said = " ".join(result.stderr.split())
+    assert f"needs the package {package}" in said
+    assert install in said
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_ray_that_a_sweep_starts_is_reached_from_this_machine_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+
+    def init(**options: object) -> None:
+        seen.update(options, folder=os.getcwd(), mode=os.environ["RAY_AUTH_MODE"], token=os.environ["RAY_AUTH_TOKEN"])
+
+    fake = types.SimpleNamespace(
+        init=init, shutdown=lambda: None, exceptions=types.SimpleNamespace(RayError=RuntimeError)
+    )
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.chdir(tmp_path)
+    with on_ray._connected(None):
+        pass
+    assert (seen["address"], seen["_node_ip_address"], seen["include_dashboard"]) == ("local", "127.0.0.1", False)
+    assert seen["mode"] == "token"
+    assert len(str(seen["token"])) == 64
+    assert seen["folder"] == os.sep, "Ray's workers import from there"
+    assert os.getcwd() == str(tmp_path)

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,25 +191,55 @@ def untrained(swept: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_hanging_worker_is_killed_and_started_again(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("signals", "words"),
+    [
+        ([signal.SIGTERM, signal.SIGSTOP], ["was told to end, by a signal from elsewhere", "hung (no step in "]),
+        pytest.param([signal.SIGINT], ["was told to end, by a signal from elsewhere"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_that_others_end_or_that_hangs_is_started_again(
+    signals: list[signal.Signals], words: list[str], untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(local, "HANG_SECONDS", 0.5)
+    spec = json.loads((untrained / "spec.json").read_text())
+    spec["job"]["sequences"] *= 4  # so that it does not end before it hears of them
+    (untrained / "spec.json").write_text(json.dumps(spec))
     events: list[Event] = []
-    hung = False
+    left, told = list(signals), set[int]()
 
     def report(event: Event) -> None:
-        nonlocal hung
         events.append(event)
-        if event.kind == "logged" and not hung:
-            hung = True
-            for pid in worker_pids(untrained):
-                os.kill(pid, signal.SIGSTOP)
+        pids = set(worker_pids(untrained)) - told
+        if event.kind == "logged" and left and pids:
+            told.update(pids)
+            how = left.pop(0)
+            for pid in pids:
+                os.kill(pid, how)
 
     local.run([Task((untrained,))], [Place(threads=1)], report)
-    (warning,) = [event.message for event in events if event.kind == "warned"]
-    assert "hung (no step in " in warning
-    assert "started again from its checkpoint" in warning
+    warnings = [event.message for event in events if event.kind == "warned"]
+    assert [word in warning for word, warning in zip(words, warnings, strict=True)] == [True] * len(words)
+    assert all("started again from its checkpoint" in warning for warning in warnings)
     assert events[-1].exit_code == 0
     assert (untrained / "curve.parquet").exists()
+
+
+def test_a_sweep_with_a_run_that_was_ended_says_so_and_exits_with_1(
+    swept: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancelled(tasks: list[Task], places: object, report: Callable[[Event], object], *_: object) -> None:
+        for task in tasks:
+            report(Event("started", task.folders[0]))
+            report(Event("ended", task.folders[0], exit_code=130))
+
+    monkeypatch.setattr(local, "run", cancelled)
+    shutil.copytree(swept, out := tmp_path / "out")
+    result = llmscale(*options(text, out, sizes="1x16x1,2x16x1"))
+    assert result.exit_code == 1, result.output
+    assert "1 of 2 runs were ended before their last step: 2x16x1 on 20k tokens" in result.stderr
+    assert "next: llmscale" in result.stdout
+    assert "next: llmscale fit" not in result.stdout
 
 
 @pytest.mark.slow

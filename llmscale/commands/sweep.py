@@ -134,6 +134,7 @@ def sweep(
     from llmscale.sweep.retries import next_round
     from llmscale.sweep.spec import (
         SweepSpec,
+        check_installed,
         override,
         parse_budgets,
         parse_flops,
@@ -144,7 +145,6 @@ def sweep(
     )
     from llmscale.sweep.tracking import tracked
     from llmscale.sweep.trunks import saved_branch_points
-    from llmscale.trackers import find_trackers
 
     Range(0, 1e6).check("--max-hours", max_hours)
     if file is None and sizes is None and flops is None:
@@ -186,7 +186,7 @@ def sweep(
         deterministic=deterministic,
     )
     spec = with_executor_options(spec, executor_option or ())
-    find_trackers(spec.track)
+    check_installed(spec, starting=not dry_run)
     remote = remote_of(out)
     folder = ResultsFolder(remote.folder) if remote else _folder(out, file, spec)
     if remote:
@@ -338,12 +338,15 @@ def _stopped(plan: "Plan", finished: "Container[str]", where: str) -> str:
 
 
 def _finish(runs: "list[Run]", where: str, json: bool) -> None:
-    """Show the table of runs and what to do next; exit code 1 where a run failed."""
+    """Show the table of runs and what to do next; exit code 1 where a run failed or has not been trained to its end."""
     from dataclasses import asdict
 
+    from llmscale.errors import listed
     from llmscale.remote import is_url
+    from llmscale.sweep.provenance import command_line as own_command
 
     failed = [run for run in runs if run.status == "failed"]
+    unfinished = [run for run in runs if run.status not in ("done", "diverged", "failed")]
     if json:
         output.print_json({"out": where, "runs": [asdict(run) for run in runs]})
     else:
@@ -366,7 +369,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
             output.results.print(f"the largest {MOST_LINES} of {len(runs):,} runs; all of them: {where}/runs.parquet")
         place = where if is_url(where) else Path(where)
         fit, plot = (command_line("llmscale", verb, place) for verb in ("fit", "plot"))
-        output.show_next(f"{fit}; {plot}")
+        output.show_next(own_command() if unfinished else f"{fit}; {plot}")
     for run in runs:
         if run.status in ("failed", "diverged"):
             output.warn(f"{_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}")
@@ -378,5 +381,9 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
             f"the training loss of {len(spikes)} of {len(done)} runs spiked and came back, of {_name(worst)} on "
             f"{format_count(worst.tokens)} tokens by {worst.spike_height:.2f} nats at step {worst.spike_step}"
         )
-    if failed:
+    if unfinished:
+        names = listed(f"{_name(run)} on {format_count(run.tokens)} tokens" for run in unfinished)
+        ended = f"{len(unfinished)} of {len(runs)} runs were ended before their last step: {names}"
+        output.warn(f"{ended}; the same command goes on")
+    if failed or unfinished:
         raise typer.Exit(1)

@@ -83,6 +83,7 @@ def tune(
     from llmscale.sweep.provenance import own_command
     from llmscale.sweep.spec import (
         SweepSpec,
+        check_installed,
         override,
         parse_budgets,
         parse_sizes,
@@ -122,6 +123,7 @@ def tune(
         compile=compile,
     )
     spec = with_executor_options(spec, executor_option or ())
+    check_installed(spec, starting=not dry_run, tracking=False)
     remote = remote_of(out)
     folder = ResultsFolder(remote.folder) if remote else _folder(out, file, spec)
     if remote:

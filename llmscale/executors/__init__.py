@@ -1,12 +1,16 @@
 """Where runs are trained: `local`, `ray` and `slurm` are executors/local.py and so on.
 
 A member defines `run(tasks, places, report)`, which takes the member's own `Options` as a fourth argument where it has
-any. It trains every task, the first ones first as places come free, and calls `report(event)` for every `Event`. Where
+any. It names the package that it `NEEDS`, of the extra of its own name, if it needs one. It may define `check()`, which
+raises InputError if nothing can be started from here.
+
+`run` trains every task, the first ones first as places come free, and calls `report(event)` for every `Event`. Where
 that returns true for a logged step, the run is stopped for good: it saves a checkpoint and ends with exit code 130. A
 run whose folder has got a `run.json` meanwhile ends without being trained. `run` returns when all have ended; on
 KeyboardInterrupt it first lets every worker save its checkpoint. A worker, wherever it is, does so on SIGTERM, and on a
-`{"stop": FOLDER}` on its standard input. A member whose machines may be lost starts a run again from its checkpoint,
-until it has been lost five times without a step more.
+`{"stop": FOLDER}` on its standard input. A worker that ends so while `report` has not asked for it is lost, as one that
+is killed. A member whose machines may be lost starts a run again from its checkpoint, until it has been lost five times
+without a step more.
 """
 
 import importlib
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
+from llmscale.needs import need
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,15 @@ class Event:
 def executor_names() -> tuple[str, ...]:
     """The members of this menu."""
     return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")))
+
+
+def check_executor(name: str, starting: bool = True) -> None:
+    """Raise InputError if the member `name` lacks its package, or if `starting`, cannot start anything here."""
+    member = pick_executor(name)
+    if hasattr(member, "NEEDS"):
+        need(member.NEEDS, f"--executor {name}", f"'llmscale[{name}]'")
+    if starting and hasattr(member, "check"):
+        member.check()
 
 
 def pick_executor(name: str) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 from llmscale.cache import cache_folder
 from llmscale.errors import WorkError, WriteError
-from llmscale.executors._process import close, start_worker, tell
+from llmscale.executors._process import EXIT_INTERRUPTED, close, start_worker, tell
 from llmscale.remote import Remote, is_needed, is_results
 from llmscale.remote.uploads import LAST_TRIES_SECONDS, Uploads, try_often
 from llmscale.runs import write_text
@@ -65,7 +65,8 @@ class Node:
                 break
         if left or failed:
             # After a failure the worker ends: its process may hold what the run has left of the device.
-            code, self._process = self._end(process), None
+            # A process that ends well has left nothing: this one was told to end before it began.
+            code, self._process = self._end(process) or EXIT_INTERRUPTED, None
             yield from ({"folder": folder, "exit_code": code} for folder in left)
 
     def train_at(self, url: str, run_ids: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A worker's process on this machine: starting it, telling it what to do, and letting it end."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from llmscale.progress import LOG_NAME
 from llmscale.runs import cannot_write
 
 WORKER = ("llmscale.train.worker",)
+EXIT_INTERRUPTED = 130
+"""Of a worker that was told to end, and has saved a checkpoint; of a run that it was told to end."""
 
 
 def start_worker(
@@ -42,6 +45,24 @@ def start_worker(
             env=child_environment(**own),
             start_new_session=True,
         )
+
+
+def why_lost(code: int, hung: str = "") -> str:
+    """What became of a process that ended with `code` while nobody here had told it to; empty if its run has failed.
+
+    SIGTERM and SIGINT are sent by others too: by what watches over memory, by a system that shuts down, by people.
+    """
+    if hung:
+        return hung
+    if code == -signal.SIGKILL:
+        return f"was killed by signal {-code}, as the system does when memory runs out"
+    if code < 0:
+        return f"was killed by signal {-code}"
+    if code == EXIT_INTERRUPTED:
+        return "was told to end, by a signal from elsewhere"
+    if code > 128:
+        return f"was killed by signal {code - 128}"
+    return "" if code else "ended without a word"
 
 
 def tell(process: "subprocess.Popen[str]", **message: Any) -> None:

@@ -1,7 +1,7 @@
 """Runs on this machine: one process a place, kept for one task after another, so that it loads torch once.
 
 A process that is killed, by the system for want of memory, say, is started again and goes on from the checkpoints; so
-is one that hangs, after it has been killed.
+is one that is told to end by somebody else, and one that hangs, after it has been killed.
 """
 
 import json
@@ -20,7 +20,7 @@ from typing import Any
 
 from llmscale.errors import WriteError
 from llmscale.executors import Event, Place, Task
-from llmscale.executors._process import WORKER, close, start_worker, tell
+from llmscale.executors._process import EXIT_INTERRUPTED, WORKER, close, start_worker, tell, why_lost
 from llmscale.machine import GPU_SHARE_VARIABLE
 from llmscale.quantity import format_seconds
 
@@ -56,6 +56,8 @@ class _Worker:
     """What each process says, and None when it has ended."""
     process: "subprocess.Popen[str] | None" = None
     running: list[Path] = field(default_factory=list)
+    interrupted: list[Path] = field(default_factory=list)
+    """Those that it has saved and left, because somebody else told it to end."""
     leaving: bool = False
     """Whether the process ends after this task: one of its runs failed, or somebody ended it."""
     shape: Any = None
@@ -78,6 +80,15 @@ def run(tasks: Sequence[Task], places: Sequence[Place], report: Callable[[Event]
     stopped: set[Path] = set()
     reached = {folder: _Reached() for task in tasks for folder in task.folders}
     last_look = time.monotonic()
+
+    def start_again(worker: _Worker, code: int) -> None:
+        """What a process that ended with `code` has not trained is handed out again, before all that waits."""
+        lost, worker.running, worker.interrupted = [*worker.interrupted, *worker.running], [], []
+        again = Task(tuple(_end_lost(lost, code, worker.hung, reached, stopped, report)))
+        if again.folders:
+            shapes[again] = worker.shape
+            waiting.insert(0, again)
+
     try:
         while waiting or any(worker.running for worker in workers):
             for worker in (worker for worker in workers if not worker.running):
@@ -98,12 +109,7 @@ def run(tasks: Sequence[Task], places: Sequence[Place], report: Callable[[Event]
                 continue
             if said is None:
                 code, worker.process = process.wait(), None
-                if worker.running:
-                    lost, worker.running = worker.running, []
-                    again = Task(tuple(_end_lost(lost, code, worker.hung, reached, stopped, report)))
-                    if again.folders:
-                        shapes[again] = worker.shape
-                        waiting.insert(0, again)
+                start_again(worker, code)
                 continue
             folder = Path(said["folder"])
             worker.last_news = time.monotonic()
@@ -128,10 +134,16 @@ def run(tasks: Sequence[Task], places: Sequence[Place], report: Callable[[Event]
                 continue
             code = said["exit_code"]
             worker.running.remove(folder)
+            interrupted = code == EXIT_INTERRUPTED and folder not in stopped
+            if interrupted:
+                worker.interrupted.append(folder)
             worker.leaving = worker.leaving or (code != 0 and folder not in stopped)
             if worker.leaving and not worker.running:
                 _dismiss(worker)
-            report(Event("ended", folder, exit_code=code))
+            if not interrupted:
+                report(Event("ended", folder, exit_code=code))
+            if not worker.running:
+                start_again(worker, EXIT_INTERRUPTED)
     finally:
         _stop(workers)
 
@@ -190,18 +202,17 @@ def _end_lost(
 ) -> list[Path]:
     """Report how the runs of a process that is gone go on; gives those to start again."""
     again = []
-    reason = hung or (f"was killed by signal {-code}" if code < 0 else "")
-    if code == -signal.SIGKILL and not hung:
-        reason += ", as the system does when memory runs out"
+    reason = why_lost(code, hung)
     for folder in folders:
         reached[folder].losses += 1
         reached[folder].logged = None
         losses = reached[folder].losses
         if (folder / "run.json").exists() or folder in stopped or not reason:
-            report(Event("ended", folder, exit_code=130 if folder in stopped else code))
+            report(Event("ended", folder, exit_code=EXIT_INTERRUPTED if folder in stopped else code))
         elif losses > STARTS_AGAIN:
             times = f"{losses} times without getting beyond step {reached[folder].step}"
-            report(Event("ended", folder, exit_code=code, message=f"its process {reason}, {times}"))
+            failed = -signal.SIGTERM if code in (0, EXIT_INTERRUPTED) else code
+            report(Event("ended", folder, exit_code=failed, message=f"its process {reason}, {times}"))
         else:
             report(Event("warned", folder, message=f"its process {reason}; it is started again from its checkpoint"))
             again.append(folder)

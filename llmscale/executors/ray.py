@@ -8,6 +8,7 @@ than to read and write them: in a folder that they share with this machine, or a
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import time
@@ -22,11 +23,13 @@ from typing import Any
 from llmscale.errors import InputError, LlmscaleError, WorkError, WriteError
 from llmscale.executors import Event, Place, Task
 from llmscale.executors._node import Node, send_store
+from llmscale.executors._process import why_lost
 from llmscale.machine import available_cores
 from llmscale.ranges import Range, check_ranges
 from llmscale.remote import Remote, is_needed, reason, results_at, url_of
 from llmscale.remote.uploads import LAST_TRIES_SECONDS, try_often
 
+NEEDS = "ray"
 LOSSES = 5
 """How often a run is started again without a step more than before."""
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -36,6 +39,8 @@ MOST_ASKED = 16
 """So many actors at a time wait for Ray to find room for them: enough to fill a cluster soon, and to have it grow."""
 LOST = -9
 """The exit code of a run that was lost too often: as if its process had been killed."""
+PRIVATE = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+"""Of a cluster that is started for a sweep: who reaches a Ray cluster runs code on it, so only this machine does."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +250,9 @@ class _Lead:
         place.running.remove(folder)
         if not place.sees:
             self._fetch(lambda name: name.startswith(f"runs/{folder.name}/") and "/checkpoint" not in name)
-        if said["exit_code"] < 0:
-            self._lose(place, folder, f"its process was ended by signal {-said['exit_code']}")
+        why = why_lost(said["exit_code"])
+        if said["exit_code"] and why:
+            self._lose(place, folder, f"its process {why}")
         else:
             self._report(Event("ended", folder, exit_code=said["exit_code"]))
 
@@ -296,16 +302,44 @@ class _Lead:
                     self._ray.get(next(place.awaited))
 
 
+def _ask_for_token() -> None:
+    """Have a cluster of our own take orders only from who knows its token, as Ray can from version 2.52 on.
+
+    Ray reads this as it is imported, and so do the processes that it starts.
+    """
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextmanager
+def _current_folder_hidden() -> Iterator[None]:
+    """While this lasts the current folder is the root.
+
+    Ray has its workers import first from the folder in which it was connected, which may hold anything.
+    """
+    before = os.getcwd()
+    cache = os.environ.get("LLMSCALE_CACHE")
+    if cache:
+        os.environ["LLMSCALE_CACHE"] = os.path.abspath(os.path.expanduser(cache))  # workers stay in the root
+    os.chdir(os.sep)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
     """The module ray, connected; a cluster that was started for it ends with it. Raises InputError."""
+    where = address or os.environ.get("RAY_ADDRESS")
     for name, value in (("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")):
         os.environ.setdefault(name, value)
+    if not where:
+        _ask_for_token()
     try:
         import ray
     except ImportError as error:
-        raise InputError("the executor ray needs the package ray", 'pip install "llmscale[ray]"') from error
-    where = address or os.environ.get("RAY_ADDRESS")
+        raise InputError(f"the executor ray needs the package ray: {error}", "pip install 'llmscale[ray]'") from error
     if where and where.startswith("ray://"):
         raise InputError(
             f"{where} is the address of a Ray client, which has no streams",
@@ -313,11 +347,12 @@ def _connected(address: str | None) -> Iterator[Any]:
         )
     if where and ":" in where:
         _check_listens(where)
-    own: dict[str, Any] = {} if where else {"num_cpus": available_cores(), "include_dashboard": False}
+    own: dict[str, Any] = {} if where else {"num_cpus": available_cores(), **PRIVATE}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     on_term = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=where or "local", namespace="llmscale", **own, **quiet)
+        with _current_folder_hidden():
+            ray.init(address=where or "local", namespace="llmscale", **own, **quiet)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"there is no Ray cluster at {where}: {reason}", "start one: ray start --head") from error

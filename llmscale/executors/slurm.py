@@ -25,6 +25,7 @@ from llmscale.executors._watch import Watch, exit_code
 from llmscale.progress import LOG_NAME
 from llmscale.ranges import Range, check_ranges
 
+NEEDS = "submitit"
 LOSSES = 5
 """How often a run is handed in again without a step more than before."""
 LOST = -9
@@ -103,6 +104,11 @@ class _Queue:
 
     states: dict[str, str] = field(default_factory=dict)
     alive: dict[str, str] = field(default_factory=dict)
+
+
+def check() -> None:
+    """Raise InputError where there is no Slurm here."""
+    _first_queue()
 
 
 def run(

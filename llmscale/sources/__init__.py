@@ -1,7 +1,8 @@
 """Where text comes from: a menu. `--data stdlib` is `stdlib.py`; paths are `files.py`; dataset names are `hub.py`.
 
 A member is a module with `open_source(name, *, config, split, text_column) -> Source`. `--data MEMBER` opens it with
-an empty name and `--data MEMBER:NAME` with that name, so that one new file adds one new source.
+an empty name and `--data MEMBER:NAME` with that name, so that one new file adds one new source. It names the package
+that it `NEEDS`, if it needs one.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmscale.errors import InputError
+from llmscale.needs import need
 
 _DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LONGEST_NAME: Final = 200
@@ -71,6 +73,14 @@ def member_of(name: str) -> str:
     """The menu's member that reads `name`, without opening it. Raises InputError."""
     member = name.strip().partition(":")[0]
     return member if member in members() else _member_for(name.strip())
+
+
+def check_source(name: str) -> None:
+    """Raise InputError if the text `name` is read by a package that is not installed."""
+    member = member_of(name)
+    module = importlib.import_module(f"{__name__}.{member}")
+    if hasattr(module, "NEEDS"):
+        need(module.NEEDS, f"--data {name}", module.NEEDS)
 
 
 def members() -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from llmscale.errors import InputError, WorkError
 from llmscale.sources import Source, UnreachableError, digest_of
 from llmscale.text_column import choose_column, text_in
 
+NEEDS = "datasets"
+
 
 def open_source(name: str, *, config: str | None, split: str, text_column: str) -> Source:
     return Hub(name, config, split, text_column)

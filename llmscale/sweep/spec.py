@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from llmscale.errors import InputError
-from llmscale.executors import executor_names
+from llmscale.executors import check_executor, executor_names
 from llmscale.executors.ray import Options as RayOptions
 from llmscale.executors.slurm import Options as SlurmOptions
 from llmscale.machine import DEVICES, DTYPES, pick_device
@@ -18,7 +18,9 @@ from llmscale.ranges import Range, check_ranges
 from llmscale.recipe import DEFAULT, Recipe
 from llmscale.settings import check_keys, check_value, from_table, read_toml
 from llmscale.shape import TOKENS_PER_PARAM, shape_for
+from llmscale.sources import check_source
 from llmscale.tokens import TextSpec
+from llmscale.trackers import find_trackers
 
 MOST_RUNS = 50_000
 """Runs of a sweep: five times as many as have been tried."""
@@ -260,6 +262,17 @@ def override(spec: SweepSpec, **changes: Any) -> SweepSpec:
         if mine:
             spec = replace(spec, **{table: replace(settings, **mine)})
     return replace(spec, **given)
+
+
+def check_installed(spec: SweepSpec, starting: bool = True, tracking: bool = True) -> None:
+    """Raise InputError if what `spec` names takes a package that is not installed, before anything is done.
+
+    If it is `starting`, also if its executor cannot start anything here; if not `tracking`, its trackers do not matter.
+    """
+    check_executor(spec.hardware.executor, starting)
+    if tracking:
+        find_trackers(spec.track)
+    check_source(spec.data.source)
 
 
 def with_executor_options(spec: SweepSpec, options: Sequence[str]) -> SweepSpec:

@@ -7,7 +7,6 @@ variables name another place.
 """
 
 import importlib
-import importlib.util
 import math
 import pkgutil
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from llmscale.errors import InputError
+from llmscale.needs import need
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,7 @@ def find_trackers(names: Sequence[str]) -> dict[str, ModuleType]:
         if name not in tracker_names():
             raise InputError(f"there is no tracker {name!r}", f"choose from {', '.join(tracker_names())}")
         module = importlib.import_module(f"llmscale.trackers.{name}")
-        if importlib.util.find_spec(module.NEEDS) is None:
-            raise InputError(
-                f"--track {name} needs the package {module.NEEDS}, which is not installed",
-                "pip install 'llmscale[trackers]'",
-            )
+        need(module.NEEDS, f"--track {name}", "'llmscale[trackers]'")
         found[name] = module
     return found
 

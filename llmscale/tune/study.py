@@ -125,6 +125,11 @@ class Study:
         if errors:
             problem = f"{len(errors)} of {len(jobs)} trials failed: {listed(dict.fromkeys(errors))}"
             raise WorkError(problem, "mend that; the same command goes on")
+        left = [run_id for run_id in jobs if run_id not in self._finished and run_id not in self._stops]
+        if left:
+            raise WorkError(
+                f"{len(left)} of {len(jobs)} trials were ended before their last step", "the same command goes on"
+            )
 
     def tuning(self) -> Tuning:
         """What has been found so far."""
