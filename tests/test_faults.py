@@ -20,11 +20,14 @@ import torch
 from sweeps import assert_same_results, llmscale, options, tables, wait_for, worker_pids, write_counting
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
 
-from llmscale.errors import InputError, WriteError
+from llmscale.errors import InputError, WorkError, WriteError
 from llmscale.executors import Event, Place, Task, local
 from llmscale.executors._node import Node
 from llmscale.lock import only_writer
+from llmscale.ops import compiled
+from llmscale.ops.compiled import Found
 from llmscale.runs import newest_results, write_text
+from llmscale.sweep import kernels
 from llmscale.train.checkpoint import (
     FILE_NAME,
     PREVIOUS_NAME,
@@ -240,6 +243,37 @@ def test_a_sweep_with_a_run_that_was_ended_says_so_and_exits_with_1(
     assert "1 of 2 runs were ended before their last step: 2x16x1 on 20k tokens" in result.stderr
     assert "next: llmscale" in result.stdout
     assert "next: llmscale fit" not in result.stdout
+
+
+def test_runs_begun_with_kernels_that_cannot_be_made_any_more_are_named_with_what_helps(
+    swept: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = Found(None, WorkError("there is no C compiler", "install gcc or clang"))
+    for module in (compiled, kernels):
+        monkeypatch.setattr(module, "find", lambda: missing)
+    shutil.copytree(swept, out := tmp_path / "an out")
+    (folder,) = (out / "runs").iterdir()
+    (folder / "run.json").unlink()
+    (out / "runs.parquet").unlink()
+    spec = json.loads((folder / "spec.json").read_text())
+    spec["conditions"]["ops"] = "native"
+    (folder / "spec.json").write_text(json.dumps(spec))
+    planned = llmscale(*options(text, out, sizes="1x16x1"), "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    assert "without the compiled kernels" in planned.stderr
+    assert "several times as long without its CPU kernels: there is no C compiler" in " ".join(planned.stderr.split())
+    (folder / "checkpoint.pt").touch()
+    refused = llmscale(*options(text, out, sizes="1x16x1"))
+    assert refused.exit_code == 2, refused.output
+    said = " ".join(refused.stderr.split())
+    assert (
+        "1 of the runs to train was begun with the compiled kernels, which cannot run now: there is no C comp" in said
+    )
+    assert f"install gcc or clang; or to train them anew without: rm -r '{folder}'" in said
+    shutil.rmtree(folder)
+    monkeypatch.setattr(local, "run", lambda *_: None)
+    llmscale(*options(text, out, sizes="1x16x1"))
+    assert json.loads((folder / "spec.json").read_text())["conditions"]["ops"] == "plain"
 
 
 @pytest.mark.slow
