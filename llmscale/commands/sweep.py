@@ -343,7 +343,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
 
     from llmscale.errors import listed
     from llmscale.remote import is_url
-    from llmscale.sweep.provenance import command_line as own_command
+    from llmscale.sweep.provenance import own_command
 
     failed = [run for run in runs if run.status == "failed"]
     unfinished = [run for run in runs if run.status not in ("done", "diverged", "failed")]

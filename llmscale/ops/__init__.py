@@ -6,7 +6,6 @@ everything else in float32, and agree within the rounding of `dtype`.
 """
 
 import importlib
-import shlex
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from llmscale.command_lines import command_line
 from llmscale.errors import WorkError
 
 
@@ -62,7 +62,7 @@ def beyond_vocabulary(token: int, vocab_size: int, source: Path | None = None) -
     return WorkError(
         f"{where} holds the token number {token}, and the vocabulary ends at {vocab_size - 1}: the token store is "
         "damaged, or made by another tokenizer",
-        f"have it made anew: rm -r {shlex.quote(str(source.parent))}" if source else "prepare the text anew",
+        f"have it made anew: {command_line('rm', '-r', source.parent)}" if source else "prepare the text anew",
     )
 
 

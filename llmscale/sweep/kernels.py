@@ -1,10 +1,10 @@
 """What a sweep on the CPU has to know of the compiled kernels, before it trains anything."""
 
 import json
-import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note
 from llmscale.ops.compiled import find, why_not
 from llmscale.runs import ResultsFolder
@@ -35,11 +35,11 @@ def check_kernels(folder: ResultsFolder, plan: "Plan") -> None:
     if begun:
         error = find().error
         assert error is not None
-        places = " ".join(shlex.quote(str(folder.run_folder(run_id))) for run_id in begun[:_NAMED])
+        remove = command_line("rm", "-r", *(folder.run_folder(run_id) for run_id in begun[:_NAMED]))
         count = "1 of the runs to train was" if len(begun) == 1 else f"{len(begun)} of the runs to train were"
         raise InputError(
             f"{count} begun with the compiled kernels, which cannot run now: {error.problem}",
-            f"{error.fix}; or to train them anew without: rm -r {places}",
+            f"{error.fix}; or to train them anew without: {remove}",
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, WorkError
 from llmscale.job import Job
 from llmscale.ops import build_operations, pick_operations
@@ -150,7 +151,7 @@ def train(
     if checkpoint is not None and not 0 <= checkpoint.step < job.steps:
         raise WorkError(
             f"{source} is of step {checkpoint.step}, and this run has {job.steps}: it is of another run",
-            f"remove it to go on without it: rm -r {source}",
+            f"remove it to go on without it: {command_line('rm', '-r', source)}",
         )
     with holding(job.shape):
         model = processes.build(job, ops, device, conditions.shard)

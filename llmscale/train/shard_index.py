@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from llmscale.command_lines import command_line
 from llmscale.errors import WorkError
 
 INDEX_NAME = "tensors.json"
@@ -44,7 +45,7 @@ def read_index(folder: Path) -> Any:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WorkError(
             f"{path} does not say what the tensors of {folder.name} are: {type(error).__name__}: {error}",
-            f"remove it to go on without it: rm -r {folder}",
+            f"remove it to go on without it: {command_line('rm', '-r', folder)}",
         ) from error
 
 

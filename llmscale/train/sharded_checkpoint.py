@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmscale.command_lines import command_line
 from llmscale.errors import WorkError
 from llmscale.runs import cannot_write
 from llmscale.train.checkpoint import Checkpoint
@@ -72,7 +73,7 @@ def read_sharded(folder: Path, warn: Callable[[str], None] = lambda text: None) 
         if not (path / INDEX_NAME).exists():
             warn(
                 f"{path} is not used: it has no {INDEX_NAME}, and torch's own index, {TORCHS_NAME}, could run code when"
-                f" it is read; the run goes on without it (to remove it: rm -r {path})"
+                f" it is read; the run goes on without it (to remove it: {command_line('rm', '-r', path)})"
             )
             continue
         try:
@@ -104,7 +105,7 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         reason = " ".join(str(error).split())[-300:]
         raise WorkError(
             f"{path} does not hold the state of this run, or is damaged: {type(error).__name__}: {reason}",
-            f"remove it to go on without it: rm -r {path}",
+            f"remove it to go on without it: {command_line('rm', '-r', path)}",
         ) from error
 
 
@@ -118,7 +119,7 @@ def take_over(checkpoint: Checkpoint, path: Path, model: nn.Module, optimizer: t
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         problem = f"{path} does not hold the state of this run: {type(error).__name__}: {reason}"
-        raise WorkError(problem, f"remove it to go on without it: rm {path}") from error
+        raise WorkError(problem, f"remove it to go on without it: {command_line('rm', path)}") from error
 
 
 def _take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -179,7 +180,7 @@ def _state(path: Path) -> Checkpoint:
             raise ValueError("its numbers are none")
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         problem = f"{path} does not say how far the run is: {type(error).__name__}: {error}"
-        raise WorkError(problem, f"remove it to go on without it: rm -r {path.parent}") from error
+        raise WorkError(problem, f"remove it to go on without it: {command_line('rm', '-r', path.parent)}") from error
     return state
 
 
