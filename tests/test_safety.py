@@ -27,7 +27,8 @@ from llmscale.runs import ResultsFolder, sibling_file
 from llmscale.sweep.jobs import jobs_of
 from llmscale.sweep.spec import Hardware, SweepSpec, parse_budgets
 from llmscale.tokens import TextSpec, TokenStore, prepare
-from llmscale.train.loop import Conditions, train
+from llmscale.train.checkpoint import load_checkpoint
+from llmscale.train.loop import Conditions, TrainingInterrupted, train
 
 
 def llmscale(*arguments: object) -> Any:
@@ -136,11 +137,13 @@ def hostile_index(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -
     [
         (None, "is not used: it has no tensors.json"),
         ({}, "does not hold the state of this run, or is damaged"),
-        ({"step": 10**6}, "it is of another run"),
+        ({"step": 10**6}, "is of step 1000000, and run"),
         ({"file": "../../x.distcp"}, "no file of tensors"),
         ({"file": ".metadata"}, "no file of tensors"),
         ({"dtype": "load"}, "no tensor is of type 'load'"),
-        ({"size": [1 << 60, 1 << 60]}, "does not hold the state of this run"),
+        ({"size": [1 << 60, 1 << 60]}, "is no list of sizes"),
+        ({"size": [1 << 40, 1 << 40]}, "no tensor has the size"),
+        ({"size": [3, 5]}, "is of a model of another shape"),
         ({"size": "x"}, "is no list of sizes"),
         ({"at": -1}, "is no list of sizes"),
         ({"text": "["}, "does not say what the tensors"),
@@ -165,10 +168,12 @@ def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
         (path / "state.json").write_text(wrong.get("state", (path / "state.json").read_text()))
     said: list[str] = []
     try:
-        found = train(
-            job_on(store), Conditions("cpu", 4), *(store.train(), store.validation()), tmp_path, warn=said.append
-        )
-        assert found.curve[-1].step == job_on(store).steps, "all steps were trained anew"
+        texts = store.train(), store.validation()
+        train(job_on(store), Conditions("cpu", 4), *texts, tmp_path, warn=said.append, stop=lambda: True)
+    except TrainingInterrupted:
+        anew = load_checkpoint(tmp_path)
+        assert anew is not None
+        assert anew.step == 1
     except LlmscaleError as error:
         said.append(f"{error.problem} {error.fix}")
     assert not mark.exists()

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmscale.command_lines import command_line
-from llmscale.errors import InputError, WorkError
+from llmscale.errors import InputError
 from llmscale.job import Job
 from llmscale.ops import build_operations, pick_operations
 from llmscale.optimizers import allocate_state, build_optimizer, set_learning_rate
@@ -145,14 +144,9 @@ def train(
     ]
     checkpoint = max(filter(None, saved), key=lambda state: state.step, default=None)
     source = start if start and saved[0] is not checkpoint else folder / FILE_NAME
-    together = read_sharded(folder, warn)
+    together = read_sharded(folder, warn, own_state(job))
     if together is not None and (checkpoint is None or together[1].step > checkpoint.step):
         source, checkpoint = together
-    if checkpoint is not None and not 0 <= checkpoint.step < job.steps:
-        raise WorkError(
-            f"{source} is of step {checkpoint.step}, and this run has {job.steps}: it is of another run",
-            f"remove it to go on without it: {command_line('rm', '-r', source)}",
-        )
     with holding(job.shape):
         model = processes.build(job, ops, device, conditions.shard)
         optimizer = build_optimizer(

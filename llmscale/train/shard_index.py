@@ -5,6 +5,7 @@ there: torch would unpickle what an index calls anything but a tensor.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ INDEX_NAME = "tensors.json"
 TORCHS_NAME = ".metadata"
 DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 """Of weights and of what an optimiser keeps."""
+_MOST_NUMBERS = 1 << 48
+"""In a tensor, and bytes in a file."""
 _SUFFIX = ".distcp"
 """Of torch's files of tensors."""
 
@@ -47,6 +50,15 @@ def read_index(folder: Path) -> Any:
             f"{path} does not say what the tensors of {folder.name} are: {type(error).__name__}: {error}",
             f"remove it to go on without it: {command_line('rm', '-r', folder)}",
         ) from error
+
+
+def read_shapes(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of the model in `folder` by name, as tensors without memory. Raises WorkError."""
+    shapes = {}
+    for name, tensor in read_index(folder).state_dict_metadata.items():
+        if name.startswith("model."):
+            shapes[name.removeprefix("model.")] = torch.empty((), device="meta").expand(tensor.size)
+    return shapes
 
 
 def reader(folder: Path) -> Any:
@@ -84,12 +96,16 @@ def _metadata(told: dict[str, Any], folder: Path) -> Any:
             at, count = _size([part["at"], part["bytes"]])
             places[MetadataIndex(name, offsets)] = _StorageInfo(_file(part["file"], folder), at, count)
         properties = TensorProperties(dtype=getattr(torch, tensor["dtype"]))
-        tensors[name] = TensorStorageMetadata(properties, _size(tensor["size"]), chunks)
+        size = _size(tensor["size"])
+        if math.prod(size) > _MOST_NUMBERS:
+            raise ValueError(f"no tensor has the size {tensor['size']}")
+        tensors[name] = TensorStorageMetadata(properties, size, chunks)
     return Metadata(tensors, storage_data=places, storage_meta=StorageMeta())
 
 
 def _size(numbers: Any) -> torch.Size:
-    if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
+    plain = isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
+    if not plain or max(numbers, default=0) > _MOST_NUMBERS:
         raise ValueError(f"{numbers!r} is no list of sizes")
     return torch.Size(numbers)
 

@@ -23,7 +23,7 @@ from llmscale.errors import WorkError
 from llmscale.runs import cannot_write
 from llmscale.train.checkpoint import Checkpoint
 from llmscale.train.processes import Processes, is_sharded
-from llmscale.train.shard_index import INDEX_NAME, TORCHS_NAME, index_of, read_index, reader
+from llmscale.train.shard_index import INDEX_NAME, TORCHS_NAME, index_of, read_index, read_shapes, reader
 
 FOLDER_NAME, PREVIOUS_NAME = "checkpoint.dcp", "checkpoint-previous.dcp"
 PART_NAME = ".checkpoint.dcp.part"
@@ -62,10 +62,15 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
     return time.perf_counter() - started
 
 
-def read_sharded(folder: Path, warn: Callable[[str], None] = lambda text: None) -> tuple[Path, Checkpoint] | None:
-    """Where the run's last checkpoint of several processes is, and what it holds but for its tensors.
+def read_sharded(
+    folder: Path,
+    warn: Callable[[str], None] = lambda text: None,
+    objection: Callable[[Checkpoint], str | None] = lambda state: None,
+) -> tuple[Path, Checkpoint] | None:
+    """Where the run's last checkpoint of several processes is, and what it holds: of weights the names and shapes.
 
-    Says by `warn` which are damaged, or not written by this version of llmscale, and so left alone.
+    Says by `warn` which are damaged, not written by this version of llmscale or not to be gone on from by the
+    `objection`, and so left alone.
     """
     for path in (folder / FOLDER_NAME, folder / PREVIOUS_NAME):
         if not path.exists():
@@ -77,10 +82,14 @@ def read_sharded(folder: Path, warn: Callable[[str], None] = lambda text: None) 
             )
             continue
         try:
-            read_index(path)
-            return path, _state(path / STATE_NAME)
+            state = replace(_state(path / STATE_NAME), model=read_shapes(path))
+            problem = objection(state)
+            if problem is None:
+                return path, state
+            problem = f"{path} {problem}"
         except WorkError as error:
-            warn(f"{error.problem}; the run goes on without it")
+            problem = error.problem
+        warn(f"{problem}; the run goes on without it")
     return None
 
 
