@@ -125,6 +125,7 @@ def sweep(
 
     Example: llmscale sweep --sizes 10k,30k,100k,300k --tokens 4M
     """
+    from llmscale.progress import saved_step
     from llmscale.runs import ResultsFolder
     from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.carry_out import carry_out
@@ -202,6 +203,7 @@ def sweep(
         saved=saved_branch_points(folder),
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
         begun=folder_dtype(folder),
+        reached=lambda run_id: saved_step(folder.run_folder(run_id)),
     )
     where = remote.url if remote else str(folder.path)
     if not (json and dry_run):
@@ -304,8 +306,10 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
     if plan.waiting:
         saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
         unit = "core" if plan.device == "cpu" else "GPU"
+        begun = sum(run.is_begun for run in plan.waiting)
+        of = f" of {plan.own_flops:.2e} ({begun} of them were begun)" if begun else ""
         output.progress.print(
-            f"{len(plan.waiting)} to train, {plan.flops:.2e} FLOPs{saves}, {_time(plan.seconds, 'about ')} on "
+            f"{len(plan.waiting)} to train, {plan.flops:.2e}{of} FLOPs{saves}, {_time(plan.seconds, 'about ')} on "
             f"{plan.device}{f', {plan.device_hours:.2g} {unit} hours' if plan.seconds else ''} "
             f"({plan.dtype}, {plan.ways})"
         )
