@@ -173,7 +173,9 @@ def groups(table: RunTable, column: str) -> dict[str, RunTable]:
     return parts
 
 
-def _doubts(frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path) -> list[Note]:
+def _doubts(
+    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
+) -> list[Note]:
     """What is doubtful in what was taken for what. Raises InputError."""
     by_hand = {"params", "tokens"} <= set(found.told)
     taken = _plausible.Taken(frame, found.columns, units, found.units, list(names), path, by_hand)

@@ -439,10 +439,7 @@ def _experts(taken: Taken) -> list[Note]:
     frame = taken.frame
     if "params_active" not in frame or not taken.has("params") or taken.sure("params"):
         return []
-    active, params = (
-        pd.to_numeric(frame["params_active"], errors="coerce").to_numpy(dtype=float),
-        taken.values("params"),
-    )
+    active, params = pd.to_numeric(frame["params_active"], errors="coerce").to_numpy(dtype=float), taken.values("params")
     if not (np.isfinite(active).all() and (active < 0.8 * params).any()):
         return []
     most = float(np.nanmax(params / active))
