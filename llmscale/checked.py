@@ -100,9 +100,9 @@ def check_list(value: Any, kind: type, where: str) -> None:
 
 def check_table(value: Any, kind: type, where: str, keys: Collection[str] | None = None) -> None:
     """Raise WrongValue where `value` is no table of `kind`, or those of its `keys` that are there are not."""
-    check(value, dict, where)
+    check(value, dict, where or "it")
     for key in value if keys is None else [key for key in keys if key in value]:
-        check(value[key], kind, f"{where}.{key}")
+        check(value[key], kind, f"{where}.{key}" if where else key)
 
 
 def may_be_empty(hint: Any) -> bool:

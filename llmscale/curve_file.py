@@ -110,6 +110,11 @@ class CurveFile:
                 first, rows = first + part.num_rows, rows - part.num_rows
         return pa.concat_tables(parts)
 
+    def check(self) -> None:
+        """Read all of the file, and keep nothing. Raises DamagedFile where a page is not what was written."""
+        for _ in self._batches(list(self.columns)):
+            pass
+
     @cached_property
     def _file(self) -> "pq.ParquetFile":
         import pyarrow.parquet as pq

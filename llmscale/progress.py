@@ -22,6 +22,11 @@ from llmscale.runs import CURVE_COLUMNS, CurvePoint, write_text
 FILE_NAME = "progress.jsonl"
 LOG_NAME = "worker.log"
 """What the run's process says on standard error, beside it."""
+STEP_MARK = b"-step:"
+STEP_DIGITS = 12
+"""A checkpoint ends with its step, so marked and in so many digits, and the digest of all before (train/checkpoint.py):
+to be read without loading torch."""
+_CHECKPOINT_NAME, _DIGEST_BYTES = "checkpoint.pt", 40
 _TAIL = 4096
 """Bytes that hold the last row and half of another for certain: a row has about 400."""
 _MAY_BE_EMPTY = ("loss", "perplexity", "grad_norm", "tokens_per_second")
@@ -55,6 +60,25 @@ def begin_progress(folder: Path, curve: Sequence[CurvePoint]) -> str | None:
         return None
     lines = f"line {damaged[0]} is" if len(damaged) == 1 else f"lines {listed(damaged)} are"
     return f"{path}: {lines} damaged; the file is written anew from the run's checkpoint, {len(wanted)} rows"
+
+
+def saved_step(folder: Path) -> int:
+    """How many steps of the run in `folder` need not be trained again: those of its last checkpoint.
+
+    Where none says so, as older ones, or those of several processes, the steps that it has logged.
+    """
+    length = len(STEP_MARK) + STEP_DIGITS
+    try:
+        with (folder / _CHECKPOINT_NAME).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - length - _DIGEST_BYTES))
+            end = file.read(length)
+    except OSError:
+        end = b""
+    digits = end.removeprefix(STEP_MARK)
+    if len(end) == length and digits != end and digits.isdigit():
+        return int(digits)
+    last = last_progress(folder)
+    return int(last["step"]) if last else 0
 
 
 def end_progress(folder: Path) -> None:
@@ -125,6 +149,6 @@ def is_row(row: Any) -> bool:
             continue
         if isinstance(value, bool) or not isinstance(value, _KINDS[CURVE_COLUMNS[name]]):
             return False
-        if name in _COUNTS and not 0 <= float(value) < math.inf:
+        if name in _COUNTS and not 0 <= row[name] < math.inf:
             return False
     return True

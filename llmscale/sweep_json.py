@@ -35,8 +35,8 @@ def read_sweep_json(path: Path) -> dict[str, Any]:
 def _check_sweep(sweep: dict[str, Any]) -> None:
     """Raise WrongValue for the first part of a sweep.json that is not of its type."""
     for name, kind in (("command", str), ("written", str)):
-        check_table(sweep, kind, "it", [name] if sweep.get(name) is not None else [])
-    check_table(sweep, dict, "it", ("spec", "recipes", "data", "versions", "hardware", "planned"))
+        check_table(sweep, kind, "", [name] if sweep.get(name) is not None else [])
+    check_table(sweep, dict, "", ("spec", "recipes", "data", "versions", "hardware", "planned"))
     if "runs" in sweep:
         check_list(sweep["runs"], str, "runs")
         for run_id in sweep["runs"]:

@@ -50,6 +50,8 @@ from llmscale.tokenizer import (
 
 __all__ = ["FORMAT", "Progress", "TextSpec", "TokenStore", "find_store", "prepare"]
 
+VALIDATION_TOKENS: Final = 1_000_000
+"""Tokens to hold out, if nobody says how many."""
 _TOKENIZER_BYTES: Final = 50_000_000
 """How much training text a tokenizer is trained on at most."""
 _QUICKLY_READ: Final = 1 << 30
@@ -71,8 +73,9 @@ class TextSpec:
     there is no column `text`, the one with another usual name, such as `content`, is taken."""
     tokenizer: str | None = None
     """`bpe:4096`, a tokenizer.json, or the name of a tokenizer on the hub; None: bpe of a size that suits the text."""
-    validation_tokens: int = 1_000_000
-    """Tokens to hold out: fewer where the corpus is small, for at most a tenth of the text is held out."""
+    validation_tokens: int | None = None
+    """Tokens to hold out; left out: 1M, or less where the smallest run of a sweep is so short that to read them would
+    cost more than a tenth of it. Fewer where the corpus is small, for at most a tenth of the text is held out."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     end_of_text: str | None = None
     """The token of an existing tokenizer that ends a document, if it is none of the usual ones, such as `</s>`."""
@@ -84,6 +87,11 @@ class TextSpec:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    @property
+    def held_out(self) -> int:
+        """Tokens to hold out, at most."""
+        return VALIDATION_TOKENS if self.validation_tokens is None else self.validation_tokens
 
     def open(self) -> Source:
         """The source, ready to read."""
@@ -166,7 +174,7 @@ def prepare(
                 source,
                 spec.cleaning,
                 choice.end_of_text,
-                validation_tokens=spec.validation_tokens,
+                validation_tokens=spec.held_out,
                 min_train_tokens=min_train_tokens,
                 workers=workers or available_cores(),
                 report=building,
@@ -218,7 +226,7 @@ class _Beginning:
         cls, spec: TextSpec, source: Source, estimated_bytes: int | None, progress: Callable[[int, int], None]
     ) -> "_Beginning":
         surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
-        split = choose_split(surveyed, estimated_bytes, spec.validation_tokens)
+        split = choose_split(surveyed, estimated_bytes, spec.held_out)
         return cls(split, tuple(document for document in surveyed.documents if not split.holds_out(document)))
 
     def sample(self) -> Iterator[str]:
@@ -233,7 +241,7 @@ class _Beginning:
 
 def _path(spec: TextSpec, source: Source, choice: TokenizerChoice, cache: Path | None) -> Path:
     cleaning = json.dumps(asdict(spec.cleaning), sort_keys=True)
-    decides = (source.fingerprint(), cleaning, choice.fingerprint, spec.validation_tokens, FORMAT)
+    decides = (source.fingerprint(), cleaning, choice.fingerprint, spec.held_out, FORMAT)
     return (cache or cache_folder()) / "tokens" / digest_of(str(part) for part in decides)
 
 
@@ -246,9 +254,13 @@ def _finished(path: Path, min_train_tokens: int | None) -> TokenStore | None:
     return store if enough else None
 
 
+def _stated(spec: TextSpec) -> dict[str, object]:
+    return {**asdict(spec), "validation_tokens": spec.held_out}
+
+
 def _made_earlier(spec: TextSpec, min_train_tokens: int | None, cache: Path | None) -> TokenStore | None:
     """The newest finished store of equal settings: what a machine without a network can go by."""
-    settings = json.loads(json.dumps(asdict(spec)))
+    settings = json.loads(json.dumps(_stated(spec)))
     found = ((cache or cache_folder()) / "tokens").glob("*/meta.json")
     for meta in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         known = json.loads(meta.read_text(encoding="utf-8"))
@@ -270,7 +282,7 @@ def _write_meta(path: Path, spec: TextSpec, source: Source, choice: TokenizerCho
     meta = {
         "format": FORMAT,
         "fingerprint": path.name,
-        "spec": asdict(spec),
+        "spec": _stated(spec),
         "source": {**source.describe(), "fingerprint": source.fingerprint(), "shards": len(source.shards)},
         "tokenizer": {
             "name": choice.name,

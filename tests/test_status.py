@@ -138,7 +138,7 @@ def folder(tmp_path: Path) -> ResultsFolder:
         path = results.run_folder(job.run_id)
         path.mkdir(parents=True)
         write_text(path / "spec.json", json.dumps({"job": job.to_json(), "conditions": {"peak_flops": 2e9}}))
-    half = jobs[1].tokens // 2
+    half = jobs[1].steps // 2 * jobs[1].batch_tokens
     flops = float(half) * jobs[1].shape.flops_per_token
     speed = 1e9 / jobs[1].shape.flops_per_token
     point = CurvePoint(
@@ -152,11 +152,12 @@ def test_time_left_and_cost_follow_from_measured_speeds(folder: ResultsFolder) -
     stopped = sweep_status(folder)
     done, half, waiting = stopped.runs
     assert (done.state, half.state, waiting.state) == ("done", "stopped", "waiting")
-    assert half.seconds_left == pytest.approx(half.flops / 2 / 1e9)
+    assert half.flops_left == pytest.approx(half.flops / 2, rel=0.01)
+    assert half.seconds_left == pytest.approx(half.flops_left / 1e9)
     assert half.mfu == pytest.approx(0.5)
     assert waiting.seconds_left == pytest.approx(waiting.flops / 1e9)
-    assert stopped.seconds_left == pytest.approx(max(half.flops / 2, waiting.flops) / 1e9)
-    assert stopped.device_hours == pytest.approx((done.flops + half.flops / 2) / 1e9 / 3600)
+    assert stopped.seconds_left == pytest.approx(max(half.flops_left, waiting.flops) / 1e9)
+    assert stopped.device_hours == pytest.approx((done.flops + half.flops - half.flops_left) / 1e9 / 3600)
     shown = json.loads(show(str(folder.path), "--json", "--price", "3600").stdout)
     assert shown["cost"] == pytest.approx(stopped.device_hours * 3600)
     assert shown["next"] == "llmscale sweep x"
@@ -211,13 +212,14 @@ def test_where_there_is_no_sweep_it_says_so(tmp_path: Path) -> None:
 
 def test_a_half_written_line_is_left_for_later(tmp_path: Path) -> None:
     point = CurvePoint("a", 1, 32, 1.0, 5.0, 148.4, None, None, 0.01, None, None, 0.5)
-    append_progress(tmp_path, point)
-    rows, offset = read_progress(tmp_path)
+    (run := tmp_path / "a").mkdir()
+    append_progress(run, point)
+    rows, offset = read_progress(run)
     assert [row["step"] for row in rows] == [1]
-    with (tmp_path / "progress.jsonl").open("a") as file:
+    with (run / "progress.jsonl").open("a") as file:
         file.write('{"step": 2')
-    assert read_progress(tmp_path, offset) == ([], offset)
-    assert last_progress(tmp_path) == rows[0]
+    assert read_progress(run, offset) == ([], offset)
+    assert last_progress(run) == rows[0]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

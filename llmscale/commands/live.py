@@ -17,6 +17,7 @@ from llmscale.recipe import DEFAULT
 from llmscale.runs import ResultsFolder
 from llmscale.sweep.plan import Plan, PlannedRun
 from llmscale.sweep.records import read_run
+from llmscale.sweep.work import Pace, work_left
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -27,8 +28,10 @@ class _Watched:
 
     run: PlannedRun
     started: float
-    first_tokens: int | None = None
-    first_time: float = 0.0
+    pace: Pace = field(default_factory=Pace)
+    logged: float = 0.0
+    """When the last step was logged."""
+    step: int = 0
     tokens: int = 0
     train_loss: float | None = None
     loss: float | None = None
@@ -37,12 +40,20 @@ class _Watched:
 
     @property
     def seconds_left(self) -> float:
-        """From the pace since the first logged step, or from the plan before that."""
+        """From the pace of the logged steps, evaluations included, or from the plan before that."""
         now = time.monotonic()
-        if self.first_tokens is not None and self.tokens > self.first_tokens:
-            pace = (self.tokens - self.first_tokens) / (now - self.first_time)
-            return (self.run.job.tokens - self.tokens) / pace
-        return max(0.0, self.run.seconds - (now - self.started))
+        left = None
+        if self.step:
+            work = work_left(self.run.job, self.step)
+            left = self.pace.seconds_left(work, self.run.evaluation_seconds, now - self.logged)
+        return max(0.0, self.run.seconds - (now - self.started)) if left is None else left
+
+    @property
+    def is_evaluating(self) -> bool:
+        """Whether it has the last step behind it by its pace, and reads the validation text."""
+        speed = self.pace.tokens_per_second
+        left = self.run.job.tokens - self.tokens
+        return bool(self.step and speed and left / speed < time.monotonic() - self.logged)
 
 
 class SweepProgress:
@@ -84,8 +95,8 @@ class SweepProgress:
 
     def _log(self, watched: _Watched, event: Event) -> None:
         now, point = time.monotonic(), event.point
-        if watched.first_tokens is None:
-            watched.first_tokens, watched.first_time = point["tokens"], now
+        watched.pace.log(point)
+        watched.logged, watched.step = now, point["step"]
         watched.tokens, watched.train_loss = point["tokens"], point["train_loss"]
         watched.loss = point["loss"] or watched.loss
         watched.tokens_per_second = point["tokens_per_second"]
@@ -121,6 +132,8 @@ class SweepProgress:
     def _losses(self, watched: _Watched) -> str:
         if watched.train_loss is None:
             return "starting"
+        if watched.is_evaluating:
+            return f"train loss {watched.train_loss:.3f}, evaluating"
         validation = f", validation {watched.loss:.3f}" if watched.loss is not None else ""
         return f"train loss {watched.train_loss:.3f}{validation}"
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from llmscale.runs import ResultsFolder
-    from llmscale.sweep.status import RunStatus, SweepStatus
+    from llmscale.sweep.run_status import RunStatus
+    from llmscale.sweep.status import SweepStatus
 
 SECONDS_BETWEEN_LOOKS = 2.0
 ROWS_SHOWN = 40
@@ -142,6 +143,7 @@ def _parts(
     folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
 ) -> "list[RenderableType]":
     parts: list[Any] = [_table(now, everything), output.styled(_totals(now))]
+    parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
     for run in _noted(now):
         parts.append(output.styled((f"{_name(run)} on {format_count(run.tokens)}: {run.note}", "yellow")))
     if curves:

@@ -9,7 +9,7 @@ import typer
 from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
-from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.quantity import format_bytes, format_count, format_seconds, parse_count
 from llmscale.ranges import Range
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ def sweep(
     end_of_text: Annotated[
         str | None, typer.Option(metavar="TOKEN", help="The token of your tokenizer that ends a document.")
     ] = None,
+    validation_tokens: Annotated[
+        str | None,
+        typer.Option(metavar="1M", help="Tokens of text to measure the loss on; default 1M, less for short runs."),
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="llama or gpt2.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens a sequence.")] = None,
     lr: Annotated[float | None, typer.Option(help="One peak learning rate, in place of the rule in N.")] = None,
@@ -125,6 +129,7 @@ def sweep(
 
     Example: llmscale sweep --sizes 10k,30k,100k,300k --tokens 4M
     """
+    from llmscale.progress import saved_step
     from llmscale.runs import ResultsFolder
     from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.carry_out import carry_out
@@ -145,6 +150,7 @@ def sweep(
     )
     from llmscale.sweep.tracking import tracked
     from llmscale.sweep.trunks import saved_branch_points
+    from llmscale.sweep.validation import settled
 
     Range(0, 1e6).check("--max-hours", max_hours)
     if file is None and sizes is None and flops is None:
@@ -166,6 +172,7 @@ def sweep(
         text_column=text_column,
         tokenizer=tokenizer,
         end_of_text=end_of_text,
+        validation_tokens=parse_count(validation_tokens, "validation token count") if validation_tokens else None,
         arch=arch,
         context=context,
         lr=lr,
@@ -191,6 +198,7 @@ def sweep(
     folder = ResultsFolder(remote.folder) if remote else _folder(out, file, spec)
     if remote:
         fetch_results(remote, look_only=dry_run)
+    spec = settled(spec, folder.known_sweep().get("basis"))
     check_folder(folder, spec)
     store = _prepare(spec)
     finished = finished_runs(folder)
@@ -202,6 +210,7 @@ def sweep(
         saved=saved_branch_points(folder),
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
         begun=folder_dtype(folder),
+        reached=lambda run_id: saved_step(folder.run_folder(run_id)),
     )
     where = remote.url if remote else str(folder.path)
     if not (json and dry_run):
@@ -249,13 +258,14 @@ def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFo
     from json import dumps
 
     from llmscale.runs import ResultsFolder
+    from llmscale.sweep.validation import named_by
 
     if out is not None:
         return ResultsFolder(Path(out))
     if file is not None:
         return ResultsFolder(Path("results") / file.stem)
     words = re.sub(r"[^a-z0-9]+", "-", Path(spec.data.source).name.split(".")[0].lower()).strip("-") or "text"
-    deciding = dumps([spec.basis(), list(spec.flops) or spec.to_json()["tokens"]], sort_keys=True)
+    deciding = dumps([named_by(spec).basis(), list(spec.flops) or spec.to_json()["tokens"]], sort_keys=True)
     return ResultsFolder(Path("results") / f"{words}-{hashlib.blake2b(deciding.encode(), digest_size=3).hexdigest()}")
 
 
@@ -304,8 +314,10 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
     if plan.waiting:
         saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
         unit = "core" if plan.device == "cpu" else "GPU"
+        begun = sum(run.is_begun for run in plan.waiting)
+        of = f" of {plan.own_flops:.2e} ({begun} of them were begun)" if begun else ""
         output.progress.print(
-            f"{len(plan.waiting)} to train, {plan.flops:.2e} FLOPs{saves}, {_time(plan.seconds, 'about ')} on "
+            f"{len(plan.waiting)} to train, {plan.flops:.2e}{of} FLOPs{saves}, {_time(plan.seconds, 'about ')} on "
             f"{plan.device}{f', {plan.device_hours:.2g} {unit} hours' if plan.seconds else ''} "
             f"({plan.dtype}, {plan.ways})"
         )
@@ -343,6 +355,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
 
     from llmscale.errors import listed
     from llmscale.remote import is_url
+    from llmscale.sweep.notes import noise_note
     from llmscale.sweep.provenance import own_command
 
     failed = [run for run in runs if run.status == "failed"]
@@ -374,6 +387,8 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
         if run.status in ("failed", "diverged"):
             output.warn(f"{_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}")
     done = [run for run in runs if run.status == "done"]
+    if noisy := noise_note(done):
+        output.warn(noisy)
     spikes = sorted((run for run in done if run.spike_height), key=lambda run: -(run.spike_height or 0))
     if spikes:
         worst = spikes[0]

@@ -9,7 +9,7 @@ import typer
 from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
-from llmscale.quantity import format_count, format_seconds
+from llmscale.quantity import format_count, format_seconds, parse_count
 
 if TYPE_CHECKING:
     from llmscale.runs import ResultsFolder
@@ -46,6 +46,9 @@ def tune(
     ] = None,
     end_of_text: Annotated[
         str | None, typer.Option(metavar="TOKEN", help="The token of your tokenizer that ends a document.")
+    ] = None,
+    validation_tokens: Annotated[
+        str | None, typer.Option(metavar="1M", help="Tokens of text to measure the loss on, as for llmscale sweep.")
     ] = None,
     arch: Annotated[str | None, typer.Option(help="llama or gpt2.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens a sequence.")] = None,
@@ -90,8 +93,9 @@ def tune(
         read_spec,
         with_executor_options,
     )
+    from llmscale.sweep.validation import settled
     from llmscale.tune.search import Grid
-    from llmscale.tune.study import Study, check_folder
+    from llmscale.tune.study import Study, check_folder, known_basis
 
     asked = read_spec(file) if file else SweepSpec()
     if sizes is None and not asked.sizes:
@@ -107,6 +111,7 @@ def tune(
         text_column=text_column,
         tokenizer=tokenizer,
         end_of_text=end_of_text,
+        validation_tokens=parse_count(validation_tokens, "validation token count") if validation_tokens else None,
         arch=arch,
         context=context,
         lr=lr,
@@ -128,6 +133,7 @@ def tune(
     folder = ResultsFolder(remote.folder) if remote else _folder(out, file, spec)
     if remote:
         fetch_results(remote, look_only=dry_run)
+    spec = settled(spec, known_basis(folder))
     check_folder(folder, spec)
     study = Study(spec, Grid(batch, refine, doublings), _prepare(spec), folder, stop)
     plan = study.next_round(tell=lambda text: output.progress.print(f"{text} ..."))
@@ -158,10 +164,11 @@ def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFo
     from json import dumps
 
     from llmscale.runs import ResultsFolder
+    from llmscale.sweep.validation import named_by
 
     if out is not None:
         return ResultsFolder(Path(out))
-    basis = dumps(spec.basis(), sort_keys=True).encode()
+    basis = dumps(named_by(spec).basis(), sort_keys=True).encode()
     name = file.stem if file else hashlib.blake2b(basis, digest_size=3).hexdigest()
     return ResultsFolder(Path("results") / f"tune-{name}")
 

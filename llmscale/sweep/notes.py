@@ -1,16 +1,22 @@
 """What a plan warns of."""
 
+import itertools
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
 from llmscale.quantity import format_bytes, format_count
+from llmscale.recipe import DEFAULT
 from llmscale.sweep.kernels import kernel_notes
 
 if TYPE_CHECKING:
+    from llmscale.runs import Run
     from llmscale.sweep.plan import PlannedRun
     from llmscale.sweep.spec import SweepSpec
 
+STANDARD_ERRORS = 5
+"""How far apart the losses of two sizes are to be, in standard errors of a loss."""
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et al. 2023)."""
 
@@ -61,3 +67,26 @@ def plan_notes(runs: "Sequence[PlannedRun]", spec: "SweepSpec", free_bytes: int,
         if mine and recipe.tuned_rule:
             notes += recipe.tuned_rule.notes([(job.shape.params, job.tokens) for job in mine], recipe)
     return notes
+
+
+def noise_note(done: "Sequence[Run]") -> Note | None:
+    """A warning where the losses of sizes next to each other lie nearer than five standard errors of one of them.
+
+    All are measured on the same text, so their differences are known better than that: it is a rule of thumb.
+    """
+    by_budget: dict[int, dict[int, list[float]]] = {}
+    for run in done:
+        if run.loss is not None and run.recipe in (None, DEFAULT):
+            by_budget.setdefault(run.tokens, {}).setdefault(run.params, []).append(run.loss)
+    gaps = []
+    for sizes in by_budget.values():
+        means = [statistics.fmean(losses) for _, losses in sorted(sizes.items())]
+        gaps += [abs(larger - smaller) for smaller, larger in itertools.pairwise(means)]
+    largest = max((run.loss_stderr for run in done if run.loss_stderr is not None), default=0.0)
+    if not gaps or largest <= min(gaps) / STANDARD_ERRORS:
+        return None
+    return Note(
+        "noisy-loss",
+        f"the loss has a standard error of {largest:.3f}, and the smallest gap between two sizes is {min(gaps):.3f}, "
+        f"less than {STANDARD_ERRORS} of them: measure it on more text with --validation-tokens, in a new folder",
+    )

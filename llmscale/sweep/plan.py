@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import Note
 from llmscale.executors import Place
-from llmscale.job import Job
+from llmscale.job import EVALUATION_SPEED, Job
 from llmscale.layout import MEMORY_SHARE, memory_per_gpu
 from llmscale.machine import available_cores, available_memory, can_compile, find_gpu
 from llmscale.quantity import format_count
@@ -17,6 +17,7 @@ from llmscale.sweep.notes import plan_notes
 from llmscale.sweep.places import Duration, allot_places, makespan, slowdown, speedup
 from llmscale.sweep.spec import Hardware, SweepSpec
 from llmscale.sweep.trunks import BranchPoint, Descent, descents, sharing_recipes
+from llmscale.sweep.work import Work, work_left
 from llmscale.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class PlannedRun:
     """Estimated time on one place, evaluation included, for what is trained of it here."""
     finished: bool
     """Whether the results folder holds this run already."""
+    reached: int = 0
+    """Steps of it that an earlier command has trained, and saved."""
     descent: Descent = field(default_factory=Descent)
     shard: str = "never"
     """Where several GPUs keep the weights: whole on each, or shared out (`always`)."""
@@ -67,22 +70,41 @@ class PlannedRun:
     """Sequences in one pass of an evaluation; None: as many as in training."""
     members: int = 1
     """Seeds that are trained as one model with this one, at most, itself included."""
+    evaluation_seconds: float = 0.0
+    """Estimated time that it takes to read the validation text once."""
 
     @property
-    def trained_tokens(self) -> int:
-        """Tokens that this run is trained on here, where it branches off another: after the branch point."""
-        return 0 if self.finished else _tokens_after(self.job, self.descent.step)
+    def left(self) -> Work:
+        """What is still to be done of it here: where it branches off another run, after the branch point."""
+        return Work(0, 0) if self.finished else work_left(self.job, self.first_step)
+
+    @property
+    def first_step(self) -> int:
+        """Steps that are trained already, or that another run trains."""
+        return max(self.descent.step, self.reached)
+
+    @property
+    def own_flops(self) -> float:
+        """Training FLOPs of all its own steps, trained already or not."""
+        return float(work_left(self.job, self.descent.step).tokens) * self.job.shape.flops_per_token
 
     @property
     def origin(self) -> str:
         """Whether it tries a run again, and which other one its first steps come from, in words."""
         parent = self.descent.parent
         branch = [f"branch of {format_count(parent.tokens)}"] if parent else []
-        return ", ".join((["retry"] if self.job.retry_of else []) + branch)
+        begun = [f"{self.reached / self.job.steps:.0%} trained"] if self.is_begun else []
+        return ", ".join((["retry"] if self.job.retry_of else []) + branch + begun)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether an earlier command has trained some of its own steps, and not all."""
+        return not self.finished and self.reached > self.descent.step
 
     @property
     def trained_flops(self) -> float:
-        return float(self.trained_tokens) * self.job.shape.flops_per_token
+        """Training FLOPs of what is left of it."""
+        return float(self.left.tokens) * self.job.shape.flops_per_token
 
     def to_json(self) -> dict[str, Any]:
         job = self.job
@@ -105,6 +127,8 @@ class PlannedRun:
             "memory_bytes": self.memory_bytes,
             "estimated_seconds": self.seconds,
             "finished": self.finished,
+            "trained_steps": self.job.steps if self.finished else self.first_step,
+            "evaluations": self.left.evaluations,
             "compiled": self.compile,
             "ops": self.ops,
             "stacked": self.members,
@@ -149,13 +173,18 @@ class Plan:
 
     @property
     def flops(self) -> float:
-        """FLOPs of what is trained: a trunk once, and the cooldowns that branch off it."""
+        """FLOPs of what is left to train: a trunk once, and the cooldowns that branch off it."""
         return sum(run.trained_flops for run in self.waiting)
 
     @property
     def saving(self) -> float:
         """How many times as many FLOPs the same runs take when each is trained from its first step."""
-        return sum(run.job.flops for run in self.waiting) / self.flops if self.waiting else 1.0
+        return sum(run.job.flops for run in self.waiting) / self.own_flops if self.waiting else 1.0
+
+    @property
+    def own_flops(self) -> float:
+        """As `flops`, with what earlier commands have trained of these runs."""
+        return sum(run.own_flops for run in self.waiting)
 
     @property
     def together(self) -> list[tuple[PlannedRun, ...]]:
@@ -211,19 +240,20 @@ def plan_sweep(
     diverged: Callable[[str], bool] = lambda run_id: False,
     speeds: "Mapping[str, Speeds] | None" = None,
     begun: str | None = None,
+    reached: Callable[[str], int] = lambda run_id: 0,
 ) -> Plan:
     """Plan `spec`, measuring this device for a few seconds where `speeds` are not known.
 
     `finished(run_id)` says what is trained already, `saved` where runs have left their state for others to go on from,
     `diverged(run_id)` what has diverged, to be tried again where the sweep asks for it, `begun` the dtype of the runs
-    that are there.
+    that are there, `reached(run_id)` how many steps of a run need not be trained again.
     """
     dtype = sweep_dtype(spec, store, begun)
     settled = replace(spec, hardware=replace(spec.hardware, dtype=dtype.dtype))
     jobs = with_retries(jobs_of(settled, store), spec, diverged)
     sharing = sharing_recipes(spec)
     waiting = [job for job in jobs if job.recipe in sharing and not finished(job.run_id)]
-    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds, dtype.reason)
+    return plan_jobs(jobs, spec, store, finished, descents(waiting, saved), tell, speeds, dtype.reason, reached)
 
 
 def plan_jobs(
@@ -235,12 +265,14 @@ def plan_jobs(
     tell: Callable[[str], None] = lambda text: None,
     speeds: "Mapping[str, Speeds] | None" = None,
     dtype_reason: str = "",
+    reached: Callable[[str], int] = lambda run_id: 0,
 ) -> Plan:
     """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds where `speeds` are not known."""
     from llmscale.ops import pick_operations
     from llmscale.train.passes import part_sequences
 
     descent = descent or {}
+    steps_reached = {job.run_id: min(reached(job.run_id), job.steps - 1) for job in jobs}
     waiting = [job for job in jobs if not finished(job.run_id)]
     device, gpus = spec.hardware.picked_device, spec.hardware.gpus_per_run
     dtype = jobs[0].dtype
@@ -266,14 +298,20 @@ def plan_jobs(
         }
 
     def eager_seconds(job: Job) -> float:
-        """On one thread or GPU, not compiled; an evaluated token costs a third of one that is trained on."""
-        step = descent.get(job.run_id, Descent()).step
-        evaluated_tokens = job.evaluations * (1 - step / job.steps) * store.validation_tokens / 3  # forward alone
-        tokens = _tokens_after(job, step) + evaluated_tokens
+        """What is left of a run, on one thread or GPU, not compiled."""
+        left = work_left(job, max(descent.get(job.run_id, Descent()).step, steps_reached[job.run_id]))
         if speeds is None:
-            return tokens * job.shape.flops_per_token / ASSUMED_FLOPS[device]
+            return left.seconds(ASSUMED_FLOPS[device] / job.shape.flops_per_token, evaluation_seconds(job))
         measured = speeds.get(job.optimizer) or next(iter(speeds.values()))
-        return tokens / measured.tokens_per_second(job.shape)
+        return left.seconds(measured.tokens_per_second(job.shape), evaluation_seconds(job))
+
+    def evaluation_seconds(job: Job) -> float:
+        """Of one evaluation, likewise."""
+        if speeds is None:
+            speed = ASSUMED_FLOPS[device] / job.shape.flops_per_token
+            return store.validation_tokens / (EVALUATION_SPEED * speed)
+        measured = speeds.get(job.optimizer) or next(iter(speeds.values()))
+        return store.validation_tokens / measured.evaluated_per_second(job.shape)
 
     compiled = _compiled(waiting, eager_seconds, members, spec.hardware.compile, ops, device)
 
@@ -289,6 +327,7 @@ def plan_jobs(
             memory_bytes=memory[job.run_id],
             seconds=0.0,
             finished=finished(job.run_id),
+            reached=steps_reached[job.run_id],
             descent=descent.get(job.run_id, Descent()),
             shard=_shard(job, micro[job.run_id], gpus, free),
             evaluation_batch=evaluated[job.run_id],
@@ -296,14 +335,15 @@ def plan_jobs(
         )
         if speeds is None:
             return run
-        seconds = eager_seconds(job) / (speedup(min(threads, most_threads)) if device == "cpu" else gpus)
+        faster = 1 / (speedup(min(threads, most_threads)) if device == "cpu" else gpus)
         if share is not None:
-            seconds = seconds * (1 - COMPILED_SAVES[device]) + share
-        return replace(run, seconds=RUN_SECONDS + seconds)
+            faster *= 1 - COMPILED_SAVES[device]
+        seconds = RUN_SECONDS + eager_seconds(job) * faster + (share or 0.0)
+        return replace(run, seconds=seconds, evaluation_seconds=evaluation_seconds(job) * faster)
 
     most = int(min(0.8 * free // max((memory[job.run_id] for job in waiting), default=1), len(waiting)))
     # By FLOPs, not by measured times: the same sweep gets the same places, and so the same rounding.
-    costs = [replace(run, seconds=run.trained_flops) for run in (planned(job, 1) for job in waiting)]
+    costs = [replace(run, seconds=run.own_flops) for run in (planned(job, 1) for job in waiting)]
     tasks = dict.fromkeys((False, True), 0.0)
     for job in waiting:
         tasks[job.shape.params_total <= STACKED_PARAMS] += 1 / members.get(job.run_id, 1)
@@ -458,14 +498,10 @@ def _durations(runs: Sequence[PlannedRun]) -> list[Duration]:
             durations.append(Duration(run.seconds, threads=run.threads))
             continue
         number = numbers[parent.run_id]
-        first = runs[number].descent.step
-        share = (run.descent.step - first) / (parent.steps - first)
+        first = runs[number].first_step
+        share = max(0, run.descent.step - first) / (parent.steps - first)
         durations.append(Duration(run.seconds, number, share, run.threads))
     return durations
-
-
-def _tokens_after(job: Job, step: int) -> int:
-    return max(0, job.tokens - step * job.batch_tokens)
 
 
 def _memory(job: Job, micro: int, evaluated: int | None, device: str, members: int) -> int:

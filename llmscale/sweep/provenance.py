@@ -18,6 +18,7 @@ from llmscale.runs import ResultsFolder, refuse_links
 from llmscale.sweep.plan import Plan
 from llmscale.sweep.records import known_ids, recorded_runs
 from llmscale.sweep.spec import SweepSpec
+from llmscale.sweep.work import PlannedWork
 from llmscale.tokens import TokenStore
 
 
@@ -64,7 +65,7 @@ def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
     if known and not known & {run.job.run_id for run in plan.runs}:
         problem += f", and none of the {len(known)} runs in {folder.path} is one of this command's"
         raise InputError(problem, "give the command that began them, or name another folder with --out")
-    return f"{problem}: it is written anew from this command" if known or folder.sweep_path.exists() else None
+    return f"{problem}; it is written anew from this command" if known or folder.sweep_path.exists() else None
 
 
 def _holds(path: Path) -> bool:
@@ -79,6 +80,7 @@ def provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFo
         "basis": spec.basis(),
         "recipes": {**_known_variants(folder), **spec.stated_variants()},
         "runs": [run.job.run_id for run in plan.runs],
+        "planned": _planned(plan, folder),
         "data": describe_text(store),
         "versions": {
             "llmscale": llmscale.__version__,
@@ -97,6 +99,20 @@ def provenance(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFo
         "command": command,
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
+    """What each run of the sweep is and costs, for those who look before it has a folder, or when that is gone."""
+    known = folder.known_sweep().get("planned", {})
+    found = {}
+    for run in plan.runs:
+        job = run.job
+        if run.finished and job.run_id not in known:
+            continue  # which other run trained its first steps is not known here
+        work = job.flops, run.own_flops, run.seconds
+        now = PlannedWork(job.size, job.recipe, job.shape.params, job.tokens, job.seed, *work)
+        found[job.run_id] = known[job.run_id] if run.finished else asdict(now)
+    return found
 
 
 def describe_text(store: TokenStore) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def find_damage(folder: ResultsFolder) -> list[DamagedFile]:
     before: dict[str, Stamp | None] = {}
     if folder.curves_path.exists():
         try:
-            before = _curves_before(folder.curves_path).stamps
+            before = _curves_before(folder.curves_path, every_page=True).stamps
         except DamagedFile as error:
             found.append(error)
     for run_id in _run_ids(folder):
@@ -126,7 +126,7 @@ def write_tables(folder: ResultsFolder, *, final: bool = False) -> bool:
     _took[folder.runs_path] = time.monotonic() - started
     if final or _is_due(folder.curves_path, _SECONDS_A_ROW * _rows(folder.curves_path)):
         started = time.monotonic()
-        _write_curves(folder, [run.run_id for run in runs])
+        _write_curves(folder, [run.run_id for run in runs], every_page=final)
         _took[folder.curves_path] = time.monotonic() - started
     return True
 
@@ -267,13 +267,13 @@ def _rows(path: Path) -> int:
         return 0
 
 
-def _write_curves(folder: ResultsFolder, run_ids: list[str]) -> None:
+def _write_curves(folder: ResultsFolder, run_ids: list[str], every_page: bool) -> None:
     """Rewrite curves.parquet in the order of `run_ids` where a curve is missing in it or has changed.
 
     Rows go from the old file and the runs' own into the new one, a row group at a time. A damaged file is kept aside.
     """
     try:
-        old = _curves_before(folder.curves_path) if folder.curves_path.exists() else None
+        old = _curves_before(folder.curves_path, every_page) if folder.curves_path.exists() else None
         _rewrite_curves(folder, run_ids, old)
     except DamagedFile as error:
         if error.path != folder.curves_path:
@@ -290,12 +290,14 @@ class _Curves:
     stamps: dict[str, Stamp | None]
 
 
-def _curves_before(path: Path) -> _Curves:
-    """Raises DamagedFile. Pages of other columns than that of the runs' ids are read as they are needed."""
+def _curves_before(path: Path, every_page: bool) -> _Curves:
+    """Raises DamagedFile where what is read is damaged: every page, or those of the runs' ids."""
     file = CurveFile(path)
     try:
         noted = {key.decode(): value.decode() for key, value in file.metadata.items()}
         _ = file.spans
+        if every_page:
+            file.check()
     except (ValueError, KeyError) as error:
         raise DamagedFile(path, str(error), REMAKE) from error
     return _Curves(file, _stamps(noted, path))

@@ -6,6 +6,7 @@ the new trunk have one learning rate. A fit then takes these in place of the fir
 
 from dataclasses import replace
 
+from llmscale.progress import saved_step
 from llmscale.runs import ResultsFolder, Run
 from llmscale.sweep.plan import Plan, plan_sweep
 from llmscale.sweep.records import finished_runs, read_run, write_row
@@ -33,6 +34,7 @@ def next_round(plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFo
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
         speeds=plan.speeds,
         begun=plan.dtype,
+        reached=lambda run_id: saved_step(folder.run_folder(run_id)),
     )
     return again if again.waiting else None
 

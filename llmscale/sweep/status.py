@@ -3,68 +3,45 @@
 Reads what the sweep and its workers write; asks nobody, writes nothing and loads no torch.
 """
 
-import fcntl
 import heapq
 import itertools
-import json
 import math
+import os
 import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmscale.checked import DamagedFile, typed
 from llmscale.command_lines import command_line, stated_command
 from llmscale.errors import InputError
-from llmscale.job import Job
+from llmscale.job import EVALUATION_SPEED
 from llmscale.lock import FILE_NAME as LOCK_NAME
-from llmscale.progress import FILE_NAME, last_progress, read_progress
+from llmscale.progress import read_progress
 from llmscale.remote import is_url
-from llmscale.runs import ResultsFolder
+from llmscale.run_rows import read_rows
+from llmscale.runs import REMAKE, ResultsFolder, Run, is_plain
+from llmscale.sweep.run_status import (
+    UNDER_WAY,
+    Look,
+    RunStatus,
+    ended,
+    lock_holder,
+    modified,
+    own_flops_of,
+    unfinished,
+    unknown,
+)
+from llmscale.sweep.work import PlannedWork
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 ENDED = ("done", "diverged", "failed")
-UNDER_WAY = ("running", "stalled")
-STALLED_SECONDS = 60.0
-STALLED_INTERVALS = 10.0
-"""A run is stalled when it has logged nothing for this many of its usual intervals, and for STALLED_SECONDS."""
-WORKER_LOG = "worker.log"
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """How one run stands. `state` is done, diverged, failed, running, stalled, stopped (resumable) or waiting."""
-
-    run_id: str
-    size: str
-    recipe: str
-    params: int
-    tokens: int
-    seed: int
-    state: str
-    tokens_done: int
-    flops: float
-    flops_left: float
-    """What is still to be trained of it here: of a trunk's branch, the part after the branch point."""
-    loss: float | None
-    """Final validation loss, nats per token."""
-    train_loss: float | None
-    """Of the last logged steps, while it is trained."""
-    tokens_per_second: float | None
-    mfu: float | None
-    seconds_spent: float
-    seconds_left: float | None
-    note: str | None
-    """What is amiss, and where to look."""
-
-    @property
-    def share_done(self) -> float:
-        return self.tokens_done / self.tokens
 
 
 @dataclass(frozen=True)
@@ -83,6 +60,8 @@ class SweepStatus:
     """Spent so far: hours of GPUs, or of cores on the CPU."""
     seconds_left: float | None
     """Until the last run ends, at the speeds measured so far; None where no speed is known yet."""
+    notes: tuple[str, ...] = ()
+    """What is damaged in the folder, and what helps."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -96,8 +75,8 @@ class SweepStatus:
 
     @property
     def flops(self) -> float:
-        """Training FLOPs of all runs, as if each were trained from its first step."""
-        return sum(run.flops for run in self.runs)
+        """Training FLOPs of all runs: a trunk once, and the cooldowns that branch off it."""
+        return sum(run.own_flops for run in self.runs)
 
     @property
     def flops_left(self) -> float:
@@ -137,6 +116,7 @@ class SweepStatus:
             "device_hours": self.device_hours,
             "device_hours_of": self.unit,
             "next": self.next_command,
+            "warnings": list(self.notes),
             "runs": [{**asdict(run), "share_done": run.share_done} for run in self.runs],
         }
 
@@ -156,22 +136,31 @@ class LossCurve:
 
 
 def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus:
-    """How the sweep in `folder` stands, a copy of what is at `where`. Raises InputError where there is none."""
-    rows = _table_rows(folder)
-    sweep = folder.read_sweep() if folder.sweep_path.exists() or not rows else {}
+    """How the sweep in `folder` stands, a copy of what is at `where`. Raises InputError where there is none.
+
+    A damaged file is told of in the notes, and what it would say is taken from the others.
+    """
+    damaged: list[InputError] = []
+    rows = _table_rows(folder, damaged)
+    sweep = _sweep(folder, damaged)
+    in_folder = [] if sweep else _run_ids(folder)
+    if not (sweep or rows or in_folder):
+        raise (
+            damaged[0] if damaged else InputError(f"there is no sweep in {folder.path}", "name one that a sweep wrote")
+        )
     hardware = sweep.get("hardware", {})
     holder = lock_holder(folder.path)
-    began = _modified(folder.path / LOCK_NAME)
+    began = modified(folder.path / LOCK_NAME)
     now = time.time()
     runs = []
-    for run_id in dict.fromkeys([*sweep.get("runs", []), *rows]):
-        row = rows.get(run_id)
-        if row is None or row["status"] not in ("done", "diverged"):
-            found = _unfinished(folder.run_folder(run_id), row, holder is not None, began, now)
-            if found is not None:
-                runs.append(found)
+    planned = sweep.get("planned", {})
+    for run_id in dict.fromkeys([*sweep.get("runs", []), *in_folder, *rows]):
+        row, work = rows.get(run_id), _planned(planned.get(run_id))
+        if row is None or row.status not in ("done", "diverged"):
+            look = Look(folder.run_folder(run_id), row, work, holder is not None, began, now)
+            runs.append(unfinished(look, damaged) or unknown(run_id, work))
         else:
-            runs.append(_ended(row))
+            runs.append(ended(row, own_flops_of(folder, row, work)))
     runs.sort(key=lambda run: (run.params, run.tokens, run.seed, run.recipe, run.run_id))
     workers = max(1, hardware.get("workers") or 1)
     device = hardware.get("device") or "cpu"
@@ -186,6 +175,7 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
         device,
         sum(run.seconds_spent for run in timed) * per_place / 3600,
         _makespan(timed, workers, holder is not None),
+        tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
     )
 
 
@@ -193,7 +183,7 @@ def loss_curves(folder: ResultsFolder, runs: Iterable[RunStatus]) -> list[LossCu
     """The training losses of `runs` as far as they are logged; runs without any are left out."""
     chosen = {run.run_id: run for run in runs}
     points: dict[str, tuple[list[int], list[float]]] = {run_id: ([], []) for run_id in chosen}
-    if folder.curves_path.exists():
+    with suppress(FileNotFoundError), _readable(folder.curves_path):
         for batch in _parquet(folder.curves_path).iter_batches(columns=["run_id", "tokens", "train_loss"]):
             ids, start = batch["run_id"], 0
             names = ids.dictionary.to_pylist()
@@ -216,131 +206,59 @@ def loss_curves(folder: ResultsFolder, runs: Iterable[RunStatus]) -> list[LossCu
     ]
 
 
-def lock_holder(path: Path) -> str | None:
-    """Who holds the folder of a sweep, or of a run, as its lock file says; None where nobody does."""
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises DamagedFile where reading raises what pyarrow does."""
     try:
-        with (path / LOCK_NAME).open(encoding="utf-8", errors="replace") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return file.read().strip() or "another process"
-    except OSError:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFile(path, str(error), REMAKE) from error
+
+
+def _table_rows(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Run]:
+    """The rows of runs.parquet by id."""
+    try:
+        return read_rows(folder.runs_path)[0]
+    except DamagedFile as error:
+        damaged.append(error)
+    except FileNotFoundError:
         pass
-    return None
+    return {}
 
 
-def _table_rows(folder: ResultsFolder) -> dict[str, dict[str, Any]]:
-    """The rows of runs.parquet by id, read once."""
-    if not folder.runs_path.exists():
+def _sweep(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Any]:
+    if not folder.sweep_path.exists():
         return {}
-    rows = _parquet(folder.runs_path).read().to_pylist()
-    return {row["run_id"]: row for row in rows}
+    try:
+        return folder.read_sweep()
+    except DamagedFile as error:
+        damaged.append(error)
+        return {}
+
+
+def _run_ids(folder: ResultsFolder) -> list[str]:
+    """The runs that have folders, for a sweep whose sweep.json does not name them."""
+    try:
+        return sorted(name for name in os.listdir(folder.path / "runs") if is_plain(name))
+    except OSError:
+        return []
+
+
+def _planned(work: dict[str, Any] | None) -> PlannedWork | None:
+    """What sweep.json says of a run that was planned; None where it says nothing, or nothing of use."""
+    with suppress(ValueError):
+        found: PlannedWork | None = typed(PlannedWork, work) if work is not None else None
+        return found
+    return None
 
 
 def _parquet(path: Path) -> "pq.ParquetFile":
     """A table of the sweep. (pyarrow's shorter ways to read one load pandas.)"""
     import pyarrow.parquet as pq
 
-    try:
-        return pq.ParquetFile(path, read_dictionary=["run_id"])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}", "name a folder that a sweep wrote") from error
-
-
-def _ended(row: dict[str, Any]) -> RunStatus:
-    left = row["flops"] if row["status"] == "failed" else 0.0
-    return RunStatus(
-        row["run_id"],
-        row["size"],
-        row.get("recipe") or "default",
-        row["params"],
-        row["tokens"],
-        row["seed"],
-        row["status"],
-        row["tokens"] if row["status"] == "done" else 0,
-        row["flops"],
-        left,
-        row["loss"],
-        row["train_loss"],
-        row["tokens_per_second"],
-        row["mfu"],
-        row["seconds"] or 0.0,
-        None,
-        row["error"],
-    )
-
-
-def _unfinished(path: Path, row: dict[str, Any] | None, under_way: bool, began: float, now: float) -> RunStatus | None:
-    """A run that the table does not have as finished, from its folder; None where nothing is known of it.
-
-    `began` is when the sweep took its lock: what is older is of an earlier command.
-    """
-    try:
-        return _ended(json.loads((path / "run.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
-        pass
-    spec_path = path / "spec.json"
-    if not spec_path.exists():
-        return _ended({**row, "status": "stopped" if row["status"] == "running" else row["status"]}) if row else None
-    job, conditions, start_tokens = _spec(spec_path, spec_path.stat().st_mtime_ns)
-    last = last_progress(path)
-    heartbeat = _modified(path / FILE_NAME)
-    state, note, done, age = "waiting", None, 0, max(0.0, now - heartbeat)
-    if under_way and heartbeat < began and lock_holder(path) is not None:
-        state = "running"  # and has logged nothing so far
-    if last is not None:
-        done = min(last["tokens"], job.tokens)
-        interval = last["seconds"] * job.log_every / max(1, last["step"])
-        if not under_way:
-            state = "stopped"
-        elif heartbeat >= began:
-            is_late = age > max(STALLED_SECONDS, STALLED_INTERVALS * interval)
-            state = "stalled" if is_late else "running"
-            note = f"nothing logged for {age:.0f} s; see {path / WORKER_LOG}" if is_late else None
-    own_share = max(0, done - start_tokens) / done if done else 0.0
-    speed = last["tokens_per_second"] if last else None
-    peak = conditions.get("peak_flops")
-    pace = last["seconds"] / last["tokens"] if last and last["tokens"] else None
-    waited = age if state == "running" and heartbeat >= began else 0.0
-    return RunStatus(
-        job.run_id,
-        job.size,
-        getattr(job, "recipe", None) or "default",
-        job.shape.params,
-        job.tokens,
-        job.seed,
-        state,
-        done,
-        job.flops,
-        (job.tokens - max(done, start_tokens)) * float(job.shape.flops_per_token),
-        None,
-        last["train_loss"] if last else None,
-        speed,
-        speed * job.shape.flops_per_token / peak if speed and peak else None,
-        last["seconds"] * own_share if last else 0.0,
-        max(0.0, pace * (job.tokens - done) - waited) if pace is not None else None,
-        note,
-    )
-
-
-@lru_cache(maxsize=1 << 16)
-def _spec(path: Path, modified: int) -> tuple[Job, dict[str, Any], int]:
-    """The job of a spec.json, its conditions, and the tokens that another run trains of it."""
-    spec = json.loads(path.read_text(encoding="utf-8"))
-    job = Job.from_json(spec["job"])
-    return job, spec["conditions"], _start_step(path.parent, spec) * job.batch_tokens
-
-
-def _start_step(path: Path, spec: dict[str, Any]) -> int:
-    """The step of the branch point that a run starts from, as the run that saves it says; 0 without one."""
-    if not spec.get("start"):
-        return 0
-    start = (path / spec["start"]).resolve()
-    try:
-        points = json.loads(start.with_name("spec.json").read_text(encoding="utf-8")).get("branch_points", {})
-    except (OSError, ValueError):
-        return 0
-    return next((int(step) for step, name in points.items() if name == start.name), 0)
+    return pq.ParquetFile(path, read_dictionary=["run_id"], page_checksum_verification=True)
 
 
 def _with_time_left(runs: Sequence[RunStatus], workers: int) -> Iterator[RunStatus]:
@@ -358,8 +276,9 @@ def _with_time_left(runs: Sequence[RunStatus], workers: int) -> Iterator[RunStat
         elif run.seconds_left is not None:
             yield replace(run, seconds_left=run.seconds_left * (stacked if run.state in UNDER_WAY else 1.0))
         else:
-            nearest = _nearest(speeds, math.log(run.params))
-            yield replace(run, seconds_left=run.flops_left / nearest) if nearest else run
+            nearest = _nearest(speeds, math.log(run.params or 1))
+            evaluating = run.evaluated_tokens_left / EVALUATION_SPEED * (run.flops / run.tokens if run.tokens else 0.0)
+            yield replace(run, seconds_left=(run.flops_left + evaluating) / nearest) if nearest else run
 
 
 def _nearest(speeds: dict[float, float], size: float) -> float | None:
@@ -375,6 +294,7 @@ def _makespan(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float
     left = [run for run in runs if run.state not in ("done", "diverged") and not (under_way and run.state == "failed")]
     if any(run.seconds_left is None for run in left):
         return None
+    workers = max(1, min(workers, len(left)))
     running = [run.seconds_left or 0.0 for run in left if run.state in UNDER_WAY]
     if len(running) > workers:
         running = [seconds * workers / len(running) for seconds in running]
@@ -383,11 +303,3 @@ def _makespan(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float
     for seconds in [*running, *waiting]:
         heapq.heappush(free, heapq.heappop(free) + seconds)
     return max(free)
-
-
-def _modified(path: Path) -> float:
-    """When `path` was last written, in seconds since 1970; 0 where it is not there."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

@@ -9,12 +9,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
 
 from llmscale.child import child_environment, python
 from llmscale.errors import WorkError
+from llmscale.job import EVALUATION_SPEED
+from llmscale.models import build_model
+from llmscale.ops import build_operations, pick_operations
 from llmscale.shape import Shape
+from llmscale.train.batches import Windows
+from llmscale.train.evaluate import evaluate
 from llmscale.train.loop import Conditions
+from llmscale.train.passes import Passes
 from llmscale.train.throughput import as_in_training, measure_throughput, sample_tokens, throughput_job
 
 MEASURED_SHAPES = 3
@@ -22,6 +29,7 @@ SECONDS_A_SHAPE = {"cpu": 0.1, "cuda": 0.4}  # a GPU takes its time to reach its
 STEP_SECONDS, ASSUMED_MFU = 0.08, 0.3
 """A shape is timed by steps of about this length, were it to reach this MFU."""
 MEASURED_TOKENS = 100_000
+EVALUATED_PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,23 @@ class Speeds:
     """FLOP/s of large matrix products in the training dtype."""
     measured: tuple[tuple[float, float], ...]
     """(FLOPs a token, FLOP/s reached) of the shapes measured, by growing FLOPs a token."""
+    evaluated: tuple[tuple[float, float], ...] = ()
+    """The same of evaluating, in FLOPs that training on as many tokens would take."""
 
     def tokens_per_second(self, shape: Shape) -> float:
         """Training tokens a second to expect of `shape`."""
+        return self._at(shape, self.measured)
+
+    def evaluated_per_second(self, shape: Shape) -> float:
+        """Tokens evaluated a second to expect of `shape`."""
+        if not self.evaluated:
+            return EVALUATION_SPEED * self.tokens_per_second(shape)
+        return self._at(shape, self.evaluated)
+
+    @staticmethod
+    def _at(shape: Shape, measured: tuple[tuple[float, float], ...]) -> float:
         x = math.log(shape.flops_per_token)
-        points = [(math.log(cost), math.log(rate)) for cost, rate in self.measured]
+        points = [(math.log(cost), math.log(rate)) for cost, rate in measured]
         if x <= points[0][0] or len(points) == 1:
             rate = points[0][1]
         else:
@@ -73,7 +93,8 @@ def measure_in_child(micro_batches: Mapping[Shape, int], device: str, dtype: str
         reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         raise WorkError(f"the speed of {device} could not be measured: {reason}", "see: llmscale doctor")
     told = json.loads(done.stdout.splitlines()[-1])
-    return Speeds(told["peak_flops"], tuple((cost, rate) for cost, rate in told["measured"]))
+    measured, evaluated = (tuple((cost, rate) for cost, rate in told[name]) for name in ("measured", "evaluated"))
+    return Speeds(told["peak_flops"], measured, evaluated)
 
 
 def measure_speeds(micro_batches: Mapping[Shape, int], device: str, dtype: str, optimizer: str = "adamw") -> Speeds:
@@ -87,14 +108,28 @@ def measure_speeds(micro_batches: Mapping[Shape, int], device: str, dtype: str, 
     peak = measure_peak(device, dtype, threads=1)
     by_cost = sorted(micro_batches, key=lambda shape: shape.flops_per_token)
     places = {round(i * (len(by_cost) - 1) / max(1, MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)}
-    measured = []
+    measured, evaluated = [], []
     for shape in (by_cost[place] for place in sorted(places)):
         timed, sequences = _with_short_steps(shape, micro_batches[shape], ASSUMED_MFU * peak * STEP_SECONDS)
         job = throughput_job(timed, sequences, dtype, optimizer)
         tokens = sample_tokens(timed.vocab_size, max(MEASURED_TOKENS, 2 * timed.context))
         found = measure_throughput(job, Conditions(device, sequences), tokens, SECONDS_A_SHAPE[device], 1)
-        measured.append((float(shape.flops_per_token), found.tokens_per_second * timed.flops_per_token))
-    return Speeds(peak, tuple(measured))
+        cost = float(shape.flops_per_token)
+        measured.append((cost, found.tokens_per_second * timed.flops_per_token))
+        evaluated.append((cost, _evaluation_speed(timed, sequences, device, dtype, tokens) * timed.flops_per_token))
+    return Speeds(peak, tuple(measured), tuple(evaluated))
+
+
+def _evaluation_speed(shape: Shape, sequences: int, device: str, dtype: str, tokens: np.ndarray) -> float:
+    """Tokens a second of evaluating, `sequences` in a pass, on one thread or GPU."""
+    with as_in_training(1):
+        model = build_model(shape, ops=build_operations(pick_operations(device), dtype)).to(device)
+        passes = Passes(model, sequences)
+        text = Windows(tokens[: EVALUATED_PASSES * sequences * shape.context + 1], shape.context, device)
+        evaluate(passes, text)
+        started = _clock(device)
+        evaluate(passes, text)
+        return len(text) * shape.context / (_clock(device) - started)
 
 
 def _with_short_steps(shape: Shape, sequences: int, flops: float) -> tuple[Shape, int]:

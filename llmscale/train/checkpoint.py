@@ -1,6 +1,7 @@
 """Checkpoints of a run under way: written beside and renamed, checked when read, loaded without running any code.
 
-A file is what torch.save writes and 40 bytes more: a mark, and the digest of all before. torch.load reads it as it is.
+A file is what torch.save writes and 58 bytes more: a mark and the step, a mark and the digest of all before. torch.load
+reads it as it is.
 Tensors are read into the host's memory, and copied from there into what a model holds already.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import torch
 
 from llmscale.errors import WorkError
+from llmscale.progress import STEP_DIGITS, STEP_MARK
 from llmscale.runs import cannot_write
 
 FILE_NAME = "checkpoint.pt"
@@ -211,6 +213,7 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
             torch.save(checkpoint.to_dict(), digested)  # type: ignore[arg-type]
         except RuntimeError:  # torch finds the end of its archive missing
             raise digested.error or OSError("torch could not write it") from None
+        digested.write(STEP_MARK + f"{checkpoint.step:0{STEP_DIGITS}}".encode())
         digested.end()
         file.flush()
         os.fsync(file.fileno())

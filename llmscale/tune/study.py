@@ -50,6 +50,14 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
         raise InputError(f"{path} holds trials of another specification: {changed}", "name another folder with --out")
 
 
+def known_basis(folder: ResultsFolder) -> Any:
+    """What the trials of `folder` share, as an earlier command has noted it; None where there is none."""
+    try:
+        return (_read(folder) or {}).get("basis")
+    except InputError:
+        return None
+
+
 class Study:
     """The searches of every rung of `spec`, and of those that the folder holds from earlier commands.
 
