@@ -4,11 +4,13 @@ import errno
 import fcntl
 import os
 import platform
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError
 from llmscale.quantity import format_seconds
 from llmscale.runs import cannot_write
@@ -30,11 +32,19 @@ def only_writer(
     Waits so long for another process, unless `stop()` turns true meanwhile. Raises InputError where that still holds
     it. On a file system that knows no locks it goes on without, with a warning.
     """
+    file = path / FILE_NAME
     try:
-        lock = os.open(path / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        raise cannot_write(path / FILE_NAME, error) from error
+        if error.errno == errno.ELOOP or file.is_symlink():
+            raise _not_ours(file, "a link") from error
+        raise cannot_write(file, error) from error
     try:
+        found = os.fstat(lock)
+        if not stat.S_ISREG(found.st_mode):
+            raise _not_ours(file, "no plain file")
+        if found.st_nlink > 1:
+            raise _not_ours(file, "also a file elsewhere (a hard link)")
         _acquire(lock, path, wait_seconds, warn, stop)
         with suppress(OSError):  # who holds it is news for people; a full disk does not keep it from being held
             os.ftruncate(lock, 0)
@@ -65,6 +75,11 @@ def _acquire(lock: int, path: Path, wait_seconds: float, warn: Callable[[str], N
             warn(f"waiting for {_holder(lock)}, which still writes {path}")
             told = True
         time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _not_ours(file: Path, what: str) -> InputError:
+    """What is written into the lock would be written into another file."""
+    return InputError(f"{file} is {what}", f"no sweep leaves that: {command_line('rm', file)}")
 
 
 def _holder(lock: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmscale.errors import InputError, Note
 from llmscale.quantity import format_count
+from llmscale.runs import refuse_unusable
 from llmscale.settings import check_keys, from_table
 
 TRUSTED_FACTOR = 10.0
@@ -77,7 +78,7 @@ class Rule:
 
 def read_rule(path: Path) -> Rule:
     """The rule in a tune.json, or in the results folder that holds one. Raises InputError."""
-    file = path / "tune.json" if path.is_dir() else path
+    file = path / "tune.json" if refuse_unusable(path, _FIX).is_dir() else path
     try:
         payload = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

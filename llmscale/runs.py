@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import types
 import typing
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscale.checked import DamagedFile
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, WriteError
+from llmscale.printable import shortened
 from llmscale.quantity import format_bytes
 from llmscale.sweep_json import read_sweep_json
 
@@ -104,6 +107,8 @@ class CurvePoint:
     seconds: float
 
 
+_LONGEST_NAME = 150
+"""Bytes of a name that a longer one can be made of: file systems allow 255."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -187,7 +192,9 @@ class ResultsFolder:
         `noted` is kept in the file's metadata.
         """
         write_table(self.runs_path, rows_table(Run, runs).replace_schema_metadata(noted))
-        newest = max(path.stat().st_mtime_ns for path in self.path.parent.glob("*/runs.parquet"))
+        # Resolved: "." and "x/.." have no parent by their names.
+        neighbours = self.path.resolve().parent.glob("*/runs.parquet")
+        newest = max((path.stat().st_mtime_ns for path in neighbours if path.exists()), default=0)
         if newest > self.runs_path.stat().st_mtime_ns:
             os.utime(self.runs_path, ns=(newest + 1000, newest + 1000))
 
@@ -219,21 +226,31 @@ def sibling_file(folder: Path, place: str) -> Path:
     return folder.parent / plain_name(parts[1]) / plain_name(parts[2])
 
 
-def refuse_links(folder: Path) -> None:
-    """Raise InputError where a link inside a results folder leads out of it: what is written there would follow it."""
+def refuse_links(folder: Path, *, with_runs: bool = True) -> None:
+    """Raise InputError if a link inside a results folder leads out of it: what is written there would follow it."""
     root = folder.resolve()
-    for place in (folder, folder / "runs", *folder.glob("runs/*")):
+    runs = (folder / "runs", *folder.glob("runs/*")) if with_runs else ()
+    for place in (folder, folder / "figures", *runs):
         for path in place.iterdir() if place.is_dir() else ():
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise InputError(
-                    f"{path} is a link to {path.resolve()}, outside of {folder}",
-                    f"put the whole folder there, --out {path.resolve().parent}; or remove the link",
-                )
+            if not path.is_symlink():
+                continue
+            leads_to = _end_of_links(path)
+            if leads_to is None or not leads_to.is_relative_to(root):
+                where = f"to {leads_to}, outside of {folder}" if leads_to else "that leads in a circle"
+                raise InputError(f"{path} is a link {where}", f"remove the link: {command_line('rm', path)}")
+
+
+def _end_of_links(path: Path) -> Path | None:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a circle: RuntimeError before Python 3.13
+        return None
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:
     """The sweep under `root` whose table of runs was written last. Raises InputError where there is none."""
-    tables = [path for path in root.glob("*/runs.parquet") if path.with_name("sweep.json").exists()]
+    found = root.glob("*/runs.parquet")
+    tables = [path for path in found if path.is_file() and path.with_name("sweep.json").exists()]
     tables.sort(key=lambda path: path.stat().st_mtime)
     if not tables:
         raise InputError(
@@ -321,26 +338,65 @@ def make_folder(path: Path) -> Path:
     """Create `path` and check that files can be written there. Raises InputError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        new_file_beside(path / ".writable").unlink()
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write into {path}: {reason}", "name a folder you may write to with --out") from error
     return path
 
 
+def new_file_beside(path: Path) -> Path:
+    """A new empty file in the folder of `path`, to be written and renamed to it. Raises OSError.
+
+    Nobody can guess its name, and so lay a link there that would be written through.
+    """
+    name = path.name if len(os.fsencode(path.name)) <= _LONGEST_NAME else path.name[:40]
+    beside = path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(8)}.part")
+    os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+    return beside
+
+
+def refuse_unusable(path: Path, fix: str) -> Path:
+    """`path`, unless the system cannot even look for it: too long, under a file, a circle of links. InputError."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"{shortened(str(path), 300)} cannot be used as a file or folder: {reason}", fix) from error
+    return path
+
+
+def results_folder(out: str) -> ResultsFolder:
+    """The results folder named `out`, there or not. Raises InputError if there can be none of that name."""
+    fix = "name a folder that you may write to, as in --out results/mine"
+    if not out.strip():
+        raise InputError("--out is empty", fix)
+    path = refuse_unusable(Path(out), fix)
+    if ".." in path.parts:
+        path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file", fix)
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into {path}: {os.strerror(errno.EACCES)}", fix)
+    return ResultsFolder(path)
+
+
 def _write(path: Path, write: Callable[[Path], object], size: int) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        beside = new_file_beside(path)
         write(beside)
         with beside.open("rb") as written:
             os.fsync(written.fileno())
         beside.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+        if beside is not None:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
         raise cannot_write(path, error, size) from error
 
 

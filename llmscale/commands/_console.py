@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from rich.cells import cell_len
@@ -15,6 +16,31 @@ from llmscale.printable import clean, masked, one_line
 _WIDTH_OF_FILES = 120
 _NATURAL_WIDTH = 10_000
 """Columns that a table may take where nobody looks at it in a terminal."""
+
+
+_PLAIN = str.maketrans(
+    {"│": "|", "┤": "|", "─": "-", "━": "-", "└": "+", "┬": "+", "–": "-", "…": "~", "∝": "~", "Δ": "d", "ⁿ": "n"}
+)
+"""What stands for signs that the encoding of a terminal may lack."""
+
+
+def in_encoding(text: str, encoding: str) -> str:
+    """`text` as far as `encoding` has its signs; a drawn dot, or several, is a star where there are none."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return "".join(_in_encoding(letter, encoding) for letter in text)
+    return text
+
+
+def _in_encoding(letter: str, encoding: str) -> str:
+    with suppress(UnicodeEncodeError, LookupError):
+        letter.encode(encoding)
+        return letter
+    if "\u2800" <= letter <= "\u28ff":  # braille, of which curves are drawn
+        return "*"
+    plain = letter.translate(_PLAIN)
+    return plain if plain.isascii() else "?"
 
 
 class SafeConsole(Console):
@@ -62,7 +88,7 @@ class SafeConsole(Console):
             if segment.control:
                 yield segment
             else:
-                yield Segment(clean(segment.text), segment.style)
+                yield Segment(in_encoding(clean(segment.text), self.encoding), segment.style)
 
     def _lines(self, text: str) -> list[str]:
         """What fits stays as it is; else lines that end at words, as far in as the first."""

@@ -178,7 +178,10 @@ def _fit(
 ) -> None:
     from llmscale.commands import _fit_output as shown
     from llmscale.fit import fit_laws, to_json, write_fits
+    from llmscale.runs import refuse_links
 
+    if keep and runs.path.is_dir():
+        refuse_links(runs.path, with_runs=False)
     fits = fit_laws(runs, laws, options)
     written = write_fits(fits) if keep and not checklist else ()
     if checklist:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from llmscale.commands._streams import guarded_streams
 from llmscale.errors import LlmscaleError, Note
-from llmscale.printable import all_masked, clean, masked, one_line, shortened
+from llmscale.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     """Standard error: progress, warnings and errors."""
 
 EXIT_INTERRUPTED = 130
+_MASKED = (
+    f"keys in URLs are shown and written as {MASK}: to go on, give the URL with its keys again, or keep them in the"
+    " environment (as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and leave them out of it"
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -96,10 +101,14 @@ def show_next(step: str) -> None:
 class Commands(TyperGroup):
     """A command group that turns an LlmscaleError into its message and exit code, and Ctrl-C into 130."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with guarded_streams():
+            return super().main(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks becomes "?"
+        # What follows the name of the command is still to be read.
+        if any(has_keys(word) for word in (*ctx.args, *ctx._protected_args)):
+            tell(_MASKED)
         try:
             return super().invoke(ctx)
         except LlmscaleError as error:
@@ -107,6 +116,11 @@ class Commands(TyperGroup):
             if error.fix:
                 _progress().say("  fix:", "bold", shortened(error.fix))
             raise typer.Exit(error.exit_code) from error
+        except Exception as error:
+            # Words of the command line, such as names of files, are quoted in what typer says of them.
+            if isinstance(message := getattr(error, "message", None), str) and hasattr(error, "format_message"):
+                error.message = shortened(masked(one_line(message)))  # type: ignore[attr-defined]
+            raise
         except KeyboardInterrupt as interrupt:
             _progress().print("interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt

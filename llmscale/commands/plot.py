@@ -59,12 +59,12 @@ def plot(
     from llmscale.figures import load_kind
     from llmscale.fit import Options
     from llmscale.remote import is_url
-    from llmscale.runs import make_folder, write_bytes
+    from llmscale.runs import make_folder, refuse_links, write_bytes
 
     if not 1 <= width <= 40:
         raise InputError(f"--width {width:g} is not a width for a figure", "give inches, from 1 to 40: --width 3.4")
     chosen = load_kind(kind)
-    _ending(out)
+    _check_place(out)
     options = Options(variable=variable, level=level, bootstrap=bootstrap)
     runs = read_runs(table, columns, count, units, where, status, tuple(law or ()))
     text = shown.reading(runs)
@@ -72,6 +72,8 @@ def plot(
         output.tell(text)
     shown.warn_all(runs.notes)
     path = out or (Path(f"{kind}.png") if is_url(table) else _default_path(runs, kind))
+    if out is None and runs.path.is_dir():
+        refuse_links(runs.path, with_runs=False)
     evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), options)
     make_folder(path.parent)
     from llmscale.figures._style import render
@@ -109,6 +111,18 @@ def _ending(path: Path | None) -> str:
             f"cannot draw into {path}: its ending is {ending!r}", "name a file that ends in .png, .pdf or .svg"
         )
     return ending
+
+
+def _check_place(path: Path | None) -> None:
+    """Raise InputError for a file that cannot be drawn into, before anything is fitted."""
+    from llmscale.runs import refuse_unusable
+
+    _ending(path)
+    if path is None:
+        return
+    fix = "name a file that ends in .png, .pdf or .svg, in a folder that you may write to"
+    if refuse_unusable(path, fix).is_dir():
+        raise InputError(f"{path} is a folder", fix)
 
 
 def _default_path(runs: "RunTable", kind: str) -> Path:

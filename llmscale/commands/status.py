@@ -67,11 +67,13 @@ def status(
 
 def _find(where: str | None) -> "ResultsFolder":
     from llmscale.remote import is_url, results_at
-    from llmscale.runs import ResultsFolder, newest_results
+    from llmscale.runs import ResultsFolder, newest_results, refuse_unusable
 
     if where is None:
         return newest_results()
-    return ResultsFolder(results_at(where).folder if is_url(where) else Path(where))
+    if is_url(where):
+        return ResultsFolder(results_at(where).folder)
+    return ResultsFolder(refuse_unusable(Path(where), "name a folder that a sweep wrote"))
 
 
 def _look(folder: "ResultsFolder", where: str | None) -> "SweepStatus":

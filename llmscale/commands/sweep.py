@@ -257,11 +257,11 @@ def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFo
     import re
     from json import dumps
 
-    from llmscale.runs import ResultsFolder
+    from llmscale.runs import ResultsFolder, results_folder
     from llmscale.sweep.validation import named_by
 
     if out is not None:
-        return ResultsFolder(Path(out))
+        return results_folder(out)
     if file is not None:
         return ResultsFolder(Path("results") / file.stem)
     words = re.sub(r"[^a-z0-9]+", "-", Path(spec.data.source).name.split(".")[0].lower()).strip("-") or "text"

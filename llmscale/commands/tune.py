@@ -163,11 +163,11 @@ def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFo
     import hashlib
     from json import dumps
 
-    from llmscale.runs import ResultsFolder
+    from llmscale.runs import ResultsFolder, results_folder
     from llmscale.sweep.validation import named_by
 
     if out is not None:
-        return ResultsFolder(Path(out))
+        return results_folder(out)
     basis = dumps(named_by(spec).basis(), sort_keys=True).encode()
     name = file.stem if file else hashlib.blake2b(basis, digest_size=3).hexdigest()
     return ResultsFolder(Path("results") / f"tune-{name}")

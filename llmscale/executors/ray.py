@@ -26,7 +26,8 @@ from llmscale.executors._node import Node, send_store
 from llmscale.executors._process import why_lost
 from llmscale.machine import available_cores
 from llmscale.ranges import Range, check_ranges
-from llmscale.remote import Remote, is_needed, reason, results_at, url_of
+from llmscale.remote import Remote, is_needed, results_at, url_of
+from llmscale.remote._files import reason
 from llmscale.remote.uploads import LAST_TRIES_SECONDS, try_often
 
 NEEDS = "ray"
@@ -192,7 +193,7 @@ class _Lead:
         assert self._remote is not None
         self._send(place.running[0])
         ids = [folder.name for folder in place.running]
-        place.awaited = place.actor.train_at.options(num_returns="streaming").remote(self._remote.url, ids)
+        place.awaited = place.actor.train_at.options(num_returns="streaming").remote(self._remote.files.full_url, ids)
 
     def _listen(self) -> None:
         """Take one piece of news, if there is any soon."""

@@ -20,7 +20,7 @@ from llmscale.errors import InputError, Note
 from llmscale.fit.forecast import Forecast, forecast
 from llmscale.fit.options import Options
 from llmscale.laws import LETTERS, Array, Law, Surface
-from llmscale.runs import ResultsFolder, plain, write_text
+from llmscale.runs import ResultsFolder, plain, refuse_links, write_text
 from llmscale.table import RunTable
 
 if TYPE_CHECKING:
@@ -319,6 +319,7 @@ def write_fits(fits: Sequence[Fit]) -> tuple[Path, ...]:
             f"the fit cannot be written into {source}: the folder is read-only",
             f"fit the file in it, which writes nothing: {elsewhere}",
         )
+    refuse_links(source, with_runs=False)
     paths = []
     for fit in fits:
         path = ResultsFolder(source).fit_path(fit.law.name)

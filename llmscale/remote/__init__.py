@@ -18,8 +18,9 @@ from typing import Any
 from llmscale.cache import cache_folder
 from llmscale.command_lines import command_line
 from llmscale.errors import InputError, WorkError
-from llmscale.remote._files import FileSystem
-from llmscale.runs import write_text
+from llmscale.printable import masked
+from llmscale.remote._files import FileSystem, reason
+from llmscale.runs import new_file_beside, write_text
 
 Wanted = Callable[[str], bool]
 
@@ -124,8 +125,8 @@ class Remote:
         path = self.folder / name
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise WorkError(f"{name} at {self.url} would be written outside {self.folder}", f"remove {path.parent}")
-        beside = path.with_name(f".{path.name}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
+        beside = new_file_beside(path)
         try:
             self.files.get(name, beside)
             if path.name == "spec.json":
@@ -191,11 +192,19 @@ def is_passing(name: str) -> bool:
 @functools.cache
 def results_at(url: str) -> Remote:
     """The results at `url`, one object a process. Raises InputError."""
-    return Remote(url)
+    remote = Remote(url)
+    _MIRRORS[remote.folder] = remote
+    return remote
+
+
+_MIRRORS: dict[Path, Remote] = {}
+"""Of this process: what is written into a mirror does not hold the keys of its URL."""
 
 
 def url_of(folder: Path) -> str | None:
-    """The URL whose mirror `folder` is, or None."""
+    """The URL whose mirror `folder` is, or None; with its keys if this process was given them."""
+    if folder in _MIRRORS:
+        return _MIRRORS[folder].files.full_url
     with suppress(OSError, ValueError, KeyError):
         return str(json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))["url"])
     return None
@@ -206,7 +215,7 @@ def pull_table(url: str) -> Path:
     kinds = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
     name = url.rstrip("/").rpartition("/")[2]
     is_file = Path(name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")).suffix in kinds
-    folder = cache_folder() / "tables" / _hash(url)
+    folder = cache_folder() / "tables" / _hash(masked(url))
     remote = Remote(url.rstrip("/").rpartition("/")[0] if is_file else url, folder)
     wanted = (lambda there: there == name) if is_file else is_table
     try:
@@ -218,20 +227,15 @@ def pull_table(url: str) -> Path:
     except (InputError, WorkError):
         raise
     except FileNotFoundError:
-        raise InputError(f"there is no {url}", "name a results folder, or a file of a table") from None
+        raise InputError(f"there is no {masked(url)}", "name a results folder, or a file of a table") from None
     except Exception as error:  # each file system has errors of its own
         raise InputError(
-            f"{url} cannot be read: {reason(error)}", "check its name, the network and the keys"
+            f"{masked(url)} cannot be read: {reason(error)}", "check its name, the network and the keys"
         ) from error
     if not is_file and not (folder / "runs.parquet").exists():
-        raise InputError(f"there is no table of runs at {url}", "name where a sweep wrote its results with --out")
+        where = masked(url)
+        raise InputError(f"there is no table of runs at {where}", "name where a sweep wrote its results with --out")
     return folder / name if is_file else folder
-
-
-def reason(error: BaseException) -> str:
-    """The first line of an error, and its kind where that says more."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
 
 
 def _hash(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, WorkError
+from llmscale.printable import masked
 
 
 class FileSystem:
@@ -19,17 +20,25 @@ class FileSystem:
         from fsspec import AbstractFileSystem
 
         protocol = url.partition("://")[0]
+        shown = masked(url)
         try:
             fs, root = fsspec.core.url_to_fs(url)
         except ImportError as error:
             package = getattr(error.__cause__ or error, "name", None) or protocol
-            raise InputError(f"{url} needs the package {package}", f"pip install {package}") from error
+            raise InputError(f"{shown} needs the package {package}", f"pip install {package}") from error
         except ValueError as error:
-            raise InputError(f"{url} cannot be opened: {error}", "use a URL like s3://bucket/name") from error
+            raise InputError(f"{shown} cannot be opened: {reason(error)}", "use a URL like s3://bucket/name") from error
+        except Exception as error:  # each file system has errors of its own, and some connect at once
+            raise InputError(
+                f"{shown} cannot be opened: {reason(error)}", "check its name, the network and the keys"
+            ) from error
         self._fs, self._root = fs, root.rstrip("/")
-        self.url = url.rstrip("/")
-        self.canonical: str = fs.unstrip_protocol(self._root)
-        """The same for all spellings of one place."""
+        self.url = masked(url.rstrip("/"))
+        """To be shown and written: without its keys."""
+        self.full_url = url.rstrip("/")
+        """To be opened, as it was given."""
+        self.canonical: str = masked(fs.unstrip_protocol(self._root))
+        """The same for all spellings of one place, and for all keys to it."""
         self.takes_threads = bool(fs.async_impl)
         # Where files can be moved they are written beside and moved; elsewhere, as at S3, a file appears when whole.
         self._moves = type(fs).mv is not AbstractFileSystem.mv
@@ -95,6 +104,12 @@ class FileSystem:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error, and its kind where that says more; keys in URLs are masked."""
+    text = masked(str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
 
 
 def _mark(info: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 
 from llmscale.errors import InputError, WorkError
-from llmscale.remote import Remote, Wanted, is_results, reason
+from llmscale.remote import Remote, Wanted, is_results
+from llmscale.remote._files import reason
 from llmscale.remote.lock import RemoteLock
 
 SECONDS_BETWEEN_PUSHES = 60.0

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from llmscale.errors import InputError, LlmscaleError, WorkError
 from llmscale.executors import Event
 from llmscale.lock import only_writer
-from llmscale.remote import Remote, is_url, reason, results_at
+from llmscale.remote import Remote, is_url, results_at
+from llmscale.remote._files import reason
 from llmscale.remote.lock import RemoteLock
 from llmscale.remote.uploads import Uploads, try_often
 from llmscale.runs import make_folder

@@ -17,9 +17,10 @@ from typing import Any
 
 import pandas as pd
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note, listed
 from llmscale.remote import is_url, pull_table
-from llmscale.runs import ResultsFolder, newest_results
+from llmscale.runs import ResultsFolder, newest_results, refuse_unusable
 from llmscale.table._bounds import check_cells, read_within
 from llmscale.table._csv import read_csv
 from llmscale.table._logs import logs_in, refuse_log, runs_of
@@ -110,10 +111,11 @@ def _read(file: Path) -> Read:
 
 def _file_of(source: Path) -> Path:
     """The file to read for what the user named."""
+    refuse_unusable(source, _NAMES)
     if source.is_dir():
         runs = ResultsFolder(source).runs_path
         if not runs.is_file():
-            logs = [f"llmscale fit '{pattern}'" for pattern in logs_in(source)]
+            logs = [command_line("llmscale", "fit", pattern) for pattern in logs_in(source)]
             raise InputError(f"{source} is a folder without runs.parquet", logs[0] if logs else _NAMES)
         return runs
     if not source.exists():
@@ -121,7 +123,9 @@ def _file_of(source: Path) -> Path:
             raise InputError(f"{source} is a link to {source.readlink()}, which is not there", _NAMES)
         raise InputError(f"there is no file {source}", _NAMES)
     if not stat.S_ISREG(source.stat().st_mode):
-        raise InputError(f"{source} is a pipe or a device, not a file", f"pipe it in: llmscale fit - < {source}")
+        raise InputError(
+            f"{source} is a pipe or a device, not a file", f"pipe it in: llmscale fit - < {command_line(source)}"
+        )
     if source.stat().st_size == 0:
         raise InputError(f"{source} is empty", "it needs a line of column names and one line a run")
     return source

@@ -17,7 +17,7 @@ import torch
 
 from llmscale.errors import WorkError
 from llmscale.progress import STEP_DIGITS, STEP_MARK
-from llmscale.runs import cannot_write
+from llmscale.runs import cannot_write, new_file_beside
 
 FILE_NAME = "checkpoint.pt"
 PREVIOUS_NAME = "checkpoint-previous.pt"
@@ -68,8 +68,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Where there is room for two but not for three, the one before last goes first.
     """
     previous = path.with_name(PREVIOUS_NAME) if path.name == FILE_NAME else None
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = None
     try:
+        beside = new_file_beside(path)
         try:
             _write(beside, checkpoint)
         except OSError:
@@ -81,8 +82,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             path.replace(previous)
         beside.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+        if beside is not None:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
         raise cannot_write(path, error, _size(checkpoint.to_dict())) from error
 
 
