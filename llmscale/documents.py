@@ -17,6 +17,9 @@ from llmscale.sources import Source
 BATCH_CHARACTERS: Final = 1 << 20
 SURVEY_BYTES: Final = 64_000_000
 """How much text is looked at to choose the split and to train a tokenizer."""
+_MOST_DROPPED: Final = 2_000_000
+_LEAST_KEPT: Final = 1e-3
+"""After so many dropped documents, what cannot come to a text is refused: a small packed file may have no end."""
 _MOST_SURVEYED: Final = 4_000_000
 """Documents, of which each takes some 200 bytes of memory beside its text."""
 LARGEST_SHARE: Final = 0.1
@@ -122,6 +125,12 @@ def survey(
         read_bytes += sum(document.bytes for document in batch.documents)
         documents += len(batch.documents)
         dropped += batch.too_short + batch.duplicates
+        if dropped > _MOST_DROPPED and documents < _LEAST_KEPT * dropped:
+            raise InputError(
+                f"the first {documents + dropped:,} documents are empty or the same as another, but for {documents:,}: "
+                "this is no text to train on",
+                "look at it: llmscale data inspect SOURCE; if its text is in another column: --text-column NAME",
+            )
         progress(documents + dropped, read_bytes)
     return Survey(
         documents=tuple(itertools.chain.from_iterable(batch.documents for batch in batches)),
