@@ -32,7 +32,7 @@ class Cleaning:
         check_ranges(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document:
     """Cleaned text, its length in UTF-8, and a 64-bit hash that decides on which side of the split it falls."""
 

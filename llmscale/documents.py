@@ -17,6 +17,11 @@ from llmscale.sources import Source
 BATCH_CHARACTERS: Final = 1 << 20
 SURVEY_BYTES: Final = 64_000_000
 """How much text is looked at to choose the split and to train a tokenizer."""
+_MOST_DROPPED: Final = 2_000_000
+_LEAST_KEPT: Final = 1e-3
+"""After so many dropped documents, what cannot come to a text is refused: a small packed file may have no end."""
+_MOST_SURVEYED: Final = 4_000_000
+"""Documents, of which each takes some 200 bytes of memory beside its text."""
 LARGEST_SHARE: Final = 0.1
 _SMALLEST_SHARE: Final = 0.02
 _UNKNOWN_SHARE: Final = 0.05
@@ -107,18 +112,26 @@ def survey(
     limit_bytes: int,
     progress: Callable[[int, int], None] = lambda documents, read_bytes: None,
 ) -> Survey:
-    """Read the first `limit_bytes` of a source; `progress` is told documents and bytes so far."""
+    """Read the first `limit_bytes` of a source; `progress` is told documents read and bytes kept
+    so far."""
     batches: list[Batch] = []
-    read_bytes = documents = 0
+    read_bytes = documents = dropped = 0
     complete = True
     for batch in read_batches(source, cleaning, Seen(), Position()):
-        if read_bytes >= limit_bytes:
+        if read_bytes >= limit_bytes or documents >= _MOST_SURVEYED:
             complete = False
             break
         batches.append(batch)
         read_bytes += sum(document.bytes for document in batch.documents)
         documents += len(batch.documents)
-        progress(documents, read_bytes)
+        dropped += batch.too_short + batch.duplicates
+        if dropped > _MOST_DROPPED and documents < _LEAST_KEPT * dropped:
+            raise InputError(
+                f"the first {documents + dropped:,} documents are empty or the same as another, but for {documents:,}: "
+                "this is no text to train on",
+                "look at it: llmscale data inspect SOURCE; if its text is in another column: --text-column NAME",
+            )
+        progress(documents + dropped, read_bytes)
     return Survey(
         documents=tuple(itertools.chain.from_iterable(batch.documents for batch in batches)),
         too_short=sum(batch.too_short for batch in batches),

@@ -54,11 +54,11 @@ class Encoder:
         return [np.frombuffer(self._tokens_of(text) + self._end, self.dtype) for text in texts]
 
     def _tokens_of(self, text: str) -> bytes:
+        if self._gaps is not None:
+            self._gaps.refuse(text)
         if self._keeps_words_apart:
             pieces = (_ASCII_PIECES if text.isascii() else _PIECES).findall(text)
             return b"".join(map(self._pieces.__getitem__, pieces))
-        if self._gaps is not None:
-            self._gaps.refuse(text)
         # A batch of one, for `encode_batch_fast` skips the offsets that `encode` works out.
         with reading_tokenizer(f"the tokenizer cannot encode {text[:40]!r}", _ANOTHER):
             (encoding,) = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)
@@ -133,7 +133,9 @@ class _Pieces(dict[str, bytes]):
         self.bytes = 0
 
     def __missing__(self, piece: str) -> bytes:
-        tokens = self[piece] = _packed(self._tokenizer.encode(piece, add_special_tokens=False).ids, self._dtype)
+        with reading_tokenizer(f"the tokenizer cannot encode {piece[:40]!r}", _ANOTHER):
+            numbers = self._tokenizer.encode(piece, add_special_tokens=False).ids
+        tokens = self[piece] = _packed(numbers, self._dtype)
         self.bytes += sys.getsizeof(piece) + sys.getsizeof(tokens) + _SLOT_BYTES
         return tokens
 

@@ -258,20 +258,21 @@ def _json_objects(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str
 
 def _read_csv(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
     rows = _csv_rows(stream, path)
-    _, header = next(rows, ("", []))
+    _, header = next(rows, (0, []))
     if header and text_column not in header:
         raise no_such_column(str(path), text_column, header)
-    for where, row in rows:
+    for line, row in rows:
         if len(row) != len(header):
             raise InputError(
-                f"{where} has {len(row)} fields, but the header has {len(header)}",
+                f"{path}:{line} has {len(row)} fields, but the header has {len(header)}",
                 "quote fields that hold commas or line ends",
             )
         yield row[header.index(text_column)]
 
 
-def _csv_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The rows with their places, the header first; commas between fields, or what the header has in their place."""
+def _csv_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows with the lines they begin in, the header first; between fields stands a comma, or what the header has
+    in its place."""
     csv.field_size_limit(LONGEST_LINE)  # documents are longer than the 131,072 characters the csv module allows
     lines = (line for _, line in _decoded_lines(stream, path))
     first = next(lines, "")
@@ -280,7 +281,7 @@ def _csv_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[str, list[str]]]:
     try:
         for row in rows:
             if row:
-                yield f"{path}:{begun}", row
+                yield begun, row
             begun = rows.line_num + 1
     except csv.Error as error:
         if "field limit" in str(error):
@@ -310,7 +311,7 @@ def _read_parquet(stream: IO[bytes], path: Path, text_column: str) -> Iterator[s
     for batch in _batches(file, path, text_column):
         cells = pc.struct_field(batch.column(0), nested) if nested else batch.column(0)
         for value in _cells(cells):
-            yield text_of(value, f"{path}, row {row}", text_column)
+            yield value if isinstance(value, str) else text_of(value, f"{path}, row {row}", text_column)
             row += 1
 
 

@@ -36,9 +36,9 @@ class LongWords:
     def __str__(self) -> str:
         done = []
         if self.cut:
-            done.append(f"cut {self.cut:,} words into pieces of {LONGEST:,} characters")
+            done.append(f"cut {_words(self.cut)} into pieces of {LONGEST:,} characters")
         if self.left_out:
-            done.append(f"left out {self.left_out:,} words of more than {LONG:,} characters")
+            done.append(f"left out {_words(self.left_out)} of more than {LONG:,} characters")
         return f"to train the tokenizer, {' and '.join(done)}; the tokens are of the whole text" if done else ""
 
     def _pieces(self, text: str) -> Iterator[str]:
@@ -63,6 +63,10 @@ class LongWords:
         self.cut += len(word) > LONGEST or len(given) < len(word)
         self._room -= len(given)
         yield from (given[start : start + LONGEST] for start in range(0, len(given), LONGEST))
+
+
+def _words(count: int) -> str:
+    return f"{count:,} word{'s' * (count != 1)}"
 
 
 def _may_hold_long(text: str) -> bool:

@@ -14,7 +14,7 @@ _MANY_UNUSED: Final = 0.02
 
 def check_tokenizer_file(path: Path, largest: int) -> tuple[str, ...]:
     """Raise InputError where a number is not below `largest`, for loading and models take as much room as the largest
-    number. What it returns is to be said: settings that are not used, gaps, and numbers used twice."""
+    number, or where two tokens share one. What it returns is to be said: settings that are not used, and gaps."""
     state = _read(path)
     numbers = _numbers(state)
     if not numbers:
@@ -25,6 +25,14 @@ def check_tokenizer_file(path: Path, largest: int) -> tuple[str, ...]:
             f"{path} gives {token!r} the number {top:,}, and a vocabulary has at most {largest:,}",
             "number its tokens from 0 on, without gaps",
         )
+    holder: dict[int, str] = {}
+    for token, number in numbers.items():
+        first = holder.setdefault(number, token)
+        if first != token:
+            raise InputError(
+                f"{path} gives {first!r} and {token!r} the same number {number:,}",
+                "give every token a number of its own, from 0 on",
+            )
     return tuple(_remarks(state, numbers, top))
 
 
@@ -61,14 +69,9 @@ def _remarks(state: Mapping[str, Any], numbers: Mapping[str, int], top: int) -> 
     unused = [part for part in ("truncation", "padding") if state.get(part)]
     if unused:
         yield f"the tokenizer's {' and '.join(unused)} is not used: documents are read whole"
-    used = set(numbers.values())
-    gaps = top + 1 - len(used)
+    gaps = top + 1 - len(numbers)
     if gaps > _MANY_UNUSED * (top + 1):
         yield f"{gaps:,} of the tokenizer's {top + 1:,} numbers have no token: the model has weights for all of them"
-    if len(used) < len(numbers):
-        holder: dict[int, str] = {}
-        second, first = next((token, holder[n]) for token, n in numbers.items() if holder.setdefault(n, token) != token)
-        yield f"tokens of the tokenizer share a number, such as {first!r} and {second!r}: models cannot tell them apart"
 
 
 def _numbers(state: Mapping[str, Any]) -> dict[str, int]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from typer.testing import CliRunner, Result
 
 from llmscale.commands import app
@@ -50,6 +51,47 @@ def test_prepare_says_where_the_tokens_are_and_how_many(corpus: Path, cache: Pat
     assert "dropped 1 documents as too short and 1 as exact duplicates" in done.stdout
 
 
+@pytest.mark.usefixtures("cache")
+def test_what_was_taken_for_what_is_said_by_every_command_that_reads_text(corpus: Path, tmp_path: Path) -> None:
+    prepared = llmscale("prepare", corpus, "--json")
+    again = llmscale("prepare", corpus, "--text-column", "content", "--json")
+    assert json.loads(prepared.stdout)["fingerprint"] == json.loads(again.stdout)["fingerprint"]
+    dry = ("sweep", "--sizes", "1x16x1", "--tokens", "1k", "--data", str(corpus), "--dry-run")
+    tune = ("tune", "--sizes", "1x16x1", "--tokens", "1k", "--data", str(corpus), "--dry-run")
+    others = [CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")]) for command in (dry, tune)]
+    for done in (prepared, llmscale("inspect", corpus), *others):
+        assert done.exit_code == 0, done.output
+        assert "note: the text is column 'content' of 1 file: there is no 'text'" in done.stderr
+    assert "note:" not in again.stderr
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_unusual_end_of_text_is_named_on_the_command_line_or_in_the_file(corpus: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(special_tokens=["<x>", "<fin>"], show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    path = tmp_path / "mine.json"
+    tokenizer.save(str(path))
+    asked = ("prepare", corpus, "--tokenizer", path, "--json")
+    missing = llmscale(*asked)
+    assert missing.exit_code == 2
+    assert "its special tokens are <x>, <fin>" in missing.stderr.replace("\n", " ")
+    assert "--end-of-text TOKEN" in missing.stderr
+    done = llmscale(*asked, "--end-of-text", "<fin>")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["tokenizer"]["end_of_text"] == 1
+    assert "note: documents end with '<fin>' (number 1)" in done.stderr
+    other = llmscale(*asked, "--end-of-text", "<x>")
+    assert json.loads(other.stdout)["fingerprint"] != json.loads(done.stdout)["fingerprint"]
+    file = tmp_path / "s.toml"
+    data = f'source = "{corpus}"\ntokenizer = "{path}"\n'
+    file.write_text(f'sizes = ["1x16x1"]\ntokens = ["1k"]\n[data]\n{data}end_of_text = "<fin>"\n', encoding="utf-8")
+    swept = CliRunner().invoke(app, ["sweep", str(file), "--dry-run", "--json", "--out", str(tmp_path / "out")])
+    assert swept.exit_code == 0, swept.output
+    assert json.loads(swept.stdout)["data"]["fingerprint"] == json.loads(done.stdout)["fingerprint"]
+
+
 def test_inspect_looks_at_text_before_it_is_prepared_and_writes_nothing(corpus: Path, cache: Path) -> None:
     done = llmscale("inspect", corpus, "--text-column", "content", "--json", "--samples", 2)
     assert done.exit_code == 0, done.output
@@ -84,7 +126,8 @@ def test_inspect_shows_the_tokens_of_a_prepared_text_by_its_name_or_its_folder(c
     ("arguments", "message"),
     [
         (["nowhere.jsonl"], "nowhere.jsonl does not exist"),
-        (["{corpus}"], "no column 'text'; its columns are content"),
+        (["{corpus}", "--text-column", "text.body"], "no column 'text.body'; its columns are content"),
+        (["{corpus}", "--end-of-text", "</s>"], "a tokenizer that is trained on the text has <|endoftext|>"),
         (["{corpus}", "--text-column", "content", "--tokenizer", "bpe:3"], "cannot have 3 tokens"),
         (["{corpus}", "--text-column", "content", "--tokens", "10Q"], "token count '10Q' is not a number"),
         (["{corpus}", "--text-column", "content", "--validation-tokens", "0"], "not above zero"),

@@ -15,7 +15,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from llmscale import encoder
 from llmscale.encoder import Encoder, keeps_words_apart
 from llmscale.encoder_process import EncoderProcess, encoder_of
-from llmscale.errors import WorkError
+from llmscale.errors import InputError, WorkError
 from llmscale.tokenizer import END_OF_TEXT, load_tokenizer, train_bpe
 
 TEXTS = [
@@ -107,3 +107,22 @@ def test_a_process_gives_the_same_tokens_and_its_death_is_an_error(
         os.kill(process._process.pid, signal.SIGKILL)
         with pytest.raises(WorkError, match="exit code -9"):
             process.encode(TEXTS)
+
+
+def test_a_character_that_would_be_left_out_is_refused_here_and_in_a_process(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.train_from_iterator(["ab ab"], trainers.BpeTrainer(special_tokens=[END_OF_TEXT], show_progress=False))
+    tokenizer.save(str(path))
+    here = encoder_of(path)
+    assert encoded(here, ["ab"]) == one_by_one(load_tokenizer(path), ["ab"])
+    with EncoderProcess(path, here.dtype) as process:
+        for encode in (here.encode, process.encode):
+            with pytest.raises(InputError, match=r"no token for '\u00e9' \(U\+00E9\)"):
+                encode(["ab \u00e9"])
+        assert encoded(process, ["ab"]) == encoded(here, ["ab"])
+    word_level = Tokenizer(models.WordLevel({"ab": 0, "</s>": 1}, unk_token="[UNK]"))
+    word_level.save(str(path))
+    with pytest.raises(InputError, match=r"cannot encode 'cd'.*Missing \[UNK\]"):
+        encoder_of(path).encode(["cd"])

@@ -1,9 +1,11 @@
 """Every source keeps the contract; every fault in a file is named with its place."""
 
+import bz2
 import csv
 import gzip
 import json
 import lzma
+import os
 import sys
 import sysconfig
 import tempfile
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmscale import formats
 from llmscale.errors import InputError
 from llmscale.formats import PIECE_CHARACTERS, read_documents
 from llmscale.sources import Source, members, open_source
@@ -46,9 +49,12 @@ def write_rows(path: Path, texts: list[str], column: str = "text") -> Path:
     match path.suffix:
         case ".jsonl":
             path.write_text("".join(json.dumps({"id": 1, column: text}) + "\n" for text in texts), encoding="utf-8")
-        case ".csv":
+        case ".json":
+            path.write_text(json.dumps([{"id": 1, column: text} for text in texts], indent=1), encoding="utf-8")
+        case ".csv" | ".tsv":
             with path.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([["id", column], *([1, text] for text in texts)])
+                rows = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+                rows.writerows([["id", column], *([1, text] for text in texts)])
         case ".parquet":
             pq.write_table(pa.table({"id": [1] * len(texts), column: texts}), path)
     return path
@@ -60,6 +66,8 @@ def compress(path: Path, suffix: str) -> Path:
         compressed.write_bytes(gzip.compress(raw))
     elif suffix == ".xz":
         compressed.write_bytes(lzma.compress(raw))
+    elif suffix == ".bz2":
+        compressed.write_bytes(bz2.compress(raw))
     else:
         with pa.output_stream(str(compressed), compression="zstd") as stream:
             stream.write(raw)
@@ -119,8 +127,8 @@ def test_files_of_the_standard_library_in_other_encodings_are_left_out_and_named
     assert source.describe()["undecodable"] == ["latin.py"]
 
 
-@pytest.mark.parametrize("compression", ["", ".gz", ".xz", ".zst"])
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("compression", ["", ".gz", ".xz", ".zst", ".bz2"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
 def test_every_format_gives_the_same_documents(suffix: str, compression: str, tmp_path: Path) -> None:
     path = write_rows(tmp_path / f"data{suffix}", TEXTS)
     if compression:
@@ -182,13 +190,25 @@ BAD_FILES = {
     "broken.jsonl": (b'{"text": "a"}\n\n{"text": \n', "broken.jsonl:3 is not JSON"),
     "list.jsonl": (b'["a"]\n', "list.jsonl:1 is not a JSON object but list"),
     "number.jsonl": (b'{"text": 3}\n', "holds int, not text"),
-    "other.jsonl": (b'{"body": "a", "id": 1}\n', "no column 'text'; its columns are body, id"),
-    "other.csv": (b"body,id\na,1\n", "no column 'text'; its columns are body, id"),
+    "other.jsonl": (b'{"prompt": "a", "id": 1}\n', "no column 'text'; its columns are prompt, id"),
+    "other.csv": (b"prompt,id\na,1\n", "no column 'text'; its columns are prompt, id"),
+    "nested.jsonl": (b'{"data": {"text": "a"}}\n', "no column 'text'; its columns are data.text"),
+    "two.jsonl": (b'{"body": "a", "content": "a"}\n', "'body' and 'content' could both be the text"),
+    "rows.json": (b'{"rows": [{"text": "a"}]}', "'rows' holds a list of rows"),
+    "cut.json": (b'[{"text": "a"}, {"te', "object 2 is not JSON"),
+    "more.json": (b'[{"text": "a"}] [{"text": "b"}]', "goes on after its array"),
+    "unclosed.csv": (b'text,id\na,1\n"b,2\nc,3\n', "unclosed.csv:3 is not CSV: unexpected end of data"),
+    "swallowed.csv": (b'text,id\n"a,1\n"b",2\n', "swallowed.csv:2 is not CSV"),
+    "lfs.parquet": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+    "page.jsonl": (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "page.jsonl is a web page"),
+    "answer.txt": (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>', "is a web page"),
+    "zipped.jsonl": (b"PK\x03\x04\x14\x00", "a zip archive"),
+    "text.parquet": (b"only words", "is not a parquet file"),
+    "untold": (b"plain text", "a suffix that is not supported"),
     "ragged.csv": (b"text,id\na,1\nb\n", "ragged.csv:3 has 1 fields, but the header has 2"),
     "not.parquet": (b"PAR1 but not really PAR1", "not a parquet file"),
     "cut.txt.xz": (lzma.compress(b"text" * 1000)[:-20], "not a whole .xz file"),
     "cut.txt.gz": (gzip.compress(b"text" * 1000)[:-20], "not a whole .gz file"),
-    "plain.txt.zst": (b"this is not compressed at all", "not a whole .zst file"),
     "paper.pdf": (b"%PDF", "a suffix that is not supported"),
 }
 
@@ -213,6 +233,13 @@ def test_a_bad_file_is_named_with_the_place_of_the_fault(name: str, tmp_path: Pa
         ("nowhere/*.txt", "no file matches"),
         ("./nowhere", "does not exist"),
         ("two words", "neither a file nor the name of a dataset"),
+        ("x" * 300 + ".txt", "File name too long"),
+        ("x" * 300, "longer than the name of any file"),
+        ("ftp://host/a.txt", "is an address"),
+        ("zip://a.zip", "is an address"),
+        ("/", "the whole of this machine's files"),
+        ("a\0b.txt", "null byte"),
+        (f"{__file__}/a.txt", "Not a directory"),
         ("stdlib:3.12", "takes no name"),
         ("owner/dataset", "no hub answered for the dataset owner/dataset"),
     ],
@@ -235,9 +262,10 @@ def test_only_datasets_have_configurations_and_splits(tmp_path: Path) -> None:
 def test_a_dataset_without_the_asked_part_says_what_there_is(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.jsonl", TEXTS, column="content")
     name = f"hub:{tmp_path}"
-    assert sorted(all_documents(open_source(name, text_column="content"))) == sorted(TEXTS)
-    with pytest.raises(InputError, match="no column 'text'; its columns are id, content") as raised:
-        open_source(name)
+    for column in ("content", "text"):
+        assert sorted(all_documents(open_source(name, text_column=column))) == sorted(TEXTS)
+    with pytest.raises(InputError, match="no column 'story'; its columns are id, content") as raised:
+        open_source(name, text_column="story")
     assert raised.value.fix is not None
     assert raised.value.fix.endswith("--text-column content")
     with pytest.raises(InputError, match=r"no split 'test'.*train"):
@@ -254,3 +282,138 @@ def test_without_the_datasets_package_only_datasets_are_missing(
     assert all_documents(open_source(str(tmp_path / "a.jsonl"))) == TEXTS
     with pytest.raises(InputError, match="not installed"):
         open_source("owner/dataset")
+
+
+@pytest.mark.parametrize(
+    ("name", "remark"),
+    [
+        ("plain.jsonl.gz", "is not compressed, whatever its name"),
+        ("packed.jsonl", "is compressed as .gz, whatever its name"),
+        ("other.jsonl.zst", "is compressed as .xz, whatever its name"),
+        ("shard", "holds JSON lines"),
+        ("lines.csv", "holds JSON lines"),
+        ("wide.jsonl", "is UTF-16"),
+        ("unmarked.jsonl", "is UTF-16"),
+        ("marked.jsonl", None),
+        ("c4.json.gz", None),
+        ("spread.json", None),
+        ("array.jsonl", None),
+    ],
+)
+def test_what_a_file_holds_is_told_by_its_content_and_said(name: str, remark: str | None, tmp_path: Path) -> None:
+    rows = [{"id": 1, "text": text} for text in TEXTS]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    contents = {
+        "packed.jsonl": gzip.compress(lines.encode()),
+        "other.jsonl.zst": lzma.compress(lines.encode()),
+        "wide.jsonl": lines.encode("utf-16"),
+        "unmarked.jsonl": lines.encode("utf-16-be"),
+        "marked.jsonl": b"\xef\xbb\xbf" + lines.encode(),
+        "c4.json.gz": gzip.compress(lines.encode()),
+        "spread.json": "\n".join(json.dumps(row, indent=2) for row in rows).encode(),
+        "array.jsonl": json.dumps(rows).encode(),
+    }
+    (tmp_path / name).write_bytes(contents.get(name, lines.encode()))
+    source = open_source(f"files:{tmp_path / name}")
+    assert all_documents(source) == TEXTS
+    assert len(source.remarks()) == (remark is not None)
+    assert (remark or "") in "".join(source.remarks())
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_dotted_name_reaches_nested_text_and_an_empty_one_is_an_empty_document(suffix: str, tmp_path: Path) -> None:
+    rows = [{"data": {"body": {"text": text}, "n": 1}} for text in TEXTS]
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"data": None}]), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist([*rows, {"data": None}]), path)
+    source = open_source(str(path), text_column="data.body.text")
+    assert all_documents(source) == [*TEXTS, ""]
+    assert source.remarks() == ()
+    hub = open_source(f"hub:{tmp_path}", text_column="data.body.text")
+    assert all_documents(hub) == [*TEXTS, ""]
+
+
+@pytest.mark.parametrize("column", ["content", "raw_content", "document", "body", "Text"])
+def test_a_column_of_another_usual_name_is_taken_said_and_equal_to_naming_it(column: str, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", TEXTS, column=column)
+    found, named = open_source(str(path)), open_source(str(path), text_column=column)
+    assert all_documents(found) == all_documents(named) == TEXTS
+    assert found.fingerprint() == named.fingerprint()
+    assert f"column {column!r} of 1 file" in found.remarks()[0]
+    assert named.remarks() == ()
+
+
+def test_bytes_of_parquet_are_text_if_they_are_utf_8_else_the_row_is_named(tmp_path: Path) -> None:
+    cells = pa.array([text.encode() for text in TEXTS] + [b"\xff"], pa.binary())
+    wrong = pa.Array.from_buffers(pa.string(), len(cells), cells.buffers())
+    pq.write_table(pa.table({"text": cells[:-1]}), tmp_path / "bytes.parquet")
+    assert all_documents(open_source(str(tmp_path / "bytes.parquet"))) == TEXTS
+    for number, column in enumerate((cells, wrong, wrong.dictionary_encode())):
+        pq.write_table(pa.table({"text": column}), tmp_path / f"{number}.parquet")
+        with pytest.raises(InputError, match=r"row 40 is not UTF-8"):
+            all_documents(open_source(str(tmp_path / f"{number}.parquet")))
+
+
+def test_a_folder_of_several_formats_is_read_together_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.jsonl", TEXTS[:20])
+    write_rows(tmp_path / "b.csv", TEXTS[20:30], column="content")
+    write_rows(tmp_path / "c.json", TEXTS[30:])
+    (tmp_path / "d.jsonl").write_bytes(b"")
+    (tmp_path / "dataset_info.json").write_text('{"name": "mine"}')
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    source = open_source(str(tmp_path))
+    assert sorted(all_documents(source)) == sorted(TEXTS)
+    said = "\n".join(source.remarks())
+    for what in ("'content' of 1 file", "1 .csv, 1 .json, 2 .jsonl", "d.jsonl", "dataset_info.json", ".png"):
+        assert what in said
+
+
+def test_a_folder_that_cannot_be_read_or_a_link_that_leads_nowhere_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in ("a.txt", "inner/b.txt"):
+        (tmp_path / name).write_text(name)
+    scandir = os.scandir
+
+    def refusing(path: "str | os.PathLike[str]") -> object:
+        if str(path).rstrip("/").endswith("inner"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.scandir", refusing)
+        for name in (str(tmp_path), f"{tmp_path}/**/*.txt"):
+            with pytest.raises(InputError, match="inner: Permission denied"):
+                open_source(name)
+    os.symlink("loop.txt", tmp_path / "loop.txt")
+    for looping in (tmp_path, tmp_path / "loop.txt"):
+        with pytest.raises(InputError, match=r"loop\.txt: Too many levels of symbolic links"):
+            open_source(str(looping))
+    (tmp_path / "loop.txt").unlink()
+    os.symlink("nothing.txt", tmp_path / "gone.txt")
+    for broken in (tmp_path, tmp_path / "gone.txt"):
+        with pytest.raises(InputError, match=r"gone\.txt is a link to nothing\.txt"):
+            open_source(str(broken))
+
+
+def test_names_that_are_no_utf_8_are_read(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xfe.txt")).write_text("words", encoding="utf-8")
+    source = open_source(str(folder))
+    assert all_documents(source) == ["words"]
+    assert len(source.fingerprint()) == 32
+
+
+def test_a_line_without_an_end_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "LONGEST_LINE", 1 << 21)
+    for name, start in (("a.jsonl.gz", b'{"text": "'), ("a.csv.gz", b'text\n"'), ("a.json.gz", b'[{"text":\n"')):
+        with gzip.open(tmp_path / name, "wb") as file:
+            file.write(start + b"a" * (5 << 20))
+        with pytest.raises(InputError, match=r"goes on for more than 2 MiB|goes on for more than 2\.\d+ M"):
+            all_documents(open_source(str(tmp_path / name)))

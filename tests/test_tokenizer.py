@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from llmscale.encoder import Encoder
 from llmscale.errors import InputError
+from llmscale.long_words import LONGEST, ROOM, LongWords
 from llmscale.tokenizer import (
     END_OF_TEXT,
     choose_tokenizer,
@@ -119,3 +120,94 @@ def test_a_tokenizer_without_an_end_of_text_or_of_another_kind_is_refused(tmp_pa
     path.write_text(json.dumps({"not": "a tokenizer"}))
     with pytest.raises(InputError, match=r"is not a tokenizer\.json"):
         choose_tokenizer(str(path), None)
+
+
+def test_what_a_tokenizer_leaves_to_chance_is_not_used_and_said(tmp_path: Path) -> None:
+    tokenizer = train_bpe(TEXTS, 300)
+    plain = tmp_path / "plain.json"
+    tokenizer.save(str(plain))
+    tokenizer.model.dropout = 0.5
+    tokenizer.enable_truncation(3)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{END_OF_TEXT} $A {END_OF_TEXT}", special_tokens=[(END_OF_TEXT, 0)]
+    )
+    path = tmp_path / "chance.json"
+    tokenizer.save(str(path))
+    choice = choose_tokenizer(str(path), None)
+    assert any("dropout of 0.5 is not used" in remark for remark in choice.remarks)
+    assert any("truncation is not used" in remark for remark in choice.remarks)
+    existing, expected = choice.tokenizer([]), choose_tokenizer(str(plain), None).tokenizer([])
+    for text in TEXTS[:20]:
+        np.testing.assert_array_equal(tokens_of(existing, text), tokens_of(expected, text))
+    unigram = tmp_path / "unigram.json"
+    pieces = [("</s>", 0.0), *((piece, -1.0) for piece in ("a", "b", "ab", "aa", "ba"))]
+    Tokenizer(models.Unigram(pieces, unk_id=0, alpha=0.1, nbest_size=5)).save(str(unigram))
+    sampled = choose_tokenizer(str(unigram), None).tokenizer([])
+    assert len({tuple(tokens_of(sampled, "abaab" * 5).tolist()) for _ in range(20)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(2**31, "the number 2,147,483,648"), (1_000_000, "at most 1,000,000"), (5, "the same number 5")],
+)
+def test_numbers_that_no_model_can_have_are_refused_before_the_file_is_loaded(
+    number: int, message: str, tmp_path: Path
+) -> None:
+    state = json.loads(train_bpe(TEXTS, 300).to_str())
+    state["model"]["vocab"][max(state["model"]["vocab"], key=state["model"]["vocab"].get)] = number
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        choose_tokenizer(str(path), None)
+    assert message in raised.value.problem
+
+
+def test_numbers_without_a_token_are_said(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"</s>": 0, "a": 70_000}, unk_token="a"))
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(str(path))
+    choice = choose_tokenizer(str(path), None)
+    assert any("69,999 of the tokenizer's 70,001 numbers have no token" in remark for remark in choice.remarks)
+    assert token_type(vocab_size(choice.tokenizer([]))) == np.uint32
+
+
+def test_the_end_of_text_is_the_asked_token_a_usual_one_or_the_one_of_its_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    Tokenizer(models.WordLevel({"a": 0, "<|im_end|>": 1, "<fin>": 2}, unk_token="a")).save(str(path))
+    usual, asked = choose_tokenizer(str(path), None), choose_tokenizer(str(path), None, "<fin>")
+    assert (usual.end_of_text, asked.end_of_text) == ("<|im_end|>", "<fin>")
+    assert usual.fingerprint != asked.fingerprint
+    assert choose_tokenizer(str(path), None, "<|im_end|>").fingerprint == usual.fingerprint
+    Tokenizer(models.WordLevel({"a": 0, "<fin>": 1}, unk_token="a")).save(str(path))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "<fin>"}}')
+    assert choose_tokenizer(str(tmp_path), None).end_of_text == "<fin>"
+    with pytest.raises(InputError, match="looked for '<no>'"):
+        choose_tokenizer(str(path), None, "<no>")
+
+
+def test_only_words_that_hold_up_the_trainer_are_cut_or_left_out() -> None:
+    line = "scaling " * 20_000 + "a" * LONGEST + " " * 3_000
+    words = LongWords()
+    assert list(words.shortened([line, "b" * 20_000, ""])) == [
+        line,
+        "",
+        "b" * LONGEST,
+        "b" * (20_000 - LONGEST),
+        "",
+        "",
+    ]
+    assert "cut 1 word into pieces" in str(words)
+    many = LongWords()
+    given = sum(map(len, many.shortened(["c" * (ROOM // 2)] * 3)))
+    assert given == ROOM
+    assert "left out 1 word" in str(many)
+    assert str(LongWords()) == ""
+
+
+def test_a_document_of_one_long_word_is_tokenized_whole() -> None:
+    text = "acgt" * 100_000
+    tokenizer = train_bpe([*TEXTS, text], 300)
+    tokenizer.encode_special_tokens = True
+    tokens = tokens_of(tokenizer, text)
+    assert decode(tokenizer, tokens[:-1].tolist()) == text
+    assert len(tokens) < len(text) / 100

@@ -3,9 +3,11 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from llmscale import cleaning, documents, token_files, tokens
+from llmscale import checksums, cleaning, documents, token_files, tokens
 from llmscale.cache import cache_folder
+from llmscale.checksums import RunningChecksum, check_file
 from llmscale.cleaning import Cleaning, Document, Seen, clean
 from llmscale.documents import FEWEST_DOCUMENTS, LARGEST_SHARE, Survey, choose_split
 from llmscale.errors import InputError, WorkError
@@ -223,6 +227,147 @@ def test_a_torn_store_is_named(tmp_path: Path) -> None:
         assert f"rm -r {store.path}" in str(raised.value.fix)
 
 
+def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    path.write_bytes(change(np.fromfile(path, np.uint16)).tobytes())
+
+
+def _with(values: np.ndarray, place: int, number: int) -> np.ndarray:
+    values[place] = number
+    return values
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a third is zero": (
+        lambda store: _rewrite(store / "train.bin", lambda x: np.where(np.arange(len(x)) % 3, x, 0).astype(x.dtype)),
+        "train.bin is not what was written",
+    ),
+    "reversed": (
+        lambda store: _rewrite(store / "train.bin", lambda x: x[::-1].copy()),
+        "train.bin is not what was written",
+    ),
+    "a token too large": (
+        lambda store: _rewrite(store / "validation.bin", lambda x: _with(x, 7, 60_000)),
+        "validation.bin holds the token 60,000, and the vocabulary 300 tokens",
+    ),
+    "one bit": (
+        lambda store: _rewrite(store / "validation.bin", lambda x: _with(x, 7, x[7] ^ 1)),
+        "validation.bin is not what was written",
+    ),
+    "another tokenizer": (
+        lambda store: (store / "tokenizer.json").write_text("{}"),
+        "tokenizer.json is not what was written",
+    ),
+    "hashes of documents": (
+        lambda store: (store / "digests.bin").write_bytes(bytes((store / "digests.bin").stat().st_size)),
+        "digests.bin is not what was written",
+    ),
+    "counts": (
+        lambda store: (store / "meta.json").write_text(
+            (store / "meta.json").read_text(encoding="utf-8").replace('"bytes": ', '"bytes": 1')
+        ),
+        "meta.json is not what was written",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_store_is_named_and_made_anew_by_the_command_that_is_printed(damage: str, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "a.jsonl")
+    spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
+    store = prepare(spec, cache=tmp_path / "my cache")
+    before = contents(store.path)
+    spoil, message = DAMAGE[damage]
+    spoil(store.path)
+    for read in (lambda: prepare(spec, cache=tmp_path / "my cache"), TokenStore.open(store.path).check):
+        with pytest.raises(InputError) as raised:
+            read()
+        assert message in raised.value.problem
+    assert f"rm -r '{store.path}'" in str(raised.value.fix)
+    shutil.rmtree(store.path)
+    assert contents(prepare(spec, cache=tmp_path / "my cache").path) == before
+
+
+def test_a_store_of_before_there_were_checksums_gets_them_and_this_is_said(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "a.jsonl")
+    spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
+    store = prepare(spec, cache=tmp_path)
+    old = {key: value for key, value in store.meta.items() if key not in ("checksums", "remarks", "unknown_tokens")}
+    (store.path / "meta.json").write_text(json.dumps(old))
+    given = prepare(spec, cache=tmp_path)
+    assert "before stores had checksums" in given.remarks[-1]
+    assert given.meta["checksums"]["train.bin"] == store.meta["checksums"]["train.bin"]
+    assert prepare(spec, cache=tmp_path).remarks == ()
+    _rewrite(store.path / "train.bin", lambda x: _with(x, 7, 60_000))
+    (store.path / "meta.json").write_text(json.dumps(old))
+    with pytest.raises(InputError, match="holds the token 60,000"):
+        prepare(spec, cache=tmp_path)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_what_is_damaged_does_not_get_a_checksum_when_a_store_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "SURVEY_BYTES", 20_000)
+    write_corpus(tmp_path / "a.jsonl", 600)
+    spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300", validation_tokens=300)
+    store = prepare(spec, min_train_tokens=5_000, cache=tmp_path)
+    _rewrite(store.path / "train.bin", lambda x: _with(x, 7, 8))
+    with pytest.raises(InputError, match="is damaged"):
+        prepare(spec, min_train_tokens=50_000, cache=tmp_path)
+    (store.path / "meta.json").unlink()
+    with pytest.raises(WorkError, match=r"train\.bin is damaged"):
+        prepare(spec, min_train_tokens=50_000, cache=tmp_path)
+
+
+def test_a_checksum_is_the_same_in_pieces_and_over_a_file_of_several_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checksums, "_CHUNK_BYTES", 1000)
+    for size in (0, 10, 1000, 3500):
+        content = np.arange(size, dtype=np.uint8).tobytes()
+        (tmp_path / "a.bin").write_bytes(content + b"beyond")
+        running = RunningChecksum()
+        for start in range(0, size, 300):
+            running.update(content[start : start + 300])
+        reports: list[int] = []
+        found = check_file(tmp_path / "a.bin", size, np.dtype(np.uint8), reports.append)
+        assert found.checksum == running.hexdigest()
+        assert found.checksum == RunningChecksum.of_file(tmp_path / "a.bin", size).hexdigest()
+        assert found.largest == max(content, default=-1)
+        assert reports == [*range(1000, size, 1000), *([size] if size else [])]
+
+
+def test_tokens_in_the_users_own_cache_are_for_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_corpus(tmp_path / "a.jsonl")
+    spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
+    before = os.umask(0o022)
+    try:
+        monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "shared"))
+        shared = prepare(spec)
+        monkeypatch.delenv("LLMSCALE_CACHE")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+        own = prepare(spec)
+    finally:
+        os.umask(before)
+    assert own.path.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in own.path.iterdir()} == {0o600}
+    assert shared.path.stat().st_mode & 0o777 == 0o755
+    assert contents(own.path) == contents(shared.path)
+
+
+def test_tokens_of_the_unknown_are_counted_and_warned_of(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "a.jsonl")
+    words = {word: number for number, word in enumerate([*WORDS, "[UNK]", "</s>"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "words.json"))
+    store = prepare(TextSpec(str(tmp_path / "a.jsonl"), tokenizer=str(tmp_path / "words.json")), cache=tmp_path)
+    documents = store.meta["train"]["documents"] + store.meta["validation"]["documents"]
+    assert store.meta["unknown_tokens"] == 2 * documents, "a number and a colon begin every document"
+    assert [note.code for note in store.notes] == ["unknown-tokens"]
+    assert prepare(TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300"), cache=tmp_path).notes == ()
+
+
 def test_wrong_input_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     (tmp_path / "line.txt").write_text("only one line")
@@ -237,6 +382,17 @@ def test_wrong_input_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match=r"a\.jsonl:601 is not JSON"):
         prepare(TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300"), cache=cache)
     assert list((cache / "tokens").iterdir()) == []
+
+
+def test_a_source_that_says_one_thing_without_an_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "_MOST_DROPPED", 5_000)
+    monkeypatch.setattr(documents, "BATCH_CHARACTERS", 5_000)
+    (tmp_path / "a.csv").write_text("text\n" + "same\n" * 20_000)
+    with pytest.raises(InputError, match=r"the first \d,\d{3} documents are empty or the same as another, but for 1"):
+        prepare(TextSpec(str(tmp_path / "a.csv")), cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_unwritable_cache_is_named(tmp_path: Path) -> None:

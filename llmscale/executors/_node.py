@@ -4,6 +4,7 @@ Where the node sees the results folder, runs are trained there. Else it fetches 
 starts from and the tokens from the URL of the results, trains in a mirror of its own, and sends what changes.
 """
 
+import functools
 import hashlib
 import json
 import posixpath
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.cache import cache_folder
-from llmscale.errors import WorkError, WriteError
+from llmscale.errors import InputError, WorkError, WriteError
 from llmscale.executors._process import EXIT_INTERRUPTED, close, start_worker, tell
 from llmscale.remote import Remote, is_needed, is_results
 from llmscale.remote.uploads import LAST_TRIES_SECONDS, Uploads, try_often
@@ -126,7 +127,7 @@ def send_store(remote: Remote, store: Path) -> None:
     name = f"tokens/{store.name}"
     mine = json.loads((store / "meta.json").read_text(encoding="utf-8"))
     there = remote.files.read_json(f"{name}/meta.json")
-    if there is None or there["train"] != mine["train"]:
+    if there is None or any(there.get(key) != mine.get(key) for key in ("train", "checksums")):
         for file in STORE_FILES:
             remote.files.put(store / file, f"{name}/{file}")
 
@@ -147,13 +148,14 @@ def _store(remote: Remote, asked: Path, tokens: int) -> Path:
     """A folder with the tokens: as on the machine that leads, from this one's cache, or fetched into that."""
     fetched = cache_folder() / "nodes" / "tokens" / asked.name
     for path in (asked, cache_folder() / "tokens" / asked.name, fetched):
-        if (path / "meta.json").exists() and TokenStore.open(path).train_tokens >= tokens:
+        if (path / "meta.json").exists() and _holds(path, tokens, (path / "meta.json").stat().st_mtime_ns):
             return path
     beside = fetched.with_name(f".{asked.name}.{uuid.uuid4().hex}")
     beside.mkdir(parents=True)
     try:
         for file in STORE_FILES:
             remote.files.get(f"tokens/{asked.name}/{file}", beside / file)
+        TokenStore.open(beside).check()
         shutil.rmtree(fetched, ignore_errors=True)
         with suppress(OSError):  # another run of this node was first
             beside.rename(fetched)
@@ -162,3 +164,16 @@ def _store(remote: Remote, asked: Path, tokens: int) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return fetched
+
+
+@functools.cache
+def _holds(path: Path, tokens: int, written: int) -> bool:
+    """Whether a store on this machine has the tokens and is what was written, at the time `written`: read once."""
+    try:
+        store = TokenStore.open(path)
+        if store.train_tokens >= tokens:
+            store.check()
+            return True
+    except InputError:  # one that is damaged is fetched again
+        pass
+    return False

@@ -162,8 +162,11 @@ def _matching(pattern: str, part: str) -> list[Path]:
     steps = Path(pattern).parts
     for depth in range(1, len(steps)):
         before = str(Path(*steps[:depth]))
+        folders = glob.glob(before, recursive=True) if glob.has_magic(before) else [before]
         if glob.has_magic(steps[depth]):
-            _refuse_unreadable(glob.glob(before, recursive=True) if glob.has_magic(before) else [before])
+            _refuse_unreadable(folders)
+        elif glob.has_magic(before):
+            _refuse_closed(folders)
     paths = [Path(match) for match in glob.glob(pattern, recursive=True) if Path(match).is_file()]
     if not paths:
         raise InputError(f"no file matches {part}", "name files there are, like corpus/**/*.txt")
@@ -178,6 +181,12 @@ def _refuse_unreadable(folders: list[str]) -> None:
                     pass
             except OSError as error:
                 raise _unreadable(folder, error) from None
+
+
+def _refuse_closed(folders: list[str]) -> None:
+    for folder in folders:
+        if os.path.isdir(folder) and not os.access(folder, os.X_OK):
+            raise _unreadable(folder, PermissionError(13, "Permission denied"))
 
 
 def _unreadable(name: str, error: OSError | ValueError) -> InputError:
