@@ -63,6 +63,8 @@ def read_source(source: Path | str | pd.DataFrame | None) -> tuple[Path, pd.Data
     if isinstance(source, str) and is_url(source):
         source = pull_table(source)
     path = newest_results().path if source is None else Path(source)
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} is no name of a file", _NAMES)
     with _one_sentence(path):
         if any(letter in str(path) for letter in "*?[") and not path.exists():
             return path, *_read_logs(path)
@@ -118,6 +120,8 @@ def _file_of(source: Path) -> Path:
         return runs
     if not source.exists():
         if source.is_symlink():
+            with contextlib.suppress(FileNotFoundError):
+                source.stat()  # says so if links lead in a circle
             raise InputError(f"{source} is a link to {source.readlink()}, which is not there", _NAMES)
         raise InputError(f"there is no file {source}", _NAMES)
     if not stat.S_ISREG(source.stat().st_mode):
@@ -138,8 +142,6 @@ def _one_sentence(path: Path) -> Any:
         raise InputError(f"{path} does not fit into memory", "keep fewer rows or columns") from error
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise InputError(f"{_shown(path)} cannot be unpacked or read: {_reason(error)}", _NAMES) from error
-    except ValueError as error:  # a name with a NUL
-        raise InputError(f"{_shown(path)} cannot be read: {_reason(error)}", _NAMES) from error
 
 
 def _shown(path: Path) -> str:
@@ -236,7 +238,7 @@ def _checked(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
         raise InputError(f"{file} has more than one column named {repeated[0]!r}", "give each column its own name")
-    frame = plain(unfold(plain(frame)))
+    frame = plain(unfold(plain(frame, objects=True)))
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
         raise InputError(f"{file} has more than one column named {listed(repeated)}", "give each column its own name")

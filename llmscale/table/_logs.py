@@ -109,12 +109,14 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
     ends += [f"{'loss' if log.loss == 'Value' else log.loss} {last:.5g}"] if np.isfinite(last) else []
     of_this = f" (this one ends at {' and '.join(ends)})" if ends else ""
     number = f"{len(steps)} logged steps" if len(steps) > 1 else "1 logged step"
+    number += f", {log.again} of them twice, as after it was resumed" if log.again else ""
     fix = f"write a table with one row a run: run_id,params,tokens,loss{of_this}"
     if np.isfinite(tokens) and np.isfinite(_params_of(log)) and file.suffix:
         fix = f"name the logs of several runs together: llmscale fit {shlex.quote(_pattern(file))}{of_this}"
+    span = f"{log.step} {steps.min():.9g} to {steps.max():.9g}"
     raise InputError(
-        f"{file} is {what} ({number}, {log.step} {steps.min():.9g} to {steps.max():.9g}), and a law needs a row a run",
-        fix,
+        f"{file} is {what} ({number}, {span}), and a law needs a row a run",
+        f"{fix}; if its rows are runs, name them in a column run_id",
     )
 
 

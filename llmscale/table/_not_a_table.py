@@ -92,7 +92,13 @@ def refuse_text(text: str, file: Path) -> None:
             "write a table with one row a run: params, tokens and the last validation loss of each",
         )
     lines = [line.strip() for line in text[:4000].splitlines() if line.strip()]
-    if len(lines) == 1 and len(text) < 4000 and not re.search(r"[,;\t|]", lines[0]) and " " in lines[0]:
+    if (
+        len(lines) == 1
+        and len(text) < 4000
+        and lines[0][0] not in "{["
+        and not re.search(r"[,;\t|]", lines[0])
+        and " " in lines[0]
+    ):
         raise InputError(f"{file} holds one line: {_short(lines[0])!r}", _AGAIN)
 
 
