@@ -179,15 +179,27 @@ def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) 
 
 
 def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
-    """Of logs that begin with the same losses at the same steps, which are states of one run, the longest."""
-    best: dict[object, Path] = {}
-    for path, log in found.items():
-        start = log.frame[[log.step, *_losses(log)]].dropna(how="all").head(3)
-        key: object = start.round(12).to_csv() if len(start) > 1 else path
-        if key not in best or log.frame[log.step].max() > found[best[key]].frame[found[best[key]].step].max():
-            best[key] = path
-    kept = set(best.values())
-    return {path: log for path, log in found.items() if path in kept}, [path for path in found if path not in kept]
+    """The logs that are no earlier state of another, and those that are."""
+    kept: dict[object, dict[Path, Log]] = {}
+    by_length = sorted(found, key=lambda path: -float(found[path].frame[found[path].step].max()))
+    for path in by_length:
+        log = found[path]
+        alike = kept.setdefault(tuple(log.frame[[log.step, *_losses(log)]].bfill().iloc[0]), {})
+        if not any(_is_earlier(log, later) for later in alike.values()):
+            alike[path] = log
+    latest = {path for alike in kept.values() for path in alike}
+    return {path: found[path] for path in found if path in latest}, [path for path in found if path not in latest]
+
+
+def _is_earlier(log: Log, later: Log) -> bool:
+    """Whether a log has the losses of another at the same steps, as the state at a checkpoint has."""
+    if log.step != later.step or _losses(log) != _losses(later):
+        return False
+    columns = [log.step, *_losses(log)]
+    both = log.frame[columns].merge(later.frame[columns], on=log.step, suffixes=("", "_later"))
+    there = [both[[name, f"{name}_later"]].dropna() for name in _losses(log)]
+    equal = sum(int((pair.iloc[:, 0] == pair.iloc[:, 1]).sum()) for pair in there)
+    return equal >= 2 and equal >= 0.9 * sum(map(len, there))
 
 
 def _losses(log: Log) -> list[str]:
@@ -273,7 +285,7 @@ def _wide_runs(frame: pd.DataFrame) -> list[str]:
 
 
 def _is_known(name: str) -> bool:
-    known = {alias.lower() for aliases in ALIASES.values() for alias in aliases}
+    known = {alias.lower() for aliases in ALIASES.values() for alias in aliases if len(alias) > 1}
     return name.lower() in known
 
 
