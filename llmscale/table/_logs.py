@@ -184,7 +184,7 @@ def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
     by_length = sorted(found, key=lambda path: -float(found[path].frame[found[path].step].max()))
     for path in by_length:
         log = found[path]
-        alike = kept.setdefault(tuple(log.frame[[log.step, *_losses(log)]].bfill().iloc[0]), {})
+        alike = kept.setdefault(tuple(log.frame[[log.step, *_losses(log)]].bfill().fillna(-1).iloc[0]), {})
         if not any(_is_earlier(log, later) for later in alike.values()):
             alike[path] = log
     latest = {path for alike in kept.values() for path in alike}
