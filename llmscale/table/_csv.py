@@ -123,9 +123,9 @@ def _separator(text: str, suffix: str) -> str:
         if score > best_score:
             best, best_score = separator, score
     if best_score[0] < 0.5:
-        lines = [line.split() for line in sample.splitlines() if line.strip() and not line.startswith("#")]
+        lines = [line.split() for line in sample.splitlines() if not re.fullmatch(r"#.*|[-=\s]*", line)]
         several = [len(line) > 1 and any(map(is_number, line)) for line in lines[1:100]]
-        if len(lines[0]) > 1 and 2 * sum(several) > len(several):
+        if lines and len(lines[0]) > 1 and 2 * sum(several) > len(several):
             return " "
     return best
 
@@ -216,7 +216,7 @@ def _check_swallowed(row: list[str], separator: str, first: int, last: int, file
 def _between_blanks(text: str, before: int) -> _Rows:
     cells, lines = [], []
     for number, line in enumerate(text.splitlines(), start=before + 1):
-        if line.strip():
+        if line.strip() and not re.fullmatch(r"[-=\s]{3,}", line):
             cells.append(line.split())
             lines.append(number)
     if len(cells) > 1 and len(cells[0]) == len(cells[1]) - 1 and text[:1].isspace():

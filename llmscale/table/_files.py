@@ -9,6 +9,7 @@ import glob
 import gzip
 import io
 import lzma
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -34,12 +35,13 @@ FRAME = Path("<table>")
 _KINDS = {
     ".csv": "CSV", ".tsv": "CSV", ".parquet": "parquet", ".jsonl": "JSON", ".ndjson": "JSON", ".json": "JSON",
 }  # fmt: skip
-_OPEN: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
-    b"\x1f\x8b": (".gz", gzip.open),
-    b"BZh": (".bz2", bz2.open),
-    b"\xfd7zXZ\0": (".xz", lzma.open),
+_OPEN: dict[bytes, Callable[[Any], Any]] = {
+    rb"\x1f\x8b": gzip.open,
+    rb"BZh[1-9][1\x17]": bz2.open,
+    rb"\xfd7zXZ\x00": lzma.open,
 }
-_PACKED = tuple(suffix for suffix, _ in _OPEN.values())
+"""How to unpack what begins so."""
+_PACKED = (".gz", ".bz2", ".xz")
 _NAMES = "name a results folder, or a .csv, .tsv, .parquet, .jsonl or .json file (CSV and JSON also as .gz, .bz2, .xz)"
 _NEEDS = "it needs columns for params, tokens or flops, and loss"
 _MOST_LOGS = 10_000
@@ -99,11 +101,11 @@ def _read(file: Path) -> Read:
     with file.open("rb") as stream:
         start = stream.read(6)
         stream.seek(0)
-        packed = next((how for magic, how in _OPEN.items() if start.startswith(magic)), None)
-        if packed is None:
+        unpack = next((how for magic, how in _OPEN.items() if re.match(magic, start)), None)
+        if unpack is None:
             content = read_within(stream, file)
         else:
-            with packed[1](stream) as unpacked:
+            with unpack(stream) as unpacked:
                 content = read_within(unpacked, file)
     if not content.strip():
         raise InputError(f"{file} is empty", "it needs a line of column names and one line a run")
@@ -154,9 +156,9 @@ def _standard_input() -> bytes:
     buffer = getattr(sys.stdin, "buffer", None)
     with _one_sentence(STANDARD_INPUT):
         content = read_within(buffer, STANDARD_INPUT) if buffer is not None else sys.stdin.read().encode()
-        packed = next((how for magic, how in _OPEN.items() if content.startswith(magic)), None)
-        if packed is not None:
-            with packed[1](io.BytesIO(content)) as unpacked:
+        unpack = next((how for magic, how in _OPEN.items() if re.match(magic, content)), None)
+        if unpack is not None:
+            with unpack(io.BytesIO(content)) as unpacked:
                 content = read_within(unpacked, STANDARD_INPUT)
     if not content.strip():
         raise InputError(f"{STANDARD_INPUT} is empty", "it needs a line of column names and one line a run")
