@@ -23,14 +23,23 @@ def memory_at_hand() -> int:
 
 def read_within(stream: Any, file: Path) -> bytes:
     """All that the stream gives, read piece by piece. Raises InputError before it is more than memory can hold."""
-    most = int(memory_at_hand() * _SHARE / 2)  # the bytes, and the letters that they spell
-    parts, size = [], 0
+    at_hand = memory_at_hand() * _SHARE
+    most = int(at_hand / 2)  # the bytes, and the letters that they spell
+    parts: list[bytes] = []
+    size = rows = 0
+    most_rows = float("inf")
     while part := stream.read(1 << 22):
+        if not parts and not part.startswith(b"PAR1"):
+            heading = part[: part.find(b"\n") + 1]
+            columns = 1 + max(map(heading.count, (b",", b";", b"\t", b"|")))
+            most_rows = at_hand / (_ROW_BYTES + columns * _CELL_BYTES)
         parts.append(part)
         size += len(part)
-        if size > most:
+        rows += part.count(b"\n")
+        if size > most or rows > most_rows:
+            held = f"{rows:,} rows" if rows > most_rows else format_bytes(size)
             raise InputError(
-                f"{file} holds more than {format_bytes(most)}, which is all that the free memory allows", _FEWER
+                f"{file} holds more than {held}, and {format_bytes(at_hand)} of memory may be used", _FEWER
             )
     return b"".join(parts)
 

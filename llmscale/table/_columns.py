@@ -12,6 +12,7 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.table import _names
 from llmscale.table._names import ALIASES, COUNTS, LETTERS, last_part, nearest, plain, quantity_of
+from llmscale.table._pairs import check_shared
 from llmscale.table._units import numbers_of, to_base
 
 __all__ = ["ALIASES", "COUNTS", "LABELS", "NUMBERS", "Found", "find_columns", "nearest", "quantity_of", "resolve"]
@@ -91,6 +92,7 @@ def find_columns(
         if name not in search.columns and name in search.names:
             search.columns[name] = name
     _require(search, needs)
+    check_shared(search.columns, source)
     named = {name: unit for name, unit in search.units().items() if name not in units}
     return Found(search.columns, named, frozenset(told), count, tuple(search.aside), tuple(search.notes))
 

@@ -123,10 +123,9 @@ def _separator(text: str, suffix: str) -> str:
         if score > best_score:
             best, best_score = separator, score
     if best_score[0] < 0.5:
-        lines = [line.split() for line in sample.splitlines() if line.strip() and not line.startswith("#")]
-        widths = {len(line) for line in lines[1:]}
-        numbers = lines[1:] and all(any(map(is_number, line)) for line in lines[1:3])
-        if len(widths) == 1 and min(widths) > 1 and numbers and len(lines[0]) in (*widths, min(widths) - 1):
+        lines = [line.split() for line in sample.splitlines() if not re.fullmatch(r"#.*|[-=\s]*", line)]
+        several = [len(line) > 1 and any(map(is_number, line)) for line in lines[1:100]]
+        if lines and len(lines[0]) > 1 and 2 * sum(several) > len(several):
             return " "
     return best
 
@@ -217,7 +216,7 @@ def _check_swallowed(row: list[str], separator: str, first: int, last: int, file
 def _between_blanks(text: str, before: int) -> _Rows:
     cells, lines = [], []
     for number, line in enumerate(text.splitlines(), start=before + 1):
-        if line.strip():
+        if line.strip() and not re.fullmatch(r"[-=\s]{3,}", line):
             cells.append(line.split())
             lines.append(number)
     if len(cells) > 1 and len(cells[0]) == len(cells[1]) - 1 and text[:1].isspace():
@@ -282,12 +281,13 @@ def _without_comments(rows: _Rows, comments: list[str], file: Path, notes: list[
             lines.insert(0, max(1, lines[0] - 1))
             comments = comments[:-1]
     width = Counter(map(len, cells[:500])).most_common(1)[0][0] if cells else 0
-    first_numbers = sum(is_number(row[0]) for row in cells[1:200] if row)
+    first = [row[0] for row in cells[1:200] if row and not row[0].startswith("#")]
+    numbers = 2 * sum(map(is_number, first)) > len(first)
     inner = [
         place
         for place, row in enumerate(cells)
         if row and place and row[0].startswith("#")
-        and (len(row) != width or (is_number(row[0].lstrip("# ")) and 2 * first_numbers > min(199, len(cells) - 1)))
+        and (len(row) != width or numbers)
     ]  # fmt: skip
     if inner:
         skipped = [lines[place] for place in inner]
@@ -297,6 +297,6 @@ def _without_comments(rows: _Rows, comments: list[str], file: Path, notes: list[
     if comments or inner:
         number = len(comments) + len(inner)
         were = "1 line" if number == 1 else f"{number} lines"
-        at = f" (also line {listed(skipped)})" if inner else ""
+        at = f" (line {listed(skipped)} among them)" if inner else ""
         notes.append(Note("comment-lines", f"{were} of {file} that begin with #{at} were skipped"))
     return _Rows(cells, lines, rows.separator)

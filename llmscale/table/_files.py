@@ -9,6 +9,7 @@ import glob
 import gzip
 import io
 import lzma
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -35,12 +36,13 @@ FRAME = Path("<table>")
 _KINDS = {
     ".csv": "CSV", ".tsv": "CSV", ".parquet": "parquet", ".jsonl": "JSON", ".ndjson": "JSON", ".json": "JSON",
 }  # fmt: skip
-_OPEN: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
-    b"\x1f\x8b": (".gz", gzip.open),
-    b"BZh": (".bz2", bz2.open),
-    b"\xfd7zXZ\0": (".xz", lzma.open),
+_OPEN: dict[bytes, Callable[[Any], Any]] = {
+    rb"\x1f\x8b": gzip.open,
+    rb"BZh[1-9][1\x17]": bz2.open,
+    rb"\xfd7zXZ\x00": lzma.open,
 }
-_PACKED = tuple(suffix for suffix, _ in _OPEN.values())
+"""How to unpack what begins so."""
+_PACKED = (".gz", ".bz2", ".xz")
 _NAMES = "name a results folder, or a .csv, .tsv, .parquet, .jsonl or .json file (CSV and JSON also as .gz, .bz2, .xz)"
 _NEEDS = "it needs columns for params, tokens or flops, and loss"
 _MOST_LOGS = 10_000
@@ -64,6 +66,8 @@ def read_source(source: Path | str | pd.DataFrame | None) -> tuple[Path, pd.Data
     if isinstance(source, str) and is_url(source):
         source = pull_table(source)
     path = newest_results().path if source is None else Path(source)
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} is no name of a file", _NAMES)
     with _one_sentence(path):
         if any(letter in str(path) for letter in "*?[") and not path.exists():
             return path, *_read_logs(path)
@@ -98,11 +102,11 @@ def _read(file: Path) -> Read:
     with file.open("rb") as stream:
         start = stream.read(6)
         stream.seek(0)
-        packed = next((how for magic, how in _OPEN.items() if start.startswith(magic)), None)
-        if packed is None:
+        unpack = next((how for magic, how in _OPEN.items() if re.match(magic, start)), None)
+        if unpack is None:
             content = read_within(stream, file)
         else:
-            with packed[1](stream) as unpacked:
+            with unpack(stream) as unpacked:
                 content = read_within(unpacked, file)
     if not content.strip():
         raise InputError(f"{file} is empty", "it needs a line of column names and one line a run")
@@ -120,6 +124,8 @@ def _file_of(source: Path) -> Path:
         return runs
     if not source.exists():
         if source.is_symlink():
+            with contextlib.suppress(FileNotFoundError):
+                source.stat()  # says so if links lead in a circle
             raise InputError(f"{source} is a link to {source.readlink()}, which is not there", _NAMES)
         raise InputError(f"there is no file {source}", _NAMES)
     if not stat.S_ISREG(source.stat().st_mode):
@@ -142,8 +148,6 @@ def _one_sentence(path: Path) -> Any:
         raise InputError(f"{path} does not fit into memory", "keep fewer rows or columns") from error
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise InputError(f"{_shown(path)} cannot be unpacked or read: {_reason(error)}", _NAMES) from error
-    except ValueError as error:  # a name with a NUL
-        raise InputError(f"{_shown(path)} cannot be read: {_reason(error)}", _NAMES) from error
 
 
 def _shown(path: Path) -> str:
@@ -156,9 +160,9 @@ def _standard_input() -> bytes:
     buffer = getattr(sys.stdin, "buffer", None)
     with _one_sentence(STANDARD_INPUT):
         content = read_within(buffer, STANDARD_INPUT) if buffer is not None else sys.stdin.read().encode()
-        packed = next((how for magic, how in _OPEN.items() if content.startswith(magic)), None)
-        if packed is not None:
-            with packed[1](io.BytesIO(content)) as unpacked:
+        unpack = next((how for magic, how in _OPEN.items() if re.match(magic, content)), None)
+        if unpack is not None:
+            with unpack(io.BytesIO(content)) as unpacked:
                 content = read_within(unpacked, STANDARD_INPUT)
     if not content.strip():
         raise InputError(f"{STANDARD_INPUT} is empty", "it needs a line of column names and one line a run")
@@ -240,7 +244,7 @@ def _checked(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
         raise InputError(f"{file} has more than one column named {repeated[0]!r}", "give each column its own name")
-    frame = plain(unfold(plain(frame)))
+    frame = plain(unfold(plain(frame, objects=True)))
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
         raise InputError(f"{file} has more than one column named {listed(repeated)}", "give each column its own name")

@@ -148,10 +148,9 @@ def _stacked(rows: list[list[str]]) -> list[str]:
     width = max(map(len, rows))
     padded = [[cell.strip() for cell in row] + [""] * (width - len(row)) for row in rows]
     top = padded[0]
-    if not top[0] and not padded[1][0]:
-        merged = False  # the columns of an index, whose names stand below
-    else:
-        merged = len({name for name in top if name}) == sum(map(bool, top))
+    once = len({name for name in top if name}) == sum(map(bool, top))
+    index = not (top[0] or padded[1][0])  # the names of an index stand below, as pandas writes them
+    merged = once and not index and not all(top)
     if merged:
         for place in range(1, width):  # merged cells of a spreadsheet: Loss stands above train and val
             top[place] = top[place] or top[place - 1]
@@ -162,8 +161,10 @@ def _stacked(rows: list[list[str]]) -> list[str]:
         for part in parts[1:]:
             if part.lower() in _MEANS:
                 continue
-            if _UNITS.fullmatch(part):
+            if _UNITS.fullmatch(part) and not merged:
                 name = f"{name} ({part.strip('[]()')})"
+            elif name and merged:
+                name = f"{name}/{part}"
             elif name:
                 name = f"{name}_{part}"
             else:
@@ -199,7 +200,7 @@ def _same_length(
     found = max(_filled(cells[place]), len(cells[place]) if len(cells[place]) < width else 0)
     which = f"line {lines[place]} of {file} has {found} {_fields(found)} under {width} {_headings(width)}"
     if len(wrong) > 1:
-        which += f", and so have {len(wrong) - 1} more" if _all_alike(cells, wrong) else f" ({len(wrong)} such lines)"
+        which += f" ({len(wrong)} lines like this)"
     if found < width:
         raise InputError(which, "write a value, or nothing, for every heading, or leave the line out")
     fix = "name every column on top"
@@ -207,10 +208,6 @@ def _same_length(
     if separator == "," and comma is None:
         fix += ', and put a value with a comma in quotes: "5,67"'
     raise InputError(which, fix)
-
-
-def _all_alike(cells: list[list[str]], wrong: list[int]) -> bool:
-    return len({len(cells[place]) for place in wrong}) == 1
 
 
 def _fields(number: int) -> str:
@@ -247,7 +244,7 @@ def _without_headings_again(
 
 def _total_of(row: list[str]) -> bool:
     there = [cell.strip() for cell in row if cell.strip()]
-    return bool(there) and there[0].rstrip(":").strip().lower() in _TOTALS
+    return bool(there) and there[0].split(":")[0].strip().lower() in _TOTALS
 
 
 def _without_totals(

@@ -109,12 +109,14 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
     ends += [f"{'loss' if log.loss == 'Value' else log.loss} {last:.5g}"] if np.isfinite(last) else []
     of_this = f" (this one ends at {' and '.join(ends)})" if ends else ""
     number = f"{len(steps)} logged steps" if len(steps) > 1 else "1 logged step"
+    number += f", {log.again} of them twice, as after it was resumed" if log.again else ""
     fix = f"write a table with one row a run: run_id,params,tokens,loss{of_this}"
     if np.isfinite(tokens) and np.isfinite(_params_of(log)) and file.suffix:
         fix = f"name the logs of several runs together: llmscale fit {shlex.quote(_pattern(file))}{of_this}"
+    span = f"{log.step} {steps.min():.9g} to {steps.max():.9g}"
     raise InputError(
-        f"{file} is {what} ({number}, {log.step} {steps.min():.9g} to {steps.max():.9g}), and a law needs a row a run",
-        fix,
+        f"{file} is {what} ({number}, {span}), and a law needs a row a run",
+        f"{fix}; if its rows are runs, name them in a column run_id",
     )
 
 
@@ -177,15 +179,27 @@ def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) 
 
 
 def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
-    """Of logs that begin with the same losses at the same steps, which are states of one run, the longest."""
-    best: dict[object, Path] = {}
-    for path, log in found.items():
-        start = log.frame[[log.step, *_losses(log)]].dropna(how="all").head(3)
-        key: object = start.round(12).to_csv() if len(start) > 1 else path
-        if key not in best or log.frame[log.step].max() > found[best[key]].frame[found[best[key]].step].max():
-            best[key] = path
-    kept = set(best.values())
-    return {path: log for path, log in found.items() if path in kept}, [path for path in found if path not in kept]
+    """The logs that are no earlier state of another, and those that are."""
+    kept: dict[object, dict[Path, Log]] = {}
+    by_length = sorted(found, key=lambda path: -float(found[path].frame[found[path].step].max()))
+    for path in by_length:
+        log = found[path]
+        alike = kept.setdefault(tuple(log.frame[[log.step, *_losses(log)]].bfill().fillna(-1).iloc[0]), {})
+        if not any(_is_earlier(log, later) for later in alike.values()):
+            alike[path] = log
+    latest = {path for alike in kept.values() for path in alike}
+    return {path: found[path] for path in found if path in latest}, [path for path in found if path not in latest]
+
+
+def _is_earlier(log: Log, later: Log) -> bool:
+    """Whether a log has the losses of another at the same steps, as the state at a checkpoint has."""
+    if log.step != later.step or _losses(log) != _losses(later):
+        return False
+    columns = [log.step, *_losses(log)]
+    both = log.frame[columns].merge(later.frame[columns], on=log.step, suffixes=("", "_later"))
+    there = [both[[name, f"{name}_later"]].dropna() for name in _losses(log)]
+    equal = sum(int((pair.iloc[:, 0] == pair.iloc[:, 1]).sum()) for pair in there)
+    return equal >= 2 and equal >= 0.9 * sum(map(len, there))
 
 
 def _losses(log: Log) -> list[str]:
@@ -254,6 +268,10 @@ def _is_tokens(frame: pd.DataFrame, name: str) -> bool:
 
 def _wide_runs(frame: pd.DataFrame) -> list[str]:
     """The columns of a wide table of curves: losses that fall beside each other, next to a step or tokens."""
+    charted = [re.fullmatch(r".+ - (.+)", name) for name in frame.columns]
+    metrics = [match[1] for match in charted if match]
+    if len(metrics) > 1 and len(set(metrics)) == 1 and _step_of(frame, list(frame.columns[:1])):
+        return [name for name, match in zip(frame.columns, charted, strict=True) if match]
     if len(frame) < 3 or len(frame.columns) < 3:
         return []
     first, others = frame.columns[0], list(frame.columns[1:])
@@ -271,7 +289,7 @@ def _wide_runs(frame: pd.DataFrame) -> list[str]:
 
 
 def _is_known(name: str) -> bool:
-    known = {alias.lower() for aliases in ALIASES.values() for alias in aliases}
+    known = {alias.lower() for aliases in ALIASES.values() for alias in aliases if len(alias) > 1}
     return name.lower() in known
 
 

@@ -29,6 +29,8 @@ def frame_from_json(text: str, file: Path) -> pd.DataFrame:
     except _KeyTwiceError as error:
         raise InputError(f"{file} has {error}", "give each value its own name") from None
     refuse_answer(rows, file)
+    if isinstance(rows, dict) and set(rows) in ({"columns", "data"}, {"columns", "index", "data"}):
+        return pd.DataFrame(rows["data"], columns=rows["columns"])  # as pandas writes orient="split"
     if isinstance(rows, dict) and isinstance(rows.get("log_history"), list):
         return _trainer_state(rows)
     if isinstance(rows, dict) and not any(name in rows for name in _OBJECTS):
@@ -77,7 +79,7 @@ def _trainer_state(state: dict[str, Any]) -> pd.DataFrame:
 
 def _is_scalar_of_tensorboard(row: Any) -> bool:
     numbers = (int, float)
-    return isinstance(row, list) and len(row) == 3 and all(isinstance(value, numbers) for value in row)
+    return isinstance(row, list) and len(row) == 3 and all(isinstance(value, numbers) for value in row) and row[0] > 1e8
 
 
 def unfold(frame: pd.DataFrame) -> pd.DataFrame:
@@ -149,10 +151,18 @@ def _flat(item: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}".strip()
         if isinstance(value, dict) and "value" in value and set(value) <= {"value", "desc"}:
             value = value["value"]  # a configuration file of Weights & Biases gives each entry a description
+        parts = {name: value}
         if isinstance(value, dict):
-            flat |= _flat(value, f"{name}.")
-        else:
-            flat[name] = json.dumps(value, default=str) if isinstance(value, (list, tuple, set)) else value
+            parts = _flat(value, f"{name}.")
+        elif isinstance(value, (list, tuple, set)):
+            parts = {name: json.dumps(value, default=str)}
+        for part, given in parts.items():
+            if part in flat and flat[part] != given:
+                raise InputError(
+                    f"an object gives {part!r} twice: {flat[part]!r:.40} and {given!r:.40}",
+                    "give each value its own name",
+                )
+            flat[part] = given
     return flat
 
 

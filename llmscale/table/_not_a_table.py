@@ -20,7 +20,7 @@ _BINARY: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF\r\n", "an HDF5 file", _EXPORT),
     (b"\x93NUMPY", "an array of NumPy", _EXPORT),
     (b"Obj\x01", "an Avro file", _EXPORT),
-    (b"ORC", "an ORC file", _EXPORT),
+    (b"ORC\n", "an ORC file", _EXPORT),
     (b"%PDF", "a PDF", "copy its table into a CSV file"),
     (b"\x89PNG", "a picture (PNG)", "give the table that it was drawn from"),
     (b"\xff\xd8\xff", "a picture (JPEG)", "give the table that it was drawn from"),
@@ -47,7 +47,8 @@ _POINTERS = (
 )  # fmt: skip
 _PAGE = re.compile(r"(<!--.*?-->\s*)*<(!doctype html|html|head|body|script|meta|title|div|table)\b", re.I | re.S)
 _PRINTED = re.compile(
-    r"^\W*(iter(ation)?|step|epoch)s?[ :=]+\d+(/\d+)?\b[^\n]*\bloss\b[ :=]*\d", re.IGNORECASE | re.MULTILINE
+    r"^[^,;|\t\n]*?\b(iter(ation)?|step|epoch)s?[ :=]+\d[^\n]*\bloss\b[ :=]*\d|^\{'(train_|eval_)?loss': ",
+    re.IGNORECASE | re.MULTILINE,
 )
 _SAYS_NO = ("error", "errors", "message", "detail", "error_message", "fault")
 
@@ -92,15 +93,24 @@ def refuse_text(text: str, file: Path) -> None:
             "write a table with one row a run: params, tokens and the last validation loss of each",
         )
     lines = [line.strip() for line in text[:4000].splitlines() if line.strip()]
-    if len(lines) == 1 and len(text) < 4000 and not re.search(r"[,;\t|]", lines[0]) and " " in lines[0]:
+    if (
+        len(lines) == 1
+        and len(text) < 4000
+        and lines[0][0] not in "{["
+        and not re.search(r"[,;\t|]", lines[0])
+        and " " in lines[0]
+    ):
         raise InputError(f"{file} holds one line: {_short(lines[0])!r}", _AGAIN)
 
 
 def refuse_answer(value: Any, file: Path) -> None:
     """Raise InputError for JSON that a server answers with in place of a table: {"message": "Not Found"}."""
-    if not isinstance(value, dict) or any(isinstance(item, list) and len(item) > 1 for item in value.values()):
+    if not isinstance(value, dict):
         return
-    said = next((name for name in _SAYS_NO if name in value), None)
+    lists = [item for item in value.values() if isinstance(item, list)]
+    if any(len(items) > 1 or (items and isinstance(items[0], dict) and "loss" in items[0]) for items in lists):
+        return
+    said = next((name for name in _SAYS_NO if value.get(name)), None)
     others = [name for name, item in value.items() if isinstance(item, (int, float)) and name not in ("code", "status")]
     if said is not None and not [name for name in others if not isinstance(value[name], bool)]:
         message = value[said]

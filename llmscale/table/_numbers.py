@@ -26,7 +26,9 @@ _POINT = re.compile(
     rf"[+-]?(?:(?:\d+|[1-9]\d{{0,2}}(?:,\d{{3}})+|[1-9]\d?(?:,\d\d)+,\d{{3}})(?:\.\d*)?|\.\d+){_POWER}{_SUFFIX}"
 )
 _COMMA = re.compile(rf"[+-]?(?:(?:\d+|[1-9]\d{{0,2}}(?:\.\d{{3}})+)(?:,\d*)?|,\d+){_POWER}{_SUFFIX}")
-_SPACED = re.compile(rf"[+-]?[1-9]\d{{0,2}}([   '’])\d{{3}}(?:\1\d{{3}})*(?:[.,]\d+)?{_SUFFIX}")
+_BLANKS = r"[ \u00a0\u2009\u202f'\u2019]"
+"""What may stand between thousands and nowhere else in a number: blanks of all kinds, and the Swiss apostrophe."""
+_SPACED = re.compile(rf"[+-]?[1-9]\d{{0,2}}({_BLANKS})\d{{3}}(?:\1\d{{3}})*(?:[.,]\d+)?{_SUFFIX}")
 _ONE_GROUP = re.compile(r"\d[.,]\d{3}(?!\d)")
 _LOOKED_AT = 200
 
@@ -89,7 +91,7 @@ def series_of(
 
 def is_number(cell: str) -> bool:
     """Whether a cell holds a number in any of the ways to write one, or no value by a word such as nan."""
-    cell = cell.strip().lstrip("$€£").rstrip("%€ ")
+    cell = cell.strip().lstrip("$€£").rstrip("%€ ").replace("\u2212", "-")
     if cell in MISSING:
         return cell != ""
     return any(way.fullmatch(cell) for way in (_POINT, _COMMA, _SPACED)) or _floats([cell]) is not None
@@ -144,7 +146,8 @@ def _looks_written(cells: list[str]) -> bool:
 
 def _without_blanks(cells: list[str]) -> list[str]:
     """The cells with blanks and apostrophes between thousands left out, which can be nothing else: 1 234 567."""
-    return [re.sub("[   '’](?=\\d)", "", cell) if _SPACED.fullmatch(cell) else cell.replace("−", "-") for cell in cells]
+    plain = [cell.replace("\u2212", "-") for cell in cells]
+    return [re.sub(rf"{_BLANKS}(?=\d)", "", cell) if _SPACED.fullmatch(cell) else cell for cell in plain]
 
 
 def _written(cells: Iterable[str]) -> _Written:
@@ -194,13 +197,12 @@ def _decimal_comma(way: _Written, others: list[_Written], separator: str) -> boo
     ungrouped = way.plain >= 0 or any(other.plain >= 0 for other in others)
     if way.either_comma >= 0:
         if points and not (commas or dots):
-            return None if way.plain >= 0 else False
+            # English files separate by commas; semicolons come with decimal commas.
+            return False if separator == "," and way.plain < 0 else None
         if (commas or dots) and not points:
             return True
         # A file that writes 20000000 sets no thousands apart: its 5,679 is a decimal, if it is no file of commas.
-        if ungrouped and not points:
-            return True if separator != "," else None
-        return False if separator == "," and not (commas or dots) else None
+        return True if ungrouped and not points and separator != "," else None
     if commas and not points:
         return None if ungrouped else True
     if dots or commas:
@@ -224,7 +226,9 @@ def _read(cells: list[str], comma: bool) -> list[str]:
 
 def _note(name: str, cells: list[str], read: list[str], way: _Written, comma: bool) -> list[Note]:
     """What was read as what, unless commas stand between thousands and can be nothing else: 1,000,000."""
-    changed = [row for row, cell in enumerate(cells) if cell != read[row]]
+    changed = [row for row, cell in enumerate(cells) if cell.replace("\u2212", "-") != read[row]]
+    if not changed:
+        return []
     decimals = [row for row in (way.comma, way.either_comma) if comma and row >= 0]
     row = (decimals or changed)[0]
     if not comma and way.either_comma < 0 and "," in cells[row]:

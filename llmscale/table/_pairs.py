@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from llmscale.errors import InputError
-from llmscale.table._names import quantity_of
+from llmscale.table._names import ALIASES, quantity_of
 
 _PART = r"""(?:"[^"]*"|'[^']*'|`[^`]*`|[^,="'`]+)"""
 _PAIR = re.compile(rf"\s*({_PART})\s*=\s*({_PART})\s*(?:,|$)")
@@ -51,24 +51,20 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
                 f"--columns gives {twice} twice: {columns[before]!r} and {column!r}", "give each quantity one column"
             )
         columns[name] = column
-    check_shared(columns, "--columns")
+    check_shared({quantity_of(name): column for name, column in columns.items()}, "--columns")
     return columns
 
 
-def check_shared(columns: Mapping[str, str], source: object) -> None:
+def check_shared(found: Mapping[str, str], source: object) -> None:
     """Raise InputError if two of params, tokens, flops and loss are the same column."""
-    taken: dict[str, str] = {}
-    for name, column in columns.items():
-        quantity = quantity_of(name)
-        if quantity not in ("params", "tokens", "flops", "loss"):
-            continue
-        if column in taken:
-            raise InputError(
-                f"{source} takes column {column!r} for {taken[column]} and for {quantity}",
-                f"say which column is {taken[column]} and which is {quantity}: "
-                f"--columns {taken[column]}=NAME,{quantity}=NAME",
-            )
-        taken[column] = quantity
+    quantities = [quantity for quantity in ALIASES if quantity in found]
+    for number, quantity in enumerate(quantities):
+        for other in quantities[:number]:
+            if found[quantity] == found[other]:
+                raise InputError(
+                    f"{source} takes the column {found[quantity]!r} for {other} and for {quantity}",
+                    f"say which column is which: --columns {other}=NAME,{quantity}=NAME",
+                )
 
 
 def _unquoted(text: str) -> str:

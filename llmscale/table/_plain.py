@@ -11,11 +11,14 @@ import pandas as pd
 _PLAIN = (str, bool, int, float, np.bool_, np.integer, np.floating)
 
 
-def plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with lists, objects, dates, categories and other kinds turned into text, decimals into numbers."""
+def plain(frame: pd.DataFrame, *, objects: bool = False) -> pd.DataFrame:
+    """The frame with lists, dates, categories and other kinds turned into text, decimals into numbers.
+
+    Objects stay if `objects` says so, to become columns of their own, and are text otherwise.
+    """
     if frame.columns.has_duplicates:
         return frame
-    return pd.DataFrame({name: _plain_column(frame[name]) for name in frame.columns}, index=frame.index)
+    return pd.DataFrame({name: _plain_column(frame[name], objects) for name in frame.columns}, index=frame.index)
 
 
 def flat_names(frame: pd.DataFrame) -> list[str]:
@@ -44,13 +47,13 @@ def _unnamed(part: object) -> bool:
     return str(part).startswith("Unnamed: ")
 
 
-def _plain_column(column: pd.Series) -> pd.Series:
+def _plain_column(column: pd.Series, objects: bool) -> pd.Series:
     kind = column.dtype
     if isinstance(kind, np.dtype) and kind.kind in "biuf":
         return column
     types = pd.api.types
     if isinstance(kind, (pd.CategoricalDtype, pd.SparseDtype)):
-        return _plain_column(pd.Series(column.to_numpy(), index=column.index).infer_objects())
+        return _plain_column(pd.Series(column.to_numpy(), index=column.index).infer_objects(), objects)
     if types.is_bool_dtype(kind) and not types.is_object_dtype(kind):
         missing = column.isna()
         return column.astype(object).where(~missing, None) if missing.any() else column.astype(bool)
@@ -60,24 +63,26 @@ def _plain_column(column: pd.Series) -> pd.Series:
         return pd.Series(column.to_numpy(), index=column.index)
     if isinstance(kind, pd.StringDtype) and kind == pd.Series(["text"]).dtype:
         return column
-    values = [_plain_value(value) for value in column]
+    values = [_plain_value(value, objects) for value in column]
     if all(type(value) is float or value is None for value in values) and any(values):
         return pd.Series(values, index=column.index, dtype="float64")
     result = pd.Series(values, index=column.index, dtype=object)
     return result.infer_objects() if types.is_object_dtype(kind) else result
 
 
-def _plain_value(value: Any) -> Any:
+def _plain_value(value: Any, objects: bool) -> Any:
     if isinstance(value, decimal.Decimal):
         return float(value) if value.is_finite() else None
-    if isinstance(value, (*_PLAIN, dict)):
-        return value  # objects become columns of their own, elsewhere
+    if isinstance(value, _PLAIN) or (objects and isinstance(value, dict)):
+        return value
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple, set, frozenset)):
         return json.dumps(list(value), default=_spelt)
+    if isinstance(value, dict):
+        return json.dumps({str(key): item for key, item in value.items()}, default=_spelt)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _spelt(value)
     if isinstance(value, (datetime.datetime, datetime.date, np.datetime64)):

@@ -42,9 +42,9 @@ def decode(content: bytes, file: Path) -> tuple[str, tuple[Note, ...]]:
         raise InputError(f"{file} is not text: byte {first:,} belongs to no letter", "save the table as CSV in UTF-8")
     line = content.count(b"\n", 0, first) + 1
     start = text.rfind("\n", 0, first) + 1
-    word = re.search(r"[^\s,;|\"]*$", text[start:first])
-    shown = (word[0] if word else "") + re.split(r"[\s,;|\"]", text[first : first + 40])[0]
-    message = f"{file} is not UTF-8: its letters were read as Windows-1252 ({shown[:30]!r} in line {line})"
+    word = re.split(r"[\s,;|\"]", text[start:first])[-1] + re.split(r"[\s,;|\"]", text[first : first + 40])[0]
+    shown = f" ({word[:30]!r} in line {line})" if word.isprintable() and text[first].isalpha() else ""
+    message = f"{file} is not UTF-8: its letters were read as Windows-1252{shown}"
     return text, (Note("encoding", message),)
 
 
