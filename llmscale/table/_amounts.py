@@ -47,7 +47,7 @@ def doubtful_compute(taken: Taken) -> list[Note]:
     if all(name in taken.units for name in ("params", "tokens", "flops")) or taken.insists("flops"):
         return []
     if off.any():
-        clusters = _clusters(ratio)
+        clusters = _clusters(ratio, most=10.0)
         if clusters is not None and (len(clusters) == 2 or off.sum() <= 0.2 * len(off)):
             return _refuse_rows(taken, ratio, clusters, "C/(6ND)")
     constant = high <= low * FAR
@@ -249,13 +249,13 @@ def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
     return best[1] if best and best[1] else None
 
 
-def _clusters(ratio: Array) -> list[NDArray[np.int_]] | None:
-    """Rows in groups that lie far apart, each tight, the largest first; None for one group or a spread."""
+def _clusters(ratio: Array, most: float = np.inf) -> list[NDArray[np.int_]] | None:
+    """Rows in groups that lie far apart, the largest first; None for one group, or one that spans more than `most`."""
     logs = np.log(ratio)
     order = np.argsort(logs, kind="stable")
     gaps = np.flatnonzero(np.diff(logs[order]) > np.log(FAR))
     parts = np.split(order, gaps + 1)
-    if not 2 <= len(parts) <= 4:
+    if not 2 <= len(parts) <= 4 or any(np.ptp(logs[part]) > np.log(most) for part in parts):
         return None
     return sorted((np.sort(part) for part in parts), key=len, reverse=True)
 
