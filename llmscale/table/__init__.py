@@ -28,6 +28,7 @@ from llmscale.table._pairs import parse_columns
 from llmscale.table._quantities import check_positive, with_quantities
 from llmscale.table._reading import describe
 from llmscale.table._status import parse_status, statuses
+from llmscale.table._taken import Taken
 from llmscale.table._units import known_units, parse_units
 
 __all__ = ["ALIASES", "COUNTS", "Excluded", "RunTable", "groups", "parse_columns", "parse_units", "read_table"]
@@ -173,12 +174,10 @@ def groups(table: RunTable, column: str) -> dict[str, RunTable]:
     return parts
 
 
-def _doubts(
-    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
-) -> list[Note]:
+def _doubts(frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path) -> list[Note]:
     """What is doubtful in what was taken for what. Raises InputError."""
     by_hand = {"params", "tokens"} <= set(found.told)
-    taken = _plausible.Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
+    taken = Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
     return _plausible.check(taken)
 
 

@@ -68,6 +68,8 @@ def find_columns(
     search = _Search(raw, [str(column) for column in raw.columns], source, nested, {}, [], [])
     told = {_told(name): column for name, column in columns.items()}
     for quantity, told_column in told.items():
+        if quantity == "run_id" and told_column == "none" and told_column not in search.names:
+            continue  # every row is a run of its own
         if told_column not in search.names:
             raise InputError(
                 f"{source} has no column {told_column!r} for {quantity}",
@@ -84,7 +86,7 @@ def find_columns(
     if "loss" not in search.columns:
         search.loss()
     for name in ("run_id", *NUMBERS, *LABELS):
-        if name not in search.columns:
+        if name not in search.columns and name not in told:
             search.other(name)
     if WEIGHT in search.names and WEIGHT not in search.columns:
         search.aside.append("weight (not used: --columns weight=weight weighs the runs by it)")
@@ -172,13 +174,13 @@ class _Search:
                 f"{self.source} has no column {count!r} to count parameters by",
                 f"it has {listed(there)}" if there else f"its columns are {listed(self.names)}",
             )
-        there = {name: column for name in _COUNTS_FOR_PARAMS for column in self._named(name)}
-        if len(there) > 1:
+        other = {name: column for name in _COUNTS_FOR_PARAMS for column in self._named(name)}
+        if len(other) > 1:
             raise InputError(
-                f"{self.source} has columns {listed(there.values())}, and any may be params",
-                _say_which("params", list(there.values())),
+                f"{self.source} has columns {listed(other.values())}, and any may be params",
+                _say_which("params", list(other.values())) + f" (or {quoted(list(other.values())[1])})",
             )
-        for name, column in there.items():
+        for name, column in other.items():
             self.columns["params"] = column
             return name if name in COUNTS else count
         return count

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
 from llmscale.table._names import last_part, plain
+from llmscale.table._step_names import bare_step, with_step
 
 NAMES = (
     "run_id", "run_name", "run", "name", "trial_id", "trial_name", "exp_name", "experiment_name", "experiment", "exp",
@@ -30,6 +31,9 @@ MODEL_NAMES = (
     "filename", "model_tag", "tag", "series", "variant",
 )  # fmt: skip
 """Columns that may name runs, or only their sizes."""
+
+_OF_MANY = ("experiment", "experiment_name", "exp", "exp_name", "job_name", "logdir", "log_dir", "display_name")
+"""Columns that name runs or what several runs are part of: they repeat without a word."""
 
 STEPS = (
     "step", "global_step", "steps_done", "iteration", "iter", "ckpt", "checkpoint", "checkpoint_step", "ckpt_step",
@@ -48,14 +52,6 @@ _OF_A_ROW = (
 )  # fmt: skip
 """Columns that differ between checkpoints of one run."""
 
-_STEP = re.compile(
-    r"^(?P<run>.*?)[\s/@:#_.,;|(\[-]*"
-    r"(?:@|(?:global[\s_-]?)?(?:train[\s_-]?)?(?:steps?|iters?|iterations?|ckpts?|checkpoints?|chkpt|updates?|epoch|"
-    r"revision|stage\d*[-_]step)[\s_=:@/-]*)"
-    r"(?P<step>\d[\d_,]*(?:\.\d+)?)\s*(?P<unit>[kmbt]?)(?:steps?|tokens?|toks?|iters?)?"
-    r"(?P<tail>[\])]|[-_.]?(?:unsharded|hf|pt|ckpt|safetensors|bin|tokens\d+[kmbt]|step[=_-]?\d+)*)*$",
-    re.IGNORECASE,
-)
 _NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")
 _SAME = 0.01
 _EQUAL_STEPS = 4
@@ -66,7 +62,8 @@ _EQUAL_STEPS = 4
 class Identity:
     """The run of every row, the column that says so, rows that a later one repeats, and what to note.
 
-    `labels` is a column that may name runs, and was taken to name sizes.
+    `labels` is a column that may name runs, and was taken to name sizes; `alike` says that runs were told apart by
+    their settings.
     """
 
     run_ids: pd.Series
@@ -74,6 +71,7 @@ class Identity:
     repeated: NDArray[np.bool_]
     notes: tuple[Note, ...]
     labels: str | None = None
+    alike: bool = False
 
 
 def identify(
@@ -81,6 +79,8 @@ def identify(
 ) -> Identity:
     """The run of every row. `frame` holds params, tokens and flops in base units, `usable` the rows that are done."""
     rows = _Rows(raw, frame, usable)
+    if "run_id" in told and "run_id" not in found:
+        return rows.apart()
     if "run_id" in told:
         column = found["run_id"]
         ids = _texts(raw[column])
@@ -111,10 +111,8 @@ def identify(
             return rows.settle(ids, None)
     if plainly is not None:
         return rows.settle(_texts(raw[plainly]), plainly)
-    column = next(iter(strong), None)
-    if column is None:
-        return Identity(_numbered(raw), None, np.zeros(len(raw), dtype=bool), (), labels)
-    return rows.settle(_texts(raw[column]), column)
+    last = next((name for name in strong if _called(name) not in _OF_MANY), None)
+    return rows.apart(labels) if last is None else rows.settle(_texts(raw[last]), last)
 
 
 @dataclass
@@ -214,11 +212,11 @@ class _Rows:
     def without_steps(self, ids: pd.Series) -> pd.Series | None:
         """Ids such as NAME@1000 without their step, if it grows with tokens within each NAME; None for others."""
         unique = pd.unique(ids)
-        parts = {one: _STEP.match(one) for one in unique}
-        if sum(part is not None and bool(part["run"]) for part in parts.values()) < 0.8 * len(unique):
+        parts = {one: with_step(one) for one in unique}
+        if sum(part is not None and bool(part[0]) for part in parts.values()) < 0.8 * len(unique):
             return self._without_numbers(ids)
-        runs = ids.map({one: part["run"] if part and part["run"] else one for one, part in parts.items()})
-        steps = ids.map({one: _step_of(part) for one, part in parts.items()}).to_numpy(dtype=float)
+        runs = ids.map({one: part[0] if part and part[0] else one for one, part in parts.items()})
+        steps = ids.map({one: part[1] if part else np.nan for one, part in parts.items()}).to_numpy(dtype=float)
         if len(pd.unique(runs)) == len(unique) or not self._proportional(steps, self.groups(runs)):
             return None
         return runs
@@ -272,6 +270,10 @@ class _Rows:
                 return True
         return False
 
+    def apart(self, labels: str | None = None) -> Identity:
+        """Every row as a run of its own."""
+        return Identity(_numbered(self.raw), None, np.zeros(len(self.raw), dtype=bool), (), labels)
+
     def settle(self, ids: pd.Series, column: str | None, *, forced: bool = False) -> Identity:
         """Run ids by a column, with a note on names that stand in several rows."""
         nothing = np.zeros(len(ids), dtype=bool)
@@ -288,7 +290,7 @@ class _Rows:
             text = f"{listed(names)} {verb} in more than one row: each row counts as a run of its own, since {why}"
             many = ids.isin(names)
             ids = ids.where(~many, ids + " (" + _numbered(self.raw) + ")")
-            return Identity(ids, column, nothing, (Note("run-id-repeated", text),))
+            return Identity(ids, None, nothing, (Note("run-id-repeated", text),))
         again = self._again(ids) if checkpoints else nothing
         kept = self.usable & ~again
         number = ids[kept].nunique()
@@ -297,11 +299,13 @@ class _Rows:
             f"{int(kept.sum())} rows are of {number} {'run' if number == 1 else 'runs'}, told apart {shown}"
             f" ({listed(names, 3)}): intervals rest on whole runs, not on rows"
         )
-        if column is None:
-            text += "; name the column of runs if that is wrong: --columns run_id=NAME"
+        if not forced:
+            text += (
+                ". If that is wrong, --columns run_id=NAME names another column, and run_id=none takes rows for runs"
+            )
         notes = [Note("run-id-repeated", text)]
         notes += self._backwards(ids, again)
-        return Identity(ids, column, again, tuple(notes))
+        return Identity(ids, column, again, tuple(notes), alike=column is None)
 
     def _grown(self, ids: pd.Series) -> bool:
         """Whether any name stands at several lengths of training."""
@@ -381,22 +385,7 @@ def _step_numbers(given: pd.Series) -> NDArray[np.float64] | None:
         return None
     if pd.api.types.is_numeric_dtype(given.dtype):
         return given.to_numpy(dtype=float, na_value=np.nan)
-    steps = {value: _bare_step(str(value)) for value in pd.unique(given.dropna())}
+    steps = {value: bare_step(str(value)) for value in pd.unique(given.dropna())}
     if not steps or any(step is None for step in steps.values()):
         return None
     return given.map(steps).to_numpy(dtype=float)
-
-
-def _bare_step(text: str) -> float | None:
-    """1000 of `step1000`, `checkpoint-1000` or `1000`; None for a text that says more."""
-    match = _STEP.match(text.strip())
-    if match and not match["run"]:
-        return _step_of(match)
-    return float(text) if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text) else None
-
-
-def _step_of(match: re.Match[str] | None) -> float:
-    if match is None:
-        return float("nan")
-    unit = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match["unit"].lower()]
-    return float(match["step"].replace(",", "").replace("_", "")) * unit

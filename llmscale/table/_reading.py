@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from llmscale.laws import LETTERS
 from llmscale.table._columns import ALIASES, WEIGHT, Found
 from llmscale.table._identity import Identity
 
-ALWAYS = ("params", "tokens", "flops", "loss", WEIGHT, "run_id", "status")
-"""What the line names whatever the law."""
+LETTERS = {"params": "N", "tokens": "D", "flops": "C"}
 
 
 def describe(
@@ -32,7 +30,7 @@ def describe(
             parts.append(f"{LETTERS.get(name, name)} = {columns[name]}" + (f" (in {unit})" if unit else ""))
     if identity.column is not None:
         parts.append(f"run = {identity.column}")
-    elif identity.notes:
+    elif identity.alike:
         parts.append("run = rows alike in all but tokens and loss")
     else:
         parts.append("run = each row")

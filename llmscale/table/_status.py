@@ -115,8 +115,7 @@ def _as_told(raw: pd.DataFrame, path: Path, done: frozenset[str]) -> Statuses:
         small = np.array([word_of[word] for word in words], dtype=object)
         good = np.isin(small, list(done))
         if good.any():
-            there = set(small)
-            strange = [word for word in done if word not in there]
+            strange = done - set(small)
             if strange:
                 break
             return Statuses(good, words, (column,))
