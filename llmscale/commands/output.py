@@ -1,7 +1,10 @@
 """What commands share: the two consoles, one JSON object on standard output, and errors as exit codes."""
 
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -93,6 +96,25 @@ def show_next(step: str) -> None:
     results_console.say("next:", "", step)
 
 
+@contextmanager
+def _news() -> Iterator[None]:
+    """Show on standard error what the library says of long work, such as a fit of a million rows."""
+    log, handler = logging.getLogger("llmscale.fit"), _OnStandardError()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+class _OnStandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(record.getMessage())
+
+
 class Commands(TyperGroup):
     """A command group that turns an LlmscaleError into its message and exit code, and Ctrl-C into 130."""
 
@@ -101,7 +123,8 @@ class Commands(TyperGroup):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks becomes "?"
         try:
-            return super().invoke(ctx)
+            with _news():
+                return super().invoke(ctx)
         except LlmscaleError as error:
             _progress().say("error:", "bold red", shortened(error.problem))
             if error.fix:

@@ -1,5 +1,6 @@
 """Fit a law to a table of runs: best coefficients, intervals, held-out check, and notes on what they are worth."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +24,8 @@ from llmscale.laws import Array, Law, OneVariableLaw, Surface, find
 from llmscale.runs import ResultsFolder
 from llmscale.table import RunTable, read_table
 
+_log = logging.getLogger(__name__)
+"""News of large tables, for a command to show."""
 _FLAT = 1e-5
 """Singular values of the scaled Jacobian below this share of the largest are flat directions."""
 _NO_SHARE = 1e-8
@@ -107,6 +110,8 @@ def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     runs = folder.for_law(chosen)
     fit = _fit(runs, chosen, options)
     if options.diagnostics:
+        if len(runs.frame) > solver.MANY_ROWS:
+            _log.info("looking for what misleads the fit of %s", fit.law.name)
         fit = replace(fit, notes=fit.notes + diagnosed(fit, folder))
     held = holdouts.held_out(runs.frame, fit.law.inputs, options.holdout)
     if not held.any():
@@ -115,6 +120,8 @@ def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     checker, notes = checker_of(fit.law, rest)
     if checker is None:
         return replace(fit, notes=fit.notes + notes)
+    if len(runs.frame) > solver.MANY_ROWS:
+        _log.info("checking %s on %s rows held out", checker.name, f"{int(held.sum()):,}")
     check = _fit(rest, checker, options)
     return replace(fit, holdout=predict_held_out(check, runs, held, options.holdout), notes=fit.notes + notes)
 
@@ -152,6 +159,8 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     loss = table.frame["loss"].to_numpy(dtype=float)
     log_loss, weight = np.log(loss), run_weights(table)
 
+    if len(loss) > solver.MANY_ROWS:
+        _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
     surface = law.surface(columns, loss, **settings)
     objective = options.loss_function
     found = solver.descend(surface, log_loss, weight, objective)
@@ -159,6 +168,8 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     value = float(objective.total(np.log(best.loss(*columns)) - log_loss, weight))
 
+    if len(loss) > solver.MANY_ROWS:
+        _log.info("fitted %s; its intervals", law.name)
     refits = refit(table, inputs, surface, theta, options)
     notes += identify.design_notes(best, table)
     notes += _degenerate(best, surface, found)

@@ -26,6 +26,9 @@ from llmscale.table import RunTable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_AT_ONCE = 2**22
+"""Losses (refits × points) that are held in memory at once."""
+
 
 @dataclass(frozen=True)
 class Holdout:
@@ -221,12 +224,18 @@ class Fit:
         if not len(self.replicates):
             nothing = np.full(values[0].shape, np.nan)
             return nothing, nothing.copy()
-        with np.errstate(all="ignore"):
-            losses = with_coefficients(self.law, self.replicates).loss(*(value.reshape(1, -1) for value in values))
-        if single_run:
-            losses = losses * np.exp(self.noise[:, None])
-        low, high = percentiles(losses, self.level if level is None else level)
-        return low.reshape(values[0].shape), high.reshape(values[0].shape)
+        refits, level = with_coefficients(self.law, self.replicates), self.level if level is None else level
+        flat = [value.reshape(1, -1) for value in values]
+        ends: list[tuple[Array, Array]] = []
+        most = max(_AT_ONCE // len(self.replicates), 1)
+        for first in range(0, max(values[0].size, 1), most):
+            with np.errstate(all="ignore"):
+                losses = refits.loss(*(value[:, first : first + most] for value in flat))
+            if single_run:
+                losses = losses * np.exp(self.noise[:, None])
+            ends.append(percentiles(losses, level))
+        low, high = (np.concatenate(side).reshape(values[0].shape) for side in zip(*ends, strict=True))
+        return low, high
 
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --json` prints for one law."""
