@@ -85,7 +85,7 @@ def _show_holdout(one: "Fit") -> None:
             f"held out ({check.rule}): ",
             (check.law.name, "bold"),
             f" fitted without {runs} predicts {'it' if count == 1 else 'them'} with a mean error of"
-            f" {check.mean_abs_rel_error:.2%}{', ' if verdict[0] else ''}",
+            f" {check.error_text}{f' ({check.bias})' if count > 1 else ''}{', ' if verdict[0] else ''}",
             verdict,
         )
     )
@@ -214,7 +214,10 @@ def _with_interval(value: float, ends: tuple[float, float] | None) -> "str | Tex
 
 
 def _percent(value: float) -> str:
-    return "-" if value != value else f"{value:.2f}%"
+    """A mean of |ln L̂ - ln L| in percent, as the share or the factor that it is."""
+    from llmscale.fit._relative import size
+
+    return "-" if value != value else size(value / 100)
 
 
 def _plain(value: float) -> str:

@@ -10,6 +10,7 @@ from llmscale.command_lines import command_line
 from llmscale.errors import Note, listed
 from llmscale.fit._evidence import Evidence, counted, groups, known, where
 from llmscale.fit.identify import count_levels
+from llmscale.runs import FEW_STEPS
 
 _MIXED = {
     "mixed-tokenizers": (("tokenizer", "vocab_size"), "tokenizers, whose losses per token do not compare"),
@@ -19,8 +20,6 @@ _MIXED = {
     "mixed-architectures": (("arch", "architecture"), "architectures, each with a law of its own"),
     "mixed-contexts": (("context", "context_length", "seq_len"), "context lengths: longer ones predict better"),
 }
-_FEW_STEPS = 300
-"""Fewer optimiser steps than this are mostly warm-up and cooldown."""
 
 
 def mixed(code: str, evidence: Evidence) -> Note | None:
@@ -106,12 +105,12 @@ def few_steps(evidence: Evidence) -> Note | None:
     frame = evidence.frame
     if not known(frame, "steps"):
         return None
-    short = frame[frame["steps"].astype(float) < _FEW_STEPS]
+    short = frame[frame["steps"].astype(float) < FEW_STEPS]
     if short.empty:
         return None
     return Note(
         "few-steps",
-        f"{counted(len(short), 'run')} had fewer than {_FEW_STEPS} steps ({listed(short['run_id'])}), mostly warm-up"
+        f"{counted(len(short), 'run')} had fewer than {FEW_STEPS} steps ({listed(short['run_id'])}), mostly warm-up"
         " and cooldown: use smaller batches (llmscale sweep --batch-tokens) or more tokens",
     )
 

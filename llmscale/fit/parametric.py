@@ -123,7 +123,8 @@ def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     if len(runs.frame) > solver.MANY_ROWS:
         _log.info("checking %s on %s rows held out", checker.name, f"{int(held.sum()):,}")
     check = _fit(rest, checker, options)
-    return replace(fit, holdout=predict_held_out(check, runs, held, options.holdout), notes=fit.notes + notes)
+    checked = predict_held_out(check, runs, held, options.holdout)
+    return replace(fit, holdout=checked, notes=fit.notes + notes + checked.notes)
 
 
 def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:

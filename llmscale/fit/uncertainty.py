@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import Note
 from llmscale.fit import _large, solver
+from llmscale.fit._relative import size
 from llmscale.fit.options import Objective
 from llmscale.laws import Array, Surface
 
@@ -108,7 +109,7 @@ def bootstrap(
                 "refits-not-settled",
                 f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are"
                 + (
-                    f" (the misfit, {100 * misfit:.2g}%, is far above delta: --delta {misfit:.1g} settles sooner)"
+                    f" (the misfit, {size(misfit, 1)}, is far above delta: --delta {misfit:.1g} settles sooner)"
                     if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta
                     else ""
                 ),
@@ -146,11 +147,11 @@ class _Variances:
         parts = []
         within = "spread within runs" if points_word == "runs" else "seed noise"
         if self.free_points > 0:
-            spread = 100 * np.sqrt(self.points / self.runs_a_point)
+            spread = size(np.sqrt(self.points / self.runs_a_point), 2)
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
-            parts.append(f"misfit {spread:.2g}% of the loss on {degrees} of freedom")
+            parts.append(f"misfit {spread} of the loss on {degrees} of freedom")
         if self.free_seeds > 0:
-            parts.append(f"{within} {100 * np.sqrt(self.seeds):.2g}% on {self.free_seeds}")
+            parts.append(f"{within} {size(np.sqrt(self.seeds))} on {self.free_seeds}")
         notes = [
             Note(
                 "parametric-bootstrap",
