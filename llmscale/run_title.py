@@ -9,10 +9,11 @@ from llmscale.quantity import format_count
 if TYPE_CHECKING:
     import pandas as pd
 
-_MADE_UP = re.compile(r"(?=.*\d)([0-9a-f]{6,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-z]{8})(~\w+)?", re.IGNORECASE)
+_DIGEST = r"(?=.*\d)[0-9a-f]{7,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_MADE_UP = re.compile(rf"({_DIGEST}|(?=.*\d[a-z])[0-9a-z]{{8}})(~\w+)?", re.IGNORECASE)
 """Ids that a program gave: digests, UUIDs, the eight letters of Weights & Biases."""
 _DEFAULT_RECIPE = "default"
-_SHOWN_OF_AN_ID = 10
+_SHOWN_OF_AN_ID = 12
 
 
 def run_title(run_id: str, values: Mapping[str, Any]) -> str:

@@ -47,10 +47,14 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     output.results.print("")
 
     for run in table.excluded:
-        output.results.print(f"left out: {run.run_id} ({run.reason})")
+        output.results.print(f"left out: {run.title} ({run.reason})")
+    seen: list[list[float]] = []
     for one in fits:
-        if one.holdout:
+        # A law without its floor may be the check of the law with it, and its own.
+        told = one.holdout.runs["predicted"].tolist() if one.holdout else None
+        if told is not None and told not in seen:
             _show_holdout(one)
+            seen.append(told)
 
 
 def reading(table: "RunTable", inputs: Iterable[str] = ()) -> str | None:
@@ -91,7 +95,7 @@ def _show_holdout(one: "Fit") -> None:
     )
     for row in check.runs.head(5).itertuples():
         interval = f" [{row.low:.4g}, {row.high:.4g}]" if check.has_interval else ""
-        output.results.print(f"  {row.run_id}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}")
+        output.results.print(f"  {row.title}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}")
     if count > 5:
         output.results.print(f"  and {count - 5} more: see --json")
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from llmscale.errors import Note
+from llmscale.errors import Note, first_lines
 from llmscale.fit._relative import size
 from llmscale.fit.options import Options
 from llmscale.fit.result import Fit
@@ -89,6 +89,9 @@ class Comparison:
             "laws": [one.to_json() for one in self.ranked],
             "unsuitable": [{"law": law, "reason": reason} for law, reason in self.unsuitable],
         }
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         head = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weight", "")

@@ -10,6 +10,7 @@ from llmscale.fit._evidence import Evidence, basis, counted, groups
 from llmscale.fit._relative import relative, size
 from llmscale.fit.identify import levels
 from llmscale.laws import Array
+from llmscale.run_title import run_titles
 
 TREND_P = 0.01
 """For each of N, D and D/N, which are two independent directions: about 2% of right tables."""
@@ -82,7 +83,8 @@ def outliers(evidence: Evidence) -> Note | None:
     if not far.any():
         return None
     order = np.flatnonzero(far)[np.argsort(-np.abs(off[far]), kind="stable")]
-    named = listed(f"{evidence.frame['run_id'].iloc[row]} ({relative(off[row])})" for row in order)
+    titles = run_titles(evidence.frame, order)
+    named = listed(f"{title} ({relative(off[row])})" for title, row in zip(titles, order, strict=True))
     return Note(
         "outliers",
         f"{counted(len(order), 'run')} {'lies' if len(order) == 1 else 'lie'} more than {limit:.2g} robust standard"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import LlmscaleError, Note
+from llmscale.errors import LlmscaleError, Note, first_lines
 from llmscale.fit import forecast as forecasts
 from llmscale.fit._bias import Bias, bias_of
 from llmscale.fit.identify import inputs_of, points
@@ -134,6 +134,9 @@ class Backtest:
             "bias": self.bias.to_json(),
             "warnings": [asdict(note) for note in self.notes],
         }
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         if not self.n:

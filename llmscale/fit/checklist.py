@@ -175,7 +175,7 @@ def _fitting(sheet: _Sheet) -> Items:
     weight = fit.table.columns.get("weight")
     weighted = f", weighted by the column {weight}" if weight else ""
     starts = f"{solver.STARTS} (or {solver.STARTS_WHERE_RUGGED}, of few runs or large residuals)"
-    left_out = [f"{run.run_id} ({run.reason})" for run in fit.table.excluded]
+    left_out = [f"{run.title} ({run.reason})" for run in fit.table.excluded]
     others = len(sheet.runs) - len(residual) - len(left_out)
     used = f"{len(residual)} of {len(residual) + len(left_out) + max(others, 0)} rows"
     used += f"; left out as not usable: {listed(left_out)}" if left_out else ""

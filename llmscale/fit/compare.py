@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale import laws as menu
-from llmscale.errors import InputError, LlmscaleError, Note
+from llmscale.errors import InputError, LlmscaleError, Note, first_lines
 from llmscale.fit import holdout as holdouts
 from llmscale.fit import identify, parametric
 from llmscale.fit._comparison import STANDARD_ERRORS, Compared, Comparison
@@ -63,6 +63,9 @@ class Suitability:
 
     laws: tuple[str, ...]
     reasons: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         lines = [f"suitable: {', '.join(self.laws) or 'none'}"]

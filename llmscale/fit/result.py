@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from llmscale.command_lines import command_line
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, first_lines
 from llmscale.fit._bias import Bias, bias_of
 from llmscale.fit.forecast import Forecast, forecast
 from llmscale.fit.options import Options
@@ -38,9 +38,9 @@ _AT_ONCE = 2**22
 class Holdout:
     """The check: a fit without the runs of `rule`, asked for their losses.
 
-    `runs` has one row a held-out run: run_id, params, tokens, flops, loss, predicted, low, high, inside, and
-    plain_low, plain_high. `low` and `high` bound a new run there, seed noise and a misfit that grows beyond the runs
-    included, the plain ones without that; they are NaN where no interval can be given.
+    `runs` has one row a held-out run: run_id, title (how people name it), params, tokens, flops, loss, predicted, low,
+    high, inside, and plain_low, plain_high. `low` and `high` bound a new run there, seed noise and a misfit that grows
+    beyond the runs included, the plain ones without that; they are NaN where no interval can be given.
     """
 
     rule: str
@@ -76,6 +76,9 @@ class Holdout:
     def inside_interval(self) -> int | None:
         """How many held-out runs lie inside their interval; None without intervals."""
         return int(self.runs["inside"].sum()) if self.has_interval else None
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         count = len(self.runs)
@@ -304,6 +307,9 @@ class Fit:
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
         return dict(plain(payload))
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         lines = [f"{self.law.formula}  ({self.law.source}), {self.table.size}"]
