@@ -52,3 +52,14 @@ def listed(items: Iterable[object], most: int = _NAMED, separator: str = ", ") -
     names = [str(item) for item in items]
     more = len(names) - most
     return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+MOST_LINES = 30
+
+
+def first_lines(text: str, most: int = MOST_LINES) -> str:
+    """For a `repr`: at most so many lines, then how many more."""
+    lines = text.splitlines()
+    if len(lines) <= most:
+        return text
+    return "\n".join([*lines[: most - 1], f"... and {len(lines) - most + 1} more lines: print it with str()"])

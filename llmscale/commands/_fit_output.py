@@ -47,10 +47,14 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     output.results.print("")
 
     for run in table.excluded:
-        output.results.print(f"left out: {run.run_id} ({run.reason})")
+        output.results.print(f"left out: {run.title} ({run.reason})")
+    seen: list[list[float]] = []
     for one in fits:
-        if one.holdout:
+        # A law without its floor may be the check of the law with it, and its own.
+        told = one.holdout.runs["predicted"].tolist() if one.holdout else None
+        if told is not None and told not in seen:
             _show_holdout(one)
+            seen.append(told)
 
 
 def reading(table: "RunTable", inputs: Iterable[str] = ()) -> str | None:
@@ -85,13 +89,13 @@ def _show_holdout(one: "Fit") -> None:
             f"held out ({check.rule}): ",
             (check.law.name, "bold"),
             f" fitted without {runs} predicts {'it' if count == 1 else 'them'} with a mean error of"
-            f" {check.mean_abs_rel_error:.2%}{', ' if verdict[0] else ''}",
+            f" {check.error_text}{f' ({check.bias})' if count > 1 else ''}{', ' if verdict[0] else ''}",
             verdict,
         )
     )
     for row in check.runs.head(5).itertuples():
         interval = f" [{row.low:.4g}, {row.high:.4g}]" if check.has_interval else ""
-        output.results.print(f"  {row.run_id}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}")
+        output.results.print(f"  {row.title}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}")
     if count > 5:
         output.results.print(f"  and {count - 5} more: see --json")
 
@@ -214,7 +218,10 @@ def _with_interval(value: float, ends: tuple[float, float] | None) -> "str | Tex
 
 
 def _percent(value: float) -> str:
-    return "-" if value != value else f"{value:.2f}%"
+    """A mean of |ln L̂ - ln L| in percent, as the share or the factor that it is."""
+    from llmscale.fit._relative import size
+
+    return "-" if value != value else size(value / 100)
 
 
 def _plain(value: float) -> str:

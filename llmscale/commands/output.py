@@ -1,7 +1,10 @@
 """What commands share: the two consoles, one JSON object on standard output, and errors as exit codes."""
 
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -98,6 +101,25 @@ def show_next(step: str) -> None:
     results_console.say("next:", "", step)
 
 
+@contextmanager
+def _news() -> Iterator[None]:
+    """Show on standard error what the library says of long work, such as a fit of a million rows."""
+    log, handler = logging.getLogger("llmscale.fit"), _OnStandardError()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+class _OnStandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(record.getMessage())
+
+
 class Commands(TyperGroup):
     """A command group that turns an LlmscaleError into its message and exit code, and Ctrl-C into 130."""
 
@@ -110,7 +132,8 @@ class Commands(TyperGroup):
         if any(has_keys(word) for word in (*ctx.args, *ctx._protected_args)):
             tell(_MASKED)
         try:
-            return super().invoke(ctx)
+            with _news():
+                return super().invoke(ctx)
         except LlmscaleError as error:
             _progress().say("error:", "bold red", shortened(error.problem))
             if error.fix:

@@ -10,6 +10,8 @@ from llmscale.command_lines import command_line
 from llmscale.errors import Note, listed
 from llmscale.fit._evidence import Evidence, counted, groups, known, where
 from llmscale.fit.identify import count_levels
+from llmscale.run_title import run_titles
+from llmscale.runs import FEW_STEPS
 
 _MIXED = {
     "mixed-tokenizers": (("tokenizer", "vocab_size"), "tokenizers, whose losses per token do not compare"),
@@ -19,8 +21,6 @@ _MIXED = {
     "mixed-architectures": (("arch", "architecture"), "architectures, each with a law of its own"),
     "mixed-contexts": (("context", "context_length", "seq_len"), "context lengths: longer ones predict better"),
 }
-_FEW_STEPS = 300
-"""Fewer optimiser steps than this are mostly warm-up and cooldown."""
 
 
 def mixed(code: str, evidence: Evidence) -> Note | None:
@@ -106,26 +106,28 @@ def few_steps(evidence: Evidence) -> Note | None:
     frame = evidence.frame
     if not known(frame, "steps"):
         return None
-    short = frame[frame["steps"].astype(float) < _FEW_STEPS]
+    short = frame[frame["steps"].astype(float) < FEW_STEPS]
     if short.empty:
         return None
     return Note(
         "few-steps",
-        f"{counted(len(short), 'run')} had fewer than {_FEW_STEPS} steps ({listed(short['run_id'])}), mostly warm-up"
+        f"{counted(len(short), 'run')} had fewer than {FEW_STEPS} steps ({listed(run_titles(short))}), mostly warm-up"
         " and cooldown: use smaller batches (llmscale sweep --batch-tokens) or more tokens",
     )
 
 
 def diverged_runs(evidence: Evidence) -> Note | None:
     """Runs that diverged, which the fit leaves out."""
-    names = [run.run_id for run in evidence.fit.table.excluded if "diverged" in run.reason.lower()]
-    if not names:
+    diverged = [run for run in evidence.fit.table.excluded if "diverged" in run.reason.lower()]
+    if not diverged:
         return None
+    names = [run.run_id for run in diverged]
     return Note(
         "diverged-runs",
         f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left out:"
-        f" {listed(names)}{_beyond(evidence, names)}. The law describes the runs that survived; train"
-        f" {'it' if len(names) == 1 else 'them'} again at half the learning rate (llmscale sweep --retry-diverged 1)",
+        f" {listed(run.title for run in diverged)}{_beyond(evidence, names)}. The law describes the runs that survived;"
+        f" train {'it' if len(names) == 1 else 'them'} again at half the learning rate"
+        " (llmscale sweep --retry-diverged 1)",
     )
 
 
@@ -138,7 +140,7 @@ def unfinished_runs(evidence: Evidence) -> Note | None:
     return Note(
         "unfinished-runs",
         f"{counted(len(names), 'run')} left out as not done:"
-        f" {listed(f'{run.run_id} ({run.reason})' for run in left_out)}{_beyond(evidence, names)}. The same llmscale"
+        f" {listed(f'{run.title} ({run.reason})' for run in left_out)}{_beyond(evidence, names)}. The same llmscale"
         " sweep command finishes them",
     )
 
@@ -151,8 +153,9 @@ def duplicate_runs(evidence: Evidence) -> Note | None:
         return None
     return Note(
         "duplicate-runs",
-        f"{counted(int(again.sum()), 'row')} repeat another in every column: {listed(frame['run_id'][again])}. They"
-        " weigh double and make intervals too narrow: take them out",
+        f"{counted(int(again.sum()), 'row')} repeat another in every column:"
+        f" {listed(run_titles(frame, np.flatnonzero(again)))}. They weigh double and make intervals too narrow:"
+        " take them out",
     )
 
 

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from llmscale.errors import Note
+from llmscale.errors import Note, first_lines
+from llmscale.fit._relative import size
 from llmscale.fit.options import Options
 from llmscale.fit.result import Fit
 from llmscale.runs import plain
@@ -89,6 +90,9 @@ class Comparison:
             "unsuitable": [{"law": law, "reason": reason} for law, reason in self.unsuitable],
         }
 
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
     def __str__(self) -> str:
         head = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weight", "")
         rows = [head, *(_row(one) for one in self.ranked)]
@@ -101,8 +105,8 @@ class Comparison:
             for row in rows
         ]
         lines += [
-            "hold-out and CV: mean of |ln L̂ - ln L| over runs held out, and over folds; as good: CV within"
-            f" {STANDARD_ERRORS:g} standard errors of the lowest, fewest coefficients first"
+            "hold-out and CV: mean error of ln L over runs held out, and over folds, as a share of the loss; as good:"
+            f" CV within {STANDARD_ERRORS:g} standard errors of the lowest, fewest coefficients first"
         ]
         lines += [f"note: {one.law}: {note}" for one in self.ranked for note in one.notes]
         return "\n".join([*lines, *(f"not fitted: {law}: {reason}" for law, reason in self.unsuitable)])
@@ -125,4 +129,4 @@ def _row(one: Compared) -> tuple[str, ...]:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.2f}%" if math.isfinite(value) else "-"
+    return size(value / 100) if math.isfinite(value) else "-"

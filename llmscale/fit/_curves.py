@@ -10,6 +10,7 @@ from llmscale.errors import Note, listed
 from llmscale.fit._evidence import Evidence, counted, known, where
 from llmscale.fit.identify import count_levels
 from llmscale.laws import Array
+from llmscale.run_title import run_titles
 
 _COLLAPSE = 0.05
 """5% of the reducible loss: tuned ladders agree within their noise, about 1% (Qiu et al. 2025, 2507.02119)."""
@@ -54,7 +55,7 @@ def mid_schedule(evidence: Evidence) -> Note | None:
         if known(frame, planned) and known(frame, "tokens"):
             early = frame["tokens"].astype(float) < 0.99 * frame[planned].astype(float)
             if early.any():
-                names = listed(frame["run_id"][early])
+                names = listed(run_titles(frame, np.flatnonzero(early)))
                 reasons.append(f"{counted(int(early.sum()), 'row')} stopped before the schedule's end ({names})")
     hot = _hot_endings(evidence)
     if hot:
@@ -99,7 +100,7 @@ def no_collapse(evidence: Evidence) -> Note | None:
         spread = float(np.median(off.std(axis=0)))
         if spread > max(_COLLAPSE, 3 * noise) and (worst is None or spread > worst[0]):
             row = list(shapes)[int(np.argmax(np.abs(off).mean(axis=1)))]
-            name = f"{frame['run_id'].iloc[row]} ({where(frame, row)})"
+            name = f"{run_titles(frame, [row])[0]} ({where(frame, row)})"
             worst = (spread, noise, name, len(shapes))
     if worst is None:
         return None

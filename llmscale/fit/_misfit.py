@@ -7,8 +7,10 @@ from scipy import special
 from llmscale.command_lines import command_line
 from llmscale.errors import LlmscaleError, Note, listed
 from llmscale.fit._evidence import Evidence, basis, counted, groups
+from llmscale.fit._relative import relative, size
 from llmscale.fit.identify import levels
 from llmscale.laws import Array
+from llmscale.run_title import run_titles
 
 TREND_P = 0.01
 """For each of N, D and D/N, which are two independent directions: about 2% of right tables."""
@@ -58,8 +60,8 @@ def residual_trend(evidence: Evidence) -> Note | None:
         rest = float((left**2).sum()) - explained
         p = float(special.fdtrc(count, spare, (explained / count) / max(rest / spare, 1e-300)))
         low, middle, high = (float(np.median(residual[third])) for third in _thirds(values))
-        size = max(low, middle, high) - min(low, middle, high)
-        if p < TREND_P and size > _TREND_SIZE:
+        extent = max(low, middle, high) - min(low, middle, high)
+        if p < TREND_P and extent > _TREND_SIZE:
             found.append((p, name, (low, middle, high)))
     if not found:
         return None
@@ -81,11 +83,12 @@ def outliers(evidence: Evidence) -> Note | None:
     if not far.any():
         return None
     order = np.flatnonzero(far)[np.argsort(-np.abs(off[far]), kind="stable")]
-    named = listed(f"{evidence.frame['run_id'].iloc[row]} ({off[row]:+.1%})" for row in order)
+    titles = run_titles(evidence.frame, order)
+    named = listed(f"{title} ({relative(off[row])})" for title, row in zip(titles, order, strict=True))
     return Note(
         "outliers",
         f"{counted(len(order), 'run')} {'lies' if len(order) == 1 else 'lie'} more than {limit:.2g} robust standard"
-        f" deviations ({scale:.2%}) off the law: {named}{_without(evidence, far)}. Look for what is different about"
+        f" deviations ({size(scale)}) off the law: {named}{_without(evidence, far)}. Look for what is different about"
         " them (spikes, learning rate, stopped early) before leaving any out",
     )
 
@@ -106,8 +109,8 @@ def misfit_exceeds_noise(evidence: Evidence) -> Note | None:
         return None
     return Note(
         "misfit-exceeds-noise",
-        f"the law misses its points by {np.sqrt(lack / count.mean()):.2%} while seeds differ by {noise:.2%} (lack of"
-        f" fit, p = {p:.0e}): its form or the care taken at some sizes is off, and more seeds will not help. Tune"
+        f"the law misses its points by {size(np.sqrt(lack / count.mean()))} while seeds differ by {size(noise)} (lack"
+        f" of fit, p = {p:.0e}): its form or the care taken at some sizes is off, and more seeds will not help. Tune"
         f" each size, or compare forms: {evidence.command} --law all",
     )
 
@@ -127,7 +130,7 @@ def seed_noise(evidence: Evidence) -> Note | None:
         return None
     return Note(
         "seed-noise",
-        f"seeds differ by {noise:.2%} of the loss, neighbouring sizes by {step:.2%}: the ladder is"
+        f"seeds differ by {size(noise)} of the loss, neighbouring sizes by {size(step)}: the ladder is"
         " hardly above its noise. Space the sizes wider, evaluate on more tokens, or add seeds: llmscale sweep"
         " --seeds 5",
     )
@@ -197,7 +200,12 @@ def _thirds(values: Array) -> list[NDArray[np.int_]]:
 
 
 def _beside(value: float) -> str:
-    return f"{abs(value):.1%} {'above' if value > 0 else 'below'}" if abs(value) >= 0.0005 else "close to"
+    if abs(value) < 0.0005:
+        return "close to"
+    share = relative(value)
+    if share.startswith("x"):
+        return f"{share[1:]} times"
+    return f"{share[1:]} {'above' if value > 0 else 'below'}"
 
 
 def _largest_half(evidence: Evidence, name: str) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import LlmscaleError, Note
+from llmscale.errors import LlmscaleError, Note, first_lines
 from llmscale.fit import forecast as forecasts
+from llmscale.fit._bias import Bias, bias_of
 from llmscale.fit.identify import inputs_of, points
 from llmscale.fit.options import Options
 from llmscale.fit.parametric import Source, as_table, fit_law
@@ -89,25 +90,36 @@ class Backtest:
         held = f"on this table {100 * self.level:g}% forecasts held {' and '.join(parts)}"
         return f"{held}, from {self.origins} {start}"
 
+    @cached_property
+    def bias(self) -> Bias:
+        """On which side of their forecast the runs of the next budget lie, each judged once."""
+        near = self.frame[self.frame["steps"] == 1]
+        return bias_of(near["run_id"], near["loss"], near["predicted"])
+
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What to warn of: `forecast-not-tested`, or `forecast-not-covered` with the share measured."""
+        """What to warn of: `forecast-not-tested`; or `forecast-not-covered` and `forecast-one-sided`, as measured."""
         if not self.n:
             message = (
                 f"{self.budgets} {'budget is' if self.budgets == 1 else 'budgets are'} too few to test forecasts of"
                 f" {self.law} on this table: their width is the one that public tables needed"
             )
             return (Note("forecast-not-tested", message),)
+        one_sided = self.bias.note("forecast-one-sided", "runs at the next budget") if self.bias.one_sided else None
+        return tuple(note for note in (self._not_covered, one_sided) if note is not None)
+
+    @property
+    def _not_covered(self) -> Note | None:
         held = (self.frame["low"] <= self.frame["loss"]) & (self.frame["loss"] <= self.frame["high"])
         share = float(held.mean())
         if self.n < _RUNS_TO_JUDGE or share >= self.level - _MISSED:
-            return ()
+            return None
         message = (
             f"forecasts of {self.law} do not cover on this table: fitted on lower budgets, its {100 * self.level:g}%"
             f" intervals held {100 * share:.0f}% of {self.n} runs at higher ones; try another law (--law all), or fit"
             " the higher budgets alone"
         )
-        return (Note("forecast-not-covered", message),)
+        return Note("forecast-not-covered", message)
 
     def to_json(self) -> dict[str, Any]:
         """Figures without the single predictions; null where there is none."""
@@ -119,14 +131,19 @@ class Backtest:
             "n": self.n,
             "inside": plain(self.inside),
             "width_ratio": plain(self.width_ratio),
+            "bias": self.bias.to_json(),
             "warnings": [asdict(note) for note in self.notes],
         }
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         if not self.n:
             return str(self.notes[0])
         lines = [f"backtest of {self.law}: {self.coverage}"]
         lines.append(f"  {self.width_ratio['all']:.2f} times as wide as the plain interval")
+        lines.append(f"  measured against forecast at the next budget: {self.bias}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 

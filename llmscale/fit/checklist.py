@@ -14,6 +14,7 @@ import pandas as pd
 from llmscale.errors import listed
 from llmscale.fit import solver
 from llmscale.fit._evidence import counted, known
+from llmscale.fit._relative import size
 from llmscale.fit.identify import count_levels, words
 from llmscale.fit.result import Fit
 from llmscale.laws import LETTERS
@@ -128,7 +129,7 @@ def _training(sheet: _Sheet) -> Items:
         ("Repeated data", _repeated(frame)),
         ("How N is counted", _count(sheet)),
         ("How compute is counted", _compute(frame)),
-        ("Tokenizer", sheet.values("tokenizer") or _text(sheet.setting("spec", "data", "tokenizer"))),
+        ("Tokenizer", _tokenizer(sheet)),
         ("Architecture", sheet.values("arch", "architecture")),
         ("Depth and width, and how they grow", "; ".join(shape) or None),
         ("Context", sheet.values("context", "context_length", "seq_len")),
@@ -169,11 +170,12 @@ def _collection(sheet: _Sheet) -> Items:
 def _fitting(sheet: _Sheet) -> Items:
     fit = sheet.fit
     options, residual = fit.options, fit.residuals
+    deviation = float(residual.std())
     delta = "" if options.objective == "squared" else f" with delta {options.delta:g}"
     weight = fit.table.columns.get("weight")
     weighted = f", weighted by the column {weight}" if weight else ""
     starts = f"{solver.STARTS} (or {solver.STARTS_WHERE_RUGGED}, of few runs or large residuals)"
-    left_out = [f"{run.run_id} ({run.reason})" for run in fit.table.excluded]
+    left_out = [f"{run.title} ({run.reason})" for run in fit.table.excluded]
     others = len(sheet.runs) - len(residual) - len(left_out)
     used = f"{len(residual)} of {len(residual) + len(left_out) + max(others, 0)} rows"
     used += f"; left out as not usable: {listed(left_out)}" if left_out else ""
@@ -191,7 +193,7 @@ def _fitting(sheet: _Sheet) -> Items:
         ("Outliers dropped", "none by the fit"),
         ("Intervals", intervals if len(fit.replicates) else "none"),
         ("Held-out check", str(fit.holdout) if fit.holdout else "none"),
-        ("Goodness of fit", f"residuals of ln loss have a standard deviation of {float(residual.std()):.2%}"),
+        ("Goodness of fit", f"ln loss is off by {deviation:.3g} (standard deviation), {size(deviation)} of the loss"),
         ("Warnings", listed(dict.fromkeys(note.code for note in fit.notes), 30) or "none"),
     ]
 
@@ -223,6 +225,12 @@ def _levels(frame: pd.DataFrame, name: str) -> str | None:
         ratio = values / frame["params"].to_numpy(dtype=float)
         text += f", {ratio.min():.3g} to {ratio.max():.3g} tokens a parameter"
     return text
+
+
+def _tokenizer(sheet: _Sheet) -> str | None:
+    """The one that was used: of a table, or of a sweep, which chooses one by the text if none was asked for."""
+    used = sheet.setting("data", "meta", "tokenizer", "name") or sheet.setting("spec", "data", "tokenizer")
+    return sheet.values("tokenizer") or _text(used)
 
 
 def _repeated(frame: pd.DataFrame) -> str | None:

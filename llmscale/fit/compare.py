@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale import laws as menu
-from llmscale.errors import InputError, LlmscaleError, Note
+from llmscale.errors import InputError, LlmscaleError, Note, first_lines
 from llmscale.fit import holdout as holdouts
 from llmscale.fit import identify, parametric
 from llmscale.fit._comparison import STANDARD_ERRORS, Compared, Comparison
@@ -50,6 +50,8 @@ __all__ = ["Compared", "Comparison", "Suitability", "compare", "suitable"]
 
 WORST_FACTOR = 3.0
 """Of laws that are as good, none has more than so many times the lowest sum of both errors."""
+HOPELESS = math.log(2.0)
+"""A law that errs by a factor of two on runs it has not seen is never as good as another."""
 SLOW_FROM, FEW_REFITS = 6, 50
 """Laws of so many coefficients, whose refits are slow, get at most so many refits unless they turn out best."""
 _TINY = 1e-12
@@ -61,6 +63,9 @@ class Suitability:
 
     laws: tuple[str, ...]
     reasons: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         lines = [f"suitable: {', '.join(self.laws) or 'none'}"]
@@ -241,7 +246,9 @@ def _as_good(tried: Sequence[_Tried], score: Sequence[float]) -> list[bool]:
     for one in tried:
         excess_P = one.folds_P - best.folds_P
         error = float(excess_P.std(ddof=1)) / math.sqrt(len(excess_P)) if len(excess_P) > 1 else 0.0
-        good.append(one is best or float(excess_P.mean()) <= STANDARD_ERRORS * error)
+        # A wild error on one fold makes the standard error as wild: that is no tie.
+        hopeless = max(one.cv_error, one.held_error if math.isfinite(one.held_error) else 0.0) > HOPELESS
+        good.append(one is best or (not hopeless and float(excess_P.mean()) <= STANDARD_ERRORS * error))
     lowest = min(value for value, near in zip(score, good, strict=True) if near)
     return [near and value <= WORST_FACTOR * lowest for value, near in zip(score, good, strict=True)]
 
@@ -267,7 +274,8 @@ def _with_intervals(one: _Tried, options: Options, *, best: bool) -> Fit:
             _with_refits(replace(one.check, options=options)), fit.table, one.held_R, options.holdout
         )
     diagnosed = parametric.diagnosed(fit) if best and options.diagnostics else ()
-    return replace(fit, holdout=check, notes=(*fit.notes, *one.notes, *diagnosed))
+    one_sided = check.notes if check else ()
+    return replace(fit, holdout=check, notes=(*fit.notes, *one.notes, *one_sided, *diagnosed))
 
 
 def _with_refits(fit: Fit) -> Fit:

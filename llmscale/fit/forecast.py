@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmscale.errors import Note
+from llmscale.errors import Note, first_lines
 from llmscale.laws import Array
 from llmscale.runs import plain
 
@@ -107,6 +107,9 @@ class Forecast:
         warnings = [{"code": note.code, "message": note.message} for note in self.notes]
         return {**values, "level": self.level, "coverage": self.coverage, "warnings": warnings}
 
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
     def __str__(self) -> str:
         columns = (self.loss, self.low, self.high, self.horizon)
         rows = zip(*(np.atleast_1d(value).ravel() for value in columns), strict=True)
@@ -145,6 +148,16 @@ def forecast(
                 "extrapolates-far",
                 f"the forecast lies {math.exp(furthest):.3g}x beyond the runs: past {FAR:g}x even widened 90% intervals"
                 " held 74% of the runs of public tables; measure a larger budget in between",
+            ),
+        )
+    nowhere = ~(np.asarray(loss) > 0)
+    if nowhere.any():
+        notes.insert(
+            0,
+            Note(
+                "loss-not-positive",
+                f"{fit.law.name} gives no positive loss at {int(nowhere.sum())} of {nowhere.size} forecasts: its"
+                " formula does not hold there; use another law (llmscale laws), or forecast nearer to the runs",
             ),
         )
     coverage = check.coverage if check and check.coverage else chosen.held

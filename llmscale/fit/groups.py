@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, first_lines
 from llmscale.fit import solver
 from llmscale.fit.options import Options
 from llmscale.fit.parametric import fit_law
@@ -52,6 +52,9 @@ class Groups:
     def shareable(self) -> bool | None:
         """Whether the test lets the groups share exponents."""
         return None if self.p_value is None else self.p_value >= SIGNIFICANT
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         lines = [f"{len(self.fits)} groups by {self.column}"]

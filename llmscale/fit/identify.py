@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, listed
 from llmscale.laws import Array, Law, OneVariableLaw, find
 from llmscale.quantity import format_count
+from llmscale.run_title import run_titles
 from llmscale.table import RunTable
 
 SIZES_FOR_A_FLOOR = 4
@@ -106,7 +107,7 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
     for name, values in columns.items():
         bad = ~(np.isfinite(values) & ((values >= 0) if name in law.may_be_zero else (values > 0)))
         if bad.any():
-            rows = ", ".join(str(run) for run in frame.loc[bad, "run_id"].head(5))
+            rows = listed(run_titles(frame, np.flatnonzero(bad)))
             least = "numbers that are not negative" if name in law.may_be_zero else "positive numbers"
             return InputError(
                 f"{law.name} needs {name} as {least}, and it is none in {int(bad.sum())} of {len(frame)} runs: {rows}",

@@ -1,12 +1,12 @@
 """How a law is fitted: the objective, the intervals, and which runs are held out."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.laws import Array
+from llmscale.ranges import Range, check_ranges
 
 OBJECTIVES = ("huber", "squared", "log-cosh")
 INTERVALS = ("bootstrap", "profile", "jacobian")
@@ -75,21 +75,24 @@ class Options:
     intervals: str = "bootstrap"
     diagnostics: bool = True
 
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {
+            "level": Range(0.01, 0.9999),
+            "bootstrap": Range(0, 100_000),
+            "seed": Range(0, 2**63 - 1),
+            "delta": Range(1e-9, 1000.0),
+        }
+
     def __post_init__(self) -> None:
         if self.variable not in ("params", "tokens", "flops"):
             raise InputError(f"there is no variable {self.variable!r}", "use params, tokens or flops")
-        if not 0 < self.level < 1:
-            raise InputError(f"level {self.level:g} is not between 0 and 1", "use --level 0.9")
-        if self.bootstrap < 0:
-            raise InputError(
-                f"{self.bootstrap} bootstrap refits are below zero", "use --bootstrap 1000, or 0 for no intervals"
-            )
+        check_ranges(self)
         if self.objective not in OBJECTIVES:
             raise InputError(f"there is no objective {self.objective!r}", f"use {', '.join(OBJECTIVES)}")
         if self.intervals not in INTERVALS:
             raise InputError(f"there are no intervals by {self.intervals!r}", f"use {', '.join(INTERVALS)}")
-        if not (math.isfinite(self.delta) and self.delta > 0):
-            raise InputError(f"delta {self.delta:g} is not above zero", "use --delta 1e-3")
 
     @property
     def loss_function(self) -> Objective:

@@ -1,5 +1,6 @@
 """Fit a law to a table of runs: best coefficients, intervals, held-out check, and notes on what they are worth."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmscale.curve_file import CurveFile
 from llmscale.curve_table import folder_steps
-from llmscale.errors import Note
+from llmscale.errors import Note, WorkError
 from llmscale.fit import holdout as holdouts
 from llmscale.fit import identify, solver, uncertainty
 from llmscale.fit._curves import SeenCurve, seen_curves
@@ -20,9 +21,13 @@ from llmscale.fit.diagnose import diagnose
 from llmscale.fit.options import Options
 from llmscale.fit.result import Fit, Holdout, run_weights
 from llmscale.laws import Array, Law, OneVariableLaw, Surface, find
+from llmscale.laws._own import errors_named
+from llmscale.run_title import run_titles
 from llmscale.runs import ResultsFolder
 from llmscale.table import RunTable, read_table
 
+_log = logging.getLogger(__name__)
+"""News of large tables, for a command to show."""
 _FLAT = 1e-5
 """Singular values of the scaled Jacobian below this share of the largest are flat directions."""
 _NO_SHARE = 1e-8
@@ -104,9 +109,16 @@ class _Folder:
 
 def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     chosen = find(law) if isinstance(law, str) else law
+    with errors_named(chosen):
+        return _fit_and_check(folder, chosen, options)
+
+
+def _fit_and_check(folder: _Folder, chosen: type[Law], options: Options) -> Fit:
     runs = folder.for_law(chosen)
     fit = _fit(runs, chosen, options)
     if options.diagnostics:
+        if len(runs.frame) > solver.MANY_ROWS:
+            _log.info("looking for what misleads the fit of %s", fit.law.name)
         fit = replace(fit, notes=fit.notes + diagnosed(fit, folder))
     held = holdouts.held_out(runs.frame, fit.law.inputs, options.holdout)
     if not held.any():
@@ -115,8 +127,11 @@ def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     checker, notes = checker_of(fit.law, rest)
     if checker is None:
         return replace(fit, notes=fit.notes + notes)
+    if len(runs.frame) > solver.MANY_ROWS:
+        _log.info("checking %s on %s rows held out", checker.name, f"{int(held.sum()):,}")
     check = _fit(rest, checker, options)
-    return replace(fit, holdout=predict_held_out(check, runs, held, options.holdout), notes=fit.notes + notes)
+    checked = predict_held_out(check, runs, held, options.holdout)
+    return replace(fit, holdout=checked, notes=fit.notes + notes + checked.notes)
 
 
 def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
@@ -152,13 +167,23 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     loss = table.frame["loss"].to_numpy(dtype=float)
     log_loss, weight = np.log(loss), run_weights(table)
 
+    if len(loss) > solver.MANY_ROWS:
+        _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
     surface = law.surface(columns, loss, **settings)
     objective = options.loss_function
     found = solver.descend(surface, log_loss, weight, objective)
     theta = found.theta
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
-    value = float(objective.total(np.log(best.loss(*columns)) - log_loss, weight))
+    with np.errstate(all="ignore"):
+        value = float(objective.total(np.log(np.asarray(best.loss(*columns), dtype=float)) - log_loss, weight))
+    if not np.isfinite(value):
+        raise WorkError(
+            f"the best coefficients of {law.name} for these {len(loss)} rows are beyond what numbers hold",
+            "fit a law with fewer coefficients (llmscale laws), or add runs",
+        )
 
+    if len(loss) > solver.MANY_ROWS:
+        _log.info("fitted %s; its intervals", law.name)
     refits = refit(table, inputs, surface, theta, options)
     notes += identify.design_notes(best, table)
     notes += _degenerate(best, surface, found)
@@ -247,6 +272,7 @@ def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule:
     runs = table.frame.loc[held, list(columns)].reset_index(drop=True)
     at = {name: runs[name].to_numpy() for name in check.law.inputs}
     told = check.predict(**at)
+    runs.insert(1, "title", run_titles(table.frame, np.flatnonzero(held)))
     runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
     runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high
     rounding = 1e-9 * runs["loss"]

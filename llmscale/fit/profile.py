@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtri
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, first_lines
 from llmscale.fit import solver
 from llmscale.fit._pinned import Pinned
 from llmscale.fit._profile_path import Path
@@ -56,6 +56,9 @@ class Profile:
     @property
     def closed(self) -> bool:
         return bool(np.isfinite(self.high) and np.isfinite(self.low) and self.low > self.values[0])
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         if not self.settled:

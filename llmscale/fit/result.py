@@ -16,24 +16,31 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from llmscale.command_lines import command_line
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, first_lines
+from llmscale.fit._bias import Bias, bias_of
 from llmscale.fit.forecast import Forecast, forecast
 from llmscale.fit.options import Options
 from llmscale.laws import LETTERS, Array, Law, Surface
+from llmscale.quantity import MOST
 from llmscale.runs import ResultsFolder, plain, refuse_links, write_text
 from llmscale.table import RunTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LEAST_FLOPS = 6.0
+"""One parameter and one token."""
+_AT_ONCE = 2**22
+"""Losses (refits × points) that are held in memory at once."""
+
 
 @dataclass(frozen=True)
 class Holdout:
     """The check: a fit without the runs of `rule`, asked for their losses.
 
-    `runs` has one row a held-out run: run_id, params, tokens, flops, loss, predicted, low, high, inside, and
-    plain_low, plain_high. `low` and `high` bound a new run there, seed noise and a misfit that grows beyond the runs
-    included, the plain ones without that; they are NaN where no interval can be given.
+    `runs` has one row a held-out run: run_id, title (how people name it), params, tokens, flops, loss, predicted, low,
+    high, inside, and plain_low, plain_high. `low` and `high` bound a new run there, seed noise and a misfit that grows
+    beyond the runs included, the plain ones without that; they are NaN where no interval can be given.
     """
 
     rule: str
@@ -46,6 +53,22 @@ class Holdout:
         return float((self.runs["predicted"] / self.runs["loss"] - 1).abs().mean())
 
     @property
+    def error_text(self) -> str:
+        """The mean error as people read it: a share, or beyond 100% a factor."""
+        error = self.mean_abs_rel_error
+        return f"{error:.2%}" if error < 1 else f"a factor of {1 + error:.3g}"
+
+    @cached_property
+    def bias(self) -> Bias:
+        """On which side of their forecast the held-out runs lie."""
+        return bias_of(self.runs["run_id"], self.runs["loss"], self.runs["predicted"])
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What to warn of: `holdout-one-sided`."""
+        return (self.bias.note("holdout-one-sided", "held-out runs"),) if self.bias.one_sided else ()
+
+    @property
     def has_interval(self) -> bool:
         return bool(np.isfinite(self.runs["low"]).all())
 
@@ -54,10 +77,13 @@ class Holdout:
         """How many held-out runs lie inside their interval; None without intervals."""
         return int(self.runs["inside"].sum()) if self.has_interval else None
 
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
     def __str__(self) -> str:
         count = len(self.runs)
         text = f"held out ({self.rule}): {count} {'run' if count == 1 else 'runs'} predicted by {self.law.name}"
-        text += f" with a mean error of {100 * self.mean_abs_rel_error:.2f}%"
+        text += f" with a mean error of {self.error_text}{f' ({self.bias})' if count > 1 else ''}"
         return text if not self.has_interval else f"{text}, {self.inside_interval} of {count} inside the interval"
 
 
@@ -191,10 +217,20 @@ class Fit:
         return load_kind(kind).draw(evidence, **settings).figure
 
     def optimal(self, C: float, *, level: float | None = None) -> dict[str, Any]:
-        """N and D of the lowest loss at C = 6ND FLOPs: params, tokens, loss and `intervals`. Raises InputError."""
+        """N and D of the lowest loss at C = 6ND FLOPs: params, tokens, loss and `intervals`. Raises InputError.
+
+        `llmscale predict -C` prints the same. The intervals of params and tokens are confidence intervals: where the
+        optimum of the law lies, by the bootstrap. That of loss is a prediction interval: where a new run trained
+        there would fall, with its own noise, and with the misfit that grows beyond the runs (see `predict`).
+        `intervals["law"]` is the confidence interval of the law's lowest loss itself, without either.
+        """
         level = self.level if level is None else Options(level=level).level
         if not (math.isfinite(C) and C > 0):
             raise InputError(f"a budget of {C:g} FLOPs is not above zero", "give FLOPs, like C=1e21")
+        if not _LEAST_FLOPS <= C <= MOST:
+            raise InputError(
+                f"a budget of {C:g} FLOPs is not from {_LEAST_FLOPS:g} to {MOST:.0e}", "give FLOPs, like C=1e21"
+            )
         best = self.law.optimal(C)
         if best is None:
             raise InputError(
@@ -203,13 +239,16 @@ class Fit:
         N, D = (float(value) for value in best)
         answer: dict[str, Any] = {"params": N, "tokens": D, "loss": float(self.law.loss(N, D)), "intervals": {}}
         if len(self.replicates):
-            refits = with_coefficients(self.law, self.replicates)
-            found = refits.optimal(C)
-            assert found is not None
-            losses = refits.loss(*found)
-            for name, values in zip(("params", "tokens", "loss"), (*found, losses), strict=True):
+            with np.errstate(all="ignore"):
+                refits = with_coefficients(self.law, self.replicates)
+                found = refits.optimal(C)
+                assert found is not None
+                losses = refits.loss(*found)
+            for name, values in zip(("params", "tokens", "law"), (*found, losses), strict=True):
                 low, high = percentiles(np.asarray(values).reshape(-1, 1), level)
                 answer["intervals"][name] = (float(low[0]), float(high[0]))
+            told = self.predict(params=N, tokens=D, level=level)
+            answer["intervals"]["loss"] = (told.low, told.high)
         return answer
 
     def band(self, *, single_run: bool = False, level: float | None = None, **inputs: ArrayLike) -> tuple[Array, Array]:
@@ -221,12 +260,18 @@ class Fit:
         if not len(self.replicates):
             nothing = np.full(values[0].shape, np.nan)
             return nothing, nothing.copy()
-        with np.errstate(all="ignore"):
-            losses = with_coefficients(self.law, self.replicates).loss(*(value.reshape(1, -1) for value in values))
-        if single_run:
-            losses = losses * np.exp(self.noise[:, None])
-        low, high = percentiles(losses, self.level if level is None else level)
-        return low.reshape(values[0].shape), high.reshape(values[0].shape)
+        refits, level = with_coefficients(self.law, self.replicates), self.level if level is None else level
+        flat = [value.reshape(1, -1) for value in values]
+        ends: list[tuple[Array, Array]] = []
+        most = max(_AT_ONCE // len(self.replicates), 1)
+        for first in range(0, max(values[0].size, 1), most):
+            with np.errstate(all="ignore"):
+                losses = refits.loss(*(value[:, first : first + most] for value in flat))
+            if single_run:
+                losses = losses * np.exp(self.noise[:, None])
+            ends.append(percentiles(losses, level))
+        low, high = (np.concatenate(side).reshape(values[0].shape) for side in zip(*ends, strict=True))
+        return low, high
 
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --json` prints for one law."""
@@ -262,6 +307,9 @@ class Fit:
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
         return dict(plain(payload))
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         lines = [f"{self.law.formula}  ({self.law.source}), {self.table.size}"]
@@ -379,6 +427,7 @@ def _holdout_json(holdout: Holdout) -> dict[str, Any]:
         "law": holdout.law.name,
         "n": len(holdout.runs),
         "mean_abs_rel_error": holdout.mean_abs_rel_error,
+        "bias": holdout.bias.to_json(),
         "inside_interval": holdout.inside_interval,
         "coefficients": {name: float(value) for name, value in holdout.law.coefficients().items()},
         "runs": holdout.runs.to_dict(orient="records"),

@@ -105,7 +105,9 @@ def _descend_by_part(surface: Surface, log_loss_R: Array, weight_R: Array, objec
     ends = minimise(part, log_loss_R[rows], weight_BR, starts, [*stages, objective])
     hopeful = _apart(ends)[:_FOLLOWED]
     weight_BR = np.broadcast_to(weight_R, (len(hopeful), len(weight_R)))
-    return _best(surface, log_loss_R, weight_R, objective, minimise(surface, log_loss_R, weight_BR, hopeful, [objective]))
+    return _best(
+        surface, log_loss_R, weight_R, objective, minimise(surface, log_loss_R, weight_BR, hopeful, [objective])
+    )
 
 
 def _promising(
@@ -127,9 +129,7 @@ def _promising(
     return starts, []
 
 
-def _best(
-    surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective, ends: Solutions
-) -> Descent:
+def _best(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective, ends: Solutions) -> Descent:
     """The lowest of the ends, if it has settled or falls by next to nothing."""
     lowest = int(np.argmin(ends.objective))
     if not np.isfinite(ends.objective[lowest]):
@@ -362,9 +362,7 @@ def _expand_block(
         sums = None
         for first in range(0, runs, MANY_ROWS):
             rows = np.arange(first, min(first + MANY_ROWS, runs))
-            block = _sums(
-                surface.of_rows(rows), log_loss_BR[:, rows], weight_BR[:, rows], theta_BP, objective, wide_B
-            )
+            block = _sums(surface.of_rows(rows), log_loss_BR[:, rows], weight_BR[:, rows], theta_BP, objective, wide_B)
             sums = block if sums is None else tuple(one + other for one, other in zip(sums, block, strict=True))
     assert sums is not None
     total, gradient, hessian, metric = sums

@@ -1,6 +1,7 @@
 """Bootstrap: how far the coefficients would move if the runs were made again.
 
-Two ways, chosen by the number of points (distinct sizes, or sizes × budgets):
+Tables of more rows than can be refitted a thousand times are in `_large.py`. Else there are two ways, chosen by the
+number of points (distinct sizes, or sizes × budgets):
 
 - `runs`, from 30 points: points are drawn with replacement, then their seeds, as counts on the same arrays.
 - `parametric`, below: too few points to resample, since a draw often holds fewer sizes than the law has
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.errors import Note
-from llmscale.fit import solver
+from llmscale.fit import _large, solver
+from llmscale.fit._relative import size
 from llmscale.fit.options import Objective
 from llmscale.laws import Array, Surface
 
@@ -63,6 +65,11 @@ def bootstrap(
     jacobian = surface.jacobian(theta_P)
     free = ~((theta_P <= surface.lower) | (theta_P >= surface.upper))
     residual_R = log_loss_R - value_BR[0]
+    if number >= POINTS_TO_RESAMPLE and len(residual_R) > _large.ROWS:
+        drawn, note = _large.replicates(
+            surface, theta_P, log_loss_R, point_R, weight_R, count=count, objective=objective, rng=rng, steps=steps
+        )
+        return Replicates(surface.coefficients(drawn), rng.choice(residual_R, size=count), "scores", (note,))
     if number >= POINTS_TO_RESAMPLE:
         parts = []
         for first in range(0, count, most := max(_MOST_WEIGHTS // len(residual_R), 1)):
@@ -80,6 +87,17 @@ def bootstrap(
                 " far to believe them: no interval is given"
             )
             return _nothing(theta_P, "none", (Note("no-interval", message),))
+        if len(residual_R) > _large.ROWS:
+            misfit_B, seed_B = variance.scales(count, rng)
+            noise = np.clip(
+                misfit_B * rng.standard_normal(count) + seed_B * rng.standard_normal(count),
+                -_LARGEST_NOISE,
+                _LARGEST_NOISE,
+            )
+            drawn = _large.simulated(surface, theta_P, point_R, weight_R, misfit_B, seed_B, rng)
+            return Replicates(
+                surface.coefficients(drawn), noise, "scores", tuple(variance.notes(number, points_word, count))
+            )
         shift_BR, noise = variance.draw(point_R, count, rng)
         ends = solver.resolve(surface, value_BR + shift_BR, weight_R[None], theta_P, objective.graduated())
         method, notes = "parametric", variance.notes(number, points_word, count)
@@ -91,7 +109,7 @@ def bootstrap(
                 "refits-not-settled",
                 f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are"
                 + (
-                    f" (the misfit, {100 * misfit:.2g}%, is far above delta: --delta {misfit:.1g} settles sooner)"
+                    f" (the misfit, {size(misfit, 1)}, is far above delta: --delta {misfit:.1g} settles sooner)"
                     if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta
                     else ""
                 ),
@@ -110,12 +128,15 @@ class _Variances:
     free_seeds: int
     runs_a_point: float
 
-    def draw(self, point_R: NDArray[np.int_], count: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Shifts of ln L for `count` simulated tables (B, R), and of one more run each (B,)."""
+    def scales(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Standard deviations of points and of seeds for `count` tables, from their sampling distribution."""
         seeds_B = _redraw(self.seeds, self.free_seeds, count, rng)
         points_B = _redraw(self.points, self.free_points, count, rng)
-        misfit_B = np.sqrt(np.maximum(points_B - seeds_B, 0.0) / self.runs_a_point)
-        seed_B = np.sqrt(seeds_B)
+        return np.sqrt(np.maximum(points_B - seeds_B, 0.0) / self.runs_a_point), np.sqrt(seeds_B)
+
+    def draw(self, point_R: NDArray[np.int_], count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Shifts of ln L for `count` simulated tables (B, R), and of one more run each (B,)."""
+        misfit_B, seed_B = self.scales(count, rng)
         number = int(point_R.max()) + 1
         shift = misfit_B[:, None] * rng.standard_normal((count, number))[:, point_R]
         shift += seed_B[:, None] * rng.standard_normal((count, len(point_R)))
@@ -126,11 +147,11 @@ class _Variances:
         parts = []
         within = "spread within runs" if points_word == "runs" else "seed noise"
         if self.free_points > 0:
-            spread = 100 * np.sqrt(self.points / self.runs_a_point)
+            spread = size(np.sqrt(self.points / self.runs_a_point), 2)
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
-            parts.append(f"misfit {spread:.2g}% of the loss on {degrees} of freedom")
+            parts.append(f"misfit {spread} of the loss on {degrees} of freedom")
         if self.free_seeds > 0:
-            parts.append(f"{within} {100 * np.sqrt(self.seeds):.2g}% on {self.free_seeds}")
+            parts.append(f"{within} {size(np.sqrt(self.seeds))} on {self.free_seeds}")
         notes = [
             Note(
                 "parametric-bootstrap",

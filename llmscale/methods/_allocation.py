@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import LlmscaleError, Note
+from llmscale.errors import LlmscaleError, Note, first_lines
 from llmscale.fit import Options, fit_law
 from llmscale.laws import Array, Law
 from llmscale.methods import _frontier
@@ -164,6 +164,9 @@ class Allocation:
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
         }
         return dict(plain(payload))
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         optima = f", {int(self.budgets['used'].sum())} optima" if len(self.budgets) else ""

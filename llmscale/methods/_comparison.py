@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, first_lines
 from llmscale.methods._allocation import HORIZONS, Allocation
 from llmscale.quantity import format_count
 from llmscale.runs import plain
@@ -70,6 +70,9 @@ class Comparison:
                 }
             )
         )
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         rows = self.rows()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from llmscale.errors import Note
 from llmscale.quantity import format_bytes, format_count
 from llmscale.recipe import DEFAULT
+from llmscale.runs import FEW_STEPS
 from llmscale.sweep.kernels import kernel_notes
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def plan_notes(runs: "Sequence[PlannedRun]", spec: "SweepSpec", free_bytes: int,
         notes.append(
             Note("repeated-data", f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}")
         )
-    short = [job for job in jobs if job.steps < 100]
+    short = [job for job in jobs if job.steps < FEW_STEPS]
     if short:
         notes.append(Note("few-steps", f"size {short[0].size} gets only {short[0].steps} steps; train on more tokens"))
     for run in runs:

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, first_lines, listed
+from llmscale.run_title import run_title
 from llmscale.table import _plausible, _retries, _where
 from llmscale.table._columns import ALIASES, COUNTS, Found, find_columns, nearest, resolve
 from llmscale.table._files import read_source
@@ -44,6 +45,11 @@ class Excluded:
     run_id: str
     reason: str
     values: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def title(self) -> str:
+        """How people name it: its size and tokens if its id says nothing."""
+        return run_title(self.run_id, self.values)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,9 @@ class RunTable:
         """`24 runs`, or `240 rows of 6 runs`."""
         runs = f"{self.runs} run" if self.runs == 1 else f"{self.runs} runs"
         return runs if self.runs == len(self.frame) else f"{len(self.frame)} rows of {runs}"
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
 
     def __str__(self) -> str:
         left_out = f", {len(self.excluded)} left out" if self.excluded else ""
