@@ -128,8 +128,8 @@ def seed_noise(evidence: Evidence) -> Note | None:
     return Note(
         "seed-noise",
         f"seeds differ by {noise:.2%} of the loss, neighbouring sizes by {step:.2%}: the ladder is"
-        " hardly above its noise. Space the sizes wider, evaluate on more tokens, or add seeds: llmscale sweep"
-        " --seeds 5",
+        " hardly above its noise. Space the sizes wider, evaluate on more tokens, or add seeds (sweep with"
+        " --seeds 5)",
     )
 
 

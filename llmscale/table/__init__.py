@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note, listed
 from llmscale.table import _plausible, _retries, _where
 from llmscale.table._columns import ALIASES, COUNTS, Found, find_columns, nearest, resolve
@@ -61,6 +62,8 @@ class RunTable:
     count: str
     columns: Mapping[str, str] = field(default_factory=dict)
     reading: str = ""
+    asked: tuple[str, ...] = ()
+    """The options by which a command read it, to be given again."""
 
     @property
     def runs(self) -> int:
@@ -76,6 +79,11 @@ class RunTable:
     def __str__(self) -> str:
         left_out = f", {len(self.excluded)} left out" if self.excluded else ""
         return f"{self.size} from {self.path}{left_out}"
+
+    def command(self, verb: str, *options: object) -> str:
+        """`llmscale VERB TABLE OPTIONS`, to paste; a stream or a frame has to be put into a file first."""
+        place = self.path if self.path.exists() else "FILE"
+        return command_line("llmscale", verb, place, *self.asked, *options)
 
     def select(self, mask: ArrayLike) -> "RunTable":
         """The runs where `mask` (one truth a run) is true, with the same notes and runs left out."""
@@ -173,9 +181,7 @@ def groups(table: RunTable, column: str) -> dict[str, RunTable]:
     return parts
 
 
-def _doubts(
-    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
-) -> list[Note]:
+def _doubts(frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path) -> list[Note]:
     """What is doubtful in what was taken for what. Raises InputError."""
     by_hand = {"params", "tokens"} <= set(found.told)
     taken = _plausible.Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
