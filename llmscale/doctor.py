@@ -262,4 +262,4 @@ def _times(device: Device) -> str:
         flops = TOKENS_PER_PARAM * shape.params * shape.flops_per_token
         times.append(f"{size} {format_seconds(flops / (USUAL_MFU * device.flops_per_second))}")
     speed = f"{USUAL_MFU:.0%} of {device.flops_per_second / 1e9:,.0f} GFLOP/s"
-    return f"{TOKENS_PER_PARAM} tokens per parameter at {speed} take about {', '.join(times)} (see llmscale shapes)"
+    return f"{TOKENS_PER_PARAM} tokens per parameter at {speed} take about {', '.join(times)}"

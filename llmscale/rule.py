@@ -14,7 +14,7 @@ from llmscale.settings import check_keys, from_table
 
 TRUSTED_FACTOR = 10.0
 """How far outside the N and D it was tuned on a rule is used without a warning."""
-_FIX = "name a results folder that llmscale tune wrote, or the tune.json in it"
+_FIX = "name a results folder of llmscale tune, or the tune.json in it"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Rule:
                     Note(
                         "rule-extrapolates",
                         f"the rule was tuned at {name} = {tuned} and is used at {name} = {format_count(value)},"
-                        f" a factor of {factor:.0f} outside: llmscale tune a size and budget nearer to it",
+                        f" a factor of {factor:.0f} outside: tune a size and budget nearer to it (llmscale tune)",
                     )
                 )
         for name, value in self.recipe.items():
@@ -88,7 +88,7 @@ def read_rule(path: Path) -> Rule:
         raise InputError(f"{file} holds no rule", _FIX)
     table = payload["rule"]
     if table is None:
-        raise InputError(f"no size of {file} is tuned yet, so it holds no rule", "run its llmscale tune again")
+        raise InputError(f"no size of {file} is tuned yet, so it holds no rule", "run its tune again")
     where = f"the rule in {file}"
     if not isinstance(table, dict):
         raise InputError(f"{where} is {table!r}", _FIX)

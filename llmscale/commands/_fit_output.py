@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import Note
 
@@ -132,15 +131,20 @@ def warn_all(notes: Iterable[Note]) -> None:
 
 
 def next_step(fits: "tuple[Fit, ...]") -> str:
+    from llmscale.fit.advice import more_budgets, more_sizes
+
     codes = {note.code for one in fits for note in one.notes}
-    table = fits[0].table.path
+    first, frame = fits[0], fits[0].table.frame
     if codes & {"floor-not-identified", "no-interval"}:
-        return "measure more sizes: llmscale sweep --sizes 30k,100k,300k,1M,3M"
-    if not table.exists():
-        return "llmscale plot FILE draws the law, with the table in a file"
-    plot = command_line("llmscale", "plot", table, "--law", fits[0].law.name)
+        inputs = set(first.law.inputs)
+        what, sweep = ("sizes", more_sizes(frame)) if inputs == {"params"} else ("runs", more_budgets(frame))
+        return f"measure more {what}: {sweep}"
+    in_one = [] if first.options.variable == "params" else ["--variable", first.options.variable]
+    plot = first.table.command("plot", "--law", first.law.place or first.law.name, *in_one)
+    if not first.table.path.exists():
+        return f"put the table into FILE, and draw the law: {plot}"
     if codes & {"one-token-budget", "tokens-proportional"}:
-        return f"{plot}; for a law in N and D: llmscale sweep --sizes ... --tokens 5x,20x,80x"
+        return f"{plot}; for a law in N and D: {more_budgets(frame)}"
     return plot
 
 

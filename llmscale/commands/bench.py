@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from llmscale.train.throughput import Throughput
 
 SLOW_READING = 0.05
+SOON_HOURS = 1.0
+"""What a first sweep may take for each of its sizes."""
+SMALL_SIZES = "10k,30k,100k,300k"
+"""For a machine on which none of those measured is trained soon."""
 
 
 def bench(
@@ -99,7 +103,7 @@ def bench(
     if json:
         output.print_json({**settings, "sizes": rows})
     else:
-        _show(rows, settings, sizes)
+        _show(rows, settings)
 
 
 def _row(size: str, job: "Job", measured: "Throughput", peak: float) -> dict[str, Any]:
@@ -116,7 +120,7 @@ def _row(size: str, job: "Job", measured: "Throughput", peak: float) -> dict[str
     }
 
 
-def _show(rows: list[dict[str, Any]], settings: dict[str, Any], sizes: str) -> None:
+def _show(rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     threads = settings["threads"]
     cores = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
     compiled = ", compiled" if settings["compiled"] else ""
@@ -144,12 +148,14 @@ def _show(rows: list[dict[str, Any]], settings: dict[str, Any], sizes: str) -> N
         f"for {TOKENS_PER_PARAM} N tokens"
     )
     output.results.print(f"{settings['dtype']}: {settings['dtype_reason']}")
-    output.show_next(_hint(rows, sizes))
+    output.show_next(_hint(rows, settings["context"]))
 
 
-def _hint(rows: list[dict[str, Any]], sizes: str) -> str:
+def _hint(rows: list[dict[str, Any]], context: int) -> str:
     reading = max(rows, key=lambda row: row["reading_share"])
     if reading["reading_share"] > SLOW_READING:
-        share = f"{reading['reading_share']:.0%}"
-        return f"llmscale bench with a larger --context (size {reading['size']} spends {share} of a step on reading)"
+        longer = command_line("llmscale", "bench", "--sizes", reading["size"], "--context", 2 * context)
+        return f"size {reading['size']} spends {reading['reading_share']:.0%} of a step on reading: {longer}"
+    soon = [row["size"] for row in rows if row["hours_for_20_tokens_per_param"] <= SOON_HOURS]
+    sizes = ",".join(soon) or SMALL_SIZES
     return command_line("llmscale", "sweep", "--sizes", sizes, "--tokens", f"{TOKENS_PER_PARAM}x")

@@ -123,9 +123,11 @@ def read_runs(
     laws: tuple[str, ...] = (),
 ) -> "RunTable":
     """The table that the options describe. Raises InputError."""
+    from dataclasses import replace
+
     from llmscale.table import read_table
 
-    return read_table(
+    runs = read_table(
         table,
         columns=parse_columns(columns),
         count=count,
@@ -134,6 +136,7 @@ def read_runs(
         status=status,
         needs=_own_inputs(laws),
     )
+    return replace(runs, asked=given_again(count=count, columns=columns, units=units, where=where, status=status))
 
 
 def _own_inputs(laws: tuple[str, ...]) -> list[str]:
@@ -152,6 +155,16 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
     from llmscale.table import parse_columns as parse
 
     return parse(text)
+
+
+def given_again(**options: object) -> tuple[str, ...]:
+    """The options by which a table was read, for a printed command that reads it in the same way."""
+    words: list[str] = []
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one not in (None, "params"):  # which is `--count`'s own
+                words += [f"--{name}", str(one)]
+    return tuple(words)
 
 
 def _check_combination(laws: tuple[str, ...], method: str, by: str | None, checklist: bool) -> None:

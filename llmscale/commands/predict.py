@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.commands.fit import (
     ColumnsOption,
@@ -64,7 +65,8 @@ def predict(
     if tokens is not None:
         asked["tokens"] = _tokens(tokens, asked.get("params"))
     if not asked:
-        raise InputError("nothing was asked for", "give --params and --tokens, or --flops: llmscale predict -C 1e23")
+        example = command_line("llmscale", "predict", *([table] if table else []), "--flops", "1e23")
+        raise InputError("nothing was asked for", f"give --params and --tokens, or --flops: {example}")
     _one_length(asked)
     options = Options(variable, level, bootstrap, "none", seed)
     runs = read_runs(table, columns, count, units, where, status, (law,) if law else ())
@@ -75,6 +77,7 @@ def predict(
     if optima:
         asked |= {name: [best[name] for best in optima] for name in ("params", "tokens")}
     given = {name: values for name, values in asked.items() if name in fit.law.inputs or not optima}
+    _check_given(fit, tuple(given))
     backtest = check(fit) if bootstrap else None
     found = forecast(fit, level=level, check=backtest, **{name: np.array(values) for name, values in given.items()})
     if json:
@@ -115,6 +118,19 @@ def _one_length(asked: dict[str, list[float]]) -> None:
         if len(values) not in (1, longest):
             raise InputError(f"--{name} has {len(values)} values where others have {longest}", "give as many, or one")
         asked[name] = values * (longest if len(values) == 1 else 1)
+
+
+def _check_given(fit: "Fit", given: tuple[str, ...]) -> None:
+    """Raise InputError unless `given` is what the law predicts from, naming the options that give it."""
+    needed = fit.law.inputs
+    if set(given) == set(needed):
+        return
+    asked = " and ".join(f"--{name}" for name in given)
+    if set(needed) <= {"params", "tokens", "flops"}:
+        fix = f"give {' and '.join(f'--{name}' for name in needed)}, and nothing else; or name another --law"
+    else:
+        fix = "name another --law; in Python, fit.fit_law(TABLE, LAW).predict(...) takes every input"
+    raise InputError(f"{fit.law.name} predicts from {', '.join(needed)}, and {asked} was given", fix)
 
 
 def _optima(fit: "Fit", asked: dict[str, list[float]]) -> list[dict[str, Any]]:

@@ -155,7 +155,7 @@ def tune(
     except KeyboardInterrupt:
         output.tell(f"stopped; finished trials are in {out or folder.path}, and the same command goes on")
         raise typer.Exit(output.EXIT_INTERRUPTED) from None
-    _show(study.tuning(), folder, json)
+    _show(study.tuning(), spec, folder, json)
 
 
 def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFolder":
@@ -215,7 +215,24 @@ def _show_plan(plan: "Plan | None", tuning: "Tuning", folder: "ResultsFolder", j
     output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 
-def _show(tuning: "Tuning", folder: "ResultsFolder", json: bool) -> None:
+def _as_options(spec: "SweepSpec") -> list[object]:
+    """The sizes, budgets, text and recipe of `spec` as options of a sweep, those of them that are not the usual."""
+    usual = type(spec)()
+    words: list[object] = ["--sizes", ",".join(spec.sizes)]
+    if spec.tokens:
+        words += ["--tokens", ",".join(str(budget) for budget in spec.tokens)]
+    for table, names in (
+        ("data", ("source", "config", "split", "text_column", "tokenizer")),
+        ("recipe", ("context", "arch", "schedule", "optimizer", "parametrization")),
+    ):
+        for name in names:
+            value = getattr(getattr(spec, table), name)
+            if value != getattr(getattr(usual, table), name):
+                words += ["--data" if name == "source" else f"--{name.replace('_', '-')}", value]
+    return words
+
+
+def _show(tuning: "Tuning", spec: "SweepSpec", folder: "ResultsFolder", json: bool) -> None:
     if json:
         output.print_json({"out": str(folder.path), **tuning.to_json()})
     else:
@@ -224,7 +241,7 @@ def _show(tuning: "Tuning", folder: "ResultsFolder", json: bool) -> None:
             for name, what in (("lr", "learning rate"), ("batch_tokens", "tokens a step")):
                 if name in tuning.fits:
                     output.print_text(f"{what} = {_describe_fit(tuning.fits[name])}")
-            output.show_next(command_line("llmscale", "sweep", "--sizes", "...", "--rule", folder.path))
+            output.show_next(command_line("llmscale", "sweep", *_as_options(spec), "--rule", folder.path))
     for note in tuning.notes:
         output.warn(note)
     if tuning.rule is None:

@@ -28,6 +28,7 @@ from llmscale.figures._runs import (
 )
 from llmscale.figures._style import ALARM, INK, MUTED, sequence, style
 from llmscale.fit import Fit
+from llmscale.fit.identify import law_in_both
 from llmscale.fit.result import with_coefficients
 from llmscale.laws import Array
 from llmscale.shape import TOKENS_PER_PARAM
@@ -100,7 +101,7 @@ def _fit_in_both(evidence: Evidence) -> Fit:
         one = first_fit(evidence, "contour")
         raise InputError(
             f"contours need a law in N and D, and {one.law.name} takes {', '.join(one.law.inputs)}",
-            "fit one to runs of several sizes and token budgets: --law chinchilla",
+            law_in_both(one.table.frame),
         )
     return fit
 

@@ -15,6 +15,7 @@ from llmscale.figures._legend import short_formula, symbol
 from llmscale.figures._runs import SIDE_BY_SIDE, Entry, first_fit, held_out, legend_below, runs_text
 from llmscale.figures._style import ALARM, INK, LAW_COLOURS, MUTED, style
 from llmscale.fit import Fit
+from llmscale.fit.advice import more_budgets
 from llmscale.fit.profile import Profile, profiles
 
 DRAWS = "laws"
@@ -32,7 +33,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     if np.abs(fit.residuals).max() < _EXACT:
         raise InputError(
             f"{fit.law.name} meets the {runs_text(len(fit.table.frame))} exactly, so that no profile has a width",
-            "measure more runs: llmscale sweep --sizes 1M,3M,10M,30M",
+            f"measure more runs: {more_budgets(fit.table.frame)}",
         )
     found = profiles(fit)
     columns = min(len(found), (3 if len(found) > 4 else 4) if width >= SIDE_BY_SIDE else 2)

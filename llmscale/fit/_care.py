@@ -62,7 +62,7 @@ def learning_rate_at_edge(evidence: Evidence) -> Note | None:
     return Note(
         "learning-rate-at-edge",
         f"at {len(edges)} of {counted(len(points), 'point')} the best learning rate is at an end of those tried:"
-        f" {listed(edges, 3)}. Their losses are too high by an unknown amount: try beyond that end (llmscale sweep"
+        f" {listed(edges, 3)}. Their losses are too high by an unknown amount: try beyond that end (sweep with"
         " --lr-scale 0.5, or 2) until a worse one is found on both sides",
     )
 
@@ -96,8 +96,8 @@ def one_learning_rate(evidence: Evidence) -> Note | None:
         "one-learning-rate",
         f"every size was trained at learning rate {done['lr'].iloc[0]:.3g}, over a factor of"
         f" {params.max() / params.min():.0f} in N: the best one falls with size (as N^-1/3, Porian et al. 2024), and"
-        " the exponents take the mistuning for scaling. Use the rule in N, which llmscale sweep does without --lr, or"
-        " tune each size",
+        " the exponents take the mistuning for scaling. Use the rule in N, as a sweep without --lr does, or tune"
+        " each size",
     )
 
 
@@ -112,7 +112,7 @@ def few_steps(evidence: Evidence) -> Note | None:
     return Note(
         "few-steps",
         f"{counted(len(short), 'run')} had fewer than {FEW_STEPS} steps ({listed(run_titles(short))}), mostly warm-up"
-        " and cooldown: use smaller batches (llmscale sweep --batch-tokens) or more tokens",
+        " and cooldown: use smaller batches (sweep with --batch-tokens) or more tokens",
     )
 
 
@@ -126,8 +126,7 @@ def diverged_runs(evidence: Evidence) -> Note | None:
         "diverged-runs",
         f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left out:"
         f" {listed(run.title for run in diverged)}{_beyond(evidence, names)}. The law describes the runs that survived;"
-        f" train {'it' if len(names) == 1 else 'them'} again at half the learning rate"
-        " (llmscale sweep --retry-diverged 1)",
+        f" train {'it' if len(names) == 1 else 'them'} again at half the learning rate (sweep with --retry-diverged 1)",
     )
 
 
@@ -137,11 +136,11 @@ def unfinished_runs(evidence: Evidence) -> Note | None:
     if not left_out:
         return None
     names = [run.run_id for run in left_out]
+    own = ". The sweep's own command finishes them" if evidence.fit.table.path.is_dir() else ""
     return Note(
         "unfinished-runs",
         f"{counted(len(names), 'run')} left out as not done:"
-        f" {listed(f'{run.title} ({run.reason})' for run in left_out)}{_beyond(evidence, names)}. The same llmscale"
-        " sweep command finishes them",
+        f" {listed(f'{run.title} ({run.reason})' for run in left_out)}{_beyond(evidence, names)}{own}",
     )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from llmscale.curve_file import Curves, each_curve, known_columns
 from llmscale.errors import Note, listed
 from llmscale.fit._evidence import Evidence, counted, known, where
+from llmscale.fit.advice import more_budgets
 from llmscale.fit.identify import count_levels
 from llmscale.laws import Array
 from llmscale.run_title import run_titles
@@ -66,7 +67,7 @@ def mid_schedule(evidence: Evidence) -> Note | None:
         "mid-schedule",
         f"{'; '.join(reasons)}: before its cooldown a run's loss is above what a run of that length reaches, so the"
         " exponent of D comes out wrong (Hoffmann et al. 2022), and checkpoints of one run are not independent. Fit"
-        " final losses alone, one run or cooldown branch a budget: llmscale sweep --tokens 5x,20x,80x",
+        f" final losses alone, one run or cooldown branch a budget: {more_budgets(evidence.frame)}",
     )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from llmscale.errors import LlmscaleError, Note, listed
 from llmscale.fit._evidence import Evidence, counted, groups, known
+from llmscale.fit.advice import more_budgets, more_sizes
 from llmscale.fit.identify import SIZES_FOR_A_FLOOR, count_levels
 from llmscale.fit.result import Fit
 from llmscale.laws import Array
@@ -26,7 +27,6 @@ _OPEN_BUDGETS = 0.1
 """One budget in ten: at fewer, noise may have put the lowest loss at an end, and the others hold the law."""
 _GRID = 0.6
 """Share of the cells of sizes × token budgets that are filled: 1 in a full grid, under a half in IsoFLOP tables."""
-_MORE_RATIOS = "llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x"
 
 
 def collinear_design(evidence: Evidence) -> Note | None:
@@ -50,20 +50,20 @@ def collinear_design(evidence: Evidence) -> Note | None:
         ratio = format_count(float(np.median(frame["tokens"] / frame["params"])))
         message = (
             f"tokens grow with size ({numbers}): {exponents} trade off, and the law holds only near {ratio} tokens a"
-            f" parameter (arXiv 2605.08541). Add other ratios at each size: {_MORE_RATIOS}"
+            f" parameter (arXiv 2605.08541). Add other ratios at each size: {more_budgets(frame)}"
         )
     else:
         budget = format_count(float(np.median(frame["flops"])))
         message = (
             f"tokens shrink as size grows ({numbers}): the runs lie near one budget of {budget} FLOPs, and say little"
-            f" about others. Add budgets: {_MORE_RATIOS}"
+            f" about others. Add budgets: {more_budgets(frame)}"
         )
     return Note("collinear-design", message)
 
 
 def few_sizes(evidence: Evidence) -> Note | None:
     """Sizes or budgets that the law's terms can pass through exactly, with nothing left to check them by."""
-    law = evidence.fit.law
+    law, frame = evidence.fit.law, evidence.frame
     if any(note.code == "floor-not-identified" for note in evidence.fit.notes):
         return None
     names = [name for name in ("params", "tokens", "flops") if name in law.inputs]
@@ -77,7 +77,7 @@ def few_sizes(evidence: Evidence) -> Note | None:
         return Note(
             "few-sizes",
             f"{what} {spare or 'none'} to check the form by: measure two more at least, over 1.5 decades or more"
-            " (llmscale sweep --sizes 30k,100k,300k,1M,3M)",
+            f" ({more_sizes(frame) if names[0] == 'params' else more_budgets(frame)})",
         )
     few = [name for name in names if number[name] < SIZES_FOR_A_FLOOR]
     if not few:
@@ -86,8 +86,7 @@ def few_sizes(evidence: Evidence) -> Note | None:
         "few-sizes",
         f"{' and '.join(counted(number[name], words[name]) for name in few)} cannot tell a floor, a scale and an"
         f" exponent apart, which takes {SIZES_FOR_A_FLOOR}: the exponents rest on the sum of terms being right. Add"
-        f" {' and '.join(words[name] + 's' for name in few)}: llmscale sweep --sizes 1M,3M,10M,30M --tokens"
-        " 5x,20x,80x,320x",
+        f" {' and '.join(words[name] + 's' for name in few)}: {more_budgets(frame)}",
     )
 
 
@@ -174,8 +173,8 @@ def count_sensitive(evidence: Evidence) -> Note | None:
     return Note(
         "count-sensitive",
         f"the exponents hang on what N counts: {shown}. State the count with them, compare only like with like, and"
-        f" add sizes whose embeddings are small (Porian et al. 2024); {evidence.command} --count"
-        f" {next(count for count in found if count != fit.table.count)} shows the other law",
+        f" add sizes whose embeddings are small (Porian et al. 2024). The other law: {evidence.command} --count"
+        f" {next(count for count in found if count != fit.table.count)}",
     )
 
 
@@ -195,7 +194,7 @@ def embedding_share(evidence: Evidence) -> Note | None:
         "embedding-share",
         f"embeddings and output layer are more than {_EMBEDDING_SHARE:.0%} of the parameters in {high.sum()} of"
         f" {counted(len(share), 'run')} ({share.max():.0%} at the most, {share.min():.0%} at the least): N means"
-        " another thing at each size. Use a smaller vocabulary (llmscale sweep --tokenizer bpe:512) or larger models,"
+        " another thing at each size. Use a smaller vocabulary (sweep with --tokenizer bpe:512) or larger models,"
         f" and compare {evidence.command} --count params_non_embedding",
     )
 

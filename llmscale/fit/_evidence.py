@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.command_lines import command_line
 from llmscale.fit.identify import distinct, levels
 from llmscale.fit.result import Fit, settings_of
 from llmscale.fit.solver import unit_columns
@@ -51,7 +50,7 @@ class Evidence:
     @property
     def command(self) -> str:
         """`llmscale fit TABLE`, to paste."""
-        return command_line("llmscale", "fit", self.fit.table.path)
+        return self.fit.table.command("fit")
 
     @cached_property
     def inputs(self) -> list[Array]:

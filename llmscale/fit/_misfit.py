@@ -131,8 +131,8 @@ def seed_noise(evidence: Evidence) -> Note | None:
     return Note(
         "seed-noise",
         f"seeds differ by {size(noise)} of the loss, neighbouring sizes by {size(step)}: the ladder is"
-        " hardly above its noise. Space the sizes wider, evaluate on more tokens, or add seeds: llmscale sweep"
-        " --seeds 5",
+        " hardly above its noise. Space the sizes wider, evaluate on more tokens, or add seeds (sweep with"
+        " --seeds 5)",
     )
 
 

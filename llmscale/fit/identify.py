@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
+from llmscale.fit.advice import more_budgets, more_sizes
 from llmscale.laws import Array, Law, OneVariableLaw, find
 from llmscale.quantity import format_count
 from llmscale.run_title import run_titles
@@ -131,16 +132,16 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
                 f"{law.name} needs at least 3 sizes and 3 token budgets to tell its terms apart, and the table has"
                 f" {describe_levels(frame, 'params')} and {describe_levels(frame, 'tokens')}"
                 + _one_constant(frame, sizes, budgets),
-                "measure several budgets at each size: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x;"
-                f" or fit --law power-floor{' --variable tokens' if sizes < budgets else ''}",
+                f"measure several budgets at each size: {more_budgets(frame)};"
+                f" or fit {_law_of_one(frame, 'tokens' if sizes < budgets else 'params')}",
             )
         if count_levels(columns["tokens"] / columns["params"]) == 1:
             ratio = float(frame["tokens"].iloc[0] / frame["params"].iloc[0])
             return InputError(
                 f"every run has {ratio:.3g} tokens a parameter, so {law.name}"
                 " cannot tell the effect of size from that of tokens",
-                "measure several budgets at each size: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x;"
-                " or fit the law along this ratio: --law power-floor --variable flops",
+                f"measure several budgets at each size: {more_budgets(frame)};"
+                f" or fit the law along this ratio: {_law_of_one(frame, 'flops')}",
             )
     for name in inputs:
         if count[name] == 1:
@@ -163,9 +164,17 @@ def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> Inp
         return InputError(
             f"{law.name} has {coefficients} coefficients and needs at least {coefficients + 1} runs that differ in"
             f" {' or '.join(inputs)}, but there are {number}",
-            "measure more: llmscale sweep --sizes 1M,3M,10M --tokens 5x,20x,80x",
+            f"measure more: {more_budgets(frame)}",
         )
     return None
+
+
+def law_in_both(frame: pd.DataFrame) -> str:
+    """How to get a law in N and D from these runs: fit it, or measure what it takes."""
+    reason = _no_chinchilla(frame)
+    if reason is None:
+        return "take one that is: --law chinchilla"
+    return f"a law in N and D takes more than these runs: {reason.fix}"
 
 
 def design_notes(law: Law, table: RunTable) -> list[Note]:
@@ -195,7 +204,7 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
                 Note(
                     "mixed-token-budgets",
                     f"the runs have {describe_levels(frame, 'tokens')}, and a law in N alone takes what tokens do"
-                    " for noise (fit --law chinchilla, or one budget at a time)",
+                    f" for noise ({_law_of_both(frame)}one budget at a time: --where 'tokens == ...')",
                 )
             )
     if "unique_tokens" in frame and "unique_tokens" not in law.inputs:
@@ -218,7 +227,7 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
             Note(
                 "narrow-range",
                 f"the runs span only a factor of {values.max() / values.min():.3g} in {name}; exponents want 10 or,"
-                " better, 30 (sweep wider: llmscale sweep --sizes 1M,3M,10M,30M)",
+                f" better, 30 (sweep wider: {more_sizes(frame) if name == 'params' else more_budgets(frame)})",
             )
         )
     return notes
@@ -267,6 +276,23 @@ def _on_one_line(columns: dict[str, Array]) -> tuple[str, str, float] | None:
     return None
 
 
+def _law_of_one(frame: pd.DataFrame, name: str) -> str:
+    """The options that fit a law in one column which these runs can tell."""
+    law = "power-floor" if count_levels(_numbers(frame, name)) >= SIZES_FOR_A_FLOOR else "power"
+    return f"--law {law}" + (f" --variable {name}" if name != "params" else "")
+
+
+def _law_of_both(frame: pd.DataFrame) -> str:
+    """Advice to fit Chinchilla's law, or nothing if these runs cannot tell it."""
+    return "" if _no_chinchilla(frame) else "fit --law chinchilla, or "
+
+
+def _no_chinchilla(frame: pd.DataFrame) -> InputError | None:
+    law = find("chinchilla")
+    inputs = inputs_of(law)
+    return unusable(law, frame, inputs) or why_not(law, frame, inputs)
+
+
 def _too_few_sizes(law: type[Law], frame: pd.DataFrame, column: str, coefficients: int) -> InputError | None:
     number = count_levels(frame[column].to_numpy())
     needed = coefficients + 1 if law.floor else coefficients
@@ -274,5 +300,5 @@ def _too_few_sizes(law: type[Law], frame: pd.DataFrame, column: str, coefficient
         return None
     return InputError(
         f"{law.name} needs runs of at least {needed} {words(column, 2)}, and the table has {number}",
-        "measure more: llmscale sweep --sizes 1M,3M,10M,30M,100M",
+        f"measure more: {more_sizes(frame, needed) if column == 'params' else more_budgets(frame, number=needed)}",
     )

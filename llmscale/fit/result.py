@@ -19,6 +19,7 @@ from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.fit._bias import Bias, bias_of
 from llmscale.fit.forecast import Forecast, forecast
+from llmscale.fit.identify import law_in_both
 from llmscale.fit.options import Options
 from llmscale.laws import LETTERS, Array, Law, Surface
 from llmscale.quantity import MOST
@@ -234,7 +235,7 @@ class Fit:
         best = self.law.optimal(C)
         if best is None:
             raise InputError(
-                f"{self.law.name} is no law in N and D, and has no optimum at a budget", "fit --law chinchilla"
+                f"{self.law.name} is no law in N and D, and has no optimum at a budget", law_in_both(self.table.frame)
             )
         N, D = (float(value) for value in best)
         answer: dict[str, Any] = {"params": N, "tokens": D, "loss": float(self.law.loss(N, D)), "intervals": {}}

@@ -91,6 +91,9 @@ class Law(ABC):
     equation: ClassVar[str] = ""
     source: ClassVar[str] = "the user's own law"
     name: ClassVar[str]
+    """As `--law` takes it; of a user's own law the class's."""
+    place: ClassVar[str | None] = None
+    """FILE.py:CLASS of a user's own law that was read from a file, as `--law` takes it."""
     floor: ClassVar[str | None] = None
     """The coefficient that is the irreducible loss, if the law has one."""
     exponents: ClassVar[tuple[str, ...]] = ()

@@ -54,7 +54,8 @@ def load(place: str) -> type[Law]:
         there = f"say which: --law {text}:{next(iter(members))}" if members else _EXAMPLE
         raise InputError(f"{path} has {len(members)} laws", there)
     law = members[name] if name else next(iter(members.values()))
-    _check(law, f"{path}:{law.__name__}")
+    law.place = f"{path}:{law.__name__}"
+    _check(law, law.place)
     return law
 
 

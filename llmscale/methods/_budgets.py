@@ -39,7 +39,7 @@ def group(frame: pd.DataFrame) -> NDArray[np.int_]:
             f"isoflop needs runs in groups of equal FLOPs: of {len(frame)} runs {grouped} fall into {what} of at least"
             f" {LEAST_SIZES} sizes whose FLOPs are within {100 * _TOLERANCES[-1]:.0f}% of each other",
             "train 5 sizes or more at each of 3 budgets or more, from a third to three times the expected optimum;"
-            " or use --method parametric, which takes any N and D",
+            " or, for any N and D: llmscale fit TABLE --method parametric",
         )
     return best
 

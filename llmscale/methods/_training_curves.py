@@ -171,7 +171,7 @@ def from_frame(frame: pd.DataFrame, curves: CurveRows, factor: float) -> Curves:
     if len(params) < _LEAST:
         raise InputError(
             f"the envelope needs the curves of {_LEAST} sizes or more, and {len(params)} runs of the table have one",
-            "give curves whose run_id is the table's; or use --method parametric",
+            "give curves whose run_id is the table's; or take llmscale fit TABLE --method parametric",
         )
     grid = np.linspace(min(one[0][0] for one in thinned_R), max(one[0][-1] for one in thinned_R), _STEPS)
     loss_RG, tokens_RG = np.full((len(params), _STEPS), np.inf), np.ones((len(params), _STEPS))

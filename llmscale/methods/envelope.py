@@ -56,7 +56,8 @@ def allocate(
         left = f" (left out: {listed(ends, separator='; ')})" if ends else ""
         raise InputError(
             f"the envelope needs {_LEAST} sizes that are passed by a larger one, and has {count}{left}",
-            "train more sizes, each on until the next larger one is better; or use --method parametric",
+            "train more sizes, each on until the next larger one is better;"
+            " or take llmscale fit TABLE --method parametric",
         )
     a, log_prefactor = _frontier.regress(log_flops[None], log_params[None], weight[None])[0]
     frontier = Frontier(float(a), float(log_prefactor), factor)

@@ -31,7 +31,7 @@ def plan_notes(runs: "Sequence[PlannedRun]", spec: "SweepSpec", free_bytes: int,
                 "isoflop-grid",
                 f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from 1/{spec.spread:g} to "
                 f"{spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a parameter, the expected "
-                "optimum (by default the 20 of Hoffmann et al. 2022); llmscale fit --method isoflop says where it is",
+                "optimum (by default the 20 of Hoffmann et al. 2022); fit with --method isoflop says where it is",
             )
         )
     if len({job.tokens for job in jobs}) == 1:

@@ -95,7 +95,7 @@ class SweepStatus:
         if self.finished:
             return command_line("llmscale", "fit", self._place)
         stated = stated_command(self.command, "sweep", "tune")
-        return stated or command_line("llmscale", "sweep", "...", "--out", self._place)
+        return stated or f"the command that began it, with {command_line('--out', self._place)}"
 
     @property
     def _place(self) -> str | Path:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note, first_lines, listed
 from llmscale.run_title import run_title
 from llmscale.table import _plausible, _retries, _where
@@ -68,6 +69,8 @@ class RunTable:
     count: str
     columns: Mapping[str, str] = field(default_factory=dict)
     reading: str = ""
+    asked: tuple[str, ...] = ()
+    """The options by which a command read it, to be given again."""
 
     @property
     def runs(self) -> int:
@@ -86,6 +89,11 @@ class RunTable:
     def __str__(self) -> str:
         left_out = f", {len(self.excluded)} left out" if self.excluded else ""
         return f"{self.size} from {self.path}{left_out}"
+
+    def command(self, verb: str, *options: object) -> str:
+        """`llmscale VERB TABLE OPTIONS`, to paste; a stream or a frame has to be put into a file first."""
+        place = self.path if self.path.exists() else "FILE"
+        return command_line("llmscale", verb, place, *self.asked, *options)
 
     def select(self, mask: ArrayLike) -> "RunTable":
         """The runs where `mask` (one truth a run) is true, with the same notes and runs left out."""

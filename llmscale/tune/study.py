@@ -266,5 +266,5 @@ def _read(folder: ResultsFolder) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}", "name another folder with --out") from error
     if not isinstance(payload, dict) or {"basis", "rungs", "trials"} - set(payload):
-        raise InputError(f"{path} is not what llmscale tune writes", "name another folder with --out")
+        raise InputError(f"{path} is not what a tune writes", "name another folder with --out")
     return payload
