@@ -77,6 +77,7 @@ def main() -> None:
         place = asked.folder or Path(scratch)
         text = text_to_train(place)
         spec = described(text, runs)
+        place.mkdir(parents=True, exist_ok=True)
         folder = ResultsFolder(place / "many")
         made = Measured("making the folder", 0.0, 0, 0)
         if not folder.curves_path.exists():

@@ -6,6 +6,9 @@ from pathlib import PurePath
 
 from llmscale.printable import clean, masked
 
+_IN_QUOTES = re.compile(r"""'[^']*'|"[^"]*"|\\.""")
+_SHELL = re.compile(r"[;&|<>()`$#]")
+"""Outside of quotes: what ends a command, sends its output elsewhere or has the shell fill something in."""
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -26,20 +29,13 @@ def stated_command(text: object, *verbs: str) -> str | None:
         return None
     try:
         parts = shlex.split(text)
-        if _as_a_shell(text) != parts:
-            return None
     except ValueError:
+        return None
+    if _SHELL.search(_IN_QUOTES.sub("", text)):
         return None
     if len(parts) < 2 or parts[0] != "llmscale" or parts[1] not in verbs:
         return None
     return command_line(*parts)
-
-
-def _as_a_shell(text: str) -> list[str]:
-    """Words and, apart from them, what would end the command or send its output elsewhere."""
-    words = shlex.shlex(text, posix=True, punctuation_chars=True)
-    words.whitespace_split, words.commenters = True, ""
-    return list(words)
 
 
 def _quoted(part: object) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from llmscale.checked import DamagedFile
 from llmscale.command_lines import command_line
 from llmscale.errors import InputError, WriteError
-from llmscale.printable import shortened
+from llmscale.printable import clean, shortened
 from llmscale.quantity import format_bytes
 from llmscale.sweep_json import read_sweep_json
 
@@ -111,7 +111,8 @@ class CurvePoint:
 
 
 _LONGEST_NAME = 150
-"""Bytes of a name that a longer one can be made of: file systems allow 255."""
+"""Bytes of a name that a longer one can be made of."""
+_NAME_MAX = 255
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -362,6 +363,8 @@ def new_file_beside(path: Path) -> Path:
 def refuse_unusable(path: Path, fix: str) -> Path:
     """`path`, unless the system cannot even look for it: too long, under a file, a circle of links. InputError."""
     try:
+        if max((len(os.fsencode(part)) for part in path.parts), default=0) > _NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         path.stat()
     except FileNotFoundError:
         pass
@@ -381,6 +384,11 @@ def results_folder(out: str) -> ResultsFolder:
         path = path.resolve()
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", fix)
+    for folder in (path, *path.parents):
+        if folder.is_symlink() and not folder.exists():
+            raise InputError(f"{folder} is a link to {folder.readlink()}, which is not there", fix)
+    if "\ufffd" in clean(str(path)):
+        raise InputError(f"the name of {path} is no UTF-8", fix)
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"cannot write into {path}: {os.strerror(errno.EACCES)}", fix)

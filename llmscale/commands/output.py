@@ -1,5 +1,6 @@
 """What commands share: the two consoles, one JSON object on standard output, and errors as exit codes."""
 
+import errno
 import json
 import logging
 import sys
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmscale.commands._streams import guarded_streams
-from llmscale.errors import LlmscaleError, Note
+from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
 
 if TYPE_CHECKING:
@@ -139,6 +140,12 @@ class Commands(TyperGroup):
             if error.fix:
                 _progress().say("  fix:", "bold", shortened(error.fix))
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+                raise
+            problem = f"{error.filename or 'a name'} cannot be used as a file or folder: {error.strerror}"
+            _progress().say("error:", "bold red", shortened(problem))
+            raise typer.Exit(InputError.exit_code) from error
         except Exception as error:
             # Words of the command line, such as names of files, are quoted in what typer says of them.
             if isinstance(message := getattr(error, "message", None), str) and hasattr(error, "format_message"):

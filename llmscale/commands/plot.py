@@ -71,6 +71,8 @@ def plot(
     if text and not json:
         output.tell(text)
     shown.warn_all(runs.notes)
+    if out and ".." in out.parts:
+        out = out.resolve()
     path = out or (Path(f"{kind}.png") if is_url(table) else _default_path(runs, kind))
     if out is None and runs.path.is_dir():
         refuse_links(runs.path, with_runs=False)

@@ -8,6 +8,7 @@ import typer
 
 from llmscale.commands import output
 from llmscale.errors import InputError
+from llmscale.printable import one_line
 from llmscale.quantity import format_count, format_seconds
 from llmscale.ranges import Range
 
@@ -28,6 +29,7 @@ CURVES_A_SIZE = 6
 _STYLES = {"done": "green", "running": "cyan", "failed": "red", "diverged": "red", "stalled": "yellow"}
 _ORDER = ("done", "diverged", "failed", "stalled", "running", "stopped", "waiting")
 _BAR_FROM_WIDTH = 100
+_LONGEST_LABEL = 20
 
 
 def status(
@@ -263,7 +265,10 @@ def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
     from llmscale.commands._terminal_curves import Line, draw_curves
     from llmscale.sweep.status import loss_curves
 
-    lines = [Line(curve.size, curve.tokens, curve.train_loss) for curve in loss_curves(folder, _chosen(now))]
+    lines = [
+        Line(one_line(curve.size)[:_LONGEST_LABEL], curve.tokens, curve.train_loss)
+        for curve in loss_curves(folder, _chosen(now))
+    ]
     width = min(output.results.width, 120)
     return draw_curves(lines, width, 18, "training tokens", "train loss")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, WorkError
-from llmscale.printable import masked
+from llmscale.printable import has_keys, masked
 
 
 class FileSystem:
@@ -37,7 +37,7 @@ class FileSystem:
         """To be shown and written: without its keys."""
         self.full_url = url.rstrip("/")
         """To be opened, as it was given."""
-        self.canonical: str = masked(fs.unstrip_protocol(self._root))
+        self.canonical: str = self.url if has_keys(url) else fs.unstrip_protocol(self._root)
         """The same for all spellings of one place, and for all keys to it."""
         self.takes_threads = bool(fs.async_impl)
         # Where files can be moved they are written beside and moved; elsewhere, as at S3, a file appears when whole.

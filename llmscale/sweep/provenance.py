@@ -30,13 +30,14 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
-    refuse_links(path)
     sweep = folder.known_sweep()
     if not sweep.get("basis"):
         is_tuned = (path / "tune.json").exists()
         if path.exists() and (is_tuned or not known_ids(folder)) and not folder.sweep_path.exists() and _holds(path):
             raise InputError(f"{path} holds files but no sweep", "name a new or empty folder with --out")
+        refuse_links(path)
         return
+    refuse_links(path)
     before, now = sweep["basis"], json.loads(json.dumps(spec.basis()))
     if "recipe" in before:
         before["recipe"] = {**asdict(Recipe()), **before["recipe"]}  # settings younger than the folder

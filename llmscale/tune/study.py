@@ -39,12 +39,13 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
-    refuse_links(path)
     before = _read(folder)
     if before is None:
         if path.exists() and any(not entry.name.startswith((".", "README")) for entry in path.iterdir()):
             raise InputError(f"{path} holds files but no {FILE_NAME}", "name a new or empty folder with --out")
+        refuse_links(path)
         return
+    refuse_links(path)
     changed = difference(before["basis"], json.loads(json.dumps(spec.basis())))
     if changed:
         raise InputError(f"{path} holds trials of another specification: {changed}", "name another folder with --out")
