@@ -311,9 +311,9 @@ def test_names_that_are_no_files_get_a_sentence_and_exit_code_2(tmp_path: Path) 
     for name, sentence in (
         ("pipe.csv", "is a pipe or a device, not a file"),
         ("folder.csv", "is a folder without runs.parquet"),
-        ("circle.csv", "cannot be unpacked or read"),
+        ("circle.csv", "symbolic links"),
         ("gone.csv", "is a link to"),
-        ("x" * 300 + ".csv", "cannot be unpacked or read: File name too long"),
+        ("x" * 300 + ".csv", "File name too long"),
         ("no-*.csv", "there is no file"),
         ("/dev/zero", "is a pipe or a device, not a file"),
     ):
