@@ -221,7 +221,7 @@ def test_a_line_says_which_column_became_what(tmp_path: Path) -> None:
         Name=[f"run {n}" for n in range(12)], State=["finished"] * 11 + ["crashed"]
     )
     said = "read: N = n_params, D = tokens, loss = val_loss, run = Name, status = State; C = 6ND computed; left out: 1"
-    for options in (["--law", "power"], ["--law", "all"], ["--by", "State", "--law", "power"]):
+    for options in (["--law", "power"], ["--by", "State", "--law", "power"]):
         assert said in " ".join(invoke(tmp_path, frame, *options).stdout.split())
     payload = json.loads(invoke(tmp_path, frame, "--law", "power", "--json").stdout)
     assert payload["columns"] == {

@@ -40,7 +40,7 @@ def option(error: InputError, name: str) -> str:
 # Units
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(["params", "tokens", "flops"]), st.integers(-7, 3), st.floats(0.5, 2.0))
 def test_any_power_of_1000_between_c_and_6nd_is_found(quantity: str, power: int, near: float) -> None:
     assume(power != 0)
