@@ -138,7 +138,7 @@ def test_intervals_rest_on_whole_runs_under_every_name(tmp_path: Path) -> None:
     assert interval(tmp_path, frame.assign(id=ids)) == by_run
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.permutations(range(36)))
 def test_the_order_of_rows_does_not_matter(order: list[int]) -> None:
     frame = checkpoints().assign(model=NAMES)

@@ -187,7 +187,7 @@ class _Search:
 
     def loss(self) -> None:
         """Find the loss: of validation before a plain one, a plain one before that of training."""
-        found = [name for name in self.names if self._numbers(name)]
+        found = [name for name in self.names if self._may_be_loss(name) and self._numbers(name)]
         validation = [name for name in found if _names.is_loss(name) and _names.is_validation(name)]
         training = [name for name in found if _names.is_loss(name) and _names.is_training(name)]
         plain_ones = self._plain_losses(found, (*validation, *training))
@@ -218,6 +218,10 @@ class _Search:
         if "loss" not in self.columns:
             # The column is named in the sentence of what its rows hold, if it is the only one.
             self._take("loss", [name for name in self.names if name.lower() == "loss"])
+
+    def _may_be_loss(self, name: str) -> bool:
+        known = {_names.read_name(name, "loss").base, plain(last_part(name))} & set(_names.PLAIN["loss"])
+        return bool(known) or _names.is_loss(name)
 
     def other(self, name: str) -> None:
         """Find another column that laws and diagnostics ask for by name."""

@@ -53,6 +53,8 @@ _OF_A_ROW = (
 """Columns that differ between checkpoints of one run."""
 
 _NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")
+_SAMPLE = 300
+"""Names that are looked at before all of them are."""
 _SAME = 0.01
 _EQUAL_STEPS = 4
 """Rows of one size whose tokens grow by equal steps, from which on they are taken for checkpoints."""
@@ -212,6 +214,8 @@ class _Rows:
     def without_steps(self, ids: pd.Series) -> pd.Series | None:
         """Ids such as NAME@1000 without their step, if it grows with tokens within each NAME; None for others."""
         unique = pd.unique(ids)
+        if sum(with_step(one) is not None for one in unique[:_SAMPLE]) < 0.8 * len(unique[:_SAMPLE]):
+            return self._without_numbers(ids)
         parts = {one: with_step(one) for one in unique}
         if sum(part is not None and bool(part[0]) for part in parts.values()) < 0.8 * len(unique):
             return self._without_numbers(ids)
@@ -224,8 +228,10 @@ class _Rows:
     def _without_numbers(self, ids: pd.Series) -> pd.Series | None:
         """Ids such as NAME-1000, if tokens a step are the same in runs of several sizes and no power of ten."""
         unique = pd.unique(ids)
+        if self.along is None or not len(unique) or not all(_NUMBER.match(one) for one in unique[:_SAMPLE]):
+            return None
         parts = {one: _NUMBER.match(one) for one in unique}
-        if self.along is None or not len(unique) or not all(parts.values()):
+        if not all(parts.values()):
             return None
         runs = ids.map({one: part["run"] for one, part in parts.items() if part})
         steps = ids.map({one: float(part["step"]) for one, part in parts.items() if part}).to_numpy(dtype=float)
@@ -278,8 +284,8 @@ class _Rows:
         """Run ids by a column, with a note on names that stand in several rows."""
         nothing = np.zeros(len(ids), dtype=bool)
         ids = self._by_seed(ids)
-        repeated = ids[self.usable].value_counts()
-        names = [name for name in dict.fromkeys(ids[self.usable]) if repeated[name] > 1]
+        done = ids[self.usable]
+        names = list(dict.fromkeys(done[done.duplicated(keep=False)]))
         if not names:
             return Identity(ids, column, nothing, ())
         checkpoints = self.are_checkpoints(ids)
