@@ -1,6 +1,5 @@
 """Profiles against an independent minimiser: scipy, from many places, with coordinates and code of its own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from llmscale.fit import Fit, fit_law
+from llmscale.fit import fit_law
 from llmscale.fit.profile import Profile, profile
 
 DELTA = 1e-3
@@ -27,7 +26,7 @@ def ladder(seed: int, law: str, runs: int, noise: float, lowest: float = 1e5) ->
         sizes = np.geomspace(lowest, 30 * lowest, runs // len(ratios))
         N, ratio = (values.ravel() for values in np.meshgrid(sizes, ratios))
         D = N * ratio
-        loss = 1.8 + 420 / N**0.36 + 2100 / D**0.31
+        loss = 1.8 + 120 / N**0.36 + 300 / D**0.31
     return pd.DataFrame({"params": N, "tokens": D, "loss": loss * np.exp(noise * rng.standard_normal(len(N)))})
 
 
@@ -114,7 +113,7 @@ def check(seed: int, law: str, runs: int, noise: float, names: tuple[str, ...], 
 
 @pytest.mark.parametrize(
     ("seed", "law", "runs", "noise", "name"),
-    [(5, "chinchilla", 12, 0.01, "E"), (3, "chinchilla", 20, 0.004, "alpha"), (1, "power-floor", 14, 0.01, "A")],
+    [(11, "chinchilla", 12, 0.01, "E"), (3, "chinchilla", 20, 0.004, "alpha"), (1, "power-floor", 14, 0.01, "A")],
 )
 def test_a_profile_is_nowhere_above_an_independent_minimiser(
     seed: int, law: str, runs: int, noise: float, name: str
@@ -132,23 +131,18 @@ def test_profiles_of_thirty_tables_are_nowhere_above_an_independent_minimiser(se
 
 
 def test_the_profile_of_a_floor_that_may_be_zero_is_smooth_and_reaches_it() -> None:
-    """A ladder of twelve runs whose profile had three spikes, and an interval of 0.32 to 1.26, from bad valleys."""
-    found = profile(ladder_fit(), "E")
+    """A ladder of twelve runs whose profile had a spike, and an interval that ended at 0.011, from bad valleys."""
+    table = ladder(11, "chinchilla", 12, 0.01)
+    fit = fit_law(table, "chinchilla", bootstrap=0, holdout="none", diagnostics=False)
+    found = profile(fit, "E")
     assert found.settled
-    assert found.low == 0
-    assert found.values[0] == 0
+    assert found.low == found.values[0] == 0
     assert 0 < found.cost[0] < found.threshold
     assert spikes(found) == 0
-    assert found.high == pytest.approx(1.2556, abs=2e-3)
-
-
-def ladder_fit() -> Fit:
-    table = ladder(5, "chinchilla", 12, 0.01)
-    return fit_law(table, "chinchilla", bootstrap=0, holdout="none", diagnostics=False)
 
 
 def spikes(found: Profile) -> int:
     """Values that cost clearly more than both their neighbours."""
-    cost = found.cost
-    above: Callable[[int, int], bool] = lambda i, j: cost[i] > 1.02 * cost[j] + 0.02  # noqa: E731
-    return sum(above(i, i - 1) and above(i, i + 1) for i in range(1, len(cost) - 1))
+    least = 1.02 * found.cost + 0.02
+    middle = found.cost[1:-1]
+    return int(((middle > least[:-2]) & (middle > least[2:])).sum())

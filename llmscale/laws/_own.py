@@ -40,7 +40,7 @@ def load(place: str) -> type[Law]:
     except (Exception, SystemExit) as error:
         place = _line(error, path)
         raise InputError(
-            f"{place} cannot be run: {_said(error)}", "fix the file: it is run when its law is read"
+            f"{place} cannot be run: {_said(error)}", "change the file: it is run when its law is read"
         ) from error
     members = {
         key: value
