@@ -32,22 +32,16 @@ def compression_by_name(path: Path) -> str | None:
     return suffix if suffix in COMPRESSIONS else None
 
 
-def compression_of(path: Path) -> str | None:
-    """What the first bytes of `path` say. Raises InputError where it cannot be read."""
-    with _opened(path) as (_, _, compression):
-        return compression
-
-
 @contextmanager
 def open_stream(path: Path) -> Iterator[IO[bytes]]:
     """The bytes of `path`, decompressed. What is wrong with the compression is an InputError."""
-    with _opened(path) as (stream, _, _):
+    with opened(path) as (stream, _, _):
         yield stream
 
 
 def expansion(path: Path) -> float:
     """Bytes of content per byte on disk, by the first 8 MiB of content."""
-    with _opened(path) as (stream, raw, compression):
+    with opened(path) as (stream, raw, compression):
         if compression is None:
             return 1.0
         content = len(stream.read(_SAMPLE_BYTES))
@@ -56,7 +50,7 @@ def expansion(path: Path) -> float:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes], str | None]]:
+def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes], str | None]]:
     """The content of a file, the file on disk that it is read from, and its compression."""
     compression = None
     try:

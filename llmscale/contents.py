@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from llmscale.compression import compression_by_name, compression_of, open_stream
+from llmscale.compression import compression_by_name, opened
 from llmscale.errors import InputError
 
 PLAIN: Final = (".txt", ".text", ".md", ".rst", ".py")
@@ -63,7 +63,7 @@ def suffix_of(path: Path) -> str | None:
 
 def look(path: Path) -> Content:
     """How to read `path`. Raises InputError where it cannot be read as text, saying what it is."""
-    with open_stream(path) as stream:
+    with opened(path) as (stream, _, packed):
         head = stream.read(_HEAD_BYTES)
     suffix = suffix_of(path)
     if suffix is not None:
@@ -75,7 +75,7 @@ def look(path: Path) -> Content:
             f"{path} has a suffix that is not supported",
             f"supported are {' '.join(SUFFIXES)}, and each with .gz .xz .zst .bz2",
         )
-    return Content(found, encoding, _remark(path, suffix, found, encoding, head))
+    return Content(found, encoding, _remark(path, packed, found, encoding, head))
 
 
 def _refuse_other_files(path: Path, head: bytes) -> None:
@@ -144,9 +144,9 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _remark(path: Path, suffix: str | None, found: str, encoding: str, head: bytes) -> str | None:
+def _remark(path: Path, packed: str | None, found: str, encoding: str, head: bytes) -> str | None:
     remarks = []
-    named, packed = compression_by_name(path), compression_of(path)
+    named, suffix = compression_by_name(path), suffix_of(path)
     if head and named != packed:
         remarks.append(f"is {f'compressed as {packed}' if packed else 'not compressed'}, whatever its name")
     if encoding != "utf-8":

@@ -8,7 +8,7 @@ import csv
 import io
 import itertools
 import json
-import tempfile
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,18 +17,18 @@ from typing import IO, Any, Final
 from llmscale.compression import open_stream
 from llmscale.contents import Content, look, suffix_of
 from llmscale.errors import InputError
+from llmscale.parquet_text import parquet_columns, read_parquet
 from llmscale.quantity import format_bytes
-from llmscale.text_column import choose_column, no_such_column, text_in, text_of
+from llmscale.text_column import choose_column, no_such_column, text_in
 
 PIECE_CHARACTERS: Final = 16_384
 """Plain text longer than this is cut into documents, where a paragraph ends if possible: without a cut, one long file
 could not be held out in part."""
 LONGEST_LINE: Final = 1 << 28
 """Bytes, of a line or a field: no document is as long, and what is packed small may unpack to any length."""
-_LARGEST_PACKED: Final = 1 << 36
-"""Bytes of a compressed parquet file's content: it is read here and there, so it has to be unpacked first."""
 _PROBE_BYTES: Final = 8192
 _CHUNK_BYTES: Final = 1 << 20
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
 def read_documents(path: Path, text_column: str, content: Content | None = None) -> Iterator[str]:
@@ -58,15 +58,6 @@ def column_of(path: Path, asked: str, content: Content) -> str | None:
 
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 0 and all(isinstance(row, dict) for row in value)
-
-
-def parquet_bytes(path: Path, text_column: str) -> int:
-    """Bytes of text in a parquet file, by its footer."""
-    with open_stream(path) as stream:
-        metadata = _parquet_file(stream, path).metadata
-    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
-    columns = (group.column(index) for group in groups for index in range(group.num_columns))
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == text_column)
 
 
 @contextmanager
@@ -224,27 +215,31 @@ def _read_json(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]
 def _json_objects(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of an array, or objects that follow each other, over as many lines as they like; read as a stream."""
     chunks = _decoded_chunks(stream, path)
-    held, number = "", 0
+    decoder = json.JSONDecoder()
+    held, place, number = "", 0, 0
     in_array: bool | None = None
     while True:
-        held = held.lstrip()
-        if in_array is None and held:
-            in_array = held[0] == "["
-            held = held[1:].lstrip() if in_array else held
-        if in_array and number and held[:1] == ",":
-            held = held[1:].lstrip()
-        if in_array and held[:1] == "]":
-            rest = held[1:] + "".join(chunks)
-            if rest.strip():
-                raise InputError(f"{path} goes on after its array: {rest.strip()[:40]!r}", "keep one array in a file")
+        place = _after_space(held, place)
+        if in_array is None and place < len(held):
+            in_array = held[place] == "["
+            place += in_array
+        elif in_array and number and held[place : place + 1] == ",":
+            place += 1
+        place = _after_space(held, place)
+        if in_array and held[place : place + 1] == "]":
+            rest = (held[place + 1 :] + "".join(chunks)).strip()
+            if rest:
+                raise InputError(f"{path} goes on after its array: {rest[:40]!r}", "keep one array in a file")
             return
         where = f"{path}, object {number + 1}"
         try:
-            row, end = json.JSONDecoder().raw_decode(held)
+            row, place = decoder.raw_decode(held, place)
         except (ValueError, RecursionError) as error:
-            more = list(itertools.islice(chunks, 1 + len(held) // _CHUNK_BYTES))
+            held, place = held[place:], 0
+            # Each time as much again as there is, or a long object would be read over and over.
+            more = "".join(itertools.islice(chunks, 1 + len(held) // _CHUNK_BYTES))
             if more and len(held) < LONGEST_LINE:
-                held += "".join(more)
+                held += more
                 continue
             if more:
                 raise _too_long(where) from None
@@ -252,8 +247,12 @@ def _json_objects(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str
                 return
             raise InputError(f"{where} is not JSON: {error}", "write one object a line, and name it .jsonl") from None
         yield where, _object(row, where)
-        held = held[end:]
         number += 1
+
+
+def _after_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
 
 
 def _read_csv(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
@@ -301,98 +300,12 @@ def _delimiter(header: str, path: Path) -> str:
     return next((mark for mark in likely if mark in header), likely[0])
 
 
-def _read_parquet(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
-    import pyarrow.compute as pc
-
-    file = _parquet_file(stream, path)
-    choose_column(text_column, _parquet_row(file), str(path))
-    nested = [] if text_column in file.schema_arrow.names else text_column.split(".")[1:]
-    row = 0
-    for batch in _batches(file, path, text_column):
-        cells = pc.struct_field(batch.column(0), nested) if nested else batch.column(0)
-        for value in _cells(cells):
-            yield value if isinstance(value, str) else text_of(value, f"{path}, row {row}", text_column)
-            row += 1
-
-
-def _batches(file: Any, path: Path, column: str) -> Iterator[Any]:
-    import pyarrow as pa
-
-    try:
-        yield from file.iter_batches(batch_size=1024, columns=[column])
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is damaged: {reason}", "fetch or write the file again") from None
-
-
-def _cells(values: Any) -> list[Any]:
-    """The cells of a column; of one that is not UTF-8 the bytes, to be refused by their row."""
-    import pyarrow as pa
-
-    try:
-        return list(values.to_pylist())
-    except UnicodeDecodeError:
-        plain = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-        return list(plain.cast(pa.large_binary()).to_pylist())
-
-
-def _parquet_row(file: Any) -> dict[str, Any]:
-    """The columns as the first row of a table: what could be text has no value yet."""
-    import pyarrow as pa
-
-    def named(fields: Any) -> dict[str, Any]:
-        return {field.name: stand_in(field.type) for field in fields}
-
-    def stand_in(kind: Any) -> Any:
-        if pa.types.is_struct(kind):
-            return named(kind[index] for index in range(kind.num_fields))
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-        view = getattr(pa.types, "is_string_view", None)
-        textual = any(test(kind) for test in tests) or (view is not None and view(kind))
-        return None if textual else kind
-
-    return named(file.schema_arrow)
-
-
-def _parquet_file(stream: IO[bytes], path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(_seekable(stream, path))
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a parquet file: {error}", "name a whole parquet file") from None
-
-
-def _seekable(stream: IO[bytes], path: Path) -> IO[bytes]:
-    """`stream`, or a file without a name that it is unpacked into: of a compressed one the end comes first."""
-    if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
-        return stream
-    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (it is gone when its reader is)
-    try:
-        while chunk := stream.read(_CHUNK_BYTES):
-            unpacked.write(chunk)
-            if unpacked.tell() > _LARGEST_PACKED:
-                raise _too_long(str(path))
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise InputError(
-            f"{path} cannot be unpacked into {tempfile.gettempdir()}: {error.strerror}",
-            "unpack it where there is room, for parquet is compressed within: name the .parquet itself",
-        ) from None
-    unpacked.seek(0)
-    return unpacked
-
-
 _FORMATS: Final[dict[str, Callable[[IO[bytes], Path, str], Iterator[str]]]] = {
     ".txt": _read_plain,
     ".jsonl": _read_json_lines,
     ".json": _read_json,
     ".csv": _read_csv,
-    ".parquet": _read_parquet,
+    ".parquet": read_parquet,
 }
 
 
@@ -405,5 +318,5 @@ _FIRST_ROWS: Final[dict[str, Callable[[IO[bytes], Path], Iterator[dict[str, Any]
     ".jsonl": lambda stream, path: (row for _, row in _json_lines(stream, path)),
     ".json": lambda stream, path: (row for _, row in _json_objects(stream, path)),
     ".csv": _first_csv_row,
-    ".parquet": lambda stream, path: iter([_parquet_row(_parquet_file(stream, path))]),
+    ".parquet": lambda stream, path: iter([parquet_columns(stream, path)]),
 }

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -135,7 +135,7 @@ def prepare(
         choice = choose_tokenizer(spec.tokenizer, estimated_bytes, spec.end_of_text)
     except UnreachableError:
         if (store := _made_earlier(spec, min_train_tokens, cache)) is not None:
-            return _checked(store, report)
+            return _checked(store, report, lambda: report(Progress("waiting")))
         raise
     path = _path(spec, source, choice, cache)
     remarks = (*source.remarks(), *choice.remarks)
@@ -151,7 +151,7 @@ def prepare(
         report(Progress("waiting"))
 
     if (store := _finished(path, min_train_tokens)) is not None:
-        return _said(_checked(store, report), remarks)
+        return _said(_checked(store, report, waiting), remarks)
     # The survey and its checks come before anything is written.
     begun = Journal.read(path) is not None
     beginning = None if begun else _Beginning.of(spec, source, estimated_bytes, surveying)
@@ -201,8 +201,11 @@ def _said(store: TokenStore, remarks: tuple[str, ...]) -> TokenStore:
     return replace(store, remarks=(*remarks, *store.meta.get("remarks", ()), *store.remarks))
 
 
-def _checked(store: TokenStore, report: Callable[[Progress], None]) -> TokenStore:
-    """The store, if its files are what was written; an older one without checksums gets them."""
+def _checked(
+    store: TokenStore, report: Callable[[Progress], None], waiting: Callable[[], None] | None = None
+) -> TokenStore:
+    """The store, if its files are what was written; an older one without checksums gets them, while no other process
+    extends it. `waiting` is None for who holds its lock."""
 
     def reading(read_bytes: int, all_bytes: int) -> None:
         if all_bytes > _QUICKLY_READ:
@@ -211,7 +214,11 @@ def _checked(store: TokenStore, report: Callable[[Progress], None]) -> TokenStor
     checksums = store.check(reading)
     if "checksums" in store.meta or not os.access(store.path, os.W_OK):
         return store
-    return with_checksums(store, checksums)
+    if waiting is None:
+        return with_checksums(store, checksums)
+    with locked(store.path, waiting):
+        unchanged = TokenStore.open(store.path) == store
+        return with_checksums(store, checksums) if unchanged else store
 
 
 @dataclass(frozen=True)
@@ -263,10 +270,19 @@ def _made_earlier(spec: TextSpec, min_train_tokens: int | None, cache: Path | No
     settings = json.loads(json.dumps(_stated(spec)))
     found = ((cache or cache_folder()) / "tokens").glob("*/meta.json")
     for meta in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-        known = json.loads(meta.read_text(encoding="utf-8"))
+        known = _read_meta(meta)
         if {"end_of_text": None, **known.get("spec", {})} == settings:
             return _finished(meta.parent, min_train_tokens)
     return None
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """What a meta.json says; nothing where it is damaged, which is for whoever asks for that store."""
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) and isinstance(meta.get("spec"), dict) else {}
 
 
 def _write_meta(path: Path, spec: TextSpec, source: Source, choice: TokenizerChoice, journal: Journal) -> None:

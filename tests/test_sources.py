@@ -320,6 +320,17 @@ def test_what_a_file_holds_is_told_by_its_content_and_said(name: str, remark: st
     assert (remark or "") in "".join(source.remarks())
 
 
+def test_json_over_several_lines_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_CHUNK_BYTES", 37)
+    rows = [{"id": [1, {"x": "]"}], "text": text} for text in TEXTS]
+    array, spread = tmp_path / "array.json", tmp_path / "spread.json"
+    for indent in (None, 2):
+        array.write_text(f" {json.dumps(rows, indent=indent)} \n", encoding="utf-8")
+        spread.write_text("\n".join(json.dumps(row, indent=indent) for row in rows), encoding="utf-8")
+        for path in (array, spread):
+            assert all_documents(open_source(str(path))) == TEXTS
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_a_dotted_name_reaches_nested_text_and_an_empty_one_is_an_empty_document(suffix: str, tmp_path: Path) -> None:
     rows = [{"data": {"body": {"text": text}, "n": 1}} for text in TEXTS]

@@ -11,6 +11,7 @@ from typing import Any
 from llmscale import compression, formats
 from llmscale.contents import look
 from llmscale.errors import InputError, listed
+from llmscale.parquet_text import parquet_bytes
 from llmscale.sources import Source, digest_of, refuse_dataset_options, shuffled
 from llmscale.sources._paths import Found, find, looks_like_files
 
@@ -58,7 +59,7 @@ class Files(Source):
         total = 0.0
         for shard, path in self._paths.items():
             if self._contents[shard].format == ".parquet":
-                total += formats.parquet_bytes(path, self._columns[shard] or self.text_column)
+                total += parquet_bytes(path, self._columns[shard] or self.text_column)
                 continue
             kind = "".join(path.suffixes[-2:]).lower()
             if kind not in expansions:
