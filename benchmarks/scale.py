@@ -75,9 +75,9 @@ def main() -> None:
     runs, rows = (10_000, 5_000) if asked.full else (asked.runs, asked.rows)
     with tempfile.TemporaryDirectory() as scratch:
         place = asked.folder or Path(scratch)
+        place.mkdir(parents=True, exist_ok=True)
         text = text_to_train(place)
         spec = described(text, runs)
-        place.mkdir(parents=True, exist_ok=True)
         folder = ResultsFolder(place / "many")
         made = Measured("making the folder", 0.0, 0, 0)
         if not folder.curves_path.exists():
