@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sweeps import write_counting
+from sweeps import llmscale, write_counting
 
 from llmscale.executors import Event, Place, Task
 from llmscale.job import Job, run_row
@@ -19,6 +19,7 @@ from llmscale.recipe import Recipe
 from llmscale.runs import CurvePoint, ResultsFolder, rows_table, write_table, write_text
 from llmscale.spec_file import read_spec_file
 from llmscale.sweep.spec import Hardware, SweepSpec, parse_budgets
+from llmscale.sweep.status import sweep_status
 from llmscale.tokens import TextSpec, TokenStore, prepare
 from llmscale.train.calibrate import Speeds
 from llmscale.tune import study
@@ -128,3 +129,27 @@ def test_the_order_in_which_trials_end_and_kills_change_nothing(
     executor = Pretended(9, 0)
     monkeypatch.setattr(study, "pick_executor", lambda name: executor)
     assert tuned(tmp_path / "0", store, executor) == results[0]
+
+
+def test_status_of_a_tuned_folder_shows_rates_and_names_the_sweep_that_uses_the_rule(
+    store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = Pretended(0, 0)
+    monkeypatch.setattr("llmscale.train.calibrate.measure_speeds", lambda *_: Speeds(1e11, ((1e4, 1e9),)))
+    monkeypatch.setattr(study, "pick_executor", lambda name: executor)
+    out = tmp_path / "tuned"
+    tuned(out, store, executor)
+    status = sweep_status(ResultsFolder(out))
+    assert status.finished
+    assert status.next_command == f"llmscale sweep --sizes ... --rule {out}"
+    stopped = [run for run in status.runs if run.state == "stopped early"]
+    assert stopped
+    assert all(0 < run.share_done < 1 for run in stopped)
+    assert status.flops_left == 0
+    shown = llmscale("status", str(out))
+    assert shown.exit_code == 0
+    assert f"{stopped[0].lr:.3g}" in shown.stdout
+    changed = json.loads((out / "tune.json").read_text())
+    changed["rungs"][0]["finished"] = False
+    (out / "tune.json").write_text(json.dumps(changed))
+    assert sweep_status(ResultsFolder(out)).next_command == "llmscale tune"
