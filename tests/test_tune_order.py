@@ -102,7 +102,7 @@ def tuned(folder: Path, store: TokenStore, executor: Pretended) -> dict[str, Any
         one = study.Study(spec, Grid(), store, ResultsFolder(folder))
         try:
             while (plan := one.next_round()) is not None:
-                one.carry_out(plan, "llmscale tune", lambda event: None)
+                one.carry_out(plan, "llmscale tune --sizes 1x16x1", lambda event: None)
         except KeyboardInterrupt:
             continue
         return one.tuning().to_json()
@@ -141,7 +141,8 @@ def test_status_of_a_tuned_folder_shows_rates_and_names_the_sweep_that_uses_the_
     tuned(out, store, executor)
     status = sweep_status(ResultsFolder(out))
     assert status.finished
-    assert status.next_command == f"llmscale sweep --sizes ... --rule {out}"
+    text = f"--data {store.name} --tokenizer bpe:300 --context 32"
+    assert status.next_command == f"llmscale sweep --sizes 1x16x1 --tokens 30k {text} --rule {out}"
     stopped = [run for run in status.runs if run.state == "stopped early"]
     assert stopped
     assert all(0 < run.share_done < 1 for run in stopped)
@@ -152,4 +153,4 @@ def test_status_of_a_tuned_folder_shows_rates_and_names_the_sweep_that_uses_the_
     changed = json.loads((out / "tune.json").read_text())
     changed["rungs"][0]["finished"] = False
     (out / "tune.json").write_text(json.dumps(changed))
-    assert sweep_status(ResultsFolder(out)).next_command == "llmscale tune"
+    assert sweep_status(ResultsFolder(out)).next_command == "llmscale tune --sizes 1x16x1"

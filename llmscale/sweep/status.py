@@ -66,6 +66,8 @@ class SweepStatus:
     """What is damaged in the folder, and what helps."""
     tuned: bool | None = None
     """Whether every search of a `tune` has ended; None of a sweep."""
+    tuned_for: tuple[str, ...] = ()
+    """The sizes and the text of a `tune`, as options of a sweep."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -97,7 +99,7 @@ class SweepStatus:
         if self.holder:
             return command_line("llmscale", "status", self._place, "--watch")
         if self.finished and self.tuned:
-            return command_line("llmscale", "sweep", "--sizes", "...", "--rule", self._place)
+            return command_line("llmscale", "sweep", *self.tuned_for, "--rule", self._place)
         if self.finished:
             return command_line("llmscale", "fit", self._place)
         stated = stated_command(self.command, "sweep", "tune")
@@ -184,6 +186,7 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
         _makespan(timed, workers, holder is not None),
         tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
         all(rung.get("finished") is True for rung in tuning["rungs"]) if tuning else None,
+        _tuned_for(tuning, timed),
     )
 
 
@@ -262,6 +265,24 @@ def _tuning(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Any]:
         damaged.append(DamagedFile(path, str(error)))
         return {}
     return tuning
+
+
+def _tuned_for(tuning: dict[str, Any], runs: Sequence[RunStatus]) -> tuple[str, ...]:
+    spec = tuning.get("spec", {})
+    data, recipe = spec.get("data"), spec.get("recipe")
+    words = ["--sizes", ",".join(dict.fromkeys(run.size for run in runs))]
+    tokens = spec.get("tokens")
+    if isinstance(tokens, list) and tokens:
+        words += ["--tokens", ",".join(map(str, tokens))]
+    for table, name, option in (
+        (data, "source", "data"),
+        (data, "tokenizer", "tokenizer"),
+        (recipe, "context", "context"),
+    ):
+        value = table.get(name) if isinstance(table, dict) else None
+        if isinstance(value, str | int):
+            words += [f"--{option}", str(value)]
+    return tuple(words)
 
 
 def _run_ids(folder: ResultsFolder) -> list[str]:
