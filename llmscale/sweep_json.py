@@ -24,7 +24,7 @@ def read_sweep_json(path: Path) -> dict[str, Any]:
     """What a sweep.json says. Raises InputError where there is none, and DamagedFile, which is one."""
     try:
         sweep = read_object(path)
-        _check_sweep(sweep)
+        check_sweep(sweep)
     except FileNotFoundError:
         raise InputError(f"there is no {path}", "name a folder that a sweep wrote") from None
     except ValueError as error:
@@ -32,7 +32,7 @@ def read_sweep_json(path: Path) -> dict[str, Any]:
     return sweep
 
 
-def _check_sweep(sweep: dict[str, Any]) -> None:
+def check_sweep(sweep: dict[str, Any]) -> None:
     """Raise WrongValue for the first part of a sweep.json that is not of its type."""
     for name, kind in (("command", str), ("written", str)):
         check_table(sweep, kind, "", [name] if sweep.get(name) is not None else [])

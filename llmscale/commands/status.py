@@ -27,7 +27,7 @@ ROWS_SHOWN = 40
 """Runs that are listed one by one; of more, those that have ended or wait are summed up by size."""
 CURVES_A_SIZE = 6
 _STYLES = {"done": "green", "running": "cyan", "failed": "red", "diverged": "red", "stalled": "yellow"}
-_ORDER = ("done", "diverged", "failed", "stalled", "running", "stopped", "waiting")
+_ORDER = ("done", "diverged", "stopped early", "failed", "stalled", "running", "stopped", "waiting")
 _BAR_FROM_WIDTH = 100
 _LONGEST_LABEL = 20
 
@@ -164,10 +164,23 @@ def _noted(now: "SweepStatus") -> "Sequence[RunStatus]":
 
 def _table(now: "SweepStatus", everything: bool) -> "Table":
     wide = output.results.width >= _BAR_FROM_WIDTH
-    headings = ("size", "tokens", "status", *(("",) if wide else ()), "loss", "tokens/s", "MFU", "spent", "left")
+    tuning = ("lr", "batch") if now.tuned is not None else ()
+    headings = (
+        "size",
+        "tokens",
+        *tuning,
+        "status",
+        *(("",) if wide else ()),
+        "loss",
+        "tokens/s",
+        "MFU",
+        "spent",
+        "left",
+    )
     table = output.make_table(f"{now.folder}: {len(now.runs)} runs", *headings)
     for group in _groups(now.runs, everything):
-        table.add_row(*_cells(group, wide))
+        size, tokens, *others = _cells(group, wide)
+        table.add_row(size, tokens, *(_settings(group) if tuning else ()), *others)
     return table
 
 
@@ -215,13 +228,20 @@ def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
     ]
 
 
+def _settings(group: "list[RunStatus]") -> tuple[str, str]:
+    """The learning rate and the batch of a trial; of several, which of them they have in common."""
+    rates, batches = {run.lr for run in group}, {run.batch_tokens for run in group}
+    lr = f"{group[0].lr:.3g}" if len(rates) == 1 and group[0].lr else ""
+    return lr, format_count(group[0].batch_tokens) if len(batches) == 1 and group[0].batch_tokens else ""
+
+
 def _name(run: "RunStatus") -> str:
     recipe = f" {run.recipe}" if run.recipe != "default" else ""
     return run.size + recipe + (f" seed {run.seed}" if run.seed else "")
 
 
 def _state(run: "RunStatus") -> str:
-    begun = run.state in ("running", "stalled", "stopped") or (run.state == "waiting" and run.tokens_done)
+    begun = run.state in ("running", "stalled", "stopped") or (run.state != "done" and run.tokens_done)
     return f"{run.state} {run.share_done:4.0%}" if begun else run.state
 
 

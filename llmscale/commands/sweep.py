@@ -315,11 +315,11 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
         saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
         unit = "core" if plan.device == "cpu" else "GPU"
         begun = sum(run.is_begun for run in plan.waiting)
-        of = f" of {plan.own_flops:.2e} ({begun} of them were begun)" if begun else ""
+        of, before = (f" of {plan.own_flops:.2e}", f" ({begun} begun before)") if begun else ("", "")
+        hours = f", {plan.device_hours:.2g} {unit} hours" if plan.seconds else ""
         output.progress.print(
-            f"{len(plan.waiting)} to train, {plan.flops:.2e}{of} FLOPs{saves}, {_time(plan.seconds, 'about ')} on "
-            f"{plan.device}{f', {plan.device_hours:.2g} {unit} hours' if plan.seconds else ''} "
-            f"({plan.dtype}, {plan.ways})"
+            f"{len(plan.waiting)} to train, {plan.flops:.2e}{of} FLOPs{before}{saves}, "
+            f"{_time(plan.seconds, 'about ')} on {plan.device}{hours} ({plan.dtype}, {plan.ways})"
         )
         output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 

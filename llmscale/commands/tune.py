@@ -84,6 +84,7 @@ def tune(
     from llmscale.runs import ResultsFolder
     from llmscale.sweep.at_url import fetch_results, kept_at, remote_of
     from llmscale.sweep.provenance import own_command
+    from llmscale.sweep.records import find_damage
     from llmscale.sweep.spec import (
         SweepSpec,
         check_installed,
@@ -134,7 +135,10 @@ def tune(
     if remote:
         fetch_results(remote, look_only=dry_run)
     spec = settled(spec, known_basis(folder))
-    check_folder(folder, spec)
+    if rewritten := check_folder(folder, spec):
+        output.warn(rewritten)
+    for damage in find_damage(folder):
+        output.warn(f"{damage.problem}; {damage.fix}")
     study = Study(spec, Grid(batch, refine, doublings), _prepare(spec), folder, stop)
     plan = study.next_round(tell=lambda text: output.progress.print(f"{text} ..."))
     if dry_run:

@@ -17,6 +17,9 @@ from llmscale.spec_file import SpecFile, read_spec_file
 from llmscale.sweep.work import PlannedWork, pace_of, work_left
 
 UNDER_WAY = ("running", "stalled")
+STOPPED_EARLY = "stopped early"
+"""Of a trial that `llmscale tune` has given up: nothing is left to train of it."""
+NOTHING_LEFT = ("done", "diverged", STOPPED_EARLY)
 STALLED_SECONDS = 60.0
 STALLED_INTERVALS = 10.0
 """A run is stalled when it has logged nothing for this many of its usual intervals, and for STALLED_SECONDS, an
@@ -53,6 +56,10 @@ class RunStatus:
     seconds_left: float | None
     note: str | None
     """What is amiss, and where to look."""
+    lr: float | None = None
+    """Peak learning rate."""
+    batch_tokens: int | None = None
+    """Tokens a step."""
 
     @property
     def share_done(self) -> float:
@@ -68,7 +75,7 @@ def ended(row: Run, own_flops: float) -> RunStatus:
         row.params,
         row.tokens,
         row.seed,
-        row.status,
+        STOPPED_EARLY if row.status == "stopped" else row.status,
         row.tokens if row.status == "done" else 0,
         row.flops,
         own_flops,
@@ -81,6 +88,8 @@ def ended(row: Run, own_flops: float) -> RunStatus:
         row.seconds or 0.0,
         None,
         row.error,
+        row.lr,
+        row.batch_tokens,
     )
 
 
@@ -126,7 +135,9 @@ def unfinished(look: Look, damaged: list[InputError]) -> RunStatus | None:
     path, work = look.path, look.work
     try:
         row = read_row(path / "run.json")
-        return ended(row, work.own_flops if work else row.flops)
+        last = last_progress(path) if row.status == "stopped" else None
+        found = ended(row, work.own_flops if work else row.flops)
+        return replace(found, tokens_done=min(last["tokens"], row.tokens)) if last else found
     except DamagedFile as error:
         damaged.append(error)
     except OSError:
@@ -144,7 +155,9 @@ def unfinished(look: Look, damaged: list[InputError]) -> RunStatus | None:
             return None
         stopped = replace(look.row, status="stopped" if look.row.status == "running" else look.row.status)
         own = work.own_flops if work else stopped.flops
-        return replace(ended(stopped, own), flops_left=own)
+        if look.row.status == "stopped":
+            return ended(look.row, own)
+        return replace(ended(stopped, own), state=stopped.status, flops_left=own)
     return _from_spec(look, spec)
 
 
@@ -202,6 +215,8 @@ def _from_spec(look: Look, spec: SpecFile) -> RunStatus:
         last["seconds"] * own_share if last else 0.0,
         seconds_left,
         note,
+        job.lr,
+        job.batch_tokens,
     )
 
 

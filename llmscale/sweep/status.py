@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscale.checked import DamagedFile, typed
+from llmscale.checked import DamagedFile, check_list, read_object, typed
 from llmscale.command_lines import command_line, stated_command
 from llmscale.errors import InputError
 from llmscale.job import EVALUATION_SPEED
@@ -26,6 +26,7 @@ from llmscale.remote import is_url
 from llmscale.run_rows import read_rows
 from llmscale.runs import REMAKE, ResultsFolder, Run, is_plain
 from llmscale.sweep.run_status import (
+    NOTHING_LEFT,
     UNDER_WAY,
     Look,
     RunStatus,
@@ -37,6 +38,7 @@ from llmscale.sweep.run_status import (
     unknown,
 )
 from llmscale.sweep.work import PlannedWork
+from llmscale.sweep_json import check_sweep
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -62,6 +64,10 @@ class SweepStatus:
     """Until the last run ends, at the speeds measured so far; None where no speed is known yet."""
     notes: tuple[str, ...] = ()
     """What is damaged in the folder, and what helps."""
+    tuned: bool | None = None
+    """Whether every search of a `tune` has ended; None of a sweep."""
+    tuned_for: tuple[str, ...] = ()
+    """The sizes and the text of a `tune`, as options of a sweep."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -71,7 +77,7 @@ class SweepStatus:
     @property
     def finished(self) -> bool:
         """Whether no run is left to train: a failed one is, by the next command."""
-        return all(run.state in ("done", "diverged") for run in self.runs)
+        return self.tuned is not False and all(run.state in NOTHING_LEFT for run in self.runs)
 
     @property
     def flops(self) -> float:
@@ -92,6 +98,8 @@ class SweepStatus:
         """What to do now."""
         if self.holder:
             return command_line("llmscale", "status", self._place, "--watch")
+        if self.finished and self.tuned:
+            return command_line("llmscale", "sweep", *self.tuned_for, "--rule", self._place)
         if self.finished:
             return command_line("llmscale", "fit", self._place)
         stated = stated_command(self.command, "sweep", "tune")
@@ -143,12 +151,13 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
     damaged: list[InputError] = []
     rows = _table_rows(folder, damaged)
     sweep = _sweep(folder, damaged)
+    tuning = {} if sweep else _tuning(folder, damaged)
     in_folder = [] if sweep else _run_ids(folder)
     if not (sweep or rows or in_folder):
         raise (
             damaged[0] if damaged else InputError(f"there is no sweep in {folder.path}", "name one that a sweep wrote")
         )
-    hardware = sweep.get("hardware", {})
+    hardware = {**tuning, **sweep}.get("hardware", {})
     holder = lock_holder(folder.path)
     began = modified(folder.path / LOCK_NAME)
     now = time.time()
@@ -168,7 +177,7 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
     timed = tuple(_with_time_left(runs, workers))
     return SweepStatus(
         where or str(folder.path),
-        sweep.get("command"),
+        {**tuning, **sweep}.get("command"),
         holder,
         timed,
         workers,
@@ -176,6 +185,8 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
         sum(run.seconds_spent for run in timed) * per_place / 3600,
         _makespan(timed, workers, holder is not None),
         tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
+        all(rung.get("finished") is True for rung in tuning["rungs"]) if tuning else None,
+        _tuned_for(tuning, timed),
     )
 
 
@@ -238,6 +249,42 @@ def _sweep(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Any]:
         return {}
 
 
+def _tuning(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Any]:
+    """What the tune.json of a folder says of how its search stands; nothing where there is none."""
+    path = folder.path / "tune.json"
+    try:
+        tuning = read_object(path)
+        check_sweep(tuning)
+        check_list(tuning.get("rungs"), dict, "rungs")
+    except FileNotFoundError:
+        return {}
+    except DamagedFile as error:
+        damaged.append(error)
+        return {}
+    except ValueError as error:
+        damaged.append(DamagedFile(path, str(error)))
+        return {}
+    return tuning
+
+
+def _tuned_for(tuning: dict[str, Any], runs: Sequence[RunStatus]) -> tuple[str, ...]:
+    spec = tuning.get("spec", {})
+    data, recipe = spec.get("data"), spec.get("recipe")
+    words = ["--sizes", ",".join(dict.fromkeys(run.size for run in runs))]
+    tokens = spec.get("tokens")
+    if isinstance(tokens, list) and tokens:
+        words += ["--tokens", ",".join(map(str, tokens))]
+    for table, name, option in (
+        (data, "source", "data"),
+        (data, "tokenizer", "tokenizer"),
+        (recipe, "context", "context"),
+    ):
+        value = table.get(name) if isinstance(table, dict) else None
+        if isinstance(value, str | int):
+            words += [f"--{option}", str(value)]
+    return tuple(words)
+
+
 def _run_ids(folder: ResultsFolder) -> list[str]:
     """The runs that have folders, for a sweep whose sweep.json does not name them."""
     try:
@@ -271,7 +318,7 @@ def _with_time_left(runs: Sequence[RunStatus], workers: int) -> Iterator[RunStat
     # Stacked seeds log the speed of all of them together.
     stacked = max(1.0, sum(run.state in UNDER_WAY for run in runs) / workers)
     for run in runs:
-        if run.state in ("done", "diverged"):
+        if run.state in NOTHING_LEFT:
             yield run
         elif run.seconds_left is not None:
             yield replace(run, seconds_left=run.seconds_left * (stacked if run.state in UNDER_WAY else 1.0))
@@ -291,7 +338,7 @@ def _makespan(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float
 
     A sweep that is under way does not try failed runs again.
     """
-    left = [run for run in runs if run.state not in ("done", "diverged") and not (under_way and run.state == "failed")]
+    left = [run for run in runs if run.state not in NOTHING_LEFT and not (under_way and run.state == "failed")]
     if any(run.seconds_left is None for run in left):
         return None
     workers = max(1, min(workers, len(left)))

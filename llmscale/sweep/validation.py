@@ -15,8 +15,9 @@ from llmscale.tokens import VALIDATION_TOKENS
 CHOICES = (VALIDATION_TOKENS, 500_000, 200_000, 100_000)
 """Few, so that sweeps of like length share a text. On less than the last one losses are too uncertain: its standard
 error is about 0.03 nats on Python code."""
-_VOCABULARY = 4096
-"""Assumed to reckon budgets in tokens a parameter, before the tokenizer is known."""
+_SMALL_VOCABULARY, _LARGE_VOCABULARY = 1024, 16_384
+"""Assumed before the tokenizer is known: few weights make budgets in tokens a parameter small, and many weights those
+of a budget in FLOPs."""
 
 
 def settled(spec: SweepSpec, begun: Any = None) -> SweepSpec:
@@ -43,13 +44,13 @@ def suited_tokens(spec: SweepSpec) -> int:
 
 def _budgets(spec: SweepSpec) -> Iterator[int]:
     for recipe in spec.variants.values():
-        settings: dict[str, Any] = {"vocab_size": _VOCABULARY, "context": recipe.context, "arch": recipe.arch}
+        settings: dict[str, Any] = {"context": recipe.context, "arch": recipe.arch}
         if spec.flops:
             with suppress(InputError):  # which the plan shows
-                for point in isoflop_grid(spec.flops, spec.per_budget, spec.optimum, spec.spread, **settings):
-                    yield point.tokens
+                grid = spec.flops, spec.per_budget, spec.optimum, spec.spread
+                yield from (point.tokens for point in isoflop_grid(*grid, vocab_size=_LARGE_VOCABULARY, **settings))
         for size in spec.sizes:
-            params = shape_for(size, **settings).params
+            params = shape_for(size, vocab_size=_SMALL_VOCABULARY, **settings).params
             yield from (budget.tokens(params) for budget in spec.tokens)
 
 

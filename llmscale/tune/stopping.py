@@ -12,6 +12,9 @@ validation losses, for each doubling of the learning rate between them. A trial 
 and NOTICEABLE of the loss: nearer to the best than that, a trial is worth its place in the parabola. Where a higher
 learning rate has always gained from here on, a lower one that is behind has nothing to make up and is hopeless by the
 last terms alone. A stopped trial counts, in the parabola only, as ending as far behind as it was.
+
+A trial is compared with trials that were finished before its step of the search began (study.py), never with those that
+are trained beside it: what is stopped, and where, does not depend on which of them ends first, or on kills.
 """
 
 import itertools
@@ -106,7 +109,7 @@ class Judge:
         """The reason to stop `track`, from the comparison that leaves the least hope."""
         found: list[tuple[float, Stop]] = []
         for other in self._tracks.values():
-            if other is track or other.group != track.group or other.lr == track.lr:
+            if other is track or other.loss is None or other.group != track.group or other.lr == track.lr:
                 continue
             gap = _gap(track, other, tokens)
             if gap is None:
