@@ -115,11 +115,15 @@ def _named_law(one: "Fit", indent: str = "") -> "Text":
 def distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
     """Every note once; one that only some of the laws carry names them.
 
-    Of notes of one code whose numbers are each law's own, the first law's; `--json` has them all.
+    Of notes of one code whose numbers are each law's own, the first law's; `--json` has them all. What counting
+    embeddings does to the exponents says more than how many there are.
     """
+    codes = {note.code for one in fits for note in one.notes}
     carriers: dict[Note, list[str]] = {}
     for one in fits:
         for note in one.notes:
+            if note.code == "embedding-share" and "count-sensitive" in codes:
+                continue
             alike = next((seen for seen in carriers if seen.code == note.code and note.code in _ALIKE), note)
             carriers.setdefault(alike, []).append(one.law.name)
     return [

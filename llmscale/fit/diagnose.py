@@ -57,7 +57,5 @@ def diagnose(
     """
     seen = curves if curves is None or isinstance(curves, Mapping) else seen_curves(curves)
     evidence = Evidence(fit, runs, seen, refit)
-    notes = [note for note in (diagnostic(evidence) for diagnostic in DIAGNOSTICS) if note is not None]
-    codes = {note.code for note in notes}
-    # What counting embeddings does is the greater part of what the other says.
-    return tuple(note for note in notes if note.code != "embedding-share" or "count-sensitive" not in codes)
+    notes = (diagnostic(evidence) for diagnostic in DIAGNOSTICS)
+    return tuple(note for note in notes if note is not None)
