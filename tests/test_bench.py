@@ -73,7 +73,7 @@ def test_every_architecture_and_optimizer_can_be_measured(arch: str, optimizer: 
         ("--seconds", "nan", "--seconds is nan"),
         ("--batch", "0", "--batch is 0"),
         ("--context", "0", "context is 0"),
-        ("--vocab-size", "-1", "vocab_size is -1"),
+        ("--vocab-size", "-1", "vocab_size in shape 2x24x2 is -1"),
         ("--arch", "rnn", "rnn"),
         ("--optimizer", "sgdd", "sgdd"),
         ("--device", "tpu", "tpu"),

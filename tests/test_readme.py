@@ -12,6 +12,9 @@ import typer
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.shape import USUAL_VOCABULARY
+from llmscale.sweep.isoflop_grid import isoflop_grid
+from llmscale.sweep.spec import parse_flops
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -32,10 +35,17 @@ def _lines(program: str) -> Iterator[list[str]]:
                 yield words[1:]
 
 
+def _inline() -> Iterator[list[str]]:
+    """The arguments of every call of llmscale in a sentence."""
+    for call in re.findall(r"`llmscale ([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL)):
+        yield shlex.split(call)
+
+
 COMMANDS = list(_lines("llmscale"))
+EVERY = {shlex.join(words): words for words in (*COMMANDS, *_inline())}
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=shlex.join)
+@pytest.mark.parametrize("arguments", EVERY.values(), ids=EVERY)
 def test_every_command_in_the_readme_parses(arguments: list[str]) -> None:
     command, context = typer.main.get_command(app), None
     while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
@@ -46,6 +56,14 @@ def test_every_command_in_the_readme_parses(arguments: list[str]) -> None:
     if not used & {"--version", "--help", "--install-completion", "--show-completion"}:
         context = command.make_context("llmscale", list(arguments))
         assert context.args == []
+
+
+def test_the_isoflop_grid_of_the_readme_has_its_sizes() -> None:
+    (words,) = (words for words in EVERY.values() if "--flops" in words and words[0] == "sweep")
+    given = dict(zip(words[1::2], words[2::2], strict=True))
+    flops, number = parse_flops(given["--flops"]), int(given["--per-budget"])
+    settings = {"vocab_size": USUAL_VOCABULARY, "context": int(given["--context"])}
+    assert len(isoflop_grid(flops, number, 20, 4, **settings, arch="llama")) == number * len(flops)
 
 
 @pytest.mark.parametrize("target", [words[0] for words in _lines("make")])

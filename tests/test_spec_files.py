@@ -83,7 +83,7 @@ def test_the_isoflop_method_finds_the_optimum_of_a_known_law_on_a_planned_grid(t
     runs["loss"] = E + A / runs["params"] ** alpha + B / runs["tokens"] ** beta
     table = tmp_path / "runs.csv"
     runs.to_csv(table, index=False)
-    fit = llmscale("fit", table, "--method", "isoflop", "--json", "--bootstrap", "0")
+    fit = llmscale("fit", table, "--units", "loss=nats", "--method", "isoflop", "--json", "--bootstrap", "0")
     assert fit.exit_code == 0, fit.output
     payload = json.loads(fit.stdout)
     assert payload["compute_optimal"]["a"] == pytest.approx(beta / (alpha + beta), abs=0.03)

@@ -113,15 +113,26 @@ def _named_law(one: "Fit", indent: str = "") -> "Text":
 
 
 def distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
-    """Every note once; one that only some of the laws carry names them."""
+    """Every note once; one that only some of the laws carry names them.
+
+    Of notes of one code whose numbers are each law's own, the first law's; `--json` has them all. What counting
+    embeddings does to the exponents says more than how many there are.
+    """
+    codes = {note.code for one in fits for note in one.notes}
     carriers: dict[Note, list[str]] = {}
     for one in fits:
         for note in one.notes:
-            carriers.setdefault(note, []).append(one.law.name)
+            if note.code == "embedding-share" and "count-sensitive" in codes:
+                continue
+            alike = next((seen for seen in carriers if seen.code == note.code and note.code in _ALIKE), note)
+            carriers.setdefault(alike, []).append(one.law.name)
     return [
         note if len(laws) == len(fits) else Note(note.code, f"{', '.join(laws)}: {note.message}")
         for note, laws in carriers.items()
     ]
+
+
+_ALIKE = ("parametric-bootstrap", "count-sensitive")
 
 
 def warn_all(notes: Iterable[Note]) -> None:

@@ -125,7 +125,7 @@ def sweep(
     """Train one Transformer for each size, and write a table of runs with their losses.
 
     Shows runs, cost and time first. Ctrl-C keeps everything: the same command goes on where it stopped, and with more
-    sizes it trains only those.
+    sizes it trains only those. Weights of finished runs are deleted: what stays are their losses and curves.
 
     Example: llmscale sweep --sizes 10k,30k,100k,300k --tokens 4M
     """

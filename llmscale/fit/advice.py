@@ -6,9 +6,9 @@ import pandas as pd
 from llmscale.command_lines import command_line
 from llmscale.laws import Array
 from llmscale.quantity import format_count
-from llmscale.shape import LARGEST, SMALLEST
+from llmscale.shape import LARGEST, SMALLEST, USUAL_CONTEXT, shape_for
 
-_SPAN = 30.0
+_LEAST, _SPAN = 10.0, 30.0
 """From the smallest to the largest: exponents want a factor of 10 or, better, 30."""
 _FACTOR = 3.0
 """The largest size to ask for, against the largest measured."""
@@ -37,9 +37,19 @@ def _sizes(frame: pd.DataFrame, number: int) -> str:
         return _SOME_SIZES
     high = min(max(largest, SMALLEST), LARGEST)
     low = max(high / _SPAN, SMALLEST)
-    if high < _SPAN / _FACTOR * low:  # the ladder begins at `low`: only upwards there is room
-        high = max(_FACTOR * high, _SPAN / _FACTOR * low)
+    # The ladder begins at `low`, and N also counts the output projection: there may be room only upwards.
+    most = max(_FACTOR * high, _LEAST * low)
+    while high < most and _counted(high, frame) < _LEAST * _counted(low, frame):
+        high = min(1.2 * high, most)
     return _spaced(low, high, number)
+
+
+def _counted(size: float, frame: pd.DataFrame) -> float:
+    """N of a size, with the output projection that the table's vocabulary gives it."""
+    vocabulary = _largest(frame, "vocab_size")
+    if vocabulary is None:
+        return size
+    return float(shape_for(_text(size), vocab_size=int(vocabulary), context=USUAL_CONTEXT).params)
 
 
 def _budgets(frame: pd.DataFrame, number: int) -> str:

@@ -61,7 +61,10 @@ def isoflop_grid(
                 f"a budget of {budget:g} FLOPs at {optimum:g} tokens a parameter asks for {per_budget} sizes with N "
                 f"from {format_count(ends[0])} to {format_count(ends[1])}; those of this vocabulary ({vocab_size}) "
                 f"and context have from {format_count(shapes[0].params)} to {format_count(shapes[-1].params)}",
-                "choose other budgets, a smaller spread or per_budget, or a smaller vocabulary (tokenizer bpe:512)",
+                f"choose larger budgets{_least_budget(log_params, log_cost, spread)}, or a smaller spread, context or"
+                " vocabulary (tokenizer bpe:512)"
+                if ends[0] < shapes[0].params
+                else "choose smaller budgets, a smaller spread or fewer sizes a budget",
             )
         points += [_point(shapes[index], budget) for index in chosen]
     return points
@@ -82,6 +85,14 @@ def most_tokens(
     if not most and problem:
         raise problem
     return round(_ROOM * most)
+
+
+def _least_budget(log_params: np.ndarray, log_cost: np.ndarray, spread: float) -> str:
+    """From which budget on the smallest size of a grid is one that there is, in words."""
+    middle = log_params[0] + math.log(spread) - math.log(_ROOM)
+    if middle >= log_params[-1]:
+        return ""
+    return f" (from {1.05 * math.exp(float(np.interp(middle, log_params, log_cost))):.2g} FLOPs on)"
 
 
 def _point(shape: Shape, budget: float) -> GridPoint:

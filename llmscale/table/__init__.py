@@ -209,7 +209,7 @@ def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:
 
 def _none_done(raw: pd.DataFrame, path: Path, reasons: np.ndarray) -> str:
     if raw.empty or path.is_dir():
-        return "measure some: llmscale sweep --sizes 1M,10M,100M"
+        return "measure some: llmscale sweep --sizes 10k,30k,100k"
     return f"if such runs are finished, say so: --status done={reasons[0]}"
 
 
