@@ -73,7 +73,7 @@ def test_an_unusual_end_of_text_is_named_on_the_command_line_or_in_the_file(corp
     tokenizer.train_from_iterator(TEXTS, trainer)
     path = tmp_path / "mine.json"
     tokenizer.save(str(path))
-    asked = ("prepare", corpus, "--tokenizer", path, "--json")
+    asked = ("prepare", corpus, "--tokenizer", path, "--validation-tokens", 100, "--json")
     missing = llmscale(*asked)
     assert missing.exit_code == 2
     assert "its special tokens are <x>, <fin>" in missing.stderr.replace("\n", " ")
@@ -85,7 +85,7 @@ def test_an_unusual_end_of_text_is_named_on_the_command_line_or_in_the_file(corp
     other = llmscale(*asked, "--end-of-text", "<x>")
     assert json.loads(other.stdout)["fingerprint"] != json.loads(done.stdout)["fingerprint"]
     file = tmp_path / "s.toml"
-    data = f'source = "{corpus}"\ntokenizer = "{path}"\n'
+    data = f'source = "{corpus}"\ntokenizer = "{path}"\nvalidation_tokens = 100\n'
     file.write_text(f'sizes = ["1x16x1"]\ntokens = ["1k"]\n[data]\n{data}end_of_text = "<fin>"\n', encoding="utf-8")
     swept = CliRunner().invoke(app, ["sweep", str(file), "--dry-run", "--json", "--out", str(tmp_path / "out")])
     assert swept.exit_code == 0, swept.output
