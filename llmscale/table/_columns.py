@@ -176,10 +176,11 @@ class _Search:
             )
         other = {name: column for name in _COUNTS_FOR_PARAMS for column in self._named(name)}
         if len(other) > 1:
-            raise InputError(
-                f"{self.source} has columns {listed(other.values())}, and any may be params",
-                _say_which("params", list(other.values())) + f" (or {quoted(list(other.values())[1])})",
-            )
+            fix = _say_which("params", list(other.values())) + f" (or {quoted(list(other.values())[1])})"
+            if "params_active" in other:
+                active = _say_which("params", [other["params_active"]])
+                fix = f"{active} (C = 6ND follows the active parameters of a mixture of experts)"
+            raise InputError(f"{self.source} has columns {listed(other.values())}, and any may be params", fix)
         for name, column in other.items():
             self.columns["params"] = column
             return name if name in COUNTS else count
@@ -335,10 +336,13 @@ def _require(search: _Search, needs: Sequence[str]) -> None:
         perplexity = next((name for name in names if {"perplexity", "ppl"} & set(_names.words_of(name))), None)
         risen = next((name for name in names if _names.rises(name) and search._numbers(name)), None)
         named = next((name for name in names if _names.is_loss(name) or _names.per_byte(name)), None)
+        in_bits = next((name for name in names if "bits" in _names.words_of(name)), None)
         if perplexity:
             hint = f", or --columns loss={quoted(perplexity)} --units loss=perplexity"
         elif named:
             hint = f", perhaps --columns loss={quoted(named)}"
+        elif in_bits:
+            hint = f", or --columns loss={quoted(in_bits)} --units loss=bits"
         elif risen:
             hint = f", or --columns loss={quoted(risen)} --units loss=accuracy"
     looked = listed(ALIASES.get(missing, (missing,)), 6)

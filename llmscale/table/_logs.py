@@ -268,10 +268,12 @@ def _is_tokens(frame: pd.DataFrame, name: str) -> bool:
 
 def _wide_runs(frame: pd.DataFrame) -> list[str]:
     """The columns of a wide table of curves: losses that fall beside each other, next to a step or tokens."""
-    charted = [re.fullmatch(r".+ - (.+)", name) for name in frame.columns]
-    metrics = [match[1] for match in charted if match]
-    if len(metrics) > 1 and len(set(metrics)) == 1 and _step_of(frame, list(frame.columns[:1])):
-        return [name for name, match in zip(frame.columns, charted, strict=True) if match]
+    # Weights & Biases writes a chart so, and next to each run's curve what a point of it ranged over.
+    curves = [name for name in frame.columns if not name.endswith(("__MIN", "__MAX"))]
+    charted = [name for name in curves if " - " in name]
+    metrics = {name.rpartition(" - ")[2] for name in charted}
+    if len(charted) > 1 and len(metrics) == 1 and _step_of(frame, list(frame.columns[:1])):
+        return charted
     if len(frame) < 3 or len(frame.columns) < 3:
         return []
     first, others = frame.columns[0], list(frame.columns[1:])

@@ -83,7 +83,9 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
             unknown = [word for word in dict.fromkeys(words) if _word(word) not in DONE | NOT_DONE]
             known = len(set(words)) > len(unknown)
             if not known and plain(column) in ("state", "final_state"):
-                continue  # a state of the model or of a country, not of the run
+                # A state of the model or of a country, perhaps, and not of the run.
+                notes.append(_not_read(column, unknown))
+                continue
             if not known and len(raw):
                 raise InputError(
                     f"column {column!r} of {path} says of no run that it is done: its words are {listed(unknown)}",
@@ -194,6 +196,14 @@ def _unknown(column: str, unknown: Sequence[str]) -> Note:
         "status-unknown",
         f"{listed(unknown)} {are} of column {column!r} that may mean anything, and such runs are left out: say which"
         f" words count as done, --status done={unknown[0]}",
+    )
+
+
+def _not_read(column: str, unknown: Sequence[str]) -> Note:
+    return Note(
+        "status-unknown",
+        f"column {column!r} ({listed(unknown)}) is not read as the status of runs, and every row counts: if it is, say"
+        f" which words count as done, --status done={unknown[0]}",
     )
 
 
