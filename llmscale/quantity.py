@@ -44,7 +44,7 @@ def parse_count(text: str, what: str = "count") -> int:
     exact = Decimal(match["number"]) * scale
     count = int(exact.to_integral_value())
     if count > MOST:
-        raise InputError(f"{what} {shortened(text.strip())!r} is too large", f"it is at most {MOST:.0e}")
+        raise InputError(f"{what} {shortened(text.strip())!r} is too large", f"give a number of at most {MOST:.0e}")
     if count <= 0:
         raise InputError(f"{what} {shortened(text.strip())!r} is not above zero", _EXAMPLES)
     return count

@@ -27,7 +27,7 @@ class Range:
     def check(self, name: str, value: float | None) -> None:
         """Raise InputError if `value`, that of the setting `name`, is not in the range."""
         if value is not None and value not in self:
-            raise InputError(f"{name} is {shortened(value)}", f"it is {self}")
+            raise InputError(f"{name} is {shortened(value)}, which is out of range", f"give a number that is {self}")
 
 
 def check_ranges(settings: Any, where: str = "") -> None:

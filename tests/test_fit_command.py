@@ -138,10 +138,10 @@ def test_three_sizes_say_what_they_cannot_tell(tmp_path: Path) -> None:
         (["--count", "weights"], "no count 'weights'"),
         (["--columns", "params"], "not a list of quantity=column"),
         (["--columns", "params=X"], "no column 'X'"),
-        (["--level", "90"], "not between 0 and 1"),
-        (["--bootstrap", "-5"], "below zero"),
+        (["--level", "90"], "out of range"),
+        (["--bootstrap", "-5"], "out of range"),
         (["--holdout", "biggest"], "not understood"),
-        (["--delta", "0"], "not above zero"),
+        (["--delta", "0"], "out of range"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(table: Path, arguments: list[str], sentence: str) -> None:

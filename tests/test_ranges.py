@@ -40,7 +40,7 @@ def test_a_number_outside_its_range_is_named_with_what_it_may_be(kind: Any, name
         with pytest.raises(InputError) as caught:
             kind(**{**usual, name: value})
         assert name in caught.value.problem
-        assert caught.value.fix == f"it is {allowed}"
+        assert caught.value.fix == f"give a number that is {allowed}"
     kind(**usual)
     for field in dataclasses.fields(kind):
         if field.name == name and isinstance(field.default, int | float):
