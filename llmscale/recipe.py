@@ -81,7 +81,7 @@ class Recipe:
         """The numbers that each setting takes."""
         return {
             "context": Range(LEAST_CONTEXT, MOST_CONTEXT),
-            "lr": Range(0, 1000, above=True),
+            "lr": Range(0, 1e6, above=True),
             "lr_scale": Range(0, 1e6, above=True),
             "batch_tokens": Range(1, 1e12),
             "cooldown": Range(0, 1),

@@ -85,14 +85,14 @@ def test_a_comparison_does_not_depend_on_the_order_of_rows() -> None:
 
 
 def test_a_law_that_does_not_settle_is_listed_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    settles = solver.solve
+    settles = solver.descend
 
     def fails_with_five(surface: Any, *rest: Any) -> Any:
         if len(surface.lower) == 5:
             raise WorkError("the fit did not settle", "try another")
         return settles(surface, *rest)
 
-    monkeypatch.setattr(solver, "solve", fails_with_five)
+    monkeypatch.setattr(solver, "descend", fails_with_five)
     found = compare(grid(), ["chinchilla", "power"], QUICK)
     assert [fit.law.name for fit in found.fits] == ["power"]
     assert found.unsuitable == (("chinchilla", "the fit did not settle"),)

@@ -256,8 +256,9 @@ def test_plot_writes_the_kind_of_file_its_ending_names(
     said = json.loads(out)
     assert said == {
         "path": str(path), "kind": kind, "laws": list(law[1:]), "n_runs": said["n_runs"], "n_excluded": 1,
-        "n_held_out": int(kind == "scaling"),
+        "n_held_out": int(kind == "scaling"), "columns": said["columns"],
     }  # fmt: skip
+    assert said["columns"]["loss"] == "loss"
     assert said["n_runs"] == len(SIZES) + (kind == "curves")
     content = path.read_bytes()
     assert content.startswith(magic)

@@ -12,6 +12,7 @@ from llmscale import methods
 from llmscale.errors import InputError
 from llmscale.fit import as_table, fit_law
 from llmscale.methods import allocate, allocate_all, compare
+from llmscale.table import read_table
 
 E, A, B, ALPHA, BETA = 1.8, 480.0, 2100.0, 0.35, 0.37
 TRUE_A = BETA / (ALPHA + BETA)
@@ -218,10 +219,13 @@ def test_a_method_that_does_not_suit_the_table_is_named_with_the_reason() -> Non
 def test_losses_that_rise_with_compute_have_no_optimum() -> None:
     table = isoflop_grid(4.0)
     table["loss"] = table["loss"].to_numpy()[::-1]
-    with pytest.raises(InputError, match="no optimum"):
+    with pytest.raises(InputError, match="rises with C"):
         allocate(table, "parametric", bootstrap=0)
+    as_it_stands = read_table(table, units="loss=nats")
+    with pytest.raises(InputError, match="no optimum"):
+        allocate(as_it_stands, "parametric", bootstrap=0)
     with pytest.raises(InputError, match="envelope needs 3 sizes"):
-        allocate(table, "envelope", bootstrap=0)
+        allocate(as_it_stands, "envelope", bootstrap=0)
     table["loss"] = 3.0
     with pytest.raises(InputError, match="of 5 budgets 0 have an optimum"):
         allocate(table, "isoflop", bootstrap=0)

@@ -15,6 +15,7 @@ from llmscale.curve_table import annealing, curve_table
 from llmscale.errors import InputError
 from llmscale.fit import fit_law
 from llmscale.laws import Law
+from llmscale.table import read_table
 
 EVERY_LAW = laws.names()
 OTHER_UNITS = {"params": 1e-6, "tokens": 1e-9, "unique_tokens": 1e-9, "params_total": 1e-6, "params_active": 1e-6}
@@ -29,7 +30,8 @@ def made(name: str, *values: float, **coefficients: float) -> Law:
 
 def fit(name: str, runs: pd.DataFrame) -> tuple[dict[str, float], float]:
     """Coefficients and objective of the law fitted to these runs, without intervals."""
-    result = fit_law(runs, name, bootstrap=0, holdout="none")
+    as_they_stand = {column: "1" for column in ("params", "tokens") if column in runs}
+    result = fit_law(read_table(runs, units=as_they_stand), name, bootstrap=0, holdout="none")
     return result.law.coefficients(), result.objective
 
 

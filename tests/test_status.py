@@ -180,7 +180,7 @@ def test_a_run_that_logs_nothing_any_more_is_stalled(folder: ResultsFolder) -> N
         assert sweep_status(folder).runs[1].state == "waiting"
 
 
-@pytest.mark.parametrize(("encoding", "line"), [("utf-8", "│"), ("ascii", "?")])
+@pytest.mark.parametrize(("encoding", "line"), [("utf-8", "│"), ("ascii", "|")])
 def test_committed_results_are_shown_without_torch_or_pandas_in_any_encoding(
     encoding: str, line: str, repository: Path
 ) -> None:

@@ -176,6 +176,7 @@ class SweepSpec:
         payload = self.to_json()
         if self.data.end_of_text is None:
             del payload["data"]["end_of_text"]  # folders of before there was this setting keep their names
+        payload["data"]["validation_tokens"] = self.data.held_out
         return {"data": payload["data"], "recipe": _stated(self.recipe), "dtype": payload["hardware"]["dtype"]}
 
     def stated_variants(self) -> dict[str, Any]:
