@@ -51,6 +51,7 @@ def test_the_true_law_of_size_and_tokens_ranks_above_power_laws() -> None:
     assert len({tuple(fit.holdout.runs["run_id"]) for fit in found.fits if fit.holdout}) == 1
 
 
+@pytest.mark.slow
 def test_a_bend_that_is_not_there_is_not_preferred() -> None:
     # Here the true law fits the held-out size worse, by chance.
     found = compare(ladder(), ["broken", "power-floor", "power"], QUICK)

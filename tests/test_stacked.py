@@ -33,7 +33,10 @@ def losses(outcomes: list[Outcome]) -> list[float]:
     return [outcome.evaluation.loss for outcome in outcomes if outcome.evaluation]
 
 
-@pytest.mark.parametrize(("arch", "optimizer"), [("llama", "adamw"), ("gpt2", "adamw"), ("llama", "muon")])
+@pytest.mark.parametrize(
+    ("arch", "optimizer"),
+    [("llama", "adamw"), ("gpt2", "adamw"), pytest.param("llama", "muon", marks=pytest.mark.slow)],
+)
 def test_a_stack_of_seeds_learns_what_each_learns_alone(arch: str, optimizer: str, tmp_path: Path) -> None:
     jobs = [replace(job(arch=arch, optimizer=optimizer), seed=seed) for seed in range(3)]
     stacked = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path / "stacked"))

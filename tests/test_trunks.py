@@ -41,7 +41,14 @@ def timeless(curve: tuple[CurvePoint, ...], after: int = 0) -> list[CurvePoint]:
     return [replace(point, tokens_per_second=None, seconds=0.0) for point in curve if point.step > after]
 
 
-@pytest.mark.parametrize(("cooldown", "optimizer"), [(0.0, "adamw"), (0.2, "muon"), (0.7, "adamw")])
+@pytest.mark.parametrize(
+    ("cooldown", "optimizer"),
+    [
+        pytest.param(0.0, "adamw", marks=pytest.mark.slow),
+        (0.2, "muon"),
+        pytest.param(0.7, "adamw", marks=pytest.mark.slow),
+    ],
+)
 def test_a_branch_is_bit_for_bit_the_run_that_trains_all_its_steps_itself(
     cooldown: float, optimizer: str, tmp_path: Path
 ) -> None:
