@@ -102,7 +102,7 @@ def test_of_two_counts_of_parameters_one_is_asked_for() -> None:
     counts = RUNS.rename(columns={"params": "params_total"}).assign(params_active=PARAMS / 4)
     with pytest.raises(InputError, match="params_total, params_active, and any may be params") as error:
         read_table(counts)
-    assert "--columns params=params_total (or params_active)" in str(error.value.fix)
+    assert "--columns params=params_active (C = 6ND follows the active parameters" in str(error.value.fix)
     assert read_table(RUNS.rename(columns={"params": "N_no_emb"})).count == "params_non_embedding"
 
 

@@ -8,7 +8,7 @@ whose tokens grow by equal steps, are one run.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -107,7 +107,7 @@ def identify(
         if ids is not None:
             return rows.settle(ids, None)
     if plainly is not None:
-        return replace(rows.settle(_texts(raw[plainly]), plainly), grid=rows.grid)
+        return rows.settle(_texts(raw[plainly]), plainly)
     last = next((name for name in strong if _called(name) not in _OF_MANY), None)
     return rows.apart(labels) if last is None else rows.settle(_texts(raw[last]), last)
 

@@ -126,13 +126,13 @@ def _plain(cells: list[str]) -> np.ndarray | None:
 
 def _must_stay_text(cells: list[str], values: np.ndarray, named: bool) -> bool:
     """Whether cells that look like numbers are names that numbers would change, or give one number for two names."""
-    there = [cell.strip() for cell in cells if cell not in MISSING]
-    if values.dtype.kind == "b" or not there:
+    if values.dtype.kind == "b" or not cells:
         return False
     if not named:
         # A fingerprint of digits only: as floats, two of them may be one.
-        whole = values.dtype.kind == "f" and all(len(cell) > 16 and cell.isdigit() for cell in there)
-        return whole and len(set(there)) > len(np.unique(values[~np.isnan(values)]))
+        whole = values.dtype.kind == "f" and all(len(cell) > 16 and cell.isdigit() for cell in cells)
+        return whole and len(set(cells)) > len(np.unique(values))
+    there = [cell.strip() for cell in cells if cell not in MISSING]
     if any(re.match(r"[+-]?0\d", cell) for cell in there):
         return True
     if values.dtype.kind != "f":
