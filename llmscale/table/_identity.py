@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from llmscale.errors import Note, listed
 from llmscale.table._grid import is_grid, one_after_another
 from llmscale.table._names import MODEL_NAMES, NAMES, last_part, plain
-from llmscale.table._step_names import bare_step, with_step, with_tokens
+from llmscale.table._row_names import called, is_counter, is_unique, numbered, step_numbers, texts_of
+from llmscale.table._step_names import with_step, with_tokens
 
 _OF_MANY = ("experiment", "experiment_name", "exp", "exp_name", "job_name", "logdir", "log_dir", "display_name")
 """Columns that name runs or what several runs are part of: they repeat without a word."""
@@ -43,8 +44,6 @@ _NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")
 _SAMPLE = 300
 """Names that are looked at before all of them are."""
 _SAME = 0.01
-_EXACT = 2**53
-"""Whole numbers below it are exact as floats."""
 _EQUAL_STEPS = 6
 """Rows of one size whose tokens grow by equal steps, from which on they are taken for checkpoints."""
 
@@ -75,20 +74,20 @@ def identify(
         return rows.apart()
     if "run_id" in told:
         column = found["run_id"]
-        ids = _texts(raw[column])
+        ids = texts_of(raw[column])
         return rows.settle(ids, column, forced=True)
-    strong = [name for wanted in NAMES for name in raw.columns if _called(name) == wanted]
-    weak = [name for wanted in MODEL_NAMES for name in raw.columns if _called(name) == wanted]
+    strong = [name for wanted in NAMES for name in raw.columns if called(name) == wanted]
+    weak = [name for wanted in MODEL_NAMES for name in raw.columns if called(name) == wanted]
     for column in strong:
-        texts = _texts(raw[column])
+        texts = texts_of(raw[column])
         for ids in (texts, rows.without_steps(texts)):
             if ids is not None and rows.are_checkpoints(ids):
                 return rows.settle(ids, column)
-    plainly = next((name for name in strong if _unique(raw[name], usable)), None)
-    counted = plainly is None or _counter(raw[plainly])
+    plainly = next((name for name in strong if is_unique(raw[name], usable)), None)
+    counted = plainly is None or is_counter(raw[plainly])
     labels = None
     for column in weak:
-        texts = _texts(raw[column])
+        texts = texts_of(raw[column])
         stripped = rows.without_steps(texts)
         if stripped is not None and rows.are_checkpoints(stripped):
             return rows.settle(stripped, column)
@@ -101,15 +100,15 @@ def identify(
         ids = rows.alike()
         if ids is not None:
             return rows.settle(ids, None)
-    if plainly is not None and not counted and one_after_another(_texts(raw[plainly])):
+    if plainly is not None and not counted and one_after_another(texts_of(raw[plainly])):
         # run0, run1, ... of 20 rows a size count rows, as an index does.
         ids = rows.alike(by_steps=False)
         if ids is not None:
             return rows.settle(ids, None)
     if plainly is not None:
-        return rows.settle(_texts(raw[plainly]), plainly)
-    last = next((name for name in strong if _called(name) not in _OF_MANY), None)
-    return rows.apart(labels) if last is None else rows.settle(_texts(raw[last]), last)
+        return rows.settle(texts_of(raw[plainly]), plainly)
+    last = next((name for name in strong if called(name) not in _OF_MANY), None)
+    return rows.apart(labels) if last is None else rows.settle(texts_of(raw[last]), last)
 
 
 @dataclass
@@ -128,7 +127,7 @@ class _Rows:
         for wanted in STEPS:
             for name in self.raw.columns:
                 if plain(last_part(name)) == wanted or plain(name) == wanted:
-                    numbers = _step_numbers(self.raw[name])
+                    numbers = step_numbers(self.raw[name])
                     if numbers is not None and len(np.unique(numbers[self.usable])) > 1:
                         return numbers, name
         return None, None
@@ -274,7 +273,7 @@ class _Rows:
         keys = [pd.Series(self.params, index=self.raw.index)]
         for name in self.raw.columns:
             given = self.raw[name]
-            if name == self.step_column or _called(name) in (*_OF_A_ROW, *_OWN_ROW):
+            if name == self.step_column or called(name) in (*_OF_A_ROW, *_OWN_ROW):
                 continue
             distinct = given[self.usable].nunique(dropna=False)
             if 1 < distinct <= max(1, self.usable.sum() // 2) and not self._grows(given):
@@ -302,7 +301,7 @@ class _Rows:
 
     def apart(self, labels: str | None = None) -> Identity:
         """Every row as a run of its own."""
-        return Identity(_numbered(self.raw), None, np.zeros(len(self.raw), dtype=bool), (), labels, grid=self.grid)
+        return Identity(numbered(self.raw), None, np.zeros(len(self.raw), dtype=bool), (), labels, grid=self.grid)
 
     def settle(self, ids: pd.Series, column: str | None, *, forced: bool = False) -> Identity:
         """Run ids by a column, with a note on names that stand in several rows."""
@@ -319,7 +318,7 @@ class _Rows:
             why = "they do not differ in tokens" if self.one_size(ids) else "their sizes differ"
             text = f"{listed(names)} {verb} in more than one row: each row counts as a run of its own, since {why}"
             many = ids.isin(names)
-            ids = ids.where(~many, ids + " (" + _numbered(self.raw) + ")")
+            ids = ids.where(~many, ids + " (" + numbered(self.raw) + ")")
             return Identity(ids, None, nothing, (Note("run-id-repeated", text),))
         again = self._again(ids) if checkpoints else nothing
         kept = self.usable & ~again
@@ -345,7 +344,7 @@ class _Rows:
 
     def _by_seed(self, ids: pd.Series) -> pd.Series:
         """Names of recipes, run several times with other seeds, as a run for each seed."""
-        seed = next((name for name in self.raw.columns if _called(name) in ("seed", "random_seed", "rng_seed")), None)
+        seed = next((name for name in self.raw.columns if called(name) in ("seed", "random_seed", "rng_seed")), None)
         if seed is None or self.raw[seed].nunique() < 2:
             return ids
         both = pd.DataFrame({"id": ids, "seed": self.raw[seed]})[self.usable]
@@ -382,48 +381,3 @@ class _Rows:
                 f" row is kept, and {rows} left out",
             )
         ]
-
-
-def _called(name: str) -> str:
-    return plain(last_part(name))
-
-
-def _texts(given: pd.Series) -> pd.Series:
-    """Names as texts, `row 3` for a missing one."""
-    rows = _numbered(given.to_frame())
-    if pd.api.types.is_float_dtype(given.dtype):
-        given = given.astype(object).map(_as_name, na_action="ignore")
-    return given.astype(object).where(given.notna(), rows).astype(str).astype(object)
-
-
-def _as_name(value: float) -> str:
-    """A number as people name it: 3 for 3.0, and what cannot be a whole number as it stands."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < _EXACT else repr(float(value))
-
-
-def _numbered(raw: pd.DataFrame) -> pd.Series:
-    return pd.Series([f"row {number}" for number in range(1, len(raw) + 1)], index=raw.index, dtype=object)
-
-
-def _unique(given: pd.Series, usable: NDArray[np.bool_]) -> bool:
-    values = given[usable]
-    return bool(len(values)) and not values.dropna().duplicated().any()
-
-
-def _counter(given: pd.Series) -> bool:
-    """Whether a column only counts rows."""
-    if not pd.api.types.is_integer_dtype(given.dtype) or not len(given):
-        return False
-    return bool((given.diff().dropna() == 1).all())
-
-
-def _step_numbers(given: pd.Series) -> NDArray[np.float64] | None:
-    """The steps that a column holds as numbers or as texts like `step1000`; None for another column."""
-    if pd.api.types.is_bool_dtype(given.dtype):
-        return None
-    if pd.api.types.is_numeric_dtype(given.dtype):
-        return given.to_numpy(dtype=float, na_value=np.nan)
-    steps = {value: bare_step(str(value)) for value in pd.unique(given.dropna())}
-    if not steps or any(step is None for step in steps.values()):
-        return None
-    return given.map(steps).to_numpy(dtype=float)
