@@ -1,6 +1,7 @@
 """Which column becomes what: names and units in names, losses, statuses, weights, and the line that says so."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_of_two_counts_of_parameters_one_is_asked_for() -> None:
     counts = RUNS.rename(columns={"params": "params_total"}).assign(params_active=PARAMS / 4)
     with pytest.raises(InputError, match="params_total, params_active, and any may be params") as error:
         read_table(counts)
-    assert "--columns params=params_total (or params_active)" in str(error.value.fix)
+    assert "--columns params=params_active (C = 6ND follows the active parameters" in str(error.value.fix)
     assert read_table(RUNS.rename(columns={"params": "N_no_emb"})).count == "params_non_embedding"
 
 
@@ -147,7 +148,9 @@ def test_a_training_loss_is_taken_with_a_word() -> None:
         ("State", "finished", "crashed"), ("status", "FINISHED", "KILLED"), ("status", "FINISHED", "SCHEDULED"),
         ("status", "success", "failed"), ("trial_status", "ok", "early stopped"), ("done", True, False),
         ("pruned", False, True), ("exit_code", "0:0", "1:0"), ("ExitCode", 0, 137),
-        ("run_status", "Succeeded", "queued"),
+        ("run_status", "Succeeded", "queued"), ("outcome", "ok", "failed"), ("result", "pass", "OOM"),
+        ("crashed", None, "x"), ("nan_loss", False, True), ("completion", 100, 40), ("% done", "100%", "40%"),
+        ("progress", 1.0, 0.5), ("status", "done", "failed\x1b[2J"),
     ],
 )  # fmt: skip
 def test_the_words_of_trackers_and_schedulers_are_known(column: str, done: object, other: object) -> None:
@@ -174,6 +177,28 @@ def test_words_of_no_known_kind_are_left_out_and_listed_with_the_option() -> Non
         read_table(RUNS.assign(status=["fine", "good"] * 6))
     assert "--status done=fine" in str(error.value.fix)
     assert read_table(RUNS.assign(state=["CA", "NY"] * 6)).excluded == ()
+
+
+@pytest.mark.parametrize("word", ["Completed \u2713", "OK (resumed)", "x; touch pwned", "a, b", 'say "hi"', "it's"])
+def test_the_option_that_is_printed_for_a_word_reads_it(word: str) -> None:
+    frame = RUNS.assign(status=word)
+    with pytest.raises(InputError) as error:
+        read_table(frame)
+    option, value = shlex.split(str(error.value.fix).split("count as done: ")[1])
+    assert (option, len(read_table(frame, status=value).frame)) == ("--status", 12)
+
+
+def test_what_may_say_that_runs_differ_is_noted_and_what_says_nothing_is_not() -> None:
+    place = ["California", "Texas"] * 6
+    for silent in ({"state": place}, {"state": place, "status": "done"}, {"state": "home"}, {"result": ["a", "b"] * 6}):
+        assert codes(read_table(RUNS.assign(**silent))) == []
+    for code, columns in (
+        ("status-unknown", {"terminated": [True, False] * 6}), ("status-unknown", {"outcome": ["ok", "mu"] * 6}),
+        ("runs-cut-short", {"target_tokens": TOKENS * np.tile([1, 3], 6)}), ("passes-over-data", {"epochs": 4}),
+        ("mixed-splits", {"split": ["train", "val"] * 6}),
+    ):  # fmt: skip
+        assert codes(read_table(RUNS.assign(**columns))) == [code]
+    assert codes(read_table(RUNS.assign(split=["train", "test"] * 6, target_tokens=TOKENS, epochs=1))) == []
 
 
 def test_status_says_which_words_count_as_done(tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ FIRING: dict[str, Callable[[], pd.DataFrame]] = {
     "mixed-schedules": lambda: changed(slice(0, 9), schedule="cosine"),
     "mixed-optimizers": lambda: changed(slice(0, 9), optimizer="muon"),
     "mixed-architectures": lambda: with_values(arch=["gpt2", "llama"] * 20),
+    "mixed-evaluations": lambda: with_values(eval_set=["c4", "pile"] * 20),
     "mixed-contexts": lambda: with_values(context=[128, 256] * 20),
     "residual-trend": interacting,
     "outliers": lambda: changed(slice(7, 7), loss=7.0),

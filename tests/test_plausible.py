@@ -166,6 +166,48 @@ def test_swapped_parameters_and_tokens_are_refused_with_the_columns_that_fix_it(
         assert codes(read_table(mapped, columns={"params": "a", "tokens": "b"})) == ["tokens-below-params"]
 
 
+def test_swapped_columns_are_found_though_some_runs_have_more_tokens_than_parameters() -> None:
+    params = np.repeat(np.geomspace(1e7, 1e9, 6), 5)
+    tokens = np.tile(np.geomspace(1e8, 1e10, 5), 6)
+    frame = pd.DataFrame({"params": params, "tokens": tokens, "loss": 1.8 + 420 / params**0.34 + 1800 / tokens**0.36})
+    assert codes(read_table(frame)) == []
+    error = refused(frame.rename(columns={"params": "tokens", "tokens": "params"}))
+    assert "80% of the runs" in error.problem
+    assert option(error, "columns") == "params=tokens,tokens=params"
+
+
+def test_a_context_length_called_c_is_no_budget() -> None:
+    for other in (1024, np.tile([10, 100, 1000, 30], 5)):
+        table = read_table(RUNS.assign(C=other))
+        assert table.frame["flops"].tolist() == FLOPS.tolist()
+        assert "no FLOPs, and C = 6ND is taken" in table.reading
+    assert read_table(RUNS.assign(C=1.1 * FLOPS)).columns["flops"] == "C"
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"steps": TOKENS / 2**19, "batch_size": 256, "seq_len": 2048}, {"step": TOKENS / 2**19, "batch_size": 2**19},
+        {"train_steps": TOKENS / 1e5, "tokens_per_step": 1e5}, {"tokens_per_param": TOKENS / PARAMS},
+    ],
+)  # fmt: skip
+def test_tokens_that_other_columns_spell_out_are_computed(others: dict[str, object]) -> None:
+    table = read_table(RUNS.drop(columns="tokens").assign(**others))
+    assert codes(table) == ["tokens-from-steps"]
+    np.testing.assert_allclose(table.frame["tokens"], TOKENS, rtol=1e-12)
+    np.testing.assert_allclose(table.frame["flops"], FLOPS, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["steps", "bytes", "samples_seen", "train_hours"])
+def test_runs_of_several_lengths_do_not_share_one_budget(name: str) -> None:
+    frame = RUNS.drop(columns="tokens").assign(**{name: TOKENS / 2**19})
+    assert f"so do {name!r}" in refused(frame).problem
+    right = read_table(frame, columns={"tokens": name}, units={"tokens": "524288"})
+    np.testing.assert_allclose(right.frame["tokens"], TOKENS, rtol=1e-12)
+    level = frame.assign(loss=[3.0 + 1e6 / n for n in PARAMS])
+    assert codes(read_table(level)) == ["tokens-unknown"]
+
+
 def test_all_experts_taken_for_those_in_use_are_noted() -> None:
     experts = RUNS.assign(params_total=PARAMS, params_active=PARAMS / 8)
     assert codes(read_table(experts)) == ["experts-counted"]

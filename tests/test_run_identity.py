@@ -90,6 +90,39 @@ def test_names_that_are_no_identity_make_no_groups(names: dict[str, object]) -> 
     assert (table.runs, codes(table)) == (24, [])
 
 
+def test_a_grid_of_runs_is_no_set_of_checkpoints_even_with_their_last_steps() -> None:
+    for tokens in (np.tile([1e9, 3e9, 1e10, 3e10, 1e11], 6), np.repeat(SIZES, 5) * np.tile([5, 10, 20, 40, 80], 6)):
+        params = np.repeat(SIZES, 5)
+        frame = pd.DataFrame({"params": params, "tokens": tokens, "loss": measured(params, tokens)})
+        steps = frame.assign(step=tokens / 2.5e5, max_steps=1000)
+        for some in (steps, steps.drop(index=[3, 9, 22]).sample(frac=1, random_state=0)):
+            table = read_table(some)
+            assert (table.runs, codes(table)) == (len(some), [])
+            assert "checkpoints of one run: --columns run_id=params" in table.reading
+        assert read_table(steps, columns={"run_id": "params"}).runs == 6
+        assert "checkpoints" not in read_table(frame).reading
+        # One number of steps with other batches is no resumed run.
+        assert len(read_table(frame.assign(step=np.repeat([400, 1000], 15))).frame) == 30
+
+
+def test_checkpoints_named_by_their_tokens_or_by_their_place_are_known() -> None:
+    frame = checkpoints().drop(columns="step").assign(tokens=np.tile(np.arange(1, 7) * 5e9, 6))
+    by_tokens = [f"{name}_{tokens / 1e9:.0f}B" for name, tokens in zip(NAMES, frame["tokens"], strict=True)]
+    assert read_table(frame.assign(run=by_tokens)).frame["run_id"].tolist() == NAMES.tolist()
+    assert read_table(frame.assign(run=[f"run{n}" for n in range(36)])).runs == 6
+
+
+@pytest.mark.parametrize(
+    "form", ["{}000000000000000000{:02}", "{}1e12{:03}", "1e{}{:02}", "0{}{:02}", "1000000000000000{}{:02}.0"]
+)
+def test_ids_that_look_like_numbers_stay_as_they_stand(tmp_path: Path, form: str) -> None:
+    ids = [form.format(1, n) for n in range(24)]
+    for column in ("run_id", "trial"):
+        grid().assign(**{column: ids}).to_csv(tmp_path / "runs.csv", index=False)
+        assert read_table(tmp_path / "runs.csv").frame["run_id"].tolist() == ids
+    assert read_table(grid().assign(run_id=np.arange(24) * 1e300)).runs == 24
+
+
 def test_an_id_in_rows_of_several_sizes_is_no_run() -> None:
     table = read_table(grid().assign(run_id=["c4", "pile"] * 12))
     assert (table.runs, codes(table)) == (24, ["run-id-repeated"])

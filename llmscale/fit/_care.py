@@ -19,6 +19,25 @@ _MIXED = {
     "mixed-schedules": (("schedule",), "learning-rate schedules, which end at different losses"),
     "mixed-optimizers": (("optimizer",), "optimizers, each with a law of its own"),
     "mixed-architectures": (("arch", "architecture"), "architectures, each with a law of its own"),
+    "mixed-evaluations": (
+        (
+            "eval_set",
+            "evalset",
+            "eval_dataset",
+            "eval_data",
+            "evaluation_set",
+            "val_set",
+            "validation_set",
+            "test_set",
+            "eval_split",
+            "metric",
+            "metric_name",
+            "loss_type",
+            "loss_unit",
+            "unit",
+        ),
+        "evaluations, whose losses do not compare",
+    ),
     "mixed-contexts": (("context", "context_length", "seq_len"), "context lengths: longer ones predict better"),
 }
 

@@ -23,13 +23,16 @@ from llmscale.errors import InputError, Note, first_lines, listed
 from llmscale.run_title import run_title
 from llmscale.table import _plausible, _retries, _where
 from llmscale.table._columns import ALIASES, COUNTS, Found, find_columns, nearest, resolve
+from llmscale.table._cut_short import cut_short, passes
 from llmscale.table._files import read_source
 from llmscale.table._identity import STEP_TWICE, identify
+from llmscale.table._losses import mixed_splits
 from llmscale.table._nested import refuse_chart, state_column
 from llmscale.table._pairs import parse_columns
 from llmscale.table._quantities import check_positive, with_quantities
 from llmscale.table._reading import describe
-from llmscale.table._status import parse_status, statuses
+from llmscale.table._spelled_out import with_spelled_out
+from llmscale.table._status import parse_status, status_option, statuses
 from llmscale.table._taken import Taken
 from llmscale.table._units import known_units, parse_units
 
@@ -131,6 +134,7 @@ def read_table(
     state = None if "status" in raw.columns else state_column(raw)
     nested = state is not None or any(name.startswith(("config.", "summary.")) for name in raw.columns)
     found = find_columns(raw, path, dict(columns or {}), count, unit_of, needs, nested=nested)
+    raw, found, spelled = with_spelled_out(raw, found, needs, path, unit_of)
     frame, more = with_quantities(raw, found.columns, unit_of, path, found.units)
 
     judged = statuses(raw, path, done)
@@ -146,7 +150,8 @@ def read_table(
     if not usable.any():
         there = listed(list(dict.fromkeys(reasons)))
         what = "no rows" if raw.empty else f"no finished runs among its {len(raw)} rows ({there})"
-        raise InputError(f"{path} has {what}", _none_done(raw, path, reasons))
+        reason = "" if raw.empty else str(reasons[0])
+        raise InputError(f"{path} has {what}", _none_done(raw, path, reason, judged.columns))
     kept = _where.keep(frame, filters)
     left = usable & kept
     if not left.any():
@@ -160,9 +165,14 @@ def read_table(
             unit = unit_of.get(name, found.units.get(name))
             check_positive(frame[name], raw[found.columns[name]], left, named, path, unit)
     # A sweep of our own writes what it counted; only what others wrote is doubted.
-    more += [*found.notes, *judged.notes, *identity.notes]
+    more += [*spelled, *found.notes, *judged.notes, *identity.notes]
     if not path.is_dir():
         more += _doubts(frame[left], found, unit_of, named[left], path)
+        more += [
+            *cut_short(raw, frame, found.columns, left, named),
+            *passes(raw, found.columns),
+            *mixed_splits(raw[left]),
+        ]
     more += _filtered(filters, int(left.sum()), int(usable.sum()))
     more += _retries.notes(frame[left])
     out = np.flatnonzero(kept & ~usable)
@@ -207,10 +217,12 @@ def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:
     return run_ids.where(~many, run_ids + rows)
 
 
-def _none_done(raw: pd.DataFrame, path: Path, reasons: np.ndarray) -> str:
+def _none_done(raw: pd.DataFrame, path: Path, reason: str, columns: Sequence[str]) -> str:
     if raw.empty or path.is_dir():
         return "measure some: llmscale sweep --sizes 10k,30k,100k"
-    return f"if such runs are finished, say so: --status done={reasons[0]}"
+    for column in columns:
+        reason = reason.removeprefix(f"{column} is ")
+    return f"if such runs are finished, say so: {status_option(reason)}"
 
 
 def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:

@@ -145,20 +145,22 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
             f"{fix}; or name other columns with --columns params=...,tokens=..."
             f" ({_insist(found or 'params=1,tokens=1')} takes the numbers as they stand)",
         )
-    if (ratio[last] < 1).all() and middle < 0.3 and not taken.by_hand:
+    if _swapped(ratio[last]) and not taken.by_hand:
         params, tokens = taken.columns["params"], taken.columns["tokens"]
+        runs = "every run" if (ratio[last] < 1).all() else f"{(ratio[last] < 1).mean():.0%} of the runs"
+        has = "has" if runs == "every run" else "have"
         return _refuse(
             taken,
-            f"every run of {taken.path} has fewer tokens ({tokens}) than parameters ({params}), {middle:.2g} a"
+            f"{runs} of {taken.path} {has} fewer tokens ({tokens}) than parameters ({params}), {middle:.2g} a"
             " parameter in the middle: are the two swapped?",
             f"if so: --columns params={quoted(tokens)},tokens={quoted(params)}; if tokens are in thousands, --units"
             " tokens=K; if all is right, --units params=1",
         )
-    if (ratio[last] < 1).all() and middle < 0.3:
+    if _swapped(ratio[last]):
         return [
             Note(
                 "tokens-below-params",
-                f"every run has fewer tokens than parameters ({middle:.2g} a parameter in the middle): are the columns"
+                f"most runs have fewer tokens than parameters ({middle:.2g} a parameter in the middle): are the columns"
                 " for N and D swapped?",
             )
         ]
@@ -174,6 +176,14 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
             )
         ]
     return []
+
+
+def _swapped(ratio: Array) -> bool:
+    """Whether tokens a parameter are far below 1, and would be usual if N were D and D were N."""
+    middle = float(np.median(ratio))
+    if (ratio < 1).all():
+        return middle < 0.3
+    return middle < 0.3 and (ratio < 1).mean() >= 0.7 and ratio.max() <= 30
 
 
 def refuse_derived(taken: Taken, given: str, computed: str, how: str) -> None:

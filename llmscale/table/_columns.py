@@ -29,6 +29,8 @@ LABELS = ("data", "optimizer", "schedule", "tokenizer", "seed")
 WEIGHT = "weight"
 """The column that weighs the runs, if it is asked for: a column of that name may be a share in a mixture."""
 
+_LEAST_FLOPS = 1e9
+"""A column C of smaller numbers that do not follow N times D counts something else."""
 _SIZES = ("params", "tokens", "flops")
 _COUNTS_FOR_PARAMS = ("params_non_embedding", "params_total", "params_active")
 
@@ -79,6 +81,8 @@ def find_columns(
     for quantity in _SIZES:
         if quantity not in search.columns and not (quantity == "params" and count != "params"):
             search.size(quantity)
+    if "flops" not in told and "flops" not in units:
+        search.drop_no_flops()
     if "params" not in search.columns:
         count = search.count(count)
     elif count == "params" and "params" in search.columns:
@@ -157,6 +161,25 @@ class _Search:
             self._take(quantity, rank)
             if quantity in self.columns:
                 return
+
+    def drop_no_flops(self) -> None:
+        """Let go of a C that cannot be FLOPs next to N and D: a context length, or classes."""
+        column = self.columns.get("flops", "")
+        if plain(last_part(column)) != "c" or not {"params", "tokens"} <= self.columns.keys():
+            return
+        N, D, C = (numbers_of(self.raw[self.columns[name]], counts=True)[0] for name in ("params", "tokens", "flops"))
+        known = np.isfinite(N) & np.isfinite(D) & np.isfinite(C)
+        if known.sum() < 3:
+            return
+        work = (N * D)[known]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scattered = np.ptp(np.log(C[known] / work)) > np.log(30)
+        constant = np.ptp(C[known]) == 0 and work.max() > 2 * work.min()
+        small = not constant and C[known].max() < _LEAST_FLOPS and scattered
+        if constant or (small and np.corrcoef(C[known], work)[0, 1] < 0.5):
+            shown = f"{C[known][0]:g} in every row" if constant else f"at most {C[known].max():g}"
+            self.aside.append(f"{column} ({shown}: no FLOPs, and C = 6ND is taken)")
+            del self.columns["flops"]
 
     def count(self, count: str) -> str:
         """Find N under another count's name, and return what N then counts."""

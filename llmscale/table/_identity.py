@@ -15,22 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.table._names import last_part, plain
-from llmscale.table._step_names import bare_step, with_step
-
-NAMES = (
-    "run_id", "run_name", "run", "name", "trial_id", "trial_name", "exp_name", "experiment_name", "experiment", "exp",
-    "run_uuid", "wandb_id", "wandb_name", "job_id", "job_name", "jobid", "trial", "run_path", "id", "uid", "uuid",
-    "runname", "runid", "display_name", "run_key", "logdir", "log_dir", "run_dir",
-)  # fmt: skip
-"""Columns that name runs, likeliest first."""
-
-MODEL_NAMES = (
-    "model", "model_name", "model_id", "checkpoint", "ckpt", "checkpoint_path", "ckpt_path", "checkpoint_name",
-    "ckpt_name", "config", "config_name", "label", "size", "model_path", "architecture_name", "path", "file",
-    "filename", "model_tag", "tag", "series", "variant",
-)  # fmt: skip
-"""Columns that may name runs, or only their sizes."""
+from llmscale.table._grid import is_grid, one_after_another
+from llmscale.table._names import MODEL_NAMES, NAMES, last_part, plain
+from llmscale.table._row_names import called, is_counter, is_unique, numbered, step_numbers, texts_of
+from llmscale.table._step_names import with_step, with_tokens
 
 _OF_MANY = ("experiment", "experiment_name", "exp", "exp_name", "job_name", "logdir", "log_dir", "display_name")
 """Columns that name runs or what several runs are part of: they repeat without a word."""
@@ -56,7 +44,7 @@ _NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")
 _SAMPLE = 300
 """Names that are looked at before all of them are."""
 _SAME = 0.01
-_EQUAL_STEPS = 4
+_EQUAL_STEPS = 6
 """Rows of one size whose tokens grow by equal steps, from which on they are taken for checkpoints."""
 
 
@@ -65,7 +53,7 @@ class Identity:
     """The run of every row, the column that says so, rows that a later one repeats, and what to note.
 
     `labels` is a column that may name runs, and was taken to name sizes; `alike` says that runs were told apart by
-    their settings.
+    their settings; `grid` that every size has the same budgets, so that rows are runs, though steps stand beside.
     """
 
     run_ids: pd.Series
@@ -74,6 +62,7 @@ class Identity:
     notes: tuple[Note, ...]
     labels: str | None = None
     alike: bool = False
+    grid: bool = False
 
 
 def identify(
@@ -85,20 +74,20 @@ def identify(
         return rows.apart()
     if "run_id" in told:
         column = found["run_id"]
-        ids = _texts(raw[column])
+        ids = texts_of(raw[column])
         return rows.settle(ids, column, forced=True)
-    strong = [name for wanted in NAMES for name in raw.columns if _called(name) == wanted]
-    weak = [name for wanted in MODEL_NAMES for name in raw.columns if _called(name) == wanted]
+    strong = [name for wanted in NAMES for name in raw.columns if called(name) == wanted]
+    weak = [name for wanted in MODEL_NAMES for name in raw.columns if called(name) == wanted]
     for column in strong:
-        texts = _texts(raw[column])
+        texts = texts_of(raw[column])
         for ids in (texts, rows.without_steps(texts)):
             if ids is not None and rows.are_checkpoints(ids):
                 return rows.settle(ids, column)
-    plainly = next((name for name in strong if _unique(raw[name], usable)), None)
-    counted = plainly is None or _counter(raw[plainly])
+    plainly = next((name for name in strong if is_unique(raw[name], usable)), None)
+    counted = plainly is None or is_counter(raw[plainly])
     labels = None
     for column in weak:
-        texts = _texts(raw[column])
+        texts = texts_of(raw[column])
         stripped = rows.without_steps(texts)
         if stripped is not None and rows.are_checkpoints(stripped):
             return rows.settle(stripped, column)
@@ -111,10 +100,15 @@ def identify(
         ids = rows.alike()
         if ids is not None:
             return rows.settle(ids, None)
+    if plainly is not None and not counted and one_after_another(texts_of(raw[plainly])):
+        # run0, run1, ... of 20 rows a size count rows, as an index does.
+        ids = rows.alike(by_steps=False)
+        if ids is not None:
+            return rows.settle(ids, None)
     if plainly is not None:
-        return rows.settle(_texts(raw[plainly]), plainly)
-    last = next((name for name in strong if _called(name) not in _OF_MANY), None)
-    return rows.apart(labels) if last is None else rows.settle(_texts(raw[last]), last)
+        return rows.settle(texts_of(raw[plainly]), plainly)
+    last = next((name for name in strong if called(name) not in _OF_MANY), None)
+    return rows.apart(labels) if last is None else rows.settle(texts_of(raw[last]), last)
 
 
 @dataclass
@@ -127,12 +121,13 @@ class _Rows:
         self.params = self.frame["params"].to_numpy(dtype=float)
         self.step, self.step_column = self._steps()
         self.along = self._along()
+        self.grid = False
 
     def _steps(self) -> tuple[NDArray[np.float64] | None, str | None]:
         for wanted in STEPS:
             for name in self.raw.columns:
                 if plain(last_part(name)) == wanted or plain(name) == wanted:
-                    numbers = _step_numbers(self.raw[name])
+                    numbers = step_numbers(self.raw[name])
                     if numbers is not None and len(np.unique(numbers[self.usable])) > 1:
                         return numbers, name
         return None, None
@@ -179,8 +174,18 @@ class _Rows:
         """
         group = self.groups(ids)
         if self.step is not None and self._proportional(self.step, group):
-            return True
+            if not self._in_a_grid(group):
+                return True
+            self.grid = True
+            return False
         return alone and self._equally_spaced(group)
+
+    def _in_a_grid(self, group: NDArray[np.int_]) -> bool:
+        """Whether every size has the same budgets or ratios, not spaced as checkpoints are."""
+        if self.along is None:
+            return False
+        known = self.usable & np.isfinite(self.along)
+        return is_grid(group[known], self.along[known], self.params[known])
 
     def every_few_steps(self, ids: pd.Series) -> bool:
         """Whether each name's rows lie equally many steps apart, as those of runs of their own hardly do."""
@@ -215,15 +220,28 @@ class _Rows:
         """Ids such as NAME@1000 without their step, if it grows with tokens within each NAME; None for others."""
         unique = pd.unique(ids)
         if sum(with_step(one) is not None for one in unique[:_SAMPLE]) < 0.8 * len(unique[:_SAMPLE]):
-            return self._without_numbers(ids)
+            return self._without_tokens(ids)
         parts = {one: with_step(one) for one in unique}
         if sum(part is not None and bool(part[0]) for part in parts.values()) < 0.8 * len(unique):
-            return self._without_numbers(ids)
+            return self._without_tokens(ids)
         runs = ids.map({one: part[0] if part and part[0] else one for one, part in parts.items()})
         steps = ids.map({one: part[1] if part else np.nan for one, part in parts.items()}).to_numpy(dtype=float)
         if len(pd.unique(runs)) == len(unique) or not self._proportional(steps, self.groups(runs)):
             return None
         return runs
+
+    def _without_tokens(self, ids: pd.Series) -> pd.Series | None:
+        """Ids such as NAME_5B without their tokens, if each NAME's tokens grow by equal steps."""
+        unique = pd.unique(ids)
+        parts = {one: with_tokens(one) for one in unique[:_SAMPLE]}
+        if not len(unique) or not all(parts.values()):
+            return self._without_numbers(ids)
+        parts = {one: with_tokens(one) for one in unique}
+        runs = ids.map({one: part[0] if part else one for one, part in parts.items()})
+        tokens = ids.map({one: part[1] if part else np.nan for one, part in parts.items()}).to_numpy(dtype=float)
+        group = self.groups(runs)
+        as_named = self._proportional(tokens, group) and self._equally_spaced(group, tokens)
+        return runs if as_named and self._equally_spaced(group) else None
 
     def _without_numbers(self, ids: pd.Series) -> pd.Series | None:
         """Ids such as NAME-1000, if tokens a step are the same in runs of several sizes and no power of ten."""
@@ -245,14 +263,17 @@ class _Rows:
             return None
         return runs if ratio.max() <= ratio.min() * (1 + 2 * _SAME) else None
 
-    def alike(self) -> pd.Series | None:
-        """Rows alike in every column but tokens, loss and the like as one run each, if their steps say so."""
+    def alike(self, *, by_steps: bool = True) -> pd.Series | None:
+        """Rows alike in every column but tokens, loss and the like as one run each, if their steps say so.
+
+        Without `by_steps`, only tokens that grow by equal amounts say so.
+        """
         if self.along is None or not np.isfinite(self.params[self.usable]).any():
             return None
         keys = [pd.Series(self.params, index=self.raw.index)]
         for name in self.raw.columns:
             given = self.raw[name]
-            if name == self.step_column or _called(name) in (*_OF_A_ROW, *_OWN_ROW):
+            if name == self.step_column or called(name) in (*_OF_A_ROW, *_OWN_ROW):
                 continue
             distinct = given[self.usable].nunique(dropna=False)
             if 1 < distinct <= max(1, self.usable.sum() // 2) and not self._grows(given):
@@ -262,7 +283,9 @@ class _Rows:
             code = pd.factorize(key, use_na_sentinel=False)[0]
             codes = np.unique(codes * (int(code.max()) + 1) + code, return_inverse=True)[1].reshape(-1)
         ids = pd.Series([f"run {code + 1}" for code in pd.factorize(codes)[0]], index=self.raw.index, dtype=object)
-        if not self.are_checkpoints(ids) or not self.by_step(ids, alone=True):
+        if not self.are_checkpoints(ids):
+            return None
+        if not (self.by_step(ids, alone=True) if by_steps else self._equally_spaced(self.groups(ids))):
             return None
         counts = ids[self.usable].value_counts()
         return ids if counts.median() >= 3 else None
@@ -278,7 +301,7 @@ class _Rows:
 
     def apart(self, labels: str | None = None) -> Identity:
         """Every row as a run of its own."""
-        return Identity(_numbered(self.raw), None, np.zeros(len(self.raw), dtype=bool), (), labels)
+        return Identity(numbered(self.raw), None, np.zeros(len(self.raw), dtype=bool), (), labels, grid=self.grid)
 
     def settle(self, ids: pd.Series, column: str | None, *, forced: bool = False) -> Identity:
         """Run ids by a column, with a note on names that stand in several rows."""
@@ -295,7 +318,7 @@ class _Rows:
             why = "they do not differ in tokens" if self.one_size(ids) else "their sizes differ"
             text = f"{listed(names)} {verb} in more than one row: each row counts as a run of its own, since {why}"
             many = ids.isin(names)
-            ids = ids.where(~many, ids + " (" + _numbered(self.raw) + ")")
+            ids = ids.where(~many, ids + " (" + numbered(self.raw) + ")")
             return Identity(ids, None, nothing, (Note("run-id-repeated", text),))
         again = self._again(ids) if checkpoints else nothing
         kept = self.usable & ~again
@@ -321,7 +344,7 @@ class _Rows:
 
     def _by_seed(self, ids: pd.Series) -> pd.Series:
         """Names of recipes, run several times with other seeds, as a run for each seed."""
-        seed = next((name for name in self.raw.columns if _called(name) in ("seed", "random_seed", "rng_seed")), None)
+        seed = next((name for name in self.raw.columns if called(name) in ("seed", "random_seed", "rng_seed")), None)
         if seed is None or self.raw[seed].nunique() < 2:
             return ids
         both = pd.DataFrame({"id": ids, "seed": self.raw[seed]})[self.usable]
@@ -338,7 +361,10 @@ class _Rows:
         table = table[self.usable & np.isfinite(at)]
         grown = table.groupby("id")["at"].nunique() > 1
         table = table[table["id"].map(grown)]
-        later = table.duplicated(["id", "at"], keep="last")
+        # Runs of their own may have one number of steps and other batches, and so other tokens.
+        last = table.groupby(["id", "at"])["along"].transform("last")
+        same = ((table["along"] - last).abs() <= _SAME * last.abs()) | last.isna()
+        later = table.duplicated(["id", "at"], keep="last") & same
         again = np.zeros(len(ids), dtype=bool)
         again[later[later].index.to_numpy()] = True
         return again
@@ -355,43 +381,3 @@ class _Rows:
                 f" row is kept, and {rows} left out",
             )
         ]
-
-
-def _called(name: str) -> str:
-    return plain(last_part(name))
-
-
-def _texts(given: pd.Series) -> pd.Series:
-    """Names as texts, `row 3` for a missing one."""
-    rows = _numbered(given.to_frame())
-    if pd.api.types.is_float_dtype(given.dtype) and (given.dropna() % 1 == 0).all():
-        given = given.astype("Int64")
-    return given.astype(object).where(given.notna(), rows).astype(str).astype(object)
-
-
-def _numbered(raw: pd.DataFrame) -> pd.Series:
-    return pd.Series([f"row {number}" for number in range(1, len(raw) + 1)], index=raw.index, dtype=object)
-
-
-def _unique(given: pd.Series, usable: NDArray[np.bool_]) -> bool:
-    values = given[usable]
-    return bool(len(values)) and not values.dropna().duplicated().any()
-
-
-def _counter(given: pd.Series) -> bool:
-    """Whether a column only counts rows."""
-    if not pd.api.types.is_integer_dtype(given.dtype) or not len(given):
-        return False
-    return bool((given.diff().dropna() == 1).all())
-
-
-def _step_numbers(given: pd.Series) -> NDArray[np.float64] | None:
-    """The steps that a column holds as numbers or as texts like `step1000`; None for another column."""
-    if pd.api.types.is_bool_dtype(given.dtype):
-        return None
-    if pd.api.types.is_numeric_dtype(given.dtype):
-        return given.to_numpy(dtype=float, na_value=np.nan)
-    steps = {value: bare_step(str(value)) for value in pd.unique(given.dropna())}
-    if not steps or any(step is None for step in steps.values()):
-        return None
-    return given.map(steps).to_numpy(dtype=float)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note, listed
 from llmscale.table import _names
 from llmscale.table._taken import Array, Taken
@@ -52,6 +53,28 @@ def doubtful_loss(taken: Taken) -> list[Note]:
             )
         )
     return notes
+
+
+def mixed_splits(raw: pd.DataFrame) -> list[Note]:
+    """A note if some rows hold a loss of training data and others one of validation data, by their column `split`.
+
+    Runs set aside to test a law with are train and test, too, so that those two words say nothing.
+    """
+    for name in map(str, raw.columns):
+        if _names.plain(_names.last_part(name)) not in ("split", "data_split", "loss_split", "subset", "phase"):
+            continue
+        counts = raw[name].dropna().astype(str).value_counts()
+        words = {word.strip().lower() for word in counts.index}
+        if words & {"train", "training"} and words & {"val", "valid", "validation", "eval", "evaluation", "dev"}:
+            shown = listed(f"{word} ({count})" for word, count in counts.items())
+            return [
+                Note(
+                    "mixed-splits",
+                    f"column {name!r} mixes losses of training and of validation data ({shown}), which do not compare:"
+                    f" keep one of them, {command_line('--where', f'{name} == {counts.index[0]}')}",
+                )
+            ]
+    return []
 
 
 def refuse_rising(taken: Taken) -> None:

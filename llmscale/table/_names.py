@@ -57,6 +57,25 @@ OTHERS: dict[str, tuple[str, ...]] = {
 
 LETTERS = ("N", "D", "C", "L")
 
+NAMES = (
+    "run_id", "run_name", "run", "name", "trial_id", "trial_name", "exp_name", "experiment_name", "experiment", "exp",
+    "run_uuid", "wandb_id", "wandb_name", "job_id", "job_name", "jobid", "trial", "run_path", "id", "uid", "uuid",
+    "runname", "runid", "display_name", "run_key", "logdir", "log_dir", "run_dir",
+)  # fmt: skip
+"""Columns that name runs, likeliest first."""
+
+MODEL_NAMES = (
+    "model", "model_name", "model_id", "checkpoint", "ckpt", "checkpoint_path", "ckpt_path", "checkpoint_name",
+    "ckpt_name", "config", "config_name", "label", "size", "model_path", "architecture_name", "path", "file",
+    "filename", "model_tag", "tag", "series", "variant",
+)  # fmt: skip
+"""Columns that may name runs, or only their sizes."""
+
+_LABELS = (
+    "data", "dataset", "corpus", "optimizer", "schedule", "tokenizer", "group", "commit", "git_sha", "sha", "hash",
+    "git_commit", "data_fingerprint", "recipe",
+)  # fmt: skip
+
 _COUNT_UNITS = {
     "K": ("k", "thousand", "thousands"),
     "M": ("m", "mm", "mil", "mio", "mln", "mn", "million", "millions"),
@@ -111,6 +130,11 @@ def last_part(name: str) -> str:
     """`val_loss` of `summary.val_loss`, `loss` of `val/loss`, `tokens` of `user_attrs_tokens`, in small letters."""
     last = re.split(r"[./](?![^(\[]*[)\]])", name)[-1].strip().lower()
     return re.sub(r"^(user|system)_attrs_", "", last)
+
+
+def names_things(name: str) -> bool:
+    """Whether a column holds names, which are texts even if they look like numbers."""
+    return plain(last_part(name)) in (*NAMES, *MODEL_NAMES, *_LABELS)
 
 
 def quantity_of(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
+from llmscale.table._names import names_things
 
 MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
@@ -58,6 +59,12 @@ def series_of(
 ) -> tuple[list[pd.Series], list[Note]]:
     """Each column with its numbers read, or else as text, and notes on what had to be told. Raises InputError."""
     plain = {place: _plain(cells) for place, cells in columns.items()}
+    names_only = {
+        place: [cell.strip() for cell in cells]
+        for place, cells in columns.items()
+        if (values := plain[place]) is not None and _must_stay_text(cells, values, names_things(names[place]))
+    }
+    columns = {place: cells for place, cells in columns.items() if place not in names_only}
     for place, cells in columns.items():
         if plain[place] is None:
             cells[:] = [cell.strip() for cell in cells]
@@ -83,8 +90,10 @@ def series_of(
                 notes += _note(names[place], columns[place], texts[place], ways[place], comma)
         columns = {**columns, **texts}
     series = []
-    for place, cells in columns.items():
-        values = plain[place]
+    columns = {**columns, **names_only}
+    for place in sorted(columns):
+        cells = columns[place]
+        values = None if place in names_only else plain[place]
         series.append(pd.Series(values) if values is not None else _text(cells))
     return series, _joined(notes)
 
@@ -113,6 +122,23 @@ def _plain(cells: list[str]) -> np.ndarray | None:
     if all(cell in _TRUTHS for cell in cells):
         return np.array([_TRUTHS[cell] for cell in cells], dtype=bool)
     return None
+
+
+def _must_stay_text(cells: list[str], values: np.ndarray, named: bool) -> bool:
+    """Whether cells that look like numbers are names that numbers would change, or give one number for two names."""
+    if values.dtype.kind == "b" or not cells:
+        return False
+    if not named:
+        # A fingerprint of digits only: as floats, two of them may be one.
+        whole = values.dtype.kind == "f" and all(len(cell) > 16 and cell.isdigit() for cell in cells)
+        return whole and len(set(cells)) > len(np.unique(values))
+    there = [cell.strip() for cell in cells if cell not in MISSING]
+    if any(re.match(r"[+-]?0\d", cell) for cell in there):
+        return True
+    if values.dtype.kind != "f":
+        return False
+    large = np.abs(values[~np.isnan(values)]) >= 2**53
+    return bool(large.any()) or any(letter in cell for cell in there for letter in "eE")
 
 
 def _ints(cells: list[str]) -> np.ndarray | None:

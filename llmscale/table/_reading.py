@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from llmscale.table._columns import ALIASES, WEIGHT, Found
+from llmscale.table._columns import ALIASES, WEIGHT, Found, quoted
 from llmscale.table._identity import Identity
 
 LETTERS = {"params": "N", "tokens": "D", "flops": "C"}
@@ -35,7 +35,10 @@ def describe(
     else:
         parts.append("run = each row")
         if identity.labels is not None:
-            parts[-1] += f" (if {identity.labels} names runs: --columns run_id={identity.labels})"
+            parts[-1] += f" (if {identity.labels} names runs: --columns run_id={quoted(identity.labels)})"
+        elif identity.grid and "params" in found.columns:
+            size = quoted(found.columns["params"])
+            parts[-1] += f" (if the rows of one size are checkpoints of one run: --columns run_id={size})"
     if statuses:
         parts.append(f"status = {columns['status']}")
     sentence = ", ".join(parts)

@@ -34,3 +34,15 @@ def with_step(text: str) -> tuple[str, float] | None:
         run = match["run"]
         found = (run, step if found is None else found[1])
     return found
+
+
+_TOKENS = re.compile(
+    rf"^(?P<run>.+?){_BETWEEN}+(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmbgt])[\s_-]*(?:tokens?|toks?)?$", re.IGNORECASE
+)
+_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+
+
+def with_tokens(text: str) -> tuple[str, float] | None:
+    """The run and the tokens of `NAME_5B` or `NAME-10Btokens`; None for other names."""
+    match = _TOKENS.match(text)
+    return (match["run"], float(match["number"]) * _UNITS[match["unit"].lower()]) if match else None
