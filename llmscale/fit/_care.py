@@ -1,12 +1,10 @@
 """How the runs were made: mixed settings, learning rates at an edge, runs left out or counted twice."""
 
-import re
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.command_lines import command_line
+from llmscale.command_lines import command_line, where_option
 from llmscale.errors import Note, listed
 from llmscale.fit._evidence import Evidence, counted, groups, known, where
 from llmscale.fit.identify import count_levels
@@ -53,7 +51,7 @@ def mixed(code: str, evidence: Evidence) -> Note | None:
             continue
         first = shares.index[0]
         shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
-        by, only = command_line("--by", name), command_line("--where", f"{name} == {_quoted(first)}")
+        by, only = command_line("--by", name), where_option(name, "==", first)
         return Note(
             code,
             f"the runs have {len(shares)} {what} ({name}: {shown}). Fit one law each: {evidence.command} {by};"
@@ -187,10 +185,6 @@ def _searched(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
     point = groups(frame, [name for columns, _ in _MIXED.values() for name in columns if name in frame])
     rows = (np.flatnonzero(point == number) for number in range(int(point.max()) + 1))
     return [chosen for chosen in rows if len(set(lr[chosen])) > 1]
-
-
-def _quoted(value: object) -> str:
-    return f"'{value}'" if re.search(r"[^\w./:-]", str(value)) else str(value)
 
 
 def _beyond(evidence: Evidence, names: list[str]) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from llmscale.command_lines import command_line
+from llmscale.command_lines import where_option
 from llmscale.errors import LlmscaleError, Note, listed
 from llmscale.fit._evidence import Evidence, basis, counted, groups
 from llmscale.fit._relative import relative, size
@@ -214,4 +214,4 @@ def _largest_half(evidence: Evidence, name: str) -> str:
     if column is None:
         return ""
     middle = float(evidence.frame[column].median())
-    return f"; or fit the range that matters: {evidence.command} {command_line('--where', f'{column} > {middle:.2g}')}"
+    return f"; or fit the range that matters: {evidence.command} {where_option(column, '>', f'{middle:.2g}')}"

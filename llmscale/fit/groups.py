@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscale.command_lines import where_option
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.fit import solver
 from llmscale.fit.options import Options
@@ -23,7 +24,7 @@ from llmscale.fit.result import Fit, percentiles, run_weights, settings_of
 from llmscale.fit.uncertainty import least_squares_residual
 from llmscale.laws import Array, Law, Surface
 from llmscale.laws._formula import Formula
-from llmscale.table import RunTable
+from llmscale.table import NO_VALUE, RunTable
 
 SIMULATIONS = 199
 """Tables behind the test: p-values in steps of 1/200."""
@@ -98,7 +99,7 @@ def fit_groups(
         except InputError as error:
             raise InputError(
                 f"group {name!r} of {column}: {error.problem}",
-                f'leave it out: --where "{column} != {name}"; or measure more of it',
+                _without(tables, column, name),
             ) from error
     laws = {type(fit.law) for fit in fits.values()}
     first = next(iter(fits.values()))
@@ -114,6 +115,18 @@ def fit_groups(
         note = Note("no-joint-fit", f"no joint fit with shared exponents: {reason}")
         return Groups(column, fits, {}, shared, float("nan"), {}, None, (note,))
     return _joint(column, fits, shared, options)
+
+
+def _without(tables: Mapping[str, RunTable], column: str, name: str) -> str:
+    """What to do about a group that cannot be fitted."""
+    if all(len(table.frame) == 1 for table in tables.values()):
+        return f"every group is one run: name a column whose values several runs share, not {column}"
+    if name != NO_VALUE:
+        return f"leave it out: {where_option(column, '!=', name)}; or measure more of it"
+    others = [other for other in tables if other != name]
+    if not 0 < len(others) <= 10:
+        return f"fill {column} in, or leave out the rows without it"
+    return f"leave out the runs without {column}: {where_option(column, 'in', *others)}"
 
 
 class _Joined(Surface):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.command_lines import where_option
 from llmscale.errors import InputError, Note, listed
 from llmscale.fit.advice import more_budgets, more_sizes
 from llmscale.laws import Array, Law, OneVariableLaw, find
@@ -112,7 +113,7 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
             least = "numbers that are not negative" if name in law.may_be_zero else "positive numbers"
             return InputError(
                 f"{law.name} needs {name} as {least}, and it is none in {int(bad.sum())} of {len(frame)} runs: {rows}",
-                f'mend these rows, or leave them out: --where "{name} > 0"',
+                f"fix these rows, or leave them out: {where_option(name, '>', 0)}",
             )
     return None
 

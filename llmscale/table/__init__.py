@@ -157,7 +157,7 @@ def read_table(
     if not left.any():
         there = listed(list(dict.fromkeys(reasons[kept])))
         raise InputError(
-            f"no finished run is left by --where {' and '.join(filters)!r} ({there})", "let more runs through"
+            f"no finished run is left by --where {_where.short_filter(' and '.join(filters))} ({there})", "let more runs through"
         )
     named = _row_names(raw, run_ids)
     for name in ALIASES:
@@ -228,8 +228,9 @@ def _none_done(raw: pd.DataFrame, path: Path, reason: str, columns: Sequence[str
 def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
     if not filters:
         return []
+    short = _where.short_filter(" and ".join(filters))
     runs = "run" if usable == 1 else "runs"
-    return [Note("filtered", f"{left} of {usable} {runs} remain after --where {' and '.join(filters)!r}")]
+    return [Note("filtered", f"{left} of {usable} {runs} remain after --where {short}")]
 
 
 def _group_of(value: Any) -> str:

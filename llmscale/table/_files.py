@@ -183,8 +183,8 @@ def _parsed(content: bytes, suffix: str, file: Path) -> Read:
     begins = text.lstrip("\ufeff \t\r\n")[:1]
     if begins in ("{", "[") or named == "JSON":
         try:
-            frame = frame_from_json(text.lstrip("\ufeff"), file)
-            return _checked(frame, file), (*notes, *_unlike("JSON", suffix, file))
+            frame, more = frame_from_json(text.lstrip("\ufeff"), file)
+            return _checked(frame, file), (*notes, *_unlike("JSON", suffix, file), *more)
         except (ValueError, RecursionError, TypeError) as error:
             if named == "JSON" and (begins in ("{", "[") or not _is_table(text)):
                 article = "a JSON file" if file != STANDARD_INPUT else "JSON"

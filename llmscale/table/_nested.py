@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, Note, listed
+from llmscale.table._names import ALIASES, is_loss, last_part, quantity_of
 from llmscale.table._not_a_table import refuse_answer
 
 STATES = ("finished", "running", "crashed", "failed", "killed", "preempting", "preempted", "pending")
@@ -17,8 +18,11 @@ STATES = ("finished", "running", "crashed", "failed", "killed", "preempting", "p
 _OBJECTS = ("config", "summary", "summary_metrics")
 
 
-def frame_from_json(text: str, file: Path) -> pd.DataFrame:
-    """The rows of JSON lines, of an array of objects, or of an object of columns. Raises InputError or ValueError."""
+def frame_from_json(text: str, file: Path) -> tuple[pd.DataFrame, tuple[Note, ...]]:
+    """The rows of JSON lines, of an array of objects, or of an object of columns or of runs, and notes on it.
+
+    Raises InputError or ValueError.
+    """
     rows: Any
     try:
         rows = json.loads(text, object_pairs_hook=_each_key_once)
@@ -29,23 +33,89 @@ def frame_from_json(text: str, file: Path) -> pd.DataFrame:
     except _KeyTwiceError as error:
         raise InputError(f"{file} has {error}", "give each value its own name") from None
     refuse_answer(rows, file)
-    if isinstance(rows, dict) and set(rows) in ({"columns", "data"}, {"columns", "index", "data"}):
-        return pd.DataFrame(rows["data"], columns=rows["columns"])  # as pandas writes orient="split"
+    if isinstance(rows, dict) and isinstance(rows.get("columns"), list):
+        values = next((rows[name] for name in ("data", "rows", "values") if isinstance(rows.get(name), list)), None)
+        if values is not None and all(isinstance(row, list) for row in values):
+            return _split(rows, values, file), ()
     if isinstance(rows, dict) and isinstance(rows.get("log_history"), list):
-        return _trainer_state(rows)
+        return _trainer_state(rows), ()
+    if isinstance(rows, dict) and _is_keyed(rows):
+        return _keyed(rows, file)
     if isinstance(rows, dict) and not any(name in rows for name in _OBJECTS):
         lists = [value for value in rows.values() if isinstance(value, list)]
         parts = [value for value in rows.values() if isinstance(value, dict) and value]
         if len(lists) == len(rows) > 1 or (len(parts) == len(rows) and len({tuple(part) for part in parts}) == 1):
-            return pd.DataFrame(rows)
+            return _columns(rows, file), ()
         if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
             rows = lists[0]
     rows = [rows] if isinstance(rows, dict) else rows
     if isinstance(rows, list) and rows and all(_is_scalar_of_tensorboard(row) for row in rows):
-        return pd.DataFrame(rows, columns=["Wall time", "Step", "Value"])
+        return pd.DataFrame(rows, columns=["Wall time", "Step", "Value"]), ()
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise InputError(f"{file} holds JSON, but not one object a run", 'write a run as {"params": 1e6, "loss": 3.2}')
-    return pd.DataFrame([_flat(row) for row in rows])
+    return pd.DataFrame([_flat(row) for row in rows]), ()
+
+
+def _split(given: dict[str, Any], rows: list[list[Any]], file: Path) -> pd.DataFrame:
+    """A table with its column names given once, as pandas writes orient="split"."""
+    columns = [str(name) for name in given["columns"]]
+    wrong = [number for number, row in enumerate(rows, start=1) if len(row) != len(columns)]
+    if wrong:
+        raise InputError(
+            f"row {wrong[0]} of {file} has {len(rows[wrong[0] - 1])} values, and there are {len(columns)} columns",
+            "give each row one value a column (null for none)",
+        )
+    frame = pd.DataFrame(rows, columns=columns)
+    index = given.get("index")
+    if isinstance(index, list) and len(index) == len(rows):
+        frame = _named_rows(frame, index)
+    return frame
+
+
+def _columns(given: dict[str, Any], file: Path) -> pd.DataFrame:
+    """A table of columns, each a list, or an object by row as pandas writes orient="columns"."""
+    lengths = {name: len(values) for name, values in given.items()}
+    if len(set(lengths.values())) > 1:
+        one = next(iter(lengths))
+        other = next(name for name in lengths if lengths[name] != lengths[one])
+        raise InputError(
+            f"{file} has {lengths[one]} values of {one!r} and {lengths[other]} of {other!r}",
+            "give every column one value a run (null for none)",
+        )
+    frame = pd.DataFrame(given)
+    first = next(iter(given.values()))
+    return _named_rows(frame.reset_index(drop=True), list(first)) if isinstance(first, dict) else frame
+
+
+def _is_keyed(given: dict[str, Any]) -> bool:
+    """Whether an object holds a run a key: what the runs share has a loss, and no key is one itself."""
+    parts = list(given.values())
+    if len(parts) < 2 or not all(isinstance(part, dict) and part for part in parts):
+        return False
+    shared = set.intersection(*(set(_flat(part)) for part in parts))
+    return any(_is_quantity(name) for name in shared) and not any(_is_quantity(str(name)) for name in given)
+
+
+def _is_quantity(name: str) -> bool:
+    return is_loss(last_part(name)) or quantity_of(last_part(name)) in ALIASES
+
+
+def _keyed(given: dict[str, Any], file: Path) -> tuple[pd.DataFrame, tuple[Note, ...]]:
+    """A table of an object of runs, as pandas writes orient="index"; keys that are names become run ids."""
+    frame = pd.DataFrame([_flat(run) for run in given.values()])
+    named = _named_rows(frame, list(given))
+    what = ", which is its run id" if len(named.columns) > len(frame.columns) else ""
+    shown = listed([repr(name)[:40] for name in given], 2)
+    return named, (Note("runs-by-key", f"each of the {len(given)} keys of {file} ({shown}) was read as a run{what}"),)
+
+
+def _named_rows(frame: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
+    """The frame with `run_id` from the names of its rows, unless they are mere numbers or it has one."""
+    if "run_id" in frame.columns or all(str(name).isdigit() for name in names):
+        return frame
+    frame = frame.copy()
+    frame.insert(0, "run_id", [str(name) for name in names])
+    return frame
 
 
 class _KeyTwiceError(ValueError):

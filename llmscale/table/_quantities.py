@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from llmscale.command_lines import where_option
 from llmscale.errors import InputError, Note, listed
 from llmscale.table._columns import ALIASES, LABELS, WEIGHT, nearest
 from llmscale.table._units import numbers_of, to_base
@@ -118,7 +119,7 @@ def check_positive(
             "acc": "accuracies below 1 (or 100 percent)",
             "log-likelihood": "negative numbers",
         }.get(str(unit).lower(), "positive numbers")
-        fix = f'fix these rows, or leave them out: --where "{values.name} > 0"'
+        fix = f"fix these rows, or leave them out: {where_option(values.name, '>', 0)}"
         if bad.sum() == left.sum():
             fix = f"name the right column: --columns {values.name}=NAME"
             if values.name == "loss" and unit is None and (number[left] < 0).all():

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.command_lines import condition as stated
+from llmscale.command_lines import where_option
 from llmscale.errors import InputError, listed
+from llmscale.printable import shortened
 from llmscale.quantity import parse_count
 from llmscale.table._columns import resolve
 from llmscale.table._units import numbers_of
@@ -25,8 +28,10 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""The sign of a comparison written the other way round."""
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*'|`[^`]*`)|(?P<sign><=|>=|==|!=|<|>|=)|(?P<mark>[,()\[\]])"""
+    r"""\s*(?:(?P<quoted>"(?:[^"]|"")*"|'(?:[^']|'')*'|`(?:[^`]|``)*`)|(?P<sign><=|>=|==|!=|<|>|=)|(?P<mark>[,()\[\]])"""
     r"""|(?P<word>[^\s,()\[\]<>=!"'`]+))"""
 )
 _HOW = 'write it like "flops < 1e20", "data == c4" or "seed in 0,1,2", joined by and; quote names with spaces'
@@ -41,7 +46,7 @@ class Condition:
     values: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.column} {self.sign} {', '.join(self.values)}"
+        return stated(self.column, self.sign, *self.values)
 
 
 def parse_where(text: str) -> tuple[Condition, ...]:
@@ -71,11 +76,16 @@ def keep(frame: pd.DataFrame, filters: Sequence[str]) -> Mask:
             meets = kept & _meets(frame[column], condition)
             if kept.any() and not meets.any():
                 raise InputError(
-                    f"no run meets {str(condition)!r}: {_span(column, frame.loc[kept, column])}",
+                    f"no run meets {short_filter(str(condition))}: {_span(column, frame.loc[kept, column])}",
                     "choose values inside that",
                 )
             kept = meets
     return kept
+
+
+def short_filter(text: str) -> str:
+    """A filter for a message: in quotes, and not longer than one can read."""
+    return repr(shortened(text, 200))
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -85,9 +95,15 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         if match is None:
             raise _wrong(text, f"{text[at:].strip()[:20]!r} cannot be read")
         kind = str(match.lastgroup)
-        tokens.append((kind, match[kind][1:-1] if kind == "quoted" else match[kind]))
+        tokens.append((kind, _unquoted(match[kind]) if kind == "quoted" else match[kind]))
         at = match.end()
     return tokens
+
+
+def _unquoted(text: str) -> str:
+    """What stands between quotes, of which one of their own kind is written twice."""
+    mark = text[0]
+    return text[1:-1].replace(2 * mark, mark)
 
 
 def _condition(tokens: list[tuple[str, str]], text: str) -> tuple[Condition, list[tuple[str, str]]]:
@@ -97,6 +113,14 @@ def _condition(tokens: list[tuple[str, str]], text: str) -> tuple[Condition, lis
     if tokens[0][0] not in ("word", "quoted"):
         raise _wrong(text, f"a column's name should stand before {tokens[0][1]!r}")
     column, rest = tokens[0][1], tokens[1:]
+    if tokens[0][0] == "word" and len(rest) > 1 and rest[0][0] == "sign" and _is_number(column):
+        if rest[1][0] == "word" and not _is_number(rest[1][1]):
+            turned = _TURNED.get(rest[0][1], rest[0][1])
+            raise InputError(
+                f"--where {short_filter(text)} has a number before {rest[0][1]}, and a column's name belongs there",
+                f"write the column first: {where_option(rest[1][1], turned, column)} (if a column is called"
+                f" {shortened(column, 40)}, quote it)",
+            )
     if not rest:
         raise _wrong(text, f"{column!r} is compared with nothing")
     kind, sign = rest[0][0], rest[0][1].lower()
@@ -140,7 +164,7 @@ def _meets(given: pd.Series, condition: Condition) -> Mask:
         if sign in ("<", "<=", ">", ">="):
             raise InputError(
                 f"column {condition.column!r} holds True and False, which have no order",
-                f'write "{condition.column} == True"',
+                f"write {where_option(condition.column, '==', True)}",
             )
         wanted: list[Any] = [_truth(value, condition) for value in values]
         held: Any = np.array([None if gone else bool(value) for value, gone in zip(given, missing, strict=True)])
@@ -151,7 +175,7 @@ def _meets(given: pd.Series, condition: Condition) -> Mask:
         if np.isnan(held[~missing]).any():
             raise InputError(
                 f"column {condition.column!r} holds text, which has no order: {_span(condition.column, present)}",
-                f'write "{condition.column} == NAME" or "{condition.column} in NAME,NAME"',
+                f"write {where_option(condition.column, '==', 'NAME')}, or in NAME,NAME",
             )
         wanted = [_number(value, condition) for value in values]
     else:
@@ -172,9 +196,13 @@ def _truth(value: str, condition: Condition) -> bool:
     if value.lower() not in truths:
         raise InputError(
             f"column {condition.column!r} holds True and False, and {value!r} is neither",
-            f'write "{condition.column} == True" or "{condition.column} == False"',
+            f"write {where_option(condition.column, '==', True)} or {where_option(condition.column, '==', False)}",
         )
     return truths[value.lower()]
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?[kmbgt]?", text, re.IGNORECASE))
 
 
 def _number(value: str, condition: Condition) -> float:
@@ -187,7 +215,7 @@ def _number(value: str, condition: Condition) -> float:
     except InputError:
         raise InputError(
             f"column {condition.column!r} holds numbers, and {value!r} is none",
-            f'write it like "{condition.column} < 10M" or "{condition.column} == 1e9"',
+            f"write it like {where_option(condition.column, '<', '10M')} or {where_option(condition.column, '==', '1e9')}",
         ) from None
 
 
@@ -202,4 +230,4 @@ def _span(column: str, given: pd.Series) -> str:
 
 
 def _wrong(text: str, reason: str) -> InputError:
-    return InputError(f"--where {text!r} cannot be read: {reason}", _HOW)
+    return InputError(f"--where {short_filter(text)} cannot be read: {shortened(reason, 200)}", _HOW)
