@@ -5,6 +5,7 @@ Whoever can do without a damaged file, or make it anew, catches DamagedFile; els
 
 import json
 import math
+import stat
 import types
 import typing
 from collections.abc import Collection
@@ -31,10 +32,27 @@ class WrongValue(ValueError):  # noqa: N818
     """Why a value is not of the type that it must have, in words."""
 
 
+def plain_file(path: Path) -> Path:
+    """`path`, if it is a file: opening a pipe waits for ever. Raises DamagedFile; FileNotFoundError if it is not there.
+
+    A path that may not be looked at is left to whoever opens it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return path
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise DamagedFile(path, f"it is {what}, not a file")
+    return path
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in the file `path`. Raises DamagedFile; FileNotFoundError where there is none."""
     try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
+        payload = json.loads(plain_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except UnicodeDecodeError as error:

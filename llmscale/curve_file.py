@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from llmscale.checked import DamagedFile
+from llmscale.checked import DamagedFile, plain_file
 from llmscale.errors import InputError
 from llmscale.runs import REMAKE
 
@@ -121,7 +121,7 @@ class CurveFile:
         import pyarrow.parquet as pq
 
         with _readable(self.path):
-            return pq.ParquetFile(self.path, read_dictionary=["run_id"], page_checksum_verification=True)
+            return pq.ParquetFile(plain_file(self.path), read_dictionary=["run_id"], page_checksum_verification=True)
 
     @cached_property
     def _starts(self) -> list[int]:

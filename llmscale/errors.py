@@ -1,6 +1,6 @@
 """Mistakes a user can mend, and warnings that travel with a result."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -52,6 +52,11 @@ def listed(items: Iterable[object], most: int = _NAMED, separator: str = ", ") -
     names = [str(item) for item in items]
     more = len(names) - most
     return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def both(names: Sequence[str]) -> str:
+    """For a sentence: `a`, `a and b`, `a, b and c`."""
+    return " and ".join([part for part in (", ".join(names[:-1]), *names[-1:]) if part])
 
 
 MOST_LINES = 30

@@ -7,6 +7,7 @@ It is for those who watch. What the run goes on from is its checkpoint, which ca
 costs nobody anything. Readers leave it out, and the run's process writes the file anew from the checkpoint.
 """
 
+import errno
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from llmscale.errors import listed
 from llmscale.runs import CURVE_COLUMNS, CurvePoint, write_text
@@ -42,7 +43,7 @@ def append_progress(folder: Path, point: CurvePoint) -> None:
 
 def sync_progress(folder: Path) -> None:
     """Have the disk hold what was appended so far, as when a checkpoint is written: a power cut leaves it."""
-    with suppress(OSError), (folder / FILE_NAME).open("rb") as file:
+    with suppress(OSError), _opened(folder / FILE_NAME) as file:
         os.fsync(file.fileno())
 
 
@@ -69,7 +70,7 @@ def saved_step(folder: Path) -> int:
     """
     length = len(STEP_MARK) + STEP_DIGITS
     try:
-        with (folder / _CHECKPOINT_NAME).open("rb") as file:
+        with _opened(folder / _CHECKPOINT_NAME) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - length - _DIGEST_BYTES))
             end = file.read(length)
     except OSError:
@@ -92,7 +93,7 @@ def read_progress(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], 
     A last line that is still being written is left for later. Left out are lines that are damaged or of another run.
     """
     try:
-        with (folder / FILE_NAME).open("rb") as file:
+        with _opened(folder / FILE_NAME) as file:
             file.seek(offset)
             whole, newline, _ = file.read().rpartition(b"\n")
     except OSError:
@@ -103,7 +104,7 @@ def read_progress(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], 
 def last_progress(folder: Path) -> dict[str, Any] | None:
     """The last row that is whole, or None where there is none yet."""
     try:
-        with (folder / FILE_NAME).open("rb") as file:
+        with _opened(folder / FILE_NAME) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             whole, _, _ = file.read().rpartition(b"\n")
     except OSError:
@@ -120,11 +121,19 @@ def damaged_lines(folder: Path) -> list[int]:
     A last line without its end is one: of a run that is not trained, nobody will end it.
     """
     try:
-        *lines, torn = (folder / FILE_NAME).read_bytes().split(b"\n")
+        with _opened(folder / FILE_NAME) as file:
+            *lines, torn = file.read().split(b"\n")
     except OSError:
         return []
     damaged = [number for number, line in enumerate(lines, start=1) if _row(line, folder) is None]
     return [*damaged, len(lines) + 1] if torn else damaged
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, to be read. Raises OSError, also for what is no file: opening a pipe waits for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return path.open("rb")
 
 
 def _rows(lines: Iterable[bytes], folder: Path) -> Iterator[dict[str, Any]]:

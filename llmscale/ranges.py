@@ -1,6 +1,7 @@
 """The numbers that a setting or an option takes: finite, and within limits that are declared once."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from llmscale.errors import InputError
@@ -26,7 +27,11 @@ class Range:
 
     def check(self, name: str, value: float | None) -> None:
         """Raise InputError if `value`, that of the setting `name`, is not in the range."""
-        if value is not None and value not in self:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputError(f"{name} is {shortened(repr(value))}, which is no number", f"give a number that is {self}")
+        if value not in self:
             raise InputError(f"{name} is {shortened(value)}, which is out of range", f"give a number that is {self}")
 
 

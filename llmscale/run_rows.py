@@ -4,7 +4,7 @@ import math
 from dataclasses import fields
 from pathlib import Path
 
-from llmscale.checked import DamagedFile, WrongValue, check_count, may_be_empty, read_object, typed
+from llmscale.checked import DamagedFile, WrongValue, check_count, may_be_empty, plain_file, read_object, typed
 from llmscale.errors import InputError
 from llmscale.runs import REMAKE, RUN_COLUMNS, Run, plain_name
 
@@ -36,7 +36,7 @@ def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
 
     try:
         # pyarrow's shorter ways to read a table load pandas.
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        table = pq.ParquetFile(plain_file(path), page_checksum_verification=True).read()
         columns = {}
         for name, kind in RUN_COLUMNS.items():
             optional = _OPTIONAL[name]
@@ -51,7 +51,7 @@ def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
             _check_row(row)
             plain_name(row.run_id)
         noted = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    except FileNotFoundError:
+    except (FileNotFoundError, DamagedFile):
         raise
     except (OSError, ValueError, InputError, pa.ArrowException) as error:
         reason = error.problem if isinstance(error, InputError) else str(error)

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscale.checked import DamagedFile
+from llmscale.checked import DamagedFile, plain_file
 from llmscale.command_lines import command_line
 from llmscale.errors import InputError, WriteError
 from llmscale.printable import clean, shortened
@@ -338,14 +338,14 @@ def cannot_write(path: Path, error: OSError, size: int | None = None) -> WriteEr
     return WriteError(problem, f"{fix}; the same command goes on")
 
 
-def make_folder(path: Path) -> Path:
+def make_folder(path: Path, fix: str = "name a folder you may write to with --out") -> Path:
     """Create `path` and check that files can be written there. Raises InputError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         new_file_beside(path / ".writable").unlink()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"cannot write into {path}: {reason}", "name a folder you may write to with --out") from error
+        raise InputError(f"cannot write into {path}: {reason}", fix) from error
     return path
 
 
@@ -415,7 +415,7 @@ def _read_parquet(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_parquet(path, page_checksum_verification=True)
+        return pd.read_parquet(plain_file(path), page_checksum_verification=True)
     except FileNotFoundError:
         raise InputError(f"there is no {path}", "name a results folder that a sweep wrote") from None
     except (OSError, ValueError) as error:

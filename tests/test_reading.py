@@ -348,7 +348,7 @@ def test_a_filter_may_leave_out_rows_that_could_not_be_read() -> None:
     broken = RUNS.assign(loss=[4.5, None, 3.4, -1.0])
     with pytest.raises(InputError, match=r"b \(empty\), d \(-1.0\)") as error:
         read_table(broken)
-    assert '--where "loss > 0"' in str(error.value.fix)
+    assert "--where 'loss > 0'" in str(error.value.fix)
     assert read_table(broken, where="loss > 0").frame["run_id"].tolist() == ["a", "c"]
 
 

@@ -88,7 +88,7 @@ def _show_holdout(one: "Fit") -> None:
             f"held out ({check.rule}): ",
             (check.law.name, "bold"),
             f" fitted without {runs} predicts {'it' if count == 1 else 'them'} with a mean error of"
-            f" {check.error_text}{f' ({check.bias})' if count > 1 else ''}{', ' if verdict[0] else ''}",
+            f" {check.error_text}{f' ({check.bias})' if str(check.bias) else ''}{', ' if verdict[0] else ''}",
             verdict,
         )
     )

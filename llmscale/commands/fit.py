@@ -157,13 +157,17 @@ def parse_columns(text: str | None) -> dict[str, str] | None:
     return parse(text)
 
 
+_LONGEST_AGAIN = 400
+"""Letters of an option that is printed again; of a longer one a word stands there, which no option takes."""
+
+
 def given_again(**options: object) -> tuple[str, ...]:
     """The options by which a table was read, for a printed command that reads it in the same way."""
     words: list[str] = []
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             if one not in (None, "params"):  # which is `--count`'s own
-                words += [f"--{name}", str(one)]
+                words += [f"--{name}", str(one) if len(str(one)) <= _LONGEST_AGAIN else "THE_SAME"]
     return tuple(words)
 
 

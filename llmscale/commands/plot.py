@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from llmscale.fit import Options
     from llmscale.table import RunTable
 
+_PLACE = "name a file that ends in .png, .pdf or .svg, in a folder that you may write to"
+
 
 def plot(
     table: TableArgument = None,
@@ -77,7 +79,7 @@ def plot(
     if out is None and runs.path.is_dir():
         refuse_links(runs.path, with_runs=False)
     evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), options)
-    make_folder(path.parent)
+    make_folder(path.parent, _PLACE)
     from llmscale.figures._style import render
     from llmscale.figures._text import drawing_notes
 
@@ -122,9 +124,8 @@ def _check_place(path: Path | None) -> None:
     _ending(path)
     if path is None:
         return
-    fix = "name a file that ends in .png, .pdf or .svg, in a folder that you may write to"
-    if refuse_unusable(path, fix).is_dir():
-        raise InputError(f"{path} is a folder", fix)
+    if refuse_unusable(path, _PLACE).is_dir():
+        raise InputError(f"{path} is a folder", _PLACE)
 
 
 def _default_path(runs: "RunTable", kind: str) -> Path:

@@ -17,7 +17,7 @@ from llmscale.commands.fit import (
     WhereOption,
     read_runs,
 )
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, both
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -125,12 +125,13 @@ def _check_given(fit: "Fit", given: tuple[str, ...]) -> None:
     needed = fit.law.inputs
     if set(given) == set(needed):
         return
-    asked = " and ".join(f"--{name}" for name in given)
+    asked = both([f"--{name}" for name in given])
     if set(needed) <= {"params", "tokens", "flops"}:
-        fix = f"give {' and '.join(f'--{name}' for name in needed)}, and nothing else; or name another --law"
+        fix = f"give {both([f'--{name}' for name in needed])}, and nothing else; or name another --law"
     else:
         fix = "name another --law; in Python, fit.fit_law(TABLE, LAW).predict(...) takes every input"
-    raise InputError(f"{fit.law.name} predicts from {', '.join(needed)}, and {asked} was given", fix)
+    were = "was" if len(given) == 1 else "were"
+    raise InputError(f"{fit.law.name} predicts from {both(needed)}, and {asked} {were} given", fix)
 
 
 def _optima(fit: "Fit", asked: dict[str, list[float]]) -> list[dict[str, Any]]:

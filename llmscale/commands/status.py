@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.printable import one_line
@@ -75,7 +76,14 @@ def _find(where: str | None) -> "ResultsFolder":
         return newest_results()
     if is_url(where):
         return ResultsFolder(results_at(where).folder)
-    return ResultsFolder(refuse_unusable(Path(where), "name a folder that a sweep wrote"))
+    fix = "name a folder that a sweep wrote"
+    if not where.strip():
+        raise InputError("the name of the folder is empty", fix)
+    path = refuse_unusable(Path(where), fix)
+    if path.exists() and not path.is_dir():
+        table = command_line("llmscale", "fit", path)
+        raise InputError(f"{path} is a file, not a results folder", f"{fix}; a table of runs is read by: {table}")
+    return ResultsFolder(path)
 
 
 def _look(folder: "ResultsFolder", where: str | None) -> "SweepStatus":
@@ -177,7 +185,8 @@ def _table(now: "SweepStatus", everything: bool) -> "Table":
         "spent",
         "left",
     )
-    table = output.make_table(f"{now.folder}: {len(now.runs)} runs", *headings)
+    runs = "run" if len(now.runs) == 1 else "runs"
+    table = output.make_table(f"{now.folder}: {len(now.runs)} {runs}", *headings)
     for group in _groups(now.runs, everything):
         size, tokens, *others = _cells(group, wide)
         table.add_row(size, tokens, *(_settings(group) if tuning else ()), *others)

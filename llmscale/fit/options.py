@@ -88,7 +88,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.variable not in ("params", "tokens", "flops"):
             raise InputError(f"there is no variable {self.variable!r}", "use params, tokens or flops")
+        for name, allowed in self.ranges().items():
+            if getattr(self, name) is None:
+                raise InputError(f"{name} is None", f"give a number that is {allowed}, or leave it out")
         check_ranges(self)
+        for name in ("bootstrap", "seed"):
+            if getattr(self, name) != int(getattr(self, name)):
+                raise InputError(f"{name} is {getattr(self, name)}", "give a whole number")
+            object.__setattr__(self, name, int(getattr(self, name)))
         if self.objective not in OBJECTIVES:
             raise InputError(f"there is no objective {self.objective!r}", f"use {', '.join(OBJECTIVES)}")
         if self.intervals not in INTERVALS:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmscale.curve_file import CurveFile
 from llmscale.curve_table import folder_steps
-from llmscale.errors import Note, WorkError
+from llmscale.errors import InputError, Note, WorkError
 from llmscale.fit import holdout as holdouts
 from llmscale.fit import identify, solver, uncertainty
 from llmscale.fit._curves import SeenCurve, seen_curves
@@ -136,6 +136,10 @@ def _fit_and_check(folder: _Folder, chosen: type[Law], options: Options) -> Fit:
 
 def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
     """The table itself, or the one read from a path or a data frame for these laws. Raises InputError."""
+    for law in laws:
+        if not (isinstance(law, str) or (isinstance(law, type) and issubclass(law, Law))):
+            named = law.__name__ if isinstance(law, type) else repr(law)[:60]
+            raise InputError(f"{named} is no law", "give the name of one (llmscale laws), or a class of laws.Law")
     if isinstance(source, RunTable):
         return source
     own = [law for law in laws if not isinstance(law, str)]
@@ -156,6 +160,12 @@ def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
 
 
 def _options(options: Options | None, changes: dict[str, Any]) -> Options:
+    known = [field.name for field in fields(Options)]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise InputError(f"there is no option {unknown[0]!r} of a fit", f"options are {', '.join(known)}")
+    if not isinstance(options, Options | None):
+        raise InputError(f"options is a {type(options).__name__}", "give fit.Options(...), or its fields by name")
     return replace(options or Options(), **changes)
 
 

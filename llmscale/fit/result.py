@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 
 from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note, first_lines
+from llmscale.fit._asked import numbers_asked, points_asked
 from llmscale.fit._bias import Bias, bias_of
 from llmscale.fit.forecast import Forecast, forecast
 from llmscale.fit.identify import law_in_both
@@ -84,7 +85,7 @@ class Holdout:
     def __str__(self) -> str:
         count = len(self.runs)
         text = f"held out ({self.rule}): {count} {'run' if count == 1 else 'runs'} predicted by {self.law.name}"
-        text += f" with a mean error of {self.error_text}{f' ({self.bias})' if count > 1 else ''}"
+        text += f" with a mean error of {self.error_text}{f' ({self.bias})' if str(self.bias) else ''}"
         return text if not self.has_interval else f"{text}, {self.inside_interval} of {count} inside the interval"
 
 
@@ -190,10 +191,11 @@ class Fit:
         inner = np.linalg.pinv((jacobian[:, free] * weight[:, None]).T @ jacobian[:, free], rcond=1e-14) * variance
         # To raw units by the slope of the coefficients in theta.
         step = 1e-6 * np.maximum(np.abs(theta), 1.0)
-        ahead = surface.coefficients(theta + np.diag(step))
-        behind = surface.coefficients(theta - np.diag(step))
-        slope_PK = ((ahead - behind) / (2 * step[:, None]))[free]
-        covariance = slope_PK.T @ inner @ slope_PK
+        with np.errstate(all="ignore"):
+            ahead = surface.coefficients(theta + np.diag(step))
+            behind = surface.coefficients(theta - np.diag(step))
+            slope_PK = ((ahead - behind) / (2 * step[:, None]))[free]
+            covariance = slope_PK.T @ inner @ slope_PK
         return np.asarray(covariance)
 
     def loss(self, **inputs: ArrayLike) -> Array:
@@ -202,9 +204,15 @@ class Fit:
 
     def predict(self, *, level: float | None = None, **inputs: ArrayLike) -> Forecast:
         """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, ...), with an interval that widens
-        beyond the runs (see `fit.forecast`)."""
-        given: dict[str, Any] = dict(inputs)
-        return forecast(self, level=None if level is None else Options(level=level).level, **given)
+        beyond the runs (see `fit.forecast`). Each is a number, a text such as "1B", or several. Raises InputError."""
+        given: dict[str, Any] = points_asked(inputs, self.law.may_be_zero)
+        found = forecast(self, level=None if level is None else Options(level=level).level, **given)
+        if not np.isfinite(found.loss).all():
+            raise InputError(
+                f"{self.law.name} gives no finite loss there: its formula does not hold that far from the runs",
+                "forecast nearer to the runs, or use another law (llmscale laws)",
+            )
+        return found
 
     def plot(self, kind: str = "scaling", **settings: Any) -> "Figure":
         """A matplotlib figure of `llmscale plot --kind KIND`: width= in inches, title=."""
@@ -217,7 +225,7 @@ class Fit:
         evidence = Evidence(self.table, (self,), folder.read_runs() if inside else None, curves)
         return load_kind(kind).draw(evidence, **settings).figure
 
-    def optimal(self, C: float, *, level: float | None = None) -> dict[str, Any]:
+    def optimal(self, C: float | str, *, level: float | None = None) -> dict[str, Any]:
         """N and D of the lowest loss at C = 6ND FLOPs: params, tokens, loss and `intervals`. Raises InputError.
 
         `llmscale predict -C` prints the same. The intervals of params and tokens are confidence intervals: where the
@@ -226,8 +234,10 @@ class Fit:
         `intervals["law"]` is the confidence interval of the law's lowest loss itself, without either.
         """
         level = self.level if level is None else Options(level=level).level
-        if not (math.isfinite(C) and C > 0):
-            raise InputError(f"a budget of {C:g} FLOPs is not above zero", "give FLOPs, like C=1e21")
+        asked = numbers_asked("C", C)
+        if asked.ndim:
+            raise InputError(f"there are {asked.size} budgets, and one is asked for at a time", "give one: C=1e21")
+        C = float(asked)
         if not _LEAST_FLOPS <= C <= MOST:
             raise InputError(
                 f"a budget of {C:g} FLOPs is not from {_LEAST_FLOPS:g} to {MOST:.0e}", "give FLOPs, like C=1e21"

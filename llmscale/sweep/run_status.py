@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from llmscale.checked import DamagedFile
+from llmscale.checked import DamagedFile, plain_file
 from llmscale.errors import InputError, listed
 from llmscale.job import EVALUATION_SPEED, Job
 from llmscale.lock import FILE_NAME as LOCK_NAME
@@ -249,12 +249,12 @@ def _start_step(path: Path, spec: SpecFile) -> int:
 def lock_holder(path: Path) -> str | None:
     """Who holds the folder of a sweep, or of a run, as its lock file says; None where nobody does."""
     try:
-        with (path / LOCK_NAME).open(encoding="utf-8", errors="replace") as file:
+        with plain_file(path / LOCK_NAME).open(encoding="utf-8", errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 return file.read().strip() or "another process"
-    except OSError:
+    except (OSError, DamagedFile):
         pass
     return None
 

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import math
 import os
+import shlex
 import statistics
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscale.checked import DamagedFile, check_list, read_object, typed
+from llmscale.checked import DamagedFile, check_list, plain_file, read_object, typed
 from llmscale.command_lines import command_line, stated_command
 from llmscale.errors import InputError
 from llmscale.job import EVALUATION_SPEED
@@ -103,7 +104,9 @@ class SweepStatus:
         if self.finished:
             return command_line("llmscale", "fit", self._place)
         stated = stated_command(self.command, "sweep", "tune")
-        return stated or f"the command that began it, with {command_line('--out', self._place)}"
+        if stated is not None:
+            return _with_place(stated, self._place)
+        return f"the command that began it, with {command_line('--out', self._place)}"
 
     @property
     def _place(self) -> str | Path:
@@ -127,6 +130,17 @@ class SweepStatus:
             "warnings": list(self.notes),
             "runs": [{**asdict(run), "share_done": run.share_done} for run in self.runs],
         }
+
+
+def _with_place(stated: str, place: str | Path) -> str:
+    """A sweep's own command for the folder `place`, which may be a copy, to be read by people: without --json."""
+    parts, words = [], iter(shlex.split(stated))
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif word != "--json" and not word.startswith("--out="):
+            parts.append(word)
+    return command_line(*parts, "--out", place)
 
 
 @dataclass(frozen=True)
@@ -305,7 +319,7 @@ def _parquet(path: Path) -> "pq.ParquetFile":
     """A table of the sweep. (pyarrow's shorter ways to read one load pandas.)"""
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, read_dictionary=["run_id"], page_checksum_verification=True)
+    return pq.ParquetFile(plain_file(path), read_dictionary=["run_id"], page_checksum_verification=True)
 
 
 def _with_time_left(runs: Sequence[RunStatus], workers: int) -> Iterator[RunStatus]:

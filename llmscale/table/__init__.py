@@ -20,9 +20,11 @@ from numpy.typing import ArrayLike
 
 from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note, first_lines, listed
+from llmscale.printable import shortened
 from llmscale.run_title import run_title
+from llmscale.runs import REMAKE, ResultsFolder
 from llmscale.table import _plausible, _retries, _where
-from llmscale.table._columns import ALIASES, COUNTS, Found, find_columns, nearest, resolve
+from llmscale.table._columns import ALIASES, COUNTS, Found, find_columns, nearest, quantity_of, resolve
 from llmscale.table._cut_short import cut_short, passes
 from llmscale.table._files import read_source
 from llmscale.table._identity import STEP_TWICE, identify
@@ -37,6 +39,10 @@ from llmscale.table._taken import Taken
 from llmscale.table._units import known_units, parse_units
 
 __all__ = ["ALIASES", "COUNTS", "Excluded", "RunTable", "groups", "parse_columns", "parse_units", "read_table"]
+
+_MOST_NATS = 1e6
+"""A finished run of our own has a loss far below this: more is a damaged value."""
+_NO_LOSS = "no positive finite loss"
 
 NO_VALUE = "(none)"
 """The group of runs whose column is empty."""
@@ -109,7 +115,7 @@ def read_table(
     columns: Mapping[str, str] | None = None,
     count: str = "params",
     units: Mapping[str, str] | str | None = None,
-    where: str | Sequence[str] = (),
+    where: str | Sequence[str] | None = (),
     status: str | Sequence[str] | None = None,
     needs: Sequence[str] = (),
 ) -> RunTable:
@@ -123,22 +129,35 @@ def read_table(
     cannot be what they were taken for.
     """
     if count not in COUNTS:
-        raise InputError(f"there is no count {count!r}", f"use one of {', '.join(COUNTS)}{nearest(count, COUNTS)}")
+        raise InputError(f"there is no count {count!r}", f"use one of {', '.join(COUNTS)}{nearest(str(count), COUNTS)}")
+    columns = _columns_told(columns)
     unit_of = parse_units(units) if units is None or isinstance(units, str) else known_units(units)
+    if not (status is None or isinstance(status, (str, Sequence))):
+        raise InputError(f"status is {status!r:.40}, which is no text", 'write it like "done=finished"')
     done = parse_status(status)
-    filters = (where,) if isinstance(where, str) else tuple(where)
+    filters = _filters(where)
     for text in filters:
         _where.parse_where(text)
     path, raw, notes = read_source(source)
     refuse_chart(raw, path)
     state = None if "status" in raw.columns else state_column(raw)
     nested = state is not None or any(name.startswith(("config.", "summary.")) for name in raw.columns)
-    found = find_columns(raw, path, dict(columns or {}), count, unit_of, needs, nested=nested)
+    told = dict(columns)
+    own = _is_own(raw, path) and "loss" not in map(quantity_of, told)
+    if own:
+        if "loss" not in raw.columns:
+            raise InputError(f"{ResultsFolder(path).runs_path} has no column 'loss'", REMAKE)
+        told["loss"] = "loss"  # never the training loss next to it
+    found = find_columns(raw, path, told, count, unit_of, needs, nested=nested)
     raw, found, spelled = with_spelled_out(raw, found, needs, path, unit_of)
     frame, more = with_quantities(raw, found.columns, unit_of, path, found.units)
 
     judged = statuses(raw, path, done)
     usable, reasons = judged.usable, judged.reasons
+    if own and "loss" not in unit_of:
+        loss = frame["loss"].to_numpy()
+        lost = usable & ~((loss > 0) & (loss < _MOST_NATS))
+        usable, reasons = usable & ~lost, np.where(lost, _NO_LOSS, reasons)
     identity = identify(raw, frame, found.columns, found.told, usable)
     run_ids = identity.run_ids
     frame["run_id"] = run_ids
@@ -157,7 +176,8 @@ def read_table(
     if not left.any():
         there = listed(list(dict.fromkeys(reasons[kept])))
         raise InputError(
-            f"no finished run is left by --where {_where.short_filter(' and '.join(filters))} ({there})", "let more runs through"
+            f"no finished run is left by --where {_where.short_filter(' and '.join(filters))} ({there})",
+            "let more runs through",
         )
     named = _row_names(raw, run_ids)
     for name in ALIASES:
@@ -201,6 +221,14 @@ def groups(table: RunTable, column: str) -> dict[str, RunTable]:
     return parts
 
 
+def _is_own(raw: pd.DataFrame, path: Path) -> bool:
+    """Whether the table is one that a sweep of our own wrote."""
+    if not path.is_dir():
+        return False
+    marks = {"run_id", "status", "train_loss", "data_fingerprint"}
+    return ResultsFolder(path).sweep_path.exists() or marks <= set(raw.columns)
+
+
 def _doubts(frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path) -> list[Note]:
     """What is doubtful in what was taken for what. Raises InputError."""
     by_hand = {"params", "tokens"} <= set(found.told)
@@ -218,11 +246,37 @@ def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:
 
 
 def _none_done(raw: pd.DataFrame, path: Path, reason: str, columns: Sequence[str]) -> str:
+    if reason == _NO_LOSS and path.is_dir():
+        return REMAKE
     if raw.empty or path.is_dir():
         return "measure some: llmscale sweep --sizes 10k,30k,100k"
     for column in columns:
         reason = reason.removeprefix(f"{column} is ")
     return f"if such runs are finished, say so: {status_option(reason)}"
+
+
+def _filters(where: object) -> tuple[str, ...]:
+    """The filters as given in Python. Raises InputError."""
+    if where is None:
+        return ()
+    given = [where] if isinstance(where, str) or not isinstance(where, Sequence) else list(where)
+    filters: list[str] = []
+    for text in given:
+        if not isinstance(text, str):
+            raise InputError(f"where is {shortened(repr(text), 40)}, which is no text", 'write it like "flops < 1e20"')
+        filters.append(text)
+    return tuple(filters)
+
+
+def _columns_told(columns: object) -> dict[str, str]:
+    """The columns as given in Python. Raises InputError."""
+    given = {} if columns is None else columns
+    if not isinstance(given, Mapping):
+        raise InputError(f"columns is a {type(given).__name__}", 'give a mapping: columns={"params": "X"}')
+    for name, column in given.items():
+        if not (isinstance(name, str) and isinstance(column, str)):
+            raise InputError(f"columns gives {name!r} as {column!r:.40}", 'name columns: columns={"params": "X"}')
+    return dict(given)
 
 
 def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:

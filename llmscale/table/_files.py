@@ -9,6 +9,7 @@ import glob
 import gzip
 import io
 import lzma
+import os
 import re
 import stat
 import sys
@@ -63,6 +64,10 @@ def read_source(source: Path | str | pd.DataFrame | None) -> tuple[Path, pd.Data
         frame, notes = _parsed(_standard_input(), "", STANDARD_INPUT)
         refuse_log(frame, STANDARD_INPUT)
         return STANDARD_INPUT, frame, notes
+    if isinstance(source, str) and not source.strip():
+        raise InputError("the name of the table is empty", _NAMES)
+    if not (source is None or isinstance(source, (str, os.PathLike))):
+        raise InputError(f"a table cannot be read from a {type(source).__name__}", "give a path or a pandas.DataFrame")
     if isinstance(source, str) and is_url(source):
         source = pull_table(source)
     path = newest_results().path if source is None else Path(source)

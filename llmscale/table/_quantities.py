@@ -9,6 +9,7 @@ import pandas as pd
 from llmscale.command_lines import where_option
 from llmscale.errors import InputError, Note, listed
 from llmscale.table._columns import ALIASES, LABELS, WEIGHT, nearest
+from llmscale.table._text_numbers import written_plainly
 from llmscale.table._units import numbers_of, to_base
 
 
@@ -82,7 +83,7 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
         if name not in there:
             frame[name] = np.nan
     notes = []
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if there == {"params", "flops"}:
             frame["tokens"] = frame["flops"] / (6.0 * frame["params"])
             notes.append(Note("tokens-from-flops", "the table has no tokens: computed as D = C/(6N)"))
@@ -111,6 +112,7 @@ def check_positive(
     number = values.to_numpy()
     bad = left & ~(np.isfinite(number) & (number > 0))
     if bad.any():
+        texts = [row for row in np.flatnonzero(bad) if isinstance(given[row], str) and np.isnan(number[row])]
         rows = [f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in np.flatnonzero(bad)]
         above = {
             "perplexity": "numbers above 1",
@@ -124,12 +126,16 @@ def check_positive(
             fix = f"name the right column: --columns {values.name}=NAME"
             if values.name == "loss" and unit is None and (number[left] < 0).all():
                 fix += ", or say that these are log-likelihoods: --units loss=log-likelihood"
+        plainly = written_plainly(given[texts[0]], str(values.name)) if texts else ""
+        if plainly:
+            row = texts[0]
+            fix = f"{_shown(given[row], 40)!r} in {_on_one_line(run_ids[row])} is no number: {plainly}; or {fix}"
         raise InputError(f"column {given.name!r} of {path} must be {above}, and is not in {listed(rows)}", fix)
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, most: int = 20) -> str:
     text = "empty" if value is None or value is pd.NA or value != value else _on_one_line(str(value))
-    return text if len(text) <= 20 else text[:17] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _on_one_line(text: str) -> str:

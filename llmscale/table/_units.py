@@ -42,14 +42,35 @@ def parse_units(text: str | None) -> dict[str, str]:
 
 def known_units(units: Mapping[str, str]) -> dict[str, str]:
     """The same units by quantity. Raises InputError for one that is not known for its quantity."""
-    by_quantity = {quantity_of(name): unit for name, unit in units.items()}
+    if not isinstance(units, Mapping):
+        raise InputError(f"units is a {type(units).__name__}", 'give a mapping: units={"params": "M"}')
+    for name, unit in units.items():
+        number = isinstance(unit, (int, float)) and not isinstance(unit, bool)
+        if not (isinstance(name, str) and (isinstance(unit, str) or number)):
+            raise InputError(f"units gives {name!r} in {unit!r:.40}", 'name units: units={"params": "M"}')
+    by_quantity = {quantity_of(name): str(unit) for name, unit in units.items()}
     for quantity, unit in by_quantity.items():
         to_base(np.ones(1), quantity, unit)
     return by_quantity
 
 
 def to_base(values: Array, quantity: str, unit: str) -> Array:
-    """Values in `unit` as nats per token (loss), FLOPs, or plain counts. Raises InputError for an unknown unit."""
+    """Values in `unit` as nats per token (loss), FLOPs, or plain counts.
+
+    Raises InputError for an unknown unit, and for one that makes more of a value than a number can be.
+    """
+    with np.errstate(over="ignore"):
+        base = _to_base(values, quantity, unit)
+    beyond = np.isfinite(values) & np.isinf(base) & (values > 0)
+    if beyond.any():
+        raise InputError(
+            f"{quantity} is {values[beyond][0]:.4g} in units of {unit}, which is more than a number can be",
+            f"give the unit that the column is in, as in --units {quantity}={'bits' if quantity == 'loss' else 'M'}",
+        )
+    return base
+
+
+def _to_base(values: Array, quantity: str, unit: str) -> Array:
     low = unit.lower()
     if quantity == "loss":
         return _to_nats(values, low, unit)

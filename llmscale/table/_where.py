@@ -113,14 +113,7 @@ def _condition(tokens: list[tuple[str, str]], text: str) -> tuple[Condition, lis
     if tokens[0][0] not in ("word", "quoted"):
         raise _wrong(text, f"a column's name should stand before {tokens[0][1]!r}")
     column, rest = tokens[0][1], tokens[1:]
-    if tokens[0][0] == "word" and len(rest) > 1 and rest[0][0] == "sign" and _is_number(column):
-        if rest[1][0] == "word" and not _is_number(rest[1][1]):
-            turned = _TURNED.get(rest[0][1], rest[0][1])
-            raise InputError(
-                f"--where {short_filter(text)} has a number before {rest[0][1]}, and a column's name belongs there",
-                f"write the column first: {where_option(rest[1][1], turned, column)} (if a column is called"
-                f" {shortened(column, 40)}, quote it)",
-            )
+    _refuse_turned(tokens, text)
     if not rest:
         raise _wrong(text, f"{column!r} is compared with nothing")
     kind, sign = rest[0][0], rest[0][1].lower()
@@ -134,6 +127,19 @@ def _condition(tokens: list[tuple[str, str]], text: str) -> tuple[Condition, lis
         values, rest = _values(rest[1:], text)
         return Condition(column, sign, values), rest
     raise _wrong(text, f"a comparison should stand after {column!r}, not {rest[0][1]!r}")
+
+
+def _refuse_turned(tokens: list[tuple[str, str]], text: str) -> None:
+    """Raise InputError for a number before a sign and a name after it: 3 < loss."""
+    if [kind for kind, _ in tokens[:3]] != ["word", "sign", "word"]:
+        return
+    number, sign, name = (word for _, word in tokens[:3])
+    if _is_number(number) and not _is_number(name):
+        raise InputError(
+            f"--where {short_filter(text)} has a number before {sign}, and a column's name belongs there",
+            f"write the column first: {where_option(name, _TURNED.get(sign, sign), number)} (quote a column that is"
+            " called by a number)",
+        )
 
 
 def _values(tokens: list[tuple[str, str]], text: str) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
@@ -215,7 +221,7 @@ def _number(value: str, condition: Condition) -> float:
     except InputError:
         raise InputError(
             f"column {condition.column!r} holds numbers, and {value!r} is none",
-            f"write it like {where_option(condition.column, '<', '10M')} or {where_option(condition.column, '==', '1e9')}",
+            f"write it like {where_option(condition.column, '<', '10M')}, or == 1e9",
         ) from None
 
 
