@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -17,8 +18,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from llmscale.command_lines import where_option
 from llmscale.errors import InputError
 from llmscale.table import RunTable, groups, parse_units, read_table
+from llmscale.table._where import parse_where
 
 RUNS = pd.DataFrame(
     {
@@ -324,6 +327,83 @@ def test_no_filter_fails_with_anything_but_a_sentence(where: str) -> None:
     assert table.fix if isinstance(table, InputError) else 0 < len(table.frame) <= 4
 
 
+PRINTED = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" '\"`,()=!"), max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PRINTED, PRINTED)
+@example("data", "it's")
+@example("run_id", "row 1")
+@example("and", "\"'`")
+def test_a_printed_filter_is_read_back_by_the_shell_and_the_parser(column: str, value: str) -> None:
+    option, text = shlex.split(where_option(column, "in", value, "x"))
+    assert option == "--where"
+    (condition,) = parse_where(text)
+    assert (condition.column, condition.sign, condition.values) == (column, "in", (value, "x"))
+
+
+@pytest.mark.parametrize("orient", ["index", "split", "columns", "table", "records"])
+def test_json_in_every_form_of_pandas_is_read_as_the_same_runs(tmp_path: Path, orient: Any) -> None:
+    file = tmp_path / "runs.json"
+    RUNS.to_json(file, orient=orient)
+    assert list(read_table(file).frame["run_id"]) == list("abcd")
+
+
+def test_the_keys_of_an_object_of_runs_name_them(tmp_path: Path) -> None:
+    file = tmp_path / "runs.json"
+    runs = RUNS.drop(columns="run_id").set_index(pd.Index(["r1", "r2", "r3", "r4"]))
+    nested = {
+        key: {"config": {"params": row["params"], "tokens": row["tokens"]}, "summary": {"val_loss": row["loss"]}}
+        for key, row in json.loads(runs.to_json(orient="index")).items()
+    }
+    file.write_text(json.dumps(nested))
+    table = read_table(file)
+    assert list(table.frame["run_id"]) == ["r1", "r2", "r3", "r4"]
+    assert list(table.frame["loss"]) == list(RUNS["loss"])
+    assert "runs-by-key" in [note.code for note in table.notes]
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "fix"),
+    [
+        ("tokens", "1.0B tokens", "'1.0B tokens' in a is no number: write 1.0B"),
+        ("tokens", "1,000 Mrd", "write 1.000B or 1000B"),
+        ("tokens", "~1 234,5 Mio.", "write 1234.5M"),
+        ("loss", "4.227 ± 0.010", "write 4.227;"),
+        ("loss", "42.27%", "--units loss=accuracy if"),
+        ("loss", "3.1 bits", "write 3.1, and --units loss=bits"),
+    ],
+)
+def test_a_text_around_a_number_is_told_as_the_number_to_write(column: str, text: str, fix: str) -> None:
+    with pytest.raises(InputError) as error:
+        read_table(RUNS.assign(**{column: [text, *map(str, RUNS[column][1:])]}))
+    assert fix in str(error.value.fix)
+
+
+def test_the_loss_of_a_results_folder_is_its_loss_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    runs = RUNS.assign(status="done", train_loss=RUNS["loss"] - 0.1, loss=[4.5, np.nan, np.inf, 1e308])
+    runs.to_parquet(tmp_path / "runs.parquet")
+    table = read_table(tmp_path)
+    assert list(table.frame["run_id"]) == ["a"]
+    assert [run.reason for run in table.excluded] == ["no positive finite loss"] * 3
+    for damaged in (runs.assign(loss=np.nan), runs.drop(columns="loss")):
+        damaged.to_parquet(tmp_path / "runs.parquet")
+        with pytest.raises(InputError, match="loss"):
+            read_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"columns": {"params": 0}}, {"columns": ["params"]}, {"where": 3}, {"count": None}, {"status": 3},
+     {"units": {"params": None}}, {"units": "params=1e308"}],
+)  # fmt: skip
+def test_an_argument_of_a_wrong_kind_is_a_sentence(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as error:
+        read_table(RUNS, **wrong)
+    assert error.value.fix
+
+
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
@@ -332,6 +412,7 @@ def test_no_filter_fails_with_anything_but_a_sentence(where: str) -> None:
         ("data == wiki", "no run meets 'data == wiki': data is c4, pile there"),
         ("loss < 4 or loss > 5", "'or' does not belong after 'loss < 4'"),
         ("old loss < 3", "a comparison should stand after 'old', not 'loss'"),
+        ("3 < loss", "has a number before <"),
         ("loss < low", "column 'loss' holds numbers, and 'low' is none"),
         ("data < 3", "column 'data' holds text"),
         ("outlier == maybe", "holds True and False"),

@@ -160,7 +160,27 @@ def test_time_left_and_cost_follow_from_measured_speeds(folder: ResultsFolder) -
     assert stopped.device_hours == pytest.approx((done.flops + half.flops - half.flops_left) / 1e9 / 3600)
     shown = json.loads(show(str(folder.path), "--json", "--price", "3600").stdout)
     assert shown["cost"] == pytest.approx(stopped.device_hours * 3600)
-    assert shown["next"] == "llmscale sweep x"
+    assert shown["next"] == f"llmscale sweep x --out {folder.path}"
+
+
+@pytest.mark.parametrize("name", ["runs.parquet", "sweep.json", ".lock", "curves.parquet"])
+def test_a_pipe_in_a_folder_is_not_waited_for(folder: ResultsFolder, name: str) -> None:
+    (folder.path / name).unlink(missing_ok=True)
+    os.mkfifo(folder.path / name)
+    shown = show(str(folder.path), "--json")
+    assert shown.exit_code == 0
+    told = [warning for warning in json.loads(shown.stdout)["warnings"] if "is a pipe" in warning]
+    assert len(told) == (name in ("runs.parquet", "sweep.json"))
+
+
+def test_status_of_a_copy_names_the_copy_and_of_a_file_says_so(folder: ResultsFolder, tmp_path: Path) -> None:
+    sweep = folder.read_sweep()
+    folder.write_sweep({**sweep, "command": "llmscale sweep x --json --out elsewhere --seeds 2"})
+    assert sweep_status(folder).next_command == f"llmscale sweep x --seeds 2 --out {folder.path}"
+    (tmp_path / "runs.csv").write_text("params,loss\n")
+    shown = show(str(tmp_path / "runs.csv"))
+    assert shown.exit_code == 2
+    assert "is a file, not a results folder" in " ".join(shown.stderr.split())
 
 
 def test_a_run_that_logs_nothing_any_more_is_stalled(folder: ResultsFolder) -> None:

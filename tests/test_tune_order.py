@@ -153,4 +153,4 @@ def test_status_of_a_tuned_folder_shows_rates_and_names_the_sweep_that_uses_the_
     changed = json.loads((out / "tune.json").read_text())
     changed["rungs"][0]["finished"] = False
     (out / "tune.json").write_text(json.dumps(changed))
-    assert sweep_status(ResultsFolder(out)).next_command == "llmscale tune --sizes 1x16x1"
+    assert sweep_status(ResultsFolder(out)).next_command == f"llmscale tune --sizes 1x16x1 --out {out}"
