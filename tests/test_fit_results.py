@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.errors import InputError
 from llmscale.fit import _large, fit_law
 from llmscale.fit._bias import bias_of
 from llmscale.fit._relative import relative, size
@@ -71,6 +72,26 @@ def test_runs_are_named_as_people_name_them() -> None:
     assert fit.holdout is not None
     assert fit.holdout.runs["title"].iloc[0] == "10B at 1T tokens"
     assert fit.holdout.runs["run_id"].iloc[0] == "000000000023"
+
+
+def test_a_forecast_takes_texts_and_refuses_what_is_no_positive_number() -> None:
+    fit = fit_law(runs(), "chinchilla", bootstrap=0, holdout="none", diagnostics=False)
+    assert fit.predict(N="1B", D="20B").loss == fit.predict(N=1e9, D=2e10).loss
+    assert fit.optimal("1e21") == fit.optimal(1e21)
+    for wrong in (-1, 0, None, np.nan, np.inf, 10**400, True, "many", [1e9, [1e9]], {}):
+        with pytest.raises(InputError) as error:
+            fit.predict(N=wrong, D=1e9)
+        assert error.value.fix
+        with pytest.raises(InputError):
+            fit.optimal(wrong)
+    with pytest.raises(InputError, match="2 of N, 3 of D"):
+        fit.predict(N=[1e9, 2e9], D=[1e9, 2e9, 3e9])
+    for options in ({"bootstrap": "x"}, {"bootstrap": None}, {"bootstrap": 2.5}, {"level": "0.9"}, {"bootstap": 2}):
+        with pytest.raises(InputError):
+            fit_law(fit.table, "chinchilla", **options)
+    for source, law in ((fit.table, dict), (fit.table, 5), ([1, 2], "chinchilla")):
+        with pytest.raises(InputError):
+            fit_law(source, law)  # type: ignore[arg-type]
 
 
 def test_the_optimum_is_the_one_that_predict_prints(tmp_path: Any) -> None:

@@ -55,7 +55,7 @@ def test_a_budget_gives_its_best_size_and_tokens(table: Path) -> None:
     ("arguments", "sentence"),
     [
         ((), "nothing was asked for"),
-        (("-N", "7B"), "predicts from params, tokens"),
+        (("-N", "7B"), "predicts from params and tokens, and --params was given"),
         (("-N", "7B", "-D", "lots"), "not a number"),
         (("-D", "20x"), "no --params"),
         (("-N", "1B,2B,3B", "-D", "1T,2T"), "2 values"),
