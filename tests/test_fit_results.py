@@ -78,7 +78,9 @@ def test_a_forecast_takes_texts_and_refuses_what_is_no_positive_number() -> None
     fit = fit_law(runs(), "chinchilla", bootstrap=0, holdout="none", diagnostics=False)
     assert fit.predict(N="1B", D="20B").loss == fit.predict(N=1e9, D=2e10).loss
     assert fit.optimal("1e21") == fit.optimal(1e21)
-    for wrong in (-1, 0, None, np.nan, np.inf, 10**400, True, "many", [1e9, [1e9]], {}):
+    none: Any = {}
+    wrongs: tuple[Any, ...] = (-1, 0, None, np.nan, np.inf, 10**400, True, "many", [1e9, [1e9]], none)
+    for wrong in wrongs:
         with pytest.raises(InputError) as error:
             fit.predict(N=wrong, D=1e9)
         assert error.value.fix
@@ -86,12 +88,16 @@ def test_a_forecast_takes_texts_and_refuses_what_is_no_positive_number() -> None
             fit.optimal(wrong)
     with pytest.raises(InputError, match="2 of N, 3 of D"):
         fit.predict(N=[1e9, 2e9], D=[1e9, 2e9, 3e9])
-    for options in ({"bootstrap": "x"}, {"bootstrap": None}, {"bootstrap": 2.5}, {"level": "0.9"}, {"bootstap": 2}):
+    several: tuple[dict[str, Any], ...] = (
+        {"bootstrap": "x"}, {"bootstrap": None}, {"bootstrap": 2.5}, {"level": "0.9"}, {"bootstap": 2},
+    )  # fmt: skip
+    for options in several:
         with pytest.raises(InputError):
             fit_law(fit.table, "chinchilla", **options)
-    for source, law in ((fit.table, dict), (fit.table, 5), ([1, 2], "chinchilla")):
+    others: tuple[tuple[Any, Any], ...] = ((fit.table, dict), (fit.table, 5), ([1, 2], "chinchilla"))
+    for source, law in others:
         with pytest.raises(InputError):
-            fit_law(source, law)  # type: ignore[arg-type]
+            fit_law(source, law)
 
 
 def test_the_optimum_is_the_one_that_predict_prints(tmp_path: Any) -> None:
