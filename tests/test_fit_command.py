@@ -326,7 +326,7 @@ def test_the_checklist_is_markdown_filled_in_from_the_table(folder: Path) -> Non
 def test_intervals_come_from_where_they_are_asked_for(surface: Path) -> None:
     found = {}
     for name in ("bootstrap", "profile", "jacobian"):
-        payload = json.loads(run(surface, "--intervals", name, "--bootstrap", 100, "--json").stdout)
+        payload = json.loads(run(surface, "--intervals", name, "--bootstrap", 20, "--json").stdout)
         assert payload["interval_method"] == name
         found[name] = payload["intervals"]["alpha"]
         assert found[name][0] < payload["coefficients"]["alpha"] < found[name][1]

@@ -47,7 +47,7 @@ LEFT_OUT = {"--watch", "--full", "--help", "--version", "--out"}
 """Options that wait, measure for long, or end the command; `--out` is tried with paths of its own."""
 MEASURING = (("doctor",), ("bench",), ("schema",), ("laws",))
 """Commands that measure this machine for seconds, and such as have no options but `--json`."""
-SEVERAL = [pytest.param(examples, marks=marks) for examples, marks in ((12, ()), (600, pytest.mark.slow))]
+SEVERAL = [pytest.param(examples, marks=marks) for examples, marks in ((6, ()), (600, pytest.mark.slow))]
 
 Check = Callable[[list[str]], None]
 

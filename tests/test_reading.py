@@ -287,7 +287,7 @@ COMPARISONS = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
 NUMBERS = st.one_of(st.integers(-3, 3).map(float), st.just(math.nan))
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(
     data=st.data(),
     x=st.lists(NUMBERS, min_size=1, max_size=6),
@@ -311,7 +311,7 @@ def test_filters_agree_with_pandas(
     assert left == expected
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.one_of(
         st.text(max_size=30),
@@ -474,7 +474,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(JSON, max_size=3))
 @example([{"params": {"params": "\n"}, "loss": None}])
 def test_no_json_fails_with_anything_but_a_sentence(tmp_path: Path, rows: list[Any]) -> None:

@@ -180,7 +180,7 @@ def test_a_worker_killed_while_it_writes_a_checkpoint_loses_nothing(tmp_path: Pa
     shape = shape_for("1x16x1", vocab_size=store.vocab_size, context=32)
     text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
     names = {"data": "counting", "data_fingerprint": store.fingerprint}
-    asked = make_job("1x16x1", shape, 20_000, Recipe(context=32), seed=0, dtype="float32", **text, **names)  # type: ignore[arg-type]
+    asked = make_job("1x16x1", shape, 6_000, Recipe(context=32), seed=0, dtype="float32", **text, **names)  # type: ignore[arg-type]
     conditions = replace(CPU, ops="plain", checkpoint_seconds=1e-9)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()

@@ -21,7 +21,7 @@ def shape(size: str, arch: str = "llama") -> Shape:
     return shape_for(size, vocab_size=1024, context=256, arch=arch)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(SIZES, st.sampled_from(ARCHITECTURES))
 def test_a_size_gives_the_count_it_names(size: int, arch: str) -> None:
     found = shape(str(size), arch)
@@ -36,7 +36,7 @@ def test_a_size_gives_the_count_it_names(size: int, arch: str) -> None:
         assert 2 <= found.d_ff / found.d_model <= 5
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(SIZES, SIZES, st.sampled_from(ARCHITECTURES))
 def test_a_larger_size_is_never_smaller_in_any_way(one: int, other: int, arch: str) -> None:
     small, large = shape(str(min(one, other)), arch), shape(str(max(one, other)), arch)

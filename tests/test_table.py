@@ -133,7 +133,7 @@ def test_a_results_folder_is_read_and_another_folder_is_not(tmp_path: Path, monk
     assert read_table(folder / "runs.parquet").frame["flops"].tolist() == [12000.0]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)), st.sampled_from([b"", GOOD.encode()]))
 def test_no_csv_makes_the_reader_fail_with_anything_but_a_sentence(tmp_path: Path, junk: bytes, start: bytes) -> None:
     path = write(tmp_path, start + junk)

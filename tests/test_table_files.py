@@ -144,7 +144,7 @@ TEXTS = st.sampled_from(["small", "a,b", "a;b", 'say "so"', "one\ntwo", "Größe
 ROW = st.tuples(st.integers(10**3, 10**10), st.floats(1e-3, 10.0), st.integers(0, 6), TEXTS)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(dialect=DIALECTS, rows=st.lists(ROW, min_size=1, max_size=5), places=st.integers(0, 6))
 def test_what_pandas_writes_in_any_dialect_is_read_back_equal_or_refused(
     tmp_path: Path, dialect: dict[str, Any], rows: list[tuple[int, float, int, str]], places: int

@@ -280,7 +280,7 @@ def test_a_rule_used_far_outside_or_with_another_recipe_warns(tmp_path: Path) ->
         ("[]", "holds no rule"),
         ('{"rule": null}', "no size"),
         ({"lr": 0.1}, "lr of the rule"),
-        ({"lr": {"coefficient": 0, "params_exponent": 0, "tokens_exponent": 0}}, "out of range"),
+        ({"lr": {"coefficient": 0, "params_exponent": 0, "tokens_exponent": 0}}, "above zero"),
         ({"lr": {"coefficient": "1", "params_exponent": 0, "tokens_exponent": 0}}, "a number"),
         ({"lr": {"coefficient": 1, "params_exponent": 0}}, "tokens_exponent"),
         ({"params": [1e5, 1e4]}, "params of the rule"),

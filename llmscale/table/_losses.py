@@ -93,6 +93,13 @@ def refuse_rising(taken: Taken) -> None:
     if not (rises and (named or seen)) or (named and max(rises)[0] < 0 and "loss" in taken.units):
         return
     letter = max(rises)[1]
+    unit = taken.units.get("loss")
+    if unit is not None:
+        raise InputError(
+            f"column {column!r} of {taken.path}, taken in the unit {unit}, gives losses that rise with {letter}: a law"
+            " of loss falls",
+            "leave loss out of --units if the column falls as it stands, or name another: --columns loss=NAME",
+        )
     if loss.max() <= 1:
         how = f"fit 1 - {column} with --units loss=accuracy"
     elif loss.max() <= 100:
