@@ -109,7 +109,7 @@ def test_a_smaller_micro_batch_after_memory_ran_out_is_compiled_anew(
     assert len(graphs) == 4
 
 
-@pytest.mark.parametrize("members", [0, 2])
+@pytest.mark.parametrize("members", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_compiled_passes_give_what_eager_ones_do(members: int, graphs: list[Any]) -> None:
     found = []
     for compile in (False, True):

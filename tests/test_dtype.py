@@ -167,6 +167,7 @@ def test_a_begun_sweep_keeps_its_dtype(fake: Fake, tmp_path: Path, monkeypatch: 
     assert runs["dtype"].tolist() == ["float32", "float32"]
 
 
+@pytest.mark.slow
 def test_tuning_keeps_its_dtype_too(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(158, 83)
     text = write_counting(tmp_path)

@@ -103,6 +103,7 @@ def test_a_damaged_branch_point_is_named_and_the_run_trains_all_its_steps(tmp_pa
     assert said == [f"{point} is damaged or torn; the run trains all its steps itself"]
 
 
+@pytest.mark.slow
 def test_a_stack_killed_while_it_saved_goes_on_from_what_all_have(tmp_path: Path) -> None:
     jobs = [replace(job(), seed=seed) for seed in range(2)]
     plain = replace(CPU, ops="plain")

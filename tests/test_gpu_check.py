@@ -127,6 +127,7 @@ def test_a_step_over_its_limit_is_ended_and_a_check_that_is_interrupted_keeps_wh
     assert {line["status"] for line in others} <= {"done", "interrupted"}
 
 
+@pytest.mark.slow
 def test_a_whole_check_adds_a_line_for_every_step(
     checkout: Path, out: Path, interrupted: list[dict[str, Any]], whole: "subprocess.CompletedProcess[str]"
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_whole_check_adds_a_line_for_every_step(
     assert all(line["status"] == "done" for name, line in latest(out).items() if name not in NEVER)
 
 
+@pytest.mark.slow
 def test_a_check_finds_what_it_is_for_and_packs_it(
     checkout: Path, out: Path, whole: "subprocess.CompletedProcess[str]"
 ) -> None:

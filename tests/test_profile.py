@@ -109,5 +109,5 @@ def test_the_optimum_at_a_budget_is_the_papers_closed_form() -> None:
     assert found["params"] == pytest.approx(G * (1e21 / 6) ** (beta / (alpha + beta)), rel=1e-5)
     assert 6 * found["params"] * found["tokens"] == pytest.approx(1e21)
     assert found["loss"] == pytest.approx(E + A / found["params"] ** alpha + B / found["tokens"] ** beta)
-    with pytest.raises(InputError, match="not above zero"):
+    with pytest.raises(InputError, match="above zero"):
         fit.optimal(C=-1)

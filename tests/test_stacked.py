@@ -35,7 +35,11 @@ def losses(outcomes: list[Outcome]) -> list[float]:
 
 @pytest.mark.parametrize(
     ("arch", "optimizer"),
-    [("llama", "adamw"), ("gpt2", "adamw"), pytest.param("llama", "muon", marks=pytest.mark.slow)],
+    [
+        pytest.param("llama", "adamw", marks=pytest.mark.slow),
+        ("gpt2", "adamw"),
+        pytest.param("llama", "muon", marks=pytest.mark.slow),
+    ],
 )
 def test_a_stack_of_seeds_learns_what_each_learns_alone(arch: str, optimizer: str, tmp_path: Path) -> None:
     jobs = [replace(job(arch=arch, optimizer=optimizer), seed=seed) for seed in range(3)]

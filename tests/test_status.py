@@ -66,6 +66,7 @@ def sweep(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_status_follows_a_sweep_that_is_killed_and_goes_on(
     sweep: Callable[[], "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:

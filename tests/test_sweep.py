@@ -94,7 +94,7 @@ def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new
     ("how", "left_behind"),
     [
         pytest.param(signal.SIGKILL, "progress.jsonl", id="killed while a run trains"),
-        pytest.param(signal.SIGINT, "spec.json", id="interrupted while a worker loads"),
+        pytest.param(signal.SIGINT, "spec.json", id="interrupted while a worker loads", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "run.json", id="ended after a run", marks=pytest.mark.slow),
     ],
 )
@@ -378,6 +378,7 @@ def test_branches_end_in_the_losses_of_runs_trained_by_themselves(branched: Path
         assert list(both[column]) == pytest.approx(list(both[f"{column}_alone"]), rel=ROUNDING)
 
 
+@pytest.mark.slow
 def test_a_killed_trunk_and_its_branches_end_in_the_same_table(branched: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     arguments = [*options(text, out, **BRANCHED), *ALIKE]
