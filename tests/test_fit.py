@@ -134,7 +134,9 @@ def test_every_refit_is_at_its_own_optimum() -> None:
     inputs = [table.frame[name].to_numpy() for name in ("params", "tokens")]
     loss = table.frame["loss"].to_numpy()
     surface = laws.find("chinchilla").surface(inputs, loss)
-    theta = solver.solve(surface, np.log(loss), np.ones(len(loss)), Objective())
+    found = solver.descend(surface, np.log(loss), np.ones(len(loss)), Objective())
+    assert found.settled
+    theta = found.theta
     weight = np.random.default_rng(0).multinomial(len(loss), np.full(len(loss), 1 / len(loss)), size=20).astype(float)
     ends = solver.resolve(surface, np.log(loss)[None], weight, theta, [Objective()])
     assert ends.settled.all()
@@ -347,7 +349,9 @@ def test_refits_of_a_design_with_seeds_draw_whole_points() -> None:
     rng = np.random.default_rng(0)
     log_loss = np.log(law.loss(params)) + 0.01 * rng.standard_normal(64)
     surface = laws.find("power").surface([params], np.exp(log_loss))
-    theta = solver.solve(surface, log_loss, np.ones(64), Objective())
+    found = solver.descend(surface, log_loss, np.ones(64), Objective())
+    assert found.settled
+    theta = found.theta
     refits = bootstrap(
         surface,
         theta,

@@ -73,14 +73,6 @@ class Descent:
     settled: bool
 
 
-def solve(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Array:
-    """The best theta over many starts. Raises WorkError when the best of them did not settle."""
-    found = descend(surface, log_loss_R, weight_R, objective)
-    if not found.settled:
-        raise _unsettled(float(objective.total(surface.evaluate(found.theta[None])[0][0] - log_loss_R, weight_R)))
-    return found.theta
-
-
 def descend(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Descent:
     """The best theta over many starts.
 

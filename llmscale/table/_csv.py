@@ -28,7 +28,6 @@ _RULE = re.compile(r"\s*[|+]?[ :]*-{2,}[-+|: =]*")
 _BOXES = str.maketrans(
     dict.fromkeys("│┃║", "|") | dict.fromkeys("─━═╌", "-") | dict.fromkeys("┼┬┴├┤╞╪╡┌┐└┘╭╮╰╯┏┓┗┛┳┻╇┡┩┠┢╈", "+")
 )
-_PER_LINE = "write one row a line, with as many values as there are headings"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Logs of one run, with a row a step: known by their columns, never fitted as runs; several of them make a table."""
 
 import re
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError, Note, listed
 from llmscale.table._names import ALIASES, last_part
 
@@ -112,7 +112,7 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
     number += f", {log.again} of them twice, as after it was resumed" if log.again else ""
     fix = f"write a table with one row a run: run_id,params,tokens,loss{of_this}"
     if np.isfinite(tokens) and np.isfinite(_params_of(log)) and file.suffix:
-        fix = f"name the logs of several runs together: llmscale fit {shlex.quote(_pattern(file))}{of_this}"
+        fix = f"name the logs of several runs together: {command_line('llmscale', 'fit', _pattern(file))}{of_this}"
     span = f"{log.step} {steps.min():.9g} to {steps.max():.9g}"
     raise InputError(
         f"{file} is {what} ({number}, {span}), and a law needs a row a run",

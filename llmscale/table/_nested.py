@@ -176,13 +176,6 @@ def state_column(frame: pd.DataFrame) -> str | None:
     return None
 
 
-def run_name_column(frame: pd.DataFrame) -> str | None:
-    """The column that names the runs of an export: `name` where every name is another, else `id`, else `name`."""
-    there = [name for wanted in ("name", "id") for name in frame.columns if name.lower() == wanted]
-    unique = [name for name in there if not frame[name].duplicated().any()]
-    return next(iter([*unique, *there]), None)
-
-
 def refuse_chart(frame: pd.DataFrame, source: Path) -> None:
     """Raise InputError for the export of a chart, which has a row a step and three columns a run."""
     names = set(frame.columns)

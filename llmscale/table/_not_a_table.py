@@ -4,11 +4,11 @@ import html
 import io
 import json
 import re
-import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from llmscale.command_lines import command_line
 from llmscale.errors import InputError
 
 _SAVE = "save the sheet as CSV"
@@ -57,11 +57,11 @@ def refuse_binary(content: bytes, file: Path) -> None:
     """Raise InputError for what its first bytes show to be no table that is read here, saying what it is."""
     for magic, what, fix in _BINARY:
         if content.startswith(magic):
-            raise InputError(f"{file} is {what}", fix.replace("FILE", shlex.quote(str(file))))
+            raise InputError(f"{file} is {what}", fix.replace("FILE", command_line(file)))
     if content[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         raise _zipped(content, file)
     if content[257:262] == b"ustar":
-        raise InputError(f"{file} is a tar archive", f"unpack it first: tar xf {shlex.quote(str(file))}")
+        raise InputError(f"{file} is a tar archive", f"unpack it first: tar xf {command_line(file)}")
     if re.match(rb"\x80[\x02-\x05]", content) and content.rstrip().endswith(b"."):
         raise InputError(
             f"{file} is a pickle, which can run code when it is opened",
@@ -79,7 +79,7 @@ def refuse_text(text: str, file: Path) -> None:
     start = text[:20_000].lstrip("\ufeff \t\r\n")
     for pattern, what, fix in _POINTERS:
         if re.match(pattern, start):
-            raise InputError(f"{file} is {what}", fix.replace("FILE", shlex.quote(str(file))))
+            raise InputError(f"{file} is {what}", fix.replace("FILE", command_line(file)))
     if _PAGE.match(start):
         raise _web_page(start, file)
     if start.startswith("<?xml") or re.match(r"<[A-Za-z][\w:]*(\s[^<>]*)?>", start):
@@ -155,6 +155,4 @@ def _zipped(content: bytes, file: Path) -> InputError:
     if names and all(name.endswith(".npy") for name in names):
         return InputError(f"{file} is a file of NumPy arrays (.npz)", _EXPORT)
     inside = next((name for name in names if not name.endswith("/")), "nothing")
-    return InputError(
-        f"{file} is a zip archive (of {_short(inside)})", f"unpack it first: unzip {shlex.quote(str(file))}"
-    )
+    return InputError(f"{file} is a zip archive (of {_short(inside)})", f"unpack it first: unzip {command_line(file)}")
