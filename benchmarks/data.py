@@ -1,10 +1,11 @@
-"""What the way from text to a training step costs: reading batches, tokenizing against datasets.map, and memory.
+"""What the way from text to a training step costs: reading batches, tokenizing against
+datasets.map, and memory.
 
     python benchmarks/data.py [reads] [tokenizing] [memory] [--text FILE.jsonl] [--full]
 
-Tokenizing and memory are measured in processes of their own, on one core and on all that this process may use (see
-taskset). Files go to the folder for temporary files (TMPDIR), at most 6 GB at once, or 14 GB with --full, and go again.
-"""
+Tokenizing and memory are measured in processes of their own, on one core and on all that this
+process may use (see taskset). Files go to the folder for temporary files (TMPDIR), at most 6 GB at
+once, or 14 GB with --full, and go again."""
 
 import argparse
 import json
@@ -24,13 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmscale.shape import shape_for
-from llmscale.sources import open_source
-from llmscale.tokenizer import train_bpe
-from llmscale.tokens import TokenStore
-from llmscale.train.batches import Batches
-from llmscale.train.loop import Conditions
-from llmscale.train.throughput import as_in_training, measure_throughput, throughput_job
+from llmscale.measure.text.prepare import TokenStore
+from llmscale.measure.text.sources import open_source
+from llmscale.measure.text.tokenizer import train_bpe
+from llmscale.measure.train.batches import Batches
+from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.throughput import as_in_training, measure_throughput, throughput_job
+from llmscale.runs.shape import shape_for
 
 CONTEXT, SEQUENCES, SIZE, VOCABULARY = 256, 16, "1M", 4096
 STORES = (10**8, 3 * 10**9)
@@ -49,7 +50,8 @@ def result():
     cpu = os.times()
     with open("/proc/self/status", encoding="utf-8") as status:
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    print(json.dumps(dict(seconds=time.perf_counter() - start, cpu=sum(cpu[:4]) - cpu_before, peak_mb=peak / 1024)))
+    seconds = time.perf_counter() - start
+    print(json.dumps(dict(seconds=seconds, cpu=sum(cpu[:4]) - cpu_before, peak_mb=peak / 1024)))
 def begin():
     global start, cpu_before
     start, cpu_before = time.perf_counter(), sum(os.times()[:4])
@@ -57,7 +59,7 @@ def begin():
 OURS = (
     MEASURED
     + """
-from llmscale.tokens import TextSpec, prepare
+from llmscale.measure.text.prepare import TextSpec, prepare
 begin()
 prepare(TextSpec(source, tokenizer=tokenizer), cache=Path(folder))
 result()
@@ -66,7 +68,8 @@ result()
 THEIRS = (
     MEASURED
     + """
-os.environ["TOKENIZERS_PARALLELISM"] = "true" if cores == "1" else "false"  # map has processes of its own
+# map has processes of its own
+os.environ["TOKENIZERS_PARALLELISM"] = "true" if cores == "1" else "false"
 import datasets
 from tokenizers import Tokenizer
 datasets.disable_progress_bars()
@@ -75,23 +78,29 @@ def encode(rows):
     return {"ids": [encoding.ids for encoding in tokenizer.encode_batch_fast(rows["text"])]}
 rows = datasets.load_dataset("json", data_files=source, split="train", cache_dir=folder)
 begin()
-rows.map(encode, batched=True, num_proc=int(cores) if cores != "1" else None, remove_columns=rows.column_names)
+processes = int(cores) if cores != "1" else None
+rows.map(encode, batched=True, num_proc=processes, remove_columns=rows.column_names)
 result()
 """
 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parts = {"reads": measure_reads, "tokenizing": compare_tokenizing, "memory": measure_memory}
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; default: all")
-    parser.add_argument("--text", type=Path, help="JSON lines to tokenize; default: this Python's standard library")
+    parser.add_argument(
+        "--text", type=Path, help="JSON lines to tokenize; default: this Python's standard library"
+    )
     parser.add_argument("--full", action="store_true", help="measure memory up to 10 GB of text")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(parts):
         parser.error(f"no part is named {', '.join(unknown)}; choose from {', '.join(parts)}")
     print(
-        f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, {os.uname().machine}"
+        f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, "
+        f"{os.uname().machine}"
     )
     with tempfile.TemporaryDirectory() as folder:
         for name in asked.parts or parts:
@@ -99,13 +108,22 @@ def main() -> None:
 
 
 def measure_reads(folder: Path, asked: argparse.Namespace) -> None:
-    """Time of one batch, and its share of a training step on one core, for stores of growing size."""
+    """Time of one batch, and its share of a training step on one core, for stores of growing
+    size.
+    """
     block = np.random.default_rng(0).integers(0, VOCABULARY, 50_000_000, dtype=np.uint16)
-    job = throughput_job(shape_for(SIZE, vocab_size=VOCABULARY, context=CONTEXT), SEQUENCES, "float32")
+    job = throughput_job(
+        shape_for(SIZE, vocab_size=VOCABULARY, context=CONTEXT), SEQUENCES, "float32"
+    )
     with as_in_training(threads=1):
-        speed = measure_throughput(job, Conditions("cpu", SEQUENCES), block, STEP_SECONDS).tokens_per_second
+        speed = measure_throughput(
+            job, Conditions("cpu", SEQUENCES), block, STEP_SECONDS
+        ).tokens_per_second
         step = SEQUENCES * CONTEXT / speed
-        print(f"a step of {SEQUENCES} x {CONTEXT} tokens at {SIZE} parameters on one core: {step * 1e3:.1f} ms")
+        print(
+            f"a step of {SEQUENCES} x {CONTEXT} tokens at {SIZE} parameters on one core: "
+            f"{step * 1e3:.1f} ms"
+        )
         for tokens in STORES:
             path = folder / "train.bin"
             with path.open("wb") as file:
@@ -120,9 +138,12 @@ def measure_reads(folder: Path, asked: argparse.Namespace) -> None:
             cold = _timed(batches, range(1, COLD_READS))
             warm = _timed(batches, [*range(COLD_READS)] * (WARM_READS // COLD_READS))
             parts = {"cold": statistics.mean(cold), "warm": statistics.median(warm)}
-            shares = ", ".join(f"{name} {t * 1e6:.0f} us ({t / step:.3%} of a step)" for name, t in parts.items())
+            shares = ", ".join(
+                f"{name} {t * 1e6:.0f} us ({t / step:.3%} of a step)" for name, t in parts.items()
+            )
             print(
-                f"store of {tokens:.0e} tokens: {shares}; the first, with the order of the epoch, {order * 1e3:.0f} ms"
+                f"store of {tokens:.0e} tokens: {shares}; the first, with the order of the epoch, "
+                f"{order * 1e3:.0f} ms"
             )
             path.unlink()
 
@@ -137,11 +158,15 @@ def _timed(batches: Batches, numbers: Any) -> list[float]:
 
 
 def compare_tokenizing(folder: Path, asked: argparse.Namespace) -> None:
-    """MB of text a second of llmscale.tokens.prepare and datasets.map with one tokenizer, files written and all."""
+    """MB of text a second of llmscale.measure.text.prepare.prepare and datasets.map with one
+    tokenizer, files written and all.
+    """
     text = asked.text or folder / "stdlib.jsonl"
     if asked.text is None:
         _write_json_lines(text, _standard_library())
-    megabytes = sum(len(json.loads(line)["text"].encode()) for line in text.open(encoding="utf-8")) / 1e6
+    megabytes = (
+        sum(len(json.loads(line)["text"].encode()) for line in text.open(encoding="utf-8")) / 1e6
+    )
     tokenizer = _tokenizer(folder)
     for cores in sorted({1, len(os.sched_getaffinity(0))}):
         runs: dict[str, list[dict[str, float]]] = {OURS: [], THEIRS: []}
@@ -149,13 +174,16 @@ def compare_tokenizing(folder: Path, asked: argparse.Namespace) -> None:
             for code, results in runs.items():
                 results.append(_run(code, text, tokenizer, folder / "made", cores))
         for unit in ("seconds", "cpu"):
-            ours, theirs = (statistics.median(result[unit] for result in results) for results in runs.values())
+            ours, theirs = (
+                statistics.median(result[unit] for result in results) for results in runs.values()
+            )
             ratios = [b[unit] / a[unit] for a, b in zip(*runs.values(), strict=True)]
             per = {"seconds": "second", "cpu": "CPU second"}[unit]
             print(
                 f"{megabytes:.0f} MB on {cores} core{'s' * (cores > 1)}, MB per {per}: "
                 f"prepare {megabytes / ours:.2f}, datasets.map {megabytes / theirs:.2f}, ratio "
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {ROUNDS} rounds)"
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, "
+                f"{ROUNDS} rounds)"
             )
 
 
@@ -167,7 +195,10 @@ def measure_memory(folder: Path, asked: argparse.Namespace) -> None:
         _write_json_lines(text, _generated(size))
         result = _run(OURS, text, tokenizer, folder / "made", cores=1)
         speed = size / 1e6 / result["cpu"]
-        print(f"{size / 1e6:,.0f} MB of text: {result['peak_mb']:.0f} MB at most, {speed:.1f} MB per CPU second")
+        print(
+            f"{size / 1e6:,.0f} MB of text: {result['peak_mb']:.0f} MB at most, {speed:.1f} MB per "
+            "CPU second"
+        )
         text.unlink()
 
 
@@ -193,7 +224,9 @@ def _standard_library() -> Iterator[str]:
 
 
 def _generated(size: int) -> Iterator[str]:
-    """Documents of about 2 kB, none equal, of 200,000 words as frequent as words are (Zipf 1949)."""
+    """Documents of about 2 kB, none equal, of 200,000 words as frequent as words are (Zipf
+    1949).
+    """
     rng = np.random.default_rng(0)
     words = ["".join(map(chr, word)) for word in rng.integers(97, 123, (200_000, 6)).tolist()]
     chosen = np.minimum(rng.zipf(1.2, 2_000_000), len(words)) - 1

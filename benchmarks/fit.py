@@ -1,9 +1,10 @@
-"""How long fits of L = E + A/N^alpha + B/D^beta take, and how far from the best optimum they end, against peers.
+"""How long fits of L = E + A/N^alpha + B/D^beta take, and how far from the best optimum they end,
+against peers.
 
-On one thread, in alternating rounds, in seconds of CPU time, which what else the machine does disturbs least. Peers are
-optional: `pip install vpnls chinchilla`, or --peers with a folder that holds them; what is missing is listed as not
-installed. Without a table, 240 runs are simulated on IsoFLOP budgets.
-"""
+On one thread, in alternating rounds, in seconds of CPU time, which what else the machine does
+disturbs least. Peers are optional: `pip install vpnls chinchilla`, or --peers with a folder that
+holds them; what is missing is listed as not installed. Without a table, 240 runs are simulated on
+IsoFLOP budgets."""
 
 import os
 
@@ -36,14 +37,17 @@ import rich.console
 import rich.table
 from scipy import optimize
 
-from llmscale.fit import Fit, as_table, fit_law, solver
-from llmscale.table import RunTable
+from llmscale.explain.estimation import solver
+from llmscale.explain.fit import Fit, as_table, fit_law
+from llmscale.explain.table import RunTable
 
 DELTA = 1e-3
 NAMES = ("E", "A", "B", "alpha", "beta")
 BUDGETS, SIZES_A_BUDGET = np.geomspace(6e18, 3e21, 10), 24
 NOISE = 0.004
-"""Scale of the simulated ln L, as Student's t on three degrees of freedom: what the Chinchilla figure shows."""
+"""Scale of the simulated ln L, as Student's t on three degrees of freedom: what the Chinchilla
+figure shows.
+"""
 GRID = 1.02
 """Simulated sizes and token budgets are powers of this."""
 STARTS_A_ROUND = 6
@@ -54,7 +58,9 @@ ROWS, ROWS_FOR_PEERS = (240, 1_000, 10_000, 100_000), 10_000
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to fit: `fit` takes the round's number, does `share` of the whole work, and gives coefficients."""
+    """A way to fit: `fit` takes the round's number, does `share` of the whole work, and gives
+    coefficients.
+    """
 
     name: str
     fit: Callable[[int], Sequence[float]]
@@ -63,7 +69,9 @@ class Contender:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of the whole work, and the lowest objective found; None where the contender is not installed."""
+    """Seconds of the whole work, and the lowest objective found; None where the contender is not
+    installed.
+    """
 
     name: str
     seconds: float | None = None
@@ -73,13 +81,24 @@ class Measured:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "table", nargs="?", type=Path, help="CSV with params, tokens, loss; rows with outlier are left out"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peers", type=Path, help="folder with vpnls and chinchilla, as pip install --target makes it")
+    parser.add_argument(
+        "table",
+        nargs="?",
+        type=Path,
+        help="CSV with params, tokens, loss; rows with outlier are left out",
+    )
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        help="folder with vpnls and chinchilla, as pip install --target makes it",
+    )
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--full", action="store_true", help="every start of the large grids, once: minutes")
+    parser.add_argument(
+        "--full", action="store_true", help="every start of the large grids, once: minutes"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     chosen = parser.parse_args()
     if chosen.peers:
@@ -94,19 +113,33 @@ def main() -> None:
     growth = grow()
     _show_growth(growth)
     if chosen.json:
-        report = {"machine": _machine(), "versions": _versions(), "rows": len(frame), "fits": [asdict(m) for m in fits]}
+        report = {
+            "machine": _machine(),
+            "versions": _versions(),
+            "rows": len(frame),
+            "fits": [asdict(m) for m in fits],
+        }
         chosen.json.write_text(
-            json.dumps(report | {"refits": refits, "growth": growth}, indent=2) + "\n", encoding="utf-8"
+            json.dumps(report | {"refits": refits, "growth": growth}, indent=2) + "\n",
+            encoding="utf-8",
         )
 
 
 def simulate(rows: int) -> pd.DataFrame:
-    """Runs around the sizes that are best for each budget, with heavy-tailed noise (coefficients: Besiroglu et al.)."""
+    """Runs around the sizes that are best for each budget, with heavy-tailed noise (coefficients:
+    Besiroglu et al.).
+    """
     rng = np.random.default_rng(0)
     C = np.repeat(BUDGETS, -(-rows // len(BUDGETS)))
-    N = np.sqrt(C / 6 / 20) * np.exp(np.tile(np.linspace(-1.6, 1.6, len(C) // len(BUDGETS)), len(BUDGETS)))
-    N, D = (GRID ** np.round(np.log(x) / np.log(GRID)) for x in (N, C / (6 * N)))  # the more rows, the more are seeds
-    loss = (1.8172 + 482.01 / N**0.3478 + 2085.43 / D**0.3658) * np.exp(NOISE * rng.standard_t(3, len(C)))
+    N = np.sqrt(C / 6 / 20) * np.exp(
+        np.tile(np.linspace(-1.6, 1.6, len(C) // len(BUDGETS)), len(BUDGETS))
+    )
+    N, D = (
+        GRID ** np.round(np.log(x) / np.log(GRID)) for x in (N, C / (6 * N))
+    )  # the more rows, the more are seeds
+    loss = (1.8172 + 482.01 / N**0.3478 + 2085.43 / D**0.3658) * np.exp(
+        NOISE * rng.standard_t(3, len(C))
+    )
     return pd.DataFrame({"params": N, "tokens": D, "loss": loss})
 
 
@@ -141,7 +174,9 @@ def compare(frame: pd.DataFrame, folder: Path, rounds: int, full: bool) -> list[
 
 
 def compare_refits(frame: pd.DataFrame) -> dict[str, float]:
-    """1000 bootstrap refits: their time in starts of least_squares, and how near their own optima a sample ends."""
+    """1000 bootstrap refits: their time in starts of least_squares, and how near their own optima a
+    sample ends.
+    """
     table, peer = as_table(frame), LeastSquares(frame)
     ours, starts = [], []
     for _ in range(5):
@@ -151,7 +186,9 @@ def compare_refits(frame: pd.DataFrame) -> dict[str, float]:
     result = {
         "seconds for 1000 refits": statistics.median(ours),
         "seconds for least_squares from 50 starts": statistics.median(starts),
-        "starts of least_squares in that time": 50 * statistics.median(ours) / statistics.median(starts),
+        "starts of least_squares in that time": 50
+        * statistics.median(ours)
+        / statistics.median(starts),
     }
     with mock.patch.object(solver, "resolve", wraps=solver.resolve) as spy:
         fit = _fit(table, 1000)
@@ -162,7 +199,9 @@ def compare_refits(frame: pd.DataFrame) -> dict[str, float]:
         found = [fit.replicates[index], LeastSquares(rows).best(CHECKING_STARTS)]
         found.append(LeastSquares(rows).best(1, fit.replicates[index]))
         gaps.append(objective(found[0], rows) / min(objective(one, rows) for one in found) - 1)
-    return result | {f"largest gap of {len(gaps)} refits to the best of {CHECKING_STARTS + 1} starts": max(gaps)}
+    return result | {
+        f"largest gap of {len(gaps)} refits to the best of {CHECKING_STARTS + 1} starts": max(gaps)
+    }
 
 
 def grow() -> list[dict[str, float | int | None]]:
@@ -179,7 +218,9 @@ def grow() -> list[dict[str, float | int | None]]:
 
 
 class LeastSquares:
-    """scipy's least_squares at its best here: centred logarithms, exact Jacobian, starts by variable projection."""
+    """scipy's least_squares at its best here: centred logarithms, exact Jacobian, starts by
+    variable projection.
+    """
 
     def __init__(self, frame: pd.DataFrame) -> None:
         logs = [np.log(frame[name].to_numpy()) for name in ("params", "tokens")]
@@ -194,17 +235,31 @@ class LeastSquares:
         tolerances = dict.fromkeys(("ftol", "xtol", "gtol"), 1e-10)
         ends = [
             optimize.least_squares(
-                self._residual, x, jac=self._jacobian, loss="huber", f_scale=DELTA, x_scale="jac", **tolerances
+                self._residual,
+                x,
+                jac=self._jacobian,
+                loss="huber",
+                f_scale=DELTA,
+                x_scale="jac",
+                **tolerances,
             )
             for x in begin
         ]
         e, a, alpha, b, beta = min(ends, key=lambda end: end.cost).x
-        return [np.exp(e), np.exp(a + alpha * self.means[0]), np.exp(b + beta * self.means[1]), alpha, beta]
+        return [
+            np.exp(e),
+            np.exp(a + alpha * self.means[0]),
+            np.exp(b + beta * self.means[1]),
+            alpha,
+            beta,
+        ]
 
     def starts(self, count: int) -> list[np.ndarray]:
         found = []
         for alpha, beta in itertools.product(np.geomspace(0.05, 2.0, 12), repeat=2):
-            terms = np.stack([np.ones_like(self.n), np.exp(-alpha * self.n), np.exp(-beta * self.d)], axis=1)
+            terms = np.stack(
+                [np.ones_like(self.n), np.exp(-alpha * self.n), np.exp(-beta * self.d)], axis=1
+            )
             amplitude, misfit = optimize.nnls(terms / self.loss[:, None], np.ones_like(self.n))
             e, a, b = np.log(np.maximum(amplitude, 1e-9))
             found.append((misfit, np.array([e, a, alpha, b, beta])))
@@ -213,7 +268,9 @@ class LeastSquares:
     def _inside(self, coefficients: Sequence[float]) -> np.ndarray:
         E, A, B, alpha, beta = coefficients
         logs = np.log(np.maximum([E, A, B], 1e-300))
-        return np.array([logs[0], logs[1] - alpha * self.means[0], alpha, logs[2] - beta * self.means[1], beta])
+        return np.array(
+            [logs[0], logs[1] - alpha * self.means[0], alpha, logs[2] - beta * self.means[1], beta]
+        )
 
     def _residual(self, x: np.ndarray) -> np.ndarray:
         terms = np.stack([np.full_like(self.n, x[0]), x[1] - x[2] * self.n, x[3] - x[4] * self.d])
@@ -252,12 +309,26 @@ def _contenders(frame: pd.DataFrame, folder: Path, full: bool) -> tuple[list[Con
             return [fit.E, fit.A * 1e6**fit.alpha, fit.B * 1e9**fit.beta, fit.alpha, fit.beta]
 
         found.append(Contender("vpnls, grid at 0.01", partial(vpnls, resolution=0.01)))
-        found.append(Contender("vpnls, scipy from that grid", partial(vpnls, resolution=0.01, method="scipy")))
-        found.append(Contender("vpnls, scipy from grid at 0.05", partial(vpnls, resolution=0.05, method="scipy")))
-    starts = np.array(list(itertools.product(np.arange(0, 30, 5), np.arange(0, 30, 5), *_BESIROGLU)))
+        found.append(
+            Contender(
+                "vpnls, scipy from that grid", partial(vpnls, resolution=0.01, method="scipy")
+            )
+        )
+        found.append(
+            Contender(
+                "vpnls, scipy from grid at 0.05", partial(vpnls, resolution=0.05, method="scipy")
+            )
+        )
+    starts = np.array(
+        list(itertools.product(np.arange(0, 30, 5), np.arange(0, 30, 5), *_BESIROGLU))
+    )
     few = len(starts) if full else STARTS_A_ROUND
     found.append(
-        Contender(f"grid of {len(starts)} × BFGS", partial(_besiroglu, frame, starts, few), share=few / len(starts))
+        Contender(
+            f"grid of {len(starts)} × BFGS",
+            partial(_besiroglu, frame, starts, few),
+            share=few / len(starts),
+        )
     )
     try:
         core = importlib.import_module("chinchilla.core")
@@ -269,7 +340,13 @@ def _contenders(frame: pd.DataFrame, folder: Path, full: bool) -> tuple[list[Con
         path.mkdir(exist_ok=True)
         renamed = frame.rename(columns={"params": "N", "tokens": "D"}).assign(C=6 * N * D)
         renamed[["C", "N", "D", "loss"]].to_csv(path / "df.csv", index=False)
-        found.append(Contender("grid of chinchilla's README", partial(_chinchilla, core, path, few), share=few / 5**5))
+        found.append(
+            Contender(
+                "grid of chinchilla's README",
+                partial(_chinchilla, core, path, few),
+                share=few / 5**5,
+            )
+        )
     return found, missing
 
 
@@ -279,13 +356,19 @@ _BESIROGLU = (np.arange(-1, 1.5, 0.5), np.arange(0, 2.5, 0.5), np.arange(0, 2.5,
 
 def _besiroglu(frame: pd.DataFrame, starts: np.ndarray, few: int, number: int) -> list[float]:
     """Their objective and starts with scipy's BFGS on differences, as they publish it."""
-    log_n, log_d, log_loss = (np.log(frame[name].to_numpy()) for name in ("params", "tokens", "loss"))
+    log_n, log_d, log_loss = (
+        np.log(frame[name].to_numpy()) for name in ("params", "tokens", "loss")
+    )
 
     def value(x: np.ndarray) -> float:
         a, b, e, alpha, beta = x
-        residual = np.log(np.exp(a - alpha * log_n) + np.exp(b - beta * log_d) + np.exp(e)) - log_loss
+        residual = (
+            np.log(np.exp(a - alpha * log_n) + np.exp(b - beta * log_d) + np.exp(e)) - log_loss
+        )
         distance = np.abs(residual)
-        return float(np.where(distance <= DELTA, 0.5 * residual**2, DELTA * (distance - 0.5 * DELTA)).sum())
+        return float(
+            np.where(distance <= DELTA, 0.5 * residual**2, DELTA * (distance - 0.5 * DELTA)).sum()
+        )
 
     with np.errstate(all="ignore"):
         rng = np.random.default_rng(number)
@@ -295,14 +378,20 @@ def _besiroglu(frame: pd.DataFrame, starts: np.ndarray, few: int, number: int) -
 
 
 def _chinchilla(core: types.ModuleType, path: Path, few: int, number: int) -> list[float]:
-    """Its own `fit` on starts of its README's grid, without its processes and its figure, with the log-Huber loss."""
+    """Its own `fit` on starts of its README's grid, without its processes and its figure, with the
+    log-Huber loss.
+    """
     grid = {"E": np.linspace(1, 2, 5)}
     grid |= {name: np.linspace(1, 10, 5) for name in ("a", "b")}
     grid |= {name: np.linspace(0.1, 0.7, 5) for name in ("alpha", "beta")}
-    starts = np.random.default_rng(number).permutation(list(itertools.product(*grid.values())))[:few]
+    starts = np.random.default_rng(number).permutation(list(itertools.product(*grid.values())))[
+        :few
+    ]
     log_huber = partial(importlib.import_module("chinchilla._metrics").log_huber, delta=DELTA)
     with (
-        mock.patch.object(core, "itertools", types.SimpleNamespace(product=lambda *axes: list(starts))),
+        mock.patch.object(
+            core, "itertools", types.SimpleNamespace(product=lambda *axes: list(starts))
+        ),
         mock.patch.object(core.multiprocessing, "Pool"),
         mock.patch.object(core.Visualizer, "optim"),
         np.errstate(all="ignore"),
@@ -335,7 +424,9 @@ def _seconds(work: Callable[[], object], times: int = 3) -> float:
 def _show_fits(measured: list[Measured]) -> None:
     ours = measured[0].seconds or np.nan
     best = min(one.objective for one in measured if one.objective is not None)
-    shown = rich.table.Table("fit", "seconds", "fastest - slowest", "× llmscale", "objective", "above the best")
+    shown = rich.table.Table(
+        "fit", "seconds", "fastest - slowest", "× llmscale", "objective", "above the best"
+    )
     for one in measured:
         if one.seconds is None or one.objective is None:
             shown.add_row(one.name, "not installed")

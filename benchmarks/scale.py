@@ -1,8 +1,9 @@
-"""How long commands take on a results folder of many runs, and how much memory: 10,000 runs of 5,000 rows with --full.
+"""How long commands take on a results folder of many runs, and how much memory: 10,000 runs of
+5,000 rows with --full.
 
-The folder is what a sweep would have left: sweep.json, the two tables, and a folder a run with its specification, row
-and curve. Each command runs as a process of its own; peak memory is that of the process and of what it started.
-"""
+The folder is what a sweep would have left: sweep.json, the two tables, and a folder a run with its
+specification, row and curve. Each command runs as a process of its own; peak memory is that of the
+process and of what it started."""
 
 import argparse
 import json
@@ -23,17 +24,17 @@ import pyarrow.parquet as pq
 import rich.console
 import rich.table
 
-from llmscale.job import Job, run_row
-from llmscale.laws.chinchilla import Chinchilla
+from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.machine import device_name
+from llmscale.measure.sweep.jobs import jobs_of
+from llmscale.measure.sweep.provenance import describe_text
+from llmscale.measure.sweep.records import write_tables
+from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
+from llmscale.measure.text.prepare import TextSpec, prepare
+from llmscale.measure.train.job import Job, run_row
+from llmscale.measure.train.recipe import Recipe
 from llmscale.quantity import format_bytes, format_count
-from llmscale.recipe import Recipe
-from llmscale.runs import CurvePoint, ResultsFolder, rows_table
-from llmscale.sweep.jobs import jobs_of
-from llmscale.sweep.provenance import describe_text
-from llmscale.sweep.records import write_tables
-from llmscale.sweep.spec import Hardware, SweepSpec, parse_budgets
-from llmscale.tokens import TextSpec, prepare
+from llmscale.runs.folder import CurvePoint, ResultsFolder, rows_table
 
 TRUTH = Chinchilla(E=1.1, A=60.0, B=400.0, alpha=0.3, beta=0.4)
 NOISE = 0.004
@@ -49,7 +50,9 @@ process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
 _, status, used = os.wait4(process.pid, 0)
 print(json.dumps([time.monotonic() - started, used.ru_maxrss, os.waitstatus_to_exitcode(status)]))
 """
-"""A small process in between: the kernel counts the memory of the one that starts a command as that command's."""
+"""A small process in between: the kernel counts the memory of the one that starts a command as that
+command's.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,19 @@ class Measured:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=500, help="a multiple of 100")
     parser.add_argument("--rows", type=int, default=500, help="rows of each run's curve")
-    parser.add_argument("--full", action="store_true", help="10,000 runs of 5,000 rows: 2 GB twice, some minutes")
-    parser.add_argument("--folder", type=Path, help="where to make the folder, and leave it; one made before is used")
+    parser.add_argument(
+        "--full", action="store_true", help="10,000 runs of 5,000 rows: 2 GB twice, some minutes"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where to make the folder, and leave it; one made before is used",
+    )
     parser.add_argument("--only", metavar="WORDS", help="only commands with these words")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
@@ -87,18 +98,35 @@ def main() -> None:
             made = Measured("making the folder", time.monotonic() - started, peak, 0)
         measured = [
             made,
-            *(measure(words, place) for words in commands(spec, folder) if (asked.only or "") in " ".join(words)),
+            *(
+                measure(words, place)
+                for words in commands(spec, folder)
+                if (asked.only or "") in " ".join(words)
+            ),
         ]
     if asked.json:
-        print(json.dumps({"runs": runs, "rows": runs * rows, "measured": [asdict(one) for one in measured]}, indent=2))
+        print(
+            json.dumps(
+                {"runs": runs, "rows": runs * rows, "measured": [asdict(one) for one in measured]},
+                indent=2,
+            )
+        )
     else:
         show(measured, runs, rows)
-    # Few sizes, as without --full, have no envelope, and the command says so once it has read their curves.
-    sys.exit(any(one.exit_code not in ((0, 2) if "envelope" in one.command else (0,)) for one in measured))
+    # Few sizes, as without --full, have no envelope, and the command says so once it has read their
+    # curves.
+    sys.exit(
+        any(
+            one.exit_code not in ((0, 2) if "envelope" in one.command else (0,)) for one in measured
+        )
+    )
 
 
 def commands(spec: SweepSpec, folder: ResultsFolder) -> list[list[str]]:
-    """What is timed, in turn. The first sweep trains the run that is missing, the second finds nothing to do."""
+    """What is timed, in turn.
+
+    The first sweep trains the run that is missing, the second finds nothing to do.
+    """
     place = str(folder.path)
     return [
         ["status", place, "--json"],
@@ -116,8 +144,23 @@ def commands(spec: SweepSpec, folder: ResultsFolder) -> list[list[str]]:
 
 def sweep_command(spec: SweepSpec, folder: ResultsFolder, *others: str) -> list[str]:
     return [
-        *("sweep", "--sizes", ",".join(spec.sizes), "--tokens", ",".join(BUDGETS), "--seeds", str(spec.seeds)),
-        *("--data", spec.data.source, "--tokenizer", TOKENIZER, "--context", str(spec.recipe.context)),
+        *(
+            "sweep",
+            "--sizes",
+            ",".join(spec.sizes),
+            "--tokens",
+            ",".join(BUDGETS),
+            "--seeds",
+            str(spec.seeds),
+        ),
+        *(
+            "--data",
+            spec.data.source,
+            "--tokenizer",
+            TOKENIZER,
+            "--context",
+            str(spec.recipe.context),
+        ),
         *("--device", "cpu", "--dtype", "float32", "--out", str(folder.path), *others),
     ]
 
@@ -126,7 +169,9 @@ def measure(words: list[str], place: Path) -> Measured:
     """Run `llmscale WORDS` and take the time and the peak memory that the kernel accounts to it."""
     command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "llmscale", *words]
     with (place / "said.txt").open("w+", encoding="utf-8") as said:
-        told = subprocess.run(command, stdout=subprocess.PIPE, stderr=said, text=True, check=True).stdout
+        told = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=said, text=True, check=True
+        ).stdout
         seconds, peak, code = json.loads(told)
         said.seek(0)
         end = said.read()[-400:].strip() if code else ""
@@ -137,8 +182,14 @@ def text_to_train(place: Path) -> Path:
     """Documents of counting, 1 MB: enough for every run."""
     path = place / "counting.jsonl"
     if not path.exists():
-        documents = ("; ".join(str(number) for number in range(first, first + 100)) for first in range(0, 200_000, 100))
-        path.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents), encoding="utf-8")
+        documents = (
+            "; ".join(str(number) for number in range(first, first + 100))
+            for first in range(0, 200_000, 100)
+        )
+        path.write_text(
+            "".join(json.dumps({"text": document}) + "\n" for document in documents),
+            encoding="utf-8",
+        )
     return path
 
 
@@ -146,7 +197,9 @@ def described(text: Path, runs: int) -> SweepSpec:
     """The sweep of so many runs: sizes by depth and width, ten budgets and ten seeds."""
     number = runs // (len(BUDGETS) * SEEDS)
     if number < 4 or number * len(BUDGETS) * SEEDS != runs:
-        raise SystemExit(f"{runs} runs are not a multiple of {len(BUDGETS) * SEEDS}, four times that at least")
+        raise SystemExit(
+            f"{runs} runs are not a multiple of {len(BUDGETS) * SEEDS}, four times that at least"
+        )
     sizes = tuple(f"{1 + index % 4}x{16 + 8 * (index // 4)}x1" for index in range(number))
     return SweepSpec(
         sizes=sizes,
@@ -175,24 +228,52 @@ def make_folder(folder: ResultsFolder, spec: SweepSpec, rows: int) -> None:
             trunk_curves[job.run_id] = curve
         path = folder.run_folder(job.run_id)
         path.mkdir(parents=True)
-        written = {"job": job.to_json(), "conditions": {}, "threads": 1, "store": str(store.path), "device_name": name}
+        written = {
+            "job": job.to_json(),
+            "conditions": {},
+            "threads": 1,
+            "store": str(store.path),
+            "device_name": name,
+        }
         (path / "spec.json").write_text(
-            json.dumps({**written, "start": None, "branch_points": {}}, indent=2) + "\n", encoding="utf-8"
+            json.dumps({**written, "start": None, "branch_points": {}}, indent=2) + "\n",
+            encoding="utf-8",
         )
-        pq.write_table(curve.table(job), path / "curve.parquet", compression="zstd", use_dictionary=["run_id", "lr"])
+        pq.write_table(
+            curve.table(job),
+            path / "curve.parquet",
+            compression="zstd",
+            use_dictionary=["run_id", "lr"],
+        )
         loss = float(curve.loss[-1])
-        measured = {"loss": loss, "perplexity": float(np.exp(loss)), "loss_stderr": 0.001, "train_loss": loss}
+        measured = {
+            "loss": loss,
+            "perplexity": float(np.exp(loss)),
+            "loss_stderr": 0.001,
+            "train_loss": loss,
+        }
         parent = None if job is trunk else trunk.run_id
-        row = run_row(job, "done", name, **measured, seconds=1.0, tokens_per_second=1e6, parent=parent)
+        row = run_row(
+            job, "done", name, **measured, seconds=1.0, tokens_per_second=1e6, parent=parent
+        )
         (path / "run.json").write_text(json.dumps(asdict(row), indent=2) + "\n", encoding="utf-8")
     sweep = {"spec": spec.to_json(), "basis": spec.basis(), "runs": [job.run_id for job in jobs]}
-    folder.write_sweep({**sweep, "data": describe_text(store), "hardware": {"device": "cpu"}, "command": "a benchmark"})
+    folder.write_sweep(
+        {
+            **sweep,
+            "data": describe_text(store),
+            "hardware": {"device": "cpu"},
+            "command": "a benchmark",
+        }
+    )
     write_tables(folder, final=True)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What a run has logged: a branch begins with its trunk's rows, and ends with a cooldown of its own."""
+    """What a run has logged: a branch begins with its trunk's rows, and ends with a cooldown of its
+    own.
+    """
 
     step: np.ndarray
     tokens: np.ndarray
@@ -209,9 +290,15 @@ class Curve:
             own = np.linspace(trunk.tokens[shared - 1], job.tokens, rows - shared + 1)[1:]
             tokens = np.concatenate([trunk.tokens[:shared], own.round().astype(np.int64)])
         progress = tokens / job.tokens
-        lr = job.lr * np.minimum(1.0, progress / 0.02) * np.minimum(1.0, (1 - progress) / COOLDOWN + 1e-3)
+        lr = (
+            job.lr
+            * np.minimum(1.0, progress / 0.02)
+            * np.minimum(1.0, (1 - progress) / COOLDOWN + 1e-3)
+        )
         above = 0.05 * np.minimum(1.0, (1 - progress) / COOLDOWN)  # what the cooldown takes away
-        train_loss = TRUTH.loss(job.shape.params, tokens) * np.exp(above + NOISE * rng.standard_normal(rows))
+        train_loss = TRUTH.loss(job.shape.params, tokens) * np.exp(
+            above + NOISE * rng.standard_normal(rows)
+        )
         loss = np.full(rows, np.nan)
         evaluated = np.unique(np.linspace(rows / EVALUATIONS, rows, EVALUATIONS).astype(int) - 1)
         loss[evaluated] = train_loss[evaluated]
@@ -241,7 +328,9 @@ class Curve:
             "seconds": self.tokens / 1e6,
         }
         schema = rows_table(CurvePoint, []).schema
-        return pa.table([pa.array(columns[name]) for name in schema.names], names=schema.names).cast(schema)
+        return pa.table(
+            [pa.array(columns[name]) for name in schema.names], names=schema.names
+        ).cast(schema)
 
 
 def show(measured: Sequence[Measured], runs: int, rows: int) -> None:
@@ -252,7 +341,9 @@ def show(measured: Sequence[Measured], runs: int, rows: int) -> None:
         problem = f"exit code {one.exit_code}: {one.said}" if one.exit_code else ""
         table.add_row(one.command, f"{one.seconds:.1f}", format_bytes(one.peak_bytes), problem)
     console.print(table)
-    console.print(f"{os.cpu_count()} cores, Python {platform.python_version()}, pyarrow {pa.__version__}")
+    console.print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, pyarrow {pa.__version__}"
+    )
 
 
 def _short(words: Sequence[str]) -> str:

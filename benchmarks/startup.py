@@ -1,4 +1,6 @@
-"""How long `llmscale --help` takes, against importing typer and rich alone: alternating runs, medians, their ratio."""
+"""How long `llmscale --help` takes, against importing typer and rich alone: alternating runs,
+medians, their ratio.
+"""
 
 import os
 import statistics
@@ -21,7 +23,10 @@ def main() -> None:
             if round_number:  # the first round fills the caches
                 seconds[name].append(time.perf_counter() - start)
     imports, shown = (statistics.median(seconds[name]) * 1e3 for name in ("imports", "help"))
-    print(f"import typer, rich: {imports:.0f} ms; llmscale --help: {shown:.0f} ms; ratio {shown / imports:.2f}")
+    print(
+        f"import typer, rich: {imports:.0f} ms; llmscale --help: {shown:.0f} ms; ratio "
+        f"{shown / imports:.2f}"
+    )
 
 
 if __name__ == "__main__":

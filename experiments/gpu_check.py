@@ -1,17 +1,20 @@
-"""Everything that needs a GPU, in one run of some minutes: does it train right, how fast, and what law comes out.
+"""Everything that needs a GPU, in one run of some minutes: does it train right, how fast, and what
+law comes out.
 
-    python3 experiments/gpu_check.py --budget 530 --data 'corpus/*.jsonl.xz' --peer nanoGPT --out results/gpu-h100
+    python3 experiments/gpu_check.py --budget 530 --data 'corpus/*.jsonl.xz' --peer nanoGPT --out
+    results/gpu-h100
 
-Steps in processes of their own, each with a limit: the machine and its peaks; correctness against the CPU, of resumed
-and of killed runs; training speed, in turn with nanoGPT's (a checkout of github.com/karpathy/nanoGPT); kernels of a
-step; a sweep with its law and figures. What does not fit into --budget seconds is left out, the least important first.
-What each step has found is a line of OUT/check.jsonl before the next one begins; OUT/README.md shows all of it, and
-OUT/results.tgz packs it with the tables and figures. `--only speed,law` runs some steps, again or for the first time,
+Steps in processes of their own, each with a limit: the machine and its peaks; correctness against
+the CPU, of resumed and of killed runs; training speed, in turn with nanoGPT's (a checkout of
+github.com/karpathy/nanoGPT); kernels of a step; a sweep with its law and figures. What does not fit
+into --budget seconds is left out, the least important first. What each step has found is a line of
+OUT/check.jsonl before the next one begins; OUT/README.md shows all of it, and OUT/results.tgz packs
+it with the tables and figures. `--only speed,law` runs some steps, again or for the first time,
 into the same folder.
 
-`--device cpu` goes the same way in small, without a GPU. It needs no installation, and of llmscale's packages not
-`datasets`. Exit code 1 if a row of correctness has failed, 130 after Ctrl-C, which keeps what was found.
-"""
+`--device cpu` goes the same way in small, without a GPU. It needs no installation, and of
+llmscale's packages not `datasets`. Exit code 1 if a row of correctness has failed, 130 after
+Ctrl-C, which keeps what was found."""
 
 import argparse
 import os
@@ -70,7 +73,9 @@ def main() -> int:
         parser.error(str(error))
     if options.list:
         for step in steps:
-            console.print(f"{step.name:40} {step.seconds:4.0f} s of {step.limit:4.0f}  {step.missing}")
+            console.print(
+                f"{step.name:40} {step.seconds:4.0f} s of {step.limit:4.0f}  {step.missing}"
+            )
         return 0
     leader.run(steps, Machine(max(2, found["cores"] // CORES_A_STEP), found["memory_bytes"]))
     return finish(settings, journal, leader.interrupted)
@@ -96,7 +101,9 @@ def tell(text: str) -> None:
 
 
 def set_environment(out: Path) -> None:
-    """What all processes of the check share: the checkout on their path, and a cache of compiled kernels."""
+    """What all processes of the check share: the checkout on their path, and a cache of compiled
+    kernels.
+    """
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(out / "work" / "inductor"))
@@ -110,14 +117,20 @@ def parse_limits(text: str) -> dict[str, float]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="results folder")
     parser.add_argument("--budget", type=float, default=530.0, help="seconds for everything")
-    parser.add_argument("--limit", metavar="STEP=SECONDS,...", help="other limits than those that --list shows")
+    parser.add_argument(
+        "--limit", metavar="STEP=SECONDS,...", help="other limits than those that --list shows"
+    )
     parser.add_argument("--only", metavar="STEP,...", help="steps to run, as speed or speed:100M")
     parser.add_argument("--list", action="store_true", help="list the steps, and run none")
     parser.add_argument("--device", default="auto", help="auto, cuda or cpu")
-    parser.add_argument("--peer", type=Path, help="a checkout of nanoGPT, to be timed in turn with ours")
+    parser.add_argument(
+        "--peer", type=Path, help="a checkout of nanoGPT, to be timed in turn with ours"
+    )
     add_options(parser)
     return parser
 

@@ -1,11 +1,11 @@
-"""Does the built-in rule for learning rate and batch hold? Tunes the CPU ladder and compares the rule with the best.
+"""Does the built-in rule for learning rate and batch hold? Tunes the CPU ladder and compares the
+rule with the best.
 
     .venv/bin/python experiments/learning_rate.py [SIZES@TOKENS ...] [--out FOLDER] [--seeds N]
 
-By default every size of experiments/cpu.toml at 1M tokens and three of them at 4M, so that N and D are told apart. Run
-again, it goes on where it was stopped. Writes results/learning-rate: the trials, tune.json, and README.md, which is
-what it prints.
-"""
+By default every size of experiments/cpu.toml at 1M tokens and three of them at 4M, so that N and D
+are told apart. Run again, it goes on where it was stopped. Writes results/learning-rate: the
+trials, tune.json, and README.md, which is what it prints."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llmscale import recipe
+from llmscale.measure.train import recipe
 from llmscale.quantity import format_count
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,8 +40,21 @@ def main() -> int:
     for number, rungs in enumerate(asked.rungs, start=1):
         sizes, _, tokens = rungs.partition("@")
         print(f"[{number}/{len(asked.rungs)}] {sizes} on {tokens} tokens", flush=True)
-        command = ["tune", LADDER, "--sizes", sizes, "--tokens", tokens, "--seeds", asked.seeds, "--out", asked.out]
-        code = subprocess.run([sys.executable, "-m", "llmscale", *map(str, command)], check=False).returncode
+        command = [
+            "tune",
+            LADDER,
+            "--sizes",
+            sizes,
+            "--tokens",
+            tokens,
+            "--seeds",
+            asked.seeds,
+            "--out",
+            asked.out,
+        ]
+        code = subprocess.run(
+            [sys.executable, "-m", "llmscale", *map(str, command)], check=False
+        ).returncode
         if code:
             return code
     report = describe(json.loads((asked.out / "tune.json").read_text(encoding="utf-8")))
@@ -53,18 +66,25 @@ def main() -> int:
 
 
 def describe(tuning: dict[str, Any]) -> str:
-    """The rule against the best of every grid, and the exponents found beside those in use and published."""
+    """The rule against the best of every grid, and the exponents found beside those in use and
+    published.
+    """
     hardware, data = tuning["hardware"], tuning["data"]
     lines = [
-        f"Measured on {hardware['device_name']}, {hardware['cores']} cores, {hardware['dtype']}; text {data['source']}"
+        f"Measured on {hardware['device_name']}, {hardware['cores']} cores, {hardware['dtype']}; "
+        f"text {data['source']}"
         f" of {data['train_tokens']:,} tokens. Losses are in nats per token.",
         "",
-        "| size | N | tokens | rule: lr | batch | loss above the best | best lr | batch | loss | bracketed |",
+        "| size | N | tokens | rule: lr | batch | loss above the best | best lr | batch | loss | "
+        "bracketed |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     rungs = [rung for rung in tuning["rungs"] if rung["finished"]]
     for rung in rungs:
-        rule, open_ended = rung["rule_in_use"], False in (rung["lr_bracketed"], rung["batch_bracketed"])
+        rule, open_ended = (
+            rung["rule_in_use"],
+            False in (rung["lr_bracketed"], rung["batch_bracketed"]),
+        )
         cells = [
             rung["size"],
             f"{rung['params']:,}",
@@ -79,12 +99,15 @@ def describe(tuning: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     within = sum(
-        rung["rule_in_use"]["penalty"] is not None and rung["rule_in_use"]["penalty"] <= GOAL for rung in rungs
+        rung["rule_in_use"]["penalty"] is not None and rung["rule_in_use"]["penalty"] <= GOAL
+        for rung in rungs
     )
     lines += ["", f"The rule is within {GOAL:.0%} of the best at {within} of {len(rungs)}.", ""]
     lines += ["| | learning rate | tokens a step |", "| --- | --- | --- |"]
     lines.append(f"| here | {exponents(tuning, 'lr')} | {exponents(tuning, 'batch_tokens')} |")
-    lines.append(f"| in use | {recipe.LEARNING_RATE} | {recipe.BATCH_TOKENS} D^{recipe.BATCH_EXPONENT} |")
+    lines.append(
+        f"| in use | {recipe.LEARNING_RATE} | {recipe.BATCH_TOKENS} D^{recipe.BATCH_EXPONENT} |"
+    )
     for source in dict.fromkeys(source for _, source, _ in PUBLISHED):
         found = {name: law for name, where, law in PUBLISHED if where == source}
         lines.append(f"| {source} | {found.get('lr', '')} | {found.get('batch_tokens', '')} |")

@@ -2,13 +2,14 @@
 
     .venv/bin/python experiments/optimizers.py [LADDER.toml [RESULTS]]
 
-Sweeps experiments/optimizers.toml once with each optimiser, all else equal; run again, it goes on where it was stopped.
-Both laws are L = E + A/(k C)^alpha with E, A and alpha shared and k = 1 for AdamW: to reach any loss, Muon needs 1/k of
-AdamW's compute (a law with shared exponents for two recipes, as in Volkova et al. 2026). The interval of k is by
-bootstrap. C counts forward and backward passes; k is also given with the matrix products of Muon's own steps counted,
-which are a large share where batches and models are small. Both take the learning rates that were measured with AdamW,
-so that better ones for Muon could only raise k. Writes runs.parquet and README.md into results/optimizers.
-"""
+Sweeps experiments/optimizers.toml once with each optimiser, all else equal; run again, it goes on
+where it was stopped. Both laws are L = E + A/(k C)^alpha with E, A and alpha shared and k = 1 for
+AdamW: to reach any loss, Muon needs 1/k of AdamW's compute (a law with shared exponents for two
+recipes, as in Volkova et al. 2026). The interval of k is by bootstrap. C counts forward and
+backward passes; k is also given with the matrix products of Muon's own steps counted, which are a
+large share where batches and models are small. Both take the learning rates that were measured with
+AdamW, so that better ones for Muon could only raise k. Writes runs.parquet and README.md into
+results/optimizers."""
 
 import subprocess
 import sys
@@ -18,11 +19,11 @@ from typing import Any
 
 import pandas as pd
 
-from llmscale.fit import Fit, Options, fit_law
-from llmscale.fit.groups import Groups, fit_groups
-from llmscale.laws import Law
-from llmscale.optimizers.muon import NEWTON_SCHULZ_STEPS
-from llmscale.table import groups, read_table
+from llmscale.explain.fit import Fit, Options, fit_law
+from llmscale.explain.fit.groups import Groups, fit_groups
+from llmscale.explain.laws import Law
+from llmscale.explain.table import groups, read_table
+from llmscale.measure.optimizers.muon import NEWTON_SCHULZ_STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = ROOT / "experiments" / "optimizers.toml"
@@ -54,11 +55,15 @@ class Multiplied(Law):
 
 def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
     folder = Path(results)
-    runs = pd.concat([sweep(Path(ladder), name, folder / name) for name in OPTIMIZERS], ignore_index=True)
+    runs = pd.concat(
+        [sweep(Path(ladder), name, folder / name) for name in OPTIMIZERS], ignore_index=True
+    )
     runs["muon"] = (runs["optimizer"] == "muon").astype(float)
     runs.to_parquet(folder / "runs.parquet", compression="zstd")
     options = Options(variable="flops", level=LEVEL, holdout="none")
-    by_optimizer = fit_groups(groups(read_table(runs), "optimizer"), "optimizer", "power-floor", options)
+    by_optimizer = fit_groups(
+        groups(read_table(runs), "optimizer"), "optimizer", "power-floor", options
+    )
     fits = [fit_law(table, Multiplied, options) for table in (runs, with_own_products(runs))]
     text = describe(runs, by_optimizer, *fits)
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -67,7 +72,17 @@ def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
 
 def sweep(ladder: Path, optimizer: str, out: Path) -> pd.DataFrame:
     """The table of runs of the ladder trained with one optimiser."""
-    command = [sys.executable, "-m", "llmscale", "sweep", str(ladder), "--optimizer", optimizer, "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "llmscale",
+        "sweep",
+        str(ladder),
+        "--optimizer",
+        optimizer,
+        "--out",
+        str(out),
+    ]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return pd.read_parquet(out / "runs.parquet")
 
@@ -78,7 +93,9 @@ def with_own_products(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def own_products(runs: pd.DataFrame) -> "pd.Series[float]":
-    """FLOPs of the matrix products of one Muon step: 4 r² c + 2 r³ an iteration for a matrix of r <= c."""
+    """FLOPs of the matrix products of one Muon step: 4 r² c + 2 r³ an iteration for a matrix of r
+    <= c.
+    """
     C, F = runs["d_model"].astype(float), runs["d_ff"].astype(float)
     r, c = C.clip(upper=F), F.clip(lower=C)
     per_layer = 4 * 6 * C**3 + 3 * (4 * r**2 * c + 2 * r**3)
@@ -104,15 +121,21 @@ def describe(runs: pd.DataFrame, by_optimizer: Groups, plain: Fit, counted: Fit)
         first = pair.iloc[0]
         run = f"{first['size']} | {first['params']:,} | {first['tokens']:,} | {adamw['flops']:.2e}"
         losses = f"{adamw['loss']:.4f} | {muon['loss']:.4f} | {muon['loss'] - adamw['loss']:+.4f}"
-        lines.append(f"| {run} | {losses} | {muon['own']:.1%} | x {muon['seconds'] / adamw['seconds']:.2f} |")
+        lines.append(
+            f"| {run} | {losses} | {muon['own']:.1%} | x {muon['seconds'] / adamw['seconds']:.2f} |"
+        )
     lines += ["", "Each law by itself:", ""]
     lines += [f"- {name}: {fit.law}" for name, fit in by_optimizer.fits.items()]
     lines += ["", *(f"{note}." for note in by_optimizer.notes)]
     lines += ["", f"One law for both: {plain.law}.", ""]
-    for fit, counting in ((plain, "of forward and backward passes"), (counted, "with Muon's own matrix products")):
+    for fit, counting in (
+        (plain, "of forward and backward passes"),
+        (counted, "with Muon's own matrix products"),
+    ):
         low, high = fit.intervals["k"]
         lines.append(
-            f"- Counting the FLOPs {counting}, Muon is worth {fit.law.coefficients()['k']:.2f} times its compute "
+            f"- Counting the FLOPs {counting}, Muon is worth {fit.law.coefficients()['k']:.2f} "
+            "times its compute "
             f"({LEVEL:.0%} interval {low:.2f} to {high:.2f})."
         )
     return "\n".join(lines) + "\n"

@@ -1,11 +1,12 @@
-"""Do cooldown branches of one trunk give the losses of runs trained from the start, and what do they save?
+"""Do cooldown branches of one trunk give the losses of runs trained from the start, and what do
+they save?
 
     .venv/bin/python experiments/trunks.py [LADDER.toml [RESULTS]]
 
-Sweeps experiments/trunks.toml twice: with trunks, where the budgets of a size share batch, learning rate and warm-up,
-and with `--no-trunk`, where each has its own by the rule. Run again, it goes on where it was stopped. Also plans six
-sizes by five budgets, for what that would save. Writes runs.parquet and README.md into results/trunks.
-"""
+Sweeps experiments/trunks.toml twice: with trunks, where the budgets of a size share batch, learning
+rate and warm-up, and with `--no-trunk`, where each has its own by the rule. Run again, it goes on
+where it was stopped. Also plans six sizes by five budgets, for what that would save. Writes
+runs.parquet and README.md into results/trunks."""
 
 import json
 import shlex
@@ -17,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from llmscale.quantity import format_count
-from llmscale.runs import RUN_COLUMNS
+from llmscale.runs.folder import RUN_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = ROOT / "experiments" / "trunks.toml"
@@ -30,9 +31,16 @@ GOAL = 0.005
 
 def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
     folder = Path(results)
-    plans = {name: llmscale("sweep", ladder, *more, "--out", folder / name, "--dry-run") for name, more in WAYS.items()}
-    runs = pd.concat([sweep(Path(ladder), folder / name, more).assign(way=name) for name, more in WAYS.items()])
-    planned = llmscale("sweep", ladder, "--sizes", PLANNED, "--out", folder / "planned", "--dry-run")
+    plans = {
+        name: llmscale("sweep", ladder, *more, "--out", folder / name, "--dry-run")
+        for name, more in WAYS.items()
+    }
+    runs = pd.concat(
+        [sweep(Path(ladder), folder / name, more).assign(way=name) for name, more in WAYS.items()]
+    )
+    planned = llmscale(
+        "sweep", ladder, "--sizes", PLANNED, "--out", folder / "planned", "--dry-run"
+    )
     runs[[*RUN_COLUMNS, "way"]].to_parquet(folder / "runs.parquet", compression="zstd")
     called = shlex.join(["python", "experiments/trunks.py", *sys.argv[1:]])
     text = describe(called, runs, plans["trunk"], planned)
@@ -61,10 +69,12 @@ def describe(called: str, runs: pd.DataFrame, plan: dict[str, Any], planned: dic
         "",
         f"    {called}",
         "",
-        f"On {runs['device'].iloc[0]}, {runs['dtype'].iloc[0]}; text {runs['data'].iloc[0]}. `batch` is in tokens, for"
+        f"On {runs['device'].iloc[0]}, {runs['dtype'].iloc[0]}; text {runs['data'].iloc[0]}. "
+        "`batch` is in tokens, for"
         " branches and from the start.",
         "",
-        "| size | N | tokens | batch | loss of the branch | from the start | difference | standard error |",
+        "| size | N | tokens | batch | loss of the branch | from the start | difference | standard "
+        "error |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     apart = []
@@ -72,20 +82,29 @@ def describe(called: str, runs: pd.DataFrame, plan: dict[str, Any], planned: dic
         branch, alone = (pair[pair["way"] == way].iloc[0] for way in WAYS)
         apart.append(branch["loss"] / alone["loss"] - 1)
         cells = (
-            branch["size"], f"{branch['params']:,}", format_count(branch["tokens"]),
-            f"{branch['batch_tokens']:,}, {alone['batch_tokens']:,}", f"{branch['loss']:.4f}", f"{alone['loss']:.4f}",
-            f"{apart[-1]:+.2%}", f"{branch['loss_stderr'] / branch['loss']:.2%}",
-        )  # fmt: skip
+            branch["size"],
+            f"{branch['params']:,}",
+            format_count(branch["tokens"]),
+            f"{branch['batch_tokens']:,}, {alone['batch_tokens']:,}",
+            f"{branch['loss']:.4f}",
+            f"{alone['loss']:.4f}",
+            f"{apart[-1]:+.2%}",
+            f"{branch['loss_stderr'] / branch['loss']:.2%}",
+        )
         lines.append(f"| {' | '.join(cells)} |")
     seconds = runs.groupby("way")["seconds"].sum()
     largest = max(map(abs, apart))
     lines += [
         "",
-        f"The largest difference is {largest:.2%} (goal {GOAL:.1%}), the mean {sum(apart) / len(apart):+.2%}.",
+        f"The largest difference is {largest:.2%} (goal {GOAL:.1%}), the mean "
+        f"{sum(apart) / len(apart):+.2%}.",
         "",
-        f"FLOPs: {plan['flops']:.3g} with trunks, {plan['flops'] * plan['saving']:.3g} from the start, "
-        f"{plan['saving']:.2f} times as many; seconds of training, evaluations included: {seconds['trunk']:.0f} and "
-        f"{seconds['alone']:.0f}. Six sizes ({PLANNED}) by the same five budgets would take {planned['saving']:.2f} "
+        f"FLOPs: {plan['flops']:.3g} with trunks, {plan['flops'] * plan['saving']:.3g} from the "
+        "start, "
+        f"{plan['saving']:.2f} times as many; seconds of training, evaluations included: "
+        f"{seconds['trunk']:.0f} and "
+        f"{seconds['alone']:.0f}. Six sizes ({PLANNED}) by the same five budgets would take "
+        f"{planned['saving']:.2f} "
         "times as many FLOPs from the start.",
     ]
     return "\n".join(lines) + "\n"

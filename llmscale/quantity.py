@@ -1,4 +1,6 @@
-"""Sizes and counts as people write them: `30k`, `1M`, `1.5B`, `2e9`, and `20x` for tokens per parameter."""
+"""Sizes and counts as people write them: `30k`, `1M`, `1.5B`, `2e9`, and `20x` for tokens per
+parameter.
+"""
 
 import math
 import re
@@ -8,15 +10,19 @@ from decimal import Decimal
 from typing import TypeVar
 
 from llmscale.errors import InputError
-from llmscale.ranges import shortened
+from llmscale.errors.printable import begun
 
 T = TypeVar("T")
 
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 MOST = 10**36
-"""Counts are at most this: a billion times the FLOPs of any run that there is, and far from what a float holds."""
+"""Counts are at most this: a billion times the FLOPs of any run that there is, and far from what a
+float holds.
+"""
 MOST_PER_PARAM = 1e9
-_NUMBER = re.compile(r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?)(?P<suffix>[a-z]*)", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?)(?P<suffix>[a-z]*)", re.IGNORECASE
+)
 _EXAMPLES = "write it like 30k, 1M, 1.5B or 2e9"
 
 
@@ -40,13 +46,15 @@ def parse_count(text: str, what: str = "count") -> int:
     match = _NUMBER.fullmatch(text.strip().replace("_", ""))
     scale = SUFFIXES.get(match["suffix"].lower()) if match else None
     if match is None or scale is None:
-        raise InputError(f"{what} {shortened(text.strip())!r} is not a number", _EXAMPLES)
+        raise InputError(f"{what} {begun(text.strip())!r} is not a number", _EXAMPLES)
     exact = Decimal(match["number"]) * scale
     count = int(exact.to_integral_value())
     if count > MOST:
-        raise InputError(f"{what} {shortened(text.strip())!r} is too large", f"give a number of at most {MOST:.0e}")
+        raise InputError(
+            f"{what} {begun(text.strip())!r} is too large", f"give a number of at most {MOST:.0e}"
+        )
     if count <= 0:
-        raise InputError(f"{what} {shortened(text.strip())!r} is not above zero", _EXAMPLES)
+        raise InputError(f"{what} {begun(text.strip())!r} is not above zero", _EXAMPLES)
     return count
 
 
@@ -61,17 +69,23 @@ def parse_budget(text: str) -> TokenBudget:
         amount = math.nan
     if not 0 < amount <= MOST_PER_PARAM:
         raise InputError(
-            f"token budget {shortened(stripped)!r} is not a positive number of tokens per parameter",
-            f"write it like 100M (tokens) or 20x (tokens per parameter, at most {MOST_PER_PARAM:g})",
+            f"token budget {begun(stripped)!r} is not a positive number of tokens per parameter",
+            "write it like 100M (tokens) or 20x (tokens per parameter, at most "
+            f"{MOST_PER_PARAM:g})",
         )
     return TokenBudget(amount, per_param=True)
 
 
 def parse_list(text: str, parse: Callable[[str], T], what: str) -> tuple[T, ...]:
-    """The comma-separated items of `text`, each once, in the order given. Raises InputError on an empty list."""
+    """The comma-separated items of `text`, each once, in the order given.
+
+    Raises InputError on an empty list.
+    """
     items = tuple(dict.fromkeys(parse(item) for item in text.split(",") if item.strip()))
     if not items:
-        raise InputError(f"the list of {what} is empty", "separate the items by commas, as in 1M,10M,100M")
+        raise InputError(
+            f"the list of {what} is empty", "separate the items by commas, as in 1M,10M,100M"
+        )
     return items
 
 

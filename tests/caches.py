@@ -8,7 +8,9 @@ KERNELS = "LLMSCALE_TEST_KERNELS"
 
 
 def empty_cache(path: Path) -> Path:
-    """A new folder `path` that holds nothing but the kernels that were compiled already; gives `path`."""
+    """A new folder `path` that holds nothing but the kernels that were compiled already; gives
+    `path`.
+    """
     path.mkdir(parents=True, exist_ok=True)
     (path / "kernels").symlink_to(os.environ[KERNELS], target_is_directory=True)
     return path

@@ -1,4 +1,6 @@
-"""What every test runs under: a cache of its own, no colours, no screen, one thread unless the caller says more."""
+"""What every test runs under: a cache of its own, no colours, no screen, one thread unless the
+caller says more.
+"""
 
 import os
 import tempfile
@@ -11,7 +13,9 @@ from hypothesis import HealthCheck, settings
 
 # Before torch, matplotlib and rich are imported: they read these once.
 _cache = Path(tempfile.mkdtemp(prefix="llmscale-test-cache-"))
-if KERNELS not in os.environ:  # else pytest-xdist has started this process, and the first one has named them
+if (
+    KERNELS not in os.environ
+):  # else pytest-xdist has started this process, and the first one has named them
     os.environ[KERNELS] = str(_cache / "compiled")
     (_cache / "compiled").mkdir()
 os.environ["LLMSCALE_CACHE"] = str(empty_cache(_cache))
@@ -24,12 +28,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("FORCE_COLOR", None)
 
 # A property is tested for being true, not for how fast this machine tries examples of it.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LONGEST = ("sweep", "gpu_check", "tune", "train", "stacked", "distributed", "faults", "readme", "trunks", "fake_cuda")
-"""Files that take a minute or so, and are begun first, so that no processor waits in the end for one of them."""
+LONGEST = (
+    "sweep",
+    "gpu_check",
+    "tune",
+    "train",
+    "stacked",
+    "distributed",
+    "faults",
+    "readme",
+    "trunks",
+    "fake_cuda",
+)
+"""Files that take a minute or so, and are begun first, so that no processor waits in the end for
+one of them.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,5 +75,8 @@ def shared() -> Path:
     """The folder of reference material beside a development checkout."""
     folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("the reference material (a folder `shared` beside the repository) is not on this machine")
+        pytest.skip(
+            "the reference material (a folder `shared` beside the repository) is not on this "
+            "machine"
+        )
     return folder

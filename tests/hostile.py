@@ -1,8 +1,21 @@
-"""A folder as a stranger might have packed it: with modules of well-known names, which tell if they were run."""
+"""A folder as a stranger might have packed it: with modules of well-known names, which tell if they
+were run.
+"""
 
 from pathlib import Path
 
-NAMES = ("statistics", "tokenizers", "queue", "pickle", "json", "socket", "numpy", "torch", "pyarrow", "llmscale")
+NAMES = (
+    "statistics",
+    "tokenizers",
+    "queue",
+    "pickle",
+    "json",
+    "socket",
+    "numpy",
+    "torch",
+    "pyarrow",
+    "llmscale",
+)
 
 
 def hostile_modules(folder: Path, but: tuple[str, ...] = ()) -> Path:
@@ -10,5 +23,7 @@ def hostile_modules(folder: Path, but: tuple[str, ...] = ()) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / "it-ran"
     for name in set(NAMES) - set(but):
-        (folder / f"{name}.py").write_text(f"open({str(mark)!r}, 'a').write({name!r})\n", encoding="utf-8")
+        (folder / f"{name}.py").write_text(
+            f"open({str(mark)!r}, 'a').write({name!r})\n", encoding="utf-8"
+        )
     return mark

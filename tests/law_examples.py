@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from llmscale import laws
-from llmscale.laws import Law
+from llmscale.explain import laws
+from llmscale.explain.laws import Law
 
 PUBLISHED: dict[str, dict[str, float]] = {
     "broken": {"a": 1.9, "b": 12.0, "c0": 0.12, "c1": 0.16, "d1": 3e7, "f1": 0.4},
@@ -91,13 +91,19 @@ def _sizes_and_tokens() -> pd.DataFrame:
 
 
 def _with_bits() -> pd.DataFrame:
-    frame = _grid(params=np.geomspace(3e7, 2e9, 4), tokens=np.geomspace(1.5e9, 5e10, 3), bits=np.arange(3.0, 8.0))
+    frame = _grid(
+        params=np.geomspace(3e7, 2e9, 4),
+        tokens=np.geomspace(1.5e9, 5e10, 3),
+        bits=np.arange(3.0, 8.0),
+    )
     return frame[(frame.index % 5 < 3) | (frame["bits"] > 5)].reset_index(drop=True)
 
 
 def _with_repetition() -> pd.DataFrame:
     frame = _grid(
-        unique_tokens=np.array([1e8, 4e8, 1.5e9, 4e9]), epochs=np.array([1.0, 4.0, 15.0, 60.0]), params=_REPEATED_SIZES
+        unique_tokens=np.array([1e8, 4e8, 1.5e9, 4e9]),
+        epochs=np.array([1.0, 4.0, 15.0, 60.0]),
+        params=_REPEATED_SIZES,
     )
     frame["tokens"] = frame["unique_tokens"] * frame.pop("epochs")
     return frame
@@ -118,18 +124,26 @@ def _experts() -> pd.DataFrame:
 
 
 def _fine_tuning() -> pd.DataFrame:
-    return _grid(params=np.geomspace(1e6, 1e9, 6), tokens=np.geomspace(1e5, 1e9, 5), pretrained=np.array([0.0, 1.0]))
+    return _grid(
+        params=np.geomspace(1e6, 1e9, 6),
+        tokens=np.geomspace(1e5, 1e9, 5),
+        pretrained=np.array([0.0, 1.0]),
+    )
 
 
 def _curves() -> pd.DataFrame:
-    frame = _grid(lr_area=np.geomspace(0.5, 20.0, 12), annealing_area=np.array([0.0, 0.1, 0.3, 0.5]))
+    frame = _grid(
+        lr_area=np.geomspace(0.5, 20.0, 12), annealing_area=np.array([0.0, 0.1, 0.3, 0.5])
+    )
     frame["params"], frame["tokens"] = 1e8, 1e6 * frame["lr_area"]
     return frame
 
 
 def _curves_of_sizes() -> pd.DataFrame:
     frame = _grid(
-        params=np.geomspace(1e6, 1e9, 4), lr_area=np.geomspace(0.5, 20.0, 5), annealing_area=np.array([0.0, 0.2, 0.5])
+        params=np.geomspace(1e6, 1e9, 4),
+        lr_area=np.geomspace(0.5, 20.0, 5),
+        annealing_area=np.array([0.0, 0.2, 0.5]),
     )
     frame["tokens"] = 1e6 * frame["lr_area"]
     return frame

@@ -1,4 +1,6 @@
-"""A Slurm of one node on this machine, for tests: started as root from Debian's packages, in folders of its own."""
+"""A Slurm of one node on this machine, for tests: started as root from Debian's packages, in
+folders of its own.
+"""
 
 import os
 import secrets
@@ -23,7 +25,9 @@ def why_not() -> str | None:
 
 @contextmanager
 def slurm_cluster(folder: Path, cpus: int) -> Iterator[Path]:
-    """A controller and a node of so many CPUs until the end of the block; gives the path of slurm.conf."""
+    """A controller and a node of so many CPUs until the end of the block; gives the path of
+    slurm.conf.
+    """
     host = socket.gethostname().split(".")[0]
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
@@ -68,7 +72,11 @@ PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
               f"--seed-file={folder}/munged.seed"]  # fmt: skip
     try:
         with (folder / "daemons.log").open("w") as log:
-            for command in (munged, ["slurmctld", "-D", "-f", str(conf)], ["slurmd", "-D", "-f", str(conf)]):
+            for command in (
+                munged,
+                ["slurmctld", "-D", "-f", str(conf)],
+                ["slurmd", "-D", "-f", str(conf)],
+            ):
                 started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
                 time.sleep(1.5)
         _wait_until_idle(environment, folder)
@@ -77,7 +85,9 @@ PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
         with suppress(subprocess.SubprocessError):
             subprocess.run(["scancel", "--me"], env=environment, timeout=20, check=False)
             for _ in range(40):
-                if not subprocess.run(["squeue", "-h"], env=environment, capture_output=True, timeout=20).stdout:
+                if not subprocess.run(
+                    ["squeue", "-h"], env=environment, capture_output=True, timeout=20
+                ).stdout:
                     break
                 time.sleep(0.5)
         for process in reversed(started):
@@ -92,7 +102,9 @@ PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
     for _ in range(60):
-        asked = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True)
+        asked = subprocess.run(
+            ["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True
+        )
         if asked.stdout.strip() == "idle":
             return
         time.sleep(0.5)

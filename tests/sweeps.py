@@ -32,10 +32,30 @@ def write_counting(folder: Path) -> Path:
 
 
 def options(text: Path, out: Path, sizes: str, tokens: str = "20k") -> list[str]:
-    """The command of a sweep by one worker however many cores there are: to start another takes seconds."""
-    return ["sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300",
-            "--context", "32", "--device", "cpu", "--dtype", "float32", "--workers", "1",
-            "--out", str(out)]  # fmt: skip
+    """The command of a sweep by one worker however many cores there are: to start another takes
+    seconds.
+    """
+    return [
+        "sweep",
+        "--sizes",
+        sizes,
+        "--tokens",
+        tokens,
+        "--data",
+        str(text),
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        "32",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--workers",
+        "1",
+        "--out",
+        str(out),
+    ]
 
 
 def llmscale(*arguments: str) -> Any:
@@ -49,14 +69,16 @@ def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def assert_same_results(one: Path, other: Path) -> None:
     """The tables of two sweeps are equal, value for value, times aside.
 
-    Within pandas' 1e-5: what is left of a sweep may get more threads a run, which decide the rounding of torch's own
-    operations. That differs by 2e-7 here; that a run goes on bit for bit is tested in test_train.py and test_trunks.py.
-    """
+    Within pandas' 1e-5: what is left of a sweep may get more threads a run, which decide the
+    rounding of torch's own operations. That differs by 2e-7 here; that a run goes on bit for bit is
+    tested in test_train.py and test_trunks.py."""
     runs, curves = tables(one)
     other_runs, other_curves = tables(other)
     pd.testing.assert_frame_equal(runs.drop(columns=TIMES), other_runs.drop(columns=TIMES))
     ordered, other_ordered = (
-        frame.drop(columns=["seconds", "tokens_per_second"]).sort_values(["run_id", "step"], ignore_index=True)
+        frame.drop(columns=["seconds", "tokens_per_second"]).sort_values(
+            ["run_id", "step"], ignore_index=True
+        )
         for frame in (curves, other_curves)
     )
     pd.testing.assert_frame_equal(ordered, other_ordered)
@@ -70,7 +92,9 @@ def worker_pids(out: Path) -> list[int]:
             words = entry.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"llmscale.train.worker" in words and any(word.startswith(os.fsencode(out)) for word in words):
+        if b"llmscale.measure.train.worker" in words and any(
+            word.startswith(os.fsencode(out)) for word in words
+        ):
             found.append(int(entry.parent.name))
     return found
 

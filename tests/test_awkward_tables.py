@@ -1,4 +1,6 @@
-"""Every law of the menu on tables that no law was made for: a fit with finite numbers, or one sentence."""
+"""Every law of the menu on tables that no law was made for: a fit with finite numbers, or one
+sentence.
+"""
 
 import json
 from typing import Any
@@ -8,18 +10,28 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from llmscale import laws
 from llmscale.commands import app
 from llmscale.errors import LlmscaleError
-from llmscale.fit import fit_law
+from llmscale.explain import laws
+from llmscale.explain.fit import fit_law
 
-COLUMNS = {"pretrained": (0.0, 1.0), "bits": (3.0, 16.0), "lr_area": (1.0, 30.0), "annealing_area": (0.0, 1.0)}
+COLUMNS = {
+    "pretrained": (0.0, 1.0),
+    "bits": (3.0, 16.0),
+    "lr_area": (1.0, 30.0),
+    "annealing_area": (0.0, 1.0),
+}
 
 
 def table(runs: int, seed: int = 0, **fixed: Any) -> pd.DataFrame:
-    """Runs with every column that a law of the menu takes, at random; `fixed` columns are as given."""
+    """Runs with every column that a law of the menu takes, at random; `fixed` columns are as
+    given.
+    """
     rng = np.random.default_rng(seed)
-    N, D = np.exp(rng.uniform(np.log(1e7), np.log(1e10), runs)), np.exp(rng.uniform(np.log(1e9), np.log(1e12), runs))
+    N, D = (
+        np.exp(rng.uniform(np.log(1e7), np.log(1e10), runs)),
+        np.exp(rng.uniform(np.log(1e9), np.log(1e12), runs)),
+    )
     frame = pd.DataFrame({"params": N, "tokens": D})
     frame["params_total"], frame["params_active"] = N, N * rng.uniform(0.05, 1.0, runs)
     frame["unique_tokens"] = np.minimum(D, 1e10)
@@ -67,7 +79,9 @@ def check(name: str, tables: dict[str, pd.DataFrame], **options: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["chinchilla", "kaplan", "power-floor"])
-def test_laws_give_finite_numbers_or_one_sentence_if_the_loss_is_constant_or_wild(name: str) -> None:
+def test_laws_give_finite_numbers_or_one_sentence_if_the_loss_is_constant_or_wild(
+    name: str,
+) -> None:
     tables = awkward()
     chosen = {what: tables[what] for what in ("constant", "wild", "one size")}
     check(name, chosen, bootstrap=0, holdout="none", diagnostics=False)
@@ -82,9 +96,16 @@ def test_every_law_gives_finite_numbers_or_one_sentence_on_every_awkward_table(n
 def test_a_law_whose_coefficients_run_along_a_ridge_is_fitted_and_says_so() -> None:
     """Chinchilla's runs say nothing of how Farseer's exponent of D bends with N."""
     rng = np.random.default_rng(3)
-    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 5)))
+    N, D = (
+        axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 5))
+    )
     loss = (1.8 + 420 / N**0.36 + 2100 / D**0.31) * np.exp(0.02 * rng.standard_normal(25))
-    fit = fit_law(pd.DataFrame({"params": N, "tokens": D, "loss": loss}), "farseer", bootstrap=0, holdout="none")
+    fit = fit_law(
+        pd.DataFrame({"params": N, "tokens": D, "loss": loss}),
+        "farseer",
+        bootstrap=0,
+        holdout="none",
+    )
     assert "flat-direction" in {note.code for note in fit.notes}
     assert np.abs(fit.residuals).max() < 0.1
 
@@ -93,7 +114,7 @@ OWN = """
 import sys
 from dataclasses import dataclass
 import numpy as np
-from llmscale.laws import Law
+from llmscale.explain.laws import Law
 
 @dataclass(frozen=True)
 class Mine(Law):
@@ -137,11 +158,20 @@ def test_a_law_of_ones_own_that_goes_wrong_is_one_sentence_with_its_file_and_lin
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--level 0.9999999999999999", "--level nan", "--seed -1", "--delta 1e-320", "--delta 1e300", "--bootstrap 1e9"],
+    [
+        "--level 0.9999999999999999",
+        "--level nan",
+        "--seed -1",
+        "--delta 1e-320",
+        "--delta 1e300",
+        "--bootstrap 1e9",
+    ],
 )
 def test_numbers_that_no_fit_can_use_are_refused(wrong: str, tmp_path: Any) -> None:
     runs = tmp_path / "runs.csv"
     table(12).to_csv(runs, index=False)
-    result = CliRunner().invoke(app, ["fit", str(runs), *wrong.replace("1e9", "1000000000").split()])
+    result = CliRunner().invoke(
+        app, ["fit", str(runs), *wrong.replace("1e9", "1000000000").split()]
+    )
     assert result.exit_code == 2
     assert not isinstance(result.exception, ArithmeticError)

@@ -1,4 +1,6 @@
-"""`llmscale bench`, the timing of training steps under it, and the estimate that a sweep's plan is made with."""
+"""`llmscale bench`, the timing of training steps under it, and the estimate that a sweep's plan is
+made with.
+"""
 
 import json
 import time
@@ -10,12 +12,12 @@ import torch
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.models import build_model
-from llmscale.optimizers import optimizer_names
-from llmscale.shape import shape_for
-from llmscale.train.calibrate import measure_speeds
-from llmscale.train.loop import Conditions
-from llmscale.train.throughput import measure_throughput, sample_tokens, throughput_job
+from llmscale.measure.models import build_model
+from llmscale.measure.optimizers import optimizer_names
+from llmscale.measure.train.calibrate import measure_speeds
+from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
+from llmscale.runs.shape import shape_for
 
 TINY = ["bench", "--sizes", "10k,2x48x2", "--context", "64", "--vocab-size", "256", "--batch", "4"]
 TINY += ["--device", "cpu", "--dtype", "float32"]
@@ -59,7 +61,9 @@ def test_the_table_says_what_was_measured_and_what_to_do_next() -> None:
 @pytest.mark.parametrize("optimizer", optimizer_names())
 @pytest.mark.parametrize("arch", ["llama", "gpt2"])
 def test_every_architecture_and_optimizer_can_be_measured(arch: str, optimizer: str) -> None:
-    report = bench("--sizes", "2x16x1", "--seconds", "0.05", "--arch", arch, "--optimizer", optimizer)
+    report = bench(
+        "--sizes", "2x16x1", "--seconds", "0.05", "--arch", arch, "--optimizer", optimizer
+    )
     assert report["sizes"][0]["tokens_per_second"] > 0
 
 
@@ -93,7 +97,9 @@ def test_wrong_input_exits_2_before_any_work(option: str, value: str, said: str)
 def test_the_steps_taken_at_the_measured_speed_fill_the_time_asked_for() -> None:
     job = throughput_job(shape_for("2x32x2", vocab_size=256, context=64), 8, "float32")
     started = time.perf_counter()
-    measured = measure_throughput(job, Conditions("cpu", 8), sample_tokens(256, 10_000), seconds=0.5)
+    measured = measure_throughput(
+        job, Conditions("cpu", 8), sample_tokens(256, 10_000), seconds=0.5
+    )
     wall = time.perf_counter() - started
     filled = measured.steps * 8 * 64 / measured.tokens_per_second
     assert wall > 0.5
@@ -107,7 +113,9 @@ def test_timing_leaves_torch_as_it_was() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-@pytest.mark.parametrize(("vocab_size", "dtype"), [(3, np.uint16), (50304, np.uint16), (100_000, np.uint32)])
+@pytest.mark.parametrize(
+    ("vocab_size", "dtype"), [(3, np.uint16), (50304, np.uint16), (100_000, np.uint32)]
+)
 def test_sample_tokens_are_as_frequent_as_zipf_says(vocab_size: int, dtype: type) -> None:
     tokens = sample_tokens(vocab_size, 200_000)
     assert tokens.dtype == dtype
@@ -117,8 +125,12 @@ def test_sample_tokens_are_as_frequent_as_zipf_says(vocab_size: int, dtype: type
         assert np.mean(tokens == rank - 1) == pytest.approx(1 / (rank * harmonic), rel=0.05)
 
 
-def test_the_estimate_of_a_plan_takes_some_seconds_and_is_of_the_order_of_what_is_measured() -> None:
-    shapes = [shape_for(size, vocab_size=512, context=64) for size in ("10k", "100k", "1M", "10M", "100M")]
+def test_the_estimate_of_a_plan_takes_some_seconds_and_is_of_the_order_of_what_is_measured() -> (
+    None
+):
+    shapes = [
+        shape_for(size, vocab_size=512, context=64) for size in ("10k", "100k", "1M", "10M", "100M")
+    ]
     started = time.process_time()
     speeds = measure_speeds(dict.fromkeys(shapes, 16), "cpu", "float32")
     assert time.process_time() - started < 60

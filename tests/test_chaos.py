@@ -1,4 +1,6 @@
-"""Sweeps whose processes are killed at random moments: the same command ends in the same tables, value for value."""
+"""Sweeps whose processes are killed at random moments: the same command ends in the same tables,
+value for value.
+"""
 
 import os
 import random
@@ -51,7 +53,9 @@ app()
 
 
 class Chaos:
-    """Starts one sweep after another in folders of their own, and kills their processes, until there were `kills`."""
+    """Starts one sweep after another in folders of their own, and kills their processes, until
+    there were `kills`.
+    """
 
     def __init__(self, spec: Path, wanted: Path, kills: int, seed: int) -> None:
         self.spec, self.wanted, self.left = spec, wanted, kills
@@ -94,12 +98,16 @@ class Chaos:
         assert code in (0, 1, -signal.SIGKILL), errors
         if code != 1:
             return code
-        assert "was killed by signal 9" in errors  # one run's worker, again and again: the other runs have gone on
+        assert (
+            "was killed by signal 9" in errors
+        )  # one run's worker, again and again: the other runs have gone on
         return code
 
     def kill_some(self, process: "subprocess.Popen[str]", out: Path) -> None:
         for _ in range(self.random.randint(1, 3)):
-            deadline = time.monotonic() + self.random.choice((0.0, 1.0, 3.0, 6.0)) * self.random.random()
+            deadline = (
+                time.monotonic() + self.random.choice((0.0, 1.0, 3.0, 6.0)) * self.random.random()
+            )
             wait_for(lambda: worker_pids(out) or process.poll() is not None, 300)
             while time.monotonic() < deadline and process.poll() is None:
                 time.sleep(0.01)
@@ -109,7 +117,9 @@ class Chaos:
             if self.random.random() < 0.4:
                 os.kill(process.pid, signal.SIGKILL)
                 self.note("sweep", stage)
-                if self.random.random() < 0.5:  # else the command is given again at once, while workers still save
+                if (
+                    self.random.random() < 0.5
+                ):  # else the command is given again at once, while workers still save
                     wait_for(lambda: not worker_pids(out), 120)
                 return
             try:
@@ -134,7 +144,9 @@ class Chaos:
         return "loading or between runs"
 
     def __str__(self) -> str:
-        lines = [f"{count:4} {what:<7} {stage}" for (what, stage), count in sorted(self.counts.items())]
+        lines = [
+            f"{count:4} {what:<7} {stage}" for (what, stage), count in sorted(self.counts.items())
+        ]
         return "\n".join([f"{self.counts.total()} kills in {self.sweeps} sweeps:", *lines])
 
 
@@ -161,7 +173,9 @@ def swept(folder: Path, text: Path, sizes: str, tokens: str) -> tuple[Path, Path
 def test_sweeps_that_are_killed_fifty_times_end_in_the_same_tables(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chaos = Chaos(*swept(tmp_path, text, '["1x16x1", "2x16x1"]', '["20k", "30k", "90k"]'), kills=50, seed=7)
+    chaos = Chaos(
+        *swept(tmp_path, text, '["1x16x1", "2x16x1"]', '["20k", "30k", "90k"]'), kills=50, seed=7
+    )
     chaos.run(tmp_path)
     with capsys.disabled():
         sys.stdout.write(f"\n{chaos}\n")

@@ -48,7 +48,9 @@ def test_every_command_shows_an_example_in_its_help(command: tuple[str, ...]) ->
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_offers_json(command: tuple[str, ...]) -> None:
     if command == ("schema",):  # which prints JSON only
-        assert json.loads(run(app, [*command]).stdout)["$schema"].startswith("http://json-schema.org/")
+        assert json.loads(run(app, [*command]).stdout)["$schema"].startswith(
+            "http://json-schema.org/"
+        )
         return
     assert "\n  --json " in run(app, [*command, "--help"]).stdout
 
@@ -61,8 +63,12 @@ def test_no_arguments_show_help() -> None:
     assert "Usage: " in run(app, []).output
 
 
-@pytest.mark.parametrize("arguments", [["fitt"], ["fit", "--levell", "0.9"], ["fit", "--level", "high"]])
-def test_a_mistyped_command_line_exits_2_and_leaves_standard_output_empty(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["fitt"], ["fit", "--levell", "0.9"], ["fit", "--level", "high"]]
+)
+def test_a_mistyped_command_line_exits_2_and_leaves_standard_output_empty(
+    arguments: list[str],
+) -> None:
     result = run(app, arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -72,7 +78,11 @@ def test_a_mistyped_command_line_exits_2_and_leaves_standard_output_empty(argume
 @pytest.mark.parametrize(
     ("raised", "exit_code", "said"),
     [
-        (InputError("there is no size 10Q", "use 10M"), 2, "error: there is no size 10Q\n  fix: use 10M\n"),
+        (
+            InputError("there is no size 10Q", "use 10M"),
+            2,
+            "error: there is no size 10Q\n  fix: use 10M\n",
+        ),
         (WorkError("the disk is full"), 1, "error: the disk is full\n"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
@@ -94,12 +104,19 @@ def test_failures_become_exit_codes(raised: BaseException, exit_code: int, said:
 
 
 def test_python_m_llmscale_is_the_program_in_any_folder(repository: Path, tmp_path: Path) -> None:
-    ran = hostile_modules(tmp_path, but=("llmscale",))  # that name is what `python -m` itself looks for there
+    ran = hostile_modules(
+        tmp_path, but=("llmscale",)
+    )  # that name is what `python -m` itself looks for there
     environment = os.environ | {"PYTHONPATH": str(repository)}
     command = [sys.executable, "-m", "llmscale"]
     for words, begins in ((["--help"], "Usage: llmscale "), (["shapes", "1M"], "")):
         done = subprocess.run(
-            [*command, *words], capture_output=True, text=True, env=environment, cwd=tmp_path, check=True
+            [*command, *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+            check=True,
         )
         assert done.stdout.startswith(begins)
     assert not ran.exists(), "a module of the current folder"
@@ -107,7 +124,10 @@ def test_python_m_llmscale_is_the_program_in_any_folder(repository: Path, tmp_pa
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_shows_a_script_for_every_shell(repository: Path, shell: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(repository), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(repository),
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
     command = [sys.executable, "-m", "llmscale", "--show-completion", shell]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert "_LLMSCALE_COMPLETE" in done.stdout
@@ -126,7 +146,9 @@ def test_completion_installs_into_the_home_folder(repository: Path, tmp_path: Pa
     }
     command = [sys.executable, "-m", "llmscale", "--install-completion", "bash"]
     subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert any("_LLMSCALE_COMPLETE" in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert any(
+        "_LLMSCALE_COMPLETE" in path.read_text() for path in tmp_path.rglob("*") if path.is_file()
+    )
 
 
 def _complete(repository: Path, line: str) -> str:
@@ -137,4 +159,6 @@ def _complete(repository: Path, line: str) -> str:
         "COMP_CWORD": str(len(line.split()) - 1),
     }
     command = [sys.executable, "-m", "llmscale"]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    ).stdout

@@ -1,4 +1,6 @@
-"""Which column becomes what: names and units in names, losses, statuses, weights, and the line that says so."""
+"""Which column becomes what: names and units in names, losses, statuses, weights, and the line that
+says so.
+"""
 
 import json
 import shlex
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.table import RunTable, read_table
+from llmscale.explain.table import RunTable, read_table
 
 PARAMS = np.repeat([2e7, 5e7, 1.2e8, 3e8], 3)
 TOKENS = PARAMS * np.tile([5.0, 20.0, 80.0], 4)
@@ -27,7 +29,9 @@ def codes(table: RunTable) -> list[str]:
 def invoke(folder: Path, frame: pd.DataFrame, *options: str) -> Any:
     path = folder / "runs.csv"
     frame.to_csv(path, index=False)
-    return CliRunner().invoke(app, ["fit", str(path), "--bootstrap", "0", "--holdout", "none", *options])
+    return CliRunner().invoke(
+        app, ["fit", str(path), "--bootstrap", "0", "--holdout", "none", *options]
+    )
 
 
 # Names
@@ -36,10 +40,12 @@ def invoke(folder: Path, frame: pd.DataFrame, *options: str) -> Any:
 @pytest.mark.parametrize(
     ("quantity", "name"),
     [
-        ("params", "num_params"), ("params", "parameters"), ("params", "model_size"), ("params", "Param Count"),
+        ("params", "num_params"), ("params", "parameters"), ("params", "model_size"),
+        ("params", "Param Count"),
         ("params", "config/n_params"), ("params", "nParams"), ("params", "non_embedding_params"),
         ("params", "N_no_emb"),
-        ("tokens", "train_tokens"), ("tokens", "num_tokens"), ("tokens", "tokens_seen"), ("tokens", "training_tokens"),
+        ("tokens", "train_tokens"), ("tokens", "num_tokens"), ("tokens", "tokens_seen"),
+        ("tokens", "training_tokens"),
         ("tokens", "throughput/total_tokens"), ("tokens", "Tokens Seen"),
         ("loss", "final_loss"), ("loss", "ce_loss"), ("loss", "CrossEntropy"), ("loss", "lm_loss"),
         ("loss", "val/loss"),
@@ -67,9 +73,13 @@ def test_a_speed_is_no_budget() -> None:
     ("quantity", "name", "factor"),
     [
         ("params", "params_M", 1e6), ("params", "Params (M)", 1e6), ("params", "N [millions]", 1e6),
-        ("params", "model_size_B", 1e9), ("params", "million_params", 1e6), ("params", "params [10^6]", 1e6),
-        ("tokens", "tokens (B)", 1e9), ("tokens", "tokens_billions", 1e9), ("tokens", "Tokens (B, unique)", 1e9),
-        ("tokens", "train_tokens_1e9", 1e9), ("flops", "flops_1e18", 1e18), ("flops", "total_gflops", 1e9),
+        ("params", "model_size_B", 1e9), ("params", "million_params", 1e6),
+        ("params", "params [10^6]", 1e6),
+        ("tokens", "tokens (B)", 1e9), ("tokens", "tokens_billions", 1e9), ("tokens", "Tokens (B, "
+                                                                                      "unique)",
+                                                                                      1e9),
+        ("tokens", "train_tokens_1e9", 1e9), ("flops", "flops_1e18", 1e18),
+        ("flops", "total_gflops", 1e9),
         ("flops", "train_exaflops", 1e18), ("flops", "compute (PF-days)", 8.64e19),
     ],
 )  # fmt: skip
@@ -82,13 +92,19 @@ def test_a_name_that_carries_a_unit_is_read_in_it(quantity: str, name: str, fact
 
 
 def test_logarithms_and_bits_by_name_are_undone() -> None:
-    logs = pd.DataFrame({"log10_params": np.log10(PARAMS), "ln_D": np.log(TOKENS), "loss_bits": LOSS / np.log(2)})
+    logs = pd.DataFrame(
+        {"log10_params": np.log10(PARAMS), "ln_D": np.log(TOKENS), "loss_bits": LOSS / np.log(2)}
+    )
     table = read_table(logs)
-    assert table.frame[["params", "tokens", "loss"]].to_numpy() == pytest.approx(RUNS.to_numpy(), rel=1e-9)
+    assert table.frame[["params", "tokens", "loss"]].to_numpy() == pytest.approx(
+        RUNS.to_numpy(), rel=1e-9
+    )
 
 
 def test_values_with_a_suffix_need_no_unit_from_the_name() -> None:
-    table = read_table(RUNS.assign(params_M=[f"{n / 1e6:g}M" for n in PARAMS]).drop(columns="params"))
+    table = read_table(
+        RUNS.assign(params_M=[f"{n / 1e6:g}M" for n in PARAMS]).drop(columns="params")
+    )
     assert table.frame["params"].tolist() == PARAMS.tolist()
 
 
@@ -101,9 +117,13 @@ def test_spellings_of_one_name_that_differ_are_not_guessed_between() -> None:
 
 def test_of_two_counts_of_parameters_one_is_asked_for() -> None:
     counts = RUNS.rename(columns={"params": "params_total"}).assign(params_active=PARAMS / 4)
-    with pytest.raises(InputError, match="params_total, params_active, and any may be params") as error:
+    with pytest.raises(
+        InputError, match="params_total, params_active, and any may be params"
+    ) as error:
         read_table(counts)
-    assert "--columns params=params_active (C = 6ND follows the active parameters" in str(error.value.fix)
+    assert "--columns params=params_active (C = 6ND follows the active parameters" in str(
+        error.value.fix
+    )
     assert read_table(RUNS.rename(columns={"params": "N_no_emb"})).count == "params_non_embedding"
 
 
@@ -125,7 +145,10 @@ def test_two_validation_losses_that_differ_are_asked_between() -> None:
     both = RUNS.assign(val_loss=LOSS + 0.1, test_loss=LOSS + 0.2)
     with pytest.raises(InputError, match="test_loss, val_loss, and any may be loss"):
         read_table(both)
-    assert read_table(both, columns={"loss": "val_loss"}).frame["loss"].tolist() == (LOSS + 0.1).tolist()
+    assert (
+        read_table(both, columns={"loss": "val_loss"}).frame["loss"].tolist()
+        == (LOSS + 0.1).tolist()
+    )
     assert read_table(both.assign(loss=both["val_loss"])).columns["loss"] == "loss"
 
 
@@ -143,17 +166,24 @@ def test_a_training_loss_is_taken_with_a_word() -> None:
     [
         ("State", "COMPLETED", "TIMEOUT"), ("State", "COMPLETED", "CANCELLED by 1000"),
         ("State", "COMPLETED", "OUT_OF_ME+"),
-        ("JobState", "COMPLETED", "NODE_FAIL"), ("status", "TERMINATED", "PAUSED"), ("status", "TERMINATED", "ERROR"),
+        ("JobState", "COMPLETED", "NODE_FAIL"), ("status", "TERMINATED", "PAUSED"),
+        ("status", "TERMINATED", "ERROR"),
         ("state", "COMPLETE", "PRUNED"), ("state", "TrialState.COMPLETE", "TrialState.FAIL"),
-        ("State", "finished", "crashed"), ("status", "FINISHED", "KILLED"), ("status", "FINISHED", "SCHEDULED"),
-        ("status", "success", "failed"), ("trial_status", "ok", "early stopped"), ("done", True, False),
+        ("State", "finished", "crashed"), ("status", "FINISHED", "KILLED"),
+        ("status", "FINISHED", "SCHEDULED"),
+        ("status", "success", "failed"), ("trial_status", "ok", "early stopped"),
+        ("done", True, False),
         ("pruned", False, True), ("exit_code", "0:0", "1:0"), ("ExitCode", 0, 137),
-        ("run_status", "Succeeded", "queued"), ("outcome", "ok", "failed"), ("result", "pass", "OOM"),
-        ("crashed", None, "x"), ("nan_loss", False, True), ("completion", 100, 40), ("% done", "100%", "40%"),
+        ("run_status", "Succeeded", "queued"), ("outcome", "ok", "failed"),
+        ("result", "pass", "OOM"),
+        ("crashed", None, "x"), ("nan_loss", False, True), ("completion", 100, 40),
+        ("% done", "100%", "40%"),
         ("progress", 1.0, 0.5), ("status", "done", "failed\x1b[2J"),
     ],
 )  # fmt: skip
-def test_the_words_of_trackers_and_schedulers_are_known(column: str, done: object, other: object) -> None:
+def test_the_words_of_trackers_and_schedulers_are_known(
+    column: str, done: object, other: object
+) -> None:
     words = pd.Series([done, other] * 6, dtype=object)
     table = read_table(RUNS.assign(**{column: words}))
     assert table.frame["params"].tolist() == PARAMS[::2].tolist()
@@ -179,7 +209,9 @@ def test_words_of_no_known_kind_are_left_out_and_listed_with_the_option() -> Non
     assert read_table(RUNS.assign(state=["CA", "NY"] * 6)).excluded == ()
 
 
-@pytest.mark.parametrize("word", ["Completed \u2713", "OK (resumed)", "x; touch pwned", "a, b", 'say "hi"', "it's"])
+@pytest.mark.parametrize(
+    "word", ["Completed \u2713", "OK (resumed)", "x; touch pwned", "a, b", 'say "hi"', "it's"]
+)
 def test_the_option_that_is_printed_for_a_word_reads_it(word: str) -> None:
     frame = RUNS.assign(status=word)
     with pytest.raises(InputError) as error:
@@ -190,26 +222,40 @@ def test_the_option_that_is_printed_for_a_word_reads_it(word: str) -> None:
 
 def test_what_may_say_that_runs_differ_is_noted_and_what_says_nothing_is_not() -> None:
     place = ["California", "Texas"] * 6
-    for silent in ({"state": place}, {"state": place, "status": "done"}, {"state": "home"}, {"result": ["a", "b"] * 6}):
+    for silent in (
+        {"state": place},
+        {"state": place, "status": "done"},
+        {"state": "home"},
+        {"result": ["a", "b"] * 6},
+    ):
         assert codes(read_table(RUNS.assign(**silent))) == []
     for code, columns in (
-        ("status-unknown", {"terminated": [True, False] * 6}), ("status-unknown", {"outcome": ["ok", "mu"] * 6}),
-        ("runs-cut-short", {"target_tokens": TOKENS * np.tile([1, 3], 6)}), ("passes-over-data", {"epochs": 4}),
+        ("status-unknown", {"terminated": [True, False] * 6}),
+        ("status-unknown", {"outcome": ["ok", "mu"] * 6}),
+        ("runs-cut-short", {"target_tokens": TOKENS * np.tile([1, 3], 6)}),
+        ("passes-over-data", {"epochs": 4}),
         ("mixed-splits", {"split": ["train", "val"] * 6}),
     ):  # fmt: skip
         assert codes(read_table(RUNS.assign(**columns))) == [code]
-    assert codes(read_table(RUNS.assign(split=["train", "test"] * 6, target_tokens=TOKENS, epochs=1))) == []
+    assert (
+        codes(read_table(RUNS.assign(split=["train", "test"] * 6, target_tokens=TOKENS, epochs=1)))
+        == []
+    )
 
 
 def test_status_says_which_words_count_as_done(tmp_path: Path) -> None:
     frame = RUNS.assign(State=["finished", "crashed", "killed"] * 4)
     assert len(read_table(frame, status="done=finished,crashed").frame) == 8
     assert len(read_table(frame, status=["Killed"]).frame) == 4
-    result = invoke(tmp_path, frame, "--status", "done=finished,crashed", "--law", "power", "--json")
+    result = invoke(
+        tmp_path, frame, "--status", "done=finished,crashed", "--law", "power", "--json"
+    )
     assert (result.exit_code, json.loads(result.stdout)["n_runs"]) == (0, 8)
     for status, sentence in (
-        ("done=fine", "has the word fine"), ("done=", "names no word"), ("left=fine", "which words count as done"),
-    ):  # fmt: skip
+        ("done=fine", "has the word fine"),
+        ("done=", "names no word"),
+        ("left=fine", "which words count as done"),
+    ):
         result = invoke(tmp_path, frame, "--status", status)
         assert result.exit_code == 2
         assert sentence in " ".join(result.stderr.split())
@@ -223,7 +269,9 @@ def test_pruned_trials_of_optuna_are_left_out_by_name() -> None:
         "user_attrs_tokens": TOKENS, "state": ["COMPLETE", "COMPLETE", "PRUNED"] * 4,
     })  # fmt: skip
     table = read_table(trials)
-    assert table.frame[["params", "tokens", "loss"]].equals(RUNS[np.arange(12) % 3 < 2].reset_index(drop=True))
+    assert table.frame[["params", "tokens", "loss"]].equals(
+        RUNS[np.arange(12) % 3 < 2].reset_index(drop=True)
+    )
     assert {run.reason for run in table.excluded} == {"PRUNED"}
 
 
@@ -231,36 +279,59 @@ def test_pruned_trials_of_optuna_are_left_out_by_name() -> None:
 
 
 def test_a_weight_weighs_the_runs_only_if_it_is_asked_for(tmp_path: Path) -> None:
-    frame = RUNS.assign(loss=LOSS * np.tile([1.01, 0.99, 1.0, 1.02], 3), weight=np.tile([0.01, 1.0, 0.3], 4))
-    plain = json.loads(invoke(tmp_path, frame.drop(columns="weight"), "--law", "power", "--json").stdout)
+    frame = RUNS.assign(
+        loss=LOSS * np.tile([1.01, 0.99, 1.0, 1.02], 3), weight=np.tile([0.01, 1.0, 0.3], 4)
+    )
+    plain = json.loads(
+        invoke(tmp_path, frame.drop(columns="weight"), "--law", "power", "--json").stdout
+    )
     shares = json.loads(invoke(tmp_path, frame, "--law", "power", "--json").stdout)
-    asked = json.loads(invoke(tmp_path, frame, "--law", "power", "--json", "--columns", "weight=weight").stdout)
+    asked = json.loads(
+        invoke(tmp_path, frame, "--law", "power", "--json", "--columns", "weight=weight").stdout
+    )
     assert shares["coefficients"] == plain["coefficients"] != asked["coefficients"]
     assert ("weight" in shares["columns"], asked["columns"]["weight"]) == (False, "weight")
-    assert "weight (not used: --columns weight=weight" in invoke(tmp_path, frame, "--law", "power").stdout
-    assert ", weight = weight" in invoke(tmp_path, frame, "--law", "power", "--columns", "weight=weight").stdout
+    assert (
+        "weight (not used: --columns weight=weight"
+        in invoke(tmp_path, frame, "--law", "power").stdout
+    )
+    assert (
+        ", weight = weight"
+        in invoke(tmp_path, frame, "--law", "power", "--columns", "weight=weight").stdout
+    )
 
 
 def test_a_line_says_which_column_became_what(tmp_path: Path) -> None:
     frame = RUNS.rename(columns={"params": "n_params", "loss": "val_loss"}).assign(
         Name=[f"run {n}" for n in range(12)], State=["finished"] * 11 + ["crashed"]
     )
-    said = "read: N = n_params, D = tokens, loss = val_loss, run = Name, status = State; C = 6ND computed; left out: 1"
+    said = (
+        "read: N = n_params, D = tokens, loss = val_loss, run = Name, status = State; C = 6ND "
+        "computed; left out: 1"
+    )
     for options in (["--law", "power"], ["--by", "State", "--law", "power"]):
         assert said in " ".join(invoke(tmp_path, frame, *options).stdout.split())
     payload = json.loads(invoke(tmp_path, frame, "--law", "power", "--json").stdout)
     assert payload["columns"] == {
-        "params": "n_params", "tokens": "tokens", "loss": "val_loss", "run_id": "Name", "status": "State",
-    }  # fmt: skip
+        "params": "n_params",
+        "tokens": "tokens",
+        "loss": "val_loss",
+        "run_id": "Name",
+        "status": "State",
+    }
     path = str(tmp_path / "runs.csv")
-    predicted = CliRunner().invoke(app, ["predict", path, "-N", "1B", "--law", "power", "--bootstrap", "0"])
+    predicted = CliRunner().invoke(
+        app, ["predict", path, "-N", "1B", "--law", "power", "--bootstrap", "0"]
+    )
     assert said in " ".join(predicted.stdout.split())
 
 
 def test_a_law_over_columns_of_its_own_needs_no_size(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from dataclasses import dataclass\n\nfrom llmscale.laws import Law\n\n\n@dataclass(frozen=True)\n"
-        "class Deep(Law):\n    E: float\n    A: float\n    alpha: float\n    inputs = ('depth',)\n\n"
+        "from dataclasses import dataclass\n\nfrom llmscale.explain.laws import "
+        "Law\n\n\n@dataclass(frozen=True)\n"
+        "class Deep(Law):\n    E: float\n    A: float\n    alpha: float\n    inputs = "
+        "('depth',)\n\n"
         "    def loss(self, depth):\n        return self.E + self.A / depth**self.alpha\n"
     )  # fmt: skip
     depth = np.arange(2.0, 14.0)

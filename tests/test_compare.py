@@ -1,4 +1,6 @@
-"""Choosing between laws: the true one wins or ties, nothing is dropped in silence, and order does not matter."""
+"""Choosing between laws: the true one wins or ties, nothing is dropped in silence, and order does
+not matter.
+"""
 
 import json
 from dataclasses import replace
@@ -10,15 +12,18 @@ import pandas as pd
 import pytest
 
 from llmscale.errors import InputError, WorkError
-from llmscale.fit import Options, solver
-from llmscale.fit.compare import compare, suitable
-from llmscale.table import RunTable, read_table
+from llmscale.explain.estimation import solver
+from llmscale.explain.fit import Options
+from llmscale.explain.fit.compare import compare, suitable
+from llmscale.explain.table import RunTable, read_table
 
 QUICK = Options(bootstrap=20)
 
 
 def table_of(loss: Any, params: Any, tokens: Any, noise: float = 0.003, seed: int = 0) -> RunTable:
-    frame = pd.DataFrame({"params": np.asarray(params, dtype=float), "tokens": np.asarray(tokens, dtype=float)})
+    frame = pd.DataFrame(
+        {"params": np.asarray(params, dtype=float), "tokens": np.asarray(tokens, dtype=float)}
+    )
     frame["run_id"] = [f"r{row}" for row in range(len(frame))]
     frame["flops"] = 6 * frame["params"] * frame["tokens"]
     frame["loss"] = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(frame)))
@@ -26,7 +31,9 @@ def table_of(loss: Any, params: Any, tokens: Any, noise: float = 0.003, seed: in
 
 
 def grid(seed: int = 0) -> RunTable:
-    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 3e9, 7), np.geomspace(3e8, 1e11, 6)))
+    N, D = (
+        axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 3e9, 7), np.geomspace(3e8, 1e11, 6))
+    )
     return table_of(1.8 + 420 / N**0.36 + 2100 / D**0.31, N, D, seed=seed)
 
 
@@ -79,13 +86,17 @@ def test_laws_that_do_not_suit_are_listed_with_a_reason() -> None:
 
 def test_a_comparison_does_not_depend_on_the_order_of_rows() -> None:
     table = grid()
-    shuffled = replace(table, frame=table.frame.sample(frac=1, random_state=1).reset_index(drop=True))
+    shuffled = replace(
+        table, frame=table.frame.sample(frac=1, random_state=1).reset_index(drop=True)
+    )
     laws, options = ["chinchilla", "power-floor"], Options(bootstrap=0)
     one, other = compare(table, laws, options), compare(shuffled, laws, options)
     assert one.to_json() == other.to_json()
 
 
-def test_a_law_that_does_not_settle_is_listed_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_law_that_does_not_settle_is_listed_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     settles = solver.descend
 
     def fails_with_five(surface: Any, *rest: Any) -> Any:
@@ -102,7 +113,9 @@ def test_a_law_that_does_not_settle_is_listed_and_the_others_go_on(monkeypatch: 
 def test_steps_of_a_curve_stay_together_and_count_once() -> None:
     table = grid()
     tripled = replace(table, frame=pd.concat([table.frame] * 3, ignore_index=True))
-    one, thrice = (compare(runs, ["chinchilla", "power"], Options(bootstrap=0)) for runs in (table, tripled))
+    one, thrice = (
+        compare(runs, ["chinchilla", "power"], Options(bootstrap=0)) for runs in (table, tripled)
+    )
     for row, same in zip(one.ranked, thrice.ranked, strict=True):
         assert row.cv_error == pytest.approx(same.cv_error, rel=1e-4)
         assert row.aicc == pytest.approx(same.aicc, rel=1e-5)
@@ -113,18 +126,31 @@ def test_the_comparison_prints_and_goes_to_json() -> None:
     found = compare(grid(), ["chinchilla", "power", "moe"], QUICK)
     payload = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [row["law"] for row in payload["laws"]] == ["chinchilla", "power"]
-    assert {"objective", "aicc", "delta_aicc", "cv_error", "holdout_error", "holdout_inside", "as_good"} <= set(
-        payload["laws"][0]
-    )
+    assert {
+        "objective",
+        "aicc",
+        "delta_aicc",
+        "cv_error",
+        "holdout_error",
+        "holdout_inside",
+        "as_good",
+    } <= set(payload["laws"][0])
     assert payload["unsuitable"][0]["law"] == "moe"
     assert "hold-out" in str(found).splitlines()[0]
 
 
 @pytest.mark.parametrize("objective", ["squared", "huber", "log-cosh"])
 def test_aicc_is_that_of_least_squares_where_residuals_are_far_within_delta(objective: str) -> None:
-    one = compare(grid(), ["chinchilla"], Options(bootstrap=0, objective=objective, delta=1.0)).ranked[0]
+    one = compare(
+        grid(), ["chinchilla"], Options(bootstrap=0, objective=objective, delta=1.0)
+    ).ranked[0]
     n, k = len(one.fit.residuals), one.coefficients + 1
-    textbook = n * np.log(2 * np.pi * np.mean(one.fit.residuals**2)) + n + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+    textbook = (
+        n * np.log(2 * np.pi * np.mean(one.fit.residuals**2))
+        + n
+        + 2 * k
+        + 2 * k * (k + 1) / (n - k - 1)
+    )
     # The scale of the robust objectives is freed of the coefficients' share.
     assert one.aicc == pytest.approx(textbook, abs=1e-3 if objective == "squared" else 0.5)
 
@@ -139,6 +165,12 @@ def test_without_a_hold_out_the_ranking_is_by_cross_validation() -> None:
 def test_every_law_of_the_menu_on_the_published_table(shared: Path) -> None:
     table = read_table(shared / "published" / "chinchilla_epoch.csv", where="outlier == False")
     found = compare(table, options=Options(bootstrap=200))
-    assert {one.law for one in found.ranked} >= {"chinchilla", "over-training", "farseer", "kaplan", "broken"}
+    assert {one.law for one in found.ranked} >= {
+        "chinchilla",
+        "over-training",
+        "farseer",
+        "kaplan",
+        "broken",
+    }
     assert {one.law for one in found.ranked[:3]} == {"chinchilla", "over-training", "farseer"}
     assert len(found.fits[0].replicates) == 200

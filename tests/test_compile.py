@@ -1,4 +1,6 @@
-"""What torch compiles of a run: few graphs, whatever the depth, and none anew for what has been compiled."""
+"""What torch compiles of a run: few graphs, whatever the depth, and none anew for what has been
+compiled.
+"""
 
 import subprocess
 import sys
@@ -11,15 +13,15 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from llmscale.models import build_model
-from llmscale.ops import build_operations
-from llmscale.optimizers import optimizer_names
-from llmscale.shape import ARCHITECTURES, shape_for
-from llmscale.train import backend
-from llmscale.train.batches import Batches, Windows
-from llmscale.train.evaluate import evaluate
-from llmscale.train.passes import Passes
-from llmscale.train.stack import Stack
+from llmscale.measure.models import build_model
+from llmscale.measure.ops import build_operations
+from llmscale.measure.optimizers import optimizer_names
+from llmscale.measure.train import backend
+from llmscale.measure.train.batches import Batches, Windows
+from llmscale.measure.train.evaluate import evaluate
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.stack import Stack
+from llmscale.runs.shape import ARCHITECTURES, shape_for
 
 VOCAB, CONTEXT = 64, 16
 TOKENS = np.random.default_rng(0).integers(0, VOCAB, 2000).astype(np.uint16)
@@ -27,7 +29,10 @@ TOKENS = np.random.default_rng(0).integers(0, VOCAB, 2000).astype(np.uint16)
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """The graphs handed to the compiler so far. They are run as they are, without being compiled."""
+    """The graphs handed to the compiler so far.
+
+    They are run as they are, without being compiled.
+    """
     torch.compiler.reset()
     counters.clear()
     found: list[Any] = []
@@ -37,32 +42,45 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         return graph.forward
 
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, backend=count, **options))
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: real(function, backend=count, **options)
+    )
     yield found
     torch.compiler.reset()
 
 
 def passes_for(
-    arch: str, seed: int, dtype: str = "bfloat16", members: int = 0, layers: int = 3, compile: bool = True
+    arch: str,
+    seed: int,
+    dtype: str = "bfloat16",
+    members: int = 0,
+    layers: int = 3,
+    compile: bool = True,
 ) -> Passes:
     shape = shape_for(f"{layers}x16x2", vocab_size=VOCAB, context=CONTEXT, arch=arch)
     ops = build_operations("plain", dtype)
     if members:
-        model: Any = Stack([build_model(shape, seed + member, ops=ops) for member in range(members)])
+        model: Any = Stack(
+            [build_model(shape, seed + member, ops=ops) for member in range(members)]
+        )
     else:
         model = build_model(shape, seed, ops=ops)
     return Passes(model, 2, compile=compile, evaluation_batch=4)
 
 
 def train_some(passes: Passes, seed: int) -> None:
-    """Batches of two parts, a shorter last batch of one and a half, and an evaluation with a shorter last part."""
+    """Batches of two parts, a shorter last batch of one and a half, and an evaluation with a
+    shorter last part.
+    """
     batches, each = Batches(TOKENS, CONTEXT, seed), passes.model.for_each
     for first, count in ((0, 4), (4, 4), (8, 3)):
         inputs_BT, targets_BT = batches.read(first, count)
         passes.gradient(each(inputs_BT), each(targets_BT))
 
 
-@pytest.mark.parametrize(("arch", "members"), [*((arch, 0) for arch in ARCHITECTURES), ("llama", 2)])
+@pytest.mark.parametrize(
+    ("arch", "members"), [*((arch, 0) for arch in ARCHITECTURES), ("llama", 2)]
+)
 def test_a_run_takes_two_graphs_to_train_and_two_to_evaluate_and_the_next_seed_none(
     arch: str, members: int, graphs: list[Any]
 ) -> None:
@@ -114,7 +132,9 @@ def test_compiled_passes_give_what_eager_ones_do(members: int, graphs: list[Any]
     found = []
     for compile in (False, True):
         passes = passes_for("llama", 0, dtype="float32", members=members, compile=compile)
-        inputs_BT, targets_BT = (passes.model.for_each(x) for x in Batches(TOKENS, CONTEXT, 0).read(0, 3))
+        inputs_BT, targets_BT = (
+            passes.model.for_each(x) for x in Batches(TOKENS, CONTEXT, 0).read(0, 3)
+        )
         loss = passes.gradient(inputs_BT, targets_BT)
         slopes = [weight.grad for _, weight in passes.model.named_parameters()]
         found.append([loss, passes.sequence_losses(inputs_BT, targets_BT), *slopes])
@@ -124,7 +144,9 @@ def test_compiled_passes_give_what_eager_ones_do(members: int, graphs: list[Any]
 
 
 @pytest.mark.slow
-def test_compiled_code_is_kept_in_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_code_is_kept_in_the_cache_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")  # so that it is as before when the test ends
@@ -139,22 +161,25 @@ import sys
 import torch
 if "torch._dynamo" in sys.modules:
     sys.exit("torch loads it")
-from llmscale.optimizers import optimizer_names
-from llmscale.shape import shape_for
-from llmscale.train.backend import set_determinism
-from llmscale.train.loop import Conditions
-from llmscale.train.throughput import measure_throughput, sample_tokens, throughput_job
+from llmscale.measure.optimizers import optimizer_names
+from llmscale.runs.shape import shape_for
+from llmscale.measure.train.backend import set_determinism
+from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
 set_determinism(False)
 shape = shape_for("1x16x1", vocab_size=64, context=16)
 for name in optimizer_names():
     job = throughput_job(shape, 2, "float32", name)
-    steps = measure_throughput(job, Conditions("cpu", 2, ops="plain"), sample_tokens(64, 1000), seconds=0.0).steps
+    where = Conditions("cpu", 2, ops="plain")
+    steps = measure_throughput(job, where, sample_tokens(64, 1000), seconds=0.0).steps
     print(name, steps, "torch._dynamo" in sys.modules)
 """
 
 
 def test_what_is_not_compiled_does_not_load_the_compiler() -> None:
-    done = subprocess.run([sys.executable, "-c", EAGER], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", EAGER], capture_output=True, text=True, check=False
+    )
     if "torch loads it" in done.stderr:
         pytest.skip(f"torch {torch.__version__} loads its compiler by itself")
     found = [line.split() for line in done.stdout.splitlines()]

@@ -12,25 +12,53 @@ import pytest
 from sweeps import assert_same_results, llmscale, options, write_counting
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
 
-from llmscale.progress import append_progress, begin_progress, damaged_lines, last_progress, read_progress
-from llmscale.runs import CurvePoint, ResultsFolder
-from llmscale.sweep.status import sweep_status
-from llmscale.tokens import TextSpec, prepare
-from llmscale.train.checkpoint import FILE_NAME, load_checkpoint, read_checkpoint, save_checkpoint
-from llmscale.train.loop import TrainingInterrupted, train
-from llmscale.train.worker import train_runs
+from llmscale.measure.sweep.status import sweep_status
+from llmscale.measure.text.prepare import TextSpec, prepare
+from llmscale.measure.train.checkpoint import (
+    FILE_NAME,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from llmscale.measure.train.loop import TrainingInterrupted, train
+from llmscale.measure.train.worker import train_runs
+from llmscale.runs.folder import CurvePoint, ResultsFolder
+from llmscale.runs.log import (
+    append_progress,
+    begin_progress,
+    damaged_lines,
+    last_progress,
+    read_progress,
+)
 
 SHORT = job(tokens=6_000)
 TIMED = ["seconds", "tokens_per_second"]
 TORN: dict[str, bytes] = {
-    "list": b"[]", "text": b'"x"', "brace": b"{", "empty": b"", "null": b"null", "bytes": b"\xff\xfe\0",
-    "nuls": bytes(99), "deep": b"[" * 100_000,
-}  # fmt: skip
+    "list": b"[]",
+    "text": b'"x"',
+    "brace": b"{",
+    "empty": b"",
+    "null": b"null",
+    "bytes": b"\xff\xfe\0",
+    "nuls": bytes(99),
+    "deep": b"[" * 100_000,
+}
 WRONG_INSIDE = [
-    {"runs": 5}, {"runs": None}, {"runs": ["../../x"]}, {"hardware": []}, {"hardware": {"workers": "x"}},
-    {"hardware": {"workers": 10**12}}, {"hardware": {"workers": 1e12}}, {"hardware": {"peak_flops": "x"}}, {"basis": 5},
-    {"basis": {"recipe": 5}}, {"recipes": {"x": 5}}, {"command": [1]}, {"data": []}, {"planned": {"x": 5}},
-]  # fmt: skip
+    {"runs": 5},
+    {"runs": None},
+    {"runs": ["../../x"]},
+    {"hardware": []},
+    {"hardware": {"workers": "x"}},
+    {"hardware": {"workers": 10**12}},
+    {"hardware": {"workers": 1e12}},
+    {"hardware": {"peak_flops": "x"}},
+    {"basis": 5},
+    {"basis": {"recipe": 5}},
+    {"recipes": {"x": 5}},
+    {"command": [1]},
+    {"data": []},
+    {"planned": {"x": 5}},
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +80,9 @@ def folder(swept: Path, tmp_path: Path) -> Path:
 
 
 def flip_data(path: Path) -> None:
-    """Change a byte of a table's last page of losses, which its length and its footer do not show."""
+    """Change a byte of a table's last page of losses, which its length and its footer do not
+    show.
+    """
     import pyarrow.parquet as pq
 
     column = pq.ParquetFile(path).metadata.row_group(0).column(4)
@@ -78,7 +108,9 @@ def test_no_damaged_sweep_json_stops_status(folder: Path) -> None:
     assert "is damaged: planned.x is 5, not a table" in shown.stdout.replace("\n", " ")
 
 
-def test_what_is_damaged_is_mended_by_the_same_command_without_training(folder: Path, swept: Path, text: Path) -> None:
+def test_what_is_damaged_is_mended_by_the_same_command_without_training(
+    folder: Path, swept: Path, text: Path
+) -> None:
     row = the_run(folder) / "run.json"
     row.write_bytes(b"{")
     flip_data(folder / "curves.parquet")
@@ -103,9 +135,9 @@ def test_a_lost_table_and_a_torn_specification_are_made_anew_by_training_what_is
     content = (folder / "runs.parquet").read_bytes()
     (folder / "runs.parquet").write_bytes(content[: len(content) // 2])
     shown = json.loads(llmscale("status", str(folder), "--json").stdout)
-    assert {warning.split(" is damaged")[0].rpartition("/")[2] for warning in shown["warnings"]} == {
-        "runs.parquet", "run.json", "spec.json"
-    }  # fmt: skip
+    assert {
+        warning.split(" is damaged")[0].rpartition("/")[2] for warning in shown["warnings"]
+    } == {"runs.parquet", "run.json", "spec.json"}
     assert shown["counts"] == {"waiting": 1}
     refused = llmscale("fit", str(folder))
     assert refused.exit_code == 2
@@ -116,7 +148,9 @@ def test_a_lost_table_and_a_torn_specification_are_made_anew_by_training_what_is
     assert (folder / "runs.parquet.damaged").read_bytes() == content[: len(content) // 2]
 
 
-def test_without_its_sweep_json_a_folder_is_not_taken_for_another_sweeps(folder: Path, text: Path) -> None:
+def test_without_its_sweep_json_a_folder_is_not_taken_for_another_sweeps(
+    folder: Path, text: Path
+) -> None:
     (folder / "sweep.json").unlink()
     other = llmscale(*options(text, folder, sizes="1x32x1", tokens="8k"))
     assert other.exit_code == 2
@@ -146,9 +180,11 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a torn end": lambda content: content[:-70],
     "a foreign line": lambda content: content.replace(b"\n", b'\n{"level": "info"}\n', 2),
     "a wrong type": lambda content: content.replace(b'"tokens": ', b'"tokens": null, "was": ', 1),
-    "another run's row": lambda content: content.partition(b"\n")[0].replace(b'_id": "', b'_id": "f') + b"\n" + content,
+    "another run's row": lambda content: (
+        content.partition(b"\n")[0].replace(b'_id": "', b'_id": "f') + b"\n" + content
+    ),
     "nothing left": lambda content: b"",
-}  # fmt: skip
+}
 
 
 def test_a_run_with_any_damage_in_its_progress_goes_on_and_ends_as_an_undisturbed_one(
@@ -161,7 +197,12 @@ def test_a_run_with_any_damage_in_its_progress_goes_on_and_ends_as_an_undisturbe
         text_tokens=store.train_tokens,
         data_fingerprint=store.fingerprint,
     )
-    spec = {"job": asked.to_json(), "conditions": asdict(CPU), "threads": 1, "store": str(store.path)}
+    spec = {
+        "job": asked.to_json(),
+        "conditions": asdict(CPU),
+        "threads": 1,
+        "store": str(store.path),
+    }
     begun = tmp_path / "begun" / asked.run_id
     begun.mkdir(parents=True)
     (begun / "spec.json").write_text(json.dumps(spec))
@@ -169,7 +210,9 @@ def test_a_run_with_any_damage_in_its_progress_goes_on_and_ends_as_an_undisturbe
     silent: Callable[[Path, Any], None] = lambda path, news: None  # noqa: E731
     assert list(train_runs([whole], silent, lambda path: False)) == [(whole, 0)]
     left = iter(range(12))
-    assert list(train_runs([begun], silent, lambda path: next(left, None) is None)) == [(begun, 130)]
+    assert list(train_runs([begun], silent, lambda path: next(left, None) is None)) == [
+        (begun, 130)
+    ]
     content, rows = (begun / "progress.jsonl").read_bytes(), read_progress(begun)[0]
     saved = load_checkpoint(begun)
     assert saved is not None
@@ -189,17 +232,21 @@ def test_a_run_with_any_damage_in_its_progress_goes_on_and_ends_as_an_undisturbe
 
     (begun / "progress.jsonl").write_bytes(DAMAGES["one bad byte"](content))
     warnings: list[str] = []
-    assert list(train_runs([begun], silent, lambda path: False, lambda path, said: warnings.append(said))) == [
-        (begun, 0)
-    ]
+    assert list(
+        train_runs([begun], silent, lambda path: False, lambda path, said: warnings.append(said))
+    ) == [(begun, 0)]
     assert warnings[0].startswith(f"{begun / 'progress.jsonl'}: line 1 is damaged; ")
-    found, wanted = (pd.read_parquet(folder / "curve.parquet").drop(columns=TIMED) for folder in (begun, whole))
+    found, wanted = (
+        pd.read_parquet(folder / "curve.parquet").drop(columns=TIMED) for folder in (begun, whole)
+    )
     pd.testing.assert_frame_equal(found, wanted)
 
 
 def test_the_last_whole_row_is_found_however_long_the_damage_after_it(tmp_path: Path) -> None:
     (folder := tmp_path / "a").mkdir()
-    append_progress(folder, CurvePoint("a", 1, 32, 1.0, 5.0, 148.4, None, None, 0.01, None, None, 0.5))
+    append_progress(
+        folder, CurvePoint("a", 1, 32, 1.0, 5.0, 148.4, None, None, 0.01, None, None, 0.5)
+    )
     with (folder / "progress.jsonl").open("ab") as file:
         file.write((bytes(99) + b"\n") * 100)
     assert (last_progress(folder) or {})["step"] == 1
@@ -210,7 +257,14 @@ def test_a_checkpoint_of_another_run_or_shape_is_named_and_not_gone_on_from(tmp_
         (folder := tmp_path / name).mkdir()
         left = iter(range(9))
         with pytest.raises(TrainingInterrupted):
-            train(replace(SHORT, **changes), CPU, TRAIN, VALIDATION, folder, stop=lambda: next(left, None) is None)
+            train(
+                replace(SHORT, **changes),
+                CPU,
+                TRAIN,
+                VALIDATION,
+                folder,
+                stop=lambda: next(left, None) is None,
+            )
         return folder / FILE_NAME
 
     wanted = without_times(run(SHORT, tmp_path / "whole"))
@@ -220,7 +274,10 @@ def test_a_checkpoint_of_another_run_or_shape_is_named_and_not_gone_on_from(tmp_
     assert older is not None
     save_checkpoint(unnamed, replace(older, run_id=None))
     for path, reason in (
-        (begun("seed", seed=1), f"is of run {replace(SHORT, seed=1).run_id}, not of {SHORT.run_id}"),
+        (
+            begun("seed", seed=1),
+            f"is of run {replace(SHORT, seed=1).run_id}, not of {SHORT.run_id}",
+        ),
         (unnamed, f"is of a model of another shape than {SHORT.shape.name}"),
     ):
         said: list[str] = []

@@ -1,4 +1,6 @@
-"""`llmscale data` prepares and inspects text, and refuses what it cannot use without writing anything."""
+"""`llmscale data` prepares and inspects text, and refuses what it cannot use without writing
+anything.
+"""
 
 import json
 from pathlib import Path
@@ -31,7 +33,9 @@ def llmscale(*arguments: object) -> Result:
 
 
 def test_prepare_prints_the_whole_record_of_the_store(corpus: Path, cache: Path) -> None:
-    done = llmscale("prepare", corpus, "--text-column", "content", "--tokenizer", "bpe:270", "--json")
+    done = llmscale(
+        "prepare", corpus, "--text-column", "content", "--tokenizer", "bpe:270", "--json"
+    )
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
     assert Path(record["path"]) == cache / "tokens" / record["fingerprint"]
@@ -45,20 +49,34 @@ def test_prepare_prints_the_whole_record_of_the_store(corpus: Path, cache: Path)
 
 
 def test_prepare_says_where_the_tokens_are_and_how_many(corpus: Path, cache: Path) -> None:
-    done = llmscale("prepare", corpus, "--text-column", "content", "--tokens", "1k", "--validation-tokens", "100")
+    done = llmscale(
+        "prepare",
+        corpus,
+        "--text-column",
+        "content",
+        "--tokens",
+        "1k",
+        "--validation-tokens",
+        "100",
+    )
     assert done.exit_code == 0, done.output
     assert str(cache) in done.stdout.replace("\n", "")
     assert "dropped 1 documents as too short and 1 as exact duplicates" in done.stdout
 
 
 @pytest.mark.usefixtures("cache")
-def test_what_was_taken_for_what_is_said_by_every_command_that_reads_text(corpus: Path, tmp_path: Path) -> None:
+def test_what_was_taken_for_what_is_said_by_every_command_that_reads_text(
+    corpus: Path, tmp_path: Path
+) -> None:
     prepared = llmscale("prepare", corpus, "--json")
     again = llmscale("prepare", corpus, "--text-column", "content", "--json")
     assert json.loads(prepared.stdout)["fingerprint"] == json.loads(again.stdout)["fingerprint"]
     dry = ("sweep", "--sizes", "1x16x1", "--tokens", "1k", "--data", str(corpus), "--dry-run")
     tune = ("tune", "--sizes", "1x16x1", "--tokens", "1k", "--data", str(corpus), "--dry-run")
-    others = [CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")]) for command in (dry, tune)]
+    others = [
+        CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
+        for command in (dry, tune)
+    ]
     for done in (prepared, llmscale("inspect", corpus), *others):
         assert done.exit_code == 0, done.output
         assert "note: the text is column 'content' of 1 file: there is no 'text'" in done.stderr
@@ -66,7 +84,9 @@ def test_what_was_taken_for_what_is_said_by_every_command_that_reads_text(corpus
 
 
 @pytest.mark.usefixtures("cache")
-def test_an_unusual_end_of_text_is_named_on_the_command_line_or_in_the_file(corpus: Path, tmp_path: Path) -> None:
+def test_an_unusual_end_of_text_is_named_on_the_command_line_or_in_the_file(
+    corpus: Path, tmp_path: Path
+) -> None:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(special_tokens=["<x>", "<fin>"], show_progress=False)
@@ -86,13 +106,20 @@ def test_an_unusual_end_of_text_is_named_on_the_command_line_or_in_the_file(corp
     assert json.loads(other.stdout)["fingerprint"] != json.loads(done.stdout)["fingerprint"]
     file = tmp_path / "s.toml"
     data = f'source = "{corpus}"\ntokenizer = "{path}"\nvalidation_tokens = 100\n'
-    file.write_text(f'sizes = ["1x16x1"]\ntokens = ["1k"]\n[data]\n{data}end_of_text = "<fin>"\n', encoding="utf-8")
-    swept = CliRunner().invoke(app, ["sweep", str(file), "--dry-run", "--json", "--out", str(tmp_path / "out")])
+    file.write_text(
+        f'sizes = ["1x16x1"]\ntokens = ["1k"]\n[data]\n{data}end_of_text = "<fin>"\n',
+        encoding="utf-8",
+    )
+    swept = CliRunner().invoke(
+        app, ["sweep", str(file), "--dry-run", "--json", "--out", str(tmp_path / "out")]
+    )
     assert swept.exit_code == 0, swept.output
     assert json.loads(swept.stdout)["data"]["fingerprint"] == json.loads(done.stdout)["fingerprint"]
 
 
-def test_inspect_looks_at_text_before_it_is_prepared_and_writes_nothing(corpus: Path, cache: Path) -> None:
+def test_inspect_looks_at_text_before_it_is_prepared_and_writes_nothing(
+    corpus: Path, cache: Path
+) -> None:
     done = llmscale("inspect", corpus, "--text-column", "content", "--json", "--samples", 2)
     assert done.exit_code == 0, done.output
     seen = json.loads(done.stdout)
@@ -107,7 +134,9 @@ def test_inspect_looks_at_text_before_it_is_prepared_and_writes_nothing(corpus: 
 
 
 @pytest.mark.usefixtures("cache")
-def test_inspect_shows_the_tokens_of_a_prepared_text_by_its_name_or_its_folder(corpus: Path) -> None:
+def test_inspect_shows_the_tokens_of_a_prepared_text_by_its_name_or_its_folder(
+    corpus: Path,
+) -> None:
     prepared = json.loads(llmscale("prepare", corpus, "--text-column", "content", "--json").stdout)
     by_name = llmscale("inspect", corpus, "--text-column", "content", "--json")
     by_folder = llmscale("inspect", prepared["path"], "--json")
@@ -126,19 +155,33 @@ def test_inspect_shows_the_tokens_of_a_prepared_text_by_its_name_or_its_folder(c
     ("arguments", "message"),
     [
         (["nowhere.jsonl"], "nowhere.jsonl does not exist"),
-        (["{corpus}", "--text-column", "text.body"], "no column 'text.body'; its columns are content"),
-        (["{corpus}", "--end-of-text", "</s>"], "a tokenizer that is trained on the text has <|endoftext|>"),
+        (
+            ["{corpus}", "--text-column", "text.body"],
+            "no column 'text.body'; its columns are content",
+        ),
+        (
+            ["{corpus}", "--end-of-text", "</s>"],
+            "a tokenizer that is trained on the text has <|endoftext|>",
+        ),
         (["{corpus}", "--text-column", "content", "--tokenizer", "bpe:3"], "cannot have 3 tokens"),
-        (["{corpus}", "--text-column", "content", "--tokens", "10Q"], "token count '10Q' is not a number"),
+        (
+            ["{corpus}", "--text-column", "content", "--tokens", "10Q"],
+            "token count '10Q' is not a number",
+        ),
         (["{corpus}", "--text-column", "content", "--validation-tokens", "0"], "not above zero"),
-        (["{corpus}", "--text-column", "content", "--config", "en"], "--config names a part of a dataset"),
+        (
+            ["{corpus}", "--text-column", "content", "--config", "en"],
+            "--config names a part of a dataset",
+        ),
         (["owner/dataset"], "no hub answered"),
     ],
 )
 def test_wrong_input_is_one_clear_sentence_and_leaves_nothing(
     arguments: list[str], message: str, corpus: Path, cache: Path
 ) -> None:
-    done = llmscale("prepare", *(argument.replace("{corpus}", str(corpus)) for argument in arguments))
+    done = llmscale(
+        "prepare", *(argument.replace("{corpus}", str(corpus)) for argument in arguments)
+    )
     assert done.exit_code == 2
     assert message in done.stderr.replace("\n", " ")
     assert done.stderr.count("error:") == 1

@@ -1,4 +1,6 @@
-"""Diagnostics: each fires on a table made to deserve it, and none on a clean one; the checklist says what it knows."""
+"""Diagnostics: each fires on a table made to deserve it, and none on a clean one; the checklist
+says what it knows.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,29 +10,44 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmscale.fit import Fit, fit_law
-from llmscale.fit.checklist import checklist
-from llmscale.fit.diagnose import diagnose
-from llmscale.laws.chinchilla import Chinchilla
-from llmscale.laws.power_floor import PowerFloor
-from llmscale.table import Excluded, RunTable, read_table
+from llmscale.explain.diagnostics.checklist import checklist
+from llmscale.explain.diagnostics.diagnose import diagnose
+from llmscale.explain.fit import Fit, fit_law
+from llmscale.explain.laws.chinchilla import Chinchilla
+from llmscale.explain.laws.power_floor import PowerFloor
+from llmscale.explain.table import Excluded, RunTable, read_table
 
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.31)
 RATIOS = (5.0, 20.0, 80.0, 320.0)
 
 
-def clean(sizes: int = 5, ratios: tuple[float, ...] = RATIOS, seeds: int = 2, noise: float = 0.002) -> pd.DataFrame:
+def clean(
+    sizes: int = 5, ratios: tuple[float, ...] = RATIOS, seeds: int = 2, noise: float = 0.002
+) -> pd.DataFrame:
     """Equally tuned runs that follow the law, with every column that a diagnostic reads."""
     N, ratio, seed = (
-        grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e9, sizes), ratios, range(seeds), indexing="ij")
+        grid.ravel()
+        for grid in np.meshgrid(np.geomspace(1e7, 1e9, sizes), ratios, range(seeds), indexing="ij")
     )
     rng = np.random.default_rng(1)
-    frame = pd.DataFrame({"run_id": [f"r{i}" for i in range(len(N))], "params": N, "tokens": N * ratio})
+    frame = pd.DataFrame(
+        {"run_id": [f"r{i}" for i in range(len(N))], "params": N, "tokens": N * ratio}
+    )
     frame["flops"] = 6 * frame["params"] * frame["tokens"]
     frame["loss"] = TRUTH.loss(N, N * ratio) * np.exp(noise * rng.standard_normal(len(N)))
     frame["params_non_embedding"], frame["params_total"] = 0.98 * N, 1.02 * N
-    frame["lr"], frame["seed"], frame["steps"], frame["unique_tokens"] = 0.02 * (N / 1e7) ** -0.33, seed, 2000, 1e12
-    frame["schedule"], frame["optimizer"], frame["data"], frame["tokenizer"] = "wsd", "adamw", "prose", "bpe:4096"
+    frame["lr"], frame["seed"], frame["steps"], frame["unique_tokens"] = (
+        0.02 * (N / 1e7) ** -0.33,
+        seed,
+        2000,
+        1e12,
+    )
+    frame["schedule"], frame["optimizer"], frame["data"], frame["tokenizer"] = (
+        "wsd",
+        "adamw",
+        "prose",
+        "bpe:4096",
+    )
     return frame
 
 
@@ -38,14 +55,18 @@ def refit(table: RunTable) -> Fit:
     return fit_law(table, "chinchilla", bootstrap=0, holdout="none", diagnostics=False)
 
 
-def codes(frame: pd.DataFrame, *, excluded: tuple[Excluded, ...] = (), curves: pd.DataFrame | None = None) -> set[str]:
+def codes(
+    frame: pd.DataFrame, *, excluded: tuple[Excluded, ...] = (), curves: pd.DataFrame | None = None
+) -> set[str]:
     table = replace(read_table(frame), excluded=excluded)
     return {note.code for note in diagnose(refit(table), runs=frame, curves=curves, refit=refit)}
 
 
 def message(frame: pd.DataFrame, code: str) -> str:
     fit = refit(read_table(frame))
-    return next(note.message for note in diagnose(fit, runs=frame, refit=refit) if note.code == code)
+    return next(
+        note.message for note in diagnose(fit, runs=frame, refit=refit) if note.code == code
+    )
 
 
 def with_values(**columns: object) -> pd.DataFrame:
@@ -71,16 +92,24 @@ def isoflop(centre: float) -> pd.DataFrame:
     assert best is not None
     frame["params"] = best[0] * centre * np.tile(np.geomspace(0.3, 3.0, 6), 5)
     frame["tokens"], frame["flops"] = budget / 6 / frame["params"], budget
-    frame["params_non_embedding"], frame["params_total"] = 0.98 * frame["params"], 1.02 * frame["params"]
+    frame["params_non_embedding"], frame["params_total"] = (
+        0.98 * frame["params"],
+        1.02 * frame["params"],
+    )
     frame["loss"] = TRUTH.loss(frame["params"], frame["tokens"])
     return frame.assign(lr=0.02 * (frame["params"] / 1e7) ** -0.33)
 
 
 def crossed() -> pd.DataFrame:
-    """Every size at every one of five budgets, in equal steps: the diagonals have equal FLOPs, and are no IsoFLOPs."""
+    """Every size at every one of five budgets, in equal steps: the diagonals have equal FLOPs, and
+    are no IsoFLOPs.
+    """
     frame = clean(ratios=(1.0, 2.0, 3.0, 4.0, 5.0), seeds=1)
     frame["tokens"] = np.tile(np.geomspace(1e8, 1e10, 5), 5)
-    frame["flops"], frame["loss"] = 6 * frame["params"] * frame["tokens"], TRUTH.loss(frame["params"], frame["tokens"])
+    frame["flops"], frame["loss"] = (
+        6 * frame["params"] * frame["tokens"],
+        TRUTH.loss(frame["params"], frame["tokens"]),
+    )
     return frame
 
 
@@ -127,7 +156,9 @@ FIRING: dict[str, Callable[[], pd.DataFrame]] = {
     "untuned-runs": lambda: search(best=1.0),
     "one-learning-rate": lambda: with_values(lr=3e-3),
     "few-steps": lambda: changed(slice(0, 3), steps=120),
-    "duplicate-runs": lambda: pd.concat([clean(), clean()[:1].assign(run_id="again")], ignore_index=True),
+    "duplicate-runs": lambda: pd.concat(
+        [clean(), clean()[:1].assign(run_id="again")], ignore_index=True
+    ),
     "mixed-tokenizers": lambda: changed(slice(0, 9), tokenizer="bytes"),
     "mixed-data": lambda: changed(slice(0, 9), data="code"),
     "mixed-schedules": lambda: changed(slice(0, 9), schedule="cosine"),
@@ -158,7 +189,10 @@ def test_every_code_fires_on_a_table_that_deserves_it(code: str) -> None:
 def test_runs_left_out_are_named_by_reason() -> None:
     left_out = (Excluded("big", "diverged"), Excluded("late", "running"))
     assert codes(clean(), excluded=left_out) == {"diverged-runs", "unfinished-runs"}
-    frame = pd.concat([clean(), clean()[-1:].assign(run_id="big", params=5e9, status="diverged")], ignore_index=True)
+    frame = pd.concat(
+        [clean(), clean()[-1:].assign(run_id="big", params=5e9, status="diverged")],
+        ignore_index=True,
+    )
     notes = diagnose(refit(replace(read_table(clean()), excluded=left_out)), runs=frame)
     assert "big, with the largest size among them" in notes[0].message
 
@@ -182,9 +216,14 @@ def curves_of(frame: pd.DataFrame, bent: str | None = None, last_lr: float = 0.0
         loss = TRUTH.E + (row.loss - TRUTH.E) * shape * np.exp(0.01 * rng.standard_normal(400))
         lr = row.lr * (1 - (1 - last_lr) * progress)
         parts.append(
-            pd.DataFrame({"run_id": row.run_id, "step": range(400), "tokens": row.tokens * progress, "lr": lr}).assign(
-                train_loss=loss, loss=np.nan
-            )
+            pd.DataFrame(
+                {
+                    "run_id": row.run_id,
+                    "step": range(400),
+                    "tokens": row.tokens * progress,
+                    "lr": lr,
+                }
+            ).assign(train_loss=loss, loss=np.nan)
         )
     return pd.concat(parts, ignore_index=True)
 
@@ -206,7 +245,9 @@ def test_a_floor_with_a_wide_interval_is_uncertain() -> None:
     sizes = np.geomspace(1e5, 2e6, 5)
     law = PowerFloor(E=1.8, A=40.0, alpha=0.25)
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"params": sizes, "tokens": 1e9, "loss": law.loss(sizes) * np.exp(rng.normal(0, 0.01, 5))})
+    frame = pd.DataFrame(
+        {"params": sizes, "tokens": 1e9, "loss": law.loss(sizes) * np.exp(rng.normal(0, 0.01, 5))}
+    )
     wide = fit_law(frame, "power-floor", bootstrap=100, holdout="none")
     assert "floor-uncertain" in {note.code for note in diagnose(wide)}
     four = fit_law(frame[:4], "power-floor", bootstrap=0, holdout="none")
@@ -225,7 +266,10 @@ def test_right_tables_seldom_raise_a_trend_or_outliers() -> None:
         frame = clean(seeds=3)
         noise = np.exp(0.003 * np.random.default_rng(seed).standard_normal(len(frame)))
         frame["loss"] = TRUTH.loss(frame["params"], frame["tokens"]) * noise
-        alarms += bool({"residual-trend", "outliers"} & {note.code for note in diagnose(refit(read_table(frame)))})
+        alarms += bool(
+            {"residual-trend", "outliers"}
+            & {note.code for note in diagnose(refit(read_table(frame)))}
+        )
     assert alarms <= 1
 
 
@@ -233,8 +277,12 @@ def test_published_outliers_are_found(shared: Path) -> None:
     table = read_table(shared / "published" / "chinchilla_epoch.csv")
     notes = {note.code: note.message for note in diagnose(refit(table), refit=refit)}
     flagged = table.frame["run_id"][table.frame["outlier"]]
-    assert sum(f"{run} (" in notes["outliers"] for run in flagged) == 4  # the fifth is 1.4% off, within the scatter
-    assert "beta goes from 0.453 to 0.373" in notes["outliers"]  # without them near the 0.367 of Besiroglu et al.
+    assert (
+        sum(f"{run} (" in notes["outliers"] for run in flagged) == 4
+    )  # the fifth is 1.4% off, within the scatter
+    assert (
+        "beta goes from 0.453 to 0.373" in notes["outliers"]
+    )  # without them near the 0.367 of Besiroglu et al.
 
 
 def test_the_checklist_is_filled_in_from_the_table() -> None:
@@ -259,7 +307,11 @@ def test_the_checklist_is_filled_in_from_the_table() -> None:
     ):
         assert line in text.splitlines()
     assert "- [ ] Metric: **not recorded**" in text
-    sweep = {"versions": {"llmscale": "9.9"}, "data": {"validation_tokens": 250000}, "command": "llmscale sweep x.toml"}
+    sweep = {
+        "versions": {"llmscale": "9.9"},
+        "data": {"validation_tokens": 250000},
+        "command": "llmscale sweep x.toml",
+    }
     ours = checklist(refit(read_table(frame)), frame, sweep)
     assert "- [x] Metric: validation cross-entropy in nats per token over 250,000 tokens" in ours
     assert "- [x] Training code: llmscale 9.9: llmscale sweep x.toml" in ours

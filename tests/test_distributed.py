@@ -1,4 +1,6 @@
-"""One run by several processes: torchrun, two processes over Gloo on the CPU, and the same losses as by one."""
+"""One run by several processes: torchrun, two processes over Gloo on the CPU, and the same losses
+as by one.
+"""
 
 import json
 import os
@@ -14,12 +16,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from llmscale.job import Job, make_job
-from llmscale.recipe import Recipe
-from llmscale.runs import write_text
-from llmscale.shape import shape_for
-from llmscale.tokens import TextSpec, TokenStore, prepare
-from llmscale.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
+from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.folder import write_text
+from llmscale.runs.shape import shape_for
 
 STEPS = 24
 ONE = Conditions("cpu", micro_batch=2, ops="plain")
@@ -31,12 +33,16 @@ ROUNDING = 2e-5
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("text") / "numbers.txt"
-    path.write_text("\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(250)))
+    path.write_text(
+        "\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(250))
+    )
     return prepare(TextSpec(source=str(path), tokenizer="bpe:300"))
 
 
 def job_on(store: TokenStore, **recipe: Any) -> Job:
-    """Batches of 7 sequences, which neither two processes nor passes of two share evenly, and a shorter last one."""
+    """Batches of 7 sequences, which neither two processes nor passes of two share evenly, and a
+    shorter last one.
+    """
     settings = Recipe(**{"context": 32, "lr": 0.01, "clip": 0.3, **recipe})
     shape = shape_for("2x16x2", vocab_size=store.vocab_size, context=32, arch=settings.arch)
     text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
@@ -53,13 +59,24 @@ def folder_for(path: Path, job: Job, store: TokenStore, **conditions: Any) -> Pa
 
 
 def start(*folders: Path, processes: int = 2) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+    ]
     return subprocess.Popen(
-        [*command, "-m", "llmscale.train.worker", *map(str, folders)],
+        [*command, "-m", "llmscale.measure.train.worker", *map(str, folders)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},  # whatever this machine's name is
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+        },  # whatever this machine's name is
         start_new_session=True,
     )
 
@@ -98,7 +115,9 @@ def trained(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> dict
     folders = {}
     for shard in ("never", "always"):
         folders[shard] = folder_for(path / shard, job, store, shard=shard)
-        folders[f"{shard} resumed"] = resumed = folder_for(path / f"{shard}-resumed", job, store, shard=shard)
+        folders[f"{shard} resumed"] = resumed = folder_for(
+            path / f"{shard}-resumed", job, store, shard=shard
+        )
         with pytest.raises(TrainingInterrupted):
             by_one(job, store, resumed, stop_after=9)
     process = start(*folders.values())
@@ -113,7 +132,8 @@ def trained(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 def test_two_processes_give_the_losses_of_one(trained: dict[str, list[float]]) -> None:
     sys.stdout.write(
-        f"one {trained['one'][-1]:.7f}, DDP {trained['never'][-1]:.7f}, FSDP2 {trained['always'][-1]:.7f}\n"
+        f"one {trained['one'][-1]:.7f}, DDP {trained['never'][-1]:.7f}, FSDP2 "
+        f"{trained['always'][-1]:.7f}\n"
     )
     assert len(trained["one"]) == STEPS + 1
     assert trained["never"] == pytest.approx(trained["one"], abs=ROUNDING)
@@ -121,25 +141,34 @@ def test_two_processes_give_the_losses_of_one(trained: dict[str, list[float]]) -
     assert trained["one"][0] - trained["one"][-2] > 0.5
 
 
-def test_the_gradients_that_these_runs_clip_are_larger_than_the_clip(store: TokenStore, tmp_path: Path) -> None:
+def test_the_gradients_that_these_runs_clip_are_larger_than_the_clip(
+    store: TokenStore, tmp_path: Path
+) -> None:
     outcome = train(job_on(store), ONE, store.train(), store.validation(), tmp_path)
     assert all(point.grad_norm > 0.3 for point in outcome.curve if point.grad_norm is not None)
 
 
 @pytest.mark.parametrize("shard", ["never", "always"])
-def test_two_processes_go_on_from_the_checkpoint_of_one(shard: str, trained: dict[str, list[float]]) -> None:
+def test_two_processes_go_on_from_the_checkpoint_of_one(
+    shard: str, trained: dict[str, list[float]]
+) -> None:
     assert trained[f"{shard} resumed"] == pytest.approx(trained["one"], abs=ROUNDING)
 
 
 def _killed(shard: str, store: TokenStore, folder: Path) -> Iterator[str]:
-    """Lines of two processes' standard output, the second of which is killed after some logged steps."""
+    """Lines of two processes' standard output, the second of which is killed after some logged
+    steps.
+    """
     process = start(folder)
     assert process.stdout is not None
     for number, line in enumerate(process.stdout):
         yield line
         if number == 8:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            ranks = {child: Path(f"/proc/{child}/environ").read_bytes().split(b"\0") for child in children}
+            ranks = {
+                child: Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+                for child in children
+            }
             (second,) = [child for child, environment in ranks.items() if b"RANK=1" in environment]
             os.kill(int(second), signal.SIGKILL)
             break
@@ -162,7 +191,9 @@ def test_a_run_that_loses_a_process_ends_and_one_process_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", ["never", "machine", "always"])
-@pytest.mark.parametrize("recipe", [{"optimizer": "muon"}, {"arch": "gpt2"}, {"parametrization": "mup"}])
+@pytest.mark.parametrize(
+    "recipe", [{"optimizer": "muon"}, {"arch": "gpt2"}, {"parametrization": "mup"}]
+)
 def test_every_recipe_gives_the_same_by_two_processes_stopped_and_resumed(
     shard: str, recipe: dict[str, str], store: TokenStore, tmp_path: Path
 ) -> None:
@@ -185,6 +216,8 @@ def test_compiled_and_bfloat16_runs_agree_within_rounding(
     shard: str, conditions: dict[str, Any], store: TokenStore, tmp_path: Path
 ) -> None:
     job = replace(job_on(store), dtype=conditions.get("dtype", "float32"))
-    folder = folder_for(tmp_path / "run", job, store, shard=shard, compile=conditions.get("compile", False))
+    folder = folder_for(
+        tmp_path / "run", job, store, shard=shard, compile=conditions.get("compile", False)
+    )
     finish(start(folder))
     assert losses(folder) == pytest.approx(by_one(job, store, tmp_path / "one"), abs=0.02)

@@ -1,4 +1,6 @@
-"""Diverged runs and spikes: recorded with their step, tried again with half the learning rate, told apart in a fit."""
+"""Diverged runs and spikes: recorded with their step, tried again with half the learning rate, told
+apart in a fit.
+"""
 
 import json
 import os
@@ -16,15 +18,16 @@ import pytest
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.runs import CurvePoint
-from llmscale.table import read_table
-from llmscale.train.spikes import NATS, largest_spike
+from llmscale.explain.table import read_table
+from llmscale.measure.train.spikes import NATS, largest_spike
+from llmscale.runs.folder import CurvePoint
 
 TIMES = ["seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes"]
 
 
-# The gradient is clipped to nothing, so each step multiplies the matrices by 1 - lr and does no more: by -5 at learning
-# rate 6 and by -2 at 3, which overflows on every processor, and by -0.5 at 1.5, which leaves a uniform guess.
+# The gradient is clipped to nothing, so each step multiplies the matrices by 1 - lr and does no
+# more: by -5 at learning rate 6 and by -2 at 3, which overflows on every processor, and by -0.5 at
+# 1.5, which leaves a uniform guess.
 SPEC = """
 sizes = ["1x16x1", "2x16x1"]
 tokens = ["20k", "40k"]
@@ -53,7 +56,9 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("text")
     text = folder / "numbers.txt"
-    text.write_text("\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(200)))
+    text.write_text(
+        "\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(200))
+    )
     path = folder / "diverging.toml"
     path.write_text(SPEC.format(text=text))
     return path
@@ -65,7 +70,9 @@ def options(spec: Path, out: Path, retries: int) -> list[object]:
 
 @pytest.fixture(scope="module")
 def retried(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep at a learning rate that no run survives, nor half of it, which a second command tries again."""
+    """A sweep at a learning rate that no run survives, nor half of it, which a second command tries
+    again.
+    """
     out = tmp_path_factory.mktemp("results") / "retried"
     assert llmscale(*options(spec, out, 0)).exit_code == 0
     runs = pd.read_parquet(out / "runs.parquet")
@@ -74,12 +81,16 @@ def retried(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert not runs["error"].str.contains("tried again").any()
     result = llmscale(*options(spec, out, 2))
     assert result.exit_code == 0, result.output
-    assert "4 runs are tried again with half the learning rate" in result.stderr, "in the second round"
+    assert "4 runs are tried again with half the learning rate" in result.stderr, (
+        "in the second round"
+    )
     assert "1x16x1 retry" in result.stdout
     return out
 
 
-def test_a_diverged_trunk_is_tried_again_with_its_branches_each_time_at_half_the_learning_rate(retried: Path) -> None:
+def test_a_diverged_trunk_is_tried_again_with_its_branches_each_time_at_half_the_learning_rate(
+    retried: Path,
+) -> None:
     runs = pd.read_parquet(retried / "runs.parquet").set_index("run_id")
     assert runs.groupby("lr")["status"].agg(list).to_dict() == {
         1.5: ["done"] * 4, 3.0: ["diverged"] * 4, 6.0: ["diverged"] * 4,
@@ -89,7 +100,9 @@ def test_a_diverged_trunk_is_tried_again_with_its_branches_each_time_at_half_the
         first = runs.loc[run.retry_of]
         assert (first["size"], first["tokens"], first["lr"]) == (run.size, run.tokens, 2 * run.lr)
         assert first["error"].count("; tried again") == 1
-        assert first["error"].endswith(f"; tried again with learning rate {run.lr:.3g} as run {run.Index}")
+        assert first["error"].endswith(
+            f"; tried again with learning rate {run.lr:.3g} as run {run.Index}"
+        )
         assert " at step " in first["error"]
     done = runs[runs["status"] == "done"]
     trunks = dict(done[done["tokens"] == 40_000].reset_index()[["size", "run_id"]].to_numpy())
@@ -121,22 +134,30 @@ def test_a_sweep_names_the_largest_spike_that_its_table_holds_and_speaks_of_none
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_with_retries_ends_in_the_same_table(retried: Path, spec: Path, tmp_path: Path) -> None:
+def test_a_killed_sweep_with_retries_ends_in_the_same_table(
+    retried: Path, spec: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     arguments = [str(word) for word in options(spec, out, 2)]
     quiet = subprocess.DEVNULL
-    with subprocess.Popen([sys.executable, "-m", "llmscale", *arguments], stdout=quiet, stderr=quiet) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "llmscale", *arguments], stdout=quiet, stderr=quiet
+    ) as process:
         deadline = time.monotonic() + 240
         while len(list(out.glob("runs/*/spec.json"))) < 5 and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     result = llmscale(*arguments)
-    while result.exit_code == 2 and time.monotonic() < deadline:  # the killed one's workers are still ending
+    while (
+        result.exit_code == 2 and time.monotonic() < deadline
+    ):  # the killed one's workers are still ending
         time.sleep(0.5)
         result = llmscale(*arguments)
     assert result.exit_code == 0, result.output
-    one, other = (pd.read_parquet(folder / "runs.parquet").drop(columns=TIMES) for folder in (retried, out))
+    one, other = (
+        pd.read_parquet(folder / "runs.parquet").drop(columns=TIMES) for folder in (retried, out)
+    )
     pd.testing.assert_frame_equal(one, other)
     assert not [path for path in out.glob("runs/*/checkpoint*") if os.path.exists(path)]
 
@@ -177,7 +198,9 @@ def test_results_without_the_newer_columns_still_read_and_are_extended(repositor
 
 def curve(losses: np.ndarray) -> list[CurvePoint]:
     return [
-        CurvePoint("r", 10 * (number + 1), 0, 0.0, float(loss), 0.0, None, None, 0.1, None, None, 0.0)
+        CurvePoint(
+            "r", 10 * (number + 1), 0, 0.0, float(loss), 0.0, None, None, 0.1, None, None, 0.0
+        )
         for number, loss in enumerate(losses)
     ]
 

@@ -22,6 +22,6 @@ def test_the_examples_in_docstrings_run() -> None:
     assert sum(result.attempted for result in results.values()) >= 15
 
 
-@pytest.mark.parametrize("name", ["llmscale.laws", "llmscale.fit.parametric"])
+@pytest.mark.parametrize("name", ["llmscale.explain.laws", "llmscale.explain.fit.parametric"])
 def test_the_main_entries_have_examples(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).attempted >= 3

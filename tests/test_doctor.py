@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from llmscale import machine
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.train.dtype import choose_dtype
+from llmscale.measure.train.dtype import choose_dtype
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 run = CliRunner().invoke
@@ -45,9 +45,12 @@ def test_doctor_prints_one_json_object_that_agrees_with_the_library() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "code"), [("CUDA_LAUNCH_BLOCKING", "1", "debug-switch"), ("PATH", "", "no-compile")]
+    ("variable", "value", "code"),
+    [("CUDA_LAUNCH_BLOCKING", "1", "debug-switch"), ("PATH", "", "no-compile")],
 )
-def test_doctor_names_what_will_be_slow(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, code: str) -> None:
+def test_doctor_names_what_will_be_slow(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, code: str
+) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv(variable, value)
     report = json.loads(run(app, ["doctor", "--json"]).stdout)
@@ -92,7 +95,9 @@ def test_bfloat16_is_picked_from_capability_8_on_a_gpu(monkeypatch: pytest.Monke
         assert machine.pick_dtype("auto", "cuda") == dtype
 
 
-def test_cores_and_memory_are_cut_to_the_control_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cores_and_memory_are_cut_to_the_control_group(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("700000\n")

@@ -1,4 +1,6 @@
-"""Which dtype a sweep trains in: by measuring its products on a CPU, kept for the machine and by a begun sweep."""
+"""Which dtype a sweep trains in: by measuring its products on a CPU, kept for the machine and by a
+begun sweep.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,9 +13,9 @@ from caches import empty_cache
 from sweeps import llmscale, options, tables, write_counting
 
 from llmscale import machine
-from llmscale.shape import shape_for
-from llmscale.train import dtype as module
-from llmscale.train.dtype import Product, choose_dtype, measure_products, products_of
+from llmscale.measure.train import dtype as module
+from llmscale.measure.train.dtype import Product, choose_dtype, measure_products, products_of
+from llmscale.runs.shape import shape_for
 
 SHAPES = [shape_for(size, vocab_size=256, context=64) for size in ("10k", "30k", "100k", "300k")]
 Fake = Callable[[float, float], list[Sequence[Product]]]
@@ -44,9 +46,24 @@ def fake_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fake:
 @pytest.mark.parametrize(
     ("float32", "bfloat16", "chosen", "words"),
     [
-        (158, 83, "float32", "1.9 times as fast here as bfloat16 on this sweep's products (158 against 83 GFLOP/s"),
-        (180, 425, "bfloat16", "2.4 times as fast here as float32 on this sweep's products (425 against 180 GFLOP/s"),
-        (100, 105, "float32", "bfloat16, which rounds more, is only 1.1 times as fast here as float32"),
+        (
+            158,
+            83,
+            "float32",
+            "1.9 times as fast here as bfloat16 on this sweep's products (158 against 83 GFLOP/s",
+        ),
+        (
+            180,
+            425,
+            "bfloat16",
+            "2.4 times as fast here as float32 on this sweep's products (425 against 180 GFLOP/s",
+        ),
+        (
+            100,
+            105,
+            "float32",
+            "bfloat16, which rounds more, is only 1.1 times as fast here as float32",
+        ),
         (100, 111, "bfloat16", "1.1 times as fast here as float32"),
     ],
 )
@@ -59,10 +76,14 @@ def test_the_faster_dtype_is_taken_by_measuring(
     assert choice.reason.startswith(words)
 
 
-def test_a_cpu_without_bfloat16_is_not_measured(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_bfloat16_is_not_measured(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured = fake(100, 1000)
     monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"avx2"}))
-    assert str(choose_dtype("auto", "cpu", SHAPES)) == "float32: this CPU does not multiply bfloat16"
+    assert (
+        str(choose_dtype("auto", "cpu", SHAPES)) == "float32: this CPU does not multiply bfloat16"
+    )
     assert not measured
 
 
@@ -91,8 +112,12 @@ def test_a_measurement_is_kept_for_its_products(fake: Fake) -> None:
     assert (len(first), len(later)) == (1, 1)
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"flops_per_second": {}}', "other CPU", "infinite"])
-def test_a_damaged_or_foreign_measurement_is_made_again(fake: Fake, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "null", '{"flops_per_second": {}}', "other CPU", "infinite"]
+)
+def test_a_damaged_or_foreign_measurement_is_made_again(
+    fake: Fake, tmp_path: Path, damage: str
+) -> None:
     fake(158, 83)
     choose_dtype("auto", "cpu", SHAPES)
     (path,) = (tmp_path / "cache").rglob("*.json")
@@ -100,14 +125,18 @@ def test_a_damaged_or_foreign_measurement_is_made_again(fake: Fake, tmp_path: Pa
     if damage == "other CPU":
         damage = json.dumps({**kept, "cpu": "another"})
     elif damage == "infinite":
-        damage = json.dumps({**kept, "flops_per_second": {"float32": 1e9, "bfloat16": float("inf")}})
+        damage = json.dumps(
+            {**kept, "flops_per_second": {"float32": 1e9, "bfloat16": float("inf")}}
+        )
     path.write_text(damage)
     fake(83, 158)
     assert choose_dtype("auto", "cpu", SHAPES).dtype == "bfloat16"
     assert json.loads(path.read_text())["flops_per_second"]["bfloat16"] == 158e9
 
 
-def test_without_a_cache_it_is_measured_every_time(fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_cache_it_is_measured_every_time(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "file"))
     measured = fake(158, 83)
@@ -147,12 +176,16 @@ def test_the_plan_says_which_dtype_and_why(fake: Fake, tmp_path: Path) -> None:
     asked = auto_options(tmp_path, "--dry-run")
     plan = json.loads(llmscale(*asked, "--json").stdout)
     assert plan["dtype"] == "float32"
-    assert plan["dtype_reason"].startswith("1.9 times as fast here as bfloat16 on this sweep's products")
+    assert plan["dtype_reason"].startswith(
+        "1.9 times as fast here as bfloat16 on this sweep's products"
+    )
     shown = llmscale(*asked)
     assert f"float32: {plan['dtype_reason']}" in shown.stderr
 
 
-def test_a_begun_sweep_keeps_its_dtype(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_begun_sweep_keeps_its_dtype(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake(158, 83)
     asked = auto_options(tmp_path)
     assert llmscale(*asked).exit_code == 0
@@ -168,11 +201,32 @@ def test_a_begun_sweep_keeps_its_dtype(fake: Fake, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_tuning_keeps_its_dtype_too(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuning_keeps_its_dtype_too(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake(158, 83)
     text = write_counting(tmp_path)
-    asked = ["tune", "--sizes", "1x16x1", "--tokens", "20k", "--data", str(text), "--tokenizer", "bpe:300"]
-    asked += ["--context", "32", "--device", "cpu", "--no-batch", "--out", str(tmp_path / "out"), "--json"]
+    asked = [
+        "tune",
+        "--sizes",
+        "1x16x1",
+        "--tokens",
+        "20k",
+        "--data",
+        str(text),
+        "--tokenizer",
+        "bpe:300",
+    ]
+    asked += [
+        "--context",
+        "32",
+        "--device",
+        "cpu",
+        "--no-batch",
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     first = json.loads(llmscale(*asked, "--dry-run").stdout)
     assert first["dtype"] == "float32"
     llmscale(*asked)
@@ -190,15 +244,31 @@ def test_doctor_says_which_dtype_and_why(fake: Fake) -> None:
     if device["kind"] != "cpu":
         pytest.skip("this machine trains on a GPU")
     assert device["dtype"] == "float32"
-    assert device["dtype_reason"].startswith("1.9 times as fast here as bfloat16 on products of 300k to 3M models")
+    assert device["dtype_reason"].startswith(
+        "1.9 times as fast here as bfloat16 on products of 300k to 3M models"
+    )
     assert "1.9 times as fast here" in llmscale("doctor").stdout
 
 
 def test_bench_takes_the_same_choice(fake: Fake) -> None:
     fake(158, 83)
     report = json.loads(
-        llmscale("bench", "--sizes", "10k", "--context", "64", "--vocab-size", "256", "--device", "cpu",
-                 "--batch", "4", "--seconds", "0.1", "--json").stdout
-    )  # fmt: skip
+        llmscale(
+            "bench",
+            "--sizes",
+            "10k",
+            "--context",
+            "64",
+            "--vocab-size",
+            "256",
+            "--device",
+            "cpu",
+            "--batch",
+            "4",
+            "--seconds",
+            "0.1",
+            "--json",
+        ).stdout
+    )
     assert report["dtype"] == "float32"
     assert report["dtype_reason"].startswith("1.9 times as fast here as bfloat16 on these products")

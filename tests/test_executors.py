@@ -16,12 +16,13 @@ from hostile import hostile_modules
 from slurm_cluster import slurm_cluster, why_not
 from typer.testing import CliRunner
 
-from llmscale import executors, sources
 from llmscale.commands import app
-from llmscale.executors import Event, Place, Task, executor_names, pick_executor
-from llmscale.executors import ray as on_ray
-from llmscale.sweep.spec import Hardware
-from llmscale.trackers import tracker_names
+from llmscale.measure import executors
+from llmscale.measure.executors import Event, Place, Task, executor_names, pick_executor
+from llmscale.measure.executors import ray as on_ray
+from llmscale.measure.sweep.spec import Hardware
+from llmscale.measure.text import sources
+from llmscale.measure.trackers import tracker_names
 
 SIZES, TOKENS = "1x16x1,1x24x1,2x16x1,2x24x1", "20k"
 
@@ -30,9 +31,13 @@ SIZES, TOKENS = "1x16x1,1x24x1,2x16x1,2x24x1", "20k"
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of four runs."""
     folder = tmp_path_factory.mktemp("swept")
-    lines = (json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))}) for i in range(150))
+    lines = (
+        json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))})
+        for i in range(150)
+    )
     (folder / "counting.jsonl").write_text("\n".join(lines) + "\n")
-    words = ["sweep", "--sizes", SIZES, "--tokens", TOKENS, "--data", str(folder / "counting.jsonl"), "--tokenizer",
+    words = ["sweep", "--sizes", SIZES, "--tokens", TOKENS, "--data",
+    str(folder / "counting.jsonl"), "--tokenizer",
              "bpe:300", "--context", "32", "--device", "cpu", "--dtype", "float32", "--lr", "0.02",
              "--out", str(folder / "out")]  # fmt: skip
     result = CliRunner().invoke(app, words)
@@ -42,7 +47,10 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(
     scope="module",
-    params=[name if name == "local" else pytest.param(name, marks=pytest.mark.cluster) for name in executor_names()],
+    params=[
+        name if name == "local" else pytest.param(name, marks=pytest.mark.cluster)
+        for name in executor_names()
+    ],
 )
 def executor(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every member, with a cluster of its own where it takes one."""
@@ -52,11 +60,15 @@ def executor(request: pytest.FixtureRequest) -> Iterator[str]:
     if name != "slurm":
         yield name
         return
-    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'llmscale[slurm]'")
+    pytest.importorskip(
+        "submitit", reason="submitit is not installed: pip install 'llmscale[slurm]'"
+    )
     if why_not():
         pytest.skip(str(why_not()))
     with (
-        tempfile.TemporaryDirectory(prefix="llmscale-slurm-") as folder,  # short: a socket's path has 107 bytes
+        tempfile.TemporaryDirectory(
+            prefix="llmscale-slurm-"
+        ) as folder,  # short: a socket's path has 107 bytes
         slurm_cluster(Path(folder), cpus=2) as conf,
         pytest.MonkeyPatch.context() as patch,
     ):
@@ -117,12 +129,30 @@ def test_a_machine_without_a_gpu_plans_for_those_of_a_cluster(
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    words = ["sweep", "--sizes", SIZES, "--tokens", TOKENS, "--data", str(swept.parent / "counting.jsonl"),
-             "--tokenizer", "bpe:300", "--context", "32", "--device", "cuda", "--out", str(tmp_path / "out"),
-             "--dry-run", "--json"]  # fmt: skip
+    words = [
+        "sweep",
+        "--sizes",
+        SIZES,
+        "--tokens",
+        TOKENS,
+        "--data",
+        str(swept.parent / "counting.jsonl"),
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        "32",
+        "--device",
+        "cuda",
+        "--out",
+        str(tmp_path / "out"),
+        "--dry-run",
+        "--json",
+    ]
     alone = CliRunner().invoke(app, words)
     assert alone.exit_code == 2
-    monkeypatch.setattr(executors, "need", lambda *_: None)  # to plan for a cluster takes none of its packages
+    monkeypatch.setattr(
+        executors, "need", lambda *_: None
+    )  # to plan for a cluster takes none of its packages
     plan = json.loads(CliRunner().invoke(app, [*words, "--executor", "slurm"]).stdout)
     assert (plan["device"], plan["dtype"], plan["workers"]) == ("cuda", "bfloat16", 4)
     assert plan["estimated_seconds"] == 0
@@ -130,15 +160,19 @@ def test_a_machine_without_a_gpu_plans_for_those_of_a_cluster(
 
 
 def choices() -> Iterator[tuple[str, list[str], str]]:
-    """Of every menu the members that take a package: its name, the options that choose it, and what installs it."""
+    """Of every menu the members that take a package: its name, the options that choose it, and what
+    installs it.
+    """
     for name in executor_names():
         if hasattr(pick_executor(name), "NEEDS"):
             yield pick_executor(name).NEEDS, ["--executor", name], f"pip install 'llmscale[{name}]'"
     for name in tracker_names():
-        needs = importlib.import_module(f"llmscale.trackers.{name}").NEEDS
+        needs = importlib.import_module(f"llmscale.measure.trackers.{name}").NEEDS
         yield needs, ["--track", name], "pip install 'llmscale[trackers]'"
     for name in sources.members():
-        needs = getattr(importlib.import_module(f"llmscale.sources.{name}"), "NEEDS", None)
+        needs = getattr(
+            importlib.import_module(f"llmscale.measure.text.sources.{name}"), "NEEDS", None
+        )
         if needs:
             yield needs, ["--data", "some/dataset"], f"pip install {needs}"
     for scheme, package in (("s3", "s3fs"), ("gs", "gcsfs"), ("abfs", "adlfs")):
@@ -148,7 +182,12 @@ def choices() -> Iterator[tuple[str, list[str], str]]:
 @pytest.mark.parametrize(("package", "chosen", "install"), list(choices()))
 @pytest.mark.parametrize("command", ["sweep", "tune"])
 def test_what_needs_a_package_that_is_missing_is_refused_before_anything_is_done(
-    command: str, package: str, chosen: list[str], install: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    package: str,
+    chosen: list[str],
+    install: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if (command, chosen[0]) == ("tune", "--track"):
         pytest.skip("tune has no trackers")
@@ -156,7 +195,12 @@ def test_what_needs_a_package_that_is_missing_is_refused_before_anything_is_done
     monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "cache"))
     text = tmp_path / "text.txt"
     text.write_text("one two three")
-    words = {"--sizes": "1x16x1", "--tokens": "20k", "--data": str(text), "--out": str(tmp_path / "out")}
+    words = {
+        "--sizes": "1x16x1",
+        "--tokens": "20k",
+        "--data": str(text),
+        "--out": str(tmp_path / "out"),
+    }
     words |= {chosen[0]: chosen[1]}
     result = CliRunner().invoke(app, [command, *(word for pair in words.items() for word in pair)])
     assert result.exit_code == 2, result.output
@@ -172,7 +216,12 @@ def test_a_ray_that_a_sweep_starts_is_reached_from_this_machine_only(
     seen: dict[str, object] = {}
 
     def init(**options: object) -> None:
-        seen.update(options, folder=os.getcwd(), mode=os.environ["RAY_AUTH_MODE"], token=os.environ["RAY_AUTH_TOKEN"])
+        seen.update(
+            options,
+            folder=os.getcwd(),
+            mode=os.environ["RAY_AUTH_MODE"],
+            token=os.environ["RAY_AUTH_TOKEN"],
+        )
 
     fake = types.SimpleNamespace(
         init=init, shutdown=lambda: None, exceptions=types.SimpleNamespace(RayError=RuntimeError)
@@ -184,7 +233,11 @@ def test_a_ray_that_a_sweep_starts_is_reached_from_this_machine_only(
     monkeypatch.chdir(tmp_path)
     with on_ray._connected(None):
         pass
-    assert (seen["address"], seen["_node_ip_address"], seen["include_dashboard"]) == ("local", "127.0.0.1", False)
+    assert (seen["address"], seen["_node_ip_address"], seen["include_dashboard"]) == (
+        "local",
+        "127.0.0.1",
+        False,
+    )
     assert seen["mode"] == "token"
     assert len(str(seen["token"])) == 64
     assert seen["folder"] == os.sep, "Ray's workers import from there"

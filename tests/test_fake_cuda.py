@@ -1,7 +1,8 @@
-"""Training steps on a CUDA device that is not there: all of them on the device, none that waits, and what they cost.
+"""Training steps on a CUDA device that is not there: all of them on the device, none that waits,
+and what they cost.
 
-One process runs every case below, with the library of fake_cuda/ preloaded; each test looks at its report.
-"""
+One process runs every case below, with the library of fake_cuda/ preloaded; each test looks at its
+report."""
 
 from typing import Any
 
@@ -10,14 +11,17 @@ from fake_cuda.__main__ import parser, table
 from fake_cuda.library import FakeCudaError, library, run
 from fake_cuda.steps import Case
 
-from llmscale.shape import ARCHITECTURES, Shape, shape_for
+from llmscale.runs.shape import ARCHITECTURES, Shape, shape_for
 
 Reports = dict[str, dict[str, Any]]
 SMALL = {"size": "1x32x2", "vocab_size": 64, "context": 16}
 PLANNED = {"vocab_size": 8192, "context": 512, "batch": 16, "micro_batch": 16, "evaluate": False}
 """A batch of the size that a run of 50M tokens has."""
 SIZES = {"1M": "4x144x6", "10M": "6x384x6", "100M": "13x768x12"}
-"""Shapes of about so many weights. Given as such, since the ladder of sizes takes a second to make."""
+"""Shapes of about so many weights.
+
+Given as such, since the ladder of sizes takes a second to make.
+"""
 
 STEPS: dict[str, dict[str, Any]] = {
     "AdamW in bfloat16": {},
@@ -52,8 +56,16 @@ FOUND = {
 KNOWN: dict[str, dict[str, int]] = {
     "views": {"launches": 1, "bytes": 64, "peak_bytes": 64 + 64},
     "in_place": {"launches": 5, "bytes": 400 + 800 + 400 + 400 + 800, "peak_bytes": 800},
-    "foreach": {"launches": 3 + 3, "bytes": 3 * 40 + 2 * 3 * 40 + 2 * 3 * 40 + 3 * 40, "peak_bytes": 3 * 40},
-    "gathered": {"launches": 2 + 2, "bytes": 32_000 + 80 + 2 * (320 + 320 + 80), "peak_bytes": 32_000 + 80 + 320},
+    "foreach": {
+        "launches": 3 + 3,
+        "bytes": 3 * 40 + 2 * 3 * 40 + 2 * 3 * 40 + 3 * 40,
+        "peak_bytes": 3 * 40,
+    },
+    "gathered": {
+        "launches": 2 + 2,
+        "bytes": 32_000 + 80 + 2 * (320 + 320 + 80),
+        "peak_bytes": 32_000 + 80 + 320,
+    },
     "freed": {"launches": 3, "bytes": 4000 + 6000 + 2000, "peak_bytes": 4000 + 6000},
     "saved_for_backward": {"peak_bytes": 3 * 4000 + 2 * 4},
     "products": {"matmul_flops": 2 * 24 * (1 + 5 + 1), "attention_flops": 12 * 2 * 16 * 16 * 8},
@@ -101,7 +113,9 @@ def test_a_step_stays_on_the_device_and_never_waits(arch: str, name: str, report
     report = reports[f"{arch}: {name}"]
     assert report["error"] is None
     assert report["elsewhere"] == []
-    assert report["tensors"] > 20  # weights, the optimiser's state, losses, the norm, and the evaluation
+    assert (
+        report["tensors"] > 20
+    )  # weights, the optimiser's state, losses, the norm, and the evaluation
     assert set(report["phases"]) == {"gradient", "clip", "optimizer", "evaluation"}
     assert all(phase["launches"] for phase in report["phases"].values())
     muon = report["phases"]["optimizer"]["matmul_flops"] > 0
@@ -127,12 +141,16 @@ def test_what_only_looks_like_a_mistake_is_allowed(reports: Reports) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_traced_flops_are_those_of_the_plan(arch: str, size: str, reports: Reports) -> None:
-    report, shape = reports[f"{arch}: {size}"], shape_for(SIZES[size], vocab_size=8192, context=512, arch=arch)
+    report, shape = (
+        reports[f"{arch}: {size}"],
+        shape_for(SIZES[size], vocab_size=8192, context=512, arch=arch),
+    )
     tokens = 16 * 512
     # The mean over a batch may be a product, too, of a few numbers.
     assert report["matmul_flops"] == pytest.approx(6 * matrix_entries(shape) * tokens, rel=1e-6)
     assert report["attention_flops"] == shape.attention_flops_per_token * tokens
-    # flops_per_token counts six for each weight, those of norms and biases too, which no product takes part in.
+    # flops_per_token counts six for each weight, those of norms and biases too, which no product
+    # takes part in.
     others = 6 * (shape.params - matrix_entries(shape)) * tokens
     traced = report["matmul_flops"] + report["attention_flops"]
     assert traced + others == pytest.approx(report["planned_flops"], rel=1e-6)
@@ -140,7 +158,9 @@ def test_traced_flops_are_those_of_the_plan(arch: str, size: str, reports: Repor
 
 
 def matrix_entries(shape: Shape) -> int:
-    """Weights of a shape that multiply every token: the matrices of its blocks, and the output projection."""
+    """Weights of a shape that multiply every token: the matrices of its blocks, and the output
+    projection.
+    """
     mlp = 3 if shape.arch == "llama" else 2
     block = 4 * shape.d_model**2 + mlp * shape.d_model * shape.d_ff
     return shape.n_layer * block + shape.d_model * shape.vocab_size
@@ -148,11 +168,14 @@ def matrix_entries(shape: Shape) -> int:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_traced_memory_is_at_most_what_the_plan_takes(arch: str, size: str, reports: Reports) -> None:
+def test_traced_memory_is_at_most_what_the_plan_takes(
+    arch: str, size: str, reports: Reports
+) -> None:
     report = reports[f"{arch}: {size}"]
     assert report["error"] is None
-    # More than planned would run out of memory. Much less would leave memory idle: the plan counts 14 values of a
-    # layer's width for each token, which is LLaMA with a norm in many operations; GPT-2's norm is one.
+    # More than planned would run out of memory. Much less would leave memory idle: the plan counts
+    # 14 values of a layer's width for each token, which is LLaMA with a norm in many operations;
+    # GPT-2's norm is one.
     least = {"llama": 0.88, "gpt2": 0.74}[arch]
     assert least < report["peak_bytes"] / report["planned_bytes"] <= 1.02
 
@@ -161,15 +184,18 @@ def test_a_batch_in_parts_takes_one_more_set_of_gradients_at_most(reports: Repor
     shape = shape_for("1x512x8", vocab_size=512, context=64, arch="gpt2")
     more = reports["four parts"]["peak_bytes"] - reports["one part"]["peak_bytes"]
     assert more <= 1.05 * 4 * shape.params_total
-    for name in ("one part", "four parts"):  # of so few tokens that weights and gradients take most of the memory
+    for name in (
+        "one part",
+        "four parts",
+    ):  # of so few tokens that weights and gradients take most of the memory
         assert 0.88 < reports[name]["peak_bytes"] / reports[name]["planned_bytes"] <= 1.02
 
 
 def test_computing_activations_twice_takes_less_memory(reports: Reports) -> None:
     once, twice = reports["wide"], reports["wide, computed twice"]
     assert twice["peak_bytes"] < 0.8 * once["peak_bytes"]
-    # Attention once more forward, which is a third of its FLOPs; and the blocks' products, but each block's last one,
-    # of which nothing in the block needs the result.
+    # Attention once more forward, which is a third of its FLOPs; and the blocks' products, but each
+    # block's last one, of which nothing in the block needs the result.
     assert twice["attention_flops"] == pytest.approx(once["attention_flops"] * 4 / 3, rel=1e-6)
     shape = shape_for("2x64x4", vocab_size=64, context=64)
     in_blocks = once["matmul_flops"] - 6 * 8 * 64 * shape.d_model * shape.vocab_size
@@ -191,12 +217,25 @@ def test_clipping_and_adamw_take_as_many_launches_for_any_depth(reports: Reports
 
 
 def test_the_command_traces_a_case_and_shows_its_phases(reports: Reports) -> None:
-    options = vars(parser().parse_args(["--size", "10M", "--vocab", "512", "--micro", "8", "--checkpointing"]))
+    options = vars(
+        parser().parse_args(["--size", "10M", "--vocab", "512", "--micro", "8", "--checkpointing"])
+    )
     options.pop("json")
-    assert Case(**options) == Case("10M", "llama", 512, 512, 16, 8, "bfloat16", "adamw", checkpointing=True)
+    assert Case(**options) == Case(
+        "10M", "llama", 512, 512, 16, 8, "bfloat16", "adamw", checkpointing=True
+    )
     report = reports["llama: AdamW in bfloat16"]
     rows = {line.split()[0]: line.split()[1:] for line in table(report).splitlines()}
-    assert set(rows) == {"phase", "gradient", "clip", "optimizer", "evaluation", "step", "plan:", "most"}
+    assert set(rows) == {
+        "phase",
+        "gradient",
+        "clip",
+        "optimizer",
+        "evaluation",
+        "step",
+        "plan:",
+        "most",
+    }
     assert int(rows["step"][0]) == report["launches"]
     assert "OffDeviceError" in table(reports["a batch left on the host"])
 

@@ -17,18 +17,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sweeps import assert_same_results, llmscale, options, tables, wait_for, worker_pids, write_counting
+from sweeps import (
+    assert_same_results,
+    llmscale,
+    options,
+    tables,
+    wait_for,
+    worker_pids,
+    write_counting,
+)
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
 
 from llmscale.errors import InputError, WorkError, WriteError
-from llmscale.executors import Event, Place, Task, local
-from llmscale.executors._node import Node
-from llmscale.lock import only_writer
-from llmscale.ops import compiled
-from llmscale.ops.compiled import Found
-from llmscale.runs import newest_results, write_text
-from llmscale.sweep import kernels
-from llmscale.train.checkpoint import (
+from llmscale.measure.executors import Event, Place, Task, local
+from llmscale.measure.executors._remote_worker import Node
+from llmscale.measure.ops import compiled
+from llmscale.measure.ops.compiled import Found
+from llmscale.measure.sweep import kernels
+from llmscale.measure.train.checkpoint import (
     FILE_NAME,
     PREVIOUS_NAME,
     Checkpoint,
@@ -37,8 +43,10 @@ from llmscale.train.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from llmscale.train.loop import TrainingInterrupted, train
-from llmscale.train.stacked import can_stack, train_stack
+from llmscale.measure.train.loop import TrainingInterrupted, train
+from llmscale.measure.train.stacked import can_stack, train_stack
+from llmscale.runs.folder import newest_results, write_text
+from llmscale.runs.lock import only_writer
 
 
 def train_some(folder: Path, steps: int) -> None:
@@ -54,7 +62,9 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_run(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_run(
+    tmp_path: Path,
+) -> None:
     wanted = without_times(run(job(), tmp_path / "whole"))
     (folder := tmp_path / "run").mkdir()
     train_some(folder, 20)
@@ -65,13 +75,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_run(tmp
     assert checkpoint is not None
     assert checkpoint.step == 20
     assert said == [
-        f"{folder / FILE_NAME} is damaged: its checksum is wrong; the run goes on from {PREVIOUS_NAME}, after step 20"
+        f"{folder / FILE_NAME} is damaged: its checksum is wrong; the run goes on from "
+        f"{PREVIOUS_NAME}, after step 20"
     ]
     assert without_times(run(job(), folder)) == wanted
     (folder / PREVIOUS_NAME).write_bytes((folder / PREVIOUS_NAME).read_bytes()[:5000])
     found = train(job(), CPU, TRAIN, VALIDATION, folder, warn=said.append)
     assert without_times(found) == wanted
-    assert said[1].endswith(f"and {folder / PREVIOUS_NAME} is damaged or torn; the run starts from its beginning")
+    assert said[1].endswith(
+        f"and {folder / PREVIOUS_NAME} is damaged or torn; the run starts from its beginning"
+    )
 
 
 def test_no_flipped_byte_and_no_torn_end_of_a_checkpoint_goes_unnoticed(tmp_path: Path) -> None:
@@ -114,18 +127,29 @@ def test_a_stack_killed_while_it_saved_goes_on_from_what_all_have(tmp_path: Path
     for steps in (10, 7):
         left = iter(range(steps - 1))
         with pytest.raises(TrainingInterrupted):
-            train_stack(jobs, plain, TRAIN, VALIDATION, folders[:2], stop=lambda left=left: next(left, None) is None)  # type: ignore[misc]
+            train_stack(
+                jobs,
+                plain,
+                TRAIN,
+                VALIDATION,
+                folders[:2],
+                stop=lambda left=left: next(left, None) is None,  # type: ignore[misc]
+            )
     (folders[1] / PREVIOUS_NAME).replace(folders[1] / FILE_NAME)
     assert can_stack(jobs, folders[:2])
     found = train_stack(jobs, plain, TRAIN, VALIDATION, folders[:2])
     assert [without_times(one) for one in found] == [without_times(one) for one in wanted]
 
 
-HOLD = "import sys, time; from pathlib import Path; from llmscale.lock import only_writer\n"
-HOLD += "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(float(sys.argv[2]))"
+HOLD = "import sys, time; from pathlib import Path; from llmscale.runs.lock import only_writer\n"
+HOLD += (
+    "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(float(sys.argv[2]))"
+)
 
 
-def test_a_lock_names_its_holder_is_waited_for_and_ends_with_a_killed_process(tmp_path: Path) -> None:
+def test_a_lock_names_its_holder_is_waited_for_and_ends_with_a_killed_process(
+    tmp_path: Path,
+) -> None:
     def hold(seconds: float) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-c", HOLD, str(tmp_path), str(seconds)]
         holder = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -134,7 +158,10 @@ def test_a_lock_names_its_holder_is_waited_for_and_ends_with_a_killed_process(tm
         return holder
 
     with hold(60) as holder:
-        with pytest.raises(InputError, match=rf"process {holder.pid} on \S+ since 20") as caught, only_writer(tmp_path):
+        with (
+            pytest.raises(InputError, match=rf"process {holder.pid} on \S+ since 20") as caught,
+            only_writer(tmp_path),
+        ):
             pass
         assert "wait for it" in str(caught.value.fix)
         holder.kill()
@@ -148,7 +175,9 @@ def test_a_lock_names_its_holder_is_waited_for_and_ends_with_a_killed_process(tm
     assert f"waiting for process {holder.pid} on " in said[0]
 
 
-def test_a_file_system_without_locks_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -157,12 +186,13 @@ def test_a_file_system_without_locks_is_told_of(tmp_path: Path, monkeypatch: pyt
     with only_writer(tmp_path, warn=said.append):
         pass
     assert said == [
-        f"{tmp_path} is on a file system without locks (No locks available): start one sweep at a time there"
+        f"{tmp_path} is on a file system without locks (No locks available): start one sweep at a "
+        "time there"
     ]
 
 
 def test_the_newest_results_are_those_written_last_whatever_the_clock_says(tmp_path: Path) -> None:
-    from llmscale.runs import ResultsFolder
+    from llmscale.runs.folder import ResultsFolder
 
     for name in ("first", "second", "third"):
         folder = ResultsFolder(tmp_path / name)
@@ -198,12 +228,20 @@ def untrained(swept: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("signals", "words"),
     [
-        ([signal.SIGTERM, signal.SIGSTOP], ["was told to end, by a signal from elsewhere", "hung (no step in "]),
-        pytest.param([signal.SIGINT], ["was told to end, by a signal from elsewhere"], marks=pytest.mark.slow),
+        (
+            [signal.SIGTERM, signal.SIGSTOP],
+            ["was told to end, by a signal from elsewhere", "hung (no step in "],
+        ),
+        pytest.param(
+            [signal.SIGINT], ["was told to end, by a signal from elsewhere"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_worker_that_others_end_or_that_hangs_is_started_again(
-    signals: list[signal.Signals], words: list[str], untrained: Path, monkeypatch: pytest.MonkeyPatch
+    signals: list[signal.Signals],
+    words: list[str],
+    untrained: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(local, "HANG_SECONDS", 0.5)
     spec = json.loads((untrained / "spec.json").read_text())
@@ -222,8 +260,14 @@ def test_a_worker_that_others_end_or_that_hangs_is_started_again(
                 os.kill(pid, how)
 
     local.run([Task((untrained,))], [Place(threads=1)], report)
-    warnings = [event.message for event in events if event.kind == "warned" and "started again" in event.message]
-    assert [word in warning for word, warning in zip(words, warnings, strict=True)] == [True] * len(words)
+    warnings = [
+        event.message
+        for event in events
+        if event.kind == "warned" and "started again" in event.message
+    ]
+    assert [word in warning for word, warning in zip(words, warnings, strict=True)] == [True] * len(
+        words
+    )
     assert all("started again from its checkpoint" in warning for warning in warnings)
     assert events[-1].exit_code == 0
     assert (untrained / "curve.parquet").exists()
@@ -232,7 +276,9 @@ def test_a_worker_that_others_end_or_that_hangs_is_started_again(
 def test_a_sweep_with_a_run_that_was_ended_says_so_and_exits_with_1(
     swept: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cancelled(tasks: list[Task], places: object, report: Callable[[Event], object], *_: object) -> None:
+    def cancelled(
+        tasks: list[Task], places: object, report: Callable[[Event], object], *_: object
+    ) -> None:
         for task in tasks:
             report(Event("started", task.folders[0]))
             report(Event("ended", task.folders[0], exit_code=130))
@@ -262,12 +308,17 @@ def test_runs_begun_with_kernels_that_cannot_be_made_any_more_are_named_with_wha
     planned = llmscale(*options(text, out, sizes="1x16x1"), "--dry-run")
     assert planned.exit_code == 0, planned.output
     assert "without the compiled kernels" in " ".join(planned.stderr.split())
-    assert "several times as long without its CPU kernels: there is no C compiler" in " ".join(planned.stderr.split())
+    assert "several times as long without its CPU kernels: there is no C compiler" in " ".join(
+        planned.stderr.split()
+    )
     (folder / "checkpoint.pt").touch()
     refused = llmscale(*options(text, out, sizes="1x16x1"))
     assert refused.exit_code == 2, refused.output
     said = " ".join(refused.stderr.split())
-    assert "1 of the runs to train was begun with the compiled kernels, which cannot run now: there is no C" in said
+    assert (
+        "1 of the runs to train was begun with the compiled kernels, which cannot run now: there "
+        "is no C" in said
+    )
     assert f"install gcc or clang; or to train them anew without: rm -r '{folder}'" in said
     shutil.rmtree(folder)
     monkeypatch.setattr(local, "run", lambda *_: None)
@@ -276,7 +327,9 @@ def test_runs_begun_with_kernels_that_cannot_be_made_any_more_are_named_with_wha
 
 
 @pytest.mark.slow
-def test_a_worker_that_always_hangs_fails_its_run(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_always_hangs_fails_its_run(
+    untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(local, "FIRST_STEP_SECONDS", 2.0)
     events: list[Event] = []
     ended = threading.Event()
@@ -305,10 +358,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "disk"
     path.mkdir()
     if shutil.which("mount") is None:
-        pytest.skip("there is no program `mount` here, which makes the small file system of this test")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(path)], capture_output=True)
+        pytest.skip(
+            "there is no program `mount` here, which makes the small file system of this test"
+        )
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(path)], capture_output=True
+    )
     if mounted.returncode:
-        pytest.skip(f"mounting a file system is not allowed here: {mounted.stderr.decode().strip()}")
+        pytest.skip(
+            f"mounting a file system is not allowed here: {mounted.stderr.decode().strip()}"
+        )
     yield path
     subprocess.run(["umount", "--lazy", str(path)], check=True)
 
@@ -327,7 +386,9 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_dis
     for step in (1, 2, 3):
         save_checkpoint(path, Checkpoint(step, 0.0, tensors, {}, [], 0.0, 0))
     filler = fill(small_disk, leave=100_000)
-    save_checkpoint(path, Checkpoint(4, 0.0, tensors, {}, [], 0.0, 0))  # in place of the one before the last
+    save_checkpoint(
+        path, Checkpoint(4, 0.0, tensors, {}, [], 0.0, 0)
+    )  # in place of the one before the last
     found, before = read_checkpoint(path), read_checkpoint(small_disk / PREVIOUS_NAME)
     assert found is not None
     assert before is not None
@@ -336,7 +397,8 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_dis
     with filler.open("ab") as file:
         file.write(bytes(shutil.disk_usage(small_disk).free - 50_000))
     with pytest.raises(
-        WriteError, match=r"No space left on device \(\d+(\.\d+)? (B|KiB) are free, up to 391 KiB are needed\)"
+        WriteError,
+        match=r"No space left on device \(\d+(\.\d+)? (B|KiB) are free, up to 391 KiB are needed\)",
     ):
         save_checkpoint(path, Checkpoint(5, 0.0, tensors, {}, [], 0.0, 0))
     text = small_disk / "text"
@@ -355,7 +417,9 @@ def test_a_sweep_on_a_full_file_system_stops_with_a_sentence_and_goes_on_when_th
 ) -> None:
     out = small_disk / "results"
     command = [sys.executable, "-m", "llmscale", *options(text, out, sizes="1x16x1")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
         wait_for(lambda: worker_pids(out), 240)
         filler = fill(small_disk)
         _, errors = process.communicate(timeout=240)
@@ -371,7 +435,9 @@ def test_a_sweep_on_a_full_file_system_stops_with_a_sentence_and_goes_on_when_th
     assert_same_results(out, swept)
 
 
-def test_a_node_of_a_cluster_says_that_nothing_can_be_written(small_disk: Path, untrained: Path) -> None:
+def test_a_node_of_a_cluster_says_that_nothing_can_be_written(
+    small_disk: Path, untrained: Path
+) -> None:
     folder = small_disk / untrained.name
     shutil.copytree(untrained, folder)
     fill(small_disk)
@@ -389,7 +455,10 @@ def test_a_sweep_that_may_no_longer_write_stops_with_a_sentence_and_loses_no_fin
     out = tmp_path / "results"
     arguments = options(text, out, sizes="1x16x1,2x16x1,2x24x2")
     with subprocess.Popen(
-        [sys.executable, "-m", "llmscale", *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "llmscale", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     ) as process:
         wait_for(lambda: (out / "runs.parquet").exists() and worker_pids(out), 240)
         forbidden = subprocess.run(["chattr", "+i", str(out)], capture_output=True, text=True)

@@ -13,32 +13,43 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from typer.testing import CliRunner
 
-from llmscale import laws
 from llmscale.commands import app
-from llmscale.figures import Evidence, load_kind
-from llmscale.figures._axes import spaced_ticks
-from llmscale.figures._legend import formula
-from llmscale.figures._style import ENDINGS, render
-from llmscale.fit import fit_laws
-from llmscale.fit.forecast import law_band
+from llmscale.explain import laws
+from llmscale.explain.figures import Evidence, load_kind
+from llmscale.explain.figures._axes import spaced_ticks
+from llmscale.explain.figures._legend import formula
+from llmscale.explain.figures._style import ENDINGS, render
+from llmscale.explain.fit import fit_laws
+from llmscale.explain.forecast.forecast import law_band
+from llmscale.explain.table import read_table
 from llmscale.quantity import format_count
-from llmscale.runs import CurvePoint, ResultsFolder, rows_table, write_table
-from llmscale.table import read_table
+from llmscale.runs.folder import CurvePoint, ResultsFolder, rows_table, write_table
 
 SIZES = (35e3, 64e3, 156e3, 385e3, 1.14e6)
 
 
-def frame(sizes: tuple[float, ...] = SIZES, budgets: tuple[float, ...] = (3e6,), seeds: int = 1) -> pd.DataFrame:
+def frame(
+    sizes: tuple[float, ...] = SIZES, budgets: tuple[float, ...] = (3e6,), seeds: int = 1
+) -> pd.DataFrame:
     """Runs of a known law with a little noise, and one that diverged."""
     random = np.random.default_rng(0)
     rows = [
         {
-            "run_id": f"run-{n:.0f}-{d:.0f}-{seed}", "size": f"{n:.0f}", "status": "done", "seed": seed,
-            "params": n, "params_non_embedding": n / 2, "params_total": 2 * n, "tokens": d, "flops": 6 * n * d,
+            "run_id": f"run-{n:.0f}-{d:.0f}-{seed}",
+            "size": f"{n:.0f}",
+            "status": "done",
+            "seed": seed,
+            "params": n,
+            "params_non_embedding": n / 2,
+            "params_total": 2 * n,
+            "tokens": d,
+            "flops": 6 * n * d,
             "loss": (1.8 + 45 / n**0.33 + 400 / d**0.3) * np.exp(random.normal(0, 0.002)),
         }
-        for n in sizes for d in budgets for seed in range(seeds)
-    ]  # fmt: skip
+        for n in sizes
+        for d in budgets
+        for seed in range(seeds)
+    ]
     rows.append({**rows[0], "run_id": "lost", "status": "diverged", "loss": np.nan})
     return pd.DataFrame(rows)
 
@@ -54,10 +65,20 @@ def results(folder: Path, runs: pd.DataFrame) -> Path:
             loss = 3.0 + 4 * np.exp(-6 * share) if run["status"] == "done" else 3 + 10 * share
             points.append(
                 CurvePoint(
-                    run["run_id"], step, int(run["tokens"] * share), run["flops"] * share, loss, float(np.exp(loss)),
-                    loss if step % 20 == 0 else None, None, 0.01, 1.0, 1000.0, float(step),
+                    run["run_id"],
+                    step,
+                    int(run["tokens"] * share),
+                    run["flops"] * share,
+                    loss,
+                    float(np.exp(loss)),
+                    loss if step % 20 == 0 else None,
+                    None,
+                    0.01,
+                    1.0,
+                    1000.0,
+                    float(step),
                 )
-            )  # fmt: skip
+            )
     write_table(folder / "curves.parquet", rows_table(CurvePoint, points))
     return folder
 
@@ -65,7 +86,12 @@ def results(folder: Path, runs: pd.DataFrame) -> Path:
 def evidence(folder: Path) -> Evidence:
     table = read_table(folder)
     place = ResultsFolder(folder)
-    return Evidence(table, fits=fit_laws(table, bootstrap=100), runs=place.read_runs(), curves=place.read_curves())
+    return Evidence(
+        table,
+        fits=fit_laws(table, bootstrap=100),
+        runs=place.read_runs(),
+        curves=place.read_curves(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +105,9 @@ def fitted(ladder: Path) -> Evidence:
 
 
 @pytest.mark.parametrize("kind", ["scaling", "curves"])
-def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(kind: str, fitted: Evidence) -> None:
+def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(
+    kind: str, fitted: Evidence
+) -> None:
     drawing = load_kind(kind).draw(fitted, width=3.4, title="A title")
     assert isinstance(drawing.figure, Figure)
     assert drawing.figure.get_figwidth() == 3.4
@@ -88,7 +116,9 @@ def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(kind: str,
     assert all(ax.get_xlabel() for ax in axes)
     assert drawing.n_runs >= len(SIZES)
     assert drawing.n_excluded == 1
-    legends = [legend for legend in (*drawing.figure.legends, *(ax.get_legend() for ax in axes)) if legend]
+    legends = [
+        legend for legend in (*drawing.figure.legends, *(ax.get_legend() for ax in axes)) if legend
+    ]
     assert any("diverged" in text.get_text() for legend in legends for text in legend.get_texts())
     drawing.figure.canvas.draw()
     for ax in axes:
@@ -98,7 +128,11 @@ def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(kind: str,
 
 def drawn(figure: Figure, label: str) -> list[np.ndarray]:
     """x and y of every line of that label on the main axes."""
-    return [np.asarray(line.get_xydata(), float) for line in figure.axes[0].lines if line.get_label() == label]
+    return [
+        np.asarray(line.get_xydata(), float)
+        for line in figure.axes[0].lines
+        if line.get_label() == label
+    ]
 
 
 def legend_text(figure: Figure) -> str:
@@ -117,21 +151,33 @@ def test_the_scaling_figure_draws_every_run_and_the_held_out_one_open(fitted: Ev
     assert holdout is not None
     assert drawn(figure, "excluded")[0][0, 0] == SIZES[0]
     assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
-    assert f"{holdout.runs['predicted'][0] / holdout.runs['loss'][0] - 1:+.2%}".replace("-", "−") in legend_text(figure)
+    assert f"{holdout.runs['predicted'][0] / holdout.runs['loss'][0] - 1:+.2%}".replace(
+        "-", "−"
+    ) in legend_text(figure)
     assert "excluded: diverged (1 run)" in legend_text(figure)
 
 
-def test_lines_and_bands_are_the_laws_own_and_go_on_dashed_beyond_the_runs(fitted: Evidence) -> None:
+def test_lines_and_bands_are_the_laws_own_and_go_on_dashed_beyond_the_runs(
+    fitted: Evidence,
+) -> None:
     figure = load_kind("scaling").draw(fitted, width=3.4).figure
     for fit in fitted.fits:
         pieces = drawn(figure, f"law {fit.law.name}")
         for piece in pieces:
             assert piece[:, 1] == pytest.approx(fit.law.loss(piece[:, 0]))
-        line = {one.get_linestyle(): one for one in figure.axes[0].lines if one.get_label() == f"law {fit.law.name}"}
+        line = {
+            one.get_linestyle(): one
+            for one in figure.axes[0].lines
+            if one.get_label() == f"law {fit.law.name}"
+        }
         assert set(line) == {"-", "--"}
-        assert np.asarray(line["-"].get_xdata(), float)[[0, -1]] == pytest.approx([SIZES[0], SIZES[-1]])
+        assert np.asarray(line["-"].get_xdata(), float)[[0, -1]] == pytest.approx(
+            [SIZES[0], SIZES[-1]]
+        )
         assert pieces[-1][-1, 0] > 1.5 * SIZES[-1]
-        bands = [one for one in figure.axes[0].collections if one.get_label() == f"band {fit.law.name}"]
+        bands = [
+            one for one in figure.axes[0].collections if one.get_label() == f"band {fit.law.name}"
+        ]
         for band, piece in zip(bands, pieces, strict=True):
             low, high = law_band(fit, params=piece[:, 0])
             corners = np.asarray(band.get_paths()[0].vertices)
@@ -156,7 +202,11 @@ def test_several_budgets_are_drawn_as_one_curve_of_the_law_each(tmp_path: Path) 
     assert fit.law.name == "chinchilla"
     figure = load_kind("scaling").draw(shown, width=3.4).figure
     pieces = drawn(figure, "law chinchilla")
-    inside = [piece for piece in pieces if piece[0, 0] == pytest.approx(SIZES[0]) and piece[-1, 0] < 1.01 * SIZES[-1]]
+    inside = [
+        piece
+        for piece in pieces
+        if piece[0, 0] == pytest.approx(SIZES[0]) and piece[-1, 0] < 1.01 * SIZES[-1]
+    ]
     assert len(inside) == len(budgets)
     for piece, budget in zip(inside, budgets, strict=True):
         assert piece[:, 1] == pytest.approx(fit.law.loss(piece[:, 0], budget))
@@ -187,7 +237,9 @@ def test_nothing_is_cut_off_and_no_legend_lies_on_the_axes(
         for ax in figure.axes:
             assert not legend.get_window_extent().overlaps(ax.bbox)
         for other in figure.legends:
-            assert other is legend or not legend.get_window_extent().overlaps(other.get_window_extent())
+            assert other is legend or not legend.get_window_extent().overlaps(
+                other.get_window_extent()
+            )
 
 
 @pytest.mark.parametrize("name", laws.names())
@@ -199,7 +251,9 @@ def test_the_formula_of_every_law_reads_as_mathematics(name: str) -> None:
     MathTextParser("path").parse(text)
 
 
-@pytest.mark.parametrize("limits", [(2.9, 4.2), (3.3, 3.4), (1.95, 2.4), (1.5, 11.0), (0.65, 0.68), (2.0, 300.0)])
+@pytest.mark.parametrize(
+    "limits", [(2.9, 4.2), (3.3, 3.4), (1.95, 2.4), (1.5, 11.0), (0.65, 0.68), (2.0, 300.0)]
+)
 def test_an_axis_of_loss_has_from_three_to_nine_labels(limits: tuple[float, float]) -> None:
     ticks = spaced_ticks(*limits, most=8)
     assert 3 <= len(ticks) <= 9
@@ -207,7 +261,9 @@ def test_an_axis_of_loss_has_from_three_to_nine_labels(limits: tuple[float, floa
     assert ticks == sorted(set(ticks))
 
 
-def test_curves_show_every_size_once_in_the_legend_and_mark_the_run_that_diverged(tmp_path: Path) -> None:
+def test_curves_show_every_size_once_in_the_legend_and_mark_the_run_that_diverged(
+    tmp_path: Path,
+) -> None:
     shown = evidence(results(tmp_path / "seeds", frame(seeds=2)))
     drawing = load_kind("curves").draw(shown, width=3.4)
     tokens, compute = drawing.figure.axes
@@ -215,7 +271,9 @@ def test_curves_show_every_size_once_in_the_legend_and_mark_the_run_that_diverge
     assert "FLOPs" in compute.get_xlabel()
     assert tokens.get_ylim() == compute.get_ylim()
     assert drawing.n_runs == 2 * len(SIZES) + 1
-    assert sorted(text.get_text() for text in drawing.figure.legends[1].get_texts()) == sorted(map(format_count, SIZES))
+    assert sorted(text.get_text() for text in drawing.figure.legends[1].get_texts()) == sorted(
+        map(format_count, SIZES)
+    )
     for ax in (tokens, compute):
         (cross,) = [line for line in ax.lines if line.get_marker() == "x"]
         assert np.asarray(cross.get_ydata(), float)[0] <= ax.get_ylim()[1]
@@ -229,7 +287,11 @@ def test_a_reader_s_own_matplotlib_settings_change_nothing(fitted: Evidence) -> 
     with matplotlib.rc_context({"font.size": 20, "axes.grid": False, "figure.facecolor": "black"}):
         assert render(load_kind("scaling").draw(fitted).figure, "png") == plain
     assert "matplotlib.pyplot" not in subprocess.run(
-        [sys.executable, "-c", "import sys, llmscale.figures.scaling, llmscale.figures.curves; print(*sys.modules)"],
+        [
+            sys.executable, "-c",
+            "import sys, llmscale.explain.figures.scaling, llmscale.explain.figures.curves; "
+            "print(*sys.modules)",
+        ],
         capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
 
@@ -242,10 +304,14 @@ def llmscale(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kind", ["scaling", "curves"])
 def test_the_same_evidence_gives_the_same_bytes(kind: str, ending: str, fitted: Evidence) -> None:
-    assert render(load_kind(kind).draw(fitted).figure, ending) == render(load_kind(kind).draw(fitted).figure, ending)
+    assert render(load_kind(kind).draw(fitted).figure, ending) == render(
+        load_kind(kind).draw(fitted).figure, ending
+    )
 
 
-@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+@pytest.mark.parametrize(
+    ("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
+)
 @pytest.mark.parametrize(("kind", "law"), [("scaling", ("--law", "power")), ("curves", ())])
 def test_plot_writes_the_kind_of_file_its_ending_names(
     kind: str, law: tuple[str, ...], ending: str, magic: bytes, ladder: Path, tmp_path: Path
@@ -255,14 +321,21 @@ def test_plot_writes_the_kind_of_file_its_ending_names(
     assert code == 0, err
     said = json.loads(out)
     assert said == {
-        "path": str(path), "kind": kind, "laws": list(law[1:]), "n_runs": said["n_runs"], "n_excluded": 1,
-        "n_held_out": int(kind == "scaling"), "columns": said["columns"],
-    }  # fmt: skip
+        "path": str(path),
+        "kind": kind,
+        "laws": list(law[1:]),
+        "n_runs": said["n_runs"],
+        "n_excluded": 1,
+        "n_held_out": int(kind == "scaling"),
+        "columns": said["columns"],
+    }
     assert said["columns"]["loss"] == "loss"
     assert said["n_runs"] == len(SIZES) + (kind == "curves")
     content = path.read_bytes()
     assert content.startswith(magic)
-    assert [one.name for one in path.parent.iterdir()] == [path.name], "nothing half written is left beside it"
+    assert [one.name for one in path.parent.iterdir()] == [path.name], (
+        "nothing half written is left beside it"
+    )
     if ending == "svg":
         assert b"nats per token" in content, "text stays text"
         assert b"<dc:date>" not in content
@@ -280,7 +353,9 @@ def test_plot_draws_into_the_results_folder_by_default(ladder: Path) -> None:
 
 def test_plot_draws_anybodys_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    frame()[["params", "tokens", "loss"]].dropna().rename(columns={"params": "N", "tokens": "D"}).to_csv("mine.csv")
+    frame()[["params", "tokens", "loss"]].dropna().rename(
+        columns={"params": "N", "tokens": "D"}
+    ).to_csv("mine.csv")
     code, out, err = llmscale("plot", "mine.csv")
     assert code == 0, err
     assert out.strip() == "scaling.png"
@@ -289,7 +364,9 @@ def test_plot_draws_anybodys_table(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_published_runs_can_be_drawn(shared: Path, tmp_path: Path) -> None:
     path = tmp_path / "chinchilla.png"
-    code, out, err = llmscale("plot", str(shared / "published" / "chinchilla_epoch.csv"), "-o", str(path), "--json")
+    code, out, err = llmscale(
+        "plot", str(shared / "published" / "chinchilla_epoch.csv"), "-o", str(path), "--json"
+    )
     assert code == 0, err
     assert json.loads(out)["laws"] == ["chinchilla"]
     assert json.loads(out)["n_runs"] == 245
@@ -306,7 +383,9 @@ def test_the_published_runs_can_be_drawn(shared: Path, tmp_path: Path) -> None:
         (("-o", "/proc/nowhere/figure.png"), "cannot write"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(arguments: tuple[str, ...], words: str, ladder: Path) -> None:
+def test_a_wrong_option_is_one_sentence(
+    arguments: tuple[str, ...], words: str, ladder: Path
+) -> None:
     code, out, err = llmscale("plot", str(ladder), *arguments)
     assert code == 2
     assert words in err
@@ -315,6 +394,8 @@ def test_a_wrong_option_is_one_sentence(arguments: tuple[str, ...], words: str, 
 
 def test_a_bare_table_has_no_curves(tmp_path: Path) -> None:
     frame().dropna().to_csv(tmp_path / "mine.csv")
-    code, _, err = llmscale("plot", str(tmp_path / "mine.csv"), "--kind", "curves", "-o", str(tmp_path / "x.png"))
+    code, _, err = llmscale(
+        "plot", str(tmp_path / "mine.csv"), "--kind", "curves", "-o", str(tmp_path / "x.png")
+    )
     assert code == 2
     assert "no loss curves" in err

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmscale import laws
 from llmscale.errors import InputError
-from llmscale.fit import Fit, Objective, default_laws, fit_law, fit_laws, solver
-from llmscale.fit.uncertainty import bootstrap
-from llmscale.laws import Law
-from llmscale.table import RunTable, read_table
+from llmscale.explain import laws
+from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.uncertainty import bootstrap
+from llmscale.explain.fit import Fit, Objective, default_laws, fit_law, fit_laws
+from llmscale.explain.laws import Law
+from llmscale.explain.table import RunTable, read_table
 
 PUBLISHED = {
     # table: (E, A, B, alpha, beta, objective), minima of the same objective found by other means
@@ -31,7 +32,9 @@ SIZES = np.geomspace(1e4, 1e6, 5)
 
 def table_of(params: Any, loss: Any, tokens: Any = 1e7) -> RunTable:
     params, loss = np.asarray(params, dtype=float), np.asarray(loss, dtype=float)
-    frame = pd.DataFrame({"run_id": [f"r{i}" for i in range(len(params))], "params": params, "tokens": tokens})
+    frame = pd.DataFrame(
+        {"run_id": [f"r{i}" for i in range(len(params))], "params": params, "tokens": tokens}
+    )
     frame["flops"], frame["loss"] = 6 * frame["params"] * frame["tokens"], loss
     return RunTable(Path("simulated.csv"), frame, (), (), "params")
 
@@ -43,7 +46,9 @@ def example(name: str) -> Law:
 
 def simulated(law: Law, noise: float = 0.0, seed: int = 0) -> RunTable:
     rng = np.random.default_rng(seed)
-    params, tokens = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e6, 1e9, 8), np.geomspace(1e8, 3e10, 6)))
+    params, tokens = (
+        grid.ravel() for grid in np.meshgrid(np.geomspace(1e6, 1e9, 8), np.geomspace(1e8, 3e10, 6))
+    )
     table = table_of(params, np.ones(len(params)), tokens)
     loss = law.loss(*(table.frame[name].to_numpy() for name in law.inputs))
     return table_of(params, loss * np.exp(noise * rng.standard_normal(len(params))), tokens)
@@ -52,7 +57,9 @@ def simulated(law: Law, noise: float = 0.0, seed: int = 0) -> RunTable:
 def ladder(sizes: Any = SIZES, noise: float = 0.003, seed: int = 0, floor: float = 2.0) -> RunTable:
     sizes = np.asarray(sizes, dtype=float)
     return table_of(
-        sizes, (floor + 60 / sizes**0.35) * np.exp(noise * np.random.default_rng(seed).standard_normal(len(sizes)))
+        sizes,
+        (floor + 60 / sizes**0.35)
+        * np.exp(noise * np.random.default_rng(seed).standard_normal(len(sizes))),
     )
 
 
@@ -68,7 +75,9 @@ def published(shared: Path, name: str) -> RunTable:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_tables_give_no_worse_an_objective_than_any_known(shared: Path, name: str) -> None:
+def test_published_tables_give_no_worse_an_objective_than_any_known(
+    shared: Path, name: str
+) -> None:
     table = published(shared, name)
     fit = fit_law(table, "chinchilla", bootstrap=0, holdout="none")
     *coefficients, objective = PUBLISHED[name]
@@ -78,23 +87,36 @@ def test_published_tables_give_no_worse_an_objective_than_any_known(shared: Path
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_tables_give_the_same_from_any_row_order_and_in_any_unit(shared: Path, name: str) -> None:
+def test_published_tables_give_the_same_from_any_row_order_and_in_any_unit(
+    shared: Path, name: str
+) -> None:
     table = published(shared, name)
     best = fit_law(table, "chinchilla", bootstrap=0, holdout="none")
-    shuffled = replace(table, frame=table.frame.sample(frac=1, random_state=3).reset_index(drop=True))
+    shuffled = replace(
+        table, frame=table.frame.sample(frac=1, random_state=3).reset_index(drop=True)
+    )
     again = fit_law(shuffled, "chinchilla", bootstrap=0, holdout="none")
     assert again.objective == pytest.approx(best.objective, rel=1e-9)
     assert again.law.coefficients() == pytest.approx(best.law.coefficients(), rel=1e-5)
     for params_unit, tokens_unit in ((1e6, 1e9), (1e-3, 7e12)):
-        units = table.frame.assign(params=table.frame.params / params_unit, tokens=table.frame.tokens / tokens_unit)
+        units = table.frame.assign(
+            params=table.frame.params / params_unit, tokens=table.frame.tokens / tokens_unit
+        )
         scaled = fit_law(replace(table, frame=units), "chinchilla", bootstrap=0, holdout="none")
         assert scaled.objective == pytest.approx(best.objective, rel=1e-9)
         for exponent in ("alpha", "beta"):
-            assert scaled.law.coefficients()[exponent] == pytest.approx(best.law.coefficients()[exponent], rel=1e-5)
+            assert scaled.law.coefficients()[exponent] == pytest.approx(
+                best.law.coefficients()[exponent], rel=1e-5
+            )
 
 
 def test_the_outliers_of_the_published_table_change_the_fit_as_is_known(shared: Path) -> None:
-    fit = fit_law(read_table(shared / "published" / "chinchilla_epoch.csv"), "chinchilla", bootstrap=0, holdout="none")
+    fit = fit_law(
+        read_table(shared / "published" / "chinchilla_epoch.csv"),
+        "chinchilla",
+        bootstrap=0,
+        holdout="none",
+    )
     assert fit.objective <= 0.00182601 * (1 + 1e-6) + 5e-9
     assert list(fit.law.coefficients().values()) == pytest.approx(
         [1.89134, 495.726, 12845.6, 0.349313, 0.453049], rel=2e-5
@@ -123,10 +145,19 @@ def test_a_fit_depends_neither_on_row_order_nor_on_units(
     table = ladder(np.geomspace(1e4, 1e6, 7), 0.004, seed)
     params, loss = table.frame["params"].to_numpy(), table.frame["loss"].to_numpy()
     fit = fit_law(table, name, bootstrap=0, holdout="none")
-    other = fit_law(table_of(params[order] * 10**decades, loss[order] * loss_unit), name, bootstrap=0, holdout="none")
+    other = fit_law(
+        table_of(params[order] * 10**decades, loss[order] * loss_unit),
+        name,
+        bootstrap=0,
+        holdout="none",
+    )
     assert other.objective == pytest.approx(fit.objective, rel=1e-6, abs=1e-15)
-    assert other.law.coefficients()["alpha"] == pytest.approx(fit.law.coefficients()["alpha"], rel=1e-4, abs=1e-6)
-    np.testing.assert_allclose(other.loss(params=params * 10**decades), fit.loss(params=params) * loss_unit, rtol=1e-5)
+    assert other.law.coefficients()["alpha"] == pytest.approx(
+        fit.law.coefficients()["alpha"], rel=1e-4, abs=1e-6
+    )
+    np.testing.assert_allclose(
+        other.loss(params=params * 10**decades), fit.loss(params=params) * loss_unit, rtol=1e-5
+    )
 
 
 def test_every_refit_is_at_its_own_optimum() -> None:
@@ -137,12 +168,18 @@ def test_every_refit_is_at_its_own_optimum() -> None:
     found = solver.descend(surface, np.log(loss), np.ones(len(loss)), Objective())
     assert found.settled
     theta = found.theta
-    weight = np.random.default_rng(0).multinomial(len(loss), np.full(len(loss), 1 / len(loss)), size=20).astype(float)
+    weight = (
+        np.random.default_rng(0)
+        .multinomial(len(loss), np.full(len(loss), 1 / len(loss)), size=20)
+        .astype(float)
+    )
     ends = solver.resolve(surface, np.log(loss)[None], weight, theta, [Objective()])
     assert ends.settled.all()
     for row in range(20):
         starts = surface.starts(8)
-        alone = solver.minimise(surface, np.log(loss), np.tile(weight[row], (8, 1)), starts, Objective().graduated())
+        alone = solver.minimise(
+            surface, np.log(loss), np.tile(weight[row], (8, 1)), starts, Objective().graduated()
+        )
         assert ends.objective[row] <= alone.objective.min() * (1 + 1e-7)
 
 
@@ -154,7 +191,9 @@ def test_the_objective_can_be_checked_by_hand() -> None:
 
 
 def test_the_same_seed_gives_the_same_intervals_and_another_does_not() -> None:
-    one, same, other = (fit_law(ladder(), "power-floor", bootstrap=50, seed=seed).intervals for seed in (1, 1, 2))
+    one, same, other = (
+        fit_law(ladder(), "power-floor", bootstrap=50, seed=seed).intervals for seed in (1, 1, 2)
+    )
     assert one == same
     assert one != other
 
@@ -189,7 +228,9 @@ def test_three_sizes_give_a_power_law_that_is_not_to_be_trusted() -> None:
         fit = fit_law(ladder(SIZES[:3]), law, bootstrap=100)
         assert fit.law.name == "power"
         assert {"floor-not-identified", "interval-not-trusted", "holdout-skipped"} <= codes(fit)
-        assert "3 sizes" in next(note.message for note in fit.notes if note.code == "floor-not-identified")
+        assert "3 sizes" in next(
+            note.message for note in fit.notes if note.code == "floor-not-identified"
+        )
         assert fit.holdout is None
 
 
@@ -211,14 +252,18 @@ def test_one_size_gives_no_law() -> None:
 def test_a_table_without_a_floor_says_so() -> None:
     sizes = np.geomspace(1e4, 1e6, 8)
     fit = fit_law(
-        table_of(sizes, 10 / sizes**0.1 * (1 + 0.002 * np.log(sizes / 1e5) ** 2 * -1)), "power-floor", bootstrap=50
+        table_of(sizes, 10 / sizes**0.1 * (1 + 0.002 * np.log(sizes / 1e5) ** 2 * -1)),
+        "power-floor",
+        bootstrap=50,
     )
     assert fit.law.coefficients()["E"] == 0
     assert "floor-at-zero" in codes(fit)
 
 
 def test_an_exponent_that_fits_the_smallest_run_alone_is_flagged() -> None:
-    fit = fit_law(table_of(SIZES, [5.0, 3.0, 3.0, 3.0, 3.0]), "power-floor", bootstrap=0, holdout="none")
+    fit = fit_law(
+        table_of(SIZES, [5.0, 3.0, 3.0, 3.0, 3.0]), "power-floor", bootstrap=0, holdout="none"
+    )
     assert "exponent-at-bound" in codes(fit)
 
 
@@ -231,7 +276,9 @@ def test_the_largest_size_is_held_out_and_predicted() -> None:
     fit = fit_law(ladder(noise=0.002), "power-floor", bootstrap=200)
     assert fit.holdout is not None
     assert fit.holdout.runs["params"].tolist() == [1e6]
-    without = fit_law(replace(fit.table, frame=fit.table.frame.iloc[:4]), "power-floor", bootstrap=0)
+    without = fit_law(
+        replace(fit.table, frame=fit.table.frame.iloc[:4]), "power-floor", bootstrap=0
+    )
     assert fit.holdout.law == without.law
     assert fit.holdout.mean_abs_rel_error < 0.03
     row = fit.holdout.runs.iloc[0]
@@ -273,7 +320,8 @@ def test_a_wrong_holdout_rule_is_one_sentence(rule: str, sentence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"level": 1.0}, {"bootstrap": -1}, {"delta": 0.0}, {"variable": "size"}, {"law": "pwr"}]
+    "wrong",
+    [{"level": 1.0}, {"bootstrap": -1}, {"delta": 0.0}, {"variable": "size"}, {"law": "pwr"}],
 )
 def test_wrong_settings_are_one_sentence(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
@@ -321,7 +369,9 @@ def covered(params: np.ndarray, noise: float, tables: int, refits: int) -> dict[
     hits = {"E": 0, "alpha": 0, "10x the largest size": 0}
     far = 10 * params.max()
     for seed in range(tables):
-        fit = fit_law(ladder(params, noise, seed), "power-floor", bootstrap=refits, seed=seed, holdout="none")
+        fit = fit_law(
+            ladder(params, noise, seed), "power-floor", bootstrap=refits, seed=seed, holdout="none"
+        )
         low, high = fit.band(params=far)
         hits["E"] += fit.intervals["E"][0] <= 2.0 <= fit.intervals["E"][1]
         hits["alpha"] += fit.intervals["alpha"][0] <= 0.35 <= fit.intervals["alpha"][1]
@@ -336,8 +386,12 @@ def test_intervals_from_five_sizes_cover_the_truth() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sizes", "seeds", "noise"), [(5, 1, 0.003), (5, 3, 0.003), (8, 1, 0.005), (10, 1, 0.002)])
-def test_nominal_90_percent_intervals_cover_the_truth_as_often(sizes: int, seeds: int, noise: float) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "seeds", "noise"), [(5, 1, 0.003), (5, 3, 0.003), (8, 1, 0.005), (10, 1, 0.002)]
+)
+def test_nominal_90_percent_intervals_cover_the_truth_as_often(
+    sizes: int, seeds: int, noise: float
+) -> None:
     """At 90%, fewer than 124 of 150 happens about once in 300 times."""
     hits = covered(np.repeat(np.geomspace(1e4, 1e6, sizes), seeds), noise, tables=150, refits=200)
     assert min(hits.values()) >= 124, hits

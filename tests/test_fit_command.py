@@ -24,7 +24,12 @@ def run(*arguments: Any) -> Result:
 
 def frame(count: int = 5) -> pd.DataFrame:
     return pd.DataFrame(
-        {"run_id": [f"run{i}" for i in range(count)], "params": SIZES[:count], "tokens": 1e7, "loss": LOSS[:count]}
+        {
+            "run_id": [f"run{i}" for i in range(count)],
+            "params": SIZES[:count],
+            "tokens": 1e7,
+            "loss": LOSS[:count],
+        }
     )
 
 
@@ -39,7 +44,9 @@ def table(tmp_path: Path) -> Path:
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "results" / "cpu"
     path.mkdir(parents=True)
-    diverged = pd.DataFrame([{"run_id": "lost", "params": 3e6, "tokens": 1e7, "status": "diverged"}])
+    diverged = pd.DataFrame(
+        [{"run_id": "lost", "params": 3e6, "tokens": 1e7, "status": "diverged"}]
+    )
     runs = pd.concat([frame().assign(status="done"), diverged], ignore_index=True)
     runs.to_parquet(path / "runs.parquet")
     (path / "sweep.json").write_text("{}")
@@ -72,30 +79,47 @@ def test_json_has_every_key_that_the_design_names(table: Path) -> None:
     assert payload["method"] == "parametric"
     assert (payload["count"], payload["n_runs"], payload["excluded"]) == ("params", 5, [])
     assert set(payload["coefficients"]) == set(payload["intervals"]) == {"E", "A", "alpha"}
-    assert (payload["level"], payload["bootstrap"], payload["bootstrap_method"]) == (0.8, 50, "parametric")
+    assert (payload["level"], payload["bootstrap"], payload["bootstrap_method"]) == (
+        0.8,
+        50,
+        "parametric",
+    )
     assert payload["settled"] is True
-    assert payload["objective"] == {"name": "huber_log", "delta": 0.001, "value": payload["objective"]["value"]}
+    assert payload["objective"] == {
+        "name": "huber_log",
+        "delta": 0.001,
+        "value": payload["objective"]["value"],
+    }
     assert payload["compute_optimal"] is None
     assert payload["holdout"]["n"] == 1
     assert payload["holdout"]["inside_interval"] in (0, 1)
     assert payload["holdout"]["mean_abs_rel_error"] < 0.05
-    assert {"one-token-budget", "parametric-bootstrap"} <= {warning["code"] for warning in payload["warnings"]}
+    assert {"one-token-budget", "parametric-bootstrap"} <= {
+        warning["code"] for warning in payload["warnings"]
+    }
     assert [other["law"] for other in payload["alternatives"]] == ["power"]
     assert payload["source"]
 
 
-def test_a_results_folder_keeps_what_was_printed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_results_folder_keeps_what_was_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder.parents[1])
     result = run("--json", "--bootstrap", 20)
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
     assert json.loads((folder / "fit-power-floor.json").read_text()) == printed
-    assert json.loads((folder / "fit-power.json").read_text())["alternatives"][0]["law"] == "power-floor"
+    assert (
+        json.loads((folder / "fit-power.json").read_text())["alternatives"][0]["law"]
+        == "power-floor"
+    )
     assert printed["excluded"] == [{"run_id": "lost", "reason": "diverged"}]
     assert "left out: lost (diverged)" in run(folder, "--bootstrap", 0).stdout
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
     result = run(folder, "--bootstrap", 0)
     assert result.exit_code == 2
@@ -105,7 +129,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(folder: Path, monkeypat
 
 
 def test_named_laws_are_fitted_in_their_order(table: Path) -> None:
-    payload = json.loads(run(table, "--law", "power", "--law", "power-floor", "--json", "--bootstrap", 0).stdout)
+    payload = json.loads(
+        run(table, "--law", "power", "--law", "power-floor", "--json", "--bootstrap", 0).stdout
+    )
     assert payload["law"] == "power"
     assert [other["law"] for other in payload["alternatives"]] == ["power-floor"]
     assert payload["intervals"] == {}
@@ -114,7 +140,16 @@ def test_named_laws_are_fitted_in_their_order(table: Path) -> None:
 def test_columns_are_mapped_and_powers_of_tokens_are_fitted(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     pd.DataFrame({"X": 1e6, "Y": SIZES, "Z": LOSS}).to_csv(path, index=False)
-    result = run(path, "--columns", "params=X,tokens=Y,loss=Z", "--variable", "tokens", "--json", "--bootstrap", 0)
+    result = run(
+        path,
+        "--columns",
+        "params=X,tokens=Y,loss=Z",
+        "--variable",
+        "tokens",
+        "--json",
+        "--bootstrap",
+        0,
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["formula"] == "L = E + A/D^alpha"
 
@@ -144,7 +179,9 @@ def test_three_sizes_say_what_they_cannot_tell(tmp_path: Path) -> None:
         (["--delta", "0"], "out of range"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_exit_code_2(table: Path, arguments: list[str], sentence: str) -> None:
+def test_wrong_input_is_one_sentence_and_exit_code_2(
+    table: Path, arguments: list[str], sentence: str
+) -> None:
     result = run(table, *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -153,7 +190,9 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(table: Path, arguments: lis
     assert "Traceback" not in result.output
 
 
-def test_without_results_the_command_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_results_the_command_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = run()
     assert result.exit_code == 2
@@ -173,9 +212,14 @@ def test_a_published_table_comes_out_as_published(shared: Path) -> None:
 
 
 def grid(noise: float = 0.004, seed: int = 0) -> pd.DataFrame:
-    N, D = (values.ravel() for values in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 3e10, 6)))
+    N, D = (
+        values.ravel()
+        for values in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 3e10, 6))
+    )
     factor = np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
-    return pd.DataFrame({"params": N, "tokens": D, "loss": (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor})
+    return pd.DataFrame(
+        {"params": N, "tokens": D, "loss": (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor}
+    )
 
 
 @pytest.fixture
@@ -185,11 +229,13 @@ def surface(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_law_of_ones_own_gets_the_same_fit_as_the_built_in_one(surface: Path, tmp_path: Path) -> None:
+def test_a_law_of_ones_own_gets_the_same_fit_as_the_built_in_one(
+    surface: Path, tmp_path: Path
+) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from dataclasses import dataclass\n"
-        "from llmscale.laws import Law\n\n"
+        "from llmscale.explain.laws import Law\n\n"
         "@dataclass(frozen=True)\n"
         "class Mine(Law):\n"
         '    """L = E + A/N^alpha + B/D^beta"""\n'
@@ -216,12 +262,14 @@ def test_a_law_of_ones_own_gets_the_same_fit_as_the_built_in_one(surface: Path, 
         ("x = 1\n", "no law called 'Mine'"),
         ("import nothing_like_this\n", "ModuleNotFoundError"),
         (
-            "from llmscale.laws import Law\nclass Mine(Law):\n    A: float\n    inputs = ('params',)\n"
+            "from llmscale.explain.laws import Law\nclass Mine(Law):\n    A: float\n    inputs = "
+            "('params',)\n"
             "    def loss(self, N): return self.A + 0 * N\n",
             "not a dataclass",
         ),
         (
-            "from dataclasses import dataclass\nfrom llmscale.laws import Law\n@dataclass(frozen=True)\n"
+            "from dataclasses import dataclass\nfrom llmscale.explain.laws import "
+            "Law\n@dataclass(frozen=True)\n"
             "class Mine(Law):\n    A: float\n    inputs = ('params',)\n"
             "    def loss(self, N): return self.A if N > 1 else N\n",
             "cannot be fitted",
@@ -256,7 +304,10 @@ def test_every_suitable_law_is_ranked(surface: Path) -> None:
 
 def test_methods_stand_side_by_side(tmp_path: Path) -> None:
     surface = tmp_path / "isoflop.csv"
-    N, C = (values.ravel() for values in np.meshgrid(np.geomspace(1e7, 1e9, 9), np.geomspace(1e17, 1e19, 4)))
+    N, C = (
+        values.ravel()
+        for values in np.meshgrid(np.geomspace(1e7, 1e9, 9), np.geomspace(1e17, 1e19, 4))
+    )
     frame = pd.DataFrame({"params": N, "tokens": C / (6 * N), "flops": C})
     frame["loss"] = 1.8 + 420 / N**0.36 + 900 / frame["tokens"] ** 0.31
     frame["loss"] *= np.exp(0.002 * np.random.default_rng(0).standard_normal(len(N)))
@@ -303,7 +354,11 @@ def test_a_table_comes_through_a_pipe_in_any_unit(surface: Path) -> None:
         "--json",
     ]
     found = subprocess.run(
-        [*command, "--bootstrap", "0"], input=millions.to_csv(index=False), capture_output=True, text=True, check=True
+        [*command, "--bootstrap", "0"],
+        input=millions.to_csv(index=False),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     piped = json.loads(found.stdout)
     same = json.loads(run(surface, "--where", "tokens < 2e10", "--json", "--bootstrap", 0).stdout)
@@ -317,8 +372,12 @@ def test_the_checklist_is_markdown_filled_in_from_the_table(folder: Path) -> Non
     assert result.stdout.startswith("# ")
     assert "L = E + A/N^alpha" in result.stdout
     assert "**not recorded**" in result.stdout
-    sections = json.loads(run(folder, "--law", "power-floor", "--checklist", "--json", "--bootstrap", 0).stdout)
-    answers = {one["item"]: one["answer"] for items in sections["checklist"].values() for one in items}
+    sections = json.loads(
+        run(folder, "--law", "power-floor", "--checklist", "--json", "--bootstrap", 0).stdout
+    )
+    answers = {
+        one["item"]: one["answer"] for items in sections["checklist"].values() for one in items
+    }
     assert answers["Form of the law"] == "L = E + A/N^alpha"
     assert None in answers.values()
 
@@ -335,7 +394,11 @@ def test_intervals_come_from_where_they_are_asked_for(surface: Path) -> None:
 
 
 def test_objectives_are_chosen_by_name(surface: Path) -> None:
-    for name, written in (("squared", "squared_log"), ("log-cosh", "log_cosh_log"), ("huber", "huber_log")):
+    for name, written in (
+        ("squared", "squared_log"),
+        ("log-cosh", "log_cosh_log"),
+        ("huber", "huber_log"),
+    ):
         payload = json.loads(run(surface, "--objective", name, "--bootstrap", 0, "--json").stdout)
         assert payload["objective"]["name"] == written
         assert payload["coefficients"]["alpha"] == pytest.approx(0.36, abs=0.02)
@@ -354,7 +417,9 @@ def test_objectives_are_chosen_by_name(surface: Path) -> None:
         (["--units", "params=miles"], "miles"),
     ],
 )
-def test_options_that_do_not_go_together_are_one_sentence(surface: Path, arguments: list[str], sentence: str) -> None:
+def test_options_that_do_not_go_together_are_one_sentence(
+    surface: Path, arguments: list[str], sentence: str
+) -> None:
     result = run(surface, *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""

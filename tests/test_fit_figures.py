@@ -1,4 +1,6 @@
-"""Figures of a fit: residuals, IsoFLOP profiles, contours, profile likelihoods, bootstrap pairs, the envelope."""
+"""Figures of a fit: residuals, IsoFLOP profiles, contours, profile likelihoods, bootstrap pairs,
+the envelope.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +14,12 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from llmscale.errors import InputError
-from llmscale.figures import Evidence, load_kind
-from llmscale.figures._style import render
-from llmscale.fit import fit_law, fit_laws
-from llmscale.fit.profile import profiles
-from llmscale.methods import allocate
-from llmscale.table import Excluded, RunTable, read_table
+from llmscale.explain.allocation import allocate
+from llmscale.explain.estimation.profile import profiles
+from llmscale.explain.figures import Evidence, load_kind
+from llmscale.explain.figures._style import render
+from llmscale.explain.fit import fit_law, fit_laws
+from llmscale.explain.table import Excluded, RunTable, read_table
 
 KINDS = ("residuals", "isoflop", "contour", "profile", "pairs", "envelope")
 BUDGETS = (1e18, 1e19, 1e20)
@@ -36,7 +38,13 @@ def isoflop_runs() -> pd.DataFrame:
             tokens = flops / (6 * params)
             loss = true_loss(params, tokens) * np.exp(random.normal(0, 0.002))
             rows.append(
-                {"run_id": f"run-{len(rows)}", "params": params, "tokens": tokens, "flops": flops, "loss": loss}
+                {
+                    "run_id": f"run-{len(rows)}",
+                    "params": params,
+                    "tokens": tokens,
+                    "flops": flops,
+                    "loss": loss,
+                }
             )
     return pd.DataFrame(rows)
 
@@ -47,7 +55,9 @@ def training_curves(sizes: np.ndarray) -> pd.DataFrame:
     for params in sizes:
         tokens = np.geomspace(1, 300, 120) * params
         loss = true_loss(params, tokens)
-        part = pd.DataFrame({"step": range(120), "tokens": tokens, "flops": 6 * params * tokens, "loss": loss})
+        part = pd.DataFrame(
+            {"step": range(120), "tokens": tokens, "flops": 6 * params * tokens, "loss": loss}
+        )
         parts.append(part.assign(run_id=f"size-{params:.0f}", train_loss=loss))
     return pd.concat(parts, ignore_index=True)
 
@@ -68,12 +78,20 @@ def trained() -> Evidence:
     table = read_table(last[["run_id", "params", "tokens", "flops", "loss"]])
     lost = Excluded("lost", "diverged", {"params": sizes[0]})
     more = curves[curves["run_id"] == curves["run_id"].iloc[0]].assign(run_id="lost")
-    return Evidence(replace(table, excluded=(lost,)), curves=pd.concat([curves, more.head(60)], ignore_index=True))
+    return Evidence(
+        replace(table, excluded=(lost,)),
+        curves=pd.concat([curves, more.head(60)], ignore_index=True),
+    )
 
 
 def drawn(axes: list[Axes], label: str) -> list[np.ndarray]:
     """x and y of every line of that label."""
-    return [np.asarray(line.get_xydata(), float) for ax in axes for line in ax.lines if line.get_label() == label]
+    return [
+        np.asarray(line.get_xydata(), float)
+        for ax in axes
+        for line in ax.lines
+        if line.get_label() == label
+    ]
 
 
 def legend_text(figure: Figure) -> str:
@@ -100,20 +118,32 @@ def assert_readable(figure: Figure, width: float) -> None:
                 if first <= tick.get_loc() <= last:
                     texts += [tick.label1, tick.label2]
         texts += [text for text in ax.texts if text.get_label() == "name"]
-        boxes |= {(id(text), text.get_text()): text.get_window_extent() for text in visible(texts) if ax.axison}
+        boxes |= {
+            (id(text), text.get_text()): text.get_window_extent()
+            for text in visible(texts)
+            if ax.axison
+        }
     for legend in figure.legends:
         box = legend.get_window_extent()
         assert not any(box.overlaps(ax.bbox) for ax in figure.axes)
-        boxes |= {(id(text), text.get_text()): text.get_window_extent() for text in visible(legend.get_texts())}
+        boxes |= {
+            (id(text), text.get_text()): text.get_window_extent()
+            for text in visible(legend.get_texts())
+        }
     names = list(boxes)
     for index, one in enumerate(names):
         for other in names[index + 1 :]:
-            assert not boxes[one].padded(-2).overlaps(boxes[other]), f"{one[1]!r} lies on {other[1]!r}"
+            assert not boxes[one].padded(-2).overlaps(boxes[other]), (
+                f"{one[1]!r} lies on {other[1]!r}"
+            )
 
 
 @pytest.mark.parametrize(
     ("kind", "width"),
-    [*((kind, 3.4) for kind in KINDS), *((kind, 7) for kind in KINDS if kind not in ("pairs", "profile"))],
+    [
+        *((kind, 3.4) for kind in KINDS),
+        *((kind, 7) for kind in KINDS if kind not in ("pairs", "profile")),
+    ],
 )
 def test_every_figure_is_readable_in_one_column_and_in_two(
     kind: str, width: float, fitted: Evidence, trained: Evidence
@@ -124,7 +154,9 @@ def test_every_figure_is_readable_in_one_column_and_in_two(
     assert kind == "pairs" or all(ax.get_xlabel() for ax in drawing.figure.axes)
     assert drawing.n_runs == len(evidence.table.frame) + (kind == "envelope")
     assert drawing.n_excluded == 1
-    assert kind in ("profile", "pairs") or "excluded: diverged (1 run)" in legend_text(drawing.figure)
+    assert kind in ("profile", "pairs") or "excluded: diverged (1 run)" in legend_text(
+        drawing.figure
+    )
 
 
 def test_residuals_show_every_run_in_percent_against_each_quantity(fitted: Evidence) -> None:
@@ -133,7 +165,9 @@ def test_residuals_show_every_run_in_percent_against_each_quantity(fitted: Evide
     frame = fitted.table.frame
     for ax, name in zip(panels, ("params", "tokens", "flops"), strict=True):
         points = np.concatenate([*drawn([ax], "runs"), *drawn([ax], "held out")])
-        expected = np.column_stack([frame[name], 100 * (frame["loss"] / fit.law.loss(*fit.inputs) - 1)])
+        expected = np.column_stack(
+            [frame[name], 100 * (frame["loss"] / fit.law.loss(*fit.inputs) - 1)]
+        )
         assert points[np.lexsort(points.T)] == pytest.approx(expected[np.lexsort(expected.T)])
         low, high = ax.get_ylim()
         assert low < points[:, 1].min() < points[:, 1].max() < high
@@ -162,7 +196,9 @@ def test_isoflop_marks_the_methods_optima_and_leaves_those_not_bracketed_hollow(
     assert found.budgets["used"].tolist() == [False, True, True]
     profiles_, optima = load_kind("isoflop").draw(Evidence(table, fits=fits)).figure.axes[:2]
     marked = np.concatenate(drawn([profiles_], "optimum"))
-    assert marked == pytest.approx(found.budgets.loc[found.budgets["used"], ["params", "loss"]].to_numpy())
+    assert marked == pytest.approx(
+        found.budgets.loc[found.budgets["used"], ["params", "loss"]].to_numpy()
+    )
     assert len(drawn([profiles_], "optimum left out")) == 1
     assert sum(map(len, drawn([profiles_], "runs") + drawn([profiles_], "held out"))) == len(runs)
     assert len(drawn([profiles_], "parabola")) == len(drawn([profiles_], "law")) == len(BUDGETS)
@@ -180,7 +216,9 @@ def test_the_contours_frontier_is_the_laws_own_optimum(fitted: Evidence) -> None
     scatter = [one for one in ax.collections if one.get_label() in ("runs", "held out")]
     assert sum(len(np.asarray(one.get_offsets())) for one in scatter) == len(fitted.table.frame)
     for name, limits in (("params", ax.get_xlim()), ("tokens", ax.get_ylim())):
-        assert limits[0] < fitted.table.frame[name].min() < fitted.table.frame[name].max() < limits[1]
+        assert (
+            limits[0] < fitted.table.frame[name].min() < fitted.table.frame[name].max() < limits[1]
+        )
 
 
 def test_profiles_and_bootstrap_intervals_are_the_fits_own(fitted: Evidence) -> None:
@@ -211,10 +249,14 @@ def test_pairs_show_the_refits_below_the_diagonal_and_the_best_value(fitted: Evi
         (points,) = drawn([ax], "refits")
         assert len(points) == len(fit.replicates)
     assert drawn([figure.axes[number]], "refits")[0] == pytest.approx(fit.replicates[:, :2])
-    assert drawn([figure.axes[number]], "best")[0][0, 0] == pytest.approx(fit.law.coefficients()["E"])
+    assert drawn([figure.axes[number]], "best")[0][0, 0] == pytest.approx(
+        fit.law.coefficients()["E"]
+    )
 
 
-def test_the_envelope_lies_under_every_curve_and_holds_the_methods_optima(trained: Evidence) -> None:
+def test_the_envelope_lies_under_every_curve_and_holds_the_methods_optima(
+    trained: Evidence,
+) -> None:
     figure = load_kind("envelope").draw(trained).figure
     curves, optima = figure.axes[:2]
     (envelope,) = drawn([curves], "envelope")
@@ -223,7 +265,9 @@ def test_the_envelope_lies_under_every_curve_and_holds_the_methods_optima(traine
         assert (run[:, 1] > 0.99 * below).all()
     found = allocate(trained.table, "envelope", curves=trained.curves, bootstrap=0)
     marked = np.concatenate(drawn([curves], "optimum"))
-    assert marked == pytest.approx(found.budgets.loc[found.budgets["used"], ["flops", "loss"]].to_numpy())
+    assert marked == pytest.approx(
+        found.budgets.loc[found.budgets["used"], ["flops", "loss"]].to_numpy()
+    )
     assert len(drawn([curves], "excluded")) == 1
     assert drawn([optima], "envelope")
 
@@ -231,15 +275,24 @@ def test_the_envelope_lies_under_every_curve_and_holds_the_methods_optima(traine
 @pytest.fixture(scope="module")
 def one_variable() -> Evidence:
     """Four sizes of one token budget, fitted without a bootstrap."""
-    table = read_table(pd.DataFrame({"N": [1e6, 3e6, 1e7, 3e7], "D": [1e9] * 4, "loss": [4.0, 3.6, 3.3, 3.08]}))
+    table = read_table(
+        pd.DataFrame({"N": [1e6, 3e6, 1e7, 3e7], "D": [1e9] * 4, "loss": [4.0, 3.6, 3.3, 3.08]})
+    )
     return Evidence(table, fits=fit_laws(table, ("power",), bootstrap=0, holdout="none"))
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("isoflop", "equal FLOPs"), ("contour", "law in N and D"), ("pairs", "bootstrap"), ("envelope", "no loss curves")],
+    [
+        ("isoflop", "equal FLOPs"),
+        ("contour", "law in N and D"),
+        ("pairs", "bootstrap"),
+        ("envelope", "no loss curves"),
+    ],
 )
-def test_what_cannot_be_drawn_is_one_sentence(kind: str, words: str, one_variable: Evidence) -> None:
+def test_what_cannot_be_drawn_is_one_sentence(
+    kind: str, words: str, one_variable: Evidence
+) -> None:
     with pytest.raises(InputError, match=words):
         load_kind(kind).draw(one_variable)
 
@@ -256,7 +309,9 @@ def test_a_law_in_one_variable_has_residuals_and_profiles(one_variable: Evidence
 def test_thousands_of_runs_make_a_light_figure(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     params, tokens = np.exp(random.uniform(16, 21, 2700)), np.exp(random.uniform(20, 25, 2700))
-    table: RunTable = read_table(pd.DataFrame({"N": params, "D": tokens, "loss": true_loss(params, tokens)}))
+    table: RunTable = read_table(
+        pd.DataFrame({"N": params, "D": tokens, "loss": true_loss(params, tokens)})
+    )
     shown = Evidence(table, fits=(fit_law(table, "chinchilla", bootstrap=0, holdout="none"),))
     for kind in ("residuals", "contour"):
         assert len(render(load_kind(kind).draw(shown).figure, "svg")) < 1_000_000

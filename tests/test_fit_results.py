@@ -1,4 +1,6 @@
-"""What a fit says of its held-out runs, its optimum and its size: names, bias, one interval each, short reprs."""
+"""What a fit says of its held-out runs, its optimum and its size: names, bias, one interval each,
+short reprs.
+"""
 
 import json
 from typing import Any
@@ -10,16 +12,20 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.fit import _large, fit_law
-from llmscale.fit._bias import bias_of
-from llmscale.fit._relative import relative, size
-from llmscale.run_title import run_title, run_titles
+from llmscale.explain.estimation import large_tables as _large
+from llmscale.explain.estimation.bias import bias_of
+from llmscale.explain.estimation.relative import relative, size
+from llmscale.explain.fit import fit_law
+from llmscale.runs.title import run_title, run_titles
 
 
 def runs(seed: int = 0, drift: float = 0.0, noise: float = 0.003, sizes: int = 6) -> pd.DataFrame:
     """A grid of sizes and budgets; `drift` lets the loss fall below the law above 1e20 FLOPs."""
     rng = np.random.default_rng(seed)
-    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e10, sizes), np.geomspace(1e9, 1e12, 6)))
+    N, D = (
+        axis.ravel()
+        for axis in np.meshgrid(np.geomspace(1e7, 1e10, sizes), np.geomspace(1e9, 1e12, 6))
+    )
     loss = (1.8 + 420 / N**0.36 + 2100 / D**0.31) * np.exp(noise * rng.standard_normal(len(N)))
     loss[6 * N * D > 1e20] *= np.exp(-drift)
     return pd.DataFrame({"params": N, "tokens": D, "loss": loss})
@@ -28,7 +34,17 @@ def runs(seed: int = 0, drift: float = 0.0, noise: float = 0.003, sizes: int = 6
 def test_held_out_runs_on_one_side_of_their_forecast_are_warned_of(tmp_path: Any) -> None:
     path = tmp_path / "runs.csv"
     runs(drift=0.02).to_csv(path, index=False)
-    asked = ["fit", str(path), "--law", "chinchilla", "--bootstrap", "0", "--holdout", "flops>1e20", "--json"]
+    asked = [
+        "fit",
+        str(path),
+        "--law",
+        "chinchilla",
+        "--bootstrap",
+        "0",
+        "--holdout",
+        "flops>1e20",
+        "--json",
+    ]
     result = CliRunner().invoke(app, asked)
     payload = json.loads(result.stdout)
     bias = payload["holdout"]["bias"]
@@ -79,7 +95,18 @@ def test_a_forecast_takes_texts_and_refuses_what_is_no_positive_number() -> None
     assert fit.predict(N="1B", D="20B").loss == fit.predict(N=1e9, D=2e10).loss
     assert fit.optimal("1e21") == fit.optimal(1e21)
     none: Any = {}
-    wrongs: tuple[Any, ...] = (-1, 0, None, np.nan, np.inf, 10**400, True, "many", [1e9, [1e9]], none)
+    wrongs: tuple[Any, ...] = (
+        -1,
+        0,
+        None,
+        np.nan,
+        np.inf,
+        10**400,
+        True,
+        "many",
+        [1e9, [1e9]],
+        none,
+    )
     for wrong in wrongs:
         with pytest.raises(InputError) as error:
             fit.predict(N=wrong, D=1e9)
@@ -89,12 +116,20 @@ def test_a_forecast_takes_texts_and_refuses_what_is_no_positive_number() -> None
     with pytest.raises(InputError, match="2 of N, 3 of D"):
         fit.predict(N=[1e9, 2e9], D=[1e9, 2e9, 3e9])
     several: tuple[dict[str, Any], ...] = (
-        {"bootstrap": "x"}, {"bootstrap": None}, {"bootstrap": 2.5}, {"level": "0.9"}, {"bootstap": 2},
-    )  # fmt: skip
+        {"bootstrap": "x"},
+        {"bootstrap": None},
+        {"bootstrap": 2.5},
+        {"level": "0.9"},
+        {"bootstap": 2},
+    )
     for options in several:
         with pytest.raises(InputError):
             fit_law(fit.table, "chinchilla", **options)
-    others: tuple[tuple[Any, Any], ...] = ((fit.table, dict), (fit.table, 5), ([1, 2], "chinchilla"))
+    others: tuple[tuple[Any, Any], ...] = (
+        (fit.table, dict),
+        (fit.table, 5),
+        ([1, 2], "chinchilla"),
+    )
     for source, law in others:
         with pytest.raises(InputError):
             fit_law(source, law)
@@ -105,7 +140,17 @@ def test_the_optimum_is_the_one_that_predict_prints(tmp_path: Any) -> None:
     runs().to_csv(path, index=False)
     fit = fit_law(path, "chinchilla", bootstrap=50, holdout="none")
     best = fit.optimal(1e23)
-    asked = ["predict", str(path), "--law", "chinchilla", "-C", "1e23", "--bootstrap", "50", "--json"]
+    asked = [
+        "predict",
+        str(path),
+        "--law",
+        "chinchilla",
+        "-C",
+        "1e23",
+        "--bootstrap",
+        "50",
+        "--json",
+    ]
     told = json.loads(CliRunner().invoke(app, asked).stdout)["predictions"][0]
     assert best["intervals"]["loss"] == pytest.approx((told["low"], told["high"]))
     for name in ("params", "tokens", "loss", "law"):
@@ -116,7 +161,9 @@ def test_the_optimum_is_the_one_that_predict_prints(tmp_path: Any) -> None:
         assert len(repr(shown).splitlines()) <= 30
 
 
-def test_intervals_of_a_large_table_from_scores_are_those_of_refits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_of_a_large_table_from_scores_are_those_of_refits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     table = pd.concat([runs(seed, sizes=8) for seed in range(12)], ignore_index=True)
     table["params"] *= np.exp(np.random.default_rng(1).uniform(-0.2, 0.2, len(table)))
     refits = fit_law(table, "chinchilla", bootstrap=300, holdout="none", diagnostics=False)

@@ -1,4 +1,6 @@
-"""Folders and files that are no place for results: links that lead out, names that cannot be, locks of others."""
+"""Folders and files that are no place for results: links that lead out, names that cannot be, locks
+of others.
+"""
 
 import os
 import stat
@@ -12,11 +14,18 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.lock import only_writer
-from llmscale.runs import ResultsFolder, newest_results, refuse_links, results_folder, write_text
+from llmscale.runs.folder import (
+    ResultsFolder,
+    newest_results,
+    refuse_links,
+    results_folder,
+    write_text,
+)
+from llmscale.runs.lock import only_writer
 
 LONG = "n" * 300
-NOWHERE = ("", " ", "file", "file/x", LONG, f"new/{LONG}", "circle", "circle/x", "gone", "gone/x", "\udcff",
+NOWHERE = ("", " ", "file", "file/x", LONG, f"new/{LONG}", "circle", "circle/x", "gone", "gone/x",
+    "\udcff",
            "zip://none.zip", "nosuch://x")  # fmt: skip
 PLAN = ("--sizes", "1x16x1", "--tokens", "20k", "--dry-run")
 
@@ -32,15 +41,21 @@ def folder(tmp_path: Path) -> Path:
     path.mkdir()
     rows = [(n, 1e7, 1.7 + 40 / n**0.34) for n in np.geomspace(1e5, 1e7, 6)]
     frame = pd.DataFrame(rows, columns=["params", "tokens", "loss"])
-    frame.assign(run_id=[f"r{place}" for place in range(6)], status="done").to_parquet(path / "runs.parquet")
+    frame.assign(run_id=[f"r{place}" for place in range(6)], status="done").to_parquet(
+        path / "runs.parquet"
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     return path
 
 
-@pytest.mark.parametrize("name", ["fit-power.json", "figures", "figures/scaling.png", "runs.parquet", "tune.json"])
+@pytest.mark.parametrize(
+    "name", ["fit-power.json", "figures", "figures/scaling.png", "runs.parquet", "tune.json"]
+)
 @pytest.mark.parametrize("command", ["fit", "plot", "tune"])
-def test_a_link_that_leads_out_of_a_results_folder_is_refused(folder: Path, name: str, command: str) -> None:
+def test_a_link_that_leads_out_of_a_results_folder_is_refused(
+    folder: Path, name: str, command: str
+) -> None:
     target = folder.parent / "mine" / ("" if name == "figures" else "letter.txt")
     place = folder / name
     place.parent.mkdir(exist_ok=True)
@@ -106,7 +121,9 @@ def test_links_in_a_circle_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NOWHERE)
-def test_results_have_no_place_in_what_is_no_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_have_no_place_in_what_is_no_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     Path("circle").symlink_to("circle")
@@ -120,7 +137,9 @@ def test_results_have_no_place_in_what_is_no_folder(name: str, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("name", [".", "x/..", "../here"])
-def test_results_go_into_the_current_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_go_into_the_current_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     results_folder(name).write_runs([])
@@ -136,7 +155,9 @@ def test_the_newest_results_are_a_file_and_no_link_to_nothing(folder: Path) -> N
     assert newest_results(folder.parent) == ResultsFolder(folder)
 
 
-@pytest.mark.parametrize(("name", "code"), [("folder.png", 2), (f"{LONG}.png", 2), ("circle/x.png", 2), ("", 2)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("folder.png", 2), (f"{LONG}.png", 2), ("circle/x.png", 2), ("", 2)]
+)
 def test_a_figure_has_no_place_in_what_is_no_file(
     name: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +171,8 @@ def test_a_figure_has_no_place_in_what_is_no_file(
 
 
 @pytest.mark.parametrize("arguments", [("fit", LONG), ("status", LONG), ("data", "inspect", LONG),
-                                       ("sweep", *PLAN, "--tokenizer", f"{LONG}.json"), ("fit", "circle")])  # fmt: skip
+                                       ("sweep", *PLAN, "--tokenizer", f"{LONG}.json"),
+                                       ("fit", "circle")])  # fmt: skip
 def test_a_name_that_no_file_can_have_is_one_sentence(
     arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

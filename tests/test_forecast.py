@@ -1,4 +1,6 @@
-"""Forecasts ahead of the runs: they widen where they should, say what they held, and hold on the public tables."""
+"""Forecasts ahead of the runs: they widen where they should, say what they held, and hold on the
+public tables.
+"""
 
 from pathlib import Path
 
@@ -7,19 +9,26 @@ import pandas as pd
 import pytest
 
 from llmscale.errors import InputError
-from llmscale.fit import Fit, fit_law
-from llmscale.fit.backtest import backtest, budgets, check
-from llmscale.fit.forecast import ONE_VARIABLE, SEVERAL_VARIABLES, forecast
+from llmscale.explain.fit import Fit, fit_law
+from llmscale.explain.forecast.backtest import backtest, budgets, check
+from llmscale.explain.forecast.forecast import ONE_VARIABLE, SEVERAL_VARIABLES, forecast
 
 
 def simulated(
     drift: float = 0.0, *, noise: float = 0.004, seed: int = 0, sizes: int = 6, tokens: int = 6
 ) -> pd.DataFrame:
-    """Runs on a grid of sizes and token budgets; `drift` lets the floor fall by that power of FLOPs."""
+    """Runs on a grid of sizes and token budgets; `drift` lets the floor fall by that power of
+    FLOPs.
+    """
     rng = np.random.default_rng(seed)
-    N, D = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e9, sizes), np.geomspace(1e9, 1e11, tokens)))
+    N, D = (
+        axis.ravel()
+        for axis in np.meshgrid(np.geomspace(1e7, 1e9, sizes), np.geomspace(1e9, 1e11, tokens))
+    )
     loss = 1.8 * (6 * N * D / 1e18) ** -drift + 480 / N**0.35 + 2100 / D**0.37
-    return pd.DataFrame({"params": N, "tokens": D, "loss": loss * np.exp(noise * rng.standard_normal(len(N)))})
+    return pd.DataFrame(
+        {"params": N, "tokens": D, "loss": loss * np.exp(noise * rng.standard_normal(len(N)))}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +95,9 @@ def test_a_fit_without_intervals_forecasts_a_loss_alone() -> None:
 def test_laws_in_one_variable_forecast_from_a_few_runs() -> None:
     N = np.geomspace(1e6, 1e8, 5)
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"params": N, "loss": 1.7 + 300 / N**0.4 * np.exp(0.01 * rng.standard_normal(5))})
+    frame = pd.DataFrame(
+        {"params": N, "loss": 1.7 + 300 / N**0.4 * np.exp(0.01 * rng.standard_normal(5))}
+    )
     fit = fit_law(frame, "power-floor", bootstrap=200, holdout="none")
     told = forecast(fit, N=[1e8, 1e9])
     assert told.horizon == pytest.approx([0, np.log(10)])
@@ -96,7 +107,9 @@ def test_laws_in_one_variable_forecast_from_a_few_runs() -> None:
 
 
 def test_budgets_are_groups_of_flops_and_curves_stay_whole() -> None:
-    frame = pd.DataFrame({"params": [1e6, 2e6, 1e6, 1e6], "tokens": [1e9, 5.5e8, 1e10, 1e8], "run_id": list("abcc")})
+    frame = pd.DataFrame(
+        {"params": [1e6, 2e6, 1e6, 1e6], "tokens": [1e9, 5.5e8, 1e10, 1e8], "run_id": list("abcc")}
+    )
     frame["flops"] = 6 * frame["params"] * frame["tokens"]
     assert budgets(frame, ("params", "tokens")).tolist() == [0, 0, 1, 1]
 
@@ -139,5 +152,8 @@ def test_forecasts_hold_on_public_tables(shared: Path, name: str) -> None:
     assert found.inside["widened"]["next"] >= 0.85
     assert found.inside["widened"]["further"] >= 0.8
     assert found.inside["plain"]["further"] < 0.8
-    # Chinchilla's law is off to one side on Farseer's runs, which is said though the intervals hold.
-    assert [note.code for note in found.notes] == (["forecast-one-sided"] if name == "farseer" else [])
+    # Chinchilla's law is off to one side on Farseer's runs, which is said though the intervals
+    # hold.
+    assert [note.code for note in found.notes] == (
+        ["forecast-one-sided"] if name == "farseer" else []
+    )

@@ -1,8 +1,9 @@
-"""Odd options, files and tables by the hundred: each ends in a result or in one sentence with a fix, never a traceback.
+"""Odd options, files and tables by the hundred: each ends in a result or in one sentence with a
+fix, never a traceback.
 
-Options come from the commands' own declarations, and keys of a sweep's file from its schema: what is added to either
-is tried from then on. A few examples of each are tried by default, the same ones every time; `-m slow` tries many.
-"""
+Options come from the commands' own declarations, and keys of a sweep's file from its schema: what
+is added to either is tried from then on. A few examples of each are tried by default, the same ones
+every time; `-m slow` tries many."""
 
 import json
 import os
@@ -22,12 +23,56 @@ from sweeps import write_counting
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.sweep.schema import sweep_schema
-from llmscale.train import calibrate
+from llmscale.measure.sweep.schema import sweep_schema
+from llmscale.measure.train import calibrate
 
-NUMBERS = ["-1", "0", "1", "2", "3", "0.5", "nan", "inf", "-inf", "1e3", "1e308", "1e-320", "1e400", "9" * 30, "٣", ""]
-QUANTITIES = ["10k", "1M", "1e15", "1e400", "20x", "1e308x", "-5x", "1x16x1", "1x16", "2x6x2", "9" * 5000, "10k,1e400"]
-NAMES = ["", " ", ",", "=", "a=b", "a=b=c", "params=", "params=N", "loss=N,loss=D", "tokens=B", "all", "none", "auto"]
+NUMBERS = [
+    "-1",
+    "0",
+    "1",
+    "2",
+    "3",
+    "0.5",
+    "nan",
+    "inf",
+    "-inf",
+    "1e3",
+    "1e308",
+    "1e-320",
+    "1e400",
+    "9" * 30,
+    "٣",
+    "",
+]
+QUANTITIES = [
+    "10k",
+    "1M",
+    "1e15",
+    "1e400",
+    "20x",
+    "1e308x",
+    "-5x",
+    "1x16x1",
+    "1x16",
+    "2x6x2",
+    "9" * 5000,
+    "10k,1e400",
+]
+NAMES = [
+    "",
+    " ",
+    ",",
+    "=",
+    "a=b",
+    "a=b=c",
+    "params=",
+    "params=N",
+    "loss=N,loss=D",
+    "tokens=B",
+    "all",
+    "none",
+    "auto",
+]
 NAMES += [
     "chinchilla",
     "loss < 3",
@@ -41,13 +86,29 @@ NAMES += [
     '"',
     "\\",
 ]
-NAMES += ["$(touch x)", "x[a]", "[/red]", "[link=x]y[/link]", "\x1b[31m", "a\nb", "-", "--", "flops>1e400", "é" * 100]
-VALUES = st.sampled_from([*NUMBERS, *QUANTITIES, *NAMES]) | st.text(max_size=6).filter(lambda text: "\0" not in text)
+NAMES += [
+    "$(touch x)",
+    "x[a]",
+    "[/red]",
+    "[link=x]y[/link]",
+    "\x1b[31m",
+    "a\nb",
+    "-",
+    "--",
+    "flops>1e400",
+    "é" * 100,
+]
+VALUES = st.sampled_from([*NUMBERS, *QUANTITIES, *NAMES]) | st.text(max_size=6).filter(
+    lambda text: "\0" not in text
+)
 LEFT_OUT = {"--watch", "--full", "--help", "--version", "--out"}
-"""Options that wait, measure for long, or end the command; `--out` is tried with paths of its own."""
+"""Options that wait, measure for long, or end the command; `--out` is tried with paths of its own.
+"""
 MEASURING = (("doctor",), ("bench",), ("schema",), ("laws",))
 """Commands that measure this machine for seconds, and such as have no options but `--json`."""
-SEVERAL = [pytest.param(examples, marks=marks) for examples, marks in ((6, ()), (600, pytest.mark.slow))]
+SEVERAL = [
+    pytest.param(examples, marks=marks) for examples, marks in ((6, ()), (600, pytest.mark.slow))
+]
 
 Check = Callable[[list[str]], None]
 
@@ -69,7 +130,8 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     write_counting(tmp_path)
     _table().to_csv(tmp_path / "runs.csv", index=False)
     monkeypatch.chdir(tmp_path)
-    # Whether options are read well does not depend on how fast this machine is, which takes seconds to measure.
+    # Whether options are read well does not depend on how fast this machine is, which takes seconds
+    # to measure.
     speeds = calibrate.Speeds(1e10, ((1e5, 1e9), (1e6, 2e9)))
     monkeypatch.setattr(calibrate, "measure_speeds", lambda *_: speeds)
 
@@ -93,14 +155,18 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         assert by_click or len(ours) == 1, said
         if result.exit_code == 2:
             assert by_click or re.search(r"^  fix: .", result.stderr, re.MULTILINE), said
-            assert set(tmp_path.rglob("*")) == before, f"{said}\nwrote {set(tmp_path.rglob('*')) - before}"
+            assert set(tmp_path.rglob("*")) == before, (
+                f"{said}\nwrote {set(tmp_path.rglob('*')) - before}"
+            )
 
     return run
 
 
 @pytest.mark.parametrize("examples", SEVERAL)
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command not in MEASURING])
-def test_no_option_of_any_command_ends_in_a_traceback(command: tuple[str, ...], examples: int, check: Check) -> None:
+def test_no_option_of_any_command_ends_in_a_traceback(
+    command: tuple[str, ...], examples: int, check: Check
+) -> None:
     _try(lambda options: check([*_usual(command), *options]), _options(COMMANDS[command]), examples)
 
 
@@ -126,7 +192,17 @@ def test_no_option_of_bench_ends_in_a_traceback(check: Check) -> None:
 def test_no_file_of_a_sweep_ends_in_a_traceback(examples: int, check: Check) -> None:
     def sweep(text: str) -> None:
         Path("sweep.toml").write_bytes(text.encode("utf-8", "surrogatepass"))
-        check(["sweep", "sweep.toml", "--dry-run", "--data", "counting.jsonl", "--tokenizer", "bpe:300"])
+        check(
+            [
+                "sweep",
+                "sweep.toml",
+                "--dry-run",
+                "--data",
+                "counting.jsonl",
+                "--tokenizer",
+                "bpe:300",
+            ]
+        )
 
     _try(sweep, _toml(sweep_schema()), 3 * examples)
 
@@ -150,7 +226,9 @@ def test_no_table_of_runs_ends_in_a_traceback(examples: int, check: Check) -> No
 
 
 @pytest.mark.parametrize("examples", SEVERAL)
-def test_no_damaged_table_or_sweep_json_ends_in_a_traceback(examples: int, check: Check, repository: Path) -> None:
+def test_no_damaged_table_or_sweep_json_ends_in_a_traceback(
+    examples: int, check: Check, repository: Path
+) -> None:
     whole = repository / "results" / "cpu"
     names = ["sweep.json", "runs.parquet", "curves.parquet"]
 
@@ -184,7 +262,18 @@ def _try(check: Callable[[Any], None], drawn: st.SearchStrategy[Any], examples: 
 def _usual(command: tuple[str, ...]) -> list[str]:
     """The quickest sound call of a command, to which odd options are added."""
     text = ["counting.jsonl"]
-    trained = ["--sizes", "10k", "--tokens", "100k", "--data", *text, "--tokenizer", "bpe:300", "--context", "32"]
+    trained = [
+        "--sizes",
+        "10k",
+        "--tokens",
+        "100k",
+        "--data",
+        *text,
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        "32",
+    ]
     trained += ["--device", "cpu", "--dtype", "float32", "--dry-run"]
     usual = {
         "sweep": trained,
@@ -203,13 +292,21 @@ def _usual(command: tuple[str, ...]) -> list[str]:
 @st.composite
 def _options(draw: Any, command: Any) -> list[str]:
     """One to three options of a command, with values of any kind or such as its own help names."""
-    known = [one for one in command.params if one.param_type_name == "option" and not LEFT_OUT & set(one.opts)]
+    known = [
+        one
+        for one in command.params
+        if one.param_type_name == "option" and not LEFT_OUT & set(one.opts)
+    ]
     words: list[str] = []
-    for option in draw(st.lists(st.sampled_from(known), min_size=1, max_size=3, unique_by=lambda one: one.name)):
+    for option in draw(
+        st.lists(st.sampled_from(known), min_size=1, max_size=3, unique_by=lambda one: one.name)
+    ):
         flag = draw(st.sampled_from([*option.opts, *option.secondary_opts]))
         words.append(flag)
         if not option.is_flag:
-            named = [word for word in re.findall(r"[\w:.-]*\w", option.help or "") if word != "stdlib"] or [""]
+            named = [
+                word for word in re.findall(r"[\w:.-]*\w", option.help or "") if word != "stdlib"
+            ] or [""]
             words.append(draw(st.sampled_from(NUMBERS) | st.sampled_from(named) | VALUES))
     if command.name in ("fit", "predict", "plot"):
         words += ["--bootstrap", "0"]  # thousands of refits are no oddity
@@ -218,7 +315,10 @@ def _options(draw: Any, command: Any) -> list[str]:
 
 def _toml(schema: dict[str, Any]) -> st.SearchStrategy[str]:
     """A sweep's file with odd values, or a sound one with a few characters changed."""
-    return st.one_of(_tables(schema), st.builds(_edited, st.just(_SOUND), st.lists(_EDIT, min_size=1, max_size=3)))
+    return st.one_of(
+        _tables(schema),
+        st.builds(_edited, st.just(_SOUND), st.lists(_EDIT, min_size=1, max_size=3)),
+    )
 
 
 _SOUND = """
@@ -234,7 +334,11 @@ dtype = "float32"
 [hardware.slurm]
 memory_gb = 1.5
 """
-_EDIT = st.tuples(st.integers(0, len(_SOUND)), st.integers(0, 3), st.text(max_size=2) | st.sampled_from('[]"=\n.,'))
+_EDIT = st.tuples(
+    st.integers(0, len(_SOUND)),
+    st.integers(0, 3),
+    st.text(max_size=2) | st.sampled_from('[]"=\n.,'),
+)
 
 
 def _edited(text: str, edits: list[tuple[int, int, str]]) -> str:
@@ -243,8 +347,34 @@ def _edited(text: str, edits: list[tuple[int, int, str]]) -> str:
     return text
 
 
-_ODD = ["nan", "inf", "-1", "0", "1e400", "1" + "0" * 30, "9" * 5000, "true", '""', '"auto"', '"1e400"', '"20x"', '"é"']
-_ODD += ["[]", "[[]]", '["10k", 5]', "{}", "{a = 1}", "2024-01-01", "0x10", "1.5", '"../x"', "'\\u0007'", '["1x16x1"]']
+_ODD = [
+    "nan",
+    "inf",
+    "-1",
+    "0",
+    "1e400",
+    "1" + "0" * 30,
+    "9" * 5000,
+    "true",
+    '""',
+    '"auto"',
+    '"1e400"',
+    '"20x"',
+    '"é"',
+]
+_ODD += [
+    "[]",
+    "[[]]",
+    '["10k", 5]',
+    "{}",
+    "{a = 1}",
+    "2024-01-01",
+    "0x10",
+    "1.5",
+    '"../x"',
+    "'\\u0007'",
+    '["1x16x1"]',
+]
 
 
 @st.composite
@@ -255,24 +385,52 @@ def _tables(draw: Any, schema: dict[str, Any]) -> str:
         if heading:
             lines.append(f"[{heading}]")
         inner = {key: value for key, value in properties.items() if value.get("type") == "object"}
-        plain = [key for key in properties if key not in inner and (heading or key not in ("sizes", "tokens"))]
-        for key in draw(st.lists(st.sampled_from(plain), max_size=most, unique=True)) if plain else ():
+        plain = [
+            key
+            for key in properties
+            if key not in inner and (heading or key not in ("sizes", "tokens"))
+        ]
+        for key in (
+            draw(st.lists(st.sampled_from(plain), max_size=most, unique=True)) if plain else ()
+        ):
             allowed = [json.dumps(one) for one in properties[key].get("enum", [])]
             value = draw(st.sampled_from([*_ODD, *allowed, *allowed]))
             lines.append(f"{key} = {value}")
         for key, value in inner.items():
             if draw(st.booleans()):
                 name = f"{heading}.{key}" if heading else key
-                table(f"{name}.odd" if key == "recipes" else name, value.get("properties", {}) or _recipe(value), 2)
+                table(
+                    f"{name}.odd" if key == "recipes" else name,
+                    value.get("properties", {}) or _recipe(value),
+                    2,
+                )
 
     def _recipe(value: dict[str, Any]) -> dict[str, Any]:
-        return value.get("additionalProperties", {}).get("properties", {}) if "additionalProperties" in value else {}
+        return (
+            value.get("additionalProperties", {}).get("properties", {})
+            if "additionalProperties" in value
+            else {}
+        )
 
     table("", schema["properties"], 2)
     return "\n".join(lines) + "\n"
 
 
-_HEADINGS = ["N", "D", "loss", "C", "params", "run_id", "name", "status", "weight", "seed", "", "loss.1", "train_loss"]
+_HEADINGS = [
+    "N",
+    "D",
+    "loss",
+    "C",
+    "params",
+    "run_id",
+    "name",
+    "status",
+    "weight",
+    "seed",
+    "",
+    "loss.1",
+    "train_loss",
+]
 _CELLS = [
     "",
     "nan",
@@ -315,7 +473,21 @@ def _damage() -> st.SearchStrategy[tuple[str, float, bytes]]:
     return st.tuples(ways, st.floats(0, 1), st.sampled_from(_BYTES))
 
 
-_BYTES = [b"", b"\0" * 64, b"\xff", b"{", b"[]", b'"x"', b"null", b"5", b"-1", b"1e400", b"NaN", b'{"a": [1]}', b"[[]]"]
+_BYTES = [
+    b"",
+    b"\0" * 64,
+    b"\xff",
+    b"{",
+    b"[]",
+    b'"x"',
+    b"null",
+    b"5",
+    b"-1",
+    b"1e400",
+    b"NaN",
+    b'{"a": [1]}',
+    b"[[]]",
+]
 
 
 def _damaged(content: bytes, damage: tuple[str, float, bytes]) -> bytes:
@@ -341,7 +513,9 @@ def _damaged(content: bytes, damage: tuple[str, float, bytes]) -> bytes:
 
 
 def _spots(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every value of a JSON document, as what holds it and under which key; first the document itself."""
+    """Every value of a JSON document, as what holds it and under which key; first the document
+    itself.
+    """
     waiting: list[Any] = [tree]
     yield None, None
     while waiting:
@@ -356,7 +530,12 @@ def _spots(tree: Any) -> Iterator[tuple[Any, Any]]:
 def _table() -> pd.DataFrame:
     """Twelve runs of a law in N and D."""
     rows = [
-        {"run_id": f"r{N:.0e}-{D:.0e}", "N": N, "D": D, "loss": round(1.8 + 420 / N**0.36 + 2100 / D**0.31, 4)}
+        {
+            "run_id": f"r{N:.0e}-{D:.0e}",
+            "N": N,
+            "D": D,
+            "loss": round(1.8 + 420 / N**0.36 + 2100 / D**0.31, 4),
+        }
         for N in (1e6, 4e6, 2e7, 1e8)
         for D in (1e8, 1e9, 1e10)
     ]

@@ -27,7 +27,17 @@ HURRIED = "hardware"
 GPU_CORES, GPU_BYTES = 16, 80 * 10**9
 TIMED = ("4x64:llmscale", "4x64:nanogpt", "16x32:eager", "4x64:stack-of-2", "4x64:muon")
 STEPS = {
-    *("hardware", "peaks", "data", "sweep", "law", "peaks:again", "ladder", "long", "profile:2x32x2"),
+    *(
+        "hardware",
+        "peaks",
+        "data",
+        "sweep",
+        "law",
+        "peaks:again",
+        "ladder",
+        "long",
+        "profile:2x32x2",
+    ),
     *(f"correctness:{name}" for name in ("llama", "gpt2", "training", "resumed", "killed")),
     *(f"speed:2x32x2:{name}" for name in TIMED),
 }
@@ -41,13 +51,17 @@ def checkout(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         shutil.copytree(repository / name, folder / name)
     empty_cache(folder / "cache")
     (folder / "blocked").mkdir()
-    (folder / "blocked" / "datasets.py").write_text("raise ImportError('blocked')\n", encoding="utf-8")
+    (folder / "blocked" / "datasets.py").write_text(
+        "raise ImportError('blocked')\n", encoding="utf-8"
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def out(checkout: Path) -> Path:
-    """The folder of a check that was interrupted while its second step ran; the first one got too little time."""
+    """The folder of a check that was interrupted while its second step ran; the first one got too
+    little time.
+    """
     folder = checkout / "out"
     options = ("--only", f"{HURRIED},correctness", "--limit", f"{HURRIED}=0.01")
     with subprocess.Popen(
@@ -76,7 +90,9 @@ def interrupted(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def whole(checkout: Path, out: Path, interrupted: list[dict[str, Any]]) -> "subprocess.CompletedProcess[str]":
+def whole(
+    checkout: Path, out: Path, interrupted: list[dict[str, Any]]
+) -> "subprocess.CompletedProcess[str]":
     """A whole check on a CPU, into the same folder: how it ended."""
     return check(checkout, out, "--budget", "60")
 
@@ -87,7 +103,11 @@ def command(checkout: Path, out: Path, *options: str) -> list[str]:
 
 
 def environment(checkout: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(checkout / "blocked"), "LLMSCALE_CACHE": str(checkout / "cache")}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(checkout / "blocked"),
+        "LLMSCALE_CACHE": str(checkout / "cache"),
+    }
 
 
 def check(checkout: Path, out: Path, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -104,7 +124,11 @@ def check(checkout: Path, out: Path, *options: str) -> "subprocess.CompletedProc
 
 def lines(out: Path) -> list[dict[str, Any]]:
     path = out / "check.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.exists()
+        else []
+    )
 
 
 def latest(out: Path) -> dict[str, dict[str, Any]]:
@@ -129,7 +153,10 @@ def test_a_step_over_its_limit_is_ended_and_a_check_that_is_interrupted_keeps_wh
 
 @pytest.mark.slow
 def test_a_whole_check_adds_a_line_for_every_step(
-    checkout: Path, out: Path, interrupted: list[dict[str, Any]], whole: "subprocess.CompletedProcess[str]"
+    checkout: Path,
+    out: Path,
+    interrupted: list[dict[str, Any]],
+    whole: "subprocess.CompletedProcess[str]",
 ) -> None:
     assert whole.stderr == ""
     assert lines(out)[: len(interrupted)] == interrupted
@@ -143,10 +170,14 @@ def test_a_whole_check_adds_a_line_for_every_step(
     assert "s are left" in reasons[TOO_LONG]
 
     # A slow machine has not got through all in this time.
-    missing = [line["step"] for line in added if line["status"] != "done" and line["step"] not in NEVER]
+    missing = [
+        line["step"] for line in added if line["status"] != "done" and line["step"] not in NEVER
+    ]
     if missing:
         again = check(checkout, out, "--budget", str(UNHURRIED), "--only", ",".join(missing))
-        assert {line["step"] for line in lines(out)[len(interrupted) + len(added) :]} == set(missing)
+        assert {line["step"] for line in lines(out)[len(interrupted) + len(added) :]} == set(
+            missing
+        )
         assert (again.returncode, again.stderr) == (0, "")
     else:
         assert whole.returncode == 0
@@ -160,12 +191,26 @@ def test_a_check_finds_what_it_is_for_and_packs_it(
     steps = latest(out)
     (machine, *_) = steps["hardware"]["rows"]
     assert Path(machine["llmscale_file"]) == checkout / "llmscale" / "__init__.py"
-    correctness = [row for name, line in steps.items() if name.startswith("correctness") for row in line["rows"]]
+    correctness = [
+        row
+        for name, line in steps.items()
+        if name.startswith("correctness")
+        for row in line["rows"]
+    ]
     assert len(correctness) > 15
     assert all(row["passed"] for row in correctness if "not_here" not in row)
     assert [row for row in correctness if "killed" in row["check"]]
-    speeds = [row for name, line in steps.items() if name.startswith("speed") for row in line.get("rows", [])]
-    assert {(row["seeds"], row["optimizer"]) for row in speeds} == {(1, "adamw"), (2, "adamw"), (1, "muon")}
+    speeds = [
+        row
+        for name, line in steps.items()
+        if name.startswith("speed")
+        for row in line.get("rows", [])
+    ]
+    assert {(row["seeds"], row["optimizer"]) for row in speeds} == {
+        (1, "adamw"),
+        (2, "adamw"),
+        (1, "muon"),
+    }
     assert all(row["tokens_per_second"] > 0 for row in speeds)
     (profile,) = steps["profile:2x32x2"]["rows"]
     shares = [kernel["share"] for kernel in profile["kernels"]]
@@ -179,12 +224,16 @@ def test_a_check_finds_what_it_is_for_and_packs_it(
     with tarfile.open(out / "results.tgz") as archive:
         names = archive.getnames()
     wanted = {"README.md", "runs.parquet", "curves.parquet", "sweep.json", "fit-power-floor.json"}
-    assert wanted | {"figures/scaling.png", "figures/curves.png", "profile-2x32x2.txt"} <= set(names)
+    assert wanted | {"figures/scaling.png", "figures/curves.png", "profile-2x32x2.txt"} <= set(
+        names
+    )
     assert not [name for name in names if name.endswith((".pt", ".bin"))]
 
 
 @pytest.mark.parametrize("options", [["--only", "hardware,sped"], ["--limit", "sped=3"]])
-def test_an_unknown_step_is_an_error_that_names_those_there_are(checkout: Path, options: list[str]) -> None:
+def test_an_unknown_step_is_an_error_that_names_those_there_are(
+    checkout: Path, options: list[str]
+) -> None:
     done = check(checkout, checkout / "unknown", *options)
     assert done.returncode == 2
     assert "there is no step 'sped'; there are hardware, peaks, data, correctness" in done.stderr
@@ -210,7 +259,10 @@ def test_on_a_gpu_nanogpt_is_timed_right_after_ours_on_as_many_tokens(on_gpu: li
     compared = [step for step in timed if step.name.endswith(("llmscale", "nanogpt"))]
     assert len(compared) == 2 * 4 * 2
     for ours, theirs in zip(compared[::2], compared[1::2], strict=True):
-        assert (ours.name.rpartition(":")[0], ours.priority) == (theirs.name.rpartition(":")[0], theirs.priority)
+        assert (ours.name.rpartition(":")[0], ours.priority) == (
+            theirs.name.rpartition(":")[0],
+            theirs.priority,
+        )
         assert theirs.arguments == {**ours.arguments, "peer": theirs.arguments["peer"]}
 
 

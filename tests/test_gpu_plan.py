@@ -1,4 +1,6 @@
-"""The plan of a sweep on a GPU, which is here in name only: what shares it, what is stacked, and what is compiled."""
+"""The plan of a sweep on a GPU, which is here in name only: what shares it, what is stacked, and
+what is compiled.
+"""
 
 import json
 import math
@@ -13,16 +15,21 @@ import torch
 from sweeps import llmscale, write_counting
 
 from llmscale import machine
-from llmscale.executors import Place
-from llmscale.executors.local import _start
 from llmscale.machine import GPU, GPU_SHARE_VARIABLE
-from llmscale.shape import shape_for
-from llmscale.sweep import places
-from llmscale.sweep import plan as plans
-from llmscale.sweep.places import RUNS_A_GPU, gpu_places, slowdown
-from llmscale.sweep.plan import GPU_MEMORY_SHARE, GPU_MICRO_BATCH_TOKENS, evaluation_batch, micro_batch
-from llmscale.train import calibrate
-from llmscale.train.calibrate import Speeds, measure_in_child
+from llmscale.measure.executors import Place
+from llmscale.measure.executors.local import _start
+from llmscale.measure.sweep import devices as places
+from llmscale.measure.sweep import plan as plans
+from llmscale.measure.sweep.devices import RUNS_A_GPU, gpu_places, slowdown
+from llmscale.measure.sweep.plan import (
+    GPU_MEMORY_SHARE,
+    GPU_MICRO_BATCH_TOKENS,
+    evaluation_batch,
+    micro_batch,
+)
+from llmscale.measure.train import calibrate
+from llmscale.measure.train.calibrate import Speeds, measure_in_child
+from llmscale.runs.shape import shape_for
 
 ROOM = 80 << 30
 
@@ -31,10 +38,14 @@ ROOM = 80 << 30
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes this machine one with so many GPUs, which train at a speed that is given."""
 
-    def make(count: int = 1, free_bytes: int = ROOM, speed: float = 5e13, shared: bool = True) -> None:
+    def make(
+        count: int = 1, free_bytes: int = ROOM, speed: float = 5e13, shared: bool = True
+    ) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-        monkeypatch.setattr(machine, "_gpu_by_child", lambda: GPU("a GPU", (9, 0), free_bytes, free_bytes, shared))
+        monkeypatch.setattr(
+            machine, "_gpu_by_child", lambda: GPU("a GPU", (9, 0), free_bytes, free_bytes, shared)
+        )
         monkeypatch.setattr(places, "available_cores", lambda: 16)
         monkeypatch.setattr(plans, "can_compile", lambda device: True)
         speeds = Speeds(8e14, ((1e6, speed),))
@@ -49,7 +60,17 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(text: Path, out: Path, *arguments: str) -> dict[str, Any]:
-    command = ["sweep", "--data", str(text), "--tokenizer", "bpe:300", "--context", "32", "--device", "cuda"]
+    command = [
+        "sweep",
+        "--data",
+        str(text),
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        "32",
+        "--device",
+        "cuda",
+    ]
     result = llmscale(*command, "--out", str(out), "--dry-run", "--json", *arguments)
     assert result.exit_code == 0, result.output
     assert not torch.cuda.is_initialized()
@@ -57,18 +78,38 @@ def plan(text: Path, out: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_small_runs_share_a_gpu_and_large_ones_do_not(gpus: Any, text: Path, tmp_path: Path) -> None:
+def test_small_runs_share_a_gpu_and_large_ones_do_not(
+    gpus: Any, text: Path, tmp_path: Path
+) -> None:
     gpus()
-    assert plan(text, tmp_path / "a", "--sizes", "10k,30k,100k,300k,1M,3M", "--tokens", "40k")["workers"] == RUNS_A_GPU
+    assert (
+        plan(text, tmp_path / "a", "--sizes", "10k,30k,100k,300k,1M,3M", "--tokens", "40k")[
+            "workers"
+        ]
+        == RUNS_A_GPU
+    )
     assert plan(text, tmp_path / "b", "--sizes", "30M,100M", "--tokens", "40k")["workers"] == 1
-    assert plan(text, tmp_path / "c", "--sizes", "30M,100M", "--tokens", "40k", "--workers", "2")["workers"] == 2
+    assert (
+        plan(text, tmp_path / "c", "--sizes", "30M,100M", "--tokens", "40k", "--workers", "2")[
+            "workers"
+        ]
+        == 2
+    )
     # Seeds that are trained as one model are one task.
-    assert plan(text, tmp_path / "e", "--sizes", "1M", "--tokens", "40k", "--seeds", "4")["workers"] == 1
+    assert (
+        plan(text, tmp_path / "e", "--sizes", "1M", "--tokens", "40k", "--seeds", "4")["workers"]
+        == 1
+    )
     gpus(shared=False)
     assert plan(text, tmp_path / "f", "--sizes", "10k,30k,100k", "--tokens", "40k")["workers"] == 1
     # A run of 100M takes 16 bytes a weight and its activations: two do not fit into 4 GB.
     gpus(free_bytes=4 << 30)
-    assert plan(text, tmp_path / "d", "--sizes", "30M,100M", "--tokens", "40k", "--workers", "2")["workers"] == 1
+    assert (
+        plan(text, tmp_path / "d", "--sizes", "30M,100M", "--tokens", "40k", "--workers", "2")[
+            "workers"
+        ]
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,9 +141,14 @@ def test_places_lie_on_different_gpus_first_and_as_many_on_each_as_fit(
     assert slowdown(replace(found[0], memory_share=1.0)) == 1
 
 
-def test_a_worker_is_told_its_share_of_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_told_its_share_of_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[Any] = []
-    monkeypatch.setattr("llmscale.executors.local.start_worker", lambda *given, **more: told.append(given[3]))
+    monkeypatch.setattr(
+        "llmscale.measure.executors.local.start_worker",
+        lambda *given, **more: told.append(given[3]),
+    )
     for share in (0.25, 1.0):
         _start([str(tmp_path)], Place(1, 0, memory_share=share))
     assert [environment.get(GPU_SHARE_VARIABLE) for environment in told] == ["0.25", None]
@@ -121,7 +167,11 @@ def test_a_stack_takes_a_whole_batch_a_pass_and_no_more_members_than_a_pass_hold
     assert micro_batch(shape, 16, "cuda", ROOM, 32) == GPU_MICRO_BATCH_TOKENS // (512 * 32)
     little = 2 << 30
     tight = micro_batch(shape, 16, "cuda", little, 4)
-    assert 4 * shape.memory_bytes(tight, 2) <= GPU_MEMORY_SHARE * little < 4 * shape.memory_bytes(2 * tight, 2)
+    assert (
+        4 * shape.memory_bytes(tight, 2)
+        <= GPU_MEMORY_SHARE * little
+        < 4 * shape.memory_bytes(2 * tight, 2)
+    )
 
 
 def test_evaluation_takes_more_sequences_than_training_as_far_as_memory_goes() -> None:
@@ -132,7 +182,11 @@ def test_evaluation_takes_more_sequences_than_training_as_far_as_memory_goes() -
     little = 4 << 30
     tight = evaluation_batch(shape, 4, "cuda", little)
     assert tight is not None
-    assert shape.evaluation_bytes(tight, 2) <= GPU_MEMORY_SHARE * little < shape.evaluation_bytes(2 * tight, 2)
+    assert (
+        shape.evaluation_bytes(tight, 2)
+        <= GPU_MEMORY_SHARE * little
+        < shape.evaluation_bytes(2 * tight, 2)
+    )
     assert evaluation_batch(shape, 16, "cuda", 1 << 20) == 16
 
 
@@ -140,7 +194,8 @@ def test_runs_are_compiled_if_that_saves_more_time_than_it_takes(
     gpus: Any, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = ["--sizes", "10k,1M", "--tokens", "200k", "--seeds", "2", "--stack", "never"]
-    # FLOPs of a 1M run here are about 2e12: at 1e11 FLOP/s 20 s, and of both seeds 40 s, of which compiling saves 16.
+    # FLOPs of a 1M run here are about 2e12: at 1e11 FLOP/s 20 s, and of both seeds 40 s, of which
+    # compiling saves 16.
     for speed, compiled in ((1e13, set()), (2e10, {"1M"}), (1e8, {"10k", "1M"})):
         gpus(speed=speed)
         runs = plan(text, tmp_path / "out", *sizes)["runs"]
@@ -155,7 +210,9 @@ def test_runs_are_compiled_if_that_saves_more_time_than_it_takes(
     assert not any(run["compiled"] for run in plan(text, tmp_path / "out", *sizes)["runs"])
 
 
-@pytest.mark.parametrize(("mode", "shared"), [("Default", True), ("Exclusive_Process", False), (None, True)])
+@pytest.mark.parametrize(
+    ("mode", "shared"), [("Default", True), ("Exclusive_Process", False), (None, True)]
+)
 def test_the_driver_says_whether_several_processes_may_use_a_gpu(
     mode: str | None, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,5 +237,7 @@ def test_a_gpu_that_does_not_answer_is_one_sentence() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here, and it answers")
     program = "from llmscale.machine import find_gpu; find_gpu()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert "WorkError: the GPU does not answer: " in done.stderr

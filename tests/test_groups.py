@@ -8,20 +8,27 @@ import pandas as pd
 import pytest
 
 from llmscale.errors import InputError
-from llmscale.fit import Options
-from llmscale.fit.groups import Groups, fit_groups
-from llmscale.table import RunTable
+from llmscale.explain.fit import Options
+from llmscale.explain.fit.groups import Groups, fit_groups
+from llmscale.explain.table import RunTable
 
 LAWS = {"web": (1.8, 420.0, 2100.0, 0.36), "code": (1.2, 600.0, 1500.0, 0.36)}
 
 
-def tables(difference: float = 0.0, noise: float = 0.004, seed: int = 0, sizes: int = 5) -> dict[str, RunTable]:
+def tables(
+    difference: float = 0.0, noise: float = 0.004, seed: int = 0, sizes: int = 5
+) -> dict[str, RunTable]:
     rng = np.random.default_rng(seed)
-    N, D = (values.ravel() for values in np.meshgrid(np.geomspace(1e6, 1e9, sizes), np.geomspace(1e8, 3e10, 4)))
+    N, D = (
+        values.ravel()
+        for values in np.meshgrid(np.geomspace(1e6, 1e9, sizes), np.geomspace(1e8, 3e10, 4))
+    )
     found = {}
     for position, (name, (E, A, B, alpha)) in enumerate(LAWS.items()):
         loss = E + A / N ** (alpha + position * difference) + B / D**0.31
-        frame = pd.DataFrame({"params": N, "tokens": D, "loss": loss * np.exp(noise * rng.standard_normal(len(N)))})
+        frame = pd.DataFrame(
+            {"params": N, "tokens": D, "loss": loss * np.exp(noise * rng.standard_normal(len(N)))}
+        )
         frame["run_id"] = [f"{name}-{i}" for i in range(len(N))]
         frame["flops"] = 6 * N * D
         found[name] = RunTable(Path("simulated.csv"), frame, (), (), "params")
@@ -35,7 +42,9 @@ def groups(**design: float) -> Groups:
 def test_without_noise_the_joint_fit_is_the_truth() -> None:
     found = groups(noise=0.0)
     for name, (E, A, B, alpha) in LAWS.items():
-        assert list(found.joint[name].coefficients().values()) == pytest.approx([E, A, B, alpha, 0.31], rel=1e-6)
+        assert list(found.joint[name].coefficients().values()) == pytest.approx(
+            [E, A, B, alpha, 0.31], rel=1e-6
+        )
 
 
 def test_exponents_that_are_equal_may_be_shared_and_are_known_better() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmscale import laws
 from llmscale.errors import InputError
-from llmscale.laws import Law
+from llmscale.explain import laws
+from llmscale.explain.laws import Law
 
 EVERY_LAW = laws.names()
 COEFFICIENTS = {"E": 1.7, "A": 400.0, "B": 900.0, "alpha": 0.34, "beta": 0.29}
@@ -28,12 +28,18 @@ COLUMNS = {"pretrained": (0, 1), "bits": (3, 16), "lr_area": (1, 30), "annealing
 
 
 def runs(law: Law, count: int = 23) -> list[np.ndarray]:
-    """Values for every column that the law takes; those not named above are counts from a million up."""
+    """Values for every column that the law takes; those not named above are counts from a million
+    up.
+    """
     rng = np.random.default_rng(1)
     values = []
     for i, name in enumerate(law.inputs):
         low, high = COLUMNS.get(name, (1e6 * 20**i, 1e9 * 20**i))
-        values.append(rng.integers(0, 2, count) * 1.0 if low == 0 else low * (high / low) ** rng.uniform(0, 1, count))
+        values.append(
+            rng.integers(0, 2, count) * 1.0
+            if low == 0
+            else low * (high / low) ** rng.uniform(0, 1, count)
+        )
     return values
 
 
@@ -76,12 +82,22 @@ def test_the_derivatives_of_every_law_are_those_of_finite_differences(name: str)
         return surface.evaluate(at[None])[0][0]
 
     steps = 1e-5 * np.eye(len(theta))
-    jacobian = np.stack([(value(theta + step) - value(theta - step)) / 2e-5 for step in steps], axis=1)
-    # The second derivatives are compared with differences of the first, which the line above is a check of.
-    curved = [first[0] @ (surface.jacobian(theta + step) - surface.jacobian(theta - step)) / 2e-5 for step in steps]
+    jacobian = np.stack(
+        [(value(theta + step) - value(theta - step)) / 2e-5 for step in steps], axis=1
+    )
+    # The second derivatives are compared with differences of the first, which the line above is a
+    # check of.
+    curved = [
+        first[0] @ (surface.jacobian(theta + step) - surface.jacobian(theta - step)) / 2e-5
+        for step in steps
+    ]
     gradient, hessian = surface.derivatives(surface.evaluate(theta[None])[1], first, second)
-    np.testing.assert_allclose(surface.jacobian(theta), jacobian, atol=1e-6 * max(1.0, np.abs(jacobian).max()))
-    np.testing.assert_allclose(gradient[0], first[0] @ jacobian, atol=1e-5 * max(1.0, np.abs(gradient).max()))
+    np.testing.assert_allclose(
+        surface.jacobian(theta), jacobian, atol=1e-6 * max(1.0, np.abs(jacobian).max())
+    )
+    np.testing.assert_allclose(
+        gradient[0], first[0] @ jacobian, atol=1e-5 * max(1.0, np.abs(gradient).max())
+    )
     expected = np.einsum("r,rp,rq->pq", second[0], jacobian, jacobian) + np.array(curved)
     np.testing.assert_allclose(hessian[0], expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 

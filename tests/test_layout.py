@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.layout import GPUS, activation_bytes, memory_per_gpu, plan_layout
-from llmscale.models import build_model
-from llmscale.optimizers import build_optimizer
-from llmscale.shape import Shape, shape_for
+from llmscale.measure.models import build_model
+from llmscale.measure.optimizers import build_optimizer
+from llmscale.measure.train.gpu_memory import GPUS, activation_bytes, memory_per_gpu, plan_layout
+from llmscale.runs.shape import Shape, shape_for
 
 LLAMA3_8B = Shape(32, 4096, 32, 14336, 128_256, 8192)
 """But that it has a key and a value for each query head."""
@@ -36,13 +36,20 @@ def test_states_are_what_torch_allocates(arch: str) -> None:
     weights = list(model.parameters())
     memory = memory_per_gpu(shape, 1, 1, checkpointing=False)
     assert memory.weights == sum(weight.nbytes for weight in weights)
-    assert memory.gradients == sum(weight.grad.nbytes for weight in weights if weight.grad is not None)
-    moments = [value for state in optimizer.state.values() for value in state.values() if value.dim()]
+    assert memory.gradients == sum(
+        weight.grad.nbytes for weight in weights if weight.grad is not None
+    )
+    moments = [
+        value for state in optimizer.state.values() for value in state.values() if value.dim()
+    ]
     assert memory.optimizer == sum(moment.nbytes for moment in moments)
 
 
 def test_states_are_those_of_zeros_published_example() -> None:
-    """Rajbhandari et al. 2020, figure 1: 7.5B weights over 64 GPUs take 120 GB each whole, and 1.9 GB sharded."""
+    """Rajbhandari et al.
+
+    2020, figure 1: 7.5B weights over 64 GPUs take 120 GB each whole, and 1.9 GB sharded.
+    """
     shape = Shape(36, 4096, 32, 12288, 32_000, 1024)
     scale = 7.5e9 / shape.params_total
     assert scale * memory_per_gpu(shape, 1, 1, False).states == pytest.approx(120e9)
@@ -50,7 +57,10 @@ def test_states_are_those_of_zeros_published_example() -> None:
 
 
 def test_activations_lie_between_what_is_published_and_twice_that() -> None:
-    """Korthikanti et al. 2022, section 4.1: 34 d bytes a token and layer besides the scores, GELU, all in 16 bits."""
+    """Korthikanti et al.
+
+    2022, section 4.1: 34 d bytes a token and layer besides the scores, GELU, all in 16 bits.
+    """
     shape = Shape(96, 12288, 96, 4 * 12288, 1, 2048, "gpt2")
     published = 34 * shape.d_model * shape.n_layer * shape.context
     assert published < activation_bytes(shape, 1, checkpointing=False) < 2 * published
@@ -59,13 +69,17 @@ def test_activations_lie_between_what_is_published_and_twice_that() -> None:
 
 def test_the_counted_flops_give_the_published_mfu() -> None:
     """torchtitan's Llama 3.1 8B on H100s: 5,762 tokens/s a GPU by FSDP2, said to be 33% MFU."""
-    grouped = 2 * LLAMA3_8B.n_layer * 4096 * (4096 - 1024)  # weights of keys and values that eight heads share
+    grouped = (
+        2 * LLAMA3_8B.n_layer * 4096 * (4096 - 1024)
+    )  # weights of keys and values that eight heads share
     flops_per_token = LLAMA3_8B.flops_per_token - 6 * grouped
     assert 5762 * flops_per_token / GPUS["h100"].peak_flops == pytest.approx(0.33, abs=0.01)
 
 
 def test_larger_sizes_are_sharded_further() -> None:
-    ladder = [shape_for(size, vocab_size=32_000, context=2048) for size in ("125M", "7B", "70B", "1T")]
+    ladder = [
+        shape_for(size, vocab_size=32_000, context=2048) for size in ("125M", "7B", "70B", "1T")
+    ]
     layouts = [plan_layout(shape, 64, GPUS["h100"], 1024) for shape in ladder]
     assert [layout.name for layout in layouts] == ["DDP", "HSDP", "FSDP2", "FSDP2"]
     assert [layout.fits for layout in layouts] == [True, True, True, False]
@@ -81,7 +95,9 @@ def test_shapes_shows_memory_layout_and_time_with_the_source_of_the_mfu() -> Non
     assert "torchtitan" in payload["mfu_source"]
     assert row["tokens"] == 20 * row["params"]
     shape = shape_for("7B", vocab_size=32_000, context=2048)
-    seconds = row["tokens"] * shape.flops_per_token / (64 * payload["gpu"]["peak_flops"] * payload["mfu"])
+    seconds = (
+        row["tokens"] * shape.flops_per_token / (64 * payload["gpu"]["peak_flops"] * payload["mfu"])
+    )
     assert row["estimated_seconds"] == pytest.approx(seconds)
     faster = shapes(*options, "--mfu", 0.66)
     assert faster["shapes"][0]["estimated_seconds"] == pytest.approx(seconds / 2)

@@ -1,4 +1,6 @@
-"""The three methods of allocating compute: right on surfaces that are known, honest on tables that are not enough."""
+"""The three methods of allocating compute: right on surfaces that are known, honest on tables that
+are not enough.
+"""
 
 import json
 from pathlib import Path
@@ -8,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmscale import methods
 from llmscale.errors import InputError
-from llmscale.fit import as_table, fit_law
-from llmscale.methods import allocate, allocate_all, compare
-from llmscale.table import read_table
+from llmscale.explain import allocation as methods
+from llmscale.explain.allocation import allocate, allocate_all, compare
+from llmscale.explain.fit import as_table, fit_law
+from llmscale.explain.table import read_table
 
 E, A, B, ALPHA, BETA = 1.8, 480.0, 2100.0, 0.35, 0.37
 TRUE_A = BETA / (ALPHA + BETA)
@@ -31,7 +33,9 @@ def best_params(C: Any) -> Any:
 
 def runs(params: Any, tokens: Any, noise: float = 0.0) -> pd.DataFrame:
     params, tokens = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
-    loss = surface(params, tokens) * np.exp(noise * np.random.default_rng(0).standard_normal(len(params)))
+    loss = surface(params, tokens) * np.exp(
+        noise * np.random.default_rng(0).standard_normal(len(params))
+    )
     return pd.DataFrame(
         {
             "run_id": [f"r{i}" for i in range(len(params))],
@@ -43,14 +47,22 @@ def runs(params: Any, tokens: Any, noise: float = 0.0) -> pd.DataFrame:
     )
 
 
-def isoflop_grid(times: float, drift: float = 0.0, sizes: int = 7, noise: float = 0.0) -> pd.DataFrame:
-    """At each budget sizes from the optimum over `times` to the optimum times that, `drift` further at each budget."""
+def isoflop_grid(
+    times: float, drift: float = 0.0, sizes: int = 7, noise: float = 0.0
+) -> pd.DataFrame:
+    """At each budget sizes from the optimum over `times` to the optimum times that, `drift` further
+    at each budget.
+    """
     spread = np.geomspace(1 / times, times, sizes)
-    params = np.concatenate([best_params(C) * np.exp(drift * i) * spread for i, C in enumerate(BUDGETS)])
+    params = np.concatenate(
+        [best_params(C) * np.exp(drift * i) * spread for i, C in enumerate(BUDGETS)]
+    )
     return runs(params, np.repeat(BUDGETS, sizes) / (6 * params), noise)
 
 
-def training_curves(sizes: Any, tokens_per_param: float = 400.0, rows: int = 300) -> tuple[pd.DataFrame, pd.DataFrame]:
+def training_curves(
+    sizes: Any, tokens_per_param: float = 400.0, rows: int = 300
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     sizes = np.asarray(sizes, dtype=float)
     tokens = np.geomspace(sizes, tokens_per_param * sizes, rows, axis=1).ravel()
     steps = runs(np.repeat(sizes, rows), tokens)
@@ -91,13 +103,17 @@ def test_the_parametric_allocation_is_the_closed_form_of_its_law() -> None:
     table = as_table(isoflop_grid(4.0, noise=0.003))
     found = allocate(table, "parametric", bootstrap=100)
     law = fit_law(table, "chinchilla", bootstrap=0, holdout="none").law.coefficients()
-    scale = (law["alpha"] * law["A"] / (law["beta"] * law["B"])) ** (1 / (law["alpha"] + law["beta"]))
+    scale = (law["alpha"] * law["A"] / (law["beta"] * law["B"])) ** (
+        1 / (law["alpha"] + law["beta"])
+    )
     assert found.a == law["beta"] / (law["alpha"] + law["beta"])
     assert found.optimal(1e23)["params"] == pytest.approx(scale * (1e23 / 6) ** found.a, rel=1e-5)
 
 
 @pytest.mark.parametrize(("times", "drift"), [(2.0, 0.0), (2.0, 0.1), (16.0, 0.0), (16.0, 0.1)])
-def test_the_bias_of_isoflop_is_what_it_gets_wrong_on_a_noise_free_surface(times: float, drift: float) -> None:
+def test_the_bias_of_isoflop_is_what_it_gets_wrong_on_a_noise_free_surface(
+    times: float, drift: float
+) -> None:
     table = isoflop_grid(times, drift)
     found = allocate(table, "isoflop", bootstrap=0)
     assert found.bias is not None
@@ -116,7 +132,10 @@ def test_the_bias_of_isoflop_is_what_it_gets_wrong_on_a_noise_free_surface(times
 
 
 def test_parabolas_are_biased_without_noise_and_more_so_on_wide_grids() -> None:
-    """Czech et al. 2026 (arXiv 2603.22339): centred grids give the exponent but not N*, others neither."""
+    """Czech et al.
+
+    2026 (arXiv 2603.22339): centred grids give the exponent but not N*, others neither.
+    """
     factor = {}
     for times in (2.0, 4.0, 16.0):
         found = allocate(isoflop_grid(times), "isoflop", bootstrap=0)
@@ -131,7 +150,9 @@ def test_parabolas_are_biased_without_noise_and_more_so_on_wide_grids() -> None:
 
 def test_a_budget_whose_optimum_is_not_bracketed_is_named_and_left_out() -> None:
     table = isoflop_grid(4.0)
-    beyond = np.isclose(table["flops"], BUDGETS[2]) & (table["params"] <= 1.01 * best_params(BUDGETS[2]))
+    beyond = np.isclose(table["flops"], BUDGETS[2]) & (
+        table["params"] <= 1.01 * best_params(BUDGETS[2])
+    )
     found = allocate(table[~beyond].reset_index(drop=True), "isoflop", bootstrap=0)
     assert found.budgets["used"].tolist() == [True, True, False, True, True]
     note = next(note for note in found.notes if note.code == "optimum-not-bracketed")
@@ -197,11 +218,15 @@ def test_methods_side_by_side_say_where_they_disagree_and_whether_the_bias_expla
     assert len(agreed.disagreements) == 1
     assert "agree" in agreed.disagreements[0]
 
-    wide = runs(*(lambda N: (N, np.repeat(BUDGETS, 6) / (6 * N)))(np.tile(np.geomspace(3e7, 3e10, 6), 5)))
+    wide = runs(
+        *(lambda N: (N, np.repeat(BUDGETS, 6) / (6 * N)))(np.tile(np.geomspace(3e7, 3e10, 6), 5))
+    )
     found = allocate_all(wide, bootstrap=100)
     sentence = next(text for text in found.disagreements if "parametric and isoflop" in text)
     assert "explains it" in sentence
-    assert set(json.loads(json.dumps(found.to_json(), allow_nan=False))["methods"]) == set(methods.names())
+    assert set(json.loads(json.dumps(found.to_json(), allow_nan=False))["methods"]) == set(
+        methods.names()
+    )
     assert all(name in str(found) for name in methods.names())
 
 
@@ -238,7 +263,9 @@ def test_wrong_input_gets_a_sentence() -> None:
     with pytest.raises(InputError, match="no law in N and D"):
         allocate(isoflop_grid(4.0), "parametric", law="power", bootstrap=0)
     with pytest.raises(InputError, match="run_id"):
-        allocate(isoflop_grid(4.0), "envelope", curves=pd.DataFrame({"tokens": [1.0], "loss": [2.0]}))
+        allocate(
+            isoflop_grid(4.0), "envelope", curves=pd.DataFrame({"tokens": [1.0], "loss": [2.0]})
+        )
     with pytest.raises(InputError, match="no allocation to compare"):
         compare([])
 
@@ -246,13 +273,21 @@ def test_wrong_input_gets_a_sentence() -> None:
 PUBLISHED = {
     # (table, method): the exponent of N* that others give for these runs, and how near ours comes
     ("chinchilla_epoch", "parametric"): (0.513, 0.002),  # Besiroglu et al. 2024
-    ("chinchilla_epoch", "isoflop"): (0.49, 0.015),  # Hoffmann et al. 2022, table 2, from the runs themselves
-    ("llama3_isoflop", "isoflop"): (1 - 0.537, 0.001),  # Llama 3 report, section 3.2.1: D* = 0.299 C^0.537
+    ("chinchilla_epoch", "isoflop"): (
+        0.49,
+        0.015,
+    ),  # Hoffmann et al. 2022, table 2, from the runs themselves
+    ("llama3_isoflop", "isoflop"): (
+        1 - 0.537,
+        0.001,
+    ),  # Llama 3 report, section 3.2.1: D* = 0.299 C^0.537
 }
 
 
 @pytest.mark.parametrize(("name", "method"), PUBLISHED)
-def test_published_tables_give_the_published_exponents(shared: Path, name: str, method: str) -> None:
+def test_published_tables_give_the_published_exponents(
+    shared: Path, name: str, method: str
+) -> None:
     table = pd.read_csv(shared / "published" / f"{name}.csv")
     if "outlier" in table:
         table = table[~table["outlier"]].reset_index(drop=True)

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmscale.models import build_model
-from llmscale.models.llama import rotary_table
-from llmscale.ops.plain import rotate
-from llmscale.shape import ARCHITECTURES, shape_for
+from llmscale.measure.models import build_model
+from llmscale.measure.models.llama import rotary_table
+from llmscale.measure.ops.plain import rotate
+from llmscale.runs.shape import ARCHITECTURES, shape_for
 
 every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
 
@@ -64,8 +64,13 @@ def test_weights_depend_on_the_seed_alone(arch: str) -> None:
 @every_architecture
 def test_what_writes_into_the_residual_stream_starts_smaller_in_deeper_models(arch: str) -> None:
     def ratio(n_layer: int) -> float:
-        weights = build_model(shape_for(f"{n_layer}x64x4", vocab_size=64, context=16, arch=arch)).state_dict()
-        writes, reads = weights["blocks.0.attention.out.weight"], weights["blocks.0.attention.qkv.weight"]
+        weights = build_model(
+            shape_for(f"{n_layer}x64x4", vocab_size=64, context=16, arch=arch)
+        ).state_dict()
+        writes, reads = (
+            weights["blocks.0.attention.out.weight"],
+            weights["blocks.0.attention.qkv.weight"],
+        )
         return float(writes.std() / reads.std())
 
     assert ratio(2) == pytest.approx(1 / math.sqrt(4), rel=0.1)

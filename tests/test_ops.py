@@ -1,4 +1,6 @@
-"""Every operation agrees with torch's own, gradient for gradient; and a batch does not care how it is cut up."""
+"""Every operation agrees with torch's own, gradient for gradient; and a batch does not care how it
+is cut up.
+"""
 
 import hashlib
 import math
@@ -17,17 +19,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from llmscale.errors import WorkError
-from llmscale.models import LanguageModel, build_model
-from llmscale.models.llama import rotary_table
-from llmscale.ops import build_operations, compiled, pick_operations
-from llmscale.ops.compiled import MARK, find, library, why_not
-from llmscale.shape import ARCHITECTURES, shape_for
-from llmscale.sweep.kernels import kernel_notes
-from llmscale.train.passes import Passes
+from llmscale.measure.models import LanguageModel, build_model
+from llmscale.measure.models.llama import rotary_table
+from llmscale.measure.ops import build_operations, compiled, pick_operations
+from llmscale.measure.ops.compiled import MARK, find, library, why_not
+from llmscale.measure.sweep.kernels import kernel_notes
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.runs.shape import ARCHITECTURES, shape_for
 
 ROUNDING = {"float32": 2e-5, "bfloat16": 6e-2}
-"""Of sums that processors take in different orders: 2e-6 and 2e-2 were seen between their instruction sets."""
-native = pytest.mark.skipif(why_not() is not None, reason=f"the native operations do not run here: {why_not()}")
+"""Of sums that processors take in different orders: 2e-6 and 2e-2 were seen between their
+instruction sets.
+"""
+native = pytest.mark.skipif(
+    why_not() is not None, reason=f"the native operations do not run here: {why_not()}"
+)
 
 
 def random(*sizes: int, seed: int = 0) -> Tensor:
@@ -72,8 +78,14 @@ def test_native_attention_is_causal_attention(
 @native
 @pytest.mark.parametrize("dtype", ROUNDING)
 @settings(max_examples=15)
-@given(rows=st.integers(1, 40), width=st.integers(5, 70), kind=st.sampled_from([nn.RMSNorm, nn.LayerNorm]))
-def test_native_norms_and_activations_are_torchs(dtype: str, rows: int, width: int, kind: type) -> None:
+@given(
+    rows=st.integers(1, 40),
+    width=st.integers(5, 70),
+    kind=st.sampled_from([nn.RMSNorm, nn.LayerNorm]),
+)
+def test_native_norms_and_activations_are_torchs(
+    dtype: str, rows: int, width: int, kind: type
+) -> None:
     norm = kind(width, eps=1e-6)
     with torch.no_grad():
         for seed, weight in enumerate(norm.parameters()):
@@ -81,9 +93,13 @@ def test_native_norms_and_activations_are_torchs(dtype: str, rows: int, width: i
     x, added = random(rows, 2, width), random(rows, 2, width, seed=1).to(getattr(torch, dtype))
     wide = random(rows, 2, 2 * width, seed=2).to(getattr(torch, dtype))
 
-    def run(name: str, x: Tensor, added: Tensor, wide: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    def run(
+        name: str, x: Tensor, added: Tensor, wide: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
         ops = build_operations(name, dtype)
-        given = nn.utils.stateless._reparametrize_module(norm, dict(zip(("weight", "bias"), weights, strict=False)))
+        given = nn.utils.stateless._reparametrize_module(
+            norm, dict(zip(("weight", "bias"), weights, strict=False))
+        )
         with given:
             y, n = ops.add_and_norm(x, added, norm)
             same, first = ops.add_and_norm(x, None, norm)
@@ -96,7 +112,10 @@ def test_native_norms_and_activations_are_torchs(dtype: str, rows: int, width: i
 
 def losses_and_gradient(model: LanguageModel, passes: Passes, tokens_BT: Tensor) -> list[Tensor]:
     loss = passes.gradient(tokens_BT[:, :-1], tokens_BT[:, 1:])
-    return [loss, *(weight.grad.clone() for weight in model.parameters() if weight.grad is not None)]
+    return [
+        loss,
+        *(weight.grad.clone() for weight in model.parameters() if weight.grad is not None),
+    ]
 
 
 @pytest.fixture(name="tokens_BT")
@@ -131,9 +150,15 @@ def test_micro_batches_and_recomputed_activations_change_rounding_alone(
     model = build_model(shape, ops=build_operations(name, "float32"))
     whole = losses_and_gradient(model, Passes(model, micro_batch=7), tokens_BT)
     for micro_batch in (1, 3, 64):
-        assert_close(losses_and_gradient(model, Passes(model, micro_batch), tokens_BT), whole, ROUNDING["float32"])
+        assert_close(
+            losses_and_gradient(model, Passes(model, micro_batch), tokens_BT),
+            whole,
+            ROUNDING["float32"],
+        )
     model.checkpointing = True
-    for one, other in zip(losses_and_gradient(model, Passes(model, micro_batch=7), tokens_BT), whole, strict=True):
+    for one, other in zip(
+        losses_and_gradient(model, Passes(model, micro_batch=7), tokens_BT), whole, strict=True
+    ):
         assert torch.equal(one, other)
 
 
@@ -145,10 +170,14 @@ def test_weights_are_cast_once_for_all_passes_and_gradients_summed_in_float32(
     model = build_model(shape, ops=build_operations("plain", "bfloat16"))
     weights = dict(model.named_parameters())
     wanted = [torch.zeros_like(weight) for weight in weights.values()]
-    for first in range(0, 7, 2):  # as if each product cast its weight, and each part had a gradient of its own
+    for first in range(
+        0, 7, 2
+    ):  # as if each product cast its weight, and each part had a gradient of its own
         part = tokens_BT[first : first + 2]
         total, _ = model.losses(part[:, :-1], part[:, 1:], torch.full((len(part),), 1 / 7))
-        for total_slope, slope in zip(wanted, torch.autograd.grad(total, list(weights.values())), strict=True):
+        for total_slope, slope in zip(
+            wanted, torch.autograd.grad(total, list(weights.values())), strict=True
+        ):
             total_slope += slope
     casts, real = [], torch._foreach_copy_
 
@@ -169,35 +198,49 @@ def test_weights_are_cast_once_for_all_passes_and_gradients_summed_in_float32(
 @native
 @settings(max_examples=10)
 @given(sequences=st.integers(1, 13), micro_batch=st.integers(1, 5), threads=st.integers(2, 5))
-def test_every_number_of_threads_gives_the_same_bits(sequences: int, micro_batch: int, threads: int) -> None:
+def test_every_number_of_threads_gives_the_same_bits(
+    sequences: int, micro_batch: int, threads: int
+) -> None:
     shape = shape_for("2x24x2", vocab_size=600, context=40)
     model = build_model(shape, ops=build_operations("native", "bfloat16"))
-    tokens_BT = torch.randint(600, (sequences, 41), generator=torch.Generator().manual_seed(sequences))
+    tokens_BT = torch.randint(
+        600, (sequences, 41), generator=torch.Generator().manual_seed(sequences)
+    )
     alone, shared = (Passes(model, micro_batch, threads=count) for count in (1, threads))
     for one, other in zip(
-        losses_and_gradient(model, shared, tokens_BT), losses_and_gradient(model, alone, tokens_BT), strict=True
+        losses_and_gradient(model, shared, tokens_BT),
+        losses_and_gradient(model, alone, tokens_BT),
+        strict=True,
     ):
         assert torch.equal(one, other)
-    both = [passes.sequence_losses(tokens_BT[:, :-1], tokens_BT[:, 1:]) for passes in (alone, shared)]
+    both = [
+        passes.sequence_losses(tokens_BT[:, :-1], tokens_BT[:, 1:]) for passes in (alone, shared)
+    ]
     assert torch.equal(*both)
 
 
 @contextmanager
 def memory_for(sequences: int, recomputed: int, model: LanguageModel) -> Iterator[list[int]]:
-    """A machine that has memory for so many sequences at a time, fewer where activations are kept."""
+    """A machine that has memory for so many sequences at a time, fewer where activations are
+    kept.
+    """
     asked = []
 
     def check(module: nn.Module, inputs: tuple[Tensor]) -> None:
         asked.append(len(inputs[0]))
         if len(inputs[0]) > (recomputed if model.checkpointing else sequences):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nfurther lines")
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 2.00 GiB.\nfurther lines"
+            )
 
     hook = model.embed.register_forward_pre_hook(check)  # type: ignore[union-attr]
     yield asked
     hook.remove()
 
 
-def test_out_of_memory_halves_the_micro_batch_and_then_computes_activations_twice(tokens_BT: Tensor) -> None:
+def test_out_of_memory_halves_the_micro_batch_and_then_computes_activations_twice(
+    tokens_BT: Tensor,
+) -> None:
     model = build_model(shape_for("2x24x2", vocab_size=600, context=40))
     whole = losses_and_gradient(model, Passes(model, micro_batch=7), tokens_BT)
     with memory_for(2, 2, model) as asked:
@@ -206,15 +249,24 @@ def test_out_of_memory_halves_the_micro_batch_and_then_computes_activations_twic
     assert asked == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     assert not model.checkpointing
     with memory_for(0, 1, model):
-        assert_close(losses_and_gradient(model, Passes(model, micro_batch=2), tokens_BT), whole, ROUNDING["float32"])
+        assert_close(
+            losses_and_gradient(model, Passes(model, micro_batch=2), tokens_BT),
+            whole,
+            ROUNDING["float32"],
+        )
     assert model.checkpointing
-    with memory_for(0, 0, model), pytest.raises(WorkError, match="one sequence of 40 tokens does not fit"):
+    with (
+        memory_for(0, 0, model),
+        pytest.raises(WorkError, match="one sequence of 40 tokens does not fit"),
+    ):
         Passes(model, micro_batch=2).gradient(tokens_BT[:, :-1], tokens_BT[:, 1:])
 
 
 @pytest.fixture(name="kept")
 def a_cache_with_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A library that is kept in a new cache; and a compiler that takes no time, for it copies that one."""
+    """A library that is kept in a new cache; and a compiler that takes no time, for it copies that
+    one.
+    """
     if why_not():
         pytest.skip(f"the native operations do not run here: {why_not()}")
     good = tmp_path / "good.so"
@@ -280,7 +332,9 @@ def test_a_library_that_is_not_whole_or_that_others_can_write_is_made_anew(
     assert why_not() is None
     assert kept.lstat().st_ino != before
     assert stat.S_IMODE(kept.lstat().st_mode) == 0o644
-    assert [path.name for path in kept.parent.glob("*native*")] == [kept.name], "nothing is left beside it"
+    assert [path.name for path in kept.parent.glob("*native*")] == [kept.name], (
+        "nothing is left beside it"
+    )
 
 
 def test_kernels_in_a_folder_of_others_are_not_run_and_the_plan_says_so(
@@ -288,14 +342,17 @@ def test_kernels_in_a_folder_of_others_are_not_run_and_the_plan_says_so(
 ) -> None:
     kept.parent.chmod(0o777)
     assert why_not() is None
-    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o755, "a folder of one's own is closed to others"
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o755, (
+        "a folder of one's own is closed to others"
+    )
     assert not kernel_notes()
     find.cache_clear()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 12345)
     kept.parent.chmod(0o777)
     (note,) = kernel_notes()
     assert f"{kept.parent} " in note.message
-    # Root's own folders are trusted by everybody, and others' are not: the next place is the user's home.
+    # Root's own folders are trusted by everybody, and others' are not: the next place is the user's
+    # home.
     home = tmp_path / "home" / ".cache" / "llmscale" / "kernels"
     assert note.code == ("kernels-elsewhere" if home.stat().st_uid == 0 else "no-kernels")
     opened = find().library
@@ -308,9 +365,14 @@ def test_a_compiler_that_makes_nothing_or_fails_or_hangs_is_named(
     real = shutil.which("gcc") or shutil.which("clang") or "cc"
     for script, words in (
         ("true", "made no library of native.c that can be loaded here (0 bytes)"),
-        ('while [ "$1" != -o ]; do shift; done; rm "$2"; echo No space left on device >&2; false', "No space left"),
         (
-            f'while [ "$1" != -o ]; do shift; done; echo "int none;" | {real} -shared -fPIC -x c - -o "$2"',
+            'while [ "$1" != -o ]; do shift; done; rm "$2"; echo No space left on device >&2; '
+            "false",
+            "No space left",
+        ),
+        (
+            f'while [ "$1" != -o ]; do shift; done; echo "int none;" | {real} -shared -fPIC -x c - '
+            '-o "$2"',
             "made no library",
         ),
         ("exit 3", "exit code 3"),
@@ -351,7 +413,9 @@ def test_without_a_compiler_or_a_cache_torchs_own_operations_are_used(
 @native
 @pytest.mark.parametrize("wrong", [300, 65535, 1 << 22, 1 << 62, -1])
 @pytest.mark.parametrize("dtype", ROUNDING)
-def test_a_target_beyond_the_vocabulary_is_an_error_and_no_access_to_other_memory(wrong: int, dtype: str) -> None:
+def test_a_target_beyond_the_vocabulary_is_an_error_and_no_access_to_other_memory(
+    wrong: int, dtype: str
+) -> None:
     targets_BT = torch.zeros(3, 40, dtype=torch.int64)
     targets_BT[2, 7] = wrong
     ops = build_operations("native", dtype)
@@ -361,6 +425,12 @@ def test_a_target_beyond_the_vocabulary_is_an_error_and_no_access_to_other_memor
 
 
 @native
-def test_every_kernel_that_is_called_is_looked_for_when_the_library_is_opened(repository: Path) -> None:
-    called = set(re.findall(r'call\(\s*"(\w+)"', (repository / "llmscale/ops/native.py").read_text()))
-    assert {f"{name}_{kind}" for name in called for kind in ("f32", "bf16")} == set(compiled.KERNELS)
+def test_every_kernel_that_is_called_is_looked_for_when_the_library_is_opened(
+    repository: Path,
+) -> None:
+    called = set(
+        re.findall(r'call\(\s*"(\w+)"', (repository / "llmscale/ops/native.py").read_text())
+    )
+    assert {f"{name}_{kind}" for name in called for kind in ("f32", "bf16")} == set(
+        compiled.KERNELS
+    )

@@ -1,4 +1,6 @@
-"""Every optimiser keeps the promises of optimizers/__init__.py, and Muon is torch's Muon, matrix by matrix."""
+"""Every optimiser keeps the promises of optimizers/__init__.py, and Muon is torch's Muon, matrix by
+matrix.
+"""
 
 import io
 from collections.abc import Callable
@@ -8,17 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmscale.models import build_model
-from llmscale.optimizers import Weight, build_optimizer, muon, optimizer_names
-from llmscale.parametrization import parametrize
-from llmscale.shape import shape_for
+from llmscale.measure.models import build_model
+from llmscale.measure.optimizers import Weight, build_optimizer, muon, optimizer_names
+from llmscale.measure.parametrization import parametrize
+from llmscale.runs.shape import shape_for
 
 SHAPE = shape_for("2x32x2", vocab_size=50, context=16)
 TOKENS_BT = torch.randint(50, (4, 17), generator=torch.Generator().manual_seed(0))
 every_optimizer = pytest.mark.parametrize("name", optimizer_names())
 
 
-def learner(name: str, parametrization: str = "standard") -> tuple[nn.Module, torch.optim.Optimizer]:
+def learner(
+    name: str, parametrization: str = "standard"
+) -> tuple[nn.Module, torch.optim.Optimizer]:
     model = build_model(SHAPE, parametrization=parametrization)
     return model, build_optimizer(name, model, lr=0.01, beta2=0.99, weight_decay=0.1)
 
@@ -27,7 +31,9 @@ def learn(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Non
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 0.01 * (1 - step / 20) * group["lr_multiplier"]
-        F.cross_entropy(model(TOKENS_BT[:, :-1]).flatten(0, 1), TOKENS_BT[:, 1:].flatten()).backward()
+        F.cross_entropy(
+            model(TOKENS_BT[:, :-1]).flatten(0, 1), TOKENS_BT[:, 1:].flatten()
+        ).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -64,9 +70,15 @@ def test_every_group_of_every_optimizer_says_what_its_learning_rate_is_multiplie
 
 def muon_on(matrix: Tensor, parts: int = 1, dtype: str = "float32") -> Callable[[Tensor], None]:
     """Muon on `matrix` alone, as a function that takes a step with a gradient."""
-    shown = Weight(nn.Parameter(matrix), in_block=True, is_matrix=True, is_embedding=False, parts=parts)
-    other = Weight(nn.Parameter(torch.zeros(3)), in_block=True, is_matrix=False, is_embedding=False, parts=1)
-    built = muon.build([shown, other], parametrize(SHAPE), lr=0.02, beta2=0.99, weight_decay=0.1, dtype=dtype)
+    shown = Weight(
+        nn.Parameter(matrix), in_block=True, is_matrix=True, is_embedding=False, parts=parts
+    )
+    other = Weight(
+        nn.Parameter(torch.zeros(3)), in_block=True, is_matrix=False, is_embedding=False, parts=1
+    )
+    built = muon.build(
+        [shown, other], parametrize(SHAPE), lr=0.02, beta2=0.99, weight_decay=0.1, dtype=dtype
+    )
 
     def step(gradient: Tensor) -> None:
         shown.tensor.grad = gradient
@@ -83,13 +95,17 @@ def test_on_one_matrix_muon_is_torchs(shape: tuple[int, int], dtype: str, tolera
     mine = torch.randn(shape, generator=generator)
     start, theirs = mine.clone(), nn.Parameter(mine.clone())
     step = muon_on(mine, dtype=dtype)
-    reference = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    reference = torch.optim.Muon(
+        [theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+    )
     for _ in range(10):
         gradient = torch.randn(shape, generator=generator)
         step(gradient)
         theirs.grad = gradient
         reference.step()
-    assert (mine - theirs).norm() < tolerance * (mine - start).norm()  # torch's iterates in bfloat16
+    assert (mine - theirs).norm() < tolerance * (
+        mine - start
+    ).norm()  # torch's iterates in bfloat16
 
 
 def test_muon_takes_steps_as_large_as_adamws_along_orthogonal_matrices() -> None:
@@ -126,15 +142,25 @@ def test_muon_steps_a_stack_of_models_as_it_would_each() -> None:
 def test_muon_takes_the_matrices_in_blocks_and_no_others() -> None:
     model, optimizer = learner("muon")
     names = {id(weight): name for name, weight in model.named_parameters()}
-    parts = {names[id(w)]: group.get("parts") for group in optimizer.param_groups for w in group["params"]}
-    matrices = {name for name, weight in model.named_parameters() if name.startswith("blocks.") and weight.dim() == 2}
+    parts = {
+        names[id(w)]: group.get("parts")
+        for group in optimizer.param_groups
+        for w in group["params"]
+    }
+    matrices = {
+        name
+        for name, weight in model.named_parameters()
+        if name.startswith("blocks.") and weight.dim() == 2
+    }
     assert {name for name, count in parts.items() if count} == matrices
     assert parts["blocks.1.attention.qkv.weight"] == 3
     assert parts["blocks.1.mlp.gate_up.weight"] == 2
     assert parts["blocks.1.attention.out.weight"] == parts["blocks.1.mlp.down.weight"] == 1
 
 
-def test_a_batch_too_large_to_make_orthogonal_at_once_is_cut_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_too_large_to_make_orthogonal_at_once_is_cut_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     steps = []
     for limit in (muon.BATCHED, 1000):
         monkeypatch.setattr(muon, "BATCHED", limit)

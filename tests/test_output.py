@@ -1,4 +1,6 @@
-"""What commands show: text of files as data, commands that can be pasted, messages and tables that fit a terminal."""
+"""What commands show: text of files as data, commands that can be pasted, messages and tables that
+fit a terminal.
+"""
 
 import io
 import os
@@ -17,11 +19,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from llmscale.command_lines import command_line, stated_command
 from llmscale.commands import app, output
 from llmscale.commands._console import in_encoding
 from llmscale.commands._wrapping import wrapped_lines
-from llmscale.printable import clean, masked, one_line
+from llmscale.errors.command_lines import command_line, stated_command
+from llmscale.errors.printable import clean, masked, one_line
 
 HOSTILE = "[/red]\x1b]52;c;aGk=\x07\x1b[2J[link=http://x]y\u202e\n$ rm \x9b31m"
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -34,7 +36,11 @@ def run(*arguments: str) -> Any:
 def runs(**columns: Any) -> pd.DataFrame:
     """Fifteen runs of a law, with further columns."""
     rng = np.random.default_rng(0)
-    rows = [(n, d, 1.7 + 40 / n**0.34 + 410 / d**0.28) for n in np.geomspace(1e5, 1e7, 5) for d in (1e7, 3e7, 1e8)]
+    rows = [
+        (n, d, 1.7 + 40 / n**0.34 + 410 / d**0.28)
+        for n in np.geomspace(1e5, 1e7, 5)
+        for d in (1e7, 3e7, 1e8)
+    ]
     frame = pd.DataFrame(rows, columns=["params", "tokens", "loss"])
     frame["loss"] *= np.exp(rng.normal(0, 1e-3, len(frame)))
     return frame.assign(run_id=[f"r{number}" for number in range(len(frame))], **columns)
@@ -44,10 +50,21 @@ def runs(**columns: Any) -> pd.DataFrame:
 def test_names_in_a_table_are_shown_as_data(kind: str, tmp_path: Path) -> None:
     table = tmp_path / "a b$(touch pwned)[bold]\x1b[2J.csv"
     groups = [HOSTILE] * 7 + ["b[/x]"] * 8
-    runs(group=groups).assign(run_id=[f"{HOSTILE}{number}" for number in range(15)]).to_csv(table, index=False)
+    runs(group=groups).assign(run_id=[f"{HOSTILE}{number}" for number in range(15)]).to_csv(
+        table, index=False
+    )
     arguments = {
         "groups": ["fit", str(table), "--bootstrap", "0", "--by", "group"],
-        "plot": ["plot", str(table), "--bootstrap", "0", "-o", str(tmp_path / "[/x].svg"), "--kind", "residuals"],
+        "plot": [
+            "plot",
+            str(table),
+            "--bootstrap",
+            "0",
+            "-o",
+            str(tmp_path / "[/x].svg"),
+            "--kind",
+            "residuals",
+        ],
         "refused": ["fit", str(table), "--columns", "loss=[/red]\x1b[2J"],
     }[kind]
     result = run(*arguments)
@@ -59,13 +76,17 @@ def test_names_in_a_table_are_shown_as_data(kind: str, tmp_path: Path) -> None:
         assert xml.dom.minidom.parse(str(tmp_path / "[/x].svg"))
 
 
-def test_the_command_after_a_fit_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_after_a_fit_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     name = "-x$(touch pwned) b.csv"
     runs().to_csv(tmp_path / name, index=False)
     result = run("fit", "--bootstrap", "0", "--law", "chinchilla", "--", name)
     step = result.stdout.splitlines()[-1].removeprefix("next: ")
-    words = subprocess.run(["bash", "-c", f"printf '%s\\n' {step}"], capture_output=True, text=True, check=True)
+    words = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {step}"], capture_output=True, text=True, check=True
+    )
     arguments = words.stdout.splitlines()
     assert arguments[:2] == ["llmscale", "plot"]
     assert run(*arguments[1:], "--bootstrap", "0").exit_code == 0
@@ -75,9 +96,15 @@ def test_the_command_after_a_fit_can_be_pasted(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("stated", "shown"),
     [
-        ("llmscale sweep --sizes '10k,20k' --out 'a b'", "llmscale sweep --sizes 10k,20k --out 'a b'"),
+        (
+            "llmscale sweep --sizes '10k,20k' --out 'a b'",
+            "llmscale sweep --sizes 10k,20k --out 'a b'",
+        ),
         ("llmscale tune --sizes 10k", "llmscale tune --sizes 10k"),
-        ("llmscale sweep --sizes 10k --out s3://key:secret@b/x", "llmscale sweep --sizes 10k --out 's3://***@b/x'"),
+        (
+            "llmscale sweep --sizes 10k --out s3://key:secret@b/x",
+            "llmscale sweep --sizes 10k --out 's3://***@b/x'",
+        ),
         ("rm -rf ~", None),
         ("llmscale sweep --sizes 1M; rm -rf ~", None),
         ("llmscale sweep $(curl x)", None),
@@ -98,7 +125,9 @@ def test_parts_of_a_command_are_quoted_for_the_shell() -> None:
     parts = ["llmscale", "fit", Path("-x y.csv"), "--by", "[a]$(b)", Path("c\x1b'\udcff")]
     line = command_line(*parts)
     assert not STEERING.search(line)
-    read = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True).stdout
+    read = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True
+    ).stdout
     assert read.split(b"\0")[:-1] == [os.fsencode(str(part)) for part in parts[:2]] + [
         b"./-x y.csv", b"--by", b"[a]$(b)", b"c\x1b'\xff",
     ]  # fmt: skip
@@ -133,7 +162,7 @@ def test_keys_of_urls_are_masked(url: str, shown: str) -> None:
 
 def test_keys_in_a_url_are_neither_shown_nor_written(tmp_path: Path) -> None:
     pytest.importorskip("fsspec")
-    from llmscale.remote import Remote, url_of
+    from llmscale.runs.remote import Remote, url_of
 
     remote = Remote("memory://user:secret@host/x", tmp_path / "mirror")
     remote.folder.mkdir()
@@ -150,7 +179,10 @@ def test_keys_in_a_url_are_neither_shown_nor_written(tmp_path: Path) -> None:
 
 
 def test_messages_end_at_words_and_commands_stay_whole() -> None:
-    text = "there are only 3 budgets. Add budgets: llmscale sweep --sizes 1M,3M,10M,30M --tokens 5x,20x,80x; or more"
+    text = (
+        "there are only 3 budgets. Add budgets: llmscale sweep --sizes 1M,3M,10M,30M --tokens "
+        "5x,20x,80x; or more"
+    )
     lines = wrapped_lines(text, 60, 9)
     assert max(map(len, lines)) <= 60
     assert "         llmscale sweep --sizes 1M,3M,10M,30M \\" in lines
@@ -170,9 +202,15 @@ def _in_terminal(width: int, *arguments: str) -> str:
     import termios
 
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | {"TERM": "xterm"}
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | {
+        "TERM": "xterm"
+    }
     process = subprocess.Popen(
-        [sys.executable, "-m", "llmscale", *arguments], stdin=its, stdout=its, stderr=its, env=environment
+        [sys.executable, "-m", "llmscale", *arguments],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env=environment,
     )
     os.close(its)
     content = b""
@@ -190,7 +228,9 @@ def _in_terminal(width: int, *arguments: str) -> str:
 
 
 def test_an_error_in_a_terminal_of_80_columns_hangs_under_its_label(tmp_path: Path) -> None:
-    shown = _in_terminal(80, "fit", str(tmp_path / "none.csv"), "--law", "chinchilla", "--bootstrap", "0")
+    shown = _in_terminal(
+        80, "fit", str(tmp_path / "none.csv"), "--law", "chinchilla", "--bootstrap", "0"
+    )
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     error, fix = plain.split("  fix: ")
     assert error.startswith("error: there is no file")
@@ -200,10 +240,24 @@ def test_an_error_in_a_terminal_of_80_columns_hangs_under_its_label(tmp_path: Pa
 
 
 def test_a_table_in_80_columns_is_not_cut() -> None:
-    headings = ("size", "N", "tokens", "lr", "x rule", "rule's loss", "batch", "loss", "trials", "stopped", "bracketed")
+    headings = (
+        "size",
+        "N",
+        "tokens",
+        "lr",
+        "x rule",
+        "rule's loss",
+        "batch",
+        "loss",
+        "trials",
+        "stopped",
+        "bracketed",
+    )
     table = output.make_table("a" * 90, *headings)
     for row in range(3):
-        table.add_row(f"300k recipe-{row}", *(f"{row}.{place:04d}" for place in range(9)), "not in lr, batch")
+        table.add_row(
+            f"300k recipe-{row}", *(f"{row}.{place:04d}" for place in range(9)), "not in lr, batch"
+        )
     for width in (40, 80, 200):
         console = Console(file=io.StringIO(), width=width)
         console.print(table)
@@ -227,7 +281,9 @@ def test_a_table_in_80_columns_is_not_cut() -> None:
 def test_output_that_cannot_be_written_is_one_sentence(redirect: str, code: int, said: str) -> None:
     if redirect == ">/dev/full" and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    command = f"{shlex.quote(sys.executable)} -m llmscale --help {redirect}; exit ${{PIPESTATUS[0]}}"
+    command = (
+        f"{shlex.quote(sys.executable)} -m llmscale --help {redirect}; exit ${{PIPESTATUS[0]}}"
+    )
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
@@ -251,11 +307,17 @@ def test_a_long_option_is_cut_in_a_message(tmp_path: Path) -> None:
 def test_any_title_is_drawn(tmp_path: Path) -> None:
     runs().to_csv(tmp_path / "a.csv", index=False)
     file = tmp_path / "a.svg"
-    title = "\n".join([r"$\frac{$", "a\x1b]0;x\x07 & <b> -- c", "5$ and $6", "$漢$", "$L(N)$", "漢"])
-    result = run("plot", str(tmp_path / "a.csv"), "--bootstrap", "0", "--title", title, "-o", str(file))
+    title = "\n".join(
+        [r"$\frac{$", "a\x1b]0;x\x07 & <b> -- c", "5$ and $6", "$漢$", "$L(N)$", "漢"]
+    )
+    result = run(
+        "plot", str(tmp_path / "a.csv"), "--bootstrap", "0", "--title", title, "-o", str(file)
+    )
     assert result.exit_code == 0, result.output
     words = xml.dom.minidom.parse(str(file)).getElementsByTagName("text")
-    text = "".join(word.firstChild.data for word in words if isinstance(word.firstChild, xml.dom.minidom.Text))
+    text = "".join(
+        word.firstChild.data for word in words if isinstance(word.firstChild, xml.dom.minidom.Text)
+    )
     assert r"$\frac{$" in text
     assert "a]0;x & <b> -- c" in text
     assert not STEERING.search(file.read_text(encoding="utf-8"))

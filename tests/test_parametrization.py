@@ -1,9 +1,9 @@
-"""Parametrizations: what `standard` leaves as it was, the table of `mup`, and the coordinate check that it must pass.
+"""Parametrizations: what `standard` leaves as it was, the table of `mup`, and the coordinate check
+that it must pass.
 
-A coordinate check (Yang et al. 2022, appendix D.1) trains models of growing width or depth for a few steps and measures
-how far activations move. Under `mup` they move equally far at every size; under `standard`, at one learning rate, the
-further the larger the model.
-"""
+A coordinate check (Yang et al. 2022, appendix D.1) trains models of growing width or depth for a
+few steps and measures how far activations move. Under `mup` they move equally far at every size;
+under `standard`, at one learning rate, the further the larger the model."""
 
 import math
 
@@ -14,21 +14,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmscale.errors import InputError
-from llmscale.job import Job, make_job
-from llmscale.models import build_model
-from llmscale.optimizers import build_optimizer, optimizer_names
-from llmscale.parametrization import BASE, parametrize
-from llmscale.recipe import Recipe
-from llmscale.shape import ARCHITECTURES, Shape, shape_for
+from llmscale.measure.models import build_model
+from llmscale.measure.optimizers import build_optimizer, optimizer_names
+from llmscale.measure.parametrization import BASE, parametrize
+from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.shape import ARCHITECTURES, Shape, shape_for
 
-VOCAB, CONTEXT = 16, 32  # few tokens: what one learns hardly disturbs another, as in the limit of large width
+VOCAB, CONTEXT = (
+    16,
+    32,
+)  # few tokens: what one learns hardly disturbs another, as in the limit of large width
 every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
 
 
 def job(**recipe: object) -> Job:
     settings = Recipe(**{"context": 64, **recipe})  # type: ignore[arg-type]
     shape = shape_for("2x16x1", vocab_size=300, context=64, arch=settings.arch)
-    text = {"data": "text", "data_fingerprint": "f", "text_tokens": 1_000_000, "validation_tokens": 10_000}
+    text = {
+        "data": "text",
+        "data_fingerprint": "f",
+        "text_tokens": 1_000_000,
+        "validation_tokens": 10_000,
+    }
     return make_job("2x16x1", shape, 100_000, settings, seed=0, dtype="float32", **text)  # type: ignore[arg-type]
 
 
@@ -60,8 +68,14 @@ def test_standard_weights_are_normal_with_the_published_deviations(arch: str) ->
     generator = torch.Generator().manual_seed(1)
     for name, weight in model.named_parameters():
         if weight.dim() == 2:
-            residual = 1 / math.sqrt(2 * 8) if name.endswith(("attention.out.weight", "mlp.down.weight")) else 1.0
-            drawn = torch.empty_like(weight).normal_(0.0, math.sqrt(2 / (5 * 64)) * residual, generator=generator)
+            residual = (
+                1 / math.sqrt(2 * 8)
+                if name.endswith(("attention.out.weight", "mlp.down.weight"))
+                else 1.0
+            )
+            drawn = torch.empty_like(weight).normal_(
+                0.0, math.sqrt(2 / (5 * 64)) * residual, generator=generator
+            )
             assert torch.equal(weight, drawn), name
 
 
@@ -81,28 +95,41 @@ def test_at_the_base_shape_mup_is_standard(arch: str, optimizer: str) -> None:
 
 @every_architecture
 def test_mup_scales_as_tables_8_and_1_of_its_papers_say(arch: str) -> None:
-    shape = Shape(4 * BASE.n_layer, 2 * BASE.d_model, 4, 64, 256, CONTEXT, arch)  # m = 2, m_L = 4, heads of 32
+    shape = Shape(
+        4 * BASE.n_layer, 2 * BASE.d_model, 4, 64, 256, CONTEXT, arch
+    )  # m = 2, m_L = 4, heads of 32
     model = build_model(shape, parametrization="mup")
     parametrization = model.parametrization
     assert (parametrization.logits_multiplier, parametrization.residual_multiplier) == (0.5, 0.25)
     assert parametrization.attention_scale == pytest.approx(math.sqrt(16) / 32)
-    deviations = {name: float(w.detach().std()) for name, w in model.named_parameters() if w.dim() == 2}
+    deviations = {
+        name: float(w.detach().std()) for name, w in model.named_parameters() if w.dim() == 2
+    }
     at_base = math.sqrt(2 / (5 * 64))
     assert deviations["head.weight"] == pytest.approx(at_base, rel=0.1)
     assert deviations["embed.weight"] == pytest.approx(at_base, rel=0.1)
-    assert deviations["blocks.0.attention.qkv.weight"] == pytest.approx(at_base / math.sqrt(2), rel=0.1)
-    assert deviations["blocks.0.mlp.down.weight"] == pytest.approx(at_base / math.sqrt(2) / math.sqrt(4), rel=0.1)
+    assert deviations["blocks.0.attention.qkv.weight"] == pytest.approx(
+        at_base / math.sqrt(2), rel=0.1
+    )
+    assert deviations["blocks.0.mlp.down.weight"] == pytest.approx(
+        at_base / math.sqrt(2) / math.sqrt(4), rel=0.1
+    )
 
     names = {id(weight): name for name, weight in model.named_parameters()}
     adamw = build_optimizer("adamw", model, lr=0.01, beta2=0.95, weight_decay=0.1)
     found = {names[id(w)]: group for group in adamw.param_groups for w in group["params"]}
     wanted = {  # learning rate, weight decay, epsilon
-        "embed.weight": (0.01, 0.0, 5e-9), "head.weight": (0.01, 0.1, 5e-9), "norm.weight": (0.01, 0.0, 5e-9),
-        "blocks.3.mlp.down.weight": (0.005, 0.2, 1.25e-9), "blocks.3.mlp_norm.weight": (0.01, 0.0, 1.25e-9),
-    }  # fmt: skip
+        "embed.weight": (0.01, 0.0, 5e-9),
+        "head.weight": (0.01, 0.1, 5e-9),
+        "norm.weight": (0.01, 0.0, 5e-9),
+        "blocks.3.mlp.down.weight": (0.005, 0.2, 1.25e-9),
+        "blocks.3.mlp_norm.weight": (0.01, 0.0, 1.25e-9),
+    }
     for name, (lr, decay, epsilon) in wanted.items():
         group = found[name]
-        assert (group["lr"], group["weight_decay"], group["eps"]) == pytest.approx((lr, decay, epsilon)), name
+        assert (group["lr"], group["weight_decay"], group["eps"]) == pytest.approx(
+            (lr, decay, epsilon)
+        ), name
         assert group["lr_multiplier"] == pytest.approx(lr / 0.01)
 
     muon = build_optimizer("muon", model, lr=0.01, beta2=0.95, weight_decay=0.1)
@@ -114,7 +141,9 @@ def test_mup_scales_as_tables_8_and_1_of_its_papers_say(arch: str) -> None:
 
 @pytest.mark.parametrize("optimizer", optimizer_names())
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_activations_move_equally_far_at_every_width_under_mup_alone(optimizer: str, arch: str) -> None:
+def test_activations_move_equally_far_at_every_width_under_mup_alone(
+    optimizer: str, arch: str
+) -> None:
     widths = (64, 128, 256)
 
     def slopes(name: str) -> list[float]:
@@ -139,25 +168,35 @@ def test_activations_move_equally_far_at_every_depth_under_mup_alone(optimizer: 
 
 def growth(sizes: tuple[int, ...], movements: list[tuple[float, ...]]) -> list[float]:
     """Slopes of each movement over the sizes, in log-log."""
-    return [float(np.polyfit(np.log(sizes), np.log(values), 1)[0]) for values in zip(*movements, strict=True)]
+    return [
+        float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+        for values in zip(*movements, strict=True)
+    ]
 
 
-def movement(width: int, depth: int, name: str, optimizer: str, arch: str = "llama") -> tuple[float, float]:
-    """Mean absolute change of the residual stream after the last block, and of the logits, by four steps.
+def movement(
+    width: int, depth: int, name: str, optimizer: str, arch: str = "llama"
+) -> tuple[float, float]:
+    """Mean absolute change of the residual stream after the last block, and of the logits, by four
+    steps.
 
-    The output projection starts at 0, since what its random start adds to the logits fades with 1/√width under `mup`
-    and hides what training adds (Yang et al. 2022, appendix D.2). Means of two seeds.
-    """
+    The output projection starts at 0, since what its random start adds to the logits fades with
+    1/√width under `mup` and hides what training adds (Yang et al. 2022, appendix D.2). Means of two
+    seeds."""
     changes = []
     for seed in range(2):
-        model = build_model(Shape(depth, width, 4, 8 * width // 3, VOCAB, CONTEXT, arch), seed, name)
+        model = build_model(
+            Shape(depth, width, 4, 8 * width // 3, VOCAB, CONTEXT, arch), seed, name
+        )
         with torch.no_grad():
             model.head.weight.zero_()
         step = build_optimizer(optimizer, model, lr=0.002, beta2=0.95, weight_decay=0.0)
         before = activations(model)
         for batch in range(4):
             train_once(model, step, text(batch))
-        changes.append([float((a - b).abs().mean()) for a, b in zip(activations(model), before, strict=True)])
+        changes.append(
+            [float((a - b).abs().mean()) for a, b in zip(activations(model), before, strict=True)]
+        )
     stream, logits = np.mean(changes, axis=0)
     return float(stream), float(logits)
 
@@ -165,7 +204,9 @@ def movement(width: int, depth: int, name: str, optimizer: str, arch: str = "lla
 def activations(model: torch.nn.Module) -> tuple[Tensor, Tensor]:
     """The residual stream after the last block, which the last norm reads, and the logits."""
     streams: list[Tensor] = []
-    hook = model.get_submodule("norm").register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0].clone()))
+    hook = model.get_submodule("norm").register_forward_pre_hook(
+        lambda _, inputs: streams.append(inputs[0].clone())
+    )
     with torch.no_grad():
         logits = model(text(100)[:, :-1])
     hook.remove()

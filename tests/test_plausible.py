@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.table import RunTable, read_table
+from llmscale.explain.table import RunTable, read_table
 
 PARAMS = np.repeat([2e7, 5e7, 1.2e8, 3e8, 7e8], 4)
 TOKENS = PARAMS * np.tile([5.0, 20.0, 80.0, 200.0], 5)
@@ -42,7 +42,9 @@ def option(error: InputError, name: str) -> str:
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(["params", "tokens", "flops"]), st.integers(-7, 3), st.floats(0.5, 2.0))
-def test_any_power_of_1000_between_c_and_6nd_is_found(quantity: str, power: int, near: float) -> None:
+def test_any_power_of_1000_between_c_and_6nd_is_found(
+    quantity: str, power: int, near: float
+) -> None:
     assume(power != 0)
     frame = FULL.assign(flops=FLOPS * near)
     error = refused(frame.assign(**{quantity: frame[quantity] * 1000.0**power}))
@@ -60,7 +62,9 @@ def test_any_power_of_1000_between_c_and_6nd_is_found(quantity: str, power: int,
         ("flops", 8.64e19, "flops=PFdays"), ("flops", 1e-3, "flops=1e-3"),
     ],
 )  # fmt: skip
-def test_the_units_that_are_named_give_the_right_numbers(quantity: str, factor: float, unit: str) -> None:
+def test_the_units_that_are_named_give_the_right_numbers(
+    quantity: str, factor: float, unit: str
+) -> None:
     frame = FULL.assign(**{quantity: FULL[quantity] / factor})
     error = refused(frame)
     assert option(error, "units") == unit
@@ -81,18 +85,27 @@ def test_the_units_that_are_named_give_the_right_numbers(quantity: str, factor: 
         ({"tokens": 1e6}, "tokens=M"),
     ],
 )
-def test_units_are_found_without_flops_by_what_runs_are_like(scales: dict[str, float], units: str) -> None:
+def test_units_are_found_without_flops_by_what_runs_are_like(
+    scales: dict[str, float], units: str
+) -> None:
     for frame in (RUNS, FULL):
         scaled = frame.assign(**{name: frame[name] / factor for name, factor in scales.items()})
         assert option(refused(scaled), "units") == units
         assert codes(read_table(scaled, units=units)) == []
-        assert "units-doubtful" not in codes(read_table(scaled, units="params=1,tokens=1,flops=1" if frame is FULL else
-                                                        "params=1,tokens=1"))  # fmt: skip
+        assert "units-doubtful" not in codes(
+            read_table(
+                scaled, units="params=1,tokens=1,flops=1" if frame is FULL else "params=1,tokens=1"
+            )
+        )
 
 
 @pytest.mark.parametrize("missing", ["params", "tokens"])
-@pytest.mark.parametrize(("factor", "unit"), [(8.64e19, "flops=PFdays"), (1e18, "flops=EF"), (1e9, "flops=GF")])
-def test_what_is_computed_from_flops_must_be_possible(missing: str, factor: float, unit: str) -> None:
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(8.64e19, "flops=PFdays"), (1e18, "flops=EF"), (1e9, "flops=GF")]
+)
+def test_what_is_computed_from_flops_must_be_possible(
+    missing: str, factor: float, unit: str
+) -> None:
     error = refused(FULL.assign(flops=FLOPS / factor).drop(columns=missing))
     assert option(error, "units") == unit
 
@@ -127,17 +140,27 @@ def test_c_may_be_counted_in_other_ways(ratio: float, code: list[str]) -> None:
 
 
 def test_a_scattered_c_is_another_column_and_a_percentage_no_flops() -> None:
-    scattered = FULL.assign(flops=np.random.default_rng(0).permutation(10.0 ** np.linspace(16, 21, 20)))
+    scattered = FULL.assign(
+        flops=np.random.default_rng(0).permutation(10.0 ** np.linspace(16, 21, 20))
+    )
     assert codes(read_table(scattered)) == ["flops-scattered"]
-    assert "is 'flops' a percentage" in str(refused(FULL.assign(flops=100 * FLOPS / FLOPS.max())).fix)
+    assert "is 'flops' a percentage" in str(
+        refused(FULL.assign(flops=100 * FLOPS / FLOPS.max())).fix
+    )
 
 
 @pytest.mark.parametrize("flops", [True, False])
 @pytest.mark.parametrize(
     ("column", "rows", "factor"),
-    [("params", slice(0, 20, 2), 1e-6), ("tokens", slice(7, 8), 1e-9), ("tokens", slice(3, 5), 1e9)],
+    [
+        ("params", slice(0, 20, 2), 1e-6),
+        ("tokens", slice(7, 8), 1e-9),
+        ("tokens", slice(3, 5), 1e9),
+    ],
 )
-def test_rows_in_another_unit_are_named(column: str, rows: slice, factor: float, flops: bool) -> None:
+def test_rows_in_another_unit_are_named(
+    column: str, rows: slice, factor: float, flops: bool
+) -> None:
     frame = (FULL if flops else RUNS).copy()
     off = frame.index[rows]
     frame.loc[off, column] *= factor
@@ -163,13 +186,17 @@ def test_swapped_parameters_and_tokens_are_refused_with_the_columns_that_fix_it(
         right = read_table(swapped, columns={"params": "tokens", "tokens": "params"})
         assert right.frame["params"].tolist() == PARAMS.tolist()
         mapped = swapped.rename(columns={"params": "a", "tokens": "b"})
-        assert codes(read_table(mapped, columns={"params": "a", "tokens": "b"})) == ["tokens-below-params"]
+        assert codes(read_table(mapped, columns={"params": "a", "tokens": "b"})) == [
+            "tokens-below-params"
+        ]
 
 
 def test_swapped_columns_are_found_though_some_runs_have_more_tokens_than_parameters() -> None:
     params = np.repeat(np.geomspace(1e7, 1e9, 6), 5)
     tokens = np.tile(np.geomspace(1e8, 1e10, 5), 6)
-    frame = pd.DataFrame({"params": params, "tokens": tokens, "loss": 1.8 + 420 / params**0.34 + 1800 / tokens**0.36})
+    frame = pd.DataFrame(
+        {"params": params, "tokens": tokens, "loss": 1.8 + 420 / params**0.34 + 1800 / tokens**0.36}
+    )
     assert codes(read_table(frame)) == []
     error = refused(frame.rename(columns={"params": "tokens", "tokens": "params"}))
     assert "80% of the runs" in error.problem
@@ -187,8 +214,10 @@ def test_a_context_length_called_c_is_no_budget() -> None:
 @pytest.mark.parametrize(
     "others",
     [
-        {"steps": TOKENS / 2**19, "batch_size": 256, "seq_len": 2048}, {"step": TOKENS / 2**19, "batch_size": 2**19},
-        {"train_steps": TOKENS / 1e5, "tokens_per_step": 1e5}, {"tokens_per_param": TOKENS / PARAMS},
+        {"steps": TOKENS / 2**19, "batch_size": 256, "seq_len": 2048}, {"step": TOKENS / 2**19,
+        "batch_size": 2**19},
+        {"train_steps": TOKENS / 1e5, "tokens_per_step": 1e5},
+        {"tokens_per_param": TOKENS / PARAMS},
     ],
 )  # fmt: skip
 def test_tokens_that_other_columns_spell_out_are_computed(others: dict[str, object]) -> None:
@@ -226,12 +255,25 @@ def test_a_perplexity_is_refused_and_the_unit_that_is_named_reads_it() -> None:
     assert codes(read_table(one)) == ["loss-too-high"]
 
 
-@pytest.mark.parametrize(("name", "whole"), [("accuracy", 1), ("loss", 1), ("hellaswag/acc", 100), ("loss", 100)])
-def test_a_metric_that_rises_is_refused_and_read_as_one_minus_accuracy(tmp_path: Path, name: str, whole: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "whole"), [("accuracy", 1), ("loss", 1), ("hellaswag/acc", 100), ("loss", 100)]
+)
+def test_a_metric_that_rises_is_refused_and_read_as_one_minus_accuracy(
+    tmp_path: Path, name: str, whole: int
+) -> None:
     frame = RUNS.drop(columns="loss").assign(**{name: whole * (1 - LOSS / 8)})
     path = tmp_path / "runs.csv"
     frame.to_csv(path, index=False)
-    arguments = ["fit", str(path), "--columns", f"loss={name}", "--law", "power", "--bootstrap", "0"]
+    arguments = [
+        "fit",
+        str(path),
+        "--columns",
+        f"loss={name}",
+        "--law",
+        "power",
+        "--bootstrap",
+        "0",
+    ]
     result = CliRunner().invoke(app, arguments)
     said = " ".join(result.stderr.split())
     assert (result.exit_code, result.stdout) == (2, "")
@@ -247,7 +289,10 @@ def test_a_metric_that_rises_is_refused_and_read_as_one_minus_accuracy(tmp_path:
 def test_negative_losses_are_refused_or_read_as_log_likelihoods() -> None:
     error = refused(RUNS.assign(loss=-LOSS))
     assert "--units loss=log-likelihood" in str(error.fix)
-    assert read_table(RUNS.assign(loss=-LOSS), units="loss=log-likelihood").frame["loss"].tolist() == LOSS.tolist()
+    assert (
+        read_table(RUNS.assign(loss=-LOSS), units="loss=log-likelihood").frame["loss"].tolist()
+        == LOSS.tolist()
+    )
 
 
 @pytest.mark.parametrize("value", ["inf", "1e400", "-1", "0", "n/a", "-inf"])

@@ -14,10 +14,15 @@ from llmscale.commands import app
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    N, D = (values.ravel() for values in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 3e10, 6)))
+    N, D = (
+        values.ravel()
+        for values in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 3e10, 6))
+    )
     factor = np.exp(0.004 * np.random.default_rng(0).standard_normal(len(N)))
     path = tmp_path / "runs.csv"
-    frame = pd.DataFrame({"params": N, "tokens": D, "loss": (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor})
+    frame = pd.DataFrame(
+        {"params": N, "tokens": D, "loss": (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor}
+    )
     frame.to_csv(path, index=False)
     return path
 
@@ -26,7 +31,9 @@ def run(*arguments: Any) -> Result:
     return CliRunner().invoke(app, ["predict", *map(str, arguments), "--bootstrap", "100"])
 
 
-def test_a_forecast_names_its_interval_its_distance_and_what_such_forecasts_held(table: Path) -> None:
+def test_a_forecast_names_its_interval_its_distance_and_what_such_forecasts_held(
+    table: Path,
+) -> None:
     result = run(table, "-N", "10B", "-D", "20x", "--json")
     assert result.exit_code == 0, result.output
     payload = json.loads(result.stdout)
@@ -62,7 +69,9 @@ def test_a_budget_gives_its_best_size_and_tokens(table: Path) -> None:
         (("-C", "1e21", "--law", "power"), "no law in N and D"),
     ],
 )
-def test_wrong_input_is_one_sentence(table: Path, arguments: tuple[str, ...], sentence: str) -> None:
+def test_wrong_input_is_one_sentence(
+    table: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
     result = run(table, *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""

@@ -1,4 +1,6 @@
-"""Commands that llmscale prints, as a fix, a warning or the next step: each of them runs, and helps."""
+"""Commands that llmscale prints, as a fix, a warning or the next step: each of them runs, and
+helps.
+"""
 
 import ast
 import re
@@ -16,8 +18,8 @@ from sweeps import write_counting
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.measure.train import calibrate
 from llmscale.quantity import parse_count
-from llmscale.train import calibrate
 
 SOURCE = Path(__file__).resolve().parents[1] / "llmscale"
 PROGRAM: Any = typer.main.get_command(app)
@@ -27,7 +29,7 @@ HOLE = "{}"
 """What stands in a message for a value that is filled in."""
 OWN_LAW = """
 from dataclasses import dataclass
-from llmscale.laws import Law
+from llmscale.explain.laws import Law
 
 @dataclass(frozen=True)
 class MyLaw(Law):
@@ -61,7 +63,9 @@ def _sources() -> list[tuple[Path, list[ast.AST]]]:
 
 
 def _literals() -> Iterator[tuple[str, str]]:
-    """Where each text of a message stands, and the text; a call of `command_line` as the command it makes."""
+    """Where each text of a message stands, and the text; a call of `command_line` as the command it
+    makes.
+    """
     for path, nodes in _sources():
         docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
         for node in nodes:
@@ -73,10 +77,15 @@ def _literals() -> Iterator[tuple[str, str]]:
 
 
 def _commands(text: str) -> list[list[str]]:
-    """The words of every command in a text. One ends with its clause: at ; , : ) or a backtick, or before a bracket."""
+    """The words of every command in a text.
+
+    One ends with its clause: at ; , : ) or a backtick, or before a bracket.
+    """
     found = []
     for start in re.finditer(r"llmscale (?=[a-z]+\b)", text):
-        rest = re.match(r"""(?:'[^']*'|"[^"]*"|[^\s'"`;,:()]|[,:;](?=\S)| (?!\())*""", text[start.end() :])
+        rest = re.match(
+            r"""(?:'[^']*'|"[^"]*"|[^\s'"`;,:()]|[,:;](?=\S)| (?!\())*""", text[start.end() :]
+        )
         assert rest is not None
         words = shlex.split(rest.group().rstrip(" .,:;"))
         if words and words[0] in PROGRAM.commands:
@@ -87,7 +96,12 @@ def _commands(text: str) -> list[list[str]]:
 def _options(verb: str) -> set[str]:
     command = PROGRAM.commands[verb]
     every = [command, *getattr(command, "commands", {}).values()]
-    return {flag for one in every for parameter in one.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    return {
+        flag
+        for one in every
+        for parameter in one.params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
 
 
 def test_every_command_in_a_message_has_the_options_that_it_is_given() -> None:
@@ -95,7 +109,9 @@ def test_every_command_in_a_message_has_the_options_that_it_is_given() -> None:
     for place, text in _literals():
         for verb, *words in _commands(text):
             used = {word for word in words if re.match(r"--?[a-zA-Z]", word)}
-            assert used <= _options(verb), f"{place}: llmscale {verb} has no {used - _options(verb)}"
+            assert used <= _options(verb), (
+                f"{place}: llmscale {verb} has no {used - _options(verb)}"
+            )
             if verb in ("sweep", "tune") and used and HOLE not in words[0]:
                 assert used & {"--sizes", "--flops"}, f"{place}: {verb} needs sizes: {words}"
             seen += 1
@@ -106,7 +122,11 @@ def test_every_option_in_a_message_is_one_of_some_command() -> None:
     known = set().union(*map(_options, PROGRAM.commands)) | FOREIGN
     for path, nodes in _sources():
         for node in nodes:
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("InputError", "WorkError", "Note"):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "InputError",
+                "WorkError",
+                "Note",
+            ):
                 for text in filter(None, map(_text, node.args)):
                     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
                     assert named <= known, f"{path.name}:{node.lineno} names {named - known}"
@@ -123,8 +143,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _write(name: str, sizes: list[float], tokens: list[float] | None = None, ratio: float = 0, **more: Any) -> str:
-    """A table of a law in N and D with a little noise, on a grid, or with `ratio` tokens a parameter."""
+def _write(
+    name: str, sizes: list[float], tokens: list[float] | None = None, ratio: float = 0, **more: Any
+) -> str:
+    """A table of a law in N and D with a little noise, on a grid, or with `ratio` tokens a
+    parameter.
+    """
     rng = np.random.default_rng(0)
     pairs = [(N, D) for N in sizes for D in tokens or [ratio * N]]
     N, D = (np.array(values) for values in zip(*pairs, strict=True))
@@ -141,37 +165,101 @@ MILLION = [1e6, 2e6, 5e6, 1e7, 3e7]
 BUDGETS = [1e8, 5e8, 2e9]
 SCENARIOS: dict[str, Any] = {
     "an own law": lambda: ["fit", _write("t.csv", MILLION, [1e9]), "--law", "./mine.py:MyLaw"],
-    "an own law without its name": lambda: ["fit", _write("t.csv", MILLION, [1e9]), "--law", "mine.py"],
-    "columns of other names": lambda: [
-        "fit", _write("odd 'name'.csv", MILLION, BUDGETS, columns=("size it has", "seen", "final loss")),
-        "--columns", "params=size it has,tokens=seen,loss=final loss",
+    "an own law without its name": lambda: [
+        "fit",
+        _write("t.csv", MILLION, [1e9]),
+        "--law",
+        "mine.py",
     ],
-    "a filter": lambda: ["fit", _write("t.csv", MILLION, BUDGETS, data=["web", "code"]), "--where", "data == web"],
+    "columns of other names": lambda: [
+        "fit",
+        _write("odd 'name'.csv", MILLION, BUDGETS, columns=("size it has", "seen", "final loss")),
+        "--columns",
+        "params=size it has,tokens=seen,loss=final loss",
+    ],
+    "a filter": lambda: [
+        "fit",
+        _write("t.csv", MILLION, BUDGETS, data=["web", "code"]),
+        "--where",
+        "data == web",
+    ],
     "one budget": lambda: ["fit", _write("t.csv", MILLION, [1e9])],
-    "chinchilla on one budget": lambda: ["fit", _write("t.csv", MILLION, [1e9]), "--law", "chinchilla"],
-    "chinchilla on one ratio": lambda: ["fit", _write("t.csv", MILLION, ratio=20), "--law", "chinchilla"],
-    "chinchilla on five runs": lambda: ["fit", _write("t.csv", [1e6, 3e6, 1e7], [1e9]), "--law", "chinchilla"],
+    "chinchilla on one budget": lambda: [
+        "fit",
+        _write("t.csv", MILLION, [1e9]),
+        "--law",
+        "chinchilla",
+    ],
+    "chinchilla on one ratio": lambda: [
+        "fit",
+        _write("t.csv", MILLION, ratio=20),
+        "--law",
+        "chinchilla",
+    ],
+    "chinchilla on five runs": lambda: [
+        "fit",
+        _write("t.csv", [1e6, 3e6, 1e7], [1e9]),
+        "--law",
+        "chinchilla",
+    ],
     "tokens that follow size": lambda: ["fit", _write("t.csv", MILLION, ratio=20)],
-    "several budgets in a law of size": lambda: ["fit", _write("t.csv", MILLION, BUDGETS), "--law", "power"],
+    "several budgets in a law of size": lambda: [
+        "fit",
+        _write("t.csv", MILLION, BUDGETS),
+        "--law",
+        "power",
+    ],
     "two sizes": lambda: ["fit", _write("t.csv", [1e6, 2e6], [1e9]), "--law", "power-floor"],
     "three sizes": lambda: ["fit", _write("t.csv", [1e6, 2e6, 4e6], [1e9])],
-    "a narrow range of sizes": lambda: ["fit", _write("t.csv", [1e8, 2e8, 3e8, 4e8], [1e9, 1e10, 1e11])],
+    "a narrow range of sizes": lambda: [
+        "fit",
+        _write("t.csv", [1e8, 2e8, 3e8, 4e8], [1e9, 1e10, 1e11]),
+    ],
     "a narrow range of tokens": lambda: ["fit", _write("t.csv", MILLION, [1e9, 2e9, 4e9])],
     "mixed data": lambda: ["fit", _write("t.csv", MILLION, BUDGETS, data=["web", "its code"])],
     "one learning rate": lambda: ["fit", _write("t.csv", MILLION, BUDGETS, lr=[0.01], steps=[100])],
-    "a figure of profiles that are not there": lambda: ["plot", _write("t.csv", MILLION, BUDGETS), "--kind", "isoflop"],
-    "a contour without a law in both": lambda: ["plot", _write("t.csv", MILLION, [1e9]), "--kind", "contour"],
+    "a figure of profiles that are not there": lambda: [
+        "plot",
+        _write("t.csv", MILLION, BUDGETS),
+        "--kind",
+        "isoflop",
+    ],
+    "a contour without a law in both": lambda: [
+        "plot",
+        _write("t.csv", MILLION, [1e9]),
+        "--kind",
+        "contour",
+    ],
     "an unknown figure": lambda: ["plot", _write("t.csv", MILLION, [1e9]), "--kind", "scalings"],
-    "a budget and a law in size": lambda: ["predict", _write("t.csv", MILLION, [1e9]), "-C", "1e21"],
-    "half of what a law takes": lambda: ["predict", _write("t.csv", MILLION, BUDGETS), "--tokens", "1e9"],
+    "a budget and a law in size": lambda: [
+        "predict",
+        _write("t.csv", MILLION, [1e9]),
+        "-C",
+        "1e21",
+    ],
+    "half of what a law takes": lambda: [
+        "predict",
+        _write("t.csv", MILLION, BUDGETS),
+        "--tokens",
+        "1e9",
+    ],
     "no question": lambda: ["predict", _write("t.csv", MILLION, BUDGETS)],
     "no sizes": lambda: ["sweep"],
     "no sizes to tune": lambda: ["tune"],
     "half a shape": lambda: ["sweep", "--sizes", "1x16"],
     "no results": lambda: ["fit"],
     "the laws": lambda: ["laws"],
-}  # fmt: skip
-TRAINING = ["--data", "counting.jsonl", "--tokenizer", "bpe:300", "--context", "32", "--device", "cpu"]
+}
+TRAINING = [
+    "--data",
+    "counting.jsonl",
+    "--tokenizer",
+    "bpe:300",
+    "--context",
+    "32",
+    "--device",
+    "cpu",
+]
 TRAINING += ["--dtype", "float32", "--dry-run"]
 
 
@@ -183,7 +271,12 @@ QUICK: tuple[str, ...] = (
     "no sizes",
     "no results",
 )
-QUICK += ("a figure of profiles that are not there", "half a shape", "half of what a law takes", "two sizes")
+QUICK += (
+    "a figure of profiles that are not there",
+    "half a shape",
+    "half of what a law takes",
+    "two sizes",
+)
 EACH = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SCENARIOS]
 
 
@@ -191,7 +284,11 @@ EACH = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for 
 def test_every_command_that_is_printed_runs(scenario: str, place: Path) -> None:
     first = SCENARIOS[scenario]()
     printed = _printed(_cheaply(first))
-    assert printed or scenario in ("half a shape", "an unknown figure", "half of what a law takes"), first
+    assert printed or scenario in (
+        "half a shape",
+        "an unknown figure",
+        "half of what a law takes",
+    ), first
     _write("FILE", MILLION, BUDGETS)
     for words in printed:
         usable = [_filled(word, first) for word in words]
@@ -199,7 +296,9 @@ def test_every_command_that_is_printed_runs(scenario: str, place: Path) -> None:
             _parse(usable)
             continue
         result = _cheaply(usable)
-        assert result.exit_code == 0, f"{shlex.join(first)}\nprinted {shlex.join(words)}\n{result.output}"
+        assert result.exit_code == 0, (
+            f"{shlex.join(first)}\nprinted {shlex.join(words)}\n{result.output}"
+        )
 
 
 def _cheaply(words: list[str]) -> Any:
@@ -228,20 +327,27 @@ def _filled(word: str, first: list[str]) -> str:
 
 def test_sizes_and_budgets_to_measure_follow_from_the_runs_that_are_there(place: Path) -> None:
     narrow = _cheaply(["fit", _write("t.csv", [1e8, 2e8, 3e8, 4e8], [1e9, 1e10, 1e11])])
-    (words,) = _commands(next(line for line in narrow.stderr.splitlines() if "factor of 4 in params" in line))
+    (words,) = _commands(
+        next(line for line in narrow.stderr.splitlines() if "factor of 4 in params" in line)
+    )
     sizes = [parse_count(size) for size in words[words.index("--sizes") + 1].split(",")]
     assert max(sizes) <= 3 * 4e8
     assert max(sizes) >= 10 * min(sizes)
 
     tokens = _cheaply(["fit", _write("t.csv", MILLION, [1e9, 2e9, 4e9])])
-    (words,) = _commands(next(line for line in tokens.stderr.splitlines() if "factor of 4 in tokens" in line))
+    (words,) = _commands(
+        next(line for line in tokens.stderr.splitlines() if "factor of 4 in tokens" in line)
+    )
     budgets = [parse_count(budget) for budget in words[words.index("--tokens") + 1].split(",")]
     assert max(budgets) == 4e9
     assert max(budgets) >= 10 * min(budgets)
 
 
 def test_a_fix_names_only_options_that_the_command_has(place: Path) -> None:
-    for words in (SCENARIOS["a figure of profiles that are not there"](), SCENARIOS["half of what a law takes"]()):
+    for words in (
+        SCENARIOS["a figure of profiles that are not there"](),
+        SCENARIOS["half of what a law takes"](),
+    ):
         fix = _cheaply(words).stderr.partition("fix:")[2]
         alone = re.sub(r"llmscale [^;]*", "", fix)
         assert set(re.findall(r"--[a-z-]+", alone)) <= _options(words[0])

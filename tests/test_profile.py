@@ -1,4 +1,6 @@
-"""Profile likelihood, covariance and predictions: what a fit says of itself beyond its coefficients."""
+"""Profile likelihood, covariance and predictions: what a fit says of itself beyond its
+coefficients.
+"""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +8,8 @@ import pytest
 from scipy.stats import f as f_distribution
 
 from llmscale.errors import InputError
-from llmscale.fit import fit_law
-from llmscale.fit.profile import profile, profiles
+from llmscale.explain.estimation.profile import profile, profiles
+from llmscale.explain.fit import fit_law
 
 
 def ladder(noise: float = 0.003, seed: int = 0, floor: float = 2.0) -> pd.DataFrame:
@@ -17,13 +19,20 @@ def ladder(noise: float = 0.003, seed: int = 0, floor: float = 2.0) -> pd.DataFr
 
 
 def grid(noise: float = 0.003, seed: int = 0) -> pd.DataFrame:
-    N, D = (values.ravel() for values in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 3e10, 6)))
+    N, D = (
+        values.ravel()
+        for values in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 3e10, 6))
+    )
     factor = np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
-    return pd.DataFrame({"params": N, "tokens": D, "loss": (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor})
+    return pd.DataFrame(
+        {"params": N, "tokens": D, "loss": (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor}
+    )
 
 
 def test_a_profile_is_what_fitting_at_fixed_values_costs() -> None:
-    """Against least squares in the two coefficients that are left, which have a closed form at fixed alpha."""
+    """Against least squares in the two coefficients that are left, which have a closed form at
+    fixed alpha.
+    """
     table = ladder()
     fit = fit_law(table, "power-floor", objective="squared", bootstrap=0, holdout="none")
     found = profile(fit, "alpha")
@@ -37,7 +46,9 @@ def test_a_profile_is_what_fitting_at_fixed_values_costs() -> None:
             jacobian = np.stack([1 / law, sizes**-value / law], axis=1)
             step = np.linalg.lstsq(jacobian, np.log(loss) - np.log(law), rcond=None)[0]
             E, A = E + step[0], A + step[1]
-        assert objective == pytest.approx(0.5 * np.sum(np.log(loss / (E + A * sizes**-value)) ** 2), rel=1e-6)
+        assert objective == pytest.approx(
+            0.5 * np.sum(np.log(loss / (E + A * sizes**-value)) ** 2), rel=1e-6
+        )
 
 
 def test_a_profile_interval_ends_where_the_threshold_is_crossed() -> None:
@@ -45,21 +56,29 @@ def test_a_profile_interval_ends_where_the_threshold_is_crossed() -> None:
     for found in profiles(fit):
         assert found.closed
         assert found.low < fit.law.coefficients()[found.name] < found.high
-        assert np.interp([found.low, found.high], found.values, found.cost) == pytest.approx(found.threshold, rel=0.05)
+        assert np.interp([found.low, found.high], found.values, found.cost) == pytest.approx(
+            found.threshold, rel=0.05
+        )
         assert found.threshold == pytest.approx(f_distribution.ppf(0.9, 1, 31))
 
 
 def test_near_the_optimum_profile_and_covariance_agree() -> None:
-    fit = fit_law(grid(noise=0.0005), "chinchilla", objective="squared", bootstrap=0, holdout="none")
+    fit = fit_law(
+        grid(noise=0.0005), "chinchilla", objective="squared", bootstrap=0, holdout="none"
+    )
     deviation = np.sqrt(np.diag(fit.covariance))
     for found, sigma in zip(profiles(fit), deviation, strict=True):
-        assert found.high - found.low == pytest.approx(2 * np.sqrt(found.threshold) * sigma, rel=0.05)
+        assert found.high - found.low == pytest.approx(
+            2 * np.sqrt(found.threshold) * sigma, rel=0.05
+        )
 
 
 def test_a_floor_that_the_runs_do_not_bound_is_said_to_be_open() -> None:
     sizes = np.geomspace(1e5, 1e6, 6)
     loss = 60 / sizes**0.2 * np.exp(0.003 * np.random.default_rng(2).standard_normal(6))
-    fit = fit_law(pd.DataFrame({"params": sizes, "loss": loss}), "power-floor", bootstrap=0, holdout="none")
+    fit = fit_law(
+        pd.DataFrame({"params": sizes, "loss": loss}), "power-floor", bootstrap=0, holdout="none"
+    )
     found = profile(fit, "E")
     assert found.low == 0
     assert not found.closed
@@ -69,7 +88,9 @@ def test_a_floor_that_the_runs_do_not_bound_is_said_to_be_open() -> None:
 
 def test_covariance_is_the_spread_of_fits_of_many_tables() -> None:
     fits = [
-        fit_law(ladder(0.001, seed), "power-floor", objective="squared", bootstrap=0, holdout="none")
+        fit_law(
+            ladder(0.001, seed), "power-floor", objective="squared", bootstrap=0, holdout="none"
+        )
         for seed in range(60)
     ]
     spread = np.std([list(one.law.coefficients().values()) for one in fits], axis=0)
@@ -108,6 +129,8 @@ def test_the_optimum_at_a_budget_is_the_papers_closed_form() -> None:
     G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
     assert found["params"] == pytest.approx(G * (1e21 / 6) ** (beta / (alpha + beta)), rel=1e-5)
     assert 6 * found["params"] * found["tokens"] == pytest.approx(1e21)
-    assert found["loss"] == pytest.approx(E + A / found["params"] ** alpha + B / found["tokens"] ** beta)
+    assert found["loss"] == pytest.approx(
+        E + A / found["params"] ** alpha + B / found["tokens"] ** beta
+    )
     with pytest.raises(InputError, match="above zero"):
         fit.optimal(C=-1)

@@ -1,4 +1,6 @@
-"""Profiles against an independent minimiser: scipy, from many places, with coordinates and code of its own."""
+"""Profiles against an independent minimiser: scipy, from many places, with coordinates and code of
+its own.
+"""
 
 from dataclasses import dataclass
 
@@ -7,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from llmscale.fit import fit_law
-from llmscale.fit.profile import Profile, profile
+from llmscale.explain.estimation.profile import Profile, profile
+from llmscale.explain.fit import fit_law
 
 DELTA = 1e-3
 LAWS = {"chinchilla": ("E", "A", "B", "alpha", "beta"), "power-floor": ("E", "A", "alpha")}
@@ -27,12 +29,16 @@ def ladder(seed: int, law: str, runs: int, noise: float, lowest: float = 1e5) ->
         N, ratio = (values.ravel() for values in np.meshgrid(sizes, ratios))
         D = N * ratio
         loss = 1.8 + 120 / N**0.36 + 300 / D**0.31
-    return pd.DataFrame({"params": N, "tokens": D, "loss": loss * np.exp(noise * rng.standard_normal(len(N)))})
+    return pd.DataFrame(
+        {"params": N, "tokens": D, "loss": loss * np.exp(noise * rng.standard_normal(len(N)))}
+    )
 
 
 @dataclass(frozen=True)
 class Independent:
-    """The lowest sum of Huber's rho with one coefficient held, by BFGS in logarithms of everything."""
+    """The lowest sum of Huber's rho with one coefficient held, by BFGS in logarithms of
+    everything.
+    """
 
     table: pd.DataFrame
     law: str
@@ -41,13 +47,16 @@ class Independent:
         names = LAWS[self.law]
         held = names.index(name)
         free = [k for k in range(len(names)) if k != held]
-        log_x = [np.log(self.table[column].to_numpy()) for column in ("params", "tokens")][: len(names) // 2]
+        log_x = [np.log(self.table[column].to_numpy()) for column in ("params", "tokens")][
+            : len(names) // 2
+        ]
         means = [x.mean() for x in log_x]
         log_loss = np.log(self.table["loss"].to_numpy())
         terms = len(log_x)
 
         def objective(u: np.ndarray, delta: float) -> tuple[float, np.ndarray]:
-            # Amplitudes stand for their terms at the middle of the runs, but for the one that is held.
+            # Amplitudes stand for their terms at the middle of the runs, but for the one that is
+            # held.
             full = np.zeros(len(names))
             full[free] = np.clip(u, -80, 80)
             full[held] = np.log(max(value, 1e-300))
@@ -64,7 +73,9 @@ class Independent:
             residual = top + np.log(parts.sum(axis=0)) - log_loss
             share = parts / parts.sum(axis=0)
             clipped = np.clip(residual, -delta, delta)
-            gradient = np.concatenate([share @ clipped, [(share[1 + k] * slopes[k]) @ clipped for k in range(terms)]])
+            gradient = np.concatenate(
+                [share @ clipped, [(share[1 + k] * slopes[k]) @ clipped for k in range(terms)]]
+            )
             return float((clipped * (residual - 0.5 * clipped)).sum()), gradient[free]
 
         rng = np.random.default_rng(0)
@@ -72,8 +83,18 @@ class Independent:
         for _ in range(starts):
             exponents = np.exp(rng.uniform(np.log(0.03), np.log(1.5), terms))
             floor = rng.uniform(0.02, 0.98) * self.table["loss"].min()
-            left = (self.table["loss"].mean() - min(floor, 0.95 * self.table["loss"].mean())) / terms
-            places.append(np.array([np.log(floor), *np.log(left * rng.uniform(0.3, 1.7, terms)), *np.log(exponents)]))
+            left = (
+                self.table["loss"].mean() - min(floor, 0.95 * self.table["loss"].mean())
+            ) / terms
+            places.append(
+                np.array(
+                    [
+                        np.log(floor),
+                        *np.log(left * rng.uniform(0.3, 1.7, terms)),
+                        *np.log(exponents),
+                    ]
+                )
+            )
         own = np.array([np.log(max(near[key], 1e-12)) for key in names])
         own[1 : 1 + terms] -= np.exp(own[1 + terms :]) * means
         best = np.inf
@@ -82,13 +103,19 @@ class Independent:
             for delta in (0.03, DELTA, DELTA):
                 if not np.isfinite(u).all():
                     break
-                u = minimize(objective, u, (delta,), jac=True, method="BFGS", options={"gtol": 1e-11}).x
+                u = minimize(
+                    objective, u, (delta,), jac=True, method="BFGS", options={"gtol": 1e-11}
+                ).x
             best = min(best, objective(u, DELTA)[0])
         return best
 
 
-def check(seed: int, law: str, runs: int, noise: float, names: tuple[str, ...], values: int, starts: int) -> None:
-    """A profile is nowhere above what the independent minimiser reaches, and its interval ends where that says."""
+def check(
+    seed: int, law: str, runs: int, noise: float, names: tuple[str, ...], values: int, starts: int
+) -> None:
+    """A profile is nowhere above what the independent minimiser reaches, and its interval ends
+    where that says.
+    """
     table = ladder(seed, law, runs, noise)
     fit = fit_law(table, law, bootstrap=0, holdout="none", diagnostics=False)
     other = Independent(table, law)
@@ -96,7 +123,9 @@ def check(seed: int, law: str, runs: int, noise: float, names: tuple[str, ...], 
     for name in names:
         found = profile(fit, name)
         assert found.settled
-        drawn = np.flatnonzero((found.cost > 0) & (found.cost < 3 * found.threshold) & (found.values > 0))
+        drawn = np.flatnonzero(
+            (found.cost > 0) & (found.cost < 3 * found.threshold) & (found.values > 0)
+        )
         for row in drawn[np.linspace(0, len(drawn) - 1, values).round().astype(int)]:
             reached = other.lowest(name, float(found.values[row]), starts, near)
             assert found.objective[row] <= reached * (1 + 1e-6) + 1e-12, (name, found.values[row])
@@ -113,7 +142,11 @@ def check(seed: int, law: str, runs: int, noise: float, names: tuple[str, ...], 
 
 @pytest.mark.parametrize(
     ("seed", "law", "runs", "noise", "name"),
-    [(11, "chinchilla", 12, 0.01, "E"), (3, "chinchilla", 20, 0.004, "alpha"), (1, "power-floor", 14, 0.01, "A")],
+    [
+        (11, "chinchilla", 12, 0.01, "E"),
+        (3, "chinchilla", 20, 0.004, "alpha"),
+        (1, "power-floor", 14, 0.01, "A"),
+    ],
 )
 def test_a_profile_is_nowhere_above_an_independent_minimiser(
     seed: int, law: str, runs: int, noise: float, name: str
@@ -131,7 +164,9 @@ def test_profiles_of_thirty_tables_are_nowhere_above_an_independent_minimiser(se
 
 
 def test_the_profile_of_a_floor_that_may_be_zero_is_smooth_and_reaches_it() -> None:
-    """A ladder of twelve runs whose profile had a spike, and an interval that ended at 0.011, from bad valleys."""
+    """A ladder of twelve runs whose profile had a spike, and an interval that ended at 0.011, from
+    bad valleys.
+    """
     table = ladder(11, "chinchilla", 12, 0.01)
     fit = fit_law(table, "chinchilla", bootstrap=0, holdout="none", diagnostics=False)
     found = profile(fit, "E")

@@ -1,4 +1,6 @@
-"""Every published law against itself and its paper: the truth comes back, and published numbers are met."""
+"""Every published law against itself and its paper: the truth comes back, and published numbers are
+met.
+"""
 
 import json
 from typing import Any, cast
@@ -9,16 +11,22 @@ import pytest
 from law_examples import PUBLISHED, example, simulated
 from typer.testing import CliRunner
 
-from llmscale import laws
 from llmscale.commands import app
-from llmscale.curve_table import annealing, curve_table
 from llmscale.errors import InputError
-from llmscale.fit import fit_law
-from llmscale.laws import Law
-from llmscale.table import read_table
+from llmscale.explain import laws
+from llmscale.explain.curve_table import annealing, curve_table
+from llmscale.explain.fit import fit_law
+from llmscale.explain.laws import Law
+from llmscale.explain.table import read_table
 
 EVERY_LAW = laws.names()
-OTHER_UNITS = {"params": 1e-6, "tokens": 1e-9, "unique_tokens": 1e-9, "params_total": 1e-6, "params_active": 1e-6}
+OTHER_UNITS = {
+    "params": 1e-6,
+    "tokens": 1e-9,
+    "unique_tokens": 1e-9,
+    "params_total": 1e-6,
+    "params_active": 1e-6,
+}
 BOUND = {"farseer": "tokens"}
 """Columns whose unit a law's coefficients cannot make up for."""
 
@@ -37,7 +45,9 @@ def fit(name: str, runs: pd.DataFrame) -> tuple[dict[str, float], float]:
 
 def noisy(name: str, seed: int = 0) -> pd.DataFrame:
     runs = simulated(name)
-    return runs.assign(loss=runs["loss"] * np.exp(0.01 * np.random.default_rng(seed).standard_normal(len(runs))))
+    return runs.assign(
+        loss=runs["loss"] * np.exp(0.01 * np.random.default_rng(seed).standard_normal(len(runs)))
+    )
 
 
 def test_every_law_has_an_example() -> None:
@@ -56,12 +66,19 @@ def test_every_law_recovers_its_own_coefficients(name: str) -> None:
 def test_noisy_runs_are_fitted_better_than_by_the_truth_in_any_order_and_unit(name: str) -> None:
     runs = noisy(name)
     _, objective = fit(name, runs)
-    at_truth = np.log(example(name).loss(*(runs[column].to_numpy() for column in example(name).inputs)) / runs["loss"])
+    at_truth = np.log(
+        example(name).loss(*(runs[column].to_numpy() for column in example(name).inputs))
+        / runs["loss"]
+    )
     clipped = np.clip(at_truth, -1e-3, 1e-3)
     assert objective < (clipped * (at_truth - 0.5 * clipped)).sum()
     _, shuffled = fit(name, runs.sample(frac=1, random_state=1))
     assert shuffled == pytest.approx(objective, rel=1e-6)
-    units = {column: factor for column, factor in OTHER_UNITS.items() if column in runs and column != BOUND.get(name)}
+    units = {
+        column: factor
+        for column, factor in OTHER_UNITS.items()
+        if column in runs and column != BOUND.get(name)
+    }
     rescaled = runs.assign(**{column: runs[column] * factor for column, factor in units.items()})
     _, in_other_units = fit(name, rescaled)
     assert in_other_units == pytest.approx(objective, rel=1e-6)
@@ -86,7 +103,9 @@ def test_the_data_constrained_law_gives_the_losses_that_its_authors_print() -> N
 def test_data_that_is_not_repeated_leaves_chinchilla() -> None:
     coefficients = {"E": 1.9, "A": 500.0, "B": 1500.0, "alpha": 0.35, "beta": 0.36}
     constrained = made("data-constrained", **coefficients, R_D_star=15.0, R_N_star=5.0)
-    assert constrained.loss(1e8, 1e11, 1e12) == pytest.approx(made("chinchilla", **coefficients).loss(1e8, 1e11))
+    assert constrained.loss(1e8, 1e11, 1e12) == pytest.approx(
+        made("chinchilla", **coefficients).loss(1e8, 1e11)
+    )
 
 
 def test_kaplan_has_pure_power_laws_at_its_edges() -> None:
@@ -128,7 +147,10 @@ def test_the_annealing_area_is_the_double_sum_of_the_paper() -> None:
     lr_area, annealing_area = annealing(lr, momentum=0.9)
     fall = np.concatenate([[0.0], lr[:-1] - lr[1:]])
     fall[:5] = 0.0
-    expected = [sum(fall[k] * 0.9 ** (i - k) for i in range(s + 1) for k in range(i + 1)) for s in range(len(lr))]
+    expected = [
+        sum(fall[k] * 0.9 ** (i - k) for i in range(s + 1) for k in range(i + 1))
+        for s in range(len(lr))
+    ]
     np.testing.assert_allclose(annealing_area, expected, atol=1e-12)
     np.testing.assert_allclose(lr_area, np.cumsum(lr))
 
@@ -143,7 +165,15 @@ def test_the_curves_of_a_sweep_become_a_table_that_the_curve_law_fits() -> None:
         evaluated = np.where(steps % 100 == 0, loss[steps - 1], np.nan)
         runs.append({"run_id": name, "params": 1e7, "status": "done", "parent": None})
         curves.append(
-            pd.DataFrame({"run_id": name, "step": steps, "tokens": 1e3 * steps, "lr": lr[steps - 1], "loss": evaluated})
+            pd.DataFrame(
+                {
+                    "run_id": name,
+                    "step": steps,
+                    "tokens": 1e3 * steps,
+                    "lr": lr[steps - 1],
+                    "loss": evaluated,
+                }
+            )
         )
     runs.append({"run_id": "lost", "params": 1e7, "status": "failed", "parent": None})
     table = curve_table(pd.DataFrame(runs), pd.concat(curves), "here")
@@ -156,8 +186,12 @@ def test_the_curves_of_a_sweep_become_a_table_that_the_curve_law_fits() -> None:
 
 def test_a_branch_has_the_schedule_of_its_trunk_behind_it() -> None:
     steps = np.arange(1, 201)
-    trunk = pd.DataFrame({"run_id": "trunk", "step": steps, "tokens": 1e3 * steps, "lr": 1e-3, "loss": 3.0})
-    branch = trunk[trunk["step"] > 150].assign(run_id="branch", lr=np.linspace(1e-3, 0, 50), loss=2.9)
+    trunk = pd.DataFrame(
+        {"run_id": "trunk", "step": steps, "tokens": 1e3 * steps, "lr": 1e-3, "loss": 3.0}
+    )
+    branch = trunk[trunk["step"] > 150].assign(
+        run_id="branch", lr=np.linspace(1e-3, 0, 50), loss=2.9
+    )
     runs = pd.DataFrame({"run_id": ["trunk", "branch"], "params": 1e6, "parent": [None, "trunk"]})
     frame = curve_table(runs, pd.concat([trunk, branch]), "here").frame
     last = frame[frame["run_id"] == "branch"].iloc[-1]

@@ -17,14 +17,17 @@ from llmscale.quantity import (
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("30k", 30_000), ("1M", 10**6), ("1.5B", 1_500_000_000), ("2e9", 2 * 10**9), ("1T", 10**12), (" 7 ", 7),
+    [("30k", 30_000), ("1M", 10**6), ("1.5B", 1_500_000_000), ("2e9", 2 * 10**9), ("1T", 10**12),
+     (" 7 ", 7),
      ("0.3M", 300_000), ("1_000", 1000), ("1.1k", 1100)],
 )  # fmt: skip
 def test_counts_read_as_people_write_them(text: str, count: int) -> None:
     assert parse_count(text) == count
 
 
-@pytest.mark.parametrize("text", ["10Q", "", "M", "0", "-3M", "1.2.3", "1 M M", "nan", "inf", "0.0001", "1e", "ten"])
+@pytest.mark.parametrize(
+    "text", ["10Q", "", "M", "0", "-3M", "1.2.3", "1 M M", "nan", "inf", "0.0001", "1e", "ten"]
+)
 def test_what_is_no_positive_count_is_refused(text: str) -> None:
     with pytest.raises(InputError) as error:
         parse_count(text, "size")

@@ -33,7 +33,10 @@ CORES = max(1, available_cores() // 2)
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "counting.jsonl"
-    lines = (json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))}) for i in range(150))
+    lines = (
+        json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))})
+        for i in range(150)
+    )
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -47,7 +50,11 @@ class Cluster:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.temp = folder
         port = self.address.partition(":")[2]
-        self.nodes = [self._start("--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")]
+        self.nodes = [
+            self._start(
+                "--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false"
+            )
+        ]
         self.wait_for_nodes(1)
 
     def add_node(self, *before: str) -> None:
@@ -56,11 +63,21 @@ class Cluster:
 
     def _start(self, *options: str, before: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
         command = [
-            *before, sys.executable, "-m", "ray.scripts.scripts", "start", *options, f"--num-cpus={CORES}",
-            "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--block",
-        ]  # fmt: skip
+            *before,
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            *options,
+            f"--num-cpus={CORES}",
+            "--node-ip-address=127.0.0.1",
+            "--disable-usage-stats",
+            "--block",
+        ]
         nowhere = subprocess.DEVNULL
-        return subprocess.Popen(command, stdout=nowhere, stderr=nowhere, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command, stdout=nowhere, stderr=nowhere, text=True, start_new_session=True
+        )
 
     def wait_for_nodes(self, count: int) -> None:
         wait_for(lambda: len(self.raylets()) == count, 60)
@@ -147,7 +164,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
         cluster.end()
 
 
-def specification(path: Path, text: Path, address: str | None, tokens: list[str], seeds: int = 1) -> Path:
+def specification(
+    path: Path, text: Path, address: str | None, tokens: list[str], seeds: int = 1
+) -> Path:
     path.write_text(
         f'sizes = ["1x16x1", "2x16x1", "2x24x2"]\ntokens = {json.dumps(tokens)}\nseeds = {seeds}\n'
         f'[data]\nsource = "{text}"\ntokenizer = "bpe:300"\n[recipe]\ncontext = 32\n'
@@ -163,8 +182,8 @@ def training(pid: int) -> list[Path]:
     return [
         Path(word)
         for one, words in processes()
-        if one in below and "llmscale.train.worker" in words
-        for word in words[words.index("llmscale.train.worker") + 1 :]
+        if one in below and "llmscale.measure.train.worker" in words
+        for word in words[words.index("llmscale.measure.train.worker") + 1 :]
         if word.startswith("/")
     ]
 
@@ -182,11 +201,25 @@ def test_a_sweep_goes_on_when_a_node_of_its_cluster_dies_and_ends_as_on_one_mach
     out, alone = tmp_path / "out", tmp_path / "alone"
     spec = specification(tmp_path / "sweep.toml", text, cluster.address, ["400k"], seeds=2)
     swept(spec, str(alone), "--executor", "local")
-    command = [sys.executable, "-m", "llmscale", "sweep", str(spec), "--executor", "ray", "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "llmscale",
+        "sweep",
+        str(spec),
+        "--executor",
+        "ray",
+        "--out",
+        str(out),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         _, second = cluster.raylets()
-        (lost,) = wait_for(lambda: [run for run in training(second) if (run / "checkpoint.pt").exists()][:1], 120)
+        (lost,) = wait_for(
+            lambda: [run for run in training(second) if (run / "checkpoint.pt").exists()][:1], 120
+        )
         killed, said, noticed = time.monotonic(), "", 0.0
         kill_all(second)
         for line in process.stderr:
@@ -196,22 +229,48 @@ def test_a_sweep_goes_on_when_a_node_of_its_cluster_dies_and_ends_as_on_one_mach
     assert process.returncode == 0, said
     assert "[6/6]" in said
     assert_same_results(out, alone)
-    at, goes_on = (int(found[1]) for found in re.finditer(r"(?:lost|checkpoint) at step (\d+)", said))
-    sys.stdout.write(f"noticed after {noticed:.1f} s; run {lost.name} lost at step {at}, goes on at step {goes_on}\n")
+    at, goes_on = (
+        int(found[1]) for found in re.finditer(r"(?:lost|checkpoint) at step (\d+)", said)
+    )
+    sys.stdout.write(
+        f"noticed after {noticed:.1f} s; run {lost.name} lost at step {at}, goes on at step "
+        f"{goes_on}\n"
+    )
     assert 1 < goes_on <= at + 2 * max(1, at // 100)
     assert not list(out.glob("runs/*/checkpoint*"))
 
 
-def test_a_node_that_shares_no_folder_trains_by_way_of_the_url(cluster: Cluster, text: Path, tmp_path: Path) -> None:
+def test_a_node_that_shares_no_folder_trains_by_way_of_the_url(
+    cluster: Cluster, text: Path, tmp_path: Path
+) -> None:
     there, alone, cache = tmp_path / "there", tmp_path / "alone", os.environ["LLMSCALE_CACHE"]
-    hide = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'mount -t tmpfs none {cache} && exec "$0" "$@"']
+    hide = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs none {cache} && exec "$0" "$@"',
+    ]
     if subprocess.run([*hide, "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("this machine does not let a process have mounts of its own")
     cluster.add_node(*hide)
     spec = specification(tmp_path / "sweep.toml", text, cluster.address, ["40k", "100k"])
     swept(spec, str(alone), "--executor", "local")
-    command = [sys.executable, "-m", "llmscale", "sweep", str(spec), "--executor", "ray", "--out", f"file://{there}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "llmscale",
+        "sweep",
+        str(spec),
+        "--executor",
+        "ray",
+        "--out",
+        f"file://{there}",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         _, second = cluster.raylets()
         trained = wait_for(lambda: training(second), 120)
         _, said = process.communicate(timeout=300)
@@ -229,13 +288,30 @@ def test_a_node_that_shares_no_folder_trains_by_way_of_the_url(cluster: Cluster,
     assert "does not see" in hidden.stderr
 
 
-def test_a_sweep_stopped_on_ray_of_this_machine_saves_its_runs_and_goes_on(text: Path, tmp_path: Path) -> None:
+def test_a_sweep_stopped_on_ray_of_this_machine_saves_its_runs_and_goes_on(
+    text: Path, tmp_path: Path
+) -> None:
     out, alone = tmp_path / "out", tmp_path / "alone"
     spec = specification(tmp_path / "sweep.toml", text, None, ["300k"])
-    command = [sys.executable, "-m", "llmscale", "sweep", str(spec), "--executor", "ray", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "llmscale",
+        "sweep",
+        str(spec),
+        "--executor",
+        "ray",
+        "--out",
+        str(out),
+    ]
     listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listens
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=listens,
     ) as process:
         wait_for(lambda: list(out.glob("runs/*/progress.jsonl")), 120)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it
@@ -251,6 +327,8 @@ def test_a_sweep_stopped_on_ray_of_this_machine_saves_its_runs_and_goes_on(text:
 
 def test_a_cluster_that_is_not_there_is_one_sentence(text: Path, tmp_path: Path) -> None:
     spec = specification(tmp_path / "sweep.toml", text, "127.0.0.1:1", ["20k"])
-    result = CliRunner().invoke(app, ["sweep", str(spec), "--executor", "ray", "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(
+        app, ["sweep", str(spec), "--executor", "ray", "--out", str(tmp_path / "out")]
+    )
     assert result.exit_code == 2, result.output
     assert "no Ray cluster at 127.0.0.1:1" in result.stderr

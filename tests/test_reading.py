@@ -1,4 +1,6 @@
-"""Sources of runs other than a plain file: streams, JSON, exports of Weights & Biases, units, filters and groups."""
+"""Sources of runs other than a plain file: streams, JSON, exports of Weights & Biases, units,
+filters and groups.
+"""
 
 import gzip
 import io
@@ -18,11 +20,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llmscale.command_lines import where_option
 from llmscale.errors import InputError
-from llmscale.printable import clean
-from llmscale.table import RunTable, groups, parse_units, read_table
-from llmscale.table._where import parse_where
+from llmscale.errors.command_lines import where_option
+from llmscale.errors.printable import clean
+from llmscale.explain.table import RunTable, groups, parse_units, read_table
+from llmscale.explain.table._where import parse_where
 
 RUNS = pd.DataFrame(
     {
@@ -41,9 +43,19 @@ WANDB_RUNS: list[dict[str, Any]] = [
         "name": "small",
         "state": "finished",
         "config": {"n_params": 1e6, "data": "c4", "optim": {"lr": 1e-3}, "sizes": [1, 2]},
-        "summary": {"tokens": 2e7, "val": {"loss": 4.1}, "train/loss": 4.0, "_wandb": {"runtime": 60}},
+        "summary": {
+            "tokens": 2e7,
+            "val": {"loss": 4.1},
+            "train/loss": 4.0,
+            "_wandb": {"runtime": 60},
+        },
     },
-    {"name": "large", "state": "crashed", "config": {"n_params": 1e9, "data": "pile"}, "summary": {}},
+    {
+        "name": "large",
+        "state": "crashed",
+        "config": {"n_params": 1e9, "data": "pile"},
+        "summary": {},
+    },
     {
         "name": "medium",
         "state": "finished",
@@ -87,7 +99,9 @@ KINDS = ("csv", "tsv", "semicolon", "jsonl", "json", "columns.json", "parquet")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stream_says_by_its_first_bytes_what_it_is(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_says_by_its_first_bytes_what_it_is(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(as_bytes(kind))))
     table = read_table("-")
     assert table.frame["run_id"].tolist() == ["a", "b", "c", "d"]
@@ -98,12 +112,16 @@ def test_a_stream_says_by_its_first_bytes_what_it_is(kind: str, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("runs.csv", "csv"), ("runs.csv", "semicolon"), ("runs.v2.tsv", "tsv"), ("runs.jsonl", "jsonl"),
-        ("runs.ndjson", "jsonl"), ("runs.json", "json"), ("runs.json", "columns.json"), ("RUNS.PARQUET", "parquet"),
+        ("runs.csv", "csv"), ("runs.csv", "semicolon"), ("runs.v2.tsv", "tsv"),
+        ("runs.jsonl", "jsonl"),
+        ("runs.ndjson", "jsonl"), ("runs.json", "json"), ("runs.json", "columns.json"),
+        ("RUNS.PARQUET", "parquet"),
         ("runs.csv.gz", "csv"), ("runs.jsonl.gz", "jsonl"),
     ],
 )  # fmt: skip
-def test_every_kind_of_file_gives_the_same_runs_as_a_frame(tmp_path: Path, name: str, kind: str) -> None:
+def test_every_kind_of_file_gives_the_same_runs_as_a_frame(
+    tmp_path: Path, name: str, kind: str
+) -> None:
     content = as_bytes(kind)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     columns = ["run_id", "params", "tokens", "flops", "loss"]
@@ -114,8 +132,21 @@ def test_every_kind_of_file_gives_the_same_runs_as_a_frame(tmp_path: Path, name:
 
 def test_the_fit_command_reads_a_table_from_a_pipe(repository: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(repository)}
-    command = [sys.executable, "-m", "llmscale", "fit", "-", "--law", "power", "--bootstrap", "0", "--json"]
-    done = subprocess.run(command, input=as_bytes("csv"), capture_output=True, env=environment, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "llmscale",
+        "fit",
+        "-",
+        "--law",
+        "power",
+        "--bootstrap",
+        "0",
+        "--json",
+    ]
+    done = subprocess.run(
+        command, input=as_bytes("csv"), capture_output=True, env=environment, check=True
+    )
     printed = json.loads(done.stdout)
     assert (printed["law"], printed["n_runs"], printed["table"]) == ("power", 4, "<stdin>")
 
@@ -159,18 +190,29 @@ def test_the_runs_table_of_wandb_leaves_out_unfinished_runs(tmp_path: Path) -> N
     path.write_text(WANDB_CSV)
     table = read_table(path)
     assert (table.columns["loss"], codes(table)) == ("val/loss", ["validation-loss"])
-    assert table.frame[["run_id", "params", "tokens", "loss"]].to_numpy().tolist() == [["small", 125e6, 2.5e9, 3.5]]
-    assert [(run.run_id, run.reason) for run in table.excluded] == [("large", "crashed"), ("medium", "running")]
+    assert table.frame[["run_id", "params", "tokens", "loss"]].to_numpy().tolist() == [
+        ["small", 125e6, 2.5e9, 3.5]
+    ]
+    assert [(run.run_id, run.reason) for run in table.excluded] == [
+        ("large", "crashed"),
+        ("medium", "running"),
+    ]
 
 
 @pytest.mark.parametrize("form", ["lines", "array", "frame", "printed"])
-def test_nested_runs_of_wandb_are_found_by_the_last_part_of_a_name(tmp_path: Path, form: str) -> None:
+def test_nested_runs_of_wandb_are_found_by_the_last_part_of_a_name(
+    tmp_path: Path, form: str
+) -> None:
     frame = pd.DataFrame(WANDB_RUNS)
     path = tmp_path / ("runs.csv" if form == "printed" else "runs.json")
-    if form == "printed":  # the columns of Python dictionaries that the documented export script writes
+    if (
+        form == "printed"
+    ):  # the columns of Python dictionaries that the documented export script writes
         frame.to_csv(path)
     elif form != "frame":
-        path.write_text("\n".join(map(json.dumps, WANDB_RUNS)) if form == "lines" else json.dumps(WANDB_RUNS))
+        path.write_text(
+            "\n".join(map(json.dumps, WANDB_RUNS)) if form == "lines" else json.dumps(WANDB_RUNS)
+        )
     table = read_table(frame if form == "frame" else path)
     columns = ["run_id", "params", "tokens", "loss", "lr", "data"]
     assert table.frame[columns].to_numpy().tolist() == [
@@ -182,7 +224,9 @@ def test_nested_runs_of_wandb_are_found_by_the_last_part_of_a_name(tmp_path: Pat
 
 
 def test_a_chart_of_wandb_is_no_table_of_runs(tmp_path: Path) -> None:
-    (tmp_path / "chart.csv").write_text('"Step","a - loss","a - loss__MIN","a - loss__MAX"\n1,2.5,2.5,2.5\n')
+    (tmp_path / "chart.csv").write_text(
+        '"Step","a - loss","a - loss__MIN","a - loss__MAX"\n1,2.5,2.5,2.5\n'
+    )
     with pytest.raises(InputError, match="chart exported from Weights & Biases") as error:
         read_table(tmp_path / "chart.csv")
     assert "export the table of runs" in str(error.value.fix)
@@ -202,7 +246,9 @@ def test_one_of_params_tokens_or_flops_is_enough() -> None:
 
 
 def test_any_column_can_be_mapped_for_a_law_of_ones_own() -> None:
-    frame = pd.DataFrame({"U": ["4B", None], "x": [0.0, -1.0], "loss": [3.0, 2.9], "pretrained": [True, False]})
+    frame = pd.DataFrame(
+        {"U": ["4B", None], "x": [0.0, -1.0], "loss": [3.0, 2.9], "pretrained": [True, False]}
+    )
     table = read_table(frame, columns={"unique_tokens": "U", "heat": "x"})
     assert table.frame["unique_tokens"].tolist()[0] == 4e9
     assert math.isnan(table.frame["unique_tokens"][1])
@@ -211,7 +257,9 @@ def test_any_column_can_be_mapped_for_a_law_of_ones_own() -> None:
 
 
 def test_a_run_id_in_two_rows_is_noted() -> None:
-    table = read_table(pd.DataFrame({"run_id": ["a", "b", "a"], "N": [1, 2, 3], "loss": [3.0, 2.9, 2.8]}))
+    table = read_table(
+        pd.DataFrame({"run_id": ["a", "b", "a"], "N": [1, 2, 3], "loss": [3.0, 2.9, 2.8]})
+    )
     assert [str(note)[:32] for note in table.notes if note.code == "run-id-repeated"] == [
         "a stands in more than one row: e"
     ]
@@ -220,15 +268,19 @@ def test_a_run_id_in_two_rows_is_noted() -> None:
 @pytest.mark.parametrize(
     ("quantity", "unit", "factor"),
     [
-        ("params", "M", 1e6), ("tokens", "b", 1e9), ("tokens", "G", 1e9), ("tokens", "T", 1e12), ("params", "1e5", 1e5),
-        ("flops", "PF", 1e15), ("flops", "EF", 1e18), ("flops", "ZFLOPs", 1e21), ("flops", "PFdays", 8.64e19),
+        ("params", "M", 1e6), ("tokens", "b", 1e9), ("tokens", "G", 1e9), ("tokens", "T", 1e12),
+        ("params", "1e5", 1e5),
+        ("flops", "PF", 1e15), ("flops", "EF", 1e18), ("flops", "ZFLOPs", 1e21),
+        ("flops", "PFdays", 8.64e19),
         ("loss", "nats", 1.0), ("loss", "bits", math.log(2)),
     ],
 )  # fmt: skip
 @settings(max_examples=20)
 @given(values=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=5))
 def test_units_scale_a_column(quantity: str, unit: str, factor: float, values: list[float]) -> None:
-    frame = pd.DataFrame({"params": 1e6, "tokens": 1e9, "flops": 6e15, "loss": 3.0}, index=range(len(values)))
+    frame = pd.DataFrame(
+        {"params": 1e6, "tokens": 1e9, "flops": 6e15, "loss": 3.0}, index=range(len(values))
+    )
     table = read_table(frame.assign(**{quantity: values}), units=f"{quantity}={unit}")
     assert table.frame[quantity].to_numpy() == pytest.approx(np.array(values) * factor, rel=1e-12)
 
@@ -241,7 +293,9 @@ def test_perplexity_becomes_nats_and_bits_per_byte_are_refused() -> None:
     table = read_table(frame, columns={"loss": "ppl"}, units={"loss": "perplexity"})
     assert table.frame["loss"].tolist() == pytest.approx([3.0, 1.0])
     with pytest.raises(InputError, match=r"numbers above 1, and is not in row 2 \(0.5\)"):
-        read_table(frame.assign(ppl=[2.0, 0.5]), columns={"loss": "ppl"}, units={"loss": "perplexity"})
+        read_table(
+            frame.assign(ppl=[2.0, 0.5]), columns={"loss": "ppl"}, units={"loss": "perplexity"}
+        )
     with pytest.raises(InputError, match="bits per byte"):
         parse_units("loss=bits_per_byte")
 
@@ -260,7 +314,10 @@ def test_perplexity_becomes_nats_and_bits_per_byte_are_refused() -> None:
 )
 def test_units_that_cannot_be_applied_get_a_sentence(units: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        read_table(pd.DataFrame({"params": ["125M"], "tokens": [1e9], "loss": [3.0], "data": ["c4"]}), units=units)
+        read_table(
+            pd.DataFrame({"params": ["125M"], "tokens": [1e9], "loss": [3.0], "data": ["c4"]}),
+            units=units,
+        )
 
 
 # Filters
@@ -269,9 +326,12 @@ def test_units_that_cannot_be_applied_get_a_sentence(units: str, sentence: str) 
 @pytest.mark.parametrize(
     ("where", "left"),
     [
-        ("params >= 10M", "bcd"), ("N<1e8", "ab"), ("flops < 2e16 and loss < 4", "b"), ("data == c4", "ad"),
-        ("data = 'c4'", "ad"), ("data != c4", "bc"), ("data in c4, pile AND seed == 0", "ad"), ("seed in 0,1", "abd"),
-        ("seed not in (0, 1)", "c"), ("outlier == false", "acd"), ('"old loss" > 3.5', "ab"), ("`old loss` < 3.3", "d"),
+        ("params >= 10M", "bcd"), ("N<1e8", "ab"), ("flops < 2e16 and loss < 4", "b"),
+        ("data == c4", "ad"),
+        ("data = 'c4'", "ad"), ("data != c4", "bc"), ("data in c4, pile AND seed == 0", "ad"),
+        ("seed in 0,1", "abd"),
+        ("seed not in (0, 1)", "c"), ("outlier == false", "acd"), ('"old loss" > 3.5', "ab"),
+        ("`old loss` < 3.3", "d"),
         ("run_id in [a,c]", "ac"), ("LOSS > 3.4", "ab"),
     ],
 )  # fmt: skip
@@ -292,12 +352,16 @@ NUMBERS = st.one_of(st.integers(-3, 3).map(float), st.just(math.nan))
     data=st.data(),
     x=st.lists(NUMBERS, min_size=1, max_size=6),
     first=st.tuples(COMPARISONS, st.integers(-3, 3)),
-    second=st.tuples(st.sampled_from(["==", "!="]), st.sampled_from(["u", "v w", "and", "in, not"])),
+    second=st.tuples(
+        st.sampled_from(["==", "!="]), st.sampled_from(["u", "v w", "and", "in, not"])
+    ),
 )
 def test_filters_agree_with_pandas(
     data: st.DataObject, x: list[float], first: tuple[str, int], second: tuple[str, str]
 ) -> None:
-    words = data.draw(st.lists(st.sampled_from(["u", "v w", "and", "in, not"]), min_size=len(x), max_size=len(x)))
+    words = data.draw(
+        st.lists(st.sampled_from(["u", "v w", "and", "in, not"]), min_size=len(x), max_size=len(x))
+    )
     frame = pd.DataFrame({"params": 1.0, "loss": 1.0, "x": x, "word": words})
     (sign, number), (same, word) = first, second
     expected = frame.query(f"x {sign} {number} and word {same} {word!r}").index.tolist()
@@ -317,7 +381,24 @@ def test_filters_agree_with_pandas(
         st.text(max_size=30),
         st.lists(
             st.sampled_from(
-                ["loss", "data", "<", "==", "in", "not", "and", ",", "(", ")", "3", "1M", "c4", "'", '"', " "]
+                [
+                    "loss",
+                    "data",
+                    "<",
+                    "==",
+                    "in",
+                    "not",
+                    "and",
+                    ",",
+                    "(",
+                    ")",
+                    "3",
+                    "1M",
+                    "c4",
+                    "'",
+                    '"',
+                    " ",
+                ]
             ),
             max_size=8,
         ).map(" ".join),
@@ -358,7 +439,10 @@ def test_the_keys_of_an_object_of_runs_name_them(tmp_path: Path) -> None:
     file = tmp_path / "runs.json"
     runs = RUNS.drop(columns="run_id").set_index(pd.Index(["r1", "r2", "r3", "r4"]))
     nested = {
-        key: {"config": {"params": row["params"], "tokens": row["tokens"]}, "summary": {"val_loss": row["loss"]}}
+        key: {
+            "config": {"params": row["params"], "tokens": row["tokens"]},
+            "summary": {"val_loss": row["loss"]},
+        }
         for key, row in json.loads(runs.to_json(orient="index")).items()
     }
     file.write_text(json.dumps(nested))
@@ -379,7 +463,9 @@ def test_the_keys_of_an_object_of_runs_name_them(tmp_path: Path) -> None:
         ("loss", "3.1 bits", "write 3.1, and --units loss=bits"),
     ],
 )
-def test_a_text_around_a_number_is_told_as_the_number_to_write(column: str, text: str, fix: str) -> None:
+def test_a_text_around_a_number_is_told_as_the_number_to_write(
+    column: str, text: str, fix: str
+) -> None:
     with pytest.raises(InputError) as error:
         read_table(RUNS.assign(**{column: [text, *map(str, RUNS[column][1:])]}))
     assert fix in str(error.value.fix)
@@ -387,7 +473,9 @@ def test_a_text_around_a_number_is_told_as_the_number_to_write(column: str, text
 
 def test_the_loss_of_a_results_folder_is_its_loss_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text("{}")
-    runs = RUNS.assign(status="done", train_loss=RUNS["loss"] - 0.1, loss=[4.5, np.nan, np.inf, 1e308])
+    runs = RUNS.assign(
+        status="done", train_loss=RUNS["loss"] - 0.1, loss=[4.5, np.nan, np.inf, 1e308]
+    )
     runs.to_parquet(tmp_path / "runs.parquet")
     table = read_table(tmp_path)
     assert list(table.frame["run_id"]) == ["a"]
@@ -400,7 +488,8 @@ def test_the_loss_of_a_results_folder_is_its_loss_and_no_other(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"columns": {"params": 0}}, {"columns": ["params"]}, {"where": 3}, {"count": None}, {"status": 3},
+    [{"columns": {"params": 0}}, {"columns": ["params"]}, {"where": 3}, {"count": None},
+     {"status": 3},
      {"units": {"params": None}}, {"units": "params=1e308"}],
 )  # fmt: skip
 def test_an_argument_of_a_wrong_kind_is_a_sentence(wrong: dict[str, Any]) -> None:
@@ -442,9 +531,14 @@ def test_a_filter_may_leave_out_rows_that_could_not_be_read() -> None:
 
 
 def test_groups_come_in_order_of_appearance_with_the_runs_left_out_of_each() -> None:
-    table = read_table(RUNS.assign(status=["done", "diverged", "done", "done"], extra=[4.5, 1, None, 4.5]))
+    table = read_table(
+        RUNS.assign(status=["done", "diverged", "done", "done"], extra=[4.5, 1, None, 4.5])
+    )
     parts = groups(table, "data")
-    assert {name: part.frame["run_id"].tolist() for name, part in parts.items()} == {"c4": ["a", "d"], "(none)": ["c"]}
+    assert {name: part.frame["run_id"].tolist() for name, part in parts.items()} == {
+        "c4": ["a", "d"],
+        "(none)": ["c"],
+    }
     assert [run.run_id for run in table.excluded] == ["b"]
     assert all(part.excluded == () for part in parts.values())
     by_seed = groups(read_table(RUNS.assign(status=["done", "done", "done", "failed"])), "seed")
@@ -468,23 +562,34 @@ JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=5), st.integers()),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["params", "loss", "tokens", "config", "summary", "state", "x"]), inner),
+        st.dictionaries(
+            st.sampled_from(["params", "loss", "tokens", "config", "summary", "state", "x"]), inner
+        ),
     ),
     max_leaves=12,
 )
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(JSON, max_size=3))
 @example([{"params": {"params": "\n"}, "loss": None}])
 def test_no_json_fails_with_anything_but_a_sentence(tmp_path: Path, rows: list[Any]) -> None:
     path = tmp_path / "runs.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     table = read_or_refuse(path)
-    assert "\n" not in table.problem if isinstance(table, InputError) else np.isfinite(table.frame["loss"]).all()
+    assert (
+        "\n" not in table.problem
+        if isinstance(table, InputError)
+        else np.isfinite(table.frame["loss"]).all()
+    )
 
 
-@pytest.mark.parametrize("name", ["chinchilla_epoch", "data_constrained", "moe", "llama3_isoflop", "step_law"])
+@pytest.mark.parametrize(
+    "name", ["chinchilla_epoch", "data_constrained", "moe", "llama3_isoflop", "step_law"]
+)
 def test_published_tables_are_read(shared: Path, name: str) -> None:
     table = read_table(shared / "published" / f"{name}.csv")
     assert len(table.frame) == len(pd.read_csv(shared / "published" / f"{name}.csv"))

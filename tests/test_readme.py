@@ -12,9 +12,9 @@ import typer
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.shape import USUAL_VOCABULARY
-from llmscale.sweep.isoflop_grid import isoflop_grid
-from llmscale.sweep.spec import parse_flops
+from llmscale.measure.sweep.isoflop_grid import isoflop_grid
+from llmscale.measure.sweep.spec import parse_flops
+from llmscale.runs.shape import USUAL_VOCABULARY
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -37,7 +37,9 @@ def _lines(program: str) -> Iterator[list[str]]:
 
 def _inline() -> Iterator[list[str]]:
     """The arguments of every call of llmscale in a sentence."""
-    for call in re.findall(r"`llmscale ([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL)):
+    for call in re.findall(
+        r"`llmscale ([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    ):
         yield shlex.split(call)
 
 
@@ -50,7 +52,11 @@ def test_every_command_in_the_readme_parses(arguments: list[str]) -> None:
     command, context = typer.main.get_command(app), None
     while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
         command, *arguments = command.commands[arguments[0]], *arguments[1:]
-    flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    flags = {
+        flag
+        for parameter in command.params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
     used = {word.partition("=")[0] for word in arguments if word.startswith("-")}
     assert used <= flags
     if not used & {"--version", "--help", "--install-completion", "--show-completion"}:
@@ -68,10 +74,16 @@ def test_the_isoflop_grid_of_the_readme_has_its_sizes() -> None:
 
 @pytest.mark.parametrize("target", [words[0] for words in _lines("make")])
 def test_every_make_target_in_the_readme_exists(target: str) -> None:
-    assert re.search(rf"^{target}:.*## ", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert re.search(
+        rf"^{target}:.*## ",
+        (REPOSITORY / "Makefile").read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
 
 
-def test_the_quick_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quick_commands_of_the_readme_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
     for arguments in COMMANDS:
@@ -82,7 +94,9 @@ def test_the_quick_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("code", _blocks("python"))
-def test_the_python_of_the_readme_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_readme_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
@@ -94,7 +108,9 @@ def test_every_file_that_the_readme_links_to_exists(path: str) -> None:
 
 
 def _lay_out(folder: Path) -> None:
-    """The files that the README's commands read: committed results under both names, and a table of one's own."""
+    """The files that the README's commands read: committed results under both names, and a table of
+    one's own.
+    """
     for name in ("cpu", "first"):
         shutil.copytree(REPOSITORY / "results" / "cpu", folder / "results" / name)
     rows = []
@@ -102,6 +118,8 @@ def _lay_out(folder: Path) -> None:
         for run, (N, D) in enumerate(SIZES_AND_TOKENS):
             loss = factor * (1.8 + 420 / N**0.36 + 2100 / D**0.31) * (1 + 0.002 * math.sin(5 * run))
             rows.append(f"{N},{D},{loss},{N},{D},{loss},{data}")
-    (folder / "runs.csv").write_text("\n".join(["N,D,loss,model_size,train_tokens,final_loss,data", *rows]) + "\n")
+    (folder / "runs.csv").write_text(
+        "\n".join(["N,D,loss,model_size,train_tokens,final_loss,data", *rows]) + "\n"
+    )
     (law,) = (block for block in _blocks("python") if "class MyLaw" in block)
     (folder / "mine.py").write_text(law, encoding="utf-8")

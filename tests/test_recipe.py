@@ -7,20 +7,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscale.errors import InputError
-from llmscale.job import Job, evaluations, make_job
-from llmscale.recipe import Recipe, beta2, warmup_tokens
-from llmscale.schedule import SCHEDULES, Schedule
-from llmscale.shape import shape_for
+from llmscale.measure.schedule import SCHEDULES, Schedule
+from llmscale.measure.train.job import Job, evaluations, make_job
+from llmscale.measure.train.recipe import Recipe, beta2, warmup_tokens
+from llmscale.runs.shape import shape_for
 
 
-def job(size: str = "2x16x1", tokens: int = 100_000, recipe: Recipe | None = None, **changes: object) -> Job:
+def job(
+    size: str = "2x16x1", tokens: int = 100_000, recipe: Recipe | None = None, **changes: object
+) -> Job:
     recipe = recipe or Recipe(context=64)
     shape = shape_for(size, vocab_size=300, context=recipe.context, arch=recipe.arch)
-    text = {"data": "text", "data_fingerprint": "f", "text_tokens": 1_000_000, "validation_tokens": 10_000}
-    return make_job(size, shape, tokens, recipe, **{"seed": 0, "dtype": "float32", **text, **changes})  # type: ignore[arg-type]
+    text = {
+        "data": "text",
+        "data_fingerprint": "f",
+        "text_tokens": 1_000_000,
+        "validation_tokens": 10_000,
+    }
+    return make_job(
+        size,
+        shape,
+        tokens,
+        recipe,
+        **{"seed": 0, "dtype": "float32", **text, **changes},  # type: ignore[arg-type]
+    )
 
 
-@given(st.sampled_from(SCHEDULES), st.integers(1, 500), st.integers(0, 100), st.floats(0, 1), st.data())
+@given(
+    st.sampled_from(SCHEDULES), st.integers(1, 500), st.integers(0, 100), st.floats(0, 1), st.data()
+)
 def test_a_learning_rate_is_always_positive_and_never_above_its_peak(
     name: str, steps: int, warmup: int, cooldown: float, data: st.DataObject
 ) -> None:
@@ -67,8 +82,14 @@ def test_learning_rate_falls_with_size_and_batch_grows_with_tokens() -> None:
     assert recipe.learning_rate(10**6, 20 * 10**6) == pytest.approx(0.0035, rel=0.01)
     assert rates[-1] / rates[-2] == pytest.approx(10 ** (-1 / 3), rel=0.01)
     assert recipe.learning_rate(10**4, 10**10) == 0.03
-    assert Recipe(lr_scale=0.5).learning_rate(10**6, 10**8) == pytest.approx(0.5 * Recipe().learning_rate(10**6, 10**8))
-    assert Recipe(lr=0.01).learning_rate(10**4, 10**6) == Recipe(lr=0.01).learning_rate(10**9, 10**9) == 0.01
+    assert Recipe(lr_scale=0.5).learning_rate(10**6, 10**8) == pytest.approx(
+        0.5 * Recipe().learning_rate(10**6, 10**8)
+    )
+    assert (
+        Recipe(lr=0.01).learning_rate(10**4, 10**6)
+        == Recipe(lr=0.01).learning_rate(10**9, 10**9)
+        == 0.01
+    )
     assert Recipe(context=128, batch_tokens=1000).batch_sequences(10**8, 10**9) == 8
 
 
@@ -79,7 +100,15 @@ def test_warm_up_and_second_beta_follow_their_sources() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"arch": "rnn"}, {"schedule": "step"}, {"lr": -1.0}, {"clip": 0.0}, {"cooldown": 1.5}, {"context": 0}]
+    "settings",
+    [
+        {"arch": "rnn"},
+        {"schedule": "step"},
+        {"lr": -1.0},
+        {"clip": 0.0},
+        {"cooldown": 1.5},
+        {"context": 0},
+    ],
 )
 def test_an_impossible_recipe_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(InputError):
@@ -89,12 +118,21 @@ def test_an_impossible_recipe_is_refused(settings: dict[str, object]) -> None:
 def test_equal_jobs_have_equal_ids_and_everything_that_decides_a_run_enters_them() -> None:
     first = job()
     assert job().run_id == first.run_id == Job.from_json(first.to_json()).run_id
-    assert dataclasses.replace(first, size="10k", data="another name for the text").run_id == first.run_id
+    assert (
+        dataclasses.replace(first, size="10k", data="another name for the text").run_id
+        == first.run_id
+    )
     changed = [
-        job(seed=1), job(dtype="bfloat16"), job(tokens=200_000), job("2x32x1"), job(data_fingerprint="g"),
-        job(recipe=Recipe(context=64, lr_scale=2.0)), job(recipe=Recipe(context=64, arch="gpt2")),
-        job(recipe=Recipe(context=64, schedule="cosine")), job(text_tokens=900_000),
-    ]  # fmt: skip
+        job(seed=1),
+        job(dtype="bfloat16"),
+        job(tokens=200_000),
+        job("2x32x1"),
+        job(data_fingerprint="g"),
+        job(recipe=Recipe(context=64, lr_scale=2.0)),
+        job(recipe=Recipe(context=64, arch="gpt2")),
+        job(recipe=Recipe(context=64, schedule="cosine")),
+        job(text_tokens=900_000),
+    ]
     assert len({first.run_id, *(other.run_id for other in changed)}) == 1 + len(changed)
 
 
@@ -102,7 +140,9 @@ def test_every_size_trains_on_the_same_tokens_whatever_its_batch() -> None:
     jobs = [job(size, tokens=1_000_003) for size in ("2x16x1", "4x64x4", "4x144x6")]
     assert {one.tokens for one in jobs} == {1_000_003 // 64 * 64}
     for one in jobs:
-        assert (one.steps - 1) * one.batch_sequences < one.sequences <= one.steps * one.batch_sequences
+        assert (
+            (one.steps - 1) * one.batch_sequences < one.sequences <= one.steps * one.batch_sequences
+        )
         assert one.flops == one.tokens * one.shape.flops_per_token
 
 

@@ -21,15 +21,18 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.remote import Remote, is_results, lock, pull_table, results_at, uploads
-from llmscale.remote.lock import RemoteLock
-from llmscale.runs import write_text
+from llmscale.runs.folder import write_text
+from llmscale.runs.remote import Remote, is_results, lock, pull_table, results_at, uploads
+from llmscale.runs.remote.lock import RemoteLock
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "counting.jsonl"
-    lines = (json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))}) for i in range(150))
+    lines = (
+        json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))})
+        for i in range(150)
+    )
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -47,8 +50,27 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def options(text: Path, out: str, sizes: str = "1x16x1,2x16x1", tokens: str = "20k") -> list[str]:
-    return ["sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300",
-            "--context", "32", "--device", "cpu", "--dtype", "float32", "--workers", "1", "--out", out]  # fmt: skip
+    return [
+        "sweep",
+        "--sizes",
+        sizes,
+        "--tokens",
+        tokens,
+        "--data",
+        str(text),
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        "32",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--workers",
+        "1",
+        "--out",
+        out,
+    ]
 
 
 def llmscale(*arguments: str) -> Any:
@@ -101,7 +123,9 @@ def test_tables_at_a_url_are_read_and_nothing_is_written_there(
         fit = llmscale("fit", url, "--law", "power-floor", "--bootstrap", "20", "--json")
         assert fit.exit_code == 0, fit.output
         assert json.loads(fit.stdout)["coefficients"]["E"] == pytest.approx(2, abs=0.01)
-        predicted = llmscale("predict", url, "--params", "1B", "--law", "power-floor", "--bootstrap", "0", "--json")
+        predicted = llmscale(
+            "predict", url, "--params", "1B", "--law", "power-floor", "--bootstrap", "0", "--json"
+        )
         assert predicted.exit_code == 0, predicted.output
         losses.append(json.loads(predicted.stdout)["predictions"][0]["loss"])
     assert losses[0] == losses[1] == pytest.approx(2 + 50 * 1e9**-0.3, rel=1e-3)
@@ -115,16 +139,22 @@ def test_a_sweep_killed_on_one_machine_resumes_from_its_checkpoint_on_another(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "there"
-    spec, saving = tmp_path / "sweep.toml", "sizes = ['1x16x1']\n[hardware]\ncheckpoint_seconds = {}\n"
+    spec, saving = (
+        tmp_path / "sweep.toml",
+        "sizes = ['1x16x1']\n[hardware]\ncheckpoint_seconds = {}\n",
+    )
     spec.write_text(saving.format(0.02))
     arguments = options(text, f"file://{there}", sizes="1x16x1", tokens="150k")
     arguments[1:1] = [str(spec)]
     impatient = (
-        "import sys; from llmscale.remote import uploads; from llmscale.commands import app;"
+        "import sys; from llmscale.runs.remote import uploads; from llmscale.commands import app;"
         "uploads.SECONDS_BETWEEN_PUSHES = uploads.SECONDS_AFTER_AN_END = 0.02; app(sys.argv[1:])"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", impatient, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", impatient, *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     ) as process:
         deadline = time.monotonic() + 240
         while not list(there.glob("runs/*/checkpoint.pt")):
@@ -145,14 +175,15 @@ def test_a_sweep_killed_on_one_machine_resumes_from_its_checkpoint_on_another(
     assert list(runs["status"]) == ["done"]
     assert not list(there.rglob("checkpoint*"))
     assert not (there / ".sweep-lock.json").exists()
-    # The steps of the first machine are the first of the curve, at the seconds at which they were trained there.
+    # The steps of the first machine are the first of the curve, at the seconds at which they were
+    # trained there.
     first = [point["seconds"] for point in before["curve"]]
     assert list(curves["seconds"][: len(first)]) == first
     assert curves["step"].is_monotonic_increasing
     assert curves["step"].iloc[-1] == runs["steps"][0] > before["step"] > 0
 
 
-def test_a_network_lost_in_the_middle_is_told_and_what_could_not_be_sent_is_sent_by_the_same_command(
+def test_a_lost_network_is_told_and_what_could_not_be_sent_is_sent_by_the_same_command(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"file://{tmp_path}/there"
@@ -230,10 +261,16 @@ def test_names_from_the_url_never_become_paths_outside_the_mirror(tmp_path: Path
         fs.store[f"/evil-bucket/{name}"] = fs.store["/evil-bucket/runs/a/curve.parquet"]
     remote = Remote("memory://evil-bucket", tmp_path / "in" / "mirror")
     assert remote.pull() == ["runs/a/curve.parquet"]
-    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+    }
     assert found == {"in/mirror/runs/a/curve.parquet", "in/mirror/.remote.json"}
 
-    for spec in ({"branch_points": {"5": "../../evil"}}, {"start": "/etc/passwd"}, {"start": "../../a/trunk-5.pt"}):
+    for spec in (
+        {"branch_points": {"5": "../../evil"}},
+        {"start": "/etc/passwd"},
+        {"start": "../../a/trunk-5.pt"},
+    ):
         fs.pipe_file("/evil-bucket/runs/b/spec.json", json.dumps(spec).encode())
         with pytest.raises(InputError, match="outside the results"):
             remote.pull()
@@ -276,7 +313,10 @@ def test_one_sweep_at_a_time_holds_a_url_and_a_dead_one_gives_way(
             RemoteLock(files).__enter__()
         assert held.lost is None
         # Somebody has taken it over while this machine was away.
-        files.write_json(lock.NAME, {"holder": "x", "machine": "else", "host": "else", "pid": 7, "refreshed": "1"})
+        files.write_json(
+            lock.NAME,
+            {"holder": "x", "machine": "else", "host": "else", "pid": 7, "refreshed": "1"},
+        )
         wait_for(lambda: held.lost)
         assert "process 7 on else" in str(held.lost)
     assert files.read_json(lock.NAME)["pid"] == 7  # type: ignore[index]
@@ -299,7 +339,7 @@ def test_one_sweep_at_a_time_holds_a_url_and_a_dead_one_gives_way(
 def test_a_url_that_cannot_be_used_is_one_sentence(
     url: str, words: str, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llmscale.sweep import at_url
+    from llmscale.measure.sweep import remote_results as at_url
 
     monkeypatch.setattr(at_url, "START_SECONDS", 0.2)
     monkeypatch.setitem(sys.modules, "s3fs", None)

@@ -1,4 +1,6 @@
-"""`make reproduce`: which ladder and which committed results, and an environment where nothing can be installed."""
+"""`make reproduce`: which ladder and which committed results, and an environment where nothing can
+be installed.
+"""
 
 import os
 import re
@@ -13,9 +15,9 @@ import pytest
 from sweeps import write_counting
 
 from llmscale.errors import InputError
-from llmscale.sources import UnreachableError
-from llmscale.sweep.spec import read_spec
-from llmscale.tokens import TextSpec
+from llmscale.measure.sweep.spec import read_spec
+from llmscale.measure.text.prepare import TextSpec
+from llmscale.measure.text.sources import UnreachableError
 
 H100 = "NVIDIA H100 80GB HBM3"
 NOWHERE = "http://127.0.0.1:9/"
@@ -42,12 +44,16 @@ def reproduce(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return reproduce
 
 
-def test_a_gpu_trains_the_ladder_on_web_text(reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_trains_the_ladder_on_web_text(
+    reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(TextSpec, "open", lambda spec: None)
     assert reproduce.choose()[0].name == "gpu.toml"
 
 
-@pytest.mark.parametrize("error", [UnreachableError("no hub answered"), InputError("no such dataset")])
+@pytest.mark.parametrize(
+    "error", [UnreachableError("no hub answered"), InputError("no such dataset")]
+)
 def test_a_gpu_without_its_dataset_trains_on_text_that_is_here(
     reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch, error: InputError
 ) -> None:
@@ -104,13 +110,17 @@ def test_laws_of_other_texts_and_budgets_are_told_apart(
 def test_the_makefile_knows_the_packages_that_are_needed(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = {re.split(r"[<>=\[ ]", package)[0] for package in project["dependencies"]}
-    (needed,) = re.findall(r"^NEEDED := (.*)$", (repository / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    (needed,) = re.findall(
+        r"^NEEDED := (.*)$", (repository / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert set(needed.split(", ")) == asked - {"datasets"}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_make_reproduce_without_an_index_takes_the_packages_that_are_here(repository: Path, tmp_path: Path) -> None:
+def test_make_reproduce_without_an_index_takes_the_packages_that_are_here(
+    repository: Path, tmp_path: Path
+) -> None:
     for name in ("llmscale", "experiments"):
         shutil.copytree(repository / name, tmp_path / name)
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
@@ -118,7 +128,9 @@ def test_make_reproduce_without_an_index_takes_the_packages_that_are_here(reposi
     text = write_counting(tmp_path)
     (tmp_path / "experiments" / "cpu.toml").write_text(SMALL.format(text=text), encoding="utf-8")
     (tmp_path / "blocked").mkdir()
-    (tmp_path / "blocked" / "datasets.py").write_text("raise ImportError('blocked')\n", encoding="utf-8")
+    (tmp_path / "blocked" / "datasets.py").write_text(
+        "raise ImportError('blocked')\n", encoding="utf-8"
+    )
 
     def make(target: str, **settings: str) -> "subprocess.CompletedProcess[str]":
         environment = {
@@ -127,9 +139,15 @@ def test_make_reproduce_without_an_index_takes_the_packages_that_are_here(reposi
             "PIP_CONFIG_FILE": os.devnull,
             "CUDA_VISIBLE_DEVICES": "",
         }
-        environment |= {"PYTHONPATH": str(tmp_path / "blocked"), "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""}
+        environment |= {
+            "PYTHONPATH": str(tmp_path / "blocked"),
+            "PIP_FIND_LINKS": "",
+            "PIP_EXTRA_INDEX_URL": "",
+        }
         command = ["make", target, *(f"{name}={value}" for name, value in settings.items())]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
 
     done = make("reproduce", PYTHON=sys.executable)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -139,7 +157,11 @@ def test_make_reproduce_without_an_index_takes_the_packages_that_are_here(reposi
     again = make("setup", PYTHON=sys.executable)
     assert "installing" not in again.stdout
     found = subprocess.run(
-        [str(tmp_path / ".venv" / "bin" / "python"), "-c", "import llmscale; print(llmscale.__file__)"],
+        [
+            str(tmp_path / ".venv" / "bin" / "python"),
+            "-c",
+            "import llmscale; print(llmscale.__file__)",
+        ],
         cwd=tmp_path.parent,
         capture_output=True,
         text=True,

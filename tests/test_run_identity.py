@@ -1,4 +1,6 @@
-"""Checkpoints of one run are one run, whatever its column is called; what only looks like a name makes no groups."""
+"""Checkpoints of one run are one run, whatever its column is called; what only looks like a name
+makes no groups.
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.table import RunTable, read_table
+from llmscale.explain.table import RunTable, read_table
 
 SIZES = np.array([5e6, 2e7, 8e7, 3e8, 1e9, 3e9])
 NAMES = np.repeat(list("abcdef"), 6)
@@ -27,7 +29,9 @@ def checkpoints() -> pd.DataFrame:
     """Six checkpoints of six runs, every 500 steps."""
     step = np.tile(np.arange(1, 7) * 500, 6)
     params, tokens = np.repeat(SIZES, 6), step * 2.4e5
-    return pd.DataFrame({"step": step, "params": params, "tokens": tokens, "loss": measured(params, tokens)})
+    return pd.DataFrame(
+        {"step": step, "params": params, "tokens": tokens, "loss": measured(params, tokens)}
+    )
 
 
 def grid() -> pd.DataFrame:
@@ -43,7 +47,8 @@ def codes(table: RunTable) -> list[str]:
 
 @pytest.mark.parametrize(
     "column",
-    ["run_id", "name", "Name", "run", "run_name", "model", "model_name", "trial_id", "id", "experiment", "exp_name",
+    ["run_id", "name", "Name", "run", "run_name", "model", "model_name", "trial_id", "id",
+     "experiment", "exp_name",
      "config.name", "Model Name"],
 )  # fmt: skip
 def test_a_run_is_known_by_any_name_of_its_column(column: str) -> None:
@@ -57,7 +62,8 @@ def test_a_run_is_known_by_any_name_of_its_column(column: str) -> None:
 
 @pytest.mark.parametrize(
     "form",
-    ["{}@{}", "{}-step{}", "{}_step_{}", "{}/checkpoint-{}", "{}/step{}-unsharded", "{}/ckpt_{}.pt", "{}-{}", "{}/{}",
+    ["{}@{}", "{}-step{}", "{}_step_{}", "{}/checkpoint-{}", "{}/step{}-unsharded",
+     "{}/ckpt_{}.pt", "{}-{}", "{}/{}",
      "{}:global_step{}", "{}-{}steps", "{}/epoch=1-step={}.ckpt", "{}@{}k"],
 )  # fmt: skip
 def test_the_step_in_an_id_is_no_part_of_the_run(form: str) -> None:
@@ -69,7 +75,11 @@ def test_the_step_in_an_id_is_no_part_of_the_run(form: str) -> None:
 
 def test_without_names_rows_alike_in_all_but_tokens_are_one_run() -> None:
     shapes = checkpoints().assign(width=np.repeat([64, 128, 256, 512, 1024, 2048], 6))
-    for frame in (shapes, shapes.drop(columns="step"), shapes.assign(ckpt=[f"step{n}" for n in shapes["step"]])):
+    for frame in (
+        shapes,
+        shapes.drop(columns="step"),
+        shapes.assign(ckpt=[f"step{n}" for n in shapes["step"]]),
+    ):
         assert read_table(frame).runs == 6
 
 
@@ -82,7 +92,11 @@ def test_without_names_rows_alike_in_all_but_tokens_are_one_run() -> None:
         {"name": [f"run {n}" for n in range(24)]},
         {"model": [f"{n:g}" for n in np.repeat(SIZES, 4)]},
         {"run_id": [f"llama-{n:g}-{r}" for n in SIZES for r in (5, 20, 80, 200)]},
-        {"name": [f"run {n}" for n in range(24)], "_step": list(grid()["tokens"] / 1e6), "model": list("abcdef") * 4},
+        {
+            "name": [f"run {n}" for n in range(24)],
+            "_step": list(grid()["tokens"] / 1e6),
+            "model": list("abcdef") * 4,
+        },
     ],
 )
 def test_names_that_are_no_identity_make_no_groups(names: dict[str, object]) -> None:
@@ -91,7 +105,10 @@ def test_names_that_are_no_identity_make_no_groups(names: dict[str, object]) -> 
 
 
 def test_a_grid_of_runs_is_no_set_of_checkpoints_even_with_their_last_steps() -> None:
-    for tokens in (np.tile([1e9, 3e9, 1e10, 3e10, 1e11], 6), np.repeat(SIZES, 5) * np.tile([5, 10, 20, 40, 80], 6)):
+    for tokens in (
+        np.tile([1e9, 3e9, 1e10, 3e10, 1e11], 6),
+        np.repeat(SIZES, 5) * np.tile([5, 10, 20, 40, 80], 6),
+    ):
         params = np.repeat(SIZES, 5)
         frame = pd.DataFrame({"params": params, "tokens": tokens, "loss": measured(params, tokens)})
         steps = frame.assign(step=tokens / 2.5e5, max_steps=1000)
@@ -107,13 +124,22 @@ def test_a_grid_of_runs_is_no_set_of_checkpoints_even_with_their_last_steps() ->
 
 def test_checkpoints_named_by_their_tokens_or_by_their_place_are_known() -> None:
     frame = checkpoints().drop(columns="step").assign(tokens=np.tile(np.arange(1, 7) * 5e9, 6))
-    by_tokens = [f"{name}_{tokens / 1e9:.0f}B" for name, tokens in zip(NAMES, frame["tokens"], strict=True)]
+    by_tokens = [
+        f"{name}_{tokens / 1e9:.0f}B" for name, tokens in zip(NAMES, frame["tokens"], strict=True)
+    ]
     assert read_table(frame.assign(run=by_tokens)).frame["run_id"].tolist() == NAMES.tolist()
     assert read_table(frame.assign(run=[f"run{n}" for n in range(36)])).runs == 6
 
 
 @pytest.mark.parametrize(
-    "form", ["{}000000000000000000{:02}", "{}1e12{:03}", "1e{}{:02}", "0{}{:02}", "1000000000000000{}{:02}.0"]
+    "form",
+    [
+        "{}000000000000000000{:02}",
+        "{}1e12{:03}",
+        "1e{}{:02}",
+        "0{}{:02}",
+        "1000000000000000{}{:02}.0",
+    ],
 )
 def test_ids_that_look_like_numbers_stay_as_they_stand(tmp_path: Path, form: str) -> None:
     ids = [form.format(1, n) for n in range(24)]
@@ -144,9 +170,12 @@ def test_of_a_step_that_stands_twice_the_later_row_is_kept() -> None:
     table = read_table(resumed)
     assert (table.runs, len(table.frame)) == (6, 36)
     assert [(run.run_id, run.reason[:8]) for run in table.excluded] == [
-        ("a (row 5)", "its step"), ("a (row 6)", "its step"), ("b (row 7)", "its step"), ("b (row 8)", "its step"),
+        ("a (row 5)", "its step"),
+        ("a (row 6)", "its step"),
+        ("b (row 7)", "its step"),
+        ("b (row 8)", "its step"),
         ("b (row 9)", "its step"),
-    ]  # fmt: skip
+    ]
     assert (table.frame["loss"] == 9.0).sum() == 4
     (note,) = (note for note in table.notes if note.code == "steps-repeated")
     assert "5 steps of a, b stand twice" in note.message
@@ -176,7 +205,10 @@ def test_intervals_rest_on_whole_runs_under_every_name(tmp_path: Path) -> None:
 def test_the_order_of_rows_does_not_matter(order: list[int]) -> None:
     frame = checkpoints().assign(model=NAMES)
     table, shuffled = read_table(frame), read_table(frame.iloc[order])
-    assert shuffled.frame.sort_values(["run_id", "tokens"])["loss"].tolist() == table.frame["loss"].tolist()
+    assert (
+        shuffled.frame.sort_values(["run_id", "tokens"])["loss"].tolist()
+        == table.frame["loss"].tolist()
+    )
     assert (shuffled.runs, codes(shuffled), shuffled.columns) == (6, codes(table), table.columns)
 
 
@@ -184,6 +216,12 @@ def test_checkpoints_of_a_published_table_are_not_called_runs(shared: Path) -> N
     table = read_table(shared / "published" / "gemstones_hot.csv")
     assert (len(table.frame), table.runs) == (220, 22)
     assert table.frame["run_id"].tolist() == table.frame["run"].tolist()
-    for name in ("chinchilla_epoch", "data_constrained", "farseer", "gadre_overtrain", "muennighoff_repeated"):
+    for name in (
+        "chinchilla_epoch",
+        "data_constrained",
+        "farseer",
+        "gadre_overtrain",
+        "muennighoff_repeated",
+    ):
         every = read_table(shared / "published" / f"{name}.csv")
         assert (every.runs, every.notes) == (len(every.frame), ())

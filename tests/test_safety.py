@@ -1,4 +1,6 @@
-"""Files from elsewhere are data: none of them runs code, and none makes a command reach outside its results folder."""
+"""Files from elsewhere are data: none of them runs code, and none makes a command reach outside its
+results folder.
+"""
 
 import ast
 import json
@@ -17,18 +19,18 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from llmscale.child import child_environment, python
 from llmscale.commands import app
 from llmscale.errors import InputError, LlmscaleError
-from llmscale.job import Job
-from llmscale.models import build_model
-from llmscale.recipe import Recipe
-from llmscale.runs import ResultsFolder, sibling_file
-from llmscale.sweep.jobs import jobs_of
-from llmscale.sweep.spec import Hardware, SweepSpec, parse_budgets
-from llmscale.tokens import TextSpec, TokenStore, prepare
-from llmscale.train.checkpoint import load_checkpoint
-from llmscale.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.machine.child import child_environment, python
+from llmscale.measure.models import build_model
+from llmscale.measure.sweep.jobs import jobs_of
+from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
+from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
+from llmscale.measure.train.checkpoint import load_checkpoint
+from llmscale.measure.train.job import Job
+from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.folder import ResultsFolder, sibling_file
 
 
 def llmscale(*arguments: object) -> Any:
@@ -55,7 +57,9 @@ def mark(tmp_path: Path) -> Path:
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("text") / "numbers.txt"
-    path.write_text("\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(200)))
+    path.write_text(
+        "\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(200))
+    )
     return prepare(TextSpec(source=str(path), tokenizer="bpe:300"))
 
 
@@ -76,8 +80,25 @@ def job_on(store: TokenStore) -> Job:
 
 
 def sweep_of(store: TokenStore, out: Path) -> list[object]:
-    return ["sweep", "--sizes", "1x16x1", "--tokens", "20k", "--data", store.name, "--tokenizer", "bpe:300",
-            "--context", 32, "--device", "cpu", "--dtype", "float32", "--out", out]  # fmt: skip
+    return [
+        "sweep",
+        "--sizes",
+        "1x16x1",
+        "--tokens",
+        "20k",
+        "--data",
+        store.name,
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        32,
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--out",
+        out,
+    ]
 
 
 def write_pickle(path: Path, content: object, *, zipped: bool) -> None:
@@ -111,23 +132,41 @@ def test_a_malicious_pickle_as_a_checkpoint_or_a_trunk_is_refused_and_not_run(
 
 
 def write_dcp(folder: Path, mark: Path, step: int = 10**6) -> Path:
-    """A `checkpoint.dcp` as several processes left it in older versions, whose index of tensors is malicious."""
+    """A `checkpoint.dcp` as several processes left it in older versions, whose index of tensors is
+    malicious.
+    """
     path = folder / "checkpoint.dcp"
     path.mkdir(parents=True)
     (path / ".metadata").write_bytes(pickle.dumps(Malicious(mark)))
     (path / "__0_0.distcp").write_bytes(pickle.dumps(Malicious(mark)))
-    state = {"step": step, "seconds": 1.0, "model": {}, "optimizer": {}, "curve": [], "loss_sum": 0, "steps_summed": 0}
+    state = {
+        "step": step,
+        "seconds": 1.0,
+        "model": {},
+        "optimizer": {},
+        "curve": [],
+        "loss_sum": 0,
+        "steps_summed": 0,
+    }
     (path / "state.json").write_text(json.dumps(state))
     return path
 
 
 @pytest.fixture(scope="module")
 def hostile_index(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The index of a checkpoint that several processes wrote, as its writer would like to have it."""
+    """The index of a checkpoint that several processes wrote, as its writer would like to have
+    it.
+    """
     weights = build_model(job_on(store).shape).state_dict()
     tensors = {}
     for name, weight in weights.items():
-        part = {"offsets": [0] * weight.dim(), "sizes": list(weight.shape), "file": "__0_0.distcp", "at": 0, "bytes": 9}
+        part = {
+            "offsets": [0] * weight.dim(),
+            "sizes": list(weight.shape),
+            "file": "__0_0.distcp",
+            "at": 0,
+            "bytes": 9,
+        }
         tensors[f"model.{name}"] = {"dtype": "float32", "size": list(weight.shape), "parts": [part]}
     return tensors
 
@@ -163,13 +202,22 @@ def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
         tensors = json.loads(json.dumps(hostile_index))
         first = next(iter(tensors.values()))
         first |= {key: value for key, value in wrong.items() if key in first}
-        first["parts"][0] |= {key: value for key, value in wrong.items() if key in first["parts"][0]}
+        first["parts"][0] |= {
+            key: value for key, value in wrong.items() if key in first["parts"][0]
+        }
         (path / "tensors.json").write_text(wrong.get("text", json.dumps({"tensors": tensors})))
         (path / "state.json").write_text(wrong.get("state", (path / "state.json").read_text()))
     said: list[str] = []
     try:
         texts = store.train(), store.validation()
-        train(job_on(store), Conditions("cpu", 4), *texts, tmp_path, warn=said.append, stop=lambda: True)
+        train(
+            job_on(store),
+            Conditions("cpu", 4),
+            *texts,
+            tmp_path,
+            warn=said.append,
+            stop=lambda: True,
+        )
     except TrainingInterrupted:
         anew = load_checkpoint(tmp_path)
         assert anew is not None
@@ -182,7 +230,9 @@ def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
     assert "without it" in said[0]
 
 
-def test_a_malicious_token_store_is_refused_and_not_run(store: TokenStore, tmp_path: Path, mark: Path) -> None:
+def test_a_malicious_token_store_is_refused_and_not_run(
+    store: TokenStore, tmp_path: Path, mark: Path
+) -> None:
     shutil.copytree(store.path, tmp_path / "store")
     content = pickle.dumps(Malicious(mark))
     for name in ("train.bin", "validation.bin"):
@@ -198,14 +248,24 @@ def test_a_malicious_token_store_is_refused_and_not_run(store: TokenStore, tmp_p
 
 
 @pytest.mark.parametrize("setting", ["tokenizer", "rule", "source"])
-def test_a_specification_file_runs_no_code_whatever_it_points_at(setting: str, tmp_path: Path, mark: Path) -> None:
+def test_a_specification_file_runs_no_code_whatever_it_points_at(
+    setting: str, tmp_path: Path, mark: Path
+) -> None:
     target = tmp_path / "evil.json"
     target.write_bytes(pickle.dumps(Malicious(mark)))
     (tmp_path / "evil.py").write_text(f"import os; os.mkdir({str(mark)!r})")
-    for path in (target, tmp_path / "evil.py", f"$(mkdir {mark})", f"__import__('os').mkdir({str(mark)!r})"):
+    for path in (
+        target,
+        tmp_path / "evil.py",
+        f"$(mkdir {mark})",
+        f"__import__('os').mkdir({str(mark)!r})",
+    ):
         table = "recipe" if setting == "rule" else "data"
         spec = tmp_path / "evil.toml"
-        spec.write_text(f'sizes = ["1x16x1"]\ntokens = ["20k"]\n[{table}]\n{setting} = {json.dumps(str(path))}\n')
+        spec.write_text(
+            f'sizes = ["1x16x1"]\ntokens = ["20k"]\n[{table}]\n{setting} = '
+            f"{json.dumps(str(path))}\n"
+        )
         result = llmscale("sweep", spec, "--dry-run", "--out", tmp_path / "out", "--device", "cpu")
         if not (setting == "source" and path == tmp_path / "evil.py"):  # which is text, and short
             assert result.exit_code == 2, result.output
@@ -225,25 +285,43 @@ def test_code_that_comes_with_a_dataset_is_not_run(tmp_path: Path, mark: Path) -
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/x", "..", ".", "", "a/b", ".ssh", "a\0b", "x" * 300])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/etc/x", "..", ".", "", "a/b", ".ssh", "a\0b", "x" * 300]
+)
 def test_a_run_id_never_becomes_a_path_elsewhere(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no name of a run"):
         ResultsFolder(tmp_path).run_folder(name)
     run = tmp_path / "runs" / "0123456789ab"
-    for place in (name, f"../{name}/trunk-1.pt", f"../0123456789ab/{name}", "trunk-1.pt", "../../../etc/passwd"):
+    for place in (
+        name,
+        f"../{name}/trunk-1.pt",
+        f"../0123456789ab/{name}",
+        "trunk-1.pt",
+        "../../../etc/passwd",
+    ):
         with pytest.raises(InputError):
             sibling_file(run, place)
-    assert sibling_file(run, "../ba9876543210/trunk-1.pt") == tmp_path / "runs" / "ba9876543210" / "trunk-1.pt"
+    assert (
+        sibling_file(run, "../ba9876543210/trunk-1.pt")
+        == tmp_path / "runs" / "ba9876543210" / "trunk-1.pt"
+    )
 
 
 @pytest.fixture(scope="module")
 def swept(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep that went on in a folder whose run says to start elsewhere, from another text and a malicious state."""
+    """A sweep that went on in a folder whose run says to start elsewhere, from another text and a
+    malicious state.
+    """
     out = tmp_path_factory.mktemp("results") / "swept"
     job = job_on(store)
     run = out / "runs" / job.run_id
     run.mkdir(parents=True)
-    poisoned = {"job": job.to_json(), "device_name": "cpu", "store": "/etc", "start": "../../../../precious.pt"}
+    poisoned = {
+        "job": job.to_json(),
+        "device_name": "cpu",
+        "store": "/etc",
+        "start": "../../../../precious.pt",
+    }
     (run / "spec.json").write_text(json.dumps(poisoned))
     write_dcp(run, out.parent / "it-ran")
     (out / "sweep.json").write_text(json.dumps({"basis": spec_on(store).basis()}))
@@ -255,7 +333,10 @@ def swept(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
-    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def test_a_table_with_paths_for_run_ids_is_named_and_made_anew_by_a_sweep(
@@ -267,12 +348,16 @@ def test_a_table_with_paths_for_run_ids_is_named_and_made_anew_by_a_sweep(
     (outside / "curve.parquet").write_bytes(b"private")
     table = pq.read_table(out / "runs.parquet")
     place = table.schema.get_field_index("run_id")
-    pq.write_table(table.set_column(place, "run_id", pa.array(["../../../x"])), out / "runs.parquet")
+    pq.write_table(
+        table.set_column(place, "run_id", pa.array(["../../../x"])), out / "runs.parquet"
+    )
     before = everything(outside)
     result = llmscale(*sweep_of(store, out))
     assert result.exit_code == 0, result.output
     assert "'../../../x' is no name of a run" in result.stderr
-    assert pq.read_table(out / "runs.parquet")["run_id"].to_pylist() == [run.name for run in (out / "runs").iterdir()]
+    assert pq.read_table(out / "runs.parquet")["run_id"].to_pylist() == [
+        run.name for run in (out / "runs").iterdir()
+    ]
     assert everything(outside) == before
     assert llmscale("fit", out, "--law", "power").exit_code in (0, 1, 2)
     assert everything(outside) == before
@@ -288,8 +373,10 @@ def test_a_table_with_paths_for_run_ids_is_named_and_made_anew_by_a_sweep(
         {"branch_points": {"3": "/tmp/evil.pt"}},
     ],
 )
-def test_a_worker_goes_to_no_path_elsewhere(wrong: dict[str, Any], swept: Path, tmp_path: Path) -> None:
-    from llmscale.train.worker import train_runs
+def test_a_worker_goes_to_no_path_elsewhere(
+    wrong: dict[str, Any], swept: Path, tmp_path: Path
+) -> None:
+    from llmscale.measure.train.worker import train_runs
 
     shutil.copytree(swept, tmp_path / "out")
     (spec,) = (tmp_path / "out").glob("runs/*/spec.json")
@@ -303,14 +390,18 @@ def test_a_worker_goes_to_no_path_elsewhere(wrong: dict[str, Any], swept: Path, 
     assert not list(tmp_path.rglob("*.pt"))
 
 
-def test_a_sweep_says_itself_where_its_runs_start_and_which_text_they_read(store: TokenStore, swept: Path) -> None:
+def test_a_sweep_says_itself_where_its_runs_start_and_which_text_they_read(
+    store: TokenStore, swept: Path
+) -> None:
     (path,) = swept.glob("runs/*/spec.json")
     spec = json.loads(path.read_text())
     assert (spec["store"], spec["start"]) == (str(store.path.resolve()), None)
     assert json.loads(path.with_name("run.json").read_text())["status"] == "done"
 
 
-def test_a_sweep_removes_no_branch_point_elsewhere(store: TokenStore, swept: Path, tmp_path: Path) -> None:
+def test_a_sweep_removes_no_branch_point_elsewhere(
+    store: TokenStore, swept: Path, tmp_path: Path
+) -> None:
     shutil.copytree(swept, tmp_path / "out")
     (spec,) = (tmp_path / "out").glob("runs/*/spec.json")
     (tmp_path / "precious.pt").write_bytes(b"mine")
@@ -321,7 +412,9 @@ def test_a_sweep_removes_no_branch_point_elsewhere(store: TokenStore, swept: Pat
     assert (tmp_path / "precious.pt").read_bytes() == b"mine"
 
 
-def test_links_that_lead_out_of_a_results_folder_are_refused(store: TokenStore, swept: Path, tmp_path: Path) -> None:
+def test_links_that_lead_out_of_a_results_folder_are_refused(
+    store: TokenStore, swept: Path, tmp_path: Path
+) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "profile").write_text("precious\n")
@@ -345,19 +438,39 @@ def test_links_that_lead_out_of_a_results_folder_are_refused(store: TokenStore, 
         shutil.rmtree(out)
     shutil.copytree(swept, victim / "results")
     (tmp_path / "elsewhere").symlink_to(victim / "results")
-    assert llmscale(*sweep_of(store, tmp_path / "elsewhere")).exit_code == 0, "the folder itself may be a link"
+    assert llmscale(*sweep_of(store, tmp_path / "elsewhere")).exit_code == 0, (
+        "the folder itself may be a link"
+    )
 
 
 DATA_READERS = ("json.load", "json.loads", "tomllib.load", "tomllib.loads", "torch.load")
-"""Of all functions called `load` and the like those that read data as data; torch's own with weights_only."""
-UNPICKLING = {"Unpickler", "FileSystemReader", "read_pickle", "read_hdf", "PyExtensionType", "pickle"}
-"""Names of what unpickles, whoever calls it: torch's FileSystemReader does so with a checkpoint's `.metadata`."""
+"""Of all functions called `load` and the like those that read data as data; torch's own with
+weights_only.
+"""
+UNPICKLING = {
+    "Unpickler",
+    "FileSystemReader",
+    "read_pickle",
+    "read_hdf",
+    "PyExtensionType",
+    "pickle",
+}
+"""Names of what unpickles, whoever calls it: torch's FileSystemReader does so with a checkpoint's
+`.metadata`.
+"""
 ALLOWED = {
-    "encoder_process.py": {"pickle", "pickle.load"},  # between a process and its child, over pipes of their own
-    "laws/__init__.py": {"load"},  # the file that a user names on the command line with --law FILE.py
-    "laws/_own.py": {"spec.loader.exec_module"},  # the same
-    "train/shard_index.py": {"FileSystemReader"},  # with an index of its own in place of what torch unpickles
-    "train/sharded_checkpoint.py": {"load"},  # of tensors, by that reader
+    "measure/text/encoder_process.py": {
+        "pickle",
+        "pickle.load",
+    },  # between a process and its child, over pipes of their own
+    "explain/laws/__init__.py": {
+        "load"
+    },  # the file that a user names on the command line with --law FILE.py
+    "explain/laws/_own.py": {"spec.loader.exec_module"},  # the same
+    "measure/train/shard_index.py": {
+        "FileSystemReader"
+    },  # with an index of its own in place of what torch unpickles
+    "measure/train/sharded_checkpoint.py": {"load"},  # of tensors, by that reader
 }
 
 
@@ -391,14 +504,20 @@ def test_no_module_unpickles_evaluates_or_starts_a_shell(repository: Path) -> No
             if wrong := unsafe(node) - ALLOWED.get(name, set()):
                 found.append(f"{name}:{getattr(node, 'lineno', 0)}: {wrong}")
     assert not found
-    for line in ("from torch.distributed.checkpoint import FileSystemReader", "import pickle", "np.load(x)"):
+    for line in (
+        "from torch.distributed.checkpoint import FileSystemReader",
+        "import pickle",
+        "np.load(x)",
+    ):
         assert any(unsafe(node) for node in ast.walk(ast.parse(line)))
 
 
 def test_only_one_place_starts_python_and_it_says_where_to_import_from(repository: Path) -> None:
-    paths = [path for path in sorted((repository / "llmscale").rglob("*.py")) if path.name != "child.py"]
+    paths = [
+        path for path in sorted((repository / "llmscale").rglob("*.py")) if path.name != "child.py"
+    ]
     found = [path.name for path in paths if "sys.executable" in path.read_text(encoding="utf-8")]
-    assert not found, "use llmscale.child.python and child_environment"
+    assert not found, "use llmscale.machine.child.python and child_environment"
     assert python("-m", "x") == [sys.executable, "-P", "-m", "x"]
     assert child_environment()["PYTHONSAFEPATH"] == "1"
 
@@ -408,24 +527,43 @@ def test_every_text_is_read_and_written_in_a_named_encoding(repository: Path) ->
     found = []
     for path in sorted((repository / "llmscale").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
+            if not isinstance(node, ast.Call) or any(
+                word.arg == "encoding" for word in node.keywords
+            ):
                 continue
             called = ast.unparse(node.func)
             modes = [word.value for word in node.args if isinstance(word, ast.Constant)]
-            opens_text = called.endswith("open") and any(mode in ("r", "w", "a", "x", "r+", "w+") for mode in modes)
+            opens_text = called.endswith("open") and any(
+                mode in ("r", "w", "a", "x", "r+", "w+") for mode in modes
+            )
             pipes_text = any(word.arg in ("text", "universal_newlines") for word in node.keywords)
-            if called.endswith((".read_text", ".write_text")) or opens_text or (pipes_text and "subprocess" in called):
+            if (
+                called.endswith((".read_text", ".write_text"))
+                or opens_text
+                or (pipes_text and "subprocess" in called)
+            ):
                 found.append(f"{path.relative_to(repository)}:{node.lineno}: {ast.unparse(node)}")
     assert not found
 
 
-def test_reading_results_does_not_need_torch_nor_run_anything_of_theirs(swept: Path, tmp_path: Path) -> None:
+def test_reading_results_does_not_need_torch_nor_run_anything_of_theirs(
+    swept: Path, tmp_path: Path
+) -> None:
     shutil.copytree(swept, tmp_path / "out")
     for name in ("llmscale.py", "numpy.py", "sitecustomize.py"):
-        (tmp_path / "out" / name).write_text("raise SystemExit('code of the results folder was run')\n")
+        (tmp_path / "out" / name).write_text(
+            "raise SystemExit('code of the results folder was run')\n"
+        )
     code = (
-        "import sys; from llmscale.table import read_table; print(read_table('out')); assert 'torch' not in sys.modules"
+        "import sys; from llmscale.explain.table import read_table; "
+        "print(read_table('out')); assert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "1 run" in done.stdout

@@ -1,4 +1,6 @@
-"""Checkpoints written beside training: nothing is copied on the device, nothing waits, and nothing is lost."""
+"""Checkpoints written beside training: nothing is copied on the device, nothing waits, and nothing
+is lost.
+"""
 
 import json
 import signal
@@ -17,12 +19,9 @@ from sweeps import write_counting
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
 
 from llmscale.errors import WriteError
-from llmscale.job import make_job
-from llmscale.recipe import Recipe
-from llmscale.shape import shape_for
-from llmscale.tokens import TextSpec, prepare
-from llmscale.train import saver as saving
-from llmscale.train.checkpoint import (
+from llmscale.measure.text.prepare import TextSpec, prepare
+from llmscale.measure.train import checkpoint_writer as saving
+from llmscale.measure.train.checkpoint import (
     FILE_NAME,
     PREVIOUS_NAME,
     Checkpoint,
@@ -30,20 +29,32 @@ from llmscale.train.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from llmscale.train.loop import Conditions, TrainingInterrupted, train
-from llmscale.train.saver import INTERVAL_FACTOR, Saver
+from llmscale.measure.train.checkpoint_writer import INTERVAL_FACTOR, Saver
+from llmscale.measure.train.job import make_job
+from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.shape import shape_for
 
 
 def state(step: int, weight: torch.Tensor) -> Checkpoint:
-    optimizer = {"state": {0: {"step": torch.tensor(float(step)), "exp_avg": weight}}, "param_groups": [{"lr": 0.1}]}
-    return Checkpoint(step, 1.5, {"weight": weight}, optimizer, [{"step": step}], torch.tensor(2.5), 3)
+    optimizer = {
+        "state": {0: {"step": torch.tensor(float(step)), "exp_avg": weight}},
+        "param_groups": [{"lr": 0.1}],
+    }
+    return Checkpoint(
+        step, 1.5, {"weight": weight}, optimizer, [{"step": step}], torch.tensor(2.5), 3
+    )
 
 
-def test_what_is_written_is_the_state_at_the_call_whatever_training_does_next(tmp_path: Path) -> None:
+def test_what_is_written_is_the_state_at_the_call_whatever_training_does_next(
+    tmp_path: Path,
+) -> None:
     weight = torch.arange(6.0)
     part = weight.view(2, 3)[1]  # as a member of a stack
     with Saver(60.0) as saver:
-        saver.save([(tmp_path / FILE_NAME, state(1, weight)), (tmp_path / "other.pt", state(1, part))])
+        saver.save(
+            [(tmp_path / FILE_NAME, state(1, weight)), (tmp_path / "other.pt", state(1, part))]
+        )
         weight.fill_(-1)
     found, other = read_checkpoint(tmp_path / FILE_NAME), read_checkpoint(tmp_path / "other.pt")
     assert found is not None
@@ -56,7 +67,9 @@ def test_what_is_written_is_the_state_at_the_call_whatever_training_does_next(tm
     assert isinstance(found.loss_sum, float)
 
 
-def test_training_goes_on_while_another_thread_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_goes_on_while_another_thread_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrote_in, may_write = [], threading.Event()
     real = save_checkpoint
 
@@ -76,7 +89,9 @@ def test_training_goes_on_while_another_thread_writes(tmp_path: Path, monkeypatc
     assert wrote_in[0] is not threading.main_thread()
 
 
-def test_the_interval_is_at_least_fifty_times_what_a_save_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interval_is_at_least_fifty_times_what_a_save_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     saver = Saver(60.0)
@@ -104,7 +119,12 @@ def test_an_error_of_the_thread_ends_training_with_its_sentence(tmp_path: Path) 
     def fail(saver: Saver) -> None:
         raise KeyError("what ends the run is what is said")
 
-    for ending, error in ((step_on, WriteError), (Saver.wait, WriteError), (id, WriteError), (fail, KeyError)):
+    for ending, error in (
+        (step_on, WriteError),
+        (Saver.wait, WriteError),
+        (id, WriteError),
+        (fail, KeyError),
+    ):
         with pytest.raises(error):
             saved(ending)
 
@@ -117,7 +137,9 @@ def test_a_run_saved_after_every_step_gives_the_bits_of_one_that_was_not(tmp_pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving, "INTERVAL_FACTOR", 0.0)
         with pytest.raises(TrainingInterrupted):
-            train(job(tokens=6_000), often, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 11)
+            train(
+                job(tokens=6_000), often, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 11
+            )
         assert (folder / PREVIOUS_NAME).exists()
         assert without_times(train(job(tokens=6_000), often, TRAIN, VALIDATION, folder)) == wanted
 
@@ -125,7 +147,7 @@ def test_a_run_saved_after_every_step_gives_the_bits_of_one_that_was_not(tmp_pat
 def test_a_smaller_micro_batch_after_memory_ran_out_is_remembered_by_the_resumed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llmscale.models import LanguageModel
+    from llmscale.measure.models import LanguageModel
 
     sizes: list[int] = []
     real = LanguageModel.losses
@@ -158,7 +180,7 @@ def test_a_smaller_micro_batch_after_memory_ran_out_is_remembered_by_the_resumed
 KILLED = """
 import sys, json, os, signal
 from pathlib import Path
-from llmscale.train import checkpoint
+from llmscale.measure.train import checkpoint
 real = checkpoint.os.fsync
 count = 0
 def fsync(number):
@@ -168,9 +190,9 @@ def fsync(number):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(number)
 checkpoint.os.fsync = fsync
-from llmscale.train import saver
+from llmscale.measure.train import saver
 saver.INTERVAL_FACTOR = 0.0
-from llmscale.train.worker import main
+from llmscale.measure.train.worker import main
 main([sys.argv[1]])
 """
 
@@ -180,19 +202,35 @@ def test_a_worker_killed_while_it_writes_a_checkpoint_loses_nothing(tmp_path: Pa
     shape = shape_for("1x16x1", vocab_size=store.vocab_size, context=32)
     text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
     names = {"data": "counting", "data_fingerprint": store.fingerprint}
-    asked = make_job("1x16x1", shape, 6_000, Recipe(context=32), seed=0, dtype="float32", **text, **names)  # type: ignore[arg-type]
+    asked = make_job(
+        "1x16x1",
+        shape,
+        6_000,
+        Recipe(context=32),
+        seed=0,
+        dtype="float32",
+        **text,  # type: ignore[arg-type]
+        **names,  # type: ignore[arg-type]
+    )
     conditions = replace(CPU, ops="plain", checkpoint_seconds=1e-9)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-        spec = {"job": asked.to_json(), "conditions": asdict(conditions), "threads": 1, "store": str(store.path)}
+        spec = {
+            "job": asked.to_json(),
+            "conditions": asdict(conditions),
+            "threads": 1,
+            "store": str(store.path),
+        }
         (tmp_path / name / "spec.json").write_text(json.dumps(spec))
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed")], check=False, capture_output=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed")], check=False, capture_output=True
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert list((tmp_path / "killed").glob(".checkpoint.pt.*.part"))
     assert load_checkpoint(tmp_path / "killed") is not None
     rows = []
     for name in ("whole", "killed"):
-        worker = [sys.executable, "-m", "llmscale.train.worker", str(tmp_path / name)]
+        worker = [sys.executable, "-m", "llmscale.measure.train.worker", str(tmp_path / name)]
         subprocess.run(worker, check=True, capture_output=True)
         rows.append(json.loads((tmp_path / name / "run.json").read_text()))
         assert not list((tmp_path / name).glob(".checkpoint*"))

@@ -1,4 +1,6 @@
-"""Folders of many runs: only what is new is read, little is in memory at a time, and the tables are the same."""
+"""Folders of many runs: only what is new is read, little is in memory at a time, and the tables are
+the same.
+"""
 
 import json
 import subprocess
@@ -14,23 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmscale.curve_file import CurveFile, each_curve, parents_of
-from llmscale.curve_table import curve_table
-from llmscale.fit import fit_laws, parametric
-from llmscale.fit._curves import seen_curves
-from llmscale.job import Job, make_job, run_row
-from llmscale.methods import _training_curves
-from llmscale.recipe import Recipe
-from llmscale.runs import CurvePoint, ResultsFolder, rows_table
-from llmscale.shape import shape_for
-from llmscale.sweep import records
+from llmscale.explain.allocation import _training_curves
+from llmscale.explain.curve_table import curve_table
+from llmscale.explain.diagnostics.curves import seen_curves
+from llmscale.explain.fit import fit_laws, parametric
+from llmscale.measure.sweep import records
+from llmscale.measure.train.job import Job, make_job, run_row
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.curve_file import CurveFile, each_curve, parents_of
+from llmscale.runs.folder import CurvePoint, ResultsFolder, rows_table
+from llmscale.runs.shape import shape_for
 
 SCHEMA = rows_table(CurvePoint, []).schema
 WRITE_AND_READ = """
 import sys, pathlib, pyarrow
 from llmscale import curve_file
-from llmscale.runs import ResultsFolder
-from llmscale.sweep import records
+from llmscale.runs.folder import ResultsFolder
+from llmscale.measure.sweep import records
 curve_file.GROUP_ROWS = records.GROUP_ROWS = 10_000
 folder = ResultsFolder(pathlib.Path(sys.argv[1]))
 records.write_tables(folder, final=True)
@@ -42,9 +44,17 @@ print([rows, pyarrow.default_memory_pool().max_memory()])
 def job(width: int, seed: int = 0) -> Job:
     size = f"1x{width}x1"
     return make_job(
-        size, shape_for(size, vocab_size=60, context=32), 20_000, Recipe(context=32), seed=seed, dtype="float32",
-        data="chain", data_fingerprint="f", text_tokens=60_000, validation_tokens=2_000,
-    )  # fmt: skip
+        size,
+        shape_for(size, vocab_size=60, context=32),
+        20_000,
+        Recipe(context=32),
+        seed=seed,
+        dtype="float32",
+        data="chain",
+        data_fingerprint="f",
+        text_tokens=60_000,
+        validation_tokens=2_000,
+    )
 
 
 def curve(one: Job, rows: int, noise: int = 0) -> pa.Table:
@@ -52,7 +62,10 @@ def curve(one: Job, rows: int, noise: int = 0) -> pa.Table:
     rng = np.random.default_rng([one.shape.d_model, one.seed, noise])
     loss = 3 + step**-0.3 + 0.01 * rng.standard_normal(rows)
     numbers = dict.fromkeys(SCHEMA.names, loss) | {"step": step, "tokens": 64 * step}
-    columns = [pa.array([one.run_id] * rows), *(pa.array(numbers[name]) for name in SCHEMA.names[1:])]
+    columns = [
+        pa.array([one.run_id] * rows),
+        *(pa.array(numbers[name]) for name in SCHEMA.names[1:]),
+    ]
     return pa.table(columns, names=SCHEMA.names).cast(SCHEMA)
 
 
@@ -111,14 +124,20 @@ def test_each_file_of_a_run_is_read_once_however_often_the_tables_are_written(
         finish(folder, one)
         records.write_tables(folder, final=True)
         assert len(records.finished_runs(folder)) == len(tables(folder)[0])
-    assert reads == {"run.json": len(jobs), "curve.parquet": 2 * len(jobs)}, "a curve once to see that it is whole"
+    assert reads == {"run.json": len(jobs), "curve.parquet": 2 * len(jobs)}, (
+        "a curve once to see that it is whole"
+    )
     before, written = folder.curves_path.stat(), tables(folder)
     records.write_tables(folder, final=True)
-    assert folder.curves_path.stat().st_ino == before.st_ino, "nothing was new, and the curves were written again"
+    assert folder.curves_path.stat().st_ino == before.st_ino, (
+        "nothing was new, and the curves were written again"
+    )
     assert_same(written, anew(folder))
 
 
-def test_the_tables_follow_runs_that_are_trained_again_begun_removed_or_retold(tmp_path: Path) -> None:
+def test_the_tables_follow_runs_that_are_trained_again_begun_removed_or_retold(
+    tmp_path: Path,
+) -> None:
     folder = ResultsFolder(tmp_path)
     first, again, removed, told = jobs = [job(width) for width in (8, 16, 24, 32)]
     for one in jobs:
@@ -127,7 +146,10 @@ def test_the_tables_follow_runs_that_are_trained_again_begun_removed_or_retold(t
     (folder.run_folder(again.run_id) / "run.json").unlink()
     assert set(records.finished_runs(folder)) == {first.run_id, removed.run_id, told.run_id}
     records.write_tables(folder, final=True)
-    assert dict(zip(*tables(folder)[0][["run_id", "status"]].to_numpy().T, strict=True))[again.run_id] == "running"
+    assert (
+        dict(zip(*tables(folder)[0][["run_id", "status"]].to_numpy().T, strict=True))[again.run_id]
+        == "running"
+    )
     finish(folder, again, rows=70, noise=1)
     row = records.read_run(folder, told.run_id)
     assert row is not None
@@ -138,7 +160,11 @@ def test_the_tables_follow_runs_that_are_trained_again_begun_removed_or_retold(t
     folder.run_folder(removed.run_id).rmdir()
     records.write_tables(folder, final=True)
     runs, curves = tables(folder)
-    assert list(runs["run_id"]) == list(dict.fromkeys(curves["run_id"])) == [one.run_id for one in jobs]
+    assert (
+        list(runs["run_id"])
+        == list(dict.fromkeys(curves["run_id"]))
+        == [one.run_id for one in jobs]
+    )
     assert list(runs["status"]) == ["done", "done", "done", "diverged"]
     by_id = {run_id: rows.reset_index(drop=True) for run_id, rows in curves.groupby("run_id")}
     pd.testing.assert_frame_equal(by_id[again.run_id], curve(again, 70, noise=1).to_pandas())
@@ -166,15 +192,21 @@ def test_writing_and_reading_long_curves_takes_little_memory(tmp_path: Path) -> 
         finish(folder, one, rows=10_000)
     command = [sys.executable, "-c", WRITE_AND_READ, str(tmp_path)]
     for number in (30, 31):
-        rows, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        rows, peak = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        )
         assert rows == 10_000 * number
-        assert peak < pq.read_table(folder.curves_path).nbytes / 3, "of many row groups a few are in memory"
+        assert peak < pq.read_table(folder.curves_path).nbytes / 3, (
+            "of many row groups a few are in memory"
+        )
         finish(folder, job(100), rows=10_000)
 
 
 @pytest.mark.parametrize("group_rows", [7, 64, 10_000])
 @pytest.mark.parametrize("together", [True, False])
-def test_a_file_gives_each_run_the_rows_that_a_frame_gives(group_rows: int, together: bool, tmp_path: Path) -> None:
+def test_a_file_gives_each_run_the_rows_that_a_frame_gives(
+    group_rows: int, together: bool, tmp_path: Path
+) -> None:
     jobs = [job(width) for width in range(8, 32, 2)]
     whole = pa.concat_tables([curve(one, 1 + 9 * number) for number, one in enumerate(jobs)])
     if not together:
@@ -188,17 +220,25 @@ def test_a_file_gives_each_run_the_rows_that_a_frame_gives(group_rows: int, toge
         assert list(found) == list(wanted)
         for run_id, rows in wanted.items():
             pd.testing.assert_frame_equal(found[run_id], rows, check_dtype=False)
-            pd.testing.assert_frame_equal(file.of(run_id, ["step", "loss"]), rows, check_dtype=False)
+            pd.testing.assert_frame_equal(
+                file.of(run_id, ["step", "loss"]), rows, check_dtype=False
+            )
 
 
 def trunks(sizes: int = 4) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A trunk and two branches a size, as a sweep writes them: the curve of a branch begins with its trunk's rows."""
+    """A trunk and two branches a size, as a sweep writes them: the curve of a branch begins with
+    its trunk's rows.
+    """
     runs, curves = [], []
     for size in range(sizes):
         params = 1e6 * 3**size
         step = np.arange(1, 101)
-        trunk = pd.DataFrame({"step": step, "tokens": 1e6 * step, "lr": np.where(step < 5, step / 5, 1.0) * 1e-3})
-        trunk["loss"] = trunk["train_loss"] = 1.8 + (params / 1e4) ** -0.3 + 100 * trunk["tokens"] ** -0.3
+        trunk = pd.DataFrame(
+            {"step": step, "tokens": 1e6 * step, "lr": np.where(step < 5, step / 5, 1.0) * 1e-3}
+        )
+        trunk["loss"] = trunk["train_loss"] = (
+            1.8 + (params / 1e4) ** -0.3 + 100 * trunk["tokens"] ** -0.3
+        )
         trunk["flops"] = 6 * params * trunk["tokens"]
         runs.append({"run_id": f"trunk{size}", "params": params, "tokens": 100e6, "parent": None})
         curves.append(trunk.assign(run_id=f"trunk{size}"))
@@ -237,7 +277,9 @@ def test_a_trunk_that_a_resample_leaves_out_is_not_on_the_envelope_through_its_b
         first = found.grid_G[per_size[0, number]][0]
         if one.startswith("branch"):
             end = {"branch0-0": 40, "branch0-1": 70}[one]
-            assert first > np.log(6 * 1e6 * 0.78 * end * 1e6), f"{one} begins before its branch point"
+            assert first > np.log(6 * 1e6 * 0.78 * end * 1e6), (
+                f"{one} begins before its branch point"
+            )
     drawn = np.ones(12)
     drawn[0:12:5] = 0
     slow, fast = (found.optima(loss, drawn) for loss in (found.loss.copy(), found.loss))

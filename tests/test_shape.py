@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.models import build_model
-from llmscale.shape import ARCHITECTURES, LARGEST, SMALLEST, Shape, shape_for
+from llmscale.measure.models import build_model
+from llmscale.runs.shape import ARCHITECTURES, LARGEST, SMALLEST, Shape, shape_for
 
 SIZES = st.integers(min_value=SMALLEST, max_value=10**7) | st.floats(min_value=7, max_value=12).map(
     lambda power: min(LARGEST, int(10**power))
@@ -46,12 +46,18 @@ def test_a_larger_size_is_never_smaller_in_any_way(one: int, other: int, arch: s
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("size", ["10k", "47k", "100k", "1M", "3.3M", "2x16x1", "1x48x3", "3x64x4x100", "5x40x2"])
+@pytest.mark.parametrize(
+    "size", ["10k", "47k", "100k", "1M", "3.3M", "2x16x1", "1x48x3", "3x64x4x100", "5x40x2"]
+)
 @pytest.mark.parametrize("vocab_size", [257, 1024])
 def test_counts_equal_those_of_the_built_module(arch: str, size: str, vocab_size: int) -> None:
     wanted = shape_for(size, vocab_size=vocab_size, context=64, arch=arch)
     counts = {name: weight.numel() for name, weight in build_model(wanted).named_parameters()}
-    outside = {name: count for name, count in counts.items() if name.startswith(("embed.", "positions.", "head."))}
+    outside = {
+        name: count
+        for name, count in counts.items()
+        if name.startswith(("embed.", "positions.", "head."))
+    }
     assert sum(counts.values()) == wanted.params_total
     assert sum(counts.values()) - sum(outside.values()) == wanted.params_non_embedding
     assert wanted.params == wanted.params_non_embedding + outside["head.weight"]
@@ -61,7 +67,9 @@ def test_counts_equal_those_of_the_built_module(arch: str, size: str, vocab_size
 
 def test_flops_count_matrices_and_full_attention() -> None:
     six = shape_for("6x384x6x1024", vocab_size=1024, context=256)
-    matrices = 6 * (4 * 384**2 + 3 * 384 * 1024) + 384 * 1024  # the weights that multiply every token
+    matrices = (
+        6 * (4 * 384**2 + 3 * 384 * 1024) + 384 * 1024
+    )  # the weights that multiply every token
     norms = 6 * 2 * 384 + 384
     assert six.params == matrices + norms
     assert six.flops_per_token == 6 * six.params + 12 * 6 * 256 * 384
@@ -69,7 +77,8 @@ def test_flops_count_matrices_and_full_attention() -> None:
 
 @pytest.mark.parametrize(
     ("size", "words"),
-    [("10Q", "not a number"), ("0", "above zero"), ("-1M", "above zero"), ("9k", "outside"), ("2T", "outside"),
+    [("10Q", "not a number"), ("0", "above zero"), ("-1M", "above zero"), ("9k", "outside"),
+     ("2T", "outside"),
      ("6x384x7", "heads"), ("0x384x6", "n_layer"), ("2x6x2", "even size"), ("6x384", "no shape")],
 )  # fmt: skip
 def test_a_wrong_size_is_refused_in_one_sentence(size: str, words: str) -> None:
@@ -82,7 +91,17 @@ def test_a_wrong_size_is_refused_in_one_sentence(size: str, words: str) -> None:
 
 
 def test_shapes_prints_what_the_library_counts() -> None:
-    arguments = ["shapes", "1M,100M,6x384x6", "--peak", "100T", "--mfu", "0.5", "--tokens", "20x", "--json"]
+    arguments = [
+        "shapes",
+        "1M,100M,6x384x6",
+        "--peak",
+        "100T",
+        "--mfu",
+        "0.5",
+        "--tokens",
+        "20x",
+        "--json",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["shapes"]

@@ -27,7 +27,10 @@ LONG = "2M"
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "counting.jsonl"
-    lines = (json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))}) for i in range(150))
+    lines = (
+        json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))})
+        for i in range(150)
+    )
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -36,16 +39,45 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster() -> Iterator[dict[str, str]]:
     """The environment of a machine that hands jobs in to a node of two CPUs."""
     with (
-        tempfile.TemporaryDirectory(prefix="llmscale-slurm-") as folder,  # short: a socket's path has 107 bytes
+        tempfile.TemporaryDirectory(
+            prefix="llmscale-slurm-"
+        ) as folder,  # short: a socket's path has 107 bytes
         slurm_cluster(Path(folder), cpus=2) as conf,
     ):
         yield {**os.environ, "SLURM_CONF": str(conf)}
 
 
-def command(text: Path, out: Path, executor: str, *more: str, sizes: str = SIZES, tokens: str = TOKENS) -> list[str]:
-    return [sys.executable, "-m", "llmscale", "sweep", "--sizes", sizes, "--tokens", tokens, "--data", str(text),
-            "--tokenizer", "bpe:300", "--context", "32", "--device", "cpu", "--dtype", "float32", "--lr", "0.02",
-            "--out", str(out), "--yes", "--executor", executor, *more]  # fmt: skip
+def command(
+    text: Path, out: Path, executor: str, *more: str, sizes: str = SIZES, tokens: str = TOKENS
+) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "llmscale",
+        "sweep",
+        "--sizes",
+        sizes,
+        "--tokens",
+        tokens,
+        "--data",
+        str(text),
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        "32",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--lr",
+        "0.02",
+        "--out",
+        str(out),
+        "--yes",
+        "--executor",
+        executor,
+        *more,
+    ]
 
 
 def sweep(words: list[str], environment: dict[str, str], timeout: float = 300) -> str:
@@ -57,7 +89,9 @@ def sweep(words: list[str], environment: dict[str, str], timeout: float = 300) -
 def begin(words: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
     # Background jobs of a shell ignore SIGINT, and so would what they start.
     listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listens)
+    return subprocess.Popen(
+        words, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listens
+    )
 
 
 def wait_for(true: Callable[[], object], seconds: float = 120) -> None:
@@ -70,7 +104,9 @@ def wait_for(true: Callable[[], object], seconds: float = 120) -> None:
 def jobs(environment: dict[str, str], states: str = "all") -> dict[str, str]:
     """State by id of the jobs that Slurm remembers."""
     asked = ["squeue", "--noheader", f"--states={states}", "--format=%i %T"]
-    answer = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True).stdout
+    answer = subprocess.run(
+        asked, env=environment, capture_output=True, text=True, check=True
+    ).stdout
     return dict(line.split() for line in answer.splitlines())
 
 
@@ -92,7 +128,9 @@ def test_trunks_and_branches_end_in_the_same_tables_as_on_this_machine(
     cluster: dict[str, str], text: Path, tmp_path: Path
 ) -> None:
     sweep(command(text, tmp_path / "local", "local"), dict(os.environ))
-    sweep(command(text, tmp_path / "slurm", "slurm", "--executor-option", "partition=test"), cluster)
+    sweep(
+        command(text, tmp_path / "slurm", "slurm", "--executor-option", "partition=test"), cluster
+    )
     assert set(tables(tmp_path / "slurm")[0]["status"]) == {"done"}
     assert_same_results(tmp_path / "local", tmp_path / "slurm")
     assert not list(tmp_path.rglob("*.pkl")), "nothing is pickled"
@@ -129,7 +167,9 @@ def test_ctrl_c_lets_jobs_save_and_the_same_command_goes_on(
     assert_same_results(out, long)
 
 
-def test_a_killed_head_takes_up_its_jobs_again(cluster: dict[str, str], text: Path, long: Path, tmp_path: Path) -> None:
+def test_a_killed_head_takes_up_its_jobs_again(
+    cluster: dict[str, str], text: Path, long: Path, tmp_path: Path
+) -> None:
     out, before = tmp_path / "out", set(jobs(cluster))
     words = command(text, out, "slurm", sizes="1x16x1", tokens=LONG)
     with begin(words, cluster) as head:
@@ -148,9 +188,13 @@ def test_a_run_longer_than_its_time_limit_ends_in_the_same_table(
     words = ["--executor-option", "time_minutes=1"]
     out, before = tmp_path / "slurm", set(jobs(cluster))
     sweep(command(text, out, "slurm", *words, sizes="1x16x1", tokens="14M"), cluster, timeout=580)
-    sweep(command(text, tmp_path / "local", "local", sizes="1x16x1", tokens="14M"), dict(os.environ))
+    sweep(
+        command(text, tmp_path / "local", "local", sizes="1x16x1", tokens="14M"), dict(os.environ)
+    )
     (job,) = set(jobs(cluster)) - before
-    shown = subprocess.run(["scontrol", "show", "job", job], env=cluster, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["scontrol", "show", "job", job], env=cluster, capture_output=True, text=True
+    ).stdout
     assert int(re.search(r"Restarts=(\d+)", shown)[1]) >= 1  # type: ignore[index]
     assert_same_results(out, tmp_path / "local")
 

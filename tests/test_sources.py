@@ -17,13 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmscale import formats
 from llmscale.errors import InputError
-from llmscale.formats import PIECE_CHARACTERS, read_documents
-from llmscale.sources import Source, members, open_source
-from llmscale.sources.stdlib import StandardLibrary
+from llmscale.measure.text import file_formats as formats
+from llmscale.measure.text.file_formats import PIECE_CHARACTERS, read_documents
+from llmscale.measure.text.sources import Source, members, open_source
+from llmscale.measure.text.sources.stdlib import StandardLibrary
 
-TEXTS = [f"Document {number}, with a comma,\nan umlaut ü and a second line.\n" for number in range(40)]
+TEXTS = [
+    f"Document {number}, with a comma,\nan umlaut ü and a second line.\n" for number in range(40)
+]
 
 
 def write_example(member: str, folder: Path) -> None:
@@ -34,7 +36,9 @@ def write_example(member: str, folder: Path) -> None:
             for index, text in enumerate(part):
                 (folder / f"module_{number}{index}.py").write_text(text, encoding="utf-8")
         else:
-            write_rows(folder / f"train-{number}{'.parquet' if member == 'hub' else '.jsonl'}", part)
+            write_rows(
+                folder / f"train-{number}{'.parquet' if member == 'hub' else '.jsonl'}", part
+            )
 
 
 def open_example(member: str, folder: Path) -> Source:
@@ -48,9 +52,14 @@ def write_rows(path: Path, texts: list[str], column: str = "text") -> Path:
     """Write `texts` as rows in the format that the suffix of `path` names."""
     match path.suffix:
         case ".jsonl":
-            path.write_text("".join(json.dumps({"id": 1, column: text}) + "\n" for text in texts), encoding="utf-8")
+            path.write_text(
+                "".join(json.dumps({"id": 1, column: text}) + "\n" for text in texts),
+                encoding="utf-8",
+            )
         case ".json":
-            path.write_text(json.dumps([{"id": 1, column: text} for text in texts], indent=1), encoding="utf-8")
+            path.write_text(
+                json.dumps([{"id": 1, column: text} for text in texts], indent=1), encoding="utf-8"
+            )
         case ".csv" | ".tsv":
             with path.open("w", encoding="utf-8", newline="") as file:
                 rows = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
@@ -101,10 +110,14 @@ def test_every_source_keeps_the_contract(member: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("member", members())
-def test_every_fingerprint_follows_the_text(member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fingerprint_follows_the_text(
+    member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_example(member, tmp_path)
     before = open_example(member, tmp_path).fingerprint()
-    monkeypatch.setitem(globals(), "TEXTS", [*TEXTS[:-1], TEXTS[-1].replace("Document", "document")])
+    monkeypatch.setitem(
+        globals(), "TEXTS", [*TEXTS[:-1], TEXTS[-1].replace("Document", "document")]
+    )
     write_example(member, tmp_path)
     assert open_example(member, tmp_path).fingerprint() != before
 
@@ -119,7 +132,9 @@ def test_the_standard_library_is_the_default_text_without_what_was_installed() -
     assert argparse == (folder / "argparse.py").read_bytes().decode()
 
 
-def test_files_of_the_standard_library_in_other_encodings_are_left_out_and_named(tmp_path: Path) -> None:
+def test_files_of_the_standard_library_in_other_encodings_are_left_out_and_named(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "good.py").write_text("x = 1\n")
     (tmp_path / "latin.py").write_bytes("# -*- coding: latin-1 -*-\n# é\n".encode("latin-1"))
     source = StandardLibrary(tmp_path)
@@ -129,7 +144,9 @@ def test_files_of_the_standard_library_in_other_encodings_are_left_out_and_named
 
 @pytest.mark.parametrize("compression", ["", ".gz", ".xz", ".zst", ".bz2"])
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
-def test_every_format_gives_the_same_documents(suffix: str, compression: str, tmp_path: Path) -> None:
+def test_every_format_gives_the_same_documents(
+    suffix: str, compression: str, tmp_path: Path
+) -> None:
     path = write_rows(tmp_path / f"data{suffix}", TEXTS)
     if compression:
         plain, path = path, compress(path, compression)
@@ -149,7 +166,9 @@ def test_a_short_plain_file_is_one_document(suffix: str, tmp_path: Path) -> None
 
 
 @settings(max_examples=30)
-@given(st.lists(st.sampled_from(["word ", "ü", "\n", "\n\n", "x" * 5000, "line\n" * 900]), max_size=40))
+@given(
+    st.lists(st.sampled_from(["word ", "ü", "\n", "\n\n", "x" * 5000, "line\n" * 900]), max_size=40)
+)
 def test_a_long_plain_file_is_cut_without_losing_a_character(parts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.txt"
@@ -193,15 +212,30 @@ BAD_FILES = {
     "other.jsonl": (b'{"prompt": "a", "id": 1}\n', "no column 'text'; its columns are prompt, id"),
     "other.csv": (b"prompt,id\na,1\n", "no column 'text'; its columns are prompt, id"),
     "nested.jsonl": (b'{"data": {"text": "a"}}\n', "no column 'text'; its columns are data.text"),
-    "two.jsonl": (b'{"body": "a", "content": "a"}\n', "'body' and 'content' could both be the text"),
+    "two.jsonl": (
+        b'{"body": "a", "content": "a"}\n',
+        "'body' and 'content' could both be the text",
+    ),
     "rows.json": (b'{"rows": [{"text": "a"}]}', "'rows' holds a list of rows"),
     "cut.json": (b'[{"text": "a"}, {"te', "object 2 is not JSON"),
     "more.json": (b'[{"text": "a"}] [{"text": "b"}]', "goes on after its array"),
-    "unclosed.csv": (b'text,id\na,1\n"b,2\nc,3\n', "unclosed.csv:3 is not CSV: unexpected end of data"),
+    "unclosed.csv": (
+        b'text,id\na,1\n"b,2\nc,3\n',
+        "unclosed.csv:3 is not CSV: unexpected end of data",
+    ),
     "swallowed.csv": (b'text,id\n"a,1\n"b",2\n', "swallowed.csv:2 is not CSV"),
-    "lfs.parquet": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
-    "page.jsonl": (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "page.jsonl is a web page"),
-    "answer.txt": (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>', "is a web page"),
+    "lfs.parquet": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "a Git LFS pointer",
+    ),
+    "page.jsonl": (
+        b"<!DOCTYPE html>\n<html><body>Sign in</body></html>",
+        "page.jsonl is a web page",
+    ),
+    "answer.txt": (
+        b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>',
+        "is a web page",
+    ),
     "zipped.jsonl": (b"PK\x03\x04\x14\x00", "a zip archive"),
     "text.parquet": (b"only words", "is not a parquet file"),
     "untold": (b"plain text", "a suffix that is not supported"),
@@ -264,7 +298,9 @@ def test_a_dataset_without_the_asked_part_says_what_there_is(tmp_path: Path) -> 
     name = f"hub:{tmp_path}"
     for column in ("content", "text"):
         assert sorted(all_documents(open_source(name, text_column=column))) == sorted(TEXTS)
-    with pytest.raises(InputError, match="no column 'story'; its columns are id, content") as raised:
+    with pytest.raises(
+        InputError, match="no column 'story'; its columns are id, content"
+    ) as raised:
         open_source(name, text_column="story")
     assert raised.value.fix is not None
     assert raised.value.fix.endswith("--text-column content")
@@ -300,7 +336,9 @@ def test_without_the_datasets_package_only_datasets_are_missing(
         ("array.jsonl", None),
     ],
 )
-def test_what_a_file_holds_is_told_by_its_content_and_said(name: str, remark: str | None, tmp_path: Path) -> None:
+def test_what_a_file_holds_is_told_by_its_content_and_said(
+    name: str, remark: str | None, tmp_path: Path
+) -> None:
     rows = [{"id": 1, "text": text} for text in TEXTS]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     contents = {
@@ -320,23 +358,31 @@ def test_what_a_file_holds_is_told_by_its_content_and_said(name: str, remark: st
     assert (remark or "") in "".join(source.remarks())
 
 
-def test_json_over_several_lines_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_over_several_lines_is_read_as_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(formats, "_CHUNK_BYTES", 37)
     rows = [{"id": [1, {"x": "]"}], "text": text} for text in TEXTS]
     array, spread = tmp_path / "array.json", tmp_path / "spread.json"
     for indent in (None, 2):
         array.write_text(f" {json.dumps(rows, indent=indent)} \n", encoding="utf-8")
-        spread.write_text("\n".join(json.dumps(row, indent=indent) for row in rows), encoding="utf-8")
+        spread.write_text(
+            "\n".join(json.dumps(row, indent=indent) for row in rows), encoding="utf-8"
+        )
         for path in (array, spread):
             assert all_documents(open_source(str(path))) == TEXTS
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_a_dotted_name_reaches_nested_text_and_an_empty_one_is_an_empty_document(suffix: str, tmp_path: Path) -> None:
+def test_a_dotted_name_reaches_nested_text_and_an_empty_one_is_an_empty_document(
+    suffix: str, tmp_path: Path
+) -> None:
     rows = [{"data": {"body": {"text": text}, "n": 1}} for text in TEXTS]
     path = tmp_path / f"a{suffix}"
     if suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"data": None}]), encoding="utf-8")
+        path.write_text(
+            "".join(json.dumps(row) + "\n" for row in [*rows, {"data": None}]), encoding="utf-8"
+        )
     else:
         pq.write_table(pa.Table.from_pylist([*rows, {"data": None}]), path)
     source = open_source(str(path), text_column="data.body.text")
@@ -347,7 +393,9 @@ def test_a_dotted_name_reaches_nested_text_and_an_empty_one_is_an_empty_document
 
 
 @pytest.mark.parametrize("column", ["content", "raw_content", "document", "body", "Text"])
-def test_a_column_of_another_usual_name_is_taken_said_and_equal_to_naming_it(column: str, tmp_path: Path) -> None:
+def test_a_column_of_another_usual_name_is_taken_said_and_equal_to_naming_it(
+    column: str, tmp_path: Path
+) -> None:
     path = write_rows(tmp_path / "a.jsonl", TEXTS, column=column)
     found, named = open_source(str(path)), open_source(str(path), text_column=column)
     assert all_documents(found) == all_documents(named) == TEXTS
@@ -367,7 +415,9 @@ def test_bytes_of_parquet_are_text_if_they_are_utf_8_else_the_row_is_named(tmp_p
             all_documents(open_source(str(tmp_path / f"{number}.parquet")))
 
 
-def test_a_folder_of_several_formats_is_read_together_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_a_folder_of_several_formats_is_read_together_and_what_is_left_out_is_said(
+    tmp_path: Path,
+) -> None:
     write_rows(tmp_path / "a.jsonl", TEXTS[:20])
     write_rows(tmp_path / "b.csv", TEXTS[20:30], column="content")
     write_rows(tmp_path / "c.json", TEXTS[30:])
@@ -377,7 +427,13 @@ def test_a_folder_of_several_formats_is_read_together_and_what_is_left_out_is_sa
     source = open_source(str(tmp_path))
     assert sorted(all_documents(source)) == sorted(TEXTS)
     said = "\n".join(source.remarks())
-    for what in ("'content' of 1 file", "1 .csv, 1 .json, 2 .jsonl", "d.jsonl", "dataset_info.json", ".png"):
+    for what in (
+        "'content' of 1 file",
+        "1 .csv, 1 .json, 2 .jsonl",
+        "d.jsonl",
+        "dataset_info.json",
+        ".png",
+    ):
         assert what in said
 
 
@@ -401,7 +457,9 @@ def test_a_folder_that_cannot_be_read_or_a_link_that_leads_nowhere_is_named(
                 open_source(name)
     os.symlink("loop.txt", tmp_path / "loop.txt")
     for looping in (tmp_path, tmp_path / "loop.txt"):
-        with pytest.raises(InputError, match=r"(loop\.txt|characters\)): Too many levels of symbolic links"):
+        with pytest.raises(
+            InputError, match=r"(loop\.txt|characters\)): Too many levels of symbolic links"
+        ):
             open_source(str(looping))
     (tmp_path / "loop.txt").unlink()
     os.symlink("nothing.txt", tmp_path / "gone.txt")
@@ -423,8 +481,14 @@ def test_a_line_without_an_end_is_refused_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "LONGEST_LINE", 1 << 21)
-    for name, start in (("a.jsonl.gz", b'{"text": "'), ("a.csv.gz", b'text\n"'), ("a.json.gz", b'[{"text":\n"')):
+    for name, start in (
+        ("a.jsonl.gz", b'{"text": "'),
+        ("a.csv.gz", b'text\n"'),
+        ("a.json.gz", b'[{"text":\n"'),
+    ):
         with gzip.open(tmp_path / name, "wb") as file:
             file.write(start + b"a" * (5 << 20))
-        with pytest.raises(InputError, match=r"goes on for more than 2 MiB|goes on for more than 2\.\d+ M"):
+        with pytest.raises(
+            InputError, match=r"goes on for more than 2 MiB|goes on for more than 2\.\d+ M"
+        ):
             all_documents(open_source(str(tmp_path / name)))

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.recipe import Recipe
-from llmscale.shape import shape_for
-from llmscale.sweep.isoflop_grid import isoflop_grid, most_tokens
-from llmscale.sweep.jobs import jobs_of
-from llmscale.sweep.spec import SweepSpec, parse_flops, read_spec
-from llmscale.tokens import TextSpec, prepare
+from llmscale.measure.sweep.isoflop_grid import isoflop_grid, most_tokens
+from llmscale.measure.sweep.jobs import jobs_of
+from llmscale.measure.sweep.spec import SweepSpec, parse_flops, read_spec
+from llmscale.measure.text.prepare import TextSpec, prepare
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.shape import shape_for
 
 HEAD = """
 [data]
@@ -40,19 +40,25 @@ def llmscale(*arguments: object) -> Any:
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("text") / "numbers.txt"
-    path.write_text("\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(200)))
+    path.write_text(
+        "\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(200))
+    )
     return path
 
 
 @pytest.mark.parametrize("arch", ["llama", "gpt2"])
-@pytest.mark.parametrize(("vocab_size", "context", "budgets"), [(300, 32, [1e12, 1e13]), (16384, 512, [1e17, 1e21])])
+@pytest.mark.parametrize(
+    ("vocab_size", "context", "budgets"), [(300, 32, [1e12, 1e13]), (16384, 512, [1e17, 1e21])]
+)
 def test_every_run_of_a_grid_costs_its_budget_and_sizes_lie_evenly_round_the_expected_optimum(
     arch: str, vocab_size: int, context: int, budgets: list[float]
 ) -> None:
     for budget in budgets:
         grid = isoflop_grid([budget], 5, 20, 4, vocab_size=vocab_size, context=context, arch=arch)
         for point in grid:
-            assert point.shape == shape_for(point.size, vocab_size=vocab_size, context=context, arch=arch)
+            assert point.shape == shape_for(
+                point.size, vocab_size=vocab_size, context=context, arch=arch
+            )
             assert point.tokens % context == 0
             assert point.tokens * point.shape.flops_per_token == pytest.approx(budget, rel=0.01)
         steps = np.diff(np.log([point.shape.params for point in grid]))
@@ -62,13 +68,17 @@ def test_every_run_of_a_grid_costs_its_budget_and_sizes_lie_evenly_round_the_exp
 
 
 def test_a_budget_without_such_sizes_says_which_there_are() -> None:
-    with pytest.raises(InputError, match=r"asks for 5 sizes with N from .*; those of this vocabulary \(16384\)"):
+    with pytest.raises(
+        InputError, match=r"asks for 5 sizes with N from .*; those of this vocabulary \(16384\)"
+    ):
         isoflop_grid([1e12], 5, 20, 4, vocab_size=16384, context=32, arch="llama")
     with pytest.raises(InputError, match="more than 1%"):
         isoflop_grid([1e13], 3, 1, 1.5, vocab_size=300, context=16384, arch="llama")
 
 
-def test_the_isoflop_method_finds_the_optimum_of_a_known_law_on_a_planned_grid(text: Path, tmp_path: Path) -> None:
+def test_the_isoflop_method_finds_the_optimum_of_a_known_law_on_a_planned_grid(
+    text: Path, tmp_path: Path
+) -> None:
     spec = SweepSpec(
         flops=parse_flops("1e12,3e12,1e13,3e13"),
         per_budget=7,
@@ -77,13 +87,17 @@ def test_the_isoflop_method_finds_the_optimum_of_a_known_law_on_a_planned_grid(t
     )
     jobs = jobs_of(spec, prepare(spec.data))
     assert len(jobs) == 4 * 7
-    runs = pd.DataFrame([{"params": job.shape.params, "tokens": job.tokens, "flops": job.flops} for job in jobs])
+    runs = pd.DataFrame(
+        [{"params": job.shape.params, "tokens": job.tokens, "flops": job.flops} for job in jobs]
+    )
     # Besiroglu et al. 2024: N* grows as C^(beta / (alpha + beta)).
     E, A, B, alpha, beta = 1.8172, 482.01, 2085.43, 0.3478, 0.3658
     runs["loss"] = E + A / runs["params"] ** alpha + B / runs["tokens"] ** beta
     table = tmp_path / "runs.csv"
     runs.to_csv(table, index=False)
-    fit = llmscale("fit", table, "--units", "loss=nats", "--method", "isoflop", "--json", "--bootstrap", "0")
+    fit = llmscale(
+        "fit", table, "--units", "loss=nats", "--method", "isoflop", "--json", "--bootstrap", "0"
+    )
     assert fit.exit_code == 0, fit.output
     payload = json.loads(fit.stdout)
     assert payload["compute_optimal"]["a"] == pytest.approx(beta / (alpha + beta), abs=0.03)
@@ -94,27 +108,41 @@ def test_the_isoflop_method_finds_the_optimum_of_a_known_law_on_a_planned_grid(t
         assert budget["params"] == pytest.approx(best, rel=0.15)
 
 
-def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(text: Path, tmp_path: Path) -> None:
+def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(
+    text: Path, tmp_path: Path
+) -> None:
     plain, both, out = tmp_path / "plain.toml", tmp_path / "both.toml", tmp_path / "out"
     sizes = 'sizes = ["1x16x1", "1x24x2", "2x32x2"]\ntokens = "20k"\n'
     plain.write_text(sizes + HEAD.format(text=text))
     both.write_text(
-        sizes + HEAD.format(text=text) + "[recipes.muon]\noptimizer = 'muon'\n[recipes.slow]\nlr_scale = 0.25\n"
+        sizes
+        + HEAD.format(text=text)
+        + "[recipes.muon]\noptimizer = 'muon'\n[recipes.slow]\nlr_scale = 0.25\n"
     )
     result = llmscale("sweep", both, "--out", out)
     assert result.exit_code == 0, result.output
     assert "2x32x2 muon" in result.stderr
     assert "core hours" in result.stderr
     runs = pd.read_parquet(out / "runs.parquet")
-    assert set(runs.groupby("recipe")["run_id"].count().items()) == {("default", 3), ("muon", 3), ("slow", 3)}
+    assert set(runs.groupby("recipe")["run_id"].count().items()) == {
+        ("default", 3),
+        ("muon", 3),
+        ("slow", 3),
+    }
     assert set(runs[runs["recipe"] == "muon"]["optimizer"]) == {"muon"}
     rates = runs.pivot_table(index="size", columns="recipe", values="lr")
     assert list(rates["slow"]) == pytest.approx(list(rates["default"] / 4))
     fit = llmscale("fit", out, "--by", "recipe", "--law", "power", "--json", "--bootstrap", "10")
     assert fit.exit_code == 0, fit.output
-    assert [group["group"] for group in json.loads(fit.stdout)["groups"]] == ["default", "muon", "slow"]
+    assert [group["group"] for group in json.loads(fit.stdout)["groups"]] == [
+        "default",
+        "muon",
+        "slow",
+    ]
     again = llmscale("sweep", plain, "--out", out, "--json")
-    assert "to train" not in again.stderr, "runs of the plain recipe have the ids that they have by themselves"
+    assert "to train" not in again.stderr, (
+        "runs of the plain recipe have the ids that they have by themselves"
+    )
     assert [run["recipe"] for run in json.loads(again.stdout)["runs"]] == ["default"] * 3
     both.write_text(both.read_text().replace("0.25", "0.5"))
     other = llmscale("sweep", both, "--out", out)
@@ -134,7 +162,11 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(text: Path, tmp
         ),
         ('[recipes.muon]\noptimizer = "moun"', "optimizer 'moun' is not known", "muon"),
         ("[recipes.muon]\nlr = 'high'", "lr in [recipes.muon]", "lr is a number"),
-        ("[recipes.same]\noptimizer = 'adamw'", "recipe 'same' is the same as 'default'", "change something"),
+        (
+            "[recipes.same]\noptimizer = 'adamw'",
+            "recipe 'same' is the same as 'default'",
+            "change something",
+        ),
         ("[recipes.default]\nlr = 0.1", "'default'", "is [recipe] itself"),
         ("[recipes.'../x']\nlr = 0.1", "'../x'", "letters, digits"),
         ("recipes = 1", "recipes in", "write a table"),
@@ -143,7 +175,8 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(text: Path, tmp
         ("spread = 1", "spread is 1", "above 1"),
         ("seeds = 1_000_000_000_000", "seeds is 1000000000000", "at most 10,000"),
         (
-            "seeds = 9000\n[recipes.a]\nlr = 0.1\n[recipes.b]\nlr = 0.2\n[recipes.c]\nlr = 0.3\n[recipes.d]\nlr = 0.4\n"
+            "seeds = 9000\n[recipes.a]\nlr = 0.1\n[recipes.b]\nlr = 0.2\n[recipes.c]\nlr = "
+            "0.3\n[recipes.d]\nlr = 0.4\n"
             "[recipes.e]\nlr = 0.5",
             "this asks for 54,000 runs",
             "fewer sizes",
@@ -159,7 +192,9 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(text: Path, tmp
         ("seeds = " + "9" * 5000, "cannot be read", "TOML"),
     ],
 )
-def test_a_mistake_in_a_file_is_named_with_what_to_write(lines: str, problem: str, fix: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_file_is_named_with_what_to_write(
+    lines: str, problem: str, fix: str, tmp_path: Path
+) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text('sizes = ["1M"]\n' + lines + "\n")
     with pytest.raises(InputError) as caught:
@@ -169,7 +204,9 @@ def test_a_mistake_in_a_file_is_named_with_what_to_write(lines: str, problem: st
 
 
 def test_the_schema_takes_every_experiment_and_no_unknown_key(repository: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: pip install 'llmscale[test]'")
+    jsonschema = pytest.importorskip(
+        "jsonschema", reason="jsonschema is not installed: pip install 'llmscale[test]'"
+    )
     printed = llmscale("schema")
     schema = json.loads(printed.stdout)
     jsonschema.Draft7Validator.check_schema(schema)
@@ -192,12 +229,14 @@ def test_the_schema_takes_every_experiment_and_no_unknown_key(repository: Path) 
         ):
             assert not check.is_valid(wrong)
     about = schema["properties"]["recipe"]["properties"]["clip"]
-    assert about["description"] == "Largest norm of the gradient; larger ones are scaled down to it."
+    assert (
+        about["description"] == "Largest norm of the gradient; larger ones are scaled down to it."
+    )
     assert about["default"] == 1.0
 
 
 def test_the_committed_schema_is_the_printed_one(repository: Path) -> None:
     printed = llmscale("schema").stdout
-    assert (repository / "experiments" / "sweep.schema.json").read_text(encoding="utf-8") == printed, (
-        "write it anew: llmscale schema > experiments/sweep.schema.json"
-    )
+    assert (repository / "experiments" / "sweep.schema.json").read_text(
+        encoding="utf-8"
+    ) == printed, "write it anew: llmscale schema > experiments/sweep.schema.json"

@@ -10,14 +10,14 @@ from test_train import TRAIN, VALIDATION, job, without_times
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.models import build_model
-from llmscale.shape import shape_for
-from llmscale.train.batches import Batches
-from llmscale.train.checkpoint import FILE_NAME
-from llmscale.train.loop import Conditions, Outcome, TrainingInterrupted, train
-from llmscale.train.passes import Passes
-from llmscale.train.stack import Stack
-from llmscale.train.stacked import can_stack, train_stack
+from llmscale.measure.models import build_model
+from llmscale.measure.train.batches import Batches
+from llmscale.measure.train.checkpoint import FILE_NAME
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.loop import Conditions, Outcome, TrainingInterrupted, train
+from llmscale.measure.train.stack import Stack
+from llmscale.measure.train.stacked import can_stack, train_stack
+from llmscale.runs.shape import shape_for
 
 CPU = Conditions("cpu", micro_batch=8, ops="plain")
 
@@ -41,10 +41,15 @@ def losses(outcomes: list[Outcome]) -> list[float]:
         pytest.param("llama", "muon", marks=pytest.mark.slow),
     ],
 )
-def test_a_stack_of_seeds_learns_what_each_learns_alone(arch: str, optimizer: str, tmp_path: Path) -> None:
+def test_a_stack_of_seeds_learns_what_each_learns_alone(
+    arch: str, optimizer: str, tmp_path: Path
+) -> None:
     jobs = [replace(job(arch=arch, optimizer=optimizer), seed=seed) for seed in range(3)]
     stacked = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path / "stacked"))
-    alone = [train(one, CPU, TRAIN, VALIDATION, folder) for one, folder in zip(jobs, folders(tmp_path), strict=True)]
+    alone = [
+        train(one, CPU, TRAIN, VALIDATION, folder)
+        for one, folder in zip(jobs, folders(tmp_path), strict=True)
+    ]
     assert losses(stacked) == pytest.approx(losses(alone), abs=2e-4)
     assert len(set(losses(stacked))) == 3
     for one, other in zip(stacked, alone, strict=True):
@@ -110,17 +115,44 @@ def test_a_stack_whose_members_all_diverge_ends(tmp_path: Path) -> None:
 def test_a_sweep_stacks_its_seeds_and_the_fit_sees_their_spread(tmp_path: Path) -> None:
     words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     lines = [" ".join(words[int(digit)] for digit in str(number)) for number in range(9_000)]
-    (tmp_path / "text.txt").write_text("\n\n".join("; ".join(lines[i : i + 40]) for i in range(0, len(lines), 40)))
-    command = ["sweep", "--sizes", "1x16x1,1x24x2", "--tokens", "20k", "--seeds", "3", "--data", f"{tmp_path}/*.txt"]
-    command += ["--tokenizer", "bpe:300", "--context", "32", "--device", "cpu", "--dtype", "float32", "--lr", "0.002"]
+    (tmp_path / "text.txt").write_text(
+        "\n\n".join("; ".join(lines[i : i + 40]) for i in range(0, len(lines), 40))
+    )
+    command = [
+        "sweep",
+        "--sizes",
+        "1x16x1,1x24x2",
+        "--tokens",
+        "20k",
+        "--seeds",
+        "3",
+        "--data",
+        f"{tmp_path}/*.txt",
+    ]
+    command += [
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        "32",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--lr",
+        "0.002",
+    ]
     command += ["--workers", "1"]
     tables = {}
     for stack, more in (("always", []), ("never", ["--deterministic"])):
-        result = CliRunner().invoke(app, [*command, "--stack", stack, *more, "--out", str(tmp_path / stack)])
+        result = CliRunner().invoke(
+            app, [*command, "--stack", stack, *more, "--out", str(tmp_path / stack)]
+        )
         assert result.exit_code == 0, result.output
         tables[stack] = pd.read_parquet(tmp_path / stack / "runs.parquet")
     assert list(tables["always"]["run_id"]) == list(tables["never"]["run_id"])
-    assert tables["always"]["loss"].to_numpy() == pytest.approx(tables["never"]["loss"].to_numpy(), abs=2e-4)
+    assert tables["always"]["loss"].to_numpy() == pytest.approx(
+        tables["never"]["loss"].to_numpy(), abs=2e-4
+    )
     assert (tables["always"].groupby("size")["loss"].nunique() == 3).all()
     # Members of a stack end together, each with its share of the time.
     assert (tables["always"].groupby("size")["seconds"].nunique() == 1).all()

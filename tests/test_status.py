@@ -1,4 +1,6 @@
-"""`llmscale status`, on real sweeps that run, are killed and go on, and the progress file that it reads."""
+"""`llmscale status`, on real sweeps that run, are killed and go on, and the progress file that it
+reads.
+"""
 
 import io
 import json
@@ -20,13 +22,13 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.commands._terminal_curves import Line, draw_curves
-from llmscale.job import Job, make_job, run_row
-from llmscale.lock import only_writer
-from llmscale.progress import append_progress, last_progress, read_progress
-from llmscale.recipe import Recipe
-from llmscale.runs import CurvePoint, ResultsFolder, write_text
-from llmscale.shape import shape_for
-from llmscale.sweep.status import sweep_status
+from llmscale.measure.sweep.status import sweep_status
+from llmscale.measure.train.job import Job, make_job, run_row
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.folder import CurvePoint, ResultsFolder, write_text
+from llmscale.runs.lock import only_writer
+from llmscale.runs.log import append_progress, last_progress, read_progress
+from llmscale.runs.shape import shape_for
 
 SMALL, LARGE = "1x16x1", "2x32x2"
 
@@ -41,21 +43,38 @@ def states(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
-    """Starts a sweep of a small and a large run, one at a time, in tmp_path/out; called again it goes on."""
+    """Starts a sweep of a small and a large run, one at a time, in tmp_path/out; called again it
+    goes on.
+    """
     rng = np.random.default_rng(7)
     words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(80)]
-    (tmp_path / "text.txt").write_text("\n".join(" ".join(rng.choice(words, size=30)) for _ in range(3000)))
+    (tmp_path / "text.txt").write_text(
+        "\n".join(" ".join(rng.choice(words, size=30)) for _ in range(3000))
+    )
     (tmp_path / "s.toml").write_text(
         f'sizes = ["{SMALL}", "{LARGE}"]\ntokens = "150k"\n'
-        f'[data]\nsource = "{tmp_path / "text.txt"}"\ntokenizer = "bpe:300"\nvalidation_tokens = 2000\n'
+        f'[data]\nsource = "{tmp_path / "text.txt"}"\ntokenizer = "bpe:300"\nvalidation_tokens = '
+        "2000\n"
         "[recipe]\ncontext = 32\n"
         '[hardware]\ndevice = "cpu"\ndtype = "float32"\nworkers = 1\ncheckpoint_seconds = 0.2\n'
     )
     started: list[subprocess.Popen[str]] = []
 
     def start() -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "llmscale", "sweep", str(tmp_path / "s.toml"), "--out", str(tmp_path / "out")]
-        started.append(subprocess.Popen(command, text=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        command = [
+            sys.executable,
+            "-m",
+            "llmscale",
+            "sweep",
+            str(tmp_path / "s.toml"),
+            "--out",
+            str(tmp_path / "out"),
+        ]
+        started.append(
+            subprocess.Popen(
+                command, text=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+        )
         return started[-1]
 
     yield start
@@ -106,12 +125,19 @@ def test_status_follows_a_sweep_that_is_killed_and_goes_on(
     wait_for(lambda: (now := last_progress(large)) and now["step"] > reached["step"], 240)
     job = Job.from_json(json.loads((large / "spec.json").read_text())["job"])
     steps = [row["step"] for row in read_progress(large)[0]]
-    logged = [step for step in range(1, job.steps + 1) if step % job.log_every == 0 or step in job.evaluated_steps]
+    logged = [
+        step
+        for step in range(1, job.steps + 1)
+        if step % job.log_every == 0 or step in job.evaluated_steps
+    ]
     assert steps == logged[: len(steps)]
     assert steps[-1] > reached["step"]
 
     lines = subprocess.run(
-        [sys.executable, "-m", "llmscale", "status", str(out), "--watch"], capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "llmscale", "status", str(out), "--watch"],
+        capture_output=True,
+        text=True,
+        timeout=240,
     ).stdout.splitlines()
     assert second.wait(timeout=60) == 0
     assert lines[-1] == "2 done; nothing is left to train"
@@ -122,28 +148,54 @@ def test_status_follows_a_sweep_that_is_killed_and_goes_on(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ResultsFolder:
-    """A folder with one run done, one half trained and one not begun; the first two took a second for 1e9 FLOPs."""
+    """A folder with one run done, one half trained and one not begun; the first two took a second
+    for 1e9 FLOPs.
+    """
     results = ResultsFolder(tmp_path / "made")
     jobs = []
     for size in ("1x16x1", "1x32x1", "2x32x2"):
         shape = shape_for(size, vocab_size=300, context=32, arch="llama")
-        settings = {"seed": 0, "dtype": "float32", "data": "text", "data_fingerprint": "0", "text_tokens": 200_000}
-        jobs.append(make_job(size, shape, 96_000, Recipe(context=32), **settings, validation_tokens=2000))  # type: ignore[arg-type]
+        settings = {
+            "seed": 0,
+            "dtype": "float32",
+            "data": "text",
+            "data_fingerprint": "0",
+            "text_tokens": 200_000,
+        }
+        jobs.append(
+            make_job(size, shape, 96_000, Recipe(context=32), **settings, validation_tokens=2000)  # type: ignore[arg-type]
+        )
     hardware = {"device": "cuda", "workers": 2, "cores": 8}
     results.path.mkdir()
-    results.write_sweep({"runs": [job.run_id for job in jobs], "hardware": hardware, "command": "llmscale sweep x"})
+    results.write_sweep(
+        {"runs": [job.run_id for job in jobs], "hardware": hardware, "command": "llmscale sweep x"}
+    )
     rate = 1e9 / jobs[0].shape.flops_per_token
     measured = {"loss": 4.5, "seconds": jobs[0].flops / 1e9, "tokens_per_second": rate, "mfu": 0.5}
     results.write_runs([run_row(jobs[0], "done", "x", **measured)])
     for job in jobs[1:]:
         path = results.run_folder(job.run_id)
         path.mkdir(parents=True)
-        write_text(path / "spec.json", json.dumps({"job": job.to_json(), "conditions": {"peak_flops": 2e9}}))
+        write_text(
+            path / "spec.json",
+            json.dumps({"job": job.to_json(), "conditions": {"peak_flops": 2e9}}),
+        )
     half = jobs[1].steps // 2 * jobs[1].batch_tokens
     flops = float(half) * jobs[1].shape.flops_per_token
     speed = 1e9 / jobs[1].shape.flops_per_token
     point = CurvePoint(
-        jobs[1].run_id, jobs[1].steps // 2, half, flops, 5.0, 148.4, None, None, 0.01, 1.0, speed, flops / 1e9
+        jobs[1].run_id,
+        jobs[1].steps // 2,
+        half,
+        flops,
+        5.0,
+        148.4,
+        None,
+        None,
+        0.01,
+        1.0,
+        speed,
+        flops / 1e9,
     )
     append_progress(results.run_folder(jobs[1].run_id), point)
     return results
@@ -158,7 +210,9 @@ def test_time_left_and_cost_follow_from_measured_speeds(folder: ResultsFolder) -
     assert half.mfu == pytest.approx(0.5)
     assert waiting.seconds_left == pytest.approx(waiting.flops / 1e9)
     assert stopped.seconds_left == pytest.approx(max(half.flops_left, waiting.flops) / 1e9)
-    assert stopped.device_hours == pytest.approx((done.flops + half.flops - half.flops_left) / 1e9 / 3600)
+    assert stopped.device_hours == pytest.approx(
+        (done.flops + half.flops - half.flops_left) / 1e9 / 3600
+    )
     shown = json.loads(show(str(folder.path), "--json", "--price", "3600").stdout)
     assert shown["cost"] == pytest.approx(stopped.device_hours * 3600)
     assert shown["next"] == f"llmscale sweep x --out {folder.path}"
@@ -174,7 +228,9 @@ def test_a_pipe_in_a_folder_is_not_waited_for(folder: ResultsFolder, name: str) 
     assert len(told) == (name in ("runs.parquet", "sweep.json"))
 
 
-def test_status_of_a_copy_names_the_copy_and_of_a_file_says_so(folder: ResultsFolder, tmp_path: Path) -> None:
+def test_status_of_a_copy_names_the_copy_and_of_a_file_says_so(
+    folder: ResultsFolder, tmp_path: Path
+) -> None:
     sweep = folder.read_sweep()
     folder.write_sweep({**sweep, "command": "llmscale sweep x --json --out elsewhere --seeds 2"})
     assert sweep_status(folder).next_command == f"llmscale sweep x --seeds 2 --out {folder.path}"
@@ -246,14 +302,22 @@ def test_a_half_written_line_is_left_for_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_curves_fit_the_width_and_name_each_size_where_it_ends(width: int) -> None:
     x = np.geomspace(1e4, 1e7, 300)
-    lines = [Line(name, x.tolist(), (floor + 900 * x**-0.5).tolist()) for name, floor in (("big", 1.0), ("small", 3.0))]
+    lines = [
+        Line(name, x.tolist(), (floor + 900 * x**-0.5).tolist())
+        for name, floor in (("big", 1.0), ("small", 3.0))
+    ]
     lines.append(Line("broken", [1e4, 1e5], [float("nan"), float("inf")]))
     drawn = draw_curves(lines, width, 16, "tokens", "loss")
     rows = drawn.plain.splitlines()
     assert max(map(len, rows)) <= width
-    small, big = (next(row for row, text in enumerate(rows) if text.endswith(name)) for name in (" small", " big"))
+    small, big = (
+        next(row for row, text in enumerate(rows) if text.endswith(name))
+        for name in (" small", " big")
+    )
     assert small < big == 16
-    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=width, no_color=True)
+    console = Console(
+        file=io.StringIO(), force_terminal=True, color_system="standard", width=width, no_color=True
+    )
     console.print(drawn)
     assert "\x1b[3" not in console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -262,18 +326,26 @@ def test_curves_fit_the_width_and_name_each_size_where_it_ends(width: int) -> No
 def test_ten_thousand_runs_are_shown_in_few_lines_and_take_no_more_time_each_than_a_thousand(
     folder: ResultsFolder,
 ) -> None:
-    row = run_row(Job.from_json(_a_job(folder)), "done", "x", loss=4.0, seconds=1.0, tokens_per_second=1e5)
+    row = run_row(
+        Job.from_json(_a_job(folder)), "done", "x", loss=4.0, seconds=1.0, tokens_per_second=1e5
+    )
     seconds = []
     for count in (1_000, 10_000):
-        folder.write_runs([replace(row, run_id=f"{number:012x}", seed=number) for number in range(count)])
+        folder.write_runs(
+            [replace(row, run_id=f"{number:012x}", seed=number) for number in range(count)]
+        )
         began = time.process_time()
         shown = show(str(folder.path))
         seconds.append(time.process_time() - began)
         assert len(shown.stdout.splitlines()) < 20
         assert f"{count} done" in shown.stdout
-    assert seconds[1] < 30 * seconds[0]  # ten times as much, or a hundred times if runs were compared with each other
+    assert (
+        seconds[1] < 30 * seconds[0]
+    )  # ten times as much, or a hundred times if runs were compared with each other
 
 
 def _a_job(folder: ResultsFolder) -> dict[str, Any]:
-    payload: dict[str, Any] = json.loads(next(folder.path.glob("runs/*/spec.json")).read_text())["job"]
+    payload: dict[str, Any] = json.loads(next(folder.path.glob("runs/*/spec.json")).read_text())[
+        "job"
+    ]
     return payload

@@ -13,13 +13,22 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sweeps import ALIKE, BRANCHED, assert_same_results, llmscale, tables, wait_for, worker_pids, write_counting
+from sweeps import (
+    ALIKE,
+    BRANCHED,
+    assert_same_results,
+    llmscale,
+    tables,
+    wait_for,
+    worker_pids,
+    write_counting,
+)
 from sweeps import options as sweep_options
 
-from llmscale.executors import Event, Place, Task, local
-from llmscale.lock import only_writer
-from llmscale.runs import CURVE_COLUMNS, RUN_COLUMNS
-from llmscale.shape import shape_for
+from llmscale.measure.executors import Event, Place, Task, local
+from llmscale.runs.folder import CURVE_COLUMNS, RUN_COLUMNS
+from llmscale.runs.lock import only_writer
+from llmscale.runs.shape import shape_for
 
 SIZES = "1x16x1,2x16x1,2x24x2"
 ROUNDING = 1e-5
@@ -60,7 +69,9 @@ def test_a_sweep_writes_the_tables_of_the_contract(swept: Path, text: Path) -> N
         assert run["loss_stderr"] > 0
         assert run["mfu"] > 0
         # All of the run's time, where mfu counts that of its steps.
-        assert run["wall_mfu"] == pytest.approx(run["mfu"] * run["tokens"] / run["tokens_per_second"] / run["seconds"])
+        assert run["wall_mfu"] == pytest.approx(
+            run["mfu"] * run["tokens"] / run["tokens_per_second"] / run["seconds"]
+        )
         curve = curves[curves["run_id"] == run["run_id"]]
         assert curve["step"].is_monotonic_increasing
         assert curve["step"].iloc[-1] == run["steps"]
@@ -73,7 +84,9 @@ def test_a_sweep_writes_the_tables_of_the_contract(swept: Path, text: Path) -> N
     assert {"torch", "python", "llmscale"} <= set(sweep["versions"])
 
 
-def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new(text: Path, tmp_path: Path) -> None:
+def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new(
+    text: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "results"
     assert llmscale(*options(text, out, sizes="1x16x1,1x16x1", tokens="10k,20k")).exit_code == 0
     before = (out / "runs.parquet").read_bytes()
@@ -94,14 +107,21 @@ def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new
     ("how", "left_behind"),
     [
         pytest.param(signal.SIGKILL, "progress.jsonl", id="killed while a run trains"),
-        pytest.param(signal.SIGINT, "spec.json", id="interrupted while a worker loads", marks=pytest.mark.slow),
+        pytest.param(
+            signal.SIGINT,
+            "spec.json",
+            id="interrupted while a worker loads",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(signal.SIGTERM, "run.json", id="ended after a run", marks=pytest.mark.slow),
     ],
 )
 def test_a_sweep_that_was_ended_goes_on_and_ends_in_the_same_table(
     how: signal.Signals, left_behind: str, swept: Path, text: Path, tmp_path: Path
 ) -> None:
-    """It is ended when the first run has left that file, so two runs at least are still to be trained."""
+    """It is ended when the first run has left that file, so two runs at least are still to be
+    trained.
+    """
     out = tmp_path / "results"
     arguments = options(text, out)
     command = [sys.executable, "-m", "llmscale", *arguments]
@@ -127,24 +147,32 @@ def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_comman
     command = [sys.executable, "-m", "llmscale", *options(text, out), "--workers", "2"]
     with ExitStack() as processes:
         with ExitStack() as held:
-            for folder in folders:  # a worker waits for whoever writes its run, so it gets no further
+            for (
+                folder
+            ) in folders:  # a worker waits for whoever writes its run, so it gets no further
                 folder.mkdir(parents=True)
                 held.enter_context(only_writer(folder))
             shutil.copy(swept / "sweep.json", out)
             process = processes.enter_context(
-                subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+                subprocess.Popen(
+                    command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+                )
             )
             wait_for(lambda: worker_pids(out) or process.poll() is not None, 240)
             victim = next(folder for folder in folders if worker_pids(folder))
             killed: set[int] = set()
             for _ in range(3):
-                wait_for(lambda: set(worker_pids(victim)) - killed or process.poll() is not None, 240)
+                wait_for(
+                    lambda: set(worker_pids(victim)) - killed or process.poll() is not None, 240
+                )
                 (pid,) = set(worker_pids(victim)) - killed
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
         _, errors = process.communicate(timeout=240)
     assert process.returncode == 1
-    assert errors.count("was killed by signal 9") == 4  # twice started again, then failed: said at once and at the end
+    assert (
+        errors.count("was killed by signal 9") == 4
+    )  # twice started again, then failed: said at once and at the end
     assert "3 times without getting beyond step 0" in errors
     runs, _ = tables(out)
     assert dict(zip(runs["run_id"], runs["status"], strict=True)) == {
@@ -157,7 +185,8 @@ def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_comman
 def test_a_diverged_run_is_named_and_the_sweep_goes_on(text: Path, tmp_path: Path) -> None:
     spec = tmp_path / "wild.toml"
     spec.write_text(
-        f'sizes = ["1x16x1", "2x16x1"]\ntokens = ["40k"]\n[data]\nsource = "{text}"\ntokenizer = "bpe:300"\n'
+        f'sizes = ["1x16x1", "2x16x1"]\ntokens = ["40k"]\n[data]\nsource = "{text}"\ntokenizer = '
+        '"bpe:300"\n'
         '[recipe]\ncontext = 32\nlr = 1e4\nclip = 1e9\n[hardware]\ndevice = "cpu"\n'
     )
     result = llmscale("sweep", str(spec), "--out", str(tmp_path / "out"))
@@ -176,20 +205,35 @@ def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> Non
     payload = json.loads(plan.stdout)
     assert len(payload["runs"]) == 3 * 2 * 2
     assert payload["flops"] == pytest.approx(sum(run["trained_flops"] for run in payload["runs"]))
-    assert payload["saving"] == pytest.approx(sum(run["flops"] for run in payload["runs"]) / payload["flops"])
-    assert payload["saving"] == pytest.approx(25 / 21, rel=0.01)  # a fifth of 5, and 20, tokens a parameter
-    trunks = {(run["params"], run["seed"]): run["run_id"] for run in payload["runs"] if run["parent"] is None}
+    assert payload["saving"] == pytest.approx(
+        sum(run["flops"] for run in payload["runs"]) / payload["flops"]
+    )
+    assert payload["saving"] == pytest.approx(
+        25 / 21, rel=0.01
+    )  # a fifth of 5, and 20, tokens a parameter
+    trunks = {
+        (run["params"], run["seed"]): run["run_id"]
+        for run in payload["runs"]
+        if run["parent"] is None
+    }
     assert len(trunks) == 3 * 2
-    assert {trunks[run["params"], run["seed"]] for run in payload["runs"] if run["parent"]} == set(trunks.values())
+    assert {trunks[run["params"], run["seed"]] for run in payload["runs"] if run["parent"]} == set(
+        trunks.values()
+    )
     assert 0 < payload["estimated_seconds"] < 3600
     for run in payload["runs"]:
-        assert run["tokens"] == pytest.approx(round(run["tokens"] / run["params"] / 5) * 5 * run["params"], rel=0.01)
+        assert run["tokens"] == pytest.approx(
+            round(run["tokens"] / run["params"] / 5) * 5 * run["params"], rel=0.01
+        )
     assert not out.exists()
     table = llmscale(*options(text, out), "--dry-run")
     assert "FLOPs" in table.stderr
     assert "L(N) at 20k tokens" in table.stderr
     rounded = llmscale(*options(text, out), "--batch-tokens", "100", "--dry-run")
-    assert "a step takes whole sequences of 32 tokens: 100 tokens a step become 96" in rounded.stderr.replace("\n", " ")
+    assert (
+        "a step takes whole sequences of 32 tokens: 100 tokens a step become 96"
+        in rounded.stderr.replace("\n", " ")
+    )
     whole = llmscale(*options(text, out), "--batch-tokens", "96", "--dry-run")
     assert "whole sequences" not in whole.stderr
     slow = llmscale(*options(text, out), "--max-hours", "1e-9")
@@ -204,14 +248,18 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
     assert plan.exit_code == 0, plan.output
     payload = json.loads(plan.stdout)
     assert "repeated-data" in [warning["code"] for warning in payload["warnings"]]
-    assert payload["runs"][0]["epochs"] == pytest.approx(150e3 / payload["data"]["train_tokens"], rel=0.01)
+    assert payload["runs"][0]["epochs"] == pytest.approx(
+        150e3 / payload["data"]["train_tokens"], rel=0.01
+    )
     result = llmscale(*options(text, out, sizes="1x16x1", tokens="150k"))
     assert result.exit_code == 0, result.output
     runs, _ = tables(out)
     assert runs["unique_tokens"][0] < runs["tokens"][0]
 
 
-def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(text: Path, tmp_path: Path) -> None:
+def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(
+    text: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "results"
     stream = ["--data", f"hub:{text.parent}", "--yes"]
     result = llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k"), *stream)
@@ -219,7 +267,9 @@ def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(text: Pat
     runs, _ = tables(out)
     assert list(runs["status"]) == ["done", "done"]
     assert list(runs["unique_tokens"]) == list(runs["tokens"])
-    wider = llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k,30k"), *stream, "--dry-run", "--json")
+    wider = llmscale(
+        *options(text, out, sizes="1x16x1", tokens="10k,20k,30k"), *stream, "--dry-run", "--json"
+    )
     assert [run["finished"] for run in json.loads(wider.stdout)["runs"]] == [True, True, False]
 
 
@@ -288,7 +338,9 @@ def test_a_wrong_specification_is_refused(toml: str, words: str, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_of_another_specification_is_refused(swept: Path, text: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_specification_is_refused(
+    swept: Path, text: Path, tmp_path: Path
+) -> None:
     other = llmscale(*options(text, swept), "--lr-scale", "2")
     assert other.exit_code == 2
     assert "lr_scale is 1.0 there and 2.0 here" in other.stderr
@@ -312,7 +364,9 @@ def test_two_sweeps_do_not_write_into_one_folder(text: Path, tmp_path: Path) -> 
     assert f"process {first.pid}" in second.stderr
 
 
-def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next(swept: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next(
+    swept: Path, tmp_path: Path
+) -> None:
     shutil.copytree(swept / "runs", tmp_path / "runs")
     folders = sorted((tmp_path / "runs").iterdir())
     for folder in folders[:2]:
@@ -327,7 +381,11 @@ def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next
         return event.kind == "logged" and event.folder == folders[0]
 
     nobody_writes_this = folders[2] / "lost.pt"
-    tasks = [Task((folders[0],)), Task((folders[1],), after=nobody_writes_this), Task((folders[2],))]
+    tasks = [
+        Task((folders[0],)),
+        Task((folders[1],), after=nobody_writes_this),
+        Task((folders[2],)),
+    ]
     local.run(tasks, [Place(threads=1)], report)
     ended = {event.folder: event.exit_code for event in events if event.kind == "ended"}
     assert ended == {folders[0]: 130, folders[1]: 0, folders[2]: 0}
@@ -340,7 +398,9 @@ def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next
 
 @pytest.fixture(scope="module")
 def branched(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results folder of an uninterrupted sweep over two sizes with a trunk and two branches each."""
+    """The results folder of an uninterrupted sweep over two sizes with a trunk and two branches
+    each.
+    """
     out = tmp_path_factory.mktemp("results") / "branched"
     result = llmscale(*options(text, out, **BRANCHED), *ALIKE)
     assert result.exit_code == 0, result.output
@@ -363,10 +423,14 @@ def test_branches_name_their_trunk_and_have_whole_curves(branched: Path) -> None
         assert list(curve["step"]) == list(range(1, run["steps"] + 1))
         assert curve["loss"].iloc[-1] == run["loss"]
     left = sorted(path.parent.name for path in branched.glob("runs/*/*.pt"))
-    assert left == sorted(trunks.values()), "only each trunk keeps the state before its own cooldown"
+    assert left == sorted(trunks.values()), (
+        "only each trunk keeps the state before its own cooldown"
+    )
 
 
-def test_branches_end_in_the_losses_of_runs_trained_by_themselves(branched: Path, text: Path, tmp_path: Path) -> None:
+def test_branches_end_in_the_losses_of_runs_trained_by_themselves(
+    branched: Path, text: Path, tmp_path: Path
+) -> None:
     runs, _ = tables(branched)
     out = tmp_path / "alone"
     result = llmscale(*options(text, out, sizes=BRANCHED["sizes"], tokens="20k"), *ALIKE)
@@ -379,7 +443,9 @@ def test_branches_end_in_the_losses_of_runs_trained_by_themselves(branched: Path
 
 
 @pytest.mark.slow
-def test_a_killed_trunk_and_its_branches_end_in_the_same_table(branched: Path, text: Path, tmp_path: Path) -> None:
+def test_a_killed_trunk_and_its_branches_end_in_the_same_table(
+    branched: Path, text: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "results"
     arguments = [*options(text, out, **BRANCHED), *ALIKE]
     moments = (
@@ -388,7 +454,9 @@ def test_a_killed_trunk_and_its_branches_end_in_the_same_table(branched: Path, t
     )
     for moment in moments:
         with subprocess.Popen(
-            [sys.executable, "-m", "llmscale", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "llmscale", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         ) as process:
             wait_for(moment, 240)
             for pid in [process.pid, *worker_pids(out)]:
@@ -414,7 +482,9 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
         path.unlink()
     lost = plan["runs"][0]["run_id"]
     (out / "runs" / lost / "run.json").unlink()
-    assert llmscale(*options(text, out, sizes="1x16x1", tokens="20k,25k,40k"), *ALIKE).exit_code == 0
+    assert (
+        llmscale(*options(text, out, sizes="1x16x1", tokens="20k,25k,40k"), *ALIKE).exit_code == 0
+    )
     runs, _ = tables(out)
     assert runs.set_index("run_id")["parent"].isna()[lost]
     result = llmscale(*wider)

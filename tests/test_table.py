@@ -1,4 +1,6 @@
-"""The table of runs: found columns, derived tokens, what is left out, and wrong input in one sentence."""
+"""The table of runs: found columns, derived tokens, what is left out, and wrong input in one
+sentence.
+"""
 
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmscale.errors import InputError
-from llmscale.table import read_table
+from llmscale.explain.table import read_table
 
 GOOD = "params,tokens,loss\n1000,20000,4.0\n2000,20000,3.5\n"
 
@@ -20,10 +22,15 @@ def write(folder: Path, text: str | bytes, name: str = "runs.csv") -> Path:
     return path
 
 
-@pytest.mark.parametrize("header", ["params,tokens,loss", "N,D,L", "n_params,N_TOKENS,Val_Loss", " n , d , l "])
+@pytest.mark.parametrize(
+    "header", ["params,tokens,loss", "N,D,L", "n_params,N_TOKENS,Val_Loss", " n , d , l "]
+)
 def test_columns_are_found_by_any_of_their_names(tmp_path: Path, header: str) -> None:
     table = read_table(write(tmp_path, f"{header}\n1000,20000,4.0\n2000,20000,3.5\n"))
-    assert table.frame[["params", "tokens", "loss"]].to_numpy().tolist() == [[1000, 20000, 4.0], [2000, 20000, 3.5]]
+    assert table.frame[["params", "tokens", "loss"]].to_numpy().tolist() == [
+        [1000, 20000, 4.0],
+        [2000, 20000, 3.5],
+    ]
     assert table.frame["run_id"].tolist() == ["row 1", "row 2"]
     assert (table.frame[["params", "tokens", "flops", "loss"]].dtypes == "float64").all()
 
@@ -68,10 +75,16 @@ def test_another_count_of_parameters_is_taken_by_its_name(tmp_path: Path) -> Non
 
 
 def test_unfinished_runs_are_left_out_by_name_even_with_broken_values(tmp_path: Path) -> None:
-    text = "run_id,status,params,tokens,loss\na,done,1000,20000,4.0\nb,diverged,2000,20000,nan\nc,failed,3000,20000,\n"
+    text = (
+        "run_id,status,params,tokens,loss\na,done,1000,20000,4.0\n"
+        "b,diverged,2000,20000,nan\nc,failed,3000,20000,\n"
+    )
     table = read_table(write(tmp_path, text))
     assert table.frame["run_id"].tolist() == ["a"]
-    assert [(run.run_id, run.reason) for run in table.excluded] == [("b", "diverged"), ("c", "failed")]
+    assert [(run.run_id, run.reason) for run in table.excluded] == [
+        ("b", "diverged"),
+        ("c", "failed"),
+    ]
     with pytest.raises(InputError, match="no finished runs among its 1 rows"):
         read_table(write(tmp_path, "status,params,tokens,loss\nfailed,1,1,1\n"))
 
@@ -101,9 +114,17 @@ def test_at_most_five_bad_rows_are_named(tmp_path: Path) -> None:
         ("blank.csv", b"\n\n", "is empty"),
         ("binary.csv", bytes(range(256)) * 20, "line 1 of .* holds a NUL byte"),
         ("binary.parquet", bytes(range(256)) * 20, "cannot be read as a parquet file"),
-        ("prose.csv", b"It was a dark\nand, stormy night\n", "line 2 of .* has 2 fields under 1 heading"),
+        (
+            "prose.csv",
+            b"It was a dark\nand, stormy night\n",
+            "line 2 of .* has 2 fields under 1 heading",
+        ),
         ("runs.txt", b"It was a dark\nand, stormy night\n", "does not end in"),
-        ("twice.csv", b"N,L,tokens,loss\n1,2,3\n4,5,6,7,8\n", "line 2 of .* has 3 fields under 4 headings"),
+        (
+            "twice.csv",
+            b"N,L,tokens,loss\n1,2,3\n4,5,6,7,8\n",
+            "line 2 of .* has 3 fields under 4 headings",
+        ),
     ],
 )
 def test_what_is_not_a_table_of_runs_gets_one_sentence(
@@ -116,7 +137,9 @@ def test_what_is_not_a_table_of_runs_gets_one_sentence(
     assert error.value.fix
 
 
-def test_a_results_folder_is_read_and_another_folder_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_results_folder_is_read_and_another_folder_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InputError, match=r"without runs\.parquet"):
         read_table(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -124,7 +147,9 @@ def test_a_results_folder_is_read_and_another_folder_is_not(tmp_path: Path, monk
         read_table()
     folder = tmp_path / "results" / "first"
     folder.mkdir(parents=True)
-    pd.DataFrame({"run_id": ["x"], "params": [10], "tokens": [200], "loss": [3.0]}).to_parquet(folder / "runs.parquet")
+    pd.DataFrame({"run_id": ["x"], "params": [10], "tokens": [200], "loss": [3.0]}).to_parquet(
+        folder / "runs.parquet"
+    )
     assert read_table(folder).frame["run_id"].tolist() == ["x"]
     with pytest.raises(InputError, match="no sweep under results"):
         read_table()  # a table that no sweep wrote is not the newest sweep
@@ -133,9 +158,17 @@ def test_a_results_folder_is_read_and_another_folder_is_not(tmp_path: Path, monk
     assert read_table(folder / "runs.parquet").frame["flops"].tolist() == [12000.0]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)), st.sampled_from([b"", GOOD.encode()]))
-def test_no_csv_makes_the_reader_fail_with_anything_but_a_sentence(tmp_path: Path, junk: bytes, start: bytes) -> None:
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)),
+    st.sampled_from([b"", GOOD.encode()]),
+)
+def test_no_csv_makes_the_reader_fail_with_anything_but_a_sentence(
+    tmp_path: Path, junk: bytes, start: bytes
+) -> None:
     path = write(tmp_path, start + junk)
     try:
         table = read_table(path)

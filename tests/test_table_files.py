@@ -1,4 +1,6 @@
-"""How a file becomes rows: dialects of CSV, numbers of other countries, what is no table, and kinds of columns."""
+"""How a file becomes rows: dialects of CSV, numbers of other countries, what is no table, and kinds
+of columns.
+"""
 
 import bz2
 import contextlib
@@ -24,8 +26,8 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
+from llmscale.explain.table import RunTable, groups, parse_columns, parse_units, read_table
 from llmscale.settings import read_toml
-from llmscale.table import RunTable, groups, parse_columns, parse_units, read_table
 
 HEAD = "params,tokens,loss\n"
 ROWS = "20000000,100000000,5.67\n20000000,400000000,4.69\n50000000,250000000,4.61\n"
@@ -45,9 +47,19 @@ def values(table: RunTable) -> list[list[float]]:
 def codes(table: RunTable) -> set[str]:
     """The codes of notes on how the file was read."""
     known = {
-        "blanks-separate", "comment-lines", "decimal-comma", "drawn-table", "encoding", "heading-rows",
-        "headings-again", "kind-by-content", "same-column", "thousands", "title-lines", "totals",
-    }  # fmt: skip
+        "blanks-separate",
+        "comment-lines",
+        "decimal-comma",
+        "drawn-table",
+        "encoding",
+        "heading-rows",
+        "headings-again",
+        "kind-by-content",
+        "same-column",
+        "thousands",
+        "title-lines",
+        "totals",
+    }
     return {note.code for note in table.notes} & known
 
 
@@ -57,26 +69,40 @@ def codes(table: RunTable) -> set[str]:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (HEAD + "1,2,3,4\n5,6,7,8\n", r"line 2 of .* has 4 fields under 3 headings \(2 lines like this\)"),
+        (
+            HEAD + "1,2,3,4\n5,6,7,8\n",
+            r"line 2 of .* has 4 fields under 3 headings \(2 lines like this\)",
+        ),
         (HEAD + ROWS + "1,2,3,4\n" + ROWS, "line 5 of .* has 4 fields under 3 headings"),
         (HEAD + ROWS + "\n\n1,2\n", "line 7 of .* has 2 fields under 3 headings"),
         (HEAD + ROWS + "5000", "line 5 of .* has 1 field under 3 headings"),
         ("# a sweep\n\n" + HEAD + "1,2,3,4\n", "line 4 of .* has 4 fields"),
         (HEAD + ROWS + '30,40,"5.1\n' + ROWS, "a quote in line 5 of .* does not close"),
-        (HEAD + ROWS + '30,40,"5.1\n' + ROWS + '7,8,2.1"\n', "opens in line 5 of .* closes only in line 9, and rows"),
+        (
+            HEAD + ROWS + '30,40,"5.1\n' + ROWS + '7,8,2.1"\n',
+            "opens in line 5 of .* closes only in line 9, and rows",
+        ),
         (HEAD + "1,2,3\n4,\0,6\n", "line 3 of .* holds a NUL byte"),
         ("tokens,loss,lr\n1,2,3,4\n", "line 2 of .* has 4 fields under 3 headings"),
         ("params  loss\n1000 3.2 x\n2000 3.1\n", "line 2 of .* has 3 fields under 2 headings"),
         (ROWS, "has no line of headings: line 1 holds only numbers"),
-        (HEAD + ROWS + "tokens,params,loss\n" + ROWS, "line 5 of .* has headings again, in another order"),
-        ("name,a,b,c\nparams,1,2,3\ntokens,4,5,6\nloss,3,2,1\n", "lies on its side: loss, params, tokens are names of"),
+        (
+            HEAD + ROWS + "tokens,params,loss\n" + ROWS,
+            "line 5 of .* has headings again, in another order",
+        ),
+        (
+            "name,a,b,c\nparams,1,2,3\ntokens,4,5,6\nloss,3,2,1\n",
+            "lies on its side: loss, params, tokens are names of",
+        ),
         (
             "params,loss,loss\n1,2,2\n1,2,3\n",
             "more than one column named 'loss', and they differ: '2' and '3' in line 3",
         ),
     ],
 )
-def test_rows_that_do_not_fit_their_headings_are_refused_by_line(tmp_path: Path, text: str, sentence: str) -> None:
+def test_rows_that_do_not_fit_their_headings_are_refused_by_line(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
     with pytest.raises(InputError, match=sentence) as error:
         read_table(write(tmp_path, text))
     assert error.value.fix
@@ -87,7 +113,8 @@ def test_rows_that_do_not_fit_their_headings_are_refused_by_line(tmp_path: Path,
     [
         (HEAD.replace("\n", ",\n") + ROWS.replace("\n", ",\n"), set()),
         (HEAD + ROWS.replace("\n", ",,\n"), set()),
-        ("," + HEAD + "".join(f"{row},{line}\n" for row, line in enumerate(ROWS.splitlines())), set()),
+        ("," + HEAD + "".join(f"{row},{line}\n" for row, line in enumerate(ROWS.splitlines())),
+        set()),
         ("\n\n" + HEAD + "\n" + ROWS.replace("\n", "\n,,\n"), set()),
         ((HEAD + ROWS).replace("\n", "\r\n"), set()),
         ((HEAD + ROWS).replace("\n", "\r"), set()),
@@ -105,8 +132,10 @@ def test_rows_that_do_not_fit_their_headings_are_refused_by_line(tmp_path: Path,
         (HEAD + ROWS + "Total: 3 runs\n", {"totals"}),
         (HEAD + ROWS[:24] + "\ufeff" + HEAD + ROWS[24:], {"headings-again"}),
         ("params,tokens,loss,loss\n,,mean,std\n" + ROWS.replace("\n", ",0.1\n"), {"heading-rows"}),
-        (",,loss,loss\n,,mean,std\nparams,tokens,,\n" + ROWS.replace("\n", ",0.1\n"), {"heading-rows"}),
-        ("params,tokens,loss,loss\n" + ROWS.replace("5.67", "5.67,5.67").replace("4.69", "4.69,4.69").replace(
+        (",,loss,loss\n,,mean,std\nparams,tokens,,\n" + ROWS.replace("\n", ",0.1\n"),
+        {"heading-rows"}),
+        ("params,tokens,loss,loss\n" + ROWS.replace("5.67", "5.67,5.67").replace("4.69",
+        "4.69,4.69").replace(
             "4.61", "4.61,4.61"), {"same-column"}),
         ('"""params""",\'tokens\',"“loss”"\n' + ROWS, set()),
         ("".join(f'"{line}"\n' for line in (HEAD + ROWS).splitlines()), set()),
@@ -116,12 +145,16 @@ def test_rows_that_do_not_fit_their_headings_are_refused_by_line(tmp_path: Path,
         ("┃ params ┃ tokens ┃ loss ┃\n┡━━━╇━━━╇━━━┩\n" + ROWS.replace(",", " │ "), {"drawn-table"}),
     ],
 )  # fmt: skip
-def test_dialects_that_can_be_told_give_the_same_rows(tmp_path: Path, text: str, noted: set[str]) -> None:
+def test_dialects_that_can_be_told_give_the_same_rows(
+    tmp_path: Path, text: str, noted: set[str]
+) -> None:
     table = read_table(write(tmp_path, text))
     assert (values(table), codes(table)) == (VALUES, noted)
 
 
-def test_a_row_of_units_becomes_part_of_the_headings_and_a_run_that_diverged_does_not(tmp_path: Path) -> None:
+def test_a_row_of_units_becomes_part_of_the_headings_and_a_run_that_diverged_does_not(
+    tmp_path: Path,
+) -> None:
     units = write(tmp_path, "size,tokens,loss\nM,B,[nats]\n20,0.1,5.6\n30,0.4,4.7\n")
     mapping = {"params": "size (M)", "tokens": "tokens (B)", "loss": "loss (nats)"}
     table = read_table(units, columns=mapping, units="params=M,tokens=B")
@@ -140,7 +173,9 @@ DIALECTS = st.fixed_dictionaries(
         "index": st.booleans(),
     }
 )
-TEXTS = st.sampled_from(["small", "a,b", "a;b", 'say "so"', "one\ntwo", "Größe", "#1", "NA", "x|y", "it's"])
+TEXTS = st.sampled_from(
+    ["small", "a,b", "a;b", 'say "so"', "one\ntwo", "Größe", "#1", "NA", "x|y", "it's"]
+)
 ROW = st.tuples(st.integers(10**3, 10**10), st.floats(1e-3, 10.0), st.integers(0, 6), TEXTS)
 
 
@@ -178,10 +213,13 @@ def assert_equal(read: pd.DataFrame, frame: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("text", "params", "losses", "noted"),
     [
-        ("params;loss\n20000000;5,679\n30000000;4,700\n", [2e7, 3e7], [5.679, 4.7], {"decimal-comma"}),
+        ("params;loss\n20000000;5,679\n30000000;4,700\n", [2e7, 3e7], [5.679, 4.7],
+        {"decimal-comma"}),
         ("params;loss\n0,020;5,6792\n1,500;4,7\n", [0.02, 1.5], [5.6792, 4.7], {"decimal-comma"}),
-        ("params;loss\n20.000.000;5,67\n600.000;4,7\n", [2e7, 6e5], [5.67, 4.7], {"decimal-comma", "thousands"}),
-        ("params;loss\n100.000;5,67\n200.000;4,7\n", [1e5, 2e5], [5.67, 4.7], {"decimal-comma", "thousands"}),
+        ("params;loss\n20.000.000;5,67\n600.000;4,7\n", [2e7, 6e5], [5.67, 4.7], {"decimal-comma",
+        "thousands"}),
+        ("params;loss\n100.000;5,67\n200.000;4,7\n", [1e5, 2e5], [5.67, 4.7], {"decimal-comma",
+        "thousands"}),
         ("params\tloss\n20000000\t5,6792\n", [2e7], [5.6792], {"decimal-comma"}),
         ("params;loss\n1 234 567;5,6\n", [1234567], [5.6], {"decimal-comma", "thousands"}),
         ("params;loss\n1\u00a0234\u00a0567;5,6\n1\u202f000;4,5\n", [1234567, 1000], [5.6, 4.5],
@@ -201,13 +239,20 @@ def test_numbers_are_read_as_the_file_shows_they_are_meant(
     tmp_path: Path, text: str, params: list[float], losses: list[float], noted: set[str]
 ) -> None:
     table = read_table(write(tmp_path, text))
-    assert (table.frame["params"].tolist(), table.frame["loss"].tolist(), codes(table)) == (params, losses, noted)
+    assert (table.frame["params"].tolist(), table.frame["loss"].tolist(), codes(table)) == (
+        params,
+        losses,
+        noted,
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("params;loss\n100.000;5\n200.000;6\n", "'params' .* two ways: '100.000' in line 2 is 100.000 or 100000"),
+        (
+            "params;loss\n100.000;5\n200.000;6\n",
+            "'params' .* two ways: '100.000' in line 2 is 100.000 or 100000",
+        ),
         (
             "params;loss\n1000;5,67\n2000;5.61\n",
             "decimal points and decimal commas: '5.61' in line 3, '5,67' in line 2",
@@ -217,17 +262,23 @@ def test_numbers_are_read_as_the_file_shows_they_are_meant(
         ("params;loss\n20.000.000;5,679\n1,500;4\n", "decimal points and decimal commas|two ways"),
     ],
 )
-def test_numbers_that_may_be_read_in_two_ways_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+def test_numbers_that_may_be_read_in_two_ways_are_refused(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
     with pytest.raises(InputError, match=sentence):
         read_table(write(tmp_path, text))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "utf-8-sig", "cp1252"]
+)
 def test_every_encoding_gives_the_same_rows(tmp_path: Path, encoding: str) -> None:
     content = (HEAD.replace("loss", "loss,Größe") + ROWS.replace("\n", ",groß\n")).encode(encoding)
     table = read_table(write(tmp_path, content))
     assert (values(table), table.frame["Größe"].tolist()) == (VALUES, ["groß"] * 3)
-    assert codes(table) == ({"encoding"} if encoding in ("utf-16-le", "utf-16-be", "utf-32-be", "cp1252") else set())
+    assert codes(table) == (
+        {"encoding"} if encoding in ("utf-16-le", "utf-16-be", "utf-32-be", "cp1252") else set()
+    )
 
 
 # What is no table
@@ -248,7 +299,11 @@ def workbook(name: str) -> bytes:
             "pointer of Git LFS",
             "lfs pull",
         ),
-        (b"<!DOCTYPE html>\n<html><head><title>runs.csv</title></head></html>", r"web page \('runs.csv'\)", "Raw"),
+        (
+            b"<!DOCTYPE html>\n<html><head><title>runs.csv</title></head></html>",
+            r"web page \('runs.csv'\)",
+            "Raw",
+        ),
         (b"<html><head><title>Sign in</title></head></html>", "asks to log in", "log in"),
         (b"404: Not Found", "holds one line: '404: Not Found'", "address may be wrong"),
         (
@@ -256,16 +311,32 @@ def workbook(name: str) -> bytes:
             "answer of a web server.*: Not Found",
             "address",
         ),
-        (b'{"error": {"code": 404, "message": "no such run"}}', "answer of a web server.*: no such run", "address"),
-        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "web server: AccessDenied", "address"),
+        (
+            b'{"error": {"code": 404, "message": "no such run"}}',
+            "answer of a web server.*: no such run",
+            "address",
+        ),
+        (
+            b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+            "web server: AccessDenied",
+            "address",
+        ),
         (workbook("xl/workbook.xml"), "is an Excel workbook", "save the sheet as CSV"),
         (workbook("content.xml"), "is an OpenDocument spreadsheet", "save the sheet as CSV"),
         (workbook("runs.csv"), r"is a zip archive \(of runs.csv\)", "unzip"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 old", "is an old Excel workbook", "save the sheet as CSV"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 old",
+            "is an old Excel workbook",
+            "save the sheet as CSV",
+        ),
         (b"SQLite format 3\0" + bytes(100), "is an SQLite database", "CSV or parquet"),
         (b"\x28\xb5\x2f\xfd packed", "is packed by zstd", "zstd -d"),
         (bytes(range(1, 256)) * 20, "is not text: byte 127 belongs to no letter", "UTF-8"),
-        (b"step 0: loss 10.9\nstep 1: loss 9.8\n", "is the printed log of one run", "one row a run"),
+        (
+            b"step 0: loss 10.9\nstep 1: loss 9.8\n",
+            "is the printed log of one run",
+            "one row a run",
+        ),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, sentence: str, fix: str) -> None:
@@ -325,13 +396,17 @@ def test_names_that_are_no_files_get_a_sentence_and_exit_code_2(tmp_path: Path) 
 def test_a_table_that_memory_cannot_hold_is_refused_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmscale.table._bounds.memory_at_hand", lambda: 1 << 20)
+    monkeypatch.setattr("llmscale.explain.table._bounds.memory_at_hand", lambda: 1 << 20)
     packed = gzip.compress((HEAD + "1,1,1\n" * 10_000_000).encode(), compresslevel=1)
-    with pytest.raises(InputError, match=r"holds more than .* rows, and 512 KiB of memory may be used"):
+    with pytest.raises(
+        InputError, match=r"holds more than .* rows, and 512 KiB of memory may be used"
+    ):
         read_table(write(tmp_path, packed, "runs.csv.gz"))
     long = pa.table({name: np.ones(1_000_000) for name in ("params", "tokens", "loss")})
     pq.write_table(long, tmp_path / "runs.parquet")
-    with pytest.raises(InputError, match=r"has 1,000,000 rows of 3 columns, which need about 68\.7 MiB of memory"):
+    with pytest.raises(
+        InputError, match=r"has 1,000,000 rows of 3 columns, which need about 68\.7 MiB of memory"
+    ):
         read_table(tmp_path / "runs.parquet")
 
 
@@ -356,7 +431,9 @@ KINDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_column_of_any_kind_is_carried_along_and_tells_groups_apart(tmp_path: Path, kind: str) -> None:
+def test_a_column_of_any_kind_is_carried_along_and_tells_groups_apart(
+    tmp_path: Path, kind: str
+) -> None:
     runs = pa.table({"params": [1e6, 1e7, 1e8, 1e9], "loss": [4.5, 3.9, 3.4, 3.0]})
     pq.write_table(runs.append_column("extra", KINDS[kind]), tmp_path / "runs.parquet")
     table = read_table(tmp_path / "runs.parquet")
@@ -367,7 +444,9 @@ def test_a_column_of_any_kind_is_carried_along_and_tells_groups_apart(tmp_path: 
 
 
 def test_frames_of_any_kind_of_column_and_index_are_read() -> None:
-    frame = pd.DataFrame({"params": [1, 1, 2, 2], "tokens": [5, 5, 6, 6], "loss": [3.0, 3.5, 2.0, 2.5]})
+    frame = pd.DataFrame(
+        {"params": [1, 1, 2, 2], "tokens": [5, 5, 6, 6], "loss": [3.0, 3.5, 2.0, 2.5]}
+    )
     odd = frame.assign(
         x1=pd.array([1, None, 3, 4], dtype="Int64"), x2=pd.Categorical([1, 2, 1, 2]), x3=[1j] * 4,
         x4=[{"x": 1}, [1], "t", 2.5], x5=pd.array([1, None, 3, 4], dtype="int64[pyarrow]"),
@@ -389,7 +468,9 @@ def test_names_with_commas_are_quoted_in_columns_and_units(tmp_path: Path) -> No
     columns = """params=size, loss="Loss (val, nats)" ,'x'='acc,none'"""
     assert parse_columns(columns) == {"params": "size", "loss": "Loss (val, nats)", "x": "acc,none"}
     assert parse_units('params=M,"loss"=nats') == {"params": "M", "loss": "nats"}
-    done = CliRunner().invoke(app, ["fit", str(path), "--columns", columns, "--units", "params=M", "--bootstrap", "0"])
+    done = CliRunner().invoke(
+        app, ["fit", str(path), "--columns", columns, "--units", "params=M", "--bootstrap", "0"]
+    )
     assert (done.exit_code, "3 runs from" in done.output) == (0, True)
 
 
@@ -406,4 +487,6 @@ def test_names_with_commas_are_quoted_in_columns_and_units(tmp_path: Path) -> No
 )
 def test_a_mapping_that_cannot_be_meant_is_refused(columns: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        read_table(pd.DataFrame({"size": [1, 2], "loss": [3.0, 2.9]}), columns=parse_columns(columns))
+        read_table(
+            pd.DataFrame({"size": [1, 2], "loss": [3.0, 2.9]}), columns=parse_columns(columns)
+        )

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from llmscale.encoder import Encoder
 from llmscale.errors import InputError
-from llmscale.long_words import LONGEST, ROOM, LongWords
-from llmscale.tokenizer import (
+from llmscale.measure.text.encoder import Encoder
+from llmscale.measure.text.long_words import LONGEST, ROOM, LongWords
+from llmscale.measure.text.tokenizer import (
     END_OF_TEXT,
     choose_tokenizer,
     decode,
@@ -66,7 +66,9 @@ def test_the_same_text_gives_the_same_tokenizer() -> None:
 
 
 def test_the_default_vocabulary_grows_with_the_corpus() -> None:
-    sizes = [default_size(estimate) for estimate in (10**5, 31_000_000, 5 * 10**8, 5 * 10**9, 10**11)]
+    sizes = [
+        default_size(estimate) for estimate in (10**5, 31_000_000, 5 * 10**8, 5 * 10**9, 10**11)
+    ]
     assert sizes == [512, 1024, 4096, 16384, 32768]
     assert default_size(None) == 32768
     assert choose_tokenizer(None, 31_000_000) == choose_tokenizer("bpe:1024", None)
@@ -81,7 +83,9 @@ def test_the_token_type_holds_every_token_number(vocabulary: int) -> None:
 def test_a_tokenizer_json_is_used_as_it_is_but_never_cuts_a_document(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(TEXTS, trainers.WordLevelTrainer(special_tokens=["[UNK]", "</s>"]))
+    tokenizer.train_from_iterator(
+        TEXTS, trainers.WordLevelTrainer(special_tokens=["[UNK]", "</s>"])
+    )
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=8)
     path = tmp_path / "mine.json"
@@ -148,7 +152,11 @@ def test_what_a_tokenizer_leaves_to_chance_is_not_used_and_said(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(2**31, "the number 2,147,483,648"), (1_000_000, "at most 1,000,000"), (5, "the same number 5")],
+    [
+        (2**31, "the number 2,147,483,648"),
+        (1_000_000, "at most 1,000,000"),
+        (5, "the same number 5"),
+    ],
 )
 def test_numbers_that_no_model_can_have_are_refused_before_the_file_is_loaded(
     number: int, message: str, tmp_path: Path
@@ -167,13 +175,20 @@ def test_numbers_without_a_token_are_said(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     tokenizer.save(str(path))
     choice = choose_tokenizer(str(path), None)
-    assert any("69,999 of the tokenizer's 70,001 numbers have no token" in remark for remark in choice.remarks)
+    assert any(
+        "69,999 of the tokenizer's 70,001 numbers have no token" in remark
+        for remark in choice.remarks
+    )
     assert token_type(vocab_size(choice.tokenizer([]))) == np.uint32
 
 
-def test_the_end_of_text_is_the_asked_token_a_usual_one_or_the_one_of_its_configuration(tmp_path: Path) -> None:
+def test_the_end_of_text_is_the_asked_token_a_usual_one_or_the_one_of_its_configuration(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "tokenizer.json"
-    Tokenizer(models.WordLevel({"a": 0, "<|im_end|>": 1, "<fin>": 2}, unk_token="a")).save(str(path))
+    Tokenizer(models.WordLevel({"a": 0, "<|im_end|>": 1, "<fin>": 2}, unk_token="a")).save(
+        str(path)
+    )
     usual, asked = choose_tokenizer(str(path), None), choose_tokenizer(str(path), None, "<fin>")
     assert (usual.end_of_text, asked.end_of_text) == ("<|im_end|>", "<fin>")
     assert usual.fingerprint != asked.fingerprint

@@ -1,4 +1,6 @@
-"""The token store holds what the source says, on the right side of the split, whatever happens while it is built."""
+"""The token store holds what the source says, on the right side of the split, whatever happens
+while it is built.
+"""
 
 import json
 import os
@@ -19,21 +21,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from llmscale import checksums, cleaning, documents, token_files, tokens
-from llmscale.cache import cache_folder
-from llmscale.checksums import RunningChecksum, check_file
-from llmscale.cleaning import Cleaning, Document, Seen, clean
-from llmscale.documents import FEWEST_DOCUMENTS, LARGEST_SHARE, Survey, choose_split
 from llmscale.errors import InputError, WorkError
-from llmscale.tokens import Progress, TextSpec, TokenStore, prepare
+from llmscale.machine.cache import cache_folder
+from llmscale.measure.text import build_store as token_files
+from llmscale.measure.text import checksums, cleaning, documents
+from llmscale.measure.text import prepare as tokens
+from llmscale.measure.text.checksums import RunningChecksum, check_file
+from llmscale.measure.text.cleaning import Cleaning, Document, Seen, clean
+from llmscale.measure.text.documents import FEWEST_DOCUMENTS, LARGEST_SHARE, Survey, choose_split
+from llmscale.measure.text.prepare import Progress, TextSpec, TokenStore, prepare
 
-WORDS = ["scaling", "law", "loss", "token", "model", "data", "compute", "sweep", "fit", "floor", "width", "depth"]
+WORDS = [
+    "scaling",
+    "law",
+    "loss",
+    "token",
+    "model",
+    "data",
+    "compute",
+    "sweep",
+    "fit",
+    "floor",
+    "width",
+    "depth",
+]
 
 BUILD = """
 import sys, time
 from pathlib import Path
 from llmscale import documents, token_files
-from llmscale.tokens import TextSpec, prepare
+from llmscale.measure.text.prepare import TextSpec, prepare
 documents.BATCH_CHARACTERS, token_files._JOURNAL_BATCHES = 5_000, 3
 def show(progress):
     print(progress.stage, flush=True)
@@ -46,7 +63,10 @@ print("done", store.path, flush=True)
 def write_corpus(path: Path, count: int = 300, seed: int = 0) -> list[str]:
     """Documents of random words, one a line of JSON; none equal."""
     rng = random.Random(seed)
-    texts = [f"{number}: {' '.join(rng.choices(WORDS, k=rng.randint(5, 120)))}\n" for number in range(count)]
+    texts = [
+        f"{number}: {' '.join(rng.choices(WORDS, k=rng.randint(5, 120)))}\n"
+        for number in range(count)
+    ]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return texts
 
@@ -55,7 +75,9 @@ def stored_documents(store: TokenStore, part: np.ndarray) -> list[str]:
     ends = np.flatnonzero(part == store.end_of_text)
     assert ends[-1] == len(part) - 1, "a document ends at the end"
     tokenizer = store.tokenizer()
-    return [tokenizer.decode(piece[:-1].tolist()) for piece in np.split(part, ends + 1) if len(piece)]
+    return [
+        tokenizer.decode(piece[:-1].tolist()) for piece in np.split(part, ends + 1) if len(piece)
+    ]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -71,11 +93,20 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_document_is_stored_once_and_on_one_side(tmp_path: Path) -> None:
     texts = write_corpus(tmp_path / "a.jsonl")
-    store = prepare(TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300"), cache=tmp_path / "cache")
-    train, held_out = stored_documents(store, store.train()), stored_documents(store, store.validation())
+    store = prepare(
+        TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300"), cache=tmp_path / "cache"
+    )
+    train, held_out = (
+        stored_documents(store, store.train()),
+        stored_documents(store, store.validation()),
+    )
     assert sorted(train + held_out) == sorted(texts)
     assert 1 <= len(held_out) <= LARGEST_SHARE * 1.5 * len(texts)
-    assert store.validation_bytes == sum(len(text.encode()) for text in held_out) <= LARGEST_SHARE * len("".join(texts))
+    assert (
+        store.validation_bytes
+        == sum(len(text.encode()) for text in held_out)
+        <= LARGEST_SHARE * len("".join(texts))
+    )
     assert store.meta["train"]["documents"] == len(train)
     assert store.bytes_per_token == sum(map(len, train)) / store.train_tokens
     assert store.train().dtype == np.uint16
@@ -96,7 +127,10 @@ def test_equal_documents_are_kept_once_and_never_cross_the_split(tmp_path: Path)
     kept = TextSpec(spec.source, tokenizer="bpe:300", cleaning=Cleaning(drop_duplicates=False))
     twice = prepare(kept, cache=tmp_path / "cache")
     assert twice.fingerprint != once.fingerprint
-    train, held_out = stored_documents(twice, twice.train()), stored_documents(twice, twice.validation())
+    train, held_out = (
+        stored_documents(twice, twice.train()),
+        stored_documents(twice, twice.validation()),
+    )
     assert len(train) + len(held_out) == 2 * len(texts)
     assert not set(train) & set(held_out)
 
@@ -119,20 +153,28 @@ def test_the_second_call_reads_nothing_again(tmp_path: Path) -> None:
         {"cleaning": Cleaning(normalise_newlines=False)},
     ],
 )
-def test_whatever_decides_the_tokens_changes_the_fingerprint(other: dict[str, Any], tmp_path: Path) -> None:
+def test_whatever_decides_the_tokens_changes_the_fingerprint(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
     write_corpus(tmp_path / "a.jsonl")
     spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
-    first, second = (prepare(asked, cache=tmp_path / "cache") for asked in (spec, replace(spec, **other)))
+    first, second = (
+        prepare(asked, cache=tmp_path / "cache") for asked in (spec, replace(spec, **other))
+    )
     assert first.fingerprint != second.fingerprint
     assert first.meta["source"]["fingerprint"] == second.meta["source"]["fingerprint"]
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_the_number_of_workers_does_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_workers_does_not_change_a_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(token_files, "_ALONE_BYTES", 20_000)
     write_corpus(tmp_path / "a.jsonl")
     spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
-    one, three = (prepare(spec, cache=tmp_path / f"cache{workers}", workers=workers) for workers in (1, 3))
+    one, three = (
+        prepare(spec, cache=tmp_path / f"cache{workers}", workers=workers) for workers in (1, 3)
+    )
     assert contents(one.path) == contents(three.path)
 
 
@@ -142,12 +184,20 @@ def test_killed_at_any_moment_the_next_call_goes_on_to_the_same_bytes(tmp_path: 
     write_corpus(corpus)
     reference = prepare(TextSpec(str(corpus), tokenizer="bpe:300"), cache=tmp_path / "unbroken")
     cache = tmp_path / "killed"
-    for stage, lines in (("survey", 1), ("tokenizer", 1), ("tokens", 1), ("tokens", 5), ("tokens", 7)):
+    for stage, lines in (
+        ("survey", 1),
+        ("tokenizer", 1),
+        ("tokens", 1),
+        ("tokens", 5),
+        ("tokens", 7),
+    ):
         with _build(corpus, cache) as process:
             assert process.stdout is not None
             while lines:
                 line = process.stdout.readline().strip()
-                assert line in ("survey", "tokenizer", "tokens"), "it ended before it could be killed"
+                assert line in ("survey", "tokenizer", "tokens"), (
+                    "it ended before it could be killed"
+                )
                 lines -= line == stage
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
@@ -157,11 +207,15 @@ def test_killed_at_any_moment_the_next_call_goes_on_to_the_same_bytes(tmp_path: 
     assert journal["train"]["tokens"] > 0, "the kills came after work that was saved"
     store = prepare(TextSpec(str(corpus), tokenizer="bpe:300"), cache=cache)
     assert contents(store.path) == contents(reference.path)
-    assert os.listdir(cache / "tokens") == [reference.fingerprint], "no lock and no part is left behind"
+    assert os.listdir(cache / "tokens") == [reference.fingerprint], (
+        "no lock and no part is left behind"
+    )
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_processes_that_build_the_same_store_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_processes_that_build_the_same_store_at_once_do_not_disturb_each_other(
+    tmp_path: Path,
+) -> None:
     corpus = tmp_path / "a.jsonl"
     write_corpus(corpus)
     reference = prepare(TextSpec(str(corpus), tokenizer="bpe:300"), cache=tmp_path / "alone")
@@ -189,7 +243,9 @@ def test_a_store_grows_with_the_tokens_asked_for_and_keeps_its_beginning(
     assert 72_000 > larger.train_tokens >= 50_000
     np.testing.assert_array_equal(larger.train()[: len(first)], first)
     np.testing.assert_array_equal(larger.validation(), held_out)
-    np.testing.assert_array_equal(small.train(), first, "an open store stays readable while it grows")
+    np.testing.assert_array_equal(
+        small.train(), first, "an open store stays readable while it grows"
+    )
     whole = prepare(spec, cache=cache)
     assert whole.complete
     assert contents(whole.path) == contents(prepare(spec, cache=tmp_path / "at-once").path)
@@ -202,8 +258,14 @@ def test_held_out_documents_beyond_the_validation_set_are_not_trained_on(
 ) -> None:
     monkeypatch.setattr(tokens, "SURVEY_BYTES", 20_000)
     texts = write_corpus(tmp_path / "a.jsonl", 600)
-    store = prepare(TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300", validation_tokens=1000), cache=tmp_path)
-    train, held_out = stored_documents(store, store.train()), stored_documents(store, store.validation())
+    store = prepare(
+        TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300", validation_tokens=1000),
+        cache=tmp_path,
+    )
+    train, held_out = (
+        stored_documents(store, store.train()),
+        stored_documents(store, store.validation()),
+    )
     assert 1000 <= store.validation_tokens < 1500
     assert store.meta["set_aside"]["documents"] > 0
     assert len(train) + len(held_out) + store.meta["set_aside"]["documents"] == len(texts)
@@ -221,7 +283,10 @@ def test_a_torn_store_is_named(tmp_path: Path) -> None:
     store = prepare(spec, cache=tmp_path / "cache")
     with (store.path / "train.bin").open("r+b") as file:
         file.truncate(100)
-    for read in (lambda: TokenStore.open(store.path), lambda: prepare(spec, cache=tmp_path / "cache")):
+    for read in (
+        lambda: TokenStore.open(store.path),
+        lambda: prepare(spec, cache=tmp_path / "cache"),
+    ):
         with pytest.raises(InputError, match=r"torn: train\.bin holds 50 tokens") as raised:
             read()
         assert f"rm -r {store.path}" in str(raised.value.fix)
@@ -238,7 +303,9 @@ def _with(values: np.ndarray, place: int, number: int) -> np.ndarray:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a third is zero": (
-        lambda store: _rewrite(store / "train.bin", lambda x: np.where(np.arange(len(x)) % 3, x, 0).astype(x.dtype)),
+        lambda store: _rewrite(
+            store / "train.bin", lambda x: np.where(np.arange(len(x)) % 3, x, 0).astype(x.dtype)
+        ),
         "train.bin is not what was written",
     ),
     "reversed": (
@@ -258,7 +325,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "tokenizer.json is not what was written",
     ),
     "hashes of documents": (
-        lambda store: (store / "digests.bin").write_bytes(bytes((store / "digests.bin").stat().st_size)),
+        lambda store: (store / "digests.bin").write_bytes(
+            bytes((store / "digests.bin").stat().st_size)
+        ),
         "digests.bin is not what was written",
     ),
     "counts": (
@@ -271,14 +340,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_store_is_named_and_made_anew_by_the_command_that_is_printed(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_store_is_named_and_made_anew_by_the_command_that_is_printed(
+    damage: str, tmp_path: Path
+) -> None:
     write_corpus(tmp_path / "a.jsonl")
     spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
     store = prepare(spec, cache=tmp_path / "my cache")
     before = contents(store.path)
     spoil, message = DAMAGE[damage]
     spoil(store.path)
-    for read in (lambda: prepare(spec, cache=tmp_path / "my cache"), TokenStore.open(store.path).check):
+    for read in (
+        lambda: prepare(spec, cache=tmp_path / "my cache"),
+        TokenStore.open(store.path).check,
+    ):
         with pytest.raises(InputError) as raised:
             read()
         assert message in raised.value.problem
@@ -291,7 +365,11 @@ def test_a_store_of_before_there_were_checksums_gets_them_and_this_is_said(tmp_p
     write_corpus(tmp_path / "a.jsonl")
     spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
     store = prepare(spec, cache=tmp_path)
-    old = {key: value for key, value in store.meta.items() if key not in ("checksums", "remarks", "unknown_tokens")}
+    old = {
+        key: value
+        for key, value in store.meta.items()
+        if key not in ("checksums", "remarks", "unknown_tokens")
+    }
     (store.path / "meta.json").write_text(json.dumps(old))
     given = prepare(spec, cache=tmp_path)
     assert "before stores had checksums" in given.remarks[-1]
@@ -337,7 +415,9 @@ def test_a_checksum_is_the_same_in_pieces_and_over_a_file_of_several_chunks(
         assert reports == [*range(1000, size, 1000), *([size] if size else [])]
 
 
-def test_tokens_in_the_users_own_cache_are_for_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_in_the_users_own_cache_are_for_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_corpus(tmp_path / "a.jsonl")
     spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
     before = os.umask(0o022)
@@ -361,11 +441,18 @@ def test_tokens_of_the_unknown_are_counted_and_warned_of(tmp_path: Path) -> None
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(tmp_path / "words.json"))
-    store = prepare(TextSpec(str(tmp_path / "a.jsonl"), tokenizer=str(tmp_path / "words.json")), cache=tmp_path)
+    store = prepare(
+        TextSpec(str(tmp_path / "a.jsonl"), tokenizer=str(tmp_path / "words.json")), cache=tmp_path
+    )
     documents = store.meta["train"]["documents"] + store.meta["validation"]["documents"]
-    assert store.meta["unknown_tokens"] == 2 * documents, "a number and a colon begin every document"
+    assert store.meta["unknown_tokens"] == 2 * documents, (
+        "a number and a colon begin every document"
+    )
     assert [note.code for note in store.notes] == ["unknown-tokens"]
-    assert prepare(TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300"), cache=tmp_path).notes == ()
+    assert (
+        prepare(TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300"), cache=tmp_path).notes
+        == ()
+    )
 
 
 def test_wrong_input_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +477,10 @@ def test_a_source_that_says_one_thing_without_an_end_is_refused(
     monkeypatch.setattr(documents, "_MOST_DROPPED", 5_000)
     monkeypatch.setattr(documents, "BATCH_CHARACTERS", 5_000)
     (tmp_path / "a.csv").write_text("text\n" + "same\n" * 20_000)
-    with pytest.raises(InputError, match=r"the first \d,\d{3} documents are empty or the same as another, but for 1"):
+    with pytest.raises(
+        InputError,
+        match=r"the first \d,\d{3} documents are empty or the same as another, but for 1",
+    ):
         prepare(TextSpec(str(tmp_path / "a.csv")), cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
@@ -401,7 +491,9 @@ def test_an_unwritable_cache_is_named(tmp_path: Path) -> None:
         prepare(TextSpec(str(tmp_path / "a.jsonl")), cache=tmp_path / "a.jsonl")
 
 
-def test_a_full_disk_is_an_error_that_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_that_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_corpus(tmp_path / "a.jsonl")
     spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer="bpe:300")
 
@@ -434,7 +526,9 @@ def test_a_dataset_prepared_earlier_serves_where_the_hub_does_not_answer(
         prepare(TextSpec(f"hub:{tmp_path}", tokenizer="bpe:301"), cache=tmp_path / "cache")
 
 
-def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_follows_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LLMSCALE_CACHE", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "own"
@@ -459,19 +553,28 @@ def test_settings_that_keep_nothing_are_refused() -> None:
 def test_the_split_of_a_small_corpus_holds_out_a_tenth_at_most_and_one_document_at_least(
     sizes: list[int], wanted: int, data: st.DataObject
 ) -> None:
-    digests = data.draw(st.lists(st.integers(0, 2**64 - 1), min_size=len(sizes), max_size=len(sizes), unique=True))
+    digests = data.draw(
+        st.lists(st.integers(0, 2**64 - 1), min_size=len(sizes), max_size=len(sizes), unique=True)
+    )
     texts = tuple(Document("", size, digest) for size, digest in zip(sizes, digests, strict=True))
     split = choose_split(Survey(texts, 0, 0, 0, complete=True), None, wanted)
     held_out = [document for document in texts if split.holds_out(document)]
     assert 1 <= len(held_out) < len(texts)
-    assert len(held_out) == 1 or sum(document.bytes for document in held_out) <= LARGEST_SHARE * sum(sizes)
+    assert len(held_out) == 1 or sum(
+        document.bytes for document in held_out
+    ) <= LARGEST_SHARE * sum(sizes)
 
 
 @pytest.mark.parametrize(
-    ("estimated_bytes", "share"), [(None, 0.05), (10**8, 0.08), (10**9, 0.02), (10**12, 0.02), (10**7, 0.1)]
+    ("estimated_bytes", "share"),
+    [(None, 0.05), (10**8, 0.08), (10**9, 0.02), (10**12, 0.02), (10**7, 0.1)],
 )
-def test_the_split_of_a_large_corpus_follows_its_estimated_size(estimated_bytes: int | None, share: float) -> None:
-    beginning = Survey(tuple(Document("", 100, digest) for digest in range(20)), 0, 0, 0, complete=False)
+def test_the_split_of_a_large_corpus_follows_its_estimated_size(
+    estimated_bytes: int | None, share: float
+) -> None:
+    beginning = Survey(
+        tuple(Document("", 100, digest) for digest in range(20)), 0, 0, 0, complete=False
+    )
     split = choose_split(beginning, estimated_bytes, validation_tokens=1_000_000)
     assert split.to_json()["share"] == pytest.approx(share)
 

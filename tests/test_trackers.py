@@ -18,12 +18,12 @@ from sweeps import wait_for, worker_pids
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.executors import Event
-from llmscale.job import Job
-from llmscale.progress import last_progress
-from llmscale.runs import ResultsFolder
-from llmscale.sweep.tracking import tracked
-from llmscale.trackers import find_trackers, tracker_names
+from llmscale.measure.executors import Event
+from llmscale.measure.sweep.tracking import tracked
+from llmscale.measure.trackers import find_trackers, tracker_names
+from llmscale.measure.train.job import Job
+from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.log import last_progress
 
 SIZE = "1x32x1"
 
@@ -32,13 +32,17 @@ def installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-needs_all = pytest.mark.skipif(not all(map(installed, tracker_names())), reason="the extra `trackers` is not installed")
+needs_all = pytest.mark.skipif(
+    not all(map(installed, tracker_names())), reason="the extra `trackers` is not installed"
+)
 
 
 def spec_file(path: Path, tokens: str) -> Path:
     rng = np.random.default_rng(7)
     words = ["".join(rng.choice(list("abcdefgh"), size=4)) for _ in range(80)]
-    (path / "text.txt").write_text("\n".join(" ".join(rng.choice(words, size=30)) for _ in range(3000)))
+    (path / "text.txt").write_text(
+        "\n".join(" ".join(rng.choice(words, size=30)) for _ in range(3000))
+    )
     spec = path / "s.toml"
     spec.write_text(
         f'sizes = ["{SIZE}"]\ntokens = "{tokens}"\ntrack = ["tensorboard", "wandb", "mlflow"]\n'
@@ -57,7 +61,9 @@ def test_trackers_hold_each_step_of_a_killed_and_resumed_run_once(
     out, spec = tmp_path / "out", spec_file(tmp_path, "100k")
     environment = {**os.environ, "WANDB_MODE": "offline"}
     command = [sys.executable, "-m", "llmscale", "sweep", str(spec), "--out", str(out)]
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_for(lambda: list(out.glob("runs/*/checkpoint.pt")), 240)
     run = next(out.glob("runs/*"))
     reached = last_progress(run)
@@ -69,12 +75,16 @@ def test_trackers_hold_each_step_of_a_killed_and_resumed_run_once(
     first.wait()
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr
-    curve = {row["step"]: row["train_loss"] for row in pq.read_table(out / "curves.parquet").to_pylist()}
+    curve = {
+        row["step"]: row["train_loss"] for row in pq.read_table(out / "curves.parquet").to_pylist()
+    }
     loss = pq.read_table(out / "runs.parquet")["loss"][0].as_py()
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(next(out.glob("tensorboard/*"))), size_guidance={"scalars": 0}).Reload()
+    events = EventAccumulator(
+        str(next(out.glob("tensorboard/*"))), size_guidance={"scalars": 0}
+    ).Reload()
     shown = [(event.step, event.value) for event in events.Scalars("train_loss")]
     assert [step for step, _ in shown] == list(curve)
     assert [value for _, value in shown] == pytest.approx(list(curve.values()), rel=1e-6)
@@ -99,7 +109,9 @@ def test_trackers_hold_each_step_of_a_killed_and_resumed_run_once(
 
 
 def wandb_rows(path: Path) -> list[dict[str, Any]]:
-    """The history of an offline run: Record messages in the log format of LevelDB, 32 KiB blocks of chunks."""
+    """The history of an offline run: Record messages in the log format of LevelDB, 32 KiB blocks of
+    chunks.
+    """
     Record = importlib.import_module("wandb.proto.wandb_internal_pb2").Record
 
     content, position, data, rows = path.read_bytes(), 7, b"", []
@@ -112,7 +124,10 @@ def wandb_rows(path: Path) -> list[dict[str, Any]]:
         position += 7 + length
         if kind in (1, 4):  # whole, or the last part
             record, data = Record.FromString(data), b""
-            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            items = {
+                item.key or item.nested_key[0]: json.loads(item.value_json)
+                for item in record.history.item
+            }
             if "train_loss" in items:
                 rows.append({**items, "step": record.history.step.num})
     return rows
@@ -122,7 +137,7 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard", reason="the extra `trackers` is not installed")
-    import llmscale.trackers.tensorboard as member
+    import llmscale.measure.trackers.tensorboard as member
 
     taken: list[int] = []
 
@@ -138,19 +153,24 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(
     heard: list[Event] = []
     job = a_job()
     folder = tmp_path / job.run_id
-    with tracked(["tensorboard"], [job], ResultsFolder(tmp_path), heard.append, warnings.append) as report:
+    with tracked(
+        ["tensorboard"], [job], ResultsFolder(tmp_path), heard.append, warnings.append
+    ) as report:
         for step in (1, 2, 3):
             report(Event("logged", folder, point={"step": step, "train_loss": 5.0}))
     assert [event.point["step"] for event in heard] == [1, 2, 3]
     assert taken == [1]
     (warning,) = warnings
-    assert "tensorboard is not told of this sweep any more: OSError: No space left on device" in warning
+    assert (
+        "tensorboard is not told of this sweep any more: OSError: No space left on device"
+        in warning
+    )
 
 
 def a_job() -> Job:
-    from llmscale.job import make_job
-    from llmscale.recipe import Recipe
-    from llmscale.shape import shape_for
+    from llmscale.measure.train.job import make_job
+    from llmscale.measure.train.recipe import Recipe
+    from llmscale.runs.shape import shape_for
 
     shape = shape_for(SIZE, vocab_size=300, context=32, arch="llama")
     return make_job(
@@ -167,10 +187,21 @@ def a_job() -> Job:
     )
 
 
-def test_a_missing_package_or_tracker_is_named_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_or_tracker_is_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     out = tmp_path / "out"
-    asked = ["sweep", "--sizes", SIZE, "--data", str(tmp_path / "no.txt"), "--out", str(out), "--track"]
+    asked = [
+        "sweep",
+        "--sizes",
+        SIZE,
+        "--data",
+        str(tmp_path / "no.txt"),
+        "--out",
+        str(out),
+        "--track",
+    ]
     for name in tracker_names():
         missing = CliRunner().invoke(app, [*asked, name])
         assert missing.exit_code == 2
@@ -184,6 +215,8 @@ def test_a_missing_package_or_tracker_is_named_before_any_work(tmp_path: Path, m
 
 def test_every_tracker_names_its_package_and_begins_runs() -> None:
     assert set(tracker_names()) == {"mlflow", "tensorboard", "wandb"}
-    for name, member in find_trackers([name for name in tracker_names() if installed(name)]).items():
+    for name, member in find_trackers(
+        [name for name in tracker_names() if installed(name)]
+    ).items():
         assert name == member.NEEDS
         assert callable(member.begin)

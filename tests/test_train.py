@@ -1,4 +1,6 @@
-"""The training loop: the same job gives the same run, whatever interrupts it and however it is cut up."""
+"""The training loop: the same job gives the same run, whatever interrupts it and however it is cut
+up.
+"""
 
 import hashlib
 import math
@@ -11,24 +13,31 @@ import torch
 import torch.nn.functional as F
 
 from llmscale.errors import WorkError
-from llmscale.job import Job, make_job
-from llmscale.models import build_model
-from llmscale.ops.compiled import why_not
-from llmscale.optimizers import allocate_state, build_optimizer, optimizer_names, set_learning_rate
-from llmscale.recipe import Recipe
-from llmscale.runs import CurvePoint
-from llmscale.shape import shape_for
-from llmscale.train.batches import Batches, Windows
-from llmscale.train.checkpoint import FILE_NAME
-from llmscale.train.evaluate import bits_per_byte, evaluate
-from llmscale.train.loop import UNREAD, Conditions, Outcome, TrainingInterrupted, train
-from llmscale.train.passes import Passes
-from llmscale.train.stack import Stack
-from llmscale.train.stacked import train_stack
+from llmscale.measure.models import build_model
+from llmscale.measure.ops.compiled import why_not
+from llmscale.measure.optimizers import (
+    allocate_state,
+    build_optimizer,
+    optimizer_names,
+    set_learning_rate,
+)
+from llmscale.measure.train.batches import Batches, Windows
+from llmscale.measure.train.checkpoint import FILE_NAME
+from llmscale.measure.train.evaluate import bits_per_byte, evaluate
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.loop import UNREAD, Conditions, Outcome, TrainingInterrupted, train
+from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.stack import Stack
+from llmscale.measure.train.stacked import train_stack
+from llmscale.runs.folder import CurvePoint
+from llmscale.runs.shape import shape_for
 
 VOCAB = 60
 CPU = Conditions("cpu", micro_batch=4)
-native = pytest.mark.skipif(why_not() is not None, reason=f"the native operations do not run here: {why_not()}")
+native = pytest.mark.skipif(
+    why_not() is not None, reason=f"the native operations do not run here: {why_not()}"
+)
 
 
 def text(tokens: int, seed: int) -> np.ndarray:
@@ -44,7 +53,12 @@ TRAIN, VALIDATION = text(60_000, 0), text(5_000, 1)
 def job(tokens: int = 30_000, size: str = "2x16x1", **recipe: object) -> Job:
     settings = Recipe(**{"context": 32, "batch_tokens": 256, **recipe})  # type: ignore[arg-type]
     shape = shape_for(size, vocab_size=VOCAB, context=32, arch=settings.arch)
-    text = {"data": "chain", "data_fingerprint": "f", "text_tokens": len(TRAIN), "validation_tokens": len(VALIDATION)}
+    text = {
+        "data": "chain",
+        "data_fingerprint": "f",
+        "text_tokens": len(TRAIN),
+        "validation_tokens": len(VALIDATION),
+    }
     return make_job(size, shape, tokens, settings, seed=0, dtype="float32", **text)  # type: ignore[arg-type]
 
 
@@ -112,19 +126,27 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 def test_a_run_is_the_same_by_native_and_plain_operations(arch: str, tmp_path: Path) -> None:
     losses = []
     for ops, threads in (("plain", 1), ("native", 1), ("native", 2)):
-        evaluation = run(job(arch=arch), tmp_path, replace(CPU, ops=ops, threads=threads)).evaluation
+        evaluation = run(
+            job(arch=arch), tmp_path, replace(CPU, ops=ops, threads=threads)
+        ).evaluation
         assert evaluation is not None
         losses.append(evaluation.loss)
     assert losses == pytest.approx([losses[0]] * 3, abs=2e-4)
 
 
-def test_steps_read_later_are_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_read_later_are_the_same_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ways = [job(tokens=6_000), job(lr=1000.0, clip=1e9)]
     wanted = [run(one, tmp_path) for one in ways]
     monkeypatch.setitem(UNREAD, "cpu", 3)
     for one, outcome in zip(ways, wanted, strict=True):
         late = run(one, tmp_path)
-        assert (late.status, late.error, late.evaluation) == (outcome.status, outcome.error, outcome.evaluation)
+        assert (late.status, late.error, late.evaluation) == (
+            outcome.status,
+            outcome.error,
+            outcome.evaluation,
+        )
         assert str(without_times(late)) == str(without_times(outcome))  # nan is nan, too
     (resumed := tmp_path / "resumed").mkdir()
     asked = iter(range(100))
@@ -136,11 +158,15 @@ def test_steps_read_later_are_the_same_steps(tmp_path: Path, monkeypatch: pytest
     stacked = train_stack(seeds, CPU, TRAIN, VALIDATION, folders)
     monkeypatch.setitem(UNREAD, "cpu", 0)
     again = train_stack(seeds, CPU, TRAIN, VALIDATION, folders)
-    assert [without_times(outcome) for outcome in stacked] == [without_times(outcome) for outcome in again]
+    assert [without_times(outcome) for outcome in stacked] == [
+        without_times(outcome) for outcome in again
+    ]
 
 
 def test_the_micro_batch_changes_rounding_and_nothing_else(tmp_path: Path) -> None:
-    odd = replace(job(), batch_sequences=7)  # the last micro-batch of a step, and the last step, are filled up
+    odd = replace(
+        job(), batch_sequences=7
+    )  # the last micro-batch of a step, and the last step, are filled up
     outcomes = [run(odd, tmp_path, Conditions("cpu", micro_batch=size)) for size in (1, 3, 4, 7)]
     losses = [outcome.evaluation.loss for outcome in outcomes if outcome.evaluation]
     assert losses == pytest.approx([losses[0]] * 4, abs=2e-4)
@@ -172,10 +198,34 @@ def test_sequences_are_read_once_an_epoch_in_an_order_of_the_seed() -> None:
 @pytest.mark.parametrize(
     ("seed", "context", "kind", "length", "digest"),
     [
-        (0, 10, np.uint16, 1001, "1b0128ebd796662529af216191865bb48324104c72e5ab4bcdc1acf8a843e51e"),
-        (5, 64, np.uint16, 100_000, "f70837c28415c81045fabad83e55de89d6950cfb2af799f8825abcb63b0c0c34"),
-        (1, 256, np.uint32, 200_000, "9f8ef0c2893b6507bd166ca90614082256d96191b79b6e623f8abd321380ef77"),
-        (7, 33, np.uint32, 5_000, "2ce5499cb2a6510785bf826cf118d3872d508317f32cbb53821249b15a2d5b3a"),
+        (
+            0,
+            10,
+            np.uint16,
+            1001,
+            "1b0128ebd796662529af216191865bb48324104c72e5ab4bcdc1acf8a843e51e",
+        ),
+        (
+            5,
+            64,
+            np.uint16,
+            100_000,
+            "f70837c28415c81045fabad83e55de89d6950cfb2af799f8825abcb63b0c0c34",
+        ),
+        (
+            1,
+            256,
+            np.uint32,
+            200_000,
+            "9f8ef0c2893b6507bd166ca90614082256d96191b79b6e623f8abd321380ef77",
+        ),
+        (
+            7,
+            33,
+            np.uint32,
+            5_000,
+            "2ce5499cb2a6510785bf826cf118d3872d508317f32cbb53821249b15a2d5b3a",
+        ),
     ],
 )
 def test_the_order_of_sequences_stays_what_it_was(
@@ -185,7 +235,13 @@ def test_the_order_of_sequences_stays_what_it_was(
     batches = Batches(tokens, context, seed)
     windows, read = batches.windows, hashlib.sha256()
     # The beginning, the crossing into the second and third epoch, and more than two epochs at once.
-    for first, count in ((0, 16), (16, 16), (windows - 3, 9), (3 * windows - 2, 5), (0, 2 * windows + 3)):
+    for first, count in (
+        (0, 16),
+        (16, 16),
+        (windows - 3, 9),
+        (3 * windows - 2, 5),
+        (0, 2 * windows + 3),
+    ):
         for part in batches.read(first, count):
             assert part.dtype == torch.int64
             assert part.shape == (count, context)
@@ -198,16 +254,26 @@ def test_the_order_of_an_epoch_is_numpys_permutation() -> None:
         batches = Batches(np.arange(2 * windows + 1, dtype=np.uint32), context=2, seed=seed)
         for epoch in (0, 1):
             inputs, _ = batches.read(epoch * windows, windows)
-            np.testing.assert_array_equal(inputs[:, 0] // 2, np.random.default_rng([seed, epoch]).permutation(windows))
+            np.testing.assert_array_equal(
+                inputs[:, 0] // 2, np.random.default_rng([seed, epoch]).permutation(windows)
+            )
 
 
 @pytest.mark.parametrize(("kind", "largest"), [(np.uint16, 2**16 - 1), (np.uint32, 2**32 - 1)])
 def test_windows_cut_on_the_device_are_those_that_the_host_cuts(kind: type, largest: int) -> None:
-    tokens: np.ndarray = np.random.default_rng(0).integers(0, largest, 1000, endpoint=True).astype(kind)
+    tokens: np.ndarray = (
+        np.random.default_rng(0).integers(0, largest, 1000, endpoint=True).astype(kind)
+    )
     tokens[:3] = largest, 0, largest // 2 + 1
     here, there = (Batches(tokens, 9, seed=2, resident=resident) for resident in (False, True))
     windows = here.windows
-    for first, count in ((0, 7), (windows - 3, 9), (3 * windows - 2, 5), (0, 2 * windows + 3), (4, 0)):
+    for first, count in (
+        (0, 7),
+        (windows - 3, 9),
+        (3 * windows - 2, 5),
+        (0, 2 * windows + 3),
+        (4, 0),
+    ):
         for one, other in zip(here.read(first, count), there.read(first, count), strict=True):
             assert torch.equal(one, other)
             assert other.is_contiguous()
@@ -218,7 +284,9 @@ def test_windows_cut_on_the_device_are_those_that_the_host_cuts(kind: type, larg
 
 @pytest.mark.parametrize("ops", ["plain", pytest.param("native", marks=native)])
 @pytest.mark.parametrize("name", ["train.bin", "validation.bin"])
-def test_a_token_number_beyond_the_vocabulary_is_named_with_its_file(name: str, ops: str, tmp_path: Path) -> None:
+def test_a_token_number_beyond_the_vocabulary_is_named_with_its_file(
+    name: str, ops: str, tmp_path: Path
+) -> None:
     texts = {"train.bin": TRAIN.copy(), "validation.bin": VALIDATION.copy()}
     texts[name][len(texts[name]) // 32 * 32 // 2] = VOCAB + 7
     (tmp_path / "a store").mkdir()
@@ -226,8 +294,16 @@ def test_a_token_number_beyond_the_vocabulary_is_named_with_its_file(name: str, 
         tokens.tofile(tmp_path / "a store" / file)
     trained, validated = (np.memmap(tmp_path / "a store" / file, np.uint16, "r") for file in texts)
     with pytest.raises(WorkError) as raised:
-        train(job(tokens=len(TRAIN), size="1x16x1"), replace(CPU, ops=ops), trained, validated, tmp_path)
-    assert f"{name} holds the token number 67, and the vocabulary ends at 59" in raised.value.problem
+        train(
+            job(tokens=len(TRAIN), size="1x16x1"),
+            replace(CPU, ops=ops),
+            trained,
+            validated,
+            tmp_path,
+        )
+    assert (
+        f"{name} holds the token number 67, and the vocabulary ends at 59" in raised.value.problem
+    )
     assert raised.value.fix == f"have it made anew: rm -r '{tmp_path / 'a store'}'"
     with pytest.raises(WorkError, match="token number 67"):
         Windows(texts[name], 32, resident=True, vocab_size=VOCAB)
@@ -235,22 +311,34 @@ def test_a_token_number_beyond_the_vocabulary_is_named_with_its_file(name: str, 
 
 def test_evaluation_is_the_mean_over_all_whole_windows() -> None:
     model = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32))
-    windows = [VALIDATION[start : start + 33].astype(np.int64) for start in range(0, len(VALIDATION) - 32, 32)]
+    windows = [
+        VALIDATION[start : start + 33].astype(np.int64)
+        for start in range(0, len(VALIDATION) - 32, 32)
+    ]
     tokens = torch.from_numpy(np.stack(windows))
     with torch.no_grad():
         logits = model(tokens[:, :-1])
-        by_sequence = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").double().mean(dim=1)
+        by_sequence = (
+            F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+            .double()
+            .mean(dim=1)
+        )
     for sequences, threads, together in ((1, 1, None), (7, 1, 50), (64, 3, 64), (1000, 1, 16)):
         passes = Passes(model, sequences, threads=threads, evaluation_batch=together)
         (found,) = evaluate(passes, Windows(VALIDATION, 32))
         assert found.loss == pytest.approx(float(by_sequence.mean()), rel=1e-6)
-        assert found.stderr == pytest.approx(float(by_sequence.std()) / len(windows) ** 0.5, rel=1e-5)
+        assert found.stderr == pytest.approx(
+            float(by_sequence.std()) / len(windows) ** 0.5, rel=1e-5
+        )
 
 
 def test_evaluation_that_does_not_fit_the_memory_takes_fewer_sequences_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, text = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32)), Windows(VALIDATION, 32)
+    model, text = (
+        build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32)),
+        Windows(VALIDATION, 32),
+    )
     (wanted,) = evaluate(Passes(model, 64), text)
     passes = Passes(model, 64)
     room, real = 10, passes.losses
@@ -266,25 +354,39 @@ def test_evaluation_that_does_not_fit_the_memory_takes_fewer_sequences_at_a_time
     assert passes.evaluation_batch == 8
     assert passes.micro_batch == 64
     room = 0
-    with pytest.raises(WorkError, match="one sequence of 32 tokens does not fit the memory: CUDA out of memory"):
+    with pytest.raises(
+        WorkError, match="one sequence of 32 tokens does not fit the memory: CUDA out of memory"
+    ):
         evaluate(passes, text)
 
 
-def test_a_model_that_does_not_fit_the_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_fit_the_memory_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nfurther lines")
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB.\nfurther lines"
+        )
 
     monkeypatch.setattr(torch, "zeros_like", full)
-    with pytest.raises(WorkError, match=r"the optimiser's state of 2x16x1, .* do not fit the memory: CUDA out of mem"):
+    with pytest.raises(
+        WorkError,
+        match=r"the optimiser's state of 2x16x1, .* do not fit the memory: CUDA out of mem",
+    ):
         run(job(), tmp_path)
 
 
 @pytest.mark.parametrize("name", optimizer_names())
 @pytest.mark.parametrize("stacked", [False, True])
-def test_an_optimizer_whose_state_is_made_beforehand_takes_the_same_steps(name: str, stacked: bool) -> None:
+def test_an_optimizer_whose_state_is_made_beforehand_takes_the_same_steps(
+    name: str, stacked: bool
+) -> None:
     found = []
     for beforehand in (False, True):
-        models = [build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32), seed) for seed in range(2)]
+        models = [
+            build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32), seed)
+            for seed in range(2)
+        ]
         model = Stack(models) if stacked else models[0]
         optimizer = build_optimizer(name, model, lr=0.01, beta2=0.99, weight_decay=0.1)
         before = [weight.detach().clone() for _, weight in model.named_parameters()]
@@ -314,7 +416,12 @@ def test_every_optimizer_decays_matrices_alone_and_lowers_the_loss(name: str) ->
     model = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32, arch="gpt2"))
     optimizer = build_optimizer(name, model, lr=0.01, beta2=0.99, weight_decay=0.1)
     names = {id(weight): weight_name for weight_name, weight in model.named_parameters()}
-    decayed = {names[id(w)] for group in optimizer.param_groups if group["weight_decay"] for w in group["params"]}
+    decayed = {
+        names[id(w)]
+        for group in optimizer.param_groups
+        if group["weight_decay"]
+        for w in group["params"]
+    }
     assert decayed == {
         weight_name
         for weight_name, weight in model.named_parameters()
@@ -322,7 +429,9 @@ def test_every_optimizer_decays_matrices_alone_and_lowers_the_loss(name: str) ->
     }
     every = [id(w) for group in optimizer.param_groups for w in group["params"]]
     assert sorted(every) == sorted(names)
-    tokens = torch.from_numpy(np.stack([TRAIN[i : i + 33] for i in range(0, 3300, 33)]).astype(np.int64))
+    tokens = torch.from_numpy(
+        np.stack([TRAIN[i : i + 33] for i in range(0, 3300, 33)]).astype(np.int64)
+    )
     passes = Passes(model, micro_batch=50)
     first = passes.gradient(tokens[:, :-1], tokens[:, 1:])
     for _ in range(20):

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscale.job import Job, make_job
-from llmscale.recipe import Recipe
-from llmscale.runs import CurvePoint
-from llmscale.shape import shape_for
-from llmscale.sweep.places import Duration, best_workers, makespan, speedup
-from llmscale.sweep.trunks import BranchPoint, beginning_of_stream, descents
-from llmscale.train.batches import Batches
-from llmscale.train.checkpoint import FILE_NAME
-from llmscale.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.sweep.devices import Duration, best_workers, makespan, speedup
+from llmscale.measure.sweep.trunks import BranchPoint, beginning_of_stream, descents
+from llmscale.measure.train.batches import Batches
+from llmscale.measure.train.checkpoint import FILE_NAME
+from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.folder import CurvePoint
+from llmscale.runs.shape import shape_for
 
 VOCAB, CONTEXT = 60, 32
 CPU = Conditions("cpu", micro_batch=4)
@@ -27,18 +27,36 @@ TRAIN, VALIDATION = (
 )
 
 
-def job(tokens: int, *, text_tokens: int = len(TRAIN), part: int | None = None, seed: int = 0, **recipe: object) -> Job:
+def job(
+    tokens: int,
+    *,
+    text_tokens: int = len(TRAIN),
+    part: int | None = None,
+    seed: int = 0,
+    **recipe: object,
+) -> Job:
     """A run of a size whose smallest budget is 20k tokens."""
     settings = Recipe(**{"context": CONTEXT, "batch_tokens": 64, **recipe})  # type: ignore[arg-type]
     return make_job(
-        "1x16x1", shape_for("1x16x1", vocab_size=VOCAB, context=CONTEXT), tokens, settings, seed=seed, dtype="float32",
-        data="chain", data_fingerprint="f", text_tokens=text_tokens, validation_tokens=len(VALIDATION),
-        begins_like=20_000, shuffled_sequences=part,
-    )  # fmt: skip
+        "1x16x1",
+        shape_for("1x16x1", vocab_size=VOCAB, context=CONTEXT),
+        tokens,
+        settings,
+        seed=seed,
+        dtype="float32",
+        data="chain",
+        data_fingerprint="f",
+        text_tokens=text_tokens,
+        validation_tokens=len(VALIDATION),
+        begins_like=20_000,
+        shuffled_sequences=part,
+    )
 
 
 def timeless(curve: tuple[CurvePoint, ...], after: int = 0) -> list[CurvePoint]:
-    return [replace(point, tokens_per_second=None, seconds=0.0) for point in curve if point.step > after]
+    return [
+        replace(point, tokens_per_second=None, seconds=0.0) for point in curve if point.step > after
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +78,9 @@ def test_a_branch_is_bit_for_bit_the_run_that_trains_all_its_steps_itself(
         folder.mkdir()
     point = folders[1] / "point.pt"
     alone = train(branch, CPU, TRAIN, VALIDATION, folders[0])
-    ahead = train(trunk, CPU, TRAIN, VALIDATION, folders[1], branch_points={branch.branch_step: point})
+    ahead = train(
+        trunk, CPU, TRAIN, VALIDATION, folders[1], branch_points={branch.branch_step: point}
+    )
     asked = 0
 
     def stop() -> bool:
@@ -77,7 +97,9 @@ def test_a_branch_is_bit_for_bit_the_run_that_trains_all_its_steps_itself(
     assert first <= 0.95 * branch.steps
     assert timeless(found.curve, first) == timeless(alone.curve, first)
     before = [point for point in ahead.curve if point.step <= branch.branch_step]
-    assert list(found.curve[: len(before)]) == [replace(point, run_id=branch.run_id) for point in before]
+    assert list(found.curve[: len(before)]) == [
+        replace(point, run_id=branch.run_id) for point in before
+    ]
     assert (found.parent, found.parent_step) == (trunk.run_id, branch.branch_step)
     assert 0 < found.seconds < found.curve[-1].seconds
     assert timeless(ahead.curve) == timeless(train(trunk, CPU, TRAIN, VALIDATION, folders[3]).curve)
@@ -96,14 +118,18 @@ def test_of_its_own_checkpoint_and_a_branch_point_a_run_takes_the_later(tmp_path
     assert (tmp_path / FILE_NAME).exists()
     (other := tmp_path / "other").mkdir()
     train(job(40_000), CPU, TRAIN, VALIDATION, other, branch_points={branch.branch_step: point})
-    assert train(branch, CPU, TRAIN, VALIDATION, tmp_path, start=point).parent_step == branch.branch_step
+    assert (
+        train(branch, CPU, TRAIN, VALIDATION, tmp_path, start=point).parent_step
+        == branch.branch_step
+    )
 
 
 def test_only_runs_of_one_recipe_text_and_seed_begin_alike() -> None:
     first = job(20_000)
     assert first.begins_like(job(50_000))
     for other in (
-        job(50_000, seed=1), job(50_000, lr_scale=2.0), job(50_000, text_tokens=50_000), job(50_000, batch_tokens=128),
+        job(50_000, seed=1), job(50_000, lr_scale=2.0), job(50_000, text_tokens=50_000),
+        job(50_000, batch_tokens=128),
         replace(first, dtype="bfloat16"), replace(first, data_fingerprint="g"),
     ):  # fmt: skip
         assert not first.begins_like(other)
@@ -135,7 +161,7 @@ def test_the_largest_budget_is_the_trunk_and_saves_more_than_half() -> None:
     assert sum(one.tokens for one in jobs) / trained == pytest.approx(230 / 110, rel=1e-3)
 
 
-def test_a_larger_budget_goes_on_from_the_last_trunk_and_a_smaller_one_finds_its_own_beginning() -> None:
+def test_a_larger_budget_goes_on_from_the_last_trunk_and_a_smaller_one_begins_anew() -> None:
     small, middle, large, larger = (job(tokens) for tokens in (20_000, 30_000, 40_000, 80_000))
     left = BranchPoint(large, large.branch_step, Path("trunk.pt"))
     found = descents([larger], [left])
@@ -181,4 +207,6 @@ def test_one_long_run_takes_all_cores_and_many_equal_ones_a_core_each() -> None:
     assert best_workers(8, 8, [Duration(100)] * 16) == 8
     assert best_workers(2, 8, [Duration(100)] * 2) == 2
     assert best_workers(4, 4, [Duration(100), Duration(1), Duration(1), Duration(1)]) == 1
-    assert best_workers(4, 4, [Duration(100, threads=1), Duration(1), Duration(1), Duration(1)]) == 4
+    assert (
+        best_workers(4, 4, [Duration(100, threads=1), Duration(1), Duration(1), Duration(1)]) == 4
+    )

@@ -1,4 +1,6 @@
-"""Tuning: the search on known surfaces, stopping on known curves, the rule from known optima, and the command."""
+"""Tuning: the search on known surfaces, stopping on known curves, the rule from known optima, and
+the command.
+"""
 
 import functools
 import json
@@ -20,11 +22,11 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.recipe import Recipe
-from llmscale.rule import PowerRule, Rule, read_rule
-from llmscale.tune.fit_rule import Optimum, fit_power
-from llmscale.tune.search import BATCH_STEP, LR_STEP, Grid, Node, Search, search
-from llmscale.tune.stopping import Judge, Track
+from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.rule import PowerRule, Rule, read_rule
+from llmscale.measure.tune.fit_rule import Optimum, fit_power
+from llmscale.measure.tune.search import BATCH_STEP, LR_STEP, Grid, Node, Search, search
+from llmscale.measure.tune.stopping import Judge, Track
 
 ADAMW = {"arch": "llama", "optimizer": "adamw", "parametrization": "standard", "schedule": "wsd"}
 
@@ -80,7 +82,10 @@ def test_a_noisy_search_ends_with_a_bracket_or_at_its_limit(
     draw = random.Random(seed)
 
     def surface(node: Node) -> float:
-        bowl = 0.2 * (node.lr * LR_STEP - optimum) ** 2 + 0.1 * (node.batch * BATCH_STEP - batch_optimum) ** 2
+        bowl = (
+            0.2 * (node.lr * LR_STEP - optimum) ** 2
+            + 0.1 * (node.batch * BATCH_STEP - batch_optimum) ** 2
+        )
         return 3 + bowl + draw.gauss(0, noise) if node.lr < 14 else math.inf
 
     found, losses = searched(surface, Grid(refine=refine, doublings=doublings))
@@ -90,7 +95,11 @@ def test_a_noisy_search_ends_with_a_bracket_or_at_its_limit(
     assert found.lr.offset / LR_STEP - 1e-9 <= tried[-1]
     if found.lr_bracketed:
         assert tried[0] < found.best.lr < tried[-1]
-        assert all(losses[found.best] <= losses[Node(found.best.batch, lr)] for lr in tried if lr % 2 == tried[0] % 2)
+        assert all(
+            losses[found.best] <= losses[Node(found.best.batch, lr)]
+            for lr in tried
+            if lr % 2 == tried[0] % 2
+        )
     else:
         start = {node.lr - node.batch for node in losses if node.batch == found.best.batch}
         assert found.best.lr in (tried[0], tried[0] + 1, tried[-1] - 1, tried[-1])
@@ -106,7 +115,9 @@ def test_the_batch_is_found_with_the_learning_rate_following_its_square_root(
 ) -> None:
     def surface(node: Node) -> float:
         ln_lr, ln_batch = node.lr * LR_STEP, node.batch * BATCH_STEP
-        return 3 + 0.2 * (ln_lr - optimum - ln_batch / 2) ** 2 + 0.1 * (ln_batch - batch_optimum) ** 2
+        return (
+            3 + 0.2 * (ln_lr - optimum - ln_batch / 2) ** 2 + 0.1 * (ln_batch - batch_optimum) ** 2
+        )
 
     found, _ = searched(surface, Grid())
     assert found.lr_bracketed
@@ -118,14 +129,20 @@ def test_the_batch_is_found_with_the_learning_rate_following_its_square_root(
 
 
 def test_the_batch_stays_within_what_the_rung_allows() -> None:
-    found, losses = searched(lambda node: 3.0 + 0.1 * node.batch, Grid(lowest_batch=-1, highest_batch=0))
+    found, losses = searched(
+        lambda node: 3.0 + 0.1 * node.batch, Grid(lowest_batch=-1, highest_batch=0)
+    )
     assert {node.batch for node in losses} == {-1, 0}
     assert found.best.batch == -1
     assert found.batch_bracketed is False
 
 
-def curve(lr: float, best_lr: float, gain: float, draw: random.Random) -> tuple[dict[int, float], float]:
-    """A training curve of 100k tokens before its cooldown, and its final loss: `gain` a doubling is made up in that."""
+def curve(
+    lr: float, best_lr: float, gain: float, draw: random.Random
+) -> tuple[dict[int, float], float]:
+    """A training curve of 100k tokens before its cooldown, and its final loss: `gain` a doubling is
+    made up in that.
+    """
     final = 3 + 0.05 * math.log(lr / best_lr) ** 2
     before = final + 0.2 + gain * math.log2(lr / best_lr)
     text = random.Random(0)  # the same text for every trial
@@ -152,7 +169,10 @@ def test_the_best_trial_is_never_stopped_although_it_is_behind_before_the_cooldo
 ) -> None:
     judge, draw = Judge(), random.Random(seed)
     order = [0, -1, 1, *sorted((place for place in range(-4, 5) if abs(place) > 1), key=abs)]
-    stops = {place: follow(judge, f"{place}", 2.0**place, *curve(2.0**place, 2.0**best, gain, draw)) for place in order}
+    stops = {
+        place: follow(judge, f"{place}", 2.0**place, *curve(2.0**place, 2.0**best, gain, draw))
+        for place in order
+    }
     assert stops[best] is None
     assert all(stop.gap > stop.limit > 0 for stop in stops.values() if stop)
 
@@ -162,9 +182,13 @@ def test_a_lower_learning_rate_is_hopeless_sooner_than_a_higher_one_that_is_as_f
     for place in (-2, 2):
         judge, draw = Judge(), random.Random(1)
         for first in (0, -1, 1):
-            assert follow(judge, f"{first}", 2.0**first, *curve(2.0**first, 1.0, 0.05, draw)) is None
+            assert (
+                follow(judge, f"{first}", 2.0**first, *curve(2.0**first, 1.0, 0.05, draw)) is None
+            )
         points, _ = curve(1.0, 1.0, 0.05, draw)
-        stops[place] = follow(judge, "new", 2.0**place, {at: loss + 0.12 for at, loss in points.items()}, None)
+        stops[place] = follow(
+            judge, "new", 2.0**place, {at: loss + 0.12 for at, loss in points.items()}, None
+        )
     assert stops[-2] is not None
     assert 0.3 <= stops[-2].share <= 0.8
     assert "nats behind" in str(stops[-2])
@@ -187,7 +211,10 @@ def test_nothing_is_stopped_before_trials_have_finished() -> None:
 )
 def test_the_rule_recovers_exact_exponents(a: float, b: float, c: float, data: list[float]) -> None:
     points = [(N, D) for N in (1e4, 1e5, 1e6) for D in (1e6, 4e6)]
-    optima = [Optimum(N, D, c * N**a * D**b, curvature) for (N, D), curvature in zip(points, data, strict=True)]
+    optima = [
+        Optimum(N, D, c * N**a * D**b, curvature)
+        for (N, D), curvature in zip(points, data, strict=True)
+    ]
     fit = fit_power(optima, "learning rate")
     assert fit.power.params_exponent == pytest.approx(a, abs=1e-8)
     assert fit.power.tokens_exponent == pytest.approx(b, abs=1e-8)
@@ -232,8 +259,13 @@ def test_only_what_the_design_tells_apart_is_fitted(
 def test_an_optimum_that_bends_in_size_is_reported() -> None:
     sizes = [10.0**power for power in (4, 4.5, 5, 5.5, 6, 6.5)]
     straight = [Optimum(N, 1e6, N**-0.5, 1.0) for N in sizes]
-    bent = [replace(one, value=one.value * math.exp(0.05 * math.log(one.params / 1e5) ** 2)) for one in straight]
-    wobble = [replace(one, value=one.value * (1.01 if k % 2 else 0.99)) for k, one in enumerate(straight)]
+    bent = [
+        replace(one, value=one.value * math.exp(0.05 * math.log(one.params / 1e5) ** 2))
+        for one in straight
+    ]
+    wobble = [
+        replace(one, value=one.value * (1.01 if k % 2 else 0.99)) for k, one in enumerate(straight)
+    ]
     fit = fit_power(bent, "learning rate")
     assert "optimum-bends" in {note.code for note in fit.notes}
     assert fit.bend is not None
@@ -257,7 +289,9 @@ def test_a_recipe_follows_a_tuned_rule_and_settings_of_its_own_go_first(tmp_path
     assert replace(recipe, lr=0.1, lr_scale=2.0).learning_rate(10**5, 10**6) == pytest.approx(0.2)
     assert replace(recipe, batch_tokens=1024).batch_sequences(10**5, 10**6) == 8
     untuned = Recipe(context=128, rule=str(rule_file(tmp_path, batch_tokens=None)))
-    assert untuned.batch_sequences(10**5, 10**6) == Recipe(context=128).batch_sequences(10**5, 10**6)
+    assert untuned.batch_sequences(10**5, 10**6) == Recipe(context=128).batch_sequences(
+        10**5, 10**6
+    )
 
 
 def test_a_rule_used_far_outside_or_with_another_recipe_warns(tmp_path: Path) -> None:
@@ -309,8 +343,21 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def options(text: Path, out: Path, sizes: str = "1x16x1,2x24x2", tokens: str = "8k,16k") -> list[str]:
-    what = ["--sizes", sizes, "--tokens", tokens, "--data", str(text), "--tokenizer", "bpe:300", "--context", "32"]
+def options(
+    text: Path, out: Path, sizes: str = "1x16x1,2x24x2", tokens: str = "8k,16k"
+) -> list[str]:
+    what = [
+        "--sizes",
+        sizes,
+        "--tokens",
+        tokens,
+        "--data",
+        str(text),
+        "--tokenizer",
+        "bpe:300",
+        "--context",
+        "32",
+    ]
     where = ["--device", "cpu", "--dtype", "float32", "--workers", "1", "--out", str(out)]
     return ["tune", *what, "--lr-scale", "2", "--no-batch", *where]
 
@@ -325,8 +372,12 @@ def read(out: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def interrupted(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, dict[str, Any]]:
-    """A results folder whose search was stopped by Ctrl-C, the exit code, and what tune.json said then."""
+def interrupted(
+    text: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, int, dict[str, Any]]:
+    """A results folder whose search was stopped by Ctrl-C, the exit code, and what tune.json said
+    then.
+    """
     out = tmp_path_factory.mktemp("results") / "tuned"
     # Background jobs of a shell ignore SIGINT, and so would what they start.
     listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -353,13 +404,17 @@ def tuned(interrupted: tuple[Path, int, dict[str, Any]], text: Path) -> Path:
     return out
 
 
-def test_an_interrupted_search_goes_on_where_it_was(interrupted: tuple[Path, int, dict[str, Any]], tuned: Path) -> None:
+def test_an_interrupted_search_goes_on_where_it_was(
+    interrupted: tuple[Path, int, dict[str, Any]], tuned: Path
+) -> None:
     _, code, before = interrupted
     after = read(tuned)
     assert code == 130
     assert not all(rung["finished"] for rung in before["rungs"])
     assert all(rung["finished"] for rung in after["rungs"])
-    done = {trial["run_id"]: trial["loss"] for trial in before["trials"] if trial["status"] == "done"}
+    done = {
+        trial["run_id"]: trial["loss"] for trial in before["trials"] if trial["status"] == "done"
+    }
     assert done
     assert done.items() <= {trial["run_id"]: trial["loss"] for trial in after["trials"]}.items()
 
@@ -369,7 +424,9 @@ def test_every_optimum_is_the_best_of_trials_on_both_sides_of_it(tuned: Path) ->
     assert len(payload["rungs"]) == 4
     for rung in payload["rungs"]:
         trials = [
-            trial for trial in payload["trials"] if (trial["size"], trial["tokens"]) == (rung["size"], rung["tokens"])
+            trial
+            for trial in payload["trials"]
+            if (trial["size"], trial["tokens"]) == (rung["size"], rung["tokens"])
         ]
         losses = {trial["lr"]: trial["loss"] for trial in trials if trial["status"] == "done"}
         best = min(losses, key=losses.__getitem__)
@@ -377,7 +434,9 @@ def test_every_optimum_is_the_best_of_trials_on_both_sides_of_it(tuned: Path) ->
         assert min(trial["lr"] for trial in trials) < best < max(trial["lr"] for trial in trials)
         assert best / 2 <= rung["lr"] <= best * 2
         assert rung["loss"] == losses[best]
-        assert rung["rule_in_use"]["penalty"] == pytest.approx(losses[rung["rule_in_use"]["lr"]] / losses[best] - 1)
+        assert rung["rule_in_use"]["penalty"] == pytest.approx(
+            losses[rung["rule_in_use"]["lr"]] / losses[best] - 1
+        )
         assert {trial["batch_tokens"] for trial in trials} == {rung["batch_tokens"]}
     for trial in payload["trials"]:
         run = runs.loc[trial["run_id"]]
@@ -414,13 +473,18 @@ def test_the_same_command_trains_nothing_twice_and_more_budgets_add_to_the_rule(
     assert read(out)["fits"]["lr"]["optima"] == 5
 
 
-def test_a_sweep_uses_the_rule_and_notices_when_it_changes(tuned: Path, text: Path, tmp_path: Path) -> None:
+def test_a_sweep_uses_the_rule_and_notices_when_it_changes(
+    tuned: Path, text: Path, tmp_path: Path
+) -> None:
     import shutil
 
     rule = shutil.copytree(tuned, tmp_path / "rule")
     out = tmp_path / "swept"
     command = ["sweep", *options(text, out, sizes="1x16x1,2x64x4", tokens="16k")[1:]]
-    command = [word for word in command if word not in ("--lr-scale", "2", "--no-batch")] + ["--rule", str(rule)]
+    command = [word for word in command if word not in ("--lr-scale", "2", "--no-batch")] + [
+        "--rule",
+        str(rule),
+    ]
     plan = llmscale(*command, "--dry-run", "--json")
     assert plan.exit_code == 0, plan.output
     payload = json.loads(plan.stdout)
@@ -428,10 +492,15 @@ def test_a_sweep_uses_the_rule_and_notices_when_it_changes(tuned: Path, text: Pa
         assert run["lr"] == pytest.approx(read_rule(rule).lr.at(run["params"], 16_000))
     assert "rule-extrapolates" not in [warning["code"] for warning in payload["warnings"]]
     far = llmscale(*command, "--sizes", "2x128x4", "--dry-run", "--json")
-    assert "rule-extrapolates" in [warning["code"] for warning in json.loads(far.stdout)["warnings"]]
+    assert "rule-extrapolates" in [
+        warning["code"] for warning in json.loads(far.stdout)["warnings"]
+    ]
 
     assert llmscale(*command, "--sizes", "1x16x1").exit_code == 0
-    assert json.loads((out / "sweep.json").read_text())["basis"]["recipe"]["rule"] == read(rule)["rule"]
+    assert (
+        json.loads((out / "sweep.json").read_text())["basis"]["recipe"]["rule"]
+        == read(rule)["rule"]
+    )
     changed = read(rule)
     changed["rule"]["lr"]["coefficient"] *= 2
     (rule / "tune.json").write_text(json.dumps(changed))

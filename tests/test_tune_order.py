@@ -12,28 +12,32 @@ from typing import Any
 import pytest
 from sweeps import llmscale, write_counting
 
-from llmscale.executors import Event, Place, Task
-from llmscale.job import Job, run_row
-from llmscale.progress import append_progress, end_progress
-from llmscale.recipe import Recipe
-from llmscale.runs import CurvePoint, ResultsFolder, rows_table, write_table, write_text
-from llmscale.spec_file import read_spec_file
-from llmscale.sweep.spec import Hardware, SweepSpec, parse_budgets
-from llmscale.sweep.status import sweep_status
-from llmscale.tokens import TextSpec, TokenStore, prepare
-from llmscale.train.calibrate import Speeds
-from llmscale.tune import study
-from llmscale.tune.search import Grid
+from llmscale.measure.executors import Event, Place, Task
+from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
+from llmscale.measure.sweep.status import sweep_status
+from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
+from llmscale.measure.train.calibrate import Speeds
+from llmscale.measure.train.job import Job, run_row
+from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.run_spec import read_spec_file
+from llmscale.measure.tune import run as study
+from llmscale.measure.tune.search import Grid
+from llmscale.runs.folder import CurvePoint, ResultsFolder, rows_table, write_table, write_text
+from llmscale.runs.log import append_progress, end_progress
 
 
 class Pretended:
-    """An executor whose trials log made-up curves in a random order; some are slow to hear that they are stopped."""
+    """An executor whose trials log made-up curves in a random order; some are slow to hear that
+    they are stopped.
+    """
 
     def __init__(self, seed: int, kills: int) -> None:
         self.random, self.kills = random.Random(seed), kills
         self.stopped = 0
 
-    def run(self, tasks: Sequence[Task], places: Sequence[Place], report: Callable[[Event], object]) -> None:
+    def run(
+        self, tasks: Sequence[Task], places: Sequence[Place], report: Callable[[Event], object]
+    ) -> None:
         under_way = {task.folders[0]: self.rows(task.folders[0]) for task in tasks}
         unwanted: set[Path] = set()
         while under_way:
@@ -44,7 +48,9 @@ class Pretended:
                 append_progress(folder, point)
                 if self.kills and self.random.random() < 0.01:
                     self.kills -= 1
-                    if self.random.random() < 0.5:  # a worker that lost its sweep goes on to the end
+                    if (
+                        self.random.random() < 0.5
+                    ):  # a worker that lost its sweep goes on to the end
                         self.finish(folder)
                     raise KeyboardInterrupt
                 if report(Event("logged", folder, point=asdict(point))) is True:
@@ -66,7 +72,10 @@ class Pretended:
         job = read_spec_file(folder / "spec.json").job
         rows, loss = curve(job)
         write_table(folder / "curve.parquet", rows_table(CurvePoint, rows))
-        write_text(folder / "run.json", json.dumps(asdict(run_row(job, "done", "x", loss=loss, seconds=1.0))))
+        write_text(
+            folder / "run.json",
+            json.dumps(asdict(run_row(job, "done", "x", loss=loss, seconds=1.0))),
+        )
         end_progress(folder)
 
 
@@ -80,13 +89,30 @@ def curve(job: Job) -> tuple[list[CurvePoint], float]:
         share = step / job.steps
         loss = final + 0.3 * (1 - share) + 0.02 * away * (1 - share) + noise.gauss(0, 0.002)
         tokens = step * job.batch_tokens
-        rows.append(CurvePoint(job.run_id, step, tokens, 1.0, loss, 1.0, None, None, job.lr, None, None, float(step)))
+        rows.append(
+            CurvePoint(
+                job.run_id,
+                step,
+                tokens,
+                1.0,
+                loss,
+                1.0,
+                None,
+                None,
+                job.lr,
+                None,
+                None,
+                float(step),
+            )
+        )
     return rows, final
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    return prepare(TextSpec(source=str(write_counting(tmp_path_factory.mktemp("text"))), tokenizer="bpe:300"))
+    return prepare(
+        TextSpec(source=str(write_counting(tmp_path_factory.mktemp("text"))), tokenizer="bpe:300")
+    )
 
 
 def tuned(folder: Path, store: TokenStore, executor: Pretended) -> dict[str, Any]:
@@ -113,7 +139,7 @@ def test_the_order_in_which_trials_end_and_kills_change_nothing(
     store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = SimpleNamespace(measure_speeds=lambda *_: Speeds(1e11, ((1e4, 1e9),)))
-    monkeypatch.setattr("llmscale.train.calibrate.measure_speeds", measured.measure_speeds)
+    monkeypatch.setattr("llmscale.measure.train.calibrate.measure_speeds", measured.measure_speeds)
     results = []
     for seed, kills in ((0, 0), (1, 0), (2, 5)):
         executor = Pretended(seed, kills)
@@ -135,7 +161,9 @@ def test_status_of_a_tuned_folder_shows_rates_and_names_the_sweep_that_uses_the_
     store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = Pretended(0, 0)
-    monkeypatch.setattr("llmscale.train.calibrate.measure_speeds", lambda *_: Speeds(1e11, ((1e4, 1e9),)))
+    monkeypatch.setattr(
+        "llmscale.measure.train.calibrate.measure_speeds", lambda *_: Speeds(1e11, ((1e4, 1e9),))
+    )
     monkeypatch.setattr(study, "pick_executor", lambda name: executor)
     out = tmp_path / "tuned"
     tuned(out, store, executor)
@@ -153,4 +181,6 @@ def test_status_of_a_tuned_folder_shows_rates_and_names_the_sweep_that_uses_the_
     changed = json.loads((out / "tune.json").read_text())
     changed["rungs"][0]["finished"] = False
     (out / "tune.json").write_text(json.dumps(changed))
-    assert sweep_status(ResultsFolder(out)).next_command == f"llmscale tune --sizes 1x16x1 --out {out}"
+    assert (
+        sweep_status(ResultsFolder(out)).next_command == f"llmscale tune --sizes 1x16x1 --out {out}"
+    )

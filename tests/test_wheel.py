@@ -24,7 +24,14 @@ RUNS = """N,D,loss
 @pytest.fixture(scope="module")
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(repository)]
+    build = [
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        str(repository),
+    ]
     _run([sys.executable, "-m", "pip", *build], folder)
     (built,) = folder.glob("*.whl")
     return built
@@ -34,17 +41,29 @@ def test_the_wheel_holds_the_package_and_its_licence_alone(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "llmscale/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
-    assert {name.split("/")[0] for name in names} == {"llmscale", f"llmscale-{llmscale.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "llmscale",
+        f"llmscale-{llmscale.__version__}.dist-info",
+    }
 
 
 def test_the_wheel_runs_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)  # a copied Python may not find its libraries
+    venv.create(
+        tmp_path / "venv", with_pip=False, symlinks=True
+    )  # a copied Python may not find its libraries
     program = tmp_path / "venv" / "bin" / "llmscale"
     target = ["--python", str(tmp_path / "venv" / "bin" / "python")]
-    _run([sys.executable, "-m", "pip", *target, "install", "--no-deps", "--no-index", str(wheel)], tmp_path)
+    _run(
+        [sys.executable, "-m", "pip", *target, "install", "--no-deps", "--no-index", str(wheel)],
+        tmp_path,
+    )
     (tmp_path / "runs.csv").write_text(RUNS)
 
-    python = [str(tmp_path / "venv" / "bin" / "python"), "-c", "import llmscale; print(llmscale.__file__)"]
+    python = [
+        str(tmp_path / "venv" / "bin" / "python"),
+        "-c",
+        "import llmscale; print(llmscale.__file__)",
+    ]
     assert _run(python, tmp_path).startswith(str(tmp_path))
     assert _run([str(program), "--version"], tmp_path) == f"llmscale {llmscale.__version__}\n"
     printed = _run([str(program), "fit", "runs.csv", "--bootstrap", "20"], tmp_path)
@@ -52,9 +71,13 @@ def test_the_wheel_runs_outside_the_repository(wheel: Path, tmp_path: Path) -> N
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """Standard output of `command`, run in `folder` with this environment's packages but not this repository."""
+    """Standard output of `command`, run in `folder` with this environment's packages but not this
+    repository.
+    """
     packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(packages)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

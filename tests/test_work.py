@@ -1,4 +1,6 @@
-"""What is left of runs, and how long it takes: one reckoning for the plan, the live view and `llmscale status`."""
+"""What is left of runs, and how long it takes: one reckoning for the plan, the live view and
+`llmscale status`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,17 +11,17 @@ import pytest
 from sweeps import write_counting
 from test_train import job
 
-from llmscale.job import Job, run_row
-from llmscale.recipe import Recipe
-from llmscale.runs import ResultsFolder
-from llmscale.sweep.notes import noise_note
-from llmscale.sweep.plan import RUN_SECONDS, Plan, plan_sweep
-from llmscale.sweep.spec import Hardware, SweepSpec, parse_budgets, parse_flops
-from llmscale.sweep.status import sweep_status
-from llmscale.sweep.validation import named_by, settled, suited_tokens
-from llmscale.sweep.work import Work, pace_of, work_left
-from llmscale.tokens import TextSpec, TokenStore, prepare
-from llmscale.train.calibrate import Speeds
+from llmscale.measure.sweep.notes import noise_note
+from llmscale.measure.sweep.plan import RUN_SECONDS, Plan, plan_sweep
+from llmscale.measure.sweep.remaining import Work, pace_of, work_left
+from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets, parse_flops
+from llmscale.measure.sweep.status import sweep_status
+from llmscale.measure.sweep.validation import named_by, settled, suited_tokens
+from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
+from llmscale.measure.train.calibrate import Speeds
+from llmscale.measure.train.job import Job, run_row
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.folder import ResultsFolder
 
 TRAINED, EVALUATED = 1e9, 4e9
 """FLOP/s, those of evaluating in what training on as many tokens would take."""
@@ -28,10 +30,14 @@ SPEEDS = {"adamw": Speeds(1e11, ((1e4, TRAINED),), ((1e4, EVALUATED),))}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    return prepare(TextSpec(source=str(write_counting(tmp_path_factory.mktemp("text"))), tokenizer="bpe:300"))
+    return prepare(
+        TextSpec(source=str(write_counting(tmp_path_factory.mktemp("text"))), tokenizer="bpe:300")
+    )
 
 
-def plan(store: TokenStore, reached: dict[str, int] | None = None, finished: Sequence[str] = ()) -> Plan:
+def plan(
+    store: TokenStore, reached: dict[str, int] | None = None, finished: Sequence[str] = ()
+) -> Plan:
     """A trunk of 40k tokens and a branch of 20k."""
     spec = SweepSpec(
         sizes=("1x16x1",),
@@ -41,15 +47,27 @@ def plan(store: TokenStore, reached: dict[str, int] | None = None, finished: Seq
         hardware=Hardware(device="cpu", dtype="float32", workers=1, compile="never"),
     )
     steps = reached or {}
-    return plan_sweep(spec, store, finished.__contains__, speeds=SPEEDS, reached=lambda run_id: steps.get(run_id, 0))
+    return plan_sweep(
+        spec,
+        store,
+        finished.__contains__,
+        speeds=SPEEDS,
+        reached=lambda run_id: steps.get(run_id, 0),
+    )
 
 
 def seconds(one: Job, work: Work, store: TokenStore) -> float:
     each = one.shape.flops_per_token
-    return RUN_SECONDS + work.tokens * each / TRAINED + work.evaluations * store.validation_tokens * each / EVALUATED
+    return (
+        RUN_SECONDS
+        + work.tokens * each / TRAINED
+        + work.evaluations * store.validation_tokens * each / EVALUATED
+    )
 
 
-def test_a_plan_counts_every_evaluation_that_is_left_and_no_step_that_is_trained(store: TokenStore) -> None:
+def test_a_plan_counts_every_evaluation_that_is_left_and_no_step_that_is_trained(
+    store: TokenStore,
+) -> None:
     branch, trunk = plan(store).runs
     assert branch.descent.parent == trunk.job
     left = work_left(branch.job, branch.descent.step)
@@ -71,9 +89,11 @@ def test_a_plan_counts_every_evaluation_that_is_left_and_no_step_that_is_trained
     )
 
 
-def test_status_counts_a_trunk_once_and_runs_without_any_trace(store: TokenStore, tmp_path: Path) -> None:
-    from llmscale.sweep.carry_out import write_spec
-    from llmscale.sweep.provenance import provenance
+def test_status_counts_a_trunk_once_and_runs_without_any_trace(
+    store: TokenStore, tmp_path: Path
+) -> None:
+    from llmscale.measure.sweep.provenance import provenance
+    from llmscale.measure.sweep.run import write_spec
 
     asked = plan(store)
     folder = ResultsFolder(tmp_path / "out")
@@ -90,10 +110,15 @@ def test_status_counts_a_trunk_once_and_runs_without_any_trace(store: TokenStore
         assert status.flops == status.flops_left == asked.flops
         assert not status.finished
     branch, trunk = asked.runs
-    folder.write_runs([run_row(trunk.job, "done", "x", loss=4.0), run_row(branch.job, "running", "x")])
+    folder.write_runs(
+        [run_row(trunk.job, "done", "x", loss=4.0), run_row(branch.job, "running", "x")]
+    )
     left = sweep_status(folder)
     assert left.flops == asked.flops
-    assert left.flops_left == plan(store, finished=[trunk.job.run_id]).runs[0].own_flops or left.flops_left > 0
+    assert (
+        left.flops_left == plan(store, finished=[trunk.job.run_id]).runs[0].own_flops
+        or left.flops_left > 0
+    )
 
 
 def test_the_last_evaluation_is_waited_for_at_its_measured_length() -> None:
@@ -116,7 +141,9 @@ def test_the_last_evaluation_is_waited_for_at_its_measured_length() -> None:
     assert left.evaluations == 1
     assert pace.evaluation_seconds == pytest.approx(7.0)
     assert pace.tokens_per_second == pytest.approx(1000.0)
-    assert pace.seconds_left(left, 99.0, waited=1.0) == pytest.approx(left.tokens / 1000 + 7.0 - 1.0)
+    assert pace.seconds_left(left, 99.0, waited=1.0) == pytest.approx(
+        left.tokens / 1000 + 7.0 - 1.0
+    )
     assert pace_of(rows[:2]).seconds_left(Work(1000, 2), 5.0, 0.0) == pytest.approx(11.0)
     assert pace_of([]).seconds_left(left, 5.0, 0.0) is None
 
@@ -148,7 +175,10 @@ def test_so_much_text_is_held_out_that_reading_it_costs_a_tenth_of_the_smallest_
 def test_a_loss_too_noisy_to_tell_sizes_apart_is_said() -> None:
     def rows(stderr: float) -> list[object]:
         losses = {"1x16x1": 3.2, "1x32x1": 3.1}
-        return [run_row(job(size=size), "done", "x", loss=loss, loss_stderr=stderr) for size, loss in losses.items()]
+        return [
+            run_row(job(size=size), "done", "x", loss=loss, loss_stderr=stderr)
+            for size, loss in losses.items()
+        ]
 
     assert noise_note(rows(0.019)) is None  # type: ignore[arg-type]
     note = noise_note(rows(0.021))  # type: ignore[arg-type]

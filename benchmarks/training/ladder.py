@@ -1,4 +1,6 @@
-"""A whole ladder by wall clock: `llmscale sweep`, and nanoGPT's runs, one after another or several at a time."""
+"""A whole ladder by wall clock: `llmscale sweep`, and nanoGPT's runs, one after another or several
+at a time.
+"""
 
 import os
 import subprocess
@@ -13,15 +15,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from llmscale.job import Job
 from llmscale.machine import available_memory
+from llmscale.measure.sweep.jobs import jobs_of
+from llmscale.measure.sweep.plan import micro_batch
+from llmscale.measure.sweep.spec import Hardware, SweepSpec
+from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
+from llmscale.measure.train.job import Job
+from llmscale.measure.train.recipe import Recipe
 from llmscale.quantity import parse_budget
-from llmscale.recipe import Recipe
-from llmscale.runs import ResultsFolder
-from llmscale.sweep.jobs import jobs_of
-from llmscale.sweep.plan import micro_batch
-from llmscale.sweep.spec import Hardware, SweepSpec
-from llmscale.tokens import TextSpec, TokenStore, prepare
+from llmscale.runs.folder import ResultsFolder
 from training import nanogpt
 
 OURS = "llmscale sweep"
@@ -40,7 +42,9 @@ class Ladder:
     """Of ours: by size, the seconds of training after which each validation loss was measured."""
 
 
-def plan(sizes: Sequence[str], options: Namespace, device: str) -> tuple[SweepSpec, TokenStore, tuple[Job, ...]]:
+def plan(
+    sizes: Sequence[str], options: Namespace, device: str
+) -> tuple[SweepSpec, TokenStore, tuple[Job, ...]]:
     """The text, prepared, and our jobs; nothing of it is timed."""
     spec = SweepSpec(
         sizes=tuple(sizes),
@@ -54,26 +58,51 @@ def plan(sizes: Sequence[str], options: Namespace, device: str) -> tuple[SweepSp
 
 
 def time_ours(spec: SweepSpec) -> Ladder:
-    """The sweep as a user runs it: start, calibration, compiling, training, all evaluations, tables."""
+    """The sweep as a user runs it: start, calibration, compiling, training, all evaluations,
+    tables.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "ladder"
-        options = ["--sizes", ",".join(spec.sizes), "--tokens", str(spec.tokens[0]), "--data", spec.data.source]
+        options = [
+            "--sizes",
+            ",".join(spec.sizes),
+            "--tokens",
+            str(spec.tokens[0]),
+            "--data",
+            spec.data.source,
+        ]
         options += ["--tokenizer", str(spec.data.tokenizer), "--context", str(spec.recipe.context)]
-        options += ["--arch", spec.recipe.arch, "--device", spec.hardware.device, "--out", str(out), "--yes"]
+        options += [
+            "--arch",
+            spec.recipe.arch,
+            "--device",
+            spec.hardware.device,
+            "--out",
+            str(out),
+            "--yes",
+        ]
         command = [sys.executable, "-m", "llmscale", "sweep", *options]
         started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"}, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"}, check=False
+        )
         seconds = time.perf_counter() - started
         if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+            raise RuntimeError(
+                f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}"
+            )
         results = ResultsFolder(out)
         runs = {row["run_id"]: row for row in pq.read_table(results.runs_path).to_pylist()}
         reached: dict[str, dict[float, float]] = {}
         for point in pq.read_table(results.curves_path).to_pylist():
             if point["loss"] is not None:
-                reached.setdefault(runs[point["run_id"]]["size"], {})[point["seconds"]] = point["loss"]
+                reached.setdefault(runs[point["run_id"]]["size"], {})[point["seconds"]] = point[
+                    "loss"
+                ]
         workers = results.read_sweep()["hardware"]["workers"]
-    return Ladder(OURS, workers, seconds, {run["size"]: run["loss"] for run in runs.values()}, reached)
+    return Ladder(
+        OURS, workers, seconds, {run["size"]: run["loss"] for run in runs.values()}, reached
+    )
 
 
 def time_nanogpt(
@@ -86,7 +115,10 @@ def time_nanogpt(
     at_a_time: int,
     cores: int,
 ) -> Ladder:
-    """Each job's tokens by nanoGPT, `at_a_time` processes of it, the largest first. Its final losses are not timed."""
+    """Each job's tokens by nanoGPT, `at_a_time` processes of it, the largest first.
+
+    Its final losses are not timed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         nanogpt.write_data(data, store.train(), store.validation(), store.vocab_size)
@@ -94,9 +126,13 @@ def time_nanogpt(
 
         def one(job: Job) -> Path:
             passes = (
-                job.batch_sequences if device == "cpu" else micro_batch(job.shape, job.batch_sequences, device, free)
+                job.batch_sequences
+                if device == "cpu"
+                else micro_batch(job.shape, job.batch_sequences, device, free)
             )
-            return nanogpt.train(checkout, changes, job, passes, device, data, max(1, cores // at_a_time))
+            return nanogpt.train(
+                checkout, changes, job, passes, device, data, max(1, cores // at_a_time)
+            )
 
         largest_first = sorted(jobs, key=lambda job: -job.flops)
         started = time.perf_counter()
@@ -111,5 +147,7 @@ def time_nanogpt(
 
 
 def seconds_to(loss: float, reached: dict[float, float]) -> float | None:
-    """Seconds of training until a validation loss of `loss` or less was measured, or None where it was not."""
+    """Seconds of training until a validation loss of `loss` or less was measured, or None where it
+    was not.
+    """
     return min((seconds for seconds, measured in reached.items() if measured <= loss), default=None)

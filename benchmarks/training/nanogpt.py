@@ -1,4 +1,6 @@
-"""nanoGPT (github.com/karpathy/nanoGPT), from a checkout: its own train.py in a process, timed by its log lines."""
+"""nanoGPT (github.com/karpathy/nanoGPT), from a checkout: its own train.py in a process, timed by
+its log lines.
+"""
 
 import contextlib
 import json
@@ -16,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.job import Job
-from llmscale.shape import Shape
+from llmscale.measure.train.job import Job
+from llmscale.runs.shape import Shape
 
 LAUNCHER = Path(__file__).with_name("launch_nanogpt.py")
 FOREVER = 10**9
@@ -29,7 +31,9 @@ PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One timing: tokens/s, seconds from starting the process to the end of its first step, bytes, a process."""
+    """One timing: tokens/s, seconds from starting the process to the end of its first step, bytes,
+    a process.
+    """
 
     tokens_per_second: float
     first_step_seconds: float
@@ -39,7 +43,9 @@ class Trial:
 
 
 def params(shape: Shape) -> int:
-    """N of nanoGPT's model with our depth, width and heads: GELU of 4 d, LayerNorm without bias, output projection."""
+    """N of nanoGPT's model with our depth, width and heads: GELU of 4 d, LayerNorm without bias,
+    output projection.
+    """
     d = shape.d_model
     return shape.n_layer * (12 * d * d + 2 * d) + d + d * shape.vocab_size
 
@@ -72,10 +78,11 @@ def time_steps(
     log_interval: int | None = None,
     compile: bool = True,
 ) -> Trial:
-    """Train `shape` for `seconds` after its first step. Its times are those at which its log lines arrive.
+    """Train `shape` for `seconds` after its first step. Its times are those at which its log lines
+    arrive.
 
-    A step takes `batch` sequences, in passes of `micro_batch` of them; a GPU is waited for every `log_interval` steps.
-    """
+    A step takes `batch` sequences, in passes of `micro_batch` of them; a GPU is waited for every
+    `log_interval` steps."""
     passes = -(-batch // (micro_batch or batch))
     settings = {
         "max_iters": FOREVER,
@@ -97,18 +104,23 @@ def time_steps(
         return len(times) > MIN_ITERATIONS and times[-1][1] - times[0][1] > seconds
 
     started = time.perf_counter()
-    memory = _run(checkout, changes, shape, device, data, threads, {**settings, "out_dir": str(data)}, enough)
+    memory = _run(
+        checkout, changes, shape, device, data, threads, {**settings, "out_dir": str(data)}, enough
+    )
     settled = times[max(1, len(times) // 4) - 1 :]
     tokens = passes * settings["batch_size"] * shape.context
     speeds = [(j - i) * tokens / (after - before) for (i, before), (j, after) in pairwise(settled)]
     return Trial(statistics.median(speeds), times[0][1] - started, memory, first_line[0] - started)
 
 
-def train(checkout: Path, changes: str, job: Job, micro_batch: int, device: str, data: Path, threads: int) -> Path:
-    """Train the whole of `job`'s tokens with our peak learning rate and warm-up, its own cosine to a tenth; ckpt.pt.
+def train(
+    checkout: Path, changes: str, job: Job, micro_batch: int, device: str, data: Path, threads: int
+) -> Path:
+    """Train the whole of `job`'s tokens with our peak learning rate and warm-up, its own cosine to
+    a tenth; ckpt.pt.
 
-    Its default beta2 is for batches of half a million tokens; it gets ours for the batch, as its own small configs do.
-    """
+    Its default beta2 is for batches of half a million tokens; it gets ours for the batch, as its
+    own small configs do."""
     folder = data / f"{job.shape.name}-{changes.replace(',', '-')}-{threads}"
     settings = {
         "batch_size": micro_batch,
@@ -121,7 +133,8 @@ def train(checkout: Path, changes: str, job: Job, micro_batch: int, device: str,
         "beta2": job.beta2,
         "weight_decay": job.weight_decay,
         "grad_clip": job.clip,
-        "eval_interval": job.steps,  # where it writes its checkpoint; one batch, so that this costs it no time
+        # where it writes its checkpoint; one batch, so that this costs it no time
+        "eval_interval": job.steps,
         "log_interval": 10,
         "always_save_checkpoint": True,
         "out_dir": str(folder),
@@ -131,7 +144,9 @@ def train(checkout: Path, changes: str, job: Job, micro_batch: int, device: str,
 
 
 def validation_loss(checkout: Path, checkpoint: Path, tokens: np.ndarray, device: str) -> float:
-    """Nats per token of its checkpoint over all whole windows of `tokens`, as our runs are evaluated."""
+    """Nats per token of its checkpoint over all whole windows of `tokens`, as our runs are
+    evaluated.
+    """
     import torch
 
     sys.path.insert(0, str(checkout))
@@ -143,15 +158,20 @@ def validation_loss(checkout: Path, checkpoint: Path, tokens: np.ndarray, device
     config = GPTConfig(**saved["model_args"])
     with contextlib.redirect_stdout(sys.stderr):  # it prints its size
         model = GPT(config).to(device).eval()
-    model.load_state_dict({name.removeprefix("_orig_mod."): weight for name, weight in saved["model"].items()})
+    model.load_state_dict(
+        {name.removeprefix("_orig_mod."): weight for name, weight in saved["model"].items()}
+    )
     T = config.block_size
     windows = (len(tokens) - 1) // T
     inputs_BT, targets_BT = (
-        torch.from_numpy(tokens[first : first + windows * T].astype(np.int64)).view(windows, T) for first in (0, 1)
+        torch.from_numpy(tokens[first : first + windows * T].astype(np.int64)).view(windows, T)
+        for first in (0, 1)
     )
     total = 0.0
     with torch.no_grad():
-        for inputs, targets in zip(inputs_BT.split(EVALUATED), targets_BT.split(EVALUATED), strict=True):
+        for inputs, targets in zip(
+            inputs_BT.split(EVALUATED), targets_BT.split(EVALUATED), strict=True
+        ):
             _, loss = model(inputs.to(device), targets.to(device))  # the mean over the batch
             total += len(inputs) * float(loss)
     return total / windows
@@ -167,7 +187,9 @@ def _run(
     settings: dict[str, Any],
     enough: Callable[[str], bool],
 ) -> int:
-    """Run its train.py until it ends, or until `enough` of its output was read; the bytes that it held at most."""
+    """Run its train.py until it ends, or until `enough` of its output was read; the bytes that it
+    held at most.
+    """
     every = {
         "device": device,
         "compile": True,
@@ -203,7 +225,8 @@ def _run(
                 process.kill()
     if process.returncode != 0 or not lines:
         raise RuntimeError(
-            f"nanoGPT ended with {process.returncode}:\n{''.join(lines[-5:])}{log.read_text(encoding='utf-8')[-2000:]}"
+            "nanoGPT ended with "
+            f"{process.returncode}:\n{''.join(lines[-5:])}{log.read_text(encoding='utf-8')[-2000:]}"
         )
     memory: int = json.loads(lines[-1])["peak_memory_bytes"]
     return memory

@@ -1,4 +1,6 @@
-"""Does training on the device compute what it should: each row is a difference, and how much of it is rounding."""
+"""Does training on the device compute what it should: each row is a difference, and how much of it
+is rounding.
+"""
 
 import math
 import traceback
@@ -15,22 +17,26 @@ from torch.profiler import ProfilerActivity, profile
 
 from gpu import Row
 from gpu.training import Steps, job_for, sums_of_steps
-from llmscale.models import LanguageModel, build_model
-from llmscale.ops import build_operations, pick_operations
-from llmscale.shape import Shape, shape_for
-from llmscale.train.backend import set_up_device
-from llmscale.train.loop import Conditions, train
-from llmscale.train.passes import Passes
-from llmscale.train.stacked import train_stack
+from llmscale.measure.models import LanguageModel, build_model
+from llmscale.measure.ops import build_operations, pick_operations
+from llmscale.measure.train.backend import set_up_device
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.loop import Conditions, train
+from llmscale.measure.train.stacked import train_stack
+from llmscale.runs.shape import Shape, shape_for
 
 SIZES = {"cpu": ("2x32x2", 256, 32), "cuda": ("4x256x4", 4096, 256)}
 """Size, vocabulary and context of what is compared."""
 SEQUENCES = 8
 LOSS, GRADIENT = {"float32": 1e-5, "bfloat16": 1e-2}, {"float32": 1e-4, "bfloat16": 5e-2}
-"""Allowed of the loss and of the norm of the gradient, as shares: about ten times the rounding of the type."""
+"""Allowed of the loss and of the norm of the gradient, as shares: about ten times the rounding of
+the type.
+"""
 STEPS = 5
 UPDATE = {"adamw": 1e-2, "muon": 1e-2}
-"""Allowed of the norm of all that the weights have moved: AdamW divides small gradients by their own size."""
+"""Allowed of the norm of all that the weights have moved: AdamW divides small gradients by their
+own size.
+"""
 STACKED, STACKED_STEPS = 1e-3, 10
 """Nats of the final loss of a run of a few steps."""
 WAITING = 5
@@ -40,47 +46,70 @@ BACKENDS = ("flash", "cudnn", "efficient", "math")
 
 
 def against_cpu(device: str, arch: str, compile: bool) -> Iterator[Row]:
-    """Loss and gradient of one batch against the CPU in float32, from the same weights and tokens."""
+    """Loss and gradient of one batch against the CPU in float32, from the same weights and
+    tokens.
+    """
     set_up_device(device)
     for dtype in ("float32", "bfloat16"):
         for compiled in (False, True) if compile else (False,):
             name = f"{arch}, {dtype}, {_how(compiled)}"
             differences = partial(_differences_from_cpu, device, arch, dtype, compiled)
-            yield from checks([f"{name}: loss", f"{name}: gradient"], [LOSS[dtype], GRADIENT[dtype]], differences)
+            yield from checks(
+                [f"{name}: loss", f"{name}: gradient"], [LOSS[dtype], GRADIENT[dtype]], differences
+            )
 
 
 def training(device: str, compile: bool, dtype: str) -> Iterator[Row]:
-    """Steps of the optimisers, stacks, and what a GPU does otherwise: memory, waiting, attention."""
+    """Steps of the optimisers, stacks, and what a GPU does otherwise: memory, waiting,
+    attention.
+    """
     set_up_device(device)
     for optimizer, allowed in UPDATE.items():
         name = f"{optimizer}: weights after {STEPS} steps"
         yield from checks([name], [allowed], partial(_update_difference, device, optimizer))
     yield from checks(["stack of 2: final loss"], [STACKED], partial(_stacked_difference, device))
     rounding = [LOSS["float32"]]
-    yield from checks(["activation checkpointing: gradient"], rounding, partial(_checkpointing_difference, device))
+    yield from checks(
+        ["activation checkpointing: gradient"], rounding, partial(_checkpointing_difference, device)
+    )
     forced = _forced_on_cuda if device == "cuda" else _forced_anywhere
     yield from checks(["out of memory, halved: gradient"], rounding, partial(forced, device))
     for optimizer in UPDATE:
         for compiled in (False, True) if compile else (False,):
             name = f"no waiting in a step: {optimizer}, {_how(compiled)}"
             if device == "cuda":
-                yield from checks([name], [0.0], partial(_waits, device, dtype, optimizer, compiled))
+                yield from checks(
+                    [name], [0.0], partial(_waits, device, dtype, optimizer, compiled)
+                )
             else:
                 yield {"check": name, "not_here": "only on CUDA"}
     yield _attention_backend(device, dtype)
 
 
-def checks(names: Sequence[str], allowed: Sequence[float], differences: Callable[[], list[float]]) -> Iterator[Row]:
-    """A row for each name; where the differences cannot be computed, rows that have failed and say why."""
+def checks(
+    names: Sequence[str], allowed: Sequence[float], differences: Callable[[], list[float]]
+) -> Iterator[Row]:
+    """A row for each name; where the differences cannot be computed, rows that have failed and say
+    why.
+    """
     try:
         found = differences()
     except Exception as error:
         traceback.print_exc()
         for name in names:
-            yield {"check": name, "passed": False, "error": f"{type(error).__name__}: {error}"[:400]}
+            yield {
+                "check": name,
+                "passed": False,
+                "error": f"{type(error).__name__}: {error}"[:400],
+            }
         return
     for name, difference, most in zip(names, found, allowed, strict=True):
-        yield {"check": name, "difference": difference, "allowed": most, "passed": difference <= most}
+        yield {
+            "check": name,
+            "difference": difference,
+            "allowed": most,
+            "passed": difference <= most,
+        }
 
 
 def relative(one: Tensor, other: Tensor) -> float:
@@ -104,7 +133,11 @@ def _model(shape: Shape, device: str, ops: str, dtype: str = "float32") -> Langu
 
 
 def _loss_and_gradient(
-    model: LanguageModel, device: str, batch: Tensor, compiled: bool = False, micro_batch: int = SEQUENCES
+    model: LanguageModel,
+    device: str,
+    batch: Tensor,
+    compiled: bool = False,
+    micro_batch: int = SEQUENCES,
 ) -> tuple[float, Tensor]:
     """Mean loss in nats, and the whole gradient as one vector on the CPU."""
     return _gradient(Passes(model, micro_batch, compile=compiled), device, batch)
@@ -131,7 +164,9 @@ def _differences_from_cpu(device: str, arch: str, dtype: str, compiled: bool) ->
 
 
 def _update_difference(device: str, optimizer: str) -> list[float]:
-    """How far apart the device and the CPU move the weights, as a share of how far they move them."""
+    """How far apart the device and the CPU move the weights, as a share of how far they move
+    them.
+    """
     moved = []
     for place, ops in (("cpu", "plain"), (device, pick_operations(device))):
         shape = _shape(device)
@@ -145,7 +180,9 @@ def _update_difference(device: str, optimizer: str) -> list[float]:
 
 
 def _stacked_difference(device: str) -> list[float]:
-    """Largest difference of the final losses of two seeds trained as a stack from those of each by itself."""
+    """Largest difference of the final losses of two seeds trained as a stack from those of each by
+    itself.
+    """
     shape = _shape(device)
     first = job_for(shape, batch_sequences=SEQUENCES, sequences=STACKED_STEPS * SEQUENCES)
     jobs = [first, replace(first, seed=1)]
@@ -158,7 +195,13 @@ def _stacked_difference(device: str) -> list[float]:
             folder.mkdir()
         alone = [train(job, conditions, *texts, Path(name)).evaluation for job in jobs]
         stacked = [outcome.evaluation for outcome in train_stack(jobs, conditions, *texts, folders)]
-    return [max(abs(one.loss - other.loss) for one, other in zip(alone, stacked, strict=True) if one and other)]
+    return [
+        max(
+            abs(one.loss - other.loss)
+            for one, other in zip(alone, stacked, strict=True)
+            if one and other
+        )
+    ]
 
 
 def _checkpointing_difference(device: str) -> list[float]:
@@ -172,7 +215,9 @@ def _checkpointing_difference(device: str) -> list[float]:
 
 
 def _forced_on_cuda(device: str) -> list[float]:
-    """The gradient of a pass that runs out of a memory made smaller, against that of one that has enough."""
+    """The gradient of a pass that runs out of a memory made smaller, against that of one that has
+    enough.
+    """
     shape = _shape(device)
     batch = _batch(shape)
     model = _model(shape, device, "plain")
@@ -231,7 +276,9 @@ def _waits(device: str, dtype: str, optimizer: str, compiled: bool) -> list[floa
 
 
 def _attention_backend(device: str, dtype: str) -> Row:
-    """Which implementation of attention ran, by what the profiler saw; on CUDA the unfused one is a failure."""
+    """Which implementation of attention ran, by what the profiler saw; on CUDA the unfused one is a
+    failure.
+    """
     shape = _shape(device)
     name = f"attention backend, {dtype}"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
@@ -245,7 +292,11 @@ def _attention_backend(device: str, dtype: str) -> Row:
     called = [key for key in seen if key.startswith("aten::_scaled_dot_product")]
     backends = [backend for backend in BACKENDS if any(backend in key for key in called)]
     words = ("flash", "fmha", "attention", "sdpa")
-    kernels = [key for key in seen if not key.startswith("aten::") and any(word in key.lower() for word in words)]
+    kernels = [
+        key
+        for key in seen
+        if not key.startswith("aten::") and any(word in key.lower() for word in words)
+    ]
     return {
         "check": name,
         "found": " ".join(backends),

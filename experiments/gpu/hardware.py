@@ -1,4 +1,6 @@
-"""What the machine is, and how fast at the two things that training is made of: matrix products and moving memory."""
+"""What the machine is, and how fast at the two things that training is made of: matrix products and
+moving memory.
+"""
 
 import importlib.metadata
 import platform
@@ -15,11 +17,14 @@ import torch
 import llmscale
 from gpu import Row
 from llmscale.machine import available_cores, device_name, pick_device, pick_dtype, total_memory
-from llmscale.train.backend import set_up_device
-from llmscale.train.calibrate import measure_peak
+from llmscale.measure.train.backend import set_up_device
+from llmscale.measure.train.calibrate import measure_peak
 
 PACKAGES = ("numpy", "pandas", "pyarrow", "scipy", "tokenizers", "triton", "datasets")
-QUERIED = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu,memory.total"
+QUERIED = (
+    "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,"
+    "power.draw,power.limit,temperature.gpu,memory.total"
+)
 """Of nvidia-smi --query-gpu."""
 ROUNDS = {"cpu": 1, "cuda": 5}
 COPIES = 5
@@ -59,12 +64,17 @@ def describe(device: str) -> Iterator[Row]:
         "commit": _output("git", "-C", str(Path(llmscale.__file__).parent), "rev-parse", "HEAD"),
     }
     if device == "cuda":
-        yield {"queried": QUERIED, "answer": _output("nvidia-smi", f"--query-gpu={QUERIED}", "--format=csv,noheader")}
+        yield {
+            "queried": QUERIED,
+            "answer": _output("nvidia-smi", f"--query-gpu={QUERIED}", "--format=csv,noheader"),
+        }
         yield {"nvidia-smi": _output("nvidia-smi").splitlines()}
 
 
 def measure_peaks(device: str, dtype: str) -> Iterator[Row]:
-    """FLOP/s of large matrix products by type, several times, and bytes a second read and written by a copy."""
+    """FLOP/s of large matrix products by type, several times, and bytes a second read and written
+    by a copy.
+    """
     set_up_device(device)
     rounds = range(ROUNDS[device])
     yield {"peak": dtype, "flops": [measure_peak(device, dtype) for _ in rounds]}

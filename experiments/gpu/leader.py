@@ -1,4 +1,6 @@
-"""Runs steps in processes of their own within a budget of time, and keeps what each has found at once."""
+"""Runs steps in processes of their own within a budget of time, and keeps what each has found at
+once.
+"""
 
 import json
 import multiprocessing
@@ -37,13 +39,22 @@ class Machine:
 
 @dataclass
 class Journal:
-    """`check.jsonl`: one line a step, on the disk before the next step begins. Calls `tell` with each end in words."""
+    """`check.jsonl`: one line a step, on the disk before the next step begins.
+
+    Calls `tell` with each end in words.
+    """
 
     path: Path
     tell: Callable[[str], None]
 
     def append(self, step: str, status: str, seconds: float = 0.0, **found: Any) -> None:
-        line = {"step": step, "status": status, "seconds": round(seconds, 2), "written": _now(), **found}
+        line = {
+            "step": step,
+            "status": status,
+            "seconds": round(seconds, 2),
+            "written": _now(),
+            **found,
+        }
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
@@ -77,9 +88,8 @@ class Running:
 class Leader:
     """Starts steps, ends those that take too long, and writes the journal.
 
-    A step has the machine to itself unless it `shares` it. It waits while less important ones still fit beside all
-    that is more important, and is left out where it does not fit any more.
-    """
+    A step has the machine to itself unless it `shares` it. It waits while less important ones still
+    fit beside all that is more important, and is left out where it does not fit any more."""
 
     def __init__(self, work: Path, journal: Journal, budget: float) -> None:
         self.work, self.journal = work, journal
@@ -103,7 +113,10 @@ class Leader:
         self.interrupted = True
 
     def ask(self, function: str, arguments: dict[str, Any]) -> Row:
-        """The one row of a function, without a line in the journal. Raises RuntimeError with its last words."""
+        """The one row of a function, without a line in the journal.
+
+        Raises RuntimeError with its last words.
+        """
         asked = self._start(Step("ask", function, arguments, 0.0, 60.0, 1))
         asked.process.join()
         rows = read_rows(asked.rows)
@@ -112,7 +125,9 @@ class Leader:
         return rows[0]
 
     def run(self, steps: Sequence[Step], machine: Machine) -> None:
-        """All of `steps`, each with a line in the journal; where it is interrupted, all that it has begun."""
+        """All of `steps`, each with a line in the journal; where it is interrupted, all that it has
+        begun.
+        """
         self.pending = [step for step in steps if not step.missing]
         for step in steps:
             if step.missing:
@@ -138,7 +153,9 @@ class Leader:
     def _left_for(self, step: Step, side_by_side: int = 1) -> float:
         """Seconds of the budget without those that are kept for what is more important."""
         kept = [other for other in self.pending if other.priority < step.priority]
-        return self.left - sum(other.seconds / (side_by_side if other.shares else 1) for other in kept)
+        return self.left - sum(
+            other.seconds / (side_by_side if other.shares else 1) for other in kept
+        )
 
     def _next(self, machine: Machine) -> Step | None:
         """The next step to start now, by the order of the list."""
@@ -161,7 +178,9 @@ class Leader:
         elapsed = time.monotonic() - self.began
         for step in [step for step in self.pending if elapsed > step.latest * self.budget]:
             self.pending.remove(step)
-            self.journal.append(step.name, "skipped", reason="what is timed after it waits no longer")
+            self.journal.append(
+                step.name, "skipped", reason="what is timed after it waits no longer"
+            )
 
     def _start(self, step: Step) -> Running:
         name = step.name.replace(":", "-")
@@ -169,14 +188,18 @@ class Leader:
         rows.unlink(missing_ok=True)
         log.unlink(missing_ok=True)
         process = self._context.Process(
-            target=run_step, args=(step.function, step.arguments, step.environment, rows, log), name=step.name
+            target=run_step,
+            args=(step.function, step.arguments, step.environment, rows, log),
+            name=step.name,
         )
         process.start()
         return Running(step, process, rows, log)
 
     def _wait(self) -> None:
         """Until a step has ended, or is over its limit and is ended."""
-        soonest = min(min(one.step.limit - one.seconds, self._left_for(one.step)) for one in self.running)
+        soonest = min(
+            min(one.step.limit - one.seconds, self._left_for(one.step)) for one in self.running
+        )
         sentinels = [one.process.sentinel for one in self.running]
         multiprocessing.connection.wait(sentinels, max(0.0, min(soonest, LOOK_SECONDS)))
         for one in list(self.running):
@@ -189,7 +212,11 @@ class Leader:
             elif one.seconds > one.step.limit:
                 self._end(one, "timed out", f"took more than its {one.step.limit:g} s")
             elif self._left_for(one.step) <= 0:
-                self._end(one, "timed out", f"what is left of the budget of {self.budget:g} s is kept for other steps")
+                self._end(
+                    one,
+                    "timed out",
+                    f"what is left of the budget of {self.budget:g} s is kept for other steps",
+                )
 
     def _end(self, one: Running, status: str, reason: str) -> None:
         stop(one.process)
@@ -205,7 +232,9 @@ def _has_input(step: Step) -> bool:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The whole lines of a file of JSON objects; a process that was ended may have left half a line."""
+    """The whole lines of a file of JSON objects; a process that was ended may have left half a
+    line.
+    """
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with suppress(ValueError):
@@ -214,7 +243,9 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def stop(process: Any) -> None:
-    """Tell a step, and all that it has started, to end, and end at once what has not after GRACE_SECONDS."""
+    """Tell a step, and all that it has started, to end, and end at once what has not after
+    GRACE_SECONDS.
+    """
     family = set(_family(process.pid))
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
@@ -231,7 +262,9 @@ def stop(process: Any) -> None:
 
 
 def _family(pid: int) -> list[int]:
-    """A process and all below it, those in sessions of their own too; on Linux, elsewhere itself only."""
+    """A process and all below it, those in sessions of their own too; on Linux, elsewhere itself
+    only.
+    """
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -244,7 +277,9 @@ def _family(pid: int) -> list[int]:
 
 
 def _stat(path: Path) -> list[str]:
-    """State, parent and all that follows the name, which may hold anything, in a process's /proc/PID/stat."""
+    """State, parent and all that follows the name, which may hold anything, in a process's
+    /proc/PID/stat.
+    """
     return path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
 
 

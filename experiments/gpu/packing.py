@@ -23,7 +23,9 @@ def copy_tables(sweep: Path, out: Path) -> None:
 
 
 def pack(out: Path, work: Path) -> Path:
-    """Write results.tgz into `out`, beside its place and renamed; the ends of the logs are in it."""
+    """Write results.tgz into `out`, beside its place and renamed; the ends of the logs are in
+    it.
+    """
     target = out / NAME
     beside = target.with_name(f".{NAME}.part")
     with tarfile.open(beside, "w:gz") as archive:

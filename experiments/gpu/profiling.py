@@ -11,9 +11,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from gpu import Row
 from gpu.training import Steps, job_for, sums_of_steps
-from llmscale.shape import Shape
-from llmscale.train.backend import set_up_device
-from llmscale.train.loop import Conditions
+from llmscale.measure.train.backend import set_up_device
+from llmscale.measure.train.loop import Conditions
+from llmscale.runs.shape import Shape
 
 WARMING, PROFILED = 5, 3
 """Steps before, and steps looked at."""
@@ -31,7 +31,9 @@ def profile_steps(
     compile: bool,
     folder: str,
 ) -> Iterator[Row]:
-    """Time by kernel of some steps, on a CPU by operation; `profile-SIZE.txt` and `.json` in `folder`."""
+    """Time by kernel of some steps, on a CPU by operation; `profile-SIZE.txt` and `.json` in
+    `folder`.
+    """
     set_up_device(device)
     model = Shape(**shape)
     job = job_for(model, batch_sequences=batch_sequences, dtype=dtype, lr=1e-5)
@@ -49,8 +51,18 @@ def profile_steps(
     busy = sum(kernel["milliseconds"] for kernel in kernels)
     for kernel in kernels:
         kernel["share"] = kernel["milliseconds"] / busy if busy else 0.0
-    found: Row = {"size": size, "shape": model.name, "steps": PROFILED, "compiled": compile, "dtype": dtype}
-    found |= {"context": model.context, "batch_sequences": batch_sequences, "kernel_milliseconds": busy}
+    found: Row = {
+        "size": size,
+        "shape": model.name,
+        "steps": PROFILED,
+        "compiled": compile,
+        "dtype": dtype,
+    }
+    found |= {
+        "context": model.context,
+        "batch_sequences": batch_sequences,
+        "kernel_milliseconds": busy,
+    }
     if device == "cuda":
         found |= _gaps(_on_device(profiled.events(), device))
     else:
@@ -66,8 +78,13 @@ def _on_device(events: Iterable[FunctionEvent], device: str) -> list[FunctionEve
     """What ran on the GPU; on a CPU, all operations."""
     if device == "cpu":
         return [event for event in events if event.name.startswith("aten::")]
-    # Ranges that somebody has named, such as an optimiser's step, hold the kernels that ran in them.
-    return [event for event in events if event.device_type.name == "CUDA" and not event.is_user_annotation]
+    # Ranges that somebody has named, such as an optimiser's step, hold the kernels that ran in
+    # them.
+    return [
+        event
+        for event in events
+        if event.device_type.name == "CUDA" and not event.is_user_annotation
+    ]
 
 
 def _by_name(events: Iterable[FunctionEvent]) -> list[Row]:
@@ -80,11 +97,15 @@ def _by_name(events: Iterable[FunctionEvent]) -> list[Row]:
         calls[event.name] = calls.get(event.name, 0) + 1
         milliseconds[event.name] = milliseconds.get(event.name, 0.0) + microseconds / 1000
     names = sorted(milliseconds, key=milliseconds.__getitem__, reverse=True)
-    return [{"name": name, "calls": calls[name], "milliseconds": milliseconds[name]} for name in names]
+    return [
+        {"name": name, "calls": calls[name], "milliseconds": milliseconds[name]} for name in names
+    ]
 
 
 def _gaps(events: Iterable[FunctionEvent]) -> Row:
-    """The time from the first kernel to the end of the last, and the share of it in which none ran."""
+    """The time from the first kernel to the end of the last, and the share of it in which none
+    ran.
+    """
     ranges = sorted((event.time_range.start, event.time_range.end) for event in events)
     if not ranges:
         return {"span_milliseconds": None, "idle_share": None}
@@ -97,17 +118,24 @@ def _gaps(events: Iterable[FunctionEvent]) -> Row:
 
 
 def _table(found: Row, kernels: list[Row]) -> str:
-    idle = "" if found["idle_share"] is None else f", device idle {found['idle_share']:.1%} of the time"
+    idle = (
+        ""
+        if found["idle_share"] is None
+        else f", device idle {found['idle_share']:.1%} of the time"
+    )
     how = "compiled" if found["compiled"] else "eager"
     lines = [
-        f"{found['size']} ({found['shape']}), {found['batch_sequences']} x {found['context']} tokens a step, "
+        f"{found['size']} ({found['shape']}), {found['batch_sequences']} x {found['context']} "
+        "tokens a step, "
         f"{found['dtype']}, {how}: {found['steps']} steps{idle}",
         "",
         f"{'ms':>10} {'share':>7} {'calls':>7}  kernel",
     ]
     for kernel in kernels:
         name = kernel["name"][:_NAME_WIDTH]
-        lines.append(f"{kernel['milliseconds']:10.3f} {kernel['share']:7.1%} {kernel['calls']:7d}  {name}")
+        lines.append(
+            f"{kernel['milliseconds']:10.3f} {kernel['share']:7.1%} {kernel['calls']:7d}  {name}"
+        )
     return "\n".join(lines) + "\n"
 
 

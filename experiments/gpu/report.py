@@ -28,7 +28,14 @@ class Part:
 
 def parts(steps: Mapping[str, Row]) -> list[Part]:
     """The tables of a journal, given as the last line of each step."""
-    found = [_hardware(steps), _correctness(steps), _peaks(steps), _speeds(steps), _profiles(steps), _sweep(steps)]
+    found = [
+        _hardware(steps),
+        _correctness(steps),
+        _peaks(steps),
+        _speeds(steps),
+        _profiles(steps),
+        _sweep(steps),
+    ]
     return [part for part in [*found, _ladder(steps), _steps(steps)] if part.rows]
 
 
@@ -41,7 +48,9 @@ def is_correct(steps: Mapping[str, Row]) -> bool:
 
 def show(console: Console, found: Sequence[Part]) -> None:
     for part in found:
-        table = Table(title=part.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table = Table(
+            title=part.title, title_justify="left", title_style="bold", box=None, pad_edge=False
+        )
         for place, heading in enumerate(part.headings):
             table.add_column(heading, justify="left" if place < _TEXT_COLUMNS else "right")
         for row in part.rows:
@@ -55,11 +64,18 @@ def show(console: Console, found: Sequence[Part]) -> None:
 def markdown(steps: Mapping[str, Row], found: Sequence[Part], command: str) -> str:
     """README.md of the results."""
     hardware = next(iter(_rows(steps, "hardware")), {})
-    lines = [f"# {hardware.get('device', 'A device')}, measured by experiments/gpu_check.py", "", f"    {command}", ""]
+    lines = [
+        f"# {hardware.get('device', 'A device')}, measured by experiments/gpu_check.py",
+        "",
+        f"    {command}",
+        "",
+    ]
     for part in found:
         lines += [f"## {part.title}", ""]
         lines.append(f"| {' | '.join(map(_cell, part.headings))} |")
-        lines.append(f"|{' --- |' * _TEXT_COLUMNS}{' ---: |' * (len(part.headings) - _TEXT_COLUMNS)}")
+        lines.append(
+            f"|{' --- |' * _TEXT_COLUMNS}{' ---: |' * (len(part.headings) - _TEXT_COLUMNS)}"
+        )
         lines += [f"| {' | '.join(map(_cell, row))} |" for row in part.rows]
         lines += ["", *(note + "\n" for note in part.notes)]
     return "\n".join(lines).rstrip() + "\n"
@@ -71,7 +87,10 @@ def _hardware(steps: Mapping[str, Row]) -> Part:
         found |= row
     queried = [name.strip() for name in str(found.get("queried", "")).split(",") if name]
     answer = [value.strip() for value in str(found.get("answer", "")).split(",") if value]
-    shown = {name: found.get(name) for name in ("device", "memory_bytes", "host", "cores", "host_memory_bytes")}
+    shown = {
+        name: found.get(name)
+        for name in ("device", "memory_bytes", "host", "cores", "host_memory_bytes")
+    }
     shown |= {name: found.get(name) for name in ("system", "python", "torch", "cuda", "cudnn")}
     shown |= found.get("packages", {})
     shown |= {"llmscale": found.get("llmscale"), "commit": found.get("commit")}
@@ -87,10 +106,15 @@ def _correctness(steps: Mapping[str, Row]) -> Part:
             rows.append((row["check"], "", "", row["not_here"]))
             continue
         result = "ok" if row["passed"] else "FAILED"
-        difference = row.get("found", "") if row.get("difference") is None else f"{row['difference']:.1e}"
+        difference = (
+            row.get("found", "") if row.get("difference") is None else f"{row['difference']:.1e}"
+        )
         allowed = f"{row['allowed']:.0e}" if row.get("allowed") is not None else ""
         rows.append((row["check"], difference, allowed, f"{result} {row.get('error', '')}".strip()))
-    note = "Gradients and weights: norm of the difference as a share of the norm. Losses: a share; of stacks, nats."
+    note = (
+        "Gradients and weights: norm of the difference as a share of the norm. Losses: a "
+        "share; of stacks, nats."
+    )
     return Part("Correctness", ("", "difference", "allowed", ""), tuple(rows), (note,))
 
 
@@ -125,7 +149,10 @@ def _speeds(steps: Mapping[str, Row]) -> Part:
         speed, peak = row["tokens_per_second"], peaks.get(row["dtype"])
         other = theirs.get(_place(row)) if row["who"] == "llmscale" else None
         before = cold.get(_case(name))
-        tokens = f"{row['size']} {row['batch_sequences']}x{row['context']}, vocabulary {row['vocab_size']}"
+        tokens = (
+            f"{row['size']} {row['batch_sequences']}x{row['context']}, vocabulary "
+            f"{row['vocab_size']}"
+        )
         rows.append(
             (
                 f"{tokens}: {_way(row)}",
@@ -138,10 +165,21 @@ def _speeds(steps: Mapping[str, Row]) -> Part:
                 format_seconds(row["first_step_seconds"]),
             )
         )
-    headings = ("", "tokens/s", "MFU", "/ nanoGPT", "a pass", "memory", "first step, cold", "first step")
+    headings = (
+        "",
+        "tokens/s",
+        "MFU",
+        "/ nanoGPT",
+        "a pass",
+        "memory",
+        "first step, cold",
+        "first step",
+    )
     notes = (
-        "MFU: the model's own FLOPs, by one formula, as a share of the measured peak of matrix products of its dtype. "
-        "First step: from having loaded torch, ours with the modules of its compiler; cold: compiled beside others.",
+        "MFU: the model's own FLOPs, by one formula, as a share of the measured peak of matrix "
+        "products of its dtype. "
+        "First step: from having loaded torch, ours with the modules of its compiler; cold: "
+        "compiled beside others.",
     )
     return Part("Speed", headings, tuple(rows), notes)
 
@@ -176,10 +214,21 @@ def _profiles(steps: Mapping[str, Row]) -> Part:
     for found in _rows(steps, "profile"):
         for kernel in found["kernels"][:_KERNELS_SHOWN]:
             name = f"{found['size']}: {kernel['name'][:70]}"
-            rows.append((name, f"{kernel['milliseconds']:.2f}", f"{kernel['share']:.1%}", str(kernel["calls"])))
+            rows.append(
+                (
+                    name,
+                    f"{kernel['milliseconds']:.2f}",
+                    f"{kernel['share']:.1%}",
+                    str(kernel["calls"]),
+                )
+            )
         if found["idle_share"] is not None:
-            notes.append(f"{found['size']}: no kernel ran in {found['idle_share']:.1%} of the time.")
-        notes.append(f"{found['size']}: all of {found['steps']} steps in profile-{found['size']}.txt.")
+            notes.append(
+                f"{found['size']}: no kernel ran in {found['idle_share']:.1%} of the time."
+            )
+        notes.append(
+            f"{found['size']}: all of {found['steps']} steps in profile-{found['size']}.txt."
+        )
     return Part("Kernels", ("", "ms", "share", "calls"), tuple(rows), tuple(notes))
 
 
@@ -194,7 +243,11 @@ def _sweep(steps: Mapping[str, Row]) -> Part:
             speed = f"{row['tokens_per_second']:,.0f}" if row["tokens_per_second"] else ""
             share = f"{row['mfu']:.1%}" if row["mfu"] else ""
             spent = format_seconds(row["seconds"]) if row["seconds"] else ""
-            counts = format_count(row["params"]), format_count(row["tokens"]), format_count(row["batch_tokens"])
+            counts = (
+                format_count(row["params"]),
+                format_count(row["tokens"]),
+                format_count(row["batch_tokens"]),
+            )
             rows.append((row["size"], *counts, loss, speed, share, spent))
     headings = ("size", "N", "tokens", "batch", "loss", "tokens/s", "MFU", "time")
     return Part("Sweep", headings, tuple(rows), tuple(notes))
@@ -214,18 +267,31 @@ def _ladder(steps: Mapping[str, Row]) -> Part:
         for row in found
     ]
     theirs = sum(row["derived_seconds"] for row in found)
-    ours = next((row["wall_seconds"] for row in _rows(steps, "sweep", exact=True) if "command" in row), None)
-    note = "Derived, not run: nanoGPT's first step from its start, and its other steps at their measured speed."
+    ours = next(
+        (row["wall_seconds"] for row in _rows(steps, "sweep", exact=True) if "command" in row), None
+    )
+    note = (
+        "Derived, not run: nanoGPT's first step from its start, and its other steps at their "
+        "measured speed."
+    )
     if ours and theirs:
         ratio = f"{theirs / ours:.2f}"
-        note += f" Together {format_seconds(theirs)}, {ratio} times as long as the sweep's {format_seconds(ours)}."
+        note += (
+            f" Together {format_seconds(theirs)}, {ratio} times as long as the sweep's "
+            f"{format_seconds(ours)}."
+        )
     headings = ("size", "steps", "tokens/s", "first step", "nanoGPT, derived", "our run")
     return Part("Ladder of nanoGPT (derived)", headings, tuple(rows), (note,))
 
 
 def _steps(steps: Mapping[str, Row]) -> Part:
     rows = [
-        (name, line["status"], format_seconds(line["seconds"]) if line["seconds"] else "", line.get("reason", ""))
+        (
+            name,
+            line["status"],
+            format_seconds(line["seconds"]) if line["seconds"] else "",
+            line.get("reason", ""),
+        )
         for name, line in steps.items()
     ]
     return Part("Steps", ("", "status", "time", "why"), tuple(rows))
@@ -238,7 +304,12 @@ def _rows(steps: Mapping[str, Row], kind: str, exact: bool = False) -> list[Row]
 
 def _named_rows(steps: Mapping[str, Row], kind: str) -> list[tuple[str, Row]]:
     """Each finding of the steps of a kind, with the name of its step."""
-    return [(name, row) for name, line in steps.items() if _kind(name) == kind for row in line.get("rows", [])]
+    return [
+        (name, row)
+        for name, line in steps.items()
+        if _kind(name) == kind
+        for row in line.get("rows", [])
+    ]
 
 
 def _kind(name: str) -> str:

@@ -1,4 +1,6 @@
-"""Is a run that was interrupted, or whose process was killed, the run that nothing happened to: bit for bit."""
+"""Is a run that was interrupted, or whose process was killed, the run that nothing happened to: bit
+for bit.
+"""
 
 import itertools
 import json
@@ -16,20 +18,20 @@ import pandas as pd
 from gpu import Row
 from gpu.correctness import checks
 from gpu.text import write_counting
-from llmscale.executors import Event
 from llmscale.machine import available_cores
+from llmscale.measure.executors import Event
+from llmscale.measure.sweep.jobs import jobs_of
+from llmscale.measure.sweep.plan import Plan, plan_jobs
+from llmscale.measure.sweep.records import write_tables
+from llmscale.measure.sweep.run import carry_out, write_spec
+from llmscale.measure.sweep.spec import Hardware, SweepSpec
+from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
+from llmscale.measure.train.backend import set_up_device
+from llmscale.measure.train.calibrate import Speeds
+from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.worker import EXIT_INTERRUPTED, train_runs
 from llmscale.quantity import parse_budget
-from llmscale.recipe import Recipe
-from llmscale.runs import CurvePoint, ResultsFolder
-from llmscale.sweep.carry_out import carry_out, write_spec
-from llmscale.sweep.jobs import jobs_of
-from llmscale.sweep.plan import Plan, plan_jobs
-from llmscale.sweep.records import write_tables
-from llmscale.sweep.spec import Hardware, SweepSpec
-from llmscale.tokens import TextSpec, TokenStore, prepare
-from llmscale.train.backend import set_up_device
-from llmscale.train.calibrate import Speeds
-from llmscale.train.worker import EXIT_INTERRUPTED, train_runs
+from llmscale.runs.folder import CurvePoint, ResultsFolder
 
 SIZES = {"cpu": ("1x16x1", "2x16x1"), "cuda": ("2x64x2", "4x128x2")}
 TOKENS = {"cpu": "12k", "cuda": "300k"}
@@ -47,23 +49,31 @@ SPEEDS = Speeds(1e12, ((1e6, 1e11),))
 
 
 def interrupted(device: str, compile: bool, dtype: str, work: str) -> Iterator[Row]:
-    """Runs under `--deterministic`, interrupted after some steps and started again, against whole ones."""
+    """Runs under `--deterministic`, interrupted after some steps and started again, against whole
+    ones.
+    """
     set_up_device(device)
     ways = [("adamw", False), ("muon", False)] + ([("adamw", True)] if compile else [])
     for optimizer, compiled in ways:
         name = f"interrupted run: {optimizer}, {'compiled' if compiled else 'eager'}, bit for bit"
-        difference = partial(_interrupted_difference, device, dtype, optimizer, compiled, Path(work))
+        difference = partial(
+            _interrupted_difference, device, dtype, optimizer, compiled, Path(work)
+        )
         yield from checks([name], [0.0], difference)
 
 
 def killed(device: str, dtype: str, work: str) -> Iterator[Row]:
-    """The tables of a sweep whose worker was killed by signal 9, against those of one that was left in peace."""
+    """The tables of a sweep whose worker was killed by signal 9, against those of one that was left
+    in peace.
+    """
     set_up_device(device)
     names = ["sweep with a killed worker: tables", "sweep with a killed worker: kills"]
     yield from checks(names, [0.0, 0.0], partial(_killed_differences, device, dtype, Path(work)))
 
 
-def _interrupted_difference(device: str, dtype: str, optimizer: str, compiled: bool, work: Path) -> list[float]:
+def _interrupted_difference(
+    device: str, dtype: str, optimizer: str, compiled: bool, work: Path
+) -> list[float]:
     """Largest difference of what the two curves say of losses and gradients."""
     _, store, plan = _sweep(
         device,
@@ -101,7 +111,10 @@ def _stop_after(steps: int) -> Callable[[Path], bool]:
 
 
 def _train(path: Path, stop: Callable[[Path], bool], expected: int) -> None:
-    """Train the run of a folder as its worker does. Raises RuntimeError where it ends otherwise than expected."""
+    """Train the run of a folder as its worker does.
+
+    Raises RuntimeError where it ends otherwise than expected.
+    """
 
     def ignore(folder: Path, point: CurvePoint) -> None:
         pass
@@ -113,11 +126,17 @@ def _train(path: Path, stop: Callable[[Path], bool], expected: int) -> None:
 
 def _error(path: Path) -> str:
     row = path / "run.json"
-    return str(json.loads(row.read_text(encoding="utf-8"))["error"]) if row.exists() else "it has no row"
+    return (
+        str(json.loads(row.read_text(encoding="utf-8"))["error"])
+        if row.exists()
+        else "it has no row"
+    )
 
 
 def _killed_differences(device: str, dtype: str, work: Path) -> list[float]:
-    """How many values differ in the tables, and how many kills are missing of the one that was meant."""
+    """How many values differ in the tables, and how many kills are missing of the one that was
+    meant.
+    """
     spec, store, plan = _sweep(device, dtype, work, TOKENS_KILLED[device], CHECKPOINT_SECONDS)
     folders = [_new(work / "resuming" / name) for name in ("left-in-peace", "killed")]
     for run in plan.runs:
@@ -130,7 +149,9 @@ def _killed_differences(device: str, dtype: str, work: Path) -> list[float]:
 
 
 class _Killer:
-    """Kills the worker of a sweep once, when it has saved a checkpoint, or is half through the run."""
+    """Kills the worker of a sweep once, when it has saved a checkpoint, or is half through the
+    run.
+    """
 
     def __init__(self, context: int) -> None:
         self.context = context
@@ -155,7 +176,7 @@ def _worker_pids(folder: Path) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             words = entry.read_bytes().split(b"\0")
-            if b"llmscale.train.worker" in words and os.fsencode(folder) in words:
+            if b"llmscale.measure.train.worker" in words and os.fsencode(folder) in words:
                 found.append(int(entry.parent.name))
     return found
 
@@ -163,9 +184,14 @@ def _worker_pids(folder: Path) -> list[int]:
 def _table_difference(one: ResultsFolder, other: ResultsFolder) -> float:
     """Values of runs.parquet and curves.parquet that differ, times aside."""
     differing = 0
-    for read, order in ((ResultsFolder.read_runs, ["run_id"]), (ResultsFolder.read_curves, ["run_id", "step"])):
+    for read, order in (
+        (ResultsFolder.read_runs, ["run_id"]),
+        (ResultsFolder.read_curves, ["run_id", "step"]),
+    ):
         tables = [
-            read(folder).drop(columns=list(TIMES), errors="ignore").sort_values(order, ignore_index=True)
+            read(folder)
+            .drop(columns=list(TIMES), errors="ignore")
+            .sort_values(order, ignore_index=True)
             for folder in (one, other)
         ]
         if tables[0].shape != tables[1].shape:
@@ -190,7 +216,9 @@ def _sweep(
         sizes=SIZES[device],
         tokens=(parse_budget(tokens),),
         data=TextSpec(source=str(write_counting(work)), tokenizer="bpe:300"),
-        recipe=Recipe(context=CONTEXT[device], batch_tokens=BATCH_TOKENS[device], optimizer=optimizer),
+        recipe=Recipe(
+            context=CONTEXT[device], batch_tokens=BATCH_TOKENS[device], optimizer=optimizer
+        ),
         hardware=Hardware(
             device=device,
             dtype=dtype,

@@ -1,4 +1,6 @@
-"""What experiments/gpu_check.py is asked to do: options, with defaults that suit a GPU, or a CPU for trying it out."""
+"""What experiments/gpu_check.py is asked to do: options, with defaults that suit a GPU, or a CPU
+for trying it out.
+"""
 
 import argparse
 from dataclasses import dataclass
@@ -74,7 +76,9 @@ class Settings:
 
     @property
     def sweep(self) -> Path:
-        """The results folder of the sweep, which wants one of its own until its tables are copied."""
+        """The results folder of the sweep, which wants one of its own until its tables are
+        copied.
+        """
         return self.work / "sweep"
 
     @property
@@ -85,19 +89,25 @@ class Settings:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that have defaults by device."""
-    parser.add_argument("--data", help="text of the sweep, as for llmscale sweep; on a CPU `counting`, made here")
+    parser.add_argument(
+        "--data", help="text of the sweep, as for llmscale sweep; on a CPU `counting`, made here"
+    )
     parser.add_argument("--sizes", help="of the sweep")
     parser.add_argument("--tokens", help="of each run of the sweep")
     parser.add_argument("--context", type=int, help="of the sweep")
     parser.add_argument("--tokenizer", help="of the sweep, as bpe:8192")
-    parser.add_argument("--long", metavar="SIZE:TOKENS", help="one longer run, if there is time for it")
+    parser.add_argument(
+        "--long", metavar="SIZE:TOKENS", help="one longer run, if there is time for it"
+    )
     parser.add_argument("--timed-sizes", help="of the table of speeds, the most important first")
     parser.add_argument("--timed-context", type=int)
     parser.add_argument("--timed-vocab-size", type=int)
     parser.add_argument("--batches", help="sequences a step of the table of speeds, as 16,64")
     parser.add_argument("--seeds", type=int, help="of the stack that is timed")
     parser.add_argument("--seconds", type=float, help="of each timed row, after its first step")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default on a GPU only")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="default on a GPU only"
+    )
 
 
 def settings_for(device: str, dtype: str, options: argparse.Namespace) -> Settings:
@@ -106,7 +116,9 @@ def settings_for(device: str, dtype: str, options: argparse.Namespace) -> Settin
     chosen = {**DEFAULTS[device], **given}
     size, _, tokens = chosen["long"].partition(":")
     if not chosen["tokenizer"].startswith("bpe:"):
-        raise ValueError(f"--tokenizer is {chosen['tokenizer']!r}: name one by its size, as bpe:8192")
+        raise ValueError(
+            f"--tokenizer is {chosen['tokenizer']!r}: name one by its size, as bpe:8192"
+        )
     return Settings(
         device=device,
         dtype=dtype,

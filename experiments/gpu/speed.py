@@ -1,4 +1,6 @@
-"""Training speed of our loop and of nanoGPT's, one row a process, each on the same tokens, shapes and batches."""
+"""Training speed of our loop and of nanoGPT's, one row a process, each on the same tokens, shapes
+and batches.
+"""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,14 +12,20 @@ import pyarrow.parquet as pq
 from training import nanogpt
 
 from gpu import Row
-from llmscale.shape import Shape
-from llmscale.train.backend import set_up_device
-from llmscale.train.loop import Conditions
-from llmscale.train.throughput import STEPS_A_POINT, measure_throughput, sample_tokens, throughput_job
+from llmscale.measure.train.backend import set_up_device
+from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.throughput import (
+    STEPS_A_POINT,
+    measure_throughput,
+    sample_tokens,
+    throughput_job,
+)
+from llmscale.runs.shape import Shape
 
 NANOGPT = "nanoGPT"
 SECONDS_A_POINT, ASSUMED_FLOPS = 0.4, 3e14
-"""A time is taken about so often on a GPU of about so many FLOP/s: the device is waited for there."""
+"""A time is taken about so often on a GPU of about so many FLOP/s: the device is waited for there.
+"""
 LADDER_SECONDS = 2.0
 """Of timing nanoGPT at each size of the ladder, after its first step."""
 
@@ -35,7 +43,8 @@ def time_ours(
     optimizer: str = "adamw",
     steps_a_point: int | None = None,
 ) -> Iterator[Row]:
-    """Whole training steps of ours for about `seconds` after the first; of several `seeds` as one stack.
+    """Whole training steps of ours for about `seconds` after the first; of several `seeds` as one
+    stack.
 
     On a CPU all rows are of one thread.
     """
@@ -44,7 +53,9 @@ def time_ours(
     ops = "plain" if compile or seeds > 1 else "auto"
     conditions = Conditions(device, micro_batch, compile=compile, ops=ops)
     job = throughput_job(model, batch_sequences, dtype, optimizer)
-    steps = steps_a_point or _steps_a_point(device, seeds * job.batch_tokens * model.flops_per_token)
+    steps = steps_a_point or _steps_a_point(
+        device, seeds * job.batch_tokens * model.flops_per_token
+    )
     tokens = sample_tokens(model.vocab_size)
     measured = measure_throughput(job, conditions, tokens, seconds, steps, seeds)
     yield {
@@ -77,7 +88,9 @@ def time_nanogpt(
 
 
 def derive_ladder(device: str, peer: str, folder: str, compile: bool) -> Iterator[Row]:
-    """What nanoGPT would take for each run of the sweep in `folder`: its first step, and its others at their speed."""
+    """What nanoGPT would take for each run of the sweep in `folder`: its first step, and its others
+    at their speed.
+    """
     for run in pq.read_table(Path(folder) / "runs.parquet").to_pylist():
         names = ("n_layer", "d_model", "n_head", "d_ff", "vocab_size", "context", "arch")
         shape = Shape(**{name: run[name] for name in names})
@@ -106,7 +119,9 @@ def _time_nanogpt(
     compile: bool,
     steps_a_point: int | None,
 ) -> Row:
-    steps = steps_a_point or _steps_a_point(device, batch * shape.context * nanogpt.flops_per_token(shape))
+    steps = steps_a_point or _steps_a_point(
+        device, batch * shape.context * nanogpt.flops_per_token(shape)
+    )
     tokens = sample_tokens(shape.vocab_size)
     with tempfile.TemporaryDirectory() as name:
         data = Path(name)

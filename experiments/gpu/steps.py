@@ -1,4 +1,6 @@
-"""The list of steps of experiments/gpu_check.py: in their order, with what each may take and how much it matters."""
+"""The list of steps of experiments/gpu_check.py: in their order, with what each may take and how
+much it matters.
+"""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,16 +8,20 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gpu.settings import Settings
-from llmscale.shape import Shape, shape_for
-from llmscale.sweep.plan import micro_batch
+from llmscale.measure.sweep.plan import micro_batch
+from llmscale.runs.shape import Shape, shape_for
 
 ARCHITECTURES = ("llama", "gpt2")
 COMPARED = 3
 """Priority of what is compared with nanoGPT first, after correctness, the sweep and its law."""
 SWEEP_BATCH = 16
-"""Sequences a step of the rows that are timed as the sweep trains: by the batch rule for 20M tokens at context 512."""
+"""Sequences a step of the rows that are timed as the sweep trains: by the batch rule for 20M tokens
+at context 512.
+"""
 WARM_UNTIL, WARM_FEWER_UNTIL = 0.3, 0.2
-"""Shares of the budget after which no more is compiled ahead: of what matters most, and of the rest."""
+"""Shares of the budget after which no more is compiled ahead: of what matters most, and of the
+rest.
+"""
 EXPECTED: dict[str, dict[str, tuple[float, float]]] = {
     "cuda": {
         "hardware": (4, 30),
@@ -44,8 +50,9 @@ EXPECTED: dict[str, dict[str, tuple[float, float]]] = {
         "ladder": (40, 300),
     },
 }
-"""By device and kind of step: seconds that it is expected to take, and after how many it is ended. Those of CUDA are
-guesses from a model of an H100; nothing but what is left out follows from them."""
+"""By device and kind of step: seconds that it is expected to take, and after how many it is ended.
+Those of CUDA are guesses from a model of an H100; nothing but what is left out follows from
+them."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,10 @@ def list_steps(settings: Settings, cores: int, memory_bytes: int) -> list[Step]:
 
 
 def pick(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
-    """Those of `steps` that have one of the names, or begin with it. Raises ValueError for names of none."""
+    """Those of `steps` that have one of the names, or begin with it.
+
+    Raises ValueError for names of none.
+    """
     for name in only:
         if not any(_is_named(step, name) for step in steps):
             raise ValueError(f"there is no step {name!r}; --list names all")
@@ -136,9 +146,19 @@ class _Steps:
         yield self._step("correctness:killed", "resuming:killed", where, 1, shares=True)
         for arch in ARCHITECTURES:
             asked = {"arch": arch, **compiled}
-            yield self._step(f"correctness:{arch}", "correctness:against_cpu", asked, 1, shares=True)
-        yield self._step("correctness:training", "correctness:training", {**compiled, **self._dtype}, 1, shares=True)
-        yield self._step("correctness:resumed", "resuming:interrupted", {**compiled, **where}, 1, shares=True)
+            yield self._step(
+                f"correctness:{arch}", "correctness:against_cpu", asked, 1, shares=True
+            )
+        yield self._step(
+            "correctness:training",
+            "correctness:training",
+            {**compiled, **self._dtype},
+            1,
+            shares=True,
+        )
+        yield self._step(
+            "correctness:resumed", "resuming:interrupted", {**compiled, **where}, 1, shares=True
+        )
 
     def timed(self) -> Iterator[Step]:
         """Ours and nanoGPT's in turn, then ours in other ways."""
@@ -154,16 +174,28 @@ class _Steps:
             for size in settings.timed_sizes:
                 how = "compiled" if compiled else "eager"
                 shape = shape_for(size, vocab_size=settings.vocab_size, context=settings.context)
-                yield self._ours("speed", how, size, shape, SWEEP_BATCH, 4 if compiled else 6, compile=compiled)
+                yield self._ours(
+                    "speed", how, size, shape, SWEEP_BATCH, 4 if compiled else 6, compile=compiled
+                )
         smallest, largest = settings.timed_sizes[-1], settings.timed_sizes[0]
         first = settings.batches[0]
         stack = {"seeds": settings.seeds, "compile": settings.compile}
-        yield self._ours("speed", f"stack-of-{settings.seeds}", smallest, self._shape(smallest), first, 4, **stack)
+        yield self._ours(
+            "speed",
+            f"stack-of-{settings.seeds}",
+            smallest,
+            self._shape(smallest),
+            first,
+            4,
+            **stack,
+        )
         muon = {"optimizer": "muon", "compile": settings.compile}
         yield self._ours("speed", "muon", largest, self._shape(largest), first, 5, **muon)
 
     def warmers(self) -> Iterator[Step]:
-        """Two steps and a little more of what is timed compiled, so that the timed rows find it compiled."""
+        """Two steps and a little more of what is timed compiled, so that the timed rows find it
+        compiled.
+        """
         timed = [step for step in self.timed() if step.arguments["compile"] and not step.missing]
         for step in sorted(timed, key=lambda step: step.priority):
             arguments = {**step.arguments, "seconds": 0.0, "steps_a_point": 1}
@@ -214,7 +246,9 @@ class _Steps:
         peer = {"peer": str(settings.peer), "compile": settings.compile, "folder": sweep}
         cold = {"TORCHINDUCTOR_CACHE_DIR": str(settings.work / "inductor-ladder")}
         missing = "" if settings.peer else "no --peer"
-        yield self._step("ladder", "speed:derive_ladder", peer, 6, missing=missing, reads=table, environment=cold)
+        yield self._step(
+            "ladder", "speed:derive_ladder", peer, 6, missing=missing, reads=table, environment=cold
+        )
         size, tokens = settings.long
         longer = {**asked, "sizes": size, "tokens": tokens, "folder": str(settings.work / "long")}
         yield self._step("long", "sweeping:sweep", longer, 7)
@@ -222,15 +256,23 @@ class _Steps:
     def _pair(self, kind: str, size: str, batch: int, priority: int) -> Iterator[Step]:
         settings, shape = self.settings, self._shape(size)
         yield self._ours(kind, "llmscale", size, shape, batch, priority, compile=settings.compile)
-        asked = {**self._timed(size, shape, batch), "peer": str(settings.peer), "compile": settings.compile}
+        asked = {
+            **self._timed(size, shape, batch),
+            "peer": str(settings.peer),
+            "compile": settings.compile,
+        }
         name = f"{kind}:{_case(size, shape, batch)}:nanogpt"
         missing = "" if settings.peer else "no --peer"
         yield self._step(name, "speed:time_nanogpt", asked, priority, missing=missing)
 
-    def _ours(self, kind: str, how: str, size: str, shape: Shape, batch: int, priority: int, **asked: Any) -> Step:
+    def _ours(
+        self, kind: str, how: str, size: str, shape: Shape, batch: int, priority: int, **asked: Any
+    ) -> Step:
         seeds = asked.get("seeds", 1)
         arguments = {**self._timed(size, shape, batch, seeds), **asked}
-        return self._step(f"{kind}:{_case(size, shape, batch)}:{how}", "speed:time_ours", arguments, priority)
+        return self._step(
+            f"{kind}:{_case(size, shape, batch)}:{how}", "speed:time_ours", arguments, priority
+        )
 
     def _timed(self, size: str, shape: Shape, batch: int, seeds: int = 1) -> dict[str, Any]:
         return {
@@ -243,7 +285,9 @@ class _Steps:
         }
 
     def _shape(self, size: str) -> Shape:
-        return shape_for(size, vocab_size=self.settings.timed_vocab_size, context=self.settings.timed_context)
+        return shape_for(
+            size, vocab_size=self.settings.timed_vocab_size, context=self.settings.timed_context
+        )
 
     def _micro_batch(self, shape: Shape, batch: int, seeds: int = 1) -> int:
         """Of the whole memory, so that what is compiled ahead has the sizes of what is timed."""
@@ -256,9 +300,19 @@ class _Steps:
             "work": str(self.settings.work),
         }
 
-    def _step(self, name: str, function: str, arguments: dict[str, Any], priority: int, **more: Any) -> Step:
+    def _step(
+        self, name: str, function: str, arguments: dict[str, Any], priority: int, **more: Any
+    ) -> Step:
         seconds, limit = EXPECTED[self.settings.device][name.partition(":")[0]]
-        return Step(name, function, {"device": self.settings.device, **arguments}, seconds, limit, priority, **more)
+        return Step(
+            name,
+            function,
+            {"device": self.settings.device, **arguments},
+            seconds,
+            limit,
+            priority,
+            **more,
+        )
 
 
 def _case(size: str, shape: Shape, batch: int) -> str:
@@ -268,4 +322,6 @@ def _case(size: str, shape: Shape, batch: int) -> str:
 def _memory(arguments: dict[str, Any]) -> int:
     """Bytes of the GPU that a timed row takes, about."""
     shape = Shape(**arguments["shape"])
-    return arguments.get("seeds", 1) * shape.memory_bytes(arguments["micro_batch"], activation_bytes=2)
+    return arguments.get("seeds", 1) * shape.memory_bytes(
+        arguments["micro_batch"], activation_bytes=2
+    )

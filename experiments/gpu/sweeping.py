@@ -34,10 +34,24 @@ def prepare_text(device: str, data: str, tokenizer: str, work: str) -> Iterator[
 
 
 def sweep(
-    device: str, dtype: str, data: str, tokenizer: str, work: str, sizes: str, tokens: str, context: int, folder: str
+    device: str,
+    dtype: str,
+    data: str,
+    tokenizer: str,
+    work: str,
+    sizes: str,
+    tokens: str,
+    context: int,
+    folder: str,
 ) -> Iterator[Row]:
     """`llmscale sweep` into `folder`; the time from its start to its end, then its runs."""
-    options = {"--sizes": sizes, "--tokens": tokens, "--context": str(context), "--device": device, "--out": folder}
+    options = {
+        "--sizes": sizes,
+        "--tokens": tokens,
+        "--context": str(context),
+        "--device": device,
+        "--out": folder,
+    }
     options |= {"--dtype": dtype, "--data": _source(data, work), "--tokenizer": tokenizer}
     words = [word for option in options.items() for word in option]
     yield _llmscale("sweep", *words, "--yes", fresh=True)
@@ -53,11 +67,16 @@ def fit_law(device: str, folder: str) -> Iterator[Row]:
 
 
 def _llmscale(*arguments: str, fresh: bool = False) -> Row:
-    """Run the program, in a `fresh` process or in this one; its output goes to the log. Raises RuntimeError."""
+    """Run the program, in a `fresh` process or in this one; its output goes to the log.
+
+    Raises RuntimeError.
+    """
     command = shlex.join(["llmscale", *arguments])
     started = time.perf_counter()
     if fresh:
-        code = subprocess.run([sys.executable, "-m", "llmscale", *arguments], check=False).returncode
+        code = subprocess.run(
+            [sys.executable, "-m", "llmscale", *arguments], check=False
+        ).returncode
     else:
         code = app(list(arguments), prog_name="llmscale", standalone_mode=False) or 0
     if code:

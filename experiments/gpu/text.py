@@ -16,7 +16,10 @@ def write_counting(folder: Path) -> Path:
     lines = []
     for document in range(DOCUMENTS):
         first = document * 37
-        spelled = [" ".join(DIGITS[int(digit)] for digit in str(number)) for number in range(first, first + NUMBERS)]
+        spelled = [
+            " ".join(DIGITS[int(digit)] for digit in str(number))
+            for number in range(first, first + NUMBERS)
+        ]
         lines.append(json.dumps({"text": "; ".join(spelled)}))
     beside = folder / f".counting.{os.getpid()}.part"
     beside.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Jobs and text of no meaning, and the steps of the training loop one at a time, for what must look inside them."""
+"""Jobs and text of no meaning, and the steps of the training loop one at a time, for what must look
+inside them.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -7,31 +9,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmscale.job import Job
-from llmscale.models import build_model
-from llmscale.ops import build_operations, pick_operations
-from llmscale.optimizers import allocate_state, build_optimizer, set_learning_rate
-from llmscale.shape import Shape
-from llmscale.train.batches import Batches
-from llmscale.train.loop import Conditions
-from llmscale.train.passes import Passes
-from llmscale.train.throughput import throughput_job
+from llmscale.measure.models import build_model
+from llmscale.measure.ops import build_operations, pick_operations
+from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
+from llmscale.measure.train.batches import Batches
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.job import Job
+from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.throughput import throughput_job
+from llmscale.runs.shape import Shape
 
 LEARNING_RATE = 3e-3
 TEXT_TOKENS = 50_000
 
 
 def job_for(
-    shape: Shape, *, batch_sequences: int, optimizer: str = "adamw", dtype: str = "float32", **more: Any
+    shape: Shape,
+    *,
+    batch_sequences: int,
+    optimizer: str = "adamw",
+    dtype: str = "float32",
+    **more: Any,
 ) -> Job:
-    """A job by the usual recipe on a text of TEXT_TOKENS, with a learning rate that moves weights at once."""
+    """A job by the usual recipe on a text of TEXT_TOKENS, with a learning rate that moves weights
+    at once.
+    """
     job = throughput_job(shape, batch_sequences, dtype, optimizer)
     short = {"text_tokens": TEXT_TOKENS, "lr": LEARNING_RATE, "warmup_steps": 0, "evaluations": 1}
     return replace(job, **{**short, **more})
 
 
 def sums_of_steps(vocab_size: int) -> np.ndarray:
-    """A text that can be learnt: running sums of random steps, modulo the vocabulary; TEXT_TOKENS of uint16."""
+    """A text that can be learnt: running sums of random steps, modulo the vocabulary; TEXT_TOKENS
+    of uint16.
+    """
     steps = np.random.default_rng(0).integers(0, 64, TEXT_TOKENS, dtype=np.uint64)
     return (steps.cumsum() % vocab_size).astype(np.uint16)
 
@@ -44,7 +55,9 @@ class Steps:
         self.job = job
         self.batches = Batches(tokens, job.shape.context, job.seed, conditions.device)
         ops = build_operations(picked, job.dtype)
-        self.model = build_model(job.shape, job.seed, job.parametrization, ops).to(conditions.device)
+        self.model = build_model(job.shape, job.seed, job.parametrization, ops).to(
+            conditions.device
+        )
         self.optimizer = build_optimizer(
             job.optimizer,
             self.model,
@@ -56,7 +69,12 @@ class Steps:
         )
         allocate_state(self.optimizer)
         set_learning_rate(self.optimizer, job.lr)
-        self.passes = Passes(self.model, conditions.micro_batch, threads=conditions.threads, compile=conditions.compile)
+        self.passes = Passes(
+            self.model,
+            conditions.micro_batch,
+            threads=conditions.threads,
+            compile=conditions.compile,
+        )
         self.taken = 0
 
     def take(self) -> Tensor:
@@ -71,4 +89,6 @@ class Steps:
 
     def weights(self) -> Tensor:
         """All weights as one vector on the CPU."""
-        return torch.cat([weight.detach().flatten().cpu() for weight in self.model.parameters()]).clone()
+        return torch.cat(
+            [weight.detach().flatten().cpu() for weight in self.model.parameters()]
+        ).clone()

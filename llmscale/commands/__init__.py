@@ -1,4 +1,7 @@
-"""The `llmscale` program: one file a command. Importing it loads typer and rich, nothing heavier."""
+"""The `llmscale` program: one file a command.
+
+Importing it loads typer and rich, nothing heavier.
+"""
 
 from typing import Annotated
 
@@ -24,9 +27,12 @@ app = typer.Typer(
     cls=output.Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,  # drawing help with rich takes longer than everything else that `--help` does
-    help="Measure how the loss of a language model falls with its size, and fit the law with error bars.",
-    epilog="Start with: llmscale doctor; llmscale sweep --sizes 10k,30k,100k,300k; llmscale fit; llmscale plot",
+    # drawing help with rich takes longer than everything else that `--help` does
+    rich_markup_mode=None,
+    help="Measure how the loss of a language model falls with its size, and fit the law with error "
+    "bars.",
+    epilog="Start with: llmscale doctor; llmscale sweep --sizes 10k,30k,100k,300k; llmscale fit; "
+    "llmscale plot",
 )
 
 
@@ -39,7 +45,10 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     pass

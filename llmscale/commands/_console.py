@@ -1,4 +1,6 @@
-"""A console for text that comes from files: no markup is read in it, and nothing in it can steer a terminal."""
+"""A console for text that comes from files: no markup is read in it, and nothing in it can steer a
+terminal.
+"""
 
 import os
 from collections.abc import Iterable
@@ -11,7 +13,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from llmscale.commands._wrapping import wrapped_lines
-from llmscale.printable import clean, masked, one_line
+from llmscale.errors.printable import clean, masked, one_line
 
 _WIDTH_OF_FILES = 120
 _NATURAL_WIDTH = 10_000
@@ -19,13 +21,27 @@ _NATURAL_WIDTH = 10_000
 
 
 _PLAIN = str.maketrans(
-    {"│": "|", "┤": "|", "─": "-", "━": "-", "└": "+", "┬": "+", "–": "-", "…": "~", "∝": "~", "Δ": "d", "ⁿ": "n"}
+    {
+        "│": "|",
+        "┤": "|",
+        "─": "-",
+        "━": "-",
+        "└": "+",
+        "┬": "+",
+        "–": "-",
+        "…": "~",
+        "∝": "~",
+        "Δ": "d",
+        "ⁿ": "n",
+    }
 )
 """What stands for signs that the encoding of a terminal may lack."""
 
 
 def in_encoding(text: str, encoding: str) -> str:
-    """`text` as far as `encoding` has its signs; a drawn dot, or several, is a star where there are none."""
+    """`text` as far as `encoding` has its signs; a drawn dot, or several, is a star where there are
+    none.
+    """
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -44,10 +60,11 @@ def _in_encoding(letter: str, encoding: str) -> str:
 
 
 class SafeConsole(Console):
-    """Like rich's, but plain strings are data: cleaned, with keys in URLs masked, in one line, never markup.
+    """Like rich's, but plain strings are data: cleaned, with keys in URLs masked, in one line,
+    never markup.
 
-    In a terminal they are wrapped at words; elsewhere no line is wrapped. Styles come as `rich.text.Text`.
-    """
+    In a terminal they are wrapped at words; elsewhere no line is wrapped. Styles come as
+    `rich.text.Text`."""
 
     def __init__(self, *, stderr: bool) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
@@ -73,7 +90,9 @@ class SafeConsole(Console):
                 for line in self._lines(masked(one_line(thing))):
                     super().print(Text(line), soft_wrap=True, **kwargs)
             elif isinstance(thing, Text):
-                super().print(thing, soft_wrap=not self.wraps if soft_wrap is None else soft_wrap, **kwargs)
+                super().print(
+                    thing, soft_wrap=not self.wraps if soft_wrap is None else soft_wrap, **kwargs
+                )
             else:
                 super().print(thing, width=self._width_of(thing), **kwargs)
 
@@ -82,7 +101,9 @@ class SafeConsole(Console):
         for line in masked(clean(text)).splitlines():
             super().print(Text(line), soft_wrap=True)
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         """As rich's, without what a terminal would obey, by whatever way it came here."""
         for segment in super().render(renderable, options):
             if segment.control:

@@ -1,4 +1,6 @@
-"""What `llmscale fit` prints: laws side by side, a ranking of laws, groups, and methods side by side."""
+"""What `llmscale fit` prints: laws side by side, a ranking of laws, groups, and methods side by
+side.
+"""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -9,38 +11,52 @@ from llmscale.errors import Note
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from llmscale.fit import Fit
-    from llmscale.fit.compare import Comparison
-    from llmscale.fit.groups import Groups
-    from llmscale.methods import Allocation
-    from llmscale.methods import Comparison as MethodComparison
-    from llmscale.table import RunTable
+    from llmscale.explain.allocation import Allocation
+    from llmscale.explain.allocation import Comparison as MethodComparison
+    from llmscale.explain.fit import Fit
+    from llmscale.explain.fit.compare import Comparison
+    from llmscale.explain.fit.groups import Groups
+    from llmscale.explain.table import RunTable
 
 
 def show_fits(fits: "tuple[Fit, ...]") -> None:
     table = fits[0].table
-    output.results.print(output.styled((table.size, "bold"), f" from {table.path}, N is {table.count}"))
+    output.results.print(
+        output.styled((table.size, "bold"), f" from {table.path}, N is {table.count}")
+    )
     show_reading(table, [name for one in fits for name in one.law.inputs])
     for one in fits:
         output.results.print(_named_law(one, "  "))
 
-    headings = [heading for one in fits for heading in (one.law.name, f"{100 * one.level:g}% interval")]
+    headings = [
+        heading for one in fits for heading in (one.law.name, f"{100 * one.level:g}% interval")
+    ]
     shown = output.make_table("", "", *headings, together=2)
     names = dict.fromkeys(name for one in fits for name in one.law.coefficient_names())
     for name in names:
         cells: list[str] = []
         for one in fits:
             value = one.law.coefficients().get(name)
-            cells += ["", ""] if value is None else [_digits(value, 5), _interval(one.intervals.get(name))]
+            cells += (
+                ["", ""]
+                if value is None
+                else [_digits(value, 5), _interval(one.intervals.get(name))]
+            )
         shown.add_row(name, *cells)
     if any(one.compute_optimal for one in fits):
         for name, meaning in (("a", "N* ∝ C^a"), ("b", "D* ∝ C^b")):
             cells = []
             for one in fits:
                 best = one.compute_optimal
-                cells += [_digits(best[name], 4), _interval(best["intervals"].get(name))] if best else ["", ""]
+                cells += (
+                    [_digits(best[name], 4), _interval(best["intervals"].get(name))]
+                    if best
+                    else ["", ""]
+                )
             shown.add_row(f"{name}, {meaning}", *cells)
-    shown.add_row("objective", *(cell for one in fits for cell in (f"{one.objective:.4g}", "")), style="dim")
+    shown.add_row(
+        "objective", *(cell for one in fits for cell in (f"{one.objective:.4g}", "")), style="dim"
+    )
     output.results.print("")
     output.results.print(shown)
     output.results.print("")
@@ -57,11 +73,17 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
 
 
 def reading(table: "RunTable", inputs: Iterable[str] = ()) -> str | None:
-    """Which column became what, with those that a law takes besides N, D, C and loss; None for a table not read."""
+    """Which column became what, with those that a law takes besides N, D, C and loss; None for a
+    table not read.
+    """
     if not table.reading:
         return None
-    more = [name for name in dict.fromkeys(inputs) if name not in ("params", "tokens", "flops", "loss")]
-    also = "".join(f"; {name} = {table.columns.get(name, name)}" for name in more if name in table.frame)
+    more = [
+        name for name in dict.fromkeys(inputs) if name not in ("params", "tokens", "flops", "loss")
+    ]
+    also = "".join(
+        f"; {name} = {table.columns.get(name, name)}" for name in more if name in table.frame
+    )
     return f"read: {table.reading}{also}"
 
 
@@ -81,27 +103,41 @@ def _show_holdout(one: "Fit") -> None:
     verdict = ("", "")
     if inside is not None:
         style = "green" if inside >= one.level * count - 1e-9 else "yellow"
-        which = {0: "outside", count: "inside"}.get(inside, f"{inside} of {count} inside") if count == 1 else None
-        verdict = (f"{which or f'{inside} of {count} inside'} the {100 * one.level:g}% interval", style)
+        which = (
+            {0: "outside", count: "inside"}.get(inside, f"{inside} of {count} inside")
+            if count == 1
+            else None
+        )
+        verdict = (
+            f"{which or f'{inside} of {count} inside'} the {100 * one.level:g}% interval",
+            style,
+        )
+    bias = f" ({check.bias})" if str(check.bias) else ""
     output.results.print(
         output.styled(
             f"held out ({check.rule}): ",
             (check.law.name, "bold"),
             f" fitted without {runs} predicts {'it' if count == 1 else 'them'} with a mean error of"
-            f" {check.error_text}{f' ({check.bias})' if str(check.bias) else ''}{', ' if verdict[0] else ''}",
+            f" {check.error_text}{bias}{', ' if verdict[0] else ''}",
             verdict,
         )
     )
     for row in check.runs.head(5).itertuples():
         interval = f" [{row.low:.4g}, {row.high:.4g}]" if check.has_interval else ""
-        output.results.print(f"  {row.title}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}")
+        output.results.print(
+            f"  {row.title}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}"
+        )
     if count > 5:
         output.results.print(f"  and {count - 5} more: see --json")
 
 
 def _digits(value: float, significant: int) -> str:
     """`value` to so many significant digits, thousands in full."""
-    return f"{value:.0f}" if 10**significant <= abs(value) < 1e6 else f"{value:#.{significant}g}".rstrip(".")
+    return (
+        f"{value:.0f}"
+        if 10**significant <= abs(value) < 1e6
+        else f"{value:#.{significant}g}".rstrip(".")
+    )
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
@@ -109,22 +145,25 @@ def _interval(ends: tuple[float, float] | None) -> str:
 
 
 def _named_law(one: "Fit", indent: str = "") -> "Text":
-    return output.styled(indent, (one.law.name, "bold"), f": {one.law.formula}  ", (f"({one.law.source})", "dim"))
+    return output.styled(
+        indent, (one.law.name, "bold"), f": {one.law.formula}  ", (f"({one.law.source})", "dim")
+    )
 
 
 def distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
     """Every note once; one that only some of the laws carry names them.
 
-    Of notes of one code whose numbers are each law's own, the first law's; `--json` has them all. What counting
-    embeddings does to the exponents says more than how many there are.
-    """
+    Of notes of one code whose numbers are each law's own, the first law's; `--json` has them all.
+    What counting embeddings does to the exponents says more than how many there are."""
     codes = {note.code for one in fits for note in one.notes}
     carriers: dict[Note, list[str]] = {}
     for one in fits:
         for note in one.notes:
             if note.code == "embedding-share" and "count-sensitive" in codes:
                 continue
-            alike = next((seen for seen in carriers if seen.code == note.code and note.code in _ALIKE), note)
+            alike = next(
+                (seen for seen in carriers if seen.code == note.code and note.code in _ALIKE), note
+            )
             carriers.setdefault(alike, []).append(one.law.name)
     return [
         note if len(laws) == len(fits) else Note(note.code, f"{', '.join(laws)}: {note.message}")
@@ -142,13 +181,15 @@ def warn_all(notes: Iterable[Note]) -> None:
 
 
 def next_step(fits: "tuple[Fit, ...]") -> str:
-    from llmscale.fit.advice import more_budgets, more_sizes
+    from llmscale.explain.estimation.advice import more_budgets, more_sizes
 
     codes = {note.code for one in fits for note in one.notes}
     first, frame = fits[0], fits[0].table.frame
     if codes & {"floor-not-identified", "no-interval"}:
         inputs = set(first.law.inputs)
-        what, sweep = ("sizes", more_sizes(frame)) if inputs == {"params"} else ("runs", more_budgets(frame))
+        what, sweep = (
+            ("sizes", more_sizes(frame)) if inputs == {"params"} else ("runs", more_budgets(frame))
+        )
         return f"measure more {what}: {sweep}"
     in_one = [] if first.options.variable == "params" else ["--variable", first.options.variable]
     plot = first.table.command("plot", "--law", first.law.place or first.law.name, *in_one)
@@ -162,11 +203,24 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
 def show_ranking(comparison: "Comparison") -> None:
     """Laws in the order in which to use them, and those that do not suit the table."""
     table = output.make_table(
-        "laws, best first", "", "law", "coefficients", "held-out error", "inside", "CV error", "ΔAICc", "weight", left=2
+        "laws, best first",
+        "",
+        "law",
+        "coefficients",
+        "held-out error",
+        "inside",
+        "CV error",
+        "ΔAICc",
+        "weight",
+        left=2,
     )
     for one in comparison.ranked:
         check = one.fit.holdout
-        inside = "-" if one.holdout_inside is None or check is None else f"{one.holdout_inside} of {len(check.runs)}"
+        inside = (
+            "-"
+            if one.holdout_inside is None or check is None
+            else f"{one.holdout_inside} of {len(check.runs)}"
+        )
         name = output.styled((one.law, "bold" if one.as_good else ""))
         cells = [
             _percent(one.holdout_error),
@@ -177,7 +231,9 @@ def show_ranking(comparison: "Comparison") -> None:
         ]
         table.add_row(str(one.rank), name, str(one.coefficients), *cells)
     output.results.print(table)
-    output.results.print(output.styled(("bold: as good as the best, as far as these runs can tell", "dim")))
+    output.results.print(
+        output.styled(("bold: as good as the best, as far as these runs can tell", "dim"))
+    )
     for law, reason in comparison.unsuitable:
         output.results.print(output.styled((f"not fitted: {law}: {reason}", "dim")))
 
@@ -193,15 +249,30 @@ def show_groups(found: "Groups") -> None:
         table.add_row("runs", *(str(len(found.fits[name].table.frame)) for name in shown))
         for key in first.law.coefficient_names():
             fits = [found.fits[name] for name in shown]
-            table.add_row(key, *(_with_interval(fit.law.coefficients()[key], fit.intervals.get(key)) for fit in fits))
+            table.add_row(
+                key,
+                *(
+                    _with_interval(fit.law.coefficients()[key], fit.intervals.get(key))
+                    for fit in fits
+                ),
+            )
         checks = [found.fits[name].holdout for name in shown]
-        table.add_row("held-out error", *(f"{check.mean_abs_rel_error:.2%}" if check else "-" for check in checks))
+        table.add_row(
+            "held-out error",
+            *(f"{check.mean_abs_rel_error:.2%}" if check else "-" for check in checks),
+        )
         if found.joint:
             table.add_section()
             table.add_row(output.styled((f"with {' and '.join(found.shared)} shared", "dim")))
             for key in first.law.coefficient_names():
                 ends = found.shared_intervals.get(key)
-                table.add_row(key, *(_with_interval(found.joint[name].coefficients()[key], ends) for name in shown))
+                table.add_row(
+                    key,
+                    *(
+                        _with_interval(found.joint[name].coefficients()[key], ends)
+                        for name in shown
+                    ),
+                )
         output.results.print(table)
 
 
@@ -216,7 +287,8 @@ def show_methods(found: "MethodComparison") -> None:
     """Methods side by side, and where they disagree."""
     header, *rows = zip(*found.rows(), strict=True)
     table = output.make_table(
-        "compute-optimal allocation", *("" if place == 0 else cell for place, cell in enumerate(header))
+        "compute-optimal allocation",
+        *("" if place == 0 else cell for place, cell in enumerate(header)),
     )
     for row in rows:
         table.add_row(*row)
@@ -234,7 +306,7 @@ def _with_interval(value: float, ends: tuple[float, float] | None) -> "str | Tex
 
 def _percent(value: float) -> str:
     """A mean of |ln L̂ - ln L| in percent, as the share or the factor that it is."""
-    from llmscale.fit._relative import size
+    from llmscale.explain.estimation.relative import size
 
     return "-" if value != value else size(value / 100)
 

@@ -1,4 +1,6 @@
-"""Standard output and standard error that may be full, closed, or a pipe that nobody reads any more."""
+"""Standard output and standard error that may be full, closed, or a pipe that nobody reads any
+more.
+"""
 
 import os
 import sys
@@ -13,20 +15,24 @@ EXIT_CLOSED_PIPE = 141
 
 @contextmanager
 def guarded_streams() -> Iterator[None]:
-    """Within it output that cannot be written ends the program: one sentence and exit code 1, 141 for a closed pipe.
+    """Within it output that cannot be written ends the program: one sentence and exit code 1, 141
+    for a closed pipe.
 
-    A closed standard output ends it at once: no work is done whose result would be lost. What standard error cannot
-    take is left out.
-    """
+    A closed standard output ends it at once: no work is done whose result would be lost. What
+    standard error cannot take is left out."""
     before = sys.stdout, sys.stderr
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the program runs
     if sys.stdout is None:
-        sys.stderr.write("error: standard output is closed\n  fix: send it to a file, or to /dev/null\n")
+        sys.stderr.write(
+            "error: standard output is closed\n  fix: send it to a file, or to /dev/null\n"
+        )
         raise SystemExit(EXIT_LOST_OUTPUT)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks becomes "?"
+            stream.reconfigure(
+                errors="replace"
+            )  # a character that the terminal's encoding lacks becomes "?"
     sys.stdout, sys.stderr = _Guarded(sys.stdout), _Guarded(sys.stderr, leave_out=True)
     try:
         try:
@@ -38,7 +44,10 @@ def guarded_streams() -> Iterator[None]:
         if isinstance(lost.error, BrokenPipeError):
             _discard_rest(sys.__stderr__)
             raise SystemExit(EXIT_CLOSED_PIPE) from None
-        sys.stderr.write(f"error: standard output cannot be written: {lost.error.strerror}\n  fix: make room there\n")
+        sys.stderr.write(
+            f"error: standard output cannot be written: {lost.error.strerror}\n  fix: make room "
+            "there\n"
+        )
         raise SystemExit(EXIT_LOST_OUTPUT) from None
     finally:
         sys.stdout, sys.stderr = before

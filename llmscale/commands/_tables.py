@@ -1,8 +1,7 @@
 """Tables of what comes from files, readable in a terminal of 80 columns.
 
-Nothing is cut off. What has no room side by side is folded, and at last a row takes several lines: in each column two
-values stand above each other, as their headings do.
-"""
+Nothing is cut off. What has no room side by side is folded, and at last a row takes several lines:
+in each column two values stand above each other, as their headings do."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from llmscale.printable import masked, one_line, shortened
+from llmscale.errors.printable import masked, one_line, shortened
 
 _LONGEST_CELL = 300
 _FOLDED = 16
@@ -22,7 +21,10 @@ _MOST_LINES = 3
 
 
 class SafeTable(Table):
-    """A table whose plain strings are data: one line each, and never markup. Cells of more lines come as Text."""
+    """A table whose plain strings are data: one line each, and never markup.
+
+    Cells of more lines come as Text.
+    """
 
     def add_column(self, header: Any = "", *args: Any, **kwargs: Any) -> None:
         super().add_column(_as_data(header), *args, **kwargs)
@@ -34,8 +36,8 @@ class SafeTable(Table):
 class FittedTable(SafeTable):
     """A table without lines that fits the width it is shown in. Its first column names the row.
 
-    Columns that belong together, as a value and its interval, are `together`: such a table goes on below itself.
-    """
+    Columns that belong together, as a value and its interval, are `together`: such a table goes on
+    below itself."""
 
     def __init__(self, heading: Text, together: int = 1) -> None:
         super().__init__(box=None, pad_edge=False)
@@ -57,14 +59,20 @@ class FittedTable(SafeTable):
         return [[column.header, *column._cells] for column in self.columns]
 
     def _fitted(self, room: int) -> list[Table]:
-        """The first way to set it that has room: as it is, closer, with names folded, or with stacked columns."""
+        """The first way to set it that has room: as it is, closer, with names folded, or with
+        stacked columns.
+        """
         columns = self._columns_of_cells()
         folded = [[_folded_heading(cells[0]), *cells[1:]] for cells in columns]
         for way, gap in ((columns, _GAP), (folded, _GAP), (folded, 1)):
             if _width(way, gap) <= room:
                 return [self._table(way, gap)]
         names = [number for number, column in enumerate(self.columns) if column.justify == "left"]
-        spare = room - _width([cells for place, cells in enumerate(folded) if place not in names], 1) - len(names)
+        spare = (
+            room
+            - _width([cells for place, cells in enumerate(folded) if place not in names], 1)
+            - len(names)
+        )
         if spare >= _FOLDED * len(names):
             return [self._table(folded, 1, dict.fromkeys(names, spare // len(names)))]
         if self._together > 1:
@@ -75,7 +83,9 @@ class FittedTable(SafeTable):
                 return [self._table(stacked, _GAP)]
             if _width(stacked[1:], _GAP) + _GAP + _FOLDED <= room:
                 return [self._table(stacked, _GAP, {0: room - _width(stacked[1:], _GAP) - _GAP})]
-        return [self._table(_stacked(columns, _MOST_LINES), 1, dict.fromkeys(range(len(columns)), None))]
+        return [
+            self._table(_stacked(columns, _MOST_LINES), 1, dict.fromkeys(range(len(columns)), None))
+        ]
 
     def _blocks(self, columns: list[list[Any]], room: int) -> list[Table]:
         """Tables below each other, each with the names and as many columns as have room."""
@@ -86,7 +96,9 @@ class FittedTable(SafeTable):
             if len(blocks[-1]) > 1 and _width(wanted, _GAP) > room:
                 blocks.append([0])
             blocks[-1] += group
-        return [self._table([columns[place] for place in block], _GAP, places=block) for block in blocks]
+        return [
+            self._table([columns[place] for place in block], _GAP, places=block) for block in blocks
+        ]
 
     def _table(
         self,
@@ -97,7 +109,9 @@ class FittedTable(SafeTable):
     ) -> Table:
         """`columns` as a table of rich; those in `widths` are folded."""
         widths = widths or {}
-        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=self.show_header)
+        table = Table(
+            box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=self.show_header
+        )
         for number, cells in enumerate(columns):
             like = self.columns[places[number] if places else number]
             table.add_column(
@@ -139,7 +153,9 @@ def _folded_heading(heading: Text) -> Text:
 
 
 def _stacked(columns: list[list[Any]], lines: int) -> list[list[Any]]:
-    """The first column, and the others in so many lines, each beginning a new line at its share of them."""
+    """The first column, and the others in so many lines, each beginning a new line at its share of
+    them.
+    """
     others = columns[1:]
     across = -(-len(others) // lines)
     stacked = [columns[0]]
@@ -150,7 +166,10 @@ def _stacked(columns: list[list[Any]], lines: int) -> list[list[Any]]:
 
 
 def _above_each_other(cells: Sequence[Any]) -> Text:
-    """Cells in lines of one cell, the lower ones dim. What is no text, as a bar, has no room here."""
+    """Cells in lines of one cell, the lower ones dim.
+
+    What is no text, as a bar, has no room here.
+    """
     lines = [cell.copy() if isinstance(cell, Text) else Text("") for cell in cells]
     for line in lines[1:]:
         line.stylize("dim")

@@ -1,4 +1,6 @@
-"""Curves in a terminal: braille dots on logarithmic axes, one colour a size, each size named where its curves end."""
+"""Curves in a terminal: braille dots on logarithmic axes, one colour a size, each size named where
+its curves end.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +10,8 @@ from rich.text import Text
 
 from llmscale.quantity import format_count
 
-COLOURS = ("blue", "cyan", "green", "yellow", "magenta", "red", "bright_blue", "bright_cyan", "bright_green",
+COLOURS = ("blue", "cyan", "green", "yellow", "magenta", "red", "bright_blue", "bright_cyan",
+    "bright_green",
            "bright_yellow", "bright_magenta", "bright_red")  # fmt: skip
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a braille character, by row and column of its 4 x 2 dots."""
@@ -41,7 +44,9 @@ def draw_curves(lines: Sequence[Line], width: int, height: int, x_title: str, y_
     columns = max(10, width - _LEFT - 2 - right)
     x_high = math.log(max(max(line.x) for line in usable))
     x_low = max(math.log(min(min(line.x) for line in usable)), x_high - _DECADES * math.log(10))
-    seen = [y for line in usable for x, y in zip(line.x, line.y, strict=True) if math.log(x) >= x_low]
+    seen = [
+        y for line in usable for x, y in zip(line.x, line.y, strict=True) if math.log(x) >= x_low
+    ]
     y_low, y_high = math.log(min(seen)), math.log(max(seen))
     x_span, y_span = max(x_high - x_low, 1e-9), max(y_high - y_low, 1e-3)
     dots = _Dots(columns, height)
@@ -51,13 +56,18 @@ def draw_curves(lines: Sequence[Line], width: int, height: int, x_title: str, y_
         for x, y in zip(line.x, line.y, strict=True):
             if (at := math.log(x)) >= x_low:
                 place = round((at - x_low) / x_span * (2 * columns - 1))
-                track.setdefault(place, []).append((y_high - math.log(y)) / y_span * (4 * height - 1))
+                track.setdefault(place, []).append(
+                    (y_high - math.log(y)) / y_span * (4 * height - 1)
+                )
         path = [(place, sum(rows) / len(rows)) for place, rows in sorted(track.items())]
         dots.draw(path, names.index(line.name))
         if path:
             ends[line.name].append(path[-1][1] / 4)
     labels = _labels({name: sum(rows) / len(rows) for name, rows in ends.items() if rows}, height)
-    ticks = {round((y_high - math.log(value)) / y_span * (height - 1)): value for value in _ticks(y_low, y_high)}
+    ticks = {
+        round((y_high - math.log(value)) / y_span * (height - 1)): value
+        for value in _ticks(y_low, y_high)
+    }
     drawn = Text(f"{y_title:>{_LEFT}}\n", style="dim", no_wrap=True)
     for row in range(height):
         tick = f"{ticks[row]:>{_LEFT - 1}.3g} ┤" if row in ticks else " " * _LEFT + "│"
@@ -72,7 +82,9 @@ def draw_curves(lines: Sequence[Line], width: int, height: int, x_title: str, y_
 
 
 class _Dots:
-    """A canvas of 2 x 4 dots a character; a character has the colour of what was drawn there last."""
+    """A canvas of 2 x 4 dots a character; a character has the colour of what was drawn there
+    last.
+    """
 
     def __init__(self, columns: int, rows: int) -> None:
         self._columns, self._rows = columns, rows
@@ -81,10 +93,16 @@ class _Dots:
 
     def draw(self, path: Sequence[tuple[int, float]], owner: int) -> None:
         """Join the dots of `path`, from left to right."""
-        for (x, y), (next_x, next_y) in zip(path, [*path[1:], path[-1]] if path else [], strict=True):
+        for (x, y), (next_x, next_y) in zip(
+            path, [*path[1:], path[-1]] if path else [], strict=True
+        ):
             steps = max(1, next_x - x, math.ceil(abs(next_y - y)))
             for step in range(steps + 1):
-                self._set(round(x + (next_x - x) * step / steps), round(y + (next_y - y) * step / steps), owner)
+                self._set(
+                    round(x + (next_x - x) * step / steps),
+                    round(y + (next_y - y) * step / steps),
+                    owner,
+                )
 
     def _set(self, x: int, y: int, owner: int) -> None:
         if 0 <= x < 2 * self._columns and 0 <= y < 4 * self._rows:
@@ -99,7 +117,9 @@ class _Dots:
 
 
 def _usable(line: Line) -> Line:
-    pairs = [(x, y) for x, y in zip(line.x, line.y, strict=True) if x > 0 and y > 0 and math.isfinite(y)]
+    pairs = [
+        (x, y) for x, y in zip(line.x, line.y, strict=True) if x > 0 and y > 0 and math.isfinite(y)
+    ]
     return Line(line.name, [x for x, _ in pairs], [y for _, y in pairs])
 
 
@@ -129,7 +149,9 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _bottom(low: float, span: float, columns: int, title: str) -> str:
-    """The horizontal axis: its line with ticks at 1, 2, 5 x 10^n as far as their labels have room, and their labels."""
+    """The horizontal axis: its line with ticks at 1, 2, 5 x 10^n as far as their labels have room,
+    and their labels.
+    """
     line, labels = ["─"] * columns, [" "] * (columns + 2)
     free = 0
     first = math.floor(low / math.log(10))
@@ -143,4 +165,7 @@ def _bottom(low: float, span: float, columns: int, title: str) -> str:
             labels[start : start + len(label)] = label
             free = start + len(label) + 2
     margin = " " * _LEFT
-    return f"{margin}└{''.join(line)}\n{margin} {''.join(labels).rstrip()}\n{margin} {title.center(columns).rstrip()}"
+    return (
+        f"{margin}└{''.join(line)}\n{margin} {''.join(labels).rstrip()}\n{margin} "
+        f"{title.center(columns).rstrip()}"
+    )

@@ -4,18 +4,19 @@ import re
 
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _COMMAND = re.compile(
-    r"(?<!\S)\(?(?:llmscale (?:sweep|status|tune|fit|laws|plot|predict|shapes|schema|bench|data|doctor)|pip install|"
+    r"(?<!\S)\(?(?:llmscale "
+    r"(?:sweep|status|tune|fit|laws|plot|predict|shapes|schema|bench|data|doctor)|pip install|"
     r"rm -r)(?!\S)"
 )
 _LEAST_ROOM = 20
 
 
 def wrapped_lines(text: str, width: int, indent: int = 0) -> list[str]:
-    """`text` in lines of at most `width` columns, all but the first indented; the first begins at column `indent`.
+    """`text` in lines of at most `width` columns, all but the first indented; the first begins at
+    column `indent`.
 
-    A command that has no room goes on a line of its own; one longer than a line is continued, at a word, behind a
-    backslash, as a shell reads it. A single word that is longer stays whole.
-    """
+    A command that has no room goes on a line of its own; one longer than a line is continued, at a
+    word, behind a backslash, as a shell reads it. A single word that is longer stays whole."""
     from rich.cells import cell_len
 
     room = max(_LEAST_ROOM, width - indent)
@@ -54,7 +55,9 @@ def _pieces(text: str) -> list[str]:
 
 
 def _end_of_command(text: str, place: int) -> int:
-    """A command ends with its sentence, at a semicolon, comma or bracket, or before a bracket that opens."""
+    """A command ends with its sentence, at a semicolon, comma or bracket, or before a bracket that
+    opens.
+    """
     while (word := _WORD.match(text, place + 1)) and not word.group().startswith("("):
         place = word.end()
         if word.group()[-1] in ";,:)":
@@ -66,7 +69,12 @@ def _words(piece: str) -> list[str]:
     """The words of a command as they are written, an option together with its value."""
     joined: list[str] = []
     for word in _WORD.findall(piece):
-        is_value = bool(joined) and joined[-1].startswith("-") and " " not in joined[-1] and not word.startswith("-")
+        is_value = (
+            bool(joined)
+            and joined[-1].startswith("-")
+            and " " not in joined[-1]
+            and not word.startswith("-")
+        )
         if is_value:
             joined[-1] += f" {word}"
         else:

@@ -5,16 +5,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
+from llmscale.errors.command_lines import command_line
 from llmscale.quantity import format_bytes, format_count, format_seconds, parse_list
-from llmscale.ranges import Range
-from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM, USUAL_CONTEXT, USUAL_VOCABULARY
+from llmscale.runs.shape import (
+    LEAST_CONTEXT,
+    MOST_CONTEXT,
+    TOKENS_PER_PARAM,
+    USUAL_CONTEXT,
+    USUAL_VOCABULARY,
+)
+from llmscale.settings import Range
 
 if TYPE_CHECKING:
-    from llmscale.job import Job
-    from llmscale.train.throughput import Throughput
+    from llmscale.measure.train.job import Job
+    from llmscale.measure.train.throughput import Throughput
 
 SLOW_READING = 0.05
 SOON_HOURS = 1.0
@@ -35,25 +41,30 @@ def bench(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     compile: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile; default on a GPU alone.")
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Use torch.compile; default on a GPU alone."),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; default one a core.")] = None,
-    seconds: Annotated[float, typer.Option(help="Time for each size, after its first step.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(help="Time for each size, after its first step.")
+    ] = 10.0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure training speed for each size: whole steps of the training loop, one run on all cores or one GPU.
+    """Measure training speed for each size: whole steps of the training loop, one run on all cores
+    or one GPU.
 
-    MFU is the share of the FLOP/s of large matrix products, the best of several measured before, between and after.
+    MFU is the share of the FLOP/s of large matrix products, the best of several measured before,
+    between and after.
 
     Example: llmscale bench --sizes 300k,1M,3M
     """
     from llmscale.machine import available_cores, available_memory, device_name, pick_device
-    from llmscale.shape import shape_for
-    from llmscale.sweep.plan import activation_bytes, micro_batch
-    from llmscale.train.calibrate import measure_peak
-    from llmscale.train.dtype import choose_dtype
-    from llmscale.train.loop import Conditions
-    from llmscale.train.throughput import measure_throughput, sample_tokens, throughput_job
+    from llmscale.measure.sweep.plan import activation_bytes, micro_batch
+    from llmscale.measure.train.calibrate import measure_peak
+    from llmscale.measure.train.dtype import choose_dtype
+    from llmscale.measure.train.loop import Conditions
+    from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
+    from llmscale.runs.shape import shape_for
 
     Range(0, 86_400, above=True).check("--seconds", seconds)
     Range(1, 1_000_000).check("--batch", batch)
@@ -69,13 +80,15 @@ def bench(
     cores = (threads or available_cores()) if device == "cpu" else 1
     free = available_memory(device)
     conditions = [
-        Conditions(device, micro_batch(shape, batch, device, free), compiled, threads=cores) for shape in shapes
+        Conditions(device, micro_batch(shape, batch, device, free), compiled, threads=cores)
+        for shape in shapes
     ]
     for size, shape, condition in zip(asked, shapes, conditions, strict=True):
         needed = shape.memory_bytes(condition.micro_batch, activation_bytes(device))
         if needed > free:
             raise InputError(
-                f"size {size} needs about {format_bytes(needed)} of memory and {format_bytes(free)} are free",
+                f"size {size} needs about {format_bytes(needed)} of memory and "
+                f"{format_bytes(free)} are free",
                 "measure smaller sizes, or a smaller --batch or --vocab-size",
             )
 
@@ -83,7 +96,9 @@ def bench(
     peaks = [measure_peak(device, dtype, cores)]
     measured = []
     for size, job, condition in zip(asked, jobs, conditions, strict=True):
-        output.progress.print(f"training {size} ({job.shape.name}) for {format_seconds(seconds)} ...")
+        output.progress.print(
+            f"training {size} ({job.shape.name}) for {format_seconds(seconds)} ..."
+        )
         measured.append(measure_throughput(job, condition, tokens, seconds))
         peaks.append(measure_peak(device, dtype, cores))
     rows = [_row(*each, max(peaks)) for each in zip(asked, jobs, measured, strict=True)]
@@ -125,7 +140,17 @@ def _show(rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     cores = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
     compiled = ", compiled" if settings["compiled"] else ""
     title = f"{settings['device']}{cores}, {settings['dtype']}{compiled}"
-    headings = ("size", "shape", "N", "tokens/s", "MFU", "reading", "memory", "first step", "20 tokens/param")
+    headings = (
+        "size",
+        "shape",
+        "N",
+        "tokens/s",
+        "MFU",
+        "reading",
+        "memory",
+        "first step",
+        "20 tokens/param",
+    )
     table = output.make_table(title, *headings, left=2)
     for row in rows:
         table.add_row(
@@ -143,8 +168,10 @@ def _show(rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     output.results.print(
         f"{settings['arch']}, vocabulary {settings['vocab_size']}, context {settings['context']}, "
         f"{settings['batch_tokens']} tokens a step, {settings['optimizer']}; MFU: share of "
-        f"{settings['peak_flops']:.2e} FLOP/s, large matrix products here; reading: batches, as a share of the step; "
-        "first step: with building and compiling, and for the first size what torch loads once; 20 tokens/param: time "
+        f"{settings['peak_flops']:.2e} FLOP/s, large matrix products here; reading: batches, as a "
+        "share of the step; "
+        "first step: with building and compiling, and for the first size what torch loads once; 20 "
+        "tokens/param: time "
         f"for {TOKENS_PER_PARAM} N tokens"
     )
     output.results.print(f"{settings['dtype']}: {settings['dtype_reason']}")
@@ -154,8 +181,13 @@ def _show(rows: list[dict[str, Any]], settings: dict[str, Any]) -> None:
 def _hint(rows: list[dict[str, Any]], context: int) -> str:
     reading = max(rows, key=lambda row: row["reading_share"])
     if reading["reading_share"] > SLOW_READING:
-        longer = command_line("llmscale", "bench", "--sizes", reading["size"], "--context", 2 * context)
-        return f"size {reading['size']} spends {reading['reading_share']:.0%} of a step on reading: {longer}"
+        longer = command_line(
+            "llmscale", "bench", "--sizes", reading["size"], "--context", 2 * context
+        )
+        return (
+            f"size {reading['size']} spends {reading['reading_share']:.0%} of a step on "
+            f"reading: {longer}"
+        )
     soon = [row["size"] for row in rows if row["hours_for_20_tokens_per_param"] <= SOON_HOURS]
     sizes = ",".join(soon) or SMALL_SIZES
     return command_line("llmscale", "sweep", "--sizes", sizes, "--tokens", f"{TOKENS_PER_PARAM}x")

@@ -10,31 +10,43 @@ from llmscale.commands import output
 from llmscale.quantity import format_bytes, format_count, parse_count
 
 if TYPE_CHECKING:
-    from llmscale.inspection import Inspection
-    from llmscale.tokens import Progress as Done
-    from llmscale.tokens import TextSpec, TokenStore
+    from llmscale.measure.text.inspection import Inspection
+    from llmscale.measure.text.prepare import Progress as Done
+    from llmscale.measure.text.prepare import TextSpec, TokenStore
 
-data = typer.Typer(name="data", help="Make text ready for training, and look at it.", no_args_is_help=True)
+data = typer.Typer(
+    name="data", help="Make text ready for training, and look at it.", no_args_is_help=True
+)
 
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="stdlib, files (a path, a glob, several by commas) or the name of a dataset."
+        metavar="SOURCE",
+        help="stdlib, files (a path, a glob, several by commas) or the name of a dataset.",
     ),
 ]
 TokenizerOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="bpe:4096, a tokenizer.json or a name on the hub; default: bpe to suit the text."
+        metavar="NAME",
+        help="bpe:4096, a tokenizer.json or a name on the hub; default: bpe to suit the text.",
     ),
 ]
-ConfigOption = Annotated[str | None, typer.Option(metavar="NAME", help="Configuration of a dataset.")]
+ConfigOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Configuration of a dataset.")
+]
 SplitOption = Annotated[str, typer.Option(metavar="NAME", help="Split of a dataset.")]
 ColumnOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Column that holds the text; data.text is the text within data.")
+    str,
+    typer.Option(
+        metavar="NAME", help="Column that holds the text; data.text is the text within data."
+    ),
 ]
 EndOption = Annotated[
-    str | None, typer.Option(metavar="TOKEN", help="Token of your tokenizer that ends a document, as </s> does.")
+    str | None,
+    typer.Option(
+        metavar="TOKEN", help="Token of your tokenizer that ends a document, as </s> does."
+    ),
 ]
 ValidationOption = Annotated[
     str, typer.Option(metavar="COUNT", help="Tokens to hold out; at most a tenth of the text is.")
@@ -51,17 +63,22 @@ def prepare(
     text_column: ColumnOption = "text",
     end_of_text: EndOption = None,
     tokens: Annotated[
-        str | None, typer.Option(metavar="COUNT", help="Stop at this many training tokens; default: all the text.")
+        str | None,
+        typer.Option(
+            metavar="COUNT", help="Stop at this many training tokens; default: all the text."
+        ),
     ] = None,
     validation_tokens: ValidationOption = "1M",
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; default: one a core.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Tokenize text into the cache. Stopped, the same command goes on where it was.
 
     Example: llmscale data prepare 'corpus/**/*.txt' --tokenizer bpe:4096
     """
-    from llmscale import tokens as library
+    from llmscale.measure.text import prepare as library
 
     wanted = parse_count(tokens, "token count") if tokens else None
     spec = _spec(source, tokenizer, config, split, text_column, end_of_text, validation_tokens)
@@ -77,7 +94,10 @@ def prepare(
 @data.command()
 def inspect(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="What prepare takes, or the folder of a token store.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="What prepare takes, or the folder of a token store."
+        ),
     ] = "stdlib",
     tokenizer: TokenizerOption = None,
     config: ConfigOption = None,
@@ -92,12 +112,14 @@ def inspect(
 
     Example: llmscale data inspect corpus/train.jsonl --text-column content
     """
-    from llmscale.inspection import inspect_text
-    from llmscale.tokens import Progress as Done
+    from llmscale.measure.text.inspection import inspect_text
+    from llmscale.measure.text.prepare import Progress as Done
 
     spec = _spec(source, tokenizer, config, split, text_column, end_of_text, validation_tokens)
     with preparing() as report:
-        seen = inspect_text(spec, samples=samples, progress=lambda count, size: report(Done("survey", count, size)))
+        seen = inspect_text(
+            spec, samples=samples, progress=lambda count, size: report(Done("survey", count, size))
+        )
     for remark in seen.remarks:
         output.tell(f"note: {remark}")
     if json:
@@ -115,16 +137,26 @@ def _spec(
     end_of_text: str | None,
     validation_tokens: str,
 ) -> "TextSpec":
-    from llmscale.tokens import TextSpec
+    from llmscale.measure.text.prepare import TextSpec
 
     held_out = parse_count(validation_tokens, "validation token count")
-    return TextSpec(source, config, split, text_column, tokenizer, held_out, end_of_text=end_of_text)
+    return TextSpec(
+        source, config, split, text_column, tokenizer, held_out, end_of_text=end_of_text
+    )
 
 
 @contextmanager
 def preparing() -> Iterator[Callable[["Done"], None]]:
-    """A function that shows how far reading has got: a bar on a terminal, else a line for every stage."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    """A function that shows how far reading has got: a bar on a terminal, else a line for every
+    stage.
+    """
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     stages = {
         "waiting": "waiting for another process",
@@ -133,7 +165,12 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
         "tokens": "tokenizing",
         "checking": "checking the tokens on disk",
     }
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     shown = output.progress.is_terminal
     seen: set[str] = set()
     with Progress(*columns, console=output.progress, disable=not shown, transient=True) as bar:
@@ -147,7 +184,11 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
             measured = done.stage in ("tokens", "checking")
             total = done.wanted_tokens or done.estimated_bytes if measured else None
             completed = done.tokens if done.wanted_tokens else done.bytes
-            details = f"{done.documents:,} documents, {format_bytes(done.bytes)}" if done.documents else ""
+            details = (
+                f"{done.documents:,} documents, {format_bytes(done.bytes)}"
+                if done.documents
+                else ""
+            )
             bar.update(task, description=f"{what} {details}", total=total, completed=completed)
 
         yield report
@@ -175,8 +216,10 @@ def _show_store(store: "TokenStore") -> None:
     output.results.print(table)
     dropped, tokenizer = store.meta["dropped"], store.meta["tokenizer"]
     for line in (
-        f"{tokenizer['name']}: {store.vocab_size:,} tokens, {store.bytes_per_token:.2f} bytes per token",
-        f"dropped {dropped['too_short']:,} documents as too short and {dropped['duplicates']:,} as exact duplicates",
+        f"{tokenizer['name']}: {store.vocab_size:,} tokens, {store.bytes_per_token:.2f} bytes per "
+        "token",
+        f"dropped {dropped['too_short']:,} documents as too short and {dropped['duplicates']:,} as "
+        "exact duplicates",
         f"in {store.path}",
     ):
         output.results.print(line)
@@ -189,12 +232,23 @@ def _show_inspection(seen: "Inspection") -> None:
         ("fingerprint", seen.fingerprint),
         ("documents", f"{seen.documents:,}, {format_bytes(seen.bytes)}"),
         ("lengths", f"{seen.shortest:,} to {seen.longest:,} {seen.length_unit}"),
-        ("dropped", f"{seen.too_short_share:.2%} too short, {seen.duplicate_share:.2%} exact duplicates"),
+        (
+            "dropped",
+            f"{seen.too_short_share:.2%} too short, {seen.duplicate_share:.2%} exact duplicates",
+        ),
     ]
-    if seen.bytes_per_token is not None and seen.train_tokens is not None and seen.validation_tokens is not None:
+    if (
+        seen.bytes_per_token is not None
+        and seen.train_tokens is not None
+        and seen.validation_tokens is not None
+    ):
         held_out = format_count(seen.validation_tokens)
-        rows.append(("tokens", f"{format_count(seen.train_tokens)} to train on, {held_out} held out"))
-        rows.append(("tokenizer", f"{seen.vocab_size:,} tokens, {seen.bytes_per_token:.2f} bytes per token"))
+        rows.append(
+            ("tokens", f"{format_count(seen.train_tokens)} to train on, {held_out} held out")
+        )
+        rows.append(
+            ("tokenizer", f"{seen.vocab_size:,} tokens, {seen.bytes_per_token:.2f} bytes per token")
+        )
     else:
         rows.append(("tokens", "none yet: run llmscale data prepare"))
     for name, value in rows:

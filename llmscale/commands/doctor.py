@@ -10,22 +10,26 @@ from llmscale.quantity import format_bytes, format_seconds
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from llmscale.doctor import Report
+    from llmscale.measure.doctor import Report
 
 
 def doctor(
     full: Annotated[
-        bool, typer.Option("--full", help="Also compile a small function with torch.compile (up to 30 seconds).")
+        bool,
+        typer.Option(
+            "--full", help="Also compile a small function with torch.compile (up to 30 seconds)."
+        ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what this machine can do, and what will be slow.
 
-    Device, number type, compiler, cores, memory, disk, cache, data and packages; limits of containers count.
+    Device, number type, compiler, cores, memory, disk, cache, data and packages; limits of
+    containers count.
 
     Example: llmscale doctor --full
     """
-    from llmscale.doctor import examine
+    from llmscale.measure.doctor import examine
 
     report = examine(full)
     if json:
@@ -58,15 +62,38 @@ def _rows(report: "Report") -> list[tuple[str, str, str]]:
     missing = [name for name, version in report.packages.items() if version is None]
     rows = [
         ("Python", report.python, report.platform),
-        ("torch", report.torch, f"CUDA {report.torch_cuda}" if report.torch_cuda else "built without CUDA"),
-        ("device", device.kind, f"{device.name}{capability}, {format_bytes(device.memory_free_bytes)} free"),
+        (
+            "torch",
+            report.torch,
+            f"CUDA {report.torch_cuda}" if report.torch_cuda else "built without CUDA",
+        ),
+        (
+            "device",
+            device.kind,
+            f"{device.name}{capability}, {format_bytes(device.memory_free_bytes)} free",
+        ),
         ("dtype", device.dtype, f"{device.dtype_reason}; {speed}"),
         ("compile", compiled.status, f"{compiled.detail}{took}"),
-        ("CPU kernels", "missing" if report.no_kernels else "compiled", report.no_kernels or "for training on the CPU"),
+        (
+            "CPU kernels",
+            "missing" if report.no_kernels else "compiled",
+            report.no_kernels or "for training on the CPU",
+        ),
         ("cores", str(report.cores), f"torch uses {report.threads}"),
-        ("memory", format_bytes(report.memory_bytes), f"{format_bytes(report.memory_free_bytes)} free"),
-        ("cache", format_bytes(cache.used_bytes), f"{cache.path}, {format_bytes(cache.free_bytes)} free on its disk"),
+        (
+            "memory",
+            format_bytes(report.memory_bytes),
+            f"{format_bytes(report.memory_free_bytes)} free",
+        ),
+        (
+            "cache",
+            format_bytes(cache.used_bytes),
+            f"{cache.path}, {format_bytes(cache.free_bytes)} free on its disk",
+        ),
     ]
-    rows += [(f"data: {data.name}", format_bytes(data.size_bytes), str(data.path)) for data in report.data]
+    rows += [
+        (f"data: {data.name}", format_bytes(data.size_bytes), str(data.path))
+        for data in report.data
+    ]
     rows.append(("packages", "all there" if not missing else f"missing: {', '.join(missing)}", ""))
     return rows

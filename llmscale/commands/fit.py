@@ -8,31 +8,40 @@ from llmscale.commands import output
 from llmscale.errors import InputError
 
 if TYPE_CHECKING:
-    from llmscale.fit import Fit, Options
-    from llmscale.runs import ResultsFolder
-    from llmscale.table import RunTable
+    from llmscale.explain.fit import Fit, Options
+    from llmscale.explain.table import RunTable
+    from llmscale.runs.folder import ResultsFolder
 
 TableArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="TABLE",
-        help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, a URL of either, - for a pipe, or a"
-        " pattern of logs, one a run: 'logs/*/trainer_state.json'; default the newest sweep under results/.",
+        help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, a URL of either, - "
+        "for a pipe, or a"
+        " pattern of logs, one a run: 'logs/*/trainer_state.json'; default the newest sweep under "
+        "results/.",
     ),
 ]
 LawOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--law", metavar="NAME", help="A law that `llmscale laws` lists, or ./mine.py:MyLaw; repeat it to compare."
+        "--law",
+        metavar="NAME",
+        help="A law that `llmscale laws` lists, or ./mine.py:MyLaw; repeat it to compare.",
     ),
 ]
-VariableOption = Annotated[str, typer.Option(help="What laws in one variable are fitted in: params, tokens or flops.")]
-CountOption = Annotated[str, typer.Option(help="What N counts: params, params_non_embedding or params_total.")]
+VariableOption = Annotated[
+    str, typer.Option(help="What laws in one variable are fitted in: params, tokens or flops.")
+]
+CountOption = Annotated[
+    str, typer.Option(help="What N counts: params, params_non_embedding or params_total.")
+]
 ColumnsOption = Annotated[
     str | None,
     typer.Option(
         metavar="params=X,...",
-        help="The table's columns: params, tokens, flops, loss, or any input of a law; in quotes if with a comma.",
+        help="The table's columns: params, tokens, flops, loss, or any input of a law; in quotes "
+        "if with a comma.",
     ),
 ]
 UnitsOption = Annotated[
@@ -40,13 +49,16 @@ UnitsOption = Annotated[
     typer.Option(
         "--units",
         metavar="params=M,...",
-        help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits, perplexity or accuracy.",
+        help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits, perplexity "
+        "or accuracy.",
     ),
 ]
 StatusOption = Annotated[
     str | None,
     typer.Option(
-        "--status", metavar="done=WORD,...", help="Which words of the column of statuses count as a finished run."
+        "--status",
+        metavar="done=WORD,...",
+        help="Which words of the column of statuses count as a finished run.",
     ),
 ]
 WhereOption = Annotated[
@@ -64,7 +76,10 @@ def fit(
     table: TableArgument = None,
     law: LawOption = None,
     method: Annotated[
-        str, typer.Option(help="parametric, or the optimum alone: isoflop, envelope, or all side by side.")
+        str,
+        typer.Option(
+            help="parametric, or the optimum alone: isoflop, envelope, or all side by side."
+        ),
     ] = "parametric",
     variable: VariableOption = "params",
     count: CountOption = "params",
@@ -73,12 +88,18 @@ def fit(
     where: WhereOption = None,
     status: StatusOption = None,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="One law for every value of this column, and a joint fit.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="One law for every value of this column, and a joint fit."
+        ),
     ] = None,
     level: LevelOption = 0.9,
     bootstrap: Annotated[int, typer.Option(help="Bootstrap refits; 0 gives no intervals.")] = 1000,
     intervals: Annotated[
-        str, typer.Option(help="Of coefficients, by bootstrap, profile (likelihood) or jacobian (covariance).")
+        str,
+        typer.Option(
+            help="Of coefficients, by bootstrap, profile (likelihood) or jacobian (covariance)."
+        ),
     ] = "bootstrap",
     holdout: Annotated[
         str, typer.Option(help="Runs to leave out and predict: largest, none, or flops>1e19.")
@@ -86,17 +107,22 @@ def fit(
     objective: Annotated[
         str, typer.Option(help="Of the difference of log losses: huber, squared or log-cosh.")
     ] = "huber",
-    delta: Annotated[float, typer.Option(help="Where huber and log-cosh turn from squares to lines.")] = 1e-3,
+    delta: Annotated[
+        float, typer.Option(help="Where huber and log-cosh turn from squares to lines.")
+    ] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-    checklist: Annotated[bool, typer.Option("--checklist", help="Print the reporting checklist as Markdown.")] = False,
+    checklist: Annotated[
+        bool, typer.Option("--checklist", help="Print the reporting checklist as Markdown.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fit scaling laws with intervals, and check them on held-out runs. `--law all` ranks every law that suits.
+    """Fit scaling laws with intervals, and check them on held-out runs. `--law all` ranks every law
+    that suits.
 
     Example: llmscale fit results/cpu --law power-floor --law power
     """
-    from llmscale.fit import Options
-    from llmscale.remote import is_url
+    from llmscale.explain.fit import Options
+    from llmscale.runs.remote import is_url
 
     options = Options(variable, level, bootstrap, holdout, seed, objective, delta, intervals)
     laws = tuple(law or ())
@@ -125,7 +151,7 @@ def read_runs(
     """The table that the options describe. Raises InputError."""
     from dataclasses import replace
 
-    from llmscale.table import read_table
+    from llmscale.explain.table import read_table
 
     runs = read_table(
         table,
@@ -136,7 +162,10 @@ def read_runs(
         status=status,
         needs=_own_inputs(laws),
     )
-    return replace(runs, asked=given_again(count=count, columns=columns, units=units, where=where, status=status))
+    return replace(
+        runs,
+        asked=given_again(count=count, columns=columns, units=units, where=where, status=status),
+    )
 
 
 def _own_inputs(laws: tuple[str, ...]) -> list[str]:
@@ -144,25 +173,29 @@ def _own_inputs(laws: tuple[str, ...]) -> list[str]:
     own = [name for name in laws if ".py" in name]
     if not own:
         return []
-    from llmscale.fit.identify import inputs_of
-    from llmscale.laws import find
+    from llmscale.explain.estimation.suitability import inputs_of
+    from llmscale.explain.laws import find
 
     return [column for name in own for column in inputs_of(find(name))]
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
     """`params=X,loss="Y, nats"` as a mapping. Raises InputError."""
-    from llmscale.table import parse_columns as parse
+    from llmscale.explain.table import parse_columns as parse
 
     return parse(text)
 
 
 _LONGEST_AGAIN = 400
-"""Letters of an option that is printed again; of a longer one a word stands there, which no option takes."""
+"""Letters of an option that is printed again; of a longer one a word stands there, which no option
+takes.
+"""
 
 
 def given_again(**options: object) -> tuple[str, ...]:
-    """The options by which a table was read, for a printed command that reads it in the same way."""
+    """The options by which a table was read, for a printed command that reads it in the same
+    way.
+    """
     words: list[str] = []
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
@@ -178,24 +211,37 @@ def _check_combination(laws: tuple[str, ...], method: str, by: str | None, check
     if by and (len(laws) > 1 or "all" in laws):
         raise InputError("--by fits one law to every group", "name one: --law chinchilla")
     if by and method != "parametric":
-        raise InputError(f"--by goes with --method parametric, not {method}", "use --where to pick one group")
+        raise InputError(
+            f"--by goes with --method parametric, not {method}", "use --where to pick one group"
+        )
     if checklist and (by or method != "parametric" or "all" in laws):
-        raise InputError("--checklist describes one fit", "name one law, and leave --by and --method out")
+        raise InputError(
+            "--checklist describes one fit", "name one law, and leave --by and --method out"
+        )
     if method != "parametric":
-        from llmscale import methods
+        from llmscale.explain import allocation as methods
 
         if method != "all":
             methods.find(method)
         if len(laws) > 1 or "all" in laws:
-            raise InputError(f"--method {method} takes one law, as the surface it is checked on", "name one --law")
+            raise InputError(
+                f"--method {method} takes one law, as the surface it is checked on",
+                "name one --law",
+            )
 
 
 def _fit(
-    runs: "RunTable", laws: tuple[str, ...], options: "Options", checklist: bool, json: bool, *, keep: bool
+    runs: "RunTable",
+    laws: tuple[str, ...],
+    options: "Options",
+    checklist: bool,
+    json: bool,
+    *,
+    keep: bool,
 ) -> None:
     from llmscale.commands import _fit_output as shown
-    from llmscale.fit import fit_laws, to_json, write_fits
-    from llmscale.runs import refuse_links
+    from llmscale.explain.fit import fit_laws, to_json, write_fits
+    from llmscale.runs.folder import refuse_links
 
     if keep and runs.path.is_dir():
         refuse_links(runs.path, with_runs=False)
@@ -217,8 +263,8 @@ def _fit(
 
 
 def _show_checklist(one: "Fit", json: bool) -> None:
-    from llmscale.fit.checklist import checklist, checklist_sections
-    from llmscale.runs import ResultsFolder
+    from llmscale.explain.diagnostics.checklist import checklist, checklist_sections
+    from llmscale.runs.folder import ResultsFolder
 
     known: tuple[Any, ...] = (one,)
     if one.table.path.is_dir():
@@ -239,14 +285,16 @@ def _sweep_of(folder: "ResultsFolder") -> dict[str, Any] | None:
     try:
         return folder.read_sweep() if folder.sweep_path.exists() else None
     except InputError as error:
-        output.warn(f"{error.problem}: what it says of the sweep is not in the checklist; {error.fix}")
+        output.warn(
+            f"{error.problem}: what it says of the sweep is not in the checklist; {error.fix}"
+        )
         return None
 
 
 def _rank(runs: "RunTable", options: "Options", json: bool) -> None:
     from llmscale.commands import _fit_output as shown
-    from llmscale.fit import to_json
-    from llmscale.fit.compare import compare
+    from llmscale.explain.fit import to_json
+    from llmscale.explain.fit.compare import compare
 
     comparison = compare(runs, options=options)
     if json:
@@ -259,14 +307,22 @@ def _rank(runs: "RunTable", options: "Options", json: bool) -> None:
     output.show_next(shown.next_step(best))
 
 
-def _fit_groups(runs: "RunTable", by: str, laws: tuple[str, ...], options: "Options", json: bool) -> None:
+def _fit_groups(
+    runs: "RunTable", by: str, laws: tuple[str, ...], options: "Options", json: bool
+) -> None:
     from llmscale.commands import _fit_output as shown
-    from llmscale.fit import default_laws
-    from llmscale.fit.groups import fit_groups
-    from llmscale.table import groups
+    from llmscale.explain.fit import default_laws
+    from llmscale.explain.fit.groups import fit_groups
+    from llmscale.explain.table import groups
 
     parts = groups(runs, by)
-    law = laws[0] if laws else default_laws(min(parts.values(), key=lambda part: len(part.frame)), options.variable)[0]
+    law = (
+        laws[0]
+        if laws
+        else default_laws(min(parts.values(), key=lambda part: len(part.frame)), options.variable)[
+            0
+        ]
+    )
     found = fit_groups(parts, by, law, options)
     if json:
         output.print_json(found.to_json())
@@ -276,9 +332,11 @@ def _fit_groups(runs: "RunTable", by: str, laws: tuple[str, ...], options: "Opti
     shown.warn_all((*runs.notes, *found.notes))
 
 
-def _allocate(runs: "RunTable", method: str, laws: tuple[str, ...], options: "Options", json: bool) -> None:
-    from llmscale import methods
+def _allocate(
+    runs: "RunTable", method: str, laws: tuple[str, ...], options: "Options", json: bool
+) -> None:
     from llmscale.commands import _fit_output as shown
+    from llmscale.explain import allocation as methods
 
     law = laws[0] if laws else "chinchilla"
     found: Any

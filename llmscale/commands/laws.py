@@ -7,17 +7,21 @@ import typer
 from llmscale.commands import output
 
 NEXT = (
-    "llmscale fit TABLE --law chinchilla; one of your own is a frozen dataclass that inherits llmscale.laws.Law,"
-    " with its coefficients as fields, `inputs`, and `loss(self, *inputs)`: llmscale fit TABLE --law ./mine.py:MyLaw"
+    "llmscale fit TABLE --law chinchilla; one of your own is a frozen dataclass that inherits "
+    "llmscale.Law,"
+    " with its coefficients as fields, `inputs`, and `loss(self, *inputs)`: llmscale fit TABLE "
+    "--law ./mine.py:MyLaw"
 )
 
 
-def laws(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def laws(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
     """List the laws: formula, the columns that each needs, and where it was published.
 
     Example: llmscale laws
     """
-    from llmscale.laws import find, names
+    from llmscale.explain.laws import find, names
 
     rows = [_row(find(name)) for name in names()]
     if json:
@@ -39,7 +43,7 @@ def laws(json: Annotated[bool, typer.Option("--json", help="Print one JSON objec
 
 
 def _row(law: Any) -> dict[str, Any]:
-    from llmscale.laws import LETTERS, OneVariableLaw
+    from llmscale.explain.laws import LETTERS, OneVariableLaw
 
     coefficients = law.coefficient_names()
     example = law(*[1.0] * len(coefficients))

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from llmscale.commands import output
 from llmscale.commands._tables import SafeTable
-from llmscale.executors import Event
+from llmscale.measure.executors import Event
+from llmscale.measure.sweep.plan import Plan, PlannedRun
+from llmscale.measure.sweep.records import read_run
+from llmscale.measure.sweep.remaining import Pace, work_left
+from llmscale.measure.train.recipe import DEFAULT
 from llmscale.quantity import format_count, format_seconds
-from llmscale.recipe import DEFAULT
-from llmscale.runs import ResultsFolder
-from llmscale.sweep.plan import Plan, PlannedRun
-from llmscale.sweep.records import read_run
-from llmscale.sweep.work import Pace, work_left
+from llmscale.runs.folder import ResultsFolder
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -65,7 +65,12 @@ class SweepProgress:
         self._total = len(plan.waiting)
         self._ended = 0
         self._watched: dict[str, _Watched] = {}
-        self._live = Live(console=output.progress, get_renderable=self._render, refresh_per_second=4, transient=True)
+        self._live = Live(
+            console=output.progress,
+            get_renderable=self._render,
+            refresh_per_second=4,
+            transient=True,
+        )
         self._terminal = output.progress.is_terminal
 
     def __enter__(self) -> "SweepProgress":
@@ -74,7 +79,10 @@ class SweepProgress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._terminal:
             self._live.__exit__(kind, error, trace)
@@ -104,7 +112,8 @@ class SweepProgress:
             watched.last_line = now
             job = watched.run.job
             self._say(
-                f"{_title(watched.run):<22} {watched.tokens / job.tokens:4.0%}  train loss {point['train_loss']:.3f}  "
+                f"{_title(watched.run):<22} {watched.tokens / job.tokens:4.0%}  train loss "
+                f"{point['train_loss']:.3f}  "
                 f"{self._speed(watched)}  {format_seconds(watched.seconds_left)} left"
             )
 

@@ -1,4 +1,6 @@
-"""What commands share: the two consoles, one JSON object on standard output, and errors as exit codes."""
+"""What commands share: the two consoles, one JSON object on standard output, and errors as exit
+codes.
+"""
 
 import errno
 import json
@@ -13,7 +15,7 @@ from typer.core import TyperGroup
 
 from llmscale.commands._streams import guarded_streams
 from llmscale.errors import InputError, LlmscaleError, Note
-from llmscale.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
+from llmscale.errors.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 _MASKED = (
-    f"keys in URLs are shown and written as {MASK}: to go on, give the URL with its keys again, or keep them in the"
+    f"keys in URLs are shown and written as {MASK}: to go on, give the URL with its keys again, or "
+    "keep them in the"
     " environment (as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and leave them out of it"
 )
 
@@ -53,7 +56,9 @@ def make_table(title: str, *headings: "str | Text", left: int = 1, together: int
 
     table = FittedTable(styled((title, "bold")), together)
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if place < left else "right", header_style="dim", no_wrap=True)
+        table.add_column(
+            heading, justify="left" if place < left else "right", header_style="dim", no_wrap=True
+        )
     return table
 
 
@@ -73,15 +78,19 @@ def stacked(upper: str, lower: str) -> "Text":
 
 
 def print_json(payload: dict[str, Any]) -> None:
-    """Write `payload` as one JSON object on standard output (NaN and infinities as null, keys of URLs masked)."""
-    from llmscale.runs import plain
+    """Write `payload` as one JSON object on standard output (NaN and infinities as null, keys of
+    URLs masked).
+    """
+    from llmscale.runs.folder import plain
 
     sys.stdout.write(json.dumps(all_masked(plain(payload)), indent=2) + "\n")
     sys.stdout.flush()
 
 
 def print_text(text: str) -> None:
-    """Write text as it is on standard output, in its own lines: no markup, no wrapping, no control characters."""
+    """Write text as it is on standard output, in its own lines: no markup, no wrapping, no control
+    characters.
+    """
     sys.stdout.write(masked(clean(text)).rstrip("\n") + "\n")
     sys.stdout.flush()
 
@@ -104,8 +113,10 @@ def show_next(step: str) -> None:
 
 @contextmanager
 def _news() -> Iterator[None]:
-    """Show on standard error what the library says of long work, such as a fit of a million rows."""
-    log, handler = logging.getLogger("llmscale.fit"), _OnStandardError()
+    """Show on standard error what the library says of long work, such as a fit of a million
+    rows.
+    """
+    log, handler = logging.getLogger("llmscale.explain"), _OnStandardError()
     before = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -122,7 +133,9 @@ class _OnStandardError(logging.Handler):
 
 
 class Commands(TyperGroup):
-    """A command group that turns an LlmscaleError into its message and exit code, and Ctrl-C into 130."""
+    """A command group that turns an LlmscaleError into its message and exit code, and Ctrl-C into
+    130.
+    """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with guarded_streams():
@@ -143,12 +156,17 @@ class Commands(TyperGroup):
         except OSError as error:
             if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
                 raise
-            problem = f"{error.filename or 'a name'} cannot be used as a file or folder: {error.strerror}"
+            problem = (
+                f"{error.filename or 'a name'} cannot be used as a file or folder: {error.strerror}"
+            )
             _progress().say("error:", "bold red", shortened(problem))
             raise typer.Exit(InputError.exit_code) from error
         except Exception as error:
-            # Words of the command line, such as names of files, are quoted in what typer says of them.
-            if isinstance(message := getattr(error, "message", None), str) and hasattr(error, "format_message"):
+            # Words of the command line, such as names of files, are quoted in what typer says of
+            # them.
+            if isinstance(message := getattr(error, "message", None), str) and hasattr(
+                error, "format_message"
+            ):
                 error.message = shortened(masked(one_line(message)))  # type: ignore[attr-defined]
             raise
         except KeyboardInterrupt as interrupt:
@@ -157,5 +175,7 @@ class Commands(TyperGroup):
 
 
 def _progress() -> "SafeConsole":
-    console: SafeConsole = __getattr__("progress") if "progress" not in globals() else globals()["progress"]
+    console: SafeConsole = (
+        __getattr__("progress") if "progress" not in globals() else globals()["progress"]
+    )
     return console

@@ -21,9 +21,9 @@ from llmscale.commands.fit import (
 from llmscale.errors import InputError
 
 if TYPE_CHECKING:
-    from llmscale.figures import Evidence
-    from llmscale.fit import Options
-    from llmscale.table import RunTable
+    from llmscale.explain.figures import Evidence
+    from llmscale.explain.fit import Options
+    from llmscale.explain.table import RunTable
 
 _PLACE = "name a file that ends in .png, .pdf or .svg, in a folder that you may write to"
 
@@ -33,7 +33,8 @@ def plot(
     kind: Annotated[
         str,
         typer.Option(
-            help="scaling (loss against size), curves (against tokens), residuals, isoflop, contour, profile, pairs or"
+            help="scaling (loss against size), curves (against tokens), residuals, isoflop, "
+            "contour, profile, pairs or"
             " envelope."
         ),
     ] = "scaling",
@@ -45,11 +46,18 @@ def plot(
     where: WhereOption = None,
     status: StatusOption = None,
     level: LevelOption = 0.9,
-    bootstrap: Annotated[int, typer.Option(help="Bootstrap refits behind bands and intervals.")] = 1000,
+    bootstrap: Annotated[
+        int, typer.Option(help="Bootstrap refits behind bands and intervals.")
+    ] = 1000,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A .png, .pdf or .svg; default figures/KIND.png.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="A .png, .pdf or .svg; default figures/KIND.png."
+        ),
     ] = None,
-    width: Annotated[float, typer.Option(help="Inches; 3.4 is one column of a paper, 7 both.")] = 3.4,
+    width: Annotated[
+        float, typer.Option(help="Inches; 3.4 is one column of a paper, 7 both.")
+    ] = 3.4,
     title: Annotated[str | None, typer.Option(help="A title above the figure.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -58,13 +66,16 @@ def plot(
     Example: llmscale plot results/cpu --kind scaling -o law.pdf
     """
     from llmscale.commands import _fit_output as shown
-    from llmscale.figures import load_kind
-    from llmscale.fit import Options
-    from llmscale.remote import is_url
-    from llmscale.runs import make_folder, refuse_links, write_bytes
+    from llmscale.explain.figures import load_kind
+    from llmscale.explain.fit import Options
+    from llmscale.runs.folder import make_folder, refuse_links, write_bytes
+    from llmscale.runs.remote import is_url
 
     if not 1 <= width <= 40:
-        raise InputError(f"--width {width:g} is not a width for a figure", "give inches, from 1 to 40: --width 3.4")
+        raise InputError(
+            f"--width {width:g} is not a width for a figure",
+            "give inches, from 1 to 40: --width 3.4",
+        )
     chosen = load_kind(kind)
     _check_place(out)
     options = Options(variable=variable, level=level, bootstrap=bootstrap)
@@ -80,8 +91,8 @@ def plot(
         refuse_links(runs.path, with_runs=False)
     evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), options)
     make_folder(path.parent, _PLACE)
-    from llmscale.figures._style import render
-    from llmscale.figures._text import drawing_notes
+    from llmscale.explain.figures._style import render
+    from llmscale.explain.figures._text import drawing_notes
 
     with drawing_notes() as notes:
         drawing = chosen.draw(evidence, width=width, title=title)
@@ -107,19 +118,20 @@ def plot(
 
 def _ending(path: Path | None) -> str:
     """The kind of file to write. Raises InputError for one that is not drawn."""
-    from llmscale.figures._style import ENDINGS
+    from llmscale.explain.figures._style import ENDINGS
 
     ending = path.suffix.lower().removeprefix(".") if path else ENDINGS[0]
     if ending not in ENDINGS:
         raise InputError(
-            f"cannot draw into {path}: its ending is {ending!r}", "name a file that ends in .png, .pdf or .svg"
+            f"cannot draw into {path}: its ending is {ending!r}",
+            "name a file that ends in .png, .pdf or .svg",
         )
     return ending
 
 
 def _check_place(path: Path | None) -> None:
     """Raise InputError for a file that cannot be drawn into, before anything is fitted."""
-    from llmscale.runs import refuse_unusable
+    from llmscale.runs.folder import refuse_unusable
 
     _ending(path)
     if path is None:
@@ -129,23 +141,27 @@ def _check_place(path: Path | None) -> None:
 
 
 def _default_path(runs: "RunTable", kind: str) -> Path:
-    from llmscale.runs import ResultsFolder
+    from llmscale.runs.folder import ResultsFolder
 
     folder = ResultsFolder(runs.path).figures if runs.path.is_dir() else Path()
     return folder / f"{kind}.png"
 
 
-def _evidence(runs: "RunTable", draws: str, laws: tuple[str, ...], options: "Options") -> "Evidence":
+def _evidence(
+    runs: "RunTable", draws: str, laws: tuple[str, ...], options: "Options"
+) -> "Evidence":
     """What the figure shows: laws fitted here, or the curves of the results folder."""
-    from llmscale.curve_file import CurveFile
-    from llmscale.figures import Evidence
-    from llmscale.fit import fit_laws
-    from llmscale.runs import ResultsFolder
+    from llmscale.explain.figures import Evidence
+    from llmscale.explain.fit import fit_laws
+    from llmscale.runs.curve_file import CurveFile
+    from llmscale.runs.folder import ResultsFolder
 
     folder = ResultsFolder(runs.path) if runs.path.is_dir() else None
     every_run = folder.read_runs() if folder else None
     if draws == "laws":
         return Evidence(runs, fits=fit_laws(runs, laws, options), runs=every_run)
     if folder and not folder.curves_path.is_file():
-        raise InputError(f"there is no {folder.curves_path}", "name a results folder that a sweep wrote")
+        raise InputError(
+            f"there is no {folder.curves_path}", "name a results folder that a sweep wrote"
+        )
     return Evidence(runs, runs=every_run, curves=CurveFile(folder.curves_path) if folder else None)

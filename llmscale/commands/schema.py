@@ -8,6 +8,6 @@ def schema() -> None:
 
     Example: llmscale schema > sweep.schema.json, and in the file: #:schema ./sweep.schema.json
     """
-    from llmscale.sweep.schema import sweep_schema
+    from llmscale.measure.sweep.schema import sweep_schema
 
     output.print_json(sweep_schema())

@@ -14,31 +14,54 @@ from llmscale.quantity import (
     parse_count,
     parse_list,
 )
-from llmscale.ranges import Range
-from llmscale.shape import LEAST_CONTEXT, MOST_CONTEXT, USUAL_CONTEXT, USUAL_MFU, USUAL_VOCABULARY, Shape, shape_for
+from llmscale.runs.shape import (
+    LEAST_CONTEXT,
+    MOST_CONTEXT,
+    USUAL_CONTEXT,
+    USUAL_MFU,
+    USUAL_VOCABULARY,
+    Shape,
+    shape_for,
+)
+from llmscale.settings import Range
 
 
 def shapes(
-    sizes: Annotated[str, typer.Argument(metavar="1M,10M,...", help="Non-embedding counts, or shapes like 6x384x6.")],
+    sizes: Annotated[
+        str,
+        typer.Argument(metavar="1M,10M,...", help="Non-embedding counts, or shapes like 6x384x6."),
+    ],
     vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary.")] = USUAL_VOCABULARY,
     context: Annotated[int, typer.Option(help="Tokens a sequence.")] = USUAL_CONTEXT,
     arch: Annotated[str, typer.Option(help="llama or gpt2.")] = "llama",
-    tokens: Annotated[str, typer.Option(help="Training tokens, for the time: 100M, or 20x per parameter.")] = "20x",
+    tokens: Annotated[
+        str, typer.Option(help="Training tokens, for the time: 100M, or 20x per parameter.")
+    ] = "20x",
     peak: Annotated[
-        str | None, typer.Option(help="FLOP/s of the device, such as 400T; default measured here in a second.")
+        str | None,
+        typer.Option(help="FLOP/s of the device, such as 400T; default measured here in a second."),
     ] = None,
     mfu: Annotated[
         float | None,
-        typer.Option(show_default=False, help="Share of the peak that training reaches; 0.35, or what was published."),
+        typer.Option(
+            show_default=False,
+            help="Share of the peak that training reaches; 0.35, or what was published.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda, for measuring the peak.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu or cuda, for measuring the peak.")
+    ] = "auto",
     gpus: Annotated[
-        int | None, typer.Option(help="Lay each size out over so many GPUs, 8 a machine: memory, layout, time.")
+        int | None,
+        typer.Option(
+            help="Lay each size out over so many GPUs, 8 a machine: memory, layout, time."
+        ),
     ] = None,
     gpu: Annotated[str, typer.Option(help="With --gpus: a100, h100 or h200.")] = "h100",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show the model of each size: shape, parameter counts, FLOPs a token, memory, and estimated time.
+    """Show the model of each size: shape, parameter counts, FLOPs a token, memory, and estimated
+    time.
 
     Example: llmscale shapes 1M,10M,100M --vocab-size 4096 --context 512
     """
@@ -67,7 +90,9 @@ def shapes(
             "flops_per_token": shape.flops_per_token,
             "memory_bytes": shape.memory_bytes(),
             "tokens": budget.tokens(shape.params),
-            "estimated_seconds": budget.tokens(shape.params) * shape.flops_per_token / (flops_per_second * mfu),
+            "estimated_seconds": budget.tokens(shape.params)
+            * shape.flops_per_token
+            / (flops_per_second * mfu),
         }
         for size, shape in zip(asked, ladder, strict=True)
     ]
@@ -76,7 +101,9 @@ def shapes(
         output.print_json({**settings, "peak_flops": flops_per_second, "mfu": mfu, "shapes": rows})
         return
     headings = ("size", "shape", "d_ff", "non-emb.", "N", "total", "FLOPs/token", "memory", "time")
-    table = output.make_table(f"{arch}, vocabulary {vocab_size}, context {context}", *headings, left=2)
+    table = output.make_table(
+        f"{arch}, vocabulary {vocab_size}, context {context}", *headings, left=2
+    )
     for row in rows:
         table.add_row(
             row["size"],
@@ -91,18 +118,24 @@ def shapes(
         )
     output.results.print(table)
     output.results.print(
-        "shape: layers x width x heads; N: non-embedding weights and the output projection; memory: one sequence at a "
+        "shape: layers x width x heads; N: non-embedding weights and the output projection; "
+        "memory: one sequence at a "
         f"time in float32; time: {budget} tokens at {mfu:.0%} of {flops_per_second:.2e} FLOP/s"
     )
 
 
 def _show_layouts(
-    shapes: dict[str, Shape], budget: TokenBudget, gpus: int, name: str, mfu: float | None, json: bool
+    shapes: dict[str, Shape],
+    budget: TokenBudget,
+    gpus: int,
+    name: str,
+    mfu: float | None,
+    json: bool,
 ) -> None:
     from dataclasses import asdict
 
-    from llmscale.layout import REACHED, find_gpu, plan_layout
-    from llmscale.recipe import Recipe
+    from llmscale.measure.train.gpu_memory import REACHED, find_gpu, plan_layout
+    from llmscale.measure.train.recipe import Recipe
 
     gpu = find_gpu(name)
     reached, source = (mfu, "--mfu") if mfu else REACHED[name.lower()]
@@ -129,15 +162,28 @@ def _show_layouts(
                     "states": layout.memory.states,
                     "total": layout.memory.total,
                 },
-                "estimated_seconds": tokens * shape.flops_per_token / (gpus * gpu.peak_flops * reached),
+                "estimated_seconds": tokens
+                * shape.flops_per_token
+                / (gpus * gpu.peak_flops * reached),
             }
         )
     if json:
-        output.print_json({"gpus": gpus, "gpu": asdict(gpu), "mfu": reached, "mfu_source": source, "shapes": rows})
+        output.print_json(
+            {"gpus": gpus, "gpu": asdict(gpu), "mfu": reached, "mfu_source": source, "shapes": rows}
+        )
         return
     parts = ("states", "gathered", "activations", "total")
     table = output.make_table(
-        f"{gpus} x {gpu.name}", "size", "shape", "N", "layout", "sequences", *parts, "tokens", "time", left=2
+        f"{gpus} x {gpu.name}",
+        "size",
+        "shape",
+        "N",
+        "layout",
+        "sequences",
+        *parts,
+        "tokens",
+        "time",
+        left=2,
     )
     for row in rows:
         table.add_row(
@@ -152,8 +198,10 @@ def _show_layouts(
         )
     output.results.print(table)
     output.results.print(
-        f"memory of each GPU, which has {format_bytes(gpu.memory_bytes)} ({gpu.source}); states: weights, gradients, "
-        "AdamW's moments; gathered: others' weights for FSDP2; sequences: a GPU and pass, twice where activations are "
+        f"memory of each GPU, which has {format_bytes(gpu.memory_bytes)} ({gpu.source}); states: "
+        "weights, gradients, "
+        "AdamW's moments; gathered: others' weights for FSDP2; sequences: a GPU and pass, twice "
+        "where activations are "
         f"computed again in the backward pass; time: {budget} tokens at {reached:.0%} of "
         f"{gpu.peak_flops:.3g} FLOP/s ({source})"
     )
@@ -161,8 +209,8 @@ def _show_layouts(
 
 def _measured_peak(device: str) -> float:
     from llmscale.machine import pick_device
-    from llmscale.train.calibrate import measure_peak
-    from llmscale.train.dtype import choose_dtype
+    from llmscale.measure.train.calibrate import measure_peak
+    from llmscale.measure.train.dtype import choose_dtype
 
     chosen = pick_device(device)
     return measure_peak(chosen, choose_dtype("auto", chosen).dtype)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmscale.command_lines import command_line
 from llmscale.commands import output
 from llmscale.errors import InputError
-from llmscale.printable import one_line
+from llmscale.errors.command_lines import command_line
+from llmscale.errors.printable import one_line
 from llmscale.quantity import format_count, format_seconds
-from llmscale.ranges import Range
+from llmscale.settings import Range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from llmscale.runs import ResultsFolder
-    from llmscale.sweep.run_status import RunStatus
-    from llmscale.sweep.status import SweepStatus
+    from llmscale.measure.sweep.run_status import RunStatus
+    from llmscale.measure.sweep.status import SweepStatus
+    from llmscale.runs.folder import ResultsFolder
 
 SECONDS_BETWEEN_LOOKS = 2.0
 ROWS_SHOWN = 40
 """Runs that are listed one by one; of more, those that have ended or wait are summed up by size."""
 CURVES_A_SIZE = 6
-_STYLES = {"done": "green", "running": "cyan", "failed": "red", "diverged": "red", "stalled": "yellow"}
+_STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "red",
+    "diverged": "red",
+    "stalled": "yellow",
+}
 _ORDER = ("done", "diverged", "stopped early", "failed", "stalled", "running", "stopped", "waiting")
 _BAR_FROM_WIDTH = 100
 _LONGEST_LABEL = 20
@@ -35,19 +41,27 @@ _LONGEST_LABEL = 20
 
 def status(
     folder: Annotated[
-        str | None, typer.Argument(metavar="FOLDER", help="A results folder or URL; default the newest under results/.")
+        str | None,
+        typer.Argument(
+            metavar="FOLDER", help="A results folder or URL; default the newest under results/."
+        ),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Stay, and show what changes until the sweep ends.")
+        bool,
+        typer.Option("--watch", "-w", help="Stay, and show what changes until the sweep ends."),
     ] = False,
     curves: Annotated[bool, typer.Option("--curves", help="Draw the loss curves, too.")] = False,
     price: Annotated[
-        float | None, typer.Option(min=0.0, help="Price of an hour of a GPU (or core): shows the cost in it.")
+        float | None,
+        typer.Option(min=0.0, help="Price of an hour of a GPU (or core): shows the cost in it."),
     ] = None,
-    all: Annotated[bool, typer.Option("--all", help=f"List all runs, also more than {ROWS_SHOWN}.")] = False,
+    all: Annotated[
+        bool, typer.Option("--all", help=f"List all runs, also more than {ROWS_SHOWN}.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show the runs of a sweep, what each has reached, and what is left: while it runs, stopped or finished.
+    """Show the runs of a sweep, what each has reached, and what is left: while it runs, stopped or
+    finished.
 
     Example: llmscale status results/cpu --curves
     """
@@ -69,8 +83,8 @@ def status(
 
 
 def _find(where: str | None) -> "ResultsFolder":
-    from llmscale.remote import is_url, results_at
-    from llmscale.runs import ResultsFolder, newest_results, refuse_unusable
+    from llmscale.runs.folder import ResultsFolder, newest_results, refuse_unusable
+    from llmscale.runs.remote import is_url, results_at
 
     if where is None:
         return newest_results()
@@ -82,25 +96,29 @@ def _find(where: str | None) -> "ResultsFolder":
     path = refuse_unusable(Path(where), fix)
     if path.exists() and not path.is_dir():
         table = command_line("llmscale", "fit", path)
-        raise InputError(f"{path} is a file, not a results folder", f"{fix}; a table of runs is read by: {table}")
+        raise InputError(
+            f"{path} is a file, not a results folder", f"{fix}; a table of runs is read by: {table}"
+        )
     return ResultsFolder(path)
 
 
 def _look(folder: "ResultsFolder", where: str | None) -> "SweepStatus":
     """How the sweep stands now. What is at a URL is fetched first."""
-    from llmscale.remote import is_url
-    from llmscale.sweep.status import sweep_status
+    from llmscale.measure.sweep.status import sweep_status
+    from llmscale.runs.remote import is_url
 
     if where is None or not is_url(where):
         return sweep_status(folder)
-    from llmscale.sweep.at_url import fetch_results, remote_of
+    from llmscale.measure.sweep.remote_results import fetch_results, remote_of
 
     if remote := remote_of(where):
         fetch_results(remote, look_only=True)
     return sweep_status(folder, where)
 
 
-def _watch(folder: "ResultsFolder", where: str | None, curves: bool, price: float | None, everything: bool) -> None:
+def _watch(
+    folder: "ResultsFolder", where: str | None, curves: bool, price: float | None, everything: bool
+) -> None:
     """Show the sweep until nobody carries it out any more."""
     from rich.live import Live
 
@@ -139,7 +157,13 @@ def _watch_by_lines(folder: "ResultsFolder", where: str | None, now: "SweepStatu
 
 def _line(run: "RunStatus") -> tuple[str, ...]:
     left = f"{format_seconds(run.seconds_left)} left" if run.seconds_left is not None else ""
-    return f"{_name(run)} on {format_count(run.tokens)}", _state(run), _loss(run), left, run.note or ""
+    return (
+        f"{_name(run)} on {format_count(run.tokens)}",
+        _state(run),
+        _loss(run),
+        left,
+        run.note or "",
+    )
 
 
 def _drawn(
@@ -157,7 +181,9 @@ def _parts(
     parts: list[Any] = [_table(now, everything), output.styled(_totals(now))]
     parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
     for run in _noted(now):
-        parts.append(output.styled((f"{_name(run)} on {format_count(run.tokens)}: {run.note}", "yellow")))
+        parts.append(
+            output.styled((f"{_name(run)} on {format_count(run.tokens)}: {run.note}", "yellow"))
+        )
     if curves:
         parts += [output.styled(""), _curves(folder, now)]
     parts.append(output.styled(_spent(now, price)))
@@ -194,7 +220,9 @@ def _table(now: "SweepStatus", everything: bool) -> "Table":
 
 
 def _groups(runs: "Sequence[RunStatus]", everything: bool) -> "list[list[RunStatus]]":
-    """The rows of the table: each a run, or where they are many, those of one size that are equally far."""
+    """The rows of the table: each a run, or where they are many, those of one size that are equally
+    far.
+    """
     if everything or len(runs) <= ROWS_SHOWN:
         return [[run] for run in runs]
     groups: dict[tuple[str, ...], list[RunStatus]] = {}
@@ -208,7 +236,11 @@ def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
     from rich.progress_bar import ProgressBar
 
     run = group[0]
-    bar = [ProgressBar(total=1.0, completed=run.share_done, width=16) if run.tokens_done else ""] if wide else []
+    bar = (
+        [ProgressBar(total=1.0, completed=run.share_done, width=16) if run.tokens_done else ""]
+        if wide
+        else []
+    )
     if len(group) == 1:
         return [
             _name(run),
@@ -223,10 +255,11 @@ def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
         ]
     losses = [one.loss for one in group if one.loss is not None]
     left = [one.seconds_left for one in group if one.seconds_left is not None]
+    budgets = [one.tokens for one in group]
     spent = sum(one.seconds_spent for one in group)
     return [
         run.size if run.recipe == "default" else f"{run.size} {run.recipe}",
-        f"{format_count(min(one.tokens for one in group))}–{format_count(max(one.tokens for one in group))}",
+        f"{format_count(min(budgets))}–{format_count(max(budgets))}",
         output.styled((f"{len(group)} {run.state}", _STYLES.get(run.state, ""))),
         *([""] if wide else []),
         f"{min(losses):.3f}–{max(losses):.3f}" if losses else "",
@@ -241,7 +274,9 @@ def _settings(group: "list[RunStatus]") -> tuple[str, str]:
     """The learning rate and the batch of a trial; of several, which of them they have in common."""
     rates, batches = {run.lr for run in group}, {run.batch_tokens for run in group}
     lr = f"{group[0].lr:.3g}" if len(rates) == 1 and group[0].lr else ""
-    return lr, format_count(group[0].batch_tokens) if len(batches) == 1 and group[0].batch_tokens else ""
+    return lr, format_count(group[0].batch_tokens) if len(batches) == 1 and group[
+        0
+    ].batch_tokens else ""
 
 
 def _name(run: "RunStatus") -> str:
@@ -250,7 +285,9 @@ def _name(run: "RunStatus") -> str:
 
 
 def _state(run: "RunStatus") -> str:
-    begun = run.state in ("running", "stalled", "stopped") or (run.state != "done" and run.tokens_done)
+    begun = run.state in ("running", "stalled", "stopped") or (
+        run.state != "done" and run.tokens_done
+    )
     return f"{run.state} {run.share_done:4.0%}" if begun else run.state
 
 
@@ -286,13 +323,15 @@ def _chosen(now: "SweepStatus") -> "list[RunStatus]":
     chosen = []
     for of_size in by_size.values():
         step = max(1.0, len(of_size) / CURVES_A_SIZE)
-        chosen += [of_size[int(number * step)] for number in range(min(CURVES_A_SIZE, len(of_size)))]
+        chosen += [
+            of_size[int(number * step)] for number in range(min(CURVES_A_SIZE, len(of_size)))
+        ]
     return chosen
 
 
 def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
     from llmscale.commands._terminal_curves import Line, draw_curves
-    from llmscale.sweep.status import loss_curves
+    from llmscale.measure.sweep.status import loss_curves
 
     lines = [
         Line(one_line(curve.size)[:_LONGEST_LABEL], curve.tokens, curve.train_loss)
@@ -303,7 +342,7 @@ def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
 
 
 def _curves_json(folder: "ResultsFolder", now: "SweepStatus", wanted: bool) -> dict[str, Any]:
-    from llmscale.sweep.status import loss_curves
+    from llmscale.measure.sweep.status import loss_curves
 
     if not wanted:
         return {}

@@ -1,4 +1,6 @@
-"""What a training step does on a GPU, traced without one: python tests/fake_cuda --size 100M --batch 16 --json"""
+"""What a training step does on a GPU, traced without one: python tests/fake_cuda --size 100M
+--batch 16 --json
+"""
 
 import argparse
 import json
@@ -11,7 +13,9 @@ TOP = 12
 
 
 def main() -> int:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # of the package, and not of the files in it
+    sys.path[0] = str(
+        Path(__file__).resolve().parents[1]
+    )  # of the package, and not of the files in it
     from fake_cuda.library import FakeCudaError, run
 
     arguments = parser().parse_args()
@@ -32,18 +36,26 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--arch", default="llama")
     options.add_argument("--vocab", dest="vocab_size", type=int, default=8192)
     options.add_argument("--context", type=int, default=512)
-    options.add_argument("--batch", type=int, default=16, help="sequences a step, for each member of a stack")
-    options.add_argument("--micro", dest="micro_batch", type=int, default=16, help="sequences a pass")
+    options.add_argument(
+        "--batch", type=int, default=16, help="sequences a step, for each member of a stack"
+    )
+    options.add_argument(
+        "--micro", dest="micro_batch", type=int, default=16, help="sequences a pass"
+    )
     options.add_argument("--dtype", default="bfloat16")
     options.add_argument("--optimizer", default="adamw")
-    options.add_argument("--stack", type=int, default=0, help="members of a stack; 0 for a run alone")
+    options.add_argument(
+        "--stack", type=int, default=0, help="members of a stack; 0 for a run alone"
+    )
     options.add_argument("--checkpointing", action="store_true", help="compute activations twice")
     options.add_argument("--json", action="store_true", help="print one JSON object")
     return options
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures by phase and of the whole step, what is planned, and the commonest operations of the step."""
+    """The figures by phase and of the whole step, what is planned, and the commonest operations of
+    the step.
+    """
     if report["error"] is not None:
         return "{class}: {message} ({place})".format(**report["error"])
     lines = [f"{'phase':<12}{'launches':>10}{'GB moved':>12}{'TFLOP':>10}{'peak GB':>10}"]
@@ -54,7 +66,9 @@ def table(report: dict[str, Any]) -> str:
             for operation, count in phase["operations"].items():
                 operations[operation] = operations.get(operation, 0) + count
     lines.append(_row("step", report))
-    lines.append(f"plan: {report['planned_flops'] / 1e12:.4f} TFLOP, {report['planned_bytes'] / 1e9:.3f} GB")
+    lines.append(
+        f"plan: {report['planned_flops'] / 1e12:.4f} TFLOP, {report['planned_bytes'] / 1e9:.3f} GB"
+    )
     commonest = sorted(operations.items(), key=lambda pair: -pair[1])[:TOP]
     lines.append("most often: " + ", ".join(f"{name} {count}" for name, count in commonest))
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""The process that has the library preloaded: requests by name as JSON in, a line [name, report] for each out."""
+"""The process that has the library preloaded: requests by name as JSON in, a line [name, report]
+for each out.
+"""
 
 import json
 import sys
@@ -20,7 +22,8 @@ def main() -> None:
 
 def _report(request: dict[str, Any]) -> dict[str, Any]:
     """Of a program by name, or of a Case by its fields."""
-    # Not before READY: a fault of llmscale's must fail the tests, and not pass for a torch that does not fit.
+    # Not before READY: a fault of llmscale's must fail the tests, and not pass for a torch that
+    # does not fit.
     from fake_cuda.programs import PROGRAMS
     from fake_cuda.steps import Case, measure, trace
 

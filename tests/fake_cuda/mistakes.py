@@ -1,4 +1,6 @@
-"""Mistakes that a step on a GPU must not contain, planted to see that they are found; and what only looks like one."""
+"""Mistakes that a step on a GPU must not contain, planted to see that they are found; and what only
+looks like one.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -68,5 +70,5 @@ MISTAKES: dict[str, Callable[[Any], object]] = {
     "a read in the backward pass": _read_in_the_backward_pass,
     "nothing wrong": _innocent,
 }
-"""What is done to a Training in each of its steps, between the backward pass and the clipping: what it plants there may
-be found in the next step."""
+"""What is done to a Training in each of its steps, between the backward pass and the clipping: what
+it plants there may be found in the next step."""

@@ -14,7 +14,9 @@ def views() -> None:
 
 
 def in_place() -> None:
-    """400 bytes written, read and written, written, written; and read from one and written to the other."""
+    """400 bytes written, read and written, written, written; and read from one and written to the
+    other.
+    """
     x = torch.ones(100, device=CUDA)
     x.add_(1)
     x.fill_(2.0)
@@ -23,7 +25,9 @@ def in_place() -> None:
 
 
 def foreach() -> None:
-    """One launch for three tensors of 40 bytes, which are read and written, and last only written."""
+    """One launch for three tensors of 40 bytes, which are read and written, and last only
+    written.
+    """
     weights = [torch.zeros(10, device=CUDA) for _ in range(3)]
     torch._foreach_mul_(weights, 2.0)
     torch._foreach_add_(weights, weights)
@@ -38,7 +42,9 @@ def gathered() -> None:
 
 
 def freed() -> None:
-    """10000 bytes at most: 4000 that only a view holds, and 6000; the next 2000 come after the view has gone."""
+    """10000 bytes at most: 4000 that only a view holds, and 6000; the next 2000 come after the view
+    has gone.
+    """
     a = torch.zeros(1000, device=CUDA)
     part = a[:1]
     del a
@@ -49,7 +55,9 @@ def freed() -> None:
 
 
 def saved_for_backward() -> None:
-    """12008 bytes at most: x, exp(x), which autograd alone holds, the gradient; and two numbers for the sum."""
+    """12008 bytes at most: x, exp(x), which autograd alone holds, the gradient; and two numbers for
+    the sum.
+    """
     x = torch.zeros(1000, device=CUDA, requires_grad=True)
     total = x.exp().sum()
     total.backward()
@@ -58,15 +66,21 @@ def saved_for_backward() -> None:
 
 
 def products() -> None:
-    """2·3·4, 5 times 2·3·4, and again with a sum; attention forward and backward over (1, 2, 16, 8)."""
+    """2·3·4, 5 times 2·3·4, and again with a sum; attention forward and backward over (1, 2, 16,
+    8).
+    """
     a, b = torch.zeros(2, 3, device=CUDA), torch.zeros(3, 4, device=CUDA)
     a @ b
     torch.bmm(a.expand(5, 2, 3), b.expand(5, 3, 4))
     torch.addmm(torch.zeros(4, device=CUDA), a, b)
-    q, k, v = (torch.zeros(1, 2, 16, 8, device=CUDA, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    q, k, v = (
+        torch.zeros(1, 2, 16, 8, device=CUDA, dtype=torch.bfloat16, requires_grad=True)
+        for _ in range(3)
+    )
     F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0).sum().backward()
 
 
 PROGRAMS = {
-    program.__name__: program for program in (views, in_place, foreach, gathered, freed, saved_for_backward, products)
+    program.__name__: program
+    for program in (views, in_place, foreach, gathered, freed, saved_for_backward, products)
 }

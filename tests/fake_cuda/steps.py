@@ -1,4 +1,7 @@
-"""Whole training steps of llmscale on a fake device. The only file here that knows how llmscale trains."""
+"""Whole training steps of llmscale on a fake device.
+
+The only file here that knows how llmscale trains.
+"""
 
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,12 +18,12 @@ from torch.utils import _foreach_utils
 
 from fake_cuda.mistakes import MISTAKES
 from fake_cuda.tracer import Phase, Tracer, on_device
-from llmscale.models import build_model
-from llmscale.ops import build_operations
-from llmscale.optimizers import build_optimizer, set_learning_rate
-from llmscale.shape import Shape, shape_for
-from llmscale.train.passes import Passes
-from llmscale.train.stack import Stack
+from llmscale.measure.models import build_model
+from llmscale.measure.ops import build_operations
+from llmscale.measure.optimizers import build_optimizer, set_learning_rate
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.stack import Stack
+from llmscale.runs.shape import Shape, shape_for
 
 PACKAGE = Path(torch.__file__).parent
 HERE = Path(__file__).parent
@@ -48,7 +51,9 @@ class Case:
 
     @property
     def shape(self) -> Shape:
-        return shape_for(self.size, vocab_size=self.vocab_size, context=self.context, arch=self.arch)
+        return shape_for(
+            self.size, vocab_size=self.vocab_size, context=self.context, arch=self.arch
+        )
 
     @property
     def members(self) -> int:
@@ -65,19 +70,27 @@ class Training:
         self.model: Any = Stack(models) if case.stack else models[0]
         _move_to_device(self.model)
         self.model.checkpointing = case.checkpointing
-        settings: dict[str, Any] = {"lr": 1e-3, "beta2": 0.99, "weight_decay": 0.1, "dtype": case.dtype}
+        settings: dict[str, Any] = {
+            "lr": 1e-3,
+            "beta2": 0.99,
+            "weight_decay": 0.1,
+            "dtype": case.dtype,
+        }
         self.optimizer = build_optimizer(case.optimizer, self.model, **settings)
         self.passes = Passes(self.model, case.micro_batch)
         members = [case.stack] if case.stack else []
         self.inputs, self.targets = (
-            torch.zeros(case.batch, *members, case.context, dtype=torch.int64, device="cuda") for _ in range(2)
+            torch.zeros(case.batch, *members, case.context, dtype=torch.int64, device="cuda")
+            for _ in range(2)
         )
         self.loss_sum = torch.zeros(members, device="cuda")
         self.loss = self.norm = self.loss_sum
         self.evaluation: Tensor | None = None
 
     def fill_optimizer(self) -> None:
-        """Have the optimiser make its state, as in a run's first step, so that the next one is like all that follow."""
+        """Have the optimiser make its state, as in a run's first step, so that the next one is like
+        all that follow.
+        """
         for _, weight in self.model.named_parameters():
             weight.grad = torch.zeros_like(weight)
         self.optimizer.step()
@@ -101,7 +114,9 @@ class Training:
         """Losses of as many sequences as a batch has, the same for every member."""
         tokens = torch.zeros(self.case.batch, self.case.context, dtype=torch.int64, device="cuda")
         with tracer.phase("evaluation"):
-            self.evaluation = self.passes.sequence_losses(self.model.for_each(tokens), self.model.for_each(tokens))
+            self.evaluation = self.passes.sequence_losses(
+                self.model.for_each(tokens), self.model.for_each(tokens)
+            )
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """All that must be on the device after a step, by name."""
@@ -117,13 +132,15 @@ class Training:
 def trace(case: Case) -> dict[str, Any]:
     """What the steps of `case` do on the device, in values that JSON can hold.
 
-    `error` is None, or the class of what was raised, its message, and the last place in llmscale it came from.
-    """
+    `error` is None, or the class of what was raised, its message, and the last place in llmscale it
+    came from."""
     tracer = Tracer()
     error = None
     elsewhere: list[str] = []
     tensors = 0
-    steps = 1 if case.mistake is None else 2  # what is planted in the first may be found in the second
+    steps = (
+        1 if case.mistake is None else 2
+    )  # what is planted in the first may be found in the second
     with as_on_a_gpu(), FakeTensorMode(), tracer:
         try:
             training = Training(case)
@@ -139,8 +156,17 @@ def trace(case: Case) -> dict[str, Any]:
             tensors = len(named)
             elsewhere = [name for name, tensor in named.items() if not on_device(tensor)]
         except Exception as raised:
-            error = {"class": type(raised).__name__, "message": str(raised), "place": _place(raised)}
-    return {"error": error, "tensors": tensors, "elsewhere": elsewhere, **_sums(case, tracer.phases)}
+            error = {
+                "class": type(raised).__name__,
+                "message": str(raised),
+                "place": _place(raised),
+            }
+    return {
+        "error": error,
+        "tensors": tensors,
+        "elsewhere": elsewhere,
+        **_sums(case, tracer.phases),
+    }
 
 
 def measure(program: Callable[[], None]) -> dict[str, Any]:
@@ -151,7 +177,10 @@ def measure(program: Callable[[], None]) -> dict[str, Any]:
 
 
 def _move_to_device(model: nn.Module) -> None:
-    """As `model.to("cuda")`: weights and registered buffers. Fake tensors cannot change their device in place."""
+    """As `model.to("cuda")`: weights and registered buffers.
+
+    Fake tensors cannot change their device in place.
+    """
     for module in model.modules():
         for name, weight in nn.Module.named_parameters(module, recurse=False):
             setattr(module, name, nn.Parameter(weight.detach().to("cuda")))
@@ -160,7 +189,9 @@ def _move_to_device(model: nn.Module) -> None:
 
 
 def _sums(case: Case, phases: dict[str, Phase]) -> dict[str, Any]:
-    """The figures of each phase; of the step, which is all but the evaluation; and what the plan takes them to be."""
+    """The figures of each phase; of the step, which is all but the evaluation; and what the plan
+    takes them to be.
+    """
     step = [phase for name, phase in phases.items() if name != "evaluation"]
     tokens = case.batch * case.context * case.members
     activation_bytes = 2 if case.dtype == "bfloat16" else 4
@@ -171,7 +202,9 @@ def _sums(case: Case, phases: dict[str, Phase]) -> dict[str, Any]:
         "attention_flops": sum(phase.attention_flops for phase in step),
         "peak_bytes": max((phase.peak_bytes for phase in step), default=0),
         "planned_bytes": case.members
-        * case.shape.memory_bytes(case.micro_batch, activation_bytes, several_parts=case.micro_batch < case.batch),
+        * case.shape.memory_bytes(
+            case.micro_batch, activation_bytes, several_parts=case.micro_batch < case.batch
+        ),
         "planned_flops": case.shape.flops_per_token * tokens,
         "phases": {name: asdict(phase) for name, phase in phases.items()},
     }
@@ -183,11 +216,15 @@ def as_on_a_gpu() -> Iterator[None]:
 
     - bfloat16 by autocast, which is switched off where there is no CUDA;
     - foreach operations, which are kept from subclasses of Tensor, as fake ones are;
-    - attention by the flash kernel, which stores no scores; a build without CUDA takes the one in plain products.
-    """
+    - attention by the flash kernel, which stores no scores; a build without CUDA takes the one in
+      plain products."""
     import torch.cuda.amp.common as amp
 
-    kept = amp.amp_definitely_not_available, torch.cuda.is_bf16_supported, F.scaled_dot_product_attention
+    kept = (
+        amp.amp_definitely_not_available,
+        torch.cuda.is_bf16_supported,
+        F.scaled_dot_product_attention,
+    )
     amp.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda including_emulation=True: True
     F.scaled_dot_product_attention = _flash_attention  # type: ignore[assignment]
@@ -195,14 +232,18 @@ def as_on_a_gpu() -> Iterator[None]:
     try:
         yield
     finally:
-        amp.amp_definitely_not_available, torch.cuda.is_bf16_supported, F.scaled_dot_product_attention = kept
+        (
+            amp.amp_definitely_not_available,
+            torch.cuda.is_bf16_supported,
+            F.scaled_dot_product_attention,
+        ) = kept
         _foreach_utils._foreach_supported_types.remove(FakeTensor)
 
 
 def _flash_attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool, scale: float) -> Tensor:
-    attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, is_causal, False, scale=scale)[
-        0
-    ]
+    attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(
+        q, k, v, 0.0, is_causal, False, scale=scale
+    )[0]
     return attended
 
 

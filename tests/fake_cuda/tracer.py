@@ -1,13 +1,15 @@
-"""What a program does on a fake device: its operations, the bytes they move, their FLOPs, and the memory they hold.
+"""What a program does on a fake device: its operations, the bytes they move, their FLOPs, and the
+memory they hold.
 
-And what it should not do inside a training step: wait for the device, or work with tensors that lie elsewhere.
+And what it should not do inside a training step: wait for the device, or work with tensors that lie
+elsewhere.
 
-An operation is one call into ATen that has a kernel to start on the device. Views and new, unfilled tensors start none.
-A foreach or fused operation over many tensors counts as one, though torch may start a kernel for every hundred or so; a
-reduction or a norm's gradient counts as one, though it may take two or three. What is traced is what torch calls if it
-is built without CUDA: RMSNorm in about twenty operations, forward and backward, which newer versions of torch have as
-fused kernels on a GPU. There it also keeps less memory for the backward pass.
-"""
+An operation is one call into ATen that has a kernel to start on the device. Views and new, unfilled
+tensors start none. A foreach or fused operation over many tensors counts as one, though torch may
+start a kernel for every hundred or so; a reduction or a norm's gradient counts as one, though it
+may take two or three. What is traced is what torch calls if it is built without CUDA: RMSNorm in
+about twenty operations, forward and backward, which newer versions of torch have as fused kernels
+on a GPU. There it also keeps less memory for the backward pass."""
 
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +41,12 @@ NOT_STARTED = {
 COPIES = {aten._to_copy.default, aten.copy_.default}
 READ_BY_HOST = {aten.fill_.Tensor}
 """Operations that take a number from a tensor of the host, and are none the slower for it."""
-GATHERING = {aten.embedding.default, aten.gather.default, aten.index.Tensor, aten.index_select.default}
+GATHERING = {
+    aten.embedding.default,
+    aten.gather.default,
+    aten.index.Tensor,
+    aten.index_select.default,
+}
 """Operations that read as much of their first argument as they write."""
 ATTENTION = {
     aten._scaled_dot_product_cudnn_attention,
@@ -72,9 +79,13 @@ class Phase:
     matmul_flops: int = 0
     """Two for each product of numbers."""
     attention_flops: int = 0
-    """Of full attention, not causal; without the scores that a flash kernel computes again in its backward pass."""
+    """Of full attention, not causal; without the scores that a flash kernel computes again in its
+    backward pass.
+    """
     peak_bytes: int = 0
-    """The most that tensors held at once: without kernels' own scratch memory, and what an allocator rounds up."""
+    """The most that tensors held at once: without kernels' own scratch memory, and what an
+    allocator rounds up.
+    """
     operations: dict[str, int] = field(default_factory=dict)
     """Launches by name."""
 
@@ -103,12 +114,13 @@ class Tracer(TorchDispatchMode):
     @contextmanager
     def strict(self) -> Iterator[None]:
         """Inside, raise HostWaitsError for
-        - a result that the host must see to go on: `.item()`, `float(x)`, `.tolist()`, `if x:`, and results whose size
-          depends on values, as of `nonzero`, `masked_select`, or an index of booleans;
+        - a result that the host must see to go on: `.item()`, `float(x)`, `.tolist()`, `if x:`, and
+          results whose size depends on values, as of `nonzero`, `masked_select`, or an index of
+          booleans;
         - a copy between host and device without `non_blocking`: `.cpu()`, `.to(...)`, `copy_`, and
           `torch.tensor(1.0, device="cuda")`. Whether the host's memory is pinned is not looked at.
-        Raise OffDeviceError for an operation that reads tensors of both, a number in a tensor of the host included.
-        """
+          Raise OffDeviceError for an operation that reads tensors of both, a number in a tensor of
+          the host included."""
         self._strict = True
         try:
             yield
@@ -116,7 +128,11 @@ class Tracer(TorchDispatchMode):
             self._strict = False
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.prim.device.default:
@@ -150,13 +166,17 @@ class Tracer(TorchDispatchMode):
         phase.bytes += _bytes_moved(func, args, kwargs, inputs, outputs)
         if packet in ATTENTION:
             phase.attention_flops += _attention_flops(*args[:2])
-        elif packet in ATTENTION_BACKWARD:  # its first argument is the gradient of what the other returned
+        elif (
+            packet in ATTENTION_BACKWARD
+        ):  # its first argument is the gradient of what the other returned
             phase.attention_flops += 2 * _attention_flops(*args[1:3])
         elif packet in flop_registry:
             phase.matmul_flops += flop_registry[packet](*args, **kwargs, out_val=result)
 
     def _hold(self, tensor: Tensor) -> None:
-        """Count the memory of `tensor` until nobody holds it any more, neither Python nor autograd."""
+        """Count the memory of `tensor` until nobody holds it any more, neither Python nor
+        autograd.
+        """
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._live:
@@ -209,7 +229,9 @@ def _waits(func: OpOverload) -> bool:
     return bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags))
 
 
-def _check(func: OpOverload, inputs: list[Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _check(
+    func: OpOverload, inputs: list[Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
     """Raise HostWaitsError or OffDeviceError if `func` is one of what Tracer.strict names."""
     places = {_device_type(tensor) for tensor in inputs}
     if func in COPIES:
@@ -227,7 +249,9 @@ def _check(func: OpOverload, inputs: list[Tensor], args: tuple[Any, ...], kwargs
         raise HostWaitsError(f"{func} needs values that are on the device")
     elif len(places) > 1 and func not in READ_BY_HOST:
         shapes = [tuple(tensor.shape) for tensor in inputs if not on_device(tensor)]
-        raise OffDeviceError(f"{func} reads tensors of the host, of shapes {shapes}, and of the device")
+        raise OffDeviceError(
+            f"{func} reads tensors of the host, of shapes {shapes}, and of the device"
+        )
 
 
 def _is_mask(index: Tensor) -> bool:
@@ -247,7 +271,9 @@ def _bytes_moved(
     for place, argument in enumerate(func._schema.arguments):
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
-        value = kwargs.get(argument.name) if argument.kwarg_only or place >= len(args) else args[place]
+        value = (
+            kwargs.get(argument.name) if argument.kwarg_only or place >= len(args) else args[place]
+        )
         for tensor in _tensors(value):
             written[id(tensor)] = tensor
             if argument.is_out or _only_writes(func):

@@ -1,0 +1,1 @@
+"""From a table of runs to a law, a forecast and figures, without torch."""

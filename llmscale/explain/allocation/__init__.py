@@ -1,0 +1,120 @@
+"""The menu of methods that split a budget between parameters and tokens: `--method isoflop` is
+allocation/isoflop.py.
+
+A member is one file. Its name, underscores as hyphens, is the option's value, and it provides
+- `SOURCE`: where it was published;
+- `allocate(table, options, *, law, curves) -> Allocation`.
+Files that begin with an underscore are what members share. `compare` puts several side by side.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from llmscale.errors import InputError
+from llmscale.explain.allocation._allocation import Allocation, Bias
+from llmscale.explain.allocation._comparison import Comparison, compare
+from llmscale.explain.allocation._frontier import Frontier
+from llmscale.explain.fit import Options, as_table
+from llmscale.explain.fit.parametric import Source
+from llmscale.explain.laws import Law
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from llmscale.explain.table import RunTable
+
+__all__ = [
+    "Allocation",
+    "Bias",
+    "Comparison",
+    "Frontier",
+    "allocate",
+    "allocate_all",
+    "compare",
+    "find",
+    "names",
+]
+
+
+class Method(Protocol):
+    """What a file of this folder provides."""
+
+    SOURCE: str
+
+    def allocate(
+        self,
+        table: "RunTable",
+        options: Options,
+        *,
+        law: str | type[Law] = "chinchilla",
+        curves: "DataFrame | None" = None,
+    ) -> Allocation: ...
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The names of all methods, as `--method` takes them."""
+    found = (module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in found if not name.startswith("-")))
+
+
+def find(name: str) -> Method:
+    """The method of that name. Raises InputError that names the nearest one."""
+    if name not in names():
+        close = difflib.get_close_matches(name.lower().replace("_", "-"), names(), n=1, cutoff=0.5)
+        raise InputError(
+            f"there is no method {name!r}",
+            (f"did you mean {close[0]}? " if close else "")
+            + f"Methods are {', '.join(names())}, or all",
+        )
+    return cast(Method, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
+
+
+def allocate(
+    table: Source,
+    method: str = "parametric",
+    options: Options | None = None,
+    *,
+    law: str | type[Law] = "chinchilla",
+    curves: "DataFrame | None" = None,
+    **changes: Any,
+) -> Allocation:
+    """The compute-optimal N*(C) and D*(C) of a table of runs by one method, with percentile
+    intervals.
+
+    `changes` are fields of Options (level, bootstrap, seed). `law` is what `parametric` fits, and
+    the surface on which the other methods' bias is measured. `curves` (run_id, tokens, flops, loss
+    or train_loss) is for `envelope`; left out, a results folder's own are read. Raises InputError
+    where the table does not suit the method."""
+    member = find(method)
+    return member.allocate(
+        as_table(table), replace(options or Options(), **changes), law=law, curves=curves
+    )
+
+
+def allocate_all(
+    table: Source,
+    options: Options | None = None,
+    *,
+    law: str | type[Law] = "chinchilla",
+    curves: "DataFrame | None" = None,
+    **changes: Any,
+) -> Comparison:
+    """Every method that suits the table, side by side; those that do not are named with the reason.
+
+    Raises InputError where no method suits it.
+    """
+    runs, chosen = as_table(table), replace(options or Options(), **changes)
+    done, failed = [], {}
+    for name in ("parametric", *(name for name in names() if name != "parametric")):
+        try:
+            done.append(find(name).allocate(runs, chosen, law=law, curves=curves))
+        except InputError as error:
+            failed[name] = error
+    if not done:
+        raise next(iter(failed.values()))
+    return compare(done, failed={name: error.problem for name, error in failed.items()})

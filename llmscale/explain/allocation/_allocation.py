@@ -1,0 +1,282 @@
+"""What a method gives: how a budget is best split between parameters and tokens, and how far to
+believe it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import LlmscaleError, Note, first_lines
+from llmscale.explain.allocation import _frontier
+from llmscale.explain.allocation._frontier import Frontier
+from llmscale.explain.fit import Options, fit_law
+from llmscale.explain.laws import Array, Law
+from llmscale.explain.table import RunTable
+from llmscale.quantity import format_count
+from llmscale.runs.folder import plain
+
+HORIZONS = (1.0, 10.0, 100.0)
+"""Optima are shown at the largest budget of the table, and 10 and 100 times beyond."""
+
+
+Optima = tuple[Array, Array, Array, list[str | None]]
+"""ln C and ln N of optima, their weight in the power law, and for those of weight zero why they
+have none.
+"""
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What a method finds on a noise-free surface, asked at exactly the table's runs, beside the
+    surface's truth.
+
+    The surface is a law fitted to the same table (Czech et al. 2026, arXiv 2603.22339).
+    """
+
+    surface: Law
+    truth: Frontier
+    found: Frontier
+
+    @property
+    def exponent(self) -> float:
+        """By how much the method's exponent a is too large."""
+        return float(self.found.a - self.truth.a)
+
+    def factor(self, flops: float) -> float:
+        """The method's N* over the true one at C FLOPs."""
+        return float(self.found.params(flops) / self.truth.params(flops))
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """N* ∝ C^a and D* ∝ C^b by one method, with C = k N D (k is `frontier.flops_factor`, 6 unless
+    measured).
+
+    `refits` holds a and ln N* at one FLOP of every bootstrap refit, (B, 2), empty without
+    intervals. `budgets` has a row for each optimum the method found: flops, params, tokens, loss,
+    low and high (of params, at `level`), n_runs, n_sizes, used, reason (why not), and the method's
+    own columns. `membership` is the row of `budgets` that each run of the table belongs to, -1 for
+    none. `law` is there where the method has fitted one."""
+
+    method: str
+    source: str
+    table: RunTable
+    frontier: Frontier
+    refits: Array
+    level: float
+    budgets: pd.DataFrame
+    notes: tuple[Note, ...]
+    bias: Bias | None = None
+    law: Law | None = None
+    membership: NDArray[np.int_] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.a < 1:
+            message = (
+                f"a = {self.a:.3g} would shrink {'parameters' if self.a <= 0 else 'tokens'} as "
+                "compute grows:"
+                f" {self.method} has not found the optimum in these runs"
+            )
+            object.__setattr__(self, "notes", (*self.notes, Note("exponent-implausible", message)))
+
+    @property
+    def a(self) -> float:
+        """The exponent of N* ∝ C^a."""
+        return float(self.frontier.a)
+
+    @property
+    def b(self) -> float:
+        """The exponent of D* ∝ C^b."""
+        return float(self.frontier.b)
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Percentile intervals of a and b at `level`; empty where none can be given."""
+        if not len(self.refits):
+            return {}
+        return {
+            "a": interval(self.refits[:, 0], self.level),
+            "b": interval(1.0 - self.refits[:, 0], self.level),
+        }
+
+    @property
+    def corrected(self) -> Frontier | None:
+        """The frontier less the bias measured on the fitted surface, where that is known."""
+        if self.bias is None:
+            return None
+        found, truth = self.bias.found, self.bias.truth
+        return Frontier(
+            self.frontier.a - (found.a - truth.a),
+            self.frontier.log_params - (found.log_params - truth.log_params),
+            self.frontier.flops_factor,
+        )
+
+    @property
+    def largest_flops(self) -> float:
+        """The largest budget of the table, FLOPs."""
+        return float(self.table.frame["flops"].max())
+
+    def optimal(self, flops: float) -> dict[str, Any]:
+        """N* (params), D* (tokens), tokens a parameter and loss (None without a law) at C FLOPs,
+        with intervals.
+        """
+        params, tokens = float(self.frontier.params(flops)), float(self.frontier.tokens(flops))
+        loss = None
+        if self.law is not None:
+            columns = {"params": params, "tokens": tokens, "flops": flops}
+            loss = float(self.law.loss(*(columns[name] for name in self.law.inputs)))
+        intervals = {}
+        if len(self.refits):
+            refits = Frontier(self.refits[:, 0], self.refits[:, 1], self.frontier.flops_factor)
+            intervals["params"] = interval(refits.params(flops), self.level)
+            intervals["tokens"] = interval(refits.tokens(flops), self.level)
+        return {
+            "flops": float(flops),
+            "params": params,
+            "tokens": tokens,
+            "tokens_per_param": tokens / params,
+            "loss": loss,
+            "intervals": intervals,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `fit --method NAME --json` prints."""
+        corrected = self.corrected
+        payload = {
+            "method": self.method,
+            "source": self.source,
+            "law": self.law.name if self.law else None,
+            "count": self.table.count,
+            "table": str(self.table.path),
+            "columns": dict(self.table.columns),
+            "n_runs": self.table.runs,
+            "excluded": [
+                {"run_id": run.run_id, "reason": run.reason} for run in self.table.excluded
+            ],
+            "compute_optimal": {"a": self.a, "b": self.b, "intervals": self.intervals},
+            "flops_factor": self.frontier.flops_factor,
+            "optimal": [self.optimal(times * self.largest_flops) for times in HORIZONS],
+            "budgets": self.budgets.to_dict(orient="records"),
+            "bias": self.bias
+            and {
+                "surface": self.bias.surface.name,
+                "coefficients": self.bias.surface.coefficients(),
+                "a": self.bias.exponent,
+                "params_factor": [
+                    {
+                        "flops": times * self.largest_flops,
+                        "factor": self.bias.factor(times * self.largest_flops),
+                    }
+                    for times in HORIZONS
+                ],
+            },
+            "corrected": corrected and {"a": float(corrected.a), "b": float(corrected.b)},
+            "level": self.level,
+            "bootstrap": len(self.refits),
+            "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
+        }
+        return dict(plain(payload))
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def __str__(self) -> str:
+        optima = f", {int(self.budgets['used'].sum())} optima" if len(self.budgets) else ""
+        lines = [f"{self.method} ({self.source}), {len(self.table.frame)} runs{optima}"]
+        for name, meaning, value in (("a", "N* ∝ C^a", self.a), ("b", "D* ∝ C^b", self.b)):
+            lines.append(
+                f"  {name}, {meaning}  {value:.4f}{_ends(self.intervals.get(name), '.4f')}"
+            )
+        for times in HORIZONS:
+            best = self.optimal(times * self.largest_flops)
+            lines.append(
+                f"  C = {best['flops']:.3g}: N* = "
+                f"{format_count(best['params'])}{_counts(best, 'params')},"
+                f" D* = {format_count(best['tokens'])}{_counts(best, 'tokens')}"
+            )
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def interval(values: Array, level: float) -> tuple[float, float]:
+    """Percentile interval at `level`."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def measure_bias(
+    table: RunTable,
+    law: str | type[Law],
+    options: Options,
+    factor: float,
+    again: Callable[[Array, Law], Frontier],
+) -> tuple[Bias | None, tuple[Note, ...]]:
+    """The bias of a method on this table: `again` applies it to the surface's losses at the table's
+    runs.
+
+    None, with a note, where no surface can be fitted or the method finds no optimum on it.
+    """
+    try:
+        surface = fit_law(table, law, options, bootstrap=0, holdout="none").law
+        columns = [table.frame[name].to_numpy() for name in surface.inputs]
+        largest = float(table.frame["flops"].max())
+        truth, _ = _frontier.of_law(surface, largest, factor)
+        if not (0 < truth.a < 1 and min(truth.params(largest), truth.tokens(largest)) > 2):
+            message = (
+                f"the method's bias is not known: the {surface.name} fitted to these runs "
+                "has no optimum"
+            )
+            return None, (Note("bias-unknown", message),)
+        bias = Bias(surface, truth, again(np.asarray(surface.loss(*columns)), surface))
+    except LlmscaleError as error:
+        return None, (
+            Note("bias-unknown", f"the method's bias on these runs is not known: {error.problem}"),
+        )
+    if not np.isfinite([bias.exponent, float(bias.found.log_params)]).all():
+        return None, (
+            Note(
+                "bias-unknown",
+                f"the method's bias is not known: it finds no optimum on the fitted {surface.name}",
+            ),
+        )
+    return bias, ()
+
+
+def bias_note(method: str, found: Frontier, bias: Bias, largest: float) -> Note:
+    """The measured bias in a sentence."""
+    return Note(
+        f"{method}-bias",
+        f"without any noise, {method} on exactly these runs of the fitted {bias.surface.name} finds"
+        f" a = {bias.found.a:.4f} where the truth is {bias.truth.a:.4f} ({bias.exponent:+.4f}), "
+        "and N*"
+        f" {percent(bias.factor(largest))} at the largest budget, "
+        f"{percent(bias.factor(10 * largest))} at ten times"
+        f" that; less this bias, a = {found.a - bias.exponent:.4f}",
+    )
+
+
+def percent(factor: float) -> str:
+    """`12% too large`, `30% too small`."""
+    away = abs(factor - 1)
+    if away < 5e-4:
+        return "exact"
+    return (
+        f"{100 * away:.2g}% too {'large' if factor > 1 else 'small'}"
+        if factor < 2
+        else f"{factor:.2g} times too large"
+    )
+
+
+def _ends(ends: tuple[float, float] | None, form: str) -> str:
+    return f" [{ends[0]:{form}}, {ends[1]:{form}}]" if ends else ""
+
+
+def _counts(best: dict[str, Any], name: str) -> str:
+    ends = best["intervals"].get(name)
+    return f" [{format_count(ends[0])}, {format_count(ends[1])}]" if ends else ""

@@ -1,0 +1,187 @@
+"""Several methods on one table, side by side, with sentences where they disagree."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmscale.errors import InputError, Note, first_lines
+from llmscale.explain.allocation._allocation import HORIZONS, Allocation
+from llmscale.quantity import format_count
+from llmscale.runs.folder import plain
+
+_FACTOR = 1.25
+"""Allocations that differ by less than this factor in N cost next to nothing: the optimum is flat.
+"""
+_SAME = 1.05
+"""Below this factor methods agree for every purpose, even if intervals without noise are too narrow
+to overlap.
+"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Allocations of one table by several methods; `failed` has the methods that it does not suit,
+    and why.
+    """
+
+    allocations: tuple[Allocation, ...]
+    failed: Mapping[str, str]
+    disagreements: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Every note once; one that only some of the methods carry names them."""
+        carriers: dict[Note, list[str]] = {}
+        for one in self.allocations:
+            for note in one.notes:
+                carriers.setdefault(note, []).append(one.method)
+        notes = [
+            note
+            if len(methods) == len(self.allocations)
+            else Note(note.code, f"{', '.join(methods)}: {note.message}")
+            for note, methods in carriers.items()
+        ]
+        notes += [
+            Note("method-not-possible", f"{name}: {reason}") for name, reason in self.failed.items()
+        ]
+        return tuple(notes)
+
+    def rows(self) -> list[list[str]]:
+        """The table side by side as text, the header first."""
+        largest = self.allocations[0].largest_flops
+        header = ["method", "a, N* ∝ C^a", "less bias", "b, D* ∝ C^b"]
+        for times in HORIZONS:
+            header += [f"N* at {times * largest:.3g}", f"D* at {times * largest:.3g}"]
+        rows = [header]
+        for one in self.allocations:
+            corrected = one.corrected
+            row = [one.method, _number(one.a, one.intervals.get("a"))]
+            row += [
+                f"{corrected.a:.3f}" if corrected else "-",
+                _number(one.b, one.intervals.get("b")),
+            ]
+            for times in HORIZONS:
+                best = one.optimal(times * largest)
+                row += [format_count(best["params"]), format_count(best["tokens"])]
+            rows.append(row)
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `fit --method all --json` prints."""
+        return dict(
+            plain(
+                {
+                    "method": "all",
+                    "methods": {one.method: one.to_json() for one in self.allocations},
+                    "failed": dict(self.failed),
+                    "disagreements": list(self.disagreements),
+                    "warnings": [
+                        {"code": note.code, "message": note.message} for note in self.notes
+                    ],
+                }
+            )
+        )
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        lines += [f"- {sentence}" for sentence in self.disagreements]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def compare(
+    allocations: Sequence[Allocation], *, failed: Mapping[str, str] | None = None
+) -> Comparison:
+    """The allocations side by side.
+
+    Raises InputError for none, or for allocations of different tables.
+    """
+    if not allocations:
+        raise InputError("there is no allocation to compare", "give at least one method")
+    tables = {(str(one.table.path), len(one.table.frame)) for one in allocations}
+    if len(tables) > 1:
+        raise InputError(
+            f"the allocations come from {len(tables)} tables: "
+            f"{', '.join(sorted(path for path, _ in tables))}",
+            "compare methods on one table",
+        )
+    sentences = [_pair(one, other) for one, other in itertools.combinations(allocations, 2)]
+    found = tuple(sentence for sentence in sentences if sentence)
+    if not found and len(allocations) > 1:
+        found = (
+            f"the methods agree: N* differs by less than a factor of {_FACTOR:g} as far as "
+            f"{HORIZONS[-1]:g} times the"
+            " largest budget",
+        )
+    return Comparison(tuple(allocations), dict(failed or {}), found)
+
+
+def _pair(one: Allocation, other: Allocation) -> str | None:
+    """Where two methods disagree, and whether their measured biases explain it; None where they do
+    not disagree.
+    """
+    largest = one.largest_flops
+    apart = _apart(one, other)
+    factors = {
+        times: float(one.frontier.params(times * largest) / other.frontier.params(times * largest))
+        for times in HORIZONS
+    }
+    times = max(factors, key=lambda at: max(factors[at], 1 / factors[at]))
+    factor = max(factors[times], 1 / factors[times])
+    if factor < (_SAME if apart else _FACTOR):
+        return None
+    parts = [
+        f"{one.method} and {other.method} disagree: a = {_number(one.a, one.intervals.get('a'))} "
+        "against"
+        f" {_number(other.a, other.intervals.get('a'))}"
+    ]
+    if apart is not None:
+        parts.append("intervals apart" if apart else "intervals overlap")
+    more = one if factors[times] > 1 else other
+    where = "the largest budget" if times == 1 else f"{times:g} times the largest budget"
+    parts.append(f"at {where} {more.method} asks for {factor:.3g} times the parameters")
+    reason = _explained(one, other, times * largest)
+    return ", ".join(parts) + (f"; {reason}" if reason else "")
+
+
+def _apart(one: Allocation, other: Allocation) -> bool | None:
+    """Whether the intervals of a lie apart; None where one of them has none."""
+    if not (one.intervals and other.intervals):
+        return None
+    (low, high), (other_low, other_high) = one.intervals["a"], other.intervals["a"]
+    return high < other_low or other_high < low
+
+
+def _explained(one: Allocation, other: Allocation, flops: float) -> str:
+    """What is left of the difference in N* once the measured biases are taken off."""
+    if one.corrected is None and other.corrected is None:
+        return ""
+    before = np.log(one.frontier.params(flops) / other.frontier.params(flops))
+    first, second = one.corrected or one.frontier, other.corrected or other.frontier
+    after = np.log(first.params(flops) / second.params(flops))
+    names = " and ".join(item.method for item in (one, other) if item.corrected is not None)
+    left = abs(after / before)
+    verdict = (
+        "explains it" if abs(after) < np.log(_FACTOR) and left < 0.5 else "explains part of it"
+    )
+    if left > 0.8:
+        verdict = "does not explain it"
+    return (
+        f"the bias of {names} on these runs {verdict} (without it {np.exp(abs(after)):.3g} "
+        "times is left)"
+    )
+
+
+def _number(value: float, ends: tuple[float, float] | None) -> str:
+    return f"{value:.3f}" + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")

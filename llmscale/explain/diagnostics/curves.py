@@ -1,0 +1,195 @@
+"""What is seen along a run: checkpoints taken for runs, and loss curves that differ in shape."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import Note, listed
+from llmscale.explain.diagnostics.evidence import Evidence, counted, known, where
+from llmscale.explain.estimation.advice import more_budgets
+from llmscale.explain.estimation.suitability import count_levels
+from llmscale.explain.laws import Array
+from llmscale.runs.curve_file import Curves, each_curve, known_columns
+from llmscale.runs.title import run_titles
+
+_COLLAPSE = 0.05
+"""5% of the reducible loss: tuned ladders agree within their noise, about 1% (Qiu et al.
+
+2025, 2507.02119).
+"""
+_SAME_RATIO = 0.15
+_PROGRESS = np.linspace(0.25, 0.95, 15)
+"""Where curves are compared: after the warm-up's transient, before the end, where all are 1."""
+_WINDOW = 0.05
+_HIGH_LR = 0.5
+
+
+@dataclass(frozen=True)
+class SeenCurve:
+    """What is looked at of a run's curve: the same for every law that is fitted to the runs."""
+
+    windows: Array | None
+    """Mean loss around each of _PROGRESS, and at the end last; None for a curve too sparse."""
+    noise: Array | None
+    """The standard error of each."""
+    ends_hot: bool
+    """Whether it ends above half its highest learning rate."""
+
+
+def seen_curves(curves: Curves) -> dict[str, SeenCurve]:
+    """Of every run, by id: curves of any length are gone through once, a run at a time."""
+    names = known_columns(curves, ("step", "tokens", "loss", "train_loss", "lr"))
+    return {run_id: _seen(rows) for run_id, rows in each_curve(curves, names)}
+
+
+def mid_schedule(evidence: Evidence) -> Note | None:
+    """Checkpoints taken for runs: their learning rate had not come down."""
+    frame, reasons = evidence.frame, []
+    if "lr_area" in evidence.fit.law.inputs:
+        return None  # a law of whole curves, for which every step counts
+    if known(frame, "tokens"):
+        tokens = frame.groupby("run_id")["tokens"].nunique()
+        several = tokens[tokens > 1]
+        if len(several):
+            reasons.append(
+                f"{int(several.sum())} rows are checkpoints of {counted(len(several), 'run')} "
+                f"({listed(several.index)})"
+            )
+    for planned in ("schedule_tokens", "planned_tokens", "max_tokens"):
+        if known(frame, planned) and known(frame, "tokens"):
+            early = frame["tokens"].astype(float) < 0.99 * frame[planned].astype(float)
+            if early.any():
+                names = listed(run_titles(frame, np.flatnonzero(early)))
+                reasons.append(
+                    f"{counted(int(early.sum()), 'row')} stopped before the schedule's end "
+                    f"({names})"
+                )
+    hot = _hot_endings(evidence)
+    if hot:
+        reasons.append(
+            f"{counted(len(hot), 'run')} ended above half the peak learning rate ({listed(hot)})"
+        )
+    if not reasons:
+        return None
+    return Note(
+        "mid-schedule",
+        f"{'; '.join(reasons)}: before its cooldown a run's loss is above what a run of that "
+        "length reaches, so the"
+        " exponent of D comes out wrong (Hoffmann et al. 2022), and checkpoints of one run are not "
+        "independent. Fit"
+        f" final losses alone, one run or cooldown branch a budget: {more_budgets(evidence.frame)}",
+    )
+
+
+def no_collapse(evidence: Evidence) -> Note | None:
+    """Curves of one token ratio that differ in shape once their ends agree (Qiu et al. 2025,
+    2507.02119).
+
+    Compared is (L(x) - E) / (L(1) - E) at progress x, E the law's floor: under equal care the sizes
+    share it."""
+    fit, curves = evidence.fit, evidence.curves
+    if curves is None or not known(evidence.frame, "tokens"):
+        return None
+    floor = float(fit.law.coefficients()[fit.law.floor]) if fit.law.floor else 0.0
+    frame = evidence.frame[evidence.frame["run_id"].isin(list(curves))]
+    ratio = np.log((frame["tokens"] / frame["params"]).to_numpy(dtype=float))
+    order = np.argsort(ratio, kind="stable")
+    starts = np.flatnonzero(np.diff(ratio[order], prepend=-np.inf) > _SAME_RATIO)
+    worst: tuple[float, float, str, int] | None = None
+    for rows in np.split(order, starts[1:]):
+        if count_levels(frame["params"].to_numpy(dtype=float)[rows]) < 3:
+            continue
+        shapes = {}
+        for row in rows:
+            shape = _shape(curves[frame["run_id"].iloc[row]], floor)
+            if shape is not None:
+                shapes[row] = shape
+        if len(shapes) < 3:
+            continue
+        log_shape = np.stack([shape for shape, _ in shapes.values()])
+        noise = float(np.median([error for _, error in shapes.values()]))
+        off = log_shape - np.median(log_shape, axis=0)
+        spread = float(np.median(off.std(axis=0)))
+        if spread > max(_COLLAPSE, 3 * noise) and (worst is None or spread > worst[0]):
+            row = list(shapes)[int(np.argmax(np.abs(off).mean(axis=1)))]
+            name = f"{run_titles(frame, [row])[0]} ({where(frame, row)})"
+            worst = (spread, noise, name, len(shapes))
+    if worst is None:
+        return None
+    spread, noise, name, number = worst
+    return Note(
+        "no-collapse",
+        f"loss curves of {number} runs of one token ratio differ by {spread:.1%} of the reducible "
+        "loss when normalised"
+        f" at their ends (noise {noise:.1%}), most for {name}. Equally tuned sizes share one curve "
+        "(Qiu et al. 2025,"
+        " 2507.02119): tune learning rate and batch there, or doubt the floor",
+    )
+
+
+def _seen(curve: pd.DataFrame) -> SeenCurve:
+    columns = {name: curve[name].to_numpy(dtype=float) for name in curve.columns}
+    windows = _windows(columns) if {"tokens", "loss", "train_loss"} <= set(columns) else None
+    means, errors = windows or (None, None)
+    return SeenCurve(
+        means, errors, {"lr", "step"} <= set(columns) and _ends_hot(columns["step"], columns["lr"])
+    )
+
+
+def _windows(columns: dict[str, Array]) -> tuple[Array, Array] | None:
+    """Mean loss in each window of progress and its standard error; None where one has fewer than 3
+    rows.
+    """
+    evaluated = int((~np.isnan(columns["loss"])).sum())
+    tokens, loss = _ordered(columns["tokens"], columns["loss" if evaluated >= 20 else "train_loss"])
+    if not len(tokens):
+        return None
+    progress = tokens / np.nanmax(tokens)
+    means, errors = [], []
+    for x in (*_PROGRESS, 1.0 - _WINDOW / 2):
+        inside = loss[np.abs(progress - x) <= _WINDOW / 2]
+        if len(inside) < 3:
+            return None
+        means.append(inside.mean())
+        # From differences of neighbours, which the slope within a window hardly touches.
+        errors.append(np.sqrt(np.mean(np.diff(inside) ** 2) / 2 / len(inside)))
+    return np.array(means), np.array(errors)
+
+
+def _ends_hot(step: Array, lr: Array) -> bool:
+    _, lr = _ordered(step, lr)
+    return bool(len(lr) and lr[-1] > _HIGH_LR * lr.max())
+
+
+def _ordered(by: Array, values: Array) -> tuple[Array, Array]:
+    """Both where there is a value, in the order of the first."""
+    there = ~np.isnan(values)
+    by, values = by[there], values[there]
+    order = np.argsort(by, kind="stable")
+    return by[order], values[order]
+
+
+def _shape(curve: SeenCurve, floor: float) -> tuple[Array, float] | None:
+    """ln of the normalised reducible loss at _PROGRESS, and its noise; None for a curve too sparse
+    or too low.
+    """
+    if curve.windows is None or curve.noise is None or curve.windows.min() <= floor:
+        return None
+    means = curve.windows - floor
+    logs = np.log(means)
+    return logs[:-1] - logs[-1], float(np.sqrt(2) * np.median(curve.noise / means))
+
+
+def _hot_endings(evidence: Evidence) -> list[str]:
+    """Runs whose curve ends above half its highest learning rate, where the schedule is not a
+    constant one.
+    """
+    curves, frame = evidence.curves, evidence.frame
+    if curves is None:
+        return []
+    hot = {run_id for run_id, curve in curves.items() if curve.ends_hot}
+    constant = (
+        set(frame["run_id"][frame["schedule"] == "constant"]) if "schedule" in frame else set()
+    )
+    return [run_id for run_id in dict.fromkeys(frame["run_id"]) if run_id in hot - constant]

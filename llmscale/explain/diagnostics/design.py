@@ -1,0 +1,292 @@
+"""What the choice of runs keeps a law from knowing: collinear designs, few sizes, the meaning of
+N.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import LlmscaleError, Note, listed
+from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known
+from llmscale.explain.estimation.advice import more_budgets, more_sizes
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.suitability import SIZES_FOR_A_FLOOR, count_levels
+from llmscale.explain.laws import Array
+from llmscale.explain.table import COUNTS
+from llmscale.quantity import format_count
+
+COLLINEAR = 0.95
+"""|corr(ln N, ln D)| from which variances are inflated tenfold, 1/(1 - r²): the usual limit
+(Belsley et al. 1980).
+"""
+_SENSITIVE = 0.10
+"""A tenth: well above what seeds do to an exponent of a proper ladder, and what moves an optimum at
+100x.
+"""
+_EMBEDDING_SHARE = 0.30
+_UNCERTAIN_FLOOR = 0.5
+_SAME_BUDGET = 0.2
+"""Budgets within 20% of their neighbour are one: published IsoFLOP tables scatter by up to 8%, and
+step by 2-3x.
+"""
+_SIZES_OF_A_PROFILE = 4
+_OPEN_BUDGETS = 0.1
+"""One budget in ten: at fewer, noise may have put the lowest loss at an end, and the others hold
+the law.
+"""
+_GRID = 0.6
+"""Share of the cells of sizes × token budgets that are filled: 1 in a full grid, under a half in
+IsoFLOP tables.
+"""
+
+
+def collinear_design(evidence: Evidence) -> Note | None:
+    """Tokens that follow size, or its inverse: N's and D's terms trade off (arXiv 2605.08541)."""
+    law, frame = evidence.fit.law, evidence.frame
+    if not {"params", "tokens"} <= set(law.inputs) or len(frame) < 3:
+        return None
+    logs = np.log(frame[["params", "tokens"]].to_numpy(dtype=float)).T
+    if (logs.std(axis=1) == 0).any():
+        return None
+    correlation = float(np.corrcoef(logs)[0, 1])
+    if abs(correlation) < COLLINEAR:
+        return None
+    of_design = np.sqrt((1 + abs(correlation)) / max(1 - abs(correlation), 1e-15))
+    numbers = (
+        f"correlation {correlation:.3f} of ln N and ln D; condition number {of_design:.2g} of the "
+        "two,"
+        f" {_condition(evidence):.2g} of the fit, where grids have 25 to 60"
+    )
+    exponents = " and ".join(law.exponents) or "the coefficients"
+    if correlation > 0:
+        ratio = format_count(float(np.median(frame["tokens"] / frame["params"])))
+        message = (
+            f"tokens grow with size ({numbers}): {exponents} trade off, and the law holds only "
+            f"near {ratio} tokens a"
+            f" parameter (arXiv 2605.08541). Add other ratios at each size: {more_budgets(frame)}"
+        )
+    else:
+        budget = format_count(float(np.median(frame["flops"])))
+        message = (
+            f"tokens shrink as size grows ({numbers}): the runs lie near one budget of {budget} "
+            "FLOPs, and say little"
+            f" about others. Add budgets: {more_budgets(frame)}"
+        )
+    return Note("collinear-design", message)
+
+
+def few_sizes(evidence: Evidence) -> Note | None:
+    """Sizes or budgets that the law's terms can pass through exactly, with nothing left to check
+    them by.
+    """
+    law, frame = evidence.fit.law, evidence.frame
+    if any(note.code == "floor-not-identified" for note in evidence.fit.notes):
+        return None
+    names = [name for name in ("params", "tokens", "flops") if name in law.inputs]
+    words = {"params": "size", "tokens": "token budget", "flops": "budget"}
+    number = {name: count_levels(evidence.frame[name].to_numpy()) for name in names}
+    if len(law.inputs) == 1 and names:
+        spare = number[names[0]] - len(law.coefficient_names())
+        if spare > 1:
+            return None
+        what = (
+            f"{counted(number[names[0]], words[names[0]])} for {len(law.coefficient_names())} "
+            "coefficients leave"
+        )
+        return Note(
+            "few-sizes",
+            f"{what} {spare or 'none'} to check the form by: measure two more at least, over 1.5 "
+            "decades or more"
+            f" ({more_sizes(frame) if names[0] == 'params' else more_budgets(frame)})",
+        )
+    few = [name for name in names if number[name] < SIZES_FOR_A_FLOOR]
+    if not few:
+        return None
+    return Note(
+        "few-sizes",
+        f"{' and '.join(counted(number[name], words[name]) for name in few)} cannot tell a floor, "
+        "a scale and an"
+        f" exponent apart, which takes {SIZES_FOR_A_FLOOR}: the exponents rest on the sum of terms "
+        "being right. Add"
+        f" {' and '.join(words[name] + 's' for name in few)}: {more_budgets(frame)}",
+    )
+
+
+def floor_uncertain(evidence: Evidence) -> Note | None:
+    """A floor whose interval is wide against itself."""
+    law = evidence.fit.law
+    ends = evidence.fit.intervals.get(law.floor) if law.floor else None
+    value = law.coefficients()[law.floor] if law.floor else 0.0
+    if ends is None or value <= 0 or ends[1] - ends[0] < _UNCERTAIN_FLOOR * value:
+        return None
+    return Note(
+        "floor-uncertain",
+        f"the floor {law.floor} = {value:.3g} may be anything from {ends[0]:.3g} to {ends[1]:.3g}, "
+        "and predictions far"
+        " beyond the runs hang on it: add larger runs, or look at its profile and at a law without "
+        "a floor"
+        f" ({evidence.command} --law all)",
+    )
+
+
+def optimum_not_bracketed(evidence: Evidence) -> Note | None:
+    """IsoFLOP tables whose lowest loss at a budget is at the smallest or largest size tried
+    there.
+    """
+    frame = evidence.frame
+    if not {"params", "tokens"} <= set(evidence.fit.law.inputs) or _is_grid(frame):
+        return None
+    log_C = np.log(frame["flops"].to_numpy(dtype=float))
+    order = np.argsort(log_C, kind="stable")
+    budget = np.empty(len(frame), dtype=int)
+    budget[order] = np.concatenate([[0], np.cumsum(np.diff(log_C[order]) > np.log1p(_SAME_BUDGET))])
+    params, loss = frame["params"].to_numpy(dtype=float), frame["loss"].to_numpy(dtype=float)
+    profiles = [
+        rows
+        for rows in (np.flatnonzero(budget == b) for b in range(budget.max() + 1))
+        if _is_profile(params[rows], log_C[rows])
+    ]
+    if len(profiles) < 2 or sum(map(len, profiles)) < 0.6 * len(frame):
+        return None
+    open_ended = []
+    for rows in profiles:
+        best = params[rows][np.argmin(loss[rows])]
+        end = {params[rows].min(): "smallest", params[rows].max(): "largest"}.get(best)
+        if end:
+            open_ended.append(
+                f"{format_count(np.exp(np.median(log_C[rows])))} FLOPs ({end}, N = "
+                f"{format_count(best)})"
+            )
+    if not open_ended or len(open_ended) < _OPEN_BUDGETS * len(profiles):
+        return None
+    return Note(
+        "optimum-not-bracketed",
+        f"at {len(open_ended)} of {counted(len(profiles), 'budget')} the lowest loss is at an end "
+        "of the sizes tried:"
+        f" {listed(open_ended)}. The optimum there is extrapolated: add sizes beyond that end at "
+        "the same budget",
+    )
+
+
+def count_sensitive(evidence: Evidence) -> Note | None:
+    """Exponents that hang on which parameters N counts, by a refit under each count of the
+    table.
+    """
+    fit, frame = evidence.fit, evidence.frame
+    counts = [name for name in COUNTS if known(frame, name)]
+    if evidence.refit is None or "params" not in fit.law.inputs or len(counts) < 2:
+        return None
+    found: dict[str, dict[str, float]] = {}
+    for count in counts:
+        if count == fit.table.count:
+            found[count] = _exponents(fit)
+            continue
+        # A table read with --count has its `params` replaced by that count: its own are lost, and
+        # not tried.
+        if count == "params" and fit.table.count != "params":
+            continue
+        try:
+            table = replace(
+                fit.table, frame=frame.assign(params=frame[count].astype(float)), count=count
+            )
+            found[count] = _exponents(evidence.refit(table))
+        except LlmscaleError:
+            continue
+    if len(found) < 2:
+        return None
+    moved = {
+        name: [values[name] for values in found.values()]
+        for name in _exponents(fit)
+        if all(name in values for values in found.values())
+    }
+    hanging = [
+        name
+        for name, values in moved.items()
+        if max(values) > (1 + _SENSITIVE) * max(min(values), 1e-12)
+    ]
+    if not hanging:
+        return None
+    shown = "; ".join(
+        f"{count} gives " + ", ".join(f"{name} = {values[name]:.3g}" for name in hanging)
+        for count, values in found.items()
+    )
+    return Note(
+        "count-sensitive",
+        f"the exponents hang on what N counts: {shown}. State the count with them, compare only "
+        "like with like, and"
+        " add sizes whose embeddings are small (Porian et al. 2024). The other law: "
+        f"{evidence.command} --count"
+        f" {next(count for count in found if count != fit.table.count)}",
+    )
+
+
+def embedding_share(evidence: Evidence) -> Note | None:
+    """Models that are mostly vocabulary: their size grows more slowly than what does the work."""
+    frame = evidence.frame
+    totals = [name for name in ("params_total", "params", "n_params") if known(frame, name)]
+    if not known(frame, "params_non_embedding") or not totals:
+        return None
+    blocks = frame["params_non_embedding"].to_numpy(dtype=float)
+    total = np.max([frame[name].to_numpy(dtype=float) for name in totals], axis=0)
+    share = 1 - blocks / total
+    high = share > _EMBEDDING_SHARE
+    if not high.any():
+        return None
+    return Note(
+        "embedding-share",
+        f"embeddings and output layer are more than {_EMBEDDING_SHARE:.0%} of the parameters in "
+        f"{high.sum()} of"
+        f" {counted(len(share), 'run')} ({share.max():.0%} at the most, {share.min():.0%} at the "
+        "least): N means"
+        " another thing at each size. Use a smaller vocabulary (sweep with --tokenizer bpe:512) or "
+        "larger models,"
+        f" and compare {evidence.command} --count params_non_embedding",
+    )
+
+
+def _is_grid(frame: pd.DataFrame) -> bool:
+    """Whether sizes and token budgets are crossed: equal FLOPs on the diagonals are then no search
+    for an optimum.
+    """
+    cells = count_levels(frame["params"].to_numpy()) * count_levels(frame["tokens"].to_numpy())
+    return len(np.unique(groups(frame))) > _GRID * cells
+
+
+def _is_profile(params: Array, log_C: Array) -> bool:
+    """Whether runs of one budget are sizes to choose an optimum from."""
+    return bool(
+        len(set(params)) >= _SIZES_OF_A_PROFILE
+        and params.max() > 2 * params.min()
+        and np.ptp(log_C) < 0.5
+    )
+
+
+def _exponents(fit: Fit) -> dict[str, float]:
+    law = fit.law
+    values = {name: float(getattr(law, name)) for name in law.exponents}
+    best = law.compute_optimal()
+    return {**values, "a": float(best["a"])} if best else values
+
+
+def _condition(evidence: Evidence) -> float:
+    """Condition number of the fit's Jacobian in ln coefficients, with columns of length one.
+
+    ln N · A/N^alpha is nearly A/N^alpha itself, for no reason but the unit of N: the column of an
+    exponent is cleared of the amplitude's that it most resembles, as measuring N in a unit from the
+    middle of the table would."""
+    columns = {
+        name: column / np.linalg.norm(column)
+        for name, column in zip(evidence.moving, evidence.jacobian.T, strict=True)
+        if np.linalg.norm(column) > 0
+    }
+    exponents = [name for name in columns if name in evidence.fit.law.exponents]
+    amplitudes = [column for name, column in columns.items() if name not in exponents]
+    for name in exponents if amplitudes else ():
+        column = columns[name]
+        nearest = max(amplitudes, key=lambda other: abs(float(other @ column)))
+        rest = column - (nearest @ column) * nearest
+        length = float(np.linalg.norm(rest))
+        columns[name] = rest / length if length > 1e-12 else column
+    singular = np.linalg.svd(np.stack(list(columns.values()), axis=1), compute_uv=False)
+    return float(singular[0] / max(singular[-1], 1e-300))

@@ -1,0 +1,64 @@
+"""Diagnostics of a fit: what its runs cannot tell, and how they were made, each as a note that says
+what to do.
+
+Limits are set so that a table of equally tuned runs that follow the law raises none of them:
+`residual-trend` and `outliers` together in under 5% of simulated tables. Codes are for programs and
+do not change; messages may."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import pandas as pd
+
+from llmscale.errors import Note
+from llmscale.explain.diagnostics import curves as _curves
+from llmscale.explain.diagnostics import design as _design
+from llmscale.explain.diagnostics import misfit as _misfit
+from llmscale.explain.diagnostics import run_settings as _care
+from llmscale.explain.diagnostics.curves import SeenCurve, seen_curves
+from llmscale.explain.diagnostics.evidence import Evidence
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.table import RunTable
+from llmscale.runs.curve_file import Curves
+
+DIAGNOSTICS: tuple[Callable[[Evidence], Note | None], ...] = (
+    _design.collinear_design,
+    _design.few_sizes,
+    _design.floor_uncertain,
+    _design.optimum_not_bracketed,
+    _design.count_sensitive,
+    _design.embedding_share,
+    _curves.mid_schedule,
+    _curves.no_collapse,
+    _care.learning_rate_at_edge,
+    _care.untuned_runs,
+    _care.one_learning_rate,
+    _care.few_steps,
+    _care.diverged_runs,
+    _care.unfinished_runs,
+    _care.duplicate_runs,
+    *(partial(_care.mixed, code) for code in _care.MIXED_CODES),
+    _misfit.residual_trend,
+    _misfit.outliers,
+    _misfit.misfit_exceeds_noise,
+    _misfit.seed_noise,
+)
+
+
+def diagnose(
+    fit: Fit,
+    *,
+    runs: pd.DataFrame | None = None,
+    curves: Curves | Mapping[str, SeenCurve] | None = None,
+    refit: Callable[[RunTable], Fit] | None = None,
+) -> tuple[Note, ...]:
+    """Notes on what `fit` cannot know and on runs that mislead it; none of them for a clean table.
+
+    `runs` are all rows of the source, those that are not done, too; `curves` is a results folder's
+    curves.parquet, as a frame, as a file, or what `seen_curves` has seen of it. `refit` fits the
+    same law to another table (without intervals, hold-out and diagnostics): with it, exponents are
+    compared under each way to count N and without outliers."""
+    seen = curves if curves is None or isinstance(curves, Mapping) else seen_curves(curves)
+    evidence = Evidence(fit, runs, seen, refit)
+    notes = (diagnostic(evidence) for diagnostic in DIAGNOSTICS)
+    return tuple(note for note in notes if note is not None)

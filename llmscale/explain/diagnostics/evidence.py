@@ -1,0 +1,180 @@
+"""What the diagnostics look at: a fit, its runs, their residuals and how the law leans on its
+coefficients.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.explain.estimation.result import Fit, settings_of
+from llmscale.explain.estimation.solver import unit_columns
+from llmscale.explain.estimation.suitability import distinct, levels
+from llmscale.explain.laws import LETTERS, Array
+from llmscale.explain.laws._formula import Formula
+from llmscale.explain.table import RunTable
+from llmscale.quantity import format_count
+
+if TYPE_CHECKING:
+    from llmscale.explain.diagnostics.curves import SeenCurve
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A fit and what is known of its runs.
+
+    `runs` has every row of the source, those that are not done, too; `curves` is what is looked at
+    of every run's curve, by id. `refit` fits the same law to another table with the same options,
+    without bootstrap, hold-out and diagnostics."""
+
+    fit: Fit
+    runs: pd.DataFrame | None = None
+    curves: "Mapping[str, SeenCurve] | None" = None
+    refit: Callable[[RunTable], Fit] | None = None
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The runs that were fitted."""
+        return self.fit.table.frame
+
+    @property
+    def done(self) -> pd.DataFrame:
+        """Every finished run known, fitted or not."""
+        if self.runs is None:
+            return self.frame
+        return self.runs[self.runs["status"] == "done"] if "status" in self.runs else self.runs
+
+    @property
+    def command(self) -> str:
+        """`llmscale fit TABLE`, to paste."""
+        return self.fit.table.command("fit")
+
+    @cached_property
+    def inputs(self) -> list[Array]:
+        return self.fit.inputs
+
+    @cached_property
+    def residual(self) -> Array:
+        """ln measured - ln law, one a run."""
+        return self.fit.residuals
+
+    @property
+    def moving(self) -> list[str]:
+        """The coefficients that are not 0, in the order of the law."""
+        return [name for name, value in self.fit.law.coefficients().items() if value != 0]
+
+    @cached_property
+    def jacobian(self) -> Array:
+        """∂ ln L/∂ ln coefficient at every run, (R, K) for the K of `moving`."""
+        law, loss = self.fit.law, self.frame["loss"].to_numpy(dtype=float)
+        surface = Formula(type(law), settings_of(law), self.inputs, loss)
+        values = np.array(list(law.coefficients().values()), dtype=float)
+        jacobian = surface.jacobian(surface.theta(values[None])[0])
+        # Of signed coefficients the surface has the slope in the coefficient itself.
+        return np.asarray(np.where(surface.signed, values, 1.0) * jacobian)[:, values != 0]
+
+    @cached_property
+    def spare(self) -> int:
+        """Runs beyond the directions that the coefficients can move the law in."""
+        return len(self.residual) - basis(self.jacobian).shape[1]
+
+    @cached_property
+    def axes(self) -> dict[str, Array]:
+        """ln N, ln D and ln D/N where they are known and vary; ln C for laws in C."""
+        logs = {
+            LETTERS[name]: np.log(self.frame[name].to_numpy(dtype=float))
+            for name in LETTERS
+            if name != "flops" or name in self.fit.law.inputs
+        }
+        if "N" in logs and "D" in logs:
+            logs["D/N"] = logs["D"] - logs["N"]
+        return {
+            name: values
+            for name, values in logs.items()
+            if np.isfinite(values).all() and np.ptp(values) > 0.02
+        }
+
+    @cached_property
+    def own_settings(self) -> list[str]:
+        """Columns that say how a run was made, other than its size, budget and seed: what a fair
+        pair shares.
+        """
+        names = [
+            *(
+                "lr",
+                "lr_scale",
+                "batch_tokens",
+                "batch_sequences",
+                "batch_size",
+                "wd",
+                "weight_decay",
+                "warmup",
+                "cd",
+            ),
+            *(
+                "schedule",
+                "optimizer",
+                "arch",
+                "model",
+                "n_layer",
+                "d_model",
+                "vocab_size",
+                "context",
+                "tokenizer",
+            ),
+            *("data", "dataset", "data_fingerprint", "unique_tokens", "dedup"),
+            *(name for name in self.fit.law.inputs if name not in LETTERS),
+        ]
+        return [name for name in dict.fromkeys(names) if name in self.frame]
+
+
+def basis(columns_RK: Array, tolerance: float = 1e-7) -> Array:
+    """An orthonormal basis of what the columns span, (R, rank)."""
+    if not columns_RK.shape[1]:
+        return columns_RK
+    left, singular, _ = np.linalg.svd(unit_columns(columns_RK), full_matrices=False)
+    return np.asarray(left[:, singular > tolerance * singular[0]])
+
+
+def groups(frame: pd.DataFrame, exact: Iterable[str] = ()) -> NDArray[np.int_]:
+    """For each row a number that rows of one size, one budget and the same `exact` columns
+    share.
+    """
+    keys = [
+        levels(frame[name].to_numpy(dtype=float))
+        for name in ("params", "tokens")
+        if known(frame, name)
+    ]
+    keys += [pd.factorize(frame[name], use_na_sentinel=False)[0] for name in exact]
+    if not keys:
+        return np.zeros(len(frame), dtype=int)
+    return distinct(keys)
+
+
+def known(frame: pd.DataFrame, name: str) -> bool:
+    """Whether the column is there and every value of it is a positive number."""
+    if name not in frame:
+        return False
+    values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
+    return bool(len(values)) and bool((np.isfinite(values) & (values > 0)).all())
+
+
+def where(frame: pd.DataFrame, row: int) -> str:
+    """`N = 1.2M, D = 30M` of a row."""
+    parts = [
+        (LETTERS[name], float(frame[name].iloc[row]))
+        for name in ("params", "tokens")
+        if name in frame
+    ]
+    return ", ".join(
+        f"{letter} = {format_count(value)}" for letter, value in parts if np.isfinite(value)
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,255 @@
+"""What the residuals say: trends that the law misses, runs far off, and noise between seeds."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from llmscale.errors import LlmscaleError, Note, listed
+from llmscale.errors.command_lines import where_option
+from llmscale.explain.diagnostics.evidence import Evidence, basis, counted, groups
+from llmscale.explain.estimation.relative import relative, size
+from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.laws import Array
+from llmscale.runs.title import run_titles
+
+TREND_P = 0.01
+"""For each of N, D and D/N, which are two independent directions: about 2% of right tables."""
+_TREND_SIZE = 0.002
+"""0.2% of the loss, about what seeds do: smaller trends are certain in large tables, and harmless.
+"""
+_OUTLIER_Z = 5.0
+_OUTLIER_SIZE = 0.005
+"""0.5% of the loss."""
+_OUTLIER_P = 0.01
+"""Chance of naming any run of a right table with Gaussian noise, for few runs, where 5 is not far.
+"""
+_NORMAL = {0.5: 0.6745, 0.75: 1.1503}
+"""Quantiles of |z| under Gaussian noise."""
+_SPARE_FOR_SCALE = 5
+_LACK_P = 0.001
+_SEEDS_FOR_NOISE = 3
+
+
+def residual_trend(evidence: Evidence) -> Note | None:
+    """A trend in N, D or D/N that no choice of the law's coefficients removes.
+
+    F test of a line and a parabola beside the law's own Jacobian: what the coefficients could take
+    up is not counted."""
+    # Steps of one run are not independent, and would make any trend look certain.
+    if evidence.spare < 4 or evidence.frame["run_id"].duplicated().any():
+        return None
+    # Outliers are another matter, with a note of their own.
+    near = ~_far(evidence)[0]
+    residual, own = evidence.residual[near], basis(evidence.jacobian[near])
+    scale, centre = _scale(residual, own.shape[1]), float(np.median(residual))
+    calm = np.clip(residual, centre - 3 * scale, centre + 3 * scale)
+    left = calm - own @ (own.T @ calm)
+    found = []
+    for name, values in ((name, values[near]) for name, values in evidence.axes.items()):
+        if np.ptp(values) == 0:
+            continue
+        z = (values - values.mean()) / values.std()
+        shapes = np.stack([z, z * z, np.ones_like(z)], axis=1)
+        extra = shapes - own @ (own.T @ shapes)
+        # A shape that the coefficients have already is nothing but rounding here.
+        extra = extra[:, np.linalg.norm(extra, axis=0) > 1e-3 * np.linalg.norm(shapes, axis=0)]
+        directions = basis(extra, 1e-3)
+        count = directions.shape[1]
+        spare = len(left) - own.shape[1] - count
+        if not count or spare < 2:
+            continue
+        explained = float(((directions.T @ left) ** 2).sum())
+        rest = float((left**2).sum()) - explained
+        p = float(special.fdtrc(count, spare, (explained / count) / max(rest / spare, 1e-300)))
+        low, middle, high = (float(np.median(residual[third])) for third in _thirds(values))
+        extent = max(low, middle, high) - min(low, middle, high)
+        if p < TREND_P and extent > _TREND_SIZE:
+            found.append((p, name, (low, middle, high)))
+    if not found:
+        return None
+    p, name, thirds = min(found)
+    first, second, third = (_beside(value) for value in thirds)
+    others = [other for _, other, _ in sorted(found)[1:]]
+    also = f" (and in {' and '.join(others)})" if others else ""
+    return Note(
+        "residual-trend",
+        f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the law "
+        "in the lowest third"
+        f" of {name}, {second} it in the middle and {third} it in the highest, so the law will "
+        "miss beyond them."
+        f" Compare forms: {evidence.command} --law all{_largest_half(evidence, name)}",
+    )
+
+
+def outliers(evidence: Evidence) -> Note | None:
+    """Runs far off the law, named, and what the exponents are without them."""
+    far, off, scale, limit = _far(evidence)
+    if not far.any():
+        return None
+    order = np.flatnonzero(far)[np.argsort(-np.abs(off[far]), kind="stable")]
+    titles = run_titles(evidence.frame, order)
+    named = listed(
+        f"{title} ({relative(off[row])})" for title, row in zip(titles, order, strict=True)
+    )
+    return Note(
+        "outliers",
+        f"{counted(len(order), 'run')} {'lies' if len(order) == 1 else 'lie'} more than "
+        f"{limit:.2g} robust standard"
+        f" deviations ({size(scale)}) off the law: {named}{_without(evidence, far)}. Look for what "
+        "is different about"
+        " them (spikes, learning rate, stopped early) before leaving any out",
+    )
+
+
+def misfit_exceeds_noise(evidence: Evidence) -> Note | None:
+    """The classical lack-of-fit test: points against the law, measured by what seeds do at one
+    point.
+    """
+    point, noise, spare = _seeds(evidence)
+    if spare < _SEEDS_FOR_NOISE or noise <= 0:
+        return None
+    count = np.bincount(point)
+    mean = np.bincount(point, weights=evidence.residual) / count
+    between = len(count) - basis(evidence.jacobian).shape[1]
+    if between < 1:
+        return None
+    lack = float((count * mean**2).sum() / between)
+    p = float(special.fdtrc(between, spare, lack / noise**2))
+    if p > _LACK_P or lack < 4 * noise**2:
+        return None
+    return Note(
+        "misfit-exceeds-noise",
+        f"the law misses its points by {size(np.sqrt(lack / count.mean()))} while seeds differ by "
+        f"{size(noise)} (lack"
+        f" of fit, p = {p:.0e}): its form or the care taken at some sizes is off, and more seeds "
+        "will not help. Tune"
+        f" each size, or compare forms: {evidence.command} --law all",
+    )
+
+
+def seed_noise(evidence: Evidence) -> Note | None:
+    """Seeds that differ by as much as neighbouring sizes do."""
+    _, noise, spare = _seeds(evidence)
+    law, frame = evidence.fit.law, evidence.frame
+    if spare < _SEEDS_FOR_NOISE or "params" not in law.inputs:
+        return None
+    # By the law, so that sizes with budgets of their own compare, too: all else at the middle of
+    # the table.
+    sizes = np.unique(
+        frame["params"].to_numpy(dtype=float)[
+            np.unique(levels(frame["params"].to_numpy()), True)[1]
+        ]
+    )
+    others = {
+        name: float(np.median(values))
+        for name, values in zip(law.inputs, evidence.inputs, strict=True)
+    }
+    losses = law.loss(*({**others, "params": sizes}[name] for name in law.inputs))
+    step = float(np.median(np.abs(np.diff(np.log(losses))))) if len(sizes) > 1 else 0.0
+    if noise < step / 3:
+        return None
+    return Note(
+        "seed-noise",
+        f"seeds differ by {size(noise)} of the loss, neighbouring sizes by {size(step)}: the "
+        "ladder is"
+        " hardly above its noise. Space the sizes wider, evaluate on more tokens, or add seeds "
+        "(sweep with"
+        " --seeds 5)",
+    )
+
+
+def _seeds(evidence: Evidence) -> tuple[NDArray[np.int_], float, int]:
+    """The point of each run (what seeds share), the standard deviation of ln loss within points,
+    and its freedom.
+    """
+    frame = evidence.frame
+    point = groups(frame, evidence.own_settings)
+    if "seed" not in frame:
+        return point, 0.0, 0
+    count = np.bincount(point)
+    log_loss = np.log(frame["loss"].to_numpy(dtype=float))
+    off = log_loss - (np.bincount(point, weights=log_loss) / count)[point]
+    # Rows of one seed at one point are copies or checkpoints, which say nothing of noise.
+    if frame.assign(point=point).duplicated(["point", "seed"]).any():
+        return point, 0.0, 0
+    spare = int((count - 1).sum())
+    return point, float(np.sqrt((off**2).sum() / spare)) if spare else 0.0, spare
+
+
+def _far(evidence: Evidence) -> tuple[NDArray[np.bool_], Array, float, float]:
+    """Which runs are outliers, how far each is off the median, the robust scale, and the limit in
+    its units.
+    """
+    residual = evidence.residual
+    off = residual - float(np.median(residual))
+    if evidence.spare < _SPARE_FOR_SCALE:
+        return np.zeros(len(off), dtype=bool), off, np.inf, np.inf
+    scale = _scale(residual, evidence.jacobian.shape[1])
+    # With few runs Gaussian noise over its own scale has Student's tails.
+    limit = max(
+        _OUTLIER_Z, float(special.stdtrit(evidence.spare / 2, 1 - _OUTLIER_P / (2 * len(residual))))
+    )
+    return (np.abs(off) > limit * scale) & (np.abs(off) > _OUTLIER_SIZE), off, scale, limit
+
+
+def _scale(residual: Array, coefficients: int) -> float:
+    """Robust standard deviation, from the median and the upper quartile of absolute residuals,
+    whichever is larger.
+
+    The `coefficients` smallest are left out: a fit under a small Huber delta passes through about
+    as many runs. The quartile guards against a median that is low by chance, and bears up to a
+    quarter of outliers."""
+    off = np.sort(np.abs(residual - np.median(residual)))
+    rest = off[min(coefficients, len(off) - 1) :]
+    return max(*(float(np.quantile(rest, share)) / z for share, z in _NORMAL.items()), 1e-12)
+
+
+def _without(evidence: Evidence, far: NDArray[np.bool_]) -> str:
+    """`; without them alpha goes from 0.35 to 0.37`, where the rest can be fitted."""
+    table = evidence.fit.table
+    if evidence.refit is None:
+        return ""
+    try:
+        rest = evidence.refit(table.select(~far))
+    except LlmscaleError:
+        return ""
+    law, other = evidence.fit.law, rest.law
+    moved = [
+        f"{name} goes from {getattr(law, name):.3g} to {getattr(other, name):.3g}"
+        for name in (*law.exponents, *((law.floor,) if law.floor else ()))
+        if hasattr(other, name) and f"{getattr(law, name):.3g}" != f"{getattr(other, name):.3g}"
+    ]
+    them = "it" if far.sum() == 1 else "them"
+    return (
+        f"; without {them} {', '.join(moved)}" if moved else f"; without {them} the exponents stay"
+    )
+
+
+def _thirds(values: Array) -> list[NDArray[np.int_]]:
+    order = np.argsort(values, kind="stable")
+    return [
+        order[: len(order) // 3],
+        order[len(order) // 3 : -(len(order) // 3)],
+        order[-(len(order) // 3) :],
+    ]
+
+
+def _beside(value: float) -> str:
+    if abs(value) < 0.0005:
+        return "close to"
+    share = relative(value)
+    if share.startswith("x"):
+        return f"{share[1:]} times"
+    return f"{share[1:]} {'above' if value > 0 else 'below'}"
+
+
+def _largest_half(evidence: Evidence, name: str) -> str:
+    """Where the trend is in one column, the filter that fits the larger half alone."""
+    column = {"N": "params", "D": "tokens", "C": "flops"}.get(name)
+    if column is None:
+        return ""
+    middle = float(evidence.frame[column].median())
+    return (
+        f"; or fit the range that matters: {evidence.command} "
+        f"{where_option(column, '>', f'{middle:.2g}')}"
+    )

@@ -1,0 +1,228 @@
+"""How the runs were made: mixed settings, learning rates at an edge, runs left out or counted
+twice.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import Note, listed
+from llmscale.errors.command_lines import command_line, where_option
+from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known, where
+from llmscale.explain.estimation.suitability import count_levels
+from llmscale.runs.folder import FEW_STEPS
+from llmscale.runs.title import run_titles
+
+_MIXED = {
+    "mixed-tokenizers": (
+        ("tokenizer", "vocab_size"),
+        "tokenizers, whose losses per token do not compare",
+    ),
+    "mixed-data": (
+        ("data", "dataset", "corpus", "data_fingerprint"),
+        "data, each with a floor and scale of its own",
+    ),
+    "mixed-schedules": (("schedule",), "learning-rate schedules, which end at different losses"),
+    "mixed-optimizers": (("optimizer",), "optimizers, each with a law of its own"),
+    "mixed-architectures": (("arch", "architecture"), "architectures, each with a law of its own"),
+    "mixed-evaluations": (
+        (
+            "eval_set",
+            "evalset",
+            "eval_dataset",
+            "eval_data",
+            "evaluation_set",
+            "val_set",
+            "validation_set",
+            "test_set",
+            "eval_split",
+            "metric",
+            "metric_name",
+            "loss_type",
+            "loss_unit",
+            "unit",
+        ),
+        "evaluations, whose losses do not compare",
+    ),
+    "mixed-contexts": (
+        ("context", "context_length", "seq_len"),
+        "context lengths: longer ones predict better",
+    ),
+}
+
+
+def mixed(code: str, evidence: Evidence) -> Note | None:
+    """Runs made in ways that one law cannot hold, told by a column with several values."""
+    columns, what = _MIXED[code]
+    for name in columns:
+        if name not in evidence.frame or name in evidence.fit.law.inputs:
+            continue
+        shares = evidence.frame[name].value_counts(dropna=True)
+        if len(shares) < 2:
+            continue
+        first = shares.index[0]
+        shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
+        by, only = command_line("--by", name), where_option(name, "==", first)
+        return Note(
+            code,
+            f"the runs have {len(shares)} {what} ({name}: {shown}). Fit one law each: "
+            f"{evidence.command} {by};"
+            f" or one of them: {only}",
+        )
+    return None
+
+
+MIXED_CODES = tuple(_MIXED)
+
+
+def learning_rate_at_edge(evidence: Evidence) -> Note | None:
+    """Points whose best learning rate is the smallest or the largest tried."""
+    done = evidence.done
+    edges, points = [], _searched(done)
+    lr, loss = (
+        done[name].to_numpy(dtype=float) if points else np.zeros(0) for name in ("lr", "loss")
+    )
+    for rows in points:
+        tried = np.unique(lr[rows])
+        best = lr[rows][np.argmin(loss[rows])]
+        if best in (tried[0], tried[-1]):
+            end = "smallest" if best == tried[0] else "largest"
+            edges.append(f"{where(done, rows[0])} (lr {best:.3g}, the {end} of {len(tried)})")
+    if not edges:
+        return None
+    return Note(
+        "learning-rate-at-edge",
+        f"at {len(edges)} of {counted(len(points), 'point')} the best learning rate is at an end "
+        "of those tried:"
+        f" {listed(edges, 3)}. Their losses are too high by an unknown amount: try beyond that end "
+        "(sweep with"
+        " --lr-scale 0.5, or 2) until a worse one is found on both sides",
+    )
+
+
+def untuned_runs(evidence: Evidence) -> Note | None:
+    """A search over learning rates fitted as if each of its runs were the best of its point."""
+    frame = evidence.frame
+    points = _searched(frame)
+    if not points:
+        return None
+    loss = frame["loss"].to_numpy(dtype=float)
+    excess = np.concatenate([np.sort(loss[rows])[1:] / loss[rows].min() - 1 for rows in points])
+    return Note(
+        "untuned-runs",
+        f"{counted(len(points), 'point')} hold runs at several learning rates, and the fit takes "
+        "all of them:"
+        f" {len(excess)} are not the best of their point, by {float(np.median(excess)):.1%} in the "
+        "middle and"
+        f" {excess.max():.1%} at the most. A law describes tuned runs: keep the best of each,"
+        " runs.loc[runs.groupby(['params', 'tokens'])['loss'].idxmin()]",
+    )
+
+
+def one_learning_rate(evidence: Evidence) -> Note | None:
+    """One learning rate for sizes a factor of ten apart."""
+    done = evidence.done
+    if not (known(done, "lr") and known(done, "params")) or done["lr"].nunique() > 1:
+        return None
+    params = done["params"].to_numpy(dtype=float)
+    if count_levels(params) < 3 or params.max() < 10 * params.min():
+        return None
+    return Note(
+        "one-learning-rate",
+        f"every size was trained at learning rate {done['lr'].iloc[0]:.3g}, over a factor of"
+        f" {params.max() / params.min():.0f} in N: the best one falls with size (as N^-1/3, Porian "
+        "et al. 2024), and"
+        " the exponents take the mistuning for scaling. Use the rule in N, as a sweep without --lr "
+        "does, or tune"
+        " each size",
+    )
+
+
+def few_steps(evidence: Evidence) -> Note | None:
+    """Runs of so few steps that warm-up and cooldown are most of them."""
+    frame = evidence.frame
+    if not known(frame, "steps"):
+        return None
+    short = frame[frame["steps"].astype(float) < FEW_STEPS]
+    if short.empty:
+        return None
+    return Note(
+        "few-steps",
+        f"{counted(len(short), 'run')} had fewer than {FEW_STEPS} steps "
+        f"({listed(run_titles(short))}), mostly warm-up"
+        " and cooldown: use smaller batches (sweep with --batch-tokens) or more tokens",
+    )
+
+
+def diverged_runs(evidence: Evidence) -> Note | None:
+    """Runs that diverged, which the fit leaves out."""
+    diverged = [run for run in evidence.fit.table.excluded if "diverged" in run.reason.lower()]
+    if not diverged:
+        return None
+    names = [run.run_id for run in diverged]
+    return Note(
+        "diverged-runs",
+        f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left out:"
+        f" {listed(run.title for run in diverged)}{_beyond(evidence, names)}. The law describes "
+        "the runs that survived;"
+        f" train {'it' if len(names) == 1 else 'them'} again at half the learning rate (sweep with "
+        "--retry-diverged 1)",
+    )
+
+
+def unfinished_runs(evidence: Evidence) -> Note | None:
+    """Runs left out because they are not done."""
+    left_out = [run for run in evidence.fit.table.excluded if "diverged" not in run.reason.lower()]
+    if not left_out:
+        return None
+    names = [run.run_id for run in left_out]
+    reasons = listed(f"{run.title} ({run.reason})" for run in left_out)
+    own = ". The sweep's own command finishes them" if evidence.fit.table.path.is_dir() else ""
+    return Note(
+        "unfinished-runs",
+        f"{counted(len(names), 'run')} left out as not done:"
+        f" {reasons}{_beyond(evidence, names)}{own}",
+    )
+
+
+def duplicate_runs(evidence: Evidence) -> Note | None:
+    """The same run twice, counted as two."""
+    frame = evidence.frame
+    again = (
+        frame.duplicated([name for name in frame.columns if name != "run_id"])
+        & frame["loss"].duplicated()
+    )
+    if not again.any():
+        return None
+    return Note(
+        "duplicate-runs",
+        f"{counted(int(again.sum()), 'row')} repeat another in every column:"
+        f" {listed(run_titles(frame, np.flatnonzero(again)))}. They weigh double and make "
+        "intervals too narrow:"
+        " take them out",
+    )
+
+
+def _searched(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
+    """The rows of every point (size and budget) at which several learning rates were tried."""
+    if not all(known(frame, name) for name in ("lr", "loss", "params")):
+        return []
+    if "run_id" in frame and frame["run_id"].duplicated().any():
+        return []  # steps of one run, whose learning rate is the schedule's
+    lr = frame["lr"].to_numpy(dtype=float)
+    point = groups(
+        frame, [name for columns, _ in _MIXED.values() for name in columns if name in frame]
+    )
+    rows = (np.flatnonzero(point == number) for number in range(int(point.max()) + 1))
+    return [chosen for chosen in rows if len(set(lr[chosen])) > 1]
+
+
+def _beyond(evidence: Evidence, names: list[str]) -> str:
+    """`, larger than any that is left` where that is so."""
+    runs = evidence.runs
+    if runs is None or "run_id" not in runs or "params" not in runs:
+        return ""
+    sizes = pd.to_numeric(runs["params"][runs["run_id"].astype(str).isin(names)], errors="coerce")
+    if not len(sizes) or not sizes.max() > 1.01 * evidence.frame["params"].max():
+        return ""
+    return ", with the largest size among them"

@@ -1,0 +1,95 @@
+"""What a forecast is asked for, in Python: numbers, or texts such as `1B`, each checked before a
+law is asked.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from llmscale.errors import InputError
+from llmscale.explain.laws import LETTERS, Array
+from llmscale.quantity import parse_count
+
+_COLUMN_OF = {letter: name for name, letter in LETTERS.items()}
+
+
+def points_asked(
+    inputs: Mapping[str, ArrayLike], may_be_zero: tuple[str, ...] = ()
+) -> dict[str, Array]:
+    """Every input as float64, positive and finite, of shapes that go together.
+
+    Raises InputError.
+    """
+    points = {
+        name: numbers_asked(name, value, zero=_COLUMN_OF.get(name, name) in may_be_zero)
+        for name, value in inputs.items()
+    }
+    try:
+        np.broadcast_shapes(*(values.shape for values in points.values()))
+    except ValueError:
+        sizes = ", ".join(f"{values.size} of {name}" for name, values in points.items())
+        raise InputError(
+            f"there are {sizes}, which do not go together", "give as many of each, or one"
+        ) from None
+    return points
+
+
+def numbers_asked(name: str, value: Any, *, zero: bool = False) -> Array:
+    """`value`, a number, a text such as `1B`, or several, as float64.
+
+    Raises InputError, also for NaN and infinity.
+    """
+    plain = np.asarray(value) if isinstance(value, (int, float, np.ndarray, np.number)) else None
+    if plain is not None and plain.dtype.kind in "iuf":
+        numbers = plain.astype(float)
+        if np.isfinite(numbers).all() and ((numbers >= 0) if zero else (numbers > 0)).all():
+            return numbers
+    try:
+        given = np.asarray(value, dtype=object)
+    except ValueError:
+        given = np.asarray([None], dtype=object)
+    numbers = np.empty(given.shape)
+    for place, one in np.ndenumerate(given):
+        numbers[place] = _number(name, one)
+        good = math.isfinite(numbers[place]) and (
+            numbers[place] > 0 or (zero and numbers[place] == 0)
+        )
+        if not good:
+            least = "not negative" if zero else "above zero"
+            raise InputError(
+                f"{name} is {_shown(one)}, and has to be {least} and finite",
+                f"give it like {name}=1e9",
+            )
+    return numbers
+
+
+def _number(name: str, value: Any) -> float:
+    wrong = InputError(
+        f"{name} is {_shown(value)}, which is no number", f"give it like {name}=1e9, or {name}='1B'"
+    )
+    if isinstance(value, (bool, np.bool_)) or value is None:
+        raise wrong
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return float(parse_count(value, name))
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(
+            f"{name} is more than a number can be", f"give it like {name}=1e9"
+        ) from None
+    except (TypeError, ValueError):
+        raise wrong from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not spell out whole numbers of more than 4300 digits
+        return "a very large number"
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,95 @@
+"""Whether forecasts err to one side: a sign test over the runs that were not fitted (Dixon & Mood
+1946).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import bdtr
+
+from llmscale.errors import Note
+from llmscale.explain.estimation.relative import relative, size
+from llmscale.runs.folder import plain
+
+_RARE = 1e-3
+"""Held-out runs share the error of one fit, so that most of them on one side is no news: 27 of 30
+is.
+"""
+_SMALLEST = 1e-4
+"""0.01% of the loss is nothing to warn of, whatever its sign."""
+
+
+@dataclass(frozen=True)
+class Bias:
+    """How many runs lie above and below their forecast, and the mean of ln(measured/forecast) over
+    runs.
+    """
+
+    above: int
+    below: int
+    mean_log: float
+
+    @cached_property
+    def p_value(self) -> float:
+        """How likely so lopsided a split is if both sides are as likely: two-sided, by the binomial
+        distribution.
+        """
+        fewer, runs = min(self.above, self.below), self.above + self.below
+        return min(1.0, 2.0 * float(bdtr(fewer, runs, 0.5))) if runs else 1.0
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether it is said."""
+        return self.p_value < _RARE and abs(self.mean_log) > _SMALLEST
+
+    @property
+    def mean_rel_error(self) -> float:
+        """The typical measured/forecast - 1: above 0 where runs are worse than forecast."""
+        return float(np.expm1(self.mean_log))
+
+    def note(self, code: str, what: str) -> Note:
+        """The warning, for `what` was forecast."""
+        side, too = ("above", "low") if self.above > self.below else ("below", "high")
+        most, runs = max(self.above, self.below), self.above + self.below
+        return Note(
+            code,
+            f"{most} of {runs} {what} lie {side} their forecast, by {size(self.mean_log)} in the "
+            "mean (sign test,"
+            f" p = {self.p_value:.0e}): the law errs to one side beyond the runs it was fitted to, "
+            "and forecasts"
+            f" further out will be too {too} by more. Compare forms (--law all), or fit the "
+            "largest budgets alone",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, the mean signed error, and the p-value of the sign test."""
+        return {
+            "above": self.above,
+            "below": self.below,
+            "mean_rel_error": plain(self.mean_rel_error),
+            "p_value": self.p_value,
+            "one_sided": self.one_sided,
+        }
+
+    def __str__(self) -> str:
+        """`3 above and 27 below, -0.8% in the mean`; nothing of a single run."""
+        if self.above + self.below < 2:
+            return ""
+        return (
+            f"{self.above} above and {self.below} below, {relative(self.mean_log, 2)} in the mean"
+        )
+
+
+def bias_of(run_ids: ArrayLike, loss: ArrayLike, predicted: ArrayLike) -> Bias:
+    """The bias of forecasts; the rows of one run, such as steps of a curve, count as one."""
+    measured, told = np.asarray(loss, dtype=float), np.asarray(predicted, dtype=float)
+    with np.errstate(all="ignore"):
+        error = pd.Series(np.log(measured) - np.log(told)).groupby(np.asarray(run_ids)).mean()
+    error = error[np.isfinite(error)]
+    if error.empty:
+        return Bias(0, 0, float("nan"))
+    return Bias(int((error > 0).sum()), int((error < 0).sum()), float(error.mean()))

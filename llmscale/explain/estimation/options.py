@@ -1,0 +1,117 @@
+"""How a law is fitted: the objective, the intervals, and which runs are held out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmscale.errors import InputError
+from llmscale.explain.laws import Array
+from llmscale.settings import Range, check_ranges
+
+OBJECTIVES = ("huber", "squared", "log-cosh")
+INTERVALS = ("bootstrap", "profile", "jacobian")
+FIRST_DELTA = 0.1
+_DELTA_FACTOR = 10.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is summed over runs, as a function of r = ln L̂ - ln L.
+
+    `huber` is r²/2 up to delta and linear beyond (Huber 1964; with delta 1e-3 as in Hoffmann et al.
+    2022), `squared` is r²/2, and `log-cosh` is delta² ln cosh(r/delta), a Huber without a kink."""
+
+    name: str = "huber"
+    delta: float = 1e-3
+
+    def expand(self, residual: Array) -> tuple[Array, Array, Array]:
+        """Value, first and second derivative at every residual."""
+        if self.name == "squared":
+            return 0.5 * residual * residual, residual.copy(), np.ones_like(residual)
+        if self.name == "huber":
+            clipped = np.minimum(np.maximum(residual, -self.delta), self.delta)
+            rho = -0.5 * clipped
+            rho += residual
+            rho *= clipped
+            return rho, clipped, (clipped == residual).astype(float)
+        scaled = np.abs(residual) / self.delta
+        value = self.delta**2 * (scaled + np.log1p(np.exp(-2.0 * scaled)) - np.log(2.0))
+        slope = np.tanh(residual / self.delta)
+        return value, self.delta * slope, 1.0 - slope * slope
+
+    def total(self, residual: Array, weight: Array) -> Array:
+        """sum over the last axis of weight times value."""
+        return np.asarray((weight * self.expand(residual)[0]).sum(axis=-1))
+
+    def graduated(self) -> "list[Objective]":
+        """The same with delta from 0.1 down to its own, by factors of about 10: far starts see a
+        smooth valley.
+        """
+        if self.name == "squared":
+            return [self]
+        stages = max(int(np.ceil(np.log(FIRST_DELTA / self.delta) / np.log(_DELTA_FACTOR))), 0)
+        deltas = [
+            self.delta * (FIRST_DELTA / self.delta) ** (1 - i / stages) for i in range(stages)
+        ]
+        return [Objective(self.name, delta) for delta in deltas] + [self]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of a fit. Raises InputError for values that make no sense.
+
+    `variable` is the column that laws in one variable are fitted in. `level` is the share of
+    intervals that should hold the truth, `bootstrap` the number of refits behind them; `intervals`
+    says where those of the coefficients come from: `bootstrap`, `profile` (likelihood) or
+    `jacobian` (covariance at the optimum). `holdout` leaves out `largest`, `none`, or the runs of a
+    rule like `flops>1e19`. `objective` and `delta` say what is minimised (see Objective).
+    `diagnostics` are the notes on what the runs cannot tell and on runs that mislead; without them
+    a fit is a little faster."""
+
+    variable: str = "params"
+    level: float = 0.9
+    bootstrap: int = 1000
+    holdout: str = "largest"
+    seed: int = 0
+    objective: str = "huber"
+    delta: float = 1e-3
+    intervals: str = "bootstrap"
+    diagnostics: bool = True
+
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {
+            "level": Range(0.01, 0.9999),
+            "bootstrap": Range(0, 100_000),
+            "seed": Range(0, 2**63 - 1),
+            "delta": Range(1e-9, 1000.0),
+        }
+
+    def __post_init__(self) -> None:
+        if self.variable not in ("params", "tokens", "flops"):
+            raise InputError(
+                f"there is no variable {self.variable!r}", "use params, tokens or flops"
+            )
+        for name, allowed in self.ranges().items():
+            if getattr(self, name) is None:
+                raise InputError(
+                    f"{name} is None", f"give a number that is {allowed}, or leave it out"
+                )
+        check_ranges(self)
+        for name in ("bootstrap", "seed"):
+            if getattr(self, name) != int(getattr(self, name)):
+                raise InputError(f"{name} is {getattr(self, name)}", "give a whole number")
+            object.__setattr__(self, name, int(getattr(self, name)))
+        if self.objective not in OBJECTIVES:
+            raise InputError(
+                f"there is no objective {self.objective!r}", f"use {', '.join(OBJECTIVES)}"
+            )
+        if self.intervals not in INTERVALS:
+            raise InputError(
+                f"there are no intervals by {self.intervals!r}", f"use {', '.join(INTERVALS)}"
+            )
+
+    @property
+    def loss_function(self) -> Objective:
+        return Objective(self.objective, self.delta)

@@ -1,0 +1,130 @@
+"""Text of legends: a law's formula as mathematics, its numbers with their intervals, wrapped to the
+column.
+"""
+
+import math
+import re
+import textwrap
+
+from llmscale.explain.figures._text import literal, with_mathematics
+from llmscale.explain.fit import Fit, Holdout
+
+_GREEK = {
+    name: chr(code)
+    for name, code in (("alpha", 0x3B1), ("beta", 0x3B2), ("gamma", 0x3B3), ("delta", 0x3B4))
+}
+_POINTS_PER_INCH = 72
+_LETTER_POINTS = 3.5
+"""Mean width of a letter of the legend's font size."""
+_LONGEST_FORMULA = 40
+_GLUE = "\u00a0"
+
+
+def law_label(fit: Fit, width: float, *, first: bool) -> str:
+    """Formula, level of the band, and every coefficient with its interval, in lines that fit
+    `width` inches.
+    """
+    band = f" with {100 * fit.level:g}% band" if fit.intervals else ""
+    band += ", dashed: extrapolated" if first else ""
+    numbers = [
+        _coefficient(name, value, fit.intervals.get(name))
+        for name, value in fit.law.coefficients().items()
+    ]
+    letters = round((width - 0.6) * _POINTS_PER_INCH / _LETTER_POINTS)
+    lines = textwrap.wrap("  ".join(numbers), letters, break_long_words=False)
+    return "\n".join(
+        [
+            wrapped(f"{short_formula(fit.law.formula)}{band}", width),
+            *(line.replace(_GLUE, " ") for line in lines),
+        ]
+    )
+
+
+def formula(plain: str) -> str:
+    """`L = E + A/N^alpha` as matplotlib's mathtext."""
+    plain = re.sub(r"\b(\w)_(\w+)_star\b", r"\1_{\2}^{*}", plain)
+    raised = re.sub(r"\^\(?([\w.+-]+)\)?", r"^{\1}", plain)
+    named = re.sub(rf"\b({'|'.join(_GREEK)})(?![A-Za-z])", r"\\\1", raised)
+    return f"${named.replace('*', ' ')}$"
+
+
+def short_formula(plain: str) -> str:
+    """The formula as mathematics where it is short, else as it is written, so that it can be
+    wrapped.
+    """
+    return with_mathematics(formula(plain)) if len(plain) <= _LONGEST_FORMULA else literal(plain)
+
+
+def wrapped(text: str, width: float) -> str:
+    """A legend's text in lines that fit `width` inches; mathematics stays in one."""
+    letters = round((width - 0.6) * _POINTS_PER_INCH / _LETTER_POINTS)
+    return (
+        text
+        if re.search(r"(?<!\\)\$", text)
+        else "\n".join(textwrap.wrap(text, letters, break_long_words=False))
+    )
+
+
+def holdout_label(holdout: Holdout) -> str:
+    """What was predicted without the held-out runs, and how far off it was."""
+    runs = holdout.runs
+    one_size = runs["params"].nunique() == 1 and runs["tokens"].nunique(dropna=False) == 1
+    if not one_size:
+        return (
+            f"held out, {len(runs)} runs; predicted without them:\nmean error "
+            f"{holdout.mean_abs_rel_error:.2%}"
+        )
+    predicted, low, high = (float(runs[name].mean()) for name in ("predicted", "low", "high"))
+    error = predicted / float(runs["loss"].mean()) - 1
+    interval = f" {_interval(low, high)}" if math.isfinite(low) else ""
+    digits = f"{predicted:.{_decimals(low, high)}f}" if interval else f"{predicted:.4g}"
+    pronoun = "it" if len(runs) == 1 else "them"
+    # A real minus sign: a hyphen is too short to see at this size.
+    return f"held out; predicted without {pronoun}: {digits}{interval}, {error:+.2%}".replace(
+        "-", "\u2212"
+    )
+
+
+def number_with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    """`0.51 [0.48, 0.54]`, with as many decimals as the interval bears."""
+    if interval is None:
+        return _number(value)
+    decimals = _decimals(*interval)
+    text = _number(value) if decimals == 0 else f"{value:.{decimals}f}"
+    return f"{text} {_interval(*interval)}"
+
+
+def symbol(name: str) -> str:
+    """A coefficient's letter: alpha is α."""
+    return _GREEK.get(name, name)
+
+
+def _coefficient(name: str, value: float, interval: tuple[float, float] | None) -> str:
+    shown = symbol(name)
+    return f"{shown} = {number_with_interval(value, interval)}".replace(" ", _GLUE)
+
+
+def _interval(low: float, high: float) -> str:
+    decimals = _decimals(low, high)
+    return (
+        f"[{low:.{decimals}f}, {high:.{decimals}f}]"
+        if decimals
+        else f"[{_number(low)}, {_number(high)}]"
+    )
+
+
+def _decimals(low: float, high: float) -> int:
+    """Decimals that give the width of an interval two digits; at least one digit more than none, at
+    most four.
+    """
+    spread = high - low
+    if not (math.isfinite(spread) and spread > 0):
+        return 3
+    return min(4, max(0, 1 - math.floor(math.log10(spread))))
+
+
+def _number(value: float) -> str:
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{float(f'{value:.3g}'):.0f}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"

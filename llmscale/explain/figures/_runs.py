@@ -1,0 +1,206 @@
+"""What figures of runs share: which are held out or excluded, how they are marked, and a scale of
+colours for them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from llmscale.errors import InputError
+from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.figures import Evidence
+from llmscale.explain.figures._axes import LABELS, fixed_ticks, log_count_axis
+from llmscale.explain.figures._legend import wrapped
+from llmscale.explain.figures._style import ALARM, INK, MUTED, Colour, ordered_colours, sequence
+from llmscale.explain.figures._text import literal
+from llmscale.explain.fit import Fit
+from llmscale.explain.laws import Array
+
+Entry = tuple[Artist | tuple[Artist, ...], str]
+"""A line of a legend."""
+
+SIDE_BY_SIDE = 5.0
+"""From this width in inches panels stand beside each other; in a column below each other."""
+_MOST_COLOURS = 7
+
+
+def first_fit(evidence: Evidence, kind: str) -> Fit:
+    """The law that the figure is about. Raises InputError where none was fitted."""
+    if not evidence.fits:
+        raise InputError(
+            f"--kind {kind} draws a fitted law, and there is none", "name one: --law chinchilla"
+        )
+    return evidence.fits[0]
+
+
+def held_out(evidence: Evidence) -> np.ndarray:
+    """Which runs of the table the held-out check left out, one truth a run."""
+    holdout = next((fit.holdout for fit in evidence.fits if fit.holdout), None)
+    ids = [] if holdout is None else holdout.runs["run_id"]
+    return np.asarray(evidence.table.frame["run_id"].isin(ids))
+
+
+def excluded(evidence: Evidence, *columns: str) -> pd.DataFrame:
+    """The named columns of the excluded runs, as far as the source gives all of them."""
+    rows = [
+        {name: run.values.get(name, np.nan) for name in columns} for run in evidence.table.excluded
+    ]
+    frame = (
+        pd.DataFrame(rows, columns=list(columns))
+        .apply(pd.to_numeric, errors="coerce")
+        .astype(float)
+    )
+    return frame[(np.isfinite(frame) & (frame > 0)).all(axis=1)].reset_index(drop=True)
+
+
+def label(evidence: Evidence, column: str) -> str:
+    """The name of a quantity on an axis, with what N counts where the table is one of ours."""
+    if column == "params":
+        return (
+            LABELS[evidence.table.count]
+            if "params_non_embedding" in evidence.table.frame
+            else "Parameters N"
+        )
+    return LABELS.get(column) or literal(column.replace("_", " "))
+
+
+def marker_size(runs: int) -> float:
+    """Points across: smaller markers for more runs."""
+    return 4.2 if runs <= 60 else 2.8 if runs <= 500 else 1.8
+
+
+def run_entries(evidence: Evidence, colour: str = INK, *, crosses: bool = True) -> list[Entry]:
+    """Legend: the number of runs, the open markers of held-out runs, and every reason for excluding
+    some.
+    """
+    frame = evidence.table.frame
+    held = held_out(evidence)
+    entries: list[Entry] = [
+        (Line2D([], [], marker="o", ls="", color=colour, ms=4.2, mew=0), runs_text(len(frame)))
+    ]
+    if held.any():
+        marker = Line2D([], [], marker="o", ls="", mfc="white", mec=colour, mew=0.9, ms=4.2)
+        entries.append((marker, f"held out in the check: {runs_text(int(held.sum()))}"))
+    for reason, number in Counter(run.reason for run in evidence.table.excluded).items():
+        cross = Line2D([], [], marker="x" if crosses else "", ls="", color=ALARM, ms=4.5, mew=1.3)
+        entries.append((cross, f"excluded: {literal(reason)} ({runs_text(number)})"))
+    return entries
+
+
+def runs_text(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
+
+
+def legend_below(figure: Figure, entries: Sequence[Entry], columns: int = 1) -> None:
+    """All entries in one legend below the axes, so that it covers no runs."""
+    handles, labels = zip(*entries, strict=True)
+    fitting = [wrapped(text, figure.get_figwidth() / columns) for text in labels]
+    figure.legend(handles, fitting, loc="outside lower center", ncols=columns)
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """Colours of a quantity: one a level where levels are few, else a continuous scale; both dark
+    to light.
+    """
+
+    values: tuple[float, ...]
+    colours: tuple[Colour, ...]
+    norm: LogNorm | None
+
+    def __call__(self, value: float) -> Colour:
+        if self.norm is not None:
+            red, green, blue, opacity = sequence()(self.norm(value))
+            return red, green, blue, opacity
+        nearest = int(np.abs(np.log(np.array(self.values) / value)).argmin())
+        return self.colours[nearest]
+
+
+def colour_scale(values: Array) -> ColourScale:
+    """A colour for each level of `values` where they are at most seven, else a logarithmic colour
+    map.
+    """
+    index = levels(values)
+    centres = tuple(float(np.median(values[index == one])) for one in range(int(index.max()) + 1))
+    if len(centres) <= _MOST_COLOURS:
+        return ColourScale(centres, tuple(ordered_colours(len(centres))), None)
+    return ColourScale(centres, (), LogNorm(float(values.min()), float(values.max())))
+
+
+def draw_scale(
+    figure: Figure,
+    axes: Axes | Sequence[Axes],
+    scale: ColourScale,
+    name: str,
+    form: Callable[[float], str],
+    title: str | None,
+    *,
+    powers: bool = False,
+) -> None:
+    """The colours' meaning above the axes: a legend for a few levels, a bar for many, and the title
+    above both.
+    """
+    if scale.norm is None:
+        handles = [
+            Line2D([], [], color=colour, lw=2.2, label=form(value))
+            for value, colour in zip(scale.values, scale.colours, strict=True)
+        ]
+        across = max(1, round(figure.get_figwidth() / (0.85 if powers else 0.68)))
+        rows = -(-len(handles) // across)
+        above = f"{title}\n{name}" if title else name  # not suptitle, which would lie on the legend
+        legend = figure.legend(
+            handles=handles, title=above, loc="outside upper center", ncols=-(-len(handles) // rows)
+        )
+        legend.get_title().set_multialignment("center")
+        return
+    if title:
+        figure.suptitle(title)
+    draw_bar(figure, axes, scale.norm, name, powers=powers)
+
+
+def draw_bar(
+    figure: Figure,
+    axes: Axes | Sequence[Axes],
+    norm: LogNorm,
+    name: str,
+    *,
+    powers: bool = False,
+    ticks: Sequence[float] | None = None,
+) -> None:
+    """A colour bar above the axes, with the ticks of a count, or those given."""
+    bar = figure.colorbar(
+        ScalarMappable(norm, sequence()),
+        ax=axes,
+        location="top",
+        aspect=13 * figure.get_figwidth(),
+        pad=0.02,
+    )
+    bar.set_label(name)
+    bar.outline.set_linewidth(0.4)
+    if ticks is None:
+        log_count_axis(bar.ax.xaxis, (float(norm.vmin or 1), float(norm.vmax or 1)), powers=powers)
+    else:
+        fixed_ticks(bar.ax.xaxis, ticks)
+
+
+def power_text(value: float) -> str:
+    """`3·10^20` as mathtext with at most two digits."""
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    mantissa = f"{value / 10.0**exponent:.2g}"
+    return (
+        rf"$10^{{{exponent}}}$" if mantissa == "1" else rf"${mantissa}\!\cdot\!10^{{{exponent}}}$"
+    )
+
+
+def muted_line(text: str) -> Entry:
+    """A line of the legend without a marker."""
+    return Line2D([], [], ls="", color=MUTED), text

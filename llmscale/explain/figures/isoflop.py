@@ -1,0 +1,198 @@
+"""IsoFLOP profiles: loss against N at each compute budget with its optimum, and the power law
+through the optima.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from llmscale.errors import InputError
+from llmscale.explain.allocation import Allocation, allocate, parametric
+from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
+from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
+from llmscale.explain.figures._optima import draw_optima
+from llmscale.explain.figures._runs import (
+    SIDE_BY_SIDE,
+    ColourScale,
+    colour_scale,
+    draw_scale,
+    excluded,
+    held_out,
+    label,
+    legend_below,
+    marker_size,
+    power_text,
+    run_entries,
+    runs_text,
+)
+from llmscale.explain.figures._style import ALARM, INK, MUTED, style
+from llmscale.explain.fit import Fit, Options
+from llmscale.explain.laws import Array
+
+DRAWS = "laws"
+
+_GRID = 120
+_ALONE = "#b5b5b5"
+_LAW_LINE = (0, (3, 1.5))
+
+
+def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
+    """Runs in the colour of their budget, the parabola of each, and a law in N and D where one was
+    fitted.
+    """
+    fit = next((one for one in evidence.fits if one.law.inputs == ("params", "tokens")), None)
+    options = (
+        replace(evidence.fits[0].options, holdout="none")
+        if evidence.fits
+        else Options(holdout="none")
+    )
+    allocation = allocate(
+        evidence.table, "isoflop", options, law=type(fit.law) if fit else "chinchilla"
+    )
+    scale = colour_scale(allocation.budgets["flops"].to_numpy(dtype=float))
+    held, beside = held_out(evidence), width >= SIDE_BY_SIDE
+    with style():
+        height = 0.36 * width + 1.3 if beside else 1.38 * width + 1.45
+        figure = Figure(figsize=(width, height), layout="constrained")
+        profiles, optima = figure.subplots(*((1, 2) if beside else (2, 1)))
+        _draw_profiles(profiles, evidence, allocation, scale, fit, held)
+        of_law = _of_law(fit)
+        lines = draw_optima(optima, allocation, scale, other=of_law)
+        draw_scale(
+            figure,
+            [profiles, optima] if beside else profiles,
+            scale,
+            LABELS["flops"],
+            power_text,
+            title,
+            powers=True,
+        )
+        entries = run_entries(evidence, MUTED)
+        assert allocation.membership is not None
+        alone = int((allocation.membership < 0).sum())
+        if alone:
+            grey = Line2D([], [], marker="o", ls="", color=_ALONE, ms=4.2, mew=0)
+            entries.append((grey, f"{runs_text(alone)} of no budget"))
+        solid = Line2D([], [], color=MUTED, lw=1.2, marker="D", ms=4.2, mec=INK, mew=0.7)
+        entries.append((solid, "parabola in ln N and its lowest point"))
+        if fit is not None:
+            entries.append(
+                (Line2D([], [], color=MUTED, lw=0.9, ls=_LAW_LINE), f"{fit.law.name} at the budget")
+            )
+        legend_below(figure, [*entries, *lines], 2 if beside else 1)
+    return Drawing(
+        figure,
+        n_runs=len(evidence.table.frame),
+        n_excluded=len(evidence.table.excluded),
+        n_held_out=int(held.sum()),
+    )
+
+
+def _of_law(fit: Fit | None) -> Allocation | None:
+    """The law's own frontier, or None where it has none."""
+    try:
+        return None if fit is None else parametric.of_fit(fit)
+    except InputError:
+        return None
+
+
+def _draw_profiles(
+    ax: Axes,
+    evidence: Evidence,
+    allocation: Allocation,
+    scale: ColourScale,
+    fit: Fit | None,
+    held: np.ndarray,
+) -> None:
+    frame, budgets = evidence.table.frame, allocation.budgets
+    params, loss = frame["params"].to_numpy(dtype=float), frame["loss"].to_numpy(dtype=float)
+    assert allocation.membership is not None
+    size = marker_size(len(frame))
+    curves = [loss]
+    alone = allocation.membership < 0
+    ax.plot(
+        params[alone], loss[alone], "o", ms=size, mew=0, color=_ALONE, zorder=2, label="no budget"
+    )
+    for number, row in enumerate(budgets.itertuples()):
+        colour, own = scale(float(row.flops)), allocation.membership == number
+        for mask, face in ((own & ~held, colour), (own & held, "white")):
+            ax.plot(
+                params[mask],
+                loss[mask],
+                "o",
+                ms=size,
+                mfc=face,
+                mec=colour,
+                mew=0.8 if face == "white" else 0,
+                zorder=4,
+                label="held out" if face == "white" else "runs",
+            )
+        grid = np.geomspace(float(row.smallest), float(row.largest), _GRID)
+        curve, lowest = _parabola(row, grid, params[own], loss[own])
+        curves.append(curve)
+        ax.plot(grid, curve, color=colour, lw=1.2, zorder=3, label="parabola")
+        ax.plot(
+            *lowest,
+            "D",
+            ms=4.2,
+            mfc=colour if row.used else "white",
+            mec=INK if row.used else colour,
+            mew=0.7 if row.used else 1.0,
+            zorder=6,
+            label="optimum" if row.used else "optimum left out",
+        )
+        if fit is not None:
+            at_budget = fit.loss(params=grid, tokens=_tokens(grid, frame[own]))
+            curves.append(at_budget)
+            ax.plot(grid, at_budget, color=colour, lw=0.9, ls=_LAW_LINE, zorder=2.5, label="law")
+    crosses = excluded(evidence, "params")["params"]
+    values = np.concatenate(curves)
+    bottom, top = padded(float(values.min()), float(values.max()), 0.04)
+    if len(crosses):
+        top *= (top / bottom) ** 0.08
+        upper = ax.get_xaxis_transform()
+        ax.plot(
+            crosses,
+            np.full(len(crosses), 0.965),
+            "x",
+            transform=upper,
+            color=ALARM,
+            ms=4.5,
+            mew=1.3,
+            label="excluded",
+        )
+    limits = padded(min([params.min(), *crosses]), max([params.max(), *crosses]), 0.04)
+    ax.set_xscale("log")
+    ax.set_xlim(*limits)
+    log_count_axis(ax.xaxis, limits)
+    ax.set_xlabel(label(evidence, "params"))
+    log_loss_axis(ax, (bottom, top), perplexity=False)
+    ax.set_ylabel(LABELS["loss"])
+
+
+def _parabola(
+    row: object, grid: Array, params: Array, loss: Array
+) -> tuple[Array, tuple[float, float]]:
+    """The budget's parabola over `grid`, and its lowest point there: an end where the runs do not
+    bracket it.
+    """
+    if row.used:  # type: ignore[attr-defined]
+        lowest, least = float(row.params), float(row.loss)  # type: ignore[attr-defined]
+        return least + row.curvature * np.log(grid / lowest) ** 2, (lowest, least)  # type: ignore[attr-defined]
+    curve = np.polynomial.Polynomial.fit(np.log(params), loss, 2)(np.log(grid))
+    at = int(curve.argmin())
+    return curve, (float(grid[at]), float(curve[at]))
+
+
+def _tokens(grid: Array, runs: pd.DataFrame) -> Array:
+    """D along a budget, between the runs' own: their FLOPs may be nominal, or more than 6ND."""
+    by_size = runs.groupby("params")["tokens"].median()
+    return np.exp(
+        np.interp(
+            np.log(grid), np.log(by_size.index.to_numpy(dtype=float)), np.log(by_size.to_numpy())
+        )
+    )

@@ -1,0 +1,434 @@
+"""Loss against size on log axes: runs, the laws with their bands, the held-out check, and what was
+excluded.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
+from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
+from llmscale.explain.figures._legend import holdout_label, law_label
+from llmscale.explain.figures._runs import held_out, label
+from llmscale.explain.figures._style import (
+    ALARM,
+    INK,
+    LAW_COLOURS,
+    MUTED,
+    Colour,
+    ordered_colours,
+    sequence,
+    style,
+)
+from llmscale.explain.figures._text import literal
+from llmscale.explain.fit import Fit
+from llmscale.explain.forecast.forecast import law_band
+from llmscale.explain.laws import Array
+from llmscale.quantity import format_count
+
+DRAWS = "laws"
+
+_MOST_BUDGETS = 7
+"""Up to here every token budget has its own colour and curve; beyond, a colour bar and some
+budgets' curves.
+"""
+_CURVES_BESIDE_A_BAR = 5
+_GRID_POINTS = 160
+_MOST_ERROR_BARS = 8
+_STYLES: tuple[Any, ...] = ("solid", (0, (1, 1.2)), (0, (4, 1, 1, 1)))
+_SHORT_DASHES = (0, (3, 2))
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """Runs of one number of tokens, `tokens` None where the figure does not tell budgets apart."""
+
+    tokens: float | None
+    colour: Colour | str
+    rows: pd.DataFrame
+
+
+def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
+    """The runs of the table, a line and a band for every law, dashed where it leaves the sizes that
+    were measured.
+    """
+    frame, fits = evidence.table.frame, evidence.fits
+    x = fits[0].law.inputs[0] if fits else "params"
+    holdout = next((fit.holdout for fit in fits if fit.holdout), None)
+    held = held_out(evidence)
+    lost = _excluded(evidence, x)
+    low, high = float(frame[x].min()), float(frame[x].max())
+    beyond = max(1.6, (high / low) ** 0.15)
+    reach = min([low / beyond**0.6, *lost[x]]), max([high * beyond, *lost[x]])
+    budgets, bar = _budgets(frame, x)
+    with style():
+        figure = Figure(figsize=(width, _height(width, fits)), layout="constrained")
+        ax = figure.subplots()
+        curves = [
+            curve
+            for order, fit in enumerate(fits)
+            for curve in _draw_law(ax, fit, order, x, budgets, reach, many_budgets=len(budgets) > 1)
+        ]
+        for budget in budgets if bar is None else _coloured(frame, bar):
+            _draw_runs(ax, x, budget, held)
+        if holdout is not None:
+            _draw_prediction(ax, x, holdout.runs, _law_colour(0, len(budgets) > 1))
+        bottom, top = _loss_limits(frame, curves, None if holdout is None else holdout.runs)
+        if len(lost):
+            top *= (top / bottom) ** 0.08
+            _draw_excluded(ax, lost[x])
+        _draw_floors(ax, fits, bottom, top, many_budgets=len(budgets) > 1)
+        limits = padded(*reach, 0.01 if len(lost) == 0 else 0.03)
+        ax.set_xscale("log")
+        ax.set_xlim(*limits)
+        log_count_axis(ax.xaxis, limits, powers=x == "flops")
+        ax.set_xlabel(label(evidence, x))
+        log_loss_axis(ax, (bottom, top))
+        ax.set_ylabel(LABELS["loss"])
+        if title:
+            ax.set_title(title)
+        _legends(figure, ax, evidence, budgets, bar, width)
+    return Drawing(
+        figure,
+        n_runs=len(frame),
+        n_excluded=len(evidence.table.excluded),
+        n_held_out=int(held.sum()),
+    )
+
+
+def _height(width: float, fits: Sequence[Fit]) -> float:
+    """Inches: the axes keep their shape, the legend below grows with the number of laws."""
+    return (
+        0.66 * width
+        + 0.55
+        + sum(0.14 * (1 + math.ceil(len(fit.law.coefficients()) * 1.25 / width)) for fit in fits)
+    )
+
+
+def _budgets(frame: pd.DataFrame, x: str) -> tuple[list[_Budget], LogNorm | None]:
+    """The token budgets to tell apart by colour, and the norm of a colour bar where they are
+    many.
+    """
+    tokens = frame["tokens"].to_numpy(float)
+    if x != "params" or not np.isfinite(tokens).all():
+        return [_Budget(None, INK, frame)], None
+    level = levels(tokens)
+    number = int(level.max()) + 1
+    if number == 1:
+        return [_Budget(float(np.median(tokens)), INK, frame)], None
+    if number <= _MOST_BUDGETS:
+        groups = sorted(
+            (frame[level == one] for one in range(number)),
+            key=lambda rows: float(rows["tokens"].median()),
+        )
+        colours = ordered_colours(number)
+        return [
+            _Budget(float(g["tokens"].median()), c, g) for g, c in zip(groups, colours, strict=True)
+        ], None
+    norm = LogNorm(float(tokens.min()), float(tokens.max()))
+    centres = np.quantile(tokens, np.linspace(0.05, 0.95, _CURVES_BESIDE_A_BAR))
+    centres = np.unique([float(f"{centre:.1g}") for centre in centres])
+    nearest = np.abs(np.log(tokens[:, None] / centres)).argmin(axis=1)
+    return [
+        _Budget(float(centre), tuple(sequence()(norm(centre))), frame[nearest == index])
+        for index, centre in enumerate(centres)
+    ], norm
+
+
+def _coloured(frame: pd.DataFrame, norm: LogNorm) -> Iterable[_Budget]:
+    """Every run in the colour of its own tokens."""
+    for tokens, rows in frame.groupby("tokens"):
+        yield _Budget(float(tokens), tuple(sequence()(norm(tokens))), rows)
+
+
+def _law_colour(order: int, many_budgets: bool) -> str:
+    """Colours tell laws apart, or token budgets where there are several: then laws are drawn in
+    grey.
+    """
+    palette = (INK, MUTED) if many_budgets else LAW_COLOURS
+    return palette[order % len(palette)]
+
+
+def _draw_law(
+    ax: Axes,
+    fit: Fit,
+    order: int,
+    x: str,
+    budgets: Sequence[_Budget],
+    reach: tuple[float, float],
+    *,
+    many_budgets: bool,
+) -> list[Array]:
+    """Draw a law once, or once a budget where it depends on tokens too; return the losses along its
+    lines.
+    """
+    by_budget = "tokens" in fit.law.inputs and x != "tokens"
+    drawn = budgets if by_budget else [_Budget(None, INK, fit.table.frame)]
+    losses = []
+    for budget in drawn:
+        if budget.rows.empty:
+            continue
+        if by_budget and many_budgets:
+            colour, line = budget.colour, _STYLES[order % len(_STYLES)]
+        else:
+            colour, line = _law_colour(order, many_budgets), "solid"
+        first, last = float(budget.rows[x].min()), float(budget.rows[x].max())
+        start, stop = (
+            reach if not by_budget else (max(reach[0], first / 2), min(reach[1], last * 2))
+        )
+        pieces = (
+            (start, first, _SHORT_DASHES, 0.5),
+            (first, last, line, 1.0),
+            (last, stop, _SHORT_DASHES, 0.5),
+        )
+        for a, b, line_style, share in pieces:
+            if not b > a:
+                continue
+            grid = np.geomspace(a, b, _GRID_POINTS)
+            at = _inputs(fit, x, grid, budget)
+            loss = fit.loss(**at)
+            low, high = law_band(fit, **at)
+            weight = 1.4 if order == 0 else 1.0
+            ax.plot(
+                grid,
+                loss,
+                color=colour,
+                lw=weight,
+                ls=line_style,
+                zorder=3 - 0.1 * order,
+                label=f"law {fit.law.name}",
+            )
+            if np.isfinite(low).all():
+                alpha = (0.22 if order == 0 else 0.15) * share
+                ax.fill_between(
+                    grid,
+                    low,
+                    high,
+                    color=colour,
+                    alpha=alpha,
+                    lw=0,
+                    zorder=2 - 0.1 * order,
+                    label=f"band {fit.law.name}",
+                )
+            losses.append(loss)
+    return losses
+
+
+def _inputs(fit: Fit, x: str, grid: Array, budget: _Budget) -> dict[str, Any]:
+    """What the law takes along the line: x varies, tokens are the budget's, anything else is the
+    runs' median.
+    """
+    at: dict[str, Any] = {}
+    for name in fit.law.inputs:
+        if name == x:
+            at[name] = grid
+        else:
+            value = (
+                budget.tokens
+                if name == "tokens" and budget.tokens
+                else float(budget.rows[name].median())
+            )
+            at[name] = np.full(len(grid), value)
+    return at
+
+
+def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray) -> None:
+    """One marker a size; where it has several seeds, their mean, with the seeds as dots.
+
+    Held-out runs are open.
+    """
+    for mask, face in ((~held, budget.colour), (held, "white")):
+        rows = budget.rows[mask[budget.rows.index]]
+        if rows.empty:
+            continue
+        sizes = [group for _, group in rows.groupby(levels(rows[x].to_numpy(float)))]
+        seeds = pd.concat([group for group in sizes if len(group) > 1] or [rows.iloc[:0]])
+        if budget.tokens is not None or rows["tokens"].isna().all():
+            ax.plot(
+                seeds[x],
+                seeds["loss"],
+                ".",
+                color=budget.colour,
+                ms=2.2,
+                alpha=0.8,
+                zorder=4.6,
+                label="seeds",
+            )
+            points = [(float(group[x].mean()), float(group["loss"].mean())) for group in sizes]
+        else:
+            points = list(zip(rows[x], rows["loss"], strict=True))
+        size = 4.2 if len(held) <= 60 else 2.6
+        ax.plot(
+            *zip(*points, strict=True),
+            "o",
+            ms=size,
+            mfc=face,
+            mec=budget.colour,
+            mew=0.9 if face == "white" else 0,
+            zorder=5 if face == "white" else 4,
+            label="held out" if face == "white" else "runs",
+        )
+
+
+def _draw_prediction(ax: Axes, x: str, runs: pd.DataFrame, colour: Colour | str) -> None:
+    """The law fitted without the held-out runs, at their place, with its interval for a new run."""
+    once = runs.drop_duplicates([x, "tokens"])  # seeds share one prediction
+    if len(once) > _MOST_ERROR_BARS:
+        return
+    spread = np.abs(
+        np.nan_to_num(once[["low", "high"]].to_numpy().T - once["predicted"].to_numpy())
+    )
+    ax.errorbar(
+        once[x],
+        once["predicted"],
+        yerr=spread,
+        fmt="_",
+        ms=9,
+        mew=1.2,
+        color=colour,
+        elinewidth=0.9,
+        capsize=2.2,
+        capthick=0.9,
+        zorder=4.5,
+        label="prediction",
+    )
+
+
+def _draw_excluded(ax: Axes, x: pd.Series) -> None:
+    """Crosses along the upper edge, as these runs have no loss."""
+    upper = ax.get_xaxis_transform()
+    ax.plot(
+        x,
+        np.full(len(x), 0.965),
+        "x",
+        transform=upper,
+        color=ALARM,
+        ms=4.5,
+        mew=1.3,
+        zorder=6,
+        label="excluded",
+    )
+
+
+def _draw_floors(
+    ax: Axes, fits: Sequence[Fit], bottom: float, top: float, *, many_budgets: bool
+) -> None:
+    for order, fit in enumerate(fits):
+        value = fit.law.coefficients().get(fit.law.floor or "")
+        if value and bottom < value < top:
+            ax.axhline(
+                value, color=_law_colour(order, many_budgets), lw=0.6, ls=(0, (1, 2)), zorder=1
+            )
+            ax.annotate(
+                f"floor {fit.law.floor}",
+                (0.01, value),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 1.5),
+                textcoords="offset points",
+                fontsize=6,
+                color=MUTED,
+            )
+
+
+def _excluded(evidence: Evidence, x: str) -> pd.DataFrame:
+    """Where the excluded runs lie on the x axis, as far as the table of all runs tells."""
+    column = evidence.table.count if x == "params" else x
+    if evidence.runs is None or column not in evidence.runs:
+        return pd.DataFrame({x: []}, dtype=float)
+    ids = [run.run_id for run in evidence.table.excluded]
+    rows = evidence.runs[evidence.runs["run_id"].isin(ids)]
+    values = pd.to_numeric(rows[column], errors="coerce")
+    return pd.DataFrame({x: values[values > 0].astype(float).to_numpy()})
+
+
+def _loss_limits(
+    frame: pd.DataFrame, curves: Sequence[Array], predicted: pd.DataFrame | None
+) -> tuple[float, float]:
+    """Around runs, lines and predictions; bands and intervals may run out of the figure, but not
+    squeeze it.
+    """
+    measured = frame["loss"].to_numpy(float)
+    values = np.concatenate([measured, *curves])
+    low, high = float(values.min()), float(values.max())
+    if predicted is not None and len(predicted) <= _MOST_ERROR_BARS:
+        ends = predicted[["predicted", "low", "high"]].to_numpy(float)
+        ends = ends[np.isfinite(ends)]
+        room = (high / low) ** 0.25
+        low, high = (
+            min(low, max(float(ends.min()), low / room)),
+            max(high, min(float(ends.max()), high * room)),
+        )
+    return padded(low, high)
+
+
+def _legends(
+    figure: Figure,
+    ax: Axes,
+    evidence: Evidence,
+    budgets: Sequence[_Budget],
+    bar: LogNorm | None,
+    width: float,
+) -> None:
+    """Budgets above the axes, everything else below them, so that nothing covers the runs."""
+    if bar is not None:
+        colours = figure.colorbar(
+            ScalarMappable(bar, sequence()), ax=ax, location="top", aspect=40, pad=0.02
+        )
+        colours.set_label(LABELS["tokens"])
+        log_count_axis(colours.ax.xaxis, (float(bar.vmin or 1), float(bar.vmax or 1)))
+    elif len(budgets) > 1:
+        handles = [
+            Line2D([], [], color=b.colour, lw=2.2, label=format_count(b.tokens or 0))
+            for b in budgets
+        ]
+        columns = min(len(handles), round(width / 0.68))
+        figure.legend(
+            handles=handles, title=LABELS["tokens"], loc="outside upper center", ncols=columns
+        )
+
+    mixed = len(budgets) > 1
+    entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
+    frame = evidence.table.frame
+    runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
+    sizes = int(levels(frame["params"].to_numpy(float)).max()) + 1
+    described = f"{runs} of {sizes} sizes" if sizes > 1 else runs
+    if not mixed and budgets[0].tokens is not None:
+        described += f", {format_count(budgets[0].tokens)} tokens each"
+    if not mixed and len(frame) > sizes:
+        described += " (dots: seeds)"
+    entries.append(
+        (Line2D([], [], marker="o", ls="", color=MUTED if mixed else INK, ms=4.2, mew=0), described)
+    )
+    holdout = next((fit.holdout for fit in evidence.fits if fit.holdout), None)
+    if holdout is not None:
+        marker = Line2D([], [], marker="o", ls="", mfc="white", mec=INK, mew=0.9, ms=4.2)
+        entries.append((marker, holdout_label(holdout)))
+    reasons = Counter(run.reason for run in evidence.table.excluded)
+    for reason, number in reasons.items():
+        marker = Line2D([], [], marker="x", ls="", color=ALARM, ms=4.5, mew=1.3)
+        entries.append(
+            (marker, f"excluded: {literal(reason)} ({number} {'run' if number == 1 else 'runs'})")
+        )
+    for order, fit in enumerate(evidence.fits):
+        by_budget = mixed and "tokens" in fit.law.inputs
+        colour = _law_colour(order, mixed)
+        line = Line2D(
+            [], [], color=colour, lw=1.4, ls=_STYLES[order % len(_STYLES)] if by_budget else "solid"
+        )
+        handle = (Patch(color=colour, alpha=0.2, lw=0), line) if fit.intervals else line
+        entries.append((handle, law_label(fit, width, first=order == 0)))
+    handles_, labels = zip(*entries, strict=True)
+    figure.legend(handles_, labels, loc="outside lower center")

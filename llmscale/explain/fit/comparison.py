@@ -1,0 +1,140 @@
+"""What a comparison of laws gives: one row a law, as a table and as JSON."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from llmscale.errors import Note, first_lines
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.relative import size
+from llmscale.explain.estimation.result import Fit
+from llmscale.runs.folder import plain
+
+STANDARD_ERRORS = 2.0
+"""Laws whose cross-validated error is within so many standard errors of the lowest are as good."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One law: its fit and three judgements of it.
+
+    `cv_error` and `holdout_error` are means of |ln L̂ - ln L| over points, in percent; NaN where
+    the runs allow none. `aicc` is NaN where there are too few runs for its correction. `weight` is
+    its share in an average over laws. `as_good` says that nothing tells it from the best (see
+    `compare`)."""
+
+    fit: Fit
+    aicc: float
+    delta_aicc: float
+    cv_error: float
+    holdout_error: float
+    holdout_inside: int | None
+    rank: int
+    as_good: bool
+    weight: float
+    notes: tuple[Note, ...]
+
+    @property
+    def law(self) -> str:
+        return self.fit.law.name
+
+    @property
+    def objective(self) -> float:
+        return self.fit.objective
+
+    @property
+    def coefficients(self) -> int:
+        """How many coefficients the law has."""
+        return len(self.fit.law.coefficient_names())
+
+    def to_json(self) -> dict[str, Any]:
+        check = self.fit.holdout
+        return {
+            "law": self.law,
+            "coefficients": self.coefficients,
+            "objective": self.objective,
+            "aicc": plain(self.aicc),
+            "delta_aicc": plain(self.delta_aicc),
+            "cv_error": plain(self.cv_error),
+            "holdout_error": plain(self.holdout_error),
+            "holdout_inside": self.holdout_inside,
+            "holdout_n": len(check.runs) if check else 0,
+            "rank": self.rank,
+            "as_good": self.as_good,
+            "weight": self.weight,
+            "notes": [{"code": note.code, "message": note.message} for note in self.notes],
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Laws in the order in which to use them, and those that were not fitted, with the reason."""
+
+    ranked: tuple[Compared, ...]
+    unsuitable: tuple[tuple[str, str], ...]
+    options: Options
+
+    @property
+    def fits(self) -> tuple[Fit, ...]:
+        """The fits, best first."""
+        return tuple(one.fit for one in self.ranked)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The share of each law in an average over laws; they sum to 1."""
+        return {one.law: one.weight for one in self.ranked}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "laws": [one.to_json() for one in self.ranked],
+            "unsuitable": [{"law": law, "reason": reason} for law, reason in self.unsuitable],
+        }
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def __str__(self) -> str:
+        head = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weight", "")
+        rows = [head, *(_row(one) for one in self.ranked)]
+        width = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = [
+            "  ".join(
+                cell.ljust(size) if place in (1, 8) else cell.rjust(size)
+                for place, (cell, size) in enumerate(zip(row, width, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines += [
+            "hold-out and CV: mean error of ln L over runs held out, and over folds, as a share of "
+            "the loss; as good:"
+            f" CV within {STANDARD_ERRORS:g} standard errors of the lowest, fewest coefficients "
+            "first"
+        ]
+        lines += [f"note: {one.law}: {note}" for one in self.ranked for note in one.notes]
+        return "\n".join(
+            [*lines, *(f"not fitted: {law}: {reason}" for law, reason in self.unsuitable)]
+        )
+
+
+def _row(one: Compared) -> tuple[str, ...]:
+    check = one.fit.holdout
+    inside = (
+        f"{one.holdout_inside} of {len(check.runs)}"
+        if check and one.holdout_inside is not None
+        else "-"
+    )
+    return (
+        f"{one.rank}",
+        one.law,
+        f"{one.coefficients}",
+        _percent(one.holdout_error),
+        inside,
+        _percent(one.cv_error),
+        f"{one.delta_aicc:.1f}" if math.isfinite(one.delta_aicc) else "-",
+        f"{one.weight:.2f}",
+        "as good as the best" if one.as_good and one.rank > 1 else "",
+    )
+
+
+def _percent(value: float) -> str:
+    return size(value / 100) if math.isfinite(value) else "-"

@@ -1,0 +1,304 @@
+"""One law for each group of runs, and a joint fit in which the groups share their exponents.
+
+Recipes that differ in data or optimiser often share exponents and differ in amplitudes and floor;
+fitted apart, each exponent is known badly. Whether they may be shared is tested: tables are
+simulated from the joint fit, both fits are made of each, and the gain of separate exponents is
+compared with the gain on the real table (a parametric bootstrap of the likelihood ratio: Efron &
+Tibshirani 1993, chapter 16)."""
+
+import copy
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscale.errors import InputError, Note, first_lines
+from llmscale.errors.command_lines import where_option
+from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
+from llmscale.explain.estimation.uncertainty import least_squares_residual
+from llmscale.explain.fit.parametric import fit_law
+from llmscale.explain.laws import Array, Law, Surface
+from llmscale.explain.laws._formula import Formula
+from llmscale.explain.table import NO_VALUE, RunTable
+
+SIMULATIONS = 199
+"""Tables behind the test: p-values in steps of 1/200."""
+SIGNIFICANT = 0.05
+_RUNS_TO_RESAMPLE = 30
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A fit for each group (all of one law), the joint law of each with shared exponents, and the
+    test.
+
+    `p_value` is how often separate exponents gain as much by chance when the shared ones are right;
+    None where the test was not made. `shared_intervals` are percentile intervals of the shared
+    exponents at the fits' level."""
+
+    column: str
+    fits: Mapping[str, Fit]
+    joint: Mapping[str, Law]
+    shared: tuple[str, ...]
+    objective: float
+    shared_intervals: Mapping[str, tuple[float, float]]
+    p_value: float | None
+    notes: tuple[Note, ...] = field(default=())
+
+    @property
+    def shareable(self) -> bool | None:
+        """Whether the test lets the groups share exponents."""
+        return None if self.p_value is None else self.p_value >= SIGNIFICANT
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.fits)} groups by {self.column}"]
+        lines += [f"  {name}: {fit.law}" for name, fit in self.fits.items()]
+        lines += [f"  {name}, exponents shared: {law}" for name, law in self.joint.items()]
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `fit --by COLUMN --json` prints."""
+        joint = None
+        if self.joint:
+            joint = {
+                "shared": list(self.shared),
+                "coefficients": {
+                    name: {key: float(value) for key, value in law.coefficients().items()}
+                    for name, law in self.joint.items()
+                },
+                "intervals": {name: list(ends) for name, ends in self.shared_intervals.items()},
+                "objective": self.objective,
+                "objective_apart": sum(fit.objective for fit in self.fits.values()),
+                "p_value": self.p_value,
+                "shareable": self.shareable,
+            }
+        return {
+            "by": self.column,
+            "groups": [{"group": name, **fit.to_json()} for name, fit in self.fits.items()],
+            "joint": joint,
+            "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
+        }
+
+
+def fit_groups(
+    tables: Mapping[str, RunTable],
+    column: str,
+    law: str | type[Law],
+    options: Options | None = None,
+) -> Groups:
+    """The law fitted to each table, and jointly.
+
+    Raises InputError where one of them cannot be fitted.
+    """
+    options = options or Options()
+    fits: dict[str, Fit] = {}
+    for name, table in tables.items():
+        try:
+            fits[name] = fit_law(table, law, options)
+        except InputError as error:
+            raise InputError(
+                f"group {name!r} of {column}: {error.problem}",
+                _without(tables, column, name),
+            ) from error
+    laws = {type(fit.law) for fit in fits.values()}
+    first = next(iter(fits.values()))
+    shared = type(first.law).exponents
+    if len(fits) < 2 or len(laws) > 1 or not shared:
+        reason = (
+            "there is one group only"
+            if len(fits) < 2
+            else "the groups are too different in size for one law"
+            if len(laws) > 1
+            else f"{first.law.name} names no exponents"
+        )
+        note = Note("no-joint-fit", f"no joint fit with shared exponents: {reason}")
+        return Groups(column, fits, {}, shared, float("nan"), {}, None, (note,))
+    return _joint(column, fits, shared, options)
+
+
+def _without(tables: Mapping[str, RunTable], column: str, name: str) -> str:
+    """What to do about a group that cannot be fitted."""
+    if all(len(table.frame) == 1 for table in tables.values()):
+        return (
+            f"every group is one run: name a column whose values several runs share, not {column}"
+        )
+    if name != NO_VALUE:
+        return f"leave it out: {where_option(column, '!=', name)}; or measure more of it"
+    others = [other for other in tables if other != name]
+    if not 0 < len(others) <= 10:
+        return f"fill {column} in, or leave out the rows without it"
+    return f"leave out the runs without {column}: {where_option(column, 'in', *others)}"
+
+
+class _Joined(Surface):
+    """Surfaces of several groups one after another; theta is the shared coefficients, then each
+    group's own.
+    """
+
+    centred = False
+
+    def __init__(self, surfaces: list[Formula], shared: list[int]) -> None:
+        self.surfaces = surfaces
+        size = len(surfaces[0].lower)
+        own = [k for k in range(size) if k not in shared]
+        self.places = []  # where each group's coefficients stand in theta
+        for g in range(len(surfaces)):
+            place = np.empty(size, dtype=int)
+            place[shared] = np.arange(len(shared))
+            place[own] = len(shared) + g * len(own) + np.arange(len(own))
+            self.places.append(place)
+        total = len(shared) + len(surfaces) * len(own)
+        self.lower, self.upper = np.empty(total), np.empty(total)
+        for surface, place in zip(surfaces, self.places, strict=True):
+            self.lower[place], self.upper[place] = surface.lower, surface.upper
+        self.vanishing = np.zeros(total, dtype=bool)
+        ends = np.cumsum([0, *(len(surface.loss) for surface in surfaces)])
+        self.rows = [slice(a, b) for a, b in itertools.pairwise(ends)]
+
+    def starts(self, count: int) -> Array:
+        """Each group's best starts, side by side."""
+        each = [surface.starts(count) for surface in self.surfaces]
+        count = min(len(starts) for starts in each)
+        raw = [
+            surface.coefficients(starts[:count])
+            for surface, starts in zip(self.surfaces, each, strict=True)
+        ]
+        return self.theta(np.concatenate(raw, axis=1))
+
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "_Joined":
+        part = copy.copy(self)
+        inside = [
+            rows_S[(rows_S >= rows.start) & (rows_S < rows.stop)] - rows.start for rows in self.rows
+        ]
+        part.surfaces = [
+            surface.of_rows(own) for surface, own in zip(self.surfaces, inside, strict=True)
+        ]
+        ends = np.cumsum([0, *map(len, inside)])
+        part.rows = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        return part
+
+    def evaluate(self, theta_BP: Array) -> tuple[Array, Any]:
+        found = [
+            surface.evaluate(theta_BP[:, place])
+            for surface, place in zip(self.surfaces, self.places, strict=True)
+        ]
+        return np.concatenate([value for value, _ in found], axis=1), [parts for _, parts in found]
+
+    def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
+        batch, size = len(first_BR), len(self.lower)
+        gradient, hessian = np.zeros((batch, size)), np.zeros((batch, size, size))
+        for surface, place, rows, part in zip(
+            self.surfaces, self.places, self.rows, parts, strict=True
+        ):
+            slope, bend = surface.derivatives(part, first_BR[:, rows], second_BR[:, rows])
+            gradient[:, place] += slope
+            hessian[:, place[:, None], place] += bend
+        return gradient, hessian
+
+    def jacobian(self, theta_P: Array) -> Array:
+        jacobian = np.zeros((self.rows[-1].stop, len(theta_P)))
+        for surface, place, rows in zip(self.surfaces, self.places, self.rows, strict=True):
+            jacobian[rows, place] = surface.jacobian(theta_P[place])
+        return jacobian
+
+    def coefficients(self, theta_BP: Array) -> Array:
+        """Of every group, one group after another: (B, groups * K)."""
+        return np.concatenate(
+            [
+                surface.coefficients(theta_BP[:, place])
+                for surface, place in zip(self.surfaces, self.places, strict=True)
+            ],
+            axis=1,
+        )
+
+    def theta(self, coefficients_BK: Array) -> Array:
+        """From coefficients of every group; shared ones are averaged over groups."""
+        each = np.split(coefficients_BK, len(self.surfaces), axis=1)
+        theta, counts = np.zeros((len(coefficients_BK), len(self.lower))), np.zeros(len(self.lower))
+        for surface, place, raw in zip(self.surfaces, self.places, each, strict=True):
+            theta[:, place] += surface.theta(raw)
+            counts[place] += 1
+        return theta / counts
+
+
+def _joint(
+    column: str, fits: Mapping[str, Fit], shared: tuple[str, ...], options: Options
+) -> Groups:
+    groups = list(fits.values())
+    law, names = type(groups[0].law), groups[0].law.coefficient_names()
+    places = [names.index(name) for name in shared]
+    settings = settings_of(groups[0].law)
+    surfaces = [
+        Formula(law, settings, fit.inputs, fit.table.frame["loss"].to_numpy(dtype=float))
+        for fit in groups
+    ]
+    joined = _Joined(surfaces, places)
+    log_loss = np.concatenate([np.log(surface.loss) for surface in surfaces])
+    weight = np.concatenate([run_weights(fit.table) for fit in groups])
+    objective = options.loss_function
+
+    each = np.array([list(fit.law.coefficients().values()) for fit in groups], dtype=float)
+    starts = [joined.theta(each.reshape(1, -1))[0]]
+    for g in range(len(groups)):
+        raw = each.copy()
+        raw[:, places] = each[g, places]
+        projected = [
+            surface.with_best_linear(raw[[i]], places)[0] for i, surface in enumerate(surfaces)
+        ]
+        starts.append(joined.theta(np.concatenate(projected)[None])[0])
+    ends = solver.resolve_each(joined, log_loss, weight, np.array(starts), objective.graduated())
+    theta = ends.theta[int(np.argmin(ends.objective))]
+    best = float(ends.objective.min())
+    raw = joined.coefficients(theta[None])[0].reshape(len(groups), -1)
+    joint = {name: law(*row.tolist(), **settings) for name, row in zip(fits, raw, strict=True)}
+
+    apart_theta = [surface.theta(row[None])[0] for surface, row in zip(surfaces, each, strict=True)]
+    fitted, _ = joined.evaluate(theta[None])
+    rng = np.random.default_rng(options.seed)
+    noise = [
+        _noise(fit.residuals, surface.jacobian(start), rng)
+        for fit, surface, start in zip(groups, surfaces, apart_theta, strict=True)
+    ]
+    simulated = fitted + np.concatenate(noise, axis=1)
+    together = solver.resolve(joined, simulated, weight[None], theta, objective.graduated())
+    apart = np.zeros(SIMULATIONS)
+    for surface, start, rows in zip(surfaces, apart_theta, joined.rows, strict=True):
+        apart += solver.resolve(
+            surface, simulated[:, rows], weight[None, rows], start, objective.graduated()
+        ).objective
+    gain = best - sum(fit.objective for fit in groups)
+    p_value = float((1 + np.sum(together.objective - apart >= gain)) / (1 + SIMULATIONS))
+
+    low, high = percentiles(together.theta[:, : len(shared)], options.level)
+    intervals = {}
+    for position, name in enumerate(shared):
+        ends_of = np.array([low[position], high[position]])
+        if name not in law.signed:
+            ends_of = np.exp(ends_of)
+        intervals[name] = (float(ends_of[0]), float(ends_of[1]))
+    verdict = (
+        f"the groups may share {' and '.join(shared)} (p = {p_value:.2g}): the joint fit is the "
+        "one to use"
+        if p_value >= SIGNIFICANT
+        else f"the groups do not share {' and '.join(shared)} (p = {p_value:.2g}): fit them apart"
+    )
+    note = Note("exponents-shared" if p_value >= SIGNIFICANT else "exponents-differ", verdict)
+    return Groups(column, fits, joint, shared, best, intervals, p_value, (note,))
+
+
+def _noise(residual_R: Array, jacobian_RP: Array, rng: np.random.Generator) -> Array:
+    """Noise like a group's own for every simulated table (SIMULATIONS, R)."""
+    left, rank = least_squares_residual(residual_R, jacobian_RP)
+    runs = len(left)
+    left *= np.sqrt(runs / max(runs - rank, 1))
+    if runs >= _RUNS_TO_RESAMPLE:
+        return np.asarray(rng.choice(left - left.mean(), size=(SIMULATIONS, runs)))
+    return np.sqrt(np.mean(left**2)) * rng.standard_normal((SIMULATIONS, runs))

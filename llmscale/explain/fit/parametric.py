@@ -1,0 +1,428 @@
+"""Fit a law to a table of runs: best coefficients, intervals, held-out check, and notes on what
+they are worth.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import InputError, Note, WorkError
+from llmscale.explain.curve_table import folder_steps
+from llmscale.explain.diagnostics.curves import SeenCurve, seen_curves
+from llmscale.explain.diagnostics.diagnose import diagnose
+from llmscale.explain.estimation import holdout as holdouts
+from llmscale.explain.estimation import solver, uncertainty
+from llmscale.explain.estimation import suitability as identify
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import Fit, Holdout, run_weights
+from llmscale.explain.laws import Array, Law, OneVariableLaw, Surface, find
+from llmscale.explain.laws._own import errors_named
+from llmscale.explain.table import RunTable, read_table
+from llmscale.runs.curve_file import CurveFile
+from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.title import run_titles
+
+_log = logging.getLogger(__name__)
+"""News of large tables, for a command to show."""
+_FLAT = 1e-5
+"""Singular values of the scaled Jacobian below this share of the largest are flat directions."""
+_NO_SHARE = 1e-8
+"""A coefficient that moves no loss by more than this share of it has gone to zero."""
+
+Source: TypeAlias = RunTable | pd.DataFrame | Path | str
+"""Where runs come from: a table, a data frame, or the path of a file or results folder."""
+
+
+def fit_laws(
+    table: Source,
+    laws: Sequence[str | type[Law]] = (),
+    options: Options | None = None,
+    **changes: Any,
+) -> tuple[Fit, ...]:
+    """Fits of the laws named, or of those that suit the table; the first is the one to use.
+
+    `changes` are fields of Options. Raises InputError, WorkError, as `fit_law` does.
+    """
+    options, runs = _options(options, changes), as_table(table, laws)
+    if not laws:
+        options = replace(options, variable=identify.default_variable(runs, options.variable))
+    fits: dict[str, Fit] = {}
+    folder = _Folder(runs)
+    for law in laws or identify.default_laws(runs, options.variable):
+        fit = _fit_law(folder, law, options)
+        fits.setdefault(fit.law.name, fit)
+    return tuple(fits.values())
+
+
+def fit_law(
+    table: Source, law: str | type[Law], options: Options | None = None, **changes: Any
+) -> Fit:
+    """A law fitted to a table: `law` is a name, a FILE.py:CLASS, or the class; `changes` are fields
+    of Options.
+
+    Below four sizes a law with a floor gives way to the one without it, with a note. The fit itself
+    always uses every run; the runs of `holdout` are predicted by a second fit without them. Raises
+    InputError where the runs cannot identify the law, WorkError where the fit does not settle.
+
+    >>> import numpy as np, pandas as pd
+    >>> from llmscale import fit
+    >>> grids = np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 5))
+    >>> N, D = (grid.ravel() for grid in grids)
+    >>> loss = 1.8 + 420 / N**0.36 + 2100 / D**0.31
+    >>> runs = pd.DataFrame({"params": N, "tokens": D, "loss": loss})
+    >>> result = fit.fit_law(runs, "chinchilla", bootstrap=0)
+    >>> {name: float(f"{value:.4g}") for name, value in result.law.coefficients().items()}
+    {'E': 1.8, 'A': 420.0, 'B': 2100.0, 'alpha': 0.36, 'beta': 0.31}
+    >>> round(result.predict(N=70e9, D=1.4e12).loss, 4)
+    2.2129
+    >>> round(result.optimal(C=1e21)["params"] / 1e9, 2)
+    0.26"""
+    return _fit_law(_Folder(as_table(table, (law,))), law, _options(options, changes))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A table, and what its results folder holds besides: read once for all laws, and only if asked
+    for.
+    """
+
+    table: RunTable
+
+    @property
+    def place(self) -> ResultsFolder:
+        return ResultsFolder(self.table.path)
+
+    @cached_property
+    def every_run(self) -> pd.DataFrame:
+        return self.place.read_runs()
+
+    @cached_property
+    def seen(self) -> dict[str, SeenCurve] | None:
+        return (
+            seen_curves(CurveFile(self.place.curves_path))
+            if self.place.curves_path.is_file()
+            else None
+        )
+
+    @cached_property
+    def steps(self) -> RunTable:
+        return folder_steps(self.table, self.every_run, CurveFile(self.place.curves_path))
+
+    def for_law(self, law: type[Law]) -> RunTable:
+        """The table, or for laws of whole curves the evaluated steps of its folder."""
+        columns = identify.inputs_of(law)
+        if (
+            "lr_area" not in columns
+            or "lr_area" in self.table.frame
+            or not self.place.curves_path.is_file()
+        ):
+            return self.table
+        return self.steps
+
+
+def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
+    chosen = find(law) if isinstance(law, str) else law
+    with errors_named(chosen):
+        return _fit_and_check(folder, chosen, options)
+
+
+def _fit_and_check(folder: _Folder, chosen: type[Law], options: Options) -> Fit:
+    runs = folder.for_law(chosen)
+    fit = _fit(runs, chosen, options)
+    if options.diagnostics:
+        if len(runs.frame) > solver.MANY_ROWS:
+            _log.info("looking for what misleads the fit of %s", fit.law.name)
+        fit = replace(fit, notes=fit.notes + diagnosed(fit, folder))
+    held = holdouts.held_out(runs.frame, fit.law.inputs, options.holdout)
+    if not held.any():
+        return fit
+    rest = replace(runs, frame=runs.frame.loc[~held].reset_index(drop=True))
+    checker, notes = checker_of(fit.law, rest)
+    if checker is None:
+        return replace(fit, notes=fit.notes + notes)
+    if len(runs.frame) > solver.MANY_ROWS:
+        _log.info("checking %s on %s rows held out", checker.name, f"{int(held.sum()):,}")
+    check = _fit(rest, checker, options)
+    checked = predict_held_out(check, runs, held, options.holdout)
+    return replace(fit, holdout=checked, notes=fit.notes + notes + checked.notes)
+
+
+def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
+    """The table itself, or the one read from a path or a data frame for these laws.
+
+    Raises InputError.
+    """
+    for law in laws:
+        if not (isinstance(law, str) or (isinstance(law, type) and issubclass(law, Law))):
+            named = law.__name__ if isinstance(law, type) else repr(law)[:60]
+            raise InputError(
+                f"{named} is no law", "give the name of one (llmscale laws), or a class of laws.Law"
+            )
+    if isinstance(source, RunTable):
+        return source
+    own = [law for law in laws if not isinstance(law, str)]
+    return read_table(source, needs=[column for law in own for column in identify.inputs_of(law)])
+
+
+def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
+    """What `diagnose` says of a fit, with all rows and curves of its results folder where it has
+    one.
+    """
+
+    def again(table: RunTable) -> Fit:
+        quick = replace(fit.options, bootstrap=0, holdout="none", diagnostics=False)
+        return _fit(table, type(fit.law), quick)
+
+    folder = folder or _Folder(fit.table)
+    if not folder.place.runs_path.is_file():
+        return diagnose(fit, refit=again)
+    return diagnose(fit, runs=folder.every_run, curves=folder.seen, refit=again)
+
+
+def _options(options: Options | None, changes: dict[str, Any]) -> Options:
+    known = [field.name for field in fields(Options)]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise InputError(
+            f"there is no option {unknown[0]!r} of a fit", f"options are {', '.join(known)}"
+        )
+    if not isinstance(options, Options | None):
+        raise InputError(
+            f"options is a {type(options).__name__}", "give fit.Options(...), or its fields by name"
+        )
+    return replace(options or Options(), **changes)
+
+
+def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
+    law, notes = _choose(table, asked, options.variable)
+    settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
+    inputs = identify.inputs_of(law, options.variable)
+    columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
+    loss = table.frame["loss"].to_numpy(dtype=float)
+    log_loss, weight = np.log(loss), run_weights(table)
+
+    if len(loss) > solver.MANY_ROWS:
+        _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
+    surface = law.surface(columns, loss, **settings)
+    objective = options.loss_function
+    found = solver.descend(surface, log_loss, weight, objective)
+    theta = found.theta
+    best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
+    with np.errstate(all="ignore"):
+        value = float(
+            objective.total(np.log(np.asarray(best.loss(*columns), dtype=float)) - log_loss, weight)
+        )
+    if not np.isfinite(value):
+        raise WorkError(
+            f"the best coefficients of {law.name} for these {len(loss)} rows are beyond what "
+            "numbers hold",
+            "fit a law with fewer coefficients (llmscale laws), or add runs",
+        )
+
+    if len(loss) > solver.MANY_ROWS:
+        _log.info("fitted %s; its intervals", law.name)
+    refits = refit(table, inputs, surface, theta, options)
+    notes += identify.design_notes(best, table)
+    notes += _degenerate(best, surface, found)
+    return Fit(
+        law=best,
+        table=table,
+        options=options,
+        objective=value,
+        replicates=refits.coefficients,
+        noise=refits.noise,
+        bootstrap_method=refits.method,
+        holdout=None,
+        notes=(*table.notes, *notes, *refits.notes),
+    )
+
+
+def refit(
+    table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
+) -> uncertainty.Replicates:
+    """The bootstrap refits of a fit that ended at theta."""
+    point = identify.points(table.frame, inputs)
+    steps = identify.has_steps(table.frame)
+    word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    return uncertainty.bootstrap(
+        surface,
+        theta,
+        np.log(table.frame["loss"].to_numpy(dtype=float)),
+        point,
+        run_weights(table),
+        count=options.bootstrap,
+        objective=options.loss_function,
+        seed=options.seed,
+        points_word="runs" if steps else word,
+        steps=steps,
+    )
+
+
+def _choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
+    """The law to fit: the one asked for, or without its floor where that cannot be identified."""
+    notes = []
+    inputs = identify.inputs_of(law, variable)
+    problem = identify.unusable(law, table.frame, inputs)
+    if problem:
+        raise problem
+    if len(inputs) == 1 and issubclass(law, OneVariableLaw):
+        number = identify.count_levels(table.frame[variable].to_numpy())
+        if number < identify.SIZES_FOR_A_FLOOR:
+            notes.append(identify.floor_note(number, identify.words(variable, number)))
+            law = find(law.without_floor) if law.without_floor else law
+    problem = identify.why_not(law, table.frame, inputs)
+    if problem:
+        raise problem
+    return law, notes
+
+
+def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, ...]]:
+    """The law to predict the held-out runs with: one point more than coefficients, or a law with
+    fewer, or none.
+    """
+    inputs = law.inputs
+    if rest.frame.empty:
+        return None, (
+            Note(
+                "holdout-skipped",
+                f"no held-out check of {law.name}: every run is among the largest",
+            ),
+        )
+    number = int(identify.points(rest.frame, inputs).max()) + 1
+    if identify.has_steps(rest.frame):
+        number = len(rest.frame)
+    needed = len(law.coefficient_names()) + 1
+    problem = identify.why_not(type(law), rest.frame, inputs)
+    if number >= needed and problem is None:
+        return type(law), ()
+    if law.without_floor and number >= len(find(law.without_floor).coefficient_names()) + 1:
+        message = (
+            f"without the held-out runs {number} {identify.words(inputs[0], number)} are left, too "
+            f"few for {law.name}:"
+            f" the check was made with {law.without_floor}"
+        )
+        return find(law.without_floor), (Note("holdout-by-simpler-law", message),)
+    what = identify.words(inputs[0], number) if len(inputs) == 1 else "points"
+    reason = (
+        f"{number} {what} {'is' if number == 1 else 'are'} left"
+        if problem is None or number < needed
+        else problem.problem
+    )
+    return None, (
+        Note(
+            "holdout-skipped",
+            f"no held-out check of {law.name}: without the largest runs, {reason}",
+        ),
+    )
+
+
+def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule: str) -> Holdout:
+    """What a fit without the held-out runs says of them."""
+    columns = dict.fromkeys(["run_id", "params", "tokens", "flops", *check.law.inputs, "loss"])
+    runs = table.frame.loc[held, list(columns)].reset_index(drop=True)
+    at = {name: runs[name].to_numpy() for name in check.law.inputs}
+    told = check.predict(**at)
+    runs.insert(1, "title", run_titles(table.frame, np.flatnonzero(held)))
+    runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
+    runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high
+    rounding = 1e-9 * runs["loss"]
+    runs["inside"] = (runs["low"] - rounding <= runs["loss"]) & (
+        runs["loss"] <= runs["high"] + rounding
+    )
+    return Holdout(rule, check.law, runs)
+
+
+def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]:
+    """Notes on an optimum at the edge of what the law can say."""
+    notes, names, theta = [], law.coefficient_names(), found.theta
+    jacobian = surface.jacobian(theta)
+    at_zero = surface.vanishing & (theta <= surface.lower)
+    if not surface.centred:
+        # Logarithms of amplitudes have no bound to end on: they are at zero when nothing hangs on
+        # them.
+        logs = ~np.isin(names, law.signed) & ~np.isin(names, law.exponents)
+        at_zero |= logs & (np.abs(jacobian).max(axis=0) < _NO_SHARE)
+    for name in np.array(names)[at_zero]:
+        if name == law.floor:
+            notes.append(
+                Note("floor-at-zero", f"the best floor {name} is 0: these runs show no floor")
+            )
+        elif getattr(law, name) <= 1:
+            notes.append(
+                Note(
+                    "term-at-zero",
+                    f"the best {name} is 0: its term does nothing, and its exponent is arbitrary",
+                )
+            )
+        else:
+            notes.append(
+                Note(
+                    "term-at-zero",
+                    f"{name} = {getattr(law, name):.3g} is so large that nothing hangs on its "
+                    "value",
+                )
+            )
+    free = ~at_zero
+    for name in law.exponents:
+        index = names.index(name)
+        value = getattr(law, name)
+        if theta[index] <= surface.lower[index]:
+            notes.append(
+                Note(
+                    "exponent-at-bound",
+                    f"{name} is at its bound 0: the loss does not fall with its variable",
+                )
+            )
+        elif theta[index] >= surface.upper[index] or value > 4:
+            notes.append(
+                Note(
+                    "exponent-at-bound",
+                    f"{name} = {value:.3g} is implausibly steep: it fits the smallest runs alone",
+                )
+            )
+        free[index] &= surface.lower[index] < theta[index] < surface.upper[index]
+    unbound = [
+        name
+        for name, lower, value, upper in zip(
+            names, surface.lower, theta, surface.upper, strict=True
+        )
+        if name in law.signed and not lower < value < upper
+    ]
+    if unbound or not found.settled:
+        reason = (
+            f"nothing keeps {' and '.join(unbound)} from growing, and the fit ends where the "
+            "search does"
+            if unbound
+            else "the best fit lies along a ridge, on which the objective hardly changes any more"
+        )
+        notes.append(
+            Note(
+                "flat-direction",
+                f"{reason}: the coefficients are not known one by one, only the loss near the runs "
+                "is. Use a law with"
+                " fewer coefficients, or add runs",
+            )
+        )
+        return notes
+    # On centred inputs columns compare as they are.
+    columns = jacobian[:, free] if surface.centred else solver.unit_columns(jacobian[:, free])
+    _, singular, direction = np.linalg.svd(columns, full_matrices=False)
+    if len(singular) and singular[-1] <= _FLAT * singular[0]:
+        condition = singular[0] / max(singular[-1], 1e-300)
+        moving = np.array(names)[free][np.abs(direction[-1]) > 0.3]
+        notes.append(
+            Note(
+                "flat-direction",
+                f"the runs hardly tell {' and '.join(moving)} apart (condition number "
+                f"{condition:.1e}):"
+                " only their joint effect is known",
+            )
+        )
+    return notes

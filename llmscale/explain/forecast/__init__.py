@@ -1,0 +1,1 @@
+"""Forecasts beyond the runs, and backtests of them."""

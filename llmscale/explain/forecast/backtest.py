@@ -1,0 +1,296 @@
+"""Backtest: a law fitted again on the lower budgets and asked for the runs of the higher ones,
+origin after origin.
+
+What it says of forecasts is what happened, not what should have: how many held-out runs fell inside
+their interval, at the next budget and further, with the plain interval and with the widened one
+(see `forecast.py`)."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import LlmscaleError, Note, first_lines
+from llmscale.explain.estimation.bias import Bias, bias_of
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.suitability import inputs_of, points
+from llmscale.explain.fit.parametric import Source, as_table, fit_law
+from llmscale.explain.forecast import forecast as forecasts
+from llmscale.explain.laws import Law, find
+from llmscale.runs.folder import plain
+
+BUDGET_WIDTH = 1.5
+"""Runs within this factor of the smallest of a budget belong to it."""
+REFITS = 200
+"""Bootstrap refits at each origin, unless told."""
+LOWEST_BUDGETS = 3
+"""An origin has at least this many budgets behind it."""
+_MISSED = 0.2
+"""Intervals that hold this much less than their level, over at least so many runs, do not cover."""
+_RUNS_TO_JUDGE = 10
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Every held-out prediction, and what share fell inside.
+
+    `frame` has one row a held-out run and origin: origin (index of the last budget fitted), fitted
+    (runs behind it), steps (1 is the next budget), horizon (ln of times beyond the runs), scale (of
+    the law's residuals), run_id, loss, predicted, plain_low, plain_high, low, high. It is empty
+    where the table has too few budgets."""
+
+    law: str
+    level: float
+    budgets: int
+    frame: pd.DataFrame
+
+    @property
+    def n(self) -> int:
+        """How many held-out predictions were judged."""
+        return len(self.frame)
+
+    @property
+    def origins(self) -> int:
+        return int(self.frame["origin"].nunique())
+
+    @cached_property
+    def inside(self) -> dict[str, dict[str, float]]:
+        """Share inside, of `plain` and `widened` intervals, at the `next` budget and `further`; NaN
+        without runs.
+        """
+        loss, near = self.frame["loss"], self.frame["steps"] == 1
+        shares: dict[str, dict[str, float]] = {}
+        for name, low, high in (("plain", "plain_low", "plain_high"), ("widened", "low", "high")):
+            held = (self.frame[low] <= loss) & (loss <= self.frame[high])
+            shares[name] = {"next": _mean(held[near]), "further": _mean(held[~near])}
+        return shares
+
+    @cached_property
+    def width_ratio(self) -> dict[str, float]:
+        """Median width of the widened interval over that of the plain one, at the next budget,
+        further, and at all.
+        """
+        frame = self.frame
+        ratio = np.log(frame["high"] / frame["low"]) / np.log(
+            frame["plain_high"] / frame["plain_low"]
+        )
+        near = frame["steps"] == 1
+        return {
+            "next": _median(ratio[near]),
+            "further": _median(ratio[~near]),
+            "all": _median(ratio),
+        }
+
+    @property
+    def coverage(self) -> str:
+        """One sentence on what the intervals held; empty where nothing could be tested."""
+        if not self.n:
+            return ""
+        parts = []
+        for where, words in (("next", "at the next budget"), ("further", "further")):
+            count = int(((self.frame["steps"] == 1) == (where == "next")).sum())
+            if count:
+                widened, plain = (100 * self.inside[name][where] for name in ("widened", "plain"))
+                parts.append(
+                    f"{widened:.0f}% of {count} runs {words} (plain intervals {plain:.0f}%)"
+                )
+        start = "origin" if self.origins == 1 else "origins"
+        held = f"on this table {100 * self.level:g}% forecasts held {' and '.join(parts)}"
+        return f"{held}, from {self.origins} {start}"
+
+    @cached_property
+    def bias(self) -> Bias:
+        """On which side of their forecast the runs of the next budget lie, each judged once."""
+        near = self.frame[self.frame["steps"] == 1]
+        return bias_of(near["run_id"], near["loss"], near["predicted"])
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What to warn of: `forecast-not-tested`; or `forecast-not-covered` and
+        `forecast-one-sided`, as measured.
+        """
+        if not self.n:
+            message = (
+                f"{self.budgets} {'budget is' if self.budgets == 1 else 'budgets are'} too few to "
+                "test forecasts of"
+                f" {self.law} on this table: their width is the one that public tables needed"
+            )
+            return (Note("forecast-not-tested", message),)
+        one_sided = (
+            self.bias.note("forecast-one-sided", "runs at the next budget")
+            if self.bias.one_sided
+            else None
+        )
+        return tuple(note for note in (self._not_covered, one_sided) if note is not None)
+
+    @property
+    def _not_covered(self) -> Note | None:
+        held = (self.frame["low"] <= self.frame["loss"]) & (
+            self.frame["loss"] <= self.frame["high"]
+        )
+        share = float(held.mean())
+        if self.n < _RUNS_TO_JUDGE or share >= self.level - _MISSED:
+            return None
+        message = (
+            f"forecasts of {self.law} do not cover on this table: fitted on lower budgets, its "
+            f"{100 * self.level:g}%"
+            f" intervals held {100 * share:.0f}% of {self.n} runs at higher ones; try another law "
+            "(--law all), or fit"
+            " the higher budgets alone"
+        )
+        return Note("forecast-not-covered", message)
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures without the single predictions; null where there is none."""
+        return {
+            "law": self.law,
+            "level": self.level,
+            "budgets": self.budgets,
+            "origins": self.origins,
+            "n": self.n,
+            "inside": plain(self.inside),
+            "width_ratio": plain(self.width_ratio),
+            "bias": self.bias.to_json(),
+            "warnings": [asdict(note) for note in self.notes],
+        }
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def __str__(self) -> str:
+        if not self.n:
+            return str(self.notes[0])
+        lines = [f"backtest of {self.law}: {self.coverage}"]
+        lines.append(f"  {self.width_ratio['all']:.2f} times as wide as the plain interval")
+        lines.append(f"  measured against forecast at the next budget: {self.bias}")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def backtest(
+    table: Source,
+    law: str | type[Law],
+    options: Options | None = None,
+    *,
+    origins: int | None = 6,
+    **changes: Any,
+) -> Backtest:
+    """Fit `law` on the budgets up to an origin, predict every run beyond it, and go on to the next
+    origin.
+
+    Budgets are groups of runs by FLOPs, or by the variable of a law in one. At most `origins`
+    origins, spread evenly, the last included; None takes all. Options as in `fit_law`; 200
+    bootstrap refits unless told. Origins whose runs cannot identify the law are passed over."""
+    options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
+    runs, kind = as_table(table), find(law) if isinstance(law, str) else law
+    inputs = inputs_of(kind, options.variable)
+    budget = budgets(runs.frame, inputs)
+    number = int(budget.max()) + 1
+    parts = []
+    for origin in _spread(
+        _origins(runs.frame, inputs, budget, len(kind.coefficient_names())), origins
+    ):
+        behind = replace(
+            runs, frame=runs.frame.loc[budget <= origin].reset_index(drop=True), notes=()
+        )
+        try:
+            fit = fit_law(behind, kind, options)
+        except LlmscaleError:
+            continue
+        if type(fit.law) is not kind or not len(fit.replicates):
+            continue
+        ahead = runs.frame.loc[budget > origin]
+        at = {name: ahead[name].to_numpy(dtype=float) for name in inputs}
+        told = forecasts.forecast(fit, **at)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "origin": origin,
+                    "fitted": len(behind.frame),
+                    "steps": budget[budget > origin] - origin,
+                    "horizon": told.horizon,
+                    "scale": forecasts.misfit_scale(fit),
+                    "run_id": ahead["run_id"].to_numpy(),
+                    "loss": ahead["loss"].to_numpy(dtype=float),
+                    "predicted": told.loss,
+                    "plain_low": told.plain_low,
+                    "plain_high": told.plain_high,
+                    "low": told.low,
+                    "high": told.high,
+                }
+            )
+        )
+    return Backtest(
+        kind.name,
+        options.level,
+        number,
+        pd.concat(parts, ignore_index=True) if parts else _nothing(),
+    )
+
+
+def check(fit: Fit) -> Backtest:
+    """The backtest of a fit's own law on its own table, with its options and at most 200 refits an
+    origin.
+    """
+    return backtest(
+        fit.table, type(fit.law), replace(fit.options, bootstrap=min(fit.options.bootstrap, REFITS))
+    )
+
+
+def budgets(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
+    """For each run the index of its budget, lowest first: FLOPs, or the variable of a law in one.
+
+    Curves stay whole.
+    """
+    name = inputs[0] if len(inputs) == 1 else "flops"
+    values = frame[name]
+    if "tokens" in inputs and "params" in inputs:
+        values = 6.0 * frame["params"] * frame["tokens"]
+    elif not np.isfinite(values.to_numpy(dtype=float)).all():
+        values = frame[inputs[0]]
+    values = values.astype(float).groupby(frame["run_id"].to_numpy()).transform("max").to_numpy()
+    index = np.empty(len(values), dtype=int)
+    lowest, current = -np.inf, -1
+    for row in np.argsort(values, kind="stable"):
+        if values[row] > BUDGET_WIDTH * lowest:
+            lowest, current = values[row], current + 1
+        index[row] = current
+    return index
+
+
+def _origins(
+    frame: pd.DataFrame, inputs: tuple[str, ...], budget: NDArray[np.int_], coefficients: int
+) -> list[int]:
+    """Budgets after which enough points are known: one more than coefficients in one variable, else
+    twice as many.
+    """
+    needed = coefficients + 1 if len(inputs) == 1 else 2 * coefficients
+    point = points(frame, inputs)
+    return [
+        origin
+        for origin in range(LOWEST_BUDGETS - 1, int(budget.max()))
+        if len(np.unique(point[budget <= origin])) >= needed
+    ]
+
+
+def _spread(candidates: list[int], most: int | None) -> list[int]:
+    if most is None or len(candidates) <= most:
+        return candidates
+    return [candidates[round(place)] for place in np.linspace(0, len(candidates) - 1, most)]
+
+
+def _nothing() -> pd.DataFrame:
+    columns = ("origin", "fitted", "steps", "horizon", "scale", "run_id", "loss", "predicted")
+    return pd.DataFrame({name: [] for name in (*columns, "plain_low", "plain_high", "low", "high")})
+
+
+def _mean(values: pd.Series) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _median(values: pd.Series) -> float:
+    return float(values.median()) if len(values) else math.nan

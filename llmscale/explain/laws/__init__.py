@@ -1,0 +1,255 @@
+"""The menu of laws: `--law power-floor` is `power_floor.py`. Adding a law means adding one file
+here.
+
+A member is a file with one frozen dataclass that inherits `Law` (or `SumOfPowers`, whose solver's
+half is faster) and gives:
+
+- its coefficients as fields, in the paper's letters and order (`E`, `A`, `alpha`);
+- `equation` and `source`: the formula as people write it, and where it was published;
+- `inputs`: the columns of the table that `loss` takes, in that order;
+- `loss(*inputs)`: nats per token, written once for numbers and arrays with operators and numpy's
+  functions. Exact derivatives, starting points and the solver's coordinates follow from it
+  (`laws/_formula.py`).
+
+A law of one's own is the same dataclass in a file anywhere: `--law ./mine.py:MyLaw`.
+
+>>> from llmscale import laws
+>>> law = laws.find("chinchilla")(E=1.82, A=478.0, B=2143.0, alpha=0.347, beta=0.367)
+>>> round(law.loss(70e9, 1.4e12), 3)
+1.977
+>>> {name: round(value, 3) for name, value in law.compute_optimal().items()}
+{'a': 0.514, 'b': 0.486}
+
+Files whose name starts with an underscore are not choices.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscale.errors import InputError
+
+Array = NDArray[np.float64]
+
+LETTERS: Mapping[str, str] = {"params": "N", "tokens": "D", "flops": "C"}
+"""The letter of each quantity in published formulas."""
+
+
+class Surface(ABC):
+    """ln L of a law at fixed runs (R), for a batch (B) of internal coefficient vectors theta (P).
+
+    theta is whatever suits the solver: logs of amplitudes, exponents, on centred and scaled ln N
+    and ln D."""
+
+    lower: Array
+    upper: Array
+    """Bounds on theta. A fit that ends on one says so."""
+    vanishing: NDArray[np.bool_]
+    """Which of theta are logs of amplitudes that may go to zero: at their lower bound they read 0.
+    """
+    centred: ClassVar[bool] = True
+    """Whether theta is on centred inputs.
+
+    If not, the solver measures steps by how far they move ln L.
+    """
+
+    @abstractmethod
+    def starts(self, count: int) -> Array:
+        """At most `count` promising starting points, theta_BP."""
+
+    @abstractmethod
+    def evaluate(self, theta_BP: Array) -> tuple[Array, Any]:
+        """ln L (B, R), and whatever `derivatives` needs to go on from there."""
+
+    @abstractmethod
+    def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
+        """sum_r first ∇f, and sum_r second ∇f ∇fᵀ + first ∇²f, for f = ln L at run r: (B, P) and
+        (B, P, P).
+        """
+
+    @abstractmethod
+    def jacobian(self, theta_P: Array) -> Array:
+        """∇ ln L at every run for one theta: (R, P)."""
+
+    @abstractmethod
+    def coefficients(self, theta_BP: Array) -> Array:
+        """The law's coefficients in raw units, in the order of its fields: (B, n_coefficients)."""
+
+    @abstractmethod
+    def theta(self, coefficients_BK: Array) -> Array:
+        """The inverse of `coefficients`."""
+
+    @abstractmethod
+    def of_rows(self, rows_S: NDArray[np.int_]) -> "Surface":
+        """The same surface, in the same coordinates and bounds, at some of its runs."""
+
+
+@dataclass(frozen=True)
+class Law(ABC):
+    """A formula for the loss with its coefficients filled in.
+
+    Keyword-only fields are settings, not coefficients.
+    """
+
+    equation: ClassVar[str] = ""
+    source: ClassVar[str] = "the user's own law"
+    name: ClassVar[str]
+    """As `--law` takes it; of a user's own law the class's."""
+    place: ClassVar[str | None] = None
+    """FILE.py:CLASS of a user's own law that was read from a file, as `--law` takes it."""
+    floor: ClassVar[str | None] = None
+    """The coefficient that is the irreducible loss, if the law has one."""
+    exponents: ClassVar[tuple[str, ...]] = ()
+    without_floor: ClassVar[str | None] = None
+    """The name of the law to fit where a floor cannot be identified."""
+    signed: ClassVar[tuple[str, ...]] = ()
+    """Coefficients that may be negative; all others are positive."""
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+    """Columns of `inputs` that may hold zeros."""
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Where to look for a coefficient that the loss is not linear in, if not from 0.02 to 4 (-2 to
+    2 if signed).
+    """
+
+    def __init_subclass__(cls) -> None:
+        module = cls.__module__.rpartition(".")
+        cls.name = module[2].replace("_", "-") if module[0] == __name__ else cls.__name__
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the table that `loss` takes, in order."""
+
+    @abstractmethod
+    def loss(self, *inputs: Any) -> Any:
+        """The loss in nats per token."""
+
+    @classmethod
+    def surface(cls, inputs: Sequence[Array], loss: Array, **settings: Any) -> Surface:
+        """ln L at these runs for the solver; `inputs` as in `loss`, raw units; `loss` sets the
+        scale of bounds.
+        """
+        from llmscale.explain.laws._formula import Formula
+
+        return Formula(cls, settings, inputs, loss)
+
+    @classmethod
+    def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
+        """Plausible coefficients (S, K) for points of the unit cube (S, K): where the solver looks
+        for starts.
+        """
+        raw_SK = np.empty_like(unit_SK)
+        for k, name in enumerate(cls.coefficient_names()):
+            low, high = cls.ranges.get(name, (-2.0, 2.0) if name in cls.signed else (0.02, 4.0))
+            if name in cls.signed:
+                raw_SK[:, k] = low + (high - low) * unit_SK[:, k]
+            else:
+                raw_SK[:, k] = low * (high / low) ** unit_SK[:, k]
+        return raw_SK
+
+    def compute_optimal(self) -> dict[str, Any] | None:
+        """The exponents of N* ∝ C^a and D* ∝ C^b, or None where the law has no such power laws."""
+        return None
+
+    def optimal(self, C: Any) -> tuple[Any, Any] | None:
+        """N and D of the lowest loss at C = 6ND FLOPs, or None where the law is not one in N and D.
+
+        By golden-section search in ln N from 1 parameter to 1 token; coefficients may be arrays, as
+        in `loss`."""
+        if self.inputs != ("params", "tokens"):
+            return None
+        total = np.log(np.asarray(C, dtype=float) / 6.0)
+        shape = np.shape(self.loss(np.exp(0.5 * total), np.exp(0.5 * total)))
+        low, high = np.zeros(shape), np.broadcast_to(total, shape).copy()
+        golden = (np.sqrt(5.0) - 1.0) / 2.0
+        for _ in range(80):
+            left, right = high - golden * (high - low), low + golden * (high - low)
+            falls = self.loss(np.exp(left), np.exp(total - left)) > self.loss(
+                np.exp(right), np.exp(total - right)
+            )
+            low, high = np.where(falls, left, low), np.where(falls, high, right)
+        log_N = 0.5 * (low + high)
+        return np.exp(log_N), np.exp(total - log_N)
+
+    @property
+    def formula(self) -> str:
+        """The equation, with the letter of the variable it is fitted in."""
+        equation = (
+            self.equation or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+        )
+        return equation.replace("{x}", LETTERS.get(self.inputs[0], self.inputs[0]))
+
+    @classmethod
+    def coefficient_names(cls) -> tuple[str, ...]:
+        """The coefficients in the paper's letters and order."""
+        return tuple(item.name for item in fields(cls) if not item.kw_only)
+
+    def coefficients(self) -> dict[str, Any]:
+        """Every coefficient by name, in raw units."""
+        return {name: getattr(self, name) for name in self.coefficient_names()}
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name} = {value:.6g}" for name, value in self.coefficients().items())
+        return f"{self.formula}  with {values}"
+
+
+@dataclass(frozen=True)
+class OneVariableLaw(Law):
+    """A law in one of N, D and C: `variable` is the column."""
+
+    variable: str = field(default="params", kw_only=True)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.variable,)
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The names of all laws, as `--law` takes them."""
+    return tuple(
+        sorted(
+            module.name.replace("_", "-")
+            for module in pkgutil.iter_modules(__path__)
+            if module.name[0] != "_"
+        )
+    )
+
+
+@cache
+def find(name: str) -> type[Law]:
+    """The law of that name, or the one in a file: `./mine.py:MyLaw`.
+
+    Raises InputError that names the nearest one.
+    """
+    if ".py" in name:
+        from llmscale.explain.laws._own import load
+
+        return load(name)
+    known = names()
+    if name not in known:
+        close = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.5)
+        raise InputError(
+            f"there is no law {name!r}",
+            (f"did you mean {close[0]}? " if close else "")
+            + f"Laws are {', '.join(known)}; one of your own is --law ./mine.py:MyLaw",
+        )
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    members = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Law)
+        and value.__module__ == module.__name__
+    ]
+    if len(members) != 1:
+        raise TypeError(f"{module.__name__} must define one Law, and defines {len(members)}")
+    return members[0]

@@ -1,0 +1,35 @@
+"""The law of loss curves with a term for the size, so that the curves of a whole ladder are fitted
+at once.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmscale.explain.laws import Law
+
+
+@dataclass(frozen=True)
+class CurveSize(Law):
+    """L(s, N) = L0 + A S1^-alpha + B N^-beta - C S2  (Tissue et al. 2024, eq. 1, with a term for
+    the size).
+
+    S1 is the sum of learning rates up to step s, S2 the annealing area:
+    `llmscale.explain.curve_table` computes both."""
+
+    L0: float
+    A: float
+    B: float
+    C: float
+    alpha: float
+    beta: float
+
+    equation = "L = L0 + A/S1^alpha + B/N^beta - C S2"
+    source = "Tissue et al. 2024, with a term for the size"
+    inputs = ("lr_area", "annealing_area", "params")
+    may_be_zero = ("annealing_area",)
+    floor = "L0"
+    exponents = ("alpha", "beta")
+
+    def loss(self, *inputs: Any) -> Any:
+        S1, S2, N = inputs
+        return self.L0 + self.A / S1**self.alpha + self.B / N**self.beta - self.C * S2

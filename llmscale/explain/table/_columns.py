@@ -1,0 +1,460 @@
+"""Which column of a source holds which quantity: by its names, by the last part of a nested name,
+or as told.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import InputError, Note, listed
+from llmscale.explain.table import _names
+from llmscale.explain.table._names import (
+    ALIASES,
+    COUNTS,
+    LETTERS,
+    last_part,
+    nearest,
+    plain,
+    quantity_of,
+)
+from llmscale.explain.table._pairs import check_shared
+from llmscale.explain.table._units import numbers_of, to_base
+
+__all__ = [
+    "ALIASES",
+    "COUNTS",
+    "LABELS",
+    "NUMBERS",
+    "Found",
+    "find_columns",
+    "nearest",
+    "quantity_of",
+    "resolve",
+]
+
+NUMBERS = (
+    "params_non_embedding",
+    "params_total",
+    "params_active",
+    "n_experts",
+    "unique_tokens",
+    "pretrained",
+    "bits",
+    "lr",
+    "lr_area",
+    "annealing_area",
+)
+"""Other columns of numbers that laws and diagnostics ask for by name."""
+
+LABELS = ("data", "optimizer", "schedule", "tokenizer", "seed")
+"""Columns that tell runs apart, which diagnostics and groups ask for by name."""
+
+WEIGHT = "weight"
+"""The column that weighs the runs, if it is asked for: a column of that name may be a share in a
+mixture.
+"""
+
+_LEAST_FLOPS = 1e9
+"""A column C of smaller numbers that do not follow N times D counts something else."""
+_SIZES = ("params", "tokens", "flops")
+_COUNTS_FOR_PARAMS = ("params_non_embedding", "params_total", "params_active")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The source's column for each quantity, the units that the columns' names carry, and what to
+    say of the choice.
+
+    `told` are the quantities that the user mapped. `aside` are columns that could have been taken
+    and were not, as `column: why`; `count` says what N counts."""
+
+    columns: dict[str, str]
+    units: dict[str, str]
+    told: frozenset[str]
+    count: str
+    aside: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = field(default=())
+
+
+def find_columns(
+    raw: pd.DataFrame,
+    source: Path,
+    columns: Mapping[str, str],
+    count: str,
+    units: Mapping[str, str],
+    needs: Sequence[str] = (),
+    *,
+    nested: bool,
+) -> Found:
+    """The column of `raw` for each quantity that is there, mapped by `columns` first.
+
+    `needs` are columns that a law takes by their own names, which make N, D and C dispensable.
+    `nested` says that the source groups its columns (`config.x`, `val/x`): then a name and the last
+    part of a name are equally good, and two that differ are not guessed between. Raises InputError.
+    """
+    search = _Search(raw, [str(column) for column in raw.columns], source, nested, {}, [], [])
+    told = {_told(name): column for name, column in columns.items()}
+    for quantity, told_column in told.items():
+        if quantity == "run_id" and told_column == "none" and told_column not in search.names:
+            continue  # every row is a run of its own
+        if told_column not in search.names:
+            raise InputError(
+                f"{source} has no column {told_column!r} for {quantity}",
+                f"its columns are {listed(search.names)}{nearest(told_column, search.names)}",
+            )
+        search.columns[quantity] = told_column
+    for quantity in _SIZES:
+        if quantity not in search.columns and not (quantity == "params" and count != "params"):
+            search.size(quantity)
+    if "flops" not in told and "flops" not in units:
+        search.drop_no_flops()
+    if "params" not in search.columns:
+        count = search.count(count)
+    elif count == "params" and "params" in search.columns:
+        count = next((one for one in COUNTS[1:] if search.columns["params"] == one), count)
+    if "loss" not in search.columns:
+        search.loss()
+    for name in ("run_id", *NUMBERS, *LABELS):
+        if name not in search.columns and name not in told:
+            search.other(name)
+    if WEIGHT in search.names and WEIGHT not in search.columns:
+        search.aside.append("weight (not used: --columns weight=weight weighs the runs by it)")
+    for name in needs:
+        if name not in search.columns and name in search.names:
+            search.columns[name] = name
+    _require(search, needs)
+    check_shared(search.columns, source)
+    named = {name: unit for name, unit in search.units().items() if name not in units}
+    return Found(
+        search.columns, named, frozenset(told), count, tuple(search.aside), tuple(search.notes)
+    )
+
+
+def resolve(name: str, frame: pd.DataFrame) -> str:
+    """The column of a table of runs that a user means by `name`.
+
+    Raises InputError naming the nearest.
+    """
+    names = [str(column) for column in frame.columns]
+    for guess in (name, quantity_of(name)):
+        if guess in names:
+            return guess
+    for same in (
+        [column for column in names if column.lower() == name.lower()],
+        [
+            column
+            for column in names
+            if re.search(rf"[./]{re.escape(name)}$", column, re.IGNORECASE)
+        ],
+    ):
+        if len(same) == 1:
+            return same[0]
+        if same:
+            raise InputError(
+                f"{name!r} may be any of the columns {listed(same)}", "write the whole name"
+            )
+    raise InputError(
+        f"the table has no column {name!r}",
+        f"its columns are {listed(names)}{nearest(name, names)}",
+    )
+
+
+@dataclass
+class _Search:
+    raw: pd.DataFrame
+    names: list[str]
+    source: Path
+    nested: bool
+    columns: dict[str, str]
+    aside: list[str]
+    notes: list[Note]
+
+    @property
+    def optuna(self) -> bool:
+        """Whether the source is Optuna's table of trials, whose objective is `value`."""
+        return {"number", "value", "state"} <= set(self.names)
+
+    def _inner(self, name: str) -> str:
+        """The last part of a name, without Optuna's prefix of what it searched."""
+        last = last_part(name)
+        return last.removeprefix("params_") if self.optuna else last
+
+    def size(self, quantity: str) -> None:
+        """Find N, D or C: its own name, then other names in full, then last parts of names, then
+        one letter.
+        """
+        letter = next(alias for alias in ALIASES[quantity] if alias in LETTERS).lower()
+        ranks: list[list[str]] = [[], [], [], []]
+        for name in self.names:
+            base = _names.read_name(name, quantity).base
+            last = _names.read_name(self._inner(name), quantity).base
+            if name.lower() == quantity:
+                ranks[0].append(name)
+            elif base in _names.PLAIN[quantity] and base != letter:
+                ranks[1].append(name)
+            elif last in _names.PLAIN[quantity] and last != letter:
+                ranks[2].append(name)
+            elif base == letter:
+                ranks[3].append(name)
+        if self.nested:
+            ranks = [[name for rank in ranks[:3] for name in rank], ranks[3]]
+        for rank in ranks:
+            self._take(quantity, rank)
+            if quantity in self.columns:
+                return
+
+    def drop_no_flops(self) -> None:
+        """Let go of a C that cannot be FLOPs next to N and D: a context length, or classes."""
+        column = self.columns.get("flops", "")
+        if plain(last_part(column)) != "c" or not {"params", "tokens"} <= self.columns.keys():
+            return
+        N, D, C = (
+            numbers_of(self.raw[self.columns[name]], counts=True)[0]
+            for name in ("params", "tokens", "flops")
+        )
+        known = np.isfinite(N) & np.isfinite(D) & np.isfinite(C)
+        if known.sum() < 3:
+            return
+        work = (N * D)[known]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scattered = np.ptp(np.log(C[known] / work)) > np.log(30)
+        constant = np.ptp(C[known]) == 0 and work.max() > 2 * work.min()
+        small = not constant and C[known].max() < _LEAST_FLOPS and scattered
+        if constant or (small and np.corrcoef(C[known], work)[0, 1] < 0.5):
+            shown = f"{C[known][0]:g} in every row" if constant else f"at most {C[known].max():g}"
+            self.aside.append(f"{column} ({shown}: no FLOPs, and C = 6ND is taken)")
+            del self.columns["flops"]
+
+    def count(self, count: str) -> str:
+        """Find N under another count's name, and return what N then counts."""
+        if count != "params":
+            same = [name for name in self.names if name == count] or self._named(count)
+            if len(same) == 1:
+                self.columns["params"] = same[0]
+                return count
+            if same:
+                raise InputError(
+                    f"{self.source} has columns {listed(same)}, and any may be {count}",
+                    _say_which("params", same),
+                )
+            there = [name for name in COUNTS if name in self.names]
+            raise InputError(
+                f"{self.source} has no column {count!r} to count parameters by",
+                f"it has {listed(there)}" if there else f"its columns are {listed(self.names)}",
+            )
+        other = {name: column for name in _COUNTS_FOR_PARAMS for column in self._named(name)}
+        if len(other) > 1:
+            fix = (
+                _say_which("params", list(other.values()))
+                + f" (or {quoted(list(other.values())[1])})"
+            )
+            if "params_active" in other:
+                active = _say_which("params", [other["params_active"]])
+                fix = f"{active} (C = 6ND follows the active parameters of a mixture of experts)"
+            raise InputError(
+                f"{self.source} has columns {listed(other.values())}, and any may be params", fix
+            )
+        for name, column in other.items():
+            self.columns["params"] = column
+            return name if name in COUNTS else count
+        return count
+
+    def loss(self) -> None:
+        """Find the loss: of validation before a plain one, a plain one before that of training."""
+        found = [name for name in self.names if self._may_be_loss(name) and self._numbers(name)]
+        validation = [name for name in found if _names.is_loss(name) and _names.is_validation(name)]
+        training = [name for name in found if _names.is_loss(name) and _names.is_training(name)]
+        plain_ones = self._plain_losses(found, (*validation, *training))
+        for name in plain_ones:
+            same = [other for other in validation if self._equal(name, other, "loss")]
+            if same:
+                self.columns["loss"] = name
+                return
+        if validation:
+            self._take(
+                "loss", sorted(validation, key=lambda name: (len(_names.words_of(name)), name))
+            )
+            others = [*plain_ones, *training]
+            chosen = self.columns["loss"]
+            if others:
+                self.notes.append(
+                    Note(
+                        "validation-loss",
+                        f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
+                        "otherwise with --columns"
+                        f" loss={others[0]}",
+                    )
+                )
+            return
+        if plain_ones:
+            self._take("loss", plain_ones)
+            return
+        if self.optuna:
+            self._take("loss", [name for name in self.names if name == "value"])
+        self._take("loss", training)
+        if "loss" not in self.columns:
+            # The column is named in the sentence of what its rows hold, if it is the only one.
+            self._take("loss", [name for name in self.names if name.lower() == "loss"])
+
+    def _may_be_loss(self, name: str) -> bool:
+        known = {_names.read_name(name, "loss").base, plain(last_part(name))} & set(
+            _names.PLAIN["loss"]
+        )
+        return bool(known) or _names.is_loss(name)
+
+    def other(self, name: str) -> None:
+        """Find another column that laws and diagnostics ask for by name."""
+        if name in self.names:
+            self.columns[name] = name
+            return
+        same = [column for column in self.names if last_part(column) == name] or self._named(name)
+        if len(same) == 1 and same[0] not in self.columns.values():
+            self.columns[name] = same[0]
+
+    def units(self) -> dict[str, str]:
+        """The units that the names of the columns taken carry."""
+        return {
+            quantity: unit
+            for quantity, column in self.columns.items()
+            if (unit := _names.read_name(last_part(column), quantity).unit) is not None
+            and not (quantity == "loss" and unit == "bits_per_byte")
+        }
+
+    def _plain_losses(self, found: Sequence[str], others: Sequence[str]) -> list[str]:
+        rest = [name for name in found if name not in others]
+        canonical = [name for name in rest if name.lower() == "loss"]
+        full = [
+            name for name in rest if _names.read_name(name, "loss").base in _names.PLAIN["loss"]
+        ]
+        full = [name for name in full if len(name) > 1 and not _only_unit(name)]
+        last = [
+            name
+            for name in rest
+            if plain(last_part(name)) in _names.PLAIN["loss"] and len(last_part(name)) > 1
+        ]
+        letter = [name for name in rest if name.lower() == "l"]
+        if self.nested:
+            return list(dict.fromkeys([*canonical, *full, *last]))
+        return canonical or full or last or letter
+
+    def _take(self, quantity: str, rank: Sequence[str]) -> None:
+        """Take the first of equally good columns, if they do not differ. Raises InputError."""
+        if not rank:
+            return
+        there = [name for name in rank if self._numbers(name)] or list(rank[:1])
+        exact = [name for name in there if name == quantity]
+        first = exact[0] if exact else there[0]
+        differ = [
+            name for name in there if name != first and not self._equal(first, name, quantity)
+        ]
+        if differ:
+            raise InputError(
+                f"{self.source} has columns {listed([first, *differ])}, and any may be {quantity}",
+                _say_which(quantity, differ if self.nested and not exact else [first]),
+            )
+        self.columns[quantity] = first
+
+    def _named(self, name: str) -> list[str]:
+        wanted = _names.PLAIN.get(name, (name,))
+        return [
+            column
+            for column in self.names
+            if {_names.read_name(part, name).base for part in (column, last_part(column))}
+            & set(wanted)
+        ]
+
+    def _numbers(self, name: str) -> bool:
+        """Whether a column holds any number."""
+        return bool(np.isfinite(numbers_of(self.raw[name], counts=True)[0]).any())
+
+    def _equal(self, one: str, other: str, quantity: str) -> bool:
+        """Whether two columns hold the same numbers, each in the unit that its name carries."""
+        values = []
+        for name in (one, other):
+            numbers = numbers_of(self.raw[name], counts=quantity != "loss")[0]
+            unit = _names.read_name(last_part(name), quantity).unit
+            values.append(
+                numbers
+                if unit in (None, "bits_per_byte")
+                else to_base(numbers, quantity, str(unit))
+            )
+        return bool(np.allclose(values[0], values[1], rtol=1e-6, atol=0.0, equal_nan=True))
+
+
+def _only_unit(name: str) -> bool:
+    """Whether a name is nothing but a unit, such as `perplexity`."""
+    return _names.read_name(name, "loss").base in ("ppl", "perplexity", "bits", "nats")
+
+
+def quoted(name: str) -> str:
+    """A column's name as `--columns` takes it in a shell: quoted if it has commas, blanks or the
+    like.
+    """
+    if not re.search(r"[^\w./:@%+-]", name):
+        return name
+    return f"'\"{name}\"'" if set(name) & set(",=") else f"'{name}'"
+
+
+def _told(name: str) -> str:
+    """The quantity to map a column to; a likely slip of the pen is refused, for any name may be a
+    law's input.
+    """
+    quantity = quantity_of(name)
+    known = (*ALIASES, "run_id", WEIGHT, *NUMBERS, *LABELS)
+    if quantity not in known:
+        close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+        if close:
+            raise InputError(
+                f"there is no quantity {name!r} to map a column to",
+                f"did you mean {close[0]}? A column of your own needs a name less like it",
+            )
+    return quantity
+
+
+def _say_which(quantity: str, names: Sequence[str]) -> str:
+    return f"say which: --columns {quantity}={quoted(names[0])}"
+
+
+def _require(search: _Search, needs: Sequence[str]) -> None:
+    known = (*ALIASES, "run_id", WEIGHT, *NUMBERS, *LABELS)
+    own = [name for name in search.columns if name not in known]
+    names = search.names
+    missing_needs = [name for name in needs if name not in search.columns]
+    if (
+        not own
+        and not any(name in search.columns for name in _SIZES)
+        and (not needs or missing_needs)
+    ):
+        missing = missing_needs[0] if missing_needs else "params"
+    elif "loss" not in search.columns:
+        missing = "loss"
+    else:
+        return
+    hint = ""
+    if missing == "loss":
+        perplexity = next(
+            (name for name in names if {"perplexity", "ppl"} & set(_names.words_of(name))), None
+        )
+        risen = next((name for name in names if _names.rises(name) and search._numbers(name)), None)
+        named = next(
+            (name for name in names if _names.is_loss(name) or _names.per_byte(name)), None
+        )
+        in_bits = next((name for name in names if "bits" in _names.words_of(name)), None)
+        if perplexity:
+            hint = f", or --columns loss={quoted(perplexity)} --units loss=perplexity"
+        elif named:
+            hint = f", perhaps --columns loss={quoted(named)}"
+        elif in_bits:
+            hint = f", or --columns loss={quoted(in_bits)} --units loss=bits"
+        elif risen:
+            hint = f", or --columns loss={quoted(risen)} --units loss=accuracy"
+    looked = listed(ALIASES.get(missing, (missing,)), 6)
+    raise InputError(
+        f"{search.source} has no column for {missing} (looked for {looked})",
+        f"its columns are {listed(names)}; say which: --columns {missing}=NAME{hint}",
+    )

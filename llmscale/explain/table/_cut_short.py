@@ -1,0 +1,105 @@
+"""Runs that ended before their planned length, and tokens that may count each pass over the data or
+only one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import Note, listed
+from llmscale.explain.table._names import last_part, plain
+from llmscale.explain.table._units import numbers_of
+
+_STEPS = ("step", "steps", "global_step", "steps_done", "_step", "iteration", "iter", "iterations",
+    "final_step",
+          "last_step", "completed_steps")  # fmt: skip
+_PLANNED_STEPS = ("max_steps", "target_steps", "planned_steps", "num_train_steps", "total_steps",
+    "max_iters",
+                  "train_iters", "steps_target", "steps_planned", "max_iterations")  # fmt: skip
+_PLANNED_TOKENS = (
+    "target_tokens",
+    "planned_tokens",
+    "max_tokens",
+    "tokens_target",
+    "tokens_planned",
+    "token_budget",
+    "tokens_budget",
+    "max_train_tokens",
+)
+_EPOCHS = ("epochs", "n_epochs", "num_epochs", "num_train_epochs")
+_SHORT = 0.98
+"""Below this share of its planned length, a run is cut short."""
+_SAME = 0.05
+
+
+def cut_short(
+    raw: pd.DataFrame,
+    frame: pd.DataFrame,
+    columns: Mapping[str, str],
+    left: NDArray[np.bool_],
+    names: pd.Series,
+) -> list[Note]:
+    """A note on runs whose last row is far before the steps or tokens that they were to have."""
+    pairs = []
+    planned = _column(raw, _PLANNED_STEPS)
+    done = _column(raw, _STEPS)
+    if planned and done and plain(planned) != plain(done):
+        pairs.append((done, numbers_of(raw[done], counts=True)[0], planned))
+    planned = _column(raw, _PLANNED_TOKENS)
+    if planned and planned != columns.get("tokens") and "tokens" in columns:
+        pairs.append((columns["tokens"], frame["tokens"].to_numpy(dtype=float), planned))
+    for name, reached, target in pairs:
+        wanted = numbers_of(raw[target], counts=True)[0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = pd.Series(np.where(wanted > 0, reached / wanted, np.nan))[left]
+        last = share.groupby(frame["run_id"].to_numpy()[left]).transform("max") <= share
+        ends = share[last].dropna()
+        short = ends[ends < _SHORT]
+        # Without a run at its end, the two may be in other units.
+        if len(short) and len(short) < len(ends) and ends.max() < 1.5:
+            are = "run is" if len(short) == 1 else "runs are"
+            shown = listed(f"{names.iloc[row]} ({share[row]:.0%})" for row in short.index)
+            return [
+                Note(
+                    "runs-cut-short",
+                    f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
+                    f"{shown}. If a"
+                    " schedule was cut off, their losses are too high: leave such rows out",
+                )
+            ]
+    return []
+
+
+def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
+    """A note if runs took several passes over their data, and nothing says that D counts them
+    all.
+    """
+    name = _column(raw, _EPOCHS)
+    if name is None or "tokens" not in columns or "flops" in columns or "unique_tokens" in columns:
+        return []
+    epochs = numbers_of(raw[name], counts=True)[0]
+    if not np.isfinite(epochs).all() or epochs.max() < 1.5:
+        return []
+    tokens = numbers_of(raw[columns["tokens"]], counts=True)[0]
+    ratio = tokens / epochs
+    if len(raw) > 1 and np.ptp(epochs) > 0 and ratio.max() <= ratio.min() * (1 + _SAME):
+        return []  # tokens grow with passes: they count them
+    return [
+        Note(
+            "passes-over-data",
+            f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
+            "tokens of every pass,"
+            f" and {columns['tokens']!r} is taken to",
+        )
+    ]
+
+
+def _column(raw: pd.DataFrame, wanted: Sequence[str]) -> str | None:
+    for one in wanted:
+        for name in map(str, raw.columns):
+            called = one in (plain(name), plain(last_part(name)))
+            if called and np.isfinite(numbers_of(raw[name], counts=True)[0]).any():
+                return name
+    return None

@@ -1,0 +1,312 @@
+"""Reading a source of runs: a results folder, a file of CSV, parquet or JSON, standard input, or a
+frame.
+
+A file is what its content says. A name that says otherwise is noted; content that says nothing
+certain is refused."""
+
+import bz2
+import contextlib
+import glob
+import gzip
+import io
+import lzma
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from llmscale.errors import InputError, Note, listed
+from llmscale.errors.command_lines import command_line
+from llmscale.explain.table._bounds import check_cells, read_within
+from llmscale.explain.table._csv import read_csv
+from llmscale.explain.table._logs import logs_in, refuse_log, runs_of
+from llmscale.explain.table._nested import frame_from_json, unfold
+from llmscale.explain.table._not_a_table import refuse_binary, refuse_text
+from llmscale.explain.table._plain import flat_names, plain, with_index
+from llmscale.explain.table._text import decode
+from llmscale.runs.folder import ResultsFolder, newest_results, refuse_unusable
+from llmscale.runs.remote import is_url, pull_table
+
+STANDARD_INPUT = Path("<stdin>")
+FRAME = Path("<table>")
+
+_KINDS = {
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".parquet": "parquet",
+    ".jsonl": "JSON",
+    ".ndjson": "JSON",
+    ".json": "JSON",
+}
+_OPEN: dict[bytes, Callable[[Any], Any]] = {
+    rb"\x1f\x8b": gzip.open,
+    rb"BZh[1-9][1\x17]": bz2.open,
+    rb"\xfd7zXZ\x00": lzma.open,
+}
+"""How to unpack what begins so."""
+_PACKED = (".gz", ".bz2", ".xz")
+_NAMES = (
+    "name a results folder, or a .csv, .tsv, .parquet, .jsonl or .json file (CSV and JSON "
+    "also as .gz, .bz2, .xz)"
+)
+_NEEDS = "it needs columns for params, tokens or flops, and loss"
+_MOST_LOGS = 10_000
+
+Read = tuple[pd.DataFrame, tuple[Note, ...]]
+
+
+def read_source(
+    source: Path | str | pd.DataFrame | None,
+) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
+    """The source's path (or a word for it), its rows with a plain index and plain columns, and
+    notes on the reading.
+
+    Several logs of one run each, named by a pattern such as logs/*/trainer_state.json, are a table.
+    Raises InputError."""
+    if isinstance(source, pd.DataFrame):
+        frame = _checked(source.copy(), FRAME)
+        refuse_log(frame, FRAME)
+        return FRAME, frame, ()
+    if source is not None and str(source) == "-":
+        frame, notes = _parsed(_standard_input(), "", STANDARD_INPUT)
+        refuse_log(frame, STANDARD_INPUT)
+        return STANDARD_INPUT, frame, notes
+    if isinstance(source, str) and not source.strip():
+        raise InputError("the name of the table is empty", _NAMES)
+    if not (source is None or isinstance(source, (str, os.PathLike))):
+        raise InputError(
+            f"a table cannot be read from a {type(source).__name__}",
+            "give a path or a pandas.DataFrame",
+        )
+    if isinstance(source, str) and is_url(source):
+        source = pull_table(source)
+    path = newest_results().path if source is None else Path(source)
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} is no name of a file", _NAMES)
+    with _one_sentence(path):
+        if any(letter in str(path) for letter in "*?[") and not path.exists():
+            return path, *_read_logs(path)
+        file = _file_of(path)
+        frame, notes = _read(file)
+    if not path.is_dir():
+        refuse_log(frame, file)
+    return path, frame, notes
+
+
+def _read_logs(pattern: Path) -> Read:
+    """The table of the logs that a pattern names; of one file, what it holds."""
+    files = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
+    files = [file for file in files if not file.is_dir()]
+    if not files:
+        raise InputError(f"there is no file {pattern}", _NAMES)
+    if len(files) > _MOST_LOGS:
+        raise InputError(
+            f"{pattern} names {len(files):,} files", f"name at most {_MOST_LOGS:,} logs"
+        )
+    read = {file: _read(_file_of(file)) for file in files}
+    if len(files) == 1:
+        refuse_log(read[files[0]][0], files[0])
+        return read[files[0]]
+    frame, notes = runs_of({file: frame for file, (frame, _) in read.items()}, str(pattern))
+    return frame, (*dict.fromkeys(note for _, more in read.values() for note in more), *notes)
+
+
+def _read(file: Path) -> Read:
+    """What one file holds, unpacked if its first bytes say that it is packed."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes and suffixes[-1] in _PACKED:
+        suffixes.pop()
+    with file.open("rb") as stream:
+        start = stream.read(6)
+        stream.seek(0)
+        unpack = next((how for magic, how in _OPEN.items() if re.match(magic, start)), None)
+        if unpack is None:
+            content = read_within(stream, file)
+        else:
+            with unpack(stream) as unpacked:
+                content = read_within(unpacked, file)
+    if not content.strip():
+        raise InputError(f"{file} is empty", "it needs a line of column names and one line a run")
+    return _parsed(content, suffixes[-1] if suffixes else "", file)
+
+
+def _file_of(source: Path) -> Path:
+    """The file to read for what the user named."""
+    refuse_unusable(source, _NAMES)
+    if source.is_dir():
+        runs = ResultsFolder(source).runs_path
+        if not runs.is_file():
+            logs = [command_line("llmscale", "fit", pattern) for pattern in logs_in(source)]
+            raise InputError(
+                f"{source} is a folder without runs.parquet", logs[0] if logs else _NAMES
+            )
+        return runs
+    if not source.exists():
+        if source.is_symlink():
+            with contextlib.suppress(FileNotFoundError):
+                source.stat()  # says so if links lead in a circle
+            raise InputError(
+                f"{source} is a link to {source.readlink()}, which is not there", _NAMES
+            )
+        raise InputError(f"there is no file {source}", _NAMES)
+    if not stat.S_ISREG(source.stat().st_mode):
+        raise InputError(
+            f"{source} is a pipe or a device, not a file",
+            f"pipe it in: llmscale fit - < {command_line(source)}",
+        )
+    if source.stat().st_size == 0:
+        raise InputError(f"{source} is empty", "it needs a line of column names and one line a run")
+    return source
+
+
+@contextlib.contextmanager
+def _one_sentence(path: Path) -> Any:
+    """What the file system, an archive or the memory says no to, as an InputError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(
+            f"{error.filename or path} may not be read", "check its permissions"
+        ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} does not fit into memory", "keep fewer rows or columns"
+        ) from error
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise InputError(
+            f"{_shown(path)} cannot be unpacked or read: {_reason(error)}", _NAMES
+        ) from error
+
+
+def _shown(path: Path) -> str:
+    return str(path) if len(str(path)) < 200 else f"{str(path)[:80]}..."
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError(
+            "nothing is piped into -", "pipe a table in: cat runs.csv | llmscale fit -"
+        )
+    buffer = getattr(sys.stdin, "buffer", None)
+    with _one_sentence(STANDARD_INPUT):
+        content = (
+            read_within(buffer, STANDARD_INPUT) if buffer is not None else sys.stdin.read().encode()
+        )
+        unpack = next((how for magic, how in _OPEN.items() if re.match(magic, content)), None)
+        if unpack is not None:
+            with unpack(io.BytesIO(content)) as unpacked:
+                content = read_within(unpacked, STANDARD_INPUT)
+    if not content.strip():
+        raise InputError(
+            f"{STANDARD_INPUT} is empty", "it needs a line of column names and one line a run"
+        )
+    return content
+
+
+def _parsed(content: bytes, suffix: str, file: Path) -> Read:
+    """The rows that the content holds, whatever the file is called."""
+    refuse_binary(content, file)
+    if content[:4] == b"PAR1":
+        return _checked(_from_parquet(content, file), file), _unlike("parquet", suffix, file)
+    named = _KINDS.get(suffix, "")
+    if named == "parquet":
+        _refuse_unreadable(content, file)
+        raise InputError(
+            f"{file} cannot be read as a parquet file: it does not begin as one", _NEEDS
+        )
+    text, notes = decode(content, file)
+    refuse_text(text, file)
+    begins = text.lstrip("\ufeff \t\r\n")[:1]
+    if begins in ("{", "[") or named == "JSON":
+        try:
+            frame, more = frame_from_json(text.lstrip("\ufeff"), file)
+            return _checked(frame, file), (*notes, *_unlike("JSON", suffix, file), *more)
+        except (ValueError, RecursionError, TypeError) as error:
+            if named == "JSON" and (begins in ("{", "[") or not _is_table(text)):
+                article = "a JSON file" if file != STANDARD_INPUT else "JSON"
+                raise InputError(
+                    f"{file} cannot be read as {article}: {_reason(error)}", _NEEDS
+                ) from error
+    if named != "CSV" and file != STANDARD_INPUT and not _is_table(text):
+        saved = "save the sheet as CSV" if suffix in (".xlsx", ".xls", ".ods") else _NAMES
+        raise InputError(f"{file} does not end in .csv, .tsv, .parquet, .jsonl or .json", saved)
+    frame, more = read_csv(text, file, suffix)
+    return _checked(frame, file), (*notes, *_unlike("CSV", suffix, file), *more)
+
+
+def _refuse_unreadable(content: bytes, file: Path) -> None:
+    """Raise InputError if a file named .parquet is something else that can be told: a pointer, a
+    web page.
+    """
+    try:
+        text, _ = decode(content, file)
+    except InputError:
+        return
+    refuse_text(text, file)
+
+
+def _is_table(text: str) -> bool:
+    """Whether a text without a known name is a table for certain: several columns, and rows with
+    numbers.
+    """
+    start = "\n".join(text[: 1 << 14].splitlines()[:200])
+    try:
+        frame, _ = read_csv(start, Path("table"))
+    except InputError:
+        return False
+    numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    return len(frame) > 0 and len(frame.columns) > 1 and len(numbers) > 0
+
+
+def _unlike(kind: str, suffix: str, file: Path) -> tuple[Note, ...]:
+    """A note if the content is of another kind than the name says."""
+    if file == STANDARD_INPUT or _KINDS.get(suffix) == kind:
+        return ()
+    return (Note("kind-by-content", f"{file} was read as {kind}, which its content is"),)
+
+
+def _from_parquet(content: bytes, file: Path) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        there = pq.ParquetFile(io.BytesIO(content))
+        metadata = there.metadata
+        check_cells(metadata.num_rows, metadata.num_columns, file, text=False)
+        return there.read().to_pandas()
+    except MemoryError:
+        raise
+    except (ValueError, OSError, RecursionError, TypeError, KeyError, pa.ArrowException) as error:
+        raise InputError(
+            f"{file} cannot be read as a parquet file: {_reason(error)}", _NEEDS
+        ) from error
+
+
+def _checked(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
+    frame = with_index(frame)
+    frame.columns = flat_names(frame)
+    repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
+    if repeated:
+        raise InputError(
+            f"{file} has more than one column named {repeated[0]!r}",
+            "give each column its own name",
+        )
+    frame = plain(unfold(plain(frame, objects=True)))
+    repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
+    if repeated:
+        raise InputError(
+            f"{file} has more than one column named {listed(repeated)}",
+            "give each column its own name",
+        )
+    return frame
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__

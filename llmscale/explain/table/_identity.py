@@ -1,0 +1,496 @@
+"""Which rows belong to one run: checkpoints of a run are known by what its rows hold, whatever the
+column is called.
+
+A column names runs if the rows of each of its names have one size and differ in tokens (or steps).
+So `model` names runs if it stands beside a step, and does not if it says `llama` for every size.
+Ids such as NAME@1000 or NAME/checkpoint-500 are read without their step. Without names, rows that
+are alike in all but tokens and loss, and whose tokens grow by equal steps, are one run."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import Note, listed
+from llmscale.explain.table._grid import is_grid, one_after_another
+from llmscale.explain.table._names import MODEL_NAMES, NAMES, last_part, plain
+from llmscale.explain.table._row_names import (
+    called,
+    is_counter,
+    is_unique,
+    numbered,
+    step_numbers,
+    texts_of,
+)
+from llmscale.explain.table._step_names import with_step, with_tokens
+
+_OF_MANY = (
+    "experiment",
+    "experiment_name",
+    "exp",
+    "exp_name",
+    "job_name",
+    "logdir",
+    "log_dir",
+    "display_name",
+)
+"""Columns that name runs or what several runs are part of: they repeat without a word."""
+
+STEPS = (
+    "step",
+    "global_step",
+    "steps_done",
+    "iteration",
+    "iter",
+    "ckpt",
+    "checkpoint",
+    "checkpoint_step",
+    "ckpt_step",
+    "training_iteration",
+    "train_step",
+    "training_step",
+    "current_step",
+    "update",
+    "updates",
+    "epoch",
+    "step_id",
+)
+"""Columns that count the steps of a run at a checkpoint. (`steps` is the length of a run.)"""
+
+STEP_TWICE = "its step stands again further down, and the later row is kept"
+"""Why a row of a resumed run is left out."""
+
+_OWN_ROW = ("_index", "index", "unnamed_0", "row")
+_OF_A_ROW = (
+    "time", "timestamp", "date", "datetime", "runtime", "seconds", "hours", "wall_time", "elapsed",
+    "created",
+    "_timestamp", "_runtime", "datetime_start", "datetime_complete", "created_at", "grad_norm",
+    "lr", "learning_rate",
+    "tokens_per_second", "mfu", "throughput", "loss_stderr", "perplexity", "ppl", "epoch",
+)  # fmt: skip
+"""Columns that differ between checkpoints of one run."""
+
+_NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")
+_SAMPLE = 300
+"""Names that are looked at before all of them are."""
+_SAME = 0.01
+_EQUAL_STEPS = 6
+"""Rows of one size whose tokens grow by equal steps, from which on they are taken for checkpoints.
+"""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The run of every row, the column that says so, rows that a later one repeats, and what to
+    note.
+
+    `labels` is a column that may name runs, and was taken to name sizes; `alike` says that runs
+    were told apart by their settings; `grid` that every size has the same budgets, so that rows are
+    runs, though steps stand beside."""
+
+    run_ids: pd.Series
+    column: str | None
+    repeated: NDArray[np.bool_]
+    notes: tuple[Note, ...]
+    labels: str | None = None
+    alike: bool = False
+    grid: bool = False
+
+
+def identify(
+    raw: pd.DataFrame,
+    frame: pd.DataFrame,
+    found: Mapping[str, str],
+    told: frozenset[str],
+    usable: NDArray[np.bool_],
+) -> Identity:
+    """The run of every row.
+
+    `frame` holds params, tokens and flops in base units, `usable` the rows that are done.
+    """
+    rows = _Rows(raw, frame, usable)
+    if "run_id" in told and "run_id" not in found:
+        return rows.apart()
+    if "run_id" in told:
+        column = found["run_id"]
+        ids = texts_of(raw[column])
+        return rows.settle(ids, column, forced=True)
+    strong = [name for wanted in NAMES for name in raw.columns if called(name) == wanted]
+    weak = [name for wanted in MODEL_NAMES for name in raw.columns if called(name) == wanted]
+    for column in strong:
+        texts = texts_of(raw[column])
+        for ids in (texts, rows.without_steps(texts)):
+            if ids is not None and rows.are_checkpoints(ids):
+                return rows.settle(ids, column)
+    plainly = next((name for name in strong if is_unique(raw[name], usable)), None)
+    counted = plainly is None or is_counter(raw[plainly])
+    labels = None
+    for column in weak:
+        texts = texts_of(raw[column])
+        stripped = rows.without_steps(texts)
+        if stripped is not None and rows.are_checkpoints(stripped):
+            return rows.settle(stripped, column)
+        if not rows.are_checkpoints(texts):
+            continue
+        if rows.by_step(texts, alone=counted) if counted else rows.every_few_steps(texts):
+            return rows.settle(texts, column)
+        labels = labels or column
+    if counted:
+        ids = rows.alike()
+        if ids is not None:
+            return rows.settle(ids, None)
+    if plainly is not None and not counted and one_after_another(texts_of(raw[plainly])):
+        # run0, run1, ... of 20 rows a size count rows, as an index does.
+        ids = rows.alike(by_steps=False)
+        if ids is not None:
+            return rows.settle(ids, None)
+    if plainly is not None:
+        return rows.settle(texts_of(raw[plainly]), plainly)
+    last = next((name for name in strong if called(name) not in _OF_MANY), None)
+    return rows.apart(labels) if last is None else rows.settle(texts_of(raw[last]), last)
+
+
+@dataclass
+class _Rows:
+    raw: pd.DataFrame
+    frame: pd.DataFrame
+    usable: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        self.params = self.frame["params"].to_numpy(dtype=float)
+        self.step, self.step_column = self._steps()
+        self.along = self._along()
+        self.grid = False
+
+    def _steps(self) -> tuple[NDArray[np.float64] | None, str | None]:
+        for wanted in STEPS:
+            for name in self.raw.columns:
+                if plain(last_part(name)) == wanted or plain(name) == wanted:
+                    numbers = step_numbers(self.raw[name])
+                    if numbers is not None and len(np.unique(numbers[self.usable])) > 1:
+                        return numbers, name
+        return None, None
+
+    def _along(self) -> NDArray[np.float64] | None:
+        """What grows along a run: tokens, or FLOPs, or steps."""
+        for name in ("tokens", "flops"):
+            values = self.frame[name].to_numpy(dtype=float)
+            if np.isfinite(values[self.usable]).any():
+                return values
+        return self.step
+
+    def groups(self, ids: pd.Series) -> NDArray[np.int_]:
+        return np.asarray(pd.factorize(ids)[0])
+
+    def one_size(self, ids: pd.Series) -> bool:
+        """Whether the rows of each name have one size, if sizes are known."""
+        if not np.isfinite(self.params[self.usable]).any():
+            return True
+        sizes = pd.Series(self.params[self.usable]).groupby(self.groups(ids)[self.usable])
+        return bool((sizes.max() <= sizes.min() * (1 + _SAME)).all())
+
+    def are_checkpoints(self, ids: pd.Series) -> bool:
+        """Whether names stand in several rows each, of one size and of different tokens."""
+        names = ids[self.usable]
+        counts = names.value_counts()
+        if not len(counts) or counts.max() < 2 or self.along is None or not self.one_size(ids):
+            return False
+        along = pd.Series(self.along[self.usable]).groupby(self.groups(ids)[self.usable])
+        grow = along.nunique() > 1
+        if not grow.any():
+            return False
+        if len(counts) == 1:
+            # One name for all rows may be that of an experiment: only steps make it that of a run.
+            return self.by_step(ids, alone=True)
+        repeated = counts.to_numpy() > 1
+        # Names of recipes repeat at equal tokens (seeds, learning rates); a resumed run repeats
+        # some of its steps.
+        return bool(
+            (along.nunique() / along.size())[grow].median() > 0.5
+            and repeated.sum() <= 2 * grow.sum()
+        )
+
+    def by_step(self, ids: pd.Series, *, alone: bool) -> bool:
+        """Whether steps grow with tokens within each name, or, without steps, tokens grow by equal
+        amounts.
+
+        `alone` lets tokens speak: no column names every row on its own.
+        """
+        group = self.groups(ids)
+        if self.step is not None and self._proportional(self.step, group):
+            if not self._in_a_grid(group):
+                return True
+            self.grid = True
+            return False
+        return alone and self._equally_spaced(group)
+
+    def _in_a_grid(self, group: NDArray[np.int_]) -> bool:
+        """Whether every size has the same budgets or ratios, not spaced as checkpoints are."""
+        if self.along is None:
+            return False
+        known = self.usable & np.isfinite(self.along)
+        return is_grid(group[known], self.along[known], self.params[known])
+
+    def every_few_steps(self, ids: pd.Series) -> bool:
+        """Whether each name's rows lie equally many steps apart, as those of runs of their own
+        hardly do.
+        """
+        group = self.groups(ids)
+        return (
+            self.step is not None
+            and self._proportional(self.step, group)
+            and self._equally_spaced(group, self.step)
+        )
+
+    def _proportional(self, step: NDArray[np.float64], group: NDArray[np.int_]) -> bool:
+        if self.along is None:
+            return False
+        table = pd.DataFrame({"step": step, "along": self.along, "group": group})[
+            self.usable
+        ].dropna()
+        table = table.sort_values(["group", "step"], kind="stable")
+        by = table.groupby("group")
+        if not (by["step"].nunique() > 1).any():
+            return False
+        rise, on = by["along"].diff(), by["step"].diff()
+        moved = on > 0
+        return bool(moved.any() and (rise[moved] > 0).mean() > 0.9)
+
+    def _equally_spaced(
+        self, group: NDArray[np.int_], at: NDArray[np.float64] | None = None
+    ) -> bool:
+        at = self.along if at is None else at
+        if at is None:
+            return False
+        table = pd.DataFrame({"along": at, "group": group})[self.usable].dropna().drop_duplicates()
+        table = table.sort_values(["group", "along"], kind="stable")
+        gap = table.groupby("group")["along"].diff()
+        by = pd.DataFrame({"gap": gap, "group": table["group"]}).dropna().groupby("group")["gap"]
+        many = by.size() >= _EQUAL_STEPS - 1
+        equal = by.max() <= by.min() * (1 + 2 * _SAME)
+        return bool(many.any() and equal[many].mean() > 0.8 and many.mean() > 0.5)
+
+    def without_steps(self, ids: pd.Series) -> pd.Series | None:
+        """Ids such as NAME@1000 without their step, if it grows with tokens within each NAME; None
+        for others.
+        """
+        unique = pd.unique(ids)
+        if sum(with_step(one) is not None for one in unique[:_SAMPLE]) < 0.8 * len(
+            unique[:_SAMPLE]
+        ):
+            return self._without_tokens(ids)
+        parts = {one: with_step(one) for one in unique}
+        if sum(part is not None and bool(part[0]) for part in parts.values()) < 0.8 * len(unique):
+            return self._without_tokens(ids)
+        runs = ids.map({one: part[0] if part and part[0] else one for one, part in parts.items()})
+        steps = ids.map({one: part[1] if part else np.nan for one, part in parts.items()}).to_numpy(
+            dtype=float
+        )
+        if len(pd.unique(runs)) == len(unique) or not self._proportional(steps, self.groups(runs)):
+            return None
+        return runs
+
+    def _without_tokens(self, ids: pd.Series) -> pd.Series | None:
+        """Ids such as NAME_5B without their tokens, if each NAME's tokens grow by equal steps."""
+        unique = pd.unique(ids)
+        parts = {one: with_tokens(one) for one in unique[:_SAMPLE]}
+        if not len(unique) or not all(parts.values()):
+            return self._without_numbers(ids)
+        parts = {one: with_tokens(one) for one in unique}
+        runs = ids.map({one: part[0] if part else one for one, part in parts.items()})
+        tokens = ids.map(
+            {one: part[1] if part else np.nan for one, part in parts.items()}
+        ).to_numpy(dtype=float)
+        group = self.groups(runs)
+        as_named = self._proportional(tokens, group) and self._equally_spaced(group, tokens)
+        return runs if as_named and self._equally_spaced(group) else None
+
+    def _without_numbers(self, ids: pd.Series) -> pd.Series | None:
+        """Ids such as NAME-1000, if tokens a step are the same in runs of several sizes and no
+        power of ten.
+        """
+        unique = pd.unique(ids)
+        if (
+            self.along is None
+            or not len(unique)
+            or not all(_NUMBER.match(one) for one in unique[:_SAMPLE])
+        ):
+            return None
+        parts = {one: _NUMBER.match(one) for one in unique}
+        if not all(parts.values()):
+            return None
+        runs = ids.map({one: part["run"] for one, part in parts.items() if part})
+        steps = ids.map({one: float(part["step"]) for one, part in parts.items() if part}).to_numpy(
+            dtype=float
+        )
+        counts = runs[self.usable].value_counts()
+        if len(counts) < 2 or counts.max() < 3 or not self._proportional(steps, self.groups(runs)):
+            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = (self.along / steps)[self.usable]
+        power = float(np.log10(np.median(ratio)))
+        if not np.isfinite(power) or abs(power - round(power)) < 1e-6:
+            return None
+        return runs if ratio.max() <= ratio.min() * (1 + 2 * _SAME) else None
+
+    def alike(self, *, by_steps: bool = True) -> pd.Series | None:
+        """Rows alike in every column but tokens, loss and the like as one run each, if their steps
+        say so.
+
+        Without `by_steps`, only tokens that grow by equal amounts say so.
+        """
+        if self.along is None or not np.isfinite(self.params[self.usable]).any():
+            return None
+        keys = [pd.Series(self.params, index=self.raw.index)]
+        for name in self.raw.columns:
+            given = self.raw[name]
+            if name == self.step_column or called(name) in (*_OF_A_ROW, *_OWN_ROW):
+                continue
+            distinct = given[self.usable].nunique(dropna=False)
+            if 1 < distinct <= max(1, self.usable.sum() // 2) and not self._grows(given):
+                keys.append(given)
+        codes = np.zeros(len(self.raw), dtype=np.int64)
+        for key in keys:
+            code = pd.factorize(key, use_na_sentinel=False)[0]
+            codes = np.unique(codes * (int(code.max()) + 1) + code, return_inverse=True)[1].reshape(
+                -1
+            )
+        ids = pd.Series(
+            [f"run {code + 1}" for code in pd.factorize(codes)[0]],
+            index=self.raw.index,
+            dtype=object,
+        )
+        if not self.are_checkpoints(ids):
+            return None
+        if not (
+            self.by_step(ids, alone=True) if by_steps else self._equally_spaced(self.groups(ids))
+        ):
+            return None
+        counts = ids[self.usable].value_counts()
+        return ids if counts.median() >= 3 else None
+
+    def _grows(self, given: pd.Series) -> bool:
+        """Whether a column is the tokens, FLOPs or loss themselves, or one for one with them."""
+        for name in ("tokens", "flops", "loss"):
+            values = self.frame[name]
+            table = pd.DataFrame({"one": pd.factorize(given)[0], "other": values})[
+                self.usable
+            ].drop_duplicates()
+            if (
+                len(table)
+                and table["one"].nunique() >= 0.9 * len(table)
+                and table["other"].nunique() > 1
+            ):
+                return True
+        return False
+
+    def apart(self, labels: str | None = None) -> Identity:
+        """Every row as a run of its own."""
+        return Identity(
+            numbered(self.raw),
+            None,
+            np.zeros(len(self.raw), dtype=bool),
+            (),
+            labels,
+            grid=self.grid,
+        )
+
+    def settle(self, ids: pd.Series, column: str | None, *, forced: bool = False) -> Identity:
+        """Run ids by a column, with a note on names that stand in several rows."""
+        nothing = np.zeros(len(ids), dtype=bool)
+        ids = self._by_seed(ids)
+        done = ids[self.usable]
+        names = list(dict.fromkeys(done[done.duplicated(keep=False)]))
+        if not names:
+            return Identity(ids, column, nothing, ())
+        checkpoints = self.are_checkpoints(ids)
+        grown = checkpoints or self._grown(ids)
+        if not forced and not (self.one_size(ids) and grown):
+            verb = "stands" if len(names) == 1 else "stand"
+            why = "they do not differ in tokens" if self.one_size(ids) else "their sizes differ"
+            text = (
+                f"{listed(names)} {verb} in more than one row: each row counts as a run of its "
+                f"own, since {why}"
+            )
+            many = ids.isin(names)
+            ids = ids.where(~many, ids + " (" + numbered(self.raw) + ")")
+            return Identity(ids, None, nothing, (Note("run-id-repeated", text),))
+        again = self._again(ids) if checkpoints else nothing
+        kept = self.usable & ~again
+        number = ids[kept].nunique()
+        shown = "by their settings, without a name" if column is None else f"by column {column!r}"
+        text = (
+            f"{int(kept.sum())} rows are of {number} {'run' if number == 1 else 'runs'}, told "
+            f"apart {shown}"
+            f" ({listed(names, 3)}): intervals rest on whole runs, not on rows"
+        )
+        if not forced:
+            text += (
+                ". If that is wrong, --columns run_id=NAME names another column, and "
+                "run_id=none takes rows for runs"
+            )
+        notes = [Note("run-id-repeated", text)]
+        notes += self._backwards(ids, again)
+        return Identity(ids, column, again, tuple(notes), alike=column is None)
+
+    def _grown(self, ids: pd.Series) -> bool:
+        """Whether any name stands at several lengths of training."""
+        if self.along is None:
+            return False
+        return bool(
+            (
+                pd.Series(self.along[self.usable]).groupby(self.groups(ids)[self.usable]).nunique()
+                > 1
+            ).any()
+        )
+
+    def _by_seed(self, ids: pd.Series) -> pd.Series:
+        """Names of recipes, run several times with other seeds, as a run for each seed."""
+        seed = next(
+            (
+                name
+                for name in self.raw.columns
+                if called(name) in ("seed", "random_seed", "rng_seed")
+            ),
+            None,
+        )
+        if seed is None or self.raw[seed].nunique() < 2:
+            return ids
+        both = pd.DataFrame({"id": ids, "seed": self.raw[seed]})[self.usable]
+        if not (both.groupby("id")["seed"].nunique() > 1).any():
+            return ids
+        return ids + ", seed " + self.raw[seed].astype(str)
+
+    def _again(self, ids: pd.Series) -> NDArray[np.bool_]:
+        """Rows of a run whose step (or tokens) a later row of the run holds, too."""
+        if self.along is None:
+            return np.zeros(len(ids), dtype=bool)
+        at = self.along if self.step is None else self.step
+        table = pd.DataFrame({"id": ids, "at": at, "along": self.along})
+        table = table[self.usable & np.isfinite(at)]
+        grown = table.groupby("id")["at"].nunique() > 1
+        table = table[table["id"].map(grown)]
+        # Runs of their own may have one number of steps and other batches, and so other tokens.
+        last = table.groupby(["id", "at"])["along"].transform("last")
+        same = ((table["along"] - last).abs() <= _SAME * last.abs()) | last.isna()
+        later = table.duplicated(["id", "at"], keep="last") & same
+        again = np.zeros(len(ids), dtype=bool)
+        again[later[later].index.to_numpy()] = True
+        return again
+
+    def _backwards(self, ids: pd.Series, again: NDArray[np.bool_]) -> list[Note]:
+        if not again.any():
+            return []
+        runs = listed(dict.fromkeys(ids[again]), 3)
+        rows = listed([f"row {row + 1}" for row in np.flatnonzero(again)], 3)
+        return [
+            Note(
+                "steps-repeated",
+                f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
+                "checkpoint: the later"
+                f" row is kept, and {rows} left out",
+            )
+        ]

@@ -1,0 +1,170 @@
+"""Whether the loss can be one: perplexities, accuracies, bits a byte, training losses."""
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import InputError, Note, listed
+from llmscale.errors.command_lines import command_line
+from llmscale.explain.table import _names
+from llmscale.explain.table._taken import Array, Taken
+
+LARGEST_LOSS = 13.0
+"""Nats per token; ln of a vocabulary of 440,000, larger than any in use."""
+_LEVEL = 0.05
+"""A slope in ln N or ln D is level up to this share of the other one."""
+
+
+def doubtful_loss(taken: Taken) -> list[Note]:
+    """A loss that is a perplexity, bits a byte or of training data."""
+    if not taken.has("loss") or taken.sure("loss"):
+        return []
+    column, loss = taken.columns["loss"], taken.values("loss")
+    notes = []
+    high = loss > LARGEST_LOSS
+    if high.mean() >= 0.25 and len(loss) > 1:
+        fix = "a perplexity? --units loss=perplexity"
+        if "loss" in taken.named:
+            fix = f"its name says {taken.named['loss']}: is that so?"
+        raise InputError(
+            f"column {column!r} of {taken.path} goes from {loss.min():.4g} to {loss.max():.4g}: a "
+            "loss in nats per"
+            f" token is below ln of the vocabulary, {LARGEST_LOSS:g} at the most",
+            f"{fix} (a sum over tokens, or not a loss? name another: --columns loss=NAME; --units "
+            "loss=nats takes the"
+            " numbers as they stand)",
+        )
+    if high.any():
+        rows = listed(f"{taken.names[row]} ({loss[row]:.4g})" for row in np.flatnonzero(high))
+        notes.append(
+            Note(
+                "loss-too-high",
+                f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?",
+            )
+        )
+    if _names.per_byte(column):
+        notes.append(
+            Note(
+                "loss-per-byte",
+                f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
+                "predictions are, too, and do"
+                " not compare with nats per token",
+            )
+        )
+    if _names.is_loss(column) and _names.is_training(column):
+        notes.append(
+            Note(
+                "training-loss",
+                f"column {column!r} is a training loss: it is lower than the loss on new data "
+                "where data repeat, and"
+                " moves with the batch and with smoothing",
+            )
+        )
+    return notes
+
+
+def mixed_splits(raw: pd.DataFrame) -> list[Note]:
+    """A note if some rows hold a loss of training data and others one of validation data, by their
+    column `split`.
+
+    Runs set aside to test a law with are train and test, too, so that those two words say nothing.
+    """
+    for name in map(str, raw.columns):
+        if _names.plain(_names.last_part(name)) not in (
+            "split",
+            "data_split",
+            "loss_split",
+            "subset",
+            "phase",
+        ):
+            continue
+        counts = raw[name].dropna().astype(str).value_counts()
+        words = {word.strip().lower() for word in counts.index}
+        if words & {"train", "training"} and words & {
+            "val",
+            "valid",
+            "validation",
+            "eval",
+            "evaluation",
+            "dev",
+        }:
+            shown = listed(f"{word} ({count})" for word, count in counts.items())
+            return [
+                Note(
+                    "mixed-splits",
+                    f"column {name!r} mixes losses of training and of validation data ({shown}), "
+                    "which do not compare:"
+                    f" keep one of them, {command_line('--where', f'{name} == {counts.index[0]}')}",
+                )
+            ]
+    return []
+
+
+def refuse_rising(taken: Taken) -> None:
+    """Raise InputError for a metric that rises as models grow."""
+    if not taken.has("loss") or taken.units.get("loss") == "nats":
+        return
+    column, loss = taken.columns["loss"], taken.values("loss")
+    scales = {"N": "params", "D": "tokens", "C": "flops"}
+    rises = []
+    for letter, name in scales.items():
+        values = taken.values(name)
+        if np.isfinite(values).all() and len(np.unique(values)) >= 3:
+            rises.append((_rank_correlation(values, loss), letter))
+    named = _names.rises(column) and not _names.is_loss(column)
+    seen = (
+        bool(rises)
+        and max(rises)[0] > 0.6
+        and sum(one for one, _ in rises) > 0
+        and _up(taken, loss)
+    )
+    if not (rises and (named or seen)) or (named and max(rises)[0] < 0 and "loss" in taken.units):
+        return
+    letter = max(rises)[1]
+    unit = taken.units.get("loss")
+    if unit is not None:
+        raise InputError(
+            f"column {column!r} of {taken.path}, taken in the unit {unit}, gives losses that rise "
+            f"with {letter}: a law"
+            " of loss falls",
+            "leave loss out of --units if the column falls as it stands, or name another: "
+            "--columns loss=NAME",
+        )
+    if loss.max() <= 1:
+        how = f"fit 1 - {column} with --units loss=accuracy"
+    elif loss.max() <= 100:
+        how = f"fit 1 - {column}/100, if it is in percent, with --units loss=accuracy"
+    else:
+        how = "fit what falls instead, such as 1 - accuracy with --units loss=accuracy"
+    direction = (
+        f"rises with {letter}"
+        if max(rises)[0] > 0
+        else "is a metric that rises as models improve, by its name"
+    )
+    raise InputError(
+        f"column {column!r} of {taken.path}, taken for the loss, {direction}: a law of loss falls",
+        f"{how}; or name another column: --columns loss=NAME (--units loss=nats takes the numbers "
+        "as they stand)",
+    )
+
+
+def _up(taken: Taken, loss: Array) -> bool:
+    """Whether ln loss rises in the plane of ln N and ln D that is nearest to it."""
+    columns = []
+    for name in ("params", "tokens"):
+        values = taken.values(name)
+        if np.isfinite(values).all() and len(np.unique(values)) >= 3:
+            columns.append(np.log(values) - np.log(values).mean())
+    if not columns:
+        return True
+    y = loss - loss.mean()
+    slopes = np.linalg.lstsq(np.stack(columns, axis=1), y, rcond=None)[0]
+    # A metric that depends on one of the two alone has a slope of about 0, of either sign, in the
+    # other.
+    return bool(slopes.max() > 0 and slopes.min() > -_LEVEL * slopes.max())
+
+
+def _rank_correlation(one: Array, other: Array) -> float:
+    if len(np.unique(other)) < 2:
+        return 0.0
+    ranks = [pd.Series(values).rank().to_numpy() for values in (one, other)]
+    return float(np.corrcoef(*ranks)[0, 1])

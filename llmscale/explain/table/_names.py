@@ -1,0 +1,478 @@
+"""What a column's name says: which quantity it holds, in what unit, and of which data a loss is."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "params": (
+        "params",
+        "N",
+        "n_params",
+        "num_params",
+        "parameters",
+        "n_parameters",
+        "num_parameters",
+        "parameter_count",
+        "param_count",
+        "params_count",
+        "model_params",
+        "model_parameters",
+        "model_size",
+        "size_params",
+        "nparams",
+    ),
+    "tokens": (
+        "tokens",
+        "D",
+        "n_tokens",
+        "num_tokens",
+        "train_tokens",
+        "training_tokens",
+        "tokens_seen",
+        "total_tokens",
+        "tokens_total",
+        "tokens_trained",
+        "trained_tokens",
+        "token_count",
+        "n_train_tokens",
+        "num_train_tokens",
+        "num_training_tokens",
+        "consumed_tokens",
+        "tokens_consumed",
+        "tokens_processed",
+        "num_input_tokens_seen",
+        "train_tokens_seen",
+        "total_train_tokens",
+        "total_training_tokens",
+        "ntokens",
+    ),
+    "flops": (
+        "flops",
+        "C",
+        "compute",
+        "budget",
+        "train_flops",
+        "training_flops",
+        "total_flops",
+        "flops_total",
+        "flop",
+        "train_compute",
+        "training_compute",
+        "compute_flops",
+        "flop_budget",
+        "flops_budget",
+        "compute_budget",
+        "total_train_flops",
+        "total_training_flops",
+        "flops_trained",
+        "total_flos",
+        "train_flops_total",
+    ),
+    "loss": (
+        "loss",
+        "L",
+        "final_loss",
+        "loss_final",
+        "ce_loss",
+        "loss_ce",
+        "cross_entropy",
+        "cross_entropy_loss",
+        "crossentropy",
+        "lm_loss",
+        "nll",
+        "nll_loss",
+        "xent",
+        "last_loss",
+        "end_loss",
+        "mean_loss",
+        "log_loss",
+        "log_ppl",
+        "log_perplexity",
+        "loss_nats",
+        "language_modeling_loss",
+        "final_ce_loss",
+        "loss_per_token",
+    ),
+}
+"""Names under which a quantity is found, best first; case, blanks, dots and dashes count as `_`."""
+
+COUNTS = ("params", "params_non_embedding", "params_total")
+"""The ways to count parameters that `--count` chooses from (see `llmscale.runs.shape`)."""
+
+OTHERS: dict[str, tuple[str, ...]] = {
+    "params_non_embedding": (
+        "params_non_embedding",
+        "non_embedding_params",
+        "n_no_emb",
+        "n_non_emb",
+        "params_no_emb",
+        "params_non_emb",
+        "non_emb_params",
+        "nonembedding_params",
+        "params_nonembedding",
+        "n_params_non_embedding",
+        "n_non_embedding",
+        "num_non_embedding_params",
+        "non_embedding_parameters",
+        "params_no_embedding",
+        "params_wo_embedding",
+        "n_params_no_emb",
+        "params_without_embedding",
+        "params_excl_embedding",
+        "n_noemb",
+        "non_embedding_n",
+        "n_nonemb",
+        "nonemb_params",
+        "num_params_non_embedding",
+        "n_params_non_emb",
+    ),
+    "params_total": (
+        "params_total",
+        "total_params",
+        "total_parameters",
+        "n_params_total",
+        "n_total_params",
+        "num_total_params",
+        "n_total",
+        "params_with_embedding",
+        "params_incl_embedding",
+    ),
+    "params_active": (
+        "params_active",
+        "active_params",
+        "active_parameters",
+        "activated_params",
+        "n_active",
+        "n_active_params",
+        "num_active_params",
+        "n_params_active",
+    ),
+    "n_experts": ("n_experts", "num_experts", "experts"),
+    "unique_tokens": ("unique_tokens", "tokens_unique", "n_unique_tokens", "num_unique_tokens"),
+    "lr": (
+        "lr",
+        "peak_lr",
+        "learning_rate",
+        "peak_learning_rate",
+        "max_lr",
+        "lr_max",
+        "lr_peak",
+        "base_lr",
+        "max_learning_rate",
+    ),
+}
+"""Names of other columns of numbers that are found under more than their own."""
+
+LETTERS = ("N", "D", "C", "L")
+
+NAMES = (
+    "run_id", "run_name", "run", "name", "trial_id", "trial_name", "exp_name", "experiment_name",
+    "experiment", "exp",
+    "run_uuid", "wandb_id", "wandb_name", "job_id", "job_name", "jobid", "trial", "run_path", "id",
+    "uid", "uuid",
+    "runname", "runid", "display_name", "run_key", "logdir", "log_dir", "run_dir",
+)  # fmt: skip
+"""Columns that name runs, likeliest first."""
+
+MODEL_NAMES = (
+    "model",
+    "model_name",
+    "model_id",
+    "checkpoint",
+    "ckpt",
+    "checkpoint_path",
+    "ckpt_path",
+    "checkpoint_name",
+    "ckpt_name",
+    "config",
+    "config_name",
+    "label",
+    "size",
+    "model_path",
+    "architecture_name",
+    "path",
+    "file",
+    "filename",
+    "model_tag",
+    "tag",
+    "series",
+    "variant",
+)
+"""Columns that may name runs, or only their sizes."""
+
+_LABELS = (
+    "data",
+    "dataset",
+    "corpus",
+    "optimizer",
+    "schedule",
+    "tokenizer",
+    "group",
+    "commit",
+    "git_sha",
+    "sha",
+    "hash",
+    "git_commit",
+    "data_fingerprint",
+    "recipe",
+)
+
+_COUNT_UNITS = {
+    "K": ("k", "thousand", "thousands"),
+    "M": ("m", "mm", "mil", "mio", "mln", "mn", "million", "millions"),
+    "B": ("b", "bn", "bln", "bil", "billion", "billions", "g", "giga"),
+    "T": ("t", "tn", "trn", "trillion", "trillions"),
+}
+_SI = {
+    "kilo": "k", "mega": "m", "giga": "g", "tera": "t", "peta": "p", "exa": "e", "zetta": "z",
+    "yotta": "y",
+}  # fmt: skip
+_LOSS_UNITS = {
+    "nats": "nats",
+    "nat": "nats",
+    "bits": "bits",
+    "bit": "bits",
+    "ppl": "perplexity",
+    "perplexity": "perplexity",
+    "bpb": "bits_per_byte",
+    "bpc": "bits_per_byte",
+}
+_LOGS = {"log10": "log10", "lg": "log10", "log2": "log2", "ln": "ln", "log": "log"}
+_COUNTS_OF = (
+    "params",
+    "tokens",
+    "params_non_embedding",
+    "params_total",
+    "params_active",
+    "unique_tokens",
+)
+
+_LOSS = ("loss", "nll", "ce", "xent", "crossentropy", "losses")
+_VALIDATION = (
+    "val",
+    "valid",
+    "validation",
+    "eval",
+    "evaluation",
+    "test",
+    "dev",
+    "heldout",
+    "holdout",
+    "valset",
+)
+_TRAINING = ("train", "training", "trn", "tr", "trainset")
+_NO_LOSS = (
+    "std", "stderr", "stddev", "se", "sem", "err", "error", "var", "variance", "scale", "scaling",
+    "weight", "coef",
+    "coefficient", "aux", "auxiliary", "balance", "balancing", "router", "z", "kl", "ratio",
+    "delta", "diff", "grad",
+    "spike", "count", "n", "step", "pred", "predicted", "fitted", "initial", "init", "start",
+    "first", "gap", "drop",
+)  # fmt: skip
+_RISING = (
+    "acc", "accuracy", "f1", "bleu", "rouge", "em", "winrate", "reward", "mmlu", "hellaswag",
+    "score", "auc", "recall",
+    "precision", "correct", "arc", "piqa", "winogrande", "gsm8k", "humaneval", "lambada_acc", "r2",
+    "map",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Name:
+    """A column's name taken apart: `base` is `n_params` of `config/Params (M)`-like names, `unit`
+    is `M` or None.
+    """
+
+    base: str
+    unit: str | None
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """The words of a name, small: `val`, `cross`, `entropy` of `val/CrossEntropy`; `10^9` is one
+    word, `1e9`.
+    """
+    name = re.sub(r"10\s*(?:\^|\*\*)\s*(\d+)", r"1e\1", name)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z]{2})(?=[A-Z])", " ", name)
+    return tuple(word for word in re.split(r"[^0-9a-z]+", name.lower().replace("+", "")) if word)
+
+
+def plain(name: str) -> str:
+    """The words of a name joined by `_`: what two spellings of one name share."""
+    return "_".join(words_of(name))
+
+
+def last_part(name: str) -> str:
+    """`val_loss` of `summary.val_loss`, `loss` of `val/loss`, `tokens` of `user_attrs_tokens`, in
+    small letters.
+    """
+    last = re.split(r"[./](?![^(\[]*[)\]])", name)[-1].strip().lower()
+    return re.sub(r"^(user|system)_attrs_", "", last)
+
+
+def names_things(name: str) -> bool:
+    """Whether a column holds names, which are texts even if they look like numbers."""
+    return plain(last_part(name)) in (*NAMES, *MODEL_NAMES, *_LABELS)
+
+
+def quantity_of(name: str) -> str:
+    """The quantity that `name` is one of the names of (`D` is `tokens`), or `name` itself."""
+    for quantity, aliases in ALIASES.items():
+        if name.lower() in (alias.lower() for alias in aliases):
+            return quantity
+    return name
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` if a known name is close to `name`, else nothing."""
+    lower = {item.lower(): item for item in reversed(known)}
+    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.6)
+    return f"; did you mean {lower[close[0]]}?" if close else ""
+
+
+def read_name(name: str, quantity: str) -> Name:
+    """The name without its unit, and the unit, in the words of `--units`, for a column of
+    `quantity`.
+    """
+    words = words_of(name)
+    if quantity == "loss":
+        return _loss_name(words)
+    if len(words) > 1 and words[0] in _LOGS and quantity != "lr":
+        return Name("_".join(words[1:]), _LOGS[words[0]])
+    if quantity == "flops":
+        return _flops_name(words)
+    if quantity == "tokens":
+        name = re.sub(r",\s*(unique|trained|seen)(?=[)\]])", "", name)  # a remark next to the unit
+        return _count_name(words_of(name), name)
+    if quantity in _COUNTS_OF:
+        return _count_name(words, name)
+    return Name("_".join(words), None)
+
+
+def is_loss(name: str) -> bool:
+    """Whether a name is that of a loss of any data."""
+    words = set(words_of(name))
+    named = bool(words & set(_LOSS)) or {"cross", "entropy"} <= words
+    return named and not words & set(_NO_LOSS)
+
+
+def is_validation(name: str) -> bool:
+    """Whether a loss's name says that it is of data not trained on."""
+    words = set(words_of(name)) | {
+        "heldout" for _ in re.findall(r"held[-_ ]?out|hold[-_ ]?out", name.lower())
+    }
+    return bool(words & set(_VALIDATION)) and not words & set(_TRAINING)
+
+
+def is_training(name: str) -> bool:
+    """Whether a loss's name says that it is of the data trained on."""
+    words = set(words_of(name))
+    return bool(words & set(_TRAINING)) and not words & set(_VALIDATION)
+
+
+def rises(name: str) -> bool:
+    """Whether a name is that of a metric that rises as models improve, such as an accuracy."""
+    return bool(set(words_of(name)) & set(_RISING))
+
+
+def per_byte(name: str) -> bool:
+    """Whether a name says bits (or nats) a byte or character, which no unit turns into nats per
+    token.
+    """
+    words = words_of(name)
+    return bool({"bpb", "bpc"} & set(words)) or (
+        "per" in words and bool({"byte", "char", "character"} & set(words))
+    )
+
+
+def _loss_name(words: Sequence[str]) -> Name:
+    if "log" in words[:-1] and ({"ppl", "perplexity"} & set(words)):
+        return Name("_".join(words), None)  # ln perplexity is the loss in nats
+    if per_byte("_".join(words)):
+        return Name("_".join(words), "bits_per_byte")
+    if words and words[0] in ("log10", "log2", "ln") and len(words) > 1:
+        return Name("_".join(words[1:]), words[0])
+    unit = next((_LOSS_UNITS[word] for word in reversed(words) if word in _LOSS_UNITS), None)
+    rest = [
+        word for word in words if word not in _LOSS_UNITS and word not in ("in", "per", "token")
+    ]
+    return Name("_".join(rest if rest else words), unit)
+
+
+def _flops_name(words: Sequence[str]) -> Name:
+    """FLOPs whose unit is a word of its own (`compute_1e18`) or a prefix (`train_exaflops`,
+    `PF-days`).
+    """
+    if {"per", "sec", "second", "mfu", "gpu", "device", "utilization", "utilisation"} & set(words):
+        return Name("_".join(words), None)
+    days = re.search(r"(?:^|_)(pf|pflops?|petaflops?)(_s|_sec)?_?days?$", "_".join(words))
+    if days:
+        return Name("_".join(words)[: days.start()] or "flops", "PFdays")
+    rest, unit = list(words), None
+    number = next((word for word in rest if re.fullmatch(r"1?e\d+", word)), None)
+    if number and len(rest) > 1:
+        rest.remove(number)
+        unit = f"1{number}" if number.startswith("e") else number
+    for place, word in enumerate(rest):
+        match = re.fullmatch(
+            r"(kilo|mega|giga|tera|peta|exa|zetta|yotta|[mgtpezy])(f|fl|flop|flops|flos)", word
+        )
+        if match is None:
+            continue
+        letter = _SI.get(match[1], match[1])
+        if len(rest) == 1 and letter in "mgtp":
+            break  # a column that is only called tflops is a speed
+        unit = f"{letter.upper()}F"
+        rest[place] = "flops"
+        break
+    if (
+        len(rest) > 1
+        and rest[-1] == "flops"
+        and "_".join(rest[:-1]) in _plain_aliases("flops")
+        and unit
+    ):
+        rest = rest[:-1]
+    if len("_".join(rest[:-1])) > 1 and unit is None and rest[-1] in tuple("mgtpezy"):
+        unit, rest = rest[-1].upper() + "F", rest[:-1]
+    return Name("_".join(word for word in rest if word not in ("in", "of")), unit)
+
+
+def _count_name(words: Sequence[str], name: str) -> Name:
+    """Counts whose unit is a word at the end (`params_M`, `tokens (B)`), at the start in full, or
+    grown together.
+    """
+    rest = [word for word in words if word not in ("in", "of", "the")]
+    grown = (
+        re.fullmatch(r"([kmbgt])(params|parameters|tokens)", rest[0]) if len(rest) == 1 else None
+    )
+    if grown:
+        return Name(grown[2], {"g": "B"}.get(grown[1], grown[1].upper()))
+    bracketed = words_of("".join(re.findall(r"[(\[{]([^)\]}]*)[)\]}]", name)).replace(",", " "))
+    for place in reversed(range(len(rest))):
+        unit = _count_unit(rest[place])
+        inside = rest[place] in bracketed
+        spelt = len(rest[place]) > 2
+        if unit is None or len(rest) == 1:
+            continue
+        if not (inside or spelt) and len("".join(rest[:place])) == 1:
+            continue  # d_k and n_t are settings of a model
+        if inside or (place == len(rest) - 1) or (place == 0 and spelt):
+            return Name("_".join(rest[:place] + rest[place + 1 :]), unit)
+    return Name("_".join(rest), None)
+
+
+def _count_unit(word: str) -> str | None:
+    if re.fullmatch(r"1?e\d+", word):
+        return f"1{word}" if word.startswith("e") else word
+    return next((unit for unit, spellings in _COUNT_UNITS.items() if word in spellings), None)
+
+
+def _plain_aliases(quantity: str) -> tuple[str, ...]:
+    return tuple(
+        plain(alias) for alias in (ALIASES.get(quantity) or OTHERS.get(quantity) or (quantity,))
+    )
+
+
+PLAIN = {quantity: _plain_aliases(quantity) for quantity in (*ALIASES, *OTHERS)}
+"""The aliases of every quantity, as `plain` spells them."""

@@ -1,0 +1,346 @@
+"""Columns of text as numbers: decimal points or commas, and thousands set apart by commas, points,
+blanks or marks.
+
+1.234 may be 1.234 or 1234. What a file writes elsewhere tells which; if it does not, the file is
+refused."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import InputError, Note, listed
+from llmscale.explain.table._names import names_things
+
+MISSING = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+     "<NA>", "N/A", "NA",
+     "NULL", "NaN", "None", "n/a", "nan", "null", "NAN", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!",
+     "#NAME?")
+)  # fmt: skip
+"""What stands for no value: the words that pandas knows, and the errors of spreadsheets."""
+
+_TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
+_POWER = r"(?:[eE][+-]?\d{1,4})?"
+_SUFFIX = r"(?:[ ]?[kKmMbBgGtT])?"
+_POINT = re.compile(
+    rf"[+-]?(?:(?:\d+|[1-9]\d{{0,2}}(?:,\d{{3}})+|[1-9]\d?(?:,\d\d)+,\d{{3}})(?:\.\d*)?|\.\d+){_POWER}{_SUFFIX}"
+)
+_COMMA = re.compile(
+    rf"[+-]?(?:(?:\d+|[1-9]\d{{0,2}}(?:\.\d{{3}})+)(?:,\d*)?|,\d+){_POWER}{_SUFFIX}"
+)
+_BLANKS = r"[ \u00a0\u2009\u202f'\u2019]"
+"""What may stand between thousands and nowhere else in a number: blanks of all kinds, and the Swiss
+apostrophe.
+"""
+_SPACED = re.compile(rf"[+-]?[1-9]\d{{0,2}}({_BLANKS})\d{{3}}(?:\1\d{{3}})*(?:[.,]\d+)?{_SUFFIX}")
+_ONE_GROUP = re.compile(r"\d[.,]\d{3}(?!\d)")
+_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class _Written:
+    """How the numbers of a column are written: the row of an example of each kind, or -1."""
+
+    point: int
+    """A cell that only a decimal point explains: 5.67, 1,234.5."""
+    comma: int
+    """A cell that only a decimal comma explains: 5,67."""
+    dots: int
+    """A cell that only dots between thousands explain, without a decimal comma: 20.000.000."""
+    groups: int
+    """A cell that only commas between thousands explain: 20,000,000."""
+    either_comma: int
+    either_point: int
+    plain: int
+    """A whole number of four digits or more, written without marks."""
+    others: int
+    """How many cells are no numbers."""
+
+
+def series_of(
+    columns: Mapping[int, list[str]],
+    names: Sequence[str],
+    lines: Sequence[int],
+    separator: str,
+    file: Path,
+) -> tuple[list[pd.Series], list[Note]]:
+    """Each column with its numbers read, or else as text, and notes on what had to be told.
+
+    Raises InputError.
+    """
+    plain = {place: _plain(cells) for place, cells in columns.items()}
+    names_only = {
+        place: [cell.strip() for cell in cells]
+        for place, cells in columns.items()
+        if (values := plain[place]) is not None
+        and _must_stay_text(cells, values, names_things(names[place]))
+    }
+    columns = {place: cells for place, cells in columns.items() if place not in names_only}
+    for place, cells in columns.items():
+        if plain[place] is None:
+            cells[:] = [cell.strip() for cell in cells]
+            plain[place] = _plain(cells)
+    notes: list[Note] = []
+    texts = {
+        place: cells
+        for place, cells in columns.items()
+        if plain[place] is None and _looks_written(cells)
+    }
+    if texts or separator == ";":
+        texts = {place: _without_blanks(cells) for place, cells in texts.items()}
+        ways = {place: _written(cells) for place, cells in texts.items()}
+        if separator == ";" or any(
+            max(way.comma, way.dots, way.either_comma) >= 0 for way in ways.values()
+        ):
+            # Numbers that look plain may be thousands, too: 100.000.
+            for place, values in plain.items():
+                if values is not None and values.dtype.kind in "fi":
+                    texts[place], ways[place] = columns[place], _written(columns[place])
+        for place, cells in texts.items():
+            others = [way for other, way in ways.items() if other != place]
+            comma = _decimal_comma(ways[place], others, separator)
+            if comma is None:
+                raise _either(cells, ways[place], lines, f"column {names[place]!r} of {file}")
+            texts[place] = _read(cells, comma)
+            if texts[place] != columns[place]:
+                plain[place] = _plain(texts[place])
+                notes += _note(names[place], columns[place], texts[place], ways[place], comma)
+        columns = {**columns, **texts}
+    series = []
+    columns = {**columns, **names_only}
+    for place in sorted(columns):
+        cells = columns[place]
+        values = None if place in names_only else plain[place]
+        series.append(pd.Series(values) if values is not None else _text(cells))
+    return series, _joined(notes)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number in any of the ways to write one, or no value by a word such as
+    nan.
+    """
+    cell = cell.strip().lstrip("$€£").rstrip("%€ ").replace("\u2212", "-")
+    if cell in MISSING:
+        return cell != ""
+    return (
+        any(way.fullmatch(cell) for way in (_POINT, _COMMA, _SPACED)) or _floats([cell]) is not None
+    )
+
+
+def _plain(cells: list[str]) -> np.ndarray | None:
+    """The column as int64, float64 or bool if every cell is one as Python writes it, None else."""
+    numbers = _ints(cells)
+    if numbers is None:
+        numbers = _floats(cells)
+    if numbers is not None:
+        return numbers
+    missing = [cell in MISSING for cell in cells]
+    if any(missing):
+        if all(missing):
+            return np.full(len(cells), np.nan)
+        if not any(cell in _TRUTHS for cell in cells):
+            return _floats(
+                ["nan" if gone else cell for cell, gone in zip(cells, missing, strict=True)]
+            )
+    if all(cell in _TRUTHS for cell in cells):
+        return np.array([_TRUTHS[cell] for cell in cells], dtype=bool)
+    return None
+
+
+def _must_stay_text(cells: list[str], values: np.ndarray, named: bool) -> bool:
+    """Whether cells that look like numbers are names that numbers would change, or give one number
+    for two names.
+    """
+    if values.dtype.kind == "b" or not cells:
+        return False
+    if not named:
+        # A fingerprint of digits only: as floats, two of them may be one.
+        whole = values.dtype.kind == "f" and all(
+            len(cell) > 16 and cell.isdigit() for cell in cells
+        )
+        return whole and len(set(cells)) > len(np.unique(values))
+    there = [cell.strip() for cell in cells if cell not in MISSING]
+    if any(re.match(r"[+-]?0\d", cell) for cell in there):
+        return True
+    if values.dtype.kind != "f":
+        return False
+    large = np.abs(values[~np.isnan(values)]) >= 2**53
+    return bool(large.any()) or any(letter in cell for cell in there for letter in "eE")
+
+
+def _ints(cells: list[str]) -> np.ndarray | None:
+    try:
+        values = np.array(list(map(int, cells)), dtype=np.int64)
+    except (ValueError, OverflowError):
+        return None
+    return None if any("_" in cell for cell in cells) else values
+
+
+def _floats(cells: list[str]) -> np.ndarray | None:
+    try:
+        values = np.array(list(map(float, cells)), dtype=np.float64)
+    except ValueError:
+        return None
+    return None if any("_" in cell for cell in cells) else values
+
+
+def _text(cells: list[str]) -> pd.Series:
+    """Text, True and False, with NaN for no value."""
+    if all(cell in _TRUTHS or cell in MISSING for cell in cells):
+        return pd.Series([_TRUTHS.get(cell, np.nan) for cell in cells], dtype=object)
+    return pd.Series([np.nan if cell in MISSING else cell for cell in cells])
+
+
+def _looks_written(cells: list[str]) -> bool:
+    """Whether a column of text holds numbers in some other way of writing them."""
+    looked = [cell for cell in cells[:_LOOKED_AT] if cell not in MISSING]
+    return 2 * sum(map(is_number, looked)) >= len(looked) > 0
+
+
+def _without_blanks(cells: list[str]) -> list[str]:
+    """The cells with blanks and apostrophes between thousands left out, which can be nothing else:
+    1 234 567.
+    """
+    plain = [cell.replace("\u2212", "-") for cell in cells]
+    return [
+        re.sub(rf"{_BLANKS}(?=\d)", "", cell) if _SPACED.fullmatch(cell) else cell for cell in plain
+    ]
+
+
+def _written(cells: Iterable[str]) -> _Written:
+    seen = dict.fromkeys(
+        ("point", "comma", "dots", "groups", "either_comma", "either_point", "plain"), -1
+    )
+    others = 0
+    for row, cell in enumerate(cells):
+        if cell in MISSING:
+            continue
+        by_point, by_comma = bool(_POINT.fullmatch(cell)), bool(_COMMA.fullmatch(cell))
+        if not (by_point or by_comma):
+            others += 1
+            continue
+        if by_point and by_comma:
+            if "," in cell:
+                kind = "either_comma" if _ONE_GROUP.search(cell) else "point"
+            elif "." in cell:
+                kind = "either_point"
+            else:
+                kind = "plain"
+                if not (len(cell) >= 4 and cell.isdigit()):
+                    continue
+        elif by_point:
+            kind = "groups" if "," in cell and "." not in cell else "point"
+        else:
+            kind = "dots" if "." in cell and "," not in cell else "comma"
+        if seen[kind] < 0:
+            seen[kind] = row
+    return _Written(**seen, others=others)
+
+
+def _decimal_comma(way: _Written, others: list[_Written], separator: str) -> bool | None:
+    """Whether a comma stands for decimals in this column (and points for thousands), or None if it
+    may be either.
+    """
+    for_comma, for_point = way.comma >= 0 or way.dots >= 0, way.point >= 0 or way.groups >= 0
+    if for_comma and for_point:
+        return None
+    if for_comma or for_point:
+        if for_comma and way.either_comma >= 0 and way.comma < 0:
+            return None  # 20.000.000 above 1,234
+        return for_comma
+    if way.either_comma < 0 and way.either_point < 0:
+        return False
+    if way.either_comma >= 0 and way.either_point >= 0:
+        return None
+    commas = any(other.comma >= 0 for other in others)
+    dots = any(other.dots >= 0 for other in others)
+    points = any(other.point >= 0 or other.groups >= 0 for other in others)
+    ungrouped = way.plain >= 0 or any(other.plain >= 0 for other in others)
+    if way.either_comma >= 0:
+        if points and not (commas or dots):
+            # English files separate by commas; semicolons come with decimal commas.
+            return False if separator == "," and way.plain < 0 else None
+        if (commas or dots) and not points:
+            return True
+        # A file that writes 20000000 sets no thousands apart: its 5,679 is a decimal, if it is no
+        # file of commas.
+        return True if ungrouped and not points and separator != "," else None
+    if commas and not points:
+        return None if ungrouped else True
+    if dots or commas:
+        return None
+    if (
+        separator == ";"
+        and not (points or ungrouped)
+        and any(other.either_comma >= 0 for other in others)
+    ):
+        return None
+    return None if separator == ";" and not (points or ungrouped) else False
+
+
+def _read(cells: list[str], comma: bool) -> list[str]:
+    """The cells with numbers as Python writes them."""
+    read = []
+    for cell in cells:
+        if comma and _COMMA.fullmatch(cell):
+            cell = cell.replace(".", "").replace(",", ".")
+        elif not comma and "," in cell and _POINT.fullmatch(cell):
+            cell = cell.replace(",", "")
+        read.append(cell)
+    return read
+
+
+def _note(name: str, cells: list[str], read: list[str], way: _Written, comma: bool) -> list[Note]:
+    """What was read as what, unless commas stand between thousands and can be nothing else:
+    1,000,000.
+    """
+    changed = [row for row, cell in enumerate(cells) if cell.replace("\u2212", "-") != read[row]]
+    if not changed:
+        return []
+    decimals = [row for row in (way.comma, way.either_comma) if comma and row >= 0]
+    row = (decimals or changed)[0]
+    if not comma and way.either_comma < 0 and "," in cells[row]:
+        return []
+    return [
+        Note(
+            "decimal-comma" if decimals else "thousands",
+            f"{cells[row]} in {name} was read as {read[row]}",
+        )
+    ]
+
+
+def _joined(notes: list[Note]) -> list[Note]:
+    """One note for every code."""
+    joined = []
+    for code in dict.fromkeys(note.code for note in notes):
+        joined.append(
+            Note(
+                code,
+                listed(
+                    [note.message for note in notes if note.code == code], most=3, separator="; "
+                ),
+            )
+        )
+    return joined
+
+
+def _either(cells: list[str], way: _Written, lines: Sequence[int], where: str) -> InputError:
+    for_comma, for_point = max(way.comma, way.dots), max(way.point, way.groups)
+    if for_comma >= 0 and for_point >= 0:
+        return InputError(
+            f"{where} has decimal points and decimal commas: {cells[for_point]!r} in line "
+            f"{lines[for_point]},"
+            f" {cells[for_comma]!r} in line {lines[for_comma]}",
+            "write all numbers with a point for decimals, and nothing between thousands",
+        )
+    row = max(way.either_comma, way.either_point)
+    cell = cells[row]
+    small, large = cell.replace(",", "."), re.sub("[.,]", "", cell)
+    return InputError(
+        f"{where} may be read in two ways: {cell!r} in line {lines[row]} is {small} or {large}",
+        f"write {small} with a point for decimals, or {large} with nothing between thousands",
+    )

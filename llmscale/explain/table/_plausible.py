@@ -1,0 +1,66 @@
+"""Whether what was taken for N, D, C and loss can be that: units, swapped columns, perplexities and
+accuracies.
+
+C stands against 6ND wherever all three are given. A constant factor far from 1 is a unit, a
+scattered one a wrong column, and a few rows that are off are in other units. Without C, the
+magnitudes of N, D and D/N speak. What would give a wrong forecast is refused, with the `--units`
+that fixes it; `--units params=1` (or tokens, flops; loss=nats) says that the numbers are as they
+stand, and ends the checks of that quantity."""
+
+import numpy as np
+
+from llmscale.errors import Note
+from llmscale.explain.table._amounts import (
+    doubtful_compute,
+    doubtful_experts,
+    doubtful_sizes,
+    refuse_alone,
+    refuse_derived,
+)
+from llmscale.explain.table._losses import doubtful_loss, refuse_rising
+from llmscale.explain.table._taken import Taken
+
+FEWEST_ROWS = 4
+"""Fewer rows are not judged: they hardly make a fit."""
+
+FEWEST_SIZES = 3
+"""With fewer sizes, budgets and FLOPs than this, they are hardly what a law is fitted in."""
+
+
+def check(taken: Taken) -> list[Note]:
+    """Notes on what is doubtful.
+
+    Raises InputError for what cannot be, with the option that fixes it.
+    """
+    if len(taken.frame) >= FEWEST_ROWS:
+        refuse_rising(taken)
+    notes = [*doubtful_loss(taken), *doubtful_experts(taken)]
+    if len(taken.frame) < FEWEST_ROWS or not any(
+        len(np.unique(taken.values(name))) >= FEWEST_SIZES
+        for name in ("params", "tokens", "flops")
+        if taken.has(name)
+    ):
+        return notes
+    if taken.has("params", "tokens", "flops"):
+        notes += doubtful_compute(taken)
+    if taken.has("params", "tokens"):
+        by_hand = all(name in taken.units for name in ("params", "tokens"))
+        if not (by_hand or taken.insists("params") or taken.insists("tokens")):
+            notes += doubtful_sizes(taken)
+    elif (
+        taken.has("params", "flops")
+        and not taken.has("tokens")
+        and not taken.sure("params", "flops")
+    ):
+        refuse_derived(taken, "params", "tokens", "D = C/(6N)")
+    elif (
+        taken.has("tokens", "flops")
+        and not taken.has("params")
+        and not taken.sure("tokens", "flops")
+    ):
+        refuse_derived(taken, "tokens", "params", "N = C/(6D)")
+    elif taken.has("params") and not taken.has("tokens") and not taken.sure("params"):
+        refuse_alone(taken, "params")
+    elif taken.has("tokens") and not taken.has("params") and not taken.sure("tokens"):
+        refuse_alone(taken, "tokens")
+    return notes

@@ -1,0 +1,184 @@
+"""The numbers of a table of runs: read from its columns, brought to base units, N, D and C
+completed, checked.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import InputError, Note, listed
+from llmscale.errors.command_lines import where_option
+from llmscale.explain.table._columns import ALIASES, LABELS, WEIGHT, nearest
+from llmscale.explain.table._text_numbers import written_plainly
+from llmscale.explain.table._units import numbers_of, to_base
+
+
+def with_quantities(
+    raw: pd.DataFrame,
+    found: Mapping[str, str],
+    units: Mapping[str, str],
+    path: Path,
+    named: Mapping[str, str] | None = None,
+) -> tuple[pd.DataFrame, list[Note]]:
+    """The source's columns with each quantity as numbers in base units (NaN for no number), and
+    notes on derived ones.
+
+    `named` are units that the columns' names carry, which values with a suffix of their own do
+    without. Raises InputError for units of a column that is not there or is not numbers."""
+    named = dict(named or {})
+    for name in units:
+        if name not in found and name not in raw.columns:
+            names = [str(column) for column in raw.columns]
+            hint = (
+                f"say which: --columns {name}=NAME"
+                if name in ALIASES
+                else nearest(name, [*found, *names]).strip("; ")
+            )
+            raise InputError(
+                f"{path} has no column for {name} to convert from {units[name]!r}",
+                f"its columns are {listed(names)}" + (f"; {hint}" if hint else ""),
+            )
+    frame = raw.copy()
+    for name, column in ({name: name for name in units} | dict(found)).items():
+        if name == "run_id":
+            continue
+        quantity = name in ALIASES
+        if name in LABELS and name not in units:
+            frame[name] = raw[column]
+            continue
+        values, suffixed = numbers_of(
+            raw[column], counts=name != "loss", truths=not quantity and name != WEIGHT
+        )
+        if not quantity and (np.isnan(values) & raw[column].notna().to_numpy()).any():
+            if name in units:
+                raise InputError(
+                    f"column {column!r} of {path} is not all numbers",
+                    f"leave {name} out of --units",
+                )
+            frame[name] = raw[column]
+            continue
+        if name in units and suffixed:
+            raise InputError(
+                f"column {column!r} of {path} has values with a suffix of their own, and --units "
+                f"{name}={units[name]}",
+                f"leave {name} out of --units: 125M is read as 125,000,000",
+            )
+        unit = units.get(name) or (None if suffixed else named.get(name))
+        if unit == "log":
+            unit = _base_of_logarithm(values, str(column), name, path)
+        frame[name] = to_base(values, name, unit) if unit else values
+    return frame, _derive(frame, found)
+
+
+def _base_of_logarithm(values: np.ndarray, column: str, name: str, path: Path) -> str:
+    """`log10` or `ln` for a column called a logarithm of a count, by what it can be.
+
+    Raises InputError.
+    """
+    middle = float(np.nanmedian(values)) if np.isfinite(values).any() else np.nan
+    least, most = {"params": (4.0, 11.0), "tokens": (6.0, 13.5)}.get(name, (12.0, 27.0))
+    if least <= middle <= most:
+        return "log10"
+    if most < middle and least * 2.3 <= middle <= most * 2.4:
+        return "ln"
+    raise InputError(
+        f"column {column!r} of {path} is a logarithm by its name, and its base is not clear from "
+        "its values",
+        f"say the base: --units {name}=log10 or {name}=ln",
+    )
+
+
+def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
+    """Fill in the one of N, D and C = 6ND that the source lacks."""
+    there = {name for name in ("params", "tokens", "flops") if name in found}
+    for name in ("params", "tokens", "flops"):
+        if name not in there:
+            frame[name] = np.nan
+    notes = []
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if there == {"params", "flops"}:
+            frame["tokens"] = frame["flops"] / (6.0 * frame["params"])
+            notes.append(
+                Note("tokens-from-flops", "the table has no tokens: computed as D = C/(6N)")
+            )
+        elif there == {"tokens", "flops"}:
+            frame["params"] = frame["flops"] / (6.0 * frame["tokens"])
+            notes.append(
+                Note("params-from-flops", "the table has no parameters: computed as N = C/(6D)")
+            )
+        elif there == {"params"}:
+            notes.append(
+                Note(
+                    "tokens-unknown",
+                    "the table has neither tokens nor FLOPs: its runs are taken to share one token "
+                    "budget",
+                )
+            )
+        elif there == {"params", "tokens"}:
+            frame["flops"] = 6.0 * frame["params"] * frame["tokens"]
+        elif "params" not in there:
+            only = " or ".join(sorted(there)) or "columns of their own"
+            notes.append(
+                Note(
+                    "params-unknown",
+                    f"the table has no parameters: only laws in {only} can be fitted",
+                )
+            )
+    return notes
+
+
+def check_positive(
+    values: pd.Series,
+    given: pd.Series,
+    left: np.ndarray,
+    run_ids: pd.Series,
+    path: Path,
+    unit: str | None,
+) -> None:
+    """Raise InputError naming the rows, among those left, whose value is not a positive number."""
+    number = values.to_numpy()
+    bad = left & ~(np.isfinite(number) & (number > 0))
+    if bad.any():
+        texts = [
+            row
+            for row in np.flatnonzero(bad)
+            if isinstance(given[row], str) and np.isnan(number[row])
+        ]
+        rows = [
+            f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in np.flatnonzero(bad)
+        ]
+        above = {
+            "perplexity": "numbers above 1",
+            "ppl": "numbers above 1",
+            "accuracy": "accuracies below 1 (or 100 percent)",
+            "acc": "accuracies below 1 (or 100 percent)",
+            "log-likelihood": "negative numbers",
+        }.get(str(unit).lower(), "positive numbers")
+        fix = f"fix these rows, or leave them out: {where_option(values.name, '>', 0)}"
+        if bad.sum() == left.sum():
+            fix = f"name the right column: --columns {values.name}=NAME"
+            if values.name == "loss" and unit is None and (number[left] < 0).all():
+                fix += ", or say that these are log-likelihoods: --units loss=log-likelihood"
+        plainly = written_plainly(given[texts[0]], str(values.name)) if texts else ""
+        if plainly:
+            row = texts[0]
+            fix = (
+                f"{_shown(given[row], 40)!r} in {_on_one_line(run_ids[row])} is no number: "
+                f"{plainly}; or {fix}"
+            )
+        raise InputError(
+            f"column {given.name!r} of {path} must be {above}, and is not in {listed(rows)}", fix
+        )
+
+
+def _shown(value: object, most: int = 20) -> str:
+    text = (
+        "empty" if value is None or value is pd.NA or value != value else _on_one_line(str(value))
+    )
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

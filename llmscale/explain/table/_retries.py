@@ -1,0 +1,56 @@
+"""Runs that were tried again after one diverged, and losses that spiked: what a results folder says
+of both.
+"""
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import Note, listed
+
+SUPERSEDED = "its trunk diverged and was tried again with a lower learning rate"
+
+
+def superseded(raw: pd.DataFrame, run_ids: pd.Series, usable: np.ndarray) -> np.ndarray:
+    """Which usable runs a later one, usable too, was trained in place of."""
+    if "retry_of" not in raw.columns:
+        return np.zeros(len(raw), dtype=bool)
+    replaced = raw["retry_of"][usable].dropna()
+    return np.asarray(run_ids.isin(set(replaced.astype(str)))) & usable
+
+
+def notes(frame: pd.DataFrame) -> list[Note]:
+    """What to know of the runs of a table that were tried again, or whose training loss spiked."""
+    found = []
+    again = frame[frame["retry_of"].notna()] if "retry_of" in frame.columns else frame[:0]
+    if len(again):
+        rates = (
+            again["lr"].astype(float).map("{:.3g}".format)
+            if "lr" in again.columns
+            else pd.Series("", again.index)
+        )
+        named = [
+            f"{run} (learning rate {rate})"
+            for run, rate in zip(again["run_id"], rates, strict=True)
+        ]
+        were = "run was" if len(again) == 1 else "runs were"
+        found.append(
+            Note(
+                "retried-learning-rate",
+                f"{len(again)} {were} tried again with half the learning rate or less, after one "
+                "diverged, so that "
+                f"the runs do not all follow one rule: {listed(named)}",
+            )
+        )
+    spiked = frame[frame["spike_height"].notna()] if "spike_height" in frame.columns else frame[:0]
+    if len(spiked):
+        worst = spiked.loc[spiked["spike_height"].astype(float).idxmax()]
+        found.append(
+            Note(
+                "loss-spikes",
+                f"the training loss of {len(spiked)} of {len(frame)} runs spiked, of "
+                f"{worst['run_id']} by "
+                f"{float(worst['spike_height']):.2f} nats at step {int(worst['spike_step'])}; "
+                "their losses may be high",
+            )
+        )
+    return found

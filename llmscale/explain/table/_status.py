@@ -1,0 +1,453 @@
+"""Which rows are finished runs: the status words of Slurm, Ray, Optuna, Weights & Biases, MLflow
+and llmscale.
+"""
+
+import csv
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import InputError, Note, listed
+from llmscale.errors.printable import one_line
+from llmscale.explain.table._names import last_part, plain
+
+DONE = frozenset(
+    {
+        "done",
+        "finished",
+        "finish",
+        "complete",
+        "completed",
+        "success",
+        "succeeded",
+        "successful",
+        "ok",
+        "terminated",
+        "true",
+        "yes",
+        "passed",
+        "pass",
+    }
+)
+"""Words of a finished run, small; `terminated` is Ray's."""
+
+NOT_DONE = frozenset(
+    {"running", "run", "r", "crashed", "crash", "failed", "fail", "failure", "killed", "preempted",
+     "preempting",
+     "pending", "queued", "waiting", "scheduled", "paused", "suspended", "stopped",
+     "stopped_early", "early_stopped",
+     "error", "errored", "pruned", "cancelled", "canceled", "timeout", "timed_out", "time_out",
+     "out_of_memory", "oom",
+     "node_fail", "boot_fail", "deadline", "revoked", "requeued", "resizing", "completing",
+     "configuring", "stopping",
+     "interrupted", "aborted", "diverged", "nan", "incomplete", "unfinished", "not_finished",
+     "in_progress", "active",
+     "started", "starting", "created", "new", "skipped", "lost", "stalled", "evicted", "missing",
+     "no_status", "false",
+     "no", "none", "unknown"}
+)  # fmt: skip
+"""Words of a run that is not finished, small."""
+
+_COLUMNS = (
+    "status",
+    "state",
+    "job_state",
+    "job_status",
+    "trial_status",
+    "trial_state",
+    "run_status",
+    "run_state",
+    "exit_state",
+    "exit_status",
+    "slurm_state",
+    "slurm_status",
+    "wandb_state",
+    "final_status",
+    "final_state",
+)
+_MAYBE = (
+    "outcome",
+    "result",
+    "run_outcome",
+    "run_result",
+    "final_outcome",
+    "exit",
+    "exit_reason",
+    "completion_status",
+)
+"""Columns of statuses only if each of their words is one."""
+_TRUTHS = (
+    "done",
+    "finished",
+    "completed",
+    "complete",
+    "is_done",
+    "is_finished",
+    "success",
+    "succeeded",
+)
+_UNTRUTHS = ("pruned", "diverged", "crashed", "failed", "is_pruned", "has_diverged", "killed",
+    "early_stopped",
+    "nan_loss", "loss_nan", "is_nan", "has_nan", "had_nan", "nan", "nans", "oom", "timeout",
+    "timed_out", "aborted",
+    "cancelled", "canceled", "preempted", "interrupted", "incomplete", "unfinished", "is_failed",
+    "has_failed",
+    "is_crashed", "has_crashed", "unstable", "blew_up", "exploded", "terminated_early",
+    "early_terminated",
+    "stopped_early", "is_diverged", "errored",
+)  # fmt: skip
+_UNSAID = (
+    "terminated",
+    "stopped",
+    "ended",
+    "excluded",
+    "exclude",
+    "ignore",
+    "skip",
+    "bad",
+    "invalid",
+    "flagged",
+)
+"""Columns of truths that may say that a run is finished, or that it is not to be used."""
+_SHARES = (
+    "completion",
+    "progress",
+    "pct_done",
+    "done_pct",
+    "percent_done",
+    "percent_complete",
+    "pct_complete",
+    "completed_fraction",
+    "fraction_done",
+    "fraction_complete",
+    "fraction_completed",
+    "frac_done",
+    "completion_pct",
+    "complete_pct",
+    "progress_pct",
+    "progress_percent",
+    "percent_completed",
+    "completion_percent",
+    "completion_rate",
+    "completion_fraction",
+    "pct_completed",
+    "progress_fraction",
+)
+"""Columns of how much of a run is done, from 0 to 1 or to 100."""
+_EXIT_CODES = ("exit_code", "exitcode", "returncode", "return_code")
+_NO_STATUS = "no status"
+_FULL = 0.985
+"""From this share on, a run is done: rounding, and a last batch that is left out."""
+_PLACES = frozenset(
+    {
+        "california",
+        "texas",
+        "oregon",
+        "washington",
+        "virginia",
+        "iowa",
+        "new york",
+        "nevada",
+        "ohio",
+        "arizona",
+        "utah",
+        "georgia",
+        "illinois",
+        "florida",
+        "massachusetts",
+        "north carolina",
+        "south carolina",
+        "oklahoma",
+        "tennessee",
+        "pennsylvania",
+        "new jersey",
+        "colorado",
+        "michigan",
+        "wyoming",
+        "nebraska",
+        "bavaria",
+        "bayern",
+        "quebec",
+        "ontario",
+    }
+)
+"""States of countries in which machines stand."""
+
+
+@dataclass(frozen=True)
+class Statuses:
+    """Which rows are done, the word that says so of each, the columns that were read, and what to
+    note.
+    """
+
+    usable: np.ndarray
+    reasons: np.ndarray
+    columns: tuple[str, ...]
+    notes: tuple[Note, ...] = ()
+
+
+def parse_status(text: str | Sequence[str] | None) -> frozenset[str] | None:
+    """`done=finished,crashed` as words, small; None for nothing. Raises InputError."""
+    if text is None:
+        return None
+    if isinstance(text, str):
+        head, sign, rest = one_line(text).partition("=")
+        # A word with a comma stands in double quotes.
+        items = next(csv.reader([rest if sign else head], skipinitialspace=True), [])
+        items[:1] = [head + sign + "".join(items[:1])] if sign else items[:1]
+    else:
+        items = [str(item) for item in text]
+    if items:
+        head, sign, rest = items[0].partition("=")
+        if sign and head.strip().lower() != "done":
+            raise InputError(
+                f"--status {text!r} does not say which words count as done",
+                "write it like --status done=finished",
+            )
+        items[0] = rest if sign else head
+    words = frozenset(_word(item) for item in items if item.strip())
+    if not words:
+        raise InputError(
+            f"--status {text!r} names no word", "write it like --status done=finished,crashed"
+        )
+    return words
+
+
+def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) -> Statuses:
+    """Which rows are finished runs, by every column of statuses. Raises InputError.
+
+    `done` are the only words that count as done, if given. Words of neither kind count as not done,
+    and are said."""
+    if done is not None:
+        return _as_told(raw, path, done)
+    usable = np.ones(len(raw), dtype=bool)
+    reasons = np.full(len(raw), "done", dtype=object)
+    read: list[str] = []
+    notes: list[Note] = []
+    unread: list[Note] = []
+    for column, kind in _columns(raw):
+        if kind == "words":
+            words = _words(raw[column])
+            unknown = [word for word in dict.fromkeys(words) if _word(word) not in DONE | NOT_DONE]
+            known = len(set(words)) > len(unknown)
+            if not known and plain(column) in ("state", "final_state"):
+                # A state of the model or of a country, perhaps, and not of the run.
+                if len(unknown) > 1 and not all(map(_is_place, unknown)):
+                    unread.append(_not_read(column, unknown))
+                continue
+            if plain(column) in _MAYBE and unknown:
+                if known:
+                    unread.append(_not_read(column, list(dict.fromkeys(words))))
+                continue
+            if not known and len(raw):
+                raise InputError(
+                    f"column {column!r} of {path} says of no run that it is done: its words are "
+                    f"{listed(unknown)}",
+                    f"say which of them count as done: {status_option(unknown[0])}",
+                )
+            if unknown:
+                notes.append(_unknown(column, unknown))
+            good = np.isin(words, [word for word in set(words) if _word(word) in DONE])
+        elif kind == "share":
+            share = _share(raw[column])
+            assert share is not None
+            good = share >= _FULL
+            words = np.array(
+                [f"{column} is {_shown(value)}" for value in raw[column]], dtype=object
+            )
+            if 2 * good.sum() < len(raw):
+                # Checkpoints of runs, perhaps, or runs of which none is done.
+                if len(set(share)) < 5:
+                    unread.append(_not_read(column, list(dict.fromkeys(map(_shown, raw[column])))))
+                continue
+        elif kind == "unsaid":
+            unread.append(_not_read(column, list(dict.fromkeys(map(_shown, raw[column])))))
+            continue
+        else:
+            truths = _truths(raw[column])
+            if kind == "untruth" and False not in truths:
+                truths = [
+                    truth or False for truth in truths
+                ]  # a mark for the few, and nothing for the rest
+            wanted = {"truth": True, "untruth": False}[kind]
+            good = np.array([truth is wanted for truth in truths], dtype=bool)
+            words = np.array(
+                [f"{column} is {_shown(value)}" for value in raw[column]], dtype=object
+            )
+        fresh = usable & ~good
+        reasons[fresh] = words[fresh]
+        usable &= good
+        read.append(column)
+    if len(read) == 1:
+        words = _words(raw[read[0]])
+        reasons = np.where(usable, words, reasons)
+    if not any(plain(column) in _COLUMNS for column in read):
+        notes += unread
+    return Statuses(usable, reasons, tuple(read), tuple(notes))
+
+
+def _as_told(raw: pd.DataFrame, path: Path, done: frozenset[str]) -> Statuses:
+    columns = [column for column, _ in _columns(raw)]
+    for column in columns:
+        words = _words(raw[column])
+        word_of = {word: _word(word) for word in set(words)}
+        small = np.array([word_of[word] for word in words], dtype=object)
+        good = np.isin(small, list(done))
+        if good.any():
+            strange = done - set(small)
+            if strange:
+                break
+            return Statuses(good, words, (column,))
+    if not columns:
+        raise InputError(f"{path} has no column of statuses", "leave --status out")
+    there = listed(dict.fromkeys(word for column in columns for word in _words(raw[column])), 10)
+    lacking = sorted(done - {_word(word) for column in columns for word in _words(raw[column])})
+    raise InputError(
+        f"no column of statuses of {path} ({', '.join(columns)}) has the word "
+        f"{listed(lacking or sorted(done))}",
+        f"its words are {there}: --status done=WORD,WORD",
+    )
+
+
+def _columns(raw: pd.DataFrame) -> list[tuple[str, str]]:
+    """The columns of statuses and what they hold: words, or a truth that says that a run is (or is
+    not) done.
+    """
+    found = []
+    for column in raw.columns:
+        name, last = plain(column), plain(last_part(column))
+        if name in _COLUMNS or last in ("status", "state"):
+            if pd.api.types.is_numeric_dtype(raw[column].dtype) and not pd.api.types.is_bool_dtype(
+                raw[column].dtype
+            ):
+                if not name.startswith("exit"):
+                    continue  # numbers say nothing
+                found.append((column, "words"))
+            else:
+                found.append((column, "truth" if _truths(raw[column]) else "words"))
+        elif name in _MAYBE and not pd.api.types.is_numeric_dtype(raw[column].dtype):
+            found.append((column, "words"))
+        elif (name in _SHARES or ("%" in column and name in _TRUTHS)) and _share(
+            raw[column]
+        ) is not None:
+            found.append((column, "share"))
+        elif name in _UNSAID and len(set(_truths(raw[column]))) > 1:
+            found.append((column, "unsaid"))
+        elif name in _TRUTHS and _truths(raw[column]):
+            found.append((column, "truth"))
+        elif name in _UNTRUTHS and _truths(raw[column]):
+            found.append((column, "untruth"))
+        elif name in _EXIT_CODES:
+            found.append((column, "words"))
+    return found
+
+
+def _truths(given: pd.Series) -> list[bool | None]:
+    """True or False of each row, None for a missing one; empty for a column that holds anything
+    else.
+    """
+    texts = {"true": True, "false": False, "yes": True, "no": False, "y": True, "n": False,
+    "x": True, "*": True,
+             "✓": True, "✔": True, "✅": True, "✗": False, "✘": False, "❌": False}  # fmt: skip
+    truths: list[bool | None] = []
+    for value in given:
+        if value is None or value is pd.NA or value != value:
+            truths.append(None)
+        elif isinstance(value, (bool, np.bool_)):
+            truths.append(bool(value))
+        elif isinstance(value, str) and not value.strip():
+            truths.append(None)
+        elif isinstance(value, str) and value.strip().lower() in texts:
+            truths.append(texts[value.strip().lower()])
+        elif isinstance(value, (int, float, np.integer, np.floating)) and value in (0, 1):
+            truths.append(bool(value))
+        else:
+            return []
+    return truths if any(truth is not None for truth in truths) else []
+
+
+def _share(given: pd.Series) -> np.ndarray | None:
+    """How much of each run is done, up to 1; None for a column of anything else, or that is the
+    same in every row.
+    """
+    cells = given.astype(object).map(
+        lambda value: value.strip().rstrip("%") if isinstance(value, str) else value
+    )
+    share = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float)
+    if not len(share) or not np.isfinite(share).all() or pd.api.types.is_bool_dtype(given.dtype):
+        return None
+    most = share.max()
+    full = 100.0 if 1.5 < most <= 101 else 1.0
+    if share.min() < 0 or most > 1.01 * full or share.min() == most >= _FULL * full:
+        return None
+    return np.asarray(share / full)
+
+
+def _is_place(word: str) -> bool:
+    """Whether a word is a code of two capitals, as of a state of a country, or one of its names."""
+    return bool(re.fullmatch("[A-Z]{2}", word)) or word.lower() in _PLACES
+
+
+def _words(given: pd.Series) -> np.ndarray:
+    """The text of each row, `no status` for a missing one."""
+    return given.astype(object).where(given.notna(), _NO_STATUS).astype(str).to_numpy(dtype=object)
+
+
+def _word(text: str) -> str:
+    """`cancelled` of `CANCELLED by 1000`, `complete` of `TrialState.COMPLETE`, `done` of 0:0, an
+    exit code.
+    """
+    small = one_line(text).strip().lower()
+    if re.fullmatch(r"0(\.0)?(:0)?", small):
+        return "done"
+    if re.fullmatch(r"-?\d+(\.0)?(:\d+)?", small):
+        return "failed"
+    small = re.sub(r"\s+by\s+\S+$", "", small.split(".")[-1])
+    word = re.sub(r"[\s-]+", "_", small)
+    if word.endswith("+"):  # sacct cuts long words
+        cut = word.rstrip("+")
+        return next((known for known in sorted(DONE | NOT_DONE) if known.startswith(cut)), cut)
+    return word
+
+
+def status_option(*words: str) -> str:
+    """`--status done=WORD,WORD`, quoted for the shell; a word with a comma or a quote is in double
+    quotes.
+    """
+    said = []
+    for word in map(one_line, words):
+        doubled = word.replace('"', '""')
+        said.append(f'"{doubled}"' if set(word) & set(',"') or word != word.strip() else word)
+    return f"--status {_for_shell('done=' + ','.join(said))}"
+
+
+def _for_shell(text: str) -> str:
+    return text if re.fullmatch(r"[\w=,.:@%+/-]+", text) else shlex.quote(text)
+
+
+def _unknown(column: str, unknown: Sequence[str]) -> Note:
+    are = "is a word" if len(unknown) == 1 else "are words"
+    return Note(
+        "status-unknown",
+        f"{listed(unknown)} {are} of column {column!r} that may mean anything, and such runs are "
+        "left out: say which"
+        f" words count as done, {status_option(unknown[0])}",
+    )
+
+
+def _not_read(column: str, unknown: Sequence[str]) -> Note:
+    return Note(
+        "status-unknown",
+        f"column {column!r} ({listed(unknown)}) is not read as the status of runs, and every row "
+        "counts: if it is, say"
+        f" which words count as done, {status_option(unknown[0])}",
+    )
+
+
+def _shown(value: object) -> str:
+    return "missing" if value is None or value is pd.NA or value != value else str(value)

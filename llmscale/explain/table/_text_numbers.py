@@ -1,0 +1,71 @@
+"""Texts that hold a number and more than it, `1.0B tokens` or `4.227 ± 0.010`: what to write
+instead.
+"""
+
+import re
+
+_NUMBER = re.compile(r"[+-]?(?:\d[\d.,\u00a0\u202f ']*\d|\d|[.,]\d+)(?:[eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
+_SCALES = {
+    "K": ("k", "thousand", "tsd", "mille"),
+    "M": ("m", "mn", "mio", "mill", "million", "millions", "millionen"),
+    "B": (
+        "b",
+        "g",
+        "bn",
+        "mrd",
+        "md",
+        "mds",
+        "billion",
+        "billions",
+        "milliard",
+        "milliards",
+        "milliarden",
+    ),
+    "T": ("t", "tn", "trillion", "trillions"),
+}
+_LOSS_UNITS = ("bits", "bit", "perplexity", "ppl")
+
+
+def written_plainly(text: str, quantity: str) -> str:
+    """What to write instead of `text`, a value of `quantity` that is no number: `write 1.0B`;
+    nothing of a name.
+    """
+    text = text.lstrip("~≈≃<>≤≥=$€£ ")
+    found = _NUMBER.match(text)
+    if found is None:
+        return ""
+    number, after = found[0].strip(), text[found.end() :].strip().lower()
+    word = "".join(re.findall(r"\A[^\W\d]+", after))
+    if quantity == "loss":
+        if after.startswith("%"):
+            return (
+                f"write {_pointed(number)}, and --units loss=accuracy if it is an accuracy in "
+                "percent"
+            )
+        if word in _LOSS_UNITS:
+            return (
+                f"write {_pointed(number)}, and --units "
+                f"loss={'bits' if word.startswith('bit') else 'perplexity'}"
+            )
+    suffix = next(
+        (suffix for suffix, words in _SCALES.items() if word in words and quantity != "loss"), ""
+    )
+    if "," in number and "." not in number and _THOUSANDS.fullmatch(number):
+        small, large = number.replace(",", ".", 1).replace(",", ""), number.replace(",", "")
+        if number.count(",") > 1:
+            return f"write {large}{suffix}"
+        return f"write {small}{suffix} or {large}{suffix}, whichever is meant"
+    return f"write {_pointed(number)}{suffix}"
+
+
+def _pointed(number: str) -> str:
+    """The number with a point for decimals and nothing between thousands."""
+    number = re.sub(r"[\u00a0\u202f ']", "", number)
+    if "," in number and "." in number:
+        decimal = max(number.rfind(","), number.rfind("."))
+        whole, part = re.sub("[.,]", "", number[:decimal]), number[decimal + 1 :]
+        return f"{whole}.{part}"
+    if number.count(",") > 1 or number.count(".") > 1:
+        return re.sub("[.,]", "", number)
+    return number.replace(",", ".")

@@ -1,0 +1,201 @@
+"""What a node of a cluster does for the machine that leads a sweep: it keeps a worker process, and
+says what that says.
+
+Where the node sees the results folder, runs are trained there. Else it fetches a run's folder, the
+branch point it starts from and the tokens from the URL of the results, trains in a mirror of its
+own, and sends what changes."""
+
+import functools
+import hashlib
+import json
+import posixpath
+import shutil
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError, WorkError, WriteError
+from llmscale.machine.cache import cache_folder
+from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED, close, start_worker, tell
+from llmscale.measure.text.prepare import TokenStore
+from llmscale.runs.folder import write_text
+from llmscale.runs.remote import Remote, is_needed, is_results
+from llmscale.runs.remote.uploads import LAST_TRIES_SECONDS, Uploads, try_often
+
+STORE_FILES = ("train.bin", "validation.bin", "tokenizer.json", "meta.json")
+"""The last one says that the others are there."""
+
+
+class Node:
+    """Trains runs on this machine, one task after another.
+
+    `stop` and `stop_all` may be called from another thread.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._process: subprocess.Popen[str] | None = None
+        self._folders: tuple[str, ...] = ()
+
+    def sees(self, marker: str) -> bool:
+        """Whether this machine sees a file of the machine that leads."""
+        return Path(marker).exists()
+
+    def train(self, folders: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Train the runs of `folders`: what the worker says of each step, and at last an
+        `exit_code` for every run.
+        """
+        self._folders = tuple(folders)
+        self._begin(folders)
+        process, left, failed = self._process, list(folders), False
+        assert process is not None
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not line.startswith("{"):
+                continue
+            said = json.loads(line)
+            if "cannot_write" in said:
+                self._process = None
+                self._end(process)
+                raise WriteError(*said["cannot_write"])
+            if "point" not in said and "exit_code" not in said:
+                continue  # beats and warnings, which the log has
+            yield said
+            if "exit_code" in said:
+                left.remove(said["folder"])
+                failed = failed or said["exit_code"] != 0
+            if not left:
+                break
+        if left or failed:
+            # After a failure the worker ends: its process may hold what the run has left of the
+            # device. A process that ends well has left nothing: this one was told to end before it
+            # began.
+            code, self._process = self._end(process) or EXIT_INTERRUPTED, None
+            yield from ({"folder": folder, "exit_code": code} for folder in left)
+
+    def train_at(self, url: str, run_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The same for runs of the results at `url`, which this machine reaches by the network
+        alone.
+        """
+        place = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
+        folder = cache_folder() / "nodes" / place / run_ids[0]
+        shutil.rmtree(folder, ignore_errors=True)
+        remote = Remote(url, folder)
+        homes = tuple(f"runs/{run_id}/" for run_id in run_ids)
+        try_often(
+            lambda: remote.pull(lambda name: is_needed(name) and name.startswith(homes)),
+            LAST_TRIES_SECONDS,
+        )
+        for home in homes:
+            try_often(lambda home=home: _make_at_home(remote, home), LAST_TRIES_SECONDS)  # type: ignore[misc]
+
+        def sent(name: str) -> bool:
+            return is_results(name) and name.startswith(homes) and not name.endswith("/spec.json")
+
+        ended = []
+        with Uploads(remote, None, lambda text: None, sent):
+            for said in self.train([str(folder / home) for home in homes]):
+                said = {**said, "folder": Path(said["folder"]).name}
+                if "exit_code" in said:
+                    ended.append(said)
+                else:
+                    yield said
+        shutil.rmtree(folder, ignore_errors=True)
+        yield from ended
+
+    def stop(self, folder: str) -> None:
+        """End the run of `folder` alone, with a checkpoint."""
+        here = [own for own in self._folders if Path(own).name == Path(folder).name]
+        if self._process is not None and here:
+            with suppress(BrokenPipeError):
+                tell(self._process, stop=here[0])
+
+    def stop_all(self) -> None:
+        """Let the runs save their checkpoints and end."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def _begin(self, folders: Sequence[str]) -> None:
+        if self._process is not None:
+            try:
+                tell(self._process, folders=list(folders))
+                return
+            except BrokenPipeError:
+                self._process = None
+        self._process = start_worker(folders, self._threads)
+
+    @staticmethod
+    def _end(process: "subprocess.Popen[str]") -> int:
+        close(process)
+        return process.wait()
+
+
+def send_store(remote: Remote, store: Path) -> None:
+    """Put the token store at the URL, once, for nodes that do not have it."""
+    name = f"tokens/{store.name}"
+    mine = json.loads((store / "meta.json").read_text(encoding="utf-8"))
+    there = remote.files.read_json(f"{name}/meta.json")
+    if there is None or any(there.get(key) != mine.get(key) for key in ("train", "checksums")):
+        for file in STORE_FILES:
+            remote.files.put(store / file, f"{name}/{file}")
+
+
+def _make_at_home(remote: Remote, home: str) -> None:
+    """Fetch what a run needs beside its folder, and have its specification say where that is
+    here.
+    """
+    path = remote.folder / home / "spec.json"
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    if spec.get("start"):
+        start = posixpath.normpath(home + spec["start"])
+        remote.pull(lambda name: is_needed(name) and name == start)
+    job, store = spec["job"], Path(spec["store"])
+    spec["store"] = str(_store(remote, store, job["text_tokens"]))
+    write_text(path, json.dumps(spec, indent=2) + "\n")
+
+
+def _store(remote: Remote, asked: Path, tokens: int) -> Path:
+    """A folder with the tokens: as on the machine that leads, from this one's cache, or fetched
+    into that.
+    """
+    fetched = cache_folder() / "nodes" / "tokens" / asked.name
+    for path in (asked, cache_folder() / "tokens" / asked.name, fetched):
+        if (path / "meta.json").exists() and _holds(
+            path, tokens, (path / "meta.json").stat().st_mtime_ns
+        ):
+            return path
+    beside = fetched.with_name(f".{asked.name}.{uuid.uuid4().hex}")
+    beside.mkdir(parents=True)
+    try:
+        for file in STORE_FILES:
+            remote.files.get(f"tokens/{asked.name}/{file}", beside / file)
+        TokenStore.open(beside).check()
+        shutil.rmtree(fetched, ignore_errors=True)
+        with suppress(OSError):  # another run of this node was first
+            beside.rename(fetched)
+    except FileNotFoundError as error:
+        raise WorkError(
+            f"the tokens {asked.name} are neither here nor at {remote.url}", "send them"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return fetched
+
+
+@functools.cache
+def _holds(path: Path, tokens: int, written: int) -> bool:
+    """Whether a store on this machine has the tokens and is what was written, at the time
+    `written`: read once.
+    """
+    try:
+        store = TokenStore.open(path)
+        if store.train_tokens >= tokens:
+            store.check()
+            return True
+    except InputError:  # one that is damaged is fetched again
+        pass
+    return False

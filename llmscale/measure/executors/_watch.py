@@ -1,0 +1,77 @@
+"""What the folders of runs tell of workers elsewhere: logged steps, and that a run has ended."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmscale.measure.executors import Event
+from llmscale.runs.log import FILE_NAME, read_progress
+
+
+@dataclass
+class _Seen:
+    """How far a run's progress has been read: the file by its number, the offset in it, and the
+    last step.
+    """
+
+    file: int | None = None
+    offset: int = 0
+    step: int = 0
+
+
+class Watch:
+    """Steps of runs that were logged since the watch began, or since it was asked last: each once,
+    in order.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, _Seen] = {}
+
+    def begin(self, folder: Path) -> None:
+        """Watch `folder` from here on. What is there already is no news."""
+        self._seen[folder] = _Seen()
+        self.events(folder)
+
+    def step(self, folder: Path) -> int:
+        """The last step that was logged."""
+        return self._seen[folder].step
+
+    def events(self, folder: Path) -> list[Event]:
+        """What was logged since."""
+        seen = self._seen[folder]
+        try:
+            file = (folder / FILE_NAME).stat().st_ino
+        except FileNotFoundError:
+            return []
+        if file != seen.file:  # a worker that goes on from a checkpoint has written it anew
+            seen.file, seen.offset = file, 0
+        rows, seen.offset = read_progress(folder, seen.offset)
+        return self._news(folder, rows)
+
+    def last_events(self, folder: Path) -> list[Event]:
+        """What a run that has ended logged since: its progress is gone, and its curve is there."""
+        import pyarrow.parquet as pq
+
+        curve = folder / "curve.parquet"
+        return self.events(folder) + (
+            self._news(folder, pq.read_table(curve).to_pylist()) if curve.exists() else []
+        )
+
+    def _news(self, folder: Path, rows: list[dict[str, Any]]) -> list[Event]:
+        seen = self._seen[folder]
+        new = [row for row in rows if row["step"] > seen.step]
+        if new:
+            seen.step = new[-1]["step"]
+        return [Event("logged", folder, point=row) for row in new]
+
+
+def exit_code(folder: Path) -> int | None:
+    """0 where the worker has written that the run is done or diverged, 1 where it failed, None
+    while it goes on.
+    """
+    try:
+        status = json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"]
+    except FileNotFoundError:
+        return None
+    return 1 if status == "failed" else 0

@@ -1,0 +1,86 @@
+"""Operations in torch's own functions, on any device."""
+
+import contextlib
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Plain:
+    """Matrix products in `dtype`.
+
+    Weights of that type are taken as they are, others are cast for each product.
+    """
+
+    one_thread = False
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = getattr(torch, dtype)
+
+    def unchanged(self, weights: Iterable[Tensor]) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
+        return self.product(x, layer.weight, layer.bias)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """W x + bias, over the last dimension."""
+        narrow_bias = None if bias is None else bias.to(self.dtype)
+        return F.linear(x.to(self.dtype), weight.to(self.dtype), narrow_bias)
+
+    def add_and_norm(
+        self, x_BTC: Tensor, added_BTC: Tensor | None, norm: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        y_BTC = x_BTC if added_BTC is None else x_BTC + added_BTC
+        return y_BTC, norm(y_BTC)
+
+    def attention(
+        self, qkv: Tensor, n_head: int, rotary: tuple[Tensor, Tensor] | None, scale: float
+    ) -> Tensor:
+        B, T, _ = qkv.shape
+        q_BHTD, k_BHTD, v_BHTD = qkv.view(B, T, 3, n_head, -1).permute(2, 0, 3, 1, 4)
+        if rotary is not None:
+            q_BHTD, k_BHTD = rotate(q_BHTD, *rotary), rotate(k_BHTD, *rotary)
+        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True, scale=scale)
+        return y_BHTD.transpose(1, 2).reshape(B, T, -1)
+
+    def swiglu(self, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    def cross_entropy(
+        self,
+        x_BTC: Tensor,
+        head: nn.Linear,
+        targets_BT: Tensor,
+        weights_B: Tensor,
+        multiplier: float,
+    ) -> tuple[Tensor, Tensor]:
+        losses_BT = cross_entropies(self.linear(x_BTC, head), targets_BT, multiplier)
+        return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT.detach()
+
+
+def operations(dtype: str) -> Plain:
+    return Plain(dtype)
+
+
+def cross_entropies(logits: Tensor, targets: Tensor, multiplier: float) -> Tensor:
+    """-ln softmax(multiplier · logits)[target] in nats, float32, of (..., V) logits: in the shape
+    of `targets`.
+    """
+    rows = logits.flatten(0, -2).float()
+    if multiplier != 1:
+        rows = rows * multiplier
+    return F.cross_entropy(rows, targets.flatten(), reduction="none").view_as(targets)
+
+
+def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
+    """Turn each pair (x_i, x_{i+D/2}) by its position's angle (Su et al. 2021, eq. 34)."""
+    first, second = x_BHTD.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (x_BHTD * cos_TD + turned * sin_TD).type_as(x_BHTD)

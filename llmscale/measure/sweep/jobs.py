@@ -1,0 +1,155 @@
+"""The jobs of a sweep: every run that a specification asks for, with what each is trained on."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from llmscale.errors import InputError
+from llmscale.measure.sweep.devices import check_gpus
+from llmscale.measure.sweep.isoflop_grid import isoflop_grid, most_tokens
+from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.sweep.trunks import beginning_of_stream, share_trunks, sharing_recipes
+from llmscale.measure.text.prepare import TokenStore
+from llmscale.measure.text.sources import member_of
+from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.recipe import Recipe
+from llmscale.quantity import format_count
+from llmscale.runs.shape import Shape, shape_for
+
+if TYPE_CHECKING:
+    from llmscale.measure.train.dtype import DtypeChoice
+
+
+def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
+    """Every run that `spec` asks for, each once, by growing size and budget. Raises InputError."""
+    device = spec.hardware.picked_device
+    dtype = sweep_dtype(spec, store).dtype
+    check_gpus(spec.hardware.gpus_per_run, device)
+    whole = reads_whole_text(spec)
+    jobs: dict[str, Job] = {}
+    asked = [
+        (name, recipe, *one)
+        for name, recipe in spec.variants.items()
+        for one in _sizes(spec, recipe, store)
+    ]
+    for name, recipe, size, shape, budgets in asked:
+        smallest = min(budgets) if share_trunks(spec, recipe) else None
+        for tokens in budgets:
+            text = (
+                (store.train_tokens, None)
+                if whole
+                else beginning_of_stream(tokens, smallest, shape.context)
+            )
+            text_tokens, part = min(text[0], store.train_tokens), text[1]
+            for seed in range(spec.seeds):
+                job = make_job(
+                    size,
+                    shape,
+                    tokens,
+                    recipe,
+                    seed=seed,
+                    dtype=dtype,
+                    data=spec.data.source,
+                    data_fingerprint=store.fingerprint,
+                    text_tokens=text_tokens,
+                    validation_tokens=store.validation_tokens,
+                    begins_like=smallest,
+                    shuffled_sequences=part,
+                    name=name,
+                )
+                _check_budget(job, tokens)
+                jobs.setdefault(job.run_id, job)
+    return _in_order(jobs.values())
+
+
+def sweep_dtype(spec: SweepSpec, store: TokenStore, begun: str | None = None) -> "DtypeChoice":
+    """The dtype that all runs of `spec` are trained in, and why. Raises InputError.
+
+    With `auto` a sweep keeps what it was `begun` in, by an earlier command, so that its runs stay
+    the same ones. Else the shapes of the sweep are measured."""
+    from llmscale.measure.train.dtype import DtypeChoice, choose_dtype
+
+    asked, device = spec.hardware.dtype, spec.hardware.picked_device
+    if asked == "auto" and begun is not None:
+        return DtypeChoice(begun, "as this sweep was begun")
+    shapes = [
+        shape for recipe in spec.variants.values() for _, shape, _ in _sizes(spec, recipe, store)
+    ]
+    return choose_dtype(asked, device, shapes)
+
+
+def with_retries(
+    jobs: Sequence[Job], spec: SweepSpec, diverged: Callable[[str], bool]
+) -> tuple[Job, ...]:
+    """`jobs`, and again with half the learning rate what has diverged: a trunk with all its
+    branches, others alone.
+    """
+    sharing = sharing_recipes(spec)
+    found = {job.run_id: job for job in jobs}
+    generation = list(jobs)
+    for _ in range(spec.retry_diverged):
+        together: dict[Job, list[Job]] = {}
+        for job in generation:
+            together.setdefault(job.beginning if job.recipe in sharing else job, []).append(job)
+        lost = [group for group in together.values() if any(diverged(job.run_id) for job in group)]
+        again = {job.run_id: job for group in lost for job in (one.retried() for one in group)}
+        generation = [job for run_id, job in again.items() if run_id not in found]
+        found |= {job.run_id: job for job in generation}
+    return _in_order(found.values())
+
+
+def _sizes(
+    spec: SweepSpec, recipe: Recipe, store: TokenStore
+) -> Iterator[tuple[str, Shape, list[int]]]:
+    """Every size to train by `recipe`: its name, its shape, and its budgets in tokens."""
+    settings = {"vocab_size": store.vocab_size, "context": recipe.context}
+    if spec.flops:
+        for point in isoflop_grid(
+            spec.flops, spec.per_budget, spec.optimum, spec.spread, **settings, arch=recipe.arch
+        ):
+            yield point.size, point.shape, [point.tokens]
+        return
+    for size in spec.sizes:
+        shape = shape_for(size, **settings, arch=recipe.arch)
+        yield (
+            size,
+            shape,
+            [budget.tokens(shape.params) for budget in spec.tokens] or [store.train_tokens - 1],
+        )
+
+
+def reads_whole_text(spec: SweepSpec) -> bool:
+    """Whether runs draw from the whole text, as from local files, or from as much of a stream as
+    they need.
+    """
+    return member_of(spec.data.source) != "hub"
+
+
+def tokens_needed(spec: SweepSpec) -> int | None:
+    """Training tokens to prepare, before the vocabulary is known; None for the whole text."""
+    if reads_whole_text(spec) or not (spec.tokens or spec.flops):
+        return None
+    most = 0
+    for recipe in spec.variants.values():
+        context, arch = recipe.context, recipe.arch
+        if spec.flops:
+            grid = (spec.flops, spec.per_budget, spec.optimum, spec.spread)
+            most = max(most, most_tokens(*grid, context=context, arch=arch))
+        for size in spec.sizes:
+            shape = shape_for(size, vocab_size=2**16, context=context, arch=arch)
+            budgets = [budget.tokens(shape.params) for budget in spec.tokens]
+            most = max(most, max(budgets) + (min(budgets) if share_trunks(spec, recipe) else 0))
+    return 1 + most
+
+
+def _in_order(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    return tuple(sorted(jobs, key=lambda job: (job.shape.params, job.tokens, job.seed)))
+
+
+def _check_budget(job: Job, tokens: int) -> None:
+    if tokens < job.batch_tokens:
+        raise InputError(
+            f"a budget of {format_count(tokens)} tokens is smaller than one step of size "
+            f"{job.size}, "
+            f"{job.batch_tokens:,} tokens",
+            "train on more with --tokens, or set a smaller batch_tokens in the recipe",
+        )

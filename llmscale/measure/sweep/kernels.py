@@ -1,0 +1,78 @@
+"""What a sweep on the CPU has to know of the compiled kernels, before it trains anything."""
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from llmscale.errors import InputError, Note
+from llmscale.errors.command_lines import command_line
+from llmscale.measure.ops.compiled import find, why_not
+from llmscale.runs.folder import ResultsFolder
+
+if TYPE_CHECKING:
+    from llmscale.measure.sweep.plan import Plan
+
+_NAMED = 20
+"""Folders that a command to paste names, at most."""
+
+
+def kernel_notes() -> list[Note]:
+    """Why the CPU trains without its kernels, or where it keeps them if not in its cache."""
+    reason, note = why_not(), find().note
+    if reason:
+        return [
+            Note(
+                "no-kernels",
+                f"training takes several times as long without its CPU kernels: {reason}",
+            )
+        ]
+    return [Note("kernels-elsewhere", note)] if note else []
+
+
+def check_kernels(folder: ResultsFolder, plan: "Plan") -> None:
+    """Raise InputError if runs of `folder` were begun with the kernels, and those cannot be made
+    here now.
+
+    A run goes on as it was begun, or its losses would depend on where it was stopped.
+    """
+    if not without_kernels(plan):
+        return
+    begun = [run.job.run_id for run in plan.waiting if _ops(folder, run.job.run_id) == "native"]
+    if begun:
+        error = find().error
+        assert error is not None
+        remove = command_line("rm", "-r", *(folder.run_folder(run_id) for run_id in begun[:_NAMED]))
+        count = (
+            "1 of the runs to train was"
+            if len(begun) == 1
+            else f"{len(begun)} of the runs to train were"
+        )
+        raise InputError(
+            f"{count} begun with the compiled kernels, which cannot run now: {error.problem}",
+            f"{error.fix}; or to train them anew without: {remove}",
+        )
+
+
+def without_kernels(plan: "Plan") -> bool:
+    """Whether the runs to train are trained on this machine's CPU, and it has no kernels."""
+    return (
+        plan.device == "cpu"
+        and plan.hardware.executor == "local"
+        and bool(plan.waiting)
+        and bool(why_not())
+    )
+
+
+def _ops(folder: ResultsFolder, run_id: str) -> str | None:
+    """The operations that a run was begun with, where it was."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        path = folder.run_folder(run_id)
+        if any(
+            (path / name).exists()
+            for name in ("checkpoint.pt", "checkpoint-previous.pt", "checkpoint.dcp")
+        ):
+            ops: str = json.loads((path / "spec.json").read_text(encoding="utf-8"))["conditions"][
+                "ops"
+            ]
+            return ops
+    return None

@@ -1,0 +1,193 @@
+"""Where results come from: what sweep.json says, and whether a folder holds the sweep that is asked
+for.
+"""
+
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llmscale
+from llmscale.errors import InputError
+from llmscale.errors.command_lines import command_line
+from llmscale.machine import available_cores, device_name
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.records import known_ids, recorded_runs
+from llmscale.measure.sweep.remaining import PlannedWork
+from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.text.prepare import TokenStore
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.folder import ResultsFolder, refuse_links
+
+
+def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
+    """Raise InputError where `folder` holds another sweep's runs, or something else.
+
+    Where it holds runs and its sweep.json is lost or damaged, `check_runs` says whether they are of
+    this sweep."""
+    path = folder.path
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file", "name a folder with --out")
+    sweep = folder.known_sweep()
+    if not sweep.get("basis"):
+        is_tuned = (path / "tune.json").exists()
+        if (
+            path.exists()
+            and (is_tuned or not known_ids(folder))
+            and not folder.sweep_path.exists()
+            and _holds(path)
+        ):
+            raise InputError(
+                f"{path} holds files but no sweep", "name a new or empty folder with --out"
+            )
+        refuse_links(path)
+        return
+    refuse_links(path)
+    before, now = sweep["basis"], json.loads(json.dumps(spec.basis()))
+    if "recipe" in before:
+        before["recipe"] = {
+            **asdict(Recipe()),
+            **before["recipe"],
+        }  # settings younger than the folder
+    changed = difference(before, now)
+    for name, recipe in json.loads(json.dumps(spec.stated_variants())).items():
+        known = sweep.get("recipes", {}).get(name)
+        if known is not None:
+            changed = changed or difference(
+                {**asdict(Recipe()), **known}, recipe, f"recipes.{name}"
+            )
+    if changed:
+        raise InputError(
+            f"{path} holds a sweep of another specification: {changed}",
+            "name another folder with --out",
+        )
+
+
+def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
+    """Where sweep.json is lost or damaged, say that it is written anew: the runs that are there are
+    some of `plan`.
+
+    Raises InputError where none of them is.
+    """
+    if folder.known_sweep().get("basis"):
+        return None
+    try:
+        folder.read_sweep()
+        problem = f"{folder.sweep_path} does not say what its sweep is"
+    except InputError as error:
+        problem = error.problem
+    known = known_ids(folder)
+    if known and not known & {run.job.run_id for run in plan.runs}:
+        problem += f", and none of the {len(known)} runs in {folder.path} is one of this command's"
+        raise InputError(
+            problem, "give the command that began them, or name another folder with --out"
+        )
+    return (
+        f"{problem}; it is written anew from this command"
+        if known or folder.sweep_path.exists()
+        else None
+    )
+
+
+def _holds(path: Path) -> bool:
+    return any(not entry.name.startswith(".") for entry in path.iterdir())
+
+
+def provenance(
+    plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder, command: str
+) -> dict[str, Any]:
+    """What sweep.json says: specification, text, versions, hardware, command."""
+    packages = ("torch", "numpy", "tokenizers", "pyarrow")
+    return {
+        "spec": spec.to_json(),
+        "basis": spec.basis(),
+        "recipes": {**_known_variants(folder), **spec.stated_variants()},
+        "runs": [run.job.run_id for run in plan.runs],
+        "planned": _planned(plan, folder),
+        "data": describe_text(store),
+        "versions": {
+            "llmscale": llmscale.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+        "hardware": {
+            "device": plan.device,
+            "device_name": device_name(plan.device),
+            "dtype": plan.dtype,
+            "dtype_reason": plan.dtype_reason,
+            "cores": available_cores(),
+            "workers": len(plan.places),
+            "peak_flops": plan.peak_flops or folder_peak(folder),
+        },
+        "command": command,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
+    """What each run of the sweep is and costs, for those who look before it has a folder, or when
+    that is gone.
+    """
+    known = folder.known_sweep().get("planned", {})
+    found = {}
+    for run in plan.runs:
+        job = run.job
+        if run.finished and job.run_id not in known:
+            continue  # which other run trained its first steps is not known here
+        work = job.flops, run.own_flops, run.seconds
+        now = PlannedWork(job.size, job.recipe, job.shape.params, job.tokens, job.seed, *work)
+        found[job.run_id] = known[job.run_id] if run.finished else asdict(now)
+    return found
+
+
+def describe_text(store: TokenStore) -> dict[str, Any]:
+    """The text of a sweep: what it is, how much of it there is, and the fingerprint that tells two
+    texts apart.
+    """
+    return {
+        "source": store.name,
+        "fingerprint": store.fingerprint,
+        "train_tokens": store.train_tokens,
+        "validation_tokens": store.validation_tokens,
+        "validation_bytes": store.validation_bytes,
+        "vocab_size": store.vocab_size,
+        "meta": store.meta,
+    }
+
+
+def folder_peak(folder: ResultsFolder) -> float | None:
+    """The peak FLOP/s that an earlier command measured for this folder, or None."""
+    peak: float | None = folder.known_sweep().get("hardware", {}).get("peak_flops")
+    return peak
+
+
+def folder_dtype(folder: ResultsFolder) -> str | None:
+    """The dtype that earlier commands trained this folder's runs in, or None."""
+    dtype: str | None = folder.known_sweep().get("hardware", {}).get("dtype")
+    return dtype or next((run.dtype for run in recorded_runs(folder)), None)
+
+
+def _known_variants(folder: ResultsFolder) -> dict[str, Any]:
+    """The named recipes that earlier commands trained into this folder."""
+    recipes: dict[str, Any] = folder.known_sweep().get("recipes", {})
+    return recipes
+
+
+def difference(before: Any, now: Any, where: str = "") -> str | None:
+    """The first value in which two specifications differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            found = difference(before.get(key), now.get(key), f"{where}.{key}" if where else key)
+            if found:
+                return found
+        return None
+    return None if before == now else f"{where} is {before} there and {now} here"
+
+
+def own_command() -> str:
+    """The command that runs this process, to be typed again; keys in its URLs are masked."""
+    return command_line("llmscale", *sys.argv[1:])

@@ -1,0 +1,169 @@
+"""Runs of a sweep shown in experiment trackers, from its events: so with every executor alike.
+
+A thread of its own talks to them: training never waits for a tracker, and one that fails is left
+out."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from llmscale.measure.executors import Event
+from llmscale.measure.sweep.records import read_curve, read_run
+from llmscale.measure.trackers import Session, TrackedRun, find_trackers, finite
+from llmscale.measure.train.job import Job
+from llmscale.quantity import format_count
+from llmscale.runs.checked import DamagedFile
+from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.log import read_progress
+
+FINISH_SECONDS = 120.0
+"""How long to wait at the end for trackers that lag behind."""
+_NOT_METRICS = ("step", "run_id")
+
+Report = Callable[[Event], object]
+
+
+@contextmanager
+def tracked(
+    names: Sequence[str],
+    jobs: Sequence[Job],
+    folder: ResultsFolder,
+    report: Report,
+    warn: Callable[[str], None],
+) -> Iterator[Report]:
+    """Show `jobs` in the trackers `names`; gives the `report` to call.
+
+    Raises InputError for one that is not there.
+    """
+    if not names:
+        yield report
+        return
+    feed = _Feed(find_trackers(names), {job.run_id: job for job in jobs}, folder, warn)
+    thread = threading.Thread(target=feed.work, daemon=True)
+    thread.start()
+
+    def pass_on(event: Event) -> object:
+        feed.put(event)
+        return report(event)
+
+    try:
+        yield pass_on
+    finally:
+        feed.put(None)
+        thread.join(FINISH_SECONDS)
+        if thread.is_alive():
+            warn(
+                f"after {FINISH_SECONDS:.0f} s the trackers have not taken all that was logged; "
+                "the tables have it"
+            )
+
+
+class _Feed:
+    """Takes events to the sessions of all runs under way."""
+
+    def __init__(
+        self,
+        trackers: dict[str, Any],
+        jobs: dict[str, Job],
+        folder: ResultsFolder,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._queue: queue.Queue[Event | None] = queue.Queue()
+        self._trackers, self._jobs, self._folder, self._warn = dict(trackers), jobs, folder, warn
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._earlier: dict[str, list[dict[str, Any]]] = {}
+        """Of each run, what was logged before its first event here: all of it, since a tracker may
+        have lost the last steps of a process that was ended."""
+        self._last: dict[tuple[str, str], int] = {}
+        """The last step given to each: a lost worker's run goes on from its checkpoint, and logs
+        some steps again.
+        """
+
+    def put(self, event: Event | None) -> None:
+        """Take note of an event; None after the last one."""
+        if event is not None and event.kind == "logged" and event.run_id not in self._earlier:
+            self._earlier[event.run_id] = _logged_before(event)
+        self._queue.put(event)
+
+    def work(self) -> None:
+        while (event := self._queue.get()) is not None:
+            for name in list(self._trackers):
+                if event.run_id in self._jobs:
+                    self._try(name, lambda name=name, event=event: self._take(name, event))  # type: ignore[misc]
+        for name, run_id in list(self._sessions):
+            self._try(name, lambda name=name, run_id=run_id: self._end(name, run_id))  # type: ignore[misc]
+
+    def _try(self, name: str, action: Callable[[], None]) -> None:
+        """Do `action`; a tracker that fails is told of once, and left alone from then on."""
+        if name not in self._trackers:
+            return
+        try:
+            action()
+        except Exception as error:
+            del self._trackers[name]
+            for key in [key for key in self._sessions if key[0] == name]:
+                del self._sessions[key]
+            self._warn(
+                f"{name} is not told of this sweep any more: {type(error).__name__}: {error}"
+            )
+
+    def _take(self, name: str, event: Event) -> None:
+        if event.kind == "ended":
+            self._end(name, event.run_id)
+        elif event.kind == "logged":
+            session = self._sessions.get((name, event.run_id))
+            points = [event.point]
+            if session is None:
+                points = [*self._earlier[event.run_id], *points]
+                session = self._trackers[name].begin(self._run(event.run_id, points[0]["step"]))
+                self._sessions[name, event.run_id] = session
+            for point in points:
+                self._log(session, (name, event.run_id), point)
+
+    def _log(self, session: Session, key: tuple[str, str], point: dict[str, Any]) -> None:
+        if point["step"] > self._last.get(key, 0):
+            metrics = {
+                name: value for name, value in finite(point).items() if name not in _NOT_METRICS
+            }
+            session.log(point["step"], metrics)
+            self._last[key] = point["step"]
+
+    def _end(self, name: str, run_id: str) -> None:
+        session = self._sessions.pop((name, run_id), None)
+        if session is not None:
+            row = read_run(self._folder, run_id)
+            session.end(asdict(row) if row else None)
+
+    def _run(self, run_id: str, first_step: int) -> TrackedRun:
+        job = self._jobs[run_id]
+        seed = f" seed {job.seed}" if job.seed else ""
+        settings = {
+            key: value
+            for key, value in job.to_json().items()
+            if key != "shape" and value is not None
+        }
+        shape = job.shape
+        counts = {
+            "params": shape.params,
+            "params_total": shape.params_total,
+            "tokens": job.tokens,
+            "flops": job.flops,
+        }
+        config = {**asdict(shape), **counts, **settings, "run_id": job.run_id}
+        name = f"{job.size} on {format_count(job.tokens)}{seed}"
+        return TrackedRun(job.run_id, name, config, self._folder.path, first_step)
+
+
+def _logged_before(event: Event) -> list[dict[str, Any]]:
+    """The rows of a run before that of `event`. The run may have ended meanwhile."""
+    rows = read_progress(event.folder)[0]
+    curve = event.folder / "curve.parquet"
+    if not rows and curve.exists():
+        try:
+            rows = read_curve(curve).to_pylist()
+        except DamagedFile:
+            return []
+    return [row for row in rows if row["step"] < event.point["step"]]

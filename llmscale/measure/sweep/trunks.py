@@ -1,0 +1,200 @@
+"""Trunks and branches: runs that begin alike are trained once up to where each cools down (Hägele
+et al. 2024).
+
+The largest token budget of a size and seed is the trunk; it saves its state where the cooldown of
+each smaller one begins, and where its own does, for larger budgets that are added later. Five
+budgets of 20, 30, 40, 60 and 80 tokens a parameter, a fifth of each cooled down, then cost 110
+tokens a parameter in place of 230."""
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.train.job import Job
+from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.run_spec import read_spec_file
+from llmscale.runs.checked import DamagedFile
+from llmscale.runs.folder import ResultsFolder
+
+_POINT = "trunk-"
+
+
+@dataclass(frozen=True)
+class BranchPoint:
+    """The saved state of `job` after `step` steps, for runs that begin like it."""
+
+    job: Job
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where the first steps of a run come from, and what it saves for others."""
+
+    parent: Job | None = None
+    """The run that trains the first `step` steps, or None."""
+    step: int = 0
+    waits: bool = False
+    """Whether the parent is still to be trained, too."""
+    branch_steps: tuple[int, ...] = ()
+    """Steps after which this run saves its state."""
+
+
+def share_trunks(spec: SweepSpec, recipe: Recipe | None = None) -> bool:
+    """Whether the budgets of one size are to begin alike: by `recipe`, or by any of the sweep's."""
+    recipes = spec.variants.values() if recipe is None else (recipe,)
+    return len(spec.tokens) > 1 and any(one.trunk and one.schedule == "wsd" for one in recipes)
+
+
+def sharing_recipes(spec: SweepSpec) -> set[str]:
+    """The names of the recipes whose budgets are to begin alike."""
+    return {name for name, recipe in spec.variants.items() if share_trunks(spec, recipe)}
+
+
+def beginning_of_stream(tokens: int, smallest: int | None, context: int) -> tuple[int, int | None]:
+    """How many tokens of a stream a run of `tokens` draws from, and in parts of how many sequences,
+    None for one part.
+
+    Budgets that begin alike read the stream in parts of the `smallest` of them, each in random
+    order: so the longer runs, too, begin with all of the first part."""
+    part = smallest // context if smallest and smallest != tokens else 0
+    if part == 0:
+        return tokens + 1, None
+    parts = -(-(tokens // context) // part)
+    return 1 + parts * part * context, part
+
+
+def branch_file(step: int) -> str:
+    """The name of a branch point in the folder of the run that saved it."""
+    return f"{_POINT}{step}.pt"
+
+
+def descents(waiting: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, Descent]:
+    """For the runs to train, by id: which one continues which, and from which of the `saved` branch
+    points.
+    """
+    found: dict[str, Descent] = {}
+    alike: dict[Job, list[Job]] = {}
+    for job in sorted(waiting, key=lambda job: job.tokens):
+        alike.setdefault(job.beginning, []).append(job)
+    points: dict[Job, list[BranchPoint]] = {}
+    for point in saved:
+        points.setdefault(point.job.beginning, []).append(point)
+    for beginning, left in alike.items():
+        while left:
+            arranged = _arrange(left, points.get(beginning, []))
+            found |= arranged
+            left = [job for job in left if job.run_id not in arranged]
+    return found
+
+
+def saved_branch_points(folder: ResultsFolder) -> list[BranchPoint]:
+    """The branch points that runs of `folder` have left."""
+    return [
+        point for path in _run_folders(folder) if _holds_points(path) for point in _points(path)
+    ]
+
+
+def remove_unneeded(folder: ResultsFolder, finished: Collection[str]) -> None:
+    """Remove the branch points that no unfinished run starts from, but for the last one of every
+    beginning.
+    """
+    points = sorted(saved_branch_points(folder), key=lambda point: -point.step)
+    if not points:
+        return
+    waiting = [path for path in _run_folders(folder) if path.name not in finished]
+    starts = {str((path / start).resolve()) for path in waiting if (start := _spec(path).start)}
+    last: set[Job] = set()
+    for point in points:
+        if point.job.beginning not in last:
+            last.add(point.job.beginning)
+        elif str(point.path.resolve()) not in starts:
+            point.path.unlink(missing_ok=True)
+
+
+def _arrange(jobs: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, Descent]:
+    """For runs that begin alike, by growing budget: the last is the trunk of those that it can be
+    the trunk of.
+    """
+    trunk, others = jobs[-1], jobs[:-1]
+    start = _last_before(trunk, saved)
+    first_step = start.step if start else 0
+    found = {}
+    steps = []
+    for job in others:
+        own = _last_before(job, saved)
+        if own and own.step == job.branch_step:
+            found[job.run_id] = Descent(own.job, own.step)
+        elif job.branch_step > first_step:
+            found[job.run_id] = Descent(trunk, job.branch_step, waits=True)
+            steps.append(job.branch_step)
+    if trunk.branch_step > max((point.step for point in saved), default=0):
+        steps.append(trunk.branch_step)
+    found[trunk.run_id] = Descent(
+        start.job if start else None, first_step, branch_steps=tuple(sorted(set(steps)))
+    )
+    return found
+
+
+def _last_before(job: Job, saved: Sequence[BranchPoint]) -> BranchPoint | None:
+    """The branch point of another run that leaves least of `job` to train."""
+    usable = [
+        point for point in saved if point.step <= job.branch_step and point.job.run_id != job.run_id
+    ]
+    return max(usable, key=lambda point: point.step, default=None)
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What a run's specification says of trunks: where it starts, and the names of its branch
+    points by step.
+    """
+
+    start: str | None = None
+    job: Job | None = None
+    names: tuple[tuple[int, str], ...] = ()
+
+
+def _run_folders(folder: ResultsFolder) -> list[Path]:
+    runs = folder.path / "runs"
+    return [runs / name for name in sorted(os.listdir(runs))] if runs.is_dir() else []
+
+
+def _holds_points(path: Path) -> bool:
+    """Whether a run's folder has branch points: of most it has none, and their specifications need
+    not be read.
+    """
+    try:
+        return any(name.startswith(_POINT) for name in os.listdir(path))
+    except NotADirectoryError:
+        return False
+
+
+def _points(path: Path) -> list[BranchPoint]:
+    """The branch points that are there in a run's folder."""
+    spec = _spec(path)
+    found = [BranchPoint(spec.job, step, path / name) for step, name in spec.names if spec.job]
+    return [point for point in found if point.path.exists()]
+
+
+def _spec(path: Path) -> _Spec:
+    """Of the run in the folder `path`; an empty one where there is none."""
+    try:
+        found = os.stat(path / "spec.json")
+    except (FileNotFoundError, NotADirectoryError):
+        return _Spec()
+    return _read_spec(path / "spec.json", found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=1 << 16)
+def _read_spec(path: Path, modified: int, size: int) -> _Spec:
+    """An empty one where it is damaged: then nothing starts from its branch points."""
+    try:
+        spec = read_spec_file(path)
+    except (DamagedFile, FileNotFoundError):
+        return _Spec()
+    return _Spec(spec.start, spec.job, tuple(spec.branch_points.items()))

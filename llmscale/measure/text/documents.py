@@ -1,0 +1,184 @@
+"""From a source to clean documents, and the rule that holds some of them out for validation.
+
+A document is held out when the hash of its cleaned text lies below a limit, so that it falls on the
+same side wherever it stands and however often. Of the held-out documents the first
+`validation_tokens` tokens, in the order of the source, are the validation set; the others are set
+aside and never trained on."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llmscale.errors import InputError
+from llmscale.measure.text.cleaning import Cleaning, Document, Seen, clean
+from llmscale.measure.text.sources import Source
+
+BATCH_CHARACTERS: Final = 1 << 20
+SURVEY_BYTES: Final = 64_000_000
+"""How much text is looked at to choose the split and to train a tokenizer."""
+_MOST_DROPPED: Final = 2_000_000
+_LEAST_KEPT: Final = 1e-3
+"""After so many dropped documents, what cannot come to a text is refused: a small packed file may
+have no end.
+"""
+_MOST_SURVEYED: Final = 4_000_000
+"""Documents, of which each takes some 200 bytes of memory beside its text."""
+LARGEST_SHARE: Final = 0.1
+_SMALLEST_SHARE: Final = 0.02
+_UNKNOWN_SHARE: Final = 0.05
+_BYTES_PER_TOKEN: Final = 4
+"""For estimates before there is a tokenizer; on the high side, so that enough is held out."""
+FEWEST_DOCUMENTS: Final = 10
+_HASHES: Final = 1 << 64
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in a source: the next document to read."""
+
+    shard: int = 0
+    document: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean documents that follow each other in the source, about a mebibyte of text."""
+
+    documents: tuple[Document, ...]
+    too_short: int
+    """Documents that cleaning dropped between these."""
+    duplicates: int
+    duplicate_bytes: int
+    end: Position
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The beginning of a source, or all of it when it is small."""
+
+    documents: tuple[Document, ...]
+    too_short: int
+    duplicates: int
+    duplicate_bytes: int
+    complete: bool
+    """Whether this is the whole source."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(document.bytes for document in self.documents)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which documents are held out: those whose 64-bit hash is below `limit`."""
+
+    limit: int
+    reason: str
+
+    def holds_out(self, document: Document) -> bool:
+        return document.digest < self.limit
+
+    def to_json(self) -> dict[str, Any]:
+        return {"limit": self.limit, "share": self.limit / _HASHES, "reason": self.reason}
+
+
+def read_batches(
+    source: Source, cleaning: Cleaning, seen: Seen, start: Position
+) -> Iterator[Batch]:
+    """The documents of `source` from `start` on, cleaned, in batches whose ends depend on `start`
+    alone.
+    """
+    documents: list[Document] = []
+    too_short = duplicates = duplicate_bytes = characters = 0
+    end = start
+    for shard in range(start.shard, len(source.shards)):
+        first = start.document if shard == start.shard else 0
+        for number, text in enumerate(source.documents(shard, first), start=first):
+            document = clean(text, cleaning)
+            if document is None:
+                too_short += 1
+            elif cleaning.drop_duplicates and not seen.add(document.digest):
+                duplicates += 1
+                duplicate_bytes += document.bytes
+            else:
+                documents.append(document)
+            characters += len(text) + 1
+            end = Position(shard, number + 1)
+            if characters >= BATCH_CHARACTERS:
+                yield Batch(tuple(documents), too_short, duplicates, duplicate_bytes, end)
+                documents, too_short, duplicates, duplicate_bytes, characters = [], 0, 0, 0, 0
+    if characters:
+        yield Batch(tuple(documents), too_short, duplicates, duplicate_bytes, end)
+
+
+def survey(
+    source: Source,
+    cleaning: Cleaning,
+    limit_bytes: int,
+    progress: Callable[[int, int], None] = lambda documents, read_bytes: None,
+) -> Survey:
+    """Read the first `limit_bytes` of a source; `progress` is told documents read and bytes kept
+    so far."""
+    batches: list[Batch] = []
+    read_bytes = documents = dropped = 0
+    complete = True
+    for batch in read_batches(source, cleaning, Seen(), Position()):
+        if read_bytes >= limit_bytes or documents >= _MOST_SURVEYED:
+            complete = False
+            break
+        batches.append(batch)
+        read_bytes += sum(document.bytes for document in batch.documents)
+        documents += len(batch.documents)
+        dropped += batch.too_short + batch.duplicates
+        if dropped > _MOST_DROPPED and documents < _LEAST_KEPT * dropped:
+            raise InputError(
+                f"the first {documents + dropped:,} documents are empty or the same as another, "
+                f"but for {documents:,}: "
+                "this is no text to train on",
+                "look at it: llmscale data inspect SOURCE; if its text is in another column: "
+                "--text-column NAME",
+            )
+        progress(documents + dropped, read_bytes)
+    return Survey(
+        documents=tuple(itertools.chain.from_iterable(batch.documents for batch in batches)),
+        too_short=sum(batch.too_short for batch in batches),
+        duplicates=sum(batch.duplicates for batch in batches),
+        duplicate_bytes=sum(batch.duplicate_bytes for batch in batches),
+        complete=complete,
+    )
+
+
+def choose_split(surveyed: Survey, estimated_bytes: int | None, validation_tokens: int) -> Split:
+    """The split that holds out about `validation_tokens` tokens and at most a tenth of the text.
+
+    Of a small corpus the documents are known, and the limit is set between two of them. Of a larger
+    one twice the share that its estimated size asks for is held out (at least 2%), and of one of
+    unknown size 5%; the validation set is then the first part of that. Raises InputError where
+    there is too little text to hold any out."""
+    count = len(surveyed.documents)
+    if count < FEWEST_DOCUMENTS:
+        raise InputError(
+            f"the text is {count} document{'s' * (count != 1)} of {surveyed.bytes:,} bytes in all: "
+            "too little to hold "
+            f"some out for validation, which takes {FEWEST_DOCUMENTS} documents",
+            "name more text, for example --data stdlib",
+        )
+    wanted_bytes = validation_tokens * _BYTES_PER_TOKEN
+    if surveyed.complete:
+        return _split_between(surveyed, min(wanted_bytes, LARGEST_SHARE * surveyed.bytes))
+    if estimated_bytes is None:
+        return Split(round(_UNKNOWN_SHARE * _HASHES), "the size of the source is unknown")
+    share = min(LARGEST_SHARE, max(_SMALLEST_SHARE, 2 * wanted_bytes / max(1, estimated_bytes)))
+    return Split(round(share * _HASHES), f"the source holds about {estimated_bytes / 1e6:,.0f} MB")
+
+
+def _split_between(surveyed: Survey, most_bytes: float) -> Split:
+    """Hold out the documents of smallest hash that `most_bytes` has room for, and at least one."""
+    ordered = sorted(surveyed.documents, key=lambda document: document.digest)
+    held_out = ordered[0].bytes
+    for document in ordered[1:]:
+        held_out += document.bytes
+        if held_out > most_bytes:
+            return Split(document.digest, f"all {len(ordered):,} documents were read first")
+    raise AssertionError("a tenth of the text cannot be all of it")

@@ -1,0 +1,391 @@
+"""The token store: a corpus as two memory-mapped files of token numbers, cached by what decides
+them.
+
+    CACHE/tokens/FINGERPRINT/ train.bin, validation.bin   token numbers, uint16 or uint32, every
+    document followed by an end-of-text token tokenizer.json              with what the tokens mean
+    digests.bin                 8 bytes a kept document, to know duplicates when the building goes
+    on journal.json                how far building has got meta.json                   everything
+    known about the store; written last
+
+Building appends to the files in the order of the source, and the journal says up to where they are
+good. After a kill the next call cuts them off there and goes on; the result does not depend on
+kills or on the number of workers. A store that was built for fewer training tokens than are now
+asked for is extended in the same way, so that its first tokens and its validation set stay what
+they are."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+import llmscale
+from llmscale.errors import InputError
+from llmscale.machine import available_cores
+from llmscale.machine.cache import cache_folder, is_shared
+from llmscale.measure.text.build_store import Journal, begin, build, locked
+from llmscale.measure.text.checksums import ALGORITHM
+from llmscale.measure.text.cleaning import Cleaning, Document
+from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey
+from llmscale.measure.text.long_words import LongWords
+from llmscale.measure.text.sources import Source, UnreachableError, digest_of, open_source
+from llmscale.measure.text.store import FORMAT, TokenStore, checksum_of_meta, with_checksums
+from llmscale.measure.text.text_column import DEFAULT
+from llmscale.measure.text.tokenizer import (
+    TokenizerChoice,
+    choose_tokenizer,
+    end_of_text,
+    load_tokenizer,
+    token_type,
+    vocab_size,
+)
+from llmscale.runs.folder import write_text
+from llmscale.settings import Range, check_ranges
+
+__all__ = ["FORMAT", "Progress", "TextSpec", "TokenStore", "find_store", "prepare"]
+
+VALIDATION_TOKENS: Final = 1_000_000
+"""Tokens to hold out, if nobody says how many."""
+_TOKENIZER_BYTES: Final = 50_000_000
+"""How much training text a tokenizer is trained on at most."""
+_QUICKLY_READ: Final = 1 << 30
+"""Bytes that are checked within a few seconds, without progress to show."""
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """What decides the tokens. TOML table `[data]`."""
+
+    source: str = "stdlib"
+    """`stdlib`, files (a path, a glob, several with commas between) or the name of a dataset on the
+    hub.
+    """
+    config: str | None = None
+    """The configuration of a dataset."""
+    split: str = "train"
+    """The split of a dataset; validation is held out of it."""
+    text_column: str = DEFAULT
+    """The column that holds the text, in datasets, JSON, CSV and parquet; `data.text` is the text
+    within `data`. If there is no column `text`, the one with another usual name, such as `content`,
+    is taken."""
+    tokenizer: str | None = None
+    """`bpe:4096`, a tokenizer.json, or the name of a tokenizer on the hub; None: bpe of a size that
+    suits the text.
+    """
+    validation_tokens: int | None = None
+    """Tokens to hold out; left out: 1M, or less where the smallest run of a sweep is so short that
+    to read them would cost more than a tenth of it. Fewer where the corpus is small, for at most a
+    tenth of the text is held out."""
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    end_of_text: str | None = None
+    """The token of an existing tokenizer that ends a document, if it is none of the usual ones,
+    such as `</s>`.
+    """
+
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {"validation_tokens": Range(1, 1e12)}
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    @property
+    def held_out(self) -> int:
+        """Tokens to hold out, at most."""
+        return VALIDATION_TOKENS if self.validation_tokens is None else self.validation_tokens
+
+    def open(self) -> Source:
+        """The source, ready to read."""
+        return open_source(
+            self.source, config=self.config, split=self.split, text_column=self.text_column
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far `prepare` has got."""
+
+    stage: str
+    """`waiting`, `survey`, `tokenizer`, `tokens` or `checking`."""
+    documents: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    estimated_bytes: int | None = None
+    """Text in the source, where that is known."""
+    wanted_tokens: int | None = None
+    """Training tokens at which reading stops."""
+
+
+def prepare(
+    spec: TextSpec,
+    *,
+    min_train_tokens: int | None = None,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> TokenStore:
+    """The token store of `spec`: the one in the cache, or a new one.
+
+    Reading stops once there are `min_train_tokens` training tokens and the validation set is full;
+    None reads the whole source. A source of less than 64 MB is always read whole, for its
+    validation set comes from all of it. The validation set does not depend on `min_train_tokens`.
+    Where the hub does not answer, a store made earlier from the same settings serves. Wrong input
+    raises InputError and leaves nothing behind."""
+    report = progress or (lambda _: None)
+    try:
+        source = spec.open()
+        estimated_bytes = source.estimated_bytes()
+        choice = choose_tokenizer(spec.tokenizer, estimated_bytes, spec.end_of_text)
+    except UnreachableError:
+        if (store := _made_earlier(spec, min_train_tokens, cache)) is not None:
+            return _checked(store, report, lambda: report(Progress("waiting")))
+        raise
+    path = _path(spec, source, choice, cache)
+    remarks = (*source.remarks(), *choice.remarks)
+
+    def surveying(documents: int, read_bytes: int) -> None:
+        report(Progress("survey", documents, read_bytes, 0, estimated_bytes, min_train_tokens))
+
+    def building(journal: Journal) -> None:
+        kept = journal.kept
+        report(
+            Progress(
+                "tokens", kept.documents, kept.bytes, kept.tokens, estimated_bytes, min_train_tokens
+            )
+        )
+
+    def waiting() -> None:
+        report(Progress("waiting"))
+
+    if (store := _finished(path, min_train_tokens)) is not None:
+        return _said(_checked(store, report, waiting), remarks)
+    # The survey and its checks come before anything is written.
+    begun = Journal.read(path) is not None
+    beginning = None if begun else _Beginning.of(spec, source, estimated_bytes, surveying)
+    with locked(path, waiting):
+        if (store := _finished(path, min_train_tokens)) is not None:
+            return _said(_checked(store, report), remarks)
+        try:
+            if Journal.read(path) is None:
+                beginning = beginning or _Beginning.of(spec, source, estimated_bytes, surveying)
+                report(
+                    Progress(
+                        "tokenizer",
+                        len(beginning.training),
+                        0,
+                        0,
+                        estimated_bytes,
+                        min_train_tokens,
+                    )
+                )
+                words = LongWords()
+                tokenizer = choice.tokenizer(words.shortened(beginning.sample()))
+                path.mkdir(mode=0o777 if is_shared() else 0o700, exist_ok=True)
+                begin(path, beginning.split, tokenizer, [str(words)] if str(words) else [])
+            elif (path / "meta.json").exists():
+                _checked(
+                    TokenStore.open(path), report
+                )  # else what is damaged would get a new checksum
+            beginning = None  # 64 MB of text that is no longer needed
+            journal = build(
+                path,
+                source,
+                spec.cleaning,
+                choice.end_of_text,
+                validation_tokens=spec.held_out,
+                min_train_tokens=min_train_tokens,
+                workers=workers or available_cores(),
+                report=building,
+            )
+            _write_meta(path, spec, source, choice, journal)
+        except InputError:
+            if not (path / "meta.json").exists():
+                shutil.rmtree(path, ignore_errors=True)
+            raise
+    return _said(TokenStore.open(path), remarks)
+
+
+def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
+    """The finished store of `spec` in the cache, however much of the source it holds; None where
+    there is none.
+    """
+    choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes(), spec.end_of_text)
+    path = _path(spec, source, choice, cache)
+    if not (path / "meta.json").exists():
+        return None
+    return _said(TokenStore.open(path), (*source.remarks(), *choice.remarks))
+
+
+def _said(store: TokenStore, remarks: tuple[str, ...]) -> TokenStore:
+    """The store, with all that is to be said of it."""
+    return replace(store, remarks=(*remarks, *store.meta.get("remarks", ()), *store.remarks))
+
+
+def _checked(
+    store: TokenStore, report: Callable[[Progress], None], waiting: Callable[[], None] | None = None
+) -> TokenStore:
+    """The store, if its files are what was written; an older one without checksums gets them, while
+    no other process extends it. `waiting` is None for who holds its lock."""
+
+    def reading(read_bytes: int, all_bytes: int) -> None:
+        if all_bytes > _QUICKLY_READ:
+            report(Progress("checking", 0, read_bytes, 0, all_bytes))
+
+    checksums = store.check(reading)
+    if "checksums" in store.meta or not os.access(store.path, os.W_OK):
+        return store
+    if waiting is None:
+        return with_checksums(store, checksums)
+    with locked(store.path, waiting):
+        unchanged = TokenStore.open(store.path) == store
+        return with_checksums(store, checksums) if unchanged else store
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """What is decided from the first look at a source."""
+
+    split: Split
+    training: tuple[Document, ...]
+
+    @classmethod
+    def of(
+        cls,
+        spec: TextSpec,
+        source: Source,
+        estimated_bytes: int | None,
+        progress: Callable[[int, int], None],
+    ) -> "_Beginning":
+        surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
+        split = choose_split(surveyed, estimated_bytes, spec.held_out)
+        return cls(
+            split,
+            tuple(document for document in surveyed.documents if not split.holds_out(document)),
+        )
+
+    def sample(self) -> Iterator[str]:
+        """Training text for a tokenizer."""
+        room = _TOKENIZER_BYTES
+        for document in self.training:
+            room -= document.bytes
+            if room < 0:
+                return
+            yield document.text
+
+
+def _path(spec: TextSpec, source: Source, choice: TokenizerChoice, cache: Path | None) -> Path:
+    cleaning = json.dumps(asdict(spec.cleaning), sort_keys=True)
+    decides = (source.fingerprint(), cleaning, choice.fingerprint, spec.held_out, FORMAT)
+    return (cache or cache_folder()) / "tokens" / digest_of(str(part) for part in decides)
+
+
+def _finished(path: Path, min_train_tokens: int | None) -> TokenStore | None:
+    """The store at `path` where it holds enough. Raises InputError where it is torn."""
+    if not (path / "meta.json").exists():
+        return None
+    store = TokenStore.open(path)
+    enough = store.complete or (
+        min_train_tokens is not None and store.train_tokens >= min_train_tokens
+    )
+    return store if enough else None
+
+
+def _stated(spec: TextSpec) -> dict[str, object]:
+    return {**asdict(spec), "validation_tokens": spec.held_out}
+
+
+def _made_earlier(
+    spec: TextSpec, min_train_tokens: int | None, cache: Path | None
+) -> TokenStore | None:
+    """The newest finished store of equal settings: what a machine without a network can go by."""
+    settings = json.loads(json.dumps(_stated(spec)))
+    found = ((cache or cache_folder()) / "tokens").glob("*/meta.json")
+    for meta in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        known = _read_meta(meta)
+        if {"end_of_text": None, **known.get("spec", {})} == settings:
+            return _finished(meta.parent, min_train_tokens)
+    return None
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """What a meta.json says; nothing where it is damaged, which is for whoever asks for that
+    store.
+    """
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) and isinstance(meta.get("spec"), dict) else {}
+
+
+def _write_meta(
+    path: Path, spec: TextSpec, source: Source, choice: TokenizerChoice, journal: Journal
+) -> None:
+    for what, count in (("training", journal.train), ("validation", journal.validation)):
+        if not count.documents:
+            raise InputError(
+                f"none of the {journal.kept.documents:,} documents of {spec.source} fell to "
+                f"{what}: they are too few",
+                "name text of more documents",
+            )
+    tokenizer = load_tokenizer(path / "tokenizer.json")
+    token, number = end_of_text(tokenizer, choice.name, choice.end_of_text)
+    vocabulary = vocab_size(tokenizer)
+    meta = {
+        "format": FORMAT,
+        "fingerprint": path.name,
+        "spec": _stated(spec),
+        "source": {
+            **source.describe(),
+            "fingerprint": source.fingerprint(),
+            "shards": len(source.shards),
+        },
+        "tokenizer": {
+            "name": choice.name,
+            "fingerprint": choice.fingerprint,
+            "vocab_size": vocabulary,
+            "end_of_text": number,
+            "end_of_text_token": token,
+        },
+        "split": {
+            "rule": "the 64-bit blake2b hash of the cleaned document is below limit",
+            **journal.split.to_json(),
+        },
+        "dtype": token_type(vocabulary).name,
+        "complete": journal.complete,
+        "train": asdict(journal.train),
+        "validation": asdict(journal.validation),
+        "set_aside": asdict(journal.set_aside),
+        "dropped": {
+            "too_short": journal.too_short,
+            "duplicates": journal.duplicates,
+            "duplicate_bytes": journal.duplicate_bytes,
+        },
+        "unknown_tokens": journal.unknown,
+        "bytes_per_token": journal.train.bytes / journal.train.tokens,
+        "remarks": list(journal.remarks),
+        "versions": {
+            "llmscale": llmscale.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "tokenizers": importlib.metadata.version("tokenizers"),
+        },
+    }
+    checksums = {
+        "algorithm": ALGORITHM,
+        **journal.checksums,
+        "meta.json": checksum_of_meta(
+            json.loads(json.dumps(meta))
+        ),  # as it will be read, with lists for tuples
+    }
+    write_text(path / "meta.json", json.dumps({**meta, "checksums": checksums}, indent=2) + "\n")
+    if not is_shared():
+        for file in path.iterdir():
+            file.chmod(0o600)

@@ -1,0 +1,150 @@
+"""Where text comes from: a menu. `--data stdlib` is `stdlib.py`; paths are `files.py`; dataset
+names are `hub.py`.
+
+A member is a module with `open_source(name, *, config, split, text_column) -> Source`. `--data
+MEMBER` opens it with an empty name and `--data MEMBER:NAME` with that name, so that one new file
+adds one new source. It names the package that it `NEEDS`, if it needs one."""
+
+import hashlib
+import importlib
+import pkgutil
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from llmscale.errors import InputError
+from llmscale.machine.needs import need
+
+_DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_LONGEST_NAME: Final = 200
+"""Characters; the hub allows 96 for each of its names."""
+
+
+class UnreachableError(InputError):
+    """The hub did not answer: nothing is known about the text asked for."""
+
+
+class Source(ABC):
+    """Text as a fixed sequence of shards (one file, say), each a fixed sequence of documents.
+
+    Equal fingerprints mean equal documents in equal order. Shards are read independently of each
+    other and as often as wanted; what is wrong with the text is an InputError that names the place.
+    """
+
+    @property
+    @abstractmethod
+    def shards(self) -> tuple[str, ...]:
+        """The names of the shards, in reading order."""
+
+    @abstractmethod
+    def documents(self, shard: int, start: int = 0) -> Iterator[str]:
+        """The documents of shard number `shard`, from number `start` on."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """32 hex digits that change when any document or their order changes."""
+
+    @abstractmethod
+    def estimated_bytes(self) -> int | None:
+        """About how many bytes of text there are, without reading all of it; None where nobody
+        knows.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What a reader needs to find the same text again, as JSON; `source` names the menu's
+        member.
+        """
+
+    def remarks(self) -> tuple[str, ...]:
+        """What was taken for what, and what was left out, where that does not follow from what was
+        asked for.
+        """
+        return ()
+
+
+def open_source(
+    name: str, *, config: str | None = None, split: str = "train", text_column: str = "text"
+) -> Source:
+    """The text that `name` stands for: `stdlib`, a path or glob, or the name of a dataset on the
+    Hugging Face hub.
+    """
+    name = name.strip()
+    member = member_of(name)
+    rest = name.partition(":")[2] if name.partition(":")[0] == member else name
+    module = importlib.import_module(f"{__name__}.{member}")
+    source: Source = module.open_source(rest, config=config, split=split, text_column=text_column)
+    return source
+
+
+def member_of(name: str) -> str:
+    """The menu's member that reads `name`, without opening it. Raises InputError."""
+    member = name.strip().partition(":")[0]
+    return member if member in members() else _member_for(name.strip())
+
+
+def check_source(name: str) -> None:
+    """Raise InputError if the text `name` is read by a package that is not installed."""
+    member = member_of(name)
+    module = importlib.import_module(f"{__name__}.{member}")
+    if hasattr(module, "NEEDS"):
+        need(module.NEEDS, f"--data {name}", module.NEEDS)
+
+
+def members() -> tuple[str, ...]:
+    """The names on the menu."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+def refuse_dataset_options(member: str, config: str | None, split: str) -> None:
+    """Raise InputError where a source that has neither configurations nor splits is asked for
+    one.
+    """
+    for option, given in (("config", config is not None), ("split", split != "train")):
+        if given:
+            raise InputError(
+                f"--{option} names a part of a dataset on a hub, but the text comes from {member}",
+                f"leave --{option} out, or name a dataset",
+            )
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """32 hex digits over strings in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogateescape")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def shuffled(names: Iterable[str]) -> list[str]:
+    """`names` in an order fixed by their hashes, so that any first part of a source is a fair
+    sample of it.
+    """
+    return sorted(names, key=lambda name: digest_of([name]))
+
+
+def _member_for(name: str) -> str:
+    from llmscale.measure.text.sources import files
+
+    if not name:
+        raise InputError(
+            "the name of the data is empty", "name it like stdlib, corpus/*.txt or owner/dataset"
+        )
+    if files.looks_like_files(name):
+        return "files"
+    if len(name) > _LONGEST_NAME:
+        raise InputError(
+            f"{name[:60]}... ({len(name)} characters) is longer than the name of any file or "
+            "dataset",
+            "name it like stdlib, corpus/*.txt or owner/dataset",
+        )
+    if _DATASET_NAME.fullmatch(name):
+        return "hub"
+    raise InputError(
+        f"{name!r} is neither a file nor the name of a dataset ({Path.cwd()} holds no such path)",
+        "name it like stdlib, corpus/*.txt or owner/dataset",
+    )

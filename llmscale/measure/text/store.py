@@ -1,0 +1,249 @@
+"""A finished token store: what it holds, and whether that is still what was written."""
+
+import hashlib
+import json
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from llmscale.errors import InputError, Note
+from llmscale.errors.command_lines import command_line
+from llmscale.measure.text.checksums import ALGORITHM, check_file
+from llmscale.measure.text.tokenizer import load_tokenizer
+from llmscale.runs.folder import write_text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FORMAT: Final = 1
+"""Raised when the code changes which tokens come out, so that old stores are not taken for new
+ones.
+"""
+_MANY_UNKNOWN: Final = 1e-4
+"""Share of tokens that stand for what the tokenizer does not know, from which on a loss may
+mislead.
+"""
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """A finished store. Everything about it is in `meta`, which is its meta.json."""
+
+    path: Path
+    meta: dict[str, Any]
+    remarks: tuple[str, ...] = field(default=(), compare=False)
+    """What of the text and the tokenizer was taken for what, to be printed."""
+
+    @classmethod
+    def open(cls, path: Path | str) -> "TokenStore":
+        """The store in folder `path`.
+
+        Raises InputError where there is none, it is unfinished, or it is torn.
+        """
+        path = Path(path)
+        try:
+            meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            problem = (
+                "is not finished" if (path / "journal.json").exists() else "is not a token store"
+            )
+            raise InputError(
+                f"{path} {problem}", "make one: llmscale data prepare SOURCE"
+            ) from None
+        except ValueError as error:
+            raise InputError(f"{path}/meta.json is not JSON: {error}", _remake(path)) from None
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+            raise InputError(f"{path} was written by another version of llmscale", _remake(path))
+        if meta.get("dtype") not in ("uint16", "uint32"):
+            raise InputError(
+                f"{path} holds {meta.get('dtype')!r}, which are no token numbers", _remake(path)
+            )
+        store = cls(path, meta)
+        try:
+            counts = (("train", store.train_tokens), ("validation", store.validation_tokens))
+            _ = store.vocab_size, store.end_of_text, store.fingerprint, store.name
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}/meta.json is damaged: {error} is missing or wrong", _remake(path)
+            ) from None
+        for name, tokens in counts:
+            held = _size(path / f"{name}.bin") // store.dtype.itemsize
+            # train.bin may hold more: another process may be extending it.
+            if held < tokens or (name == "validation" and held > tokens):
+                raise InputError(
+                    f"the token store {path} is torn: {name}.bin holds {held:,} tokens, not the "
+                    f"{tokens:,} it should",
+                    _remake(path),
+                )
+        return store
+
+    @property
+    def name(self) -> str:
+        """What the text was asked for by."""
+        return str(self.meta["spec"]["source"])
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits over the source, the cleaning, the tokenizer and the split."""
+        return str(self.meta["fingerprint"])
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.meta["tokenizer"]["vocab_size"])
+
+    @property
+    def end_of_text(self) -> int:
+        """The token number that follows every document."""
+        return int(self.meta["tokenizer"]["end_of_text"])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.meta["dtype"])
+
+    @property
+    def train_tokens(self) -> int:
+        return int(self.meta["train"]["tokens"])
+
+    @property
+    def validation_tokens(self) -> int:
+        return int(self.meta["validation"]["tokens"])
+
+    @property
+    def validation_bytes(self) -> int:
+        """UTF-8 bytes of the validation documents. The tokens predicted include one end of text a
+        document, which adds no bytes: bits per byte charges a model for knowing where documents
+        end."""
+        return int(self.meta["validation"]["bytes"])
+
+    @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes of training text per training token."""
+        return float(self.meta["train"]["bytes"]) / max(1, self.train_tokens)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole source was read."""
+        return bool(self.meta["complete"])
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What makes losses on this text say something else than they seem to."""
+        unknown = self.meta.get("unknown_tokens", 0)
+        share = unknown / max(1, self.train_tokens + self.validation_tokens)
+        if share < _MANY_UNKNOWN:
+            return ()
+        message = (
+            f"{share:.2%} of the tokens stand for what the tokenizer does not know: losses and "
+            "bits per byte leave out "
+            f"what these say, and do not compare with those of another tokenizer"
+        )
+        return (Note("unknown-tokens", message),)
+
+    def train(self) -> np.ndarray:
+        """The training tokens, mapped from disk to be read here and there: nothing is read
+        ahead.
+        """
+        tokens = self._mapped("train", self.train_tokens)
+        assert isinstance(tokens.base, mmap.mmap)
+        tokens.base.madvise(mmap.MADV_RANDOM)
+        return tokens
+
+    def validation(self) -> np.ndarray:
+        """The validation tokens, mapped from disk."""
+        return self._mapped("validation", self.validation_tokens)
+
+    def tokenizer(self) -> "Tokenizer":
+        return load_tokenizer(self.path / "tokenizer.json")
+
+    def check(
+        self, report: Callable[[int, int], None] = lambda read_bytes, all_bytes: None
+    ) -> dict[str, str]:
+        """Read every file once and raise InputError where one is not what was written, or holds a
+        token number that the vocabulary has not. `report` is told bytes read and bytes in all.
+        Returns the checksums."""
+        sizes = self._sizes()
+        whole, before = sum(sizes.values()), 0
+        known = self.meta.get("checksums", {})
+        found = {"algorithm": ALGORITHM}
+        for name, size in sizes.items():
+            numbers = self.dtype if name in ("train.bin", "validation.bin") else np.dtype(np.uint8)
+            tell = partial(_report_more, report, before, whole)
+            seen = check_file(self.path / name, size, numbers, tell)
+            if numbers == self.dtype and seen.largest >= self.vocab_size:
+                raise _damaged(
+                    self.path,
+                    f"{name} holds the token {seen.largest:,}, and the vocabulary "
+                    f"{self.vocab_size:,} tokens",
+                )
+            if known.get(name, seen.checksum) != seen.checksum:
+                raise _damaged(
+                    self.path, f"{name} is not what was written (checksum {seen.checksum[:12]}...)"
+                )
+            found[name] = seen.checksum
+            before += size
+        found["meta.json"] = checksum_of_meta(self.meta)
+        if known.get("meta.json", found["meta.json"]) != found["meta.json"]:
+            raise _damaged(self.path, "meta.json is not what was written")
+        return found
+
+    def _sizes(self) -> dict[str, int]:
+        """The files to check, and how many of their bytes belong to the store as `meta` describes
+        it.
+        """
+        documents = sum(
+            int(self.meta[part]["documents"]) for part in ("train", "validation", "set_aside")
+        )
+        sizes = {
+            "train.bin": self.train_tokens * self.dtype.itemsize,
+            "validation.bin": self.validation_tokens * self.dtype.itemsize,
+            "tokenizer.json": _size(self.path / "tokenizer.json"),
+            "digests.bin": 8 * documents,
+        }
+        # A store that was fetched from a leader has no digests: it is never extended.
+        return {
+            name: size
+            for name, size in sizes.items()
+            if name != "digests.bin" or (self.path / name).exists()
+        }
+
+    def _mapped(self, name: str, tokens: int) -> np.ndarray:
+        return np.memmap(self.path / f"{name}.bin", dtype=self.dtype, mode="r", shape=(tokens,))
+
+
+def with_checksums(store: TokenStore, checksums: dict[str, str]) -> TokenStore:
+    """A store of before there were checksums, given them."""
+    meta = {**store.meta, "checksums": checksums}
+    write_text(store.path / "meta.json", json.dumps(meta, indent=2) + "\n")
+    said = (
+        f"the token store {store.path} was made before stores had checksums: it has them from "
+        "now on"
+    )
+    return TokenStore(store.path, meta, (*store.remarks, said))
+
+
+def checksum_of_meta(meta: dict[str, Any]) -> str:
+    """That of all of `meta` but the checksums in it."""
+    rest = {key: value for key, value in meta.items() if key != "checksums"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    return InputError(f"the token store {path} is damaged: {what}", _remake(path))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _remake(path: Path) -> str:
+    return f"remove it and prepare it again: {command_line('rm', '-r', path)}"
+
+
+def _report_more(report: Callable[[int, int], None], before: int, whole: int, read: int) -> None:
+    """Tell `report` the bytes read of all files, of which `read` are of the file at hand."""
+    report(before + read, whole)

@@ -1,0 +1,116 @@
+"""What is looked at in a tokenizer.json before it is loaded: its numbers, and what of it is not
+used.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from llmscale.errors import InputError
+
+_MANY_UNUSED: Final = 0.02
+"""Share of the numbers without a token: published tokenizers leave fewer for later use."""
+
+
+def check_tokenizer_file(path: Path, largest: int) -> tuple[str, ...]:
+    """Raise InputError where a number is not below `largest`, for loading and models take as much
+    room as the largest number, or where two tokens share one. What it returns is to be said:
+    settings that are not used, and gaps."""
+    state = _read(path)
+    numbers = _numbers(state)
+    if not numbers:
+        return ()
+    token, top = max(numbers.items(), key=lambda item: item[1])
+    if top >= largest:
+        raise InputError(
+            f"{path} gives {token!r} the number {top:,}, and a vocabulary has at most {largest:,}",
+            "number its tokens from 0 on, without gaps",
+        )
+    holder: dict[int, str] = {}
+    for token, number in numbers.items():
+        first = holder.setdefault(number, token)
+        if first != token:
+            raise InputError(
+                f"{path} gives {first!r} and {token!r} the same number {number:,}",
+                "give every token a number of its own, from 0 on",
+            )
+    return tuple(_remarks(state, numbers, top))
+
+
+def end_beside(path: Path) -> str | None:
+    """The end-of-text token that tokenizer_config.json or special_tokens_map.json next to `path`
+    names, if any does.
+    """
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = _read(path.with_name(name)).get("eos_token")
+        if isinstance(token, dict):
+            token = token.get("content")
+        if isinstance(token, str) and token:
+            return token
+    return None
+
+
+@contextmanager
+def reading_tokenizer(problem: str, fix: str) -> Iterator[None]:
+    """Turn whatever the tokenizers library raises into an InputError: bare Exceptions, and panics
+    that are none.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":
+            raise
+        raise InputError(f"{problem}: {error}", fix) from error
+
+
+def _remarks(state: Mapping[str, Any], numbers: Mapping[str, int], top: int) -> Iterator[str]:
+    model = state.get("model")
+    kept = model if isinstance(model, dict) else {}
+    for chance in ("dropout", "alpha", "nbest_size"):
+        if kept.get(chance):
+            yield (
+                f"the tokenizer's {chance} of {kept[chance]} is not used: "
+                "the same text must give the same tokens"
+            )
+    unused = [part for part in ("truncation", "padding") if state.get(part)]
+    if unused:
+        yield f"the tokenizer's {' and '.join(unused)} is not used: documents are read whole"
+    gaps = top + 1 - len(numbers)
+    if gaps > _MANY_UNUSED * (top + 1):
+        yield (
+            f"{gaps:,} of the tokenizer's {top + 1:,} numbers have no token: "
+            "the model has weights for all of them"
+        )
+
+
+def _numbers(state: Mapping[str, Any]) -> dict[str, int]:
+    """The number of every token, as far as this is a tokenizer.json at all."""
+    found: dict[str, int] = {}
+    model = state.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, dict):
+        found |= {token: number for token, number in vocabulary.items() if isinstance(number, int)}
+    elif isinstance(vocabulary, list):
+        found |= {
+            str(entry[0]): place
+            for place, entry in enumerate(vocabulary)
+            if isinstance(entry, list) and entry
+        }
+    added = state.get("added_tokens")
+    for entry in added if isinstance(added, list) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("id"), int):
+            found[str(entry.get("content"))] = entry["id"]
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none, which whoever loads it will say."""
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}

@@ -1,0 +1,205 @@
+"""How fast this device is: large matrix products, for MFU, and whole training steps, to estimate a
+sweep's time.
+"""
+
+import itertools
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+
+from llmscale.errors import WorkError
+from llmscale.machine.child import child_environment, python
+from llmscale.measure.models import build_model
+from llmscale.measure.ops import build_operations, pick_operations
+from llmscale.measure.train.batches import Windows
+from llmscale.measure.train.evaluate import evaluate
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.job import EVALUATION_SPEED
+from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.throughput import (
+    as_in_training,
+    measure_throughput,
+    sample_tokens,
+    throughput_job,
+)
+from llmscale.runs.shape import Shape
+
+MEASURED_SHAPES = 3
+SECONDS_A_SHAPE = {"cpu": 0.1, "cuda": 0.4}  # a GPU takes its time to reach its speed
+STEP_SECONDS, ASSUMED_MFU = 0.08, 0.3
+"""A shape is timed by steps of about this length, were it to reach this MFU."""
+MEASURED_TOKENS = 100_000
+EVALUATED_PASSES = 4
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Training speed by shape, from a few measured ones: FLOP/s by FLOPs a token, by straight lines
+    in log-log.
+    """
+
+    peak_flops: float
+    """FLOP/s of large matrix products in the training dtype."""
+    measured: tuple[tuple[float, float], ...]
+    """(FLOPs a token, FLOP/s reached) of the shapes measured, by growing FLOPs a token."""
+    evaluated: tuple[tuple[float, float], ...] = ()
+    """The same of evaluating, in FLOPs that training on as many tokens would take."""
+
+    def tokens_per_second(self, shape: Shape) -> float:
+        """Training tokens a second to expect of `shape`."""
+        return self._at(shape, self.measured)
+
+    def evaluated_per_second(self, shape: Shape) -> float:
+        """Tokens evaluated a second to expect of `shape`."""
+        if not self.evaluated:
+            return EVALUATION_SPEED * self.tokens_per_second(shape)
+        return self._at(shape, self.evaluated)
+
+    @staticmethod
+    def _at(shape: Shape, measured: tuple[tuple[float, float], ...]) -> float:
+        x = math.log(shape.flops_per_token)
+        points = [(math.log(cost), math.log(rate)) for cost, rate in measured]
+        if x <= points[0][0] or len(points) == 1:
+            rate = points[0][1]
+        else:
+            pairs = itertools.pairwise(points)
+            (x0, y0), (x1, y1) = next(
+                (pair for pair in pairs if x <= pair[1][0]), (points[-1], points[-1])
+            )
+            rate = y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+        return math.exp(rate) / shape.flops_per_token
+
+
+def measure_peak(device: str, dtype: str, threads: int | None = None) -> float:
+    """FLOP/s of square matrix products in `dtype`, on `threads` of the CPU or torch's own number:
+    the best of five.
+    """
+    size = 8192 if device == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
+    repeats = 10 if device == "cuda" else 2
+    seconds = []
+    with as_in_training(threads or torch.get_num_threads()):
+        for _ in range(6):
+            started = _clock(device)
+            for _ in range(repeats):
+                a @ b
+            seconds.append(_clock(device) - started)
+    return repeats * 2 * size**3 / min(seconds[1:])
+
+
+def measure_in_child(
+    micro_batches: Mapping[Shape, int], device: str, dtype: str, optimizer: str = "adamw"
+) -> Speeds:
+    """As measure_speeds, in a process that ends with it: then nothing of it stays on the device.
+
+    Raises WorkError.
+    """
+    shapes = [[asdict(shape), sequences] for shape, sequences in micro_batches.items()]
+    asked = json.dumps({"shapes": shapes, "device": device, "dtype": dtype, "optimizer": optimizer})
+    command, environment = python("-m", "llmscale.measure.train.calibrate"), child_environment()
+    done = subprocess.run(
+        command,
+        input=asked,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        raise WorkError(
+            f"the speed of {device} could not be measured: {reason}", "see: llmscale doctor"
+        )
+    told = json.loads(done.stdout.splitlines()[-1])
+    measured, evaluated = (
+        tuple((cost, rate) for cost, rate in told[name]) for name in ("measured", "evaluated")
+    )
+    return Speeds(told["peak_flops"], measured, evaluated)
+
+
+def measure_speeds(
+    micro_batches: Mapping[Shape, int], device: str, dtype: str, optimizer: str = "adamw"
+) -> Speeds:
+    """Time whole steps, not compiled, on one thread or GPU, of up to three shapes, smallest and
+    largest included.
+
+    `micro_batches` says how many sequences a step of each takes.
+
+    In all it takes one to three seconds. A shape with long steps is timed by two of its layers, and
+    if that is not enough, by fewer sequences a step."""
+    peak = measure_peak(device, dtype, threads=1)
+    by_cost = sorted(micro_batches, key=lambda shape: shape.flops_per_token)
+    places = {
+        round(i * (len(by_cost) - 1) / max(1, MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)
+    }
+    measured, evaluated = [], []
+    for shape in (by_cost[place] for place in sorted(places)):
+        timed, sequences = _with_short_steps(
+            shape, micro_batches[shape], ASSUMED_MFU * peak * STEP_SECONDS
+        )
+        job = throughput_job(timed, sequences, dtype, optimizer)
+        tokens = sample_tokens(timed.vocab_size, max(MEASURED_TOKENS, 2 * timed.context))
+        found = measure_throughput(
+            job, Conditions(device, sequences), tokens, SECONDS_A_SHAPE[device], 1
+        )
+        cost = float(shape.flops_per_token)
+        measured.append((cost, found.tokens_per_second * timed.flops_per_token))
+        evaluated.append(
+            (
+                cost,
+                _evaluation_speed(timed, sequences, device, dtype, tokens) * timed.flops_per_token,
+            )
+        )
+    return Speeds(peak, tuple(measured), tuple(evaluated))
+
+
+def _evaluation_speed(
+    shape: Shape, sequences: int, device: str, dtype: str, tokens: np.ndarray
+) -> float:
+    """Tokens a second of evaluating, `sequences` in a pass, on one thread or GPU."""
+    with as_in_training(1):
+        model = build_model(shape, ops=build_operations(pick_operations(device), dtype)).to(device)
+        passes = Passes(model, sequences)
+        text = Windows(
+            tokens[: EVALUATED_PASSES * sequences * shape.context + 1], shape.context, device
+        )
+        evaluate(passes, text)
+        started = _clock(device)
+        evaluate(passes, text)
+        return len(text) * shape.context / (_clock(device) - started)
+
+
+def _with_short_steps(shape: Shape, sequences: int, flops: float) -> tuple[Shape, int]:
+    """`shape` and `sequences`, or what of them makes a step of about `flops` FLOPs."""
+    if shape.flops_per_token * shape.context * sequences > flops:
+        shape = replace(shape, n_layer=min(2, shape.n_layer))
+    while sequences > 1 and shape.flops_per_token * shape.context * sequences > flops:
+        sequences //= 2
+    return shape, sequences
+
+
+def _clock(device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def main() -> None:
+    """Measure what standard input asks for, and write it to standard output, both as one JSON
+    object.
+    """
+    asked = json.loads(sys.stdin.read())
+    micro_batches = {Shape(**shape): sequences for shape, sequences in asked.pop("shapes")}
+    sys.stdout.write(json.dumps(asdict(measure_speeds(micro_batches, **asked))) + "\n")
+
+
+if __name__ == "__main__":
+    main()

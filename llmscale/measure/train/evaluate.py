@@ -1,0 +1,68 @@
+"""Validation loss: the same tokens for every run."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from llmscale.measure.train.batches import Windows
+from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.processes import Processes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy in nats per token, and its standard error over sequences."""
+
+    loss: float
+    stderr: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss)."""
+        return math.exp(min(self.loss, 700.0))
+
+
+def evaluate(passes: Passes, text: Windows) -> list[Evaluation]:
+    """The loss of each model of `passes`, which is one unless stacked, over all windows of a
+    text.
+    """
+    count, for_each, processes = len(text), passes.model.for_each, passes.processes
+    mine = _part(count, processes)
+    order, parts = text.order(mine), []
+    with passes.unchanged():
+        at_a_time = passes.evaluated_at_a_time
+        for first in range(0, len(mine), at_a_time):
+            inputs_BT, targets_BT = text.read(order[first : first + at_a_time])
+            parts.append(passes.sequence_losses(for_each(inputs_BT), for_each(targets_BT)))
+    by_sequence = _of_all(torch.cat(parts), count, processes).view(count, -1)
+    spread_S = by_sequence.std(dim=0) if count > 1 else torch.zeros(by_sequence.shape[1])
+    stderr_S = spread_S / math.sqrt(count)
+    return [
+        Evaluation(*pair)
+        for pair in zip(by_sequence.mean(dim=0).tolist(), stderr_S.tolist(), strict=True)
+    ]
+
+
+def _part(count: int, processes: Processes) -> np.ndarray:
+    """The windows that this process reads: equally many in each, some of them again where they do
+    not come out even.
+    """
+    each = processes.largest_part(count)
+    return np.minimum(processes.rank * each + np.arange(each), count - 1)
+
+
+def _of_all(losses: torch.Tensor, count: int, processes: Processes) -> torch.Tensor:
+    """The losses of all `count` windows, of which this process has read its part."""
+    if processes.size == 1:
+        return losses
+    start, own = processes.part(count)
+    every = losses.new_zeros(count)
+    every[start : start + own] = losses[:own]
+    return processes.sum(every)
+
+
+def bits_per_byte(loss: float, tokens: int, utf8_bytes: int) -> float:
+    """loss · tokens / (bytes · ln 2), which compares models with different tokenizers."""
+    return loss * tokens / (utf8_bytes * math.log(2))

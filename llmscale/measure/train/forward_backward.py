@@ -1,0 +1,315 @@
+"""Forward and backward passes over a batch: in parts that fit the memory, on several threads.
+
+What a batch gives does not depend on how it is cut up, but for rounding; and equal cuts give equal
+bits."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from llmscale.errors import WorkError
+from llmscale.measure.models import LanguageModel
+from llmscale.measure.train.checkpoint import Checkpoint
+from llmscale.measure.train.low_precision_weights import WorkingWeights, accumulate
+from llmscale.measure.train.processes import ALONE, Processes
+from llmscale.measure.train.stack import Stack
+from llmscale.runs.shape import Shape
+
+PART_TOKENS, PART_FLOPS = 2048, 5e9
+"""A part of a batch is large enough for a thread of its own from so many tokens and FLOPs (about
+0.03 s) on.
+"""
+Part = tuple[Tensor, Tensor, Tensor]
+"""Inputs and targets, both (B, T), and the weight of each sequence, (B,)."""
+log = logging.getLogger(__name__)
+
+
+def part_sequences(shape: Shape) -> int:
+    """Sequences of a part of a batch that a thread takes, a power of two: of PART_TOKENS and
+    PART_FLOPS, at least.
+    """
+    sequences = max(PART_TOKENS, PART_FLOPS / shape.flops_per_token) / shape.context
+    return int(2 ** max(0, math.ceil(math.log2(sequences))))
+
+
+class Sums(NamedTuple):
+    """Loss and gradients by weight, of parts of a batch."""
+
+    loss: Tensor
+    gradients: list[Tensor]
+
+
+class Passes:
+    """Passes of `model`, at most `micro_batch` sequences at a time; of an evaluation,
+    `evaluation_batch`.
+
+    With operations of one thread, `threads` share a batch, each on one core. How it is cut and in
+    which order its parts are added up depends on the shape alone, so that every number of threads
+    gives the same bits. For a stack of S models inputs and targets are (B, S, T), and each result
+    has S members.
+
+    Compiled passes are all of one shape: a part that comes out smaller is filled up by sequences of
+    weight 0. Of several `processes` each passes its part of a batch, in equally many parts, filled
+    up likewise."""
+
+    def __init__(
+        self,
+        model: LanguageModel | Stack,
+        micro_batch: int,
+        *,
+        threads: int = 1,
+        compile: bool = False,
+        processes: Processes = ALONE,
+        evaluation_batch: int | None = None,
+    ) -> None:
+        self.model, self.micro_batch = model, micro_batch
+        self.evaluation_batch = evaluation_batch or micro_batch
+        self.threads = threads if model.ops.one_thread else 1
+        self.compiled = compile
+        self.processes = processes
+        self.reduced = False
+        """Whether memory ran out, and the micro-batch is smaller than it was to be."""
+        self.evaluation_reduced = False
+        """Likewise the evaluation batch."""
+        self.losses: Callable[..., tuple[Tensor, Tensor]] = processes.losses(model, compile)
+        self._weights = [weight for _, weight in model.named_parameters()]
+        narrow = torch.float32 if model.ops.one_thread or processes.size > 1 else model.ops.dtype
+        self._working = WorkingWeights(model, narrow)
+        self._pool = ThreadPoolExecutor(
+            self.threads, initializer=torch.set_num_threads, initargs=(1,)
+        )
+
+    @property
+    def evaluated_at_a_time(self) -> int:
+        """Sequences that suit one call of `sequence_losses`."""
+        return self._part(self.evaluation_batch) * self.threads
+
+    def gradient(self, inputs_BT: Tensor, targets_BT: Tensor, whole: int | None = None) -> Tensor:
+        """The mean loss of a batch in nats; its gradient is left in the weights' `grad`.
+
+        Of several processes each gives its part of a batch of `whole` sequences, and gets its share
+        of the loss. Out of memory, halves the micro-batch and starts the batch again; when one
+        sequence is too much, computes activations again in the backward pass (Chen et al. 2016).
+        Raises WorkError when that is too much, too."""
+        if self.processes.size > 1:
+            return self._together(
+                self._parts(inputs_BT, targets_BT, self._part(self.micro_batch), whole)
+            )
+        while True:
+            try:
+                return self._gradient(
+                    self._parts(inputs_BT, targets_BT, self._part(self.micro_batch))
+                )
+            except torch.OutOfMemoryError as error:
+                problem = str(error).splitlines()[0]
+            self.need_less(
+                problem
+            )  # outside `except`, which keeps the tensors of the failed pass alive
+
+    def sequence_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean cross-entropy in nats of each sequence, (B,) float64, without gradient.
+
+        Out of memory, halves the evaluation batch and starts again. Raises WorkError when one
+        sequence is too much. Of several processes none can do so by itself: the others wait for its
+        part."""
+        if self.processes.size > 1:
+            return self._sequence_losses(inputs_BT, targets_BT)
+        while True:
+            try:
+                return self._sequence_losses(inputs_BT, targets_BT)
+            except torch.OutOfMemoryError as error:
+                problem = str(error).splitlines()[0]
+            self._evaluate_less(problem)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """While this lasts, the weights stay as they are, so that each is cast only once."""
+        with self.model.ops.unchanged(self._weights), self._working.fresh():
+            yield
+
+    @property
+    def reduced_to(self) -> dict[str, Any]:
+        """What was found to fit the memory after it ran out, by field of a Checkpoint."""
+        return {
+            "micro_batch": self.micro_batch if self.reduced else None,
+            "checkpointing": self.model.checkpointing,
+            "evaluation_batch": self.evaluation_batch if self.evaluation_reduced else None,
+        }
+
+    def go_on_with(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Take what interrupted runs found to fit the memory, as `reduced_to` said then."""
+        trained = [one.micro_batch for one in checkpoints if one.micro_batch is not None]
+        if trained:
+            self.micro_batch, self.reduced = min(self.micro_batch, *trained), True
+        read = [one.evaluation_batch for one in checkpoints if one.evaluation_batch is not None]
+        if read:
+            self.evaluation_batch, self.evaluation_reduced = min(self.evaluation_batch, *read), True
+        if any(one.checkpointing for one in checkpoints):
+            self.model.checkpointing = True
+
+    def need_less(self, problem: str) -> None:
+        """Take less memory for a batch from here on. Raises WorkError when that cannot be."""
+        self._forget()
+        if self.micro_batch > 1:
+            self.micro_batch //= 2
+            log.warning(
+                "out of memory: going on with micro-batches of %d sequences", self.micro_batch
+            )
+        elif not self.model.checkpointing:
+            self.model.checkpointing = True
+            log.warning("out of memory: going on with activations computed twice")
+        else:
+            raise WorkError(
+                f"one sequence of {self.model.shape.context} tokens does not fit the memory: "
+                f"{problem}",
+                "train a smaller size, or with a shorter --context",
+            )
+        self.reduced = True
+
+    def _part(self, sequences: int) -> int:
+        """Sequences of a part, of which there may be so many."""
+        if not self.model.ops.one_thread:
+            return sequences
+        return min(sequences, part_sequences(self.model.shape))
+
+    def _sequence_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        def losses(part: Part) -> Tensor:
+            with torch.no_grad():  # which holds for one thread alone
+                return self.losses(*part)[1].mean(dim=-1, dtype=torch.float64)
+
+        parts = self._parts(inputs_BT, targets_BT, self._part(self.evaluation_batch))
+        with self.unchanged():
+            means = list(map(losses, parts) if self.threads == 1 else self._pool.map(losses, parts))
+        return torch.cat(means)[: len(inputs_BT)]
+
+    def _together(self, parts: Sequence[Part]) -> Tensor:
+        """Its share of the loss, where the gradients of all processes are averaged in the last
+        backward pass.
+        """
+        shares = []
+        for number, (inputs_BT, targets_BT, weights_B) in enumerate(parts, start=1):
+            with self.processes.accumulating(self.model, self.losses, last=number == len(parts)):
+                total, losses = self.losses(inputs_BT, targets_BT, weights_B * self.processes.size)
+                total.backward()
+            shares.append(_mean_loss(weights_B, losses))
+        return torch.stack(shares).sum()
+
+    def _gradient(self, parts: Sequence[Part]) -> Tensor:
+        for weight in self._weights:
+            weight.grad = None
+        with self.unchanged():
+            if not self.model.ops.one_thread:
+                return self._accumulated(parts)
+            sums = (
+                self._summed(parts)
+                if self.threads == 1
+                else self._on_threads(parts, self.threads)()
+            )
+        for weight, gradient in zip(self._weights, sums.gradients, strict=True):
+            weight.grad = gradient
+        return sums.loss
+
+    def _accumulated(self, parts: Sequence[Part]) -> Tensor:
+        """Parts one after another, each added to the gradient in place, so that only one gradient
+        is held.
+        """
+        leaves, losses = self._working.leaves, []
+        for part in parts:
+            total, losses_BT = self.losses(*part)
+            losses.append(_mean_loss(part[2], losses_BT))
+            accumulate(self._weights, torch.autograd.grad(total, leaves))
+        return torch.stack(losses).sum(dim=0)
+
+    def _summed(self, parts: Sequence[Part]) -> Sums:
+        """Of `parts`, each half summed before: as threads do, of which each holds a gradient of its
+        own.
+        """
+        if len(parts) > 1:
+            first, second = _halves(parts)
+            return _added(self._summed(first), self._summed(second))
+        total, losses = self.losses(*parts[0])
+        # AdamW's fused kernel on the CPU takes strided gradients for contiguous ones.
+        slopes = [slope.contiguous() for slope in torch.autograd.grad(total, self._weights)]
+        return Sums(_mean_loss(parts[0][2], losses), slopes)
+
+    def _on_threads(self, parts: Sequence[Part], threads: int) -> Callable[[], Sums]:
+        """Have so many threads sum up `parts`, halves by halves as `_summed` does; what waits for
+        the result.
+        """
+        if threads == 1 or len(parts) == 1:
+            return self._pool.submit(self._summed, parts).result
+        first, second = _halves(parts)
+        one, other = (
+            self._on_threads(first, threads - threads // 2),
+            self._on_threads(second, threads // 2),
+        )
+        return lambda: _added(one(), other())
+
+    def _parts(
+        self, inputs_BT: Tensor, targets_BT: Tensor, size: int, whole: int | None = None
+    ) -> list[Part]:
+        """A batch, or this process's part of one of `whole` sequences, cut into parts of `size`,
+        each contiguous.
+        """
+        count = len(inputs_BT)
+        weights_B = torch.full((count,), 1 / (whole or count), device=inputs_BT.device)
+        wanted = self.processes.largest_part(whole) if whole else count
+        if self.compiled:
+            wanted += -wanted % size
+        batch = tuple(_filled_up(x, wanted) for x in (inputs_BT, targets_BT, weights_B))
+        return list(zip(*(x.split(size) for x in batch), strict=True))
+
+    def _evaluate_less(self, problem: str) -> None:
+        self._forget()
+        if self.evaluation_batch == 1:
+            raise WorkError(
+                f"one sequence of {self.model.shape.context} tokens does not fit the memory: "
+                f"{problem}",
+                "train a smaller size, or with a shorter --context",
+            )
+        self.evaluation_batch //= 2
+        self.evaluation_reduced = True
+        log.warning("out of memory: evaluating %d sequences at a time", self.evaluation_batch)
+
+    def _forget(self) -> None:
+        """Free what a pass that failed has left, and the code that was compiled for its shape."""
+        for weight in self._weights:
+            weight.grad = None
+        if self.compiled:
+            torch.compiler.reset()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _mean_loss(weights_B: Tensor, losses_BT: Tensor) -> Tensor:
+    """sum_b weights_b · mean_t loss; of a stack, each member's."""
+    return torch.tensordot(weights_B, losses_BT.mean(dim=-1), dims=1)
+
+
+def _filled_up(x: Tensor, count: int) -> Tensor:
+    """`x` with zeros to `count` rows, contiguous, as code that is compiled for one layout wants
+    it.
+    """
+    if missing := count - len(x):
+        x = torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
+    return x.contiguous()
+
+
+def _halves(parts: Sequence[Part]) -> tuple[Sequence[Part], Sequence[Part]]:
+    """The first of two or more parts, as many as the largest power of two below their number, and
+    the others.
+    """
+    half = int(2 ** ((len(parts) - 1).bit_length() - 1))
+    return parts[:half], parts[half:]
+
+
+def _added(first: Sums, second: Sums) -> Sums:
+    """Both together, in the place of the first gradients."""
+    torch._foreach_add_(first.gradients, second.gradients)
+    return Sums(first.loss + second.loss, first.gradients)

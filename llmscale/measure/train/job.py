@@ -1,0 +1,288 @@
+"""A job: all that decides a training run, and the id that follows from it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from llmscale.measure.schedule import Schedule
+from llmscale.measure.train import recipe as rules
+from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.runs.folder import Run
+from llmscale.runs.shape import Shape
+
+REVISION = 1
+"""Raised when the training code changes what a job gives, so that old runs are not taken for new
+ones.
+"""
+ADDED_LATER: dict[str, Any] = {"parametrization": "standard", "shuffled_sequences": None}
+"""Fields younger than the first results, and what was meant before: with that value they do not
+enter the id.
+"""
+NAMES_ONLY = ("size", "data", "recipe", "retry_of")
+"""Fields that do not enter the id: what they stand for does."""
+EVALUATION_SPEED = 2.0
+"""How many tokens are evaluated in the time that one is trained on, where nothing is measured: 1.8
+at 35k parameters to 3.5 at 400k, on a CPU. (By FLOPs it would be three.)"""
+EVALUATION_SHARE, FORWARD_SHARE = 0.1, 1 / 3
+"""Of training's FLOPs, those of all evaluations, at most, and of a token, those of evaluating it:
+forward alone.
+"""
+LOGGED_STEPS = 400
+"""Rows of a run's curve, at most."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to train. Jobs that differ in names only (NAMES_ONLY) have equal ids."""
+
+    size: str
+    shape: Shape
+    sequences: int
+    """Training sequences of `shape.context` tokens."""
+    text_tokens: int
+    """The first tokens of the training text, which the sequences are drawn from without
+    replacement.
+    """
+    batch_sequences: int
+    lr: float
+    warmup_steps: int
+    optimizer: str
+    schedule: str
+    cooldown: float
+    beta2: float
+    weight_decay: float
+    clip: float
+    evaluations: int
+    """Times the validation set is read, the last after the last step."""
+    seed: int
+    dtype: str
+    data: str
+    data_fingerprint: str
+    parametrization: str = "standard"
+    shuffled_sequences: int | None = None
+    """Sequences are drawn in random order within successive parts of the text of so many; None:
+    within all of it.
+    """
+    recipe: str = DEFAULT
+    """Which of the sweep's recipes gave the settings above."""
+    retry_of: str | None = None
+    """The run that this one is again with half its learning rate."""
+
+    @cached_property
+    def run_id(self) -> str:
+        """12 hex digits of a hash over everything that decides the outcome."""
+        deciding = {key: value for key, value in asdict(self).items() if key not in NAMES_ONLY}
+        for name, meant_before in ADDED_LATER.items():
+            if deciding[name] == meant_before:
+                del deciding[name]
+        canonical = json.dumps({**deciding, "revision": REVISION}, sort_keys=True)
+        return hashlib.blake2b(canonical.encode(), digest_size=6).hexdigest()
+
+    @property
+    def tokens(self) -> int:
+        return self.sequences * self.shape.context
+
+    @property
+    def unique_tokens(self) -> int:
+        """Different tokens trained on: all, but for a budget larger than the text."""
+        return min(self.tokens, self._text_sequences * self.shape.context)
+
+    @property
+    def epochs(self) -> float:
+        """Times the text is read; above 1 where the budget is larger than the text."""
+        return self.sequences / self._text_sequences
+
+    @property
+    def _text_sequences(self) -> int:
+        return (self.text_tokens - 1) // self.shape.context
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; the last takes what is left of the sequences."""
+        return -(-self.sequences // self.batch_sequences)
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.batch_sequences * self.shape.context
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs: tokens x flops_per_token."""
+        return float(self.tokens) * self.shape.flops_per_token
+
+    @property
+    def log_every(self) -> int:
+        """Steps from one row of the curve to the next."""
+        return max(1, self.steps // LOGGED_STEPS)
+
+    @property
+    def evaluated_steps(self) -> frozenset[int]:
+        """The steps after which the validation set is read."""
+        return frozenset(
+            round(self.steps * (i + 1) / self.evaluations) for i in range(self.evaluations)
+        )
+
+    @property
+    def branch_step(self) -> int:
+        """Steps that this run has in common with every longer run of the same beginning; 0 where
+        there are none.
+
+        WSD's constant phase, less where its cooldown is so short that the steps which `train_loss`
+        is taken over, the last 5%, would not all be logged as by a run of its own."""
+        if self.schedule != "wsd":
+            return 0
+        return max(
+            0, min(self.learning_rates().cooldown_start, int(0.95 * self.steps) - self.log_every)
+        )
+
+    def begins_like(self, other: "Job") -> bool:
+        """Whether both are the same run, step for step, up to the smaller `branch_step` of the
+        two.
+        """
+        return self.beginning == other.beginning
+
+    @cached_property
+    def beginning(self) -> "Job":
+        """This job without what matters later only; of the text, the part that its first epoch
+        begins in.
+        """
+        first_part = min(self.shuffled_sequences or self._text_sequences, self._text_sequences)
+        return replace(
+            self.unnamed, sequences=0, evaluations=0, text_tokens=0, shuffled_sequences=first_part
+        )
+
+    @property
+    def unnamed(self) -> "Job":
+        """This job without the names that do not decide its outcome."""
+        return replace(self, size="", data="", recipe=DEFAULT, retry_of=None)
+
+    def retried(self) -> "Job":
+        """This job again with half the learning rate."""
+        return replace(self, lr=self.lr / 2, retry_of=self.run_id)
+
+    def learning_rates(self) -> Schedule:
+        return Schedule(self.schedule, self.steps, self.warmup_steps, self.cooldown)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, payload: dict[str, Any]) -> "Job":
+        return cls(**{**payload, "shape": Shape(**payload["shape"])})
+
+
+def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
+    """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty."""
+    shape = job.shape
+    unmeasured = (
+        "loss",
+        "loss_stderr",
+        "perplexity",
+        "bits_per_byte",
+        "train_loss",
+        "seconds",
+        "tokens_per_second",
+    )
+    empty = dict.fromkeys(
+        (
+            *unmeasured,
+            "mfu",
+            "peak_memory_bytes",
+            "parent",
+            "error",
+            "spike_step",
+            "spike_height",
+            "wall_mfu",
+        )
+    )
+    return Run(
+        run_id=job.run_id,
+        size=job.size,
+        status=status,
+        n_layer=shape.n_layer,
+        d_model=shape.d_model,
+        n_head=shape.n_head,
+        d_ff=shape.d_ff,
+        vocab_size=shape.vocab_size,
+        context=shape.context,
+        arch=shape.arch,
+        params=shape.params,
+        params_non_embedding=shape.params_non_embedding,
+        params_total=shape.params_total,
+        tokens=job.tokens,
+        flops=job.flops,
+        lr=job.lr,
+        batch_tokens=job.batch_tokens,
+        schedule=job.schedule,
+        optimizer=job.optimizer,
+        seed=job.seed,
+        data=job.data,
+        data_fingerprint=job.data_fingerprint,
+        steps=job.steps,
+        device=device,
+        dtype=job.dtype,
+        retry_of=job.retry_of,
+        recipe=job.recipe,
+        **{"unique_tokens": job.unique_tokens, **empty, **measured},
+    )
+
+
+def make_job(
+    size: str,
+    shape: Shape,
+    tokens: int,
+    recipe: Recipe,
+    *,
+    seed: int,
+    dtype: str,
+    data: str,
+    data_fingerprint: str,
+    text_tokens: int,
+    validation_tokens: int,
+    begins_like: int | None = None,
+    shuffled_sequences: int | None = None,
+    name: str = DEFAULT,
+) -> Job:
+    """The job that trains `shape` on `tokens` tokens by `recipe`, called `name`, in whole
+    sequences: rounded down.
+
+    `begins_like` is the smallest of several budgets that begin with the same steps: with its
+    warm-up, and with the batch and learning rate of `recipe.TRUNK_FACTOR` times as many tokens."""
+    sequences = tokens // shape.context
+    smallest, ruling = (
+        (tokens, tokens) if begins_like is None else (begins_like, rules.TRUNK_FACTOR * begins_like)
+    )
+    batch_sequences = recipe.batch_sequences(shape.params, ruling)
+    batch_tokens = batch_sequences * shape.context
+    return Job(
+        size=size,
+        shape=shape,
+        sequences=sequences,
+        text_tokens=text_tokens,
+        batch_sequences=batch_sequences,
+        lr=recipe.learning_rate(shape.params, ruling),
+        warmup_steps=round(rules.warmup_tokens(shape.params, smallest) / batch_tokens),
+        optimizer=recipe.optimizer,
+        parametrization=recipe.parametrization,
+        schedule=recipe.schedule,
+        cooldown=recipe.cooldown,
+        beta2=rules.beta2(batch_tokens),
+        weight_decay=recipe.weight_decay,
+        clip=recipe.clip,
+        evaluations=evaluations(tokens, validation_tokens),
+        seed=seed,
+        dtype=dtype,
+        data=data,
+        data_fingerprint=data_fingerprint,
+        shuffled_sequences=shuffled_sequences,
+        recipe=name,
+    )
+
+
+def evaluations(tokens: int, validation_tokens: int) -> int:
+    """How often to read the validation set: 20 times, or fewer so that it costs at most a tenth of
+    training.
+    """
+    return int(min(20, max(1, EVALUATION_SHARE * tokens / (validation_tokens / 3))))

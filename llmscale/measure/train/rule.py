@@ -1,0 +1,155 @@
+"""A learning-rate and batch rule that `llmscale tune` has measured: power laws in N and D, in a
+tune.json.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError, Note
+from llmscale.quantity import format_count
+from llmscale.runs.folder import refuse_unusable
+from llmscale.settings import check_keys, from_table
+
+TRUSTED_FACTOR = 10.0
+"""How far outside the N and D it was tuned on a rule is used without a warning."""
+_FIX = "name a results folder of llmscale tune, or the tune.json in it"
+
+
+@dataclass(frozen=True)
+class PowerRule:
+    """coefficient · N^params_exponent · D^tokens_exponent."""
+
+    coefficient: float
+    params_exponent: float
+    tokens_exponent: float
+
+    def at(self, params: float, tokens: float) -> float:
+        """The value for N = `params` and D = `tokens`."""
+        return self.coefficient * params**self.params_exponent * tokens**self.tokens_exponent
+
+    def __str__(self) -> str:
+        powers = [(self.params_exponent, "N"), (self.tokens_exponent, "D")]
+        return " ".join(
+            [f"{self.coefficient:.4g}", *(f"{name}^{power:.3f}" for power, name in powers if power)]
+        )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Peak learning rate and batch as power laws, and the ranges of N and D on which they were
+    tuned.
+    """
+
+    lr: PowerRule
+    batch_tokens: PowerRule | None
+    """None where the batch was not tuned: it then follows the recipe."""
+    params: tuple[float, float]
+    tokens: tuple[float, float]
+    recipe: dict[str, str]
+    """What it was tuned with and for: optimizer, schedule and the like, by name."""
+
+    def to_json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))
+
+    def notes(self, points: Iterable[tuple[float, float]], recipe: object) -> list[Note]:
+        """Warnings on using the rule at the `points` (N, D) with a `recipe`, an object that has
+        what `recipe` names.
+        """
+        notes = []
+        params, tokens = zip(*points, strict=True)
+        for name, (low, high), asked in (("N", self.params, params), ("D", self.tokens, tokens)):
+            factor, value = max((max(asked) / high, max(asked)), (low / min(asked), min(asked)))
+            if factor > TRUSTED_FACTOR:
+                tuned = (
+                    format_count(low)
+                    if low == high
+                    else f"{format_count(low)} to {format_count(high)}"
+                )
+                notes.append(
+                    Note(
+                        "rule-extrapolates",
+                        f"the rule was tuned at {name} = {tuned} and is used at {name} = "
+                        f"{format_count(value)},"
+                        f" a factor of {factor:.0f} outside: tune a size and budget nearer to it "
+                        "(llmscale tune)",
+                    )
+                )
+        for name, value in self.recipe.items():
+            used = getattr(recipe, name, None)
+            if used != value:
+                notes.append(
+                    Note(
+                        "rule-of-another-recipe",
+                        f"the rule was tuned with {name} {value} and is used with {used}, which "
+                        "has another optimum",
+                    )
+                )
+        return notes
+
+
+def read_rule(path: Path) -> Rule:
+    """The rule in a tune.json, or in the results folder that holds one. Raises InputError."""
+    file = path / "tune.json" if refuse_unusable(path, _FIX).is_dir() else path
+    try:
+        payload = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"the rule {file} cannot be read: {reason}", _FIX) from error
+    if not isinstance(payload, dict) or "rule" not in payload:
+        raise InputError(f"{file} holds no rule", _FIX)
+    table = payload["rule"]
+    if table is None:
+        raise InputError(
+            f"no size of {file} is tuned yet, so it holds no rule", "run its tune again"
+        )
+    where = f"the rule in {file}"
+    if not isinstance(table, dict):
+        raise InputError(f"{where} is {table!r}", _FIX)
+    keys = {"lr", "batch_tokens", "params", "tokens", "recipe"}
+    check_keys(table, keys, where)
+    missing = sorted(keys - set(table))
+    if missing:
+        raise InputError(f"{where} has no {missing[0]!r}", _FIX)
+    batch = table["batch_tokens"]
+    return Rule(
+        lr=_power(table["lr"], f"lr of {where}"),
+        batch_tokens=None if batch is None else _power(batch, f"batch_tokens of {where}"),
+        params=_range(table["params"], f"params of {where}"),
+        tokens=_range(table["tokens"], f"tokens of {where}"),
+        recipe=_names(table["recipe"], f"recipe of {where}"),
+    )
+
+
+def _power(table: Any, where: str) -> PowerRule:
+    keys = PowerRule.__dataclass_fields__
+    if not isinstance(table, dict) or set(keys) - set(table):
+        raise InputError(f"{where} is {table!r}", f"it is a table of {', '.join(keys)}")
+    power = from_table(PowerRule, table, where)
+    if not (power.coefficient > 0 and all(map(math.isfinite, asdict(power).values()))):
+        raise InputError(
+            f"{where} is {table}", "the coefficient is above zero, and all three are finite"
+        )
+    return power
+
+
+def _range(value: Any, where: str) -> tuple[float, float]:
+    numbers = value if isinstance(value, list) and len(value) == 2 else []
+    valid = all(
+        isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
+    )
+    if not (numbers and valid and 0 < numbers[0] <= numbers[1] < math.inf):
+        raise InputError(
+            f"{where} is {value!r}",
+            "it is the smallest and the largest that was tuned, both above zero",
+        )
+    return (float(numbers[0]), float(numbers[1]))
+
+
+def _names(value: Any, where: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
+        raise InputError(f"{where} is {value!r}", "it is a table of names")
+    return value

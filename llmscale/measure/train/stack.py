@@ -1,0 +1,203 @@
+"""Several models of one shape as one: their weights stacked, their products batched.
+
+For a GPU, which a small model leaves idle most of the time. Each member learns as it would alone,
+within rounding."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from llmscale.measure.models import LanguageModel, nothing_added, run_block
+from llmscale.measure.ops.plain import cross_entropies
+
+Weights = Mapping[str, Tensor]
+"""Stacked weights by their names in one model, or in one of its parts."""
+
+
+class Stack(nn.Module):
+    """S models of one shape. Like one of them to passes and optimisers, but that every weight and
+    loss has S members.
+
+    Shapes in suffixes: B sequences for each, S members, T positions, C = d_model, V = vocab_size.
+    """
+
+    stack_dims = 1
+
+    def __init__(self, models: Sequence[LanguageModel]) -> None:
+        super().__init__()
+        first = models[0]
+        self.members, self.shape = len(models), first.shape
+        self.ops, self.parametrization = first.ops, first.parametrization
+        self.checkpointing = False
+        members = [dict(model.named_parameters()) for model in models]
+        self._names = list(members[0])
+        stacked = [
+            torch.stack([weights[name].detach() for weights in members]) for name in self._names
+        ]
+        self._weights = nn.ParameterList(nn.Parameter(weight) for weight in stacked)
+        self._used: dict[str, nn.Parameter] = {}
+        self.one = first
+        """Whose code and buffers serve all members; its own weights are never read."""
+        self._embedded, self._logits = _Calling(first, "embedded"), _Calling(first, "output_logits")
+        self._block: Callable[..., tuple[Tensor, Tensor]] = self._every_block
+        self._output: Callable[..., tuple[Tensor, Tensor]] = self._output_losses
+        self._compiled = False
+
+    def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """The stacked weights, by their names in one model."""
+        return zip(self._names, self._weights, strict=True)
+
+    def member(self, number: int) -> dict[str, Tensor]:
+        """The weights of one member, as its own state_dict."""
+        return {name: weight.detach()[number] for name, weight in self.named_parameters()}
+
+    def load_members(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """Take over the weights of all members."""
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                weight.copy_(torch.stack([state[name] for state in states]))
+
+    def compile_parts(self) -> None:
+        """Have torch compile one block, whose code serves all of them, and the output with its
+        loss.
+        """
+        self._block = torch.compile(self._every_block, dynamic=False, fullgraph=True)
+        self._output = torch.compile(self._output_losses, dynamic=False, fullgraph=True)
+        self._compiled = True
+
+    def for_each(self, tokens_BT: Tensor) -> Tensor:
+        """The same sequences for every member, (B, S, T)."""
+        return tokens_BT[:, None].expand(-1, self.members, -1)
+
+    def clip_gradient(self, norm: float) -> Tensor:
+        """Scale each member's gradient down to `norm` where it is larger; the norms before,
+        (S,).
+        """
+        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        by_member = list(zip(*(gradient.unbind() for gradient in gradients), strict=True))
+        every = [part for parts in by_member for part in parts]
+        norm_SW = torch.stack(torch._foreach_norm(every)).view(self.members, len(gradients))
+        norm_S = torch.linalg.vector_norm(norm_SW, dim=1)
+        factor_S = (norm / (norm_S + 1e-6)).clamp(max=1.0)
+        for parts, factor in zip(by_member, factor_S.unbind(), strict=True):
+            torch._foreach_mul_(parts, factor)
+        return norm_S
+
+    @contextmanager
+    def using(self, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
+        """While this lasts, compute with `weights` in place of those of the same names."""
+        self._used = dict(weights)
+        try:
+            yield
+        finally:
+            self._used = {}
+
+    def losses(
+        self, inputs_BST: Tensor, targets_BST: Tensor, weights_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As LanguageModel.losses, summed over the members, and (B, S, T)."""
+        weights = dict(self.named_parameters()) | self._used
+        one, T = self.one, inputs_BST.shape[-1]
+        outside = {
+            f"model.{name}": weight
+            for name, weight in weights.items()
+            if not name.startswith("blocks.")
+        }
+        x_SBTC = self._embed(outside, inputs_BST)
+        added_SBTC = nothing_added(x_SBTC, self.ops) if self._compiled else None
+        shared = one.shared(T)
+        for number in range(self.shape.n_layer):
+            own = _below(weights, f"blocks.{number}.")
+            x_SBTC, added_SBTC = run_block(
+                self._block, self.checkpointing, own, x_SBTC, added_SBTC, *shared
+            )
+        total, losses_SBT = self._output(
+            outside, x_SBTC, added_SBTC, targets_BST.transpose(0, 1), weights_B
+        )
+        return total, losses_SBT.transpose(0, 1)
+
+    def _embed(self, weights: Weights, inputs_BST: Tensor) -> Tensor:
+        def of_one(own: Weights, inputs_BT: Tensor) -> Tensor:
+            x_BTC: Tensor = functional_call(self._embedded, dict(own), (inputs_BT,))
+            return x_BTC
+
+        x_SBTC: Tensor = torch.vmap(of_one, in_dims=(0, 1))(weights, inputs_BST)
+        return x_SBTC
+
+    def _every_block(
+        self, weights: Weights, x_SBTC: Tensor, added_SBTC: Tensor | None, *shared: Any
+    ) -> tuple[Tensor, Tensor]:
+        """The blocks of all members at one depth, whose stacked weights these are."""
+        block = self.one.blocks[0]
+
+        def of_one(own: Weights, x_BTC: Tensor, added_BTC: Tensor | None) -> tuple[Tensor, Tensor]:
+            written: tuple[Tensor, Tensor] = functional_call(
+                block, dict(own), (x_BTC, added_BTC, *shared)
+            )
+            return written
+
+        every = torch.vmap(of_one, in_dims=(0, 0, _member_dim(added_SBTC)))
+        written: tuple[Tensor, Tensor] = every(weights, x_SBTC, added_SBTC)
+        return written
+
+    def _output_losses(
+        self,
+        weights: Weights,
+        x_SBTC: Tensor,
+        added_SBTC: Tensor | None,
+        targets_SBT: Tensor,
+        weights_B: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        def of_one(own: Weights, x_BTC: Tensor, added_BTC: Tensor | None) -> Tensor:
+            logits_BTV: Tensor = functional_call(self._logits, dict(own), (x_BTC, added_BTC))
+            return logits_BTV
+
+        every = torch.vmap(of_one, in_dims=(0, 0, _member_dim(added_SBTC)))
+        logits_SBTV = every(weights, x_SBTC, added_SBTC)
+        # Cross-entropy under vmap would scatter into a tensor as large as the logits: it is taken
+        # of all rows at once.
+        losses_SBT = cross_entropies(
+            logits_SBTV, targets_SBT, self.parametrization.logits_multiplier
+        )
+        return (losses_SBT.mean(dim=-1) * weights_B).sum(), losses_SBT.detach()
+
+
+class Losses(nn.Module):
+    """The losses of a model as `forward`, which is all that DDP calls."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        losses: tuple[Tensor, Tensor] = self.model.losses(*batch)
+        return losses
+
+
+class _Calling(nn.Module):
+    """A method of a model as `forward`, which is all that functional_call calls."""
+
+    def __init__(self, model: LanguageModel, method: str) -> None:
+        super().__init__()
+        self.model, self.method = model, method
+
+    def forward(self, *inputs: Any) -> Any:
+        return getattr(self.model, self.method)(*inputs)
+
+
+def _below(weights: Weights, prefix: str) -> dict[str, Tensor]:
+    """The weights whose names begin with `prefix`, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): weight
+        for name, weight in weights.items()
+        if name.startswith(prefix)
+    }
+
+
+def _member_dim(value: Tensor | None) -> int | None:
+    """The dimension of the members, for torch.vmap; None for what is not there."""
+    return None if value is None else 0

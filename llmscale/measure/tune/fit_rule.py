@@ -1,0 +1,176 @@
+"""Power laws in N and D through the optima of the rungs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmscale.errors import Note
+from llmscale.measure.train.rule import PowerRule
+
+SEPARATED = 0.1
+"""Standard deviation of ln N, or of the part of ln D that ln N does not explain, that an exponent
+needs.
+"""
+LARGEST_WEIGHT = 3.0
+"""An optimum counts with its curvature relative to the median one, within a factor of this: flat
+valleys say less.
+"""
+LEVEL = 0.9
+SIGNIFICANT, SMALLEST_BOW = 0.05, 0.05
+"""A bend is reported that is significant at this level and takes the optimum at least so far, in
+ln, off the chord.
+"""
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """What was found best at N = `params` and D = `tokens`."""
+
+    params: float
+    tokens: float
+    value: float
+    curvature: float | None
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """An exponent of a power law; None where the optima leave no residual to judge it by."""
+
+    value: float
+    stderr: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class RuleFit:
+    """A power law, its exponents by name (those that the optima identify), and how well it
+    holds.
+    """
+
+    power: PowerRule
+    exponents: dict[str, Exponent]
+    optima: int
+    spread: float | None
+    """Standard deviation of the optima about the law, in ln; None where there are as many
+    coefficients as optima.
+    """
+    bend: Exponent | None
+    """Coefficient of (ln N - mean)² beside the law; None where too few optima are left to judge it.
+    """
+    notes: tuple[Note, ...]
+
+
+def fit_power(optima: Sequence[Optimum], what: str) -> RuleFit:
+    """Weighted least squares of ln value on ln N and ln D, where the `optima` tell them apart.
+    `what` is for notes.
+
+    Intervals (90%, Student's t) come from the residuals: with as many coefficients as optima there
+    are none."""
+    log_params, log_tokens = (
+        np.log([getattr(one, name) for one in optima]) for name in ("params", "tokens")
+    )
+    log_values = np.log([one.value for one in optima])
+    columns, names, notes = [np.ones(len(optima))], [], []
+    for name, column in (("params", log_params), ("tokens", log_tokens)):
+        left = column - _projection(np.column_stack(columns), column)
+        if np.sqrt(np.mean(left**2)) > SEPARATED:
+            columns.append(column)
+            names.append(name)
+    if "params" not in names:
+        notes.append(
+            Note(
+                "one-size",
+                f"one size was tuned: the {what} has no exponent in N and holds at that N alone",
+            )
+        )
+    if "tokens" not in names:
+        proportional = np.std(log_tokens) > SEPARATED
+        notes.append(
+            Note(
+                "tokens-proportional" if proportional else "one-token-budget",
+                f"D grows in step with N, so the exponent of the {what} in N holds along that line "
+                "alone: tune each"
+                " size at two budgets to tell N from D"
+                if proportional
+                else f"one token budget was tuned: the {what} has no exponent in D and holds near "
+                "that D alone",
+            )
+        )
+    weights = _weights(optima)
+    coefficients, errors, spread = _solve(np.column_stack(columns), log_values, weights)
+    critical = _critical(len(optima) - len(columns))
+    exponents = {
+        name: _exponent(value, None if errors is None else float(errors[place + 1]), critical)
+        for place, (name, value) in enumerate(zip(names, coefficients[1:], strict=True))
+    }
+    bend = None
+    if "params" in names and len(optima) >= len(columns) + 2 and len(set(log_params)) > 2:
+        bent = np.column_stack([*columns, (log_params - log_params.mean()) ** 2])
+        values, bent_errors, _ = _solve(bent, log_values, weights)
+        if bent_errors is not None and bent_errors[-1] > 0:
+            degrees = len(optima) - len(columns) - 1
+            bend = _exponent(values[-1], float(bent_errors[-1]), _critical(degrees))
+            bow = abs(bend.value) * (log_params.max() - log_params.min()) ** 2 / 8
+            if bow > SMALLEST_BOW and abs(bend.value) > _critical(degrees, 1 - SIGNIFICANT) * float(
+                bent_errors[-1]
+            ):
+                direction = "downwards" if bend.value < 0 else "upwards"
+                notes.append(
+                    Note(
+                        "optimum-bends",
+                        f"the {what} bends {direction} from a power law in N (by {bend.value:+.3f} "
+                        "±"
+                        f" {bent_errors[-1]:.3f} in (ln N)²): do not carry the rule far beyond the "
+                        "sizes tuned",
+                    )
+                )
+    power = PowerRule(
+        float(math.exp(coefficients[0])),
+        *(exponents[name].value if name in exponents else 0.0 for name in ("params", "tokens")),
+    )
+    return RuleFit(power, exponents, len(optima), spread, bend, tuple(notes))
+
+
+def _projection(basis: np.ndarray, column: np.ndarray) -> np.ndarray:
+    return np.asarray(basis @ np.linalg.lstsq(basis, column, rcond=None)[0])
+
+
+def _weights(optima: Sequence[Optimum]) -> np.ndarray:
+    """The standard error of a valley's lowest point is inversely proportional to its curvature."""
+    known = [one.curvature for one in optima if one.curvature]
+    if not known:
+        return np.ones(len(optima))
+    middle = float(np.median(known))
+    relative = [(one.curvature or 0.0) / middle for one in optima]
+    return np.clip(relative, 1 / LARGEST_WEIGHT, LARGEST_WEIGHT) ** 2
+
+
+def _solve(
+    X: np.ndarray, y: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, float | None]:
+    """Coefficients, their standard errors, and the residuals' standard deviation."""
+    root = np.sqrt(weights / weights.mean())
+    coefficients = np.linalg.lstsq(X * root[:, None], y * root, rcond=None)[0]
+    degrees = len(y) - X.shape[1]
+    if degrees < 1:
+        return coefficients, None, None
+    residuals = (y - X @ coefficients) * root
+    variance = float(residuals @ residuals) / degrees
+    covariance = variance * np.linalg.inv((X * root[:, None]).T @ (X * root[:, None]))
+    return coefficients, np.sqrt(np.diag(covariance)), math.sqrt(variance)
+
+
+def _critical(degrees: int, level: float = LEVEL) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, degrees)) if degrees > 0 else math.inf
+
+
+def _exponent(value: float, stderr: float | None, critical: float) -> Exponent:
+    if stderr is None:
+        return Exponent(float(value), None, None)
+    return Exponent(
+        float(value), stderr, (float(value - critical * stderr), float(value + critical * stderr))
+    )

@@ -1,0 +1,501 @@
+"""Carrying the searches of all rungs out in one results folder: in rounds, stopping hopeless
+trials, resumable.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llmscale.errors import InputError, WorkError, listed
+from llmscale.machine import device_name
+from llmscale.measure.executors import Event, Task, pick_executor
+from llmscale.measure.sweep.jobs import sweep_dtype
+from llmscale.measure.sweep.kernels import check_kernels
+from llmscale.measure.sweep.plan import Plan, plan_jobs
+from llmscale.measure.sweep.provenance import difference, provenance
+from llmscale.measure.sweep.records import (
+    FINISHED,
+    finished_runs,
+    known_ids,
+    mend_rows,
+    read_curve,
+    read_run,
+    record_end,
+    recorded_runs,
+    write_row,
+    write_tables,
+)
+from llmscale.measure.sweep.run import write_spec
+from llmscale.measure.sweep.spec import SweepSpec, parse_sizes
+from llmscale.measure.text.prepare import TokenStore
+from llmscale.measure.train.job import Job, run_row
+from llmscale.measure.tune.result import Trial, Tuned, Tuning, conclude
+from llmscale.measure.tune.search import Grid, Node, Search, search
+from llmscale.measure.tune.stopping import Judge, Stop, Track
+from llmscale.measure.tune.trials import Rung, rung_of, rungs_of, trial_jobs
+from llmscale.quantity import TokenBudget
+from llmscale.runs.checked import (
+    DamagedFile,
+    WrongValue,
+    check,
+    check_list,
+    check_table,
+    read_object,
+    typed,
+)
+from llmscale.runs.curve_file import CurveFile
+from llmscale.runs.folder import ResultsFolder, Run, make_folder, refuse_links, write_text
+from llmscale.runs.lock import only_writer
+from llmscale.runs.log import read_progress
+
+if TYPE_CHECKING:
+    from llmscale.measure.train.calibrate import Speeds
+
+FILE_NAME = "tune.json"
+FIRST = (Node(), Node(0, -2), Node(0, 2))
+"""What every search begins with."""
+_ORDERED = "stops_in_order"
+"""Noted in tune.json: trials are stopped by what was finished before their step of the search."""
+
+
+def check_folder(folder: ResultsFolder, spec: SweepSpec) -> str | None:
+    """Raise InputError where `folder` holds another specification's trials, or something else.
+
+    Says so where tune.json is damaged.
+    """
+    path = folder.path
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file", "name a folder with --out")
+    try:
+        before = _read(folder)
+    except DamagedFile as error:
+        if not known_ids(folder):
+            raise InputError(error.problem, "name another folder with --out") from error
+        refuse_links(path)
+        return (
+            f"{error.problem}; it is made anew from the trials' folders, for the sizes of this "
+            "command"
+        )
+    if before is None:
+        if known_ids(folder) and not folder.sweep_path.exists():
+            refuse_links(path)
+            anew = "it is made anew from the trials' folders, for the sizes of this command"
+            return f"there is no {path / FILE_NAME}; {anew}"
+        if path.exists() and any(
+            not entry.name.startswith((".", "README")) for entry in path.iterdir()
+        ):
+            raise InputError(
+                f"{path} holds files but no {FILE_NAME}", "name a new or empty folder with --out"
+            )
+        refuse_links(path)
+        return None
+    refuse_links(path)
+    changed = difference(before["basis"], json.loads(json.dumps(spec.basis())))
+    if changed:
+        raise InputError(
+            f"{path} holds trials of another specification: {changed}",
+            "name another folder with --out",
+        )
+    return None
+
+
+def known_basis(folder: ResultsFolder) -> Any:
+    """What the trials of `folder` share, as an earlier command has noted it; None where there is
+    none.
+    """
+    return _known(folder).get("basis")
+
+
+def _known(folder: ResultsFolder) -> dict[str, Any]:
+    """What tune.json says; nothing where there is none, or where it is damaged."""
+    try:
+        return _read(folder) or {}
+    except DamagedFile:
+        return {}
+
+
+class Study:
+    """The searches of every rung of `spec`, and of those that the folder holds from earlier
+    commands.
+
+    Carry out `next_round()` until it is None; `tuning()` says at any time what has been found.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        grid: Grid,
+        store: TokenStore,
+        folder: ResultsFolder,
+        stop_hopeless: bool = True,
+    ) -> None:
+        self.spec, self.grid, self.store, self.folder, self.stop_hopeless = (
+            spec,
+            grid,
+            store,
+            folder,
+            stop_hopeless,
+        )
+        before = _known(folder)
+        begun = before.get("hardware", {}).get("dtype") or next(
+            (run.dtype for run in recorded_runs(folder)), None
+        )
+        self._dtype = sweep_dtype(spec, store, begun)
+        # What jobs are made of: `spec` itself says what was asked for.
+        self._settled = replace(spec, hardware=replace(spec.hardware, dtype=self._dtype.dtype))
+        self._asked = rungs_of(self._settled, store)
+        known = before.get("rungs", ())
+        earlier = (
+            rung_of(self._settled, store, rung["size"], _budget(rung["budget"])) for rung in known
+        )
+        self._rungs = tuple(
+            {(rung.params, rung.tokens): rung for rung in [*earlier, *self._asked]}.values()
+        )
+        stopped = (trial for trial in before.get("trials", ()) if trial["stop"] and stop_hopeless)
+        self._stops = {trial["run_id"]: Stop(**trial["stop"]) for trial in stopped}
+        self._finished = finished_runs(folder)
+        self._jobs: dict[tuple[Rung, Node], tuple[Job, ...]] = {}
+        self._node_of: dict[str, tuple[Rung, Node]] = {}
+        self._before: dict[tuple[Rung, Node], tuple[Node, ...]] = {}
+        """The nodes that were known when the search asked for a node: what its trials are compared
+        with.
+        """
+        self._judges: dict[str, Judge] = {}
+        """Of the trials under way here."""
+        self._curves: dict[str, dict[int, float]] = {}
+        # What an older version let finish was not to be stopped by it.
+        self._reviewed = set(self._finished) if before and not before.get(_ORDERED) else set()
+        self._unrecorded: list[str] = []
+        """Trials to stop that were trained to their end before anybody could."""
+        self._speeds: Mapping[str, Speeds] | None = None
+        if not before and (known := known_ids(folder)):
+            first = {
+                job.run_id
+                for rung in self._asked
+                for node in FIRST
+                for job in self._jobs_of(rung, node)
+            }
+            if not known & first:
+                problem = (
+                    f"none of the {len(known)} trials in {folder.path} is one of this command's"
+                )
+                raise InputError(
+                    problem, "give the command that began them, or name another folder with --out"
+                )
+        self._provenance = {key: before[key] for key in before if key not in ("rungs", "trials")}
+
+    def next_round(self, tell: Callable[[str], None] = lambda text: None) -> Plan | None:
+        """The plan of all trials that can be trained now, the cheapest first; None where every
+        search has ended.
+        """
+        wanted = []
+        for rung in self._asked:
+            _, found = self._search(rung)
+            nodes = [node for node in found.wanted if self._loss(rung, node) is None]
+            jobs = [job for node in nodes for job in self._jobs_of(rung, node)]
+            wanted += [
+                job
+                for job in jobs
+                if job.run_id not in self._finished and not self._is_stopped(job.run_id)
+            ]
+        wanted.sort(key=lambda job: job.flops)
+        if not wanted:
+            return None
+        plan = plan_jobs(
+            wanted,
+            self.spec,
+            self.store,
+            tell=tell,
+            speeds=self._speeds,
+            dtype_reason=self._dtype.reason,
+        )
+        self._speeds = plan.speeds
+        return plan
+
+    def carry_out(self, plan: Plan, command: str, report: Callable[[Event], object]) -> None:
+        """Train the trials of one round.
+
+        Raises WorkError where one failed, KeyboardInterrupt when interrupted.
+        """
+        make_folder(self.folder.path)
+        with only_writer(self.folder.path):
+            check_kernels(self.folder, plan)
+            self._provenance = provenance(plan, self.spec, self.store, self.folder, command)
+            del self._provenance["runs"]  # of this round alone; `trials` has all
+            mend_rows(self.folder)
+            jobs = {run.job.run_id: run.job for run in plan.runs}
+            name = device_name(plan.device)
+            for run in plan.runs:
+                self._stops.pop(
+                    run.job.run_id, None
+                )  # stopped behind a trial that has come to nothing
+                write_spec(self.folder, run, plan, self.store)
+
+            def pass_on(event: Event) -> bool:
+                job = jobs[event.run_id]
+                hopeless = event.kind == "logged" and self._is_hopeless(job, event, name)
+                if event.kind == "ended":
+                    self._end(job, event, name)
+                report(event)
+                return hopeless
+
+            try:
+                hardware = self.spec.hardware
+                tasks = [Task((self.folder.run_folder(run_id),)) for run_id in jobs]
+                pick_executor(hardware.executor).run(
+                    tasks, plan.places, pass_on, *hardware.executor_options
+                )
+            finally:
+                self._write(final=True)
+        rows = [read_run(self.folder, run_id) for run_id in jobs]
+        errors = [row.error for row in rows if row and row.status == "failed"]
+        if errors:
+            problem = f"{len(errors)} of {len(jobs)} trials failed: {listed(dict.fromkeys(errors))}"
+            raise WorkError(problem, "mend that; the same command goes on")
+        left = [
+            run_id for run_id in jobs if run_id not in self._finished and run_id not in self._stops
+        ]
+        if left:
+            raise WorkError(
+                f"{len(left)} of {len(jobs)} trials were ended before their last step",
+                "the same command goes on",
+            )
+
+    def tuning(self) -> Tuning:
+        """What has been found so far."""
+        return conclude([self._tuned(rung) for rung in self._rungs], self.spec.recipe)
+
+    def _search(self, rung: Rung) -> tuple[dict[Node, float], Search]:
+        """The losses that the rung's search has met so far, and where it stands: it is gone through
+        from the start.
+        """
+        losses: dict[Node, float] = {}
+        while True:
+            found = search(losses, rung.grid(self.grid))
+            for node in found.wanted:
+                self._before[rung, node] = tuple(losses)
+                self._review(rung, node)
+            known = {node: self._loss(rung, node) for node in found.wanted}
+            losses |= {node: loss for node, loss in known.items() if loss is not None}
+            if not known or None in known.values():
+                return losses, found  # a step of the search is done when all of its trials are
+
+    def _loss(self, rung: Rung, node: Node) -> float | None:
+        """Mean loss over seeds: infinite where one diverged; where one was stopped, as far behind
+        as it was.
+
+        None while one of them is still to be trained.
+        """
+        ids = [job.run_id for job in self._jobs_of(rung, node)]
+        if any(run_id not in self._finished and run_id not in self._stops for run_id in ids):
+            return None
+        runs = [self._finished[run_id] for run_id in ids if run_id in self._finished]
+        if any(run.status == "diverged" for run in runs):
+            return math.inf
+        stops = [self._stops[run_id] for run_id in ids if run_id in self._stops]
+        if stops:
+            ahead = self._node_of.get(stops[0].behind)
+            reached = self._loss(*ahead) if ahead else None
+            return (
+                None if reached is None else reached + statistics.fmean(stop.gap for stop in stops)
+            )
+        losses = [run.loss for run in runs if run.loss is not None]
+        return statistics.fmean(losses) if len(losses) == len(ids) else None
+
+    def _jobs_of(self, rung: Rung, node: Node) -> tuple[Job, ...]:
+        if (rung, node) not in self._jobs:
+            jobs = self._jobs[rung, node] = trial_jobs(self._settled, self.store, rung, node)
+            self._node_of |= {job.run_id: (rung, node) for job in jobs}
+        return self._jobs[rung, node]
+
+    def _is_stopped(self, run_id: str) -> bool:
+        """Whether the trial was stopped, and what it was behind is known still."""
+        stop = self._stops.get(run_id)
+        return (
+            stop is not None
+            and (ahead := self._node_of.get(stop.behind)) is not None
+            and ahead in self._before
+        )
+
+    def _judge(self, job: Job) -> Judge:
+        """Who watches the trial: it knows what was finished before the search asked for this
+        one.
+        """
+        rung, node = self._node_of[job.run_id]
+        judge = Judge()
+        for earlier in self._before[rung, node]:
+            for other in self._jobs_of(rung, earlier):
+                run = self._finished.get(other.run_id)
+                if run is not None and run.status == "done":
+                    judge.follow(_track(run, self.spec.recipe.cooldown, self._curve(run.run_id)))
+                    judge.finish(run.run_id, run.loss)
+        judge.follow(_track(run_row(job, "running", ""), job.cooldown, {}))
+        return judge
+
+    def _curve(self, run_id: str) -> dict[int, float]:
+        """The training loss of a finished trial by tokens; nothing where its curve is lost."""
+        if run_id not in self._curves:
+            try:
+                path = self.folder.run_folder(run_id) / "curve.parquet"
+                if path.exists():
+                    rows = read_curve(path).to_pydict()
+                else:
+                    rows = (
+                        CurveFile(self.folder.curves_path)
+                        .of(run_id, ["tokens", "train_loss"])
+                        .to_dict("list")
+                    )
+                self._curves[run_id] = dict(zip(rows["tokens"], rows["train_loss"], strict=True))
+            except (InputError, KeyError):
+                self._curves[run_id] = {}
+        return self._curves[run_id]
+
+    def _can_stop(self, job: Job) -> bool:
+        """The rule in use is always trained to its end, to be compared with the best."""
+        return self.stop_hopeless and self._node_of[job.run_id][1] != Node()
+
+    def _review(self, rung: Rung, node: Node) -> None:
+        """Stop what was to be stopped and was trained to its end all the same, before anybody could
+        stop it.
+        """
+        for job in self._jobs_of(rung, node):
+            run = self._finished.get(job.run_id)
+            if run is None or job.run_id in self._reviewed:
+                continue
+            self._reviewed.add(job.run_id)
+            if run.status != "done" or not self._can_stop(job):
+                continue
+            judge = self._judge(job)
+            stops = (
+                judge.log(job.run_id, tokens, loss)
+                for tokens, loss in sorted(self._curve(job.run_id).items())
+            )
+            if stop := next(filter(None, stops), None):
+                self._stops[job.run_id] = stop
+                del self._finished[job.run_id]
+                self._unrecorded.append(job.run_id)
+
+    def _is_hopeless(self, job: Job, event: Event, device: str) -> bool:
+        """Whether to stop the trial."""
+        if job.run_id in self._stops:
+            return True
+        if not self._can_stop(job):
+            return False
+        points = [event.point]
+        if (
+            job.run_id not in self._judges
+        ):  # it may go on from an earlier command, or come to be watched late
+            self._judges[job.run_id] = self._judge(job)
+            logged = read_progress(event.folder)[0]
+            points = [
+                *(point for point in logged if point["step"] < event.point["step"]),
+                event.point,
+            ]
+        judge = self._judges[job.run_id]
+        stops = (judge.log(job.run_id, point["tokens"], point["train_loss"]) for point in points)
+        stop = next(filter(None, stops), None)
+        if stop is None:
+            return False
+        self._stops[job.run_id] = stop
+        self._record_stop(job, stop, device)
+        return True
+
+    def _record_stop(self, job: Job, stop: Stop, device: str) -> None:
+        """The row of a stopped trial.
+
+        If it was trained to its end meanwhile, nothing is left of that.
+        """
+        write_row(self.folder, run_row(job, "stopped", device, error=str(stop)))
+        (self.folder.run_folder(job.run_id) / "curve.parquet").unlink(missing_ok=True)
+
+    def _end(self, job: Job, event: Event, device: str) -> None:
+        """Take note of a run that has ended, and write what is known by now."""
+        self._judges.pop(job.run_id, None)
+        run = read_run(self.folder, job.run_id)
+        if stop := self._stops.get(job.run_id):
+            self._record_stop(job, stop, device)
+        elif run and run.status in FINISHED:
+            self._finished[job.run_id] = run
+        else:
+            record_end(self.folder, job, event, device)
+        self._write()
+
+    def _write(self, final: bool = False) -> None:
+        tuning = self.tuning()  # which reviews what has ended
+        for run_id in self._unrecorded:
+            rung, node = self._node_of[run_id]
+            job = next(job for job in self._jobs_of(rung, node) if job.run_id == run_id)
+            self._record_stop(
+                job, self._stops[run_id], device_name(self.spec.hardware.picked_device)
+            )
+        self._unrecorded.clear()
+        write_tables(self.folder, final=final)
+        payload = {**self._provenance, _ORDERED: True, **tuning.to_json()}
+        write_text(self.folder.path / FILE_NAME, json.dumps(payload, indent=2) + "\n")
+
+    def _tuned(self, rung: Rung) -> Tuned:
+        losses, found = self._search(rung)
+        nodes = dict.fromkeys([*losses, *found.wanted])
+        trials = (self._trial(node, job) for node in nodes for job in self._jobs_of(rung, node))
+        return Tuned(rung, losses, found, tuple(trials))
+
+    def _trial(self, node: Node, job: Job) -> Trial:
+        run, stop = self._finished.get(job.run_id), self._stops.get(job.run_id)
+        status = run.status if run else "stopped" if stop else "waiting"
+        return Trial(
+            run_id=job.run_id,
+            size=job.size,
+            params=job.shape.params,
+            tokens=job.tokens,
+            seed=job.seed,
+            node=node,
+            batch_tokens=job.batch_tokens,
+            lr=job.lr,
+            status=status,
+            loss=run.loss if run else None,
+            flops=job.flops,
+            stop=stop,
+        )
+
+
+def _track(run: Run, cooldown: float, points: dict[int, float]) -> Track:
+    group = (run.n_layer, run.d_model, run.n_head, run.d_ff, run.tokens, run.batch_tokens, run.seed)
+    return Track(run.run_id, group, run.lr, run.tokens, (1 - cooldown) * run.tokens, points)
+
+
+def _budget(table: dict[str, Any] | None) -> TokenBudget | None:
+    return None if table is None else TokenBudget(**table)
+
+
+def _read(folder: ResultsFolder) -> dict[str, Any] | None:
+    """What tune.json says, or None where there is none. Raises DamagedFile."""
+    path = folder.path / FILE_NAME
+    try:
+        payload = read_object(path)
+        missing = sorted({"basis", "rungs", "trials"} - set(payload))
+        if missing:
+            raise WrongValue(f"it has no {missing[0]}, as what a tune writes")
+        check_table(payload, dict, "", ("basis", "hardware", "recipes"))
+        check(payload.get("hardware", {}).get("dtype"), str | None, "hardware.dtype")
+        for name in ("rungs", "trials"):
+            check_list(payload[name], dict, name)
+        for rung in payload["rungs"]:
+            check(rung.get("size"), str, "the size of a rung")
+            if rung.get("budget") is not None:
+                typed(TokenBudget, rung["budget"], "the budget of a rung")
+            parse_sizes(rung["size"])
+        for trial in payload["trials"]:
+            check(trial.get("run_id"), str, "the run_id of a trial")
+            if trial.get("stop") is not None:
+                typed(Stop, trial["stop"], "the stop of a trial")
+    except FileNotFoundError:
+        return None
+    except DamagedFile:
+        raise
+    except (ValueError, InputError) as error:
+        reason = error.problem if isinstance(error, InputError) else str(error)
+        raise DamagedFile(path, reason) from error
+    return payload

@@ -1,0 +1,79 @@
+"""From the nodes of a rung's grid to jobs: a trial is the run that `llmscale sweep --lr
+--batch-tokens` would train.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from llmscale.measure.sweep.jobs import jobs_of
+from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.text.prepare import TokenStore
+from llmscale.measure.train.job import Job
+from llmscale.measure.tune.search import Grid, Node
+from llmscale.quantity import TokenBudget
+
+FEWEST_STEPS = 50
+"""Batches that leave fewer optimiser steps than this are not tried."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A size at a token budget.
+
+    `lr` and `batch_tokens` are those of the rule in use: node 0, 0 of its grid.
+    """
+
+    size: str
+    budget: TokenBudget | None
+    """None for one epoch of the text."""
+    params: int
+    tokens: int
+    lr: float
+    batch_tokens: int
+    context: int
+
+    def grid(self, grid: Grid) -> Grid:
+        """`grid` within the batches that this rung can be trained with."""
+        batch, sequences = self.batch_tokens // self.context, self.tokens // self.context
+        halvings = (batch & -batch).bit_length() - 1
+        doublings = math.floor(math.log2(max(1.0, sequences / (FEWEST_STEPS * batch))))
+        return replace(
+            grid,
+            lowest_batch=max(grid.lowest_batch, -halvings),
+            highest_batch=min(grid.highest_batch, doublings),
+        )
+
+
+def rungs_of(spec: SweepSpec, store: TokenStore) -> tuple[Rung, ...]:
+    """Every size at every budget of `spec`, each once. Raises InputError."""
+    rungs = (
+        rung_of(spec, store, size, budget)
+        for size in spec.sizes
+        for budget in spec.tokens or (None,)
+    )
+    return tuple({(rung.params, rung.tokens): rung for rung in rungs}.values())
+
+
+def rung_of(spec: SweepSpec, store: TokenStore, size: str, budget: TokenBudget | None) -> Rung:
+    """`size` at `budget` by the recipe of `spec`. Raises InputError."""
+    job = _jobs(spec, store, size, budget)[0]
+    return Rung(
+        size, budget, job.shape.params, job.tokens, job.lr, job.batch_tokens, job.shape.context
+    )
+
+
+def trial_jobs(spec: SweepSpec, store: TokenStore, rung: Rung, node: Node) -> tuple[Job, ...]:
+    """The runs of one node, one for each seed of `spec`."""
+    batch_tokens = round(rung.batch_tokens * 2.0**node.batch)
+    recipe = replace(
+        spec.recipe, lr=rung.lr * node.lr_factor, lr_scale=1.0, batch_tokens=batch_tokens, rule=None
+    )
+    return _jobs(replace(spec, recipe=recipe), store, rung.size, rung.budget)
+
+
+def _jobs(
+    spec: SweepSpec, store: TokenStore, size: str, budget: TokenBudget | None
+) -> tuple[Job, ...]:
+    return jobs_of(
+        replace(spec, sizes=(size,), tokens=() if budget is None else (budget,), recipes={}), store
+    )

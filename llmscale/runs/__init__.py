@@ -1,0 +1,1 @@
+"""The table of runs and the results folder: where training and analysis meet."""

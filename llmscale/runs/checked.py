@@ -1,0 +1,172 @@
+"""Files that llmscale wrote, read as if anybody had: what is torn, foreign or of a wrong type is
+said, never met later.
+
+Whoever can do without a damaged file, or make it anew, catches DamagedFile; else a command shows it
+as its error."""
+
+import json
+import math
+import stat
+import types
+import typing
+from collections.abc import Collection
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError
+
+_WORDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a table",
+    list: "a list",
+}
+_LARGEST = 2**63
+
+
+class DamagedFile(InputError):  # noqa: N818 - the file is what is damaged, and what is told
+    """A file that is there and is not what was written: `path`, and the `reason` in words."""
+
+    def __init__(
+        self, path: Path, reason: str, fix: str = "the command that wrote it makes it anew"
+    ) -> None:
+        super().__init__(f"{path} is damaged: {reason}", fix)
+        self.path, self.reason = path, reason
+
+
+class WrongValue(ValueError):  # noqa: N818
+    """Why a value is not of the type that it must have, in words."""
+
+
+def plain_file(path: Path) -> Path:
+    """`path`, if it is a file: opening a pipe waits for ever. Raises DamagedFile; FileNotFoundError
+    if it is not there.
+
+    A path that may not be looked at is left to whoever opens it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return path
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise DamagedFile(path, f"it is {what}, not a file")
+    return path
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in the file `path`.
+
+    Raises DamagedFile; FileNotFoundError where there is none.
+    """
+    try:
+        payload = json.loads(plain_file(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DamagedFile(path, f"byte {error.start} is no text") from error
+    except (ValueError, RecursionError) as error:
+        reason = f"it is no JSON ({error})" if path.stat().st_size else "it is empty"
+        raise DamagedFile(path, reason) from error
+    except OSError as error:
+        raise DamagedFile(path, error.strerror or str(error)) from error
+    if not isinstance(payload, dict):
+        raise DamagedFile(path, f"it holds {_say(payload)}, not a table of keys and values")
+    return payload
+
+
+def typed(kind: type, payload: Any, where: str = "") -> Any:
+    """The dataclass `kind` from a JSON object. Keys that it does not know are left out. Raises
+    WrongValue.
+
+    A key may be missing if its field has a default, or may be empty.
+    """
+    if not isinstance(payload, dict):
+        raise WrongValue(f"{where or 'it'} is {_say(payload)}, not a table")
+    values: dict[str, Any] = {}
+    for name, (hint, has_default) in _fields(kind).items():
+        at = f"{where}.{name}" if where else name
+        if name not in payload:
+            if not has_default and not may_be_empty(hint):
+                raise WrongValue(f"it has no {at}")
+            if not has_default:
+                values[name] = None
+            continue
+        check(payload[name], hint, at)
+        values[name] = (
+            typed(hint, payload[name], at)
+            if isinstance(hint, type) and is_dataclass(hint)
+            else payload[name]
+        )
+    return kind(**values)
+
+
+def check(value: Any, hint: Any, where: str) -> None:
+    """Raise WrongValue where `value`, of a JSON file, is not of the type `hint`: a plain one, or a
+    union of such.
+    """
+    if value is None and may_be_empty(hint):
+        return
+    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] or [hint]
+    if any(is_dataclass(kind) for kind in kinds):
+        return  # which `typed` looks at
+    if not any(_fits(value, kind) for kind in kinds):
+        wanted = " or ".join(_WORDS.get(kind, "a table") for kind in kinds)
+        raise WrongValue(f"{where} is {_say(value)}, not {wanted}")
+
+
+def check_count(value: Any, where: str, least: int = 1, most: float = math.inf) -> None:
+    """Raise WrongValue where `value` is no whole number between `least` and `most`."""
+    check(value, int, where)
+    if not least <= value <= most:
+        raise WrongValue(f"{where} is {_say(value)}")
+
+
+def check_list(value: Any, kind: type, where: str) -> None:
+    """Raise WrongValue where `value` is no list of `kind`."""
+    check(value, list, where)
+    for item in value:
+        check(item, kind, f"an item of {where}")
+
+
+def check_table(value: Any, kind: type, where: str, keys: Collection[str] | None = None) -> None:
+    """Raise WrongValue where `value` is no table of `kind`, or those of its `keys` that are there
+    are not.
+    """
+    check(value, dict, where or "it")
+    for key in value if keys is None else [key for key in keys if key in value]:
+        check(value[key], kind, f"{where}.{key}" if where else key)
+
+
+def may_be_empty(hint: Any) -> bool:
+    """Whether None is of the type `hint`."""
+    return types.NoneType in typing.get_args(hint)
+
+
+@cache
+def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
+    """The type of every field, and whether it has a default."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: (hints[field.name], field.default is not MISSING) for field in fields(kind)}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, float) or (isinstance(value, int) and abs(value) < _LARGEST)
+    if kind is int:
+        return isinstance(value, int) and abs(value) < _LARGEST
+    return isinstance(value, kind)
+
+
+def _say(value: Any) -> str:
+    """A value in an error, which may be of any length."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,296 @@
+"""From a size to a Transformer's shape, and what a shape costs: weights, FLOPs, memory.
+
+The ladder of built-in shapes is one sequence in which depth, width and parameter count all grow
+together, so that a larger size never gives a smaller model; a size takes the nearest member. Depth
+follows width through the knots below: about 64 channels a layer from 10M to 1B, 128 from 7B on, and
+few layers for tiny models, whose loss depends on their width far more than on their depth."""
+
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+from llmscale.errors import InputError
+from llmscale.errors.printable import begun
+from llmscale.quantity import format_count, parse_count
+from llmscale.settings import Range, check_ranges
+
+ARCHITECTURES = ("llama", "gpt2")
+TOKENS_PER_PARAM = 20
+"""What a compute-optimal run takes, roughly (Hoffmann et al. 2022)."""
+USUAL_VOCABULARY, USUAL_CONTEXT = 1024, 256
+"""Of a sweep of the default text, and of what is reckoned or measured without one."""
+USUAL_MFU = 0.35
+"""Share of the FLOP/s of large products that training is expected to reach."""
+LEAST_CONTEXT, MOST_CONTEXT = 2, 10**9
+"""Tokens of a sequence to train on: at least one, and the one that it predicts."""
+SMALLEST, LARGEST = 10_000, 1_000_000_000_000
+_DEPTH_KNOTS = ((16, 2), (48, 2), (384, 6), (1024, 16), (4096, 32), (65536, 512))
+_EXPLICIT = re.compile(r"(\d{1,12})x(\d{1,12})x(\d{1,12})(?:x(\d{1,12}))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder-only Transformer: `n_layer` blocks of width `d_model` with `n_head` heads and
+    `d_ff` hidden units.
+
+    `arch` is `llama` (RMSNorm, rotary positions, SwiGLU, no biases) or `gpt2` (LayerNorm, learned
+    positions, GELU, biases). Embedding and output projection are two matrices (untied). Raises
+    InputError where no such model exists."""
+
+    n_layer: int
+    d_model: int
+    n_head: int
+    d_ff: int
+    vocab_size: int
+    context: int
+    arch: str = "llama"
+
+    @staticmethod
+    def ranges() -> dict[str, Range]:
+        """The numbers that each setting takes."""
+        return {
+            "n_layer": Range(1, 10_000),
+            "d_model": Range(1, 1e7),
+            "n_head": Range(1, 1e6),
+            "d_ff": Range(1, 1e8),
+            "vocab_size": Range(1, 1e9),
+            "context": Range(1, MOST_CONTEXT),
+        }
+
+    def __post_init__(self) -> None:
+        check_ranges(self, f" in shape {self.name}")
+        if self.arch not in ARCHITECTURES:
+            raise InputError(
+                f"unknown architecture {self.arch!r}", f"choose one of {', '.join(ARCHITECTURES)}"
+            )
+        if self.d_model % self.n_head or (self.arch == "llama" and self.d_head % 2):
+            raise InputError(
+                f"shape {self.name}: {self.d_model} channels do not split into {self.n_head} heads "
+                "of even size",
+                "n_head divides d_model, and d_model / n_head is even, as in 6x384x6",
+            )
+
+    @property
+    def name(self) -> str:
+        """`n_layer x d_model x n_head`, as `6x384x6`."""
+        return f"{self.n_layer}x{self.d_model}x{self.n_head}"
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_head
+
+    @property
+    def params_per_layer(self) -> int:
+        """Weights of one block: attention 4 d², SwiGLU 3 d·d_ff or GELU 2 d·d_ff, norms, and
+        GPT-2's biases.
+        """
+        d, f = self.d_model, self.d_ff
+        if self.arch == "llama":
+            return 4 * d * d + 3 * d * f + 2 * d
+        return 4 * d * d + 2 * d * f + 4 * d + (4 * d + f + d)
+
+    @property
+    def params_non_embedding(self) -> int:
+        """Every weight but token, position and output embeddings (Kaplan et al. 2020)."""
+        return self.n_layer * self.params_per_layer + self._final_norm
+
+    @property
+    def params(self) -> int:
+        """Non-embedding weights plus the output projection: those that multiply every token.
+
+        The N of the laws.
+        """
+        return self.params_non_embedding + self.d_model * self.vocab_size
+
+    @property
+    def params_total(self) -> int:
+        """Every stored weight."""
+        positions = self.context if self.arch == "gpt2" else 0
+        return self.params + self.d_model * (self.vocab_size + positions)
+
+    @property
+    def _final_norm(self) -> int:
+        return self.d_model if self.arch == "llama" else 2 * self.d_model
+
+    @property
+    def attention_flops_per_token(self) -> int:
+        """12 · n_layer · context · d_model: training FLOPs of the attention scores (full, not
+        causal).
+        """
+        return 12 * self.n_layer * self.context * self.d_model
+
+    @property
+    def flops_per_token(self) -> int:
+        """Training FLOPs a token, forward and backward: 6·params + 12·n_layer·context·d_model.
+
+        Hoffmann et al. 2022, appendix F; Chowdhery et al. 2022, appendix B.
+        """
+        return 6 * self.params + self.attention_flops_per_token
+
+    def memory_bytes(
+        self, micro_batch_sequences: int = 1, activation_bytes: int = 4, several_parts: bool = False
+    ) -> int:
+        """Bytes to train: weights, gradients and two AdamW moments in float32, and activations of a
+        micro-batch.
+
+        Where activations are narrow, so are copies of the weights and the gradients that come out
+        of a backward pass; when that ends, both are there beside the float32 ones, and the
+        activations are not. If a batch takes `several_parts`, the gradient of the ones before is
+        kept meanwhile."""
+        states, activations = (
+            16 * self.params_total,
+            self.activations_bytes(micro_batch_sequences, activation_bytes),
+        )
+        copies = 4 * self.params_total
+        if several_parts:
+            return states + copies + activations
+        return states + max(activations, copies if activation_bytes < 4 else 0)
+
+    def activations_bytes(self, sequences: int = 1, activation_bytes: int = 4) -> int:
+        """Bytes of what the backward pass of so many sequences needs, with attention that stores no
+        score matrix.
+
+        About 14 d + 4 d_ff values a token and layer; the logits stand in float32 three times, and
+        once as they are computed."""
+        per_layer = 14 * self.d_model + (4 if self.arch == "llama" else 3) * self.d_ff
+        per_token = activation_bytes * (
+            self.n_layer * per_layer + 4 * self.d_model + self.vocab_size
+        )
+        return sequences * self.context * (per_token + 12 * self.vocab_size)
+
+    def evaluation_bytes(self, sequences: int = 1, activation_bytes: int = 4) -> int:
+        """Bytes to evaluate between two steps: weights and moments in float32, and the forward pass
+        of `sequences`.
+
+        It holds one layer's activations; the logits as they are computed, and in float32 before and
+        after log-softmax."""
+        states = 12 * self.params_total
+        per_layer = 14 * self.d_model + (4 if self.arch == "llama" else 3) * self.d_ff
+        per_token = (
+            activation_bytes * (per_layer + 4 * self.d_model + self.vocab_size)
+            + 8 * self.vocab_size
+        )
+        return states + sequences * self.context * per_token
+
+
+def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") -> Shape:
+    """The shape of `size`: a non-embedding count (`1M`) or layers x width x heads [x d_ff]
+    (`6x384x6`).
+
+    A count from 10k to 1T takes the nearest member of the built-in ladder. Raises InputError.
+    """
+    explicit = _EXPLICIT.fullmatch(size.strip())
+    if explicit:
+        n_layer, d_model, n_head = (int(part) for part in explicit.groups()[:3])
+        d_ff = int(explicit[4]) if explicit[4] else _usual_d_ff(d_model, arch)
+        return Shape(n_layer, d_model, n_head, d_ff, vocab_size, context, arch)
+    if "x" in size.lower():
+        raise InputError(
+            f"size {begun(size.strip())!r} is no shape",
+            "write a shape as layers x width x heads, as in 6x384x6 (a fourth number is d_ff), or "
+            "a count such as 1M",
+        )
+    params = parse_count(size, "size")
+    if not SMALLEST <= params <= LARGEST:
+        raise InputError(
+            f"size {size.strip()!r} is outside {format_count(SMALLEST)} to {format_count(LARGEST)} "
+            "parameters",
+            "give the shape itself as layers x width x heads, as in 6x384x6",
+        )
+    nearest = min(
+        _ladder(arch), key=lambda shape: abs(math.log(shape.params_non_embedding / params))
+    )
+    return replace(nearest, vocab_size=vocab_size, context=context)
+
+
+def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:
+    """The built-in shapes by growing parameter count."""
+    return tuple(replace(shape, vocab_size=vocab_size, context=context) for shape in _ladder(arch))
+
+
+@cache
+def _ladder(arch: str) -> tuple[Shape, ...]:
+    """Built-in shapes by growing parameter count; between two (depth, width) steps d_ff makes the
+    fine steps.
+    """
+    steps = list(_depth_and_width())
+    usual = [
+        _shape(n_layer, d_model, _usual_d_ff(d_model, arch), arch) for n_layer, d_model in steps
+    ]
+    counts = [shape.params_non_embedding for shape in usual]
+    edges = [0.0, *(math.sqrt(low * high) for low, high in itertools.pairwise(counts)), math.inf]
+    ladder = []
+    for shape, low, high in zip(usual, edges[:-1], edges[1:], strict=True):
+        granule = _granule(shape.d_model) if shape.d_model >= 512 else 8
+        slack = 0.3 if shape.d_model >= 64 else 0.5
+        for d_ff in range(granule, 2 * shape.d_ff, granule):
+            candidate = replace(shape, d_ff=d_ff)
+            if low < candidate.params_non_embedding <= high and abs(d_ff / shape.d_ff - 1) < slack:
+                ladder.append(candidate)
+    return tuple(ladder)
+
+
+def _shape(n_layer: int, d_model: int, d_ff: int, arch: str) -> Shape:
+    return Shape(n_layer, d_model, _usual_heads(d_model), d_ff, 1, 1, arch)
+
+
+def _depth_and_width() -> Iterator[tuple[int, int]]:
+    """A staircase near the depth rule: each step adds one granule of width, or layers one at a
+    time.
+    """
+    n_layer, d_model = 2, 16
+    while d_model < 30_000:
+        yield n_layer, d_model
+        wider = d_model + _granule(d_model)
+        if n_layer + 0.5 <= _usual_depth(wider):
+            n_layer += 1
+        else:
+            d_model = wider
+
+
+def _usual_depth(d_model: int) -> float:
+    """Layers for a width, by straight lines between the knots in log-log."""
+    for (d0, l0), (d1, l1) in itertools.pairwise(_DEPTH_KNOTS):
+        if d_model <= d1:
+            return l0 * (l1 / l0) ** (math.log(d_model / d0) / math.log(d1 / d0))
+    raise AssertionError(f"no depth for width {d_model}")
+
+
+def _granule(d_model: int) -> int:
+    """Widths are multiples of this: fine where small, aligned to the hardware's tiles where
+    large.
+    """
+    for below, granule in ((128, 8), (256, 16), (512, 32), (2048, 64), (8192, 128)):
+        if d_model < below:
+            return granule
+    return 256
+
+
+def _usual_heads(d_model: int) -> int:
+    """Heads of about 16 channels below width 128, 32 below 384, 64 below 4096, then 128; always of
+    even size.
+    """
+    target = 16 if d_model < 128 else 32 if d_model < 384 else 64 if d_model < 4096 else 128
+    fitting = [
+        heads
+        for heads in range(1, d_model // 2 + 1)
+        if d_model % heads == 0 and (d_model // heads) % 2 == 0
+    ]
+
+    def cost(
+        heads: int,
+    ) -> float:  # attention kernels are fastest with head sizes in multiples of 8
+        d_head = d_model // heads
+        return abs(math.log(d_head / target)) + (0.3 if d_head % 8 and d_model >= 64 else 0.0)
+
+    return min(fitting, key=cost)
+
+
+def _usual_d_ff(d_model: int, arch: str) -> int:
+    """4 d for GELU; 8/3 d for SwiGLU, whose three matrices then weigh as much as GELU's two."""
+    granule = 8 if d_model < 512 else 64
+    ratio = 8 / 3 if arch == "llama" else 4
+    return max(granule, round(ratio * d_model / granule) * granule)

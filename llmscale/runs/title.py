@@ -1,0 +1,76 @@
+"""How a run is named to people: by its size, its tokens and how it was made.
+
+Programs use its `run_id`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmscale.quantity import format_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DIGEST = r"(?=.*\d)[0-9a-f]{7,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_MADE_UP = re.compile(rf"({_DIGEST}|(?=.*\d[a-z])[0-9a-z]{{8}})(~\w+)?", re.IGNORECASE)
+"""Ids that a program gave: digests, UUIDs, the eight letters of Weights & Biases."""
+_DEFAULT_RECIPE = "default"
+_SHOWN_OF_AN_ID = 12
+
+
+def run_title(run_id: str, values: Mapping[str, Any]) -> str:
+    """`3M at 60M tokens, seed 1` of a run with an id that means nothing; else its own name.
+
+    `values` are its row: params (or the name of its size), tokens, recipe and seed, as far as they
+    are known."""
+    if not _MADE_UP.fullmatch(str(run_id)):
+        return str(run_id)
+    size = _text(values.get("size")) or _count(values.get("params"))
+    if size is None:
+        return str(run_id)
+    tokens, recipe, seed = (
+        _count(values.get("tokens")),
+        _text(values.get("recipe")),
+        _number(values.get("seed")),
+    )
+    title = f"{size} at {tokens} tokens" if tokens else size
+    if recipe and recipe != _DEFAULT_RECIPE:
+        title += f", {recipe}"
+    return f"{title}, seed {seed:g}" if seed is not None else title
+
+
+def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list[str]:
+    """The titles of these rows, or of all; runs that would share one carry the start of their id,
+    too.
+    """
+    every = range(len(frame)) if rows is None else list(rows)
+    names = [
+        name for name in ("run_id", "size", "params", "tokens", "recipe", "seed") if name in frame
+    ]
+    records = frame[names].iloc[list(every)].to_dict("records")
+    titles = [run_title(str(record["run_id"]), record) for record in records]
+    owners: dict[str, set[str]] = {}
+    for title, record in zip(titles, records, strict=True):
+        owners.setdefault(title, set()).add(str(record["run_id"]))
+    return [
+        title if len(owners[title]) == 1 else f"{title} ({str(record['run_id'])[:_SHOWN_OF_AN_ID]})"
+        for title, record in zip(titles, records, strict=True)
+    ]
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if number == number and abs(number) != float("inf") else None
+
+
+def _count(value: Any) -> str | None:
+    number = _number(value)
+    return format_count(number) if number is not None and number > 0 else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
