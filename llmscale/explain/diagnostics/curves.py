@@ -14,10 +14,8 @@ from llmscale.runs.curve_file import Curves, each_curve, known_columns
 from llmscale.runs.title import run_titles
 
 _COLLAPSE = 0.05
-"""5% of the reducible loss: tuned ladders agree within their noise, about 1% (Qiu et al.
-
-2025, 2507.02119).
-"""
+"""5% of the reducible loss: tuned ladders agree within their noise, about 1% (Qiu et al. 2025,
+2507.02119). """
 _SAME_RATIO = 0.15
 _PROGRESS = np.linspace(0.25, 0.95, 15)
 """Where curves are compared: after the warm-up's transient, before the end, where all are 1."""

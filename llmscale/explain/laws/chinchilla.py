@@ -34,9 +34,7 @@ class Chinchilla(SumOfPowers):
 
     def compute_optimal(self) -> dict[str, Any]:
         """a = beta/(alpha + beta) and b = alpha/(alpha + beta), with C = 6ND  (Hoffmann et al.
-
-        2022, eq. 4).
-        """
+        2022, eq. 4)."""
         with np.errstate(invalid="ignore"):
             # NaN where the loss falls with neither: no optimum.
             a = np.divide(self.beta, np.add(self.alpha, self.beta))

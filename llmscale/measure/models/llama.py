@@ -111,9 +111,7 @@ class Model(LanguageModel):
 
 def rotary_table(context: int, d_head: int) -> tuple[Tensor, Tensor]:
     """cos and sin of position · base^(-2i/D), each (context, d_head), both halves alike (Su et al.
-
-    2021, eq. 15).
-    """
+    2021, eq. 15)."""
     frequencies = ROPE_BASE ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
     angles = torch.outer(torch.arange(context, dtype=torch.float64), frequencies)
     angles = torch.cat((angles, angles), dim=-1)

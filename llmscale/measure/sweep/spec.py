@@ -123,10 +123,8 @@ class SweepSpec:
     per_budget: int = 5
     """Sizes at each budget of `flops`, evenly spaced in log N."""
     optimum: float = float(TOKENS_PER_PARAM)
-    """Tokens a parameter at which the optimum of each budget is expected (Hoffmann et al.
-
-    2022: about 20).
-    """
+    """Tokens a parameter at which the optimum of each budget is expected (Hoffmann et al. 2022:
+    about 20). """
     spread: float = 4.0
     """How far the sizes of a budget go from the expected optimum on either side, as a factor."""
     seeds: int = 1
