@@ -6,7 +6,8 @@ the widened one.
 A table is fitted on its lower budgets and asked for every run of the higher ones, from one origin
 after another: laws in N and D by Chinchilla, slices of a table and best losses by budget in one
 variable by a power law with a floor. The multipliers of the widened interval
-(llmscale/explain/forecast/forecast.py) come each time from the families of tables other than the one judged.
+(llmscale/explain/forecast/forecast.py)
+come each time from the families of tables other than the one judged.
 Writes results/backtest/backtest.json and README.md; `--constants` also prints the multipliers from
 all tables, at five levels (five times as long; they need not rise with the level, those in use do).
 """
