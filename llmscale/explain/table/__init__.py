@@ -10,9 +10,9 @@ checked.
 [[125000000.0, 2500000000.0, 3.182], [1300000000.0, 26000000000.0, 2.518]]
 """
 
-from llmscale.explain.table._columns import ALIASES, COUNTS
-from llmscale.explain.table._pairs import parse_columns
-from llmscale.explain.table._units import parse_units
+from llmscale.explain.table.columns.find import ALIASES, COUNTS
+from llmscale.explain.table.columns.pairs import parse_columns
+from llmscale.explain.table.columns.units import parse_units
 from llmscale.explain.table.read import read_table
 from llmscale.explain.table.run_table import NO_VALUE, Excluded, RunTable, groups
 

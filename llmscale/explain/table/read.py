@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.printable import shortened
-from llmscale.explain.table import _plausible, _retries, _where
-from llmscale.explain.table._columns import (
+from llmscale.explain.table.columns.find import (
     ALIASES,
     COUNTS,
     Found,
@@ -21,17 +20,20 @@ from llmscale.explain.table._columns import (
     nearest,
     quantity_of,
 )
-from llmscale.explain.table._cut_short import cut_short, passes
-from llmscale.explain.table._files import read_source
-from llmscale.explain.table._identity import STEP_TWICE, Identity, identify
-from llmscale.explain.table._losses import mixed_splits
-from llmscale.explain.table._nested import refuse_chart, state_column
-from llmscale.explain.table._quantities import check_positive, with_quantities
-from llmscale.explain.table._reading import describe
-from llmscale.explain.table._spelled_out import with_spelled_out
-from llmscale.explain.table._status import parse_status, status_option, statuses
-from llmscale.explain.table._taken import Taken
-from llmscale.explain.table._units import known_units, parse_units
+from llmscale.explain.table.columns.quantities import check_positive, with_quantities
+from llmscale.explain.table.columns.spelled_out import with_spelled_out
+from llmscale.explain.table.columns.units import known_units, parse_units
+from llmscale.explain.table.describe import describe
+from llmscale.explain.table.doubts import plausible
+from llmscale.explain.table.doubts.cut_short import cut_short, passes
+from llmscale.explain.table.doubts.losses import mixed_splits
+from llmscale.explain.table.doubts.taken import Taken
+from llmscale.explain.table.files.nested import refuse_chart, state_column
+from llmscale.explain.table.files.source import read_source
+from llmscale.explain.table.rows import retries
+from llmscale.explain.table.rows.identity import STEP_TWICE, Identity, identify
+from llmscale.explain.table.rows.status import parse_status, status_option, statuses
+from llmscale.explain.table.rows.where import keep, parse_where, short_filter
 from llmscale.explain.table.run_table import Excluded, RunTable
 from llmscale.runs.folder import REMAKE, ResultsFolder
 
@@ -142,7 +144,7 @@ def _asked(
     done = parse_status(status)
     filters = _filters(where)
     for text in filters:
-        _where.parse_where(text)
+        parse_where(text)
     return _Asked(told, count, unit_of, filters, done, needs)
 
 
@@ -178,7 +180,7 @@ def _judge(read: _Read, asked: _Asked) -> _Judged:
     run_ids = identity.run_ids
     frame["run_id"] = run_ids
     for again, why in (
-        (_retries.superseded(raw, run_ids, usable), _retries.SUPERSEDED),
+        (retries.superseded(raw, run_ids, usable), retries.SUPERSEDED),
         (identity.repeated, STEP_TWICE),
     ):
         usable, reasons = usable & ~again, np.where(again, why, reasons)
@@ -195,11 +197,11 @@ def _passed(read: _Read, judged: _Judged, asked: _Asked) -> NDArray[np.bool_]:
     """The rows that the filters let through. Raises InputError if none of them is a run to fit, or
     one that is has a number that is not above zero.
     """
-    passed = _where.keep(read.frame, asked.filters)
+    passed = keep(read.frame, asked.filters)
     kept = judged.usable & passed
     if not kept.any():
         there = listed(list(dict.fromkeys(judged.reasons[passed])))
-        short = _where.short_filter(" and ".join(asked.filters))
+        short = short_filter(" and ".join(asked.filters))
         raise InputError(
             f"no finished run is left by --where {short} ({there})", "let more runs through"
         )
@@ -233,7 +235,7 @@ def _notes(
         *judged.identity.notes,
         *doubts,
         *filtered,
-        *_retries.notes(frame[kept]),
+        *retries.notes(frame[kept]),
     )
 
 
@@ -259,7 +261,7 @@ def _doubts(
     """What is doubtful in what was taken for what. Raises InputError."""
     by_hand = {"params", "tokens"} <= set(found.told)
     taken = Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
-    return _plausible.check(taken)
+    return plausible.check(taken)
 
 
 def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:
@@ -317,6 +319,6 @@ def _columns_told(columns: object) -> dict[str, str]:
 def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
     if not filters:
         return []
-    short = _where.short_filter(" and ".join(filters))
+    short = short_filter(" and ".join(filters))
     runs = "run" if usable == 1 else "runs"
     return [Note("filtered", f"{left} of {usable} {runs} remain after --where {short}")]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table._columns import resolve
+from llmscale.explain.table.columns.find import resolve
 from llmscale.runs.title import run_title
 
 NO_VALUE = "(none)"

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from llmscale.explain.table._columns import ALIASES, WEIGHT, Found, quoted
-from llmscale.explain.table._identity import Identity
+from llmscale.explain.table.columns.find import ALIASES, WEIGHT, Found, quoted
+from llmscale.explain.table.rows.identity import Identity
 
 LETTERS = {"params": "N", "tokens": "D", "flops": "C"}
 _MOST_REASONS = 4
