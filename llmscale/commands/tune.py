@@ -2,20 +2,18 @@
 follow.
 """
 
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmscale.commands import output
-from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line
-from llmscale.quantity import format_count, format_seconds, parse_count
+from llmscale.quantity import format_count, format_seconds
 
 if TYPE_CHECKING:
-    from llmscale.measure.sweep.plan import Plan
     from llmscale.measure.sweep.spec import SweepSpec
+    from llmscale.measure.tune.api import TuneResult
     from llmscale.measure.tune.fit_rule import RuleFit
     from llmscale.measure.tune.result import Tuned, Tuning
     from llmscale.runs.folder import ResultsFolder
@@ -118,43 +116,30 @@ def tune(
 
     Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned
     """
+    from llmscale.commands._watching import OnConsole
     from llmscale.measure.sweep.provenance import own_command
-    from llmscale.measure.sweep.records import find_damage
-    from llmscale.measure.sweep.remote_results import fetch_results, kept_at, remote_of
-    from llmscale.measure.sweep.spec import (
-        SweepSpec,
-        check_installed,
-        override,
-        parse_budgets,
-        parse_sizes,
-        read_spec,
-        with_executor_options,
-    )
-    from llmscale.measure.sweep.validation import settled
-    from llmscale.measure.tune.run import Study, check_folder, known_basis
-    from llmscale.measure.tune.search import Grid
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.measure.tune import api
 
-    asked = read_spec(file) if file else SweepSpec()
-    if sizes is None and not asked.sizes:
-        raise InputError(
-            "no sizes were given",
-            "name them, as in: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M",
-        )
-    spec = override(
-        asked,
-        sizes=parse_sizes(sizes) if sizes is not None else None,
-        tokens=parse_budgets(tokens) if tokens is not None else None,
+    result = api.tune(
+        file,
+        batch=batch,
+        refine=refine,
+        stop=stop,
+        doublings=doublings,
+        out=out,
+        dry_run=dry_run,
+        progress=OnConsole(),
+        command=own_command(),
+        sizes=sizes,
+        tokens=tokens,
         seeds=seeds,
-        source=data,
+        data=data,
         config=config,
         split=split,
         text_column=text_column,
         tokenizer=tokenizer,
         end_of_text=end_of_text,
-        validation_tokens=parse_count(validation_tokens, "validation token count")
-        if validation_tokens
-        else None,
+        validation_tokens=validation_tokens,
         arch=arch,
         context=context,
         lr=lr,
@@ -168,86 +153,20 @@ def tune(
         dtype=dtype,
         workers=workers,
         executor=executor,
+        executor_option=executor_option,
         compile=compile,
     )
-    spec = with_executor_options(spec, executor_option or ())
-    check_installed(spec, starting=not dry_run, tracking=False)
-    remote = remote_of(out)
-    folder = ResultsFolder(remote.folder) if remote else _folder(out, file, spec)
-    if remote:
-        fetch_results(remote, look_only=dry_run)
-    spec = settled(spec, known_basis(folder))
-    if rewritten := check_folder(folder, spec):
-        output.warn(rewritten)
-    for damage in find_damage(folder):
-        output.warn(f"{damage.problem}; {damage.fix}")
-    study = Study(spec, Grid(batch, refine, doublings), _prepare(spec), folder, stop)
-    plan = study.next_round(tell=lambda text: output.progress.print(f"{text} ..."))
     if dry_run:
-        _show_plan(plan, study.tuning(), folder, json)
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from llmscale.commands.live import SweepProgress
-
-    try:
-        while plan is not None:
-            output.progress.print(_describe(plan))
-            with (
-                SweepProgress(plan, folder) as progress,
-                kept_at(remote, progress.report, output.tell) as report,
-            ):
-                study.carry_out(plan, own_command(), report)
-            plan = study.next_round()
-        if remote and remote.waiting():  # of an earlier command that could not send all
-            with kept_at(remote, lambda event: None, output.tell):
-                pass
-    except KeyboardInterrupt:
-        output.tell(
-            f"stopped; finished trials are in {out or folder.path}, and the same command goes on"
-        )
-        raise typer.Exit(output.EXIT_INTERRUPTED) from None
-    _show(study.tuning(), spec, folder, json)
+        _show_plan(result, json)
+    else:
+        _show(result, json)
 
 
-def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFolder":
-    """Where results go: `--out`, results/tune-NAME for NAME.toml, or a name that follows from text
-    and recipe.
-    """
-    import hashlib
-    from json import dumps
-
-    from llmscale.measure.sweep.validation import named_by
-    from llmscale.runs.folder import ResultsFolder, results_folder
-
-    if out is not None:
-        return results_folder(out)
-    basis = dumps(named_by(spec).basis(), sort_keys=True).encode()
-    name = file.stem if file else hashlib.blake2b(basis, digest_size=3).hexdigest()
-    return ResultsFolder(Path("results") / f"tune-{name}")
-
-
-def _prepare(spec: "SweepSpec") -> Any:
-    """The token store of the text, with progress on standard error."""
-    from llmscale.commands.data import preparing, tell_of
-    from llmscale.measure.sweep.jobs import tokens_needed
-    from llmscale.measure.text.prepare import prepare
-
-    with preparing() as report:
-        store = prepare(spec.data, min_train_tokens=tokens_needed(spec), progress=report)
-    tell_of(store)
-    return store
-
-
-def _describe(plan: "Plan") -> str:
-    trials = "1 trial" if len(plan.runs) == 1 else f"{len(plan.runs)} trials"
-    return (
-        f"{trials}, {plan.flops:.2e} FLOPs, about {format_seconds(plan.seconds)}, "
-        f"{len(plan.places)} at a time"
-    )
-
-
-def _show_plan(plan: "Plan | None", tuning: "Tuning", folder: "ResultsFolder", json: bool) -> None:
+def _show_plan(result: "TuneResult", json: bool) -> None:
     """The trials that would be trained next."""
+    from llmscale.measure.tune.api import describe_round
+
+    plan, folder = result.plan, result.folder
     if json:
         output.print_json({"out": str(folder.path), **(plan.to_json() if plan else {"runs": []})})
         return
@@ -271,7 +190,7 @@ def _show_plan(plan: "Plan | None", tuning: "Tuning", folder: "ResultsFolder", j
             format_seconds(run.seconds),
         )
     output.progress.print(table)
-    output.progress.print(f"{_describe(plan)}; more follow until every optimum is bracketed")
+    output.progress.print(f"{describe_round(plan)}; more follow until every optimum is bracketed")
     output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 
@@ -294,9 +213,10 @@ def _as_options(spec: "SweepSpec") -> list[object]:
     return words
 
 
-def _show(tuning: "Tuning", spec: "SweepSpec", folder: "ResultsFolder", json: bool) -> None:
+def _show(result: "TuneResult", json: bool) -> None:
+    tuning, spec, folder = result.tuning, result.spec, result.folder
     if json:
-        output.print_json({"out": str(folder.path), **tuning.to_json()})
+        output.print_json(result.to_json())
     else:
         _show_rungs(tuning, folder)
         if tuning.rule:
