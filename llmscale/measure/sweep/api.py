@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
-from llmscale.measure.sweep.opening import Results, asked_spec, fetch, open_results, prepare_text
+from llmscale.measure.sweep.opening import Results, fetch, open_results, prepare_text
 from llmscale.measure.sweep.plan import Plan, plan_sweep
 from llmscale.measure.sweep.provenance import (
     check_folder,
@@ -18,7 +18,7 @@ from llmscale.measure.sweep.remote_results import kept_at
 from llmscale.measure.sweep.result import SweepResult
 from llmscale.measure.sweep.retries import next_round
 from llmscale.measure.sweep.run import carry_out
-from llmscale.measure.sweep.spec import SweepSpec, check_installed
+from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_installed
 from llmscale.measure.sweep.tracking import tracked
 from llmscale.measure.sweep.trunks import saved_branch_points
 from llmscale.measure.sweep.validation import settled

@@ -4,7 +4,6 @@ the text.
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -12,20 +11,10 @@ from typing import Any
 
 from llmscale.measure.sweep.jobs import tokens_needed
 from llmscale.measure.sweep.remote_results import fetch_results, remote_of
-from llmscale.measure.sweep.spec import (
-    SweepSpec,
-    override,
-    parse_budgets,
-    parse_flops,
-    parse_sizes,
-    parse_track,
-    read_spec,
-    with_executor_options,
-)
+from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.validation import named_by
 from llmscale.measure.sweep.watching import Watcher
 from llmscale.measure.text.prepare import TokenStore, prepare
-from llmscale.quantity import parse_count
 from llmscale.runs.folder import ResultsFolder, results_folder
 from llmscale.runs.remote import Remote
 
@@ -41,24 +30,6 @@ class Results:
     def where(self) -> str:
         """The folder or the URL, as people name it."""
         return self.remote.url if self.remote else str(self.folder.path)
-
-
-def asked_spec(asked: "SweepSpec | Path | str | None", settings: Mapping[str, Any]) -> SweepSpec:
-    """The specification `asked` for, itself or in a TOML file, with `settings` in place of its
-    own.
-    """
-    spec = asked if isinstance(asked, SweepSpec) else SweepSpec()
-    if isinstance(asked, str | Path):
-        spec = read_spec(Path(asked))
-    parsers = {"sizes": parse_sizes, "tokens": parse_budgets, "flops": parse_flops}
-    parsers |= {"track": parse_track, "validation_tokens": parse_count}
-    given = {
-        name: parsers[name](value) if name in parsers and isinstance(value, str) else value
-        for name, value in settings.items()
-        if name != "executor_option"
-    }
-    given["source"] = given.pop("data", None)
-    return with_executor_options(override(spec, **given), settings.get("executor_option") or ())
 
 
 def open_results(

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, Note
-from llmscale.measure.sweep.opening import Results, asked_spec, fetch, open_results, prepare_text
+from llmscale.measure.sweep.opening import Results, fetch, open_results, prepare_text
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.records import find_damage
 from llmscale.measure.sweep.remote_results import kept_at
-from llmscale.measure.sweep.spec import SweepSpec, check_installed
+from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_installed
 from llmscale.measure.sweep.validation import settled
 from llmscale.measure.sweep.watching import Watcher, ended_by_signals, watcher_of
 from llmscale.measure.train.rule import Rule
@@ -85,7 +85,7 @@ def tune(
             "no sizes were given",
             "name them, as in: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M",
         )
-    check_installed(spec, starting=not dry_run, tracking=False)
+    check_installed(spec, starting=not dry_run)
     results = open_results(out, asked, spec, "tune")
     fetch(results, look_only=dry_run)
     folder = results.folder
