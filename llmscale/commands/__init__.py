@@ -34,6 +34,14 @@ class Program(output.Commands):
     others.
     """
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what stands before the name of the command; that is mostly nothing."""
+        if args and args[0] in COMMANDS:
+            # To read the program's own options, typer would load pydantic: 0.1 s for nothing.
+            ctx._protected_args, ctx.args = args[:1], args[1:]
+            return ctx.args
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands."""
         return list(COMMANDS)

@@ -5,12 +5,14 @@ call, the checks of all three, the JSON schema, and docs/settings.md. Importing 
 nothing heavy: `--help` reads them."""
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass
 from functools import cache
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
@@ -204,16 +206,16 @@ def _inner(values: Any, tables: Iterable[str]) -> Any:
 def in_folder(package: str) -> Callable[[], tuple[str, ...]]:
     """The menu whose choices are the files in the folder of `package`, none of which is loaded."""
 
-    def names() -> tuple[str, ...]:
-        import importlib.util
-        import pkgutil
+    def members() -> tuple[str, ...]:
+        from importlib.util import find_spec
 
-        found = importlib.util.find_spec(package)
-        places = found.submodule_search_locations if found else None
-        modules = (module.name for module in pkgutil.iter_modules(places))
-        return tuple(sorted(name for name in modules if not name.startswith("_")))
+        found = find_spec(package)
+        places = (found.submodule_search_locations or []) if found else []
+        files = [Path(file) for place in places for file in os.listdir(place)]
+        names = (file.stem for file in files if file.suffix == ".py")
+        return tuple(sorted(name for name in names if not name.startswith("_")))
 
-    return names
+    return members
 
 
 def check_ranges(settings: Any, where: str = "") -> None:

@@ -1,8 +1,6 @@
 """Settings read from TOML tables and from keywords: an unknown key or a wrong type is an error."""
 
 import dataclasses
-import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,6 +13,8 @@ Settings = TypeVar("Settings")
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises InputError where it is missing or is not TOML."""
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -84,6 +84,8 @@ def check_keys(table: Mapping[str, Any], known: set[str], where: str) -> None:
     """
     for key in table:
         if key not in known:
+            import difflib
+
             nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             listed = f"known keys are {', '.join(sorted(known))}"
             fix = f"did you mean {nearest[0]!r}?" if nearest else listed
