@@ -14,7 +14,6 @@ from llmscale.commands._options import (
     OutOption,
     takes_settings,
 )
-from llmscale.errors.command_lines import command_line
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.quantity import format_count, format_seconds
 
@@ -74,6 +73,7 @@ def sweep(
 
 def _show(result: "SweepResult") -> None:
     """The table of runs, and what to do next."""
+    from llmscale.errors.command_lines import command_line
     from llmscale.measure.sweep.provenance import own_command
     from llmscale.runs.remote import is_url
 

@@ -14,7 +14,6 @@ from llmscale.commands._options import (
     OutOption,
     takes_settings,
 )
-from llmscale.errors.command_lines import command_line
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.quantity import format_count, format_seconds
 from llmscale.settings import options_of, stated_options
@@ -130,6 +129,8 @@ def _show_plan(result: "TuneResult", json: bool) -> None:
 
 
 def _show(result: "TuneResult", json: bool) -> None:
+    from llmscale.errors.command_lines import command_line
+
     tuning, spec, folder = result.tuning, result.spec, result.folder
     if json:
         output.print_json(result.to_json())

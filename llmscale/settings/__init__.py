@@ -218,14 +218,6 @@ def in_folder(package: str) -> Callable[[], tuple[str, ...]]:
     return members
 
 
-def check_ranges(settings: Any, where: str = "") -> None:
-    """Raise InputError for the first field of `settings` that lies outside what its `ranges()`
-    allow.
-    """
-    for name, allowed in settings.ranges().items():
-        allowed.check(f"{name}{where}", getattr(settings, name))
-
-
 def _always(kind: Any) -> Callable[[], type]:
     return lambda: kind
 

@@ -155,6 +155,12 @@ class SweepSpec:
                 "both flops and sizes or tokens were given",
                 "flops chooses sizes and tokens: leave them out",
             )
+        grid_only = [name for name in ("per_budget", "optimum", "spread") if self._is_set(name)]
+        if grid_only and not self.flops:
+            raise InputError(
+                f"{grid_only[0]} is of an IsoFLOP grid, and no flops were given",
+                f"give flops, or leave {grid_only[0]} out",
+            )
         asked = self.seeds * (1 + len(self.recipes)) * max(self._points, 1)
         if asked > MOST_RUNS:
             raise InputError(
@@ -164,6 +170,10 @@ class SweepSpec:
         for recipe in self.variants.values():
             for size in self.sizes:
                 shape_for(size, vocab_size=1, context=recipe.context, arch=recipe.arch)
+
+    def _is_set(self, name: str) -> bool:
+        """Whether a setting is another than the usual one."""
+        return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
 
     @property
     def _points(self) -> int:

@@ -8,13 +8,15 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from llmscale.measure.parametrization import BASE, PARAMETRIZATIONS
 from llmscale.measure.schedule import SCHEDULES
-from llmscale.measure.train.rule import PowerRule, Rule, read_rule
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM
 from llmscale.settings import Range, check_settings, in_folder, setting
+
+if TYPE_CHECKING:
+    from llmscale.measure.train.rule import Rule
 
 RECIPE: Final = "Recipe"
 """The group of these settings."""
@@ -24,7 +26,7 @@ BATCH_TOKENS, BATCH_EXPONENT = 0.58, 0.571
 # Learning rate: measured by experiments/learning_rate.py from 35k to 430k parameters and 1M to 4M
 # tokens. Along 20 tokens a parameter it falls as N^-0.336, the exponent that Porian et al. 2024
 # found from 5M to 900M; Step Law's exponents are -0.713 and 0.307.
-LEARNING_RATE = PowerRule(0.1458, -0.643, 0.307)
+LEARNING_RATE = (0.1458, -0.643, 0.307)
 MOST_LEARNING_RATE = 0.03
 """The rule goes no higher: no optimum above it was measured."""
 LARGE_BATCH_TOKENS = 524_288
@@ -128,8 +130,10 @@ class Recipe:
         _ = self.tuned_rule
 
     @cached_property
-    def tuned_rule(self) -> Rule | None:
+    def tuned_rule(self) -> "Rule | None":
         """The rule in the file that `rule` names, or None. Raises InputError."""
+        from llmscale.measure.train.rule import read_rule
+
         return None if self.rule is None else read_rule(Path(self.rule))
 
     def learning_rate(self, params: int, tokens: int) -> float:
@@ -137,13 +141,15 @@ class Recipe:
 
         The built-in rule under `mup` is that of the base shape on 20 tokens a parameter, whatever N
         and D: optimisers scale it by width (parametrization.py)."""
+        from llmscale.measure.train.rule import PowerRule
+
         tuned = self.tuned_rule
         if tuned is not None:
             rule = tuned.lr.at(params, tokens)
         else:
             if self.parametrization == "mup":
                 params, tokens = BASE.params, TOKENS_PER_PARAM * BASE.params
-            rule = min(MOST_LEARNING_RATE, LEARNING_RATE.at(params, tokens))
+            rule = min(MOST_LEARNING_RATE, PowerRule(*LEARNING_RATE).at(params, tokens))
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
     def batch_sequences(self, params: int, tokens: int) -> int:

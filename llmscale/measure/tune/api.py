@@ -10,6 +10,7 @@ from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.records import find_damage
 from llmscale.measure.sweep.remote_results import kept_at
 from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_installed
+from llmscale.measure.sweep.tracking import tracked
 from llmscale.measure.sweep.validation import settled
 from llmscale.measure.sweep.watching import Watcher, ended_by_signals, watcher_of
 from llmscale.measure.train.rule import Rule
@@ -85,6 +86,7 @@ def tune(
             "no sizes were given",
             "name them, as in: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M",
         )
+    _check_use(spec)
     check_installed(spec, starting=not dry_run)
     results = open_results(out, asked, spec, "tune")
     fetch(results, look_only=dry_run)
@@ -105,6 +107,29 @@ def tune(
     return replace(begun, tuning=study.tuning(), plan=None)
 
 
+def _check_use(spec: SweepSpec) -> None:
+    """Raise InputError for a setting that a search of learning rates has no use for."""
+    for asked, problem, fix in (
+        (
+            bool(spec.recipes),
+            "a tuning is of one recipe, and [recipes] has more",
+            "leave [recipes]",
+        ),
+        (
+            spec.retry_diverged > 0,
+            "retry_diverged is for sweeps: to a search, a trial that diverges is an answer",
+            "leave retry_diverged",
+        ),
+        (
+            spec.hardware.stack == "always",
+            "stack is always, and a tuning trains each trial by itself, to stop it by itself",
+            "leave stack",
+        ),
+    ):
+        if asked:
+            raise InputError(problem, f"{fix} out")
+
+
 def describe_round(plan: Plan) -> str:
     """How many trials come next, and what they cost, in words."""
     trials = "1 trial" if len(plan.runs) == 1 else f"{len(plan.runs)} trials"
@@ -123,9 +148,11 @@ def _train(
         with ended_by_signals():
             while plan is not None:
                 watcher.tell(describe_round(plan))
+                jobs = [run.job for run in plan.runs]
                 with (
                     watcher.training(plan, results.folder) as shown,
-                    kept_at(remote, shown, watcher.tell) as report,
+                    kept_at(remote, shown, watcher.tell) as sent,
+                    tracked(study.spec.track, jobs, results.folder, sent, watcher.warn) as report,
                 ):
                     study.carry_out(plan, command, report)
                 plan = study.next_round()
