@@ -51,10 +51,17 @@ _ExecutorOption = Annotated[
 ]
 
 
-def takes_settings(kind: type, leave_out: Sequence[str] = ()) -> Callable[[Command], Command]:
-    """Give a command an option for each setting of `kind` but those to `leave_out`.
+def takes_settings(
+    kind: type, *, only: Sequence[str] = (), leave_out: Sequence[str] = ()
+) -> Callable[[Command], Command]:
+    """Give a command an option for each setting of `kind`, or for `only` some, but not for those to
+    `leave_out`.
 
-    They come to its `**settings`, None if they were not given, with `executor_option`."""
+    They come to its `**settings`, None if they were not given, with `executor_option` next to
+    `executor`."""
+    taken = [name for name in options_of(kind) if name not in leave_out]
+    if only:
+        taken = [name for name in taken if name in only]
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command)
@@ -64,11 +71,10 @@ def takes_settings(kind: type, leave_out: Sequence[str] = ()) -> Callable[[Comma
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         parameters += [
-            _parameter(keyword, _annotation(option.setting))
-            for keyword, option in options_of(kind).items()
-            if keyword not in leave_out
+            _parameter(keyword, _annotation(options_of(kind)[keyword].setting)) for keyword in taken
         ]
-        parameters.append(_parameter("executor_option", _ExecutorOption))
+        if "executor" in taken:
+            parameters.append(_parameter("executor_option", _ExecutorOption))
         # Typer reads the options of a command from its signature.
         command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         return command
