@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from trained import train_one
 
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.job import Job, make_job
-from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.loop import Conditions, TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.runs.folder import write_text
 from llmscale.runs.shape import shape_for
@@ -96,7 +97,7 @@ def by_one(job: Job, store: TokenStore, folder: Path, stop_after: int | None = N
         return asked == stop_after
 
     folder.mkdir(exist_ok=True)
-    outcome = train(job, ONE, store.train(), store.validation(), folder, stop=stop)
+    outcome = train_one(job, ONE, store.train(), store.validation(), folder, stop=stop)
     assert outcome.evaluation is not None
     return [*(point.train_loss for point in outcome.curve), outcome.evaluation.loss]
 
@@ -144,7 +145,7 @@ def test_two_processes_give_the_losses_of_one(trained: dict[str, list[float]]) -
 def test_the_gradients_that_these_runs_clip_are_larger_than_the_clip(
     store: TokenStore, tmp_path: Path
 ) -> None:
-    outcome = train(job_on(store), ONE, store.train(), store.validation(), tmp_path)
+    outcome = train_one(job_on(store), ONE, store.train(), store.validation(), tmp_path)
     assert all(point.grad_norm > 0.3 for point in outcome.curve if point.grad_norm is not None)
 
 

@@ -29,7 +29,7 @@ from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.backend import set_up_device
 from llmscale.measure.train.calibrate import Speeds
 from llmscale.measure.train.recipe import Recipe
-from llmscale.measure.train.worker import EXIT_INTERRUPTED, train_runs
+from llmscale.measure.train.run_folders import EXIT_INTERRUPTED, Audience, train_runs
 from llmscale.quantity import parse_budget
 from llmscale.runs.folder import CurvePoint, ResultsFolder
 
@@ -119,7 +119,7 @@ def _train(path: Path, stop: Callable[[Path], bool], expected: int) -> None:
     def ignore(folder: Path, point: CurvePoint) -> None:
         pass
 
-    ((_, code),) = train_runs([path], ignore, stop)
+    ((_, code),) = train_runs([path], Audience(ignore, stop))
     if code != expected:
         raise RuntimeError(f"the run ended with {code}, not with {expected}: {_error(path)}")
 

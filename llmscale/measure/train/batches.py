@@ -2,6 +2,7 @@
 on unchanged.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,11 @@ class Batches:
         for start in range(0, self.windows, self.part):
             generator.shuffle(order[start : start + self.part])
         return self._text.order(order)
+
+
+def read_side_by_side(texts: Sequence[Batches], first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of `count` sequences from `first` on: (B, T) of one, else (B, S, T)."""
+    if len(texts) == 1:
+        return texts[0].read(first, count)
+    inputs, targets = zip(*(text.read(first, count) for text in texts), strict=True)
+    return torch.stack(inputs, dim=1), torch.stack(targets, dim=1)

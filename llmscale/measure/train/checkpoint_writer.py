@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from llmscale.errors import WriteError
-from llmscale.measure.train.checkpoint import Checkpoint, save_checkpoint
+from llmscale.measure.train.checkpoint import FILE_NAME, Checkpoint, save_checkpoint
+from llmscale.measure.train.curves import Member
+from llmscale.measure.train.processes import ALONE, Processes
+from llmscale.measure.train.resumable import branch_point_of
+from llmscale.measure.train.sharded_checkpoint import gathered, save_sharded
 from llmscale.runs.log import sync_progress
 
 INTERVAL_FACTOR = 50.0
@@ -32,8 +36,8 @@ class Saver:
     GPU. The copies are in the device's queue before whatever changes the tensors next, and only the
     thread that writes waits for them."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, processes: Processes = ALONE) -> None:
+        self._seconds, self._processes = seconds, processes
         self._pool = ThreadPoolExecutor(1)
         self._writing: Future[float] | None = None
         self._took = 0.0
@@ -56,6 +60,26 @@ class Saver:
         if arrived is not None:
             arrived.record()
         self._writing = self._pool.submit(_write, copies, arrived, self._last)
+
+    def save_runs(self, members: Sequence[Member], states: Sequence[Checkpoint]) -> None:
+        """Have the state of each run saved in its folder; several processes do so together."""
+        if self._processes.size == 1:
+            pairs = zip(members, states, strict=True)
+            self.save([(member.folder / FILE_NAME, state) for member, state in pairs])
+            return
+        started = time.perf_counter()
+        save_sharded(members[0].folder, states[0], self._processes)
+        self.saved(time.perf_counter() - started)
+
+    def save_branch_points(self, members: Sequence[Member], states: Sequence[Checkpoint]) -> None:
+        """Have the first process write the states of those that save a branch point here."""
+        points = []
+        for member, state in zip(members, states, strict=True):
+            if state.step in member.branch_points:
+                whole = gathered(branch_point_of(state, member.job))
+                points.append((member.branch_points[state.step], whole))
+        if self._processes.first:
+            self.save(points)
 
     def check(self) -> None:
         """Raises WriteError if the last checkpoints could not be written; does not wait for

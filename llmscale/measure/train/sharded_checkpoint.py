@@ -9,7 +9,6 @@ of the tensors, a pickle, is never read."""
 import json
 import os
 import shutil
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -38,12 +37,8 @@ PART_NAME = ".checkpoint.dcp.part"
 STATE_NAME = "state.json"
 
 
-def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> float:
-    """Write the run's checkpoint, and give the seconds that took; all processes call it.
-
-    Raises WriteError.
-    """
-    started = time.perf_counter()
+def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> None:
+    """Write the run's checkpoint; all processes call it. Raises WriteError."""
     # Imported here: torch.distributed.checkpoint takes a second, which a run of one process need
     # not wait.
     from torch.distributed.checkpoint.filesystem import FileSystemWriter
@@ -73,7 +68,6 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
         processes.any(True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    return time.perf_counter() - started
 
 
 def read_sharded(
@@ -142,25 +136,10 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         ) from error
 
 
-def take_over(
-    checkpoint: Checkpoint, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    """Take over the tensors of a checkpoint of one process, from `path`: whole, or this process's
-    part of each.
-
-    Raises WorkError if they are those of another model.
+def take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Take over the tensors of a checkpoint of one process: whole, or this process's part of
+    each.
     """
-    try:
-        _take_over(checkpoint, model, optimizer)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        problem = f"{path} does not hold the state of this run: {type(error).__name__}: {reason}"
-        raise WorkError(
-            problem, f"remove it to go on without it: {command_line('rm', path)}"
-        ) from error
-
-
-def _take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     if not is_sharded(model):
         model.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)

@@ -166,6 +166,44 @@ class Stack(nn.Module):
         return (losses_SBT.mean(dim=-1) * weights_B).sum(), losses_SBT.detach()
 
 
+def tensors_of_members(
+    model: LanguageModel | Stack, optimizer: torch.optim.Optimizer
+) -> list[dict[str, Any]]:
+    """What each member has learnt, `model` and `optimizer`, as its own state_dicts: of a model
+    that is no stack, one.
+    """
+    state = optimizer.state_dict()
+    if not isinstance(model, Stack):
+        return [{"model": model.state_dict(), "optimizer": state}]
+    return [
+        {"model": model.member(number), "optimizer": _of_member(state, number)}
+        for number in range(model.members)
+    ]
+
+
+def stack_optimizers(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The state of a stack's optimiser from its members'."""
+    tensors: dict[Any, dict[str, Tensor]] = {}
+    for weight, first in states[0]["state"].items():
+        tensors[weight] = dict(first)
+        for name, value in first.items():
+            if value.dim():  # but for the count of steps, which they share
+                of_members = [state["state"][weight][name] for state in states]
+                tensors[weight][name] = torch.stack(of_members)
+    return {**states[0], "state": tensors}
+
+
+def _of_member(state: dict[str, Any], number: int) -> dict[str, Any]:
+    """The other way round: one member's part of it."""
+    tensors: dict[Any, dict[str, Tensor]] = {}
+    for weight, of_weight in state["state"].items():
+        tensors[weight] = dict(of_weight)
+        for name, value in of_weight.items():
+            if value.dim():
+                tensors[weight][name] = value[number]
+    return {**state, "state": tensors}
+
+
 class Losses(nn.Module):
     """The losses of a model as `forward`, which is all that DDP calls."""
 

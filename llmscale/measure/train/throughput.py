@@ -16,11 +16,11 @@ import torch
 
 from llmscale.measure.train.backend import compile_for, keep_compiled_code, set_precision
 from llmscale.measure.train.batches import Batches
+from llmscale.measure.train.curves import Member
 from llmscale.measure.train.job import LOGGED_STEPS, Job, make_job
-from llmscale.measure.train.loop import Conditions, train
+from llmscale.measure.train.loop import Conditions, Listener, train
 from llmscale.measure.train.memory import forget_peak_memory, peak_memory
 from llmscale.measure.train.recipe import Recipe
-from llmscale.measure.train.stacked import train_stack
 from llmscale.runs.folder import CurvePoint
 from llmscale.runs.shape import TOKENS_PER_PARAM, Shape
 
@@ -111,19 +111,17 @@ def measure_throughput(
         )
     started = time.perf_counter()
     unhurried = replace(conditions, checkpoint_seconds=float("inf"))
-    texts = tokens, validation
     with (
         tempfile.TemporaryDirectory() as name,
         as_in_training(conditions.threads),
         suppress(_Enough),
     ):
-        folder = Path(name)
-        if seeds == 1:
-            train(timed, unhurried, *texts, folder, report, stop=note_first_step)
-        else:
-            jobs = [replace(timed, seed=seed) for seed in range(seeds)]
-            nowhere = [folder / str(seed) for seed in range(seeds)]
-            train_stack(jobs, unhurried, *texts, nowhere, report, stop=note_first_step)
+        members = [
+            Member(replace(timed, seed=timed.seed + number), Path(name) / str(number))
+            for number in range(seeds)
+        ]
+        listener = Listener(report=report, stop=note_first_step)
+        train(members, unhurried, tokens, validation, listener)
     memory = peak_memory(device)
     settled = points[max(1, int(WARMING_SHARE * len(points))) - 1 :]
     speeds = [(b.tokens - a.tokens) / (b.seconds - a.seconds) for a, b in pairwise(settled)]
