@@ -14,9 +14,10 @@ from llmscale.commands import app
 from llmscale.measure.models import build_model
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.checkpoint import FILE_NAME
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Outcome
 from llmscale.measure.train.forward_backward import Passes
-from llmscale.measure.train.loop import Conditions, TrainingInterrupted
+from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.resumable import can_stack
 from llmscale.measure.train.stack import Stack
 from llmscale.runs.shape import shape_for

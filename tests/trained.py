@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Member, Outcome
 from llmscale.measure.train.job import Job
-from llmscale.measure.train.loop import Conditions, Listener, train
+from llmscale.measure.train.loop import Listener, train
 
 
 def train_one(

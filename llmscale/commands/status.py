@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from llmscale.measure.sweep.run_status import RunStatus
     from llmscale.measure.sweep.status import SweepStatus
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
 SECONDS_BETWEEN_LOOKS = 2.0
 ROWS_SHOWN = 40
@@ -83,8 +83,9 @@ def status(
 
 
 def _find(where: str | None) -> "ResultsFolder":
-    from llmscale.runs.folder import ResultsFolder, newest_results, refuse_unusable
     from llmscale.runs.remote import is_url, results_at
+    from llmscale.runs.results_folder import ResultsFolder, newest_results
+    from llmscale.runs.safe_paths import refuse_unusable
 
     if where is None:
         return newest_results()

@@ -44,7 +44,8 @@ from llmscale.explain.table._spelled_out import with_spelled_out
 from llmscale.explain.table._status import parse_status, status_option, statuses
 from llmscale.explain.table._taken import Taken
 from llmscale.explain.table._units import known_units, parse_units
-from llmscale.runs.folder import REMAKE, ResultsFolder
+from llmscale.runs.checked import REMAKE
+from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.title import run_title
 
 __all__ = [

@@ -1,20 +1,19 @@
 """How one run of a sweep stands, from its row or its folder."""
 
 import fcntl
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from llmscale.errors import InputError, listed
 from llmscale.measure.sweep.remaining import PlannedWork, pace_of, work_left
 from llmscale.measure.train.job import EVALUATION_SPEED, Job
-from llmscale.measure.train.run_spec import SpecFile, read_spec_file
+from llmscale.measure.train.run_spec import RunSpec, known_spec, read_spec, start_of
 from llmscale.runs.checked import DamagedFile, plain_file
-from llmscale.runs.folder import ResultsFolder, Run, sibling_file
 from llmscale.runs.lock import FILE_NAME as LOCK_NAME
-from llmscale.runs.log import FILE_NAME, damaged_lines, last_progress, read_progress, saved_step
-from llmscale.runs.rows import read_row
+from llmscale.runs.log import damaged_lines, last_progress, read_progress, saved_step
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
+from llmscale.runs.run_folder import RunFolder
 
 UNDER_WAY = ("running", "stalled")
 STOPPED_EARLY = "stopped early"
@@ -24,7 +23,6 @@ STALLED_SECONDS = 60.0
 STALLED_INTERVALS = 10.0
 """A run is stalled when it has logged nothing for this many of its usual intervals, and for
 STALLED_SECONDS, an evaluation aside."""
-WORKER_LOG = "worker.log"
 
 
 @dataclass(frozen=True)
@@ -121,9 +119,9 @@ def own_flops_of(folder: ResultsFolder, row: Run, work: PlannedWork | None) -> f
     if work is not None:
         return work.own_flops
     if row.parent is not None:
-        with suppress(DamagedFile, OSError):
-            spec = read_spec_file(folder.run_folder(row.run_id) / "spec.json")
-            return _flops(spec.job, _start_step(folder.run_folder(row.run_id), spec))
+        run = folder.run_folder(row.run_id)
+        if spec := known_spec(run):
+            return _flops(spec.job, _start_step(run.path, spec))
     return row.flops
 
 
@@ -151,7 +149,7 @@ def unfinished(look: Look, damaged: list[InputError]) -> RunStatus | None:
     """
     path, work = look.path, look.work
     try:
-        row = read_row(path / "run.json")
+        row = RunFolder(path).read_row()
         last = last_progress(path) if row.status == "stopped" else None
         found = ended(row, work.own_flops if work else row.flops)
         return replace(found, tokens_done=min(last["tokens"], row.tokens)) if last else found
@@ -159,9 +157,8 @@ def unfinished(look: Look, damaged: list[InputError]) -> RunStatus | None:
         damaged.append(error)
     except OSError:
         pass
-    spec_path = path / "spec.json"
     try:
-        spec = _spec(spec_path, spec_path.stat().st_mtime_ns)
+        spec = read_spec(RunFolder(path))
     except DamagedFile as error:
         damaged.append(error)
         spec = None
@@ -180,12 +177,12 @@ def unfinished(look: Look, damaged: list[InputError]) -> RunStatus | None:
     return _from_spec(look, spec)
 
 
-def _from_spec(look: Look, spec: SpecFile) -> RunStatus:
+def _from_spec(look: Look, spec: RunSpec) -> RunStatus:
     """A run that has begun, or waits, from its specification and what it has logged."""
     path, job = look.path, spec.job
     start_step = _start_step(path, spec)
     last = last_progress(path)
-    heartbeat = modified(path / FILE_NAME)
+    heartbeat = modified(RunFolder(path).progress_path)
     state, note, age = "waiting", None, max(0.0, look.now - heartbeat)
     if look.under_way and heartbeat < look.began and lock_holder(path) is not None:
         state = "running"  # and has logged nothing so far
@@ -198,7 +195,11 @@ def _from_spec(look: Look, spec: SpecFile) -> RunStatus:
                 path, spec
             )
             state = "stalled" if is_late else "running"
-            note = f"nothing logged for {age:.0f} s; see {path / WORKER_LOG}" if is_late else None
+            note = (
+                f"nothing logged for {age:.0f} s; see {RunFolder(path).log_path}"
+                if is_late
+                else None
+            )
     # Of a run that nobody trains, what was logged after its checkpoint is trained again.
     is_trained = state in UNDER_WAY
     step = min(last["step"] if last and is_trained else saved_step(path), job.steps)
@@ -208,12 +209,12 @@ def _from_spec(look: Look, spec: SpecFile) -> RunStatus:
         lines = f"line {damage[0]}" if len(damage) == 1 else f"lines {listed(damage)}"
         note = (
             note
-            or f"{path / FILE_NAME}, {lines}: damaged, and left out; the same command writes it "
-            "anew"
+            or f"{RunFolder(path).progress_path}, {lines}: damaged, and left out; the same command "
+            "writes it anew"
         )
     own_share = max(0, done - start_step * job.batch_tokens) / done if done else 0.0
     speed = last["tokens_per_second"] if last else None
-    peak = spec.conditions.get("peak_flops")
+    peak = spec.conditions.peak_flops
     seconds_left = None
     if last is not None:
         pace = pace_of(read_progress(path)[0])
@@ -245,7 +246,7 @@ def _from_spec(look: Look, spec: SpecFile) -> RunStatus:
     )
 
 
-def _evaluating(path: Path, spec: SpecFile) -> float:
+def _evaluating(path: Path, spec: RunSpec) -> float:
     """How long an evaluation may take, in which nothing is logged."""
     pace = pace_of(read_progress(path)[0])
     if pace.evaluation_seconds is not None:
@@ -254,22 +255,15 @@ def _evaluating(path: Path, spec: SpecFile) -> float:
     return 3 * (spec.validation_tokens or 0) / (EVALUATION_SPEED * speed) if speed else 0.0
 
 
-@lru_cache(maxsize=1 << 16)
-def _spec(path: Path, modified: int) -> SpecFile:
-    return read_spec_file(path)
-
-
-def _start_step(path: Path, spec: SpecFile) -> int:
+def _start_step(path: Path, spec: RunSpec) -> int:
     """The step of the branch point that a run starts from, as the run that saves it says; 0 without
     one.
     """
-    if not spec.start:
+    start = start_of(RunFolder(path), spec)
+    trunk = known_spec(RunFolder(start.parent)) if start else None
+    if start is None or trunk is None:
         return 0
-    start = sibling_file(path, spec.start)
-    try:
-        points = read_spec_file(start.with_name("spec.json")).branch_points
-    except (DamagedFile, OSError):
-        return 0
+    points = trunk.branch_points
     return next((step for step, name in points.items() if name == start.name), 0)
 
 

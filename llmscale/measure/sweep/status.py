@@ -34,12 +34,14 @@ from llmscale.measure.sweep.run_status import (
     unknown,
 )
 from llmscale.measure.train.job import EVALUATION_SPEED
-from llmscale.runs.checked import DamagedFile, check_list, plain_file, read_object, typed
-from llmscale.runs.folder import REMAKE, ResultsFolder, Run, is_plain
+from llmscale.runs.checked import REMAKE, DamagedFile, check_list, plain_file, read_object, typed
 from llmscale.runs.lock import FILE_NAME as LOCK_NAME
 from llmscale.runs.log import read_progress
 from llmscale.runs.remote import is_url
+from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.rows import read_rows
+from llmscale.runs.run import Run
+from llmscale.runs.safe_paths import is_plain
 from llmscale.runs.sweep_json import check_sweep
 
 if TYPE_CHECKING:
@@ -186,7 +188,7 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
     for run_id in dict.fromkeys([*sweep.get("runs", []), *in_folder, *rows]):
         row, work = rows.get(run_id), _planned(planned.get(run_id))
         if row is None or row.status not in ("done", "diverged"):
-            look = Look(folder.run_folder(run_id), row, work, holder is not None, began, now)
+            look = Look(folder.run_folder(run_id).path, row, work, holder is not None, began, now)
             runs.append(unfinished(look, damaged) or unknown(run_id, work))
         else:
             runs.append(ended(row, own_flops_of(folder, row, work)))
@@ -229,7 +231,7 @@ def loss_curves(folder: ResultsFolder, runs: Iterable[RunStatus]) -> list[LossCu
                 start += rows
     for run_id, (logged, losses) in points.items():
         if not logged:
-            for row in read_progress(folder.run_folder(run_id))[0]:
+            for row in read_progress(folder.run_folder(run_id).path)[0]:
                 logged.append(row["tokens"])
                 losses.append(row["train_loss"])
     return [

@@ -12,7 +12,7 @@ from llmscale.measure.train.async_values import Mark, Reading
 from llmscale.measure.train.checkpoint import Checkpoint
 from llmscale.measure.train.evaluate import Evaluation
 from llmscale.measure.train.job import Job
-from llmscale.runs.folder import CurvePoint
+from llmscale.runs.run import CurvePoint
 
 EXPLODED = 1.0
 """A run has diverged when its training loss is this many nats above that of a uniform guess,

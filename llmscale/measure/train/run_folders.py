@@ -1,11 +1,10 @@
 """Training runs in their folders: held against other processes, gone on with, written down."""
 
-import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,19 @@ from llmscale.measure.train.backend import compile_for, set_determinism, set_pre
 from llmscale.measure.train.checkpoint import remove_checkpoint, remove_parts
 from llmscale.measure.train.curves import Member
 from llmscale.measure.train.job import Job, run_row
-from llmscale.measure.train.loop import Conditions, Listener, TrainingInterrupted, train
+from llmscale.measure.train.loop import Listener, TrainingInterrupted, train
 from llmscale.measure.train.measured import measured
 from llmscale.measure.train.memory import forget_peak_memory
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import can_stack
+from llmscale.measure.train.run_spec import RunSpec, read_spec, start_of
 from llmscale.measure.train.sharded_checkpoint import remove_sharded
 from llmscale.runs.checked import DamagedFile
-from llmscale.runs.folder import (
-    CurvePoint,
-    cannot_write,
-    plain_name,
-    rows_table,
-    sibling_file,
-    write_table,
-    write_text,
-)
 from llmscale.runs.lock import only_writer
-from llmscale.runs.log import FILE_NAME as PROGRESS_NAME
 from llmscale.runs.log import append_progress, begin_progress, end_progress
-from llmscale.runs.rows import read_row
+from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import cannot_write
 
 EXIT_INTERRUPTED = 130
 """As a shell says of what SIGINT has ended: 128 + 2."""
@@ -95,29 +87,20 @@ def train_runs(
 
 
 @dataclass(frozen=True)
-class _Run:
-    """A run to train, whose folder is held, and what its spec.json says."""
+class _HeldRun:
+    """A run to train, whose folder is held."""
 
-    folder: Path
-    job: Job
-    spec: Mapping[str, Any]
+    folder: RunFolder
+    spec: RunSpec
 
-    @cached_property
-    def conditions(self) -> Conditions:
-        return Conditions(**self.spec["conditions"])
+    @property
+    def job(self) -> Job:
+        return self.spec.job
 
     @property
     def member(self) -> Member:
-        """Raises InputError if the spec names files of others' folders."""
-        start, points = self.spec.get("start"), self.spec.get("branch_points", {})
-        return Member(
-            self.job,
-            self.folder,
-            start=sibling_file(self.folder, start) if start else None,
-            branch_points={
-                int(step): self.folder / plain_name(name) for step, name in points.items()
-            },
-        )
+        points = {step: self.folder.path / name for step, name in self.spec.branch_points.items()}
+        return Member(self.job, self.folder.path, start_of(self.folder, self.spec), points)
 
 
 def _train_held(
@@ -125,28 +108,31 @@ def _train_held(
 ) -> Iterator[Ended]:
     """Train the runs of folders that are held, together or one after another."""
     runs = []
-    for folder in folders:
-        spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-        runs.append(_Run(folder, Job.from_json(spec["job"]), spec))
+    for folder in map(RunFolder, folders):
+        try:
+            runs.append(_HeldRun(folder, read_spec(folder)))
+        except DamagedFile as error:
+            audience.warn(folder.path, error.problem)
+            yield folder.path, 1
     together = len(runs) > 1 and processes.size == 1
-    if together and can_stack([Member(run.job, run.folder) for run in runs]):
+    if together and can_stack([run.member for run in runs]):
         yield from _train(runs, audience, processes)
         return
     for run in runs:
         yield from _train([run], audience, processes)
 
 
-def _train(runs: Sequence[_Run], audience: Audience, processes: Processes) -> Iterator[Ended]:
+def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -> Iterator[Ended]:
     """Train `runs` together, and write down what came of each."""
     _set_up_torch(runs)
     try:
-        store = TokenStore.open(Path(runs[0].spec["store"]))
+        store = TokenStore.open(Path(runs[0].spec.store))
         texts = store.train(), store.validation()
         members = [run.member for run in runs]
         listener = _listener(runs, audience, processes)
-        outcomes = train(members, runs[0].conditions, *texts, listener, processes)
+        outcomes = train(members, runs[0].spec.conditions, *texts, listener, processes)
     except TrainingInterrupted:
-        yield from ((run.folder, EXIT_INTERRUPTED) for run in runs)
+        yield from ((run.folder.path, EXIT_INTERRUPTED) for run in runs)
         return
     except WriteError:
         raise
@@ -156,23 +142,23 @@ def _train(runs: Sequence[_Run], audience: Audience, processes: Processes) -> It
         for run in runs:
             if processes.first:
                 _write_row(run, "failed", {"error": _sentence(error)})
-            yield run.folder, 1
+            yield run.folder.path, 1
         return
     for run, outcome in zip(runs, outcomes, strict=True):
         if processes.first:
             # The row last: with it the run has ended, whatever becomes of this process.
-            write_table(run.folder / "curve.parquet", rows_table(CurvePoint, outcome.curve))
-            peak = run.conditions.peak_flops
+            run.folder.write_curve(outcome.curve)
+            peak = run.spec.conditions.peak_flops
             peak_flops = peak and peak * processes.size
             _write_row(run, outcome.status, measured(run.job, outcome, store, peak_flops))
-            remove_checkpoint(run.folder)
-            remove_sharded(run.folder)
-            end_progress(run.folder)
-        yield run.folder, 0
+            remove_checkpoint(run.folder.path)
+            remove_sharded(run.folder.path)
+            end_progress(run.folder.path)
+        yield run.folder.path, 0
 
 
-def _set_up_torch(runs: Sequence[_Run]) -> None:
-    job, conditions, threads = runs[0].job, runs[0].conditions, runs[0].spec["threads"]
+def _set_up_torch(runs: Sequence[_HeldRun]) -> None:
+    job, conditions, threads = runs[0].job, runs[0].spec.conditions, runs[0].spec.threads
     torch.set_num_threads(1 if conditions.ops == "native" else threads)
     set_precision()
     set_determinism(conditions.deterministic)
@@ -182,29 +168,30 @@ def _set_up_torch(runs: Sequence[_Run]) -> None:
         compile_for((job.shape, job.dtype, job.parametrization, job.optimizer, *passes))
 
 
-def _listener(runs: Sequence[_Run], audience: Audience, processes: Processes) -> Listener:
+def _listener(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -> Listener:
     """What the loop tells and asks, by the folders of `runs`. Only the first process writes and
     speaks.
     """
     folders = {run.job.run_id: run.folder for run in runs}
 
     def stop() -> bool:
-        return all(audience.stop(folder) for folder in folders.values())
+        return all(audience.stop(folder.path) for folder in folders.values())
 
     def begin(logged: Mapping[str, Sequence[CurvePoint]]) -> None:
         for run_id, before in logged.items():
-            with _writing(folders[run_id] / PROGRESS_NAME):
-                damage = begin_progress(folders[run_id], before)
+            folder = folders[run_id]
+            with _writing(folder.progress_path):
+                damage = begin_progress(folder.path, before)
             if damage:
-                audience.warn(folders[run_id], damage)
+                audience.warn(folder.path, damage)
 
     def report(point: CurvePoint) -> None:
         folder = folders[point.run_id]
-        with _writing(folder / PROGRESS_NAME):
-            append_progress(folder, point)
-        audience.report(folder, point)
+        with _writing(folder.progress_path):
+            append_progress(folder.path, point)
+        audience.report(folder.path, point)
 
-    warn = partial(audience.warn, runs[0].folder)
+    warn = partial(audience.warn, runs[0].folder.path)
     if not processes.first:
         return Listener(warn=warn, stop=stop)
     return Listener(begin, report, warn, stop)
@@ -222,10 +209,8 @@ def _has_ended(folder: Path) -> bool:
     """Whether the run has a row that says so, of whoever trained it or does not want it any
     more.
     """
-    try:
-        return read_row(folder / "run.json").status != "failed"
-    except (FileNotFoundError, DamagedFile):
-        return False
+    row = RunFolder(folder).known_row()
+    return row is not None and row.status != "failed"
 
 
 def _sentence(error: Exception) -> str:
@@ -234,6 +219,6 @@ def _sentence(error: Exception) -> str:
     return f"{error.problem} (fix: {error.fix})" if error.fix else error.problem
 
 
-def _write_row(run: _Run, status: str, columns: Mapping[str, Any]) -> None:
-    row = run_row(run.job, status, device_name(run.conditions.device), **columns)
-    write_text(run.folder / "run.json", json.dumps(asdict(row), indent=2) + "\n")
+def _write_row(run: _HeldRun, status: str, columns: Mapping[str, Any]) -> None:
+    device = device_name(run.spec.conditions.device)
+    run.folder.write_row(run_row(run.job, status, device, **columns))

@@ -31,8 +31,9 @@ from llmscale.errors import WriteError
 from llmscale.measure.train.backend import keep_compiled_code, set_up_device
 from llmscale.measure.train.processes import Processes, join_processes, leave_processes
 from llmscale.measure.train.run_folders import EXIT_INTERRUPTED, Audience, train_runs
-from llmscale.runs.folder import CurvePoint
-from llmscale.runs.log import LOG_NAME
+from llmscale.measure.train.run_spec import known_spec
+from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import RunFolder
 
 EXIT_CANNOT_WRITE = 74
 """sysexits.h: EX_IOERR."""
@@ -44,8 +45,8 @@ def main(folders: list[str], more: bool = False) -> int:
     """Train the runs of `folders`, then of all that standard input names; the exit code is that of
     the last run.
     """
-    spec = json.loads((Path(folders[0]) / "spec.json").read_text(encoding="utf-8"))
-    device = spec["conditions"]["device"]
+    spec = known_spec(RunFolder(Path(folders[0])))
+    device = spec.conditions.device if spec else "cpu"  # that the file is damaged is said below
     processes = join_processes(device)
     set_up_device(device)
     keep_compiled_code()
@@ -59,7 +60,7 @@ def main(folders: list[str], more: bool = False) -> int:
     while not (leader.stopping or failed) and (task := leader.tasks.get()):
         leader.unwanted.difference_update(task)
         if more:
-            _write_errors_to(Path(task[0]) / LOG_NAME)
+            _write_errors_to(RunFolder(Path(task[0])).log_path)
         try:
             for path, code in train_runs([Path(folder) for folder in task], audience, processes):
                 leader.say(path, exit_code=code)
