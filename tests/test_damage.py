@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sweeps import assert_same_results, llmscale, options, write_counting
+from sweeps import assert_same_results, llmscale, options
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
 from trained import train_one
 
@@ -60,11 +60,6 @@ WRONG_INSIDE = [
     {"data": []},
     {"planned": {"x": 5}},
 ]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")

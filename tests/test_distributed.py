@@ -19,7 +19,7 @@ from trained import train_one
 
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.run_spec import RunSpec
@@ -48,9 +48,8 @@ def job_on(store: TokenStore, **recipe: Any) -> Job:
     """
     settings = Recipe(**{"context": 32, "lr": 0.01, "clip": 0.3, **recipe})
     shape = shape_for("2x16x2", vocab_size=store.vocab_size, context=32, arch=settings.arch)
-    text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
-    names = {"data": "numbers", "data_fingerprint": store.fingerprint}
-    job = make_job("2x16x2", shape, 32 * 100, settings, seed=0, dtype="float32", **text, **names)  # type: ignore[arg-type]
+    text = JobText("numbers", store.fingerprint, store.train_tokens, store.validation_tokens)
+    job = make_job("2x16x2", shape, 32 * 100, settings, text, seed=0, dtype="float32")
     return replace(job, batch_sequences=7, sequences=7 * STEPS - 6, evaluations=3)
 
 

@@ -24,7 +24,6 @@ from sweeps import (
     tables,
     wait_for,
     worker_pids,
-    write_counting,
 )
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
 from trained import members_of, train_one, train_stack
@@ -202,11 +201,6 @@ def test_the_newest_results_are_those_written_last_whatever_the_clock_says(tmp_p
         assert newest_results(tmp_path).path.name == name
         future = time.time() + 1e7
         os.utime(folder.runs_path, (future, future))  # and then the clock is set right
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")

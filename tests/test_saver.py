@@ -30,7 +30,7 @@ from llmscale.measure.train.checkpoint import (
 )
 from llmscale.measure.train.checkpoint_writer import INTERVAL_FACTOR, Saver
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import make_job
+from llmscale.measure.train.job import JobText, make_job
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.resumable import load_checkpoint
@@ -207,18 +207,9 @@ main([sys.argv[1]])
 def test_a_worker_killed_while_it_writes_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
     store = prepare(TextSpec(source=str(write_counting(tmp_path)), tokenizer="bpe:300"))
     shape = shape_for("1x16x1", vocab_size=store.vocab_size, context=32)
-    text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
-    names = {"data": "counting", "data_fingerprint": store.fingerprint}
-    asked = make_job(
-        "1x16x1",
-        shape,
-        6_000,
-        Recipe(context=32),
-        seed=0,
-        dtype="float32",
-        **text,  # type: ignore[arg-type]
-        **names,  # type: ignore[arg-type]
-    )
+    text = JobText("counting", store.fingerprint, store.train_tokens, store.validation_tokens)
+    settings = Recipe(context=32)
+    asked = make_job("1x16x1", shape, 6_000, settings, text, seed=0, dtype="float32")
     conditions = replace(CPU, ops="plain", checkpoint_seconds=1e-9)
     whole, begun = (tmp_path / name / asked.run_id for name in ("whole", "killed"))
     for path in (whole, begun):

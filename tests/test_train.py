@@ -28,7 +28,7 @@ from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Outcome
 from llmscale.measure.train.evaluate import bits_per_byte, evaluate
 from llmscale.measure.train.forward_backward import Passes
-from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.loop import UNREAD, TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.stack import Stack
@@ -55,13 +55,8 @@ TRAIN, VALIDATION = text(60_000, 0), text(5_000, 1)
 def job(tokens: int = 30_000, size: str = "2x16x1", **recipe: object) -> Job:
     settings = Recipe(**{"context": 32, "batch_tokens": 256, **recipe})  # type: ignore[arg-type]
     shape = shape_for(size, vocab_size=VOCAB, context=32, arch=settings.arch)
-    text = {
-        "data": "chain",
-        "data_fingerprint": "f",
-        "text_tokens": len(TRAIN),
-        "validation_tokens": len(VALIDATION),
-    }
-    return make_job(size, shape, tokens, settings, seed=0, dtype="float32", **text)  # type: ignore[arg-type]
+    text = JobText("chain", "f", len(TRAIN), len(VALIDATION))
+    return make_job(size, shape, tokens, settings, text, seed=0, dtype="float32")
 
 
 def run(job: Job, folder: Path, conditions: Conditions = CPU) -> Outcome:

@@ -15,7 +15,7 @@ from llmscale.measure.sweep.trunks import BranchPoint, beginning_of_stream, desc
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.checkpoint import FILE_NAME
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.runs.run import CurvePoint
@@ -44,14 +44,10 @@ def job(
         shape_for("1x16x1", vocab_size=VOCAB, context=CONTEXT),
         tokens,
         settings,
+        JobText("chain", "f", text_tokens, len(VALIDATION), part),
         seed=seed,
         dtype="float32",
-        data="chain",
-        data_fingerprint="f",
-        text_tokens=text_tokens,
-        validation_tokens=len(VALIDATION),
         begins_like=20_000,
-        shuffled_sequences=part,
     )
 
 

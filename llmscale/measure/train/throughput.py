@@ -18,7 +18,7 @@ from llmscale.measure.train.backend import compile_for, keep_compiled_code, set_
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Member
-from llmscale.measure.train.job import LOGGED_STEPS, Job, make_job
+from llmscale.measure.train.job import LOGGED_STEPS, Job, JobText, make_job
 from llmscale.measure.train.loop import Listener, train
 from llmscale.measure.train.memory import forget_peak_memory, peak_memory
 from llmscale.measure.train.recipe import Recipe
@@ -153,12 +153,9 @@ def throughput_job(shape: Shape, batch_sequences: int, dtype: str, optimizer: st
         shape,
         TOKENS_PER_PARAM * shape.params,
         recipe,
+        JobText("sample", "", SAMPLE_TOKENS, validation_tokens=shape.context),
         seed=0,
         dtype=dtype,
-        data="sample",
-        data_fingerprint="",
-        text_tokens=SAMPLE_TOKENS,
-        validation_tokens=shape.context,
     )
 
 
