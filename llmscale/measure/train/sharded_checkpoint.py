@@ -7,7 +7,6 @@ run's state. It is written beside its place and renamed. Reading it runs no code
 of the tensors, a pickle, is never read."""
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from llmscale.measure.train.shard_index import (
     reader,
 )
 from llmscale.runs.run_folder import SHARDED_CHECKPOINT
-from llmscale.runs.safe_write import cannot_write
+from llmscale.runs.safe_write import cannot_write, write_text
 
 FOLDER_NAME, PREVIOUS_NAME = SHARDED_CHECKPOINT, "checkpoint-previous.dcp"
 PART_NAME = ".checkpoint.dcp.part"
@@ -58,9 +57,9 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
             rest = replace(
                 checkpoint, model={}, optimizer={}, loss_sum=float(checkpoint.loss_sum)
             ).to_dict()
-            _write_json(beside / INDEX_NAME, index_of(written))
+            write_text(beside / INDEX_NAME, json.dumps(index_of(written)))
             (beside / TORCHS_NAME).unlink()
-            _write_json(beside / STATE_NAME, rest)
+            write_text(beside / STATE_NAME, json.dumps(rest))
             shutil.rmtree(previous, ignore_errors=True)
             if path.exists():
                 path.rename(previous)
@@ -183,13 +182,6 @@ def part_of(whole: Tensor, weight: Tensor) -> Tensor:
 def remove_sharded(folder: Path) -> None:
     for name in (FOLDER_NAME, PREVIOUS_NAME, PART_NAME):
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _state(path: Path) -> Checkpoint:
