@@ -76,8 +76,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Where there is room for two but not for three, the one before last goes first.
     """
-    previous = path.with_name(PREVIOUS_NAME) if path.name == FILE_NAME else None
-    beside = None
+    previous = beside = None
+    if path.name == FILE_NAME:
+        previous = path.with_name(PREVIOUS_NAME)
     try:
         beside = new_file_beside(path)
         try:
@@ -198,4 +199,6 @@ def _size(value: Any) -> int:
         return value.nbytes + 300
     if isinstance(value, dict):
         return sum(map(_size, value.values())) + 10 * len(value)
-    return sum(map(_size, value)) if isinstance(value, list | tuple) else 10
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value))
+    return 10

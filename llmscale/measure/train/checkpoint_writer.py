@@ -56,8 +56,9 @@ class Saver:
         self.wait()
         self._last = time.perf_counter()
         copies = [(path, _on_host(checkpoint)) for path, checkpoint in checkpoints]
-        arrived = torch.cuda.Event() if torch.cuda.is_initialized() else None
-        if arrived is not None:
+        arrived = None
+        if torch.cuda.is_initialized():
+            arrived = torch.cuda.Event()
             arrived.record()
         self._writing = self._pool.submit(_write, copies, arrived, self._last)
 
@@ -146,8 +147,6 @@ def _on_host(value: Any) -> Any:
 
 def _empty_on_host(like: Tensor) -> Tensor:
     if like.is_cuda:
-        with suppress(
-            RuntimeError
-        ):  # the host may have no more memory to pin; then the copy is waited for
+        with suppress(RuntimeError):  # no more memory to pin: then the copy is waited for
             return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
     return torch.empty(like.shape, dtype=like.dtype)

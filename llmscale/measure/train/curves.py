@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -85,6 +86,12 @@ class _Course:
     problem: str | None = None
     """Why it has diverged."""
 
+    def own_points(self) -> list[CurvePoint]:
+        return [point for point in self.curve if point.step > self.begun.parent_step]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [asdict(point) for point in self.curve]
+
 
 class Curves:
     """What runs have logged, and go on to log from the states `begun`.
@@ -110,10 +117,7 @@ class Curves:
 
     def own_points(self) -> Mapping[str, Sequence[CurvePoint]]:
         """By run id, what it has logged itself: the steps before are its parent's."""
-        return {
-            run.job.run_id: [point for point in run.curve if point.step > run.begun.parent_step]
-            for run in self._runs
-        }
+        return {run.job.run_id: run.own_points() for run in self._runs}
 
     def add(self, logged: Logged) -> None:
         self._unread.append(logged)
@@ -143,7 +147,7 @@ class Curves:
                 run_id=run.job.run_id,
                 step=step,
                 seconds=run.begun.seconds + elapsed,
-                curve=[asdict(point) for point in run.curve],
+                curve=run.rows(),
                 steps_summed=steps_summed,
                 loss_sum=loss_sum,
                 beginning=None,  # which only a branch point says

@@ -239,7 +239,9 @@ class Passes:
         """
         count = len(inputs_BT)
         weights_B = torch.full((count,), 1 / (whole or count), device=inputs_BT.device)
-        wanted = self.processes.largest_part(whole) if whole else count
+        wanted = count
+        if whole is not None:
+            wanted = self.processes.largest_part(whole)
         if self.compiled:
             wanted += -wanted % size
         batch = tuple(filled_up(x, wanted) for x in (inputs_BT, targets_BT, weights_B))

@@ -20,13 +20,15 @@ def measured(
     curve, ending = outcome.curve, (1 - LAST_SHARE) * job.steps
     last = [point.train_loss for point in curve if point.step > ending]
     columns: dict[str, Any] = {
-        "train_loss": statistics.fmean(last) if last else None,
+        "train_loss": None,
         "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "parent": outcome.parent,
         "error": outcome.error,
         **_speeds(job, outcome, peak_flops),
     }
+    if last:
+        columns["train_loss"] = statistics.fmean(last)
     spike = largest_spike(curve)
     if spike is not None:
         columns |= {"spike_step": spike.step, "spike_height": spike.height}

@@ -151,7 +151,9 @@ def _load_branch_point(path: Path, job: Job, warn: Warn) -> SavedState | None:
     except DamagedError as error:
         warn(f"{error}; the run trains all its steps itself")
         return None
-    return None if checkpoint is None else SavedState(path, checkpoint)
+    if checkpoint is None:
+        return None
+    return SavedState(path, checkpoint)
 
 
 def _common_step(members: Sequence[Member]) -> int | None:
@@ -170,15 +172,15 @@ def _saved_steps(member: Member) -> list[int]:
     for path in (member.folder / FILE_NAME, member.folder / PREVIOUS_NAME):
         with suppress(DamagedError):
             checkpoint = _read(path, partial(_not_own, member.job), mmap=True)
-            steps += [checkpoint.step] if checkpoint else []
+            if checkpoint is not None:
+                steps.append(checkpoint.step)
     return steps
 
 
 def _read(path: Path, objection: Objection, mmap: bool = False) -> Checkpoint | None:
     """As read_checkpoint; raises DamagedError also if there is an objection."""
     checkpoint = read_checkpoint(path, mmap)
-    problem = objection(checkpoint) if checkpoint is not None else None
-    if problem:
+    if checkpoint is not None and (problem := objection(checkpoint)):
         raise DamagedError(f"{path} {problem}")
     return checkpoint
 

@@ -147,23 +147,21 @@ def take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.O
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(part_of(checkpoint.model[name], weight))
-    states = checkpoint.optimizer["state"]
-    parts = {
-        number: {key: part_of(value, weight) for key, value in states[number].items()}
-        for number, weight in enumerate(_numbered(optimizer))
-        if number in states
-    }
+    states, parts = checkpoint.optimizer["state"], {}
+    for number, held in enumerate(_numbered(optimizer)):
+        if number in states:
+            whole = states[number].items()
+            parts[number] = {key: part_of(value, held) for key, value in whole}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": parts})
 
 
 def gathered(checkpoint: Checkpoint) -> Checkpoint:
     """`checkpoint` with whole tensors, as one process would have them; all processes call it."""
-    states = checkpoint.optimizer["state"].items()
-    optimizer = {
-        number: {key: _whole(value) for key, value in state.items()} for number, state in states
-    }
+    states = {}
+    for number, state in checkpoint.optimizer["state"].items():
+        states[number] = {key: _whole(value) for key, value in state.items()}
     model = {name: _whole(weight) for name, weight in checkpoint.model.items()}
-    return replace(checkpoint, model=model, optimizer={**checkpoint.optimizer, "state": optimizer})
+    return replace(checkpoint, model=model, optimizer={**checkpoint.optimizer, "state": states})
 
 
 def part_of(whole: Tensor, weight: Tensor) -> Tensor:
@@ -221,7 +219,10 @@ def _room(saved: Any, weight: Tensor) -> Tensor:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
+    if hasattr(tensor, "full_tensor"):
+        whole: Tensor = tensor.full_tensor().cpu()
+        return whole
+    return tensor
 
 
 def _numbered(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -3,6 +3,7 @@
 For a GPU, which a small model leaves idle most of the time. Each member learns as it would alone,
 within rounding."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,10 +36,10 @@ class Stack(nn.Module):
         self.checkpointing = False
         members = [dict(model.named_parameters()) for model in models]
         self._names = list(members[0])
-        stacked = [
-            torch.stack([weights[name].detach() for weights in members]) for name in self._names
-        ]
-        self._weights = nn.ParameterList(nn.Parameter(weight) for weight in stacked)
+        self._weights = nn.ParameterList()
+        for name in self._names:
+            of_members = [weights[name].detach() for weights in members]
+            self._weights.append(nn.Parameter(torch.stack(of_members)))
         self._used: dict[str, nn.Parameter] = {}
         self.one = first
         """Whose code and buffers serve all members; its own weights are never read."""
@@ -79,7 +80,7 @@ class Stack(nn.Module):
         """
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]
         by_member = list(zip(*(gradient.unbind() for gradient in gradients), strict=True))
-        every = [part for parts in by_member for part in parts]
+        every = list(itertools.chain.from_iterable(by_member))
         norm_SW = torch.stack(torch._foreach_norm(every)).view(self.members, len(gradients))
         norm_S = torch.linalg.vector_norm(norm_SW, dim=1)
         factor_S = (norm / (norm_S + 1e-6)).clamp(max=1.0)
