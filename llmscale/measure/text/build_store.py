@@ -93,7 +93,7 @@ class Journal:
 
     @classmethod
     def read(cls, folder: Path) -> "Journal | None":
-        """The journal in `folder`; None where building has not begun."""
+        """The journal in `folder`; None if building has not begun."""
         try:
             entry = json.loads((folder / "journal.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
@@ -337,7 +337,7 @@ class _Files:
 
 class _File:
     """A file that grows, opened after its first `size` bytes, with the checksum of all that is in
-    it. Raises WorkError where these are not the bytes of which `checksums` has the checksum."""
+    it. Raises WorkError if these are not the bytes of which `checksums` has the checksum."""
 
     def __init__(self, path: Path, size: int, checksums: Mapping[str, str]) -> None:
         self.path = path

@@ -70,7 +70,7 @@ def check_file(
 ) -> FileCheck:
     """The checksum of the first `size` bytes of a file, and the largest of the numbers of type
     `dtype` in them, read by as many threads as there are cores. `report` is told bytes read. Raises
-    InputError where it cannot be read."""
+    InputError if it cannot be read."""
     with ThreadPoolExecutor(available_cores()) as pool:
         try:
             descriptor = os.open(path, os.O_RDONLY)

@@ -55,7 +55,7 @@ class Content:
     lines), `.csv` or `.parquet`."""
     encoding: str = "utf-8"
     remark: str | None = None
-    """What its name would not make one expect, in words; None where it is what its name says."""
+    """What its name would not make one expect, in words; None if it is what its name says."""
 
     @property
     def tabular(self) -> bool:
@@ -64,7 +64,7 @@ class Content:
 
 
 def suffix_of(path: Path) -> str | None:
-    """The suffix that names the format of `path`, without its compression: `.jsonl`; None where
+    """The suffix that names the format of `path`, without its compression: `.jsonl`; None if
     none is known.
     """
     suffix = (path.with_suffix("") if compression_by_name(path) else path).suffix.lower()
@@ -72,7 +72,7 @@ def suffix_of(path: Path) -> str | None:
 
 
 def look(path: Path) -> Content:
-    """How to read `path`. Raises InputError where it cannot be read as text, saying what it is."""
+    """How to read `path`. Raises InputError if it cannot be read as text, saying what it is."""
     with opened(path) as (stream, _, packed):
         head = stream.read(_HEAD_BYTES)
     suffix = suffix_of(path)

@@ -1,4 +1,4 @@
-"""Documents to token numbers: those the tokenizer gives, several times as fast where it keeps words
+"""Documents to token numbers: those the tokenizer gives, several times as fast if it keeps words
 apart.
 """
 
@@ -119,7 +119,7 @@ class _Gaps:
         }
 
     def refuse(self, text: str) -> None:
-        """Raise InputError where a character of `text` would be left out."""
+        """Raise InputError if a character of `text` would be left out."""
         for character in set(text) - self._known:
             if self._leaves_out(character):
                 raise InputError(

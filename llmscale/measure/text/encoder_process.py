@@ -57,7 +57,7 @@ class EncoderProcess:
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise WorkError(
                 f"a process that encodes text ended with exit code {self._process.wait()}",
-                "the same command goes on; where memory is short, with fewer of them: --workers 1",
+                "the same command goes on; if memory is short, with fewer of them: --workers 1",
             ) from None
         if isinstance(answer, tuple):
             raise InputError(*answer)

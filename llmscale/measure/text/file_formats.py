@@ -43,7 +43,7 @@ def read_documents(path: Path, text_column: str, content: Content | None = None)
 
 
 def column_of(path: Path, asked: str, content: Content) -> str | None:
-    """The column of `path` that holds the text, by its first row; None where it has no columns or
+    """The column of `path` that holds the text, by its first row; None if it has no columns or
     no rows.
     """
     if not content.tabular:

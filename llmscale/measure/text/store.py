@@ -43,7 +43,7 @@ class TokenStore:
     def open(cls, path: Path | str) -> "TokenStore":
         """The store in folder `path`.
 
-        Raises InputError where there is none, it is unfinished, or it is torn.
+        Raises InputError if there is none, it is unfinished, or it is torn.
         """
         path = Path(path)
         try:
@@ -163,7 +163,7 @@ class TokenStore:
     def check(
         self, report: Callable[[int, int], None] = lambda read_bytes, all_bytes: None
     ) -> dict[str, str]:
-        """Read every file once and raise InputError where one is not what was written, or holds a
+        """Read every file once and raise InputError if one is not what was written, or holds a
         token number that the vocabulary has not. `report` is told bytes read and bytes in all.
         Returns the checksums."""
         sizes = self._sizes()

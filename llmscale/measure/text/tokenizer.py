@@ -89,7 +89,7 @@ def choose_tokenizer(
 
 def default_size(estimated_bytes: int | None) -> int:
     """A vocabulary that suits the models a corpus can feed: 512 under 10 MB of text, 1024 under 100
-    MB, 4096 under 1 GB, 16384 under 10 GB, 32768 beyond or where the size is unknown.
+    MB, 4096 under 1 GB, 16384 under 10 GB, 32768 beyond or if the size is unknown.
 
     A corpus of B bytes feeds, at 20 tokens per parameter, a model of about B/80 parameters. With
     these sizes its output projection is some 10 to 35% of it; a larger vocabulary would turn a
@@ -139,7 +139,7 @@ def vocab_size(tokenizer: "Tokenizer") -> int:
 
 def end_of_text(tokenizer: "Tokenizer", name: str, asked: str | None = None) -> tuple[str, int]:
     """The token that ends a document, and its number: the one `asked` for, else the first of the
-    usual ones. Raises InputError where the tokenizer has none."""
+    usual ones. Raises InputError if the tokenizer has none."""
     names: tuple[str, ...] = _END_NAMES
     looked_for = ", ".join(names)
     if asked is not None:
@@ -157,7 +157,7 @@ def end_of_text(tokenizer: "Tokenizer", name: str, asked: str | None = None) -> 
 
 
 def unknown_token(tokenizer: "Tokenizer") -> int | None:
-    """The number that stands for whatever the tokenizer does not know; None where it has none."""
+    """The number that stands for whatever the tokenizer does not know; None if it has none."""
     model = tokenizer.model
     found: int | None = None
     if not hasattr(model, "unk_token"):
@@ -168,7 +168,7 @@ def unknown_token(tokenizer: "Tokenizer") -> int | None:
 
 
 def token_type(vocabulary: int) -> np.dtype:
-    """uint16 where it can hold every token number, else uint32."""
+    """uint16 if it can hold every token number, else uint32."""
     return np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
 
 

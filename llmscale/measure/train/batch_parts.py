@@ -9,7 +9,7 @@ from torch import Tensor
 from llmscale.runs.shape import Shape
 
 PART_TOKENS, PART_FLOPS = 2048, 5e9
-"""A part of a batch is large enough for a thread of its own from so many tokens and FLOPs (about
+"""A part of a batch is large enough for a thread of its own from this many tokens and FLOPs (about
 0.03 s) on.
 """
 Part = tuple[Tensor, Tensor, Tensor]

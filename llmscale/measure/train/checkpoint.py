@@ -103,9 +103,9 @@ class DamagedError(Exception):
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
-    """The checkpoint at `path`, None where there is none.
+    """The checkpoint at `path`, None if there is none.
 
-    Raises DamagedError; WorkError where it may not be read.
+    Raises DamagedError; WorkError if it may not be read.
     """
     if not path.exists():
         return None
@@ -113,7 +113,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
         whole = _is_whole(path)
     except OSError as error:
         raise WorkError(
-            f"cannot read {path}: {error.strerror or error}", "mend that; the same command goes on"
+            f"cannot read {path}: {error.strerror or error}", "fix that; the same command goes on"
         ) from error
     if whole is False:
         raise DamagedError(f"{path} is damaged: its checksum is wrong")
@@ -175,7 +175,7 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _is_whole(path: Path) -> bool | None:
-    """Whether the file is as it was written; None where it says nothing of that, as older ones and
+    """Whether the file is as it was written; None if it says nothing of that, as older ones and
     torn ones.
     """
     with path.open("rb") as file:

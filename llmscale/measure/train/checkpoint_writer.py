@@ -23,8 +23,8 @@ from llmscale.measure.train.sharded_checkpoint import gathered, save_sharded
 from llmscale.runs.log import sync_progress
 
 INTERVAL_FACTOR = 50.0
-"""A run under way is saved at most so many times less often than a save takes: 2% of its time, were
-it waited for.
+"""Between two saves of a run under way pass at least this many times the seconds that one takes:
+then saves take 2% of its time at most, even if they were waited for.
 """
 
 
@@ -96,7 +96,7 @@ class Saver:
             self._took = writing.result()
 
     def saved(self, seconds: float) -> None:
-        """Note that somebody else has saved the run, in so many seconds."""
+        """Note that somebody else has saved the run, and how many seconds it took."""
         self._last, self._took = time.perf_counter(), seconds
 
     def __enter__(self) -> "Saver":

@@ -30,7 +30,7 @@ class Member:
     start: Path | None = None
     """The branch point of a run that begins like this one, to go on from."""
     branch_points: Mapping[int, Path] = field(default_factory=dict)
-    """Where to save the state after so many steps, for runs that begin like this one."""
+    """Where to save the state after how many steps, for runs that begin like this one."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def evaluate(passes: Passes, text: Windows) -> list[Evaluation]:
 
 
 def _part(count: int, processes: Processes) -> np.ndarray:
-    """The windows that this process reads: equally many in each, some of them again where they do
+    """The windows that this process reads: equally many in each, some of them again if they do
     not come out even.
     """
     each = processes.largest_part(count)

@@ -35,7 +35,7 @@ class Passes:
     `evaluation_batch`.
 
     With operations of one thread, `threads` share a batch, each on one core. How it is cut and in
-    which order its parts are added up depends on the shape alone, so that every number of threads
+    which order its parts are added up depends on the shape only, so that every number of threads
     gives the same bits. For a stack of S models inputs and targets are (B, S, T), and each result
     has S members.
 
@@ -155,7 +155,7 @@ class Passes:
         self.reduced = True
 
     def _part(self, sequences: int) -> int:
-        """Sequences of a part, of which there may be so many."""
+        """Sequences of a part, where `sequences` fit at a time."""
         if not self.model.ops.one_thread:
             return sequences
         return min(sequences, part_sequences(self.model.shape))
@@ -221,7 +221,7 @@ class Passes:
         return Sums(mean_loss(parts[0][2], losses), slopes)
 
     def _on_threads(self, parts: Sequence[Part], threads: int) -> Callable[[], Sums]:
-        """Have so many threads sum up `parts`, halves by halves as `_summed` does; what waits for
+        """Have that many threads sum up `parts`, halves by halves as `_summed` does; what waits for
         the result.
         """
         if threads == 1 or len(parts) == 1:

@@ -63,7 +63,7 @@ class Job:
     data_fingerprint: str
     parametrization: str = "standard"
     shuffled_sequences: int | None = None
-    """Sequences are drawn in random order within successive parts of the text of so many; None:
+    """Sequences are drawn in random order within successive parts of the text of this many; None:
     within all of it.
     """
     recipe: str = DEFAULT
@@ -92,7 +92,7 @@ class Job:
 
     @property
     def epochs(self) -> float:
-        """Times the text is read; above 1 where the budget is larger than the text."""
+        """Times the text is read; above 1 if the budget is larger than the text."""
         return self.sequences / self._text_sequences
 
     @property
@@ -127,10 +127,10 @@ class Job:
 
     @property
     def branch_step(self) -> int:
-        """Steps that this run has in common with every longer run of the same beginning; 0 where
+        """Steps that this run has in common with every longer run of the same beginning; 0 if
         there are none.
 
-        WSD's constant phase, less where its cooldown is so short that the steps which `train_loss`
+        WSD's constant phase, less if its cooldown is so short that the steps which `train_loss`
         is taken over, the last 5%, would not all be logged as by a run of its own."""
         if self.schedule != "wsd":
             return 0

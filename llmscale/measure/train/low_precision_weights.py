@@ -32,7 +32,7 @@ class WorkingWeights:
     def leaves(self) -> list[nn.Parameter]:
         """The tensors that gradients are taken of, in the order of the model's weights.
 
-        Within `fresh` alone.
+        Only within `fresh`.
         """
         return [self._copies.get(name, weight) for name, weight in self._named.items()]
 

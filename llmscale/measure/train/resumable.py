@@ -33,7 +33,7 @@ from llmscale.runs.log import is_row
 from llmscale.runs.shape import Shape
 
 Objection = Callable[[Checkpoint], str | None]
-"""Why a state cannot be gone on from, or None where it can."""
+"""Why a state cannot be gone on from, or None if it can."""
 Warn = Callable[[str], None]
 
 

@@ -124,7 +124,7 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
                 tensors[key] = states.setdefault(int(number), {})[name] = _room(saved, weight)
         with warnings.catch_warnings(
             action="ignore", category=UserWarning
-        ):  # that one process reads alone
+        ):  # that only one process reads
             load(tensors, storage_reader=reader(path), no_dist=True)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     except (CheckpointException, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
@@ -185,7 +185,7 @@ def remove_sharded(folder: Path) -> None:
 def _state(path: Path) -> Checkpoint:
     """What `state.json` says of a run.
 
-    Raises WorkError where it says less than a run needs to go on.
+    Raises WorkError if it says less than a run needs to go on.
     """
     known = {field.name for field in fields(Checkpoint)}
     try:

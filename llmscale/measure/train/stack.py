@@ -1,7 +1,7 @@
 """Several models of one shape as one: their weights stacked, their products batched.
 
-For a GPU, which a small model leaves idle most of the time. Each member learns as it would alone,
-within rounding."""
+For a GPU, which a small model leaves idle most of the time. Each member learns as it would by
+itself, within rounding."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ class Stack(nn.Module):
         return tokens_BT[:, None].expand(-1, self.members, -1)
 
     def clip_gradient(self, norm: float) -> Tensor:
-        """Scale each member's gradient down to `norm` where it is larger; the norms before,
+        """Scale each member's gradient down to `norm` if it is larger; the norms before,
         (S,).
         """
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]

@@ -51,7 +51,7 @@ class Throughput:
     first_step_seconds: float
     """From nothing to the end of the first step: building the model, compiling it."""
     reading_share: float
-    """Time that reading a step's sequences takes alone, as a share of the step."""
+    """Time that reading a step's sequences takes by itself, as a share of the step."""
     peak_memory_bytes: int
     """On a GPU what tensors held, on the CPU the whole process."""
     steps: int
@@ -169,7 +169,7 @@ def sample_tokens(vocab_size: int, count: int = SAMPLE_TOKENS) -> np.ndarray:
 
 @contextmanager
 def as_in_training(threads: int) -> Iterator[None]:
-    """torch as a process that trains sets it: so many threads, and float32 products that are
+    """torch as a process that trains sets it: this many threads, and float32 products that are
     float32.
     """
     threads_before, precision_before = torch.get_num_threads(), torch.get_float32_matmul_precision()

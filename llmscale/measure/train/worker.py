@@ -8,7 +8,7 @@ any more it says `{"folder": F, "cannot_write": [PROBLEM, FIX]}` and ends with 7
 SIGTERM save a checkpoint and end it with exit code 130; so does a reader that has gone away.
 
 With `--more` it then trains what standard input names, one JSON object a line, `{"folders": [F,
-...]}`, until that ends or a run has failed. There `{"stop": F}` ends the run of F alone, with a
+...]}`, until that ends or a run has failed. There `{"stop": F}` ends the run of F only, with a
 checkpoint.
 
 Several processes train a run together where torchrun starts them (`python -m torch.distributed.run
