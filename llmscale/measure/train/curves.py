@@ -17,7 +17,7 @@ from llmscale.runs.run import CurvePoint
 
 EXPLODED = 1.0
 """A run has diverged when its training loss is this many nats above that of a uniform guess,
-ln(vocab_size).
+ln(vocab_size). During warm-up it may be: that is where the loss of a new model begins.
 """
 
 

@@ -98,20 +98,22 @@ def train(
     with Saver(conditions.checkpoint_seconds, processes) as saver:
         for step in range(begun[0].step, job.steps):
             first = step * job.batch_sequences
-            count = min(job.batch_sequences, job.sequences - first)
+            count = min(job.batch_sequences, job.sequences - first)  # the last batch may be smaller
             before, own = processes.part(count)
             lr = job.lr * schedule.fraction(step)
             set_learning_rate(optimizer, lr)
             inputs, targets = read_side_by_side(texts, first + before, own)
             loss_sums += passes.gradient(inputs, targets, whole=count)
-            grad_norms = model.clip_gradient(job.clip)
+            grad_norms = model.clip_gradient(job.clip)  # of each member (Pascanu et al. 2013)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)  # an evaluation may have their memory
             steps_summed += 1
             sequences_timed += count
 
             done = step + 1
             if done in evaluated_steps or done % log_every == 0:
+                # On a GPU the host waits for no number here, but reads it when the next is logged:
+                # else the GPU would stand still until the host has queued the next step.
                 numbers = Reading(processes.sum(loss_sums.clone()), grad_norms)
                 logged = Logged(done, lr, steps_summed, sequences_timed, since, numbers)
                 since, unread = numbers.mark, UNREAD[device]
@@ -119,7 +121,7 @@ def train(
                 steps_summed = sequences_timed = 0
                 if done in evaluated_steps:
                     logged = replace(logged, evaluations=evaluate(passes, validation))
-                    since, unread = Mark(device), 0
+                    since, unread = Mark(device), 0  # evaluating has waited for all numbers
                 curves.add(logged)
                 if curves.all_diverged(unread):
                     break
@@ -129,7 +131,7 @@ def train(
             asked_to_stop, due = processes.any(listener.stop(), saver.due)
             branching = any(done in member.branch_points for member in members)
             if asked_to_stop or due or branching:
-                if curves.all_diverged():
+                if curves.all_diverged():  # which is not worth a checkpoint
                     break
                 states = curves.states(done, steps_summed, processes.sum(loss_sums.clone()))
                 tensors = tensors_of_members(model, optimizer)
