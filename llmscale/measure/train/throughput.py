@@ -71,9 +71,8 @@ def measure_throughput(
     Several `seeds` of it are trained as one stack, and tokens/s are those of all together.
     """
     device = conditions.device
-    steps = LOGGED_STEPS * (
-        steps_a_point or STEPS_A_POINT[device]
-    )  # the loop reports LOGGED_STEPS times a run
+    # The loop reports LOGGED_STEPS times a run.
+    steps = LOGGED_STEPS * (steps_a_point or STEPS_A_POINT[device])
     timed = replace(
         job,
         sequences=steps * job.batch_sequences,
@@ -100,29 +99,16 @@ def measure_throughput(
     forget_peak_memory(device)
     if conditions.compile:
         keep_compiled_code()
-        compile_for(
-            (
-                job.shape,
-                job.dtype,
-                job.parametrization,
-                job.optimizer,
-                conditions.micro_batch,
-                seeds,
-            )
-        )
+        passes = conditions.micro_batch, seeds
+        compile_for((job.shape, job.dtype, job.parametrization, job.optimizer, *passes))
     started = time.perf_counter()
     unhurried = replace(conditions, checkpoint_seconds=float("inf"))
-    with (
-        tempfile.TemporaryDirectory() as name,
-        as_in_training(conditions.threads),
-        suppress(_Enough),
-    ):
-        members = [
-            Member(replace(timed, seed=timed.seed + number), Path(name) / str(number))
-            for number in range(seeds)
-        ]
-        listener = Listener(report=report, stop=note_first_step)
-        train(members, unhurried, tokens, validation, listener)
+    listener = Listener(report=report, stop=note_first_step)
+    with tempfile.TemporaryDirectory() as name, as_in_training(conditions.threads):
+        every = [replace(timed, seed=timed.seed + number) for number in range(seeds)]
+        members = [Member(one, Path(name) / str(one.seed)) for one in every]
+        with suppress(_Enough):
+            train(members, unhurried, tokens, validation, listener)
     memory = peak_memory(device)
     settled = points[max(1, int(WARMING_SHARE * len(points))) - 1 :]
     speeds = [(b.tokens - a.tokens) / (b.seconds - a.seconds) for a, b in pairwise(settled)]
