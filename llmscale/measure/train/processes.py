@@ -108,7 +108,9 @@ class Processes:
         if is_sharded(model):
             model.set_requires_all_reduce(last)  # type: ignore[operator]
             return nullcontext()
-        quiet: AbstractContextManager[None] = nullcontext() if last else losses.no_sync()
+        if last:
+            return nullcontext()
+        quiet: AbstractContextManager[None] = losses.no_sync()
         return quiet
 
     def _shard(self, model: LanguageModel, dtype: str, device: str, shard: str) -> None:

@@ -216,7 +216,9 @@ def _has_ended(folder: Path) -> bool:
 def _sentence(error: Exception) -> str:
     if not isinstance(error, LlmscaleError):
         return f"{type(error).__name__}: {error}"
-    return f"{error.problem} (fix: {error.fix})" if error.fix else error.problem
+    if not error.fix:
+        return error.problem
+    return f"{error.problem} (fix: {error.fix})"
 
 
 def _write_row(run: _HeldRun, status: str, columns: Mapping[str, Any]) -> None:
