@@ -293,7 +293,7 @@ def plan_jobs(
     are not known.
     """
     from llmscale.measure.ops import pick_operations
-    from llmscale.measure.train.forward_backward import part_sequences
+    from llmscale.measure.train.batch_parts import part_sequences
 
     descent = descent or {}
     steps_reached = {job.run_id: min(reached(job.run_id), job.steps - 1) for job in jobs}
