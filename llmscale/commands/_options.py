@@ -16,7 +16,17 @@ from llmscale.settings import Setting, options_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-GROUPS = ("Arguments", "What to train", "Search", "Text", "Recipe", "Hardware", "Output", "Options")
+GROUPS = (
+    "Arguments",
+    "What to measure",
+    "What to train",
+    "Search",
+    "Text",
+    "Recipe",
+    "Hardware",
+    "Output",
+    "Options",
+)
 """In the order in which help shows them."""
 _SENTENCE_END = re.compile(r"\.\s+(?=[A-Z`])")
 

@@ -26,15 +26,8 @@ if TYPE_CHECKING:
 
 SEARCH = "Search"
 """The group of options that are of the search."""
-NOT_OF_TUNING = (
-    "flops",
-    "per_budget",
-    "optimum",
-    "spread",
-    "retry_diverged",
-    "trunk",
-    "stack",
-)
+_GRID = ("flops", "per_budget", "optimum", "spread")
+NOT_OF_TUNING = (*_GRID, "retry_diverged", "trunk", "stack")
 """Settings of a sweep that a search of learning rates has no use for."""
 
 
