@@ -14,7 +14,7 @@ from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.watching import Watcher
 from llmscale.measure.text.prepare import Progress, TokenStore
 from llmscale.quantity import format_bytes, format_count, format_seconds
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 
 MOST_LINES = 200
 """Runs that a table on the terminal lists, at most."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmscale.measure.tune.api import TuneResult
     from llmscale.measure.tune.fit_rule import RuleFit
     from llmscale.measure.tune.result import Tuned, Tuning
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
 SEARCH = "Search"
 """The group of options that are of the search."""

@@ -9,8 +9,8 @@ from llmscale.machine import available_cores, available_memory, device_name, pic
 from llmscale.measure.sweep.plan import activation_bytes, micro_batch
 from llmscale.measure.sweep.spec import asked_spec
 from llmscale.measure.train.calibrate import measure_peak
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.dtype import choose_dtype
-from llmscale.measure.train.loop import Conditions
 from llmscale.measure.train.throughput import (
     Throughput,
     measure_throughput,

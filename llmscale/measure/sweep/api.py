@@ -25,8 +25,9 @@ from llmscale.measure.sweep.validation import settled
 from llmscale.measure.sweep.watching import Watcher, ended_by_signals, watcher_of
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.quantity import format_seconds
-from llmscale.runs.folder import ResultsFolder, Run
 from llmscale.runs.log import saved_step
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
 from llmscale.settings import Range
 
 MOST_HOURS = 24.0
@@ -96,7 +97,7 @@ def _plan(spec: SweepSpec, store: TokenStore, folder: ResultsFolder, watcher: Wa
         saved=saved_branch_points(folder),
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
         begun=folder_dtype(folder),
-        reached=lambda run_id: saved_step(folder.run_folder(run_id)),
+        reached=lambda run_id: saved_step(folder.run_folder(run_id).path),
     )
 
 

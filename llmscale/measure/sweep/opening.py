@@ -15,8 +15,8 @@ from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.validation import named_by
 from llmscale.measure.sweep.watching import Watcher
 from llmscale.measure.text.prepare import TokenStore, prepare
-from llmscale.runs.folder import ResultsFolder, results_folder
 from llmscale.runs.remote import Remote
+from llmscale.runs.results_folder import ResultsFolder, results_folder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from llmscale.measure.sweep.notes import noise_note
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.train.job import Job
 from llmscale.quantity import format_count
-from llmscale.runs.folder import ResultsFolder, Run
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
 
 MOST_SHOWN = 12
 """Runs that a notebook lists, at most."""

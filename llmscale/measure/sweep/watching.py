@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmscale.measure.executors import Event
     from llmscale.measure.sweep.plan import Plan
     from llmscale.measure.text.prepare import Progress, TokenStore
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
 
 class Watcher(ABC):
@@ -151,7 +151,7 @@ class Shown(Watcher):
 
 
 def _ending(row: object) -> str:
-    from llmscale.runs.folder import Run
+    from llmscale.runs.run import Run
 
     if not isinstance(row, Run):
         return "interrupted"

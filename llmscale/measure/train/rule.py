@@ -92,7 +92,7 @@ class Rule:
 
 def read_rule(path: Path) -> Rule:
     """The rule in a tune.json, or in the results folder that holds one. Raises InputError."""
-    from llmscale.runs.folder import refuse_unusable
+    from llmscale.runs.safe_paths import refuse_unusable
 
     file = path / "tune.json" if refuse_unusable(path, _FIX).is_dir() else path
     try:

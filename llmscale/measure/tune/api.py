@@ -18,7 +18,7 @@ from llmscale.measure.tune.result import Tuning
 from llmscale.measure.tune.run import Study, check_folder, known_basis
 from llmscale.measure.tune.search import Grid
 from llmscale.quantity import format_seconds
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 
 
 @dataclass(frozen=True, repr=False)
