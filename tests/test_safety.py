@@ -23,8 +23,9 @@ from llmscale.commands import app
 from llmscale.errors import InputError, LlmscaleError
 from llmscale.machine.child import child_environment, python
 from llmscale.measure.models import build_model
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
-from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
+from llmscale.measure.sweep.spec import SweepSpec, parse_budgets
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.checkpoint import load_checkpoint
 from llmscale.measure.train.conditions import Conditions

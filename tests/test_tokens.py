@@ -27,9 +27,10 @@ from llmscale.measure.text import build_store as token_files
 from llmscale.measure.text import checksums, cleaning, documents
 from llmscale.measure.text import prepare as tokens
 from llmscale.measure.text.checksums import RunningChecksum, check_file
-from llmscale.measure.text.cleaning import Cleaning, Document, Seen, clean
+from llmscale.measure.text.cleaning import Document, Seen, clean
 from llmscale.measure.text.documents import FEWEST_DOCUMENTS, LARGEST_SHARE, Survey, choose_split
 from llmscale.measure.text.prepare import Progress, TextSpec, TokenStore, prepare
+from llmscale.measure.text.spec import Cleaning
 
 WORDS = [
     "scaling",

@@ -20,11 +20,12 @@ from gpu.correctness import checks
 from gpu.text import write_counting
 from llmscale.machine import available_cores
 from llmscale.measure.executors import Event
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
 from llmscale.measure.sweep.plan import Plan, plan_jobs
 from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.sweep.run import carry_out, write_spec
-from llmscale.measure.sweep.spec import Hardware, SweepSpec
+from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.backend import set_up_device
 from llmscale.measure.train.calibrate import Speeds

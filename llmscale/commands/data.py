@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from llmscale.measure.text.prepare import TokenStore
 
 data = typer.Typer(
-    name="data", help="Make text ready for training, and look at it.", no_args_is_help=True
+    name="data",
+    help="Make text ready for training, and look at it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
 STAGES = {

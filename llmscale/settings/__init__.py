@@ -138,7 +138,7 @@ def setting(
 
 
 @cache
-def settings_of(kind: type) -> tuple[Setting, ...]:
+def settings_of(kind: Any) -> tuple[Setting, ...]:
     """The settings that the fields of a dataclass are, in their order."""
     found = []
     for field in dataclasses.fields(kind):
@@ -165,7 +165,7 @@ class Option:
 
 
 @cache
-def options_of(kind: type) -> dict[str, Option]:
+def options_of(kind: Any) -> dict[str, Option]:
     """The settings of `kind`, and of the tables in it, that belong to a group of options; by
     keyword.
     """

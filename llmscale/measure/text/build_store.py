@@ -22,10 +22,11 @@ import numpy as np
 from llmscale.errors import InputError, WorkError
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.checksums import RunningChecksum
-from llmscale.measure.text.cleaning import Cleaning, Seen
+from llmscale.measure.text.cleaning import Seen
 from llmscale.measure.text.documents import Batch, Position, Split, read_batches
 from llmscale.measure.text.encoder_process import EncoderProcess, encoder_of
 from llmscale.measure.text.sources import Source
+from llmscale.measure.text.spec import Cleaning
 from llmscale.measure.text.tokenizer import (
     end_of_text,
     load_tokenizer,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llmscale.errors import InputError
-from llmscale.measure.text.cleaning import Cleaning, Document, Seen, clean
+from llmscale.measure.text.cleaning import Document, Seen, clean
 from llmscale.measure.text.sources import Source
+from llmscale.measure.text.spec import Cleaning
 
 BATCH_CHARACTERS: Final = 1 << 20
 SURVEY_BYTES: Final = 64_000_000
