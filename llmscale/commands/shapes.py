@@ -53,8 +53,7 @@ def shapes(
     """
     from llmscale.measure.ladder import ladder
 
-    amounts = {"vocab_size": vocab_size, "tokens": tokens, "peak": peak, "mfu": mfu}
-    found = ladder(sizes, **amounts, gpus=gpus, gpu=gpu, **settings)
+    found = ladder(sizes, vocab_size, tokens, peak=peak, mfu=mfu, gpus=gpus, gpu=gpu, **settings)
     if json:
         output.print_json(found.to_json())
     elif found.gpu is not None:

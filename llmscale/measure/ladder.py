@@ -67,9 +67,9 @@ class Ladder:
 
 def ladder(
     sizes: str,
-    *,
-    tokens: str = "20x",
     vocab_size: int = USUAL_VOCABULARY,
+    tokens: str = "20x",
+    *,
     peak: str | None = None,
     mfu: float | None = None,
     gpus: int | None = None,
