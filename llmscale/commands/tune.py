@@ -2,7 +2,7 @@
 follow.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from llmscale.commands._options import (
     takes_settings,
 )
 from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.tune.spec import SearchSpec
 from llmscale.quantity import format_count, format_seconds
 from llmscale.settings import options_of, stated_options
 
@@ -24,43 +25,14 @@ if TYPE_CHECKING:
     from llmscale.measure.tune.result import Tuned, Tuning
     from llmscale.runs.results_folder import ResultsFolder
 
-SEARCH = "Search"
-"""The group of options that are of the search."""
-NOT_OF_TUNING = (
-    "flops",
-    "per_budget",
-    "optimum",
-    "spread",
-    "retry_diverged",
-    "trunk",
-    "stack",
-)
+_GRID = ("flops", "per_budget", "optimum", "spread")
+NOT_OF_TUNING = (*_GRID, "retry_diverged", "trunk", "stack")
 """Settings of a sweep that a search of learning rates has no use for."""
 
 
-@takes_settings(SweepSpec, leave_out=NOT_OF_TUNING)
+@takes_settings(SearchSpec, SweepSpec, leave_out=NOT_OF_TUNING)
 def tune(
     file: FileArgument = None,
-    batch: Annotated[
-        bool,
-        typer.Option("--batch/--no-batch", help="Search the batch too", rich_help_panel=SEARCH),
-    ] = True,
-    refine: Annotated[
-        bool,
-        typer.Option(
-            "--refine", help="Try √2 around the best of the factors of 2", rich_help_panel=SEARCH
-        ),
-    ] = False,
-    stop: Annotated[
-        bool,
-        typer.Option("--stop/--no-stop", help="Stop hopeless trials early", rich_help_panel=SEARCH),
-    ] = True,
-    doublings: Annotated[
-        int,
-        typer.Option(
-            min=1, help="How far to look each way, in factors of 2", rich_help_panel=SEARCH
-        ),
-    ] = 5,
     out: OutOption = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -80,10 +52,6 @@ def tune(
 
     result = api.tune(
         file,
-        batch=batch,
-        refine=refine,
-        stop=stop,
-        doublings=doublings,
         out=out,
         dry_run=dry_run,
         progress=OnConsole(),

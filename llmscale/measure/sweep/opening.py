@@ -39,7 +39,7 @@ def open_results(
     named after the text, and for a `sweep` its budgets. Reads and writes nothing."""
     if out is not None:
         remote = remote_of(str(out))
-        return Results(ResultsFolder(remote.folder) if remote else results_folder(out), remote)
+        return Results(ResultsFolder(remote.folder) if remote else results_folder(str(out)), remote)
     before = "tune-" if kind == "tune" else ""
     if isinstance(asked, str | Path):
         return Results(ResultsFolder(Path("results") / f"{before}{Path(asked).stem}"))

@@ -17,8 +17,11 @@ from llmscale.measure.train.rule import Rule
 from llmscale.measure.tune.result import Tuning
 from llmscale.measure.tune.run import Study, check_folder, known_basis
 from llmscale.measure.tune.search import Grid
+from llmscale.measure.tune.spec import SearchSpec
 from llmscale.quantity import format_seconds
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.settings import options_of
+from llmscale.settings.tables import with_keywords
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,10 +63,6 @@ class TuneResult:
 def tune(
     asked: SweepSpec | Path | str | None = None,
     *,
-    batch: bool = True,
-    refine: bool = False,
-    stop: bool = True,
-    doublings: int = 5,
     out: Path | str | None = None,
     dry_run: bool = False,
     progress: Watcher | bool = True,
@@ -72,14 +71,16 @@ def tune(
 ) -> TuneResult:
     """Find the learning rate and the batch of each size, and the rule in N and D that they follow.
 
-    `asked`, `settings`, `out`, `progress` and `command` are as those of `sweep`. `batch` searches
-    the batch too, `refine` tries √2 around the best of the factors of 2, `stop` ends hopeless
-    trials early, and `doublings` is how far to look each way, in factors of 2.
+    `asked`, `out`, `progress` and `command` are as those of `sweep`; `settings` are those of the
+    command line: those of a sweep, and `batch`, `refine`, `stop` and `doublings` of the search, as
+    SearchSpec says them.
 
     Ctrl-C raises KeyboardInterrupt once everything is saved: the same call goes on, and more sizes
     add to the rule. Raises InputError for what is wrong, before anything is written, and WorkError
     if a trial fails."""
     watcher = watcher_of(progress)
+    of_search = {name: settings.pop(name) for name in options_of(SearchSpec) if name in settings}
+    how = with_keywords(SearchSpec(), of_search, "the call")
     spec = asked_spec(asked, settings)
     if not spec.sizes:
         raise InputError(
@@ -97,7 +98,8 @@ def tune(
     for damage in find_damage(folder):
         watcher.warn(f"{damage.problem}; {damage.fix}")
     store = prepare_text(spec, watcher)
-    study = Study(spec, Grid(batch, refine, doublings), store, folder, stop)
+    grid = Grid(how.batch, how.refine, how.doublings)
+    study = Study(spec, grid, store, folder, how.stop)
     plan = study.next_round(tell=lambda text: watcher.tell(f"{text} ..."))
     begun = TuneResult(folder, spec, study.tuning(), plan)
     if dry_run:
