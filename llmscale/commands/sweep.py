@@ -10,6 +10,7 @@ from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line
 from llmscale.quantity import format_bytes, format_count, format_seconds, parse_count
+from llmscale.runs.title import short_name, short_title
 from llmscale.settings import Range
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from llmscale.measure.sweep.plan import Plan
     from llmscale.measure.sweep.spec import SweepSpec
-    from llmscale.measure.train.job import Job
     from llmscale.runs.results_folder import ResultsFolder
     from llmscale.runs.run import Run
 
@@ -375,7 +375,7 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
     for run in shown:
         job = run.job
         table.add_row(
-            _name(job),
+            short_name(job),
             job.shape.name,
             format_count(job.shape.params),
             format_count(job.tokens),
@@ -412,14 +412,6 @@ def _show_plan(plan: "Plan", data: dict[str, Any], where: str) -> None:
             f"{_time(plan.seconds, 'about ')} on {plan.device}{hours} ({plan.dtype}, {plan.ways})"
         )
         output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
-
-
-def _name(run: "Job | Run") -> str:
-    """The size of a run, and what tells it from others of that size and budget."""
-    recipe = f" {run.recipe}" if run.recipe not in (None, "default") else ""
-    seed = f" seed {run.seed}" if run.seed else ""
-    retry = " retry" if run.retry_of else ""
-    return f"{run.size}{recipe}{seed}{retry}"
 
 
 def _time(seconds: float, about: str = "") -> str:
@@ -480,7 +472,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
         table = output.make_table(f"{where}/runs.parquet", *headings)
         for run in runs[-MOST_LINES:]:
             table.add_row(
-                _name(run),
+                short_name(run),
                 format_count(run.params),
                 format_count(run.tokens),
                 f"{run.loss:.4f}" if run.loss is not None else run.status,
@@ -502,9 +494,7 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
         output.show_next(own_command() if unfinished else f"{fit}; {plot}")
     for run in runs:
         if run.status in ("failed", "diverged"):
-            output.warn(
-                f"{_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}"
-            )
+            output.warn(f"{short_title(run)} tokens {run.status}: {run.error}")
     done = [run for run in runs if run.status == "done"]
     if noisy := noise_note(done):
         output.warn(noisy)
@@ -515,12 +505,12 @@ def _finish(runs: "list[Run]", where: str, json: bool) -> None:
         worst = spikes[0]
         output.warn(
             f"the training loss of {len(spikes)} of {len(done)} runs spiked and came back, of "
-            f"{_name(worst)} on "
+            f"{short_name(worst)} on "
             f"{format_count(worst.tokens)} tokens by {worst.spike_height:.2f} nats at step "
             f"{worst.spike_step}"
         )
     if unfinished:
-        names = listed(f"{_name(run)} on {format_count(run.tokens)} tokens" for run in unfinished)
+        names = listed(f"{short_title(run)} tokens" for run in unfinished)
         ended = f"{len(unfinished)} of {len(runs)} runs were ended before their last step: {names}"
         output.warn(f"{ended}; the same command goes on")
     if failed or unfinished:
