@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.measure.train import job as jobs
 from llmscale.measure.train.conditions import Conditions
+from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.run_spec import RunSpec, known_spec, read_spec
 from llmscale.runs import results_folder, rows
 from llmscale.runs.checked import DamagedFile
@@ -25,7 +26,7 @@ from llmscale.runs.unchanged import once_while_unchanged
 def job() -> jobs.Job:
     shape = shape_for("1x16x1", vocab_size=300, context=32)
     text = {"text_tokens": 10_000, "validation_tokens": 1000, "data": "x", "data_fingerprint": "y"}
-    return jobs.make_job("1x16x1", shape, 6400, jobs.Recipe(), seed=1, dtype="float32", **text)  # type: ignore[arg-type]
+    return jobs.make_job("1x16x1", shape, 6400, Recipe(), seed=1, dtype="float32", **text)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
