@@ -384,11 +384,16 @@ def test_a_worker_goes_to_no_path_elsewhere(
     (spec,) = (tmp_path / "out").glob("runs/*/spec.json")
     (spec.parent / "run.json").unlink()
     spec.write_text(json.dumps({**json.loads(spec.read_text()), **wrong}))
-    ended = list(train_runs([spec.parent], lambda folder, point: None, lambda folder: False))
-    assert ended == [(spec.parent, 1)]
-    row = json.loads((spec.parent / "run.json").read_text())
-    assert row["status"] == "failed"
-    assert "no name of a run" in row["error"] or "no file of another run" in row["error"]
+    said: list[str] = []
+    ended = train_runs(
+        [spec.parent],
+        lambda folder, point: None,
+        lambda folder: False,
+        lambda folder, text: said.append(text),
+    )
+    assert list(ended) == [(spec.parent, 1)]
+    assert f"{spec} is damaged: " in said[0]
+    assert "no name of a run" in said[0] or "no file of another run" in said[0]
     assert not list(tmp_path.rglob("*.pt"))
 
 
