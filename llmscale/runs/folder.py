@@ -215,13 +215,6 @@ class ResultsFolder:
         if newest > self.runs_path.stat().st_mtime_ns:
             os.utime(self.runs_path, ns=(newest + 1000, newest + 1000))
 
-    def write_curves(self, tables: "Iterable[pa.Table]") -> None:
-        """Replace `curves.parquet` by the runs' curves, one after another."""
-        import pyarrow as pa
-
-        empty = rows_table(CurvePoint, [])
-        write_table(self.curves_path, pa.concat_tables([empty, *tables]))
-
 
 def is_plain(name: str) -> bool:
     """Whether `name` can name a file and no place elsewhere."""
