@@ -165,11 +165,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_sizes_and_n_are_those_of_the_readme() -> None:
-    (plan,) = (
-        CliRunner()
-        .invoke(app, ["shapes", "10k", "--vocab-size", "1024", "--json"])
-        .stdout.splitlines()
-    )
+    plan = CliRunner().invoke(app, ["shapes", "10k", "--vocab-size", "1024", "--json"]).stdout
     (shape,) = json.loads(plan)["shapes"]
     assert f"the size `10k` has an N of {format_count(shape['params'])}" in _flowing(README)
     assert f"times a width of {shape['d_model']})" in _flowing(README)
