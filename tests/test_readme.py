@@ -198,9 +198,9 @@ def _flowing(text: str) -> str:
 
 def _lay_out(folder: Path) -> None:
     """The files that the commands read: committed results, and tables of one's own."""
-    results = folder / "results"
-    for name, copied in (("cpu", "cpu"), ("first", "flagship"), ("flagship", "flagship")):
-        shutil.copytree(REPOSITORY / "results" / copied, results / name)
+    for runs in (REPOSITORY / "results").glob("*/runs.parquet"):
+        shutil.copytree(runs.parent, folder / "results" / runs.parent.name)
+    shutil.copytree(REPOSITORY / "results" / "trunks", folder / "results" / "first")
     rows = []
     for data, factor in (("web", 1.0), ("code", 0.98)):
         for run, (N, D) in enumerate(SIZES_AND_TOKENS):
