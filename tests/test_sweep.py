@@ -21,7 +21,6 @@ from sweeps import (
     tables,
     wait_for,
     worker_pids,
-    write_counting,
 )
 from sweeps import options as sweep_options
 
@@ -34,11 +33,6 @@ SIZES = "1x16x1,2x16x1,2x24x2"
 ROUNDING = 1e-5
 """Relative difference of losses that another number of threads a run may bring."""
 options = functools.partial(sweep_options, sizes=SIZES)
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
