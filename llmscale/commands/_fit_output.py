@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING
 
 from llmscale.commands import output
 from llmscale.errors import Note
+from llmscale.notes.fitting import (
+    COUNT_SENSITIVE,
+    EMBEDDING_SHARE,
+    FLOOR_NOT_IDENTIFIED,
+    NO_INTERVAL,
+    ONE_TOKEN_BUDGET,
+    PARAMETRIC_BOOTSTRAP,
+    TOKENS_PROPORTIONAL,
+)
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -159,19 +168,16 @@ def distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
     carriers: dict[Note, list[str]] = {}
     for one in fits:
         for note in one.notes:
-            if note.code == "embedding-share" and "count-sensitive" in codes:
+            if note.code == EMBEDDING_SHARE.code and COUNT_SENSITIVE.code in codes:
                 continue
             alike = next(
                 (seen for seen in carriers if seen.code == note.code and note.code in _ALIKE), note
             )
             carriers.setdefault(alike, []).append(one.law.name)
-    return [
-        note if len(laws) == len(fits) else Note(note.code, f"{', '.join(laws)}: {note.message}")
-        for note, laws in carriers.items()
-    ]
+    return [note if len(laws) == len(fits) else note.of(laws) for note, laws in carriers.items()]
 
 
-_ALIKE = ("parametric-bootstrap", "count-sensitive")
+_ALIKE = (PARAMETRIC_BOOTSTRAP.code, COUNT_SENSITIVE.code)
 
 
 def warn_all(notes: Iterable[Note]) -> None:
@@ -185,7 +191,7 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
 
     codes = {note.code for one in fits for note in one.notes}
     first, frame = fits[0], fits[0].table.frame
-    if codes & {"floor-not-identified", "no-interval"}:
+    if codes & {FLOOR_NOT_IDENTIFIED.code, NO_INTERVAL.code}:
         inputs = set(first.law.inputs)
         what, sweep = (
             ("sizes", more_sizes(frame)) if inputs == {"params"} else ("runs", more_budgets(frame))
@@ -195,7 +201,7 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
     plot = first.table.command("plot", "--law", first.law.place or first.law.name, *in_one)
     if not first.table.path.exists():
         return f"put the table into FILE, and draw the law: {plot}"
-    if codes & {"one-token-budget", "tokens-proportional"}:
+    if codes & {ONE_TOKEN_BUDGET.code, TOKENS_PROPORTIONAL.code}:
         return f"{plot}; for a law in N and D: {more_budgets(frame)}"
     return plot
 

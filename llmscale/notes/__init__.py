@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from llmscale.errors import InputError, Note
 from llmscale.notes import fitting, measuring, predicting, reading
-from llmscale.notes.kind import Kind, Weight
+from llmscale.notes.kind import Kind
 
 _FILES = {
     "Fitting a law": fitting,

@@ -312,7 +312,7 @@ MIXED_CONTEXTS = _mixed("contexts", "Longer contexts predict better.")
 RESIDUAL_TREND = Kind(
     "residual-trend",
     WRONG,
-    when="residuals follow N, D or D/N in a way that no coefficients remove (F test, p < {limit:g})",
+    when="residuals follow N, D or D/N as no coefficients can (F test, p < {limit:g})",
     means="The law's form does not hold over these runs, and misses more outside of them.",
     remedy="Compare forms (fit --law all), or fit the range that matters.",
     limit=0.01,

@@ -26,6 +26,7 @@ from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.forecast.forecast import Forecast, forecast
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
 from llmscale.explain.table import RunTable
+from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 from llmscale.quantity import MOST
 from llmscale.runs.folder import ResultsFolder, plain, refuse_links, write_text
 
@@ -70,9 +71,7 @@ class Holdout:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to warn of: `holdout-one-sided`."""
-        return (
-            (self.bias.note("holdout-one-sided", "held-out runs"),) if self.bias.one_sided else ()
-        )
+        return (self.bias.note(HOLDOUT_ONE_SIDED, "held-out runs"),) if self.bias.one_sided else ()
 
     @property
     def has_interval(self) -> bool:
