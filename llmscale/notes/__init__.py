@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from llmscale.errors import InputError, Note
 from llmscale.notes import fitting, measuring, predicting, reading
 from llmscale.notes.kind import Kind
+from llmscale.notes.kind import Weight as Weight
 
 _FILES = {
     "Fitting a law": fitting,

@@ -207,6 +207,7 @@ def _options(options: Options | None, changes: dict[str, Any]) -> Options:
 
 
 def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
+    _log.debug("fitting %s", asked.name)
     law, notes = _choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
     inputs = identify.inputs_of(law, options.variable)
