@@ -395,8 +395,7 @@ class Fit:
         notes = "".join(f"<li>{html.escape(str(note))}</li>" for note in self.notes)
         return (
             f"<p>{html.escape(self.law.formula)} ({html.escape(self.law.source)}), "
-            f"{self.table.size}</p>"
-            f"<table>{head}{rows}</table>{held}<ul>{notes}</ul>"
+            f"{self.table.size}</p><table>{head}{rows}</table>{held}<ul>{notes}</ul>"
         )
 
     def inputs_at(self, given: Mapping[str, ArrayLike]) -> list[Array]:
