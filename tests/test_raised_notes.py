@@ -270,8 +270,8 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
 def test_a_note_is_raised_by_what_deserves_it_and_by_nothing_else(
     code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr(doctor.machine, "has_bfloat16", lambda kind: kind != "old")
+    monkeypatch.setattr("llmscale.measure.doctor.shutil.which", lambda _: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr("llmscale.measure.doctor.machine.has_bfloat16", lambda kind: kind != "old")
     raised, calm = CASES[code]
     assert code in raised()
     assert code not in calm()

@@ -24,7 +24,7 @@ from llmscale.notes.predicting import (
     ISOFLOP_BIAS,
 )
 from llmscale.quantity import format_count
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 HORIZONS = (1.0, 10.0, 100.0)
 """Optima are shown at the largest budget of the table, and 10 and 100 times beyond."""
