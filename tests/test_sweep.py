@@ -24,7 +24,6 @@ from sweeps import (
     tables,
     wait_for,
     worker_pids,
-    write_counting,
 )
 from sweeps import options as sweep_options
 
@@ -52,11 +51,6 @@ class Impatient(Silent):
                 raise KeyboardInterrupt
 
         return nullcontext(report)
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")

@@ -334,16 +334,6 @@ def test_a_file_that_holds_no_rule_is_refused(content: Any, words: str, tmp_path
     assert words in f"{caught.value.problem} {caught.value.fix}"
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Documents of counting in words, 300 kB."""
-    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    path = tmp_path_factory.mktemp("text") / "counting.txt"
-    numbers = (" ".join(words[int(digit)] for digit in str(number)) for number in range(9000))
-    path.write_text("; ".join(numbers))
-    return path
-
-
 def options(
     text: Path, out: Path, sizes: str = "1x16x1,2x24x2", tokens: str = "8k,16k"
 ) -> list[str]:

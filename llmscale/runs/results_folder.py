@@ -58,10 +58,11 @@ class ResultsFolder:
     def run_folders(self) -> list[RunFolder]:
         """The folders that are there under runs/, by name."""
         try:
-            names = sorted(name for name in os.listdir(self.path / "runs") if is_plain(name))
+            with os.scandir(self.path / "runs") as entries:
+                names = [entry.name for entry in entries if entry.is_dir() and is_plain(entry.name)]
         except OSError:
             return []
-        return [RunFolder(self.path / "runs" / name) for name in names]
+        return [RunFolder(self.path / "runs" / name) for name in sorted(names)]
 
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance, each part of it that is there of its type.
@@ -125,13 +126,13 @@ def newest_results(root: Path = Path("results")) -> ResultsFolder:
     return ResultsFolder(tables[-1].parent)
 
 
-def results_folder(out: str) -> ResultsFolder:
+def results_folder(out: Path | str) -> ResultsFolder:
     """The results folder named `out`, there or not.
 
     Raises InputError if there can be none of that name.
     """
     fix = "name a folder that you may write to, as in --out results/mine"
-    if not out.strip():
+    if not str(out).strip():
         raise InputError("--out is empty", fix)
     path = refuse_unusable(Path(out), fix)
     if ".." in path.parts:
