@@ -109,8 +109,7 @@ class Shown(Watcher):
         """One line: how much there is to train, and for how long."""
         waiting = len(plan.waiting)
         time = f", about {format_seconds(plan.seconds)}" if plan.seconds else ""
-        done = len(plan.runs) - waiting
-        self.tell(f"{where}: {waiting} runs to train, {done} done before{time} on {plan.device}")
+        self.tell(f"{where}: {waiting} of {len(plan.runs)} runs to train{time} on {plan.device}")
 
     def may_start(self, problem: str) -> bool:
         """No: whoever calls says so with `max_hours` or `yes`."""
