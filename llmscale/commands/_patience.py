@@ -6,6 +6,7 @@ from typing import Any
 
 SILENCE = 1.5
 """Seconds without a word after which it is said what goes on."""
+_AT_FIRST = "loading"
 _ERASE = "\r\x1b[K"
 
 
@@ -16,7 +17,7 @@ class Patience:
     elsewhere one line, once."""
 
     def __init__(self, stream: Any) -> None:
-        self.doing = "loading"
+        self.doing = _AT_FIRST
         """What goes on, as the library tells it."""
         self._stream = stream
         self._in_terminal = bool(getattr(stream, "isatty", bool)())
@@ -35,6 +36,8 @@ class Patience:
 
     def wrote(self) -> None:
         """Something else is about to be written: take the line away, and begin to wait anew."""
+        if self.doing == _AT_FIRST:
+            self.doing = "working"
         with self._lock:
             if self._shown:
                 self._write(_ERASE)

@@ -103,10 +103,13 @@ def print_text(text: str) -> None:
     sys.stdout.flush()
 
 
-MOST_WARNINGS = 3
 NotesOption = Annotated[
     bool,
-    typer.Option("--notes", help=f"Show every warning, not only the {MOST_WARNINGS} weightiest."),
+    typer.Option(
+        "--notes",
+        help="Show every warning, not only the three weightiest",
+        rich_help_panel="Output",
+    ),
 ]
 """How every command that shows warnings is asked for all of them."""
 
@@ -119,13 +122,12 @@ def warn(note: Note | str) -> None:
 
 def warn_all(notes: Iterable[Note], *, every: bool = False) -> None:
     """Write the weightiest warnings to standard error, and how many more there are; or `every`."""
-    from llmscale.notes import heaviest_first
+    from llmscale.notes import heaviest_first, weightiest
 
-    ordered = heaviest_first(dict.fromkeys(notes))
-    shown = ordered if every else ordered[:MOST_WARNINGS]
+    notes = tuple(notes)
+    shown, left = (heaviest_first(dict.fromkeys(notes)), 0) if every else weightiest(notes)
     for note in shown:
         warn(note)
-    left = len(ordered) - len(shown)
     if left:
         tell(f"and {left} more: --notes")
 

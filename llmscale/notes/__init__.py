@@ -47,6 +47,16 @@ def heaviest_first(notes: Iterable[Note]) -> list[Note]:
     return sorted(notes, key=lambda note: -CATALOGUE[note.code].weight)
 
 
+MOST_SHOWN = 3
+"""Notes that are shown before anybody asks for all."""
+
+
+def weightiest(notes: Iterable[Note]) -> tuple[list[Note], int]:
+    """The notes to show first, and how many more there are; each note once."""
+    ordered = heaviest_first(dict.fromkeys(notes))
+    return ordered[:MOST_SHOWN], max(len(ordered) - MOST_SHOWN, 0)
+
+
 def as_markdown() -> str:
     """The page of the documentation that lists every note."""
     lines = [
