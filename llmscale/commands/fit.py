@@ -174,9 +174,9 @@ def _own_inputs(laws: tuple[str, ...]) -> list[str]:
     if not own:
         return []
     from llmscale.explain.estimation.suitability import inputs_of
-    from llmscale.explain.laws import find
+    from llmscale.explain.laws import LAWS
 
-    return [column for name in own for column in inputs_of(find(name))]
+    return [column for name in own for column in inputs_of(LAWS.find(name))]
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
