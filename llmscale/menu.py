@@ -76,7 +76,7 @@ class Menu(Generic[Member]):
         option: str,
         *,
         is_member: Callable[[Any], bool] | None = None,
-        ready: Callable[[Any], Member] = lambda found: found,
+        ready: Callable[[Any], Any] = lambda found: found,
         own: str = "Mine",
     ) -> None:
         self.package, self.word, self.option = package, word, option

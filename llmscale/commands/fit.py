@@ -222,7 +222,7 @@ def _check_combination(laws: tuple[str, ...], method: str, by: str | None, check
         from llmscale.explain import allocation as methods
 
         if method != "all":
-            methods.find(method)
+            methods.METHODS.find(method)
         if len(laws) > 1 or "all" in laws:
             raise InputError(
                 f"--method {method} takes one law, as the surface it is checked on",
