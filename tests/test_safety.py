@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.errors import InputError, LlmscaleError
 from llmscale.machine.child import child_environment, python
-from llmscale.measure.models import build_model
 from llmscale.measure.sweep.jobs import jobs_of
 from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
@@ -30,6 +29,7 @@ from llmscale.measure.train.checkpoint import load_checkpoint
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.transformer import build_model
 from llmscale.runs.folder import ResultsFolder, sibling_file
 
 

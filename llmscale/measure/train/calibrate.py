@@ -16,7 +16,6 @@ import torch
 
 from llmscale.errors import WorkError
 from llmscale.machine.child import child_environment, python
-from llmscale.measure.models import build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.train.batches import Windows
 from llmscale.measure.train.evaluate import evaluate
@@ -29,6 +28,7 @@ from llmscale.measure.train.throughput import (
     sample_tokens,
     throughput_job,
 )
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import Shape
 
 MEASURED_SHAPES = 3

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from llmscale.errors import WorkError
-from llmscale.measure.models import LanguageModel
 from llmscale.measure.train.checkpoint import Checkpoint
 from llmscale.measure.train.low_precision_weights import WorkingWeights, accumulate
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import LanguageModel
 from llmscale.runs.shape import Shape
 
 PART_TOKENS, PART_FLOPS = 2048, 5e9

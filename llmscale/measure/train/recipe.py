@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from llmscale.errors import InputError
-from llmscale.measure.optimizers import optimizer_names
+from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.parametrization import BASE, PARAMETRIZATIONS
 from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.rule import PowerRule, Rule, read_rule
@@ -78,9 +78,9 @@ class Recipe:
     def menus() -> dict[str, tuple[str, ...]]:
         """What may be chosen, by setting."""
         return {
-            "arch": ARCHITECTURES,
+            "arch": ARCHITECTURES.names,
             "schedule": SCHEDULES.names,
-            "optimizer": optimizer_names(),
+            "optimizer": OPTIMIZERS.names,
             "parametrization": tuple(PARAMETRIZATIONS),
         }
 

@@ -10,10 +10,10 @@ from functools import lru_cache
 
 import torch
 
-from llmscale.measure.models import empty_model
 from llmscale.measure.ops import build_operations
 from llmscale.measure.train.checkpoint import Checkpoint
 from llmscale.measure.train.job import Job
+from llmscale.measure.transformer import empty_model
 from llmscale.runs.log import is_row
 from llmscale.runs.shape import Shape
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmscale.measure.models import build_model
 from llmscale.measure.ops import build_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.async_values import Mark, Reading
@@ -34,6 +33,7 @@ from llmscale.measure.train.loop import (
 from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.measure.train.resumable import own_state
 from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import build_model
 from llmscale.runs.folder import CurvePoint
 
 
