@@ -31,6 +31,8 @@ Member = TypeVar("Member")
 
 DIGITS = 16
 """Hexadecimal digits of a file's SHA-256 in the name of what is in it."""
+CHOSEN = frozenset({"arch", "optimizer", "schedule", "source", "track"})
+"""Settings of a TOML file that take a choice of the user's own."""
 _IN_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[A-Za-z_]\w*))?")
 _PINNED = re.compile(
     rf"(?P<file>[^/\\:@]+\.py):(?P<name>[A-Za-z_]\w*)@(?P<digest>[0-9a-f]{{{DIGITS}}})"
@@ -92,8 +94,9 @@ class Menu(Generic[Member]):
         found = (one.name for one in pkgutil.iter_modules(folder.submodule_search_locations))
         return tuple(sorted(name.replace("_", "-") for name in found if name[0] != "_"))
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.names
+    def __contains__(self, name: object) -> bool:
+        """Whether `name` may be asked for: one of the folder, or of a file of the user's own."""
+        return name in self.names or (isinstance(name, str) and is_own(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -222,7 +225,8 @@ class Menu(Generic[Member]):
 
     @property
     def _contract(self) -> str:
-        return f"{self.package}/__init__.py says what a {self.word} is".replace(".", "/", 2)
+        folder = self.package.replace(".", "/")
+        return f"{folder}/__init__.py says what it must give"
 
 
 def is_own(name: str) -> bool:
@@ -230,12 +234,19 @@ def is_own(name: str) -> bool:
     return bool(_IN_FILE.fullmatch(name) or _PINNED.fullmatch(name))
 
 
-def beside(name: str, folder: Path) -> str:
-    """`name`, whose file, if it is of one, is looked for from `folder`: that of a TOML file."""
-    if not is_own(name) or _PINNED.fullmatch(name):
-        return name
-    path, colon, rest = name.rpartition(":") if ".py:" in name else (name, "", "")
-    return f"{folder / Path(path).expanduser()}{colon}{rest}"
+def beside(table: Any, folder: Path, key: str = "") -> Any:
+    """A table of a TOML file whose choices of the user's own are looked for from `folder`.
+
+    A `source` that ends in .py is a text to train on; only with a name it is code."""
+    if isinstance(table, dict):
+        return {name: beside(value, folder, name) for name, value in table.items()}
+    if isinstance(table, list):
+        return [beside(value, folder, key) for value in table]
+    given = _IN_FILE.fullmatch(table) if isinstance(table, str) and key in CHOSEN else None
+    if given is None or (key == "source" and given["name"] is None):
+        return table
+    name = f":{given['name']}" if given["name"] else ""
+    return f"{folder / Path(given['path']).expanduser()}{name}"
 
 
 def texts_of(names: Iterable[str]) -> dict[str, str]:

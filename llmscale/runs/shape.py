@@ -226,6 +226,7 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
 
     A count from 10k to 1T takes the nearest member of the built-in ladder. Raises InputError.
     """
+    arch = ARCHITECTURES.pin(arch)
     explicit = _EXPLICIT.fullmatch(size.strip())
     if explicit:
         n_layer, d_model, n_head = (int(part) for part in explicit.groups()[:3])
@@ -252,7 +253,8 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
 
 def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:
     """The built-in shapes by growing parameter count."""
-    return tuple(replace(shape, vocab_size=vocab_size, context=context) for shape in _ladder(arch))
+    shapes = _ladder(ARCHITECTURES.pin(arch))
+    return tuple(replace(shape, vocab_size=vocab_size, context=context) for shape in shapes)
 
 
 @cache

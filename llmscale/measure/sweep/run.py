@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,10 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         "start": os.path.relpath(start, path.parent) if start else None,
         "branch_points": {**before.get("branch_points", {}), **points},
     }
+    own = run.job.own_texts()
+    if own:
+        # Counts stand next to it for those who look at the folder without running the file.
+        spec |= {"own": own, "counts": asdict(run.job.shape.counts)}
     write_text(path, json.dumps(spec, indent=2) + "\n")
 
 

@@ -9,11 +9,13 @@ import itertools
 import textwrap
 import types
 import typing
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
 from llmscale.measure.sweep.spec import RECIPE_NAME, SweepSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.menu import Menu
 from llmscale.quantity import TokenBudget
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -52,7 +54,7 @@ def _table(kind: type) -> dict[str, Any]:
     for field in dataclasses.fields(kind):
         value = _value(hints[field.name])
         if field.name in menus:
-            value["enum"] = list(menus[field.name])
+            value |= _choice(menus[field.name])
         if field.name in ranges:
             allowed = ranges[field.name]
             value["exclusiveMinimum" if allowed.above else "minimum"] = allowed.least
@@ -89,6 +91,12 @@ def _value(hint: Any) -> dict[str, Any]:
             return kinds[0]
         return {"type": [kind["type"] for kind in kinds]} if plain else {"anyOf": kinds}
     return {"type": _SCALARS[hint]}
+
+
+def _choice(menu: Collection[str]) -> dict[str, Any]:
+    """The schema of a name on a menu, or of one in a file of the user's own if that may be."""
+    one = {"enum": list(menu)}
+    return {"anyOf": [one, {"pattern": r"\.py(:\w+)?$"}]} if isinstance(menu, Menu) else one
 
 
 @cache

@@ -17,6 +17,7 @@ from llmscale.measure.text.prepare import TextSpec
 from llmscale.measure.text.sources import check_source
 from llmscale.measure.trackers import find_trackers
 from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.menu import beside
 from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
 from llmscale.runs.shape import TOKENS_PER_PARAM, shape_for
 from llmscale.settings import Range, check_keys, check_ranges, check_value, from_table, read_toml
@@ -251,7 +252,7 @@ def parse_track(text: str) -> tuple[str, ...]:
 
 def read_spec(path: Path) -> SweepSpec:
     """The sweep that a TOML file describes. Raises InputError."""
-    table = read_toml(path)
+    table = beside(read_toml(path), path.parent)
     hints = get_type_hints(SweepSpec)
     check_keys(table, set(hints), str(path))
     if "sizes" not in table and "flops" not in table:

@@ -9,6 +9,7 @@ from typing import Any
 from llmscale.measure.schedules import SCHEDULES, Schedule
 from llmscale.measure.train import recipe as rules
 from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.menu import texts_of
 from llmscale.runs.folder import Run
 from llmscale.runs.shape import Shape
 
@@ -165,6 +166,10 @@ class Job:
 
     def learning_rates(self) -> Schedule:
         return SCHEDULES.find(self.schedule)(self.steps, self.warmup_steps, self.cooldown)
+
+    def own_texts(self) -> dict[str, str]:
+        """The files of the user's own that it names, as `menu.receive` takes them."""
+        return texts_of((self.shape.arch, self.optimizer, self.schedule))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -5,15 +5,18 @@ The learning rate is a rule in N (non-embedding weights plus output projection) 
 batch one in D."""
 
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.parametrization import BASE, PARAMETRIZATIONS
 from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.rule import PowerRule, Rule, read_rule
+from llmscale.menu import Menu
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM
 from llmscale.settings import Range, check_ranges
 
@@ -30,8 +33,12 @@ LARGE_BATCH_TOKENS = 524_288
 TRUNK_FACTOR = 2
 """Budgets that share a trunk take batch and learning rate at this many times the smallest: the
 middle of a factor of four, which larger budgets that are added later leave as it is."""
-
-
+MENUS: Mapping[str, Menu[Any]] = {
+    "arch": ARCHITECTURES,
+    "schedule": SCHEDULES,
+    "optimizer": OPTIMIZERS,
+}
+"""The settings whose choice may be one of the user's own."""
 DEFAULT = "default"
 """The name of the recipe that [recipe] itself describes; variants have names of their own."""
 
@@ -75,14 +82,9 @@ class Recipe:
     """
 
     @staticmethod
-    def menus() -> dict[str, tuple[str, ...]]:
+    def menus() -> dict[str, Collection[str]]:
         """What may be chosen, by setting."""
-        return {
-            "arch": ARCHITECTURES.names,
-            "schedule": SCHEDULES.names,
-            "optimizer": OPTIMIZERS.names,
-            "parametrization": tuple(PARAMETRIZATIONS),
-        }
+        return {**MENUS, "parametrization": PARAMETRIZATIONS}
 
     @staticmethod
     def ranges() -> dict[str, Range]:
@@ -98,12 +100,13 @@ class Recipe:
         }
 
     def __post_init__(self) -> None:
-        for name, choices in self.menus().items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} {getattr(self, name)!r} is not known",
-                    f"choose one of {', '.join(choices)}",
-                )
+        for name, menu in MENUS.items():
+            object.__setattr__(self, name, menu.pin(getattr(self, name)))
+        if self.parametrization not in PARAMETRIZATIONS:
+            raise InputError(
+                f"parametrization {self.parametrization!r} is not known",
+                f"choose one of {', '.join(PARAMETRIZATIONS)}",
+            )
         check_ranges(self)
         _ = self.tuned_rule
 

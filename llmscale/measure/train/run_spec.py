@@ -10,6 +10,7 @@ from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.job import Job
 from llmscale.runs.checked import DamagedFile, WrongValue, check, check_count, read_object, typed
 from llmscale.runs.folder import plain_name, sibling_file
+from llmscale.runs.shape import Counts, tell_counts
 
 _MOST = 2**53
 
@@ -60,6 +61,8 @@ def _checked(payload: dict[str, Any], path: Path) -> SpecFile:
             raise WrongValue(f"job.{name} is {getattr(job, name)}")
     if not SCHEDULES.accepts(job.schedule):
         raise WrongValue(f"job.schedule is {job.schedule!r}")
+    if payload.get("counts") is not None:
+        tell_counts(job.shape, typed(Counts, payload["counts"], "counts"))
     conditions = payload.get("conditions", {})
     check(conditions, dict, "conditions")
     check(conditions.get("peak_flops"), float | None, "conditions.peak_flops")

@@ -52,6 +52,7 @@ from llmscale.measure.train.processes import ALONE, Processes, join_processes, l
 from llmscale.measure.train.sharded_checkpoint import remove_sharded
 from llmscale.measure.train.spikes import largest_spike
 from llmscale.measure.train.stacked import can_stack, train_stack
+from llmscale.menu import receive
 from llmscale.runs.checked import DamagedFile
 from llmscale.runs.folder import (
     CurvePoint,
@@ -207,6 +208,8 @@ def _train_held(
     processes: Processes,
 ) -> Iterator[tuple[Path, int]]:
     specs = [json.loads((folder / "spec.json").read_text(encoding="utf-8")) for folder in folders]
+    for spec in specs:
+        receive(spec.get("own", {}))  # which the leader read from the file that its command names
     jobs = [Job.from_json(spec["job"]) for spec in specs]
     if len(folders) > 1 and processes.size == 1 and can_stack(jobs, folders):
         yield from _train(folders, specs, jobs, report, stop, warn, processes)
