@@ -35,7 +35,7 @@ CHOSEN = frozenset({"arch", "optimizer", "schedule", "source", "track"})
 """Settings of a TOML file that take a choice of the user's own."""
 _IN_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[A-Za-z_]\w*))?")
 _PINNED = re.compile(
-    rf"(?P<file>[^/\\:@]+\.py):(?P<name>[A-Za-z_]\w*)@(?P<digest>[0-9a-f]{{{DIGITS}}})"
+    rf"(?P<file>[^/\\:@]+\.py)(?::(?P<name>[A-Za-z_]\w*))?@(?P<digest>[0-9a-f]{{{DIGITS}}})"
 )
 _MODULE = "llmscale_own_"
 """What the names of modules made from users' files begin with."""
@@ -68,8 +68,8 @@ class Menu(Generic[Member]):
     """The choices in the folder of a package, and in files of the user's own.
 
     `is_member` says which object of a file is the choice: there is exactly one in each file of the
-    folder. Without it, the module itself is, and of a user's file any object. `ready` turns what
-    was found into what `find` returns, or raises InputError."""
+    folder. Without it, the module itself is; and of a user's file this, or any object in it that is
+    named. `ready` turns what was found into what `find` returns, or raises InputError."""
 
     def __init__(
         self,
@@ -129,7 +129,10 @@ class Menu(Generic[Member]):
         assert given is not None
         own = _read(given["path"], self.example, self.word)
         _files[f"{own.file}@{own.digest}"] = own
-        return f"{own.file}:{given['name'] or self._only_name(own, name)}@{own.digest}"
+        wanted = given["name"]
+        if wanted is None and self._is_member is not None:
+            wanted = self._only_name(own, name)
+        return f"{own.file}{f':{wanted}' if wanted else ''}@{own.digest}"
 
     def accepts(self, name: str) -> bool:
         """Whether `name` is one that results may hold, though its file need not be here."""
@@ -187,6 +190,8 @@ class Menu(Generic[Member]):
         assert pinned is not None
         own = self._file_of(name)
         module, wanted = _run(own), pinned["name"]
+        if wanted is None and self._is_member is None:
+            return module
         members = self._members(module)
         if wanted in members:
             return members[wanted]
@@ -219,7 +224,7 @@ class Menu(Generic[Member]):
         if _key(pinned) not in _files:
             raise InputError(
                 f"the {self.word} {name} is in a file that this command does not name",
-                f"name the file: {self.option} FOLDER/{pinned['file']}:{pinned['name']}",
+                f"name the file: {self.option} FOLDER/{name.partition('@')[0]}",
             )
         return _files[_key(pinned)]
 

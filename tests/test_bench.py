@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.train.calibrate import measure_speeds
-from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
 from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import shape_for

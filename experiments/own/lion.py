@@ -1,6 +1,6 @@
 """Lion (Chen et al. 2023, algorithm 2), which steps by a sign: an optimiser of one's own.
 
-    llmscale sweep --sizes 10k,30k --optimizer experiments/own/lion.py:Lion --lr-scale 0.1
+llmscale sweep --sizes 10k,30k --optimizer experiments/own/lion.py:Lion --lr-scale 0.1
 """
 
 from typing import Any
