@@ -17,7 +17,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +64,7 @@ _modules: dict[str, ModuleType] = {}
 """By `path@digest`, once they have been run."""
 
 
-class Menu(Generic[Member]):
+class Menu(Collection[str], Generic[Member]):
     """The choices in the folder of a package, and in files of the user's own.
 
     `is_member` says which object of a file is the choice: there is exactly one in each file of the
@@ -100,6 +100,9 @@ class Menu(Generic[Member]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def find(self, name: str) -> Member:
         """The choice `name`.

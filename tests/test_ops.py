@@ -233,7 +233,7 @@ def memory_for(sequences: int, recomputed: int, model: LanguageModel) -> Iterato
                 "CUDA out of memory. Tried to allocate 2.00 GiB.\nfurther lines"
             )
 
-    hook = model.embed.register_forward_pre_hook(check)  # type: ignore[union-attr]
+    hook = model.embed.register_forward_pre_hook(check)
     yield asked
     hook.remove()
 

@@ -59,6 +59,7 @@ class Block(nn.Module):
 class LanguageModel(nn.Module):
     """A Transformer of one architecture and shape: its logits, its loss, and its first weights."""
 
+    norm: nn.Module
     stack_dims = 0
     """Dimensions that every weight has before its own: one where several models are trained as one.
     """
