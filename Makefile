@@ -15,7 +15,7 @@ HAS_NEEDED = $(PYTHON) -c 'import $(NEEDED)' >/dev/null 2>&1
 MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) || { $(HAS_NEEDED) && $(PYTHON) -m venv --clear --without-pip $(VENV); }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-slow test-cluster check format bench clean
+.PHONY: help setup reproduce test test-slow test-cluster check format docs bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check: $(READY) ## lint, format, types, and the layers of imports
 format: $(READY) ## put code into the form that `make check` asks for
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: $(READY) ## write the pages that are made from the code
+	$(RUN) -m llmscale.measure.reference docs/settings.md
 
 bench: $(READY) ## time what the benchmarks folder measures
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script; done

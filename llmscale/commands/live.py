@@ -1,6 +1,7 @@
 """Progress of a sweep on standard error: a live table in a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -57,7 +58,7 @@ class _Watched:
 
 
 class SweepProgress:
-    """Shows events of a sweep. Use as a context manager and pass `report` to the sweep."""
+    """Shows events of a sweep. Use as a context manager that gives what to call with each event."""
 
     def __init__(self, plan: Plan, folder: ResultsFolder) -> None:
         self._plan, self._folder = plan, folder
@@ -73,10 +74,10 @@ class SweepProgress:
         )
         self._terminal = output.progress.is_terminal
 
-    def __enter__(self) -> "SweepProgress":
+    def __enter__(self) -> Callable[[Event], None]:
         if self._terminal:
             self._live.__enter__()
-        return self
+        return self.report
 
     def __exit__(
         self,

@@ -125,13 +125,13 @@ def newest_results(root: Path = Path("results")) -> ResultsFolder:
     return ResultsFolder(tables[-1].parent)
 
 
-def results_folder(out: str) -> ResultsFolder:
+def results_folder(out: Path | str) -> ResultsFolder:
     """The results folder named `out`, there or not.
 
     Raises InputError if there can be none of that name.
     """
     fix = "name a folder that you may write to, as in --out results/mine"
-    if not out.strip():
+    if not str(out).strip():
         raise InputError("--out is empty", fix)
     path = refuse_unusable(Path(out), fix)
     if ".." in path.parts:

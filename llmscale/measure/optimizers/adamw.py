@@ -44,7 +44,7 @@ def build(
     weight_decay: float,
     dtype: str,
     compile: bool = False,
-) -> torch.optim.Optimizer:
+) -> AdamW:
     """AdamW with one fused kernel a step; λ = `weight_decay` on matrices, 0 on embeddings, norms
     and biases.
 

@@ -10,10 +10,11 @@ from llmscale.machine import available_cores, available_memory, can_compile, fin
 from llmscale.measure.executors import Place
 from llmscale.measure.optimizers import state_bytes
 from llmscale.measure.sweep.devices import Duration, allot_places, makespan, slowdown, speedup
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of, sweep_dtype, with_retries
 from llmscale.measure.sweep.notes import plan_notes
 from llmscale.measure.sweep.remaining import Work, work_left
-from llmscale.measure.sweep.spec import Hardware, SweepSpec
+from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.trunks import BranchPoint, Descent, descents, sharing_recipes
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.gpu_memory import MEMORY_SHARE, memory_per_gpu
@@ -293,7 +294,7 @@ def plan_jobs(
     are not known.
     """
     from llmscale.measure.ops import pick_operations
-    from llmscale.measure.train.forward_backward import part_sequences
+    from llmscale.measure.train.batch_parts import part_sequences
 
     descent = descent or {}
     steps_reached = {job.run_id: min(reached(job.run_id), job.steps - 1) for job in jobs}
