@@ -19,7 +19,6 @@ from llmscale.errors import InputError
 from llmscale.runs.shape import Shape
 from llmscale.settings import Range
 
-GIB = 2**30
 GPUS_A_MACHINE = 8
 MEMORY_SHARE = 0.85
 """Of a GPU's memory; the rest is for NCCL, the CUDA context and fragments."""
