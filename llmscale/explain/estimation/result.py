@@ -247,14 +247,14 @@ class Fit:
 
     def plot(self, kind: str = "scaling", **settings: Any) -> "Figure":
         """A matplotlib figure of `llmscale plot --kind KIND`: width= in inches, title=."""
-        from llmscale.explain.figures import Evidence, load_kind
+        from llmscale.explain.figures import FIGURES, Evidence
         from llmscale.runs.curve_file import CurveFile
 
         folder = ResultsFolder(self.table.path)
         inside = folder.runs_path.is_file()
         curves = CurveFile(folder.curves_path) if inside and folder.curves_path.is_file() else None
         evidence = Evidence(self.table, (self,), folder.read_runs() if inside else None, curves)
-        return load_kind(kind).draw(evidence, **settings).figure
+        return FIGURES.find(kind).draw(evidence, **settings).figure
 
     def optimal(self, C: float | str, *, level: float | None = None) -> dict[str, Any]:
         """N and D of the lowest loss at C = 6ND FLOPs: params, tokens, loss and `intervals`. Raises
