@@ -1,12 +1,10 @@
 """What is seen along a run: checkpoints taken for runs, and loss curves that differ in shape."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from llmscale.errors import Note, listed
-from llmscale.explain.diagnostics.evidence import Evidence, counted, known, where
+from llmscale.explain.diagnostics.evidence import Evidence, SeenCurve, counted, known, where
 from llmscale.explain.estimation.advice import more_budgets
 from llmscale.explain.estimation.suitability import count_levels
 from llmscale.explain.laws import Array
@@ -21,18 +19,6 @@ _PROGRESS = np.linspace(0.25, 0.95, 15)
 """Where curves are compared: after the warm-up's transient, before the end, where all are 1."""
 _WINDOW = 0.05
 _HIGH_LR = 0.5
-
-
-@dataclass(frozen=True)
-class SeenCurve:
-    """What is looked at of a run's curve: the same for every law that is fitted to the runs."""
-
-    windows: Array | None
-    """Mean loss around each of _PROGRESS, and at the end last; None for a curve too sparse."""
-    noise: Array | None
-    """The standard error of each."""
-    ends_hot: bool
-    """Whether it ends above half its highest learning rate."""
 
 
 def seen_curves(curves: Curves) -> dict[str, SeenCurve]:

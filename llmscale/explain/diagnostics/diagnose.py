@@ -15,8 +15,8 @@ from llmscale.explain.diagnostics import curves as _curves
 from llmscale.explain.diagnostics import design as _design
 from llmscale.explain.diagnostics import misfit as _misfit
 from llmscale.explain.diagnostics import run_settings as _care
-from llmscale.explain.diagnostics.curves import SeenCurve, seen_curves
-from llmscale.explain.diagnostics.evidence import Evidence
+from llmscale.explain.diagnostics.curves import seen_curves
+from llmscale.explain.diagnostics.evidence import Evidence, SeenCurve
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.table import RunTable
 from llmscale.runs.curve_file import Curves

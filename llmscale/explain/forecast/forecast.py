@@ -16,21 +16,19 @@ of the misfit was chosen with all in view). Laws in several variables needed it 
 side, laws in one on both."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
+from llmscale.explain import html
+from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.laws import Array
 from llmscale.runs.folder import plain
-
-if TYPE_CHECKING:
-    from llmscale.explain.estimation.result import Fit
-    from llmscale.explain.forecast.backtest import Backtest
 
 FAR = 100.0
 """Forecasts more than this many times beyond the runs are called far."""
@@ -140,19 +138,19 @@ class Forecast:
 
 
 def forecast(
-    fit: "Fit", *, level: float | None = None, check: "Backtest | None" = None, **inputs: ArrayLike
+    fit: Fit, *, level: float | None = None, check: Tested | None = None, **inputs: ArrayLike
 ) -> Forecast:
     """The loss of new runs at N=, D=, ... (or by column), with an interval that is meant to hold
     beyond the runs too.
 
-    `check` is the backtest of this law on this table; without one the coverage quoted is that of
-    the public tables. Raises InputError for inputs that are not the law's."""
+    `check` is what forecasts of this law have held on this table; without one the coverage quoted
+    is that of the public tables. Raises InputError for inputs that are not the law's."""
     level = fit.level if level is None else level
     loss: Any = fit.loss(**inputs)
     plain_low: Any
     plain_high: Any
     plain_low, plain_high = fit.band(single_run=True, level=level, **inputs)
-    h: Any = np.broadcast_to(horizon(fit.law.inputs, fit.inputs, fit.inputs_at(inputs)), loss.shape)
+    h: Any = _horizon(fit, inputs, loss.shape)
     chosen = multipliers_for(fit.law.inputs)
     low: Any
     high: Any
@@ -189,19 +187,19 @@ def forecast(
     return Forecast(loss, low, high, plain_low, plain_high, h, level, coverage, tuple(notes))
 
 
-def law_band(fit: "Fit", **inputs: ArrayLike) -> tuple[Array, Array]:
+def law_band(fit: Fit, **inputs: ArrayLike) -> tuple[Array, Array]:
     """Low and high of the law itself at the fit's level, widened beyond the runs as forecasts
     are.
     """
     loss = fit.loss(**inputs)
     given: dict[str, Any] = dict(inputs)
     low, high = fit.band(**given)
-    h = np.broadcast_to(horizon(fit.law.inputs, fit.inputs, fit.inputs_at(inputs)), loss.shape)
+    h = _horizon(fit, inputs, loss.shape)
     return _widened_by(fit, loss, low, high, h, fit.level)
 
 
 def _widened_by(
-    fit: "Fit", loss: Array, low: Array, high: Array, h: Array, level: float
+    fit: Fit, loss: Array, low: Array, high: Array, h: Array, level: float
 ) -> tuple[Array, Array]:
     chosen = multipliers_for(fit.law.inputs)
     return widened(loss, low, high, h, misfit_scale(fit), chosen.at(level), chosen.most)
@@ -212,42 +210,16 @@ def multipliers_for(inputs: Sequence[str]) -> Multipliers:
     return ONE_VARIABLE if len(inputs) == 1 else SEVERAL_VARIABLES
 
 
-def misfit_scale(fit: "Fit") -> float:
-    """What the multipliers multiply.
-
-    In several variables the typical |ln measured - ln law| of the runs as a standard deviation,
-    outliers aside, corrected for the number of coefficients; in one variable 0.3%."""
+def misfit_scale(fit: Fit) -> float:
+    """What the multipliers multiply: in several variables the typical residual of the runs (see
+    Reach), in one variable 0.3%."""
     fixed = multipliers_for(fit.law.inputs).scale
-    if fixed is not None:
-        return fixed
-    residual = np.abs(fit.residuals)
-    if "weight" in fit.table.columns:
-        residual = residual[fit.table.frame["weight"].to_numpy(dtype=float) > 0]
-    keys = np.round(np.log(np.maximum(np.stack(fit.inputs, axis=1), 1e-300)), 2)
-    number = len(np.unique(keys, axis=0))
-    free = max(number - len(fit.law.coefficient_names()), 1)
-    return float(1.4826 * np.median(residual) * math.sqrt(max(number / free, 1.0)))
+    return fit.reach.misfit if fixed is None else fixed
 
 
-def horizon(names: Sequence[str], runs: Sequence[Array], at: Sequence[Array]) -> Array:
-    """ln of how many times beyond the runs each point lies in FLOPs 6ND or in any input, whichever
-    is most; or 0.
-    """
-    log_runs = {
-        name: np.log(values) for name, values in zip(names, runs, strict=True) if (values > 0).all()
-    }
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_at = {name: np.log(values) for name, values in zip(names, at, strict=True)}
-    size = next((name for name in ("params", "params_active") if name in log_runs), None)
-    beyond = np.zeros(np.broadcast_shapes(*(values.shape for values in at)))
-    for name, values in log_runs.items():
-        beyond = np.maximum(
-            beyond, np.maximum(log_at[name] - values.max(), values.min() - log_at[name])
-        )
-    if size is not None and "tokens" in log_runs:
-        largest = (log_runs[size] + log_runs["tokens"]).max()
-        beyond = np.maximum(beyond, log_at[size] + log_at["tokens"] - largest)
-    return np.asarray(np.where(beyond > 1e-9, beyond, 0.0))
+def _horizon(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:
+    beyond = fit.reach.beyond(fit.law.inputs, fit.inputs_at(inputs))
+    return np.broadcast_to(beyond, shape)
 
 
 def growth(h: Array) -> Array:

@@ -137,7 +137,7 @@ class RunTable:
 
 
 def read_table(
-    source: Path | str | pd.DataFrame | None = None,
+    source: Any = None,
     *,
     columns: Mapping[str, str] | None = None,
     count: str = "params",
@@ -146,8 +146,9 @@ def read_table(
     status: str | Sequence[str] | None = None,
     needs: Sequence[str] = (),
 ) -> RunTable:
-    """The usable runs of a results folder, a file, standard input (`-`) or a frame; None reads the
-    newest sweep.
+    """The usable runs of a results folder, a file, a URL, standard input (`-`), a table of pandas,
+    polars, pyarrow or anything that speaks Arrow, or a dict of columns; None reads the newest
+    sweep.
 
     `columns` names the source's column for a quantity, or for any other input of a law: {"params":
     "X"}. `units` says what the source counts in: {"params": "M", "flops": "PFdays", "loss":

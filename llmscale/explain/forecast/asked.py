@@ -10,10 +10,32 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import Fit, Tested
+from llmscale.explain.forecast.forecast import Forecast, forecast
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.quantity import parse_count
 
 _COLUMN_OF = {letter: name for name, letter in LETTERS.items()}
+
+
+def forecast_at(
+    fit: Fit, *, level: float | None = None, check: Tested | None = None, **inputs: Any
+) -> Forecast:
+    """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, ...), with an interval
+    that widens beyond the runs (see `forecast`).
+
+    Each is a number, a text such as "1B", or several. Raises InputError."""
+    given: dict[str, Any] = points_asked(inputs, fit.law.may_be_zero)
+    level = None if level is None else Options(level=level).level
+    found = forecast(fit, level=level, check=check, **given)
+    if not np.isfinite(found.loss).all():
+        raise InputError(
+            f"{fit.law.name} gives no finite loss there: its formula does not hold that far "
+            "from the runs",
+            "forecast nearer to the runs, or use another law (llmscale laws)",
+        )
+    return found
 
 
 def points_asked(
