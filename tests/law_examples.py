@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from llmscale.explain import laws
-from llmscale.explain.laws import Law
+from llmscale.explain.laws import LAWS, Law
 
 PUBLISHED: dict[str, dict[str, float]] = {
     "broken": {"a": 1.9, "b": 12.0, "c0": 0.12, "c1": 0.16, "d1": 3e7, "f1": 0.4},
@@ -65,7 +64,7 @@ PUBLISHED: dict[str, dict[str, float]] = {
 
 def example(name: str) -> Law:
     """The law with the coefficients above."""
-    return laws.find(name)(**PUBLISHED[name])
+    return LAWS.find(name)(**PUBLISHED[name])
 
 
 def simulated(name: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 
 from llmscale.errors import InputError
 from llmscale.explain.fit import Fit, fit_law
-from llmscale.explain.forecast.backtest import backtest, budgets, check
+from llmscale.explain.fit.backtest import backtest, budgets, check
 from llmscale.explain.forecast.forecast import ONE_VARIABLE, SEVERAL_VARIABLES, forecast
 
 

@@ -13,13 +13,12 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.explain import laws
 from llmscale.explain.curve_table import annealing, curve_table
 from llmscale.explain.fit import fit_law
-from llmscale.explain.laws import Law
+from llmscale.explain.laws import LAWS, Law
 from llmscale.explain.table import read_table
 
-EVERY_LAW = laws.names()
+EVERY_LAW = LAWS.names
 OTHER_UNITS = {
     "params": 1e-6,
     "tokens": 1e-9,
@@ -32,7 +31,7 @@ BOUND = {"farseer": "tokens"}
 
 
 def made(name: str, *values: float, **coefficients: float) -> Law:
-    make: Any = laws.find(name)
+    make: Any = LAWS.find(name)
     return cast("Law", make(*values, **coefficients))
 
 

@@ -174,9 +174,9 @@ def _own_inputs(laws: tuple[str, ...]) -> list[str]:
     if not own:
         return []
     from llmscale.explain.estimation.suitability import inputs_of
-    from llmscale.explain.laws import find
+    from llmscale.explain.laws import LAWS
 
-    return [column for name in own for column in inputs_of(find(name))]
+    return [column for name in own for column in inputs_of(LAWS.find(name))]
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
@@ -222,7 +222,7 @@ def _check_combination(laws: tuple[str, ...], method: str, by: str | None, check
         from llmscale.explain import allocation as methods
 
         if method != "all":
-            methods.find(method)
+            methods.METHODS.find(method)
         if len(laws) > 1 or "all" in laws:
             raise InputError(
                 f"--method {method} takes one law, as the surface it is checked on",

@@ -66,7 +66,7 @@ def plot(
     Example: llmscale plot results/cpu --kind scaling -o law.pdf
     """
     from llmscale.commands import _fit_output as shown
-    from llmscale.explain.figures import load_kind
+    from llmscale.explain.figures import FIGURES
     from llmscale.explain.fit import Options
     from llmscale.runs.folder import make_folder, refuse_links, write_bytes
     from llmscale.runs.remote import is_url
@@ -76,7 +76,7 @@ def plot(
             f"--width {width:g} is not a width for a figure",
             "give inches, from 1 to 40: --width 3.4",
         )
-    chosen = load_kind(kind)
+    chosen = FIGURES.find(kind)
     _check_place(out)
     options = Options(variable=variable, level=level, bootstrap=bootstrap)
     runs = read_runs(table, columns, count, units, where, status, tuple(law or ()))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.estimation.advice import more_budgets, more_sizes
-from llmscale.explain.laws import Array, Law, OneVariableLaw, find
+from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw
 from llmscale.explain.table import RunTable
 from llmscale.quantity import format_count
 from llmscale.runs.title import run_titles
@@ -85,7 +85,7 @@ def default_laws(table: RunTable, variable: str = "params") -> tuple[str, ...]:
     """The laws to fit when none is named: Chinchilla where N and D vary enough, else L(N), or that
     of `variable`.
     """
-    chinchilla = find("chinchilla")
+    chinchilla = LAWS.find("chinchilla")
     inputs = inputs_of(chinchilla)
     suits = (
         unusable(chinchilla, table.frame, inputs) is None
@@ -342,7 +342,7 @@ def _law_of_both(frame: pd.DataFrame) -> str:
 
 
 def _no_chinchilla(frame: pd.DataFrame) -> InputError | None:
-    law = find("chinchilla")
+    law = LAWS.find("chinchilla")
     inputs = inputs_of(law)
     return unusable(law, frame, inputs) or why_not(law, frame, inputs)
 

@@ -21,7 +21,7 @@ from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import inputs_of, points
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.forecast import forecast as forecasts
-from llmscale.explain.laws import Law, find
+from llmscale.explain.laws import LAWS, Law
 from llmscale.runs.folder import plain
 
 BUDGET_WIDTH = 1.5
@@ -191,7 +191,7 @@ def backtest(
     origins, spread evenly, the last included; None takes all. Options as in `fit_law`; 200
     bootstrap refits unless told. Origins whose runs cannot identify the law are passed over."""
     options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
-    runs, kind = as_table(table), find(law) if isinstance(law, str) else law
+    runs, kind = as_table(table), LAWS.find(law) if isinstance(law, str) else law
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
     number = int(budget.max()) + 1

@@ -38,7 +38,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, LlmscaleError, Note, first_lines
-from llmscale.explain import laws as menu
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import suitability as identify
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
@@ -48,7 +47,7 @@ from llmscale.explain.estimation.result import Fit, solved
 from llmscale.explain.fit import parametric
 from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Comparison
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
-from llmscale.explain.laws import Array, Law
+from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import RunTable
 
 __all__ = ["Compared", "Comparison", "Suitability", "compare", "suitable"]
@@ -86,8 +85,8 @@ def suitable(table: Source, options: Options | None = None) -> Suitability:
     cannot be read."""
     options, runs = options or Options(), as_table(table)
     good, reasons = [], []
-    for name in menu.names():
-        problem = _problem(menu.find(name), runs, options.variable)
+    for name in LAWS:
+        problem = _problem(LAWS.find(name), runs, options.variable)
         if problem is None:
             good.append(name)
         else:
@@ -148,8 +147,8 @@ def _fits(
     """
     fits: dict[str, Fit] = {}
     unsuitable, first_error = [], None
-    for asked in laws or menu.names():
-        law = menu.find(asked) if isinstance(asked, str) else asked
+    for asked in laws or LAWS:
+        law = LAWS.find(asked) if isinstance(asked, str) else asked
         error = _problem(law, runs, options.variable)
         if error is None:
             try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmscale.explain.laws import Law, names
+from llmscale.explain.laws import LAWS, Law
 from llmscale.explain.table import RunTable
 from llmscale.runs.folder import ResultsFolder
 
@@ -37,7 +37,7 @@ def fingerprint(table: RunTable) -> str:
 def law_digest(law: type[Law]) -> str | None:
     """The content of the file of a user's own law; empty for a law of the menu, None if there is no
     file to look at."""
-    if law.name in names():
+    if law.name in LAWS:
         return ""
     try:
         source = inspect.getsourcefile(law)

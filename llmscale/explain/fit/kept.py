@@ -25,7 +25,7 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.estimation.result import Fit, Origin, Tested, settings_of
 from llmscale.explain.fit.fingerprint import fingerprint, law_digest
-from llmscale.explain.laws import Array, Law, find, names
+from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import Excluded
 from llmscale.runs.checked import DamagedFile, read_object
 from llmscale.runs.folder import ResultsFolder, make_folder, plain, refuse_links, write_text
@@ -142,8 +142,8 @@ def _law_of(path: Path, payload: Mapping[str, Any], own: type[Law] | None) -> ty
     name = payload.get("law")
     if own is not None and own.name != name:
         raise InputError(f"{path} is the fit of {name}, not of {own.name}", "leave --law out")
-    if own is None and name in names():
-        return find(str(name))
+    if own is None and name in LAWS:
+        return LAWS.find(str(name))
     if own is None:
         raise InputError(
             f"{path} is the fit of {name}, which is no law of llmscale's own",
@@ -237,7 +237,7 @@ def _holdout(
     for name in runs.columns:
         if name not in _TEXT_COLUMNS and runs[name].dtype != bool:
             runs[name] = runs[name].astype(float)
-    law = kind if payload["law"] == kind.name else find(payload["law"])
+    law = kind if payload["law"] == kind.name else LAWS.find(payload["law"])
     return Holdout(payload["rule"], _law_from(law, payload["coefficients"], settings), runs)
 
 

@@ -27,7 +27,7 @@ from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.forecast.asked import forecast_at
-from llmscale.explain.laws import Array, Law, OneVariableLaw, Surface, find
+from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
 from llmscale.runs.curve_file import CurveFile
@@ -130,7 +130,7 @@ class _Folder:
 
 
 def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
-    chosen = find(law) if isinstance(law, str) else law
+    chosen = LAWS.find(law) if isinstance(law, str) else law
     with errors_named(chosen):
         return _fit_and_check(folder, chosen, options)
 
@@ -279,7 +279,7 @@ def _choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], 
         number = identify.count_levels(table.frame[variable].to_numpy())
         if number < identify.SIZES_FOR_A_FLOOR:
             notes.append(identify.floor_note(number, identify.words(variable, number)))
-            law = find(law.without_floor) if law.without_floor else law
+            law = LAWS.find(law.without_floor) if law.without_floor else law
     problem = identify.why_not(law, table.frame, inputs)
     if problem:
         raise problem
@@ -305,13 +305,13 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
     problem = identify.why_not(type(law), rest.frame, inputs)
     if number >= needed and problem is None:
         return type(law), ()
-    if law.without_floor and number >= len(find(law.without_floor).coefficient_names()) + 1:
+    if law.without_floor and number >= len(LAWS.find(law.without_floor).coefficient_names()) + 1:
         message = (
             f"without the held-out runs {number} {identify.words(inputs[0], number)} are left, too "
             f"few for {law.name}:"
             f" the check was made with {law.without_floor}"
         )
-        return find(law.without_floor), (Note("holdout-by-simpler-law", message),)
+        return LAWS.find(law.without_floor), (Note("holdout-by-simpler-law", message),)
     what = identify.words(inputs[0], number) if len(inputs) == 1 else "points"
     reason = (
         f"{number} {what} {'is' if number == 1 else 'are'} left"

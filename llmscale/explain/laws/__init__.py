@@ -13,8 +13,8 @@ half is faster) and gives:
 
 A law of one's own is the same dataclass in a file anywhere: `--law ./mine.py:MyLaw`.
 
->>> from llmscale import laws
->>> law = laws.find("chinchilla")(E=1.82, A=478.0, B=2143.0, alpha=0.347, beta=0.367)
+>>> from llmscale.explain.laws import LAWS
+>>> law = LAWS.find("chinchilla")(E=1.82, A=478.0, B=2143.0, alpha=0.347, beta=0.367)
 >>> round(law.loss(70e9, 1.4e12), 3)
 1.977
 >>> {name: round(value, 3) for name, value in law.compute_optimal().items()}
@@ -23,19 +23,15 @@ A law of one's own is the same dataclass in a file anywhere: `--law ./mine.py:My
 Files whose name starts with an underscore are not choices.
 """
 
-import difflib
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError
+from llmscale.menu import Menu, path_of
 
 Array = NDArray[np.float64]
 
@@ -212,44 +208,20 @@ class OneVariableLaw(Law):
         return (self.variable,)
 
 
-@cache
-def names() -> tuple[str, ...]:
-    """The names of all laws, as `--law` takes them."""
-    return tuple(
-        sorted(
-            module.name.replace("_", "-")
-            for module in pkgutil.iter_modules(__path__)
-            if module.name[0] != "_"
-        )
-    )
+def _is_law(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Law)
 
 
-@cache
-def find(name: str) -> type[Law]:
-    """The law of that name, or the one in a file: `./mine.py:MyLaw`.
+def _checked(law: type[Law]) -> type[Law]:
+    path = path_of(law.__module__)
+    if path is not None:
+        from llmscale.explain.laws._own import check
 
-    Raises InputError that names the nearest one.
-    """
-    if ".py" in name:
-        from llmscale.explain.laws._own import load
+        law.place = f"{path}:{law.__name__}"
+        check(law, path)
+    return law
 
-        return load(name)
-    known = names()
-    if name not in known:
-        close = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.5)
-        raise InputError(
-            f"there is no law {name!r}",
-            (f"did you mean {close[0]}? " if close else "")
-            + f"Laws are {', '.join(known)}; one of your own is --law ./mine.py:MyLaw",
-        )
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    members = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Law)
-        and value.__module__ == module.__name__
-    ]
-    if len(members) != 1:
-        raise TypeError(f"{module.__name__} must define one Law, and defines {len(members)}")
-    return members[0]
+
+LAWS: Menu[type[Law]] = Menu(
+    __name__, "law", "--law", is_member=_is_law, ready=_checked, own="MyLaw"
+)

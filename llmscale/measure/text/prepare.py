@@ -34,7 +34,13 @@ from llmscale.measure.text.checksums import ALGORITHM
 from llmscale.measure.text.cleaning import Cleaning, Document
 from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.measure.text.long_words import LongWords
-from llmscale.measure.text.sources import Source, UnreachableError, digest_of, open_source
+from llmscale.measure.text.sources import (
+    Source,
+    UnreachableError,
+    digest_of,
+    open_source,
+    pin_source,
+)
 from llmscale.measure.text.store import FORMAT, TokenStore, checksum_of_meta, with_checksums
 from llmscale.measure.text.text_column import DEFAULT
 from llmscale.measure.text.tokenizer import (
@@ -63,9 +69,8 @@ class TextSpec:
     """What decides the tokens. TOML table `[data]`."""
 
     source: str = "stdlib"
-    """`stdlib`, files (a path, a glob, several with commas between) or the name of a dataset on the
-    hub.
-    """
+    """`stdlib`, files (a path, a glob, several with commas between), the name of a dataset on the
+    hub, or a function of your own that yields documents, as `./mine.py:my_source`."""
     config: str | None = None
     """The configuration of a dataset."""
     split: str = "train"
@@ -95,6 +100,7 @@ class TextSpec:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        object.__setattr__(self, "source", pin_source(self.source))
 
     @property
     def held_out(self) -> int:

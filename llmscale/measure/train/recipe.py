@@ -12,7 +12,7 @@ from pathlib import Path
 from llmscale.errors import InputError
 from llmscale.measure.optimizers import optimizer_names
 from llmscale.measure.parametrization import BASE, PARAMETRIZATIONS
-from llmscale.measure.schedule import SCHEDULES
+from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.rule import PowerRule, Rule, read_rule
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM
 from llmscale.settings import Range, check_ranges
@@ -62,7 +62,7 @@ class Recipe:
     size.
     """
     schedule: str = "wsd"
-    """`wsd` (warm-up, constant, cooldown) or `cosine`."""
+    """`wsd` (warm-up, constant, cooldown), `cosine`, `linear` or `constant`."""
     cooldown: float = 0.2
     """Share of the steps over which WSD cools down."""
     weight_decay: float = 0.1
@@ -79,7 +79,7 @@ class Recipe:
         """What may be chosen, by setting."""
         return {
             "arch": ARCHITECTURES,
-            "schedule": tuple(SCHEDULES),
+            "schedule": SCHEDULES.names,
             "optimizer": optimizer_names(),
             "parametrization": tuple(PARAMETRIZATIONS),
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
-from llmscale.measure.schedule import SCHEDULES
+from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.job import Job
 from llmscale.runs.checked import DamagedFile, WrongValue, check, check_count, read_object, typed
 from llmscale.runs.folder import plain_name, sibling_file
@@ -58,7 +58,7 @@ def _checked(payload: dict[str, Any], path: Path) -> SpecFile:
     for name in ("lr", "cooldown", "beta2", "weight_decay", "clip"):
         if not math.isfinite(getattr(job, name)):
             raise WrongValue(f"job.{name} is {getattr(job, name)}")
-    if job.schedule not in SCHEDULES:
+    if not SCHEDULES.accepts(job.schedule):
         raise WrongValue(f"job.schedule is {job.schedule!r}")
     conditions = payload.get("conditions", {})
     check(conditions, dict, "conditions")
