@@ -1,1 +1,1 @@
-"""What commands and notebooks call: fit a table, predict from a fit, draw it."""
+"""What commands and notebooks call: read a table of runs, fit it, predict from the fit, draw it."""

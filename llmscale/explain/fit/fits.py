@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from llmscale.errors import first_lines
-from llmscale.explain import html
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.fit.kept import to_json
 

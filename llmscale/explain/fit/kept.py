@@ -142,7 +142,7 @@ def _law_of(path: Path, payload: Mapping[str, Any], own: type[Law] | None) -> ty
     name = payload.get("law")
     if own is not None and own.name != name:
         raise InputError(f"{path} is the fit of {name}, not of {own.name}", "leave --law out")
-    if own is None and name in LAWS:
+    if name in LAWS.names:
         return LAWS.find(str(name))
     if own is None:
         raise InputError(

@@ -21,9 +21,9 @@ from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
 from llmscale.explain.estimation import suitability as identify
-from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.intervals import with_intervals
+from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.forecast.asked import forecast_at
@@ -129,6 +129,11 @@ class _Folder:
         return self.steps
 
 
+def table_for(table: RunTable, law: type[Law]) -> RunTable:
+    """The rows that this law is fitted to: the runs, or for laws of whole curves their steps."""
+    return _Folder(table).for_law(law)
+
+
 def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     chosen = LAWS.find(law) if isinstance(law, str) else law
     with errors_named(chosen):
@@ -203,7 +208,7 @@ def _options(options: Options | None, changes: dict[str, Any]) -> Options:
 
 
 def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
-    law, notes = _choose(table, asked, options.variable)
+    law, notes = choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
     inputs = identify.inputs_of(law, options.variable)
     columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
@@ -268,7 +273,7 @@ def refit(
     )
 
 
-def _choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
+def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
     """The law to fit: the one asked for, or without its floor where that cannot be identified."""
     notes = []
     inputs = identify.inputs_of(law, variable)

@@ -27,8 +27,8 @@ from numpy.typing import ArrayLike
 from llmscale.errors import Note, first_lines
 from llmscale.explain import html
 from llmscale.explain.estimation.result import Fit, Tested
-from llmscale.explain.laws import Array
-from llmscale.runs.folder import plain
+from llmscale.explain.laws import LETTERS, Array
+from llmscale.quantity import format_count
 
 FAR = 100.0
 """Forecasts more than this many times beyond the runs are called far."""
@@ -100,7 +100,8 @@ class Forecast:
 
     `plain_low` and `plain_high` are what bootstrap and noise give alone. `horizon` is ln of how
     many times beyond the runs the point lies, 0 inside. `coverage` says what such intervals held
-    when tested. Ends are NaN where a fit has no intervals. All have the shape of the inputs."""
+    when tested, and `tested` how they were. Ends are NaN if a fit has no intervals. `at` is what
+    was asked for, by column. All have one shape; `optima` are there if a budget was asked for."""
 
     loss: Any
     low: Any
@@ -111,30 +112,110 @@ class Forecast:
     level: float
     coverage: str
     notes: tuple[Note, ...]
+    at: Mapping[str, Any] = field(default_factory=dict)
+    optima: "tuple[Optimum, ...]" = ()
+    fit: Fit | None = field(default=None, repr=False)
+    tested: Tested | None = field(default=None, repr=False)
+
+    @property
+    def params(self) -> Any:
+        """N of the runs that are forecast: as asked for, or the best of the budget."""
+        return self.at["params"]
+
+    @property
+    def tokens(self) -> Any:
+        """D of the runs that are forecast: as asked for, or the best of the budget."""
+        return self.at["tokens"]
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers, or lists where many points were asked for; null where there is no interval."""
-        values = {
-            name: plain(getattr(self, name))
-            for name in ("loss", "low", "high", "plain_low", "plain_high", "horizon")
+        """What `predict --json` prints."""
+        assert self.fit is not None
+        law = self.fit.law
+        return {
+            "law": law.name,
+            "columns": dict(self.fit.origin.columns),
+            "coefficients": {name: float(value) for name, value in law.coefficients().items()},
+            "level": self.level,
+            "predictions": self._points(),
+            "coverage": self.coverage,
+            "backtest": self.tested and self.tested.figures,
+            "kept": self.fit.kept and str(self.fit.kept),
+            "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
-        warnings = [{"code": note.code, "message": note.message} for note in self.notes]
-        return {**values, "level": self.level, "coverage": self.coverage, "warnings": warnings}
+
+    @property
+    def all_notes(self) -> tuple[Note, ...]:
+        """What to know of the fit, and of the forecast."""
+        return (*(self.fit.notes if self.fit else ()), *self.notes)
+
+    def rows(self) -> list[dict[str, float]]:
+        """One row a point: what was asked for, and every number of the forecast."""
+        names = ("loss", "low", "high", "plain_low", "plain_high", "horizon")
+        columns = {**self.at, **{name: getattr(self, name) for name in names}}
+        flat = {name: np.atleast_1d(values).ravel().tolist() for name, values in columns.items()}
+        return [dict(zip(flat, row, strict=True)) for row in zip(*flat.values(), strict=True)]
+
+    def _points(self) -> list[dict[str, Any]]:
+        points: list[dict[str, Any]] = list(self.rows())
+        for point, best in zip(points, self.optima, strict=False):
+            point["intervals"] = {name: list(ends) for name, ends in best.intervals.items()}
+        return points
 
     def __repr__(self) -> str:
         return first_lines(str(self))
 
     def __str__(self) -> str:
-        columns = (self.loss, self.low, self.high, self.horizon)
-        rows = zip(*(np.atleast_1d(value).ravel() for value in columns), strict=True)
-        lines = [
-            f"{loss:.4f}  [{low:.4f}, {high:.4f}] at {100 * self.level:g}%"
-            + (f", {math.exp(horizon):.3g}x beyond the runs" if horizon > 0 else "")
-            for loss, low, high, horizon in rows
+        lines = [self._line(row) for row in self.rows()]
+        lines.append(f"coverage: {self.coverage}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _line(self, row: Mapping[str, float]) -> str:
+        at = "".join(f"{LETTERS.get(name, name)} = {format_count(row[name])}  " for name in self.at)
+        interval = f"[{row['low']:.4f}, {row['high']:.4f}] at {100 * self.level:g}%"
+        horizon = row["horizon"]
+        beyond = f", {math.exp(horizon):.3g}x beyond the runs" if horizon > 0 else ""
+        return f"{at}{row['loss']:.4f}  {interval}{beyond}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        interval = f"{100 * self.level:g}% interval"
+        letters = [LETTERS.get(name, name) for name in self.at]
+        headings = (*letters, "loss", interval, "by noise alone", "beyond the runs")
+        cells = [
+            (
+                *(format_count(row[name]) for name in self.at),
+                f"{row['loss']:.4f}",
+                html.ends((row["low"], row["high"]), ".4f"),
+                html.ends((row["plain_low"], row["plain_high"]), ".4f"),
+                f"{math.exp(row['horizon']):.3g}x" if row["horizon"] > 0 else "inside",
+            )
+            for row in self.rows()
         ]
-        return "\n".join(
-            [*lines, f"coverage: {self.coverage}", *(f"note: {note}" for note in self.notes)]
-        )
+        law = self.fit.law if self.fit else None
+        parts = [
+            html.title(law.name, law.formula) if law else "",
+            html.table(headings, cells),
+            html.sentence(f"coverage: {self.coverage}"),
+            html.notes(self.all_notes),
+        ]
+        return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """N (params) and D (tokens) of the lowest loss at a budget of `flops`.
+
+    The intervals of params and tokens are confidence intervals: where the optimum of the law lies,
+    by the bootstrap. That of `loss` is a prediction interval: where a new run trained there would
+    fall, with its own noise, and with the misfit that grows beyond the runs. `law` is the
+    confidence interval of the law's lowest loss itself, without either. All are left out if the fit
+    has no refits."""
+
+    flops: float
+    params: float
+    tokens: float
+    loss: float
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def forecast(
@@ -184,7 +265,29 @@ def forecast(
         float(value) if value.ndim == 0 else value
         for value in (loss, low, high, plain_low, plain_high, h)
     )
-    return Forecast(loss, low, high, plain_low, plain_high, h, level, coverage, tuple(notes))
+    return Forecast(
+        loss,
+        low,
+        high,
+        plain_low,
+        plain_high,
+        h,
+        level,
+        coverage,
+        tuple(notes),
+        at=_at(fit, inputs, np.shape(loss)),
+        fit=fit,
+        tested=check,
+    )
+
+
+def _at(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> dict[str, Any]:
+    """The law's inputs, by column, in the shape of the forecast."""
+    at: dict[str, Any] = {}
+    for name, values in zip(fit.law.inputs, fit.inputs_at(inputs), strict=True):
+        one = np.broadcast_to(values, shape)
+        at[name] = one if shape else float(one)
+    return at
 
 
 def law_band(fit: Fit, **inputs: ArrayLike) -> tuple[Array, Array]:

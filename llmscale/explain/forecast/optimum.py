@@ -1,7 +1,5 @@
 """The compute-optimal run of a budget by a fitted law: C = 6ND split so that the loss is lowest."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,27 +9,11 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, with_coefficients
 from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.forecast.asked import forecast_at, numbers_asked
+from llmscale.explain.forecast.forecast import Optimum
 from llmscale.quantity import MOST
 
 _LEAST_FLOPS = 6.0
 """One parameter and one token."""
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """N (params) and D (tokens) of the lowest loss at a budget of `flops`.
-
-    The intervals of params and tokens are confidence intervals: where the optimum of the law lies,
-    by the bootstrap. That of `loss` is a prediction interval: where a new run trained there would
-    fall, with its own noise, and with the misfit that grows beyond the runs. `law` is the
-    confidence interval of the law's lowest loss itself, without either. All are left out if the fit
-    has no refits."""
-
-    flops: float
-    params: float
-    tokens: float
-    loss: float
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def optimum(fit: Fit, flops: float | str, *, level: float | None = None) -> Optimum:

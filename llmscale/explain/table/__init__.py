@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from llmscale.errors import InputError, Note, first_lines, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.errors.printable import shortened
+from llmscale.explain import html
 from llmscale.explain.table import _plausible, _retries, _where
 from llmscale.explain.table._columns import (
     ALIASES,
@@ -61,6 +62,9 @@ __all__ = [
 _MOST_NATS = 1e6
 """A finished run of our own has a loss far below this: more is a damaged value."""
 _NO_LOSS = "no positive finite loss"
+
+_LEFT_OUT = 5
+"""Runs left out that a notebook names."""
 
 NO_VALUE = "(none)"
 """The group of runs whose column is empty."""
@@ -119,6 +123,27 @@ class RunTable:
     def __str__(self) -> str:
         left_out = f", {len(self.excluded)} left out" if self.excluded else ""
         return f"{self.size} from {self.path}{left_out}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first runs, what became of columns, and what was left out."""
+        first = ["run_id", *ALIASES]
+        more = [name for name in self.columns if name in self.frame and name not in first]
+        shown = self.frame[first + more]
+        rows = [tuple(map(_shown, row)) for row in shown.head(html.MOST_ROWS).values]
+        left_out = [f"left out: {run.title} ({run.reason})" for run in self.excluded[:_LEFT_OUT]]
+        more_rows = len(shown) - len(rows)
+        more_out = len(self.excluded) - _LEFT_OUT
+        if more_out > 0:
+            left_out.append(f"and {more_out} more left out")
+        parts = [
+            html.title(self.size, f"from {self.path}"),
+            html.sentence(self.reading) if self.reading else "",
+            html.table(list(shown.columns), rows),
+            html.sentence(f"and {more_rows} more rows") if more_rows > 0 else "",
+            *map(html.sentence, left_out),
+            html.notes(self.notes),
+        ]
+        return "".join(parts)
 
     def command(self, verb: str, *options: object) -> str:
         """`llmscale VERB TABLE OPTIONS`, to paste; a stream or a frame has to be put into a file
@@ -338,6 +363,10 @@ def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
     short = _where.short_filter(" and ".join(filters))
     runs = "run" if usable == 1 else "runs"
     return [Note("filtered", f"{left} of {usable} {runs} remain after --where {short}")]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _group_of(value: Any) -> str:

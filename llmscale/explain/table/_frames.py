@@ -1,4 +1,4 @@
-"""Tables in memory: of pandas, of polars, pyarrow and all that speak Arrow, and dicts of columns."""
+"""Tables in memory: of pandas, polars, pyarrow and all that speak Arrow, and dicts of columns."""
 
 from collections.abc import Mapping
 from typing import Any
