@@ -19,6 +19,7 @@ from llmscale.explain.estimation.profile import profiles
 from llmscale.explain.figures import FIGURES, Evidence
 from llmscale.explain.figures._style import render
 from llmscale.explain.fit import fit_law, fit_laws
+from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.table import Excluded, RunTable, read_table
 
 KINDS = ("residuals", "isoflop", "contour", "profile", "pairs", "envelope")
@@ -213,8 +214,8 @@ def test_the_contours_frontier_is_the_laws_own_optimum(fitted: Evidence) -> None
     ax = FIGURES.find("contour").draw(fitted).figure.axes[0]
     (line,) = drawn([ax], "frontier")
     for params, tokens in line[::40]:
-        best = fit.optimal(6 * params * tokens)
-        assert (best["params"], best["tokens"]) == pytest.approx((params, tokens))
+        best = optimum(fit, 6 * params * tokens)
+        assert (best.params, best.tokens) == pytest.approx((params, tokens))
     scatter = [one for one in ax.collections if one.get_label() in ("runs", "held out")]
     assert sum(len(np.asarray(one.get_offsets())) for one in scatter) == len(fitted.table.frame)
     for name, limits in (("params", ax.get_xlim()), ("tokens", ax.get_ylim())):

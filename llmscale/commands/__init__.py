@@ -12,6 +12,7 @@ from llmscale.commands import output
 from llmscale.commands.bench import bench
 from llmscale.commands.data import data
 from llmscale.commands.doctor import doctor
+from llmscale.commands.explain import explain
 from llmscale.commands.fit import fit
 from llmscale.commands.laws import laws
 from llmscale.commands.plot import plot
@@ -59,6 +60,7 @@ app.command()(status)
 app.command()(tune)
 app.command()(fit)
 app.command()(laws)
+app.command()(explain)
 app.command()(plot)
 app.command()(predict)
 app.command()(shapes)

@@ -1,6 +1,6 @@
 """The options of the commands that explain a table of runs: fit, predict, plot. One place each."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -117,9 +117,7 @@ ObjectiveOption = Annotated[
 ]
 DeltaOption = Annotated[
     float | None,
-    typer.Option(
-        help="Where huber and log-cosh turn from squares to lines.", show_default="0.001"
-    ),
+    typer.Option(help="Where huber and log-cosh turn from squares to lines.", show_default="0.001"),
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the bootstrap.", show_default="0")]
 KeepOption = Annotated[
@@ -139,3 +137,14 @@ ChecklistOption = Annotated[
     bool, typer.Option("--checklist", help="Print the reporting checklist as Markdown.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def reading(
+    columns: str | None,
+    count: str,
+    units: str | None,
+    where: list[str] | None,
+    status: str | None,
+) -> dict[str, Any]:
+    """How the table is read, as the library takes it."""
+    return {"columns": columns, "count": count, "units": units, "where": where, "status": status}

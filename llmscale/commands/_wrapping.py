@@ -5,7 +5,8 @@ import re
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _COMMAND = re.compile(
     r"(?<!\S)\(?(?:llmscale "
-    r"(?:sweep|status|tune|fit|laws|plot|predict|shapes|schema|bench|data|doctor)|pip install|"
+    r"(?:sweep|status|tune|fit|laws|plot|predict|shapes|schema|bench|data|doctor|explain)|"
+    r"pip install|"
     r"rm -r)(?!\S)"
 )
 _LEAST_ROOM = 20

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscale.commands import output
 from llmscale.commands import _explain_options as options
+from llmscale.commands import output
 from llmscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def fit(
     delta: options.DeltaOption = None,
     seed: options.SeedOption = None,
     out: options.KeepOption = None,
+    notes: output.NotesOption = False,
     checklist: options.ChecklistOption = False,
     json: options.JsonOption = False,
 ) -> None:
@@ -41,22 +42,27 @@ def fit(
     import llmscale
 
     _check_output(law or [], method, by, out, checklist)
-    reading: dict[str, Any] = {"columns": columns, "count": count, "units": units, "where": where}
-    made: dict[str, Any] = {"level": level, "bootstrap": bootstrap, "intervals": intervals}
-    made |= {"objective": objective, "delta": delta, "seed": seed, "holdout": holdout}
-    keep: Any = Path(out) if out else not checklist
     found: Any = llmscale.fit(
         table,
         law or [],
+        **options.reading(columns, count, units, where, status),
         method=method,
         by=by,
-        keep=keep,
-        status=status,
+        keep=Path(out) if out else not checklist,
         variable=variable,
-        **reading,
-        **made,
+        level=level,
+        bootstrap=bootstrap,
+        seed=seed,
+        holdout=holdout,
+        objective=objective,
+        delta=delta,
+        intervals=intervals,
     )
-    _show_checklist(found, json) if checklist else _show(found, json)
+    if checklist:
+        return _show_checklist(found, json)
+    from llmscale.commands._explained import show
+
+    return show(found, json=json, every=notes)
 
 
 def _check_output(
@@ -70,16 +76,6 @@ def _check_output(
         )
     if out and several:
         raise InputError("--out keeps one fit", "name one law, and leave --by and --method out")
-
-
-def _show(found: Any, json: bool) -> None:
-    from llmscale.commands import _fit_output as shown
-
-    if json:
-        output.print_json(found.to_json())
-        shown.warn_of(found)
-    else:
-        shown.show(found)
 
 
 def _show_checklist(found: "Fits", json: bool) -> None:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-FEW_STEPS = 300
-"""Fewer optimiser steps than this are mostly warm-up and cooldown."""
-
 
 @dataclass(frozen=True)
 class Run:

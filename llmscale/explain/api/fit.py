@@ -82,6 +82,17 @@ def fit(source: Any = None, law: LawName | None = None, **settings: Unpack[FitSe
 def fit(source: Any, law: Sequence[LawName], **settings: Unpack[FitSettings]) -> Fits: ...
 
 
+@overload
+def fit(
+    source: Any = None,
+    law: Any = None,
+    *,
+    method: str,
+    by: str | None = None,
+    **settings: Unpack[FitSettings],
+) -> Found: ...
+
+
 def fit(
     source: Any = None,
     law: Any = None,

@@ -60,7 +60,8 @@ def plot(
     if not isinstance(output, bool):
         check_place(Path(output))
     laws = (law,) if isinstance(law, (str, type)) else tuple(law or ())
-    reading = dict(columns=columns, count=count, units=units, where=where, status=status)
+    reading: dict[str, Any] = {"columns": columns, "count": count, "units": units}
+    reading |= {"where": where, "status": status}
     asked = Asked(source, laws, reading, those_given(options), refit)
     _refuse_idle(chosen, kind, asked)
     given = asked.given
@@ -79,7 +80,8 @@ def plot(
         path=written,
         fits=evidence.fits,
         columns=origin.columns,
-        notes=tuple(notes),
+        reading=origin.reading,
+        notes=(*(runs.notes if runs else ()), *notes),
     )
 
 

@@ -49,7 +49,8 @@ def predict(
     the budget: they are in `params` and `tokens` of what is returned. Raises InputError."""
     given = those_given(options)
     points = _points(params, tokens, flops, inputs or {})
-    reading = dict(columns=columns, count=count, units=units, where=where, status=status)
+    reading: dict[str, Any] = {"columns": columns, "count": count, "units": units}
+    reading |= {"where": where, "status": status}
     asked = Asked(source, () if law is None else (law,), reading, given, refit)
     check_variable(asked.laws, given)
     fit = _fit_of(asked)
@@ -100,7 +101,8 @@ def _check_inputs(fit: Fit, given: tuple[str, ...]) -> None:
     it.
     """
     needed = fit.law.inputs
-    if set(given) == set(needed):
+    one_of_two = set(given) in ({"params", "flops"}, {"tokens", "flops"})
+    if set(given) == set(needed) or (one_of_two and {"params", "tokens"} == set(needed)):
         return
     asked = both([f"--{name}" for name in given])
     fix = "name another --law; in Python, llmscale.predict(..., inputs={...}) takes every input"

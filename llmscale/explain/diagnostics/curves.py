@@ -8,17 +8,14 @@ from llmscale.explain.diagnostics.evidence import Evidence, SeenCurve, counted, 
 from llmscale.explain.estimation.advice import more_budgets
 from llmscale.explain.estimation.suitability import count_levels
 from llmscale.explain.laws import Array
+from llmscale.notes.fitting import MID_SCHEDULE, NO_COLLAPSE
 from llmscale.runs.curve_file import Curves, each_curve, known_columns
 from llmscale.runs.title import run_titles
 
-_COLLAPSE = 0.05
-"""5% of the reducible loss: tuned ladders agree within their noise, about 1% (Qiu et al. 2025,
-2507.02119). """
 _SAME_RATIO = 0.15
 _PROGRESS = np.linspace(0.25, 0.95, 15)
 """Where curves are compared: after the warm-up's transient, before the end, where all are 1."""
 _WINDOW = 0.05
-_HIGH_LR = 0.5
 
 
 def seen_curves(curves: Curves) -> dict[str, SeenCurve]:
@@ -56,8 +53,7 @@ def mid_schedule(evidence: Evidence) -> Note | None:
         )
     if not reasons:
         return None
-    return Note(
-        "mid-schedule",
+    return MID_SCHEDULE.note(
         f"{'; '.join(reasons)}: before its cooldown a run's loss is above what a run of that "
         "length reaches, so the"
         " exponent of D comes out wrong (Hoffmann et al. 2022), and checkpoints of one run are not "
@@ -95,15 +91,14 @@ def no_collapse(evidence: Evidence) -> Note | None:
         noise = float(np.median([error for _, error in shapes.values()]))
         off = log_shape - np.median(log_shape, axis=0)
         spread = float(np.median(off.std(axis=0)))
-        if spread > max(_COLLAPSE, 3 * noise) and (worst is None or spread > worst[0]):
+        if spread > max(NO_COLLAPSE.limit, 3 * noise) and (worst is None or spread > worst[0]):
             row = list(shapes)[int(np.argmax(np.abs(off).mean(axis=1)))]
             name = f"{run_titles(frame, [row])[0]} ({where(frame, row)})"
             worst = (spread, noise, name, len(shapes))
     if worst is None:
         return None
     spread, noise, name, number = worst
-    return Note(
-        "no-collapse",
+    return NO_COLLAPSE.note(
         f"loss curves of {number} runs of one token ratio differ by {spread:.1%} of the reducible "
         "loss when normalised"
         f" at their ends (noise {noise:.1%}), most for {name}. Equally tuned sizes share one curve "
@@ -143,7 +138,7 @@ def _windows(columns: dict[str, Array]) -> tuple[Array, Array] | None:
 
 def _ends_hot(step: Array, lr: Array) -> bool:
     _, lr = _ordered(step, lr)
-    return bool(len(lr) and lr[-1] > _HIGH_LR * lr.max())
+    return bool(len(lr) and lr[-1] > MID_SCHEDULE.limit * lr.max())
 
 
 def _ordered(by: Array, values: Array) -> tuple[Array, Array]:

@@ -11,30 +11,25 @@ from llmscale.errors import LlmscaleError, Note, listed
 from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known
 from llmscale.explain.estimation.advice import more_budgets, more_sizes
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.estimation.suitability import SIZES_FOR_A_FLOOR, count_levels
+from llmscale.explain.estimation.suitability import count_levels
 from llmscale.explain.laws import Array
 from llmscale.explain.table import COUNTS
+from llmscale.notes.fitting import (
+    COLLINEAR_DESIGN,
+    COUNT_SENSITIVE,
+    EMBEDDING_SHARE,
+    FEW_SIZES,
+    FLOOR_NOT_IDENTIFIED,
+    FLOOR_UNCERTAIN,
+    OPTIMUM_NOT_BRACKETED,
+)
 from llmscale.quantity import format_count
 
-COLLINEAR = 0.95
-"""|corr(ln N, ln D)| from which variances are inflated tenfold, 1/(1 - r²): the usual limit
-(Belsley et al. 1980).
-"""
-_SENSITIVE = 0.10
-"""A tenth: well above what seeds do to an exponent of a proper ladder, and what moves an optimum at
-100x.
-"""
-_EMBEDDING_SHARE = 0.30
-_UNCERTAIN_FLOOR = 0.5
 _SAME_BUDGET = 0.2
 """Budgets within 20% of their neighbour are one: published IsoFLOP tables scatter by up to 8%, and
 step by 2-3x.
 """
 _SIZES_OF_A_PROFILE = 4
-_OPEN_BUDGETS = 0.1
-"""One budget in ten: at fewer, noise may have put the lowest loss at an end, and the others hold
-the law.
-"""
 _GRID = 0.6
 """Share of the cells of sizes × token budgets that are filled: 1 in a full grid, under a half in
 IsoFLOP tables.
@@ -50,7 +45,7 @@ def collinear_design(evidence: Evidence) -> Note | None:
     if (logs.std(axis=1) == 0).any():
         return None
     correlation = float(np.corrcoef(logs)[0, 1])
-    if abs(correlation) < COLLINEAR:
+    if abs(correlation) < COLLINEAR_DESIGN.limit:
         return None
     of_design = np.sqrt((1 + abs(correlation)) / max(1 - abs(correlation), 1e-15))
     numbers = (
@@ -73,7 +68,7 @@ def collinear_design(evidence: Evidence) -> Note | None:
             "FLOPs, and say little"
             f" about others. Add budgets: {more_budgets(frame)}"
         )
-    return Note("collinear-design", message)
+    return COLLINEAR_DESIGN.note(message)
 
 
 def few_sizes(evidence: Evidence) -> Note | None:
@@ -81,7 +76,7 @@ def few_sizes(evidence: Evidence) -> Note | None:
     them by.
     """
     law, frame = evidence.fit.law, evidence.frame
-    if any(note.code == "floor-not-identified" for note in evidence.fit.notes):
+    if any(note.code == FLOOR_NOT_IDENTIFIED.code for note in evidence.fit.notes):
         return None
     names = [name for name in ("params", "tokens", "flops") if name in law.inputs]
     words = {"params": "size", "tokens": "token budget", "flops": "budget"}
@@ -94,20 +89,18 @@ def few_sizes(evidence: Evidence) -> Note | None:
             f"{counted(number[names[0]], words[names[0]])} for {len(law.coefficient_names())} "
             "coefficients leave"
         )
-        return Note(
-            "few-sizes",
+        return FEW_SIZES.note(
             f"{what} {spare or 'none'} to check the form by: measure two more at least, over 1.5 "
             "decades or more"
             f" ({more_sizes(frame) if names[0] == 'params' else more_budgets(frame)})",
         )
-    few = [name for name in names if number[name] < SIZES_FOR_A_FLOOR]
+    few = [name for name in names if number[name] < FEW_SIZES.limit]
     if not few:
         return None
-    return Note(
-        "few-sizes",
+    return FEW_SIZES.note(
         f"{' and '.join(counted(number[name], words[name]) for name in few)} cannot tell a floor, "
         "a scale and an"
-        f" exponent apart, which takes {SIZES_FOR_A_FLOOR}: the exponents rest on the sum of terms "
+        f" exponent apart, which takes {FEW_SIZES.limit:g}: the exponents rest on the sum of terms "
         "being right. Add"
         f" {' and '.join(words[name] + 's' for name in few)}: {more_budgets(frame)}",
     )
@@ -118,10 +111,9 @@ def floor_uncertain(evidence: Evidence) -> Note | None:
     law = evidence.fit.law
     ends = evidence.fit.intervals.get(law.floor) if law.floor else None
     value = law.coefficients()[law.floor] if law.floor else 0.0
-    if ends is None or value <= 0 or ends[1] - ends[0] < _UNCERTAIN_FLOOR * value:
+    if ends is None or value <= 0 or ends[1] - ends[0] < FLOOR_UNCERTAIN.limit * value:
         return None
-    return Note(
-        "floor-uncertain",
+    return FLOOR_UNCERTAIN.note(
         f"the floor {law.floor} = {value:.3g} may be anything from {ends[0]:.3g} to {ends[1]:.3g}, "
         "and predictions far"
         " beyond the runs hang on it: add larger runs, or look at its profile and at a law without "
@@ -158,10 +150,9 @@ def optimum_not_bracketed(evidence: Evidence) -> Note | None:
                 f"{format_count(np.exp(np.median(log_C[rows])))} FLOPs ({end}, N = "
                 f"{format_count(best)})"
             )
-    if not open_ended or len(open_ended) < _OPEN_BUDGETS * len(profiles):
+    if not open_ended or len(open_ended) < OPTIMUM_NOT_BRACKETED.limit * len(profiles):
         return None
-    return Note(
-        "optimum-not-bracketed",
+    return OPTIMUM_NOT_BRACKETED.note(
         f"at {len(open_ended)} of {counted(len(profiles), 'budget')} the lowest loss is at an end "
         "of the sizes tried:"
         f" {listed(open_ended)}. The optimum there is extrapolated: add sizes beyond that end at "
@@ -203,7 +194,7 @@ def count_sensitive(evidence: Evidence) -> Note | None:
     hanging = [
         name
         for name, values in moved.items()
-        if max(values) > (1 + _SENSITIVE) * max(min(values), 1e-12)
+        if max(values) > (1 + COUNT_SENSITIVE.limit) * max(min(values), 1e-12)
     ]
     if not hanging:
         return None
@@ -211,8 +202,7 @@ def count_sensitive(evidence: Evidence) -> Note | None:
         f"{count} gives " + ", ".join(f"{name} = {values[name]:.3g}" for name in hanging)
         for count, values in found.items()
     )
-    return Note(
-        "count-sensitive",
+    return COUNT_SENSITIVE.note(
         f"the exponents hang on what N counts: {shown}. State the count with them, compare only "
         "like with like, and"
         " add sizes whose embeddings are small (Porian et al. 2024). The other law: "
@@ -230,18 +220,15 @@ def embedding_share(evidence: Evidence) -> Note | None:
     blocks = frame["params_non_embedding"].to_numpy(dtype=float)
     total = np.max([frame[name].to_numpy(dtype=float) for name in totals], axis=0)
     share = 1 - blocks / total
-    high = share > _EMBEDDING_SHARE
+    high = share > EMBEDDING_SHARE.limit
     if not high.any():
         return None
-    return Note(
-        "embedding-share",
-        f"embeddings and output layer are more than {_EMBEDDING_SHARE:.0%} of the parameters in "
-        f"{high.sum()} of"
-        f" {counted(len(share), 'run')} ({share.max():.0%} at the most, {share.min():.0%} at the "
-        "least): N means"
-        " another thing at each size. Use a smaller vocabulary (sweep with --tokenizer bpe:512) or "
-        "larger models,"
-        f" and compare {evidence.command} --count params_non_embedding",
+    return EMBEDDING_SHARE.note(
+        f"embeddings and output layer are more than {EMBEDDING_SHARE.limit:.0%} of the "
+        f"parameters in {high.sum()} of {counted(len(share), 'run')} ({share.max():.0%} at the "
+        f"most, {share.min():.0%} at the least): N means another thing at each size. Use a smaller "
+        "vocabulary (sweep with --tokenizer bpe:512) or larger models, and compare "
+        f"{evidence.command} --count params_non_embedding"
     )
 
 

@@ -6,7 +6,6 @@ Limits are set so that a table of equally tuned runs that follow the law raises 
 do not change; messages may."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import pandas as pd
 
@@ -37,7 +36,7 @@ DIAGNOSTICS: tuple[Callable[[Evidence], Note | None], ...] = (
     _care.diverged_runs,
     _care.unfinished_runs,
     _care.duplicate_runs,
-    *(partial(_care.mixed, code) for code in _care.MIXED_CODES),
+    *_care.MIXED,
     _misfit.residual_trend,
     _misfit.outliers,
     _misfit.misfit_exceeds_noise,

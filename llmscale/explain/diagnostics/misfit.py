@@ -10,14 +10,14 @@ from llmscale.explain.diagnostics.evidence import Evidence, basis, counted, grou
 from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.estimation.suitability import levels
 from llmscale.explain.laws import Array
+from llmscale.notes.fitting import MISFIT_EXCEEDS_NOISE, OUTLIERS, RESIDUAL_TREND, SEED_NOISE
 from llmscale.runs.title import run_titles
 
-TREND_P = 0.01
+TREND_P = RESIDUAL_TREND.limit
 """For each of N, D and D/N, which are two independent directions: about 2% of right tables."""
 _TREND_SIZE = 0.002
 """0.2% of the loss, about what seeds do: smaller trends are certain in large tables, and harmless.
 """
-_OUTLIER_Z = 5.0
 _OUTLIER_SIZE = 0.005
 """0.5% of the loss."""
 _OUTLIER_P = 0.01
@@ -26,7 +26,6 @@ _OUTLIER_P = 0.01
 _NORMAL = {0.5: 0.6745, 0.75: 1.1503}
 """Quantiles of |z| under Gaussian noise."""
 _SPARE_FOR_SCALE = 5
-_LACK_P = 0.001
 _SEEDS_FOR_NOISE = 3
 
 
@@ -71,8 +70,7 @@ def residual_trend(evidence: Evidence) -> Note | None:
     first, second, third = (_beside(value) for value in thirds)
     others = [other for _, other, _ in sorted(found)[1:]]
     also = f" (and in {' and '.join(others)})" if others else ""
-    return Note(
-        "residual-trend",
+    return RESIDUAL_TREND.note(
         f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the law "
         "in the lowest third"
         f" of {name}, {second} it in the middle and {third} it in the highest, so the law will "
@@ -91,8 +89,7 @@ def outliers(evidence: Evidence) -> Note | None:
     named = listed(
         f"{title} ({relative(off[row])})" for title, row in zip(titles, order, strict=True)
     )
-    return Note(
-        "outliers",
+    return OUTLIERS.note(
         f"{counted(len(order), 'run')} {'lies' if len(order) == 1 else 'lie'} more than "
         f"{limit:.2g} robust standard"
         f" deviations ({size(scale)}) off the law: {named}{_without(evidence, far)}. Look for what "
@@ -115,10 +112,9 @@ def misfit_exceeds_noise(evidence: Evidence) -> Note | None:
         return None
     lack = float((count * mean**2).sum() / between)
     p = float(special.fdtrc(between, spare, lack / noise**2))
-    if p > _LACK_P or lack < 4 * noise**2:
+    if p > MISFIT_EXCEEDS_NOISE.limit or lack < 4 * noise**2:
         return None
-    return Note(
-        "misfit-exceeds-noise",
+    return MISFIT_EXCEEDS_NOISE.note(
         f"the law misses its points by {size(np.sqrt(lack / count.mean()))} while seeds differ by "
         f"{size(noise)} (lack"
         f" of fit, p = {p:.0e}): its form or the care taken at some sizes is off, and more seeds "
@@ -146,10 +142,9 @@ def seed_noise(evidence: Evidence) -> Note | None:
     }
     losses = law.loss(*({**others, "params": sizes}[name] for name in law.inputs))
     step = float(np.median(np.abs(np.diff(np.log(losses))))) if len(sizes) > 1 else 0.0
-    if noise < step / 3:
+    if noise < SEED_NOISE.limit * step:
         return None
-    return Note(
-        "seed-noise",
+    return SEED_NOISE.note(
         f"seeds differ by {size(noise)} of the loss, neighbouring sizes by {size(step)}: the "
         "ladder is"
         " hardly above its noise. Space the sizes wider, evaluate on more tokens, or add seeds "
@@ -187,7 +182,8 @@ def _far(evidence: Evidence) -> tuple[NDArray[np.bool_], Array, float, float]:
     scale = _scale(residual, evidence.jacobian.shape[1])
     # With few runs Gaussian noise over its own scale has Student's tails.
     limit = max(
-        _OUTLIER_Z, float(special.stdtrit(evidence.spare / 2, 1 - _OUTLIER_P / (2 * len(residual))))
+        OUTLIERS.limit,
+        float(special.stdtrit(evidence.spare / 2, 1 - _OUTLIER_P / (2 * len(residual)))),
     )
     return (np.abs(off) > limit * scale) & (np.abs(off) > _OUTLIER_SIZE), off, scale, limit
 

@@ -15,6 +15,7 @@ from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.suitability import levels
 from llmscale.explain.laws import Law
+from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 from llmscale.quantity import parse_count
 
 _RULE = re.compile(r"\s*(?P<column>[a-z]+)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>.+)", re.IGNORECASE)
@@ -64,9 +65,7 @@ class Holdout:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to warn of: `holdout-one-sided`."""
-        return (
-            (self.bias.note("holdout-one-sided", "held-out runs"),) if self.bias.one_sided else ()
-        )
+        return (self.bias.note(HOLDOUT_ONE_SIDED, "held-out runs"),) if self.bias.one_sided else ()
 
     @property
     def has_interval(self) -> bool:

@@ -15,10 +15,18 @@ from llmscale.errors.command_lines import where_option
 from llmscale.explain.estimation.advice import more_budgets, more_sizes
 from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw
 from llmscale.explain.table import RunTable
+from llmscale.notes.fitting import (
+    FLOOR_NOT_IDENTIFIED,
+    MIXED_TOKEN_BUDGETS,
+    NARROW_RANGE,
+    ONE_TOKEN_BUDGET,
+    REPEATED_DATA,
+    TOKENS_PROPORTIONAL,
+)
 from llmscale.quantity import format_count
 from llmscale.runs.title import run_titles
 
-SIZES_FOR_A_FLOOR = 4
+SIZES_FOR_A_FLOOR = FLOOR_NOT_IDENTIFIED.limit
 _WORDS = {
     "params": ("size", "sizes"),
     "tokens": ("token budget", "token budgets"),
@@ -223,8 +231,7 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
     if law.inputs == ("params",) and np.isfinite(tokens).all():
         if count_levels(tokens) == 1:
             notes.append(
-                Note(
-                    "one-token-budget",
+                ONE_TOKEN_BUDGET.note(
                     f"every run was trained on {format_count(budget)} tokens: this is L(N) at that "
                     "D alone, and neither"
                     " its exponent nor its floor carries over to other budgets (sweep with several "
@@ -233,8 +240,7 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
             )
         elif count_levels(tokens / params) == 1:
             notes.append(
-                Note(
-                    "tokens-proportional",
+                TOKENS_PROPORTIONAL.note(
                     f"every run has {ratio:.3g} tokens a parameter: the exponent mixes the effects "
                     "of size"
                     " and of tokens (sweep with several --tokens)",
@@ -242,8 +248,7 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
             )
         else:
             notes.append(
-                Note(
-                    "mixed-token-budgets",
+                MIXED_TOKEN_BUDGETS.note(
                     f"the runs have {describe_levels(frame, 'tokens')}, and a law in N alone takes "
                     "what tokens do"
                     f" for noise ({_law_of_both(frame)}one budget at a time: --where 'tokens == "
@@ -252,11 +257,10 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
             )
     if "unique_tokens" in frame and "unique_tokens" not in law.inputs:
         epochs = tokens / frame["unique_tokens"].fillna(np.inf).to_numpy(dtype=float)
-        repeated = int((epochs > 1).sum())
+        repeated = int((epochs > REPEATED_DATA.limit).sum())
         if repeated:
             notes.append(
-                Note(
-                    "repeated-data",
+                REPEATED_DATA.note(
                     f"{repeated} of {len(frame)} runs went over their data more than once, up to "
                     f"{epochs.max():.3g}"
                     " times, and the law counts every pass as new tokens (fit --law "
@@ -270,11 +274,14 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
             if name in ("tokens", "params")
             else _numbers(frame, name)
         )
-        if name not in _WORDS or not len(values) or values.max() >= 10 * values.min():
+        if (
+            name not in _WORDS
+            or not len(values)
+            or values.max() >= NARROW_RANGE.limit * values.min()
+        ):
             continue
         notes.append(
-            Note(
-                "narrow-range",
+            NARROW_RANGE.note(
                 f"the runs span only a factor of {values.max() / values.min():.3g} in {name}; "
                 "exponents want 10 or,"
                 " better, 30 (sweep wider: "
@@ -286,11 +293,10 @@ def design_notes(law: Law, table: RunTable) -> list[Note]:
 
 def floor_note(number: int, word: str) -> Note:
     """Too few sizes for a floor."""
-    return Note(
-        "floor-not-identified",
-        f"a floor cannot be identified from {number} {word}, which takes {SIZES_FOR_A_FLOOR}: the "
-        "pure power law was"
-        " fitted, and it is too low far beyond the largest run if there is a floor",
+    return FLOOR_NOT_IDENTIFIED.note(
+        f"a floor cannot be identified from {number} {word}, which takes {SIZES_FOR_A_FLOOR:g}: "
+        "the pure power law was fitted, and it is too low far beyond the largest run if there is "
+        "a floor"
     )
 
 

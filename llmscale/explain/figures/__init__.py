@@ -71,6 +71,7 @@ class Drawing:
     path: Path | None = None
     fits: "tuple[Fit, ...]" = field(default=(), repr=False)
     columns: Mapping[str, str] = field(default_factory=dict, repr=False)
+    reading: str = field(default="", repr=False)
     notes: tuple[Note, ...] = ()
 
     def save(self, path: Path | str) -> "Drawing":

@@ -49,6 +49,7 @@ from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Compariso
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import RunTable
+from llmscale.notes.fitting import HOLDOUT_SKIPPED
 
 __all__ = ["Compared", "Comparison", "Suitability", "compare", "suitable"]
 
@@ -228,7 +229,7 @@ def _check(
         return _bare(rest, law, options), notes
     except LlmscaleError as error:
         return None, (
-            Note("holdout-skipped", f"no held-out check of {fit.law.name}: {error.problem}"),
+            HOLDOUT_SKIPPED.note(f"no held-out check of {fit.law.name}: {error.problem}"),
         )
 
 

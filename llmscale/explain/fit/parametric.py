@@ -30,14 +30,20 @@ from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
+from llmscale.notes.fitting import (
+    EXPONENT_AT_BOUND,
+    FLAT_DIRECTION,
+    FLOOR_AT_ZERO,
+    HOLDOUT_BY_SIMPLER_LAW,
+    HOLDOUT_SKIPPED,
+    TERM_AT_ZERO,
+)
 from llmscale.runs.curve_file import CurveFile
 from llmscale.runs.folder import ResultsFolder
 from llmscale.runs.title import run_titles
 
 _log = logging.getLogger(__name__)
 """News of large tables, for a command to show."""
-_FLAT = 1e-5
-"""Singular values of the scaled Jacobian below this share of the largest are flat directions."""
 _NO_SHARE = 1e-8
 """A coefficient that moves no loss by more than this share of it has gone to zero."""
 
@@ -208,6 +214,7 @@ def _options(options: Options | None, changes: dict[str, Any]) -> Options:
 
 
 def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
+    _log.debug("fitting %s", asked.name)
     law, notes = choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
     inputs = identify.inputs_of(law, options.variable)
@@ -298,8 +305,7 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
     inputs = law.inputs
     if rest.frame.empty:
         return None, (
-            Note(
-                "holdout-skipped",
+            HOLDOUT_SKIPPED.note(
                 f"no held-out check of {law.name}: every run is among the largest",
             ),
         )
@@ -316,7 +322,7 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
             f"few for {law.name}:"
             f" the check was made with {law.without_floor}"
         )
-        return LAWS.find(law.without_floor), (Note("holdout-by-simpler-law", message),)
+        return LAWS.find(law.without_floor), (HOLDOUT_BY_SIMPLER_LAW.note(message),)
     what = identify.words(inputs[0], number) if len(inputs) == 1 else "points"
     reason = (
         f"{number} {what} {'is' if number == 1 else 'are'} left"
@@ -324,8 +330,7 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
         else problem.problem
     )
     return None, (
-        Note(
-            "holdout-skipped",
+        HOLDOUT_SKIPPED.note(
             f"no held-out check of {law.name}: without the largest runs, {reason}",
         ),
     )
@@ -360,19 +365,17 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
     for name in np.array(names)[at_zero]:
         if name == law.floor:
             notes.append(
-                Note("floor-at-zero", f"the best floor {name} is 0: these runs show no floor")
+                FLOOR_AT_ZERO.note(f"the best floor {name} is 0: these runs show no floor")
             )
         elif getattr(law, name) <= 1:
             notes.append(
-                Note(
-                    "term-at-zero",
+                TERM_AT_ZERO.note(
                     f"the best {name} is 0: its term does nothing, and its exponent is arbitrary",
                 )
             )
         else:
             notes.append(
-                Note(
-                    "term-at-zero",
+                TERM_AT_ZERO.note(
                     f"{name} = {getattr(law, name):.3g} is so large that nothing hangs on its "
                     "value",
                 )
@@ -383,15 +386,13 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
         value = getattr(law, name)
         if theta[index] <= surface.lower[index]:
             notes.append(
-                Note(
-                    "exponent-at-bound",
+                EXPONENT_AT_BOUND.note(
                     f"{name} is at its bound 0: the loss does not fall with its variable",
                 )
             )
         elif theta[index] >= surface.upper[index] or value > 4:
             notes.append(
-                Note(
-                    "exponent-at-bound",
+                EXPONENT_AT_BOUND.note(
                     f"{name} = {value:.3g} is implausibly steep: it fits the smallest runs alone",
                 )
             )
@@ -411,8 +412,7 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
             else "the best fit lies along a ridge, on which the objective hardly changes any more"
         )
         notes.append(
-            Note(
-                "flat-direction",
+            FLAT_DIRECTION.note(
                 f"{reason}: the coefficients are not known one by one, only the loss near the runs "
                 "is. Use a law with"
                 " fewer coefficients, or add runs",
@@ -422,12 +422,11 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
     # On centred inputs columns compare as they are.
     columns = jacobian[:, free] if surface.centred else solver.unit_columns(jacobian[:, free])
     _, singular, direction = np.linalg.svd(columns, full_matrices=False)
-    if len(singular) and singular[-1] <= _FLAT * singular[0]:
+    if len(singular) and FLAT_DIRECTION.limit * singular[-1] <= singular[0]:
         condition = singular[0] / max(singular[-1], 1e-300)
         moving = np.array(names)[free][np.abs(direction[-1]) > 0.3]
         notes.append(
-            Note(
-                "flat-direction",
+            FLAT_DIRECTION.note(
                 f"the runs hardly tell {' and '.join(moving)} apart (condition number "
                 f"{condition:.1e}):"
                 " only their joint effect is known",

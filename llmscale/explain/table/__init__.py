@@ -45,6 +45,7 @@ from llmscale.explain.table._spelled_out import with_spelled_out
 from llmscale.explain.table._status import parse_status, status_option, statuses
 from llmscale.explain.table._taken import Taken
 from llmscale.explain.table._units import known_units, parse_units
+from llmscale.notes.reading import FILTERED
 from llmscale.runs.folder import REMAKE, ResultsFolder
 from llmscale.runs.title import run_title
 
@@ -362,7 +363,7 @@ def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
         return []
     short = _where.short_filter(" and ".join(filters))
     runs = "run" if usable == 1 else "runs"
-    return [Note("filtered", f"{left} of {usable} {runs} remain after --where {short}")]
+    return [FILTERED.note(f"{left} of {usable} {runs} remain after --where {short}")]
 
 
 def _shown(value: Any) -> str:

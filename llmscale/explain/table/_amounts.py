@@ -11,6 +11,16 @@ from numpy.typing import NDArray
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table._columns import quoted
 from llmscale.explain.table._taken import Array, Taken
+from llmscale.notes.reading import (
+    EXPERTS_COUNTED,
+    FLOPS_FORWARD,
+    FLOPS_OFF,
+    FLOPS_ROWS_OFF,
+    FLOPS_SCATTERED,
+    TOKENS_A_PARAMETER,
+    TOKENS_BELOW_PARAMS,
+    UNITS_DOUBTFUL,
+)
 from llmscale.quantity import format_count
 
 FAR = 30.0
@@ -46,7 +56,7 @@ def _refuse(taken: Taken, problem: str, fix: str) -> list[Note]:
     """
     if not taken.sure("params", "tokens", "flops"):
         raise InputError(problem, fix)
-    return [Note("units-doubtful", f"{problem}; {fix}")]
+    return [UNITS_DOUBTFUL.note(f"{problem}; {fix}")]
 
 
 def doubtful_compute(taken: Taken) -> list[Note]:
@@ -65,10 +75,9 @@ def doubtful_compute(taken: Taken) -> list[Note]:
     constant = high <= low * FAR
     if constant and not 1 / FAR <= middle <= FAR:
         return _refuse_units(taken, middle)
-    if high > 10 * low:
+    if high > FLOPS_SCATTERED.limit * low:
         return [
-            Note(
-                "flops-scattered",
+            FLOPS_SCATTERED.note(
                 f"{taken.columns['flops']!r} is between {ratio.min():.2g} and {ratio.max():.2g} "
                 "times 6ND, not a"
                 " constant times: one of the columns for N, D and C is another quantity, or tokens "
@@ -78,8 +87,7 @@ def doubtful_compute(taken: Taken) -> list[Note]:
         ]
     if _FORWARD[0] <= middle <= _FORWARD[1] and high <= low * _TIGHT:
         return [
-            Note(
-                "flops-forward",
+            FLOPS_FORWARD.note(
                 f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when only the forward "
                 "pass (2ND) is counted:"
                 " --units flops=3 counts both passes",
@@ -87,20 +95,18 @@ def doubtful_compute(taken: Taken) -> list[Note]:
         ]
     if not _NEAR[0] <= middle <= _NEAR[1]:
         return [
-            Note(
-                "flops-off",
+            FLOPS_OFF.note(
                 f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: another "
                 "count of parameters, or"
                 " active experts only? Predictions at a budget take C = 6ND",
             )
         ]
     near = (ratio < middle * _TIGHT) & (ratio > middle / _TIGHT)
-    apart = (ratio > 1.6 * middle) | (ratio < middle / 1.6)
+    apart = (ratio > FLOPS_ROWS_OFF.limit * middle) | (ratio < middle / FLOPS_ROWS_OFF.limit)
     if near.sum() >= 0.6 * len(ratio) and apart.any() and (near | apart).all():
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(apart))
         return [
-            Note(
-                "flops-rows-off",
+            FLOPS_ROWS_OFF.note(
                 f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: tokens computed "
                 "with a wrong batch, or"
                 " another count of parameters there?",
@@ -191,8 +197,7 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
         )
     if _swapped(ratio[last]):
         return [
-            Note(
-                "tokens-below-params",
+            TOKENS_BELOW_PARAMS.note(
                 f"most runs have fewer tokens than parameters ({middle:.2g} a parameter in the "
                 "middle): are the columns"
                 " for N and D swapped?",
@@ -201,15 +206,13 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
     if outside.any() and not agreed:
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(outside))
         return [
-            Note(
-                "tokens-a-parameter",
+            TOKENS_A_PARAMETER.note(
                 f"tokens a parameter are hardly possible in {rows}: check their units",
             )
         ]
-    if middle > 1e4:
+    if middle > TOKENS_A_PARAMETER.limit:
         return [
-            Note(
-                "tokens-a-parameter",
+            TOKENS_A_PARAMETER.note(
                 f"the runs have {format_count(middle)} tokens a parameter in the middle, far more "
                 "than is usual: are N"
                 " and D in the same unit? (--units params=K, or tokens=... say)",
@@ -379,12 +382,11 @@ def doubtful_experts(taken: Taken) -> list[Note]:
         return []
     active = pd.to_numeric(frame["params_active"], errors="coerce").to_numpy(dtype=float)
     params = taken.values("params")
-    if not (np.isfinite(active).all() and (active < 0.8 * params).any()):
+    if not (np.isfinite(active).all() and (active < EXPERTS_COUNTED.limit * params).any()):
         return []
     most = float(np.nanmax(params / active))
     return [
-        Note(
-            "experts-counted",
+        EXPERTS_COUNTED.note(
             f"N is {taken.columns['params']!r}, up to {most:.3g} times the active parameters next "
             "to it: C = 6ND"
             " follows the active ones of a mixture of experts (--columns"

@@ -24,6 +24,7 @@ from llmscale.explain.table._names import (
 )
 from llmscale.explain.table._pairs import check_shared
 from llmscale.explain.table._units import numbers_of, to_base
+from llmscale.notes.reading import VALIDATION_LOSS
 
 __all__ = [
     "ALIASES",
@@ -283,8 +284,7 @@ class _Search:
             chosen = self.columns["loss"]
             if others:
                 self.notes.append(
-                    Note(
-                        "validation-loss",
+                    VALIDATION_LOSS.note(
                         f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
                         "otherwise with --columns"
                         f" loss={others[0]}",

@@ -30,6 +30,7 @@ from llmscale.explain.table._nested import frame_from_json, unfold
 from llmscale.explain.table._not_a_table import refuse_binary, refuse_text
 from llmscale.explain.table._plain import flat_names, plain, with_index
 from llmscale.explain.table._text import decode
+from llmscale.notes.reading import KIND_BY_CONTENT
 from llmscale.runs.folder import ResultsFolder, newest_results, refuse_unusable
 from llmscale.runs.remote import is_url, pull_table
 
@@ -268,7 +269,7 @@ def _unlike(kind: str, suffix: str, file: Path) -> tuple[Note, ...]:
     """A note if the content is of another kind than the name says."""
     if file == STANDARD_INPUT or _KINDS.get(suffix) == kind:
         return ()
-    return (Note("kind-by-content", f"{file} was read as {kind}, which its content is"),)
+    return (KIND_BY_CONTENT.note(f"{file} was read as {kind}, which its content is"),)
 
 
 def _from_parquet(content: bytes, file: Path) -> pd.DataFrame:

@@ -13,6 +13,13 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.table._names import ALIASES, last_part
+from llmscale.notes.reading import (
+    EARLIER_STATES,
+    PARAMS_FROM_FLOPS,
+    RESUMED,
+    TABLE_OF_LOGS,
+    TRAINING_LOSS,
+)
 
 _STEPS = (
     "step",
@@ -239,38 +246,33 @@ def _ends(row: dict[str, object]) -> str:
 def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) -> tuple[Note, ...]:
     losses = listed(dict.fromkeys(str(log.loss) for log in found.values()))
     notes = [
-        Note(
-            "table-of-logs",
+        TABLE_OF_LOGS.note(
             f"{len(found)} logs were read as runs: loss is the last {losses} of each",
         )
     ]
     trained = [names[path] for path, log in found.items() if not _EVALUATED.search(str(log.loss))]
     if trained:
         notes.append(
-            Note(
-                "training-loss",
+            TRAINING_LOSS.note(
                 f"the loss of {listed(trained)} is the training loss, of one logged step",
             )
         )
     if any("total_flos" in log.frame.columns for log in found.values()):
         notes.append(
-            Note(
-                "params-from-flops",
+            PARAMS_FROM_FLOPS.note(
                 "parameters were computed as total_flos/(6 tokens), which leaves out embeddings",
             )
         )
     if earlier:
         notes.append(
-            Note(
-                "earlier-states",
+            EARLIER_STATES.note(
                 f"{listed(earlier)} are earlier states of runs that are read from another file",
             )
         )
     again = [names[path] for path, log in found.items() if log.again]
     if again:
         notes.append(
-            Note(
-                "resumed",
+            RESUMED.note(
                 f"steps stand twice in the logs of {listed(again)}: the later values were taken",
             )
         )

@@ -7,8 +7,9 @@ from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.table import _names
 from llmscale.explain.table._taken import Array, Taken
+from llmscale.notes.reading import LOSS_PER_BYTE, LOSS_TOO_HIGH, MIXED_SPLITS, TRAINING_LOSS
 
-LARGEST_LOSS = 13.0
+LARGEST_LOSS = LOSS_TOO_HIGH.limit
 """Nats per token; ln of a vocabulary of 440,000, larger than any in use."""
 _LEVEL = 0.05
 """A slope in ln N or ln D is level up to this share of the other one."""
@@ -36,15 +37,13 @@ def doubtful_loss(taken: Taken) -> list[Note]:
     if high.any():
         rows = listed(f"{taken.names[row]} ({loss[row]:.4g})" for row in np.flatnonzero(high))
         notes.append(
-            Note(
-                "loss-too-high",
+            LOSS_TOO_HIGH.note(
                 f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?",
             )
         )
     if _names.per_byte(column):
         notes.append(
-            Note(
-                "loss-per-byte",
+            LOSS_PER_BYTE.note(
                 f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
                 "predictions are, too, and do"
                 " not compare with nats per token",
@@ -52,8 +51,7 @@ def doubtful_loss(taken: Taken) -> list[Note]:
         )
     if _names.is_loss(column) and _names.is_training(column):
         notes.append(
-            Note(
-                "training-loss",
+            TRAINING_LOSS.note(
                 f"column {column!r} is a training loss: it is lower than the loss on new data "
                 "where data repeat, and"
                 " moves with the batch and with smoothing",
@@ -89,8 +87,7 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
         }:
             shown = listed(f"{word} ({count})" for word, count in counts.items())
             return [
-                Note(
-                    "mixed-splits",
+                MIXED_SPLITS.note(
                     f"column {name!r} mixes losses of training and of validation data ({shown}), "
                     "which do not compare:"
                     f" keep one of them, {command_line('--where', f'{name} == {counts.index[0]}')}",

@@ -13,6 +13,7 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table._names import ALIASES, is_loss, last_part, quantity_of
 from llmscale.explain.table._not_a_table import refuse_answer
+from llmscale.notes.reading import RUNS_BY_KEY
 
 STATES = (
     "finished",
@@ -136,8 +137,7 @@ def _keyed(given: dict[str, Any], file: Path) -> tuple[pd.DataFrame, tuple[Note,
     what = ", which is its run id" if len(named.columns) > len(frame.columns) else ""
     shown = listed([repr(name)[:40] for name in given], 2)
     return named, (
-        Note(
-            "runs-by-key",
+        RUNS_BY_KEY.note(
             f"each of the {len(given)} keys of {file} ({shown}) was read as a run{what}",
         ),
     )

@@ -15,6 +15,7 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.printable import one_line
 from llmscale.explain.table._names import last_part, plain
+from llmscale.notes.reading import STATUS_UNKNOWN
 
 DONE = frozenset(
     {
@@ -432,8 +433,7 @@ def _for_shell(text: str) -> str:
 
 def _unknown(column: str, unknown: Sequence[str]) -> Note:
     are = "is a word" if len(unknown) == 1 else "are words"
-    return Note(
-        "status-unknown",
+    return STATUS_UNKNOWN.note(
         f"{listed(unknown)} {are} of column {column!r} that may mean anything, and such runs are "
         "left out: say which"
         f" words count as done, {status_option(unknown[0])}",
@@ -441,8 +441,7 @@ def _unknown(column: str, unknown: Sequence[str]) -> Note:
 
 
 def _not_read(column: str, unknown: Sequence[str]) -> Note:
-    return Note(
-        "status-unknown",
+    return STATUS_UNKNOWN.note(
         f"column {column!r} ({listed(unknown)}) is not read as the status of runs, and every row "
         "counts: if it is, say"
         f" which words count as done, {status_option(unknown[0])}",

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 from llmscale.errors import Note
 from llmscale.measure.sweep.kernels import kernel_notes
 from llmscale.measure.train.recipe import DEFAULT
+from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
+from llmscale.notes.measuring import BATCH_ROUNDED, ISOFLOP_GRID, MEMORY, NOISY_LOSS
 from llmscale.quantity import format_bytes, format_count
-from llmscale.runs.folder import FEW_STEPS
 
 if TYPE_CHECKING:
     from llmscale.measure.sweep.plan import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
     from llmscale.runs.folder import Run
 
-STANDARD_ERRORS = 5
-"""How far apart the losses of two sizes are to be, in standard errors of a loss."""
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et
 al. 2023).
@@ -33,8 +32,7 @@ def plan_notes(
     jobs, notes = [run.job for run in runs], []
     if spec.flops:
         notes.append(
-            Note(
-                "isoflop-grid",
+            ISOFLOP_GRID.note(
                 f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from "
                 f"1/{spec.spread:g} to "
                 f"{spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a "
@@ -46,14 +44,13 @@ def plan_notes(
     if len({job.tokens for job in jobs}) == 1:
         budget = format_count(jobs[0].tokens)
         notes.append(
-            Note(
-                "one-token-budget",
+            ONE_TOKEN_BUDGET.note(
                 f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; "
                 "several, as in --tokens 5x,20x,80x, measure L(N, D)",
             )
         )
     most = max(job.epochs for job in jobs)
-    if most > 1:
+    if most > REPEATED_DATA.limit:
         text = format_count(max(job.unique_tokens for job in jobs))
         beyond = (
             ", far past the 4 epochs up to which that is nearly harmless"
@@ -61,16 +58,14 @@ def plan_notes(
             else ""
         )
         notes.append(
-            Note(
-                "repeated-data",
+            REPEATED_DATA.note(
                 f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}",
             )
         )
-    short = [job for job in jobs if job.steps < FEW_STEPS]
+    short = [job for job in jobs if job.steps < FEW_STEPS.limit]
     if short:
         notes.append(
-            Note(
-                "few-steps",
+            FEW_STEPS.note(
                 f"size {short[0].size} gets only {short[0].steps} steps; train on more tokens",
             )
         )
@@ -78,8 +73,7 @@ def plan_notes(
         if run.memory_bytes > free_bytes and not run.finished:
             need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
             notes.append(
-                Note(
-                    "memory",
+                MEMORY.note(
                     f"size {run.job.size} needs about {need} of memory and {device} has {have}",
                 )
             )
@@ -90,7 +84,7 @@ def plan_notes(
         if mine and recipe.batch_tokens not in (None, mine[0].batch_tokens):
             sequences = f"a step takes whole sequences of {recipe.context} tokens"
             become = f"{recipe.batch_tokens} tokens a step become {mine[0].batch_tokens}"
-            notes.append(Note("batch-rounded", f"{sequences}: {become}"))
+            notes.append(BATCH_ROUNDED.note(f"{sequences}: {become}"))
         if mine and recipe.tuned_rule:
             notes += recipe.tuned_rule.notes(
                 [(job.shape.params, job.tokens) for job in mine], recipe
@@ -113,12 +107,10 @@ def noise_note(done: "Sequence[Run]") -> Note | None:
         means = [statistics.fmean(losses) for _, losses in sorted(sizes.items())]
         gaps += [abs(larger - smaller) for smaller, larger in itertools.pairwise(means)]
     largest = max((run.loss_stderr for run in done if run.loss_stderr is not None), default=0.0)
-    if not gaps or largest <= min(gaps) / STANDARD_ERRORS:
+    if not gaps or largest <= min(gaps) / NOISY_LOSS.limit:
         return None
-    return Note(
-        "noisy-loss",
+    return NOISY_LOSS.note(
         f"the loss has a standard error of {largest:.3f}, and the smallest gap between two sizes "
-        f"is {min(gaps):.3f}, "
-        f"less than {STANDARD_ERRORS} of them: measure it on more text with --validation-tokens, "
-        "in a new folder",
+        f"is {min(gaps):.3f}, less than {NOISY_LOSS.limit:g} of them: measure it on more text "
+        "with --validation-tokens, in a new folder",
     )
