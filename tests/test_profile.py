@@ -129,10 +129,8 @@ def test_the_optimum_at_a_budget_is_the_papers_closed_form() -> None:
     found = optimum(fit, 1e21)
     E, A, B, alpha, beta = 1.8, 420.0, 2100.0, 0.36, 0.31
     G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
-    assert found["params"] == pytest.approx(G * (1e21 / 6) ** (beta / (alpha + beta)), rel=1e-5)
-    assert 6 * found["params"] * found["tokens"] == pytest.approx(1e21)
-    assert found["loss"] == pytest.approx(
-        E + A / found["params"] ** alpha + B / found["tokens"] ** beta
-    )
+    assert found.params == pytest.approx(G * (1e21 / 6) ** (beta / (alpha + beta)), rel=1e-5)
+    assert 6 * found.params * found.tokens == pytest.approx(1e21)
+    assert found.loss == pytest.approx(E + A / found.params**alpha + B / found.tokens**beta)
     with pytest.raises(InputError, match="above zero"):
         optimum(fit, -1)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from llmscale.errors import InputError
-from llmscale.explain.allocation import Allocation, allocate
 from llmscale.explain.api.fitted import (
     Asked,
     LawName,
@@ -145,9 +144,4 @@ def _with_optima(evidence: Evidence, chosen: Kind, asked: Asked) -> Evidence:
         return evidence
     made = evidence.fits[0].options if evidence.fits else Options()
     options = replace(made, **{"holdout": "none", **asked.options})
-    found: Allocation | InputError
-    try:
-        found = allocate(evidence.table, chosen.METHOD, options, law=None, curves=evidence.curves)
-    except InputError as error:
-        found = error
-    return replace(evidence, allocation=found)
+    return evidence.with_optima(chosen.METHOD, options)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from llmscale.explain.allocation import Allocation
-    from llmscale.explain.fit import Fit
+    from llmscale.explain.fit import Fit, Options
     from llmscale.explain.table import RunTable
     from llmscale.runs.curve_file import Curves
 
@@ -48,6 +48,16 @@ class Evidence:
     def table(self) -> "RunTable":
         """The usable runs. Raises InputError if there are only fits that were kept without."""
         return self.fits[0].table if self.usable is None else self.usable
+
+    def with_optima(self, method: str, options: "Options | None" = None) -> "Evidence":
+        """The evidence with what a method finds in it, or why that is nothing."""
+        from llmscale.explain.allocation import allocate
+
+        try:
+            found = allocate(self.table, method, options, law=None, curves=self.curves)
+        except InputError as error:
+            return replace(self, allocation=error)
+        return replace(self, allocation=found)
 
     @property
     def optima(self) -> "Allocation":
