@@ -2,6 +2,7 @@
 caller says more.
 """
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -54,6 +55,14 @@ one of them.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_word_while_waiting() -> None:
+    """A busy machine makes commands slow, and they would say so in what is compared."""
+    from llmscale.commands import _patience
+
+    _patience.SILENCE = math.inf
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -41,7 +41,7 @@ def test_every_entry_is_used_and_codes_stand_nowhere_else() -> None:
                 assert not isinstance(node.args[0], ast.Constant), f"{path.name}:{node.lineno}"
             if isinstance(node, ast.Constant) and id(node) not in docs:
                 free = node.value in CATALOGUE and "-" in str(node.value)
-                assert not free, f"{path.name}:{node.lineno}: {node.value}"
+                assert not free, f"{path.name}:{node.lineno}: {node.value!r}"
     assert set(ENTRIES) <= used, set(ENTRIES) - used
 
 

@@ -8,7 +8,7 @@ import typer
 from llmscale.commands import output
 
 if TYPE_CHECKING:
-    from llmscale.notes import Kind
+    from llmscale.notes.kind import Kind
 
 
 def explain(

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 _MASKED = (
-    f"keys in URLs are shown and written as {MASK}: to go on, give the URL with its keys again, or "
-    "keep them in the"
-    " environment (as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and leave them out of it"
+    f"keys in URLs are shown and written as {MASK}: to go on, give the URL with its keys again, "
+    "or keep them in the environment (as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and leave "
+    "them out of it"
 )
 
 

@@ -54,9 +54,9 @@ def as_markdown() -> str:
         "",
         "<!-- Made from llmscale/notes by `llmscale explain --markdown`: edit there. -->",
         "",
-        "A warning is part of a result. Commands show the three that matter most, and all of them "
-        "with `--notes`; `--json` always has all. `llmscale explain CODE` prints one entry of this "
-        "page.",
+        "A warning is part of a result. Commands show the three that matter most, and all of "
+        "them with `--notes`; `--json` always has all. `llmscale explain CODE` prints one entry "
+        "of this page.",
     ]
     for topic, kinds in by_topic().items():
         lines += ["", f"## {topic}"]

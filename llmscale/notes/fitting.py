@@ -40,15 +40,15 @@ FLOOR_UNCERTAIN = Kind(
     DOUBT,
     when="the interval of the floor is wider than {limit:.0%} of the floor",
     means="Predictions far beyond the runs hang on a floor that these runs hardly tell.",
-    remedy="Add larger runs, look at the floor's profile (plot --kind profile), or compare with a "
-    "law without a floor (fit --law all).",
+    remedy="Add larger runs, look at the floor's profile (plot --kind profile), or compare with "
+    "a law without a floor (fit --law all).",
     limit=0.5,
 )
 OPTIMUM_NOT_BRACKETED = Kind(
     "optimum-not-bracketed",
     WRONG,
-    when="the lowest loss is at the smallest or largest size tried, at {limit:.0%} of the budgets "
-    "or more; with --method isoflop, at any",
+    when="the lowest loss is at the smallest or largest size tried, at {limit:.0%} of the "
+    "budgets or more; with --method isoflop, at any",
     means="The best size lies beyond those tried, so the optimum at such a budget is a guess.",
     remedy="Add sizes beyond that end at the same budget.",
     limit=0.1,  # at fewer, noise may have put the lowest loss at an end

@@ -38,8 +38,8 @@ FORECAST_NOT_COVERED = Kind(
 FORECAST_ONE_SIDED = Kind(
     "forecast-one-sided",
     WRONG,
-    when="nearly all runs at the next budget lie on one side of their forecast (sign test, "
-    "p < {limit:g})",
+    when="nearly all runs at the next budget lie on one side of their forecast (sign test, p < "
+    "{limit:g})",
     means="The law errs to one side beyond the runs it was fitted to, and further out by more.",
     remedy="Compare forms (fit --law all), or fit only the largest budgets.",
     limit=1e-3,

@@ -188,8 +188,8 @@ RUN_ID_REPEATED = Kind(
     "run-id-repeated",
     DOUBT,
     when="a run's name stands in several rows",
-    means="Either each row is a run of its own, or rows are steps of one: the note says which was "
-    "taken, and intervals rest on it.",
+    means="Either each row is a run of its own, or rows are steps of one: the note says which "
+    "was taken, and intervals rest on it.",
     remedy="If that is wrong: --columns run_id=NAME, or run_id=none.",
 )
 STEPS_REPEATED = Kind(

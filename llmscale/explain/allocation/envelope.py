@@ -11,7 +11,7 @@ from llmscale.explain.allocation._allocation import Allocation, bias_note, inter
 from llmscale.explain.allocation._final_losses import FinalLosses
 from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.allocation._training_curves import Curves
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.fit import Options
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable

@@ -12,7 +12,7 @@ from llmscale.errors import InputError, Note, listed
 from llmscale.explain.allocation import _budgets, _frontier
 from llmscale.explain.allocation._allocation import Allocation, bias_note, interval, measure_bias
 from llmscale.explain.allocation._frontier import Frontier
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.fit import Options
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable

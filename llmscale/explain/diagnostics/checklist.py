@@ -15,9 +15,9 @@ import pandas as pd
 from llmscale.errors import InputError, listed
 from llmscale.explain.diagnostics.evidence import counted, known
 from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.levels import count_levels, words
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.estimation.suitability import count_levels, words
 from llmscale.explain.laws import LETTERS
 from llmscale.quantity import format_count
 from llmscale.runs.folder import ResultsFolder
@@ -260,18 +260,18 @@ def _fitting(sheet: _Sheet) -> Items:
     return [
         (
             "Objective",
-            f"sum of {options.objective}{delta} of ln law - ln loss{weighted}, {fit.objective:.6g} "
-            "here",
+            f"sum of {options.objective}{delta} of ln law - ln loss{weighted}, "
+            f"{fit.objective:.6g} here",
         ),
         (
             "Algorithm",
-            "Newton steps with exact derivatives in float64, on ln amplitudes and exponents within "
-            "bounds",
+            "Newton steps with exact derivatives in float64, on ln amplitudes and exponents "
+            "within bounds",
         ),
         (
             "Its settings",
-            "until a step promises less than 1e-11 of the objective; delta is lowered from 0.1 by "
-            "3",
+            "until a step promises less than 1e-11 of the objective; delta is lowered from 0.1 "
+            "by 3",
         ),
         (
             "Initialisation",

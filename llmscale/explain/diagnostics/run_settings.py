@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from llmscale.errors import Note, listed
 from llmscale.errors.command_lines import command_line, where_option
 from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known, where
-from llmscale.explain.estimation.suitability import count_levels
+from llmscale.explain.estimation.advice import sweep_with
+from llmscale.explain.estimation.levels import count_levels
 from llmscale.notes.fitting import (
     DIVERGED_RUNS,
     DUPLICATE_RUNS,
@@ -112,10 +113,9 @@ def learning_rate_at_edge(evidence: Evidence) -> Note | None:
         return None
     return LEARNING_RATE_AT_EDGE.note(
         f"at {len(edges)} of {counted(len(points), 'point')} the best learning rate is at an end "
-        "of those tried:"
-        f" {listed(edges, 3)}. Their losses are too high by an unknown amount: try beyond that end "
-        "(sweep with"
-        " --lr-scale 0.5, or 2) until a worse one is found on both sides",
+        f"of those tried: {listed(edges, 3)}. Their losses are too high by an unknown amount: try "
+        f"beyond that end{sweep_with(done, '--lr-scale 0.5, or 2')} until a worse one is found on "
+        "both sides"
     )
 
 
@@ -129,11 +129,10 @@ def untuned_runs(evidence: Evidence) -> Note | None:
     excess = np.concatenate([np.sort(loss[rows])[1:] / loss[rows].min() - 1 for rows in points])
     return UNTUNED_RUNS.note(
         f"{counted(len(points), 'point')} hold runs at several learning rates, and the fit takes "
-        "all of them:"
-        f" {len(excess)} are not the best of their point, by {float(np.median(excess)):.1%} in the "
-        "middle and"
-        f" {excess.max():.1%} at the most. A law describes tuned runs: keep the best of each,"
-        " runs.loc[runs.groupby(['params', 'tokens'])['loss'].idxmin()]",
+        f"all of them: {len(excess)} are not the best of their point, by "
+        f"{float(np.median(excess)):.1%} in the middle and {excess.max():.1%} at the most. A law "
+        "describes tuned runs: keep the best of each, runs.loc[runs.groupby(['params', "
+        "'tokens'])['loss'].idxmin()]",
     )
 
 
@@ -146,12 +145,10 @@ def one_learning_rate(evidence: Evidence) -> Note | None:
     if count_levels(params) < 3 or params.max() < ONE_LEARNING_RATE.limit * params.min():
         return None
     return ONE_LEARNING_RATE.note(
-        f"every size was trained at learning rate {done['lr'].iloc[0]:.3g}, over a factor of"
-        f" {params.max() / params.min():.0f} in N: the best one falls with size (as N^-1/3, Porian "
-        "et al. 2024), and"
-        " the exponents take the mistuning for scaling. Use the rule in N, as a sweep without --lr "
-        "does, or tune"
-        " each size",
+        f"every size was trained at learning rate {done['lr'].iloc[0]:.3g}, over a factor of "
+        f"{params.max() / params.min():.0f} in N: the best one falls with size (as N^-1/3, Porian "
+        "et al. 2024), and the exponents take the mistuning for scaling. Use the rule in N, as a "
+        "sweep without --lr does, or tune each size",
     )
 
 
@@ -165,8 +162,8 @@ def few_steps(evidence: Evidence) -> Note | None:
         return None
     return FEW_STEPS.note(
         f"{counted(len(short), 'run')} had fewer than {FEW_STEPS.limit:g} steps "
-        f"({listed(run_titles(short))}), mostly warm-up"
-        " and cooldown: use smaller batches (sweep with --batch-tokens) or more tokens",
+        f"({listed(run_titles(short))}), mostly warm-up and cooldown: use smaller "
+        f"batches{sweep_with(frame, '--batch-tokens')} or more tokens"
     )
 
 
@@ -177,11 +174,10 @@ def diverged_runs(evidence: Evidence) -> Note | None:
         return None
     names = [run.run_id for run in diverged]
     return DIVERGED_RUNS.note(
-        f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left out:"
-        f" {listed(run.title for run in diverged)}{_beyond(evidence, names)}. The law describes "
-        "the runs that survived;"
-        f" train {'it' if len(names) == 1 else 'them'} again at half the learning rate (sweep with "
-        "--retry-diverged 1)",
+        f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left "
+        f"out: {listed(run.title for run in diverged)}{_beyond(evidence, names)}. The law "
+        f"describes the runs that survived; train {'it' if len(names) == 1 else 'them'} again at "
+        f"half the learning rate{sweep_with(evidence.frame, '--retry-diverged 1')}",
     )
 
 
@@ -194,8 +190,8 @@ def unfinished_runs(evidence: Evidence) -> Note | None:
     reasons = listed(f"{run.title} ({run.reason})" for run in left_out)
     own = ". The sweep's own command finishes them" if evidence.fit.table.path.is_dir() else ""
     return UNFINISHED_RUNS.note(
-        f"{counted(len(names), 'run')} left out as not done:"
-        f" {reasons}{_beyond(evidence, names)}{own}",
+        f"{counted(len(names), 'run')} left out as not done: "
+        f"{reasons}{_beyond(evidence, names)}{own}",
     )
 
 
@@ -209,10 +205,9 @@ def duplicate_runs(evidence: Evidence) -> Note | None:
     if not again.any():
         return None
     return DUPLICATE_RUNS.note(
-        f"{counted(int(again.sum()), 'row')} repeat another in every column:"
-        f" {listed(run_titles(frame, np.flatnonzero(again)))}. They weigh double and make "
-        "intervals too narrow:"
-        " take them out",
+        f"{counted(int(again.sum()), 'row')} repeat another in every column: "
+        f"{listed(run_titles(frame, np.flatnonzero(again)))}. They weigh double and make "
+        "intervals too narrow: take them out",
     )
 
 

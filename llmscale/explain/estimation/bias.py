@@ -59,11 +59,9 @@ class Bias:
         most, runs = max(self.above, self.below), self.above + self.below
         return kind.note(
             f"{most} of {runs} {what} lie {side} their forecast, by {size(self.mean_log)} in the "
-            "mean (sign test,"
-            f" p = {self.p_value:.0e}): the law errs to one side beyond the runs it was fitted to, "
-            "and forecasts"
-            f" further out will be too {too} by more. Compare forms (--law all), or fit the "
-            "largest budgets alone",
+            f"mean (sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
+            f"it was fitted to, and forecasts further out will be too {too} by more. Compare "
+            "forms (--law all), or fit the largest budgets alone",
         )
 
     def to_json(self) -> dict[str, Any]:

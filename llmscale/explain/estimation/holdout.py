@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain.estimation.bias import Bias, bias_of
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.laws import Law
 from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 from llmscale.quantity import parse_count

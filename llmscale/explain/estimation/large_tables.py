@@ -53,11 +53,9 @@ def replicates(
     drawn[:, free] += (rng.standard_normal((count, int(free.sum()))) @ width.T) * wider[:, None]
     drawn = np.clip(drawn, surface.lower, surface.upper)
     note = SCORE_BOOTSTRAP.note(
-        f"{len(log_loss_R):,} rows are not refitted {count} times: the intervals come from {count} "
-        "draws with the"
-        f" spread that refits of resampled {'runs' if steps else 'points'} would have, to first "
-        "order (from scores and"
-        " Hessian at the fit)",
+        f"{len(log_loss_R):,} rows are not refitted {count} times: the intervals come from "
+        f"{count} draws with the spread that refits of resampled {'runs' if steps else 'points'} "
+        "would have, to first order (from scores and Hessian at the fit)",
     )
     return drawn, note
 

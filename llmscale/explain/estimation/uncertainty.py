@@ -104,8 +104,7 @@ def bootstrap(
         if variance.free_points <= 0 and variance.free_seeds <= 0:
             message = (
                 f"{number} {points_word} fix the {len(theta_P)} coefficients exactly, and nothing "
-                "is left to tell how"
-                " far to believe them: no interval is given"
+                "is left to tell how far to believe them: no interval is given"
             )
             return _nothing(theta_P, "none", (NO_INTERVAL.note(message),))
         if len(residual_R) > _large.ROWS:
@@ -189,8 +188,8 @@ class _Variances:
         notes = [
             PARAMETRIC_BOOTSTRAP.note(
                 f"{number} {points_word} are too few to resample: the intervals come from {count} "
-                "tables simulated from"
-                f" the law with the noise that the runs show ({', '.join(parts)})",
+                "tables simulated from the law with the noise that the runs show "
+                f"({', '.join(parts)})",
             )
         ]
         if self.free_points <= 1:

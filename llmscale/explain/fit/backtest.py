@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from llmscale.errors import LlmscaleError, Note, first_lines
 from llmscale.explain.estimation.bias import Bias, bias_of
+from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, Tested
-from llmscale.explain.estimation.suitability import inputs_of, points
+from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.forecast import forecast as forecasts
 from llmscale.explain.laws import LAWS, Law

@@ -39,11 +39,12 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, LlmscaleError, Note, first_lines
 from llmscale.explain.estimation import holdout as holdouts
-from llmscale.explain.estimation import suitability as identify
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
+from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, solved
+from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit import parametric
 from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Comparison
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
@@ -96,8 +97,8 @@ def suitable(table: Source, options: Options | None = None) -> Suitability:
 
 
 def _problem(law: type[Law], runs: RunTable, variable: str) -> LlmscaleError | None:
-    inputs = identify.inputs_of(law, variable)
-    return identify.unusable(law, runs.frame, inputs) or identify.why_not(law, runs.frame, inputs)
+    inputs = inputs_of(law, variable)
+    return unusable(law, runs.frame, inputs) or why_not(law, runs.frame, inputs)
 
 
 def compare(

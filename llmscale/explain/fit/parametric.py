@@ -20,12 +20,15 @@ from llmscale.explain.diagnostics.diagnose import diagnose
 from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
-from llmscale.explain.estimation import suitability as identify
+from llmscale.explain.estimation.design_notes import design_notes, floor_note
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
+from llmscale.explain.estimation.levels import count_levels, has_steps, points, words
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
+from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface
 from llmscale.explain.laws._own import errors_named
@@ -63,10 +66,10 @@ def fit_laws(
     """
     options, runs = _options(options, changes), as_table(table, laws)
     if not laws:
-        options = replace(options, variable=identify.default_variable(runs, options.variable))
+        options = replace(options, variable=default_variable(runs, options.variable))
     fits: dict[str, Fit] = {}
     folder = _Folder(runs)
-    for law in laws or identify.default_laws(runs, options.variable):
+    for law in laws or default_laws(runs, options.variable):
         fit = _fit_law(folder, law, options)
         fits.setdefault(fit.law.name, fit)
     return tuple(fits.values())
@@ -125,7 +128,7 @@ class _Folder:
 
     def for_law(self, law: type[Law]) -> RunTable:
         """The table, or for laws of whole curves the evaluated steps of its folder."""
-        columns = identify.inputs_of(law)
+        columns = inputs_of(law)
         if (
             "lr_area" not in columns
             or "lr_area" in self.table.frame
@@ -181,7 +184,7 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
     if isinstance(source, RunTable):
         return source
     own = [law for law in laws if not isinstance(law, str)]
-    return read_table(source, needs=[column for law in own for column in identify.inputs_of(law)])
+    return read_table(source, needs=[column for law in own for column in inputs_of(law)])
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
@@ -217,7 +220,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     _log.debug("fitting %s", asked.name)
     law, notes = choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
-    inputs = identify.inputs_of(law, options.variable)
+    inputs = inputs_of(law, options.variable)
     columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = table.frame["loss"].to_numpy(dtype=float)
     log_loss, weight = np.log(loss), run_weights(table)
@@ -243,7 +246,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitted %s; its intervals", law.name)
     refits = refit(table, inputs, surface, theta, options)
-    notes += identify.design_notes(best, table)
+    notes += design_notes(best, table)
     notes += _degenerate(best, surface, found)
     return Fit(
         law=best,
@@ -263,9 +266,9 @@ def refit(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
 ) -> uncertainty.Replicates:
     """The bootstrap refits of a fit that ended at theta."""
-    point = identify.points(table.frame, inputs)
-    steps = identify.has_steps(table.frame)
-    word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    point = points(table.frame, inputs)
+    steps = has_steps(table.frame)
+    word = words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
     return uncertainty.bootstrap(
         surface,
         theta,
@@ -283,16 +286,16 @@ def refit(
 def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
     """The law to fit: the one asked for, or without its floor where that cannot be identified."""
     notes = []
-    inputs = identify.inputs_of(law, variable)
-    problem = identify.unusable(law, table.frame, inputs)
+    inputs = inputs_of(law, variable)
+    problem = unusable(law, table.frame, inputs)
     if problem:
         raise problem
     if len(inputs) == 1 and issubclass(law, OneVariableLaw):
-        number = identify.count_levels(table.frame[variable].to_numpy())
-        if number < identify.SIZES_FOR_A_FLOOR:
-            notes.append(identify.floor_note(number, identify.words(variable, number)))
+        number = count_levels(table.frame[variable].to_numpy())
+        if number < SIZES_FOR_A_FLOOR:
+            notes.append(floor_note(number, words(variable, number)))
             law = LAWS.find(law.without_floor) if law.without_floor else law
-    problem = identify.why_not(law, table.frame, inputs)
+    problem = why_not(law, table.frame, inputs)
     if problem:
         raise problem
     return law, notes
@@ -309,21 +312,21 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
                 f"no held-out check of {law.name}: every run is among the largest",
             ),
         )
-    number = int(identify.points(rest.frame, inputs).max()) + 1
-    if identify.has_steps(rest.frame):
+    number = int(points(rest.frame, inputs).max()) + 1
+    if has_steps(rest.frame):
         number = len(rest.frame)
     needed = len(law.coefficient_names()) + 1
-    problem = identify.why_not(type(law), rest.frame, inputs)
+    problem = why_not(type(law), rest.frame, inputs)
     if number >= needed and problem is None:
         return type(law), ()
     if law.without_floor and number >= len(LAWS.find(law.without_floor).coefficient_names()) + 1:
         message = (
-            f"without the held-out runs {number} {identify.words(inputs[0], number)} are left, too "
+            f"without the held-out runs {number} {words(inputs[0], number)} are left, too "
             f"few for {law.name}:"
             f" the check was made with {law.without_floor}"
         )
         return LAWS.find(law.without_floor), (HOLDOUT_BY_SIMPLER_LAW.note(message),)
-    what = identify.words(inputs[0], number) if len(inputs) == 1 else "points"
+    what = words(inputs[0], number) if len(inputs) == 1 else "points"
     reason = (
         f"{number} {what} {'is' if number == 1 else 'are'} left"
         if problem is None or number < needed

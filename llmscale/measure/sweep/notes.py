@@ -34,11 +34,9 @@ def plan_notes(
         notes.append(
             ISOFLOP_GRID.note(
                 f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from "
-                f"1/{spec.spread:g} to "
-                f"{spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a "
-                "parameter, the expected "
-                "optimum (by default the 20 of Hoffmann et al. 2022); fit with --method isoflop "
-                "says where it is",
+                f"1/{spec.spread:g} to {spec.spread:g} times the N at which it pays for "
+                f"{spec.optimum:g} tokens a parameter, the expected optimum (by default the 20 of "
+                "Hoffmann et al. 2022); fit with --method isoflop says where it is",
             )
         )
     if len({job.tokens for job in jobs}) == 1:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._names import names_things
+from llmscale.explain.table.columns.names import names_things
 from llmscale.notes.reading import DECIMAL_COMMA, THOUSANDS
 
 MISSING = frozenset(
@@ -325,8 +325,7 @@ def _either(cells: list[str], way: _Written, lines: Sequence[int], where: str) -
     if for_comma >= 0 and for_point >= 0:
         return InputError(
             f"{where} has decimal points and decimal commas: {cells[for_point]!r} in line "
-            f"{lines[for_point]},"
-            f" {cells[for_comma]!r} in line {lines[for_comma]}",
+            f"{lines[for_point]}, {cells[for_comma]!r} in line {lines[for_comma]}",
             "write all numbers with a point for decimals, and nothing between thousands",
         )
     row = max(way.either_comma, way.either_point)

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._columns import quoted
-from llmscale.explain.table._taken import Array, Taken
+from llmscale.explain.table.columns.find import quoted
+from llmscale.explain.table.doubts.taken import Array, Taken
 from llmscale.notes.reading import (
     EXPERTS_COUNTED,
     FLOPS_FORWARD,
@@ -78,27 +78,27 @@ def doubtful_compute(taken: Taken) -> list[Note]:
     if high > FLOPS_SCATTERED.limit * low:
         return [
             FLOPS_SCATTERED.note(
-                f"{taken.columns['flops']!r} is between {ratio.min():.2g} and {ratio.max():.2g} "
-                "times 6ND, not a"
-                " constant times: one of the columns for N, D and C is another quantity, or tokens "
-                "were computed with"
-                " a wrong batch (say which: --columns params=...,tokens=...,flops=...)",
+                f"{taken.columns['flops']!r} is between {ratio.min():.2g} and "
+                f"{ratio.max():.2g} times 6ND, not a constant times: one of the "
+                "columns for N, D and C is another quantity, or tokens were "
+                "computed with a wrong batch (say which: --columns "
+                "params=...,tokens=...,flops=...)",
             )
         ]
     if _FORWARD[0] <= middle <= _FORWARD[1] and high <= low * _TIGHT:
         return [
             FLOPS_FORWARD.note(
-                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when only the forward "
-                "pass (2ND) is counted:"
-                " --units flops=3 counts both passes",
+                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when "
+                "only the forward pass (2ND) is counted: --units flops=3 counts "
+                "both passes",
             )
         ]
     if not _NEAR[0] <= middle <= _NEAR[1]:
         return [
             FLOPS_OFF.note(
-                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: another "
-                "count of parameters, or"
-                " active experts only? Predictions at a budget take C = 6ND",
+                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: "
+                "another count of parameters, or active experts only? Predictions at "
+                "a budget take C = 6ND",
             )
         ]
     near = (ratio < middle * _TIGHT) & (ratio > middle / _TIGHT)
@@ -107,9 +107,9 @@ def doubtful_compute(taken: Taken) -> list[Note]:
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(apart))
         return [
             FLOPS_ROWS_OFF.note(
-                f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: tokens computed "
-                "with a wrong batch, or"
-                " another count of parameters there?",
+                f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: "
+                "tokens computed with a wrong batch, or another count of "
+                "parameters there?",
             )
         ]
     return []
@@ -126,8 +126,8 @@ def _refuse_units(taken: Taken, ratio: float) -> list[Note]:
             taken,
             f"{text}: {_ranges(taken)}",
             f"is {C!r} a percentage, or not FLOPs of training? Name another with --columns "
-            "flops=NAME, or say the units"
-            f" with --units params=...,tokens=...,flops=... ({insist} takes them as they stand)",
+            f"flops=NAME, or say the units with --units params=...,tokens=...,flops=... ({insist} "
+            "takes them as they stand)",
         )
     return _refuse(
         taken,
@@ -175,8 +175,8 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
         return _refuse(
             taken,
             f"{_ranges(taken)} of {taken.path} make {what}: a unit is wrong, or a column",
-            f"{fix}; or name other columns with --columns params=...,tokens=..."
-            f" ({_insist(found or 'params=1,tokens=1')} takes the numbers as they stand)",
+            f"{fix}; or name other columns with --columns params=...,tokens=... "
+            f"({_insist(found or 'params=1,tokens=1')} takes the numbers as they stand)",
         )
     if _swapped(ratio[last]) and not taken.by_hand:
         params, tokens = taken.columns["params"], taken.columns["tokens"]
@@ -189,18 +189,16 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
         return _refuse(
             taken,
             f"{runs} of {taken.path} {has} fewer tokens ({tokens}) than parameters ({params}), "
-            f"{middle:.2g} a"
-            " parameter in the middle: are the two swapped?",
+            f"{middle:.2g} a parameter in the middle: are the two swapped?",
             f"if so: --columns params={quoted(tokens)},tokens={quoted(params)}; if tokens are in "
-            "thousands, --units"
-            " tokens=K; if all is right, --units params=1",
+            "thousands, --units tokens=K; if all is right, --units params=1",
         )
     if _swapped(ratio[last]):
         return [
             TOKENS_BELOW_PARAMS.note(
-                f"most runs have fewer tokens than parameters ({middle:.2g} a parameter in the "
-                "middle): are the columns"
-                " for N and D swapped?",
+                f"most runs have fewer tokens than parameters ({middle:.2g} "
+                "a parameter in the middle): are the columns for N and D "
+                "swapped?",
             )
         ]
     if outside.any() and not agreed:
@@ -213,9 +211,9 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
     if middle > TOKENS_A_PARAMETER.limit:
         return [
             TOKENS_A_PARAMETER.note(
-                f"the runs have {format_count(middle)} tokens a parameter in the middle, far more "
-                "than is usual: are N"
-                " and D in the same unit? (--units params=K, or tokens=... say)",
+                f"the runs have {format_count(middle)} tokens a parameter in "
+                "the middle, far more than is usual: are N and D in the same "
+                "unit? (--units params=K, or tokens=... say)",
             )
         ]
     return []
@@ -263,8 +261,7 @@ def refuse_derived(taken: Taken, given: str, computed: str, how: str) -> None:
     )
     raise InputError(
         f"{_ranges(taken)} of {taken.path} give {how} of {value:.2g} in the middle, {middle:.2g} "
-        "tokens a parameter:"
-        " a unit is wrong, or a column",
+        "tokens a parameter: a unit is wrong, or a column",
         f"{fix} (--units flops=1 takes the numbers as they stand)",
     )
 
@@ -278,10 +275,9 @@ def refuse_alone(taken: Taken, name: str) -> None:
     unit = "M" if name == "params" else "B"
     raise InputError(
         f"{_ranges(taken)} of {taken.path} cannot be "
-        f"{'parameters' if name == 'params' else 'tokens'}: a unit is wrong,"
-        " or the column",
-        f"say the unit: --units {name}={unit}; or name the right column, --columns {name}=NAME"
-        f" (--units {name}=1 takes the numbers as they stand)",
+        f"{'parameters' if name == 'params' else 'tokens'}: a unit is wrong, or the column",
+        f"say the unit: --units {name}={unit}; or name the right column, --columns {name}=NAME "
+        f"(--units {name}=1 takes the numbers as they stand)",
     )
 
 
@@ -345,8 +341,7 @@ def _refuse_rows(
     return _refuse(
         taken,
         f"{what} is about {np.median(ratio[sound]):.2g} in {len(sound)} rows of {taken.path}, and "
-        "far from that in"
-        f" {len(off)}: {rows}. {column!r} is in another unit there",
+        f"far from that in {len(off)}: {rows}. {column!r} is in another unit there",
         f"fix these rows, or leave them out with --where (--units {quantity}=1 takes the numbers "
         "as they stand)",
     )
@@ -387,10 +382,10 @@ def doubtful_experts(taken: Taken) -> list[Note]:
     most = float(np.nanmax(params / active))
     return [
         EXPERTS_COUNTED.note(
-            f"N is {taken.columns['params']!r}, up to {most:.3g} times the active parameters next "
-            "to it: C = 6ND"
-            " follows the active ones of a mixture of experts (--columns"
-            f" params={quoted(taken.columns['params_active'])})",
+            f"N is {taken.columns['params']!r}, up to {most:.3g} times the "
+            "active parameters next to it: C = 6ND follows the active ones of a "
+            "mixture of experts (--columns "
+            f"params={quoted(taken.columns['params_active'])})",
         )
     ]
 

@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table._grid import is_grid, one_after_another
-from llmscale.explain.table._names import MODEL_NAMES, NAMES, last_part, plain
-from llmscale.explain.table._row_names import (
+from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, last_part, plain
+from llmscale.explain.table.rows.grid import is_grid, one_after_another
+from llmscale.explain.table.rows.row_names import (
     called,
     is_counter,
     is_unique,
@@ -25,7 +25,7 @@ from llmscale.explain.table._row_names import (
     step_numbers,
     texts_of,
 )
-from llmscale.explain.table._step_names import with_step, with_tokens
+from llmscale.explain.table.rows.step_names import with_step, with_tokens
 from llmscale.notes.reading import RUN_ID_REPEATED, STEPS_REPEATED
 
 _OF_MANY = (
@@ -425,13 +425,12 @@ class _Rows:
         shown = "by their settings, without a name" if column is None else f"by column {column!r}"
         text = (
             f"{int(kept.sum())} rows are of {number} {'run' if number == 1 else 'runs'}, told "
-            f"apart {shown}"
-            f" ({listed(names, 3)}): intervals rest on whole runs, not on rows"
+            f"apart {shown} ({listed(names, 3)}): intervals rest on whole runs, not on rows"
         )
         if not forced:
             text += (
-                ". If that is wrong, --columns run_id=NAME names another column, and "
-                "run_id=none takes rows for runs"
+                ". If that is wrong, --columns run_id=NAME names another column, and run_id=none "
+                "takes rows for runs"
             )
         notes = [RUN_ID_REPEATED.note(text)]
         notes += self._backwards(ids, again)
@@ -489,8 +488,8 @@ class _Rows:
         rows = listed([f"row {row + 1}" for row in np.flatnonzero(again)], 3)
         return [
             STEPS_REPEATED.note(
-                f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
-                "checkpoint: the later"
-                f" row is kept, and {rows} left out",
+                f"{int(again.sum())} steps of {runs} stand twice, as when a run "
+                f"is resumed from a checkpoint: the later row is kept, and {rows} "
+                "left out",
             )
         ]

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table._names import last_part, plain
-from llmscale.explain.table._units import numbers_of
+from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.units import numbers_of
 from llmscale.notes.reading import PASSES_OVER_DATA, RUNS_CUT_SHORT
 
 _STEPS = ("step", "steps", "global_step", "steps_done", "_step", "iteration", "iter", "iterations",
@@ -64,9 +64,9 @@ def cut_short(
             shown = listed(f"{names.iloc[row]} ({share[row]:.0%})" for row in short.index)
             return [
                 RUNS_CUT_SHORT.note(
-                    f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
-                    f"{shown}. If a"
-                    " schedule was cut off, their losses are too high: leave such rows out",
+                    f"{len(short)} {are} short of the planned length, {name!r} "
+                    f"below {target!r}: {shown}. If a schedule was cut off, their "
+                    "losses are too high: leave such rows out",
                 )
             ]
     return []
@@ -88,9 +88,9 @@ def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
         return []  # tokens grow with passes: they count them
     return [
         PASSES_OVER_DATA.note(
-            f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
-            "tokens of every pass,"
-            f" and {columns['tokens']!r} is taken to",
+            f"column {name!r} says up to {epochs.max():g} passes over the data: "
+            f"D must count the tokens of every pass, and {columns['tokens']!r} "
+            "is taken to",
         )
     ]
 

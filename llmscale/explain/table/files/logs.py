@@ -12,7 +12,7 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table._names import ALIASES, last_part
+from llmscale.explain.table.columns.names import ALIASES, last_part
 from llmscale.notes.reading import (
     EARLIER_STATES,
     PARAMS_FROM_FLOPS,
@@ -161,8 +161,7 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
         )
         raise InputError(
             f"{file} is a wide table of curves, with a row a step and a column a run "
-            f"({listed(runs)}), and a law needs"
-            " a row a run",
+            f"({listed(runs)}), and a law needs a row a run",
             "write one row a run, with its parameters, tokens and last loss: "
             f"run_id,params,tokens,loss ({shown})",
         )
@@ -228,8 +227,8 @@ def runs_of(logs: dict[Path, pd.DataFrame], pattern: str) -> tuple[pd.DataFrame,
         raise InputError(
             f"the {len(rows)} logs of {pattern} do not all say their "
             f"{' and '.join(dict.fromkeys(missing))}",
-            f"write a table with one row a run, run_id,params,tokens,loss, of what they end with:"
-            f" {listed(ends, separator='; ')}",
+            "write a table with one row a run, run_id,params,tokens,loss, of what they end with: "
+            f"{listed(ends, separator='; ')}",
         )
     return pd.DataFrame(rows), _notes(found, names, earlier)
 

@@ -19,9 +19,9 @@ from typing import Any
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._bounds import check_cells
-from llmscale.explain.table._headings import with_headings
-from llmscale.explain.table._numbers import is_number, series_of
+from llmscale.explain.table.files.bounds import check_cells
+from llmscale.explain.table.files.headings import with_headings
+from llmscale.explain.table.files.numbers import is_number, series_of
 from llmscale.notes.reading import BLANKS_SEPARATE, COMMENT_LINES, DRAWN_TABLE
 
 _SEPARATORS = ",\t;|"
@@ -235,8 +235,8 @@ def _check_swallowed(row: list[str], separator: str, first: int, last: int, file
             values = line.split(separator)
             if len(values) >= len(row) > 1 and 2 * sum(map(is_number, values)) >= len(values):
                 raise InputError(
-                    f"a quote that opens in line {first} of {file} closes only in line {last}, and "
-                    "rows are between",
+                    f"a quote that opens in line {first} of {file} closes only in line {last}, "
+                    "and rows are between",
                     "close it where its value ends",
                 )
 

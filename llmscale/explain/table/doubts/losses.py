@@ -5,8 +5,15 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table import _names
-from llmscale.explain.table._taken import Array, Taken
+from llmscale.explain.table.columns.names import (
+    is_loss,
+    is_training,
+    last_part,
+    per_byte,
+    plain,
+    rises,
+)
+from llmscale.explain.table.doubts.taken import Array, Taken
 from llmscale.notes.reading import LOSS_PER_BYTE, LOSS_TOO_HIGH, MIXED_SPLITS, TRAINING_LOSS
 
 LARGEST_LOSS = LOSS_TOO_HIGH.limit
@@ -28,11 +35,9 @@ def doubtful_loss(taken: Taken) -> list[Note]:
             fix = f"its name says {taken.named['loss']}: is that so?"
         raise InputError(
             f"column {column!r} of {taken.path} goes from {loss.min():.4g} to {loss.max():.4g}: a "
-            "loss in nats per"
-            f" token is below ln of the vocabulary, {LARGEST_LOSS:g} at the most",
+            f"loss in nats per token is below ln of the vocabulary, {LARGEST_LOSS:g} at the most",
             f"{fix} (a sum over tokens, or not a loss? name another: --columns loss=NAME; --units "
-            "loss=nats takes the"
-            " numbers as they stand)",
+            "loss=nats takes the numbers as they stand)",
         )
     if high.any():
         rows = listed(f"{taken.names[row]} ({loss[row]:.4g})" for row in np.flatnonzero(high))
@@ -41,20 +46,20 @@ def doubtful_loss(taken: Taken) -> list[Note]:
                 f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?",
             )
         )
-    if _names.per_byte(column):
+    if per_byte(column):
         notes.append(
             LOSS_PER_BYTE.note(
-                f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
-                "predictions are, too, and do"
-                " not compare with nats per token",
+                f"column {column!r} is in bits per byte by its name: floor, "
+                "amplitudes and predictions are, too, and do not compare with "
+                "nats per token",
             )
         )
-    if _names.is_loss(column) and _names.is_training(column):
+    if is_loss(column) and is_training(column):
         notes.append(
             TRAINING_LOSS.note(
-                f"column {column!r} is a training loss: it is lower than the loss on new data "
-                "where data repeat, and"
-                " moves with the batch and with smoothing",
+                f"column {column!r} is a training loss: it is lower than the loss "
+                "on new data where data repeat, and moves with the batch and with "
+                "smoothing",
             )
         )
     return notes
@@ -67,7 +72,7 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
     Runs set aside to test a law with are train and test, too, so that those two words say nothing.
     """
     for name in map(str, raw.columns):
-        if _names.plain(_names.last_part(name)) not in (
+        if plain(last_part(name)) not in (
             "split",
             "data_split",
             "loss_split",
@@ -88,9 +93,9 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
             shown = listed(f"{word} ({count})" for word, count in counts.items())
             return [
                 MIXED_SPLITS.note(
-                    f"column {name!r} mixes losses of training and of validation data ({shown}), "
-                    "which do not compare:"
-                    f" keep one of them, {command_line('--where', f'{name} == {counts.index[0]}')}",
+                    f"column {name!r} mixes losses of training and of validation "
+                    f"data ({shown}), which do not compare: keep one of them, "
+                    f"{command_line('--where', f'{name} == {counts.index[0]}')}",
                 )
             ]
     return []
@@ -102,27 +107,25 @@ def refuse_rising(taken: Taken) -> None:
         return
     column, loss = taken.columns["loss"], taken.values("loss")
     scales = {"N": "params", "D": "tokens", "C": "flops"}
-    rises = []
+    correlations = []
     for letter, name in scales.items():
         values = taken.values(name)
         if np.isfinite(values).all() and len(np.unique(values)) >= 3:
-            rises.append((_rank_correlation(values, loss), letter))
-    named = _names.rises(column) and not _names.is_loss(column)
-    seen = (
-        bool(rises)
-        and max(rises)[0] > 0.6
-        and sum(one for one, _ in rises) > 0
-        and _up(taken, loss)
-    )
-    if not (rises and (named or seen)) or (named and max(rises)[0] < 0 and "loss" in taken.units):
+            correlations.append((_rank_correlation(values, loss), letter))
+    if not correlations:
         return
-    letter = max(rises)[1]
+    highest, letter = max(correlations)
+    on_the_whole = sum(one for one, _ in correlations) > 0
+    named = rises(column) and not is_loss(column)
+    seen = highest > 0.6 and on_the_whole and _up(taken, loss)
+    as_told = highest < 0 and "loss" in taken.units
+    if not (named or seen) or (named and as_told):
+        return
     unit = taken.units.get("loss")
     if unit is not None:
         raise InputError(
             f"column {column!r} of {taken.path}, taken in the unit {unit}, gives losses that rise "
-            f"with {letter}: a law"
-            " of loss falls",
+            f"with {letter}: a law of loss falls",
             "leave loss out of --units if the column falls as it stands, or name another: "
             "--columns loss=NAME",
         )
@@ -134,7 +137,7 @@ def refuse_rising(taken: Taken) -> None:
         how = "fit what falls instead, such as 1 - accuracy with --units loss=accuracy"
     direction = (
         f"rises with {letter}"
-        if max(rises)[0] > 0
+        if highest > 0
         else "is a metric that rises as models improve, by its name"
     )
     raise InputError(

@@ -10,9 +10,9 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import where_option
-from llmscale.explain.table._columns import ALIASES, LABELS, WEIGHT, nearest
-from llmscale.explain.table._text_numbers import written_plainly
-from llmscale.explain.table._units import numbers_of, to_base
+from llmscale.explain.table.columns.find import ALIASES, LABELS, WEIGHT, nearest
+from llmscale.explain.table.columns.text_numbers import written_plainly
+from llmscale.explain.table.columns.units import numbers_of, to_base
 from llmscale.notes.reading import (
     PARAMS_FROM_FLOPS,
     PARAMS_UNKNOWN,
@@ -115,8 +115,8 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
         elif there == {"params"}:
             notes.append(
                 TOKENS_UNKNOWN.note(
-                    "the table has neither tokens nor FLOPs: its runs are taken to share one token "
-                    "budget",
+                    "the table has neither tokens nor FLOPs: its runs are taken "
+                    "to share one token budget",
                 )
             )
         elif there == {"params", "tokens"}:

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._columns import Found, quoted
-from llmscale.explain.table._names import last_part, plain
-from llmscale.explain.table._units import numbers_of, to_base
+from llmscale.explain.table.columns.find import Found, quoted
+from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.units import numbers_of, to_base
 from llmscale.notes.reading import FLOPS_FROM_TOKENS, TOKENS_FROM_STEPS
 
 _STEPS = (
@@ -220,8 +220,8 @@ def _refuse_lengths(raw: pd.DataFrame, found: Found, path: Path) -> None:
     elif "byte" in words:
         many, what = "0.25", "how many tokens a byte is"
     raise InputError(
-        f"{path} has no tokens, losses of one size differ by up to {worst:.0%}, and so do"
-        f" {listed(map(repr, lengths))}: its runs do not share one token budget",
+        f"{path} has no tokens, losses of one size differ by up to {worst:.0%}, and so do "
+        f"{listed(map(repr, lengths))}: its runs do not share one token budget",
         f"add a column of tokens, or say {what}, such as --columns tokens={quoted(first)} --units "
         f"tokens={many}",
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._numbers import MISSING, is_number
+from llmscale.explain.table.files.numbers import MISSING, is_number
 from llmscale.notes.reading import HEADING_ROWS, HEADINGS_AGAIN, SAME_COLUMN, TITLE_LINES, TOTALS
 
 _SAMPLE = 500
@@ -365,8 +365,7 @@ def _each_once(
                 row = differ[0]
                 raise InputError(
                     f"{file} has more than one column named {name!r}, and they differ: "
-                    f"{seen[name][row]!r} and"
-                    f" {column[row]!r} in line {lines[row]}",
+                    f"{seen[name][row]!r} and {column[row]!r} in line {lines[row]}",
                     "give each column its own name",
                 )
             notes.append(
