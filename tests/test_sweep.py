@@ -26,8 +26,8 @@ from sweeps import (
 from sweeps import options as sweep_options
 
 from llmscale.measure.executors import Event, Place, Task, local
-from llmscale.runs.folder import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.runs.lock import only_writer
+from llmscale.runs.run import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.runs.shape import shape_for
 
 SIZES = "1x16x1,2x16x1,2x24x2"

@@ -17,7 +17,7 @@ from llmscale.measure.sweep.records import read_run
 from llmscale.measure.sweep.remaining import Pace, work_left
 from llmscale.measure.train.recipe import DEFAULT
 from llmscale.quantity import format_count, format_seconds
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 
 SECONDS_BETWEEN_LINES = 30.0
 

@@ -1,14 +1,12 @@
 """`llmscale status`: how a sweep stands, while it runs and afterwards."""
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmscale.commands import output
 from llmscale.errors import InputError
-from llmscale.errors.command_lines import command_line
 from llmscale.errors.printable import one_line
 from llmscale.quantity import format_count, format_seconds
 from llmscale.settings import Range
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
     from llmscale.measure.sweep.run_status import RunStatus
     from llmscale.measure.sweep.status import SweepStatus
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
 SECONDS_BETWEEN_LOOKS = 2.0
 ROWS_SHOWN = 40
@@ -34,7 +32,6 @@ _STYLES = {
     "diverged": "red",
     "stalled": "yellow",
 }
-_ORDER = ("done", "diverged", "stopped early", "failed", "stalled", "running", "stopped", "waiting")
 _BAR_FROM_WIDTH = 100
 _LONGEST_LABEL = 20
 
@@ -68,63 +65,36 @@ def status(
     if watch and json:
         raise InputError("--watch and --json were both given", "ask for --json again and again")
     Range(0, 1e9).check("--price", price)
-    found = _find(folder)
+    from llmscale.measure.sweep.status import find_results
+    from llmscale.measure.sweep.status import status as look
+    from llmscale.runs.remote import is_url
+
+    found = find_results(folder)
+    where = folder if folder is not None and is_url(folder) else str(found.path)
     if watch:
-        _watch(found, folder, curves, price, all)
+        _watch(found, where, curves, price, all)
     elif json:
-        now = _look(found, folder)
+        now = look(where)
         cost = {} if price is None else {"price": price, "cost": now.device_hours * price}
         output.print_json({**now.to_json(), **cost, **_curves_json(found, now, curves)})
     else:
-        now = _look(found, folder)
+        now = look(where)
         for part in _parts(found, now, curves, price, all):
             output.results.print(part)
         output.show_next(now.next_command)
 
 
-def _find(where: str | None) -> "ResultsFolder":
-    from llmscale.runs.folder import ResultsFolder, newest_results, refuse_unusable
-    from llmscale.runs.remote import is_url, results_at
-
-    if where is None:
-        return newest_results()
-    if is_url(where):
-        return ResultsFolder(results_at(where).folder)
-    fix = "name a folder that a sweep wrote"
-    if not where.strip():
-        raise InputError("the name of the folder is empty", fix)
-    path = refuse_unusable(Path(where), fix)
-    if path.exists() and not path.is_dir():
-        table = command_line("llmscale", "fit", path)
-        raise InputError(
-            f"{path} is a file, not a results folder", f"{fix}; a table of runs is read by: {table}"
-        )
-    return ResultsFolder(path)
-
-
-def _look(folder: "ResultsFolder", where: str | None) -> "SweepStatus":
-    """How the sweep stands now. What is at a URL is fetched first."""
-    from llmscale.measure.sweep.status import sweep_status
-    from llmscale.runs.remote import is_url
-
-    if where is None or not is_url(where):
-        return sweep_status(folder)
-    from llmscale.measure.sweep.remote_results import fetch_results, remote_of
-
-    if remote := remote_of(where):
-        fetch_results(remote, look_only=True)
-    return sweep_status(folder, where)
-
-
 def _watch(
-    folder: "ResultsFolder", where: str | None, curves: bool, price: float | None, everything: bool
+    folder: "ResultsFolder", where: str, curves: bool, price: float | None, everything: bool
 ) -> None:
     """Show the sweep until nobody carries it out any more."""
     from rich.live import Live
 
-    now = _look(folder, where)
+    from llmscale.measure.sweep.status import status as look
+
+    now = look(where)
     if not output.results.is_terminal:
-        _watch_by_lines(folder, where, now)
+        _watch_by_lines(where, now)
         return
     try:
         with Live(console=output.results, auto_refresh=False, vertical_overflow="crop") as live:
@@ -133,14 +103,16 @@ def _watch(
                 if now.holder is None:
                     break
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                now = _look(folder, where)
+                now = look(where)
     except KeyboardInterrupt:
         output.tell("left; the sweep goes on")
         raise typer.Exit(output.EXIT_INTERRUPTED) from None
 
 
-def _watch_by_lines(folder: "ResultsFolder", where: str | None, now: "SweepStatus") -> None:
+def _watch_by_lines(where: str, now: "SweepStatus") -> None:
     """One line for every run that has changed its state or reached another tenth."""
+    from llmscale.measure.sweep.status import status as look
+
     before: dict[str, tuple[str, int]] = {}
     while True:
         for run in now.runs:
@@ -149,10 +121,10 @@ def _watch_by_lines(folder: "ResultsFolder", where: str | None, now: "SweepStatu
                 before[run.run_id] = place
                 output.print_text("  ".join(part for part in _line(run) if part))
         if now.holder is None:
-            output.print_text(_totals(now))
+            output.print_text(now.summary)
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        now = _look(folder, where)
+        now = look(where)
 
 
 def _line(run: "RunStatus") -> tuple[str, ...]:
@@ -178,7 +150,7 @@ def _drawn(
 def _parts(
     folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
 ) -> "list[RenderableType]":
-    parts: list[Any] = [_table(now, everything), output.styled(_totals(now))]
+    parts: list[Any] = [_table(now, everything), output.styled(now.summary)]
     parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
     for run in _noted(now):
         parts.append(
@@ -297,18 +269,6 @@ def _loss(run: "RunStatus") -> str:
     return f"train {run.train_loss:.3f}" if run.train_loss is not None else ""
 
 
-def _totals(now: "SweepStatus") -> str:
-    counts = now.counts
-    said = ", ".join(f"{counts[state]} {state}" for state in _ORDER if state in counts)
-    if now.finished:
-        return f"{said}; nothing is left to train"
-    if now.seconds_left is None:
-        left = "time left unknown until a run has logged"
-    else:
-        left = f"about {format_seconds(now.seconds_left)} left, {now.workers} at a time"
-    return f"{said}; {now.flops_left:.2g} of {now.flops:.2g} FLOPs to train, {left}"
-
-
 def _spent(now: "SweepStatus", price: float | None) -> str:
     cost = f", {now.device_hours * price:,.2f} at {price:g} an hour" if price is not None else ""
     return f"spent so far: {now.device_hours:.3g} {now.unit} hours{cost}"
@@ -331,7 +291,7 @@ def _chosen(now: "SweepStatus") -> "list[RunStatus]":
 
 def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
     from llmscale.commands._terminal_curves import Line, draw_curves
-    from llmscale.measure.sweep.status import loss_curves
+    from llmscale.measure.sweep.loss_curves import loss_curves
 
     lines = [
         Line(one_line(curve.size)[:_LONGEST_LABEL], curve.tokens, curve.train_loss)
@@ -342,7 +302,7 @@ def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
 
 
 def _curves_json(folder: "ResultsFolder", now: "SweepStatus", wanted: bool) -> dict[str, Any]:
-    from llmscale.measure.sweep.status import loss_curves
+    from llmscale.measure.sweep.loss_curves import loss_curves
 
     if not wanted:
         return {}

@@ -25,7 +25,7 @@ from llmscale.notes.predicting import (
     ISOFLOP_BIAS,
 )
 from llmscale.quantity import format_count
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 _OPTIMAL = ("params", "tokens")
 HORIZONS = (1.0, 10.0, 100.0)

@@ -12,7 +12,7 @@ from llmscale.explain import html
 from llmscale.explain.allocation._allocation import HORIZONS, Allocation
 from llmscale.notes.predicting import METHOD_NOT_POSSIBLE
 from llmscale.quantity import format_count
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 _FACTOR = 1.25
 """Allocations that differ by less than this factor in N cost next to nothing: the optimum is flat.

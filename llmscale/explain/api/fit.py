@@ -27,8 +27,8 @@ from llmscale.explain.fit.kept import keep as keep_fit
 from llmscale.explain.fit.kept import keep_in_folder
 from llmscale.explain.fit.parametric import fit_laws
 from llmscale.explain.table import RunTable, groups
-from llmscale.runs.folder import refuse_links
 from llmscale.runs.remote import is_url
+from llmscale.runs.safe_paths import refuse_links
 
 Found: TypeAlias = Fit | Fits | Comparison | Groups | Allocation | MethodComparison
 _SURFACE = "chinchilla"

@@ -22,8 +22,8 @@ from llmscale.explain.fit.kept import is_kept, read_kept, table_of
 from llmscale.explain.fit.parametric import choose, fit_laws, table_for
 from llmscale.explain.laws import LAWS, Law, OneVariableLaw
 from llmscale.explain.table import RunTable
-from llmscale.runs.folder import ResultsFolder
 from llmscale.runs.remote import is_url
+from llmscale.runs.results_folder import ResultsFolder
 
 LawName = str | type[Law]
 

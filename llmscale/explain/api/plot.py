@@ -20,8 +20,9 @@ from llmscale.explain.figures._place import check_place, write
 from llmscale.explain.figures._text import drawing_notes
 from llmscale.explain.table import RunTable
 from llmscale.runs.curve_file import CurveFile
-from llmscale.runs.folder import ResultsFolder, refuse_links
 from llmscale.runs.remote import is_url
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.safe_paths import refuse_links
 
 _OF_OPTIMA = ("level", "bootstrap", "seed")
 """The options that the optima of a method follow."""

@@ -20,7 +20,7 @@ from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.laws import LETTERS
 from llmscale.quantity import format_count
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 
 NOT_RECORDED = "not recorded"
 

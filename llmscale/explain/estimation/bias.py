@@ -15,7 +15,7 @@ from llmscale.errors import Note
 from llmscale.explain.estimation.relative import relative, size
 from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 from llmscale.notes.kind import Kind
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 _RARE = HOLDOUT_ONE_SIDED.limit
 """Held-out runs share the error of one fit, so that most of them on one side is no news: 27 of 30

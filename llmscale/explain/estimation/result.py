@@ -18,7 +18,7 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
 from llmscale.explain.table import Excluded, RunTable
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 _AT_ONCE = 2**22
 """Losses (refits × points) that are held in memory at once."""

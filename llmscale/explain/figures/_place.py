@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from llmscale.errors import InputError
 from llmscale.explain.figures._style import ENDINGS, render
-from llmscale.runs.folder import make_folder, refuse_unusable, write_bytes
+from llmscale.runs.safe_paths import refuse_unusable
+from llmscale.runs.safe_write import make_folder, write_bytes
 
 _PLACE = "name a file that ends in .png, .pdf or .svg, in a folder that you may write to"
 

@@ -24,7 +24,7 @@ from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.forecast import forecast as forecasts
 from llmscale.explain.laws import LAWS, Law
 from llmscale.notes.predicting import FORECAST_NOT_COVERED, FORECAST_NOT_TESTED, FORECAST_ONE_SIDED
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 BUDGET_WIDTH = 1.5
 """Runs within this factor of the smallest of a budget belong to it."""

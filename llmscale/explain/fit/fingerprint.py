@@ -8,7 +8,7 @@ import pandas as pd
 
 from llmscale.explain.laws import LAWS, Law
 from llmscale.explain.table import RunTable
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 
 _END = 1 << 20
 """Of a file of curves its last bytes are looked at, which hold what is where and its extremes."""

@@ -28,7 +28,10 @@ from llmscale.explain.fit.fingerprint import fingerprint, law_digest
 from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import Excluded
 from llmscale.runs.checked import DamagedFile, read_object
-from llmscale.runs.folder import ResultsFolder, make_folder, plain, refuse_links, write_text
+from llmscale.runs.json_values import plain
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.safe_paths import refuse_links
+from llmscale.runs.safe_write import make_folder, write_text
 
 FORMAT = 1
 _TEXT_COLUMNS = ("run_id", "title")

@@ -42,7 +42,7 @@ from llmscale.notes.fitting import (
     TERM_AT_ZERO,
 )
 from llmscale.runs.curve_file import CurveFile
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.title import run_titles
 
 _log = logging.getLogger(__name__)

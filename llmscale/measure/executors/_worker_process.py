@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.machine.child import child_environment, python
-from llmscale.runs.folder import cannot_write
-from llmscale.runs.log import LOG_NAME
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import cannot_write
 
 WORKER = ("llmscale.measure.train.worker",)
 EXIT_INTERRUPTED = 130
@@ -35,7 +35,7 @@ def start_worker(
         "TOKENIZERS_PARALLELISM": "false",
         **(environment or {}),
     }
-    path = Path(folders[0]) / LOG_NAME
+    path = RunFolder(Path(folders[0])).log_path
     try:
         log = path.open("a", encoding="utf-8")
     except OSError as error:

@@ -30,7 +30,9 @@ from llmscale.measure.executors._worker_process import (
     tell,
     why_lost,
 )
+from llmscale.measure.train.run_spec import known_spec
 from llmscale.quantity import format_seconds
+from llmscale.runs.run_folder import RunFolder
 
 SECONDS_BETWEEN_LOOKS = 0.5
 """How often to look whether the file that a task waits for is there, and whether a worker hangs."""
@@ -220,9 +222,8 @@ def _evaluation_seconds(folder: Path, reached: dict[Path, _Reached]) -> float:
     """About how long the validation set takes: a token of it costs a third of one that is trained
     on.
     """
-    tokens: int = json.loads((folder / "spec.json").read_text(encoding="utf-8")).get(
-        "validation_tokens", 0
-    )
+    spec = known_spec(RunFolder(folder))
+    tokens = (spec.validation_tokens if spec else None) or 0
     return tokens / 3 / reached[folder].speed if reached[folder].speed else 0.0
 
 
@@ -241,7 +242,7 @@ def _end_lost(
         reached[folder].losses += 1
         reached[folder].logged = None
         losses = reached[folder].losses
-        if (folder / "run.json").exists() or folder in stopped or not reason:
+        if RunFolder(folder).has_ended or folder in stopped or not reason:
             report(
                 Event("ended", folder, exit_code=EXIT_INTERRUPTED if folder in stopped else code)
             )
@@ -264,7 +265,8 @@ def _end_lost(
 
 
 def _shape(task: Task) -> Any:
-    return json.loads((task.folders[0] / "spec.json").read_text(encoding="utf-8"))["job"]["shape"]
+    spec = known_spec(RunFolder(task.folders[0]))
+    return spec.job.shape if spec else None
 
 
 def _can_start(task: Task, waiting: Sequence[Task], workers: Sequence[_Worker]) -> bool:
@@ -282,7 +284,7 @@ def _begin(task: Task, worker: _Worker, report: Callable[[Event], object]) -> No
     """
     for folder in task.folders:
         report(Event("started", folder))
-        if (folder / "run.json").exists():
+        if RunFolder(folder).has_ended:
             report(Event("ended", folder, exit_code=0))
         else:
             worker.running.append(folder)

@@ -6,7 +6,6 @@ machine for the time of the sweep. What the workers say comes back as the actors
 nodes need no more of the results than to read and write them: in a folder that they share with this
 machine, or at the URL of the results."""
 
-import json
 import logging
 import os
 import secrets
@@ -26,9 +25,11 @@ from llmscale.machine import available_cores
 from llmscale.measure.executors import Event, Place, Task
 from llmscale.measure.executors._remote_worker import Node, send_store
 from llmscale.measure.executors._worker_process import why_lost
+from llmscale.measure.train.run_spec import read_spec
 from llmscale.runs.remote import Remote, is_needed, results_at, url_of
 from llmscale.runs.remote._files import reason
 from llmscale.runs.remote.uploads import LAST_TRIES_SECONDS, try_often
+from llmscale.runs.run_folder import RunFolder
 from llmscale.settings import Range, check_ranges
 
 NEEDS = "ray"
@@ -189,7 +190,7 @@ class _Lead:
         for folder in task.folders:
             if not self._reached[folder].resumes:
                 self._report(Event("started", folder))
-            if (folder / "run.json").exists():
+            if RunFolder(folder).has_ended:
                 self._report(Event("ended", folder, exit_code=0))
             else:
                 place.running.append(folder)
@@ -325,7 +326,7 @@ class _Lead:
         remote = self._remote
         assert remote is not None
         if not self._sent:
-            store = Path(json.loads((folder / "spec.json").read_text(encoding="utf-8"))["store"])
+            store = Path(read_spec(RunFolder(folder)).store)
             _patiently(remote, lambda: send_store(remote, store))
             self._sent = True
         _patiently(remote, remote.push)
@@ -459,9 +460,7 @@ def _patiently(remote: Remote, act: Callable[[], object]) -> None:
 
 
 def _gpus(task: Task, place: Place) -> int:
-    device = json.loads((task.folders[0] / "spec.json").read_text(encoding="utf-8"))["conditions"][
-        "device"
-    ]
+    device = read_spec(RunFolder(task.folders[0])).conditions.device
     return 1 if device == "cuda" or place.gpu is not None else 0
 
 

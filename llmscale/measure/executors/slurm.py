@@ -23,7 +23,7 @@ from llmscale.errors import InputError, WorkError
 from llmscale.machine.child import SAFE, python, search_path
 from llmscale.measure.executors import Event, Place, Task
 from llmscale.measure.executors._watch import Watch, exit_code
-from llmscale.runs.log import LOG_NAME
+from llmscale.runs.run_folder import CHECKPOINT, SHARDED_CHECKPOINT, RunFolder
 from llmscale.settings import Range, check_ranges
 
 NEEDS = "submitit"
@@ -207,7 +207,7 @@ class _Lead:
             if folder not in self._started:
                 self._started.add(folder)
                 self._report(Event("started", folder))
-                if (folder / "run.json").exists():
+                if RunFolder(folder).has_ended:
                     self._report(Event("ended", folder, exit_code=0))
                     continue
                 self._watch.begin(folder)
@@ -274,7 +274,7 @@ class _Lead:
     def _lose(self, job: _Job) -> None:
         """The job has ended and some of its runs have not: they are handed in again."""
         state = self._queue.states.get(job.job_id, "gone from the queue")
-        why = f"job {job.job_id} is {state}; see {job.running[0] / LOG_NAME}"
+        why = f"job {job.job_id} is {state}; see {RunFolder(job.running[0]).log_path}"
         again = []
         for folder in job.running:
             step, reached = self._watch.step(folder), self._reached[folder]
@@ -368,7 +368,7 @@ def _submit(folders: Sequence[Path], place: Place, options: Options) -> str:
     saved = " || ".join(
         f"[ {shlex.quote(str(folder / name))} -nt {begun} ]"
         for folder in names
-        for name in ("checkpoint.pt", "checkpoint.dcp")
+        for name in (CHECKPOINT, SHARDED_CHECKPOINT)
     )
     cpus = options.cpus or place.threads
     seconds = options.time_minutes * 60
@@ -399,7 +399,7 @@ def _submit(folders: Sequence[Path], place: Place, options: Options) -> str:
         ],
         srun_args=[
             f"--cpus-per-task={cpus}",
-            f"--error={names[0] / LOG_NAME}",
+            f"--error={RunFolder(names[0]).log_path}",
             "--open-mode=append",
         ],
         additional_parameters=additional,

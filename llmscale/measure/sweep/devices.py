@@ -46,14 +46,18 @@ def speedup(threads: int) -> float:
     return float(threads * DOUBLING_EFFICIENCY ** math.log2(threads))
 
 
-def makespan(durations: Sequence[Duration], workers: int) -> float:
+def makespan(durations: Sequence[Duration], workers: int, busy: Sequence[float] = ()) -> float:
     """Seconds until the last run ends, where a free worker takes the longest run that can start
     (Graham 1969).
+
+    `busy` are the seconds that runs under way still take, which come before all others.
     """
     waiting = sorted(range(len(durations)), key=lambda number: -durations[number].seconds)
     started: dict[int, float] = {}
     free = [0.0] * workers
-    end = 0.0
+    for seconds in busy:
+        heapq.heapreplace(free, free[0] + seconds)
+    end = max(free)
 
     def ready_at(number: int) -> float:
         run = durations[number]

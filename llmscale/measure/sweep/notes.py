@@ -15,7 +15,7 @@ from llmscale.quantity import format_bytes, format_count
 if TYPE_CHECKING:
     from llmscale.measure.sweep.plan import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
-    from llmscale.runs.folder import Run
+    from llmscale.runs.run import Run
 
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et

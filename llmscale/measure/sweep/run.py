@@ -1,10 +1,9 @@
 """Carrying a plan out: one sweep a folder, runs trained once, tables rewritten as each run ends."""
 
-import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from llmscale.machine import device_name
 from llmscale.measure.executors import Event, Task, pick_executor
@@ -12,25 +11,25 @@ from llmscale.measure.sweep.kernels import check_kernels, without_kernels
 from llmscale.measure.sweep.plan import Plan, PlannedRun
 from llmscale.measure.sweep.provenance import provenance
 from llmscale.measure.sweep.records import (
-    FINISHED,
     finished_runs,
     mend_rows,
-    read_curve,
     read_run,
     record_end,
     recorded_runs,
-    write_row,
     write_tables,
 )
 from llmscale.measure.sweep.retries import name_retries, own_error
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.trunks import branch_file, remove_unneeded, share_trunks
 from llmscale.measure.text.prepare import TokenStore
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, run_row
-from llmscale.measure.train.run_spec import read_spec_file
-from llmscale.runs.checked import DamagedFile, read_object
-from llmscale.runs.folder import ResultsFolder, Run, make_folder, write_text
+from llmscale.measure.train.run_spec import RunSpec, known_spec
+from llmscale.runs.checked import DamagedFile
 from llmscale.runs.lock import only_writer
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import FINISHED, Run
+from llmscale.runs.safe_write import make_folder
 
 
 def carry_out(
@@ -66,7 +65,7 @@ def carry_out(
 
         def pass_on(event: Event) -> object:
             if event.kind == "ended":
-                record_end(folder, jobs[event.run_id], event, name)
+                record_end(jobs[event.run_id], event, name)
                 settle(event.run_id)
             return report(event)
 
@@ -74,7 +73,7 @@ def carry_out(
             settle()
             tasks = [
                 Task(
-                    tuple(folder.run_folder(run.job.run_id) for run in group),
+                    tuple(folder.run_folder(run.job.run_id).path for run in group),
                     after=_start(folder, group[0]),
                 )
                 for group in plan.together
@@ -110,18 +109,22 @@ def _end_with_trunk(folder: ResultsFolder, plan: Plan, ended: str | None, device
             step = _last_step(folder, trunk.run_id)
             if step is not None and step <= min(trunk.branch_step, run.job.branch_step):
                 error = f"its trunk diverged at step {step}: {own_error(rows[trunk.run_id])}"
-                write_row(folder, run_row(run.job, "diverged", device, error=error))
+                folder.run_folder(run.job.run_id).write_row(
+                    run_row(run.job, "diverged", device, error=error)
+                )
         start = _start(folder, run)
         if start and start.parent.name == unreached and not start.exists():
             error = f"its trunk, run {unreached}, has not been trained so far"
-            write_row(folder, run_row(run.job, "failed", device, error=error))
+            folder.run_folder(run.job.run_id).write_row(
+                run_row(run.job, "failed", device, error=error)
+            )
 
 
 def _last_step(folder: ResultsFolder, run_id: str) -> int | None:
     """The last logged step of a run that has ended, where it was trained at all."""
-    path = folder.run_folder(run_id) / "curve.parquet"
+    run = folder.run_folder(run_id)
     try:
-        steps = read_curve(path)["step"] if path.exists() else []
+        steps = run.read_curve()["step"] if run.curve_path.exists() else []
     except (DamagedFile, KeyError):
         return None
     step: int | None = steps[-1].as_py() if len(steps) else None
@@ -131,7 +134,7 @@ def _last_step(folder: ResultsFolder, run_id: str) -> int | None:
 def _start(folder: ResultsFolder, run: PlannedRun) -> Path | None:
     """The branch point that `run` starts from, whether it is there yet or not."""
     parent = run.descent.parent
-    return folder.run_folder(parent.run_id) / branch_file(run.descent.step) if parent else None
+    return folder.run_folder(parent.run_id).path / branch_file(run.descent.step) if parent else None
 
 
 def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenStore) -> None:
@@ -139,58 +142,44 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
 
     One begun before on such a device keeps its conditions, to end as if never interrupted.
     """
-    path = folder.run_folder(run.job.run_id) / "spec.json"
-    row = read_run(folder, run.job.run_id)
-    if (
-        row is None or row.status not in FINISHED
-    ):  # a worker that lost its sweep may have finished it since
-        path.with_name("run.json").unlink(missing_ok=True)
-    before: dict[str, Any] = _spec_before(path)
-    here = before.get("device_name") == device_name(plan.device)
-    # Of a stack that was begun before evaluation_batch was known, micro_batch was that of all
-    # members together.
-    other_meaning = run.members > 1 and "evaluation_batch" not in before.get("conditions", {})
-    # What was to run by kernels that cannot be made any more has not been begun, or check_kernels
-    # would have said so.
-    no_kernels = before.get("conditions", {}).get("ops") == "native" and without_kernels(plan)
-    kept: dict[str, Any] = {}
-    if here and not other_meaning and not no_kernels:
-        kept = {key: before[key] for key in ("conditions", "threads") if key in before}
-    start, points = (
-        _start(folder, run),
-        {str(step): branch_file(step) for step in run.descent.branch_steps},
+    home = folder.run_folder(run.job.run_id)
+    row = home.known_row()
+    if row is None or row.status not in FINISHED:  # a worker that lost its sweep may have ended it
+        home.row_path.unlink(missing_ok=True)
+    before = known_spec(home)
+    start = _start(folder, run)
+    spec = RunSpec(
+        run.job,
+        _conditions(run, plan),
+        plan.places[0].threads,
+        str(store.path.resolve()),
+        store.validation_tokens,
+        device_name(plan.device),
+        os.path.relpath(start, home.path) if start else None,
+        {step: branch_file(step) for step in run.descent.branch_steps},
     )
-    spec = {
-        "job": run.job.to_json(),
-        "conditions": {
-            "device": plan.device,
-            "micro_batch": run.micro_batch,
-            "evaluation_batch": run.evaluation_batch,
-            "compile": run.compile,
-            "peak_flops": plan.peak_flops,
-            "ops": run.ops,
-            "threads": plan.places[0].threads if plan.device == "cpu" else 1,
-            "deterministic": plan.hardware.deterministic,
-            "checkpoint_seconds": plan.hardware.checkpoint_seconds,
-            "shard": run.shard,
-        },
-        "threads": plan.places[0].threads,
-        "store": str(store.path.resolve()),
-        "validation_tokens": store.validation_tokens,
-        "device_name": device_name(plan.device),
-        **kept,
-        "start": os.path.relpath(start, path.parent) if start else None,
-        "branch_points": {**before.get("branch_points", {}), **points},
-    }
-    write_text(path, json.dumps(spec, indent=2) + "\n")
+    if before is not None:
+        points = {**before.branch_points, **spec.branch_points}
+        spec = replace(spec, branch_points=points)
+        # What was to run by kernels that cannot be made any more has not been begun, or
+        # check_kernels would have said so.
+        no_kernels = before.conditions.ops == "native" and without_kernels(plan)
+        if before.device_name == spec.device_name and not no_kernels:
+            spec = replace(spec, conditions=before.conditions, threads=before.threads)
+    spec.write(home)
 
 
-def _spec_before(path: Path) -> dict[str, Any]:
-    """What an earlier command wrote; nothing where that is damaged: all of it follows from the job
-    and this machine.
-    """
-    try:
-        read_spec_file(path)
-        return read_object(path)
-    except (DamagedFile, FileNotFoundError):
-        return {}
+def _conditions(run: PlannedRun, plan: Plan) -> Conditions:
+    """How `run` is run here, if nothing of it is there yet."""
+    return Conditions(
+        plan.device,
+        run.micro_batch,
+        run.compile,
+        run.ops,
+        threads=plan.places[0].threads if plan.device == "cpu" else 1,
+        deterministic=plan.hardware.deterministic,
+        peak_flops=plan.peak_flops,
+        checkpoint_seconds=plan.hardware.checkpoint_seconds,
+        evaluation_batch=run.evaluation_batch,
+        shard=run.shard,
+    )

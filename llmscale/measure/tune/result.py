@@ -15,7 +15,7 @@ from llmscale.measure.tune.trials import Rung
 from llmscale.notes.fitting import NO_INTERVAL
 from llmscale.notes.measuring import ALL_DIVERGED, BATCH_AT_EDGE, LR_AT_EDGE, UNFINISHED
 from llmscale.quantity import format_count
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 _DECIDING = ("arch", "optimizer", "parametrization", "schedule")
 """What a rule is tuned for: with another of these the optimum is another one."""

@@ -17,15 +17,12 @@ from llmscale.measure.sweep.kernels import check_kernels
 from llmscale.measure.sweep.plan import Plan, plan_jobs
 from llmscale.measure.sweep.provenance import difference, provenance
 from llmscale.measure.sweep.records import (
-    FINISHED,
     finished_runs,
     known_ids,
     mend_rows,
-    read_curve,
     read_run,
     record_end,
     recorded_runs,
-    write_row,
     write_tables,
 )
 from llmscale.measure.sweep.run import write_spec
@@ -47,9 +44,12 @@ from llmscale.runs.checked import (
     typed,
 )
 from llmscale.runs.curve_file import CurveFile
-from llmscale.runs.folder import ResultsFolder, Run, make_folder, refuse_links, write_text
 from llmscale.runs.lock import only_writer
 from llmscale.runs.log import read_progress
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import FINISHED, Run
+from llmscale.runs.safe_paths import refuse_links
+from llmscale.runs.safe_write import make_folder, write_text
 
 if TYPE_CHECKING:
     from llmscale.measure.train.calibrate import Speeds
@@ -244,7 +244,7 @@ class Study:
 
             try:
                 hardware = self.spec.hardware
-                tasks = [Task((self.folder.run_folder(run_id),)) for run_id in jobs]
+                tasks = [Task((self.folder.run_folder(run_id).path,)) for run_id in jobs]
                 pick_executor(hardware.executor).run(
                     tasks, plan.places, pass_on, *hardware.executor_options
                 )
@@ -339,9 +339,9 @@ class Study:
         """The training loss of a finished trial by tokens; nothing where its curve is lost."""
         if run_id not in self._curves:
             try:
-                path = self.folder.run_folder(run_id) / "curve.parquet"
-                if path.exists():
-                    rows = read_curve(path).to_pydict()
+                run = self.folder.run_folder(run_id)
+                if run.curve_path.exists():
+                    rows = run.read_curve().to_pydict()
                 else:
                     rows = (
                         CurveFile(self.folder.curves_path)
@@ -408,8 +408,9 @@ class Study:
 
         If it was trained to its end meanwhile, nothing is left of that.
         """
-        write_row(self.folder, run_row(job, "stopped", device, error=str(stop)))
-        (self.folder.run_folder(job.run_id) / "curve.parquet").unlink(missing_ok=True)
+        run = self.folder.run_folder(job.run_id)
+        run.write_row(run_row(job, "stopped", device, error=str(stop)))
+        run.curve_path.unlink(missing_ok=True)
 
     def _end(self, job: Job, event: Event, device: str) -> None:
         """Take note of a run that has ended, and write what is known by now."""
@@ -420,7 +421,7 @@ class Study:
         elif run and run.status in FINISHED:
             self._finished[job.run_id] = run
         else:
-            record_end(self.folder, job, event, device)
+            record_end(job, event, device)
         self._write()
 
     def _write(self, final: bool = False) -> None:
