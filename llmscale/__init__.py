@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.laws import Law
     from llmscale.explain.table import RunTable
+    from llmscale.measure.sweep.status import SweepStatus, status
 
 __version__ = "0.1.0"
 
@@ -44,11 +45,13 @@ _PLACES = {
     "MethodComparison": "explain.allocation",
     "Note": "errors",
     "RunTable": "explain.table",
+    "SweepStatus": "measure.sweep.status",
     "WorkError": "errors",
     "fit": "explain.api.fit",
     "plot": "explain.api.plot",
     "predict": "explain.api.predict",
     "read_runs": "explain.api.read",
+    "status": "measure.sweep.status",
 }
 """Where each name is, below this package: it is imported when it is first asked for."""
 
@@ -66,12 +69,14 @@ __all__ = [
     "MethodComparison",
     "Note",
     "RunTable",
+    "SweepStatus",
     "WorkError",
     "__version__",
     "fit",
     "plot",
     "predict",
     "read_runs",
+    "status",
 ]
 
 

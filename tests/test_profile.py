@@ -2,6 +2,8 @@
 coefficients.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,7 +112,8 @@ def test_a_prediction_takes_letters_or_columns_and_a_level() -> None:
     assert wide.low < one.low < one.high < wide.high
     many = forecast_at(fit, N=np.array([1e8, 1e9]), D=np.array([1e9, 1e10]))
     assert many.loss.shape == many.low.shape == (2,)
-    for wrong in ({"N": 1e9}, {"N": 1e9, "D": 1e9, "C": 1e20}, {"N": 1e9, "E": 1.0}):
+    wrongs: list[dict[str, Any]] = [{"N": 1e9}, {"N": 1e9, "D": 1e9, "C": 1e20}]
+    for wrong in (*wrongs, {"N": 1e9, "E": 1.0}):
         with pytest.raises(InputError, match="predicts from params, tokens"):
             forecast_at(fit, **wrong)
 

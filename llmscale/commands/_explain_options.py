@@ -148,3 +148,16 @@ def reading(
 ) -> dict[str, Any]:
     """How the table is read, as the library takes it."""
     return {"columns": columns, "count": count, "units": units, "where": where, "status": status}
+
+
+def made(
+    variable: str | None,
+    level: float | None,
+    bootstrap: int | None,
+    seed: int | None,
+    objective: str | None,
+    delta: float | None,
+) -> dict[str, Any]:
+    """How the fit is made, as the library takes it."""
+    how = {"variable": variable, "level": level, "bootstrap": bootstrap, "seed": seed}
+    return {**how, "objective": objective, "delta": delta}

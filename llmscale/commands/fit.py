@@ -42,22 +42,11 @@ def fit(
     import llmscale
 
     _check_output(law or [], method, by, out, checklist)
-    found: Any = llmscale.fit(
-        table,
-        law or [],
-        **options.reading(columns, count, units, where, status),
-        method=method,
-        by=by,
-        keep=Path(out) if out else not checklist,
-        variable=variable,
-        level=level,
-        bootstrap=bootstrap,
-        seed=seed,
-        holdout=holdout,
-        objective=objective,
-        delta=delta,
-        intervals=intervals,
-    )
+    reading = options.reading(columns, count, units, where, status)
+    made = options.made(variable, level, bootstrap, seed, objective, delta)
+    made |= {"holdout": holdout, "intervals": intervals}
+    keep = Path(out) if out else not checklist
+    found: Any = llmscale.fit(table, law or [], method=method, by=by, keep=keep, **reading, **made)
     if checklist:
         return _show_checklist(found, json)
     from llmscale.commands._explained import show

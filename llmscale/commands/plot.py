@@ -1,7 +1,7 @@
 """`llmscale plot`: draw a table of runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,22 +53,10 @@ def plot(
     """
     import llmscale
 
-    drawn = llmscale.plot(
-        table,
-        kind,
-        output=out or True,
-        law=law,
-        **options.reading(columns, count, units, where, status),
-        refit=refit,
-        width=width,
-        title=title,
-        variable=variable,
-        level=level,
-        bootstrap=bootstrap,
-        seed=seed,
-        objective=objective,
-        delta=delta,
-    )
+    shape: dict[str, Any] = {"output": out or True, "width": width, "title": title}
+    reading = options.reading(columns, count, units, where, status)
+    made = options.made(variable, level, bootstrap, seed, objective, delta)
+    drawn = llmscale.plot(table, kind, law=law, refit=refit, **shape, **reading, **made)
     if json:
         output.print_json(drawn.to_json())
     else:

@@ -1,7 +1,7 @@
 """`llmscale predict`: the loss of runs that nobody has made yet, and the best split of a budget."""
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,21 +55,11 @@ def predict(
     """
     import llmscale
 
-    found = llmscale.predict(
-        table,
-        params=_counts(params, "params"),
-        tokens=None if tokens is None else tokens.split(","),
-        flops=_counts(flops, "flops"),
-        law=law,
-        refit=refit,
-        **options.reading(columns, count, units, where, status),
-        variable=variable,
-        level=level,
-        bootstrap=bootstrap,
-        seed=seed,
-        objective=objective,
-        delta=delta,
-    )
+    asked: dict[str, Any] = {"params": _counts(params, "params"), "flops": _counts(flops, "flops")}
+    asked["tokens"] = None if tokens is None else tokens.split(",")
+    reading = options.reading(columns, count, units, where, status)
+    made = options.made(variable, level, bootstrap, seed, objective, delta)
+    found = llmscale.predict(table, law=law, refit=refit, **asked, **reading, **made)
     if json:
         output.print_json(found.to_json())
     else:
