@@ -40,6 +40,7 @@ def fit(
     Example: llmscale fit results/cpu --law power-floor --law power
     """
     import llmscale
+    from llmscale.commands._explained import show
 
     _check_output(law or [], method, by, out, checklist)
     reading = options.reading(columns, count, units, where, status)
@@ -49,8 +50,6 @@ def fit(
     found: Any = llmscale.fit(table, law or [], method=method, by=by, keep=keep, **reading, **made)
     if checklist:
         return _show_checklist(found, json)
-    from llmscale.commands._explained import show
-
     return show(found, json=json, every=notes)
 
 
