@@ -59,7 +59,7 @@ assert "torch" not in sys.modules
     environment = os.environ | {"PYTHONPATH": str(repository)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
-        llmscale.fitt  # type: ignore[attr-defined]  # noqa: B018
+        llmscale.fitt  # noqa: B018
 
 
 @dataclass
@@ -238,7 +238,7 @@ def test_what_notebooks_show_is_a_table_and_no_markup_of_the_files() -> None:
     frame = grid().assign(run_id=[f"{SCRIPT}{place}" for place in range(25)], data=SCRIPT)
     table = llmscale.read_runs(frame.assign(status=["done"] * 24 + [SCRIPT]), status="done=done")
     fits = llmscale.fit(table, ["chinchilla", "kaplan"], bootstrap=20)
-    values = [
+    values: list[Any] = [
         table,
         fits,
         fits[0],
