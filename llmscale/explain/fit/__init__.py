@@ -15,6 +15,4 @@ __all__ = [
     "default_laws",
     "fit_law",
     "fit_laws",
-    "to_json",
-    "write_fits",
 ]
