@@ -17,7 +17,7 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,9 +31,11 @@ Member = TypeVar("Member")
 
 DIGITS = 16
 """Hexadecimal digits of a file's SHA-256 in the name of what is in it."""
+CHOSEN = frozenset({"arch", "optimizer", "schedule", "source", "track"})
+"""Settings of a TOML file that take a choice of the user's own."""
 _IN_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[A-Za-z_]\w*))?")
 _PINNED = re.compile(
-    rf"(?P<file>[^/\\:@]+\.py):(?P<name>[A-Za-z_]\w*)@(?P<digest>[0-9a-f]{{{DIGITS}}})"
+    rf"(?P<file>[^/\\:@]+\.py)(?::(?P<name>[A-Za-z_]\w*))?@(?P<digest>[0-9a-f]{{{DIGITS}}})"
 )
 _MODULE = "llmscale_own_"
 """What the names of modules made from users' files begin with."""
@@ -62,12 +64,12 @@ _modules: dict[str, ModuleType] = {}
 """By `path@digest`, once they have been run."""
 
 
-class Menu(Generic[Member]):
+class Menu(Collection[str], Generic[Member]):
     """The choices in the folder of a package, and in files of the user's own.
 
     `is_member` says which object of a file is the choice: there is exactly one in each file of the
-    folder. Without it, the module itself is, and of a user's file any object. `ready` turns what
-    was found into what `find` returns, or raises InputError."""
+    folder. Without it, the module itself is; and of a user's file this, or any object in it that is
+    named. `ready` turns what was found into what `find` returns, or raises InputError."""
 
     def __init__(
         self,
@@ -92,11 +94,15 @@ class Menu(Generic[Member]):
         found = (one.name for one in pkgutil.iter_modules(folder.submodule_search_locations))
         return tuple(sorted(name.replace("_", "-") for name in found if name[0] != "_"))
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.names
+    def __contains__(self, name: object) -> bool:
+        """Whether `name` may be asked for: one of the folder, or of a file of the user's own."""
+        return name in self.names or (isinstance(name, str) and is_own(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def find(self, name: str) -> Member:
         """The choice `name`.
@@ -126,7 +132,10 @@ class Menu(Generic[Member]):
         assert given is not None
         own = _read(given["path"], self.example, self.word)
         _files[f"{own.file}@{own.digest}"] = own
-        return f"{own.file}:{given['name'] or self._only_name(own, name)}@{own.digest}"
+        wanted = given["name"]
+        if wanted is None and self._is_member is not None:
+            wanted = self._only_name(own, name)
+        return f"{own.file}{f':{wanted}' if wanted else ''}@{own.digest}"
 
     def accepts(self, name: str) -> bool:
         """Whether `name` is one that results may hold, though its file need not be here."""
@@ -184,6 +193,8 @@ class Menu(Generic[Member]):
         assert pinned is not None
         own = self._file_of(name)
         module, wanted = _run(own), pinned["name"]
+        if wanted is None and self._is_member is None:
+            return module
         members = self._members(module)
         if wanted in members:
             return members[wanted]
@@ -216,13 +227,14 @@ class Menu(Generic[Member]):
         if _key(pinned) not in _files:
             raise InputError(
                 f"the {self.word} {name} is in a file that this command does not name",
-                f"name the file: {self.option} FOLDER/{pinned['file']}:{pinned['name']}",
+                f"name the file: {self.option} FOLDER/{name.partition('@')[0]}",
             )
         return _files[_key(pinned)]
 
     @property
     def _contract(self) -> str:
-        return f"{self.package}/__init__.py says what a {self.word} is".replace(".", "/", 2)
+        folder = self.package.replace(".", "/")
+        return f"{folder}/__init__.py says what it must give"
 
 
 def is_own(name: str) -> bool:
@@ -230,12 +242,19 @@ def is_own(name: str) -> bool:
     return bool(_IN_FILE.fullmatch(name) or _PINNED.fullmatch(name))
 
 
-def beside(name: str, folder: Path) -> str:
-    """`name`, whose file, if it is of one, is looked for from `folder`: that of a TOML file."""
-    if not is_own(name) or _PINNED.fullmatch(name):
-        return name
-    path, colon, rest = name.rpartition(":") if ".py:" in name else (name, "", "")
-    return f"{folder / Path(path).expanduser()}{colon}{rest}"
+def beside(table: Any, folder: Path, key: str = "") -> Any:
+    """A table of a TOML file whose choices of the user's own are looked for from `folder`.
+
+    A `source` that ends in .py is a text to train on; only with a name it is code."""
+    if isinstance(table, dict):
+        return {name: beside(value, folder, name) for name, value in table.items()}
+    if isinstance(table, list):
+        return [beside(value, folder, key) for value in table]
+    given = _IN_FILE.fullmatch(table) if isinstance(table, str) and key in CHOSEN else None
+    if given is None or (key == "source" and given["name"] is None):
+        return table
+    name = f":{given['name']}" if given["name"] else ""
+    return f"{folder / Path(given['path']).expanduser()}{name}"
 
 
 def texts_of(names: Iterable[str]) -> dict[str, str]:

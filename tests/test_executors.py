@@ -20,7 +20,7 @@ from llmscale.commands import app
 from llmscale.measure import executors
 from llmscale.measure.executors import Event, Place, Task, executor_names, pick_executor
 from llmscale.measure.executors import ray as on_ray
-from llmscale.measure.sweep.spec import Hardware
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.text import sources
 from llmscale.measure.trackers import TRACKERS
 

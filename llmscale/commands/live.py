@@ -1,6 +1,7 @@
 """Progress of a sweep on standard error: a live table in a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -15,9 +16,9 @@ from llmscale.measure.executors import Event
 from llmscale.measure.sweep.plan import Plan, PlannedRun
 from llmscale.measure.sweep.records import read_run
 from llmscale.measure.sweep.remaining import Pace, work_left
-from llmscale.measure.train.recipe import DEFAULT
 from llmscale.quantity import format_count, format_seconds
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.title import short_title
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -57,7 +58,7 @@ class _Watched:
 
 
 class SweepProgress:
-    """Shows events of a sweep. Use as a context manager and pass `report` to the sweep."""
+    """Shows events of a sweep. Use as a context manager that gives what to call with each event."""
 
     def __init__(self, plan: Plan, folder: ResultsFolder) -> None:
         self._plan, self._folder = plan, folder
@@ -73,10 +74,10 @@ class SweepProgress:
         )
         self._terminal = output.progress.is_terminal
 
-    def __enter__(self) -> "SweepProgress":
+    def __enter__(self) -> Callable[[Event], None]:
         if self._terminal:
             self._live.__enter__()
-        return self
+        return self.report
 
     def __exit__(
         self,
@@ -167,8 +168,5 @@ class SweepProgress:
 
 
 def _title(run: PlannedRun) -> str:
-    job = run.job
-    recipe = f" {job.recipe}" if job.recipe != DEFAULT else ""
-    seed = f" seed {job.seed}" if job.seed else ""
     origin = f", {run.origin}" if run.origin else ""
-    return f"{job.size}{recipe} on {format_count(job.tokens)}{seed}{origin}"
+    return f"{short_title(run.job)}{origin}"

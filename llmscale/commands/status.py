@@ -9,6 +9,7 @@ from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.errors.printable import one_line
 from llmscale.quantity import format_count, format_seconds
+from llmscale.runs.title import short_name, short_title
 from llmscale.settings import Range
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _watch_by_lines(where: str, now: "SweepStatus") -> None:
 def _line(run: "RunStatus") -> tuple[str, ...]:
     left = f"{format_seconds(run.seconds_left)} left" if run.seconds_left is not None else ""
     return (
-        f"{_name(run)} on {format_count(run.tokens)}",
+        short_title(run),
         _state(run),
         _loss(run),
         left,
@@ -153,9 +154,7 @@ def _parts(
     parts: list[Any] = [_table(now, everything), output.styled(now.summary)]
     parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
     for run in _noted(now):
-        parts.append(
-            output.styled((f"{_name(run)} on {format_count(run.tokens)}: {run.note}", "yellow"))
-        )
+        parts.append(output.styled((f"{short_title(run)}: {run.note}", "yellow")))
     if curves:
         parts += [output.styled(""), _curves(folder, now)]
     parts.append(output.styled(_spent(now, price)))
@@ -215,7 +214,7 @@ def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
     )
     if len(group) == 1:
         return [
-            _name(run),
+            short_name(run),
             format_count(run.tokens),
             output.styled((_state(run), _STYLES.get(run.state, ""))),
             *bar,
@@ -249,11 +248,6 @@ def _settings(group: "list[RunStatus]") -> tuple[str, str]:
     return lr, format_count(group[0].batch_tokens) if len(batches) == 1 and group[
         0
     ].batch_tokens else ""
-
-
-def _name(run: "RunStatus") -> str:
-    recipe = f" {run.recipe}" if run.recipe != "default" else ""
-    return run.size + recipe + (f" seed {run.seed}" if run.seed else "")
 
 
 def _state(run: "RunStatus") -> str:

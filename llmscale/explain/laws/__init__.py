@@ -7,6 +7,7 @@ half is faster) and gives:
 - its coefficients as fields, in the paper's letters and order (`E`, `A`, `alpha`);
 - `equation` and `source`: the formula as people write it, and where it was published;
 - `inputs`: the columns of the table that `loss` takes, in that order;
+- `published`: coefficients as its paper gives them, with which tests simulate its `example_runs`;
 - `loss(*inputs)`: nats per token, written once for numbers and arrays with operators and numpy's
   functions. Exact derivatives, starting points and the solver's coordinates follow from it
   (`laws/_formula.py`).
@@ -115,6 +116,10 @@ class Law(ABC):
     2 if signed).
     """
 
+    published: ClassVar[tuple[float, ...]] = ()
+    """Coefficients in the order of the fields, from its paper where that gives all of them, or else
+    of their kind."""
+
     def __init_subclass__(cls) -> None:
         module = cls.__module__.rpartition(".")
         cls.name = module[2].replace("_", "-") if module[0] == __name__ else cls.__name__
@@ -150,6 +155,11 @@ class Law(ABC):
             else:
                 raw_SK[:, k] = low * (high / low) ** unit_SK[:, k]
         return raw_SK
+
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        """Columns of runs that tell the published coefficients apart."""
+        return crossed(params=np.geomspace(1e7, 1e10, 7), tokens=np.geomspace(1e8, 1e12, 7))
 
     def compute_optimal(self) -> dict[str, Any] | None:
         """The exponents of N* ∝ C^a and D* ∝ C^b, or None where the law has no such power laws."""
@@ -203,9 +213,20 @@ class OneVariableLaw(Law):
 
     variable: str = field(default="params", kw_only=True)
 
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        """36 sizes on one budget."""
+        return crossed(params=np.geomspace(1e5, 1e10, 36), tokens=(1e10,))
+
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.variable,)
+
+
+def crossed(**axes: Sequence[float] | Array) -> dict[str, Array]:
+    """Columns of every combination of the values along several axes."""
+    values = np.meshgrid(*(np.asarray(axis, dtype=float) for axis in axes.values()), indexing="ij")
+    return {name: value.ravel() for name, value in zip(axes, values, strict=True)}
 
 
 def _is_law(value: object) -> bool:

@@ -44,7 +44,7 @@ def build(
     weight_decay: float,
     dtype: str,
     compile: bool = False,
-) -> torch.optim.Optimizer:
+) -> AdamW:
     """AdamW with one fused kernel a step; λ = `weight_decay` on matrices, 0 on embeddings, norms
     and biases.
 
@@ -61,9 +61,9 @@ def adamw_groups(
     m, m_L = parametrization.width, parametrization.depth
     groups: dict[tuple[float, ...], list[torch.Tensor]] = {}
     for weight in weights:
-        lr_multiplier = 1 / m if weight.hidden else 1.0
-        decay = weight_decay / lr_multiplier if weight.decays else 0.0
-        epsilon = EPSILON / (m * m_L if weight.in_block else m)
+        lr_multiplier = 1 / m if weight.role.hidden else 1.0
+        decay = weight_decay / lr_multiplier if weight.role.decays else 0.0
+        epsilon = EPSILON / (m * m_L if weight.role.in_block else m)
         groups.setdefault((lr_multiplier, decay, epsilon), []).append(weight.tensor)
     return [
         {

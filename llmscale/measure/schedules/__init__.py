@@ -6,7 +6,6 @@ the peak learning rate at a step if there were no warm-up, a pure function above
 the steps after the warm-up that are done, from 0 to below 1."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +43,7 @@ class Schedule(ABC):
         return min(1.0, (step + 1) / (self.warmup + 1)) * self.after_warmup(step)
 
 
-def _ready(found: Any) -> Callable[..., Schedule]:
+def _ready(found: Any) -> type[Schedule]:
     if isinstance(found, type):
         return found
     if not found(0.0) > 0:
@@ -68,6 +67,6 @@ def _is_schedule(value: Any) -> bool:
     return callable(value)
 
 
-SCHEDULES: Menu[Callable[..., Schedule]] = Menu(
+SCHEDULES: Menu[type[Schedule]] = Menu(
     __name__, "schedule", "--schedule", is_member=_is_schedule, ready=_ready, own="my_schedule"
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
 from llmscale.measure.executors import Place
-from llmscale.measure.sweep.spec import Hardware
+from llmscale.measure.sweep.hardware import Hardware
 
 DOUBLING_EFFICIENCY = 0.87
 """What is left of the speed of each thread when their number is doubled."""

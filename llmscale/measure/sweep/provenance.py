@@ -21,6 +21,8 @@ from llmscale.measure.sweep.remaining import PlannedWork
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.recipe import Recipe
+from llmscale.menu import texts_of
+from llmscale.runs.columns import fields_from
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_paths import refuse_links
 
@@ -110,6 +112,7 @@ def provenance(
         "runs": [run.job.run_id for run in plan.runs],
         "planned": _planned(plan, folder),
         "data": describe_text(store),
+        "own": _own_texts(plan, spec),
         "versions": {
             "llmscale": llmscale.__version__,
             "python": platform.python_version(),
@@ -129,6 +132,14 @@ def provenance(
     }
 
 
+def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
+    """The files of the user's own that the sweep was made with, for those who read of it later."""
+    found = texts_of([spec.data.source, *spec.track])
+    for run in plan.runs:
+        found |= run.job.own_texts()
+    return found
+
+
 def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
     """What each run of the sweep is and costs, for those who look before it has a folder, or when
     that is gone.
@@ -139,8 +150,7 @@ def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
         job = run.job
         if run.finished and job.run_id not in known:
             continue  # which other run trained its first steps is not known here
-        work = job.flops, run.own_flops, run.seconds
-        now = PlannedWork(job.size, job.recipe, job.shape.params, job.tokens, job.seed, *work)
+        now = PlannedWork(**fields_from(PlannedWork, job, job.shape, run))
         found[job.run_id] = known[job.run_id] if run.finished else asdict(now)
     return found
 

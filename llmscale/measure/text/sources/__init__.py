@@ -93,7 +93,9 @@ def member_of(name: str) -> str:
     """The menu's member that reads `name`, without opening it. Raises InputError."""
     name = name.strip()
     member = name.partition(":")[0]
-    return member if member in SOURCES else name if _IN_FILE.search(name) else _member_for(name)
+    if member in SOURCES.names:
+        return member
+    return name if _IN_FILE.search(name) else _member_for(name)
 
 
 def pin_source(name: str) -> str:
