@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.laws import Law
     from llmscale.explain.table import RunTable
+    from llmscale.measure.sweep.api import sweep
+    from llmscale.measure.sweep.result import SweepResult
     from llmscale.measure.sweep.status import SweepStatus, status
+    from llmscale.measure.tune.api import TuneResult, tune
 
 __version__ = "0.1.0"
 
@@ -45,13 +48,17 @@ _PLACES = {
     "MethodComparison": "explain.allocation",
     "Note": "errors",
     "RunTable": "explain.table",
+    "SweepResult": "measure.sweep.result",
     "SweepStatus": "measure.sweep.status",
+    "TuneResult": "measure.tune.api",
     "WorkError": "errors",
     "fit": "explain.api.fit",
     "plot": "explain.api.plot",
     "predict": "explain.api.predict",
     "read_runs": "explain.api.read",
     "status": "measure.sweep.status",
+    "sweep": "measure.sweep.api",
+    "tune": "measure.tune.api",
 }
 """Where each name is, below this package: it is imported when it is first asked for."""
 
@@ -69,7 +76,9 @@ __all__ = [
     "MethodComparison",
     "Note",
     "RunTable",
+    "SweepResult",
     "SweepStatus",
+    "TuneResult",
     "WorkError",
     "__version__",
     "fit",
@@ -77,6 +86,8 @@ __all__ = [
     "predict",
     "read_runs",
     "status",
+    "sweep",
+    "tune",
 ]
 
 

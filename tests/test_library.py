@@ -52,9 +52,10 @@ import sys, llmscale
 assert {"fit", "predict", "plot", "read_runs", "status", "Law", "Fit"} <= set(dir(llmscale))
 heavy = {"torch", "pandas", "numpy", "scipy", "pyarrow", "datasets", "tokenizers", "matplotlib"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-for name in llmscale.__all__:
+for name in set(llmscale.__all__) - {"sweep", "tune", "SweepResult", "TuneResult"}:
     getattr(llmscale, name)
-assert "torch" not in sys.modules
+assert not {"torch", "datasets", "tokenizers"} & set(sys.modules)
+assert callable(llmscale.sweep) and callable(llmscale.tune)
 """
     environment = os.environ | {"PYTHONPATH": str(repository)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -16,7 +16,7 @@ class Patience:
     elsewhere one line, once."""
 
     def __init__(self, stream: Any) -> None:
-        self.doing = "reading"
+        self.doing = "loading"
         """What goes on, as the library tells it."""
         self._stream = stream
         self._in_terminal = bool(getattr(stream, "isatty", bool)())

@@ -4,11 +4,18 @@ import numpy as np
 
 from llmscale.explain.estimation.result import Fit
 from llmscale.notes import CATALOGUE, Weight
-from llmscale.notes.fitting import FLOOR_UNCERTAIN, NO_INTERVAL
+from llmscale.notes.fitting import (
+    FLOOR_UNCERTAIN,
+    MISFIT_EXCEEDS_NOISE,
+    NO_INTERVAL,
+    RESIDUAL_TREND,
+)
 
 _MOST_EXPONENTS = 2
 _NEAR_ONLY = (NO_INTERVAL.code, FLOOR_UNCERTAIN.code)
 """Notes that say nothing against the law near its runs."""
+_OF_FORM = (RESIDUAL_TREND.code, MISFIT_EXCEEDS_NOISE.code)
+"""Notes on the law's form, which the held-out runs have tested."""
 
 
 def verdict(fit: Fit) -> str:
@@ -41,8 +48,10 @@ def _checked(fit: Fit) -> str:
 def _use(fit: Fit) -> str:
     """How far to believe it: not at all, near its runs, or as far beyond as was tested."""
     wrong = [note.code for note in fit.notes if CATALOGUE[note.code].weight is Weight.WRONG]
-    if wrong:
-        return f"not to be relied on before {wrong[0]} is settled"
+    untested = fit.holdout is None or _missed(fit)
+    of_runs = [code for code in wrong if code not in _OF_FORM or untested]
+    if of_runs:
+        return f"not to be relied on before {of_runs[0]} is settled"
     if fit.holdout is None:
         return "do not extrapolate"
     if _missed(fit):
@@ -50,7 +59,8 @@ def _use(fit: Fit) -> str:
     near = [note.code for note in fit.notes if note.code in _NEAR_ONLY]
     if near:
         return f"usable near these runs ({near[0]})"
-    return f"usable to {_tested(fit):.2g}x the largest run, as far as it was tested"
+    but = f", but mind {wrong[0]}" if wrong else ""
+    return f"usable to {_tested(fit):.2g}x the largest run, as far as it was tested{but}"
 
 
 def _missed(fit: Fit) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
 from llmscale.measure.sweep.kernels import kernel_notes
-from llmscale.measure.train.recipe import DEFAULT
+from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
 from llmscale.notes.measuring import BATCH_ROUNDED, ISOFLOP_GRID, MEMORY, NOISY_LOSS
 from llmscale.quantity import format_bytes, format_count
@@ -15,6 +15,7 @@ from llmscale.quantity import format_bytes, format_count
 if TYPE_CHECKING:
     from llmscale.measure.sweep.plan import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
+    from llmscale.measure.train.job import Job
     from llmscale.runs.run import Run
 
 REPEATED_EPOCHS = 4
@@ -29,64 +30,85 @@ def plan_notes(
     """What to know of `runs` of `spec` before they are trained on `device`, which has `free_bytes`
     of memory.
     """
-    jobs, notes = [run.job for run in runs], []
-    if spec.flops:
-        notes.append(
-            ISOFLOP_GRID.note(
-                f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from "
-                f"1/{spec.spread:g} to {spec.spread:g} times the N at which it pays for "
-                f"{spec.optimum:g} tokens a parameter, the expected optimum (by default the 20 of "
-                "Hoffmann et al. 2022); fit with --method isoflop says where it is",
-            )
-        )
-    if len({job.tokens for job in jobs}) == 1:
-        budget = format_count(jobs[0].tokens)
-        notes.append(
-            ONE_TOKEN_BUDGET.note(
-                f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; "
-                "several, as in --tokens 5x,20x,80x, measure L(N, D)",
-            )
-        )
-    most = max(job.epochs for job in jobs)
-    if most > REPEATED_DATA.limit:
-        text = format_count(max(job.unique_tokens for job in jobs))
-        beyond = (
-            ", far past the 4 epochs up to which that is nearly harmless"
-            if most > REPEATED_EPOCHS
-            else ""
-        )
-        notes.append(
-            REPEATED_DATA.note(
-                f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}",
-            )
-        )
-    short = [job for job in jobs if job.steps < FEW_STEPS.limit]
-    if short:
-        notes.append(
-            FEW_STEPS.note(
-                f"size {short[0].size} gets only {short[0].steps} steps; train on more tokens",
-            )
-        )
-    for run in runs:
-        if run.memory_bytes > free_bytes and not run.finished:
-            need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
-            notes.append(
-                MEMORY.note(
-                    f"size {run.job.size} needs about {need} of memory and {device} has {have}",
-                )
-            )
+    jobs = [run.job for run in runs]
+    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
+    notes = [note for note in found if note is not None]
+    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
     if device == "cpu" and not all(run.finished for run in runs):
         notes += kernel_notes()
     for name, recipe in spec.variants.items():
         mine = [job for job in jobs if job.recipe == name]
-        if mine and recipe.batch_tokens not in (None, mine[0].batch_tokens):
-            sequences = f"a step takes whole sequences of {recipe.context} tokens"
-            become = f"{recipe.batch_tokens} tokens a step become {mine[0].batch_tokens}"
-            notes.append(BATCH_ROUNDED.note(f"{sequences}: {become}"))
-        if mine and recipe.tuned_rule:
-            notes += recipe.tuned_rule.notes(
-                [(job.shape.params, job.tokens) for job in mine], recipe
+        if mine:
+            notes += _of_recipe(recipe, mine)
+    return notes
+
+
+def _grid(spec: "SweepSpec") -> Note | None:
+    """Which sizes each budget of --flops has."""
+    if not spec.flops:
+        return None
+    return ISOFLOP_GRID.note(
+        f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from 1/{spec.spread:g} to "
+        f"{spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a parameter, "
+        "the expected optimum (by default the 20 of Hoffmann et al. 2022); fit with --method "
+        "isoflop says where it is"
+    )
+
+
+def _one_budget(jobs: "Sequence[Job]") -> Note | None:
+    if len({job.tokens for job in jobs}) != 1:
+        return None
+    budget = format_count(jobs[0].tokens)
+    return ONE_TOKEN_BUDGET.note(
+        f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; several, "
+        "as in --tokens 5x,20x,80x, measure L(N, D)"
+    )
+
+
+def _repeated(jobs: "Sequence[Job]") -> Note | None:
+    most = max(job.epochs for job in jobs)
+    if most <= REPEATED_DATA.limit:
+        return None
+    text = format_count(max(job.unique_tokens for job in jobs))
+    beyond = ""
+    if most > REPEATED_EPOCHS:
+        beyond = f", far past the {REPEATED_EPOCHS} epochs up to which that is nearly harmless"
+    return REPEATED_DATA.note(
+        f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}"
+    )
+
+
+def _short(jobs: "Sequence[Job]") -> Note | None:
+    for job in jobs:
+        if job.steps < FEW_STEPS.limit:
+            return FEW_STEPS.note(
+                f"size {job.size} gets only {job.steps} steps; train on more tokens"
             )
+    return None
+
+
+def _too_large(run: "PlannedRun", free_bytes: int) -> bool:
+    return run.memory_bytes > free_bytes and not run.finished
+
+
+def _memory(run: "PlannedRun", free_bytes: int, device: str) -> Note:
+    need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
+    return MEMORY.note(f"size {run.job.size} needs about {need} of memory and {device} has {have}")
+
+
+def _of_recipe(recipe: Recipe, jobs: "Sequence[Job]") -> list[Note]:
+    """What a recipe asks for that its runs do otherwise, or that its rule does not know."""
+    notes = []
+    if recipe.batch_tokens not in (None, jobs[0].batch_tokens):
+        notes.append(
+            BATCH_ROUNDED.note(
+                f"a step takes whole sequences of {recipe.context} tokens: {recipe.batch_tokens} "
+                f"tokens a step become {jobs[0].batch_tokens}"
+            )
+        )
+    if recipe.tuned_rule:
+        points = [(job.shape.params, job.tokens) for job in jobs]
+        notes += recipe.tuned_rule.notes(points, recipe)
     return notes
 
 
