@@ -17,7 +17,7 @@ from sweeps import llmscale, write_counting
 from llmscale import machine
 from llmscale.machine import GPU, GPU_SHARE_VARIABLE
 from llmscale.measure.executors import Place
-from llmscale.measure.executors.local import _start
+from llmscale.measure.executors._worker_process import start_worker
 from llmscale.measure.sweep import devices as places
 from llmscale.measure.sweep import plan as plans
 from llmscale.measure.sweep.devices import RUNS_A_GPU, gpu_places, slowdown
@@ -146,11 +146,11 @@ def test_a_worker_is_told_its_share_of_the_memory(
 ) -> None:
     told: list[Any] = []
     monkeypatch.setattr(
-        "llmscale.measure.executors.local.start_worker",
-        lambda *given, **more: told.append(given[3]),
+        "llmscale.measure.executors._worker_process.subprocess.Popen",
+        lambda *given, env, **more: told.append(env),
     )
     for share in (0.25, 1.0):
-        _start([str(tmp_path)], Place(1, 0, memory_share=share))
+        start_worker([str(tmp_path)], Place(1, 0, memory_share=share))
     assert [environment.get(GPU_SHARE_VARIABLE) for environment in told] == ["0.25", None]
     assert all("CUDA_VISIBLE_DEVICES" in environment for environment in told)
 

@@ -131,8 +131,9 @@ def tune(
         with_executor_options,
     )
     from llmscale.measure.sweep.validation import settled
-    from llmscale.measure.tune.run import Study, check_folder, known_basis
+    from llmscale.measure.tune.run import Study
     from llmscale.measure.tune.search import Grid
+    from llmscale.measure.tune.tune_json import check_folder, known_basis
     from llmscale.runs.folder import ResultsFolder
 
     asked = read_spec(file) if file else SweepSpec()
