@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from llmscale.errors import Note
 from llmscale.machine import available_cores, available_memory, can_compile, find_gpu
 from llmscale.measure.executors import Place
-from llmscale.measure.sweep.devices import Duration, allot_places, makespan, slowdown, speedup
+from llmscale.measure.sweep.devices import allot_places, slowdown
 from llmscale.measure.sweep.jobs import jobs_of, sweep_dtype, with_retries
+from llmscale.measure.sweep.makespan import Duration, makespan, speedup
 from llmscale.measure.sweep.notes import plan_notes
 from llmscale.measure.sweep.remaining import Work, work_left
 from llmscale.measure.sweep.spec import Hardware, SweepSpec

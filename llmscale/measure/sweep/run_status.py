@@ -1,6 +1,5 @@
 """How one run of a sweep stands, from its row or its folder."""
 
-import fcntl
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,9 +9,9 @@ from llmscale.errors import InputError, listed
 from llmscale.measure.sweep.remaining import PlannedWork, pace_of, work_left
 from llmscale.measure.train.job import EVALUATION_SPEED, Job
 from llmscale.measure.train.run_spec import SpecFile, read_spec_file
-from llmscale.runs.checked import DamagedFile, plain_file
+from llmscale.runs.checked import DamagedFile
 from llmscale.runs.folder import ResultsFolder, Run, sibling_file
-from llmscale.runs.lock import FILE_NAME as LOCK_NAME
+from llmscale.runs.lock import lock_holder
 from llmscale.runs.log import FILE_NAME, damaged_lines, last_progress, read_progress, saved_step
 from llmscale.runs.rows import read_row
 
@@ -271,21 +270,6 @@ def _start_step(path: Path, spec: SpecFile) -> int:
     except (DamagedFile, OSError):
         return 0
     return next((step for step, name in points.items() if name == start.name), 0)
-
-
-def lock_holder(path: Path) -> str | None:
-    """Who holds the folder of a sweep, or of a run, as its lock file says; None where nobody
-    does.
-    """
-    try:
-        with plain_file(path / LOCK_NAME).open(encoding="utf-8", errors="replace") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return file.read().strip() or "another process"
-    except (OSError, DamagedFile):
-        pass
-    return None
 
 
 def modified(path: Path) -> float:

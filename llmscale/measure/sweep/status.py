@@ -4,7 +4,6 @@ tables are left.
 Reads what the sweep and its workers write; asks nobody, writes nothing and loads no torch.
 """
 
-import heapq
 import itertools
 import math
 import os
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line, stated_command
+from llmscale.measure.sweep.makespan import Duration, makespan
 from llmscale.measure.sweep.remaining import PlannedWork
 from llmscale.measure.sweep.run_status import (
     NOTHING_LEFT,
@@ -27,7 +27,6 @@ from llmscale.measure.sweep.run_status import (
     Look,
     RunStatus,
     ended,
-    lock_holder,
     modified,
     own_flops_of,
     unfinished,
@@ -37,6 +36,7 @@ from llmscale.measure.train.job import EVALUATION_SPEED
 from llmscale.runs.checked import DamagedFile, check_list, plain_file, read_object, typed
 from llmscale.runs.folder import REMAKE, ResultsFolder, Run, is_plain
 from llmscale.runs.lock import FILE_NAME as LOCK_NAME
+from llmscale.runs.lock import lock_holder
 from llmscale.runs.log import read_progress
 from llmscale.runs.remote import is_url
 from llmscale.runs.rows import read_rows
@@ -203,7 +203,7 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
         workers,
         device,
         sum(run.seconds_spent for run in timed) * per_place / 3600,
-        _makespan(timed, workers, holder is not None),
+        _seconds_left(timed, workers, holder is not None),
         tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
         all(rung.get("finished") is True for rung in tuning["rungs"]) if tuning else None,
         _tuned_for(tuning, timed),
@@ -371,27 +371,20 @@ def _nearest(speeds: dict[float, float], size: float) -> float | None:
     return speeds[min(speeds, key=lambda other: abs(other - size))] if speeds else None
 
 
-def _makespan(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float | None:
-    """Seconds until all are trained: those under way, then the longest first, each by the first
-    worker free.
-
-    A sweep that is under way does not try failed runs again.
-    """
-    left = [
-        run
-        for run in runs
-        if run.state not in NOTHING_LEFT and not (under_way and run.state == "failed")
-    ]
+def _seconds_left(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float | None:
+    """Seconds until all are trained. A sweep that is under way does not try failed runs again."""
+    ended = (*NOTHING_LEFT, "failed") if under_way else NOTHING_LEFT
+    left = [run for run in runs if run.state not in ended]
     if any(run.seconds_left is None for run in left):
         return None
     workers = max(1, min(workers, len(left)))
-    running = [run.seconds_left or 0.0 for run in left if run.state in UNDER_WAY]
-    if len(running) > workers:
-        running = [seconds * workers / len(running) for seconds in running]
-    waiting = sorted(
-        (run.seconds_left or 0.0 for run in left if run.state not in UNDER_WAY), reverse=True
-    )
-    free = [0.0] * workers
-    for seconds in [*running, *waiting]:
-        heapq.heappush(free, heapq.heappop(free) + seconds)
-    return max(free)
+    # Of stacked runs several share a worker.
+    running = sum(run.state in UNDER_WAY for run in left)
+    share = min(1.0, workers / running) if running else 1.0
+    durations = []
+    for run in left:
+        is_running, seconds = run.state in UNDER_WAY, run.seconds_left or 0.0
+        durations.append(
+            Duration(seconds * share if is_running else seconds, is_under_way=is_running)
+        )
+    return makespan(durations, workers)
