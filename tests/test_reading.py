@@ -24,7 +24,7 @@ from llmscale.errors import InputError
 from llmscale.errors.command_lines import where_option
 from llmscale.errors.printable import clean
 from llmscale.explain.table import RunTable, groups, parse_units, read_table
-from llmscale.explain.table._where import parse_where
+from llmscale.explain.table.rows.where import parse_where
 
 RUNS = pd.DataFrame(
     {

@@ -396,7 +396,7 @@ def test_names_that_are_no_files_get_a_sentence_and_exit_code_2(tmp_path: Path) 
 def test_a_table_that_memory_cannot_hold_is_refused_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmscale.explain.table._bounds.memory_at_hand", lambda: 1 << 20)
+    monkeypatch.setattr("llmscale.explain.table.files.bounds.memory_at_hand", lambda: 1 << 20)
     packed = gzip.compress((HEAD + "1,1,1\n" * 10_000_000).encode(), compresslevel=1)
     with pytest.raises(
         InputError, match=r"holds more than .* rows, and 512 KiB of memory may be used"

@@ -2,7 +2,7 @@
 
 Runs that share a trunk are tried again together, those that have not diverged too, so that at each
 size all budgets of the new trunk have one learning rate. A fit then takes these in place of the
-first ones (table/_retries.py)."""
+first ones (table/rows/retries.py)."""
 
 from dataclasses import replace
 

@@ -22,13 +22,13 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table._bounds import check_cells, read_within
-from llmscale.explain.table._csv import read_csv
-from llmscale.explain.table._logs import logs_in, refuse_log, runs_of
-from llmscale.explain.table._nested import frame_from_json, unfold
-from llmscale.explain.table._not_a_table import refuse_binary, refuse_text
-from llmscale.explain.table._plain import flat_names, plain, with_index
-from llmscale.explain.table._text import decode
+from llmscale.explain.table.files.bounds import check_cells, read_within
+from llmscale.explain.table.files.csv_text import read_csv
+from llmscale.explain.table.files.letters import decode
+from llmscale.explain.table.files.logs import logs_in, refuse_log, runs_of
+from llmscale.explain.table.files.nested import frame_from_json, unfold
+from llmscale.explain.table.files.not_a_table import refuse_binary, refuse_text
+from llmscale.explain.table.files.plain import flat_names, plain, with_index
 from llmscale.runs.folder import ResultsFolder, newest_results, refuse_unusable
 from llmscale.runs.remote import is_url, pull_table
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.explain.table._names import last_part, plain
-from llmscale.explain.table._step_names import bare_step
+from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.rows.step_names import bare_step
 
 _EXACT = 2**53
 """Whole numbers below it are exact as floats."""

@@ -19,9 +19,9 @@ from typing import Any
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._bounds import check_cells
-from llmscale.explain.table._headings import with_headings
-from llmscale.explain.table._numbers import is_number, series_of
+from llmscale.explain.table.files.bounds import check_cells
+from llmscale.explain.table.files.headings import with_headings
+from llmscale.explain.table.files.numbers import is_number, series_of
 
 _SEPARATORS = ",\t;|"
 _SAMPLE = 1 << 16

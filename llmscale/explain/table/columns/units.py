@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
-from llmscale.explain.table._names import nearest, quantity_of
-from llmscale.explain.table._pairs import parse_pairs
+from llmscale.explain.table.columns.names import nearest, quantity_of
+from llmscale.explain.table.columns.pairs import parse_pairs
 from llmscale.quantity import SUFFIXES, parse_count
 
 Array = NDArray[np.float64]

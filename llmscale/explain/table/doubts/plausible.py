@@ -10,15 +10,15 @@ stand, and ends the checks of that quantity."""
 import numpy as np
 
 from llmscale.errors import Note
-from llmscale.explain.table._amounts import (
+from llmscale.explain.table.doubts.amounts import (
     doubtful_compute,
     doubtful_experts,
     doubtful_sizes,
     refuse_alone,
     refuse_derived,
 )
-from llmscale.explain.table._losses import doubtful_loss, refuse_rising
-from llmscale.explain.table._taken import Taken
+from llmscale.explain.table.doubts.losses import doubtful_loss, refuse_rising
+from llmscale.explain.table.doubts.taken import Taken
 
 FEWEST_ROWS = 4
 """Fewer rows are not judged: they hardly make a fit."""

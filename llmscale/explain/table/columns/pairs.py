@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from llmscale.errors import InputError
-from llmscale.explain.table._names import ALIASES, quantity_of
+from llmscale.explain.table.columns.names import ALIASES, quantity_of
 
 _PART = r"""(?:"[^"]*"|'[^']*'|`[^`]*`|[^,="'`]+)"""
 _PAIR = re.compile(rf"\s*({_PART})\s*=\s*({_PART})\s*(?:,|$)")

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table._names import last_part, plain
-from llmscale.explain.table._units import numbers_of
+from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.units import numbers_of
 
 _STEPS = ("step", "steps", "global_step", "steps_done", "_step", "iteration", "iter", "iterations",
     "final_step",

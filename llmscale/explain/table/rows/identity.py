@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table._grid import is_grid, one_after_another
-from llmscale.explain.table._names import MODEL_NAMES, NAMES, last_part, plain
-from llmscale.explain.table._row_names import (
+from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, last_part, plain
+from llmscale.explain.table.rows.grid import is_grid, one_after_another
+from llmscale.explain.table.rows.row_names import (
     called,
     is_counter,
     is_unique,
@@ -25,7 +25,7 @@ from llmscale.explain.table._row_names import (
     step_numbers,
     texts_of,
 )
-from llmscale.explain.table._step_names import with_step, with_tokens
+from llmscale.explain.table.rows.step_names import with_step, with_tokens
 
 _OF_MANY = (
     "experiment",

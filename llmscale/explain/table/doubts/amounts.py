@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._columns import quoted
-from llmscale.explain.table._taken import Array, Taken
+from llmscale.explain.table.columns.find import quoted
+from llmscale.explain.table.doubts.taken import Array, Taken
 from llmscale.quantity import format_count
 
 FAR = 30.0

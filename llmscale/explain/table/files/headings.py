@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._numbers import MISSING, is_number
+from llmscale.explain.table.files.numbers import MISSING, is_number
 
 _SAMPLE = 500
 _MOST_TITLES = 10

@@ -14,7 +14,7 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.printable import one_line
-from llmscale.explain.table._names import last_part, plain
+from llmscale.explain.table.columns.names import last_part, plain
 
 DONE = frozenset(
     {

@@ -12,7 +12,7 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table._names import ALIASES, last_part
+from llmscale.explain.table.columns.names import ALIASES, last_part
 
 _STEPS = (
     "step",

@@ -5,8 +5,15 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table import _names
-from llmscale.explain.table._taken import Array, Taken
+from llmscale.explain.table.columns.names import (
+    is_loss,
+    is_training,
+    last_part,
+    per_byte,
+    plain,
+    rises,
+)
+from llmscale.explain.table.doubts.taken import Array, Taken
 
 LARGEST_LOSS = 13.0
 """Nats per token; ln of a vocabulary of 440,000, larger than any in use."""
@@ -41,7 +48,7 @@ def doubtful_loss(taken: Taken) -> list[Note]:
                 f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?",
             )
         )
-    if _names.per_byte(column):
+    if per_byte(column):
         notes.append(
             Note(
                 "loss-per-byte",
@@ -50,7 +57,7 @@ def doubtful_loss(taken: Taken) -> list[Note]:
                 " not compare with nats per token",
             )
         )
-    if _names.is_loss(column) and _names.is_training(column):
+    if is_loss(column) and is_training(column):
         notes.append(
             Note(
                 "training-loss",
@@ -69,7 +76,7 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
     Runs set aside to test a law with are train and test, too, so that those two words say nothing.
     """
     for name in map(str, raw.columns):
-        if _names.plain(_names.last_part(name)) not in (
+        if plain(last_part(name)) not in (
             "split",
             "data_split",
             "loss_split",
@@ -105,21 +112,20 @@ def refuse_rising(taken: Taken) -> None:
         return
     column, loss = taken.columns["loss"], taken.values("loss")
     scales = {"N": "params", "D": "tokens", "C": "flops"}
-    rises = []
+    correlations = []
     for letter, name in scales.items():
         values = taken.values(name)
         if np.isfinite(values).all() and len(np.unique(values)) >= 3:
-            rises.append((_rank_correlation(values, loss), letter))
-    named = _names.rises(column) and not _names.is_loss(column)
-    seen = (
-        bool(rises)
-        and max(rises)[0] > 0.6
-        and sum(one for one, _ in rises) > 0
-        and _up(taken, loss)
-    )
-    if not (rises and (named or seen)) or (named and max(rises)[0] < 0 and "loss" in taken.units):
+            correlations.append((_rank_correlation(values, loss), letter))
+    if not correlations:
         return
-    letter = max(rises)[1]
+    highest, letter = max(correlations)
+    on_the_whole = sum(one for one, _ in correlations) > 0
+    named = rises(column) and not is_loss(column)
+    seen = highest > 0.6 and on_the_whole and _up(taken, loss)
+    as_told = highest < 0 and "loss" in taken.units
+    if not (named or seen) or (named and as_told):
+        return
     unit = taken.units.get("loss")
     if unit is not None:
         raise InputError(
@@ -137,7 +143,7 @@ def refuse_rising(taken: Taken) -> None:
         how = "fit what falls instead, such as 1 - accuracy with --units loss=accuracy"
     direction = (
         f"rises with {letter}"
-        if max(rises)[0] > 0
+        if highest > 0
         else "is a metric that rises as models improve, by its name"
     )
     raise InputError(

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._columns import Found, quoted
-from llmscale.explain.table._names import last_part, plain
-from llmscale.explain.table._units import numbers_of, to_base
+from llmscale.explain.table.columns.find import Found, quoted
+from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.units import numbers_of, to_base
 
 _STEPS = (
     "steps",

@@ -17,8 +17,8 @@ from llmscale.errors import InputError, listed
 from llmscale.errors.command_lines import condition as stated
 from llmscale.errors.command_lines import where_option
 from llmscale.errors.printable import shortened
-from llmscale.explain.table._columns import resolve
-from llmscale.explain.table._units import numbers_of
+from llmscale.explain.table.columns.find import resolve
+from llmscale.explain.table.columns.units import numbers_of
 from llmscale.quantity import parse_count
 
 Mask = NDArray[np.bool_]

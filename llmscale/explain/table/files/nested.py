@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table._names import ALIASES, is_loss, last_part, quantity_of
-from llmscale.explain.table._not_a_table import refuse_answer
+from llmscale.explain.table.columns.names import ALIASES, is_loss, last_part, quantity_of
+from llmscale.explain.table.files.not_a_table import refuse_answer
 
 STATES = (
     "finished",

@@ -12,18 +12,25 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table import _names
-from llmscale.explain.table._names import (
+from llmscale.explain.table.columns.names import (
     ALIASES,
     COUNTS,
     LETTERS,
+    PLAIN,
+    is_loss,
+    is_training,
+    is_validation,
     last_part,
     nearest,
+    per_byte,
     plain,
     quantity_of,
+    read_name,
+    rises,
+    words_of,
 )
-from llmscale.explain.table._pairs import check_shared
-from llmscale.explain.table._units import numbers_of, to_base
+from llmscale.explain.table.columns.pairs import check_shared
+from llmscale.explain.table.columns.units import numbers_of, to_base
 
 __all__ = [
     "ALIASES",
@@ -191,13 +198,13 @@ class _Search:
         letter = next(alias for alias in ALIASES[quantity] if alias in LETTERS).lower()
         ranks: list[list[str]] = [[], [], [], []]
         for name in self.names:
-            base = _names.read_name(name, quantity).base
-            last = _names.read_name(self._inner(name), quantity).base
+            base = read_name(name, quantity).base
+            last = read_name(self._inner(name), quantity).base
             if name.lower() == quantity:
                 ranks[0].append(name)
-            elif base in _names.PLAIN[quantity] and base != letter:
+            elif base in PLAIN[quantity] and base != letter:
                 ranks[1].append(name)
-            elif last in _names.PLAIN[quantity] and last != letter:
+            elif last in PLAIN[quantity] and last != letter:
                 ranks[2].append(name)
             elif base == letter:
                 ranks[3].append(name)
@@ -267,8 +274,8 @@ class _Search:
     def loss(self) -> None:
         """Find the loss: of validation before a plain one, a plain one before that of training."""
         found = [name for name in self.names if self._may_be_loss(name) and self._numbers(name)]
-        validation = [name for name in found if _names.is_loss(name) and _names.is_validation(name)]
-        training = [name for name in found if _names.is_loss(name) and _names.is_training(name)]
+        validation = [name for name in found if is_loss(name) and is_validation(name)]
+        training = [name for name in found if is_loss(name) and is_training(name)]
         plain_ones = self._plain_losses(found, (*validation, *training))
         for name in plain_ones:
             same = [other for other in validation if self._equal(name, other, "loss")]
@@ -276,9 +283,7 @@ class _Search:
                 self.columns["loss"] = name
                 return
         if validation:
-            self._take(
-                "loss", sorted(validation, key=lambda name: (len(_names.words_of(name)), name))
-            )
+            self._take("loss", sorted(validation, key=lambda name: (len(words_of(name)), name)))
             others = [*plain_ones, *training]
             chosen = self.columns["loss"]
             if others:
@@ -302,10 +307,8 @@ class _Search:
             self._take("loss", [name for name in self.names if name.lower() == "loss"])
 
     def _may_be_loss(self, name: str) -> bool:
-        known = {_names.read_name(name, "loss").base, plain(last_part(name))} & set(
-            _names.PLAIN["loss"]
-        )
-        return bool(known) or _names.is_loss(name)
+        known = {read_name(name, "loss").base, plain(last_part(name))} & set(PLAIN["loss"])
+        return bool(known) or is_loss(name)
 
     def other(self, name: str) -> None:
         """Find another column that laws and diagnostics ask for by name."""
@@ -321,21 +324,19 @@ class _Search:
         return {
             quantity: unit
             for quantity, column in self.columns.items()
-            if (unit := _names.read_name(last_part(column), quantity).unit) is not None
+            if (unit := read_name(last_part(column), quantity).unit) is not None
             and not (quantity == "loss" and unit == "bits_per_byte")
         }
 
     def _plain_losses(self, found: Sequence[str], others: Sequence[str]) -> list[str]:
         rest = [name for name in found if name not in others]
         canonical = [name for name in rest if name.lower() == "loss"]
-        full = [
-            name for name in rest if _names.read_name(name, "loss").base in _names.PLAIN["loss"]
-        ]
+        full = [name for name in rest if read_name(name, "loss").base in PLAIN["loss"]]
         full = [name for name in full if len(name) > 1 and not _only_unit(name)]
         last = [
             name
             for name in rest
-            if plain(last_part(name)) in _names.PLAIN["loss"] and len(last_part(name)) > 1
+            if plain(last_part(name)) in PLAIN["loss"] and len(last_part(name)) > 1
         ]
         letter = [name for name in rest if name.lower() == "l"]
         if self.nested:
@@ -360,12 +361,11 @@ class _Search:
         self.columns[quantity] = first
 
     def _named(self, name: str) -> list[str]:
-        wanted = _names.PLAIN.get(name, (name,))
+        wanted = PLAIN.get(name, (name,))
         return [
             column
             for column in self.names
-            if {_names.read_name(part, name).base for part in (column, last_part(column))}
-            & set(wanted)
+            if {read_name(part, name).base for part in (column, last_part(column))} & set(wanted)
         ]
 
     def _numbers(self, name: str) -> bool:
@@ -377,7 +377,7 @@ class _Search:
         values = []
         for name in (one, other):
             numbers = numbers_of(self.raw[name], counts=quantity != "loss")[0]
-            unit = _names.read_name(last_part(name), quantity).unit
+            unit = read_name(last_part(name), quantity).unit
             values.append(
                 numbers
                 if unit in (None, "bits_per_byte")
@@ -388,7 +388,7 @@ class _Search:
 
 def _only_unit(name: str) -> bool:
     """Whether a name is nothing but a unit, such as `perplexity`."""
-    return _names.read_name(name, "loss").base in ("ppl", "perplexity", "bits", "nats")
+    return read_name(name, "loss").base in ("ppl", "perplexity", "bits", "nats")
 
 
 def quoted(name: str) -> str:
@@ -438,13 +438,11 @@ def _require(search: _Search, needs: Sequence[str]) -> None:
     hint = ""
     if missing == "loss":
         perplexity = next(
-            (name for name in names if {"perplexity", "ppl"} & set(_names.words_of(name))), None
+            (name for name in names if {"perplexity", "ppl"} & set(words_of(name))), None
         )
-        risen = next((name for name in names if _names.rises(name) and search._numbers(name)), None)
-        named = next(
-            (name for name in names if _names.is_loss(name) or _names.per_byte(name)), None
-        )
-        in_bits = next((name for name in names if "bits" in _names.words_of(name)), None)
+        risen = next((name for name in names if rises(name) and search._numbers(name)), None)
+        named = next((name for name in names if is_loss(name) or per_byte(name)), None)
+        in_bits = next((name for name in names if "bits" in words_of(name)), None)
         if perplexity:
             hint = f", or --columns loss={quoted(perplexity)} --units loss=perplexity"
         elif named:

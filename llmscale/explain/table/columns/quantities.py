@@ -10,9 +10,9 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import where_option
-from llmscale.explain.table._columns import ALIASES, LABELS, WEIGHT, nearest
-from llmscale.explain.table._text_numbers import written_plainly
-from llmscale.explain.table._units import numbers_of, to_base
+from llmscale.explain.table.columns.find import ALIASES, LABELS, WEIGHT, nearest
+from llmscale.explain.table.columns.text_numbers import written_plainly
+from llmscale.explain.table.columns.units import numbers_of, to_base
 
 
 def with_quantities(

@@ -1,0 +1,79 @@
+"""The line that says which column became what, what was computed, and what was left out and why."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from llmscale.explain.table.columns.find import ALIASES, WEIGHT, Found, quoted
+from llmscale.explain.table.rows.identity import Identity
+
+LETTERS = {"params": "N", "tokens": "D", "flops": "C"}
+_MOST_REASONS = 4
+
+
+_COMPUTED = {"flops": "C = 6ND", "tokens": "D = C/(6N)", "params": "N = C/(6D)"}
+"""What was computed from the other two, if a source has only those."""
+
+
+def describe(
+    found: Found,
+    units: Mapping[str, str],
+    identity: Identity,
+    statuses: Sequence[str],
+    left_out: Sequence[str],
+) -> tuple[dict[str, str], str]:
+    """The source's column of every quantity, and the sentence about them: `N = params, D = tokens
+    (in B), ...`.
+    """
+    columns = _columns(found, identity, statuses)
+    parts = []
+    for name in (*ALIASES, WEIGHT):
+        if name in columns:
+            unit = units.get(name) or found.units.get(name)
+            in_unit = f" (in {unit})" if unit else ""
+            parts.append(f"{LETTERS.get(name, name)} = {columns[name]}{in_unit}")
+    parts.append(_run(found, identity))
+    if statuses:
+        parts.append(f"status = {columns['status']}")
+    sentence = ", ".join(parts)
+    missing = [name for name in _COMPUTED if name not in columns]
+    if len(missing) == 1:
+        sentence += f"; {_COMPUTED[missing[0]]} computed"
+    if found.aside:
+        sentence += "; " + ", ".join(found.aside)
+    if left_out:
+        sentence += f"; left out: {_counted(left_out)}"
+    return columns, sentence
+
+
+def _columns(found: Found, identity: Identity, statuses: Sequence[str]) -> dict[str, str]:
+    first = [name for name in (*ALIASES, WEIGHT) if name in found.columns]
+    others = [name for name in found.columns if name not in (*first, "run_id")]
+    columns = {name: found.columns[name] for name in (*first, *others)}
+    if identity.column is not None:
+        columns["run_id"] = identity.column
+    if statuses:
+        columns["status"] = ", ".join(statuses)
+    return columns
+
+
+def _run(found: Found, identity: Identity) -> str:
+    """What a run is in this table, and how to say so if it is something else."""
+    if identity.column is not None:
+        return f"run = {identity.column}"
+    if identity.alike:
+        return "run = rows alike in all but tokens and loss"
+    if identity.labels is not None:
+        option = f"--columns run_id={quoted(identity.labels)}"
+        return f"run = each row (if {identity.labels} names runs: {option})"
+    if identity.grid and "params" in found.columns:
+        option = f"--columns run_id={quoted(found.columns['params'])}"
+        return f"run = each row (if the rows of one size are checkpoints of one run: {option})"
+    return "run = each row"
+
+
+def _counted(reasons: Sequence[str]) -> str:
+    """The most frequent reasons, each with how many rows it left out."""
+    counts = Counter(reasons).most_common()
+    named = ", ".join(f"{number} {reason}" for reason, number in counts[:_MOST_REASONS])
+    more = sum(number for _, number in counts[_MOST_REASONS:])
+    return f"{named} and {more} more" if more else named

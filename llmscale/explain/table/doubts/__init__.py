@@ -1,0 +1,1 @@
+"""Whether what was taken for N, D, C and loss can be that."""

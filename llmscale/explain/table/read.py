@@ -1,0 +1,324 @@
+"""Reading a source as a table of runs: what is asked, what is found, which rows are runs to fit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from llmscale.errors import InputError, Note, listed
+from llmscale.errors.printable import shortened
+from llmscale.explain.table.columns.find import (
+    ALIASES,
+    COUNTS,
+    Found,
+    find_columns,
+    nearest,
+    quantity_of,
+)
+from llmscale.explain.table.columns.quantities import check_positive, with_quantities
+from llmscale.explain.table.columns.spelled_out import with_spelled_out
+from llmscale.explain.table.columns.units import known_units, parse_units
+from llmscale.explain.table.describe import describe
+from llmscale.explain.table.doubts import plausible
+from llmscale.explain.table.doubts.cut_short import cut_short, passes
+from llmscale.explain.table.doubts.losses import mixed_splits
+from llmscale.explain.table.doubts.taken import Taken
+from llmscale.explain.table.files.nested import refuse_chart, state_column
+from llmscale.explain.table.files.source import read_source
+from llmscale.explain.table.rows import retries
+from llmscale.explain.table.rows.identity import STEP_TWICE, Identity, identify
+from llmscale.explain.table.rows.status import parse_status, status_option, statuses
+from llmscale.explain.table.rows.where import keep, parse_where, short_filter
+from llmscale.explain.table.run_table import Excluded, RunTable
+from llmscale.runs.folder import REMAKE, ResultsFolder
+
+_MOST_NATS = 1e6
+"""A finished run of our own has a loss far below this: more is a damaged value."""
+_NO_LOSS = "no positive finite loss"
+
+
+def read_table(
+    source: Path | str | pd.DataFrame | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    count: str = "params",
+    units: Mapping[str, str] | str | None = None,
+    where: str | Sequence[str] | None = (),
+    status: str | Sequence[str] | None = None,
+    needs: Sequence[str] = (),
+) -> RunTable:
+    """The usable runs of a results folder, a file, standard input (`-`) or a frame; None reads the
+    newest sweep.
+
+    `columns` names the source's column for a quantity, or for any other input of a law: {"params":
+    "X"}. `units` says what the source counts in: {"params": "M", "flops": "PFdays", "loss":
+    "bits"}. `where` keeps the runs that meet every filter, such as "flops < 1e20 and data == c4",
+    in the table's own names and units. `status` are the words of finished runs, such as
+    "done=finished,crashed". `needs` are columns that a law takes by their own names. Raises
+    InputError for anything that cannot be read as runs, naming the column and the rows, and for
+    numbers that cannot be what they were taken for."""
+    asked = _asked(columns, count, units, where, status, needs)
+    read = _read(source, asked)
+    judged = _judge(read, asked)
+    passed = _passed(read, judged, asked)
+    kept = judged.usable & passed
+    notes = _notes(read, judged, kept, asked)
+    left_out = _left_out(read, judged, passed)
+    reasons = [str(run.reason) for run in left_out]
+    taken, reading = describe(
+        read.found, asked.units, judged.identity, judged.status_columns, reasons
+    )
+    first = ["run_id", *ALIASES]
+    others = [name for name in read.frame.columns if name not in first]
+    frame = read.frame.loc[kept, first + others].reset_index(drop=True)
+    return RunTable(read.path, frame, left_out, notes, read.found.count, taken, reading)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How a source is to be read, as its reader was told, checked."""
+
+    columns: dict[str, str]
+    count: str
+    units: Mapping[str, str]
+    filters: tuple[str, ...]
+    done: frozenset[str] | None
+    needs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A source with its columns found: `frame` holds the quantities in base units and the rest."""
+
+    path: Path
+    raw: pd.DataFrame
+    frame: pd.DataFrame
+    found: Found
+    own: bool
+    """Whether a sweep of our own wrote it."""
+    notes: tuple[Note, ...]
+    """Of the file, and of how its numbers were read."""
+    more: tuple[Note, ...]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Which rows are runs to fit, one truth a row, and of the others why not."""
+
+    usable: NDArray[np.bool_]
+    reasons: NDArray[Any]
+    identity: Identity
+    names: pd.Series
+    """How each row is named to people."""
+    status_columns: tuple[str, ...]
+    notes: tuple[Note, ...]
+
+
+def _asked(
+    columns: object,
+    count: str,
+    units: Mapping[str, str] | str | None,
+    where: object,
+    status: object,
+    needs: Sequence[str],
+) -> _Asked:
+    if count not in COUNTS:
+        raise InputError(
+            f"there is no count {count!r}",
+            f"use one of {', '.join(COUNTS)}{nearest(str(count), COUNTS)}",
+        )
+    told = _columns_told(columns)
+    if units is None or isinstance(units, str):
+        unit_of = parse_units(units)
+    else:
+        unit_of = known_units(units)
+    if not (status is None or isinstance(status, (str, Sequence))):
+        raise InputError(
+            f"status is {status!r:.40}, which is no text", 'write it like "done=finished"'
+        )
+    done = parse_status(status)
+    filters = _filters(where)
+    for text in filters:
+        parse_where(text)
+    return _Asked(told, count, unit_of, filters, done, needs)
+
+
+def _read(source: Path | str | pd.DataFrame | None, asked: _Asked) -> _Read:
+    """The source, with the column of every quantity found and its numbers in base units."""
+    path, raw, notes = read_source(source)
+    refuse_chart(raw, path)
+    state = None if "status" in raw.columns else state_column(raw)
+    parts = ("config.", "summary.")
+    nested = state is not None or any(name.startswith(parts) for name in raw.columns)
+    told = dict(asked.columns)
+    own = _is_own(raw, path) and "loss" not in map(quantity_of, told)
+    if own:
+        if "loss" not in raw.columns:
+            raise InputError(f"{ResultsFolder(path).runs_path} has no column 'loss'", REMAKE)
+        told["loss"] = "loss"  # never the training loss next to it
+    found = find_columns(raw, path, told, asked.count, asked.units, asked.needs, nested=nested)
+    raw, found, spelled = with_spelled_out(raw, found, asked.needs, path, asked.units)
+    frame, more = with_quantities(raw, found.columns, asked.units, path, found.units)
+    return _Read(path, raw, frame, found, own, tuple(notes), (*more, *spelled))
+
+
+def _judge(read: _Read, asked: _Asked) -> _Judged:
+    """Which rows are finished runs, each once. Raises InputError if none is."""
+    raw, frame, path = read.raw, read.frame, read.path
+    judged = statuses(raw, path, asked.done)
+    usable, reasons = judged.usable, judged.reasons
+    if read.own and "loss" not in asked.units:
+        loss = frame["loss"].to_numpy()
+        lost = usable & ~((loss > 0) & (loss < _MOST_NATS))
+        usable, reasons = usable & ~lost, np.where(lost, _NO_LOSS, reasons)
+    identity = identify(raw, frame, read.found.columns, read.found.told, usable)
+    run_ids = identity.run_ids
+    frame["run_id"] = run_ids
+    for again, why in (
+        (retries.superseded(raw, run_ids, usable), retries.SUPERSEDED),
+        (identity.repeated, STEP_TWICE),
+    ):
+        usable, reasons = usable & ~again, np.where(again, why, reasons)
+    if not usable.any():
+        there = listed(list(dict.fromkeys(reasons)))
+        what = "no rows" if raw.empty else f"no finished runs among its {len(raw)} rows ({there})"
+        reason = "" if raw.empty else str(reasons[0])
+        raise InputError(f"{path} has {what}", _none_done(raw, path, reason, judged.columns))
+    names = _row_names(raw, run_ids)
+    return _Judged(usable, reasons, identity, names, judged.columns, judged.notes)
+
+
+def _passed(read: _Read, judged: _Judged, asked: _Asked) -> NDArray[np.bool_]:
+    """The rows that the filters let through. Raises InputError if none of them is a run to fit, or
+    one that is has a number that is not above zero.
+    """
+    passed = keep(read.frame, asked.filters)
+    kept = judged.usable & passed
+    if not kept.any():
+        there = listed(list(dict.fromkeys(judged.reasons[passed])))
+        short = short_filter(" and ".join(asked.filters))
+        raise InputError(
+            f"no finished run is left by --where {short} ({there})", "let more runs through"
+        )
+    found = read.found
+    for name in ALIASES:
+        if name in found.columns:
+            unit = asked.units.get(name, found.units.get(name))
+            column = read.raw[found.columns[name]]
+            check_positive(read.frame[name], column, kept, judged.names, read.path, unit)
+    return passed
+
+
+def _notes(
+    read: _Read, judged: _Judged, kept: NDArray[np.bool_], asked: _Asked
+) -> tuple[Note, ...]:
+    """All that is to be said of how the table was read. Raises InputError."""
+    raw, frame, found = read.raw, read.frame, read.found
+    doubts: list[Note] = []
+    # A sweep of our own writes what it counted; only what others wrote is doubted.
+    if not read.path.is_dir():
+        doubts += _doubts(frame[kept], found, asked.units, judged.names[kept], read.path)
+        doubts += cut_short(raw, frame, found.columns, kept, judged.names)
+        doubts += passes(raw, found.columns)
+        doubts += mixed_splits(raw[kept])
+    filtered = _filtered(asked.filters, int(kept.sum()), int(judged.usable.sum()))
+    return (
+        *read.notes,
+        *read.more,
+        *found.notes,
+        *judged.notes,
+        *judged.identity.notes,
+        *doubts,
+        *filtered,
+        *retries.notes(frame[kept]),
+    )
+
+
+def _left_out(read: _Read, judged: _Judged, passed: NDArray[np.bool_]) -> tuple[Excluded, ...]:
+    """The rows that the filters let through and that are no runs to fit."""
+    out = np.flatnonzero(passed & ~judged.usable)
+    rows = read.frame.iloc[out].to_dict("records")
+    ids, reasons = judged.names.iloc[out], judged.reasons[out]
+    return tuple(starmap(Excluded, zip(ids, reasons, rows, strict=True)))
+
+
+def _is_own(raw: pd.DataFrame, path: Path) -> bool:
+    """Whether the table is one that a sweep of our own wrote."""
+    if not path.is_dir():
+        return False
+    marks = {"run_id", "status", "train_loss", "data_fingerprint"}
+    return ResultsFolder(path).sweep_path.exists() or marks <= set(raw.columns)
+
+
+def _doubts(
+    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
+) -> list[Note]:
+    """What is doubtful in what was taken for what. Raises InputError."""
+    by_hand = {"params", "tokens"} <= set(found.told)
+    taken = Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
+    return plausible.check(taken)
+
+
+def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:
+    """The run of every row, with the row's number for runs of several rows."""
+    many = run_ids.duplicated(keep=False)
+    if not many.any():
+        return run_ids
+    rows = pd.Series(
+        [f" (row {number})" for number in range(1, len(raw) + 1)], index=raw.index, dtype=object
+    )
+    return run_ids.where(~many, run_ids + rows)
+
+
+def _none_done(raw: pd.DataFrame, path: Path, reason: str, columns: Sequence[str]) -> str:
+    if reason == _NO_LOSS and path.is_dir():
+        return REMAKE
+    if raw.empty or path.is_dir():
+        return "measure some: llmscale sweep --sizes 10k,30k,100k"
+    for column in columns:
+        reason = reason.removeprefix(f"{column} is ")
+    return f"if such runs are finished, say so: {status_option(reason)}"
+
+
+def _filters(where: object) -> tuple[str, ...]:
+    """The filters as given in Python. Raises InputError."""
+    if where is None:
+        return ()
+    given = [where] if isinstance(where, str) or not isinstance(where, Sequence) else list(where)
+    filters: list[str] = []
+    for text in given:
+        if not isinstance(text, str):
+            raise InputError(
+                f"where is {shortened(repr(text), 40)}, which is no text",
+                'write it like "flops < 1e20"',
+            )
+        filters.append(text)
+    return tuple(filters)
+
+
+def _columns_told(columns: object) -> dict[str, str]:
+    """The columns as given in Python. Raises InputError."""
+    given = {} if columns is None else columns
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"columns is a {type(given).__name__}", 'give a mapping: columns={"params": "X"}'
+        )
+    for name, column in given.items():
+        if not (isinstance(name, str) and isinstance(column, str)):
+            raise InputError(
+                f"columns gives {name!r} as {column!r:.40}", 'name columns: columns={"params": "X"}'
+            )
+    return dict(given)
+
+
+def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
+    if not filters:
+        return []
+    short = short_filter(" and ".join(filters))
+    runs = "run" if usable == 1 else "runs"
+    return [Note("filtered", f"{left} of {usable} {runs} remain after --where {short}")]

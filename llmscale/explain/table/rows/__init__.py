@@ -1,0 +1,1 @@
+"""Which rows are runs: finished ones, each once, that the filters let through."""

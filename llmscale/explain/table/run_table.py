@@ -1,0 +1,115 @@
+"""The values that the table of runs is made of: the runs, and those that are left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from llmscale.errors import Note, first_lines
+from llmscale.errors.command_lines import command_line
+from llmscale.explain.table.columns.find import resolve
+from llmscale.runs.title import run_title
+
+NO_VALUE = "(none)"
+"""The group of runs whose column is empty."""
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A run left out of every fit, and why; `values` are its row, as far as the source gives
+    one.
+    """
+
+    run_id: str
+    reason: str
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def title(self) -> str:
+        """How people name it: its size and tokens if its id says nothing."""
+        return run_title(self.run_id, self.values)
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Usable runs: float64 columns `params`, `tokens`, `flops`, `loss`, text `run_id`, and the
+    source's others.
+
+    `params` holds the count asked for (`count`), `loss` is in nats per token. `params`, `tokens`
+    and `flops` are NaN where the source does not give them; `path` is `<stdin>` or `<table>` for a
+    stream or a frame. `columns` is the source's column of every quantity that was found in it, and
+    `reading` says so in a sentence."""
+
+    path: Path
+    frame: pd.DataFrame
+    excluded: tuple[Excluded, ...]
+    notes: tuple[Note, ...]
+    count: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    reading: str = ""
+    asked: tuple[str, ...] = ()
+    """The options by which a command read it, to be given again."""
+
+    @property
+    def runs(self) -> int:
+        """How many runs the rows are of: fewer than rows if these are checkpoints."""
+        return int(self.frame["run_id"].nunique())
+
+    @property
+    def size(self) -> str:
+        """`24 runs`, or `240 rows of 6 runs`."""
+        runs = f"{self.runs} run" if self.runs == 1 else f"{self.runs} runs"
+        return runs if self.runs == len(self.frame) else f"{len(self.frame)} rows of {runs}"
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def __str__(self) -> str:
+        left_out = f", {len(self.excluded)} left out" if self.excluded else ""
+        return f"{self.size} from {self.path}{left_out}"
+
+    def command(self, verb: str, *options: object) -> str:
+        """`llmscale VERB TABLE OPTIONS`, to paste; a stream or a frame has to be put into a file
+        first.
+        """
+        place = self.path if self.path.exists() else "FILE"
+        return command_line("llmscale", verb, place, *self.asked, *options)
+
+    def select(self, mask: ArrayLike) -> "RunTable":
+        """The runs where `mask` (one truth a run) is true, with the same notes and runs left
+        out.
+        """
+        return replace(
+            self, frame=self.frame.loc[np.asarray(mask, dtype=bool)].reset_index(drop=True)
+        )
+
+
+def groups(table: RunTable, column: str) -> dict[str, RunTable]:
+    """A table for every value of a column, in order of first appearance; runs without one are
+    `(none)`.
+
+    Every run left out goes with its group; a group of which no run is usable has no table. Raises
+    InputError for an unknown column."""
+    name = resolve(column, table.frame)
+    keys = np.array([_group_of(value) for value in table.frame[name]], dtype=object)
+    parts = {}
+    for key in dict.fromkeys(keys):
+        excluded = tuple(run for run in table.excluded if _group_of(run.values.get(name)) == key)
+        parts[str(key)] = replace(table.select(keys == key), excluded=excluded)
+    return parts
+
+
+def _group_of(value: Any) -> str:
+    if value is None or value is pd.NA or value != value:
+        return NO_VALUE
+    if (
+        isinstance(value, (float, np.floating))
+        and float(value).is_integer()
+        and abs(float(value)) < 1e15
+    ):
+        return str(int(value))
+    return str(value)
