@@ -79,14 +79,14 @@ def keep(frame: pd.DataFrame, filters: Sequence[str]) -> Mask:
     for text in filters:
         for condition in parse_where(text):
             column = resolve(condition.column, frame)
-            meets = kept & meets(frame[column], condition)
-            if kept.any() and not meets.any():
+            left = kept & meets(frame[column], condition)
+            if kept.any() and not left.any():
                 raise InputError(
                     f"no run meets {short_filter(str(condition))}: "
                     f"{_span(column, frame.loc[kept, column])}",
                     "choose values inside that",
                 )
-            kept = meets
+            kept = left
     return kept
 
 
