@@ -56,6 +56,7 @@ class Queue:
         if answer is None:
             fix = "see what is wrong with the cluster: squeue --me"
             raise InputError("squeue does not answer", fix)
+        self._asked = self._answered = time.monotonic()
         self._ended_at: dict[str, float] = {}
         """When a job was first seen to have ended, by the monotonic clock."""
         self._take(answer)

@@ -89,13 +89,14 @@ class Ray(Executor):
     def start(self, worker: Worker) -> bool:
         assert isinstance(worker, _Actor)
         folders = worker.running
-        train, where = worker.actor.train, [str(folder.resolve()) for folder in folders]
+        train: Any = worker.actor.train
+        given: list[Any] = [[str(folder.resolve()) for folder in folders]]
         if self._by_url is not None and worker.sees:
             self._by_url.fetch_checkpoints(self._begun.intersection(folders))
         elif self._by_url is not None:
             self._by_url.send(folders[0])
-            train, where = worker.actor.train_at, [folder.name for folder in folders]
-        given = [where] if worker.sees else [self._by_url.url, where]
+            train = worker.actor.train_at
+            given = [self._by_url.url, [folder.name for folder in folders]]
         worker.awaited = train.options(num_returns="streaming").remote(*given)
         self._begun.update(folders)
         return True
@@ -115,11 +116,13 @@ class Ray(Executor):
             self._actors.remove(worker)  # with its node or by itself
             yield worker, Gone(LOST, str(error).splitlines()[0])
             return
-        if not worker.is_up:
-            self._welcome(worker, said)
-        elif isinstance(said, Gone):
+        if isinstance(said, Gone):
+            if not worker.is_up:
+                raise WorkError(f"a node of the cluster cannot train: {said.why}", "see its logs")
             worker.awaited = None
             yield worker, said
+        elif not worker.is_up:
+            self._welcome(worker, said)
         else:
             folder = self._paths[Path(said["folder"]).name]
             if "exit_code" in said and not worker.sees and self._by_url is not None:

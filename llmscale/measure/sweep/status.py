@@ -203,7 +203,7 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
         workers,
         device,
         sum(run.seconds_spent for run in timed) * per_place / 3600,
-        _seconds_left(timed, workers, holder is not None),
+        seconds_left(timed, workers, holder is not None),
         tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
         all(rung.get("finished") is True for rung in tuning["rungs"]) if tuning else None,
         _tuned_for(tuning, timed),
@@ -371,7 +371,7 @@ def _nearest(speeds: dict[float, float], size: float) -> float | None:
     return speeds[min(speeds, key=lambda other: abs(other - size))] if speeds else None
 
 
-def _seconds_left(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float | None:
+def seconds_left(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float | None:
     """Seconds until all are trained. A sweep that is under way does not try failed runs again."""
     ended = (*NOTHING_LEFT, "failed") if under_way else NOTHING_LEFT
     left = [run for run in runs if run.state not in ended]
@@ -379,11 +379,12 @@ def _seconds_left(runs: Sequence[RunStatus], workers: int, under_way: bool) -> f
         return None
     workers = max(1, min(workers, len(left)))
     # Of stacked runs several share a worker.
-    running = sum(run.state in UNDER_WAY for run in left)
+    idle = ("waiting", "stopped", "failed")
+    running = sum(run.state not in idle for run in left)
     share = min(1.0, workers / running) if running else 1.0
     durations = []
     for run in left:
-        is_running, seconds = run.state in UNDER_WAY, run.seconds_left or 0.0
+        is_running, seconds = run.state not in idle, run.seconds_left or 0.0
         durations.append(
             Duration(seconds * share if is_running else seconds, is_under_way=is_running)
         )
