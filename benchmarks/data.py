@@ -29,7 +29,7 @@ from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.text.sources import open_source
 from llmscale.measure.text.tokenizer import train_bpe
 from llmscale.measure.train.batches import Batches
-from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import as_in_training, measure_throughput, throughput_job
 from llmscale.runs.shape import shape_for
 

@@ -31,10 +31,14 @@ from llmscale.measure.sweep.provenance import describe_text
 from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
 from llmscale.measure.text.prepare import TextSpec, prepare
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.run_spec import RunSpec
 from llmscale.quantity import format_bytes, format_count
-from llmscale.runs.folder import CurvePoint, ResultsFolder, rows_table
+from llmscale.runs.columns import rows_table
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import CurvePoint
 
 TRUTH = Chinchilla(E=1.1, A=60.0, B=400.0, alpha=0.3, beta=0.4)
 NOISE = 0.004
@@ -226,22 +230,12 @@ def make_folder(folder: ResultsFolder, spec: SweepSpec, rows: int) -> None:
         curve = Curve.of(job, rows, rng, trunk_curves.get(trunk.run_id))
         if job is trunk:
             trunk_curves[job.run_id] = curve
-        path = folder.run_folder(job.run_id)
-        path.mkdir(parents=True)
-        written = {
-            "job": job.to_json(),
-            "conditions": {},
-            "threads": 1,
-            "store": str(store.path),
-            "device_name": name,
-        }
-        (path / "spec.json").write_text(
-            json.dumps({**written, "start": None, "branch_points": {}}, indent=2) + "\n",
-            encoding="utf-8",
-        )
+        run = folder.run_folder(job.run_id)
+        conditions = Conditions("cpu", micro_batch=1)
+        RunSpec(job, conditions, store=str(store.path), device_name=name).write(run)
         pq.write_table(
             curve.table(job),
-            path / "curve.parquet",
+            run.curve_path,
             compression="zstd",
             use_dictionary=["run_id", "lr"],
         )
@@ -256,7 +250,7 @@ def make_folder(folder: ResultsFolder, spec: SweepSpec, rows: int) -> None:
         row = run_row(
             job, "done", name, **measured, seconds=1.0, tokens_per_second=1e6, parent=parent
         )
-        (path / "run.json").write_text(json.dumps(asdict(row), indent=2) + "\n", encoding="utf-8")
+        run.write_row(row)
     sweep = {"spec": spec.to_json(), "basis": spec.basis(), "runs": [job.run_id for job in jobs]}
     folder.write_sweep(
         {

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from llmscale.quantity import format_count
-from llmscale.runs.folder import RUN_COLUMNS
+from llmscale.runs.run import RUN_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = ROOT / "experiments" / "trunks.toml"

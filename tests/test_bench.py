@@ -15,7 +15,7 @@ from llmscale.commands import app
 from llmscale.measure.models import build_model
 from llmscale.measure.optimizers import optimizer_names
 from llmscale.measure.train.calibrate import measure_speeds
-from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
 from llmscale.runs.shape import shape_for
 

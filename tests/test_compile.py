@@ -164,7 +164,7 @@ if "torch._dynamo" in sys.modules:
 from llmscale.measure.optimizers import optimizer_names
 from llmscale.runs.shape import shape_for
 from llmscale.measure.train.backend import set_determinism
-from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
 set_determinism(False)
 shape = shape_for("1x16x1", vocab_size=64, context=16)

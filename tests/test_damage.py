@@ -22,7 +22,6 @@ from llmscale.measure.train.checkpoint import (
 )
 from llmscale.measure.train.loop import TrainingInterrupted, train
 from llmscale.measure.train.worker import train_runs
-from llmscale.runs.folder import CurvePoint, ResultsFolder
 from llmscale.runs.log import (
     append_progress,
     begin_progress,
@@ -30,6 +29,8 @@ from llmscale.runs.log import (
     last_progress,
     read_progress,
 )
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import CurvePoint
 
 SHORT = job(tokens=6_000)
 TIMED = ["seconds", "tokens_per_second"]

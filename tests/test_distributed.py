@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, make_job
-from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.loop import TrainingInterrupted, train
 from llmscale.measure.train.recipe import Recipe
-from llmscale.runs.folder import write_text
+from llmscale.measure.train.run_spec import RunSpec
+from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.shape import shape_for
 
 STEPS = 24
@@ -52,10 +54,9 @@ def job_on(store: TokenStore, **recipe: Any) -> Job:
 
 
 def folder_for(path: Path, job: Job, store: TokenStore, **conditions: Any) -> Path:
-    path.mkdir(parents=True)
-    spec = {"job": job.to_json(), "conditions": asdict(replace(ONE, **conditions)), "threads": 1}
-    write_text(path / "spec.json", json.dumps({**spec, "store": str(store.path.resolve())}))
-    return path
+    folder = RunFolder(path / job.run_id)
+    RunSpec(job, replace(ONE, **conditions), store=str(store.path.resolve())).write(folder)
+    return folder.path
 
 
 def start(*folders: Path, processes: int = 2) -> "subprocess.Popen[str]":

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.explain.table import read_table
 from llmscale.measure.train.spikes import NATS, largest_spike
-from llmscale.runs.folder import CurvePoint
+from llmscale.runs.run import CurvePoint
 
 TIMES = ["seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes"]
 

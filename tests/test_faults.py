@@ -47,8 +47,9 @@ from llmscale.measure.train.checkpoint import (
 )
 from llmscale.measure.train.loop import TrainingInterrupted, train
 from llmscale.measure.train.stacked import can_stack, train_stack
-from llmscale.runs.folder import newest_results, write_text
 from llmscale.runs.lock import only_writer
+from llmscale.runs.results_folder import newest_results
+from llmscale.runs.safe_write import write_text
 
 
 def train_some(folder: Path, steps: int) -> None:
@@ -194,7 +195,7 @@ def test_a_file_system_without_locks_is_told_of(
 
 
 def test_the_newest_results_are_those_written_last_whatever_the_clock_says(tmp_path: Path) -> None:
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
     for name in ("first", "second", "third"):
         folder = ResultsFolder(tmp_path / name)

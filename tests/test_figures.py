@@ -23,7 +23,10 @@ from llmscale.explain.fit import fit_laws
 from llmscale.explain.forecast.forecast import law_band
 from llmscale.explain.table import read_table
 from llmscale.quantity import format_count
-from llmscale.runs.folder import CurvePoint, ResultsFolder, rows_table, write_table
+from llmscale.runs.columns import rows_table
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import CurvePoint
+from llmscale.runs.safe_write import write_table
 
 SIZES = (35e3, 64e3, 156e3, 385e3, 1.14e6)
 

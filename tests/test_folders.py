@@ -14,14 +14,10 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.runs.folder import (
-    ResultsFolder,
-    newest_results,
-    refuse_links,
-    results_folder,
-    write_text,
-)
 from llmscale.runs.lock import only_writer
+from llmscale.runs.results_folder import ResultsFolder, newest_results, results_folder
+from llmscale.runs.safe_paths import refuse_links
+from llmscale.runs.safe_write import write_text
 
 LONG = "n" * 300
 NOWHERE = ("", " ", "file", "file/x", LONG, f"new/{LONG}", "circle", "circle/x", "gone", "gone/x",

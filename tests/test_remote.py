@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.runs.folder import write_text
 from llmscale.runs.remote import Remote, is_results, lock, pull_table, results_at, uploads
 from llmscale.runs.remote.lock import RemoteLock
+from llmscale.runs.safe_write import write_text
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,12 @@ from llmscale.measure.sweep.jobs import jobs_of
 from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.checkpoint import load_checkpoint
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
-from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.loop import TrainingInterrupted, train
 from llmscale.measure.train.recipe import Recipe
-from llmscale.runs.folder import ResultsFolder, sibling_file
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run_folder import RunFolder
 
 
 def llmscale(*arguments: object) -> Any:
@@ -300,9 +302,9 @@ def test_a_run_id_never_becomes_a_path_elsewhere(name: str, tmp_path: Path) -> N
         "../../../etc/passwd",
     ):
         with pytest.raises(InputError):
-            sibling_file(run, place)
+            RunFolder(run).sibling_file(place)
     assert (
-        sibling_file(run, "../ba9876543210/trunk-1.pt")
+        RunFolder(run).sibling_file("../ba9876543210/trunk-1.pt")
         == tmp_path / "runs" / "ba9876543210" / "trunk-1.pt"
     )
 

@@ -2,14 +2,13 @@
 is lost.
 """
 
-import json
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,12 @@ from llmscale.measure.train.checkpoint import (
     save_checkpoint,
 )
 from llmscale.measure.train.checkpoint_writer import INTERVAL_FACTOR, Saver
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import make_job
-from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.loop import TrainingInterrupted, train
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.run_spec import RunSpec
+from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.shape import shape_for
 
 
@@ -213,27 +215,21 @@ def test_a_worker_killed_while_it_writes_a_checkpoint_loses_nothing(tmp_path: Pa
         **names,  # type: ignore[arg-type]
     )
     conditions = replace(CPU, ops="plain", checkpoint_seconds=1e-9)
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-        spec = {
-            "job": asked.to_json(),
-            "conditions": asdict(conditions),
-            "threads": 1,
-            "store": str(store.path),
-        }
-        (tmp_path / name / "spec.json").write_text(json.dumps(spec))
+    whole, begun = (tmp_path / name / asked.run_id for name in ("whole", "killed"))
+    for path in (whole, begun):
+        RunSpec(asked, conditions, store=str(store.path)).write(RunFolder(path))
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "killed")], check=False, capture_output=True
+        [sys.executable, "-c", KILLED, str(begun)], check=False, capture_output=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert list((tmp_path / "killed").glob(".checkpoint.pt.*.part"))
-    assert load_checkpoint(tmp_path / "killed") is not None
+    assert list(begun.glob(".checkpoint.pt.*.part"))
+    assert load_checkpoint(begun) is not None
     rows = []
-    for name in ("whole", "killed"):
-        worker = [sys.executable, "-m", "llmscale.measure.train.worker", str(tmp_path / name)]
+    for path in (whole, begun):
+        worker = [sys.executable, "-m", "llmscale.measure.train.worker", str(path)]
         subprocess.run(worker, check=True, capture_output=True)
-        rows.append(json.loads((tmp_path / name / "run.json").read_text()))
-        assert not list((tmp_path / name).glob(".checkpoint*"))
-    assert [row["status"] for row in rows] == ["done", "done"]
-    assert rows[0]["loss"] == rows[1]["loss"]
-    assert rows[0]["train_loss"] == rows[1]["train_loss"]
+        rows.append(RunFolder(path).read_row())
+        assert not list(path.glob(".checkpoint*"))
+    assert [row.status for row in rows] == ["done", "done"]
+    assert rows[0].loss == rows[1].loss
+    assert rows[0].train_loss == rows[1].train_loss

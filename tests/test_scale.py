@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,22 @@ from llmscale.explain.curve_table import curve_table
 from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.fit import fit_laws, parametric
 from llmscale.measure.sweep import records
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, make_job, run_row
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.run_spec import RunSpec
+from llmscale.runs.columns import rows_table
 from llmscale.runs.curve_file import CurveFile, each_curve, parents_of
-from llmscale.runs.folder import CurvePoint, ResultsFolder, rows_table
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.shape import shape_for
 
 SCHEMA = rows_table(CurvePoint, []).schema
 WRITE_AND_READ = """
 import sys, pathlib, pyarrow
-from llmscale import curve_file
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs import curve_file
+from llmscale.runs.results_folder import ResultsFolder
 from llmscale.measure.sweep import records
 curve_file.GROUP_ROWS = records.GROUP_ROWS = 10_000
 folder = ResultsFolder(pathlib.Path(sys.argv[1]))
@@ -71,12 +76,11 @@ def curve(one: Job, rows: int, noise: int = 0) -> pa.Table:
 
 def finish(folder: ResultsFolder, one: Job, rows: int = 50, noise: int = 0) -> None:
     """What a worker leaves of a run."""
-    path = folder.run_folder(one.run_id)
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "spec.json").write_text(json.dumps({"job": one.to_json(), "device_name": "cpu"}))
-    pq.write_table(curve(one, rows, noise), path / "curve.parquet")
+    run = folder.run_folder(one.run_id)
+    RunSpec(one, Conditions("cpu", 1), device_name="cpu").write(run)
+    pq.write_table(curve(one, rows, noise), run.curve_path)
     row = run_row(one, "done", "cpu", loss=3.0 + noise + 1 / one.shape.d_model, seconds=1.0 + noise)
-    (path / "run.json").write_text(json.dumps(asdict(row)))
+    run.write_row(row)
 
 
 def tables(folder: ResultsFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -100,18 +104,18 @@ def assert_same(one: tuple[pd.DataFrame, ...], other: tuple[pd.DataFrame, ...]) 
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many run.json, spec.json and curve.parquet have been read."""
     counted: Counter[str] = Counter()
-    read_text, read_curve = Path.read_text, records.read_curve
+    read_text, read_curve = Path.read_text, RunFolder.read_curve
 
     def text(path: Path, *arguments: Any, **named: Any) -> str:
         counted[path.name] += 1
         return read_text(path, *arguments, **named)
 
-    def table(path: Path) -> pa.Table:
-        counted[path.name] += 1
-        return read_curve(path)
+    def table(run: RunFolder) -> pa.Table:
+        counted[run.curve_path.name] += 1
+        return read_curve(run)
 
     monkeypatch.setattr(Path, "read_text", text)
-    monkeypatch.setattr(records, "read_curve", table)
+    monkeypatch.setattr(RunFolder, "read_curve", table)
     return counted
 
 
@@ -143,7 +147,7 @@ def test_the_tables_follow_runs_that_are_trained_again_begun_removed_or_retold(
     for one in jobs:
         finish(folder, one)
     records.write_tables(folder, final=True)
-    (folder.run_folder(again.run_id) / "run.json").unlink()
+    folder.run_folder(again.run_id).row_path.unlink()
     assert set(records.finished_runs(folder)) == {first.run_id, removed.run_id, told.run_id}
     records.write_tables(folder, final=True)
     assert (
@@ -153,11 +157,11 @@ def test_the_tables_follow_runs_that_are_trained_again_begun_removed_or_retold(
     finish(folder, again, rows=70, noise=1)
     row = records.read_run(folder, told.run_id)
     assert row is not None
-    records.write_row(folder, replace(row, status="diverged", error="told later"))
+    folder.run_folder(told.run_id).write_row(replace(row, status="diverged", error="told later"))
     kept = tables(folder)[1].query("run_id == @removed.run_id").reset_index(drop=True)
-    for path in folder.run_folder(removed.run_id).iterdir():
+    for path in folder.run_folder(removed.run_id).path.iterdir():
         path.unlink()
-    folder.run_folder(removed.run_id).rmdir()
+    folder.run_folder(removed.run_id).path.rmdir()
     records.write_tables(folder, final=True)
     runs, curves = tables(folder)
     assert (

@@ -13,8 +13,9 @@ from llmscale.commands import app
 from llmscale.measure.models import build_model
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.checkpoint import FILE_NAME
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.forward_backward import Passes
-from llmscale.measure.train.loop import Conditions, Outcome, TrainingInterrupted, train
+from llmscale.measure.train.loop import Outcome, TrainingInterrupted, train
 from llmscale.measure.train.stack import Stack
 from llmscale.measure.train.stacked import can_stack, train_stack
 from llmscale.runs.shape import shape_for

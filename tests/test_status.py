@@ -23,11 +23,14 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.commands._terminal_curves import Line, draw_curves
 from llmscale.measure.sweep.status import sweep_status
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, make_job, run_row
 from llmscale.measure.train.recipe import Recipe
-from llmscale.runs.folder import CurvePoint, ResultsFolder, write_text
+from llmscale.measure.train.run_spec import RunSpec
 from llmscale.runs.lock import only_writer
 from llmscale.runs.log import append_progress, last_progress, read_progress
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import CurvePoint
 from llmscale.runs.shape import shape_for
 
 SMALL, LARGE = "1x16x1", "2x32x2"
@@ -174,12 +177,8 @@ def folder(tmp_path: Path) -> ResultsFolder:
     measured = {"loss": 4.5, "seconds": jobs[0].flops / 1e9, "tokens_per_second": rate, "mfu": 0.5}
     results.write_runs([run_row(jobs[0], "done", "x", **measured)])
     for job in jobs[1:]:
-        path = results.run_folder(job.run_id)
-        path.mkdir(parents=True)
-        write_text(
-            path / "spec.json",
-            json.dumps({"job": job.to_json(), "conditions": {"peak_flops": 2e9}}),
-        )
+        conditions = Conditions("cuda", micro_batch=1, peak_flops=2e9)
+        RunSpec(job, conditions).write(results.run_folder(job.run_id))
     half = jobs[1].steps // 2 * jobs[1].batch_tokens
     flops = float(half) * jobs[1].shape.flops_per_token
     speed = 1e9 / jobs[1].shape.flops_per_token
@@ -197,7 +196,7 @@ def folder(tmp_path: Path) -> ResultsFolder:
         speed,
         flops / 1e9,
     )
-    append_progress(results.run_folder(jobs[1].run_id), point)
+    append_progress(results.run_folder(jobs[1].run_id).path, point)
     return results
 
 
@@ -243,7 +242,7 @@ def test_status_of_a_copy_names_the_copy_and_of_a_file_says_so(
 def test_a_run_that_logs_nothing_any_more_is_stalled(folder: ResultsFolder) -> None:
     run_id = sweep_status(folder).runs[1].run_id
     with only_writer(folder.path):
-        lock, progress = folder.path / ".lock", folder.run_folder(run_id) / "progress.jsonl"
+        lock, progress = folder.path / ".lock", folder.run_folder(run_id).progress_path
         now = time.time()
         os.utime(lock, (now - 900, now - 900))
         assert sweep_status(folder).runs[1].state == "running"

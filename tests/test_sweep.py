@@ -27,8 +27,8 @@ from sweeps import options as sweep_options
 
 from llmscale.measure.executors import Event, Place, Task
 from llmscale.measure.lead import train_tasks
-from llmscale.runs.folder import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.runs.lock import only_writer
+from llmscale.runs.run import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.runs.shape import shape_for
 
 SIZES = "1x16x1,2x16x1,2x24x2"

@@ -22,8 +22,8 @@ from llmscale.measure.executors import Event
 from llmscale.measure.sweep.tracking import tracked
 from llmscale.measure.trackers import find_trackers, tracker_names
 from llmscale.measure.train.job import Job
-from llmscale.runs.folder import ResultsFolder
 from llmscale.runs.log import last_progress
+from llmscale.runs.results_folder import ResultsFolder
 
 SIZE = "1x32x1"
 

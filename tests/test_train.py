@@ -23,14 +23,15 @@ from llmscale.measure.optimizers import (
 )
 from llmscale.measure.train.batches import Batches, Windows
 from llmscale.measure.train.checkpoint import FILE_NAME
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.evaluate import bits_per_byte, evaluate
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.job import Job, make_job
-from llmscale.measure.train.loop import UNREAD, Conditions, Outcome, TrainingInterrupted, train
+from llmscale.measure.train.loop import UNREAD, Outcome, TrainingInterrupted, train
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.stack import Stack
 from llmscale.measure.train.stacked import train_stack
-from llmscale.runs.folder import CurvePoint
+from llmscale.runs.run import CurvePoint
 from llmscale.runs.shape import shape_for
 
 VOCAB = 60

@@ -14,10 +14,11 @@ from llmscale.measure.sweep.makespan import Duration, makespan, speedup
 from llmscale.measure.sweep.trunks import BranchPoint, beginning_of_stream, descents
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.checkpoint import FILE_NAME
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, make_job
-from llmscale.measure.train.loop import Conditions, TrainingInterrupted, train
+from llmscale.measure.train.loop import TrainingInterrupted, train
 from llmscale.measure.train.recipe import Recipe
-from llmscale.runs.folder import CurvePoint
+from llmscale.runs.run import CurvePoint
 from llmscale.runs.shape import shape_for
 
 VOCAB, CONTEXT = 60, 32

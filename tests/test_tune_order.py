@@ -19,11 +19,15 @@ from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.calibrate import Speeds
 from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.recipe import Recipe
-from llmscale.measure.train.run_spec import read_spec_file
+from llmscale.measure.train.run_spec import read_spec
 from llmscale.measure.tune import run as study
 from llmscale.measure.tune.search import Grid
-from llmscale.runs.folder import CurvePoint, ResultsFolder, rows_table, write_table, write_text
+from llmscale.runs.columns import rows_table
 from llmscale.runs.log import append_progress, end_progress
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import write_table, write_text
 
 
 class Pretended:
@@ -66,10 +70,10 @@ class Pretended:
 
     def rows(self, folder: Path) -> list[CurvePoint]:
         end_progress(folder)
-        return curve(read_spec_file(folder / "spec.json").job)[0]
+        return curve(read_spec(RunFolder(folder)).job)[0]
 
     def finish(self, folder: Path) -> None:
-        job = read_spec_file(folder / "spec.json").job
+        job = read_spec(RunFolder(folder)).job
         rows, loss = curve(job)
         write_table(folder / "curve.parquet", rows_table(CurvePoint, rows))
         write_text(

@@ -21,7 +21,7 @@ from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.calibrate import Speeds
 from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.recipe import Recipe
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 
 TRAINED, EVALUATED = 1e9, 4e9
 """FLOP/s, those of evaluating in what training on as many tokens would take."""

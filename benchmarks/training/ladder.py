@@ -23,7 +23,7 @@ from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.recipe import Recipe
 from llmscale.quantity import parse_budget
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 from training import nanogpt
 
 OURS = "llmscale sweep"

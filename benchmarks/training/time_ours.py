@@ -12,7 +12,7 @@ import numpy as np
 
 from llmscale.machine import available_memory
 from llmscale.measure.sweep.plan import micro_batch
-from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import measure_throughput, throughput_job
 from llmscale.runs.shape import Shape
 

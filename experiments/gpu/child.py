@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 LOADED_BEFORE = [
     "torch",

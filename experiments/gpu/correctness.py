@@ -20,8 +20,9 @@ from gpu.training import Steps, job_for, sums_of_steps
 from llmscale.measure.models import LanguageModel, build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.train.backend import set_up_device
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.forward_backward import Passes
-from llmscale.measure.train.loop import Conditions, train
+from llmscale.measure.train.loop import train
 from llmscale.measure.train.stacked import train_stack
 from llmscale.runs.shape import Shape, shape_for
 

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from gpu import Row
 from gpu.training import Steps, job_for, sums_of_steps
 from llmscale.measure.train.backend import set_up_device
-from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.conditions import Conditions
 from llmscale.runs.shape import Shape
 
 WARMING, PROFILED = 5, 3

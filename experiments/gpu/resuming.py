@@ -29,9 +29,12 @@ from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.backend import set_up_device
 from llmscale.measure.train.calibrate import Speeds
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.run_spec import read_spec
 from llmscale.measure.train.worker import EXIT_INTERRUPTED, train_runs
 from llmscale.quantity import parse_budget
-from llmscale.runs.folder import CurvePoint, ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import RunFolder
 
 SIZES = {"cpu": ("1x16x1", "2x16x1"), "cuda": ("2x64x2", "4x128x2")}
 TOKENS = {"cpu": "12k", "cuda": "300k"}
@@ -90,7 +93,7 @@ def _interrupted_difference(
         folder = _new(work / "resuming" / f"{name}-{optimizer}-{compiled}")
         run = plan.runs[-1]
         write_spec(folder, run, plan, store)
-        path = folder.run_folder(run.job.run_id)
+        path = folder.run_folder(run.job.run_id).path
         if name == "interrupted":
             _train(path, _stop_after(STEPS_BEFORE), EXIT_INTERRUPTED)
         _train(path, _never, 0)
@@ -141,9 +144,9 @@ def _killed_differences(device: str, dtype: str, work: Path) -> list[float]:
     folders = [_new(work / "resuming" / name) for name in ("left-in-peace", "killed")]
     for run in plan.runs:
         write_spec(folders[0], run, plan, store)
-        _train(folders[0].run_folder(run.job.run_id), _never, 0)
+        _train(folders[0].run_folder(run.job.run_id).path, _never, 0)
     write_tables(folders[0], final=True)
-    killer = _Killer(CONTEXT[device])
+    killer = _Killer()
     carry_out(plan, spec, store, folders[1], "experiments/gpu_check.py", killer.note)
     return [_table_difference(*folders), abs(killer.kills - 1) + abs(killer.started_again - 1)]
 
@@ -153,8 +156,7 @@ class _Killer:
     run.
     """
 
-    def __init__(self, context: int) -> None:
-        self.context = context
+    def __init__(self) -> None:
         self.kills = self.started_again = 0
 
     def note(self, event: Event) -> None:
@@ -162,8 +164,7 @@ class _Killer:
             self.started_again += 1
         if event.kind != "logged" or self.kills:
             return
-        spec = json.loads((event.folder / "spec.json").read_text(encoding="utf-8"))
-        half = spec["job"]["sequences"] * self.context / 2
+        half = read_spec(RunFolder(event.folder)).job.tokens / 2
         if (event.folder / "checkpoint.pt").exists() or event.point["tokens"] > half:
             for pid in _worker_pids(event.folder):
                 os.kill(pid, signal.SIGKILL)

@@ -13,7 +13,7 @@ from training import nanogpt
 
 from gpu import Row
 from llmscale.measure.train.backend import set_up_device
-from llmscale.measure.train.loop import Conditions
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import (
     STEPS_A_POINT,
     measure_throughput,

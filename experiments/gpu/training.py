@@ -13,9 +13,9 @@ from llmscale.measure.models import build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.batches import Batches
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.job import Job
-from llmscale.measure.train.loop import Conditions
 from llmscale.measure.train.throughput import throughput_job
 from llmscale.runs.shape import Shape
 

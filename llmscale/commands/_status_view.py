@@ -1,22 +1,18 @@
 """What `llmscale status` looks at and shows: once, or until the sweep ends."""
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from llmscale.commands import output
 from llmscale.commands._sweep_view import (
-    counts_text,
     has_rates,
     run_loss,
     run_name,
     run_state,
     runs_table,
 )
-from llmscale.errors import InputError
-from llmscale.errors.command_lines import command_line
 from llmscale.errors.printable import one_line
 from llmscale.quantity import format_seconds
 
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
 
     from llmscale.measure.sweep.run_status import RunStatus
     from llmscale.measure.sweep.status import SweepStatus
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
 SECONDS_BETWEEN_LOOKS = 2.0
 CURVES_A_SIZE = 6
@@ -33,49 +29,17 @@ _LONGEST_LABEL = 20
 _MOST_NOTES = 10
 
 
-def find_results(where: str | None) -> "ResultsFolder":
-    from llmscale.runs.folder import ResultsFolder, newest_results, refuse_unusable
-    from llmscale.runs.remote import is_url, results_at
-
-    if where is None:
-        return newest_results()
-    if is_url(where):
-        return ResultsFolder(results_at(where).folder)
-    fix = "name a folder that a sweep wrote"
-    if not where.strip():
-        raise InputError("the name of the folder is empty", fix)
-    path = refuse_unusable(Path(where), fix)
-    if path.exists() and not path.is_dir():
-        table = command_line("llmscale", "fit", path)
-        raise InputError(
-            f"{path} is a file, not a results folder", f"{fix}; a table of runs is read by: {table}"
-        )
-    return ResultsFolder(path)
-
-
-def look(folder: "ResultsFolder", where: str | None) -> "SweepStatus":
-    """How the sweep stands now. What is at a URL is fetched first."""
-    from llmscale.measure.sweep.status import sweep_status
-    from llmscale.runs.remote import is_url
-
-    if where is None or not is_url(where):
-        return sweep_status(folder)
-    from llmscale.measure.sweep.remote_results import fetch_results, remote_of
-
-    if remote := remote_of(where):
-        fetch_results(remote, look_only=True)
-    return sweep_status(folder, where)
-
-
 def watch(
-    folder: "ResultsFolder", where: str | None, curves: bool, price: float | None, everything: bool
+    folder: "ResultsFolder", where: str, curves: bool, price: float | None, everything: bool
 ) -> None:
     """Show the sweep until nobody carries it out any more."""
     from rich.live import Live
 
-    now = look(folder, where)
+    from llmscale.measure.sweep.status import status as look
+
+    now = look(where)
     if not output.results.is_terminal:
-        _watch_by_lines(folder, where, now)
+        _watch_by_lines(where, now)
         return
     try:
         with Live(console=output.results, auto_refresh=False, vertical_overflow="crop") as live:
@@ -84,14 +48,16 @@ def watch(
                 if now.holder is None:
                     break
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                now = look(folder, where)
+                now = look(where)
     except KeyboardInterrupt:
         output.tell("left; the sweep goes on")
         raise typer.Exit(output.EXIT_INTERRUPTED) from None
 
 
-def _watch_by_lines(folder: "ResultsFolder", where: str | None, now: "SweepStatus") -> None:
+def _watch_by_lines(where: str, now: "SweepStatus") -> None:
     """One line for every run that has changed its state or reached another tenth."""
+    from llmscale.measure.sweep.status import status as look
+
     before: dict[str, tuple[str, int]] = {}
     while True:
         rates = now.tuned is not None or has_rates(now.runs)
@@ -101,10 +67,10 @@ def _watch_by_lines(folder: "ResultsFolder", where: str | None, now: "SweepStatu
                 before[run.run_id] = place
                 output.print_text("  ".join(part for part in _line(run, rates) if part))
         if now.holder is None:
-            output.print_text(_totals(now))
+            output.print_text(now.summary)
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        now = look(folder, where)
+        now = look(where)
 
 
 def _line(run: "RunStatus", rates: bool) -> tuple[str, ...]:
@@ -128,7 +94,7 @@ def parts_of(
     rates = now.tuned is not None or has_rates(now.runs)
     title = f"{now.folder}: {count}"
     table = runs_table(title, now.runs, output.results.width, everything, rates)
-    parts: list[Any] = [table, output.styled(_totals(now))]
+    parts: list[Any] = [table, output.styled(now.summary)]
     parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
     for run in [run for run in now.runs if run.note][:_MOST_NOTES]:
         parts.append(output.styled((f"{run_name(run, rates)}: {run.note}", "yellow")))
@@ -138,17 +104,6 @@ def parts_of(
     if now.holder:
         parts.append(output.styled(f"carried out by {now.holder}"))
     return parts
-
-
-def _totals(now: "SweepStatus") -> str:
-    said = counts_text(now.counts)
-    if now.finished:
-        return f"{said}; nothing is left to train"
-    if now.seconds_left is None:
-        left = "time left unknown until a run has logged"
-    else:
-        left = f"about {format_seconds(now.seconds_left)} left, {now.workers} at a time"
-    return f"{said}; {now.flops_left:.2g} of {now.flops:.2g} FLOPs to train, {left}"
 
 
 def _spent(now: "SweepStatus", price: float | None) -> str:
@@ -173,7 +128,7 @@ def _chosen(now: "SweepStatus") -> "list[RunStatus]":
 
 def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
     from llmscale.commands._terminal_curves import Line, draw_curves
-    from llmscale.measure.sweep.status import loss_curves
+    from llmscale.measure.sweep.loss_curves import loss_curves
 
     lines = [
         Line(one_line(curve.size)[:_LONGEST_LABEL], curve.tokens, curve.train_loss)
@@ -184,7 +139,7 @@ def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
 
 
 def curves_json(folder: "ResultsFolder", now: "SweepStatus", wanted: bool) -> dict[str, Any]:
-    from llmscale.measure.sweep.status import loss_curves
+    from llmscale.measure.sweep.loss_curves import loss_curves
 
     if not wanted:
         return {}

@@ -22,8 +22,7 @@ _STYLES = {
     "diverged": "red",
     "stalled": "yellow",
 }
-_BEGUN = (*UNDER_WAY, "evaluating", "stopped")
-_ORDER = ("done", "diverged", "stopped early", "failed", "stalled", "running", "stopped", "waiting")
+_BEGUN = ("running", "stalled", "evaluating", "stopped")
 _BAR_FROM_WIDTH = 100
 
 
@@ -91,11 +90,6 @@ def run_loss(run: "RunStatus") -> str:
     if run.loss is not None:
         return f"{run.loss:.4f}"
     return f"train {run.train_loss:.3f}" if run.train_loss is not None else ""
-
-
-def counts_text(counts: dict[str, int]) -> str:
-    """How many runs there are in each state."""
-    return ", ".join(f"{counts[state]} {state}" for state in _ORDER if state in counts)
 
 
 def time_text(seconds: float | None) -> str:

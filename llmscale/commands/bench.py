@@ -61,8 +61,8 @@ def bench(
     from llmscale.machine import available_cores, available_memory, device_name, pick_device
     from llmscale.measure.sweep.plan import activation_bytes, micro_batch
     from llmscale.measure.train.calibrate import measure_peak
+    from llmscale.measure.train.conditions import Conditions
     from llmscale.measure.train.dtype import choose_dtype
-    from llmscale.measure.train.loop import Conditions
     from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
     from llmscale.runs.shape import shape_for
 

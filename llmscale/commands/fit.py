@@ -10,7 +10,7 @@ from llmscale.errors import InputError
 if TYPE_CHECKING:
     from llmscale.explain.fit import Fit, Options
     from llmscale.explain.table import RunTable
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
 TableArgument = Annotated[
     str | None,
@@ -241,7 +241,7 @@ def _fit(
 ) -> None:
     from llmscale.commands import _fit_output as shown
     from llmscale.explain.fit import fit_laws, to_json, write_fits
-    from llmscale.runs.folder import refuse_links
+    from llmscale.runs.safe_paths import refuse_links
 
     if keep and runs.path.is_dir():
         refuse_links(runs.path, with_runs=False)
@@ -264,7 +264,7 @@ def _fit(
 
 def _show_checklist(one: "Fit", json: bool) -> None:
     from llmscale.explain.diagnostics.checklist import checklist, checklist_sections
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
     known: tuple[Any, ...] = (one,)
     if one.table.path.is_dir():

@@ -25,7 +25,7 @@ from llmscale.measure.sweep.remaining import Pace, work_left
 from llmscale.measure.sweep.run_status import RunStatus
 from llmscale.measure.sweep.status import seconds_left
 from llmscale.quantity import format_count, format_seconds
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -100,14 +100,12 @@ class _Watched:
             flops=job.flops,
             own_flops=self.run.own_flops,
             flops_left=float(left.tokens) * flops,
-            evaluated_tokens_left=0,
             loss=self.loss,
             train_loss=self.train_loss,
             tokens_per_second=rate,
             mfu=rate * flops / peak if rate and peak else None,
             seconds_spent=0.0 if self.started is None else time.monotonic() - self.started,
             seconds_left=self.seconds_left,
-            note=None,
             lr=job.lr,
             batch_tokens=job.batch_tokens,
         )

@@ -81,7 +81,7 @@ def print_json(payload: dict[str, Any]) -> None:
     """Write `payload` as one JSON object on standard output (NaN and infinities as null, keys of
     URLs masked).
     """
-    from llmscale.runs.folder import plain
+    from llmscale.runs.json_values import plain
 
     sys.stdout.write(json.dumps(all_masked(plain(payload)), indent=2) + "\n")
     sys.stdout.flush()

@@ -68,8 +68,9 @@ def plot(
     from llmscale.commands import _fit_output as shown
     from llmscale.explain.figures import load_kind
     from llmscale.explain.fit import Options
-    from llmscale.runs.folder import make_folder, refuse_links, write_bytes
     from llmscale.runs.remote import is_url
+    from llmscale.runs.safe_paths import refuse_links
+    from llmscale.runs.safe_write import make_folder, write_bytes
 
     if not 1 <= width <= 40:
         raise InputError(
@@ -131,7 +132,7 @@ def _ending(path: Path | None) -> str:
 
 def _check_place(path: Path | None) -> None:
     """Raise InputError for a file that cannot be drawn into, before anything is fitted."""
-    from llmscale.runs.folder import refuse_unusable
+    from llmscale.runs.safe_paths import refuse_unusable
 
     _ending(path)
     if path is None:
@@ -141,7 +142,7 @@ def _check_place(path: Path | None) -> None:
 
 
 def _default_path(runs: "RunTable", kind: str) -> Path:
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
     folder = ResultsFolder(runs.path).figures if runs.path.is_dir() else Path()
     return folder / f"{kind}.png"
@@ -154,7 +155,7 @@ def _evidence(
     from llmscale.explain.figures import Evidence
     from llmscale.explain.fit import fit_laws
     from llmscale.runs.curve_file import CurveFile
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
     folder = ResultsFolder(runs.path) if runs.path.is_dir() else None
     every_run = folder.read_runs() if folder else None

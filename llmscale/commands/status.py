@@ -37,12 +37,16 @@ def status(
         raise InputError("--watch and --json were both given", "ask for --json again and again")
     Range(0, 1e9).check("--price", price)
     from llmscale.commands import _status_view as view
+    from llmscale.measure.sweep.status import find_results
+    from llmscale.measure.sweep.status import status as look
+    from llmscale.runs.remote import is_url
 
-    found = view.find_results(folder)
+    found = find_results(folder)
+    where = folder if folder is not None and is_url(folder) else str(found.path)
     if watch:
-        view.watch(found, folder, curves, price, all)
+        view.watch(found, where, curves, price, all)
         return
-    now = view.look(found, folder)
+    now = look(where)
     if json:
         cost = {} if price is None else {"price": price, "cost": now.device_hours * price}
         output.print_json({**now.to_json(), **cost, **view.curves_json(found, now, curves)})

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.plan import Plan
     from llmscale.measure.sweep.spec import SweepSpec
     from llmscale.measure.train.job import Job
-    from llmscale.runs.folder import ResultsFolder, Run
+    from llmscale.runs.results_folder import ResultsFolder
+    from llmscale.runs.run import Run
 
 MOST_LINES = 200
 """Runs that a table on the terminal lists, at most."""
@@ -204,8 +205,8 @@ def sweep(
     from llmscale.measure.sweep.tracking import tracked
     from llmscale.measure.sweep.trunks import saved_branch_points
     from llmscale.measure.sweep.validation import settled
-    from llmscale.runs.folder import ResultsFolder
     from llmscale.runs.log import saved_step
+    from llmscale.runs.results_folder import ResultsFolder
 
     Range(0, 1e6).check("--max-hours", max_hours)
     if file is None and sizes is None and flops is None:
@@ -269,7 +270,7 @@ def sweep(
         saved=saved_branch_points(folder),
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
         begun=folder_dtype(folder),
-        reached=lambda run_id: saved_step(folder.run_folder(run_id)),
+        reached=lambda run_id: saved_step(folder.run_folder(run_id).path),
     )
     where = remote.url if remote else str(folder.path)
     if not (json and dry_run):
@@ -319,7 +320,7 @@ def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFo
     from json import dumps
 
     from llmscale.measure.sweep.validation import named_by
-    from llmscale.runs.folder import ResultsFolder, results_folder
+    from llmscale.runs.results_folder import ResultsFolder, results_folder
 
     if out is not None:
         return results_folder(out)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.spec import SweepSpec
     from llmscale.measure.tune.fit_rule import RuleFit
     from llmscale.measure.tune.result import Tuned, Tuning
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
 
 def tune(
@@ -134,7 +134,7 @@ def tune(
     from llmscale.measure.tune.run import Study
     from llmscale.measure.tune.search import Grid
     from llmscale.measure.tune.tune_json import check_folder, known_basis
-    from llmscale.runs.folder import ResultsFolder
+    from llmscale.runs.results_folder import ResultsFolder
 
     asked = read_spec(file) if file else SweepSpec()
     if sizes is None and not asked.sizes:
@@ -218,7 +218,7 @@ def _folder(out: str | None, file: Path | None, spec: "SweepSpec") -> "ResultsFo
     from json import dumps
 
     from llmscale.measure.sweep.validation import named_by
-    from llmscale.runs.folder import ResultsFolder, results_folder
+    from llmscale.runs.results_folder import ResultsFolder, results_folder
 
     if out is not None:
         return results_folder(out)

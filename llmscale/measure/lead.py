@@ -2,7 +2,6 @@
 
 Where the runs are trained is the executor's part (executors/)."""
 
-import json
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 from llmscale.measure.executors import Event, Executor, Gone, Place, Task, Worker, pick_executor
 from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED, why_lost
+from llmscale.measure.train.run_spec import known_spec
+from llmscale.runs.run_folder import RunFolder
 
 Report = Callable[[Event], object]
 
@@ -122,7 +123,7 @@ class _Leader:
         if folder not in self._reached:
             self._reached[folder] = _Reached()
             self._report(Event("started", folder))
-        if (folder / "run.json").exists():
+        if RunFolder(folder).has_ended:
             self._report(Event("ended", folder, exit_code=0))
             return False
         return True
@@ -185,7 +186,7 @@ class _Leader:
         reached.lost_at, reached.is_back = reached.step, True
         if folder in worker.stopped:
             self._report(Event("ended", folder, exit_code=EXIT_INTERRUPTED))
-        elif not gone.why or (folder / "run.json").exists():
+        elif not gone.why or RunFolder(folder).has_ended:
             self._report(Event("ended", folder, exit_code=gone.exit_code))
         elif reached.losses > self._executor.PATIENCE:
             times = f"{reached.losses} times without getting beyond step {reached.step}"
@@ -202,4 +203,5 @@ class _Leader:
 
 
 def _shape(task: Task) -> Any:
-    return json.loads((task.folders[0] / "spec.json").read_text(encoding="utf-8"))["job"]["shape"]
+    spec = known_spec(RunFolder(task.folders[0]))
+    return spec.job.shape if spec else None

@@ -26,6 +26,8 @@ _WORDS = {
     list: "a list",
 }
 _LARGEST = 2**63
+REMAKE = "the sweep's own command makes it anew from the folders of its runs"
+"""What helps against a damaged table."""
 
 
 class DamagedFile(InputError):  # noqa: N818 - the file is what is damaged, and what is told
@@ -113,7 +115,8 @@ def check(value: Any, hint: Any, where: str) -> None:
     """
     if value is None and may_be_empty(hint):
         return
-    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] or [hint]
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = [typing.get_origin(kind) or kind for kind in members if kind is not types.NoneType]
     if any(is_dataclass(kind) for kind in kinds):
         return  # which `typed` looks at
     if not any(_fits(value, kind) for kind in kinds):
@@ -146,14 +149,18 @@ def check_table(value: Any, kind: type, where: str, keys: Collection[str] | None
 
 def may_be_empty(hint: Any) -> bool:
     """Whether None is of the type `hint`."""
-    return types.NoneType in typing.get_args(hint)
+    return isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)
 
 
 @cache
 def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
     """The type of every field, and whether it has a default."""
     hints = typing.get_type_hints(kind)
-    return {field.name: (hints[field.name], field.default is not MISSING) for field in fields(kind)}
+    found = {}
+    for field in fields(kind):
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        found[field.name] = (hints[field.name], has_default)
+    return found
 
 
 def _fits(value: Any, kind: Any) -> bool:

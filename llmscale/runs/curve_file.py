@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError
-from llmscale.runs.checked import DamagedFile, plain_file
-from llmscale.runs.folder import REMAKE
+from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,7 +16,7 @@ from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line
 from llmscale.quantity import format_seconds
 from llmscale.runs.checked import DamagedFile, plain_file
-from llmscale.runs.folder import cannot_write
+from llmscale.runs.safe_write import cannot_write
 
 FILE_NAME = ".lock"
 SECONDS_BETWEEN_TRIES = 0.1

@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmscale.errors import listed
-from llmscale.runs.folder import CURVE_COLUMNS, CurvePoint, write_text
+from llmscale.runs.run import CURVE_COLUMNS, CurvePoint
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import write_text
 
-FILE_NAME = "progress.jsonl"
-LOG_NAME = "worker.log"
-"""What the run's process says on standard error, beside it."""
 STEP_MARK = b"-step:"
 STEP_DIGITS = 12
 """A checkpoint ends with its step, so marked and in so many digits, and the digest of all before
 (train/checkpoint.py): to be read without loading torch."""
-_CHECKPOINT_NAME, _DIGEST_BYTES = "checkpoint.pt", 40
+_DIGEST_BYTES = 40
 _TAIL = 4096
 """Bytes that hold the last row and half of another for certain: a row has about 400."""
 _MAY_BE_EMPTY = ("loss", "perplexity", "grad_norm", "tokens_per_second")
@@ -38,7 +37,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {"string": str, "int64": int, "floa
 
 def append_progress(folder: Path, point: CurvePoint) -> None:
     """Add a logged step."""
-    with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+    with (RunFolder(folder).progress_path).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(point)) + "\n")
 
 
@@ -46,7 +45,7 @@ def sync_progress(folder: Path) -> None:
     """Have the disk hold what was appended so far, as when a checkpoint is written: a power cut
     leaves it.
     """
-    with suppress(OSError), _opened(folder / FILE_NAME) as file:
+    with suppress(OSError), _opened(RunFolder(folder).progress_path) as file:
         os.fsync(file.fileno())
 
 
@@ -56,7 +55,7 @@ def begin_progress(folder: Path, curve: Sequence[CurvePoint]) -> str | None:
 
     Rows after that are of a process that ended since: they are logged again.
     """
-    path = folder / FILE_NAME
+    path = RunFolder(folder).progress_path
     wanted = [asdict(point) for point in curve]
     damaged = damaged_lines(folder)
     if read_progress(folder)[0] != wanted or damaged:
@@ -78,7 +77,7 @@ def saved_step(folder: Path) -> int:
     """
     length = len(STEP_MARK) + STEP_DIGITS
     try:
-        with _opened(folder / _CHECKPOINT_NAME) as file:
+        with _opened(RunFolder(folder).checkpoint_path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - length - _DIGEST_BYTES))
             end = file.read(length)
     except OSError:
@@ -92,7 +91,7 @@ def saved_step(folder: Path) -> int:
 
 def end_progress(folder: Path) -> None:
     """Remove the file."""
-    (folder / FILE_NAME).unlink(missing_ok=True)
+    (RunFolder(folder).progress_path).unlink(missing_ok=True)
 
 
 def read_progress(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -101,7 +100,7 @@ def read_progress(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], 
     A last line that is still being written is left for later. Left out are lines that are damaged
     or of another run."""
     try:
-        with _opened(folder / FILE_NAME) as file:
+        with _opened(RunFolder(folder).progress_path) as file:
             file.seek(offset)
             whole, newline, _ = file.read().rpartition(b"\n")
     except OSError:
@@ -112,7 +111,7 @@ def read_progress(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], 
 def last_progress(folder: Path) -> dict[str, Any] | None:
     """The last row that is whole, or None where there is none yet."""
     try:
-        with _opened(folder / FILE_NAME) as file:
+        with _opened(RunFolder(folder).progress_path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             whole, _, _ = file.read().rpartition(b"\n")
     except OSError:
@@ -129,7 +128,7 @@ def damaged_lines(folder: Path) -> list[int]:
     A last line without its end is one: of a run that is not trained, nobody will end it.
     """
     try:
-        with _opened(folder / FILE_NAME) as file:
+        with _opened(RunFolder(folder).progress_path) as file:
             *lines, torn = file.read().split(b"\n")
     except OSError:
         return []

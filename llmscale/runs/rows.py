@@ -1,35 +1,37 @@
 """Rows of the table of runs, read from what a run's worker or a sweep has written, and checked."""
 
 import math
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmscale.errors import InputError
 from llmscale.runs.checked import (
+    REMAKE,
     DamagedFile,
     WrongValue,
     check_count,
-    may_be_empty,
     plain_file,
     read_object,
     typed,
 )
-from llmscale.runs.folder import REMAKE, RUN_COLUMNS, Run, plain_name
+from llmscale.runs.columns import columns_of
+from llmscale.runs.run import DEFAULT_RECIPE, STATUSES, Run
+from llmscale.runs.safe_paths import plain_name
+from llmscale.runs.unchanged import once_while_unchanged
 
-STATUSES = ("done", "diverged", "failed", "running", "stopped")
-"""What a run can have come to; `stopped` by `tune`, or between two commands."""
-_OPTIONAL = {field.name: may_be_empty(field.type) for field in fields(Run)}
-_NO_VALUES = {name: None for name, optional in _OPTIONAL.items() if optional}
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
+@once_while_unchanged()
 def read_row(path: Path) -> Run:
     """The row in a run's `run.json`. Raises DamagedFile, also for another run's; FileNotFoundError.
 
     In old files fields that may be empty may be missing.
     """
     try:
-        row: Run = typed(Run, read_object(path))
-        _check_row(row)
+        row = _checked(typed(Run, read_object(path)))
     except ValueError as error:
         raise DamagedFile(path, str(error)) from error
     if row.run_id != path.parent.name:
@@ -37,6 +39,7 @@ def read_row(path: Path) -> Run:
     return row
 
 
+@once_while_unchanged(kept=4)
 def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
     """The rows of a `runs.parquet` by id, and what is noted in the file.
 
@@ -48,32 +51,36 @@ def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
     try:
         # pyarrow's shorter ways to read a table load pandas.
         table = pq.ParquetFile(plain_file(path), page_checksum_verification=True).read()
-        columns = {}
-        for name, kind in RUN_COLUMNS.items():
-            optional = _OPTIONAL[name]
-            if name in table.column_names:
-                columns[name] = table[name].cast(kind)
-            elif not optional:
-                raise WrongValue(f"it has no column {name}")
-            if not optional and columns[name].null_count:
-                raise WrongValue(f"{columns[name].null_count} rows have no {name}")
-        rows = [Run(**{**_NO_VALUES, **row}) for row in pa.table(columns).to_pylist()]
+        rows = [_checked(Run(**values)) for values in _known_columns(table).to_pylist()]
         for row in rows:
-            _check_row(row)
             plain_name(row.run_id)
-        noted = {
-            key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
-        }
+        noted = table.schema.metadata or {}
+        notes = {key.decode(): value.decode() for key, value in noted.items()}
     except (FileNotFoundError, DamagedFile):
         raise
     except (OSError, ValueError, InputError, pa.ArrowException) as error:
         reason = error.problem if isinstance(error, InputError) else str(error)
         raise DamagedFile(path, reason, REMAKE) from error
-    return {row.run_id: row for row in rows}, noted
+    return {row.run_id: row for row in rows}, notes
 
 
-def _check_row(row: Run) -> None:
-    """Raise WrongValue where a row cannot be one: others divide by its counts."""
+def _known_columns(table: "pa.Table") -> "pa.Table":
+    """Of a table of any version, the columns that are known here, each of its type."""
+    import pyarrow as pa
+
+    columns = {}
+    for column in columns_of(Run):
+        if column.name in table.column_names:
+            columns[column.name] = table[column.name].cast(column.kind)
+        elif not column.may_be_empty:
+            raise WrongValue(f"it has no column {column.name}")
+        if not column.may_be_empty and columns[column.name].null_count:
+            raise WrongValue(f"{columns[column.name].null_count} rows have no {column.name}")
+    return pa.table(columns)
+
+
+def _checked(row: Run) -> Run:
+    """Raise WrongValue if a row cannot be one: others divide by its counts."""
     if row.status not in STATUSES:
         raise WrongValue(f"status is {row.status!r}")
     for name in ("params", "tokens", "steps", "context"):
@@ -82,3 +89,4 @@ def _check_row(row: Run) -> None:
         raise WrongValue(f"flops is {row.flops}")
     if row.seconds is not None and not 0 <= row.seconds < math.inf:
         raise WrongValue(f"seconds is {row.seconds}")
+    return row if row.recipe else replace(row, recipe=DEFAULT_RECIPE)

@@ -18,7 +18,7 @@ from llmscale.explain.fit import Options, fit_law
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
 from llmscale.quantity import format_count
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 HORIZONS = (1.0, 10.0, 100.0)
 """Optima are shown at the largest budget of the table, and 10 and 100 times beyond."""

@@ -10,7 +10,7 @@ import numpy as np
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain.allocation._allocation import HORIZONS, Allocation
 from llmscale.quantity import format_count
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 _FACTOR = 1.25
 """Allocations that differ by less than this factor in N cost next to nothing: the optimum is flat.

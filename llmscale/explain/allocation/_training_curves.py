@@ -21,7 +21,7 @@ from llmscale.runs.curve_file import (
     shared_rows,
 )
 from llmscale.runs.curve_file import Curves as CurveRows
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 
 _STEPS = 1500
 """Points in ln C at which curves are compared, as Hoffmann et al. do."""

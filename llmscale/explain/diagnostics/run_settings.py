@@ -10,7 +10,7 @@ from llmscale.errors import Note, listed
 from llmscale.errors.command_lines import command_line, where_option
 from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known, where
 from llmscale.explain.estimation.suitability import count_levels
-from llmscale.runs.folder import FEW_STEPS
+from llmscale.runs.run import FEW_STEPS
 from llmscale.runs.title import run_titles
 
 _MIXED = {

@@ -13,7 +13,7 @@ from scipy.special import bdtr
 
 from llmscale.errors import Note
 from llmscale.explain.estimation.relative import relative, size
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 _RARE = 1e-3
 """Held-out runs share the error of one fit, so that most of them on one side is no news: 27 of 30

@@ -27,7 +27,10 @@ from llmscale.explain.forecast.forecast import Forecast, forecast
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
 from llmscale.explain.table import RunTable
 from llmscale.quantity import MOST
-from llmscale.runs.folder import ResultsFolder, plain, refuse_links, write_text
+from llmscale.runs.json_values import plain
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.safe_paths import refuse_links
+from llmscale.runs.safe_write import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

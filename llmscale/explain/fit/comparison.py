@@ -8,7 +8,7 @@ from llmscale.errors import Note, first_lines
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 STANDARD_ERRORS = 2.0
 """Laws whose cross-validated error is within so many standard errors of the lowest are as good."""

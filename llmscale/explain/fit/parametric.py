@@ -26,7 +26,7 @@ from llmscale.explain.laws import Array, Law, OneVariableLaw, Surface, find
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
 from llmscale.runs.curve_file import CurveFile
-from llmscale.runs.folder import ResultsFolder
+from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.title import run_titles
 
 _log = logging.getLogger(__name__)

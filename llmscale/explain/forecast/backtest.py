@@ -22,7 +22,7 @@ from llmscale.explain.estimation.suitability import inputs_of, points
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.forecast import forecast as forecasts
 from llmscale.explain.laws import Law, find
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 BUDGET_WIDTH = 1.5
 """Runs within this factor of the smallest of a budget belong to it."""

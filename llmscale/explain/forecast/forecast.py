@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
 from llmscale.explain.laws import Array
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 if TYPE_CHECKING:
     from llmscale.explain.estimation.result import Fit

@@ -35,7 +35,8 @@ from llmscale.explain.table.rows.identity import STEP_TWICE, Identity, identify
 from llmscale.explain.table.rows.status import parse_status, status_option, statuses
 from llmscale.explain.table.rows.where import keep, parse_where, short_filter
 from llmscale.explain.table.run_table import Excluded, RunTable
-from llmscale.runs.folder import REMAKE, ResultsFolder
+from llmscale.runs.checked import REMAKE
+from llmscale.runs.results_folder import ResultsFolder
 
 _MOST_NATS = 1e6
 """A finished run of our own has a loss far below this: more is a damaged value."""

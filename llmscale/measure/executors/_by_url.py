@@ -1,15 +1,16 @@
 """What the machine that leads exchanges with nodes that reach the results only at their URL."""
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from llmscale.errors import LlmscaleError, WorkError
 from llmscale.measure.executors._remote_worker import send_store
+from llmscale.measure.train.run_spec import read_spec
 from llmscale.runs.remote import Remote, is_needed
 from llmscale.runs.remote._files import reason
 from llmscale.runs.remote.uploads import LAST_TRIES_SECONDS, try_often
+from llmscale.runs.run_folder import RunFolder
 
 SECONDS_BETWEEN_FETCHES = 5.0
 
@@ -28,7 +29,7 @@ class ByUrl:
     def send(self, folder: Path) -> None:
         """Put at the URL what a node needs to train the run in `folder`."""
         if not self._has_sent_store:
-            store = Path(json.loads((folder / "spec.json").read_text(encoding="utf-8"))["store"])
+            store = Path(read_spec(RunFolder(folder)).store)
             self._patiently(lambda: send_store(self._remote, store))
             self._has_sent_store = True
         self._patiently(self._remote.push)

@@ -1,6 +1,5 @@
 """Whether a worker on this machine hangs: it has trained no step for much longer than usual."""
 
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmscale.measure.train.run_spec import known_spec
 from llmscale.quantity import format_seconds
+from llmscale.runs.run_folder import RunFolder
 
 FIRST_STEP_SECONDS = 1800.0
 """How long a worker may take until its first step: it waits for a dying one, loads torch and
@@ -81,6 +82,6 @@ def _evaluation_seconds(folder: Path, speed: float) -> float:
     """
     if not speed:
         return 0.0
-    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    tokens: int = spec.get("validation_tokens", 0)
+    spec = known_spec(RunFolder(folder))
+    tokens = (spec.validation_tokens if spec else None) or 0
     return tokens / 3 / speed

@@ -14,6 +14,7 @@ import signal
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from llmscale.measure.executors._worker_process import (
     tell,
 )
 from llmscale.measure.text.prepare import TokenStore
-from llmscale.runs.folder import write_text
+from llmscale.measure.train.run_spec import read_spec
 from llmscale.runs.remote import Remote, is_needed, is_results
 from llmscale.runs.remote.uploads import LAST_TRIES_SECONDS, Uploads, try_often
+from llmscale.runs.run_folder import RunFolder
 
 STORE_FILES = ("train.bin", "validation.bin", "tokenizer.json", "meta.json")
 """The last one says that the others are there."""
@@ -154,14 +156,13 @@ def _make_at_home(remote: Remote, home: str) -> None:
     """Fetch what a run needs beside its folder, and have its specification say where that is
     here.
     """
-    path = remote.folder / home / "spec.json"
-    spec = json.loads(path.read_text(encoding="utf-8"))
-    if spec.get("start"):
-        start = posixpath.normpath(home + spec["start"])
+    run = RunFolder(remote.folder / home)
+    spec = read_spec(run)
+    if spec.start:
+        start = posixpath.normpath(home + spec.start)
         remote.pull(lambda name: is_needed(name) and name == start)
-    job, store = spec["job"], Path(spec["store"])
-    spec["store"] = str(_store(remote, store, job["text_tokens"]))
-    write_text(path, json.dumps(spec, indent=2) + "\n")
+    store = _store(remote, Path(spec.store), spec.job.text_tokens)
+    replace(spec, store=str(store)).write(run)
 
 
 def _store(remote: Remote, asked: Path, tokens: int) -> Path:

@@ -16,7 +16,7 @@ from llmscale.errors import InputError, WorkError
 from llmscale.machine.child import SAFE, python, search_path
 from llmscale.measure.executors import Place
 from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED, WORKER
-from llmscale.runs.log import LOG_NAME
+from llmscale.runs.run_folder import CHECKPOINT, SHARDED_CHECKPOINT, RunFolder
 
 if TYPE_CHECKING:
     from llmscale.measure.executors.slurm import Options
@@ -170,9 +170,7 @@ def hand_in(folders: Sequence[Path], place: Place, options: "Options") -> str:
     home = names[0] / "slurm"
     home.mkdir(exist_ok=True)
     begun = shlex.quote(str(home / "begun"))
-    checkpoints = [
-        folder / name for folder in names for name in ("checkpoint.pt", "checkpoint.dcp")
-    ]
+    checkpoints = [folder / name for folder in names for name in (CHECKPOINT, SHARDED_CHECKPOINT)]
     saved = " || ".join(f"[ {shlex.quote(str(path))} -nt {begun} ]" for path in checkpoints)
     cpus, seconds = options.cpus or place.threads, options.time_minutes * 60
     on_gpu = int(place.gpu is not None)
@@ -198,7 +196,7 @@ def hand_in(folders: Sequence[Path], place: Place, options: "Options") -> str:
         teardown=["code=$?", requeue, "exit $code"],
         srun_args=[
             f"--cpus-per-task={cpus}",
-            f"--error={names[0] / LOG_NAME}",
+            f"--error={RunFolder(names[0]).log_path}",
             "--open-mode=append",
         ],
         additional_parameters={

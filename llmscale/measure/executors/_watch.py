@@ -1,12 +1,12 @@
 """What the folders of runs tell of workers elsewhere: logged steps, and that a run has ended."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmscale.measure.executors import Event
-from llmscale.runs.log import FILE_NAME, read_progress
+from llmscale.runs.log import read_progress
+from llmscale.runs.run_folder import RunFolder
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Watch:
         """What was logged since."""
         seen = self._seen[folder]
         try:
-            file = (folder / FILE_NAME).stat().st_ino
+            file = RunFolder(folder).progress_path.stat().st_ino
         except FileNotFoundError:
             return []
         if file != seen.file:  # a worker that goes on from a checkpoint has written it anew
@@ -48,12 +48,9 @@ class Watch:
 
     def last_events(self, folder: Path) -> list[Event]:
         """What a run that has ended logged since: its progress is gone, and its curve is there."""
-        import pyarrow.parquet as pq
-
-        curve = folder / "curve.parquet"
-        return self.events(folder) + (
-            self._news(folder, pq.read_table(curve).to_pylist()) if curve.exists() else []
-        )
+        run = RunFolder(folder)
+        rows = run.read_curve().to_pylist() if run.curve_path.exists() else []
+        return [*self.events(folder), *self._news(folder, rows)]
 
     def _news(self, folder: Path, rows: list[dict[str, Any]]) -> list[Event]:
         seen = self._seen[folder]
@@ -68,7 +65,7 @@ def exit_code(folder: Path) -> int | None:
     while it goes on.
     """
     try:
-        status = json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"]
+        row = RunFolder(folder).read_row()
     except FileNotFoundError:
         return None
-    return 1 if status == "failed" else 0
+    return 1 if row.status == "failed" else 0

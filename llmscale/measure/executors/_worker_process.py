@@ -13,8 +13,8 @@ from llmscale.errors import WriteError
 from llmscale.machine import GPU_SHARE_VARIABLE
 from llmscale.machine.child import child_environment, python
 from llmscale.measure.executors import Event, Place
-from llmscale.runs.folder import cannot_write
-from llmscale.runs.log import LOG_NAME
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import cannot_write
 
 Process = subprocess.Popen[str]
 WORKER = "llmscale.measure.train.worker"
@@ -40,7 +40,7 @@ def start_worker(folders: Sequence[str], place: Place) -> Process:
     if place.gpus:
         each = ("--nproc-per-node", str(len(place.gpus)))
         words = ["-m", "torch.distributed.run", "--standalone", *each, "-m", WORKER, *folders]
-    path = Path(folders[0]) / LOG_NAME
+    path = RunFolder(Path(folders[0])).log_path
     try:
         log = path.open("a", encoding="utf-8")
     except OSError as error:

@@ -16,7 +16,7 @@ from llmscale.measure.executors import Event, Executor, Gone, Place, Task, Worke
 from llmscale.measure.executors._slurm_queue import Queue, end_jobs, hand_in, job_name, tell_to_stop
 from llmscale.measure.executors._watch import Watch, exit_code
 from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED
-from llmscale.runs.log import LOG_NAME
+from llmscale.runs.run_folder import RunFolder
 from llmscale.settings import Range, check_ranges
 
 LOST = -9
@@ -149,7 +149,7 @@ class Slurm(Executor):
         """Of a job that has ended before its runs have."""
         state = self._queue.state(job.job_id) or "gone from the queue"
         if state != "CANCELLED":
-            log = job.running[0] / LOG_NAME
+            log = RunFolder(job.running[0]).log_path
             yield job, Gone(LOST, f"job {job.job_id} is {state}; see {log}")
             return
         message = f"job {job.job_id} was cancelled; the same command goes on"

@@ -1,13 +1,12 @@
 """What a sweep on the CPU has to know of the compiled kernels, before it trains anything."""
 
-import json
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from llmscale.errors import InputError, Note
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.ops.compiled import find, why_not
-from llmscale.runs.folder import ResultsFolder
+from llmscale.measure.train.run_spec import known_spec
+from llmscale.runs.results_folder import ResultsFolder
 
 if TYPE_CHECKING:
     from llmscale.measure.sweep.plan import Plan
@@ -41,7 +40,9 @@ def check_kernels(folder: ResultsFolder, plan: "Plan") -> None:
     if begun:
         error = find().error
         assert error is not None
-        remove = command_line("rm", "-r", *(folder.run_folder(run_id) for run_id in begun[:_NAMED]))
+        remove = command_line(
+            "rm", "-r", *(folder.run_folder(run_id).path for run_id in begun[:_NAMED])
+        )
         count = (
             "1 of the runs to train was"
             if len(begun) == 1
@@ -65,14 +66,6 @@ def without_kernels(plan: "Plan") -> bool:
 
 def _ops(folder: ResultsFolder, run_id: str) -> str | None:
     """The operations that a run was begun with, where it was."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        path = folder.run_folder(run_id)
-        if any(
-            (path / name).exists()
-            for name in ("checkpoint.pt", "checkpoint-previous.pt", "checkpoint.dcp")
-        ):
-            ops: str = json.loads((path / "spec.json").read_text(encoding="utf-8"))["conditions"][
-                "ops"
-            ]
-            return ops
-    return None
+    run = folder.run_folder(run_id)
+    spec = known_spec(run) if run.has_checkpoint else None
+    return spec.conditions.ops if spec else None

@@ -23,8 +23,6 @@ class Duration:
     share: float = 0.0
     threads: int = 1 << 30
     """How many threads can share its batches, at most."""
-    is_under_way: bool = False
-    """Whether it has a worker already."""
 
     def on(self, threads: int) -> "Duration":
         """The same run, of which this is the time on one thread, on a place of so many."""
@@ -36,16 +34,18 @@ def speedup(threads: int) -> float:
     return float(threads * DOUBLING_EFFICIENCY ** math.log2(threads))
 
 
-def makespan(durations: Sequence[Duration], workers: int) -> float:
+def makespan(durations: Sequence[Duration], workers: int, busy: Sequence[float] = ()) -> float:
     """Seconds until the last run ends, if a free worker takes the longest run that can start
     (Graham 1969).
+
+    `busy` are the seconds that runs under way still take, which come before all others.
     """
+    waiting = sorted(range(len(durations)), key=lambda number: -durations[number].seconds)
     started: dict[int, float] = {}
     free = [0.0] * workers
-    end = 0.0
-
-    def rank(number: int) -> tuple[bool, float]:
-        return not durations[number].is_under_way, -durations[number].seconds
+    for seconds in busy:
+        heapq.heapreplace(free, free[0] + seconds)
+    end = max(free)
 
     def ready_at(number: int) -> float:
         run = durations[number]
@@ -55,7 +55,6 @@ def makespan(durations: Sequence[Duration], workers: int) -> float:
             return math.inf
         return started[run.after] + run.share * durations[run.after].seconds
 
-    waiting = sorted(range(len(durations)), key=rank)
     while waiting:
         now = heapq.heappop(free)
         chosen = next((number for number in waiting if ready_at(number) <= now), None)

@@ -9,12 +9,12 @@ from llmscale.errors import Note
 from llmscale.measure.sweep.kernels import kernel_notes
 from llmscale.measure.train.recipe import DEFAULT
 from llmscale.quantity import format_bytes, format_count
-from llmscale.runs.folder import FEW_STEPS
+from llmscale.runs.run import FEW_STEPS
 
 if TYPE_CHECKING:
     from llmscale.measure.sweep.plan import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
-    from llmscale.runs.folder import Run
+    from llmscale.runs.run import Run
 
 STANDARD_ERRORS = 5
 """How far apart the losses of two sizes are to be, in standard errors of a loss."""

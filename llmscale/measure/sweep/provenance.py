@@ -21,7 +21,8 @@ from llmscale.measure.sweep.remaining import PlannedWork
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.recipe import Recipe
-from llmscale.runs.folder import ResultsFolder, refuse_links
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.safe_paths import refuse_links
 
 
 def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:

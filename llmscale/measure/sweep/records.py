@@ -4,45 +4,33 @@ Each table notes which file of which run it was made from, by time and size: onl
 since is read again. A run whose folder is gone keeps its rows."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmscale.errors.command_lines import command_line
 from llmscale.measure.executors import Event
 from llmscale.measure.train.job import Job, run_row
-from llmscale.measure.train.recipe import DEFAULT
-from llmscale.measure.train.run_spec import read_spec_file
-from llmscale.runs.checked import DamagedFile, check
+from llmscale.measure.train.run_spec import read_spec
+from llmscale.runs.checked import REMAKE, DamagedFile, check
+from llmscale.runs.columns import rows_table
 from llmscale.runs.curve_file import GROUP_ROWS, CurveFile
-from llmscale.runs.folder import (
-    REMAKE,
-    CurvePoint,
-    ResultsFolder,
-    Run,
-    is_plain,
-    rows_table,
-    write_groups,
-    write_text,
-)
-from llmscale.runs.log import LOG_NAME
-from llmscale.runs.rows import read_row, read_rows
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.rows import read_rows
+from llmscale.runs.run import DEFAULT_RECIPE, FINISHED, CurvePoint, Run
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_paths import is_plain
+from llmscale.runs.safe_write import write_groups
+from llmscale.runs.unchanged import Stamp, stamp_of
 
-FINISHED = ("done", "diverged")
 SHARE = 20
 """A table is rewritten no sooner than so many times later as its last rewriting took: 5% of the
 time at most.
 """
-
-Stamp: TypeAlias = str
-"""When a file was last written, and its size: another one where it has changed."""
 
 _NOTED = "made_from"
 _SECONDS_A_ROW = 1e-6
@@ -64,12 +52,7 @@ def read_run(folder: ResultsFolder, run_id: str) -> Run | None:
     """The row that the run's worker wrote, or None where it has not ended, or where its row is
     damaged.
     """
-    path = folder.run_folder(run_id) / "run.json"
-    stamp = _stamp(path)
-    try:
-        return _row(path, stamp) if stamp else None
-    except (DamagedFile, FileNotFoundError):
-        return None
+    return folder.run_folder(run_id).known_row()
 
 
 def recorded_runs(folder: ResultsFolder) -> list[Run]:
@@ -81,7 +64,7 @@ def recorded_runs(folder: ResultsFolder) -> list[Run]:
 
 def known_ids(folder: ResultsFolder) -> set[str]:
     """The ids of the runs that the folder holds anything of."""
-    named = {run_id for run_id in _run_ids(folder) if is_plain(run_id)}
+    named = {run.run_id for run in folder.run_folders}
     return named | {run.run_id for run in recorded_runs(folder)}
 
 
@@ -96,10 +79,9 @@ def find_damage(folder: ResultsFolder) -> list[DamagedFile]:
             before = _curves_before(folder.curves_path, every_page=True).stamps
         except DamagedFile as error:
             found.append(error)
-    for run_id in _run_ids(folder):
-        path = folder.path / "runs" / run_id / "curve.parquet"
-        stamp = _stamp(path)
-        damage = _damage_of_curve(path) if stamp and stamp != before.get(run_id) else None
+    for run in folder.run_folders:
+        stamp = stamp_of(run.curve_path)
+        damage = _damage_of_curve(run) if stamp and stamp != before.get(run.run_id) else None
         if damage:
             found.append(damage)
     return found
@@ -118,7 +100,7 @@ def mend_rows(folder: ResultsFolder) -> None:
             continue
         row = rows.get(damage.path.parent.name)
         if row is not None and row.status in FINISHED:
-            write_row(folder, row)
+            folder.run_folder(row.run_id).write_row(row)
         else:
             damage.path.unlink(missing_ok=True)
 
@@ -150,22 +132,15 @@ def write_tables(folder: ResultsFolder, *, final: bool = False) -> bool:
     return True
 
 
-def write_row(folder: ResultsFolder, row: Run) -> None:
-    write_text(folder.run_folder(row.run_id) / "run.json", json.dumps(asdict(row), indent=2) + "\n")
-
-
-def record_end(folder: ResultsFolder, job: Job, event: Event, device: str) -> None:
+def record_end(job: Job, event: Event, device: str) -> None:
     """Write a row for a worker that ended without writing one, killed for its memory, say."""
-    path = event.folder / "run.json"
-    if event.exit_code in (0, 130) or path.exists():
+    run = RunFolder(event.folder)
+    if event.exit_code in (0, 130) or run.has_ended:
         return
     code = event.exit_code or 0
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    log = event.folder / LOG_NAME
-    write_row(
-        folder,
-        run_row(job, "failed", device, error=f"{event.message or f'its process {how}'}; see {log}"),
-    )
+    error = f"{event.message or f'its process {how}'}; see {run.log_path}"
+    run.write_row(run_row(job, "failed", device, error=error))
 
 
 @dataclass(frozen=True)
@@ -184,24 +159,24 @@ def _recorded(folder: ResultsFolder) -> _Recorded:
 
     Where a run's own row is damaged, that of the table is taken; without one the run is `running`.
     """
-    table = _stamp(folder.runs_path)
     rows: dict[str, Run] = {}
     noted: dict[str, Stamp] = {}
     damaged: list[DamagedFile] = []
-    if table:
-        try:
-            rows, noted = _table(folder.runs_path, table)
-        except DamagedFile as error:
-            damaged.append(error)
+    try:
+        rows, notes = read_rows(folder.runs_path)
+        noted = _stamps(notes, folder.runs_path)
+    except FileNotFoundError:
+        pass
+    except DamagedFile as error:
+        damaged.append(error)
     runs, stamps = dict(rows), {}
-    for run_id in _run_ids(folder):
-        path = folder.path / "runs" / run_id
-        stamp = _stamp(path / "run.json")
+    for run in folder.run_folders:
+        run_id = run.run_id
+        stamp = stamp_of(run.row_path)
         if stamp is None or noted.get(run_id) != stamp or run_id not in runs:
-            spec = _stamp(path / "spec.json")
             row = None
             try:
-                row = _row(path / "run.json", stamp) if stamp else None
+                row = run.read_row() if stamp else None
             except DamagedFile as error:
                 kept = run_id in rows and rows[run_id].status in FINISHED
                 damaged.append(_said(error, _FROM_TABLE if kept else _AGAIN))
@@ -209,7 +184,7 @@ def _recorded(folder: ResultsFolder) -> _Recorded:
                 if kept:
                     continue
             try:
-                row = row or (_unfinished(path / "spec.json", spec) if spec else None)
+                row = row or _unfinished(run)
             except DamagedFile as error:
                 damaged.append(_said(error, _FROM_COMMAND))
             if row is not None:
@@ -231,32 +206,7 @@ def keep_aside(path: Path) -> None:
 
 
 def _order(run: Run) -> tuple[object, ...]:
-    return run.params, run.tokens, run.seed, run.recipe or DEFAULT, -run.lr, run.run_id
-
-
-def _run_ids(folder: ResultsFolder) -> list[str]:
-    try:
-        return [entry.name for entry in os.scandir(folder.path / "runs")]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _stamp(path: Path) -> Stamp | None:
-    """None where there is no such file."""
-    try:
-        found = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return f"{found.st_mtime_ns}-{found.st_size}"
-
-
-@lru_cache(maxsize=4)
-def _table(path: Path, stamp: Stamp) -> tuple[dict[str, Run], dict[str, Stamp]]:
-    """The rows of runs.parquet by id, and the run.json that each was made from."""
-    rows, noted = read_rows(path)
-    return {
-        run_id: replace(run, recipe=run.recipe or DEFAULT) for run_id, run in rows.items()
-    }, _stamps(noted, path)
+    return run.params, run.tokens, run.seed, run.recipe or DEFAULT_RECIPE, -run.lr, run.run_id
 
 
 def _stamps(noted: dict[str, str], path: Path) -> dict[str, Any]:
@@ -269,14 +219,12 @@ def _stamps(noted: dict[str, str], path: Path) -> dict[str, Any]:
     return stamps
 
 
-@lru_cache(maxsize=1 << 16)
-def _row(path: Path, stamp: Stamp) -> Run:
-    return read_row(path)
-
-
-@lru_cache(maxsize=1 << 16)
-def _unfinished(path: Path, stamp: Stamp) -> Run:
-    spec = read_spec_file(path)
+def _unfinished(run: RunFolder) -> Run | None:
+    """The row of a run that has begun and not ended. Raises DamagedFile."""
+    try:
+        spec = read_spec(run)
+    except FileNotFoundError:
+        return None
     return run_row(spec.job, "running", spec.device_name or "")
 
 
@@ -340,9 +288,9 @@ def _rewrite_curves(folder: ResultsFolder, run_ids: list[str], old: _Curves | No
     before, there = (old.stamps, old.file.spans) if old else ({}, {})
     now: dict[str, Stamp | None] = {}
     for run_id in dict.fromkeys([*run_ids, *there]):
-        path = folder.path / "runs" / run_id / "curve.parquet"
-        stamp = _stamp(path)
-        if stamp and stamp != before.get(run_id) and _damage_of_curve(path):
+        run = folder.run_folder(run_id) if is_plain(run_id) else None
+        stamp = stamp_of(run.curve_path) if run else None
+        if run and stamp and stamp != before.get(run_id) and _damage_of_curve(run):
             stamp = None  # as find_damage says to the next command
         if stamp or run_id in there:
             now[run_id] = stamp or before.get(run_id)
@@ -355,8 +303,8 @@ def _rewrite_curves(folder: ResultsFolder, run_ids: list[str], old: _Curves | No
             if old and run_id in there and (stamp is None or stamp == before.get(run_id)):
                 yield aligned(old.file.table(run_id), schema, folder.curves_path)
             else:
-                path = folder.path / "runs" / run_id / "curve.parquet"
-                yield aligned(read_curve(path), schema, path)
+                run = folder.run_folder(run_id)
+                yield aligned(run.read_curve(), schema, run.curve_path)
 
     noted = schema.with_metadata({_NOTED: json.dumps(now).encode()})
     new_rows = sum(1 for run_id in now if run_id not in there) * 1000 + _rows(folder.curves_path)
@@ -377,19 +325,9 @@ def _groups(curves: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(parts)
 
 
-def read_curve(path: Path) -> pa.Table:
-    """A run's own `curve.parquet`. Raises DamagedFile."""
+def _damage_of_curve(run: RunFolder) -> DamagedFile | None:
     try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(
-            path, str(error), f"train the run again: {command_line('rm', '-r', path.parent)}"
-        ) from error
-
-
-def _damage_of_curve(path: Path) -> DamagedFile | None:
-    try:
-        aligned(read_curve(path), rows_table(CurvePoint, []).schema, path)
+        aligned(run.read_curve(), rows_table(CurvePoint, []).schema, run.curve_path)
     except DamagedFile as error:
         return error
     return None

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from llmscale.errors import InputError, LlmscaleError, WorkError
 from llmscale.measure.executors import Event
-from llmscale.runs.folder import make_folder
 from llmscale.runs.lock import only_writer
 from llmscale.runs.remote import Remote, is_url, results_at
 from llmscale.runs.remote._files import reason
 from llmscale.runs.remote.lock import RemoteLock
 from llmscale.runs.remote.uploads import Uploads, try_often
+from llmscale.runs.safe_write import make_folder
 
 START_SECONDS = 15.0
 """How long to try to reach the URL before anything is trained."""

@@ -7,12 +7,13 @@ first ones (table/rows/retries.py)."""
 from dataclasses import replace
 
 from llmscale.measure.sweep.plan import Plan, plan_sweep
-from llmscale.measure.sweep.records import finished_runs, read_run, write_row
+from llmscale.measure.sweep.records import finished_runs, read_run
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.trunks import saved_branch_points
 from llmscale.measure.text.prepare import TokenStore
-from llmscale.runs.folder import ResultsFolder, Run
 from llmscale.runs.log import saved_step
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
 
 _AGAIN = "; tried again"
 
@@ -37,7 +38,7 @@ def next_round(
         diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
         speeds=plan.speeds,
         begun=plan.dtype,
-        reached=lambda run_id: saved_step(folder.run_folder(run_id)),
+        reached=lambda run_id: saved_step(folder.run_folder(run_id).path),
     )
     return again if again.waiting else None
 
@@ -48,7 +49,7 @@ def name_retries(plan: Plan, folder: ResultsFolder) -> None:
         row = read_run(folder, job.retry_of) if job.retry_of else None
         if row and row.status == "diverged" and job.run_id not in (row.error or ""):
             error = f"{row.error}{_AGAIN} with learning rate {job.lr:.3g} as run {job.run_id}"
-            write_row(folder, replace(row, error=error))
+            folder.run_folder(row.run_id).write_row(replace(row, error=error))
 
 
 def own_error(row: Run | None) -> str:

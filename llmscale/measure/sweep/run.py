@@ -1,12 +1,10 @@
 """Carrying a plan out: one sweep a folder, runs trained once, tables rewritten as each run ends."""
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from llmscale.machine import device_name
@@ -16,10 +14,8 @@ from llmscale.measure.sweep.kernels import check_kernels, without_kernels
 from llmscale.measure.sweep.plan import Plan, PlannedRun
 from llmscale.measure.sweep.provenance import provenance
 from llmscale.measure.sweep.records import (
-    FINISHED,
     finished_runs,
     mend_rows,
-    read_run,
     record_end,
     recorded_runs,
     write_tables,
@@ -34,11 +30,13 @@ from llmscale.measure.sweep.trunks import (
     share_trunks,
 )
 from llmscale.measure.text.prepare import TokenStore
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
-from llmscale.measure.train.run_spec import read_spec_file
-from llmscale.runs.checked import DamagedFile, read_object
-from llmscale.runs.folder import ResultsFolder, Run, make_folder, write_text
+from llmscale.measure.train.run_spec import RunSpec, known_spec
 from llmscale.runs.lock import only_writer
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import FINISHED, Run
+from llmscale.runs.safe_write import make_folder
 
 
 class Book(ABC):
@@ -137,7 +135,7 @@ class _SweepBook(Book):
         return False
 
     def end(self, job: Job, event: Event) -> None:
-        record_end(self.folder, job, event, device_name(self.plan.device))
+        record_end(job, event, device_name(self.plan.device))
         self.settle(final=False, ended=job.run_id)
 
     def settle(self, final: bool, ended: str | None = None) -> None:
@@ -150,7 +148,7 @@ class _SweepBook(Book):
 
 
 def _task(folder: ResultsFolder, group: Sequence[PlannedRun]) -> Task:
-    runs = tuple(folder.run_folder(run.job.run_id) for run in group)
+    runs = tuple(folder.run_folder(run.job.run_id).path for run in group)
     return Task(runs, after=branch_point(folder, group[0].descent))
 
 
@@ -159,56 +157,44 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
 
     One begun before on such a device keeps its conditions, to end as if never interrupted.
     """
-    path = folder.run_folder(run.job.run_id) / "spec.json"
-    row = read_run(folder, run.job.run_id)
-    if (
-        row is None or row.status not in FINISHED
-    ):  # a worker that lost its sweep may have finished it since
-        path.with_name("run.json").unlink(missing_ok=True)
-    before: dict[str, Any] = _spec_before(path)
-    here = before.get("device_name") == device_name(plan.device)
-    # Of a stack that was begun before evaluation_batch was known, micro_batch was that of all
-    # members together.
-    other_meaning = run.members > 1 and "evaluation_batch" not in before.get("conditions", {})
-    # What was to run by kernels that cannot be made any more has not been begun, or check_kernels
-    # would have said so.
-    no_kernels = before.get("conditions", {}).get("ops") == "native" and without_kernels(plan)
-    kept: dict[str, Any] = {}
-    if here and not other_meaning and not no_kernels:
-        kept = {key: before[key] for key in ("conditions", "threads") if key in before}
+    home = folder.run_folder(run.job.run_id)
+    row = home.known_row()
+    if row is None or row.status not in FINISHED:  # a worker that lost its sweep may have ended it
+        home.row_path.unlink(missing_ok=True)
+    before = known_spec(home)
     start = branch_point(folder, run.descent)
-    points = {str(step): branch_file(step) for step in run.descent.branch_steps}
-    spec = {
-        "job": run.job.to_json(),
-        "conditions": {
-            "device": plan.device,
-            "micro_batch": run.micro_batch,
-            "evaluation_batch": run.evaluation_batch,
-            "compile": run.compile,
-            "peak_flops": plan.peak_flops,
-            "ops": run.ops,
-            "threads": plan.places[0].threads if plan.device == "cpu" else 1,
-            "deterministic": plan.hardware.deterministic,
-            "checkpoint_seconds": plan.hardware.checkpoint_seconds,
-            "shard": run.shard,
-        },
-        "threads": plan.places[0].threads,
-        "store": str(store.path.resolve()),
-        "validation_tokens": store.validation_tokens,
-        "device_name": device_name(plan.device),
-        **kept,
-        "start": os.path.relpath(start, path.parent) if start else None,
-        "branch_points": {**before.get("branch_points", {}), **points},
-    }
-    write_text(path, json.dumps(spec, indent=2) + "\n")
+    spec = RunSpec(
+        run.job,
+        _conditions(run, plan),
+        plan.places[0].threads,
+        str(store.path.resolve()),
+        store.validation_tokens,
+        device_name(plan.device),
+        os.path.relpath(start, home.path) if start else None,
+        {step: branch_file(step) for step in run.descent.branch_steps},
+    )
+    if before is not None:
+        points = {**before.branch_points, **spec.branch_points}
+        spec = replace(spec, branch_points=points)
+        # What was to run by kernels that cannot be made any more has not been begun, or
+        # check_kernels would have said so.
+        no_kernels = before.conditions.ops == "native" and without_kernels(plan)
+        if before.device_name == spec.device_name and not no_kernels:
+            spec = replace(spec, conditions=before.conditions, threads=before.threads)
+    spec.write(home)
 
 
-def _spec_before(path: Path) -> dict[str, Any]:
-    """What an earlier command wrote; nothing where that is damaged: all of it follows from the job
-    and this machine.
-    """
-    try:
-        read_spec_file(path)
-        return read_object(path)
-    except (DamagedFile, FileNotFoundError):
-        return {}
+def _conditions(run: PlannedRun, plan: Plan) -> Conditions:
+    """How `run` is run here, if nothing of it is there yet."""
+    return Conditions(
+        plan.device,
+        run.micro_batch,
+        run.compile,
+        run.ops,
+        threads=plan.places[0].threads if plan.device == "cpu" else 1,
+        deterministic=plan.hardware.deterministic,
+        peak_flops=plan.peak_flops,
+        checkpoint_seconds=plan.hardware.checkpoint_seconds,
+        evaluation_batch=run.evaluation_batch,
+        shard=run.shard,
+    )

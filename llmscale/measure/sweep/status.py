@@ -1,51 +1,40 @@
-"""How a sweep stands, from its folder alone: while it runs, after it was killed, and when only its
-tables are left.
+"""How a sweep stands, from its folder: while it runs, after it was killed, and when only its tables
+are left.
 
 Reads what the sweep and its workers write; asks nobody, writes nothing and loads no torch.
 """
 
-import itertools
 import math
-import os
 import shlex
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line, stated_command
 from llmscale.measure.sweep.makespan import Duration, makespan
 from llmscale.measure.sweep.remaining import PlannedWork
-from llmscale.measure.sweep.run_status import (
-    NOTHING_LEFT,
-    UNDER_WAY,
-    Look,
-    RunStatus,
-    ended,
-    modified,
-    own_flops_of,
-    unfinished,
-    unknown,
-)
+from llmscale.measure.sweep.run_status import Moment, RunStatus, modified, run_status
 from llmscale.measure.train.job import EVALUATION_SPEED
-from llmscale.runs.checked import DamagedFile, check_list, plain_file, read_object, typed
-from llmscale.runs.folder import REMAKE, ResultsFolder, Run, is_plain
+from llmscale.quantity import format_count, format_seconds
+from llmscale.runs.checked import DamagedFile, check_list, read_object, typed
 from llmscale.runs.lock import FILE_NAME as LOCK_NAME
 from llmscale.runs.lock import lock_holder
-from llmscale.runs.log import read_progress
-from llmscale.runs.remote import is_url
+from llmscale.runs.remote import is_url, results_at
+from llmscale.runs.results_folder import ResultsFolder, newest_results
 from llmscale.runs.rows import read_rows
+from llmscale.runs.run import Run
+from llmscale.runs.safe_paths import refuse_unusable
 from llmscale.runs.sweep_json import check_sweep
 
-if TYPE_CHECKING:
-    import pyarrow.parquet as pq
-
-ENDED = ("done", "diverged", "failed")
+_HEADINGS = ("size", "tokens", "seed", "state", "done", "loss", "left")
+_ORDER = ("done", "diverged", "stopped early", "failed", "stalled", "running", "stopped", "waiting")
 
 
 @dataclass(frozen=True)
@@ -79,7 +68,7 @@ class SweepStatus:
     @property
     def finished(self) -> bool:
         """Whether no run is left to train: a failed one is, by the next command."""
-        return self.tuned is not False and all(run.state in NOTHING_LEFT for run in self.runs)
+        return self.tuned is not False and all(run.is_finished for run in self.runs)
 
     @property
     def flops(self) -> float:
@@ -89,6 +78,18 @@ class SweepStatus:
     @property
     def flops_left(self) -> float:
         return sum(run.flops_left for run in self.runs)
+
+    @property
+    def summary(self) -> str:
+        """Its runs by state and what is left, in a line."""
+        counts = self.counts
+        said = ", ".join(f"{counts[state]} {state}" for state in _ORDER if state in counts)
+        if self.finished:
+            return f"{said}; nothing is left to train"
+        left = "time left unknown until a run has logged"
+        if self.seconds_left is not None:
+            left = f"about {format_seconds(self.seconds_left)} left, {self.workers} at a time"
+        return f"{said}; {self.flops_left:.2g} of {self.flops:.2g} FLOPs to train, {left}"
 
     @property
     def unit(self) -> str:
@@ -113,6 +114,17 @@ class SweepStatus:
     def _place(self) -> str | Path:
         return self.folder if is_url(self.folder) else Path(self.folder)
 
+    def __repr__(self) -> str:
+        return f"<sweep {self.folder}: {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        """A table of the runs, for notebooks."""
+        headings = "".join(f"<th>{name}</th>" for name in _HEADINGS)
+        rows = "".join(f"<tr>{_cells(run)}</tr>" for run in self.runs)
+        notes = "".join(f"<p>warning: {escape(note)}</p>" for note in self.notes)
+        title = f"<p><b>{escape(self.folder)}</b>: {escape(self.summary)}</p>"
+        return f"{title}<table><tr>{headings}</tr>{rows}</table>{notes}"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "folder": self.folder,
@@ -133,121 +145,86 @@ class SweepStatus:
         }
 
 
-def _with_place(stated: str, place: str | Path) -> str:
-    """A sweep's own command for the folder `place`, which may be a copy, to be read by people:
-    without --json.
+def status(folder: str | Path | None = None) -> SweepStatus:
+    """How a sweep stands, from its folder or URL; None is the newest sweep under results/.
+
+    While it runs, after it was killed, and when only its tables are left. What is at a URL is
+    fetched first. Raises InputError if there is no sweep.
     """
-    parts, words = [], iter(shlex.split(stated))
-    for word in words:
-        if word == "--out":
-            next(words, None)
-        elif word != "--json" and not word.startswith("--out="):
-            parts.append(word)
-    return command_line(*parts, "--out", place)
+    where = None if folder is None else str(folder)
+    if where is None or not is_url(where):
+        return sweep_status(find_results(where))
+    from llmscale.measure.sweep.remote_results import fetch_results
+
+    remote = results_at(where)
+    fetch_results(remote, look_only=True)
+    return sweep_status(ResultsFolder(remote.folder), where)
 
 
-@dataclass(frozen=True)
-class LossCurve:
-    """The training loss of a run by tokens."""
+def find_results(where: str | None) -> ResultsFolder:
+    """The folder named `where`, or the mirror of that URL, or for None the newest under results/.
 
-    run_id: str
-    size: str
-    params: int
-    tokens: Sequence[int]
-    train_loss: Sequence[float]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    Raises InputError if there can be none of that name.
+    """
+    if where is None:
+        return newest_results()
+    if is_url(where):
+        return ResultsFolder(results_at(where).folder)
+    fix = "name a folder that a sweep wrote"
+    if not where.strip():
+        raise InputError("the name of the folder is empty", fix)
+    path = refuse_unusable(Path(where), fix)
+    if path.exists() and not path.is_dir():
+        table = command_line("llmscale", "fit", path)
+        raise InputError(
+            f"{path} is a file, not a results folder", f"{fix}; a table of runs is read by: {table}"
+        )
+    return ResultsFolder(path)
 
 
 def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus:
-    """How the sweep in `folder` stands, a copy of what is at `where`. Raises InputError where there
-    is none.
+    """How the sweep in `folder` stands, a copy of what is at `where`. Raises InputError if there is
+    none.
 
     A damaged file is told of in the notes, and what it would say is taken from the others.
     """
     damaged: list[InputError] = []
     rows = _table_rows(folder, damaged)
-    sweep = _sweep(folder, damaged)
-    tuning = {} if sweep else _tuning(folder, damaged)
-    in_folder = [] if sweep else _run_ids(folder)
-    if not (sweep or rows or in_folder):
-        raise (
-            damaged[0]
-            if damaged
-            else InputError(f"there is no sweep in {folder.path}", "name one that a sweep wrote")
-        )
-    hardware = {**tuning, **sweep}.get("hardware", {})
+    stated = _stated(folder, damaged)
+    is_tune = "rungs" in stated
+    names_runs = bool(stated) and not is_tune
+    in_folder = [] if names_runs else [run.run_id for run in folder.run_folders]
+    if not (names_runs or rows or in_folder):
+        none = InputError(f"there is no sweep in {folder.path}", "name one that a sweep wrote")
+        raise damaged[0] if damaged else none
     holder = lock_holder(folder.path)
-    began = modified(folder.path / LOCK_NAME)
-    now = time.time()
-    runs = []
-    planned = sweep.get("planned", {})
-    for run_id in dict.fromkeys([*sweep.get("runs", []), *in_folder, *rows]):
-        row, work = rows.get(run_id), _planned(planned.get(run_id))
-        if row is None or row.status not in ("done", "diverged"):
-            look = Look(folder.run_folder(run_id), row, work, holder is not None, began, now)
-            runs.append(unfinished(look, damaged) or unknown(run_id, work))
-        else:
-            runs.append(ended(row, own_flops_of(folder, row, work)))
+    moment = Moment(holder is not None, modified(folder.path / LOCK_NAME), time.time())
+    planned = stated.get("planned", {})
+    runs = [
+        run_status(
+            folder.run_folder(run_id), rows.get(run_id), _planned(planned, run_id), moment, damaged
+        )
+        for run_id in dict.fromkeys([*stated.get("runs", []), *in_folder, *rows])
+    ]
     runs.sort(key=lambda run: (run.params, run.tokens, run.seed, run.recipe, run.run_id))
+    hardware = stated.get("hardware", {})
     workers = max(1, hardware.get("workers") or 1)
     device = hardware.get("device") or "cpu"
-    per_place = max(1, (hardware.get("cores") or 1) // workers) if device == "cpu" else 1
+    cores_each = max(1, (hardware.get("cores") or 1) // workers) if device == "cpu" else 1
     timed = tuple(_with_time_left(runs, workers))
     return SweepStatus(
-        where or str(folder.path),
-        {**tuning, **sweep}.get("command"),
-        holder,
-        timed,
-        workers,
-        device,
-        sum(run.seconds_spent for run in timed) * per_place / 3600,
-        seconds_left(timed, workers, holder is not None),
-        tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
-        all(rung.get("finished") is True for rung in tuning["rungs"]) if tuning else None,
-        _tuned_for(tuning, timed),
+        folder=where or str(folder.path),
+        command=stated.get("command"),
+        holder=holder,
+        runs=timed,
+        workers=workers,
+        device=device,
+        device_hours=sum(run.seconds_spent for run in timed) * cores_each / 3600,
+        seconds_left=seconds_left(timed, workers, moment.under_way),
+        notes=tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
+        tuned=all(rung.get("finished") is True for rung in stated["rungs"]) if is_tune else None,
+        tuned_for=_tuned_for(stated, timed) if is_tune else (),
     )
-
-
-def loss_curves(folder: ResultsFolder, runs: Iterable[RunStatus]) -> list[LossCurve]:
-    """The training losses of `runs` as far as they are logged; runs without any are left out."""
-    chosen = {run.run_id: run for run in runs}
-    points: dict[str, tuple[list[int], list[float]]] = {run_id: ([], []) for run_id in chosen}
-    with suppress(FileNotFoundError), _readable(folder.curves_path):
-        for batch in _parquet(folder.curves_path).iter_batches(
-            columns=["run_id", "tokens", "train_loss"]
-        ):
-            ids, start = batch["run_id"], 0
-            names = ids.dictionary.to_pylist()
-            for code, alike in itertools.groupby(ids.indices.to_pylist()):
-                rows = sum(1 for _ in alike)
-                if names[code] in chosen:
-                    logged, losses = points[names[code]]
-                    logged += batch["tokens"].slice(start, rows).to_pylist()
-                    losses += batch["train_loss"].slice(start, rows).to_pylist()
-                start += rows
-    for run_id, (logged, losses) in points.items():
-        if not logged:
-            for row in read_progress(folder.run_folder(run_id))[0]:
-                logged.append(row["tokens"])
-                losses.append(row["train_loss"])
-    return [
-        LossCurve(run_id, chosen[run_id].size, chosen[run_id].params, *found)
-        for run_id, found in points.items()
-        if found[0]
-    ]
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Raises DamagedFile where reading raises what pyarrow does."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFile(path, str(error), REMAKE) from error
 
 
 def _table_rows(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Run]:
@@ -261,18 +238,14 @@ def _table_rows(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, R
     return {}
 
 
-def _sweep(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Any]:
-    if not folder.sweep_path.exists():
-        return {}
-    try:
-        return folder.read_sweep()
-    except DamagedFile as error:
-        damaged.append(error)
-        return {}
-
-
-def _tuning(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Any]:
-    """What the tune.json of a folder says of how its search stands; nothing where there is none."""
+def _stated(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Any]:
+    """What sweep.json says, or tune.json of a search, which has `rungs`; else nothing."""
+    if folder.sweep_path.exists():
+        try:
+            if sweep := folder.read_sweep():
+                return sweep
+        except DamagedFile as error:
+            damaged.append(error)
     path = folder.path / "tune.json"
     try:
         tuning = read_object(path)
@@ -289,103 +262,102 @@ def _tuning(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Any]:
     return tuning
 
 
+def _planned(planned: dict[str, Any], run_id: str) -> PlannedWork | None:
+    """What sweep.json says of a run that was planned; None if it says nothing of use."""
+    with suppress(ValueError):
+        if run_id in planned:
+            work: PlannedWork = typed(PlannedWork, planned[run_id])
+            return work
+    return None
+
+
+def _with_place(stated: str, place: str | Path) -> str:
+    """A sweep's own command for the folder `place`, which may be a copy, to be read by people:
+    without --json.
+    """
+    parts, words = [], iter(shlex.split(stated))
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif word != "--json" and not word.startswith("--out="):
+            parts.append(word)
+    return command_line(*parts, "--out", place)
+
+
 def _tuned_for(tuning: dict[str, Any], runs: Sequence[RunStatus]) -> tuple[str, ...]:
+    """The options of a sweep of the sizes and the text that a `tune` was for."""
     spec = tuning.get("spec", {})
-    data, recipe = spec.get("data"), spec.get("recipe")
     words = ["--sizes", ",".join(dict.fromkeys(run.size for run in runs))]
     tokens = spec.get("tokens")
     if isinstance(tokens, list) and tokens:
         words += ["--tokens", ",".join(map(str, tokens))]
-    for table, name, option in (
-        (data, "source", "data"),
-        (data, "tokenizer", "tokenizer"),
-        (recipe, "context", "context"),
-    ):
+    options = (("data", "source", "data"), ("data", "tokenizer", "tokenizer"),
+               ("recipe", "context", "context"))  # fmt: skip
+    for part, name, option in options:
+        table = spec.get(part)
         value = table.get(name) if isinstance(table, dict) else None
         if isinstance(value, str | int):
             words += [f"--{option}", str(value)]
     return tuple(words)
 
 
-def _run_ids(folder: ResultsFolder) -> list[str]:
-    """The runs that have folders, for a sweep whose sweep.json does not name them."""
-    try:
-        return sorted(name for name in os.listdir(folder.path / "runs") if is_plain(name))
-    except OSError:
-        return []
-
-
-def _planned(work: dict[str, Any] | None) -> PlannedWork | None:
-    """What sweep.json says of a run that was planned; None where it says nothing, or nothing of
-    use.
-    """
-    with suppress(ValueError):
-        found: PlannedWork | None = typed(PlannedWork, work) if work is not None else None
-        return found
-    return None
-
-
-def _parquet(path: Path) -> "pq.ParquetFile":
-    """A table of the sweep. (pyarrow's shorter ways to read one load pandas.)"""
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(
-        plain_file(path), read_dictionary=["run_id"], page_checksum_verification=True
-    )
-
-
 def _with_time_left(runs: Sequence[RunStatus], workers: int) -> Iterator[RunStatus]:
     """`runs` with the time that each will take: by its own pace, or by the speed of the nearest
     size measured.
     """
-    found: dict[int, list[float]] = {}
+    measured: dict[int, list[float]] = {}
     for run in runs:
         if run.tokens_per_second:
-            found.setdefault(run.params, []).append(run.tokens_per_second * run.flops / run.tokens)
-    speeds = {math.log(params): statistics.median(of_size) for params, of_size in found.items()}
+            flops_per_second = run.tokens_per_second * run.flops / run.tokens
+            measured.setdefault(run.params, []).append(flops_per_second)
+    speeds = {math.log(params): statistics.median(found) for params, found in measured.items()}
     # Stacked seeds log the speed of all of them together.
-    stacked = max(1.0, sum(run.state in UNDER_WAY for run in runs) / workers)
+    stacked = max(1.0, sum(run.is_under_way for run in runs) / workers)
     for run in runs:
-        if run.state in NOTHING_LEFT:
+        if run.is_finished:
             yield run
-        elif run.seconds_left is not None:
-            yield replace(
-                run, seconds_left=run.seconds_left * (stacked if run.state in UNDER_WAY else 1.0)
-            )
+        elif run.seconds_left is None:
+            yield replace(run, seconds_left=_seconds_at(speeds, run))
         else:
-            nearest = _nearest(speeds, math.log(run.params or 1))
-            evaluating = (
-                run.evaluated_tokens_left
-                / EVALUATION_SPEED
-                * (run.flops / run.tokens if run.tokens else 0.0)
-            )
-            yield (
-                replace(run, seconds_left=(run.flops_left + evaluating) / nearest)
-                if nearest
-                else run
-            )
+            factor = stacked if run.is_under_way else 1.0
+            yield replace(run, seconds_left=run.seconds_left * factor)
 
 
-def _nearest(speeds: dict[float, float], size: float) -> float | None:
-    """The speed of the measured size next to `size`, both in logarithms."""
-    return speeds[min(speeds, key=lambda other: abs(other - size))] if speeds else None
+def _seconds_at(speeds: dict[float, float], run: RunStatus) -> float | None:
+    """What is left of a run at the speed, in FLOP/s by log size, of the size next to its own."""
+    if not speeds:
+        return None
+    size = math.log(run.params or 1)
+    speed = speeds[min(speeds, key=lambda other: abs(other - size))]
+    flops_per_token = run.flops / run.tokens if run.tokens else 0.0
+    evaluating = run.evaluated_tokens_left / EVALUATION_SPEED * flops_per_token
+    return (run.flops_left + evaluating) / speed
 
 
 def seconds_left(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float | None:
-    """Seconds until all are trained. A sweep that is under way does not try failed runs again."""
-    ended = (*NOTHING_LEFT, "failed") if under_way else NOTHING_LEFT
-    left = [run for run in runs if run.state not in ended]
+    """Until all are trained: those under way, then the longest first, each by the first worker
+    free.
+
+    A sweep that is under way does not try failed runs again.
+    """
+    left = [run for run in runs if not run.is_finished]
+    if under_way:
+        left = [run for run in left if run.state != "failed"]
     if any(run.seconds_left is None for run in left):
         return None
     workers = max(1, min(workers, len(left)))
-    # Of stacked runs several share a worker.
-    idle = ("waiting", "stopped", "failed")
-    running = sum(run.state not in idle for run in left)
-    share = min(1.0, workers / running) if running else 1.0
-    durations = []
-    for run in left:
-        is_running, seconds = run.state not in idle, run.seconds_left or 0.0
-        durations.append(
-            Duration(seconds * share if is_running else seconds, is_under_way=is_running)
-        )
-    return makespan(durations, workers)
+    busy = [run.seconds_left or 0.0 for run in left if run.is_under_way]
+    if len(busy) > workers:
+        busy = [seconds * workers / len(busy) for seconds in busy]
+    waiting = [Duration(run.seconds_left or 0.0) for run in left if not run.is_under_way]
+    return makespan(waiting, workers, busy)
+
+
+def _cells(run: RunStatus) -> str:
+    """Those of a run's row in HTML."""
+    loss = "" if run.loss is None else f"{run.loss:.4f}"
+    left = "" if run.seconds_left is None else format_seconds(run.seconds_left)
+    done = f"{run.share_done:.0%}"
+    tokens = format_count(run.tokens)
+    values = (run.size, tokens, str(run.seed), run.state, done, loss, left)
+    return "".join(f"<td>{escape(value)}</td>" for value in values)

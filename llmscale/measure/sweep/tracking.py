@@ -11,13 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 from llmscale.measure.executors import Event
-from llmscale.measure.sweep.records import read_curve, read_run
+from llmscale.measure.sweep.records import read_run
 from llmscale.measure.trackers import Session, TrackedRun, find_trackers, finite
 from llmscale.measure.train.job import Job
 from llmscale.quantity import format_count
 from llmscale.runs.checked import DamagedFile
-from llmscale.runs.folder import ResultsFolder
 from llmscale.runs.log import read_progress
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run_folder import RunFolder
 
 FINISH_SECONDS = 120.0
 """How long to wait at the end for trackers that lag behind."""
@@ -160,10 +161,10 @@ class _Feed:
 def _logged_before(event: Event) -> list[dict[str, Any]]:
     """The rows of a run before that of `event`. The run may have ended meanwhile."""
     rows = read_progress(event.folder)[0]
-    curve = event.folder / "curve.parquet"
-    if not rows and curve.exists():
+    run = RunFolder(event.folder)
+    if not rows and run.curve_path.exists():
         try:
-            rows = read_curve(curve).to_pylist()
+            rows = run.read_curve().to_pylist()
         except DamagedFile:
             return []
     return [row for row in rows if row["step"] < event.point["step"]]

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from llmscale.machine import device_name
 from llmscale.measure.sweep.plan import Plan, PlannedRun
-from llmscale.measure.sweep.records import FINISHED, read_curve, read_run, write_row
+from llmscale.measure.sweep.records import read_run
 from llmscale.measure.sweep.retries import own_error
 from llmscale.measure.sweep.trunks import branch_point
 from llmscale.measure.train.job import Job, run_row
 from llmscale.runs.checked import DamagedFile
-from llmscale.runs.folder import ResultsFolder, Run
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import FINISHED, Run
 
 Rows = Mapping[str, Run | None]
 """The rows of runs by id; None of one that has not ended."""
@@ -37,11 +38,11 @@ def end_with_trunk(folder: ResultsFolder, plan: Plan, ended: str | None) -> None
             step = _last_step(folder, trunk.run_id)
             if step is not None and step <= min(trunk.branch_step, run.job.branch_step):
                 error = f"its trunk diverged at step {step}: {own_error(rows[trunk.run_id])}"
-                write_row(folder, run_row(run.job, "diverged", device, error=error))
+                _write(folder, run_row(run.job, "diverged", device, error=error))
         start = branch_point(folder, run.descent)
         if start and start.parent.name == unreached and not start.exists():
             error = f"its trunk, run {unreached}, has not been trained so far"
-            write_row(folder, run_row(run.job, "failed", device, error=error))
+            _write(folder, run_row(run.job, "failed", device, error=error))
 
 
 def _beginning_like(plan: Plan, ended: str | None) -> Sequence[PlannedRun]:
@@ -52,6 +53,10 @@ def _beginning_like(plan: Plan, ended: str | None) -> Sequence[PlannedRun]:
     return [run for run in plan.runs if run.job.beginning == beginning]
 
 
+def _write(folder: ResultsFolder, row: Run) -> None:
+    folder.run_folder(row.run_id).write_row(row)
+
+
 def _not_finished(ended: str | None, rows: Rows) -> str | None:
     """`ended`, if that run ended without a result."""
     row = rows.get(ended or "")
@@ -60,9 +65,9 @@ def _not_finished(ended: str | None, rows: Rows) -> str | None:
 
 def _last_step(folder: ResultsFolder, run_id: str) -> int | None:
     """The last logged step of a run that has ended, if it was trained at all."""
-    path = folder.run_folder(run_id) / "curve.parquet"
+    run = folder.run_folder(run_id)
     try:
-        steps = read_curve(path)["step"] if path.exists() else []
+        steps = run.read_curve()["step"] if run.curve_path.exists() else []
     except (DamagedFile, KeyError):
         return None
     step: int | None = steps[-1].as_py() if len(steps) else None

@@ -9,15 +9,14 @@ tokens a parameter in place of 230."""
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.recipe import Recipe
-from llmscale.measure.train.run_spec import read_spec_file
-from llmscale.runs.checked import DamagedFile
-from llmscale.runs.folder import ResultsFolder
+from llmscale.measure.train.run_spec import known_spec, start_of
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run_folder import RunFolder
 
 _POINT = "trunk-"
 
@@ -78,7 +77,7 @@ def branch_point(folder: ResultsFolder, descent: Descent) -> Path | None:
     parent = descent.parent
     if parent is None:
         return None
-    return folder.run_folder(parent.run_id) / branch_file(descent.step)
+    return folder.run_folder(parent.run_id).path / branch_file(descent.step)
 
 
 def descents(waiting: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, Descent]:
@@ -102,9 +101,7 @@ def descents(waiting: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, 
 
 def saved_branch_points(folder: ResultsFolder) -> list[BranchPoint]:
     """The branch points that runs of `folder` have left."""
-    return [
-        point for path in _run_folders(folder) if _holds_points(path) for point in _points(path)
-    ]
+    return [point for run in folder.run_folders for point in _points(run)]
 
 
 def remove_unneeded(folder: ResultsFolder, finished: Collection[str]) -> None:
@@ -114,13 +111,14 @@ def remove_unneeded(folder: ResultsFolder, finished: Collection[str]) -> None:
     points = sorted(saved_branch_points(folder), key=lambda point: -point.step)
     if not points:
         return
-    waiting = [path for path in _run_folders(folder) if path.name not in finished]
-    starts = {str((path / start).resolve()) for path in waiting if (start := _spec(path).start)}
+    waiting = [run for run in folder.run_folders if run.run_id not in finished]
+    specs = [(run, spec) for run in waiting if (spec := known_spec(run))]
+    starts = {start.resolve() for run, spec in specs if (start := start_of(run, spec))}
     last: set[Job] = set()
     for point in points:
         if point.job.beginning not in last:
             last.add(point.job.beginning)
-        elif str(point.path.resolve()) not in starts:
+        elif point.path.resolve() not in starts:
             point.path.unlink(missing_ok=True)
 
 
@@ -156,53 +154,17 @@ def _last_before(job: Job, saved: Sequence[BranchPoint]) -> BranchPoint | None:
     return max(usable, key=lambda point: point.step, default=None)
 
 
-@dataclass(frozen=True)
-class _Spec:
-    """What a run's specification says of trunks: where it starts, and the names of its branch
-    points by step.
-    """
+def _points(run: RunFolder) -> list[BranchPoint]:
+    """The branch points that are there in a run's folder.
 
-    start: str | None = None
-    job: Job | None = None
-    names: tuple[tuple[int, str], ...] = ()
-
-
-def _run_folders(folder: ResultsFolder) -> list[Path]:
-    runs = folder.path / "runs"
-    return [runs / name for name in sorted(os.listdir(runs))] if runs.is_dir() else []
-
-
-def _holds_points(path: Path) -> bool:
-    """Whether a run's folder has branch points: of most it has none, and their specifications need
-    not be read.
+    Of most runs it has none, and their specifications need not be read.
     """
     try:
-        return any(name.startswith(_POINT) for name in os.listdir(path))
+        names = {name for name in os.listdir(run.path) if name.startswith(_POINT)}
     except NotADirectoryError:
-        return False
-
-
-def _points(path: Path) -> list[BranchPoint]:
-    """The branch points that are there in a run's folder."""
-    spec = _spec(path)
-    found = [BranchPoint(spec.job, step, path / name) for step, name in spec.names if spec.job]
-    return [point for point in found if point.path.exists()]
-
-
-def _spec(path: Path) -> _Spec:
-    """Of the run in the folder `path`; an empty one where there is none."""
-    try:
-        found = os.stat(path / "spec.json")
-    except (FileNotFoundError, NotADirectoryError):
-        return _Spec()
-    return _read_spec(path / "spec.json", found.st_mtime_ns, found.st_size)
-
-
-@lru_cache(maxsize=1 << 16)
-def _read_spec(path: Path, modified: int, size: int) -> _Spec:
-    """An empty one where it is damaged: then nothing starts from its branch points."""
-    try:
-        spec = read_spec_file(path)
-    except (DamagedFile, FileNotFoundError):
-        return _Spec()
-    return _Spec(spec.start, spec.job, tuple(spec.branch_points.items()))
+        return []
+    spec = known_spec(run) if names else None
+    if spec is None:
+        return []  # damaged: nothing starts from its branch points
+    saved = spec.branch_points.items()
+    return [BranchPoint(spec.job, step, run.path / name) for step, name in saved if name in names]

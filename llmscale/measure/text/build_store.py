@@ -32,8 +32,8 @@ from llmscale.measure.text.tokenizer import (
     unknown_token,
     vocab_size,
 )
-from llmscale.runs.folder import write_text
 from llmscale.runs.lock import only_builder
+from llmscale.runs.safe_write import write_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -45,7 +45,7 @@ from llmscale.measure.text.tokenizer import (
     token_type,
     vocab_size,
 )
-from llmscale.runs.folder import write_text
+from llmscale.runs.safe_write import write_text
 from llmscale.settings import Range, check_ranges
 
 __all__ = ["FORMAT", "Progress", "TextSpec", "TokenStore", "find_store", "prepare"]

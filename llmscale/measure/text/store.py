@@ -15,7 +15,7 @@ from llmscale.errors import InputError, Note
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.checksums import ALGORITHM, check_file
 from llmscale.measure.text.tokenizer import load_tokenizer
-from llmscale.runs.folder import write_text
+from llmscale.runs.safe_write import write_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -19,10 +19,10 @@ from llmscale.machine.child import child_environment, python
 from llmscale.measure.models import build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.train.batches import Windows
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.evaluate import evaluate
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.job import EVALUATION_SPEED
-from llmscale.measure.train.loop import Conditions
 from llmscale.measure.train.throughput import (
     as_in_training,
     measure_throughput,

@@ -16,11 +16,11 @@ from typing import Any, BinaryIO
 import torch
 
 from llmscale.errors import WorkError
-from llmscale.runs.folder import cannot_write, new_file_beside
 from llmscale.runs.log import STEP_DIGITS, STEP_MARK
+from llmscale.runs.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT
+from llmscale.runs.safe_write import cannot_write, new_file_beside
 
-FILE_NAME = "checkpoint.pt"
-PREVIOUS_NAME = "checkpoint-previous.pt"
+FILE_NAME, PREVIOUS_NAME = CHECKPOINT, PREVIOUS_CHECKPOINT
 _MARK = b"-sha256:"
 _DIGEST_BYTES = 32
 _PART_BYTES = 1 << 22

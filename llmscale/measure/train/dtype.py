@@ -25,7 +25,7 @@ from llmscale.measure.models import empty_model
 from llmscale.measure.ops import build_operations
 from llmscale.measure.train.forward_backward import PART_TOKENS
 from llmscale.measure.train.throughput import as_in_training
-from llmscale.runs.folder import make_folder, write_text
+from llmscale.runs.safe_write import make_folder, write_text
 from llmscale.runs.shape import Shape, shape_for
 
 BFLOAT16_GAIN = 1.1

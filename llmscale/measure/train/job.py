@@ -9,7 +9,8 @@ from typing import Any
 from llmscale.measure.schedule import Schedule
 from llmscale.measure.train import recipe as rules
 from llmscale.measure.train.recipe import DEFAULT, Recipe
-from llmscale.runs.folder import Run
+from llmscale.runs.columns import fields_from
+from llmscale.runs.run import Run
 from llmscale.runs.shape import Shape
 
 REVISION = 1
@@ -174,59 +175,12 @@ class Job:
 
 
 def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
-    """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty."""
-    shape = job.shape
-    unmeasured = (
-        "loss",
-        "loss_stderr",
-        "perplexity",
-        "bits_per_byte",
-        "train_loss",
-        "seconds",
-        "tokens_per_second",
-    )
-    empty = dict.fromkeys(
-        (
-            *unmeasured,
-            "mfu",
-            "peak_memory_bytes",
-            "parent",
-            "error",
-            "spike_step",
-            "spike_height",
-            "wall_mfu",
-        )
-    )
-    return Run(
-        run_id=job.run_id,
-        size=job.size,
-        status=status,
-        n_layer=shape.n_layer,
-        d_model=shape.d_model,
-        n_head=shape.n_head,
-        d_ff=shape.d_ff,
-        vocab_size=shape.vocab_size,
-        context=shape.context,
-        arch=shape.arch,
-        params=shape.params,
-        params_non_embedding=shape.params_non_embedding,
-        params_total=shape.params_total,
-        tokens=job.tokens,
-        flops=job.flops,
-        lr=job.lr,
-        batch_tokens=job.batch_tokens,
-        schedule=job.schedule,
-        optimizer=job.optimizer,
-        seed=job.seed,
-        data=job.data,
-        data_fingerprint=job.data_fingerprint,
-        steps=job.steps,
-        device=device,
-        dtype=job.dtype,
-        retry_of=job.retry_of,
-        recipe=job.recipe,
-        **{"unique_tokens": job.unique_tokens, **empty, **measured},
-    )
+    """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty.
+
+    A column of which nothing is measured has the value of that name of the job or its shape.
+    """
+    described = fields_from(Run, job, job.shape)
+    return Run(**{**described, "status": status, "device": device, **measured})
 
 
 def make_job(

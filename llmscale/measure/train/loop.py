@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llmscale.errors import InputError
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.async_values import Mark, Reading
@@ -21,11 +20,12 @@ from llmscale.measure.train.checkpoint import (
     load_checkpoint,
 )
 from llmscale.measure.train.checkpoint_writer import Saver
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.evaluate import Evaluation, evaluate
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memory
-from llmscale.measure.train.processes import ALONE, SHARDING, Processes
+from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import beginning_of, first_steps, own_state
 from llmscale.measure.train.sharded_checkpoint import (
     gathered,
@@ -34,7 +34,7 @@ from llmscale.measure.train.sharded_checkpoint import (
     save_sharded,
     take_over,
 )
-from llmscale.runs.folder import CurvePoint
+from llmscale.runs.run import CurvePoint
 
 EXPLODED = 1.0
 """A run has diverged when its training loss is this many nats above that of a uniform guess,
@@ -44,42 +44,6 @@ UNREAD = {"cpu": 0, "cuda": 1}
 """Logged steps that stay unread until a later one is logged, by device: on a GPU the host runs
 ahead of it so.
 """
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """How a job is run: what changes its speed and its rounding, but nothing else."""
-
-    device: str
-    micro_batch: int
-    """Sequences in one forward and backward pass, at most; a step accumulates as many as its batch
-    needs. In a stack each run takes so many."""
-    compile: bool = False
-    ops: str = "auto"
-    """`plain` or `native`, of ops/; `auto` takes the faster one that runs here.
-
-    What is compiled is `plain`.
-    """
-    threads: int = 1
-    """CPU threads that share a batch, with native operations; torch's own spread over
-    torch.get_num_threads().
-    """
-    deterministic: bool = False
-    """Only kernels that give the same bits every time: a choice on the GPU alone."""
-    peak_flops: float | None = None
-    """FLOP/s of large matrix products here, for MFU."""
-    checkpoint_seconds: float = 60.0
-    """Between two checkpoints, or longer if it takes long to write one."""
-    evaluation_batch: int | None = None
-    """Sequences in one pass of an evaluation, which keeps no activations; None: as many as in
-    training.
-    """
-    shard: str = "never"
-    """One of train.processes.SHARDING: where several processes keep the weights."""
-
-    def __post_init__(self) -> None:
-        if self.shard not in SHARDING:
-            raise InputError(f"shard is {self.shard!r}", f"choose one of {', '.join(SHARDING)}")
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,6 @@ from llmscale.measure.ops import Operations
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.stack import Losses, Stack
 
-SHARDING = ("never", "machine", "always")
-"""Where weights, gradients and the optimiser's state lie: whole in every process, shared out over
-those of each machine, or over all."""
-
 
 @dataclass(frozen=True)
 class Processes:

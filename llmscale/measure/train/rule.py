@@ -11,7 +11,7 @@ from typing import Any
 
 from llmscale.errors import InputError, Note
 from llmscale.quantity import format_count
-from llmscale.runs.folder import refuse_unusable
+from llmscale.runs.safe_paths import refuse_unusable
 from llmscale.settings import check_keys, from_table
 
 TRUSTED_FACTOR = 10.0

@@ -1,45 +1,72 @@
 """A run's `spec.json`: its job, how it is run, and which other run's state it starts from."""
 
+import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.measure.schedule import SCHEDULES
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
 from llmscale.runs.checked import DamagedFile, WrongValue, check, check_count, read_object, typed
-from llmscale.runs.folder import plain_name, sibling_file
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_paths import plain_name
+from llmscale.runs.safe_write import write_text
+from llmscale.runs.unchanged import once_while_unchanged
 
 _MOST = 2**53
 
 
 @dataclass(frozen=True)
-class SpecFile:
-    """What a spec.json says."""
+class RunSpec:
+    """A job and how it is run: all that a worker needs. It says nothing of what comes out."""
 
     job: Job
-    conditions: dict[str, Any]
-    """Of train.loop.Conditions, those that it names."""
-    validation_tokens: int | None
-    device_name: str | None
-    threads: int | None
-    start: str | None
+    conditions: Conditions
+    threads: int = 1
+    """CPU threads of torch's own."""
+    store: str = ""
+    """The folder of the token store."""
+    validation_tokens: int | None = None
+    device_name: str | None = None
+    start: str | None = None
     """The branch point of another run to start from, as a path from this run's folder."""
     branch_points: dict[int, str] = field(default_factory=dict)
     """Steps after which the run saves its state for others, and the names of these files in its
     folder.
     """
 
+    def write(self, folder: RunFolder) -> None:
+        write_text(folder.spec_path, json.dumps(asdict(self), indent=2) + "\n")
 
-def read_spec_file(path: Path) -> SpecFile:
-    """The spec.json at `path`. Raises DamagedFile, also for another run's; FileNotFoundError."""
+
+def read_spec(folder: RunFolder) -> RunSpec:
+    """What the folder's spec.json says. Raises DamagedFile, also for another run's;
+    FileNotFoundError.
+    """
+    return _read(folder.spec_path)
+
+
+def known_spec(folder: RunFolder) -> RunSpec | None:
+    """As read_spec, but None if there is none, or if it is damaged."""
     try:
-        payload = read_object(path)
-        found = _checked(payload, path)
-    except FileNotFoundError:
-        raise
-    except DamagedFile:
+        return read_spec(folder)
+    except (DamagedFile, OSError):
+        return None
+
+
+def start_of(folder: RunFolder, spec: RunSpec) -> Path | None:
+    """The branch point that the run starts from, whether it is there yet or not."""
+    return folder.sibling_file(spec.start) if spec.start else None
+
+
+@once_while_unchanged()
+def _read(path: Path) -> RunSpec:
+    try:
+        found = _checked(read_object(path), RunFolder(path.parent))
+    except (FileNotFoundError, DamagedFile):
         raise
     except (ValueError, InputError) as error:
         reason = error.problem if isinstance(error, InputError) else str(error)
@@ -49,8 +76,18 @@ def read_spec_file(path: Path) -> SpecFile:
     return found
 
 
-def _checked(payload: dict[str, Any], path: Path) -> SpecFile:
-    job: Job = typed(Job, payload.get("job"), "job")
+def _checked(payload: dict[str, Any], folder: RunFolder) -> RunSpec:
+    points = _branch_points(payload.get("branch_points", {}))
+    spec: RunSpec = typed(RunSpec, {**payload, "branch_points": points})
+    _check_job(spec.job)
+    for name in ("validation_tokens", "threads"):
+        if payload.get(name) is not None:
+            check_count(payload[name], name, most=_MOST)
+    start_of(folder, spec)
+    return spec
+
+
+def _check_job(job: Job) -> None:
     for name in ("sequences", "batch_sequences", "text_tokens", "evaluations"):
         check_count(getattr(job, name), f"job.{name}", most=_MOST)
     for name in ("n_layer", "d_model", "n_head", "d_ff", "vocab_size", "context"):
@@ -60,29 +97,14 @@ def _checked(payload: dict[str, Any], path: Path) -> SpecFile:
             raise WrongValue(f"job.{name} is {getattr(job, name)}")
     if job.schedule not in SCHEDULES:
         raise WrongValue(f"job.schedule is {job.schedule!r}")
-    conditions = payload.get("conditions", {})
-    check(conditions, dict, "conditions")
-    check(conditions.get("peak_flops"), float | None, "conditions.peak_flops")
-    for name in ("validation_tokens", "threads"):
-        if payload.get(name) is not None:
-            check_count(payload[name], name, most=_MOST)
-    for name in ("device_name", "start"):
-        check(payload.get(name), str | None, name)
-    if payload.get("start"):
-        sibling_file(path.parent, payload["start"])
-    points = payload.get("branch_points", {})
-    check(points, dict, "branch_points")
-    for step, name in points.items():
+
+
+def _branch_points(payload: Any) -> dict[int, str]:
+    check(payload, dict, "branch_points")
+    points = {}
+    for step, name in payload.items():
         check(name, str, f"branch_points.{step}")
-        plain_name(name)
         if not step.isdecimal():
             raise WrongValue(f"branch_points has the step {step!r}")
-    return SpecFile(
-        job,
-        conditions,
-        payload.get("validation_tokens"),
-        payload.get("device_name"),
-        payload.get("threads"),
-        payload.get("start") or None,
-        {int(step): name for step, name in points.items()},
-    )
+        points[int(step)] = plain_name(name)
+    return points

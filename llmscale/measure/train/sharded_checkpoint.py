@@ -31,9 +31,10 @@ from llmscale.measure.train.shard_index import (
     read_shapes,
     reader,
 )
-from llmscale.runs.folder import cannot_write
+from llmscale.runs.run_folder import SHARDED_CHECKPOINT
+from llmscale.runs.safe_write import cannot_write
 
-FOLDER_NAME, PREVIOUS_NAME = "checkpoint.dcp", "checkpoint-previous.dcp"
+FOLDER_NAME, PREVIOUS_NAME = SHARDED_CHECKPOINT, "checkpoint-previous.dcp"
 PART_NAME = ".checkpoint.dcp.part"
 STATE_NAME = "state.json"
 

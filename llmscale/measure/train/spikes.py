@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmscale.runs.folder import CurvePoint
+from llmscale.runs.run import CurvePoint
 
 WINDOW, FEWEST = 32, 16
 """Logged points before a point that it is compared with, at most and at least."""

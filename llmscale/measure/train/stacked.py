@@ -19,12 +19,12 @@ from llmscale.measure.train.async_values import Mark, Reading
 from llmscale.measure.train.batches import Batches, Windows
 from llmscale.measure.train.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, saved_steps
 from llmscale.measure.train.checkpoint_writer import Saver
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.evaluate import Evaluation, evaluate
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.loop import (
     UNREAD,
-    Conditions,
     Logged,
     Outcome,
     TrainingInterrupted,
@@ -34,7 +34,7 @@ from llmscale.measure.train.loop import (
 from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.measure.train.resumable import own_state
 from llmscale.measure.train.stack import Stack
-from llmscale.runs.folder import CurvePoint
+from llmscale.runs.run import CurvePoint
 
 
 def can_stack(jobs: Sequence[Job], folders: Sequence[Path]) -> bool:

@@ -16,12 +16,13 @@ import torch
 
 from llmscale.measure.train.backend import compile_for, keep_compiled_code, set_precision
 from llmscale.measure.train.batches import Batches
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import LOGGED_STEPS, Job, make_job
-from llmscale.measure.train.loop import Conditions, train
+from llmscale.measure.train.loop import train
 from llmscale.measure.train.memory import forget_peak_memory, peak_memory
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.stacked import train_stack
-from llmscale.runs.folder import CurvePoint
+from llmscale.runs.run import CurvePoint
 from llmscale.runs.shape import TOKENS_PER_PARAM, Shape
 
 SAMPLE_TOKENS = 1_000_000

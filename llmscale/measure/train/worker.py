@@ -44,29 +44,22 @@ from llmscale.measure.train.backend import (
     set_up_device,
 )
 from llmscale.measure.train.checkpoint import remove_checkpoint, remove_parts
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.evaluate import bits_per_byte
 from llmscale.measure.train.job import Job, run_row
-from llmscale.measure.train.loop import Conditions, Outcome, TrainingInterrupted, train
+from llmscale.measure.train.loop import Outcome, TrainingInterrupted, train
 from llmscale.measure.train.memory import forget_peak_memory
 from llmscale.measure.train.processes import ALONE, Processes, join_processes, leave_processes
+from llmscale.measure.train.run_spec import RunSpec, known_spec, read_spec, start_of
 from llmscale.measure.train.sharded_checkpoint import remove_sharded
 from llmscale.measure.train.spikes import largest_spike
 from llmscale.measure.train.stacked import can_stack, train_stack
 from llmscale.runs.checked import DamagedFile
-from llmscale.runs.folder import (
-    CurvePoint,
-    Run,
-    cannot_write,
-    plain_name,
-    rows_table,
-    sibling_file,
-    write_table,
-    write_text,
-)
 from llmscale.runs.lock import only_writer
-from llmscale.runs.log import FILE_NAME as PROGRESS_NAME
-from llmscale.runs.log import LOG_NAME, append_progress, begin_progress, end_progress
-from llmscale.runs.rows import read_row
+from llmscale.runs.log import append_progress, begin_progress, end_progress
+from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import cannot_write
 
 EXIT_INTERRUPTED = 130
 EXIT_CANNOT_WRITE = 74
@@ -83,9 +76,8 @@ def main(folders: list[str], more: bool = False) -> int:
     the last run.
     """
     stopping, unwanted, last_beat = False, set(), time.monotonic()
-    device = json.loads((Path(folders[0]) / "spec.json").read_text(encoding="utf-8"))["conditions"][
-        "device"
-    ]
+    spec = known_spec(RunFolder(Path(folders[0])))
+    device = spec.conditions.device if spec else "cpu"  # that the file is damaged is said below
     processes = join_processes(device)
     set_up_device(device)
     keep_compiled_code()
@@ -138,7 +130,7 @@ def main(folders: list[str], more: bool = False) -> int:
         for folder in task:
             unwanted.discard(folder)
         if more:
-            _write_errors_to(Path(task[0]) / LOG_NAME)
+            _write_errors_to(RunFolder(Path(task[0])).log_path)
         ended = train_runs(
             [Path(folder) for folder in task],
             lambda folder, point: say(str(folder), point=asdict(point)),
@@ -206,27 +198,33 @@ def _train_held(
     warn: Callable[[Path, str], None],
     processes: Processes,
 ) -> Iterator[tuple[Path, int]]:
-    specs = [json.loads((folder / "spec.json").read_text(encoding="utf-8")) for folder in folders]
-    jobs = [Job.from_json(spec["job"]) for spec in specs]
-    if len(folders) > 1 and processes.size == 1 and can_stack(jobs, folders):
-        yield from _train(folders, specs, jobs, report, stop, warn, processes)
+    readable, specs = [], []
+    for folder in folders:
+        try:
+            specs.append(read_spec(RunFolder(folder)))
+            readable.append(folder)
+        except DamagedFile as error:
+            warn(folder, error.problem)
+            yield folder, 1
+    jobs = [spec.job for spec in specs]
+    if len(jobs) > 1 and processes.size == 1 and can_stack(jobs, readable):
+        yield from _train(readable, specs, report, stop, warn, processes)
         return
-    for folder, spec, job in zip(folders, specs, jobs, strict=True):
-        yield from _train([folder], [spec], [job], report, stop, warn, processes)
+    for folder, spec in zip(readable, specs, strict=True):
+        yield from _train([folder], [spec], report, stop, warn, processes)
 
 
 def _train(
     folders: Sequence[Path],
-    specs: Sequence[dict[str, Any]],
-    jobs: Sequence[Job],
+    specs: Sequence[RunSpec],
     report: Callable[[Path, CurvePoint], None],
     stop: Callable[[Path], bool],
     warn: Callable[[Path, str], None],
     processes: Processes,
 ) -> Iterator[tuple[Path, int]]:
-    spec, conditions = specs[0], Conditions(**specs[0]["conditions"])
+    spec, conditions, jobs = specs[0], specs[0].conditions, [spec.job for spec in specs]
     by_id = {job.run_id: folder for job, folder in zip(jobs, folders, strict=True)}
-    torch.set_num_threads(1 if conditions.ops == "native" else spec["threads"])
+    torch.set_num_threads(1 if conditions.ops == "native" else spec.threads)
     set_precision()
     set_determinism(conditions.deterministic)
     forget_peak_memory(conditions.device)
@@ -237,7 +235,7 @@ def _train(
         )
     device = device_name(conditions.device)
     try:
-        store = TokenStore.open(Path(spec["store"]))
+        store = TokenStore.open(Path(spec.store))
         texts = store.train(), store.validation()
 
         def begin(run_id: str, before: Sequence[CurvePoint]) -> None:
@@ -247,7 +245,7 @@ def _train(
             try:
                 damage = begin_progress(folder, before)
             except OSError as error:
-                raise cannot_write(folder / PROGRESS_NAME, error) from error
+                raise cannot_write(RunFolder(folder).progress_path, error) from error
             if damage:
                 warn(folder, damage)
 
@@ -258,7 +256,7 @@ def _train(
             try:
                 append_progress(folder, point)
             except OSError as error:
-                raise cannot_write(folder / PROGRESS_NAME, error) from error
+                raise cannot_write(RunFolder(folder).progress_path, error) from error
             report(folder, point)
 
         def unwanted() -> bool:
@@ -271,13 +269,9 @@ def _train(
             )
         else:
             folder = folders[0]
-            start = sibling_file(folder, spec["start"]) if spec.get("start") else None
-            points = {
-                int(step): folder / plain_name(name)
-                for step, name in spec.get("branch_points", {}).items()
-            }
+            points = {step: folder / name for step, name in spec.branch_points.items()}
             origin = {
-                "start": start,
+                "start": start_of(RunFolder(folder), spec),
                 "branch_points": points,
                 "begin": begin,
                 "processes": processes,
@@ -297,23 +291,16 @@ def _train(
             message = f"{error.problem} (fix: {error.fix})" if error.fix else error.problem
         for folder, job in zip(folders, jobs, strict=True):
             if processes.first:
-                _write_run(folder, run_row(job, "failed", device, error=message))
+                RunFolder(folder).write_row(run_row(job, "failed", device, error=message))
             yield folder, 1
         return
     for folder, job, outcome in zip(folders, jobs, outcomes, strict=True):
         if not processes.first:
             yield folder, 0
             continue
-        write_table(folder / "curve.parquet", rows_table(CurvePoint, outcome.curve))
-        _write_run(
-            folder,
-            run_row(
-                job,
-                outcome.status,
-                device,
-                **_measured(job, conditions, store, outcome, processes.size),
-            ),
-        )
+        RunFolder(folder).write_curve(outcome.curve)
+        measured = _measured(job, conditions, store, outcome, processes.size)
+        RunFolder(folder).write_row(run_row(job, outcome.status, device, **measured))
         remove_checkpoint(folder)
         remove_sharded(folder)
         end_progress(folder)
@@ -324,10 +311,8 @@ def _has_ended(folder: Path) -> bool:
     """Whether the run has a row that says so, of whoever trained it or does not want it any
     more.
     """
-    try:
-        return read_row(folder / "run.json").status != "failed"
-    except (FileNotFoundError, DamagedFile):
-        return False
+    row = RunFolder(folder).known_row()
+    return row is not None and row.status != "failed"
 
 
 def _measured(
@@ -364,10 +349,6 @@ def _measured(
             evaluation.loss, store.validation_tokens, store.validation_bytes
         )
     return measured
-
-
-def _write_run(folder: Path, run: Run) -> None:
-    write_text(folder / "run.json", json.dumps(asdict(run), indent=2) + "\n")
 
 
 def _write_errors_to(path: Path) -> None:

@@ -13,7 +13,7 @@ from llmscale.measure.tune.search import Node, Search, Vertex
 from llmscale.measure.tune.stopping import Stop
 from llmscale.measure.tune.trials import Rung
 from llmscale.quantity import format_count
-from llmscale.runs.folder import plain
+from llmscale.runs.json_values import plain
 
 _DECIDING = ("arch", "optimizer", "parametrization", "schedule")
 """What a rule is tuned for: with another of these the optimum is another one."""

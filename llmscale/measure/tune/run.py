@@ -17,14 +17,11 @@ from llmscale.measure.sweep.jobs import sweep_dtype
 from llmscale.measure.sweep.plan import Plan, plan_jobs
 from llmscale.measure.sweep.provenance import provenance
 from llmscale.measure.sweep.records import (
-    FINISHED,
     finished_runs,
     known_ids,
-    read_curve,
     read_run,
     record_end,
     recorded_runs,
-    write_row,
     write_tables,
 )
 from llmscale.measure.sweep.run import Book, train_plan
@@ -38,8 +35,10 @@ from llmscale.measure.tune.trials import Rung, rung_of, rungs_of, trial_jobs
 from llmscale.measure.tune.tune_json import FILE_NAME, known_tuning
 from llmscale.quantity import TokenBudget
 from llmscale.runs.curve_file import CurveFile
-from llmscale.runs.folder import ResultsFolder, Run, write_text
 from llmscale.runs.log import read_progress
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import FINISHED, Run
+from llmscale.runs.safe_write import write_text
 
 if TYPE_CHECKING:
     from llmscale.measure.train.calibrate import Speeds
@@ -204,7 +203,7 @@ class Study(Book):
         elif run and run.status in FINISHED:
             self._finished[job.run_id] = run
         else:
-            record_end(self.folder, job, event, self._device)
+            record_end(job, event, self._device)
         self.settle(final=False)
 
     def settle(self, final: bool) -> None:
@@ -292,9 +291,9 @@ class Study(Book):
         """The training loss of a finished trial by tokens; nothing where its curve is lost."""
         if run_id not in self._curves:
             try:
-                path = self.folder.run_folder(run_id) / "curve.parquet"
-                if path.exists():
-                    rows = read_curve(path).to_pydict()
+                run = self.folder.run_folder(run_id)
+                if run.curve_path.exists():
+                    rows = run.read_curve().to_pydict()
                 else:
                     rows = (
                         CurveFile(self.folder.curves_path)
@@ -340,8 +339,9 @@ class Study(Book):
 
         If it was trained to its end meanwhile, nothing is left of that.
         """
-        write_row(self.folder, run_row(job, "stopped", self._device, error=str(stop)))
-        (self.folder.run_folder(job.run_id) / "curve.parquet").unlink(missing_ok=True)
+        run = self.folder.run_folder(job.run_id)
+        run.write_row(run_row(job, "stopped", self._device, error=str(stop)))
+        run.curve_path.unlink(missing_ok=True)
 
     def _tuned(self, rung: Rung) -> Tuned:
         losses, found = self._search(rung)

@@ -18,7 +18,8 @@ from llmscale.runs.checked import (
     read_object,
     typed,
 )
-from llmscale.runs.folder import ResultsFolder, refuse_links
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.safe_paths import refuse_links
 
 FILE_NAME = "tune.json"
 _ANEW = "it is made anew from the trials' folders, for the sizes of this command"

@@ -20,8 +20,9 @@ from llmscale.errors import InputError, WorkError
 from llmscale.errors.command_lines import command_line
 from llmscale.errors.printable import masked
 from llmscale.machine.cache import cache_folder
-from llmscale.runs.folder import new_file_beside, write_text
 from llmscale.runs.remote._files import FileSystem, reason
+from llmscale.runs.run_folder import PREVIOUS_CHECKPOINT
+from llmscale.runs.safe_write import new_file_beside, write_text
 
 Wanted = Callable[[str], bool]
 
@@ -32,7 +33,7 @@ share.
 """
 UPLOADS_AT_A_TIME = 8
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_NOT_SENT = ("stop", "checkpoint-previous.pt")
+_NOT_SENT = ("stop", PREVIOUS_CHECKPOINT)
 """What matters to this machine only: a wish to stop, and what is kept for a torn local disk."""
 
 

@@ -29,8 +29,9 @@ from llmscale.explain.table.files.logs import logs_in, refuse_log, runs_of
 from llmscale.explain.table.files.nested import frame_from_json, unfold
 from llmscale.explain.table.files.not_a_table import refuse_binary, refuse_text
 from llmscale.explain.table.files.plain import flat_names, plain, with_index
-from llmscale.runs.folder import ResultsFolder, newest_results, refuse_unusable
 from llmscale.runs.remote import is_url, pull_table
+from llmscale.runs.results_folder import ResultsFolder, newest_results
+from llmscale.runs.safe_paths import refuse_unusable
 
 STANDARD_INPUT = Path("<stdin>")
 FRAME = Path("<table>")

@@ -1,0 +1,162 @@
+"""`results/NAME`: where training and analysis meet."""
+
+import errno
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscale.errors import InputError
+from llmscale.errors.printable import clean
+from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
+from llmscale.runs.columns import rows_table
+from llmscale.runs.run import CurvePoint, Run
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_paths import is_plain, plain_name, refuse_unusable
+from llmscale.runs.safe_write import write_table, write_text
+from llmscale.runs.sweep_json import read_sweep_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """`results/NAME`: sweep.json, runs.parquet, curves.parquet, fit-LAW.json, figures/ and
+    runs/RUN_ID/.
+    """
+
+    path: Path
+
+    @property
+    def sweep_path(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
+    def runs_path(self) -> Path:
+        return self.path / "runs.parquet"
+
+    @property
+    def curves_path(self) -> Path:
+        return self.path / "curves.parquet"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    def fit_path(self, law: str) -> Path:
+        return self.path / f"fit-{law}.json"
+
+    def run_folder(self, run_id: str) -> RunFolder:
+        """The folder of a run, there or not. Raises InputError if `run_id` cannot be one."""
+        return RunFolder(self.path / "runs" / plain_name(run_id))
+
+    @property
+    def run_folders(self) -> list[RunFolder]:
+        """The folders that are there under runs/, by name."""
+        try:
+            names = sorted(name for name in os.listdir(self.path / "runs") if is_plain(name))
+        except OSError:
+            return []
+        return [RunFolder(self.path / "runs" / name) for name in names]
+
+    def read_sweep(self) -> dict[str, Any]:
+        """The sweep's specification and provenance, each part of it that is there of its type.
+
+        Raises InputError where there is none, and DamagedFile, which is one.
+        """
+        return read_sweep_json(self.sweep_path)
+
+    def known_sweep(self) -> dict[str, Any]:
+        """As read_sweep, but an empty table where there is none, or where it is damaged."""
+        try:
+            return self.read_sweep()
+        except InputError:
+            return {}
+
+    def read_runs(self) -> "pd.DataFrame":
+        """`runs.parquet` as a frame. Raises InputError."""
+        return _read_parquet(self.runs_path)
+
+    def read_curves(self) -> "pd.DataFrame":
+        """`curves.parquet` as a frame. Raises InputError."""
+        return _read_parquet(self.curves_path)
+
+    def write_sweep(self, sweep: dict[str, Any]) -> None:
+        write_text(self.sweep_path, json.dumps(sweep, indent=2) + "\n")
+
+    def write_runs(self, runs: Iterable[Run], noted: dict[str, str] | None = None) -> None:
+        """Replace `runs.parquet`, one row a run. It is then the newest of its neighbours, whatever
+        the clock says.
+
+        `noted` is kept in the file's metadata.
+        """
+        write_table(self.runs_path, rows_table(Run, runs).replace_schema_metadata(noted))
+        # Resolved: "." and "x/.." have no parent by their names.
+        neighbours = self.path.resolve().parent.glob("*/runs.parquet")
+        newest = max((path.stat().st_mtime_ns for path in neighbours if path.exists()), default=0)
+        if newest > self.runs_path.stat().st_mtime_ns:
+            os.utime(self.runs_path, ns=(newest + 1000, newest + 1000))
+
+    def write_curves(self, tables: "Iterable[pa.Table]") -> None:
+        """Replace `curves.parquet` by the runs' curves, one after another."""
+        import pyarrow as pa
+
+        empty = rows_table(CurvePoint, [])
+        write_table(self.curves_path, pa.concat_tables([empty, *tables]))
+
+
+def newest_results(root: Path = Path("results")) -> ResultsFolder:
+    """The sweep under `root` whose table of runs was written last.
+
+    Raises InputError where there is none.
+    """
+    found = root.glob("*/runs.parquet")
+    tables = [path for path in found if path.is_file() and path.with_name("sweep.json").exists()]
+    tables.sort(key=lambda path: path.stat().st_mtime)
+    if not tables:
+        raise InputError(
+            f"there is no sweep under {root}/",
+            "name one, or measure: llmscale sweep --sizes 10k,30k,100k,300k",
+        )
+    return ResultsFolder(tables[-1].parent)
+
+
+def results_folder(out: str) -> ResultsFolder:
+    """The results folder named `out`, there or not.
+
+    Raises InputError if there can be none of that name.
+    """
+    fix = "name a folder that you may write to, as in --out results/mine"
+    if not out.strip():
+        raise InputError("--out is empty", fix)
+    path = refuse_unusable(Path(out), fix)
+    if ".." in path.parts:
+        path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file", fix)
+    for folder in (path, *path.parents):
+        if folder.is_symlink() and not folder.exists():
+            raise InputError(f"{folder} is a link to {folder.readlink()}, which is not there", fix)
+    if "\ufffd" in clean(str(path)):
+        raise InputError(f"the name of {path} is no UTF-8", fix)
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into {path}: {os.strerror(errno.EACCES)}", fix)
+    return ResultsFolder(path)
+
+
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(plain_file(path), page_checksum_verification=True)
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no {path}", "name a results folder that a sweep wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DamagedFile(path, str(error), REMAKE) from error
