@@ -16,8 +16,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from llmscale.machine import available_memory
+from llmscale.measure.sweep.batches import micro_batch
 from llmscale.measure.sweep.jobs import jobs_of
-from llmscale.measure.sweep.plan import micro_batch
 from llmscale.measure.sweep.spec import Hardware, SweepSpec
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.job import Job

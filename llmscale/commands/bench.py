@@ -59,7 +59,7 @@ def bench(
     Example: llmscale bench --sizes 300k,1M,3M
     """
     from llmscale.machine import available_cores, available_memory, device_name, pick_device
-    from llmscale.measure.sweep.plan import activation_bytes, micro_batch
+    from llmscale.measure.sweep.batches import activation_bytes, micro_batch
     from llmscale.measure.train.calibrate import measure_peak
     from llmscale.measure.train.conditions import Conditions
     from llmscale.measure.train.dtype import choose_dtype

@@ -19,7 +19,8 @@ from llmscale.commands._sweep_view import (
     time_text,
 )
 from llmscale.measure.executors import Event
-from llmscale.measure.sweep.plan import Plan, PlannedRun
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.records import read_run
 from llmscale.measure.sweep.remaining import Pace, work_left
 from llmscale.measure.sweep.run_status import RunStatus

@@ -12,7 +12,7 @@ from llmscale.quantity import format_bytes, format_count
 from llmscale.runs.run import FEW_STEPS
 
 if TYPE_CHECKING:
-    from llmscale.measure.sweep.plan import PlannedRun
+    from llmscale.measure.sweep.planned_run import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
     from llmscale.runs.run import Run
 

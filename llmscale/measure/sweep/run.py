@@ -11,7 +11,8 @@ from llmscale.machine import device_name
 from llmscale.measure.executors import Event, Task
 from llmscale.measure.lead import Report, train_tasks
 from llmscale.measure.sweep.kernels import check_kernels, without_kernels
-from llmscale.measure.sweep.plan import Plan, PlannedRun
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.provenance import provenance
 from llmscale.measure.sweep.records import (
     finished_runs,

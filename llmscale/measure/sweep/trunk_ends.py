@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from llmscale.machine import device_name
-from llmscale.measure.sweep.plan import Plan, PlannedRun
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.records import read_run
 from llmscale.measure.sweep.retries import own_error
 from llmscale.measure.sweep.trunks import branch_point
