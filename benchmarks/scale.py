@@ -26,10 +26,11 @@ import rich.table
 
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.machine import device_name
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
 from llmscale.measure.sweep.provenance import describe_text
 from llmscale.measure.sweep.records import write_tables
-from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
+from llmscale.measure.sweep.spec import SweepSpec, parse_budgets
 from llmscale.measure.text.prepare import TextSpec, prepare
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, run_row

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.measure.train import recipe
+from llmscale.measure.train.rule import PowerRule
 from llmscale.quantity import format_count
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,9 +106,8 @@ def describe(tuning: dict[str, Any]) -> str:
     lines += ["", f"The rule is within {GOAL:.0%} of the best at {within} of {len(rungs)}.", ""]
     lines += ["| | learning rate | tokens a step |", "| --- | --- | --- |"]
     lines.append(f"| here | {exponents(tuning, 'lr')} | {exponents(tuning, 'batch_tokens')} |")
-    lines.append(
-        f"| in use | {recipe.LEARNING_RATE} | {recipe.BATCH_TOKENS} D^{recipe.BATCH_EXPONENT} |"
-    )
+    batch = f"{recipe.BATCH_TOKENS} D^{recipe.BATCH_EXPONENT}"
+    lines.append(f"| in use | {PowerRule(*recipe.LEARNING_RATE)} | {batch} |")
     for source in dict.fromkeys(source for _, source, _ in PUBLISHED):
         found = {name: law for name, where, law in PUBLISHED if where == source}
         lines.append(f"| {source} | {found.get('lr', '')} | {found.get('batch_tokens', '')} |")

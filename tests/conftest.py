@@ -56,6 +56,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text that small models learn something of: counting in words, 300 kB."""
+    from sweeps import write_counting  # which loads torch, after what is set above
+
+    return write_counting(tmp_path_factory.mktemp("text"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache_removed_at_the_end() -> Iterator[None]:
     yield

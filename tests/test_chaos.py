@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sweeps import assert_same_results, llmscale, wait_for, worker_pids, write_counting
+from sweeps import assert_same_results, llmscale, wait_for, worker_pids
 
 SPEC = """
 sizes = {sizes}
@@ -152,11 +152,6 @@ class Chaos:
 
 def _no_workers(out: Path) -> bool:
     return not worker_pids(out)
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 def swept(folder: Path, text: Path, sizes: str, tokens: str) -> tuple[Path, Path]:

@@ -9,19 +9,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sweeps import assert_same_results, llmscale, options, write_counting
+from sweeps import assert_same_results, llmscale, options
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
+from trained import train_one
 
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.text.prepare import TextSpec, prepare
 from llmscale.measure.train.checkpoint import (
     FILE_NAME,
-    load_checkpoint,
     read_checkpoint,
     save_checkpoint,
 )
-from llmscale.measure.train.loop import TrainingInterrupted, train
-from llmscale.measure.train.worker import train_runs
+from llmscale.measure.train.loop import TrainingInterrupted
+from llmscale.measure.train.run_folders import Audience, train_runs
 from llmscale.runs.log import (
     append_progress,
     begin_progress,
@@ -60,11 +60,6 @@ WRONG_INSIDE = [
     {"data": []},
     {"planned": {"x": 5}},
 ]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
@@ -209,13 +204,13 @@ def test_a_run_with_any_damage_in_its_progress_goes_on_and_ends_as_an_undisturbe
     (begun / "spec.json").write_text(json.dumps(spec))
     whole = shutil.copytree(begun, tmp_path / "whole" / asked.run_id)
     silent: Callable[[Path, Any], None] = lambda path, news: None  # noqa: E731
-    assert list(train_runs([whole], silent, lambda path: False)) == [(whole, 0)]
+    assert list(train_runs([whole], Audience(silent, lambda path: False))) == [(whole, 0)]
     left = iter(range(12))
-    assert list(train_runs([begun], silent, lambda path: next(left, None) is None)) == [
+    assert list(train_runs([begun], Audience(silent, lambda path: next(left, None) is None))) == [
         (begun, 130)
     ]
     content, rows = (begun / "progress.jsonl").read_bytes(), read_progress(begun)[0]
-    saved = load_checkpoint(begun)
+    saved = read_checkpoint(begun / FILE_NAME)
     assert saved is not None
     curve = [CurvePoint(**row) for row in saved.curve]
     for name, damage in DAMAGES.items():
@@ -234,7 +229,9 @@ def test_a_run_with_any_damage_in_its_progress_goes_on_and_ends_as_an_undisturbe
     (begun / "progress.jsonl").write_bytes(DAMAGES["one bad byte"](content))
     warnings: list[str] = []
     assert list(
-        train_runs([begun], silent, lambda path: False, lambda path, said: warnings.append(said))
+        train_runs(
+            [begun], Audience(silent, lambda path: False, lambda path, said: warnings.append(said))
+        )
     ) == [(begun, 0)]
     assert warnings[0].startswith(f"{begun / 'progress.jsonl'}: line 1 is damaged; ")
     found, wanted = (
@@ -258,7 +255,7 @@ def test_a_checkpoint_of_another_run_or_shape_is_named_and_not_gone_on_from(tmp_
         (folder := tmp_path / name).mkdir()
         left = iter(range(9))
         with pytest.raises(TrainingInterrupted):
-            train(
+            train_one(
                 replace(SHORT, **changes),
                 CPU,
                 TRAIN,
@@ -282,17 +279,16 @@ def test_a_checkpoint_of_another_run_or_shape_is_named_and_not_gone_on_from(tmp_
         (unnamed, f"is of a model of another shape than {SHORT.shape.name}"),
     ):
         said: list[str] = []
-        found = train(SHORT, CPU, TRAIN, VALIDATION, path.parent, warn=said.append)
+        found = train_one(SHORT, CPU, TRAIN, VALIDATION, path.parent, warn=said.append)
         assert without_times(found) == wanted
         assert reason in said[0]
         assert said[0].endswith("the run starts from its beginning")
-    assert load_checkpoint(tmp_path / "none") is None
 
 
 def test_a_branch_point_of_a_run_that_begins_otherwise_is_not_gone_on_from(tmp_path: Path) -> None:
     point, said = tmp_path / "trunk-9.pt", list[str]()
     (other := tmp_path / "other").mkdir()
-    train(replace(SHORT, seed=1), CPU, TRAIN, VALIDATION, other, branch_points={9: point})
-    found = train(SHORT, CPU, TRAIN, VALIDATION, tmp_path, warn=said.append, start=point)
+    train_one(replace(SHORT, seed=1), CPU, TRAIN, VALIDATION, other, branch_points={9: point})
+    found = train_one(SHORT, CPU, TRAIN, VALIDATION, tmp_path, warn=said.append, start=point)
     assert (found.parent, found.parent_step) == (None, 0)
     assert "does not begin like" in said[0]

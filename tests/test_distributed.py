@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from trained import train_one
 
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import Job, make_job
-from llmscale.measure.train.loop import TrainingInterrupted, train
+from llmscale.measure.train.job import Job, JobText, make_job
+from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.run_spec import RunSpec
 from llmscale.runs.run_folder import RunFolder
@@ -47,9 +48,8 @@ def job_on(store: TokenStore, **recipe: Any) -> Job:
     """
     settings = Recipe(**{"context": 32, "lr": 0.01, "clip": 0.3, **recipe})
     shape = shape_for("2x16x2", vocab_size=store.vocab_size, context=32, arch=settings.arch)
-    text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
-    names = {"data": "numbers", "data_fingerprint": store.fingerprint}
-    job = make_job("2x16x2", shape, 32 * 100, settings, seed=0, dtype="float32", **text, **names)  # type: ignore[arg-type]
+    text = JobText("numbers", store.fingerprint, store.train_tokens, store.validation_tokens)
+    job = make_job("2x16x2", shape, 32 * 100, settings, text, seed=0, dtype="float32")
     return replace(job, batch_sequences=7, sequences=7 * STEPS - 6, evaluations=3)
 
 
@@ -97,7 +97,7 @@ def by_one(job: Job, store: TokenStore, folder: Path, stop_after: int | None = N
         return asked == stop_after
 
     folder.mkdir(exist_ok=True)
-    outcome = train(job, ONE, store.train(), store.validation(), folder, stop=stop)
+    outcome = train_one(job, ONE, store.train(), store.validation(), folder, stop=stop)
     assert outcome.evaluation is not None
     return [*(point.train_loss for point in outcome.curve), outcome.evaluation.loss]
 
@@ -145,7 +145,7 @@ def test_two_processes_give_the_losses_of_one(trained: dict[str, list[float]]) -
 def test_the_gradients_that_these_runs_clip_are_larger_than_the_clip(
     store: TokenStore, tmp_path: Path
 ) -> None:
-    outcome = train(job_on(store), ONE, store.train(), store.validation(), tmp_path)
+    outcome = train_one(job_on(store), ONE, store.train(), store.validation(), tmp_path)
     assert all(point.grad_norm > 0.3 for point in outcome.curve if point.grad_norm is not None)
 
 

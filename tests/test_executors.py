@@ -27,7 +27,7 @@ from llmscale.measure.executors import (
     pick_executor,
 )
 from llmscale.measure.lead import train_tasks
-from llmscale.measure.sweep.spec import Hardware
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.text import sources
 from llmscale.measure.trackers import tracker_names
 

@@ -24,9 +24,9 @@ from sweeps import (
     tables,
     wait_for,
     worker_pids,
-    write_counting,
 )
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
+from trained import members_of, train_one, train_stack
 
 from llmscale.errors import InputError, WorkError, WriteError
 from llmscale.measure.executors import Event, Place, Task, _hanging
@@ -41,12 +41,11 @@ from llmscale.measure.train.checkpoint import (
     PREVIOUS_NAME,
     Checkpoint,
     DamagedError,
-    load_checkpoint,
     read_checkpoint,
     save_checkpoint,
 )
-from llmscale.measure.train.loop import TrainingInterrupted, train
-from llmscale.measure.train.stacked import can_stack, train_stack
+from llmscale.measure.train.loop import TrainingInterrupted
+from llmscale.measure.train.resumable import can_stack, load_checkpoint
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import newest_results
 from llmscale.runs.safe_write import write_text
@@ -56,7 +55,7 @@ def train_some(folder: Path, steps: int) -> None:
     """Train the first `steps` steps more of a run, and save a checkpoint."""
     left = iter(range(steps - 1))
     with pytest.raises(TrainingInterrupted):
-        train(job(), CPU, TRAIN, VALIDATION, folder, stop=lambda: next(left, None) is None)
+        train_one(job(), CPU, TRAIN, VALIDATION, folder, stop=lambda: next(left, None) is None)
 
 
 def flip(path: Path, place: int) -> None:
@@ -74,16 +73,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_run(
     train_some(folder, 17)
     flip(folder / FILE_NAME, 3000)
     said: list[str] = []
-    checkpoint = load_checkpoint(folder, said.append)
-    assert checkpoint is not None
-    assert checkpoint.step == 20
+    saved = load_checkpoint(folder, job(), said.append)
+    assert saved is not None
+    assert saved.checkpoint.step == 20
     assert said == [
         f"{folder / FILE_NAME} is damaged: its checksum is wrong; the run goes on from "
         f"{PREVIOUS_NAME}, after step 20"
     ]
     assert without_times(run(job(), folder)) == wanted
     (folder / PREVIOUS_NAME).write_bytes((folder / PREVIOUS_NAME).read_bytes()[:5000])
-    found = train(job(), CPU, TRAIN, VALIDATION, folder, warn=said.append)
+    found = train_one(job(), CPU, TRAIN, VALIDATION, folder, warn=said.append)
     assert without_times(found) == wanted
     assert said[1].endswith(
         f"and {folder / PREVIOUS_NAME} is damaged or torn; the run starts from its beginning"
@@ -114,7 +113,7 @@ def test_no_flipped_byte_and_no_torn_end_of_a_checkpoint_goes_unnoticed(tmp_path
 def test_a_damaged_branch_point_is_named_and_the_run_trains_all_its_steps(tmp_path: Path) -> None:
     point, said = tmp_path / "trunk-9.pt", list[str]()
     point.write_bytes(b"torn")
-    found = train(job(), CPU, TRAIN, VALIDATION, tmp_path, warn=said.append, start=point)
+    found = train_one(job(), CPU, TRAIN, VALIDATION, tmp_path, warn=said.append, start=point)
     assert found.status == "done"
     assert said == [f"{point} is damaged or torn; the run trains all its steps itself"]
 
@@ -136,10 +135,10 @@ def test_a_stack_killed_while_it_saved_goes_on_from_what_all_have(tmp_path: Path
                 TRAIN,
                 VALIDATION,
                 folders[:2],
-                stop=lambda left=left: next(left, None) is None,  # type: ignore[misc]
+                stop=lambda left=left: next(left, None) is None,
             )
     (folders[1] / PREVIOUS_NAME).replace(folders[1] / FILE_NAME)
-    assert can_stack(jobs, folders[:2])
+    assert can_stack(members_of(jobs, folders[:2]))
     found = train_stack(jobs, plain, TRAIN, VALIDATION, folders[:2])
     assert [without_times(one) for one in found] == [without_times(one) for one in wanted]
 
@@ -204,11 +203,6 @@ def test_the_newest_results_are_those_written_last_whatever_the_clock_says(tmp_p
         assert newest_results(tmp_path).path.name == name
         future = time.time() + 1e7
         os.utime(folder.runs_path, (future, future))  # and then the clock is set right
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from sweeps import llmscale, write_counting
+from sweeps import llmscale
 
 from llmscale import machine
 from llmscale.machine import GPU, GPU_SHARE_VARIABLE
@@ -52,11 +52,6 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(calibrate, "measure_in_child", lambda *asked: speeds)
 
     return make
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_counting(tmp_path_factory.mktemp("text"))
 
 
 def plan(text: Path, out: Path, *arguments: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from llmscale.errors import InputError
 from llmscale.measure.models import build_model
 from llmscale.measure.optimizers import build_optimizer, optimizer_names
 from llmscale.measure.parametrization import BASE, parametrize
-from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.recipe import Recipe
 from llmscale.runs.shape import ARCHITECTURES, Shape, shape_for
 
@@ -31,13 +31,8 @@ every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
 def job(**recipe: object) -> Job:
     settings = Recipe(**{"context": 64, **recipe})  # type: ignore[arg-type]
     shape = shape_for("2x16x1", vocab_size=300, context=64, arch=settings.arch)
-    text = {
-        "data": "text",
-        "data_fingerprint": "f",
-        "text_tokens": 1_000_000,
-        "validation_tokens": 10_000,
-    }
-    return make_job("2x16x1", shape, 100_000, settings, seed=0, dtype="float32", **text)  # type: ignore[arg-type]
+    text = JobText("text", "f", 1_000_000, 10_000)
+    return make_job("2x16x1", shape, 100_000, settings, text, seed=0, dtype="float32")
 
 
 def test_a_standard_job_keeps_the_id_it_had_before_there_were_parametrizations() -> None:

@@ -30,17 +30,6 @@ pytestmark = pytest.mark.cluster
 CORES = max(1, available_cores() // 2)
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "counting.jsonl"
-    lines = (
-        json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))})
-        for i in range(150)
-    )
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
 class Cluster:
     """Two nodes on loopback, each with half of the cores, until the end of the block."""
 

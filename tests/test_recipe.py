@@ -8,29 +8,25 @@ from hypothesis import strategies as st
 
 from llmscale.errors import InputError
 from llmscale.measure.schedule import SCHEDULES, Schedule
-from llmscale.measure.train.job import Job, evaluations, make_job
+from llmscale.measure.train.job import Job, JobText, evaluations, make_job
 from llmscale.measure.train.recipe import Recipe, beta2, warmup_tokens
 from llmscale.runs.shape import shape_for
 
 
 def job(
-    size: str = "2x16x1", tokens: int = 100_000, recipe: Recipe | None = None, **changes: object
+    size: str = "2x16x1",
+    tokens: int = 100_000,
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    dtype: str = "float32",
+    fingerprint: str = "f",
+    text_tokens: int = 1_000_000,
 ) -> Job:
     recipe = recipe or Recipe(context=64)
     shape = shape_for(size, vocab_size=300, context=recipe.context, arch=recipe.arch)
-    text = {
-        "data": "text",
-        "data_fingerprint": "f",
-        "text_tokens": 1_000_000,
-        "validation_tokens": 10_000,
-    }
-    return make_job(
-        size,
-        shape,
-        tokens,
-        recipe,
-        **{"seed": 0, "dtype": "float32", **text, **changes},  # type: ignore[arg-type]
-    )
+    text = JobText("text", fingerprint, text_tokens, validation_tokens=10_000)
+    return make_job(size, shape, tokens, recipe, text, seed=seed, dtype=dtype)
 
 
 @given(
@@ -127,7 +123,7 @@ def test_equal_jobs_have_equal_ids_and_everything_that_decides_a_run_enters_them
         job(dtype="bfloat16"),
         job(tokens=200_000),
         job("2x32x1"),
-        job(data_fingerprint="g"),
+        job(fingerprint="g"),
         job(recipe=Recipe(context=64, lr_scale=2.0)),
         job(recipe=Recipe(context=64, arch="gpt2")),
         job(recipe=Recipe(context=64, schedule="cosine")),

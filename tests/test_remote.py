@@ -26,17 +26,6 @@ from llmscale.runs.remote.lock import RemoteLock
 from llmscale.runs.safe_write import write_text
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "counting.jsonl"
-    lines = (
-        json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))})
-        for i in range(150)
-    )
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.05)

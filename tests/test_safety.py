@@ -17,19 +17,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from trained import train_one
 from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError, LlmscaleError
 from llmscale.machine.child import child_environment, python
 from llmscale.measure.models import build_model
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
-from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
+from llmscale.measure.sweep.spec import SweepSpec, parse_budgets
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
-from llmscale.measure.train.checkpoint import load_checkpoint
+from llmscale.measure.train.checkpoint import FILE_NAME, read_checkpoint
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
-from llmscale.measure.train.loop import TrainingInterrupted, train
+from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run_folder import RunFolder
@@ -124,7 +126,7 @@ def test_a_malicious_pickle_as_a_checkpoint_or_a_trunk_is_refused_and_not_run(
     start = tmp_path / name if name.startswith("trunk") else None
     refused = None
     try:
-        found = train(job_on(store), Conditions("cpu", 4), *texts, tmp_path, start=start)
+        found = train_one(job_on(store), Conditions("cpu", 4), *texts, tmp_path, start=start)
     except LlmscaleError as error:
         refused = error.problem
     assert name in refused if refused else found.parent is None, "or all steps were trained anew"
@@ -212,7 +214,7 @@ def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
     said: list[str] = []
     try:
         texts = store.train(), store.validation()
-        train(
+        train_one(
             job_on(store),
             Conditions("cpu", 4),
             *texts,
@@ -221,7 +223,7 @@ def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
             stop=lambda: True,
         )
     except TrainingInterrupted:
-        anew = load_checkpoint(tmp_path)
+        anew = read_checkpoint(tmp_path / FILE_NAME)
         assert anew is not None
         assert anew.step == 1
     except LlmscaleError as error:
@@ -378,13 +380,15 @@ def test_a_table_with_paths_for_run_ids_is_named_and_made_anew_by_a_sweep(
 def test_a_worker_goes_to_no_path_elsewhere(
     wrong: dict[str, Any], swept: Path, tmp_path: Path
 ) -> None:
-    from llmscale.measure.train.worker import train_runs
+    from llmscale.measure.train.run_folders import Audience, train_runs
 
     shutil.copytree(swept, tmp_path / "out")
     (spec,) = (tmp_path / "out").glob("runs/*/spec.json")
     (spec.parent / "run.json").unlink()
     spec.write_text(json.dumps({**json.loads(spec.read_text()), **wrong}))
-    ended = list(train_runs([spec.parent], lambda folder, point: None, lambda folder: False))
+    ended = list(
+        train_runs([spec.parent], Audience(lambda folder, point: None, lambda folder: False))
+    )
     assert ended == [(spec.parent, 1)]
     row = json.loads((spec.parent / "run.json").read_text())
     assert row["status"] == "failed"

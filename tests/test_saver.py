@@ -16,6 +16,7 @@ import pytest
 import torch
 from sweeps import write_counting
 from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
+from trained import train_one
 
 from llmscale.errors import WriteError
 from llmscale.measure.text.prepare import TextSpec, prepare
@@ -24,15 +25,15 @@ from llmscale.measure.train.checkpoint import (
     FILE_NAME,
     PREVIOUS_NAME,
     Checkpoint,
-    load_checkpoint,
     read_checkpoint,
     save_checkpoint,
 )
 from llmscale.measure.train.checkpoint_writer import INTERVAL_FACTOR, Saver
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import make_job
-from llmscale.measure.train.loop import TrainingInterrupted, train
+from llmscale.measure.train.job import JobText, make_job
+from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.resumable import load_checkpoint
 from llmscale.measure.train.run_spec import RunSpec
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.shape import shape_for
@@ -139,11 +140,13 @@ def test_a_run_saved_after_every_step_gives_the_bits_of_one_that_was_not(tmp_pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving, "INTERVAL_FACTOR", 0.0)
         with pytest.raises(TrainingInterrupted):
-            train(
+            train_one(
                 job(tokens=6_000), often, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 11
             )
         assert (folder / PREVIOUS_NAME).exists()
-        assert without_times(train(job(tokens=6_000), often, TRAIN, VALIDATION, folder)) == wanted
+        assert (
+            without_times(train_one(job(tokens=6_000), often, TRAIN, VALIDATION, folder)) == wanted
+        )
 
 
 def test_a_smaller_micro_batch_after_memory_ran_out_is_remembered_by_the_resumed_run(
@@ -169,8 +172,10 @@ def test_a_smaller_micro_batch_after_memory_ran_out_is_remembered_by_the_resumed
     (folder := tmp_path / "run").mkdir()
     asked = iter(range(100))
     with pytest.raises(TrainingInterrupted):
-        train(job(tokens=6_000), plain, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 5)
-    saved = load_checkpoint(folder)
+        train_one(
+            job(tokens=6_000), plain, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 5
+        )
+    saved = read_checkpoint(folder / FILE_NAME)
     assert saved is not None
     assert (saved.micro_batch, saved.checkpointing) == (2, False)
     assert saved.evaluation_batch is None  # it has not evaluated so far
@@ -192,8 +197,8 @@ def fsync(number):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(number)
 checkpoint.os.fsync = fsync
-from llmscale.measure.train import saver
-saver.INTERVAL_FACTOR = 0.0
+from llmscale.measure.train import checkpoint_writer
+checkpoint_writer.INTERVAL_FACTOR = 0.0
 from llmscale.measure.train.worker import main
 main([sys.argv[1]])
 """
@@ -202,18 +207,9 @@ main([sys.argv[1]])
 def test_a_worker_killed_while_it_writes_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
     store = prepare(TextSpec(source=str(write_counting(tmp_path)), tokenizer="bpe:300"))
     shape = shape_for("1x16x1", vocab_size=store.vocab_size, context=32)
-    text = {"text_tokens": store.train_tokens, "validation_tokens": store.validation_tokens}
-    names = {"data": "counting", "data_fingerprint": store.fingerprint}
-    asked = make_job(
-        "1x16x1",
-        shape,
-        6_000,
-        Recipe(context=32),
-        seed=0,
-        dtype="float32",
-        **text,  # type: ignore[arg-type]
-        **names,  # type: ignore[arg-type]
-    )
+    text = JobText("counting", store.fingerprint, store.train_tokens, store.validation_tokens)
+    settings = Recipe(context=32)
+    asked = make_job("1x16x1", shape, 6_000, settings, text, seed=0, dtype="float32")
     conditions = replace(CPU, ops="plain", checkpoint_seconds=1e-9)
     whole, begun = (tmp_path / name / asked.run_id for name in ("whole", "killed"))
     for path in (whole, begun):
@@ -223,7 +219,7 @@ def test_a_worker_killed_while_it_writes_a_checkpoint_loses_nothing(tmp_path: Pa
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert list(begun.glob(".checkpoint.pt.*.part"))
-    assert load_checkpoint(begun) is not None
+    assert load_checkpoint(begun, asked) is not None
     rows = []
     for path in (whole, begun):
         worker = [sys.executable, "-m", "llmscale.measure.train.worker", str(path)]

@@ -22,7 +22,7 @@ from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.fit import fit_laws, parametric
 from llmscale.measure.sweep import records
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import Job, make_job, run_row
+from llmscale.measure.train.job import Job, JobText, make_job, run_row
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.run_spec import RunSpec
 from llmscale.runs.columns import rows_table
@@ -37,8 +37,8 @@ WRITE_AND_READ = """
 import sys, pathlib, pyarrow
 from llmscale.runs import curve_file
 from llmscale.runs.results_folder import ResultsFolder
-from llmscale.measure.sweep import records
-curve_file.GROUP_ROWS = records.GROUP_ROWS = 10_000
+from llmscale.measure.sweep import curves_table, records
+curve_file.GROUP_ROWS = curves_table.GROUP_ROWS = 10_000
 folder = ResultsFolder(pathlib.Path(sys.argv[1]))
 records.write_tables(folder, final=True)
 rows = sum(len(part) for _, part in curve_file.CurveFile(folder.curves_path).each(["step", "loss"]))
@@ -53,12 +53,9 @@ def job(width: int, seed: int = 0) -> Job:
         shape_for(size, vocab_size=60, context=32),
         20_000,
         Recipe(context=32),
+        JobText("chain", "f", 60_000, 2_000),
         seed=seed,
         dtype="float32",
-        data="chain",
-        data_fingerprint="f",
-        text_tokens=60_000,
-        validation_tokens=2_000,
     )
 
 

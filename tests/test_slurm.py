@@ -1,7 +1,6 @@
 """Sweeps on Slurm: a real controller and node on this machine, real jobs, real kills."""
 
 import functools
-import json
 import os
 import re
 import signal
@@ -22,17 +21,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, rea
 SIZES, TOKENS = "1x16x1,1x24x1", "20k,60k"
 LONG = "2M"
 """Tokens that take the smallest size half a minute."""
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "counting.jsonl"
-    lines = (
-        json.dumps({"text": " ".join(str(number) for number in range(i * 37, i * 37 + 90))})
-        for i in range(150)
-    )
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -36,16 +36,6 @@ def llmscale(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(word) for word in arguments])
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("text") / "numbers.txt"
-    path.write_text(
-        "\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(200))
-    )
-    return path
-
-
 @pytest.mark.parametrize("arch", ["llama", "gpt2"])
 @pytest.mark.parametrize(
     ("vocab_size", "context", "budgets"), [(300, 32, [1e12, 1e13]), (16384, 512, [1e17, 1e21])]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from test_train import TRAIN, VALIDATION, job, without_times
+from trained import members_of, train_one, train_stack
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -14,10 +15,11 @@ from llmscale.measure.models import build_model
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.checkpoint import FILE_NAME
 from llmscale.measure.train.conditions import Conditions
+from llmscale.measure.train.curves import Outcome
 from llmscale.measure.train.forward_backward import Passes
-from llmscale.measure.train.loop import Outcome, TrainingInterrupted, train
+from llmscale.measure.train.loop import TrainingInterrupted
+from llmscale.measure.train.resumable import can_stack
 from llmscale.measure.train.stack import Stack
-from llmscale.measure.train.stacked import can_stack, train_stack
 from llmscale.runs.shape import shape_for
 
 CPU = Conditions("cpu", micro_batch=8, ops="plain")
@@ -48,7 +50,7 @@ def test_a_stack_of_seeds_learns_what_each_learns_alone(
     jobs = [replace(job(arch=arch, optimizer=optimizer), seed=seed) for seed in range(3)]
     stacked = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path / "stacked"))
     alone = [
-        train(one, CPU, TRAIN, VALIDATION, folder)
+        train_one(one, CPU, TRAIN, VALIDATION, folder)
         for one, folder in zip(jobs, folders(tmp_path), strict=True)
     ]
     assert losses(stacked) == pytest.approx(losses(alone), abs=2e-4)
@@ -64,13 +66,13 @@ def test_an_interrupted_stack_goes_on_stacked_or_alone(tmp_path: Path) -> None:
     asked = iter(range(100))
     with pytest.raises(TrainingInterrupted):
         train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path), stop=lambda: next(asked) > 40)
-    alone = train(jobs[0], CPU, TRAIN, VALIDATION, copy_of(folders(tmp_path)[0]))
-    assert can_stack(jobs, folders(tmp_path))
+    alone = train_one(jobs[0], CPU, TRAIN, VALIDATION, copy_of(folders(tmp_path)[0]))
+    assert can_stack(members_of(jobs, folders(tmp_path)))
     resumed = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path))
     assert [without_times(one) for one in resumed] == [without_times(one) for one in wanted]
     assert losses([alone]) == pytest.approx(losses(wanted[:1]), abs=2e-4)
     (folders(tmp_path)[1] / FILE_NAME).unlink()
-    assert not can_stack(jobs, folders(tmp_path))
+    assert not can_stack(members_of(jobs, folders(tmp_path)))
 
 
 def copy_of(folder: Path) -> Path:
@@ -102,8 +104,8 @@ def test_a_stack_passes_a_whole_batch_at_once_and_clips_each_member_by_its_own_n
 
 def test_only_runs_alike_but_for_the_seed_are_stacked(tmp_path: Path) -> None:
     pair = folders(tmp_path, 2)
-    assert can_stack([job(), replace(job(), seed=1)], pair)
-    assert not can_stack([job(), job(lr_scale=2.0)], pair)
+    assert can_stack(members_of([job(), replace(job(), seed=1)], pair))
+    assert not can_stack(members_of([job(), job(lr_scale=2.0)], pair))
 
 
 def test_a_stack_whose_members_all_diverge_ends(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from llmscale.commands import app
 from llmscale.commands._terminal_curves import Line, draw_curves
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import Job, make_job, run_row
+from llmscale.measure.train.job import Job, JobText, make_job, run_row
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.run_spec import RunSpec
 from llmscale.runs.lock import only_writer
@@ -158,16 +158,8 @@ def folder(tmp_path: Path) -> ResultsFolder:
     jobs = []
     for size in ("1x16x1", "1x32x1", "2x32x2"):
         shape = shape_for(size, vocab_size=300, context=32, arch="llama")
-        settings = {
-            "seed": 0,
-            "dtype": "float32",
-            "data": "text",
-            "data_fingerprint": "0",
-            "text_tokens": 200_000,
-        }
-        jobs.append(
-            make_job(size, shape, 96_000, Recipe(context=32), **settings, validation_tokens=2000)  # type: ignore[arg-type]
-        )
+        text, recipe = JobText("text", "0", 200_000, 2000), Recipe(context=32)
+        jobs.append(make_job(size, shape, 96_000, recipe, text, seed=0, dtype="float32"))
     hardware = {"device": "cuda", "workers": 2, "cores": 8}
     results.path.mkdir()
     results.write_sweep(

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.explain.table import RunTable, groups, parse_columns, parse_units, read_table
-from llmscale.settings import read_toml
+from llmscale.settings.tables import read_toml
 
 HEAD = "params,tokens,loss\n"
 ROWS = "20000000,100000000,5.67\n20000000,400000000,4.69\n50000000,250000000,4.61\n"

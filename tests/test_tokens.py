@@ -27,9 +27,10 @@ from llmscale.measure.text import build_store as token_files
 from llmscale.measure.text import checksums, cleaning, documents
 from llmscale.measure.text import prepare as tokens
 from llmscale.measure.text.checksums import RunningChecksum, check_file
-from llmscale.measure.text.cleaning import Cleaning, Document, Seen, clean
+from llmscale.measure.text.cleaning import Document, Seen, clean
 from llmscale.measure.text.documents import FEWEST_DOCUMENTS, LARGEST_SHARE, Survey, choose_split
 from llmscale.measure.text.prepare import Progress, TextSpec, TokenStore, prepare
+from llmscale.measure.text.spec import Cleaning
 
 WORDS = [
     "scaling",
@@ -49,9 +50,9 @@ WORDS = [
 BUILD = """
 import sys, time
 from pathlib import Path
-from llmscale import documents, token_files
+from llmscale.measure.text import build_store, documents
 from llmscale.measure.text.prepare import TextSpec, prepare
-documents.BATCH_CHARACTERS, token_files._JOURNAL_BATCHES = 5_000, 3
+documents.BATCH_CHARACTERS, build_store._JOURNAL_BATCHES = 5_000, 3
 def show(progress):
     print(progress.stage, flush=True)
     time.sleep(0.01)
@@ -609,6 +610,6 @@ def test_real_prose_is_prepared_from_end_to_end(shared: Path, tmp_path: Path) ->
 
 
 def _build(corpus: Path, cache: Path) -> "subprocess.Popen[str]":
-    environment = os.environ | {"PYTHONPATH": str(Path(tokens.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(tokens.__file__).parents[3])}
     command = [sys.executable, "-c", BUILD, str(corpus), str(cache)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

@@ -168,7 +168,7 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(
 
 
 def a_job() -> Job:
-    from llmscale.measure.train.job import make_job
+    from llmscale.measure.train.job import JobText, make_job
     from llmscale.measure.train.recipe import Recipe
     from llmscale.runs.shape import shape_for
 
@@ -178,12 +178,9 @@ def a_job() -> Job:
         shape,
         96_000,
         Recipe(context=32),
+        JobText("text", "0", 200_000, 2000),
         seed=0,
         dtype="float32",
-        data="text",
-        data_fingerprint="0",
-        text_tokens=200_000,
-        validation_tokens=2000,
     )
 
 

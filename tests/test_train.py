@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from trained import train_one, train_stack
 
 from llmscale.errors import WorkError
 from llmscale.measure.models import build_model
@@ -24,13 +25,13 @@ from llmscale.measure.optimizers import (
 from llmscale.measure.train.batches import Batches, Windows
 from llmscale.measure.train.checkpoint import FILE_NAME
 from llmscale.measure.train.conditions import Conditions
+from llmscale.measure.train.curves import Outcome
 from llmscale.measure.train.evaluate import bits_per_byte, evaluate
 from llmscale.measure.train.forward_backward import Passes
-from llmscale.measure.train.job import Job, make_job
-from llmscale.measure.train.loop import UNREAD, Outcome, TrainingInterrupted, train
+from llmscale.measure.train.job import Job, JobText, make_job
+from llmscale.measure.train.loop import UNREAD, TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.stack import Stack
-from llmscale.measure.train.stacked import train_stack
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.shape import shape_for
 
@@ -54,17 +55,12 @@ TRAIN, VALIDATION = text(60_000, 0), text(5_000, 1)
 def job(tokens: int = 30_000, size: str = "2x16x1", **recipe: object) -> Job:
     settings = Recipe(**{"context": 32, "batch_tokens": 256, **recipe})  # type: ignore[arg-type]
     shape = shape_for(size, vocab_size=VOCAB, context=32, arch=settings.arch)
-    text = {
-        "data": "chain",
-        "data_fingerprint": "f",
-        "text_tokens": len(TRAIN),
-        "validation_tokens": len(VALIDATION),
-    }
-    return make_job(size, shape, tokens, settings, seed=0, dtype="float32", **text)  # type: ignore[arg-type]
+    text = JobText("chain", "f", len(TRAIN), len(VALIDATION))
+    return make_job(size, shape, tokens, settings, text, seed=0, dtype="float32")
 
 
 def run(job: Job, folder: Path, conditions: Conditions = CPU) -> Outcome:
-    return train(job, conditions, TRAIN, VALIDATION, folder)
+    return train_one(job, conditions, TRAIN, VALIDATION, folder)
 
 
 def without_times(outcome: Outcome) -> list[CurvePoint]:
@@ -117,7 +113,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
             return asked >= at
 
         with pytest.raises(TrainingInterrupted):
-            train(whole, conditions, TRAIN, VALIDATION, resumed, stop=stop_now)
+            train_one(whole, conditions, TRAIN, VALIDATION, resumed, stop=stop_now)
         assert (resumed / FILE_NAME).exists()
     assert without_times(run(whole, resumed, conditions)) == without_times(wanted)
 
@@ -152,7 +148,7 @@ def test_steps_read_later_are_the_same_steps(
     (resumed := tmp_path / "resumed").mkdir()
     asked = iter(range(100))
     with pytest.raises(TrainingInterrupted):
-        train(ways[0], CPU, TRAIN, VALIDATION, resumed, stop=lambda: next(asked) == 7)
+        train_one(ways[0], CPU, TRAIN, VALIDATION, resumed, stop=lambda: next(asked) == 7)
     assert without_times(run(ways[0], resumed)) == without_times(wanted[0])
     seeds = [replace(ways[0], seed=seed) for seed in range(2)]
     folders = [tmp_path / "0", tmp_path / "1"]
@@ -295,7 +291,7 @@ def test_a_token_number_beyond_the_vocabulary_is_named_with_its_file(
         tokens.tofile(tmp_path / "a store" / file)
     trained, validated = (np.memmap(tmp_path / "a store" / file, np.uint16, "r") for file in texts)
     with pytest.raises(WorkError) as raised:
-        train(
+        train_one(
             job(tokens=len(TRAIN), size="1x16x1"),
             replace(CPU, ops=ops),
             trained,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trained import train_one
 
 from llmscale.measure.sweep.devices import best_workers
 from llmscale.measure.sweep.makespan import Duration, makespan, speedup
@@ -15,8 +16,8 @@ from llmscale.measure.sweep.trunks import BranchPoint, beginning_of_stream, desc
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.checkpoint import FILE_NAME
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import Job, make_job
-from llmscale.measure.train.loop import TrainingInterrupted, train
+from llmscale.measure.train.job import Job, JobText, make_job
+from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.shape import shape_for
@@ -44,14 +45,10 @@ def job(
         shape_for("1x16x1", vocab_size=VOCAB, context=CONTEXT),
         tokens,
         settings,
+        JobText("chain", "f", text_tokens, len(VALIDATION), part),
         seed=seed,
         dtype="float32",
-        data="chain",
-        data_fingerprint="f",
-        text_tokens=text_tokens,
-        validation_tokens=len(VALIDATION),
         begins_like=20_000,
-        shuffled_sequences=part,
     )
 
 
@@ -79,8 +76,8 @@ def test_a_branch_is_bit_for_bit_the_run_that_trains_all_its_steps_itself(
     for folder in folders:
         folder.mkdir()
     point = folders[1] / "point.pt"
-    alone = train(branch, CPU, TRAIN, VALIDATION, folders[0])
-    ahead = train(
+    alone = train_one(branch, CPU, TRAIN, VALIDATION, folders[0])
+    ahead = train_one(
         trunk, CPU, TRAIN, VALIDATION, folders[1], branch_points={branch.branch_step: point}
     )
     asked = 0
@@ -91,8 +88,8 @@ def test_a_branch_is_bit_for_bit_the_run_that_trains_all_its_steps_itself(
         return asked == 10
 
     with pytest.raises(TrainingInterrupted):
-        train(branch, CPU, TRAIN, VALIDATION, folders[2], start=point, stop=stop)
-    found = train(branch, CPU, TRAIN, VALIDATION, folders[2], start=point)
+        train_one(branch, CPU, TRAIN, VALIDATION, folders[2], start=point, stop=stop)
+    found = train_one(branch, CPU, TRAIN, VALIDATION, folders[2], start=point)
 
     assert found.evaluation == alone.evaluation
     first = next(point.step for point in found.curve if point.step > branch.branch_step)
@@ -104,11 +101,13 @@ def test_a_branch_is_bit_for_bit_the_run_that_trains_all_its_steps_itself(
     ]
     assert (found.parent, found.parent_step) == (trunk.run_id, branch.branch_step)
     assert 0 < found.seconds < found.curve[-1].seconds
-    assert timeless(ahead.curve) == timeless(train(trunk, CPU, TRAIN, VALIDATION, folders[3]).curve)
+    assert timeless(ahead.curve) == timeless(
+        train_one(trunk, CPU, TRAIN, VALIDATION, folders[3]).curve
+    )
 
 
 def test_a_branch_without_its_branch_point_trains_all_steps_itself(tmp_path: Path) -> None:
-    found = train(job(20_000), CPU, TRAIN, VALIDATION, tmp_path, start=tmp_path / "lost.pt")
+    found = train_one(job(20_000), CPU, TRAIN, VALIDATION, tmp_path, start=tmp_path / "lost.pt")
     assert found.status == "done"
     assert (found.parent, found.parent_step) == (None, 0)
 
@@ -116,12 +115,12 @@ def test_a_branch_without_its_branch_point_trains_all_steps_itself(tmp_path: Pat
 def test_of_its_own_checkpoint_and_a_branch_point_a_run_takes_the_later(tmp_path: Path) -> None:
     point, branch = tmp_path / "point.pt", job(20_000)
     with pytest.raises(TrainingInterrupted):
-        train(branch, CPU, TRAIN, VALIDATION, tmp_path, stop=lambda: True)
+        train_one(branch, CPU, TRAIN, VALIDATION, tmp_path, stop=lambda: True)
     assert (tmp_path / FILE_NAME).exists()
     (other := tmp_path / "other").mkdir()
-    train(job(40_000), CPU, TRAIN, VALIDATION, other, branch_points={branch.branch_step: point})
+    train_one(job(40_000), CPU, TRAIN, VALIDATION, other, branch_points={branch.branch_step: point})
     assert (
-        train(branch, CPU, TRAIN, VALIDATION, tmp_path, start=point).parent_step
+        train_one(branch, CPU, TRAIN, VALIDATION, tmp_path, start=point).parent_step
         == branch.branch_step
     )
 

@@ -24,6 +24,7 @@ from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.rule import PowerRule, Rule, read_rule
+from llmscale.measure.tune.api import tune
 from llmscale.measure.tune.fit_rule import Optimum, fit_power
 from llmscale.measure.tune.search import BATCH_STEP, LR_STEP, Grid, Node, Search, search
 from llmscale.measure.tune.stopping import Judge, Track
@@ -156,7 +157,6 @@ def follow(judge: Judge, name: str, lr: float, points: dict[int, float], loss: f
     for tokens, train_loss in points.items():
         stop = judge.log(name, tokens, train_loss)
         if stop:
-            judge.forget(name)
             return stop
     judge.finish(name, loss)
     return None
@@ -331,16 +331,6 @@ def test_a_file_that_holds_no_rule_is_refused(content: Any, words: str, tmp_path
     with pytest.raises(InputError) as caught:
         Recipe(rule=str(path))
     assert words in f"{caught.value.problem} {caught.value.fix}"
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Documents of counting in words, 300 kB."""
-    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    path = tmp_path_factory.mktemp("text") / "counting.txt"
-    numbers = (" ".join(words[int(digit)] for digit in str(number)) for number in range(9000))
-    path.write_text("; ".join(numbers))
-    return path
 
 
 def options(
@@ -550,3 +540,21 @@ def test_a_folder_tuned_by_another_recipe_is_refused(tuned: Path, text: Path) ->
     result = llmscale(*options(text, tuned), "--schedule", "cosine")
     assert result.exit_code == 2
     assert "recipe.schedule is wsd there and cosine here" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "word"),
+    [
+        ({"recipes": {"slow": {"lr_scale": 0.5}}}, "recipes"),
+        ({"retry_diverged": 2}, "retry_diverged"),
+        ({"stack": "always"}, "stack"),
+    ],
+)
+def test_settings_that_a_search_has_no_use_for_are_refused(
+    asked: dict[str, Any], word: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        tune(sizes="1M", out=tmp_path / "tuned", progress=False, **asked)
+    assert word in caught.value.problem
+    assert caught.value.fix == f"leave {word if word != 'recipes' else '[recipes]'} out"
+    assert not (tmp_path / "tuned").exists()

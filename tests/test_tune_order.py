@@ -13,7 +13,8 @@ import pytest
 from sweeps import llmscale, write_counting
 
 from llmscale.measure.executors import Event, Place, Task
-from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets
+from llmscale.measure.sweep.hardware import Hardware
+from llmscale.measure.sweep.spec import SweepSpec, parse_budgets
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.calibrate import Speeds

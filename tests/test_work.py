@@ -12,10 +12,11 @@ from sweeps import write_counting
 from test_train import job
 
 from llmscale.measure.sweep.estimate import RUN_SECONDS
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.notes import noise_note
 from llmscale.measure.sweep.plan import Plan, plan_sweep
 from llmscale.measure.sweep.remaining import Work, pace_of, work_left
-from llmscale.measure.sweep.spec import Hardware, SweepSpec, parse_budgets, parse_flops
+from llmscale.measure.sweep.spec import SweepSpec, parse_budgets, parse_flops
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.sweep.validation import named_by, settled, suited_tokens
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare

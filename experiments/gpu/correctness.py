@@ -21,9 +21,9 @@ from llmscale.measure.models import LanguageModel, build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.train.backend import set_up_device
 from llmscale.measure.train.conditions import Conditions
+from llmscale.measure.train.curves import Member
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.loop import train
-from llmscale.measure.train.stacked import train_stack
 from llmscale.runs.shape import Shape, shape_for
 
 SIZES = {"cpu": ("2x32x2", 256, 32), "cuda": ("4x256x4", 4096, 256)}
@@ -191,11 +191,10 @@ def _stacked_difference(device: str) -> list[float]:
     text = sums_of_steps(shape.vocab_size)
     texts = text, text[: 20 * shape.context + 1]
     with TemporaryDirectory() as name:
-        folders = [Path(name) / str(job.seed) for job in jobs]
-        for folder in folders:
-            folder.mkdir()
-        alone = [train(job, conditions, *texts, Path(name)).evaluation for job in jobs]
-        stacked = [outcome.evaluation for outcome in train_stack(jobs, conditions, *texts, folders)]
+        members = [Member(job, Path(name) / str(job.seed)) for job in jobs]
+        outcomes = [train([member], conditions, *texts)[0] for member in members]
+        alone = [outcome.evaluation for outcome in outcomes]
+        stacked = [outcome.evaluation for outcome in train(members, conditions, *texts)]
     return [
         max(
             abs(one.loss - other.loss)

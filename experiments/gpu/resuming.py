@@ -20,17 +20,18 @@ from gpu.correctness import checks
 from gpu.text import write_counting
 from llmscale.machine import available_cores
 from llmscale.measure.executors import Event
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
 from llmscale.measure.sweep.plan import Plan, plan_jobs
 from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.sweep.run import carry_out, write_spec
-from llmscale.measure.sweep.spec import Hardware, SweepSpec
+from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.backend import set_up_device
 from llmscale.measure.train.calibrate import Speeds
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.run_folders import EXIT_INTERRUPTED, Audience, train_runs
 from llmscale.measure.train.run_spec import read_spec
-from llmscale.measure.train.worker import EXIT_INTERRUPTED, train_runs
 from llmscale.quantity import parse_budget
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import CurvePoint
@@ -122,7 +123,7 @@ def _train(path: Path, stop: Callable[[Path], bool], expected: int) -> None:
     def ignore(folder: Path, point: CurvePoint) -> None:
         pass
 
-    ((_, code),) = train_runs([path], ignore, stop)
+    ((_, code),) = train_runs([path], Audience(ignore, stop))
     if code != expected:
         raise RuntimeError(f"the run ended with {code}, not with {expected}: {_error(path)}")
 

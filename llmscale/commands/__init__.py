@@ -1,30 +1,87 @@
-"""The `llmscale` program: one file a command.
+"""The `llmscale` program: one file a command, which is loaded when the command is asked for.
 
-Importing it loads typer and rich, nothing heavier.
+Importing this loads typer and rich, nothing heavier.
 """
 
-from typing import Annotated
+import importlib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
 import llmscale
 from llmscale.commands import output
-from llmscale.commands.bench import bench
-from llmscale.commands.data import data
-from llmscale.commands.doctor import doctor
-from llmscale.commands.fit import fit
-from llmscale.commands.laws import laws
-from llmscale.commands.plot import plot
-from llmscale.commands.predict import predict
-from llmscale.commands.schema import schema
-from llmscale.commands.shapes import shapes
-from llmscale.commands.status import status
-from llmscale.commands.sweep import sweep
-from llmscale.commands.tune import tune
+from llmscale.commands._options import GroupedCommand
+
+COMMANDS = (
+    "sweep",
+    "status",
+    "tune",
+    "fit",
+    "laws",
+    "plot",
+    "predict",
+    "shapes",
+    "schema",
+    "bench",
+    "data",
+    "doctor",
+)
+"""In the order in which help lists them; `sweep` is the function of that name in sweep.py."""
+
+
+class Loaded(Mapping[str, Any]):
+    """The commands by name, each loaded when it is asked for: help of one does not wait for the
+    others.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return _load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class Program(output.Commands):
+    """The group of all commands."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Loaded()  # type: ignore[assignment]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read what stands before the name of the command; that is mostly nothing."""
+        if args and args[0] in COMMANDS:
+            # To read the program's own options, typer would load pydantic: 0.1 s for nothing.
+            ctx._protected_args, ctx.args = args[:1], args[1:]
+            return args[1:]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands."""
+        return list(COMMANDS)
+
+
+@cache
+def _load(name: str) -> Any:
+    """What typer makes of a function, or of a group of them."""
+    made = getattr(importlib.import_module(f"llmscale.commands.{name}"), name)
+    if isinstance(made, typer.Typer):
+        return typer.main.get_command(made)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(cls=GroupedCommand)(made)
+    return typer.main.get_command(alone)
+
 
 app = typer.Typer(
     name="llmscale",
-    cls=output.Commands,
+    cls=Program,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     # drawing help with rich takes longer than everything else that `--help` does
@@ -52,17 +109,3 @@ def main(
     ] = False,
 ) -> None:
     pass
-
-
-app.command()(sweep)
-app.command()(status)
-app.command()(tune)
-app.command()(fit)
-app.command()(laws)
-app.command()(plot)
-app.command()(predict)
-app.command()(shapes)
-app.command()(schema)
-app.command()(bench)
-app.add_typer(data)
-app.command()(doctor)

@@ -9,8 +9,8 @@ from llmscale.commands import output
 from llmscale.commands._sweep_view import (
     has_rates,
     run_loss,
-    run_name,
     run_state,
+    run_title,
     runs_table,
 )
 from llmscale.errors.printable import one_line
@@ -75,7 +75,7 @@ def _watch_by_lines(where: str, now: "SweepStatus") -> None:
 
 def _line(run: "RunStatus", rates: bool) -> tuple[str, ...]:
     left = f"{format_seconds(run.seconds_left)} left" if run.seconds_left is not None else ""
-    return run_name(run, rates), run_state(run), run_loss(run), left, run.note or ""
+    return run_title(run, rates), run_state(run), run_loss(run), left, run.note or ""
 
 
 def _drawn(
@@ -97,7 +97,7 @@ def parts_of(
     parts: list[Any] = [table, output.styled(now.summary)]
     parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
     for run in [run for run in now.runs if run.note][:_MOST_NOTES]:
-        parts.append(output.styled((f"{run_name(run, rates)}: {run.note}", "yellow")))
+        parts.append(output.styled((f"{run_title(run, rates)}: {run.note}", "yellow")))
     if curves:
         parts += [output.styled(""), _curves(folder, now)]
     parts.append(output.styled(_spent(now, price)))

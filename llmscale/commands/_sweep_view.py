@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from llmscale.commands import output
 from llmscale.measure.sweep.run_status import UNDER_WAY
 from llmscale.quantity import format_count, format_seconds
+from llmscale.runs.title import short_name, short_title
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,17 +56,15 @@ def runs_table(
     return table
 
 
-def run_name(run: "RunStatus", rates: bool = False) -> str:
-    """How a run is called next to others: its size, and what differs from the usual.
+def run_title(run: "RunStatus", rates: bool = False) -> str:
+    """How a run is called next to others: its size, its tokens, and what differs from the usual.
 
     With `rates` its learning rate and batch, too.
     """
-    recipe = f" {run.recipe}" if run.recipe != "default" else ""
-    seed = f" seed {run.seed}" if run.seed else ""
-    name = f"{run.size}{recipe}{seed} on {format_count(run.tokens)}"
+    title = short_title(run)
     if rates and run.lr and run.batch_tokens:
-        name += f", lr {run.lr:.3g}, batch {format_count(run.batch_tokens)}"
-    return name
+        title += f", lr {run.lr:.3g}, batch {format_count(run.batch_tokens)}"
+    return title
 
 
 def has_rates(runs: "Sequence[RunStatus]") -> bool:
@@ -111,11 +110,10 @@ def _cells(group: "list[RunStatus]") -> list[Any]:
     run = group[0]
     style = _STYLES.get(run.state, "")
     if len(group) == 1:
-        name, _, tokens = run_name(run).rpartition(" on ")
         left = "" if run.seconds_left is None else format_seconds(run.seconds_left)
         return [
-            name,
-            tokens,
+            short_name(run),
+            format_count(run.tokens),
             output.styled((run_state(run), style)),
             run_loss(run),
             format_count(run.tokens_per_second) if run.tokens_per_second else "",

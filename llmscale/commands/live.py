@@ -3,6 +3,7 @@ elsewhere.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -13,8 +14,8 @@ from rich.text import Text
 from llmscale.commands import output
 from llmscale.commands._sweep_view import (
     has_rates,
-    run_name,
     run_state,
+    run_title,
     runs_table,
     time_text,
 )
@@ -43,7 +44,6 @@ class _Watched:
     """When the last step was logged."""
     step: int = 0
     train_loss: float | None = None
-    loss: float | None = None
     tokens_per_second: float | None = None
     last_line: float = field(default_factory=time.monotonic)
 
@@ -53,7 +53,6 @@ class _Watched:
         self.pace.log(point)
         self.logged, self.step = time.monotonic(), point["step"]
         self.train_loss, self.tokens_per_second = point["train_loss"], point["tokens_per_second"]
-        self.loss = point["loss"] or self.loss
 
     @property
     def seconds_left(self) -> float:
@@ -101,7 +100,6 @@ class _Watched:
             flops=job.flops,
             own_flops=self.run.own_flops,
             flops_left=float(left.tokens) * flops,
-            loss=self.loss,
             train_loss=self.train_loss,
             tokens_per_second=rate,
             mfu=rate * flops / peak if rate and peak else None,
@@ -113,7 +111,7 @@ class _Watched:
 
 
 class SweepProgress:
-    """Shows events of a sweep. Use as a context manager and pass `report` to the sweep."""
+    """Shows events of a sweep. Use as a context manager that gives what to call with each event."""
 
     def __init__(self, plan: Plan, folder: ResultsFolder) -> None:
         self._plan, self._folder = plan, folder
@@ -132,13 +130,13 @@ class SweepProgress:
             transient=True,
         )
 
-    def __enter__(self) -> "SweepProgress":
+    def __enter__(self) -> Callable[[Event], None]:
         if self._terminal:
             self._live.__enter__()
         elif self._total:
             at_a_time = min(self._total, len(self._plan.places))
             output.progress.print(f"starting {at_a_time} of {self._total} runs ...")
-        return self
+        return self.report
 
     def __exit__(
         self,
@@ -169,7 +167,8 @@ class SweepProgress:
 
     def _title(self, watched: _Watched) -> str:
         origin = f", {watched.run.origin}" if watched.run.origin else ""
-        return run_name(watched.status(), self._rates) + origin
+        retry = " retry" if watched.run.job.retry_of else ""
+        return f"{run_title(watched.status(), self._rates)}{retry}{origin}"
 
     def _line(self, watched: _Watched) -> str:
         run = watched.status()

@@ -170,7 +170,7 @@ class Commands(TyperGroup):
                 error.message = shortened(masked(one_line(message)))  # type: ignore[attr-defined]
             raise
         except KeyboardInterrupt as interrupt:
-            _progress().print("interrupted")
+            _progress().print(str(interrupt) or "interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
 
 

@@ -12,7 +12,7 @@ from llmscale.errors import InputError
 from llmscale.errors.printable import clean
 from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
 from llmscale.runs.columns import rows_table
-from llmscale.runs.run import CurvePoint, Run
+from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, plain_name, refuse_unusable
 from llmscale.runs.safe_write import write_table, write_text
@@ -20,7 +20,6 @@ from llmscale.runs.sweep_json import read_sweep_json
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,11 @@ class ResultsFolder:
     def run_folders(self) -> list[RunFolder]:
         """The folders that are there under runs/, by name."""
         try:
-            names = sorted(name for name in os.listdir(self.path / "runs") if is_plain(name))
+            with os.scandir(self.path / "runs") as entries:
+                names = [entry.name for entry in entries if entry.is_dir() and is_plain(entry.name)]
         except OSError:
             return []
-        return [RunFolder(self.path / "runs" / name) for name in names]
+        return [RunFolder(self.path / "runs" / name) for name in sorted(names)]
 
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance, each part of it that is there of its type.
@@ -101,13 +101,6 @@ class ResultsFolder:
         if newest > self.runs_path.stat().st_mtime_ns:
             os.utime(self.runs_path, ns=(newest + 1000, newest + 1000))
 
-    def write_curves(self, tables: "Iterable[pa.Table]") -> None:
-        """Replace `curves.parquet` by the runs' curves, one after another."""
-        import pyarrow as pa
-
-        empty = rows_table(CurvePoint, [])
-        write_table(self.curves_path, pa.concat_tables([empty, *tables]))
-
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:
     """The sweep under `root` whose table of runs was written last.
@@ -125,13 +118,13 @@ def newest_results(root: Path = Path("results")) -> ResultsFolder:
     return ResultsFolder(tables[-1].parent)
 
 
-def results_folder(out: str) -> ResultsFolder:
+def results_folder(out: Path | str) -> ResultsFolder:
     """The results folder named `out`, there or not.
 
     Raises InputError if there can be none of that name.
     """
     fix = "name a folder that you may write to, as in --out results/mine"
-    if not out.strip():
+    if not str(out).strip():
         raise InputError("--out is empty", fix)
     path = refuse_unusable(Path(out), fix)
     if ".." in path.parts:

@@ -15,7 +15,7 @@ from functools import cache
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
 from llmscale.quantity import format_count, parse_count
-from llmscale.settings import Range, check_ranges
+from llmscale.settings import Range, check_settings, setting
 
 ARCHITECTURES = ("llama", "gpt2")
 TOKENS_PER_PARAM = 20
@@ -40,28 +40,16 @@ class Shape:
     positions, GELU, biases). Embedding and output projection are two matrices (untied). Raises
     InputError where no such model exists."""
 
-    n_layer: int
-    d_model: int
-    n_head: int
-    d_ff: int
-    vocab_size: int
-    context: int
+    n_layer: int = setting(help="Blocks.", within=Range(1, 10_000))
+    d_model: int = setting(help="Width.", within=Range(1, 1e7))
+    n_head: int = setting(help="Heads of attention.", within=Range(1, 1e6))
+    d_ff: int = setting(help="Hidden units of each block's MLP.", within=Range(1, 1e8))
+    vocab_size: int = setting(help="Entries of the vocabulary.", within=Range(1, 1e9))
+    context: int = setting(help="Tokens a sequence.", within=Range(1, MOST_CONTEXT))
     arch: str = "llama"
 
-    @staticmethod
-    def ranges() -> dict[str, Range]:
-        """The numbers that each setting takes."""
-        return {
-            "n_layer": Range(1, 10_000),
-            "d_model": Range(1, 1e7),
-            "n_head": Range(1, 1e6),
-            "d_ff": Range(1, 1e8),
-            "vocab_size": Range(1, 1e9),
-            "context": Range(1, MOST_CONTEXT),
-        }
-
     def __post_init__(self) -> None:
-        check_ranges(self, f" in shape {self.name}")
+        check_settings(self, f" in shape {self.name}")
         if self.arch not in ARCHITECTURES:
             raise InputError(
                 f"unknown architecture {self.arch!r}", f"choose one of {', '.join(ARCHITECTURES)}"

@@ -6,7 +6,7 @@ import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.explain.laws import Array
-from llmscale.settings import Range, check_ranges
+from llmscale.settings import Range, check_settings, setting, settings_of
 
 OBJECTIVES = ("huber", "squared", "log-cosh")
 INTERVALS = ("bootstrap", "profile", "jacobian")
@@ -69,36 +69,30 @@ class Options:
     a fit is a little faster."""
 
     variable: str = "params"
-    level: float = 0.9
-    bootstrap: int = 1000
+    level: float = setting(
+        0.9, help="Share of intervals that hold the truth.", within=Range(0.01, 0.9999)
+    )
+    bootstrap: int = setting(1000, help="Refits behind the intervals.", within=Range(0, 100_000))
     holdout: str = "largest"
-    seed: int = 0
+    seed: int = setting(0, help="Of what is drawn at random.", within=Range(0, 2**63 - 1))
     objective: str = "huber"
-    delta: float = 1e-3
+    delta: float = setting(
+        1e-3, help="Where the Huber loss turns linear.", within=Range(1e-9, 1000.0)
+    )
     intervals: str = "bootstrap"
     diagnostics: bool = True
-
-    @staticmethod
-    def ranges() -> dict[str, Range]:
-        """The numbers that each setting takes."""
-        return {
-            "level": Range(0.01, 0.9999),
-            "bootstrap": Range(0, 100_000),
-            "seed": Range(0, 2**63 - 1),
-            "delta": Range(1e-9, 1000.0),
-        }
 
     def __post_init__(self) -> None:
         if self.variable not in ("params", "tokens", "flops"):
             raise InputError(
                 f"there is no variable {self.variable!r}", "use params, tokens or flops"
             )
-        for name, allowed in self.ranges().items():
-            if getattr(self, name) is None:
+        for one in settings_of(Options):
+            if one.within is not None and getattr(self, one.name) is None:
                 raise InputError(
-                    f"{name} is None", f"give a number that is {allowed}, or leave it out"
+                    f"{one.name} is None", f"give a number that is {one.within}, or leave it out"
                 )
-        check_ranges(self)
+        check_settings(self)
         for name in ("bootstrap", "seed"):
             if getattr(self, name) != int(getattr(self, name)):
                 raise InputError(f"{name} is {getattr(self, name)}", "give a whole number")

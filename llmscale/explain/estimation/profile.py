@@ -62,10 +62,6 @@ class Profile:
     settled: bool = True
     unsettled: int = 0
 
-    @property
-    def closed(self) -> bool:
-        return bool(np.isfinite(self.high) and np.isfinite(self.low) and self.low > self.values[0])
-
     def __repr__(self) -> str:
         return first_lines(str(self))
 

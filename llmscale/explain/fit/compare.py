@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, LlmscaleError, Note, first_lines
+from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.explain import laws as menu
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import suitability as identify
@@ -50,7 +50,7 @@ from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
 
-__all__ = ["Compared", "Comparison", "Suitability", "compare", "suitable"]
+__all__ = ["Compared", "Comparison", "compare"]
 
 WORST_FACTOR = 3.0
 """Of laws that are as good, none has more than so many times the lowest sum of both errors."""
@@ -61,37 +61,6 @@ SLOW_FROM, FEW_REFITS = 6, 50
 out best.
 """
 _TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class Suitability:
-    """The laws of the menu that a table can be fitted with, and for each other law why not."""
-
-    laws: tuple[str, ...]
-    reasons: tuple[tuple[str, str], ...]
-
-    def __repr__(self) -> str:
-        return first_lines(str(self))
-
-    def __str__(self) -> str:
-        lines = [f"suitable: {', '.join(self.laws) or 'none'}"]
-        return "\n".join([*lines, *(f"not {law}: {reason}" for law, reason in self.reasons)])
-
-
-def suitable(table: Source, options: Options | None = None) -> Suitability:
-    """The laws of the menu whose columns the table has and whose coefficients its runs identify.
-
-    Laws in one variable are judged in that of `options` alone. Raises InputError where the table
-    cannot be read."""
-    options, runs = options or Options(), as_table(table)
-    good, reasons = [], []
-    for name in menu.names():
-        problem = _problem(menu.find(name), runs, options.variable)
-        if problem is None:
-            good.append(name)
-        else:
-            reasons.append((name, problem.problem))
-    return Suitability(tuple(good), tuple(reasons))
 
 
 def _problem(law: type[Law], runs: RunTable, variable: str) -> LlmscaleError | None:

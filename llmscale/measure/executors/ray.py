@@ -18,7 +18,7 @@ from llmscale.measure.executors._ray_cluster import LOST, answer, check_room, co
 from llmscale.measure.executors._remote_worker import Node
 from llmscale.measure.executors._worker_process import event_of
 from llmscale.runs.remote import results_at, url_of
-from llmscale.settings import Range, check_ranges
+from llmscale.settings import Range, check_settings, setting
 
 SECONDS_BETWEEN_LOOKS = 0.5
 MOST_ASKED = 16
@@ -31,19 +31,20 @@ to have it grow.
 class Options:
     """What is Ray's own. TOML table `[hardware.ray]`."""
 
-    address: str | None = None
-    """Of a cluster, host:port, or auto for the one that this machine belongs to; left out: that of
-    RAY_ADDRESS, or a cluster of only this machine for the time of the sweep."""
-    cpus: int | None = None
-    """CPUs for each run, and its threads; left out: as many as a run would get on this machine."""
-
-    @staticmethod
-    def ranges() -> dict[str, Range]:
-        """The numbers that each setting takes."""
-        return {"cpus": Range(1, 100_000)}
+    address: str | None = setting(
+        None,
+        help="Of a cluster, host:port, or auto for the one that this machine belongs to.",
+        usual="that of RAY_ADDRESS, or a cluster of this machine only for the time of the sweep",
+    )
+    cpus: int | None = setting(
+        None,
+        help="CPUs for each run, and its threads.",
+        usual="as many as a run would get on this machine",
+        within=Range(1, 100_000),
+    )
 
     def __post_init__(self) -> None:
-        check_ranges(self, " in [hardware.ray]")
+        check_settings(self, " in [hardware.ray]")
 
 
 @dataclass(eq=False)

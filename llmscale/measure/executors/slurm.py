@@ -17,7 +17,7 @@ from llmscale.measure.executors._slurm_queue import Queue, end_jobs, hand_in, jo
 from llmscale.measure.executors._watch import Watch, exit_code
 from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED
 from llmscale.runs.run_folder import RunFolder
-from llmscale.settings import Range, check_ranges
+from llmscale.settings import Range, check_settings, setting
 
 LOST = -9
 """The exit code of a run whose job is gone: as if its process had been killed."""
@@ -30,35 +30,37 @@ SECONDS_TO_SEE = 10.0
 class Options:
     """What is Slurm's own. TOML table `[hardware.slurm]`."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    time_minutes: int = 60
-    """Time limit of a job.
-
-    A run that takes longer goes on from its checkpoint, in the same job, requeued.
-    """
-    cpus: int | None = None
-    """CPUs for each run, and its threads; left out: one."""
-    gpus: int | None = None
-    """GPUs for each job; left out: one if runs are trained on GPUs."""
-    memory_gb: float | None = None
-    """Memory of a job; left out: the cluster's default."""
-    setup: str = ""
-    """Lines of shell to run on the node before the worker, such as `module load cuda`."""
-
-    @staticmethod
-    def ranges() -> dict[str, Range]:
-        """The numbers that each setting takes."""
-        return {
-            "time_minutes": Range(1, 10_000_000),
-            "cpus": Range(1, 100_000),
-            "gpus": Range(0, 1000),
-            "memory_gb": Range(0, 1e6, above=True),
-        }
+    partition: str | None = setting(None, help="The partition of its jobs.")
+    account: str | None = setting(None, help="The account that they are charged to.")
+    qos: str | None = setting(None, help="Their quality of service.")
+    time_minutes: int = setting(
+        60,
+        help="Time limit of a job. A run that takes longer goes on from its checkpoint, in the "
+        "same job, requeued.",
+        within=Range(1, 10_000_000),
+    )
+    cpus: int | None = setting(
+        None, help="CPUs for each run, and its threads.", usual="one", within=Range(1, 100_000)
+    )
+    gpus: int | None = setting(
+        None,
+        help="GPUs for each job.",
+        usual="one if runs are trained on GPUs",
+        within=Range(0, 1000),
+    )
+    memory_gb: float | None = setting(
+        None,
+        help="Memory of a job.",
+        usual="the cluster's default",
+        within=Range(0, 1e6, above=True),
+    )
+    setup: str = setting(
+        "",
+        help="Lines of shell to run on the node before the worker, such as `module load cuda`.",
+    )
 
     def __post_init__(self) -> None:
-        check_ranges(self, " in [hardware.slurm]")
+        check_settings(self, " in [hardware.slurm]")
 
 
 @dataclass(eq=False)

@@ -44,17 +44,17 @@ def build(
     weight_decay: float,
     dtype: str,
     compile: bool = False,
-) -> torch.optim.Optimizer:
+) -> AdamW:
     """AdamW with one fused kernel a step; λ = `weight_decay` on matrices, 0 on embeddings, norms
     and biases.
 
     It has no matrix products: all is float32, whatever `dtype`, and there is nothing to compile.
     """
-    groups = adamw_groups(weights, parametrization, lr, weight_decay)
+    groups = _groups(weights, parametrization, lr, weight_decay)
     return AdamW(groups, betas=(BETA1, beta2), fused=True)
 
 
-def adamw_groups(
+def _groups(
     weights: Sequence[Weight], parametrization: Parametrization, lr: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Weights with equal settings together, scaled as the table in parametrization.py says."""

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmscale.measure.optimizers import Weight
-from llmscale.measure.optimizers.adamw import BETA1, AdamW, Eager, adamw_groups
+from llmscale.measure.optimizers import Weight, adamw
+from llmscale.measure.optimizers.adamw import AdamW, Eager
 from llmscale.measure.parametrization import Parametrization
 
 MOMENTUM = 0.95
@@ -65,12 +65,11 @@ def build(
         }
         for parts in sorted({weight.parts for weight in hidden})
     ]
-    others = adamw_groups(
-        [weight for weight in weights if not weight.hidden], parametrization, lr, weight_decay
+    others = [weight for weight in weights if not weight.hidden]
+    rest = adamw.build(
+        others, parametrization, lr=lr, beta2=beta2, weight_decay=weight_decay, dtype=dtype
     )
-    return Muon(
-        groups, AdamW(others, betas=(BETA1, beta2), fused=True), getattr(torch, dtype), compile
-    )
+    return Muon(groups, rest, getattr(torch, dtype), compile)
 
 
 class Muon(Eager):

@@ -5,7 +5,7 @@ many as the memory holds.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llmscale.measure.sweep.spec import Hardware
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.trunks import Descent
 from llmscale.measure.train.gpu_memory import MEMORY_SHARE, memory_per_gpu
 from llmscale.measure.train.job import Job

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
 from llmscale.measure.executors import Place
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.makespan import Duration, makespan
-from llmscale.measure.sweep.spec import Hardware
 
 RUNS_A_GPU = 4
 """Small runs that share a GPU, at most, if nobody says otherwise: each leaves it idle while its

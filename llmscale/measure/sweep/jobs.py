@@ -10,7 +10,7 @@ from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.trunks import beginning_of_stream, share_trunks, sharing_recipes
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.text.sources import member_of
-from llmscale.measure.train.job import Job, make_job
+from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.recipe import Recipe
 from llmscale.quantity import format_count
 from llmscale.runs.shape import Shape, shape_for
@@ -34,26 +34,23 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     for name, recipe, size, shape, budgets in asked:
         smallest = min(budgets) if share_trunks(spec, recipe) else None
         for tokens in budgets:
-            text = (
-                (store.train_tokens, None)
-                if whole
-                else beginning_of_stream(tokens, smallest, shape.context)
+            train_tokens, part = store.train_tokens, None
+            if not whole:
+                most, part = beginning_of_stream(tokens, smallest, shape.context)
+                train_tokens = min(most, train_tokens)
+            text = JobText(
+                spec.data.source, store.fingerprint, train_tokens, store.validation_tokens, part
             )
-            text_tokens, part = min(text[0], store.train_tokens), text[1]
             for seed in range(spec.seeds):
                 job = make_job(
                     size,
                     shape,
                     tokens,
                     recipe,
+                    text,
                     seed=seed,
                     dtype=dtype,
-                    data=spec.data.source,
-                    data_fingerprint=store.fingerprint,
-                    text_tokens=text_tokens,
-                    validation_tokens=store.validation_tokens,
                     begins_like=smallest,
-                    shuffled_sequences=part,
                     name=name,
                 )
                 _check_budget(job, tokens)

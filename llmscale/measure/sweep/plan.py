@@ -27,11 +27,12 @@ from llmscale.measure.sweep.estimate import (
     is_here,
     measure_speeds_of,
 )
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of, sweep_dtype, with_retries
 from llmscale.measure.sweep.makespan import Duration, makespan, speedup
 from llmscale.measure.sweep.notes import plan_notes
 from llmscale.measure.sweep.planned_run import PlannedRun
-from llmscale.measure.sweep.spec import Hardware, SweepSpec
+from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.trunks import BranchPoint, Descent, descents, sharing_recipes
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.job import Job
@@ -235,7 +236,7 @@ def _operations(device: str, tell: Callable[[str], None]) -> str:
 
 
 def _untimed(job: Job, batches: Batches, ops: str) -> PlannedRun:
-    from llmscale.measure.train.forward_backward import part_sequences
+    from llmscale.measure.train.batch_parts import part_sequences
 
     threads = available_cores()
     if ops == "native":

@@ -2,19 +2,13 @@
 is read into.
 """
 
-import ast
-import dataclasses
-import inspect
-import itertools
-import textwrap
-import types
 import typing
-from functools import cache
 from typing import Any
 
 from llmscale.measure.sweep.spec import RECIPE_NAME, SweepSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.quantity import TokenBudget
+from llmscale.settings import Setting, settings_of
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """What editors know best."""
@@ -45,63 +39,39 @@ def sweep_schema() -> dict[str, Any]:
 
 def _table(kind: type) -> dict[str, Any]:
     """The schema of the table that is read into the dataclass `kind`."""
-    hints, said = typing.get_type_hints(kind), _field_docs(kind)
-    menus = kind.menus() if hasattr(kind, "menus") else {}
-    ranges = kind.ranges() if hasattr(kind, "ranges") else {}
-    properties = {}
-    for field in dataclasses.fields(kind):
-        value = _value(hints[field.name])
-        if field.name in menus:
-            value["enum"] = list(menus[field.name])
-        if field.name in ranges:
-            allowed = ranges[field.name]
-            value["exclusiveMinimum" if allowed.above else "minimum"] = allowed.least
-            value["maximum"] = allowed.most
-        if field.default is not dataclasses.MISSING and isinstance(
-            field.default, str | int | float
-        ):
-            value["default"] = field.default
-        if field.name in said:
-            value["description"] = said[field.name]
-        properties[field.name] = value
     return {
-        "description": _one_line(kind.__doc__ or ""),
+        "description": " ".join((kind.__doc__ or "").split()),
         "type": "object",
-        "properties": properties,
+        "properties": {one.name: _property(one) for one in settings_of(kind)},
         "additionalProperties": False,
     }
 
 
-def _value(hint: Any) -> dict[str, Any]:
-    """The schema of a value of type `hint`."""
-    if dataclasses.is_dataclass(hint):
-        return _table(typing.cast(type, hint))
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        item = {"type": _ITEMS[parts[0]]}
+def _property(one: Setting) -> dict[str, Any]:
+    """The schema of one key."""
+    if one.table is not None:
+        # What a table is, its own docstring says best.
+        return _table(one.table())
+    value = _value(one)
+    if one.choices is not None:
+        value["enum"] = list(one.choices())
+    if one.within is not None:
+        least = "exclusiveMinimum" if one.within.above else "minimum"
+        value |= {least: one.within.least, "maximum": one.within.most}
+    if isinstance(one.default, str | int | float):
+        value["default"] = one.default
+    return {**value, "description": one.description}
+
+
+def _value(one: Setting) -> dict[str, Any]:
+    """The schema of the type of a value."""
+    if one.is_list:
+        (kind, *_) = typing.get_args(one.kind)
+        item = {"type": _ITEMS[kind]}
         return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
-    if origin is dict or hint is dict:
+    if one.read is not None:
         return {"type": "object"}
-    if origin in (typing.Union, types.UnionType):
-        kinds = [_value(part) for part in parts if part is not types.NoneType]
-        plain = all(set(kind) == {"type"} for kind in kinds)
-        if len(kinds) == 1:
-            return kinds[0]
-        return {"type": [kind["type"] for kind in kinds]} if plain else {"anyOf": kinds}
-    return {"type": _SCALARS[hint]}
-
-
-@cache
-def _field_docs(kind: type) -> dict[str, str]:
-    """The text below each field of a dataclass, by field."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
-    found = {}
-    for before, here in itertools.pairwise(body):
-        is_text = isinstance(here, ast.Expr) and isinstance(here.value, ast.Constant)
-        if is_text and isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
-            found[before.target.id] = _one_line(str(here.value.value))
-    return found
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    kinds = [_SCALARS[kind] for kind in one.kinds]
+    if one.parse is not None:
+        kinds.append("string")
+    return {"type": kinds if len(kinds) > 1 else kinds[0]}

@@ -10,7 +10,7 @@ from typing import Any
 from llmscale.errors import InputError
 from llmscale.measure.sweep.isoflop_grid import isoflop_grid
 from llmscale.measure.sweep.spec import SweepSpec
-from llmscale.measure.text.prepare import VALIDATION_TOKENS
+from llmscale.measure.text.spec import VALIDATION_TOKENS
 from llmscale.measure.train.job import EVALUATION_SHARE, FORWARD_SHARE
 from llmscale.runs.shape import shape_for
 

@@ -21,10 +21,11 @@ import numpy as np
 from llmscale.errors import InputError, WorkError
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.checksums import RunningChecksum
-from llmscale.measure.text.cleaning import Cleaning, Seen
+from llmscale.measure.text.cleaning import Seen
 from llmscale.measure.text.documents import Batch, Position, Split, read_batches
 from llmscale.measure.text.encoder_process import EncoderProcess, encoder_of
 from llmscale.measure.text.sources import Source
+from llmscale.measure.text.spec import Cleaning
 from llmscale.measure.text.tokenizer import (
     end_of_text,
     load_tokenizer,
@@ -93,7 +94,7 @@ class Journal:
 
     @classmethod
     def read(cls, folder: Path) -> "Journal | None":
-        """The journal in `folder`; None where building has not begun."""
+        """The journal in `folder`; None if building has not begun."""
         try:
             entry = json.loads((folder / "journal.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
@@ -105,10 +106,9 @@ class Journal:
             "validation": Count,
             "set_aside": Count,
         }
-        values = {
-            key: kinds[key](**value) if key in kinds else value for key, value in entry.items()
-        }
-        return cls(**{**values, "remarks": tuple(values.get("remarks", ()))})
+        for key in kinds.keys() & entry.keys():
+            entry[key] = kinds[key](**entry[key])
+        return cls(**{**entry, "remarks": tuple(entry.get("remarks", ()))})
 
     def write(self, folder: Path) -> None:
         write_text(folder / "journal.json", json.dumps(asdict(self), indent=2) + "\n")
@@ -145,11 +145,10 @@ def build(
         with contextlib.closing(encoded):
             while not is_enough(journal, validation_tokens, min_train_tokens):
                 batch, tokens = next(encoded, (None, []))
-                journal = (
-                    replace(journal, complete=True)
-                    if batch is None
-                    else files.append(journal, batch, tokens)
-                )
+                if batch is None:
+                    journal = replace(journal, complete=True)
+                else:
+                    journal = files.append(journal, batch, tokens)
                 unsaved += 1
                 if unsaved == _JOURNAL_BATCHES:
                     journal = files.save(journal)
@@ -203,16 +202,15 @@ def _encode_in_order(
             encode: Callable[[list[str]], list[np.ndarray]] = encoder.encode
             read_bytes = 0
             for batch in batches:
-                if workers > 1 and read_bytes > _ALONE_BYTES and encode != in_process:
+                worth_it = workers > 1 and read_bytes > _ALONE_BYTES
+                if worth_it and encode != in_process:
                     for _ in range(workers):
-                        processes.put(
-                            started.enter_context(EncoderProcess(tokenizer, encoder.dtype, end))
-                        )
+                        process = EncoderProcess(tokenizer, encoder.dtype, end)
+                        processes.put(started.enter_context(process))
                     encode = in_process
                 read_bytes += sum(document.bytes for document in batch.documents)
-                pending.append(
-                    (batch, pool.submit(encode, [document.text for document in batch.documents]))
-                )
+                texts = [document.text for document in batch.documents]
+                pending.append((batch, pool.submit(encode, texts)))
                 if len(pending) > workers + 1:
                     done, future = pending.popleft()
                     yield done, future.result()
@@ -240,13 +238,12 @@ class _Files:
         self.dtype = dtype
         self._validation_tokens, self._unknown = validation_tokens, unknown
         sums = journal.checksums
-        self._train = _File(folder / "train.bin", journal.train.tokens * dtype.itemsize, sums)
-        self._validation = _File(
-            folder / "validation.bin", journal.validation.tokens * dtype.itemsize, sums
-        )
-        self._digests = _File(
-            folder / "digests.bin", journal.kept.documents * _DIGEST.itemsize, sums
-        )
+        train_bytes = journal.train.tokens * dtype.itemsize
+        validation_bytes = journal.validation.tokens * dtype.itemsize
+        digest_bytes = journal.kept.documents * _DIGEST.itemsize
+        self._train = _File(folder / "train.bin", train_bytes, sums)
+        self._validation = _File(folder / "validation.bin", validation_bytes, sums)
+        self._digests = _File(folder / "digests.bin", digest_bytes, sums)
 
     def __enter__(self) -> "_Files":
         return self
@@ -281,9 +278,8 @@ class _Files:
                     unknown += self._unknown_in(numbers)
                 else:
                     set_aside += count
-            self._digests.write(
-                np.array([document.digest for document in batch.documents], _DIGEST).tobytes()
-            )
+            digests = [document.digest for document in batch.documents]
+            self._digests.write(np.array(digests, _DIGEST).tobytes())
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         return replace(
@@ -310,20 +306,21 @@ class _Files:
             raise _unwritable(self.folder, error) from error
         tokenizer = self.folder / "tokenizer.json"
         sums = {file.path.name: file.checksum.hexdigest() for file in files}
-        sums[tokenizer.name] = RunningChecksum.of_file(
-            tokenizer, tokenizer.stat().st_size
-        ).hexdigest()
+        whole = RunningChecksum.of_file(tokenizer, tokenizer.stat().st_size)
+        sums[tokenizer.name] = whole.hexdigest()
         journal = replace(journal, checksums=sums)
         journal.write(self.folder)
         return journal
 
     def _unknown_in(self, numbers: np.ndarray) -> int:
-        return 0 if self._unknown is None else int(np.count_nonzero(numbers == self._unknown))
+        if self._unknown is None:
+            return 0
+        return int(np.count_nonzero(numbers == self._unknown))
 
 
 class _File:
     """A file that grows, opened after its first `size` bytes, with the checksum of all that is in
-    it. Raises WorkError where these are not the bytes of which `checksums` has the checksum."""
+    it. Raises WorkError if these are not the bytes of which `checksums` has the checksum."""
 
     def __init__(self, path: Path, size: int, checksums: Mapping[str, str]) -> None:
         self.path = path

@@ -40,7 +40,9 @@ class RunningChecksum:
 
     def hexdigest(self) -> str:
         """64 hex digits over all that has come so far."""
-        last = self._chunk.digest() if self._room < _CHUNK_BYTES else b""
+        last = b""
+        if self._room < _CHUNK_BYTES:
+            last = self._chunk.digest()
         return hashlib.sha256(self._done + last).hexdigest()
 
     @classmethod
@@ -68,7 +70,7 @@ def check_file(
 ) -> FileCheck:
     """The checksum of the first `size` bytes of a file, and the largest of the numbers of type
     `dtype` in them, read by as many threads as there are cores. `report` is told bytes read. Raises
-    InputError where it cannot be read."""
+    InputError if it cannot be read."""
     with ThreadPoolExecutor(available_cores()) as pool:
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -78,7 +80,9 @@ def check_file(
         def part(start: int) -> tuple[bytes, int, int]:
             content = os.pread(descriptor, min(_CHUNK_BYTES, size - start), start)
             numbers = np.frombuffer(content, dtype, len(content) // dtype.itemsize)
-            largest = int(numbers.max()) if len(numbers) else -1
+            largest = -1
+            if len(numbers):
+                largest = int(numbers.max())
             return hashlib.sha256(content).digest(), largest, len(content)
 
         digest, largest, read = hashlib.sha256(), -1, 0

@@ -8,33 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from llmscale.settings import Range, check_ranges
+from llmscale.measure.text.spec import Cleaning
 
 _RECENT: Final = 1 << 16
 """Hashes kept in a set, where each takes about 100 bytes."""
-
-
-@dataclass(frozen=True)
-class Cleaning:
-    """The settings of cleaning; they are part of the fingerprint of the tokens.
-
-    TOML table `[data.cleaning]`.
-    """
-
-    min_characters: int = 1
-    """Documents with fewer characters, white space at their ends not counted, are dropped."""
-    normalise_newlines: bool = True
-    """Write line ends as \\n."""
-    drop_duplicates: bool = True
-    """Keep the first of documents that are equal after cleaning."""
-
-    @staticmethod
-    def ranges() -> dict[str, Range]:
-        """The numbers that each setting takes: an empty document cannot be kept."""
-        return {"min_characters": Range(1, 1e12)}
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)

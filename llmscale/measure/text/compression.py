@@ -47,7 +47,9 @@ def expansion(path: Path) -> float:
         if compression is None:
             return 1.0
         content = len(stream.read(_SAMPLE_BYTES))
-        on_disk = raw.tell() if stream.read(1) else path.stat().st_size
+        on_disk = path.stat().st_size
+        if stream.read(1):  # there is more content than was looked at
+            on_disk = raw.tell()
     return content / max(1, on_disk)
 
 

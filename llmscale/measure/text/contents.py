@@ -55,7 +55,7 @@ class Content:
     lines), `.csv` or `.parquet`."""
     encoding: str = "utf-8"
     remark: str | None = None
-    """What its name would not make one expect, in words; None where it is what its name says."""
+    """What its name would not make one expect, in words; None if it is what its name says."""
 
     @property
     def tabular(self) -> bool:
@@ -64,7 +64,7 @@ class Content:
 
 
 def suffix_of(path: Path) -> str | None:
-    """The suffix that names the format of `path`, without its compression: `.jsonl`; None where
+    """The suffix that names the format of `path`, without its compression: `.jsonl`; None if
     none is known.
     """
     suffix = (path.with_suffix("") if compression_by_name(path) else path).suffix.lower()
@@ -72,7 +72,7 @@ def suffix_of(path: Path) -> str | None:
 
 
 def look(path: Path) -> Content:
-    """How to read `path`. Raises InputError where it cannot be read as text, saying what it is."""
+    """How to read `path`. Raises InputError if it cannot be read as text, saying what it is."""
     with opened(path) as (stream, _, packed):
         head = stream.read(_HEAD_BYTES)
     suffix = suffix_of(path)
@@ -132,14 +132,15 @@ def _format(path: Path, suffix: str | None, text: str) -> str | None:
     line, ended, _ = start.partition("\n")
     whole = _is_object(line)
     if suffix in JSON:
-        if re.match(r"\[\s*[{\]]", start) and not (
-            ended and _is_json(line) and start[len(line) :].strip()
-        ):
+        begins_array = re.match(r"\[\s*[{\]]", start)
+        rows_follow = ended and _is_json(line) and start[len(line) :].strip()
+        if begins_array and not rows_follow:
             return ".json"
-        return (
-            ".json" if suffix == ".json" and ended and start[:1] == "{" and not whole else ".jsonl"
-        )
-    if whole or (suffix is None and len(line) == len(start) and re.match(r'\{\s*"', start)):
+        object_over_lines = ended and start[:1] == "{" and not whole
+        return ".json" if suffix == ".json" and object_over_lines else ".jsonl"
+    one_long_line = len(line) == len(start)
+    cut_object = suffix is None and one_long_line and re.match(r'\{\s*"', start)
+    if whole or cut_object:
         return ".jsonl"
     if suffix in (".csv", ".tsv"):
         return ".csv"
@@ -167,9 +168,8 @@ def _remark(path: Path, packed: str | None, found: str, encoding: str, head: byt
     remarks = []
     named, suffix = compression_by_name(path), suffix_of(path)
     if head and named != packed:
-        remarks.append(
-            f"is {f'compressed as {packed}' if packed else 'not compressed'}, whatever its name"
-        )
+        truth = f"compressed as {packed}" if packed else "not compressed"
+        remarks.append(f"is {truth}, whatever its name")
     if encoding != "utf-8":
         remarks.append(f"is {encoding.upper()[:6]}, and read as such")
     expected = {

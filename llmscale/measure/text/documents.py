@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llmscale.errors import InputError
-from llmscale.measure.text.cleaning import Cleaning, Document, Seen, clean
+from llmscale.measure.text.cleaning import Document, Seen, clean
 from llmscale.measure.text.sources import Source
+from llmscale.measure.text.spec import Cleaning
 
 BATCH_CHARACTERS: Final = 1 << 20
 SURVEY_BYTES: Final = 64_000_000
 """How much text is looked at to choose the split and to train a tokenizer."""
 _MOST_DROPPED: Final = 2_000_000
 _LEAST_KEPT: Final = 1e-3
-"""After so many dropped documents, what cannot come to a text is refused: a small packed file may
+"""After this many dropped documents, what cannot come to a text is refused: a small packed file may
 have no end.
 """
 _MOST_SURVEYED: Final = 4_000_000
@@ -86,8 +87,8 @@ class Split:
 def read_batches(
     source: Source, cleaning: Cleaning, seen: Seen, start: Position
 ) -> Iterator[Batch]:
-    """The documents of `source` from `start` on, cleaned, in batches whose ends depend on `start`
-    alone.
+    """The documents of `source` from `start` on, cleaned, in batches whose ends depend only on
+    `start`.
     """
     documents: list[Document] = []
     too_short = duplicates = duplicate_bytes = characters = 0
@@ -154,7 +155,7 @@ def choose_split(surveyed: Survey, estimated_bytes: int | None, validation_token
 
     Of a small corpus the documents are known, and the limit is set between two of them. Of a larger
     one twice the share that its estimated size asks for is held out (at least 2%), and of one of
-    unknown size 5%; the validation set is then the first part of that. Raises InputError where
+    unknown size 5%; the validation set is then the first part of that. Raises InputError if
     there is too little text to hold any out."""
     count = len(surveyed.documents)
     if count < FEWEST_DOCUMENTS:

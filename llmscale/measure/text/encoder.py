@@ -1,4 +1,4 @@
-"""Documents to token numbers: those the tokenizer gives, several times as fast where it keeps words
+"""Documents to token numbers: those the tokenizer gives, several times as fast if it keeps words
 apart.
 """
 
@@ -49,7 +49,9 @@ class Encoder:
         self._end = _packed([end], dtype)
         self._keeps_words_apart = keeps_words_apart(tokenizer)
         self._pieces = _Pieces(tokenizer, dtype)
-        self._gaps = None if knows_every_character(tokenizer) else _Gaps(tokenizer)
+        self._gaps: _Gaps | None = None
+        if not knows_every_character(tokenizer):
+            self._gaps = _Gaps(tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The tokens of every text and the end-of-text token behind them."""
@@ -117,7 +119,7 @@ class _Gaps:
         }
 
     def refuse(self, text: str) -> None:
-        """Raise InputError where a character of `text` would be left out."""
+        """Raise InputError if a character of `text` would be left out."""
         for character in set(text) - self._known:
             if self._leaves_out(character):
                 raise InputError(
@@ -130,12 +132,16 @@ class _Gaps:
 
     def _leaves_out(self, character: str) -> bool:
         normalizer, cut = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
-        text = normalizer.normalize_str(character) if normalizer else character
-        words = [word for word, _ in cut.pre_tokenize_str(text)] if cut else [text]
-        return any(
-            "".join(token.value for token in self._tokenizer.model.tokenize(word)) != word
-            for word in words
-        )
+        if normalizer:
+            character = normalizer.normalize_str(character)
+        words = [character]
+        if cut:
+            words = [word for word, _ in cut.pre_tokenize_str(character)]
+        for word in words:
+            tokens = self._tokenizer.model.tokenize(word)
+            if "".join(token.value for token in tokens) != word:
+                return True
+        return False
 
 
 class _Pieces(dict[str, bytes]):

@@ -1,4 +1,9 @@
-"""An encoder in a process of its own, for only one thread of a process can run Python at a time."""
+"""An encoder in a process of its own, for only one thread of a process can run Python at a time.
+
+concurrent.futures.ProcessPoolExecutor would not do: its children import whatever the folder that
+they happen to run in has (machine/child.py), run a script's main module again, and outlive a parent
+that is killed, for each holds both ends of the queue that it waits at.
+"""
 
 import pickle
 import signal
@@ -32,10 +37,10 @@ class EncoderProcess:
 
     def __init__(self, path: Path, dtype: np.dtype, end: int | None = None) -> None:
         self._dtype = dtype
-        command = python("-m", __name__, str(path), *([] if end is None else [str(end)]))
-        environment = child_environment(
-            TOKENIZERS_PARALLELISM="false"
-        )  # there is one process a core
+        command = python("-m", __name__, str(path))
+        if end is not None:
+            command.append(str(end))
+        environment = child_environment(TOKENIZERS_PARALLELISM="false")  # one process a core
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
@@ -52,7 +57,7 @@ class EncoderProcess:
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise WorkError(
                 f"a process that encodes text ended with exit code {self._process.wait()}",
-                "the same command goes on; where memory is short, with fewer of them: --workers 1",
+                "the same command goes on; if memory is short, with fewer of them: --workers 1",
             ) from None
         if isinstance(answer, tuple):
             raise InputError(*answer)
@@ -86,4 +91,4 @@ def main(path: Path, end: int | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -31,6 +31,7 @@ length.
 """
 _PROBE_BYTES: Final = 8192
 _CHUNK_BYTES: Final = 1 << 20
+_BYTE_ORDER_MARK: Final = "\ufeff"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
@@ -42,7 +43,7 @@ def read_documents(path: Path, text_column: str, content: Content | None = None)
 
 
 def column_of(path: Path, asked: str, content: Content) -> str | None:
-    """The column of `path` that holds the text, by its first row; None where it has no columns or
+    """The column of `path` that holds the text, by its first row; None if it has no columns or
     no rows.
     """
     if not content.tabular:
@@ -151,7 +152,9 @@ def _decoded_chunks(stream: IO[bytes], path: Path) -> Iterator[str]:
             raise _undecodable(
                 path, offset - held_back + error.start, lines + before.count(b"\n") + 1
             ) from None
-        yield decoded.removeprefix("\ufeff") if offset == 0 else decoded
+        if offset == 0:
+            decoded = decoded.removeprefix(_BYTE_ORDER_MARK)
+        yield decoded
         offset += len(chunk)
         lines += chunk.count(b"\n")
         chunk = stream.read(_CHUNK_BYTES)
@@ -172,7 +175,9 @@ def _decoded_lines(stream: IO[bytes], path: Path) -> Iterator[tuple[int, str]]:
             decoded = line.decode()
         except UnicodeDecodeError as error:
             raise _undecodable(path, offset + error.start, number) from None
-        yield number, decoded.removeprefix("\ufeff") if number == 1 else decoded
+        if number == 1:
+            decoded = decoded.removeprefix(_BYTE_ORDER_MARK)
+        yield number, decoded
         offset += len(line)
 
 
@@ -183,7 +188,9 @@ def _first_chunk(stream: IO[bytes], path: Path, whole_lines: bool = False) -> by
         raise InputError(
             f"{path} is binary, not text: byte {zero} is zero", "name text files in UTF-8"
         )
-    return chunk + (stream.readline(LONGEST_LINE) if whole_lines else b"")
+    if whole_lines:
+        chunk += stream.readline(LONGEST_LINE)
+    return chunk
 
 
 def _too_long(where: str) -> InputError:
@@ -279,7 +286,8 @@ def _json_objects(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str
 
 def _after_space(text: str, place: int) -> int:
     found = _SPACE.match(text, place)
-    return found.end() if found else place
+    assert found is not None  # it matches nothing, too
+    return found.end()
 
 
 def _read_csv(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
@@ -299,16 +307,12 @@ def _read_csv(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
 def _csv_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows with the lines they begin in, the header first; between fields stands a comma, or
     what the header has in its place."""
-    csv.field_size_limit(
-        LONGEST_LINE
-    )  # documents are longer than the 131,072 characters the csv module allows
+    # Documents are longer than the 131,072 characters that the csv module allows.
+    csv.field_size_limit(LONGEST_LINE)
     lines = (line for _, line in _decoded_lines(stream, path))
     first = next(lines, "")
-    rows = csv.reader(
-        itertools.chain([first] if first else [], lines),
-        delimiter=_delimiter(first, path),
-        strict=True,
-    )
+    whole = itertools.chain(filter(None, [first]), lines)
+    rows = csv.reader(whole, delimiter=_delimiter(first, path), strict=True)
     begun = 1
     try:
         for row in rows:
@@ -325,11 +329,9 @@ def _csv_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _unclosed(begun: int, reached: int) -> str:
-    return (
-        f" (a quote that begins in this row was read on to line {reached})"
-        if reached > begun
-        else ""
-    )
+    if reached <= begun:
+        return ""
+    return f" (a quote that begins in this row was read on to line {reached})"
 
 
 def _delimiter(header: str, path: Path) -> str:

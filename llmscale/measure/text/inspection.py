@@ -27,7 +27,7 @@ class Inspection:
 
     name: str
     fingerprint: str
-    """Of the token store; of the source where there is no store."""
+    """Of the token store; of the source if there is no store."""
     store: str | None
     complete: bool
     """Whether the whole source was read."""
@@ -62,7 +62,7 @@ def inspect_text(
     samples: int = 3,
     progress: Callable[[int, int], None] = lambda documents, read_bytes: None,
 ) -> Inspection:
-    """Inspect the token store of `spec` where there is one, else the beginning of its source;
+    """Inspect the token store of `spec` if there is one, else the beginning of its source;
     `spec.source` may also be the folder of a token store. `progress` is told documents and bytes
     read."""
     folder = Path(spec.source)

@@ -53,11 +53,9 @@ class LongWords:
             done.append(f"cut {_words(self.cut)} into pieces of {LONGEST:,} characters")
         if self.left_out:
             done.append(f"left out {_words(self.left_out)} of more than {LONG:,} characters")
-        return (
-            f"to train the tokenizer, {' and '.join(done)}; the tokens are of the whole text"
-            if done
-            else ""
-        )
+        if not done:
+            return ""
+        return f"to train the tokenizer, {' and '.join(done)}; the tokens are of the whole text"
 
     def _pieces(self, text: str) -> Iterator[str]:
         long = [word for word in _WORDS.finditer(text) if word.end() - word.start() > LONG]

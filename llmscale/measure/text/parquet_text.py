@@ -25,11 +25,13 @@ def parquet_bytes(path: Path, text_column: str) -> int:
     """Bytes of text in a parquet file, by its footer."""
     with open_stream(path) as stream:
         metadata = _parquet_file(stream, path).metadata
-    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
-    columns = (group.column(index) for group in groups for index in range(group.num_columns))
-    return sum(
-        column.total_uncompressed_size for column in columns if column.path_in_schema == text_column
-    )
+    total = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema == text_column:
+                total += column.total_uncompressed_size
+    return total
 
 
 def read_parquet(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
@@ -38,16 +40,20 @@ def read_parquet(stream: IO[bytes], path: Path, text_column: str) -> Iterator[st
 
     file = _parquet_file(stream, path)
     choose_column(text_column, _columns(file), str(path))
-    nested = [] if text_column in file.schema_arrow.names else text_column.split(".")[1:]
+    nested: list[str] = []
+    if text_column not in file.schema_arrow.names:
+        nested = text_column.split(".")[1:]
     row = 0
     for batch in _batches(file, path, text_column):
-        cells = pc.struct_field(batch.column(0), nested) if nested else batch.column(0)
+        cells = batch.column(0)
+        if nested:
+            cells = pc.struct_field(cells, nested)
         for value in _cells(cells):
-            yield (
-                value
-                if isinstance(value, str)
-                else text_of(value, f"{path}, row {row}", text_column)
-            )
+            # Where a cell stands is worked out only for what may be wrong: most rows are text.
+            if isinstance(value, str):
+                yield value
+            else:
+                yield text_of(value, f"{path}, row {row}", text_column)
             row += 1
 
 
@@ -68,8 +74,9 @@ def _cells(values: Any) -> list[Any]:
     try:
         return list(values.to_pylist())
     except UnicodeDecodeError:
-        plain = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
-        return list(plain.cast(pa.large_binary()).to_pylist())
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        return list(values.cast(pa.large_binary()).to_pylist())
 
 
 def parquet_columns(stream: IO[bytes], path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +31,12 @@ from llmscale.machine import available_cores
 from llmscale.machine.cache import cache_folder, is_shared
 from llmscale.measure.text.build_store import Journal, begin, build, locked
 from llmscale.measure.text.checksums import ALGORITHM
-from llmscale.measure.text.cleaning import Cleaning, Document
+from llmscale.measure.text.cleaning import Document
 from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.measure.text.long_words import LongWords
-from llmscale.measure.text.sources import Source, UnreachableError, digest_of, open_source
+from llmscale.measure.text.sources import Source, UnreachableError, digest_of
+from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.text.store import FORMAT, TokenStore, checksum_of_meta, with_checksums
-from llmscale.measure.text.text_column import DEFAULT
 from llmscale.measure.text.tokenizer import (
     TokenizerChoice,
     choose_tokenizer,
@@ -46,66 +46,13 @@ from llmscale.measure.text.tokenizer import (
     vocab_size,
 )
 from llmscale.runs.safe_write import write_text
-from llmscale.settings import Range, check_ranges
 
 __all__ = ["FORMAT", "Progress", "TextSpec", "TokenStore", "find_store", "prepare"]
 
-VALIDATION_TOKENS: Final = 1_000_000
-"""Tokens to hold out, if nobody says how many."""
 _TOKENIZER_BYTES: Final = 50_000_000
 """How much training text a tokenizer is trained on at most."""
 _QUICKLY_READ: Final = 1 << 30
 """Bytes that are checked within a few seconds, without progress to show."""
-
-
-@dataclass(frozen=True)
-class TextSpec:
-    """What decides the tokens. TOML table `[data]`."""
-
-    source: str = "stdlib"
-    """`stdlib`, files (a path, a glob, several with commas between) or the name of a dataset on the
-    hub.
-    """
-    config: str | None = None
-    """The configuration of a dataset."""
-    split: str = "train"
-    """The split of a dataset; validation is held out of it."""
-    text_column: str = DEFAULT
-    """The column that holds the text, in datasets, JSON, CSV and parquet; `data.text` is the text
-    within `data`. If there is no column `text`, the one with another usual name, such as `content`,
-    is taken."""
-    tokenizer: str | None = None
-    """`bpe:4096`, a tokenizer.json, or the name of a tokenizer on the hub; None: bpe of a size that
-    suits the text.
-    """
-    validation_tokens: int | None = None
-    """Tokens to hold out; left out: 1M, or less where the smallest run of a sweep is so short that
-    to read them would cost more than a tenth of it. Fewer where the corpus is small, for at most a
-    tenth of the text is held out."""
-    cleaning: Cleaning = field(default_factory=Cleaning)
-    end_of_text: str | None = None
-    """The token of an existing tokenizer that ends a document, if it is none of the usual ones,
-    such as `</s>`.
-    """
-
-    @staticmethod
-    def ranges() -> dict[str, Range]:
-        """The numbers that each setting takes."""
-        return {"validation_tokens": Range(1, 1e12)}
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-    @property
-    def held_out(self) -> int:
-        """Tokens to hold out, at most."""
-        return VALIDATION_TOKENS if self.validation_tokens is None else self.validation_tokens
-
-    def open(self) -> Source:
-        """The source, ready to read."""
-        return open_source(
-            self.source, config=self.config, split=self.split, text_column=self.text_column
-        )
 
 
 @dataclass(frozen=True)

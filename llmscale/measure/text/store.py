@@ -43,7 +43,7 @@ class TokenStore:
     def open(cls, path: Path | str) -> "TokenStore":
         """The store in folder `path`.
 
-        Raises InputError where there is none, it is unfinished, or it is torn.
+        Raises InputError if there is none, it is unfinished, or it is torn.
         """
         path = Path(path)
         try:
@@ -163,7 +163,7 @@ class TokenStore:
     def check(
         self, report: Callable[[int, int], None] = lambda read_bytes, all_bytes: None
     ) -> dict[str, str]:
-        """Read every file once and raise InputError where one is not what was written, or holds a
+        """Read every file once and raise InputError if one is not what was written, or holds a
         token number that the vocabulary has not. `report` is told bytes read and bytes in all.
         Returns the checksums."""
         sizes = self._sizes()
@@ -171,7 +171,9 @@ class TokenStore:
         known = self.meta.get("checksums", {})
         found = {"algorithm": ALGORITHM}
         for name, size in sizes.items():
-            numbers = self.dtype if name in ("train.bin", "validation.bin") else np.dtype(np.uint8)
+            numbers = np.dtype(np.uint8)
+            if name in ("train.bin", "validation.bin"):
+                numbers = self.dtype
             tell = partial(_report_more, report, before, whole)
             seen = check_file(self.path / name, size, numbers, tell)
             if numbers == self.dtype and seen.largest >= self.vocab_size:
@@ -195,21 +197,17 @@ class TokenStore:
         """The files to check, and how many of their bytes belong to the store as `meta` describes
         it.
         """
-        documents = sum(
-            int(self.meta[part]["documents"]) for part in ("train", "validation", "set_aside")
-        )
+        parts = [self.meta[name] for name in ("train", "validation", "set_aside")]
+        documents = sum(int(part["documents"]) for part in parts)
         sizes = {
             "train.bin": self.train_tokens * self.dtype.itemsize,
             "validation.bin": self.validation_tokens * self.dtype.itemsize,
             "tokenizer.json": _size(self.path / "tokenizer.json"),
             "digests.bin": 8 * documents,
         }
-        # A store that was fetched from a leader has no digests: it is never extended.
-        return {
-            name: size
-            for name, size in sizes.items()
-            if name != "digests.bin" or (self.path / name).exists()
-        }
+        if not (self.path / "digests.bin").exists():
+            del sizes["digests.bin"]  # fetched from a leader without them, and never extended
+        return sizes
 
     def _mapped(self, name: str, tokens: int) -> np.ndarray:
         return np.memmap(self.path / f"{name}.bin", dtype=self.dtype, mode="r", shape=(tokens,))

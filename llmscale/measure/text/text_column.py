@@ -29,7 +29,7 @@ _DEEPEST: Final = 4
 
 def choose_column(asked: str, row: Mapping[str, Any], where: str) -> str:
     """The name of the column of text in a table whose first row is `row`, where None stands for a
-    value that is not known yet. Raises InputError where there is no such column, or where several
+    value that is not known yet. Raises InputError if there is no such column, or if several
     could be meant."""
     if asked in row or _reaches(asked, row):
         return asked
@@ -64,7 +64,7 @@ def value_of(row: Mapping[str, Any], column: str) -> Any:
 
 
 def text_in(row: Mapping[str, Any], column: str, where: str) -> str:
-    """The text of one row. Raises InputError where there is none."""
+    """The text of one row. Raises InputError if there is none."""
     try:
         value = value_of(row, column)
     except KeyError:

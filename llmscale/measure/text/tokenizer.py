@@ -78,9 +78,9 @@ def choose_tokenizer(
                 f"has {END_OF_TEXT}",
                 "leave it out, or name the tokenizer that has this token: --tokenizer PATH",
             )
-        return _bpe(
-            default_size(estimated_bytes) if name is None else parse_count(size, "vocabulary size")
-        )
+        if name is None:
+            return _bpe(default_size(estimated_bytes))
+        return _bpe(parse_count(size, "vocabulary size"))
     path = Path(name).expanduser()
     if path.suffix == ".json" or _exists(path):
         return _from_file(name, path, end_of_text)
@@ -89,7 +89,7 @@ def choose_tokenizer(
 
 def default_size(estimated_bytes: int | None) -> int:
     """A vocabulary that suits the models a corpus can feed: 512 under 10 MB of text, 1024 under 100
-    MB, 4096 under 1 GB, 16384 under 10 GB, 32768 beyond or where the size is unknown.
+    MB, 4096 under 1 GB, 16384 under 10 GB, 32768 beyond or if the size is unknown.
 
     A corpus of B bytes feeds, at 20 tokens per parameter, a model of about B/80 parameters. With
     these sizes its output projection is some 10 to 35% of it; a larger vocabulary would turn a
@@ -139,12 +139,15 @@ def vocab_size(tokenizer: "Tokenizer") -> int:
 
 def end_of_text(tokenizer: "Tokenizer", name: str, asked: str | None = None) -> tuple[str, int]:
     """The token that ends a document, and its number: the one `asked` for, else the first of the
-    usual ones. Raises InputError where the tokenizer has none."""
-    for token in _END_NAMES if asked is None else (asked,):
+    usual ones. Raises InputError if the tokenizer has none."""
+    names: tuple[str, ...] = _END_NAMES
+    looked_for = ", ".join(names)
+    if asked is not None:
+        names, looked_for = (asked,), repr(asked)
+    for token in names:
         number = tokenizer.token_to_id(token)
         if number is not None:
             return token, int(number)
-    looked_for = ", ".join(_END_NAMES) if asked is None else repr(asked)
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     has = f"; its special tokens are {', '.join(special[:12])}" if special else ""
     raise InputError(
@@ -154,17 +157,18 @@ def end_of_text(tokenizer: "Tokenizer", name: str, asked: str | None = None) -> 
 
 
 def unknown_token(tokenizer: "Tokenizer") -> int | None:
-    """The number that stands for whatever the tokenizer does not know; None where it has none."""
+    """The number that stands for whatever the tokenizer does not know; None if it has none."""
     model = tokenizer.model
-    if hasattr(model, "unk_token"):
-        found = tokenizer.token_to_id(model.unk_token) if model.unk_token else None
-    else:
+    found: int | None = None
+    if not hasattr(model, "unk_token"):
         found = json.loads(tokenizer.to_str())["model"].get("unk_id")
-    return None if found is None else int(found)
+    elif model.unk_token:
+        found = tokenizer.token_to_id(model.unk_token)
+    return found
 
 
 def token_type(vocabulary: int) -> np.dtype:
-    """uint16 where it can hold every token number, else uint32."""
+    """uint16 if it can hold every token number, else uint32."""
     return np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.uint32)
 
 
@@ -214,7 +218,9 @@ def _existing(
     which counts if the tokenizer has none of the usual ones."""
     usual = next((token for token in _END_NAMES if tokenizer.token_to_id(token) is not None), None)
     token, number = end_of_text(tokenizer, name, asked or (beside if usual is None else None))
-    parts = ["json", tokenizer.to_str(), *(["end", token] if token != usual else [])]
+    parts = ["json", tokenizer.to_str()]
+    if token != usual:
+        parts += ["end", token]
     taken = f"documents end with {token!r} (number {number:,}) of {name}"
     return TokenizerChoice(name, digest_of(parts), None, tokenizer, token, (taken, *remarks))
 

@@ -15,8 +15,8 @@ _MANY_UNUSED: Final = 0.02
 
 
 def check_tokenizer_file(path: Path, largest: int) -> tuple[str, ...]:
-    """Raise InputError where a number is not below `largest`, for loading and models take as much
-    room as the largest number, or where two tokens share one. What it returns is to be said:
+    """Raise InputError if a number is not below `largest`, for loading and models take as much
+    room as the largest number, or if two tokens share one. What it returns is to be said:
     settings that are not used, and gaps."""
     state = _read(path)
     numbers = _numbers(state)
@@ -108,7 +108,7 @@ def _numbers(state: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none, which whoever loads it will say."""
+    """The object in a JSON file; empty if there is none, which whoever loads it will say."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

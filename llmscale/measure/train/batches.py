@@ -2,6 +2,7 @@
 on unchanged.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,15 @@ class Windows:
         """Inputs and targets one token further, (windows, context), int64, of windows by parts of
         an `order`.
         """
-        windows = self._cut_there(numbers) if self.resident else self._cut_here(numbers)
+        cut = self._cut_there if self.resident else self._cut_here
+        windows = cut(numbers)
         # Of equal layout whatever the number of windows: compiled code is of one layout.
         return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
 
     def _cut_there(self, numbers: tuple[Tensor, ...]) -> Tensor:
-        chosen = numbers[0] if len(numbers) == 1 else torch.cat(numbers)
+        chosen = numbers[0]
+        if len(numbers) > 1:  # over the end of an epoch
+            chosen = torch.cat(numbers)
         return self._there.index_select(0, chosen).to(torch.int64) & self._mask
 
     def _cut_here(self, numbers: tuple[np.ndarray, ...]) -> Tensor:
@@ -98,13 +102,15 @@ class Windows:
         """
         if self._vocab_size is None:
             return
-        highest = tokens.max(initial=0)
-        lowest = tokens.min(initial=0) if tokens.dtype.kind == "i" else 0
-        if lowest >= 0 and highest < self._vocab_size:
+        lowest, wrong = 0, int(tokens.max(initial=0))
+        if tokens.dtype.kind == "i":  # others cannot be negative, and need no second look
+            lowest = int(tokens.min(initial=0))
+        if lowest >= 0 and wrong < self._vocab_size:
             return
+        if lowest < 0:
+            wrong = lowest
         file = getattr(self._tokens, "filename", None)  # of a numpy.memmap
-        wrong = int(lowest) if lowest < 0 else int(highest)
-        raise beyond_vocabulary(wrong, self._vocab_size, Path(file) if file else None)
+        raise beyond_vocabulary(wrong, self._vocab_size, file and Path(file))
 
 
 class Batches:
@@ -127,9 +133,9 @@ class Batches:
         resident: bool | None = None,
     ) -> None:
         self.seed = seed
-        self._text = (
-            tokens if isinstance(tokens, Windows) else Windows(tokens, context, device, resident)
-        )
+        if not isinstance(tokens, Windows):
+            tokens = Windows(tokens, context, device, resident)
+        self._text = tokens
         self.windows = len(self._text)
         self.part = part or self.windows
         self._epoch_order = lru_cache(maxsize=2)(self._shuffle)
@@ -154,3 +160,11 @@ class Batches:
         for start in range(0, self.windows, self.part):
             generator.shuffle(order[start : start + self.part])
         return self._text.order(order)
+
+
+def read_side_by_side(texts: Sequence[Batches], first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of `count` sequences from `first` on: (B, T) of one, else (B, S, T)."""
+    if len(texts) == 1:
+        return texts[0].read(first, count)
+    inputs, targets = zip(*(text.read(first, count) for text in texts), strict=True)
+    return torch.stack(inputs, dim=1), torch.stack(targets, dim=1)

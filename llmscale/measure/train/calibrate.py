@@ -73,7 +73,9 @@ class Speeds:
             (x0, y0), (x1, y1) = next(
                 (pair for pair in pairs if x <= pair[1][0]), (points[-1], points[-1])
             )
-            rate = y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+            rate = y0
+            if x1 != x0:
+                rate += (y1 - y0) * (x - x0) / (x1 - x0)
         return math.exp(rate) / shape.flops_per_token
 
 
@@ -119,9 +121,7 @@ def measure_in_child(
             f"the speed of {device} could not be measured: {reason}", "see: llmscale doctor"
         )
     told = json.loads(done.stdout.splitlines()[-1])
-    measured, evaluated = (
-        tuple((cost, rate) for cost, rate in told[name]) for name in ("measured", "evaluated")
-    )
+    measured, evaluated = (tuple(map(tuple, told[name])) for name in ("measured", "evaluated"))
     return Speeds(told["peak_flops"], measured, evaluated)
 
 

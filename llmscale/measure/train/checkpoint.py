@@ -7,7 +7,6 @@ there into what a model holds already."""
 
 import hashlib
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -57,9 +56,14 @@ class Checkpoint:
     run_id: str | None = None
     """The run whose state this is; None in older files."""
     beginning: str | None = None
-    """Of a branch point, what runs must begin with to go on from it (belonging.py); None in older
+    """Of a branch point, what runs must begin with to go on from it (resumable.py); None in older
     files.
     """
+
+    @classmethod
+    def before_any_step(cls) -> "Checkpoint":
+        """The state that a new run begins with, but for its weights."""
+        return cls(0, 0.0, model={}, optimizer={}, curve=[], loss_sum=0.0, steps_summed=0)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name; tensors are not copied, as dataclasses.asdict would."""
@@ -72,8 +76,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Where there is room for two but not for three, the one before last goes first.
     """
-    previous = path.with_name(PREVIOUS_NAME) if path.name == FILE_NAME else None
-    beside = None
+    previous = beside = None
+    if path.name == FILE_NAME:
+        previous = path.with_name(PREVIOUS_NAME)
     try:
         beside = new_file_beside(path)
         try:
@@ -93,73 +98,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         raise cannot_write(path, error, _size(checkpoint.to_dict())) from error
 
 
-def load_checkpoint(
-    folder: Path,
-    warn: Callable[[str], None] = lambda text: None,
-    step: int | None = None,
-    objection: Callable[[Checkpoint], str | None] = lambda state: None,
-) -> Checkpoint | None:
-    """The last whole checkpoint of a run, or the one after `step` steps; None where there is none.
-
-    Says by `warn` which are damaged, or not to be gone on from by the `objection`, and what is done
-    about it."""
-    damaged = []
-    for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
-        try:
-            checkpoint = _read_unobjected(path, objection)
-        except DamagedError as error:
-            damaged.append(str(error))
-            continue
-        if checkpoint is not None and step in (None, checkpoint.step):
-            if damaged:
-                warn(
-                    f"{damaged[0]}; the run goes on from {path.name}, after step {checkpoint.step}"
-                )
-            return checkpoint
-    if damaged:
-        warn(f"{', and '.join(damaged)}; the run starts from its beginning")
-    return None
-
-
-def load_branch_point(
-    path: Path,
-    warn: Callable[[str], None] = lambda text: None,
-    objection: Callable[[Checkpoint], str | None] = lambda state: None,
-) -> Checkpoint | None:
-    """The state that a trunk saved at `path`; None where it is missing or, as `warn` says, damaged
-    or objected to.
-    """
-    try:
-        return _read_unobjected(path, objection)
-    except DamagedError as error:
-        warn(f"{error}; the run trains all its steps itself")
-        return None
-
-
-def saved_steps(
-    folder: Path, objection: Callable[[Checkpoint], str | None] = lambda state: None
-) -> list[int]:
-    """The steps after which the run's whole checkpoints were saved, the last one first. Their
-    tensors are not read.
-
-    Those are left out to which there is an `objection`.
-    """
-    steps = []
-    for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
-        with suppress(DamagedError):
-            checkpoint = _read_unobjected(path, objection, mmap=True)
-            steps += [checkpoint.step] if checkpoint else []
-    return steps
-
-
 class DamagedError(Exception):
     """A file that is not what was written there."""
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
-    """The checkpoint at `path`, None where there is none.
+    """The checkpoint at `path`, None if there is none.
 
-    Raises DamagedError; WorkError where it may not be read.
+    Raises DamagedError; WorkError if it may not be read.
     """
     if not path.exists():
         return None
@@ -167,7 +113,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
         whole = _is_whole(path)
     except OSError as error:
         raise WorkError(
-            f"cannot read {path}: {error.strerror or error}", "mend that; the same command goes on"
+            f"cannot read {path}: {error.strerror or error}", "fix that; the same command goes on"
         ) from error
     if whole is False:
         raise DamagedError(f"{path} is damaged: its checksum is wrong")
@@ -176,17 +122,6 @@ def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
     except Exception as error:  # torch.load knows many, and one for code that it does not run
         problem = "is no checkpoint of llmscale" if whole else "is damaged or torn"
         raise DamagedError(f"{path} {problem}") from error
-
-
-def _read_unobjected(
-    path: Path, objection: Callable[[Checkpoint], str | None], mmap: bool = False
-) -> Checkpoint | None:
-    """As read_checkpoint; raises DamagedError also where there is an objection."""
-    checkpoint = read_checkpoint(path, mmap)
-    problem = objection(checkpoint) if checkpoint is not None else None
-    if problem:
-        raise DamagedError(f"{path} {problem}")
-    return checkpoint
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -240,7 +175,7 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _is_whole(path: Path) -> bool | None:
-    """Whether the file is as it was written; None where it says nothing of that, as older ones and
+    """Whether the file is as it was written; None if it says nothing of that, as older ones and
     torn ones.
     """
     with path.open("rb") as file:
@@ -264,4 +199,6 @@ def _size(value: Any) -> int:
         return value.nbytes + 300
     if isinstance(value, dict):
         return sum(map(_size, value.values())) + 10 * len(value)
-    return sum(map(_size, value)) if isinstance(value, list | tuple) else 10
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value))
+    return 10

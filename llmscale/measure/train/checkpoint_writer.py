@@ -15,12 +15,16 @@ import torch
 from torch import Tensor
 
 from llmscale.errors import WriteError
-from llmscale.measure.train.checkpoint import Checkpoint, save_checkpoint
+from llmscale.measure.train.checkpoint import FILE_NAME, Checkpoint, save_checkpoint
+from llmscale.measure.train.curves import Member
+from llmscale.measure.train.processes import ALONE, Processes
+from llmscale.measure.train.resumable import branch_point_of
+from llmscale.measure.train.sharded_checkpoint import gathered, save_sharded
 from llmscale.runs.log import sync_progress
 
 INTERVAL_FACTOR = 50.0
-"""A run under way is saved at most so many times less often than a save takes: 2% of its time, were
-it waited for.
+"""Between two saves of a run under way pass at least this many times the seconds that one takes:
+then saves take 2% of its time at most, even if they were waited for.
 """
 
 
@@ -32,8 +36,8 @@ class Saver:
     GPU. The copies are in the device's queue before whatever changes the tensors next, and only the
     thread that writes waits for them."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, processes: Processes = ALONE) -> None:
+        self._seconds, self._processes = seconds, processes
         self._pool = ThreadPoolExecutor(1)
         self._writing: Future[float] | None = None
         self._took = 0.0
@@ -52,10 +56,31 @@ class Saver:
         self.wait()
         self._last = time.perf_counter()
         copies = [(path, _on_host(checkpoint)) for path, checkpoint in checkpoints]
-        arrived = torch.cuda.Event() if torch.cuda.is_initialized() else None
-        if arrived is not None:
+        arrived = None
+        if torch.cuda.is_initialized():
+            arrived = torch.cuda.Event()
             arrived.record()
         self._writing = self._pool.submit(_write, copies, arrived, self._last)
+
+    def save_runs(self, members: Sequence[Member], states: Sequence[Checkpoint]) -> None:
+        """Have the state of each run saved in its folder; several processes do so together."""
+        if self._processes.size == 1:
+            pairs = zip(members, states, strict=True)
+            self.save([(member.folder / FILE_NAME, state) for member, state in pairs])
+            return
+        started = time.perf_counter()
+        save_sharded(members[0].folder, states[0], self._processes)
+        self.saved(time.perf_counter() - started)
+
+    def save_branch_points(self, members: Sequence[Member], states: Sequence[Checkpoint]) -> None:
+        """Have the first process write the states of those that save a branch point here."""
+        points = []
+        for member, state in zip(members, states, strict=True):
+            if state.step in member.branch_points:
+                whole = gathered(branch_point_of(state, member.job))
+                points.append((member.branch_points[state.step], whole))
+        if self._processes.first:
+            self.save(points)
 
     def check(self) -> None:
         """Raises WriteError if the last checkpoints could not be written; does not wait for
@@ -71,7 +96,7 @@ class Saver:
             self._took = writing.result()
 
     def saved(self, seconds: float) -> None:
-        """Note that somebody else has saved the run, in so many seconds."""
+        """Note that somebody else has saved the run, and how many seconds it took."""
         self._last, self._took = time.perf_counter(), seconds
 
     def __enter__(self) -> "Saver":
@@ -122,8 +147,6 @@ def _on_host(value: Any) -> Any:
 
 def _empty_on_host(like: Tensor) -> Tensor:
     if like.is_cuda:
-        with suppress(
-            RuntimeError
-        ):  # the host may have no more memory to pin; then the copy is waited for
+        with suppress(RuntimeError):  # no more memory to pin: then the copy is waited for
             return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
     return torch.empty(like.shape, dtype=like.dtype)

@@ -16,7 +16,7 @@ class Conditions:
     device: str
     micro_batch: int
     """Sequences in one forward and backward pass, at most; a step accumulates as many as its batch
-    needs. In a stack each run takes so many."""
+    needs. In a stack each run takes this many."""
     compile: bool = False
     ops: str = "auto"
     """`plain` or `native`, of ops/; `auto` takes the faster one that runs here.
@@ -28,7 +28,7 @@ class Conditions:
     torch.get_num_threads().
     """
     deterministic: bool = False
-    """Only kernels that give the same bits every time: a choice on the GPU alone."""
+    """Only kernels that give the same bits every time: a choice on the GPU only."""
     peak_flops: float | None = None
     """FLOP/s of large matrix products here, for MFU."""
     checkpoint_seconds: float = 60.0

@@ -23,13 +23,13 @@ from llmscale.machine import cpu_flags, device_name, has_bfloat16, pick_dtype
 from llmscale.machine.cache import cache_folder
 from llmscale.measure.models import empty_model
 from llmscale.measure.ops import build_operations
-from llmscale.measure.train.forward_backward import PART_TOKENS
+from llmscale.measure.train.batch_parts import PART_TOKENS
 from llmscale.measure.train.throughput import as_in_training
 from llmscale.runs.safe_write import make_folder, write_text
 from llmscale.runs.shape import Shape, shape_for
 
 BFLOAT16_GAIN = 1.1
-"""bfloat16 keeps 8 bits of 24, so it has to be at least so many times as fast."""
+"""bfloat16 keeps 8 bits of 24, so it has to be at least this many times as fast."""
 LADDER = ("300k", "1M", "3M")
 """What is measured if no sweep says which sizes."""
 CONTEXT, VOCABULARY = 256, 2048
@@ -40,8 +40,8 @@ REPEATS, SECONDS = 3, 1.2
 Products that come late, which weigh least, are then left out.
 """
 LARGEST_SIDE, FEWEST_ROWS, PRODUCT_FLOPS = 1024, 256, 2e8
-"""A product is measured with weights of at most so many rows and columns, and over as few tokens as
-keep its FLOPs below this, but not below so few."""
+"""A product is measured with weights of at most this many rows and columns; over as few tokens as
+keep its FLOPs below this, but not fewer than these."""
 FOLDER = "products"
 
 Product: TypeAlias = tuple[int, int, int, float]

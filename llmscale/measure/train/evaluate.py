@@ -37,7 +37,9 @@ def evaluate(passes: Passes, text: Windows) -> list[Evaluation]:
             inputs_BT, targets_BT = text.read(order[first : first + at_a_time])
             parts.append(passes.sequence_losses(for_each(inputs_BT), for_each(targets_BT)))
     by_sequence = _of_all(torch.cat(parts), count, processes).view(count, -1)
-    spread_S = by_sequence.std(dim=0) if count > 1 else torch.zeros(by_sequence.shape[1])
+    spread_S = torch.zeros(by_sequence.shape[1])
+    if count > 1:
+        spread_S = by_sequence.std(dim=0)
     stderr_S = spread_S / math.sqrt(count)
     return [
         Evaluation(*pair)
@@ -46,7 +48,7 @@ def evaluate(passes: Passes, text: Windows) -> list[Evaluation]:
 
 
 def _part(count: int, processes: Processes) -> np.ndarray:
-    """The windows that this process reads: equally many in each, some of them again where they do
+    """The windows that this process reads: equally many in each, some of them again if they do
     not come out even.
     """
     each = processes.largest_part(count)

@@ -4,7 +4,6 @@ What a batch gives does not depend on how it is cut up, but for rounding; and eq
 bits."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,27 +14,13 @@ from torch import Tensor
 
 from llmscale.errors import WorkError
 from llmscale.measure.models import LanguageModel
+from llmscale.measure.train.batch_parts import Part, filled_up, halves, mean_loss, part_sequences
 from llmscale.measure.train.checkpoint import Checkpoint
 from llmscale.measure.train.low_precision_weights import WorkingWeights, accumulate
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.stack import Stack
-from llmscale.runs.shape import Shape
 
-PART_TOKENS, PART_FLOPS = 2048, 5e9
-"""A part of a batch is large enough for a thread of its own from so many tokens and FLOPs (about
-0.03 s) on.
-"""
-Part = tuple[Tensor, Tensor, Tensor]
-"""Inputs and targets, both (B, T), and the weight of each sequence, (B,)."""
 log = logging.getLogger(__name__)
-
-
-def part_sequences(shape: Shape) -> int:
-    """Sequences of a part of a batch that a thread takes, a power of two: of PART_TOKENS and
-    PART_FLOPS, at least.
-    """
-    sequences = max(PART_TOKENS, PART_FLOPS / shape.flops_per_token) / shape.context
-    return int(2 ** max(0, math.ceil(math.log2(sequences))))
 
 
 class Sums(NamedTuple):
@@ -50,7 +35,7 @@ class Passes:
     `evaluation_batch`.
 
     With operations of one thread, `threads` share a batch, each on one core. How it is cut and in
-    which order its parts are added up depends on the shape alone, so that every number of threads
+    which order its parts are added up depends on the shape only, so that every number of threads
     gives the same bits. For a stack of S models inputs and targets are (B, S, T), and each result
     has S members.
 
@@ -98,19 +83,16 @@ class Passes:
         sequence is too much, computes activations again in the backward pass (Chen et al. 2016).
         Raises WorkError when that is too much, too."""
         if self.processes.size > 1:
-            return self._together(
-                self._parts(inputs_BT, targets_BT, self._part(self.micro_batch), whole)
-            )
+            size = self._part(self.micro_batch)
+            return self._together(self._parts(inputs_BT, targets_BT, size, whole))
         while True:
+            parts = self._parts(inputs_BT, targets_BT, self._part(self.micro_batch))
             try:
-                return self._gradient(
-                    self._parts(inputs_BT, targets_BT, self._part(self.micro_batch))
-                )
+                return self._gradient(parts)
             except torch.OutOfMemoryError as error:
                 problem = str(error).splitlines()[0]
-            self.need_less(
-                problem
-            )  # outside `except`, which keeps the tensors of the failed pass alive
+            # Outside of `except`, which keeps the tensors of the failed pass alive.
+            self.need_less(problem)
 
     def sequence_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean cross-entropy in nats of each sequence, (B,) float64, without gradient.
@@ -173,19 +155,20 @@ class Passes:
         self.reduced = True
 
     def _part(self, sequences: int) -> int:
-        """Sequences of a part, of which there may be so many."""
+        """Sequences of a part, where `sequences` fit at a time."""
         if not self.model.ops.one_thread:
             return sequences
         return min(sequences, part_sequences(self.model.shape))
 
     def _sequence_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         def losses(part: Part) -> Tensor:
-            with torch.no_grad():  # which holds for one thread alone
+            with torch.no_grad():  # which holds for one thread only
                 return self.losses(*part)[1].mean(dim=-1, dtype=torch.float64)
 
         parts = self._parts(inputs_BT, targets_BT, self._part(self.evaluation_batch))
+        run = map if self.threads == 1 else self._pool.map
         with self.unchanged():
-            means = list(map(losses, parts) if self.threads == 1 else self._pool.map(losses, parts))
+            means = list(run(losses, parts))
         return torch.cat(means)[: len(inputs_BT)]
 
     def _together(self, parts: Sequence[Part]) -> Tensor:
@@ -197,7 +180,7 @@ class Passes:
             with self.processes.accumulating(self.model, self.losses, last=number == len(parts)):
                 total, losses = self.losses(inputs_BT, targets_BT, weights_B * self.processes.size)
                 total.backward()
-            shares.append(_mean_loss(weights_B, losses))
+            shares.append(mean_loss(weights_B, losses))
         return torch.stack(shares).sum()
 
     def _gradient(self, parts: Sequence[Part]) -> Tensor:
@@ -206,11 +189,10 @@ class Passes:
         with self.unchanged():
             if not self.model.ops.one_thread:
                 return self._accumulated(parts)
-            sums = (
-                self._summed(parts)
-                if self.threads == 1
-                else self._on_threads(parts, self.threads)()
-            )
+            if self.threads == 1:
+                sums = self._summed(parts)
+            else:
+                sums = self._on_threads(parts, self.threads)()
         for weight, gradient in zip(self._weights, sums.gradients, strict=True):
             weight.grad = gradient
         return sums.loss
@@ -222,7 +204,7 @@ class Passes:
         leaves, losses = self._working.leaves, []
         for part in parts:
             total, losses_BT = self.losses(*part)
-            losses.append(_mean_loss(part[2], losses_BT))
+            losses.append(mean_loss(part[2], losses_BT))
             accumulate(self._weights, torch.autograd.grad(total, leaves))
         return torch.stack(losses).sum(dim=0)
 
@@ -231,24 +213,22 @@ class Passes:
         own.
         """
         if len(parts) > 1:
-            first, second = _halves(parts)
+            first, second = halves(parts)
             return _added(self._summed(first), self._summed(second))
         total, losses = self.losses(*parts[0])
         # AdamW's fused kernel on the CPU takes strided gradients for contiguous ones.
         slopes = [slope.contiguous() for slope in torch.autograd.grad(total, self._weights)]
-        return Sums(_mean_loss(parts[0][2], losses), slopes)
+        return Sums(mean_loss(parts[0][2], losses), slopes)
 
     def _on_threads(self, parts: Sequence[Part], threads: int) -> Callable[[], Sums]:
-        """Have so many threads sum up `parts`, halves by halves as `_summed` does; what waits for
+        """Have that many threads sum up `parts`, halves by halves as `_summed` does; what waits for
         the result.
         """
         if threads == 1 or len(parts) == 1:
             return self._pool.submit(self._summed, parts).result
-        first, second = _halves(parts)
-        one, other = (
-            self._on_threads(first, threads - threads // 2),
-            self._on_threads(second, threads // 2),
-        )
+        first, second = halves(parts)
+        one = self._on_threads(first, threads - threads // 2)
+        other = self._on_threads(second, threads // 2)
         return lambda: _added(one(), other())
 
     def _parts(
@@ -259,10 +239,12 @@ class Passes:
         """
         count = len(inputs_BT)
         weights_B = torch.full((count,), 1 / (whole or count), device=inputs_BT.device)
-        wanted = self.processes.largest_part(whole) if whole else count
+        wanted = count
+        if whole is not None:
+            wanted = self.processes.largest_part(whole)
         if self.compiled:
             wanted += -wanted % size
-        batch = tuple(_filled_up(x, wanted) for x in (inputs_BT, targets_BT, weights_B))
+        batch = tuple(filled_up(x, wanted) for x in (inputs_BT, targets_BT, weights_B))
         return list(zip(*(x.split(size) for x in batch), strict=True))
 
     def _evaluate_less(self, problem: str) -> None:
@@ -285,28 +267,6 @@ class Passes:
             torch.compiler.reset()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _mean_loss(weights_B: Tensor, losses_BT: Tensor) -> Tensor:
-    """sum_b weights_b · mean_t loss; of a stack, each member's."""
-    return torch.tensordot(weights_B, losses_BT.mean(dim=-1), dims=1)
-
-
-def _filled_up(x: Tensor, count: int) -> Tensor:
-    """`x` with zeros to `count` rows, contiguous, as code that is compiled for one layout wants
-    it.
-    """
-    if missing := count - len(x):
-        x = torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
-    return x.contiguous()
-
-
-def _halves(parts: Sequence[Part]) -> tuple[Sequence[Part], Sequence[Part]]:
-    """The first of two or more parts, as many as the largest power of two below their number, and
-    the others.
-    """
-    half = int(2 ** ((len(parts) - 1).bit_length() - 1))
-    return parts[:half], parts[half:]
 
 
 def _added(first: Sums, second: Sums) -> Sums:

@@ -19,7 +19,6 @@ from llmscale.errors import InputError
 from llmscale.runs.shape import Shape
 from llmscale.settings import Range
 
-GIB = 2**30
 GPUS_A_MACHINE = 8
 MEMORY_SHARE = 0.85
 """Of a GPU's memory; the rest is for NCCL, the CUDA context and fragments."""
@@ -102,7 +101,9 @@ def memory_per_gpu(shape: Shape, shards: int, micro_batch: int, checkpointing: b
     states = 4 * shape.params_total / shards
     in_blocks = shape.params_per_layer
     outside = shape.params_total - shape.n_layer * in_blocks
-    gathered = 0.0 if shards == 1 else 2 * 2 * in_blocks + 4 * in_blocks + 8 * outside
+    gathered = 0.0
+    if shards > 1:
+        gathered = 2 * 2 * in_blocks + 4 * in_blocks + 8 * outside
     return Memory(
         states, states, 2 * states, gathered, activation_bytes(shape, micro_batch, checkpointing)
     )

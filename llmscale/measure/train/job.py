@@ -63,7 +63,7 @@ class Job:
     data_fingerprint: str
     parametrization: str = "standard"
     shuffled_sequences: int | None = None
-    """Sequences are drawn in random order within successive parts of the text of so many; None:
+    """Sequences are drawn in random order within successive parts of the text of this many; None:
     within all of it.
     """
     recipe: str = DEFAULT
@@ -92,7 +92,7 @@ class Job:
 
     @property
     def epochs(self) -> float:
-        """Times the text is read; above 1 where the budget is larger than the text."""
+        """Times the text is read; above 1 if the budget is larger than the text."""
         return self.sequences / self._text_sequences
 
     @property
@@ -127,10 +127,10 @@ class Job:
 
     @property
     def branch_step(self) -> int:
-        """Steps that this run has in common with every longer run of the same beginning; 0 where
+        """Steps that this run has in common with every longer run of the same beginning; 0 if
         there are none.
 
-        WSD's constant phase, less where its cooldown is so short that the steps which `train_loss`
+        WSD's constant phase, less if its cooldown is so short that the steps which `train_loss`
         is taken over, the last 5%, would not all be logged as by a run of its own."""
         if self.schedule != "wsd":
             return 0
@@ -183,20 +183,29 @@ def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
     return Run(**{**described, "status": status, "device": device, **measured})
 
 
+@dataclass(frozen=True)
+class JobText:
+    """What a job reads."""
+
+    data: str
+    fingerprint: str
+    train_tokens: int
+    """The first tokens of the training text, which its sequences are drawn from."""
+    validation_tokens: int
+    shuffled_sequences: int | None = None
+    """As in Job."""
+
+
 def make_job(
     size: str,
     shape: Shape,
     tokens: int,
     recipe: Recipe,
+    text: JobText,
     *,
     seed: int,
     dtype: str,
-    data: str,
-    data_fingerprint: str,
-    text_tokens: int,
-    validation_tokens: int,
     begins_like: int | None = None,
-    shuffled_sequences: int | None = None,
     name: str = DEFAULT,
 ) -> Job:
     """The job that trains `shape` on `tokens` tokens by `recipe`, called `name`, in whole
@@ -204,17 +213,16 @@ def make_job(
 
     `begins_like` is the smallest of several budgets that begin with the same steps: with its
     warm-up, and with the batch and learning rate of `recipe.TRUNK_FACTOR` times as many tokens."""
-    sequences = tokens // shape.context
-    smallest, ruling = (
-        (tokens, tokens) if begins_like is None else (begins_like, rules.TRUNK_FACTOR * begins_like)
-    )
+    smallest, ruling = tokens, tokens
+    if begins_like is not None:
+        smallest, ruling = begins_like, rules.TRUNK_FACTOR * begins_like
     batch_sequences = recipe.batch_sequences(shape.params, ruling)
     batch_tokens = batch_sequences * shape.context
     return Job(
         size=size,
         shape=shape,
-        sequences=sequences,
-        text_tokens=text_tokens,
+        sequences=tokens // shape.context,
+        text_tokens=text.train_tokens,
         batch_sequences=batch_sequences,
         lr=recipe.learning_rate(shape.params, ruling),
         warmup_steps=round(rules.warmup_tokens(shape.params, smallest) / batch_tokens),
@@ -225,12 +233,12 @@ def make_job(
         beta2=rules.beta2(batch_tokens),
         weight_decay=recipe.weight_decay,
         clip=recipe.clip,
-        evaluations=evaluations(tokens, validation_tokens),
+        evaluations=evaluations(tokens, text.validation_tokens),
         seed=seed,
         dtype=dtype,
-        data=data,
-        data_fingerprint=data_fingerprint,
-        shuffled_sequences=shuffled_sequences,
+        data=text.data,
+        data_fingerprint=text.fingerprint,
+        shuffled_sequences=text.shuffled_sequences,
         recipe=name,
     )
 

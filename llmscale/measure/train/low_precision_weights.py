@@ -22,7 +22,9 @@ class WorkingWeights:
     def __init__(self, model: LanguageModel | Stack, dtype: torch.dtype) -> None:
         self._model, self._dtype = model, dtype
         self._named = dict(model.named_parameters())
-        self._narrow = _read_by_products(model) if dtype != torch.float32 else []
+        self._narrow: list[str] = []
+        if dtype != torch.float32:
+            self._narrow = _read_by_products(model)
         self._copies: dict[str, nn.Parameter] = {}
         self._in_use = False
 
@@ -30,7 +32,7 @@ class WorkingWeights:
     def leaves(self) -> list[nn.Parameter]:
         """The tensors that gradients are taken of, in the order of the model's weights.
 
-        Within `fresh` alone.
+        Only within `fresh`.
         """
         return [self._copies.get(name, weight) for name, weight in self._named.items()]
 

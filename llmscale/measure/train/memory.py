@@ -15,7 +15,7 @@ from llmscale.runs.shape import Shape
 
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed for the next step, which takes as much again; Linux with
-    glibc alone can.
+    glibc only can.
     """
     trim_threshold, top_pad, mmap_threshold, arena_max = -1, -2, -3, -8
     with suppress(OSError, AttributeError):
@@ -51,7 +51,7 @@ def forget_peak_memory(device: str) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return
-    # Linux with glibc alone can give back what it keeps, and forget; elsewhere the most so far
+    # Linux with glibc only can give back what it keeps, and forget; elsewhere the most so far
     # counts.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

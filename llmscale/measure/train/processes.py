@@ -101,14 +101,16 @@ class Processes:
     def accumulating(
         self, model: LanguageModel | Stack, losses: Any, last: bool
     ) -> AbstractContextManager[None]:
-        """Around a pass whose gradients go to other processes after the batch's `last` pass alone.
+        """Around a pass whose gradients go to other processes after the batch's `last` pass only.
 
         Shards are summed up within a machine after every pass: else each process would hold a whole
         gradient."""
         if is_sharded(model):
             model.set_requires_all_reduce(last)  # type: ignore[operator]
             return nullcontext()
-        quiet: AbstractContextManager[None] = nullcontext() if last else losses.no_sync()
+        if last:
+            return nullcontext()
+        quiet: AbstractContextManager[None] = losses.no_sync()
         return quiet
 
     def _shard(self, model: LanguageModel, dtype: str, device: str, shard: str) -> None:
@@ -145,7 +147,7 @@ ALONE = Processes()
 
 
 def join_processes(device: str) -> Processes:
-    """This process among those that torchrun started with it, connected to them; alone where it did
+    """This process among those that torchrun started with it, connected to them; alone if it did
     not.
     """
     if not torch.distributed.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:

@@ -8,22 +8,25 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from llmscale.errors import InputError
-from llmscale.measure.optimizers import optimizer_names
 from llmscale.measure.parametrization import BASE, PARAMETRIZATIONS
 from llmscale.measure.schedule import SCHEDULES
-from llmscale.measure.train.rule import PowerRule, Rule, read_rule
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM
-from llmscale.settings import Range, check_ranges
+from llmscale.settings import Range, check_settings, in_folder, setting
 
+if TYPE_CHECKING:
+    from llmscale.measure.train.rule import Rule
+
+RECIPE: Final = "Recipe"
+"""The group of these settings."""
 # Batch: 0.58 D^0.571 tokens, whatever the size (Li et al. 2025, "Step Law"): with one token budget
 # every size takes equally many steps.
 BATCH_TOKENS, BATCH_EXPONENT = 0.58, 0.571
 # Learning rate: measured by experiments/learning_rate.py from 35k to 430k parameters and 1M to 4M
 # tokens. Along 20 tokens a parameter it falls as N^-0.336, the exponent that Porian et al. 2024
 # found from 5M to 900M; Step Law's exponents are -0.713 and 0.307.
-LEARNING_RATE = PowerRule(0.1458, -0.643, 0.307)
+LEARNING_RATE = (0.1458, -0.643, 0.307)
 MOST_LEARNING_RATE = 0.03
 """The rule goes no higher: no optimum above it was measured."""
 LARGE_BATCH_TOKENS = 524_288
@@ -40,76 +43,97 @@ DEFAULT = "default"
 class Recipe:
     """How every run of a sweep is trained. `lr` and `batch_tokens` of None take the rules below."""
 
-    arch: str = "llama"
-    """`llama` (RMSNorm, rotary positions, SwiGLU) or `gpt2` (LayerNorm, learned positions, GELU).
-    """
-    context: int = 256
-    """Tokens a sequence."""
-    lr: float | None = None
-    """Peak learning rate for every size, in place of the rule."""
-    lr_scale: float = 1.0
-    """Factor on the learning rate."""
-    batch_tokens: int | None = None
-    """Tokens a step for every size, in place of the rule."""
-    rule: str | None = None
-    """A tune.json (or its results folder) whose measured rule in N and D takes the place of the
-    built-in one.
-    """
-    optimizer: str = "adamw"
-    """`adamw`, or `muon` for the matrices of the blocks."""
-    parametrization: str = "standard"
-    """How initialisation and steps follow width and depth; with `mup` one learning rate suits every
-    size.
-    """
-    schedule: str = "wsd"
-    """`wsd` (warm-up, constant, cooldown) or `cosine`."""
-    cooldown: float = 0.2
-    """Share of the steps over which WSD cools down."""
-    weight_decay: float = 0.1
-    """Decoupled, as a share of each weight a step at learning rate 1."""
-    clip: float = 1.0
-    """Largest norm of the gradient; larger ones are scaled down to it."""
-    trunk: bool = True
-    """Whether the token budgets of one size share learning rate, batch and warm-up: all steps
-    before WSD's cooldown.
-    """
-
-    @staticmethod
-    def menus() -> dict[str, tuple[str, ...]]:
-        """What may be chosen, by setting."""
-        return {
-            "arch": ARCHITECTURES,
-            "schedule": tuple(SCHEDULES),
-            "optimizer": optimizer_names(),
-            "parametrization": tuple(PARAMETRIZATIONS),
-        }
-
-    @staticmethod
-    def ranges() -> dict[str, Range]:
-        """The numbers that each setting takes."""
-        return {
-            "context": Range(LEAST_CONTEXT, MOST_CONTEXT),
-            "lr": Range(0, 1e6, above=True),
-            "lr_scale": Range(0, 1e6, above=True),
-            "batch_tokens": Range(1, 1e12),
-            "cooldown": Range(0, 1),
-            "weight_decay": Range(0, 1),
-            "clip": Range(0, 1e9, above=True),
-        }
+    arch: str = setting(
+        "llama",
+        help="The architecture: `llama` (RMSNorm, rotary positions, SwiGLU) or `gpt2` (LayerNorm, "
+        "learned positions, GELU).",
+        group=RECIPE,
+        choices=lambda: ARCHITECTURES,
+    )
+    context: int = setting(
+        256,
+        help="Tokens a sequence.",
+        group=RECIPE,
+        within=Range(LEAST_CONTEXT, MOST_CONTEXT),
+    )
+    lr: float | None = setting(
+        None,
+        help="Peak learning rate for every size, in place of the rule.",
+        usual="a rule in N and D",
+        group=RECIPE,
+        within=Range(0, 1e6, above=True),
+    )
+    lr_scale: float = setting(
+        1.0, help="Factor on the learning rate.", group=RECIPE, within=Range(0, 1e6, above=True)
+    )
+    batch_tokens: int | None = setting(
+        None,
+        help="Tokens a step for every size, in place of the rule.",
+        usual="a rule in D",
+        group=RECIPE,
+        within=Range(1, 1e12),
+    )
+    rule: str | None = setting(
+        None,
+        help="A results folder of llmscale tune (or its tune.json) whose measured rule in N and D "
+        "takes the place of the built-in one.",
+        usual="the built-in rule",
+        group=RECIPE,
+        metavar="FOLDER",
+    )
+    optimizer: str = setting(
+        "adamw",
+        help="The optimiser: `adamw`, or `muon` for the matrices of the blocks.",
+        group=RECIPE,
+        choices=in_folder("llmscale.measure.optimizers"),
+    )
+    parametrization: str = setting(
+        "standard",
+        help="How initialisation and steps follow width and depth; with `mup` one learning rate "
+        "suits every size.",
+        group=RECIPE,
+        choices=lambda: PARAMETRIZATIONS,
+    )
+    schedule: str = setting(
+        "wsd",
+        help="The schedule of the learning rate: `wsd` (warm-up, constant, cooldown) or `cosine`.",
+        group=RECIPE,
+        choices=lambda: SCHEDULES,
+    )
+    cooldown: float = setting(
+        0.2,
+        help="Share of the steps over which WSD cools down.",
+        group=RECIPE,
+        within=Range(0, 1),
+    )
+    weight_decay: float = setting(
+        0.1,
+        help="Decoupled, as a share of each weight a step at learning rate 1.",
+        group=RECIPE,
+        within=Range(0, 1),
+    )
+    clip: float = setting(
+        1.0,
+        help="Largest norm of the gradient; larger ones are scaled down to it.",
+        group=RECIPE,
+        within=Range(0, 1e9, above=True),
+    )
+    trunk: bool = setting(
+        True,
+        help="Whether the token budgets of one size share learning rate, batch and warm-up: all "
+        "steps before WSD's cooldown.",
+        group=RECIPE,
+    )
 
     def __post_init__(self) -> None:
-        for name, choices in self.menus().items():
-            if getattr(self, name) not in choices:
-                raise InputError(
-                    f"{name} {getattr(self, name)!r} is not known",
-                    f"choose one of {', '.join(choices)}",
-                )
-        check_ranges(self)
+        check_settings(self)
         _ = self.tuned_rule
 
     @cached_property
-    def tuned_rule(self) -> Rule | None:
+    def tuned_rule(self) -> "Rule | None":
         """The rule in the file that `rule` names, or None. Raises InputError."""
+        from llmscale.measure.train.rule import read_rule
+
         return None if self.rule is None else read_rule(Path(self.rule))
 
     def learning_rate(self, params: int, tokens: int) -> float:
@@ -117,13 +141,15 @@ class Recipe:
 
         The built-in rule under `mup` is that of the base shape on 20 tokens a parameter, whatever N
         and D: optimisers scale it by width (parametrization.py)."""
+        from llmscale.measure.train.rule import PowerRule
+
         tuned = self.tuned_rule
         if tuned is not None:
             rule = tuned.lr.at(params, tokens)
         else:
             if self.parametrization == "mup":
                 params, tokens = BASE.params, TOKENS_PER_PARAM * BASE.params
-            rule = min(MOST_LEARNING_RATE, LEARNING_RATE.at(params, tokens))
+            rule = min(MOST_LEARNING_RATE, PowerRule(*LEARNING_RATE).at(params, tokens))
         return self.lr_scale * (rule if self.lr is None else self.lr)
 
     def batch_sequences(self, params: int, tokens: int) -> int:

@@ -11,8 +11,7 @@ from typing import Any
 
 from llmscale.errors import InputError, Note
 from llmscale.quantity import format_count
-from llmscale.runs.safe_paths import refuse_unusable
-from llmscale.settings import check_keys, from_table
+from llmscale.settings.tables import check_keys, from_table
 
 TRUSTED_FACTOR = 10.0
 """How far outside the N and D it was tuned on a rule is used without a warning."""
@@ -93,6 +92,8 @@ class Rule:
 
 def read_rule(path: Path) -> Rule:
     """The rule in a tune.json, or in the results folder that holds one. Raises InputError."""
+    from llmscale.runs.safe_paths import refuse_unusable
+
     file = path / "tune.json" if refuse_unusable(path, _FIX).is_dir() else path
     try:
         payload = json.loads(file.read_text(encoding="utf-8"))

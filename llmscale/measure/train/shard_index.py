@@ -111,9 +111,8 @@ def _metadata(told: dict[str, Any], folder: Path) -> Any:
             offsets, sizes = _size(part["offsets"]), _size(part["sizes"])
             chunks.append(ChunkStorageMetadata(offsets, sizes))
             at, count = _size([part["at"], part["bytes"]])
-            places[MetadataIndex(name, offsets)] = _StorageInfo(
-                _file(part["file"], folder), at, count
-            )
+            file = _file(part["file"], folder)
+            places[MetadataIndex(name, offsets)] = _StorageInfo(file, at, count)
         properties = TensorProperties(dtype=getattr(torch, tensor["dtype"]))
         size = _size(tensor["size"])
         if math.prod(size) > _MOST_NUMBERS:
@@ -133,11 +132,7 @@ def _size(numbers: Any) -> torch.Size:
 
 def _file(name: Any, folder: Path) -> str:
     """`name`, if it is that of a file of tensors in `folder` itself."""
-    if (
-        not isinstance(name, str)
-        or "/" in name
-        or not name.endswith(_SUFFIX)
-        or (folder / name).is_symlink()
-    ):
+    plain = isinstance(name, str) and "/" not in name and name.endswith(_SUFFIX)
+    if not plain or (folder / name).is_symlink():
         raise ValueError(f"{name!r} is no file of tensors in {folder.name}")
     return name

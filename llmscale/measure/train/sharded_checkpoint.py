@@ -7,9 +7,7 @@ run's state. It is written beside its place and renamed. Reading it runs no code
 of the tensors, a pickle, is never read."""
 
 import json
-import os
 import shutil
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -32,19 +30,15 @@ from llmscale.measure.train.shard_index import (
     reader,
 )
 from llmscale.runs.run_folder import SHARDED_CHECKPOINT
-from llmscale.runs.safe_write import cannot_write
+from llmscale.runs.safe_write import cannot_write, write_text
 
 FOLDER_NAME, PREVIOUS_NAME = SHARDED_CHECKPOINT, "checkpoint-previous.dcp"
 PART_NAME = ".checkpoint.dcp.part"
 STATE_NAME = "state.json"
 
 
-def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> float:
-    """Write the run's checkpoint, and give the seconds that took; all processes call it.
-
-    Raises WriteError.
-    """
-    started = time.perf_counter()
+def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> None:
+    """Write the run's checkpoint; all processes call it. Raises WriteError."""
     # Imported here: torch.distributed.checkpoint takes a second, which a run of one process need
     # not wait.
     from torch.distributed.checkpoint.filesystem import FileSystemWriter
@@ -63,9 +57,9 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
             rest = replace(
                 checkpoint, model={}, optimizer={}, loss_sum=float(checkpoint.loss_sum)
             ).to_dict()
-            _write_json(beside / INDEX_NAME, index_of(written))
+            write_text(beside / INDEX_NAME, json.dumps(index_of(written)))
             (beside / TORCHS_NAME).unlink()
-            _write_json(beside / STATE_NAME, rest)
+            write_text(beside / STATE_NAME, json.dumps(rest))
             shutil.rmtree(previous, ignore_errors=True)
             if path.exists():
                 path.rename(previous)
@@ -74,7 +68,6 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
         processes.any(True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    return time.perf_counter() - started
 
 
 def read_sharded(
@@ -131,7 +124,7 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
                 tensors[key] = states.setdefault(int(number), {})[name] = _room(saved, weight)
         with warnings.catch_warnings(
             action="ignore", category=UserWarning
-        ):  # that one process reads alone
+        ):  # that only one process reads
             load(tensors, storage_reader=reader(path), no_dist=True)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     except (CheckpointException, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
@@ -143,25 +136,10 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         ) from error
 
 
-def take_over(
-    checkpoint: Checkpoint, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    """Take over the tensors of a checkpoint of one process, from `path`: whole, or this process's
-    part of each.
-
-    Raises WorkError if they are those of another model.
+def take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Take over the tensors of a checkpoint of one process: whole, or this process's part of
+    each.
     """
-    try:
-        _take_over(checkpoint, model, optimizer)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        problem = f"{path} does not hold the state of this run: {type(error).__name__}: {reason}"
-        raise WorkError(
-            problem, f"remove it to go on without it: {command_line('rm', path)}"
-        ) from error
-
-
-def _take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     if not is_sharded(model):
         model.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
@@ -169,23 +147,21 @@ def _take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(part_of(checkpoint.model[name], weight))
-    states = checkpoint.optimizer["state"]
-    parts = {
-        number: {key: part_of(value, weight) for key, value in states[number].items()}
-        for number, weight in enumerate(_numbered(optimizer))
-        if number in states
-    }
+    states, parts = checkpoint.optimizer["state"], {}
+    for number, held in enumerate(_numbered(optimizer)):
+        if number in states:
+            whole = states[number].items()
+            parts[number] = {key: part_of(value, held) for key, value in whole}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": parts})
 
 
 def gathered(checkpoint: Checkpoint) -> Checkpoint:
     """`checkpoint` with whole tensors, as one process would have them; all processes call it."""
-    states = checkpoint.optimizer["state"].items()
-    optimizer = {
-        number: {key: _whole(value) for key, value in state.items()} for number, state in states
-    }
+    states = {}
+    for number, state in checkpoint.optimizer["state"].items():
+        states[number] = {key: _whole(value) for key, value in state.items()}
     model = {name: _whole(weight) for name, weight in checkpoint.model.items()}
-    return replace(checkpoint, model=model, optimizer={**checkpoint.optimizer, "state": optimizer})
+    return replace(checkpoint, model=model, optimizer={**checkpoint.optimizer, "state": states})
 
 
 def part_of(whole: Tensor, weight: Tensor) -> Tensor:
@@ -206,17 +182,10 @@ def remove_sharded(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _state(path: Path) -> Checkpoint:
     """What `state.json` says of a run.
 
-    Raises WorkError where it says less than a run needs to go on.
+    Raises WorkError if it says less than a run needs to go on.
     """
     known = {field.name for field in fields(Checkpoint)}
     try:
@@ -250,7 +219,10 @@ def _room(saved: Any, weight: Tensor) -> Tensor:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor().cpu() if hasattr(tensor, "full_tensor") else tensor
+    if hasattr(tensor, "full_tensor"):
+        whole: Tensor = tensor.full_tensor().cpu()
+        return whole
+    return tensor
 
 
 def _numbered(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -41,11 +41,8 @@ def largest_spike(curve: Sequence[CurvePoint]) -> Spike | None:
         before = losses[max(0, number - WINDOW) : number]
         median = float(np.median(before))
         height = float(losses[number]) - median
-        if (
-            not math.isfinite(height)
-            or height < NATS
-            or (largest is not None and height <= largest.height)
-        ):
+        is_highest = largest is None or height > largest.height
+        if not (is_highest and NATS <= height < math.inf):
             continue
         if height > SPREADS * _MAD * float(np.median(np.abs(before - median))):
             largest = Spike(curve[number].step, height)

@@ -1,8 +1,9 @@
 """Several models of one shape as one: their weights stacked, their products batched.
 
-For a GPU, which a small model leaves idle most of the time. Each member learns as it would alone,
-within rounding."""
+For a GPU, which a small model leaves idle most of the time. Each member learns as it would by
+itself, within rounding."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,10 +36,10 @@ class Stack(nn.Module):
         self.checkpointing = False
         members = [dict(model.named_parameters()) for model in models]
         self._names = list(members[0])
-        stacked = [
-            torch.stack([weights[name].detach() for weights in members]) for name in self._names
-        ]
-        self._weights = nn.ParameterList(nn.Parameter(weight) for weight in stacked)
+        self._weights = nn.ParameterList()
+        for name in self._names:
+            of_members = [weights[name].detach() for weights in members]
+            self._weights.append(nn.Parameter(torch.stack(of_members)))
         self._used: dict[str, nn.Parameter] = {}
         self.one = first
         """Whose code and buffers serve all members; its own weights are never read."""
@@ -74,12 +75,12 @@ class Stack(nn.Module):
         return tokens_BT[:, None].expand(-1, self.members, -1)
 
     def clip_gradient(self, norm: float) -> Tensor:
-        """Scale each member's gradient down to `norm` where it is larger; the norms before,
+        """Scale each member's gradient down to `norm` if it is larger; the norms before,
         (S,).
         """
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]
         by_member = list(zip(*(gradient.unbind() for gradient in gradients), strict=True))
-        every = [part for parts in by_member for part in parts]
+        every = list(itertools.chain.from_iterable(by_member))
         norm_SW = torch.stack(torch._foreach_norm(every)).view(self.members, len(gradients))
         norm_S = torch.linalg.vector_norm(norm_SW, dim=1)
         factor_S = (norm / (norm_S + 1e-6)).clamp(max=1.0)
@@ -164,6 +165,44 @@ class Stack(nn.Module):
             logits_SBTV, targets_SBT, self.parametrization.logits_multiplier
         )
         return (losses_SBT.mean(dim=-1) * weights_B).sum(), losses_SBT.detach()
+
+
+def tensors_of_members(
+    model: LanguageModel | Stack, optimizer: torch.optim.Optimizer
+) -> list[dict[str, Any]]:
+    """What each member has learnt, `model` and `optimizer`, as its own state_dicts: of a model
+    that is no stack, one.
+    """
+    state = optimizer.state_dict()
+    if not isinstance(model, Stack):
+        return [{"model": model.state_dict(), "optimizer": state}]
+    return [
+        {"model": model.member(number), "optimizer": _of_member(state, number)}
+        for number in range(model.members)
+    ]
+
+
+def stack_optimizers(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The state of a stack's optimiser from its members'."""
+    tensors: dict[Any, dict[str, Tensor]] = {}
+    for weight, first in states[0]["state"].items():
+        tensors[weight] = dict(first)
+        for name, value in first.items():
+            if value.dim():  # but for the count of steps, which they share
+                of_members = [state["state"][weight][name] for state in states]
+                tensors[weight][name] = torch.stack(of_members)
+    return {**states[0], "state": tensors}
+
+
+def _of_member(state: dict[str, Any], number: int) -> dict[str, Any]:
+    """The other way round: one member's part of it."""
+    tensors: dict[Any, dict[str, Tensor]] = {}
+    for weight, of_weight in state["state"].items():
+        tensors[weight] = dict(of_weight)
+        for name, value in of_weight.items():
+            if value.dim():
+                tensors[weight][name] = value[number]
+    return {**state, "state": tensors}
 
 
 class Losses(nn.Module):

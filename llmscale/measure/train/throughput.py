@@ -17,11 +17,11 @@ import torch
 from llmscale.measure.train.backend import compile_for, keep_compiled_code, set_precision
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import LOGGED_STEPS, Job, make_job
-from llmscale.measure.train.loop import train
+from llmscale.measure.train.curves import Member
+from llmscale.measure.train.job import LOGGED_STEPS, Job, JobText, make_job
+from llmscale.measure.train.loop import Listener, train
 from llmscale.measure.train.memory import forget_peak_memory, peak_memory
 from llmscale.measure.train.recipe import Recipe
-from llmscale.measure.train.stacked import train_stack
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.shape import TOKENS_PER_PARAM, Shape
 
@@ -51,7 +51,7 @@ class Throughput:
     first_step_seconds: float
     """From nothing to the end of the first step: building the model, compiling it."""
     reading_share: float
-    """Time that reading a step's sequences takes alone, as a share of the step."""
+    """Time that reading a step's sequences takes by itself, as a share of the step."""
     peak_memory_bytes: int
     """On a GPU what tensors held, on the CPU the whole process."""
     steps: int
@@ -71,9 +71,8 @@ def measure_throughput(
     Several `seeds` of it are trained as one stack, and tokens/s are those of all together.
     """
     device = conditions.device
-    steps = LOGGED_STEPS * (
-        steps_a_point or STEPS_A_POINT[device]
-    )  # the loop reports LOGGED_STEPS times a run
+    # The loop reports LOGGED_STEPS times a run.
+    steps = LOGGED_STEPS * (steps_a_point or STEPS_A_POINT[device])
     timed = replace(
         job,
         sequences=steps * job.batch_sequences,
@@ -100,31 +99,16 @@ def measure_throughput(
     forget_peak_memory(device)
     if conditions.compile:
         keep_compiled_code()
-        compile_for(
-            (
-                job.shape,
-                job.dtype,
-                job.parametrization,
-                job.optimizer,
-                conditions.micro_batch,
-                seeds,
-            )
-        )
+        passes = conditions.micro_batch, seeds
+        compile_for((job.shape, job.dtype, job.parametrization, job.optimizer, *passes))
     started = time.perf_counter()
     unhurried = replace(conditions, checkpoint_seconds=float("inf"))
-    texts = tokens, validation
-    with (
-        tempfile.TemporaryDirectory() as name,
-        as_in_training(conditions.threads),
-        suppress(_Enough),
-    ):
-        folder = Path(name)
-        if seeds == 1:
-            train(timed, unhurried, *texts, folder, report, stop=note_first_step)
-        else:
-            jobs = [replace(timed, seed=seed) for seed in range(seeds)]
-            nowhere = [folder / str(seed) for seed in range(seeds)]
-            train_stack(jobs, unhurried, *texts, nowhere, report, stop=note_first_step)
+    listener = Listener(report=report, stop=note_first_step)
+    with tempfile.TemporaryDirectory() as name, as_in_training(conditions.threads):
+        every = [replace(timed, seed=timed.seed + number) for number in range(seeds)]
+        members = [Member(one, Path(name) / str(one.seed)) for one in every]
+        with suppress(_Enough):
+            train(members, unhurried, tokens, validation, listener)
     memory = peak_memory(device)
     settled = points[max(1, int(WARMING_SHARE * len(points))) - 1 :]
     speeds = [(b.tokens - a.tokens) / (b.seconds - a.seconds) for a, b in pairwise(settled)]
@@ -155,12 +139,9 @@ def throughput_job(shape: Shape, batch_sequences: int, dtype: str, optimizer: st
         shape,
         TOKENS_PER_PARAM * shape.params,
         recipe,
+        JobText("sample", "", SAMPLE_TOKENS, validation_tokens=shape.context),
         seed=0,
         dtype=dtype,
-        data="sample",
-        data_fingerprint="",
-        text_tokens=SAMPLE_TOKENS,
-        validation_tokens=shape.context,
     )
 
 
@@ -174,7 +155,7 @@ def sample_tokens(vocab_size: int, count: int = SAMPLE_TOKENS) -> np.ndarray:
 
 @contextmanager
 def as_in_training(threads: int) -> Iterator[None]:
-    """torch as a process that trains sets it: so many threads, and float32 products that are
+    """torch as a process that trains sets it: this many threads, and float32 products that are
     float32.
     """
     threads_before, precision_before = torch.get_num_threads(), torch.get_float32_matmul_precision()

@@ -1,0 +1,156 @@
+"""The options of a command that its settings declare, and help that shows them in groups.
+
+A command that is decorated with `takes_settings(kind)` names its own parameters only, and gets
+those of `kind` as keywords: what each is called, takes and means is read from its declaration."""
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperArgument, TyperCommand
+
+from llmscale.settings import Setting, options_of
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+GROUPS = (
+    "Arguments",
+    "What to measure",
+    "What to train",
+    "Search",
+    "Text",
+    "Recipe",
+    "Hardware",
+    "Output",
+    "Options",
+)
+"""In the order in which help shows them."""
+_SENTENCE_END = re.compile(r"\.\s+(?=[A-Z`])")
+
+OUTPUT = "Output"
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object", rich_help_panel=OUTPUT)
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show the plan and stop", rich_help_panel=OUTPUT)
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="The results folder, or a URL such as s3://bucket/name"
+        "  [default: one named after the text and what is asked for]",
+        rich_help_panel=OUTPUT,
+    ),
+]
+FileArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="FILE.toml", help="A sweep described in TOML; options override it"),
+]
+_ExecutorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="A setting of the executor's own, as partition=gpu of slurm; repeatable",
+        rich_help_panel="Hardware",
+    ),
+]
+
+
+def takes_settings(
+    *kinds: type, only: Sequence[str] = (), leave_out: Sequence[str] = ()
+) -> Callable[[Command], Command]:
+    """Give a command an option for each setting of `kinds`, or for `only` some, but not for those
+    to `leave_out`.
+
+    They come to its `**settings`, None if they were not given, with `executor_option` next to
+    `executor`."""
+    options = {name: option for kind in kinds for name, option in options_of(kind).items()}
+    taken = [name for name in options if name in (only or options) and name not in leave_out]
+
+    def decorate(command: Command) -> Command:
+        own = inspect.signature(command)
+        parameters = [
+            parameter
+            for parameter in own.parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        parameters += [
+            _parameter(keyword, _annotation(options[keyword].setting)) for keyword in taken
+        ]
+        if "executor" in taken:
+            parameters.append(_parameter("executor_option", _ExecutorOption))
+        # Typer reads the options of a command from its signature.
+        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its options in groups. Plain text: to draw panels with rich takes
+    longer than all else that help does.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(_group_of(parameter), []).append(record)
+        known = [group for group in GROUPS if group in groups]
+        for group in dict.fromkeys([*known, *groups]):
+            with formatter.section(group):
+                formatter.write_dl(groups[group])
+
+
+def _group_of(parameter: Any) -> str:
+    panel = getattr(parameter, "rich_help_panel", None)
+    other = "Arguments" if isinstance(parameter, TyperArgument) else "Options"
+    return panel or other
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+def _annotation(one: Setting) -> Any:
+    """How Typer is told of an option: None means that it was not given."""
+    is_text = one.is_list or one.parse is not None
+    kind = str if is_text else one.kinds[0]
+    flag = f"{one.flag}/--no-{one.flag.removeprefix('--')}" if kind is bool else one.flag
+    metavar = "|".join(one.choices()) if one.choices else one.metavar
+    option = typer.Option(
+        flag,
+        metavar=metavar or None,
+        help=_help(one),
+        rich_help_panel=one.group,
+        show_default=False,  # that of the option is None; the setting's own is in its help
+    )
+    return Annotated[kind | None, option]
+
+
+def _help(one: Setting) -> str:
+    """What `--help` says of a setting: its first sentence, and its default."""
+    said = _first_sentence(one.help)
+    default = _first_sentence(one.usual) or _default(one)
+    return f"{said}  [default: {default}]" if default else said
+
+
+def _first_sentence(text: str) -> str:
+    return _SENTENCE_END.split(text, maxsplit=1)[0].removesuffix(".").replace("`", "")
+
+
+def _default(one: Setting) -> str:
+    if isinstance(one.default, bool):
+        return "yes" if one.default else "no"
+    if isinstance(one.default, int | float):
+        return f"{one.default:g}"
+    return one.default if isinstance(one.default, str) else ""

@@ -1,0 +1,120 @@
+"""What a terminal shows of a sweep or a tuning while it works."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import typer
+
+from llmscale.commands import output
+from llmscale.commands.data import preparing
+from llmscale.commands.live import SweepProgress
+from llmscale.errors import Note
+from llmscale.measure.executors import Event
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.planned_run import PlannedRun
+from llmscale.measure.sweep.watching import Watcher
+from llmscale.measure.text.prepare import Progress, TokenStore
+from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.runs.results_folder import ResultsFolder
+
+MOST_LINES = 200
+"""Runs that a table on the terminal lists, at most."""
+
+
+class OnConsole(Watcher):
+    """Shows all of it on standard error, and asks there."""
+
+    def __init__(self, shows_plan: bool = True) -> None:
+        self._shows_plan = shows_plan
+
+    def tell(self, text: str) -> None:
+        """One line."""
+        output.progress.print(text)
+
+    def warn(self, note: Note | str) -> None:
+        """One warning."""
+        output.warn(note)
+
+    def preparing(self) -> AbstractContextManager[Callable[[Progress], None]]:
+        """A bar in a terminal, else a line for every stage."""
+        return preparing()
+
+    def planned(self, plan: Plan, store: TokenStore, where: str) -> None:
+        """A table of the runs, and what they cost."""
+        if self._shows_plan:
+            _show_plan(plan, store, where)
+
+    def may_start(self, problem: str) -> bool:
+        """What the terminal answers; no if there is none."""
+        return output.progress.is_terminal and typer.confirm(f"{problem}. Start it?", err=True)
+
+    def training(
+        self, plan: Plan, folder: ResultsFolder
+    ) -> AbstractContextManager[Callable[[Event], object]]:
+        """A live table of the runs under way."""
+        return SweepProgress(plan, folder)
+
+
+def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
+    # Of many runs, those to be trained.
+    listed = plan.runs
+    if len(listed) > MOST_LINES:
+        listed = tuple(run for run in plan.runs if not run.finished)[:MOST_LINES]
+    headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time")
+    table = output.make_table(f"Plan: {len(plan.runs)} runs into {where}", *headings, "", left=2)
+    for run in listed:
+        table.add_row(*_cells(run))
+    output.progress.print(table)
+    if len(plan.runs) > len(listed):
+        finished = len(plan.runs) - len(plan.waiting)
+        more = len(plan.runs) - len(listed)
+        output.progress.print(
+            f"and {more:,} more runs ({finished:,} are done); all of them: --dry-run --json"
+        )
+    output.progress.print(
+        f"text {store.name}: {format_count(store.train_tokens)} training and "
+        f"{format_count(store.validation_tokens)} validation tokens, vocabulary {store.vocab_size}"
+    )
+    if plan.waiting:
+        output.progress.print(_cost(plan))
+        output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
+
+
+def _cells(run: PlannedRun) -> tuple[str, ...]:
+    from llmscale.measure.sweep.result import run_name
+
+    job = run.job
+    flops = job.flops if run.finished else run.trained_flops
+    return (
+        run_name(job),
+        job.shape.name,
+        format_count(job.shape.params),
+        format_count(job.tokens),
+        f"{job.epochs:.2f}",
+        f"{flops:.1e}",
+        f"{job.lr:.2g}",
+        format_count(job.batch_tokens),
+        format_bytes(run.memory_bytes),
+        "done" if run.finished else _time(run.seconds),
+        run.origin,
+    )
+
+
+def _cost(plan: Plan) -> str:
+    """How much there is to train, and how long that takes here."""
+    saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
+    unit = "core" if plan.device == "cpu" else "GPU"
+    begun = sum(run.is_begun for run in plan.waiting)
+    of, before = "", ""
+    if begun:
+        of, before = f" of {plan.own_flops:.2e}", f" ({begun} begun before)"
+    hours = f", {plan.device_hours:.2g} {unit} hours" if plan.seconds else ""
+    return (
+        f"{len(plan.waiting)} to train, {plan.flops:.2e}{of} FLOPs{before}{saves}, "
+        f"{_time(plan.seconds, 'about ')} on {plan.device}{hours} ({plan.dtype}, {plan.ways})"
+    )
+
+
+def _time(seconds: float, about: str = "") -> str:
+    """Words for an estimate, which there is none of for a device that is not here."""
+    return about + format_seconds(seconds) if seconds else "time unknown"

@@ -1,0 +1,97 @@
+"""docs/settings.md: every setting of a sweep and a tuning, made from the declarations.
+
+`python -m llmscale.measure.reference docs/settings.md` writes it; `make docs` does so."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.tune.spec import SearchSpec
+from llmscale.settings import Setting, settings_of
+
+_BEGINNING = """\
+# Settings
+
+<!-- Made by `make docs` from the declarations in the code: do not edit. -->
+
+Every setting of `llmscale sweep` and `llmscale tune`. One name stands for it everywhere: an option
+of the command line, a key of a TOML file, and a keyword in Python.
+
+```sh
+llmscale sweep --sizes 10k,30k --batch-tokens 4096
+```
+
+```toml
+# llmscale sweep mine.toml
+sizes = ["10k", "30k"]
+
+[recipe]
+batch_tokens = 4096
+```
+
+```python
+llmscale.sweep(sizes="10k,30k", batch_tokens=4096)
+```
+
+Options take the place of what a file says. What is out of range, not on a menu, or misspelled is
+refused before anything is done.
+"""
+_WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+
+
+def reference() -> str:
+    """The page, in Markdown."""
+    search = "## Options of `llmscale tune` only\n\nHow it searches.\n"
+    of_search = (_entry(one) for one in settings_of(SearchSpec))
+    return "\n".join([_BEGINNING, *_tables(SweepSpec, ""), search, *of_search])
+
+
+def _tables(kind: type, name: str) -> Iterator[str]:
+    """A section for the table `name` of a TOML file, and one for each table in it."""
+    heading = f"`[{name}]`" if name else "Outside of any table"
+    said = " ".join((kind.__doc__ or "").split()).replace(f" TOML table `[{name}]`.", "")
+    yield f"## {heading}\n\n{said}\n"
+    for one in settings_of(kind):
+        if one.table is None:
+            yield _entry(one)
+    for one in settings_of(kind):
+        if one.table is not None:
+            yield from _tables(one.table(), f"{name}.{one.name}" if name else one.name)
+
+
+def _entry(one: Setting) -> str:
+    """What is known of one setting."""
+    facts = [_kind(one)]
+    if one.choices is not None:
+        facts = ["one of " + ", ".join(f"`{choice}`" for choice in one.choices())]
+    if one.within is not None:
+        facts.append(str(one.within))
+    if one.group:
+        facts.append(f"option `{one.flag}`")
+    default = _default(one)
+    if default:
+        facts.append(f"default {default}")
+    return f"- **`{one.name}`**: {'; '.join(facts)}. {one.help}\n"
+
+
+def _kind(one: Setting) -> str:
+    if one.read is not None:
+        return "tables"
+    if one.is_list:
+        return "a list, or text with commas between"
+    return " or ".join(_WORDS[kind] for kind in one.kinds)
+
+
+def _default(one: Setting) -> str:
+    if one.usual:
+        return one.usual
+    if isinstance(one.default, bool):
+        return f"`{str(one.default).lower()}`"
+    if isinstance(one.default, float):
+        return f"`{one.default:g}`"
+    return f"`{one.default}`" if isinstance(one.default, str | int) and one.default != "" else ""
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(reference(), encoding="utf-8")

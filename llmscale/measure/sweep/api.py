@@ -1,0 +1,156 @@
+"""A whole sweep in one call: from what is asked for to its table of runs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError
+from llmscale.measure.sweep.opening import Results, fetch, open_results, prepare_text
+from llmscale.measure.sweep.plan import Plan, plan_sweep
+from llmscale.measure.sweep.provenance import (
+    check_folder,
+    check_runs,
+    describe_text,
+    folder_dtype,
+)
+from llmscale.measure.sweep.records import find_damage, finished_runs
+from llmscale.measure.sweep.remote_results import kept_at
+from llmscale.measure.sweep.result import SweepResult
+from llmscale.measure.sweep.retries import next_round
+from llmscale.measure.sweep.run import carry_out
+from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_installed
+from llmscale.measure.sweep.tracking import tracked
+from llmscale.measure.sweep.trunks import saved_branch_points
+from llmscale.measure.sweep.validation import settled
+from llmscale.measure.sweep.watching import Watcher, ended_by_signals, watcher_of
+from llmscale.measure.text.prepare import TokenStore
+from llmscale.quantity import format_seconds
+from llmscale.runs.log import saved_step
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
+from llmscale.settings import Range
+
+MOST_HOURS = 24.0
+"""What takes longer is not started without asking."""
+
+
+def sweep(
+    asked: SweepSpec | Path | str | None = None,
+    *,
+    out: Path | str | None = None,
+    max_hours: float = MOST_HOURS,
+    yes: bool = False,
+    dry_run: bool = False,
+    progress: Watcher | bool = True,
+    command: str | None = None,
+    **settings: Any,
+) -> SweepResult:
+    """Train one Transformer for each size, and write a table of runs with their losses.
+
+    `asked` is a specification or a TOML file; `settings` are those of the command line and take the
+    place of its own: `sweep(sizes="10k,30k,100k", tokens="4M", out="results/mine")`. `out` is a
+    folder or a URL. What will take longer than `max_hours` is not started, unless `yes`. `progress`
+    shows how far it has got, or takes a Watcher; `command` is noted in sweep.json.
+
+    Ctrl-C raises KeyboardInterrupt once everything is saved: the same call goes on, and with more
+    sizes trains only those. Raises InputError for what is wrong, before anything is written."""
+    watcher = watcher_of(progress)
+    Range(0, 1e6).check("--max-hours", max_hours)
+    spec = asked_spec(asked, settings)
+    if not (spec.sizes or spec.flops):
+        raise InputError(
+            "no sizes were given", "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k"
+        )
+    check_installed(spec, starting=not dry_run)
+    results = open_results(out, asked, spec, "sweep")
+    fetch(results, look_only=dry_run)
+    folder = results.folder
+    spec = settled(spec, folder.known_sweep().get("basis"))
+    check_folder(folder, spec)
+    store = prepare_text(spec, watcher)
+    plan = _plan(spec, store, folder, watcher)
+    watcher.planned(plan, store, results.where)
+    if rewritten := check_runs(folder, plan):
+        watcher.warn(rewritten)
+    for damage in find_damage(folder):
+        watcher.warn(f"{damage.problem}; {damage.fix}")
+    for note in plan.notes:
+        watcher.warn(note)
+    planned = SweepResult(folder, results.where, plan, describe_text(store))
+    if dry_run:
+        return planned
+    if plan.seconds > max_hours * 3600 and not yes:
+        _ask(plan, max_hours, watcher)
+    said = command or f"llmscale.sweep(...) in Python, into {results.where}"
+    plan, runs = _train(plan, spec, store, results, said, watcher)
+    ids = {run.job.run_id for run in plan.runs}
+    return replace(planned, plan=plan, runs=tuple(run for run in runs if run.run_id in ids))
+
+
+def _plan(spec: SweepSpec, store: TokenStore, folder: ResultsFolder, watcher: Watcher) -> Plan:
+    finished = finished_runs(folder)
+    return plan_sweep(
+        spec,
+        store,
+        finished.__contains__,
+        tell=lambda text: watcher.tell(f"{text} ..."),
+        saved=saved_branch_points(folder),
+        diverged=lambda run_id: run_id in finished and finished[run_id].status == "diverged",
+        begun=folder_dtype(folder),
+        reached=lambda run_id: saved_step(folder.run_folder(run_id).path),
+    )
+
+
+def _ask(plan: Plan, max_hours: float, watcher: Watcher) -> None:
+    problem = (
+        f"the sweep will take about {format_seconds(plan.seconds)}, more than --max-hours "
+        f"{max_hours:g}"
+    )
+    if not watcher.may_start(problem):
+        raise InputError(problem, "start it with --yes, or plan less")
+
+
+def _train(
+    plan: Plan,
+    spec: SweepSpec,
+    store: TokenStore,
+    results: Results,
+    command: str,
+    watcher: Watcher,
+) -> tuple[Plan, list[Run]]:
+    """Carry `plan` out, and then the runs that are tried again; the last plan, and all rows."""
+    folder = results.folder
+    more: Plan | None = plan
+    try:
+        with ended_by_signals():
+            while more is not None:
+                plan = more
+                jobs = [run.job for run in plan.runs]
+                with (
+                    watcher.training(plan, folder) as shown,
+                    kept_at(results.remote, shown, watcher.tell) as sent,
+                    tracked(spec.track, jobs, folder, sent, watcher.warn) as report,
+                ):
+                    runs = carry_out(plan, spec, store, folder, command, report)
+                more = next_round(plan, spec, store, folder)
+                if more is not None:
+                    again = f"{len(more.waiting)} runs are tried again with half the learning rate"
+                    watcher.tell(again)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_stopped(plan, folder, results.where)) from None
+    return plan, runs
+
+
+def _stopped(plan: Plan, folder: ResultsFolder, where: str) -> str:
+    """What an interrupted sweep leaves behind."""
+    finished = finished_runs(folder)
+    number = sum(run.job.run_id in finished for run in plan.runs)
+    if number:
+        return (
+            f"stopped; {number} of {len(plan.runs)} runs are finished, in {where}, and the "
+            "same command goes on"
+        )
+    return (
+        f"stopped before a run was finished; what was trained is in {where}, and the same "
+        "command goes on from there"
+    )

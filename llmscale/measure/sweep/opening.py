@@ -1,0 +1,77 @@
+"""What comes before the first run of a sweep or a tuning: what is asked for, where results go, and
+the text.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+from llmscale.measure.sweep.jobs import tokens_needed
+from llmscale.measure.sweep.remote_results import fetch_results, remote_of
+from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.sweep.validation import named_by
+from llmscale.measure.sweep.watching import Watcher
+from llmscale.measure.text.prepare import TokenStore, prepare
+from llmscale.runs.remote import Remote
+from llmscale.runs.results_folder import ResultsFolder, results_folder
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where results go: a folder, which for a URL is its mirror on this machine."""
+
+    folder: ResultsFolder
+    remote: Remote | None = None
+
+    @property
+    def where(self) -> str:
+        """The folder or the URL, as people name it."""
+        return self.remote.url if self.remote else str(self.folder.path)
+
+
+def open_results(
+    out: "Path | str | None", asked: "SweepSpec | Path | str | None", spec: SweepSpec, kind: str
+) -> Results:
+    """Where the results of `spec` go: `out`, a folder named after the TOML file `asked`, or one
+    named after the text, and for a `sweep` its budgets. Reads and writes nothing."""
+    if out is not None:
+        remote = remote_of(str(out))
+        return Results(ResultsFolder(remote.folder) if remote else results_folder(str(out)), remote)
+    before = "tune-" if kind == "tune" else ""
+    if isinstance(asked, str | Path):
+        return Results(ResultsFolder(Path("results") / f"{before}{Path(asked).stem}"))
+    basis = named_by(spec).basis()
+    if kind == "tune":
+        name = f"tune-{_digest(basis)}"
+    else:
+        source = Path(spec.data.source).name.split(".")[0].lower()
+        words = re.sub(r"[^a-z0-9]+", "-", source).strip("-") or "text"
+        budgets = list(spec.flops) or spec.to_json()["tokens"]
+        name = f"{words}-{_digest([basis, budgets])}"
+    return Results(ResultsFolder(Path("results") / name))
+
+
+def fetch(results: Results, *, look_only: bool) -> None:
+    """Bring the mirror of a URL up to date. Does nothing without a URL."""
+    if results.remote:
+        fetch_results(results.remote, look_only=look_only)
+
+
+def prepare_text(spec: SweepSpec, watcher: Watcher) -> TokenStore:
+    """The token store of the text of `spec`; says what of the text was taken for what."""
+    needed = tokens_needed(spec)
+    with watcher.preparing() as report:
+        store = prepare(spec.data, min_train_tokens=needed, progress=report)
+    for remark in store.remarks:
+        watcher.tell(f"note: {remark}")
+    for note in store.notes:
+        watcher.warn(note)
+    return store
+
+
+def _digest(deciding: Any) -> str:
+    text = dumps(deciding, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=3).hexdigest()

@@ -1,0 +1,118 @@
+"""What a sweep leaves: its runs, the plan that they follow, and what to know of them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmscale.errors import Note, listed
+from llmscale.measure.sweep.notes import noise_note
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.train.job import Job
+from llmscale.quantity import format_count
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
+
+MOST_SHOWN = 12
+"""Runs that a notebook lists, at most."""
+
+
+@dataclass(frozen=True, repr=False)
+class SweepResult:
+    """A sweep that has been carried out, or after a dry run its plan."""
+
+    folder: ResultsFolder
+    """On this machine; of results at a URL its mirror."""
+    where: str
+    """The folder or the URL, as people name it."""
+    plan: Plan
+    """Of the last round: with runs that are tried again, if there are any."""
+    text: dict[str, Any]
+    """The text: source, tokens, vocabulary, fingerprint."""
+    runs: tuple[Run, ...] = ()
+    """The rows of the sweep's runs by growing size and budget; none after a dry run."""
+
+    @property
+    def unfinished(self) -> tuple[Run, ...]:
+        """Runs that were ended before their last step: the same call goes on with them."""
+        return tuple(run for run in self.runs if run.status not in ("done", "diverged", "failed"))
+
+    @property
+    def failed(self) -> tuple[Run, ...]:
+        """Runs whose training failed."""
+        return tuple(run for run in self.runs if run.status == "failed")
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the plan warned of, and what the runs show."""
+        return (*self.plan.notes, *self.end_notes)
+
+    @property
+    def end_notes(self) -> tuple[Note, ...]:
+        """What the runs show: which came to nothing, noise and spikes of the loss."""
+        lost = [
+            Note(
+                run.status,
+                f"{run_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}",
+            )
+            for run in self.runs
+            if run.status in ("failed", "diverged")
+        ]
+        done = [run for run in self.runs if run.status == "done"]
+        found = (noise_note(done), _spike_note(done), _unfinished_note(self.runs, self.unfinished))
+        return (*lost, *(note for note in found if note))
+
+    def to_json(self) -> dict[str, Any]:
+        """As `llmscale sweep --json` prints it; of a dry run, the plan."""
+        if self.runs:
+            return {"out": self.where, "runs": [asdict(run) for run in self.runs]}
+        return {"out": self.where, "data": self.text, **self.plan.to_json()}
+
+    def __repr__(self) -> str:
+        done = sum(run.status == "done" for run in self.runs)
+        if not self.runs:
+            return f"SweepResult({self.where}: {len(self.plan.waiting)} runs to train)"
+        return f"SweepResult({self.where}: {done} of {len(self.runs)} runs done)"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = [
+            f"<tr><td>{escape(run_name(run))}</td><td>{format_count(run.params)}</td>"
+            f"<td>{format_count(run.tokens)}</td><td>{_loss(run)}</td></tr>"
+            for run in self.runs[-MOST_SHOWN:]
+        ]
+        heading = "<tr><th>size</th><th>N</th><th>tokens</th><th>loss</th></tr>"
+        caption = f"<caption>{escape(repr(self))}</caption>"
+        return f"<table>{caption}{heading}{''.join(rows)}</table>"
+
+
+def run_name(run: Job | Run) -> str:
+    """The size of a run, and what tells it from others of that size and budget."""
+    recipe = f" {run.recipe}" if run.recipe not in (None, "default") else ""
+    seed = f" seed {run.seed}" if run.seed else ""
+    retry = " retry" if run.retry_of else ""
+    return f"{run.size}{recipe}{seed}{retry}"
+
+
+def _loss(run: Run) -> str:
+    return run.status if run.loss is None else f"{run.loss:.4f}"
+
+
+def _spike_note(done: list[Run]) -> Note | None:
+    spikes = [run for run in done if run.spike_height]
+    if not spikes:
+        return None
+    worst = max(spikes, key=lambda run: run.spike_height or 0)
+    return Note(
+        "spikes",
+        f"the training loss of {len(spikes)} of {len(done)} runs spiked and came back, of "
+        f"{run_name(worst)} on {format_count(worst.tokens)} tokens by {worst.spike_height:.2f} "
+        f"nats at step {worst.spike_step}",
+    )
+
+
+def _unfinished_note(runs: tuple[Run, ...], unfinished: tuple[Run, ...]) -> Note | None:
+    if not unfinished:
+        return None
+    names = listed(f"{run_name(run)} on {format_count(run.tokens)} tokens" for run in unfinished)
+    ended = f"{len(unfinished)} of {len(runs)} runs were ended before their last step: {names}"
+    return Note("unfinished-runs", f"{ended}; the same command goes on")

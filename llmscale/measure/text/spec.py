@@ -1,0 +1,117 @@
+"""What decides the tokens: the source of text, its cleaning and its tokenizer.
+
+Light: `--help` reads the declarations."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from llmscale.measure.text.text_column import DEFAULT
+from llmscale.quantity import parse_count
+from llmscale.settings import Range, check_settings, setting
+
+if TYPE_CHECKING:
+    from llmscale.measure.text.sources import Source
+
+VALIDATION_TOKENS: Final = 1_000_000
+"""Tokens to hold out, if nobody says how many."""
+TEXT: Final = "Text"
+"""The group of these settings."""
+
+
+def _count(text: str) -> int:
+    return parse_count(text, "validation token count")
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """The settings of cleaning; they are part of the fingerprint of the tokens.
+
+    TOML table `[data.cleaning]`.
+    """
+
+    min_characters: int = setting(
+        1,
+        help="Documents with fewer characters, white space at their ends not counted, are dropped.",
+        within=Range(1, 1e12),  # an empty document cannot be kept
+    )
+    normalise_newlines: bool = setting(True, help="Write line ends as \\n.")
+    drop_duplicates: bool = setting(
+        True, help="Keep the first of documents that are equal after cleaning."
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """What decides the tokens. TOML table `[data]`."""
+
+    source: str = setting(
+        "stdlib",
+        help="`stdlib`, files (a path, a glob, several with commas between) or the name of a "
+        "dataset on the hub.",
+        group=TEXT,
+        option="data",
+        metavar="SOURCE",
+    )
+    config: str | None = setting(
+        None, help="The configuration of a dataset.", group=TEXT, metavar="NAME"
+    )
+    split: str = setting(
+        "train",
+        help="The split of a dataset; validation is held out of it.",
+        group=TEXT,
+        metavar="NAME",
+    )
+    text_column: str = setting(
+        DEFAULT,
+        help="The column that holds the text, in datasets, JSON, CSV and parquet; `data.text` is "
+        "the text within `data`. If there is no column `text`, the one with another usual name, "
+        "such as `content`, is taken.",
+        group=TEXT,
+        metavar="NAME",
+    )
+    tokenizer: str | None = setting(
+        None,
+        help="`bpe:4096` (trained on the text), a tokenizer.json, or the name of a tokenizer on "
+        "the hub.",
+        usual="bpe of a size that suits the text",
+        group=TEXT,
+        metavar="NAME",
+    )
+    validation_tokens: int | None = setting(
+        None,
+        help="Tokens to hold out, to measure the loss on.",
+        usual="1M, or less where the smallest run of a sweep is so short that to read them would "
+        "cost more than a tenth of it. Fewer where the corpus is small, for at most a tenth of the "
+        "text is held out",
+        group=TEXT,
+        metavar="1M",
+        parse=_count,
+        within=Range(1, 1e12),
+    )
+    cleaning: Cleaning = setting(factory=Cleaning, help="What is done to documents before.")
+    end_of_text: str | None = setting(
+        None,
+        help="The token of an existing tokenizer that ends a document, if it is none of the usual "
+        "ones, such as `</s>`.",
+        group=TEXT,
+        metavar="TOKEN",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def held_out(self) -> int:
+        """Tokens to hold out, at most."""
+        return VALIDATION_TOKENS if self.validation_tokens is None else self.validation_tokens
+
+    def open(self) -> "Source":
+        """The source, ready to read."""
+        from llmscale.measure.text.sources import open_source
+
+        return open_source(
+            self.source, config=self.config, split=self.split, text_column=self.text_column
+        )
