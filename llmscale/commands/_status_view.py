@@ -14,6 +14,7 @@ from llmscale.commands._sweep_view import (
     runs_table,
 )
 from llmscale.errors.printable import one_line
+from llmscale.notes import MOST_SHOWN
 from llmscale.quantity import format_seconds
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ def parts_of(
     title = f"{now.folder}: {count}"
     table = runs_table(title, now.runs, output.results.width, everything, rates)
     parts: list[Any] = [table, output.styled(now.summary)]
-    parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
+    shown, more = now.notes[:MOST_SHOWN], len(now.notes) - MOST_SHOWN
+    parts += [output.styled((f"warning: {note}", "yellow")) for note in shown]
+    if more > 0:
+        parts.append(output.styled(f"and {more} more: --json"))
     for run in [run for run in now.runs if run.note][:_MOST_NOTES]:
         parts.append(output.styled((f"{run_title(run, rates)}: {run.note}", "yellow")))
     if curves:

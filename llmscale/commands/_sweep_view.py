@@ -45,7 +45,7 @@ def runs_table(
         headings.insert(3, "")
     if rates:
         headings[2:2] = ["lr", "batch"]
-    table = output.make_table(title, *headings)
+    table = output.make_table(title, *headings, least=("MFU", "tokens/s", "spent"))
     for group in _groups(runs, everything):
         cells = _cells(group)
         if wide:

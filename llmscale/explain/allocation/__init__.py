@@ -7,12 +7,8 @@ A member is one file. Its name, underscores as hyphens, is the option's value, a
 Files that begin with an underscore are what members share. `compare` puts several side by side.
 """
 
-import difflib
-import importlib
-import pkgutil
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmscale.errors import InputError
 from llmscale.explain.allocation._allocation import Allocation, Bias
@@ -21,6 +17,7 @@ from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, as_table
 from llmscale.explain.fit.parametric import Source
 from llmscale.explain.laws import Law
+from llmscale.menu import Menu
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from llmscale.explain.table import RunTable
 
 __all__ = [
+    "METHODS",
     "Allocation",
     "Bias",
     "Comparison",
@@ -35,8 +33,6 @@ __all__ = [
     "allocate",
     "allocate_all",
     "compare",
-    "find",
-    "names",
 ]
 
 
@@ -55,23 +51,7 @@ class Method(Protocol):
     ) -> Allocation: ...
 
 
-@cache
-def names() -> tuple[str, ...]:
-    """The names of all methods, as `--method` takes them."""
-    found = (module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if not name.startswith("-")))
-
-
-def find(name: str) -> Method:
-    """The method of that name. Raises InputError that names the nearest one."""
-    if name not in names():
-        close = difflib.get_close_matches(name.lower().replace("_", "-"), names(), n=1, cutoff=0.5)
-        raise InputError(
-            f"there is no method {name!r}",
-            (f"did you mean {close[0]}? " if close else "")
-            + f"Methods are {', '.join(names())}, or all",
-        )
-    return cast(Method, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
+METHODS: Menu[Method] = Menu(__name__, "method", "--method")
 
 
 def allocate(
@@ -90,7 +70,7 @@ def allocate(
     the surface on which the other methods' bias is measured. `curves` (run_id, tokens, flops, loss
     or train_loss) is for `envelope`; left out, a results folder's own are read. Raises InputError
     where the table does not suit the method."""
-    member = find(method)
+    member = METHODS.find(method)
     return member.allocate(
         as_table(table), replace(options or Options(), **changes), law=law, curves=curves
     )
@@ -110,9 +90,9 @@ def allocate_all(
     """
     runs, chosen = as_table(table), replace(options or Options(), **changes)
     done, failed = [], {}
-    for name in ("parametric", *(name for name in names() if name != "parametric")):
+    for name in ("parametric", *(name for name in METHODS if name != "parametric")):
         try:
-            done.append(find(name).allocate(runs, chosen, law=law, curves=curves))
+            done.append(METHODS.find(name).allocate(runs, chosen, law=law, curves=curves))
         except InputError as error:
             failed[name] = error
     if not done:

@@ -2,16 +2,16 @@
 
 A member is one file. Its name, underscores as hyphens, is the option's value, and it provides
 - `DRAWS`: "laws" (it needs `Evidence.fits`) or "curves" (it needs `Evidence.curves`);
-- `draw(evidence, *, width, title) -> Drawing`, with `width` in inches. The first line of its
-  docstring says what it shows. Files that begin with an underscore are what members share."""
+- `draw(evidence, *, width, title) -> Drawing`, with `width` in inches.
+The first line of its docstring says what it shows: `llmscale plot --help` prints it. Files that
+begin with an underscore are what members share. A figure of one's own is such a function in a file
+anywhere, `--kind ./mine.py:my_figure`; it draws laws, unless `my_figure.DRAWS = "curves"`."""
 
-import difflib
-import importlib
-import pkgutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from llmscale.errors import InputError
+from llmscale.menu import Menu
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,21 +59,6 @@ class Kind(Protocol):
     ) -> Drawing: ...
 
 
-def kinds() -> tuple[str, ...]:
-    """The names that `--kind` takes."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
-
-
-def load_kind(name: str) -> Kind:
-    """The figure called `name`. Raises InputError for a name that is not in the menu."""
-    if name not in kinds():
-        near = difflib.get_close_matches(name, kinds(), n=1)
-        hint = f"did you mean --kind {near[0]}?" if near else f"choose from {', '.join(kinds())}"
-        raise InputError(f"there is no figure of the kind {name!r}", hint)
-    return _Safe(cast(Kind, importlib.import_module(f"{__name__}.{name.replace('-', '_')}")))
-
-
 class _Safe:
     """A kind of figure that draws under any title."""
 
@@ -89,3 +74,12 @@ class _Safe:
         return self._kind.draw(
             evidence, width=width, title=with_mathematics(title) if title else None
         )
+
+
+def _kind(found: Any) -> Kind:
+    if not hasattr(found, "draw"):  # one function of the user's own
+        found = SimpleNamespace(draw=found, DRAWS=getattr(found, "DRAWS", "laws"))
+    return _Safe(found)
+
+
+FIGURES: Menu[Kind] = Menu(__name__, "figure", "--kind", ready=_kind, own="my_figure")

@@ -5,17 +5,15 @@ them. Who waits, starts, is lost, and is tried again is the leader's part (measu
 is the same for all. A worker, wherever it is, saves a checkpoint and ends on SIGTERM, and ends one
 run on a `{"stop": FOLDER}` on its standard input."""
 
-import importlib
 import inspect
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from llmscale.errors import InputError
 from llmscale.machine.needs import need
+from llmscale.menu import Menu
 
 
 @dataclass(frozen=True)
@@ -132,25 +130,21 @@ class Executor(ABC):
         """
 
 
+def _is_executor(found: Any) -> bool:
+    return inspect.isclass(found) and issubclass(found, Executor) and found is not Executor
+
+
+EXECUTORS: Menu[type[Executor]] = Menu(__name__, "executor", "--executor", is_member=_is_executor)
+
+
 def executor_names() -> tuple[str, ...]:
     """The members of this menu."""
-    files = (found.name for found in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in files if not name.startswith("_")))
+    return EXECUTORS.names
 
 
 def pick_executor(name: str) -> type[Executor]:
     """The member `name`. Raises InputError if there is none."""
-    if name not in executor_names():
-        raise InputError(
-            f"there is no executor {name!r}", f"choose one of {', '.join(executor_names())}"
-        )
-    module = importlib.import_module(f"{__name__}.{name}")
-    classes = inspect.getmembers(module, inspect.isclass)
-    return next(
-        found
-        for _, found in classes
-        if found.__module__ == module.__name__ and issubclass(found, Executor)
-    )
+    return EXECUTORS.find(name)
 
 
 def check_executor(name: str, starting: bool = True) -> None:

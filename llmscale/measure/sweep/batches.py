@@ -5,6 +5,7 @@ many as the memory holds.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from llmscale.measure.optimizers import state_bytes
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.trunks import Descent
 from llmscale.measure.train.gpu_memory import MEMORY_SHARE, memory_per_gpu
@@ -48,30 +49,37 @@ def batches_of(
 ) -> Batches:
     """How `job` is trained with `free_bytes` of memory, on so many GPUs together."""
     on_each = -(-job.batch_sequences // gpus)
-    micro = micro_batch(job.shape, on_each, device, free_bytes, members)
+    state = state_bytes(job.optimizer, job.shape)
+    micro = micro_batch(job.shape, on_each, device, free_bytes, members, state)
     windows = validation_tokens // job.shape.context
-    evaluated = evaluation_batch(job.shape, micro, device, free_bytes, members, windows)
+    evaluated = evaluation_batch(job.shape, micro, device, free_bytes, members, windows, state)
     width = activation_bytes(device)
-    trained = job.shape.memory_bytes(micro, width, several_parts=micro < job.batch_sequences)
-    read = job.shape.evaluation_bytes(evaluated or micro, width)
+    trained = job.shape.memory_bytes(micro, width, micro < job.batch_sequences, state)
+    read = job.shape.evaluation_bytes(evaluated or micro, width, state)
     memory = PROCESS_BYTES + members * max(trained, read)
     return Batches(micro, evaluated, members, memory, _shard(job, micro, gpus, free_bytes))
 
 
 def micro_batch(
-    shape: Shape, batch_sequences: int, device: str, free_bytes: int, members: int = 1
+    shape: Shape,
+    batch_sequences: int,
+    device: str,
+    free_bytes: int,
+    members: int = 1,
+    state: int | None = None,
 ) -> int:
     """Sequences in one pass: a power of two, at most the batch, that fits the memory and suits the
     device.
 
-    Of a stack of `members` models each takes so many.
+    Of a stack of `members` models each takes so many. `state` are the bytes of the optimiser's;
+    None: of AdamW's.
     """
     limit = CPU_MICRO_BATCH_TOKENS if device == "cpu" else GPU_MICRO_BATCH_TOKENS
     room, width = GPU_MEMORY_SHARE * free_bytes / members, activation_bytes(device)
     sequences = 1
     while sequences * 2 <= min(batch_sequences, max(1, limit // (shape.context * members))):
         several = sequences * 2 < batch_sequences
-        if shape.memory_bytes(sequences * 2, width, several_parts=several) > room:
+        if shape.memory_bytes(sequences * 2, width, several, state) > room:
             break
         sequences *= 2
     return sequences
@@ -84,6 +92,7 @@ def evaluation_batch(
     free_bytes: int,
     members: int = 1,
     windows: int | None = None,
+    state: int | None = None,
 ) -> int | None:
     """Sequences in one pass of an evaluation on a GPU, a power of two times those of training; None
     on a CPU.
@@ -97,7 +106,7 @@ def evaluation_batch(
     while sequences * 2 * shape.context * members <= GPU_EVALUATION_TOKENS:
         if windows is not None and sequences >= windows:
             break
-        needed = shape.evaluation_bytes(sequences * 2, activation_bytes(device))
+        needed = shape.evaluation_bytes(sequences * 2, activation_bytes(device), state)
         if needed * members > GPU_MEMORY_SHARE * free_bytes:
             break
         sequences *= 2
@@ -143,7 +152,8 @@ def stacks_of(
         most = len(group)
         if device == "cuda":
             in_a_pass = GPU_MICRO_BATCH_TOKENS // alike.batch_tokens
-            one = alike.shape.memory_bytes(1, activation_bytes(device))
+            state = state_bytes(alike.optimizer, alike.shape)
+            one = alike.shape.memory_bytes(1, activation_bytes(device), state_bytes=state)
             in_memory = GPU_MEMORY_SHARE * free_bytes // one
             most = max(1, int(min(most, in_a_pass, in_memory)))
         members |= {job.run_id: most for job in group}

@@ -34,6 +34,7 @@ from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.run_spec import RunSpec, known_spec
+from llmscale.menu import is_own
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import FINISHED, Run
@@ -173,6 +174,8 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         device_name(plan.device),
         os.path.relpath(start, home.path) if start else None,
         {step: branch_file(step) for step in run.descent.branch_steps},
+        own=run.job.own_texts(),
+        counts=run.job.shape.counts if is_own(run.job.shape.arch) else None,
     )
     if before is not None:
         points = {**before.branch_points, **spec.branch_points}
