@@ -309,7 +309,8 @@ def test_runs_are_held_out_by_a_rule() -> None:
     ("rule", "sentence"),
     [
         ("biggest", "not understood"),
-        ("flops>many", "not a number"),
+        ("flops>many", "holds numbers, and 'many' is none"),
+        ("flops>1e15 and", "a condition is missing"),
         ("params>1T", "holds out no run"),
         ("N>1", "every run"),
     ],

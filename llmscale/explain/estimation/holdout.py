@@ -2,7 +2,6 @@
 gave.
 """
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,10 +14,9 @@ from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.laws import Law
+from llmscale.explain.table.rows.where import meets, parse_where
 from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
-from llmscale.quantity import parse_count
 
-_RULE = re.compile(r"\s*(?P<column>[a-z]+)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>.+)", re.IGNORECASE)
 _COLUMNS = {
     "params": "params",
     "n": "params",
@@ -125,21 +123,23 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
         while (flops >= least).sum() < int(_LEAST_SHARE * len(frame)):
             least *= LARGEST_BUDGETS
         return np.asarray(flops >= least)
-    match = _RULE.fullmatch(rule)
-    column = _COLUMNS.get(match["column"].lower()) if match else None
-    if match is None or column is None:
+    held = np.ones(len(frame), dtype=bool)
+    try:
+        conditions = parse_where(rule)
+        columns = [_COLUMNS[condition.column.lower()] for condition in conditions]
+        for column, condition in zip(columns, conditions, strict=True):
+            held &= meets(frame[column], condition)
+    except (InputError, KeyError) as error:
+        why = f": {error.problem}" if isinstance(error, InputError) else ""
         raise InputError(
-            f"hold-out rule {rule!r} is not understood",
+            f"hold-out rule {rule!r} is not understood{why}",
             "use none, largest, or a rule like flops>1e19 or params>=10M",
-        )
-    values, limit = frame[column].to_numpy(), parse_count(match["value"], "hold-out limit")
-    held = {">": values > limit, ">=": values >= limit, "<": values < limit, "<=": values <= limit}[
-        match["sign"]
-    ]
+        ) from error
     if not held.any() or held.all():
+        values = frame[columns[0]]
         raise InputError(
             f"hold-out rule {rule!r} holds out {'every run' if held.any() else 'no run'}",
-            f"{column} goes from {values.min():.4g} to {values.max():.4g}; or use --holdout "
+            f"{columns[0]} goes from {values.min():.4g} to {values.max():.4g}; or use --holdout "
             "largest",
         )
-    return np.asarray(held)
+    return held
