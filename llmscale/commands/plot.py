@@ -19,6 +19,8 @@ from llmscale.commands.fit import (
     read_runs,
 )
 from llmscale.errors import InputError
+from llmscale.explain.figures import FIGURES
+from llmscale.menu import bare_name
 
 if TYPE_CHECKING:
     from llmscale.explain.figures import Evidence
@@ -32,11 +34,7 @@ def plot(
     table: TableArgument = None,
     kind: Annotated[
         str,
-        typer.Option(
-            help="scaling (loss against size), curves (against tokens), residuals, isoflop, "
-            "contour, profile, pairs or"
-            " envelope."
-        ),
+        typer.Option(help=f"What to draw: {FIGURES.choices}."),
     ] = "scaling",
     law: LawOption = None,
     variable: VariableOption = "params",
@@ -66,7 +64,6 @@ def plot(
     Example: llmscale plot results/cpu --kind scaling -o law.pdf
     """
     from llmscale.commands import _fit_output as shown
-    from llmscale.explain.figures import FIGURES
     from llmscale.explain.fit import Options
     from llmscale.runs.remote import is_url
     from llmscale.runs.safe_paths import refuse_links
@@ -87,7 +84,7 @@ def plot(
     shown.warn_all(runs.notes)
     if out and ".." in out.parts:
         out = out.resolve()
-    path = out or (Path(f"{kind}.png") if is_url(table) else _default_path(runs, kind))
+    path = out or (Path(f"{bare_name(kind)}.png") if is_url(table) else _default_path(runs, kind))
     if out is None and runs.path.is_dir():
         refuse_links(runs.path, with_runs=False)
     evidence = _evidence(runs, chosen.DRAWS, tuple(law or ()), options)
@@ -145,7 +142,7 @@ def _default_path(runs: "RunTable", kind: str) -> Path:
     from llmscale.runs.results_folder import ResultsFolder
 
     folder = ResultsFolder(runs.path).figures if runs.path.is_dir() else Path()
-    return folder / f"{kind}.png"
+    return folder / f"{bare_name(kind)}.png"
 
 
 def _evidence(
