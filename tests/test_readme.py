@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -87,9 +88,12 @@ PYTHON = {str(block): block.text for block in _blocks("python")}
 
 @pytest.mark.parametrize("arguments", EVERY.values(), ids=EVERY)
 def test_every_command_parses(arguments: list[str]) -> None:
-    command, context = typer.main.get_command(app), None
-    while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
-        command, *arguments = command.commands[arguments[0]], *arguments[1:]
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "get_command") and arguments:
+        found = command.get_command(None, arguments[0])
+        if found is None:
+            break
+        command, arguments = found, arguments[1:]
     flags = {
         flag
         for parameter in command.params

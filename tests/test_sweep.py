@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -284,6 +285,9 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
     assert repr(result) == f"SweepResult({out}: 1 of 1 runs done)"
     assert f"<td>{run.loss:.4f}</td>" in result._repr_html_()
     assert list(tables(out)[0]["unique_tokens"]) == [run.unique_tokens]
+    words = "--sizes 1x16x1 --tokens 150k --data .* --tokenizer bpe:300 --context 32 --device cpu"
+    command = result.folder.read_sweep()["command"]
+    assert re.fullmatch(f"llmscale sweep {words} --dtype float32 --workers 1 --out {out}", command)
 
 
 def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(

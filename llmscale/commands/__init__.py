@@ -21,6 +21,7 @@ _FIRST = [
     "tune",
     "fit",
     "laws",
+    "explain",
     "plot",
     "predict",
     "shapes",

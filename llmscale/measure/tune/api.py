@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, Note
-from llmscale.measure.sweep.opening import Results, fetch, open_results, prepare_text
+from llmscale.measure.sweep.opening import (
+    Results,
+    fetch,
+    open_results,
+    prepare_text,
+    stated_command,
+)
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.records import find_damage
 from llmscale.measure.sweep.remote_results import kept_at
@@ -92,6 +98,7 @@ def tune(
     results = open_results(out, asked, spec, "tune")
     fetch(results, look_only=dry_run)
     folder = results.folder
+    command = command or stated_command("tune", results, spec, how)
     spec = settled(spec, known_basis(folder))
     if rewritten := check_folder(folder, spec):
         watcher.warn(rewritten)
@@ -104,8 +111,7 @@ def tune(
     begun = TuneResult(folder, spec, study.tuning(), plan)
     if dry_run:
         return begun
-    said = command or f"llmscale.tune(...) in Python, into {results.where}"
-    _train(study, plan, results, said, watcher)
+    _train(study, plan, results, command, watcher)
     return replace(begun, tuning=study.tuning(), plan=None)
 
 
