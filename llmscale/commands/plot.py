@@ -7,13 +7,11 @@ import typer
 
 from llmscale.commands import _explain_options as options
 from llmscale.commands import output
+from llmscale.explain.figures import FIGURES
 
 KindOption = Annotated[
     str,
-    typer.Option(
-        help="scaling (loss against size), curves (against tokens), residuals, isoflop, contour, "
-        "profile, pairs or envelope; or one of your own, ./mine.py:my_figure."
-    ),
+    typer.Option(help=f"What to draw: {FIGURES.choices}."),
 ]
 OutOption = Annotated[
     Path | None,
