@@ -53,7 +53,7 @@ format: $(TESTED) ## put code into the form that `make check` asks for
 	$(RUN) -m ruff format .
 
 docs: $(READY) ## write the pages that are made from the code
-	$(RUN) -m llmscale.measure.sweep.reference docs/settings.md
+	$(RUN) -m llmscale.measure.reference docs/settings.md
 
 bench: $(READY) ## time what the benchmarks folder measures
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script; done

@@ -2,6 +2,7 @@
 says what it knows.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from llmscale.explain.diagnostics.checklist import checklist
 from llmscale.explain.diagnostics.diagnose import diagnose
+from llmscale.explain.diagnostics.verdict import verdict
 from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.laws.power_floor import PowerFloor
@@ -320,3 +322,16 @@ def test_the_checklist_is_filled_in_from_the_table() -> None:
 def test_the_checklist_cannot_be_broken_by_a_value() -> None:
     text = checklist(refit(read_table(with_values(data="a\n# b <i> *c*"))))
     assert "- [x] Data: a # b \\<i\\> \\*c\\*" in text.splitlines()
+
+
+def test_the_verdict_follows_from_the_check_and_the_heaviest_note() -> None:
+    def said(frame: pd.DataFrame) -> str:
+        fit = fit_law(read_table(frame), "chinchilla", bootstrap=50, holdout="largest")
+        return verdict(fit)
+
+    good = said(clean())
+    assert re.match(r"alpha = 0\.3\d \[0\.\d\d, 0\.\d\d\], beta = .* from 40 runs; predicts ", good)
+    assert re.search(r": usable to [\d.]+x the largest run", good)
+    assert "not to be relied on before mixed-data is settled" in said(
+        clean().assign(data=["prose", "code"] * 20)
+    )

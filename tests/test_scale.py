@@ -37,8 +37,8 @@ WRITE_AND_READ = """
 import sys, pathlib, pyarrow
 from llmscale.runs import curve_file
 from llmscale.runs.results_folder import ResultsFolder
-from llmscale.measure.sweep import records
-curve_file.GROUP_ROWS = records.GROUP_ROWS = 10_000
+from llmscale.measure.sweep import curves_table, records
+curve_file.GROUP_ROWS = curves_table.GROUP_ROWS = 10_000
 folder = ResultsFolder(pathlib.Path(sys.argv[1]))
 records.write_tables(folder, final=True)
 rows = sum(len(part) for _, part in curve_file.CurveFile(folder.curves_path).each(["step", "loss"]))

@@ -11,11 +11,12 @@ from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.measure.executors.ray import Options as RayOptions
 from llmscale.measure.executors.slurm import Options as SlurmOptions
+from llmscale.measure.reference import reference
 from llmscale.measure.sweep.hardware import Hardware
-from llmscale.measure.sweep.reference import reference
 from llmscale.measure.sweep.spec import SweepSpec, asked_spec, read_spec
 from llmscale.measure.text.spec import Cleaning, TextSpec
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.tune.spec import SearchSpec
 from llmscale.runs.shape import Shape
 from llmscale.settings import Range, Setting, options_of, settings_of, stated_options
 
@@ -23,6 +24,7 @@ KINDS: tuple[Any, ...] = (
     Recipe,
     Hardware,
     SweepSpec,
+    SearchSpec,
     TextSpec,
     Cleaning,
     RayOptions,

@@ -4,12 +4,15 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,7 +28,11 @@ from sweeps import (
 from sweeps import options as sweep_options
 
 from llmscale.measure.executors import Event, Place, Task, local
+from llmscale.measure.sweep.api import sweep
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.watching import Silent
 from llmscale.runs.lock import only_writer
+from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import CURVE_COLUMNS, RUN_COLUMNS
 from llmscale.runs.shape import shape_for
 
@@ -33,6 +40,17 @@ SIZES = "1x16x1,2x16x1,2x24x2"
 ROUNDING = 1e-5
 """Relative difference of losses that another number of threads a run may bring."""
 options = functools.partial(sweep_options, sizes=SIZES)
+
+
+class Impatient(Silent):
+    """Somebody who presses Ctrl-C when half of a run is trained."""
+
+    def training(self, plan: Plan, folder: ResultsFolder) -> Any:
+        def report(event: Event) -> None:
+            if event.kind == "logged" and event.point["tokens"] > plan.runs[0].job.tokens / 2:
+                raise KeyboardInterrupt
+
+        return nullcontext(report)
 
 
 @pytest.fixture(scope="module")
@@ -245,10 +263,31 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
     assert payload["runs"][0]["epochs"] == pytest.approx(
         150e3 / payload["data"]["train_tokens"], rel=0.01
     )
-    result = llmscale(*options(text, out, sizes="1x16x1", tokens="150k"))
-    assert result.exit_code == 0, result.output
-    runs, _ = tables(out)
-    assert runs["unique_tokens"][0] < runs["tokens"][0]
+    asked: dict[str, Any] = {
+        "sizes": ["1x16x1"],
+        "tokens": 150_000,
+        "data": str(text),
+        "tokenizer": "bpe:300",
+    }
+    asked |= {"context": 32, "device": "cpu", "dtype": "float32", "workers": 1, "out": out}
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match=f"stopped.* is in {out}, and the same command"):
+        sweep(progress=Impatient(), **asked)
+    assert signal.getsignal(signal.SIGTERM) == before
+    # As a notebook's widgets do, outside of the main thread, where no signals come.
+    with ThreadPoolExecutor(1) as other:
+        result = other.submit(sweep, progress=False, **asked).result()
+    (run,) = result.runs
+    assert run.unique_tokens < run.tokens
+    assert [planned.job.run_id for planned in result.plan.runs] == [run.run_id]
+    assert result.plan.runs[0].is_begun
+    assert "repeated-data" in [note.code for note in result.notes]
+    assert repr(result) == f"SweepResult({out}: 1 of 1 runs done)"
+    assert f"<td>{run.loss:.4f}</td>" in result._repr_html_()
+    assert list(tables(out)[0]["unique_tokens"]) == [run.unique_tokens]
+    words = "--sizes 1x16x1 --tokens 150k --data .* --tokenizer bpe:300 --context 32 --device cpu"
+    command = result.folder.read_sweep()["command"]
+    assert re.fullmatch(f"llmscale sweep {words} --dtype float32 --workers 1 --out {out}", command)
 
 
 def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(

@@ -4,6 +4,8 @@ Importing this loads typer and rich, nothing heavier.
 """
 
 import importlib
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +20,7 @@ COMMANDS = (
     "tune",
     "fit",
     "laws",
+    "explain",
     "plot",
     "predict",
     "shapes",
@@ -29,33 +32,47 @@ COMMANDS = (
 """In the order in which help lists them; `sweep` is the function of that name in sweep.py."""
 
 
-class Program(output.Commands):
-    """Commands that are loaded when they are asked for: help of one does not wait for the
+class Loaded(Mapping[str, Any]):
+    """The commands by name, each loaded when it is asked for: help of one does not wait for the
     others.
     """
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        return _load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class Program(output.Commands):
+    """The group of all commands."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Loaded()  # type: ignore[assignment]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read what stands before the name of the command; that is mostly nothing."""
         if args and args[0] in COMMANDS:
             # To read the program's own options, typer would load pydantic: 0.1 s for nothing.
             ctx._protected_args, ctx.args = args[:1], args[1:]
-            return ctx.args
+            return args[1:]
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name, or None."""
-        if cmd_name in COMMANDS and cmd_name not in self.commands:
-            module = importlib.import_module(f"llmscale.commands.{cmd_name}")
-            self.commands[cmd_name] = _command(getattr(module, cmd_name))
-        return self.commands.get(cmd_name)
 
-
-def _command(made: Any) -> Any:
+@cache
+def _load(name: str) -> Any:
     """What typer makes of a function, or of a group of them."""
+    made = getattr(importlib.import_module(f"llmscale.commands.{name}"), name)
     if isinstance(made, typer.Typer):
         return typer.main.get_command(made)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)

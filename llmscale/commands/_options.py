@@ -16,7 +16,17 @@ from llmscale.settings import Setting, options_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-GROUPS = ("Arguments", "What to train", "Search", "Text", "Recipe", "Hardware", "Output", "Options")
+GROUPS = (
+    "Arguments",
+    "What to measure",
+    "What to train",
+    "Search",
+    "Text",
+    "Recipe",
+    "Hardware",
+    "Output",
+    "Options",
+)
 """In the order in which help shows them."""
 _SENTENCE_END = re.compile(r"\.\s+(?=[A-Z`])")
 
@@ -52,16 +62,15 @@ _ExecutorOption = Annotated[
 
 
 def takes_settings(
-    kind: type, *, only: Sequence[str] = (), leave_out: Sequence[str] = ()
+    *kinds: type, only: Sequence[str] = (), leave_out: Sequence[str] = ()
 ) -> Callable[[Command], Command]:
-    """Give a command an option for each setting of `kind`, or for `only` some, but not for those to
-    `leave_out`.
+    """Give a command an option for each setting of `kinds`, or for `only` some, but not for those
+    to `leave_out`.
 
     They come to its `**settings`, None if they were not given, with `executor_option` next to
     `executor`."""
-    taken = [name for name in options_of(kind) if name not in leave_out]
-    if only:
-        taken = [name for name in taken if name in only]
+    options = {name: option for kind in kinds for name, option in options_of(kind).items()}
+    taken = [name for name in options if name in (only or options) and name not in leave_out]
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command)
@@ -71,7 +80,7 @@ def takes_settings(
             if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         parameters += [
-            _parameter(keyword, _annotation(options_of(kind)[keyword].setting)) for keyword in taken
+            _parameter(keyword, _annotation(options[keyword].setting)) for keyword in taken
         ]
         if "executor" in taken:
             parameters.append(_parameter("executor_option", _ExecutorOption))

@@ -1,6 +1,6 @@
 """What a terminal shows of a sweep or a tuning while it works."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import typer
@@ -10,7 +10,7 @@ from llmscale.commands.data import preparing
 from llmscale.commands.live import SweepProgress
 from llmscale.errors import Note
 from llmscale.measure.executors import Event
-from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.plan import Plan, PlannedRun
 from llmscale.measure.sweep.watching import Watcher
 from llmscale.measure.text.prepare import Progress, TokenStore
 from llmscale.quantity import format_bytes, format_count, format_seconds
@@ -23,8 +23,8 @@ MOST_LINES = 200
 class OnConsole(Watcher):
     """Shows all of it on standard error, and asks there."""
 
-    def __init__(self, shows_plan: bool = True) -> None:
-        self._shows_plan = shows_plan
+    def __init__(self, shows_plan: bool = True, every_note: bool = False) -> None:
+        self._shows_plan, self._every_note = shows_plan, every_note
 
     def tell(self, text: str) -> None:
         """One line."""
@@ -33,6 +33,10 @@ class OnConsole(Watcher):
     def warn(self, note: Note | str) -> None:
         """One warning."""
         output.warn(note)
+
+    def warn_all(self, notes: Sequence[Note]) -> None:
+        """The weightiest, or every one."""
+        output.warn_all(notes, every=self._every_note)
 
     def preparing(self) -> AbstractContextManager[Callable[[Progress], None]]:
         """A bar in a terminal, else a line for every stage."""
@@ -54,48 +58,21 @@ class OnConsole(Watcher):
         return SweepProgress(plan, folder)
 
 
-def _show_plan(plan: "Plan", store: "TokenStore", where: str) -> None:
-    from llmscale.measure.sweep.result import run_name
-
-    headings = (
-        "size",
-        "shape",
-        "N",
-        "tokens",
-        "epochs",
-        "FLOPs",
-        "lr",
-        "batch",
-        "memory",
-        "time",
-        "",
-    )
-    table = output.make_table(f"Plan: {len(plan.runs)} runs into {where}", *headings, left=2)
+def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
     # Of many runs, those to be trained.
-    shown = (
-        plan.runs
-        if len(plan.runs) <= MOST_LINES
-        else [run for run in plan.runs if not run.finished]
-    )[:MOST_LINES]
-    for run in shown:
-        job = run.job
-        table.add_row(
-            run_name(job),
-            job.shape.name,
-            format_count(job.shape.params),
-            format_count(job.tokens),
-            f"{job.epochs:.2f}",
-            f"{job.flops if run.finished else run.trained_flops:.1e}",
-            f"{job.lr:.2g}",
-            format_count(job.batch_tokens),
-            format_bytes(run.memory_bytes),
-            "done" if run.finished else _time(run.seconds),
-            run.origin,
-        )
+    listed = plan.runs
+    if len(listed) > MOST_LINES:
+        listed = tuple(run for run in plan.runs if not run.finished)[:MOST_LINES]
+    headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time")
+    title = f"Plan: {len(plan.runs)} runs into {where}"
+    least = ("epochs", "batch", "lr", "memory")
+    table = output.make_table(title, *headings, "", left=2, least=least)
+    for run in listed:
+        table.add_row(*_cells(run))
     output.progress.print(table)
-    if len(plan.runs) > len(shown):
+    if len(plan.runs) > len(listed):
         finished = len(plan.runs) - len(plan.waiting)
-        more = len(plan.runs) - len(shown)
+        more = len(plan.runs) - len(listed)
         output.progress.print(
             f"and {more:,} more runs ({finished:,} are done); all of them: --dry-run --json"
         )
@@ -104,18 +81,43 @@ def _show_plan(plan: "Plan", store: "TokenStore", where: str) -> None:
         f"{format_count(store.validation_tokens)} validation tokens, vocabulary {store.vocab_size}"
     )
     if plan.waiting:
-        saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
-        unit = "core" if plan.device == "cpu" else "GPU"
-        begun = sum(run.is_begun for run in plan.waiting)
-        of, before = (
-            (f" of {plan.own_flops:.2e}", f" ({begun} begun before)") if begun else ("", "")
-        )
-        hours = f", {plan.device_hours:.2g} {unit} hours" if plan.seconds else ""
-        output.progress.print(
-            f"{len(plan.waiting)} to train, {plan.flops:.2e}{of} FLOPs{before}{saves}, "
-            f"{_time(plan.seconds, 'about ')} on {plan.device}{hours} ({plan.dtype}, {plan.ways})"
-        )
+        output.progress.print(_cost(plan))
         output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
+
+
+def _cells(run: PlannedRun) -> tuple[str, ...]:
+    from llmscale.measure.sweep.result import run_name
+
+    job = run.job
+    flops = job.flops if run.finished else run.trained_flops
+    return (
+        run_name(job),
+        job.shape.name,
+        format_count(job.shape.params),
+        format_count(job.tokens),
+        f"{job.epochs:.2f}",
+        f"{flops:.1e}",
+        f"{job.lr:.2g}",
+        format_count(job.batch_tokens),
+        format_bytes(run.memory_bytes),
+        "done" if run.finished else _time(run.seconds),
+        run.origin,
+    )
+
+
+def _cost(plan: Plan) -> str:
+    """How much there is to train, and how long that takes here."""
+    saves = f" (trunks save {plan.saving:.1f}x)" if plan.saving > 1 else ""
+    unit = "core" if plan.device == "cpu" else "GPU"
+    begun = sum(run.is_begun for run in plan.waiting)
+    of, before = "", ""
+    if begun:
+        of, before = f" of {plan.own_flops:.2e}", f" ({begun} begun before)"
+    hours = f", {plan.device_hours:.2g} {unit} hours" if plan.seconds else ""
+    return (
+        f"{len(plan.waiting)} to train, {plan.flops:.2e}{of} FLOPs{before}{saves}, "
+        f"{_time(plan.seconds, 'about ')} on {plan.device}{hours} ({plan.dtype}, {plan.ways})"
+    )
 
 
 def _time(seconds: float, about: str = "") -> str:

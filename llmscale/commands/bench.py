@@ -21,19 +21,20 @@ SMALL_SIZES = "10k,30k,100k,300k"
 """For a machine on which none of those measured is trained soon."""
 
 
+def _option(help: str) -> Any:
+    return typer.Option(help=help, rich_help_panel="What to measure")
+
+
 @takes_settings(SweepSpec, only=("context", "arch", "optimizer", "device", "dtype"))
 def bench(
     sizes: Annotated[
-        str, typer.Option(metavar="1M,10M", help="Non-embedding counts, or shapes such as 6x384x6")
+        str, _option("Non-embedding counts, or shapes such as 6x384x6")
     ] = "300k,1M,3M,10M",
-    vocab_size: Annotated[int, typer.Option(help="Entries of the vocabulary")] = USUAL_VOCABULARY,
-    batch: Annotated[int, typer.Option(help="Sequences a step")] = 16,
-    compile: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Use torch.compile; default on a GPU only"),
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; default one a core")] = None,
-    seconds: Annotated[float, typer.Option(help="Time for each size, after its first step")] = 10.0,
+    vocab_size: Annotated[int, _option("Entries of the vocabulary")] = USUAL_VOCABULARY,
+    batch: Annotated[int, _option("Sequences a step")] = 16,
+    compile: Annotated[bool | None, _option("Use torch.compile; default on a GPU only")] = None,
+    threads: Annotated[int | None, _option("CPU threads; default one a core")] = None,
+    seconds: Annotated[float, _option("Time for each size, after its first step")] = 10.0,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:

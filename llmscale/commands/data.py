@@ -2,111 +2,89 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmscale.commands import output
+from llmscale.commands._options import GroupedCommand, JsonOption, takes_settings
+from llmscale.measure.text.spec import TextSpec
 from llmscale.quantity import format_bytes, format_count, parse_count
 
 if TYPE_CHECKING:
     from llmscale.measure.text.inspection import Inspection
     from llmscale.measure.text.prepare import Progress as Done
-    from llmscale.measure.text.prepare import TextSpec, TokenStore
+    from llmscale.measure.text.prepare import TokenStore
 
 data = typer.Typer(
-    name="data", help="Make text ready for training, and look at it.", no_args_is_help=True
+    name="data",
+    help="Make text ready for training, and look at it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
+STAGES = {
+    "waiting": "waiting for another process",
+    "survey": "looking at the text",
+    "tokenizer": "training the tokenizer",
+    "tokens": "tokenizing",
+    "checking": "checking the tokens on disk",
+}
+"""What `prepare` is doing, in words."""
 SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="stdlib, files (a path, a glob, several by commas) or the name of a dataset.",
+        help="stdlib, files (a path, a glob, several by commas) or the name of a dataset",
     ),
 ]
-TokenizerOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="bpe:4096, a tokenizer.json or a name on the hub; default: bpe to suit the text.",
-    ),
-]
-ConfigOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Configuration of a dataset.")
-]
-SplitOption = Annotated[str, typer.Option(metavar="NAME", help="Split of a dataset.")]
-ColumnOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="Column that holds the text; data.text is the text within data."
-    ),
-]
-EndOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TOKEN", help="Token of your tokenizer that ends a document, as </s> does."
-    ),
-]
-ValidationOption = Annotated[
-    str, typer.Option(metavar="COUNT", help="Tokens to hold out; at most a tenth of the text is.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-@data.command()
+@data.command(cls=GroupedCommand)
+@takes_settings(TextSpec, leave_out=("data",))
 def prepare(
     source: SourceArgument = "stdlib",
-    tokenizer: TokenizerOption = None,
-    config: ConfigOption = None,
-    split: SplitOption = "train",
-    text_column: ColumnOption = "text",
-    end_of_text: EndOption = None,
     tokens: Annotated[
         str | None,
         typer.Option(
-            metavar="COUNT", help="Stop at this many training tokens; default: all the text."
+            metavar="COUNT", help="Stop at this many training tokens; default: all the text"
         ),
     ] = None,
-    validation_tokens: ValidationOption = "1M",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads; default: one a core.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core")] = None,
     json: JsonOption = False,
+    **settings: Any,
 ) -> None:
     """Tokenize text into the cache. Stopped, the same command goes on where it was.
 
     Example: llmscale data prepare 'corpus/**/*.txt' --tokenizer bpe:4096
     """
     from llmscale.measure.text import prepare as library
+    from llmscale.settings.tables import with_keywords
 
     wanted = parse_count(tokens, "token count") if tokens else None
-    spec = _spec(source, tokenizer, config, split, text_column, end_of_text, validation_tokens)
+    spec = with_keywords(TextSpec(source), settings, "the call")
     with preparing() as report:
         store = library.prepare(spec, min_train_tokens=wanted, workers=workers, progress=report)
-    tell_of(store)
+    for remark in store.remarks:
+        output.tell(f"note: {remark}")
+    output.warn_all(store.notes, every=True)
     if json:
         output.print_json(store.meta | {"path": str(store.path)})
     else:
         _show_store(store)
 
 
-@data.command()
+@data.command(cls=GroupedCommand)
+@takes_settings(TextSpec, leave_out=("data",))
 def inspect(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="SOURCE", help="What prepare takes, or the folder of a token store."
-        ),
+        typer.Argument(metavar="SOURCE", help="What prepare takes, or the folder of a token store"),
     ] = "stdlib",
-    tokenizer: TokenizerOption = None,
-    config: ConfigOption = None,
-    split: SplitOption = "train",
-    text_column: ColumnOption = "text",
-    end_of_text: EndOption = None,
-    validation_tokens: ValidationOption = "1M",
-    samples: Annotated[int, typer.Option(min=0, help="Documents to show.")] = 3,
+    samples: Annotated[int, typer.Option(min=0, help="Documents to show")] = 3,
     json: JsonOption = False,
+    **settings: Any,
 ) -> None:
     """Show how much text there is, what cleaning drops, and a few documents.
 
@@ -114,8 +92,9 @@ def inspect(
     """
     from llmscale.measure.text.inspection import inspect_text
     from llmscale.measure.text.prepare import Progress as Done
+    from llmscale.settings.tables import with_keywords
 
-    spec = _spec(source, tokenizer, config, split, text_column, end_of_text, validation_tokens)
+    spec = with_keywords(TextSpec(source), settings, "the call")
     with preparing() as report:
         seen = inspect_text(
             spec, samples=samples, progress=lambda count, size: report(Done("survey", count, size))
@@ -126,23 +105,6 @@ def inspect(
         output.print_json(seen.to_json())
     else:
         _show_inspection(seen)
-
-
-def _spec(
-    source: str,
-    tokenizer: str | None,
-    config: str | None,
-    split: str,
-    text_column: str,
-    end_of_text: str | None,
-    validation_tokens: str,
-) -> "TextSpec":
-    from llmscale.measure.text.prepare import TextSpec
-
-    held_out = parse_count(validation_tokens, "validation token count")
-    return TextSpec(
-        source, config, split, text_column, tokenizer, held_out, end_of_text=end_of_text
-    )
 
 
 @contextmanager
@@ -158,13 +120,6 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
         TimeRemainingColumn,
     )
 
-    stages = {
-        "waiting": "waiting for another process",
-        "survey": "looking at the text",
-        "tokenizer": "training the tokenizer",
-        "tokens": "tokenizing",
-        "checking": "checking the tokens on disk",
-    }
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -177,7 +132,7 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
         task = bar.add_task("opening", total=None)
 
         def report(done: "Done") -> None:
-            what = stages[done.stage]
+            what = STAGES[done.stage]
             if not shown and done.stage not in seen:
                 output.progress.print(what)
             seen.add(done.stage)
@@ -192,14 +147,6 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
             bar.update(task, description=f"{what} {details}", total=total, completed=completed)
 
         yield report
-
-
-def tell_of(store: "TokenStore") -> None:
-    """Say what of the text was taken for what, and warn of what makes its losses misleading."""
-    for remark in store.remarks:
-        output.tell(f"note: {remark}")
-    for note in store.notes:
-        output.warn(note)
 
 
 def _show_store(store: "TokenStore") -> None:

@@ -111,6 +111,7 @@ def fit(
         float, typer.Option(help="Where huber and log-cosh turn from squares to lines.")
     ] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    notes: output.NotesOption = False,
     checklist: Annotated[
         bool, typer.Option("--checklist", help="Print the reporting checklist as Markdown.")
     ] = False,
@@ -129,14 +130,14 @@ def fit(
     _check_combination(laws, method, by, checklist)
     runs = read_runs(table, columns, count, units, where, status, laws)
     if by:
-        _fit_groups(runs, by, laws, options, json)
+        _fit_groups(runs, by, laws, options, json, notes)
     elif method != "parametric":
-        _allocate(runs, method, laws, options, json)
+        _allocate(runs, method, laws, options, json, notes)
     elif "all" in laws:
-        _rank(runs, options, json)
+        _rank(runs, options, json, notes)
     else:
         # A part of a folder's runs is not the folder's fit, and at a URL only a sweep writes.
-        _fit(runs, laws, options, checklist, json, keep=not (where or is_url(table)))
+        _fit(runs, laws, options, checklist, json, notes, keep=not (where or is_url(table)))
 
 
 def read_runs(
@@ -236,6 +237,7 @@ def _fit(
     options: "Options",
     checklist: bool,
     json: bool,
+    notes: bool,
     *,
     keep: bool,
 ) -> None:
@@ -254,7 +256,7 @@ def _fit(
     else:
         shown.show_fits(fits)
     if not checklist:
-        shown.warn_all(shown.distinct_notes(fits))
+        output.warn_all(shown.distinct_notes(fits), every=notes)
     if not (json or checklist):
         if written:
             names = ", ".join(path.name for path in written)
@@ -291,7 +293,7 @@ def _sweep_of(folder: "ResultsFolder") -> dict[str, Any] | None:
         return None
 
 
-def _rank(runs: "RunTable", options: "Options", json: bool) -> None:
+def _rank(runs: "RunTable", options: "Options", json: bool, notes: bool) -> None:
     from llmscale.commands import _fit_output as shown
     from llmscale.explain.fit import to_json
     from llmscale.explain.fit.compare import compare
@@ -303,12 +305,12 @@ def _rank(runs: "RunTable", options: "Options", json: bool) -> None:
     shown.show_ranking(comparison)
     best = comparison.fits[:1]
     shown.show_fits(best)
-    shown.warn_all(shown.distinct_notes(best))
+    output.warn_all(shown.distinct_notes(best), every=notes)
     output.show_next(shown.next_step(best))
 
 
 def _fit_groups(
-    runs: "RunTable", by: str, laws: tuple[str, ...], options: "Options", json: bool
+    runs: "RunTable", by: str, laws: tuple[str, ...], options: "Options", json: bool, notes: bool
 ) -> None:
     from llmscale.commands import _fit_output as shown
     from llmscale.explain.fit import default_laws
@@ -329,11 +331,16 @@ def _fit_groups(
     else:
         shown.show_reading(runs, next(iter(found.fits.values())).law.inputs)
         shown.show_groups(found)
-    shown.warn_all((*runs.notes, *found.notes))
+    output.warn_all((*runs.notes, *found.notes), every=notes)
 
 
 def _allocate(
-    runs: "RunTable", method: str, laws: tuple[str, ...], options: "Options", json: bool
+    runs: "RunTable",
+    method: str,
+    laws: tuple[str, ...],
+    options: "Options",
+    json: bool,
+    notes: bool,
 ) -> None:
     from llmscale.commands import _fit_output as shown
     from llmscale.explain import allocation as methods
@@ -352,4 +359,4 @@ def _allocate(
     else:
         shown.show_reading(runs)
         shown.show_allocation(found)
-    shown.warn_all(found.notes)
+    output.warn_all(found.notes, every=notes)

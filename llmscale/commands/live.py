@@ -16,9 +16,9 @@ from llmscale.measure.executors import Event
 from llmscale.measure.sweep.plan import Plan, PlannedRun
 from llmscale.measure.sweep.records import read_run
 from llmscale.measure.sweep.remaining import Pace, work_left
-from llmscale.measure.train.recipe import DEFAULT
 from llmscale.quantity import format_count, format_seconds
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.title import short_title
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -168,8 +168,5 @@ class SweepProgress:
 
 
 def _title(run: PlannedRun) -> str:
-    job = run.job
-    recipe = f" {job.recipe}" if job.recipe != DEFAULT else ""
-    seed = f" seed {job.seed}" if job.seed else ""
     origin = f", {run.origin}" if run.origin else ""
-    return f"{job.size}{recipe} on {format_count(job.tokens)}{seed}{origin}"
+    return f"{short_title(run.job)}{origin}"

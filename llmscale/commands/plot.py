@@ -59,6 +59,7 @@ def plot(
         float, typer.Option(help="Inches; 3.4 is one column of a paper, 7 both.")
     ] = 3.4,
     title: Annotated[str | None, typer.Option(help="A title above the figure.")] = None,
+    notes: output.NotesOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Draw the runs with their law, or their loss curves, for a paper.
@@ -84,7 +85,6 @@ def plot(
     text = shown.reading(runs)
     if text and not json:
         output.tell(text)
-    shown.warn_all(runs.notes)
     if out and ".." in out.parts:
         out = out.resolve()
     path = out or (Path(f"{kind}.png") if is_url(table) else _default_path(runs, kind))
@@ -95,26 +95,24 @@ def plot(
     from llmscale.explain.figures._style import render
     from llmscale.explain.figures._text import drawing_notes
 
-    with drawing_notes() as notes:
+    with drawing_notes() as of_drawing:
         drawing = chosen.draw(evidence, width=width, title=title)
         image = render(drawing.figure, _ending(path))
     write_bytes(path, image)
-    for note in notes:
-        output.warn(note)
+    result = {
+        "path": str(path),
+        "kind": kind,
+        "columns": dict(runs.columns),
+        "laws": [fit.law.name for fit in evidence.fits],
+        "n_runs": drawing.n_runs,
+        "n_excluded": drawing.n_excluded,
+        "n_held_out": drawing.n_held_out,
+    }
     if json:
-        output.print_json(
-            {
-                "path": str(path),
-                "kind": kind,
-                "columns": dict(runs.columns),
-                "laws": [fit.law.name for fit in evidence.fits],
-                "n_runs": drawing.n_runs,
-                "n_excluded": drawing.n_excluded,
-                "n_held_out": drawing.n_held_out,
-            }
-        )
+        output.print_json(result)
     else:
         output.results.print(str(path))
+    output.warn_all((*runs.notes, *of_drawing), every=notes)
 
 
 def _ending(path: Path | None) -> str:

@@ -52,6 +52,7 @@ def predict(
     level: LevelOption = 0.9,
     bootstrap: Annotated[int, typer.Option(help="Bootstrap refits.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    notes: output.NotesOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Forecast the loss at a size and tokens, or at the best ones of a budget, with what such
@@ -106,8 +107,7 @@ def predict(
         output.print_json(_payload(fit, found, backtest, asked, optima))
     else:
         _show(fit, found, asked, optima)
-    for note in (*fit.notes, *found.notes):
-        output.warn(note)
+    output.warn_all((*fit.notes, *found.notes), every=notes)
 
 
 def _counts(text: str, name: str) -> list[float]:

@@ -8,7 +8,9 @@ import typer
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.errors.printable import one_line
+from llmscale.notes import MOST_SHOWN
 from llmscale.quantity import format_count, format_seconds
+from llmscale.runs.title import short_name, short_title
 from llmscale.settings import Range
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ def _watch_by_lines(where: str, now: "SweepStatus") -> None:
 def _line(run: "RunStatus") -> tuple[str, ...]:
     left = f"{format_seconds(run.seconds_left)} left" if run.seconds_left is not None else ""
     return (
-        f"{_name(run)} on {format_count(run.tokens)}",
+        short_title(run),
         _state(run),
         _loss(run),
         left,
@@ -151,11 +153,12 @@ def _parts(
     folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
 ) -> "list[RenderableType]":
     parts: list[Any] = [_table(now, everything), output.styled(now.summary)]
-    parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
+    shown, more = now.notes[:MOST_SHOWN], len(now.notes) - MOST_SHOWN
+    parts += [output.styled((f"warning: {note}", "yellow")) for note in shown]
+    if more > 0:
+        parts.append(output.styled(f"and {more} more: --json"))
     for run in _noted(now):
-        parts.append(
-            output.styled((f"{_name(run)} on {format_count(run.tokens)}: {run.note}", "yellow"))
-        )
+        parts.append(output.styled((f"{short_title(run)}: {run.note}", "yellow")))
     if curves:
         parts += [output.styled(""), _curves(folder, now)]
     parts.append(output.styled(_spent(now, price)))
@@ -184,7 +187,8 @@ def _table(now: "SweepStatus", everything: bool) -> "Table":
         "left",
     )
     runs = "run" if len(now.runs) == 1 else "runs"
-    table = output.make_table(f"{now.folder}: {len(now.runs)} {runs}", *headings)
+    least = ("MFU", "tokens/s", "spent")
+    table = output.make_table(f"{now.folder}: {len(now.runs)} {runs}", *headings, least=least)
     for group in _groups(now.runs, everything):
         size, tokens, *others = _cells(group, wide)
         table.add_row(size, tokens, *(_settings(group) if tuning else ()), *others)
@@ -215,7 +219,7 @@ def _cells(group: "list[RunStatus]", wide: bool) -> list[Any]:
     )
     if len(group) == 1:
         return [
-            _name(run),
+            short_name(run),
             format_count(run.tokens),
             output.styled((_state(run), _STYLES.get(run.state, ""))),
             *bar,
@@ -249,11 +253,6 @@ def _settings(group: "list[RunStatus]") -> tuple[str, str]:
     return lr, format_count(group[0].batch_tokens) if len(batches) == 1 and group[
         0
     ].batch_tokens else ""
-
-
-def _name(run: "RunStatus") -> str:
-    recipe = f" {run.recipe}" if run.recipe != "default" else ""
-    return run.size + recipe + (f" seed {run.seed}" if run.seed else "")
 
 
 def _state(run: "RunStatus") -> str:

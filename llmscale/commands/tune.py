@@ -2,7 +2,7 @@
 follow.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from llmscale.commands._options import (
     takes_settings,
 )
 from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.tune.spec import SearchSpec
 from llmscale.quantity import format_count, format_seconds
 from llmscale.settings import options_of, stated_options
 
@@ -24,45 +25,17 @@ if TYPE_CHECKING:
     from llmscale.measure.tune.result import Tuned, Tuning
     from llmscale.runs.results_folder import ResultsFolder
 
-SEARCH = "Search"
-"""The group of options that are of the search."""
-NOT_OF_TUNING = (
-    "flops",
-    "per_budget",
-    "optimum",
-    "spread",
-    "retry_diverged",
-    "trunk",
-    "stack",
-)
+_GRID = ("flops", "per_budget", "optimum", "spread")
+NOT_OF_TUNING = (*_GRID, "retry_diverged", "trunk", "stack")
 """Settings of a sweep that a search of learning rates has no use for."""
 
 
-@takes_settings(SweepSpec, leave_out=NOT_OF_TUNING)
+@takes_settings(SearchSpec, SweepSpec, leave_out=NOT_OF_TUNING)
 def tune(
     file: FileArgument = None,
-    batch: Annotated[
-        bool,
-        typer.Option("--batch/--no-batch", help="Search the batch too", rich_help_panel=SEARCH),
-    ] = True,
-    refine: Annotated[
-        bool,
-        typer.Option(
-            "--refine", help="Try √2 around the best of the factors of 2", rich_help_panel=SEARCH
-        ),
-    ] = False,
-    stop: Annotated[
-        bool,
-        typer.Option("--stop/--no-stop", help="Stop hopeless trials early", rich_help_panel=SEARCH),
-    ] = True,
-    doublings: Annotated[
-        int,
-        typer.Option(
-            min=1, help="How far to look each way, in factors of 2", rich_help_panel=SEARCH
-        ),
-    ] = 5,
     out: OutOption = None,
     dry_run: DryRunOption = False,
+    notes: output.NotesOption = False,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -80,20 +53,16 @@ def tune(
 
     result = api.tune(
         file,
-        batch=batch,
-        refine=refine,
-        stop=stop,
-        doublings=doublings,
         out=out,
         dry_run=dry_run,
-        progress=OnConsole(),
+        progress=OnConsole(every_note=notes),
         command=own_command(),
         **settings,
     )
     if dry_run:
         _show_plan(result, json)
     else:
-        _show(result, json)
+        _show(result, json, notes)
 
 
 def _show_plan(result: "TuneResult", json: bool) -> None:
@@ -128,7 +97,7 @@ def _show_plan(result: "TuneResult", json: bool) -> None:
     output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 
-def _show(result: "TuneResult", json: bool) -> None:
+def _show(result: "TuneResult", json: bool, every_note: bool) -> None:
     from llmscale.errors.command_lines import command_line
 
     tuning, spec, folder = result.tuning, result.spec, result.folder
@@ -142,8 +111,7 @@ def _show(result: "TuneResult", json: bool) -> None:
                     output.print_text(f"{what} = {_describe_fit(tuning.fits[name])}")
             words = stated_options(spec, _tuned_or_not_of_runs())
             output.show_next(command_line("llmscale", "sweep", *words, "--rule", folder.path))
-    for note in tuning.notes:
-        output.warn(note)
+    output.warn_all(tuning.notes, every=every_note)
     if tuning.rule is None:
         raise typer.Exit(1)
 

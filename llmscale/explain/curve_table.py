@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError
 from llmscale.explain.laws import Array
 from llmscale.explain.table import Excluded, RunTable
+from llmscale.notes.reading import ROWS_ARE_STEPS
 from llmscale.runs.curve_file import (
     Curves,
     each_curve,
@@ -89,8 +90,7 @@ def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: Curves) -> Run
 
     table = curve_table(chosen, curves, runs.path, loss, averaged)
     what = "the training loss of" if loss == "train_loss" else "the loss at"
-    note = Note(
-        "rows-are-steps",
+    note = ROWS_ARE_STEPS.note(
         f"fitted to {what} {number} steps after the warm-up, averaged to {len(table.frame)} rows, "
         "of"
         f" {table.frame['run_id'].nunique()} runs: steps of one run are not independent, and "

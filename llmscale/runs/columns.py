@@ -76,14 +76,12 @@ def fields_from(kind: type, *sources: object) -> dict[str, Any]:
 
 
 def markdown_table(row: type) -> str:
-    """The columns of a row as a table in Markdown: name, what it holds, what it means."""
+    """The columns of a row for people to read: name, what it holds, what it means."""
     lines = ["| column | holds | meaning |", "| --- | --- | --- |"]
     for column in columns_of(row):
-        holds = f"{_WORDS[column.kind]}, {column.unit}" if column.unit else _WORDS[column.kind]
-        if column.may_be_empty:
-            holds += ", or empty"
-        lines.append(f"| `{column.name}` | {holds} | {column.doc} |")
-    return "\n".join(lines) + "\n"
+        holds = [_WORDS[column.kind], column.unit, "or empty" if column.may_be_empty else ""]
+        lines.append(f"| `{column.name}` | {', '.join(filter(None, holds))} | {column.doc} |")
+    return "\n".join(lines)
 
 
 @cache

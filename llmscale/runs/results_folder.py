@@ -57,10 +57,11 @@ class ResultsFolder:
     def run_folders(self) -> list[RunFolder]:
         """The folders that are there under runs/, by name."""
         try:
-            names = sorted(name for name in os.listdir(self.path / "runs") if is_plain(name))
+            with os.scandir(self.path / "runs") as entries:
+                names = [entry.name for entry in entries if entry.is_dir() and is_plain(entry.name)]
         except OSError:
             return []
-        return [RunFolder(self.path / "runs" / name) for name in names]
+        return [RunFolder(self.path / "runs" / name) for name in sorted(names)]
 
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance, each part of it that is there of its type.

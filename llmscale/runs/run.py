@@ -4,7 +4,7 @@ A new column is a new field here, at the end: the tables, run.json, plans and do
 
 from dataclasses import dataclass
 
-from llmscale.runs.columns import column, column_kinds, optional
+from llmscale.runs.columns import column, column_kinds, markdown_table, optional
 
 STATUSES = ("done", "diverged", "failed", "running", "stopped")
 """What a run can have come to; `stopped` by `tune`, or between two commands."""
@@ -12,8 +12,6 @@ FINISHED = ("done", "diverged")
 """What needs no more training."""
 DEFAULT_RECIPE = "default"
 """The recipe of a sweep that names none."""
-FEW_STEPS = 300
-"""Fewer optimiser steps than this are mostly warm-up and cooldown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class Run:
     d_ff: int = column("width inside the feed-forward part")
     vocab_size: int = column("different tokens")
     context: int = column("length of a sequence", "tokens")
-    arch: str = column("architecture, of `models/`")
+    arch: str = column("architecture of the model")
     params: int = column("weights that multiply every token: the N of the laws")
     params_non_embedding: int = column("weights but token, position and output embeddings")
     params_total: int = column("all stored weights")
@@ -49,8 +47,8 @@ class Run:
     )
     lr: float = column("peak learning rate")
     batch_tokens: int = column("batch of an optimiser step", "tokens")
-    schedule: str = column("learning-rate schedule, of `schedules/`")
-    optimizer: str = column("optimiser, of `optimizers/`")
+    schedule: str = column("learning-rate schedule")
+    optimizer: str = column("optimiser")
     seed: int = column("seed of initial weights and order of the text")
     data: str = column("name of the text")
     data_fingerprint: str = column("digest of its tokens")
@@ -99,3 +97,16 @@ class CurvePoint:
 
 RUN_COLUMNS = column_kinds(Run)
 CURVE_COLUMNS = column_kinds(CurvePoint)
+
+
+def columns_page() -> str:
+    """The columns of both tables in Markdown: docs/columns.md."""
+    return "\n\n".join(
+        [
+            "# The columns of a sweep's tables",
+            "`runs.parquet` has one row a run:",
+            markdown_table(Run),
+            "`curves.parquet` has one row a logged step of a run:",
+            markdown_table(CurvePoint),
+        ]
+    )

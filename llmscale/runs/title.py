@@ -5,9 +5,10 @@ Programs use its `run_id`.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmscale.quantity import format_count
+from llmscale.runs.run import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,8 +16,33 @@ if TYPE_CHECKING:
 _DIGEST = r"(?=.*\d)[0-9a-f]{7,}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _MADE_UP = re.compile(rf"({_DIGEST}|(?=.*\d[a-z])[0-9a-z]{{8}})(~\w+)?", re.IGNORECASE)
 """Ids that a program gave: digests, UUIDs, the eight letters of Weights & Biases."""
-_DEFAULT_RECIPE = "default"
 _SHOWN_OF_AN_ID = 12
+
+
+class Described(Protocol):
+    """A run of a sweep: its row, its job, or how it stands."""
+
+    @property
+    def size(self) -> str: ...
+    @property
+    def recipe(self) -> str | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+
+
+def short_name(run: Described) -> str:
+    """`3M wide seed 1 retry`: the size, and what tells a run from others of that budget."""
+    recipe = f" {run.recipe}" if run.recipe not in (None, DEFAULT_RECIPE) else ""
+    seed = f" seed {run.seed}" if run.seed else ""
+    retry = " retry" if getattr(run, "retry_of", None) else ""
+    return f"{run.size}{recipe}{seed}{retry}"
+
+
+def short_title(run: Described) -> str:
+    """`3M wide seed 1 on 60M`: for lines of progress."""
+    return f"{short_name(run)} on {format_count(run.tokens)}"
 
 
 def run_title(run_id: str, values: Mapping[str, Any]) -> str:
@@ -29,13 +55,10 @@ def run_title(run_id: str, values: Mapping[str, Any]) -> str:
     size = _text(values.get("size")) or _count(values.get("params"))
     if size is None:
         return str(run_id)
-    tokens, recipe, seed = (
-        _count(values.get("tokens")),
-        _text(values.get("recipe")),
-        _number(values.get("seed")),
-    )
+    tokens, recipe = _count(values.get("tokens")), _text(values.get("recipe"))
+    seed = _number(values.get("seed"))
     title = f"{size} at {tokens} tokens" if tokens else size
-    if recipe and recipe != _DEFAULT_RECIPE:
+    if recipe and recipe != DEFAULT_RECIPE:
         title += f", {recipe}"
     return f"{title}, seed {seed:g}" if seed is not None else title
 
@@ -45,9 +68,8 @@ def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list
     too.
     """
     every = range(len(frame)) if rows is None else list(rows)
-    names = [
-        name for name in ("run_id", "size", "params", "tokens", "recipe", "seed") if name in frame
-    ]
+    telling = ("run_id", "size", "params", "tokens", "recipe", "seed")
+    names = [name for name in telling if name in frame]
     records = frame[names].iloc[list(every)].to_dict("records")
     titles = [run_title(str(record["run_id"]), record) for record in records]
     owners: dict[str, set[str]] = {}

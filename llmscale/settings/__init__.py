@@ -137,8 +137,13 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def settings_of(kind: type) -> tuple[Setting, ...]:
+def settings_of(kind: Any) -> tuple[Setting, ...]:
     """The settings that the fields of a dataclass are, in their order."""
+    return _settings_of(kind)
+
+
+@cache
+def _settings_of(kind: Any) -> tuple[Setting, ...]:
     found = []
     for field in dataclasses.fields(kind):
         known = dict(field.metadata.get(_KEY, {}))
@@ -163,10 +168,15 @@ class Option:
     tables: tuple[str, ...] = ()
 
 
-def options_of(kind: type) -> dict[str, Option]:
+def options_of(kind: Any) -> dict[str, Option]:
     """The settings of `kind`, and of the tables in it, that belong to a group of options; by
     keyword.
     """
+    return _options_of(kind)
+
+
+@cache
+def _options_of(kind: Any) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for one in settings_of(kind):
         if one.group:

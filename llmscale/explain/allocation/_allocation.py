@@ -17,6 +17,12 @@ from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, fit_law
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
+from llmscale.notes.predicting import (
+    BIAS_UNKNOWN,
+    ENVELOPE_BIAS,
+    EXPONENT_IMPLAUSIBLE,
+    ISOFLOP_BIAS,
+)
 from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
@@ -82,7 +88,7 @@ class Allocation:
                 "compute grows:"
                 f" {self.method} has not found the optimum in these runs"
             )
-            object.__setattr__(self, "notes", (*self.notes, Note("exponent-implausible", message)))
+            object.__setattr__(self, "notes", (*self.notes, EXPONENT_IMPLAUSIBLE.note(message)))
 
     @property
     def a(self) -> float:
@@ -232,26 +238,27 @@ def measure_bias(
                 f"the method's bias is not known: the {surface.name} fitted to these runs "
                 "has no optimum"
             )
-            return None, (Note("bias-unknown", message),)
+            return None, (BIAS_UNKNOWN.note(message),)
         bias = Bias(surface, truth, again(np.asarray(surface.loss(*columns)), surface))
     except LlmscaleError as error:
         return None, (
-            Note("bias-unknown", f"the method's bias on these runs is not known: {error.problem}"),
+            BIAS_UNKNOWN.note(f"the method's bias on these runs is not known: {error.problem}"),
         )
     if not np.isfinite([bias.exponent, float(bias.found.log_params)]).all():
         return None, (
-            Note(
-                "bias-unknown",
+            BIAS_UNKNOWN.note(
                 f"the method's bias is not known: it finds no optimum on the fitted {surface.name}",
             ),
         )
     return bias, ()
 
 
+_BIAS_OF = {"isoflop": ISOFLOP_BIAS, "envelope": ENVELOPE_BIAS}
+
+
 def bias_note(method: str, found: Frontier, bias: Bias, largest: float) -> Note:
     """The measured bias in a sentence."""
-    return Note(
-        f"{method}-bias",
+    return _BIAS_OF[method].note(
         f"without any noise, {method} on exactly these runs of the fitted {bias.surface.name} finds"
         f" a = {bias.found.a:.4f} where the truth is {bias.truth.a:.4f} ({bias.exponent:+.4f}), "
         "and N*"

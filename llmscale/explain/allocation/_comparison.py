@@ -9,6 +9,7 @@ import numpy as np
 
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain.allocation._allocation import HORIZONS, Allocation
+from llmscale.notes.predicting import METHOD_NOT_POSSIBLE
 from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
@@ -39,13 +40,11 @@ class Comparison:
             for note in one.notes:
                 carriers.setdefault(note, []).append(one.method)
         notes = [
-            note
-            if len(methods) == len(self.allocations)
-            else Note(note.code, f"{', '.join(methods)}: {note.message}")
+            note if len(methods) == len(self.allocations) else note.of(methods)
             for note, methods in carriers.items()
         ]
         notes += [
-            Note("method-not-possible", f"{name}: {reason}") for name, reason in self.failed.items()
+            METHOD_NOT_POSSIBLE.note(f"{name}: {reason}") for name, reason in self.failed.items()
         ]
         return tuple(notes)
 

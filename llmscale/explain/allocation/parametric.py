@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import Note
 from llmscale.explain.allocation import _frontier
 from llmscale.explain.allocation._allocation import Allocation
 from llmscale.explain.estimation.result import with_coefficients
 from llmscale.explain.fit import Fit, Options, fit_law
 from llmscale.explain.laws import Law
 from llmscale.explain.table import RunTable
+from llmscale.notes.predicting import REFITS_WITHOUT_OPTIMUM
 
 SOURCE = "Hoffmann et al. 2022, approach 3"
 _COLUMNS = (
@@ -55,7 +55,7 @@ def of_fit(fit: Fit) -> Allocation:
                 f"{len(every) - len(refits)} of {len(every)} bootstrap refits have no "
                 "optimum and were left out"
             )
-            notes += (Note("refits-without-optimum", message),)
+            notes += (REFITS_WITHOUT_OPTIMUM.note(message),)
     return Allocation(
         method="parametric",
         source=SOURCE,

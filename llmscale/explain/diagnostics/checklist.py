@@ -15,9 +15,9 @@ import pandas as pd
 from llmscale.errors import listed
 from llmscale.explain.diagnostics.evidence import counted, known
 from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.levels import count_levels, words
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.estimation.suitability import count_levels, words
 from llmscale.explain.laws import LETTERS
 from llmscale.quantity import format_count
 
@@ -75,9 +75,8 @@ def checklist(
         f"# Checklist of the law {_plain(fit.law.name)}",
         "",
         "After Li et al. 2025, (Mis)Fitting: A Survey of Scaling Laws (arXiv 2502.18969). "
-        f"{len(answers) - blank} of"
-        f" {len(answers)} items are filled in from {_plain(str(fit.table.path))}, {blank} are "
-        f"{NOT_RECORDED}.",
+        f"{len(answers) - blank} of {len(answers)} items are filled in from "
+        f"{_plain(str(fit.table.path))}, {blank} are {NOT_RECORDED}.",
     ]
     for title, items in sections.items():
         lines += ["", f"## {title}", ""]
@@ -228,18 +227,18 @@ def _fitting(sheet: _Sheet) -> Items:
     return [
         (
             "Objective",
-            f"sum of {options.objective}{delta} of ln law - ln loss{weighted}, {fit.objective:.6g} "
-            "here",
+            f"sum of {options.objective}{delta} of ln law - ln loss{weighted}, "
+            f"{fit.objective:.6g} here",
         ),
         (
             "Algorithm",
-            "Newton steps with exact derivatives in float64, on ln amplitudes and exponents within "
-            "bounds",
+            "Newton steps with exact derivatives in float64, on ln amplitudes and exponents "
+            "within bounds",
         ),
         (
             "Its settings",
-            "until a step promises less than 1e-11 of the objective; delta is lowered from 0.1 by "
-            "3",
+            "until a step promises less than 1e-11 of the objective; delta is lowered from 0.1 "
+            "by 3",
         ),
         (
             "Initialisation",

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.quantity import parse_count
 
 _RULE = re.compile(r"\s*(?P<column>[a-z]+)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>.+)", re.IGNORECASE)

@@ -68,12 +68,12 @@ class Profile:
     def __str__(self) -> str:
         if not self.settled:
             return (
-                f"{self.name}: no interval by profile likelihood, the other coefficients did "
-                "not settle"
+                f"{self.name}: no interval by profile likelihood, the other coefficients did not "
+                "settle"
             )
         return (
-            f"{self.name}: [{self.low:.4g}, {self.high:.4g}] at {100 * self.level:g}% by "
-            "profile likelihood"
+            f"{self.name}: [{self.low:.4g}, {self.high:.4g}] at {100 * self.level:g}% by profile "
+            "likelihood"
         )
 
 

@@ -26,6 +26,7 @@ from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.forecast.forecast import Forecast, forecast
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
 from llmscale.explain.table import RunTable
+from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 from llmscale.quantity import MOST
 from llmscale.runs.json_values import plain
 from llmscale.runs.results_folder import ResultsFolder
@@ -73,9 +74,7 @@ class Holdout:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to warn of: `holdout-one-sided`."""
-        return (
-            (self.bias.note("holdout-one-sided", "held-out runs"),) if self.bias.one_sided else ()
-        )
+        return (self.bias.note(HOLDOUT_ONE_SIDED, "held-out runs"),) if self.bias.one_sided else ()
 
     @property
     def has_interval(self) -> bool:
@@ -399,8 +398,7 @@ class Fit:
         notes = "".join(f"<li>{html.escape(str(note))}</li>" for note in self.notes)
         return (
             f"<p>{html.escape(self.law.formula)} ({html.escape(self.law.source)}), "
-            f"{self.table.size}</p>"
-            f"<table>{head}{rows}</table>{held}<ul>{notes}</ul>"
+            f"{self.table.size}</p><table>{head}{rows}</table>{held}<ul>{notes}</ul>"
         )
 
     def inputs_at(self, given: Mapping[str, ArrayLike]) -> list[Array]:

@@ -25,6 +25,7 @@ from llmscale.explain.figures._runs import (
 from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, style
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
+from llmscale.notes.fitting import NO_INTERVAL
 
 DRAWS = "laws"
 
@@ -47,7 +48,9 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     fit = first_fit(evidence, "pairs")
     refits = fit.replicates[np.isfinite(fit.replicates).all(axis=1)]
     if not len(refits):
-        reason = next((f": {note.message}" for note in fit.notes if note.code == "no-interval"), "")
+        reason = next(
+            (f": {note.message}" for note in fit.notes if note.code == NO_INTERVAL.code), ""
+        )
         raise InputError(
             f"{fit.law.name} was fitted without bootstrap refits, and pairs are drawn from "
             f"them{reason}",

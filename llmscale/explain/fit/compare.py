@@ -40,15 +40,17 @@ from numpy.typing import NDArray
 from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.explain import laws as menu
 from llmscale.explain.estimation import holdout as holdouts
-from llmscale.explain.estimation import suitability as identify
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
+from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, solved
+from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit import parametric
 from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Comparison
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
+from llmscale.notes.fitting import HOLDOUT_SKIPPED
 
 __all__ = ["Compared", "Comparison", "compare"]
 
@@ -64,8 +66,8 @@ _TINY = 1e-12
 
 
 def _problem(law: type[Law], runs: RunTable, variable: str) -> LlmscaleError | None:
-    inputs = identify.inputs_of(law, variable)
-    return identify.unusable(law, runs.frame, inputs) or identify.why_not(law, runs.frame, inputs)
+    inputs = inputs_of(law, variable)
+    return unusable(law, runs.frame, inputs) or why_not(law, runs.frame, inputs)
 
 
 def compare(
@@ -197,7 +199,7 @@ def _check(
         return _bare(rest, law, options), notes
     except LlmscaleError as error:
         return None, (
-            Note("holdout-skipped", f"no held-out check of {fit.law.name}: {error.problem}"),
+            HOLDOUT_SKIPPED.note(f"no held-out check of {fit.law.name}: {error.problem}"),
         )
 
 

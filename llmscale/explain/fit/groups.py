@@ -25,10 +25,11 @@ from llmscale.explain.fit.parametric import fit_law
 from llmscale.explain.laws import Array, Law, Surface
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import NO_VALUE, RunTable
+from llmscale.notes.fitting import EXPONENTS_DIFFER, EXPONENTS_SHARED, NO_JOINT_FIT
 
 SIMULATIONS = 199
 """Tables behind the test: p-values in steps of 1/200."""
-SIGNIFICANT = 0.05
+SIGNIFICANT = EXPONENTS_SHARED.limit
 _RUNS_TO_RESAMPLE = 30
 
 
@@ -119,7 +120,7 @@ def fit_groups(
             if len(laws) > 1
             else f"{first.law.name} names no exponents"
         )
-        note = Note("no-joint-fit", f"no joint fit with shared exponents: {reason}")
+        note = NO_JOINT_FIT.note(f"no joint fit with shared exponents: {reason}")
         return Groups(column, fits, {}, shared, float("nan"), {}, None, (note,))
     return _joint(column, fits, shared, options)
 
@@ -290,7 +291,8 @@ def _joint(
         if p_value >= SIGNIFICANT
         else f"the groups do not share {' and '.join(shared)} (p = {p_value:.2g}): fit them apart"
     )
-    note = Note("exponents-shared" if p_value >= SIGNIFICANT else "exponents-differ", verdict)
+    kind = EXPONENTS_SHARED if p_value >= SIGNIFICANT else EXPONENTS_DIFFER
+    note = kind.note(verdict)
     return Groups(column, fits, joint, shared, best, intervals, p_value, (note,))
 
 

@@ -15,24 +15,34 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, WorkError
 from llmscale.explain.curve_table import folder_steps
-from llmscale.explain.diagnostics.curves import SeenCurve, seen_curves
+from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.diagnostics.diagnose import diagnose
+from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
-from llmscale.explain.estimation import suitability as identify
+from llmscale.explain.estimation.design_notes import design_notes, floor_note
+from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
+from llmscale.explain.estimation.levels import count_levels, has_steps, points, words
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, Holdout, run_weights
+from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
 from llmscale.explain.laws import Array, Law, OneVariableLaw, Surface, find
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
+from llmscale.notes.fitting import (
+    EXPONENT_AT_BOUND,
+    FLAT_DIRECTION,
+    FLOOR_AT_ZERO,
+    HOLDOUT_BY_SIMPLER_LAW,
+    HOLDOUT_SKIPPED,
+    TERM_AT_ZERO,
+)
 from llmscale.runs.curve_file import CurveFile
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.title import run_titles
 
 _log = logging.getLogger(__name__)
 """News of large tables, for a command to show."""
-_FLAT = 1e-5
-"""Singular values of the scaled Jacobian below this share of the largest are flat directions."""
 _NO_SHARE = 1e-8
 """A coefficient that moves no loss by more than this share of it has gone to zero."""
 
@@ -52,10 +62,10 @@ def fit_laws(
     """
     options, runs = _options(options, changes), as_table(table, laws)
     if not laws:
-        options = replace(options, variable=identify.default_variable(runs, options.variable))
+        options = replace(options, variable=default_variable(runs, options.variable))
     fits: dict[str, Fit] = {}
     folder = _Folder(runs)
-    for law in laws or identify.default_laws(runs, options.variable):
+    for law in laws or default_laws(runs, options.variable):
         fit = _fit_law(folder, law, options)
         fits.setdefault(fit.law.name, fit)
     return tuple(fits.values())
@@ -117,7 +127,7 @@ class _Folder:
 
     def for_law(self, law: type[Law]) -> RunTable:
         """The table, or for laws of whole curves the evaluated steps of its folder."""
-        columns = identify.inputs_of(law)
+        columns = inputs_of(law)
         if (
             "lr_area" not in columns
             or "lr_area" in self.table.frame
@@ -168,7 +178,7 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
     if isinstance(source, RunTable):
         return source
     own = [law for law in laws if not isinstance(law, str)]
-    return read_table(source, needs=[column for law in own for column in identify.inputs_of(law)])
+    return read_table(source, needs=[column for law in own for column in inputs_of(law)])
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
@@ -201,9 +211,10 @@ def _options(options: Options | None, changes: dict[str, Any]) -> Options:
 
 
 def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
+    _log.debug("fitting %s", asked.name)
     law, notes = _choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
-    inputs = identify.inputs_of(law, options.variable)
+    inputs = inputs_of(law, options.variable)
     columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = table.frame["loss"].to_numpy(dtype=float)
     log_loss, weight = np.log(loss), run_weights(table)
@@ -229,7 +240,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitted %s; its intervals", law.name)
     refits = refit(table, inputs, surface, theta, options)
-    notes += identify.design_notes(best, table)
+    notes += design_notes(best, table)
     notes += _degenerate(best, surface, found)
     return Fit(
         law=best,
@@ -248,9 +259,9 @@ def refit(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
 ) -> uncertainty.Replicates:
     """The bootstrap refits of a fit that ended at theta."""
-    point = identify.points(table.frame, inputs)
-    steps = identify.has_steps(table.frame)
-    word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    point = points(table.frame, inputs)
+    steps = has_steps(table.frame)
+    word = words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
     return uncertainty.bootstrap(
         surface,
         theta,
@@ -268,16 +279,16 @@ def refit(
 def _choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
     """The law to fit: the one asked for, or without its floor where that cannot be identified."""
     notes = []
-    inputs = identify.inputs_of(law, variable)
-    problem = identify.unusable(law, table.frame, inputs)
+    inputs = inputs_of(law, variable)
+    problem = unusable(law, table.frame, inputs)
     if problem:
         raise problem
     if len(inputs) == 1 and issubclass(law, OneVariableLaw):
-        number = identify.count_levels(table.frame[variable].to_numpy())
-        if number < identify.SIZES_FOR_A_FLOOR:
-            notes.append(identify.floor_note(number, identify.words(variable, number)))
+        number = count_levels(table.frame[variable].to_numpy())
+        if number < SIZES_FOR_A_FLOOR:
+            notes.append(floor_note(number, words(variable, number)))
             law = find(law.without_floor) if law.without_floor else law
-    problem = identify.why_not(law, table.frame, inputs)
+    problem = why_not(law, table.frame, inputs)
     if problem:
         raise problem
     return law, notes
@@ -290,34 +301,32 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
     inputs = law.inputs
     if rest.frame.empty:
         return None, (
-            Note(
-                "holdout-skipped",
+            HOLDOUT_SKIPPED.note(
                 f"no held-out check of {law.name}: every run is among the largest",
             ),
         )
-    number = int(identify.points(rest.frame, inputs).max()) + 1
-    if identify.has_steps(rest.frame):
+    number = int(points(rest.frame, inputs).max()) + 1
+    if has_steps(rest.frame):
         number = len(rest.frame)
     needed = len(law.coefficient_names()) + 1
-    problem = identify.why_not(type(law), rest.frame, inputs)
+    problem = why_not(type(law), rest.frame, inputs)
     if number >= needed and problem is None:
         return type(law), ()
     if law.without_floor and number >= len(find(law.without_floor).coefficient_names()) + 1:
         message = (
-            f"without the held-out runs {number} {identify.words(inputs[0], number)} are left, too "
+            f"without the held-out runs {number} {words(inputs[0], number)} are left, too "
             f"few for {law.name}:"
             f" the check was made with {law.without_floor}"
         )
-        return find(law.without_floor), (Note("holdout-by-simpler-law", message),)
-    what = identify.words(inputs[0], number) if len(inputs) == 1 else "points"
+        return find(law.without_floor), (HOLDOUT_BY_SIMPLER_LAW.note(message),)
+    what = words(inputs[0], number) if len(inputs) == 1 else "points"
     reason = (
         f"{number} {what} {'is' if number == 1 else 'are'} left"
         if problem is None or number < needed
         else problem.problem
     )
     return None, (
-        Note(
-            "holdout-skipped",
+        HOLDOUT_SKIPPED.note(
             f"no held-out check of {law.name}: without the largest runs, {reason}",
         ),
     )
@@ -352,19 +361,17 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
     for name in np.array(names)[at_zero]:
         if name == law.floor:
             notes.append(
-                Note("floor-at-zero", f"the best floor {name} is 0: these runs show no floor")
+                FLOOR_AT_ZERO.note(f"the best floor {name} is 0: these runs show no floor")
             )
         elif getattr(law, name) <= 1:
             notes.append(
-                Note(
-                    "term-at-zero",
+                TERM_AT_ZERO.note(
                     f"the best {name} is 0: its term does nothing, and its exponent is arbitrary",
                 )
             )
         else:
             notes.append(
-                Note(
-                    "term-at-zero",
+                TERM_AT_ZERO.note(
                     f"{name} = {getattr(law, name):.3g} is so large that nothing hangs on its "
                     "value",
                 )
@@ -375,15 +382,13 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
         value = getattr(law, name)
         if theta[index] <= surface.lower[index]:
             notes.append(
-                Note(
-                    "exponent-at-bound",
+                EXPONENT_AT_BOUND.note(
                     f"{name} is at its bound 0: the loss does not fall with its variable",
                 )
             )
         elif theta[index] >= surface.upper[index] or value > 4:
             notes.append(
-                Note(
-                    "exponent-at-bound",
+                EXPONENT_AT_BOUND.note(
                     f"{name} = {value:.3g} is implausibly steep: it fits the smallest runs alone",
                 )
             )
@@ -403,8 +408,7 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
             else "the best fit lies along a ridge, on which the objective hardly changes any more"
         )
         notes.append(
-            Note(
-                "flat-direction",
+            FLAT_DIRECTION.note(
                 f"{reason}: the coefficients are not known one by one, only the loss near the runs "
                 "is. Use a law with"
                 " fewer coefficients, or add runs",
@@ -414,12 +418,11 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
     # On centred inputs columns compare as they are.
     columns = jacobian[:, free] if surface.centred else solver.unit_columns(jacobian[:, free])
     _, singular, direction = np.linalg.svd(columns, full_matrices=False)
-    if len(singular) and singular[-1] <= _FLAT * singular[0]:
+    if len(singular) and FLAT_DIRECTION.limit * singular[-1] <= singular[0]:
         condition = singular[0] / max(singular[-1], 1e-300)
         moving = np.array(names)[free][np.abs(direction[-1]) > 0.3]
         notes.append(
-            Note(
-                "flat-direction",
+            FLAT_DIRECTION.note(
                 f"the runs hardly tell {' and '.join(moving)} apart (condition number "
                 f"{condition:.1e}):"
                 " only their joint effect is known",

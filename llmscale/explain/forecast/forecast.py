@@ -26,13 +26,14 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
 from llmscale.explain.laws import Array
+from llmscale.notes.predicting import EXTRAPOLATES_FAR, LOSS_NOT_POSITIVE
 from llmscale.runs.json_values import plain
 
 if TYPE_CHECKING:
     from llmscale.explain.estimation.result import Fit
     from llmscale.explain.forecast.backtest import Backtest
 
-FAR = 100.0
+FAR = EXTRAPOLATES_FAR.limit
 """Forecasts more than this many times beyond the runs are called far."""
 NEAR_WEIGHT = 0.6
 """How soon the misfit sets in: g = sqrt(h² + 0.6 h)."""
@@ -162,8 +163,7 @@ def forecast(
     if furthest > math.log(FAR):
         notes.insert(
             0,
-            Note(
-                "extrapolates-far",
+            EXTRAPOLATES_FAR.note(
                 f"the forecast lies {math.exp(furthest):.3g}x beyond the runs: past {FAR:g}x even "
                 "widened 90% intervals"
                 " held 74% of the runs of public tables; measure a larger budget in between",
@@ -173,8 +173,7 @@ def forecast(
     if nowhere.any():
         notes.insert(
             0,
-            Note(
-                "loss-not-positive",
+            LOSS_NOT_POSITIVE.note(
                 f"{fit.law.name} gives no positive loss at {int(nowhere.sum())} of {nowhere.size} "
                 "forecasts: its"
                 " formula does not hold there; use another law (llmscale laws), or forecast nearer "

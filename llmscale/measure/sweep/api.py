@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
-from llmscale.measure.sweep.opening import Results, fetch, open_results, prepare_text
+from llmscale.measure.sweep.opening import (
+    Results,
+    fetch,
+    open_results,
+    prepare_text,
+    stated_command,
+)
 from llmscale.measure.sweep.plan import Plan, plan_sweep
 from llmscale.measure.sweep.provenance import (
     check_folder,
@@ -65,6 +71,7 @@ def sweep(
     results = open_results(out, asked, spec, "sweep")
     fetch(results, look_only=dry_run)
     folder = results.folder
+    command = command or stated_command("sweep", results, spec)
     spec = settled(spec, folder.known_sweep().get("basis"))
     check_folder(folder, spec)
     store = prepare_text(spec, watcher)
@@ -74,15 +81,13 @@ def sweep(
         watcher.warn(rewritten)
     for damage in find_damage(folder):
         watcher.warn(f"{damage.problem}; {damage.fix}")
-    for note in plan.notes:
-        watcher.warn(note)
+    watcher.warn_all(plan.notes)
     planned = SweepResult(folder, results.where, plan, describe_text(store))
     if dry_run:
         return planned
     if plan.seconds > max_hours * 3600 and not yes:
         _ask(plan, max_hours, watcher)
-    said = command or f"llmscale.sweep(...) in Python, into {results.where}"
-    plan, runs = _train(plan, spec, store, results, said, watcher)
+    plan, runs = _train(plan, spec, store, results, command, watcher)
     ids = {run.job.run_id for run in plan.runs}
     return replace(planned, plan=plan, runs=tuple(run for run in runs if run.run_id in ids))
 

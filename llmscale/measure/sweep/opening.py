@@ -9,6 +9,7 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
+from llmscale.errors.command_lines import command_line
 from llmscale.measure.sweep.jobs import tokens_needed
 from llmscale.measure.sweep.remote_results import fetch_results, remote_of
 from llmscale.measure.sweep.spec import SweepSpec
@@ -17,6 +18,7 @@ from llmscale.measure.sweep.watching import Watcher
 from llmscale.measure.text.prepare import TokenStore, prepare
 from llmscale.runs.remote import Remote
 from llmscale.runs.results_folder import ResultsFolder, results_folder
+from llmscale.settings import stated_options
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def open_results(
     named after the text, and for a `sweep` its budgets. Reads and writes nothing."""
     if out is not None:
         remote = remote_of(str(out))
-        return Results(ResultsFolder(remote.folder) if remote else results_folder(out), remote)
+        return Results(ResultsFolder(remote.folder) if remote else results_folder(str(out)), remote)
     before = "tune-" if kind == "tune" else ""
     if isinstance(asked, str | Path):
         return Results(ResultsFolder(Path("results") / f"{before}{Path(asked).stem}"))
@@ -67,9 +69,24 @@ def prepare_text(spec: SweepSpec, watcher: Watcher) -> TokenStore:
         store = prepare(spec.data, min_train_tokens=needed, progress=report)
     for remark in store.remarks:
         watcher.tell(f"note: {remark}")
-    for note in store.notes:
-        watcher.warn(note)
+    watcher.warn_all(store.notes)
     return store
+
+
+def stated_command(verb: str, results: Results, spec: SweepSpec, *others: Any) -> str:
+    """The command that does what a call in Python does, for sweep.json; `others` are settings that
+    are not of the sweep. What has no option, such as a second recipe, only a call can ask for."""
+    usual = SweepSpec()
+    without_option = (
+        spec.recipes != usual.recipes,
+        spec.data.cleaning != usual.data.cleaning,
+        spec.hardware.ray != usual.hardware.ray,
+        spec.hardware.slurm != usual.hardware.slurm,
+    )
+    if any(without_option):
+        return f"llmscale.{verb}(...) in Python"
+    words = [word for settings in (spec, *others) for word in stated_options(settings)]
+    return command_line("llmscale", verb, *words, "--out", results.where)
 
 
 def _digest(deciding: Any) -> str:

@@ -19,6 +19,8 @@ from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.gpu_memory import MEMORY_SHARE, memory_per_gpu
 from llmscale.measure.train.job import EVALUATION_SPEED, Job
 from llmscale.quantity import format_count
+from llmscale.runs.columns import fields_from
+from llmscale.runs.run import Run
 from llmscale.runs.shape import Shape
 
 if TYPE_CHECKING:
@@ -101,11 +103,11 @@ class PlannedRun:
 
     @property
     def origin(self) -> str:
-        """Whether it tries a run again, and which other one its first steps come from, in words."""
+        """Which other run its first steps come from, and how many are trained, in words."""
         parent = self.descent.parent
         branch = [f"branch of {format_count(parent.tokens)}"] if parent else []
         begun = [f"{self.reached / self.job.steps:.0%} trained"] if self.is_begun else []
-        return ", ".join((["retry"] if self.job.retry_of else []) + branch + begun)
+        return ", ".join(branch + begun)
 
     @property
     def is_begun(self) -> bool:
@@ -120,21 +122,11 @@ class PlannedRun:
     def to_json(self) -> dict[str, Any]:
         job = self.job
         return {
-            "run_id": job.run_id,
-            "size": job.size,
+            **fields_from(Run, job, job.shape),
             "shape": job.shape.name,
-            "params": job.shape.params,
-            "tokens": job.tokens,
             "epochs": job.epochs,
-            "flops": job.flops,
             "trained_flops": self.trained_flops,
             "parent": self.descent.parent.run_id if self.descent.parent else None,
-            "lr": job.lr,
-            "batch_tokens": job.batch_tokens,
-            "steps": job.steps,
-            "seed": job.seed,
-            "recipe": job.recipe,
-            "retry_of": job.retry_of,
             "memory_bytes": self.memory_bytes,
             "estimated_seconds": self.seconds,
             "finished": self.finished,

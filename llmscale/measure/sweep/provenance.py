@@ -21,6 +21,7 @@ from llmscale.measure.sweep.remaining import PlannedWork
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.columns import fields_from
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_paths import refuse_links
 
@@ -139,8 +140,7 @@ def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
         job = run.job
         if run.finished and job.run_id not in known:
             continue  # which other run trained its first steps is not known here
-        work = job.flops, run.own_flops, run.seconds
-        now = PlannedWork(job.size, job.recipe, job.shape.params, job.tokens, job.seed, *work)
+        now = PlannedWork(**fields_from(PlannedWork, job, job.shape, run))
         found[job.run_id] = known[job.run_id] if run.finished else asdict(now)
     return found
 

@@ -14,11 +14,13 @@ from llmscale.measure.executors import Event
 from llmscale.measure.sweep.records import read_run
 from llmscale.measure.trackers import Session, TrackedRun, find_trackers, finite
 from llmscale.measure.train.job import Job
-from llmscale.quantity import format_count
 from llmscale.runs.checked import DamagedFile
+from llmscale.runs.columns import fields_from
 from llmscale.runs.log import read_progress
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.title import short_title
 
 FINISH_SECONDS = 120.0
 """How long to wait at the end for trackers that lag behind."""
@@ -140,22 +142,10 @@ class _Feed:
 
     def _run(self, run_id: str, first_step: int) -> TrackedRun:
         job = self._jobs[run_id]
-        seed = f" seed {job.seed}" if job.seed else ""
-        settings = {
-            key: value
-            for key, value in job.to_json().items()
-            if key != "shape" and value is not None
-        }
-        shape = job.shape
-        counts = {
-            "params": shape.params,
-            "params_total": shape.params_total,
-            "tokens": job.tokens,
-            "flops": job.flops,
-        }
-        config = {**asdict(shape), **counts, **settings, "run_id": job.run_id}
-        name = f"{job.size} on {format_count(job.tokens)}{seed}"
-        return TrackedRun(job.run_id, name, config, self._folder.path, first_step)
+        settings = {name: value for name, value in job.to_json().items() if name != "shape"}
+        config = {**fields_from(Run, job, job.shape), **settings}
+        config = {name: value for name, value in config.items() if value is not None}
+        return TrackedRun(job.run_id, short_title(job), config, self._folder.path, first_step)
 
 
 def _logged_before(event: Event) -> list[dict[str, Any]]:

@@ -151,10 +151,7 @@ def _points(run: RunFolder) -> list[BranchPoint]:
 
     Of most runs it has none, and their specifications need not be read.
     """
-    try:
-        names = {name for name in os.listdir(run.path) if name.startswith(_POINT)}
-    except NotADirectoryError:
-        return []
+    names = {name for name in os.listdir(run.path) if name.startswith(_POINT)}
     spec = known_spec(run) if names else None
     if spec is None:
         return []  # damaged: nothing starts from its branch points

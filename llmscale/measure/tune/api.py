@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, Note
-from llmscale.measure.sweep.opening import Results, fetch, open_results, prepare_text
+from llmscale.measure.sweep.opening import (
+    Results,
+    fetch,
+    open_results,
+    prepare_text,
+    stated_command,
+)
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.records import find_damage
 from llmscale.measure.sweep.remote_results import kept_at
@@ -17,8 +23,11 @@ from llmscale.measure.train.rule import Rule
 from llmscale.measure.tune.result import Tuning
 from llmscale.measure.tune.run import Study, check_folder, known_basis
 from llmscale.measure.tune.search import Grid
+from llmscale.measure.tune.spec import SearchSpec
 from llmscale.quantity import format_seconds
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.settings import options_of
+from llmscale.settings.tables import with_keywords
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,10 +69,6 @@ class TuneResult:
 def tune(
     asked: SweepSpec | Path | str | None = None,
     *,
-    batch: bool = True,
-    refine: bool = False,
-    stop: bool = True,
-    doublings: int = 5,
     out: Path | str | None = None,
     dry_run: bool = False,
     progress: Watcher | bool = True,
@@ -72,14 +77,16 @@ def tune(
 ) -> TuneResult:
     """Find the learning rate and the batch of each size, and the rule in N and D that they follow.
 
-    `asked`, `settings`, `out`, `progress` and `command` are as those of `sweep`. `batch` searches
-    the batch too, `refine` tries √2 around the best of the factors of 2, `stop` ends hopeless
-    trials early, and `doublings` is how far to look each way, in factors of 2.
+    `asked`, `out`, `progress` and `command` are as those of `sweep`; `settings` are those of the
+    command line: those of a sweep, and `batch`, `refine`, `stop` and `doublings` of the search, as
+    SearchSpec says them.
 
     Ctrl-C raises KeyboardInterrupt once everything is saved: the same call goes on, and more sizes
     add to the rule. Raises InputError for what is wrong, before anything is written, and WorkError
     if a trial fails."""
     watcher = watcher_of(progress)
+    of_search = {name: settings.pop(name) for name in options_of(SearchSpec) if name in settings}
+    how = with_keywords(SearchSpec(), of_search, "the call")
     spec = asked_spec(asked, settings)
     if not spec.sizes:
         raise InputError(
@@ -91,19 +98,20 @@ def tune(
     results = open_results(out, asked, spec, "tune")
     fetch(results, look_only=dry_run)
     folder = results.folder
+    command = command or stated_command("tune", results, spec, how)
     spec = settled(spec, known_basis(folder))
     if rewritten := check_folder(folder, spec):
         watcher.warn(rewritten)
     for damage in find_damage(folder):
         watcher.warn(f"{damage.problem}; {damage.fix}")
     store = prepare_text(spec, watcher)
-    study = Study(spec, Grid(batch, refine, doublings), store, folder, stop)
+    grid = Grid(how.batch, how.refine, how.doublings)
+    study = Study(spec, grid, store, folder, how.stop)
     plan = study.next_round(tell=lambda text: watcher.tell(f"{text} ..."))
     begun = TuneResult(folder, spec, study.tuning(), plan)
     if dry_run:
         return begun
-    said = command or f"llmscale.tune(...) in Python, into {results.where}"
-    _train(study, plan, results, said, watcher)
+    _train(study, plan, results, command, watcher)
     return replace(begun, tuning=study.tuning(), plan=None)
 
 

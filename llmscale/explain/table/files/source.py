@@ -29,6 +29,7 @@ from llmscale.explain.table.files.logs import logs_in, refuse_log, runs_of
 from llmscale.explain.table.files.nested import frame_from_json, unfold
 from llmscale.explain.table.files.not_a_table import refuse_binary, refuse_text
 from llmscale.explain.table.files.plain import flat_names, plain, with_index
+from llmscale.notes.reading import KIND_BY_CONTENT
 from llmscale.runs.remote import is_url, pull_table
 from llmscale.runs.results_folder import ResultsFolder, newest_results
 from llmscale.runs.safe_paths import refuse_unusable
@@ -52,8 +53,8 @@ _OPEN: dict[bytes, Callable[[Any], Any]] = {
 """How to unpack what begins so."""
 _PACKED = (".gz", ".bz2", ".xz")
 _NAMES = (
-    "name a results folder, or a .csv, .tsv, .parquet, .jsonl or .json file (CSV and JSON "
-    "also as .gz, .bz2, .xz)"
+    "name a results folder, or a .csv, .tsv, .parquet, .jsonl or .json file (CSV and JSON also "
+    "as .gz, .bz2, .xz)"
 )
 _NEEDS = "it needs columns for params, tokens or flops, and loss"
 _MOST_LOGS = 10_000
@@ -268,7 +269,7 @@ def _unlike(kind: str, suffix: str, file: Path) -> tuple[Note, ...]:
     """A note if the content is of another kind than the name says."""
     if file == STANDARD_INPUT or _KINDS.get(suffix) == kind:
         return ()
-    return (Note("kind-by-content", f"{file} was read as {kind}, which its content is"),)
+    return (KIND_BY_CONTENT.note(f"{file} was read as {kind}, which its content is"),)
 
 
 def _from_parquet(content: bytes, file: Path) -> pd.DataFrame:

@@ -1,12 +1,13 @@
-"""docs/settings.md: every setting of a sweep, made from the declarations.
+"""docs/settings.md: every setting of a sweep and a tuning, made from the declarations.
 
-`python -m llmscale.measure.sweep.reference docs/settings.md` writes it; `make docs` does so."""
+`python -m llmscale.measure.reference docs/settings.md` writes it; `make docs` does so."""
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.tune.spec import SearchSpec
 from llmscale.settings import Setting, settings_of
 
 _BEGINNING = """\
@@ -41,8 +42,9 @@ _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or fals
 
 def reference() -> str:
     """The page, in Markdown."""
-    parts = [_BEGINNING, *_tables(SweepSpec, "")]
-    return "\n".join(parts)
+    search = "## Options of `llmscale tune` only\n\nHow it searches.\n"
+    of_search = (_entry(one) for one in settings_of(SearchSpec))
+    return "\n".join([_BEGINNING, *_tables(SweepSpec, ""), search, *of_search])
 
 
 def _tables(kind: type, name: str) -> Iterator[str]:
