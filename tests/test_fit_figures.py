@@ -22,7 +22,7 @@ from llmscale.explain.fit import Options, fit_law, fit_laws
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.table import Excluded, RunTable, read_table
 
-KINDS = ("residuals", "isoflop", "contour", "profile", "pairs", "envelope")
+KINDS = FIGURES.names
 BUDGETS = (1e18, 1e19, 1e20)
 
 
@@ -80,8 +80,11 @@ def trained() -> Evidence:
     table = read_table(last[["run_id", "params", "tokens", "flops", "loss"]])
     lost = Excluded("lost", "diverged", {"params": sizes[0]})
     more = curves[curves["run_id"] == curves["run_id"].iloc[0]].assign(run_id="lost")
+    tried = last[["run_id", "params"]].assign(status="done")
+    tried.loc[len(curves)] = ["lost", sizes[0], "diverged"]
     shown = Evidence(
         replace(table, excluded=(lost,)),
+        runs=tried,
         curves=pd.concat([curves, more.head(60)], ignore_index=True),
     )
     return shown.with_optima("envelope", Options(bootstrap=50))
@@ -151,17 +154,15 @@ def assert_readable(figure: Figure, width: float) -> None:
 def test_every_figure_is_readable_in_one_column_and_in_two(
     kind: str, width: float, fitted: Evidence, trained: Evidence
 ) -> None:
-    evidence = trained if kind == "envelope" else fitted
-    drawing = FIGURES.find(kind).draw(
-        evidence, width=width, title="A title" if width == 7 else None
-    )
+    chosen = FIGURES.find(kind)
+    of_curves = chosen.DRAWS == "curves"
+    evidence = trained if of_curves else fitted
+    drawing = chosen.draw(evidence, width=width, title="A title" if width == 7 else None)
     assert_readable(drawing.figure, width)
     assert kind == "pairs" or all(ax.get_xlabel() for ax in drawing.figure.axes)
-    assert drawing.n_runs == len(evidence.table.frame) + (kind == "envelope")
+    assert drawing.n_runs == len(evidence.table.frame) + of_curves
     assert drawing.n_excluded == 1
-    assert kind in ("profile", "pairs") or "excluded: diverged (1 run)" in legend_text(
-        drawing.figure
-    )
+    assert kind in ("profile", "pairs") or "diverged" in legend_text(drawing.figure)
 
 
 def test_residuals_show_every_run_in_percent_against_each_quantity(fitted: Evidence) -> None:
