@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
+TESTED := $(VENV)/ready-to-test
+LOG := $(VENV)/install.log
 UNFINISHED := $(VENV)/unfinished
 # What pyproject.toml asks for, without which nothing works: all but `datasets`, which reads datasets of a hub.
 NEEDED := fsspec, matplotlib, numpy, pandas, pyarrow, rich, scipy, tokenizers, torch, typer
@@ -20,19 +22,19 @@ MAKE_VENV = $(PYTHON) -m venv --clear $(VENV) || { $(HAS_NEEDED) && $(PYTHON) -m
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## create .venv with everything installed (PYTHON=python3.12 picks another Python)
+setup: $(READY) ## create .venv with llmscale and what it needs (PYTHON=python3.12 picks another Python)
 	@echo "$$($(RUN) -m llmscale --version) is ready in $(VENV); next: $(VENV)/bin/llmscale doctor"
 
 reproduce: $(READY) ## measure a scaling law on this machine, fit it, draw it, and compare it with results/
-	$(RUN) experiments/reproduce.py
+	@$(RUN) experiments/reproduce.py
 
-test: $(READY) ## run the tests, in less than ten minutes on two cores
+test: $(TESTED) ## run the tests, in less than ten minutes on two cores
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY) ## run the tests that take longer: compiled training, coverage of intervals
+test-slow: $(TESTED) ## run the tests that take longer: compiled training, coverage of intervals
 	$(RUN) -m pytest -m slow
 
-test-cluster: $(READY) ## run the tests on Ray, Slurm and trackers; as root on Debian installs slurm-wlm and munge
+test-cluster: $(TESTED) ## run the tests on Ray, Slurm and trackers; as root on Debian installs slurm-wlm and munge
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,slurm,trackers]'
 	@if ! command -v slurmctld >/dev/null && test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
 		echo "installing slurm-wlm and munge, since slurmctld is not here"; \
@@ -40,13 +42,13 @@ test-cluster: $(READY) ## run the tests on Ray, Slurm and trackers; as root on D
 	fi
 	$(RUN) -m pytest -m cluster -rs
 
-check: $(READY) ## lint, format, types, and the layers of imports
+check: $(TESTED) ## lint, format, types, and the layers of imports
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-format: $(READY) ## put code into the form that `make check` asks for
+format: $(TESTED) ## put code into the form that `make check` asks for
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
@@ -60,24 +62,34 @@ clean: ## remove .venv and caches; results stay
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(UNFINISHED) marks an installation that was cut off: the next one then starts from nothing.
-$(READY): pyproject.toml constraints.txt $(RUN)
+# Installs $(1), and says in one line what it does: $(2). $(UNFINISHED) marks an installation that was cut off: the next
+# one then starts from nothing.
+define INSTALL
 	@$(RUN) -m pip --version >/dev/null 2>&1 && test ! -e $(UNFINISHED) || { $(MAKE_VENV); }
 	@touch $(UNFINISHED)
-	@echo "installing llmscale and what it needs into $(VENV): a few minutes, once"
+	@echo "$(2) (pip writes into $(LOG))"
 	@if $(HAS_NEEDED); then export PIP_RETRIES=$${PIP_RETRIES:-0}; fi; \
-	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '$(1)' >$(LOG) 2>&1 || { \
 		if $(HAS_NEEDED); then \
 			$(PYTHON) -c "$$BORROW" $(VENV) && \
 			echo "pip could not install anything, so $(VENV) takes the packages of $(PYTHON); once there is a network:" && \
 			echo "  make clean, and make again, which then installs the tested versions"; \
 		else \
+			cat $(LOG) >&2; \
 			rm -f $(UNFINISHED); \
 			echo "error: pip could not install what llmscale needs; its message is above" >&2; \
 			echo "  fix: solve that, then run make again, which goes on from here" >&2; \
 			exit 1; \
 		fi; }
-	@mv $(UNFINISHED) $(READY)
+	@rm $(UNFINISHED)
+	@touch $(READY) $@
+endef
+
+$(READY): pyproject.toml constraints.txt $(RUN)
+	$(call INSTALL,.,installing llmscale into $(VENV): a few minutes once)
+
+$(TESTED): $(READY)
+	$(call INSTALL,.[dev],adding the tools of its tests and checks)
 
 # Writes the file by which the Python of .venv finds this checkout and the packages of the Python that runs this.
 define BORROW

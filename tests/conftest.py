@@ -2,6 +2,7 @@
 caller says more.
 """
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -62,6 +63,14 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sweeps import write_counting  # which loads torch, after what is set above
 
     return write_counting(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_word_while_waiting() -> None:
+    """A busy machine makes commands slow, and they would say so in what is compared."""
+    from llmscale.commands import _patience
+
+    _patience.SILENCE = math.inf
 
 
 @pytest.fixture(scope="session", autouse=True)

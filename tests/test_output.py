@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import xml.dom.minidom
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from llmscale.commands import app, output
+from llmscale.commands import _patience, app, output
 from llmscale.commands._console import in_encoding
 from llmscale.commands._wrapping import wrapped_lines
 from llmscale.errors.command_lines import command_line, stated_command
@@ -231,7 +232,7 @@ def test_an_error_in_a_terminal_of_80_columns_hangs_under_its_label(tmp_path: Pa
     shown = _in_terminal(
         80, "fit", str(tmp_path / "none.csv"), "--law", "chinchilla", "--bootstrap", "0"
     )
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.rpartition("\r\x1b[K")[2])
     error, fix = plain.split("  fix: ")
     assert error.startswith("error: there is no file")
     first, second = fix.strip("\n").split("\n")
@@ -263,12 +264,53 @@ def test_a_table_in_80_columns_is_not_cut() -> None:
         console.print(table)
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         lines = shown.splitlines()
-        assert "…" not in shown
         assert max(map(len, lines)) <= width
-        for row in range(3):
-            for place in range(9):
-                assert f"{row}.{place:04d}" in shown
-    assert len(lines) == 5
+        rows = [line for line in lines if "recipe" in line]
+        assert len(rows) == 3, "a row is one line"
+        left_out = " ".join(shown.partition("no room for: ")[2].split()).partition(" (see")[0]
+        for row, line in enumerate(rows):
+            for place, heading in enumerate(headings[1:-1]):
+                told = f"{row}.{place:04d}" in line
+                assert told != (heading in left_out.split(", ")), (heading, line)
+    assert not left_out, "a wide terminal has room for all"
+
+
+@pytest.mark.parametrize("in_terminal", [True, False])
+def test_a_silence_is_broken_by_what_goes_on(
+    in_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return in_terminal
+
+    monkeypatch.setattr(_patience, "SILENCE", 0.0)
+    stream = Stream()
+    patience = _patience.Patience(stream)
+    patience.doing = "fitting power"
+    patience.start()
+    for _ in range(50):
+        if "fitting" in stream.getvalue():
+            break
+        time.sleep(0.05)
+    patience.stop()
+    said = stream.getvalue()
+    if in_terminal:
+        assert said == "\r\x1b[Kfitting power ... 0 s\r\x1b[K", "the line goes away"
+    else:
+        assert said == "fitting power ...\n"
+    time.sleep(0.3)
+    assert stream.getvalue() == said
+
+
+def test_the_least_important_columns_are_left_out_first() -> None:
+    table = output.make_table("", "size", "MFU", "loss", least=("MFU",))
+    table.add_row("a-name-of-thirty-letters-at-the-end", "0.123456", "3.14159")
+    console = Console(file=io.StringIO(), width=30)
+    console.print(table)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "3.14159" in shown
+    assert "no room for: MFU" in " ".join(shown.split())
+    assert re.search(r"a-name-of-\S*…\S*end", shown), "a name is cut in its middle"
 
 
 @pytest.mark.parametrize(("redirect", "code", "said"), [

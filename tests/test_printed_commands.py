@@ -18,6 +18,7 @@ from sweeps import write_counting
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.explain.estimation import advice
 from llmscale.measure.train import calibrate
 from llmscale.quantity import parse_count
 
@@ -140,11 +141,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     speeds = calibrate.Speeds(1e10, ((1e5, 1e9), (1e6, 2e9)))
     monkeypatch.setattr(calibrate, "measure_speeds", lambda *_: speeds)
+    monkeypatch.setattr(advice, "_FLOPS_A_CORE", 1e18)  # which trains any size in a day
     return tmp_path
 
 
 def _write(
-    name: str, sizes: list[float], tokens: list[float] | None = None, ratio: float = 0, **more: Any
+    name: str,
+    sizes: list[float],
+    tokens: list[float] | None = None,
+    ratio: float = 0,
+    own: bool = False,
+    **more: Any,
 ) -> str:
     """A table of a law in N and D with a little noise, on a grid, or with `ratio` tokens a
     parameter.
@@ -155,19 +162,29 @@ def _write(
     loss = (1.8 + 420 / N**0.36 + 2100 / D**0.31) * (1 + 2e-3 * rng.standard_normal(len(N)))
     columns = more.pop("columns", ("params", "tokens", "loss"))
     frame = pd.DataFrame(dict(zip(columns, (N, D, loss), strict=True)))
+    if own:
+        frame = frame.assign(**OWN, run_id=[f"r{row}" for row in range(len(N))])
+        frame["params_non_embedding"] = frame["params_total"] = N
     for key, values in more.items():
         frame[key] = [values[row % len(values)] for row in range(len(frame))]
     frame.to_csv(name, index=False)
     return name
 
 
+OWN = {"batch_tokens": 2048, "schedule": "wsd", "dtype": "float32"}
+"""What a sweep's own table has beside N, D and the loss."""
 MILLION = [1e6, 2e6, 5e6, 1e7, 3e7]
 BUDGETS = [1e8, 5e8, 2e9]
 SCENARIOS: dict[str, Any] = {
-    "an own law": lambda: ["fit", _write("t.csv", MILLION, [1e9]), "--law", "./mine.py:MyLaw"],
+    "an own law": lambda: [
+        "fit",
+        _write("t.csv", MILLION, [1e9], own=True),
+        "--law",
+        "./mine.py:MyLaw",
+    ],
     "an own law without its name": lambda: [
         "fit",
-        _write("t.csv", MILLION, [1e9]),
+        _write("t.csv", MILLION, [1e9], own=True),
         "--law",
         "mine.py",
     ],
@@ -179,71 +196,90 @@ SCENARIOS: dict[str, Any] = {
     ],
     "a filter": lambda: [
         "fit",
-        _write("t.csv", MILLION, BUDGETS, data=["web", "code"]),
+        _write("t.csv", MILLION, BUDGETS, data=["web", "code"], own=True),
         "--where",
         "data == web",
     ],
-    "one budget": lambda: ["fit", _write("t.csv", MILLION, [1e9])],
+    "one budget": lambda: ["fit", _write("t.csv", MILLION, [1e9], own=True)],
     "chinchilla on one budget": lambda: [
         "fit",
-        _write("t.csv", MILLION, [1e9]),
+        _write("t.csv", MILLION, [1e9], own=True),
         "--law",
         "chinchilla",
     ],
     "chinchilla on one ratio": lambda: [
         "fit",
-        _write("t.csv", MILLION, ratio=20),
+        _write("t.csv", MILLION, ratio=20, own=True),
         "--law",
         "chinchilla",
     ],
     "chinchilla on five runs": lambda: [
         "fit",
-        _write("t.csv", [1e6, 3e6, 1e7], [1e9]),
+        _write("t.csv", [1e6, 3e6, 1e7], [1e9], own=True),
         "--law",
         "chinchilla",
     ],
-    "tokens that follow size": lambda: ["fit", _write("t.csv", MILLION, ratio=20)],
+    "tokens that follow size": lambda: ["fit", _write("t.csv", MILLION, ratio=20, own=True)],
     "several budgets in a law of size": lambda: [
         "fit",
-        _write("t.csv", MILLION, BUDGETS),
+        _write("t.csv", MILLION, BUDGETS, own=True),
         "--law",
         "power",
     ],
-    "two sizes": lambda: ["fit", _write("t.csv", [1e6, 2e6], [1e9]), "--law", "power-floor"],
-    "three sizes": lambda: ["fit", _write("t.csv", [1e6, 2e6, 4e6], [1e9])],
+    "two sizes": lambda: [
+        "fit",
+        _write("t.csv", [1e6, 2e6], [1e9], own=True),
+        "--law",
+        "power-floor",
+    ],
+    "three sizes": lambda: ["fit", _write("t.csv", [1e6, 2e6, 4e6], [1e9], own=True)],
     "a narrow range of sizes": lambda: [
         "fit",
-        _write("t.csv", [1e8, 2e8, 3e8, 4e8], [1e9, 1e10, 1e11]),
+        _write("t.csv", [1e8, 2e8, 3e8, 4e8], [1e9, 1e10, 1e11], own=True),
     ],
-    "a narrow range of tokens": lambda: ["fit", _write("t.csv", MILLION, [1e9, 2e9, 4e9])],
-    "mixed data": lambda: ["fit", _write("t.csv", MILLION, BUDGETS, data=["web", "its code"])],
-    "one learning rate": lambda: ["fit", _write("t.csv", MILLION, BUDGETS, lr=[0.01], steps=[100])],
+    "a narrow range of tokens": lambda: [
+        "fit",
+        _write("t.csv", MILLION, [1e9, 2e9, 4e9], own=True),
+    ],
+    "mixed data": lambda: [
+        "fit",
+        _write("t.csv", MILLION, BUDGETS, data=["web", "its code"], own=True),
+    ],
+    "one learning rate": lambda: [
+        "fit",
+        _write("t.csv", MILLION, BUDGETS, lr=[0.01], steps=[100], own=True),
+    ],
     "a figure of profiles that are not there": lambda: [
         "plot",
-        _write("t.csv", MILLION, BUDGETS),
+        _write("t.csv", MILLION, BUDGETS, own=True),
         "--kind",
         "isoflop",
     ],
     "a contour without a law in both": lambda: [
         "plot",
-        _write("t.csv", MILLION, [1e9]),
+        _write("t.csv", MILLION, [1e9], own=True),
         "--kind",
         "contour",
     ],
-    "an unknown figure": lambda: ["plot", _write("t.csv", MILLION, [1e9]), "--kind", "scalings"],
+    "an unknown figure": lambda: [
+        "plot",
+        _write("t.csv", MILLION, [1e9], own=True),
+        "--kind",
+        "scalings",
+    ],
     "a budget and a law in size": lambda: [
         "predict",
-        _write("t.csv", MILLION, [1e9]),
+        _write("t.csv", MILLION, [1e9], own=True),
         "-C",
         "1e21",
     ],
     "half of what a law takes": lambda: [
         "predict",
-        _write("t.csv", MILLION, BUDGETS),
+        _write("t.csv", MILLION, BUDGETS, own=True),
         "--tokens",
         "1e9",
     ],
-    "no question": lambda: ["predict", _write("t.csv", MILLION, BUDGETS)],
+    "no question": lambda: ["predict", _write("t.csv", MILLION, BUDGETS, own=True)],
     "no sizes": lambda: ["sweep"],
     "no sizes to tune": lambda: ["tune"],
     "half a shape": lambda: ["sweep", "--sizes", "1x16"],
@@ -326,7 +362,7 @@ def _filled(word: str, first: list[str]) -> str:
 
 
 def test_sizes_and_budgets_to_measure_follow_from_the_runs_that_are_there(place: Path) -> None:
-    narrow = _cheaply(["fit", _write("t.csv", [1e8, 2e8, 3e8, 4e8], [1e9, 1e10, 1e11])])
+    narrow = _cheaply(["fit", _write("t.csv", [1e8, 2e8, 3e8, 4e8], [1e9, 1e10, 1e11], own=True)])
     (words,) = _commands(
         next(line for line in narrow.stderr.splitlines() if "factor of 4 in params" in line)
     )
@@ -334,13 +370,27 @@ def test_sizes_and_budgets_to_measure_follow_from_the_runs_that_are_there(place:
     assert max(sizes) <= 3 * 4e8
     assert max(sizes) >= 10 * min(sizes)
 
-    tokens = _cheaply(["fit", _write("t.csv", MILLION, [1e9, 2e9, 4e9])])
+    tokens = _cheaply(["fit", _write("t.csv", MILLION, [1e9, 2e9, 4e9], own=True)])
     (words,) = _commands(
         next(line for line in tokens.stderr.splitlines() if "factor of 4 in tokens" in line)
     )
     budgets = [parse_count(budget) for budget in words[words.index("--tokens") + 1].split(",")]
     assert max(budgets) == 4e9
     assert max(budgets) >= 10 * min(budgets)
+
+
+def test_runs_to_measure_are_a_command_only_for_who_can_train_them(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(own: bool) -> str:
+        table = _write("t.csv", MILLION, [1e9], own=own)
+        return str(_cheaply(["fit", table, "--law", "chinchilla"]).stderr)
+
+    assert "llmscale sweep --sizes 1M,3.1M,9.7M,30M --tokens 33M,100M,320M,1B" in said(True)
+    in_words = "runs at N = 1M, 3.1M, 9.7M, 30M, each on D = 33M, 100M, 320M, 1B tokens"
+    assert in_words in said(False), "who has only a table cannot add to it by a sweep"
+    monkeypatch.setattr(advice, "_FLOPS_A_CORE", 1e10)
+    assert in_words in said(True), "what takes days here is trained elsewhere"
 
 
 def test_a_fix_names_only_options_that_the_command_has(place: Path) -> None:

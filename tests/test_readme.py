@@ -1,35 +1,73 @@
-"""The README: every command in it exists with the options shown, and the quick ones run."""
+"""README and docs: every command in them exists with the options shown, the quick ones and the
+Python run, links lead somewhere, and numbers are those of the committed files.
+"""
 
+import ast
+import inspect
+import json
 import math
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+import llmscale
 from llmscale.commands import app
 from llmscale.measure.sweep.isoflop_grid import isoflop_grid
-from llmscale.measure.sweep.spec import parse_flops
+from llmscale.measure.sweep.spec import parse_flops, read_spec
+from llmscale.quantity import format_count
+from llmscale.runs.columns import markdown_table
+from llmscale.runs.run import CurvePoint, Run
 from llmscale.runs.shape import USUAL_VOCABULARY
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-QUICK = ("shapes", "laws", "fit", "predict", "plot", "doctor")
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
+README = PAGES[0].read_text(encoding="utf-8")
+MOST_BYTES = 10_000
+"""Of the README: longer ones are not read."""
+QUICK = ("shapes", "laws", "fit", "predict", "plot", "doctor", "explain")
+LONG = ("sweep", "tune")
+"""Calls of the library that train: their arguments are checked, and they are not made."""
 SIZES_AND_TOKENS = [(N, D) for N in (1e6, 3e6, 1e7, 3e7, 1e8) for D in (1e8, 1e9, 1e10)]
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+@dataclass(frozen=True)
+class Block:
+    """A block of code on a page."""
+
+    page: Path
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}: {self.text.splitlines()[0][:60]}"
+
+
+def _blocks(*languages: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for language, code in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            found.append(Block(page, language, code))
+    return [block for block in found if block.language in languages]
 
 
 def _lines(program: str) -> Iterator[list[str]]:
-    """The arguments of every line of the README's shell blocks that calls `program`."""
+    """The arguments of every line of a shell block that calls `program`."""
     for block in _blocks("sh"):
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in block.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words and words[0] == program:
                 yield words[1:]
@@ -37,82 +75,144 @@ def _lines(program: str) -> Iterator[list[str]]:
 
 def _inline() -> Iterator[list[str]]:
     """The arguments of every call of llmscale in a sentence."""
-    for call in re.findall(
-        r"`llmscale ([^`]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL)
-    ):
-        yield shlex.split(call)
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for call in re.findall(r"`llmscale ([^`]+)`", prose):
+            yield shlex.split(call)
 
 
-COMMANDS = list(_lines("llmscale"))
-EVERY = {shlex.join(words): words for words in (*COMMANDS, *_inline())}
+COMMANDS = {shlex.join(words): words for words in _lines("llmscale")}
+EVERY = COMMANDS | {shlex.join(words): words for words in _inline()}
+PYTHON = {str(block): block.text for block in _blocks("python")}
 
 
 @pytest.mark.parametrize("arguments", EVERY.values(), ids=EVERY)
-def test_every_command_in_the_readme_parses(arguments: list[str]) -> None:
-    command, context = typer.main.get_command(app), None
-    while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
-        command, *arguments = command.commands[arguments[0]], *arguments[1:]
+def test_every_command_parses(arguments: list[str]) -> None:
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "get_command") and arguments:
+        found = command.get_command(None, arguments[0])
+        if found is None:
+            break
+        command, arguments = found, arguments[1:]
     flags = {
         flag
         for parameter in command.params
         for flag in (*parameter.opts, *parameter.secondary_opts)
     }
-    used = {word.partition("=")[0] for word in arguments if word.startswith("-")}
+    used = {word.partition("=")[0] for word in arguments if word.startswith("-") and word != "-"}
     assert used <= flags
     if not used & {"--version", "--help", "--install-completion", "--show-completion"}:
         context = command.make_context("llmscale", list(arguments))
         assert context.args == []
 
 
-def test_the_isoflop_grid_of_the_readme_has_its_sizes() -> None:
-    (words,) = (words for words in EVERY.values() if "--flops" in words and words[0] == "sweep")
+def test_the_isoflop_grid_has_its_sizes() -> None:
+    (words,) = (words for words in COMMANDS.values() if "--flops" in words and words[0] == "sweep")
     given = dict(zip(words[1::2], words[2::2], strict=True))
     flops, number = parse_flops(given["--flops"]), int(given["--per-budget"])
     settings = {"vocab_size": USUAL_VOCABULARY, "context": int(given["--context"])}
     assert len(isoflop_grid(flops, number, 20, 4, **settings, arch="llama")) == number * len(flops)
 
 
-@pytest.mark.parametrize("target", [words[0] for words in _lines("make")])
-def test_every_make_target_in_the_readme_exists(target: str) -> None:
-    assert re.search(
-        rf"^{target}:.*## ",
-        (REPOSITORY / "Makefile").read_text(encoding="utf-8"),
-        flags=re.MULTILINE,
-    )
+@pytest.mark.parametrize("target", sorted({words[0] for words in _lines("make")}))
+def test_every_make_target_exists(target: str) -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{target}:.*## ", makefile, flags=re.MULTILINE)
 
 
-def test_the_quick_commands_of_the_readme_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("block", _blocks("toml"), ids=str)
+def test_every_sweep_in_a_file_is_read(block: Block, tmp_path: Path) -> None:
+    text = block.text
+    if not {"sizes", "flops"} & set(tomllib.loads(text)):
+        text = 'sizes = ["10k"]\n' + text  # a part of a file
+    (tmp_path / "sweep.toml").write_text(text, encoding="utf-8")
+    assert read_spec(tmp_path / "sweep.toml").data.source
+
+
+def test_the_quick_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for arguments in COMMANDS:
-        if arguments[0] in QUICK and "://" not in " ".join(arguments):  # a bucket of one's own
+    for line, arguments in COMMANDS.items():
+        if arguments[0] in QUICK and "://" not in line:  # a bucket of one's own
             fewer = ["--bootstrap", "20"] if arguments[0] in ("fit", "plot", "predict") else []
             result = CliRunner().invoke(app, [*arguments, *fewer])
-            assert result.exit_code == 0, f"llmscale {shlex.join(arguments)}\n{result.output}"
+            assert result.exit_code == 0, f"llmscale {line}\n{result.output}"
 
 
-@pytest.mark.parametrize("code", _blocks("python"))
-def test_the_python_of_the_readme_runs(
-    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _lay_out(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+@pytest.mark.parametrize("code", PYTHON.values(), ids=PYTHON)
+def test_the_python_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    called = [node for node in calls if ast.unparse(node.func).startswith("llmscale.")]
+    for node in called:
+        function = getattr(llmscale, ast.unparse(node.func).removeprefix("llmscale."))
+        named = [keyword.arg for keyword in node.keywords if keyword.arg]
+        inspect.signature(function).bind(*node.args, **dict.fromkeys(named))
+    if not any(ast.unparse(node.func).endswith(LONG) for node in called):
+        _lay_out(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        exec(compile(code, "a page", "exec"), {})
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
-def test_every_file_that_the_readme_links_to_exists(path: str) -> None:
-    assert (REPOSITORY / path).is_file()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_to_a_heading(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for path, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text):
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), path
+        headings = (
+            re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE) if heading else []
+        )
+        anchors = {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
+        assert not heading or heading in anchors, f"{path}#{heading}"
+
+
+def test_the_columns_of_the_two_tables_are_those_that_are_written() -> None:
+    page = (REPOSITORY / "docs" / "results-folder.md").read_text(encoding="utf-8")
+    for row in (Run, CurvePoint):
+        assert markdown_table(row) in page, f"markdown_table({row.__name__})"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= MOST_BYTES
+
+
+def test_sizes_and_n_are_those_of_the_readme() -> None:
+    plan = CliRunner().invoke(app, ["shapes", "10k", "--vocab-size", "1024", "--json"]).stdout
+    (shape,) = json.loads(plan)["shapes"]
+    assert f"the size `10k` has an N of {format_count(shape['params'])}" in _flowing(README)
+    assert f"times a width of {shape['d_model']})" in _flowing(README)
+    sweeping = _flowing((REPOSITORY / "docs" / "sweeping.md").read_text(encoding="utf-8"))
+    inside = shape["params_non_embedding"]
+    assert f"has {inside:,} weights in its blocks and {shape['params'] - inside:,} in" in sweeping
+    assert f"so N is {shape['params']:,}" in sweeping
+
+
+def test_shares_of_intervals_that_held_are_those_of_the_backtest() -> None:
+    table = (REPOSITORY / "results" / "backtest" / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^\| \*\*N and D: mean over tables\*\* (.*)$", table, re.MULTILINE)
+    plain, held, width, plain_further, held_further, width_further = map(
+        float, re.findall(r"[\d.]+", line)
+    )
+    fitting = _flowing((REPOSITORY / "docs" / "fitting.md").read_text(encoding="utf-8"))
+    for phrase in (
+        f"held {held:.0%} of the runs at the next budget and {held_further:.0%} of those further",
+        f"plain ones held {plain:.0%} and {plain_further:.0%}",
+        f"they are {width:.1f} and {width_further:.1f} times as wide",
+    ):
+        assert phrase in fitting
+    assert f"held {held:.0%} of the runs at the next budget" in _flowing(README)
+
+
+def _flowing(text: str) -> str:
+    """The text without its line ends."""
+    return " ".join(text.split())
 
 
 def _lay_out(folder: Path) -> None:
-    """The files that the README's commands read: committed results under both names, and a table of
-    one's own.
-    """
-    for name in ("cpu", "first"):
-        shutil.copytree(REPOSITORY / "results" / "cpu", folder / "results" / name)
+    """The files that the commands read: committed results, and tables of one's own."""
+    for runs in (REPOSITORY / "results").glob("*/runs.parquet"):
+        shutil.copytree(runs.parent, folder / "results" / runs.parent.name)
+    shutil.copytree(REPOSITORY / "results" / "trunks", folder / "results" / "first")
     rows = []
     for data, factor in (("web", 1.0), ("code", 0.98)):
         for run, (N, D) in enumerate(SIZES_AND_TOKENS):
@@ -121,5 +221,5 @@ def _lay_out(folder: Path) -> None:
     (folder / "runs.csv").write_text(
         "\n".join(["N,D,loss,model_size,train_tokens,final_loss,data", *rows]) + "\n"
     )
-    (law,) = (block for block in _blocks("python") if "class MyLaw" in block)
+    (law,) = (code for code in PYTHON.values() if "class MyLaw" in code)
     (folder / "mine.py").write_text(law, encoding="utf-8")

@@ -1,7 +1,6 @@
-"""`make reproduce`: which ladder and which committed results, and an environment where nothing can
-be installed.
-"""
+"""`make reproduce`: which ladder, its verdict, and what it does without an index."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 from sweeps import write_counting
 
@@ -19,7 +19,6 @@ from llmscale.measure.sweep.spec import read_spec
 from llmscale.measure.text.prepare import TextSpec
 from llmscale.measure.text.sources import UnreachableError
 
-H100 = "NVIDIA H100 80GB HBM3"
 NOWHERE = "http://127.0.0.1:9/"
 """Nothing listens there."""
 SMALL = """
@@ -35,12 +34,11 @@ context = 32
 
 @pytest.fixture
 def reproduce(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """experiments/reproduce.py as a machine with an H100 runs it."""
+    """experiments/reproduce.py as a machine with a GPU runs it."""
     monkeypatch.syspath_prepend(str(repository / "experiments"))
     import reproduce
 
     monkeypatch.setattr(reproduce, "pick_device", lambda: "cuda")
-    monkeypatch.setattr(reproduce, "device_name", lambda device: H100)
     return reproduce
 
 
@@ -48,7 +46,7 @@ def test_a_gpu_trains_the_ladder_on_web_text(
     reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TextSpec, "open", lambda spec: None)
-    assert reproduce.choose()[0].name == "gpu.toml"
+    assert reproduce.choose().name == "gpu.toml"
 
 
 @pytest.mark.parametrize(
@@ -61,50 +59,71 @@ def test_a_gpu_without_its_dataset_trains_on_text_that_is_here(
         raise error
 
     monkeypatch.setattr(TextSpec, "open", fail)
-    assert reproduce.choose()[0].name == "gpu-stdlib.toml"
+    assert reproduce.choose().name == "gpu-stdlib.toml"
 
 
 def test_a_gpu_without_the_package_datasets_trains_on_text_that_is_here(
     reproduce: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    ladder, _ = reproduce.choose()
+    ladder = reproduce.choose()
     assert ladder.name == "gpu-stdlib.toml"
     assert "datasets, which is not installed" in " ".join(capsys.readouterr().out.split())
     assert read_spec(ladder).data.open().shards
 
 
-def test_a_law_is_compared_with_that_of_the_same_gpu(reproduce: ModuleType, tmp_path: Path) -> None:
-    for name in ("cpu", "gpu-h100", "gpu-h200", "gpu-rtx-4090"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / reproduce.LAW).touch()
-    (tmp_path / "gpu-a100").mkdir()
-    assert reproduce.results_of(H100, tmp_path) == tmp_path / "gpu-h100"
-    assert reproduce.results_of("NVIDIA GeForce RTX 4090", tmp_path) == tmp_path / "gpu-rtx-4090"
-    assert reproduce.results_of("NVIDIA A100-SXM4-80GB", tmp_path) is None, "it holds no law"
-
-
-def test_without_a_law_of_such_a_machine_there_is_nothing_to_compare(
-    reproduce: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    reproduce.compare(tmp_path, None)
-    assert "no law of such a machine" in capsys.readouterr().out
-
-
-def test_laws_of_other_texts_and_budgets_are_told_apart(
-    reproduce: ModuleType, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_committed_losses_agree_with_themselves(
+    reproduce: ModuleType, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cpu = repository / "results" / "cpu"
-    reproduce.compare(cpu, cpu)
-    assert "need not agree" not in capsys.readouterr().out
-    shutil.copyfile(cpu / reproduce.LAW, tmp_path / reproduce.LAW)
-    sweep = (cpu / "sweep.json").read_text(encoding="utf-8")
-    other = sweep.replace('"3M"', '"20M"').replace('"fingerprint": "', '"fingerprint": "f')
-    (tmp_path / "sweep.json").write_text(other, encoding="utf-8")
-    reproduce.compare(tmp_path, cpu)
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "different text" in printed
-    assert "on 20M and 3M tokens a run" in printed
+    assert reproduce.show_verdict(cpu, cpu) == 0
+    assert "reproduced: 5 of 5 losses agree within 2 standard errors" in _printed(capsys)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "verdict"),
+    [
+        ({"loss": 1.001}, 0, "reproduced: 5 of 5 losses agree"),
+        ({"loss": 1.02}, 1, "NOT reproduced: 5 of 5 losses differ by more than 2 standard errors"),
+        ({"loss": 1.02, "data_fingerprint": "other"}, 0, "no verdict on the losses: the texts"),
+        ({"loss": 1.001, "dtype": "float32"}, 0, "(trained in another number type)"),
+        ({"size": "1x8x1"}, 1, "NOT reproduced: 5 of 5 runs are not here"),
+    ],
+)
+def test_the_verdict_says_which_comparison_is_possible(
+    reproduce: ModuleType,
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changed: dict[str, float | str],
+    code: int,
+    verdict: str,
+) -> None:
+    cpu = repository / "results" / "cpu"
+    runs = pd.read_parquet(cpu / "runs.parquet")
+    for column, value in changed.items():
+        runs[column] = runs[column] * value if column == "loss" else value
+    runs.to_parquet(tmp_path / "runs.parquet")
+    assert reproduce.show_verdict(tmp_path, cpu) == code
+    assert verdict in _printed(capsys)
+
+
+def test_without_committed_results_there_is_no_verdict(
+    reproduce: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduce.show_verdict(tmp_path, tmp_path / "gpu") == 0
+    assert "no verdict: there is no results/gpu to compare with" in _printed(capsys)
+
+
+def test_the_committed_ladder_is_the_one_that_is_reproduced(repository: Path) -> None:
+    committed = json.loads((repository / "results" / "cpu" / "sweep.json").read_text("utf-8"))
+    ladder = tomllib.loads((repository / "experiments" / "cpu.toml").read_text("utf-8"))
+    assert committed["spec"]["sizes"] == ladder["sizes"]
+    assert committed["spec"]["tokens"] == ladder["tokens"]
+
+
+def _printed(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
 
 
 def test_the_makefile_knows_the_packages_that_are_needed(repository: Path) -> None:
@@ -152,7 +171,8 @@ def test_make_reproduce_without_an_index_takes_the_packages_that_are_here(
     done = make("reproduce", PYTHON=sys.executable)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f".venv takes the packages of {sys.executable}" in done.stdout
-    assert "reproduced in" in done.stdout
+    assert "Requirement already" not in done.stdout, "pip is quiet"
+    assert "no verdict: there is no results/cpu to compare with" in done.stdout
     assert (tmp_path / "results" / "reproduced-cpu" / "fit-power-floor.json").exists()
     again = make("setup", PYTHON=sys.executable)
     assert "installing" not in again.stdout

@@ -157,7 +157,6 @@ def follow(judge: Judge, name: str, lr: float, points: dict[int, float], loss: f
     for tokens, train_loss in points.items():
         stop = judge.log(name, tokens, train_loss)
         if stop:
-            judge.forget(name)
             return stop
     judge.finish(name, loss)
     return None

@@ -20,6 +20,7 @@ COMMANDS = (
     "tune",
     "fit",
     "laws",
+    "explain",
     "plot",
     "predict",
     "shapes",

@@ -7,72 +7,88 @@ from typing import TYPE_CHECKING
 
 from llmscale.commands import output
 from llmscale.errors import Note
+from llmscale.notes.fitting import (
+    COUNT_SENSITIVE,
+    EMBEDDING_SHARE,
+    FLOOR_NOT_IDENTIFIED,
+    NO_INTERVAL,
+    ONE_TOKEN_BUDGET,
+    PARAMETRIC_BOOTSTRAP,
+    TOKENS_PROPORTIONAL,
+)
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
-    from llmscale.explain.allocation import Allocation
-    from llmscale.explain.allocation import Comparison as MethodComparison
-    from llmscale.explain.fit import Fit
+    from llmscale.explain.allocation import Allocation, MethodComparison
+    from llmscale.explain.estimation.result import Fit, Origin
     from llmscale.explain.fit.compare import Comparison
     from llmscale.explain.fit.groups import Groups
     from llmscale.explain.table import RunTable
 
 
 def show_fits(fits: "tuple[Fit, ...]") -> None:
+    """What was found in a sentence, the coefficients of every law, and the held-out checks."""
+    from llmscale.explain.diagnostics.verdict import verdict
+
     table = fits[0].table
-    output.results.print(
-        output.styled((table.size, "bold"), f" from {table.path}, N is {table.count}")
-    )
+    output.results.print(output.styled((f"{fits[0].law.name}: {verdict(fits[0])}", "bold")))
+    output.results.print(output.styled(f"{table.size} from {table.path}, N is {table.count}"))
     show_reading(table, [name for one in fits for name in one.law.inputs])
     for one in fits:
         output.results.print(_named_law(one, "  "))
+    output.results.print("")
+    output.results.print(_coefficients(fits))
+    output.results.print("")
+    for run in table.excluded[:_MOST_LEFT_OUT]:
+        output.results.print(f"left out: {run.title} ({run.reason})")
+    if len(table.excluded) > _MOST_LEFT_OUT:
+        output.results.print(f"and {len(table.excluded) - _MOST_LEFT_OUT} more left out: --json")
+    _show_holdouts(fits)
 
-    headings = [
-        heading for one in fits for heading in (one.law.name, f"{100 * one.level:g}% interval")
-    ]
+
+_MOST_LEFT_OUT = 5
+
+
+def _coefficients(fits: "tuple[Fit, ...]") -> "Table":
+    """A row a coefficient, and two columns a law: value and interval."""
+    headings: list[str] = []
+    for one in fits:
+        headings += [one.law.name, f"{100 * one.level:g}% interval"]
     shown = output.make_table("", "", *headings, together=2)
-    names = dict.fromkeys(name for one in fits for name in one.law.coefficient_names())
-    for name in names:
+    for name in dict.fromkeys(name for one in fits for name in one.law.coefficient_names()):
         cells: list[str] = []
         for one in fits:
-            value = one.law.coefficients().get(name)
-            cells += (
-                ["", ""]
-                if value is None
-                else [_digits(value, 5), _interval(one.intervals.get(name))]
-            )
+            cells += _value(one.law.coefficients().get(name), one.intervals.get(name), 5)
         shown.add_row(name, *cells)
     if any(one.compute_optimal for one in fits):
         for name, meaning in (("a", "N* ∝ C^a"), ("b", "D* ∝ C^b")):
             cells = []
             for one in fits:
-                best = one.compute_optimal
-                cells += (
-                    [_digits(best[name], 4), _interval(best["intervals"].get(name))]
-                    if best
-                    else ["", ""]
-                )
+                best = one.compute_optimal or {"intervals": {}}
+                cells += _value(best.get(name), best["intervals"].get(name), 4)
             shown.add_row(f"{name}, {meaning}", *cells)
-    shown.add_row(
-        "objective", *(cell for one in fits for cell in (f"{one.objective:.4g}", "")), style="dim"
-    )
-    output.results.print("")
-    output.results.print(shown)
-    output.results.print("")
+    objectives = [f"{one.objective:.4g}" for one in fits]
+    shown.add_row("objective", *(cell for text in objectives for cell in (text, "")), style="dim")
+    return shown
 
-    for run in table.excluded:
-        output.results.print(f"left out: {run.title} ({run.reason})")
+
+def _value(value: float | None, ends: tuple[float, float] | None, digits: int) -> list[str]:
+    return ["", ""] if value is None else [_digits(value, digits), _interval(ends)]
+
+
+def _show_holdouts(fits: "tuple[Fit, ...]") -> None:
+    """The check of each law; a law without its floor may be the check of the law with it, too."""
     seen: list[list[float]] = []
     for one in fits:
-        # A law without its floor may be the check of the law with it, and its own.
         told = one.holdout.runs["predicted"].tolist() if one.holdout else None
         if told is not None and told not in seen:
             _show_holdout(one)
             seen.append(told)
 
 
-def reading(table: "RunTable", inputs: Iterable[str] = ()) -> str | None:
+def reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> str | None:
     """Which column became what, with those that a law takes besides N, D, C and loss; None for a
     table not read.
     """
@@ -81,13 +97,11 @@ def reading(table: "RunTable", inputs: Iterable[str] = ()) -> str | None:
     more = [
         name for name in dict.fromkeys(inputs) if name not in ("params", "tokens", "flops", "loss")
     ]
-    also = "".join(
-        f"; {name} = {table.columns.get(name, name)}" for name in more if name in table.frame
-    )
+    also = "".join(f"; {name} = {table.columns.get(name, name)}" for name in more)
     return f"read: {table.reading}{also}"
 
 
-def show_reading(table: "RunTable", inputs: Iterable[str] = ()) -> None:
+def show_reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> None:
     """Print which column became what."""
     text = reading(table, inputs)
     if text:
@@ -98,37 +112,39 @@ def _show_holdout(one: "Fit") -> None:
     check = one.holdout
     assert check is not None
     count = len(check.runs)
-    runs = "1 run" if count == 1 else f"{count} runs"
-    inside = check.inside_interval
-    verdict = ("", "")
-    if inside is not None:
-        style = "green" if inside >= one.level * count - 1e-9 else "yellow"
-        which = (
-            {0: "outside", count: "inside"}.get(inside, f"{inside} of {count} inside")
-            if count == 1
-            else None
-        )
-        verdict = (
-            f"{which or f'{inside} of {count} inside'} the {100 * one.level:g}% interval",
-            style,
-        )
+    runs, them = ("1 run", "it") if count == 1 else (f"{count} runs", "them")
     bias = f" ({check.bias})" if str(check.bias) else ""
     output.results.print(
         output.styled(
             f"held out ({check.rule}): ",
             (check.law.name, "bold"),
-            f" fitted without {runs} predicts {'it' if count == 1 else 'them'} with a mean error of"
-            f" {check.error_text}{bias}{', ' if verdict[0] else ''}",
-            verdict,
+            f" fitted without {runs} predicts {them} with a mean error of {check.error_text}{bias}",
+            *_inside(one),
         )
     )
-    for row in check.runs.head(5).itertuples():
+    for row in check.runs.head(_MOST_HELD_OUT).itertuples():
         interval = f" [{row.low:.4g}, {row.high:.4g}]" if check.has_interval else ""
         output.results.print(
             f"  {row.title}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}"
         )
-    if count > 5:
-        output.results.print(f"  and {count - 5} more: see --json")
+    if count > _MOST_HELD_OUT:
+        output.results.print(f"  and {count - _MOST_HELD_OUT} more: see --json")
+
+
+_MOST_HELD_OUT = 5
+
+
+def _inside(one: "Fit") -> "list[str | tuple[str, str]]":
+    """`, 2 of 3 inside the 90% interval`, if there is one."""
+    check = one.holdout
+    if check is None or check.inside_interval is None:
+        return []
+    inside, count = check.inside_interval, len(check.runs)
+    which = f"{inside} of {count} inside"
+    if count == 1:
+        which = "inside" if inside else "outside"
+    style = "green" if inside >= one.level * count - 1e-9 else "yellow"
+    return [", ", (f"{which} the {100 * one.level:g}% interval", style)]
 
 
 def _digits(value: float, significant: int) -> str:
@@ -159,25 +175,16 @@ def distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
     carriers: dict[Note, list[str]] = {}
     for one in fits:
         for note in one.notes:
-            if note.code == "embedding-share" and "count-sensitive" in codes:
+            if note.code == EMBEDDING_SHARE.code and COUNT_SENSITIVE.code in codes:
                 continue
             alike = next(
                 (seen for seen in carriers if seen.code == note.code and note.code in _ALIKE), note
             )
             carriers.setdefault(alike, []).append(one.law.name)
-    return [
-        note if len(laws) == len(fits) else Note(note.code, f"{', '.join(laws)}: {note.message}")
-        for note, laws in carriers.items()
-    ]
+    return [note if len(laws) == len(fits) else note.of(laws) for note, laws in carriers.items()]
 
 
-_ALIKE = ("parametric-bootstrap", "count-sensitive")
-
-
-def warn_all(notes: Iterable[Note]) -> None:
-    """Every note as a warning on standard error."""
-    for note in notes:
-        output.warn(note)
+_ALIKE = (PARAMETRIC_BOOTSTRAP.code, COUNT_SENSITIVE.code)
 
 
 def next_step(fits: "tuple[Fit, ...]") -> str:
@@ -185,7 +192,7 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
 
     codes = {note.code for one in fits for note in one.notes}
     first, frame = fits[0], fits[0].table.frame
-    if codes & {"floor-not-identified", "no-interval"}:
+    if codes & {FLOOR_NOT_IDENTIFIED.code, NO_INTERVAL.code}:
         inputs = set(first.law.inputs)
         what, sweep = (
             ("sizes", more_sizes(frame)) if inputs == {"params"} else ("runs", more_budgets(frame))
@@ -195,7 +202,7 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
     plot = first.table.command("plot", "--law", first.law.place or first.law.name, *in_one)
     if not first.table.path.exists():
         return f"put the table into FILE, and draw the law: {plot}"
-    if codes & {"one-token-budget", "tokens-proportional"}:
+    if codes & {ONE_TOKEN_BUDGET.code, TOKENS_PROPORTIONAL.code}:
         return f"{plot}; for a law in N and D: {more_budgets(frame)}"
     return plot
 

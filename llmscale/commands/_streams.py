@@ -4,9 +4,11 @@ more.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from llmscale.commands._patience import Patience
 
 EXIT_LOST_OUTPUT = 1
 EXIT_CLOSED_PIPE = 141
@@ -14,12 +16,13 @@ EXIT_CLOSED_PIPE = 141
 
 
 @contextmanager
-def guarded_streams() -> Iterator[None]:
+def guarded_streams() -> Iterator[Patience]:
     """Within it output that cannot be written ends the program: one sentence and exit code 1, 141
     for a closed pipe.
 
     A closed standard output ends it at once: no work is done whose result would be lost. What
-    standard error cannot take is left out."""
+    standard error cannot take is left out. What is given says what goes on while nothing is
+    written."""
     before = sys.stdout, sys.stderr
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the program runs
@@ -33,11 +36,14 @@ def guarded_streams() -> Iterator[None]:
             stream.reconfigure(
                 errors="replace"
             )  # a character that the terminal's encoding lacks becomes "?"
-    sys.stdout, sys.stderr = _Guarded(sys.stdout), _Guarded(sys.stderr, leave_out=True)
+    patience = Patience(sys.stderr)
+    sys.stdout = _Guarded(sys.stdout, patience.stop)
+    sys.stderr = _Guarded(sys.stderr, patience.wrote, leave_out=True)
     try:
         try:
-            yield
+            yield patience
         finally:
+            patience.stop()
             sys.stdout.flush()
     except _LostError as lost:
         _discard_rest(before[0])
@@ -62,10 +68,11 @@ class _LostError(Exception):
 
 
 class _Guarded:
-    def __init__(self, stream: Any, leave_out: bool = False) -> None:
-        self._stream, self._leave_out = stream, leave_out
+    def __init__(self, stream: Any, before: Callable[[], None], leave_out: bool = False) -> None:
+        self._stream, self._before, self._leave_out = stream, before, leave_out
 
     def write(self, text: Any) -> int:
+        self._before()
         with self._losses():
             return int(self._stream.write(text))
         return 0

@@ -1,7 +1,8 @@
 """Tables of what comes from files, readable in a terminal of 80 columns.
 
-Nothing is cut off. What has no room side by side is folded, and at last a row takes several lines:
-in each column two values stand above each other, as their headings do."""
+A row is one line (or two, if its cells have two): it never wraps. A table that is too wide is set
+closer, then its names are shortened in the middle, then its least important columns are left out,
+and a line below says which."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,9 +16,10 @@ from rich.text import Text
 from llmscale.errors.printable import masked, one_line, shortened
 
 _LONGEST_CELL = 300
-_FOLDED = 16
-"""Columns that a long name is folded into, at least."""
-_MOST_LINES = 3
+_GAP = 2
+_SHORT_NAMES = (40, 24, 16)
+"""Columns that names are shortened to, while other columns are still there; and in the end."""
+_AT_LAST = 10
 
 
 class SafeTable(Table):
@@ -37,19 +39,24 @@ class FittedTable(SafeTable):
     """A table without lines that fits the width it is shown in. Its first column names the row.
 
     Columns that belong together, as a value and its interval, are `together`: such a table goes on
-    below itself."""
+    below itself. Of any other the columns headed `least` are left out first, in that order, and
+    then those on the right."""
 
-    def __init__(self, heading: Text, together: int = 1) -> None:
+    def __init__(self, heading: Text, together: int = 1, least: Sequence[str] = ()) -> None:
         super().__init__(box=None, pad_edge=False)
-        self._heading, self._together = heading, together
+        self._heading, self._together, self._least = heading, together, tuple(least)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         if self._heading.plain:
             yield self._heading
-        for number, table in enumerate(self._fitted(options.max_width)):
+        blocks, left_out = self._fitted(options.max_width)
+        for number, table in enumerate(blocks):
             if number:
                 yield Text("")
             yield table
+        if left_out:
+            names = ", ".join(left_out)
+            yield Text(f"no room for: {names} (see --json, or a wider terminal)", style="dim")
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         natural = max(_width(self._columns_of_cells(), _GAP), self._heading.cell_len)
@@ -58,34 +65,49 @@ class FittedTable(SafeTable):
     def _columns_of_cells(self) -> list[list[Any]]:
         return [[column.header, *column._cells] for column in self.columns]
 
-    def _fitted(self, room: int) -> list[Table]:
-        """The first way to set it that has room: as it is, closer, with names folded, or with
-        stacked columns.
-        """
+    def _fitted(self, room: int) -> tuple[list[Table], list[str]]:
+        """The tables below each other that have room, and the headings that are left out."""
         columns = self._columns_of_cells()
+        kept = list(range(len(columns)))
+        left_out: list[str] = []
+        while True:
+            chosen = [columns[place] for place in kept]
+            for cells, gap in self._ways(chosen, kept):
+                if _width(cells, gap) <= room:
+                    return [self._table(cells, gap, kept)], left_out
+            if self._together > 1:
+                return self._blocks(columns, room), left_out
+            if len(kept) <= 2:
+                names = [_shorter(cells, max(_AT_LAST, room // 2 - 1)) for cells in chosen]
+                return [self._table(names, 1, kept)], left_out
+            place = self._least_important(kept)
+            kept.remove(place)
+            left_out.append(" ".join(columns[place][0].plain.split()))
+
+    def _ways(
+        self, columns: list[list[Any]], places: Sequence[int]
+    ) -> Iterator[tuple[list[list[Any]], int]]:
+        """Ways to set columns, each narrower than the one before, with the gap between them."""
         folded = [[_folded_heading(cells[0]), *cells[1:]] for cells in columns]
-        for way, gap in ((columns, _GAP), (folded, _GAP), (folded, 1)):
-            if _width(way, gap) <= room:
-                return [self._table(way, gap)]
-        names = [number for number, column in enumerate(self.columns) if column.justify == "left"]
-        spare = (
-            room
-            - _width([cells for place, cells in enumerate(folded) if place not in names], 1)
-            - len(names)
-        )
-        if spare >= _FOLDED * len(names):
-            return [self._table(folded, 1, dict.fromkeys(names, spare // len(names)))]
-        if self._together > 1:
-            return self._blocks(columns, room)
-        for lines in range(2, _MOST_LINES + 1):
-            stacked = _stacked(columns, lines)
-            if _width(stacked, _GAP) <= room:
-                return [self._table(stacked, _GAP)]
-            if _width(stacked[1:], _GAP) + _GAP + _FOLDED <= room:
-                return [self._table(stacked, _GAP, {0: room - _width(stacked[1:], _GAP) - _GAP})]
+        yield columns, _GAP
+        yield folded, _GAP
+        yield folded, 1
+        for most in _SHORT_NAMES if self._together == 1 else ():
+            yield self._with_short_names(folded, places, most), 1
+
+    def _with_short_names(
+        self, columns: list[list[Any]], places: Sequence[int], most: int
+    ) -> list[list[Any]]:
+        names = [self.columns[place].justify == "left" for place in places]
         return [
-            self._table(_stacked(columns, _MOST_LINES), 1, dict.fromkeys(range(len(columns)), None))
+            _shorter(cells, most) if is_name else cells
+            for cells, is_name in zip(columns, names, strict=True)
         ]
+
+    def _least_important(self, kept: Sequence[int]) -> int:
+        headings = {" ".join(_plain(self.columns[place].header).split()): place for place in kept}
+        named = [headings[name] for name in self._least if name in headings]
+        return [*named, kept[-1]][0]
 
     def _blocks(self, columns: list[list[Any]], room: int) -> list[Table]:
         """Tables below each other, each with the names and as many columns as have room."""
@@ -96,44 +118,51 @@ class FittedTable(SafeTable):
             if len(blocks[-1]) > 1 and _width(wanted, _GAP) > room:
                 blocks.append([0])
             blocks[-1] += group
-        return [
-            self._table([columns[place] for place in block], _GAP, places=block) for block in blocks
-        ]
+        return [self._table([columns[place] for place in block], _GAP, block) for block in blocks]
 
-    def _table(
-        self,
-        columns: list[list[Any]],
-        gap: int,
-        widths: dict[int, int | None] | None = None,
-        places: Sequence[int] | None = None,
-    ) -> Table:
-        """`columns` as a table of rich; those in `widths` are folded."""
-        widths = widths or {}
+    def _table(self, columns: list[list[Any]], gap: int, places: Sequence[int]) -> Table:
+        """`columns`, which stand at `places` in this table, as a table of rich."""
         table = Table(
             box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=self.show_header
         )
-        for number, cells in enumerate(columns):
-            like = self.columns[places[number] if places else number]
+        for cells, place in zip(columns, places, strict=True):
+            like = self.columns[place]
             table.add_column(
-                cells[0],
-                justify=like.justify,
-                header_style=like.header_style,
-                no_wrap=number not in widths,
-                overflow="fold",
-                max_width=widths.get(number),
+                cells[0], justify=like.justify, header_style=like.header_style, no_wrap=True
             )
+        is_part = len(places) < len(self.columns)
         for number, row in enumerate(self.rows):
             cells_of_row = [cells[number + 1] for cells in columns]
-            if places is None or any(_cell_width(cell) for cell in cells_of_row[1:]):
+            if not is_part or any(_cell_width(cell) for cell in cells_of_row):
                 table.add_row(*cells_of_row, style=row.style, end_section=row.end_section)
         return table
 
 
-_GAP = 2
+def shortened_name(name: str, most: int) -> str:
+    """`name` in at most `most` columns: its beginning and its end, which tell names apart."""
+    if cell_len(name) <= most:
+        return name
+    head = (most - 1) * 2 // 3
+    return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+
+
+def _shorter(cells: list[Any], most: int) -> list[Any]:
+    return [cells[0], *(_short_cell(cell, most) for cell in cells[1:])]
+
+
+def _short_cell(cell: Any, most: int) -> Any:
+    if not isinstance(cell, Text) or _cell_width(cell) <= most:
+        return cell
+    lines = [shortened_name(line, most) for line in cell.plain.split("\n")]
+    return Text("\n".join(lines), style=cell.spans[0].style if cell.spans else cell.style)
 
 
 def _as_data(cell: Any) -> Any:
     return Text(masked(one_line(shortened(cell, _LONGEST_CELL)))) if isinstance(cell, str) else cell
+
+
+def _plain(header: Any) -> str:
+    return header.plain if isinstance(header, Text) else str(header)
 
 
 def _cell_width(cell: Any) -> int:
@@ -150,27 +179,3 @@ def _folded_heading(heading: Text) -> Text:
     """A heading of several words in as many lines."""
     words = heading.split(" ")
     return Text("\n").join(words) if len(words) > 1 else heading
-
-
-def _stacked(columns: list[list[Any]], lines: int) -> list[list[Any]]:
-    """The first column, and the others in so many lines, each beginning a new line at its share of
-    them.
-    """
-    others = columns[1:]
-    across = -(-len(others) // lines)
-    stacked = [columns[0]]
-    for place in range(across):
-        group = others[place::across]
-        stacked.append([_above_each_other(cells) for cells in zip(*group, strict=True)])
-    return stacked
-
-
-def _above_each_other(cells: Sequence[Any]) -> Text:
-    """Cells in lines of one cell, the lower ones dim.
-
-    What is no text, as a bar, has no room here.
-    """
-    lines = [cell.copy() if isinstance(cell, Text) else Text("") for cell in cells]
-    for line in lines[1:]:
-        line.stylize("dim")
-    return Text("\n").join(lines)

@@ -1,6 +1,6 @@
 """What a terminal shows of a sweep or a tuning while it works."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import typer
@@ -23,8 +23,8 @@ MOST_LINES = 200
 class OnConsole(Watcher):
     """Shows all of it on standard error, and asks there."""
 
-    def __init__(self, shows_plan: bool = True) -> None:
-        self._shows_plan = shows_plan
+    def __init__(self, shows_plan: bool = True, every_note: bool = False) -> None:
+        self._shows_plan, self._every_note = shows_plan, every_note
 
     def tell(self, text: str) -> None:
         """One line."""
@@ -33,6 +33,10 @@ class OnConsole(Watcher):
     def warn(self, note: Note | str) -> None:
         """One warning."""
         output.warn(note)
+
+    def warn_all(self, notes: Sequence[Note]) -> None:
+        """The weightiest, or every one."""
+        output.warn_all(notes, every=self._every_note)
 
     def preparing(self) -> AbstractContextManager[Callable[[Progress], None]]:
         """A bar in a terminal, else a line for every stage."""
@@ -60,7 +64,9 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
     if len(listed) > MOST_LINES:
         listed = tuple(run for run in plan.runs if not run.finished)[:MOST_LINES]
     headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time")
-    table = output.make_table(f"Plan: {len(plan.runs)} runs into {where}", *headings, "", left=2)
+    title = f"Plan: {len(plan.runs)} runs into {where}"
+    least = ("epochs", "batch", "lr", "memory")
+    table = output.make_table(title, *headings, "", left=2, least=least)
     for run in listed:
         table.add_row(*_cells(run))
     output.progress.print(table)

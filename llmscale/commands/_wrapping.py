@@ -2,12 +2,10 @@
 
 import re
 
+from llmscale.commands import COMMANDS
+
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
-_COMMAND = re.compile(
-    r"(?<!\S)\(?(?:llmscale "
-    r"(?:sweep|status|tune|fit|laws|plot|predict|shapes|schema|bench|data|doctor)|pip install|"
-    r"rm -r)(?!\S)"
-)
+_COMMAND = re.compile(rf"(?<!\S)\(?(?:llmscale (?:{'|'.join(COMMANDS)})|pip install|rm -r)(?!\S)")
 _LEAST_ROOM = 20
 
 

@@ -68,8 +68,7 @@ def prepare(
         store = library.prepare(spec, min_train_tokens=wanted, workers=workers, progress=report)
     for remark in store.remarks:
         output.tell(f"note: {remark}")
-    for note in store.notes:
-        output.warn(note)
+    output.warn_all(store.notes, every=True)
     if json:
         output.print_json(store.meta | {"path": str(store.path)})
     else:

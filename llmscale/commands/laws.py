@@ -21,9 +21,9 @@ def laws(
 
     Example: llmscale laws
     """
-    from llmscale.explain.laws import find, names
+    from llmscale.explain.laws import LAWS
 
-    rows = [_row(find(name)) for name in names()]
+    rows = [_row(LAWS.find(name)) for name in LAWS]
     if json:
         output.print_json({"laws": rows})
         return
@@ -33,11 +33,11 @@ def laws(
 
     table = SafeTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("law", style="bold", no_wrap=True)
-    table.add_column("formula, and source")
-    table.add_column("inputs", max_width=24)
+    table.add_column("formula; what it takes, and source")
     for row in rows:
         inputs = " or ".join(row["variables"]) if row["variables"] else ", ".join(row["inputs"])
-        table.add_row(row["name"], output.stacked(row["formula"], row["source"]), inputs)
+        about = f"{inputs}: {row['source']}"
+        table.add_row(row["name"], output.stacked(row["formula"], about))
     output.results.print(table)
     output.show_next(NEXT)
 

@@ -6,13 +6,14 @@ import errno
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from llmscale.commands._patience import Patience
 from llmscale.commands._streams import guarded_streams
 from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.errors.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 _MASKED = (
-    f"keys in URLs are shown and written as {MASK}: to go on, give the URL with its keys again, or "
-    "keep them in the"
-    " environment (as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and leave them out of it"
+    f"keys in URLs are shown and written as {MASK}: to go on, give the URL with its keys again, "
+    "or keep them in the environment (as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and leave "
+    "them out of it"
 )
 
 
@@ -47,14 +48,21 @@ def __getattr__(name: str) -> Any:
     return console
 
 
-def make_table(title: str, *headings: "str | Text", left: int = 1, together: int = 1) -> "Table":
+def make_table(
+    title: str,
+    *headings: "str | Text",
+    left: int = 1,
+    together: int = 1,
+    least: Sequence[str] = (),
+) -> "Table":
     """A table with a title and one column a heading, the first `left` of them aligned left.
 
-    It fits the terminal without anything being cut off. `together`: as FittedTable says.
+    It fits the terminal: columns headed `least` are left out first. `together`: as FittedTable
+    says.
     """
     from llmscale.commands._tables import FittedTable
 
-    table = FittedTable(styled((title, "bold")), together)
+    table = FittedTable(styled((title, "bold")), together, least)
     for place, heading in enumerate(headings):
         table.add_column(
             heading, justify="left" if place < left else "right", header_style="dim", no_wrap=True
@@ -95,9 +103,33 @@ def print_text(text: str) -> None:
     sys.stdout.flush()
 
 
+NotesOption = Annotated[
+    bool,
+    typer.Option(
+        "--notes",
+        help="Show every warning, not only the three weightiest",
+        rich_help_panel="Output",
+    ),
+]
+"""How every command that shows warnings is asked for all of them."""
+
+
 def warn(note: Note | str) -> None:
     """Write one warning to standard error."""
-    _progress().say("warning:", "yellow", shortened(str(note)))
+    text = f"{note.code}: {note}" if isinstance(note, Note) else note
+    _progress().say("warning:", "yellow", shortened(text))
+
+
+def warn_all(notes: Iterable[Note], *, every: bool = False) -> None:
+    """Write the weightiest warnings to standard error, and how many more there are; or `every`."""
+    from llmscale.notes import heaviest_first, weightiest
+
+    notes = tuple(notes)
+    shown, left = (heaviest_first(dict.fromkeys(notes)), 0) if every else weightiest(notes)
+    for note in shown:
+        warn(note)
+    if left:
+        tell(f"and {left} more: --notes")
 
 
 def tell(text: str) -> None:
@@ -112,14 +144,15 @@ def show_next(step: str) -> None:
 
 
 @contextmanager
-def _news() -> Iterator[None]:
+def _news(patience: Patience) -> Iterator[None]:
     """Show on standard error what the library says of long work, such as a fit of a million
-    rows.
+    rows, and after a silence what it is at.
     """
-    log, handler = logging.getLogger("llmscale.explain"), _OnStandardError()
+    log, handler = logging.getLogger("llmscale.explain"), _OnStandardError(patience)
     before = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
+    patience.start()
     try:
         yield
     finally:
@@ -128,8 +161,17 @@ def _news() -> Iterator[None]:
 
 
 class _OnStandardError(logging.Handler):
+    """News in lines of their own; what is only being done (DEBUG) for the line of `patience`."""
+
+    def __init__(self, patience: Patience) -> None:
+        super().__init__()
+        self._patience = patience
+
     def emit(self, record: logging.LogRecord) -> None:
-        tell(record.getMessage())
+        if record.levelno >= logging.INFO:
+            tell(record.getMessage())
+        else:
+            self._patience.doing = one_line(record.getMessage())
 
 
 class Commands(TyperGroup):
@@ -138,7 +180,7 @@ class Commands(TyperGroup):
     """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        with guarded_streams():
+        with guarded_streams() as patience, _news(patience):
             return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
@@ -146,8 +188,7 @@ class Commands(TyperGroup):
         if any(has_keys(word) for word in (*ctx.args, *ctx._protected_args)):
             tell(_MASKED)
         try:
-            with _news():
-                return super().invoke(ctx)
+            return super().invoke(ctx)
         except LlmscaleError as error:
             _progress().say("error:", "bold red", shortened(error.problem))
             if error.fix:

@@ -8,6 +8,7 @@ import typer
 from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.errors.printable import one_line
+from llmscale.notes import MOST_SHOWN
 from llmscale.quantity import format_count, format_seconds
 from llmscale.runs.title import short_name, short_title
 from llmscale.settings import Range
@@ -152,7 +153,10 @@ def _parts(
     folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
 ) -> "list[RenderableType]":
     parts: list[Any] = [_table(now, everything), output.styled(now.summary)]
-    parts += [output.styled((f"warning: {note}", "yellow")) for note in now.notes]
+    shown, more = now.notes[:MOST_SHOWN], len(now.notes) - MOST_SHOWN
+    parts += [output.styled((f"warning: {note}", "yellow")) for note in shown]
+    if more > 0:
+        parts.append(output.styled(f"and {more} more: --json"))
     for run in _noted(now):
         parts.append(output.styled((f"{short_title(run)}: {run.note}", "yellow")))
     if curves:
@@ -183,7 +187,8 @@ def _table(now: "SweepStatus", everything: bool) -> "Table":
         "left",
     )
     runs = "run" if len(now.runs) == 1 else "runs"
-    table = output.make_table(f"{now.folder}: {len(now.runs)} {runs}", *headings)
+    least = ("MFU", "tokens/s", "spent")
+    table = output.make_table(f"{now.folder}: {len(now.runs)} {runs}", *headings, least=least)
     for group in _groups(now.runs, everything):
         size, tokens, *others = _cells(group, wide)
         table.add_row(size, tokens, *(_settings(group) if tuning else ()), *others)

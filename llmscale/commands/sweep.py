@@ -36,6 +36,7 @@ def sweep(
         bool, typer.Option("--yes", "-y", help="Start without asking", rich_help_panel=OUTPUT)
     ] = False,
     dry_run: DryRunOption = False,
+    notes: output.NotesOption = False,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -57,7 +58,7 @@ def sweep(
         max_hours=max_hours,
         yes=yes,
         dry_run=dry_run,
-        progress=OnConsole(shows_plan=not (json and dry_run)),
+        progress=OnConsole(shows_plan=not (json and dry_run), every_note=notes),
         command=own_command(),
         **settings,
     )
@@ -65,8 +66,7 @@ def sweep(
         output.print_json(result.to_json())
     elif not dry_run:
         _show(result)
-    for note in result.end_notes:
-        output.warn(note)
+    output.warn_all(result.end_notes, every=notes)
     if result.failed or result.unfinished:
         raise typer.Exit(1)
 
@@ -88,7 +88,8 @@ def _show_runs(result: "SweepResult") -> None:
 
     runs, where = result.runs, result.where
     headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU (wall)")
-    table = output.make_table(f"{where}/runs.parquet", *headings, "time")
+    least = ("MFU (wall)", "tokens/s", "perplexity")
+    table = output.make_table(f"{where}/runs.parquet", *headings, "time", least=least)
     for run in runs[-MOST_LINES:]:
         table.add_row(
             run_name(run),

@@ -35,6 +35,7 @@ def tune(
     file: FileArgument = None,
     out: OutOption = None,
     dry_run: DryRunOption = False,
+    notes: output.NotesOption = False,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -54,14 +55,14 @@ def tune(
         file,
         out=out,
         dry_run=dry_run,
-        progress=OnConsole(),
+        progress=OnConsole(every_note=notes),
         command=own_command(),
         **settings,
     )
     if dry_run:
         _show_plan(result, json)
     else:
-        _show(result, json)
+        _show(result, json, notes)
 
 
 def _show_plan(result: "TuneResult", json: bool) -> None:
@@ -96,7 +97,7 @@ def _show_plan(result: "TuneResult", json: bool) -> None:
     output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 
-def _show(result: "TuneResult", json: bool) -> None:
+def _show(result: "TuneResult", json: bool, every_note: bool) -> None:
     from llmscale.errors.command_lines import command_line
 
     tuning, spec, folder = result.tuning, result.spec, result.folder
@@ -110,8 +111,7 @@ def _show(result: "TuneResult", json: bool) -> None:
                     output.print_text(f"{what} = {_describe_fit(tuning.fits[name])}")
             words = stated_options(spec, _tuned_or_not_of_runs())
             output.show_next(command_line("llmscale", "sweep", *words, "--rule", folder.path))
-    for note in tuning.notes:
-        output.warn(note)
+    output.warn_all(tuning.notes, every=every_note)
     if tuning.rule is None:
         raise typer.Exit(1)
 

@@ -1,7 +1,7 @@
 """Mistakes a user can mend, and warnings that travel with a result."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class LlmscaleError(Exception):
@@ -47,6 +47,10 @@ class Note:
 
     def __str__(self) -> str:
         return self.message
+
+    def of(self, whom: Iterable[str]) -> "Note":
+        """The note with the names of what it holds for in front."""
+        return replace(self, message=f"{', '.join(whom)}: {self.message}")
 
 
 _NAMED = 5

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError
 from llmscale.explain.laws import Array
 from llmscale.explain.table import Excluded, RunTable
+from llmscale.notes.reading import ROWS_ARE_STEPS
 from llmscale.runs.curve_file import (
     Curves,
     each_curve,
@@ -62,33 +63,6 @@ def _with_momentum(fall_S: Array, momentum: float) -> Array:
     return np.asarray(lfilter([1.0], [1.0, -momentum], fall_S))
 
 
-def curve_table(
-    runs: pd.DataFrame,
-    curves: Curves,
-    path: Path | str,
-    *,
-    loss: str = "loss",
-    momentum: float = MOMENTUM,
-) -> RunTable:
-    """One row an evaluated step: run_id, params, tokens, flops, loss, step, lr, lr_area (S1),
-    annealing_area (S2).
-
-    `runs` has run_id and params, and may have `status` (all but `done` are left out) and `parent`
-    (the run whose schedule this one branched from: rows that are its parent's are in the table
-    once, as the parent's). `curves` has run_id, step (counted from 1), tokens, lr and the column
-    named `loss`, empty where the step was not evaluated. Between logged steps lr is linear. Rows of
-    one run share its run_id: they are not independent, and a bootstrap must draw them together.
-    Raises InputError."""
-    table = _gathered(runs, curves, path, loss, momentum, lambda frame: frame)
-    number = table.frame["run_id"].nunique()
-    note = Note(
-        "rows-are-steps",
-        f"{len(table.frame)} evaluated steps of {number} runs: steps of one run are not "
-        "independent",
-    )
-    return replace(table, notes=(note,))
-
-
 def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: Curves) -> RunTable:
     """The steps of the table's runs as evidence for laws of whole curves: after the warm-up, every
     one that was logged.
@@ -114,10 +88,9 @@ def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: Curves) -> Run
         number += len(frame)
         return _averaged(frame, most)
 
-    table = _gathered(chosen, curves, runs.path, loss, MOMENTUM, averaged)
+    table = curve_table(chosen, curves, runs.path, loss, averaged)
     what = "the training loss of" if loss == "train_loss" else "the loss at"
-    note = Note(
-        "rows-are-steps",
+    note = ROWS_ARE_STEPS.note(
         f"fitted to {what} {number} steps after the warm-up, averaged to {len(table.frame)} rows, "
         "of"
         f" {table.frame['run_id'].nunique()} runs: steps of one run are not independent, and "
@@ -144,15 +117,21 @@ def _averaged(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     return pd.DataFrame({"run_id": frame["run_id"].iloc[0], **means})
 
 
-def _gathered(
+def curve_table(
     runs: pd.DataFrame,
     curves: Curves,
     path: Path | str,
-    loss: str,
-    momentum: float,
-    kept: Callable[[pd.DataFrame], pd.DataFrame],
+    loss: str = "loss",
+    kept: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
 ) -> RunTable:
-    """What is `kept` of the rows of each run, together, with the runs that have none."""
+    """One row an evaluated step: run_id, params, tokens, flops, loss, step, lr, lr_area (S1),
+    annealing_area (S2).
+
+    `runs` has run_id and params, and may have `status` (all but `done` are left out) and `parent`
+    (the run whose schedule this one branched from: rows that are its parent's are in the table
+    once, as the parent's). `curves` has run_id, step (counted from 1), tokens, lr and the column
+    named `loss`, empty if the step was not evaluated. Between logged steps lr is linear. `kept`
+    chooses from the rows of each run. Raises InputError."""
     for frame, what, needed in (
         (runs, "runs", ("run_id", "params")),
         (curves, "curves", (*_NEEDED, loss)),
@@ -163,10 +142,6 @@ def _gathered(
                 f"the {what} of {path} have no column {' and '.join(missing)}",
                 f"they need {', '.join(needed)}",
             )
-    if not 0 <= momentum < 1:
-        raise InputError(
-            f"momentum {momentum:g} of the annealing area is not in [0, 1)", "use 0.999"
-        )
     if runs["run_id"].duplicated().any():
         twice = runs.loc[runs["run_id"].duplicated(), "run_id"].iloc[0]
         raise InputError(f"{path} has more than one run {twice!r}", "give every run its own run_id")
@@ -188,7 +163,6 @@ def _gathered(
                 logged.schedule(run_id, curve),
                 curve[logged.shared(run_id, curve) :],
                 loss,
-                momentum,
             )
             parts[run_id] = kept(rows) if len(rows) else rows
     found = [parts[run_id] for run_id in by_id if run_id in parts and len(parts[run_id])]
@@ -238,7 +212,8 @@ class _Logged:
             run_id = parent
             if run_id in seen:
                 raise InputError(
-                    f"run {run_id!r} of {self._path} branches from itself", "mend the column parent"
+                    f"run {run_id!r} of {self._path} branches from itself",
+                    "correct the column parent",
                 )
             seen.add(run_id)
             before = self._curve(run_id)
@@ -257,7 +232,7 @@ def _curve_of(curves: Curves, columns: tuple[str, ...], run_id: str) -> pd.DataF
 
 
 def _rows(
-    run: dict[str, object], schedule: pd.DataFrame, curve: pd.DataFrame, loss: str, momentum: float
+    run: dict[str, object], schedule: pd.DataFrame, curve: pd.DataFrame, loss: str
 ) -> pd.DataFrame:
     step, lr = schedule["step"].to_numpy(dtype=np.int64), schedule["lr"].to_numpy(dtype=float)
     every_step = np.arange(1, int(step[-1]) + 1)
@@ -267,7 +242,7 @@ def _rows(
         early = every_step < step[0]
         slope = (lr[1] - lr[0]) / (step[1] - step[0])
         lr_S[early] = np.maximum(lr[0] - slope * (step[0] - every_step[early]), 0.0)
-    lr_area, annealing_area = annealing(lr_S, momentum)
+    lr_area, annealing_area = annealing(lr_S)
     evaluated = curve[curve[loss].notna()]
     at = evaluated["step"].to_numpy(dtype=np.int64) - 1
     tokens = evaluated["tokens"].to_numpy(dtype=float)

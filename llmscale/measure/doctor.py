@@ -21,6 +21,19 @@ from llmscale.errors import InputError, Note
 from llmscale.machine.cache import cache_folder
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.text.sources import open_source
+from llmscale.notes.measuring import (
+    BUSY,
+    DEBUG_SWITCH,
+    FEW_CORES,
+    FEW_THREADS,
+    LITTLE_DISK,
+    LITTLE_MEMORY,
+    NO_BFLOAT16,
+    NO_COMPILE,
+    NO_CUDA,
+    NO_GPU,
+    NO_KERNELS,
+)
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.shape import (
     TOKENS_PER_PARAM,
@@ -40,11 +53,6 @@ PACKAGES = (
     "scipy",
     "zstandard",
 )
-FEW_CORES = 4
-BUSY = 0.5
-"""Load per core, before anything of ours runs, from which timings are no longer to be trusted."""
-LITTLE_MEMORY = 4 * 2**30
-LITTLE_DISK = 5 * 2**30
 DEBUG_SWITCHES = {
     "CUDA_LAUNCH_BLOCKING": "waits for the GPU after every kernel",
     "TORCH_COMPILE_DISABLE": "turns torch.compile off",
@@ -278,52 +286,46 @@ def _version(package: str) -> str | None:
 def _what_will_be_slow(report: Report) -> Iterator[Note]:
     device = report.device
     if device.kind == "cpu":
-        yield Note("no-gpu", f"no GPU: {_times(device)}")
+        yield NO_GPU.note(f"no GPU: {_times(device)}")
     if report.torch_cuda is None and shutil.which("nvidia-smi"):
-        yield Note(
-            "no-cuda",
+        yield NO_CUDA.note(
             "an NVIDIA driver is here, but torch is built without CUDA: install torch from PyPI",
         )
     if not machine.has_bfloat16(device.kind):
-        yield Note(
-            "no-bfloat16", f"{device.name} has no native bfloat16: float32 moves twice the bytes"
+        yield NO_BFLOAT16.note(
+            f"{device.name} has no native bfloat16: float32 moves twice the bytes"
         )
     if report.no_kernels and report.device.kind == "cpu":
-        yield Note(
-            "no-kernels",
+        yield NO_KERNELS.note(
             f"training takes several times as long without its CPU kernels: {report.no_kernels}",
         )
     if report.compile.status == "broken":
-        yield Note("no-compile", f"torch.compile does not work: {report.compile.detail}")
-    if report.cores < FEW_CORES:
-        yield Note(
-            "few-cores",
+        yield NO_COMPILE.note(f"torch.compile does not work: {report.compile.detail}")
+    if report.cores < FEW_CORES.limit:
+        yield FEW_CORES.note(
             f"{report.cores} cores: preparing text, and training on the CPU, use all there are",
         )
     if report.threads < report.cores:
         limit = os.environ.get("OMP_NUM_THREADS", "not set")
-        yield Note(
-            "few-threads",
+        yield FEW_THREADS.note(
             f"torch uses {report.threads} of {report.cores} cores: OMP_NUM_THREADS is {limit}",
         )
-    if report.load > BUSY * report.cores:
-        yield Note(
-            "busy", f"other programs are at work: load {report.load:.1f} on {report.cores} cores"
+    if report.load > BUSY.limit * report.cores:
+        yield BUSY.note(
+            f"other programs are at work: load {report.load:.1f} on {report.cores} cores"
         )
-    if report.memory_free_bytes < LITTLE_MEMORY:
-        yield Note(
-            "little-memory",
+    if report.memory_free_bytes < LITTLE_MEMORY.limit * 2**30:
+        yield LITTLE_MEMORY.note(
             f"{format_bytes(report.memory_free_bytes)} of memory free: use smaller batches",
         )
-    if report.cache.free_bytes < LITTLE_DISK:
+    if report.cache.free_bytes < LITTLE_DISK.limit * 2**30:
         free = format_bytes(report.cache.free_bytes)
-        yield Note(
-            "little-disk",
+        yield LITTLE_DISK.note(
             f"{free} free for prepared text: set LLMSCALE_CACHE to a folder with more room",
         )
     for name, effect in DEBUG_SWITCHES.items():
         if os.environ.get(name, "0") not in ("", "0"):
-            yield Note("debug-switch", f"{name} is set, which {effect}: unset {name}")
+            yield DEBUG_SWITCH.note(f"{name} is set, which {effect}: unset {name}")
 
 
 def _times(device: Device) -> str:

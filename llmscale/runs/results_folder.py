@@ -12,7 +12,7 @@ from llmscale.errors import InputError
 from llmscale.errors.printable import clean
 from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
 from llmscale.runs.columns import rows_table
-from llmscale.runs.run import CurvePoint, Run
+from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, plain_name, refuse_unusable
 from llmscale.runs.safe_write import write_table, write_text
@@ -20,7 +20,6 @@ from llmscale.runs.sweep_json import read_sweep_json
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,6 @@ class ResultsFolder:
         newest = max((path.stat().st_mtime_ns for path in neighbours if path.exists()), default=0)
         if newest > self.runs_path.stat().st_mtime_ns:
             os.utime(self.runs_path, ns=(newest + 1000, newest + 1000))
-
-    def write_curves(self, tables: "Iterable[pa.Table]") -> None:
-        """Replace `curves.parquet` by the runs' curves, one after another."""
-        import pyarrow as pa
-
-        empty = rows_table(CurvePoint, [])
-        write_table(self.curves_path, pa.concat_tables([empty, *tables]))
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:

@@ -12,8 +12,6 @@ FINISHED = ("done", "diverged")
 """What needs no more training."""
 DEFAULT_RECIPE = "default"
 """The recipe of a sweep that names none."""
-FEW_STEPS = 300
-"""Fewer optimiser steps than this are mostly warm-up and cooldown."""
 
 
 @dataclass(frozen=True, kw_only=True)

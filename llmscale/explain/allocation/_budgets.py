@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.laws import Array
 
 LEAST_SIZES = 3

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from llmscale.errors import InputError, Note, first_lines
+from llmscale.explain import html
 from llmscale.explain.allocation._allocation import HORIZONS, Allocation
+from llmscale.notes.predicting import METHOD_NOT_POSSIBLE
 from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
@@ -22,7 +24,7 @@ to overlap.
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """Allocations of one table by several methods; `failed` has the methods that it does not suit,
     and why.
     """
@@ -39,13 +41,11 @@ class Comparison:
             for note in one.notes:
                 carriers.setdefault(note, []).append(one.method)
         notes = [
-            note
-            if len(methods) == len(self.allocations)
-            else Note(note.code, f"{', '.join(methods)}: {note.message}")
+            note if len(methods) == len(self.allocations) else note.of(methods)
             for note, methods in carriers.items()
         ]
         notes += [
-            Note("method-not-possible", f"{name}: {reason}") for name, reason in self.failed.items()
+            METHOD_NOT_POSSIBLE.note(f"{name}: {reason}") for name, reason in self.failed.items()
         ]
         return tuple(notes)
 
@@ -85,6 +85,12 @@ class Comparison:
             )
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        head, *rows = self.rows()
+        sentences = map(html.sentence, self.disagreements)
+        return html.table(head, rows) + "".join(sentences) + html.notes(self.notes)
+
     def __repr__(self) -> str:
         return first_lines(str(self))
 
@@ -102,7 +108,7 @@ class Comparison:
 
 def compare(
     allocations: Sequence[Allocation], *, failed: Mapping[str, str] | None = None
-) -> Comparison:
+) -> MethodComparison:
     """The allocations side by side.
 
     Raises InputError for none, or for allocations of different tables.
@@ -124,7 +130,7 @@ def compare(
             f"{HORIZONS[-1]:g} times the"
             " largest budget",
         )
-    return Comparison(tuple(allocations), dict(failed or {}), found)
+    return MethodComparison(tuple(allocations), dict(failed or {}), found)
 
 
 def _pair(one: Allocation, other: Allocation) -> str | None:

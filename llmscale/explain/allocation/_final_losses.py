@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.explain.allocation._allocation import Optima
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
 

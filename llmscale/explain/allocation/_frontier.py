@@ -10,8 +10,9 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note
 from llmscale.explain.laws import Array, Law
+from llmscale.notes.predicting import FLOPS_NOT_6ND, NOT_A_POWER_LAW
 
-_NEAR_6ND = 0.1
+_NEAR_6ND = FLOPS_NOT_6ND.limit
 """FLOPs within 10% of 6ND in the middle of a table count as 6ND: digitised tables are off by as
 much.
 """
@@ -59,7 +60,7 @@ def flops_factor(frame: pd.DataFrame) -> tuple[float, tuple[Note, ...]]:
         "D, taken to hold"
         " at every size"
     )
-    return 6.0 * ratio, (Note("flops-not-6nd", message),)
+    return 6.0 * ratio, (FLOPS_NOT_6ND.note(message),)
 
 
 def regress(log_flops_BK: Array, log_params_BK: Array, weight_BK: Array) -> Array:
@@ -109,5 +110,5 @@ def of_law(law: Law, flops: float, factor: float) -> tuple[Frontier, tuple[Note,
             "budget to 100 times"
             " that"
         )
-        notes = (Note("not-a-power-law", message),)
+        notes = (NOT_A_POWER_LAW.note(message),)
     return Frontier(a[()], (log_params - a * np.log(flops))[()], factor), notes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError
 from llmscale.explain.allocation._allocation import Optima
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
 from llmscale.runs.curve_file import (

@@ -11,10 +11,17 @@ from llmscale.explain.allocation._allocation import Allocation, bias_note, inter
 from llmscale.explain.allocation._final_losses import FinalLosses
 from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.allocation._training_curves import Curves
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.fit import Options
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
+from llmscale.notes.fitting import MID_SCHEDULE, NO_INTERVAL
+from llmscale.notes.predicting import (
+    ENVELOPE_ENDS,
+    ENVELOPE_OF_FINAL_LOSSES,
+    ENVELOPE_SIZES,
+    REFITS_WITHOUT_OPTIMUM,
+)
 from llmscale.quantity import format_count
 from llmscale.runs.curve_file import Curves as CurveRows
 
@@ -26,7 +33,7 @@ def allocate(
     table: RunTable,
     options: Options,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: CurveRows | None = None,
 ) -> Allocation:
     """N*(C) from the envelope of the training curves, or without curves from the convex hull of the
@@ -44,7 +51,7 @@ def allocate(
         message = (
             "no training curves: the envelope is the lower convex hull of the runs' final losses"
         )
-        notes += (Note("envelope-of-final-losses", message),)
+        notes += (ENVELOPE_OF_FINAL_LOSSES.note(message),)
     else:
         evidence = _training_curves.from_frame(frame, given, factor)
         if "schedule" not in frame or not (frame["schedule"] == "constant").all():
@@ -54,7 +61,7 @@ def allocate(
                 " high, the more so the further from a run's end, which as a rule favours small "
                 "sizes"
             )
-            notes += (Note("mid-schedule", message),)
+            notes += (MID_SCHEDULE.note(message),)
 
     log_flops, log_params, weight, reasons = evidence.optima(evidence.loss, np.ones(evidence.units))
     count = int((weight > 0).sum())
@@ -147,14 +154,14 @@ def _refits(
             "interval is given"
             " (train more sizes)"
         )
-        return np.empty((0, 2)), nothing, nothing.copy(), (Note("no-interval", message),)
+        return np.empty((0, 2)), nothing, nothing.copy(), (NO_INTERVAL.note(message),)
     notes: tuple[Note, ...] = ()
     if len(found) < count:
         message = (
             f"{count - len(found)} of {count} resampled envelopes have too few optima and "
             "were left out"
         )
-        notes = (Note("refits-without-optimum", message),)
+        notes = (REFITS_WITHOUT_OPTIMUM.note(message),)
     many = Frontier(found[:, 0], found[:, 1])
     ends = np.array([interval(many.params(at), level) for at in flops]).reshape(-1, 2)
     return found, ends[:, 0], ends[:, 1], notes
@@ -167,8 +174,7 @@ def _notes(budgets: pd.DataFrame, evidence: Curves | FinalLosses) -> list[Note]:
     reached = len(np.unique(levels(budgets["params"].to_numpy())))
     names = ", ".join(dict.fromkeys(format_count(params) for params in used["params"]))
     notes.append(
-        Note(
-            "envelope-sizes",
+        ENVELOPE_SIZES.note(
             f"{reached} of {number} sizes reach the envelope; the power law rests on those of "
             f"{names}",
         )
@@ -179,6 +185,6 @@ def _notes(budgets: pd.DataFrame, evidence: Curves | FinalLosses) -> list[Note]:
             for row in left.itertuples()
         ]
         notes.append(
-            Note("envelope-ends", f"left out of the power law: {listed(ends, separator='; ')}")
+            ENVELOPE_ENDS.note(f"left out of the power law: {listed(ends, separator='; ')}")
         )
     return notes

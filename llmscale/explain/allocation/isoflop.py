@@ -12,21 +12,29 @@ from llmscale.errors import InputError, Note, listed
 from llmscale.explain.allocation import _budgets, _frontier
 from llmscale.explain.allocation._allocation import Allocation, bias_note, interval, measure_bias
 from llmscale.explain.allocation._frontier import Frontier
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.fit import Options
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
+from llmscale.notes.fitting import FEW_SIZES, NO_INTERVAL, OPTIMUM_NOT_BRACKETED
+from llmscale.notes.predicting import (
+    BUDGETS_UNEVEN,
+    FEW_BUDGETS,
+    ISOFLOP_WIDE,
+    OPTIMUM_UNCERTAIN,
+    RUNS_WITHOUT_BUDGET,
+)
 
 SOURCE = "Hoffmann et al. 2022, approach 2"
 _SIZES_TO_RESAMPLE = 8
 """Budgets with fewer sizes get noise from pooled residuals instead: resampled, they often hold
 fewer than 3 sizes.
 """
-_SHAKY = 0.1
+_SHAKY = OPTIMUM_UNCERTAIN.limit
 """A budget whose optimum leaves its range of sizes in more than 10% of the refits is named."""
 _ROUNDING = 1e-12
-_UNEVEN = 0.05
-_WIDE = 8.0
+_UNEVEN = BUDGETS_UNEVEN.limit
+_WIDE = ISOFLOP_WIDE.limit
 """Sizes more than 8 times from the optimum on either side are where a parabola is no longer a good
 picture.
 """
@@ -36,12 +44,10 @@ def allocate(
     table: RunTable,
     options: Options,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: pd.DataFrame | None = None,
-    log_loss: bool = False,
 ) -> Allocation:
-    """N*(C) from the lowest points of parabolas in ln N of the loss (or, `log_loss`, of its
-    logarithm).
+    """N*(C) from the lowest points of parabolas in ln N of the loss.
 
     Budgets whose optimum is not bracketed by their sizes are left out of the power law and named.
     Raises InputError where runs do not share budgets, or fewer than two budgets have an optimum.
@@ -51,7 +57,7 @@ def allocate(
     index = _budgets.group(frame)
     profiles = _profiles(frame, index)
     loss = frame["loss"].to_numpy()
-    fitted = _fit(profiles, np.log(loss) if log_loss else loss)
+    fitted = _fit(profiles, loss)
     used = np.array([bool(one.bracketed[0]) for one in fitted])
     if used.sum() < 2:
         raise InputError(
@@ -72,21 +78,20 @@ def allocate(
         refits = every[np.isfinite(every).all(axis=1)]
     elif options.bootstrap:
         notes += (
-            Note(
-                "no-interval",
+            NO_INTERVAL.note(
                 "every budget has 3 sizes, which a parabola meets exactly: no interval is given",
             ),
         )
 
     def again(surface_loss: Array, _: Law) -> Frontier:
-        on_surface = _fit(profiles, np.log(surface_loss) if log_loss else surface_loss)
+        on_surface = _fit(profiles, surface_loss)
         a, log_params = _power_law(log_flops, on_surface, used)[0]
         return Frontier(float(a), float(log_params), factor)
 
     bias, bias_notes = measure_bias(table, law, options, factor, again)
     if bias:
         bias_notes = (bias_note("isoflop", frontier, bias, float(frame["flops"].max())),)
-    budgets = _frame_of(profiles, fitted, refitted, factor, options.level, log_loss)
+    budgets = _frame_of(profiles, fitted, refitted, factor, options.level)
     return Allocation(
         method="isoflop",
         source=SOURCE,
@@ -246,11 +251,10 @@ def _frame_of(
     refitted: list[_Parabola],
     factor: float,
     level: float,
-    log_loss: bool,
 ) -> pd.DataFrame:
     """One row a budget.
 
-    loss(N) = loss + curvature (ln N - ln params)^2, or with `log_loss` the same of ln loss.
+    loss(N) = loss + curvature (ln N - ln params)^2.
     """
     rows = []
     for number, (profile, one) in enumerate(zip(profiles, fitted, strict=True)):
@@ -269,7 +273,7 @@ def _frame_of(
                 "flops": float(np.exp(profile.log_flops)),
                 "params": params,
                 "tokens": float(np.exp(profile.log_flops)) / (factor * params),
-                "loss": float(np.exp(loss)) if log_loss else loss,
+                "loss": loss,
                 "low": ends[0],
                 "high": ends[1],
                 "n_runs": len(profile.rows),
@@ -309,7 +313,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
             f"{len(alone)} runs share no budget with other sizes: "
             f"{listed([str(run) for run in alone])}"
         )
-        notes.append(Note("runs-without-budget", message))
+        notes.append(RUNS_WITHOUT_BUDGET.note(message))
     log_flops = np.log(frame["flops"].to_numpy())
     spread = max(float(np.ptp(log_flops[index == budget])) for budget in range(len(budgets)))
     if spread > _UNEVEN:
@@ -318,16 +322,14 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
             "the budget's middle"
             " along the slope of the lowest losses"
         )
-        notes.append(Note("budgets-uneven", message))
+        notes.append(BUDGETS_UNEVEN.note(message))
     outside = budgets[~budgets["used"]]
     if len(outside):
         named = listed(
             [f"C = {row.flops:.3g}, {row.reason}" for row in outside.itertuples()], separator="; "
         )
         notes.append(
-            Note(
-                "optimum-not-bracketed", f"left out of the power law: {named} (train sizes beyond)"
-            )
+            OPTIMUM_NOT_BRACKETED.note(f"left out of the power law: {named} (train sizes beyond)")
         )
     shaky = budgets[budgets["used"] & (budgets["bracketed_share"] < 1 - _SHAKY)]
     if len(shaky):
@@ -335,8 +337,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
             [f"{row.flops:.3g} ({1 - row.bracketed_share:.0%})" for row in shaky.itertuples()]
         )
         notes.append(
-            Note(
-                "optimum-uncertain",
+            OPTIMUM_UNCERTAIN.note(
                 f"in some refits the optimum leaves the sizes tried, at C = {named}",
             )
         )
@@ -344,9 +345,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
     if len(exact):
         named = listed([f"{flops:.3g}" for flops in exact["flops"]])
         notes.append(
-            Note(
-                "few-sizes", f"3 runs fix a parabola exactly, whatever their noise, at C = {named}"
-            )
+            FEW_SIZES.note(f"3 runs fix a parabola exactly, whatever their noise, at C = {named}")
         )
     reach = np.maximum(
         budgets["largest"] / budgets["params"], budgets["params"] / budgets["smallest"]
@@ -354,8 +353,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
     wide = budgets[budgets["used"] & (reach > _WIDE)]
     if len(wide):
         notes.append(
-            Note(
-                "isoflop-wide",
+            ISOFLOP_WIDE.note(
                 f"{len(wide)} of {len(budgets)} budgets reach sizes up to "
                 f"{reach[wide.index].max():.0f} times away from"
                 f" the optimum; beyond {_WIDE:g} times the loss is not a parabola in ln N",
@@ -363,8 +361,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
         )
     if budgets["used"].sum() == 2:
         notes.append(
-            Note(
-                "few-budgets",
+            FEW_BUDGETS.note(
                 "the power law goes through two optima exactly: a third would test it",
             )
         )

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import Note
 from llmscale.explain.allocation import _frontier
 from llmscale.explain.allocation._allocation import Allocation
 from llmscale.explain.estimation.result import with_coefficients
 from llmscale.explain.fit import Fit, Options, fit_law
 from llmscale.explain.laws import Law
 from llmscale.explain.table import RunTable
+from llmscale.notes.predicting import REFITS_WITHOUT_OPTIMUM
 
 SOURCE = "Hoffmann et al. 2022, approach 3"
 _COLUMNS = (
@@ -30,13 +30,13 @@ def allocate(
     table: RunTable,
     options: Options,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: pd.DataFrame | None = None,
 ) -> Allocation:
     """N* and D* that minimise the fitted law at C = k N D; for chinchilla N* = G (C/6)^(beta/(alpha
     + beta)).
     """
-    return of_fit(fit_law(table, law, options, holdout="none"))
+    return of_fit(fit_law(table, law or "chinchilla", options, holdout="none"))
 
 
 def of_fit(fit: Fit) -> Allocation:
@@ -55,7 +55,7 @@ def of_fit(fit: Fit) -> Allocation:
                 f"{len(every) - len(refits)} of {len(every)} bootstrap refits have no "
                 "optimum and were left out"
             )
-            notes += (Note("refits-without-optimum", message),)
+            notes += (REFITS_WITHOUT_OPTIMUM.note(message),)
     return Allocation(
         method="parametric",
         source=SOURCE,

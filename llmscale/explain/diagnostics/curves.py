@@ -4,35 +4,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.diagnostics.evidence import Evidence, counted, known, where
+from llmscale.explain.diagnostics.evidence import Evidence, SeenCurve, counted, known, where
 from llmscale.explain.estimation.advice import more_budgets
-from llmscale.explain.estimation.suitability import count_levels
+from llmscale.explain.estimation.levels import count_levels
 from llmscale.explain.laws import Array
+from llmscale.notes.fitting import MID_SCHEDULE, NO_COLLAPSE
 from llmscale.runs.curve_file import Curves, each_curve, known_columns
 from llmscale.runs.title import run_titles
 
-_COLLAPSE = 0.05
-"""5% of the reducible loss: tuned ladders agree within their noise, about 1% (Qiu et al. 2025,
-2507.02119). """
 _SAME_RATIO = 0.15
+_LEAST_CURVES = 3
 _PROGRESS = np.linspace(0.25, 0.95, 15)
 """Where curves are compared: after the warm-up's transient, before the end, where all are 1."""
 _WINDOW = 0.05
-_HIGH_LR = 0.5
-
-
-@dataclass(frozen=True)
-class SeenCurve:
-    """What is looked at of a run's curve: the same for every law that is fitted to the runs."""
-
-    windows: Array | None
-    """Mean loss around each of _PROGRESS, and at the end last; None for a curve too sparse."""
-    noise: Array | None
-    """The standard error of each."""
-    ends_hot: bool
-    """Whether it ends above half its highest learning rate."""
 
 
 def seen_curves(curves: Curves) -> dict[str, SeenCurve]:
@@ -43,26 +30,9 @@ def seen_curves(curves: Curves) -> dict[str, SeenCurve]:
 
 def mid_schedule(evidence: Evidence) -> Note | None:
     """Checkpoints taken for runs: their learning rate had not come down."""
-    frame, reasons = evidence.frame, []
     if "lr_area" in evidence.fit.law.inputs:
         return None  # a law of whole curves, for which every step counts
-    if known(frame, "tokens"):
-        tokens = frame.groupby("run_id")["tokens"].nunique()
-        several = tokens[tokens > 1]
-        if len(several):
-            reasons.append(
-                f"{int(several.sum())} rows are checkpoints of {counted(len(several), 'run')} "
-                f"({listed(several.index)})"
-            )
-    for planned in ("schedule_tokens", "planned_tokens", "max_tokens"):
-        if known(frame, planned) and known(frame, "tokens"):
-            early = frame["tokens"].astype(float) < 0.99 * frame[planned].astype(float)
-            if early.any():
-                names = listed(run_titles(frame, np.flatnonzero(early)))
-                reasons.append(
-                    f"{counted(int(early.sum()), 'row')} stopped before the schedule's end "
-                    f"({names})"
-                )
+    reasons = [*_checkpoints(evidence.frame), *_stopped_early(evidence.frame)]
     hot = _hot_endings(evidence)
     if hot:
         reasons.append(
@@ -70,14 +40,38 @@ def mid_schedule(evidence: Evidence) -> Note | None:
         )
     if not reasons:
         return None
-    return Note(
-        "mid-schedule",
+    return MID_SCHEDULE.note(
         f"{'; '.join(reasons)}: before its cooldown a run's loss is above what a run of that "
-        "length reaches, so the"
-        " exponent of D comes out wrong (Hoffmann et al. 2022), and checkpoints of one run are not "
-        "independent. Fit"
-        f" final losses alone, one run or cooldown branch a budget: {more_budgets(evidence.frame)}",
+        "length reaches, so the exponent of D comes out wrong (Hoffmann et al. 2022), and "
+        "checkpoints of one run are not independent. Fit final losses alone, one run or cooldown "
+        f"branch a budget: {more_budgets(evidence.frame)}"
     )
+
+
+def _checkpoints(frame: pd.DataFrame) -> list[str]:
+    """Rows that are checkpoints of one run."""
+    if not known(frame, "tokens"):
+        return []
+    tokens = frame.groupby("run_id")["tokens"].nunique()
+    several = tokens[tokens > 1]
+    if several.empty:
+        return []
+    runs = counted(len(several), "run")
+    return [f"{int(several.sum())} rows are checkpoints of {runs} ({listed(several.index)})"]
+
+
+def _stopped_early(frame: pd.DataFrame) -> list[str]:
+    """Rows with fewer tokens than their schedule was made for."""
+    reasons = []
+    for planned in ("schedule_tokens", "planned_tokens", "max_tokens"):
+        if not (known(frame, planned) and known(frame, "tokens")):
+            continue
+        early = frame["tokens"].astype(float) < 0.99 * frame[planned].astype(float)
+        if early.any():
+            names = listed(run_titles(frame, np.flatnonzero(early)))
+            rows = counted(int(early.sum()), "row")
+            reasons.append(f"{rows} stopped before the schedule's end ({names})")
+    return reasons
 
 
 def no_collapse(evidence: Evidence) -> Note | None:
@@ -86,44 +80,62 @@ def no_collapse(evidence: Evidence) -> Note | None:
 
     Compared is (L(x) - E) / (L(1) - E) at progress x, E the law's floor: under equal care the sizes
     share it."""
-    fit, curves = evidence.fit, evidence.curves
+    curves = evidence.curves
     if curves is None or not known(evidence.frame, "tokens"):
         return None
-    floor = float(fit.law.coefficients()[fit.law.floor]) if fit.law.floor else 0.0
     frame = evidence.frame[evidence.frame["run_id"].isin(list(curves))]
+    apart = [_apart(evidence, frame, rows) for rows in _by_ratio(frame)]
+    found = [one for one in apart if one is not None]
+    if not found:
+        return None
+    worst = max(found, key=lambda one: one.spread)
+    return NO_COLLAPSE.note(
+        f"loss curves of {worst.runs} runs of one token ratio differ by {worst.spread:.1%} of the "
+        f"reducible loss when normalised at their ends (noise {worst.noise:.1%}), most for "
+        f"{worst.furthest}. Equally tuned sizes share one curve (Qiu et al. 2025, 2507.02119): "
+        "tune learning rate and batch there, or doubt the floor"
+    )
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """Curves of one token ratio that do not collapse."""
+
+    spread: float
+    noise: float
+    furthest: str
+    runs: int
+
+
+def _by_ratio(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
+    """The rows of about one token ratio each, which have three sizes or more."""
     ratio = np.log((frame["tokens"] / frame["params"]).to_numpy(dtype=float))
+    params = frame["params"].to_numpy(dtype=float)
     order = np.argsort(ratio, kind="stable")
     starts = np.flatnonzero(np.diff(ratio[order], prepend=-np.inf) > _SAME_RATIO)
-    worst: tuple[float, float, str, int] | None = None
-    for rows in np.split(order, starts[1:]):
-        if count_levels(frame["params"].to_numpy(dtype=float)[rows]) < 3:
-            continue
-        shapes = {}
-        for row in rows:
-            shape = _shape(curves[frame["run_id"].iloc[row]], floor)
-            if shape is not None:
-                shapes[row] = shape
-        if len(shapes) < 3:
-            continue
-        log_shape = np.stack([shape for shape, _ in shapes.values()])
-        noise = float(np.median([error for _, error in shapes.values()]))
-        off = log_shape - np.median(log_shape, axis=0)
-        spread = float(np.median(off.std(axis=0)))
-        if spread > max(_COLLAPSE, 3 * noise) and (worst is None or spread > worst[0]):
-            row = list(shapes)[int(np.argmax(np.abs(off).mean(axis=1)))]
-            name = f"{run_titles(frame, [row])[0]} ({where(frame, row)})"
-            worst = (spread, noise, name, len(shapes))
-    if worst is None:
+    return [
+        rows for rows in np.split(order, starts[1:]) if count_levels(params[rows]) >= _LEAST_CURVES
+    ]
+
+
+def _apart(evidence: Evidence, frame: pd.DataFrame, rows: NDArray[np.int_]) -> _Apart | None:
+    """How far the curves of these rows are apart, if by more than tuned ones, and their noise."""
+    law, curves = evidence.fit.law, evidence.curves
+    assert curves is not None
+    floor = float(law.coefficients()[law.floor]) if law.floor else 0.0
+    shapes = {row: _shape(curves[frame["run_id"].iloc[row]], floor) for row in rows}
+    seen = {row: shape for row, shape in shapes.items() if shape is not None}
+    if len(seen) < _LEAST_CURVES:
         return None
-    spread, noise, name, number = worst
-    return Note(
-        "no-collapse",
-        f"loss curves of {number} runs of one token ratio differ by {spread:.1%} of the reducible "
-        "loss when normalised"
-        f" at their ends (noise {noise:.1%}), most for {name}. Equally tuned sizes share one curve "
-        "(Qiu et al. 2025,"
-        " 2507.02119): tune learning rate and batch there, or doubt the floor",
-    )
+    log_shape = np.stack([shape for shape, _ in seen.values()])
+    noise = float(np.median([error for _, error in seen.values()]))
+    off = log_shape - np.median(log_shape, axis=0)
+    spread = float(np.median(off.std(axis=0)))
+    if spread <= max(NO_COLLAPSE.limit, 3 * noise):
+        return None
+    row = list(seen)[int(np.argmax(np.abs(off).mean(axis=1)))]
+    furthest = f"{run_titles(frame, [row])[0]} ({where(frame, row)})"
+    return _Apart(spread, noise, furthest, len(seen))
 
 
 def _seen(curve: pd.DataFrame) -> SeenCurve:
@@ -157,7 +169,7 @@ def _windows(columns: dict[str, Array]) -> tuple[Array, Array] | None:
 
 def _ends_hot(step: Array, lr: Array) -> bool:
     _, lr = _ordered(step, lr)
-    return bool(len(lr) and lr[-1] > _HIGH_LR * lr.max())
+    return bool(len(lr) and lr[-1] > MID_SCHEDULE.limit * lr.max())
 
 
 def _ordered(by: Array, values: Array) -> tuple[Array, Array]:

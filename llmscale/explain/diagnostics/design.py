@@ -2,39 +2,38 @@
 N.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from llmscale.errors import LlmscaleError, Note, listed
 from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known
-from llmscale.explain.estimation.advice import more_budgets, more_sizes
+from llmscale.explain.estimation.advice import more_budgets, more_sizes, sweep_with
+from llmscale.explain.estimation.levels import count_levels
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.estimation.suitability import SIZES_FOR_A_FLOOR, count_levels
 from llmscale.explain.laws import Array
 from llmscale.explain.table import COUNTS
+from llmscale.notes.fitting import (
+    COLLINEAR_DESIGN,
+    COUNT_SENSITIVE,
+    EMBEDDING_SHARE,
+    FEW_SIZES,
+    FLOOR_NOT_IDENTIFIED,
+    FLOOR_UNCERTAIN,
+    OPTIMUM_NOT_BRACKETED,
+)
 from llmscale.quantity import format_count
 
-COLLINEAR = 0.95
-"""|corr(ln N, ln D)| from which variances are inflated tenfold, 1/(1 - r²): the usual limit
-(Belsley et al. 1980).
-"""
-_SENSITIVE = 0.10
-"""A tenth: well above what seeds do to an exponent of a proper ladder, and what moves an optimum at
-100x.
-"""
-_EMBEDDING_SHARE = 0.30
-_UNCERTAIN_FLOOR = 0.5
 _SAME_BUDGET = 0.2
 """Budgets within 20% of their neighbour are one: published IsoFLOP tables scatter by up to 8%, and
 step by 2-3x.
 """
 _SIZES_OF_A_PROFILE = 4
-_OPEN_BUDGETS = 0.1
-"""One budget in ten: at fewer, noise may have put the lowest loss at an end, and the others hold
-the law.
-"""
+_SHARE_IN_PROFILES = 0.6
+"""Share of the runs that are in such profiles, for the table to be a search for optima."""
 _GRID = 0.6
 """Share of the cells of sizes × token budgets that are filled: 1 in a full grid, under a half in
 IsoFLOP tables.
@@ -50,30 +49,26 @@ def collinear_design(evidence: Evidence) -> Note | None:
     if (logs.std(axis=1) == 0).any():
         return None
     correlation = float(np.corrcoef(logs)[0, 1])
-    if abs(correlation) < COLLINEAR:
+    if abs(correlation) < COLLINEAR_DESIGN.limit:
         return None
     of_design = np.sqrt((1 + abs(correlation)) / max(1 - abs(correlation), 1e-15))
     numbers = (
         f"correlation {correlation:.3f} of ln N and ln D; condition number {of_design:.2g} of the "
-        "two,"
-        f" {_condition(evidence):.2g} of the fit, where grids have 25 to 60"
+        f"two, {_condition(evidence):.2g} of the fit, where grids have 25 to 60"
     )
-    exponents = " and ".join(law.exponents) or "the coefficients"
-    if correlation > 0:
-        ratio = format_count(float(np.median(frame["tokens"] / frame["params"])))
-        message = (
-            f"tokens grow with size ({numbers}): {exponents} trade off, and the law holds only "
-            f"near {ratio} tokens a"
-            f" parameter (arXiv 2605.08541). Add other ratios at each size: {more_budgets(frame)}"
-        )
-    else:
+    if correlation < 0:
         budget = format_count(float(np.median(frame["flops"])))
-        message = (
+        return COLLINEAR_DESIGN.note(
             f"tokens shrink as size grows ({numbers}): the runs lie near one budget of {budget} "
-            "FLOPs, and say little"
-            f" about others. Add budgets: {more_budgets(frame)}"
+            f"FLOPs, and say little about others. Add budgets: {more_budgets(frame)}"
         )
-    return Note("collinear-design", message)
+    exponents = " and ".join(law.exponents) or "the coefficients"
+    ratio = format_count(float(np.median(frame["tokens"] / frame["params"])))
+    return COLLINEAR_DESIGN.note(
+        f"tokens grow with size ({numbers}): {exponents} trade off, and the law holds only near "
+        f"{ratio} tokens a parameter (arXiv 2605.08541). Add other ratios at each size: "
+        f"{more_budgets(frame)}"
+    )
 
 
 def few_sizes(evidence: Evidence) -> Note | None:
@@ -81,35 +76,36 @@ def few_sizes(evidence: Evidence) -> Note | None:
     them by.
     """
     law, frame = evidence.fit.law, evidence.frame
-    if any(note.code == "floor-not-identified" for note in evidence.fit.notes):
+    if any(note.code == FLOOR_NOT_IDENTIFIED.code for note in evidence.fit.notes):
         return None
-    names = [name for name in ("params", "tokens", "flops") if name in law.inputs]
-    words = {"params": "size", "tokens": "token budget", "flops": "budget"}
-    number = {name: count_levels(evidence.frame[name].to_numpy()) for name in names}
-    if len(law.inputs) == 1 and names:
-        spare = number[names[0]] - len(law.coefficient_names())
-        if spare > 1:
-            return None
-        what = (
-            f"{counted(number[names[0]], words[names[0]])} for {len(law.coefficient_names())} "
-            "coefficients leave"
-        )
-        return Note(
-            "few-sizes",
-            f"{what} {spare or 'none'} to check the form by: measure two more at least, over 1.5 "
-            "decades or more"
-            f" ({more_sizes(frame) if names[0] == 'params' else more_budgets(frame)})",
-        )
-    few = [name for name in names if number[name] < SIZES_FOR_A_FLOOR]
+    number = {name: count_levels(frame[name].to_numpy()) for name in _WORDS if name in law.inputs}
+    if len(law.inputs) == 1 and number:
+        return _few_of_one(evidence, *next(iter(number.items())))
+    few = [name for name in number if number[name] < FEW_SIZES.limit]
     if not few:
         return None
-    return Note(
-        "few-sizes",
-        f"{' and '.join(counted(number[name], words[name]) for name in few)} cannot tell a floor, "
-        "a scale and an"
-        f" exponent apart, which takes {SIZES_FOR_A_FLOOR}: the exponents rest on the sum of terms "
-        "being right. Add"
-        f" {' and '.join(words[name] + 's' for name in few)}: {more_budgets(frame)}",
+    have = " and ".join(counted(number[name], _WORDS[name]) for name in few)
+    more = " and ".join(f"{_WORDS[name]}s" for name in few)
+    return FEW_SIZES.note(
+        f"{have} cannot tell a floor, a scale and an exponent apart, which takes "
+        f"{FEW_SIZES.limit:g}: the exponents rest on the sum of terms being right. Add {more}: "
+        f"{more_budgets(frame)}"
+    )
+
+
+_WORDS = {"params": "size", "tokens": "token budget", "flops": "budget"}
+
+
+def _few_of_one(evidence: Evidence, name: str, number: int) -> Note | None:
+    """A law in one variable with at most one size or budget more than coefficients."""
+    coefficients = len(evidence.fit.law.coefficient_names())
+    spare = number - coefficients
+    if spare > 1:
+        return None
+    more = more_sizes(evidence.frame) if name == "params" else more_budgets(evidence.frame)
+    return FEW_SIZES.note(
+        f"{counted(number, _WORDS[name])} for {coefficients} coefficients leave {spare or 'none'} "
+        f"to check the form by: measure two more at least, over 1.5 decades or more ({more})"
     )
 
 
@@ -118,15 +114,12 @@ def floor_uncertain(evidence: Evidence) -> Note | None:
     law = evidence.fit.law
     ends = evidence.fit.intervals.get(law.floor) if law.floor else None
     value = law.coefficients()[law.floor] if law.floor else 0.0
-    if ends is None or value <= 0 or ends[1] - ends[0] < _UNCERTAIN_FLOOR * value:
+    if ends is None or value <= 0 or ends[1] - ends[0] < FLOOR_UNCERTAIN.limit * value:
         return None
-    return Note(
-        "floor-uncertain",
-        f"the floor {law.floor} = {value:.3g} may be anything from {ends[0]:.3g} to {ends[1]:.3g}, "
-        "and predictions far"
-        " beyond the runs hang on it: add larger runs, or look at its profile and at a law without "
-        "a floor"
-        f" ({evidence.command} --law all)",
+    return FLOOR_UNCERTAIN.note(
+        f"the floor {law.floor} = {value:.3g} may be anything from {ends[0]:.3g} to "
+        f"{ends[1]:.3g}, and predictions far beyond the runs hang on it: add larger runs, or look "
+        f"at its profile and at a law without a floor ({evidence.command} --law all)",
     )
 
 
@@ -137,46 +130,75 @@ def optimum_not_bracketed(evidence: Evidence) -> Note | None:
     frame = evidence.frame
     if not {"params", "tokens"} <= set(evidence.fit.law.inputs) or _is_grid(frame):
         return None
-    log_C = np.log(frame["flops"].to_numpy(dtype=float))
-    order = np.argsort(log_C, kind="stable")
-    budget = np.empty(len(frame), dtype=int)
-    budget[order] = np.concatenate([[0], np.cumsum(np.diff(log_C[order]) > np.log1p(_SAME_BUDGET))])
-    params, loss = frame["params"].to_numpy(dtype=float), frame["loss"].to_numpy(dtype=float)
-    profiles = [
-        rows
-        for rows in (np.flatnonzero(budget == b) for b in range(budget.max() + 1))
-        if _is_profile(params[rows], log_C[rows])
-    ]
-    if len(profiles) < 2 or sum(map(len, profiles)) < 0.6 * len(frame):
+    profiles = _profiles(frame)
+    if len(profiles) < 2 or sum(map(len, profiles)) < _SHARE_IN_PROFILES * len(frame):
         return None
-    open_ended = []
-    for rows in profiles:
-        best = params[rows][np.argmin(loss[rows])]
-        end = {params[rows].min(): "smallest", params[rows].max(): "largest"}.get(best)
-        if end:
-            open_ended.append(
-                f"{format_count(np.exp(np.median(log_C[rows])))} FLOPs ({end}, N = "
-                f"{format_count(best)})"
-            )
-    if not open_ended or len(open_ended) < _OPEN_BUDGETS * len(profiles):
+    ends = (_open_end(frame, rows) for rows in profiles)
+    open_ended = [end for end in ends if end is not None]
+    if not open_ended or len(open_ended) < OPTIMUM_NOT_BRACKETED.limit * len(profiles):
         return None
-    return Note(
-        "optimum-not-bracketed",
+    return OPTIMUM_NOT_BRACKETED.note(
         f"at {len(open_ended)} of {counted(len(profiles), 'budget')} the lowest loss is at an end "
-        "of the sizes tried:"
-        f" {listed(open_ended)}. The optimum there is extrapolated: add sizes beyond that end at "
-        "the same budget",
+        f"of the sizes tried: {listed(open_ended)}. The optimum there is extrapolated: add sizes "
+        "beyond that end at the same budget"
     )
+
+
+def _profiles(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
+    """The rows of every budget that has sizes to choose an optimum from."""
+    log_C = np.log(frame["flops"].to_numpy(dtype=float))
+    params = frame["params"].to_numpy(dtype=float)
+    order = np.argsort(log_C, kind="stable")
+    apart = np.flatnonzero(np.diff(log_C[order]) > np.log1p(_SAME_BUDGET)) + 1
+    budgets = (np.sort(rows) for rows in np.split(order, apart))
+    return [rows for rows in budgets if _is_profile(params[rows], log_C[rows])]
+
+
+def _open_end(frame: pd.DataFrame, rows: NDArray[np.int_]) -> str | None:
+    """`1e18 FLOPs (largest, N = 10M)` if the best size of a budget is at an end of those tried."""
+    params = frame["params"].to_numpy(dtype=float)[rows]
+    best = params[np.argmin(frame["loss"].to_numpy(dtype=float)[rows])]
+    if best not in (params.min(), params.max()):
+        return None
+    end = "largest" if best == params.max() else "smallest"
+    budget = np.exp(np.median(np.log(frame["flops"].to_numpy(dtype=float)[rows])))
+    return f"{format_count(budget)} FLOPs ({end}, N = {format_count(best)})"
 
 
 def count_sensitive(evidence: Evidence) -> Note | None:
     """Exponents that hang on which parameters N counts, by a refit under each count of the
     table.
     """
+    fit = evidence.fit
+    found = _by_count(evidence)
+    if len(found) < 2:
+        return None
+    hanging = []
+    for name in _exponents(fit):
+        values = [exponents[name] for exponents in found.values() if name in exponents]
+        moved = max(values) > (1 + COUNT_SENSITIVE.limit) * max(min(values), 1e-12)
+        if moved and len(values) == len(found):
+            hanging.append(name)
+    if not hanging:
+        return None
+    shown = []
+    for count, exponents in found.items():
+        given = ", ".join(f"{name} = {exponents[name]:.3g}" for name in hanging)
+        shown.append(f"{count} gives {given}")
+    other = next(count for count in found if count != fit.table.count)
+    return COUNT_SENSITIVE.note(
+        f"the exponents hang on what N counts: {'; '.join(shown)}. State the count with them, "
+        "compare only like with like, and add sizes whose embeddings are small (Porian et al. "
+        f"2024). The other law: {evidence.command} --count {other}"
+    )
+
+
+def _by_count(evidence: Evidence) -> dict[str, dict[str, float]]:
+    """The exponents under each count of N that the table has, if they can be refitted."""
     fit, frame = evidence.fit, evidence.frame
     counts = [name for name in COUNTS if known(frame, name)]
     if evidence.refit is None or "params" not in fit.law.inputs or len(counts) < 2:
-        return None
+        return {}
     found: dict[str, dict[str, float]] = {}
     for count in counts:
         if count == fit.table.count:
@@ -186,39 +208,11 @@ def count_sensitive(evidence: Evidence) -> Note | None:
         # not tried.
         if count == "params" and fit.table.count != "params":
             continue
-        try:
-            table = replace(
-                fit.table, frame=frame.assign(params=frame[count].astype(float)), count=count
-            )
+        counted_so = frame.assign(params=frame[count].astype(float))
+        with suppress(LlmscaleError):
+            table = replace(fit.table, frame=counted_so, count=count)
             found[count] = _exponents(evidence.refit(table))
-        except LlmscaleError:
-            continue
-    if len(found) < 2:
-        return None
-    moved = {
-        name: [values[name] for values in found.values()]
-        for name in _exponents(fit)
-        if all(name in values for values in found.values())
-    }
-    hanging = [
-        name
-        for name, values in moved.items()
-        if max(values) > (1 + _SENSITIVE) * max(min(values), 1e-12)
-    ]
-    if not hanging:
-        return None
-    shown = "; ".join(
-        f"{count} gives " + ", ".join(f"{name} = {values[name]:.3g}" for name in hanging)
-        for count, values in found.items()
-    )
-    return Note(
-        "count-sensitive",
-        f"the exponents hang on what N counts: {shown}. State the count with them, compare only "
-        "like with like, and"
-        " add sizes whose embeddings are small (Porian et al. 2024). The other law: "
-        f"{evidence.command} --count"
-        f" {next(count for count in found if count != fit.table.count)}",
-    )
+    return found
 
 
 def embedding_share(evidence: Evidence) -> Note | None:
@@ -230,18 +224,15 @@ def embedding_share(evidence: Evidence) -> Note | None:
     blocks = frame["params_non_embedding"].to_numpy(dtype=float)
     total = np.max([frame[name].to_numpy(dtype=float) for name in totals], axis=0)
     share = 1 - blocks / total
-    high = share > _EMBEDDING_SHARE
+    high = share > EMBEDDING_SHARE.limit
     if not high.any():
         return None
-    return Note(
-        "embedding-share",
-        f"embeddings and output layer are more than {_EMBEDDING_SHARE:.0%} of the parameters in "
-        f"{high.sum()} of"
-        f" {counted(len(share), 'run')} ({share.max():.0%} at the most, {share.min():.0%} at the "
-        "least): N means"
-        " another thing at each size. Use a smaller vocabulary (sweep with --tokenizer bpe:512) or "
-        "larger models,"
-        f" and compare {evidence.command} --count params_non_embedding",
+    return EMBEDDING_SHARE.note(
+        f"embeddings and output layer are more than {EMBEDDING_SHARE.limit:.0%} of the parameters "
+        f"in {high.sum()} of {counted(len(share), 'run')} ({share.max():.0%} at the most, "
+        f"{share.min():.0%} at the least): N means another thing at each size. Use a smaller "
+        f"vocabulary{sweep_with(frame, '--tokenizer bpe:512')} or larger models, and compare "
+        f"{evidence.command} --count params_non_embedding"
     )
 
 

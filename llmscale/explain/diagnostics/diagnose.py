@@ -6,7 +6,6 @@ Limits are set so that a table of equally tuned runs that follow the law raises 
 do not change; messages may."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import pandas as pd
 
@@ -14,14 +13,14 @@ from llmscale.errors import Note
 from llmscale.explain.diagnostics import curves as _curves
 from llmscale.explain.diagnostics import design as _design
 from llmscale.explain.diagnostics import misfit as _misfit
-from llmscale.explain.diagnostics import run_settings as _care
-from llmscale.explain.diagnostics.curves import SeenCurve, seen_curves
-from llmscale.explain.diagnostics.evidence import Evidence
+from llmscale.explain.diagnostics import run_settings as _settings
+from llmscale.explain.diagnostics.curves import seen_curves
+from llmscale.explain.diagnostics.evidence import Evidence, SeenCurve
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.table import RunTable
 from llmscale.runs.curve_file import Curves
 
-DIAGNOSTICS: tuple[Callable[[Evidence], Note | None], ...] = (
+CHECKS: tuple[Callable[[Evidence], Note | None], ...] = (
     _design.collinear_design,
     _design.few_sizes,
     _design.floor_uncertain,
@@ -30,14 +29,14 @@ DIAGNOSTICS: tuple[Callable[[Evidence], Note | None], ...] = (
     _design.embedding_share,
     _curves.mid_schedule,
     _curves.no_collapse,
-    _care.learning_rate_at_edge,
-    _care.untuned_runs,
-    _care.one_learning_rate,
-    _care.few_steps,
-    _care.diverged_runs,
-    _care.unfinished_runs,
-    _care.duplicate_runs,
-    *(partial(_care.mixed, code) for code in _care.MIXED_CODES),
+    _settings.learning_rate_at_edge,
+    _settings.untuned_runs,
+    _settings.one_learning_rate,
+    _settings.few_steps,
+    _settings.diverged_runs,
+    _settings.unfinished_runs,
+    _settings.duplicate_runs,
+    *_settings.MIXED,
     _misfit.residual_trend,
     _misfit.outliers,
     _misfit.misfit_exceeds_noise,
@@ -60,5 +59,5 @@ def diagnose(
     compared under each way to count N and without outliers."""
     seen = curves if curves is None or isinstance(curves, Mapping) else seen_curves(curves)
     evidence = Evidence(fit, runs, seen, refit)
-    notes = (diagnostic(evidence) for diagnostic in DIAGNOSTICS)
+    notes = (check(evidence) for check in CHECKS)
     return tuple(note for note in notes if note is not None)

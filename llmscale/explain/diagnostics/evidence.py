@@ -5,22 +5,30 @@ coefficients.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.explain.estimation.levels import distinct, levels
 from llmscale.explain.estimation.result import Fit, settings_of
 from llmscale.explain.estimation.solver import unit_columns
-from llmscale.explain.estimation.suitability import distinct, levels
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import RunTable
 from llmscale.quantity import format_count
 
-if TYPE_CHECKING:
-    from llmscale.explain.diagnostics.curves import SeenCurve
+
+@dataclass(frozen=True)
+class SeenCurve:
+    """What is looked at of a run's curve: the same for every law that is fitted to the runs."""
+
+    windows: Array | None
+    """Mean loss around each of _PROGRESS, and at the end last; None for a curve too sparse."""
+    noise: Array | None
+    """The standard error of each."""
+    ends_hot: bool
+    """Whether it ends above half its highest learning rate."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Evidence:
 
     fit: Fit
     runs: pd.DataFrame | None = None
-    curves: "Mapping[str, SeenCurve] | None" = None
+    curves: Mapping[str, SeenCurve] | None = None
     refit: Callable[[RunTable], Fit] | None = None
 
     @property

@@ -7,17 +7,16 @@ from scipy import special
 from llmscale.errors import LlmscaleError, Note, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.diagnostics.evidence import Evidence, basis, counted, groups
+from llmscale.explain.estimation.advice import sweep_with
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.estimation.relative import relative, size
-from llmscale.explain.estimation.suitability import levels
 from llmscale.explain.laws import Array
+from llmscale.notes.fitting import MISFIT_EXCEEDS_NOISE, OUTLIERS, RESIDUAL_TREND, SEED_NOISE
 from llmscale.runs.title import run_titles
 
-TREND_P = 0.01
-"""For each of N, D and D/N, which are two independent directions: about 2% of right tables."""
 _TREND_SIZE = 0.002
 """0.2% of the loss, about what seeds do: smaller trends are certain in large tables, and harmless.
 """
-_OUTLIER_Z = 5.0
 _OUTLIER_SIZE = 0.005
 """0.5% of the loss."""
 _OUTLIER_P = 0.01
@@ -26,7 +25,6 @@ _OUTLIER_P = 0.01
 _NORMAL = {0.5: 0.6745, 0.75: 1.1503}
 """Quantiles of |z| under Gaussian noise."""
 _SPARE_FOR_SCALE = 5
-_LACK_P = 0.001
 _SEEDS_FOR_NOISE = 3
 
 
@@ -41,44 +39,45 @@ def residual_trend(evidence: Evidence) -> Note | None:
     # Outliers are another matter, with a note of their own.
     near = ~_far(evidence)[0]
     residual, own = evidence.residual[near], basis(evidence.jacobian[near])
+    found = []
+    for name, values in evidence.axes.items():
+        p = _trend(values[near], residual, own)
+        thirds = [float(np.median(residual[third])) for third in _thirds(values[near])]
+        if p < RESIDUAL_TREND.limit and max(thirds) - min(thirds) > _TREND_SIZE:
+            found.append((p, name, thirds))
+    if not found:
+        return None
+    (p, name, thirds), *others = sorted(found)
+    first, second, third = (_beside(value) for value in thirds)
+    also = f" (and in {' and '.join(other for _, other, _ in others)})" if others else ""
+    return RESIDUAL_TREND.note(
+        f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the "
+        f"law in the lowest third of {name}, {second} it in the middle and {third} it in the "
+        f"highest, so the law will miss beyond them. Compare forms: {evidence.command} --law "
+        f"all{_largest_half(evidence, name)}"
+    )
+
+
+def _trend(values: Array, residual: Array, own: Array) -> float:
+    """The p-value of a line and a parabola in `values` beside what the columns `own` span."""
+    if np.ptp(values) == 0:
+        return 1.0
     scale, centre = _scale(residual, own.shape[1]), float(np.median(residual))
     calm = np.clip(residual, centre - 3 * scale, centre + 3 * scale)
     left = calm - own @ (own.T @ calm)
-    found = []
-    for name, values in ((name, values[near]) for name, values in evidence.axes.items()):
-        if np.ptp(values) == 0:
-            continue
-        z = (values - values.mean()) / values.std()
-        shapes = np.stack([z, z * z, np.ones_like(z)], axis=1)
-        extra = shapes - own @ (own.T @ shapes)
-        # A shape that the coefficients have already is nothing but rounding here.
-        extra = extra[:, np.linalg.norm(extra, axis=0) > 1e-3 * np.linalg.norm(shapes, axis=0)]
-        directions = basis(extra, 1e-3)
-        count = directions.shape[1]
-        spare = len(left) - own.shape[1] - count
-        if not count or spare < 2:
-            continue
-        explained = float(((directions.T @ left) ** 2).sum())
-        rest = float((left**2).sum()) - explained
-        p = float(special.fdtrc(count, spare, (explained / count) / max(rest / spare, 1e-300)))
-        low, middle, high = (float(np.median(residual[third])) for third in _thirds(values))
-        extent = max(low, middle, high) - min(low, middle, high)
-        if p < TREND_P and extent > _TREND_SIZE:
-            found.append((p, name, (low, middle, high)))
-    if not found:
-        return None
-    p, name, thirds = min(found)
-    first, second, third = (_beside(value) for value in thirds)
-    others = [other for _, other, _ in sorted(found)[1:]]
-    also = f" (and in {' and '.join(others)})" if others else ""
-    return Note(
-        "residual-trend",
-        f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the law "
-        "in the lowest third"
-        f" of {name}, {second} it in the middle and {third} it in the highest, so the law will "
-        "miss beyond them."
-        f" Compare forms: {evidence.command} --law all{_largest_half(evidence, name)}",
-    )
+    z = (values - values.mean()) / values.std()
+    shapes = np.stack([z, z * z, np.ones_like(z)], axis=1)
+    extra = shapes - own @ (own.T @ shapes)
+    # A shape that the coefficients have already is nothing but rounding here.
+    extra = extra[:, np.linalg.norm(extra, axis=0) > 1e-3 * np.linalg.norm(shapes, axis=0)]
+    directions = basis(extra, 1e-3)
+    count = directions.shape[1]
+    spare = len(left) - own.shape[1] - count
+    if not count or spare < 2:
+        return 1.0
+    explained = float(((directions.T @ left) ** 2).sum())
+    rest = float((left**2).sum()) - explained
+    return float(special.fdtrc(count, spare, (explained / count) / max(rest / spare, 1e-300)))
 
 
 def outliers(evidence: Evidence) -> Note | None:
@@ -91,13 +90,11 @@ def outliers(evidence: Evidence) -> Note | None:
     named = listed(
         f"{title} ({relative(off[row])})" for title, row in zip(titles, order, strict=True)
     )
-    return Note(
-        "outliers",
+    return OUTLIERS.note(
         f"{counted(len(order), 'run')} {'lies' if len(order) == 1 else 'lie'} more than "
-        f"{limit:.2g} robust standard"
-        f" deviations ({size(scale)}) off the law: {named}{_without(evidence, far)}. Look for what "
-        "is different about"
-        " them (spikes, learning rate, stopped early) before leaving any out",
+        f"{limit:.2g} robust standard deviations ({size(scale)}) off the law: "
+        f"{named}{_without(evidence, far)}. Look for what is different about them (spikes, "
+        "learning rate, stopped early) before leaving any out",
     )
 
 
@@ -115,47 +112,47 @@ def misfit_exceeds_noise(evidence: Evidence) -> Note | None:
         return None
     lack = float((count * mean**2).sum() / between)
     p = float(special.fdtrc(between, spare, lack / noise**2))
-    if p > _LACK_P or lack < 4 * noise**2:
+    if p > MISFIT_EXCEEDS_NOISE.limit or lack < 4 * noise**2:
         return None
-    return Note(
-        "misfit-exceeds-noise",
+    return MISFIT_EXCEEDS_NOISE.note(
         f"the law misses its points by {size(np.sqrt(lack / count.mean()))} while seeds differ by "
-        f"{size(noise)} (lack"
-        f" of fit, p = {p:.0e}): its form or the care taken at some sizes is off, and more seeds "
-        "will not help. Tune"
-        f" each size, or compare forms: {evidence.command} --law all",
+        f"{size(noise)} (lack of fit, p = {p:.0e}): its form or the care taken at some sizes is "
+        f"off, and more seeds will not help. Tune each size, or compare forms: {evidence.command} "
+        "--law all",
     )
 
 
 def seed_noise(evidence: Evidence) -> Note | None:
     """Seeds that differ by as much as neighbouring sizes do."""
     _, noise, spare = _seeds(evidence)
-    law, frame = evidence.fit.law, evidence.frame
-    if spare < _SEEDS_FOR_NOISE or "params" not in law.inputs:
+    if spare < _SEEDS_FOR_NOISE or "params" not in evidence.fit.law.inputs:
         return None
-    # By the law, so that sizes with budgets of their own compare, too: all else at the middle of
-    # the table.
-    sizes = np.unique(
-        frame["params"].to_numpy(dtype=float)[
-            np.unique(levels(frame["params"].to_numpy()), True)[1]
-        ]
+    step = _step_between_sizes(evidence)
+    if noise < SEED_NOISE.limit * step:
+        return None
+    return SEED_NOISE.note(
+        f"seeds differ by {size(noise)} of the loss, neighbouring sizes by {size(step)}: the "
+        "ladder is hardly above its noise. Space the sizes wider, evaluate on more tokens, or add "
+        f"seeds{sweep_with(evidence.frame, '--seeds 5')}"
     )
-    others = {
+
+
+def _step_between_sizes(evidence: Evidence) -> float:
+    """The median step of ln loss from one size to the next.
+
+    By the law, so that sizes with budgets of their own compare, too: all else at the middle of the
+    table."""
+    law, params = evidence.fit.law, evidence.frame["params"].to_numpy(dtype=float)
+    _, first_of_each = np.unique(levels(params), return_index=True)
+    if len(first_of_each) < 2:
+        return 0.0
+    at: dict[str, Array | float] = {
         name: float(np.median(values))
         for name, values in zip(law.inputs, evidence.inputs, strict=True)
     }
-    losses = law.loss(*({**others, "params": sizes}[name] for name in law.inputs))
-    step = float(np.median(np.abs(np.diff(np.log(losses))))) if len(sizes) > 1 else 0.0
-    if noise < step / 3:
-        return None
-    return Note(
-        "seed-noise",
-        f"seeds differ by {size(noise)} of the loss, neighbouring sizes by {size(step)}: the "
-        "ladder is"
-        " hardly above its noise. Space the sizes wider, evaluate on more tokens, or add seeds "
-        "(sweep with"
-        " --seeds 5)",
-    )
+    at["params"] = np.unique(params[first_of_each])
+    losses = law.loss(*(at[name] for name in law.inputs))
+    return float(np.median(np.abs(np.diff(np.log(losses)))))
 
 
 def _seeds(evidence: Evidence) -> tuple[NDArray[np.int_], float, int]:
@@ -187,7 +184,8 @@ def _far(evidence: Evidence) -> tuple[NDArray[np.bool_], Array, float, float]:
     scale = _scale(residual, evidence.jacobian.shape[1])
     # With few runs Gaussian noise over its own scale has Student's tails.
     limit = max(
-        _OUTLIER_Z, float(special.stdtrit(evidence.spare / 2, 1 - _OUTLIER_P / (2 * len(residual))))
+        OUTLIERS.limit,
+        float(special.stdtrit(evidence.spare / 2, 1 - _OUTLIER_P / (2 * len(residual)))),
     )
     return (np.abs(off) > limit * scale) & (np.abs(off) > _OUTLIER_SIZE), off, scale, limit
 

@@ -2,6 +2,8 @@
 twice.
 """
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,23 +11,43 @@ from numpy.typing import NDArray
 from llmscale.errors import Note, listed
 from llmscale.errors.command_lines import command_line, where_option
 from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known, where
-from llmscale.explain.estimation.suitability import count_levels
-from llmscale.runs.run import FEW_STEPS
+from llmscale.explain.estimation.advice import sweep_with
+from llmscale.explain.estimation.levels import count_levels
+from llmscale.notes.fitting import (
+    DIVERGED_RUNS,
+    DUPLICATE_RUNS,
+    FEW_STEPS,
+    LEARNING_RATE_AT_EDGE,
+    MIXED_ARCHITECTURES,
+    MIXED_CONTEXTS,
+    MIXED_DATA,
+    MIXED_EVALUATIONS,
+    MIXED_OPTIMIZERS,
+    MIXED_SCHEDULES,
+    MIXED_TOKENIZERS,
+    ONE_LEARNING_RATE,
+    UNFINISHED_RUNS,
+    UNTUNED_RUNS,
+)
+from llmscale.notes.kind import Kind
 from llmscale.runs.title import run_titles
 
-_MIXED = {
-    "mixed-tokenizers": (
+_MIXED: dict[Kind, tuple[tuple[str, ...], str]] = {
+    MIXED_TOKENIZERS: (
         ("tokenizer", "vocab_size"),
         "tokenizers, whose losses per token do not compare",
     ),
-    "mixed-data": (
+    MIXED_DATA: (
         ("data", "dataset", "corpus", "data_fingerprint"),
         "data, each with a floor and scale of its own",
     ),
-    "mixed-schedules": (("schedule",), "learning-rate schedules, which end at different losses"),
-    "mixed-optimizers": (("optimizer",), "optimizers, each with a law of its own"),
-    "mixed-architectures": (("arch", "architecture"), "architectures, each with a law of its own"),
-    "mixed-evaluations": (
+    MIXED_SCHEDULES: (
+        ("schedule",),
+        "learning-rate schedules, which end at different losses",
+    ),
+    MIXED_OPTIMIZERS: (("optimizer",), "optimizers, each with a law of its own"),
+    MIXED_ARCHITECTURES: (("arch", "architecture"), "architectures, each with a law of its own"),
+    MIXED_EVALUATIONS: (
         (
             "eval_set",
             "evalset",
@@ -44,35 +66,34 @@ _MIXED = {
         ),
         "evaluations, whose losses do not compare",
     ),
-    "mixed-contexts": (
+    MIXED_CONTEXTS: (
         ("context", "context_length", "seq_len"),
         "context lengths: longer ones predict better",
     ),
 }
+"""The columns that tell, and what several values of one mean."""
 
 
-def mixed(code: str, evidence: Evidence) -> Note | None:
+def mixed(kind: Kind, evidence: Evidence) -> Note | None:
     """Runs made in ways that one law cannot hold, told by a column with several values."""
-    columns, what = _MIXED[code]
+    columns, what = _MIXED[kind]
     for name in columns:
         if name not in evidence.frame or name in evidence.fit.law.inputs:
             continue
         shares = evidence.frame[name].value_counts(dropna=True)
         if len(shares) < 2:
             continue
-        first = shares.index[0]
         shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
-        by, only = command_line("--by", name), where_option(name, "==", first)
-        return Note(
-            code,
+        by, only = command_line("--by", name), where_option(name, "==", shares.index[0])
+        return kind.note(
             f"the runs have {len(shares)} {what} ({name}: {shown}). Fit one law each: "
-            f"{evidence.command} {by};"
-            f" or one of them: {only}",
+            f"{evidence.command} {by}; or one of them: {only}"
         )
     return None
 
 
-MIXED_CODES = tuple(_MIXED)
+MIXED = tuple(partial(mixed, kind) for kind in _MIXED)
+"""A diagnostic for each way in which runs can be mixed."""
 
 
 def learning_rate_at_edge(evidence: Evidence) -> Note | None:
@@ -90,13 +111,11 @@ def learning_rate_at_edge(evidence: Evidence) -> Note | None:
             edges.append(f"{where(done, rows[0])} (lr {best:.3g}, the {end} of {len(tried)})")
     if not edges:
         return None
-    return Note(
-        "learning-rate-at-edge",
+    return LEARNING_RATE_AT_EDGE.note(
         f"at {len(edges)} of {counted(len(points), 'point')} the best learning rate is at an end "
-        "of those tried:"
-        f" {listed(edges, 3)}. Their losses are too high by an unknown amount: try beyond that end "
-        "(sweep with"
-        " --lr-scale 0.5, or 2) until a worse one is found on both sides",
+        f"of those tried: {listed(edges, 3)}. Their losses are too high by an unknown amount: try "
+        f"beyond that end{sweep_with(done, '--lr-scale 0.5, or 2')} until a worse one is found on "
+        "both sides"
     )
 
 
@@ -108,14 +127,12 @@ def untuned_runs(evidence: Evidence) -> Note | None:
         return None
     loss = frame["loss"].to_numpy(dtype=float)
     excess = np.concatenate([np.sort(loss[rows])[1:] / loss[rows].min() - 1 for rows in points])
-    return Note(
-        "untuned-runs",
+    return UNTUNED_RUNS.note(
         f"{counted(len(points), 'point')} hold runs at several learning rates, and the fit takes "
-        "all of them:"
-        f" {len(excess)} are not the best of their point, by {float(np.median(excess)):.1%} in the "
-        "middle and"
-        f" {excess.max():.1%} at the most. A law describes tuned runs: keep the best of each,"
-        " runs.loc[runs.groupby(['params', 'tokens'])['loss'].idxmin()]",
+        f"all of them: {len(excess)} are not the best of their point, by "
+        f"{float(np.median(excess)):.1%} in the middle and {excess.max():.1%} at the most. A law "
+        "describes tuned runs: keep the best of each, runs.loc[runs.groupby(['params', "
+        "'tokens'])['loss'].idxmin()]",
     )
 
 
@@ -125,16 +142,13 @@ def one_learning_rate(evidence: Evidence) -> Note | None:
     if not (known(done, "lr") and known(done, "params")) or done["lr"].nunique() > 1:
         return None
     params = done["params"].to_numpy(dtype=float)
-    if count_levels(params) < 3 or params.max() < 10 * params.min():
+    if count_levels(params) < 3 or params.max() < ONE_LEARNING_RATE.limit * params.min():
         return None
-    return Note(
-        "one-learning-rate",
-        f"every size was trained at learning rate {done['lr'].iloc[0]:.3g}, over a factor of"
-        f" {params.max() / params.min():.0f} in N: the best one falls with size (as N^-1/3, Porian "
-        "et al. 2024), and"
-        " the exponents take the mistuning for scaling. Use the rule in N, as a sweep without --lr "
-        "does, or tune"
-        " each size",
+    return ONE_LEARNING_RATE.note(
+        f"every size was trained at learning rate {done['lr'].iloc[0]:.3g}, over a factor of "
+        f"{params.max() / params.min():.0f} in N: the best one falls with size (as N^-1/3, Porian "
+        "et al. 2024), and the exponents take the mistuning for scaling. Use the rule in N, as a "
+        "sweep without --lr does, or tune each size",
     )
 
 
@@ -143,14 +157,13 @@ def few_steps(evidence: Evidence) -> Note | None:
     frame = evidence.frame
     if not known(frame, "steps"):
         return None
-    short = frame[frame["steps"].astype(float) < FEW_STEPS]
+    short = frame[frame["steps"].astype(float) < FEW_STEPS.limit]
     if short.empty:
         return None
-    return Note(
-        "few-steps",
-        f"{counted(len(short), 'run')} had fewer than {FEW_STEPS} steps "
-        f"({listed(run_titles(short))}), mostly warm-up"
-        " and cooldown: use smaller batches (sweep with --batch-tokens) or more tokens",
+    return FEW_STEPS.note(
+        f"{counted(len(short), 'run')} had fewer than {FEW_STEPS.limit:g} steps "
+        f"({listed(run_titles(short))}), mostly warm-up and cooldown: use smaller "
+        f"batches{sweep_with(frame, '--batch-tokens')} or more tokens"
     )
 
 
@@ -160,13 +173,11 @@ def diverged_runs(evidence: Evidence) -> Note | None:
     if not diverged:
         return None
     names = [run.run_id for run in diverged]
-    return Note(
-        "diverged-runs",
-        f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left out:"
-        f" {listed(run.title for run in diverged)}{_beyond(evidence, names)}. The law describes "
-        "the runs that survived;"
-        f" train {'it' if len(names) == 1 else 'them'} again at half the learning rate (sweep with "
-        "--retry-diverged 1)",
+    return DIVERGED_RUNS.note(
+        f"{counted(len(names), 'run')} diverged and {'is' if len(names) == 1 else 'are'} left "
+        f"out: {listed(run.title for run in diverged)}{_beyond(evidence, names)}. The law "
+        f"describes the runs that survived; train {'it' if len(names) == 1 else 'them'} again at "
+        f"half the learning rate{sweep_with(evidence.frame, '--retry-diverged 1')}",
     )
 
 
@@ -178,10 +189,9 @@ def unfinished_runs(evidence: Evidence) -> Note | None:
     names = [run.run_id for run in left_out]
     reasons = listed(f"{run.title} ({run.reason})" for run in left_out)
     own = ". The sweep's own command finishes them" if evidence.fit.table.path.is_dir() else ""
-    return Note(
-        "unfinished-runs",
-        f"{counted(len(names), 'run')} left out as not done:"
-        f" {reasons}{_beyond(evidence, names)}{own}",
+    return UNFINISHED_RUNS.note(
+        f"{counted(len(names), 'run')} left out as not done: "
+        f"{reasons}{_beyond(evidence, names)}{own}",
     )
 
 
@@ -194,12 +204,10 @@ def duplicate_runs(evidence: Evidence) -> Note | None:
     )
     if not again.any():
         return None
-    return Note(
-        "duplicate-runs",
-        f"{counted(int(again.sum()), 'row')} repeat another in every column:"
-        f" {listed(run_titles(frame, np.flatnonzero(again)))}. They weigh double and make "
-        "intervals too narrow:"
-        " take them out",
+    return DUPLICATE_RUNS.note(
+        f"{counted(int(again.sum()), 'row')} repeat another in every column: "
+        f"{listed(run_titles(frame, np.flatnonzero(again)))}. They weigh double and make "
+        "intervals too narrow: take them out",
     )
 
 

@@ -13,9 +13,11 @@ from scipy.special import bdtr
 
 from llmscale.errors import Note
 from llmscale.explain.estimation.relative import relative, size
+from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
+from llmscale.notes.kind import Kind
 from llmscale.runs.json_values import plain
 
-_RARE = 1e-3
+_RARE = HOLDOUT_ONE_SIDED.limit
 """Held-out runs share the error of one fit, so that most of them on one side is no news: 27 of 30
 is.
 """
@@ -51,18 +53,15 @@ class Bias:
         """The typical measured/forecast - 1: above 0 where runs are worse than forecast."""
         return float(np.expm1(self.mean_log))
 
-    def note(self, code: str, what: str) -> Note:
+    def note(self, kind: Kind, what: str) -> Note:
         """The warning, for `what` was forecast."""
         side, too = ("above", "low") if self.above > self.below else ("below", "high")
         most, runs = max(self.above, self.below), self.above + self.below
-        return Note(
-            code,
+        return kind.note(
             f"{most} of {runs} {what} lie {side} their forecast, by {size(self.mean_log)} in the "
-            "mean (sign test,"
-            f" p = {self.p_value:.0e}): the law errs to one side beyond the runs it was fitted to, "
-            "and forecasts"
-            f" further out will be too {too} by more. Compare forms (--law all), or fit the "
-            "largest budgets alone",
+            f"mean (sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
+            f"it was fitted to, and forecasts further out will be too {too} by more. Compare "
+            "forms (--law all), or fit the largest budgets alone",
         )
 
     def to_json(self) -> dict[str, Any]:

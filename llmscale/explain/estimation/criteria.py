@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import erf, gammaln
 
 from llmscale.explain.estimation import solver
-from llmscale.explain.estimation import suitability as identify
+from llmscale.explain.estimation.levels import distinct, levels
 from llmscale.explain.estimation.options import Objective
 from llmscale.explain.estimation.result import Fit, run_weights, solved
 from llmscale.explain.laws import Array
@@ -26,7 +26,7 @@ def common_points(table: RunTable, inputs: Sequence[str]) -> NDArray[np.int_]:
     """
     names = [name for name in dict.fromkeys([*inputs, "params", "tokens"]) if name in table.frame]
     last = table.frame.groupby("run_id")[names].transform("max").fillna(0.0).to_numpy(dtype=float)
-    return identify.distinct([identify.levels(column) for column in last.T])
+    return distinct([levels(column) for column in last.T])
 
 
 def point_means(values_R: Array, point_R: NDArray[np.int_]) -> Array:

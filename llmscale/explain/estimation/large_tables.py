@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from llmscale.errors import Note
 from llmscale.explain.estimation.options import Objective
 from llmscale.explain.laws import Array, Surface
+from llmscale.notes.fitting import SCORE_BOOTSTRAP
 
-ROWS = 2**15
+ROWS = int(SCORE_BOOTSTRAP.limit)
 """Tables of more rows are not refitted a thousand times."""
 _BLOCK = 2**15
 _NEAR = 0.3
@@ -51,13 +52,10 @@ def replicates(
     drawn = np.tile(theta_P, (count, 1))
     drawn[:, free] += (rng.standard_normal((count, int(free.sum()))) @ width.T) * wider[:, None]
     drawn = np.clip(drawn, surface.lower, surface.upper)
-    note = Note(
-        "score-bootstrap",
-        f"{len(log_loss_R):,} rows are not refitted {count} times: the intervals come from {count} "
-        "draws with the"
-        f" spread that refits of resampled {'runs' if steps else 'points'} would have, to first "
-        "order (from scores and"
-        " Hessian at the fit)",
+    note = SCORE_BOOTSTRAP.note(
+        f"{len(log_loss_R):,} rows are not refitted {count} times: the intervals come from "
+        f"{count} draws with the spread that refits of resampled {'runs' if steps else 'points'} "
+        "would have, to first order (from scores and Hessian at the fit)",
     )
     return drawn, note
 

@@ -62,22 +62,18 @@ class Profile:
     settled: bool = True
     unsettled: int = 0
 
-    @property
-    def closed(self) -> bool:
-        return bool(np.isfinite(self.high) and np.isfinite(self.low) and self.low > self.values[0])
-
     def __repr__(self) -> str:
         return first_lines(str(self))
 
     def __str__(self) -> str:
         if not self.settled:
             return (
-                f"{self.name}: no interval by profile likelihood, the other coefficients did "
-                "not settle"
+                f"{self.name}: no interval by profile likelihood, the other coefficients did not "
+                "settle"
             )
         return (
-            f"{self.name}: [{self.low:.4g}, {self.high:.4g}] at {100 * self.level:g}% by "
-            "profile likelihood"
+            f"{self.name}: [{self.low:.4g}, {self.high:.4g}] at {100 * self.level:g}% by profile "
+            "likelihood"
         )
 
 

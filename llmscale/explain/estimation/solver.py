@@ -152,8 +152,7 @@ def _best(
     if not np.isfinite(ends.objective[lowest]):
         raise InputError(
             "the law's loss is not a positive number at every run, from any of "
-            f"{len(ends.objective)} starts: its"
-            " logarithm is what is fitted",
+            f"{len(ends.objective)} starts: its logarithm is what is fitted",
             "check the law's formula and the units of the table's columns, or fit another law "
             "(llmscale laws)",
         )
@@ -179,8 +178,7 @@ def _best(
 def _unsettled(objective: float) -> WorkError:
     return WorkError(
         f"the fit did not settle: after {2 * _FINAL_STEPS} Newton steps from the best of many "
-        "starts the objective is"
-        f" {objective:.6g} and still falling",
+        f"starts the objective is {objective:.6g} and still falling",
         "look for runs that do not belong together, or fit a law with fewer coefficients: --law "
         "power",
     )

@@ -23,6 +23,12 @@ from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.options import Objective
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.laws import Array, Surface
+from llmscale.notes.fitting import (
+    INTERVAL_NOT_TRUSTED,
+    NO_INTERVAL,
+    PARAMETRIC_BOOTSTRAP,
+    REFITS_NOT_SETTLED,
+)
 
 POINTS_TO_RESAMPLE = 30
 _FAR_ABOVE = 10.0
@@ -98,10 +104,9 @@ def bootstrap(
         if variance.free_points <= 0 and variance.free_seeds <= 0:
             message = (
                 f"{number} {points_word} fix the {len(theta_P)} coefficients exactly, and nothing "
-                "is left to tell how"
-                " far to believe them: no interval is given"
+                "is left to tell how far to believe them: no interval is given"
             )
-            return _nothing(theta_P, "none", (Note("no-interval", message),))
+            return _nothing(theta_P, "none", (NO_INTERVAL.note(message),))
         if len(residual_R) > _large.ROWS:
             misfit_B, seed_B = variance.scales(count, rng)
             noise = np.clip(
@@ -125,8 +130,7 @@ def bootstrap(
     misfit = 1.4826 * float(np.median(np.abs(residual_R)))
     if unsettled:
         notes.append(
-            Note(
-                "refits-not-settled",
+            REFITS_NOT_SETTLED.note(
                 f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are"
                 + (
                     f" (the misfit, {size(misfit, 1)}, is far above delta: --delta {misfit:.1g} "
@@ -182,18 +186,16 @@ class _Variances:
         if self.free_seeds > 0:
             parts.append(f"{within} {size(np.sqrt(self.seeds))} on {self.free_seeds}")
         notes = [
-            Note(
-                "parametric-bootstrap",
+            PARAMETRIC_BOOTSTRAP.note(
                 f"{number} {points_word} are too few to resample: the intervals come from {count} "
-                "tables simulated from"
-                f" the law with the noise that the runs show ({', '.join(parts)})",
+                "tables simulated from the law with the noise that the runs show "
+                f"({', '.join(parts)})",
             )
         ]
         if self.free_points <= 1:
             left = "one degree of freedom" if self.free_points == 1 else "no degree of freedom"
             notes.append(
-                Note(
-                    "interval-not-trusted",
+                INTERVAL_NOT_TRUSTED.note(
                     f"{number} {points_word} leave {left} to judge the misfit by: the intervals "
                     "are not to be trusted",
                 )

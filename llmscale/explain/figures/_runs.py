@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from llmscale.errors import InputError
-from llmscale.explain.estimation.suitability import levels
+from llmscale.explain.estimation.levels import levels
 from llmscale.explain.figures import Evidence
 from llmscale.explain.figures._axes import LABELS, fixed_ticks, log_count_axis
 from llmscale.explain.figures._legend import wrapped

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from llmscale.errors import Note
 from llmscale.errors.printable import clean, one_line
+from llmscale.notes.predicting import CROWDED_FIGURE, MISSING_SIGNS
 
 _GLYPH = re.compile(r"Glyph (\d+) .*missing from font")
 _MATH_GLYPH = re.compile(r"does not have a glyph for .*\[U\+([0-9a-f]+)\]")
@@ -50,7 +51,7 @@ def drawing_notes() -> Iterator[list[Note]]:
         if glyph := _GLYPH.search(message):
             missing.append(chr(int(glyph.group(1))))
         elif _TOO_SMALL.search(message):
-            others.append(Note("crowded-figure", _CROWDED))
+            others.append(CROWDED_FIGURE.note(_CROWDED))
         else:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
@@ -58,7 +59,7 @@ def drawing_notes() -> Iterator[list[Note]]:
     if missing:
         signs = " ".join(dict.fromkeys(missing))
         notes.append(
-            Note("missing-signs", f"the font of figures has no {signs}: boxes stand in their place")
+            MISSING_SIGNS.note(f"the font of figures has no {signs}: boxes stand in their place")
         )
     notes += dict.fromkeys(others)
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llmscale.errors.printable import one_line
-from llmscale.explain.estimation.suitability import levels, points
+from llmscale.explain.estimation.levels import levels, points
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import log_count_axis, padded
 from llmscale.explain.figures._legend import short_formula
@@ -35,6 +35,7 @@ from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
 
 DRAWS = "laws"
+LAWS = 1
 
 _OUTLIER = 5.0
 """A run this many times the noise away is named."""

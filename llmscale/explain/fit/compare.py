@@ -37,20 +37,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, LlmscaleError, Note, first_lines
-from llmscale.explain import laws as menu
+from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.explain.estimation import holdout as holdouts
-from llmscale.explain.estimation import suitability as identify
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
+from llmscale.explain.estimation.identifiability import unusable, why_not
+from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, solved
+from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit import parametric
 from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Comparison
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
-from llmscale.explain.laws import Array, Law
+from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import RunTable
+from llmscale.notes.fitting import HOLDOUT_SKIPPED
 
-__all__ = ["Compared", "Comparison", "Suitability", "compare", "suitable"]
+__all__ = ["Compared", "Comparison", "compare"]
 
 WORST_FACTOR = 3.0
 """Of laws that are as good, none has more than so many times the lowest sum of both errors."""
@@ -63,40 +65,9 @@ out best.
 _TINY = 1e-12
 
 
-@dataclass(frozen=True)
-class Suitability:
-    """The laws of the menu that a table can be fitted with, and for each other law why not."""
-
-    laws: tuple[str, ...]
-    reasons: tuple[tuple[str, str], ...]
-
-    def __repr__(self) -> str:
-        return first_lines(str(self))
-
-    def __str__(self) -> str:
-        lines = [f"suitable: {', '.join(self.laws) or 'none'}"]
-        return "\n".join([*lines, *(f"not {law}: {reason}" for law, reason in self.reasons)])
-
-
-def suitable(table: Source, options: Options | None = None) -> Suitability:
-    """The laws of the menu whose columns the table has and whose coefficients its runs identify.
-
-    Laws in one variable are judged in that of `options` alone. Raises InputError where the table
-    cannot be read."""
-    options, runs = options or Options(), as_table(table)
-    good, reasons = [], []
-    for name in menu.names():
-        problem = _problem(menu.find(name), runs, options.variable)
-        if problem is None:
-            good.append(name)
-        else:
-            reasons.append((name, problem.problem))
-    return Suitability(tuple(good), tuple(reasons))
-
-
 def _problem(law: type[Law], runs: RunTable, variable: str) -> LlmscaleError | None:
-    inputs = identify.inputs_of(law, variable)
-    return identify.unusable(law, runs.frame, inputs) or identify.why_not(law, runs.frame, inputs)
+    inputs = inputs_of(law, variable)
+    return unusable(law, runs.frame, inputs) or why_not(law, runs.frame, inputs)
 
 
 def compare(
@@ -147,8 +118,8 @@ def _fits(
     """
     fits: dict[str, Fit] = {}
     unsuitable, first_error = [], None
-    for asked in laws or menu.names():
-        law = menu.find(asked) if isinstance(asked, str) else asked
+    for asked in laws or LAWS:
+        law = LAWS.find(asked) if isinstance(asked, str) else asked
         error = _problem(law, runs, options.variable)
         if error is None:
             try:
@@ -228,7 +199,7 @@ def _check(
         return _bare(rest, law, options), notes
     except LlmscaleError as error:
         return None, (
-            Note("holdout-skipped", f"no held-out check of {fit.law.name}: {error.problem}"),
+            HOLDOUT_SKIPPED.note(f"no held-out check of {fit.law.name}: {error.problem}"),
         )
 
 
@@ -338,10 +309,11 @@ def _with_refits(fit: Fit) -> Fit:
     """A fit with the bootstrap refits of its options."""
     surface, theta_P, _ = solved(fit)
     refits = parametric.refit(fit.table, fit.law.inputs, surface, theta_P, fit.options)
-    return replace(
+    refitted = replace(
         fit,
         replicates=refits.coefficients,
         noise=refits.noise,
         bootstrap_method=refits.method,
         notes=(*fit.notes, *refits.notes),
     )
+    return with_intervals(refitted)

@@ -8,7 +8,7 @@ Tibshirani 1993, chapter 16)."""
 
 import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.errors.command_lines import where_option
+from llmscale.explain import html
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
@@ -25,10 +26,11 @@ from llmscale.explain.fit.parametric import fit_law
 from llmscale.explain.laws import Array, Law, Surface
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import NO_VALUE, RunTable
+from llmscale.notes.fitting import EXPONENTS_DIFFER, EXPONENTS_SHARED, NO_JOINT_FIT
 
 SIMULATIONS = 199
 """Tables behind the test: p-values in steps of 1/200."""
-SIGNIFICANT = 0.05
+SIGNIFICANT = EXPONENTS_SHARED.limit
 _RUNS_TO_RESAMPLE = 30
 
 
@@ -50,6 +52,15 @@ class Groups:
     p_value: float | None
     notes: tuple[Note, ...] = field(default=())
 
+    def __getitem__(self, group: str) -> Fit:
+        return self.fits[group]
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return iter(self.fits.values())
+
     @property
     def shareable(self) -> bool | None:
         """Whether the test lets the groups share exponents."""
@@ -63,6 +74,20 @@ class Groups:
         lines += [f"  {name}: {fit.law}" for name, fit in self.fits.items()]
         lines += [f"  {name}, exponents shared: {law}" for name, law in self.joint.items()]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        names = next(iter(self)).law.coefficient_names()
+        rows = []
+        for group, fit in self.fits.items():
+            values = fit.law.coefficients()
+            cells = [f"{values[name]:.4g} {html.ends(fit.intervals.get(name))}" for name in names]
+            rows.append((group, len(fit.table.frame), *cells))
+        for group, law in self.joint.items():
+            shared = [f"{law.coefficients()[name]:.4g}" for name in names]
+            rows.append((f"{group}, exponents shared", "", *shared))
+        table = html.table((self.column, "runs", *names), rows)
+        return table + html.notes(self.notes)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --by COLUMN --json` prints."""
@@ -119,7 +144,7 @@ def fit_groups(
             if len(laws) > 1
             else f"{first.law.name} names no exponents"
         )
-        note = Note("no-joint-fit", f"no joint fit with shared exponents: {reason}")
+        note = NO_JOINT_FIT.note(f"no joint fit with shared exponents: {reason}")
         return Groups(column, fits, {}, shared, float("nan"), {}, None, (note,))
     return _joint(column, fits, shared, options)
 
@@ -290,7 +315,8 @@ def _joint(
         if p_value >= SIGNIFICANT
         else f"the groups do not share {' and '.join(shared)} (p = {p_value:.2g}): fit them apart"
     )
-    note = Note("exponents-shared" if p_value >= SIGNIFICANT else "exponents-differ", verdict)
+    kind = EXPONENTS_SHARED if p_value >= SIGNIFICANT else EXPONENTS_DIFFER
+    note = kind.note(verdict)
     return Groups(column, fits, joint, shared, best, intervals, p_value, (note,))
 
 

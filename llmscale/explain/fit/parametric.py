@@ -15,24 +15,38 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, WorkError
 from llmscale.explain.curve_table import folder_steps
-from llmscale.explain.diagnostics.curves import SeenCurve, seen_curves
+from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.diagnostics.diagnose import diagnose
+from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
-from llmscale.explain.estimation import suitability as identify
+from llmscale.explain.estimation.design_notes import design_notes, floor_note
+from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
+from llmscale.explain.estimation.intervals import with_intervals
+from llmscale.explain.estimation.levels import count_levels, has_steps, points, words
 from llmscale.explain.estimation.options import Options
-from llmscale.explain.estimation.result import Fit, Holdout, run_weights
-from llmscale.explain.laws import Array, Law, OneVariableLaw, Surface, find
+from llmscale.explain.estimation.reach import reach_of
+from llmscale.explain.estimation.result import Fit, origin_of, run_weights
+from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.forecast.asked import forecast_at
+from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
+from llmscale.notes.fitting import (
+    EXPONENT_AT_BOUND,
+    FLAT_DIRECTION,
+    FLOOR_AT_ZERO,
+    HOLDOUT_BY_SIMPLER_LAW,
+    HOLDOUT_SKIPPED,
+    TERM_AT_ZERO,
+)
 from llmscale.runs.curve_file import CurveFile
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.title import run_titles
 
 _log = logging.getLogger(__name__)
 """News of large tables, for a command to show."""
-_FLAT = 1e-5
-"""Singular values of the scaled Jacobian below this share of the largest are flat directions."""
 _NO_SHARE = 1e-8
 """A coefficient that moves no loss by more than this share of it has gone to zero."""
 
@@ -52,10 +66,10 @@ def fit_laws(
     """
     options, runs = _options(options, changes), as_table(table, laws)
     if not laws:
-        options = replace(options, variable=identify.default_variable(runs, options.variable))
+        options = replace(options, variable=default_variable(runs, options.variable))
     fits: dict[str, Fit] = {}
     folder = _Folder(runs)
-    for law in laws or identify.default_laws(runs, options.variable):
+    for law in laws or default_laws(runs, options.variable):
         fit = _fit_law(folder, law, options)
         fits.setdefault(fit.law.name, fit)
     return tuple(fits.values())
@@ -72,18 +86,15 @@ def fit_law(
     InputError where the runs cannot identify the law, WorkError where the fit does not settle.
 
     >>> import numpy as np, pandas as pd
-    >>> from llmscale import fit
     >>> grids = np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 5))
     >>> N, D = (grid.ravel() for grid in grids)
     >>> loss = 1.8 + 420 / N**0.36 + 2100 / D**0.31
     >>> runs = pd.DataFrame({"params": N, "tokens": D, "loss": loss})
-    >>> result = fit.fit_law(runs, "chinchilla", bootstrap=0)
-    >>> {name: float(f"{value:.4g}") for name, value in result.law.coefficients().items()}
+    >>> fit = fit_law(runs, "chinchilla", bootstrap=0)
+    >>> {name: float(f"{value:.4g}") for name, value in fit.law.coefficients().items()}
     {'E': 1.8, 'A': 420.0, 'B': 2100.0, 'alpha': 0.36, 'beta': 0.31}
-    >>> round(result.predict(N=70e9, D=1.4e12).loss, 4)
-    2.2129
-    >>> round(result.optimal(C=1e21)["params"] / 1e9, 2)
-    0.26"""
+    >>> round(float(fit.loss(N=70e9, D=1.4e12)), 4)
+    2.2129"""
     return _fit_law(_Folder(as_table(table, (law,))), law, _options(options, changes))
 
 
@@ -117,7 +128,7 @@ class _Folder:
 
     def for_law(self, law: type[Law]) -> RunTable:
         """The table, or for laws of whole curves the evaluated steps of its folder."""
-        columns = identify.inputs_of(law)
+        columns = inputs_of(law)
         if (
             "lr_area" not in columns
             or "lr_area" in self.table.frame
@@ -127,15 +138,20 @@ class _Folder:
         return self.steps
 
 
+def table_for(table: RunTable, law: type[Law]) -> RunTable:
+    """The rows that this law is fitted to: the runs, or for laws of whole curves their steps."""
+    return _Folder(table).for_law(law)
+
+
 def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
-    chosen = find(law) if isinstance(law, str) else law
+    chosen = LAWS.find(law) if isinstance(law, str) else law
     with errors_named(chosen):
         return _fit_and_check(folder, chosen, options)
 
 
 def _fit_and_check(folder: _Folder, chosen: type[Law], options: Options) -> Fit:
     runs = folder.for_law(chosen)
-    fit = _fit(runs, chosen, options)
+    fit = with_intervals(_fit(runs, chosen, options))
     if options.diagnostics:
         if len(runs.frame) > solver.MANY_ROWS:
             _log.info("looking for what misleads the fit of %s", fit.law.name)
@@ -168,7 +184,7 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
     if isinstance(source, RunTable):
         return source
     own = [law for law in laws if not isinstance(law, str)]
-    return read_table(source, needs=[column for law in own for column in identify.inputs_of(law)])
+    return read_table(source, needs=[column for law in own for column in inputs_of(law)])
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
@@ -195,15 +211,16 @@ def _options(options: Options | None, changes: dict[str, Any]) -> Options:
         )
     if not isinstance(options, Options | None):
         raise InputError(
-            f"options is a {type(options).__name__}", "give fit.Options(...), or its fields by name"
+            f"options is a {type(options).__name__}", "give Options(...), or its fields by name"
         )
     return replace(options or Options(), **changes)
 
 
 def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
-    law, notes = _choose(table, asked, options.variable)
+    _log.debug("fitting %s", asked.name)
+    law, notes = choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
-    inputs = identify.inputs_of(law, options.variable)
+    inputs = inputs_of(law, options.variable)
     columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = table.frame["loss"].to_numpy(dtype=float)
     log_loss, weight = np.log(loss), run_weights(table)
@@ -229,18 +246,19 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitted %s; its intervals", law.name)
     refits = refit(table, inputs, surface, theta, options)
-    notes += identify.design_notes(best, table)
+    notes += design_notes(best, table)
     notes += _degenerate(best, surface, found)
     return Fit(
         law=best,
-        table=table,
         options=options,
+        origin=origin_of(table),
+        reach=reach_of(best, table),
         objective=value,
         replicates=refits.coefficients,
         noise=refits.noise,
         bootstrap_method=refits.method,
-        holdout=None,
         notes=(*table.notes, *notes, *refits.notes),
+        runs=table,
     )
 
 
@@ -248,9 +266,9 @@ def refit(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
 ) -> uncertainty.Replicates:
     """The bootstrap refits of a fit that ended at theta."""
-    point = identify.points(table.frame, inputs)
-    steps = identify.has_steps(table.frame)
-    word = identify.words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    point = points(table.frame, inputs)
+    steps = has_steps(table.frame)
+    word = words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
     return uncertainty.bootstrap(
         surface,
         theta,
@@ -265,19 +283,19 @@ def refit(
     )
 
 
-def _choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
+def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
     """The law to fit: the one asked for, or without its floor where that cannot be identified."""
     notes = []
-    inputs = identify.inputs_of(law, variable)
-    problem = identify.unusable(law, table.frame, inputs)
+    inputs = inputs_of(law, variable)
+    problem = unusable(law, table.frame, inputs)
     if problem:
         raise problem
     if len(inputs) == 1 and issubclass(law, OneVariableLaw):
-        number = identify.count_levels(table.frame[variable].to_numpy())
-        if number < identify.SIZES_FOR_A_FLOOR:
-            notes.append(identify.floor_note(number, identify.words(variable, number)))
-            law = find(law.without_floor) if law.without_floor else law
-    problem = identify.why_not(law, table.frame, inputs)
+        number = count_levels(table.frame[variable].to_numpy())
+        if number < SIZES_FOR_A_FLOOR:
+            notes.append(floor_note(number, words(variable, number)))
+            law = LAWS.find(law.without_floor) if law.without_floor else law
+    problem = why_not(law, table.frame, inputs)
     if problem:
         raise problem
     return law, notes
@@ -290,34 +308,32 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
     inputs = law.inputs
     if rest.frame.empty:
         return None, (
-            Note(
-                "holdout-skipped",
+            HOLDOUT_SKIPPED.note(
                 f"no held-out check of {law.name}: every run is among the largest",
             ),
         )
-    number = int(identify.points(rest.frame, inputs).max()) + 1
-    if identify.has_steps(rest.frame):
+    number = int(points(rest.frame, inputs).max()) + 1
+    if has_steps(rest.frame):
         number = len(rest.frame)
     needed = len(law.coefficient_names()) + 1
-    problem = identify.why_not(type(law), rest.frame, inputs)
+    problem = why_not(type(law), rest.frame, inputs)
     if number >= needed and problem is None:
         return type(law), ()
-    if law.without_floor and number >= len(find(law.without_floor).coefficient_names()) + 1:
+    if law.without_floor and number >= len(LAWS.find(law.without_floor).coefficient_names()) + 1:
         message = (
-            f"without the held-out runs {number} {identify.words(inputs[0], number)} are left, too "
+            f"without the held-out runs {number} {words(inputs[0], number)} are left, too "
             f"few for {law.name}:"
             f" the check was made with {law.without_floor}"
         )
-        return find(law.without_floor), (Note("holdout-by-simpler-law", message),)
-    what = identify.words(inputs[0], number) if len(inputs) == 1 else "points"
+        return LAWS.find(law.without_floor), (HOLDOUT_BY_SIMPLER_LAW.note(message),)
+    what = words(inputs[0], number) if len(inputs) == 1 else "points"
     reason = (
         f"{number} {what} {'is' if number == 1 else 'are'} left"
         if problem is None or number < needed
         else problem.problem
     )
     return None, (
-        Note(
-            "holdout-skipped",
+        HOLDOUT_SKIPPED.note(
             f"no held-out check of {law.name}: without the largest runs, {reason}",
         ),
     )
@@ -328,7 +344,7 @@ def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule:
     columns = dict.fromkeys(["run_id", "params", "tokens", "flops", *check.law.inputs, "loss"])
     runs = table.frame.loc[held, list(columns)].reset_index(drop=True)
     at = {name: runs[name].to_numpy() for name in check.law.inputs}
-    told = check.predict(**at)
+    told = forecast_at(check, **at)
     runs.insert(1, "title", run_titles(table.frame, np.flatnonzero(held)))
     runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
     runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high
@@ -352,19 +368,17 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
     for name in np.array(names)[at_zero]:
         if name == law.floor:
             notes.append(
-                Note("floor-at-zero", f"the best floor {name} is 0: these runs show no floor")
+                FLOOR_AT_ZERO.note(f"the best floor {name} is 0: these runs show no floor")
             )
         elif getattr(law, name) <= 1:
             notes.append(
-                Note(
-                    "term-at-zero",
+                TERM_AT_ZERO.note(
                     f"the best {name} is 0: its term does nothing, and its exponent is arbitrary",
                 )
             )
         else:
             notes.append(
-                Note(
-                    "term-at-zero",
+                TERM_AT_ZERO.note(
                     f"{name} = {getattr(law, name):.3g} is so large that nothing hangs on its "
                     "value",
                 )
@@ -375,15 +389,13 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
         value = getattr(law, name)
         if theta[index] <= surface.lower[index]:
             notes.append(
-                Note(
-                    "exponent-at-bound",
+                EXPONENT_AT_BOUND.note(
                     f"{name} is at its bound 0: the loss does not fall with its variable",
                 )
             )
         elif theta[index] >= surface.upper[index] or value > 4:
             notes.append(
-                Note(
-                    "exponent-at-bound",
+                EXPONENT_AT_BOUND.note(
                     f"{name} = {value:.3g} is implausibly steep: it fits the smallest runs alone",
                 )
             )
@@ -403,8 +415,7 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
             else "the best fit lies along a ridge, on which the objective hardly changes any more"
         )
         notes.append(
-            Note(
-                "flat-direction",
+            FLAT_DIRECTION.note(
                 f"{reason}: the coefficients are not known one by one, only the loss near the runs "
                 "is. Use a law with"
                 " fewer coefficients, or add runs",
@@ -414,12 +425,11 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
     # On centred inputs columns compare as they are.
     columns = jacobian[:, free] if surface.centred else solver.unit_columns(jacobian[:, free])
     _, singular, direction = np.linalg.svd(columns, full_matrices=False)
-    if len(singular) and singular[-1] <= _FLAT * singular[0]:
+    if len(singular) and FLAT_DIRECTION.limit * singular[-1] <= singular[0]:
         condition = singular[0] / max(singular[-1], 1e-300)
         moving = np.array(names)[free][np.abs(direction[-1]) > 0.3]
         notes.append(
-            Note(
-                "flat-direction",
+            FLAT_DIRECTION.note(
                 f"the runs hardly tell {' and '.join(moving)} apart (condition number "
                 f"{condition:.1e}):"
                 " only their joint effect is known",

@@ -35,6 +35,7 @@ from llmscale.explain.table.rows.identity import STEP_TWICE, Identity, identify
 from llmscale.explain.table.rows.status import parse_status, status_option, statuses
 from llmscale.explain.table.rows.where import keep, parse_where, short_filter
 from llmscale.explain.table.run_table import Excluded, RunTable
+from llmscale.notes.reading import FILTERED
 from llmscale.runs.checked import REMAKE
 from llmscale.runs.results_folder import ResultsFolder
 
@@ -44,7 +45,7 @@ _NO_LOSS = "no positive finite loss"
 
 
 def read_table(
-    source: Path | str | pd.DataFrame | None = None,
+    source: Any = None,
     *,
     columns: Mapping[str, str] | None = None,
     count: str = "params",
@@ -322,4 +323,4 @@ def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
         return []
     short = short_filter(" and ".join(filters))
     runs = "run" if usable == 1 else "runs"
-    return [Note("filtered", f"{left} of {usable} {runs} remain after --where {short}")]
+    return [FILTERED.note(f"{left} of {usable} {runs} remain after --where {short}")]

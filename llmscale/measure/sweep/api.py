@@ -81,8 +81,7 @@ def sweep(
         watcher.warn(rewritten)
     for damage in find_damage(folder):
         watcher.warn(f"{damage.problem}; {damage.fix}")
-    for note in plan.notes:
-        watcher.warn(note)
+    watcher.warn_all(plan.notes)
     planned = SweepResult(folder, results.where, plan, describe_text(store))
     if dry_run:
         return planned

@@ -6,6 +6,7 @@ from llmscale.errors import InputError, Note
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.ops.compiled import find, why_not
 from llmscale.measure.train.run_spec import known_spec
+from llmscale.notes.measuring import KERNELS_ELSEWHERE, NO_KERNELS
 from llmscale.runs.results_folder import ResultsFolder
 
 if TYPE_CHECKING:
@@ -20,12 +21,11 @@ def kernel_notes() -> list[Note]:
     reason, note = why_not(), find().note
     if reason:
         return [
-            Note(
-                "no-kernels",
+            NO_KERNELS.note(
                 f"training takes several times as long without its CPU kernels: {reason}",
             )
         ]
-    return [Note("kernels-elsewhere", note)] if note else []
+    return [KERNELS_ELSEWHERE.note(note)] if note else []
 
 
 def check_kernels(folder: ResultsFolder, plan: "Plan") -> None:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
 from llmscale.measure.sweep.kernels import kernel_notes
-from llmscale.measure.train.recipe import DEFAULT
+from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
+from llmscale.notes.measuring import BATCH_ROUNDED, ISOFLOP_GRID, MEMORY, NOISY_LOSS
 from llmscale.quantity import format_bytes, format_count
-from llmscale.runs.run import FEW_STEPS
 
 if TYPE_CHECKING:
     from llmscale.measure.sweep.plan import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
+    from llmscale.measure.train.job import Job
     from llmscale.runs.run import Run
 
-STANDARD_ERRORS = 5
-"""How far apart the losses of two sizes are to be, in standard errors of a loss."""
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et
 al. 2023).
@@ -30,71 +30,85 @@ def plan_notes(
     """What to know of `runs` of `spec` before they are trained on `device`, which has `free_bytes`
     of memory.
     """
-    jobs, notes = [run.job for run in runs], []
-    if spec.flops:
-        notes.append(
-            Note(
-                "isoflop-grid",
-                f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from "
-                f"1/{spec.spread:g} to "
-                f"{spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a "
-                "parameter, the expected "
-                "optimum (by default the 20 of Hoffmann et al. 2022); fit with --method isoflop "
-                "says where it is",
-            )
-        )
-    if len({job.tokens for job in jobs}) == 1:
-        budget = format_count(jobs[0].tokens)
-        notes.append(
-            Note(
-                "one-token-budget",
-                f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; "
-                "several, as in --tokens 5x,20x,80x, measure L(N, D)",
-            )
-        )
-    most = max(job.epochs for job in jobs)
-    if most > 1:
-        text = format_count(max(job.unique_tokens for job in jobs))
-        beyond = (
-            ", far past the 4 epochs up to which that is nearly harmless"
-            if most > REPEATED_EPOCHS
-            else ""
-        )
-        notes.append(
-            Note(
-                "repeated-data",
-                f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}",
-            )
-        )
-    short = [job for job in jobs if job.steps < FEW_STEPS]
-    if short:
-        notes.append(
-            Note(
-                "few-steps",
-                f"size {short[0].size} gets only {short[0].steps} steps; train on more tokens",
-            )
-        )
-    for run in runs:
-        if run.memory_bytes > free_bytes and not run.finished:
-            need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
-            notes.append(
-                Note(
-                    "memory",
-                    f"size {run.job.size} needs about {need} of memory and {device} has {have}",
-                )
-            )
+    jobs = [run.job for run in runs]
+    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
+    notes = [note for note in found if note is not None]
+    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
     if device == "cpu" and not all(run.finished for run in runs):
         notes += kernel_notes()
     for name, recipe in spec.variants.items():
         mine = [job for job in jobs if job.recipe == name]
-        if mine and recipe.batch_tokens not in (None, mine[0].batch_tokens):
-            sequences = f"a step takes whole sequences of {recipe.context} tokens"
-            become = f"{recipe.batch_tokens} tokens a step become {mine[0].batch_tokens}"
-            notes.append(Note("batch-rounded", f"{sequences}: {become}"))
-        if mine and recipe.tuned_rule:
-            notes += recipe.tuned_rule.notes(
-                [(job.shape.params, job.tokens) for job in mine], recipe
+        if mine:
+            notes += _of_recipe(recipe, mine)
+    return notes
+
+
+def _grid(spec: "SweepSpec") -> Note | None:
+    """Which sizes each budget of --flops has."""
+    if not spec.flops:
+        return None
+    return ISOFLOP_GRID.note(
+        f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from 1/{spec.spread:g} to "
+        f"{spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a parameter, "
+        "the expected optimum (by default the 20 of Hoffmann et al. 2022); fit with --method "
+        "isoflop says where it is"
+    )
+
+
+def _one_budget(jobs: "Sequence[Job]") -> Note | None:
+    if len({job.tokens for job in jobs}) != 1:
+        return None
+    budget = format_count(jobs[0].tokens)
+    return ONE_TOKEN_BUDGET.note(
+        f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; several, "
+        "as in --tokens 5x,20x,80x, measure L(N, D)"
+    )
+
+
+def _repeated(jobs: "Sequence[Job]") -> Note | None:
+    most = max(job.epochs for job in jobs)
+    if most <= REPEATED_DATA.limit:
+        return None
+    text = format_count(max(job.unique_tokens for job in jobs))
+    beyond = ""
+    if most > REPEATED_EPOCHS:
+        beyond = f", far past the {REPEATED_EPOCHS} epochs up to which that is nearly harmless"
+    return REPEATED_DATA.note(
+        f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}"
+    )
+
+
+def _short(jobs: "Sequence[Job]") -> Note | None:
+    for job in jobs:
+        if job.steps < FEW_STEPS.limit:
+            return FEW_STEPS.note(
+                f"size {job.size} gets only {job.steps} steps; train on more tokens"
             )
+    return None
+
+
+def _too_large(run: "PlannedRun", free_bytes: int) -> bool:
+    return run.memory_bytes > free_bytes and not run.finished
+
+
+def _memory(run: "PlannedRun", free_bytes: int, device: str) -> Note:
+    need, have = format_bytes(run.memory_bytes), format_bytes(free_bytes)
+    return MEMORY.note(f"size {run.job.size} needs about {need} of memory and {device} has {have}")
+
+
+def _of_recipe(recipe: Recipe, jobs: "Sequence[Job]") -> list[Note]:
+    """What a recipe asks for that its runs do otherwise, or that its rule does not know."""
+    notes = []
+    if recipe.batch_tokens not in (None, jobs[0].batch_tokens):
+        notes.append(
+            BATCH_ROUNDED.note(
+                f"a step takes whole sequences of {recipe.context} tokens: {recipe.batch_tokens} "
+                f"tokens a step become {jobs[0].batch_tokens}"
+            )
+        )
+    if recipe.tuned_rule:
+        points = [(job.shape.params, job.tokens) for job in jobs]
+        notes += recipe.tuned_rule.notes(points, recipe)
     return notes
 
 
@@ -113,12 +127,10 @@ def noise_note(done: "Sequence[Run]") -> Note | None:
         means = [statistics.fmean(losses) for _, losses in sorted(sizes.items())]
         gaps += [abs(larger - smaller) for smaller, larger in itertools.pairwise(means)]
     largest = max((run.loss_stderr for run in done if run.loss_stderr is not None), default=0.0)
-    if not gaps or largest <= min(gaps) / STANDARD_ERRORS:
+    if not gaps or largest <= min(gaps) / NOISY_LOSS.limit:
         return None
-    return Note(
-        "noisy-loss",
+    return NOISY_LOSS.note(
         f"the loss has a standard error of {largest:.3f}, and the smallest gap between two sizes "
-        f"is {min(gaps):.3f}, "
-        f"less than {STANDARD_ERRORS} of them: measure it on more text with --validation-tokens, "
-        "in a new folder",
+        f"is {min(gaps):.3f}, less than {NOISY_LOSS.limit:g} of them: measure it on more text "
+        "with --validation-tokens, in a new folder",
     )

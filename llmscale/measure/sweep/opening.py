@@ -69,8 +69,7 @@ def prepare_text(spec: SweepSpec, watcher: Watcher) -> TokenStore:
         store = prepare(spec.data, min_train_tokens=needed, progress=report)
     for remark in store.remarks:
         watcher.tell(f"note: {remark}")
-    for note in store.notes:
-        watcher.warn(note)
+    watcher.warn_all(store.notes)
     return store
 
 

@@ -3,12 +3,13 @@
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note
 from llmscale.errors.printable import one_line
+from llmscale.notes import weightiest
 from llmscale.quantity import format_count, format_seconds
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ class Watcher(ABC):
     @abstractmethod
     def warn(self, note: Note | str) -> None:
         """What to know before the result is believed."""
+
+    @abstractmethod
+    def warn_all(self, notes: Sequence[Note]) -> None:
+        """Several at once, of which the weightiest matter most."""
 
     @abstractmethod
     def preparing(self) -> "AbstractContextManager[Callable[[Progress], None]]":
@@ -56,6 +61,9 @@ class Silent(Watcher):
 
     def warn(self, note: Note | str) -> None:
         """Nothing: the result holds all notes."""
+
+    def warn_all(self, notes: Sequence[Note]) -> None:
+        """Nothing."""
 
     def preparing(self) -> "AbstractContextManager[Callable[[Progress], None]]":
         """Takes progress without showing it."""
@@ -92,6 +100,14 @@ class Shown(Watcher):
     def warn(self, note: Note | str) -> None:
         """Printed behind the word `warning`."""
         self.tell(f"warning: {note}")
+
+    def warn_all(self, notes: Sequence[Note]) -> None:
+        """The weightiest; the result has all of them."""
+        shown, left = weightiest(notes)
+        for note in shown:
+            self.warn(note)
+        if left:
+            self.tell(f"and {left} more: .notes of the result")
 
     @contextmanager
     def preparing(self) -> "Iterator[Callable[[Progress], None]]":

@@ -15,6 +15,7 @@ from llmscale.errors import InputError, Note
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.checksums import ALGORITHM, check_file
 from llmscale.measure.text.tokenizer import load_tokenizer
+from llmscale.notes.measuring import UNKNOWN_TOKENS
 from llmscale.runs.safe_write import write_text
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ FORMAT: Final = 1
 """Raised when the code changes which tokens come out, so that old stores are not taken for new
 ones.
 """
-_MANY_UNKNOWN: Final = 1e-4
+_MANY_UNKNOWN: Final = UNKNOWN_TOKENS.limit
 """Share of tokens that stand for what the tokenizer does not know, from which on a loss may
 mislead.
 """
@@ -142,7 +143,7 @@ class TokenStore:
             "bits per byte leave out "
             f"what these say, and do not compare with those of another tokenizer"
         )
-        return (Note("unknown-tokens", message),)
+        return (UNKNOWN_TOKENS.note(message),)
 
     def train(self) -> np.ndarray:
         """The training tokens, mapped from disk to be read here and there: nothing is read

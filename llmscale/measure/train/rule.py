@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, Note
+from llmscale.notes.measuring import RULE_EXTRAPOLATES, RULE_OF_ANOTHER_RECIPE
 from llmscale.quantity import format_count
 from llmscale.settings.tables import check_keys, from_table
 
-TRUSTED_FACTOR = 10.0
+TRUSTED_FACTOR = RULE_EXTRAPOLATES.limit
 """How far outside the N and D it was tuned on a rule is used without a warning."""
 _FIX = "name a results folder of llmscale tune, or the tune.json in it"
 
@@ -69,8 +70,7 @@ class Rule:
                     else f"{format_count(low)} to {format_count(high)}"
                 )
                 notes.append(
-                    Note(
-                        "rule-extrapolates",
+                    RULE_EXTRAPOLATES.note(
                         f"the rule was tuned at {name} = {tuned} and is used at {name} = "
                         f"{format_count(value)},"
                         f" a factor of {factor:.0f} outside: tune a size and budget nearer to it "
@@ -81,8 +81,7 @@ class Rule:
             used = getattr(recipe, name, None)
             if used != value:
                 notes.append(
-                    Note(
-                        "rule-of-another-recipe",
+                    RULE_OF_ANOTHER_RECIPE.note(
                         f"the rule was tuned with {name} {value} and is used with {used}, which "
                         "has another optimum",
                     )

@@ -8,6 +8,8 @@ import numpy as np
 
 from llmscale.errors import Note
 from llmscale.measure.train.rule import PowerRule
+from llmscale.notes.fitting import ONE_TOKEN_BUDGET, TOKENS_PROPORTIONAL
+from llmscale.notes.measuring import ONE_SIZE, OPTIMUM_BENDS
 
 SEPARATED = 0.1
 """Standard deviation of ln N, or of the part of ln D that ln N does not explain, that an exponent
@@ -18,7 +20,7 @@ LARGEST_WEIGHT = 3.0
 valleys say less.
 """
 LEVEL = 0.9
-SIGNIFICANT, SMALLEST_BOW = 0.05, 0.05
+SIGNIFICANT, SMALLEST_BOW = OPTIMUM_BENDS.limit, 0.05
 """A bend is reported that is significant at this level and takes the optimum at least so far, in
 ln, off the chord.
 """
@@ -80,24 +82,12 @@ def fit_power(optima: Sequence[Optimum], what: str) -> RuleFit:
             names.append(name)
     if "params" not in names:
         notes.append(
-            Note(
-                "one-size",
-                f"one size was tuned: the {what} has no exponent in N and holds at that N alone",
+            ONE_SIZE.note(
+                f"one size was tuned: the {what} has no exponent in N and holds at that N only",
             )
         )
     if "tokens" not in names:
-        proportional = np.std(log_tokens) > SEPARATED
-        notes.append(
-            Note(
-                "tokens-proportional" if proportional else "one-token-budget",
-                f"D grows in step with N, so the exponent of the {what} in N holds along that line "
-                "alone: tune each"
-                " size at two budgets to tell N from D"
-                if proportional
-                else f"one token budget was tuned: the {what} has no exponent in D and holds near "
-                "that D alone",
-            )
-        )
+        notes.append(_tokens_note(what, grow=bool(np.std(log_tokens) > SEPARATED)))
     weights = _weights(optima)
     coefficients, errors, spread = _solve(np.column_stack(columns), log_values, weights)
     critical = _critical(len(optima) - len(columns))
@@ -118,8 +108,7 @@ def fit_power(optima: Sequence[Optimum], what: str) -> RuleFit:
             ):
                 direction = "downwards" if bend.value < 0 else "upwards"
                 notes.append(
-                    Note(
-                        "optimum-bends",
+                    OPTIMUM_BENDS.note(
                         f"the {what} bends {direction} from a power law in N (by {bend.value:+.3f} "
                         "±"
                         f" {bent_errors[-1]:.3f} in (ln N)²): do not carry the rule far beyond the "
@@ -131,6 +120,18 @@ def fit_power(optima: Sequence[Optimum], what: str) -> RuleFit:
         *(exponents[name].value if name in exponents else 0.0 for name in ("params", "tokens")),
     )
     return RuleFit(power, exponents, len(optima), spread, bend, tuple(notes))
+
+
+def _tokens_note(what: str, *, grow: bool) -> Note:
+    """Why the rule has no exponent in D."""
+    if grow:
+        return TOKENS_PROPORTIONAL.note(
+            f"D grows in step with N, so the exponent of the {what} in N holds along that line "
+            "only: tune each size at two budgets to tell N from D"
+        )
+    return ONE_TOKEN_BUDGET.note(
+        f"one token budget was tuned: the {what} has no exponent in D and holds near that D only"
+    )
 
 
 def _projection(basis: np.ndarray, column: np.ndarray) -> np.ndarray:

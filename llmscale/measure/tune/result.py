@@ -12,6 +12,8 @@ from llmscale.measure.tune.fit_rule import Optimum, RuleFit, fit_power
 from llmscale.measure.tune.search import Node, Search, Vertex
 from llmscale.measure.tune.stopping import Stop
 from llmscale.measure.tune.trials import Rung
+from llmscale.notes.fitting import NO_INTERVAL
+from llmscale.notes.measuring import ALL_DIVERGED, BATCH_AT_EDGE, LR_AT_EDGE, UNFINISHED
 from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
@@ -188,7 +190,7 @@ def conclude(tuned: Sequence[Tuned], recipe: Recipe) -> Tuning:
         notes += fit.notes
     if fits["lr"].exponents and fits["lr"].spread is None:
         few = f"{len(chosen)} optima fix as many coefficients of the rule, so it has no intervals"
-        notes.append(Note("no-interval", f"{few}: tune more sizes or budgets"))
+        notes.append(NO_INTERVAL.note(f"{few}: tune more sizes or budgets"))
     params, tokens = ([getattr(one.rung, name) for one in chosen] for name in ("params", "tokens"))
     rule = Rule(
         lr=fits["lr"].power,
@@ -209,36 +211,28 @@ def _place(one: Tuned) -> str:
 
 
 def _warnings(ordered: Sequence[Tuned], sound: Sequence[Tuned]) -> list[Note]:
-    found = {
-        "lr-at-edge": (
-            [one for one in sound if not one.search.lr_bracketed],
-            "the best learning rate is at an end of those tried and a better one may lie beyond: "
-            "start nearer to it"
-            " (--lr-scale) or go further (--doublings)",
-        ),
-        "batch-at-edge": (
-            [one for one in sound if one.search.batch_bracketed is False],
-            "the best batch is at an end of those tried: a single sequence, the most that leaves "
-            "enough steps, or the"
-            " limit of --doublings",
-        ),
-        "all-diverged": (
-            [one for one in ordered if one.finished and one not in sound],
-            "every trial diverged, so the rule leaves it out: look at the text and at clip",
-        ),
-        "unfinished": (
-            [one for one in ordered if not one.finished],
-            "the search has not ended, so the rule leaves it out: name it in the command to go on",
-        ),
+    concerned = {
+        LR_AT_EDGE: [one for one in sound if not one.search.lr_bracketed],
+        BATCH_AT_EDGE: [one for one in sound if one.search.batch_bracketed is False],
+        ALL_DIVERGED: [one for one in ordered if one.finished and one not in sound],
+        UNFINISHED: [one for one in ordered if not one.finished],
     }
     return [
-        Note(
-            code,
-            f"{listed(_place(one) for one in concerned)}: {what}",
-        )
-        for code, (concerned, what) in found.items()
-        if concerned
+        kind.note(f"{listed(_place(one) for one in rungs)}: {_WHAT[kind]}")
+        for kind, rungs in concerned.items()
+        if rungs
     ]
+
+
+_WHAT = {
+    LR_AT_EDGE: "the best learning rate is at an end of those tried and a better one may lie "
+    "beyond: start nearer to it (--lr-scale) or go further (--doublings)",
+    BATCH_AT_EDGE: "the best batch is at an end of those tried: a single sequence, the most that "
+    "leaves enough steps, or the limit of --doublings",
+    ALL_DIVERGED: "every trial diverged, so the rule leaves it out: look at the text and at clip",
+    UNFINISHED: "the search has not ended, so the rule leaves it out: name it in the command to "
+    "go on",
+}
 
 
 def _fit_json(fit: RuleFit) -> dict[str, Any]:

@@ -89,21 +89,12 @@ class Judge:
         """Take note of a trial that begins, or of one that has finished before."""
         self._tracks[track.run_id] = track
 
-    def recall(self, run_id: str, tokens: int, train_loss: float) -> None:
-        """Take note of a step logged before, without judging."""
-        self._tracks[run_id].points[tokens] = train_loss
-
     def finish(self, run_id: str, loss: float | None) -> None:
         """Take note of a finished trial's validation loss: pairs of them are the evidence for what
         can be made up.
         """
         self._tracks[run_id].loss = loss
         self._made_up.clear()
-
-    def forget(self, run_id: str) -> None:
-        """Leave a trial out of all comparisons: it diverged, failed or was stopped."""
-        if self._tracks.pop(run_id, None):
-            self._made_up.clear()
 
     def log(self, run_id: str, tokens: int, train_loss: float) -> Stop | None:
         """Take note of one logged step; the reason to stop where the trial is hopeless."""

@@ -106,10 +106,6 @@ class FileSystem:
         with suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
-    def exists(self, name: str) -> bool:
-        self._fs.invalidate_cache()
-        return bool(self._fs.exists(self._path(name)))
-
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A small file's content; None where it is not there, or is being written."""
         self._fs.invalidate_cache()

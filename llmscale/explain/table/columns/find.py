@@ -31,6 +31,7 @@ from llmscale.explain.table.columns.names import (
 )
 from llmscale.explain.table.columns.pairs import check_shared
 from llmscale.explain.table.columns.units import numbers_of, to_base
+from llmscale.notes.reading import VALIDATION_LOSS
 
 __all__ = [
     "ALIASES",
@@ -288,11 +289,10 @@ class _Search:
             chosen = self.columns["loss"]
             if others:
                 self.notes.append(
-                    Note(
-                        "validation-loss",
-                        f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
-                        "otherwise with --columns"
-                        f" loss={others[0]}",
+                    VALIDATION_LOSS.note(
+                        f"the loss is {chosen!r}, of validation, and not "
+                        f"{listed(others)}: say otherwise with --columns "
+                        f"loss={others[0]}",
                     )
                 )
             return

@@ -13,6 +13,12 @@ from llmscale.errors.command_lines import where_option
 from llmscale.explain.table.columns.find import ALIASES, LABELS, WEIGHT, nearest
 from llmscale.explain.table.columns.text_numbers import written_plainly
 from llmscale.explain.table.columns.units import numbers_of, to_base
+from llmscale.notes.reading import (
+    PARAMS_FROM_FLOPS,
+    PARAMS_UNKNOWN,
+    TOKENS_FROM_FLOPS,
+    TOKENS_UNKNOWN,
+)
 
 
 def with_quantities(
@@ -100,20 +106,17 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if there == {"params", "flops"}:
             frame["tokens"] = frame["flops"] / (6.0 * frame["params"])
-            notes.append(
-                Note("tokens-from-flops", "the table has no tokens: computed as D = C/(6N)")
-            )
+            notes.append(TOKENS_FROM_FLOPS.note("the table has no tokens: computed as D = C/(6N)"))
         elif there == {"tokens", "flops"}:
             frame["params"] = frame["flops"] / (6.0 * frame["tokens"])
             notes.append(
-                Note("params-from-flops", "the table has no parameters: computed as N = C/(6D)")
+                PARAMS_FROM_FLOPS.note("the table has no parameters: computed as N = C/(6D)")
             )
         elif there == {"params"}:
             notes.append(
-                Note(
-                    "tokens-unknown",
-                    "the table has neither tokens nor FLOPs: its runs are taken to share one token "
-                    "budget",
+                TOKENS_UNKNOWN.note(
+                    "the table has neither tokens nor FLOPs: its runs are taken "
+                    "to share one token budget",
                 )
             )
         elif there == {"params", "tokens"}:
@@ -121,8 +124,7 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
         elif "params" not in there:
             only = " or ".join(sorted(there)) or "columns of their own"
             notes.append(
-                Note(
-                    "params-unknown",
+                PARAMS_UNKNOWN.note(
                     f"the table has no parameters: only laws in {only} can be fitted",
                 )
             )

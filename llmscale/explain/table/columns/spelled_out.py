@@ -15,6 +15,7 @@ from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.find import Found, quoted
 from llmscale.explain.table.columns.names import last_part, plain
 from llmscale.explain.table.columns.units import numbers_of, to_base
+from llmscale.notes.reading import FLOPS_FROM_TOKENS, TOKENS_FROM_STEPS
 
 _STEPS = (
     "steps",
@@ -154,11 +155,9 @@ def _with(
 ) -> tuple[pd.DataFrame, Found, list[Note]]:
     letter = {"tokens": "D", "flops": "C"}[quantity]
     units = {name: unit for name, unit in found.units.items() if name != quantity}
-    note = Note(
-        f"{quantity}-from-{'steps' if quantity == 'tokens' else 'tokens'}",
-        f"the table has no {'tokens' if quantity == 'tokens' else 'FLOPs'}: computed as {letter} = "
-        f"{how}",
-    )
+    kind = {"tokens": TOKENS_FROM_STEPS, "flops": FLOPS_FROM_TOKENS}[quantity]
+    what = {"tokens": "tokens", "flops": "FLOPs"}[quantity]
+    note = kind.note(f"the table has no {what}: computed as {letter} = {how}")
     read = replace(found, columns=found.columns | {quantity: how}, units=units)
     return raw.assign(**{how: values}), read, [note]
 
@@ -221,8 +220,8 @@ def _refuse_lengths(raw: pd.DataFrame, found: Found, path: Path) -> None:
     elif "byte" in words:
         many, what = "0.25", "how many tokens a byte is"
     raise InputError(
-        f"{path} has no tokens, losses of one size differ by up to {worst:.0%}, and so do"
-        f" {listed(map(repr, lengths))}: its runs do not share one token budget",
+        f"{path} has no tokens, losses of one size differ by up to {worst:.0%}, and so do "
+        f"{listed(map(repr, lengths))}: its runs do not share one token budget",
         f"add a column of tokens, or say {what}, such as --columns tokens={quoted(first)} --units "
         f"tokens={many}",
     )

@@ -140,8 +140,8 @@ def numbers_of(given: pd.Series, *, counts: bool, truths: bool = False) -> tuple
 def _to_nats(values: Array, low: str, unit: str) -> Array:
     if low in _PER_BYTE:
         raise InputError(
-            "bits per byte cannot be turned into nats per token without the tokenizer's bytes per "
-            "token",
+            "bits per byte cannot be turned into nats per token without the tokenizer's bytes "
+            "per token",
             "multiply the column by ln 2 times the bytes per token, and give that as the loss in "
             "nats",
         )

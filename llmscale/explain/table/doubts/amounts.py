@@ -11,6 +11,16 @@ from numpy.typing import NDArray
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.find import quoted
 from llmscale.explain.table.doubts.taken import Array, Taken
+from llmscale.notes.reading import (
+    EXPERTS_COUNTED,
+    FLOPS_FORWARD,
+    FLOPS_OFF,
+    FLOPS_ROWS_OFF,
+    FLOPS_SCATTERED,
+    TOKENS_A_PARAMETER,
+    TOKENS_BELOW_PARAMS,
+    UNITS_DOUBTFUL,
+)
 from llmscale.quantity import format_count
 
 FAR = 30.0
@@ -46,7 +56,7 @@ def _refuse(taken: Taken, problem: str, fix: str) -> list[Note]:
     """
     if not taken.sure("params", "tokens", "flops"):
         raise InputError(problem, fix)
-    return [Note("units-doubtful", f"{problem}; {fix}")]
+    return [UNITS_DOUBTFUL.note(f"{problem}; {fix}")]
 
 
 def doubtful_compute(taken: Taken) -> list[Note]:
@@ -65,45 +75,41 @@ def doubtful_compute(taken: Taken) -> list[Note]:
     constant = high <= low * FAR
     if constant and not 1 / FAR <= middle <= FAR:
         return _refuse_units(taken, middle)
-    if high > 10 * low:
+    if high > FLOPS_SCATTERED.limit * low:
         return [
-            Note(
-                "flops-scattered",
-                f"{taken.columns['flops']!r} is between {ratio.min():.2g} and {ratio.max():.2g} "
-                "times 6ND, not a"
-                " constant times: one of the columns for N, D and C is another quantity, or tokens "
-                "were computed with"
-                " a wrong batch (say which: --columns params=...,tokens=...,flops=...)",
+            FLOPS_SCATTERED.note(
+                f"{taken.columns['flops']!r} is between {ratio.min():.2g} and "
+                f"{ratio.max():.2g} times 6ND, not a constant times: one of the "
+                "columns for N, D and C is another quantity, or tokens were "
+                "computed with a wrong batch (say which: --columns "
+                "params=...,tokens=...,flops=...)",
             )
         ]
     if _FORWARD[0] <= middle <= _FORWARD[1] and high <= low * _TIGHT:
         return [
-            Note(
-                "flops-forward",
-                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when only the forward "
-                "pass (2ND) is counted:"
-                " --units flops=3 counts both passes",
+            FLOPS_FORWARD.note(
+                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when "
+                "only the forward pass (2ND) is counted: --units flops=3 counts "
+                "both passes",
             )
         ]
     if not _NEAR[0] <= middle <= _NEAR[1]:
         return [
-            Note(
-                "flops-off",
-                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: another "
-                "count of parameters, or"
-                " active experts only? Predictions at a budget take C = 6ND",
+            FLOPS_OFF.note(
+                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: "
+                "another count of parameters, or active experts only? Predictions at "
+                "a budget take C = 6ND",
             )
         ]
     near = (ratio < middle * _TIGHT) & (ratio > middle / _TIGHT)
-    apart = (ratio > 1.6 * middle) | (ratio < middle / 1.6)
+    apart = (ratio > FLOPS_ROWS_OFF.limit * middle) | (ratio < middle / FLOPS_ROWS_OFF.limit)
     if near.sum() >= 0.6 * len(ratio) and apart.any() and (near | apart).all():
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(apart))
         return [
-            Note(
-                "flops-rows-off",
-                f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: tokens computed "
-                "with a wrong batch, or"
-                " another count of parameters there?",
+            FLOPS_ROWS_OFF.note(
+                f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: "
+                "tokens computed with a wrong batch, or another count of "
+                "parameters there?",
             )
         ]
     return []
@@ -120,8 +126,8 @@ def _refuse_units(taken: Taken, ratio: float) -> list[Note]:
             taken,
             f"{text}: {_ranges(taken)}",
             f"is {C!r} a percentage, or not FLOPs of training? Name another with --columns "
-            "flops=NAME, or say the units"
-            f" with --units params=...,tokens=...,flops=... ({insist} takes them as they stand)",
+            f"flops=NAME, or say the units with --units params=...,tokens=...,flops=... ({insist} "
+            "takes them as they stand)",
         )
     return _refuse(
         taken,
@@ -169,8 +175,8 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
         return _refuse(
             taken,
             f"{_ranges(taken)} of {taken.path} make {what}: a unit is wrong, or a column",
-            f"{fix}; or name other columns with --columns params=...,tokens=..."
-            f" ({_insist(found or 'params=1,tokens=1')} takes the numbers as they stand)",
+            f"{fix}; or name other columns with --columns params=...,tokens=... "
+            f"({_insist(found or 'params=1,tokens=1')} takes the numbers as they stand)",
         )
     if _swapped(ratio[last]) and not taken.by_hand:
         params, tokens = taken.columns["params"], taken.columns["tokens"]
@@ -183,36 +189,31 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
         return _refuse(
             taken,
             f"{runs} of {taken.path} {has} fewer tokens ({tokens}) than parameters ({params}), "
-            f"{middle:.2g} a"
-            " parameter in the middle: are the two swapped?",
+            f"{middle:.2g} a parameter in the middle: are the two swapped?",
             f"if so: --columns params={quoted(tokens)},tokens={quoted(params)}; if tokens are in "
-            "thousands, --units"
-            " tokens=K; if all is right, --units params=1",
+            "thousands, --units tokens=K; if all is right, --units params=1",
         )
     if _swapped(ratio[last]):
         return [
-            Note(
-                "tokens-below-params",
-                f"most runs have fewer tokens than parameters ({middle:.2g} a parameter in the "
-                "middle): are the columns"
-                " for N and D swapped?",
+            TOKENS_BELOW_PARAMS.note(
+                f"most runs have fewer tokens than parameters ({middle:.2g} "
+                "a parameter in the middle): are the columns for N and D "
+                "swapped?",
             )
         ]
     if outside.any() and not agreed:
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(outside))
         return [
-            Note(
-                "tokens-a-parameter",
+            TOKENS_A_PARAMETER.note(
                 f"tokens a parameter are hardly possible in {rows}: check their units",
             )
         ]
-    if middle > 1e4:
+    if middle > TOKENS_A_PARAMETER.limit:
         return [
-            Note(
-                "tokens-a-parameter",
-                f"the runs have {format_count(middle)} tokens a parameter in the middle, far more "
-                "than is usual: are N"
-                " and D in the same unit? (--units params=K, or tokens=... say)",
+            TOKENS_A_PARAMETER.note(
+                f"the runs have {format_count(middle)} tokens a parameter in "
+                "the middle, far more than is usual: are N and D in the same "
+                "unit? (--units params=K, or tokens=... say)",
             )
         ]
     return []
@@ -260,8 +261,7 @@ def refuse_derived(taken: Taken, given: str, computed: str, how: str) -> None:
     )
     raise InputError(
         f"{_ranges(taken)} of {taken.path} give {how} of {value:.2g} in the middle, {middle:.2g} "
-        "tokens a parameter:"
-        " a unit is wrong, or a column",
+        "tokens a parameter: a unit is wrong, or a column",
         f"{fix} (--units flops=1 takes the numbers as they stand)",
     )
 
@@ -275,10 +275,9 @@ def refuse_alone(taken: Taken, name: str) -> None:
     unit = "M" if name == "params" else "B"
     raise InputError(
         f"{_ranges(taken)} of {taken.path} cannot be "
-        f"{'parameters' if name == 'params' else 'tokens'}: a unit is wrong,"
-        " or the column",
-        f"say the unit: --units {name}={unit}; or name the right column, --columns {name}=NAME"
-        f" (--units {name}=1 takes the numbers as they stand)",
+        f"{'parameters' if name == 'params' else 'tokens'}: a unit is wrong, or the column",
+        f"say the unit: --units {name}={unit}; or name the right column, --columns {name}=NAME "
+        f"(--units {name}=1 takes the numbers as they stand)",
     )
 
 
@@ -342,8 +341,7 @@ def _refuse_rows(
     return _refuse(
         taken,
         f"{what} is about {np.median(ratio[sound]):.2g} in {len(sound)} rows of {taken.path}, and "
-        "far from that in"
-        f" {len(off)}: {rows}. {column!r} is in another unit there",
+        f"far from that in {len(off)}: {rows}. {column!r} is in another unit there",
         f"fix these rows, or leave them out with --where (--units {quantity}=1 takes the numbers "
         "as they stand)",
     )
@@ -379,16 +377,15 @@ def doubtful_experts(taken: Taken) -> list[Note]:
         return []
     active = pd.to_numeric(frame["params_active"], errors="coerce").to_numpy(dtype=float)
     params = taken.values("params")
-    if not (np.isfinite(active).all() and (active < 0.8 * params).any()):
+    if not (np.isfinite(active).all() and (active < EXPERTS_COUNTED.limit * params).any()):
         return []
     most = float(np.nanmax(params / active))
     return [
-        Note(
-            "experts-counted",
-            f"N is {taken.columns['params']!r}, up to {most:.3g} times the active parameters next "
-            "to it: C = 6ND"
-            " follows the active ones of a mixture of experts (--columns"
-            f" params={quoted(taken.columns['params_active'])})",
+        EXPERTS_COUNTED.note(
+            f"N is {taken.columns['params']!r}, up to {most:.3g} times the "
+            "active parameters next to it: C = 6ND follows the active ones of a "
+            "mixture of experts (--columns "
+            f"params={quoted(taken.columns['params_active'])})",
         )
     ]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from llmscale.errors import Note, listed
 from llmscale.explain.table.columns.names import last_part, plain
 from llmscale.explain.table.columns.units import numbers_of
+from llmscale.notes.reading import PASSES_OVER_DATA, RUNS_CUT_SHORT
 
 _STEPS = ("step", "steps", "global_step", "steps_done", "_step", "iteration", "iter", "iterations",
     "final_step",
@@ -29,7 +30,7 @@ _PLANNED_TOKENS = (
     "max_train_tokens",
 )
 _EPOCHS = ("epochs", "n_epochs", "num_epochs", "num_train_epochs")
-_SHORT = 0.98
+_SHORT = RUNS_CUT_SHORT.limit
 """Below this share of its planned length, a run is cut short."""
 _SAME = 0.05
 
@@ -62,11 +63,10 @@ def cut_short(
             are = "run is" if len(short) == 1 else "runs are"
             shown = listed(f"{names.iloc[row]} ({share[row]:.0%})" for row in short.index)
             return [
-                Note(
-                    "runs-cut-short",
-                    f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
-                    f"{shown}. If a"
-                    " schedule was cut off, their losses are too high: leave such rows out",
+                RUNS_CUT_SHORT.note(
+                    f"{len(short)} {are} short of the planned length, {name!r} "
+                    f"below {target!r}: {shown}. If a schedule was cut off, their "
+                    "losses are too high: leave such rows out",
                 )
             ]
     return []
@@ -80,18 +80,17 @@ def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
     if name is None or "tokens" not in columns or "flops" in columns or "unique_tokens" in columns:
         return []
     epochs = numbers_of(raw[name], counts=True)[0]
-    if not np.isfinite(epochs).all() or epochs.max() < 1.5:
+    if not np.isfinite(epochs).all() or epochs.max() < PASSES_OVER_DATA.limit:
         return []
     tokens = numbers_of(raw[columns["tokens"]], counts=True)[0]
     ratio = tokens / epochs
     if len(raw) > 1 and np.ptp(epochs) > 0 and ratio.max() <= ratio.min() * (1 + _SAME):
         return []  # tokens grow with passes: they count them
     return [
-        Note(
-            "passes-over-data",
-            f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
-            "tokens of every pass,"
-            f" and {columns['tokens']!r} is taken to",
+        PASSES_OVER_DATA.note(
+            f"column {name!r} says up to {epochs.max():g} passes over the data: "
+            f"D must count the tokens of every pass, and {columns['tokens']!r} "
+            "is taken to",
         )
     ]
 

@@ -14,8 +14,9 @@ from llmscale.explain.table.columns.names import (
     rises,
 )
 from llmscale.explain.table.doubts.taken import Array, Taken
+from llmscale.notes.reading import LOSS_PER_BYTE, LOSS_TOO_HIGH, MIXED_SPLITS, TRAINING_LOSS
 
-LARGEST_LOSS = 13.0
+LARGEST_LOSS = LOSS_TOO_HIGH.limit
 """Nats per token; ln of a vocabulary of 440,000, larger than any in use."""
 _LEVEL = 0.05
 """A slope in ln N or ln D is level up to this share of the other one."""
@@ -34,36 +35,31 @@ def doubtful_loss(taken: Taken) -> list[Note]:
             fix = f"its name says {taken.named['loss']}: is that so?"
         raise InputError(
             f"column {column!r} of {taken.path} goes from {loss.min():.4g} to {loss.max():.4g}: a "
-            "loss in nats per"
-            f" token is below ln of the vocabulary, {LARGEST_LOSS:g} at the most",
+            f"loss in nats per token is below ln of the vocabulary, {LARGEST_LOSS:g} at the most",
             f"{fix} (a sum over tokens, or not a loss? name another: --columns loss=NAME; --units "
-            "loss=nats takes the"
-            " numbers as they stand)",
+            "loss=nats takes the numbers as they stand)",
         )
     if high.any():
         rows = listed(f"{taken.names[row]} ({loss[row]:.4g})" for row in np.flatnonzero(high))
         notes.append(
-            Note(
-                "loss-too-high",
+            LOSS_TOO_HIGH.note(
                 f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?",
             )
         )
     if per_byte(column):
         notes.append(
-            Note(
-                "loss-per-byte",
-                f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
-                "predictions are, too, and do"
-                " not compare with nats per token",
+            LOSS_PER_BYTE.note(
+                f"column {column!r} is in bits per byte by its name: floor, "
+                "amplitudes and predictions are, too, and do not compare with "
+                "nats per token",
             )
         )
     if is_loss(column) and is_training(column):
         notes.append(
-            Note(
-                "training-loss",
-                f"column {column!r} is a training loss: it is lower than the loss on new data "
-                "where data repeat, and"
-                " moves with the batch and with smoothing",
+            TRAINING_LOSS.note(
+                f"column {column!r} is a training loss: it is lower than the loss "
+                "on new data where data repeat, and moves with the batch and with "
+                "smoothing",
             )
         )
     return notes
@@ -96,11 +92,10 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
         }:
             shown = listed(f"{word} ({count})" for word, count in counts.items())
             return [
-                Note(
-                    "mixed-splits",
-                    f"column {name!r} mixes losses of training and of validation data ({shown}), "
-                    "which do not compare:"
-                    f" keep one of them, {command_line('--where', f'{name} == {counts.index[0]}')}",
+                MIXED_SPLITS.note(
+                    f"column {name!r} mixes losses of training and of validation "
+                    f"data ({shown}), which do not compare: keep one of them, "
+                    f"{command_line('--where', f'{name} == {counts.index[0]}')}",
                 )
             ]
     return []
@@ -130,8 +125,7 @@ def refuse_rising(taken: Taken) -> None:
     if unit is not None:
         raise InputError(
             f"column {column!r} of {taken.path}, taken in the unit {unit}, gives losses that rise "
-            f"with {letter}: a law"
-            " of loss falls",
+            f"with {letter}: a law of loss falls",
             "leave loss out of --units if the column falls as it stands, or name another: "
             "--columns loss=NAME",
         )

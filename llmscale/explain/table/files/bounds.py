@@ -59,8 +59,7 @@ def check_cells(rows: int, columns: int, file: Path, *, text: bool) -> None:
     if needed > most:
         raise InputError(
             f"{file} has {rows:,} rows of {columns} columns, which need about "
-            f"{format_bytes(needed)} of memory, and"
-            f" {format_bytes(most)} may be used",
+            f"{format_bytes(needed)} of memory, and {format_bytes(most)} may be used",
             _FEWER,
         )
 

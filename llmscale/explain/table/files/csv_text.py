@@ -22,6 +22,7 @@ from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.files.bounds import check_cells
 from llmscale.explain.table.files.headings import with_headings
 from llmscale.explain.table.files.numbers import is_number, series_of
+from llmscale.notes.reading import BLANKS_SEPARATE, COMMENT_LINES, DRAWN_TABLE
 
 _SEPARATORS = ",\t;|"
 _SAMPLE = 1 << 16
@@ -76,15 +77,13 @@ def _rows(text: str, suffix: str, file: Path, notes: list[Note]) -> _Rows:
     separator = told or _separator(body, suffix)
     if told is None and (drawn := _drawn(body, before, file)) is not None:
         notes.append(
-            Note(
-                "drawn-table", f"{file} is a table drawn with lines (Markdown): it was read as such"
-            )
+            DRAWN_TABLE.note(f"{file} is a table drawn with lines (Markdown): it was read as such")
         )
         return drawn
     check_cells(body.count("\n"), body.count(separator, 0, body.find("\n")) + 1, file, text=True)
     if separator == " ":
         rows = _between_blanks(body, before)
-        notes.append(Note("blanks-separate", f"the columns of {file} are separated by blanks"))
+        notes.append(BLANKS_SEPARATE.note(f"the columns of {file} are separated by blanks"))
     else:
         with _undisturbed():
             cells, lines = _parsed(body, separator, before, file)
@@ -236,8 +235,8 @@ def _check_swallowed(row: list[str], separator: str, first: int, last: int, file
             values = line.split(separator)
             if len(values) >= len(row) > 1 and 2 * sum(map(is_number, values)) >= len(values):
                 raise InputError(
-                    f"a quote that opens in line {first} of {file} closes only in line {last}, and "
-                    "rows are between",
+                    f"a quote that opens in line {first} of {file} closes only in line {last}, "
+                    "and rows are between",
                     "close it where its value ends",
                 )
 
@@ -334,5 +333,5 @@ def _without_comments(rows: _Rows, comments: list[str], file: Path, notes: list[
         number = len(comments) + len(inner)
         were = "1 line" if number == 1 else f"{number} lines"
         at = f" (line {listed(skipped)} among them)" if inner else ""
-        notes.append(Note("comment-lines", f"{were} of {file} that begin with #{at} were skipped"))
+        notes.append(COMMENT_LINES.note(f"{were} of {file} that begin with #{at} were skipped"))
     return _Rows(cells, lines, rows.separator)

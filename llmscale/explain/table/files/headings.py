@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.files.numbers import MISSING, is_number
+from llmscale.notes.reading import HEADING_ROWS, HEADINGS_AGAIN, SAME_COLUMN, TITLE_LINES, TOTALS
 
 _SAMPLE = 500
 _MOST_TITLES = 10
@@ -59,8 +60,7 @@ def with_headings(
     if skip:
         title = " ".join(" ".join(row).strip() for row in cells[:skip])
         notes.append(
-            Note(
-                "title-lines",
+            TITLE_LINES.note(
                 f"{file} has a title above its headings, which was skipped: {title[:60]!r}",
             )
         )
@@ -77,9 +77,7 @@ def with_headings(
             [name for name, first in zip(names, cells[0], strict=False) if name != first.strip()]
         )
         notes.append(
-            Note(
-                "heading-rows", f"{file} has {number} lines of headings, which were joined: {shown}"
-            )
+            HEADING_ROWS.note(f"{file} has {number} lines of headings, which were joined: {shown}")
         )
     else:
         names = [_bare(name) for name in cells[0]]
@@ -292,8 +290,7 @@ def _without_headings_again(
     if again:
         named = listed([lines[place] for place in sorted(again)])
         notes.append(
-            Note(
-                "headings-again",
+            HEADINGS_AGAIN.note(
                 f"the headings of {file} stand again in line {named}, which was skipped",
             )
         )
@@ -318,7 +315,7 @@ def _without_totals(
         f"{line} ({row[_first(row)].strip()})"
         for line, row in zip(lines[last:], cells[last:], strict=True)
     ]
-    notes.append(Note("totals", f"line {listed(named)} of {file} is no run, and was left out"))
+    notes.append(TOTALS.note(f"line {listed(named)} of {file} is no run, and was left out"))
     return cells[:last], lines[:last]
 
 
@@ -368,13 +365,11 @@ def _each_once(
                 row = differ[0]
                 raise InputError(
                     f"{file} has more than one column named {name!r}, and they differ: "
-                    f"{seen[name][row]!r} and"
-                    f" {column[row]!r} in line {lines[row]}",
+                    f"{seen[name][row]!r} and {column[row]!r} in line {lines[row]}",
                     "give each column its own name",
                 )
             notes.append(
-                Note(
-                    "same-column",
+                SAME_COLUMN.note(
                     f"{file} has the column {name!r} more than once, and they are equal",
                 )
             )

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from llmscale.errors import InputError, Note
+from llmscale.notes.reading import ENCODING
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -29,7 +30,7 @@ def decode(content: bytes, file: Path) -> tuple[str, tuple[Note, ...]]:
             return _strict(content[len(mark) :], encoding, file), ()
     wide = _wide(content[:_LOOKED_AT])
     if wide is not None:
-        note = Note("encoding", f"{file} was read as {wide.upper()}, though no mark says so")
+        note = ENCODING.note(f"{file} was read as {wide.upper()}, though no mark says so")
         return _strict(content, wide, file), (note,)
     at = content.find(b"\0")
     if at >= 0:
@@ -59,7 +60,7 @@ def decode(content: bytes, file: Path) -> tuple[str, tuple[Note, ...]]:
         f" ({word[:30]!r} in line {line})" if word.isprintable() and text[first].isalpha() else ""
     )
     message = f"{file} is not UTF-8: its letters were read as Windows-1252{shown}"
-    return text, (Note("encoding", message),)
+    return text, (ENCODING.note(message),)
 
 
 def _strict(content: bytes, encoding: str, file: Path) -> str:

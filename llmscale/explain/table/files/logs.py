@@ -13,6 +13,13 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.table.columns.names import ALIASES, last_part
+from llmscale.notes.reading import (
+    EARLIER_STATES,
+    PARAMS_FROM_FLOPS,
+    RESUMED,
+    TABLE_OF_LOGS,
+    TRAINING_LOSS,
+)
 
 _STEPS = (
     "step",
@@ -154,8 +161,7 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
         )
         raise InputError(
             f"{file} is a wide table of curves, with a row a step and a column a run "
-            f"({listed(runs)}), and a law needs"
-            " a row a run",
+            f"({listed(runs)}), and a law needs a row a run",
             "write one row a run, with its parameters, tokens and last loss: "
             f"run_id,params,tokens,loss ({shown})",
         )
@@ -221,8 +227,8 @@ def runs_of(logs: dict[Path, pd.DataFrame], pattern: str) -> tuple[pd.DataFrame,
         raise InputError(
             f"the {len(rows)} logs of {pattern} do not all say their "
             f"{' and '.join(dict.fromkeys(missing))}",
-            f"write a table with one row a run, run_id,params,tokens,loss, of what they end with:"
-            f" {listed(ends, separator='; ')}",
+            "write a table with one row a run, run_id,params,tokens,loss, of what they end with: "
+            f"{listed(ends, separator='; ')}",
         )
     return pd.DataFrame(rows), _notes(found, names, earlier)
 
@@ -239,38 +245,33 @@ def _ends(row: dict[str, object]) -> str:
 def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) -> tuple[Note, ...]:
     losses = listed(dict.fromkeys(str(log.loss) for log in found.values()))
     notes = [
-        Note(
-            "table-of-logs",
+        TABLE_OF_LOGS.note(
             f"{len(found)} logs were read as runs: loss is the last {losses} of each",
         )
     ]
     trained = [names[path] for path, log in found.items() if not _EVALUATED.search(str(log.loss))]
     if trained:
         notes.append(
-            Note(
-                "training-loss",
+            TRAINING_LOSS.note(
                 f"the loss of {listed(trained)} is the training loss, of one logged step",
             )
         )
     if any("total_flos" in log.frame.columns for log in found.values()):
         notes.append(
-            Note(
-                "params-from-flops",
+            PARAMS_FROM_FLOPS.note(
                 "parameters were computed as total_flos/(6 tokens), which leaves out embeddings",
             )
         )
     if earlier:
         notes.append(
-            Note(
-                "earlier-states",
+            EARLIER_STATES.note(
                 f"{listed(earlier)} are earlier states of runs that are read from another file",
             )
         )
     again = [names[path] for path, log in found.items() if log.again]
     if again:
         notes.append(
-            Note(
-                "resumed",
+            RESUMED.note(
                 f"steps stand twice in the logs of {listed(again)}: the later values were taken",
             )
         )

@@ -13,6 +13,7 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.names import ALIASES, is_loss, last_part, quantity_of
 from llmscale.explain.table.files.not_a_table import refuse_answer
+from llmscale.notes.reading import RUNS_BY_KEY
 
 STATES = (
     "finished",
@@ -136,8 +137,7 @@ def _keyed(given: dict[str, Any], file: Path) -> tuple[pd.DataFrame, tuple[Note,
     what = ", which is its run id" if len(named.columns) > len(frame.columns) else ""
     shown = listed([repr(name)[:40] for name in given], 2)
     return named, (
-        Note(
-            "runs-by-key",
+        RUNS_BY_KEY.note(
             f"each of the {len(given)} keys of {file} ({shown}) was read as a run{what}",
         ),
     )
@@ -237,12 +237,10 @@ def refuse_chart(frame: pd.DataFrame, source: Path) -> None:
     runs = [name for name in frame.columns if f"{name}__MIN" in names and f"{name}__MAX" in names]
     if runs:
         raise InputError(
-            f"{source} is a chart exported from Weights & Biases, with a row a step and a column a "
-            "run"
-            f" ({runs[0]!r}), not a table of runs",
-            "export the table of runs instead (the Table tab of the project, Download, CSV), with "
-            "columns for"
-            " parameters, tokens and the final loss",
+            f"{source} is a chart exported from Weights & Biases, with a row a step and a column "
+            f"a run ({runs[0]!r}), not a table of runs",
+            "export the table of runs instead (the Table tab of the project, Download, CSV), "
+            "with columns for parameters, tokens and the final loss",
         )
 
 

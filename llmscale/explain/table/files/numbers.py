@@ -14,6 +14,7 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.names import names_things
+from llmscale.notes.reading import DECIMAL_COMMA, THOUSANDS
 
 MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
@@ -305,27 +306,18 @@ def _note(name: str, cells: list[str], read: list[str], way: _Written, comma: bo
     row = (decimals or changed)[0]
     if not comma and way.either_comma < 0 and "," in cells[row]:
         return []
-    return [
-        Note(
-            "decimal-comma" if decimals else "thousands",
-            f"{cells[row]} in {name} was read as {read[row]}",
-        )
-    ]
+    kind = DECIMAL_COMMA if decimals else THOUSANDS
+    return [kind.note(f"{cells[row]} in {name} was read as {read[row]}")]
 
 
 def _joined(notes: list[Note]) -> list[Note]:
     """One note for every code."""
-    joined = []
-    for code in dict.fromkeys(note.code for note in notes):
-        joined.append(
-            Note(
-                code,
-                listed(
-                    [note.message for note in notes if note.code == code], most=3, separator="; "
-                ),
-            )
-        )
-    return joined
+    messages: dict[str, list[str]] = {}
+    for note in notes:
+        messages.setdefault(note.code, []).append(note.message)
+    return [
+        Note(code, listed(several, most=3, separator="; ")) for code, several in messages.items()
+    ]
 
 
 def _either(cells: list[str], way: _Written, lines: Sequence[int], where: str) -> InputError:
@@ -333,8 +325,7 @@ def _either(cells: list[str], way: _Written, lines: Sequence[int], where: str) -
     if for_comma >= 0 and for_point >= 0:
         return InputError(
             f"{where} has decimal points and decimal commas: {cells[for_point]!r} in line "
-            f"{lines[for_point]},"
-            f" {cells[for_comma]!r} in line {lines[for_comma]}",
+            f"{lines[for_point]}, {cells[for_comma]!r} in line {lines[for_comma]}",
             "write all numbers with a point for decimals, and nothing between thousands",
         )
     row = max(way.either_comma, way.either_point)

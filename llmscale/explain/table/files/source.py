@@ -24,11 +24,13 @@ from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.table.files.bounds import check_cells, read_within
 from llmscale.explain.table.files.csv_text import read_csv
+from llmscale.explain.table.files.frames import is_frame, to_frame
 from llmscale.explain.table.files.letters import decode
 from llmscale.explain.table.files.logs import logs_in, refuse_log, runs_of
 from llmscale.explain.table.files.nested import frame_from_json, unfold
 from llmscale.explain.table.files.not_a_table import refuse_binary, refuse_text
 from llmscale.explain.table.files.plain import flat_names, plain, with_index
+from llmscale.notes.reading import KIND_BY_CONTENT
 from llmscale.runs.remote import is_url, pull_table
 from llmscale.runs.results_folder import ResultsFolder, newest_results
 from llmscale.runs.safe_paths import refuse_unusable
@@ -52,8 +54,8 @@ _OPEN: dict[bytes, Callable[[Any], Any]] = {
 """How to unpack what begins so."""
 _PACKED = (".gz", ".bz2", ".xz")
 _NAMES = (
-    "name a results folder, or a .csv, .tsv, .parquet, .jsonl or .json file (CSV and JSON "
-    "also as .gz, .bz2, .xz)"
+    "name a results folder, or a .csv, .tsv, .parquet, .jsonl or .json file (CSV and JSON also "
+    "as .gz, .bz2, .xz)"
 )
 _NEEDS = "it needs columns for params, tokens or flops, and loss"
 _MOST_LOGS = 10_000
@@ -62,15 +64,15 @@ Read = tuple[pd.DataFrame, tuple[Note, ...]]
 
 
 def read_source(
-    source: Path | str | pd.DataFrame | None,
+    source: Any,
 ) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
     """The source's path (or a word for it), its rows with a plain index and plain columns, and
     notes on the reading.
 
     Several logs of one run each, named by a pattern such as logs/*/trainer_state.json, are a table.
     Raises InputError."""
-    if isinstance(source, pd.DataFrame):
-        frame = _checked(source.copy(), FRAME)
+    if is_frame(source):
+        frame = _checked(to_frame(source), FRAME)
         refuse_log(frame, FRAME)
         return FRAME, frame, ()
     if source is not None and str(source) == "-":
@@ -82,7 +84,7 @@ def read_source(
     if not (source is None or isinstance(source, (str, os.PathLike))):
         raise InputError(
             f"a table cannot be read from a {type(source).__name__}",
-            "give a path or a pandas.DataFrame",
+            "give a path, a pandas, polars or pyarrow table, or a dict of columns",
         )
     if isinstance(source, str) and is_url(source):
         source = pull_table(source)
@@ -268,7 +270,7 @@ def _unlike(kind: str, suffix: str, file: Path) -> tuple[Note, ...]:
     """A note if the content is of another kind than the name says."""
     if file == STANDARD_INPUT or _KINDS.get(suffix) == kind:
         return ()
-    return (Note("kind-by-content", f"{file} was read as {kind}, which its content is"),)
+    return (KIND_BY_CONTENT.note(f"{file} was read as {kind}, which its content is"),)
 
 
 def _from_parquet(content: bytes, file: Path) -> pd.DataFrame:

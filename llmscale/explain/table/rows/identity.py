@@ -26,6 +26,7 @@ from llmscale.explain.table.rows.row_names import (
     texts_of,
 )
 from llmscale.explain.table.rows.step_names import with_step, with_tokens
+from llmscale.notes.reading import RUN_ID_REPEATED, STEPS_REPEATED
 
 _OF_MANY = (
     "experiment",
@@ -417,22 +418,21 @@ class _Rows:
             )
             many = ids.isin(names)
             ids = ids.where(~many, ids + " (" + numbered(self.raw) + ")")
-            return Identity(ids, None, nothing, (Note("run-id-repeated", text),))
+            return Identity(ids, None, nothing, (RUN_ID_REPEATED.note(text),))
         again = self._again(ids) if checkpoints else nothing
         kept = self.usable & ~again
         number = ids[kept].nunique()
         shown = "by their settings, without a name" if column is None else f"by column {column!r}"
         text = (
             f"{int(kept.sum())} rows are of {number} {'run' if number == 1 else 'runs'}, told "
-            f"apart {shown}"
-            f" ({listed(names, 3)}): intervals rest on whole runs, not on rows"
+            f"apart {shown} ({listed(names, 3)}): intervals rest on whole runs, not on rows"
         )
         if not forced:
             text += (
-                ". If that is wrong, --columns run_id=NAME names another column, and "
-                "run_id=none takes rows for runs"
+                ". If that is wrong, --columns run_id=NAME names another column, and run_id=none "
+                "takes rows for runs"
             )
-        notes = [Note("run-id-repeated", text)]
+        notes = [RUN_ID_REPEATED.note(text)]
         notes += self._backwards(ids, again)
         return Identity(ids, column, again, tuple(notes), alike=column is None)
 
@@ -487,10 +487,9 @@ class _Rows:
         runs = listed(dict.fromkeys(ids[again]), 3)
         rows = listed([f"row {row + 1}" for row in np.flatnonzero(again)], 3)
         return [
-            Note(
-                "steps-repeated",
-                f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
-                "checkpoint: the later"
-                f" row is kept, and {rows} left out",
+            STEPS_REPEATED.note(
+                f"{int(again.sum())} steps of {runs} stand twice, as when a run "
+                f"is resumed from a checkpoint: the later row is kept, and {rows} "
+                "left out",
             )
         ]

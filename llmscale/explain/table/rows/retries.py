@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import Note, listed
+from llmscale.notes.reading import LOSS_SPIKES, RETRIED_LEARNING_RATE
 
 SUPERSEDED = "its trunk diverged and was tried again with a lower learning rate"
 
@@ -34,23 +35,19 @@ def notes(frame: pd.DataFrame) -> list[Note]:
         ]
         were = "run was" if len(again) == 1 else "runs were"
         found.append(
-            Note(
-                "retried-learning-rate",
+            RETRIED_LEARNING_RATE.note(
                 f"{len(again)} {were} tried again with half the learning rate or less, after one "
-                "diverged, so that "
-                f"the runs do not all follow one rule: {listed(named)}",
+                f"diverged, so that the runs do not all follow one rule: {listed(named)}",
             )
         )
     spiked = frame[frame["spike_height"].notna()] if "spike_height" in frame.columns else frame[:0]
     if len(spiked):
         worst = spiked.loc[spiked["spike_height"].astype(float).idxmax()]
         found.append(
-            Note(
-                "loss-spikes",
+            LOSS_SPIKES.note(
                 f"the training loss of {len(spiked)} of {len(frame)} runs spiked, of "
-                f"{worst['run_id']} by "
-                f"{float(worst['spike_height']):.2f} nats at step {int(worst['spike_step'])}; "
-                "their losses may be high",
+                f"{worst['run_id']} by {float(worst['spike_height']):.2f} nats at step "
+                f"{int(worst['spike_step'])}; their losses may be high",
             )
         )
     return found

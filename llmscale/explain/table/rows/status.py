@@ -15,6 +15,7 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.printable import one_line
 from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.notes.reading import STATUS_UNKNOWN
 
 DONE = frozenset(
     {
@@ -432,20 +433,18 @@ def _for_shell(text: str) -> str:
 
 def _unknown(column: str, unknown: Sequence[str]) -> Note:
     are = "is a word" if len(unknown) == 1 else "are words"
-    return Note(
-        "status-unknown",
-        f"{listed(unknown)} {are} of column {column!r} that may mean anything, and such runs are "
-        "left out: say which"
-        f" words count as done, {status_option(unknown[0])}",
+    return STATUS_UNKNOWN.note(
+        f"{listed(unknown)} {are} of column {column!r} that may mean "
+        "anything, and such runs are left out: say which words count as "
+        f"done, {status_option(unknown[0])}",
     )
 
 
 def _not_read(column: str, unknown: Sequence[str]) -> Note:
-    return Note(
-        "status-unknown",
-        f"column {column!r} ({listed(unknown)}) is not read as the status of runs, and every row "
-        "counts: if it is, say"
-        f" which words count as done, {status_option(unknown[0])}",
+    return STATUS_UNKNOWN.note(
+        f"column {column!r} ({listed(unknown)}) is not read as the status "
+        "of runs, and every row counts: if it is, say which words count "
+        f"as done, {status_option(unknown[0])}",
     )
 
 

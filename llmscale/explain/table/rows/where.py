@@ -143,11 +143,10 @@ def _refuse_turned(tokens: list[tuple[str, str]], text: str) -> None:
     number, sign, name = (word for _, word in tokens[:3])
     if _is_number(number) and not _is_number(name):
         raise InputError(
-            f"--where {short_filter(text)} has a number before {sign}, and a column's name belongs "
-            "there",
-            f"write the column first: {where_option(name, _TURNED.get(sign, sign), number)} (quote "
-            "a column that is"
-            " called by a number)",
+            f"--where {short_filter(text)} has a number before {sign}, and a column's name "
+            "belongs there",
+            f"write the column first: {where_option(name, _TURNED.get(sign, sign), number)} "
+            "(quote a column that is called by a number)",
         )
 
 

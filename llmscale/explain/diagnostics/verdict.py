@@ -1,0 +1,83 @@
+"""A fit in one sentence: what was found, how it did on the runs held out, and how far to use it."""
+
+import numpy as np
+
+from llmscale.explain.estimation.result import Fit
+from llmscale.notes import CATALOGUE, Weight
+from llmscale.notes.fitting import (
+    FLOOR_UNCERTAIN,
+    MISFIT_EXCEEDS_NOISE,
+    NO_INTERVAL,
+    RESIDUAL_TREND,
+)
+
+_MOST_EXPONENTS = 2
+_NEAR_ONLY = (NO_INTERVAL.code, FLOOR_UNCERTAIN.code)
+"""Notes that say nothing against the law near its runs."""
+_OF_FORM = (RESIDUAL_TREND.code, MISFIT_EXCEEDS_NOISE.code)
+"""Notes on the law's form, which the held-out runs have tested."""
+
+
+def verdict(fit: Fit) -> str:
+    """`alpha = 0.34 [0.31, 0.37] from 24 runs; predicts the 3 held out to 0.4%: usable to 10x`."""
+    return f"{_found(fit)}; {_checked(fit)}: {_use(fit)}"
+
+
+def _found(fit: Fit) -> str:
+    exponents = [_with_interval(fit, name) for name in fit.law.exponents[:_MOST_EXPONENTS]]
+    runs = "run" if fit.table.runs == 1 else "runs"
+    what = ", ".join(exponents) or fit.law.name
+    return f"{what} from {fit.table.runs} {runs}"
+
+
+def _with_interval(fit: Fit, name: str) -> str:
+    value, ends = fit.law.coefficients()[name], fit.intervals.get(name)
+    interval = f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
+    return f"{name} = {value:.2f}{interval}"
+
+
+def _checked(fit: Fit) -> str:
+    check = fit.holdout
+    if check is None:
+        return "no run was held out to test it on"
+    number = len(check.runs)
+    which = "the one held out" if number == 1 else f"the {number} held out"
+    return f"predicts {which} to {check.error_text}"
+
+
+def _use(fit: Fit) -> str:
+    """How far to believe it: not at all, near its runs, or as far beyond as was tested."""
+    wrong = [note.code for note in fit.notes if CATALOGUE[note.code].weight is Weight.WRONG]
+    untested = fit.holdout is None or _missed(fit)
+    of_runs = [code for code in wrong if code not in _OF_FORM or untested]
+    if of_runs:
+        return f"not to be relied on before {of_runs[0]} is settled"
+    if fit.holdout is None:
+        return "do not extrapolate"
+    if _missed(fit):
+        return "that is outside of its interval, so do not extrapolate"
+    near = [note.code for note in fit.notes if note.code in _NEAR_ONLY]
+    if near:
+        return f"usable near these runs ({near[0]})"
+    but = f", but mind {wrong[0]}" if wrong else ""
+    return f"usable to {_tested(fit):.2g}x the largest run, as far as it was tested{but}"
+
+
+def _missed(fit: Fit) -> bool:
+    check = fit.holdout
+    if check is None or check.inside_interval is None:
+        return False
+    return check.inside_interval < 0.5 * len(check.runs)
+
+
+def _tested(fit: Fit) -> float:
+    """How much larger the largest run is than the largest that was left to predict it."""
+    assert fit.holdout is not None
+    frame = fit.table.frame
+    amount = frame["flops"].to_numpy(dtype=float)
+    if not np.isfinite(amount).all():
+        amount = np.prod(fit.inputs, axis=0)
+    left = ~frame["run_id"].isin(fit.holdout.runs["run_id"]).to_numpy()
+    if not left.any():
+        return 1.0
+    return max(float(amount.max() / amount[left].max()), 1.0)

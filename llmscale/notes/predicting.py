@@ -1,0 +1,184 @@
+"""Notes on forecasts, on compute-optimal allocation and on figures."""
+
+from llmscale.notes.kind import Kind, Weight
+
+NEWS, DOUBT, WRONG = Weight.NEWS, Weight.DOUBT, Weight.WRONG
+
+EXTRAPOLATES_FAR = Kind(
+    "extrapolates-far",
+    WRONG,
+    when="a forecast lies more than {limit:g} times beyond the runs",
+    means="So far out even widened 90% intervals held 74% of the runs of public tables.",
+    remedy="Measure a larger budget in between.",
+    limit=100,
+)
+LOSS_NOT_POSITIVE = Kind(
+    "loss-not-positive",
+    WRONG,
+    when="the law gives a loss of 0 or less",
+    means="The law's formula does not hold there.",
+    remedy="Use another law (llmscale laws), or forecast nearer to the runs.",
+)
+FORECAST_NOT_TESTED = Kind(
+    "forecast-not-tested",
+    DOUBT,
+    when="there are too few budgets to forecast the higher ones from the lower",
+    means="The width of the interval is the one that public tables needed, not this one's.",
+    remedy="Measure more budgets.",
+)
+FORECAST_NOT_COVERED = Kind(
+    "forecast-not-covered",
+    WRONG,
+    when="intervals fitted on lower budgets hold fewer of the higher ones than they promise, by "
+    "{limit:.0%} or more",
+    means="On this table the law's forecasts miss more often than they say.",
+    remedy="Try another law (--law all), or fit only the higher budgets.",
+    limit=0.2,
+)
+FORECAST_ONE_SIDED = Kind(
+    "forecast-one-sided",
+    WRONG,
+    when="nearly all runs at the next budget lie on one side of their forecast (sign test, p < "
+    "{limit:g})",
+    means="The law errs to one side beyond the runs it was fitted to, and further out by more.",
+    remedy="Compare forms (fit --law all), or fit only the largest budgets.",
+    limit=1e-3,
+    source="Dixon & Mood 1946",
+)
+
+# Compute-optimal allocation.
+
+FLOPS_NOT_6ND = Kind(
+    "flops-not-6nd",
+    NEWS,
+    when="the table's FLOPs are {limit:.0%} or more away from 6ND",
+    means="Optima use the table's own C = kND, taken to hold at every size.",
+    remedy="Nothing, or look at what N counts.",
+    limit=0.1,
+)
+NOT_A_POWER_LAW = Kind(
+    "not-a-power-law",
+    NEWS,
+    when="the law's optimum is no power law of C",
+    means="a is the mean slope from the largest budget to 100 times that.",
+    remedy="Read the optimum at the budget that you mean.",
+)
+EXPONENT_IMPLAUSIBLE = Kind(
+    "exponent-implausible",
+    WRONG,
+    when="a is not between 0 and 1",
+    means="Parameters or tokens would shrink as compute grows: the optimum was not found.",
+    remedy="Measure more sizes at each budget, or use another --method.",
+)
+REFITS_WITHOUT_OPTIMUM = Kind(
+    "refits-without-optimum",
+    NEWS,
+    when="some refits have no optimum",
+    means="They were left out, so the interval is a little too narrow.",
+    remedy="Measure more sizes.",
+)
+BIAS_UNKNOWN = Kind(
+    "bias-unknown",
+    NEWS,
+    when="no law could be fitted to these runs to test the method on",
+    means="How far the method itself is off on this design is not known.",
+    remedy="Fit a law in N and D, which shows why not.",
+)
+
+
+def _bias(method: str) -> Kind:
+    return Kind(
+        f"{method}-bias",
+        NEWS,
+        when=f"--method {method} is used, and a law fits these runs",
+        means="The method has a bias on this choice of runs, without any noise.",
+        remedy="Compare a less the bias; make the grid finer and more symmetric.",
+        source="Czech et al. 2026, arXiv 2603.22339",
+    )
+
+
+ISOFLOP_BIAS = _bias("isoflop")
+ENVELOPE_BIAS = _bias("envelope")
+METHOD_NOT_POSSIBLE = Kind(
+    "method-not-possible",
+    NEWS,
+    when="--method all meets a method that the runs do not suit",
+    means="That method is not among the results.",
+    remedy="See its reason.",
+)
+RUNS_WITHOUT_BUDGET = Kind(
+    "runs-without-budget",
+    NEWS,
+    when="a run shares its budget with no other size",
+    means="It has no part in any parabola.",
+    remedy="Add sizes at that budget.",
+)
+BUDGETS_UNEVEN = Kind(
+    "budgets-uneven",
+    NEWS,
+    when="FLOPs within a budget differ by more than {limit:.0%}",
+    means="Losses were moved to the budget's middle along the slope of the lowest losses.",
+    remedy="Train at equal FLOPs: sweep --flops does.",
+    limit=0.05,
+)
+OPTIMUM_UNCERTAIN = Kind(
+    "optimum-uncertain",
+    DOUBT,
+    when="in {limit:.0%} of the refits of a budget the optimum leaves the sizes tried",
+    means="The optimum at such a budget is hardly held by its runs.",
+    remedy="Add sizes on both sides, or seeds.",
+    limit=0.1,
+)
+ISOFLOP_WIDE = Kind(
+    "isoflop-wide",
+    DOUBT,
+    when="a budget reaches sizes more than {limit:g} times away from its optimum",
+    means="So far out the loss is not a parabola in ln N, and pulls the optimum.",
+    remedy="Use sizes nearer to the optimum.",
+    limit=8,
+)
+FEW_BUDGETS = Kind(
+    "few-budgets",
+    DOUBT,
+    when="two budgets have an optimum",
+    means="The power law goes through two optima exactly: nothing tests it.",
+    remedy="Add a third budget.",
+)
+ENVELOPE_SIZES = Kind(
+    "envelope-sizes",
+    NEWS,
+    when="--method envelope is used",
+    means="The power law rests on the sizes that reach the envelope.",
+    remedy="Nothing.",
+)
+ENVELOPE_ENDS = Kind(
+    "envelope-ends",
+    NEWS,
+    when="an end of the envelope is left out of its power law",
+    means="At its ends the envelope is bounded by the sizes that were trained.",
+    remedy="Train sizes beyond those ends.",
+)
+ENVELOPE_OF_FINAL_LOSSES = Kind(
+    "envelope-of-final-losses",
+    NEWS,
+    when="there are no training curves",
+    means="The envelope is the lower convex hull of the runs' final losses.",
+    remedy="Nothing, or give a results folder, whose curves are read.",
+)
+
+# Figures.
+
+CROWDED_FIGURE = Kind(
+    "crowded-figure",
+    NEWS,
+    when="a figure's parts have no room",
+    means="Texts may lie over each other.",
+    remedy="Draw fewer runs (--where) or fewer laws.",
+)
+MISSING_SIGNS = Kind(
+    "missing-signs",
+    NEWS,
+    when="a name has signs that the font of figures lacks",
+    means="Boxes stand in their place.",
+    remedy="Rename what holds them.",
+)
