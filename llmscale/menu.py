@@ -7,16 +7,10 @@ another choice; and its text travels under that name to where runs are trained.
 Code is run only from a file that the user named, or of a text that `receive` was given; never
 because a name with a digest stands in a results folder."""
 
-import ast
-import difflib
-import hashlib
 import importlib
 import importlib.util
-import linecache
-import pkgutil
 import re
 import sys
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +49,8 @@ class OwnFile:
     @cached_property
     def digest(self) -> str:
         """The first digits of the SHA-256 of its text in UTF-8."""
+        import hashlib
+
         return hashlib.sha256(self.text.encode()).hexdigest()[:DIGITS]
 
 
@@ -88,6 +84,8 @@ class Menu(Collection[str], Generic[Member]):
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The choices in the folder, as options take them; files with an underscore are none."""
+        import pkgutil
+
         folder = importlib.util.find_spec(self.package)
         assert folder is not None
         assert folder.submodule_search_locations is not None
@@ -161,6 +159,8 @@ class Menu(Collection[str], Generic[Member]):
         return f"{', '.join(self.names)}, or one of your own, as {self.example}"
 
     def _nearest(self, name: str) -> str:
+        import difflib
+
         asked = name.lower().replace("_", "-")
         near = difflib.get_close_matches(asked, self.names, n=1, cutoff=0.5)
         guess = f"did you mean {near[0]}? " if near else ""
@@ -170,6 +170,8 @@ class Menu(Collection[str], Generic[Member]):
         )
 
     def _summary(self, name: str) -> str:
+        import ast
+
         spec = importlib.util.find_spec(self.package)
         assert spec is not None
         assert spec.submodule_search_locations is not None
@@ -306,6 +308,8 @@ def errors_named(path: str, what: str, fix: str) -> Iterator[None]:
 
 def line_of(error: BaseException, path: str) -> str:
     """`mine.py, line 12`: the last line of the file that the error passed through, or nothing."""
+    import traceback
+
     if isinstance(error, SyntaxError) and error.lineno:
         return f"{path}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -340,6 +344,8 @@ def _read(text: str, example: str, word: str) -> OwnFile:
 
 def _run(own: OwnFile) -> ModuleType:
     """The module that the file is, run once."""
+    import linecache
+
     key = f"{own.path}@{own.digest}"
     if key in _modules:
         return _modules[key]
