@@ -328,6 +328,7 @@ def test_plot_writes_the_kind_of_file_its_ending_names(
     assert said == {
         "path": str(path),
         "kind": kind,
+        "kept": [],
         "laws": list(law[1:]),
         "n_runs": said["n_runs"],
         "n_excluded": 1,
