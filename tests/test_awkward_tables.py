@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import LlmscaleError
-from llmscale.explain import laws
 from llmscale.explain.fit import fit_law
+from llmscale.explain.laws import LAWS
 
 COLUMNS = {
     "pretrained": (0.0, 1.0),
@@ -88,7 +88,7 @@ def test_laws_give_finite_numbers_or_one_sentence_if_the_loss_is_constant_or_wil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", laws.names())
+@pytest.mark.parametrize("name", LAWS.names)
 def test_every_law_gives_finite_numbers_or_one_sentence_on_every_awkward_table(name: str) -> None:
     check(name, awkward(), bootstrap=4)
 

@@ -12,11 +12,11 @@ import torch
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.measure.models import build_model
-from llmscale.measure.optimizers import optimizer_names
+from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.train.calibrate import measure_speeds
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import shape_for
 
 TINY = ["bench", "--sizes", "10k,2x48x2", "--context", "64", "--vocab-size", "256", "--batch", "4"]
@@ -58,7 +58,7 @@ def test_the_table_says_what_was_measured_and_what_to_do_next() -> None:
     assert "next: llmscale" in result.stdout
 
 
-@pytest.mark.parametrize("optimizer", optimizer_names())
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.names)
 @pytest.mark.parametrize("arch", ["llama", "gpt2"])
 def test_every_architecture_and_optimizer_can_be_measured(arch: str, optimizer: str) -> None:
     report = bench(

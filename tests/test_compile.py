@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from llmscale.measure.models import build_model
 from llmscale.measure.ops import build_operations
-from llmscale.measure.optimizers import optimizer_names
+from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.train import backend
 from llmscale.measure.train.batches import Batches, Windows
 from llmscale.measure.train.evaluate import evaluate
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import ARCHITECTURES, shape_for
 
 VOCAB, CONTEXT = 64, 16
@@ -161,14 +161,14 @@ import sys
 import torch
 if "torch._dynamo" in sys.modules:
     sys.exit("torch loads it")
-from llmscale.measure.optimizers import optimizer_names
+from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.runs.shape import shape_for
 from llmscale.measure.train.backend import set_determinism
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import measure_throughput, sample_tokens, throughput_job
 set_determinism(False)
 shape = shape_for("1x16x1", vocab_size=64, context=16)
-for name in optimizer_names():
+for name in OPTIMIZERS.names:
     job = throughput_job(shape, 2, "float32", name)
     where = Conditions("cpu", 2, ops="plain")
     steps = measure_throughput(job, where, sample_tokens(64, 1000), seconds=0.0).steps
@@ -183,7 +183,7 @@ def test_what_is_not_compiled_does_not_load_the_compiler() -> None:
     if "torch loads it" in done.stderr:
         pytest.skip(f"torch {torch.__version__} loads its compiler by itself")
     found = [line.split() for line in done.stdout.splitlines()]
-    assert [name for name, _, _ in found] == list(optimizer_names()), done.stderr
+    assert [name for name, _, _ in found] == list(OPTIMIZERS), done.stderr
     for _, steps, loaded in found:
         assert int(steps) >= 3
         assert loaded == "False"

@@ -22,7 +22,7 @@ from llmscale.measure.executors import Event, Place, Task, executor_names, pick_
 from llmscale.measure.executors import ray as on_ray
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.text import sources
-from llmscale.measure.trackers import tracker_names
+from llmscale.measure.trackers import TRACKERS
 
 SIZES, TOKENS = "1x16x1,1x24x1,2x16x1,2x24x1", "20k"
 
@@ -166,10 +166,10 @@ def choices() -> Iterator[tuple[str, list[str], str]]:
     for name in executor_names():
         if hasattr(pick_executor(name), "NEEDS"):
             yield pick_executor(name).NEEDS, ["--executor", name], f"pip install 'llmscale[{name}]'"
-    for name in tracker_names():
+    for name in TRACKERS:
         needs = importlib.import_module(f"llmscale.measure.trackers.{name}").NEEDS
         yield needs, ["--track", name], "pip install 'llmscale[trackers]'"
-    for name in sources.members():
+    for name in sources.SOURCES:
         needs = getattr(
             importlib.import_module(f"llmscale.measure.text.sources.{name}"), "NEEDS", None
         )

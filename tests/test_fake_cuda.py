@@ -107,7 +107,7 @@ def test_the_tracer_counts_what_is_known(name: str, reports: Reports) -> None:
     assert {figure: reports[name][figure] for figure in wanted} == wanted
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.names)
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_stays_on_the_device_and_never_waits(arch: str, name: str, reports: Reports) -> None:
     report = reports[f"{arch}: {name}"]
@@ -139,7 +139,7 @@ def test_what_only_looks_like_a_mistake_is_allowed(reports: Reports) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.names)
 def test_traced_flops_are_those_of_the_plan(arch: str, size: str, reports: Reports) -> None:
     report, shape = (
         reports[f"{arch}: {size}"],
@@ -167,7 +167,7 @@ def matrix_entries(shape: Shape) -> int:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.names)
 def test_traced_memory_is_at_most_what_the_plan_takes(
     arch: str, size: str, reports: Reports
 ) -> None:

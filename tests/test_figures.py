@@ -14,13 +14,13 @@ from matplotlib.mathtext import MathTextParser
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.explain import laws
-from llmscale.explain.figures import Evidence, load_kind
+from llmscale.explain.figures import FIGURES, Evidence
 from llmscale.explain.figures._axes import spaced_ticks
 from llmscale.explain.figures._legend import formula
 from llmscale.explain.figures._style import ENDINGS, render
 from llmscale.explain.fit import fit_laws
 from llmscale.explain.forecast.forecast import law_band
+from llmscale.explain.laws import LAWS
 from llmscale.explain.table import read_table
 from llmscale.quantity import format_count
 from llmscale.runs.columns import rows_table
@@ -111,7 +111,7 @@ def fitted(ladder: Path) -> Evidence:
 def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(
     kind: str, fitted: Evidence
 ) -> None:
-    drawing = load_kind(kind).draw(fitted, width=3.4, title="A title")
+    drawing = FIGURES.find(kind).draw(fitted, width=3.4, title="A title")
     assert isinstance(drawing.figure, Figure)
     assert drawing.figure.get_figwidth() == 3.4
     axes = drawing.figure.axes
@@ -143,7 +143,7 @@ def legend_text(figure: Figure) -> str:
 
 
 def test_the_scaling_figure_draws_every_run_and_the_held_out_one_open(fitted: Evidence) -> None:
-    drawing = load_kind("scaling").draw(fitted, width=3.4)
+    drawing = FIGURES.find("scaling").draw(fitted, width=3.4)
     figure = drawing.figure
     (runs,), (held,) = drawn(figure, "runs"), drawn(figure, "held out")
     points = fitted.table.frame[["params", "loss"]].to_numpy()
@@ -163,7 +163,7 @@ def test_the_scaling_figure_draws_every_run_and_the_held_out_one_open(fitted: Ev
 def test_lines_and_bands_are_the_laws_own_and_go_on_dashed_beyond_the_runs(
     fitted: Evidence,
 ) -> None:
-    figure = load_kind("scaling").draw(fitted, width=3.4).figure
+    figure = FIGURES.find("scaling").draw(fitted, width=3.4).figure
     for fit in fitted.fits:
         pieces = drawn(figure, f"law {fit.law.name}")
         for piece in pieces:
@@ -190,7 +190,7 @@ def test_lines_and_bands_are_the_laws_own_and_go_on_dashed_beyond_the_runs(
 
 def test_seeds_of_a_size_share_one_marker_at_their_mean(tmp_path: Path) -> None:
     shown = evidence(results(tmp_path / "seeds", frame(seeds=3)))
-    figure = load_kind("scaling").draw(shown, width=3.4).figure
+    figure = FIGURES.find("scaling").draw(shown, width=3.4).figure
     means = shown.table.frame.groupby("params")["loss"].mean()
     marked = np.concatenate([*drawn(figure, "runs"), *drawn(figure, "held out")])
     assert marked[:, 0] == pytest.approx(means.index)
@@ -203,7 +203,7 @@ def test_several_budgets_are_drawn_as_one_curve_of_the_law_each(tmp_path: Path) 
     shown = evidence(results(tmp_path / "grid", frame(budgets=budgets)))
     (fit,) = shown.fits
     assert fit.law.name == "chinchilla"
-    figure = load_kind("scaling").draw(shown, width=3.4).figure
+    figure = FIGURES.find("scaling").draw(shown, width=3.4).figure
     pieces = drawn(figure, "law chinchilla")
     inside = [
         piece
@@ -218,7 +218,9 @@ def test_several_budgets_are_drawn_as_one_curve_of_the_law_each(tmp_path: Path) 
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_few_sizes_without_a_held_out_check_are_drawn(number: int, tmp_path: Path) -> None:
-    drawing = load_kind("scaling").draw(evidence(results(tmp_path / "few", frame(SIZES[:number]))))
+    drawing = FIGURES.find("scaling").draw(
+        evidence(results(tmp_path / "few", frame(SIZES[:number])))
+    )
     assert (drawing.n_runs, drawing.n_held_out) == (number, 0)
     assert "held out" not in legend_text(drawing.figure)
 
@@ -229,7 +231,7 @@ def test_a_few_sizes_without_a_held_out_check_are_drawn(number: int, tmp_path: P
 def test_nothing_is_cut_off_and_no_legend_lies_on_the_axes(
     kind: str, width: float, title: str | None, fitted: Evidence
 ) -> None:
-    figure = load_kind(kind).draw(fitted, width=width, title=title).figure
+    figure = FIGURES.find(kind).draw(fitted, width=width, title=title).figure
     render(figure, "png")
     outside = figure.get_tightbbox()
     assert outside.x0 >= -0.02
@@ -245,9 +247,9 @@ def test_nothing_is_cut_off_and_no_legend_lies_on_the_axes(
             )
 
 
-@pytest.mark.parametrize("name", laws.names())
+@pytest.mark.parametrize("name", LAWS.names)
 def test_the_formula_of_every_law_reads_as_mathematics(name: str) -> None:
-    law = laws.find(name)
+    law = LAWS.find(name)
     text = formula(law(*np.ones(len(law.coefficient_names()))).formula)
     assert text.count("$") == 2
     assert "alpha" not in text.replace("\\alpha", "")
@@ -268,7 +270,7 @@ def test_curves_show_every_size_once_in_the_legend_and_mark_the_run_that_diverge
     tmp_path: Path,
 ) -> None:
     shown = evidence(results(tmp_path / "seeds", frame(seeds=2)))
-    drawing = load_kind("curves").draw(shown, width=3.4)
+    drawing = FIGURES.find("curves").draw(shown, width=3.4)
     tokens, compute = drawing.figure.axes
     assert "tokens" in tokens.get_xlabel()
     assert "FLOPs" in compute.get_xlabel()
@@ -286,9 +288,9 @@ def test_curves_show_every_size_once_in_the_legend_and_mark_the_run_that_diverge
 
 
 def test_a_reader_s_own_matplotlib_settings_change_nothing(fitted: Evidence) -> None:
-    plain = render(load_kind("scaling").draw(fitted).figure, "png")
+    plain = render(FIGURES.find("scaling").draw(fitted).figure, "png")
     with matplotlib.rc_context({"font.size": 20, "axes.grid": False, "figure.facecolor": "black"}):
-        assert render(load_kind("scaling").draw(fitted).figure, "png") == plain
+        assert render(FIGURES.find("scaling").draw(fitted).figure, "png") == plain
     assert "matplotlib.pyplot" not in subprocess.run(
         [
             sys.executable, "-c",
@@ -307,8 +309,8 @@ def llmscale(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kind", ["scaling", "curves"])
 def test_the_same_evidence_gives_the_same_bytes(kind: str, ending: str, fitted: Evidence) -> None:
-    assert render(load_kind(kind).draw(fitted).figure, ending) == render(
-        load_kind(kind).draw(fitted).figure, ending
+    assert render(FIGURES.find(kind).draw(fitted).figure, ending) == render(
+        FIGURES.find(kind).draw(fitted).figure, ending
     )
 
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmscale.errors import InputError
-from llmscale.explain import laws
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.uncertainty import bootstrap
 from llmscale.explain.fit import Fit, Objective, default_laws, fit_law, fit_laws
-from llmscale.explain.laws import Law
+from llmscale.explain.forecast.asked import forecast_at
+from llmscale.explain.laws import LAWS, Law
 from llmscale.explain.table import RunTable, read_table
 
 PUBLISHED = {
@@ -40,7 +40,7 @@ def table_of(params: Any, loss: Any, tokens: Any = 1e7) -> RunTable:
 
 
 def example(name: str) -> Law:
-    law = laws.find(name)
+    law = LAWS.find(name)
     return law(*(TRUTH[coefficient] for coefficient in law.coefficient_names()))
 
 
@@ -164,7 +164,7 @@ def test_every_refit_is_at_its_own_optimum() -> None:
     table = simulated(example("chinchilla"), noise=0.01)
     inputs = [table.frame[name].to_numpy() for name in ("params", "tokens")]
     loss = table.frame["loss"].to_numpy()
-    surface = laws.find("chinchilla").surface(inputs, loss)
+    surface = LAWS.find("chinchilla").surface(inputs, loss)
     found = solver.descend(surface, np.log(loss), np.ones(len(loss)), Objective())
     assert found.settled
     theta = found.theta
@@ -361,7 +361,7 @@ def test_the_band_of_a_single_run_is_wider_than_that_of_the_law() -> None:
     assert (fit.loss(params=SIZES) < high).all()
     assert (run_high - run_low > high - low).all()
     with pytest.raises(InputError, match="predicts from params"):
-        fit.predict(tokens=1e9)
+        forecast_at(fit, tokens=1e9)
 
 
 def covered(params: np.ndarray, noise: float, tables: int, refits: int) -> dict[str, int]:
@@ -402,7 +402,7 @@ def test_refits_of_a_design_with_seeds_draw_whole_points() -> None:
     params = np.repeat(np.geomspace(1e5, 1e9, 32), 2)
     rng = np.random.default_rng(0)
     log_loss = np.log(law.loss(params)) + 0.01 * rng.standard_normal(64)
-    surface = laws.find("power").surface([params], np.exp(log_loss))
+    surface = LAWS.find("power").surface([params], np.exp(log_loss))
     found = solver.descend(surface, log_loss, np.ones(64), Objective())
     assert found.settled
     theta = found.theta

@@ -16,9 +16,10 @@ from matplotlib.transforms import Bbox
 from llmscale.errors import InputError
 from llmscale.explain.allocation import allocate
 from llmscale.explain.estimation.profile import profiles
-from llmscale.explain.figures import Evidence, load_kind
+from llmscale.explain.figures import FIGURES, Evidence
 from llmscale.explain.figures._style import render
-from llmscale.explain.fit import fit_law, fit_laws
+from llmscale.explain.fit import Options, fit_law, fit_laws
+from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.table import Excluded, RunTable, read_table
 
 KINDS = ("residuals", "isoflop", "contour", "profile", "pairs", "envelope")
@@ -67,7 +68,8 @@ def fitted() -> Evidence:
     table = read_table(isoflop_runs())
     lost = Excluded("lost", "diverged", {"params": 2e8, "tokens": 1e9, "flops": 1.2e18})
     table = replace(table, excluded=(lost,))
-    return Evidence(table, fits=fit_laws(table, ("chinchilla",), bootstrap=200))
+    shown = Evidence(table, fits=fit_laws(table, ("chinchilla",), bootstrap=200))
+    return shown.with_optima("isoflop", Options(bootstrap=200))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +80,11 @@ def trained() -> Evidence:
     table = read_table(last[["run_id", "params", "tokens", "flops", "loss"]])
     lost = Excluded("lost", "diverged", {"params": sizes[0]})
     more = curves[curves["run_id"] == curves["run_id"].iloc[0]].assign(run_id="lost")
-    return Evidence(
+    shown = Evidence(
         replace(table, excluded=(lost,)),
         curves=pd.concat([curves, more.head(60)], ignore_index=True),
     )
+    return shown.with_optima("envelope", Options(bootstrap=50))
 
 
 def drawn(axes: list[Axes], label: str) -> list[np.ndarray]:
@@ -149,7 +152,9 @@ def test_every_figure_is_readable_in_one_column_and_in_two(
     kind: str, width: float, fitted: Evidence, trained: Evidence
 ) -> None:
     evidence = trained if kind == "envelope" else fitted
-    drawing = load_kind(kind).draw(evidence, width=width, title="A title" if width == 7 else None)
+    drawing = FIGURES.find(kind).draw(
+        evidence, width=width, title="A title" if width == 7 else None
+    )
     assert_readable(drawing.figure, width)
     assert kind == "pairs" or all(ax.get_xlabel() for ax in drawing.figure.axes)
     assert drawing.n_runs == len(evidence.table.frame) + (kind == "envelope")
@@ -160,7 +165,7 @@ def test_every_figure_is_readable_in_one_column_and_in_two(
 
 
 def test_residuals_show_every_run_in_percent_against_each_quantity(fitted: Evidence) -> None:
-    panels = load_kind("residuals").draw(fitted).figure.axes
+    panels = FIGURES.find("residuals").draw(fitted).figure.axes
     (fit,) = fitted.fits
     frame = fitted.table.frame
     for ax, name in zip(panels, ("params", "tokens", "flops"), strict=True):
@@ -179,7 +184,7 @@ def test_a_run_far_from_the_law_is_named_and_marked_at_the_edge() -> None:
     runs.loc[5, "loss"] *= 1.5
     table = read_table(runs)
     shown = Evidence(table, fits=(fit_law(table, "chinchilla", bootstrap=0, holdout="none"),))
-    figure = load_kind("residuals").draw(shown, width=7).figure
+    figure = FIGURES.find("residuals").draw(shown, width=7).figure
     assert "beyond the axis: run-5 +5" in legend_text(figure)
     for ax in figure.axes:
         assert sum(map(len, drawn([ax], "beyond"))) == 1
@@ -194,7 +199,8 @@ def test_isoflop_marks_the_methods_optima_and_leaves_those_not_bracketed_hollow(
     fits = fit_laws(table, ("chinchilla",), bootstrap=50)
     found = allocate(table, "isoflop", bootstrap=50)
     assert found.budgets["used"].tolist() == [False, True, True]
-    profiles_, optima = load_kind("isoflop").draw(Evidence(table, fits=fits)).figure.axes[:2]
+    shown = Evidence(table, fits=fits).with_optima("isoflop", Options(bootstrap=50))
+    profiles_, optima = FIGURES.find("isoflop").draw(shown).figure.axes[:2]
     marked = np.concatenate(drawn([profiles_], "optimum"))
     assert marked == pytest.approx(
         found.budgets.loc[found.budgets["used"], ["params", "loss"]].to_numpy()
@@ -208,11 +214,11 @@ def test_isoflop_marks_the_methods_optima_and_leaves_those_not_bracketed_hollow(
 
 def test_the_contours_frontier_is_the_laws_own_optimum(fitted: Evidence) -> None:
     (fit,) = fitted.fits
-    ax = load_kind("contour").draw(fitted).figure.axes[0]
+    ax = FIGURES.find("contour").draw(fitted).figure.axes[0]
     (line,) = drawn([ax], "frontier")
     for params, tokens in line[::40]:
-        best = fit.optimal(6 * params * tokens)
-        assert (best["params"], best["tokens"]) == pytest.approx((params, tokens))
+        best = optimum(fit, 6 * params * tokens)
+        assert (best.params, best.tokens) == pytest.approx((params, tokens))
     scatter = [one for one in ax.collections if one.get_label() in ("runs", "held out")]
     assert sum(len(np.asarray(one.get_offsets())) for one in scatter) == len(fitted.table.frame)
     for name, limits in (("params", ax.get_xlim()), ("tokens", ax.get_ylim())):
@@ -223,7 +229,7 @@ def test_the_contours_frontier_is_the_laws_own_optimum(fitted: Evidence) -> None
 
 def test_profiles_and_bootstrap_intervals_are_the_fits_own(fitted: Evidence) -> None:
     (fit,) = fitted.fits
-    panels = load_kind("profile").draw(fitted).figure.axes
+    panels = FIGURES.find("profile").draw(fitted).figure.axes
     for ax, one in zip(panels, profiles(fit), strict=True):
         (line,), (bar,) = drawn([ax], "profile"), drawn([ax], "bootstrap")
         assert line == pytest.approx(np.column_stack([one.values, one.cost]))
@@ -236,13 +242,13 @@ def test_an_interval_that_does_not_close_says_so() -> None:
     noise = np.exp([0.01, -0.01, 0.0, 0.01, -0.01])
     table = read_table(pd.DataFrame({"params": sizes, "loss": 40 * sizes**-0.15 * noise}))
     shown = Evidence(table, fits=fit_laws(table, ("power-floor",), bootstrap=50, holdout="none"))
-    figure = load_kind("profile").draw(shown).figure
+    figure = FIGURES.find("profile").draw(shown).figure
     assert any("open" in text.get_text() for ax in figure.axes for text in ax.texts)
 
 
 def test_pairs_show_the_refits_below_the_diagonal_and_the_best_value(fitted: Evidence) -> None:
     (fit,) = fitted.fits
-    figure = load_kind("pairs").draw(fitted).figure
+    figure = FIGURES.find("pairs").draw(fitted).figure
     number = len(fit.law.coefficients())
     lower = [figure.axes[row * number + column] for row in range(number) for column in range(row)]
     for ax in lower:
@@ -257,7 +263,7 @@ def test_pairs_show_the_refits_below_the_diagonal_and_the_best_value(fitted: Evi
 def test_the_envelope_lies_under_every_curve_and_holds_the_methods_optima(
     trained: Evidence,
 ) -> None:
-    figure = load_kind("envelope").draw(trained).figure
+    figure = FIGURES.find("envelope").draw(trained).figure
     curves, optima = figure.axes[:2]
     (envelope,) = drawn([curves], "envelope")
     for run in drawn([curves], "run"):
@@ -293,14 +299,16 @@ def one_variable() -> Evidence:
 def test_what_cannot_be_drawn_is_one_sentence(
     kind: str, words: str, one_variable: Evidence
 ) -> None:
+    figure = FIGURES.find(kind)
+    shown = one_variable.with_optima(figure.METHOD) if figure.METHOD else one_variable
     with pytest.raises(InputError, match=words):
-        load_kind(kind).draw(one_variable)
+        figure.draw(shown)
 
 
 def test_a_law_in_one_variable_has_residuals_and_profiles(one_variable: Evidence) -> None:
-    residuals = load_kind("residuals").draw(one_variable)
+    residuals = FIGURES.find("residuals").draw(one_variable)
     assert len(residuals.figure.axes) == 2, "tokens are the same in every run"
-    profile = load_kind("profile").draw(one_variable)
+    profile = FIGURES.find("profile").draw(one_variable)
     assert len(profile.figure.axes) == 2
     for figure in (residuals.figure, profile.figure):
         assert_readable(figure, 3.4)
@@ -314,4 +322,4 @@ def test_thousands_of_runs_make_a_light_figure(tmp_path: Path) -> None:
     )
     shown = Evidence(table, fits=(fit_law(table, "chinchilla", bootstrap=0, holdout="none"),))
     for kind in ("residuals", "contour"):
-        assert len(render(load_kind(kind).draw(shown).figure, "svg")) < 1_000_000
+        assert len(render(FIGURES.find(kind).draw(shown).figure, "svg")) < 1_000_000

@@ -8,9 +8,9 @@ import pytest
 
 from llmscale.errors import InputError
 from llmscale.explain import laws
-from llmscale.explain.laws import Law
+from llmscale.explain.laws import LAWS, Law
 
-EVERY_LAW = laws.names()
+EVERY_LAW = LAWS.names
 COEFFICIENTS = {"E": 1.7, "A": 400.0, "B": 900.0, "alpha": 0.34, "beta": 0.29}
 
 
@@ -18,7 +18,7 @@ FARSEER = (-0.12, 0.12, 0.1, 2.0, 1.0, 0.05, -0.02, 0.9, 0.2)
 
 
 def example(name: str) -> Law:
-    law: Any = laws.find(name)
+    law: Any = LAWS.find(name)
     if name == "farseer":
         return law(*FARSEER)
     return law(*(COEFFICIENTS.get(coefficient, 0.5) for coefficient in law.coefficient_names()))
@@ -120,12 +120,12 @@ def test_the_menu_is_the_list_of_files() -> None:
 
 def test_an_unknown_law_names_the_nearest() -> None:
     with pytest.raises(InputError, match="no law 'chinchila'") as error:
-        laws.find("chinchila")
+        LAWS.find("chinchila")
     assert "did you mean chinchilla?" in str(error.value.fix)
 
 
 def test_a_law_in_another_variable_is_written_with_its_letter() -> None:
-    assert laws.find("power-floor")(1.0, 2.0, 0.3, variable="tokens").formula == "L = E + A/D^alpha"  # type: ignore[call-arg]
+    assert LAWS.find("power-floor")(1.0, 2.0, 0.3, variable="tokens").formula == "L = E + A/D^alpha"  # type: ignore[call-arg]
 
 
 def test_the_compute_optimal_exponents_of_chinchilla_add_up_to_one() -> None:

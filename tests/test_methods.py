@@ -74,7 +74,7 @@ def codes(found: Any) -> set[str]:
     return {note.code for note in found.notes}
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", methods.METHODS.names)
 def test_every_method_finds_the_optimum_of_a_known_surface(name: str) -> None:
     found = allocate(isoflop_grid(4.0, sizes=15), name, bootstrap=100)
     assert found.a == pytest.approx(TRUE_A, abs=1e-3)
@@ -90,7 +90,7 @@ def test_every_method_finds_the_optimum_of_a_known_surface(name: str) -> None:
     assert f"{found.a:.4f}" in str(found)
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", methods.METHODS.names)
 def test_every_method_gives_the_same_from_any_row_order_and_with_the_same_seed(name: str) -> None:
     table = isoflop_grid(4.0, noise=0.003)
     first, again = (allocate(table, name, bootstrap=50, seed=3) for _ in range(2))
@@ -225,9 +225,9 @@ def test_methods_side_by_side_say_where_they_disagree_and_whether_the_bias_expla
     sentence = next(text for text in found.disagreements if "parametric and isoflop" in text)
     assert "explains it" in sentence
     assert set(json.loads(json.dumps(found.to_json(), allow_nan=False))["methods"]) == set(
-        methods.names()
+        methods.METHODS.names
     )
-    assert all(name in str(found) for name in methods.names())
+    assert all(name in str(found) for name in methods.METHODS.names)
 
 
 def test_a_method_that_does_not_suit_the_table_is_named_with_the_reason() -> None:

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmscale.measure.models import build_model
 from llmscale.measure.models.llama import rotary_table
 from llmscale.measure.ops.plain import rotate
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import ARCHITECTURES, shape_for
 
-every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
+every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES.names)
 
 
 @every_architecture

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from llmscale.errors import WorkError
-from llmscale.measure.models import LanguageModel, build_model
 from llmscale.measure.models.llama import rotary_table
 from llmscale.measure.ops import build_operations, compiled, pick_operations
 from llmscale.measure.ops.compiled import MARK, find, library, why_not
 from llmscale.measure.sweep.kernels import kernel_notes
 from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.transformer import LanguageModel, build_model
 from llmscale.runs.shape import ARCHITECTURES, shape_for
 
 ROUNDING = {"float32": 2e-5, "bfloat16": 6e-2}
@@ -126,7 +126,7 @@ def some_tokens() -> Tensor:
 @native
 @pytest.mark.parametrize("parametrization", ["standard", "mup"])
 @pytest.mark.parametrize("dtype", ROUNDING)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.names)
 def test_a_model_is_the_same_by_native_and_plain_operations(
     arch: str, dtype: str, parametrization: str, tokens_BT: Tensor
 ) -> None:
@@ -142,7 +142,7 @@ def test_a_model_is_the_same_by_native_and_plain_operations(
 
 
 @pytest.mark.parametrize("name", sorted({"plain", pick_operations("cpu")}))
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.names)
 def test_micro_batches_and_recomputed_activations_change_rounding_alone(
     arch: str, name: str, tokens_BT: Tensor
 ) -> None:
@@ -162,7 +162,7 @@ def test_micro_batches_and_recomputed_activations_change_rounding_alone(
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.names)
 def test_weights_are_cast_once_for_all_passes_and_gradients_summed_in_float32(
     arch: str, tokens_BT: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +233,7 @@ def memory_for(sequences: int, recomputed: int, model: LanguageModel) -> Iterato
                 "CUDA out of memory. Tried to allocate 2.00 GiB.\nfurther lines"
             )
 
-    hook = model.embed.register_forward_pre_hook(check)  # type: ignore[union-attr]
+    hook = model.embed.register_forward_pre_hook(check)
     yield asked
     hook.remove()
 

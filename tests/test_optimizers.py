@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmscale.measure.models import build_model
-from llmscale.measure.optimizers import Weight, build_optimizer, muon, optimizer_names
-from llmscale.measure.parametrization import parametrize
+from llmscale.measure.optimizers import OPTIMIZERS, Weight, build_optimizer, muon
+from llmscale.measure.parametrization import Role, parametrize
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import shape_for
 
 SHAPE = shape_for("2x32x2", vocab_size=50, context=16)
 TOKENS_BT = torch.randint(50, (4, 17), generator=torch.Generator().manual_seed(0))
-every_optimizer = pytest.mark.parametrize("name", optimizer_names())
+every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS.names)
 
 
 def learner(
@@ -70,12 +70,8 @@ def test_every_group_of_every_optimizer_says_what_its_learning_rate_is_multiplie
 
 def muon_on(matrix: Tensor, parts: int = 1, dtype: str = "float32") -> Callable[[Tensor], None]:
     """Muon on `matrix` alone, as a function that takes a step with a gradient."""
-    shown = Weight(
-        nn.Parameter(matrix), in_block=True, is_matrix=True, is_embedding=False, parts=parts
-    )
-    other = Weight(
-        nn.Parameter(torch.zeros(3)), in_block=True, is_matrix=False, is_embedding=False, parts=1
-    )
+    shown = Weight(nn.Parameter(matrix), Role(in_block=True, is_matrix=True, parts=parts))
+    other = Weight(nn.Parameter(torch.zeros(3)), Role(in_block=True, is_matrix=False))
     built = muon.build(
         [shown, other], parametrize(SHAPE), lr=0.02, beta2=0.99, weight_decay=0.1, dtype=dtype
     )

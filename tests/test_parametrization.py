@@ -14,18 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmscale.errors import InputError
-from llmscale.measure.models import build_model
-from llmscale.measure.optimizers import build_optimizer, optimizer_names
+from llmscale.measure.optimizers import OPTIMIZERS, build_optimizer
 from llmscale.measure.parametrization import BASE, parametrize
 from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import ARCHITECTURES, Shape, shape_for
 
 VOCAB, CONTEXT = (
     16,
     32,
 )  # few tokens: what one learns hardly disturbs another, as in the limit of large width
-every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES)
+every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES.names)
 
 
 def job(**recipe: object) -> Job:
@@ -75,7 +75,7 @@ def test_standard_weights_are_normal_with_the_published_deviations(arch: str) ->
 
 
 @every_architecture
-@pytest.mark.parametrize("optimizer", optimizer_names())
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.names)
 def test_at_the_base_shape_mup_is_standard(arch: str, optimizer: str) -> None:
     shape = Shape(BASE.n_layer, BASE.d_model, BASE.n_head, 64, VOCAB, CONTEXT, arch)
     tokens_BT = text(0)
@@ -134,8 +134,8 @@ def test_mup_scales_as_tables_8_and_1_of_its_papers_say(arch: str) -> None:
     assert found["head.weight"]["lr"] == found["embed.weight"]["lr"] == 0.01
 
 
-@pytest.mark.parametrize("optimizer", optimizer_names())
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.names)
+@pytest.mark.parametrize("arch", ARCHITECTURES.names)
 def test_activations_move_equally_far_at_every_width_under_mup_alone(
     optimizer: str, arch: str
 ) -> None:
@@ -150,7 +150,7 @@ def test_activations_move_equally_far_at_every_width_under_mup_alone(
     assert min(slopes("standard")) > 0.35
 
 
-@pytest.mark.parametrize("optimizer", optimizer_names())
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.names)
 def test_activations_move_equally_far_at_every_depth_under_mup_alone(optimizer: str) -> None:
     depths = (4, 8, 16, 32)
 

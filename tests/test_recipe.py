@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscale.errors import InputError
-from llmscale.measure.schedule import SCHEDULES, Schedule
+from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.job import Job, JobText, evaluations, make_job
 from llmscale.measure.train.recipe import Recipe, beta2, warmup_tokens
 from llmscale.runs.shape import shape_for
@@ -30,18 +30,22 @@ def job(
 
 
 @given(
-    st.sampled_from(SCHEDULES), st.integers(1, 500), st.integers(0, 100), st.floats(0, 1), st.data()
+    st.sampled_from(SCHEDULES.names),
+    st.integers(1, 500),
+    st.integers(0, 100),
+    st.floats(0, 1),
+    st.data(),
 )
 def test_a_learning_rate_is_always_positive_and_never_above_its_peak(
     name: str, steps: int, warmup: int, cooldown: float, data: st.DataObject
 ) -> None:
-    schedule = Schedule(name, steps, warmup, cooldown)
+    schedule = SCHEDULES.find(name)(steps, warmup, cooldown)
     step = data.draw(st.integers(0, steps - 1))
     assert 0 < schedule.fraction(step) <= 1
 
 
 def test_wsd_warms_up_stays_and_cools_down_by_one_minus_the_square_root() -> None:
-    schedule = Schedule("wsd", steps=1000, warmup=100, cooldown=0.2)
+    schedule = SCHEDULES.find("wsd")(steps=1000, warmup=100, cooldown=0.2)
     rates = [schedule.fraction(step) for step in range(1000)]
     assert rates[:100] == sorted(rates[:100])
     assert set(rates[100:800]) == {1.0}
@@ -51,14 +55,14 @@ def test_wsd_warms_up_stays_and_cools_down_by_one_minus_the_square_root() -> Non
 
 
 def test_a_shorter_wsd_run_is_the_beginning_of_a_longer_one_until_it_cools_down() -> None:
-    short, long = Schedule("wsd", 500, 50), Schedule("wsd", 2000, 50)
+    short, long = SCHEDULES.find("wsd")(500, 50), SCHEDULES.find("wsd")(2000, 50)
     assert [short.fraction(s) for s in range(short.cooldown_start)] == [
         long.fraction(s) for s in range(short.cooldown_start)
     ]
 
 
 def test_cosine_ends_at_a_tenth() -> None:
-    schedule = Schedule("cosine", steps=1000, warmup=100)
+    schedule = SCHEDULES.find("cosine")(steps=1000, warmup=100)
     assert schedule.fraction(100) == pytest.approx(1.0, abs=1e-4)
     assert schedule.fraction(550) == pytest.approx(0.55, abs=0.01)
     assert schedule.fraction(999) == pytest.approx(0.1, abs=1e-3)

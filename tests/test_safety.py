@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.errors import InputError, LlmscaleError
 from llmscale.machine.child import child_environment, python
-from llmscale.measure.models import build_model
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
 from llmscale.measure.sweep.spec import SweepSpec, parse_budgets
@@ -33,6 +32,7 @@ from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.transformer import build_model
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run_folder import RunFolder
 
@@ -469,10 +469,7 @@ ALLOWED = {
         "pickle",
         "pickle.load",
     },  # between a process and its child, over pipes of their own
-    "explain/laws/__init__.py": {
-        "load"
-    },  # the file that a user names on the command line with --law FILE.py
-    "explain/laws/_own.py": {"spec.loader.exec_module"},  # the same
+    "menu.py": {"exec", "compile"},  # a file that the user named, such as --law FILE.py
     "measure/train/shard_index.py": {
         "FileSystemReader"
     },  # with an index of its own in place of what torch unpickles

@@ -152,7 +152,7 @@ def test_a_run_saved_after_every_step_gives_the_bits_of_one_that_was_not(tmp_pat
 def test_a_smaller_micro_batch_after_memory_ran_out_is_remembered_by_the_resumed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llmscale.measure.models import LanguageModel
+    from llmscale.measure.transformer import LanguageModel
 
     sizes: list[int] = []
     real = LanguageModel.losses

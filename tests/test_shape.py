@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.measure.models import build_model
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import ARCHITECTURES, LARGEST, SMALLEST, Shape, shape_for
 
 SIZES = st.integers(min_value=SMALLEST, max_value=10**7) | st.floats(min_value=7, max_value=12).map(
@@ -22,7 +22,7 @@ def shape(size: str, arch: str = "llama") -> Shape:
 
 
 @settings(max_examples=25)
-@given(SIZES, st.sampled_from(ARCHITECTURES))
+@given(SIZES, st.sampled_from(ARCHITECTURES.names))
 def test_a_size_gives_the_count_it_names(size: int, arch: str) -> None:
     found = shape(str(size), arch)
     tolerance = 0.03 if size >= 1_000_000 else 0.08
@@ -37,7 +37,7 @@ def test_a_size_gives_the_count_it_names(size: int, arch: str) -> None:
 
 
 @settings(max_examples=25)
-@given(SIZES, SIZES, st.sampled_from(ARCHITECTURES))
+@given(SIZES, SIZES, st.sampled_from(ARCHITECTURES.names))
 def test_a_larger_size_is_never_smaller_in_any_way(one: int, other: int, arch: str) -> None:
     small, large = shape(str(min(one, other)), arch), shape(str(max(one, other)), arch)
     assert small.params_non_embedding <= large.params_non_embedding
@@ -45,7 +45,7 @@ def test_a_larger_size_is_never_smaller_in_any_way(one: int, other: int, arch: s
     assert small.d_model <= large.d_model
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES.names)
 @pytest.mark.parametrize(
     "size", ["10k", "47k", "100k", "1M", "3.3M", "2x16x1", "1x48x3", "3x64x4x100", "5x40x2"]
 )

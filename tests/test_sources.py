@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from llmscale.errors import InputError
 from llmscale.measure.text import file_formats as formats
 from llmscale.measure.text.file_formats import PIECE_CHARACTERS, read_documents
-from llmscale.measure.text.sources import Source, members, open_source
+from llmscale.measure.text.sources import SOURCES, Source, open_source
 from llmscale.measure.text.sources.stdlib import StandardLibrary
 
 TEXTS = [
@@ -87,7 +87,7 @@ def all_documents(source: Source) -> list[str]:
     return [document for shard in range(len(source.shards)) for document in source.documents(shard)]
 
 
-@pytest.mark.parametrize("member", members())
+@pytest.mark.parametrize("member", SOURCES.names)
 def test_every_source_keeps_the_contract(member: str, tmp_path: Path) -> None:
     write_example(member, tmp_path)
     source = open_example(member, tmp_path)
@@ -109,7 +109,7 @@ def test_every_source_keeps_the_contract(member: str, tmp_path: Path) -> None:
     assert all_documents(again) == all_documents(source)
 
 
-@pytest.mark.parametrize("member", members())
+@pytest.mark.parametrize("member", SOURCES.names)
 def test_every_fingerprint_follows_the_text(
     member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,7 +150,7 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(
             "unknown key 'optimiser' in [recipes.muon]",
             "did you mean 'optimizer'?",
         ),
-        ('[recipes.muon]\noptimizer = "moun"', "optimizer 'moun' is not known", "muon"),
+        ('[recipes.muon]\noptimizer = "moun"', "no optimizer 'moun'", "muon"),
         ("[recipes.muon]\nlr = 'high'", "lr in [recipes.muon]", "lr is a number"),
         (
             "[recipes.same]\noptimizer = 'adamw'",

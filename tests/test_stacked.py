@@ -11,7 +11,6 @@ from trained import members_of, train_one, train_stack
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.measure.models import build_model
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.checkpoint import FILE_NAME
 from llmscale.measure.train.conditions import Conditions
@@ -20,6 +19,7 @@ from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.resumable import can_stack
 from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import shape_for
 
 CPU = Conditions("cpu", micro_batch=8, ops="plain")

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.measure.executors import Event
 from llmscale.measure.sweep.tracking import tracked
-from llmscale.measure.trackers import find_trackers, tracker_names
+from llmscale.measure.trackers import TRACKERS, find_trackers
 from llmscale.measure.train.job import Job
 from llmscale.runs.log import last_progress
 from llmscale.runs.results_folder import ResultsFolder
@@ -33,7 +33,7 @@ def installed(name: str) -> bool:
 
 
 needs_all = pytest.mark.skipif(
-    not all(map(installed, tracker_names())), reason="the extra `trackers` is not installed"
+    not all(map(installed, TRACKERS)), reason="the extra `trackers` is not installed"
 )
 
 
@@ -199,7 +199,7 @@ def test_a_missing_package_or_tracker_is_named_before_any_work(
         str(out),
         "--track",
     ]
-    for name in tracker_names():
+    for name in TRACKERS:
         missing = CliRunner().invoke(app, [*asked, name])
         assert missing.exit_code == 2
         assert f"--track {name} needs the package {name}" in missing.stderr
@@ -211,9 +211,7 @@ def test_a_missing_package_or_tracker_is_named_before_any_work(
 
 
 def test_every_tracker_names_its_package_and_begins_runs() -> None:
-    assert set(tracker_names()) == {"mlflow", "tensorboard", "wandb"}
-    for name, member in find_trackers(
-        [name for name in tracker_names() if installed(name)]
-    ).items():
+    assert set(TRACKERS) == {"mlflow", "tensorboard", "wandb"}
+    for name, member in find_trackers([name for name in TRACKERS if installed(name)]).items():
         assert name == member.NEEDS
         assert callable(member.begin)

@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from trained import train_one, train_stack
 
 from llmscale.errors import WorkError
-from llmscale.measure.models import build_model
 from llmscale.measure.ops.compiled import why_not
 from llmscale.measure.optimizers import (
+    OPTIMIZERS,
     allocate_state,
     build_optimizer,
-    optimizer_names,
     set_learning_rate,
 )
 from llmscale.measure.train.batches import Batches, Windows
@@ -32,6 +31,7 @@ from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.loop import UNREAD, TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import build_model
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.shape import shape_for
 
@@ -373,7 +373,7 @@ def test_a_model_that_does_not_fit_the_memory_is_one_sentence(
         run(job(), tmp_path)
 
 
-@pytest.mark.parametrize("name", optimizer_names())
+@pytest.mark.parametrize("name", OPTIMIZERS.names)
 @pytest.mark.parametrize("stacked", [False, True])
 def test_an_optimizer_whose_state_is_made_beforehand_takes_the_same_steps(
     name: str, stacked: bool
@@ -408,7 +408,7 @@ def test_bits_per_byte_does_not_depend_on_how_text_is_cut_into_tokens() -> None:
     assert bits_per_byte(2 * math.log(256), tokens=500, utf8_bytes=1000) == pytest.approx(8)
 
 
-@pytest.mark.parametrize("name", optimizer_names())
+@pytest.mark.parametrize("name", OPTIMIZERS.names)
 def test_every_optimizer_decays_matrices_alone_and_lowers_the_loss(name: str) -> None:
     model = build_model(shape_for("2x16x1", vocab_size=VOCAB, context=32, arch="gpt2"))
     optimizer = build_optimizer(name, model, lr=0.01, beta2=0.99, weight_decay=0.1)

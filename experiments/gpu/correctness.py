@@ -17,13 +17,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from gpu import Row
 from gpu.training import Steps, job_for, sums_of_steps
-from llmscale.measure.models import LanguageModel, build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.train.backend import set_up_device
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Member
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.loop import train
+from llmscale.measure.transformer import LanguageModel, build_model
 from llmscale.runs.shape import Shape, shape_for
 
 SIZES = {"cpu": ("2x32x2", 256, 32), "cuda": ("4x256x4", 4096, 256)}

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmscale.measure.models import build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.batches import Batches
@@ -17,6 +16,7 @@ from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.throughput import throughput_job
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import Shape
 
 LEARNING_RATE = 3e-3

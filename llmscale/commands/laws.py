@@ -21,9 +21,9 @@ def laws(
 
     Example: llmscale laws
     """
-    from llmscale.explain.laws import find, names
+    from llmscale.explain.laws import LAWS
 
-    rows = [_row(find(name)) for name in names()]
+    rows = [_row(LAWS.find(name)) for name in LAWS]
     if json:
         output.print_json({"laws": rows})
         return

@@ -35,8 +35,32 @@ BASE = Shape(n_layer=2, d_model=64, n_head=4, d_ff=168, vocab_size=1024, context
 the learning rate was measured (35k to 430k, of two and three layers), so that its learning rate is
 known to be good there."""
 
-EMBEDDINGS = ("embed.", "positions.")
-RESIDUAL_WRITERS = ("attention.out.weight", "mlp.down.weight")
+
+@dataclass(frozen=True)
+class Role:
+    """What one weight of a model is, which decides how it is first drawn and how it is stepped."""
+
+    in_block: bool
+    is_matrix: bool
+    is_embedding: bool = False
+    """Of tokens or positions; the output projection is none."""
+    is_output: bool = False
+    """Whether it is the output projection."""
+    parts: int = 1
+    """Matrices that it holds, one below the other."""
+    writes: bool = False
+    """Whether it is a matrix that writes into the residual stream."""
+    start: float = 0.0
+    """What it is before the first step, if it is no matrix."""
+
+    @property
+    def hidden(self) -> bool:
+        """A matrix inside a block, whose two sides both grow with the width."""
+        return self.in_block and self.is_matrix
+
+    @property
+    def decays(self) -> bool:
+        return self.is_matrix and not self.is_embedding
 
 
 @dataclass(frozen=True)
@@ -62,11 +86,11 @@ class Parametrization:
         """On what each half of a block adds to the residual stream."""
         return 1 / self.depth
 
-    def init_multiplier(self, weight_name: str) -> float:
+    def init_multiplier(self, role: Role) -> float:
         """On the standard deviation of a matrix under `standard`."""
-        if weight_name.startswith((*EMBEDDINGS, "head.")):
+        if role.is_embedding or role.is_output:
             return math.sqrt(self.width)
-        return math.sqrt(self.depth) if weight_name.endswith(RESIDUAL_WRITERS) else 1.0
+        return math.sqrt(self.depth) if role.writes else 1.0
 
 
 def parametrize(shape: Shape, name: str = "standard") -> Parametrization:

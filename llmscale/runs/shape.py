@@ -8,16 +8,18 @@ few layers for tiny models, whose loss depends on their width far more than on t
 import itertools
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
+from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
+from llmscale.menu import Menu
 from llmscale.quantity import format_count, parse_count
 from llmscale.settings import Range, check_settings, setting
 
-ARCHITECTURES = ("llama", "gpt2")
 TOKENS_PER_PARAM = 20
 """What a compute-optimal run takes, roughly (Hoffmann et al. 2022)."""
 USUAL_VOCABULARY, USUAL_CONTEXT = 1024, 256
@@ -32,13 +34,45 @@ _EXPLICIT = re.compile(r"(\d{1,12})x(\d{1,12})x(\d{1,12})(?:x(\d{1,12}))?", re.I
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What an architecture makes of a shape."""
+
+    per_layer: int
+    """Weights of one block."""
+    matrices: int
+    """Those of them that are in matrices."""
+    norm: int
+    """Weights of the last norm."""
+    stem: int
+    """Weights next to the embedding of tokens, such as learned positions."""
+    attention_flops: int
+    """Training FLOPs a token of all attention scores and what they weight."""
+    activations: int
+    """Values a token and block that the backward pass needs."""
+
+
+def _is_architecture(value: Any) -> bool:
+    return isinstance(value, type) and hasattr(value, "counts") and hasattr(value, "layers")
+
+
+# By the name of its folder, since nothing here imports measure/. To count takes no torch.
+ARCHITECTURES: Menu[Any] = Menu(
+    "llmscale.measure.models",
+    "architecture",
+    "--arch",
+    is_member=_is_architecture,
+    ready=lambda found: found(),
+    own="MyModel",
+)
+
+
+@dataclass(frozen=True)
 class Shape:
     """A decoder-only Transformer: `n_layer` blocks of width `d_model` with `n_head` heads and
-    `d_ff` hidden units.
+    `d_ff` hidden units, of the architecture `arch`.
 
-    `arch` is `llama` (RMSNorm, rotary positions, SwiGLU, no biases) or `gpt2` (LayerNorm, learned
-    positions, GELU, biases). Embedding and output projection are two matrices (untied). Raises
-    InputError where no such model exists."""
+    Embedding and output projection are two matrices (untied). Raises InputError where no such model
+    exists."""
 
     n_layer: int = setting(help="Blocks.", within=Range(1, 10_000))
     d_model: int = setting(help="Width.", within=Range(1, 1e7))
@@ -50,11 +84,12 @@ class Shape:
 
     def __post_init__(self) -> None:
         check_settings(self, f" in shape {self.name}")
-        if self.arch not in ARCHITECTURES:
-            raise InputError(
-                f"unknown architecture {self.arch!r}", f"choose one of {', '.join(ARCHITECTURES)}"
-            )
-        if self.d_model % self.n_head or (self.arch == "llama" and self.d_head % 2):
+        if not ARCHITECTURES.accepts(self.arch):
+            object.__setattr__(self, "arch", ARCHITECTURES.pin(self.arch))
+        multiple = 1
+        if ARCHITECTURES.is_here(self.arch):
+            multiple = ARCHITECTURES.find(self.arch).head_multiple
+        if self.d_model % self.n_head or self.d_head % multiple:
             raise InputError(
                 f"shape {self.name}: {self.d_model} channels do not split into {self.n_head} heads "
                 "of even size",
@@ -70,20 +105,24 @@ class Shape:
     def d_head(self) -> int:
         return self.d_model // self.n_head
 
+    @cached_property
+    def counts(self) -> Counts:
+        """What its architecture says of it. Raises InputError where that is in no file that the
+        command names, and nothing was told of it."""
+        if not ARCHITECTURES.is_here(self.arch) and self in _told:
+            return _told[self]
+        found: Counts = ARCHITECTURES.find(self.arch).counts(self)
+        return found
+
     @property
     def params_per_layer(self) -> int:
-        """Weights of one block: attention 4 d², SwiGLU 3 d·d_ff or GELU 2 d·d_ff, norms, and
-        GPT-2's biases.
-        """
-        d, f = self.d_model, self.d_ff
-        if self.arch == "llama":
-            return 4 * d * d + 3 * d * f + 2 * d
-        return 4 * d * d + 2 * d * f + 4 * d + (4 * d + f + d)
+        """Weights of one block."""
+        return self.counts.per_layer
 
     @property
     def params_non_embedding(self) -> int:
         """Every weight but token, position and output embeddings (Kaplan et al. 2020)."""
-        return self.n_layer * self.params_per_layer + self._final_norm
+        return self.n_layer * self.params_per_layer + self.counts.norm
 
     @property
     def params(self) -> int:
@@ -96,42 +135,38 @@ class Shape:
     @property
     def params_total(self) -> int:
         """Every stored weight."""
-        positions = self.context if self.arch == "gpt2" else 0
-        return self.params + self.d_model * (self.vocab_size + positions)
-
-    @property
-    def _final_norm(self) -> int:
-        return self.d_model if self.arch == "llama" else 2 * self.d_model
+        return self.params + self.d_model * self.vocab_size + self.counts.stem
 
     @property
     def attention_flops_per_token(self) -> int:
-        """12 · n_layer · context · d_model: training FLOPs of the attention scores (full, not
-        causal).
-        """
-        return 12 * self.n_layer * self.context * self.d_model
+        """Training FLOPs of the attention scores: 12 · n_layer · context · d_model if every
+        position sees all others (full, not causal)."""
+        return self.counts.attention_flops
 
     @property
     def flops_per_token(self) -> int:
-        """Training FLOPs a token, forward and backward: 6·params + 12·n_layer·context·d_model.
+        """Training FLOPs a token, forward and backward: 6·params and those of attention.
 
         Hoffmann et al. 2022, appendix F; Chowdhery et al. 2022, appendix B.
         """
         return 6 * self.params + self.attention_flops_per_token
 
     def memory_bytes(
-        self, micro_batch_sequences: int = 1, activation_bytes: int = 4, several_parts: bool = False
+        self,
+        micro_batch_sequences: int = 1,
+        activation_bytes: int = 4,
+        several_parts: bool = False,
+        state_bytes: int | None = None,
     ) -> int:
-        """Bytes to train: weights, gradients and two AdamW moments in float32, and activations of a
-        micro-batch.
+        """Bytes to train: weights and gradients in float32, the optimiser's state, and activations
+        of a micro-batch. `state_bytes` of None are AdamW's two moments in float32.
 
         Where activations are narrow, so are copies of the weights and the gradients that come out
         of a backward pass; when that ends, both are there beside the float32 ones, and the
         activations are not. If a batch takes `several_parts`, the gradient of the ones before is
         kept meanwhile."""
-        states, activations = (
-            16 * self.params_total,
-            self.activations_bytes(micro_batch_sequences, activation_bytes),
-        )
+        states = 8 * self.params_total + self._state_bytes(state_bytes)
+        activations = self.activations_bytes(micro_batch_sequences, activation_bytes)
         copies = 4 * self.params_total
         if several_parts:
             return states + copies + activations
@@ -141,27 +176,36 @@ class Shape:
         """Bytes of what the backward pass of so many sequences needs, with attention that stores no
         score matrix.
 
-        About 14 d + 4 d_ff values a token and layer; the logits stand in float32 three times, and
-        once as they are computed."""
-        per_layer = 14 * self.d_model + (4 if self.arch == "llama" else 3) * self.d_ff
-        per_token = activation_bytes * (
-            self.n_layer * per_layer + 4 * self.d_model + self.vocab_size
-        )
+        The values of each block are the architecture's; the logits stand in float32 three times,
+        and once as they are computed."""
+        kept = self.n_layer * self.counts.activations + 4 * self.d_model + self.vocab_size
+        per_token = activation_bytes * kept
         return sequences * self.context * (per_token + 12 * self.vocab_size)
 
-    def evaluation_bytes(self, sequences: int = 1, activation_bytes: int = 4) -> int:
-        """Bytes to evaluate between two steps: weights and moments in float32, and the forward pass
-        of `sequences`.
+    def evaluation_bytes(
+        self, sequences: int = 1, activation_bytes: int = 4, state_bytes: int | None = None
+    ) -> int:
+        """Bytes to evaluate between two steps: weights in float32, the optimiser's state, and the
+        forward pass of `sequences`.
 
         It holds one layer's activations; the logits as they are computed, and in float32 before and
         after log-softmax."""
-        states = 12 * self.params_total
-        per_layer = 14 * self.d_model + (4 if self.arch == "llama" else 3) * self.d_ff
-        per_token = (
-            activation_bytes * (per_layer + 4 * self.d_model + self.vocab_size)
-            + 8 * self.vocab_size
-        )
+        states = 4 * self.params_total + self._state_bytes(state_bytes)
+        kept = self.counts.activations + 4 * self.d_model + self.vocab_size
+        per_token = activation_bytes * kept + 8 * self.vocab_size
         return states + sequences * self.context * per_token
+
+    def _state_bytes(self, known: int | None) -> int:
+        return 8 * self.params_total if known is None else known
+
+
+_told: dict[Shape, Counts] = {}
+"""What results say of shapes whose architecture is in a file that this command does not name."""
+
+
+def tell_counts(shape: Shape, counts: Counts) -> None:
+    """Take the counts of a shape from results, for when its architecture's file is not here."""
+    _told[shape] = counts
 
 
 def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") -> Shape:
@@ -170,6 +214,7 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
 
     A count from 10k to 1T takes the nearest member of the built-in ladder. Raises InputError.
     """
+    arch = ARCHITECTURES.pin(arch)
     explicit = _EXPLICIT.fullmatch(size.strip())
     if explicit:
         n_layer, d_model, n_head = (int(part) for part in explicit.groups()[:3])
@@ -196,7 +241,8 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
 
 def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:
     """The built-in shapes by growing parameter count."""
-    return tuple(replace(shape, vocab_size=vocab_size, context=context) for shape in _ladder(arch))
+    shapes = _ladder(ARCHITECTURES.pin(arch))
+    return tuple(replace(shape, vocab_size=vocab_size, context=context) for shape in shapes)
 
 
 @cache
@@ -214,10 +260,18 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
     for shape, low, high in zip(usual, edges[:-1], edges[1:], strict=True):
         granule = _granule(shape.d_model) if shape.d_model >= 512 else 8
         slack = 0.3 if shape.d_model >= 64 else 0.5
-        for d_ff in range(granule, 2 * shape.d_ff, granule):
-            candidate = replace(shape, d_ff=d_ff)
-            if low < candidate.params_non_embedding <= high and abs(d_ff / shape.d_ff - 1) < slack:
-                ladder.append(candidate)
+        widths = [
+            d_ff
+            for d_ff in range(granule, 2 * shape.d_ff, granule)
+            if abs(d_ff / shape.d_ff - 1) < slack
+        ]
+
+        def count(d_ff: int, shape: Shape = shape) -> int:
+            return replace(shape, d_ff=d_ff).params_non_embedding
+
+        # Counts grow with d_ff: those above `low` and up to `high` lie together.
+        first, last = bisect_right(widths, low, key=count), bisect_right(widths, high, key=count)
+        ladder += [replace(shape, d_ff=d_ff) for d_ff in widths[first:last]]
     return tuple(ladder)
 
 
@@ -278,7 +332,7 @@ def _usual_heads(d_model: int) -> int:
 
 
 def _usual_d_ff(d_model: int, arch: str) -> int:
-    """4 d for GELU; 8/3 d for SwiGLU, whose three matrices then weigh as much as GELU's two."""
+    """The architecture's ratio, in whole granules."""
     granule = 8 if d_model < 512 else 64
-    ratio = 8 / 3 if arch == "llama" else 4
+    ratio = ARCHITECTURES.find(arch).d_ff_ratio
     return max(granule, round(ratio * d_model / granule) * granule)

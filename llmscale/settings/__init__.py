@@ -17,6 +17,7 @@ from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
+from llmscale.menu import Menu
 
 _KEY = "setting"
 
@@ -156,7 +157,11 @@ def _settings_of(kind: Any) -> tuple[Setting, ...]:
 def check_settings(values: Any, where: str = "") -> None:
     """Raise InputError for the first field of `values` that is not what its declaration allows."""
     for one in settings_of(type(values)):
-        if one.choices is not None or one.within is not None:
+        menu = one.choices() if one.choices is not None else None
+        if isinstance(menu, Menu):
+            # A choice in a file of the user's own is named by what the file holds from here on.
+            object.__setattr__(values, one.name, menu.pin(getattr(values, one.name)))
+        elif menu is not None or one.within is not None:
             one.check(getattr(values, one.name), where)
 
 

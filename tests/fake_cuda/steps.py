@@ -18,11 +18,11 @@ from torch.utils import _foreach_utils
 
 from fake_cuda.mistakes import MISTAKES
 from fake_cuda.tracer import Phase, Tracer, on_device
-from llmscale.measure.models import build_model
 from llmscale.measure.ops import build_operations
 from llmscale.measure.optimizers import build_optimizer, set_learning_rate
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import Shape, shape_for
 
 PACKAGE = Path(torch.__file__).parent

@@ -7,20 +7,17 @@ A member is one file. Its name, underscores as hyphens, is the option's value, a
 Files that begin with an underscore are what members share. `compare` puts several side by side.
 """
 
-import difflib
-import importlib
-import pkgutil
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmscale.errors import InputError
 from llmscale.explain.allocation._allocation import Allocation, Bias
-from llmscale.explain.allocation._comparison import Comparison, compare
+from llmscale.explain.allocation._comparison import MethodComparison, compare
 from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, as_table
 from llmscale.explain.fit.parametric import Source
 from llmscale.explain.laws import Law
+from llmscale.menu import Menu
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,15 +25,14 @@ if TYPE_CHECKING:
     from llmscale.explain.table import RunTable
 
 __all__ = [
+    "METHODS",
     "Allocation",
     "Bias",
-    "Comparison",
     "Frontier",
+    "MethodComparison",
     "allocate",
     "allocate_all",
     "compare",
-    "find",
-    "names",
 ]
 
 
@@ -50,28 +46,12 @@ class Method(Protocol):
         table: "RunTable",
         options: Options,
         *,
-        law: str | type[Law] = "chinchilla",
+        law: str | type[Law] | None = "chinchilla",
         curves: "DataFrame | None" = None,
     ) -> Allocation: ...
 
 
-@cache
-def names() -> tuple[str, ...]:
-    """The names of all methods, as `--method` takes them."""
-    found = (module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if not name.startswith("-")))
-
-
-def find(name: str) -> Method:
-    """The method of that name. Raises InputError that names the nearest one."""
-    if name not in names():
-        close = difflib.get_close_matches(name.lower().replace("_", "-"), names(), n=1, cutoff=0.5)
-        raise InputError(
-            f"there is no method {name!r}",
-            (f"did you mean {close[0]}? " if close else "")
-            + f"Methods are {', '.join(names())}, or all",
-        )
-    return cast(Method, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
+METHODS: Menu[Method] = Menu(__name__, "method", "--method")
 
 
 def allocate(
@@ -79,7 +59,7 @@ def allocate(
     method: str = "parametric",
     options: Options | None = None,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: "DataFrame | None" = None,
     **changes: Any,
 ) -> Allocation:
@@ -87,10 +67,10 @@ def allocate(
     intervals.
 
     `changes` are fields of Options (level, bootstrap, seed). `law` is what `parametric` fits, and
-    the surface on which the other methods' bias is measured. `curves` (run_id, tokens, flops, loss
-    or train_loss) is for `envelope`; left out, a results folder's own are read. Raises InputError
-    where the table does not suit the method."""
-    member = find(method)
+    the surface on which the other methods' bias is measured; None measures none. `curves` (run_id,
+    tokens, flops, loss or train_loss) is for `envelope`; left out, a results folder's own are read.
+    Raises InputError if the table does not suit the method."""
+    member = METHODS.find(method)
     return member.allocate(
         as_table(table), replace(options or Options(), **changes), law=law, curves=curves
     )
@@ -100,19 +80,19 @@ def allocate_all(
     table: Source,
     options: Options | None = None,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: "DataFrame | None" = None,
     **changes: Any,
-) -> Comparison:
+) -> MethodComparison:
     """Every method that suits the table, side by side; those that do not are named with the reason.
 
     Raises InputError where no method suits it.
     """
     runs, chosen = as_table(table), replace(options or Options(), **changes)
     done, failed = [], {}
-    for name in ("parametric", *(name for name in names() if name != "parametric")):
+    for name in ("parametric", *(name for name in METHODS if name != "parametric")):
         try:
-            done.append(find(name).allocate(runs, chosen, law=law, curves=curves))
+            done.append(METHODS.find(name).allocate(runs, chosen, law=law, curves=curves))
         except InputError as error:
             failed[name] = error
     if not done:

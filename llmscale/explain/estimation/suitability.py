@@ -5,7 +5,7 @@ import pandas as pd
 from llmscale.errors import InputError
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.levels import count_levels, numbers
-from llmscale.explain.laws import Law, OneVariableLaw, find
+from llmscale.explain.laws import LAWS, Law, OneVariableLaw
 from llmscale.explain.table import RunTable
 
 _DEFAULT_LAWS_OF_ONE = ("power-floor", "power")
@@ -53,6 +53,6 @@ def law_in_both(frame: pd.DataFrame) -> str:
 
 def no_chinchilla(frame: pd.DataFrame) -> InputError | None:
     """Why Chinchilla's law cannot be fitted to these runs, or None."""
-    law = find("chinchilla")
+    law = LAWS.find("chinchilla")
     inputs = inputs_of(law)
     return unusable(law, frame, inputs) or why_not(law, frame, inputs)

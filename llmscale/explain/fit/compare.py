@@ -38,17 +38,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, LlmscaleError, Note
-from llmscale.explain import laws as menu
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
 from llmscale.explain.estimation.identifiability import unusable, why_not
+from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, solved
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit import parametric
 from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Comparison
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
-from llmscale.explain.laws import Array, Law
+from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import RunTable
 from llmscale.notes.fitting import HOLDOUT_SKIPPED
 
@@ -118,8 +118,8 @@ def _fits(
     """
     fits: dict[str, Fit] = {}
     unsuitable, first_error = [], None
-    for asked in laws or menu.names():
-        law = menu.find(asked) if isinstance(asked, str) else asked
+    for asked in laws or LAWS:
+        law = LAWS.find(asked) if isinstance(asked, str) else asked
         error = _problem(law, runs, options.variable)
         if error is None:
             try:
@@ -309,10 +309,11 @@ def _with_refits(fit: Fit) -> Fit:
     """A fit with the bootstrap refits of its options."""
     surface, theta_P, _ = solved(fit)
     refits = parametric.refit(fit.table, fit.law.inputs, surface, theta_P, fit.options)
-    return replace(
+    refitted = replace(
         fit,
         replicates=refits.coefficients,
         noise=refits.noise,
         bootstrap_method=refits.method,
         notes=(*fit.notes, *refits.notes),
     )
+    return with_intervals(refitted)

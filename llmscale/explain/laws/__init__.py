@@ -7,14 +7,15 @@ half is faster) and gives:
 - its coefficients as fields, in the paper's letters and order (`E`, `A`, `alpha`);
 - `equation` and `source`: the formula as people write it, and where it was published;
 - `inputs`: the columns of the table that `loss` takes, in that order;
+- `published`: coefficients as its paper gives them, with which tests simulate its `example_runs`;
 - `loss(*inputs)`: nats per token, written once for numbers and arrays with operators and numpy's
   functions. Exact derivatives, starting points and the solver's coordinates follow from it
   (`laws/_formula.py`).
 
 A law of one's own is the same dataclass in a file anywhere: `--law ./mine.py:MyLaw`.
 
->>> from llmscale import laws
->>> law = laws.find("chinchilla")(E=1.82, A=478.0, B=2143.0, alpha=0.347, beta=0.367)
+>>> from llmscale.explain.laws import LAWS
+>>> law = LAWS.find("chinchilla")(E=1.82, A=478.0, B=2143.0, alpha=0.347, beta=0.367)
 >>> round(law.loss(70e9, 1.4e12), 3)
 1.977
 >>> {name: round(value, 3) for name, value in law.compute_optimal().items()}
@@ -23,19 +24,15 @@ A law of one's own is the same dataclass in a file anywhere: `--law ./mine.py:My
 Files whose name starts with an underscore are not choices.
 """
 
-import difflib
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError
+from llmscale.menu import Menu, path_of
 
 Array = NDArray[np.float64]
 
@@ -119,6 +116,10 @@ class Law(ABC):
     2 if signed).
     """
 
+    published: ClassVar[tuple[float, ...]] = ()
+    """Coefficients in the order of the fields, from its paper where that gives all of them, or else
+    of their kind."""
+
     def __init_subclass__(cls) -> None:
         module = cls.__module__.rpartition(".")
         cls.name = module[2].replace("_", "-") if module[0] == __name__ else cls.__name__
@@ -154,6 +155,11 @@ class Law(ABC):
             else:
                 raw_SK[:, k] = low * (high / low) ** unit_SK[:, k]
         return raw_SK
+
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        """Columns of runs that tell the published coefficients apart."""
+        return crossed(params=np.geomspace(1e7, 1e10, 7), tokens=np.geomspace(1e8, 1e12, 7))
 
     def compute_optimal(self) -> dict[str, Any] | None:
         """The exponents of N* ∝ C^a and D* ∝ C^b, or None where the law has no such power laws."""
@@ -207,49 +213,36 @@ class OneVariableLaw(Law):
 
     variable: str = field(default="params", kw_only=True)
 
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        """36 sizes on one budget."""
+        return crossed(params=np.geomspace(1e5, 1e10, 36), tokens=(1e10,))
+
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.variable,)
 
 
-@cache
-def names() -> tuple[str, ...]:
-    """The names of all laws, as `--law` takes them."""
-    return tuple(
-        sorted(
-            module.name.replace("_", "-")
-            for module in pkgutil.iter_modules(__path__)
-            if module.name[0] != "_"
-        )
-    )
+def crossed(**axes: Sequence[float] | Array) -> dict[str, Array]:
+    """Columns of every combination of the values along several axes."""
+    values = np.meshgrid(*(np.asarray(axis, dtype=float) for axis in axes.values()), indexing="ij")
+    return {name: value.ravel() for name, value in zip(axes, values, strict=True)}
 
 
-@cache
-def find(name: str) -> type[Law]:
-    """The law of that name, or the one in a file: `./mine.py:MyLaw`.
+def _is_law(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Law)
 
-    Raises InputError that names the nearest one.
-    """
-    if ".py" in name:
-        from llmscale.explain.laws._own import load
 
-        return load(name)
-    known = names()
-    if name not in known:
-        close = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.5)
-        raise InputError(
-            f"there is no law {name!r}",
-            (f"did you mean {close[0]}? " if close else "")
-            + f"Laws are {', '.join(known)}; one of your own is --law ./mine.py:MyLaw",
-        )
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    members = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Law)
-        and value.__module__ == module.__name__
-    ]
-    if len(members) != 1:
-        raise TypeError(f"{module.__name__} must define one Law, and defines {len(members)}")
-    return members[0]
+def _checked(law: type[Law]) -> type[Law]:
+    path = path_of(law.__module__)
+    if path is not None:
+        from llmscale.explain.laws._own import check
+
+        law.place = f"{path}:{law.__name__}"
+        check(law, path)
+    return law
+
+
+LAWS: Menu[type[Law]] = Menu(
+    __name__, "law", "--law", is_member=_is_law, ready=_checked, own="MyLaw"
+)

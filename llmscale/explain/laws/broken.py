@@ -25,6 +25,7 @@ class Broken(OneVariableLaw):
 
     equation = "L = a + b {x}^-c0 (1 + ({x}/d1)^(1/f1))^(-c1 f1)"
     source = "Caballero et al. 2023, eq. 1"
+    published = (1.9, 12.0, 0.12, 0.16, 30000000, 0.4)
     floor = "a"
     exponents = ("c0", "c1")
     signed = ("c0", "c1")

@@ -20,6 +20,7 @@ class Chinchilla(SumOfPowers):
 
     equation = "L = E + A/N^alpha + B/D^beta"
     source = "Hoffmann et al. 2022, eq. 2"
+    published = (1.8172, 477.8, 2143.4, 0.3473, 0.3672)
     floor = "E"
     exponents = ("alpha", "beta")
     terms = (("E", {}), ("A", {0: "alpha"}), ("B", {1: "beta"}))

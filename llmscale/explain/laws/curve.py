@@ -5,7 +5,9 @@ evidence.
 from dataclasses import dataclass
 from typing import Any
 
-from llmscale.explain.laws import Law
+import numpy as np
+
+from llmscale.explain.laws import Array, Law, crossed
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Curve(Law):
 
     equation = "L = L0 + A/S1^alpha - C S2"
     source = "Tissue et al. 2024, eq. 1"
+    published = (2.6, 0.45, 0.6, 0.5)
     inputs = ("lr_area", "annealing_area")
     may_be_zero = ("annealing_area",)
     floor = "L0"
@@ -30,3 +33,8 @@ class Curve(Law):
     def loss(self, *inputs: Any) -> Any:
         S1, S2 = inputs
         return self.L0 + self.A / S1**self.alpha - self.C * S2
+
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        runs = crossed(lr_area=np.geomspace(0.5, 20.0, 12), annealing_area=(0.0, 0.1, 0.3, 0.5))
+        return {**runs, "params": np.full(48, 1e8), "tokens": 1e6 * runs["lr_area"]}

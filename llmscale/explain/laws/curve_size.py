@@ -5,7 +5,9 @@ at once.
 from dataclasses import dataclass
 from typing import Any
 
-from llmscale.explain.laws import Law
+import numpy as np
+
+from llmscale.explain.laws import Array, Law, crossed
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class CurveSize(Law):
 
     equation = "L = L0 + A/S1^alpha + B/N^beta - C S2"
     source = "Tissue et al. 2024, with a term for the size"
+    published = (1.9, 0.45, 90.0, 0.6, 0.5, 0.28)
     inputs = ("lr_area", "annealing_area", "params")
     may_be_zero = ("annealing_area",)
     floor = "L0"
@@ -33,3 +36,12 @@ class CurveSize(Law):
     def loss(self, *inputs: Any) -> Any:
         S1, S2, N = inputs
         return self.L0 + self.A / S1**self.alpha + self.B / N**self.beta - self.C * S2
+
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        runs = crossed(
+            params=np.geomspace(1e6, 1e9, 4),
+            lr_area=np.geomspace(0.5, 20.0, 5),
+            annealing_area=(0.0, 0.2, 0.5),
+        )
+        return {**runs, "tokens": 1e6 * runs["lr_area"]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.explain.laws import Array, Law
+from llmscale.explain.laws import Array, Law, crossed
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class DataConstrained(Law):
         "N' alike with R_N_star"
     )
     source = "Muennighoff et al. 2023"
+    published = (1.869, 521.0, 1487.0, 0.3527, 0.3527, 15.39, 5.31)
     inputs = ("params", "tokens", "unique_tokens")
     floor = "E"
     exponents = ("alpha", "beta")
@@ -69,6 +70,16 @@ class DataConstrained(Law):
             "a": self.beta / (self.alpha + self.beta),
             "b": self.alpha / (self.alpha + self.beta),
         }
+
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        runs = crossed(
+            unique_tokens=(1e8, 4e8, 1.5e9, 4e9),
+            epochs=(1.0, 4.0, 15.0, 60.0),
+            params=(7e6, 7e7, 7e8, 7e9),
+        )
+        tokens = runs["unique_tokens"] * runs.pop("epochs")
+        return {**runs, "tokens": tokens}
 
 
 def _worth(unique: Any, repetitions: Any, scale: Any) -> Any:

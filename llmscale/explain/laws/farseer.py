@@ -30,6 +30,7 @@ class Farseer(Law):
 
     equation = "L = exp(a3 N^gamma + b3) + exp(a2 N^beta + b2) D^-exp(a1 N^alpha + b1)"
     source = "Li et al. 2025, eq. 3"
+    published = (-0.124, 0.424, 0.123, 88.01, -6.287, -0.1, -0.021, -0.091, 0.169)
     inputs = ("params", "tokens")
     signed = ("a1", "b1", "alpha", "a2", "b2", "beta", "a3", "b3", "gamma")
 

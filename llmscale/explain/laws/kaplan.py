@@ -23,6 +23,7 @@ class Kaplan(Law):
 
     equation = "L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D]^alpha_D"
     source = "Kaplan et al. 2020, eq. 1.5"
+    published = (6.4e13, 1.8e13, 0.076, 0.103)
     inputs = ("params", "tokens")
     exponents = ("alpha_N", "alpha_D")
 

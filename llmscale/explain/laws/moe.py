@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from llmscale.explain.laws import Law
+import numpy as np
+
+from llmscale.explain.laws import Array, Law, crossed
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Moe(Law):
         "L = e + a/N^alpha + b/D^beta + c/(1-S)^lam + d/((1-S)^delta N^gamma), 1-S = active/total"
     )
     source = "Abnar et al. 2025, eq. 6"
+    published = (0.94, 16612.5, 5455.67, 0.4598, 17.26, 0.5962, 0.3954, -0.1666, 0.1603, 0.1595)
     inputs = ("params_total", "params_active", "tokens")
     floor = "e"
     exponents = ("alpha", "beta", "lam", "delta", "gamma")
@@ -54,3 +57,13 @@ class Moe(Law):
             + self.c * share**-self.lam
             + self.d * share**-self.delta / N**self.gamma
         )
+
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        runs = crossed(
+            params_total=np.geomspace(1e8, 3e10, 5),
+            sparsity=(0.0, 0.5, 0.9, 0.98),
+            tokens=np.geomspace(2e9, 2e11, 3),
+        )
+        active = runs["params_total"] * (1 - runs.pop("sparsity"))
+        return {**runs, "params_active": active, "params": active}

@@ -22,6 +22,7 @@ class OverTraining(Law):
 
     equation = "L = E + (a M^eta + b M^-eta) C^-eta, M = D/N, C = 6ND"
     source = "Gadre et al. 2024"
+    published = (1.51, 141.0, 190.0, 0.121)
     inputs = ("params", "tokens")
     floor = "E"
     exponents = ("eta",)

@@ -16,6 +16,7 @@ class Power(OneVariableLaw, SumOfPowers):
 
     equation = "L = A/{x}^alpha"
     source = "Kaplan et al. 2020, eq. 1.1"
+    published = (15.0, 0.095)
     exponents = ("alpha",)
     terms = (("A", {0: "alpha"}),)
 

@@ -17,6 +17,7 @@ class PowerFloor(OneVariableLaw, SumOfPowers):
 
     equation = "L = E + A/{x}^alpha"
     source = "Henighan et al. 2020"
+    published = (1.7, 400.0, 0.34)
     floor = "E"
     exponents = ("alpha",)
     without_floor = "power"

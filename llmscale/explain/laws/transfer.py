@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.explain.laws import Array, Law
+from llmscale.explain.laws import Array, Law, crossed
 from llmscale.explain.laws.kaplan import Kaplan
 
 
@@ -31,6 +31,7 @@ class Transfer(Law):
         "L = [(N_c/N)^(alpha_N/alpha_D) + D_c/D_E]^alpha_D, D_E = D + pretrained k D^alpha N^beta"
     )
     source = "Hernandez et al. 2021, eq. 1.1"
+    published = (6.4e13, 1.8e13, 0.076, 0.103, 19000.0, 0.18, 0.38)
     inputs = ("params", "tokens", "pretrained")
     may_be_zero = ("pretrained",)
     exponents = ("alpha_N", "alpha_D", "alpha", "beta")
@@ -51,3 +52,11 @@ class Transfer(Law):
         worth, alpha, beta = unit_SK[:, 4:].T
         k = 0.1 * 1e5**worth * D ** (1.0 - alpha) / N**beta
         return np.column_stack([Kaplan.guesses(unit_SK[:, :4], inputs[:2], loss), k, alpha, beta])
+
+    @classmethod
+    def example_runs(cls) -> dict[str, Array]:
+        return crossed(
+            params=np.geomspace(1e6, 1e9, 6),
+            tokens=np.geomspace(1e5, 1e9, 5),
+            pretrained=(0.0, 1.0),
+        )

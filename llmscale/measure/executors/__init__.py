@@ -13,14 +13,12 @@ FOLDER}` on its standard input. A worker that ends so while `report` has not ask
 as one that is killed. A member whose machines may be lost starts a run again from its checkpoint,
 until it has been lost five times without a step more."""
 
-import importlib
-import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError
 from llmscale.machine.needs import need
+from llmscale.menu import Menu
 
 
 @dataclass(frozen=True)
@@ -68,13 +66,12 @@ class Event:
         return self.folder.name
 
 
+EXECUTORS: Menu[Any] = Menu(__name__, "executor", "--executor")
+
+
 def executor_names() -> tuple[str, ...]:
     """The members of this menu."""
-    return tuple(
-        sorted(
-            found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")
-        )
-    )
+    return EXECUTORS.names
 
 
 def check_executor(name: str, starting: bool = True) -> None:
@@ -90,8 +87,4 @@ def check_executor(name: str, starting: bool = True) -> None:
 
 def pick_executor(name: str) -> Any:
     """The member `name`. Raises InputError where there is none."""
-    if name not in executor_names():
-        raise InputError(
-            f"there is no executor {name!r}", f"choose one of {', '.join(executor_names())}"
-        )
-    return importlib.import_module(f"{__name__}.{name}")
+    return EXECUTORS.find(name)

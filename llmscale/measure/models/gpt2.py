@@ -6,78 +6,55 @@ biases.
     x_{l+1} = h_l + W_down · gelu(W_up m)                      m = LayerNorm(h_l)
     logits  = W_head · LayerNorm(x_L)
 
-Unlike GPT-2's, the output projection is a matrix of its own, as in the other architectures here.
-Shapes in suffixes: B sequences, T positions, C = d_model, H heads, D = d_head, V = vocab_size.
-"""
+Unlike GPT-2's, the output projection is a matrix of its own, as in the other architectures here."""
 
-from torch import Tensor, nn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from llmscale.measure.models import LanguageModel, scaled
-from llmscale.measure.ops import Operations
-from llmscale.measure.parametrization import Parametrization
+from llmscale.measure.models import Architecture, Embedding, Layer, LayerNorm, Linear
 from llmscale.runs.shape import Shape
 
-
-class Attention(nn.Module):
-    """softmax(scale · q kᵀ + causal mask) v for each head."""
-
-    def __init__(self, shape: Shape, scale: float, ops: Operations) -> None:
-        super().__init__()
-        self.ops, self.n_head, self.scale = ops, shape.n_head, scale
-        self.qkv = nn.Linear(shape.d_model, 3 * shape.d_model)
-        self.out = nn.Linear(shape.d_model, shape.d_model)
-
-    def forward(self, n_BTC: Tensor) -> Tensor:
-        y_BTC = self.ops.attention(self.ops.linear(n_BTC, self.qkv), self.n_head, None, self.scale)
-        return self.ops.linear(y_BTC, self.out)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class MLP(nn.Module):
-    """W_down gelu(W_up x)."""
+class GPT2(Architecture):
+    """LayerNorm, learned positions, GELU, biases."""
 
-    def __init__(self, shape: Shape, ops: Operations) -> None:
-        super().__init__()
-        self.ops = ops
-        self.up = nn.Linear(shape.d_model, shape.d_ff)
-        self.down = nn.Linear(shape.d_ff, shape.d_model)
+    def layers(self, shape: Shape) -> Mapping[str, Layer]:
+        C, F = shape.d_model, shape.d_ff
+        return {
+            "attention_norm": LayerNorm(C),
+            "attention.qkv": Linear(C, 3 * C, bias=True, parts=3),
+            "attention.out": Linear(C, C, bias=True, writes=True),
+            "mlp_norm": LayerNorm(C),
+            "mlp.up": Linear(C, F, bias=True),
+            "mlp.down": Linear(F, C, bias=True, writes=True),
+        }
 
-    def forward(self, n_BTC: Tensor) -> Tensor:
-        return self.ops.linear(self.ops.gelu(self.ops.linear(n_BTC, self.up)), self.down)
+    def norm(self, shape: Shape) -> Layer:
+        return LayerNorm(shape.d_model)
 
+    def stem(self, shape: Shape) -> Mapping[str, Layer]:
+        return {"positions": Embedding(shape.context, shape.d_model)}
 
-class Block(nn.Module):
-    """One layer.
+    def activations(self, shape: Shape) -> int:
+        return 14 * shape.d_model + 3 * shape.d_ff
 
-    The residual x is kept apart from what was last written into it, `added`, until the next norm.
-    """
-
-    def __init__(self, shape: Shape, parametrization: Parametrization, ops: Operations) -> None:
-        super().__init__()
-        self.ops, self.multiplier = ops, parametrization.residual_multiplier
-        self.attention_norm = nn.LayerNorm(shape.d_model)
-        self.attention = Attention(shape, parametrization.attention_scale, ops)
-        self.mlp_norm = nn.LayerNorm(shape.d_model)
-        self.mlp = MLP(shape, ops)
-
-    def forward(self, x_BTC: Tensor, added_BTC: Tensor | None) -> tuple[Tensor, Tensor]:
-        x_BTC, n_BTC = self.ops.add_and_norm(x_BTC, added_BTC, self.attention_norm)
-        x_BTC, n_BTC = self.ops.add_and_norm(
-            x_BTC, scaled(self.attention(n_BTC), self.multiplier), self.mlp_norm
-        )
-        return x_BTC, scaled(self.mlp(n_BTC), self.multiplier)
-
-
-class Model(LanguageModel):
-    def __init__(self, shape: Shape, parametrization: Parametrization, ops: Operations) -> None:
-        super().__init__(shape, parametrization, ops)
-        self.embed = nn.Embedding(shape.vocab_size, shape.d_model)
-        self.positions = nn.Embedding(shape.context, shape.d_model)
-        self.blocks = nn.ModuleList(
-            Block(shape, parametrization, ops) for _ in range(shape.n_layer)
-        )
-        self.norm = nn.LayerNorm(shape.d_model)
-        self.head = nn.Linear(shape.d_model, shape.vocab_size, bias=False)
-
-    def embedded(self, tokens_BT: Tensor) -> Tensor:
-        x_BTC: Tensor = self.embed(tokens_BT) + self.positions.weight[: tokens_BT.shape[1]]
+    def embedded(self, model: Any, tokens_BT: "Tensor") -> "Tensor":
+        x_BTC: Tensor = model.embed(tokens_BT) + model.positions.weight[: tokens_BT.shape[1]]
         return x_BTC
+
+    def attention(self, block: Any, n_BTC: "Tensor", *shared: Any) -> "Tensor":
+        """softmax(scale · q kᵀ + causal mask) v for each head."""
+        ops, weights = block.ops, block.attention
+        y_BTC = ops.attention(ops.linear(n_BTC, weights.qkv), block.n_head, None, block.scale)
+        written_BTC: Tensor = ops.linear(y_BTC, weights.out)
+        return written_BTC
+
+    def mlp(self, block: Any, n_BTC: "Tensor") -> "Tensor":
+        """W_down gelu(W_up x)."""
+        ops, weights = block.ops, block.mlp
+        hidden_BTF = ops.gelu(ops.linear(n_BTC, weights.up))
+        written_BTC: Tensor = ops.linear(hidden_BTF, weights.down)
+        return written_BTC

@@ -1,49 +1,33 @@
-"""The optimisers: `optimizer = "adamw"` is optimizers/adamw.py.
+"""The optimisers: `optimizer = "adamw"` is optimizers/adamw.py, `./mine.py:MyOptimizer` one's own.
 
-A member defines `build(weights, parametrization, *, lr, beta2, weight_decay, dtype, compile) ->
-torch.optim.Optimizer` over all weights of a model. Matrix products, if it has any, are computed in
-`dtype`, and compiled by torch if asked for. Every group has an `lr_multiplier` for
-`set_learning_rate`: so members keep their own rules of how steps go with width and depth."""
+A member is a class of torch.optim.Optimizer, or anything else with `build(weights, parametrization,
+*, lr, beta2, weight_decay, dtype, compile) -> torch.optim.Optimizer` over all `Weight`s of a model.
+Matrix products, if it has any, are computed in `dtype`, and compiled by torch if asked for. Every
+group has an `lr_multiplier` for `set_learning_rate`: so members keep their own rules of how steps
+go with width and depth. A class without `build` is given AdamW's groups, each with `lr` and
+`weight_decay`, and steps weights one by one."""
 
-import importlib
-import pkgutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from llmscale.measure.parametrization import EMBEDDINGS, Parametrization
+from llmscale.measure.parametrization import BASE, Parametrization, Role, parametrize
+from llmscale.menu import Menu
+from llmscale.runs.shape import Shape
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-PARTS = {"attention.qkv.weight": 3, "mlp.gate_up.weight": 2}
-"""Matrices that one weight holds, one below the other, by the end of its name."""
-
 
 @dataclass(frozen=True)
 class Weight:
-    """One weight of a model, and what optimisers ask about it."""
+    """One weight of a model, and what it is."""
 
     tensor: "nn.Parameter"
-    in_block: bool
-    is_matrix: bool
-    is_embedding: bool
-    """Of tokens or positions; the output projection is none."""
-    parts: int
-    """Matrices that it holds, one below the other."""
-
-    @property
-    def hidden(self) -> bool:
-        """A matrix inside a block, whose two sides both grow with the width."""
-        return self.in_block and self.is_matrix
-
-    @property
-    def decays(self) -> bool:
-        return self.is_matrix and not self.is_embedding
-
-
-def optimizer_names() -> tuple[str, ...]:
-    return tuple(module.name for module in pkgutil.iter_modules(__path__))
+    role: Role
 
 
 def build_optimizer(
@@ -56,18 +40,12 @@ def build_optimizer(
     dtype: str = "float32",
     compile: bool = False,
 ) -> "torch.optim.Optimizer":
-    """The optimiser `name`, one of `optimizer_names()`, over the weights of a model or of a stack
-    of models.
-    """
-    stack_dims: int = model.stack_dims  # type: ignore[assignment]
-    weights = [
-        _weight(weight_name, tensor, stack_dims) for weight_name, tensor in model.named_parameters()
-    ]
-    parametrization: Parametrization = model.parametrization  # type: ignore[assignment]
-    module = importlib.import_module(f"llmscale.measure.optimizers.{name}")
-    optimizer: torch.optim.Optimizer = module.build(
+    """The optimiser `name` of the menu, over the weights of a model or of a stack of models."""
+    roles: Mapping[str, Role] = model.roles  # type: ignore[assignment]
+    weights = [Weight(tensor, roles[name]) for name, tensor in model.named_parameters()]
+    optimizer: torch.optim.Optimizer = OPTIMIZERS.find(name).build(
         weights,
-        parametrization,
+        model.parametrization,
         lr=lr,
         beta2=beta2,
         weight_decay=weight_decay,
@@ -104,11 +82,46 @@ def allocate_state(optimizer: "torch.optim.Optimizer") -> None:
             state["step"].zero_()
 
 
-def _weight(name: str, tensor: "nn.Parameter", stack_dims: int) -> Weight:
-    return Weight(
-        tensor=tensor,
-        in_block=name.startswith("blocks."),
-        is_matrix=tensor.dim() - stack_dims >= 2,
-        is_embedding=name.startswith(EMBEDDINGS),
-        parts=next((count for end, count in PARTS.items() if name.endswith(end)), 1),
+def state_bytes(name: str, shape: Shape) -> int:
+    """Bytes of what the optimiser keeps of all weights of `shape`, by what it keeps of few."""
+    hidden, others = _bytes_a_weight(name)
+    inside = shape.n_layer * shape.counts.matrices
+    return round(hidden * inside + others * (shape.params_total - inside))
+
+
+@cache
+def _bytes_a_weight(name: str) -> tuple[float, float]:
+    """Bytes of state for each weight of matrices in blocks, and for each of all others."""
+    import torch
+    from torch import nn
+
+    roles = Role(in_block=True, is_matrix=True), Role(in_block=False, is_matrix=True)
+    weights = [Weight(nn.Parameter(torch.zeros(64, 64)), role) for role in roles]
+    optimizer = OPTIMIZERS.find(name).build(
+        weights, parametrize(BASE), lr=0.0, beta2=0.99, weight_decay=0.0, dtype="float32"
     )
+    allocate_state(optimizer)
+    kept = [
+        sum(value.nbytes for value in optimizer.state[weight.tensor].values() if value.dim())
+        for weight in weights
+    ]
+    hidden, others = (count / 64**2 for count in kept)
+    return hidden, others
+
+
+def _ready(found: Any) -> Any:
+    return found if hasattr(found, "build") else SimpleNamespace(build=partial(_build, found))
+
+
+def _build(
+    kind: Any, weights: Sequence[Weight], parametrization: Parametrization, **settings: Any
+) -> "torch.optim.Optimizer":
+    """An optimiser of the user's own that is a class of torch.optim.Optimizer."""
+    from llmscale.measure.optimizers.adamw import adamw_groups
+
+    groups = adamw_groups(weights, parametrization, settings["lr"], settings["weight_decay"])
+    optimizer: torch.optim.Optimizer = kind(groups, lr=settings["lr"])
+    return optimizer
+
+
+OPTIMIZERS: Menu[Any] = Menu(__name__, "optimizer", "--optimizer", ready=_ready, own="MyOptimizer")

@@ -50,20 +50,20 @@ def build(
 
     It has no matrix products: all is float32, whatever `dtype`, and there is nothing to compile.
     """
-    groups = _groups(weights, parametrization, lr, weight_decay)
+    groups = adamw_groups(weights, parametrization, lr, weight_decay)
     return AdamW(groups, betas=(BETA1, beta2), fused=True)
 
 
-def _groups(
+def adamw_groups(
     weights: Sequence[Weight], parametrization: Parametrization, lr: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Weights with equal settings together, scaled as the table in parametrization.py says."""
     m, m_L = parametrization.width, parametrization.depth
     groups: dict[tuple[float, ...], list[torch.Tensor]] = {}
     for weight in weights:
-        lr_multiplier = 1 / m if weight.hidden else 1.0
-        decay = weight_decay / lr_multiplier if weight.decays else 0.0
-        epsilon = EPSILON / (m * m_L if weight.in_block else m)
+        lr_multiplier = 1 / m if weight.role.hidden else 1.0
+        decay = weight_decay / lr_multiplier if weight.role.decays else 0.0
+        epsilon = EPSILON / (m * m_L if weight.role.in_block else m)
         groups.setdefault((lr_multiplier, decay, epsilon), []).append(weight.tensor)
     return [
         {

@@ -50,7 +50,7 @@ def build(
     """Muon and AdamW as one optimiser; λ = `weight_decay` on matrices, 0 on embeddings, norms and
     biases.
     """
-    hidden = [weight for weight in weights if weight.hidden]
+    hidden = [weight for weight in weights if weight.role.hidden]
     multiplier = parametrization.width**-0.5
     common = {
         "lr": lr * multiplier,
@@ -59,13 +59,13 @@ def build(
     }
     groups = [
         {
-            "params": [weight.tensor for weight in hidden if weight.parts == parts],
+            "params": [weight.tensor for weight in hidden if weight.role.parts == parts],
             "parts": parts,
             **common,
         }
-        for parts in sorted({weight.parts for weight in hidden})
+        for parts in sorted({weight.role.parts for weight in hidden})
     ]
-    others = [weight for weight in weights if not weight.hidden]
+    others = [weight for weight in weights if not weight.role.hidden]
     rest = adamw.build(
         others, parametrization, lr=lr, beta2=beta2, weight_decay=weight_decay, dtype=dtype
     )

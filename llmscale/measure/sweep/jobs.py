@@ -9,7 +9,7 @@ from llmscale.measure.sweep.isoflop_grid import isoflop_grid, most_tokens
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.trunks import beginning_of_stream, share_trunks, sharing_recipes
 from llmscale.measure.text.prepare import TokenStore
-from llmscale.measure.text.sources import member_of
+from llmscale.measure.text.sources import streams
 from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.recipe import Recipe
 from llmscale.quantity import format_count
@@ -118,7 +118,7 @@ def reads_whole_text(spec: SweepSpec) -> bool:
     """Whether runs draw from the whole text, as from local files, or from as much of a stream as
     they need.
     """
-    return member_of(spec.data.source) != "hub"
+    return not streams(spec.data.source)
 
 
 def tokens_needed(spec: SweepSpec) -> int | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmscale.errors import Note
 from llmscale.machine import available_cores, available_memory, can_compile, find_gpu
 from llmscale.measure.executors import Place
+from llmscale.measure.optimizers import state_bytes
 from llmscale.measure.sweep.devices import Duration, allot_places, makespan, slowdown, speedup
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of, sweep_dtype, with_retries
@@ -297,12 +298,13 @@ def plan_jobs(
     micro, evaluated = {}, {}
     for job in jobs:
         stacked = members.get(job.run_id, 1)
+        state = state_bytes(job.optimizer, job.shape)
         micro[job.run_id] = micro_batch(
-            job.shape, -(-job.batch_sequences // gpus), device, free, stacked
+            job.shape, -(-job.batch_sequences // gpus), device, free, stacked, state
         )
         windows = store.validation_tokens // job.shape.context
         evaluated[job.run_id] = evaluation_batch(
-            job.shape, micro[job.run_id], device, free, stacked, windows
+            job.shape, micro[job.run_id], device, free, stacked, windows, state
         )
     memory = {
         job.run_id: _memory(
@@ -410,21 +412,25 @@ def _can_be_timed(shape: Shape, device: str, free_bytes: int) -> bool:
 
 
 def micro_batch(
-    shape: Shape, batch_sequences: int, device: str, free_bytes: int, members: int = 1
+    shape: Shape,
+    batch_sequences: int,
+    device: str,
+    free_bytes: int,
+    members: int = 1,
+    state: int | None = None,
 ) -> int:
     """Sequences in one pass: a power of two, at most the batch, that fits the memory and suits the
     device.
 
-    Of a stack of `members` models each takes so many.
+    Of a stack of `members` models each takes so many. `state` are the bytes of the optimiser's;
+    None: of AdamW's.
     """
     limit = CPU_MICRO_BATCH_TOKENS if device == "cpu" else GPU_MICRO_BATCH_TOKENS
     room, width = GPU_MEMORY_SHARE * free_bytes / members, activation_bytes(device)
     sequences = 1
     while sequences * 2 <= min(batch_sequences, max(1, limit // (shape.context * members))):
-        if (
-            shape.memory_bytes(sequences * 2, width, several_parts=sequences * 2 < batch_sequences)
-            > room
-        ):
+        several = sequences * 2 < batch_sequences
+        if shape.memory_bytes(sequences * 2, width, several, state) > room:
             break
         sequences *= 2
     return sequences
@@ -437,6 +443,7 @@ def evaluation_batch(
     free_bytes: int,
     members: int = 1,
     windows: int | None = None,
+    state: int | None = None,
 ) -> int | None:
     """Sequences in one pass of an evaluation on a GPU, a power of two times those of training; None
     on a CPU.
@@ -450,10 +457,8 @@ def evaluation_batch(
     while sequences * 2 * shape.context * members <= GPU_EVALUATION_TOKENS:
         if windows is not None and sequences >= windows:
             break
-        if (
-            shape.evaluation_bytes(sequences * 2, activation_bytes(device)) * members
-            > GPU_MEMORY_SHARE * free_bytes
-        ):
+        needed = shape.evaluation_bytes(sequences * 2, activation_bytes(device), state)
+        if needed * members > GPU_MEMORY_SHARE * free_bytes:
             break
         sequences *= 2
     return sequences
@@ -509,7 +514,11 @@ def _members(
             in_memory = (
                 GPU_MEMORY_SHARE
                 * free_bytes
-                // alike.shape.memory_bytes(1, activation_bytes(device))
+                // alike.shape.memory_bytes(
+                    1,
+                    activation_bytes(device),
+                    state_bytes=state_bytes(alike.optimizer, alike.shape),
+                )
             )
             most = max(1, int(min(most, in_a_pass, in_memory)))
         members |= {job.run_id: most for job in group}
@@ -582,7 +591,7 @@ def _durations(runs: Sequence[PlannedRun]) -> list[Duration]:
 def _memory(job: Job, micro: int, evaluated: int | None, device: str, members: int) -> int:
     """Bytes of a worker that trains so many members with passes of so many sequences."""
     process = 500 << 20  # the interpreter and torch itself
-    width = activation_bytes(device)
-    trained = job.shape.memory_bytes(micro, width, several_parts=micro < job.batch_sequences)
-    read = job.shape.evaluation_bytes(evaluated or micro, width)
+    width, state = activation_bytes(device), state_bytes(job.optimizer, job.shape)
+    trained = job.shape.memory_bytes(micro, width, micro < job.batch_sequences, state)
+    read = job.shape.evaluation_bytes(evaluated or micro, width, state)
     return process + members * max(trained, read)

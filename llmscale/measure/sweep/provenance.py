@@ -21,6 +21,7 @@ from llmscale.measure.sweep.remaining import PlannedWork
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.recipe import Recipe
+from llmscale.menu import texts_of
 from llmscale.runs.columns import fields_from
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_paths import refuse_links
@@ -111,6 +112,7 @@ def provenance(
         "runs": [run.job.run_id for run in plan.runs],
         "planned": _planned(plan, folder),
         "data": describe_text(store),
+        "own": _own_texts(plan, spec),
         "versions": {
             "llmscale": llmscale.__version__,
             "python": platform.python_version(),
@@ -128,6 +130,14 @@ def provenance(
         "command": command,
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
+    """The files of the user's own that the sweep was made with, for those who read of it later."""
+    found = texts_of([spec.data.source, *spec.track])
+    for run in plan.runs:
+        found |= run.job.own_texts()
+    return found
 
 
 def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:

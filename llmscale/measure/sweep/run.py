@@ -25,6 +25,7 @@ from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.run_spec import RunSpec, known_spec
+from llmscale.menu import is_own
 from llmscale.runs.checked import DamagedFile
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
@@ -157,6 +158,8 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         device_name(plan.device),
         os.path.relpath(start, home.path) if start else None,
         {step: branch_file(step) for step in run.descent.branch_steps},
+        own=run.job.own_texts(),
+        counts=run.job.shape.counts if is_own(run.job.shape.arch) else None,
     )
     if before is not None:
         points = {**before.branch_points, **spec.branch_points}

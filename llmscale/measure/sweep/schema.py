@@ -7,9 +7,11 @@ from typing import Any
 
 from llmscale.measure.sweep.spec import RECIPE_NAME, SweepSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.menu import Menu
 from llmscale.quantity import TokenBudget
 from llmscale.settings import Setting, settings_of
 
+IN_FILE = r"\.py(:\w+)?$"
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """What editors know best."""
 _SCALARS: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -54,7 +56,10 @@ def _property(one: Setting) -> dict[str, Any]:
         return _table(one.table())
     value = _value(one)
     if one.choices is not None:
-        value["enum"] = list(one.choices())
+        menu = one.choices()
+        listed = {"enum": list(menu)}
+        # Next to what is listed, a choice in a file of the user's own.
+        value |= {"anyOf": [listed, {"pattern": IN_FILE}]} if isinstance(menu, Menu) else listed
     if one.within is not None:
         least = "exclusiveMinimum" if one.within.above else "minimum"
         value |= {least: one.within.least, "maximum": one.within.most}

@@ -14,6 +14,7 @@ from llmscale.errors import InputError
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.menu import beside
 from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
 from llmscale.runs.shape import TOKENS_PER_PARAM, shape_for
 from llmscale.settings import Range, check_settings, setting, settings_of
@@ -234,7 +235,7 @@ def read_spec(path: Path) -> SweepSpec:
     """The sweep that a TOML file describes. Raises InputError."""
     from llmscale.settings.tables import check_keys, from_table, read_toml
 
-    table = read_toml(path)
+    table = beside(read_toml(path), path.parent)
     check_keys(table, {one.name for one in settings_of(SweepSpec)}, str(path))
     if "sizes" not in table and "flops" not in table:
         raise InputError(

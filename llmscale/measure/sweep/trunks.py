@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.recipe import Recipe
@@ -46,7 +47,9 @@ class Descent:
 def share_trunks(spec: SweepSpec, recipe: Recipe | None = None) -> bool:
     """Whether the budgets of one size are to begin alike: by `recipe`, or by any of the sweep's."""
     recipes = spec.variants.values() if recipe is None else (recipe,)
-    return len(spec.tokens) > 1 and any(one.trunk and one.schedule == "wsd" for one in recipes)
+    return len(spec.tokens) > 1 and any(
+        one.trunk and SCHEDULES.find(one.schedule).branches for one in recipes
+    )
 
 
 def sharing_recipes(spec: SweepSpec) -> set[str]:

@@ -49,8 +49,8 @@ class TextSpec:
 
     source: str = setting(
         "stdlib",
-        help="`stdlib`, files (a path, a glob, several with commas between) or the name of a "
-        "dataset on the hub.",
+        help="`stdlib`, files (a path, a glob, several with commas between), the name of a dataset "
+        "on the hub, or a function of your own that yields documents, as `./mine.py:my_source`.",
         group=TEXT,
         option="data",
         metavar="SOURCE",
@@ -102,6 +102,10 @@ class TextSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if ".py:" in self.source:
+            from llmscale.measure.text.sources import pin_source
+
+            object.__setattr__(self, "source", pin_source(self.source))
 
     @property
     def held_out(self) -> int:

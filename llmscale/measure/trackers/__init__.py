@@ -3,19 +3,18 @@
 A member names the package that it `NEEDS`, of the extra `trackers`, and defines `begin(run) ->
 Session` for a `TrackedRun`. A run that is resumed is begun again, under the same id, and logged
 from its first step on: the member sees to it that no step is there twice. Data go to the folder of
-the sweep unless the tracker's own environment variables name another place."""
+the sweep unless the tracker's own environment variables name another place. A tracker of one's own
+is such a `begin` in a file anywhere: `--track ./mine.py:my_tracker`."""
 
-import importlib
 import math
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any, Protocol
 
-from llmscale.errors import InputError
 from llmscale.machine.needs import need
+from llmscale.menu import Menu
 
 
 @dataclass(frozen=True)
@@ -44,24 +43,17 @@ class Session(Protocol):
         """
 
 
-def tracker_names() -> tuple[str, ...]:
-    return tuple(module.name for module in pkgutil.iter_modules(__path__))
-
-
-def find_trackers(names: Sequence[str]) -> dict[str, ModuleType]:
+def find_trackers(names: Sequence[str]) -> dict[str, Any]:
     """The members by name.
 
     Raises InputError for one that there is not or whose package is not installed.
     """
     found = {}
     for name in dict.fromkeys(names):
-        if name not in tracker_names():
-            raise InputError(
-                f"there is no tracker {name!r}", f"choose from {', '.join(tracker_names())}"
-            )
-        module = importlib.import_module(f"llmscale.measure.trackers.{name}")
-        need(module.NEEDS, f"--track {name}", "'llmscale[trackers]'")
-        found[name] = module
+        member = TRACKERS.find(name)
+        if hasattr(member, "NEEDS"):
+            need(member.NEEDS, f"--track {name}", "'llmscale[trackers]'")
+        found[name] = member
     return found
 
 
@@ -72,3 +64,10 @@ def finite(row: dict[str, Any]) -> dict[str, float]:
         for name, value in row.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
+
+
+def _ready(found: Any) -> Any:
+    return found if hasattr(found, "begin") else SimpleNamespace(begin=found)
+
+
+TRACKERS: Menu[Any] = Menu(__name__, "tracker", "--track", ready=_ready, own="my_tracker")

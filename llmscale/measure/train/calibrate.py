@@ -16,7 +16,6 @@ import torch
 
 from llmscale.errors import WorkError
 from llmscale.machine.child import child_environment, python
-from llmscale.measure.models import build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.train.batches import Windows
 from llmscale.measure.train.conditions import Conditions
@@ -29,6 +28,8 @@ from llmscale.measure.train.throughput import (
     sample_tokens,
     throughput_job,
 )
+from llmscale.measure.transformer import build_model
+from llmscale.menu import receive, texts_of
 from llmscale.runs.shape import Shape
 
 MEASURED_SHAPES = 3
@@ -104,7 +105,9 @@ def measure_in_child(
     Raises WorkError.
     """
     shapes = [[asdict(shape), sequences] for shape, sequences in micro_batches.items()]
-    asked = json.dumps({"shapes": shapes, "device": device, "dtype": dtype, "optimizer": optimizer})
+    own = texts_of([optimizer, *(shape.arch for shape in micro_batches)])
+    settings = {"device": device, "dtype": dtype, "optimizer": optimizer}
+    asked = json.dumps({"shapes": shapes, "own": own, **settings})
     command, environment = python("-m", "llmscale.measure.train.calibrate"), child_environment()
     done = subprocess.run(
         command,
@@ -197,6 +200,7 @@ def main() -> None:
     object.
     """
     asked = json.loads(sys.stdin.read())
+    receive(asked.pop("own"))
     micro_batches = {Shape(**shape): sequences for shape, sequences in asked.pop("shapes")}
     sys.stdout.write(json.dumps(asdict(measure_speeds(micro_batches, **asked))) + "\n")
 

@@ -21,10 +21,10 @@ from torch import nn
 from llmscale.errors import LlmscaleError
 from llmscale.machine import cpu_flags, device_name, has_bfloat16, pick_dtype
 from llmscale.machine.cache import cache_folder
-from llmscale.measure.models import empty_model
 from llmscale.measure.ops import build_operations
 from llmscale.measure.train.batch_parts import PART_TOKENS
 from llmscale.measure.train.throughput import as_in_training
+from llmscale.measure.transformer import empty_model
 from llmscale.runs.safe_write import make_folder, write_text
 from llmscale.runs.shape import Shape, shape_for
 

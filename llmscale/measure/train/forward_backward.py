@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from llmscale.errors import WorkError
-from llmscale.measure.models import LanguageModel
 from llmscale.measure.train.batch_parts import Part, filled_up, halves, mean_loss, part_sequences
 from llmscale.measure.train.checkpoint import Checkpoint
 from llmscale.measure.train.low_precision_weights import WorkingWeights, accumulate
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import LanguageModel
 
 log = logging.getLogger(__name__)
 

@@ -114,7 +114,7 @@ def activation_bytes(shape: Shape, micro_batch: int, checkpointing: bool) -> flo
     kept = shape.activations_bytes(micro_batch, 2)
     if not checkpointing:
         return kept
-    per_layer = 2 * (14 * shape.d_model + (4 if shape.arch == "llama" else 3) * shape.d_ff)
+    per_layer = 2 * shape.counts.activations
     inputs = 6 * shape.d_model  # x in float32, and in bfloat16 what was last added to it
     return kept - micro_batch * shape.context * (
         (shape.n_layer - 1) * per_layer - shape.n_layer * inputs

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from llmscale.measure.schedule import Schedule
+from llmscale.measure.schedules import SCHEDULES, Schedule
 from llmscale.measure.train import recipe as rules
 from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.menu import texts_of
 from llmscale.runs.columns import fields_from
 from llmscale.runs.run import Run
 from llmscale.runs.shape import Shape
@@ -132,7 +133,8 @@ class Job:
 
         WSD's constant phase, less if its cooldown is so short that the steps which `train_loss`
         is taken over, the last 5%, would not all be logged as by a run of its own."""
-        if self.schedule != "wsd":
+        # What a results folder holds may be of a schedule that this command does not name.
+        if not (SCHEDULES.is_here(self.schedule) and SCHEDULES.find(self.schedule).branches):
             return 0
         return max(
             0, min(self.learning_rates().cooldown_start, int(0.95 * self.steps) - self.log_every)
@@ -164,7 +166,11 @@ class Job:
         return replace(self, lr=self.lr / 2, retry_of=self.run_id)
 
     def learning_rates(self) -> Schedule:
-        return Schedule(self.schedule, self.steps, self.warmup_steps, self.cooldown)
+        return SCHEDULES.find(self.schedule)(self.steps, self.warmup_steps, self.cooldown)
+
+    def own_texts(self) -> dict[str, str]:
+        """The files of the user's own that it names, as `menu.receive` takes them."""
+        return texts_of((self.shape.arch, self.optimizer, self.schedule))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

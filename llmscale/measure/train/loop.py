@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from llmscale.measure.models import LanguageModel, build_model
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.async_values import Mark, Reading
@@ -25,6 +24,7 @@ from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memor
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import SavedState, load_states, saved_states
 from llmscale.measure.train.stack import Stack, tensors_of_members
+from llmscale.measure.transformer import LanguageModel, build_model
 from llmscale.runs.run import CurvePoint
 
 UNREAD = {"cpu": 0, "cuda": 1}

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from llmscale.measure.models import LanguageModel
 from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import LanguageModel
 
 
 class WorkingWeights:

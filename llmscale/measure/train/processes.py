@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmscale.measure.models import LanguageModel, build_model, empty_model
 from llmscale.measure.ops import Operations
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.stack import Losses, Stack
+from llmscale.measure.transformer import LanguageModel, build_model, empty_model
 
 
 @dataclass(frozen=True)

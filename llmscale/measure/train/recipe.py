@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.parametrization import BASE, PARAMETRIZATIONS
-from llmscale.measure.schedule import SCHEDULES
+from llmscale.measure.schedules import SCHEDULES
 from llmscale.runs.shape import ARCHITECTURES, LEAST_CONTEXT, MOST_CONTEXT, TOKENS_PER_PARAM
-from llmscale.settings import Range, check_settings, in_folder, setting
+from llmscale.settings import Range, check_settings, setting
 
 if TYPE_CHECKING:
     from llmscale.measure.train.rule import Rule
@@ -45,8 +46,8 @@ class Recipe:
 
     arch: str = setting(
         "llama",
-        help="The architecture: `llama` (RMSNorm, rotary positions, SwiGLU) or `gpt2` (LayerNorm, "
-        "learned positions, GELU).",
+        help="The architecture: `llama` (RMSNorm, rotary positions, SwiGLU), `gpt2` (LayerNorm, "
+        "learned positions, GELU), or one of your own, as `./mine.py:MyModel`.",
         group=RECIPE,
         choices=lambda: ARCHITECTURES,
     )
@@ -83,9 +84,10 @@ class Recipe:
     )
     optimizer: str = setting(
         "adamw",
-        help="The optimiser: `adamw`, or `muon` for the matrices of the blocks.",
+        help="The optimiser: `adamw`, `muon` for the matrices of blocks, or one of your own, as "
+        "`./mine.py:MyOptimizer`.",
         group=RECIPE,
-        choices=in_folder("llmscale.measure.optimizers"),
+        choices=lambda: OPTIMIZERS,
     )
     parametrization: str = setting(
         "standard",
@@ -96,7 +98,8 @@ class Recipe:
     )
     schedule: str = setting(
         "wsd",
-        help="The schedule of the learning rate: `wsd` (warm-up, constant, cooldown) or `cosine`.",
+        help="The schedule of the learning rate: `wsd` (warm-up, constant, cooldown), `cosine`, "
+        "`linear`, `constant`, or one of your own, as `./mine.py:my_schedule`.",
         group=RECIPE,
         choices=lambda: SCHEDULES,
     )

@@ -16,7 +16,6 @@ import torch
 
 from llmscale.errors import WorkError
 from llmscale.errors.command_lines import command_line
-from llmscale.measure.models import LanguageModel, empty_model
 from llmscale.measure.ops import build_operations
 from llmscale.measure.train.checkpoint import (
     FILE_NAME,
@@ -29,6 +28,7 @@ from llmscale.measure.train.curves import Member
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.sharded_checkpoint import load_sharded, read_sharded, take_over
 from llmscale.measure.train.stack import Stack, stack_optimizers
+from llmscale.measure.transformer import LanguageModel, empty_model
 from llmscale.runs.log import is_row
 from llmscale.runs.shape import Shape
 

@@ -24,6 +24,7 @@ from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import can_stack
 from llmscale.measure.train.run_spec import RunSpec, read_spec, start_of
 from llmscale.measure.train.sharded_checkpoint import remove_sharded
+from llmscale.menu import receive
 from llmscale.runs.checked import DamagedFile
 from llmscale.runs.lock import only_writer
 from llmscale.runs.log import append_progress, begin_progress, end_progress
@@ -110,8 +111,10 @@ def _train_held(
     runs = []
     for folder in map(RunFolder, folders):
         try:
-            runs.append(_HeldRun(folder, read_spec(folder)))
-        except DamagedFile as error:
+            spec = read_spec(folder)
+            receive(spec.own)  # which the leader read from the file that its command names
+            runs.append(_HeldRun(folder, spec))
+        except (DamagedFile, InputError) as error:
             audience.warn(folder.path, error.problem)
             yield folder.path, 1
     together = len(runs) > 1 and processes.size == 1

@@ -2,18 +2,19 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
-from llmscale.measure.schedule import SCHEDULES
+from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
 from llmscale.runs.checked import DamagedFile, WrongValue, check, check_count, read_object, typed
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import plain_name
 from llmscale.runs.safe_write import write_text
+from llmscale.runs.shape import Counts, tell_counts
 from llmscale.runs.unchanged import once_while_unchanged
 
 _MOST = 2**53
@@ -37,6 +38,10 @@ class RunSpec:
     """Steps after which the run saves its state for others, and the names of these files in its
     folder.
     """
+    own: dict[str, str] = field(default_factory=dict)
+    """The files of the user's own that the job names, as `menu.receive` takes them."""
+    counts: Counts | None = None
+    """What an architecture of the user's own counts, for those who do not run its file."""
 
     def write(self, folder: RunFolder) -> None:
         write_text(folder.spec_path, json.dumps(asdict(self), indent=2) + "\n")
@@ -78,8 +83,12 @@ def _read(path: Path) -> RunSpec:
 
 def _checked(payload: dict[str, Any], folder: RunFolder) -> RunSpec:
     points = _branch_points(payload.get("branch_points", {}))
-    spec: RunSpec = typed(RunSpec, {**payload, "branch_points": points})
+    spec: RunSpec = typed(RunSpec, {**payload, "branch_points": points, "counts": None})
     _check_job(spec.job)
+    if payload.get("counts") is not None:
+        counts: Counts = typed(Counts, payload["counts"], "counts")
+        tell_counts(spec.job.shape, counts)
+        spec = replace(spec, counts=counts)
     for name in ("validation_tokens", "threads"):
         if payload.get(name) is not None:
             check_count(payload[name], name, most=_MOST)
@@ -95,7 +104,7 @@ def _check_job(job: Job) -> None:
     for name in ("lr", "cooldown", "beta2", "weight_decay", "clip"):
         if not math.isfinite(getattr(job, name)):
             raise WrongValue(f"job.{name} is {getattr(job, name)}")
-    if job.schedule not in SCHEDULES:
+    if not SCHEDULES.accepts(job.schedule):
         raise WrongValue(f"job.schedule is {job.schedule!r}")
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from llmscale.measure.models import LanguageModel, nothing_added, run_block
 from llmscale.measure.ops.plain import cross_entropies
+from llmscale.measure.transformer import LanguageModel, nothing_added, run_block
 
 Weights = Mapping[str, Tensor]
 """Stacked weights by their names in one model, or in one of its parts."""
@@ -33,6 +33,7 @@ class Stack(nn.Module):
         first = models[0]
         self.members, self.shape = len(models), first.shape
         self.ops, self.parametrization = first.ops, first.parametrization
+        self.roles = first.roles
         self.checkpointing = False
         members = [dict(model.named_parameters()) for model in models]
         self._names = list(members[0])

@@ -3,21 +3,29 @@ names are `hub.py`.
 
 A member is a module with `open_source(name, *, config, split, text_column) -> Source`. `--data
 MEMBER` opens it with an empty name and `--data MEMBER:NAME` with that name, so that one new file
-adds one new source. It names the package that it `NEEDS`, if it needs one."""
+adds one new source. It names the package that it `NEEDS`, if it needs one, and says that it
+`STREAMS` if a run is to read only as much of it as it needs.
+
+A source of one's own, `--data ./mine.py:my_source`, is a `Source` that takes no arguments, or a
+function that yields documents, always the same ones in the same order."""
 
 import hashlib
-import importlib
-import pkgutil
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 from llmscale.errors import InputError
 from llmscale.machine.needs import need
+from llmscale.menu import Menu, errors_named, path_of
 
 _DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_IN_FILE: Final = re.compile(r"\.py:[A-Za-z_]\w*(@[0-9a-f]+)?$")
+"""A source in a file of the user's own; a file of Python without a name is text."""
 _LONGEST_NAME: Final = 200
 """Characters; the hub allows 96 for each of its names."""
 
@@ -73,30 +81,38 @@ def open_source(
     """
     name = name.strip()
     member = member_of(name)
-    rest = name.partition(":")[2] if name.partition(":")[0] == member else name
-    module = importlib.import_module(f"{__name__}.{member}")
-    source: Source = module.open_source(rest, config=config, split=split, text_column=text_column)
+    before, _, after = name.partition(":")
+    rest = {before: after, name: ""}.get(member, name)
+    source: Source = SOURCES.find(member).open_source(
+        rest, config=config, split=split, text_column=text_column
+    )
     return source
 
 
 def member_of(name: str) -> str:
     """The menu's member that reads `name`, without opening it. Raises InputError."""
-    member = name.strip().partition(":")[0]
-    return member if member in members() else _member_for(name.strip())
+    name = name.strip()
+    member = name.partition(":")[0]
+    if member in SOURCES.names:
+        return member
+    return name if _IN_FILE.search(name) else _member_for(name)
+
+
+def pin_source(name: str) -> str:
+    """`name`, to which the digest of the file is put if it is in one of the user's own."""
+    return SOURCES.pin(name.strip()) if _IN_FILE.search(name.strip()) else name
 
 
 def check_source(name: str) -> None:
     """Raise InputError if the text `name` is read by a package that is not installed."""
-    member = member_of(name)
-    module = importlib.import_module(f"{__name__}.{member}")
+    module = SOURCES.find(member_of(name))
     if hasattr(module, "NEEDS"):
         need(module.NEEDS, f"--data {name}", module.NEEDS)
 
 
-def members() -> tuple[str, ...]:
-    """The names on the menu."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
+def streams(name: str) -> bool:
+    """Whether a run is to read only as much of the text `name` as it needs, and not all of it."""
+    return bool(getattr(SOURCES.find(member_of(name)), "STREAMS", False))
 
 
 def refuse_dataset_options(member: str, config: str | None, split: str) -> None:
@@ -148,3 +164,59 @@ def _member_for(name: str) -> str:
         f"{name!r} is neither a file nor the name of a dataset ({Path.cwd()} holds no such path)",
         "name it like stdlib, corpus/*.txt or owner/dataset",
     )
+
+
+class _Documents(Source):
+    """The documents that a function of the user's own yields, as one shard."""
+
+    def __init__(self, function: Callable[[], Iterable[str]]) -> None:
+        self._function = function
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        return (self._function.__name__,)
+
+    def documents(self, shard: int, start: int = 0) -> Iterator[str]:
+        path, name = path_of(self._function.__module__), self._function.__name__
+        with errors_named(path or name, f"failed in {name}", "change the function"):
+            for document in islice(self._function(), start, None):
+                if not isinstance(document, str):
+                    raise TypeError(f"{name} yields {type(document).__name__}, and not str")
+                yield document
+
+    def fingerprint(self) -> str:
+        return self._read[0]
+
+    def estimated_bytes(self) -> int:
+        return self._read[1]
+
+    def describe(self) -> dict[str, Any]:
+        return {"source": self._function.__name__, "bytes": self.estimated_bytes()}
+
+    @cached_property
+    def _read(self) -> tuple[str, int]:
+        """The digest of all documents and their bytes: what the function reads is not known."""
+        read = 0
+
+        def counted() -> Iterator[str]:
+            nonlocal read
+            for document in self.documents(0):
+                read += len(document.encode("utf-8", "surrogateescape"))
+                yield document
+
+        return digest_of(counted()), read
+
+
+def _ready(found: Any) -> Any:
+    """A member of the menu; of a source of one's own, what opens it."""
+    if hasattr(found, "open_source"):
+        return found
+
+    def opened(name: str, *, config: str | None, split: str, text_column: str) -> Source:
+        refuse_dataset_options("a file of your own", config, split)
+        return found() if isinstance(found, type) else _Documents(found)
+
+    return SimpleNamespace(open_source=opened, STREAMS=getattr(found, "STREAMS", False))
+
+
+SOURCES: Menu[Any] = Menu(__name__, "source", "--data", ready=_ready, own="my_source")

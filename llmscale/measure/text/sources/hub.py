@@ -12,6 +12,7 @@ from llmscale.measure.text.sources import Source, UnreachableError, digest_of
 from llmscale.measure.text.text_column import choose_column, text_in
 
 NEEDS = "datasets"
+STREAMS = True
 
 
 def open_source(name: str, *, config: str | None, split: str, text_column: str) -> Source:

@@ -3,7 +3,7 @@ origin after origin.
 
 What it says of forecasts is what happened, not what should have: how many held-out runs fell inside
 their interval, at the next budget and further, with the plain interval and with the widened one
-(see `forecast.py`)."""
+(see forecast/forecast.py)."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -18,11 +18,11 @@ from llmscale.errors import LlmscaleError, Note, first_lines
 from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.options import Options
-from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.forecast import forecast as forecasts
-from llmscale.explain.laws import Law, find
+from llmscale.explain.laws import LAWS, Law
 from llmscale.notes.predicting import FORECAST_NOT_COVERED, FORECAST_NOT_TESTED, FORECAST_ONE_SIDED
 from llmscale.runs.json_values import plain
 
@@ -147,6 +147,11 @@ class Backtest:
         )
         return FORECAST_NOT_COVERED.note(message)
 
+    @property
+    def tested(self) -> Tested:
+        """What to quote next to a forecast."""
+        return Tested(self.coverage, self.notes, self.to_json())
+
     def to_json(self) -> dict[str, Any]:
         """Figures without the single predictions; null where there is none."""
         return {
@@ -188,7 +193,7 @@ def backtest(
     origins, spread evenly, the last included; None takes all. Options as in `fit_law`; 200
     bootstrap refits unless told. Origins whose runs cannot identify the law are passed over."""
     options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
-    runs, kind = as_table(table), find(law) if isinstance(law, str) else law
+    runs, kind = as_table(table), LAWS.find(law) if isinstance(law, str) else law
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
     number = int(budget.max()) + 1

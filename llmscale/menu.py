@@ -1,0 +1,346 @@
+"""Menus: a folder in which each file is one choice. `--law power-floor` is laws/power_floor.py.
+
+`--law ./mine.py:MyLaw` is a choice of the user's own: MyLaw in that file. Results name it with the
+beginning of the SHA-256 of the file, as `mine.py:MyLaw@9f86d081884c7d65`, so that a changed file is
+another choice; and its text travels under that name to where runs are trained.
+
+Code is run only from a file that the user named, or of a text that `receive` was given; never
+because a name with a digest stands in a results folder."""
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import linecache
+import pkgutil
+import re
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from llmscale.errors import InputError, LlmscaleError
+
+Member = TypeVar("Member")
+
+DIGITS = 16
+"""Hexadecimal digits of a file's SHA-256 in the name of what is in it."""
+CHOSEN = frozenset({"arch", "optimizer", "schedule", "source", "track"})
+"""Settings of a TOML file that take a choice of the user's own."""
+_IN_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[A-Za-z_]\w*))?")
+_PINNED = re.compile(
+    rf"(?P<file>[^/\\:@]+\.py)(?::(?P<name>[A-Za-z_]\w*))?@(?P<digest>[0-9a-f]{{{DIGITS}}})"
+)
+_MODULE = "llmscale_own_"
+"""What the names of modules made from users' files begin with."""
+_MOST_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """A file of the user's own, as it was when it was read."""
+
+    file: str
+    """Its name, without the folder."""
+    text: str
+    path: str
+    """Where it lies; its name alone where only the text has come here."""
+
+    @cached_property
+    def digest(self) -> str:
+        """The first digits of the SHA-256 of its text in UTF-8."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:DIGITS]
+
+
+_files: dict[str, OwnFile] = {}
+"""By `file@digest`: what this process may run."""
+_modules: dict[str, ModuleType] = {}
+"""By `path@digest`, once they have been run."""
+
+
+class Menu(Collection[str], Generic[Member]):
+    """The choices in the folder of a package, and in files of the user's own.
+
+    `is_member` says which object of a file is the choice: there is exactly one in each file of the
+    folder. Without it, the module itself is; and of a user's file this, or any object in it that is
+    named. `ready` turns what was found into what `find` returns, or raises InputError."""
+
+    def __init__(
+        self,
+        package: str,
+        word: str,
+        option: str,
+        *,
+        is_member: Callable[[Any], bool] | None = None,
+        ready: Callable[[Any], Any] = lambda found: found,
+        own: str = "Mine",
+    ) -> None:
+        self.package, self.word, self.option = package, word, option
+        self._is_member, self._ready, self._own_name = is_member, ready, own
+        self._found: dict[str, Member] = {}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The choices in the folder, as options take them; files with an underscore are none."""
+        folder = importlib.util.find_spec(self.package)
+        assert folder is not None
+        assert folder.submodule_search_locations is not None
+        found = (one.name for one in pkgutil.iter_modules(folder.submodule_search_locations))
+        return tuple(sorted(name.replace("_", "-") for name in found if name[0] != "_"))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether `name` may be asked for: one of the folder, or of a file of the user's own."""
+        return name in self.names or (isinstance(name, str) and is_own(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def find(self, name: str) -> Member:
+        """The choice `name`.
+
+        Raises InputError that names the nearest one, or says what is wrong with the user's file.
+        """
+        name = self.pin(name)
+        # What one file says under two paths is found twice, so that messages name the right one.
+        key = f"{name} {self._file_of(name).path}" if is_own(name) else name
+        if key not in self._found:
+            found = self._own(name) if is_own(name) else self._in_folder(name)
+            self._found[key] = self._ready(found)
+        return self._found[key]
+
+    def pin(self, name: str) -> str:
+        """`name` as results keep it: a file of one's own is read, and its digest put to its name.
+
+        Raises InputError, also for what is no choice."""
+        if name in self.names:
+            return name
+        if not is_own(name):
+            raise InputError(f"there is no {self.word} {name!r}", self._nearest(name))
+        if _PINNED.fullmatch(name):
+            self._file_of(name)
+            return name
+        given = _IN_FILE.fullmatch(name)
+        assert given is not None
+        own = _read(given["path"], self.example, self.word)
+        _files[f"{own.file}@{own.digest}"] = own
+        wanted = given["name"]
+        if wanted is None and self._is_member is not None:
+            wanted = self._only_name(own, name)
+        return f"{own.file}{f':{wanted}' if wanted else ''}@{own.digest}"
+
+    def accepts(self, name: str) -> bool:
+        """Whether `name` is one that results may hold, though its file need not be here."""
+        return name in self.names or _PINNED.fullmatch(name) is not None
+
+    def is_here(self, name: str) -> bool:
+        """Whether `find` can give `name`, of a name that results hold."""
+        pinned = _PINNED.fullmatch(name)
+        return name in self.names or (pinned is not None and _key(pinned) in _files)
+
+    def summaries(self) -> dict[str, str]:
+        """The first line of what each file of the folder says it is, by name; none is imported."""
+        return {name: self._summary(name) for name in self.names}
+
+    @property
+    def example(self) -> str:
+        """How to ask for a choice of one's own."""
+        return f"{self.option} ./mine.py:{self._own_name}"
+
+    @property
+    def choices(self) -> str:
+        """All that may be chosen, for help and messages."""
+        return f"{', '.join(self.names)}, or one of your own, as {self.example}"
+
+    def _nearest(self, name: str) -> str:
+        asked = name.lower().replace("_", "-")
+        near = difflib.get_close_matches(asked, self.names, n=1, cutoff=0.5)
+        guess = f"did you mean {near[0]}? " if near else ""
+        return (
+            f"{guess}{self.word.capitalize()}s are {', '.join(self.names)}; "
+            f"one of your own is {self.example}"
+        )
+
+    def _summary(self, name: str) -> str:
+        spec = importlib.util.find_spec(self.package)
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        path = Path(next(iter(spec.submodule_search_locations)), f"{name.replace('-', '_')}.py")
+        said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        return said.partition("\n\n")[0].replace("\n", " ")
+
+    def _in_folder(self, name: str) -> Any:
+        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+        if self._is_member is None:
+            return module
+        members = self._members(module)
+        if len(members) != 1:
+            raise TypeError(
+                f"{module.__name__} must define one {self.word}, and defines {len(members)}"
+            )
+        return next(iter(members.values()))
+
+    def _own(self, name: str) -> Any:
+        pinned = _PINNED.fullmatch(name)
+        assert pinned is not None
+        own = self._file_of(name)
+        module, wanted = _run(own), pinned["name"]
+        if wanted is None and self._is_member is None:
+            return module
+        members = self._members(module)
+        if wanted in members:
+            return members[wanted]
+        there = ", ".join(members) or "none"
+        raise InputError(
+            f"{own.path} has no {self.word} called {wanted!r}",
+            f"its {self.word}s are {there}; {self._contract}",
+        )
+
+    def _only_name(self, own: OwnFile, asked: str) -> str:
+        members = self._members(_run(own))
+        if len(members) == 1:
+            return next(iter(members))
+        fix = f"say which: {self.option} {asked}:{next(iter(members))}" if members else None
+        raise InputError(f"{own.path} has {len(members)} {self.word}s", fix or self._contract)
+
+    def _members(self, module: ModuleType) -> dict[str, Any]:
+        """The objects that a module defines itself, of those that are choices."""
+        return {
+            name: value
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", None) == module.__name__
+            and not name.startswith("_")
+            and (self._is_member is None or self._is_member(value))
+        }
+
+    def _file_of(self, name: str) -> OwnFile:
+        pinned = _PINNED.fullmatch(name)
+        assert pinned is not None
+        if _key(pinned) not in _files:
+            raise InputError(
+                f"the {self.word} {name} is in a file that this command does not name",
+                f"name the file: {self.option} FOLDER/{name.partition('@')[0]}",
+            )
+        return _files[_key(pinned)]
+
+    @property
+    def _contract(self) -> str:
+        folder = self.package.replace(".", "/")
+        return f"{folder}/__init__.py says what it must give"
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` is of something in a user's file, as it was given or as results hold it."""
+    return bool(_IN_FILE.fullmatch(name) or _PINNED.fullmatch(name))
+
+
+def beside(table: Any, folder: Path, key: str = "") -> Any:
+    """A table of a TOML file whose choices of the user's own are looked for from `folder`.
+
+    A `source` that ends in .py is a text to train on; only with a name it is code."""
+    if isinstance(table, dict):
+        return {name: beside(value, folder, name) for name, value in table.items()}
+    if isinstance(table, list):
+        return [beside(value, folder, key) for value in table]
+    given = _IN_FILE.fullmatch(table) if isinstance(table, str) and key in CHOSEN else None
+    if given is None or (key == "source" and given["name"] is None):
+        return table
+    name = f":{given['name']}" if given["name"] else ""
+    return f"{folder / Path(given['path']).expanduser()}{name}"
+
+
+def texts_of(names: Iterable[str]) -> dict[str, str]:
+    """The files of those `names` that are of users' files, by `file@digest`, to be received."""
+    pinned = [found for name in names if (found := _PINNED.fullmatch(name))]
+    return {_key(one): _files[_key(one)].text for one in pinned}
+
+
+def receive(texts: Mapping[str, str]) -> None:
+    """Let this process run files that `texts_of` gave elsewhere.
+
+    Raises InputError where a text is not the one that its digest is of."""
+    for key, text in texts.items():
+        file, _, digest = key.rpartition("@")
+        own = OwnFile(file, text, file)
+        if own.digest != digest or not _PINNED.fullmatch(f"{file}:x@{digest}"):
+            raise InputError(f"the text of {key} is not the one that it was", "start it again")
+        _files.setdefault(key, own)
+
+
+def path_of(module: str) -> str | None:
+    """The user's file that the module of this name was made from; None for any other."""
+    return (
+        getattr(sys.modules.get(module), "__file__", None)
+        if module[: len(_MODULE)] == _MODULE
+        else None
+    )
+
+
+@contextmanager
+def errors_named(path: str, what: str, fix: str) -> Iterator[None]:
+    """What a user's file raises, as an InputError that names its line."""
+    try:
+        yield
+    except LlmscaleError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{line_of(error, path) or path} {what}: {said(error)}", fix) from error
+
+
+def line_of(error: BaseException, path: str) -> str:
+    """`mine.py, line 12`: the last line of the file that the error passed through, or nothing."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{path}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    return f"{path}, line {lines[-1]}" if lines else ""
+
+
+def said(error: BaseException) -> str:
+    """An error in one line."""
+    if isinstance(error, SystemExit):
+        return f"SystemExit, which would end the program (code {error.code})"
+    return f"{type(error).__name__}: {error}"
+
+
+def _key(pinned: re.Match[str]) -> str:
+    return f"{pinned['file']}@{pinned['digest']}"
+
+
+def _read(text: str, example: str, word: str) -> OwnFile:
+    path = Path(text).expanduser()
+    fix = f"give FILE.py:NAME, like {example}"
+    if not path.is_file():
+        raise InputError(f"there is no file {text} to read a {word} from", fix)
+    try:
+        content = path.read_bytes()
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it has {len(content):,} bytes")
+        return OwnFile(path.name, content.decode("utf-8-sig"), str(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as Python: {error}", fix) from error
+
+
+def _run(own: OwnFile) -> ModuleType:
+    """The module that the file is, run once."""
+    key = f"{own.path}@{own.digest}"
+    if key in _modules:
+        return _modules[key]
+    module = ModuleType(f"{_MODULE}{Path(own.file).stem}_{own.digest}_{len(_modules)}")
+    module.__file__ = own.path
+    # Registered, since dataclasses look their module up; and for tracebacks, which show lines.
+    sys.modules[module.__name__] = module
+    lines = own.text.splitlines(keepends=True)
+    linecache.cache[own.path] = (len(own.text), None, lines, own.path)
+    with errors_named(own.path, "cannot be run", "change the file: it is run when it is read"):
+        exec(compile(own.text, own.path, "exec"), vars(module))
+    _modules[key] = module
+    return module
