@@ -16,7 +16,7 @@ import pytest
 
 from llmscale.explain.allocation import allocate
 from llmscale.explain.allocation.parametric import of_fit
-from llmscale.explain.curve_table import curve_table
+from llmscale.explain.curve_table import folder_steps
 from llmscale.explain.figures._text import drawing_notes
 from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.fit.groups import fit_groups
@@ -27,6 +27,7 @@ from llmscale.explain.laws.power_floor import PowerFloor
 from llmscale.explain.table import read_table
 from llmscale.measure import doctor
 from llmscale.measure.sweep.notes import plan_notes
+from llmscale.measure.sweep.result import SweepResult
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.tune.result import conclude
 from llmscale.notes import CATALOGUE
@@ -138,9 +139,9 @@ def read(**columns: Any) -> Codes:
 
 
 def steps() -> Codes:
-    runs = pd.DataFrame({"run_id": ["r"], "params": [1e7]})
+    runs = pd.DataFrame({"run_id": ["r"], "params": [1e7], "tokens": [1e9], "loss": [3.0]})
     lr = {"step": range(1, 11), "tokens": range(100, 1100, 100), "lr": 0.01, "loss": 3.0}
-    return codes(curve_table(runs, pd.DataFrame(lr).assign(run_id="r"), Path("curves")))
+    return codes(folder_steps(read_table(runs), runs, pd.DataFrame(lr).assign(run_id="r")))
 
 
 def planned(**more: Any) -> Codes:
@@ -155,6 +156,17 @@ def planned(**more: Any) -> Codes:
     vars(spec).update(more)
     run = SimpleNamespace(job=job, memory_bytes=1, finished=False)
     return codes(plan_notes([run], spec, 100, "cuda"))  # type: ignore[list-item, arg-type]
+
+
+def swept(status: str) -> Codes:
+    """What is said at the end of a sweep of one run that came to `status`."""
+    run = SimpleNamespace(
+        status=status, size="10k", tokens=1000, error="no disk", recipe=None, seed=0, retry_of=None,
+        params=10_000, loss=3.0, loss_stderr=0.0, spike_height=None,
+    )  # fmt: skip
+    plan: Any = SimpleNamespace(notes=(), waiting=())
+    result = SweepResult(SimpleNamespace(), "here", plan, {}, (run,))  # type: ignore[arg-type]
+    return codes(result.end_notes)
 
 
 def tuned(**more: Any) -> Codes:
@@ -251,6 +263,7 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
     "rows-are-steps": (steps, lambda: read()),
     "isoflop-grid": (lambda: planned(flops=(1e15,)), planned),
     "batch-rounded": (lambda: planned(batch_tokens=2000), planned),
+    "failed-runs": (lambda: swept("failed"), lambda: swept("done")),
     "lr-at-edge": (lambda: tuned(lr_bracketed=False), tuned),
     "batch-at-edge": (lambda: tuned(batch_bracketed=False), tuned),
     "all-diverged": (lambda: tuned(loss=float("inf")), tuned),

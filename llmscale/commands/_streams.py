@@ -33,9 +33,8 @@ def guarded_streams() -> Iterator[Patience]:
         raise SystemExit(EXIT_LOST_OUTPUT)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="replace"
-            )  # a character that the terminal's encoding lacks becomes "?"
+            # A character that the terminal's encoding lacks becomes "?".
+            stream.reconfigure(errors="replace")
     patience = Patience(sys.stderr)
     sys.stdout = _Guarded(sys.stdout, patience.stop)
     sys.stderr = _Guarded(sys.stderr, patience.wrote, leave_out=True)

@@ -92,10 +92,8 @@ def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: Curves) -> Run
     what = "the training loss of" if loss == "train_loss" else "the loss at"
     note = ROWS_ARE_STEPS.note(
         f"fitted to {what} {number} steps after the warm-up, averaged to {len(table.frame)} rows, "
-        "of"
-        f" {table.frame['run_id'].nunique()} runs: steps of one run are not independent, and "
-        "intervals rest on whole"
-        " runs",
+        f"of {table.frame['run_id'].nunique()} runs: steps of one run are not independent, and "
+        "intervals rest on whole runs",
     )
     return replace(table, notes=(note,))
 

@@ -14,6 +14,13 @@ ISOFLOP_GRID = Kind(
     remedy="Fit with --method isoflop.",
     source="Hoffmann et al. 2022, approach 2",
 )
+FAILED_RUNS = Kind(
+    "failed-runs",
+    WRONG,
+    when="a run of a sweep failed",
+    means="It has no loss, and no law knows it.",
+    remedy="Fix what the note names; the sweep's own command trains it again.",
+)
 MEMORY = Kind(
     "memory",
     WRONG,

@@ -166,17 +166,12 @@ def _hypothesis(sheet: _Sheet) -> Items:
 
 def _training(sheet: _Sheet) -> Items:
     frame = sheet.frame
-    optimizer = sheet.values("optimizer")
-    decay = sheet.values("wd", "weight_decay") or _text(
-        sheet.setting("spec", "recipe", "weight_decay")
-    )
     shape = [
         f"{name} = {sheet.values(name)}"
         for name in ("n_layer", "d_model", "n_head", "d_ff")
         if name in frame
     ]
     precision = [value for value in (sheet.values("dtype"), sheet.values("device")) if value]
-    version = sheet.setting("versions", "llmscale")
     return [
         ("Number of models", _models(sheet)),
         ("Sizes", _levels(frame, "params")),
@@ -192,23 +187,31 @@ def _training(sheet: _Sheet) -> Items:
         ("Architecture", sheet.values("arch", "architecture")),
         ("Depth and width, and how they grow", "; ".join(shape) or None),
         ("Context", sheet.values("context", "context_length", "seq_len")),
-        (
-            "Optimizer",
-            f"{optimizer}{f', weight decay {decay}' if decay else ''}" if optimizer else None,
-        ),
+        ("Optimizer", _optimizer(sheet)),
         ("Learning rate", sheet.values("lr")),
         ("Learning-rate schedule", sheet.values("schedule")),
         ("Batch", sheet.values("batch_tokens", "batch_size", "batch_sequences")),
         ("Hyperparameters that change with size", _changing(frame)),
         ("Search behind the hyperparameters", _search(frame)),
         ("Precision and hardware", ", ".join(precision) or None),
-        (
-            "Training code",
-            f"llmscale {version}: {sheet.setting('command') or 'llmscale sweep'}"
-            if version
-            else None,
-        ),
+        ("Training code", _code(sheet)),
     ]
+
+
+def _optimizer(sheet: _Sheet) -> str | None:
+    optimizer = sheet.values("optimizer")
+    if not optimizer:
+        return None
+    stated = sheet.values("wd", "weight_decay")
+    decay = stated or _text(sheet.setting("spec", "recipe", "weight_decay"))
+    return f"{optimizer}, weight decay {decay}" if decay else optimizer
+
+
+def _code(sheet: _Sheet) -> str | None:
+    version = sheet.setting("versions", "llmscale")
+    if not version:
+        return None
+    return f"llmscale {version}: {sheet.setting('command') or 'llmscale sweep'}"
 
 
 def _collection(sheet: _Sheet) -> Items:
@@ -249,11 +252,6 @@ def _fitting(sheet: _Sheet) -> Items:
     weight = fit.table.columns.get("weight")
     weighted = f", weighted by the column {weight}" if weight else ""
     starts = f"{solver.STARTS} (or {solver.STARTS_WHERE_RUGGED}, of few runs or large residuals)"
-    left_out = [f"{run.title} ({run.reason})" for run in fit.table.excluded]
-    others = len(sheet.runs) - len(residual) - len(left_out)
-    used = f"{len(residual)} of {len(residual) + len(left_out) + max(others, 0)} rows"
-    used += f"; left out as not usable: {listed(left_out)}" if left_out else ""
-    used += f"; {others} left out by a filter" if others > 0 else ""
     intervals = (
         f"{100 * options.level:g}% from {len(fit.replicates)} refits ({fit.bootstrap_method})"
     )
@@ -277,7 +275,7 @@ def _fitting(sheet: _Sheet) -> Items:
             "Initialisation",
             f"the {starts} best of many candidates, with amplitudes by non-negative least squares",
         ),
-        ("Points used", used),
+        ("Points used", _used(sheet)),
         ("Outliers dropped", "none by the fit"),
         ("Intervals", intervals if len(fit.replicates) else "none"),
         ("Held-out check", str(fit.holdout) if fit.holdout else "none"),
@@ -288,6 +286,17 @@ def _fitting(sheet: _Sheet) -> Items:
         ),
         ("Warnings", listed(dict.fromkeys(note.code for note in fit.notes), 30) or "none"),
     ]
+
+
+def _used(sheet: _Sheet) -> str:
+    """How many rows were fitted, and why others were not."""
+    fitted = len(sheet.fit.residuals)
+    left_out = [f"{run.title} ({run.reason})" for run in sheet.fit.table.excluded]
+    others = len(sheet.runs) - fitted - len(left_out)
+    used = f"{fitted} of {fitted + len(left_out) + max(others, 0)} rows"
+    used += f"; left out as not usable: {listed(left_out)}" if left_out else ""
+    used += f"; {others} left out by a filter" if others > 0 else ""
+    return used
 
 
 def _coefficients(fit: Fit) -> str:

@@ -7,12 +7,16 @@ from llmscale.errors import Note, listed
 from llmscale.measure.sweep.notes import noise_note
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.train.job import Job
+from llmscale.notes.fitting import DIVERGED_RUNS, UNFINISHED_RUNS
+from llmscale.notes.measuring import FAILED_RUNS
+from llmscale.notes.reading import LOSS_SPIKES
 from llmscale.quantity import format_count
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
 
 MOST_SHOWN = 12
 """Runs that a notebook lists, at most."""
+_LOST = {"failed": FAILED_RUNS, "diverged": DIVERGED_RUNS}
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,12 +53,11 @@ class SweepResult:
     def end_notes(self) -> tuple[Note, ...]:
         """What the runs show: which came to nothing, noise and spikes of the loss."""
         lost = [
-            Note(
-                run.status,
-                f"{run_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}",
+            _LOST[run.status].note(
+                f"{run_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}"
             )
             for run in self.runs
-            if run.status in ("failed", "diverged")
+            if run.status in _LOST
         ]
         done = [run for run in self.runs if run.status == "done"]
         found = (noise_note(done), _spike_note(done), _unfinished_note(self.runs, self.unfinished))
@@ -102,8 +105,7 @@ def _spike_note(done: list[Run]) -> Note | None:
     if not spikes:
         return None
     worst = max(spikes, key=lambda run: run.spike_height or 0)
-    return Note(
-        "spikes",
+    return LOSS_SPIKES.note(
         f"the training loss of {len(spikes)} of {len(done)} runs spiked and came back, of "
         f"{run_name(worst)} on {format_count(worst.tokens)} tokens by {worst.spike_height:.2f} "
         f"nats at step {worst.spike_step}",
@@ -115,4 +117,4 @@ def _unfinished_note(runs: tuple[Run, ...], unfinished: tuple[Run, ...]) -> Note
         return None
     names = listed(f"{run_name(run)} on {format_count(run.tokens)} tokens" for run in unfinished)
     ended = f"{len(unfinished)} of {len(runs)} runs were ended before their last step: {names}"
-    return Note("unfinished-runs", f"{ended}; the same command goes on")
+    return UNFINISHED_RUNS.note(f"{ended}; the same command goes on")
