@@ -123,6 +123,8 @@ def test_every_sweep_in_a_file_is_read(block: Block, tmp_path: Path) -> None:
     text = block.text
     if not {"sizes", "flops"} & set(tomllib.loads(text)):
         text = 'sizes = ["10k"]\n' + text  # a part of a file
+    for own in (REPOSITORY / "experiments" / "own").glob("*.py"):  # members of one's own
+        shutil.copy(own, tmp_path)
     (tmp_path / "sweep.toml").write_text(text, encoding="utf-8")
     assert read_spec(tmp_path / "sweep.toml").data.source
 
