@@ -18,8 +18,15 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.measure import executors
-from llmscale.measure.executors import Event, Place, Task, executor_names, pick_executor
-from llmscale.measure.executors import ray as on_ray
+from llmscale.measure.executors import (
+    Event,
+    Place,
+    Task,
+    _ray_cluster,
+    executor_names,
+    pick_executor,
+)
+from llmscale.measure.lead import train_tasks
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.text import sources
 from llmscale.measure.trackers import TRACKERS
@@ -100,7 +107,7 @@ def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_s
 
     options = Hardware(executor=executor).executor_options
     tasks = [Task((folder,)) for folder in (stopped, failing, trained, finished)]
-    pick_executor(executor).run(tasks, [Place(threads=1)], report, *options)
+    train_tasks(executor, tasks, [Place(threads=1)], report, *options)
 
     def of(folder: Path, kind: str) -> list[Event]:
         return [event for event in events if event.folder == folder and event.kind == kind]
@@ -164,8 +171,8 @@ def choices() -> Iterator[tuple[str, list[str], str]]:
     installs it.
     """
     for name in executor_names():
-        if hasattr(pick_executor(name), "NEEDS"):
-            yield pick_executor(name).NEEDS, ["--executor", name], f"pip install 'llmscale[{name}]'"
+        if needs := pick_executor(name).NEEDS:
+            yield needs, ["--executor", name], f"pip install 'llmscale[{name}]'"
     for name in TRACKERS:
         needs = importlib.import_module(f"llmscale.measure.trackers.{name}").NEEDS
         yield needs, ["--track", name], "pip install 'llmscale[trackers]'"
@@ -231,7 +238,7 @@ def test_a_ray_that_a_sweep_starts_is_reached_from_this_machine_only(
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setitem(sys.modules, "ray", fake)
     monkeypatch.chdir(tmp_path)
-    with on_ray._connected(None):
+    with _ray_cluster.connected(None):
         pass
     assert (seen["address"], seen["_node_ip_address"], seen["include_dashboard"]) == (
         "local",

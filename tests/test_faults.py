@@ -29,11 +29,13 @@ from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
 from trained import members_of, train_one, train_stack
 
 from llmscale.errors import InputError, WorkError, WriteError
-from llmscale.measure.executors import Event, Place, Task, local
+from llmscale.measure.executors import Event, Place, Task, _hanging
 from llmscale.measure.executors._remote_worker import Node
+from llmscale.measure.lead import train_tasks
 from llmscale.measure.ops import compiled
 from llmscale.measure.ops.compiled import Found
 from llmscale.measure.sweep import kernels
+from llmscale.measure.sweep import run as sweep_run
 from llmscale.measure.train.checkpoint import (
     FILE_NAME,
     PREVIOUS_NAME,
@@ -238,7 +240,7 @@ def test_a_worker_that_others_end_or_that_hangs_is_started_again(
     untrained: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local, "HANG_SECONDS", 0.5)
+    monkeypatch.setattr(_hanging, "HANG_SECONDS", 0.5)
     spec = json.loads((untrained / "spec.json").read_text())
     spec["job"]["sequences"] *= 4  # so that it does not end before it hears of them
     (untrained / "spec.json").write_text(json.dumps(spec))
@@ -254,7 +256,7 @@ def test_a_worker_that_others_end_or_that_hangs_is_started_again(
             for pid in pids:
                 os.kill(pid, how)
 
-    local.run([Task((untrained,))], [Place(threads=1)], report)
+    train_tasks("local", [Task((untrained,))], [Place(threads=1)], report)
     warnings = [
         event.message
         for event in events
@@ -272,13 +274,13 @@ def test_a_sweep_with_a_run_that_was_ended_says_so_and_exits_with_1(
     swept: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cancelled(
-        tasks: list[Task], places: object, report: Callable[[Event], object], *_: object
+        name: str, tasks: list[Task], places: object, report: Callable[[Event], object], *_: object
     ) -> None:
         for task in tasks:
             report(Event("started", task.folders[0]))
             report(Event("ended", task.folders[0], exit_code=130))
 
-    monkeypatch.setattr(local, "run", cancelled)
+    monkeypatch.setattr(sweep_run, "train_tasks", cancelled)
     shutil.copytree(swept, out := tmp_path / "out")
     result = llmscale(*options(text, out, sizes="1x16x1,2x16x1"))
     assert result.exit_code == 1, result.output
@@ -316,7 +318,7 @@ def test_runs_begun_with_kernels_that_cannot_be_made_any_more_are_named_with_wha
     )
     assert f"install gcc or clang; or to train them anew without: rm -r '{folder}'" in said
     shutil.rmtree(folder)
-    monkeypatch.setattr(local, "run", lambda *_: None)
+    monkeypatch.setattr(sweep_run, "train_tasks", lambda *_: None)
     llmscale(*options(text, out, sizes="1x16x1"))
     assert json.loads((folder / "spec.json").read_text())["conditions"]["ops"] == "plain"
 
@@ -325,7 +327,7 @@ def test_runs_begun_with_kernels_that_cannot_be_made_any_more_are_named_with_wha
 def test_a_worker_that_always_hangs_fails_its_run(
     untrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "FIRST_STEP_SECONDS", 2.0)
+    monkeypatch.setattr(_hanging, "FIRST_STEP_SECONDS", 2.0)
     events: list[Event] = []
     ended = threading.Event()
 
@@ -337,7 +339,7 @@ def test_a_worker_that_always_hangs_fails_its_run(
     stopping = threading.Thread(target=stop_all)
     stopping.start()
     try:
-        local.run([Task((untrained,))], [Place(threads=1)], events.append)
+        train_tasks("local", [Task((untrained,))], [Place(threads=1)], events.append)
     finally:
         ended.set()
         stopping.join()

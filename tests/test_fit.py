@@ -15,6 +15,7 @@ from llmscale.errors import InputError
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.uncertainty import bootstrap
 from llmscale.explain.fit import Fit, Objective, default_laws, fit_law, fit_laws
+from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, Law
 from llmscale.explain.table import RunTable, read_table
 
@@ -308,7 +309,8 @@ def test_runs_are_held_out_by_a_rule() -> None:
     ("rule", "sentence"),
     [
         ("biggest", "not understood"),
-        ("flops>many", "not a number"),
+        ("flops>many", "holds numbers, and 'many' is none"),
+        ("flops>1e15 and", "a condition is missing"),
         ("params>1T", "holds out no run"),
         ("N>1", "every run"),
     ],
@@ -360,7 +362,7 @@ def test_the_band_of_a_single_run_is_wider_than_that_of_the_law() -> None:
     assert (fit.loss(params=SIZES) < high).all()
     assert (run_high - run_low > high - low).all()
     with pytest.raises(InputError, match="predicts from params"):
-        fit.predict(tokens=1e9)
+        forecast_at(fit, tokens=1e9)
 
 
 def covered(params: np.ndarray, noise: float, tables: int, refits: int) -> dict[str, int]:

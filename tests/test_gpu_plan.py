@@ -17,16 +17,16 @@ from sweeps import llmscale
 from llmscale import machine
 from llmscale.machine import GPU, GPU_SHARE_VARIABLE
 from llmscale.measure.executors import Place
-from llmscale.measure.executors.local import _start
+from llmscale.measure.executors._worker_process import start_worker
 from llmscale.measure.sweep import devices as places
-from llmscale.measure.sweep import plan as plans
-from llmscale.measure.sweep.devices import RUNS_A_GPU, gpu_places, slowdown
-from llmscale.measure.sweep.plan import (
+from llmscale.measure.sweep import estimate
+from llmscale.measure.sweep.batches import (
     GPU_MEMORY_SHARE,
     GPU_MICRO_BATCH_TOKENS,
     evaluation_batch,
     micro_batch,
 )
+from llmscale.measure.sweep.devices import RUNS_A_GPU, gpu_places, slowdown
 from llmscale.measure.train import calibrate
 from llmscale.measure.train.calibrate import Speeds, measure_in_child
 from llmscale.runs.shape import shape_for
@@ -47,7 +47,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
             machine, "_gpu_by_child", lambda: GPU("a GPU", (9, 0), free_bytes, free_bytes, shared)
         )
         monkeypatch.setattr(places, "available_cores", lambda: 16)
-        monkeypatch.setattr(plans, "can_compile", lambda device: True)
+        monkeypatch.setattr(estimate, "can_compile", lambda device: True)
         speeds = Speeds(8e14, ((1e6, speed),))
         monkeypatch.setattr(calibrate, "measure_in_child", lambda *asked: speeds)
 
@@ -141,11 +141,11 @@ def test_a_worker_is_told_its_share_of_the_memory(
 ) -> None:
     told: list[Any] = []
     monkeypatch.setattr(
-        "llmscale.measure.executors.local.start_worker",
-        lambda *given, **more: told.append(given[3]),
+        "llmscale.measure.executors._worker_process.subprocess.Popen",
+        lambda *given, env, **more: told.append(env),
     )
     for share in (0.25, 1.0):
-        _start([str(tmp_path)], Place(1, 0, memory_share=share))
+        start_worker([str(tmp_path)], Place(1, 0, memory_share=share))
     assert [environment.get(GPU_SHARE_VARIABLE) for environment in told] == ["0.25", None]
     assert all("CUDA_VISIBLE_DEVICES" in environment for environment in told)
 
@@ -201,7 +201,7 @@ def test_runs_are_compiled_if_that_saves_more_time_than_it_takes(
     never = plan(text, tmp_path / "out", *sizes, "--compile", "never")["runs"]
     assert not any(run["compiled"] for run in never)
     gpus(speed=1e8)
-    monkeypatch.setattr(plans, "can_compile", lambda device: False)  # without a compiler, say
+    monkeypatch.setattr(estimate, "can_compile", lambda device: False)  # without a compiler, say
     assert not any(run["compiled"] for run in plan(text, tmp_path / "out", *sizes)["runs"])
 
 

@@ -25,8 +25,8 @@ from llmscale.runs.unchanged import once_while_unchanged
 @pytest.fixture
 def job() -> jobs.Job:
     shape = shape_for("1x16x1", vocab_size=300, context=32)
-    text = {"text_tokens": 10_000, "validation_tokens": 1000, "data": "x", "data_fingerprint": "y"}
-    return jobs.make_job("1x16x1", shape, 6400, Recipe(), seed=1, dtype="float32", **text)  # type: ignore[arg-type]
+    text = jobs.JobText(data="x", fingerprint="y", train_tokens=10_000, validation_tokens=1000)
+    return jobs.make_job("1x16x1", shape, 6400, Recipe(), text, seed=1, dtype="float32")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,8 @@ from sweeps import (
 )
 from sweeps import options as sweep_options
 
-from llmscale.measure.executors import Event, Place, Task, local
+from llmscale.measure.executors import Event, Place, Task
+from llmscale.measure.lead import train_tasks
 from llmscale.measure.sweep.api import sweep
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.watching import Silent
@@ -419,7 +420,7 @@ def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next
         Task((folders[1],), after=nobody_writes_this),
         Task((folders[2],)),
     ]
-    local.run(tasks, [Place(threads=1)], report)
+    train_tasks("local", tasks, [Place(threads=1)], report)
     ended = {event.folder: event.exit_code for event in events if event.kind == "ended"}
     assert ended == {folders[0]: 130, folders[1]: 0, folders[2]: 0}
     assert (folders[0] / "checkpoint.pt").exists()

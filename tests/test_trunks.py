@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trained import train_one
 
-from llmscale.measure.sweep.devices import Duration, best_workers, makespan, speedup
+from llmscale.measure.sweep.devices import best_workers
+from llmscale.measure.sweep.makespan import Duration, makespan, speedup
 from llmscale.measure.sweep.trunks import BranchPoint, beginning_of_stream, descents
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.checkpoint import FILE_NAME

@@ -140,6 +140,12 @@ def tuned(folder: Path, store: TokenStore, executor: Pretended) -> dict[str, Any
     raise AssertionError("the search does not end")
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, executor: Pretended) -> None:
+    monkeypatch.setattr(
+        "llmscale.measure.sweep.run.train_tasks", lambda name, *given: executor.run(*given)
+    )
+
+
 def test_the_order_in_which_trials_end_and_kills_change_nothing(
     store: TokenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +154,7 @@ def test_the_order_in_which_trials_end_and_kills_change_nothing(
     results = []
     for seed, kills in ((0, 0), (1, 0), (2, 5)):
         executor = Pretended(seed, kills)
-        monkeypatch.setattr(study, "pick_executor", lambda name, executor=executor: executor)
+        pretend(monkeypatch, executor)
         results.append(tuned(tmp_path / f"{seed}", store, executor))
         rows = json.loads((tmp_path / f"{seed}" / "tune.json").read_text())
         assert rows["trials"] == results[-1]["trials"]
@@ -158,7 +164,7 @@ def test_the_order_in_which_trials_end_and_kills_change_nothing(
 
     (tmp_path / "0" / "tune.json").write_bytes(b"{")
     executor = Pretended(9, 0)
-    monkeypatch.setattr(study, "pick_executor", lambda name: executor)
+    pretend(monkeypatch, executor)
     assert tuned(tmp_path / "0", store, executor) == results[0]
 
 
@@ -169,7 +175,7 @@ def test_status_of_a_tuned_folder_shows_rates_and_names_the_sweep_that_uses_the_
     monkeypatch.setattr(
         "llmscale.measure.train.calibrate.measure_speeds", lambda *_: Speeds(1e11, ((1e4, 1e9),))
     )
-    monkeypatch.setattr(study, "pick_executor", lambda name: executor)
+    pretend(monkeypatch, executor)
     out = tmp_path / "tuned"
     tuned(out, store, executor)
     status = sweep_status(ResultsFolder(out))

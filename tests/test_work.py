@@ -11,9 +11,10 @@ import pytest
 from sweeps import write_counting
 from test_train import job
 
+from llmscale.measure.sweep.estimate import RUN_SECONDS
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.notes import noise_note
-from llmscale.measure.sweep.plan import RUN_SECONDS, Plan, plan_sweep
+from llmscale.measure.sweep.plan import Plan, plan_sweep
 from llmscale.measure.sweep.remaining import Work, pace_of, work_left
 from llmscale.measure.sweep.spec import SweepSpec, parse_budgets, parse_flops
 from llmscale.measure.sweep.status import sweep_status

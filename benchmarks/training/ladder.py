@@ -16,9 +16,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from llmscale.machine import available_memory
+from llmscale.measure.sweep.batches import micro_batch
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
-from llmscale.measure.sweep.plan import micro_batch
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.job import Job

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmscale.machine import available_memory
-from llmscale.measure.sweep.plan import micro_batch
+from llmscale.measure.sweep.batches import micro_batch
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.throughput import measure_throughput, throughput_job
 from llmscale.runs.shape import Shape

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gpu.settings import Settings
-from llmscale.measure.sweep.plan import micro_batch
+from llmscale.measure.sweep.batches import micro_batch
 from llmscale.runs.shape import Shape, shape_for
 
 ARCHITECTURES = ("llama", "gpt2")

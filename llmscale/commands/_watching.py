@@ -10,7 +10,8 @@ from llmscale.commands.data import preparing
 from llmscale.commands.live import SweepProgress
 from llmscale.errors import Note
 from llmscale.measure.executors import Event
-from llmscale.measure.sweep.plan import Plan, PlannedRun
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.watching import Watcher
 from llmscale.measure.text.prepare import Progress, TokenStore
 from llmscale.quantity import format_bytes, format_count, format_seconds

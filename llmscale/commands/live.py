@@ -1,4 +1,6 @@
-"""Progress of a sweep on standard error: a live table in a terminal, plain lines elsewhere."""
+"""Progress of a sweep on standard error: the table of `llmscale status` in a terminal, plain lines
+elsewhere.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,54 +9,105 @@ from types import TracebackType
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from llmscale.commands import output
-from llmscale.commands._tables import SafeTable
+from llmscale.commands._sweep_view import (
+    has_rates,
+    run_state,
+    run_title,
+    runs_table,
+    time_text,
+)
 from llmscale.measure.executors import Event
-from llmscale.measure.sweep.plan import Plan, PlannedRun
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.records import read_run
 from llmscale.measure.sweep.remaining import Pace, work_left
+from llmscale.measure.sweep.run_status import RunStatus
+from llmscale.measure.sweep.status import seconds_left
 from llmscale.quantity import format_count, format_seconds
 from llmscale.runs.results_folder import ResultsFolder
-from llmscale.runs.title import short_title
 
 SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass
 class _Watched:
-    """A run under way: when it started here, where from, and its last logged step."""
+    """A run of the plan: when it started here, and its last logged step."""
 
     run: PlannedRun
-    started: float
+    peak_flops: float
+    started: float | None = None
     pace: Pace = field(default_factory=Pace)
     logged: float = 0.0
     """When the last step was logged."""
     step: int = 0
-    tokens: int = 0
     train_loss: float | None = None
-    loss: float | None = None
     tokens_per_second: float | None = None
     last_line: float = field(default_factory=time.monotonic)
 
-    @property
-    def seconds_left(self) -> float:
-        """From the pace of the logged steps, evaluations included, or from the plan before that."""
-        now = time.monotonic()
-        left = None
-        if self.step:
-            work = work_left(self.run.job, self.step)
-            left = self.pace.seconds_left(work, self.run.evaluation_seconds, now - self.logged)
-        return max(0.0, self.run.seconds - (now - self.started)) if left is None else left
+    def log(self, event: Event) -> None:
+        """Take note of a logged step."""
+        point = event.point
+        self.pace.log(point)
+        self.logged, self.step = time.monotonic(), point["step"]
+        self.train_loss, self.tokens_per_second = point["train_loss"], point["tokens_per_second"]
 
     @property
-    def is_evaluating(self) -> bool:
-        """Whether it has the last step behind it by its pace, and reads the validation text."""
+    def seconds_left(self) -> float:
+        """From the pace of the logged steps, evaluations included, or from the plan before that,
+        with starting and compiling.
+        """
+        now = time.monotonic()
+        if self.step:
+            work = work_left(self.run.job, self.step)
+            waited = now - self.logged
+            left = self.pace.seconds_left(work, self.run.evaluation_seconds, waited)
+            if left is not None:
+                return left
+        spent = 0.0 if self.started is None else now - self.started
+        return max(0.0, self.run.seconds - spent)
+
+    @property
+    def state(self) -> str:
+        """What it is doing: when it has the last step behind it by its pace, it reads the
+        validation text.
+        """
+        if self.started is None:
+            return "waiting"
+        if not self.step:
+            return "compiling" if self.run.compile else "starting"
         speed = self.pace.tokens_per_second
-        left = self.run.job.tokens - self.tokens
-        return bool(self.step and speed and left / speed < time.monotonic() - self.logged)
+        left = work_left(self.run.job, self.step).tokens
+        is_done = bool(speed and left / speed < time.monotonic() - self.logged)
+        return "evaluating" if is_done else "running"
+
+    def status(self) -> RunStatus:
+        """How it stands, as `llmscale status` would say."""
+        job, rate = self.run.job, self.tokens_per_second
+        flops, peak = job.shape.flops_per_token, self.peak_flops
+        left = work_left(job, max(self.step, self.run.first_step))
+        return RunStatus(
+            run_id=job.run_id,
+            size=job.size,
+            recipe=job.recipe,
+            params=job.shape.params,
+            tokens=job.tokens,
+            seed=job.seed,
+            state=self.state,
+            tokens_done=min(job.tokens, self.step * job.batch_tokens),
+            flops=job.flops,
+            own_flops=self.run.own_flops,
+            flops_left=float(left.tokens) * flops,
+            train_loss=self.train_loss,
+            tokens_per_second=rate,
+            mfu=rate * flops / peak if rate and peak else None,
+            seconds_spent=0.0 if self.started is None else time.monotonic() - self.started,
+            seconds_left=self.seconds_left,
+            lr=job.lr,
+            batch_tokens=job.batch_tokens,
+        )
 
 
 class SweepProgress:
@@ -62,21 +115,27 @@ class SweepProgress:
 
     def __init__(self, plan: Plan, folder: ResultsFolder) -> None:
         self._plan, self._folder = plan, folder
-        self._runs = {run.job.run_id: run for run in plan.runs}
-        self._total = len(plan.waiting)
-        self._ended = 0
-        self._watched: dict[str, _Watched] = {}
+        self._left = {
+            run.job.run_id: _Watched(run, plan.peak_flops) for run in plan.runs if not run.finished
+        }
+        """Runs that have not ended."""
+        self._total, self._ended = len(self._left), 0
+        statuses = [watched.status() for watched in self._left.values()]
+        self._rates = has_rates(statuses) or (folder.path / "tune.json").exists()
+        self._terminal = output.progress.is_terminal
         self._live = Live(
             console=output.progress,
             get_renderable=self._render,
             refresh_per_second=4,
             transient=True,
         )
-        self._terminal = output.progress.is_terminal
 
     def __enter__(self) -> Callable[[Event], None]:
         if self._terminal:
             self._live.__enter__()
+        elif self._total:
+            at_a_time = min(self._total, len(self._plan.places))
+            output.progress.print(f"starting {at_a_time} of {self._total} runs ...")
         return self.report
 
     def __exit__(
@@ -89,39 +148,40 @@ class SweepProgress:
             self._live.__exit__(kind, error, trace)
 
     def report(self, event: Event) -> None:
-        """Take note of one event, and print it where it is worth a line."""
-        run = self._runs[event.run_id]
+        """Take note of one event, and print it if it is worth a line."""
+        watched = self._left[event.run_id]
         if event.kind == "started":
-            self._watched[event.run_id] = _Watched(run, time.monotonic())
+            watched.started = watched.last_line = time.monotonic()
         elif event.kind == "warned":
-            self._say(f"{_title(run):<22} {event.message}")
+            self._say(f"{self._title(watched):<22} {event.message}")
         elif event.kind == "logged":
-            self._log(self._watched[event.run_id], event)
+            watched.log(event)
+            is_due = time.monotonic() - watched.last_line > SECONDS_BETWEEN_LINES
+            if is_due and not self._terminal:
+                watched.last_line = time.monotonic()
+                self._say(self._line(watched))
         else:
-            del self._watched[event.run_id]
+            del self._left[event.run_id]
             self._ended += 1
-            self._say(self._ending(run))
+            self._say(self._ending(watched))
 
-    def _log(self, watched: _Watched, event: Event) -> None:
-        now, point = time.monotonic(), event.point
-        watched.pace.log(point)
-        watched.logged, watched.step = now, point["step"]
-        watched.tokens, watched.train_loss = point["tokens"], point["train_loss"]
-        watched.loss = point["loss"] or watched.loss
-        watched.tokens_per_second = point["tokens_per_second"]
-        if not self._terminal and now - watched.last_line > SECONDS_BETWEEN_LINES:
-            watched.last_line = now
-            job = watched.run.job
-            self._say(
-                f"{_title(watched.run):<22} {watched.tokens / job.tokens:4.0%}  train loss "
-                f"{point['train_loss']:.3f}  "
-                f"{self._speed(watched)}  {format_seconds(watched.seconds_left)} left"
-            )
+    def _title(self, watched: _Watched) -> str:
+        origin = f", {watched.run.origin}" if watched.run.origin else ""
+        retry = " retry" if watched.run.job.retry_of else ""
+        return f"{run_title(watched.status(), self._rates)}{retry}{origin}"
 
-    def _ending(self, run: PlannedRun) -> str:
-        row = read_run(self._folder, run.job.run_id)
-        start = f"{_title(run):<22} "
-        count = f"[{self._ended}/{self._total}]"
+    def _line(self, watched: _Watched) -> str:
+        run = watched.status()
+        speed = f"{format_count(run.tokens_per_second)} tokens/s" if run.tokens_per_second else ""
+        mfu = f"MFU {run.mfu:.0%}" if run.mfu else ""
+        left = f"{format_seconds(watched.seconds_left)} left"
+        title = f"{self._title(watched):<22}"
+        parts = (title, run_state(run), f"train loss {run.train_loss:.3f}", speed, mfu, left)
+        return "  ".join(part for part in parts if part)
+
+    def _ending(self, watched: _Watched) -> str:
+        row = read_run(self._folder, watched.run.job.run_id)
+        start, count = f"{self._title(watched):<22} ", f"[{self._ended}/{self._total}]"
         if row is None:
             return start + "interrupted"
         if row.status != "done":
@@ -131,42 +191,15 @@ class SweepProgress:
             f"{format_seconds(row.seconds or 0)}  {count}"
         )
 
-    def _speed(self, watched: _Watched) -> str:
-        rate = watched.tokens_per_second
-        if not rate:
-            return ""
-        peak = self._plan.peak_flops
-        mfu = f"  MFU {rate * watched.run.job.shape.flops_per_token / peak:.0%}" if peak else ""
-        return f"{format_count(rate)} tokens/s{mfu}"
-
-    def _losses(self, watched: _Watched) -> str:
-        if watched.train_loss is None:
-            return "starting"
-        if watched.is_evaluating:
-            return f"train loss {watched.train_loss:.3f}, evaluating"
-        validation = f", validation {watched.loss:.3f}" if watched.loss is not None else ""
-        return f"train loss {watched.train_loss:.3f}{validation}"
-
     def _say(self, line: str) -> None:
         console = self._live.console if self._terminal else output.progress
         console.print(line)
 
     def _render(self) -> Group:
-        table = SafeTable.grid(padding=(0, 2))
-        for watched in list(self._watched.values()):
-            job = watched.run.job
-            table.add_row(
-                _title(watched.run),
-                ProgressBar(total=job.tokens, completed=watched.tokens, width=24),
-                f"{watched.tokens / job.tokens:.0%}",
-                self._losses(watched),
-                self._speed(watched),
-                f"{format_seconds(watched.seconds_left)} left" if watched.tokens else "",
-            )
-        state = f"{self._ended} of {self._total} runs ended; Ctrl-C stops, the same command goes on"
-        return Group(table, Text(state, style="dim"))
-
-
-def _title(run: PlannedRun) -> str:
-    origin = f", {run.origin}" if run.origin else ""
-    return f"{short_title(run.job)}{origin}"
+        runs = [watched.status() for watched in list(self._left.values())]
+        under_way = [run for run in runs if run.state != "waiting"]
+        table = runs_table("", under_way, output.progress.width, rates=self._rates)
+        left = time_text(seconds_left(runs, len(self._plan.places), under_way=True))
+        time_left = f", about {left} left" if left else ""
+        state = f"{self._ended} of {self._total} runs ended{time_left}"
+        return Group(table, Text(f"{state}; Ctrl-C stops, the same command goes on", style="dim"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.machine import available_cores, available_memory, device_name, pick_device
-from llmscale.measure.sweep.plan import activation_bytes, micro_batch
+from llmscale.measure.sweep.batches import activation_bytes, micro_batch
 from llmscale.measure.sweep.spec import asked_spec
 from llmscale.measure.train.calibrate import measure_peak
 from llmscale.measure.train.conditions import Conditions

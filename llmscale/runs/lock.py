@@ -1,5 +1,5 @@
-"""One process a folder at a time: a sweep holds its results folder, a worker the folder of the run
-that it trains.
+"""One process at a time: a sweep holds its results folder, a worker the folder of the run that it
+trains, and whoever prepares a text the folder that it builds.
 """
 
 import errno
@@ -15,6 +15,7 @@ from pathlib import Path
 from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line
 from llmscale.quantity import format_seconds
+from llmscale.runs.checked import DamagedFile, plain_file
 from llmscale.runs.safe_write import cannot_write
 
 FILE_NAME = ".lock"
@@ -31,28 +32,18 @@ def only_writer(
 ) -> Iterator[None]:
     """Hold the folder for this process; the lock ends with it, however it ends.
 
-    Waits so long for another process, unless `stop()` turns true meanwhile. Raises InputError where
+    Waits so long for another process, unless `stop()` turns true meanwhile. Raises InputError if
     that still holds it. On a file system that knows no locks it goes on without, with a warning.
     """
     file = path / FILE_NAME
     try:
-        lock = os.open(
-            file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666
-        )
+        lock = _open(file)
     except OSError as error:
-        if error.errno == errno.ELOOP or file.is_symlink():
-            raise _not_ours(file, "a link") from error
         raise cannot_write(file, error) from error
     try:
-        found = os.fstat(lock)
-        if not stat.S_ISREG(found.st_mode):
-            raise _not_ours(file, "no plain file")
-        if found.st_nlink > 1:
-            raise _not_ours(file, "also a file elsewhere (a hard link)")
-        _acquire(lock, path, wait_seconds, warn, stop)
-        with suppress(
-            OSError
-        ):  # who holds it is news for people; a full disk does not keep it from being held
+        _wait_for(lock, path, wait_seconds, warn, stop)
+        # Who holds it is news for people: a full disk does not keep it from being held.
+        with suppress(OSError):
             os.ftruncate(lock, 0)
             since = time.strftime("%Y-%m-%d %H:%M:%S %z")
             os.pwrite(lock, f"process {os.getpid()} on {platform.node()} since {since}".encode(), 0)
@@ -61,7 +52,73 @@ def only_writer(
         os.close(lock)
 
 
-def _acquire(
+@contextmanager
+def only_builder(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock `file` for this process, however long another one holds it: then it calls
+    `waiting`, and waits. The file goes with the lock. Raises OSError.
+    """
+    while True:
+        lock = _open(file)
+        if not _is_mine(lock):
+            waiting()
+            while not _is_mine(lock):
+                time.sleep(SECONDS_BETWEEN_TRIES)
+        # Whoever held it has removed it since; a lock on a file that is gone keeps nobody out.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), file.stat()):
+                break
+        os.close(lock)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def lock_holder(path: Path) -> str | None:
+    """Who holds the folder of a sweep, or of a run, as its lock file says; None if nobody does."""
+    try:
+        with plain_file(path / FILE_NAME).open(encoding="utf-8", errors="replace") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return file.read().strip() or "another process"
+    except (OSError, DamagedFile):
+        pass
+    return None
+
+
+def _open(file: Path) -> int:
+    """Raises InputError for what nobody leaves: what is written into it would be written elsewhere,
+    too.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        lock = os.open(file, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP or file.is_symlink():
+            raise _not_ours(file, "a link") from error
+        raise
+    found = os.fstat(lock)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+        return lock
+    os.close(lock)
+    is_linked = stat.S_ISREG(found.st_mode)
+    raise _not_ours(file, "also a file elsewhere (a hard link)" if is_linked else "no plain file")
+
+
+def _is_mine(lock: int) -> bool:
+    """Take the lock if nobody holds it. Raises OSError on a file system without locks."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+def _wait_for(
     lock: int,
     path: Path,
     wait_seconds: float,
@@ -69,17 +126,7 @@ def _acquire(
     stop: Callable[[], bool],
 ) -> None:
     started, told = time.monotonic(), False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                warn(
-                    f"{path} is on a file system without locks ({error.strerror}): start one sweep "
-                    "at a time there"
-                )
-                return
+    while not _is_mine_or_nobodys(lock, path, warn):
         waited = time.monotonic() - started
         if waited >= wait_seconds or stop():
             after = f", after {format_seconds(waited)} of waiting" if wait_seconds else ""
@@ -93,8 +140,19 @@ def _acquire(
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
+def _is_mine_or_nobodys(lock: int, path: Path, warn: Callable[[str], None]) -> bool:
+    """As _is_mine, but without locks it is everybody's, with a warning."""
+    try:
+        return _is_mine(lock)
+    except OSError as error:
+        warn(
+            f"{path} is on a file system without locks ({error.strerror}): start one sweep at a "
+            "time there"
+        )
+        return True
+
+
 def _not_ours(file: Path, what: str) -> InputError:
-    """What is written into the lock would be written into another file."""
     return InputError(f"{file} is {what}", f"no sweep leaves that: {command_line('rm', file)}")
 
 

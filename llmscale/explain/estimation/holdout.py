@@ -1,16 +1,22 @@
-"""Which runs to hold out: the largest by default, or those of a rule like `flops>1e19`."""
+"""Which runs to hold out, the largest by default, and how well a fit without them says what they
+gave.
+"""
 
-import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, Note, first_lines
+from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import levels
-from llmscale.quantity import parse_count
+from llmscale.explain.laws import Law
+from llmscale.explain.table.rows.where import meets, parse_where
+from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 
-_RULE = re.compile(r"\s*(?P<column>[a-z]+)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>.+)", re.IGNORECASE)
 _COLUMNS = {
     "params": "params",
     "n": "params",
@@ -23,6 +29,77 @@ LARGEST_BUDGETS = 0.5
 """For laws in N and D the largest budgets are those above this share of the largest FLOPs, ..."""
 _LEAST_SHARE = 0.05
 """... or above this share's powers, until they are this share of the runs: one run says little."""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The check: a fit without the runs of `rule`, asked for their losses.
+
+    `runs` has one row a held-out run: run_id, title (how people name it), params, tokens, flops,
+    loss, predicted, low, high, inside, and plain_low, plain_high. `low` and `high` bound a new run
+    there, seed noise and a misfit that grows beyond the runs included, the plain ones without that;
+    they are NaN where no interval can be given."""
+
+    rule: str
+    law: Law
+    runs: pd.DataFrame
+
+    @property
+    def mean_abs_rel_error(self) -> float:
+        """Mean of |predicted/measured - 1| over the held-out runs."""
+        return float((self.runs["predicted"] / self.runs["loss"] - 1).abs().mean())
+
+    @property
+    def error_text(self) -> str:
+        """The mean error as people read it: a share, or beyond 100% a factor."""
+        error = self.mean_abs_rel_error
+        return f"{error:.2%}" if error < 1 else f"a factor of {1 + error:.3g}"
+
+    @cached_property
+    def bias(self) -> Bias:
+        """On which side of their forecast the held-out runs lie."""
+        return bias_of(self.runs["run_id"], self.runs["loss"], self.runs["predicted"])
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What to warn of: `holdout-one-sided`."""
+        return (self.bias.note(HOLDOUT_ONE_SIDED, "held-out runs"),) if self.bias.one_sided else ()
+
+    @property
+    def has_interval(self) -> bool:
+        return bool(np.isfinite(self.runs["low"]).all())
+
+    @property
+    def inside_interval(self) -> int | None:
+        """How many held-out runs lie inside their interval; None without intervals."""
+        return int(self.runs["inside"].sum()) if self.has_interval else None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `fit --json` prints of it."""
+        return {
+            "rule": self.rule,
+            "law": self.law.name,
+            "n": len(self.runs),
+            "mean_abs_rel_error": self.mean_abs_rel_error,
+            "bias": self.bias.to_json(),
+            "inside_interval": self.inside_interval,
+            "coefficients": {name: float(value) for name, value in self.law.coefficients().items()},
+            "runs": self.runs.to_dict(orient="records"),
+        }
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def __str__(self) -> str:
+        count = len(self.runs)
+        noun = "run" if count == 1 else "runs"
+        text = f"held out ({self.rule}): {count} {noun} predicted by {self.law.name}"
+        text += f" with a mean error of {self.error_text}"
+        if str(self.bias):
+            text += f" ({self.bias})"
+        if self.has_interval:
+            text += f", {self.inside_interval} of {count} inside the interval"
+        return text
 
 
 def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray[np.bool_]:
@@ -46,21 +123,23 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
         while (flops >= least).sum() < int(_LEAST_SHARE * len(frame)):
             least *= LARGEST_BUDGETS
         return np.asarray(flops >= least)
-    match = _RULE.fullmatch(rule)
-    column = _COLUMNS.get(match["column"].lower()) if match else None
-    if match is None or column is None:
+    held = np.ones(len(frame), dtype=bool)
+    try:
+        conditions = parse_where(rule)
+        columns = [_COLUMNS[condition.column.lower()] for condition in conditions]
+        for column, condition in zip(columns, conditions, strict=True):
+            held &= meets(frame[column], condition)
+    except (InputError, KeyError) as error:
+        why = f": {error.problem}" if isinstance(error, InputError) else ""
         raise InputError(
-            f"hold-out rule {rule!r} is not understood",
+            f"hold-out rule {rule!r} is not understood{why}",
             "use none, largest, or a rule like flops>1e19 or params>=10M",
-        )
-    values, limit = frame[column].to_numpy(), parse_count(match["value"], "hold-out limit")
-    held = {">": values > limit, ">=": values >= limit, "<": values < limit, "<=": values <= limit}[
-        match["sign"]
-    ]
+        ) from error
     if not held.any() or held.all():
+        values = frame[columns[0]]
         raise InputError(
             f"hold-out rule {rule!r} holds out {'every run' if held.any() else 'no run'}",
-            f"{column} goes from {values.min():.4g} to {values.max():.4g}; or use --holdout "
+            f"{columns[0]} goes from {values.min():.4g} to {values.max():.4g}; or use --holdout "
             "largest",
         )
-    return np.asarray(held)
+    return held

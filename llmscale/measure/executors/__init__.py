@@ -1,21 +1,16 @@
-"""Where runs are trained: `local`, `ray` and `slurm` are executors/local.py and so on.
+"""Where runs are trained: `--executor slurm` is executors/slurm.py, and so on for every member.
 
-A member defines `run(tasks, places, report)`, which takes the member's own `Options` as a fourth
-argument where it has any. It names the package that it `NEEDS`, of the extra of its own name, if it
-needs one. It may define `check()`, which raises InputError if nothing can be started from here.
+A member is a file with one class that inherits `Executor`: it starts workers, polls them and stops
+them. Who waits, starts, is lost, and is tried again is the leader's part (measure/lead.py), which
+is the same for all. A worker, wherever it is, saves a checkpoint and ends on SIGTERM, and ends one
+run on a `{"stop": FOLDER}` on its standard input."""
 
-`run` trains every task, the first ones first as places come free, and calls `report(event)` for
-every `Event`. Where that returns true for a logged step, the run is stopped for good: it saves a
-checkpoint and ends with exit code 130. A run whose folder has got a `run.json` meanwhile ends
-without being trained. `run` returns when all have ended; on KeyboardInterrupt it first lets every
-worker save its checkpoint. A worker, wherever it is, does so on SIGTERM, and on a `{"stop":
-FOLDER}` on its standard input. A worker that ends so while `report` has not asked for it is lost,
-as one that is killed. A member whose machines may be lost starts a run again from its checkpoint,
-until it has been lost five times without a step more."""
-
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from llmscale.machine.needs import need
 from llmscale.menu import Menu
@@ -28,9 +23,9 @@ class Place:
     threads: int
     gpu: int | None = None
     gpus: tuple[int, ...] = ()
-    """All GPUs of the place, where each run takes several."""
+    """All GPUs of the place, if each run takes several."""
     memory_share: float = 1.0
-    """Share of the GPU's memory that a run there may take, so that others at its side have theirs.
+    """Share of the GPU's memory that a run there may take, so that others next to it have theirs.
     """
 
 
@@ -52,7 +47,7 @@ class Event:
     """News of a run: `started`, `logged` (with a row of its curve), `warned` (with a message), or
     `ended`.
 
-    An end has the exit code of the process, and a message where the executor knows why it was not
+    An end has the exit code of the process, and a message if the executor knows why it was not
     0."""
 
     kind: str
@@ -66,7 +61,80 @@ class Event:
         return self.folder.name
 
 
-EXECUTORS: Menu[Any] = Menu(__name__, "executor", "--executor")
+@dataclass(frozen=True)
+class Gone:
+    """Nothing more is to come of a worker's task: its runs that have not ended are lost.
+
+    Without a reason `why` they are not to be started again: they failed, or were ended on purpose.
+    """
+
+    exit_code: int
+    why: str = ""
+
+
+@dataclass(eq=False)
+class Worker:
+    """What trains one task at a time, filled in by the leader. A member may add its own fields."""
+
+    place: Place
+    task: Task | None = None
+    """What it trains, or has trained last; one that was found at work comes with its task."""
+    running: list[Path] = field(default_factory=list)
+    """The runs of its task that have not ended."""
+    stopped: set[Path] = field(default_factory=set)
+    """Those that were told to end for good."""
+
+
+class Executor(ABC):
+    """Starts, polls and stops the workers of one sweep, in one place or several."""
+
+    NEEDS: ClassVar[str | None] = None
+    """The package that it takes, of the extra of its own name."""
+    Options: ClassVar[type | None] = None
+    """A frozen dataclass of what is its own: the TOML table `[hardware.NAME]`."""
+    PATIENCE: ClassVar[int] = 5
+    """How often a run that was lost is started again without getting further than before."""
+
+    @classmethod  # noqa: B027 - most have nothing to check
+    def check(cls) -> None:
+        """Raise InputError if nothing can be started from here."""
+
+    @abstractmethod
+    def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
+        """Make ready for `tasks`, as many at a time as there are `places`.
+
+        Raises InputError if it cannot start any, WorkError if it fails.
+        """
+
+    @abstractmethod
+    def ready(self, waiting: Sequence[Task]) -> Iterable[Worker]:
+        """Workers that can take a task now; at first those that are found at one of `waiting`."""
+
+    @abstractmethod
+    def start(self, worker: Worker) -> bool:
+        """Have `worker` train its `running` runs; false if that has to wait."""
+
+    @abstractmethod
+    def poll(self) -> Iterator[tuple[Worker, Event | Gone]]:
+        """What has become of the workers; waits a little for the first news."""
+
+    @abstractmethod
+    def stop(self, worker: Worker, folder: Path) -> None:
+        """End one run of a worker's, with a checkpoint."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Let all runs under way save their checkpoints and end, and give back what was taken.
+
+        A second Ctrl-C ends them at once.
+        """
+
+
+def _is_executor(found: Any) -> bool:
+    return inspect.isclass(found) and issubclass(found, Executor) and found is not Executor
+
+
+EXECUTORS: Menu[type[Executor]] = Menu(__name__, "executor", "--executor", is_member=_is_executor)
 
 
 def executor_names() -> tuple[str, ...]:
@@ -74,17 +142,17 @@ def executor_names() -> tuple[str, ...]:
     return EXECUTORS.names
 
 
+def pick_executor(name: str) -> type[Executor]:
+    """The member `name`. Raises InputError if there is none."""
+    return EXECUTORS.find(name)
+
+
 def check_executor(name: str, starting: bool = True) -> None:
     """Raise InputError if the member `name` lacks its package, or if `starting`, cannot start
     anything here.
     """
     member = pick_executor(name)
-    if hasattr(member, "NEEDS"):
+    if member.NEEDS:
         need(member.NEEDS, f"--executor {name}", f"'llmscale[{name}]'")
-    if starting and hasattr(member, "check"):
+    if starting:
         member.check()
-
-
-def pick_executor(name: str) -> Any:
-    """The member `name`. Raises InputError where there is none."""
-    return EXECUTORS.find(name)

@@ -11,7 +11,6 @@ import json
 import posixpath
 import shutil
 import signal
-import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +20,14 @@ from typing import Any
 
 from llmscale.errors import InputError, WorkError, WriteError
 from llmscale.machine.cache import cache_folder
-from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED, close, start_worker, tell
+from llmscale.measure.executors import Place
+from llmscale.measure.executors._worker_process import (
+    EXIT_INTERRUPTED,
+    Process,
+    close,
+    start_worker,
+    tell,
+)
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.run_spec import read_spec
 from llmscale.runs.remote import Remote, is_needed, is_results
@@ -40,7 +46,7 @@ class Node:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Process | None = None
         self._folders: tuple[str, ...] = ()
 
     def sees(self, marker: str) -> bool:
@@ -64,8 +70,8 @@ class Node:
                 self._process = None
                 self._end(process)
                 raise WriteError(*said["cannot_write"])
-            if "point" not in said and "exit_code" not in said:
-                continue  # beats and warnings, which the log has
+            if "step" in said:
+                continue
             yield said
             if "exit_code" in said:
                 left.remove(said["folder"])
@@ -128,10 +134,10 @@ class Node:
                 return
             except BrokenPipeError:
                 self._process = None
-        self._process = start_worker(folders, self._threads)
+        self._process = start_worker(folders, Place(self._threads))
 
     @staticmethod
-    def _end(process: "subprocess.Popen[str]") -> int:
+    def _end(process: Process) -> int:
         close(process)
         return process.wait()
 

@@ -29,13 +29,10 @@ class Watch:
         self._seen: dict[Path, _Seen] = {}
 
     def begin(self, folder: Path) -> None:
-        """Watch `folder` from here on. What is there already is no news."""
-        self._seen[folder] = _Seen()
-        self.events(folder)
-
-    def step(self, folder: Path) -> int:
-        """The last step that was logged."""
-        return self._seen[folder].step
+        """Watch `folder` from here on, if it is not watched. What is there already is no news."""
+        if folder not in self._seen:
+            self._seen[folder] = _Seen()
+            self.events(folder)
 
     def events(self, folder: Path) -> list[Event]:
         """What was logged since."""

@@ -1,6 +1,7 @@
 """A worker's process on this machine: starting it, telling it what to do, and letting it end."""
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -8,33 +9,37 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from llmscale.errors import WriteError
+from llmscale.machine import GPU_SHARE_VARIABLE
 from llmscale.machine.child import child_environment, python
+from llmscale.measure.executors import Event, Place
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_write import cannot_write
 
-WORKER = ("llmscale.measure.train.worker",)
+Process = subprocess.Popen[str]
+WORKER = "llmscale.measure.train.worker"
+SAVE_SECONDS = 600.0
 EXIT_INTERRUPTED = 130
 """Of a worker that was told to end, and has saved a checkpoint; of a run that it was told to end.
 """
 
 
-def start_worker(
-    folders: Sequence[str],
-    threads: int,
-    program: Sequence[str] = WORKER,
-    environment: Mapping[str, str] | None = None,
-    more: bool = True,
-) -> "subprocess.Popen[str]":
-    """Start `python -m program` on the runs of `folders`, in a session of its own so that Ctrl-C
-    reaches it once.
+def start_worker(folders: Sequence[str], place: Place) -> Process:
+    """Start a worker on the runs of `folders`, which sees only the GPUs of its place; if they are
+    several, torchrun with a worker for each, of which the first one talks.
 
-    It ends with a checkpoint when its standard input does, and so with this process, however that
-    ends. Raises WriteError where its log cannot be written."""
-    own = {
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        **(environment or {}),
-    }
+    It has a session of its own, so that Ctrl-C reaches it once, and ends with a checkpoint when its
+    standard input does, and so with this process, however that ends. Raises WriteError if its log
+    cannot be written."""
+    environment = {"OMP_NUM_THREADS": str(place.threads), "TOKENIZERS_PARALLELISM": "false"}
+    if place.gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(_visible, place.gpus or (place.gpu,)))
+    if place.memory_share < 1:
+        environment[GPU_SHARE_VARIABLE] = str(place.memory_share)
+    words = ["-m", WORKER, *folders, "--more"]
+    if place.gpus:
+        each = ("--nproc-per-node", str(len(place.gpus)))
+        words = ["-m", "torch.distributed.run", "--standalone", *each, "-m", WORKER, *folders]
     path = RunFolder(Path(folders[0])).log_path
     try:
         log = path.open("a", encoding="utf-8")
@@ -42,44 +47,79 @@ def start_worker(
         raise cannot_write(path, error) from error
     with log:
         return subprocess.Popen(
-            python("-m", *program, *folders, *(["--more"] if more else [])),
+            python(*words),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             encoding="utf-8",
-            env=child_environment(**own),
+            env=child_environment(**environment),
             start_new_session=True,
         )
 
 
-def why_lost(code: int, hung: str = "") -> str:
+def _visible(gpu: int) -> str:
+    """The name of the `gpu`-th of the GPUs that this process may see."""
+    allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return allowed[gpu] if allowed else str(gpu)
+
+
+def why_lost(code: int) -> str:
     """What became of a process that ended with `code` while nobody here had told it to; empty if
     its run has failed.
 
     SIGTERM and SIGINT are sent by others too: by what watches over memory, by a system that shuts
     down, by people."""
-    if hung:
-        return hung
     if code == -signal.SIGKILL:
-        return f"was killed by signal {-code}, as the system does when memory runs out"
+        return f"its process was killed by signal {-code}, as the system does when memory runs out"
     if code < 0:
-        return f"was killed by signal {-code}"
+        return f"its process was killed by signal {-code}"
     if code == EXIT_INTERRUPTED:
-        return "was told to end, by a signal from elsewhere"
+        return "its process was told to end, by a signal from elsewhere"
     if code > 128:
-        return f"was killed by signal {code - 128}"
-    return "" if code else "ended without a word"
+        return f"its process was killed by signal {code - 128}"
+    return "" if code else "its process ended without a word"
 
 
-def tell(process: "subprocess.Popen[str]", **message: Any) -> None:
+def event_of(said: Mapping[str, Any], folder: Path) -> Event | None:
+    """What a worker's message says of the run in `folder`, if that is news.
+
+    Raises WriteError if the worker cannot write there.
+    """
+    if "cannot_write" in said:
+        raise WriteError(*said["cannot_write"])
+    if "warning" in said:
+        return Event("warned", folder, message=said["warning"])
+    if "point" in said:
+        return Event("logged", folder, point=said["point"])
+    if "exit_code" in said:
+        return Event("ended", folder, exit_code=said["exit_code"])
+    return None
+
+
+def tell(process: Process, **message: Any) -> None:
     """Raises BrokenPipeError where the process has ended."""
     assert process.stdin is not None
     process.stdin.write(json.dumps(message) + "\n")
     process.stdin.flush()
 
 
-def close(process: "subprocess.Popen[str]") -> None:
+def close(process: Process) -> None:
     """Say that nothing more is to come."""
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.close()
+
+
+def kill(process: Process) -> None:
+    """End the process, and those that it has started, at once."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(process: Process) -> None:
+    """Wait for a process that has been told to end, for as long as a large checkpoint may take."""
+    try:
+        process.wait(SAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        process.wait()

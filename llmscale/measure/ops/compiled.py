@@ -118,6 +118,12 @@ def find() -> Found:
     )
 
 
+def is_compiled() -> bool:
+    """Whether `find` need not compile them, which takes seconds."""
+    name = f"native-{_digest_of_sources()}.so"
+    return find.cache_info().currsize > 0 or any((path / name).exists() for path in _places())
+
+
 class UnsafeError(Exception):
     """A folder whose files others than this user and root can replace."""
 

@@ -2,18 +2,15 @@
 soonest.
 """
 
-import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
 from llmscale.measure.executors import Place
 from llmscale.measure.sweep.hardware import Hardware
+from llmscale.measure.sweep.makespan import Duration, makespan
 
-DOUBLING_EFFICIENCY = 0.87
-"""What is left of the speed of each thread when their number is doubled."""
 RUNS_A_GPU = 4
 """Small runs that share a GPU, at most, if nobody says otherwise: each leaves it idle while its
 host works.
@@ -21,65 +18,6 @@ host works.
 SHARED_GPU_EFFICIENCY = 0.75
 """What is left of the speed of each run when so many more share a GPU that their number is doubled:
 an assumption for estimates of time, which has not been measured."""
-
-
-@dataclass(frozen=True)
-class Duration:
-    """How long a run takes on its place, and which one it waits for: until that has done the given
-    share.
-    """
-
-    seconds: float
-    after: int | None = None
-    """Number of the run it waits for."""
-    share: float = 0.0
-    threads: int = 1 << 30
-    """How many threads can share its batches, at most."""
-
-    def on(self, threads: int) -> "Duration":
-        """The same run, of which this is the time on one thread, on a place of so many."""
-        return replace(self, seconds=self.seconds / speedup(min(threads, self.threads)))
-
-
-def speedup(threads: int) -> float:
-    """The speed of so many threads, in that of one."""
-    return float(threads * DOUBLING_EFFICIENCY ** math.log2(threads))
-
-
-def makespan(durations: Sequence[Duration], workers: int, busy: Sequence[float] = ()) -> float:
-    """Seconds until the last run ends, where a free worker takes the longest run that can start
-    (Graham 1969).
-
-    `busy` are the seconds that runs under way still take, which come before all others.
-    """
-    waiting = sorted(range(len(durations)), key=lambda number: -durations[number].seconds)
-    started: dict[int, float] = {}
-    free = [0.0] * workers
-    for seconds in busy:
-        heapq.heapreplace(free, free[0] + seconds)
-    end = max(free)
-
-    def ready_at(number: int) -> float:
-        run = durations[number]
-        if run.after is None:
-            return 0.0
-        return (
-            started[run.after] + run.share * durations[run.after].seconds
-            if run.after in started
-            else math.inf
-        )
-
-    while waiting:
-        now = heapq.heappop(free)
-        chosen = next((number for number in waiting if ready_at(number) <= now), None)
-        if chosen is None:
-            heapq.heappush(free, min(ready_at(number) for number in waiting))
-            continue
-        waiting.remove(chosen)
-        started[chosen] = now
-        end = max(end, now + durations[chosen].seconds)
-        heapq.heappush(free, now + durations[chosen].seconds)
-    return end
 
 
 def best_workers(most: int, cores: int, durations: Sequence[Duration]) -> int:

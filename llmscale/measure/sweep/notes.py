@@ -13,7 +13,7 @@ from llmscale.notes.measuring import BATCH_ROUNDED, ISOFLOP_GRID, MEMORY, NOISY_
 from llmscale.quantity import format_bytes, format_count
 
 if TYPE_CHECKING:
-    from llmscale.measure.sweep.plan import PlannedRun
+    from llmscale.measure.sweep.planned_run import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
     from llmscale.measure.train.job import Job
     from llmscale.runs.run import Run

@@ -1,36 +1,106 @@
 """Carrying a plan out: one sweep a folder, runs trained once, tables rewritten as each run ends."""
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 from llmscale.machine import device_name
-from llmscale.measure.executors import Event, Task, pick_executor
+from llmscale.measure.executors import Event, Task
+from llmscale.measure.lead import Report, train_tasks
 from llmscale.measure.sweep.kernels import check_kernels, without_kernels
-from llmscale.measure.sweep.plan import Plan, PlannedRun
+from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.provenance import provenance
 from llmscale.measure.sweep.records import (
     finished_runs,
     mend_rows,
-    read_run,
     record_end,
     recorded_runs,
     write_tables,
 )
-from llmscale.measure.sweep.retries import name_retries, own_error
+from llmscale.measure.sweep.retries import name_retries
 from llmscale.measure.sweep.spec import SweepSpec
-from llmscale.measure.sweep.trunks import branch_file, remove_unneeded, share_trunks
+from llmscale.measure.sweep.trunk_ends import end_with_trunk
+from llmscale.measure.sweep.trunks import (
+    branch_file,
+    branch_point,
+    remove_unneeded,
+    share_trunks,
+)
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import Job, run_row
+from llmscale.measure.train.job import Job
 from llmscale.measure.train.run_spec import RunSpec, known_spec
 from llmscale.menu import is_own
-from llmscale.runs.checked import DamagedFile
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import FINISHED, Run
 from llmscale.runs.safe_write import make_folder
+
+
+class Book(ABC):
+    """What is noted of a plan's runs as they begin, go on and end."""
+
+    SHORTEST_FIRST: ClassVar[bool] = False
+    """Whether the longest runs come last; else they come first, so that all end at about a time."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Before anything is trained, while nobody else writes to the folder."""
+
+    @abstractmethod
+    def is_unwanted(self, job: Job, event: Event) -> bool:
+        """Whether to stop a run, after the logged step of `event`."""
+
+    @abstractmethod
+    def end(self, job: Job, event: Event) -> None:
+        """Once a run has ended."""
+
+    @abstractmethod
+    def settle(self, final: bool) -> None:
+        """Before the first run, and finally after the last one or when interrupted."""
+
+
+def train_plan(
+    plan: Plan,
+    spec: SweepSpec,
+    store: TokenStore,
+    folder: ResultsFolder,
+    book: Book,
+    report: Report,
+) -> None:
+    """Train what is waiting in `plan`, and have `book` note what comes of it.
+
+    Raises KeyboardInterrupt, with every started run resumable, when interrupted."""
+    make_folder(folder.path)
+    jobs = {run.job.run_id: run.job for run in plan.runs}
+
+    def note(event: Event) -> bool:
+        job = jobs[event.run_id]
+        is_unwanted = event.kind == "logged" and book.is_unwanted(job, event)
+        if event.kind == "ended":
+            book.end(job, event)
+        report(event)
+        return is_unwanted
+
+    with only_writer(folder.path):
+        check_kernels(folder, plan)
+        book.begin()
+        mend_rows(folder)
+        for run in plan.waiting:
+            write_spec(folder, run, plan, store)
+        tasks = [_task(folder, group) for group in plan.together]
+        if book.SHORTEST_FIRST:
+            tasks.reverse()
+        try:
+            book.settle(final=False)
+            hardware = spec.hardware
+            train_tasks(hardware.executor, tasks, plan.places, note, *hardware.executor_options)
+        finally:
+            book.settle(final=True)
 
 
 def carry_out(
@@ -39,103 +109,49 @@ def carry_out(
     store: TokenStore,
     folder: ResultsFolder,
     command: str,
-    report: Callable[[Event], object],
+    report: Report,
 ) -> list[Run]:
     """Train what is waiting in `plan`, write the tables, and return the rows of all runs of the
     folder.
 
     Raises KeyboardInterrupt, with the tables written and every started run resumable, when
     interrupted."""
-    make_folder(folder.path)
-    with only_writer(folder.path):
-        check_kernels(folder, plan)
-        folder.write_sweep(provenance(plan, spec, store, folder, command))
-        mend_rows(folder)
-        waiting = plan.waiting
-        jobs = {run.job.run_id: run.job for run in plan.runs}
-        for run in waiting:
-            write_spec(folder, run, plan, store)
-        name = device_name(plan.device)
-
-        def settle(ended: str | None = None, final: bool = False) -> None:
-            if share_trunks(spec):
-                _end_with_trunk(folder, plan, ended, name)
-            name_retries(plan, folder)
-            if write_tables(folder, final=final) and share_trunks(spec):
-                remove_unneeded(folder, finished_runs(folder))
-
-        def pass_on(event: Event) -> object:
-            if event.kind == "ended":
-                record_end(jobs[event.run_id], event, name)
-                settle(event.run_id)
-            return report(event)
-
-        try:
-            settle()
-            tasks = [
-                Task(
-                    tuple(folder.run_folder(run.job.run_id).path for run in group),
-                    after=_start(folder, group[0]),
-                )
-                for group in plan.together
-            ]
-            pick_executor(spec.hardware.executor).run(
-                tasks, plan.places, pass_on, *spec.hardware.executor_options
-            )
-        finally:
-            settle(final=True)
+    said = partial(provenance, plan, spec, store, folder, command)
+    train_plan(plan, spec, store, folder, _SweepBook(plan, spec, folder, said), report)
     return recorded_runs(folder)
 
 
-def _end_with_trunk(folder: ResultsFolder, plan: Plan, ended: str | None, device: str) -> None:
-    """Record runs that a trunk did not live to reach: diverged with it, or failed until it is
-    trained again.
+@dataclass(frozen=True)
+class _SweepBook(Book):
+    """The tables of a sweep, rewritten as each run ends."""
 
-    A run that begins like one that has diverged by then would diverge, too: its steps are the same.
-    """
-    among = plan.runs
-    if ended:  # then nothing has changed for runs that begin otherwise
-        beginning = next(run.job.beginning for run in plan.runs if run.job.run_id == ended)
-        among = tuple(run for run in plan.runs if run.job.beginning == beginning)
-    rows = {run.job.run_id: read_run(folder, run.job.run_id) for run in among}
-    diverged: dict[Job, list[Job]] = {}
-    for run in among:
-        if (row := rows[run.job.run_id]) and row.status == "diverged":
-            diverged.setdefault(run.job.beginning, []).append(run.job)
-    unreached = ended if ended and not ((row := rows[ended]) and row.status in FINISHED) else None
-    for run in among:
-        if run.finished or rows[run.job.run_id] is not None:
-            continue
-        for trunk in diverged.get(run.job.beginning, ()):
-            step = _last_step(folder, trunk.run_id)
-            if step is not None and step <= min(trunk.branch_step, run.job.branch_step):
-                error = f"its trunk diverged at step {step}: {own_error(rows[trunk.run_id])}"
-                folder.run_folder(run.job.run_id).write_row(
-                    run_row(run.job, "diverged", device, error=error)
-                )
-        start = _start(folder, run)
-        if start and start.parent.name == unreached and not start.exists():
-            error = f"its trunk, run {unreached}, has not been trained so far"
-            folder.run_folder(run.job.run_id).write_row(
-                run_row(run.job, "failed", device, error=error)
-            )
+    plan: Plan
+    spec: SweepSpec
+    folder: ResultsFolder
+    provenance: Callable[[], dict[str, Any]]
+
+    def begin(self) -> None:
+        self.folder.write_sweep(self.provenance())
+
+    def is_unwanted(self, job: Job, event: Event) -> bool:
+        return False
+
+    def end(self, job: Job, event: Event) -> None:
+        record_end(job, event, device_name(self.plan.device))
+        self.settle(final=False, ended=job.run_id)
+
+    def settle(self, final: bool, ended: str | None = None) -> None:
+        sharing = share_trunks(self.spec)
+        if sharing:
+            end_with_trunk(self.folder, self.plan, ended)
+        name_retries(self.plan, self.folder)
+        if write_tables(self.folder, final=final) and sharing:
+            remove_unneeded(self.folder, finished_runs(self.folder))
 
 
-def _last_step(folder: ResultsFolder, run_id: str) -> int | None:
-    """The last logged step of a run that has ended, where it was trained at all."""
-    run = folder.run_folder(run_id)
-    try:
-        steps = run.read_curve()["step"] if run.curve_path.exists() else []
-    except (DamagedFile, KeyError):
-        return None
-    step: int | None = steps[-1].as_py() if len(steps) else None
-    return step
-
-
-def _start(folder: ResultsFolder, run: PlannedRun) -> Path | None:
-    """The branch point that `run` starts from, whether it is there yet or not."""
-    parent = run.descent.parent
-    return folder.run_folder(parent.run_id).path / branch_file(run.descent.step) if parent else None
+def _task(folder: ResultsFolder, group: Sequence[PlannedRun]) -> Task:
+    runs = tuple(folder.run_folder(run.job.run_id).path for run in group)
+    return Task(runs, after=branch_point(folder, group[0].descent))
 
 
 def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenStore) -> None:
@@ -148,7 +164,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
     if row is None or row.status not in FINISHED:  # a worker that lost its sweep may have ended it
         home.row_path.unlink(missing_ok=True)
     before = known_spec(home)
-    start = _start(folder, run)
+    start = branch_point(folder, run.descent)
     spec = RunSpec(
         run.job,
         _conditions(run, plan),

@@ -2,7 +2,6 @@
 else by the row of the table, else by the plan.
 """
 
-import fcntl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,17 @@ from llmscale.errors import InputError, listed
 from llmscale.measure.sweep.remaining import Pace, PlannedWork, pace_of, work_left
 from llmscale.measure.train.job import EVALUATION_SPEED, Job, run_row
 from llmscale.measure.train.run_spec import RunSpec, known_spec, read_spec, start_of
-from llmscale.runs.checked import DamagedFile, plain_file
+from llmscale.runs.checked import DamagedFile
 from llmscale.runs.columns import fields_from
-from llmscale.runs.lock import FILE_NAME as LOCK_NAME
+from llmscale.runs.lock import lock_holder
 from llmscale.runs.log import damaged_lines, last_progress, read_progress, saved_step
 from llmscale.runs.run import DEFAULT_RECIPE, FINISHED, Run
 from llmscale.runs.run_folder import RunFolder
 
 Value = TypeVar("Value")
 
-UNDER_WAY = ("running", "stalled")
+UNDER_WAY = ("running", "stalled", "starting", "compiling", "evaluating")
+"""The last three are known to the process that carries the sweep out, and to nobody else."""
 STOPPED_EARLY = "stopped early"
 """Of a trial that `llmscale tune` has given up: nothing is left to train of it."""
 NOTHING_LEFT = ("done", "diverged", STOPPED_EARLY)
@@ -264,19 +264,6 @@ def _start_step(run: RunFolder, spec: RunSpec) -> int:
         return 0
     steps = [step for step, name in trunk.branch_points.items() if name == start.name]
     return steps[0] if steps else 0
-
-
-def lock_holder(path: Path) -> str | None:
-    """Who holds the folder of a sweep, or of a run, as its lock file says; None if nobody does."""
-    try:
-        with plain_file(path / LOCK_NAME).open(encoding="utf-8", errors="replace") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return file.read().strip() or "another process"
-    except (OSError, DamagedFile):
-        pass
-    return None
 
 
 def modified(path: Path) -> float:

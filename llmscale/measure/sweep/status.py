@@ -18,13 +18,14 @@ from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line, stated_command
-from llmscale.measure.sweep.devices import Duration, makespan
+from llmscale.measure.sweep.makespan import Duration, makespan
 from llmscale.measure.sweep.remaining import PlannedWork
-from llmscale.measure.sweep.run_status import Moment, RunStatus, lock_holder, modified, run_status
+from llmscale.measure.sweep.run_status import Moment, RunStatus, modified, run_status
 from llmscale.measure.train.job import EVALUATION_SPEED
 from llmscale.quantity import format_count, format_seconds
 from llmscale.runs.checked import DamagedFile, check_list, read_object, typed
 from llmscale.runs.lock import FILE_NAME as LOCK_NAME
+from llmscale.runs.lock import lock_holder
 from llmscale.runs.remote import is_url, results_at
 from llmscale.runs.results_folder import ResultsFolder, newest_results
 from llmscale.runs.rows import read_rows
@@ -219,7 +220,7 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
         workers=workers,
         device=device,
         device_hours=sum(run.seconds_spent for run in timed) * cores_each / 3600,
-        seconds_left=_seconds_left(timed, workers, moment.under_way),
+        seconds_left=seconds_left(timed, workers, moment.under_way),
         notes=tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
         tuned=all(rung.get("finished") is True for rung in stated["rungs"]) if is_tune else None,
         tuned_for=_tuned_for(stated, timed) if is_tune else (),
@@ -333,7 +334,7 @@ def _seconds_at(speeds: dict[float, float], run: RunStatus) -> float | None:
     return (run.flops_left + evaluating) / speed
 
 
-def _seconds_left(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float | None:
+def seconds_left(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float | None:
     """Until all are trained: those under way, then the longest first, each by the first worker
     free.
 

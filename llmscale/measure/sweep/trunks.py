@@ -75,6 +75,14 @@ def branch_file(step: int) -> str:
     return f"{_POINT}{step}.pt"
 
 
+def branch_point(folder: ResultsFolder, descent: Descent) -> Path | None:
+    """The branch point that a run starts from, whether it is there yet or not."""
+    parent = descent.parent
+    if parent is None:
+        return None
+    return folder.run_folder(parent.run_id).path / branch_file(descent.step)
+
+
 def descents(waiting: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, Descent]:
     """For the runs to train, by id: which one continues which, and from which of the `saved` branch
     points.

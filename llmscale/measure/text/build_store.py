@@ -6,7 +6,6 @@ good. What lies beyond is cut off before building goes on, so that the result de
 kills nor on the number of workers."""
 
 import contextlib
-import fcntl
 import json
 import os
 import queue
@@ -34,6 +33,7 @@ from llmscale.measure.text.tokenizer import (
     unknown_token,
     vocab_size,
 )
+from llmscale.runs.lock import only_builder
 from llmscale.runs.safe_write import write_text
 
 if TYPE_CHECKING:
@@ -170,34 +170,16 @@ def is_enough(journal: Journal, validation_tokens: int, min_train_tokens: int | 
 def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Only one process at a time builds `folder`; the others call `waiting` and wait."""
     lock = folder.with_suffix(".lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _lock(lock, waiting)
-    except OSError as error:
-        raise InputError(
-            f"cannot write into the cache folder {lock.parent}: {error.strerror or error}",
-            "name a folder you may write to: export LLMSCALE_CACHE=FOLDER",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _lock(lock: Path, waiting: Callable[[], None]) -> int:
-    while True:
-        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # Whoever held it has removed it since; a lock on a file that is gone keeps nobody out.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):
-                return descriptor
-        os.close(descriptor)
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(only_builder(lock, waiting))
+        except OSError as error:
+            raise InputError(
+                f"cannot write into the cache folder {lock.parent}: {error.strerror or error}",
+                "name a folder you may write to: export LLMSCALE_CACHE=FOLDER",
+            ) from error
+        yield
 
 
 def _encode_in_order(

@@ -21,9 +21,10 @@ from llmscale.measure.sweep.validation import settled
 from llmscale.measure.sweep.watching import Watcher, ended_by_signals, watcher_of
 from llmscale.measure.train.rule import Rule
 from llmscale.measure.tune.result import Tuning
-from llmscale.measure.tune.run import Study, check_folder, known_basis
+from llmscale.measure.tune.run import Study
 from llmscale.measure.tune.search import Grid
 from llmscale.measure.tune.spec import SearchSpec
+from llmscale.measure.tune.tune_json import check_folder, known_basis
 from llmscale.quantity import format_seconds
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.settings import options_of

@@ -11,118 +11,52 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError, WorkError, listed
 from llmscale.machine import device_name
-from llmscale.measure.executors import Event, Task, pick_executor
+from llmscale.measure.executors import Event
+from llmscale.measure.lead import Report
 from llmscale.measure.sweep.jobs import sweep_dtype
-from llmscale.measure.sweep.kernels import check_kernels
 from llmscale.measure.sweep.plan import Plan, plan_jobs
-from llmscale.measure.sweep.provenance import difference, provenance
+from llmscale.measure.sweep.provenance import provenance
 from llmscale.measure.sweep.records import (
     finished_runs,
     known_ids,
-    mend_rows,
     read_run,
     record_end,
     recorded_runs,
     write_tables,
 )
-from llmscale.measure.sweep.run import write_spec
-from llmscale.measure.sweep.spec import SweepSpec, parse_sizes
+from llmscale.measure.sweep.run import Book, train_plan
+from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.tune.result import Trial, Tuned, Tuning, conclude
 from llmscale.measure.tune.search import Grid, Node, Search, search
 from llmscale.measure.tune.stopping import Judge, Stop, Track
 from llmscale.measure.tune.trials import Rung, rung_of, rungs_of, trial_jobs
+from llmscale.measure.tune.tune_json import FILE_NAME, known_tuning
 from llmscale.quantity import TokenBudget
-from llmscale.runs.checked import (
-    DamagedFile,
-    WrongValue,
-    check,
-    check_list,
-    check_table,
-    read_object,
-    typed,
-)
 from llmscale.runs.curve_file import CurveFile
-from llmscale.runs.lock import only_writer
 from llmscale.runs.log import read_progress
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import FINISHED, Run
-from llmscale.runs.safe_paths import refuse_links
-from llmscale.runs.safe_write import make_folder, write_text
+from llmscale.runs.safe_write import write_text
 
 if TYPE_CHECKING:
     from llmscale.measure.train.calibrate import Speeds
 
-FILE_NAME = "tune.json"
 FIRST = (Node(), Node(0, -2), Node(0, 2))
 """What every search begins with."""
 _ORDERED = "stops_in_order"
 """Noted in tune.json: trials are stopped by what was finished before their step of the search."""
 
 
-def check_folder(folder: ResultsFolder, spec: SweepSpec) -> str | None:
-    """Raise InputError where `folder` holds another specification's trials, or something else.
-
-    Says so where tune.json is damaged.
-    """
-    path = folder.path
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file", "name a folder with --out")
-    try:
-        before = _read(folder)
-    except DamagedFile as error:
-        if not known_ids(folder):
-            raise InputError(error.problem, "name another folder with --out") from error
-        refuse_links(path)
-        return (
-            f"{error.problem}; it is made anew from the trials' folders, for the sizes of this "
-            "command"
-        )
-    if before is None:
-        if known_ids(folder) and not folder.sweep_path.exists():
-            refuse_links(path)
-            anew = "it is made anew from the trials' folders, for the sizes of this command"
-            return f"there is no {path / FILE_NAME}; {anew}"
-        if path.exists() and any(
-            not entry.name.startswith((".", "README")) for entry in path.iterdir()
-        ):
-            raise InputError(
-                f"{path} holds files but no {FILE_NAME}", "name a new or empty folder with --out"
-            )
-        refuse_links(path)
-        return None
-    refuse_links(path)
-    changed = difference(before["basis"], json.loads(json.dumps(spec.basis())))
-    if changed:
-        raise InputError(
-            f"{path} holds trials of another specification: {changed}",
-            "name another folder with --out",
-        )
-    return None
-
-
-def known_basis(folder: ResultsFolder) -> Any:
-    """What the trials of `folder` share, as an earlier command has noted it; None where there is
-    none.
-    """
-    return _known(folder).get("basis")
-
-
-def _known(folder: ResultsFolder) -> dict[str, Any]:
-    """What tune.json says; nothing where there is none, or where it is damaged."""
-    try:
-        return _read(folder) or {}
-    except DamagedFile:
-        return {}
-
-
-class Study:
+class Study(Book):
     """The searches of every rung of `spec`, and of those that the folder holds from earlier
     commands.
 
     Carry out `next_round()` until it is None; `tuning()` says at any time what has been found.
     """
+
+    SHORTEST_FIRST = True
 
     def __init__(
         self,
@@ -132,14 +66,9 @@ class Study:
         folder: ResultsFolder,
         stop_hopeless: bool = True,
     ) -> None:
-        self.spec, self.grid, self.store, self.folder, self.stop_hopeless = (
-            spec,
-            grid,
-            store,
-            folder,
-            stop_hopeless,
-        )
-        before = _known(folder)
+        self.spec, self.grid, self.store = spec, grid, store
+        self.folder, self.stop_hopeless = folder, stop_hopeless
+        before = known_tuning(folder)
         begun = before.get("hardware", {}).get("dtype") or next(
             (run.dtype for run in recorded_runs(folder)), None
         )
@@ -168,7 +97,7 @@ class Study:
         self._curves: dict[str, dict[int, float]] = {}
         # What an older version let finish was not to be stopped by it.
         self._reviewed = set(self._finished) if before and not before.get(_ORDERED) else set()
-        self._unrecorded: list[str] = []
+        self._unrecorded: list[Job] = []
         """Trials to stop that were trained to their end before anybody could."""
         self._speeds: Mapping[str, Speeds] | None = None
         if not before and (known := known_ids(folder)):
@@ -215,54 +144,77 @@ class Study:
         self._speeds = plan.speeds
         return plan
 
-    def carry_out(self, plan: Plan, command: str, report: Callable[[Event], object]) -> None:
+    def carry_out(self, plan: Plan, command: str, report: Report) -> None:
         """Train the trials of one round.
 
         Raises WorkError where one failed, KeyboardInterrupt when interrupted.
         """
-        make_folder(self.folder.path)
-        with only_writer(self.folder.path):
-            check_kernels(self.folder, plan)
-            self._provenance = provenance(plan, self.spec, self.store, self.folder, command)
-            del self._provenance["runs"]  # of this round alone; `trials` has all
-            mend_rows(self.folder)
-            jobs = {run.job.run_id: run.job for run in plan.runs}
-            name = device_name(plan.device)
-            for run in plan.runs:
-                self._stops.pop(
-                    run.job.run_id, None
-                )  # stopped behind a trial that has come to nothing
-                write_spec(self.folder, run, plan, self.store)
-
-            def pass_on(event: Event) -> bool:
-                job = jobs[event.run_id]
-                hopeless = event.kind == "logged" and self._is_hopeless(job, event, name)
-                if event.kind == "ended":
-                    self._end(job, event, name)
-                report(event)
-                return hopeless
-
-            try:
-                hardware = self.spec.hardware
-                tasks = [Task((self.folder.run_folder(run_id).path,)) for run_id in jobs]
-                pick_executor(hardware.executor).run(
-                    tasks, plan.places, pass_on, *hardware.executor_options
-                )
-            finally:
-                self._write(final=True)
-        rows = [read_run(self.folder, run_id) for run_id in jobs]
+        self._begun = plan, command
+        train_plan(plan, self.spec, self.store, self.folder, self, report)
+        ids = [run.job.run_id for run in plan.runs]
+        rows = [read_run(self.folder, run_id) for run_id in ids]
         errors = [row.error for row in rows if row and row.status == "failed"]
         if errors:
-            problem = f"{len(errors)} of {len(jobs)} trials failed: {listed(dict.fromkeys(errors))}"
-            raise WorkError(problem, "mend that; the same command goes on")
-        left = [
-            run_id for run_id in jobs if run_id not in self._finished and run_id not in self._stops
-        ]
+            problem = f"{len(errors)} of {len(ids)} trials failed: {listed(dict.fromkeys(errors))}"
+            raise WorkError(problem, "correct that; the same command goes on")
+        ended = {*self._finished, *self._stops}
+        left = [run_id for run_id in ids if run_id not in ended]
         if left:
             raise WorkError(
-                f"{len(left)} of {len(jobs)} trials were ended before their last step",
+                f"{len(left)} of {len(ids)} trials were ended before their last step",
                 "the same command goes on",
             )
+
+    def begin(self) -> None:
+        plan, command = self._begun
+        self._provenance = provenance(plan, self.spec, self.store, self.folder, command)
+        del self._provenance["runs"]  # of this round; `trials` has all
+        for run in plan.runs:  # some were stopped behind a trial that has come to nothing
+            self._stops.pop(run.job.run_id, None)
+
+    def is_unwanted(self, job: Job, event: Event) -> bool:
+        """Whether the trial is hopeless."""
+        if job.run_id in self._stops:
+            return True
+        if not self._can_stop(job):
+            return False
+        points = [event.point]
+        if job.run_id not in self._judges:
+            # It may go on from an earlier command, or come to be watched late.
+            self._judges[job.run_id] = self._judge(job)
+            logged = read_progress(event.folder)[0]
+            earlier = [point for point in logged if point["step"] < event.point["step"]]
+            points = [*earlier, event.point]
+        judge = self._judges[job.run_id]
+        stops = (judge.log(job.run_id, point["tokens"], point["train_loss"]) for point in points)
+        stop = next(filter(None, stops), None)
+        if stop is None:
+            return False
+        self._stops[job.run_id] = stop
+        self._record_stop(job, stop)
+        return True
+
+    def end(self, job: Job, event: Event) -> None:
+        """Take note of a run that has ended, and write what is known by now."""
+        self._judges.pop(job.run_id, None)
+        run = read_run(self.folder, job.run_id)
+        if stop := self._stops.get(job.run_id):
+            self._record_stop(job, stop)
+        elif run and run.status in FINISHED:
+            self._finished[job.run_id] = run
+        else:
+            record_end(job, event, self._device)
+        self.settle(final=False)
+
+    def settle(self, final: bool) -> None:
+        """Write the tables and tune.json."""
+        tuning = self.tuning()  # which reviews what has ended
+        for job in self._unrecorded:
+            self._record_stop(job, self._stops[job.run_id])
+        self._unrecorded.clear()
+        write_tables(self.folder, final=final)
+        payload = {**self._provenance, _ORDERED: True, **tuning.to_json()}
+        write_text(self.folder.path / FILE_NAME, json.dumps(payload, indent=2) + "\n")
 
     def tuning(self) -> Tuning:
         """What has been found so far."""
@@ -376,66 +328,20 @@ class Study:
             if stop := next(filter(None, stops), None):
                 self._stops[job.run_id] = stop
                 del self._finished[job.run_id]
-                self._unrecorded.append(job.run_id)
+                self._unrecorded.append(job)
 
-    def _is_hopeless(self, job: Job, event: Event, device: str) -> bool:
-        """Whether to stop the trial."""
-        if job.run_id in self._stops:
-            return True
-        if not self._can_stop(job):
-            return False
-        points = [event.point]
-        if (
-            job.run_id not in self._judges
-        ):  # it may go on from an earlier command, or come to be watched late
-            self._judges[job.run_id] = self._judge(job)
-            logged = read_progress(event.folder)[0]
-            points = [
-                *(point for point in logged if point["step"] < event.point["step"]),
-                event.point,
-            ]
-        judge = self._judges[job.run_id]
-        stops = (judge.log(job.run_id, point["tokens"], point["train_loss"]) for point in points)
-        stop = next(filter(None, stops), None)
-        if stop is None:
-            return False
-        self._stops[job.run_id] = stop
-        self._record_stop(job, stop, device)
-        return True
+    @property
+    def _device(self) -> str:
+        return device_name(self.spec.hardware.picked_device)
 
-    def _record_stop(self, job: Job, stop: Stop, device: str) -> None:
+    def _record_stop(self, job: Job, stop: Stop) -> None:
         """The row of a stopped trial.
 
         If it was trained to its end meanwhile, nothing is left of that.
         """
         run = self.folder.run_folder(job.run_id)
-        run.write_row(run_row(job, "stopped", device, error=str(stop)))
+        run.write_row(run_row(job, "stopped", self._device, error=str(stop)))
         run.curve_path.unlink(missing_ok=True)
-
-    def _end(self, job: Job, event: Event, device: str) -> None:
-        """Take note of a run that has ended, and write what is known by now."""
-        self._judges.pop(job.run_id, None)
-        run = read_run(self.folder, job.run_id)
-        if stop := self._stops.get(job.run_id):
-            self._record_stop(job, stop, device)
-        elif run and run.status in FINISHED:
-            self._finished[job.run_id] = run
-        else:
-            record_end(job, event, device)
-        self._write()
-
-    def _write(self, final: bool = False) -> None:
-        tuning = self.tuning()  # which reviews what has ended
-        for run_id in self._unrecorded:
-            rung, node = self._node_of[run_id]
-            job = next(job for job in self._jobs_of(rung, node) if job.run_id == run_id)
-            self._record_stop(
-                job, self._stops[run_id], device_name(self.spec.hardware.picked_device)
-            )
-        self._unrecorded.clear()
-        write_tables(self.folder, final=final)
-        payload = {**self._provenance, _ORDERED: True, **tuning.to_json()}
-        write_text(self.folder.path / FILE_NAME, json.dumps(payload, indent=2) + "\n")
 
     def _tuned(self, rung: Rung) -> Tuned:
         losses, found = self._search(rung)
@@ -469,34 +375,3 @@ def _track(run: Run, cooldown: float, points: dict[int, float]) -> Track:
 
 def _budget(table: dict[str, Any] | None) -> TokenBudget | None:
     return None if table is None else TokenBudget(**table)
-
-
-def _read(folder: ResultsFolder) -> dict[str, Any] | None:
-    """What tune.json says, or None where there is none. Raises DamagedFile."""
-    path = folder.path / FILE_NAME
-    try:
-        payload = read_object(path)
-        missing = sorted({"basis", "rungs", "trials"} - set(payload))
-        if missing:
-            raise WrongValue(f"it has no {missing[0]}, as what a tune writes")
-        check_table(payload, dict, "", ("basis", "hardware", "recipes"))
-        check(payload.get("hardware", {}).get("dtype"), str | None, "hardware.dtype")
-        for name in ("rungs", "trials"):
-            check_list(payload[name], dict, name)
-        for rung in payload["rungs"]:
-            check(rung.get("size"), str, "the size of a rung")
-            if rung.get("budget") is not None:
-                typed(TokenBudget, rung["budget"], "the budget of a rung")
-            parse_sizes(rung["size"])
-        for trial in payload["trials"]:
-            check(trial.get("run_id"), str, "the run_id of a trial")
-            if trial.get("stop") is not None:
-                typed(Stop, trial["stop"], "the stop of a trial")
-    except FileNotFoundError:
-        return None
-    except DamagedFile:
-        raise
-    except (ValueError, InputError) as error:
-        reason = error.problem if isinstance(error, InputError) else str(error)
-        raise DamagedFile(path, reason) from error
-    return payload

@@ -1,4 +1,4 @@
-"""Filters of runs as people write them: `flops < 1e20 and data == c4`.
+"""Filters of runs as people write them, for --where and --holdout: `flops < 1e20 and data == c4`.
 
 Read by a small parser, never evaluated.
 """
@@ -79,14 +79,14 @@ def keep(frame: pd.DataFrame, filters: Sequence[str]) -> Mask:
     for text in filters:
         for condition in parse_where(text):
             column = resolve(condition.column, frame)
-            meets = kept & _meets(frame[column], condition)
-            if kept.any() and not meets.any():
+            left = kept & meets(frame[column], condition)
+            if kept.any() and not left.any():
                 raise InputError(
                     f"no run meets {short_filter(str(condition))}: "
                     f"{_span(column, frame.loc[kept, column])}",
                     "choose values inside that",
                 )
-            kept = meets
+            kept = left
     return kept
 
 
@@ -172,7 +172,8 @@ def _values(
     return tuple(values), rest
 
 
-def _meets(given: pd.Series, condition: Condition) -> Mask:
+def meets(given: pd.Series, condition: Condition) -> Mask:
+    """Which values of a column meet `condition`. Raises InputError for values that do not suit."""
     sign, values = condition.sign, condition.values
     missing = given.isna().to_numpy()
     present = given[~missing]
