@@ -15,7 +15,8 @@ def _own_options(executor: str) -> type:
     """The settings that are an executor's own."""
     from llmscale.measure.executors import pick_executor
 
-    options: type = pick_executor(executor).Options
+    options = pick_executor(executor).Options
+    assert options is not None
     return options
 
 
