@@ -11,6 +11,7 @@ import pandas as pd
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.measure.train.job import Job
 
 TIMES = ["seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes"]
 BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,25k,40k"}
@@ -82,6 +83,14 @@ def assert_same_results(one: Path, other: Path) -> None:
         for frame in (curves, other_curves)
     )
     pd.testing.assert_frame_equal(ordered, other_ordered)
+
+
+def lengthened(folder: Path, times: int) -> Path:
+    """The folder of an untrained run as that of one of so many times as many steps."""
+    spec = json.loads((folder / "spec.json").read_text())
+    spec["job"]["sequences"] *= times
+    (folder / "spec.json").write_text(json.dumps(spec))
+    return folder.rename(folder.with_name(Job.from_json(spec["job"]).run_id))
 
 
 def worker_pids(out: Path) -> list[int]:

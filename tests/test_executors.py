@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hostile import hostile_modules
 from slurm_cluster import slurm_cluster, why_not
+from sweeps import lengthened
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -94,9 +95,8 @@ def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_s
     for folder in (trained, stopped, failing):
         (folder / "run.json").unlink()
         (folder / "curve.parquet").unlink()
-    spec = json.loads((stopped / "spec.json").read_text())
-    spec["job"]["sequences"] *= 500  # many minutes, if it were not stopped
-    (stopped / "spec.json").write_text(json.dumps(spec))
+    stopped = lengthened(stopped, 500)  # many minutes, if it were not stopped
+    folders[2] = stopped
     spec = json.loads((failing / "spec.json").read_text())
     (failing / "spec.json").write_text(json.dumps({**spec, "store": str(tmp_path / "nowhere")}))
     events: list[Event] = []

@@ -19,6 +19,7 @@ import pytest
 import torch
 from sweeps import (
     assert_same_results,
+    lengthened,
     llmscale,
     options,
     tables,
@@ -241,9 +242,7 @@ def test_a_worker_that_others_end_or_that_hangs_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_hanging, "HANG_SECONDS", 0.5)
-    spec = json.loads((untrained / "spec.json").read_text())
-    spec["job"]["sequences"] *= 4  # so that it does not end before it hears of them
-    (untrained / "spec.json").write_text(json.dumps(spec))
+    untrained = lengthened(untrained, 4)  # so that it does not end before it hears of them
     events: list[Event] = []
     left, told = list(signals), set[int]()
 
