@@ -54,6 +54,8 @@ format: $(TESTED) ## put code into the form that `make check` asks for
 
 docs: $(READY) ## write the pages that are made from the code
 	$(RUN) -m llmscale.measure.reference docs/settings.md
+	$(RUN) -m llmscale explain --markdown > docs/warnings.md
+	$(RUN) -m llmscale schema --columns > docs/columns.md
 
 bench: $(READY) ## time what the benchmarks folder measures
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script; done

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llmscale.explain.forecast.backtest import backtest
+from llmscale.explain.fit.backtest import backtest
 from llmscale.explain.forecast.forecast import ONE_VARIABLE, SEVERAL_VARIABLES, growth, widened
 
 ROOT = Path(__file__).resolve().parents[1]

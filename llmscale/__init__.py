@@ -1,20 +1,104 @@
-"""Scaling laws of language models: measured on real text, fitted with error bars."""
+"""Scaling laws of language models: measured on real text, fitted with error bars.
+
+>>> import llmscale
+>>> runs = {"N": [1e6, 2e6, 4e6, 8e6, 16e6], "D": [1e9] * 5, "loss": [4.3, 3.8, 3.5, 3.2, 3.0]}
+>>> fit = llmscale.fit(runs, bootstrap=0)
+>>> fit.law.name
+'power-floor'
+>>> llmscale.predict(fit, params="100M").loss < 2.8
+True
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmscale.errors import InputError, LlmscaleError, Note, WorkError
+    from llmscale.explain.allocation import Allocation, MethodComparison
+    from llmscale.explain.api.fit import fit
+    from llmscale.explain.api.plot import plot
+    from llmscale.explain.api.predict import predict
+    from llmscale.explain.api.read import read_runs
+    from llmscale.explain.estimation.result import Fit
+    from llmscale.explain.figures import Drawing
+    from llmscale.explain.fit.comparison import Comparison
+    from llmscale.explain.fit.fits import Fits
+    from llmscale.explain.fit.groups import Groups
+    from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.laws import Law
+    from llmscale.explain.table import RunTable
+    from llmscale.measure.sweep.api import sweep
+    from llmscale.measure.sweep.result import SweepResult
+    from llmscale.measure.sweep.status import SweepStatus, status
+    from llmscale.measure.tune.api import TuneResult, tune
 
 __version__ = "0.1.0"
 
-_PLACES = {"Law": "llmscale.explain.laws"}
+_PLACES = {
+    "Allocation": "explain.allocation",
+    "Comparison": "explain.fit.comparison",
+    "Drawing": "explain.figures",
+    "Fit": "explain.estimation.result",
+    "Fits": "explain.fit.fits",
+    "Forecast": "explain.forecast.forecast",
+    "Groups": "explain.fit.groups",
+    "InputError": "errors",
+    "Law": "explain.laws",
+    "LlmscaleError": "errors",
+    "MethodComparison": "explain.allocation",
+    "Note": "errors",
+    "RunTable": "explain.table",
+    "SweepResult": "measure.sweep.result",
+    "SweepStatus": "measure.sweep.status",
+    "TuneResult": "measure.tune.api",
+    "WorkError": "errors",
+    "fit": "explain.api.fit",
+    "plot": "explain.api.plot",
+    "predict": "explain.api.predict",
+    "read_runs": "explain.api.read",
+    "status": "measure.sweep.status",
+    "sweep": "measure.sweep.api",
+    "tune": "measure.tune.api",
+}
+"""Where each name is, below this package: it is imported when it is first asked for."""
 
-__all__ = ["Law", "__version__"]
+__all__ = [
+    "Allocation",
+    "Comparison",
+    "Drawing",
+    "Fit",
+    "Fits",
+    "Forecast",
+    "Groups",
+    "InputError",
+    "Law",
+    "LlmscaleError",
+    "MethodComparison",
+    "Note",
+    "RunTable",
+    "SweepResult",
+    "SweepStatus",
+    "TuneResult",
+    "WorkError",
+    "__version__",
+    "fit",
+    "plot",
+    "predict",
+    "read_runs",
+    "status",
+    "sweep",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:
     """What the library offers, imported when it is first asked for."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -242,6 +242,15 @@ def is_own(name: str) -> bool:
     return bool(_IN_FILE.fullmatch(name) or _PINNED.fullmatch(name))
 
 
+def bare_name(name: str) -> str:
+    """A choice's name as that of a file can be: `my_figure` of ./mine.py:my_figure."""
+    given = _IN_FILE.fullmatch(name) or _PINNED.fullmatch(name)
+    if given is None:
+        return name
+    place = given.groupdict()
+    return given["name"] or Path(place.get("path") or place["file"]).stem
+
+
 def beside(table: Any, folder: Path, key: str = "") -> Any:
     """A table of a TOML file whose choices of the user's own are looked for from `folder`.
 

@@ -15,6 +15,7 @@ from llmscale.explain.diagnostics.checklist import checklist
 from llmscale.explain.diagnostics.diagnose import diagnose
 from llmscale.explain.diagnostics.verdict import verdict
 from llmscale.explain.fit import Fit, fit_law
+from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.laws.power_floor import PowerFloor
 from llmscale.explain.table import Excluded, RunTable, read_table
@@ -258,8 +259,8 @@ def test_a_floor_with_a_wide_interval_is_uncertain() -> None:
 
 def test_a_forecast_far_beyond_the_runs_is_noted() -> None:
     fit = refit(read_table(clean()))
-    assert "extrapolates-far" in {note.code for note in fit.predict(N=1e13, D=1e13).notes}
-    assert "extrapolates-far" not in {note.code for note in fit.predict(N=2e9, D=1e11).notes}
+    assert "extrapolates-far" in {note.code for note in forecast_at(fit, N=1e13, D=1e13).notes}
+    assert "extrapolates-far" not in {note.code for note in forecast_at(fit, N=2e9, D=1e11).notes}
 
 
 def test_right_tables_seldom_raise_a_trend_or_outliers() -> None:
@@ -289,8 +290,8 @@ def test_published_outliers_are_found(shared: Path) -> None:
 
 def test_the_checklist_is_filled_in_from_the_table() -> None:
     frame = clean(sizes=4).drop(columns=["steps", "tokenizer"])
-    text = checklist(refit(read_table(frame)))
-    assert text == checklist(refit(read_table(frame)))
+    text = str(checklist(refit(read_table(frame))))
+    assert text == str(checklist(refit(read_table(frame))))
     for line in (
         "## Hypothesis",
         "- [x] Form of the law: L = E + A/N^alpha + B/D^beta",
@@ -314,13 +315,13 @@ def test_the_checklist_is_filled_in_from_the_table() -> None:
         "data": {"validation_tokens": 250000},
         "command": "llmscale sweep x.toml",
     }
-    ours = checklist(refit(read_table(frame)), frame, sweep)
+    ours = str(checklist(refit(read_table(frame)), frame, sweep))
     assert "- [x] Metric: validation cross-entropy in nats per token over 250,000 tokens" in ours
     assert "- [x] Training code: llmscale 9.9: llmscale sweep x.toml" in ours
 
 
 def test_the_checklist_cannot_be_broken_by_a_value() -> None:
-    text = checklist(refit(read_table(with_values(data="a\n# b <i> *c*"))))
+    text = str(checklist(refit(read_table(with_values(data="a\n# b <i> *c*")))))
     assert "- [x] Data: a # b \\<i\\> \\*c\\*" in text.splitlines()
 
 

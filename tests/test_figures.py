@@ -108,7 +108,7 @@ def fitted(ladder: Path) -> Evidence:
 
 
 @pytest.mark.parametrize("kind", ["scaling", "curves"])
-def test_every_kind_labels_its_axes_with_units_and_says_what_it_shows(
+def test_figures_of_a_sweep_label_their_axes_with_units_and_say_what_they_show(
     kind: str, fitted: Evidence
 ) -> None:
     drawing = FIGURES.find(kind).draw(fitted, width=3.4, title="A title")

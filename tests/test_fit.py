@@ -15,6 +15,7 @@ from llmscale.errors import InputError
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.uncertainty import bootstrap
 from llmscale.explain.fit import Fit, Objective, default_laws, fit_law, fit_laws
+from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, Law
 from llmscale.explain.table import RunTable, read_table
 
@@ -361,7 +362,7 @@ def test_the_band_of_a_single_run_is_wider_than_that_of_the_law() -> None:
     assert (fit.loss(params=SIZES) < high).all()
     assert (run_high - run_low > high - low).all()
     with pytest.raises(InputError, match="predicts from params"):
-        fit.predict(tokens=1e9)
+        forecast_at(fit, tokens=1e9)
 
 
 def covered(params: np.ndarray, noise: float, tables: int, refits: int) -> dict[str, int]:

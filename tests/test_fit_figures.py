@@ -18,10 +18,11 @@ from llmscale.explain.allocation import allocate
 from llmscale.explain.estimation.profile import profiles
 from llmscale.explain.figures import FIGURES, Evidence
 from llmscale.explain.figures._style import render
-from llmscale.explain.fit import fit_law, fit_laws
+from llmscale.explain.fit import Options, fit_law, fit_laws
+from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.table import Excluded, RunTable, read_table
 
-KINDS = ("residuals", "isoflop", "contour", "profile", "pairs", "envelope")
+KINDS = FIGURES.names
 BUDGETS = (1e18, 1e19, 1e20)
 
 
@@ -67,7 +68,8 @@ def fitted() -> Evidence:
     table = read_table(isoflop_runs())
     lost = Excluded("lost", "diverged", {"params": 2e8, "tokens": 1e9, "flops": 1.2e18})
     table = replace(table, excluded=(lost,))
-    return Evidence(table, fits=fit_laws(table, ("chinchilla",), bootstrap=200))
+    shown = Evidence(table, fits=fit_laws(table, ("chinchilla",), bootstrap=200))
+    return shown.with_optima("isoflop", Options(bootstrap=200))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +80,14 @@ def trained() -> Evidence:
     table = read_table(last[["run_id", "params", "tokens", "flops", "loss"]])
     lost = Excluded("lost", "diverged", {"params": sizes[0]})
     more = curves[curves["run_id"] == curves["run_id"].iloc[0]].assign(run_id="lost")
-    return Evidence(
+    tried = last[["run_id", "params"]].assign(status="done")
+    tried.loc[len(curves)] = ["lost", sizes[0], "diverged"]
+    shown = Evidence(
         replace(table, excluded=(lost,)),
+        runs=tried,
         curves=pd.concat([curves, more.head(60)], ignore_index=True),
     )
+    return shown.with_optima("envelope", Options(bootstrap=50))
 
 
 def drawn(axes: list[Axes], label: str) -> list[np.ndarray]:
@@ -148,17 +154,15 @@ def assert_readable(figure: Figure, width: float) -> None:
 def test_every_figure_is_readable_in_one_column_and_in_two(
     kind: str, width: float, fitted: Evidence, trained: Evidence
 ) -> None:
-    evidence = trained if kind == "envelope" else fitted
-    drawing = FIGURES.find(kind).draw(
-        evidence, width=width, title="A title" if width == 7 else None
-    )
+    chosen = FIGURES.find(kind)
+    of_curves = chosen.DRAWS == "curves"
+    evidence = trained if of_curves else fitted
+    drawing = chosen.draw(evidence, width=width, title="A title" if width == 7 else None)
     assert_readable(drawing.figure, width)
     assert kind == "pairs" or all(ax.get_xlabel() for ax in drawing.figure.axes)
-    assert drawing.n_runs == len(evidence.table.frame) + (kind == "envelope")
+    assert drawing.n_runs == len(evidence.table.frame) + of_curves
     assert drawing.n_excluded == 1
-    assert kind in ("profile", "pairs") or "excluded: diverged (1 run)" in legend_text(
-        drawing.figure
-    )
+    assert kind in ("profile", "pairs") or "diverged" in legend_text(drawing.figure)
 
 
 def test_residuals_show_every_run_in_percent_against_each_quantity(fitted: Evidence) -> None:
@@ -196,7 +200,8 @@ def test_isoflop_marks_the_methods_optima_and_leaves_those_not_bracketed_hollow(
     fits = fit_laws(table, ("chinchilla",), bootstrap=50)
     found = allocate(table, "isoflop", bootstrap=50)
     assert found.budgets["used"].tolist() == [False, True, True]
-    profiles_, optima = FIGURES.find("isoflop").draw(Evidence(table, fits=fits)).figure.axes[:2]
+    shown = Evidence(table, fits=fits).with_optima("isoflop", Options(bootstrap=50))
+    profiles_, optima = FIGURES.find("isoflop").draw(shown).figure.axes[:2]
     marked = np.concatenate(drawn([profiles_], "optimum"))
     assert marked == pytest.approx(
         found.budgets.loc[found.budgets["used"], ["params", "loss"]].to_numpy()
@@ -213,8 +218,8 @@ def test_the_contours_frontier_is_the_laws_own_optimum(fitted: Evidence) -> None
     ax = FIGURES.find("contour").draw(fitted).figure.axes[0]
     (line,) = drawn([ax], "frontier")
     for params, tokens in line[::40]:
-        best = fit.optimal(6 * params * tokens)
-        assert (best["params"], best["tokens"]) == pytest.approx((params, tokens))
+        best = optimum(fit, 6 * params * tokens)
+        assert (best.params, best.tokens) == pytest.approx((params, tokens))
     scatter = [one for one in ax.collections if one.get_label() in ("runs", "held out")]
     assert sum(len(np.asarray(one.get_offsets())) for one in scatter) == len(fitted.table.frame)
     for name, limits in (("params", ax.get_xlim()), ("tokens", ax.get_ylim())):
@@ -295,8 +300,10 @@ def one_variable() -> Evidence:
 def test_what_cannot_be_drawn_is_one_sentence(
     kind: str, words: str, one_variable: Evidence
 ) -> None:
+    figure = FIGURES.find(kind)
+    shown = one_variable.with_optima(figure.METHOD) if figure.METHOD else one_variable
     with pytest.raises(InputError, match=words):
-        FIGURES.find(kind).draw(one_variable)
+        figure.draw(shown)
 
 
 def test_a_law_in_one_variable_has_residuals_and_profiles(one_variable: Evidence) -> None:

@@ -16,6 +16,8 @@ from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation.bias import bias_of
 from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.fit import fit_law
+from llmscale.explain.forecast.asked import forecast_at
+from llmscale.explain.forecast.optimum import optimum
 from llmscale.runs.title import run_title, run_titles
 
 
@@ -92,8 +94,8 @@ def test_runs_are_named_as_people_name_them() -> None:
 
 def test_a_forecast_takes_texts_and_refuses_what_is_no_positive_number() -> None:
     fit = fit_law(runs(), "chinchilla", bootstrap=0, holdout="none", diagnostics=False)
-    assert fit.predict(N="1B", D="20B").loss == fit.predict(N=1e9, D=2e10).loss
-    assert fit.optimal("1e21") == fit.optimal(1e21)
+    assert forecast_at(fit, N="1B", D="20B").loss == forecast_at(fit, N=1e9, D=2e10).loss
+    assert optimum(fit, "1e21") == optimum(fit, 1e21)
     none: Any = {}
     wrongs: tuple[Any, ...] = (
         -1,
@@ -109,12 +111,12 @@ def test_a_forecast_takes_texts_and_refuses_what_is_no_positive_number() -> None
     )
     for wrong in wrongs:
         with pytest.raises(InputError) as error:
-            fit.predict(N=wrong, D=1e9)
+            forecast_at(fit, N=wrong, D=1e9)
         assert error.value.fix
         with pytest.raises(InputError):
-            fit.optimal(wrong)
+            optimum(fit, wrong)
     with pytest.raises(InputError, match="2 of N, 3 of D"):
-        fit.predict(N=[1e9, 2e9], D=[1e9, 2e9, 3e9])
+        forecast_at(fit, N=[1e9, 2e9], D=[1e9, 2e9, 3e9])
     several: tuple[dict[str, Any], ...] = (
         {"bootstrap": "x"},
         {"bootstrap": None},
@@ -139,7 +141,7 @@ def test_the_optimum_is_the_one_that_predict_prints(tmp_path: Any) -> None:
     path = tmp_path / "runs.csv"
     runs().to_csv(path, index=False)
     fit = fit_law(path, "chinchilla", bootstrap=50, holdout="none")
-    best = fit.optimal(1e23)
+    best = optimum(fit, 1e23)
     asked = [
         "predict",
         str(path),
@@ -152,12 +154,12 @@ def test_the_optimum_is_the_one_that_predict_prints(tmp_path: Any) -> None:
         "--json",
     ]
     told = json.loads(CliRunner().invoke(app, asked).stdout)["predictions"][0]
-    assert best["intervals"]["loss"] == pytest.approx((told["low"], told["high"]))
+    assert best.intervals["loss"] == pytest.approx((told["low"], told["high"]))
     for name in ("params", "tokens", "loss", "law"):
-        assert best["intervals"][name] == pytest.approx(told["intervals"][name])
-    low, high = best["intervals"]["law"]
-    assert best["intervals"]["loss"][0] < low < high < best["intervals"]["loss"][1]
-    for shown in (fit, fit.table, fit.predict(N=np.geomspace(1e8, 1e10, 99), D=1e11)):
+        assert best.intervals[name] == pytest.approx(told["intervals"][name])
+    low, high = best.intervals["law"]
+    assert best.intervals["loss"][0] < low < high < best.intervals["loss"][1]
+    for shown in (fit, fit.table, forecast_at(fit, N=np.geomspace(1e8, 1e10, 99), D=1e11)):
         assert len(repr(shown).splitlines()) <= 30
 
 

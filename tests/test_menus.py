@@ -213,6 +213,7 @@ def test_a_choice_is_named_by_its_file_and_what_that_holds(tmp_path: Path) -> No
     path.write_text("def halving(progress):\n    return 0.5 ** (4 * progress)\n", encoding="utf-8")
     pinned = SCHEDULES.pin(f"{path}:halving")
     assert re.fullmatch(r"mine\.py:halving@[0-9a-f]{16}", pinned)
+    assert menu.bare_name(f"{path}:halving") == menu.bare_name(pinned) == "halving"
     assert SCHEDULES.find(pinned)(100, 0).fraction(50) == pytest.approx(0.25)
     texts = menu.texts_of([pinned, "wsd"])
     assert list(texts.values()) == [path.read_text(encoding="utf-8")]

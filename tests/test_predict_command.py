@@ -64,8 +64,8 @@ def test_a_budget_gives_its_best_size_and_tokens(table: Path) -> None:
         ((), "nothing was asked for"),
         (("-N", "7B"), "predicts from params and tokens, and --params was given"),
         (("-N", "7B", "-D", "lots"), "not a number"),
-        (("-D", "20x"), "no --params"),
-        (("-N", "1B,2B,3B", "-D", "1T,2T"), "2 values"),
+        (("-D", "20x"), "no params are given"),
+        (("-N", "1B,2B,3B", "-D", "1T,2T"), "do not go together"),
         (("-C", "1e21", "--law", "power"), "no law in N and D"),
     ],
 )

@@ -2,6 +2,8 @@
 coefficients.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ from scipy.stats import f as f_distribution
 from llmscale.errors import InputError
 from llmscale.explain.estimation.profile import profile, profiles
 from llmscale.explain.fit import fit_law
+from llmscale.explain.forecast.asked import forecast_at
+from llmscale.explain.forecast.optimum import optimum
 
 
 def ladder(noise: float = 0.003, seed: int = 0, floor: float = 2.0) -> pd.DataFrame:
@@ -99,17 +103,18 @@ def test_covariance_is_the_spread_of_fits_of_many_tables() -> None:
 
 def test_a_prediction_takes_letters_or_columns_and_a_level() -> None:
     fit = fit_law(grid(), "chinchilla", bootstrap=200)
-    one = fit.predict(N=3e9, D=6e10)
+    one = forecast_at(fit, N=3e9, D=6e10)
     assert one.low < one.loss < one.high
-    assert fit.predict(params=3e9, tokens=6e10).loss == one.loss
-    assert fit.predict(N=3e9, C=6 * 3e9 * 6e10).loss == pytest.approx(one.loss, rel=1e-12)
-    wide = fit.predict(N=3e9, D=6e10, level=0.99)
+    assert forecast_at(fit, params=3e9, tokens=6e10).loss == one.loss
+    assert forecast_at(fit, N=3e9, C=6 * 3e9 * 6e10).loss == pytest.approx(one.loss, rel=1e-12)
+    wide = forecast_at(fit, N=3e9, D=6e10, level=0.99)
     assert wide.low < one.low < one.high < wide.high
-    many = fit.predict(N=np.array([1e8, 1e9]), D=np.array([1e9, 1e10]))
+    many = forecast_at(fit, N=np.array([1e8, 1e9]), D=np.array([1e9, 1e10]))
     assert many.loss.shape == many.low.shape == (2,)
-    for wrong in ({"N": 1e9}, {"N": 1e9, "D": 1e9, "C": 1e20}, {"N": 1e9, "E": 1.0}):
+    wrongs: list[dict[str, Any]] = [{"N": 1e9}, {"N": 1e9, "D": 1e9, "C": 1e20}]
+    for wrong in (*wrongs, {"N": 1e9, "E": 1.0}):
         with pytest.raises(InputError, match="predicts from params, tokens"):
-            fit.predict(**wrong)
+            forecast_at(fit, **wrong)
 
 
 def test_a_fit_prints_as_a_table_in_a_terminal_and_in_a_notebook() -> None:
@@ -123,13 +128,11 @@ def test_a_fit_prints_as_a_table_in_a_terminal_and_in_a_notebook() -> None:
 
 def test_the_optimum_at_a_budget_is_the_papers_closed_form() -> None:
     fit = fit_law(grid(0.0), "chinchilla", bootstrap=0, holdout="none")
-    found = fit.optimal(C=1e21)
+    found = optimum(fit, 1e21)
     E, A, B, alpha, beta = 1.8, 420.0, 2100.0, 0.36, 0.31
     G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
-    assert found["params"] == pytest.approx(G * (1e21 / 6) ** (beta / (alpha + beta)), rel=1e-5)
-    assert 6 * found["params"] * found["tokens"] == pytest.approx(1e21)
-    assert found["loss"] == pytest.approx(
-        E + A / found["params"] ** alpha + B / found["tokens"] ** beta
-    )
+    assert found.params == pytest.approx(G * (1e21 / 6) ** (beta / (alpha + beta)), rel=1e-5)
+    assert 6 * found.params * found.tokens == pytest.approx(1e21)
+    assert found.loss == pytest.approx(E + A / found.params**alpha + B / found.tokens**beta)
     with pytest.raises(InputError, match="above zero"):
-        fit.optimal(C=-1)
+        optimum(fit, -1)

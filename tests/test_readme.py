@@ -24,8 +24,6 @@ from llmscale.commands import app
 from llmscale.measure.sweep.isoflop_grid import isoflop_grid
 from llmscale.measure.sweep.spec import parse_flops, read_spec
 from llmscale.quantity import format_count
-from llmscale.runs.columns import markdown_table
-from llmscale.runs.run import CurvePoint, Run
 from llmscale.runs.shape import USUAL_VOCABULARY
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -164,12 +162,6 @@ def test_every_link_leads_to_a_file_and_to_a_heading(page: Path) -> None:
         )
         anchors = {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
         assert not heading or heading in anchors, f"{path}#{heading}"
-
-
-def test_the_columns_of_the_two_tables_are_those_that_are_written() -> None:
-    page = (REPOSITORY / "docs" / "results-folder.md").read_text(encoding="utf-8")
-    for row in (Run, CurvePoint):
-        assert markdown_table(row) in page, f"markdown_table({row.__name__})"
 
 
 def test_the_readme_is_short() -> None:

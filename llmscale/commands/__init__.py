@@ -6,6 +6,7 @@ Importing this loads typer and rich, nothing heavier.
 import importlib
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ import llmscale
 from llmscale.commands import output
 from llmscale.commands._options import GroupedCommand
 
-COMMANDS = (
+_FIRST = [
     "sweep",
     "status",
     "tune",
@@ -28,7 +29,22 @@ COMMANDS = (
     "bench",
     "data",
     "doctor",
-)
+]
+"""In the order of their use; help lists others after them."""
+
+
+def _commands() -> tuple[str, ...]:
+    """The files of this folder that begin by saying which command they are, none of them loaded."""
+    found = []
+    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
+        with path.open(encoding="utf-8") as file:
+            if file.readline().startswith(f'"""`llmscale {path.stem}`'):
+                found.append(path.stem)
+    known = [name for name in _FIRST if name in found]
+    return (*known, *(name for name in found if name not in known))
+
+
+COMMANDS = _commands()
 """In the order in which help lists them; `sweep` is the function of that name in sweep.py."""
 
 

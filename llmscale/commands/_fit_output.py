@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from llmscale.explain.allocation import Allocation
-    from llmscale.explain.allocation import Comparison as MethodComparison
-    from llmscale.explain.fit import Fit
+    from llmscale.explain.allocation import Allocation, MethodComparison
+    from llmscale.explain.estimation.result import Fit, Origin
     from llmscale.explain.fit.compare import Comparison
     from llmscale.explain.fit.groups import Groups
     from llmscale.explain.table import RunTable
@@ -89,7 +88,7 @@ def _show_holdouts(fits: "tuple[Fit, ...]") -> None:
             seen.append(told)
 
 
-def reading(table: "RunTable", inputs: Iterable[str] = ()) -> str | None:
+def reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> str | None:
     """Which column became what, with those that a law takes besides N, D, C and loss; None for a
     table not read.
     """
@@ -98,13 +97,11 @@ def reading(table: "RunTable", inputs: Iterable[str] = ()) -> str | None:
     more = [
         name for name in dict.fromkeys(inputs) if name not in ("params", "tokens", "flops", "loss")
     ]
-    also = "".join(
-        f"; {name} = {table.columns.get(name, name)}" for name in more if name in table.frame
-    )
+    also = "".join(f"; {name} = {table.columns.get(name, name)}" for name in more)
     return f"read: {table.reading}{also}"
 
 
-def show_reading(table: "RunTable", inputs: Iterable[str] = ()) -> None:
+def show_reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> None:
     """Print which column became what."""
     text = reading(table, inputs)
     if text:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llmscale.errors import InputError
 from llmscale.explain.allocation._allocation import Allocation, Bias
-from llmscale.explain.allocation._comparison import Comparison, compare
+from llmscale.explain.allocation._comparison import MethodComparison, compare
 from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, as_table
 from llmscale.explain.fit.parametric import Source
@@ -28,8 +28,8 @@ __all__ = [
     "METHODS",
     "Allocation",
     "Bias",
-    "Comparison",
     "Frontier",
+    "MethodComparison",
     "allocate",
     "allocate_all",
     "compare",
@@ -46,7 +46,7 @@ class Method(Protocol):
         table: "RunTable",
         options: Options,
         *,
-        law: str | type[Law] = "chinchilla",
+        law: str | type[Law] | None = "chinchilla",
         curves: "DataFrame | None" = None,
     ) -> Allocation: ...
 
@@ -59,7 +59,7 @@ def allocate(
     method: str = "parametric",
     options: Options | None = None,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: "DataFrame | None" = None,
     **changes: Any,
 ) -> Allocation:
@@ -67,9 +67,9 @@ def allocate(
     intervals.
 
     `changes` are fields of Options (level, bootstrap, seed). `law` is what `parametric` fits, and
-    the surface on which the other methods' bias is measured. `curves` (run_id, tokens, flops, loss
-    or train_loss) is for `envelope`; left out, a results folder's own are read. Raises InputError
-    where the table does not suit the method."""
+    the surface on which the other methods' bias is measured; None measures none. `curves` (run_id,
+    tokens, flops, loss or train_loss) is for `envelope`; left out, a results folder's own are read.
+    Raises InputError if the table does not suit the method."""
     member = METHODS.find(method)
     return member.allocate(
         as_table(table), replace(options or Options(), **changes), law=law, curves=curves
@@ -80,10 +80,10 @@ def allocate_all(
     table: Source,
     options: Options | None = None,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: "DataFrame | None" = None,
     **changes: Any,
-) -> Comparison:
+) -> MethodComparison:
     """Every method that suits the table, side by side; those that do not are named with the reason.
 
     Raises InputError where no method suits it.

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import LlmscaleError, Note, first_lines
+from llmscale.explain import html
 from llmscale.explain.allocation import _frontier
 from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, fit_law
@@ -26,6 +27,7 @@ from llmscale.notes.predicting import (
 from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
+_OPTIMAL = ("params", "tokens")
 HORIZONS = (1.0, 10.0, 100.0)
 """Optima are shown at the largest budget of the table, and 10 and 100 times beyond."""
 
@@ -188,6 +190,26 @@ class Allocation:
         }
         return dict(plain(payload))
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows = [
+            ("a, N* ∝ C^a", f"{self.a:.4f}{_ends(self.intervals.get('a'), '.4f')}"),
+            ("b, D* ∝ C^b", f"{self.b:.4f}{_ends(self.intervals.get('b'), '.4f')}"),
+        ]
+        optima = []
+        for times in HORIZONS:
+            best = self.optimal(times * self.largest_flops)
+            cells = [f"{format_count(best[name])}{_counts(best, name)}" for name in _OPTIMAL]
+            optima.append((f"{best['flops']:.3g}", *cells))
+        about = f"({self.source}), {len(self.table.frame)} runs"
+        parts = [
+            html.title(self.method, about),
+            html.table(("", "exponent"), rows),
+            html.table(("C", "N*", "D*"), optima),
+            html.notes(self.notes),
+        ]
+        return "".join(parts)
+
     def __repr__(self) -> str:
         return first_lines(str(self))
 
@@ -218,7 +240,7 @@ def interval(values: Array, level: float) -> tuple[float, float]:
 
 def measure_bias(
     table: RunTable,
-    law: str | type[Law],
+    law: str | type[Law] | None,
     options: Options,
     factor: float,
     again: Callable[[Array, Law], Frontier],
@@ -226,8 +248,11 @@ def measure_bias(
     """The bias of a method on this table: `again` applies it to the surface's losses at the table's
     runs.
 
-    None, with a note, where no surface can be fitted or the method finds no optimum on it.
+    None, with a note, if no surface can be fitted or the method finds no optimum on it; None
+    without one if no law is named.
     """
+    if law is None:
+        return None, ()
     try:
         surface = fit_law(table, law, options, bootstrap=0, holdout="none").law
         columns = [table.frame[name].to_numpy() for name in surface.inputs]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmscale.errors import InputError, Note, first_lines
+from llmscale.explain import html
 from llmscale.explain.allocation._allocation import HORIZONS, Allocation
 from llmscale.notes.predicting import METHOD_NOT_POSSIBLE
 from llmscale.quantity import format_count
@@ -23,7 +24,7 @@ to overlap.
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """Allocations of one table by several methods; `failed` has the methods that it does not suit,
     and why.
     """
@@ -84,6 +85,12 @@ class Comparison:
             )
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        head, *rows = self.rows()
+        sentences = map(html.sentence, self.disagreements)
+        return html.table(head, rows) + "".join(sentences) + html.notes(self.notes)
+
     def __repr__(self) -> str:
         return first_lines(str(self))
 
@@ -101,7 +108,7 @@ class Comparison:
 
 def compare(
     allocations: Sequence[Allocation], *, failed: Mapping[str, str] | None = None
-) -> Comparison:
+) -> MethodComparison:
     """The allocations side by side.
 
     Raises InputError for none, or for allocations of different tables.
@@ -123,7 +130,7 @@ def compare(
             f"{HORIZONS[-1]:g} times the"
             " largest budget",
         )
-    return Comparison(tuple(allocations), dict(failed or {}), found)
+    return MethodComparison(tuple(allocations), dict(failed or {}), found)
 
 
 def _pair(one: Allocation, other: Allocation) -> str | None:

@@ -33,7 +33,7 @@ def allocate(
     table: RunTable,
     options: Options,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: CurveRows | None = None,
 ) -> Allocation:
     """N*(C) from the envelope of the training curves, or without curves from the convex hull of the

@@ -44,12 +44,10 @@ def allocate(
     table: RunTable,
     options: Options,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: pd.DataFrame | None = None,
-    log_loss: bool = False,
 ) -> Allocation:
-    """N*(C) from the lowest points of parabolas in ln N of the loss (or, `log_loss`, of its
-    logarithm).
+    """N*(C) from the lowest points of parabolas in ln N of the loss.
 
     Budgets whose optimum is not bracketed by their sizes are left out of the power law and named.
     Raises InputError where runs do not share budgets, or fewer than two budgets have an optimum.
@@ -59,7 +57,7 @@ def allocate(
     index = _budgets.group(frame)
     profiles = _profiles(frame, index)
     loss = frame["loss"].to_numpy()
-    fitted = _fit(profiles, np.log(loss) if log_loss else loss)
+    fitted = _fit(profiles, loss)
     used = np.array([bool(one.bracketed[0]) for one in fitted])
     if used.sum() < 2:
         raise InputError(
@@ -86,14 +84,14 @@ def allocate(
         )
 
     def again(surface_loss: Array, _: Law) -> Frontier:
-        on_surface = _fit(profiles, np.log(surface_loss) if log_loss else surface_loss)
+        on_surface = _fit(profiles, surface_loss)
         a, log_params = _power_law(log_flops, on_surface, used)[0]
         return Frontier(float(a), float(log_params), factor)
 
     bias, bias_notes = measure_bias(table, law, options, factor, again)
     if bias:
         bias_notes = (bias_note("isoflop", frontier, bias, float(frame["flops"].max())),)
-    budgets = _frame_of(profiles, fitted, refitted, factor, options.level, log_loss)
+    budgets = _frame_of(profiles, fitted, refitted, factor, options.level)
     return Allocation(
         method="isoflop",
         source=SOURCE,
@@ -253,11 +251,10 @@ def _frame_of(
     refitted: list[_Parabola],
     factor: float,
     level: float,
-    log_loss: bool,
 ) -> pd.DataFrame:
     """One row a budget.
 
-    loss(N) = loss + curvature (ln N - ln params)^2, or with `log_loss` the same of ln loss.
+    loss(N) = loss + curvature (ln N - ln params)^2.
     """
     rows = []
     for number, (profile, one) in enumerate(zip(profiles, fitted, strict=True)):
@@ -276,7 +273,7 @@ def _frame_of(
                 "flops": float(np.exp(profile.log_flops)),
                 "params": params,
                 "tokens": float(np.exp(profile.log_flops)) / (factor * params),
-                "loss": float(np.exp(loss)) if log_loss else loss,
+                "loss": loss,
                 "low": ends[0],
                 "high": ends[1],
                 "n_runs": len(profile.rows),

@@ -30,13 +30,13 @@ def allocate(
     table: RunTable,
     options: Options,
     *,
-    law: str | type[Law] = "chinchilla",
+    law: str | type[Law] | None = "chinchilla",
     curves: pd.DataFrame | None = None,
 ) -> Allocation:
     """N* and D* that minimise the fitted law at C = k N D; for chinchilla N* = G (C/6)^(beta/(alpha
     + beta)).
     """
-    return of_fit(fit_law(table, law, options, holdout="none"))
+    return of_fit(fit_law(table, law or "chinchilla", options, holdout="none"))
 
 
 def of_fit(fit: Fit) -> Allocation:

@@ -6,13 +6,13 @@ says so."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import listed
+from llmscale.errors import InputError, listed
 from llmscale.explain.diagnostics.evidence import counted, known
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.levels import count_levels, words
@@ -20,6 +20,7 @@ from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.laws import LETTERS
 from llmscale.quantity import format_count
+from llmscale.runs.results_folder import ResultsFolder
 
 NOT_RECORDED = "not recorded"
 
@@ -61,42 +62,74 @@ class _Sheet:
         return found
 
 
+@dataclass(frozen=True)
+class Checklist:
+    """Every item of the checklist by section: a question, and its answer or None."""
+
+    law: str
+    table: str
+    sections: Mapping[str, Items]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What `fit --checklist --json` prints."""
+        sections = {
+            title: [{"item": question, "answer": answer} for question, answer in items]
+            for title, items in self.sections.items()
+        }
+        return {"law": self.law, "table": self.table, "checklist": sections}
+
+    def __str__(self) -> str:
+        """As Markdown, every item ticked and answered, or open and `not recorded`."""
+        answers = [answer for items in self.sections.values() for _, answer in items]
+        blank = sum(answer is None for answer in answers)
+        lines = [
+            f"# Checklist of the law {_plain(self.law)}",
+            "",
+            "After Li et al. 2025, (Mis)Fitting: A Survey of Scaling Laws (arXiv 2502.18969). "
+            f"{len(answers) - blank} of {len(answers)} items are filled in from "
+            f"{_plain(self.table)}, {blank} are {NOT_RECORDED}.",
+        ]
+        for title, items in self.sections.items():
+            lines += ["", f"## {title}", ""]
+            lines += [_ticked(question, answer) for question, answer in items]
+        return "\n".join(lines) + "\n"
+
+
+def checklist_of(fit: Fit) -> Checklist:
+    """The checklist of a fit, with what its results folder says of the sweep, if it has one."""
+    if not fit.table.path.is_dir():
+        return checklist(fit)
+    folder = ResultsFolder(fit.table.path)
+    try:
+        sweep = folder.read_sweep() if folder.sweep_path.exists() else None
+        notes: tuple[str, ...] = ()
+    except InputError as error:
+        said = f"{error.problem}: what it says of the sweep is not in the checklist; {error.fix}"
+        sweep, notes = None, (said,)
+    return replace(checklist(fit, folder.read_runs(), sweep), notes=notes)
+
+
 def checklist(
     fit: Fit, runs: pd.DataFrame | None = None, sweep: Mapping[str, Any] | None = None
-) -> str:
-    """The checklist as Markdown, every item ticked and answered or open and `not recorded`.
-
-    `runs` are all rows of the source, those that are not done, too; `sweep` is the content of a
-    results folder's sweep.json. The same fit gives the same text."""
-    sections = checklist_sections(fit, runs, sweep)
-    answers = [answer for items in sections.values() for _, answer in items]
-    blank = sum(answer is None for answer in answers)
-    lines = [
-        f"# Checklist of the law {_plain(fit.law.name)}",
-        "",
-        "After Li et al. 2025, (Mis)Fitting: A Survey of Scaling Laws (arXiv 2502.18969). "
-        f"{len(answers) - blank} of {len(answers)} items are filled in from "
-        f"{_plain(str(fit.table.path))}, {blank} are {NOT_RECORDED}.",
-    ]
-    for title, items in sections.items():
-        lines += ["", f"## {title}", ""]
-        for question, answer in items:
-            box, text = (" ", f"**{NOT_RECORDED}**") if answer is None else ("x", _plain(answer))
-            lines.append(f"- [{box}] {question}: {text}")
-    return "\n".join(lines) + "\n"
-
-
-def checklist_sections(
-    fit: Fit, runs: pd.DataFrame | None = None, sweep: Mapping[str, Any] | None = None
-) -> dict[str, Items]:
-    """The items of `checklist` by section: each question, and its answer or None."""
+) -> Checklist:
+    """The checklist filled in from a fit, from all rows of its source (`runs`), those that are not
+    done, too, and from the content of a results folder's sweep.json. The same fit gives the same
+    text."""
     sheet = _Sheet(fit, fit.table.frame if runs is None else runs, sweep or {})
-    return {
+    sections = {
         "Hypothesis": _hypothesis(sheet),
         "Training setup": _training(sheet),
         "Data collection": _collection(sheet),
         "Fitting": _fitting(sheet),
     }
+    return Checklist(fit.law.name, str(fit.table.path), sections)
+
+
+def _ticked(question: str, answer: str | None) -> str:
+    if answer is None:
+        return f"- [ ] {question}: **{NOT_RECORDED}**"
+    return f"- [x] {question}: {_plain(answer)}"
 
 
 def _hypothesis(sheet: _Sheet) -> Items:

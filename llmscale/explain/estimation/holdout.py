@@ -1,12 +1,21 @@
-"""Which runs to hold out: the largest by default, or those of a rule like `flops>1e19`."""
+"""Which runs to hold out, the largest by default, and how well a fit without them says what they
+gave.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, Note, first_lines
+from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import levels
+from llmscale.explain.laws import Law
 from llmscale.explain.table.rows.where import meets, parse_where
+from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 
 _COLUMNS = {
     "params": "params",
@@ -20,6 +29,77 @@ LARGEST_BUDGETS = 0.5
 """For laws in N and D the largest budgets are those above this share of the largest FLOPs, ..."""
 _LEAST_SHARE = 0.05
 """... or above this share's powers, until they are this share of the runs: one run says little."""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The check: a fit without the runs of `rule`, asked for their losses.
+
+    `runs` has one row a held-out run: run_id, title (how people name it), params, tokens, flops,
+    loss, predicted, low, high, inside, and plain_low, plain_high. `low` and `high` bound a new run
+    there, seed noise and a misfit that grows beyond the runs included, the plain ones without that;
+    they are NaN where no interval can be given."""
+
+    rule: str
+    law: Law
+    runs: pd.DataFrame
+
+    @property
+    def mean_abs_rel_error(self) -> float:
+        """Mean of |predicted/measured - 1| over the held-out runs."""
+        return float((self.runs["predicted"] / self.runs["loss"] - 1).abs().mean())
+
+    @property
+    def error_text(self) -> str:
+        """The mean error as people read it: a share, or beyond 100% a factor."""
+        error = self.mean_abs_rel_error
+        return f"{error:.2%}" if error < 1 else f"a factor of {1 + error:.3g}"
+
+    @cached_property
+    def bias(self) -> Bias:
+        """On which side of their forecast the held-out runs lie."""
+        return bias_of(self.runs["run_id"], self.runs["loss"], self.runs["predicted"])
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What to warn of: `holdout-one-sided`."""
+        return (self.bias.note(HOLDOUT_ONE_SIDED, "held-out runs"),) if self.bias.one_sided else ()
+
+    @property
+    def has_interval(self) -> bool:
+        return bool(np.isfinite(self.runs["low"]).all())
+
+    @property
+    def inside_interval(self) -> int | None:
+        """How many held-out runs lie inside their interval; None without intervals."""
+        return int(self.runs["inside"].sum()) if self.has_interval else None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `fit --json` prints of it."""
+        return {
+            "rule": self.rule,
+            "law": self.law.name,
+            "n": len(self.runs),
+            "mean_abs_rel_error": self.mean_abs_rel_error,
+            "bias": self.bias.to_json(),
+            "inside_interval": self.inside_interval,
+            "coefficients": {name: float(value) for name, value in self.law.coefficients().items()},
+            "runs": self.runs.to_dict(orient="records"),
+        }
+
+    def __repr__(self) -> str:
+        return first_lines(str(self))
+
+    def __str__(self) -> str:
+        count = len(self.runs)
+        noun = "run" if count == 1 else "runs"
+        text = f"held out ({self.rule}): {count} {noun} predicted by {self.law.name}"
+        text += f" with a mean error of {self.error_text}"
+        if str(self.bias):
+            text += f" ({self.bias})"
+        if self.has_interval:
+            text += f", {self.inside_interval} of {count} inside the interval"
+        return text
 
 
 def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray[np.bool_]:

@@ -1,6 +1,8 @@
 """How a law is fitted: the objective, the intervals, and which runs are held out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -109,3 +111,37 @@ class Options:
     @property
     def loss_function(self) -> Objective:
         return Objective(self.objective, self.delta)
+
+
+class OptionsGiven(TypedDict, total=False):
+    """The fields of Options by name; one that is None was not given."""
+
+    variable: str | None
+    level: float | None
+    bootstrap: int | None
+    holdout: str | None
+    seed: int | None
+    objective: str | None
+    delta: float | None
+    intervals: str | None
+    diagnostics: bool | None
+
+
+def those_given(options: OptionsGiven) -> dict[str, Any]:
+    """The options that were given. Raises InputError for one that there is not, or that does
+    nothing next to another."""
+    unknown = [name for name in options if name not in OptionsGiven.__annotations__]
+    if unknown:
+        known = ", ".join(OptionsGiven.__annotations__)
+        raise InputError(f"there is no option {unknown[0]!r} of a fit", f"options are {known}")
+    given = {name: value for name, value in options.items() if value is not None}
+    if "delta" in given and given.get("objective") == "squared":
+        raise InputError(
+            "the squared objective has no delta", "leave --delta out, or take --objective huber"
+        )
+    return given
+
+
+def disagreement(options: Options, given: Mapping[str, Any]) -> str | None:
+    """The first of the options given that a fit was not made with."""
+    return next((name for name, value in given.items() if getattr(options, name) != value), None)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from llmscale.errors import InputError
-from llmscale.explain.allocation import Allocation, allocate
+from llmscale.explain.allocation import Allocation
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
 from llmscale.explain.figures._optima import draw_optima
@@ -30,12 +30,13 @@ from llmscale.explain.figures._runs import (
 from llmscale.explain.figures._style import ALARM, INK, MUTED, style
 from llmscale.explain.figures._text import literal
 from llmscale.explain.figures.curves import SMOOTHED_SHARE
-from llmscale.explain.fit import Options
 from llmscale.explain.laws import Array
 from llmscale.quantity import format_count
 from llmscale.runs.curve_file import each_curve
 
 DRAWS = "curves"
+METHOD = "envelope"
+_NO_OPTIMA = "no N*(C): fewer than 3 sizes are passed by a larger one"
 
 _BIN = 0.02
 _GRID = 600
@@ -61,7 +62,8 @@ class _Curve:
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
     """Loss against FLOPs, one colour a size, and N*(C) beside it where the method finds it."""
     curves = _curves(evidence)
-    allocation, why = _allocation(evidence)
+    found = evidence.allocation
+    allocation = found if isinstance(found, Allocation) else None
     scale = colour_scale(np.array([curve.params for curve in curves]))
     beside = width >= SIDE_BY_SIDE
     with style():
@@ -71,7 +73,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         axes = list(figure.subplots(*((1, panels) if beside else (panels, 1)), squeeze=False).flat)
         entries = _draw_curves(axes[0], curves, scale, allocation)
         if allocation is None:
-            entries.append(muted_line(why))
+            entries.append(muted_line(_NO_OPTIMA))
         else:
             entries += draw_optima(axes[1], allocation, scale, by="params")
         draw_scale(
@@ -132,16 +134,6 @@ def _curve(rows: DataFrame, params: float, lost: str | None) -> _Curve | None:
         own["y"] = own["y"].rolling(window, center=True, min_periods=1).mean()
     own = own.groupby(np.floor(own["x"] / _BIN)).mean()
     return _Curve(params, own["x"].to_numpy(), np.exp(own["y"].to_numpy()), lost)
-
-
-def _allocation(evidence: Evidence) -> tuple[Allocation | None, str]:
-    """The envelope's optima, or in a few words why there are none."""
-    try:
-        return allocate(
-            evidence.table, "envelope", Options(holdout="none"), curves=evidence.curves
-        ), ""
-    except InputError:
-        return None, "no N*(C): fewer than 3 sizes are passed by a larger one"
 
 
 def _draw_curves(

@@ -2,8 +2,6 @@
 through the optima.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from llmscale.errors import InputError
-from llmscale.explain.allocation import Allocation, allocate, parametric
+from llmscale.explain.allocation import Allocation, parametric
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
 from llmscale.explain.figures._optima import draw_optima
@@ -30,10 +28,11 @@ from llmscale.explain.figures._runs import (
     runs_text,
 )
 from llmscale.explain.figures._style import ALARM, INK, MUTED, style
-from llmscale.explain.fit import Fit, Options
+from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
 
 DRAWS = "laws"
+METHOD = "isoflop"
 
 _GRID = 120
 _ALONE = "#b5b5b5"
@@ -45,14 +44,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     fitted.
     """
     fit = next((one for one in evidence.fits if one.law.inputs == ("params", "tokens")), None)
-    options = (
-        replace(evidence.fits[0].options, holdout="none")
-        if evidence.fits
-        else Options(holdout="none")
-    )
-    allocation = allocate(
-        evidence.table, "isoflop", options, law=type(fit.law) if fit else "chinchilla"
-    )
+    allocation = evidence.optima
     scale = colour_scale(allocation.budgets["flops"].to_numpy(dtype=float))
     held, beside = held_out(evidence), width >= SIDE_BY_SIDE
     with style():

@@ -18,7 +18,6 @@ from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
     Entry,
     first_fit,
-    held_out,
     legend_below,
     runs_text,
 )
@@ -28,6 +27,7 @@ from llmscale.explain.laws import Array
 from llmscale.notes.fitting import NO_INTERVAL
 
 DRAWS = "laws"
+LAWS = 1
 
 _SHOWN = 0.99
 _BEYOND = 0.6
@@ -100,9 +100,9 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         legend_below(figure, _entries(fit, places), 2 if width >= SIDE_BY_SIDE else 1)
     return Drawing(
         figure,
-        n_runs=len(fit.table.frame),
-        n_excluded=len(evidence.table.excluded),
-        n_held_out=int(held_out(evidence).sum()),
+        n_runs=fit.origin.rows,
+        n_excluded=len(fit.origin.excluded),
+        n_held_out=len(fit.holdout.runs) if fit.holdout else 0,
     )
 
 
@@ -188,7 +188,7 @@ def _entries(fit: Fit, places: list[_Place]) -> list[Entry]:
     beyond = f", {1 - inside.mean():.1%} beyond the axes" if not inside.all() else ""
     dots = Line2D([], [], marker="o", ls="", color=LAW_COLOURS[0], ms=3, mew=0, alpha=0.6)
     ends = Line2D([], [], color=MUTED, lw=0.7, ls=(0, (2, 1.5)))
-    runs = runs_text(len(fit.table.frame))
+    runs = runs_text(fit.origin.rows)
     return [
         (
             (Patch(color=LAW_COLOURS[0], alpha=0.3, lw=0), dots),

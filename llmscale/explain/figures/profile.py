@@ -28,6 +28,7 @@ from llmscale.explain.figures._style import ALARM, INK, LAW_COLOURS, MUTED, styl
 from llmscale.explain.fit import Fit
 
 DRAWS = "laws"
+LAWS = 1
 
 _EXACT = 1e-9
 _ABOVE = 2.2

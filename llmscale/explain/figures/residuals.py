@@ -35,6 +35,7 @@ from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
 
 DRAWS = "laws"
+LAWS = 1
 
 _OUTLIER = 5.0
 """A run this many times the noise away is named."""

@@ -1,7 +1,8 @@
 """Fit laws to a table of runs, with intervals that say what they rest on."""
 
+from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.options import Objective, Options
-from llmscale.explain.estimation.result import Fit, Holdout, to_json, write_fits
+from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.suitability import default_laws
 from llmscale.explain.fit.parametric import as_table, fit_law, fit_laws
 
@@ -14,6 +15,4 @@ __all__ = [
     "default_laws",
     "fit_law",
     "fit_laws",
-    "to_json",
-    "write_fits",
 ]

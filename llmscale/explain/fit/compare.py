@@ -41,6 +41,7 @@ from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
 from llmscale.explain.estimation.identifiability import unusable, why_not
+from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, solved
 from llmscale.explain.estimation.suitability import inputs_of
@@ -308,10 +309,11 @@ def _with_refits(fit: Fit) -> Fit:
     """A fit with the bootstrap refits of its options."""
     surface, theta_P, _ = solved(fit)
     refits = parametric.refit(fit.table, fit.law.inputs, surface, theta_P, fit.options)
-    return replace(
+    refitted = replace(
         fit,
         replicates=refits.coefficients,
         noise=refits.noise,
         bootstrap_method=refits.method,
         notes=(*fit.notes, *refits.notes),
     )
+    return with_intervals(refitted)

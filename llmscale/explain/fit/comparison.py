@@ -1,10 +1,12 @@
 """What a comparison of laws gives: one row a law, as a table and as JSON."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from llmscale.errors import Note, first_lines
+from llmscale.explain import html
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit
@@ -12,6 +14,9 @@ from llmscale.runs.json_values import plain
 
 STANDARD_ERRORS = 2.0
 """Laws whose cross-validated error is within so many standard errors of the lowest are as good."""
+
+
+_HEAD = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weight", "")
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,15 @@ class Comparison:
     unsuitable: tuple[tuple[str, str], ...]
     options: Options
 
+    def __getitem__(self, place: int) -> Fit:
+        return self.ranked[place].fit
+
+    def __len__(self) -> int:
+        return len(self.ranked)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return iter(self.fits)
+
     @property
     def fits(self) -> tuple[Fit, ...]:
         """The fits, best first."""
@@ -93,10 +107,16 @@ class Comparison:
     def __repr__(self) -> str:
         return first_lines(str(self))
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        table = html.table(_HEAD[1:], [_row(one)[1:] for one in self.ranked])
+        left_out = [html.sentence(f"not fitted: {law}: {why}") for law, why in self.unsuitable]
+        notes = html.notes(note for one in self.ranked for note in one.notes)
+        return "".join([table, *left_out, notes])
+
     def __str__(self) -> str:
-        head = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weight", "")
-        rows = [head, *(_row(one) for one in self.ranked)]
-        width = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        rows = [_HEAD, *(_row(one) for one in self.ranked)]
+        width = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
         lines = [
             "  ".join(
                 cell.ljust(size) if place in (1, 8) else cell.rjust(size)

@@ -8,7 +8,7 @@ Tibshirani 1993, chapter 16)."""
 
 import copy
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.errors.command_lines import where_option
+from llmscale.explain import html
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
@@ -51,6 +52,15 @@ class Groups:
     p_value: float | None
     notes: tuple[Note, ...] = field(default=())
 
+    def __getitem__(self, group: str) -> Fit:
+        return self.fits[group]
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return iter(self.fits.values())
+
     @property
     def shareable(self) -> bool | None:
         """Whether the test lets the groups share exponents."""
@@ -64,6 +74,20 @@ class Groups:
         lines += [f"  {name}: {fit.law}" for name, fit in self.fits.items()]
         lines += [f"  {name}, exponents shared: {law}" for name, law in self.joint.items()]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        names = next(iter(self)).law.coefficient_names()
+        rows = []
+        for group, fit in self.fits.items():
+            values = fit.law.coefficients()
+            cells = [f"{values[name]:.4g} {html.ends(fit.intervals.get(name))}" for name in names]
+            rows.append((group, len(fit.table.frame), *cells))
+        for group, law in self.joint.items():
+            shared = [f"{law.coefficients()[name]:.4g}" for name in names]
+            rows.append((f"{group}, exponents shared", "", *shared))
+        table = html.table((self.column, "runs", *names), rows)
+        return table + html.notes(self.notes)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --by COLUMN --json` prints."""

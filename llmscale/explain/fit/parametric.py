@@ -21,11 +21,15 @@ from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
 from llmscale.explain.estimation.design_notes import design_notes, floor_note
+from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
+from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.levels import count_levels, has_steps, points, words
 from llmscale.explain.estimation.options import Options
-from llmscale.explain.estimation.result import Fit, Holdout, run_weights
+from llmscale.explain.estimation.reach import reach_of
+from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
@@ -82,18 +86,15 @@ def fit_law(
     InputError where the runs cannot identify the law, WorkError where the fit does not settle.
 
     >>> import numpy as np, pandas as pd
-    >>> from llmscale import fit
     >>> grids = np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 5))
     >>> N, D = (grid.ravel() for grid in grids)
     >>> loss = 1.8 + 420 / N**0.36 + 2100 / D**0.31
     >>> runs = pd.DataFrame({"params": N, "tokens": D, "loss": loss})
-    >>> result = fit.fit_law(runs, "chinchilla", bootstrap=0)
-    >>> {name: float(f"{value:.4g}") for name, value in result.law.coefficients().items()}
+    >>> fit = fit_law(runs, "chinchilla", bootstrap=0)
+    >>> {name: float(f"{value:.4g}") for name, value in fit.law.coefficients().items()}
     {'E': 1.8, 'A': 420.0, 'B': 2100.0, 'alpha': 0.36, 'beta': 0.31}
-    >>> round(result.predict(N=70e9, D=1.4e12).loss, 4)
-    2.2129
-    >>> round(result.optimal(C=1e21)["params"] / 1e9, 2)
-    0.26"""
+    >>> round(float(fit.loss(N=70e9, D=1.4e12)), 4)
+    2.2129"""
     return _fit_law(_Folder(as_table(table, (law,))), law, _options(options, changes))
 
 
@@ -137,6 +138,11 @@ class _Folder:
         return self.steps
 
 
+def table_for(table: RunTable, law: type[Law]) -> RunTable:
+    """The rows that this law is fitted to: the runs, or for laws of whole curves their steps."""
+    return _Folder(table).for_law(law)
+
+
 def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
     chosen = LAWS.find(law) if isinstance(law, str) else law
     with errors_named(chosen):
@@ -145,7 +151,7 @@ def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
 
 def _fit_and_check(folder: _Folder, chosen: type[Law], options: Options) -> Fit:
     runs = folder.for_law(chosen)
-    fit = _fit(runs, chosen, options)
+    fit = with_intervals(_fit(runs, chosen, options))
     if options.diagnostics:
         if len(runs.frame) > solver.MANY_ROWS:
             _log.info("looking for what misleads the fit of %s", fit.law.name)
@@ -205,14 +211,14 @@ def _options(options: Options | None, changes: dict[str, Any]) -> Options:
         )
     if not isinstance(options, Options | None):
         raise InputError(
-            f"options is a {type(options).__name__}", "give fit.Options(...), or its fields by name"
+            f"options is a {type(options).__name__}", "give Options(...), or its fields by name"
         )
     return replace(options or Options(), **changes)
 
 
 def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     _log.debug("fitting %s", asked.name)
-    law, notes = _choose(table, asked, options.variable)
+    law, notes = choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
     inputs = inputs_of(law, options.variable)
     columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
@@ -244,14 +250,15 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     notes += _degenerate(best, surface, found)
     return Fit(
         law=best,
-        table=table,
         options=options,
+        origin=origin_of(table),
+        reach=reach_of(best, table),
         objective=value,
         replicates=refits.coefficients,
         noise=refits.noise,
         bootstrap_method=refits.method,
-        holdout=None,
         notes=(*table.notes, *notes, *refits.notes),
+        runs=table,
     )
 
 
@@ -276,7 +283,7 @@ def refit(
     )
 
 
-def _choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
+def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
     """The law to fit: the one asked for, or without its floor where that cannot be identified."""
     notes = []
     inputs = inputs_of(law, variable)
@@ -337,7 +344,7 @@ def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule:
     columns = dict.fromkeys(["run_id", "params", "tokens", "flops", *check.law.inputs, "loss"])
     runs = table.frame.loc[held, list(columns)].reset_index(drop=True)
     at = {name: runs[name].to_numpy() for name in check.law.inputs}
-    told = check.predict(**at)
+    told = forecast_at(check, **at)
     runs.insert(1, "title", run_titles(table.frame, np.flatnonzero(held)))
     runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
     runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high

@@ -16,22 +16,20 @@ of the misfit was chosen with all in view). Laws in several variables needed it 
 side, laws in one on both."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
-from llmscale.explain.laws import Array
+from llmscale.explain import html
+from llmscale.explain.estimation.result import Fit, Tested
+from llmscale.explain.laws import LETTERS, Array
 from llmscale.notes.predicting import EXTRAPOLATES_FAR, LOSS_NOT_POSITIVE
-from llmscale.runs.json_values import plain
-
-if TYPE_CHECKING:
-    from llmscale.explain.estimation.result import Fit
-    from llmscale.explain.forecast.backtest import Backtest
+from llmscale.quantity import format_count
 
 FAR = EXTRAPOLATES_FAR.limit
 """Forecasts more than this many times beyond the runs are called far."""
@@ -103,7 +101,8 @@ class Forecast:
 
     `plain_low` and `plain_high` are what bootstrap and noise give alone. `horizon` is ln of how
     many times beyond the runs the point lies, 0 inside. `coverage` says what such intervals held
-    when tested. Ends are NaN where a fit has no intervals. All have the shape of the inputs."""
+    when tested, and `tested` how they were. Ends are NaN if a fit has no intervals. `at` is what
+    was asked for, by column. All have one shape; `optima` are there if a budget was asked for."""
 
     loss: Any
     low: Any
@@ -114,46 +113,126 @@ class Forecast:
     level: float
     coverage: str
     notes: tuple[Note, ...]
+    at: Mapping[str, Any] = field(default_factory=dict)
+    optima: "tuple[Optimum, ...]" = ()
+    fit: Fit | None = field(default=None, repr=False)
+    tested: Tested | None = field(default=None, repr=False)
+
+    @property
+    def params(self) -> Any:
+        """N of the runs that are forecast: as asked for, or the best of the budget."""
+        return self.at["params"]
+
+    @property
+    def tokens(self) -> Any:
+        """D of the runs that are forecast: as asked for, or the best of the budget."""
+        return self.at["tokens"]
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers, or lists where many points were asked for; null where there is no interval."""
-        values = {
-            name: plain(getattr(self, name))
-            for name in ("loss", "low", "high", "plain_low", "plain_high", "horizon")
+        """What `predict --json` prints."""
+        assert self.fit is not None
+        law = self.fit.law
+        return {
+            "law": law.name,
+            "columns": dict(self.fit.origin.columns),
+            "coefficients": {name: float(value) for name, value in law.coefficients().items()},
+            "level": self.level,
+            "predictions": self._points(),
+            "coverage": self.coverage,
+            "backtest": self.tested and self.tested.figures,
+            "kept": self.fit.kept and str(self.fit.kept),
+            "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
-        warnings = [{"code": note.code, "message": note.message} for note in self.notes]
-        return {**values, "level": self.level, "coverage": self.coverage, "warnings": warnings}
+
+    @property
+    def all_notes(self) -> tuple[Note, ...]:
+        """What to know of the fit, and of the forecast."""
+        return (*(self.fit.notes if self.fit else ()), *self.notes)
+
+    def rows(self) -> list[dict[str, float]]:
+        """One row a point: what was asked for, and every number of the forecast."""
+        names = ("loss", "low", "high", "plain_low", "plain_high", "horizon")
+        columns = {**self.at, **{name: getattr(self, name) for name in names}}
+        flat = {name: np.atleast_1d(values).ravel().tolist() for name, values in columns.items()}
+        return [dict(zip(flat, row, strict=True)) for row in zip(*flat.values(), strict=True)]
+
+    def _points(self) -> list[dict[str, Any]]:
+        points: list[dict[str, Any]] = list(self.rows())
+        for point, best in zip(points, self.optima, strict=False):
+            point["intervals"] = {name: list(ends) for name, ends in best.intervals.items()}
+        return points
 
     def __repr__(self) -> str:
         return first_lines(str(self))
 
     def __str__(self) -> str:
-        columns = (self.loss, self.low, self.high, self.horizon)
-        rows = zip(*(np.atleast_1d(value).ravel() for value in columns), strict=True)
-        lines = [
-            f"{loss:.4f}  [{low:.4f}, {high:.4f}] at {100 * self.level:g}%"
-            + (f", {math.exp(horizon):.3g}x beyond the runs" if horizon > 0 else "")
-            for loss, low, high, horizon in rows
+        lines = [self._line(row) for row in self.rows()]
+        lines.append(f"coverage: {self.coverage}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _line(self, row: Mapping[str, float]) -> str:
+        at = "".join(f"{LETTERS.get(name, name)} = {format_count(row[name])}  " for name in self.at)
+        interval = f"[{row['low']:.4f}, {row['high']:.4f}] at {100 * self.level:g}%"
+        horizon = row["horizon"]
+        beyond = f", {math.exp(horizon):.3g}x beyond the runs" if horizon > 0 else ""
+        return f"{at}{row['loss']:.4f}  {interval}{beyond}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        interval = f"{100 * self.level:g}% interval"
+        letters = [LETTERS.get(name, name) for name in self.at]
+        headings = (*letters, "loss", interval, "by noise alone", "beyond the runs")
+        cells = [
+            (
+                *(format_count(row[name]) for name in self.at),
+                f"{row['loss']:.4f}",
+                html.ends((row["low"], row["high"]), ".4f"),
+                html.ends((row["plain_low"], row["plain_high"]), ".4f"),
+                f"{math.exp(row['horizon']):.3g}x" if row["horizon"] > 0 else "inside",
+            )
+            for row in self.rows()
         ]
-        return "\n".join(
-            [*lines, f"coverage: {self.coverage}", *(f"note: {note}" for note in self.notes)]
-        )
+        law = self.fit.law if self.fit else None
+        parts = [
+            html.title(law.name, law.formula) if law else "",
+            html.table(headings, cells),
+            html.sentence(f"coverage: {self.coverage}"),
+            html.notes(self.all_notes),
+        ]
+        return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """N (params) and D (tokens) of the lowest loss at a budget of `flops`.
+
+    The intervals of params and tokens are confidence intervals: where the optimum of the law lies,
+    by the bootstrap. That of `loss` is a prediction interval: where a new run trained there would
+    fall, with its own noise, and with the misfit that grows beyond the runs. `law` is the
+    confidence interval of the law's lowest loss itself, without either. All are left out if the fit
+    has no refits."""
+
+    flops: float
+    params: float
+    tokens: float
+    loss: float
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def forecast(
-    fit: "Fit", *, level: float | None = None, check: "Backtest | None" = None, **inputs: ArrayLike
+    fit: Fit, *, level: float | None = None, check: Tested | None = None, **inputs: ArrayLike
 ) -> Forecast:
     """The loss of new runs at N=, D=, ... (or by column), with an interval that is meant to hold
     beyond the runs too.
 
-    `check` is the backtest of this law on this table; without one the coverage quoted is that of
-    the public tables. Raises InputError for inputs that are not the law's."""
+    `check` is what forecasts of this law have held on this table; without one the coverage quoted
+    is that of the public tables. Raises InputError for inputs that are not the law's."""
     level = fit.level if level is None else level
     loss: Any = fit.loss(**inputs)
     plain_low: Any
     plain_high: Any
     plain_low, plain_high = fit.band(single_run=True, level=level, **inputs)
-    h: Any = np.broadcast_to(horizon(fit.law.inputs, fit.inputs, fit.inputs_at(inputs)), loss.shape)
+    h: Any = _horizon(fit, inputs, loss.shape)
     chosen = multipliers_for(fit.law.inputs)
     low: Any
     high: Any
@@ -185,22 +264,44 @@ def forecast(
         float(value) if value.ndim == 0 else value
         for value in (loss, low, high, plain_low, plain_high, h)
     )
-    return Forecast(loss, low, high, plain_low, plain_high, h, level, coverage, tuple(notes))
+    return Forecast(
+        loss,
+        low,
+        high,
+        plain_low,
+        plain_high,
+        h,
+        level,
+        coverage,
+        tuple(notes),
+        at=_at(fit, inputs, np.shape(loss)),
+        fit=fit,
+        tested=check,
+    )
 
 
-def law_band(fit: "Fit", **inputs: ArrayLike) -> tuple[Array, Array]:
+def _at(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> dict[str, Any]:
+    """The law's inputs, by column, in the shape of the forecast."""
+    at: dict[str, Any] = {}
+    for name, values in zip(fit.law.inputs, fit.inputs_at(inputs), strict=True):
+        one = np.broadcast_to(values, shape)
+        at[name] = one if shape else float(one)
+    return at
+
+
+def law_band(fit: Fit, **inputs: ArrayLike) -> tuple[Array, Array]:
     """Low and high of the law itself at the fit's level, widened beyond the runs as forecasts
     are.
     """
     loss = fit.loss(**inputs)
     given: dict[str, Any] = dict(inputs)
     low, high = fit.band(**given)
-    h = np.broadcast_to(horizon(fit.law.inputs, fit.inputs, fit.inputs_at(inputs)), loss.shape)
+    h = _horizon(fit, inputs, loss.shape)
     return _widened_by(fit, loss, low, high, h, fit.level)
 
 
 def _widened_by(
-    fit: "Fit", loss: Array, low: Array, high: Array, h: Array, level: float
+    fit: Fit, loss: Array, low: Array, high: Array, h: Array, level: float
 ) -> tuple[Array, Array]:
     chosen = multipliers_for(fit.law.inputs)
     return widened(loss, low, high, h, misfit_scale(fit), chosen.at(level), chosen.most)
@@ -211,42 +312,16 @@ def multipliers_for(inputs: Sequence[str]) -> Multipliers:
     return ONE_VARIABLE if len(inputs) == 1 else SEVERAL_VARIABLES
 
 
-def misfit_scale(fit: "Fit") -> float:
-    """What the multipliers multiply.
-
-    In several variables the typical |ln measured - ln law| of the runs as a standard deviation,
-    outliers aside, corrected for the number of coefficients; in one variable 0.3%."""
+def misfit_scale(fit: Fit) -> float:
+    """What the multipliers multiply: in several variables the typical residual of the runs (see
+    Reach), in one variable 0.3%."""
     fixed = multipliers_for(fit.law.inputs).scale
-    if fixed is not None:
-        return fixed
-    residual = np.abs(fit.residuals)
-    if "weight" in fit.table.columns:
-        residual = residual[fit.table.frame["weight"].to_numpy(dtype=float) > 0]
-    keys = np.round(np.log(np.maximum(np.stack(fit.inputs, axis=1), 1e-300)), 2)
-    number = len(np.unique(keys, axis=0))
-    free = max(number - len(fit.law.coefficient_names()), 1)
-    return float(1.4826 * np.median(residual) * math.sqrt(max(number / free, 1.0)))
+    return fit.reach.misfit if fixed is None else fixed
 
 
-def horizon(names: Sequence[str], runs: Sequence[Array], at: Sequence[Array]) -> Array:
-    """ln of how many times beyond the runs each point lies in FLOPs 6ND or in any input, whichever
-    is most; or 0.
-    """
-    log_runs = {
-        name: np.log(values) for name, values in zip(names, runs, strict=True) if (values > 0).all()
-    }
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_at = {name: np.log(values) for name, values in zip(names, at, strict=True)}
-    size = next((name for name in ("params", "params_active") if name in log_runs), None)
-    beyond = np.zeros(np.broadcast_shapes(*(values.shape for values in at)))
-    for name, values in log_runs.items():
-        beyond = np.maximum(
-            beyond, np.maximum(log_at[name] - values.max(), values.min() - log_at[name])
-        )
-    if size is not None and "tokens" in log_runs:
-        largest = (log_runs[size] + log_runs["tokens"]).max()
-        beyond = np.maximum(beyond, log_at[size] + log_at["tokens"] - largest)
-    return np.asarray(np.where(beyond > 1e-9, beyond, 0.0))
+def _horizon(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:
+    beyond = fit.reach.beyond(fit.law.inputs, fit.inputs_at(inputs))
+    return np.broadcast_to(beyond, shape)
 
 
 def growth(h: Array) -> Array:

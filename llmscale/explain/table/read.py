@@ -45,7 +45,7 @@ _NO_LOSS = "no positive finite loss"
 
 
 def read_table(
-    source: Path | str | pd.DataFrame | None = None,
+    source: Any = None,
     *,
     columns: Mapping[str, str] | None = None,
     count: str = "params",

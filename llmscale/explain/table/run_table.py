@@ -11,9 +11,12 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table.columns.find import resolve
+from llmscale.explain import html
+from llmscale.explain.table.columns.find import ALIASES, resolve
 from llmscale.runs.title import run_title
 
+_LEFT_OUT = 5
+"""Runs left out that a notebook names."""
 NO_VALUE = "(none)"
 """The group of runs whose column is empty."""
 
@@ -72,6 +75,27 @@ class RunTable:
         left_out = f", {len(self.excluded)} left out" if self.excluded else ""
         return f"{self.size} from {self.path}{left_out}"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first runs, what became of columns, and what was left out."""
+        first = ["run_id", *ALIASES]
+        more = [name for name in self.columns if name in self.frame and name not in first]
+        shown = self.frame[first + more]
+        rows = [tuple(map(_shown, row)) for row in shown.head(html.MOST_ROWS).values]
+        left_out = [f"left out: {run.title} ({run.reason})" for run in self.excluded[:_LEFT_OUT]]
+        more_rows = len(shown) - len(rows)
+        more_out = len(self.excluded) - _LEFT_OUT
+        if more_out > 0:
+            left_out.append(f"and {more_out} more left out")
+        parts = [
+            html.title(self.size, f"from {self.path}"),
+            html.sentence(self.reading) if self.reading else "",
+            html.table(list(shown.columns), rows),
+            html.sentence(f"and {more_rows} more rows") if more_rows > 0 else "",
+            *map(html.sentence, left_out),
+            html.notes(self.notes),
+        ]
+        return "".join(parts)
+
     def command(self, verb: str, *options: object) -> str:
         """`llmscale VERB TABLE OPTIONS`, to paste; a stream or a frame has to be put into a file
         first.
@@ -101,6 +125,10 @@ def groups(table: RunTable, column: str) -> dict[str, RunTable]:
         excluded = tuple(run for run in table.excluded if _group_of(run.values.get(name)) == key)
         parts[str(key)] = replace(table.select(keys == key), excluded=excluded)
     return parts
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _group_of(value: Any) -> str:

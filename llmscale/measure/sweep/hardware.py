@@ -16,7 +16,7 @@ def _own_options(executor: str) -> type:
     from llmscale.measure.executors import pick_executor
 
     options = pick_executor(executor).Options
-    assert options is not None
+    assert options is not None, f"executor {executor} has no options of its own"
     return options
 
 

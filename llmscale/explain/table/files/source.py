@@ -24,6 +24,7 @@ from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.table.files.bounds import check_cells, read_within
 from llmscale.explain.table.files.csv_text import read_csv
+from llmscale.explain.table.files.frames import is_frame, to_frame
 from llmscale.explain.table.files.letters import decode
 from llmscale.explain.table.files.logs import logs_in, refuse_log, runs_of
 from llmscale.explain.table.files.nested import frame_from_json, unfold
@@ -63,15 +64,15 @@ Read = tuple[pd.DataFrame, tuple[Note, ...]]
 
 
 def read_source(
-    source: Path | str | pd.DataFrame | None,
+    source: Any,
 ) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
     """The source's path (or a word for it), its rows with a plain index and plain columns, and
     notes on the reading.
 
     Several logs of one run each, named by a pattern such as logs/*/trainer_state.json, are a table.
     Raises InputError."""
-    if isinstance(source, pd.DataFrame):
-        frame = _checked(source.copy(), FRAME)
+    if is_frame(source):
+        frame = _checked(to_frame(source), FRAME)
         refuse_log(frame, FRAME)
         return FRAME, frame, ()
     if source is not None and str(source) == "-":
@@ -83,7 +84,7 @@ def read_source(
     if not (source is None or isinstance(source, (str, os.PathLike))):
         raise InputError(
             f"a table cannot be read from a {type(source).__name__}",
-            "give a path or a pandas.DataFrame",
+            "give a path, a pandas, polars or pyarrow table, or a dict of columns",
         )
     if isinstance(source, str) and is_url(source):
         source = pull_table(source)

@@ -3,7 +3,7 @@ origin after origin.
 
 What it says of forecasts is what happened, not what should have: how many held-out runs fell inside
 their interval, at the next budget and further, with the plain interval and with the widened one
-(see `forecast.py`)."""
+(see forecast/forecast.py)."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,7 @@ from llmscale.errors import LlmscaleError, Note, first_lines
 from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.options import Options
-from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.forecast import forecast as forecasts
@@ -146,6 +146,11 @@ class Backtest:
             " the higher budgets alone"
         )
         return FORECAST_NOT_COVERED.note(message)
+
+    @property
+    def tested(self) -> Tested:
+        """What to quote next to a forecast."""
+        return Tested(self.coverage, self.notes, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Figures without the single predictions; null where there is none."""

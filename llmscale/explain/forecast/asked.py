@@ -10,10 +10,32 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import Fit, Tested
+from llmscale.explain.forecast.forecast import Forecast, forecast
 from llmscale.explain.laws import LETTERS, Array
-from llmscale.quantity import parse_count
+from llmscale.quantity import parse_budget, parse_count
 
 _COLUMN_OF = {letter: name for name, letter in LETTERS.items()}
+
+
+def forecast_at(
+    fit: Fit, *, level: float | None = None, check: Tested | None = None, **inputs: Any
+) -> Forecast:
+    """The loss of a new run at N=, D= or C= (or by column: params=, tokens=, ...), with an interval
+    that widens beyond the runs (see `forecast`).
+
+    Each is a number, a text such as "1B", or several. Raises InputError."""
+    given: dict[str, Any] = points_asked(inputs, fit.law.may_be_zero)
+    level = None if level is None else Options(level=level).level
+    found = forecast(fit, level=level, check=check, **given)
+    if not np.isfinite(found.loss).all():
+        raise InputError(
+            f"{fit.law.name} gives no finite loss there: its formula does not hold that far "
+            "from the runs",
+            "forecast nearer to the runs, or use another law (llmscale laws)",
+        )
+    return found
 
 
 def points_asked(
@@ -66,6 +88,36 @@ def numbers_asked(name: str, value: Any, *, zero: bool = False) -> Array:
     return numbers
 
 
+def tokens_asked(tokens: Any, params: Array | None) -> Array:
+    """Tokens as float64; the text `20x` is 20 for each of `params`. Raises InputError."""
+    several = isinstance(tokens, (list, tuple))
+    items = list(tokens) if several else [tokens]
+    per_param = np.array(
+        [isinstance(one, str) and one.strip().lower()[-1:] == "x" for one in items]
+    )
+    if not per_param.any():
+        return numbers_asked("tokens", tokens)
+    if params is None:
+        raise InputError(
+            f"tokens of {', '.join(map(str, items))} are per parameter, and no params are given",
+            "add --params 7B, or params='7B' in Python",
+        )
+    amounts = np.array(
+        [
+            parse_budget(item).amount if times else float(numbers_asked("tokens", item))
+            for item, times in zip(items, per_param, strict=True)
+        ]
+    )
+    if not several:
+        return np.asarray(amounts[0] * params)
+    if params.ndim and params.size != len(items) != 1:
+        raise InputError(
+            f"there are {len(items)} of tokens, {params.size} of params, which do not go together",
+            "give as many of each, or one",
+        )
+    return np.asarray(np.where(per_param, amounts * params, amounts))
+
+
 def _number(name: str, value: Any) -> float:
     wrong = InputError(
         f"{name} is {_shown(value)}, which is no number", f"give it like {name}=1e9, or {name}='1B'"
@@ -73,6 +125,8 @@ def _number(name: str, value: Any) -> float:
     if isinstance(value, (bool, np.bool_)) or value is None:
         raise wrong
     if isinstance(value, str):
+        if _COLUMN_OF.get(name, name) in LETTERS:
+            return float(parse_count(value, name))
         try:
             return float(value)
         except ValueError:

@@ -1,0 +1,171 @@
+"""The fits that forecasts and figures are made of: given, kept in a file, kept next to the table,
+or made now.
+"""
+
+import logging
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError
+from llmscale.explain.api.read import read_runs
+from llmscale.explain.estimation.options import Options, disagreement
+from llmscale.explain.estimation.result import Fit, Tested
+from llmscale.explain.estimation.suitability import default_laws, default_variable
+from llmscale.explain.fit.backtest import check
+from llmscale.explain.fit.comparison import Comparison
+from llmscale.explain.fit.fingerprint import fingerprint
+from llmscale.explain.fit.fits import Fits
+from llmscale.explain.fit.kept import is_kept, read_kept, table_of
+from llmscale.explain.fit.parametric import choose, fit_laws, table_for
+from llmscale.explain.laws import LAWS, Law, OneVariableLaw
+from llmscale.explain.table import RunTable
+from llmscale.runs.remote import is_url
+from llmscale.runs.results_folder import ResultsFolder
+
+LawName = str | type[Law]
+
+_log = logging.getLogger(__name__)
+"""Which fit is used, for a command to show."""
+_tested: "weakref.WeakKeyDictionary[Fit, Tested]" = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a forecast or a figure is to be made of.
+
+    `source` is a table, a fit, or several; `reading` the options by which a table is read, and
+    `options` those of Options that were given. With `refit` no fit that was kept is used."""
+
+    source: Any
+    laws: tuple[LawName, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    refit: bool = False
+
+    @property
+    def given(self) -> tuple[Fit, ...]:
+        """The fits that the source is or names; none if it is a table."""
+        if isinstance(self.source, Fit):
+            return (self.source,)
+        if isinstance(self.source, (Fits, Comparison)):
+            return tuple(self.source)
+        if is_kept(self.source):
+            kinds = [LAWS.find(law) if isinstance(law, str) else law for law in self.laws]
+            return (read_kept(self.source, next(iter(kinds), None)),)
+        return ()
+
+
+def check_variable(laws: Sequence[LawName], options: Mapping[str, Any]) -> None:
+    """Raise InputError for a variable that no law named is fitted in."""
+    if options.get("variable") is None or not laws:
+        return
+    kinds = [LAWS.find(law) if isinstance(law, str) else law for law in laws if law != "all"]
+    if kinds and not any(issubclass(kind, OneVariableLaw) for kind in kinds):
+        raise InputError(
+            f"{kinds[0].name} is no law in one variable, and is fitted in its own",
+            "leave --variable out",
+        )
+
+
+def check_given(fit: Fit, asked: Asked, but: Sequence[str] = ()) -> None:
+    """Raise InputError for options that a fit, once it is made, does not follow."""
+    read = [name for name, value in asked.reading.items() if value not in (None, (), [], "params")]
+    if read or asked.refit:
+        option = read[0] if read else "refit"
+        raise InputError(
+            f"a fit that is made reads no table, and --{option} is about one",
+            f"name the table, {fit.origin.path}",
+        )
+    options = {name: value for name, value in asked.options.items() if name not in but}
+    name = disagreement(fit.options, options)
+    if name is not None:
+        raise InputError(
+            f"the fit was made with {name} {getattr(fit.options, name)}, and {options[name]} is "
+            "asked for",
+            f"name the table to fit it again, {fit.origin.path}",
+        )
+
+
+def fits_of(
+    asked: Asked, runs: RunTable, *, first: bool = False, **defaults: Any
+) -> tuple[Fit, ...]:
+    """The fits of a table by the laws named, or by those that suit it (with `first` the first):
+    each as it was kept next to the table if that is of the same runs and options, or made now with
+    `defaults` for what was not given."""
+    options = Options(**{**defaults, **asked.options})
+    if not asked.laws and "variable" not in asked.options:
+        options = replace(options, variable=default_variable(runs, options.variable))
+    laws = asked.laws or default_laws(runs, options.variable)
+    found: dict[str, Fit] = {}
+    for law in laws[:1] if first else laws:
+        kept = None if asked.refit else _kept(asked, runs, law, options.variable)
+        fit = kept or fit_laws(runs, (law,), options)[0]
+        found.setdefault(fit.law.name, fit)
+    return tuple(found.values())
+
+
+def tested(fit: Fit, level: float) -> Tested | None:
+    """What forecasts of this law have held on its own table; None if nothing tells."""
+    if fit.tested is not None and fit.level == level:
+        return fit.tested
+    if fit.runs is None or not fit.options.bootstrap:
+        return None
+    if fit.level != level:
+        return check(replace(fit, options=replace(fit.options, level=level))).tested
+    if fit not in _tested:
+        _tested[fit] = check(fit).tested
+    return _tested[fit]
+
+
+def read_for(asked: Asked) -> RunTable:
+    """The table that is asked for."""
+    return read_runs(asked.source, laws=asked.laws, **asked.reading)
+
+
+def _kept(asked: Asked, runs: RunTable, law: LawName, variable: str) -> Fit | None:
+    """The fit of this law that is kept next to the table, if it is of these runs and options."""
+    kind = LAWS.find(law) if isinstance(law, str) else law
+    place = _place_of(asked.source, runs.path)
+    if place is None:
+        return None
+    chosen, notes = choose(runs, kind, variable)
+    path = ResultsFolder(place).fit_path(chosen.name)
+    if not path.is_file():
+        return None
+    try:
+        table = table_for(runs, chosen)
+        fit = read_kept(path, None if chosen.name in LAWS else chosen)
+        reason = _reason(fit, asked, chosen, variable)
+        if table_of(path) != fingerprint(table):
+            reason = "is of other runs"
+    except InputError as error:
+        _log.info("%s: fitted again", error.problem)
+        return None
+    # A law without its floor is said to be one, or was asked for as it is.
+    if reason is None and any(note not in fit.notes for note in notes):
+        reason = f"was not asked for as {kind.name}"
+    if reason is not None:
+        _log.info("%s %s: fitted again", path, reason)
+        return None
+    _log.info("the fit kept in %s is used (--refit fits again)", path)
+    return replace(fit, runs=table)
+
+
+def _reason(fit: Fit, asked: Asked, kind: type[Law], variable: str) -> str | None:
+    """Why a fit of this table is not the one that is asked for."""
+    name = disagreement(fit.options, asked.options)
+    if name is not None:
+        return f"was made with {name} {getattr(fit.options, name)}"
+    if issubclass(kind, OneVariableLaw) and fit.law.inputs[0] != variable:
+        return f"is in {fit.law.inputs[0]}"
+    return None if fit.options.diagnostics else "was made without diagnostics"
+
+
+def _place_of(source: Any, path: Path) -> Path | None:
+    """The folder in which fits of a table are kept; None of what is no file here."""
+    if is_url(source) or not path.exists():
+        return None
+    return path if path.is_dir() else path.parent

@@ -1,0 +1,113 @@
+"""`llmscale.predict`: the loss of runs that nobody has made yet, and the best split of a budget."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Unpack
+
+import numpy as np
+
+from llmscale.errors import InputError, both
+from llmscale.explain.api.fitted import (
+    Asked,
+    LawName,
+    check_given,
+    check_variable,
+    fits_of,
+    read_for,
+    tested,
+)
+from llmscale.explain.estimation.options import Options, OptionsGiven, those_given
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.forecast.asked import points_asked, tokens_asked
+from llmscale.explain.forecast.forecast import Forecast, forecast
+from llmscale.explain.forecast.optimum import optimum
+from llmscale.explain.laws import Array
+
+
+def predict(
+    source: Any = None,
+    *,
+    params: Any = None,
+    tokens: Any = None,
+    flops: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    law: LawName | None = None,
+    columns: Mapping[str, str] | str | None = None,
+    count: str = "params",
+    units: Mapping[str, str] | str | None = None,
+    where: str | Sequence[str] | None = None,
+    status: str | None = None,
+    refit: bool = False,
+    **options: Unpack[OptionsGiven],
+) -> Forecast:
+    """The loss of new runs, with an interval that is meant to hold beyond the runs, too.
+
+    `source` is a fit, the file of one (fit-LAW.json), or a table as `fit` takes it, of which a fit
+    that is kept next to it is used unless `refit`. `params`, `tokens` and `flops` are numbers,
+    texts such as "7B" ("20x" is 20 tokens a parameter), or several of them; `inputs` are other
+    columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
+    the budget: they are in `params` and `tokens` of what is returned. Raises InputError."""
+    given = those_given(options)
+    points = _points(params, tokens, flops, inputs or {})
+    reading: dict[str, Any] = {"columns": columns, "count": count, "units": units}
+    reading |= {"where": where, "status": status}
+    asked = Asked(source, () if law is None else (law,), reading, given, refit)
+    check_variable(asked.laws, given)
+    fit = _fit_of(asked)
+    level = Options(level=given.get("level", fit.level)).level
+    budgets = set(points) == {"flops"} and "flops" not in fit.law.inputs
+    if budgets:
+        return _best_of(fit, points["flops"], level)
+    _check_inputs(fit, tuple(points))
+    return forecast(fit, level=level, check=tested(fit, level), **points)
+
+
+def _fit_of(asked: Asked) -> Fit:
+    if asked.given:
+        fit = asked.given[0]
+        check_given(fit, asked, but=("level",))
+        return fit
+    return fits_of(asked, read_for(asked), first=True, holdout="none")[0]
+
+
+def _points(params: Any, tokens: Any, flops: Any, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """What is asked for, by column, in shapes that go together. Raises InputError."""
+    given = {"params": params, "flops": flops, **inputs}
+    points = points_asked({name: value for name, value in given.items() if value is not None})
+    if tokens is not None:
+        points = points_asked({**points, "tokens": tokens_asked(tokens, points.get("params"))})
+    if not points:
+        raise InputError(
+            "nothing was asked for",
+            "give --params and --tokens, or --flops: llmscale predict --flops 1e23",
+        )
+    return points
+
+
+def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
+    """The forecast at the best size and tokens of every budget."""
+    optima = tuple(optimum(fit, float(budget), level=level) for budget in flops.ravel())
+    best = {
+        name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
+        for name in ("params", "tokens")
+    }
+    found = forecast(fit, level=level, check=tested(fit, level), **best)
+    budgets = flops if flops.ndim else float(flops)
+    return replace(found, at={"flops": budgets, **found.at}, optima=optima)
+
+
+def _check_inputs(fit: Fit, given: tuple[str, ...]) -> None:
+    """Raise InputError unless `given` is what the law predicts from, naming the options that give
+    it.
+    """
+    needed = fit.law.inputs
+    one_of_two = set(given) in ({"params", "flops"}, {"tokens", "flops"})
+    if set(given) == set(needed) or (one_of_two and {"params", "tokens"} == set(needed)):
+        return
+    asked = both([f"--{name}" for name in given])
+    fix = "name another --law; in Python, llmscale.predict(..., inputs={...}) takes every input"
+    if set(needed) <= {"params", "tokens", "flops"}:
+        wanted = both([f"--{name}" for name in needed])
+        fix = f"give {wanted}, and nothing else; or name another --law"
+    were = "was" if len(given) == 1 else "were"
+    raise InputError(f"{fit.law.name} predicts from {both(needed)}, and {asked} {were} given", fix)

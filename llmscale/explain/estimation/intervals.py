@@ -1,0 +1,77 @@
+"""Intervals of a fit's coefficients: percentiles of refits, profile likelihood, or the Jacobian."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import stdtrit
+
+from llmscale.explain.estimation.profile import profiles
+from llmscale.explain.estimation.result import Fit, percentiles, run_weights, solved
+from llmscale.explain.laws import Array
+
+Intervals = Mapping[str, tuple[float, float]]
+
+
+def with_intervals(fit: Fit) -> Fit:
+    """The fit with the covariance of its coefficients and their intervals, by the way that its
+    options name."""
+    known = replace(fit, covariance=covariance_of(fit))
+    ways = {"bootstrap": _bootstrap, "profile": _profile, "jacobian": _jacobian}
+    return replace(known, intervals=ways[fit.options.intervals](known))
+
+
+def _bootstrap(fit: Fit) -> Intervals:
+    """Percentiles of the refits."""
+    if not len(fit.replicates):
+        return {}
+    low, high = percentiles(fit.replicates, fit.level)
+    names = fit.law.coefficient_names()
+    return {name: (float(low[index]), float(high[index])) for index, name in enumerate(names)}
+
+
+def _profile(fit: Fit) -> Intervals:
+    """One that stays open ends at 0 or infinity."""
+    return {one.name: (one.low, one.high) for one in profiles(fit)}
+
+
+def _jacobian(fit: Fit) -> Intervals:
+    """Student's; NaN for coefficients on a bound."""
+    names = fit.law.coefficient_names()
+    degrees = len(fit.table.frame) - len(names)
+    reach = float(stdtrit(degrees, 0.5 + 0.5 * fit.level)) if degrees > 0 else math.nan
+    errors, values = fit.standard_errors, fit.law.coefficients()
+    return {
+        name: (values[name] - reach * errors[name], values[name] + reach * errors[name])
+        for name in names
+    }
+
+
+def covariance_of(fit: Fit) -> Array:
+    """Covariance of the coefficients from the Jacobian at the optimum, (K, K); rows of flat
+    directions are NaN.
+
+    s² (JᵀJ)⁻¹ with the residuals' own variance s², as for least squares: right for small, even,
+    Gaussian noise near the optimum. The bootstrap assumes less."""
+    surface, theta, log_loss = solved(fit)
+    jacobian = surface.jacobian(theta)
+    free = (theta > surface.lower) & (theta < surface.upper)
+    covariance = np.full((len(theta), len(theta)), np.nan)
+    degrees = len(log_loss) - int(free.sum())
+    if degrees <= 0 or not np.isfinite(jacobian).all():
+        return covariance
+    weight = run_weights(fit.table)
+    variance = float((weight * fit.residuals**2).sum()) / degrees
+    inner = (
+        np.linalg.pinv((jacobian[:, free] * weight[:, None]).T @ jacobian[:, free], rcond=1e-14)
+        * variance
+    )
+    # To raw units by the slope of the coefficients in theta.
+    step = 1e-6 * np.maximum(np.abs(theta), 1.0)
+    with np.errstate(all="ignore"):
+        ahead = surface.coefficients(theta + np.diag(step))
+        behind = surface.coefficients(theta - np.diag(step))
+        slope_PK = ((ahead - behind) / (2 * step[:, None]))[free]
+        covariance = slope_PK.T @ inner @ slope_PK
+    return np.asarray(covariance)

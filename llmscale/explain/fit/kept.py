@@ -1,0 +1,279 @@
+"""Fits that are kept: `fit-LAW.json` holds all that a forecast needs, without the table.
+
+The file begins with what `fit --json` prints. `kept` holds the rest: the options, the reach of the
+runs, the bootstrap refits (packed), what forecasts have held, and the fingerprint of the table, by
+which a fit is known to be of it."""
+
+import base64
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llmscale.errors import InputError, Note
+from llmscale.errors.command_lines import command_line
+from llmscale.errors.printable import one_line, shortened
+from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.reach import Reach
+from llmscale.explain.estimation.result import Fit, Origin, Tested, settings_of
+from llmscale.explain.fit.fingerprint import fingerprint, law_digest
+from llmscale.explain.laws import LAWS, Array, Law
+from llmscale.explain.table import Excluded
+from llmscale.runs.checked import DamagedFile, read_object
+from llmscale.runs.json_values import plain
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.safe_paths import refuse_links
+from llmscale.runs.safe_write import make_folder, write_text
+
+FORMAT = 1
+_TEXT_COLUMNS = ("run_id", "title")
+_PLACE = "name a .json in a folder that you may write to"
+
+
+def is_kept(source: object) -> bool:
+    """Whether `source` names a file of a fit: fit-LAW.json, or one that begins as such."""
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    path = Path(source)
+    if path.suffix != ".json" or not path.is_file():
+        return False
+    if path.name.startswith("fit-"):
+        return True
+    with path.open("rb") as stream:
+        return b'"fit_format"' in stream.read(40)
+
+
+def to_json(fits: Sequence[Fit]) -> dict[str, Any]:
+    """The first fit's object with the others under `alternatives`: what `fit --json` prints."""
+    return {**fits[0].to_json(), "alternatives": [fit.to_json() for fit in fits[1:]]}
+
+
+def keep_in_folder(fits: Sequence[Fit]) -> tuple[Fit, ...]:
+    """Write fit-LAW.json for every fit into the results folder they were read from.
+
+    Raises InputError.
+    """
+    source = fits[0].table.path
+    if not os.access(source, os.W_OK):
+        elsewhere = command_line("llmscale", "fit", ResultsFolder(source).runs_path)
+        raise InputError(
+            f"the fit cannot be written into {source}: the folder is read-only",
+            f"fit the file in it, which writes nothing: {elsewhere}",
+        )
+    refuse_links(source, with_runs=False)
+    kept = []
+    for fit in fits:
+        others = [other for other in fits if other is not fit]
+        kept.append(keep(fit, ResultsFolder(source).fit_path(fit.law.name), others))
+    return tuple(kept)
+
+
+def keep(fit: Fit, path: Path, others: Sequence[Fit] = ()) -> Fit:
+    """Write a fit; the file names the others of its table, too. Raises InputError."""
+    make_folder(path.parent, _PLACE)
+    payload = {"fit_format": FORMAT, **to_json([fit, *others]), "kept": _kept(fit)}
+    payload["digest"] = _digest(payload)
+    write_text(path, json.dumps(payload, indent=2, allow_nan=False) + "\n")
+    return replace(fit, kept=path)
+
+
+def read_kept(path: Path | str, law: type[Law] | None = None) -> Fit:
+    """The fit in a file that `keep` wrote, without its runs.
+
+    A law of the user's own is given as `law`: a file of numbers names no code to run. Raises
+    InputError."""
+    path = Path(path)
+    payload = _payload(path)
+    kind = _law_of(path, payload, law)
+    try:
+        return _restored(path, payload, kind)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def table_of(fit_path: Path) -> str:
+    """The fingerprint of the table that the fit in a file was made from. Raises InputError."""
+    return str(_payload(fit_path)["kept"].get("table"))
+
+
+def _payload(path: Path) -> dict[str, Any]:
+    """What the file holds, if it is whole and of this format."""
+    try:
+        payload = read_object(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}", "fit first: llmscale fit TABLE") from None
+    except DamagedFile as error:
+        raise _damaged(path, error.reason) from error
+    if "fit_format" not in payload:
+        if "law" in payload and "coefficients" in payload:
+            raise InputError(
+                f"{path} was written by an older llmscale, and lacks what a forecast needs",
+                _again(payload),
+            )
+        raise InputError(f"{path} holds no fit that llmscale kept", "fit first: llmscale fit TABLE")
+    if payload["fit_format"] != FORMAT:
+        raise InputError(
+            f"{path} is of format {shortened(str(payload['fit_format']), 20)}, and this llmscale "
+            f"reads {FORMAT}",
+            _again(payload),
+        )
+    if payload.pop("digest", None) != _digest(payload):
+        raise _damaged(path, "its content is not what was written", _again(payload))
+    return payload
+
+
+def _again(payload: Mapping[str, Any]) -> str:
+    table, law = payload.get("table"), payload.get("law")
+    if not isinstance(table, str) or not isinstance(law, str) or not Path(table).exists():
+        return "fit again: llmscale fit TABLE"
+    return f"fit again: {command_line('llmscale', 'fit', Path(table), '--law', law)}"
+
+
+def _damaged(path: Path, reason: str, fix: str = "fit again: llmscale fit TABLE") -> DamagedFile:
+    return DamagedFile(path, shortened(one_line(reason), 120), fix)
+
+
+def _law_of(path: Path, payload: Mapping[str, Any], own: type[Law] | None) -> type[Law]:
+    name = payload.get("law")
+    if own is not None and own.name != name:
+        raise InputError(f"{path} is the fit of {name}, not of {own.name}", "leave --law out")
+    if name in LAWS.names:
+        return LAWS.find(str(name))
+    if own is None:
+        raise InputError(
+            f"{path} is the fit of {name}, which is no law of llmscale's own",
+            f"name the file that the law is in: --law ./mine.py:{name}",
+        )
+    if payload["kept"].get("law_digest") != law_digest(own):
+        raise InputError(f"{own.name} has changed since {path} was fitted", _again(payload))
+    return own
+
+
+def _kept(fit: Fit) -> dict[str, Any]:
+    settings = settings_of(fit.law)
+    tested = fit.tested and {
+        "coverage": fit.tested.coverage,
+        "notes": _notes_json(fit.tested.notes),
+        "figures": fit.tested.figures,
+    }
+    return {
+        "options": asdict(fit.options),
+        "settings": settings,
+        "law_digest": law_digest(type(fit.law)),
+        "table": fingerprint(fit.table),
+        "reading": fit.origin.reading,
+        "size": fit.origin.size,
+        "reach": {
+            "ranges": {name: list(ends) for name, ends in fit.reach.ranges.items()},
+            "largest": fit.reach.largest,
+            "misfit": plain(fit.reach.misfit),
+        },
+        "replicates": _packed(fit.replicates),
+        "noise": _packed(fit.noise),
+        "covariance": _packed(fit.covariance),
+        "intervals": _packed(np.array(list(fit.intervals.values()), dtype=float).reshape(-1, 2)),
+        "tested": tested,
+    }
+
+
+def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
+    kept = payload["kept"]
+    law = _law_from(kind, payload["coefficients"], kept["settings"])
+    ends = _unpacked(kept["intervals"]).reshape(-1, 2).tolist()
+    named = zip(law.coefficient_names(), ends, strict=False)
+    tested = kept["tested"] and Tested(
+        kept["tested"]["coverage"],
+        _notes(kept["tested"]["notes"]),
+        kept["tested"]["figures"],
+    )
+    reach = kept["reach"]
+    return Fit(
+        law=law,
+        options=Options(**kept["options"]),
+        origin=_origin(payload),
+        reach=Reach(
+            {name: (float(low), float(high)) for name, (low, high) in reach["ranges"].items()},
+            reach["largest"],
+            _number(reach["misfit"]),
+        ),
+        objective=float(payload["objective"]["value"]),
+        replicates=_unpacked(kept["replicates"]),
+        noise=_unpacked(kept["noise"]),
+        bootstrap_method=str(payload["bootstrap_method"]),
+        notes=_notes(payload["warnings"]),
+        intervals={name: (low, high) for name, (low, high) in named},
+        covariance=_unpacked(kept["covariance"]),
+        holdout=_holdout(payload["holdout"], kind, kept["settings"]),
+        tested=tested or None,
+        kept=path,
+    )
+
+
+def _origin(payload: Mapping[str, Any]) -> Origin:
+    excluded = [Excluded(str(run["run_id"]), str(run["reason"])) for run in payload["excluded"]]
+    return Origin(
+        path=Path(payload["table"]),
+        count=str(payload["count"]),
+        columns=dict(payload["columns"]),
+        reading=str(payload["kept"]["reading"]),
+        size=str(payload["kept"]["size"]),
+        runs=int(payload["n_runs"]),
+        rows=int(payload["n_rows"]),
+        excluded=tuple(excluded),
+    )
+
+
+def _holdout(
+    payload: Mapping[str, Any] | None, kind: type[Law], settings: Mapping[str, Any]
+) -> Holdout | None:
+    if payload is None:
+        return None
+    runs = pd.DataFrame(payload["runs"])
+    for name in runs.columns:
+        if name not in _TEXT_COLUMNS and runs[name].dtype != bool:
+            runs[name] = runs[name].astype(float)
+    law = kind if payload["law"] == kind.name else LAWS.find(payload["law"])
+    return Holdout(payload["rule"], _law_from(law, payload["coefficients"], settings), runs)
+
+
+def _law_from(kind: type[Law], values: Mapping[str, Any], settings: Mapping[str, Any]) -> Law:
+    numbers = [_number(values[name]) for name in kind.coefficient_names()]
+    return kind(*numbers, **settings)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _notes(payload: Sequence[Mapping[str, str]]) -> tuple[Note, ...]:
+    return tuple(Note(str(one["code"]), str(one["message"])) for one in payload)
+
+
+def _notes_json(notes: Sequence[Note]) -> list[dict[str, str]]:
+    return [{"code": note.code, "message": note.message} for note in notes]
+
+
+def _packed(values: Array) -> dict[str, Any]:
+    """An array to the last bit, in half the room that digits take."""
+    content = np.ascontiguousarray(values, dtype="<f8").tobytes()
+    text = base64.b64encode(content).decode("ascii")
+    return {"shape": list(values.shape), "float64": text}
+
+
+def _unpacked(payload: Mapping[str, Any]) -> Array:
+    content = base64.b64decode(payload["float64"])
+    return np.frombuffer(content, dtype="<f8").reshape(payload["shape"]).astype(float)
+
+
+def _digest(payload: Mapping[str, Any]) -> str:
+    """Of all but the digest: a file that was cut or changed by hand says nothing that holds."""
+    text = json.dumps(payload, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

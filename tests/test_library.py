@@ -1,0 +1,256 @@
+"""`import llmscale`: what it offers, the tables that it takes, and fits that are kept and used."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner, Result
+
+import llmscale
+from llmscale.commands import app
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def grid(noise: float = 0.004) -> pd.DataFrame:
+    N, D = (
+        axis.ravel() for axis in np.meshgrid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e8, 3e10, 5))
+    )
+    factor = np.exp(noise * np.random.default_rng(0).standard_normal(len(N)))
+    loss = (1.8 + 420 / N**0.36 + 2100 / D**0.31) * factor
+    return pd.DataFrame({"params": N, "tokens": D, "loss": loss})
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table with a fit by the squared objective kept next to it."""
+    path = tmp_path_factory.mktemp("kept") / "runs.csv"
+    grid().to_csv(path, index=False)
+    out = path.with_name("fit-chinchilla.json")
+    done = run("fit", path, "--bootstrap", 60, "--objective", "squared", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "wrote fit-chinchilla.json" in done.stdout
+    return out
+
+
+def test_the_library_is_lazy_and_lists_what_it_offers(repository: Path) -> None:
+    code = """
+import sys, llmscale
+assert {"fit", "predict", "plot", "read_runs", "status", "Law", "Fit"} <= set(dir(llmscale))
+heavy = {"torch", "pandas", "numpy", "scipy", "pyarrow", "datasets", "tokenizers", "matplotlib"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+for name in set(llmscale.__all__) - {"sweep", "tune", "SweepResult", "TuneResult"}:
+    getattr(llmscale, name)
+assert not {"torch", "datasets", "tokenizers"} & set(sys.modules)
+assert callable(llmscale.sweep) and callable(llmscale.tune)
+"""
+    environment = os.environ | {"PYTHONPATH": str(repository)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        llmscale.fitt  # noqa: B018
+
+
+@dataclass
+class Stream:
+    """What speaks Arrow and is nothing that anybody knows."""
+
+    table: pa.Table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+@dataclass
+class Foreign:
+    """What can only be turned into pandas."""
+
+    frame: pd.DataFrame
+
+    def to_pandas(self) -> pd.DataFrame:
+        return self.frame
+
+
+def test_a_table_may_be_of_pandas_of_arrow_or_a_dict_of_columns(tmp_path: Path) -> None:
+    frame = grid().assign(data="c4")
+    arrow = pa.Table.from_pandas(frame)
+    columns = {name: frame[name].tolist() for name in frame.columns}
+    sources: list[Any] = [frame, arrow, Stream(arrow), Foreign(frame), columns]
+    tables = [llmscale.read_runs(source, where="tokens < 1e10") for source in sources]
+    for table in tables:
+        pd.testing.assert_frame_equal(table.frame, tables[0].frame)
+    wrong: list[Any] = [5, [frame], {"params": 3}, {"params": [1], "loss": [1, 2]}, pd.DataFrame]
+    for source in wrong:
+        with pytest.raises(llmscale.InputError):
+            llmscale.read_runs(source)
+
+
+def test_what_is_asked_decides_what_is_returned() -> None:
+    runs = grid().assign(data=["a", "b"] * 12 + ["a"])
+    one = llmscale.fit(runs, bootstrap=0, diagnostics=False)
+    assert (one.law.name, one.law.inputs) == ("chinchilla", ("params", "tokens"))
+    several = llmscale.fit(runs, ["chinchilla", "kaplan"], bootstrap=0, diagnostics=False)
+    assert [fit.law.name for fit in several] == ["chinchilla", "kaplan"]
+    assert several["kaplan"] is several[1]
+    groups = llmscale.fit(runs, "kaplan", by="data", bootstrap=0, diagnostics=False)
+    assert [fit.origin.runs for fit in groups] == [13, 12]
+    best = llmscale.predict(one, flops="1e21")
+    assert 6 * best.params * best.tokens == pytest.approx(1e21)
+    assert llmscale.predict(one, params="1B", tokens="20x").tokens == 2e10
+    assert llmscale.predict(one, params=1e9, flops=6e20).tokens == pytest.approx(1e11)
+    drawn = llmscale.plot(one, "residuals")
+    assert drawn.n_runs == 25
+    assert drawn._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_kept_fit_forecasts_without_its_table_value_for_value(kept: Path) -> None:
+    fit = llmscale.fit(kept.with_name("runs.csv"), bootstrap=60, objective="squared")
+    for asked in ({"params": "10B", "tokens": "20x"}, {"flops": ["1e21", "1e23"]}):
+        here = llmscale.predict(fit, **asked).to_json()
+        there = llmscale.predict(kept, **asked).to_json()
+        assert there.pop("kept") == str(kept)
+        assert here.pop("kept") is None
+        assert json.dumps(there) == json.dumps(here)
+    again = llmscale.predict(kept, flops="1e21", level=0.5)
+    assert again.level == 0.5
+    shown = run("predict", kept, "--flops", "1e22", "--json")
+    assert json.loads(shown.stdout)["kept"] == str(kept)
+    assert "best of the budget" in run("predict", kept, "--flops", "1e22").stdout
+
+
+def test_a_table_uses_the_fit_that_is_kept_next_to_it(kept: Path) -> None:
+    table = kept.with_name("runs.csv")
+    words = ("predict", table, "--flops", "1e21", "--json")
+    used = run(*words)
+    assert json.loads(used.stdout)["kept"] == str(kept)
+    assert f"the fit kept in {kept} is used" in used.stderr.replace("\n", "")
+    for changed in (("--refit", "--bootstrap", 0), ("--bootstrap", 0), ("--law", "kaplan")):
+        assert json.loads(run(*words, *changed).stdout)["kept"] is None
+    other = run(*words, "--where", "params < 1e9", "--bootstrap", 0)
+    assert json.loads(other.stdout)["kept"] is None
+    drawn = run("plot", table, "--kind", "pairs", "--json", "-o", kept.with_name("pairs.png"))
+    assert json.loads(drawn.stdout)["kept"] == [str(kept)]
+
+
+def test_a_kept_fit_says_what_it_cannot_do(kept: Path, tmp_path: Path) -> None:
+    cases = [
+        (("plot", kept, "-o", tmp_path / "a.png"), "keeps the fit of chinchilla, and not its runs"),
+        (("predict", kept, "-C", "1e21", "--objective", "huber"), "made with objective squared"),
+        (("predict", kept, "-C", "1e21", "--where", "loss < 3"), "reads no table"),
+        (
+            ("predict", kept, "-C", "1e21", "--law", "kaplan"),
+            "fit of chinchilla, not of kaplan",
+        ),
+        (("predict", kept, "-C", "1e21", "--refit"), "reads no table"),
+    ]
+    for words, sentence in cases:
+        result = run(*words)
+        assert result.exit_code == 2, words
+        assert sentence in " ".join(result.stderr.split()), result.stderr
+        assert result.stdout == ""
+    drawn = run("plot", kept, "--kind", "pairs", "-o", tmp_path / "pairs.svg")
+    assert drawn.exit_code == 0, drawn.output
+
+
+def test_a_damaged_foreign_or_old_fit_is_one_sentence(kept: Path, tmp_path: Path) -> None:
+    text = kept.read_text()
+    whole = json.loads(text)
+    old = {name: whole[name] for name in whole if name not in ("fit_format", "kept", "digest")}
+    own = text.replace('"law": "chinchilla"', '"law": "MyLaw"')
+    contents = {
+        text[: len(text) // 2]: "is damaged",
+        text.replace('"objective": {', '"objective": {"more": 1,', 1): "not what was written",
+        own: "is damaged",
+        json.dumps({**whole, "fit_format": 99}): "is of format 99",
+        json.dumps(old): "written by an older llmscale",
+        json.dumps({"loss": [1.0, 2.0]}): "holds no fit",
+        "": "is damaged",
+    }
+    path = tmp_path / "fit-mine.json"
+    for content, sentence in contents.items():
+        path.write_text(content)
+        result = run("predict", path, "-C", "1e21")
+        assert result.exit_code == 2
+        assert sentence in " ".join(result.stderr.split()), result.stderr
+        assert result.stderr.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "idle"),
+    [
+        (("--kind", "curves", "--law", "power"), "--law"),
+        (("--kind", "curves", "--variable", "tokens"), "--variable"),
+        (("--kind", "curves", "--level", "0.5"), "--level"),
+        (("--kind", "curves", "--bootstrap", "9"), "--bootstrap"),
+        (("--kind", "envelope", "--law", "power"), "--law"),
+        (("--kind", "envelope", "--objective", "huber"), "--objective"),
+        (("--kind", "curves", "--refit"), "--refit"),
+        (("--kind", "pairs", "--law", "power", "--law", "kaplan"), "draws 1 law"),
+        (("--law", "kaplan", "--variable", "tokens"), "--variable"),
+        (("--objective", "squared", "--delta", "0.1"), "--delta"),
+    ],
+)
+def test_plot_refuses_what_a_figure_makes_no_use_of(
+    arguments: tuple[str, ...], idle: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.csv"
+    grid().to_csv(path, index=False)
+    result = run("plot", path, *arguments, "-o", tmp_path / "x.png")
+    assert result.exit_code == 2
+    assert idle in result.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["runs.csv"]
+
+
+class Checked(HTMLParser):
+    """Text and tags of HTML whose tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.open.append(tag)
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_what_notebooks_show_is_a_table_and_no_markup_of_the_files() -> None:
+    frame = grid().assign(run_id=[f"{SCRIPT}{place}" for place in range(25)], data=SCRIPT)
+    table = llmscale.read_runs(frame.assign(status=["done"] * 24 + [SCRIPT]), status="done=done")
+    fits = llmscale.fit(table, ["chinchilla", "kaplan"], bootstrap=20)
+    values: list[Any] = [
+        table,
+        fits,
+        fits[0],
+        replace(fits[0], notes=(llmscale.Note("floor-at-zero", SCRIPT),)),
+        llmscale.predict(fits[0], flops=[1e20, 1e21]),
+        llmscale.fit(frame.assign(data=["a", "b"] * 12 + ["a"]), "kaplan", by="data", bootstrap=9),
+    ]
+    for value in values:
+        shown = Checked(value._repr_html_())
+        assert "table" in shown.tags
+        assert "script" not in shown.tags
+        assert len(repr(value).splitlines()) <= 30
+    ends = fits[0].intervals["alpha"]
+    assert f"[{ends[0]:.4g}, {ends[1]:.4g}]" in Checked(fits[0]._repr_html_()).text
