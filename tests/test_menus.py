@@ -22,6 +22,7 @@ from llmscale.errors import InputError
 from llmscale.explain.allocation import METHODS
 from llmscale.explain.figures import FIGURES
 from llmscale.explain.laws import LAWS
+from llmscale.measure.executors import EXECUTORS
 from llmscale.measure.optimizers import OPTIMIZERS, allocate_state, build_optimizer, state_bytes
 from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.text.sources import SOURCES, open_source
@@ -127,6 +128,13 @@ def tracker(name: str, _: Path) -> None:
     assert isinstance(found.NEEDS, str)
 
 
+def executor(name: str, _: Path) -> None:
+    kind = EXECUTORS.find(name)
+    assert not inspect.isabstract(kind)
+    assert kind.NEEDS is None or isinstance(kind.NEEDS, str)
+    assert kind.check.__doc__ or kind.__doc__
+
+
 CONTRACTS: dict[Menu[Any], Callable[[str, Path], None]] = {
     LAWS: law,
     FIGURES: figure,
@@ -136,6 +144,7 @@ CONTRACTS: dict[Menu[Any], Callable[[str, Path], None]] = {
     SCHEDULES: schedule,
     SOURCES: source,
     TRACKERS: tracker,
+    EXECUTORS: executor,
 }
 EVERY = [(one, name) for one in CONTRACTS for name in one]
 every_member = pytest.mark.parametrize(
