@@ -180,8 +180,8 @@ def compare_tokenizing(folder: Path, asked: argparse.Namespace) -> None:
             ratios = [b[unit] / a[unit] for a, b in zip(*runs.values(), strict=True)]
             per = {"seconds": "second", "cpu": "CPU second"}[unit]
             print(
-                f"{megabytes:.0f} MB on {cores} core{'s' * (cores > 1)}, MB per {per}: "
-                f"prepare {megabytes / ours:.2f}, datasets.map {megabytes / theirs:.2f}, ratio "
+                f"{megabytes:.0f} MB on {cores} core{'s' * (cores > 1)}, MB per {per}: prepare "
+                f"{megabytes / ours:.2f}, datasets.map {megabytes / theirs:.2f}, ratio "
                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, "
                 f"{ROUNDS} rounds)"
             )
@@ -196,8 +196,8 @@ def measure_memory(folder: Path, asked: argparse.Namespace) -> None:
         result = _run(OURS, text, tokenizer, folder / "made", cores=1)
         speed = size / 1e6 / result["cpu"]
         print(
-            f"{size / 1e6:,.0f} MB of text: {result['peak_mb']:.0f} MB at most, {speed:.1f} MB per "
-            "CPU second"
+            f"{size / 1e6:,.0f} MB of text: {result['peak_mb']:.0f} MB at most, {speed:.1f} MB "
+            "per CPU second"
         )
         text.unlink()
 

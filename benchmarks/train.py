@@ -349,8 +349,8 @@ def versions(options: argparse.Namespace) -> dict[str, str]:
 
 def describe(contender: Contender) -> str:
     return (
-        f"{contender.name}, {contender.dtype}, batch {contender.batch}, {contender.at_a_time} "
-        "at a time"
+        f"{contender.name}, {contender.dtype}, batch {contender.batch}, {contender.at_a_time} at "
+        "a time"
     )
 
 

@@ -73,8 +73,7 @@ def describe(tuning: dict[str, Any]) -> str:
     hardware, data = tuning["hardware"], tuning["data"]
     lines = [
         f"Measured on {hardware['device_name']}, {hardware['cores']} cores, {hardware['dtype']}; "
-        f"text {data['source']}"
-        f" of {data['train_tokens']:,} tokens. Losses are in nats per token.",
+        f"text {data['source']} of {data['train_tokens']:,} tokens. Losses are in nats per token.",
         "",
         "| size | N | tokens | rule: lr | batch | loss above the best | best lr | batch | loss | "
         "bracketed |",

@@ -135,8 +135,7 @@ def describe(runs: pd.DataFrame, by_optimizer: Groups, plain: Fit, counted: Fit)
         low, high = fit.intervals["k"]
         lines.append(
             f"- Counting the FLOPs {counting}, Muon is worth {fit.law.coefficients()['k']:.2f} "
-            "times its compute "
-            f"({LEVEL:.0%} interval {low:.2f} to {high:.2f})."
+            f"times its compute ({LEVEL:.0%} interval {low:.2f} to {high:.2f})."
         )
     return "\n".join(lines) + "\n"
 

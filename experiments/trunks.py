@@ -70,11 +70,10 @@ def describe(called: str, runs: pd.DataFrame, plan: dict[str, Any], planned: dic
         f"    {called}",
         "",
         f"On {runs['device'].iloc[0]}, {runs['dtype'].iloc[0]}; text {runs['data'].iloc[0]}. "
-        "`batch` is in tokens, for"
-        " branches and from the start.",
+        "`batch` is in tokens, for branches and from the start.",
         "",
-        "| size | N | tokens | batch | loss of the branch | from the start | difference | standard "
-        "error |",
+        "| size | N | tokens | batch | loss of the branch | from the start | difference | "
+        "standard error |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     apart = []
@@ -100,12 +99,9 @@ def describe(called: str, runs: pd.DataFrame, plan: dict[str, Any], planned: dic
         f"{sum(apart) / len(apart):+.2%}.",
         "",
         f"FLOPs: {plan['flops']:.3g} with trunks, {plan['flops'] * plan['saving']:.3g} from the "
-        "start, "
-        f"{plan['saving']:.2f} times as many; seconds of training, evaluations included: "
-        f"{seconds['trunk']:.0f} and "
-        f"{seconds['alone']:.0f}. Six sizes ({PLANNED}) by the same five budgets would take "
-        f"{planned['saving']:.2f} "
-        "times as many FLOPs from the start.",
+        f"start, {plan['saving']:.2f} times as many; seconds of training, evaluations included: "
+        f"{seconds['trunk']:.0f} and {seconds['alone']:.0f}. Six sizes ({PLANNED}) by the same "
+        f"five budgets would take {planned['saving']:.2f} times as many FLOPs from the start.",
     ]
     return "\n".join(lines) + "\n"
 

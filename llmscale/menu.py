@@ -165,8 +165,8 @@ class Menu(Collection[str], Generic[Member]):
         near = difflib.get_close_matches(asked, self.names, n=1, cutoff=0.5)
         guess = f"did you mean {near[0]}? " if near else ""
         return (
-            f"{guess}{self.word.capitalize()}s are {', '.join(self.names)}; "
-            f"one of your own is {self.example}"
+            f"{guess}{self.word.capitalize()}s are {', '.join(self.names)}; one of your own is "
+            f"{self.example}"
         )
 
     def _summary(self, name: str) -> str:

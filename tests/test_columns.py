@@ -329,10 +329,9 @@ def test_a_line_says_which_column_became_what(tmp_path: Path) -> None:
 def test_a_law_over_columns_of_its_own_needs_no_size(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n\nfrom llmscale.explain.laws import "
-        "Law\n\n\n@dataclass(frozen=True)\n"
-        "class Deep(Law):\n    E: float\n    A: float\n    alpha: float\n    inputs = "
-        "('depth',)\n\n"
-        "    def loss(self, depth):\n        return self.E + self.A / depth**self.alpha\n"
+        "Law\n\n\n@dataclass(frozen=True)\nclass Deep(Law):\n    E: float\n    A: float\n    "
+        "alpha: float\n    inputs = ('depth',)\n\n    def loss(self, depth):\n        return "
+        "self.E + self.A / depth**self.alpha\n"
     )  # fmt: skip
     depth = np.arange(2.0, 14.0)
     frame = pd.DataFrame({"depth": depth, "loss": 2 + 3 / depth**0.5})

@@ -25,8 +25,8 @@ TEXTS = [
     "\u89c4\u6a21\u3000\u6cd5\u5219\n" * 20,
 ]
 CHARACTERS = (
-    "ab Z09'sdl.,_\n\t\r\x0b\x1c\x7f"
-    "\x85\xa0\u0301\u00e9\u00b2\u0661\u1680\u180e\u2003\u200b\u2019\u3000\u4e2d\U0001f600"
+    "ab "
+    "Z09'sdl.,_\n\t\r\x0b\x1c\x7f\x85\xa0\u0301\u00e9\u00b2\u0661\u1680\u180e\u2003\u200b\u2019\u3000\u4e2d\U0001f600"
 )
 """Letters, digits, marks and white space, of ASCII and not: what the cuts between words depend on.
 """

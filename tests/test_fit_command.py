@@ -264,15 +264,13 @@ def test_a_law_of_ones_own_gets_the_same_fit_as_the_built_in_one(
         ("import nothing_like_this\n", "ModuleNotFoundError"),
         (
             "from llmscale.explain.laws import Law\nclass Mine(Law):\n    A: float\n    inputs = "
-            "('params',)\n"
-            "    def loss(self, N): return self.A + 0 * N\n",
+            "('params',)\n    def loss(self, N): return self.A + 0 * N\n",
             "not a dataclass",
         ),
         (
             "from dataclasses import dataclass\nfrom llmscale.explain.laws import "
-            "Law\n@dataclass(frozen=True)\n"
-            "class Mine(Law):\n    A: float\n    inputs = ('params',)\n"
-            "    def loss(self, N): return self.A if N > 1 else N\n",
+            "Law\n@dataclass(frozen=True)\nclass Mine(Law):\n    A: float\n    inputs = "
+            "('params',)\n    def loss(self, N): return self.A if N > 1 else N\n",
             "cannot be fitted",
         ),
     ],

@@ -558,8 +558,8 @@ def test_reading_results_does_not_need_torch_nor_run_anything_of_theirs(
             "raise SystemExit('code of the results folder was run')\n"
         )
     code = (
-        "import sys; from llmscale.explain.table import read_table; "
-        "print(read_table('out')); assert 'torch' not in sys.modules"
+        "import sys; from llmscale.explain.table import read_table; print(read_table('out')); "
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],

@@ -166,8 +166,7 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(
         ("seeds = 1_000_000_000_000", "seeds is 1000000000000", "at most 10,000"),
         (
             "seeds = 9000\n[recipes.a]\nlr = 0.1\n[recipes.b]\nlr = 0.2\n[recipes.c]\nlr = "
-            "0.3\n[recipes.d]\nlr = 0.4\n"
-            "[recipes.e]\nlr = 0.5",
+            "0.3\n[recipes.d]\nlr = 0.4\n[recipes.e]\nlr = 0.5",
             "this asks for 54,000 runs",
             "fewer sizes",
         ),

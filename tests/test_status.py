@@ -253,10 +253,9 @@ def test_committed_results_are_shown_without_torch_or_pandas_in_any_encoding(
     encoding: str, line: str, repository: Path
 ) -> None:
     program = (
-        "import sys; from llmscale.commands import app\n"
-        "try: app(['status', 'results/cpu', '--curves'])\n"
-        "except SystemExit as end: assert not end.code\n"
-        "print({'torch', 'pandas', 'matplotlib', 'datasets', 'scipy'} & set(sys.modules))"
+        "import sys; from llmscale.commands import app\ntry: app(['status', 'results/cpu', "
+        "'--curves'])\nexcept SystemExit as end: assert not end.code\nprint({'torch', 'pandas', "
+        "'matplotlib', 'datasets', 'scipy'} & set(sys.modules))"
     )
     shown = subprocess.run(
         [sys.executable, "-c", program],

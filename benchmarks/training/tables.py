@@ -106,9 +106,8 @@ def show_speeds(
             key=lambda row: row.speed,
         )
         console.print(
-            f"{size}: llmscale / nanoGPT in tokens/s: {ours.speed / best.speed:.2f} (both at their "
-            "best), "
-            f"{ours.speed / plain.speed:.2f} (nanoGPT by its defaults)\n"
+            f"{size}: llmscale / nanoGPT in tokens/s: {ours.speed / best.speed:.2f} (both at "
+            f"their best), {ours.speed / plain.speed:.2f} (nanoGPT by its defaults)\n"
         )
 
 

@@ -126,8 +126,7 @@ def _table(found: Row, kernels: list[Row]) -> str:
     how = "compiled" if found["compiled"] else "eager"
     lines = [
         f"{found['size']} ({found['shape']}), {found['batch_sequences']} x {found['context']} "
-        "tokens a step, "
-        f"{found['dtype']}, {how}: {found['steps']} steps{idle}",
+        f"tokens a step, {found['dtype']}, {how}: {found['steps']} steps{idle}",
         "",
         f"{'ms':>10} {'share':>7} {'calls':>7}  kernel",
     ]

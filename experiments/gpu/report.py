@@ -112,8 +112,8 @@ def _correctness(steps: Mapping[str, Row]) -> Part:
         allowed = f"{row['allowed']:.0e}" if row.get("allowed") is not None else ""
         rows.append((row["check"], difference, allowed, f"{result} {row.get('error', '')}".strip()))
     note = (
-        "Gradients and weights: norm of the difference as a share of the norm. Losses: a "
-        "share; of stacks, nats."
+        "Gradients and weights: norm of the difference as a share of the norm. Losses: a share; "
+        "of stacks, nats."
     )
     return Part("Correctness", ("", "difference", "allowed", ""), tuple(rows), (note,))
 
@@ -177,9 +177,8 @@ def _speeds(steps: Mapping[str, Row]) -> Part:
     )
     notes = (
         "MFU: the model's own FLOPs, by one formula, as a share of the measured peak of matrix "
-        "products of its dtype. "
-        "First step: from having loaded torch, ours with the modules of its compiler; cold: "
-        "compiled beside others.",
+        "products of its dtype. First step: from having loaded torch, ours with the modules of "
+        "its compiler; cold: compiled beside others.",
     )
     return Part("Speed", headings, tuple(rows), notes)
 

@@ -103,8 +103,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     # drawing help with rich takes longer than everything else that `--help` does
     rich_markup_mode=None,
-    help="Measure how the loss of a language model falls with its size, and fit the law with error "
-    "bars.",
+    help="Measure how the loss of a language model falls with its size, and fit the law with "
+    "error bars.",
     epilog="Start with: llmscale doctor; llmscale sweep --sizes 10k,30k,100k,300k; llmscale fit; "
     "llmscale plot",
 )

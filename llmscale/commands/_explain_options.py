@@ -9,8 +9,8 @@ TableArgument = Annotated[
     typer.Argument(
         metavar="TABLE",
         help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, a URL of either, - "
-        "for a pipe, or a pattern of logs, one a run: 'logs/*/trainer_state.json'; default the "
-        "newest sweep under results/.",
+        "for a pipe, or a pattern of logs, one a run: 'logs/*/trainer_state.json'; default "
+        "the newest sweep under results/.",
     ),
 ]
 FitArgument = Annotated[
@@ -51,8 +51,8 @@ UnitsOption = Annotated[
     typer.Option(
         "--units",
         metavar="params=M,...",
-        help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits, perplexity "
-        "or accuracy.",
+        help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits, "
+        "perplexity or accuracy.",
     ),
 ]
 WhereOption = Annotated[

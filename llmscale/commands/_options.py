@@ -42,8 +42,8 @@ OutOption = Annotated[
     str | None,
     typer.Option(
         metavar="FOLDER",
-        help="The results folder, or a URL such as s3://bucket/name"
-        "  [default: one named after the text and what is asked for]",
+        help="The results folder, or a URL such as s3://bucket/name  [default: one named after "
+        "the text and what is asked for]",
         rich_help_panel=OUTPUT,
     ),
 ]

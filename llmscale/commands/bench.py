@@ -89,10 +89,8 @@ def _show(measured: "Bench") -> None:
         f"{measured.arch}, vocabulary {measured.vocab_size}, context {measured.context}, "
         f"{measured.batch_tokens} tokens a step, {measured.optimizer}; MFU: share of "
         f"{measured.peak_flops:.2e} FLOP/s, large matrix products here; reading: batches, as a "
-        "share of the step; "
-        "first step: with building and compiling, and for the first size what torch loads once; 20 "
-        "tokens/param: time "
-        f"for {TOKENS_PER_PARAM} N tokens"
+        "share of the step; first step: with building and compiling, and for the first size what "
+        f"torch loads once; 20 tokens/param: time for {TOKENS_PER_PARAM} N tokens"
     )
     output.results.print(f"{measured.dtype}: {measured.dtype_reason}")
     output.show_next(_hint(measured))

@@ -165,8 +165,8 @@ def _show_store(store: "TokenStore") -> None:
     for line in (
         f"{tokenizer['name']}: {store.vocab_size:,} tokens, {store.bytes_per_token:.2f} bytes per "
         "token",
-        f"dropped {dropped['too_short']:,} documents as too short and {dropped['duplicates']:,} as "
-        "exact duplicates",
+        f"dropped {dropped['too_short']:,} documents as too short and {dropped['duplicates']:,} "
+        "as exact duplicates",
         f"in {store.path}",
     ):
         output.results.print(line)

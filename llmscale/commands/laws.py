@@ -8,9 +8,8 @@ from llmscale.commands import output
 
 NEXT = (
     "llmscale fit TABLE --law chinchilla; one of your own is a frozen dataclass that inherits "
-    "llmscale.Law,"
-    " with its coefficients as fields, `inputs`, and `loss(self, *inputs)`: llmscale fit TABLE "
-    "--law ./mine.py:MyLaw"
+    "llmscale.Law, with its coefficients as fields, `inputs`, and `loss(self, *inputs)`: "
+    "llmscale fit TABLE --law ./mine.py:MyLaw"
 )
 
 

@@ -82,9 +82,8 @@ def _show(found: "Ladder") -> None:
     output.results.print(table)
     output.results.print(
         "shape: layers x width x heads; N: non-embedding weights and the output projection; "
-        "memory: one sequence at a "
-        f"time in float32; time: {found.budget} tokens at {found.mfu:.0%} of "
-        f"{found.peak_flops:.2e} FLOP/s"
+        f"memory: one sequence at a time in float32; time: {found.budget} tokens at "
+        f"{found.mfu:.0%} of {found.peak_flops:.2e} FLOP/s"
     )
 
 
@@ -109,9 +108,8 @@ def _show_layouts(found: "Ladder") -> None:
     output.results.print(table)
     output.results.print(
         f"memory of each GPU, which has {format_bytes(gpu.memory_bytes)} ({gpu.source}); states: "
-        "weights, gradients, "
-        "AdamW's moments; gathered: others' weights for FSDP2; sequences: a GPU and pass, twice "
-        "where activations are "
-        f"computed again in the backward pass; time: {found.budget} tokens at {found.mfu:.0%} of "
-        f"{gpu.peak_flops:.3g} FLOP/s ({found.mfu_source})"
+        "weights, gradients, AdamW's moments; gathered: others' weights for FSDP2; sequences: a "
+        "GPU and pass, twice where activations are computed again in the backward pass; time: "
+        f"{found.budget} tokens at {found.mfu:.0%} of {gpu.peak_flops:.3g} FLOP/s "
+        f"({found.mfu_source})"
     )

@@ -91,8 +91,8 @@ class Shape:
             multiple = ARCHITECTURES.find(self.arch).head_multiple
         if self.d_model % self.n_head or self.d_head % multiple:
             raise InputError(
-                f"shape {self.name}: {self.d_model} channels do not split into {self.n_head} heads "
-                "of even size",
+                f"shape {self.name}: {self.d_model} channels do not split into {self.n_head} "
+                "heads of even size",
                 "n_head divides d_model, and d_model / n_head is even, as in 6x384x6",
             )
 
@@ -223,14 +223,14 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
     if "x" in size.lower():
         raise InputError(
             f"size {begun(size.strip())!r} is no shape",
-            "write a shape as layers x width x heads, as in 6x384x6 (a fourth number is d_ff), or "
-            "a count such as 1M",
+            "write a shape as layers x width x heads, as in 6x384x6 (a fourth number is d_ff), "
+            "or a count such as 1M",
         )
     params = parse_count(size, "size")
     if not SMALLEST <= params <= LARGEST:
         raise InputError(
-            f"size {size.strip()!r} is outside {format_count(SMALLEST)} to {format_count(LARGEST)} "
-            "parameters",
+            f"size {size.strip()!r} is outside {format_count(SMALLEST)} to "
+            f"{format_count(LARGEST)} parameters",
             "give the shape itself as layers x width x heads, as in 6x384x6",
         )
     nearest = min(

@@ -87,8 +87,7 @@ class Allocation:
         if not 0 < self.a < 1:
             message = (
                 f"a = {self.a:.3g} would shrink {'parameters' if self.a <= 0 else 'tokens'} as "
-                "compute grows:"
-                f" {self.method} has not found the optimum in these runs"
+                f"compute grows: {self.method} has not found the optimum in these runs"
             )
             object.__setattr__(self, "notes", (*self.notes, EXPONENT_IMPLAUSIBLE.note(message)))
 
@@ -224,8 +223,8 @@ class Allocation:
             best = self.optimal(times * self.largest_flops)
             lines.append(
                 f"  C = {best['flops']:.3g}: N* = "
-                f"{format_count(best['params'])}{_counts(best, 'params')},"
-                f" D* = {format_count(best['tokens'])}{_counts(best, 'tokens')}"
+                f"{format_count(best['params'])}{_counts(best, 'params')}, D* = "
+                f"{format_count(best['tokens'])}{_counts(best, 'tokens')}"
             )
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -260,8 +259,8 @@ def measure_bias(
         truth, _ = _frontier.of_law(surface, largest, factor)
         if not (0 < truth.a < 1 and min(truth.params(largest), truth.tokens(largest)) > 2):
             message = (
-                f"the method's bias is not known: the {surface.name} fitted to these runs "
-                "has no optimum"
+                f"the method's bias is not known: the {surface.name} fitted to these runs has no "
+                "optimum"
             )
             return None, (BIAS_UNKNOWN.note(message),)
         bias = Bias(surface, truth, again(np.asarray(surface.loss(*columns)), surface))
@@ -284,12 +283,11 @@ _BIAS_OF = {"isoflop": ISOFLOP_BIAS, "envelope": ENVELOPE_BIAS}
 def bias_note(method: str, found: Frontier, bias: Bias, largest: float) -> Note:
     """The measured bias in a sentence."""
     return _BIAS_OF[method].note(
-        f"without any noise, {method} on exactly these runs of the fitted {bias.surface.name} finds"
-        f" a = {bias.found.a:.4f} where the truth is {bias.truth.a:.4f} ({bias.exponent:+.4f}), "
-        "and N*"
-        f" {percent(bias.factor(largest))} at the largest budget, "
-        f"{percent(bias.factor(10 * largest))} at ten times"
-        f" that; less this bias, a = {found.a - bias.exponent:.4f}",
+        f"without any noise, {method} on exactly these runs of the fitted {bias.surface.name} "
+        f"finds a = {bias.found.a:.4f} where the truth is {bias.truth.a:.4f} "
+        f"({bias.exponent:+.4f}), and N* {percent(bias.factor(largest))} at the largest budget, "
+        f"{percent(bias.factor(10 * largest))} at ten times that; less this bias, a = "
+        f"{found.a - bias.exponent:.4f}",
     )
 
 

@@ -46,12 +46,10 @@ def group(frame: pd.DataFrame) -> NDArray[np.int_]:
         what = f"{number} {'budget' if number == 1 else 'budgets'}"
         raise InputError(
             f"isoflop needs runs in groups of equal FLOPs: of {len(frame)} runs {grouped} fall "
-            f"into {what} of at least"
-            f" {LEAST_SIZES} sizes whose FLOPs are within {100 * _TOLERANCES[-1]:.0f}% of each "
-            "other",
+            f"into {what} of at least {LEAST_SIZES} sizes whose FLOPs are within "
+            f"{100 * _TOLERANCES[-1]:.0f}% of each other",
             "train 5 sizes or more at each of 3 budgets or more, from a third to three times the "
-            "expected optimum;"
-            " or, for any N and D: llmscale fit TABLE --method parametric",
+            "expected optimum; or, for any N and D: llmscale fit TABLE --method parametric",
         )
     return best
 

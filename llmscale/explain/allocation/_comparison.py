@@ -127,8 +127,7 @@ def compare(
     if not found and len(allocations) > 1:
         found = (
             f"the methods agree: N* differs by less than a factor of {_FACTOR:g} as far as "
-            f"{HORIZONS[-1]:g} times the"
-            " largest budget",
+            f"{HORIZONS[-1]:g} times the largest budget",
         )
     return MethodComparison(tuple(allocations), dict(failed or {}), found)
 
@@ -149,8 +148,7 @@ def _pair(one: Allocation, other: Allocation) -> str | None:
         return None
     parts = [
         f"{one.method} and {other.method} disagree: a = {_number(one.a, one.intervals.get('a'))} "
-        "against"
-        f" {_number(other.a, other.intervals.get('a'))}"
+        f"against {_number(other.a, other.intervals.get('a'))}"
     ]
     if apart is not None:
         parts.append("intervals apart" if apart else "intervals overlap")
@@ -184,8 +182,8 @@ def _explained(one: Allocation, other: Allocation, flops: float) -> str:
     if left > 0.8:
         verdict = "does not explain it"
     return (
-        f"the bias of {names} on these runs {verdict} (without it {np.exp(abs(after)):.3g} "
-        "times is left)"
+        f"the bias of {names} on these runs {verdict} (without it {np.exp(abs(after)):.3g} times "
+        "is left)"
     )
 
 

@@ -57,8 +57,7 @@ def flops_factor(frame: pd.DataFrame) -> tuple[float, tuple[Note, ...]]:
         return 6.0, ()
     message = (
         f"the table's FLOPs are {ratio:.2f} × 6ND in the middle: optima use C = {6 * ratio:.2f} N "
-        "D, taken to hold"
-        " at every size"
+        "D, taken to hold at every size"
     )
     return 6.0 * ratio, (FLOPS_NOT_6ND.note(message),)
 
@@ -106,9 +105,8 @@ def of_law(law: Law, flops: float, factor: float) -> tuple[Frontier, tuple[Note,
     else:
         a = (np.log(further[0]) - log_params) / np.log(100.0)
         message = (
-            f"the optimum of {law.name} is no power law of C: a is its mean slope from the largest "
-            "budget to 100 times"
-            " that"
+            f"the optimum of {law.name} is no power law of C: a is its mean slope from the "
+            "largest budget to 100 times that"
         )
         notes = (NOT_A_POWER_LAW.note(message),)
     return Frontier(a[()], (log_params - a * np.log(flops))[()], factor), notes

@@ -56,10 +56,9 @@ def allocate(
         evidence = _training_curves.from_frame(frame, given, factor)
         if "schedule" not in frame or not (frame["schedule"] == "constant").all():
             message = (
-                "the envelope is made of losses in mid-schedule, before the learning rate has come "
-                "down: they are too"
-                " high, the more so the further from a run's end, which as a rule favours small "
-                "sizes"
+                "the envelope is made of losses in mid-schedule, before the learning rate has "
+                "come down: they are too high, the more so the further from a run's end, which "
+                "as a rule favours small sizes"
             )
             notes += (MID_SCHEDULE.note(message),)
 
@@ -75,8 +74,8 @@ def allocate(
         raise InputError(
             f"the envelope needs {_LEAST} sizes that are passed by a larger one, and has "
             f"{count}{left}",
-            "train more sizes, each on until the next larger one is better;"
-            " or take llmscale fit TABLE --method parametric",
+            "train more sizes, each on until the next larger one is better; or take llmscale fit "
+            "TABLE --method parametric",
         )
     a, log_prefactor = _frontier.regress(log_flops[None], log_params[None], weight[None])[0]
     frontier = Frontier(float(a), float(log_prefactor), factor)
@@ -151,15 +150,14 @@ def _refits(
     if len(found) < count / 2:
         message = (
             f"only {len(found)} of {count} resampled envelopes have two optima or more: no "
-            "interval is given"
-            " (train more sizes)"
+            "interval is given (train more sizes)"
         )
         return np.empty((0, 2)), nothing, nothing.copy(), (NO_INTERVAL.note(message),)
     notes: tuple[Note, ...] = ()
     if len(found) < count:
         message = (
-            f"{count - len(found)} of {count} resampled envelopes have too few optima and "
-            "were left out"
+            f"{count - len(found)} of {count} resampled envelopes have too few optima and were "
+            "left out"
         )
         notes = (REFITS_WITHOUT_OPTIMUM.note(message),)
     many = Frontier(found[:, 0], found[:, 1])

@@ -62,8 +62,7 @@ def allocate(
     if used.sum() < 2:
         raise InputError(
             f"of {len(profiles)} budgets {int(used.sum())} {'has' if used.sum() == 1 else 'have'} "
-            "an optimum between"
-            f" the smallest and the largest size ({_where(profiles, fitted)})",
+            f"an optimum between the smallest and the largest size ({_where(profiles, fitted)})",
             "train sizes on both sides of the optimum at each budget",
         )
     log_flops = np.array([one.log_flops for one in profiles])
@@ -319,8 +318,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
     if spread > _UNEVEN:
         message = (
             f"FLOPs within a budget differ by up to {np.expm1(spread):.0%}: losses were moved to "
-            "the budget's middle"
-            " along the slope of the lowest losses"
+            "the budget's middle along the slope of the lowest losses"
         )
         notes.append(BUDGETS_UNEVEN.note(message))
     outside = budgets[~budgets["used"]]
@@ -355,8 +353,8 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
         notes.append(
             ISOFLOP_WIDE.note(
                 f"{len(wide)} of {len(budgets)} budgets reach sizes up to "
-                f"{reach[wide.index].max():.0f} times away from"
-                f" the optimum; beyond {_WIDE:g} times the loss is not a parabola in ln N",
+                f"{reach[wide.index].max():.0f} times away from the optimum; beyond {_WIDE:g} "
+                "times the loss is not a parabola in ln N",
             )
         )
     if budgets["used"].sum() == 2:

@@ -52,8 +52,8 @@ def of_fit(fit: Fit) -> Allocation:
         refits = every[np.isfinite(every).all(axis=1)]
         if len(refits) < len(every):
             message = (
-                f"{len(every) - len(refits)} of {len(every)} bootstrap refits have no "
-                "optimum and were left out"
+                f"{len(every) - len(refits)} of {len(every)} bootstrap refits have no optimum and "
+                "were left out"
             )
             notes += (REFITS_WITHOUT_OPTIMUM.note(message),)
     return Allocation(

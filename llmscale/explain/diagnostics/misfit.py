@@ -132,8 +132,8 @@ def seed_noise(evidence: Evidence) -> Note | None:
         return None
     return SEED_NOISE.note(
         f"seeds differ by {size(noise)} of the loss, neighbouring sizes by {size(step)}: the "
-        "ladder is hardly above its noise. Space the sizes wider, evaluate on more tokens, or add "
-        f"seeds{sweep_with(evidence.frame, '--seeds 5')}"
+        "ladder is hardly above its noise. Space the sizes wider, evaluate on more tokens, or "
+        f"add seeds{sweep_with(evidence.frame, '--seeds 5')}"
     )
 
 

@@ -15,8 +15,8 @@ from llmscale.notes.predicting import CROWDED_FIGURE, MISSING_SIGNS
 _GLYPH = re.compile(r"Glyph (\d+) .*missing from font")
 _MATH_GLYPH = re.compile(r"does not have a glyph for .*\[U\+([0-9a-f]+)\]")
 _CROWDED = (
-    "the figure is too small for its text, and some of it overlaps: give a larger --width, "
-    "or fewer words"
+    "the figure is too small for its text, and some of it overlaps: give a larger --width, or "
+    "fewer words"
 )
 _TOO_SMALL = re.compile(r"(constrained|tight)_?layout not applied", re.IGNORECASE)
 

@@ -119,8 +119,8 @@ class Backtest:
         if not self.n:
             message = (
                 f"{self.budgets} {'budget is' if self.budgets == 1 else 'budgets are'} too few to "
-                "test forecasts of"
-                f" {self.law} on this table: their width is the one that public tables needed"
+                f"test forecasts of {self.law} on this table: their width is the one that public "
+                "tables needed"
             )
             return (FORECAST_NOT_TESTED.note(message),)
         one_sided = (
@@ -140,10 +140,8 @@ class Backtest:
             return None
         message = (
             f"forecasts of {self.law} do not cover on this table: fitted on lower budgets, its "
-            f"{100 * self.level:g}%"
-            f" intervals held {100 * share:.0f}% of {self.n} runs at higher ones; try another law "
-            "(--law all), or fit"
-            " the higher budgets alone"
+            f"{100 * self.level:g}% intervals held {100 * share:.0f}% of {self.n} runs at higher "
+            "ones; try another law (--law all), or fit the higher budgets alone"
         )
         return FORECAST_NOT_COVERED.note(message)
 

@@ -125,10 +125,9 @@ class Comparison:
             for row in rows
         ]
         lines += [
-            "hold-out and CV: mean error of ln L over runs held out, and over folds, as a share of "
-            "the loss; as good:"
-            f" CV within {STANDARD_ERRORS:g} standard errors of the lowest, fewest coefficients "
-            "first"
+            "hold-out and CV: mean error of ln L over runs held out, and over folds, as a share "
+            f"of the loss; as good: CV within {STANDARD_ERRORS:g} standard errors of the lowest, "
+            "fewest coefficients first"
         ]
         lines += [f"note: {one.law}: {note}" for one in self.ranked for note in one.notes]
         return "\n".join(

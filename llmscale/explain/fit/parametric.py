@@ -321,9 +321,8 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
         return type(law), ()
     if law.without_floor and number >= len(LAWS.find(law.without_floor).coefficient_names()) + 1:
         message = (
-            f"without the held-out runs {number} {words(inputs[0], number)} are left, too "
-            f"few for {law.name}:"
-            f" the check was made with {law.without_floor}"
+            f"without the held-out runs {number} {words(inputs[0], number)} are left, too few for "
+            f"{law.name}: the check was made with {law.without_floor}"
         )
         return LAWS.find(law.without_floor), (HOLDOUT_BY_SIMPLER_LAW.note(message),)
     what = words(inputs[0], number) if len(inputs) == 1 else "points"
@@ -416,9 +415,8 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
         )
         notes.append(
             FLAT_DIRECTION.note(
-                f"{reason}: the coefficients are not known one by one, only the loss near the runs "
-                "is. Use a law with"
-                " fewer coefficients, or add runs",
+                f"{reason}: the coefficients are not known one by one, only the loss near the "
+                "runs is. Use a law with fewer coefficients, or add runs",
             )
         )
         return notes
@@ -431,8 +429,7 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
         notes.append(
             FLAT_DIRECTION.note(
                 f"the runs hardly tell {' and '.join(moving)} apart (condition number "
-                f"{condition:.1e}):"
-                " only their joint effect is known",
+                f"{condition:.1e}): only their joint effect is known",
             )
         )
     return notes

@@ -31,8 +31,8 @@ def forecast_at(
     found = forecast(fit, level=level, check=check, **given)
     if not np.isfinite(found.loss).all():
         raise InputError(
-            f"{fit.law.name} gives no finite loss there: its formula does not hold that far "
-            "from the runs",
+            f"{fit.law.name} gives no finite loss there: its formula does not hold that far from "
+            "the runs",
             "forecast nearer to the runs, or use another law (llmscale laws)",
         )
     return found

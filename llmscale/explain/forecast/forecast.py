@@ -74,9 +74,8 @@ SEVERAL_VARIABLES = Multipliers(
     high=(0.0, 0.0, 1.87, 2.88, 4.58),
     most=8.0,
     scale=None,
-    held="not tested on this table; on 12 public ones 90% forecasts of Chinchilla held 92% of the "
-    "runs at the next"
-    " budget and 94% further (plain intervals 78% and 66%)",
+    held="not tested on this table; on 12 public ones 90% forecasts of Chinchilla held 92% of "
+    "the runs at the next budget and 94% further (plain intervals 78% and 66%)",
 )
 """From Chinchilla on 12 published tables of 7 families."""
 ONE_VARIABLE = Multipliers(
@@ -86,8 +85,8 @@ ONE_VARIABLE = Multipliers(
     most=3.0,
     scale=0.003,
     held="not tested on this table; on 111 slices of public ones 90% forecasts in one variable "
-    "held 96% of the runs"
-    " at the next size or budget and 93% further (plain intervals 90% and 88%)",
+    "held 96% of the runs at the next size or budget and 93% further (plain intervals 90% "
+    "and 88%)",
 )
 """From power-floor in N, D or C on 111 slices of the same tables; lower levels lowered to rise with
 the level.
@@ -244,8 +243,8 @@ def forecast(
             0,
             EXTRAPOLATES_FAR.note(
                 f"the forecast lies {math.exp(furthest):.3g}x beyond the runs: past {FAR:g}x even "
-                "widened 90% intervals"
-                " held 74% of the runs of public tables; measure a larger budget in between",
+                "widened 90% intervals held 74% of the runs of public tables; measure a larger "
+                "budget in between",
             ),
         )
     nowhere = ~(np.asarray(loss) > 0)
@@ -254,9 +253,8 @@ def forecast(
             0,
             LOSS_NOT_POSITIVE.note(
                 f"{fit.law.name} gives no positive loss at {int(nowhere.sum())} of {nowhere.size} "
-                "forecasts: its"
-                " formula does not hold there; use another law (llmscale laws), or forecast nearer "
-                "to the runs",
+                "forecasts: its formula does not hold there; use another law (llmscale laws), or "
+                "forecast nearer to the runs",
             ),
         )
     coverage = check.coverage if check and check.coverage else chosen.held

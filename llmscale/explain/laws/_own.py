@@ -12,8 +12,7 @@ from llmscale.menu import line_of, path_of, said
 
 _EXAMPLE = (
     "write a frozen dataclass that inherits llmscale.explain.laws.Law, with its coefficients as "
-    "fields, `inputs`, and"
-    " `loss(self, ...)`; `llmscale laws` shows one"
+    "fields, `inputs`, and `loss(self, ...)`; `llmscale laws` shows one"
 )
 _TRIED = 256
 
@@ -60,12 +59,10 @@ def check(law: type[Law], path: str) -> None:
         raise cannot_fit(law, error, path) from error
     if not _positive_somewhere(law):
         raise InputError(
-            f"{_defined(law, path)}: the loss of {law.__name__} is not a positive number at any of "
-            f"{_TRIED}"
-            " coefficients that were tried",
-            "check the formula; coefficients that may be negative are named in `signed`, and where "
-            "to look for others"
-            " in `ranges`",
+            f"{_defined(law, path)}: the loss of {law.__name__} is not a positive number at any "
+            f"of {_TRIED} coefficients that were tried",
+            "check the formula; coefficients that may be negative are named in `signed`, and "
+            "where to look for others in `ranges`",
         )
 
 
@@ -86,8 +83,8 @@ def errors_named(law: type[Law]) -> Iterator[None]:
 def cannot_fit(law: type[Law], error: BaseException, path: str) -> InputError:
     """One sentence on a law whose loss raised `error`."""
     return InputError(
-        f"{line_of(error, path) or _defined(law, path)}: {law.__name__} cannot be fitted: its loss "
-        f"raises {said(error)}",
+        f"{line_of(error, path) or _defined(law, path)}: {law.__name__} cannot be fitted: its "
+        f"loss raises {said(error)}",
         "write loss with operators and numpy's functions on whole arrays (np.exp, np.where), and "
         "without `if`",
     )

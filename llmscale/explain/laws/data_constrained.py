@@ -28,8 +28,8 @@ class DataConstrained(Law):
     R_N_star: float
 
     equation = (
-        "L = E + A/N'^alpha + B/D'^beta, D' = U_D (1 + R_D_star (1 - exp(-R_D/R_D_star))), "
-        "N' alike with R_N_star"
+        "L = E + A/N'^alpha + B/D'^beta, D' = U_D (1 + R_D_star (1 - exp(-R_D/R_D_star))), N' "
+        "alike with R_N_star"
     )
     source = "Muennighoff et al. 2023"
     published = (1.869, 521.0, 1487.0, 0.3527, 0.3527, 15.39, 5.31)

@@ -73,9 +73,8 @@ def beyond_vocabulary(token: int, vocab_size: int, source: Path | None = None) -
     """The error of a token number that is none, in the text of the token store's file `source`."""
     where = str(source) if source else "the text"
     return WorkError(
-        f"{where} holds the token number {token}, and the vocabulary ends at {vocab_size - 1}: the "
-        "token store is "
-        "damaged, or made by another tokenizer",
+        f"{where} holds the token number {token}, and the vocabulary ends at {vocab_size - 1}: "
+        "the token store is damaged, or made by another tokenizer",
         f"have it made anew: {command_line('rm', '-r', source.parent)}"
         if source
         else "prepare the text anew",

@@ -152,10 +152,10 @@ def _stopped(plan: Plan, folder: ResultsFolder, where: str) -> str:
     number = sum(run.job.run_id in finished for run in plan.runs)
     if number:
         return (
-            f"stopped; {number} of {len(plan.runs)} runs are finished, in {where}, and the "
-            "same command goes on"
+            f"stopped; {number} of {len(plan.runs)} runs are finished, in {where}, and the same "
+            "command goes on"
         )
     return (
-        f"stopped before a run was finished; what was trained is in {where}, and the same "
-        "command goes on from there"
+        f"stopped before a run was finished; what was trained is in {where}, and the same command "
+        "goes on from there"
     )

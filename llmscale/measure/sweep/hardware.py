@@ -42,8 +42,8 @@ class Hardware:
     )
     dtype: str = setting(
         "auto",
-        help="The type of what is multiplied; `auto` takes bfloat16 if a GPU has it, and on a CPU "
-        "the faster one, by measuring. On a GPU `float32` is not TF32.",
+        help="The type of what is multiplied; `auto` takes bfloat16 if a GPU has it, and on a "
+        "CPU the faster one, by measuring. On a GPU `float32` is not TF32.",
         group=HARDWARE,
         choices=lambda: _machine("DTYPES"),
     )

@@ -63,14 +63,11 @@ def isoflop_grid(
         if outside or len(set(chosen)) < per_budget:
             raise InputError(
                 f"a budget of {budget:g} FLOPs at {optimum:g} tokens a parameter asks for "
-                f"{per_budget} sizes with N "
-                f"from {format_count(ends[0])} to {format_count(ends[1])}; those of this "
-                f"vocabulary ({vocab_size}) "
-                f"and context have from {format_count(shapes[0].params)} to "
-                f"{format_count(shapes[-1].params)}",
-                f"choose larger budgets{_least_budget(log_params, log_cost, spread)}, or a smaller "
-                "spread, context or"
-                " vocabulary (tokenizer bpe:512)"
+                f"{per_budget} sizes with N from {format_count(ends[0])} to "
+                f"{format_count(ends[1])}; those of this vocabulary ({vocab_size}) and context "
+                f"have from {format_count(shapes[0].params)} to {format_count(shapes[-1].params)}",
+                f"choose larger budgets{_least_budget(log_params, log_cost, spread)}, or a "
+                "smaller spread, context or vocabulary (tokenizer bpe:512)"
                 if ends[0] < shapes[0].params
                 else "choose smaller budgets, a smaller spread or fewer sizes a budget",
             )
@@ -124,10 +121,9 @@ def _point(shape: Shape, budget: float) -> GridPoint:
     reached = float(tokens) * shape.flops_per_token
     if abs(reached / budget - 1) > TOLERANCE:
         raise InputError(
-            f"a budget of {budget:g} FLOPs is {budget / shape.flops_per_token / shape.context:.3g} "
-            "sequences of "
-            f"{shape.context} tokens for N = {format_count(shape.params)}, and whole ones miss it "
-            "by more than 1%",
+            f"a budget of {budget:g} FLOPs is "
+            f"{budget / shape.flops_per_token / shape.context:.3g} sequences of {shape.context} "
+            f"tokens for N = {format_count(shape.params)}, and whole ones miss it by more than 1%",
             "choose larger budgets or a shorter context",
         )
     return GridPoint(_name(shape), shape, tokens)

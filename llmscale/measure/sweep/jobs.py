@@ -146,7 +146,6 @@ def _check_budget(job: Job, tokens: int) -> None:
     if tokens < job.batch_tokens:
         raise InputError(
             f"a budget of {format_count(tokens)} tokens is smaller than one step of size "
-            f"{job.size}, "
-            f"{job.batch_tokens:,} tokens",
+            f"{job.size}, {job.batch_tokens:,} tokens",
             "train on more with --tokens, or set a smaller batch_tokens in the recipe",
         )

@@ -48,10 +48,10 @@ def _grid(spec: "SweepSpec") -> Note | None:
     if not spec.flops:
         return None
     return ISOFLOP_GRID.note(
-        f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from 1/{spec.spread:g} to "
-        f"{spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a parameter, "
-        "the expected optimum (by default the 20 of Hoffmann et al. 2022); fit with --method "
-        "isoflop says where it is"
+        f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from 1/{spec.spread:g} "
+        f"to {spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a "
+        "parameter, the expected optimum (by default the 20 of Hoffmann et al. 2022); fit with "
+        "--method isoflop says where it is"
     )
 
 

@@ -79,8 +79,7 @@ class SweepResult:
         from html import escape
 
         rows = [
-            f"<tr><td>{escape(run_name(run))}</td><td>{format_count(run.params)}</td>"
-            f"<td>{format_count(run.tokens)}</td><td>{_loss(run)}</td></tr>"
+            f"<tr><td>{escape(run_name(run))}</td><td>{format_count(run.params)}</td><td>{format_count(run.tokens)}</td><td>{_loss(run)}</td></tr>"
             for run in self.runs[-MOST_SHOWN:]
         ]
         heading = "<tr><th>size</th><th>N</th><th>tokens</th><th>loss</th></tr>"

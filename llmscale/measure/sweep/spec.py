@@ -86,8 +86,8 @@ class SweepSpec:
     )
     tokens: tuple[TokenBudget, ...] = setting(
         (),
-        help="Training tokens, `100M` or `20x` a parameter: one budget for every size, or several "
-        "(`10M,30M` or `5x,20x`) to measure L(N, D).",
+        help="Training tokens, `100M` or `20x` a parameter: one budget for every size, or "
+        "several (`10M,30M` or `5x,20x`) to measure L(N, D).",
         usual="one epoch of the text",
         group=WHAT,
         metavar="100M",
@@ -109,8 +109,8 @@ class SweepSpec:
     )
     optimum: float = setting(
         float(TOKENS_PER_PARAM),
-        help="Tokens a parameter at which the optimum of each budget is expected (Hoffmann et al. "
-        "2022: about 20).",
+        help="Tokens a parameter at which the optimum of each budget is expected (Hoffmann et "
+        "al. 2022: about 20).",
         group=WHAT,
         within=Range(0, MOST_PER_PARAM, above=True),
     )

@@ -135,8 +135,7 @@ def survey(
         if dropped > _MOST_DROPPED and documents < _LEAST_KEPT * dropped:
             raise InputError(
                 f"the first {documents + dropped:,} documents are empty or the same as another, "
-                f"but for {documents:,}: "
-                "this is no text to train on",
+                f"but for {documents:,}: this is no text to train on",
                 "look at it: llmscale data inspect SOURCE; if its text is in another column: "
                 "--text-column NAME",
             )
@@ -160,9 +159,9 @@ def choose_split(surveyed: Survey, estimated_bytes: int | None, validation_token
     count = len(surveyed.documents)
     if count < FEWEST_DOCUMENTS:
         raise InputError(
-            f"the text is {count} document{'s' * (count != 1)} of {surveyed.bytes:,} bytes in all: "
-            "too little to hold "
-            f"some out for validation, which takes {FEWEST_DOCUMENTS} documents",
+            f"the text is {count} document{'s' * (count != 1)} of {surveyed.bytes:,} bytes in "
+            f"all: too little to hold some out for validation, which takes {FEWEST_DOCUMENTS} "
+            "documents",
             "name more text, for example --data stdlib",
         )
     wanted_bytes = validation_tokens * _BYTES_PER_TOKEN

@@ -124,8 +124,7 @@ class _Gaps:
             if self._leaves_out(character):
                 raise InputError(
                     f"the tokenizer has no token for {character!r} (U+{ord(character):04X}) and "
-                    "none for what it does "
-                    "not know, and would leave it out of the text",
+                    "none for what it does not know, and would leave it out of the text",
                     _ANOTHER,
                 )
             self._known.add(character)

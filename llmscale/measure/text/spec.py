@@ -67,8 +67,8 @@ class TextSpec:
     text_column: str = setting(
         DEFAULT,
         help="The column that holds the text, in datasets, JSON, CSV and parquet; `data.text` is "
-        "the text within `data`. If there is no column `text`, the one with another usual name, "
-        "such as `content`, is taken.",
+        "the text within `data`. If there is no column `text`, the one with another usual "
+        "name, such as `content`, is taken.",
         group=TEXT,
         metavar="NAME",
     )
@@ -84,8 +84,8 @@ class TextSpec:
         None,
         help="Tokens to hold out, to measure the loss on.",
         usual="1M, or less where the smallest run of a sweep is so short that to read them would "
-        "cost more than a tenth of it. Fewer where the corpus is small, for at most a tenth of the "
-        "text is held out",
+        "cost more than a tenth of it. Fewer where the corpus is small, for at most a "
+        "tenth of the text is held out",
         group=TEXT,
         metavar="1M",
         parse=_count,
@@ -94,8 +94,8 @@ class TextSpec:
     cleaning: Cleaning = setting(factory=Cleaning, help="What is done to documents before.")
     end_of_text: str | None = setting(
         None,
-        help="The token of an existing tokenizer that ends a document, if it is none of the usual "
-        "ones, such as `</s>`.",
+        help="The token of an existing tokenizer that ends a document, if it is none of the "
+        "usual ones, such as `</s>`.",
         group=TEXT,
         metavar="TOKEN",
     )

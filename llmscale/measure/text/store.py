@@ -140,8 +140,8 @@ class TokenStore:
             return ()
         message = (
             f"{share:.2%} of the tokens stand for what the tokenizer does not know: losses and "
-            "bits per byte leave out "
-            f"what these say, and do not compare with those of another tokenizer"
+            "bits per byte leave out what these say, and do not compare with those of another "
+            "tokenizer"
         )
         return (UNKNOWN_TOKENS.note(message),)
 
@@ -219,8 +219,8 @@ def with_checksums(store: TokenStore, checksums: dict[str, str]) -> TokenStore:
     meta = {**store.meta, "checksums": checksums}
     write_text(store.path / "meta.json", json.dumps(meta, indent=2) + "\n")
     said = (
-        f"the token store {store.path} was made before stores had checksums: it has them from "
-        "now on"
+        f"the token store {store.path} was made before stores had checksums: it has them from now "
+        "on"
     )
     return TokenStore(store.path, meta, (*store.remarks, said))
 

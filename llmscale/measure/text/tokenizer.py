@@ -181,8 +181,7 @@ def _bpe(size: int) -> TokenizerChoice:
     if not SMALLEST_VOCABULARY <= size <= LARGEST_VOCABULARY:
         raise InputError(
             f"a byte-level BPE cannot have {size} tokens: it needs {SMALLEST_VOCABULARY} (256 "
-            "bytes and the end of "
-            f"text) to {LARGEST_VOCABULARY}",
+            f"bytes and the end of text) to {LARGEST_VOCABULARY}",
             "write it like bpe:1024",
         )
     return TokenizerChoice(name=f"bpe:{size}", fingerprint=digest_of(["bpe", str(size)]), size=size)

@@ -73,8 +73,8 @@ def _remarks(state: Mapping[str, Any], numbers: Mapping[str, int], top: int) -> 
     for chance in ("dropout", "alpha", "nbest_size"):
         if kept.get(chance):
             yield (
-                f"the tokenizer's {chance} of {kept[chance]} is not used: "
-                "the same text must give the same tokens"
+                f"the tokenizer's {chance} of {kept[chance]} is not used: the same text must give "
+                "the same tokens"
             )
     unused = [part for part in ("truncation", "padding") if state.get(part)]
     if unused:
@@ -82,8 +82,8 @@ def _remarks(state: Mapping[str, Any], numbers: Mapping[str, int], top: int) -> 
     gaps = top + 1 - len(numbers)
     if gaps > _MANY_UNUSED * (top + 1):
         yield (
-            f"{gaps:,} of the tokenizer's {top + 1:,} numbers have no token: "
-            "the model has weights for all of them"
+            f"{gaps:,} of the tokenizer's {top + 1:,} numbers have no token: the model has "
+            "weights for all of them"
         )
 
 

@@ -214,7 +214,7 @@ def divergence(point: CurvePoint, job: Job) -> str | None:
     warmed_up = point.step > job.warmup_steps
     if warmed_up and point.train_loss > uniform + EXPLODED:
         return (
-            f"training loss rose to {point.train_loss:.2f} at step {point.step}; a uniform "
-            f"guess has {uniform:.2f}"
+            f"training loss rose to {point.train_loss:.2f} at step {point.step}; a uniform guess "
+            f"has {uniform:.2f}"
         )
     return None

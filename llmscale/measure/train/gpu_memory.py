@@ -48,8 +48,8 @@ REACHED = {
     ),
     "h100": (
         0.33,
-        "torchtitan benchmarks/llama3_h100_202412: Llama 3.1 8B by FSDP2 on 8 to 128 H100, 33% to "
-        "39%",
+        "torchtitan benchmarks/llama3_h100_202412: Llama 3.1 8B by FSDP2 on 8 to 128 H100, 33% "
+        "to 39%",
     ),
     "h200": (0.33, "assumed to be that of the H100, which has the same peak"),
 }

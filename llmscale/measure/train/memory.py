@@ -38,8 +38,7 @@ def holding(shape: Shape) -> Iterator[None]:
         needed = format_bytes(16 * shape.params_total)
         raise WorkError(
             f"weights, gradients and the optimiser's state of {shape.name}, {needed}, do not fit "
-            "the memory: "
-            f"{str(error).splitlines()[0]}",
+            f"the memory: {str(error).splitlines()[0]}",
             "train a smaller size, or on a device with more memory",
         ) from None
 

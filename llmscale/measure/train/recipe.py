@@ -76,8 +76,8 @@ class Recipe:
     )
     rule: str | None = setting(
         None,
-        help="A results folder of llmscale tune (or its tune.json) whose measured rule in N and D "
-        "takes the place of the built-in one.",
+        help="A results folder of llmscale tune (or its tune.json) whose measured rule in N and "
+        "D takes the place of the built-in one.",
         usual="the built-in rule",
         group=RECIPE,
         metavar="FOLDER",

@@ -72,9 +72,8 @@ class Rule:
                 notes.append(
                     RULE_EXTRAPOLATES.note(
                         f"the rule was tuned at {name} = {tuned} and is used at {name} = "
-                        f"{format_count(value)},"
-                        f" a factor of {factor:.0f} outside: tune a size and budget nearer to it "
-                        "(llmscale tune)",
+                        f"{format_count(value)}, a factor of {factor:.0f} outside: tune a size "
+                        "and budget nearer to it (llmscale tune)",
                     )
                 )
         for name, value in self.recipe.items():

@@ -86,9 +86,8 @@ def read_sharded(
         if not (path / INDEX_NAME).exists():
             warn(
                 f"{path} is not used: it has no {INDEX_NAME}, and torch's own index, "
-                f"{TORCHS_NAME}, could run code when"
-                " it is read; the run goes on without it (to remove it: "
-                f"{command_line('rm', '-r', path)})"
+                f"{TORCHS_NAME}, could run code when it is read; the run goes on without it (to "
+                f"remove it: {command_line('rm', '-r', path)})"
             )
             continue
         try:

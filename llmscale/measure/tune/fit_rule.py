@@ -109,10 +109,9 @@ def fit_power(optima: Sequence[Optimum], what: str) -> RuleFit:
                 direction = "downwards" if bend.value < 0 else "upwards"
                 notes.append(
                     OPTIMUM_BENDS.note(
-                        f"the {what} bends {direction} from a power law in N (by {bend.value:+.3f} "
-                        "±"
-                        f" {bent_errors[-1]:.3f} in (ln N)²): do not carry the rule far beyond the "
-                        "sizes tuned",
+                        f"the {what} bends {direction} from a power law in N (by "
+                        f"{bend.value:+.3f} ± {bent_errors[-1]:.3f} in (ln N)²): do not carry the "
+                        "rule far beyond the sizes tuned",
                     )
                 )
     power = PowerRule(

@@ -72,8 +72,7 @@ class Stop:
     def __str__(self) -> str:
         return (
             f"at {self.share:.0%} of its tokens {self.gap:.3f} nats behind {self.behind}, more "
-            "than the"
-            f" {self.limit:.3f} that finished trials show can be made up"
+            f"than the {self.limit:.3f} that finished trials show can be made up"
         )
 
 

@@ -94,8 +94,8 @@ class Remote:
             mine = [name for name in self._known if wanted(name)]
             if mine and not there:
                 raise InputError(
-                    f"there is nothing at {self.url} any more, but this machine has a copy of what "
-                    "was there",
+                    f"there is nothing at {self.url} any more, but this machine has a copy of "
+                    "what was there",
                     f"remove the copy to begin anew: {command_line('rm', '-r', self.folder)}",
                 )
             try:

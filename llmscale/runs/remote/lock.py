@@ -72,8 +72,7 @@ class RemoteLock:
     def _wait_for_sign_of_life(self, found: dict[str, Any]) -> None:
         self._tell(
             f"{self._files.url} was being written by {_name(found)}; waiting up to "
-            f"{EXPIRY_SECONDS:g} s to see whether"
-            " it still is"
+            f"{EXPIRY_SECONDS:g} s to see whether it still is"
         )
         deadline = time.monotonic() + EXPIRY_SECONDS
         while time.monotonic() < deadline:
@@ -95,8 +94,8 @@ class RemoteLock:
                 now = self._files.read_json(NAME)
                 if now is not None and now["holder"] != self._mine["holder"]:
                     self.lost = WorkError(
-                        f"{self._files.url} has been taken over by {_name(now)} after this machine "
-                        "had not reached it",
+                        f"{self._files.url} has been taken over by {_name(now)} after this "
+                        "machine had not reached it",
                         "wait for that sweep; then the same command adds what was trained here",
                     )
                     return

@@ -118,8 +118,8 @@ class Uploads:
                     return
                 if reached:
                     self._tell(
-                        f"{self._remote.url} cannot be written ({reason(failure)}); the sweep goes "
-                        "on here"
+                        f"{self._remote.url} cannot be written ({reason(failure)}); the sweep "
+                        "goes on here"
                     )
                 wait = FIRST_WAIT if reached else min(LONGEST_WAIT, 2 * wait)
                 reached = False

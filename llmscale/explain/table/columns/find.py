@@ -290,9 +290,8 @@ class _Search:
             if others:
                 self.notes.append(
                     VALIDATION_LOSS.note(
-                        f"the loss is {chosen!r}, of validation, and not "
-                        f"{listed(others)}: say otherwise with --columns "
-                        f"loss={others[0]}",
+                        f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
+                        f"otherwise with --columns loss={others[0]}",
                     )
                 )
             return

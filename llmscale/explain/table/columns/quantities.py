@@ -115,8 +115,8 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
         elif there == {"params"}:
             notes.append(
                 TOKENS_UNKNOWN.note(
-                    "the table has neither tokens nor FLOPs: its runs are taken "
-                    "to share one token budget",
+                    "the table has neither tokens nor FLOPs: its runs are taken to share one "
+                    "token budget",
                 )
             )
         elif there == {"params", "tokens"}:

@@ -64,9 +64,9 @@ def cut_short(
             shown = listed(f"{names.iloc[row]} ({share[row]:.0%})" for row in short.index)
             return [
                 RUNS_CUT_SHORT.note(
-                    f"{len(short)} {are} short of the planned length, {name!r} "
-                    f"below {target!r}: {shown}. If a schedule was cut off, their "
-                    "losses are too high: leave such rows out",
+                    f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
+                    f"{shown}. If a schedule was cut off, their losses are too high: leave such "
+                    "rows out",
                 )
             ]
     return []
@@ -88,9 +88,8 @@ def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
         return []  # tokens grow with passes: they count them
     return [
         PASSES_OVER_DATA.note(
-            f"column {name!r} says up to {epochs.max():g} passes over the data: "
-            f"D must count the tokens of every pass, and {columns['tokens']!r} "
-            "is taken to",
+            f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
+            f"tokens of every pass, and {columns['tokens']!r} is taken to",
         )
     ]
 

@@ -49,17 +49,15 @@ def doubtful_loss(taken: Taken) -> list[Note]:
     if per_byte(column):
         notes.append(
             LOSS_PER_BYTE.note(
-                f"column {column!r} is in bits per byte by its name: floor, "
-                "amplitudes and predictions are, too, and do not compare with "
-                "nats per token",
+                f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
+                "predictions are, too, and do not compare with nats per token",
             )
         )
     if is_loss(column) and is_training(column):
         notes.append(
             TRAINING_LOSS.note(
-                f"column {column!r} is a training loss: it is lower than the loss "
-                "on new data where data repeat, and moves with the batch and with "
-                "smoothing",
+                f"column {column!r} is a training loss: it is lower than the loss on new data "
+                "where data repeat, and moves with the batch and with smoothing",
             )
         )
     return notes
@@ -93,8 +91,8 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
             shown = listed(f"{word} ({count})" for word, count in counts.items())
             return [
                 MIXED_SPLITS.note(
-                    f"column {name!r} mixes losses of training and of validation "
-                    f"data ({shown}), which do not compare: keep one of them, "
+                    f"column {name!r} mixes losses of training and of validation data ({shown}), "
+                    "which do not compare: keep one of them, "
                     f"{command_line('--where', f'{name} == {counts.index[0]}')}",
                 )
             ]

@@ -488,8 +488,7 @@ class _Rows:
         rows = listed([f"row {row + 1}" for row in np.flatnonzero(again)], 3)
         return [
             STEPS_REPEATED.note(
-                f"{int(again.sum())} steps of {runs} stand twice, as when a run "
-                f"is resumed from a checkpoint: the later row is kept, and {rows} "
-                "left out",
+                f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
+                f"checkpoint: the later row is kept, and {rows} left out",
             )
         ]

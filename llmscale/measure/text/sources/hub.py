@@ -61,8 +61,8 @@ class Hub(Source):
             raise
         except Exception as error:  # datasets raises what its readers and its network clients raise
             raise WorkError(
-                f"reading the dataset {self.name} stopped in {self.shards[shard]} after row {row}: "
-                f"{_reason(error)}",
+                f"reading the dataset {self.name} stopped in {self.shards[shard]} after row "
+                f"{row}: {_reason(error)}",
                 "run the same command again: it goes on where it stopped",
             ) from error
 
