@@ -101,7 +101,7 @@ def test_a_setting_means_the_same_as_an_option_a_key_and_a_keyword(
     option, one = OPTIONS[keyword], OPTIONS[keyword].setting
     value: Any = {str: "x", int: 6, float: 6.0, bool: not one.default}.get(one.kinds[0])
     if one.choices:
-        value = list(one.choices())[-1]
+        value = next(name for name in one.choices() if name != one.default)
     if one.within and value not in one.within:
         value = one.within.most
     toml = f'"{value}"' if isinstance(value, str) else str(value).lower()
