@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -166,7 +166,7 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def is_sharded(model: nn.Module) -> bool:
+def is_sharded(model: nn.Module) -> TypeGuard[LanguageModel]:
     """Whether the weights are shared out among processes."""
     return hasattr(model, "set_requires_all_reduce")
 
