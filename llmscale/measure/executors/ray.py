@@ -62,6 +62,10 @@ class Ray(Executor):
 
     NEEDS, Options = "ray", Options
 
+    @classmethod
+    def threads_elsewhere(cls, options: Options, device: str) -> int | None:
+        return options.cpus or (1 if device == "cuda" else None)
+
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
         self._places, self._actors = places, list[_Actor]()
         self._paths = {folder.name: folder for task in tasks for folder in task.folders}

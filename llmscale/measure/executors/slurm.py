@@ -79,6 +79,10 @@ class Slurm(Executor):
     def check(cls) -> None:
         Queue()
 
+    @classmethod
+    def threads_elsewhere(cls, options: Options, device: str) -> int:
+        return options.cpus or 1
+
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
         self._places, self._options, self._watch = places, options or Options(), Watch()
         self._queue, self._jobs = Queue(), list[_Job]()
