@@ -27,14 +27,14 @@ from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
 from llmscale.measure.sweep.spec import SweepSpec, parse_budgets
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
-from llmscale.measure.train.checkpoint import FILE_NAME, read_checkpoint
+from llmscale.measure.train.checkpoint import read_checkpoint
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.transformer import build_model
 from llmscale.runs.results_folder import ResultsFolder
-from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.run_folder import CHECKPOINT, RunFolder
 
 
 def llmscale(*arguments: object) -> Any:
@@ -223,7 +223,7 @@ def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
             stop=lambda: True,
         )
     except TrainingInterrupted:
-        anew = read_checkpoint(tmp_path / FILE_NAME)
+        anew = read_checkpoint(tmp_path / CHECKPOINT)
         assert anew is not None
         assert anew.step == 1
     except LlmscaleError as error:

@@ -9,12 +9,14 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, LlmscaleError, WorkError
 from llmscale.machine import available_cores
 from llmscale.measure.executors import Gone
+from llmscale.settings import Range, check_settings, setting
 
 PRIVATE = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
 """Of a cluster that is started for a sweep: who reaches a Ray cluster runs code on it, so only this
@@ -23,6 +25,26 @@ machine does.
 LOST = -9
 """The exit code of a run whose actor is gone: as if its process had been killed."""
 START = "start one: ray start --head"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is Ray's own. TOML table `[hardware.ray]`."""
+
+    address: str | None = setting(
+        None,
+        help="Of a cluster, host:port, or auto for the one that this machine belongs to.",
+        usual="that of RAY_ADDRESS, or a cluster of this machine only for the time of the sweep",
+    )
+    cpus: int | None = setting(
+        None,
+        help="CPUs for each run, and its threads.",
+        usual="as many as a run would get on this machine",
+        within=Range(1, 100_000),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, " in [hardware.ray]")
 
 
 @contextmanager

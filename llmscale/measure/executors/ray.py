@@ -14,37 +14,23 @@ from typing import Any
 from llmscale.errors import WorkError
 from llmscale.measure.executors import Event, Executor, Gone, Place, Task, Worker
 from llmscale.measure.executors._by_url import ByUrl
-from llmscale.measure.executors._ray_cluster import LOST, answer, check_room, connected, marker
+from llmscale.measure.executors._ray_cluster import (
+    LOST,
+    Options,
+    answer,
+    check_room,
+    connected,
+    marker,
+)
 from llmscale.measure.executors._remote_worker import Node
 from llmscale.measure.executors._worker_process import event_of
 from llmscale.runs.remote import results_at, url_of
-from llmscale.settings import Range, check_settings, setting
 
 SECONDS_BETWEEN_LOOKS = 0.5
 MOST_ASKED = 16
 """So many actors at a time wait for Ray to find room for them: enough to fill a cluster soon, and
 to have it grow.
 """
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is Ray's own. TOML table `[hardware.ray]`."""
-
-    address: str | None = setting(
-        None,
-        help="Of a cluster, host:port, or auto for the one that this machine belongs to.",
-        usual="that of RAY_ADDRESS, or a cluster of this machine only for the time of the sweep",
-    )
-    cpus: int | None = setting(
-        None,
-        help="CPUs for each run, and its threads.",
-        usual="as many as a run would get on this machine",
-        within=Range(1, 100_000),
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self, " in [hardware.ray]")
 
 
 @dataclass(eq=False)
@@ -63,7 +49,7 @@ class Ray(Executor):
     NEEDS, Options = "ray", Options
 
     @classmethod
-    def threads_elsewhere(cls, options: Options, device: str) -> int | None:
+    def threads_elsewhere(cls, options: Any, device: str) -> int | None:
         return options.cpus or (1 if device == "cuda" else None)
 
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
