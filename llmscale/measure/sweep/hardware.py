@@ -112,7 +112,7 @@ class Hardware:
 
     @property
     def executor_options(self) -> tuple[Any, ...]:
-        """The table of the executor's own options, where it has one."""
+        """The table of the executor's own options, if it has one."""
         return (getattr(self, self.executor),) if hasattr(self, self.executor) else ()
 
     def __post_init__(self) -> None:
