@@ -17,7 +17,7 @@ from llmscale.errors.printable import clean, masked, one_line
 
 _WIDTH_OF_FILES = 120
 _NATURAL_WIDTH = 10_000
-"""Columns that a table may take where nobody looks at it in a terminal."""
+"""Columns that a table may take if nobody looks at it in a terminal."""
 
 
 _PLAIN = str.maketrans(
@@ -39,7 +39,7 @@ _PLAIN = str.maketrans(
 
 
 def in_encoding(text: str, encoding: str) -> str:
-    """`text` as far as `encoding` has its signs; a drawn dot, or several, is a star where there are
+    """`text` as far as `encoding` has its signs; a drawn dot, or several, is a star if there are
     none.
     """
     try:

@@ -78,8 +78,7 @@ class LanguageModel(nn.Module):
 
     norm: nn.Module
     stack_dims = 0
-    """Dimensions that every weight has before its own: one where several models are trained as one.
-    """
+    """Dimensions that every weight has before its own: one if several models are trained as one."""
 
     def __init__(self, shape: Shape, parametrization: Parametrization, ops: Operations) -> None:
         super().__init__()
@@ -147,7 +146,7 @@ class LanguageModel(nn.Module):
         return tokens_BT
 
     def clip_gradient(self, norm: float) -> Tensor:
-        """Scale the gradient down to `norm` where it is larger; its norm before."""
+        """Scale the gradient down to `norm` if it is larger; its norm before."""
         before = nn.utils.clip_grad_norm_(self.parameters(), norm)
         # Of gradients that are shared out among processes, each knows the norm of its part.
         return before.full_tensor() if hasattr(before, "full_tensor") else before

@@ -43,7 +43,7 @@ class RunTable:
     source's others.
 
     `params` holds the count asked for (`count`), `loss` is in nats per token. `params`, `tokens`
-    and `flops` are NaN where the source does not give them; `path` is `<stdin>` or `<table>` for a
+    and `flops` are NaN if the source does not give them; `path` is `<stdin>` or `<table>` for a
     stream or a frame. `columns` is the source's column of every quantity that was found in it, and
     `reading` says so in a sentence."""
 

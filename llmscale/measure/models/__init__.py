@@ -188,5 +188,5 @@ def _in_matrix(layer: Layer) -> int:
 
 
 def scaled(x: Any, multiplier: float) -> Any:
-    """multiplier · x, and x itself where that is the same."""
+    """multiplier · x, and x itself if that is the same."""
     return x if multiplier == 1 else x * multiplier
