@@ -44,7 +44,7 @@ class OwnFile:
     """Its name, without the folder."""
     text: str
     path: str
-    """Where it lies; its name alone where only the text has come here."""
+    """Where it lies; its name alone if only the text has come here."""
 
     @cached_property
     def digest(self) -> str:
@@ -277,7 +277,7 @@ def texts_of(names: Iterable[str]) -> dict[str, str]:
 def receive(texts: Mapping[str, str]) -> None:
     """Let this process run files that `texts_of` gave elsewhere.
 
-    Raises InputError where a text is not the one that its digest is of."""
+    Raises InputError if a text is not the one that its digest is of."""
     for key, text in texts.items():
         file, _, digest = key.rpartition("@")
         own = OwnFile(file, text, file)
@@ -332,7 +332,7 @@ def _read(text: str, example: str, word: str) -> OwnFile:
     path = Path(text).expanduser()
     fix = f"give FILE.py:NAME, like {example}"
     if not path.is_file():
-        raise InputError(f"there is no file {text} to read a {word} from", fix)
+        raise InputError(f"there is no file {text} to read the {word} from", fix)
     try:
         content = path.read_bytes()
         if len(content) > _MOST_BYTES:

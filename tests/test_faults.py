@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -292,7 +293,7 @@ def test_runs_begun_with_kernels_that_cannot_be_made_any_more_are_named_with_wha
 ) -> None:
     missing = Found(None, WorkError("there is no C compiler", "install gcc or clang"))
     for module in (compiled, kernels):
-        monkeypatch.setattr(module, "find", lambda: missing)
+        monkeypatch.setattr(module, "find", lru_cache(lambda: missing))
     shutil.copytree(swept, out := tmp_path / "an out")
     (folder,) = (out / "runs").iterdir()
     (folder / "run.json").unlink()

@@ -386,13 +386,15 @@ def test_a_worker_goes_to_no_path_elsewhere(
     (spec,) = (tmp_path / "out").glob("runs/*/spec.json")
     (spec.parent / "run.json").unlink()
     spec.write_text(json.dumps({**json.loads(spec.read_text()), **wrong}))
-    ended = list(
-        train_runs([spec.parent], Audience(lambda folder, point: None, lambda folder: False))
+    warned: list[str] = []
+    audience = Audience(
+        lambda folder, point: None, lambda folder: False, lambda folder, text: warned.append(text)
     )
-    assert ended == [(spec.parent, 1)]
-    row = json.loads((spec.parent / "run.json").read_text())
-    assert row["status"] == "failed"
-    assert "no name of a run" in row["error"] or "no file of another run" in row["error"]
+    assert list(train_runs([spec.parent], audience)) == [(spec.parent, 1)]
+    (said,) = warned
+    assert "spec.json is damaged" in said
+    assert "no name of a run" in said or "no file of another run" in said
+    assert not (spec.parent / "run.json").exists()
     assert not list(tmp_path.rglob("*.pt"))
 
 

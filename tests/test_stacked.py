@@ -161,4 +161,4 @@ def test_a_sweep_stacks_its_seeds_and_the_fit_sees_their_spread(tmp_path: Path) 
     assert (tables["always"].groupby("size")["seconds"].nunique() == 1).all()
     wrong = CliRunner().invoke(app, [*command, "--stack", "sometimes"])
     assert wrong.exit_code == 2
-    assert "stack is 'sometimes'" in wrong.stderr
+    assert "stack 'sometimes' is not known" in wrong.stderr

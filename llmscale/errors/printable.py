@@ -47,7 +47,7 @@ def one_line(text: object) -> str:
 
 
 def shortened(text: str, most: int = LONGEST) -> str:
-    """`text`, or its beginning and end with the number of letters between, where it is longer than
+    """`text`, or its beginning and end with the number of letters between, if it is longer than
     `most`.
     """
     if len(text) <= most:

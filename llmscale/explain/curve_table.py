@@ -67,9 +67,9 @@ def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: Curves) -> Run
     """The steps of the table's runs as evidence for laws of whole curves: after the warm-up, every
     one that was logged.
 
-    The loss is the evaluated one where runs have at least 10 evaluations, and else the training
-    loss, a step's mean over its own batch. More than 100 steps a run, or 100,000 in all (but at
-    least 10 a run), are averaged in turn to so many, geometrically as the fit is in ln L."""
+    The loss is the evaluated one if runs have at least 10 evaluations, and else the training loss,
+    a step's mean over its own batch. More than 100 steps a run, or 100,000 in all (but at least 10
+    a run), are averaged in turn to so many, geometrically as the fit is in ln L."""
     chosen = every_run[every_run["run_id"].isin(runs.frame["run_id"])]
     sparse = True
     if "loss" in curves.columns:
@@ -224,7 +224,7 @@ class _Logged:
 
 
 def _curve_of(curves: Curves, columns: tuple[str, ...], run_id: str) -> pd.DataFrame | None:
-    """The rows of one run by step, or None where it has none."""
+    """The rows of one run by step, or None if it has none."""
     rows = one_curve(curves, run_id, columns)
     return None if rows is None else rows.sort_values("step", ignore_index=True)
 

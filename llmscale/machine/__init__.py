@@ -29,7 +29,7 @@ DTYPES = ("auto", "float32", "bfloat16")
 
 
 ASSUMED_GPU_MEMORY = 40 << 30
-"""Bytes of a GPU that is elsewhere. Where it has less, training halves its micro-batch."""
+"""Bytes of a GPU that is elsewhere. If it has less, training halves its micro-batch."""
 
 
 GPU_SHARE_VARIABLE = "LLMSCALE_GPU_MEMORY_SHARE"
@@ -126,7 +126,7 @@ def pick_device(asked: str = "auto", elsewhere: bool = False) -> str:
 
 
 def pick_dtype(asked: str = "auto", device: str = "cpu") -> str:
-    """`bfloat16` or `float32`: what was asked for, or with `auto` bfloat16 where the hardware
+    """`bfloat16` or `float32`: what was asked for, or with `auto` bfloat16 if the hardware
     multiplies it.
 
     Whether that is faster is another question on a CPU, which train/dtype.py answers by measuring.
@@ -151,7 +151,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets of the CPU as Linux names them; empty where it does not say."""
+    """The instruction sets of the CPU as Linux names them; empty if it does not say."""
     for key, value in _cpuinfo():
         if key in ("flags", "Features"):
             return frozenset(value.split())
@@ -194,7 +194,7 @@ def available_memory(device: str = "cpu") -> int:
 
 
 def total_memory(device: str = "cpu") -> int:
-    """Bytes of memory on `device`, or the limit of the control group where that is less."""
+    """Bytes of memory on `device`, or the limit of the control group if that is less."""
     if device == "cuda":
         return find_gpu().total_bytes
     return min([_meminfo("MemTotal"), *(limit for limit, _ in _memory_limits())])

@@ -119,8 +119,7 @@ class Report:
     device: Device
     compile: Compile
     no_kernels: str | None
-    """Why training on the CPU goes without the fused kernels of ops/native.py, or None where they
-    run.
+    """Why training on the CPU goes without the fused kernels of ops/native.py, or None if they run.
     """
     cores: int
     threads: int
@@ -131,8 +130,7 @@ class Report:
     cache: Storage
     data: tuple[Data, ...]
     packages: dict[str, str | None]
-    """Installed version of each package that some part of llmscale uses; None where it is missing.
-    """
+    """Installed version of each package that some part of llmscale uses; None if it is missing."""
     slow: tuple[Note, ...]
     """What will be slow, and what would mend it."""
 

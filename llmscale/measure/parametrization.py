@@ -15,9 +15,9 @@ attention scores by √(BASE.d_head) / d_head. Width: Yang et al. 2022, tables 3
 decay and epsilon: Dey et al. 2025 (CompleteP, alpha = 1), table 1. At the base shape `mup` is
 `standard`, weight for weight.
 
-(a) The standard deviation of `standard` already goes with 1/√d_model. Where a matrix writes into
-the residual stream, `standard` divides by √(2 n_layer); `mup` divides by that of the base, √m_L
-more, since 1/m_L takes its place. (b) AdamW's. Other optimisers have rules of their own:
+(a) The standard deviation of `standard` already goes with 1/√d_model. If a matrix writes into the
+residual stream, `standard` divides by √(2 n_layer); `mup` divides by that of the base, √m_L more,
+since 1/m_L takes its place. (b) AdamW's. Other optimisers have rules of their own:
 optimizers/muon.py.
 
 `mup` is for d_ff in proportion to d_model, as the built-in sizes have it; and neither batch nor

@@ -65,7 +65,7 @@ def plain_file(path: Path) -> Path:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in the file `path`.
 
-    Raises DamagedFile; FileNotFoundError where there is none.
+    Raises DamagedFile; FileNotFoundError if there is none.
     """
     try:
         payload = json.loads(plain_file(path).read_text(encoding="utf-8"))
@@ -110,7 +110,7 @@ def typed(kind: type, payload: Any, where: str = "") -> Any:
 
 
 def check(value: Any, hint: Any, where: str) -> None:
-    """Raise WrongValue where `value`, of a JSON file, is not of the type `hint`: a plain one, or a
+    """Raise WrongValue if `value`, of a JSON file, is not of the type `hint`: a plain one, or a
     union of such.
     """
     if value is None and may_be_empty(hint):
@@ -125,22 +125,22 @@ def check(value: Any, hint: Any, where: str) -> None:
 
 
 def check_count(value: Any, where: str, least: int = 1, most: float = math.inf) -> None:
-    """Raise WrongValue where `value` is no whole number between `least` and `most`."""
+    """Raise WrongValue if `value` is no whole number between `least` and `most`."""
     check(value, int, where)
     if not least <= value <= most:
         raise WrongValue(f"{where} is {_say(value)}")
 
 
 def check_list(value: Any, kind: type, where: str) -> None:
-    """Raise WrongValue where `value` is no list of `kind`."""
+    """Raise WrongValue if `value` is no list of `kind`."""
     check(value, list, where)
     for item in value:
         check(item, kind, f"an item of {where}")
 
 
 def check_table(value: Any, kind: type, where: str, keys: Collection[str] | None = None) -> None:
-    """Raise WrongValue where `value` is no table of `kind`, or those of its `keys` that are there
-    are not.
+    """Raise WrongValue if `value` is no table of `kind`, or those of its `keys` that are there are
+    not.
     """
     check(value, dict, where or "it")
     for key in value if keys is None else [key for key in keys if key in value]:

@@ -35,7 +35,7 @@ class Span(NamedTuple):
 class CurveFile:
     """A `curves.parquet`, read by runs and by columns.
 
-    Reading raises InputError where the file is damaged.
+    Reading raises InputError if the file is damaged.
     """
 
     path: Path
@@ -117,7 +117,7 @@ class CurveFile:
     def check(self) -> None:
         """Read all of the file, and keep nothing.
 
-        Raises DamagedFile where a page is not what was written.
+        Raises DamagedFile if a page is not what was written.
         """
         with _readable(self.path):
             for number in range(self._file.metadata.num_row_groups):
@@ -174,7 +174,7 @@ def each_curve(
 
 
 def one_curve(curves: Curves, run_id: str, columns: Sequence[str]) -> pd.DataFrame | None:
-    """The rows of one run, or None where there are none. Raises InputError."""
+    """The rows of one run, or None if there are none. Raises InputError."""
     if isinstance(curves, CurveFile):
         return curves.of(run_id, columns) if run_id in curves.spans else None
     rows = curves.loc[curves["run_id"].astype(str) == run_id, list(columns)]
@@ -204,8 +204,8 @@ def shared_rows(curve: pd.DataFrame, parent: pd.DataFrame) -> int:
 
 
 def parents_of(runs: pd.DataFrame) -> dict[str, str]:
-    """The run that has each branch's first rows, by the column `parent`: where the parent is none
-    of `runs`, as one that failed, the longest of its other branches."""
+    """The run that has each branch's first rows, by the column `parent`: if the parent is none of
+    `runs`, as one that failed, the longest of its other branches."""
     if "parent" not in runs.columns:
         return {}
     given = {

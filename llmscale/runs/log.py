@@ -73,7 +73,7 @@ def saved_step(folder: Path) -> int:
     """How many steps of the run in `folder` need not be trained again: those of its last
     checkpoint.
 
-    Where none says so, as older ones, or those of several processes, the steps that it has logged.
+    If none says so, as older ones, or those of several processes, the steps that it has logged.
     """
     length = len(STEP_MARK) + STEP_DIGITS
     try:
@@ -109,7 +109,7 @@ def read_progress(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], 
 
 
 def last_progress(folder: Path) -> dict[str, Any] | None:
-    """The last row that is whole, or None where there is none yet."""
+    """The last row that is whole, or None if there is none yet."""
     try:
         with _opened(RunFolder(folder).progress_path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
@@ -151,9 +151,7 @@ def _rows(lines: Iterable[bytes], folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _row(line: bytes, folder: Path) -> dict[str, Any] | None:
-    """The row that a line of the run in `folder` holds, or None where it holds none or another
-    run's.
-    """
+    """The row that a line of the run in `folder` holds; None if it holds none or another run's."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

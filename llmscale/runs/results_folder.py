@@ -66,12 +66,12 @@ class ResultsFolder:
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance, each part of it that is there of its type.
 
-        Raises InputError where there is none, and DamagedFile, which is one.
+        Raises InputError if there is none, and DamagedFile, which is one.
         """
         return read_sweep_json(self.sweep_path)
 
     def known_sweep(self) -> dict[str, Any]:
-        """As read_sweep, but an empty table where there is none, or where it is damaged."""
+        """As read_sweep, but an empty table if there is none, or if it is damaged."""
         try:
             return self.read_sweep()
         except InputError:
@@ -105,7 +105,7 @@ class ResultsFolder:
 def newest_results(root: Path = Path("results")) -> ResultsFolder:
     """The sweep under `root` whose table of runs was written last.
 
-    Raises InputError where there is none.
+    Raises InputError if there is none.
     """
     found = root.glob("*/runs.parquet")
     tables = [path for path in found if path.is_file() and path.with_name("sweep.json").exists()]

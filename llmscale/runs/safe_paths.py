@@ -19,7 +19,7 @@ def is_plain(name: str) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """`name`, which a table or a JSON file gave, where it can name a file but no place elsewhere.
+    """`name`, which a table or a JSON file gave, if it can name a file but no place elsewhere.
 
     Raises InputError.
     """

@@ -71,7 +71,7 @@ class Shape:
     """A decoder-only Transformer: `n_layer` blocks of width `d_model` with `n_head` heads and
     `d_ff` hidden units, of the architecture `arch`.
 
-    Embedding and output projection are two matrices (untied). Raises InputError where no such model
+    Embedding and output projection are two matrices (untied). Raises InputError if no such model
     exists."""
 
     n_layer: int = setting(help="Blocks.", within=Range(1, 10_000))
@@ -107,7 +107,7 @@ class Shape:
 
     @cached_property
     def counts(self) -> Counts:
-        """What its architecture says of it. Raises InputError where that is in no file that the
+        """What its architecture says of it. Raises InputError if that is in no file that the
         command names, and nothing was told of it."""
         if not ARCHITECTURES.is_here(self.arch) and self in _told:
             return _told[self]
@@ -161,10 +161,10 @@ class Shape:
         """Bytes to train: weights and gradients in float32, the optimiser's state, and activations
         of a micro-batch. `state_bytes` of None are AdamW's two moments in float32.
 
-        Where activations are narrow, so are copies of the weights and the gradients that come out
-        of a backward pass; when that ends, both are there beside the float32 ones, and the
-        activations are not. If a batch takes `several_parts`, the gradient of the ones before is
-        kept meanwhile."""
+        If activations are narrow, so are copies of the weights and the gradients that come out of a
+        backward pass; when that ends, both are there beside the float32 ones, and the activations
+        are not. If a batch takes `several_parts`, the gradient of the ones before is kept
+        meanwhile."""
         states = 8 * self.params_total + self._state_bytes(state_bytes)
         activations = self.activations_bytes(micro_batch_sequences, activation_bytes)
         copies = 4 * self.params_total
@@ -302,9 +302,7 @@ def _usual_depth(d_model: int) -> float:
 
 
 def _granule(d_model: int) -> int:
-    """Widths are multiples of this: fine where small, aligned to the hardware's tiles where
-    large.
-    """
+    """Widths are multiples of this: fine if small, aligned to the hardware's tiles if large."""
     for below, granule in ((128, 8), (256, 16), (512, 32), (2048, 64), (8192, 128)):
         if d_model < below:
             return granule

@@ -12,7 +12,7 @@ Settings = TypeVar("Settings")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises InputError where it is missing or is not TOML."""
+    """The tables of a TOML file. Raises InputError if it is missing or is not TOML."""
     import tomllib
 
     try:

@@ -86,7 +86,7 @@ def allocate_all(
 ) -> MethodComparison:
     """Every method that suits the table, side by side; those that do not are named with the reason.
 
-    Raises InputError where no method suits it.
+    Raises InputError if no method suits it.
     """
     runs, chosen = as_table(table), replace(options or Options(), **changes)
     done, failed = [], {}

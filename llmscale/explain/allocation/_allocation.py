@@ -69,7 +69,7 @@ class Allocation:
     intervals. `budgets` has a row for each optimum the method found: flops, params, tokens, loss,
     low and high (of params, at `level`), n_runs, n_sizes, used, reason (why not), and the method's
     own columns. `membership` is the row of `budgets` that each run of the table belongs to, -1 for
-    none. `law` is there where the method has fitted one."""
+    none. `law` is there if the method has fitted one."""
 
     method: str
     source: str
@@ -103,7 +103,7 @@ class Allocation:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Percentile intervals of a and b at `level`; empty where none can be given."""
+        """Percentile intervals of a and b at `level`; empty if none can be given."""
         if not len(self.refits):
             return {}
         return {
@@ -113,7 +113,7 @@ class Allocation:
 
     @property
     def corrected(self) -> Frontier | None:
-        """The frontier less the bias measured on the fitted surface, where that is known."""
+        """The frontier less the bias measured on the fitted surface, if that is known."""
         if self.bias is None:
             return None
         found, truth = self.bias.found, self.bias.truth

@@ -1,5 +1,5 @@
-"""Which runs share a compute budget: equal FLOPs, or clusters where FLOPs were measured or read off
-a plot.
+"""Which runs share a compute budget: equal FLOPs, or clusters if FLOPs were measured or read off a
+plot.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def group(frame: pd.DataFrame) -> NDArray[np.int_]:
     """For each run the index of its budget, smallest first; -1 for runs that share none with two
     other sizes.
 
-    Raises InputError where less than half of the runs, or fewer than two budgets, come together.
+    Raises InputError if less than half of the runs, or fewer than two budgets, come together.
     """
     log_flops = np.log(frame["flops"].to_numpy())
     size = levels(frame["params"].to_numpy())

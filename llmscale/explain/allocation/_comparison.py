@@ -133,8 +133,8 @@ def compare(
 
 
 def _pair(one: Allocation, other: Allocation) -> str | None:
-    """Where two methods disagree, and whether their measured biases explain it; None where they do
-    not disagree.
+    """Where two methods disagree, and whether their measured biases explain it; None if they do not
+    disagree.
     """
     largest = one.largest_flops
     apart = _apart(one, other)
@@ -160,7 +160,7 @@ def _pair(one: Allocation, other: Allocation) -> str | None:
 
 
 def _apart(one: Allocation, other: Allocation) -> bool | None:
-    """Whether the intervals of a lie apart; None where one of them has none."""
+    """Whether the intervals of a lie apart; None if one of them has none."""
     if not (one.intervals and other.intervals):
         return None
     (low, high), (other_low, other_high) = one.intervals["a"], other.intervals["a"]

@@ -44,9 +44,7 @@ class Frontier:
 
 
 def flops_factor(frame: pd.DataFrame) -> tuple[float, tuple[Note, ...]]:
-    """k in C = k N D: 6, or the table's own median where its FLOPs are more than 10% away from
-    6ND.
-    """
+    """k in C = k N D: 6, or the table's own median if its FLOPs are more than 10% away from 6ND."""
     ratio = float(np.median(frame["flops"] / (6.0 * frame["params"] * frame["tokens"])))
     if not np.isfinite(ratio):
         raise InputError(
@@ -66,7 +64,7 @@ def regress(log_flops_BK: Array, log_params_BK: Array, weight_BK: Array) -> Arra
     """Weighted least squares of ln N* on ln C for each of B sets of K optima: (B, 2) of a and ln N*
     at one FLOP.
 
-    Optima of weight zero do not count; NaN where fewer than two count.
+    Optima of weight zero do not count; NaN if fewer than two count.
     """
     weight = np.where(np.isfinite(log_params_BK) & np.isfinite(log_flops_BK), weight_BK, 0.0)
     total = weight.sum(axis=1)
@@ -83,9 +81,9 @@ def regress(log_flops_BK: Array, log_params_BK: Array, weight_BK: Array) -> Arra
 def of_law(law: Law, flops: float, factor: float) -> tuple[Frontier, tuple[Note, ...]]:
     """The frontier of a law in N and D under C = k N D, through its optimum at `flops`, with notes.
 
-    `law` may hold arrays of coefficients, one frontier each. Where its optimum is no power law of
-    C, the one through its optima at `flops` and at a hundred times as many. Raises InputError where
-    the law has no optimum."""
+    `law` may hold arrays of coefficients, one frontier each. If its optimum is no power law of C,
+    the one through its optima at `flops` and at a hundred times as many. Raises InputError if the
+    law has no optimum."""
     with np.errstate(all="ignore"):
         best, further = law.optimal(6.0 * flops / factor), law.optimal(600.0 * flops / factor)
     if best is None or further is None:

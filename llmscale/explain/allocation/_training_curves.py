@@ -125,9 +125,7 @@ class Curves:
         return np.array(x), np.array(y), np.array(weight), reasons
 
     def _lowest(self, loss_RG: Array, drawn_R: Array) -> NDArray[np.int_]:
-        """The run of the lowest loss at each step among those drawn, -1 where none of them was
-        there.
-        """
+        """The drawn run of the lowest loss at each step, -1 if none of them was there."""
         lowest = np.full(loss_RG.shape[1], -1)
         left = np.arange(loss_RG.shape[1])
         if loss_RG is self.loss:

@@ -40,7 +40,7 @@ def allocate(
     final losses.
 
     `curves` has a row a logged step: run_id, tokens, flops (or 6ND), and loss where evaluated or
-    train_loss. Left out, those of a results folder are read. Raises InputError where fewer than 3
+    train_loss. Left out, those of a results folder are read. Raises InputError if fewer than 3
     sizes give an optimum."""
     frame = table.frame
     factor, notes = _frontier.flops_factor(frame)

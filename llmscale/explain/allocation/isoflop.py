@@ -50,7 +50,7 @@ def allocate(
     """N*(C) from the lowest points of parabolas in ln N of the loss.
 
     Budgets whose optimum is not bracketed by their sizes are left out of the power law and named.
-    Raises InputError where runs do not share budgets, or fewer than two budgets have an optimum.
+    Raises InputError if runs do not share budgets, or fewer than two budgets have an optimum.
     """
     frame = table.frame
     factor, notes = _frontier.flops_factor(frame)
@@ -155,7 +155,7 @@ def _profiles(frame: pd.DataFrame, index: NDArray[np.int_]) -> list[_Profile]:
 
 
 def _fit(profiles: list[_Profile], loss: Array) -> list[_Parabola]:
-    """The parabola of every budget, with losses moved to the budget's FLOPs where the runs' own
+    """The parabola of every budget, with losses moved to the budget's FLOPs if the runs' own
     differ.
 
     At the optimum the slope of loss in ln C at fixed N is that of the lowest losses (envelope

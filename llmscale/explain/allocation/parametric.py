@@ -40,7 +40,7 @@ def allocate(
 
 
 def of_fit(fit: Fit) -> Allocation:
-    """The allocation of a law that is already fitted. Raises InputError where it has no optimum."""
+    """The allocation of a law that is already fitted. Raises InputError if it has no optimum."""
     factor, notes = _frontier.flops_factor(fit.table.frame)
     flops = float(fit.table.frame["flops"].max())
     frontier, more = _frontier.of_law(fit.law, flops, factor)

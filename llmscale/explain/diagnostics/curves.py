@@ -148,7 +148,7 @@ def _seen(curve: pd.DataFrame) -> SeenCurve:
 
 
 def _windows(columns: dict[str, Array]) -> tuple[Array, Array] | None:
-    """Mean loss in each window of progress and its standard error; None where one has fewer than 3
+    """Mean loss in each window of progress and its standard error; None if one has fewer than 3
     rows.
     """
     evaluated = int((~np.isnan(columns["loss"])).sum())
@@ -173,7 +173,7 @@ def _ends_hot(step: Array, lr: Array) -> bool:
 
 
 def _ordered(by: Array, values: Array) -> tuple[Array, Array]:
-    """Both where there is a value, in the order of the first."""
+    """Both if there is a value, in the order of the first."""
     there = ~np.isnan(values)
     by, values = by[there], values[there]
     order = np.argsort(by, kind="stable")
@@ -192,8 +192,8 @@ def _shape(curve: SeenCurve, floor: float) -> tuple[Array, float] | None:
 
 
 def _hot_endings(evidence: Evidence) -> list[str]:
-    """Runs whose curve ends above half its highest learning rate, where the schedule is not a
-    constant one.
+    """Runs whose curve ends above half its highest learning rate, if the schedule is not a constant
+    one.
     """
     curves, frame = evidence.curves, evidence.frame
     if curves is None:

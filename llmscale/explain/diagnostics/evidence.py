@@ -92,7 +92,7 @@ class Evidence:
 
     @cached_property
     def axes(self) -> dict[str, Array]:
-        """ln N, ln D and ln D/N where they are known and vary; ln C for laws in C."""
+        """ln N, ln D and ln D/N if they are known and vary; ln C for laws in C."""
         logs = {
             LETTERS[name]: np.log(self.frame[name].to_numpy(dtype=float))
             for name in LETTERS

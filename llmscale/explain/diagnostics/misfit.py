@@ -203,7 +203,7 @@ def _scale(residual: Array, coefficients: int) -> float:
 
 
 def _without(evidence: Evidence, far: NDArray[np.bool_]) -> str:
-    """`; without them alpha goes from 0.35 to 0.37`, where the rest can be fitted."""
+    """`; without them alpha goes from 0.35 to 0.37`, if the rest can be fitted."""
     table = evidence.fit.table
     if evidence.refit is None:
         return ""
@@ -242,7 +242,7 @@ def _beside(value: float) -> str:
 
 
 def _largest_half(evidence: Evidence, name: str) -> str:
-    """Where the trend is in one column, the filter that fits the larger half alone."""
+    """If the trend is in one column, the filter that fits the larger half alone."""
     column = {"N": "params", "D": "tokens", "C": "flops"}.get(name)
     if column is None:
         return ""

@@ -226,7 +226,7 @@ def _searched(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
 
 
 def _beyond(evidence: Evidence, names: list[str]) -> str:
-    """`, larger than any that is left` where that is so."""
+    """`, larger than any that is left` if that is so."""
     runs = evidence.runs
     if runs is None or "run_id" not in runs or "params" not in runs:
         return ""

@@ -50,7 +50,7 @@ class Bias:
 
     @property
     def mean_rel_error(self) -> float:
-        """The typical measured/forecast - 1: above 0 where runs are worse than forecast."""
+        """The typical measured/forecast - 1: above 0 if runs are worse than forecast."""
         return float(np.expm1(self.mean_log))
 
     def note(self, kind: Kind, what: str) -> Note:

@@ -22,7 +22,7 @@ def common_points(table: RunTable, inputs: Sequence[str]) -> NDArray[np.int_]:
     """For each row its point, numbered alike in any order of rows: runs that differ in seed alone
     share one.
 
-    Where rows are steps of curves, a run is the point that its last step reaches.
+    If rows are steps of curves, a run is the point that its last step reaches.
     """
     names = [name for name in dict.fromkeys([*inputs, "params", "tokens"]) if name in table.frame]
     last = table.frame.groupby("run_id")[names].transform("max").fillna(0.0).to_numpy(dtype=float)
@@ -62,7 +62,7 @@ def aicc(fits: Sequence[Fit]) -> list[float]:
     coefficients: a scale estimated from a wrong law counts its misfit as noise (Ronchetti 1985,
     Statist. Probab. Lett. 3:21; Burnham & Anderson 2002, sec. 2.5, do so in QAICc). The scale
     counts as a coefficient. n is the number of runs, not of rows: the steps of one curve share
-    their noise. NaN where n is too small for the correction."""
+    their noise. NaN if n is too small for the correction."""
     table, objective = fits[0].table, fits[0].options.loss_function
     number = table.frame["run_id"].nunique()
     sizes = [len(fit.law.coefficient_names()) for fit in fits]

@@ -38,7 +38,7 @@ class Holdout:
     `runs` has one row a held-out run: run_id, title (how people name it), params, tokens, flops,
     loss, predicted, low, high, inside, and plain_low, plain_high. `low` and `high` bound a new run
     there, seed noise and a misfit that grows beyond the runs included, the plain ones without that;
-    they are NaN where no interval can be given."""
+    they are NaN if no interval can be given."""
 
     rule: str
     law: Law

@@ -69,7 +69,7 @@ def simulated(
     seed_B: Array,
     rng: np.random.Generator,
 ) -> Array:
-    """Draws of theta (B, P) where points are few: least squares of tables whose points are off by
+    """Draws of theta (B, P) if points are few: least squares of tables whose points are off by
     `misfit_B`, whose runs by `seed_B`, to first order."""
     free = (theta_P > surface.lower) & (theta_P < surface.upper)
     points, count = int(point_R.max()) + 1, len(misfit_B)

@@ -38,7 +38,7 @@ def levels(values: Array) -> NDArray[np.int_]:
 
 
 def count_levels(values: Array) -> int:
-    """How many sizes or budgets there are; 0 where values are missing."""
+    """How many sizes or budgets there are; 0 if values are missing."""
     return int(levels(values).max()) + 1 if len(values) and np.isfinite(values).all() else 0
 
 

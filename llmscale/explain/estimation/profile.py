@@ -48,7 +48,7 @@ class Profile:
     `cost` is 2 (objective - minimum)/lambda, to be compared with `threshold`. `low` and `high`
     bound the interval at `level`; one that is not reached however far the coefficient moves is 0,
     -inf or inf, and `closed` is False. Values at which the other coefficients did not settle are
-    left out of `values` and counted in `unsettled`. Where they could move an end of the interval,
+    left out of `values` and counted in `unsettled`. If they could move an end of the interval,
     `settled` is False and the ends are NaN."""
 
     name: str

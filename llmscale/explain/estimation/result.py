@@ -151,7 +151,7 @@ class Fit:
         """Low and high of the law at `level`, point by point; with `single_run`, of one new run
         with its noise.
 
-        NaN where no interval can be given.
+        NaN if no interval can be given.
         """
         values = np.broadcast_arrays(*self.inputs_at(inputs))
         if not len(self.replicates):

@@ -289,7 +289,7 @@ class _Expansion:
     """Objective (B,), gradient (B, P) and Hessian (B, P, P) of every problem, and what steps are
     measured by.
 
-    `scale` (B,) is the size that the Hessian would have under squared error: where no residual is
+    `scale` (B,) is the size that the Hessian would have under squared error: if no residual is
     within delta the Hessian is next to nothing, and Huber's reweighting, which bounds the objective
     from above, still has a size to damp by. `metric` (B, P, P), for surfaces that are not centred,
     is how far a step moves ln L, squared and summed."""

@@ -1,4 +1,4 @@
-"""Axes of a law's coefficients: linear, or logarithmic where an amplitude spans decades."""
+"""Axes of a law's coefficients: linear, or logarithmic if an amplitude spans decades."""
 
 import math
 

@@ -49,9 +49,7 @@ def formula(plain: str) -> str:
 
 
 def short_formula(plain: str) -> str:
-    """The formula as mathematics where it is short, else as it is written, so that it can be
-    wrapped.
-    """
+    """The formula as mathematics if it is short, else as written, which can be wrapped."""
     return with_mathematics(formula(plain)) if len(plain) <= _LONGEST_FORMULA else literal(plain)
 
 

@@ -34,7 +34,7 @@ _MOST_COLOURS = 7
 
 
 def first_fit(evidence: Evidence, kind: str) -> Fit:
-    """The law that the figure is about. Raises InputError where none was fitted."""
+    """The law that the figure is about. Raises InputError if none was fitted."""
     if not evidence.fits:
         raise InputError(
             f"--kind {kind} draws a fitted law, and there is none", "name one: --law chinchilla"
@@ -63,7 +63,7 @@ def excluded(evidence: Evidence, *columns: str) -> pd.DataFrame:
 
 
 def label(evidence: Evidence, column: str) -> str:
-    """The name of a quantity on an axis, with what N counts where the table is one of ours."""
+    """The name of a quantity on an axis, with what N counts if the table is one of ours."""
     if column == "params":
         return (
             LABELS[evidence.table.count]
@@ -109,8 +109,8 @@ def legend_below(figure: Figure, entries: Sequence[Entry], columns: int = 1) -> 
 
 @dataclass(frozen=True)
 class ColourScale:
-    """Colours of a quantity: one a level where levels are few, else a continuous scale; both dark
-    to light.
+    """Colours of a quantity: one a level if levels are few, else a continuous scale; both dark to
+    light.
     """
 
     values: tuple[float, ...]
@@ -126,9 +126,7 @@ class ColourScale:
 
 
 def colour_scale(values: Array) -> ColourScale:
-    """A colour for each level of `values` where they are at most seven, else a logarithmic colour
-    map.
-    """
+    """A colour for each level of `values` if at most seven, else a logarithmic colour map."""
     index = levels(values)
     centres = tuple(float(np.median(values[index == one])) for one in range(int(index.max()) + 1))
     if len(centres) <= _MOST_COLOURS:

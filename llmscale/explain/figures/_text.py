@@ -27,8 +27,8 @@ def literal(text: object) -> str:
 
 
 def with_mathematics(text: str) -> str:
-    """`text`, in which $...$ is mathematics where matplotlib can set it, and stands as it is
-    written elsewhere.
+    """`text`, in which $...$ is mathematics if matplotlib can set it, and stands as it is written
+    elsewhere.
     """
     return "\n".join(
         line if _can_be_set(line) else line.replace("$", r"\$") for line in clean(text).split("\n")

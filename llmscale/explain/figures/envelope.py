@@ -60,7 +60,7 @@ class _Curve:
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """Loss against FLOPs, one colour a size, and N*(C) beside it where the method finds it."""
+    """Loss against FLOPs, one colour a size, and N*(C) beside it if the method finds it."""
     curves = _curves(evidence)
     found = evidence.allocation
     allocation = found if isinstance(found, Allocation) else None
@@ -91,7 +91,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
 
 
 def _curves(evidence: Evidence) -> list[_Curve]:
-    """Raises InputError where there are none."""
+    """Raises InputError if there are none."""
     if evidence.curves is None or evidence.curves.empty:
         raise InputError(
             "there are no loss curves to draw: a table of runs alone has none",

@@ -40,7 +40,7 @@ _LAW_LINE = (0, (3, 1.5))
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """Runs in the colour of their budget, the parabola of each, and a law in N and D where one was
+    """Runs in the colour of their budget, the parabola of each, and a law in N and D if one was
     fitted.
     """
     fit = next((one for one in evidence.fits if one.law.inputs == ("params", "tokens")), None)
@@ -85,7 +85,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
 
 
 def _of_law(fit: Fit | None) -> Allocation | None:
-    """The law's own frontier, or None where it has none."""
+    """The law's own frontier, or None if it has none."""
     try:
         return None if fit is None else parametric.of_fit(fit)
     except InputError:
@@ -169,7 +169,7 @@ def _draw_profiles(
 def _parabola(
     row: object, grid: Array, params: Array, loss: Array
 ) -> tuple[Array, tuple[float, float]]:
-    """The budget's parabola over `grid`, and its lowest point there: an end where the runs do not
+    """The budget's parabola over `grid`, and its lowest point there: an end if the runs do not
     bracket it.
     """
     if row.used:  # type: ignore[attr-defined]

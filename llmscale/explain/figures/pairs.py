@@ -43,7 +43,7 @@ _MOST_POINTS = 1500
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
     """Scatter below the diagonal, each coefficient's own spread on it, rank correlations above it.
 
-    Raises InputError where the first law has no bootstrap refits.
+    Raises InputError if the first law has no bootstrap refits.
     """
     fit = first_fit(evidence, "pairs")
     refits = fit.replicates[np.isfinite(fit.replicates).all(axis=1)]

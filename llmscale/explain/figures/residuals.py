@@ -130,7 +130,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
 
 
 def _columns(fit: Fit) -> list[str]:
-    """N, D and C where known and not constant, and whatever else the law takes; at least its first
+    """N, D and C if known and not constant, and whatever else the law takes; at least its first
     input.
     """
     names = list(dict.fromkeys(["params", "tokens", "flops", *fit.law.inputs]))
@@ -147,8 +147,8 @@ def _columns(fit: Fit) -> list[str]:
 
 
 def _noise(fit: Fit) -> _Noise:
-    """The spread of runs that differ in seed alone where there are some, else the middle spread of
-    the residuals.
+    """The spread of runs that differ in seed alone if there are some, else the middle spread of the
+    residuals.
     """
     residual = fit.residuals
     point = points(fit.table.frame, fit.law.inputs)
@@ -241,8 +241,8 @@ def _draw_panel(
 
 
 def _running_median(x: Array, residual: Array) -> tuple[Array, Array]:
-    """Median residual at every level of x, or where they are many over a sliding tenth of the runs
-    (7 or more).
+    """Median residual at every level of x, or if they are many over a sliding tenth of the runs (7
+    or more).
     """
     level = levels(x)
     number = int(level.max()) + 1

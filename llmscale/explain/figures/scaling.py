@@ -54,7 +54,7 @@ _SHORT_DASHES = (0, (3, 2))
 
 @dataclass(frozen=True)
 class _Budget:
-    """Runs of one number of tokens, `tokens` None where the figure does not tell budgets apart."""
+    """Runs of one number of tokens, `tokens` None if the figure does not tell budgets apart."""
 
     tokens: float | None
     colour: Colour | str
@@ -119,9 +119,7 @@ def _height(width: float, fits: Sequence[Fit]) -> float:
 
 
 def _budgets(frame: pd.DataFrame, x: str) -> tuple[list[_Budget], LogNorm | None]:
-    """The token budgets to tell apart by colour, and the norm of a colour bar where they are
-    many.
-    """
+    """The token budgets to tell apart by colour, and the norm of a colour bar if they are many."""
     tokens = frame["tokens"].to_numpy(float)
     if x != "params" or not np.isfinite(tokens).all():
         return [_Budget(None, INK, frame)], None
@@ -155,9 +153,7 @@ def _coloured(frame: pd.DataFrame, norm: LogNorm) -> Iterable[_Budget]:
 
 
 def _law_colour(order: int, many_budgets: bool) -> str:
-    """Colours tell laws apart, or token budgets where there are several: then laws are drawn in
-    grey.
-    """
+    """Colours tell laws apart, or token budgets if there are several: then laws are grey."""
     palette = (INK, MUTED) if many_budgets else LAW_COLOURS
     return palette[order % len(palette)]
 
@@ -172,7 +168,7 @@ def _draw_law(
     *,
     many_budgets: bool,
 ) -> list[Array]:
-    """Draw a law once, or once a budget where it depends on tokens too; return the losses along its
+    """Draw a law once, or once a budget if it depends on tokens too; return the losses along its
     lines.
     """
     by_budget = "tokens" in fit.law.inputs and x != "tokens"
@@ -246,7 +242,7 @@ def _inputs(fit: Fit, x: str, grid: Array, budget: _Budget) -> dict[str, Any]:
 
 
 def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray) -> None:
-    """One marker a size; where it has several seeds, their mean, with the seeds as dots.
+    """One marker a size; if it has several seeds, their mean, with the seeds as dots.
 
     Held-out runs are open.
     """

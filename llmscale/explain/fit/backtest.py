@@ -43,8 +43,8 @@ class Backtest:
 
     `frame` has one row a held-out run and origin: origin (index of the last budget fitted), fitted
     (runs behind it), steps (1 is the next budget), horizon (ln of times beyond the runs), scale (of
-    the law's residuals), run_id, loss, predicted, plain_low, plain_high, low, high. It is empty
-    where the table has too few budgets."""
+    the law's residuals), run_id, loss, predicted, plain_low, plain_high, low, high. It is empty if
+    the table has too few budgets."""
 
     law: str
     level: float
@@ -90,7 +90,7 @@ class Backtest:
 
     @property
     def coverage(self) -> str:
-        """One sentence on what the intervals held; empty where nothing could be tested."""
+        """One sentence on what the intervals held; empty if nothing could be tested."""
         if not self.n:
             return ""
         parts = []
@@ -151,7 +151,7 @@ class Backtest:
         return Tested(self.coverage, self.notes, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Figures without the single predictions; null where there is none."""
+        """Figures without the single predictions; null if there is none."""
         return {
             "law": self.law,
             "level": self.level,

@@ -80,7 +80,7 @@ def compare(
     fields of Options.
 
     All laws are asked for the same held-out runs and the same folds. A law that cannot be fitted is
-    listed with its reason. Raises the first of these errors where none can be.
+    listed with its reason. Raises the first of these errors if none can be.
 
     >>> import numpy as np, pandas as pd
     >>> grids = np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 5))
@@ -239,8 +239,8 @@ def _ranked(tried: Sequence[_Tried], options: Options) -> tuple[Compared, ...]:
 
 
 def _scores(tried: Sequence[_Tried]) -> list[float]:
-    """Cross-validated plus held-out error; infinite for a law that could not be checked where
-    another could.
+    """Cross-validated plus held-out error; infinite for a law that could not be checked if another
+    could.
     """
     checked = any(math.isfinite(one.held_error) for one in tried)
     scores = [one.cv_error + (one.held_error if checked else 0.0) for one in tried]

@@ -23,9 +23,9 @@ _HEAD = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weigh
 class Compared:
     """One law: its fit and three judgements of it.
 
-    `cv_error` and `holdout_error` are means of |ln L̂ - ln L| over points, in percent; NaN where
-    the runs allow none. `aicc` is NaN where there are too few runs for its correction. `weight` is
-    its share in an average over laws. `as_good` says that nothing tells it from the best (see
+    `cv_error` and `holdout_error` are means of |ln L̂ - ln L| over points, in percent; NaN if the
+    runs allow none. `aicc` is NaN if there are too few runs for its correction. `weight` is its
+    share in an average over laws. `as_good` says that nothing tells it from the best (see
     `compare`)."""
 
     fit: Fit

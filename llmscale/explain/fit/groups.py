@@ -40,7 +40,7 @@ class Groups:
     test.
 
     `p_value` is how often separate exponents gain as much by chance when the shared ones are right;
-    None where the test was not made. `shared_intervals` are percentile intervals of the shared
+    None if the test was not made. `shared_intervals` are percentile intervals of the shared
     exponents at the fits' level."""
 
     column: str
@@ -121,7 +121,7 @@ def fit_groups(
 ) -> Groups:
     """The law fitted to each table, and jointly.
 
-    Raises InputError where one of them cannot be fitted.
+    Raises InputError if one of them cannot be fitted.
     """
     options = options or Options()
     fits: dict[str, Fit] = {}

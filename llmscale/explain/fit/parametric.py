@@ -83,7 +83,7 @@ def fit_law(
 
     Below four sizes a law with a floor gives way to the one without it, with a note. The fit itself
     always uses every run; the runs of `holdout` are predicted by a second fit without them. Raises
-    InputError where the runs cannot identify the law, WorkError where the fit does not settle.
+    InputError if the runs cannot identify the law, WorkError if the fit does not settle.
 
     >>> import numpy as np, pandas as pd
     >>> grids = np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 5))
@@ -188,9 +188,7 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
-    """What `diagnose` says of a fit, with all rows and curves of its results folder where it has
-    one.
-    """
+    """What `diagnose` says of a fit, with all rows and curves of its results folder, if any."""
 
     def again(table: RunTable) -> Fit:
         quick = replace(fit.options, bootstrap=0, holdout="none", diagnostics=False)
@@ -284,7 +282,7 @@ def refit(
 
 
 def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
-    """The law to fit: the one asked for, or without its floor where that cannot be identified."""
+    """The law to fit: the one asked for, or without its floor if that cannot be identified."""
     notes = []
     inputs = inputs_of(law, variable)
     problem = unusable(law, table.frame, inputs)

@@ -106,7 +106,7 @@ class Law(ABC):
     """The coefficient that is the irreducible loss, if the law has one."""
     exponents: ClassVar[tuple[str, ...]] = ()
     without_floor: ClassVar[str | None] = None
-    """The name of the law to fit where a floor cannot be identified."""
+    """The name of the law to fit if a floor cannot be identified."""
     signed: ClassVar[tuple[str, ...]] = ()
     """Coefficients that may be negative; all others are positive."""
     may_be_zero: ClassVar[tuple[str, ...]] = ()
@@ -117,8 +117,8 @@ class Law(ABC):
     """
 
     published: ClassVar[tuple[float, ...]] = ()
-    """Coefficients in the order of the fields, from its paper where that gives all of them, or else
-    of their kind."""
+    """Coefficients in the order of the fields, from its paper if that gives all of them, or else of
+    their kind."""
 
     def __init_subclass__(cls) -> None:
         module = cls.__module__.rpartition(".")
@@ -162,11 +162,11 @@ class Law(ABC):
         return crossed(params=np.geomspace(1e7, 1e10, 7), tokens=np.geomspace(1e8, 1e12, 7))
 
     def compute_optimal(self) -> dict[str, Any] | None:
-        """The exponents of N* ∝ C^a and D* ∝ C^b, or None where the law has no such power laws."""
+        """The exponents of N* ∝ C^a and D* ∝ C^b, or None if the law has no such power laws."""
         return None
 
     def optimal(self, C: Any) -> tuple[Any, Any] | None:
-        """N and D of the lowest loss at C = 6ND FLOPs, or None where the law is not one in N and D.
+        """N and D of the lowest loss at C = 6ND FLOPs, or None if the law is not one in N and D.
 
         By golden-section search in ln N from 1 parameter to 1 token; coefficients may be arrays, as
         in `loss`."""

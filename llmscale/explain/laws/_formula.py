@@ -73,7 +73,7 @@ class Formula(Surface):
         with np.errstate(all="ignore"):
             jet = self._loss(raw_BK, self.inputs)
             value = np.broadcast_to(jet.value, (len(theta_BP), len(self.loss)))
-            # d/dtheta is c d/dc where theta is ln c.
+            # d/dtheta is c d/dc if theta is ln c.
             return np.log(np.where(value > 0, value, np.nan)), (
                 np.where(self.signed, 1.0, raw_BK),
                 jet,

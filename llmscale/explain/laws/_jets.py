@@ -112,7 +112,7 @@ def _scaled(x: Jet, by: Any) -> Jet:
 
 
 def _chain(x: Jet, value: Array, slope: Any, bend: Any) -> Jet:
-    """h(x), given h, h' and h'' at x.value; `bend` None where h is piecewise linear."""
+    """h(x), given h, h' and h'' at x.value; `bend` None if h is piecewise linear."""
     second = {pair: d * slope for pair, d in x.second.items()}
     if bend is not None:
         for i, j in _pairs(x.first):

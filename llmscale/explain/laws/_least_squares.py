@@ -18,7 +18,7 @@ def non_negative_least_squares(
     """min x'Gx - 2h'x with x >= 0 for each of S problems: x (S, K) and the value reached (S,).
 
     Unknowns in `free` may have either sign. By trying every set of positive ones, which is quick
-    for the few that laws have. Where only the `most` lowest problems matter, those that cannot be
+    for the few that laws have. If only the `most` lowest problems matter, those that cannot be
     among them are left at infinity."""
     problems, size = target_SK.shape
     best = np.zeros((problems, size))

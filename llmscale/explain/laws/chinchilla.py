@@ -37,7 +37,7 @@ class Chinchilla(SumOfPowers):
         """a = beta/(alpha + beta) and b = alpha/(alpha + beta), with C = 6ND  (Hoffmann et al.
         2022, eq. 4)."""
         with np.errstate(invalid="ignore"):
-            # NaN where the loss falls with neither: no optimum.
+            # NaN if the loss falls with neither: no optimum.
             a = np.divide(self.beta, np.add(self.alpha, self.beta))
         a = float(a) if a.ndim == 0 else a
         return {"a": a, "b": 1.0 - a}

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,15 +71,12 @@ def connected(address: str | None) -> Iterator[Any]:
         _check_listens(where)
     own: dict[str, Any] = {} if where else {"num_cpus": available_cores(), **PRIVATE}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    on_term = signal.getsignal(signal.SIGTERM)
     try:
-        with _current_folder_hidden():
+        with _current_folder_hidden(), _sigterm_kept():
             ray.init(address=where or "local", namespace="llmscale", **own, **quiet)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"there is no Ray cluster at {where}: {reason}", START) from error
-    finally:
-        signal.signal(signal.SIGTERM, on_term)  # ray sets its own
     try:
         yield ray
     finally:
@@ -136,6 +134,21 @@ def _ask_for_token() -> None:
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """SIGTERM is handled afterwards as before: Ray sets a handler of its own, in the main thread
+    only, as Python allows.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    on_term = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, on_term)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a node of a cluster does for the machine that leads a sweep: it keeps a worker process, and
 says what that says.
 
-Where the node sees the results folder, runs are trained there. Else it fetches a run's folder, the
+If the node sees the results folder, runs are trained there. Else it fetches a run's folder, the
 branch point it starts from and the tokens from the URL of the results, trains in a mirror of its
 own, and sends what changes."""
 

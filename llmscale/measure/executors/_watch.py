@@ -61,8 +61,8 @@ class Watch:
 
 
 def exit_code(folder: Path) -> int | None:
-    """0 where the worker has written that the run is done or diverged, 1 where it failed, None
-    while it goes on.
+    """0 if the worker has written that the run is done or diverged, 1 if it failed, None while it
+    goes on.
     """
     try:
         row = RunFolder(folder).read_row()

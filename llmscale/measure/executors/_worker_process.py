@@ -97,7 +97,7 @@ def event_of(said: Mapping[str, Any], folder: Path) -> Event | None:
 
 
 def tell(process: Process, **message: Any) -> None:
-    """Raises BrokenPipeError where the process has ended."""
+    """Raises BrokenPipeError if the process has ended."""
     assert process.stdin is not None
     process.stdin.write(json.dumps(message) + "\n")
     process.stdin.flush()

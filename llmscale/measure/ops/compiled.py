@@ -75,15 +75,15 @@ class Found:
 
 
 def why_not() -> str | None:
-    """Why the kernels cannot run here, or None where they can."""
+    """Why the kernels cannot run here, or None if they can."""
     error = find().error
     return error.problem if error else None
 
 
 def library() -> ctypes.CDLL:
-    """The kernels, compiled where they are not in the cache yet.
+    """The kernels, compiled if they are not in the cache yet.
 
-    Raises WorkError where that cannot be.
+    Raises WorkError if that cannot be.
     """
     found = find()
     if found.library is None:
@@ -166,9 +166,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _open(path: Path) -> ctypes.CDLL | None:
-    """The library at `path`; None where it is missing, not whole, not ours, or not for this
-    machine.
-    """
+    """The library at `path`; None if missing, not whole, not ours, or not for this machine."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

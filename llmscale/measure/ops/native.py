@@ -220,9 +220,7 @@ class _AddLayerNorm(torch.autograd.Function):
 def _norm_slopes(
     slopes: tuple[Tensor | None, ...], y: Tensor, native: Native
 ) -> tuple[Tensor | None, Tensor]:
-    """The gradients of a norm's two results: the first may be missing, where nothing reads the
-    sum.
-    """
+    """The gradients of a norm's two results: the first may be missing, if nothing reads the sum."""
     d_y, d_n = slopes
     d_n = torch.zeros_like(y, dtype=native.dtype) if d_n is None else d_n.contiguous()
     return None if d_y is None else d_y.contiguous(), d_n

@@ -146,7 +146,7 @@ def _whole(tensor: Any) -> Tensor:
 
 
 def _part_of(whole: Tensor, weight: Any) -> Tensor:
-    """What this process holds of `whole`, where `weight` is shared out among several."""
+    """What this process holds of `whole`, if `weight` is shared out among several."""
     if not hasattr(weight, "full_tensor"):
         return whole
     from torch.distributed.tensor import distribute_tensor

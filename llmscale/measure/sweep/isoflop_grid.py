@@ -46,7 +46,7 @@ def isoflop_grid(
     """`per_budget` shapes of the ladder for each of `flops`, evenly spaced in log N.
 
     They go from 1/`spread` to `spread` times the N at which `optimum` tokens a parameter cost the
-    budget. Raises InputError where the ladder has no such shapes."""
+    budget. Raises InputError if the ladder has no such shapes."""
     shapes = ladder(vocab_size=vocab_size, context=context, arch=arch)
     log_params = np.log([shape.params for shape in shapes])
     log_cost = np.log([float(shape.flops_per_token) * optimum * shape.params for shape in shapes])
@@ -130,7 +130,7 @@ def _point(shape: Shape, budget: float) -> GridPoint:
 
 
 def _name(shape: Shape) -> str:
-    """What `--sizes` takes for this very shape: its non-embedding count, where that is enough."""
+    """What `--sizes` takes for this very shape: its non-embedding count, if that is enough."""
     count = format_count(shape.params_non_embedding)
     if shape.params_non_embedding >= SMALLEST:
         found = shape_for(

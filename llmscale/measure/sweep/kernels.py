@@ -65,7 +65,7 @@ def without_kernels(plan: "Plan") -> bool:
 
 
 def _ops(folder: ResultsFolder, run_id: str) -> str | None:
-    """The operations that a run was begun with, where it was."""
+    """The operations that a run was begun with, if it was."""
     run = folder.run_folder(run_id)
     spec = known_spec(run) if run.has_checkpoint else None
     return spec.conditions.ops if spec else None

@@ -70,7 +70,7 @@ def _parquet(path: Path) -> "pq.ParquetFile":
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Raises DamagedFile where reading raises what pyarrow does."""
+    """Raises DamagedFile if reading raises what pyarrow does."""
     try:
         yield
     except FileNotFoundError:

@@ -113,8 +113,8 @@ def _of_recipe(recipe: Recipe, jobs: "Sequence[Job]") -> list[Note]:
 
 
 def noise_note(done: "Sequence[Run]") -> Note | None:
-    """A warning where the losses of sizes next to each other lie nearer than five standard errors
-    of one of them.
+    """A warning if the losses of sizes next to each other lie nearer than five standard errors of
+    one of them.
 
     All are measured on the same text, so their differences are known better than that: it is a rule
     of thumb."""

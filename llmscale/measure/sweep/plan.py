@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Estimated time until the last run ends; 0 where the device is not here to be measured."""
+        """Estimated time until the last run ends; 0 if the device is not here to be measured."""
         if not self.waiting or self.speeds is None:
             return 0.0
         return WORKER_SECONDS[self.device] + makespan(_durations(self.waiting), len(self.places))
@@ -160,12 +160,12 @@ def plan_sweep(
     begun: str | None = None,
     reached: Callable[[str], int] = lambda run_id: 0,
 ) -> Plan:
-    """Plan `spec`, measuring this device for a few seconds where `speeds` are not known.
+    """Plan `spec`, measuring this device for a few seconds if `speeds` are not known.
 
     `finished(run_id)` says what is trained already, `saved` where runs have left their state for
-    others to go on from, `diverged(run_id)` what has diverged, to be tried again where the sweep
-    asks for it, `begun` the dtype of the runs that are there, `reached(run_id)` how many steps of a
-    run need not be trained again."""
+    others to go on from, `diverged(run_id)` what has diverged, to be tried again if the sweep asks
+    for it, `begun` the dtype of the runs that are there, `reached(run_id)` how many steps of a run
+    need not be trained again."""
     dtype = sweep_dtype(spec, store, begun)
     settled = replace(spec, hardware=replace(spec.hardware, dtype=dtype.dtype))
     jobs = with_retries(jobs_of(settled, store), spec, diverged)
@@ -187,7 +187,7 @@ def plan_jobs(
     dtype_reason: str = "",
     reached: Callable[[str], int] = lambda run_id: 0,
 ) -> Plan:
-    """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds where `speeds`
+    """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds if `speeds`
     are not known.
     """
     hardware, descent = spec.hardware, descent or {}

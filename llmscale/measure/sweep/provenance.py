@@ -28,9 +28,9 @@ from llmscale.version import __version__
 
 
 def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
-    """Raise InputError where `folder` holds another sweep's runs, or something else.
+    """Raise InputError if `folder` holds another sweep's runs, or something else.
 
-    Where it holds runs and its sweep.json is lost or damaged, `check_runs` says whether they are of
+    If it holds runs and its sweep.json is lost or damaged, `check_runs` says whether they are of
     this sweep."""
     path = folder.path
     if path.exists() and not path.is_dir():
@@ -71,10 +71,10 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
 
 
 def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
-    """Where sweep.json is lost or damaged, say that it is written anew: the runs that are there are
+    """If sweep.json is lost or damaged, say that it is written anew: the runs that are there are
     some of `plan`.
 
-    Raises InputError where none of them is.
+    Raises InputError if none of them is.
     """
     if folder.known_sweep().get("basis"):
         return None

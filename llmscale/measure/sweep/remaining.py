@@ -92,8 +92,8 @@ class Pace:
     def seconds_left(
         self, left: Work, evaluation_seconds: float | None, waited: float
     ) -> float | None:
-        """Until the run ends, from `waited` seconds after its last logged step on; None where no
-        speed is known.
+        """Until the run ends, from `waited` seconds after its last logged step on; None if no speed
+        is known.
 
         `evaluation_seconds` is how long an evaluation takes as far as none was seen.
         """

@@ -21,9 +21,9 @@ Report = Callable[[Event], object]
 
 
 def remote_of(out: str | None) -> Remote | None:
-    """The results at `out`, where that is a URL.
+    """The results at `out`, if that is a URL.
 
-    Raises InputError where its file system is not installed.
+    Raises InputError if its file system is not installed.
     """
     return results_at(out) if out is not None and is_url(out) else None
 
@@ -31,8 +31,8 @@ def remote_of(out: str | None) -> Remote | None:
 def fetch_results(remote: Remote, look_only: bool = False) -> list[str]:
     """Bring the mirror up to what is at the URL; the names of what has changed. Raises InputError.
 
-    Where a sweep of this machine is at work the mirror is up to date, which is enough to look at
-    it."""
+    If a sweep of this machine is at work the mirror is up to date, which is enough to look at it.
+    """
     make_folder(remote.folder)
     changed: list[str] = []
 
@@ -57,8 +57,8 @@ def kept_at(remote: Remote | None, report: Report, tell: Callable[[str], None]) 
     """Hold the URL for this sweep, and send what it writes; gives the `report` to call. Does
     nothing without a URL.
 
-    Raises InputError where another sweep holds the URL, or has written there since `fetch_results`;
-    WorkError at the end where something could not be sent."""
+    Raises InputError if another sweep holds the URL, or has written there since `fetch_results`;
+    WorkError at the end if something could not be sent."""
     if remote is None:
         yield report
         return

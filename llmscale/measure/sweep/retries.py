@@ -21,7 +21,7 @@ _AGAIN = "; tried again"
 def next_round(
     plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder
 ) -> Plan | None:
-    """The plan of the runs to try again now that `plan` has been carried out; None where there are
+    """The plan of the runs to try again now that `plan` has been carried out; None if there are
     none.
 
     Runs of `plan` that failed wait for the next command.

@@ -185,7 +185,7 @@ class SweepSpec:
     def variants(self) -> dict[str, Recipe]:
         """The recipes to train by, `default` first.
 
-        Raises InputError where two of them are the same.
+        Raises InputError if two of them are the same.
         """
         found = {DEFAULT: self.recipe}
         for name, changes in self.recipes.items():

@@ -45,14 +45,14 @@ class SweepStatus:
     """Its path or URL."""
     command: str | None
     holder: str | None
-    """The process that carries it out, or None where nobody does."""
+    """The process that carries it out, or None if nobody does."""
     runs: tuple[RunStatus, ...]
     workers: int
     device: str
     device_hours: float
     """Spent so far: hours of GPUs, or of cores on the CPU."""
     seconds_left: float | None
-    """Until the last run ends, at the speeds measured so far; None where no speed is known yet."""
+    """Until the last run ends, at the speeds measured so far; None if no speed is known yet."""
     notes: tuple[str, ...] = ()
     """What is damaged in the folder, and what helps."""
     tuned: bool | None = None

@@ -1,5 +1,5 @@
-"""How much text to hold out for validation, where nobody says: enough for a small error, and not
-half of the work.
+"""How much text to hold out for validation, if nobody says: enough for a small error, and not half
+of the work.
 """
 
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def _budgets(spec: SweepSpec) -> Iterator[int]:
 
 
 def named_by(spec: SweepSpec) -> SweepSpec:
-    """What the default folder of `spec` is named after: as if 1M were held out where nobody says,
-    as it once was.
+    """What the default folder of `spec` is named after: as if 1M were held out if nobody says, as
+    it once was.
     """
     return replace(spec, data=replace(spec.data, validation_tokens=spec.data.held_out))

@@ -62,7 +62,7 @@ class FileCheck:
 
     checksum: str
     largest: int
-    """The largest number in it; -1 where it holds none."""
+    """The largest number in it; -1 if it holds none."""
 
 
 def check_file(

@@ -26,7 +26,7 @@ class Document:
 
 
 def clean(text: str, cleaning: Cleaning) -> Document | None:
-    """The cleaned document; None where it is too short to keep.
+    """The cleaned document; None if it is too short to keep.
 
     Lone surrogates become U+FFFD: UTF-8 has none.
     """

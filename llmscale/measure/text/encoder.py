@@ -17,7 +17,7 @@ from llmscale.measure.text.tokenizer_file import reading_tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# GPT-2's pattern (Radford et al. 2019), which is that of ByteLevel, for ASCII. Where Unicode
+# GPT-2's pattern (Radford et al. 2019), which is that of ByteLevel, for ASCII. If Unicode
 # decides, everything up to the next sure cut is one piece, which the tokenizer cuts further.
 _ASCII_PIECES: Final = re.compile(
     r" ?[A-Za-z]+|'(?:[stmd]|re|ve|ll)| ?[^\sA-Za-z0-9]+| ?[0-9]+|\s+(?!\S)|\s+", re.ASCII

@@ -65,7 +65,7 @@ class Progress:
     bytes: int = 0
     tokens: int = 0
     estimated_bytes: int | None = None
-    """Text in the source, where that is known."""
+    """Text in the source, if that is known."""
     wanted_tokens: int | None = None
     """Training tokens at which reading stops."""
 
@@ -83,7 +83,7 @@ def prepare(
     Reading stops once there are `min_train_tokens` training tokens and the validation set is full;
     None reads the whole source. A source of less than 64 MB is always read whole, for its
     validation set comes from all of it. The validation set does not depend on `min_train_tokens`.
-    Where the hub does not answer, a store made earlier from the same settings serves. Wrong input
+    If the hub does not answer, a store made earlier from the same settings serves. Wrong input
     raises InputError and leaves nothing behind."""
     report = progress or (lambda _: None)
     try:
@@ -160,8 +160,8 @@ def prepare(
 
 
 def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
-    """The finished store of `spec` in the cache, however much of the source it holds; None where
-    there is none.
+    """The finished store of `spec` in the cache, however much of the source it holds; None if there
+    is none.
     """
     choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes(), spec.end_of_text)
     path = _path(spec, source, choice, cache)
@@ -234,7 +234,7 @@ def _path(spec: TextSpec, source: Source, choice: TokenizerChoice, cache: Path |
 
 
 def _finished(path: Path, min_train_tokens: int | None) -> TokenStore | None:
-    """The store at `path` where it holds enough. Raises InputError where it is torn."""
+    """The store at `path` if it holds enough. Raises InputError if it is torn."""
     if not (path / "meta.json").exists():
         return None
     store = TokenStore.open(path)
@@ -262,9 +262,7 @@ def _made_earlier(
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    """What a meta.json says; nothing where it is damaged, which is for whoever asks for that
-    store.
-    """
+    """What a meta.json says; nothing if it is damaged, which is for whoever asks for that store."""
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

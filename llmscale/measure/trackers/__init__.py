@@ -38,8 +38,8 @@ class Session(Protocol):
         """A logged step."""
 
     def end(self, summary: dict[str, Any] | None) -> None:
-        """The run has ended, with its row of the table of runs; None where it was stopped and can
-        be resumed.
+        """The run has ended, with its row of the table of runs; None if it was stopped and can be
+        resumed.
         """
 
 

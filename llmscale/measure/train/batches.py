@@ -119,9 +119,9 @@ class Batches:
 
     Several of them may read the same `Windows`, in their own orders. Runs with equal seeds read the
     same windows in the same order, whatever their size and batch. The order of an epoch takes 4
-    bytes a window (400 MB for 100B tokens at context 1024), twice that where one epoch goes over
-    into the next. With `part`, the order is random within successive parts of that many windows:
-    then a longer text begins alike."""
+    bytes a window (400 MB for 100B tokens at context 1024), twice that if one epoch goes over into
+    the next. With `part`, the order is random within successive parts of that many windows: then a
+    longer text begins alike."""
 
     def __init__(
         self,

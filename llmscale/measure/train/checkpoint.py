@@ -41,7 +41,7 @@ class Checkpoint:
     """
     steps_summed: int
     parent: str | None = None
-    """The run whose first steps these are, where another one trained them."""
+    """The run whose first steps these are, if another one trained them."""
     parent_step: int = 0
     """How many of the steps the parent trained."""
     parent_seconds: float = 0.0
@@ -73,7 +73,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`; a run's last one stays beside it as `checkpoint-previous.pt`.
     Raises WriteError.
 
-    Where there is room for two but not for three, the one before last goes first.
+    If there is room for two but not for three, the one before last goes first.
     """
     previous = beside = None
     if path.name == CHECKPOINT:

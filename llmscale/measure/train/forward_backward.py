@@ -155,7 +155,7 @@ class Passes:
         self.reduced = True
 
     def _part(self, sequences: int) -> int:
-        """Sequences of a part, where `sequences` fit at a time."""
+        """Sequences of a part, if `sequences` fit at a time."""
         if not self.model.ops.one_thread:
             return sequences
         return min(sequences, part_sequences(self.model.shape))
@@ -172,7 +172,7 @@ class Passes:
         return torch.cat(means)[: len(inputs_BT)]
 
     def _together(self, parts: Sequence[Part]) -> Tensor:
-        """Its share of the loss, where the gradients of all processes are averaged in the last
+        """Its share of the loss, if the gradients of all processes are averaged in the last
         backward pass.
         """
         shares = []

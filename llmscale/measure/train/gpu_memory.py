@@ -53,7 +53,7 @@ REACHED = {
     ),
     "h200": (0.33, "assumed to be that of the H100, which has the same peak"),
 }
-"""MFU to expect: the lower end of what was published, where it was.
+"""MFU to expect: the lower end of what was published, if it was.
 
 Their FLOPs count attention as ours do.
 """
@@ -127,8 +127,8 @@ def plan_layout(
     """The first of DDP, HSDP and FSDP2 that fits, with activations kept if they can be; the largest
     micro-batch there.
 
-    In that order they send less between GPUs. Where nothing fits, FSDP2 with one sequence, and
-    `fits` is false."""
+    In that order they send less between GPUs. If nothing fits, FSDP2 with one sequence, and `fits`
+    is false."""
     Range(1, 1_000_000).check("--gpus", gpus)
     if gpus > on_machine and gpus % on_machine:
         raise InputError(

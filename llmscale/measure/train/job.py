@@ -25,8 +25,8 @@ enter the id.
 NAMES_ONLY = ("size", "data", "recipe", "retry_of")
 """Fields that do not enter the id: what they stand for does."""
 EVALUATION_SPEED = 2.0
-"""How many tokens are evaluated in the time that one is trained on, where nothing is measured: 1.8
-at 35k parameters to 3.5 at 400k, on a CPU. (By FLOPs it would be three.)"""
+"""How many tokens are evaluated in the time that one is trained on, if nothing is measured: 1.8 at
+35k parameters to 3.5 at 400k, on a CPU. (By FLOPs it would be three.)"""
 EVALUATION_SHARE, FORWARD_SHARE = 0.1, 1 / 3
 """Of training's FLOPs, those of all evaluations, at most, and of a token, those of evaluating it:
 forward alone.

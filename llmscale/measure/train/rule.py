@@ -46,7 +46,7 @@ class Rule:
 
     lr: PowerRule
     batch_tokens: PowerRule | None
-    """None where the batch was not tuned: it then follows the recipe."""
+    """None if the batch was not tuned: it then follows the recipe."""
     params: tuple[float, float]
     tokens: tuple[float, float]
     recipe: dict[str, str]

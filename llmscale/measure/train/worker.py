@@ -3,15 +3,15 @@
 It reads `spec.json`, writes `curve.parquet` and then `run.json` into the same folder. On standard
 output it says, one JSON object a line, `{"folder": F, "point": {...}}` for each logged step and
 `{"folder": F, "exit_code": 0}` at the end; `{"folder": F, "warning": "..."}` for what people should
-know, and `{"folder": F, "step": true}` now and then while it trains. Where nothing can be written
-any more it says `{"folder": F, "cannot_write": [PROBLEM, FIX]}` and ends with 74. SIGINT and
-SIGTERM save a checkpoint and end it with exit code 130; so does a reader that has gone away.
+know, and `{"folder": F, "step": true}` now and then while it trains. If nothing can be written any
+more it says `{"folder": F, "cannot_write": [PROBLEM, FIX]}` and ends with 74. SIGINT and SIGTERM
+save a checkpoint and end it with exit code 130; so does a reader that has gone away.
 
 With `--more` it then trains what standard input names, one JSON object a line, `{"folders": [F,
 ...]}`, until that ends or a run has failed. There `{"stop": F}` ends the run of F only, with a
 checkpoint.
 
-Several processes train a run together where torchrun starts them (`python -m torch.distributed.run
+Several processes train a run together if torchrun starts them (`python -m torch.distributed.run
 --nproc-per-node 8 -m llmscale.measure.train.worker FOLDER`): the first one talks and writes, and
 holds the run's lock."""
 

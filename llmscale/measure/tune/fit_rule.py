@@ -38,7 +38,7 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Exponent:
-    """An exponent of a power law; None where the optima leave no residual to judge it by."""
+    """An exponent of a power law; None if the optima leave no residual to judge it by."""
 
     value: float
     stderr: float | None
@@ -55,18 +55,17 @@ class RuleFit:
     exponents: dict[str, Exponent]
     optima: int
     spread: float | None
-    """Standard deviation of the optima about the law, in ln; None where there are as many
-    coefficients as optima.
+    """Standard deviation of the optima about the law, in ln; None if there are as many coefficients
+    as optima.
     """
     bend: Exponent | None
-    """Coefficient of (ln N - mean)² beside the law; None where too few optima are left to judge it.
-    """
+    """Coefficient of (ln N - mean)² beside the law; None if too few optima are left to judge it."""
     notes: tuple[Note, ...]
 
 
 def fit_power(optima: Sequence[Optimum], what: str) -> RuleFit:
-    """Weighted least squares of ln value on ln N and ln D, where the `optima` tell them apart.
-    `what` is for notes.
+    """Weighted least squares of ln value on ln N and ln D, if the `optima` tell them apart. `what`
+    is for notes.
 
     Intervals (90%, Student's t) come from the residuals: with as many coefficients as optima there
     are none."""

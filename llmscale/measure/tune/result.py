@@ -169,7 +169,7 @@ class Tuning:
 def conclude(tuned: Sequence[Tuned], recipe: Recipe) -> Tuning:
     """The rule through the optima of the rungs whose search has ended, and the warnings.
 
-    A rung without a bracket only bounds its optimum, and is left out of the rule where others have
+    A rung without a bracket only bounds its optimum, and is left out of the rule if others have
     one."""
     ordered = tuple(sorted(tuned, key=lambda one: (one.rung.params, one.rung.tokens)))
     sound = [one for one in ordered if one.finished and math.isfinite(one.loss)]

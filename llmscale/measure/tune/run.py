@@ -117,8 +117,8 @@ class Study(Book):
         self._provenance = {key: before[key] for key in before if key not in ("rungs", "trials")}
 
     def next_round(self, tell: Callable[[str], None] = lambda text: None) -> Plan | None:
-        """The plan of all trials that can be trained now, the cheapest first; None where every
-        search has ended.
+        """The plan of all trials that can be trained now, the cheapest first; None if every search
+        has ended.
         """
         wanted = []
         for rung in self._asked:
@@ -147,7 +147,7 @@ class Study(Book):
     def carry_out(self, plan: Plan, command: str, report: Report) -> None:
         """Train the trials of one round.
 
-        Raises WorkError where one failed, KeyboardInterrupt when interrupted.
+        Raises WorkError if one failed, KeyboardInterrupt when interrupted.
         """
         self._begun = plan, command
         train_plan(plan, self.spec, self.store, self.folder, self, report)
@@ -236,8 +236,8 @@ class Study(Book):
                 return losses, found  # a step of the search is done when all of its trials are
 
     def _loss(self, rung: Rung, node: Node) -> float | None:
-        """Mean loss over seeds: infinite where one diverged; where one was stopped, as far behind
-        as it was.
+        """Mean loss over seeds: infinite if one diverged; if one was stopped, as far behind as it
+        was.
 
         None while one of them is still to be trained.
         """
@@ -288,7 +288,7 @@ class Study(Book):
         return judge
 
     def _curve(self, run_id: str) -> dict[int, float]:
-        """The training loss of a finished trial by tokens; nothing where its curve is lost."""
+        """The training loss of a finished trial by tokens; nothing if its curve is lost."""
         if run_id not in self._curves:
             try:
                 run = self.folder.run_folder(run_id)

@@ -64,8 +64,7 @@ class Vertex:
     offset: float
     loss: float
     curvature: float | None
-    """Second derivative of the loss in ln of the value, nats; None where the points make no valley.
-    """
+    """Second derivative of the loss in ln of the value, nats; None if the points make no valley."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Search:
     best: Node
     lr_bracketed: bool = False
     batch_bracketed: bool | None = None
-    """None where the batch was not searched."""
+    """None if the batch was not searched."""
     lr: Vertex | None = None
     batch: Vertex | None = None
 
@@ -85,7 +84,7 @@ def search(losses: Mapping[Node, float], grid: Grid) -> Search:
     """Go on from the `losses` known, infinite for a trial that diverged.
 
     The learning rate first; then the batch, with the learning rate along by the square root of the
-    batch (Malladi et al. 2022); then the learning rate again where the batch has moved."""
+    batch (Malladi et al. 2022); then the learning rate again if the batch has moved."""
     line = _lr_line(losses, 0, 0, grid)
     if line.wanted:
         return Search(tuple(Node(0, lr) for lr in line.wanted), Node(0, line.best))

@@ -13,9 +13,9 @@ losses, for each doubling of the learning rate between them. A trial is stopped 
     stderr of the gap
 
 and NOTICEABLE of the loss: nearer to the best than that, a trial is worth its place in the
-parabola. Where a higher learning rate has always gained from here on, a lower one that is behind
-has nothing to make up and is hopeless by the last terms alone. A stopped trial counts, in the
-parabola only, as ending as far behind as it was.
+parabola. If a higher learning rate has always gained from here on, a lower one that is behind has
+nothing to make up and is hopeless by the last terms alone. A stopped trial counts, in the parabola
+only, as ending as far behind as it was.
 
 A trial is compared with trials that were finished before its step of the search began (study.py),
 never with those that are trained beside it: what is stopped, and where, does not depend on which of
@@ -96,7 +96,7 @@ class Judge:
         self._made_up.clear()
 
     def log(self, run_id: str, tokens: int, train_loss: float) -> Stop | None:
-        """Take note of one logged step; the reason to stop where the trial is hopeless."""
+        """Take note of one logged step; the reason to stop if the trial is hopeless."""
         track = self._tracks.get(run_id)
         if track is None:
             return None

@@ -192,7 +192,7 @@ class Remote:
             (self.folder / name).unlink()
 
     def _each(self, act: Callable[[str], None], groups: Iterable[Sequence[str]]) -> None:
-        """Do it to each group after the other, and to the names of one group at the same time where
+        """Do it to each group after the other, and to the names of one group at the same time if
         that is safe.
         """
         for names in groups:
@@ -320,8 +320,8 @@ def _in_order(names: Iterable[str]) -> list[list[str]]:
 
 
 def _check_spec(content: bytes, name: str) -> None:
-    """Raise InputError where a run's specification would have its worker write or read elsewhere
-    than among runs.
+    """Raise InputError if a run's specification would have its worker write or read elsewhere than
+    among runs.
     """
     try:
         spec: dict[str, Any] = json.loads(content)

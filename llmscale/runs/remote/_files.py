@@ -15,7 +15,7 @@ from llmscale.errors.printable import has_keys, masked
 class FileSystem:
     """The files below `url`.
 
-    Raises InputError where its file system is unknown or not installed.
+    Raises InputError if its file system is unknown or not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -50,14 +50,14 @@ class FileSystem:
         self.canonical: str = self.url if has_keys(url) else fs.unstrip_protocol(self._root)
         """The same for all spellings of one place, and for all keys to it."""
         self.takes_threads = bool(fs.async_impl)
-        # Where files can be moved they are written beside and moved; elsewhere, as at S3, a file
+        # If files can be moved they are written beside and moved; elsewhere, as at S3, a file
         # appears when whole.
         self._moves = type(fs).mv is not AbstractFileSystem.mv
 
     def listing(self) -> dict[str, str]:
         """The names of all files, with what tells one content from another.
 
-        Empty where there is no folder.
+        Empty if there is no folder.
         """
         self._fs.invalidate_cache()
         kwargs = {"on_error": "raise"} if _finds_by_walking(self._fs) else {}
@@ -75,7 +75,7 @@ class FileSystem:
     def get(self, name: str, path: Path) -> None:
         """Write the file to `path`.
 
-        Raises FileNotFoundError, and WorkError where it comes only in part.
+        Raises FileNotFoundError, and WorkError if it comes only in part.
         """
         self._fs.invalidate_cache()
         size = self._fs.info(self._path(name))["size"]
@@ -107,7 +107,7 @@ class FileSystem:
             self._fs.rm_file(self._path(name))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """A small file's content; None where it is not there, or is being written."""
+        """A small file's content; None if it is not there, or is being written."""
         self._fs.invalidate_cache()
         try:
             content: dict[str, Any] = json.loads(self._fs.cat_file(self._path(name)))
@@ -126,7 +126,7 @@ class FileSystem:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error, and its kind where that says more; keys in URLs are masked."""
+    """The first line of an error, and its kind if that says more; keys in URLs are masked."""
     text = masked(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
 

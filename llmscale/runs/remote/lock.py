@@ -2,8 +2,8 @@
 
 No file system behind fsspec lends a lock. So who wants one writes it, waits until any other writer
 would have been seen, and has it if it is still its own. A lock whose holder is gone is taken over:
-at once where that was a process of this machine, else when nothing has refreshed it for as long as
-a living holder never leaves it; the clocks of the two machines play no part."""
+at once if that was a process of this machine, else when nothing has refreshed it for as long as a
+living holder never leaves it; the clocks of the two machines play no part."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ SETTLE_SECONDS = 1.0
 
 
 class RemoteLock:
-    """The lock of a URL, as a context manager. Raises InputError where another sweep holds it."""
+    """The lock of a URL, as a context manager. Raises InputError if another sweep holds it."""
 
     def __init__(self, files: FileSystem, tell: Callable[[str], None] = lambda text: None) -> None:
         self._files, self._tell = files, tell
@@ -64,7 +64,7 @@ class RemoteLock:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        # Where the URL cannot be reached the lock stays, and is taken over in time.
+        # If the URL cannot be reached the lock stays, and is taken over in time.
         with suppress(Exception):
             if (found := self._files.read_json(NAME)) and found["holder"] == self._mine["holder"]:
                 self._files.remove(NAME)

@@ -21,7 +21,7 @@ LAST_TRIES_SECONDS = 60.0
 
 
 def try_often(act: Callable[[], object], seconds: float) -> None:
-    """Do it, again and again for `seconds` where it fails.
+    """Do it, again and again for `seconds` if it fails.
 
     Raises the last error; an InputError at once.
     """
@@ -42,8 +42,8 @@ def try_often(act: Callable[[], object], seconds: float) -> None:
 class Uploads:
     """Sends what changes in the mirror, in a thread of its own, and all that is left at the end.
 
-    A context manager. Raises WorkError at the end where something could not be sent; nothing is
-    lost here."""
+    A context manager. Raises WorkError at the end if something could not be sent; nothing is lost
+    here."""
 
     def __init__(
         self,

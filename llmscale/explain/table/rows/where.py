@@ -73,8 +73,8 @@ def parse_where(text: str) -> tuple[Condition, ...]:
 def keep(frame: pd.DataFrame, filters: Sequence[str]) -> Mask:
     """The runs that meet every filter; a missing value meets only `!=` and `not in`, as in pandas.
 
-    Raises InputError for an unknown column, a value that does not suit its column, and where no run
-    is left."""
+    Raises InputError for an unknown column, a value that does not suit its column, and if no run is
+    left."""
     kept = np.ones(len(frame), dtype=bool)
     for text in filters:
         for condition in parse_where(text):

@@ -56,9 +56,7 @@ class Source(ABC):
 
     @abstractmethod
     def estimated_bytes(self) -> int | None:
-        """About how many bytes of text there are, without reading all of it; None where nobody
-        knows.
-        """
+        """About how many bytes of text there are, without reading all; None if unknown."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -67,7 +65,7 @@ class Source(ABC):
         """
 
     def remarks(self) -> tuple[str, ...]:
-        """What was taken for what, and what was left out, where that does not follow from what was
+        """What was taken for what, and what was left out, if that does not follow from what was
         asked for.
         """
         return ()
@@ -116,9 +114,7 @@ def streams(name: str) -> bool:
 
 
 def refuse_dataset_options(member: str, config: str | None, split: str) -> None:
-    """Raise InputError where a source that has neither configurations nor splits is asked for
-    one.
-    """
+    """Raise InputError if a source that has neither configurations nor splits is asked for one."""
     for option, given in (("config", config is not None), ("split", split != "train")):
         if given:
             raise InputError(

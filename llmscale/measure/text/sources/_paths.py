@@ -152,7 +152,7 @@ def _find_inside(folder: Path, part: str, found: Found) -> None:
 def _walk(folder: Path) -> Iterator[Path]:
     """Files and links to folders under `folder`, but for hidden ones.
 
-    Raises InputError where one cannot be read.
+    Raises InputError if one cannot be read.
     """
 
     def refuse(error: OSError) -> None:

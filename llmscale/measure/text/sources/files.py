@@ -109,8 +109,8 @@ class Files(Source):
         yield from self._passed_over
 
     def _of_use(self, optional: list[Path], only: bool) -> Iterator[Path]:
-        """Those of the files that may be text or describe it that have the column of text; all,
-        where there are no others, so that what is wrong with them is said."""
+        """Those of the files that may be text or describe it that have the column of text; all, if
+        there are no others, so that what is wrong with them is said."""
         left_out = []
         for path in optional:
             if only or self._is_text(path):
@@ -134,7 +134,7 @@ class Files(Source):
 
     @property
     def _column(self) -> str | None:
-        """The text column, where any file has columns."""
+        """The text column, if any file has columns."""
         if not any(content.tabular for content in self._contents.values()):
             return None
         return (
