@@ -13,15 +13,8 @@ from typing import Any
 
 from llmscale.errors import WorkError
 from llmscale.measure.executors import Event, Executor, Gone, Place, Task, Worker
+from llmscale.measure.executors import _ray_cluster as cluster
 from llmscale.measure.executors._by_url import ByUrl
-from llmscale.measure.executors._ray_cluster import (
-    LOST,
-    Options,
-    answer,
-    check_room,
-    connected,
-    marker,
-)
 from llmscale.measure.executors._remote_worker import Node
 from llmscale.measure.executors._worker_process import event_of
 from llmscale.runs.remote import results_at, url_of
@@ -46,7 +39,7 @@ class _Actor(Worker):
 class Ray(Executor):
     """An actor a place."""
 
-    NEEDS, Options = "ray", Options
+    NEEDS, Options = "ray", cluster.Options
 
     @classmethod
     def threads_elsewhere(cls, options: Any, device: str) -> int | None:
@@ -58,13 +51,13 @@ class Ray(Executor):
         self._afters = [task.after for task in tasks if task.after is not None]
         self._begun: set[Path] = set()
         with ExitStack() as stack:
-            self._ray = stack.enter_context(connected(options.address if options else None))
-            self._marker = stack.enter_context(marker(tasks[0].folders[0]))
+            self._ray = stack.enter_context(cluster.connected(options.address if options else None))
+            self._marker = stack.enter_context(cluster.marker(tasks[0].folders[0]))
             url = url_of(self._marker.parent)
             self._by_url = ByUrl(results_at(url)) if url else None
             on_gpu = places[0].gpu is not None
             self._needs = {"num_cpus": places[0].threads, "num_gpus": int(on_gpu)}
-            check_room(self._ray, self._needs)
+            cluster.check_room(self._ray, self._needs)
             self._taken = stack.pop_all()
 
     def ready(self, waiting: Sequence[Task]) -> Iterator[Worker]:
@@ -102,10 +95,10 @@ class Ray(Executor):
             return
         worker = awaited[found[0]]
         try:
-            said = answer(self._ray, worker.awaited)
+            said = cluster.answer(self._ray, worker.awaited)
         except self._ray.exceptions.RayActorError as error:
             self._actors.remove(worker)  # with its node or by itself
-            yield worker, Gone(LOST, str(error).splitlines()[0])
+            yield worker, Gone(cluster.LOST, str(error).splitlines()[0])
             return
         if isinstance(said, Gone):
             if not worker.is_up:
