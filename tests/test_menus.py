@@ -331,8 +331,8 @@ def test_a_sweep_of_ones_own_choices_trains_resumes_and_never_runs_what_it_only_
     assert "local-too" not in sweep["spec"]["hardware"]
     elsewhere = asked_spec(tmp_path / "s.toml", {"executor": "slurm-too"}).hardware
     assert allot_places(elsewhere, 1, "cpu", [Duration(1.0)]) == (Place(threads=3),)
-    words = {"executor": "slurm-too", "executor_option": ["cpus=4"]}
-    assert asked_spec(tmp_path / "s.toml", words).hardware.executor_options.cpus == 4
+    asked = {"executor": "slurm-too", "executor_option": ["cpus=4"]}
+    assert asked_spec(tmp_path / "s.toml", asked).hardware.executor_options.cpus == 4
     own = (f"{tmp_path}/window.py:GatedWindow", f"{tmp_path}/lion.py:Lion")
     chosen = ["--arch", own[0], "--optimizer", own[1], "--schedule", f"{tmp_path}/mine.py:halving"]
     words = ["--data", f"{tmp_path}/mine.py:words", "--tokenizer", "bpe:300"]
