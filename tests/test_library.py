@@ -1,5 +1,6 @@
 """`import llmscale`: what it offers, the tables that it takes, and fits that are kept and used."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -61,6 +62,12 @@ assert callable(llmscale.sweep) and callable(llmscale.tune)
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         llmscale.fitt  # noqa: B018
+
+
+LOSSES = {
+    "params": [1e6, 3e6, 1e7, 3e7, 1e8, 3e8],
+    "loss": [4.1, 3.8, 3.53, 3.32, 3.14, 3.0],
+}
 
 
 @dataclass
@@ -185,6 +192,32 @@ def test_a_damaged_foreign_or_old_fit_is_one_sentence(kept: Path, tmp_path: Path
         assert result.exit_code == 2
         assert sentence in " ".join(result.stderr.split()), result.stderr
         assert result.stderr.count("error:") == 1
+
+
+def test_the_law_of_a_held_out_check_is_never_a_file_that_is_run(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('code of a results folder was run')\n")
+    monkeypatch.chdir(tmp_path)
+    payload = json.loads(kept.read_text())
+    del payload["digest"]
+    payload["holdout"]["law"] = "./evil.py:Evil"
+    # Who writes such a file writes its digest, too: the sha256 of the rest.
+    path = tmp_path / "fit-mine.json"
+    digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**payload, "digest": digest}))
+    result = run("predict", path, "-C", "1e21")
+    assert result.exit_code == 2
+    assert "no law of llmscale's own" in " ".join(result.stderr.split()), result.stderr
+
+
+def test_a_law_asked_of_fits_is_that_law_or_refused() -> None:
+    both = llmscale.fit(LOSSES, ["power", "power-floor"], bootstrap=0)
+    for fit in both:
+        asked = llmscale.predict(both, params=1e8, law=fit.law.name)
+        assert asked.loss == llmscale.predict(fit, params=1e8).loss
+    with pytest.raises(llmscale.InputError, match="no fit of chinchilla here"):
+        llmscale.predict(both, params=1e8, law="chinchilla")
 
 
 @pytest.mark.parametrize(

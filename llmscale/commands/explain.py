@@ -42,10 +42,9 @@ def explain(
         _show(shown[0])
     else:
         for topic, kinds in by_topic().items():
-            table = output.make_table(topic, "code", "what it says", left=2)
+            output.results.print(output.styled((topic, "bold")))
             for kind in kinds:
-                table.add_row(kind.code, kind.weight.meaning)
-            output.results.print(table)
+                output.results.say(f"  {kind.code}:", "", kind.raised_when())
             output.results.print("")
         output.show_next("llmscale explain few-sizes")
 

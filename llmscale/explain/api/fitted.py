@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, both
 from llmscale.explain.api.read import read_runs
 from llmscale.explain.estimation.options import Options, disagreement
 from llmscale.explain.estimation.result import Fit, Tested
@@ -47,15 +47,33 @@ class Asked:
 
     @property
     def given(self) -> tuple[Fit, ...]:
-        """The fits that the source is or names; none if it is a table."""
+        """The fits that the source is or names, of the laws that are asked for; none if it is a
+        table. Raises InputError if it has no fit of such a law.
+        """
         if isinstance(self.source, Fit):
-            return (self.source,)
+            return self._chosen((self.source,))
         if isinstance(self.source, (Fits, Comparison)):
-            return tuple(self.source)
+            return self._chosen(tuple(self.source))
         if is_kept(self.source):
-            kinds = [LAWS.find(law) if isinstance(law, str) else law for law in self.laws]
-            return (read_kept(self.source, next(iter(kinds), None)),)
+            kinds = self._kinds()
+            return self._chosen((read_kept(self.source, next(iter(kinds), None)),))
         return ()
+
+    def _kinds(self) -> list[type[Law]]:
+        return [LAWS.find(law) if isinstance(law, str) else law for law in self.laws]
+
+    def _chosen(self, fits: tuple[Fit, ...]) -> tuple[Fit, ...]:
+        if not self.laws:
+            return fits
+        by_name = {fit.law.name: fit for fit in fits}
+        names = [kind.name for kind in self._kinds()]
+        for name in names:
+            if name not in by_name:
+                raise InputError(
+                    f"there is no fit of {name} here, only of {both(list(by_name))}",
+                    "name one of these, or give the table to fit it",
+                )
+        return tuple(by_name[name] for name in names)
 
 
 def check_variable(laws: Sequence[LawName], options: Mapping[str, Any]) -> None:

@@ -2,18 +2,25 @@
 
 import numpy as np
 
+from llmscale.errors import both
 from llmscale.explain.estimation.result import Fit
 from llmscale.notes import CATALOGUE, Weight
 from llmscale.notes.fitting import (
     FLOOR_UNCERTAIN,
+    HOLDOUT_ONE_SIDED,
     MISFIT_EXCEEDS_NOISE,
     NO_INTERVAL,
+    REPEATED_DATA,
     RESIDUAL_TREND,
 )
 
 _MOST_EXPONENTS = 2
-_NEAR_ONLY = (NO_INTERVAL.code, FLOOR_UNCERTAIN.code)
-"""Notes that say nothing against the law near its runs."""
+_MOST_CODES = 2
+_NEAR_ONLY = tuple(
+    kind.code
+    for kind in (HOLDOUT_ONE_SIDED, RESIDUAL_TREND, REPEATED_DATA, NO_INTERVAL, FLOOR_UNCERTAIN)
+)
+"""Notes that say nothing against the law near its runs, and much against it beyond them."""
 _OF_FORM = (RESIDUAL_TREND.code, MISFIT_EXCEEDS_NOISE.code)
 """Notes on the law's form, which the held-out runs have tested."""
 
@@ -42,7 +49,9 @@ def _checked(fit: Fit) -> str:
         return "no run was held out to test it on"
     number = len(check.runs)
     which = "the one held out" if number == 1 else f"the {number} held out"
-    return f"predicts {which} to {check.error_text}"
+    # With fewer runs the check may be of another law, such as one without a floor.
+    by_another = "" if check.law.name == fit.law.name else f"{check.law.name} "
+    return f"{by_another}predicts {which} to {check.error_text}"
 
 
 def _use(fit: Fit) -> str:
@@ -51,7 +60,9 @@ def _use(fit: Fit) -> str:
     untested = fit.holdout is None or _missed(fit)
     of_runs = [code for code in wrong if code not in _OF_FORM or untested]
     if of_runs:
-        return f"not to be relied on before {of_runs[0]} is settled"
+        grave = sorted(of_runs, key=lambda code: code not in _OF_FORM)
+        are = "is" if len(grave) == 1 else "are"
+        return f"not to be relied on before {both(grave[:_MOST_CODES])} {are} settled"
     if fit.holdout is None:
         return "do not extrapolate"
     if _missed(fit):

@@ -27,7 +27,7 @@ from llmscale.explain.estimation.result import Fit, Origin, Tested, settings_of
 from llmscale.explain.fit.fingerprint import fingerprint, law_digest
 from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import Excluded
-from llmscale.runs.checked import DamagedFile, read_object
+from llmscale.runs.checked import DamagedFile, WrongValue, read_object
 from llmscale.runs.json_values import plain
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_paths import refuse_links
@@ -240,8 +240,19 @@ def _holdout(
     for name in runs.columns:
         if name not in _TEXT_COLUMNS and runs[name].dtype != bool:
             runs[name] = runs[name].astype(float)
-    law = kind if payload["law"] == kind.name else LAWS.find(payload["law"])
+    law = _law_of_check(payload["law"], kind)
     return Holdout(payload["rule"], _law_from(law, payload["coefficients"], settings), runs)
+
+
+def _law_of_check(name: object, kind: type[Law]) -> type[Law]:
+    """The law of a held-out check: the fit's own, or a simpler one of llmscale's.
+
+    Never a file that the name is of: what a file of results says is not run."""
+    if name == kind.name:
+        return kind
+    if name not in LAWS.names:
+        raise WrongValue(f"holdout.law is {name!r}, which is no law of llmscale's own")
+    return LAWS.find(str(name))
 
 
 def _law_from(kind: type[Law], values: Mapping[str, Any], settings: Mapping[str, Any]) -> Law:
