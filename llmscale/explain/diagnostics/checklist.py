@@ -39,9 +39,7 @@ class _Sheet:
         return self.fit.table.frame
 
     def values(self, *names: str) -> str | None:
-        """The values of the first of these columns that the table has, or their range if they are
-        many.
-        """
+        """The values of the first of these columns that the table has, or their range if many."""
         for name in names:
             values = self.frame[name].dropna() if name in self.frame else pd.Series(dtype=object)
             if values.empty:

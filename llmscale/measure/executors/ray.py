@@ -22,7 +22,7 @@ from llmscale.settings import Range, check_settings, setting
 
 SECONDS_BETWEEN_LOOKS = 0.5
 MOST_ASKED = 16
-"""So many actors at a time wait for Ray to find room for them: enough to fill a cluster soon, and
+"""This many actors at a time wait for Ray to find room for them: enough to fill a cluster soon, and
 to have it grow.
 """
 
