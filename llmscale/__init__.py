@@ -12,6 +12,8 @@ True
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from llmscale.version import __version__
+
 if TYPE_CHECKING:
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.result import SweepResult
     from llmscale.measure.sweep.status import SweepStatus, status
     from llmscale.measure.tune.api import TuneResult, tune
-
-__version__ = "0.1.0"
 
 _PLACES = {
     "Allocation": "explain.allocation",

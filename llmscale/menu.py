@@ -332,7 +332,7 @@ def _read(text: str, example: str, word: str) -> OwnFile:
     path = Path(text).expanduser()
     fix = f"give FILE.py:NAME, like {example}"
     if not path.is_file():
-        raise InputError(f"there is no file {text} to read a {word} from", fix)
+        raise InputError(f"there is no file {text} to read the {word} from", fix)
     try:
         content = path.read_bytes()
         if len(content) > _MOST_BYTES:

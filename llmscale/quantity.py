@@ -99,13 +99,13 @@ def format_count(count: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: `45 s`, `3.2 min`, `5.1 h`, `2.4 days`."""
+    """A duration for people: `45 s`, `3.2 min`, `5.1 h`, `2.4 days`, `9.5 years`."""
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    for unit, length, limit in (("min", 60, 90), ("h", 3600, 48)):
+    for unit, length, limit in (("min", 60, 90), ("h", 3600, 48), ("days", 86400, 730)):
         if seconds < limit * length:
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds / 86400:.1f} days"
+    return f"{seconds / (365.25 * 86400):,.1f} years"
 
 
 def format_bytes(count: float) -> str:

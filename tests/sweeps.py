@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.measure.train.job import Job
+from llmscale.runs.shape import Shape
 
 TIMES = ["seconds", "tokens_per_second", "mfu", "wall_mfu", "peak_memory_bytes"]
 BRANCHED = {"sizes": "1x16x1,2x16x1", "tokens": "20k,25k,40k"}
@@ -90,7 +91,8 @@ def lengthened(folder: Path, times: int) -> Path:
     spec = json.loads((folder / "spec.json").read_text())
     spec["job"]["sequences"] *= times
     (folder / "spec.json").write_text(json.dumps(spec))
-    return folder.rename(folder.with_name(Job.from_json(spec["job"]).run_id))
+    job = Job(**{**spec["job"], "shape": Shape(**spec["job"]["shape"])})
+    return folder.rename(folder.with_name(job.run_id))
 
 
 def worker_pids(out: Path) -> list[int]:

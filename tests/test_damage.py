@@ -15,11 +15,7 @@ from trained import train_one
 
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.text.prepare import TextSpec, prepare
-from llmscale.measure.train.checkpoint import (
-    FILE_NAME,
-    read_checkpoint,
-    save_checkpoint,
-)
+from llmscale.measure.train.checkpoint import read_checkpoint, save_checkpoint
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.run_folders import Audience, train_runs
 from llmscale.runs.log import (
@@ -31,6 +27,7 @@ from llmscale.runs.log import (
 )
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import CHECKPOINT
 
 SHORT = job(tokens=6_000)
 TIMED = ["seconds", "tokens_per_second"]
@@ -210,7 +207,7 @@ def test_a_run_with_any_damage_in_its_progress_goes_on_and_ends_as_an_undisturbe
         (begun, 130)
     ]
     content, rows = (begun / "progress.jsonl").read_bytes(), read_progress(begun)[0]
-    saved = read_checkpoint(begun / FILE_NAME)
+    saved = read_checkpoint(begun / CHECKPOINT)
     assert saved is not None
     curve = [CurvePoint(**row) for row in saved.curve]
     for name, damage in DAMAGES.items():
@@ -263,7 +260,7 @@ def test_a_checkpoint_of_another_run_or_shape_is_named_and_not_gone_on_from(tmp_
                 folder,
                 stop=lambda: next(left, None) is None,
             )
-        return folder / FILE_NAME
+        return folder / CHECKPOINT
 
     wanted = without_times(run(SHORT, tmp_path / "whole"))
     wider = replace(SHORT.shape, d_model=32, d_ff=2 * SHORT.shape.d_ff)

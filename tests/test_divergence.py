@@ -128,7 +128,7 @@ def test_a_sweep_names_the_largest_spike_that_its_table_holds_and_speaks_of_none
             path.write_text(json.dumps({**row, "spike_step": step, "spike_height": height}))
         else:
             path.write_text(json.dumps({**row, "spike_step": 2, "spike_height": 99.0}))
-    said = llmscale(*options(spec, out, 2)).stderr.replace("\n", " ")
+    said = llmscale(*options(spec, out, 2), "--notes").stderr.replace("\n", " ")
     assert "the training loss of 2 of 4 runs spiked and came back, of 2x16x1 retry on 20k" in said
     assert "tokens by 3.50 nats at step 17" in said
 

@@ -107,7 +107,7 @@ def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_s
 
     options = Hardware(executor=executor).executor_options
     tasks = [Task((folder,)) for folder in (stopped, failing, trained, finished)]
-    train_tasks(executor, tasks, [Place(threads=1)], report, *options)
+    train_tasks(executor, tasks, [Place(threads=1)], report, options)
 
     def of(folder: Path, kind: str) -> list[Event]:
         return [event for event in events if event.folder == folder and event.kind == kind]

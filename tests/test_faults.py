@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,6 @@ from llmscale.measure.ops.compiled import Found
 from llmscale.measure.sweep import kernels
 from llmscale.measure.sweep import run as sweep_run
 from llmscale.measure.train.checkpoint import (
-    FILE_NAME,
-    PREVIOUS_NAME,
     Checkpoint,
     DamagedError,
     read_checkpoint,
@@ -49,6 +48,7 @@ from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.resumable import can_stack, load_checkpoint
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import newest_results
+from llmscale.runs.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT
 from llmscale.runs.safe_write import write_text
 
 
@@ -72,27 +72,27 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same_run(
     (folder := tmp_path / "run").mkdir()
     train_some(folder, 20)
     train_some(folder, 17)
-    flip(folder / FILE_NAME, 3000)
+    flip(folder / CHECKPOINT, 3000)
     said: list[str] = []
     saved = load_checkpoint(folder, job(), said.append)
     assert saved is not None
     assert saved.checkpoint.step == 20
     assert said == [
-        f"{folder / FILE_NAME} is damaged: its checksum is wrong; the run goes on from "
-        f"{PREVIOUS_NAME}, after step 20"
+        f"{folder / CHECKPOINT} is damaged: its checksum is wrong; the run goes on from "
+        f"{PREVIOUS_CHECKPOINT}, after step 20"
     ]
     assert without_times(run(job(), folder)) == wanted
-    (folder / PREVIOUS_NAME).write_bytes((folder / PREVIOUS_NAME).read_bytes()[:5000])
+    (folder / PREVIOUS_CHECKPOINT).write_bytes((folder / PREVIOUS_CHECKPOINT).read_bytes()[:5000])
     found = train_one(job(), CPU, TRAIN, VALIDATION, folder, warn=said.append)
     assert without_times(found) == wanted
     assert said[1].endswith(
-        f"and {folder / PREVIOUS_NAME} is damaged or torn; the run starts from its beginning"
+        f"and {folder / PREVIOUS_CHECKPOINT} is damaged or torn; the run starts from its beginning"
     )
 
 
 def test_no_flipped_byte_and_no_torn_end_of_a_checkpoint_goes_unnoticed(tmp_path: Path) -> None:
     train_some(tmp_path, 5)
-    path, torn = tmp_path / FILE_NAME, tmp_path / "torn.pt"
+    path, torn = tmp_path / CHECKPOINT, tmp_path / "torn.pt"
     content, whole = path.read_bytes(), read_checkpoint(path)
     assert whole is not None
     places = np.random.default_rng(0)
@@ -138,7 +138,7 @@ def test_a_stack_killed_while_it_saved_goes_on_from_what_all_have(tmp_path: Path
                 folders[:2],
                 stop=lambda left=left: next(left, None) is None,
             )
-    (folders[1] / PREVIOUS_NAME).replace(folders[1] / FILE_NAME)
+    (folders[1] / PREVIOUS_CHECKPOINT).replace(folders[1] / CHECKPOINT)
     assert can_stack(members_of(jobs, folders[:2]))
     found = train_stack(jobs, plain, TRAIN, VALIDATION, folders[:2])
     assert [without_times(one) for one in found] == [without_times(one) for one in wanted]
@@ -293,7 +293,7 @@ def test_runs_begun_with_kernels_that_cannot_be_made_any_more_are_named_with_wha
 ) -> None:
     missing = Found(None, WorkError("there is no C compiler", "install gcc or clang"))
     for module in (compiled, kernels):
-        monkeypatch.setattr(module, "find", lambda: missing)
+        monkeypatch.setattr(module, "find", lru_cache(lambda: missing))
     shutil.copytree(swept, out := tmp_path / "an out")
     (folder,) = (out / "runs").iterdir()
     (folder / "run.json").unlink()
@@ -377,7 +377,7 @@ def fill(path: Path, leave: int = 0) -> Path:
 
 
 def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_disk: Path) -> None:
-    path = small_disk / FILE_NAME
+    path = small_disk / CHECKPOINT
     tensors = {"weight": torch.zeros(100_000)}
     for step in (1, 2, 3):
         save_checkpoint(path, Checkpoint(step, 0.0, tensors, {}, [], 0.0, 0))
@@ -385,11 +385,11 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_dis
     save_checkpoint(
         path, Checkpoint(4, 0.0, tensors, {}, [], 0.0, 0)
     )  # in place of the one before the last
-    found, before = read_checkpoint(path), read_checkpoint(small_disk / PREVIOUS_NAME)
+    found, before = read_checkpoint(path), read_checkpoint(small_disk / PREVIOUS_CHECKPOINT)
     assert found is not None
     assert before is not None
     assert (found.step, before.step) == (4, 3)
-    (small_disk / PREVIOUS_NAME).unlink()
+    (small_disk / PREVIOUS_CHECKPOINT).unlink()
     with filler.open("ab") as file:
         file.write(bytes(shutil.disk_usage(small_disk).free - 50_000))
     with pytest.raises(
@@ -401,7 +401,7 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_dis
     with pytest.raises(WriteError, match=r"cannot write .*text: No space left on device") as caught:
         write_text(text, "x" * 100_000)
     assert "make room" in str(caught.value.fix)
-    assert sorted(path.name for path in small_disk.iterdir()) == [FILE_NAME, "filler"]
+    assert sorted(path.name for path in small_disk.iterdir()) == [CHECKPOINT, "filler"]
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(WriteError, match="Read-only file system"):
         save_checkpoint(path, Checkpoint(5, 0.0, tensors, {}, [], 0.0, 0))

@@ -22,9 +22,12 @@ from llmscale.errors import InputError
 from llmscale.explain.allocation import METHODS
 from llmscale.explain.figures import FIGURES
 from llmscale.explain.laws import LAWS
-from llmscale.measure.executors import EXECUTORS
+from llmscale.measure.executors import EXECUTORS, Place
 from llmscale.measure.optimizers import OPTIMIZERS, allocate_state, build_optimizer, state_bytes
 from llmscale.measure.schedules import SCHEDULES
+from llmscale.measure.sweep.devices import allot_places
+from llmscale.measure.sweep.makespan import Duration
+from llmscale.measure.sweep.spec import asked_spec
 from llmscale.measure.text.sources import SOURCES, open_source
 from llmscale.measure.trackers import TRACKERS
 from llmscale.measure.transformer import build_model
@@ -172,7 +175,7 @@ def another_file(tmp_path: Path) -> Iterator[Callable[[Menu[Any], str], str]]:
 
     def add(one: Menu[Any], name: str) -> str:
         folder = tmp_path / "folder"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         text = file_of(one, name).read_text(encoding="utf-8")
         copy = f"{name.replace('-', '_')}_too"
         (folder / f"{copy}.py").write_text(text, encoding="utf-8")
@@ -289,6 +292,9 @@ schedule = "mine.py:halving"
 device = "cpu"
 dtype = "float32"
 workers = 1
+executor = "local-too"
+[hardware.slurm-too]
+cpus = 3
 """
 MINE = """
 def words():
@@ -300,8 +306,13 @@ def halving(progress):
 
 
 def test_a_sweep_of_ones_own_choices_trains_resumes_and_never_runs_what_it_only_finds(
-    repository: Path, tmp_path: Path
+    repository: Path,
+    tmp_path: Path,
+    another_file: Callable[[Menu[Any], str], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    copies = {another_file(EXECUTORS, name) for name in ("local", "slurm")}
+    assert copies == {"local-too", "slurm-too"}
     for name in ("window.py", "lion.py"):
         text = (repository / "experiments" / "own" / name).read_text(encoding="utf-8")
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -315,6 +326,13 @@ def test_a_sweep_of_ones_own_choices_trains_resumes_and_never_runs_what_it_only_
     first = llmscale("sweep", tmp_path / "s.toml", "--out", out, "--json")
     assert first.exit_code == 0, first.output
     (run,) = (out / "runs").iterdir()
+    sweep = json.loads((out / "sweep.json").read_text())
+    assert sweep["spec"]["hardware"]["slurm-too"]["cpus"] == 3
+    assert "local-too" not in sweep["spec"]["hardware"]
+    elsewhere = asked_spec(tmp_path / "s.toml", {"executor": "slurm-too"}).hardware
+    assert allot_places(elsewhere, 1, "cpu", [Duration(1.0)]) == (Place(threads=3),)
+    keywords = {"executor": "slurm-too", "executor_option": ["cpus=4"]}
+    assert asked_spec(tmp_path / "s.toml", keywords).hardware.executor_options.cpus == 4
     own = (f"{tmp_path}/window.py:GatedWindow", f"{tmp_path}/lion.py:Lion")
     chosen = ["--arch", own[0], "--optimizer", own[1], "--schedule", f"{tmp_path}/mine.py:halving"]
     words = ["--data", f"{tmp_path}/mine.py:words", "--tokenizer", "bpe:300"]

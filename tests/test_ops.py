@@ -429,7 +429,7 @@ def test_every_kernel_that_is_called_is_looked_for_when_the_library_is_opened(
     repository: Path,
 ) -> None:
     called = set(
-        re.findall(r'call\(\s*"(\w+)"', (repository / "llmscale/ops/native.py").read_text())
+        re.findall(r'call\(\s*"(\w+)"', (repository / "llmscale/measure/ops/native.py").read_text())
     )
     assert {f"{name}_{kind}" for name in called for kind in ("f32", "bf16")} == set(
         compiled.KERNELS

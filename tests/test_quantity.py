@@ -62,12 +62,13 @@ def test_a_list_keeps_its_order_and_each_item_once() -> None:
 
 
 def test_durations_and_memory_read_like_prose() -> None:
-    assert [format_seconds(s) for s in (0.5, 45, 200, 20_000, 500_000)] == [
+    assert [format_seconds(s) for s in (0.5, 45, 200, 20_000, 500_000, 3e8)] == [
         "0.5 s",
         "45 s",
         "3.3 min",
         "5.6 h",
         "5.8 days",
+        "9.5 years",
     ]
     assert [format_bytes(b) for b in (12, 2048, 3 << 20, 5 << 30, 2 << 40)] == [
         "12 B",

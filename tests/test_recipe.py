@@ -117,7 +117,7 @@ def test_an_impossible_recipe_is_refused(settings: dict[str, object]) -> None:
 
 def test_equal_jobs_have_equal_ids_and_everything_that_decides_a_run_enters_them() -> None:
     first = job()
-    assert job().run_id == first.run_id == Job.from_json(first.to_json()).run_id
+    assert job().run_id == first.run_id
     assert (
         dataclasses.replace(first, size="10k", data="another name for the text").run_id
         == first.run_id

@@ -27,14 +27,14 @@ from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of
 from llmscale.measure.sweep.spec import SweepSpec, parse_budgets
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
-from llmscale.measure.train.checkpoint import FILE_NAME, read_checkpoint
+from llmscale.measure.train.checkpoint import read_checkpoint
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.transformer import build_model
 from llmscale.runs.results_folder import ResultsFolder
-from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.run_folder import CHECKPOINT, RunFolder
 
 
 def llmscale(*arguments: object) -> Any:
@@ -223,7 +223,7 @@ def test_a_malicious_checkpoint_of_several_processes_is_named_and_not_run(
             stop=lambda: True,
         )
     except TrainingInterrupted:
-        anew = read_checkpoint(tmp_path / FILE_NAME)
+        anew = read_checkpoint(tmp_path / CHECKPOINT)
         assert anew is not None
         assert anew.step == 1
     except LlmscaleError as error:
@@ -386,13 +386,15 @@ def test_a_worker_goes_to_no_path_elsewhere(
     (spec,) = (tmp_path / "out").glob("runs/*/spec.json")
     (spec.parent / "run.json").unlink()
     spec.write_text(json.dumps({**json.loads(spec.read_text()), **wrong}))
-    ended = list(
-        train_runs([spec.parent], Audience(lambda folder, point: None, lambda folder: False))
+    warned: list[str] = []
+    audience = Audience(
+        lambda folder, point: None, lambda folder: False, lambda folder, text: warned.append(text)
     )
-    assert ended == [(spec.parent, 1)]
-    row = json.loads((spec.parent / "run.json").read_text())
-    assert row["status"] == "failed"
-    assert "no name of a run" in row["error"] or "no file of another run" in row["error"]
+    assert list(train_runs([spec.parent], audience)) == [(spec.parent, 1)]
+    (said,) = warned
+    assert "spec.json is damaged" in said
+    assert "no name of a run" in said or "no file of another run" in said
+    assert not (spec.parent / "run.json").exists()
     assert not list(tmp_path.rglob("*.pt"))
 
 

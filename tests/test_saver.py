@@ -21,13 +21,7 @@ from trained import train_one
 from llmscale.errors import WriteError
 from llmscale.measure.text.prepare import TextSpec, prepare
 from llmscale.measure.train import checkpoint_writer as saving
-from llmscale.measure.train.checkpoint import (
-    FILE_NAME,
-    PREVIOUS_NAME,
-    Checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-)
+from llmscale.measure.train.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from llmscale.measure.train.checkpoint_writer import INTERVAL_FACTOR, Saver
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import JobText, make_job
@@ -35,7 +29,7 @@ from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.resumable import load_checkpoint
 from llmscale.measure.train.run_spec import RunSpec
-from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT, RunFolder
 from llmscale.runs.shape import shape_for
 
 
@@ -56,10 +50,10 @@ def test_what_is_written_is_the_state_at_the_call_whatever_training_does_next(
     part = weight.view(2, 3)[1]  # as a member of a stack
     with Saver(60.0) as saver:
         saver.save(
-            [(tmp_path / FILE_NAME, state(1, weight)), (tmp_path / "other.pt", state(1, part))]
+            [(tmp_path / CHECKPOINT, state(1, weight)), (tmp_path / "other.pt", state(1, part))]
         )
         weight.fill_(-1)
-    found, other = read_checkpoint(tmp_path / FILE_NAME), read_checkpoint(tmp_path / "other.pt")
+    found, other = read_checkpoint(tmp_path / CHECKPOINT), read_checkpoint(tmp_path / "other.pt")
     assert found is not None
     assert other is not None
     assert found.model["weight"].tolist() == list(range(6))
@@ -83,12 +77,12 @@ def test_training_goes_on_while_another_thread_writes(
 
     monkeypatch.setattr(saving, "save_checkpoint", slow)
     with Saver(0.0) as saver:
-        saver.save([(tmp_path / FILE_NAME, state(1, torch.zeros(3)))])
+        saver.save([(tmp_path / CHECKPOINT, state(1, torch.zeros(3)))])
         saver.check()
-        assert not (tmp_path / FILE_NAME).exists()
+        assert not (tmp_path / CHECKPOINT).exists()
         may_write.set()
         saver.wait()
-        assert (tmp_path / FILE_NAME).exists()
+        assert (tmp_path / CHECKPOINT).exists()
     assert wrote_in[0] is not threading.main_thread()
 
 
@@ -107,7 +101,7 @@ def test_the_interval_is_at_least_fifty_times_what_a_save_takes(
 
 
 def test_an_error_of_the_thread_ends_training_with_its_sentence(tmp_path: Path) -> None:
-    nowhere = [(tmp_path / "missing" / FILE_NAME, state(1, torch.zeros(3)))]
+    nowhere = [(tmp_path / "missing" / CHECKPOINT, state(1, torch.zeros(3)))]
 
     def saved(ending: Callable[[Saver], object]) -> None:
         with Saver(0.0) as saver:
@@ -143,7 +137,7 @@ def test_a_run_saved_after_every_step_gives_the_bits_of_one_that_was_not(tmp_pat
             train_one(
                 job(tokens=6_000), often, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 11
             )
-        assert (folder / PREVIOUS_NAME).exists()
+        assert (folder / PREVIOUS_CHECKPOINT).exists()
         assert (
             without_times(train_one(job(tokens=6_000), often, TRAIN, VALIDATION, folder)) == wanted
         )
@@ -175,7 +169,7 @@ def test_a_smaller_micro_batch_after_memory_ran_out_is_remembered_by_the_resumed
         train_one(
             job(tokens=6_000), plain, TRAIN, VALIDATION, folder, stop=lambda: next(asked) == 5
         )
-    saved = read_checkpoint(folder / FILE_NAME)
+    saved = read_checkpoint(folder / CHECKPOINT)
     assert saved is not None
     assert (saved.micro_batch, saved.checkpointing) == (2, False)
     assert saved.evaluation_batch is None  # it has not evaluated so far

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.errors import InputError
-from llmscale.measure.executors.ray import Options as RayOptions
-from llmscale.measure.executors.slurm import Options as SlurmOptions
+from llmscale.measure.executors._ray_cluster import Options as RayOptions
+from llmscale.measure.executors._slurm_queue import Options as SlurmOptions
 from llmscale.measure.reference import reference
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.spec import SweepSpec, asked_spec, read_spec
@@ -18,7 +18,7 @@ from llmscale.measure.text.spec import Cleaning, TextSpec
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.runs.shape import Shape
-from llmscale.settings import Range, Setting, options_of, settings_of, stated_options
+from llmscale.settings import Range, Setting, keys_of, options_of, settings_of, stated_options
 
 KINDS: tuple[Any, ...] = (
     Recipe,
@@ -138,7 +138,7 @@ def test_help_shows_options_in_groups_with_choices_and_defaults(command: str) ->
 def test_the_reference_of_settings_is_what_the_declarations_say(repository: Path) -> None:
     text = reference()
     for kind in KINDS:
-        for one in settings_of(kind):
+        for one in keys_of(kind).values():
             assert f"`{one.name}`" in text or one.table, one
     committed = repository / "docs" / "settings.md"
     assert committed.read_text(encoding="utf-8") == text, "write it anew: make docs"

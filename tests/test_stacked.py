@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.measure.train.batches import Batches
-from llmscale.measure.train.checkpoint import FILE_NAME
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Outcome
 from llmscale.measure.train.forward_backward import Passes
@@ -20,6 +19,7 @@ from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.resumable import can_stack
 from llmscale.measure.train.stack import Stack
 from llmscale.measure.transformer import build_model
+from llmscale.runs.run_folder import CHECKPOINT
 from llmscale.runs.shape import shape_for
 
 CPU = Conditions("cpu", micro_batch=8, ops="plain")
@@ -71,14 +71,14 @@ def test_an_interrupted_stack_goes_on_stacked_or_alone(tmp_path: Path) -> None:
     resumed = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path))
     assert [without_times(one) for one in resumed] == [without_times(one) for one in wanted]
     assert losses([alone]) == pytest.approx(losses(wanted[:1]), abs=2e-4)
-    (folders(tmp_path)[1] / FILE_NAME).unlink()
+    (folders(tmp_path)[1] / CHECKPOINT).unlink()
     assert not can_stack(members_of(jobs, folders(tmp_path)))
 
 
 def copy_of(folder: Path) -> Path:
     other = folder.with_name("copy")
     other.mkdir()
-    (other / FILE_NAME).write_bytes((folder / FILE_NAME).read_bytes())
+    (other / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes())
     return other
 
 
@@ -161,4 +161,4 @@ def test_a_sweep_stacks_its_seeds_and_the_fit_sees_their_spread(tmp_path: Path) 
     assert (tables["always"].groupby("size")["seconds"].nunique() == 1).all()
     wrong = CliRunner().invoke(app, [*command, "--stack", "sometimes"])
     assert wrong.exit_code == 2
-    assert "stack is 'sometimes'" in wrong.stderr
+    assert "stack 'sometimes' is not known" in wrong.stderr

@@ -24,13 +24,14 @@ from llmscale.commands import app
 from llmscale.commands._terminal_curves import Line, draw_curves
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.job import Job, JobText, make_job, run_row
+from llmscale.measure.train.job import JobText, make_job, run_row
 from llmscale.measure.train.recipe import Recipe
-from llmscale.measure.train.run_spec import RunSpec
+from llmscale.measure.train.run_spec import RunSpec, read_spec
 from llmscale.runs.lock import only_writer
 from llmscale.runs.log import append_progress, last_progress, read_progress
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.shape import shape_for
 
 SMALL, LARGE = "1x16x1", "2x32x2"
@@ -126,7 +127,7 @@ def test_status_follows_a_sweep_that_is_killed_and_goes_on(
 
     second = sweep()
     wait_for(lambda: (now := last_progress(large)) and now["step"] > reached["step"], 240)
-    job = Job.from_json(json.loads((large / "spec.json").read_text())["job"])
+    job = read_spec(RunFolder(large)).job
     steps = [row["step"] for row in read_progress(large)[0]]
     logged = [
         step
@@ -317,7 +318,12 @@ def test_ten_thousand_runs_are_shown_in_few_lines_and_take_no_more_time_each_tha
     folder: ResultsFolder,
 ) -> None:
     row = run_row(
-        Job.from_json(_a_job(folder)), "done", "x", loss=4.0, seconds=1.0, tokens_per_second=1e5
+        read_spec(folder.run_folders[0]).job,
+        "done",
+        "x",
+        loss=4.0,
+        seconds=1.0,
+        tokens_per_second=1e5,
     )
     seconds = []
     for count in (1_000, 10_000):
@@ -332,10 +338,3 @@ def test_ten_thousand_runs_are_shown_in_few_lines_and_take_no_more_time_each_tha
     assert (
         seconds[1] < 30 * seconds[0]
     )  # ten times as much, or a hundred times if runs were compared with each other
-
-
-def _a_job(folder: ResultsFolder) -> dict[str, Any]:
-    payload: dict[str, Any] = json.loads(next(folder.path.glob("runs/*/spec.json")).read_text())[
-        "job"
-    ]
-    return payload

@@ -187,7 +187,10 @@ def a_job() -> Job:
 def test_a_missing_package_or_tracker_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in TRACKERS else found(name)
+    )
     out = tmp_path / "out"
     asked = [
         "sweep",

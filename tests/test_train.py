@@ -22,7 +22,6 @@ from llmscale.measure.optimizers import (
     set_learning_rate,
 )
 from llmscale.measure.train.batches import Batches, Windows
-from llmscale.measure.train.checkpoint import FILE_NAME
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Outcome
 from llmscale.measure.train.evaluate import bits_per_byte, evaluate
@@ -33,6 +32,7 @@ from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.stack import Stack
 from llmscale.measure.transformer import build_model
 from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import CHECKPOINT
 from llmscale.runs.shape import shape_for
 
 VOCAB = 60
@@ -114,7 +114,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
 
         with pytest.raises(TrainingInterrupted):
             train_one(whole, conditions, TRAIN, VALIDATION, resumed, stop=stop_now)
-        assert (resumed / FILE_NAME).exists()
+        assert (resumed / CHECKPOINT).exists()
     assert without_times(run(whole, resumed, conditions)) == without_times(wanted)
 
 

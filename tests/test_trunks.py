@@ -14,12 +14,12 @@ from llmscale.measure.sweep.devices import best_workers
 from llmscale.measure.sweep.makespan import Duration, makespan, speedup
 from llmscale.measure.sweep.trunks import BranchPoint, beginning_of_stream, descents
 from llmscale.measure.train.batches import Batches
-from llmscale.measure.train.checkpoint import FILE_NAME
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.recipe import Recipe
 from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import CHECKPOINT
 from llmscale.runs.shape import shape_for
 
 VOCAB, CONTEXT = 60, 32
@@ -116,7 +116,7 @@ def test_of_its_own_checkpoint_and_a_branch_point_a_run_takes_the_later(tmp_path
     point, branch = tmp_path / "point.pt", job(20_000)
     with pytest.raises(TrainingInterrupted):
         train_one(branch, CPU, TRAIN, VALIDATION, tmp_path, stop=lambda: True)
-    assert (tmp_path / FILE_NAME).exists()
+    assert (tmp_path / CHECKPOINT).exists()
     (other := tmp_path / "other").mkdir()
     train_one(job(40_000), CPU, TRAIN, VALIDATION, other, branch_points={branch.branch_step: point})
     assert (

@@ -41,7 +41,11 @@ class Pretended:
         self.stopped = 0
 
     def run(
-        self, tasks: Sequence[Task], places: Sequence[Place], report: Callable[[Event], object]
+        self,
+        tasks: Sequence[Task],
+        places: Sequence[Place],
+        report: Callable[[Event], object],
+        options: None,
     ) -> None:
         under_way = {task.folders[0]: self.rows(task.folders[0]) for task in tasks}
         unwanted: set[Path] = set()

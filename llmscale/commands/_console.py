@@ -71,13 +71,13 @@ class SafeConsole(Console):
         if not self._limited:
             self.width = _WIDTH_OF_FILES
 
-    def say(self, label: str, style: str, text: str) -> None:
+    def say(self, label: str, style: str, text: str, text_style: str = "") -> None:
         """A message behind its `label`, its further lines under the first."""
         text = masked(one_line(text))
         first, *others = wrapped_lines(text, self.width, len(label) + 1) if self.wraps else [text]
-        self.print(Text.assemble((label, style), f" {first}"), soft_wrap=True)
+        self.print(Text.assemble((label, style), " ", (first, text_style)), soft_wrap=True)
         for line in others:
-            self.print(Text(line), soft_wrap=True)
+            self.print(Text(line, text_style), soft_wrap=True)
 
     def print(self, *objects: Any, soft_wrap: bool | None = None, **kwargs: Any) -> None:
         """As rich's; strings as the class says."""

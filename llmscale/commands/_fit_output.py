@@ -31,7 +31,7 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     from llmscale.explain.diagnostics.verdict import verdict
 
     table = fits[0].table
-    output.results.print(output.styled((f"{fits[0].law.name}: {verdict(fits[0])}", "bold")))
+    output.results.say(f"{fits[0].law.name}:", "bold", verdict(fits[0]), "bold")
     output.results.print(output.styled(f"{table.size} from {table.path}, N is {table.count}"))
     show_reading(table, [name for one in fits for name in one.law.inputs])
     for one in fits:
@@ -103,7 +103,7 @@ def show_reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> None
     """Print which column became what."""
     text = reading(table, inputs)
     if text:
-        output.results.print(output.styled((text, "dim")))
+        output.results.say("read:", "dim", text.removeprefix("read: "), "dim")
 
 
 def _show_holdout(one: "Fit") -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 SILENCE = 1.5
 """Seconds without a word after which it is said what goes on."""
+_TIMES_ELSEWHERE = 20
+"""Out of a terminal the silence may be longer: what is written there stays."""
 _AT_FIRST = "loading"
 _ERASE = "\r\x1b[K"
 
@@ -45,10 +47,11 @@ class Patience:
             self._last = time.monotonic()
 
     def _watch(self) -> None:
+        longest = SILENCE if self._in_terminal else _TIMES_ELSEWHERE * SILENCE
         while not self._over.wait(0.25):
             with self._lock:
                 silence = time.monotonic() - self._last
-                if silence > SILENCE and not self._over.is_set():
+                if silence > longest and not self._over.is_set():
                     self._say()
 
     def _say(self) -> None:

@@ -142,9 +142,15 @@ def _curves(folder: "ResultsFolder", now: "SweepStatus") -> Any:
     return draw_curves(lines, width, 18, "training tokens", "train loss")
 
 
-def curves_json(folder: "ResultsFolder", now: "SweepStatus", wanted: bool) -> dict[str, Any]:
+def as_json(
+    folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None
+) -> dict[str, Any]:
+    """What `status --json` prints, with the loss `curves` and the cost if they are asked for."""
     from llmscale.measure.sweep.loss_curves import loss_curves
 
-    if not wanted:
-        return {}
-    return {"curves": [curve.to_json() for curve in loss_curves(folder, now.runs)]}
+    said = now.to_json()
+    if price is not None:
+        said |= {"price": price, "cost": now.device_hours * price}
+    if curves:
+        said["curves"] = [curve.to_json() for curve in loss_curves(folder, now.runs)]
+    return said

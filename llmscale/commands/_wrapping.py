@@ -6,6 +6,8 @@ from llmscale.commands import COMMANDS
 
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _COMMAND = re.compile(rf"(?<!\S)\(?(?:llmscale (?:{'|'.join(COMMANDS)})|pip install|rm -r)(?!\S)")
+_TOGETHER = re.compile(r"\[[^\s\]]{1,7}, [^\s\]]{1,7}\]\S{0,2}(?!\S)|\S{1,8} = \S{1,8}(?!\S)|\S+")
+"""A word, a short `name = value`, or an interval: each is read as one."""
 _LEAST_ROOM = 20
 
 
@@ -46,10 +48,10 @@ def _pieces(text: str) -> list[str]:
     for found in _COMMAND.finditer(text):
         if found.start() < place:
             continue
-        pieces += text[place : found.start()].split()
+        pieces += _TOGETHER.findall(text[place : found.start()])
         place = _end_of_command(text, found.end())
         pieces.append(text[found.start() : place])
-    return pieces + text[place:].split()
+    return pieces + _TOGETHER.findall(text[place:])
 
 
 def _end_of_command(text: str, place: int) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscale.commands import output
+from llmscale.errors import InputError
 
 if TYPE_CHECKING:
     from llmscale.notes.kind import Kind
@@ -26,6 +27,12 @@ def explain(
     """
     from llmscale.notes import CATALOGUE, as_markdown, by_topic, find
 
+    if markdown and (json or code):
+        other = "--json" if json else code
+        raise InputError(
+            f"--markdown prints every warning as a page, and {other} asks for something else",
+            "leave one of them out",
+        )
     shown = [find(code)] if code else list(CATALOGUE.values())
     if markdown:
         output.print_text(as_markdown())

@@ -8,14 +8,16 @@ from llmscale.commands import output
 from llmscale.errors import InputError
 from llmscale.settings import Range
 
+FolderArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FOLDER", help="A results folder or URL; default the newest under results/."
+    ),
+]
+
 
 def status(
-    folder: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="FOLDER", help="A results folder or URL; default the newest under results/."
-        ),
-    ] = None,
+    folder: FolderArgument = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", "-w", help="Stay, and show what changes until the sweep ends."),
@@ -48,8 +50,7 @@ def status(
         return
     now = look(where)
     if json:
-        cost = {} if price is None else {"price": price, "cost": now.device_hours * price}
-        output.print_json({**now.to_json(), **cost, **view.curves_json(found, now, curves)})
+        output.print_json(view.as_json(found, now, curves, price))
         return
     for part in view.parts_of(found, now, curves, price, all):
         output.results.print(part)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.tune.spec import SearchSpec
-from llmscale.settings import Setting, settings_of
+from llmscale.settings import Setting, keys_of, settings_of
 
 _BEGINNING = """\
 # Settings
@@ -52,12 +52,11 @@ def _tables(kind: type, name: str) -> Iterator[str]:
     heading = f"`[{name}]`" if name else "Outside of any table"
     said = " ".join((kind.__doc__ or "").split()).replace(f" TOML table `[{name}]`.", "")
     yield f"## {heading}\n\n{said}\n"
-    for one in settings_of(kind):
-        if one.table is None:
-            yield _entry(one)
-    for one in settings_of(kind):
+    keys = keys_of(kind)
+    yield from (_entry(one) for one in keys.values() if one.table is None)
+    for key, one in keys.items():
         if one.table is not None:
-            yield from _tables(one.table(), f"{name}.{one.name}" if name else one.name)
+            yield from _tables(one.table(), f"{name}.{key}" if name else key)
 
 
 def _entry(one: Setting) -> str:

@@ -55,6 +55,23 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         return self.architecture.block(self, x_BTC, added_BTC, *shared)
 
+    def within(self, name: str, compute: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """compute(self, *inputs), as a call of the part that holds the weights below `name`."""
+        part = getattr(self, name, None)
+        if isinstance(part, Part):
+            written: Tensor = part(compute, self, *inputs)
+            return written
+        return compute(self, *inputs)
+
+
+class Part(nn.Module):
+    """Weights of a block that one computation needs, which is a call of this module.
+
+    Those that are shared out among processes are gathered as a module is called."""
+
+    def forward(self, compute: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        return compute(*inputs)
+
 
 class LanguageModel(nn.Module):
     """A Transformer of one architecture and shape: its logits, its loss, and its first weights."""
@@ -269,7 +286,7 @@ def _put_layer(holder: nn.Module, name: str, layer: Layer) -> None:
     *path, last = name.split(".")
     for part in path:
         if part not in holder._modules:
-            holder.add_module(part, nn.Module())
+            holder.add_module(part, Part())
         holder = holder.get_submodule(part)
     match layer:
         case Linear():

@@ -176,9 +176,13 @@ def each_curve(
 def one_curve(curves: Curves, run_id: str, columns: Sequence[str]) -> pd.DataFrame | None:
     """The rows of one run, or None if there are none. Raises InputError."""
     if isinstance(curves, CurveFile):
-        return curves.of(run_id, columns) if run_id in curves.spans else None
+        if run_id not in curves.spans:
+            return None
+        return curves.of(run_id, columns)
     rows = curves.loc[curves["run_id"].astype(str) == run_id, list(columns)]
-    return rows.reset_index(drop=True) if len(rows) else None
+    if not len(rows):
+        return None
+    return rows.reset_index(drop=True)
 
 
 def known_columns(curves: Curves, names: Iterable[str]) -> list[str]:
@@ -200,7 +204,9 @@ def shared_rows(curve: pd.DataFrame, parent: pd.DataFrame) -> int:
     for name in names:
         own, other = (frame[name].to_numpy(dtype=float)[:length] for frame in (curve, parent))
         same &= (own == other) | (np.isnan(own) & np.isnan(other))
-    return length if same.all() else int(same.argmin())
+    if same.all():
+        return length
+    return int(same.argmin())
 
 
 def parents_of(runs: pd.DataFrame) -> dict[str, str]:
@@ -257,7 +263,10 @@ def _cut(arrays: dict[str, Any], first: int, end: int) -> dict[str, Any]:
 def _frame(parts: list[dict[str, Any]]) -> pd.DataFrame:
     if len(parts) == 1:
         return pd.DataFrame(parts[0])
-    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    columns = {}
+    for name in parts[0]:
+        columns[name] = np.concatenate([part[name] for part in parts])
+    return pd.DataFrame(columns)
 
 
 @contextmanager

@@ -5,14 +5,12 @@ call, the checks of all three, the JSON schema, and docs/settings.md. Importing 
 nothing heavy: `--help` reads them."""
 
 import dataclasses
-import os
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from functools import cache
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
@@ -82,6 +80,9 @@ class Setting:
     """Checks what a file gives, of which the second argument says the place."""
     table: Callable[[], type] | None = None
     """The dataclass that a table of settings is read into."""
+    tables: Callable[[], Mapping[str, type]] | None = None
+    """Of a dict of tables by name, such as one for each choice of a menu: what each is read into.
+    A file has them under their own names, next to the other settings."""
 
     @property
     def keyword(self) -> str:
@@ -154,6 +155,18 @@ def _settings_of(kind: Any) -> tuple[Setting, ...]:
     return tuple(found)
 
 
+def keys_of(kind: Any) -> dict[str, Setting]:
+    """The keys of a TOML table that is read into `kind`, and what is known of each."""
+    keys: dict[str, Setting] = {}
+    for one in settings_of(kind):
+        if one.tables is None:
+            keys[one.name] = one
+            continue
+        for name, inner in one.tables().items():
+            keys[name] = Setting(name, inner, MISSING, table=_always(inner))
+    return keys
+
+
 def check_settings(values: Any, where: str = "") -> None:
     """Raise InputError for the first field of `values` that is not what its declaration allows."""
     for one in settings_of(type(values)):
@@ -214,21 +227,6 @@ def _inner(values: Any, tables: Iterable[str]) -> Any:
     for name in tables:
         values = getattr(values, name)
     return values
-
-
-def in_folder(package: str) -> Callable[[], tuple[str, ...]]:
-    """The menu whose choices are the files in the folder of `package`, none of which is loaded."""
-
-    def members() -> tuple[str, ...]:
-        from importlib.util import find_spec
-
-        found = find_spec(package)
-        places = (found.submodule_search_locations or []) if found else []
-        files = [Path(file) for place in places for file in os.listdir(place)]
-        names = (file.stem for file in files if file.suffix == ".py")
-        return tuple(sorted(name for name in names if not name.startswith("_")))
-
-    return members
 
 
 def _always(kind: Any) -> Callable[[], type]:

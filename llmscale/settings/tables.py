@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from llmscale.errors import InputError
-from llmscale.settings import Setting, options_of, settings_of
+from llmscale.settings import Setting, keys_of, options_of, settings_of
 
 Settings = TypeVar("Settings")
 
@@ -36,9 +36,13 @@ def from_table(kind: type[Settings], table: Any, where: str) -> Settings:
     """
     if not isinstance(table, dict):
         raise InputError(f"{where} is {table!r}", "write it as a table of keys and values")
-    known = {one.name: one for one in settings_of(kind)}
+    known = keys_of(kind)
     check_keys(table, set(known), where)
-    return kind(**{key: read_value(known[key], value, where) for key, value in table.items()})
+    values = {key: read_value(known[key], value, where) for key, value in table.items()}
+    for one in settings_of(kind):
+        if one.tables is not None:
+            values[one.name] = {key: values.pop(key) for key in one.tables() if key in values}
+    return kind(**values)
 
 
 def with_keywords(settings: Settings, given: Mapping[str, Any], where: str) -> Settings:

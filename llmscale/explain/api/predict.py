@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
 from llmscale.errors import InputError, both
+from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.fitted import (
     Asked,
     LawName,
@@ -48,7 +50,7 @@ def predict(
     columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
     the budget: they are in `params` and `tokens` of what is returned. Raises InputError."""
     given = those_given(options)
-    points = _points(params, tokens, flops, inputs or {})
+    points = _points(params, tokens, flops, inputs or {}, source)
     reading: dict[str, Any] = {"columns": columns, "count": count, "units": units}
     reading |= {"where": where, "status": status}
     asked = Asked(source, () if law is None else (law,), reading, given, refit)
@@ -70,16 +72,19 @@ def _fit_of(asked: Asked) -> Fit:
     return fits_of(asked, read_for(asked), first=True, holdout="none")[0]
 
 
-def _points(params: Any, tokens: Any, flops: Any, inputs: Mapping[str, Any]) -> dict[str, Array]:
+def _points(
+    params: Any, tokens: Any, flops: Any, inputs: Mapping[str, Any], source: Any
+) -> dict[str, Array]:
     """What is asked for, by column, in shapes that go together. Raises InputError."""
     given = {"params": params, "flops": flops, **inputs}
     points = points_asked({name: value for name, value in given.items() if value is not None})
     if tokens is not None:
         points = points_asked({**points, "tokens": tokens_asked(tokens, points.get("params"))})
     if not points:
+        named = (source,) if isinstance(source, (str, Path)) else ()
+        example = command_line("llmscale", "predict", *named, "--flops", "1e23")
         raise InputError(
-            "nothing was asked for",
-            "give --params and --tokens, or --flops: llmscale predict --flops 1e23",
+            "nothing was asked for", f"give --params and --tokens, or --flops: {example}"
         )
     return points
 

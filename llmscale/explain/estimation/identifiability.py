@@ -125,9 +125,7 @@ def _one_constant(columns: dict[str, Array], sizes: int, budgets: int) -> str:
     for name, letter, number in (("params", "N", sizes), ("tokens", "D", budgets)):
         if number == 1:
             only = format_count(columns[name][0])
-            return (
-                f": at {letter} = {only} alone the floor and the term in {letter} are one constant"
-            )
+            return f": with only {letter} = {only}, the floor and its term are one constant"
     return ""
 
 

@@ -294,8 +294,12 @@ def _nothing() -> pd.DataFrame:
 
 
 def _mean(values: pd.Series) -> float:
-    return float(values.mean()) if len(values) else math.nan
+    if not len(values):
+        return math.nan
+    return float(values.mean())
 
 
 def _median(values: pd.Series) -> float:
-    return float(values.median()) if len(values) else math.nan
+    if not len(values):
+        return math.nan
+    return float(values.median())

@@ -1,7 +1,7 @@
 """What a comparison of laws gives: one row a law, as a table and as JSON."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,14 +116,8 @@ class Comparison:
 
     def __str__(self) -> str:
         rows = [_HEAD, *(_row(one) for one in self.ranked)]
-        width = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-        lines = [
-            "  ".join(
-                cell.ljust(size) if place in (1, 8) else cell.rjust(size)
-                for place, (cell, size) in enumerate(zip(row, width, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+        width = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [_aligned(row, width) for row in rows]
         lines += [
             "hold-out and CV: mean error of ln L over runs held out, and over folds, as a share "
             f"of the loss; as good: CV within {STANDARD_ERRORS:g} standard errors of the lowest, "
@@ -135,13 +129,19 @@ class Comparison:
         )
 
 
+def _aligned(row: Sequence[str], width: Sequence[int]) -> str:
+    """The cells of a row as wide as their columns: words to the left, numbers to the right."""
+    cells = [cell.rjust(size) for cell, size in zip(row, width, strict=True)]
+    for place in (1, 8):
+        cells[place] = row[place].ljust(width[place])
+    return "  ".join(cells).rstrip()
+
+
 def _row(one: Compared) -> tuple[str, ...]:
     check = one.fit.holdout
-    inside = (
-        f"{one.holdout_inside} of {len(check.runs)}"
-        if check and one.holdout_inside is not None
-        else "-"
-    )
+    inside = "-"
+    if check and one.holdout_inside is not None:
+        inside = f"{one.holdout_inside} of {len(check.runs)}"
     return (
         f"{one.rank}",
         one.law,
@@ -156,4 +156,6 @@ def _row(one: Compared) -> tuple[str, ...]:
 
 
 def _percent(value: float) -> str:
-    return size(value / 100) if math.isfinite(value) else "-"
+    if not math.isfinite(value):
+        return "-"
+    return size(value / 100)

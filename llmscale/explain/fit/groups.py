@@ -137,13 +137,11 @@ def fit_groups(
     first = next(iter(fits.values()))
     shared = type(first.law).exponents
     if len(fits) < 2 or len(laws) > 1 or not shared:
-        reason = (
-            "there is one group only"
-            if len(fits) < 2
-            else "the groups are too different in size for one law"
-            if len(laws) > 1
-            else f"{first.law.name} names no exponents"
-        )
+        reason = f"{first.law.name} names no exponents"
+        if len(fits) < 2:
+            reason = "there is one group only"
+        elif len(laws) > 1:
+            reason = "the groups are too different in size for one law"
         note = NO_JOINT_FIT.note(f"no joint fit with shared exponents: {reason}")
         return Groups(column, fits, {}, shared, float("nan"), {}, None, (note,))
     return _joint(column, fits, shared, options)
@@ -309,12 +307,10 @@ def _joint(
         if name not in law.signed:
             ends_of = np.exp(ends_of)
         intervals[name] = (float(ends_of[0]), float(ends_of[1]))
-    verdict = (
-        f"the groups may share {' and '.join(shared)} (p = {p_value:.2g}): the joint fit is the "
-        "one to use"
-        if p_value >= SIGNIFICANT
-        else f"the groups do not share {' and '.join(shared)} (p = {p_value:.2g}): fit them apart"
-    )
+    what = f"share {' and '.join(shared)} (p = {p_value:.2g})"
+    verdict = f"the groups do not {what}: fit them apart"
+    if p_value >= SIGNIFICANT:
+        verdict = f"the groups may {what}: the joint fit is the one to use"
     kind = EXPONENTS_SHARED if p_value >= SIGNIFICANT else EXPONENTS_DIFFER
     note = kind.note(verdict)
     return Groups(column, fits, joint, shared, best, intervals, p_value, (note,))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -116,11 +117,9 @@ class _Folder:
 
     @cached_property
     def seen(self) -> dict[str, SeenCurve] | None:
-        return (
-            seen_curves(CurveFile(self.place.curves_path))
-            if self.place.curves_path.is_file()
-            else None
-        )
+        if not self.place.curves_path.is_file():
+            return None
+        return seen_curves(CurveFile(self.place.curves_path))
 
     @cached_property
     def steps(self) -> RunTable:
@@ -184,7 +183,7 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
     if isinstance(source, RunTable):
         return source
     own = [law for law in laws if not isinstance(law, str)]
-    return read_table(source, needs=[column for law in own for column in inputs_of(law)])
+    return read_table(source, needs=[*chain.from_iterable(map(inputs_of, own))])
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
@@ -405,12 +404,12 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
         if name in law.signed and not lower < value < upper
     ]
     if unbound or not found.settled:
-        reason = (
-            f"nothing keeps {' and '.join(unbound)} from growing, and the fit ends where the "
-            "search does"
-            if unbound
-            else "the best fit lies along a ridge, on which the objective hardly changes any more"
-        )
+        reason = "the best fit lies along a ridge, on which the objective hardly changes any more"
+        if unbound:
+            reason = (
+                f"nothing keeps {' and '.join(unbound)} from growing, and the fit ends where the "
+                "search does"
+            )
         notes.append(
             FLAT_DIRECTION.note(
                 f"{reason}: the coefficients are not known one by one, only the loss near the "

@@ -148,6 +148,19 @@ class Forecast:
         """What to know of the fit, and of the forecast."""
         return (*(self.fit.notes if self.fit else ()), *self.notes)
 
+    @property
+    def verdict(self) -> str:
+        """A sentence on the point that lies furthest beyond the runs."""
+        row = max(self.rows(), key=lambda row: row["horizon"])
+        at = ", ".join(f"{LETTERS.get(name, name)} = {format_count(row[name])}" for name in self.at)
+        interval = ""
+        if math.isfinite(row["low"]):
+            interval = f" [{row['low']:.4f}, {row['high']:.4f}] ({100 * self.level:g}%)"
+        beyond = f"{math.exp(row['horizon']):.3g}x beyond the runs"
+        where = beyond if row["horizon"] > 0 else "inside the runs"
+        which = ", the furthest of those asked for" if len(self.rows()) > 1 else ""
+        return f"loss {row['loss']:.4f}{interval} at {at}: {where}{which}"
+
     def rows(self) -> list[dict[str, float]]:
         """One row a point: what was asked for, and every number of the forecast."""
         names = ("loss", "low", "high", "plain_low", "plain_high", "horizon")

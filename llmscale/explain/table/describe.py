@@ -76,4 +76,6 @@ def _counted(reasons: Sequence[str]) -> str:
     counts = Counter(reasons).most_common()
     named = ", ".join(f"{number} {reason}" for reason, number in counts[:_MOST_REASONS])
     more = sum(number for _, number in counts[_MOST_REASONS:])
-    return f"{named} and {more} more" if more else named
+    if more:
+        named += f" and {more} more"
+    return named

@@ -66,14 +66,18 @@ class RunTable:
     def size(self) -> str:
         """`24 runs`, or `240 rows of 6 runs`."""
         runs = f"{self.runs} run" if self.runs == 1 else f"{self.runs} runs"
-        return runs if self.runs == len(self.frame) else f"{len(self.frame)} rows of {runs}"
+        if self.runs == len(self.frame):
+            return runs
+        return f"{len(self.frame)} rows of {runs}"
 
     def __repr__(self) -> str:
         return first_lines(str(self))
 
     def __str__(self) -> str:
-        left_out = f", {len(self.excluded)} left out" if self.excluded else ""
-        return f"{self.size} from {self.path}{left_out}"
+        text = f"{self.size} from {self.path}"
+        if self.excluded:
+            text += f", {len(self.excluded)} left out"
+        return text
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first runs, what became of columns, and what was left out."""
@@ -128,7 +132,9 @@ def groups(table: RunTable, column: str) -> dict[str, RunTable]:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
 
 
 def _group_of(value: Any) -> str:

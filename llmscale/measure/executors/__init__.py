@@ -92,12 +92,19 @@ class Executor(ABC):
     """The package that it takes, of the extra of its own name."""
     Options: ClassVar[type | None] = None
     """A frozen dataclass of what is its own: the TOML table `[hardware.NAME]`."""
+    IS_HERE: ClassVar[bool] = False
+    """Whether all runs are trained on this machine, so that its devices are those to train on."""
     PATIENCE: ClassVar[int] = 5
     """How often a run that was lost is started again without getting further than before."""
 
     @classmethod  # noqa: B027 - most have nothing to check
     def check(cls) -> None:
         """Raise InputError if nothing can be started from here."""
+
+    @classmethod
+    def threads_elsewhere(cls, options: Any, device: str) -> int | None:
+        """Threads of each run, if any number of them has room; None if they share this machine."""
+        return None
 
     @abstractmethod
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
@@ -145,6 +152,12 @@ def executor_names() -> tuple[str, ...]:
 def pick_executor(name: str) -> type[Executor]:
     """The member `name`. Raises InputError if there is none."""
     return EXECUTORS.find(name)
+
+
+def executor_tables() -> dict[str, type]:
+    """The options of each member that has any, by its name."""
+    found = {name: pick_executor(name).Options for name in EXECUTORS}
+    return {name: options for name, options in found.items() if options is not None}
 
 
 def check_executor(name: str, starting: bool = True) -> None:

@@ -5,15 +5,18 @@ import os
 import secrets
 import signal
 import socket
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, LlmscaleError, WorkError
 from llmscale.machine import available_cores
 from llmscale.measure.executors import Gone
+from llmscale.settings import Range, check_settings, setting
 
 PRIVATE = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
 """Of a cluster that is started for a sweep: who reaches a Ray cluster runs code on it, so only this
@@ -22,6 +25,26 @@ machine does.
 LOST = -9
 """The exit code of a run whose actor is gone: as if its process had been killed."""
 START = "start one: ray start --head"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is Ray's own. TOML table `[hardware.ray]`."""
+
+    address: str | None = setting(
+        None,
+        help="Of a cluster, host:port, or auto for the one that this machine belongs to.",
+        usual="that of RAY_ADDRESS, or a cluster of this machine only for the time of the sweep",
+    )
+    cpus: int | None = setting(
+        None,
+        help="CPUs for each run, and its threads.",
+        usual="as many as a run would get on this machine",
+        within=Range(1, 100_000),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, " in [hardware.ray]")
 
 
 @contextmanager
@@ -48,15 +71,12 @@ def connected(address: str | None) -> Iterator[Any]:
         _check_listens(where)
     own: dict[str, Any] = {} if where else {"num_cpus": available_cores(), **PRIVATE}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    on_term = signal.getsignal(signal.SIGTERM)
     try:
-        with _current_folder_hidden():
+        with _current_folder_hidden(), _sigterm_kept():
             ray.init(address=where or "local", namespace="llmscale", **own, **quiet)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"there is no Ray cluster at {where}: {reason}", START) from error
-    finally:
-        signal.signal(signal.SIGTERM, on_term)  # ray sets its own
     try:
         yield ray
     finally:
@@ -114,6 +134,21 @@ def _ask_for_token() -> None:
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """SIGTERM is handled afterwards as before: Ray sets a handler of its own, in the main thread
+    only, as Python allows.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    on_term = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, on_term)
 
 
 @contextmanager

@@ -9,17 +9,15 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llmscale.errors import InputError, WorkError
 from llmscale.machine.child import SAFE, python, search_path
 from llmscale.measure.executors import Place
 from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED, WORKER
 from llmscale.runs.run_folder import CHECKPOINT, SHARDED_CHECKPOINT, RunFolder
-
-if TYPE_CHECKING:
-    from llmscale.measure.executors.slurm import Options
+from llmscale.settings import Range, check_settings, setting
 
 SECONDS_TO_SAVE = 90
 """How long before the time limit a worker is told to save its checkpoint; less if that is short."""
@@ -36,6 +34,43 @@ ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FA
 
 Others, such as REQUEUED or COMPLETING, are on their way.
 """
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is Slurm's own. TOML table `[hardware.slurm]`."""
+
+    partition: str | None = setting(None, help="The partition of its jobs.")
+    account: str | None = setting(None, help="The account that they are charged to.")
+    qos: str | None = setting(None, help="Their quality of service.")
+    time_minutes: int = setting(
+        60,
+        help="Time limit of a job. A run that takes longer goes on from its checkpoint, in the "
+        "same job, requeued.",
+        within=Range(1, 10_000_000),
+    )
+    cpus: int | None = setting(
+        None, help="CPUs for each run, and its threads.", usual="one", within=Range(1, 100_000)
+    )
+    gpus: int | None = setting(
+        None,
+        help="GPUs for each job.",
+        usual="one if runs are trained on GPUs",
+        within=Range(0, 1000),
+    )
+    memory_gb: float | None = setting(
+        None,
+        help="Memory of a job.",
+        usual="the cluster's default",
+        within=Range(0, 1e6, above=True),
+    )
+    setup: str = setting(
+        "",
+        help="Lines of shell to run on the node before the worker, such as `module load cuda`.",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, " in [hardware.slurm]")
 
 
 class Queue:
@@ -158,7 +193,7 @@ def job_name(folders: Sequence[Path]) -> str:
     return f"llmscale-{folders[0].name}-{digest}"
 
 
-def hand_in(folders: Sequence[Path], place: Place, options: "Options") -> str:
+def hand_in(folders: Sequence[Path], place: Place, options: Options) -> str:
     """Hand in a job that trains the runs of `folders`, and give its id.
 
     Raises WorkError if Slurm refuses it.

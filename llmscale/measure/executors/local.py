@@ -43,7 +43,7 @@ class _Local(Worker):
 class Local(Executor):
     """One process a place."""
 
-    PATIENCE = 2
+    IS_HERE, PATIENCE = True, 2
 
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
         self._workers = [_Local(place) for place in places]

@@ -13,38 +13,17 @@ from typing import Any
 
 from llmscale.errors import WorkError
 from llmscale.measure.executors import Event, Executor, Gone, Place, Task, Worker
+from llmscale.measure.executors import _ray_cluster as cluster
 from llmscale.measure.executors._by_url import ByUrl
-from llmscale.measure.executors._ray_cluster import LOST, answer, check_room, connected, marker
 from llmscale.measure.executors._remote_worker import Node
 from llmscale.measure.executors._worker_process import event_of
 from llmscale.runs.remote import results_at, url_of
-from llmscale.settings import Range, check_settings, setting
 
 SECONDS_BETWEEN_LOOKS = 0.5
 MOST_ASKED = 16
 """This many actors at a time wait for Ray to find room for them: enough to fill a cluster soon, and
 to have it grow.
 """
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is Ray's own. TOML table `[hardware.ray]`."""
-
-    address: str | None = setting(
-        None,
-        help="Of a cluster, host:port, or auto for the one that this machine belongs to.",
-        usual="that of RAY_ADDRESS, or a cluster of this machine only for the time of the sweep",
-    )
-    cpus: int | None = setting(
-        None,
-        help="CPUs for each run, and its threads.",
-        usual="as many as a run would get on this machine",
-        within=Range(1, 100_000),
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self, " in [hardware.ray]")
 
 
 @dataclass(eq=False)
@@ -60,7 +39,11 @@ class _Actor(Worker):
 class Ray(Executor):
     """An actor a place."""
 
-    NEEDS, Options = "ray", Options
+    NEEDS, Options = "ray", cluster.Options
+
+    @classmethod
+    def threads_elsewhere(cls, options: Any, device: str) -> int | None:
+        return options.cpus or (1 if device == "cuda" else None)
 
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
         self._places, self._actors = places, list[_Actor]()
@@ -68,13 +51,13 @@ class Ray(Executor):
         self._afters = [task.after for task in tasks if task.after is not None]
         self._begun: set[Path] = set()
         with ExitStack() as stack:
-            self._ray = stack.enter_context(connected(options.address if options else None))
-            self._marker = stack.enter_context(marker(tasks[0].folders[0]))
+            self._ray = stack.enter_context(cluster.connected(options.address if options else None))
+            self._marker = stack.enter_context(cluster.marker(tasks[0].folders[0]))
             url = url_of(self._marker.parent)
             self._by_url = ByUrl(results_at(url)) if url else None
             on_gpu = places[0].gpu is not None
             self._needs = {"num_cpus": places[0].threads, "num_gpus": int(on_gpu)}
-            check_room(self._ray, self._needs)
+            cluster.check_room(self._ray, self._needs)
             self._taken = stack.pop_all()
 
     def ready(self, waiting: Sequence[Task]) -> Iterator[Worker]:
@@ -112,10 +95,10 @@ class Ray(Executor):
             return
         worker = awaited[found[0]]
         try:
-            said = answer(self._ray, worker.awaited)
+            said = cluster.answer(self._ray, worker.awaited)
         except self._ray.exceptions.RayActorError as error:
             self._actors.remove(worker)  # with its node or by itself
-            yield worker, Gone(LOST, str(error).splitlines()[0])
+            yield worker, Gone(cluster.LOST, str(error).splitlines()[0])
             return
         if isinstance(said, Gone):
             if not worker.is_up:

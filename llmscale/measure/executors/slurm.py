@@ -13,54 +13,23 @@ from typing import Any
 
 from llmscale.errors import WorkError
 from llmscale.measure.executors import Event, Executor, Gone, Place, Task, Worker
-from llmscale.measure.executors._slurm_queue import Queue, end_jobs, hand_in, job_name, tell_to_stop
+from llmscale.measure.executors._slurm_queue import (
+    Options,
+    Queue,
+    end_jobs,
+    hand_in,
+    job_name,
+    tell_to_stop,
+)
 from llmscale.measure.executors._watch import Watch, exit_code
 from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED
 from llmscale.runs.run_folder import RunFolder
-from llmscale.settings import Range, check_settings, setting
 
 LOST = -9
 """The exit code of a run whose job is gone: as if its process had been killed."""
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_SEE = 10.0
 """How long files that a job has written may take to be seen here after it has ended."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is Slurm's own. TOML table `[hardware.slurm]`."""
-
-    partition: str | None = setting(None, help="The partition of its jobs.")
-    account: str | None = setting(None, help="The account that they are charged to.")
-    qos: str | None = setting(None, help="Their quality of service.")
-    time_minutes: int = setting(
-        60,
-        help="Time limit of a job. A run that takes longer goes on from its checkpoint, in the "
-        "same job, requeued.",
-        within=Range(1, 10_000_000),
-    )
-    cpus: int | None = setting(
-        None, help="CPUs for each run, and its threads.", usual="one", within=Range(1, 100_000)
-    )
-    gpus: int | None = setting(
-        None,
-        help="GPUs for each job.",
-        usual="one if runs are trained on GPUs",
-        within=Range(0, 1000),
-    )
-    memory_gb: float | None = setting(
-        None,
-        help="Memory of a job.",
-        usual="the cluster's default",
-        within=Range(0, 1e6, above=True),
-    )
-    setup: str = setting(
-        "",
-        help="Lines of shell to run on the node before the worker, such as `module load cuda`.",
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self, " in [hardware.slurm]")
 
 
 @dataclass(eq=False)
@@ -78,6 +47,10 @@ class Slurm(Executor):
     @classmethod
     def check(cls) -> None:
         Queue()
+
+    @classmethod
+    def threads_elsewhere(cls, options: Any, device: str) -> int:
+        return options.cpus or 1
 
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
         self._places, self._options, self._watch = places, options or Options(), Watch()

@@ -163,9 +163,10 @@ class Architecture(ABC):
         x + attention(norm x), then that + mlp(norm of it). Norms come with the addition before
         them, which one kernel does."""
         x_BTC, n_BTC = block.ops.add_and_norm(x_BTC, added_BTC, block.attention_norm)
-        written_BTC = scaled(self.attention(block, n_BTC, *shared), block.multiplier)
+        written_BTC = block.within("attention", self.attention, n_BTC, *shared)
+        written_BTC = scaled(written_BTC, block.multiplier)
         x_BTC, n_BTC = block.ops.add_and_norm(x_BTC, written_BTC, block.mlp_norm)
-        return x_BTC, scaled(self.mlp(block, n_BTC), block.multiplier)
+        return x_BTC, scaled(block.within("mlp", self.mlp, n_BTC), block.multiplier)
 
     def attention(self, block: Any, n_BTC: "Tensor", *shared: Any) -> "Tensor":
         """What attention writes into the residual stream, (B, T, C)."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
-from llmscale.measure.executors import Place
+from llmscale.measure.executors import Place, pick_executor
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.makespan import Duration, makespan
 
@@ -56,12 +56,11 @@ def allot_places(
     not `large`: at most the `most` that its memory holds. On a cluster there is one a run, as far
     as no number is asked for: it says how many of them it takes at a time."""
     cores, asked = available_cores(), hardware.workers
-    cpus = hardware.slurm.cpus if hardware.executor == "slurm" else hardware.ray.cpus
-    if hardware.executor == "slurm" or (hardware.executor == "ray" and (cpus or device == "cuda")):
-        threads = cpus or 1
-        return (Place(threads, 0 if device == "cuda" else None),) * max(
-            1, min(asked or len(durations), len(durations))
-        )
+    executor = pick_executor(hardware.executor)
+    threads = executor.threads_elsewhere(hardware.executor_options, device)
+    if threads is not None:
+        count = max(1, min(asked or len(durations), len(durations)))
+        return (Place(threads, 0 if device == "cuda" else None),) * count
     together = hardware.gpus_per_run
     if together > 1:
         import torch

@@ -1,23 +1,21 @@
 """Where to train: device, number type, how much at a time, and what starts the workers."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any, Final
 
 from llmscale.errors import InputError
-from llmscale.settings import Range, check_settings, in_folder, setting
+from llmscale.settings import Range, check_settings, setting
 
 HARDWARE: Final = "Hardware"
 """The group of these settings."""
 _WHEN = ("auto", "always", "never")
 
 
-def _own_options(executor: str) -> type:
-    """The settings that are an executor's own."""
-    from llmscale.measure.executors import pick_executor
+def _executors() -> ModuleType:
+    from llmscale.measure import executors
 
-    options = pick_executor(executor).Options
-    assert options is not None, f"executor {executor} has no options of its own"
-    return options
+    return executors
 
 
 def _machine(name: str) -> tuple[str, ...]:
@@ -90,17 +88,12 @@ class Hardware:
         "local",
         help="What starts the workers: this machine, or a cluster.",
         group=HARDWARE,
-        choices=in_folder("llmscale.measure.executors"),
+        choices=lambda: _executors().executor_names(),
     )
-    ray: Any = setting(
-        factory=lambda: _own_options("ray")(),
-        table=lambda: _own_options("ray"),
-        help='For executor = "ray".',
-    )
-    slurm: Any = setting(
-        factory=lambda: _own_options("slurm")(),
-        table=lambda: _own_options("slurm"),
-        help='For executor = "slurm".',
+    options_by_executor: dict[str, Any] = setting(
+        factory=dict,
+        tables=lambda: _executors().executor_tables(),
+        help="What is an executor's own, if it is not the usual.",
     )
 
     @property
@@ -108,16 +101,31 @@ class Hardware:
         """`cpu` or `cuda`; what is asked for on a cluster need not be here. Raises InputError."""
         from llmscale.machine import pick_device
 
-        return pick_device(self.device, elsewhere=self.executor != "local")
+        return pick_device(self.device, elsewhere=not self.trains_here)
 
     @property
-    def executor_options(self) -> tuple[Any, ...]:
-        """The table of the executor's own options, if it has one."""
-        return (getattr(self, self.executor),) if hasattr(self, self.executor) else ()
+    def trains_here(self) -> bool:
+        """Whether the executor trains all runs on this machine."""
+        return _executors().pick_executor(self.executor).IS_HERE
+
+    @property
+    def executor_options(self) -> Any:
+        """The executor's own options; None if it has none."""
+        return self._all_options().get(self.executor)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as a file has them, with a table for each executor that has options."""
+        plain = asdict(self)
+        del plain["options_by_executor"]
+        return plain | {name: asdict(options) for name, options in self._all_options().items()}
+
+    def _all_options(self) -> dict[str, Any]:
+        usual = {name: options() for name, options in _executors().executor_tables().items()}
+        return usual | self.options_by_executor
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.gpus_per_run > 1 and self.executor != "local":
+        if self.gpus_per_run > 1 and not self.trains_here:
             raise InputError(
                 f"gpus_per_run is {self.gpus_per_run}, and executor {self.executor} gives a run "
                 "one GPU",

@@ -26,13 +26,10 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     check_gpus(spec.hardware.gpus_per_run, device)
     whole = reads_whole_text(spec)
     jobs: dict[str, Job] = {}
-    asked = [
-        (name, recipe, *one)
-        for name, recipe in spec.variants.items()
-        for one in _sizes(spec, recipe, store)
-    ]
-    for name, recipe, size, shape, budgets in asked:
-        smallest = min(budgets) if share_trunks(spec, recipe) else None
+    for name, recipe, size, shape, budgets in list(_asked(spec, store)):
+        smallest = None
+        if share_trunks(spec, recipe):
+            smallest = min(budgets)
         for tokens in budgets:
             train_tokens, part = store.train_tokens, None
             if not whole:
@@ -68,9 +65,7 @@ def sweep_dtype(spec: SweepSpec, store: TokenStore, begun: str | None = None) ->
     asked, device = spec.hardware.dtype, spec.hardware.picked_device
     if asked == "auto" and begun is not None:
         return DtypeChoice(begun, "as this sweep was begun")
-    shapes = [
-        shape for recipe in spec.variants.values() for _, shape, _ in _sizes(spec, recipe, store)
-    ]
+    shapes = [shape for _, _, _, shape, _ in _asked(spec, store)]
     return choose_dtype(asked, device, shapes)
 
 
@@ -87,11 +82,23 @@ def with_retries(
         together: dict[Job, list[Job]] = {}
         for job in generation:
             together.setdefault(job.beginning if job.recipe in sharing else job, []).append(job)
-        lost = [group for group in together.values() if any(diverged(job.run_id) for job in group)]
-        again = {job.run_id: job for group in lost for job in (one.retried() for one in group)}
+        again: dict[str, Job] = {}
+        for group in together.values():
+            if any(diverged(job.run_id) for job in group):
+                retried = [job.retried() for job in group]
+                again |= {job.run_id: job for job in retried}
         generation = [job for run_id, job in again.items() if run_id not in found]
         found |= {job.run_id: job for job in generation}
     return _in_order(found.values())
+
+
+def _asked(
+    spec: SweepSpec, store: TokenStore
+) -> Iterator[tuple[str, Recipe, str, Shape, list[int]]]:
+    """Every size of every variant: the variant's name and recipe, and what `_sizes` gives."""
+    for name, recipe in spec.variants.items():
+        for one in _sizes(spec, recipe, store):
+            yield name, recipe, *one
 
 
 def _sizes(
@@ -134,7 +141,10 @@ def tokens_needed(spec: SweepSpec) -> int | None:
         for size in spec.sizes:
             shape = shape_for(size, vocab_size=2**16, context=context, arch=arch)
             budgets = [budget.tokens(shape.params) for budget in spec.tokens]
-            most = max(most, max(budgets) + (min(budgets) if share_trunks(spec, recipe) else 0))
+            longest = max(budgets)
+            if share_trunks(spec, recipe):
+                longest += min(budgets)
+            most = max(most, longest)
     return 1 + most
 
 

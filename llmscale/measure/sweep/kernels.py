@@ -58,7 +58,7 @@ def without_kernels(plan: "Plan") -> bool:
     """Whether the runs to train are trained on this machine's CPU, and it has no kernels."""
     return (
         plan.device == "cpu"
-        and plan.hardware.executor == "local"
+        and plan.hardware.trains_here
         and bool(plan.waiting)
         and bool(why_not())
     )

@@ -80,8 +80,7 @@ def stated_command(verb: str, results: Results, spec: SweepSpec, *others: Any) -
     without_option = (
         spec.recipes != usual.recipes,
         spec.data.cleaning != usual.data.cleaning,
-        spec.hardware.ray != usual.hardware.ray,
-        spec.hardware.slurm != usual.hardware.slurm,
+        spec.hardware.options_by_executor != usual.hardware.options_by_executor,
     )
     if any(without_option):
         return f"llmscale.{verb}(...) in Python"

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import llmscale
 from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line
 from llmscale.machine import available_cores, device_name
@@ -25,6 +24,7 @@ from llmscale.menu import texts_of
 from llmscale.runs.columns import fields_from
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_paths import refuse_links
+from llmscale.version import __version__
 
 
 def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
@@ -114,7 +114,7 @@ def provenance(
         "data": describe_text(store),
         "own": _own_texts(plan, spec),
         "versions": {
-            "llmscale": llmscale.__version__,
+            "llmscale": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
         },

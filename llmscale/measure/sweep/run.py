@@ -98,7 +98,7 @@ def train_plan(
         try:
             book.settle(final=False)
             hardware = spec.hardware
-            train_tasks(hardware.executor, tasks, plan.places, note, *hardware.executor_options)
+            train_tasks(hardware.executor, tasks, plan.places, note, hardware.executor_options)
         finally:
             book.settle(final=True)
 

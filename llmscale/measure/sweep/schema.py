@@ -9,7 +9,7 @@ from llmscale.measure.sweep.spec import RECIPE_NAME, SweepSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.menu import Menu
 from llmscale.quantity import TokenBudget
-from llmscale.settings import Setting, settings_of
+from llmscale.settings import Setting, keys_of
 
 IN_FILE = r"\.py(:\w+)?$"
 DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -44,7 +44,7 @@ def _table(kind: type) -> dict[str, Any]:
     return {
         "description": " ".join((kind.__doc__ or "").split()),
         "type": "object",
-        "properties": {one.name: _property(one) for one in settings_of(kind)},
+        "properties": {key: _property(one) for key, one in keys_of(kind).items()},
         "additionalProperties": False,
     }
 

@@ -17,7 +17,7 @@ from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.menu import beside
 from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
 from llmscale.runs.shape import TOKENS_PER_PARAM, shape_for
-from llmscale.settings import Range, check_settings, setting, settings_of
+from llmscale.settings import Range, check_settings, keys_of, setting
 
 MOST_RUNS = 50_000
 """Runs of a sweep: five times as many as have been tried."""
@@ -200,7 +200,7 @@ class SweepSpec:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        payload = asdict(self)
+        payload = {**asdict(self), "hardware": self.hardware.to_json()}
         payload["sizes"] = list(self.sizes)
         payload["tokens"] = [str(budget) for budget in self.tokens]
         return payload
@@ -236,7 +236,7 @@ def read_spec(path: Path) -> SweepSpec:
     from llmscale.settings.tables import check_keys, from_table, read_toml
 
     table = beside(read_toml(path), path.parent)
-    check_keys(table, {one.name for one in settings_of(SweepSpec)}, str(path))
+    check_keys(table, set(keys_of(SweepSpec)), str(path))
     if "sizes" not in table and "flops" not in table:
         raise InputError(
             f"{path} names no sizes", 'add a line like sizes = ["10k", "30k", "100k", "300k"]'
@@ -277,7 +277,7 @@ def _with_executor_options(spec: SweepSpec, options: Sequence[str]) -> SweepSpec
     from llmscale.settings.tables import check_keys, read_value
 
     hardware, where = spec.hardware, f"--executor-option of {spec.hardware.executor}"
-    if options and not hardware.executor_options:
+    if options and hardware.executor_options is None:
         raise InputError(
             f"the executor {hardware.executor} has no options", "choose another with --executor"
         )
@@ -287,8 +287,8 @@ def _with_executor_options(spec: SweepSpec, options: Sequence[str]) -> SweepSpec
             raise InputError(
                 f"--executor-option is {option!r}", "write it like --executor-option partition=gpu"
             )
-        before = hardware.executor_options[0]
-        known = {one.name: one for one in settings_of(type(before))}
+        before = hardware.executor_options
+        known = keys_of(type(before))
         check_keys({key: text}, set(known), where)
         value: str | float = text
         for kind in (int, float):
@@ -296,5 +296,6 @@ def _with_executor_options(spec: SweepSpec, options: Sequence[str]) -> SweepSpec
                 with suppress(ValueError):
                     value = kind(text)
         changed = replace(before, **{key: read_value(known[key], value, where)})
-        hardware = replace(hardware, **{hardware.executor: changed})
+        own = {**hardware.options_by_executor, hardware.executor: changed}
+        hardware = replace(hardware, options_by_executor=own)
     return replace(spec, hardware=hardware)

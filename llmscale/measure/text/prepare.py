@@ -25,7 +25,6 @@ from typing import Any, Final
 
 import numpy as np
 
-import llmscale
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
 from llmscale.machine.cache import cache_folder, is_shared
@@ -46,6 +45,7 @@ from llmscale.measure.text.tokenizer import (
     vocab_size,
 )
 from llmscale.runs.safe_write import write_text
+from llmscale.version import __version__
 
 __all__ = ["FORMAT", "Progress", "TextSpec", "TokenStore", "find_store", "prepare"]
 
@@ -317,7 +317,7 @@ def _write_meta(
         "bytes_per_token": journal.train.bytes / journal.train.tokens,
         "remarks": list(journal.remarks),
         "versions": {
-            "llmscale": llmscale.__version__,
+            "llmscale": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
             "tokenizers": importlib.metadata.version("tokenizers"),

@@ -19,7 +19,6 @@ from llmscale.runs.log import STEP_DIGITS, STEP_MARK
 from llmscale.runs.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT
 from llmscale.runs.safe_write import cannot_write, new_file_beside
 
-FILE_NAME, PREVIOUS_NAME = CHECKPOINT, PREVIOUS_CHECKPOINT
 _MARK = b"-sha256:"
 _DIGEST_BYTES = 32
 _PART_BYTES = 1 << 22
@@ -77,8 +76,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     If there is room for two but not for three, the one before last goes first.
     """
     previous = beside = None
-    if path.name == FILE_NAME:
-        previous = path.with_name(PREVIOUS_NAME)
+    if path.name == CHECKPOINT:
+        previous = path.with_name(PREVIOUS_CHECKPOINT)
     try:
         beside = new_file_beside(path)
         try:
@@ -125,7 +124,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    for name in (FILE_NAME, PREVIOUS_NAME):
+    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from llmscale.errors import WriteError
-from llmscale.measure.train.checkpoint import FILE_NAME, Checkpoint, save_checkpoint
+from llmscale.measure.train.checkpoint import Checkpoint, save_checkpoint
 from llmscale.measure.train.curves import Member
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import branch_point_of
 from llmscale.measure.train.sharded_checkpoint import gathered, save_sharded
 from llmscale.runs.log import sync_progress
+from llmscale.runs.run_folder import CHECKPOINT
 
 INTERVAL_FACTOR = 50.0
 """Between two saves of a run under way pass at least this many times the seconds that one takes:
@@ -64,7 +65,7 @@ class Saver:
         """Have the state of each run saved in its folder; several processes do so together."""
         if self._processes.size == 1:
             pairs = zip(members, states, strict=True)
-            self.save([(member.folder / FILE_NAME, state) for member, state in pairs])
+            self.save([(member.folder / CHECKPOINT, state) for member, state in pairs])
             return
         started = time.perf_counter()
         save_sharded(members[0].folder, states[0], self._processes)

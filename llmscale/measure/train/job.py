@@ -175,10 +175,6 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, payload: dict[str, Any]) -> "Job":
-        return cls(**{**payload, "shape": Shape(**payload["shape"])})
-
 
 def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
     """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty.

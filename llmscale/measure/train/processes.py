@@ -10,15 +10,16 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from llmscale.measure.models import Architecture
 from llmscale.measure.ops import Operations
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.stack import Losses, Stack
-from llmscale.measure.transformer import LanguageModel, build_model, empty_model
+from llmscale.measure.transformer import LanguageModel, Part, build_model, empty_model
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ class Processes:
             )
         else:
             mesh = init_device_mesh(device, (self.size,))
-        narrow = MixedPrecisionPolicy(
-            param_dtype=getattr(torch, dtype), reduce_dtype=torch.float32, cast_forward_inputs=False
-        )
         for part in _parts(model):
+            # A whole block has norms, which are computed in float32.
+            travels = getattr(torch, dtype) if isinstance(part, Part) else torch.float32
+            narrow = MixedPrecisionPolicy(travels, torch.float32, cast_forward_inputs=False)
             fully_shard(part, mesh=mesh, mp_policy=narrow)
         # Embeddings, norms and the output projection, in float32; resharded after an evaluation's
         # forward pass, too.
@@ -165,11 +166,17 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def is_sharded(model: nn.Module) -> bool:
+def is_sharded(model: nn.Module) -> TypeGuard[LanguageModel]:
     """Whether the weights are shared out among processes."""
     return hasattr(model, "set_requires_all_reduce")
 
 
-def _parts(model: nn.Module) -> list[nn.Module]:
-    """The modules that hold the blocks' matrices."""
-    return [part for block in model.blocks for part in (block.attention, block.mlp)]  # type: ignore[union-attr]
+def _parts(model: LanguageModel) -> list[nn.Module]:
+    """The modules that are called with the blocks' matrices: those of attention and MLP, or whole
+    blocks if an architecture computes them in a way of its own.
+    """
+    blocks = list(model.blocks)
+    if type(model.architecture).block is not Architecture.block:
+        return blocks
+    called = (getattr(block, name, None) for block in blocks for name in ("attention", "mlp"))
+    return [part for part in called if isinstance(part, Part)]

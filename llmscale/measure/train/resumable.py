@@ -17,19 +17,14 @@ import torch
 from llmscale.errors import WorkError
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.ops import build_operations
-from llmscale.measure.train.checkpoint import (
-    FILE_NAME,
-    PREVIOUS_NAME,
-    Checkpoint,
-    DamagedError,
-    read_checkpoint,
-)
+from llmscale.measure.train.checkpoint import Checkpoint, DamagedError, read_checkpoint
 from llmscale.measure.train.curves import Member
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.sharded_checkpoint import load_sharded, read_sharded, take_over
 from llmscale.measure.train.stack import Stack, stack_optimizers
 from llmscale.measure.transformer import LanguageModel, empty_model
 from llmscale.runs.log import is_row
+from llmscale.runs.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT
 from llmscale.runs.shape import Shape
 
 Objection = Callable[[Checkpoint], str | None]
@@ -114,7 +109,7 @@ def load_checkpoint(
     Says by `warn` which are damaged or of something else, and what is done about it.
     """
     damaged = []
-    for path in (folder / FILE_NAME, folder / PREVIOUS_NAME):
+    for path in (folder / CHECKPOINT, folder / PREVIOUS_CHECKPOINT):
         try:
             checkpoint = _read(path, partial(_not_own, job))
         except DamagedError as error:
@@ -169,7 +164,7 @@ def _common_step(members: Sequence[Member]) -> int | None:
 def _saved_steps(member: Member) -> list[int]:
     """The steps after which the run's whole checkpoints were saved. Their tensors are not read."""
     steps = []
-    for path in (member.folder / FILE_NAME, member.folder / PREVIOUS_NAME):
+    for path in (member.folder / CHECKPOINT, member.folder / PREVIOUS_CHECKPOINT):
         with suppress(DamagedError):
             checkpoint = _read(path, partial(_not_own, member.job), mmap=True)
             if checkpoint is not None:

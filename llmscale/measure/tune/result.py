@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 from llmscale.errors import Note, listed
@@ -66,8 +67,9 @@ class Tuned:
     @property
     def lr(self) -> float:
         """The learning rate at the lowest point of the parabola, or else the best tried."""
-        vertex = self.search.lr
-        return self.rung.lr * (math.exp(vertex.offset) if vertex else self.search.best.lr_factor)
+        if vertex := self.search.lr:
+            return self.rung.lr * math.exp(vertex.offset)
+        return self.rung.lr * self.search.best.lr_factor
 
     @property
     def batch_tokens(self) -> int:
@@ -79,10 +81,9 @@ class Tuned:
         """Tokens a step at the lowest point of the parabola in ln of the batch, or else the best
         tried.
         """
-        vertex = self.search.batch
-        return (
-            self.rung.batch_tokens * math.exp(vertex.offset) if vertex else float(self.batch_tokens)
-        )
+        if vertex := self.search.batch:
+            return self.rung.batch_tokens * math.exp(vertex.offset)
+        return float(self.batch_tokens)
 
     @property
     def loss(self) -> float:
@@ -95,7 +96,9 @@ class Tuned:
         both are known.
         """
         best, ruled = self.losses.get(self.search.best), self.losses.get(Node())
-        return None if best is None or ruled is None or math.isinf(best) else ruled / best - 1
+        if best is None or ruled is None or math.isinf(best):
+            return None
+        return ruled / best - 1
 
     def count(self, *statuses: str) -> int:
         return sum(trial.status in statuses for trial in self.trials)
@@ -140,16 +143,19 @@ class Tuning:
     notes: tuple[Note, ...]
 
     @property
+    def trials(self) -> list[Trial]:
+        """The trials of all rungs."""
+        return [*chain.from_iterable(rung.trials for rung in self.rungs)]
+
+    @property
     def flops(self) -> float:
         """FLOPs trained."""
-        return sum(trial.flops * trial.share for rung in self.rungs for trial in rung.trials)
+        return sum(trial.flops * trial.share for trial in self.trials)
 
     @property
     def flops_saved(self) -> float:
         """FLOPs not trained because trials were stopped."""
-        stopped = [
-            trial for rung in self.rungs for trial in rung.trials if trial.status == "stopped"
-        ]
+        stopped = [trial for trial in self.trials if trial.status == "stopped"]
         return sum(trial.flops * (1 - trial.share) for trial in stopped)
 
     def to_json(self) -> dict[str, Any]:
@@ -157,7 +163,7 @@ class Tuning:
             "rule": self.rule.to_json() if self.rule else None,
             "fits": {name: _fit_json(fit) for name, fit in self.fits.items()},
             "rungs": [rung.to_json() for rung in self.rungs],
-            "trials": [asdict(trial) for rung in self.rungs for trial in rung.trials],
+            "trials": [asdict(trial) for trial in self.trials],
             "flops": self.flops,
             "flops_saved_by_stopping": self.flops_saved,
             "warnings": [asdict(note) for note in self.notes],
@@ -191,7 +197,8 @@ def conclude(tuned: Sequence[Tuned], recipe: Recipe) -> Tuning:
     if fits["lr"].exponents and fits["lr"].spread is None:
         few = f"{len(chosen)} optima fix as many coefficients of the rule, so it has no intervals"
         notes.append(NO_INTERVAL.note(f"{few}: tune more sizes or budgets"))
-    params, tokens = ([getattr(one.rung, name) for one in chosen] for name in ("params", "tokens"))
+    params = [one.rung.params for one in chosen]
+    tokens = [one.rung.tokens for one in chosen]
     rule = Rule(
         lr=fits["lr"].power,
         batch_tokens=fits["batch_tokens"].power if searched else None,
@@ -218,7 +225,7 @@ def _warnings(ordered: Sequence[Tuned], sound: Sequence[Tuned]) -> list[Note]:
         UNFINISHED: [one for one in ordered if not one.finished],
     }
     return [
-        kind.note(f"{listed(_place(one) for one in rungs)}: {_WHAT[kind]}")
+        kind.note(f"{listed(map(_place, rungs))}: {_WHAT[kind]}")
         for kind, rungs in concerned.items()
         if rungs
     ]

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +191,9 @@ class _Search:
     def _inner(self, name: str) -> str:
         """The last part of a name, without Optuna's prefix of what it searched."""
         last = last_part(name)
-        return last.removeprefix("params_") if self.optuna else last
+        if self.optuna:
+            return last.removeprefix("params_")
+        return last
 
     def size(self, quantity: str) -> None:
         """Find N, D or C: its own name, then other names in full, then last parts of names, then
@@ -210,7 +213,7 @@ class _Search:
             elif base == letter:
                 ranks[3].append(name)
         if self.nested:
-            ranks = [[name for rank in ranks[:3] for name in rank], ranks[3]]
+            ranks = [[*chain(*ranks[:3])], ranks[3]]
         for rank in ranks:
             self._take(quantity, rank)
             if quantity in self.columns:
@@ -234,7 +237,9 @@ class _Search:
         constant = np.ptp(C[known]) == 0 and work.max() > 2 * work.min()
         small = not constant and C[known].max() < _LEAST_FLOPS and scattered
         if constant or (small and np.corrcoef(C[known], work)[0, 1] < 0.5):
-            shown = f"{C[known][0]:g} in every row" if constant else f"at most {C[known].max():g}"
+            shown = f"at most {C[known].max():g}"
+            if constant:
+                shown = f"{C[known][0]:g} in every row"
             self.aside.append(f"{column} ({shown}: no FLOPs, and C = 6ND is taken)")
             del self.columns["flops"]
 
@@ -251,21 +256,19 @@ class _Search:
                     _say_which("params", same),
                 )
             there = [name for name in COUNTS if name in self.names]
-            raise InputError(
-                f"{self.source} has no column {count!r} to count parameters by",
-                f"it has {listed(there)}" if there else f"its columns are {listed(self.names)}",
-            )
-        other = {name: column for name in _COUNTS_FOR_PARAMS for column in self._named(name)}
+            fix = f"its columns are {listed(self.names)}"
+            if there:
+                fix = f"it has {listed(there)}"
+            raise InputError(f"{self.source} has no column {count!r} to count parameters by", fix)
+        other = {name: named[-1] for name in _COUNTS_FOR_PARAMS if (named := self._named(name))}
         if len(other) > 1:
-            fix = (
-                _say_which("params", list(other.values()))
-                + f" (or {quoted(list(other.values())[1])})"
-            )
+            columns = list(other.values())
+            fix = f"{_say_which('params', columns)} (or {quoted(columns[1])})"
             if "params_active" in other:
                 active = _say_which("params", [other["params_active"]])
                 fix = f"{active} (C = 6ND follows the active parameters of a mixture of experts)"
             raise InputError(
-                f"{self.source} has columns {listed(other.values())}, and any may be params", fix
+                f"{self.source} has columns {listed(columns)}, and any may be params", fix
             )
         for name, column in other.items():
             self.columns["params"] = column
@@ -361,11 +364,12 @@ class _Search:
 
     def _named(self, name: str) -> list[str]:
         wanted = PLAIN.get(name, (name,))
-        return [
-            column
-            for column in self.names
-            if {read_name(part, name).base for part in (column, last_part(column))} & set(wanted)
-        ]
+
+        def is_wanted(column: str) -> bool:
+            parts = (column, last_part(column))
+            return any(read_name(part, name).base in wanted for part in parts)
+
+        return list(filter(is_wanted, self.names))
 
     def _numbers(self, name: str) -> bool:
         """Whether a column holds any number."""
@@ -377,11 +381,9 @@ class _Search:
         for name in (one, other):
             numbers = numbers_of(self.raw[name], counts=quantity != "loss")[0]
             unit = read_name(last_part(name), quantity).unit
-            values.append(
-                numbers
-                if unit in (None, "bits_per_byte")
-                else to_base(numbers, quantity, str(unit))
-            )
+            if unit not in (None, "bits_per_byte"):
+                numbers = to_base(numbers, quantity, str(unit))
+            values.append(numbers)
         return bool(np.allclose(values[0], values[1], rtol=1e-6, atol=0.0, equal_nan=True))
 
 
@@ -396,7 +398,9 @@ def quoted(name: str) -> str:
     """
     if not re.search(r"[^\w./:@%+-]", name):
         return name
-    return f"'\"{name}\"'" if set(name) & set(",=") else f"'{name}'"
+    if set(name) & set(",="):
+        name = f'"{name}"'
+    return f"'{name}'"
 
 
 def _told(name: str) -> str:

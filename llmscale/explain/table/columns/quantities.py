@@ -37,11 +37,9 @@ def with_quantities(
     for name in units:
         if name not in found and name not in raw.columns:
             names = [str(column) for column in raw.columns]
-            hint = (
-                f"say which: --columns {name}=NAME"
-                if name in ALIASES
-                else nearest(name, [*found, *names]).strip("; ")
-            )
+            hint = f"say which: --columns {name}=NAME"
+            if name not in ALIASES:
+                hint = nearest(name, [*found, *names]).strip("; ")
             raise InputError(
                 f"{path} has no column for {name} to convert from {units[name]!r}",
                 f"its columns are {listed(names)}" + (f"; {hint}" if hint else ""),
@@ -74,7 +72,9 @@ def with_quantities(
         unit = units.get(name) or (None if suffixed else named.get(name))
         if unit == "log":
             unit = _base_of_logarithm(values, str(column), name, path)
-        frame[name] = to_base(values, name, unit) if unit else values
+        if unit:
+            values = to_base(values, name, unit)
+        frame[name] = values
     return frame, _derive(frame, found)
 
 
@@ -176,10 +176,12 @@ def check_positive(
 
 
 def _shown(value: object, most: int = 20) -> str:
-    text = (
-        "empty" if value is None or value is pd.NA or value != value else _on_one_line(str(value))
-    )
-    return text if len(text) <= most else text[: most - 3] + "..."
+    if value is None or value is pd.NA or value != value:
+        return "empty"
+    text = _on_one_line(str(value))
+    if len(text) <= most:
+        return text
+    return text[: most - 3] + "..."
 
 
 def _on_one_line(text: str) -> str:

@@ -175,9 +175,8 @@ def _tokens(raw: pd.DataFrame, found: Found) -> tuple[str, NDArray[np.float64]] 
         if of_step is not None:
             return f"{steps} x {of_step}", _numbers(raw, steps) * _numbers(raw, of_step)
         batch = _one(raw, _BATCH)
-        several = any(
-            _numbers(raw, name).max() > 1 for name in [_one(raw, (one,)) for one in _MANY] if name
-        )
+        many = [_one(raw, (one,)) for one in _MANY]
+        several = any(_numbers(raw, name).max() > 1 for name in many if name)
         certain = batch is not None and (plain(last_part(batch)) in _WHOLE_BATCH or not several)
         if batch is not None and certain:
             size = _numbers(raw, batch)

@@ -159,14 +159,10 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
     large = median_N > _PLAUSIBLE_N[1] or median_D > _PLAUSIBLE_D[1]
     if far or ((small or large) and not agreed):
         found = _best_units(taken, with_flops=False)
-        what = (
-            f"{format_count(middle)} tokens a parameter" if far else "no sizes of language models"
-        )
-        fix = (
-            f"say the units: --units {found}"
-            if found
-            else "say the units: --units params=M,tokens=B or the like"
-        )
+        what = "no sizes of language models"
+        if far:
+            what = f"{format_count(middle)} tokens a parameter"
+        fix = f"say the units: --units {found or 'params=M,tokens=B or the like'}"
         if 3 < N.min() < N.max() < 14 and 4 < D.min() < D.max() < 16:
             fix += " (or params=log10,tokens=log10 if these are logarithms)"
         return _refuse(
@@ -177,11 +173,10 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
         )
     if _swapped(ratio[last]) and not taken.by_hand:
         params, tokens = taken.columns["params"], taken.columns["tokens"]
-        runs = (
-            "every run"
-            if (ratio[last] < 1).all()
-            else f"{(ratio[last] < 1).mean():.0%} of the runs"
-        )
+        below = ratio[last] < 1
+        runs = "every run"
+        if not below.all():
+            runs = f"{below.mean():.0%} of the runs"
         has = "has" if runs == "every run" else "have"
         return _refuse(
             taken,
@@ -250,11 +245,9 @@ def refuse_derived(taken: Taken, given: str, computed: str, how: str) -> None:
         if best is None or cost < best[0]:
             parts = ([f"{given}={name}"] if name else []) + ([f"flops={unit}"] if unit else [])
             best = (cost, ",".join(parts))
-    fix = (
-        f"say the units, perhaps --units {best[1]}"
-        if best
-        else f"say the units: --units {given}=M,flops=PFdays"
-    )
+    fix = f"say the units: --units {given}=M,flops=PFdays"
+    if best:
+        fix = f"say the units, perhaps --units {best[1]}"
     raise InputError(
         f"{_ranges(taken)} of {taken.path} give {how} of {value:.2g} in the middle, {middle:.2g} "
         "tokens a parameter: a unit is wrong, or a column",
@@ -283,9 +276,11 @@ def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
     """
     N, D = taken.values("params"), taken.values("tokens")
     n, d, spread = float(np.median(N)), float(np.median(D)), float(np.median(D / N))
-    ratio = float(np.median(taken.values("flops") / (6.0 * N * D))) if with_flops else 1.0
-    flops = _FLOP_UNITS | _SMALLER if with_flops else {"": 1.0}
-    counts = _COUNT_UNITS | _SMALLER if with_flops else _COUNT_UNITS
+    ratio, flops, counts = 1.0, {"": 1.0}, _COUNT_UNITS
+    if with_flops:
+        ratio = float(np.median(taken.values("flops") / (6.0 * N * D)))
+        flops = _FLOP_UNITS | _SMALLER
+        counts = _COUNT_UNITS | _SMALLER
     best: tuple[float, str] | None = None
     for (p, p_by), (t, t_by), (c, c_by) in itertools.product(
         counts.items(), counts.items(), flops.items()
@@ -302,12 +297,15 @@ def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
         cost = 30.0 * ((p != "") + (t != "") + (c != "")) + 6.0 * sum(
             unit in _SMALLER for unit in (p, t, c)
         )
-        cost += 3 * abs(np.log(after)) if with_flops else 0.0
+        if with_flops:
+            cost += 3 * abs(np.log(after))
         cost += abs(np.log(a_parameter / _CHINCHILLA)) + 0.5 * abs(np.log(n * p_by / _USUAL_N))
         if best is None or cost < best[0]:
             pairs = (("params", p), ("tokens", t), ("flops", c))
             best = (cost, ",".join(f"{name}={unit}" for name, unit in pairs if unit))
-    return best[1] if best and best[1] else None
+    if best is None:
+        return None
+    return best[1] or None
 
 
 def _clusters(ratio: Array, most: float = np.inf) -> list[NDArray[np.int_]] | None:
@@ -390,7 +388,9 @@ def _ranges(taken: Taken) -> str:
     for name in ("params", "tokens", "flops"):
         if taken.has(name):
             values = taken.values(name)
-            unit = f" in {taken.named[name]}" if name in taken.named else ""
+            unit = ""
+            if name in taken.named:
+                unit = f" in {taken.named[name]}"
             parts.append(
                 f"{taken.columns[name]}{unit} from {values.min():.3g} to {values.max():.3g}"
             )

@@ -133,11 +133,9 @@ def refuse_rising(taken: Taken) -> None:
         how = f"fit 1 - {column}/100, if it is in percent, with --units loss=accuracy"
     else:
         how = "fit what falls instead, such as 1 - accuracy with --units loss=accuracy"
-    direction = (
-        f"rises with {letter}"
-        if highest > 0
-        else "is a metric that rises as models improve, by its name"
-    )
+    direction = "is a metric that rises as models improve, by its name"
+    if highest > 0:
+        direction = f"rises with {letter}"
     raise InputError(
         f"column {column!r} of {taken.path}, taken for the loss, {direction}: a law of loss falls",
         f"{how}; or name another column: --columns loss=NAME (--units loss=nats takes the numbers "

@@ -93,12 +93,14 @@ def with_headings(
 def _without_blank(
     cells: list[list[str]], lines: Sequence[int]
 ) -> tuple[list[list[str]], Sequence[int]]:
-    blank = {
-        place
-        for place, row in enumerate(cells)
-        if (not row or not row[0] or row[0].isspace()) and not any(cell.strip() for cell in row)
-    }
+    blank = {place for place, row in enumerate(cells) if _is_blank(row)}
     return _without(blank, cells, lines)
+
+
+def _is_blank(row: list[str]) -> bool:
+    if row and row[0] and not row[0].isspace():  # most rows, without a look at the other cells
+        return False
+    return not any(map(str.strip, row))
 
 
 def _without(
@@ -175,7 +177,7 @@ def _stacked(rows: list[list[str]]) -> list[str]:
     `M` is params (M).
     """
     width = max(map(len, rows))
-    padded = [[cell.strip() for cell in row] + [""] * (width - len(row)) for row in rows]
+    padded = [[*map(str.strip, row)] + [""] * (width - len(row)) for row in rows]
     top = padded[0]
     once = len({name for name in top if name}) == sum(map(bool, top))
     index = not (top[0] or padded[1][0])  # the names of an index stand below, as pandas writes them
@@ -188,7 +190,9 @@ def _stacked(rows: list[list[str]]) -> list[str]:
     names = []
     for place in range(width):
         parts = [row[place] for row in padded if row[place]]
-        name = _bare(parts[0]) if parts else ""
+        name = ""
+        if parts:
+            name = _bare(parts[0])
         for part in parts[1:]:
             if part.lower() in _MEANS:
                 continue

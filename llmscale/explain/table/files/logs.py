@@ -5,6 +5,7 @@ make a table.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -289,10 +290,9 @@ def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
         )
         if not any(_is_earlier(log, later) for later in alike.values()):
             alike[path] = log
-    latest = {path for alike in kept.values() for path in alike}
-    return {path: found[path] for path in found if path in latest}, [
-        path for path in found if path not in latest
-    ]
+    latest = set(chain.from_iterable(kept.values()))
+    earlier = [path for path in found if path not in latest]
+    return {path: found[path] for path in found if path in latest}, earlier
 
 
 def _is_earlier(log: Log, later: Log) -> bool:
@@ -418,12 +418,14 @@ def _wide_runs(frame: pd.DataFrame) -> list[str]:
         and (starts_and_ends > 0).all()
         and (starts_and_ends[:, 1] <= starts_and_ends[:, 0]).all()
     )
-    return others if falling and starts_and_ends.max() < 20 * starts_and_ends.min() else []
+    if falling and starts_and_ends.max() < 20 * starts_and_ends.min():
+        return others
+    return []
 
 
 def _is_known(name: str) -> bool:
-    known = {alias.lower() for aliases in ALIASES.values() for alias in aliases if len(alias) > 1}
-    return name.lower() in known
+    known = chain(*ALIASES.values())
+    return len(name) > 1 and name.lower() in map(str.lower, known)
 
 
 def _short_names(paths: list[Path]) -> list[str]:

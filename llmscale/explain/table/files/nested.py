@@ -66,7 +66,8 @@ def frame_from_json(text: str, file: Path) -> tuple[pd.DataFrame, tuple[Note, ..
             return _columns(rows, file), ()
         if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
             rows = lists[0]
-    rows = [rows] if isinstance(rows, dict) else rows
+    if isinstance(rows, dict):
+        rows = [rows]
     if isinstance(rows, list) and rows and all(_is_scalar_of_tensorboard(row) for row in rows):
         return pd.DataFrame(rows, columns=["Wall time", "Step", "Value"]), ()
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
@@ -210,12 +211,12 @@ def unfold(frame: pd.DataFrame) -> pd.DataFrame:
     objects = {name: _objects(frame[name], name) for name in frame.columns}
     if all(items is None for items in objects.values()):
         return frame
-    parts = [
-        frame[[name]]
-        if items is None
-        else pd.DataFrame([_flat({name: item or {}}) for item in items], frame.index)
-        for name, items in objects.items()
-    ]
+    parts = []
+    for name, items in objects.items():
+        part = frame[[name]]
+        if items is not None:
+            part = pd.DataFrame([_flat({name: item or {}}) for item in items], frame.index)
+        parts.append(part)
     return pd.concat(parts, axis=1)
 
 

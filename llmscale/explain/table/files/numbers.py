@@ -170,7 +170,7 @@ def _must_stay_text(cells: list[str], values: np.ndarray, named: bool) -> bool:
     if values.dtype.kind != "f":
         return False
     large = np.abs(values[~np.isnan(values)]) >= 2**53
-    return bool(large.any()) or any(letter in cell for cell in there for letter in "eE")
+    return bool(large.any()) or any("e" in cell.lower() for cell in there)
 
 
 def _ints(cells: list[str]) -> np.ndarray | None:

@@ -15,6 +15,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ def _read_logs(pattern: Path) -> Read:
         refuse_log(read[files[0]][0], files[0])
         return read[files[0]]
     frame, notes = runs_of({file: frame for file, (frame, _) in read.items()}, str(pattern))
-    return frame, (*dict.fromkeys(note for _, more in read.values() for note in more), *notes)
+    notes_read = chain.from_iterable(more for _, more in read.values())
+    return frame, (*dict.fromkeys(notes_read), *notes)
 
 
 def _read(file: Path) -> Read:
@@ -187,7 +189,10 @@ def _one_sentence(path: Path) -> Any:
 
 
 def _shown(path: Path) -> str:
-    return str(path) if len(str(path)) < 200 else f"{str(path)[:80]}..."
+    text = str(path)
+    if len(text) < 200:
+        return text
+    return f"{text[:80]}..."
 
 
 def _standard_input() -> bytes:
@@ -312,4 +317,5 @@ def _checked(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:120]

@@ -119,8 +119,7 @@ def identify(
         column = found["run_id"]
         ids = texts_of(raw[column])
         return rows.settle(ids, column, forced=True)
-    strong = [name for wanted in NAMES for name in raw.columns if called(name) == wanted]
-    weak = [name for wanted in MODEL_NAMES for name in raw.columns if called(name) == wanted]
+    strong, weak = _called(NAMES, raw), _called(MODEL_NAMES, raw)
     for column in strong:
         texts = texts_of(raw[column])
         for ids in (texts, rows.without_steps(texts)):
@@ -152,6 +151,12 @@ def identify(
         return rows.settle(texts_of(raw[plainly]), plainly)
     last = next((name for name in strong if called(name) not in _OF_MANY), None)
     return rows.apart(labels) if last is None else rows.settle(texts_of(raw[last]), last)
+
+
+def _called(wanted: tuple[str, ...], raw: pd.DataFrame) -> list[str]:
+    """The columns of these names, in the order of the names."""
+    found = [name for name in raw.columns if called(name) in wanted]
+    return sorted(found, key=lambda name: wanted.index(called(name)))
 
 
 @dataclass

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -306,12 +307,12 @@ def _as_told(raw: pd.DataFrame, path: Path, done: frozenset[str]) -> Statuses:
             return Statuses(good, words, (column,))
     if not columns:
         raise InputError(f"{path} has no column of statuses", "leave --status out")
-    there = listed(dict.fromkeys(word for column in columns for word in _words(raw[column])), 10)
-    lacking = sorted(done - {_word(word) for column in columns for word in _words(raw[column])})
+    there = dict.fromkeys(chain.from_iterable(_words(raw[column]) for column in columns))
+    lacking = done.difference(map(_word, there))
     raise InputError(
         f"no column of statuses of {path} ({', '.join(columns)}) has the word "
-        f"{listed(lacking or sorted(done))}",
-        f"its words are {there}: --status done=WORD,WORD",
+        f"{listed(sorted(lacking or done))}",
+        f"its words are {listed(there, 10)}: --status done=WORD,WORD",
     )
 
 
@@ -369,16 +370,16 @@ def _truths(given: pd.Series) -> list[bool | None]:
             truths.append(bool(value))
         else:
             return []
-    return truths if any(truth is not None for truth in truths) else []
+    if all(truth is None for truth in truths):
+        return []
+    return truths
 
 
 def _share(given: pd.Series) -> np.ndarray | None:
     """How much of each run is done, up to 1; None for a column of anything else, or that is the
     same in every row.
     """
-    cells = given.astype(object).map(
-        lambda value: value.strip().rstrip("%") if isinstance(value, str) else value
-    )
+    cells = given.astype(object).map(_without_percent)
     share = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float)
     if not len(share) or not np.isfinite(share).all() or pd.api.types.is_bool_dtype(given.dtype):
         return None
@@ -387,6 +388,12 @@ def _share(given: pd.Series) -> np.ndarray | None:
     if share.min() < 0 or most > 1.01 * full or share.min() == most >= _FULL * full:
         return None
     return np.asarray(share / full)
+
+
+def _without_percent(value: object) -> object:
+    if isinstance(value, str):
+        return value.strip().rstrip("%")
+    return value
 
 
 def _is_place(word: str) -> bool:
@@ -428,7 +435,9 @@ def status_option(*words: str) -> str:
 
 
 def _for_shell(text: str) -> str:
-    return text if re.fullmatch(r"[\w=,.:@%+/-]+", text) else shlex.quote(text)
+    if re.fullmatch(r"[\w=,.:@%+/-]+", text):
+        return text
+    return shlex.quote(text)
 
 
 def _unknown(column: str, unknown: Sequence[str]) -> Note:
@@ -447,4 +456,6 @@ def _not_read(column: str, unknown: Sequence[str]) -> Note:
 
 
 def _shown(value: object) -> str:
-    return "missing" if value is None or value is pd.NA or value != value else str(value)
+    if value is None or value is pd.NA or value != value:
+        return "missing"
+    return str(value)

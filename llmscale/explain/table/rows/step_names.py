@@ -22,7 +22,9 @@ def bare_step(text: str) -> float | None:
     if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
         return float(text)
     part = with_step(text.strip())
-    return part[1] if part and not part[0] else None
+    if not part or part[0]:
+        return None
+    return part[1]
 
 
 def with_step(text: str) -> tuple[str, float] | None:
@@ -49,4 +51,6 @@ _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 def with_tokens(text: str) -> tuple[str, float] | None:
     """The run and the tokens of `NAME_5B` or `NAME-10Btokens`; None for other names."""
     match = _TOKENS.match(text)
-    return (match["run"], float(match["number"]) * _UNITS[match["unit"].lower()]) if match else None
+    if match is None:
+        return None
+    return match["run"], float(match["number"]) * _UNITS[match["unit"].lower()]
