@@ -44,7 +44,7 @@ class OwnFile:
     """Its name, without the folder."""
     text: str
     path: str
-    """Where it lies; its name alone if only the text has come here."""
+    """Where it lies; only its name if only the text has come here."""
 
     @cached_property
     def digest(self) -> str:

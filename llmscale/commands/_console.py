@@ -1,6 +1,4 @@
-"""A console for text that comes from files: no markup is read in it, and nothing in it can steer a
-terminal.
-"""
+"""A console for text from files: no markup is read, and nothing can steer a terminal."""
 
 import os
 from collections.abc import Iterable
@@ -39,9 +37,7 @@ _PLAIN = str.maketrans(
 
 
 def in_encoding(text: str, encoding: str) -> str:
-    """`text` as far as `encoding` has its signs; a drawn dot, or several, is a star if there are
-    none.
-    """
+    """`text` as far as `encoding` has its signs; drawn dots become a star."""
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):

@@ -1,6 +1,4 @@
-"""What `llmscale fit` prints: laws side by side, a ranking of laws, groups, and methods side by
-side.
-"""
+"""What `llmscale fit` prints: laws, a ranking of laws, groups, and methods."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -148,7 +146,7 @@ def _inside(one: "Fit") -> "list[str | tuple[str, str]]":
 
 
 def _digits(value: float, significant: int) -> str:
-    """`value` to so many significant digits, thousands in full."""
+    """`value` to that many significant digits, thousands in full."""
     return (
         f"{value:.0f}"
         if 10**significant <= abs(value) < 1e6

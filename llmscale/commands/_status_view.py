@@ -116,7 +116,7 @@ def _spent(now: "SweepStatus", price: float | None) -> str:
 
 
 def _chosen(now: "SweepStatus") -> "list[RunStatus]":
-    """The runs whose curves are drawn: at most so many a size, evenly from all that have begun."""
+    """The runs with a curve drawn: at most this many a size, evenly from all that have begun."""
     by_size: dict[tuple[str, str], list[RunStatus]] = {}
     for run in now.runs:
         if run.tokens_done or run.state == "diverged":

@@ -1,6 +1,4 @@
-"""Standard output and standard error that may be full, closed, or a pipe that nobody reads any
-more.
-"""
+"""Standard output and standard error that may be full, closed, or a pipe without a reader."""
 
 import os
 import sys

@@ -1,11 +1,11 @@
-"""Mistakes a user can mend, and warnings that travel with a result."""
+"""Mistakes a user can fix, and warnings that travel with a result."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 
 class LlmscaleError(Exception):
-    """A mistake that its reader can mend: what happened, and what to do about it.
+    """A mistake that its reader can fix: what happened, and what to do about it.
 
     `problem` is one sentence with the actual numbers; `fix` says what would be right, if possible
     as a command to paste. Commands print both and exit with `exit_code`; nothing else shows a
@@ -57,7 +57,7 @@ _NAMED = 5
 
 
 def listed(items: Iterable[object], most: int = _NAMED, separator: str = ", ") -> str:
-    """For a sentence: at most so many items, then how many more."""
+    """For a sentence: at most this many items, then how many more."""
     names = [str(item) for item in items]
     more = len(names) - most
     return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
@@ -72,7 +72,7 @@ MOST_LINES = 30
 
 
 def first_lines(text: str, most: int = MOST_LINES) -> str:
-    """For a `repr`: at most so many lines, then how many more."""
+    """For a `repr`: at most this many lines, then how many more."""
     lines = text.splitlines()
     if len(lines) <= most:
         return text

@@ -69,7 +69,7 @@ def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: Curves) -> Run
 
     The loss is the evaluated one if runs have at least 10 evaluations, and else the training loss,
     a step's mean over its own batch. More than 100 steps a run, or 100,000 in all (but at least 10
-    a run), are averaged in turn to so many, geometrically as the fit is in ln L."""
+    a run), are averaged in turn to that many, geometrically as the fit is in ln L."""
     chosen = every_run[every_run["run_id"].isin(runs.frame["run_id"])]
     sparse = True
     if "loss" in curves.columns:
@@ -99,9 +99,7 @@ def folder_steps(runs: RunTable, every_run: pd.DataFrame, curves: Curves) -> Run
 
 
 def _averaged(frame: pd.DataFrame, most: int) -> pd.DataFrame:
-    """At most so many rows of one run: means over steps that follow each other, of the loss its
-    geometric mean.
-    """
+    """At most that many rows of one run: means over successive steps, geometric for the loss."""
     if len(frame) <= most:
         return frame
     starts = np.flatnonzero(np.diff((np.arange(len(frame)) * most) // len(frame), prepend=-1))

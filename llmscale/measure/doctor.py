@@ -132,7 +132,7 @@ class Report:
     packages: dict[str, str | None]
     """Installed version of each package that some part of llmscale uses; None if it is missing."""
     slow: tuple[Note, ...]
-    """What will be slow, and what would mend it."""
+    """What will be slow, and what would fix it."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(

@@ -235,7 +235,7 @@ class LanguageModel(nn.Module):
 def build_model(
     shape: Shape, seed: int = 0, parametrization: str = "standard", ops: Operations | None = None
 ) -> LanguageModel:
-    """The Transformer of `shape` on the CPU, with weights that depend on `seed` alone; by plain
+    """The Transformer of `shape` on the CPU, with weights that depend only on `seed`; by plain
     float32 operations.
     """
     model = empty_model(shape, parametrization, ops or build_operations("plain", "float32"))

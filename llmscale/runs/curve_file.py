@@ -25,7 +25,7 @@ _GROUPS_KEPT = 2
 
 
 class Span(NamedTuple):
-    """Rows that lie together: so many from a row on."""
+    """Rows that lie together: a number from a row on."""
 
     first: int
     rows: int

@@ -25,7 +25,7 @@ from llmscale.runs.safe_write import write_text
 
 STEP_MARK = b"-step:"
 STEP_DIGITS = 12
-"""A checkpoint ends with its step, so marked and in so many digits, and the digest of all before
+"""A checkpoint ends with its step, so marked and in that many digits, and the digest of all before
 (train/checkpoint.py): to be read without loading torch."""
 _DIGEST_BYTES = 40
 _TAIL = 4096

@@ -162,7 +162,7 @@ class Shape:
         of a micro-batch. `state_bytes` of None are AdamW's two moments in float32.
 
         If activations are narrow, so are copies of the weights and the gradients that come out of a
-        backward pass; when that ends, both are there beside the float32 ones, and the activations
+        backward pass; when that ends, both are there besides the float32 ones, and the activations
         are not. If a batch takes `several_parts`, the gradient of the ones before is kept
         meanwhile."""
         states = 8 * self.params_total + self._state_bytes(state_bytes)
@@ -173,8 +173,8 @@ class Shape:
         return states + max(activations, copies if activation_bytes < 4 else 0)
 
     def activations_bytes(self, sequences: int = 1, activation_bytes: int = 4) -> int:
-        """Bytes of what the backward pass of so many sequences needs, with attention that stores no
-        score matrix.
+        """Bytes of what the backward pass of that many sequences needs, with attention that stores
+        no score matrix.
 
         The values of each block are the architecture's; the logits stand in float32 three times,
         and once as they are computed."""

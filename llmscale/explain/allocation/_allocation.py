@@ -40,8 +40,8 @@ have none.
 
 @dataclass(frozen=True)
 class Bias:
-    """What a method finds on a noise-free surface, asked at exactly the table's runs, beside the
-    surface's truth.
+    """What a method finds on a noise-free surface, asked at the table's runs, next to the surface's
+    truth.
 
     The surface is a law fitted to the same table (Czech et al. 2026, arXiv 2603.22339).
     """

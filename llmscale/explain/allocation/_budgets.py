@@ -1,6 +1,4 @@
-"""Which runs share a compute budget: equal FLOPs, or clusters if FLOPs were measured or read off a
-plot.
-"""
+"""Which runs share a compute budget: equal FLOPs, or clusters if FLOPs were measured."""
 
 import numpy as np
 import pandas as pd

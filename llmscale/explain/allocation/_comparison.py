@@ -133,9 +133,7 @@ def compare(
 
 
 def _pair(one: Allocation, other: Allocation) -> str | None:
-    """Where two methods disagree, and whether their measured biases explain it; None if they do not
-    disagree.
-    """
+    """Where two methods disagree, and whether measured biases explain it; None if nowhere."""
     largest = one.largest_flops
     apart = _apart(one, other)
     factors = {

@@ -21,9 +21,7 @@ _OTHER_SIZE = np.log(1.2)
 
 @dataclass(frozen=True)
 class FinalLosses:
-    """Final losses of runs; `bracketed` if a smaller and a larger size were tried at about the same
-    compute.
-    """
+    """Final losses of runs; `bracketed` if smaller and larger sizes had about its compute."""
 
     columns: dict[str, Array]
     loss: Array

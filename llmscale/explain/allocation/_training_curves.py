@@ -30,15 +30,13 @@ _BIN = 0.02
 single steps.
 """
 _BEST = 32
-"""Of so many lowest losses at a compute a resample lacks all in e^-32 of cases, and then looks at
-every run.
-"""
+"""A resample lacks all of this many lowest losses with odds e^-32; then every run is looked at."""
 _LEAST = 3
 _PARENTS = 256
 """Curves of trunks in memory at a time."""
 _DECADE = np.log(10.0)
 _POINTS = 12
-"""The surface for the bias is fitted to about so many points of the last decade of each curve."""
+"""The surface for the bias is fitted to about this many points of the last decade of each curve."""
 
 
 @dataclass(frozen=True)

@@ -192,9 +192,7 @@ def _shape(curve: SeenCurve, floor: float) -> tuple[Array, float] | None:
 
 
 def _hot_endings(evidence: Evidence) -> list[str]:
-    """Runs whose curve ends above half its highest learning rate, if the schedule is not a constant
-    one.
-    """
+    """Runs that end above half their highest learning rate, if the schedule is not constant."""
     curves, frame = evidence.curves, evidence.frame
     if curves is None:
         return []

@@ -242,7 +242,7 @@ def _beside(value: float) -> str:
 
 
 def _largest_half(evidence: Evidence, name: str) -> str:
-    """If the trend is in one column, the filter that fits the larger half alone."""
+    """If the trend is in one column, the filter that fits only the larger half."""
     column = {"N": "params", "D": "tokens", "C": "flops"}.get(name)
     if column is None:
         return ""

@@ -19,7 +19,7 @@ FOLDS = 10
 
 
 def common_points(table: RunTable, inputs: Sequence[str]) -> NDArray[np.int_]:
-    """For each row its point, numbered alike in any order of rows: runs that differ in seed alone
+    """For each row its point, numbered alike in any order of rows: runs that differ only in seed
     share one.
 
     If rows are steps of curves, a run is the point that its last step reaches.

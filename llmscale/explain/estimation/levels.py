@@ -51,8 +51,8 @@ def distinct(levels_of: Sequence[NDArray[np.int_]]) -> NDArray[np.int_]:
 
 
 def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
-    """For each row the index of its point: runs that differ in seed alone share one, as do the
-    steps of one run.
+    """For each row the index of its point: runs that differ only in seed share one, as do the steps
+    of one run.
     """
     if has_steps(frame):
         return np.asarray(pd.factorize(frame["run_id"])[0])

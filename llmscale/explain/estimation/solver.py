@@ -29,9 +29,7 @@ _RIDGE = 0.01
 of a ridge.
 """
 MANY_ROWS, ROWS_OF_A_PART = 2**15, 2**13
-"""From so many rows the starts are tried on a part of them, and sums over rows are made in blocks
-of rows.
-"""
+"""From this many rows on, starts are tried on a part of them, and sums made in blocks."""
 _BLOCK, _RAW_BLOCK = 2**14, 2**16
 """Problems × runs in a block: what the cache holds, and for formulas, whose steps cost more calls,
 what is quick.

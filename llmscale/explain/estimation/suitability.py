@@ -12,9 +12,7 @@ _DEFAULT_LAWS_OF_ONE = ("power-floor", "power")
 
 
 def default_laws(table: RunTable, variable: str = "params") -> tuple[str, ...]:
-    """The laws to fit when none is named: Chinchilla if N and D vary enough, else L(N), or that of
-    `variable`.
-    """
+    """The laws to fit if none is named: Chinchilla if N and D vary, else L(N) or L(`variable`)."""
     if variable == "params" and no_chinchilla(table.frame) is None:
         return ("chinchilla",)
     enough = (

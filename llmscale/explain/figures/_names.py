@@ -1,4 +1,4 @@
-"""Names beside points, each where it covers neither a point nor another name, or left out."""
+"""Names next to points, each where it covers neither a point nor another name, or left out."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ _RADIUS = 1.5
 def place_names(
     ax: Axes, at: Array, names: Sequence[str], *, avoid: Array, size: float = 5.5
 ) -> None:
-    """Write names beside the points `at` (n, 2) in data units, most important first, clear of the
+    """Write names next to the points `at` (n, 2) in data units, most important first, clear of the
     points `avoid`.
 
     The figure must have been laid out. A name with no free place around its point is left out.

@@ -29,7 +29,7 @@ Entry = tuple[Artist | tuple[Artist, ...], str]
 """A line of a legend."""
 
 SIDE_BY_SIDE = 5.0
-"""From this width in inches panels stand beside each other; in a column below each other."""
+"""From this width in inches panels stand next to each other; in a column below each other."""
 _MOST_COLOURS = 7
 
 

@@ -60,7 +60,7 @@ class _Curve:
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """Loss against FLOPs, one colour a size, and N*(C) beside it if the method finds it."""
+    """Loss against FLOPs, one colour a size, and N*(C) next to it if found."""
     curves = _curves(evidence)
     found = evidence.allocation
     allocation = found if isinstance(found, Allocation) else None

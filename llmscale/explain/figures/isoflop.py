@@ -40,9 +40,7 @@ _LAW_LINE = (0, (3, 1.5))
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """Runs in the colour of their budget, the parabola of each, and a law in N and D if one was
-    fitted.
-    """
+    """Runs in the colour of their budget, the parabola of each, and a law in N and D, if any."""
     fit = next((one for one in evidence.fits if one.law.inputs == ("params", "tokens")), None)
     allocation = evidence.optima
     scale = colour_scale(allocation.budgets["flops"].to_numpy(dtype=float))
@@ -169,9 +167,7 @@ def _draw_profiles(
 def _parabola(
     row: object, grid: Array, params: Array, loss: Array
 ) -> tuple[Array, tuple[float, float]]:
-    """The budget's parabola over `grid`, and its lowest point there: an end if the runs do not
-    bracket it.
-    """
+    """The budget's parabola over `grid`, and its lowest point there: an end if not bracketed."""
     if row.used:  # type: ignore[attr-defined]
         lowest, least = float(row.params), float(row.loss)  # type: ignore[attr-defined]
         return least + row.curvature * np.log(grid / lowest) ** 2, (lowest, least)  # type: ignore[attr-defined]

@@ -147,9 +147,7 @@ def _columns(fit: Fit) -> list[str]:
 
 
 def _noise(fit: Fit) -> _Noise:
-    """The spread of runs that differ in seed alone if there are some, else the middle spread of the
-    residuals.
-    """
+    """The spread of runs that differ only in seed, if any, else that of the residuals."""
     residual = fit.residuals
     point = points(fit.table.frame, fit.law.inputs)
     counts = np.bincount(point)
@@ -241,9 +239,7 @@ def _draw_panel(
 
 
 def _running_median(x: Array, residual: Array) -> tuple[Array, Array]:
-    """Median residual at every level of x, or if they are many over a sliding tenth of the runs (7
-    or more).
-    """
+    """Median residual at every level of x, or, if many, over a sliding tenth of the runs."""
     level = levels(x)
     number = int(level.max()) + 1
     if number <= _MOST_LEVELS:

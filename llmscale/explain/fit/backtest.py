@@ -33,7 +33,7 @@ REFITS = 200
 LOWEST_BUDGETS = 3
 """An origin has at least this many budgets behind it."""
 _MISSED = FORECAST_NOT_COVERED.limit
-"""Intervals that hold this much less than their level, over at least so many runs, do not cover."""
+"""Intervals that hold this much less than their level, over this many runs, do not cover."""
 _RUNS_TO_JUDGE = 10
 
 

@@ -55,7 +55,7 @@ from llmscale.notes.fitting import HOLDOUT_SKIPPED
 __all__ = ["Compared", "Comparison", "compare"]
 
 WORST_FACTOR = 3.0
-"""Of laws that are as good, none has more than so many times the lowest sum of both errors."""
+"""Of laws that are as good, none has more than this many times the lowest sum of both errors."""
 HOPELESS = math.log(2.0)
 """A law that errs by a factor of two on runs it has not seen is never as good as another."""
 SLOW_FROM, FEW_REFITS = 6, 50
@@ -239,9 +239,7 @@ def _ranked(tried: Sequence[_Tried], options: Options) -> tuple[Compared, ...]:
 
 
 def _scores(tried: Sequence[_Tried]) -> list[float]:
-    """Cross-validated plus held-out error; infinite for a law that could not be checked if another
-    could.
-    """
+    """Cross-validated plus held-out error; infinite if only others could be checked."""
     checked = any(math.isfinite(one.held_error) for one in tried)
     scores = [one.cv_error + (one.held_error if checked else 0.0) for one in tried]
     return [max(score, _TINY) if math.isfinite(score) else math.inf for score in scores]

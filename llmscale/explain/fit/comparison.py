@@ -13,7 +13,7 @@ from llmscale.explain.estimation.result import Fit
 from llmscale.runs.json_values import plain
 
 STANDARD_ERRORS = 2.0
-"""Laws whose cross-validated error is within so many standard errors of the lowest are as good."""
+"""Laws with a cross-validated error within this many standard errors of the lowest are as good."""
 
 
 _HEAD = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weight", "")

@@ -1,4 +1,4 @@
-"""The solver's half of any law, made from its `loss` alone.
+"""The solver's half of any law, made from only its `loss`.
 
 Each positive coefficient is fitted as its logarithm, each of `signed` as it is. Derivatives come
 from running `loss` on jets. Coefficients that the loss is linear in are found by their missing

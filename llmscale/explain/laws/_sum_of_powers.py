@@ -203,7 +203,7 @@ class LogSumExp(Surface):
             len(theta_SP), -1
         )
 
-        # A term hangs on its own exponents alone: its values at the runs are made once for each of
+        # A term depends only on its own exponents: its values at the runs are made once for each of
         # them.
         inverse_loss = np.exp(self.level - self.log_loss_R[rows])
         digits = np.indices((per_axis,) * len(axes)).reshape(len(axes), -1)

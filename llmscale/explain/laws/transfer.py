@@ -1,4 +1,4 @@
-"""Loss in size and tokens of fine-tuning: pre-training is worth so many more tokens."""
+"""Loss in size and tokens of fine-tuning: pre-training is worth extra tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Transfer(Law):
     2020, eq. 1.5.
 
     D_F is the tokens of the target text, D_E = D_F + D_T for a pretrained model and D_F from
-    scratch. The paper's law holds if D_F is small beside what a model from scratch needs. From text
-    to Python it finds k = 1.9e4, alpha = 0.18 and beta = 0.38, D in characters."""
+    scratch. The paper's law holds if D_F is small compared with what a model from scratch needs.
+    From text to Python it finds k = 1.9e4, alpha = 0.18 and beta = 0.38, D in characters."""
 
     N_c: float
     D_c: float

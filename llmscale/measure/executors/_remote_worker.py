@@ -116,7 +116,7 @@ class Node:
         yield from ended
 
     def stop(self, folder: str) -> None:
-        """End the run of `folder` alone, with a checkpoint."""
+        """End only the run of `folder`, with a checkpoint."""
         here = [own for own in self._folders if Path(own).name == Path(folder).name]
         if self._process is not None and here:
             with suppress(BrokenPipeError):
@@ -153,9 +153,7 @@ def send_store(remote: Remote, store: Path) -> None:
 
 
 def _make_at_home(remote: Remote, home: str) -> None:
-    """Fetch what a run needs beside its folder, and have its specification say where that is
-    here.
-    """
+    """Fetch what a run needs besides its folder, and say where it is in its specification."""
     run = RunFolder(remote.folder / home)
     spec = read_spec(run)
     if spec.start:

@@ -1,7 +1,7 @@
 """The operations that models are made of, each with its gradient: `plain` is ops/plain.py.
 
 A member defines `operations(dtype) -> Operations`. `plain` calls torch and runs everywhere;
-`native` runs on the CPU alone, several times faster, in fused kernels compiled once a machine. Both
+`native` runs only on the CPU, several times faster, in fused kernels compiled once a machine. Both
 compute matrix products in `dtype` and everything else in float32, and agree within the rounding of
 `dtype`."""
 
@@ -28,7 +28,7 @@ class Operations(Protocol):
     dtype: torch.dtype
     """Of matrix products and of what they return."""
     one_thread: bool
-    """Whether they run on the calling thread alone, so that several threads may share a batch."""
+    """Whether they run only on the calling thread, so that several threads may share a batch."""
 
     def unchanged(self, weights: Iterable[Tensor]) -> AbstractContextManager[None]:
         """While this lasts, `weights` stay as they are, so that each is cast only once."""

@@ -200,7 +200,7 @@ def _load(path: Path) -> ctypes.CDLL | None:
 
 
 def _compile(path: Path) -> ctypes.CDLL:
-    """Compile the library, write it beside its place and rename it."""
+    """Compile the library, write it next to its place and rename it."""
     compiler, source = c_compiler(), Path(__file__).parent / SOURCES[0]
     if compiler is None:
         raise WorkError("there is no C compiler", "install gcc or clang")

@@ -34,7 +34,7 @@ MOMENTUM = 0.95
 NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS = (3.4445, -4.7750, 2.0315), 5
 ADAMW_RMS = 0.2
 BATCHED = 2**24
-"""Matrices of equal shape are made orthogonal together, up to so many entries at a time."""
+"""Matrices of equal shape are made orthogonal together, up to this many entries at a time."""
 
 
 def build(
@@ -90,7 +90,7 @@ class Muon(Eager):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of both, with the learning rates that the groups hold."""
         assert closure is None
-        # Groups and state are kept here alone, and load_state_dict replaces them.
+        # Groups and state are kept only here, and load_state_dict replaces them.
         self._adamw.param_groups = [group for group in self.param_groups if "parts" not in group]
         self._adamw.state = self.state
         self._adamw.step()
@@ -156,7 +156,7 @@ def _part_of(whole: Tensor, weight: Any) -> Tensor:
 
 
 def _batches(directions: Sequence[_Direction]) -> Iterator[list[_Direction]]:
-    """Directions of equal shape together, at most BATCHED entries but where one alone has more."""
+    """Directions of equal shape together, at most BATCHED entries unless one has more."""
     shapes: dict[tuple[int, ...], list[_Direction]] = {}
     for one in directions:
         shapes.setdefault(tuple(one.matrices.shape[-2:]), []).append(one)

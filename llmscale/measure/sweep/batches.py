@@ -22,7 +22,7 @@ On a CPU they are training's, which suit its caches.
 """
 GPU_MEMORY_SHARE = 0.7
 STACKED_PARAMS = 20e6
-"""Models of at most so many weights leave a GPU idle most of the time: seeds of one are stacked,
+"""Models of at most this many weights leave a GPU idle most of the time: seeds of one are stacked,
 and several runs share it."""
 PROCESS_BYTES = 500 << 20
 """The interpreter and torch itself."""
@@ -47,7 +47,7 @@ class Batches:
 def batches_of(
     job: Job, device: str, free_bytes: int, members: int, gpus: int, validation_tokens: int
 ) -> Batches:
-    """How `job` is trained with `free_bytes` of memory, on so many GPUs together."""
+    """How `job` is trained with `free_bytes` of memory, on that many GPUs together."""
     on_each = -(-job.batch_sequences // gpus)
     state = state_bytes(job.optimizer, job.shape)
     micro = micro_batch(job.shape, on_each, device, free_bytes, members, state)

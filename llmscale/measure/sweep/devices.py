@@ -104,7 +104,7 @@ def gpu_places(
 
 
 def check_gpus(together: int, device: str) -> None:
-    """Raise InputError if so many GPUs cannot train one run."""
+    """Raise InputError if that many GPUs cannot train one run."""
     import torch
 
     here = torch.cuda.device_count() if device == "cuda" else 0

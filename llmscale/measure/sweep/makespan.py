@@ -25,12 +25,12 @@ class Duration:
     """How many threads can share its batches, at most."""
 
     def on(self, threads: int) -> "Duration":
-        """The same run, of which this is the time on one thread, on a place of so many."""
+        """The same run, of which this is the time on one thread, on a place of that many."""
         return replace(self, seconds=self.seconds / speedup(min(threads, self.threads)))
 
 
 def speedup(threads: int) -> float:
-    """The speed of so many threads, in that of one."""
+    """The speed of that many threads, in that of one."""
     return float(threads * DOUBLING_EFFICIENCY ** math.log2(threads))
 
 

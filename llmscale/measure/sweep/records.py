@@ -27,8 +27,8 @@ from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.unchanged import Stamp, stamp_of
 
 SHARE = 20
-"""A table is rewritten no sooner than so many times later as its last rewriting took: 5% of the
-time at most.
+"""A table is rewritten no sooner than this many times what its last rewriting took: 5% of the time
+at most.
 """
 _SECONDS_A_ROW = 1e-6
 """Of rewriting curves.parquet, before this process has done it."""

@@ -31,7 +31,7 @@ STALLED_INTERVALS = 10.0
 """A run is stalled when it has logged nothing for this many of its usual intervals, and for
 STALLED_SECONDS, an evaluation aside."""
 _EVALUATIONS_WAITED = 3
-"""So many times what an evaluation takes is not yet late."""
+"""This many times what an evaluation takes is not yet late."""
 
 
 @dataclass(frozen=True, kw_only=True)

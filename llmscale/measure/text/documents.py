@@ -24,7 +24,7 @@ _LEAST_KEPT: Final = 1e-3
 have no end.
 """
 _MOST_SURVEYED: Final = 4_000_000
-"""Documents, of which each takes some 200 bytes of memory beside its text."""
+"""Documents, of which each takes some 200 bytes of memory besides its text."""
 LARGEST_SHARE: Final = 0.1
 _SMALLEST_SHARE: Final = 0.02
 _UNKNOWN_SHARE: Final = 0.05

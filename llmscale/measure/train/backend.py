@@ -31,9 +31,7 @@ def set_up_device(device: str) -> None:
 
 
 def gpu_share() -> float:
-    """The share of a GPU's memory that this process may take; the others are of processes beside
-    it.
-    """
+    """The share of a GPU's memory that this process may take; others share the rest."""
     return float(os.environ.get(GPU_SHARE_VARIABLE, 1))
 
 

@@ -70,7 +70,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `path`; a run's last one stays beside it as `checkpoint-previous.pt`.
+    """Write `checkpoint` to `path`; a run's last one stays next to it as `checkpoint-previous.pt`.
     Raises WriteError.
 
     If there is room for two but not for three, the one before last goes first.

@@ -1,6 +1,4 @@
-"""Saving checkpoints beside training: copied to the host without waiting for the device, written by
-another thread.
-"""
+"""Saving checkpoints during training: copied without waiting, written by a thread."""
 
 import time
 from collections.abc import Sequence

@@ -29,7 +29,7 @@ EVALUATION_SPEED = 2.0
 35k parameters to 3.5 at 400k, on a CPU. (By FLOPs it would be three.)"""
 EVALUATION_SHARE, FORWARD_SHARE = 0.1, 1 / 3
 """Of training's FLOPs, those of all evaluations, at most, and of a token, those of evaluating it:
-forward alone.
+only forward.
 """
 LOGGED_STEPS = 400
 """Rows of a run's curve, at most."""

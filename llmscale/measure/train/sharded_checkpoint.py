@@ -3,7 +3,7 @@
 
 It holds what torch.distributed.checkpoint writes of weights and the optimiser's state, each process
 its part, `tensors.json`, which says where each tensor lies, and `state.json` with the rest of the
-run's state. It is written beside its place and renamed. Reading it runs no code: torch's own index
+run's state. It is written next to its place and renamed. Reading it runs no code: torch's own index
 of the tensors, a pickle, is never read."""
 
 import json

@@ -59,7 +59,7 @@ class RuleFit:
     as optima.
     """
     bend: Exponent | None
-    """Coefficient of (ln N - mean)² beside the law; None if too few optima are left to judge it."""
+    """Coefficient of (ln N - mean)² added to the law; None if the optima left are too few."""
     notes: tuple[Note, ...]
 
 

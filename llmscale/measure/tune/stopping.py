@@ -14,12 +14,12 @@ losses, for each doubling of the learning rate between them. A trial is stopped 
 
 and NOTICEABLE of the loss: nearer to the best than that, a trial is worth its place in the
 parabola. If a higher learning rate has always gained from here on, a lower one that is behind has
-nothing to make up and is hopeless by the last terms alone. A stopped trial counts, in the parabola
+nothing to make up and is hopeless by only the last terms. A stopped trial counts, in the parabola
 only, as ending as far behind as it was.
 
 A trial is compared with trials that were finished before its step of the search began (study.py),
-never with those that are trained beside it: what is stopped, and where, does not depend on which of
-them ends first, or on kills."""
+never with those that are trained next to it: what is stopped, and where, does not depend on which
+of them ends first, or on kills."""
 
 import itertools
 import math

@@ -120,7 +120,7 @@ _LENGTHS = re.compile(
 """Names of columns that a length of training may stand in."""
 _NOT_LENGTHS = re.compile(r"warm|eval|log|save|per_sec|per_second|embed|vocab|throughput|decay")
 _BATCH_OF_TOKENS, _BATCH_OF_SEQUENCES = 1e5, 16384
-"""A batch of at least so many is one of tokens; up to so many, one of sequences."""
+"""A batch of at least this many is one of tokens; up to this many, one of sequences."""
 _SEEDS = 1.03
 """Losses of one size that differ by more than this factor hardly do so by seed."""
 

@@ -154,7 +154,7 @@ def _up(taken: Taken, loss: Array) -> bool:
         return True
     y = loss - loss.mean()
     slopes = np.linalg.lstsq(np.stack(columns, axis=1), y, rcond=None)[0]
-    # A metric that depends on one of the two alone has a slope of about 0, of either sign, in the
+    # A metric that depends on only one of the two has a slope of about 0, of either sign, in the
     # other.
     return bool(slopes.max() > 0 and slopes.min() > -_LEVEL * slopes.max())
 

@@ -53,7 +53,7 @@ def read_within(stream: Any, file: Path) -> bytes:
 
 
 def check_cells(rows: int, columns: int, file: Path, *, text: bool) -> None:
-    """Raise InputError if a table of so many rows and columns does not fit into memory."""
+    """Raise InputError if a table of that many rows and columns does not fit into memory."""
     needed = rows * (_ROW_BYTES + columns * _CELL_BYTES) if text else rows * columns * 3 * 8
     most = memory_at_hand() * _SHARE
     if needed > most:

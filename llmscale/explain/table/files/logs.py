@@ -381,9 +381,7 @@ def _is_tokens(frame: pd.DataFrame, name: str) -> bool:
 
 
 def _wide_runs(frame: pd.DataFrame) -> list[str]:
-    """The columns of a wide table of curves: losses that fall beside each other, next to a step or
-    tokens.
-    """
+    """The columns of a wide table of curves: falling losses, next to a step or tokens."""
     # Weights & Biases writes a chart so, and next to each run's curve what a point of it ranged
     # over.
     curves = [name for name in frame.columns if not name.endswith(("__MIN", "__MAX"))]
@@ -444,8 +442,8 @@ def _short_names(paths: list[Path]) -> list[str]:
 
 
 def _pattern(file: Path) -> str:
-    """A pattern for logs like this one: in the folders beside its own if they share a name, else in
-    its folder.
+    """A pattern for logs like this one: in the folders next to its own if they share a name, else
+    in its own.
     """
     if file.name in ("trainer_state.json", "metrics.csv", "history.csv", "log.csv"):
         return str(file.parent.parent / "*" / file.name) if file.parent.name else f"*/{file.name}"

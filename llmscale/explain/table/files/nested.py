@@ -312,9 +312,7 @@ def _objects(column: pd.Series, name: str) -> list[dict[Any, Any] | None] | None
 
 
 def _spelt(text: str) -> Any:
-    """The object that a text spells, in JSON or as Python prints it; the text itself if it spells
-    none.
-    """
+    """The object that a text spells, in JSON or as Python prints it; the text itself if none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -2,7 +2,7 @@
 column is called.
 
 A column names runs if the rows of each of its names have one size and differ in tokens (or steps).
-So `model` names runs if it stands beside a step, and does not if it says `llama` for every size.
+So `model` names runs if it stands next to a step, and does not if it says `llama` for every size.
 Ids such as NAME@1000 or NAME/checkpoint-500 are read without their step. Without names, rows that
 are alike in all but tokens and loss, and whose tokens grow by equal steps, are one run."""
 

@@ -16,7 +16,7 @@ from llmscale.measure.text.contents import SUFFIXES, suffix_of
 SUPPORTED: Final = f"{' '.join(SUFFIXES)}, and each with {' '.join(COMPRESSIONS)}"
 _URL: Final = "://"
 _OPTIONAL: Final = (".json", ".ndjson", ".tsv", ".text")
-"""In a folder these often stand beside the text and describe it, so that their content decides."""
+"""In a folder these often stand next to the text and describe it, so that their content decides."""
 
 
 @dataclass
