@@ -218,3 +218,19 @@ def _lay_out(folder: Path) -> None:
     )
     (law,) = (code for code in PYTHON.values() if "class MyLaw" in code)
     (folder / "mine.py").write_text(law, encoding="utf-8")
+
+
+def test_what_is_said_of_the_flagship_is_what_its_fit_says(repository: Path) -> None:
+    folder = repository / "results" / "flagship"
+    error = {}
+    for law in ("kaplan", "chinchilla"):
+        fit = llmscale.fit(folder, law=law, bootstrap=0)
+        assert fit.holdout is not None
+        assert len(fit.table.frame) == 35
+        error[law] = f"{100 * fit.holdout.mean_abs_rel_error:.1f}%"
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    assert f"a mean error of {error['kaplan']}" in text
+    assert f"misses the same runs by {error['chinchilla']}" in text
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"| Kaplan | 4 | {error['kaplan']} |" in page
+    assert f"| Chinchilla | 5 | {error['chinchilla']} |" in page
