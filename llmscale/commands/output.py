@@ -149,15 +149,14 @@ def _news(patience: Patience) -> Iterator[None]:
     rows, and after a silence what it is at.
     """
     log, handler = logging.getLogger("llmscale.explain"), _OnStandardError(patience)
-    before = log.level
     log.addHandler(handler)
+    # The level stays: a command that ends must not silence one that runs in another thread.
     log.setLevel(logging.DEBUG)
     patience.start()
     try:
         yield
     finally:
         log.removeHandler(handler)
-        log.setLevel(before)
 
 
 class _OnStandardError(logging.Handler):
