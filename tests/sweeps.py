@@ -33,7 +33,7 @@ def write_counting(folder: Path) -> Path:
     return path
 
 
-def options(text: Path, out: Path, sizes: str, tokens: str = "20k") -> list[str]:
+def options(text: Path, out: Path | str, sizes: str, tokens: str = "20k") -> list[str]:
     """The command of a sweep by one worker however many cores there are: to start another takes
     seconds.
     """

@@ -17,6 +17,7 @@ import pytest
 import torch
 from caches import empty_cache
 from fsspec.implementations.local import LocalFileSystem
+from sweeps import options
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -36,30 +37,6 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     results_at.cache_clear()
     yield
     results_at.cache_clear()
-
-
-def options(text: Path, out: str, sizes: str = "1x16x1,2x16x1", tokens: str = "20k") -> list[str]:
-    return [
-        "sweep",
-        "--sizes",
-        sizes,
-        "--tokens",
-        tokens,
-        "--data",
-        str(text),
-        "--tokenizer",
-        "bpe:300",
-        "--context",
-        "32",
-        "--device",
-        "cpu",
-        "--dtype",
-        "float32",
-        "--workers",
-        "1",
-        "--out",
-        out,
-    ]
 
 
 def llmscale(*arguments: str) -> Any:

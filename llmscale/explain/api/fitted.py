@@ -6,6 +6,7 @@ import logging
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from llmscale.explain.fit.fingerprint import fingerprint
 from llmscale.explain.fit.fits import Fits
 from llmscale.explain.fit.kept import is_kept, read_kept, table_of
 from llmscale.explain.fit.parametric import choose, fit_laws, table_for
-from llmscale.explain.laws import LAWS, Law, OneVariableLaw
+from llmscale.explain.laws import LAWS, Law, OneVariableLaw, law_named
 from llmscale.explain.table import RunTable
 from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder
@@ -45,7 +46,7 @@ class Asked:
     options: Mapping[str, Any] = field(default_factory=dict)
     refit: bool = False
 
-    @property
+    @cached_property
     def given(self) -> tuple[Fit, ...]:
         """The fits that the source is or names, of the laws that are asked for; none if it is a
         table. Raises InputError if it has no fit of such a law.
@@ -60,7 +61,7 @@ class Asked:
         return ()
 
     def _kinds(self) -> list[type[Law]]:
-        return [LAWS.find(law) if isinstance(law, str) else law for law in self.laws]
+        return [law_named(law) for law in self.laws]
 
     def _chosen(self, fits: tuple[Fit, ...]) -> tuple[Fit, ...]:
         if not self.laws:
@@ -80,7 +81,7 @@ def check_variable(laws: Sequence[LawName], options: Mapping[str, Any]) -> None:
     """Raise InputError for a variable that no law named is fitted in."""
     if options.get("variable") is None or not laws:
         return
-    kinds = [LAWS.find(law) if isinstance(law, str) else law for law in laws if law != "all"]
+    kinds = [law_named(law) for law in laws if law != "all"]
     if kinds and not any(issubclass(kind, OneVariableLaw) for kind in kinds):
         raise InputError(
             f"{kinds[0].name} is no law in one variable, and is fitted in its own",
@@ -145,7 +146,7 @@ def read_for(asked: Asked) -> RunTable:
 
 def _kept(asked: Asked, runs: RunTable, law: LawName, variable: str) -> Fit | None:
     """The fit of this law that is kept next to the table, if it is of these runs and options."""
-    kind = LAWS.find(law) if isinstance(law, str) else law
+    kind = law_named(law)
     place = _place_of(asked.source, runs.path)
     if place is None:
         return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.explain.estimation.suitability import inputs_of
-from llmscale.explain.laws import LAWS, Law
+from llmscale.explain.laws import Law, law_named
 from llmscale.explain.table import COUNTS, RunTable, parse_columns, read_table
 from llmscale.menu import is_own
 
@@ -81,5 +81,5 @@ def _own_inputs(law: str | type[Law]) -> tuple[str, ...]:
     """The columns that a law of one's own takes."""
     if isinstance(law, str) and not is_own(law):
         return ()
-    kind = LAWS.find(law) if isinstance(law, str) else law
+    kind = law_named(law)
     return inputs_of(kind)

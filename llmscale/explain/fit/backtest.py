@@ -22,7 +22,7 @@ from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.forecast import forecast as forecasts
-from llmscale.explain.laws import LAWS, Law
+from llmscale.explain.laws import Law, law_named
 from llmscale.notes.predicting import FORECAST_NOT_COVERED, FORECAST_NOT_TESTED, FORECAST_ONE_SIDED
 from llmscale.runs.json_values import plain
 
@@ -191,7 +191,7 @@ def backtest(
     origins, spread evenly, the last included; None takes all. Options as in `fit_law`; 200
     bootstrap refits unless told. Origins whose runs cannot identify the law are passed over."""
     options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
-    runs, kind = as_table(table), LAWS.find(law) if isinstance(law, str) else law
+    runs, kind = as_table(table), law_named(law)
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
     number = int(budget.max()) + 1

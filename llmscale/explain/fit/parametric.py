@@ -31,7 +31,7 @@ from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
 from llmscale.explain.forecast.asked import forecast_at
-from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface
+from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface, law_named
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
 from llmscale.notes.fitting import (
@@ -143,7 +143,7 @@ def table_for(table: RunTable, law: type[Law]) -> RunTable:
 
 
 def _fit_law(folder: _Folder, law: str | type[Law], options: Options) -> Fit:
-    chosen = LAWS.find(law) if isinstance(law, str) else law
+    chosen = law_named(law)
     with errors_named(chosen):
         return _fit_and_check(folder, chosen, options)
 

@@ -246,3 +246,8 @@ def _checked(law: type[Law]) -> type[Law]:
 LAWS: Menu[type[Law]] = Menu(
     __name__, "law", "--law", is_member=_is_law, ready=_checked, own="MyLaw"
 )
+
+
+def law_named(law: str | type[Law]) -> type[Law]:
+    """The law of a name, or `law` itself if it is one. Raises InputError for an unknown name."""
+    return LAWS.find(law) if isinstance(law, str) else law
