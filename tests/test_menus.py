@@ -119,7 +119,7 @@ def source(name: str, folder: Path) -> None:
         "text_column",
     }
     if not hasattr(module, "FORMATS") and not name.startswith("files"):
-        return  # it reads no folder; tests/test_sources.py has the rest of its contract
+        return  # it reads no folder; test_sources.py has the rest of its contract
     opened = open_source(f"{name}:{folder}/*.txt")
     found = [text for shard in range(len(opened.shards)) for text in opened.documents(shard)]
     assert sorted(found) == sorted(texts)

@@ -1,6 +1,7 @@
 """Training in the process of a test: one run, or a stack of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Member, Outcome
-from llmscale.measure.train.job import Job
+from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.loop import Listener, train
+from llmscale.measure.train.recipe import Recipe
+from llmscale.runs.run import CurvePoint
+from llmscale.runs.shape import shape_for
 
 
 def train_one(
@@ -44,3 +48,34 @@ def train_stack(
 
 def members_of(jobs: Sequence[Job], folders: Sequence[Path]) -> list[Member]:
     return [Member(job, folder) for job, folder in zip(jobs, folders, strict=True)]
+
+
+VOCAB = 60
+
+
+CPU = Conditions("cpu", micro_batch=4)
+
+
+def text(tokens: int, seed: int) -> np.ndarray:
+    """Tokens of a Markov chain, in which there is something to learn."""
+    random = np.random.default_rng(seed)
+    steps = random.integers(1, 4, tokens) * random.integers(1, 3, tokens)
+    return (np.cumsum(steps) % VOCAB).astype(np.uint16)
+
+
+TRAIN, VALIDATION = text(60_000, 0), text(5_000, 1)
+
+
+def job(tokens: int = 30_000, size: str = "2x16x1", **recipe: object) -> Job:
+    settings = Recipe(**{"context": 32, "batch_tokens": 256, **recipe})  # type: ignore[arg-type]
+    shape = shape_for(size, vocab_size=VOCAB, context=32, arch=settings.arch)
+    text = JobText("chain", "f", len(TRAIN), len(VALIDATION))
+    return make_job(size, shape, tokens, settings, text, seed=0, dtype="float32")
+
+
+def run(job: Job, folder: Path, conditions: Conditions = CPU) -> Outcome:
+    return train_one(job, conditions, TRAIN, VALIDATION, folder)
+
+
+def without_times(outcome: Outcome) -> list[CurvePoint]:
+    return [replace(point, tokens_per_second=None, seconds=0.0) for point in outcome.curve]

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 import torch
 from sweeps import write_counting
-from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
-from trained import train_one
+from trained import CPU, TRAIN, VALIDATION, job, run, train_one, without_times
 
 from llmscale.errors import WriteError
 from llmscale.measure.text.prepare import TextSpec, prepare

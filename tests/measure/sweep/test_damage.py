@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from sweeps import assert_same_results, llmscale, options
-from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
-from trained import train_one
+from trained import CPU, TRAIN, VALIDATION, job, run, train_one, without_times
 
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.text.prepare import TextSpec, prepare

@@ -27,8 +27,17 @@ from sweeps import (
     wait_for,
     worker_pids,
 )
-from test_train import CPU, TRAIN, VALIDATION, job, run, without_times
-from trained import members_of, train_one, train_stack
+from trained import (
+    CPU,
+    TRAIN,
+    VALIDATION,
+    job,
+    members_of,
+    run,
+    train_one,
+    train_stack,
+    without_times,
+)
 
 from llmscale.errors import InputError, WorkError, WriteError
 from llmscale.measure.executors import Event, Place, Task, _hanging

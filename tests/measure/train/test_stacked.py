@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from test_train import TRAIN, VALIDATION, job, without_times
-from trained import members_of, train_one, train_stack
+from trained import TRAIN, VALIDATION, job, members_of, train_one, train_stack, without_times
 from typer.testing import CliRunner
 
 from llmscale.commands import app

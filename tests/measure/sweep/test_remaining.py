@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sweeps import write_counting
-from test_train import job
+from trained import job
 
 from llmscale.measure.sweep.estimate import RUN_SECONDS
 from llmscale.measure.sweep.hardware import Hardware

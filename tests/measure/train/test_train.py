@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from trained import train_one, train_stack
+from trained import CPU, TRAIN, VALIDATION, VOCAB, job, run, train_one, train_stack, without_times
 
 from llmscale.errors import WorkError
 from llmscale.measure.ops.compiled import why_not
@@ -23,48 +23,17 @@ from llmscale.measure.optimizers import (
 )
 from llmscale.measure.train.batches import Batches, Windows
 from llmscale.measure.train.conditions import Conditions
-from llmscale.measure.train.curves import Outcome
 from llmscale.measure.train.evaluate import bits_per_byte, evaluate
 from llmscale.measure.train.forward_backward import Passes
-from llmscale.measure.train.job import Job, JobText, make_job
 from llmscale.measure.train.loop import UNREAD, TrainingInterrupted
-from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.stack import Stack
 from llmscale.measure.transformer import build_model
-from llmscale.runs.run import CurvePoint
 from llmscale.runs.run_folder import CHECKPOINT
 from llmscale.runs.shape import shape_for
 
-VOCAB = 60
-CPU = Conditions("cpu", micro_batch=4)
 native = pytest.mark.skipif(
     why_not() is not None, reason=f"the native operations do not run here: {why_not()}"
 )
-
-
-def text(tokens: int, seed: int) -> np.ndarray:
-    """Tokens of a Markov chain, in which there is something to learn."""
-    random = np.random.default_rng(seed)
-    steps = random.integers(1, 4, tokens) * random.integers(1, 3, tokens)
-    return (np.cumsum(steps) % VOCAB).astype(np.uint16)
-
-
-TRAIN, VALIDATION = text(60_000, 0), text(5_000, 1)
-
-
-def job(tokens: int = 30_000, size: str = "2x16x1", **recipe: object) -> Job:
-    settings = Recipe(**{"context": 32, "batch_tokens": 256, **recipe})  # type: ignore[arg-type]
-    shape = shape_for(size, vocab_size=VOCAB, context=32, arch=settings.arch)
-    text = JobText("chain", "f", len(TRAIN), len(VALIDATION))
-    return make_job(size, shape, tokens, settings, text, seed=0, dtype="float32")
-
-
-def run(job: Job, folder: Path, conditions: Conditions = CPU) -> Outcome:
-    return train_one(job, conditions, TRAIN, VALIDATION, folder)
-
-
-def without_times(outcome: Outcome) -> list[CurvePoint]:
-    return [replace(point, tokens_per_second=None, seconds=0.0) for point in outcome.curve]
 
 
 @pytest.mark.parametrize("arch", ["llama", "gpt2"])
