@@ -28,6 +28,7 @@ from llmscale.explain.table.columns.names import (
     quantity_of,
     read_name,
     rises,
+    spellings,
     words_of,
 )
 from llmscale.explain.table.columns.pairs import check_shared
@@ -46,17 +47,11 @@ __all__ = [
     "resolve",
 ]
 
-NUMBERS = (
-    "params_non_embedding",
-    "params_total",
-    "params_active",
-    "n_experts",
-    "unique_tokens",
-    "pretrained",
-    "bits",
-    "lr",
-    "lr_area",
-    "annealing_area",
+NUMBERS = spellings(
+    """
+    params_non_embedding params_total params_active n_experts unique_tokens pretrained bits lr
+    lr_area annealing_area
+    """
 )
 """Other columns of numbers that laws and diagnostics ask for by name."""
 

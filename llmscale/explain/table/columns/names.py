@@ -5,95 +5,40 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+
+def spellings(text: str) -> tuple[str, ...]:
+    """The names that a text holds between blanks, in order."""
+    return tuple(text.split())
+
+
 ALIASES: dict[str, tuple[str, ...]] = {
-    "params": (
-        "params",
-        "N",
-        "n_params",
-        "num_params",
-        "parameters",
-        "n_parameters",
-        "num_parameters",
-        "parameter_count",
-        "param_count",
-        "params_count",
-        "model_params",
-        "model_parameters",
-        "model_size",
-        "size_params",
-        "nparams",
+    "params": spellings(
+        """
+        params N n_params num_params parameters n_parameters num_parameters parameter_count
+        param_count params_count model_params model_parameters model_size size_params nparams
+        """
     ),
-    "tokens": (
-        "tokens",
-        "D",
-        "n_tokens",
-        "num_tokens",
-        "train_tokens",
-        "training_tokens",
-        "tokens_seen",
-        "total_tokens",
-        "tokens_total",
-        "tokens_trained",
-        "trained_tokens",
-        "token_count",
-        "n_train_tokens",
-        "num_train_tokens",
-        "num_training_tokens",
-        "consumed_tokens",
-        "tokens_consumed",
-        "tokens_processed",
-        "num_input_tokens_seen",
-        "train_tokens_seen",
-        "total_train_tokens",
-        "total_training_tokens",
-        "ntokens",
+    "tokens": spellings(
+        """
+        tokens D n_tokens num_tokens train_tokens training_tokens tokens_seen total_tokens
+        tokens_total tokens_trained trained_tokens token_count n_train_tokens num_train_tokens
+        num_training_tokens consumed_tokens tokens_consumed tokens_processed num_input_tokens_seen
+        train_tokens_seen total_train_tokens total_training_tokens ntokens
+        """
     ),
-    "flops": (
-        "flops",
-        "C",
-        "compute",
-        "budget",
-        "train_flops",
-        "training_flops",
-        "total_flops",
-        "flops_total",
-        "flop",
-        "train_compute",
-        "training_compute",
-        "compute_flops",
-        "flop_budget",
-        "flops_budget",
-        "compute_budget",
-        "total_train_flops",
-        "total_training_flops",
-        "flops_trained",
-        "total_flos",
-        "train_flops_total",
+    "flops": spellings(
+        """
+        flops C compute budget train_flops training_flops total_flops flops_total flop train_compute
+        training_compute compute_flops flop_budget flops_budget compute_budget total_train_flops
+        total_training_flops flops_trained total_flos train_flops_total
+        """
     ),
-    "loss": (
-        "loss",
-        "L",
-        "final_loss",
-        "loss_final",
-        "ce_loss",
-        "loss_ce",
-        "cross_entropy",
-        "cross_entropy_loss",
-        "crossentropy",
-        "lm_loss",
-        "nll",
-        "nll_loss",
-        "xent",
-        "last_loss",
-        "end_loss",
-        "mean_loss",
-        "log_loss",
-        "log_ppl",
-        "log_perplexity",
-        "loss_nats",
-        "language_modeling_loss",
-        "final_ce_loss",
-        "loss_per_token",
+    "loss": spellings(
+        """
+        loss L final_loss loss_final ce_loss loss_ce cross_entropy cross_entropy_loss crossentropy
+        lm_loss nll nll_loss xent last_loss end_loss mean_loss log_loss log_ppl log_perplexity
+        loss_nats language_modeling_loss final_ce_loss loss_per_token
+        """
     ),
 }
 """Names under which a quantity is found, best first; case, blanks, dots and dashes count as `_`."""
@@ -102,121 +47,63 @@ COUNTS = ("params", "params_non_embedding", "params_total")
 """The ways to count parameters that `--count` chooses from (see `llmscale.runs.shape`)."""
 
 OTHERS: dict[str, tuple[str, ...]] = {
-    "params_non_embedding": (
-        "params_non_embedding",
-        "non_embedding_params",
-        "n_no_emb",
-        "n_non_emb",
-        "params_no_emb",
-        "params_non_emb",
-        "non_emb_params",
-        "nonembedding_params",
-        "params_nonembedding",
-        "n_params_non_embedding",
-        "n_non_embedding",
-        "num_non_embedding_params",
-        "non_embedding_parameters",
-        "params_no_embedding",
-        "params_wo_embedding",
-        "n_params_no_emb",
-        "params_without_embedding",
-        "params_excl_embedding",
-        "n_noemb",
-        "non_embedding_n",
-        "n_nonemb",
-        "nonemb_params",
-        "num_params_non_embedding",
-        "n_params_non_emb",
+    "params_non_embedding": spellings(
+        """
+        params_non_embedding non_embedding_params n_no_emb n_non_emb params_no_emb params_non_emb
+        non_emb_params nonembedding_params params_nonembedding n_params_non_embedding
+        n_non_embedding num_non_embedding_params non_embedding_parameters params_no_embedding
+        params_wo_embedding n_params_no_emb params_without_embedding params_excl_embedding n_noemb
+        non_embedding_n n_nonemb nonemb_params num_params_non_embedding n_params_non_emb
+        """
     ),
-    "params_total": (
-        "params_total",
-        "total_params",
-        "total_parameters",
-        "n_params_total",
-        "n_total_params",
-        "num_total_params",
-        "n_total",
-        "params_with_embedding",
-        "params_incl_embedding",
+    "params_total": spellings(
+        """
+        params_total total_params total_parameters n_params_total n_total_params num_total_params
+        n_total params_with_embedding params_incl_embedding
+        """
     ),
-    "params_active": (
-        "params_active",
-        "active_params",
-        "active_parameters",
-        "activated_params",
-        "n_active",
-        "n_active_params",
-        "num_active_params",
-        "n_params_active",
+    "params_active": spellings(
+        """
+        params_active active_params active_parameters activated_params n_active n_active_params
+        num_active_params n_params_active
+        """
     ),
     "n_experts": ("n_experts", "num_experts", "experts"),
     "unique_tokens": ("unique_tokens", "tokens_unique", "n_unique_tokens", "num_unique_tokens"),
-    "lr": (
-        "lr",
-        "peak_lr",
-        "learning_rate",
-        "peak_learning_rate",
-        "max_lr",
-        "lr_max",
-        "lr_peak",
-        "base_lr",
-        "max_learning_rate",
+    "lr": spellings(
+        """
+        lr peak_lr learning_rate peak_learning_rate max_lr lr_max lr_peak base_lr
+        max_learning_rate
+        """
     ),
 }
 """Names of other columns of numbers that are found under more than their own."""
 
 LETTERS = ("N", "D", "C", "L")
 
-NAMES = (
-    "run_id", "run_name", "run", "name", "trial_id", "trial_name", "exp_name", "experiment_name",
-    "experiment", "exp",
-    "run_uuid", "wandb_id", "wandb_name", "job_id", "job_name", "jobid", "trial", "run_path", "id",
-    "uid", "uuid",
-    "runname", "runid", "display_name", "run_key", "logdir", "log_dir", "run_dir",
-)  # fmt: skip
+NAMES = spellings(
+    """
+    run_id run_name run name trial_id trial_name exp_name experiment_name experiment exp run_uuid
+    wandb_id wandb_name job_id job_name jobid trial run_path id uid uuid runname runid display_name
+    run_key logdir log_dir run_dir
+    """
+)
 """Columns that name runs, likeliest first."""
 
-MODEL_NAMES = (
-    "model",
-    "model_name",
-    "model_id",
-    "checkpoint",
-    "ckpt",
-    "checkpoint_path",
-    "ckpt_path",
-    "checkpoint_name",
-    "ckpt_name",
-    "config",
-    "config_name",
-    "label",
-    "size",
-    "model_path",
-    "architecture_name",
-    "path",
-    "file",
-    "filename",
-    "model_tag",
-    "tag",
-    "series",
-    "variant",
+MODEL_NAMES = spellings(
+    """
+    model model_name model_id checkpoint ckpt checkpoint_path ckpt_path checkpoint_name ckpt_name
+    config config_name label size model_path architecture_name path file filename model_tag tag
+    series variant
+    """
 )
 """Columns that may name runs, or only their sizes."""
 
-_LABELS = (
-    "data",
-    "dataset",
-    "corpus",
-    "optimizer",
-    "schedule",
-    "tokenizer",
-    "group",
-    "commit",
-    "git_sha",
-    "sha",
-    "hash",
-    "git_commit",
-    "data_fingerprint",
-    "recipe",
+_LABELS = spellings(
+    """
+    data dataset corpus optimizer schedule tokenizer group commit git_sha sha hash git_commit
+    data_fingerprint recipe
+    """
 )
 
 _COUNT_UNITS = {
@@ -225,10 +112,6 @@ _COUNT_UNITS = {
     "B": ("b", "bn", "bln", "bil", "billion", "billions", "g", "giga"),
     "T": ("t", "tn", "trn", "trillion", "trillions"),
 }
-_SI = {
-    "kilo": "k", "mega": "m", "giga": "g", "tera": "t", "peta": "p", "exa": "e", "zetta": "z",
-    "yotta": "y",
-}  # fmt: skip
 _LOSS_UNITS = {
     "nats": "nats",
     "nat": "nats",
@@ -240,43 +123,26 @@ _LOSS_UNITS = {
     "bpc": "bits_per_byte",
 }
 _LOGS = {"log10": "log10", "lg": "log10", "log2": "log2", "ln": "ln", "log": "log"}
-_COUNTS_OF = (
-    "params",
-    "tokens",
-    "params_non_embedding",
-    "params_total",
-    "params_active",
-    "unique_tokens",
+_COUNTS_OF = spellings(
+    "params tokens params_non_embedding params_total params_active unique_tokens"
 )
 
 _LOSS = ("loss", "nll", "ce", "xent", "crossentropy", "losses")
-_VALIDATION = (
-    "val",
-    "valid",
-    "validation",
-    "eval",
-    "evaluation",
-    "test",
-    "dev",
-    "heldout",
-    "holdout",
-    "valset",
-)
+_VALIDATION = spellings("val valid validation eval evaluation test dev heldout holdout valset")
 _TRAINING = ("train", "training", "trn", "tr", "trainset")
-_NO_LOSS = (
-    "std", "stderr", "stddev", "se", "sem", "err", "error", "var", "variance", "scale", "scaling",
-    "weight", "coef",
-    "coefficient", "aux", "auxiliary", "balance", "balancing", "router", "z", "kl", "ratio",
-    "delta", "diff", "grad",
-    "spike", "count", "n", "step", "pred", "predicted", "fitted", "initial", "init", "start",
-    "first", "gap", "drop",
-)  # fmt: skip
-_RISING = (
-    "acc", "accuracy", "f1", "bleu", "rouge", "em", "winrate", "reward", "mmlu", "hellaswag",
-    "score", "auc", "recall",
-    "precision", "correct", "arc", "piqa", "winogrande", "gsm8k", "humaneval", "lambada_acc", "r2",
-    "map",
-)  # fmt: skip
+_NO_LOSS = spellings(
+    """
+    std stderr stddev se sem err error var variance scale scaling weight coef coefficient aux
+    auxiliary balance balancing router z kl ratio delta diff grad spike count n step pred predicted
+    fitted initial init start first gap drop
+    """
+)
+_RISING = spellings(
+    """
+    acc accuracy f1 bleu rouge em winrate reward mmlu hellaswag score auc recall precision correct
+    arc piqa winogrande gsm8k humaneval lambada_acc r2 map
+    """
+)
 
 
 @dataclass(frozen=True)
@@ -420,7 +286,7 @@ def _flops_name(words: Sequence[str]) -> Name:
         )
         if match is None:
             continue
-        letter = _SI.get(match[1], match[1])
+        letter = match[1][0]
         if len(rest) == 1 and letter in "mgtp":
             break  # a column that is only called tflops is a speed
         unit = f"{letter.upper()}F"

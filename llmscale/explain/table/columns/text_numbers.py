@@ -4,24 +4,14 @@ instead.
 
 import re
 
+from llmscale.explain.table.columns.names import spellings
+
 _NUMBER = re.compile(r"[+-]?(?:\d[\d.,\u00a0\u202f ']*\d|\d|[.,]\d+)(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
 _SCALES = {
     "K": ("k", "thousand", "tsd", "mille"),
     "M": ("m", "mn", "mio", "mill", "million", "millions", "millionen"),
-    "B": (
-        "b",
-        "g",
-        "bn",
-        "mrd",
-        "md",
-        "mds",
-        "billion",
-        "billions",
-        "milliard",
-        "milliards",
-        "milliarden",
-    ),
+    "B": spellings("b g bn mrd md mds billion billions milliard milliards milliarden"),
     "T": ("t", "tn", "trillion", "trillions"),
 }
 _LOSS_UNITS = ("bits", "bit", "perplexity", "ppl")

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
-from llmscale.explain.table.columns.names import nearest, quantity_of
+from llmscale.explain.table.columns.names import nearest, quantity_of, spellings
 from llmscale.explain.table.columns.pairs import parse_pairs
 from llmscale.quantity import SUFFIXES, parse_count
 
@@ -26,15 +26,7 @@ LOGARITHMS = {"ln": math.e, "log": math.e, "log2": 2.0, "log10": 10.0}
 """Logarithms that a column may be given in, by their base."""
 
 _PETAFLOP_DAY = 8.64e19  # 1e15 FLOP/s for 86,400 s
-_DAYS = (
-    "pfdays",
-    "pfday",
-    "pf-days",
-    "pflop-days",
-    "petaflop-days",
-    "petaflop/s-days",
-    "pflop/s-days",
-)
+_DAYS = spellings("pfdays pfday pf-days pflop-days petaflop-days petaflop/s-days pflop/s-days")
 _PREFIXES = {"m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21, "y": 1e24}
 _PER_BYTE = ("bits_per_byte", "bits-per-byte", "bits/byte", "bpb")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")

@@ -9,25 +9,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.names import last_part, plain, spellings
 from llmscale.explain.table.columns.units import numbers_of
 from llmscale.notes.reading import PASSES_OVER_DATA, RUNS_CUT_SHORT
 
-_STEPS = ("step", "steps", "global_step", "steps_done", "_step", "iteration", "iter", "iterations",
-    "final_step",
-          "last_step", "completed_steps")  # fmt: skip
-_PLANNED_STEPS = ("max_steps", "target_steps", "planned_steps", "num_train_steps", "total_steps",
-    "max_iters",
-                  "train_iters", "steps_target", "steps_planned", "max_iterations")  # fmt: skip
-_PLANNED_TOKENS = (
-    "target_tokens",
-    "planned_tokens",
-    "max_tokens",
-    "tokens_target",
-    "tokens_planned",
-    "token_budget",
-    "tokens_budget",
-    "max_train_tokens",
+_STEPS = spellings(
+    """
+    step steps global_step steps_done _step iteration iter iterations final_step last_step
+    completed_steps
+    """
+)
+_PLANNED_STEPS = spellings(
+    """
+    max_steps target_steps planned_steps num_train_steps total_steps max_iters train_iters
+    steps_target steps_planned max_iterations
+    """
+)
+_PLANNED_TOKENS = spellings(
+    """
+    target_tokens planned_tokens max_tokens tokens_target tokens_planned token_budget tokens_budget
+    max_train_tokens
+    """
 )
 _EPOCHS = ("epochs", "n_epochs", "num_epochs", "num_train_epochs")
 _SHORT = RUNS_CUT_SHORT.limit

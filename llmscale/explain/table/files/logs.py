@@ -13,7 +13,7 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table.columns.names import ALIASES, last_part
+from llmscale.explain.table.columns.names import ALIASES, last_part, spellings
 from llmscale.notes.reading import (
     EARLIER_STATES,
     PARAMS_FROM_FLOPS,
@@ -22,48 +22,22 @@ from llmscale.notes.reading import (
     TRAINING_LOSS,
 )
 
-_STEPS = (
-    "step",
-    "_step",
-    "global_step",
-    "training_step",
-    "train_step",
-    "iter",
-    "iter_num",
-    "iteration",
-    "update",
-    "num_updates",
-    "epoch",
-    "_runtime",
-    "_timestamp",
+_STEPS = spellings(
+    """
+    step _step global_step training_step train_step iter iter_num iteration update num_updates epoch
+    _runtime _timestamp
+    """
 )
 """Names of what counts on while one run is trained, best first. `steps` is a property of a run."""
-_RUNS = (
-    "run_id",
-    "run",
-    "run_name",
-    "name",
-    "id",
-    "model",
-    "model_name",
-    "trial",
-    "trial_id",
-    "experiment",
-    "exp",
-    "seed",
-    "size",
-    "model_size",
-    "config",
+_RUNS = spellings(
+    """
+    run_id run run_name name id model model_name trial trial_id experiment exp seed size model_size
+    config
+    """
 )
 """Names of columns that tell runs apart."""
-_SIZES = (
-    "n_params",
-    "num_params",
-    "parameters",
-    "num_parameters",
-    "model_params",
-    "params_non_embedding",
-    "params_total",
+_SIZES = spellings(
+    "n_params num_params parameters num_parameters model_params params_non_embedding params_total"
 )
 _STAGE = re.compile(
     r"train|val|eval|test|dev\b|smooth|ema|perplex|ppl|acc|lr|learning|grad|norm|time|sec",

@@ -11,20 +11,11 @@ from typing import Any
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table.columns.names import ALIASES, is_loss, last_part, quantity_of
+from llmscale.explain.table.columns.names import ALIASES, is_loss, last_part, quantity_of, spellings
 from llmscale.explain.table.files.not_a_table import refuse_answer
 from llmscale.notes.reading import RUNS_BY_KEY
 
-STATES = (
-    "finished",
-    "running",
-    "crashed",
-    "failed",
-    "killed",
-    "preempting",
-    "preempted",
-    "pending",
-)
+STATES = spellings("finished running crashed failed killed preempting preempted pending")
 """The states of a run in Weights & Biases; only a finished one has its last loss."""
 
 _OBJECTS = ("config", "summary", "summary_metrics")

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, last_part, plain
+from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, last_part, plain, spellings
 from llmscale.explain.table.rows.grid import is_grid, one_after_another
 from llmscale.explain.table.rows.row_names import (
     called,
@@ -28,36 +28,14 @@ from llmscale.explain.table.rows.row_names import (
 from llmscale.explain.table.rows.step_names import with_step, with_tokens
 from llmscale.notes.reading import RUN_ID_REPEATED, STEPS_REPEATED
 
-_OF_MANY = (
-    "experiment",
-    "experiment_name",
-    "exp",
-    "exp_name",
-    "job_name",
-    "logdir",
-    "log_dir",
-    "display_name",
-)
+_OF_MANY = spellings("experiment experiment_name exp exp_name job_name logdir log_dir display_name")
 """Columns that name runs or what several runs are part of: they repeat without a word."""
 
-STEPS = (
-    "step",
-    "global_step",
-    "steps_done",
-    "iteration",
-    "iter",
-    "ckpt",
-    "checkpoint",
-    "checkpoint_step",
-    "ckpt_step",
-    "training_iteration",
-    "train_step",
-    "training_step",
-    "current_step",
-    "update",
-    "updates",
-    "epoch",
-    "step_id",
+STEPS = spellings(
+    """
+    step global_step steps_done iteration iter ckpt checkpoint checkpoint_step ckpt_step
+    training_iteration train_step training_step current_step update updates epoch step_id
+    """
 )
 """Columns that count the steps of a run at a checkpoint. (`steps` is the length of a run.)"""
 
@@ -65,13 +43,13 @@ STEP_TWICE = "its step stands again further down, and the later row is kept"
 """Why a row of a resumed run is left out."""
 
 _OWN_ROW = ("_index", "index", "unnamed_0", "row")
-_OF_A_ROW = (
-    "time", "timestamp", "date", "datetime", "runtime", "seconds", "hours", "wall_time", "elapsed",
-    "created",
-    "_timestamp", "_runtime", "datetime_start", "datetime_complete", "created_at", "grad_norm",
-    "lr", "learning_rate",
-    "tokens_per_second", "mfu", "throughput", "loss_stderr", "perplexity", "ppl", "epoch",
-)  # fmt: skip
+_OF_A_ROW = spellings(
+    """
+    time timestamp date datetime runtime seconds hours wall_time elapsed created _timestamp _runtime
+    datetime_start datetime_complete created_at grad_norm lr learning_rate tokens_per_second mfu
+    throughput loss_stderr perplexity ppl epoch
+    """
+)
 """Columns that differ between checkpoints of one run."""
 
 _NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")

@@ -15,168 +15,70 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.printable import one_line
-from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.names import last_part, plain, spellings
 from llmscale.notes.reading import STATUS_UNKNOWN
 
-DONE = frozenset(
-    {
-        "done",
-        "finished",
-        "finish",
-        "complete",
-        "completed",
-        "success",
-        "succeeded",
-        "successful",
-        "ok",
-        "terminated",
-        "true",
-        "yes",
-        "passed",
-        "pass",
-    }
+DONE = spellings(
+    """
+    done finished finish complete completed success succeeded successful ok terminated true yes
+    passed pass
+    """
 )
 """Words of a finished run, small; `terminated` is Ray's."""
 
-NOT_DONE = frozenset(
-    {"running", "run", "r", "crashed", "crash", "failed", "fail", "failure", "killed", "preempted",
-     "preempting",
-     "pending", "queued", "waiting", "scheduled", "paused", "suspended", "stopped",
-     "stopped_early", "early_stopped",
-     "error", "errored", "pruned", "cancelled", "canceled", "timeout", "timed_out", "time_out",
-     "out_of_memory", "oom",
-     "node_fail", "boot_fail", "deadline", "revoked", "requeued", "resizing", "completing",
-     "configuring", "stopping",
-     "interrupted", "aborted", "diverged", "nan", "incomplete", "unfinished", "not_finished",
-     "in_progress", "active",
-     "started", "starting", "created", "new", "skipped", "lost", "stalled", "evicted", "missing",
-     "no_status", "false",
-     "no", "none", "unknown"}
-)  # fmt: skip
-"""Words of a run that is not finished, small."""
-
-_COLUMNS = (
-    "status",
-    "state",
-    "job_state",
-    "job_status",
-    "trial_status",
-    "trial_state",
-    "run_status",
-    "run_state",
-    "exit_state",
-    "exit_status",
-    "slurm_state",
-    "slurm_status",
-    "wandb_state",
-    "final_status",
-    "final_state",
+NOT_DONE = spellings(
+    """
+    running run r crashed crash failed fail failure killed preempted preempting pending queued
+    waiting scheduled paused suspended stopped stopped_early early_stopped error errored pruned
+    cancelled canceled timeout timed_out time_out out_of_memory oom node_fail boot_fail deadline
+    revoked requeued resizing completing configuring stopping interrupted aborted diverged nan
+    incomplete unfinished not_finished in_progress active started starting created new skipped lost
+    stalled evicted missing no_status false no none unknown
+    """
 )
-_MAYBE = (
-    "outcome",
-    "result",
-    "run_outcome",
-    "run_result",
-    "final_outcome",
-    "exit",
-    "exit_reason",
-    "completion_status",
+"""Words of a run that is not finished, small."""
+_KNOWN = sorted({*DONE, *NOT_DONE})
+
+_COLUMNS = spellings(
+    """
+    status state job_state job_status trial_status trial_state run_status run_state exit_state
+    exit_status slurm_state slurm_status wandb_state final_status final_state
+    """
+)
+_MAYBE = spellings(
+    "outcome result run_outcome run_result final_outcome exit exit_reason completion_status"
 )
 """Columns of statuses only if each of their words is one."""
-_TRUTHS = (
-    "done",
-    "finished",
-    "completed",
-    "complete",
-    "is_done",
-    "is_finished",
-    "success",
-    "succeeded",
+_TRUTHS = spellings("done finished completed complete is_done is_finished success succeeded")
+_UNTRUTHS = spellings(
+    """
+    pruned diverged crashed failed is_pruned has_diverged killed early_stopped nan_loss loss_nan
+    is_nan has_nan had_nan nan nans oom timeout timed_out aborted cancelled canceled preempted
+    interrupted incomplete unfinished is_failed has_failed is_crashed has_crashed unstable blew_up
+    exploded terminated_early early_terminated stopped_early is_diverged errored
+    """
 )
-_UNTRUTHS = ("pruned", "diverged", "crashed", "failed", "is_pruned", "has_diverged", "killed",
-    "early_stopped",
-    "nan_loss", "loss_nan", "is_nan", "has_nan", "had_nan", "nan", "nans", "oom", "timeout",
-    "timed_out", "aborted",
-    "cancelled", "canceled", "preempted", "interrupted", "incomplete", "unfinished", "is_failed",
-    "has_failed",
-    "is_crashed", "has_crashed", "unstable", "blew_up", "exploded", "terminated_early",
-    "early_terminated",
-    "stopped_early", "is_diverged", "errored",
-)  # fmt: skip
-_UNSAID = (
-    "terminated",
-    "stopped",
-    "ended",
-    "excluded",
-    "exclude",
-    "ignore",
-    "skip",
-    "bad",
-    "invalid",
-    "flagged",
-)
+_UNSAID = spellings("terminated stopped ended excluded exclude ignore skip bad invalid flagged")
 """Columns of truths that may say that a run is finished, or that it is not to be used."""
-_SHARES = (
-    "completion",
-    "progress",
-    "pct_done",
-    "done_pct",
-    "percent_done",
-    "percent_complete",
-    "pct_complete",
-    "completed_fraction",
-    "fraction_done",
-    "fraction_complete",
-    "fraction_completed",
-    "frac_done",
-    "completion_pct",
-    "complete_pct",
-    "progress_pct",
-    "progress_percent",
-    "percent_completed",
-    "completion_percent",
-    "completion_rate",
-    "completion_fraction",
-    "pct_completed",
-    "progress_fraction",
+_SHARES = spellings(
+    """
+    completion progress pct_done done_pct percent_done percent_complete pct_complete
+    completed_fraction fraction_done fraction_complete fraction_completed frac_done completion_pct
+    complete_pct progress_pct progress_percent percent_completed completion_percent completion_rate
+    completion_fraction pct_completed progress_fraction
+    """
 )
 """Columns of how much of a run is done, from 0 to 1 or to 100."""
 _EXIT_CODES = ("exit_code", "exitcode", "returncode", "return_code")
 _NO_STATUS = "no status"
 _FULL = 0.985
 """From this share on, a run is done: rounding, and a last batch that is left out."""
-_PLACES = frozenset(
-    {
-        "california",
-        "texas",
-        "oregon",
-        "washington",
-        "virginia",
-        "iowa",
-        "new york",
-        "nevada",
-        "ohio",
-        "arizona",
-        "utah",
-        "georgia",
-        "illinois",
-        "florida",
-        "massachusetts",
-        "north carolina",
-        "south carolina",
-        "oklahoma",
-        "tennessee",
-        "pennsylvania",
-        "new jersey",
-        "colorado",
-        "michigan",
-        "wyoming",
-        "nebraska",
-        "bavaria",
-        "bayern",
-        "quebec",
-        "ontario",
-    }
+_PLACES = re.split(
+    r",\s+",
+    """california, texas, oregon, washington, virginia, iowa, new york, nevada, ohio, arizona, utah,
+    georgia, illinois, florida, massachusetts, north carolina, south carolina, oklahoma, tennessee,
+    pennsylvania, new jersey, colorado, michigan, wyoming, nebraska, bavaria, bayern, quebec,
+    ontario""",
 )
 """States of countries in which machines stand."""
 
@@ -235,7 +137,7 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
     for column, kind in _columns(raw):
         if kind == "words":
             words = _words(raw[column])
-            unknown = [word for word in dict.fromkeys(words) if _word(word) not in DONE | NOT_DONE]
+            unknown = [word for word in dict.fromkeys(words) if _word(word) not in _KNOWN]
             known = len(set(words)) > len(unknown)
             if not known and plain(column) in ("state", "final_state"):
                 # A state of the model or of a country, perhaps, and not of the run.
@@ -419,7 +321,7 @@ def _word(text: str) -> str:
     word = re.sub(r"[\s-]+", "_", small)
     if word.endswith("+"):  # sacct cuts long words
         cut = word.rstrip("+")
-        return next((known for known in sorted(DONE | NOT_DONE) if known.startswith(cut)), cut)
+        return next((known for known in _KNOWN if known.startswith(cut)), cut)
     return word
 
 
