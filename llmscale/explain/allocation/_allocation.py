@@ -271,7 +271,7 @@ def measure_bias(
     if not np.isfinite([bias.exponent, float(bias.found.log_params)]).all():
         return None, (
             BIAS_UNKNOWN.note(
-                f"the method's bias is not known: it finds no optimum on the fitted {surface.name}",
+                f"the method's bias is not known: it finds no optimum on the fitted {surface.name}"
             ),
         )
     return bias, ()
@@ -287,7 +287,7 @@ def bias_note(method: str, found: Frontier, bias: Bias, largest: float) -> Note:
         f"finds a = {bias.found.a:.4f} where the truth is {bias.truth.a:.4f} "
         f"({bias.exponent:+.4f}), and N* {percent(bias.factor(largest))} at the largest budget, "
         f"{percent(bias.factor(10 * largest))} at ten times that; less this bias, a = "
-        f"{found.a - bias.exponent:.4f}",
+        f"{found.a - bias.exponent:.4f}"
     )
 
 

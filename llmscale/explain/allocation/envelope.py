@@ -174,7 +174,7 @@ def _notes(budgets: pd.DataFrame, evidence: Curves | FinalLosses) -> list[Note]:
     notes.append(
         ENVELOPE_SIZES.note(
             f"{reached} of {number} sizes reach the envelope; the power law rests on those of "
-            f"{names}",
+            f"{names}"
         )
     )
     if len(left):

@@ -78,7 +78,7 @@ def allocate(
     elif options.bootstrap:
         notes += (
             NO_INTERVAL.note(
-                "every budget has 3 sizes, which a parabola meets exactly: no interval is given",
+                "every budget has 3 sizes, which a parabola meets exactly: no interval is given"
             ),
         )
 
@@ -336,7 +336,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
         )
         notes.append(
             OPTIMUM_UNCERTAIN.note(
-                f"in some refits the optimum leaves the sizes tried, at C = {named}",
+                f"in some refits the optimum leaves the sizes tried, at C = {named}"
             )
         )
     exact = budgets[budgets["used"] & (budgets["n_runs"] == 3)]
@@ -354,13 +354,11 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
             ISOFLOP_WIDE.note(
                 f"{len(wide)} of {len(budgets)} budgets reach sizes up to "
                 f"{reach[wide.index].max():.0f} times away from the optimum; beyond {_WIDE:g} "
-                "times the loss is not a parabola in ln N",
+                "times the loss is not a parabola in ln N"
             )
         )
     if budgets["used"].sum() == 2:
         notes.append(
-            FEW_BUDGETS.note(
-                "the power law goes through two optima exactly: a third would test it",
-            )
+            FEW_BUDGETS.note("the power law goes through two optima exactly: a third would test it")
         )
     return notes

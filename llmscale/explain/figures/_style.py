@@ -80,11 +80,7 @@ _GROUPS = tuple(
     {key.split(".")[0] + "." for key in _STYLE}
     | {"path.", "patch.", "scatter.", "errorbar.", "image."}
 )
-_NO_DATES = {
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None},
-    "svg": {"Date": None},
-}
+_NO_DATES = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 @contextmanager

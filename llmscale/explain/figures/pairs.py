@@ -14,13 +14,7 @@ from llmscale.errors import InputError
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._coefficients import coefficient_axis, spans_decades
 from llmscale.explain.figures._legend import short_formula, symbol
-from llmscale.explain.figures._runs import (
-    SIDE_BY_SIDE,
-    Entry,
-    first_fit,
-    legend_below,
-    runs_text,
-)
+from llmscale.explain.figures._runs import SIDE_BY_SIDE, Entry, first_fit, legend_below, runs_text
 from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, style
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array

@@ -289,7 +289,7 @@ class _Search:
                 self.notes.append(
                     VALIDATION_LOSS.note(
                         f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
-                        f"otherwise with --columns loss={others[0]}",
+                        f"otherwise with --columns loss={others[0]}"
                     )
                 )
             return

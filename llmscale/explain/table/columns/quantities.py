@@ -116,7 +116,7 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
             notes.append(
                 TOKENS_UNKNOWN.note(
                     "the table has neither tokens nor FLOPs: its runs are taken to share one "
-                    "token budget",
+                    "token budget"
                 )
             )
         elif there == {"params", "tokens"}:
@@ -125,7 +125,7 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
             only = " or ".join(sorted(there)) or "columns of their own"
             notes.append(
                 PARAMS_UNKNOWN.note(
-                    f"the table has no parameters: only laws in {only} can be fitted",
+                    f"the table has no parameters: only laws in {only} can be fitted"
                 )
             )
     return notes

@@ -81,14 +81,14 @@ def doubtful_compute(taken: Taken) -> list[Note]:
                 f"{taken.columns['flops']!r} is between {ratio.min():.2g} and {ratio.max():.2g} "
                 "times 6ND, not a constant times: one of the columns for N, D and C is another "
                 "quantity, or tokens were computed with a wrong batch (say which: --columns "
-                "params=...,tokens=...,flops=...)",
+                "params=...,tokens=...,flops=...)"
             )
         ]
     if _FORWARD[0] <= middle <= _FORWARD[1] and high <= low * _TIGHT:
         return [
             FLOPS_FORWARD.note(
                 f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when only the forward "
-                "pass (2ND) is counted: --units flops=3 counts both passes",
+                "pass (2ND) is counted: --units flops=3 counts both passes"
             )
         ]
     if not _NEAR[0] <= middle <= _NEAR[1]:
@@ -96,7 +96,7 @@ def doubtful_compute(taken: Taken) -> list[Note]:
             FLOPS_OFF.note(
                 f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: another "
                 "count of parameters, or active experts only? Predictions at a budget take C = "
-                "6ND",
+                "6ND"
             )
         ]
     near = (ratio < middle * _TIGHT) & (ratio > middle / _TIGHT)
@@ -106,7 +106,7 @@ def doubtful_compute(taken: Taken) -> list[Note]:
         return [
             FLOPS_ROWS_OFF.note(
                 f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: tokens computed "
-                "with a wrong batch, or another count of parameters there?",
+                "with a wrong batch, or another count of parameters there?"
             )
         ]
     return []
@@ -189,14 +189,14 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
         return [
             TOKENS_BELOW_PARAMS.note(
                 f"most runs have fewer tokens than parameters ({middle:.2g} a parameter in the "
-                "middle): are the columns for N and D swapped?",
+                "middle): are the columns for N and D swapped?"
             )
         ]
     if outside.any() and not agreed:
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(outside))
         return [
             TOKENS_A_PARAMETER.note(
-                f"tokens a parameter are hardly possible in {rows}: check their units",
+                f"tokens a parameter are hardly possible in {rows}: check their units"
             )
         ]
     if middle > TOKENS_A_PARAMETER.limit:
@@ -204,7 +204,7 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
             TOKENS_A_PARAMETER.note(
                 f"the runs have {format_count(middle)} tokens a parameter in the middle, far more "
                 "than is usual: are N and D in the same unit? (--units params=K, or tokens=... "
-                "say)",
+                "say)"
             )
         ]
     return []
@@ -378,7 +378,7 @@ def doubtful_experts(taken: Taken) -> list[Note]:
         EXPERTS_COUNTED.note(
             f"N is {taken.columns['params']!r}, up to {most:.3g} times the active parameters next "
             "to it: C = 6ND follows the active ones of a mixture of experts (--columns "
-            f"params={quoted(taken.columns['params_active'])})",
+            f"params={quoted(taken.columns['params_active'])})"
         )
     ]
 

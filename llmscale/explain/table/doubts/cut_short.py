@@ -68,7 +68,7 @@ def cut_short(
                 RUNS_CUT_SHORT.note(
                     f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
                     f"{shown}. If a schedule was cut off, their losses are too high: leave such "
-                    "rows out",
+                    "rows out"
                 )
             ]
     return []
@@ -91,7 +91,7 @@ def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
     return [
         PASSES_OVER_DATA.note(
             f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
-            f"tokens of every pass, and {columns['tokens']!r} is taken to",
+            f"tokens of every pass, and {columns['tokens']!r} is taken to"
         )
     ]
 

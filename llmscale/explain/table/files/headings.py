@@ -61,7 +61,7 @@ def with_headings(
         title = " ".join(" ".join(row).strip() for row in cells[:skip])
         notes.append(
             TITLE_LINES.note(
-                f"{file} has a title above its headings, which was skipped: {title[:60]!r}",
+                f"{file} has a title above its headings, which was skipped: {title[:60]!r}"
             )
         )
         cells, lines = cells[skip:], lines[skip:]
@@ -295,7 +295,7 @@ def _without_headings_again(
         named = listed([lines[place] for place in sorted(again)])
         notes.append(
             HEADINGS_AGAIN.note(
-                f"the headings of {file} stand again in line {named}, which was skipped",
+                f"the headings of {file} stand again in line {named}, which was skipped"
             )
         )
     return _without(again, cells, lines)
@@ -374,7 +374,7 @@ def _each_once(
                 )
             notes.append(
                 SAME_COLUMN.note(
-                    f"{file} has the column {name!r} more than once, and they are equal",
+                    f"{file} has the column {name!r} more than once, and they are equal"
                 )
             )
             continue

@@ -221,33 +221,33 @@ def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) 
     losses = listed(dict.fromkeys(str(log.loss) for log in found.values()))
     notes = [
         TABLE_OF_LOGS.note(
-            f"{len(found)} logs were read as runs: loss is the last {losses} of each",
+            f"{len(found)} logs were read as runs: loss is the last {losses} of each"
         )
     ]
     trained = [names[path] for path, log in found.items() if not _EVALUATED.search(str(log.loss))]
     if trained:
         notes.append(
             TRAINING_LOSS.note(
-                f"the loss of {listed(trained)} is the training loss, of one logged step",
+                f"the loss of {listed(trained)} is the training loss, of one logged step"
             )
         )
     if any("total_flos" in log.frame.columns for log in found.values()):
         notes.append(
             PARAMS_FROM_FLOPS.note(
-                "parameters were computed as total_flos/(6 tokens), which leaves out embeddings",
+                "parameters were computed as total_flos/(6 tokens), which leaves out embeddings"
             )
         )
     if earlier:
         notes.append(
             EARLIER_STATES.note(
-                f"{listed(earlier)} are earlier states of runs that are read from another file",
+                f"{listed(earlier)} are earlier states of runs that are read from another file"
             )
         )
     again = [names[path] for path, log in found.items() if log.again]
     if again:
         notes.append(
             RESUMED.note(
-                f"steps stand twice in the logs of {listed(again)}: the later values were taken",
+                f"steps stand twice in the logs of {listed(again)}: the later values were taken"
             )
         )
     return tuple(notes)

@@ -130,7 +130,7 @@ def _keyed(given: dict[str, Any], file: Path) -> tuple[pd.DataFrame, tuple[Note,
     shown = listed([repr(name)[:40] for name in given], 2)
     return named, (
         RUNS_BY_KEY.note(
-            f"each of the {len(given)} keys of {file} ({shown}) was read as a run{what}",
+            f"each of the {len(given)} keys of {file} ({shown}) was read as a run{what}"
         ),
     )
 

@@ -64,9 +64,7 @@ _MOST_LOGS = 10_000
 Read = tuple[pd.DataFrame, tuple[Note, ...]]
 
 
-def read_source(
-    source: Any,
-) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
+def read_source(source: Any) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
     """The source's path (or a word for it), its rows with a plain index and plain columns, and
     notes on the reading.
 

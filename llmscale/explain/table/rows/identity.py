@@ -472,6 +472,6 @@ class _Rows:
         return [
             STEPS_REPEATED.note(
                 f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
-                f"checkpoint: the later row is kept, and {rows} left out",
+                f"checkpoint: the later row is kept, and {rows} left out"
             )
         ]

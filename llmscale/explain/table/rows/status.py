@@ -346,14 +346,14 @@ def _unknown(column: str, unknown: Sequence[str]) -> Note:
     are = "is a word" if len(unknown) == 1 else "are words"
     return STATUS_UNKNOWN.note(
         f"{listed(unknown)} {are} of column {column!r} that may mean anything, and such runs are "
-        f"left out: say which words count as done, {status_option(unknown[0])}",
+        f"left out: say which words count as done, {status_option(unknown[0])}"
     )
 
 
 def _not_read(column: str, unknown: Sequence[str]) -> Note:
     return STATUS_UNKNOWN.note(
         f"column {column!r} ({listed(unknown)}) is not read as the status of runs, and every row "
-        f"counts: if it is, say which words count as done, {status_option(unknown[0])}",
+        f"counts: if it is, say which words count as done, {status_option(unknown[0])}"
     )
 
 
