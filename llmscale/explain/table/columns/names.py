@@ -147,18 +147,14 @@ _RISING = spellings(
 
 @dataclass(frozen=True)
 class Name:
-    """A column's name taken apart: `base` is `n_params` of `config/Params (M)`-like names, `unit`
-    is `M` or None.
-    """
+    """A column's name taken apart: `base` is n_params of `n_params (M)`, `unit` is M or None."""
 
     base: str
     unit: str | None
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name, small: `val`, `cross`, `entropy` of `val/CrossEntropy`; `10^9` is one
-    word, `1e9`.
-    """
+    """The words of a name, small: val, cross, entropy of `val/CrossEntropy`; `10^9` is `1e9`."""
     name = re.sub(r"10\s*(?:\^|\*\*)\s*(\d+)", r"1e\1", name)
     name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z]{2})(?=[A-Z])", " ", name)
     return tuple(word for word in re.split(r"[^0-9a-z]+", name.lower().replace("+", "")) if word)
@@ -170,9 +166,7 @@ def plain(name: str) -> str:
 
 
 def last_part(name: str) -> str:
-    """`val_loss` of `summary.val_loss`, `loss` of `val/loss`, `tokens` of `user_attrs_tokens`, in
-    small letters.
-    """
+    """The last part of a nested name, small: val_loss of `summary.val_loss`, loss of `val/loss`."""
     last = re.split(r"[./](?![^(\[]*[)\]])", name)[-1].strip().lower()
     return re.sub(r"^(user|system)_attrs_", "", last)
 
@@ -198,9 +192,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def read_name(name: str, quantity: str) -> Name:
-    """The name without its unit, and the unit, in the words of `--units`, for a column of
-    `quantity`.
-    """
+    """The name of a column of `quantity` without its unit, and the unit as in `--units`."""
     words = words_of(name)
     if quantity == "loss":
         return _loss_name(words)
@@ -243,9 +235,7 @@ def rises(name: str) -> bool:
 
 
 def per_byte(name: str) -> bool:
-    """Whether a name says bits (or nats) a byte or character, which no unit turns into nats per
-    token.
-    """
+    """Whether a name says bits a byte or character, which no unit turns into nats per token."""
     words = words_of(name)
     return bool({"bpb", "bpc"} & set(words)) or (
         "per" in words and bool({"byte", "char", "character"} & set(words))
@@ -267,9 +257,7 @@ def _loss_name(words: Sequence[str]) -> Name:
 
 
 def _flops_name(words: Sequence[str]) -> Name:
-    """FLOPs whose unit is a word of its own (`compute_1e18`) or a prefix (`train_exaflops`,
-    `PF-days`).
-    """
+    """FLOPs whose unit is a word (`compute_1e18`) or a prefix (`train_exaflops`, `PF-days`)."""
     if {"per", "sec", "second", "mfu", "gpu", "device", "utilization", "utilisation"} & set(words):
         return Name("_".join(words), None)
     days = re.search(r"(?:^|_)(pf|pflops?|petaflops?)(_s|_sec)?_?days?$", "_".join(words))
@@ -305,9 +293,7 @@ def _flops_name(words: Sequence[str]) -> Name:
 
 
 def _count_name(words: Sequence[str], name: str) -> Name:
-    """Counts whose unit is a word at the end (`params_M`, `tokens (B)`), at the start in full, or
-    grown together.
-    """
+    """Counts whose unit is the last word (`params_M`), the first in full, or grown together."""
     rest = [word for word in words if word not in ("in", "of", "the")]
     grown = (
         re.fullmatch(r"([kmbgt])(params|parameters|tokens)", rest[0]) if len(rest) == 1 else None

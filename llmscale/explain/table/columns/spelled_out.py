@@ -1,6 +1,4 @@
-"""Tokens that a table spells out in other columns: steps x batch x context, or tokens a parameter x
-N.
-"""
+"""Tokens that other columns spell out: steps x batch x context, or tokens a parameter x N."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -78,10 +76,8 @@ _SEEDS = 1.03
 def with_spelled_out(
     raw: pd.DataFrame, found: Found, needs: Sequence[str], path: Path, units: Mapping[str, str]
 ) -> tuple[pd.DataFrame, Found, list[Note]]:
-    """The table with a column for tokens (or FLOPs) that others spell out, and a note that says so.
-
-    Raises InputError if tokens are not there, and losses of one size differ as they do by length of
-    training."""
+    """The table with tokens (or FLOPs) that other columns spell out, and a note that says so.
+    Raises InputError if there are none, and losses of one size differ as by length of training."""
     columns = found.columns
     known = replace(found, units={**found.units, **units})
     if "tokens" not in columns and "flops" not in columns and "params" in columns:
@@ -141,9 +137,7 @@ def _tokens(raw: pd.DataFrame, found: Found) -> tuple[str, NDArray[np.float64]] 
 
 
 def _refuse_lengths(raw: pd.DataFrame, found: Found, path: Path) -> None:
-    """Raise InputError if losses of one size differ by far more than by seed, next to a column of
-    lengths.
-    """
+    """Raise InputError if losses of a size differ by more than by seed, next to lengths."""
     if "loss" not in found.columns:
         return
     loss = numbers_of(raw[found.columns["loss"]], counts=False)[0]

@@ -1,6 +1,4 @@
-"""Texts that hold a number and more than it, `1.0B tokens` or `4.227 ± 0.010`: what to write
-instead.
-"""
+"""Texts that hold more than a number, `1.0B tokens` or `4.2 ± 0.1`: what to write instead."""
 
 import re
 
@@ -18,9 +16,7 @@ _LOSS_UNITS = ("bits", "bit", "perplexity", "ppl")
 
 
 def written_plainly(text: str, quantity: str) -> str:
-    """What to write instead of `text`, a value of `quantity` that is no number: `write 1.0B`;
-    nothing of a name.
-    """
+    """`write 1.0B` for the text of a value that is no number; nothing for a name."""
     text = text.lstrip("~≈≃<>≤≥=$€£ ")
     found = _NUMBER.match(text)
     if found is None:

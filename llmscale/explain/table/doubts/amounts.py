@@ -1,6 +1,4 @@
-"""Whether N, D and C can be what they were taken for, by C/(6ND), by D/N and by their
-magnitudes.
-"""
+"""Whether N, D and C can be what they were taken for, by C/(6ND), D/N and magnitudes."""
 
 import itertools
 
@@ -51,9 +49,7 @@ _FLOP_UNITS = {
 
 
 def _refuse(taken: Taken, problem: str, fix: str) -> list[Note]:
-    """Raise InputError, or, with units by hand for some of N, D and C, a note that says the
-    same.
-    """
+    """Raise InputError; with units by hand for N, D or C, give a note that says the same."""
     if not taken.sure("params", "tokens", "flops"):
         raise InputError(problem, fix)
     return [UNITS_DOUBTFUL.note(f"{problem}; {fix}")]
@@ -271,9 +267,7 @@ def refuse_alone(taken: Taken, name: str) -> None:
 
 
 def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
-    """The fewest units that make N, D (and C) plausible, as `--units` takes them; None if there are
-    none.
-    """
+    """The fewest units that make N, D (and C) plausible, as `--units` takes them, if any do."""
     N, D = taken.values("params"), taken.values("tokens")
     n, d, spread = float(np.median(N)), float(np.median(D)), float(np.median(D / N))
     ratio, flops, counts = 1.0, {"": 1.0}, _COUNT_UNITS
@@ -309,9 +303,7 @@ def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
 
 
 def _clusters(ratio: Array, most: float = np.inf) -> list[NDArray[np.int_]] | None:
-    """Rows in groups that lie far apart, the largest first; None for one group, or one that spans
-    more than `most`.
-    """
+    """Rows in groups far apart, largest first; None for one, or if one spans over `most`."""
     logs = np.log(ratio)
     order = np.argsort(logs, kind="stable")
     gaps = np.flatnonzero(np.diff(logs[order]) > np.log(FAR))
@@ -344,9 +336,7 @@ def _refuse_rows(
 def _off_quantity(
     taken: Taken, ratio: Array, off: NDArray[np.int_], sound: NDArray[np.int_], what: str
 ) -> str:
-    """The quantity that, in another unit, brings the rows that are off to tokens a parameter like
-    the others'.
-    """
+    """The quantity whose other unit brings the rows that are off to the others' D/N."""
     factor = float(np.median(ratio[off]) / np.median(ratio[sound]))
     N, D = np.log(taken.values("params")), np.log(taken.values("tokens"))
     apart = float(np.median((D - N)[off]) - np.median((D - N)[sound]))

@@ -1,6 +1,4 @@
-"""Runs that ended before their planned length, and tokens that may count each pass over the data or
-only one.
-"""
+"""Runs that ended before their planned length, and tokens that may not count every pass."""
 
 from collections.abc import Mapping, Sequence
 
@@ -75,9 +73,7 @@ def cut_short(
 
 
 def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
-    """A note if runs took several passes over their data, and nothing says that D counts them
-    all.
-    """
+    """A note if runs took several passes over data, and nothing says that D counts them all."""
     name = _column(raw, _EPOCHS)
     if name is None or "tokens" not in columns or "flops" in columns or "unique_tokens" in columns:
         return []

@@ -64,11 +64,8 @@ def doubtful_loss(taken: Taken) -> list[Note]:
 
 
 def mixed_splits(raw: pd.DataFrame) -> list[Note]:
-    """A note if some rows hold a loss of training data and others one of validation data, by their
-    column `split`.
-
-    Runs set aside to test a law with are train and test, too, so that those two words say nothing.
-    """
+    """A note if a column `split` says that losses are of training data and of validation data.
+    Runs set aside to test a law with are train and test, too: those two words say nothing."""
     for name in map(str, raw.columns):
         if plain(last_part(name)) not in ("split", "data_split", "loss_split", "subset", "phase"):
             continue

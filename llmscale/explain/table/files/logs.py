@@ -1,6 +1,4 @@
-"""Logs of one run, with a row a step: known by their columns, never fitted as runs; several of them
-make a table.
-"""
+"""Logs of one run, a row a step: known by their columns, never fitted; several make a table."""
 
 import re
 from collections.abc import Iterable
@@ -55,9 +53,7 @@ _TENSORBOARD = {"wall time", "step", "value"}
 
 @dataclass(frozen=True)
 class Log:
-    """The logged steps of one run in order, each once, and the columns that hold its loss and its
-    tokens.
-    """
+    """The logged steps of one run in order, each once, and the columns of its loss and tokens."""
 
     frame: pd.DataFrame
     step: str
@@ -67,9 +63,7 @@ class Log:
     """How many rows a later row of the same step has replaced, as after a run was resumed."""
 
     def last(self) -> tuple[float, float, float]:
-        """The last loss, and the step and tokens that it was measured at; NaN for what is not
-        there.
-        """
+        """The last loss, and the step and tokens where it was measured; NaN for what is missing."""
         if self.loss is None:
             return np.nan, float(self.frame[self.step].iloc[-1]), np.nan
         at = int(np.flatnonzero(self.frame[self.loss].notna())[-1])
@@ -126,9 +120,7 @@ def log_of(frame: pd.DataFrame) -> Log | None:
 
 
 def refuse_log(frame: pd.DataFrame, file: Path) -> None:
-    """Raise InputError if the rows are steps of one run, or steps with a column a run, saying what
-    a law needs.
-    """
+    """Raise InputError if the rows are steps of one run, or steps with a column a run."""
     runs = _wide_runs(frame)
     if runs:
         shown = listed(
@@ -171,10 +163,7 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
 
 
 def runs_of(logs: dict[Path, pd.DataFrame], pattern: str) -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    """A row for every log: run_id, params, tokens, loss, steps, and status if one has not ended.
-
-    Raises InputError.
-    """
+    """A row for every log: run_id, params, tokens, loss, steps, and status. Raises InputError."""
     found: dict[Path, Log] = {}
     for path, frame in logs.items():
         log = log_of(frame)
@@ -270,9 +259,7 @@ def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
 
 
 def _is_earlier(log: Log, later: Log) -> bool:
-    """Whether a log has the losses of another at the same steps, as the state at a checkpoint
-    has.
-    """
+    """Whether a log has the losses of another at the same steps, as an earlier state has."""
     if log.step != later.step or _losses(log) != _losses(later):
         return False
     columns = [log.step, *_losses(log)]
@@ -287,9 +274,7 @@ def _losses(log: Log) -> list[str]:
 
 
 def _params_of(log: Log) -> float:
-    """The parameters that a log states, or that Hugging Face's count of FLOPs gives with the
-    tokens.
-    """
+    """The parameters that a log states, or that Hugging Face's FLOPs give with the tokens."""
     for name in log.frame.columns:
         if _is_size(name):
             given = pd.to_numeric(log.frame[name], errors="coerce").dropna()
@@ -416,9 +401,7 @@ def _short_names(paths: list[Path]) -> list[str]:
 
 
 def _pattern(file: Path) -> str:
-    """A pattern for logs like this one: in the folders next to its own if they share a name, else
-    in its own.
-    """
+    """A pattern for logs like this one: in the folders next to its own, or in its own."""
     if file.name in ("trainer_state.json", "metrics.csv", "history.csv", "log.csv"):
         return str(file.parent.parent / "*" / file.name) if file.parent.name else f"*/{file.name}"
     return str(file.with_name(f"*{file.suffix}"))

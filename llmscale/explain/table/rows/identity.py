@@ -63,12 +63,11 @@ _EQUAL_STEPS = 6
 
 @dataclass(frozen=True)
 class Identity:
-    """The run of every row, the column that says so, rows that a later one repeats, and what to
-    note.
+    """The run of every row, the column that says so, rows that a later one repeats, and notes.
 
     `labels` is a column that may name runs, and was taken to name sizes; `alike` says that runs
     were told apart by their settings; `grid` that every size has the same budgets, so that rows are
-    runs, though steps stand beside."""
+    runs, though steps stand next to them."""
 
     run_ids: pd.Series
     column: str | None
@@ -87,9 +86,7 @@ def identify(
     usable: NDArray[np.bool_],
 ) -> Identity:
     """The run of every row.
-
-    `frame` holds params, tokens and flops in base units, `usable` the rows that are done.
-    """
+    `frame` holds params, tokens and flops in base units, `usable` the rows that are done."""
     rows = _Rows(raw, frame, usable)
     if "run_id" in told and "run_id" not in found:
         return rows.apart()
@@ -198,11 +195,8 @@ class _Rows:
         )
 
     def by_step(self, ids: pd.Series, *, alone: bool) -> bool:
-        """Whether steps grow with tokens within each name, or, without steps, tokens grow by equal
-        amounts.
-
-        `alone` lets tokens speak: no column names every row on its own.
-        """
+        """Whether steps grow with tokens within each name, or, without steps, tokens grow evenly.
+        `alone` lets tokens speak: no column names every row on its own."""
         group = self.groups(ids)
         if self.step is not None and self._proportional(self.step, group):
             if not self._in_a_grid(group):
@@ -219,9 +213,7 @@ class _Rows:
         return is_grid(group[known], self.along[known], self.params[known])
 
     def every_few_steps(self, ids: pd.Series) -> bool:
-        """Whether each name's rows lie equally many steps apart, as those of runs of their own
-        hardly do.
-        """
+        """Whether each name's rows lie equal steps apart, as runs of their own hardly do."""
         group = self.groups(ids)
         return (
             self.step is not None
@@ -258,9 +250,7 @@ class _Rows:
         return bool(many.any() and equal[many].mean() > 0.8 and many.mean() > 0.5)
 
     def without_steps(self, ids: pd.Series) -> pd.Series | None:
-        """Ids such as NAME@1000 without their step, if it grows with tokens within each NAME; None
-        for others.
-        """
+        """Ids such as NAME@1000 without their step, if it grows with tokens; None for others."""
         unique = pd.unique(ids)
         if sum(with_step(one) is not None for one in unique[:_SAMPLE]) < 0.8 * len(
             unique[:_SAMPLE]
@@ -293,9 +283,7 @@ class _Rows:
         return runs if as_named and self._equally_spaced(group) else None
 
     def _without_numbers(self, ids: pd.Series) -> pd.Series | None:
-        """Ids such as NAME-1000, if tokens a step are the same in runs of several sizes and no
-        power of ten.
-        """
+        """Ids such as NAME-1000, if sizes share their tokens a step, which are no power of ten."""
         unique = pd.unique(ids)
         if (
             self.along is None
@@ -321,11 +309,8 @@ class _Rows:
         return runs if ratio.max() <= ratio.min() * (1 + 2 * _SAME) else None
 
     def alike(self, *, by_steps: bool = True) -> pd.Series | None:
-        """Rows alike in every column but tokens, loss and the like as one run each, if their steps
-        say so.
-
-        Without `by_steps`, only tokens that grow by equal amounts say so.
-        """
+        """Rows alike in all but tokens, loss and the like as one run, if their steps say so.
+        Without `by_steps`, only tokens that grow by equal amounts say so."""
         if self.along is None or not np.isfinite(self.params[self.usable]).any():
             return None
         keys = [pd.Series(self.params, index=self.raw.index)]

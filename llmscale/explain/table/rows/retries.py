@@ -1,6 +1,4 @@
-"""Runs that were tried again after one diverged, and losses that spiked: what a results folder says
-of both.
-"""
+"""Runs that were tried again after one diverged, and losses that spiked."""
 
 import numpy as np
 import pandas as pd

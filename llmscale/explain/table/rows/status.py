@@ -1,6 +1,4 @@
-"""Which rows are finished runs: the status words of Slurm, Ray, Optuna, Weights & Biases, MLflow
-and llmscale.
-"""
+"""Which rows are finished runs, in the words of Slurm, Ray, Optuna, W&B, MLflow and llmscale."""
 
 import csv
 import re
@@ -85,9 +83,7 @@ _PLACES = re.split(
 
 @dataclass(frozen=True)
 class Statuses:
-    """Which rows are done, the word that says so of each, the columns that were read, and what to
-    note.
-    """
+    """Which rows are done, the word for each, the columns that were read, and notes."""
 
     usable: np.ndarray
     reasons: np.ndarray
@@ -124,9 +120,7 @@ def parse_status(text: str | Sequence[str] | None) -> frozenset[str] | None:
 
 def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) -> Statuses:
     """Which rows are finished runs, by every column of statuses. Raises InputError.
-
-    `done` are the only words that count as done, if given. Words of neither kind count as not done,
-    and are said."""
+    `done` are the only words that count as done, if given; unknown words count as not done."""
     if done is not None:
         return _as_told(raw, path, done)
     usable = np.ones(len(raw), dtype=bool)
@@ -219,9 +213,7 @@ def _as_told(raw: pd.DataFrame, path: Path, done: frozenset[str]) -> Statuses:
 
 
 def _columns(raw: pd.DataFrame) -> list[tuple[str, str]]:
-    """The columns of statuses and what they hold: words, or a truth that says that a run is (or is
-    not) done.
-    """
+    """The columns of statuses, and whether they hold words, shares, or truths of which kind."""
     found = []
     for column in raw.columns:
         name, last = plain(column), plain(last_part(column))
@@ -252,9 +244,7 @@ def _columns(raw: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _truths(given: pd.Series) -> list[bool | None]:
-    """True or False of each row, None for a missing one; empty for a column that holds anything
-    else.
-    """
+    """True or False of each row, None for a missing one; empty for another column."""
     texts = {"true": True, "false": False, "yes": True, "no": False, "y": True, "n": False,
     "x": True, "*": True,
              "✓": True, "✔": True, "✅": True, "✗": False, "✘": False, "❌": False}  # fmt: skip
@@ -278,9 +268,7 @@ def _truths(given: pd.Series) -> list[bool | None]:
 
 
 def _share(given: pd.Series) -> np.ndarray | None:
-    """How much of each run is done, up to 1; None for a column of anything else, or that is the
-    same in every row.
-    """
+    """The share of each run that is done, up to 1; None for columns of anything else."""
     cells = given.astype(object).map(_without_percent)
     share = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float)
     if not len(share) or not np.isfinite(share).all() or pd.api.types.is_bool_dtype(given.dtype):
@@ -309,9 +297,7 @@ def _words(given: pd.Series) -> np.ndarray:
 
 
 def _word(text: str) -> str:
-    """`cancelled` of `CANCELLED by 1000`, `complete` of `TrialState.COMPLETE`, `done` of 0:0, an
-    exit code.
-    """
+    """`cancelled` of `CANCELLED by 1000`, `complete` of `TrialState.COMPLETE`, `done` of 0:0."""
     small = one_line(text).strip().lower()
     if re.fullmatch(r"0(\.0)?(:0)?", small):
         return "done"
@@ -326,9 +312,7 @@ def _word(text: str) -> str:
 
 
 def status_option(*words: str) -> str:
-    """`--status done=WORD,WORD`, quoted for the shell; a word with a comma or a quote is in double
-    quotes.
-    """
+    """`--status done=WORD,WORD` for the shell; words with commas or quotes are quoted."""
     said = []
     for word in map(one_line, words):
         doubled = word.replace('"', '""')
