@@ -16,6 +16,7 @@ from llmscale.explain.estimation.solver import unit_columns
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import RunTable
+from llmscale.quantity import counted as counted
 from llmscale.quantity import format_count
 
 
@@ -181,8 +182,3 @@ def where(frame: pd.DataFrame, row: int) -> str:
     return ", ".join(
         f"{letter} = {format_count(value)}" for letter, value in parts if np.isfinite(value)
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -22,15 +22,11 @@ def notes(frame: pd.DataFrame) -> list[Note]:
     found = []
     again = frame[frame["retry_of"].notna()] if "retry_of" in frame.columns else frame[:0]
     if len(again):
-        rates = (
-            again["lr"].astype(float).map("{:.3g}".format)
-            if "lr" in again.columns
-            else pd.Series("", again.index)
-        )
-        named = [
-            f"{run} (learning rate {rate})"
-            for run, rate in zip(again["run_id"], rates, strict=True)
-        ]
+        rates = [""] * len(again)
+        if "lr" in again.columns:
+            rates = again["lr"].astype(float).map("{:.3g}".format).to_list()
+        runs = zip(again["run_id"], rates, strict=True)
+        named = [f"{run} (learning rate {rate})" for run, rate in runs]
         were = "run was" if len(again) == 1 else "runs were"
         found.append(
             RETRIED_LEARNING_RATE.note(
