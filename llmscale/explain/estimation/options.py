@@ -46,9 +46,7 @@ class Objective:
         return np.asarray((weight * self.expand(residual)[0]).sum(axis=-1))
 
     def graduated(self) -> "list[Objective]":
-        """The same with delta from 0.1 down to its own, by factors of about 10: far starts see a
-        smooth valley.
-        """
+        """The same with delta from 0.1 down to its own: far starts see a smooth valley."""
         if self.name == "squared":
             return [self]
         stages = max(int(np.ceil(np.log(FIRST_DELTA / self.delta) / np.log(_DELTA_FACTOR))), 0)
@@ -128,8 +126,7 @@ class OptionsGiven(TypedDict, total=False):
 
 
 def those_given(options: OptionsGiven) -> dict[str, Any]:
-    """The options that were given. Raises InputError for one that there is not, or that does
-    nothing next to another."""
+    """The options that were given. Raises InputError for one that is unknown or does nothing."""
     unknown = [name for name in options if name not in OptionsGiven.__annotations__]
     if unknown:
         known = ", ".join(OptionsGiven.__annotations__)

@@ -107,9 +107,8 @@ class Drawing:
         laws = " and ".join(fit.law.name for fit in self.fits)
         what = f" of {laws}" if laws else ""
         at = f", {self.path}" if self.path else ""
-        return (
-            f"<{self.kind or 'figure'}{what}: {self.n_runs} runs, {self.n_excluded} excluded{at}>"
-        )
+        drawn = f"{self.n_runs} runs, {self.n_excluded} excluded"
+        return f"<{self.kind or 'figure'}{what}: {drawn}{at}>"
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""

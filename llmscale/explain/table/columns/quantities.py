@@ -109,25 +109,20 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
             notes.append(TOKENS_FROM_FLOPS.note("the table has no tokens: computed as D = C/(6N)"))
         elif there == {"tokens", "flops"}:
             frame["params"] = frame["flops"] / (6.0 * frame["tokens"])
-            notes.append(
-                PARAMS_FROM_FLOPS.note("the table has no parameters: computed as N = C/(6D)")
-            )
+            message = "the table has no parameters: computed as N = C/(6D)"
+            notes.append(PARAMS_FROM_FLOPS.note(message))
         elif there == {"params"}:
-            notes.append(
-                TOKENS_UNKNOWN.note(
-                    "the table has neither tokens nor FLOPs: its runs are taken to share one "
-                    "token budget"
-                )
+            message = (
+                "the table has neither tokens nor FLOPs: its runs are taken to share one "
+                "token budget"
             )
+            notes.append(TOKENS_UNKNOWN.note(message))
         elif there == {"params", "tokens"}:
             frame["flops"] = 6.0 * frame["params"] * frame["tokens"]
         elif "params" not in there:
             only = " or ".join(sorted(there)) or "columns of their own"
-            notes.append(
-                PARAMS_UNKNOWN.note(
-                    f"the table has no parameters: only laws in {only} can be fitted"
-                )
-            )
+            message = f"the table has no parameters: only laws in {only} can be fitted"
+            notes.append(PARAMS_UNKNOWN.note(message))
     return notes
 
 

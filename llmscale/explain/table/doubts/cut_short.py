@@ -62,13 +62,12 @@ def cut_short(
         if len(short) and len(short) < len(ends) and ends.max() < 1.5:
             are = "run is" if len(short) == 1 else "runs are"
             shown = listed(f"{names.iloc[row]} ({share[row]:.0%})" for row in short.index)
-            return [
-                RUNS_CUT_SHORT.note(
-                    f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
-                    f"{shown}. If a schedule was cut off, their losses are too high: leave such "
-                    "rows out"
-                )
-            ]
+            message = (
+                f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
+                f"{shown}. If a schedule was cut off, their losses are too high: leave such "
+                "rows out"
+            )
+            return [RUNS_CUT_SHORT.note(message)]
     return []
 
 
@@ -84,12 +83,11 @@ def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
     ratio = tokens / epochs
     if len(raw) > 1 and np.ptp(epochs) > 0 and ratio.max() <= ratio.min() * (1 + _SAME):
         return []  # tokens grow with passes: they count them
-    return [
-        PASSES_OVER_DATA.note(
-            f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
-            f"tokens of every pass, and {columns['tokens']!r} is taken to"
-        )
-    ]
+    message = (
+        f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
+        f"tokens of every pass, and {columns['tokens']!r} is taken to"
+    )
+    return [PASSES_OVER_DATA.note(message)]
 
 
 def _column(raw: pd.DataFrame, wanted: Sequence[str]) -> str | None:

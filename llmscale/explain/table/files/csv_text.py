@@ -71,9 +71,8 @@ def _rows(text: str, suffix: str, file: Path, notes: list[Note]) -> _Rows:
         )
     separator = told or _separator(body, suffix)
     if told is None and (drawn := _drawn(body, before, file)) is not None:
-        notes.append(
-            DRAWN_TABLE.note(f"{file} is a table drawn with lines (Markdown): it was read as such")
-        )
+        message = f"{file} is a table drawn with lines (Markdown): it was read as such"
+        notes.append(DRAWN_TABLE.note(message))
         return drawn
     check_cells(body.count("\n"), body.count(separator, 0, body.find("\n")) + 1, file, text=True)
     if separator == " ":
@@ -277,7 +276,7 @@ def _without_comments(rows: _Rows, comments: list[str], file: Path, notes: list[
         heading = comments[-1]
         found = None
         for line in (heading.lstrip("# "), heading):
-            split = next(_reader(line, rows.separator), [])
+            split: list[str] = next(_reader(line, rows.separator), [])
             if rows.separator == " ":
                 split = line.split()
             if len(split) == filled(cells[0]) > 1 and not any(map(is_number, split)):

@@ -56,11 +56,8 @@ def with_headings(
     skip = _titles(cells)
     if skip:
         title = " ".join(" ".join(row).strip() for row in cells[:skip])
-        notes.append(
-            TITLE_LINES.note(
-                f"{file} has a title above its headings, which was skipped: {title[:60]!r}"
-            )
-        )
+        message = f"{file} has a title above its headings, which was skipped: {title[:60]!r}"
+        notes.append(TITLE_LINES.note(message))
         cells, lines = cells[skip:], lines[skip:]
     number = _heading_rows(cells)
     if number == 0:
@@ -72,9 +69,8 @@ def with_headings(
         names = _stacked(cells[:number])
         pairs = zip(names, cells[0], strict=False)
         joined = listed(name for name, first in pairs if name != first.strip())
-        notes.append(
-            HEADING_ROWS.note(f"{file} has {number} lines of headings, which were joined: {joined}")
-        )
+        message = f"{file} has {number} lines of headings, which were joined: {joined}"
+        notes.append(HEADING_ROWS.note(message))
     else:
         names = [_bare(name) for name in cells[0]]
     top, cells, lines = cells[0], cells[number:], lines[number:]
@@ -253,11 +249,8 @@ def _without_headings_again(
                 )
     if again:
         named = listed([lines[place] for place in sorted(again)])
-        notes.append(
-            HEADINGS_AGAIN.note(
-                f"the headings of {file} stand again in line {named}, which was skipped"
-            )
-        )
+        message = f"the headings of {file} stand again in line {named}, which was skipped"
+        notes.append(HEADINGS_AGAIN.note(message))
     return without(again, cells, lines)
 
 
@@ -318,11 +311,8 @@ def _each_once(
                     f"{seen[name][row]!r} and {column[row]!r} in line {lines[row]}",
                     "give each column its own name",
                 )
-            notes.append(
-                SAME_COLUMN.note(
-                    f"{file} has the column {name!r} more than once, and they are equal"
-                )
-            )
+            message = f"{file} has the column {name!r} more than once, and they are equal"
+            notes.append(SAME_COLUMN.note(message))
             continue
         elif names.count(name) > 1:
             seen[name] = column

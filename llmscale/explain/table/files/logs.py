@@ -197,30 +197,18 @@ def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) 
     ]
     trained = [names[path] for path, log in found.items() if not _EVALUATED.search(str(log.loss))]
     if trained:
-        notes.append(
-            TRAINING_LOSS.note(
-                f"the loss of {listed(trained)} is the training loss, of one logged step"
-            )
-        )
+        message = f"the loss of {listed(trained)} is the training loss, of one logged step"
+        notes.append(TRAINING_LOSS.note(message))
     if any("total_flos" in log.frame.columns for log in found.values()):
-        notes.append(
-            PARAMS_FROM_FLOPS.note(
-                "parameters were computed as total_flos/(6 tokens), which leaves out embeddings"
-            )
-        )
+        message = "parameters were computed as total_flos/(6 tokens), which leaves out embeddings"
+        notes.append(PARAMS_FROM_FLOPS.note(message))
     if earlier:
-        notes.append(
-            EARLIER_STATES.note(
-                f"{listed(earlier)} are earlier states of runs that are read from another file"
-            )
-        )
+        message = f"{listed(earlier)} are earlier states of runs that are read from another file"
+        notes.append(EARLIER_STATES.note(message))
     again = [names[path] for path, log in found.items() if log.again]
     if again:
-        notes.append(
-            RESUMED.note(
-                f"steps stand twice in the logs of {listed(again)}: the later values were taken"
-            )
-        )
+        message = f"steps stand twice in the logs of {listed(again)}: the later values were taken"
+        notes.append(RESUMED.note(message))
     return tuple(notes)
 
 

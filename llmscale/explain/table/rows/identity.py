@@ -414,9 +414,8 @@ class _Rows:
             return []
         runs = listed(dict.fromkeys(ids[again]), 3)
         rows = listed([f"row {row + 1}" for row in np.flatnonzero(again)], 3)
-        return [
-            STEPS_REPEATED.note(
-                f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
-                f"checkpoint: the later row is kept, and {rows} left out"
-            )
-        ]
+        message = (
+            f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
+            f"checkpoint: the later row is kept, and {rows} left out"
+        )
+        return [STEPS_REPEATED.note(message)]
