@@ -46,10 +46,7 @@ class WrongValue(ValueError):  # noqa: N818
 
 def plain_file(path: Path) -> Path:
     """`path`, if it is a file: opening a pipe waits for ever. Raises DamagedFile; FileNotFoundError
-    if it is not there.
-
-    A path that may not be looked at is left to whoever opens it.
-    """
+    if it is not there. A path that may not be looked at is left to whoever opens it."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -63,10 +60,8 @@ def plain_file(path: Path) -> Path:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file `path`.
-
-    Raises DamagedFile; FileNotFoundError if there is none.
-    """
+    """The JSON object in the file `path`. Raises DamagedFile; FileNotFoundError if there is
+    none."""
     try:
         payload = json.loads(plain_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -85,10 +80,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def typed(kind: type, payload: Any, where: str = "") -> Any:
     """The dataclass `kind` from a JSON object. Keys that it does not know are left out. Raises
-    WrongValue.
-
-    A key may be missing if its field has a default, or may be empty.
-    """
+    WrongValue. A key may be missing if its field has a default, or may be empty."""
     if not isinstance(payload, dict):
         raise WrongValue(f"{where or 'it'} is {_say(payload)}, not a table")
     values: dict[str, Any] = {}
@@ -111,8 +103,7 @@ def typed(kind: type, payload: Any, where: str = "") -> Any:
 
 def check(value: Any, hint: Any, where: str) -> None:
     """Raise WrongValue if `value`, of a JSON file, is not of the type `hint`: a plain one, or a
-    union of such.
-    """
+    union of such."""
     if value is None and may_be_empty(hint):
         return
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -140,8 +131,7 @@ def check_list(value: Any, kind: type, where: str) -> None:
 
 def check_table(value: Any, kind: type, where: str, keys: Collection[str] | None = None) -> None:
     """Raise WrongValue if `value` is no table of `kind`, or those of its `keys` that are there are
-    not.
-    """
+    not."""
     check(value, dict, where or "it")
     for key in value if keys is None else [key for key in keys if key in value]:
         check(value[key], kind, f"{where}.{key}" if where else key)

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ResultsFolder:
     """`results/NAME`: sweep.json, runs.parquet, curves.parquet, fit-LAW.json, figures/ and
-    runs/RUN_ID/.
-    """
+    runs/RUN_ID/."""
 
     path: Path
 
@@ -65,9 +64,7 @@ class ResultsFolder:
 
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance, each part of it that is there of its type.
-
-        Raises InputError if there is none, and DamagedFile, which is one.
-        """
+        Raises InputError if there is none, and DamagedFile, which is one."""
         return read_sweep_json(self.sweep_path)
 
     def known_sweep(self) -> dict[str, Any]:
@@ -90,10 +87,7 @@ class ResultsFolder:
 
     def write_runs(self, runs: Iterable[Run], noted: dict[str, str] | None = None) -> None:
         """Replace `runs.parquet`, one row a run. It is then the newest of its neighbours, whatever
-        the clock says.
-
-        `noted` is kept in the file's metadata.
-        """
+        the clock says. `noted` is kept in the file's metadata."""
         write_table(self.runs_path, rows_table(Run, runs).replace_schema_metadata(noted))
         # Resolved: "." and "x/.." have no parent by their names.
         neighbours = self.path.resolve().parent.glob("*/runs.parquet")
@@ -103,10 +97,8 @@ class ResultsFolder:
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:
-    """The sweep under `root` whose table of runs was written last.
-
-    Raises InputError if there is none.
-    """
+    """The sweep under `root` whose table of runs was written last. Raises InputError if there is
+    none."""
     found = root.glob("*/runs.parquet")
     tables = [path for path in found if path.is_file() and path.with_name("sweep.json").exists()]
     tables.sort(key=lambda path: path.stat().st_mtime)
@@ -119,10 +111,8 @@ def newest_results(root: Path = Path("results")) -> ResultsFolder:
 
 
 def results_folder(out: Path | str) -> ResultsFolder:
-    """The results folder named `out`, there or not.
-
-    Raises InputError if there can be none of that name.
-    """
+    """The results folder named `out`, there or not. Raises InputError if there can be none of that
+    name."""
     fix = "name a folder that you may write to, as in --out results/mine"
     if not str(out).strip():
         raise InputError("--out is empty", fix)

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 @once_while_unchanged()
 def read_row(path: Path) -> Run:
     """The row in a run's `run.json`. Raises DamagedFile, also for another run's; FileNotFoundError.
-
-    In old files fields that may be empty may be missing.
-    """
+    In old files fields that may be empty may be missing."""
     try:
         row = _checked(typed(Run, read_object(path)))
     except ValueError as error:
@@ -41,10 +39,8 @@ def read_row(path: Path) -> Run:
 
 @once_while_unchanged(kept=4)
 def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
-    """The rows of a `runs.parquet` by id, and what is noted in the file.
-
-    Raises DamagedFile; FileNotFoundError.
-    """
+    """The rows of a `runs.parquet` by id, and what is noted in the file. Raises DamagedFile;
+    FileNotFoundError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,5 +1,4 @@
 """`runs/RUN_ID`: what one run has left. Each file is named, written and read in one place.
-
 `spec.json`, which needs the types of training, is written and read in measure/train/run_spec.py."""
 
 import json

@@ -20,9 +20,7 @@ def is_plain(name: str) -> bool:
 
 def plain_name(name: str) -> str:
     """`name`, which a table or a JSON file gave, if it can name a file but no place elsewhere.
-
-    Raises InputError.
-    """
+    Raises InputError."""
     if not _PLAIN_NAME.fullmatch(str(name)):
         raise InputError(
             f"{name!r} is no name of a run or of a file of one", "use results that llmscale wrote"
@@ -32,9 +30,7 @@ def plain_name(name: str) -> str:
 
 def refuse_unusable(path: Path, fix: str) -> Path:
     """`path`, unless the system cannot even look for it: too long, under a file, a circle of links.
-
-    InputError.
-    """
+    InputError."""
     try:
         if max((len(os.fsencode(part)) for part in path.parts), default=0) > _NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
@@ -51,8 +47,7 @@ def refuse_unusable(path: Path, fix: str) -> Path:
 
 def refuse_links(folder: Path, *, with_runs: bool = True) -> None:
     """Raise InputError if a link inside a results folder leads out of it: what is written there
-    would follow it.
-    """
+    would follow it."""
     root = folder.resolve()
     runs = (folder / "runs", *folder.glob("runs/*")) if with_runs else ()
     for place in (folder, folder / "figures", *runs):

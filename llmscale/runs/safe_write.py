@@ -43,9 +43,7 @@ def write_table(path: Path, table: "pa.Table") -> None:
 
 def write_groups(path: Path, schema: "pa.Schema", tables: "Iterable[pa.Table]", size: int) -> None:
     """Write parquet of at most `size` bytes with a row group a table, of which one is in memory.
-
-    Only columns of few values are dictionaries: others would be tried in vain.
-    """
+    Only columns of few values are dictionaries: others would be tried in vain."""
     import pyarrow.parquet as pq
 
     few = [name for name in ("run_id", "lr") if name in schema.names]
@@ -73,9 +71,7 @@ def make_folder(path: Path, fix: str = "name a folder you may write to with --ou
 
 def new_file_beside(path: Path) -> Path:
     """A new empty file in the folder of `path`, to be written and renamed to it. Raises OSError.
-
-    Nobody can guess its name, and so lay a link there that would be written through.
-    """
+    Nobody can guess its name, and so lay a link there that would be written through."""
     name = path.name if len(os.fsencode(path.name)) <= _LONGEST_NAME else path.name[:40]
     beside = path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(8)}.part")
     os.close(
@@ -86,8 +82,7 @@ def new_file_beside(path: Path) -> Path:
 
 def cannot_write(path: Path, error: OSError, size: int | None = None) -> WriteError:
     """The error for a file of `size` bytes, at most, that could not be written, with how much room
-    is missing.
-    """
+    is missing."""
     problem = f"cannot write {path}: {error.strerror or error}"
     if error.errno == errno.ENOSPC:
         needed = f", up to {format_bytes(size)} are needed" if size is not None else ""

@@ -126,10 +126,8 @@ class Shape:
 
     @property
     def params(self) -> int:
-        """Non-embedding weights plus the output projection: those that multiply every token.
-
-        The N of the laws.
-        """
+        """Non-embedding weights plus the output projection: those that multiply every token. The N
+        of the laws."""
         return self.params_non_embedding + self.d_model * self.vocab_size
 
     @property
@@ -145,10 +143,8 @@ class Shape:
 
     @property
     def flops_per_token(self) -> int:
-        """Training FLOPs a token, forward and backward: 6·params and those of attention.
-
-        Hoffmann et al. 2022, appendix F; Chowdhery et al. 2022, appendix B.
-        """
+        """Training FLOPs a token, forward and backward: 6·params and those of attention. Hoffmann
+        et al. 2022, appendix F; Chowdhery et al. 2022, appendix B."""
         return 6 * self.params + self.attention_flops_per_token
 
     def memory_bytes(
@@ -212,8 +208,7 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
     """The shape of `size`: a non-embedding count (`1M`) or layers x width x heads [x d_ff]
     (`6x384x6`).
 
-    A count from 10k to 1T takes the nearest member of the built-in ladder. Raises InputError.
-    """
+    A count from 10k to 1T takes the nearest member of the built-in ladder. Raises InputError."""
     arch = ARCHITECTURES.pin(arch)
     explicit = _EXPLICIT.fullmatch(size.strip())
     if explicit:
@@ -248,8 +243,7 @@ def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape
 @cache
 def _ladder(arch: str) -> tuple[Shape, ...]:
     """Built-in shapes by growing parameter count; between two (depth, width) steps d_ff makes the
-    fine steps.
-    """
+    fine steps."""
     steps = list(_depth_and_width())
     usual = [
         _shape(n_layer, d_model, _usual_d_ff(d_model, arch), arch) for n_layer, d_model in steps
@@ -281,8 +275,7 @@ def _shape(n_layer: int, d_model: int, d_ff: int, arch: str) -> Shape:
 
 def _depth_and_width() -> Iterator[tuple[int, int]]:
     """A staircase near the depth rule: each step adds one granule of width, or layers one at a
-    time.
-    """
+    time."""
     n_layer, d_model = 2, 16
     while d_model < 30_000:
         yield n_layer, d_model
@@ -311,8 +304,7 @@ def _granule(d_model: int) -> int:
 
 def _usual_heads(d_model: int) -> int:
     """Heads of about 16 channels below width 128, 32 below 384, 64 below 4096, then 128; always of
-    even size.
-    """
+    even size."""
     target = 16 if d_model < 128 else 32 if d_model < 384 else 64 if d_model < 4096 else 128
     fitting = [
         heads

@@ -21,10 +21,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def read_sweep_json(path: Path) -> dict[str, Any]:
-    """What a sweep.json says.
-
-    Raises InputError if there is none, and DamagedFile, which is one.
-    """
+    """What a sweep.json says. Raises InputError if there is none, and DamagedFile, which is one."""
     try:
         sweep = read_object(path)
         check_sweep(sweep)

@@ -1,7 +1,5 @@
-"""How a run is named to people: by its size, its tokens and how it was made.
-
-Programs use its `run_id`.
-"""
+"""How a run is named to people: by its size, its tokens and how it was made. Programs use its
+`run_id`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -65,8 +63,7 @@ def run_title(run_id: str, values: Mapping[str, Any]) -> str:
 
 def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list[str]:
     """The titles of these rows, or of all; runs that would share one carry the start of their id,
-    too.
-    """
+    too."""
     every = range(len(frame)) if rows is None else list(rows)
     telling = ("run_id", "size", "params", "tokens", "recipe", "seed")
     names = [name for name in telling if name in frame]

@@ -31,10 +31,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """Runs that one worker trains: one folder, or several of equal shape and recipe.
-
-    Each holds a `spec.json`.
-    """
+    """Runs that one worker trains: one folder, or several of equal shape and recipe. Each holds a
+    `spec.json`."""
 
     folders: tuple[Path, ...]
     after: Path | None = None
@@ -63,10 +61,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Gone:
-    """Nothing more is to come of a worker's task: its runs that have not ended are lost.
-
-    Without a reason `why` they are not to be started again: they failed, or were ended on purpose.
-    """
+    """Nothing more is to come of a worker's task: its runs that have not ended are lost. Without a
+    reason `why` they are not to be started again: they failed, or were ended on purpose."""
 
     exit_code: int
     why: str = ""
@@ -108,10 +104,8 @@ class Executor(ABC):
 
     @abstractmethod
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
-        """Make ready for `tasks`, as many at a time as there are `places`.
-
-        Raises InputError if it cannot start any, WorkError if it fails.
-        """
+        """Make ready for `tasks`, as many at a time as there are `places`. Raises InputError if it
+        cannot start any, WorkError if it fails."""
 
     @abstractmethod
     def ready(self, waiting: Sequence[Task]) -> Iterable[Worker]:
@@ -131,10 +125,8 @@ class Executor(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """Let all runs under way save their checkpoints and end, and give back what was taken.
-
-        A second Ctrl-C ends them at once.
-        """
+        """Let all runs under way save their checkpoints and end, and give back what was taken. A
+        second Ctrl-C ends them at once."""
 
 
 def _is_executor(found: Any) -> bool:
@@ -162,8 +154,7 @@ def executor_tables() -> dict[str, type]:
 
 def check_executor(name: str, starting: bool = True) -> None:
     """Raise InputError if the member `name` lacks its package, or if `starting`, cannot start
-    anything here.
-    """
+    anything here."""
     member = pick_executor(name)
     if member.NEEDS:
         need(member.NEEDS, f"--executor {name}", f"'llmscale[{name}]'")

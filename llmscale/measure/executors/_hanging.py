@@ -13,12 +13,10 @@ from llmscale.runs.run_folder import RunFolder
 
 FIRST_STEP_SECONDS = 1800.0
 """How long a worker may take until its first step: it waits for a dying one, loads torch and
-compiles kernels.
-"""
+compiles kernels."""
 HANG_SECONDS, HANG_FACTOR = 600.0, 20.0
 """A worker hangs when it has trained no step for so long, and for so many times what a logged step
-usually takes.
-"""
+usually takes."""
 
 
 @dataclass
@@ -78,8 +76,7 @@ class Pulse:
 
 def _evaluation_seconds(folder: Path, speed: float) -> float:
     """About how long the validation text takes: a token of it costs a third of one that is trained
-    on.
-    """
+    on."""
     if not speed:
         return 0.0
     spec = known_spec(RunFolder(folder))

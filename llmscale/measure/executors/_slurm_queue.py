@@ -30,10 +30,8 @@ STOP_SECONDS, SECONDS_BETWEEN_STOPS = 120.0, 2.0
 """
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL",
          "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT")  # fmt: skip
-"""States of jobs that do not come back.
-
-Others, such as REQUEUED or COMPLETING, are on their way.
-"""
+"""States of jobs that do not come back. Others, such as REQUEUED or COMPLETING, are on their
+way."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ class Options:
 
 class Queue:
     """What squeue answered last. Raises InputError if there is no Slurm here, or nothing that hands
-    jobs in.
-    """
+    jobs in."""
 
     def __init__(self) -> None:
         try:
@@ -133,8 +130,7 @@ class Queue:
 
 def _ask() -> dict[str, tuple[str, str]] | None:
     """State and name by id of every job of this user that the controller remembers; None if it does
-    not answer.
-    """
+    not answer."""
     answer = _call("squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%j")
     if answer is None:
         return None
@@ -149,8 +145,7 @@ def _has_ended(states: Mapping[str, tuple[str, str]], job_id: str) -> bool:
 
 def end_jobs(ids: Iterable[str]) -> None:
     """Let jobs save and end, or leave the queue if they wait there; cancel them at a second Ctrl-C,
-    or if they take too long.
-    """
+    or if they take too long."""
     left, deadline = set(ids), time.monotonic() + STOP_SECONDS
     try:
         while left and time.monotonic() < deadline:
@@ -186,18 +181,15 @@ def _call(*command: str) -> str | None:
 
 def job_name(folders: Sequence[Path]) -> str:
     """The name of the job that trains the runs of `folders`: by it a sweep whose own process was
-    killed finds the jobs that go on.
-    """
+    killed finds the jobs that go on."""
     paths = "\n".join(str(folder.resolve()) for folder in folders)
     digest = hashlib.blake2b(paths.encode(), digest_size=6).hexdigest()
     return f"llmscale-{folders[0].name}-{digest}"
 
 
 def hand_in(folders: Sequence[Path], place: Place, options: Options) -> str:
-    """Hand in a job that trains the runs of `folders`, and give its id.
-
-    Raises WorkError if Slurm refuses it.
-    """
+    """Hand in a job that trains the runs of `folders`, and give its id. Raises WorkError if Slurm
+    refuses it."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 

@@ -12,8 +12,7 @@ from llmscale.runs.run_folder import RunFolder
 @dataclass
 class _Seen:
     """How far a run's progress has been read: the file by its number, the offset in it, and the
-    last step.
-    """
+    last step."""
 
     file: int | None = None
     offset: int = 0
@@ -22,8 +21,7 @@ class _Seen:
 
 class Watch:
     """Steps of runs that were logged since the watch began, or since it was asked last: each once,
-    in order.
-    """
+    in order."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, _Seen] = {}
@@ -62,8 +60,7 @@ class Watch:
 
 def exit_code(folder: Path) -> int | None:
     """0 if the worker has written that the run is done or diverged, 1 if it failed, None while it
-    goes on.
-    """
+    goes on."""
     try:
         row = RunFolder(folder).read_row()
     except FileNotFoundError:

@@ -81,10 +81,8 @@ def why_lost(code: int) -> str:
 
 
 def event_of(said: Mapping[str, Any], folder: Path) -> Event | None:
-    """What a worker's message says of the run in `folder`, if that is news.
-
-    Raises WriteError if the worker cannot write there.
-    """
+    """What a worker's message says of the run in `folder`, if that is news. Raises WriteError if
+    the worker cannot write there."""
     if "cannot_write" in said:
         raise WriteError(*said["cannot_write"])
     if "warning" in said:

@@ -130,8 +130,7 @@ class Local(Executor):
 
     def _kill_what_hangs(self) -> None:
         """Now and then; the end of such a process is news as any. Nobody hangs while this process
-        was stopped.
-        """
+        was stopped."""
         now = time.monotonic()
         since = now - self._last_look
         if since < SECONDS_BETWEEN_LOOKS:

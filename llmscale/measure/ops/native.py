@@ -23,10 +23,8 @@ CHUNK_ROWS = 512
 
 
 class Native:
-    """See ops/__init__.py.
-
-    Several threads may use one object at a time, each on tensors of its own.
-    """
+    """See ops/__init__.py. Several threads may use one object at a time, each on tensors of its
+    own."""
 
     one_thread = True
 
@@ -313,8 +311,7 @@ class _GELU(torch.autograd.Function):
 
 class _CrossEntropy(torch.autograd.Function):
     """The output projection and its loss, a chunk of tokens at a time, gradients in the forward
-    pass.
-    """
+    pass."""
 
     @staticmethod
     def forward(

@@ -25,8 +25,7 @@ _VOCABULARIES = tuple(2**bits for bits in range(8, 19))
 @dataclass(frozen=True)
 class GridPoint:
     """One run of a grid: the name of its size, its shape, and the tokens with which it meets the
-    budget.
-    """
+    budget."""
 
     size: str
     shape: Shape
@@ -85,8 +84,7 @@ def most_tokens(
     arch: str,
 ) -> int:
     """The tokens of the longest run of a grid, with some room, whatever the vocabulary turns out to
-    be.
-    """
+    be."""
     most, problem = 0, None
     for vocab_size in _VOCABULARIES:
         try:

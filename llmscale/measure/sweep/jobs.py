@@ -73,8 +73,7 @@ def with_retries(
     jobs: Sequence[Job], spec: SweepSpec, diverged: Callable[[str], bool]
 ) -> tuple[Job, ...]:
     """`jobs`, and again with half the learning rate what has diverged: a trunk with all its
-    branches, others alone.
-    """
+    branches, others alone."""
     sharing = sharing_recipes(spec)
     found = {job.run_id: job for job in jobs}
     generation = list(jobs)
@@ -123,8 +122,7 @@ def _sizes(
 
 def reads_whole_text(spec: SweepSpec) -> bool:
     """Whether runs draw from the whole text, as from local files, or from as much of a stream as
-    they need.
-    """
+    they need."""
     return not streams(spec.data.source)
 
 

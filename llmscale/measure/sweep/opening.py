@@ -1,6 +1,5 @@
 """What comes before the first run of a sweep or a tuning: what is asked for, where results go, and
-the text.
-"""
+the text."""
 
 import hashlib
 import re

@@ -1,6 +1,5 @@
 """What is left to do of a run, and how long that takes: the same for a plan, the live view and
-`llmscale status`.
-"""
+`llmscale status`."""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -24,8 +23,7 @@ class Work:
 
 def work_left(job: Job, step: int) -> Work:
     """What is left of `job` after its first `step` steps, which it has trained itself or which
-    another run trains.
-    """
+    another run trains."""
     return Work(
         max(0, job.tokens - step * job.batch_tokens), sum(at > step for at in job.evaluated_steps)
     )
@@ -59,8 +57,7 @@ class Pace:
 
     def log(self, point: Mapping[str, Any]) -> None:
         """Take note of a step; of one that was logged before, as after a worker was lost, no more
-        than that.
-        """
+        than that."""
         before, self._last = self._last, point
         if before is None or point["step"] <= before["step"]:
             return
@@ -78,8 +75,7 @@ class Pace:
     @property
     def tokens_per_second(self) -> float | None:
         """Of training, what it takes besides but for evaluations included; None before the first
-        logged step.
-        """
+        logged step."""
         if self._tokens and self._seconds > 0:
             return self._tokens / self._seconds
         return (self._last or {}).get("tokens_per_second") or None
@@ -93,10 +89,7 @@ class Pace:
         self, left: Work, evaluation_seconds: float | None, waited: float
     ) -> float | None:
         """Until the run ends, from `waited` seconds after its last logged step on; None if no speed
-        is known.
-
-        `evaluation_seconds` is how long an evaluation takes as far as none was seen.
-        """
+        is known. `evaluation_seconds` is how long an evaluation takes as far as none was seen."""
         speed = self.tokens_per_second
         if speed is None:
             return None

@@ -1,6 +1,5 @@
 """A sweep whose results are at a URL: fetched before it is planned, and sent while it is carried
-out.
-"""
+out."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +20,8 @@ Report = Callable[[Event], object]
 
 
 def remote_of(out: str | None) -> Remote | None:
-    """The results at `out`, if that is a URL.
-
-    Raises InputError if its file system is not installed.
-    """
+    """The results at `out`, if that is a URL. Raises InputError if its file system is not
+    installed."""
     return results_at(out) if out is not None and is_url(out) else None
 
 

@@ -1,6 +1,5 @@
 """How much text to hold out for validation, if nobody says: enough for a small error, and not half
-of the work.
-"""
+of the work."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,8 +37,7 @@ def settled(spec: SweepSpec, begun: Any = None) -> SweepSpec:
 
 def suited_tokens(spec: SweepSpec) -> int:
     """The most of CHOICES whose evaluation costs at most a tenth of the smallest run, or the least
-    of them.
-    """
+    of them."""
     budgets = list(_budgets(spec))
     if not budgets:  # one epoch of the text, of which at most a tenth is held out
         return VALIDATION_TOKENS
@@ -64,6 +62,5 @@ def _budgets(spec: SweepSpec) -> Iterator[int]:
 
 def named_by(spec: SweepSpec) -> SweepSpec:
     """What the default folder of `spec` is named after: as if 1M were held out if nobody says, as
-    it once was.
-    """
+    it once was."""
     return replace(spec, data=replace(spec.data, validation_tokens=spec.data.held_out))

@@ -1,6 +1,5 @@
 """Checksums of files that may be large: the sha256 of the sha256s of every 16 MiB, so that many are
-read at a time.
-"""
+read at a time."""
 
 import hashlib
 import os

@@ -1,6 +1,5 @@
 """What is done to a document before it is tokenized: little, and all of it recorded with the
-tokens.
-"""
+tokens."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -17,8 +16,7 @@ _RECENT: Final = 1 << 16
 @dataclass(frozen=True, slots=True)
 class Document:
     """Cleaned text, its length in UTF-8, and a 64-bit hash that decides on which side of the split
-    it falls.
-    """
+    it falls."""
 
     text: str
     bytes: int
@@ -26,10 +24,8 @@ class Document:
 
 
 def clean(text: str, cleaning: Cleaning) -> Document | None:
-    """The cleaned document; None if it is too short to keep.
-
-    Lone surrogates become U+FFFD: UTF-8 has none.
-    """
+    """The cleaned document; None if it is too short to keep. Lone surrogates become U+FFFD: UTF-8
+    has none."""
     if cleaning.normalise_newlines and "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if len(text.strip()) < cleaning.min_characters:
@@ -46,13 +42,11 @@ def clean(text: str, cleaning: Cleaning) -> Document | None:
 @dataclass
 class Seen:
     """A growing set of 64-bit hashes that takes 8 bytes for each, and as much again for a moment
-    when it merges.
-    """
+    when it merges."""
 
     _sorted: list[np.ndarray] = field(default_factory=list)
     """Sorted arrays, each less than half as long as the one before: every hash is merged a few
-    times only.
-    """
+    times only."""
     _recent: set[int] = field(default_factory=set)
 
     def add(self, digest: int) -> bool:

@@ -21,8 +21,7 @@ SURVEY_BYTES: Final = 64_000_000
 _MOST_DROPPED: Final = 2_000_000
 _LEAST_KEPT: Final = 1e-3
 """After this many dropped documents, what cannot come to a text is refused: a small packed file may
-have no end.
-"""
+have no end."""
 _MOST_SURVEYED: Final = 4_000_000
 """Documents, of which each takes some 200 bytes of memory besides its text."""
 LARGEST_SHARE: Final = 0.1
@@ -88,8 +87,7 @@ def read_batches(
     source: Source, cleaning: Cleaning, seen: Seen, start: Position
 ) -> Iterator[Batch]:
     """The documents of `source` from `start` on, cleaned, in batches whose ends depend only on
-    `start`.
-    """
+    `start`."""
     documents: list[Document] = []
     too_short = duplicates = duplicate_bytes = characters = 0
     end = start

@@ -1,6 +1,5 @@
 """Documents to token numbers: those the tokenizer gives, several times as fast if it keeps words
-apart.
-"""
+apart."""
 
 import json
 import re

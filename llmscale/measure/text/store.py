@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 """Raised when the code changes which tokens come out, so that old stores are not taken for new
-ones.
-"""
+ones."""
 _MANY_UNKNOWN: Final = UNKNOWN_TOKENS.limit
 """Share of tokens that stand for what the tokenizer does not know, from which on a loss may
-mislead.
-"""
+mislead."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,8 @@ class TokenStore:
 
     @classmethod
     def open(cls, path: Path | str) -> "TokenStore":
-        """The store in folder `path`.
-
-        Raises InputError if there is none, it is unfinished, or it is torn.
-        """
+        """The store in folder `path`. Raises InputError if there is none, it is unfinished, or it
+        is torn."""
         path = Path(path)
         try:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
@@ -147,8 +143,7 @@ class TokenStore:
 
     def train(self) -> np.ndarray:
         """The training tokens, mapped from disk to be read here and there: nothing is read
-        ahead.
-        """
+        ahead."""
         tokens = self._mapped("train", self.train_tokens)
         assert isinstance(tokens.base, mmap.mmap)
         tokens.base.madvise(mmap.MADV_RANDOM)
@@ -196,8 +191,7 @@ class TokenStore:
 
     def _sizes(self) -> dict[str, int]:
         """The files to check, and how many of their bytes belong to the store as `meta` describes
-        it.
-        """
+        it."""
         parts = [self.meta[name] for name in ("train", "validation", "set_aside")]
         documents = sum(int(part["documents"]) for part in parts)
         sizes = {

@@ -1,6 +1,5 @@
 """Text to token numbers: a byte-level BPE trained on the corpus, or a tokenizer that exists
-already.
-"""
+already."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -44,10 +43,8 @@ _EXAMPLES: Final = (
 
 @dataclass(frozen=True)
 class TokenizerChoice:
-    """A tokenizer before there is text: either one that exists, or the size of one to train.
-
-    Equal fingerprints give equal tokenizers on equal text.
-    """
+    """A tokenizer before there is text: either one that exists, or the size of one to train. Equal
+    fingerprints give equal tokenizers on equal text."""
 
     name: str
     fingerprint: str
@@ -103,8 +100,7 @@ def default_size(estimated_bytes: int | None) -> int:
 
 def train_bpe(texts: Iterable[str], size: int) -> "Tokenizer":
     """A byte-level BPE with at most `size` tokens (fewer when the text has fewer pairs), the same
-    for the same text.
-    """
+    for the same text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

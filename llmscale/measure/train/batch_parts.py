@@ -10,16 +10,14 @@ from llmscale.runs.shape import Shape
 
 PART_TOKENS, PART_FLOPS = 2048, 5e9
 """A part of a batch is large enough for a thread of its own from this many tokens and FLOPs (about
-0.03 s) on.
-"""
+0.03 s) on."""
 Part = tuple[Tensor, Tensor, Tensor]
 """Inputs and targets, both (B, T), and the weight of each sequence, (B,)."""
 
 
 def part_sequences(shape: Shape) -> int:
     """Sequences of a part of a batch that a thread takes, a power of two: of PART_TOKENS and
-    PART_FLOPS, at least.
-    """
+    PART_FLOPS, at least."""
     sequences = max(PART_TOKENS, PART_FLOPS / shape.flops_per_token) / shape.context
     return int(2 ** max(0, math.ceil(math.log2(sequences))))
 
@@ -31,8 +29,7 @@ def mean_loss(weights_B: Tensor, losses_BT: Tensor) -> Tensor:
 
 def filled_up(x: Tensor, count: int) -> Tensor:
     """`x` with zeros to `count` rows, contiguous, as code that is compiled for one layout wants
-    it.
-    """
+    it."""
     if missing := count - len(x):
         x = torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
     return x.contiguous()
@@ -40,7 +37,6 @@ def filled_up(x: Tensor, count: int) -> Tensor:
 
 def halves(parts: Sequence[Part]) -> tuple[Sequence[Part], Sequence[Part]]:
     """The first of two or more parts, as many as the largest power of two below their number, and
-    the others.
-    """
+    the others."""
     half = int(2 ** ((len(parts) - 1).bit_length() - 1))
     return parts[:half], parts[half:]

@@ -1,6 +1,5 @@
 """Which tokens a run reads, in which order: a pure function of the seed, so that a resumed run goes
-on unchanged.
-"""
+on unchanged."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,8 +15,7 @@ from llmscale.measure.train.backend import gpu_share
 
 RESIDENT_SHARE = 0.05
 """Share of a GPU's free memory that a text may take to lie there, where cutting windows costs the
-host nothing.
-"""
+host nothing."""
 
 
 class Windows:
@@ -71,8 +69,7 @@ class Windows:
 
     def read(self, *numbers: Any) -> tuple[Tensor, Tensor]:
         """Inputs and targets one token further, (windows, context), int64, of windows by parts of
-        an `order`.
-        """
+        an `order`."""
         cut = self._cut_there if self.resident else self._cut_here
         windows = cut(numbers)
         # Of equal layout whatever the number of windows: compiled code is of one layout.
@@ -96,10 +93,8 @@ class Windows:
         return windows.to(self.device, non_blocking=True)
 
     def _check(self, tokens: np.ndarray) -> None:
-        """Raise WorkError if one of some token numbers is none.
-
-        To look takes 4 us for 64k of them.
-        """
+        """Raise WorkError if one of some token numbers is none. To look takes 4 us for 64k of
+        them."""
         if self._vocab_size is None:
             return
         lowest, wrong = 0, int(tokens.max(initial=0))
@@ -142,8 +137,7 @@ class Batches:
 
     def read(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets (count, context), int64, of the `count` sequences from sequence
-        `first` of the run on.
-        """
+        `first` of the run on."""
         places = []
         end = first + count
         while first < end:

@@ -1,6 +1,5 @@
 """How fast this device is: large matrix products, for MFU, and whole training steps, to estimate a
-sweep's time.
-"""
+sweep's time."""
 
 import itertools
 import json
@@ -43,8 +42,7 @@ EVALUATED_PASSES = 4
 @dataclass(frozen=True)
 class Speeds:
     """Training speed by shape, from a few measured ones: FLOP/s by FLOPs a token, by straight lines
-    in log-log.
-    """
+    in log-log."""
 
     peak_flops: float
     """FLOP/s of large matrix products in the training dtype."""
@@ -82,8 +80,7 @@ class Speeds:
 
 def measure_peak(device: str, dtype: str, threads: int | None = None) -> float:
     """FLOP/s of square matrix products in `dtype`, on `threads` of the CPU or torch's own number:
-    the best of five.
-    """
+    the best of five."""
     size = 8192 if device == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     repeats = 10 if device == "cuda" else 2
@@ -101,9 +98,7 @@ def measure_in_child(
     micro_batches: Mapping[Shape, int], device: str, dtype: str, optimizer: str = "adamw"
 ) -> Speeds:
     """As measure_speeds, in a process that ends with it: then nothing of it stays on the device.
-
-    Raises WorkError.
-    """
+    Raises WorkError."""
     shapes = [[asdict(shape), sequences] for shape, sequences in micro_batches.items()]
     own = texts_of([optimizer, *(shape.arch for shape in micro_batches)])
     settings = {"device": device, "dtype": dtype, "optimizer": optimizer}
@@ -197,8 +192,7 @@ def _clock(device: str) -> float:
 
 def main() -> None:
     """Measure what standard input asks for, and write it to standard output, both as one JSON
-    object.
-    """
+    object."""
     asked = json.loads(sys.stdin.read())
     receive(asked.pop("own"))
     micro_batches = {Shape(**shape): sequences for shape, sequences in asked.pop("shapes")}

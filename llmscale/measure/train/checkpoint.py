@@ -37,8 +37,7 @@ class Checkpoint:
     """The logged steps so far, as rows of curves.parquet."""
     loss_sum: float | torch.Tensor
     """Sum of the training loss over the `steps_summed` steps since the last logged one; a number
-    once it is written.
-    """
+    once it is written."""
     steps_summed: int
     parent: str | None = None
     """The run whose first steps these are, if another one trained them."""
@@ -56,8 +55,7 @@ class Checkpoint:
     """The run whose state this is; None in older files."""
     beginning: str | None = None
     """Of a branch point, what runs must begin with to go on from it (resumable.py); None in older
-    files.
-    """
+    files."""
 
     @classmethod
     def before_any_step(cls) -> "Checkpoint":
@@ -73,8 +71,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`; a run's last one stays next to it as `checkpoint-previous.pt`.
     Raises WriteError.
 
-    If there is room for two but not for three, the one before last goes first.
-    """
+    If there is room for two but not for three, the one before last goes first."""
     previous = beside = None
     if path.name == CHECKPOINT:
         previous = path.with_name(PREVIOUS_CHECKPOINT)
@@ -102,10 +99,8 @@ class DamagedError(Exception):
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
-    """The checkpoint at `path`, None if there is none.
-
-    Raises DamagedError; WorkError if it may not be read.
-    """
+    """The checkpoint at `path`, None if there is none. Raises DamagedError; WorkError if it may not
+    be read."""
     if not path.exists():
         return None
     try:
@@ -129,10 +124,8 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what processes that were killed left half written.
-
-    For the one that holds the folder's lock.
-    """
+    """Remove what processes that were killed left half written. For the one that holds the folder's
+    lock."""
     for name in ("checkpoint*", "trunk-*", "curve.parquet", "progress.jsonl"):
         for path in folder.glob(f".{name}.*.part"):
             path.unlink(missing_ok=True)
@@ -175,8 +168,7 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
 
 def _is_whole(path: Path) -> bool | None:
     """Whether the file is as it was written; None if it says nothing of that, as older ones and
-    torn ones.
-    """
+    torn ones."""
     with path.open("rb") as file:
         left = file.seek(0, os.SEEK_END) - len(_MARK) - _DIGEST_BYTES
         file.seek(max(0, left))

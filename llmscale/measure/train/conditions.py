@@ -19,14 +19,11 @@ class Conditions:
     needs. In a stack each run takes this many."""
     compile: bool = False
     ops: str = "auto"
-    """`plain` or `native`, of ops/; `auto` takes the faster one that runs here.
-
-    What is compiled is `plain`.
-    """
+    """`plain` or `native`, of ops/; `auto` takes the faster one that runs here. What is compiled is
+    `plain`."""
     threads: int = 1
     """CPU threads that share a batch, with native operations; torch's own spread over
-    torch.get_num_threads().
-    """
+    torch.get_num_threads()."""
     deterministic: bool = False
     """Only kernels that give the same bits every time: a choice on the GPU only."""
     peak_flops: float | None = None
@@ -35,8 +32,7 @@ class Conditions:
     """Between two checkpoints, or longer if it takes long to write one."""
     evaluation_batch: int | None = None
     """Sequences in one pass of an evaluation, which keeps no activations; None: as many as in
-    training.
-    """
+    training."""
     shard: str = "never"
     """One of SHARDING: where several processes keep the weights."""
 

@@ -173,8 +173,7 @@ class Passes:
 
     def _together(self, parts: Sequence[Part]) -> Tensor:
         """Its share of the loss, if the gradients of all processes are averaged in the last
-        backward pass.
-        """
+        backward pass."""
         shares = []
         for number, (inputs_BT, targets_BT, weights_B) in enumerate(parts, start=1):
             with self.processes.accumulating(self.model, self.losses, last=number == len(parts)):
@@ -199,8 +198,7 @@ class Passes:
 
     def _accumulated(self, parts: Sequence[Part]) -> Tensor:
         """Parts one after another, each added to the gradient in place, so that only one gradient
-        is held.
-        """
+        is held."""
         leaves, losses = self._working.leaves, []
         for part in parts:
             total, losses_BT = self.losses(*part)
@@ -210,8 +208,7 @@ class Passes:
 
     def _summed(self, parts: Sequence[Part]) -> Sums:
         """Of `parts`, each half summed before: as threads do, of which each holds a gradient of its
-        own.
-        """
+        own."""
         if len(parts) > 1:
             first, second = halves(parts)
             return _added(self._summed(first), self._summed(second))
@@ -222,8 +219,7 @@ class Passes:
 
     def _on_threads(self, parts: Sequence[Part], threads: int) -> Callable[[], Sums]:
         """Have that many threads sum up `parts`, halves by halves as `_summed` does; what waits for
-        the result.
-        """
+        the result."""
         if threads == 1 or len(parts) == 1:
             return self._pool.submit(self._summed, parts).result
         first, second = halves(parts)
@@ -235,8 +231,7 @@ class Passes:
         self, inputs_BT: Tensor, targets_BT: Tensor, size: int, whole: int | None = None
     ) -> list[Part]:
         """A batch, or this process's part of one of `whole` sequences, cut into parts of `size`,
-        each contiguous.
-        """
+        each contiguous."""
         count = len(inputs_BT)
         weights_B = torch.full((count,), 1 / (whole or count), device=inputs_BT.device)
         wanted = count

@@ -16,12 +16,10 @@ from llmscale.runs.shape import Shape
 
 REVISION = 1
 """Raised when the training code changes what a job gives, so that old runs are not taken for new
-ones.
-"""
+ones."""
 ADDED_LATER: dict[str, Any] = {"parametrization": "standard", "shuffled_sequences": None}
 """Fields younger than the first results, and what was meant before: with that value they do not
-enter the id.
-"""
+enter the id."""
 NAMES_ONLY = ("size", "data", "recipe", "retry_of")
 """Fields that do not enter the id: what they stand for does."""
 EVALUATION_SPEED = 2.0
@@ -29,8 +27,7 @@ EVALUATION_SPEED = 2.0
 35k parameters to 3.5 at 400k, on a CPU. (By FLOPs it would be three.)"""
 EVALUATION_SHARE, FORWARD_SHARE = 0.1, 1 / 3
 """Of training's FLOPs, those of all evaluations, at most, and of a token, those of evaluating it:
-only forward.
-"""
+only forward."""
 LOGGED_STEPS = 400
 """Rows of a run's curve, at most."""
 
@@ -45,8 +42,7 @@ class Job:
     """Training sequences of `shape.context` tokens."""
     text_tokens: int
     """The first tokens of the training text, which the sequences are drawn from without
-    replacement.
-    """
+    replacement."""
     batch_sequences: int
     lr: float
     warmup_steps: int
@@ -65,8 +61,7 @@ class Job:
     parametrization: str = "standard"
     shuffled_sequences: int | None = None
     """Sequences are drawn in random order within successive parts of the text of this many; None:
-    within all of it.
-    """
+    within all of it."""
     recipe: str = DEFAULT
     """Which of the sweep's recipes gave the settings above."""
     retry_of: str | None = None
@@ -142,15 +137,13 @@ class Job:
 
     def begins_like(self, other: "Job") -> bool:
         """Whether both are the same run, step for step, up to the smaller `branch_step` of the
-        two.
-        """
+        two."""
         return self.beginning == other.beginning
 
     @cached_property
     def beginning(self) -> "Job":
         """This job without what matters later only; of the text, the part that its first epoch
-        begins in.
-        """
+        begins in."""
         first_part = min(self.shuffled_sequences or self._text_sequences, self._text_sequences)
         return replace(
             self.unnamed, sequences=0, evaluations=0, text_tokens=0, shuffled_sequences=first_part
@@ -177,10 +170,8 @@ class Job:
 
 
 def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
-    """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty.
-
-    A column of which nothing is measured has the value of that name of the job or its shape.
-    """
+    """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty. A
+    column of which nothing is measured has the value of that name of the job or its shape."""
     described = fields_from(Run, job, job.shape)
     return Run(**{**described, "status": status, "device": device, **measured})
 
@@ -247,6 +238,5 @@ def make_job(
 
 def evaluations(tokens: int, validation_tokens: int) -> int:
     """How often to read the validation set: 20 times, or fewer so that it costs at most a tenth of
-    training.
-    """
+    training."""
     return int(min(20, max(1, EVALUATION_SHARE * tokens / (validation_tokens / 3))))

@@ -38,8 +38,7 @@ class Processes:
 
     def part(self, count: int) -> tuple[int, int]:
         """Where its part of `count` sequences begins, and how many it has: the last ones may have
-        fewer, or none.
-        """
+        fewer, or none."""
         each = self.largest_part(count)
         start = min(self.rank * each, count)
         return start, min(each, count - start)
@@ -84,8 +83,7 @@ class Processes:
         self, model: LanguageModel | Stack, compile: bool
     ) -> Callable[..., tuple[Tensor, Tensor]]:
         """`model.losses`, which sums up gradients over the processes in its backward pass; compiled
-        in parts.
-        """
+        in parts."""
         if is_sharded(model):
             if compile:  # between the places where weights are gathered
                 for part in _parts(model):
@@ -115,10 +113,8 @@ class Processes:
         return quiet
 
     def _shard(self, model: LanguageModel, dtype: str, device: str, shard: str) -> None:
-        """Share the weights out.
-
-        Blocks' matrices travel in `dtype`, in which they are multiplied anyway.
-        """
+        """Share the weights out. Blocks' matrices travel in `dtype`, in which they are multiplied
+        anyway."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import (
             MixedPrecisionPolicy,
@@ -149,8 +145,7 @@ ALONE = Processes()
 
 def join_processes(device: str) -> Processes:
     """This process among those that torchrun started with it, connected to them; alone if it did
-    not.
-    """
+    not."""
     if not torch.distributed.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         return ALONE
     if device == "cuda":
@@ -173,8 +168,7 @@ def is_sharded(model: nn.Module) -> TypeGuard[LanguageModel]:
 
 def _parts(model: LanguageModel) -> list[nn.Module]:
     """The modules that are called with the blocks' matrices: those of attention and MLP, or whole
-    blocks if an architecture computes them in a way of its own.
-    """
+    blocks if an architecture computes them in a way of its own."""
     blocks = list(model.blocks)
     if type(model.architecture).block is not Architecture.block:
         return blocks

@@ -1,6 +1,5 @@
 """A learning-rate and batch rule that `llmscale tune` has measured: power laws in N and D, in a
-tune.json.
-"""
+tune.json."""
 
 import json
 import math
@@ -41,8 +40,7 @@ class PowerRule:
 @dataclass(frozen=True)
 class Rule:
     """Peak learning rate and batch as power laws, and the ranges of N and D on which they were
-    tuned.
-    """
+    tuned."""
 
     lr: PowerRule
     batch_tokens: PowerRule | None
@@ -57,8 +55,7 @@ class Rule:
 
     def notes(self, points: Iterable[tuple[float, float]], recipe: object) -> list[Note]:
         """Warnings on using the rule at the `points` (N, D) with a `recipe`, an object that has
-        what `recipe` names.
-        """
+        what `recipe` names."""
         notes = []
         params, tokens = zip(*points, strict=True)
         for name, (low, high), asked in (("N", self.params, params), ("D", self.tokens, tokens)):

@@ -36,8 +36,7 @@ EXIT_INTERRUPTED = 130
 """As a shell says of what SIGINT has ended: 128 + 2."""
 LOCK_SECONDS = 600.0
 """How long to wait for another process that trains the run: one that has lost its sweep saves a
-checkpoint and ends.
-"""
+checkpoint and ends."""
 Ended = tuple[Path, int]
 """A run's folder, and its exit code: 0 done or diverged, 1 failed, 130 stopped."""
 
@@ -55,9 +54,7 @@ def train_runs(
     folders: Sequence[Path], audience: Audience, processes: Processes = ALONE
 ) -> Iterator[Ended]:
     """Train the runs of `folders`, as one stack if that can be, and give the exit code of each as
-    it ends.
-
-    Raises WriteError if nothing can be written any more."""
+    it ends. Raises WriteError if nothing can be written any more."""
     if not processes.first:
         yield from _train_held(processes.share(None), audience, processes)
         return
@@ -173,8 +170,7 @@ def _set_up_torch(runs: Sequence[_HeldRun]) -> None:
 
 def _listener(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -> Listener:
     """What the loop tells and asks, by the folders of `runs`. Only the first process writes and
-    speaks.
-    """
+    speaks."""
     folders = {run.job.run_id: run.folder for run in runs}
 
     def stop() -> bool:
@@ -210,8 +206,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _has_ended(folder: Path) -> bool:
     """Whether the run has a row that says so, of whoever trained it or does not want it any
-    more.
-    """
+    more."""
     row = RunFolder(folder).known_row()
     return row is not None and row.status != "failed"
 

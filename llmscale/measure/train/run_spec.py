@@ -36,8 +36,7 @@ class RunSpec:
     """The branch point of another run to start from, as a path from this run's folder."""
     branch_points: dict[int, str] = field(default_factory=dict)
     """Steps after which the run saves its state for others, and the names of these files in its
-    folder.
-    """
+    folder."""
     own: dict[str, str] = field(default_factory=dict)
     """The files of the user's own that the job names, as `menu.receive` takes them."""
     counts: Counts | None = None
@@ -49,8 +48,7 @@ class RunSpec:
 
 def read_spec(folder: RunFolder) -> RunSpec:
     """What the folder's spec.json says. Raises DamagedFile, also for another run's;
-    FileNotFoundError.
-    """
+    FileNotFoundError."""
     return _read(folder.spec_path)
 
 

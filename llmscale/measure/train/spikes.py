@@ -31,10 +31,8 @@ class Spike:
 
 
 def largest_spike(curve: Sequence[CurvePoint]) -> Spike | None:
-    """The highest spike of a run's training loss, or None.
-
-    Each logged point is compared with the WINDOW points before it: their median, and their median
-    absolute deviation."""
+    """The highest spike of a run's training loss, or None. Each logged point is compared with the
+    WINDOW points before it: their median, and their median absolute deviation."""
     largest: Spike | None = None
     losses = np.array([point.train_loss for point in curve])
     for number in range(FEWEST, len(losses)):

@@ -65,8 +65,7 @@ class Stack(nn.Module):
 
     def compile_parts(self) -> None:
         """Have torch compile one block, whose code serves all of them, and the output with its
-        loss.
-        """
+        loss."""
         self._block = torch.compile(self._every_block, dynamic=False, fullgraph=True)
         self._output = torch.compile(self._output_losses, dynamic=False, fullgraph=True)
         self._compiled = True
@@ -76,9 +75,7 @@ class Stack(nn.Module):
         return tokens_BT[:, None].expand(-1, self.members, -1)
 
     def clip_gradient(self, norm: float) -> Tensor:
-        """Scale each member's gradient down to `norm` if it is larger; the norms before,
-        (S,).
-        """
+        """Scale each member's gradient down to `norm` if it is larger; the norms before, (S,)."""
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]
         by_member = list(zip(*(gradient.unbind() for gradient in gradients), strict=True))
         every = list(itertools.chain.from_iterable(by_member))
@@ -171,9 +168,8 @@ class Stack(nn.Module):
 def tensors_of_members(
     model: LanguageModel | Stack, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, Any]]:
-    """What each member has learnt, `model` and `optimizer`, as its own state_dicts: of a model
-    that is no stack, one.
-    """
+    """What each member has learnt, `model` and `optimizer`, as its own state_dicts: of a model that
+    is no stack, one."""
     state = optimizer.state_dict()
     if not isinstance(model, Stack):
         return [{"model": model.state_dict(), "optimizer": state}]

@@ -1,6 +1,5 @@
 """Which learning rates and batches to try next, and where the optimum lies: pure functions of the
-losses so far.
-"""
+losses so far."""
 
 import math
 from collections.abc import Mapping
@@ -16,8 +15,7 @@ BATCH_STEP = math.log(2)
 @dataclass(frozen=True, order=True)
 class Node:
     """A place on the grid: the batch times 2^batch, the learning rate times √2^lr, both of the rule
-    in use.
-    """
+    in use."""
 
     batch: int = 0
     lr: int = 0
@@ -29,10 +27,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Grid:
-    """How far to look.
-
-    `lowest_batch` and `highest_batch` are doublings of the batch that the rung allows.
-    """
+    """How far to look. `lowest_batch` and `highest_batch` are doublings of the batch that the rung
+    allows."""
 
     batch: bool = True
     """Whether the batch is searched too."""
@@ -47,8 +43,7 @@ class Grid:
 @dataclass(frozen=True)
 class Line:
     """A search along one axis: what it needs next, or its best place and whether it is worse on
-    both sides of it.
-    """
+    both sides of it."""
 
     wanted: tuple[int, ...]
     best: int
@@ -58,8 +53,7 @@ class Line:
 @dataclass(frozen=True)
 class Vertex:
     """The lowest point of a parabola in ln of the searched value, which is exp(`offset`) times its
-    value at node 0.
-    """
+    value at node 0."""
 
     offset: float
     loss: float

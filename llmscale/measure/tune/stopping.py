@@ -28,16 +28,14 @@ from dataclasses import dataclass, field
 
 EARLIEST, EVERY = 0.3, 0.05
 """Trials are judged from this share of their tokens on, and then at every further such share, until
-they cool down.
-"""
+they cool down."""
 WINDOW = 0.1
 """Share of the tokens over which losses are compared, up to the share at which a trial is judged.
 """
 SAFETY, STANDARD_ERRORS, NOTICEABLE = 2.0, 3.0, 0.01
 FEWEST_PAIRS = 3
 """Finished pairs needed before any trial is stopped: those of one search's first three learning
-rates.
-"""
+rates."""
 _FEWEST_POINTS = 4
 
 
@@ -90,8 +88,7 @@ class Judge:
 
     def finish(self, run_id: str, loss: float | None) -> None:
         """Take note of a finished trial's validation loss: pairs of them are the evidence for what
-        can be made up.
-        """
+        can be made up."""
         self._tracks[run_id].loss = loss
         self._made_up.clear()
 
@@ -137,8 +134,7 @@ class Judge:
 
     def _evidence(self, step: int) -> list[float]:
         """What the higher learning rate of every finished pair gains on the lower from here on,
-        nats a doubling.
-        """
+        nats a doubling."""
         if step not in self._made_up:
             groups: dict[tuple[object, ...], list[Track]] = {}
             for track in self._tracks.values():
@@ -154,8 +150,7 @@ class Judge:
 
 def _gain(above: Track, below: Track, step: int) -> float | None:
     """By how much the gap of `above`, which has the higher learning rate, closes from this step to
-    the end.
-    """
+    the end."""
     gap = _gap(above, below, round((EARLIEST + EVERY * step) * above.tokens))
     if gap is None or above.loss is None or below.loss is None:
         return None
@@ -164,8 +159,7 @@ def _gain(above: Track, below: Track, step: int) -> float | None:
 
 def _gap(track: Track, other: Track, tokens: int) -> tuple[float, float] | None:
     """How far `track` is behind `other` over the window before `tokens`, and its standard error,
-    nats.
-    """
+    nats."""
     shared = _recent(track, tokens) & _recent(other, tokens)
     if len(shared) < _FEWEST_POINTS:
         return None

@@ -1,6 +1,5 @@
 """From the nodes of a rung's grid to jobs: a trial is the run that `llmscale sweep --lr
---batch-tokens` would train.
-"""
+--batch-tokens` would train."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,10 +17,8 @@ FEWEST_STEPS = 50
 
 @dataclass(frozen=True)
 class Rung:
-    """A size at a token budget.
-
-    `lr` and `batch_tokens` are those of the rule in use: node 0, 0 of its grid.
-    """
+    """A size at a token budget. `lr` and `batch_tokens` are those of the rule in use: node 0, 0 of
+    its grid."""
 
     size: str
     budget: TokenBudget | None

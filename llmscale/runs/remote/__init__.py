@@ -29,8 +29,7 @@ Wanted = Callable[[str], bool]
 STATE_NAME = ".remote.json"
 SEPARATELY = ("tokens",)
 """Folders at the URL that are not part of the results: a token store that the nodes of a cluster
-share.
-"""
+share."""
 UPLOADS_AT_A_TIME = 8
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _NOT_SENT = ("stop", PREVIOUS_CHECKPOINT)
@@ -52,8 +51,7 @@ def is_results(name: str) -> bool:
 
 def is_needed(name: str) -> bool:
     """Whether a sweep that goes on elsewhere needs the file: tables, sweep.json, and all that runs
-    have left.
-    """
+    have left."""
     top = "/" not in name and name.endswith((".json", ".parquet"))
     return is_results(name) and (top or name.startswith("runs/"))
 
@@ -68,10 +66,8 @@ def is_table(name: str) -> bool:
 
 
 class Remote:
-    """What is at `url`, and its mirror `folder`. Safe to use from several threads.
-
-    Raises InputError for a bad URL.
-    """
+    """What is at `url`, and its mirror `folder`. Safe to use from several threads. Raises
+    InputError for a bad URL."""
 
     def __init__(self, url: str, folder: Path | None = None) -> None:
         self.files = FileSystem(url)
@@ -80,8 +76,7 @@ class Remote:
         self._lock = threading.RLock()
         self._known: dict[str, tuple[list[int], str]] = self._read_state()
         """Of every file: its time and size here, and what identifies its content there, when both
-        were equal.
-        """
+        were equal."""
 
     def pull(self, wanted: Wanted = is_needed) -> list[str]:
         """Fetch the wanted files that have changed there, and return their names. What has changed
@@ -112,8 +107,7 @@ class Remote:
 
     def push(self, wanted: Wanted = is_results) -> list[str]:
         """Send the files that have changed here, remove there what a run has removed here, and
-        return the names.
-        """
+        return the names."""
         with self._lock:
             here = {name: stamp for name, stamp in self._here() if wanted(name)}
             changed = [
@@ -193,8 +187,7 @@ class Remote:
 
     def _each(self, act: Callable[[str], None], groups: Iterable[Sequence[str]]) -> None:
         """Do it to each group after the other, and to the names of one group at the same time if
-        that is safe.
-        """
+        that is safe."""
         for names in groups:
             if self.files.takes_threads and len(names) > 1:
                 with ThreadPoolExecutor(UPLOADS_AT_A_TIME) as pool:
@@ -229,8 +222,7 @@ class Remote:
 
 def is_passing(name: str) -> bool:
     """Whether the file is one that a run leaves behind only until it has ended, or others have gone
-    on from it.
-    """
+    on from it."""
     return name.rpartition("/")[2].startswith(("checkpoint", "trunk-", "progress."))
 
 
@@ -257,8 +249,7 @@ def url_of(folder: Path) -> str | None:
 
 def pull_table(url: str) -> Path:
     """A copy of the table at `url`, on this machine: of the tables of a results folder, or of one
-    file. InputError.
-    """
+    file. InputError."""
     kinds = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
     name = url.rstrip("/").rpartition("/")[2]
     is_file = (
@@ -321,8 +312,7 @@ def _in_order(names: Iterable[str]) -> list[list[str]]:
 
 def _check_spec(content: bytes, name: str) -> None:
     """Raise InputError if a run's specification would have its worker write or read elsewhere than
-    among runs.
-    """
+    among runs."""
     try:
         spec: dict[str, Any] = json.loads(content)
         points, start = list(spec.get("branch_points", {}).values()), spec.get("start")

@@ -41,8 +41,7 @@ class RemoteLock:
         self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
         self.lost: WorkError | None = None
         """Set when another sweep has taken the lock over, after this machine had not reached the
-        URL for long.
-        """
+        URL for long."""
 
     def __enter__(self) -> "RemoteLock":
         found = self._files.read_json(NAME)

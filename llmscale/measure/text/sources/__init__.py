@@ -61,13 +61,11 @@ class Source(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What a reader needs to find the same text again, as JSON; `source` names the menu's
-        member.
-        """
+        member."""
 
     def remarks(self) -> tuple[str, ...]:
         """What was taken for what, and what was left out, if that does not follow from what was
-        asked for.
-        """
+        asked for."""
         return ()
 
 
@@ -75,8 +73,7 @@ def open_source(
     name: str, *, config: str | None = None, split: str = "train", text_column: str = "text"
 ) -> Source:
     """The text that `name` stands for: `stdlib`, a path or glob, or the name of a dataset on the
-    Hugging Face hub.
-    """
+    Hugging Face hub."""
     name = name.strip()
     member = member_of(name)
     before, _, after = name.partition(":")
@@ -134,8 +131,7 @@ def digest_of(parts: Iterable[str]) -> str:
 
 def shuffled(names: Iterable[str]) -> list[str]:
     """`names` in an order fixed by their hashes, so that any first part of a source is a fair
-    sample of it.
-    """
+    sample of it."""
     return sorted(names, key=lambda name: digest_of([name]))
 
 

@@ -1,6 +1,5 @@
 """Text files: a path, a glob such as `corpus/**/*.txt`, a folder, or several of these with commas
-between.
-"""
+between."""
 
 import hashlib
 import os
@@ -28,8 +27,7 @@ def open_source(name: str, *, config: str | None, split: str, text_column: str) 
 
 class Files(Source):
     """Every file is a shard; a row of JSON, CSV or parquet is a document, and so is a piece of
-    plain text.
-    """
+    plain text."""
 
     def __init__(self, name: str, found: Found, text_column: str) -> None:
         self.name = name
