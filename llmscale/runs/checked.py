@@ -60,8 +60,7 @@ def plain_file(path: Path) -> Path:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file `path`. Raises DamagedFile; FileNotFoundError if there is
-    none."""
+    """The JSON object in the file `path`. Raises DamagedFile; FileNotFoundError."""
     try:
         payload = json.loads(plain_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -102,8 +101,7 @@ def typed(kind: type, payload: Any, where: str = "") -> Any:
 
 
 def check(value: Any, hint: Any, where: str) -> None:
-    """Raise WrongValue if `value`, of a JSON file, is not of the type `hint`: a plain one, or a
-    union of such."""
+    """Raise WrongValue if `value`, of a JSON file, is not of the type or union `hint`."""
     if value is None and may_be_empty(hint):
         return
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -130,8 +128,7 @@ def check_list(value: Any, kind: type, where: str) -> None:
 
 
 def check_table(value: Any, kind: type, where: str, keys: Collection[str] | None = None) -> None:
-    """Raise WrongValue if `value` is no table of `kind`, or those of its `keys` that are there are
-    not."""
+    """Raise WrongValue if `value` is no table of `kind`, or its `keys` that are there are not."""
     check(value, dict, where or "it")
     for key in value if keys is None else [key for key in keys if key in value]:
         check(value[key], kind, f"{where}.{key}" if where else key)

@@ -1,5 +1,4 @@
-"""Loss curves a run at a time: from a file of any length, of which little is in memory at once, or
-from a frame."""
+"""Loss curves a run at a time: from a file of any length, little of it in memory, or a frame."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +31,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class CurveFile:
-    """A `curves.parquet`, read by runs and by columns. Reading raises InputError if the file is
-    damaged."""
+    """A `curves.parquet`, read by runs and columns. Raises InputError if it is damaged."""
 
     path: Path
 
@@ -112,8 +110,7 @@ class CurveFile:
         return pa.concat_tables(parts)
 
     def check(self) -> None:
-        """Read all of the file, and keep nothing. Raises DamagedFile if a page is not what was
-        written."""
+        """Read all of the file, and keep nothing. Raises DamagedFile for a damaged page."""
         with _readable(self.path):
             for number in range(self._file.metadata.num_row_groups):
                 self._file.read_row_group(number)
@@ -186,8 +183,7 @@ def known_columns(curves: Curves, names: Iterable[str]) -> list[str]:
 
 
 def shared_rows(curve: pd.DataFrame, parent: pd.DataFrame) -> int:
-    """How many rows at the beginning of a branch's curve are its parent's: up to the branch
-    point."""
+    """How many rows at the beginning of a branch's curve are those of its parent."""
     names = [
         name
         for name in ("step", "tokens", "train_loss", "loss")

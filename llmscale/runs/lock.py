@@ -86,8 +86,7 @@ def lock_holder(path: Path) -> str | None:
 
 
 def _open(file: Path) -> int:
-    """Raises InputError for what nobody leaves: what is written into it would be written elsewhere,
-    too."""
+    """Raises InputError for what nobody leaves: a write would go elsewhere, too."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         lock = os.open(file, flags, 0o666)

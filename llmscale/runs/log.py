@@ -42,8 +42,7 @@ def append_progress(folder: Path, point: CurvePoint) -> None:
 
 
 def sync_progress(folder: Path) -> None:
-    """Have the disk hold what was appended so far, as when a checkpoint is written: a power cut
-    leaves it."""
+    """Have the disk hold what was appended so far, so that a power cut leaves it."""
     with suppress(OSError), _opened(RunFolder(folder).progress_path) as file:
         os.fsync(file.fileno())
 
@@ -128,8 +127,7 @@ def damaged_lines(folder: Path) -> list[int]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, to be read. Raises OSError, also for what is no file: opening a pipe waits for
-    ever."""
+    """The file, to be read. Raises OSError, also for a pipe, whose opening waits for ever."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a file", str(path))
     return path.open("rb")

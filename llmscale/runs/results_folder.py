@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """`results/NAME`: sweep.json, runs.parquet, curves.parquet, fit-LAW.json, figures/ and
-    runs/RUN_ID/."""
+    """`results/NAME`: its tables, sweep.json, fit-LAW.json, figures/ and runs/RUN_ID/."""
 
     path: Path
 
@@ -97,8 +96,7 @@ class ResultsFolder:
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:
-    """The sweep under `root` whose table of runs was written last. Raises InputError if there is
-    none."""
+    """The sweep under `root` whose table was written last. Raises InputError without one."""
     found = root.glob("*/runs.parquet")
     tables = [path for path in found if path.is_file() and path.with_name("sweep.json").exists()]
     tables.sort(key=lambda path: path.stat().st_mtime)
@@ -111,8 +109,7 @@ def newest_results(root: Path = Path("results")) -> ResultsFolder:
 
 
 def results_folder(out: Path | str) -> ResultsFolder:
-    """The results folder named `out`, there or not. Raises InputError if there can be none of that
-    name."""
+    """The results folder named `out`, there or not. Raises InputError if none can be."""
     fix = "name a folder that you may write to, as in --out results/mine"
     if not str(out).strip():
         raise InputError("--out is empty", fix)

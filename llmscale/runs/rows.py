@@ -39,8 +39,7 @@ def read_row(path: Path) -> Run:
 
 @once_while_unchanged(kept=4)
 def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
-    """The rows of a `runs.parquet` by id, and what is noted in the file. Raises DamagedFile;
-    FileNotFoundError."""
+    """A `runs.parquet`: rows by id, and what it notes. Raises DamagedFile; FileNotFoundError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -19,8 +19,7 @@ def is_plain(name: str) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """`name`, which a table or a JSON file gave, if it can name a file but no place elsewhere.
-    Raises InputError."""
+    """`name`, from a table or JSON, if it names a file and no place elsewhere. InputError."""
     if not _PLAIN_NAME.fullmatch(str(name)):
         raise InputError(
             f"{name!r} is no name of a run or of a file of one", "use results that llmscale wrote"
@@ -29,8 +28,7 @@ def plain_name(name: str) -> str:
 
 
 def refuse_unusable(path: Path, fix: str) -> Path:
-    """`path`, unless the system cannot even look for it: too long, under a file, a circle of links.
-    InputError."""
+    """`path`, unless the system cannot look for it (too long, circular links). InputError."""
     try:
         if max((len(os.fsencode(part)) for part in path.parts), default=0) > _NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
@@ -46,8 +44,7 @@ def refuse_unusable(path: Path, fix: str) -> Path:
 
 
 def refuse_links(folder: Path, *, with_runs: bool = True) -> None:
-    """Raise InputError if a link inside a results folder leads out of it: what is written there
-    would follow it."""
+    """Raise InputError if a link inside a results folder leads out of it: writes would follow."""
     root = folder.resolve()
     runs = (folder / "runs", *folder.glob("runs/*")) if with_runs else ()
     for place in (folder, folder / "figures", *runs):

@@ -81,8 +81,7 @@ def new_file_beside(path: Path) -> Path:
 
 
 def cannot_write(path: Path, error: OSError, size: int | None = None) -> WriteError:
-    """The error for a file of `size` bytes, at most, that could not be written, with how much room
-    is missing."""
+    """The error for a file of up to `size` bytes that could not be written, and what is free."""
     problem = f"cannot write {path}: {error.strerror or error}"
     if error.errno == errno.ENOSPC:
         needed = f", up to {format_bytes(size)} are needed" if size is not None else ""

@@ -126,8 +126,7 @@ class Shape:
 
     @property
     def params(self) -> int:
-        """Non-embedding weights plus the output projection: those that multiply every token. The N
-        of the laws."""
+        """Non-embedding weights and output projection, which multiply every token: the laws' N."""
         return self.params_non_embedding + self.d_model * self.vocab_size
 
     @property
@@ -242,8 +241,7 @@ def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape
 
 @cache
 def _ladder(arch: str) -> tuple[Shape, ...]:
-    """Built-in shapes by growing parameter count; between two (depth, width) steps d_ff makes the
-    fine steps."""
+    """Built-in shapes by growing size; between (depth, width) steps d_ff makes the fine ones."""
     steps = list(_depth_and_width())
     usual = [
         _shape(n_layer, d_model, _usual_d_ff(d_model, arch), arch) for n_layer, d_model in steps
@@ -274,8 +272,7 @@ def _shape(n_layer: int, d_model: int, d_ff: int, arch: str) -> Shape:
 
 
 def _depth_and_width() -> Iterator[tuple[int, int]]:
-    """A staircase near the depth rule: each step adds one granule of width, or layers one at a
-    time."""
+    """A staircase near the depth rule: each step adds a granule of width, or one layer."""
     n_layer, d_model = 2, 16
     while d_model < 30_000:
         yield n_layer, d_model
@@ -303,8 +300,7 @@ def _granule(d_model: int) -> int:
 
 
 def _usual_heads(d_model: int) -> int:
-    """Heads of about 16 channels below width 128, 32 below 384, 64 below 4096, then 128; always of
-    even size."""
+    """Heads of about 16 channels below width 128, 32 below 384, 64 below 4096, then 128; even."""
     target = 16 if d_model < 128 else 32 if d_model < 384 else 64 if d_model < 4096 else 128
     fitting = [
         heads

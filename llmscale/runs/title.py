@@ -1,5 +1,4 @@
-"""How a run is named to people: by its size, its tokens and how it was made. Programs use its
-`run_id`."""
+"""How a run is named to people: by size, tokens and how it was made; to programs by `run_id`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -62,8 +61,7 @@ def run_title(run_id: str, values: Mapping[str, Any]) -> str:
 
 
 def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list[str]:
-    """The titles of these rows, or of all; runs that would share one carry the start of their id,
-    too."""
+    """The titles of these rows, or of all; those shared carry the start of the id, too."""
     every = range(len(frame)) if rows is None else list(rows)
     telling = ("run_id", "size", "params", "tokens", "recipe", "seed")
     names = [name for name in telling if name in frame]

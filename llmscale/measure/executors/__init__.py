@@ -25,14 +25,12 @@ class Place:
     gpus: tuple[int, ...] = ()
     """All GPUs of the place, if each run takes several."""
     memory_share: float = 1.0
-    """Share of the GPU's memory that a run there may take, so that others next to it have theirs.
-    """
+    """Share of the GPU's memory that a run there may take, next to others."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Runs that one worker trains: one folder, or several of equal shape and recipe. Each holds a
-    `spec.json`."""
+    """Runs that one worker trains, each with a `spec.json`: one, or several of equal shape."""
 
     folders: tuple[Path, ...]
     after: Path | None = None
@@ -153,8 +151,7 @@ def executor_tables() -> dict[str, type]:
 
 
 def check_executor(name: str, starting: bool = True) -> None:
-    """Raise InputError if the member `name` lacks its package, or if `starting`, cannot start
-    anything here."""
+    """Raise InputError if `name` lacks its package or, if `starting`, cannot start anything."""
     member = pick_executor(name)
     if member.NEEDS:
         need(member.NEEDS, f"--executor {name}", f"'llmscale[{name}]'")

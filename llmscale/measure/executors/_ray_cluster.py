@@ -19,8 +19,7 @@ from llmscale.measure.executors import Gone
 from llmscale.settings import Range, check_settings, setting
 
 PRIVATE = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-"""Of a cluster that is started for a sweep: who reaches a Ray cluster runs code on it, so only this
-machine does."""
+"""Only this machine reaches a cluster of ours: who reaches a Ray cluster runs code on it."""
 LOST = -9
 """The exit code of a run whose actor is gone: as if its process had been killed."""
 START = "start one: ray start --head"
@@ -83,8 +82,7 @@ def connected(address: str | None) -> Iterator[Any]:
 
 @contextmanager
 def marker(folder: Path) -> Iterator[Path]:
-    """A file in the results folder of the run in `folder` that nodes look for, to tell whether they
-    see it."""
+    """A file in the results folder of a run by which nodes tell whether they see it."""
     path = folder.resolve().parent.parent / f".seen-{uuid.uuid4().hex}"
     path.touch()
     try:
@@ -132,8 +130,7 @@ def _ask_for_token() -> None:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """SIGTERM is handled afterwards as before: Ray sets a handler of its own, in the main thread
-    only, as Python allows."""
+    """SIGTERM is handled afterwards as before: in the main thread Ray sets its own handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

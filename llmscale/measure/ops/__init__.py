@@ -85,8 +85,7 @@ def pick_operations(device: str) -> str:
 
 
 def build_operations(name: str, dtype: str) -> Operations:
-    """The operations `plain` or `native` with products in `dtype`. Raises WorkError if they cannot
-    run."""
+    """`plain` or `native` operations with products in `dtype`. Raises WorkError."""
     operations: Operations = importlib.import_module(f"llmscale.measure.ops.{name}").operations(
         dtype
     )

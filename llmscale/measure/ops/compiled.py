@@ -81,8 +81,7 @@ def why_not() -> str | None:
 
 
 def library() -> ctypes.CDLL:
-    """The kernels, compiled if they are not in the cache yet. Raises WorkError if that cannot
-    be."""
+    """The kernels, compiled if the cache has none yet. Raises WorkError if that fails."""
     found = find()
     if found.library is None:
         assert found.error is not None
@@ -136,8 +135,7 @@ def _digest_of_sources() -> str:
 
 
 def _places() -> list[Path]:
-    """Folders to keep the kernels in: the next one is for when others can write to the one
-    before."""
+    """Folders for the kernels: the next one is for when others can write to the one before."""
     places = [cache_folder() / "kernels"]
     with suppress(RuntimeError):  # nobody knows the user's home
         places.append(Path.home() / ".cache" / "llmscale" / "kernels")
@@ -145,8 +143,7 @@ def _places() -> list[Path]:
 
 
 def _make_private(folder: Path) -> None:
-    """Make `folder`, for others to read only. Raises UnsafeError if others can write to it all the
-    same."""
+    """Make `folder`, for others to read only. Raises UnsafeError if they can write to it."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     state = folder.stat()
     if state.st_uid == os.geteuid() and state.st_mode & _OTHERS_WRITE:
@@ -232,8 +229,7 @@ def _compile(path: Path) -> ctypes.CDLL:
 
 
 def _run(command: list[str]) -> str | None:
-    """Run the compiler, and all that it starts, within COMPILE_SECONDS: what it says if it fails,
-    else None."""
+    """Run the compiler and all that it starts, within COMPILE_SECONDS; what it says if it fails."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

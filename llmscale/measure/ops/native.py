@@ -23,8 +23,7 @@ CHUNK_ROWS = 512
 
 
 class Native:
-    """See ops/__init__.py. Several threads may use one object at a time, each on tensors of its
-    own."""
+    """See ops/__init__.py. Threads may share one object, each with tensors of its own."""
 
     one_thread = True
 
@@ -310,8 +309,7 @@ class _GELU(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The output projection and its loss, a chunk of tokens at a time, gradients in the forward
-    pass."""
+    """The output and its loss, a chunk of tokens at a time, gradients in the forward pass."""
 
     @staticmethod
     def forward(

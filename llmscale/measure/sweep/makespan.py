@@ -1,5 +1,4 @@
-"""How long several runs take together: for a plan, before anything is trained, and for `llmscale
-status`."""
+"""How long several runs take together: of a plan before training, and for `llmscale status`."""
 
 import heapq
 import math
@@ -12,8 +11,7 @@ DOUBLING_EFFICIENCY = 0.87
 
 @dataclass(frozen=True)
 class Duration:
-    """How long a run takes on its place, and which one it waits for: until that has done the given
-    share."""
+    """How long a run takes on its place, and the run that must have done a share before."""
 
     seconds: float
     after: int | None = None

@@ -1,5 +1,4 @@
-"""Where results come from: what sweep.json says, and whether a folder holds the sweep that is asked
-for."""
+"""Where results come from: what sweep.json says, and whether a folder holds that sweep."""
 
 import json
 import platform
@@ -135,8 +134,7 @@ def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
 
 
 def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
-    """What each run of the sweep is and costs, for those who look before it has a folder, or when
-    that is gone."""
+    """What each run is and costs, for those who look before or after it has a folder."""
     known = folder.known_sweep().get("planned", {})
     found = {}
     for run in plan.runs:
@@ -149,8 +147,7 @@ def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
 
 
 def describe_text(store: TokenStore) -> dict[str, Any]:
-    """The text of a sweep: what it is, how much of it there is, and the fingerprint that tells two
-    texts apart."""
+    """The text of a sweep: what it is, how long, and the fingerprint that tells it from others."""
     return {
         "source": store.name,
         "fingerprint": store.fingerprint,

@@ -27,8 +27,7 @@ from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.unchanged import Stamp, stamp_of
 
 SHARE = 20
-"""A table is rewritten no sooner than this many times what its last rewriting took: 5% of the time
-at most."""
+"""A table is rewritten at most once in so many times what it took: 5% of the time."""
 _SECONDS_A_ROW = 1e-6
 """Of rewriting curves.parquet, before this process has done it."""
 _FROM_TABLE = "its row is taken from runs.parquet"
@@ -49,8 +48,7 @@ def read_run(folder: ResultsFolder, run_id: str) -> Run | None:
 
 
 def recorded_runs(folder: ResultsFolder) -> list[Run]:
-    """Every run known to the folder by size, budget, seed and recipe; those begun and not ended are
-    `running`."""
+    """Every run of the folder by size, budget, seed and recipe; unfinished ones are `running`."""
     return _recorded(folder).runs
 
 
@@ -61,8 +59,7 @@ def known_ids(folder: ResultsFolder) -> set[str]:
 
 
 def find_damage(folder: ResultsFolder) -> list[DamagedFile]:
-    """The files of the records that are damaged, each with what becomes of it as the sweep's
-    command goes on."""
+    """Damaged files of the records, each with what the sweep's command makes of it."""
     return [*_recorded(folder).damaged, *damaged_curves(folder)]
 
 
@@ -121,8 +118,7 @@ def record_end(job: Job, event: Event, device: str) -> None:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """The rows of all runs in order, what run.json those that have ended come from, and what could
-    not be read."""
+    """The rows of all runs in order, the run.json of those ended, and what is damaged."""
 
     runs: list[Run]
     stamps: dict[str, Stamp]
@@ -160,8 +156,7 @@ def _table(folder: ResultsFolder) -> tuple[dict[str, Run], dict[str, Stamp], lis
 
 
 def _from_folder(run: RunFolder, in_table: Run | None) -> tuple[list[DamagedFile], Run | None]:
-    """A run's row by its folder: its own, or while it has not ended one that says so. None if the
-    folder has neither."""
+    """A run's row by its folder: its own, or one that says it has not ended; else None."""
     damaged = []
     try:
         return [], run.read_row()
@@ -188,8 +183,7 @@ def _order(run: Run) -> tuple[object, ...]:
 
 
 def _is_due(path: Path, usually: float) -> bool:
-    """Whether a table may be written again: `usually` is what that takes, before this process has
-    done it."""
+    """Whether a table may be written again; `usually` is what that takes the first time."""
     if not path.exists():
         return True
     age = time.time() - path.stat().st_mtime

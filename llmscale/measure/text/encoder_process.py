@@ -29,8 +29,7 @@ def encoder_of(path: Path, end: int | None = None) -> Encoder:
 
 
 class EncoderProcess:
-    """The encoder for a tokenizer.json in a process that ends with the `with`, or with its
-    parent."""
+    """The encoder for a tokenizer.json in a process that ends with the `with` or its parent."""
 
     def __init__(self, path: Path, dtype: np.dtype, end: int | None = None) -> None:
         self._dtype = dtype

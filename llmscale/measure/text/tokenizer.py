@@ -1,5 +1,4 @@
-"""Text to token numbers: a byte-level BPE trained on the corpus, or a tokenizer that exists
-already."""
+"""Text to token numbers: a byte-level BPE trained on the corpus, or a tokenizer that exists."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -29,8 +28,7 @@ _END_NAMES: Final = (
     ),
     *("<|eos|>", "<|EOT|>", "<EOS>", "<|eod|>", "<eod>", "<EOD>", "<end_of_turn>", "<|end|>"),
 )
-"""What published tokenizers call the token that ends a document; the first of these that there is.
-"""
+"""What published tokenizers call the token that ends a document; the first that there is."""
 SMALLEST_VOCABULARY: Final = 257
 """256 bytes and the end of text."""
 LARGEST_VOCABULARY: Final = 1_000_000
@@ -99,8 +97,7 @@ def default_size(estimated_bytes: int | None) -> int:
 
 
 def train_bpe(texts: Iterable[str], size: int) -> "Tokenizer":
-    """A byte-level BPE with at most `size` tokens (fewer when the text has fewer pairs), the same
-    for the same text."""
+    """A byte-level BPE of at most `size` tokens, the same for the same text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

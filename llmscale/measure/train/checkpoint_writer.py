@@ -47,8 +47,7 @@ class Saver:
         return time.perf_counter() - self._last > max(self._seconds, INTERVAL_FACTOR * self._took)
 
     def save(self, checkpoints: Sequence[tuple[Path, Checkpoint]]) -> None:
-        """Have each checkpoint written to its path. Raises WriteError if the last ones could not
-        be."""
+        """Have each checkpoint written to its path. Raises WriteError if the last could not be."""
         self.wait()
         self._last = time.perf_counter()
         copies = [(path, _on_host(checkpoint)) for path, checkpoint in checkpoints]
@@ -79,8 +78,7 @@ class Saver:
             self.save(points)
 
     def check(self) -> None:
-        """Raises WriteError if the last checkpoints could not be written; does not wait for
-        them."""
+        """Raises WriteError if the last checkpoints could not be written; does not wait."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
@@ -125,8 +123,7 @@ def _write(
 
 
 def _on_host(value: Any) -> Any:
-    """A copy whose tensors lie in memory of the host. Those that come from a GPU may still be on
-    their way."""
+    """A copy in memory of the host. Tensors that come from a GPU may still be on their way."""
     if isinstance(value, Checkpoint):
         return replace(value, **{name: _on_host(part) for name, part in value.to_dict().items()})
     if isinstance(value, Tensor):

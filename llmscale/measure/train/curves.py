@@ -50,8 +50,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Logged:
-    """A step to log, whose numbers the device may not know yet. Sums are over what was trained
-    since the last one."""
+    """A step to log, whose numbers the device may not know yet; sums since the last one."""
 
     step: int
     lr: float
@@ -119,8 +118,7 @@ class Curves:
         self._unread.append(logged)
 
     def all_diverged(self, unread: int = 0) -> bool:
-        """Read and report what was added, but for the last `unread` steps; whether no run is
-        left."""
+        """Read and report what was added but for the last `unread`; whether no run is left."""
         while len(self._unread) > unread:
             logged = self._unread.pop(0)
             for number, run in enumerate(self._runs):

@@ -43,8 +43,7 @@ keep its FLOPs below this, but not fewer than these."""
 FOLDER = "products"
 
 Product: TypeAlias = tuple[int, int, int, float]
-"""Tokens, outputs and inputs of a linear layer, and its weight in the mean: the FLOPs a token of
-all such layers."""
+"""Tokens, outputs and inputs of a linear layer, and FLOPs a token of all such: its weight."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ def choose_dtype(
 
 
 def products_of(shapes: Sequence[Shape]) -> tuple[Product, ...]:
-    """The linear layers of the smallest, a middle and the largest of `shapes`, cut to what is
-    quickly measured."""
+    """The linear layers of the smallest, a middle and the largest shape, cut to time quickly."""
     by_cost = sorted(set(shapes), key=lambda shape: (shape.flops_per_token, shape.name))
     places = {round(i * (len(by_cost) - 1) / (MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)}
     flops: Counter[tuple[int, int, int]] = Counter()
@@ -138,8 +136,7 @@ def _comparison(fast: float, slow: float, other: str, what: str) -> str:
 
 
 def _known_speeds(products: Sequence[Product]) -> dict[str, float]:
-    """`measure_products`, or what it gave on this machine before. A file that does not say that is
-    measured again."""
+    """`measure_products`, or what it gave on this machine before and a sound file says."""
     asked: dict[str, object] = {
         "cpu": device_name("cpu"),
         "flags": hashlib.blake2b(" ".join(sorted(cpu_flags())).encode(), digest_size=8).hexdigest(),

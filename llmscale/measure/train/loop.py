@@ -27,8 +27,7 @@ from llmscale.measure.transformer import LanguageModel, build_model
 from llmscale.runs.run import CurvePoint
 
 UNREAD = {"cpu": 0, "cuda": 1}
-"""Logged steps that stay unread until a later one is logged, by device: on a GPU the host runs
-ahead of it so."""
+"""Logged steps that stay unread until a later one is logged: so the host runs ahead of a GPU."""
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,5 @@ def warmup_tokens(params: int, tokens: int) -> float:
 
 
 def beta2(batch_tokens: int) -> float:
-    """AdamW's second decay: 0.99 for small batches, whose gradients are noisy, 0.95 for large
-    (Porian et al. 2024)."""
+    """AdamW's second decay: 0.99 for small, noisy batches, 0.95 for large (Porian et al. 2024)."""
     return 0.95 if batch_tokens >= LARGE_BATCH_TOKENS else 0.99

@@ -66,8 +66,7 @@ def saved_states(members: Sequence[Member], warn: Warn) -> list[SavedState]:
 
 
 def can_stack(members: Sequence[Member]) -> bool:
-    """Whether the members can train as one stack: alike but for the seed, and with checkpoints
-    after the same step."""
+    """Whether the members can train as one stack: alike but for the seed, and after one step."""
     alike = len({replace(member.job.unnamed, seed=0) for member in members}) == 1
     return alike and _common_step(members) is not None
 
@@ -195,8 +194,7 @@ def _beginning_of(job: Job) -> str:
 
 
 def _unusable(job: Job, state: Checkpoint) -> str | None:
-    """Why nothing of this shape and length can go on from it: older files do not say whose they
-    are."""
+    """Why nothing of this shape and length can go on from it: older files do not say whose."""
     if not (isinstance(state.step, int) and 0 < state.step < job.steps):
         return f"is of step {state.step}, and run {job.run_id} has {job.steps}"
     wanted = _shapes(job.shape, job.parametrization)

@@ -15,8 +15,7 @@ from llmscale.runs.run import CurvePoint
 WINDOW, FEWEST = 32, 16
 """Logged points before a point that it is compared with, at most and at least."""
 SPREADS = 8.0
-"""A spike stands at least this many robust standard deviations above the median of its window ...
-"""
+"""A spike is at least so many robust standard deviations above the median of its window ..."""
 NATS = 0.2
 """... and at least this many nats: what bears on a run, however quiet it is."""
 _MAD = 1.4826  # standard deviation of normal noise in its median absolute deviation

@@ -54,8 +54,7 @@ class Tuned:
 
     rung: Rung
     losses: Mapping[Node, float]
-    """Mean loss over seeds; stopped trials count as ending as far behind as they were, diverged
-    ones as infinite."""
+    """Mean loss over seeds; a stopped trial is as far behind as it was, a diverged one infinite."""
     search: Search
     trials: tuple[Trial, ...]
 
@@ -77,8 +76,7 @@ class Tuned:
 
     @property
     def best_batch_tokens(self) -> float:
-        """Tokens a step at the lowest point of the parabola in ln of the batch, or else the best
-        tried."""
+        """Tokens a step where the parabola in ln of the batch is lowest, or else the best."""
         if vertex := self.search.batch:
             return self.rung.batch_tokens * math.exp(vertex.offset)
         return float(self.batch_tokens)
@@ -90,8 +88,7 @@ class Tuned:
 
     @property
     def penalty(self) -> float | None:
-        """How much higher the loss is by the rule in use than the lowest, as a share; None before
-        both are known."""
+        """How much higher the loss is by the rule in use, as a share; None before it is known."""
         best, ruled = self.losses.get(self.search.best), self.losses.get(Node())
         if best is None or ruled is None or math.isinf(best):
             return None
@@ -130,8 +127,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The rungs of a results folder by growing size and budget, and the rule through those that are
-    finished."""
+    """The rungs by growing size and budget, and the rule through those that are finished."""
 
     rungs: tuple[Tuned, ...]
     rule: Rule | None

@@ -19,8 +19,7 @@ def open_source(name: str, *, config: str | None, split: str, text_column: str) 
 
 
 class Hub(Source):
-    """One split of a dataset; its files are the shards and its rows the documents. Code in a
-    dataset is never run."""
+    """One split of a dataset: files are shards, rows documents. A dataset's code is never run."""
 
     def __init__(self, name: str, config: str | None, split: str, text_column: str) -> None:
         self.name = name
@@ -90,8 +89,7 @@ class Hub(Source):
         )
 
     def _version(self) -> str:
-        """What `datasets` calls the state of the data: the commit on the hub, a hash of the files
-        in a folder."""
+        """The state of the data in `datasets`: a commit of the hub, a hash of a folder's files."""
         return str(self._builder.hash)
 
 
