@@ -9,7 +9,8 @@ import math
 import stat
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ _WORDS = {
     dict: "a table",
     list: "a list",
 }
+_TORN = (OSError, ValueError, LookupError, TypeError, AttributeError)
 _LARGEST = 2**63
 REMAKE = "the sweep's own command makes it anew from the folders of its runs"
 """What helps against a damaged table."""
@@ -57,6 +59,30 @@ def plain_file(path: Path) -> Path:
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise DamagedFile(path, f"it is {what}, not a file")
     return path
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Around reading a table: what is wrong with it is DamagedFile. FileNotFoundError stays."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (*_TORN, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error), REMAKE) from error
+
+
+@contextmanager
+def reading_results(path: Path) -> Iterator[None]:
+    """As `reading`, of a file that every sweep writes: InputError if there is none."""
+    try:
+        with reading(path):
+            yield
+    except FileNotFoundError:
+        fix = "name a results folder that a sweep wrote"
+        raise InputError(f"there is no {path}", fix) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -92,11 +118,9 @@ def typed(kind: type, payload: Any, where: str = "") -> Any:
                 values[name] = None
             continue
         check(payload[name], hint, at)
-        values[name] = (
-            typed(hint, payload[name], at)
-            if isinstance(hint, type) and is_dataclass(hint)
-            else payload[name]
-        )
+        values[name] = payload[name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            values[name] = typed(hint, payload[name], at)
     return kind(**values)
 
 

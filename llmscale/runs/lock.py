@@ -140,10 +140,8 @@ def _is_mine_or_nobodys(lock: int, path: Path, warn: Callable[[str], None]) -> b
     try:
         return _is_mine(lock)
     except OSError as error:
-        warn(
-            f"{path} is on a file system without locks ({error.strerror}): start one sweep at a "
-            "time there"
-        )
+        unlocked = f"{path} is on a file system without locks ({error.strerror})"
+        warn(f"{unlocked}: start one sweep at a time there")
         return True
 
 

@@ -58,10 +58,8 @@ def begin_progress(folder: Path, curve: Sequence[CurvePoint]) -> str | None:
     if not damaged:
         return None
     lines = f"line {damaged[0]} is" if len(damaged) == 1 else f"lines {listed(damaged)} are"
-    return (
-        f"{path}: {lines} damaged; the file is written anew from the run's checkpoint, "
-        f"{len(wanted)} rows"
-    )
+    anew = f"the file is written anew from the run's checkpoint, {len(wanted)} rows"
+    return f"{path}: {lines} damaged; {anew}"
 
 
 def saved_step(folder: Path) -> int:

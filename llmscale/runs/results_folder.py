@@ -1,7 +1,6 @@
 """`results/NAME`: where training and analysis meet."""
 
 import errno
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import clean
-from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
+from llmscale.runs.checked import plain_file, reading_results
 from llmscale.runs.columns import rows_table
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, plain_name, refuse_unusable
-from llmscale.runs.safe_write import write_table, write_text
+from llmscale.runs.safe_write import write_json, write_table
 from llmscale.runs.sweep_json import read_sweep_json
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class ResultsFolder:
         return _read_parquet(self.curves_path)
 
     def write_sweep(self, sweep: dict[str, Any]) -> None:
-        write_text(self.sweep_path, json.dumps(sweep, indent=2) + "\n")
+        write_json(self.sweep_path, sweep)
 
     def write_runs(self, runs: Iterable[Run], noted: dict[str, str] | None = None) -> None:
         """Replace `runs.parquet`, one row a run. It is then the newest of its neighbours, whatever
@@ -132,11 +131,5 @@ def results_folder(out: Path | str) -> ResultsFolder:
 def _read_parquet(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    try:
+    with reading_results(path):
         return pd.read_parquet(plain_file(path), page_checksum_verification=True)
-    except FileNotFoundError:
-        raise InputError(
-            f"there is no {path}", "name a results folder that a sweep wrote"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DamagedFile(path, str(error), REMAKE) from error

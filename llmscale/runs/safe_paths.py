@@ -20,10 +20,9 @@ def is_plain(name: str) -> bool:
 
 def plain_name(name: str) -> str:
     """`name`, from a table or JSON, if it names a file and no place elsewhere. InputError."""
-    if not _PLAIN_NAME.fullmatch(str(name)):
-        raise InputError(
-            f"{name!r} is no name of a run or of a file of one", "use results that llmscale wrote"
-        )
+    if not is_plain(str(name)):
+        problem = f"{name!r} is no name of a run or of a file of one"
+        raise InputError(problem, "use results that llmscale wrote")
     return name
 
 
@@ -52,13 +51,11 @@ def refuse_links(folder: Path, *, with_runs: bool = True) -> None:
             if not path.is_symlink():
                 continue
             leads_to = _end_of_links(path)
-            if leads_to is None or not leads_to.is_relative_to(root):
-                where = (
-                    f"to {leads_to}, outside of {folder}" if leads_to else "that leads in a circle"
-                )
-                raise InputError(
-                    f"{path} is a link {where}", f"remove the link: {command_line('rm', path)}"
-                )
+            if leads_to is not None and leads_to.is_relative_to(root):
+                continue
+            where = f"to {leads_to}, outside of {folder}" if leads_to else "that leads in a circle"
+            fix = f"remove the link: {command_line('rm', path)}"
+            raise InputError(f"{path} is a link {where}", fix)
 
 
 def _end_of_links(path: Path) -> Path | None:

@@ -2,13 +2,14 @@
 leaves the old one or the new one."""
 
 import errno
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError, WriteError
 from llmscale.quantity import format_bytes
@@ -23,6 +24,11 @@ _LONGEST_NAME = 150
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, next to its place and renamed."""
     _write(path, lambda beside: beside.write_text(text, encoding="utf-8"), len(text.encode()))
+
+
+def write_json(path: Path, payload: Any) -> None:
+    """Write `payload` as JSON for people to read, too, next to its place and renamed."""
+    write_text(path, json.dumps(payload, indent=2) + "\n")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -70,10 +70,10 @@ def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list
     owners: dict[str, set[str]] = {}
     for title, record in zip(titles, records, strict=True):
         owners.setdefault(title, set()).add(str(record["run_id"]))
-    return [
-        title if len(owners[title]) == 1 else f"{title} ({str(record['run_id'])[:_SHOWN_OF_AN_ID]})"
-        for title, record in zip(titles, records, strict=True)
-    ]
+    for place, (title, record) in enumerate(zip(titles, records, strict=True)):
+        if len(owners[title]) > 1:
+            titles[place] = f"{title} ({str(record['run_id'])[:_SHOWN_OF_AN_ID]})"
+    return titles
 
 
 def _number(value: Any) -> float | None:

@@ -67,13 +67,13 @@ class Operations(Protocol):
 
 def beyond_vocabulary(token: int, vocab_size: int, source: Path | None = None) -> WorkError:
     """The error of a token number that is none, in the text of the token store's file `source`."""
-    where = str(source) if source else "the text"
+    where, fix = "the text", "prepare the text anew"
+    if source:
+        where, fix = str(source), f"have it made anew: {command_line('rm', '-r', source.parent)}"
     return WorkError(
         f"{where} holds the token number {token}, and the vocabulary ends at {vocab_size - 1}: "
         "the token store is damaged, or made by another tokenizer",
-        f"have it made anew: {command_line('rm', '-r', source.parent)}"
-        if source
-        else "prepare the text anew",
+        fix,
     )
 
 
@@ -86,7 +86,5 @@ def pick_operations(device: str) -> str:
 
 def build_operations(name: str, dtype: str) -> Operations:
     """`plain` or `native` operations with products in `dtype`. Raises WorkError."""
-    operations: Operations = importlib.import_module(f"llmscale.measure.ops.{name}").operations(
-        dtype
-    )
+    operations: Operations = importlib.import_module(f"{__name__}.{name}").operations(dtype)
     return operations

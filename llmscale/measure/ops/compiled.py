@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 from llmscale.errors import WorkError
@@ -24,38 +25,11 @@ from llmscale.machine import c_compiler, cpu_flags
 from llmscale.machine.cache import cache_folder
 
 SOURCES = ("native.c", "attention.h", "elementwise.h")
-FLAGS = (
-    *(
-        "-O3",
-        "-march=native",
-        "-ffp-contract=fast",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-fno-strict-aliasing",
-    ),
-    *("-shared", "-fPIC"),
-)
-KERNELS = tuple(
-    f"{name}_{kind}"
-    for name in (
-        *(
-            "rms_norm_forward",
-            "rms_norm_backward",
-            "layer_norm_forward",
-            "layer_norm_backward",
-            "attention_forward",
-        ),
-        *(
-            "attention_backward",
-            "swiglu_forward",
-            "swiglu_backward",
-            "gelu_forward",
-            "gelu_backward",
-            "cross_entropy",
-        ),
-    )
-    for kind in ("f32", "bf16")
-)
+_OF_NUMBERS = ("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-march=native", *_OF_NUMBERS, "-fno-strict-aliasing", "-shared", "-fPIC")
+_FUSED = product(("rms_norm", "layer_norm", "attention", "swiglu", "gelu"), ("forward", "backward"))
+_KERNELS = (*map("_".join, _FUSED), "cross_entropy")
+KERNELS = tuple(map("_".join, product(_KERNELS, ("f32", "bf16"))))
 """The functions of native.c."""
 COMPILE_SECONDS = 900.0
 """How long the compiler may take: ten seconds on a core of its own."""
@@ -107,12 +81,8 @@ def find() -> Found:
             return Found(None, error)
         note = f"{refused[0]}: the compiled kernels are kept in {folder}" if refused else None
         return Found(found, None, note)
-    return Found(
-        None,
-        WorkError(
-            f"no compiled kernels are kept or loaded: {refused[0]}", "name another LLMSCALE_CACHE"
-        ),
-    )
+    problem = f"no compiled kernels are kept or loaded: {refused[0]}"
+    return Found(None, WorkError(problem, "name another LLMSCALE_CACHE"))
 
 
 def is_compiled() -> bool:
@@ -181,9 +151,8 @@ def _load(path: Path) -> ctypes.CDLL | None:
     except OSError:
         return None
     if not all(hasattr(opened, name) for name in KERNELS):
-        _ctypes.dlclose(
-            opened._handle
-        )  # else the system gives this one for the next of that name, too
+        # Else the system gives this one for the next of that name, too.
+        _ctypes.dlclose(opened._handle)
         return None
     for name in KERNELS:
         # Of all the kernels this one gives something: the first row that is wrong.
