@@ -93,8 +93,7 @@ def takes_settings(
 
 class GroupedCommand(TyperCommand):
     """A command whose help shows its options in groups. Plain text: to draw panels with rich takes
-    longer than all else that help does.
-    """
+    longer than all else that help does."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group."""

@@ -1,6 +1,5 @@
 """`llmscale tune`: find the learning rate and the batch of each size, and the rule that they
-follow.
-"""
+follow."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +44,7 @@ def tune(
     stops trials that cannot catch up. Ctrl-C keeps everything: the same command goes on, and more
     sizes add to the rule.
 
-    Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned
-    """
+    Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned"""
     from llmscale.commands._watching import OnConsole
     from llmscale.measure.sweep.provenance import own_command
     from llmscale.measure.tune import api

@@ -160,9 +160,7 @@ def prepare(
 
 
 def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
-    """The finished store of `spec` in the cache, however much of the source it holds; None if there
-    is none.
-    """
+    """The finished store of `spec` in the cache, however much of the source it holds; or None."""
     choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes(), spec.end_of_text)
     path = _path(spec, source, choice, cache)
     if not (path / "meta.json").exists():

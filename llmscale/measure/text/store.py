@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FORMAT: Final = 1
-"""Raised when the code changes which tokens come out, so that old stores are not taken for new
-ones.
-"""
+"""Raised when the code changes which tokens come out: old stores are not taken for new ones."""
 _MANY_UNKNOWN: Final = UNKNOWN_TOKENS.limit
-"""Share of tokens that stand for what the tokenizer does not know, from which on a loss may
-mislead.
-"""
+"""Share of tokens unknown to the tokenizer from which on a loss may mislead."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +40,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, path: Path | str) -> "TokenStore":
-        """The store in folder `path`.
-
-        Raises InputError if there is none, it is unfinished, or it is torn.
-        """
+        """The store in folder `path`. Raises InputError if there is none, unfinished or torn."""
         path = Path(path)
         try:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
@@ -148,9 +141,7 @@ class TokenStore:
         return (UNKNOWN_TOKENS.note(message),)
 
     def train(self) -> np.ndarray:
-        """The training tokens, mapped from disk to be read here and there: nothing is read
-        ahead.
-        """
+        """The training tokens, mapped from disk to be read here and there, nothing ahead."""
         tokens = self._mapped("train", self.train_tokens)
         assert isinstance(tokens.base, mmap.mmap)
         tokens.base.madvise(mmap.MADV_RANDOM)
@@ -197,9 +188,7 @@ class TokenStore:
         return found
 
     def _sizes(self) -> dict[str, int]:
-        """The files to check, and how many of their bytes belong to the store as `meta` describes
-        it.
-        """
+        """The files to check, and how many of their bytes belong to the store in `meta`."""
         parts = [self.meta[name] for name in ("train", "validation", "set_aside")]
         documents = sum(int(part["documents"]) for part in parts)
         sizes = {

@@ -1,6 +1,4 @@
-"""A learning-rate and batch rule that `llmscale tune` has measured: power laws in N and D, in a
-tune.json.
-"""
+"""A rule for learning rate and batch that `llmscale tune` has measured: power laws in N and D."""
 
 import json
 import math
@@ -40,9 +38,7 @@ class PowerRule:
 
 @dataclass(frozen=True)
 class Rule:
-    """Peak learning rate and batch as power laws, and the ranges of N and D on which they were
-    tuned.
-    """
+    """Peak learning rate and batch as power laws, and the N and D on which they were tuned."""
 
     lr: PowerRule
     batch_tokens: PowerRule | None
@@ -56,9 +52,7 @@ class Rule:
         return json.loads(json.dumps(asdict(self)))
 
     def notes(self, points: Iterable[tuple[float, float]], recipe: object) -> list[Note]:
-        """Warnings on using the rule at the `points` (N, D) with a `recipe`, an object that has
-        what `recipe` names.
-        """
+        """Warnings on using the rule at the `points` (N, D) with a recipe of other settings."""
         notes = []
         params, tokens = zip(*points, strict=True)
         for name, (low, high), asked in (("N", self.params, params), ("D", self.tokens, tokens)):
