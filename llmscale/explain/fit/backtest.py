@@ -141,7 +141,8 @@ class Backtest:
         message = (
             f"forecasts of {self.law} do not cover on this table: fitted on lower budgets, its "
             f"{100 * self.level:g}% intervals held {100 * share:.0f}% of "
-            f"{counted(self.n, 'run')} at higher ones; try another law (--law all), or fit the higher budgets alone"
+            f"{counted(self.n, 'run')} at higher ones; try another law "
+            "(--law all), or fit the higher budgets alone"
         )
         return FORECAST_NOT_COVERED.note(message)
 

@@ -125,9 +125,8 @@ class Shown(Watcher):
         """How much there is to train, for how long, and by which tuned rule."""
         waiting = len(plan.waiting)
         time = f", about {format_seconds(plan.seconds)}" if plan.seconds else ""
-        self.tell(
-            f"{where}: {waiting} of {counted(len(plan.runs), 'run')} to train{time} on {plan.device}"
-        )
+        runs = counted(len(plan.runs), "run")
+        self.tell(f"{where}: {waiting} of {runs} to train{time} on {plan.device}")
         for rule in plan.rules:
             self.tell(rule)
 

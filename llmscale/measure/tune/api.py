@@ -142,8 +142,8 @@ def _check_use(spec: SweepSpec) -> None:
 def describe_round(plan: Plan) -> str:
     """How many trials come next, and what they cost, in words."""
     return (
-        f"{counted(len(plan.runs), 'trial')}, {plan.flops:.2e} FLOPs, about {format_seconds(plan.seconds)}, "
-        f"{len(plan.places)} at a time"
+        f"{counted(len(plan.runs), 'trial')}, {plan.flops:.2e} FLOPs, about "
+        f"{format_seconds(plan.seconds)}, {len(plan.places)} at a time"
     )
 
 

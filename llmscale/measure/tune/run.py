@@ -108,7 +108,8 @@ class Study(Book):
                 for job in self._jobs_of(rung, node)
             }
             if not known & first:
-                problem = f"none of the {counted(len(known), 'trial')} in {folder.path} is one of this command's"
+                trials = counted(len(known), "trial")
+                problem = f"none of the {trials} in {folder.path} is one of this command's"
                 raise InputError(
                     problem, "give the command that began them, or name another folder with --out"
                 )
@@ -153,7 +154,8 @@ class Study(Book):
         rows = [read_run(self.folder, run_id) for run_id in ids]
         errors = [row.error for row in rows if row and row.status == "failed"]
         if errors:
-            problem = f"{len(errors)} of {counted(len(ids), 'trial')} failed: {listed(dict.fromkeys(errors))}"
+            failed = f"{len(errors)} of {counted(len(ids), 'trial')} failed"
+            problem = f"{failed}: {listed(dict.fromkeys(errors))}"
             raise WorkError(problem, "correct that; the same command goes on")
         ended = {*self._finished, *self._stops}
         left = [run_id for run_id in ids if run_id not in ended]
