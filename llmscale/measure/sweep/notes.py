@@ -50,8 +50,8 @@ def _grid(spec: "SweepSpec") -> Note | None:
     return ISOFLOP_GRID.note(
         f"each of {counted(len(spec.flops), 'budget')} has {spec.per_budget} sizes, from "
         f"1/{spec.spread:g} to {spec.spread:g} times the N at which it pays for "
-        f"{spec.optimum:g} tokens a parameter, the expected optimum (by default the 20 of Hoffmann et al. 2022); fit with "
-        "--method isoflop says where it is"
+        f"{spec.optimum:g} tokens a parameter, the expected optimum (by default the 20 of "
+        "Hoffmann et al. 2022); fit with --method isoflop says where it is"
     )
 
 
