@@ -151,17 +151,19 @@ def read_rule(path: Path) -> Rule:
 
 def _tuned_sizes(rungs: Any) -> tuple[str, ...]:
     """The sizes whose search has ended, as far as the file says."""
-    tables = [rung for rung in rungs if isinstance(rung, dict)] if isinstance(rungs, list) else []
-    return tuple(dict.fromkeys(str(rung.get("size")) for rung in tables if rung.get("finished")))
+    ended = [rung for rung in _tables(rungs) if rung.get("finished")]
+    return tuple(dict.fromkeys(str(rung.get("size")) for rung in ended))
 
 
 def _warnings(warnings: Any) -> tuple[Note, ...]:
     """The warnings of a file, as far as they are of our catalogue."""
-    tables = (
-        [one for one in warnings if isinstance(one, dict)] if isinstance(warnings, list) else []
-    )
-    known = [one for one in tables if one.get("code") in list(CATALOGUE)]
+    known = [one for one in _tables(warnings) if one.get("code") in list(CATALOGUE)]
     return tuple(Note(one["code"], str(one.get("message", ""))) for one in known)
+
+
+def _tables(items: Any) -> list[dict[str, Any]]:
+    """The tables among the items of a list; none of anything else."""
+    return [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
 
 
 def _power(table: Any, where: str) -> PowerRule:
