@@ -1,4 +1,4 @@
-"""`llmscale schema`: the JSON schema of a sweep's TOML file, and the columns of its tables."""
+"""`llmscale schema`: print the JSON schema of a sweep's TOML file."""
 
 from typing import Annotated
 

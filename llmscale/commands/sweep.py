@@ -1,4 +1,4 @@
-"""`llmscale sweep`: train a ladder of sizes."""
+"""`llmscale sweep`: train a ladder of sizes, and write a table of losses."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

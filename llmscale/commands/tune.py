@@ -1,5 +1,4 @@
-"""`llmscale tune`: find the learning rate and the batch of each size, and the rule that they
-follow."""
+"""`llmscale tune`: find the learning rate and the batch of each size."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,8 @@ def tune(
     stops trials that cannot catch up. Ctrl-C keeps everything: the same command goes on, and more
     sizes add to the rule.
 
-    Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned"""
+    Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned
+    """
     from llmscale.commands._watching import OnConsole
     from llmscale.measure.sweep.provenance import own_command
     from llmscale.measure.tune import api
@@ -91,6 +91,8 @@ def _show_plan(result: "TuneResult", json: bool) -> None:
             format_seconds(run.seconds),
         )
     output.progress.print(table)
+    for rule in plan.rules:
+        output.progress.print(rule)
     output.progress.print(f"{describe_round(plan)}; more follow until every optimum is bracketed")
     output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 

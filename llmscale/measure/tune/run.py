@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import InputError, WorkError, listed
+from llmscale.errors import InputError, WorkError, counted, listed
 from llmscale.machine import device_name
 from llmscale.measure.executors import Event
 from llmscale.measure.lead import Report
@@ -103,9 +103,8 @@ class Study(Book):
                 for job in self._jobs_of(rung, node)
             }
             if not known & first:
-                problem = (
-                    f"none of the {len(known)} trials in {folder.path} is one of this command's"
-                )
+                trials = counted(len(known), "trial")
+                problem = f"none of the {trials} in {folder.path} is one of this command's"
                 raise InputError(
                     problem, "give the command that began them, or name another folder with --out"
                 )
@@ -146,13 +145,14 @@ class Study(Book):
         rows = [read_run(self.folder, run_id) for run_id in ids]
         errors = [row.error for row in rows if row and row.status == "failed"]
         if errors:
-            problem = f"{len(errors)} of {len(ids)} trials failed: {listed(dict.fromkeys(errors))}"
+            failed = f"{len(errors)} of {counted(len(ids), 'trial')} failed"
+            problem = f"{failed}: {listed(dict.fromkeys(errors))}"
             raise WorkError(problem, "correct that; the same command goes on")
         ended = {*self._finished, *self._stops}
         left = [run_id for run_id in ids if run_id not in ended]
         if left:
             raise WorkError(
-                f"{len(left)} of {len(ids)} trials were ended before their last step",
+                f"{len(left)} of {counted(len(ids), 'trial')} were ended before their last step",
                 "the same command goes on",
             )
 
