@@ -147,7 +147,7 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 def _annotation(one: Setting) -> Any:
     """How Typer is told of an option: None means that it was not given."""
     is_text = one.is_list or one.parse is not None
-    kind = str if is_text else one.kinds[0]
+    kind: Any = str if is_text else one.kinds[0]
     flags = one.flags or (one.flag,)
     if kind is bool:
         flags = (f"{one.flag}/--no-{one.flag.removeprefix('--')}",)

@@ -139,8 +139,8 @@ def _train(
                     runs = carry_out(plan, spec, store, folder, command, report)
                 more = next_round(plan, spec, store, folder)
                 if more is not None:
-                    runs = counted(len(more.waiting), "run")
-                    watcher.tell(f"trying {runs} again with half the learning rate")
+                    waiting = counted(len(more.waiting), "run")
+                    watcher.tell(f"trying {waiting} again with half the learning rate")
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_stopped(plan, folder, results.where)) from None
     return plan, runs
