@@ -28,6 +28,8 @@ USUAL_MFU = 0.35
 """Share of the FLOP/s of large products that training is expected to reach."""
 LEAST_CONTEXT, MOST_CONTEXT = 2, 10**9
 """Tokens of a sequence to train on: at least one, and the one that it predicts."""
+COUNTS = ("params", "params_non_embedding", "params_total")
+"""The ways to count parameters that `--count` chooses from: see Shape."""
 SMALLEST, LARGEST = 10_000, 1_000_000_000_000
 _DEPTH_KNOTS = ((16, 2), (48, 2), (384, 6), (1024, 16), (4096, 32), (65536, 512))
 _EXPLICIT = re.compile(r"(\d{1,12})x(\d{1,12})x(\d{1,12})(?:x(\d{1,12}))?", re.IGNORECASE)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +35,8 @@ class TokenStore:
     meta: dict[str, Any]
     remarks: tuple[str, ...] = field(default=(), compare=False)
     """What of the text and the tokenizer was taken for what, to be printed."""
+    source: str | None = field(default=None, compare=False)
+    """What the text was asked for by, if it was asked for."""
 
     @classmethod
     def open(cls, path: Path | str) -> "TokenStore":
@@ -70,8 +72,8 @@ class TokenStore:
 
     @property
     def name(self) -> str:
-        """What the text was asked for by."""
-        return str(self.meta["spec"]["source"])
+        """What the text was asked for by; equal text made from elsewhere shares its store."""
+        return self.source or str(self.meta["spec"]["source"])
 
     @property
     def fingerprint(self) -> str:
@@ -198,7 +200,7 @@ def with_checksums(store: TokenStore, checksums: dict[str, str]) -> TokenStore:
     write_json(store.path / "meta.json", meta)
     before = f"the token store {store.path} was made before stores had checksums"
     said = f"{before}: it has them from now on"
-    return TokenStore(store.path, meta, (*store.remarks, said))
+    return replace(store, meta=meta, remarks=(*store.remarks, said))
 
 
 def checksum_of_meta(meta: dict[str, Any]) -> str:
