@@ -118,8 +118,7 @@ def takes_settings(
 
 class GroupedCommand(TyperCommand):
     """A command whose help shows its options in groups. Plain text: to draw panels with rich takes
-    longer than all else that help does.
-    """
+    longer than all else that help does."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group."""
@@ -149,7 +148,7 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 def _annotation(one: Setting) -> Any:
     """How Typer is told of an option: None means that it was not given."""
     is_text = one.is_list or one.parse is not None
-    kind = str if is_text else one.kinds[0]
+    kind: Any = str if is_text else one.kinds[0]
     taken = GenericAlias(list, kind) if one.repeats else kind
     flags = one.flags or (one.flag,)
     if kind is bool:

@@ -90,8 +90,8 @@ def _points(spec: PredictSpec, source: Any) -> dict[str, Array]:
     if tokens is not None:
         points = points_asked({**points, "tokens": tokens_asked(tokens, points.get("params"))})
     if not points:
-        named = (source,) if isinstance(source, (str, Path)) else ()
-        example = command_line("llmscale", "predict", *named, "--flops", "1e23")
+        table = (source,) if isinstance(source, (str, Path)) else ()
+        example = command_line("llmscale", "predict", *table, "--flops", "1e23")
         raise InputError(
             "nothing was asked for", f"give --params and --tokens, or --flops: {example}"
         )

@@ -55,7 +55,7 @@ def replicates(
     note = SCORE_BOOTSTRAP.note(
         f"{len(log_loss_R):,} rows are not refitted {count} times: the intervals come from "
         f"{count} draws with the spread that refits of resampled {'runs' if steps else 'points'} "
-        "would have, to first order (from scores and Hessian at the fit)",
+        "would have, to first order (from scores and Hessian at the fit)"
     )
     return drawn, note
 
