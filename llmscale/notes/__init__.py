@@ -47,7 +47,7 @@ def heaviest_first(notes: Iterable[Note]) -> list[Note]:
     return sorted(notes, key=lambda note: -weight_of(note))
 
 
-def _weight(note: Note) -> Weight:
+def weight_of(note: Note) -> Weight:
     """Of a note, which may be of another version's catalogue: fits are kept with theirs."""
     return CATALOGUE[note.code].weight if note.code in CATALOGUE else Weight.DOUBT
 
