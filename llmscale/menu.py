@@ -89,13 +89,7 @@ class Menu(Collection[str], Generic[Member]):
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The choices in the folder, as options take them; files with an underscore are none."""
-        import pkgutil
-
-        folder = importlib.util.find_spec(self.package)
-        assert folder is not None
-        assert folder.submodule_search_locations is not None
-        found = (one.name for one in pkgutil.iter_modules(folder.submodule_search_locations))
-        return tuple(sorted(name.replace("_", "-") for name in found if name[0] != "_"))
+        return names_in(self.package)
 
     def __contains__(self, name: object) -> bool:
         """Whether `name` may be asked for: one of the folder, or of a file of the user's own."""
@@ -249,6 +243,17 @@ class Menu(Collection[str], Generic[Member]):
     def _contract(self) -> str:
         folder = self.package.replace(".", "/")
         return f"{folder}/__init__.py says what it must give"
+
+
+def names_in(package: str) -> tuple[str, ...]:
+    """The choices in a folder, as options take them; the folder itself is not imported."""
+    import pkgutil
+
+    folder = importlib.util.find_spec(package)
+    assert folder is not None
+    assert folder.submodule_search_locations is not None
+    found = (one.name for one in pkgutil.iter_modules(folder.submodule_search_locations))
+    return tuple(sorted(name.replace("_", "-") for name in found if name[0] != "_"))
 
 
 def is_own(name: str) -> bool:

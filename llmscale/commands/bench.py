@@ -1,4 +1,4 @@
-"""`llmscale bench`: how fast this machine trains."""
+"""`llmscale bench`: measure how fast this machine trains each size."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -6,6 +6,7 @@ import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import JsonOption, takes_settings
+from llmscale.errors import counted
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.quantity import format_bytes, format_count, format_seconds
@@ -66,7 +67,7 @@ def bench(
 
 def _show(measured: "Bench") -> None:
     threads = measured.threads
-    cores = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
+    cores = f", {counted(threads, 'thread')}" if threads else ""
     compiled = ", compiled" if measured.compiled else ""
     title = f"{measured.device}{cores}, {measured.dtype}{compiled}"
     headings = ("size", "shape", "N", "tokens/s", "MFU", "reading", "memory", "first step")

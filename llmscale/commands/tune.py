@@ -1,6 +1,4 @@
-"""`llmscale tune`: find the learning rate and the batch of each size, and the rule that they
-follow.
-"""
+"""`llmscale tune`: find the learning rate and the batch of each size."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +91,8 @@ def _show_plan(result: "TuneResult", json: bool) -> None:
             format_seconds(run.seconds),
         )
     output.progress.print(table)
+    for rule in plan.rules:
+        output.progress.print(rule)
     output.progress.print(f"{describe_round(plan)}; more follow until every optimum is bracketed")
     output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 

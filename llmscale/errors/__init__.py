@@ -63,6 +63,11 @@ def listed(items: Iterable[object], most: int = _NAMED, separator: str = ", ") -
     return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """For a sentence: `1 run`, `3 runs`, `12,000 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def both(names: Sequence[str]) -> str:
     """For a sentence: `a`, `a and b`, `a, b and c`."""
     return " and ".join([part for part in (", ".join(names[:-1]), *names[-1:]) if part])

@@ -62,23 +62,17 @@ class Source(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What a reader needs to find the same text again, as JSON; `source` names the menu's
-        member.
-        """
+        """What a reader needs to find this text again, as JSON; `source` is the menu's member."""
 
     def remarks(self) -> tuple[str, ...]:
-        """What was taken for what, and what was left out, if that does not follow from what was
-        asked for.
-        """
+        """What was taken for what, and what was left out, if the question does not say so."""
         return ()
 
 
 def open_source(
     name: str, *, config: str | None = None, split: str = "train", text_column: str = "text"
 ) -> Source:
-    """The text that `name` stands for: `stdlib`, a path or glob, or the name of a dataset on the
-    Hugging Face hub.
-    """
+    """The text that `name` stands for: `stdlib`, a path or glob, or a dataset on the hub."""
     name = name.strip()
     member = member_of(name)
     before, _, after = name.partition(":")
@@ -140,9 +134,7 @@ def _framed(part: str) -> bytes:
 
 
 def shuffled(names: Iterable[str]) -> list[str]:
-    """`names` in an order fixed by their hashes, so that any first part of a source is a fair
-    sample of it.
-    """
+    """`names` in an order fixed by their hashes: any first part of a source is a fair sample."""
     return sorted(names, key=lambda name: digest_of([name]))
 
 
