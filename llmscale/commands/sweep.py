@@ -76,10 +76,13 @@ def _show(result: "SweepResult") -> None:
     from llmscale.errors.command_lines import command_line
     from llmscale.measure.sweep.provenance import own_command
     from llmscale.runs.remote import is_url
+    from llmscale.runs.run import DEFAULT_RECIPE
 
     _show_runs(result)
     place = result.where if is_url(result.where) else Path(result.where)
     fit, plot = (command_line("llmscale", verb, place) for verb in ("fit", "plot"))
+    if len({run.recipe or DEFAULT_RECIPE for run in result.runs}) > 1:
+        fit += " --by recipe"
     output.show_next(own_command() if result.unfinished else f"{fit}; {plot}")
 
 
