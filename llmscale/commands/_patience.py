@@ -13,10 +13,8 @@ _ERASE = "\r\x1b[K"
 
 
 class Patience:
-    """Says after a silence what goes on, until the answer begins.
-
-    In a terminal a line that counts seconds and goes away before anything else is written;
-    elsewhere one line, once."""
+    """Says after a silence what goes on, until the answer begins. In a terminal a line that counts
+    seconds and goes away before anything else is written; elsewhere one line, once."""
 
     def __init__(self, stream: Any) -> None:
         self.doing = _AT_FIRST

@@ -56,8 +56,7 @@ def _pieces(text: str) -> list[str]:
 
 def _end_of_command(text: str, place: int) -> int:
     """A command ends with its sentence, at a semicolon, comma or bracket, or before a bracket that
-    opens.
-    """
+    opens."""
     while (word := _WORD.match(text, place + 1)) and not word.group().startswith("("):
         place = word.end()
         if word.group()[-1] in ";,:)":

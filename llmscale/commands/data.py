@@ -113,8 +113,7 @@ def inspect(
 @contextmanager
 def preparing() -> Iterator[Callable[["Done"], None]]:
     """A function that shows how far reading has got: a bar on a terminal, else a line for every
-    stage.
-    """
+    stage."""
     from rich.progress import (
         BarColumn,
         Progress,

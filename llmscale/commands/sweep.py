@@ -46,8 +46,7 @@ def sweep(
     stopped, and with more sizes it trains only those. Weights of finished runs are deleted: what
     stays are their losses and curves.
 
-    Example: llmscale sweep --sizes 10k,30k,100k,300k --tokens 4M
-    """
+    Example: llmscale sweep --sizes 10k,30k,100k,300k --tokens 4M"""
     from llmscale.commands._watching import OnConsole
     from llmscale.measure.sweep import api
     from llmscale.measure.sweep.provenance import own_command

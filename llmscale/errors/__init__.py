@@ -73,6 +73,11 @@ def both(names: Sequence[str]) -> str:
     return " and ".join([part for part in (", ".join(names[:-1]), *names[-1:]) if part])
 
 
+def with_article(word: str) -> str:
+    """`a schedule`, `an optimizer`."""
+    return f"{'an' if word[0] in 'aeio' else 'a'} {word}"
+
+
 MOST_LINES = 30
 
 

@@ -11,6 +11,7 @@ from llmscale.measure.sweep.spec import asked_spec
 from llmscale.measure.train.calibrate import measure_peak
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.dtype import choose_dtype
+from llmscale.measure.train.own_model import check_architecture
 from llmscale.measure.train.throughput import (
     Throughput,
     measure_throughput,
@@ -104,6 +105,7 @@ def bench(
     Range(1, 10_000).check("--threads", threads)
     spec = asked_spec(None, settings)
     recipe = spec.recipe
+    check_architecture(recipe.arch)
     asked = parse_list(sizes, str.strip, "sizes")
     shapes = [
         shape_for(size, vocab_size=vocab_size, context=recipe.context, arch=recipe.arch)

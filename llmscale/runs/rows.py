@@ -13,6 +13,7 @@ from llmscale.runs.checked import (
     check_count,
     plain_file,
     read_object,
+    reading,
     typed,
 )
 from llmscale.runs.columns import columns_of
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 @once_while_unchanged()
 def read_row(path: Path) -> Run:
     """The row in a run's `run.json`. Raises DamagedFile, also for another run's; FileNotFoundError.
-
-    In old files fields that may be empty may be missing.
-    """
+    In old files fields that may be empty may be missing."""
     try:
         row = _checked(typed(Run, read_object(path)))
     except ValueError as error:
@@ -41,27 +40,19 @@ def read_row(path: Path) -> Run:
 
 @once_while_unchanged(kept=4)
 def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
-    """The rows of a `runs.parquet` by id, and what is noted in the file.
-
-    Raises DamagedFile; FileNotFoundError.
-    """
-    import pyarrow as pa
+    """A `runs.parquet`: rows by id, and what it notes. Raises DamagedFile; FileNotFoundError."""
     import pyarrow.parquet as pq
 
-    try:
+    with reading(path):
         # pyarrow's shorter ways to read a table load pandas.
         table = pq.ParquetFile(plain_file(path), page_checksum_verification=True).read()
         rows = [_checked(Run(**values)) for values in _known_columns(table).to_pylist()]
-        for row in rows:
-            plain_name(row.run_id)
         noted = table.schema.metadata or {}
         notes = {key.decode(): value.decode() for key, value in noted.items()}
-    except (FileNotFoundError, DamagedFile):
-        raise
-    except (OSError, ValueError, InputError, pa.ArrowException) as error:
-        reason = error.problem if isinstance(error, InputError) else str(error)
-        raise DamagedFile(path, reason, REMAKE) from error
-    return {row.run_id: row for row in rows}, notes
+    try:
+        return {plain_name(row.run_id): row for row in rows}, notes
+    except InputError as error:
+        raise DamagedFile(path, error.problem, REMAKE) from error
 
 
 def _known_columns(table: "pa.Table") -> "pa.Table":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, both
-from llmscale.explain.api.read import read_runs
+from llmscale.explain.api.read import LawName, read_runs
 from llmscale.explain.estimation.options import Options, disagreement
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import default_laws, default_variable
@@ -25,8 +25,6 @@ from llmscale.explain.laws import LAWS, Law, OneVariableLaw, law_named
 from llmscale.explain.table import RunTable
 from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder
-
-LawName = str | type[Law]
 
 _log = logging.getLogger(__name__)
 """Which fit is used, for a command to show."""

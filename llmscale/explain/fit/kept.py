@@ -56,19 +56,24 @@ def to_json(fits: Sequence[Fit]) -> dict[str, Any]:
     return {**fits[0].to_json(), "alternatives": [fit.to_json() for fit in fits[1:]]}
 
 
+def check_place(folder: Path) -> None:
+    """Raise InputError unless a fit can be written into this results folder."""
+    if not os.access(folder, os.W_OK):
+        elsewhere = command_line("llmscale", "fit", ResultsFolder(folder).runs_path)
+        raise InputError(
+            f"the fit cannot be written into {folder}: the folder is read-only",
+            f"fit the file in it, which writes nothing: {elsewhere}",
+        )
+    refuse_links(folder, with_runs=False)
+
+
 def keep_in_folder(fits: Sequence[Fit]) -> tuple[Fit, ...]:
     """Write fit-LAW.json for every fit into the results folder they were read from.
 
     Raises InputError.
     """
     source = fits[0].table.path
-    if not os.access(source, os.W_OK):
-        elsewhere = command_line("llmscale", "fit", ResultsFolder(source).runs_path)
-        raise InputError(
-            f"the fit cannot be written into {source}: the folder is read-only",
-            f"fit the file in it, which writes nothing: {elsewhere}",
-        )
-    refuse_links(source, with_runs=False)
+    check_place(source)
     kept = []
     for fit in fits:
         others = [other for other in fits if other is not fit]

@@ -196,9 +196,8 @@ def _judge(read: _Read, asked: _Asked) -> _Judged:
 
 
 def _passed(read: _Read, judged: _Judged, asked: _Asked) -> NDArray[np.bool_]:
-    """The rows that the filters let through. Raises InputError if none of them is a run to fit, or
-    one that is has a number that is not above zero.
-    """
+    """The rows that the filters let through.
+    Raises InputError if no run is left, or one has a number that is not above zero."""
     passed = keep(read.frame, asked.filters)
     kept = judged.usable & passed
     if not kept.any():

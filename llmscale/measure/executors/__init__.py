@@ -25,16 +25,12 @@ class Place:
     gpus: tuple[int, ...] = ()
     """All GPUs of the place, if each run takes several."""
     memory_share: float = 1.0
-    """Share of the GPU's memory that a run there may take, so that others next to it have theirs.
-    """
+    """Share of the GPU's memory that a run there may take, next to others."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Runs that one worker trains: one folder, or several of equal shape and recipe.
-
-    Each holds a `spec.json`.
-    """
+    """Runs that one worker trains, each with a `spec.json`: one, or several of equal shape."""
 
     folders: tuple[Path, ...]
     after: Path | None = None
@@ -63,10 +59,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Gone:
-    """Nothing more is to come of a worker's task: its runs that have not ended are lost.
-
-    Without a reason `why` they are not to be started again: they failed, or were ended on purpose.
-    """
+    """Nothing more is to come of a worker's task: its runs that have not ended are lost. Without a
+    reason `why` they are not to be started again: they failed, or were ended on purpose."""
 
     exit_code: int
     why: str = ""
@@ -108,10 +102,8 @@ class Executor(ABC):
 
     @abstractmethod
     def __init__(self, tasks: Sequence[Task], places: Sequence[Place], options: Any) -> None:
-        """Make ready for `tasks`, as many at a time as there are `places`.
-
-        Raises InputError if it cannot start any, WorkError if it fails.
-        """
+        """Make ready for `tasks`, as many at a time as there are `places`. Raises InputError if it
+        cannot start any, WorkError if it fails."""
 
     @abstractmethod
     def ready(self, waiting: Sequence[Task]) -> Iterable[Worker]:
@@ -131,10 +123,8 @@ class Executor(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """Let all runs under way save their checkpoints and end, and give back what was taken.
-
-        A second Ctrl-C ends them at once.
-        """
+        """Let all runs under way save their checkpoints and end, and give back what was taken. A
+        second Ctrl-C ends them at once."""
 
 
 def _is_executor(found: Any) -> bool:
@@ -161,9 +151,7 @@ def executor_tables() -> dict[str, type]:
 
 
 def check_executor(name: str, starting: bool = True) -> None:
-    """Raise InputError if the member `name` lacks its package, or if `starting`, cannot start
-    anything here.
-    """
+    """Raise InputError if `name` lacks its package or, if `starting`, cannot start anything."""
     member = pick_executor(name)
     if member.NEEDS:
         need(member.NEEDS, f"--executor {name}", f"'llmscale[{name}]'")

@@ -27,10 +27,8 @@ def _machine(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where to train: `auto` takes the best that is here.
-
-    Of all this only `dtype` changes a run's outcome.
-    """
+    """Where to train: `auto` takes the best that is here. Of all this only `dtype` changes a run's
+    outcome."""
 
     device: str = setting(
         "auto",

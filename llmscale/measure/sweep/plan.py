@@ -79,9 +79,7 @@ class Plan:
 
     @property
     def device_hours(self) -> float:
-        """Estimated hours of work of GPUs, or on the CPU of cores, all runs still to train
-        together.
-        """
+        """Estimated hours of GPUs, or of cores of the CPU, for all runs still to train."""
         cores = self.places[0].threads if self.device == "cpu" else self.hardware.gpus_per_run
         return sum(run.seconds for run in self.waiting) * cores / 3600
 
@@ -92,9 +90,7 @@ class Plan:
 
     @property
     def saving(self) -> float:
-        """How many times as many FLOPs the same runs take when each is trained from its first
-        step.
-        """
+        """How many times the FLOPs the same runs take if each trains all its own steps."""
         return sum(run.job.flops for run in self.waiting) / self.own_flops if self.waiting else 1.0
 
     @property
@@ -104,9 +100,7 @@ class Plan:
 
     @property
     def together(self) -> list[tuple[PlannedRun, ...]]:
-        """The runs still to train as tasks: each by itself, or the seeds of a size and budget that
-        are stacked.
-        """
+        """The runs still to train as tasks: one each, or the stacked seeds of a size and budget."""
         groups: dict[Job, list[PlannedRun]] = {}
         for run in self.waiting:
             alike = run.job.unnamed if run.members == 1 else seedless(run.job)
@@ -189,9 +183,7 @@ def plan_jobs(
     dtype_reason: str = "",
     reached: Callable[[str], int] = lambda run_id: 0,
 ) -> Plan:
-    """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds if `speeds`
-    are not known.
-    """
+    """Plan `jobs` on the hardware of `spec`; measures this device if `speeds` are unknown."""
     hardware, descent = spec.hardware, descent or {}
     device, dtype = hardware.picked_device, jobs[0].dtype
     waiting = [job for job in jobs if not finished(job.run_id)]
@@ -269,8 +261,7 @@ def _places(
     runs: Sequence[PlannedRun], spec: SweepSpec, device: str, free: int
 ) -> tuple[Place, ...]:
     """Where the runs still to train are trained: by their FLOPs, not by measured times, so that the
-    same sweep gets the same places, and so the same rounding.
-    """
+    same sweep gets the same places, and so the same rounding."""
     waiting = [run for run in runs if not run.finished]
     largest = max((run.memory_bytes for run in waiting), default=1)
     most = int(min(MEMORY_OF_ALL * free // largest, len(waiting)))
@@ -313,9 +304,7 @@ def _cut(runs: Sequence[PlannedRun], size: int) -> list[tuple[PlannedRun, ...]]:
 
 
 def _durations(runs: Sequence[PlannedRun]) -> list[Duration]:
-    """What the makespan of `runs` follows from: how long each takes, and which others wait for how
-    much of it.
-    """
+    """What a makespan follows from: how long each run takes, and which it waits for."""
     numbers = {run.job.run_id: number for number, run in enumerate(runs)}
     durations = []
     for run in runs:

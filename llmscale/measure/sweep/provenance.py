@@ -1,6 +1,4 @@
-"""Where results come from: what sweep.json says, and whether a folder holds the sweep that is asked
-for.
-"""
+"""Where results come from: what sweep.json says, and whether a folder holds that sweep."""
 
 import json
 import platform
@@ -28,10 +26,8 @@ from llmscale.version import __version__
 
 
 def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
-    """Raise InputError if `folder` holds another sweep's runs, or something else.
-
-    If it holds runs and its sweep.json is lost or damaged, `check_runs` says whether they are of
-    this sweep."""
+    """Raise InputError if `folder` holds another sweep's runs, or something else. If it holds runs
+    and its sweep.json is lost or damaged, `check_runs` says whether they are of this sweep."""
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
@@ -72,10 +68,7 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
 
 def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
     """If sweep.json is lost or damaged, say that it is written anew: the runs that are there are
-    some of `plan`.
-
-    Raises InputError if none of them is.
-    """
+    some of `plan`. Raises InputError if none of them is."""
     if folder.known_sweep().get("basis"):
         return None
     try:
@@ -142,9 +135,7 @@ def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
 
 
 def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
-    """What each run of the sweep is and costs, for those who look before it has a folder, or when
-    that is gone.
-    """
+    """What each run is and costs, for those who look before or after it has a folder."""
     known = folder.known_sweep().get("planned", {})
     found = {}
     for run in plan.runs:
@@ -157,9 +148,7 @@ def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
 
 
 def describe_text(store: TokenStore) -> dict[str, Any]:
-    """The text of a sweep: what it is, how much of it there is, and the fingerprint that tells two
-    texts apart.
-    """
+    """The text of a sweep: what it is, how long, and the fingerprint that tells it from others."""
     return {
         "source": store.name,
         "fingerprint": store.fingerprint,

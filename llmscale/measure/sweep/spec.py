@@ -259,18 +259,21 @@ def asked_spec(asked: "SweepSpec | Path | str | None", given: Mapping[str, Any])
     return _with_executor_options(spec, given.get("executor_option") or ())
 
 
-def check_installed(spec: SweepSpec, starting: bool = True) -> None:
-    """Raise InputError if what `spec` names takes a package that is not installed, before anything
-    is done.
+def check_choices(spec: SweepSpec, starting: bool = True) -> None:
+    """Raise InputError if what `spec` names takes a package that is not installed, or is an
+    architecture of the user's own that does not compute what it declares.
 
     If it is `starting`, also if its executor cannot start anything here."""
     from llmscale.measure.executors import check_executor
     from llmscale.measure.text.sources import check_source
     from llmscale.measure.trackers import find_trackers
+    from llmscale.measure.train.own_model import check_architecture
 
     check_executor(spec.hardware.executor, starting)
     find_trackers(spec.track)
     check_source(spec.data.source)
+    for recipe in spec.variants.values():
+        check_architecture(recipe.arch)
 
 
 def _with_executor_options(spec: SweepSpec, options: Sequence[str]) -> SweepSpec:

@@ -42,18 +42,13 @@ if TYPE_CHECKING:
 _JOURNAL_BATCHES: Final = 16
 """Batches between two entries in the journal: what a kill can cost."""
 _ALONE_BYTES: Final = 4_000_000
-"""Text that is encoded within this process: for less than about a second's work it is not worth
-starting others.
-"""
+"""Text that is encoded within this process: starting others takes about a second's work."""
 _DIGEST: Final = np.dtype(np.uint64)
 
 
 @dataclass(frozen=True)
 class Count:
-    """An amount of text.
-
-    `bytes` is UTF-8 and counts no end-of-text tokens; `tokens` counts one for each document.
-    """
+    """An amount of text: `bytes` of UTF-8; `tokens` with an end of text for each document."""
 
     documents: int = 0
     bytes: int = 0
@@ -222,9 +217,7 @@ def _encode_in_order(
 
 
 class _Files:
-    """The files that grow: token numbers of training and validation, and the hashes of all
-    documents kept.
-    """
+    """The files that grow: tokens of training and validation, and hashes of all documents kept."""
 
     def __init__(
         self,
@@ -295,9 +288,7 @@ class _Files:
         )
 
     def save(self, journal: Journal) -> Journal:
-        """Bring everything up to `journal` to the disk, then say so in the journal, with the
-        checksums.
-        """
+        """Bring everything up to `journal` to the disk, then say so in it, with the checksums."""
         files = (self._train, self._validation, self._digests)
         try:
             for file in files:

@@ -1,6 +1,4 @@
-"""What a file of text holds, told by its first bytes: which format, which encoding, or that it is
-no text at all.
-"""
+"""What a file of text holds by its first bytes: its format and encoding, or no text at all."""
 
 import json
 import re
@@ -64,9 +62,7 @@ class Content:
 
 
 def suffix_of(path: Path) -> str | None:
-    """The suffix that names the format of `path`, without its compression: `.jsonl`; None if
-    none is known.
-    """
+    """What names the format of `path`, without its compression: `.jsonl`; None if unknown."""
     suffix = (path.with_suffix("") if compression_by_name(path) else path).suffix.lower()
     return suffix if suffix in SUFFIXES else None
 
@@ -107,9 +103,7 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
 
 
 def _encoding(head: bytes) -> str:
-    """By its mark; without one UTF-16 is known by its zeros, which stand at every other byte of
-    most letters.
-    """
+    """By its mark; UTF-16 without one is known by its zeros, every other byte of most letters."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding

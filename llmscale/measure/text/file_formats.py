@@ -1,8 +1,5 @@
 """Text out of one file: plain text, JSON, CSV and parquet, compressed (.gz, .xz, .zst, .bz2) or
-not.
-
-Every fault in a file is an InputError that names the file and the line, row or byte.
-"""
+not. Every fault in a file is an InputError that names the file and the line, row or byte."""
 
 import codecs
 import csv
@@ -26,9 +23,7 @@ PIECE_CHARACTERS: Final = 16_384
 """Plain text longer than this is cut into documents, where a paragraph ends if possible: without a
 cut, one long file could not be held out in part."""
 LONGEST_LINE: Final = 1 << 28
-"""Bytes, of a line or a field: no document is as long, and what is packed small may unpack to any
-length.
-"""
+"""Bytes of a line or a field: no document is as long, and packed files may unpack to any length."""
 _PROBE_BYTES: Final = 8192
 _CHUNK_BYTES: Final = 1 << 20
 _BYTE_ORDER_MARK: Final = "\ufeff"
@@ -43,9 +38,7 @@ def read_documents(path: Path, text_column: str, content: Content | None = None)
 
 
 def column_of(path: Path, asked: str, content: Content) -> str | None:
-    """The column of `path` that holds the text, by its first row; None if it has no columns or
-    no rows.
-    """
+    """The column of `path` that holds the text, by its first row; None without columns or rows."""
     if not content.tabular:
         return None
     with _opened(path, content) as stream:
@@ -128,9 +121,7 @@ def _read_plain(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str
 
 
 def _cut(text: str, start: int) -> int:
-    """Where the piece of `text` from `start` on should end: after a blank line, else a line, else a
-    word.
-    """
+    """Where the piece from `start` on should end: after a blank line, else a line, else a word."""
     limit = start + PIECE_CHARACTERS
     for mark in ("\n\n", "\n", " "):
         found = text.rfind(mark, start + PIECE_CHARACTERS // 2, limit)
@@ -241,9 +232,7 @@ def _read_json(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]
 
 
 def _json_objects(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of an array, or objects that follow each other, over as many lines as they like;
-    read as a stream.
-    """
+    """The objects of an array, or objects that follow each other, over any lines; streamed."""
     chunks = _decoded_chunks(stream, path)
     decoder = json.JSONDecoder()
     held, place, number = "", 0, 0

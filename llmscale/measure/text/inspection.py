@@ -1,6 +1,4 @@
-"""A look at text before or after it is tokenized: how much there is, what was dropped, and a few
-documents.
-"""
+"""A look at text before or after it is tokenized: how much there is, what was dropped, samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +18,7 @@ _CHUNK_TOKENS: Final = 1 << 24
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known about text.
-
-    Without a token store it is the first 64 MB of a source that were looked at.
-    """
+    """What is known about text; without a token store, about the first 64 MB of a source."""
 
     name: str
     fingerprint: str

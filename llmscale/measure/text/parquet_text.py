@@ -1,7 +1,4 @@
-"""Text in parquet files.
-
-They are read here and there, from their end on, and a row group at a time.
-"""
+"""Text in parquet files, which are read from their end on, a row group at a time."""
 
 import io
 import tempfile
@@ -15,9 +12,7 @@ from llmscale.measure.text.text_column import choose_column, text_of
 from llmscale.quantity import format_bytes
 
 _LARGEST_PACKED: Final = 1 << 36
-"""Bytes of a compressed parquet file's content: it has to be unpacked first, for its end says where
-what is.
-"""
+"""Bytes of a compressed parquet file's content, which is unpacked first: its end is its index."""
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -122,9 +117,7 @@ def _parquet_file(stream: IO[bytes], path: Path) -> Any:
 
 
 def _seekable(stream: IO[bytes], path: Path) -> IO[bytes]:
-    """`stream`, or a file without a name that it is unpacked into: of a compressed one the end
-    comes first.
-    """
+    """`stream`, or a file without a name that it is unpacked into if it is compressed."""
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
         return stream
     unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (it is gone when its reader is)

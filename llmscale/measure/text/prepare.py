@@ -112,13 +112,13 @@ def prepare(
         report(Progress("waiting"))
 
     if (store := _finished(path, min_train_tokens)) is not None:
-        return _said(_checked(store, report, waiting), remarks)
+        return _said(_checked(store, report, waiting), spec, remarks)
     # The survey and its checks come before anything is written.
     begun = Journal.read(path) is not None
     beginning = None if begun else _Beginning.of(spec, source, estimated_bytes, surveying)
     with locked(path, waiting):
         if (store := _finished(path, min_train_tokens)) is not None:
-            return _said(_checked(store, report), remarks)
+            return _said(_checked(store, report), spec, remarks)
         try:
             if Journal.read(path) is None:
                 beginning = beginning or _Beginning.of(spec, source, estimated_bytes, surveying)
@@ -156,23 +156,22 @@ def prepare(
             if not (path / "meta.json").exists():
                 shutil.rmtree(path, ignore_errors=True)
             raise
-    return _said(TokenStore.open(path), remarks)
+    return _said(TokenStore.open(path), spec, remarks)
 
 
 def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
-    """The finished store of `spec` in the cache, however much of the source it holds; None if there
-    is none.
-    """
+    """The finished store of `spec` in the cache, however much of the source it holds; or None."""
     choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes(), spec.end_of_text)
     path = _path(spec, source, choice, cache)
     if not (path / "meta.json").exists():
         return None
-    return _said(TokenStore.open(path), (*source.remarks(), *choice.remarks))
+    return _said(TokenStore.open(path), spec, (*source.remarks(), *choice.remarks))
 
 
-def _said(store: TokenStore, remarks: tuple[str, ...]) -> TokenStore:
-    """The store, with all that is to be said of it."""
-    return replace(store, remarks=(*remarks, *store.meta.get("remarks", ()), *store.remarks))
+def _said(store: TokenStore, spec: TextSpec, remarks: tuple[str, ...]) -> TokenStore:
+    """The store, under the name that `spec` has for it, with all that is to be said of it."""
+    said = (*remarks, *store.meta.get("remarks", ()), *store.remarks)
+    return replace(store, source=spec.source, remarks=said)
 
 
 def _checked(

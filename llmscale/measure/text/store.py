@@ -4,7 +4,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,13 +22,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FORMAT: Final = 1
-"""Raised when the code changes which tokens come out, so that old stores are not taken for new
-ones.
-"""
+"""Raised when the code changes which tokens come out: old stores are not taken for new ones."""
 _MANY_UNKNOWN: Final = UNKNOWN_TOKENS.limit
-"""Share of tokens that stand for what the tokenizer does not know, from which on a loss may
-mislead.
-"""
+"""Share of tokens unknown to the tokenizer from which on a loss may mislead."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +35,12 @@ class TokenStore:
     meta: dict[str, Any]
     remarks: tuple[str, ...] = field(default=(), compare=False)
     """What of the text and the tokenizer was taken for what, to be printed."""
+    source: str | None = field(default=None, compare=False)
+    """What the text was asked for by, if it was asked for."""
 
     @classmethod
     def open(cls, path: Path | str) -> "TokenStore":
-        """The store in folder `path`.
-
-        Raises InputError if there is none, it is unfinished, or it is torn.
-        """
+        """The store in folder `path`. Raises InputError if there is none, unfinished or torn."""
         path = Path(path)
         try:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
@@ -85,8 +80,8 @@ class TokenStore:
 
     @property
     def name(self) -> str:
-        """What the text was asked for by."""
-        return str(self.meta["spec"]["source"])
+        """What the text was asked for by; equal text made from elsewhere shares its store."""
+        return self.source or str(self.meta["spec"]["source"])
 
     @property
     def fingerprint(self) -> str:
@@ -146,9 +141,7 @@ class TokenStore:
         return (UNKNOWN_TOKENS.note(message),)
 
     def train(self) -> np.ndarray:
-        """The training tokens, mapped from disk to be read here and there: nothing is read
-        ahead.
-        """
+        """The training tokens, mapped from disk to be read here and there, nothing ahead."""
         tokens = self._mapped("train", self.train_tokens)
         assert isinstance(tokens.base, mmap.mmap)
         tokens.base.madvise(mmap.MADV_RANDOM)
@@ -195,9 +188,7 @@ class TokenStore:
         return found
 
     def _sizes(self) -> dict[str, int]:
-        """The files to check, and how many of their bytes belong to the store as `meta` describes
-        it.
-        """
+        """The files to check, and how many of their bytes belong to the store in `meta`."""
         parts = [self.meta[name] for name in ("train", "validation", "set_aside")]
         documents = sum(int(part["documents"]) for part in parts)
         sizes = {
@@ -222,7 +213,7 @@ def with_checksums(store: TokenStore, checksums: dict[str, str]) -> TokenStore:
         f"the token store {store.path} was made before stores had checksums: it has them from now "
         "on"
     )
-    return TokenStore(store.path, meta, (*store.remarks, said))
+    return replace(store, meta=meta, remarks=(*store.remarks, said))
 
 
 def checksum_of_meta(meta: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Which column of a table holds the text: by its name, a dotted name into nested values, or another
-usual name.
-"""
+usual name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -73,9 +72,7 @@ def text_in(row: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def text_of(value: object, where: str, text_column: str) -> str:
-    """The text in a cell; an empty cell is an empty document, and anything but text an
-    InputError.
-    """
+    """The text in a cell; an empty cell is an empty document. Raises InputError."""
     if value is None:
         return ""
     if isinstance(value, bytes):  # parquet files of older writers do not say that bytes are text

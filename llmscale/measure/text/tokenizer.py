@@ -1,6 +1,4 @@
-"""Text to token numbers: a byte-level BPE trained on the corpus, or a tokenizer that exists
-already.
-"""
+"""Text to token numbers: a byte-level BPE trained on the corpus, or a tokenizer that exists."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -30,8 +28,7 @@ _END_NAMES: Final = (
     ),
     *("<|eos|>", "<|EOT|>", "<EOS>", "<|eod|>", "<eod>", "<EOD>", "<end_of_turn>", "<|end|>"),
 )
-"""What published tokenizers call the token that ends a document; the first of these that there is.
-"""
+"""What published tokenizers call the token that ends a document; the first that there is."""
 SMALLEST_VOCABULARY: Final = 257
 """256 bytes and the end of text."""
 LARGEST_VOCABULARY: Final = 1_000_000
@@ -44,10 +41,8 @@ _EXAMPLES: Final = (
 
 @dataclass(frozen=True)
 class TokenizerChoice:
-    """A tokenizer before there is text: either one that exists, or the size of one to train.
-
-    Equal fingerprints give equal tokenizers on equal text.
-    """
+    """A tokenizer before there is text: either one that exists, or the size of one to train. Equal
+    fingerprints give equal tokenizers on equal text."""
 
     name: str
     fingerprint: str
@@ -102,9 +97,7 @@ def default_size(estimated_bytes: int | None) -> int:
 
 
 def train_bpe(texts: Iterable[str], size: int) -> "Tokenizer":
-    """A byte-level BPE with at most `size` tokens (fewer when the text has fewer pairs), the same
-    for the same text.
-    """
+    """A byte-level BPE of at most `size` tokens, the same for the same text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -1,6 +1,4 @@
-"""What is looked at in a tokenizer.json before it is loaded: its numbers, and what of it is not
-used.
-"""
+"""What is looked at in a tokenizer.json before it is loaded: numbers, and what is not used."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -40,9 +38,7 @@ def check_tokenizer_file(path: Path, largest: int) -> tuple[str, ...]:
 
 
 def end_beside(path: Path) -> str | None:
-    """The end-of-text token that tokenizer_config.json or special_tokens_map.json next to `path`
-    names, if any does.
-    """
+    """The end of text that the tokenizer's configuration next to `path` names, or None."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         token = _read(path.with_name(name)).get("eos_token")
         if isinstance(token, dict):
@@ -54,9 +50,7 @@ def end_beside(path: Path) -> str | None:
 
 @contextmanager
 def reading_tokenizer(problem: str, fix: str) -> Iterator[None]:
-    """Turn whatever the tokenizers library raises into an InputError: bare Exceptions, and panics
-    that are none.
-    """
+    """Turn what the tokenizers library raises, bare Exceptions and panics, into an InputError."""
     try:
         yield
     except InputError:

@@ -1,6 +1,4 @@
-"""A learning-rate and batch rule that `llmscale tune` has measured: power laws in N and D, in a
-tune.json.
-"""
+"""A rule for learning rate and batch that `llmscale tune` has measured: power laws in N and D."""
 
 import json
 import math
@@ -41,9 +39,7 @@ class PowerRule:
 
 @dataclass(frozen=True)
 class Rule:
-    """Peak learning rate and batch as power laws, and the ranges of N and D on which they were
-    tuned.
-    """
+    """Peak learning rate and batch as power laws, and the N and D on which they were tuned."""
 
     lr: PowerRule
     batch_tokens: PowerRule | None
@@ -70,8 +66,7 @@ class Rule:
 
     def notes(self, points: Iterable[tuple[float, float]], recipe: object) -> list[Note]:
         """Warnings on using the rule at the `points` (N, D) with a `recipe`, an object that has
-        what `recipe` names; those of its tuning, too.
-        """
+        what `recipe` names; those of its tuning, too."""
         notes = [note.of(["the rule in use"]) for note in self.warnings]
         for name, reach in self.reach(points).items():
             if reach.factor > TRUSTED_FACTOR:

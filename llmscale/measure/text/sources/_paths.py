@@ -1,6 +1,4 @@
-"""The files that a path, a folder, a glob or a list of them means; none is left out without a
-word.
-"""
+"""The files that a path, a folder, a glob or a list of them means; what is left out is said."""
 
 import glob
 import os
@@ -31,9 +29,7 @@ class Found:
 
 
 def parts_of(name: str) -> list[str]:
-    """The paths and patterns in `name`, which has commas between them unless a file is called
-    that.
-    """
+    """The paths and patterns in `name`, with commas between, unless a file is called that."""
     return (
         [name] if exists(Path(name)) else [part.strip() for part in name.split(",") if part.strip()]
     )
@@ -48,9 +44,7 @@ def exists(path: Path) -> bool:
 
 
 def looks_like_files(name: str) -> bool:
-    """Whether `name` means files, even when there are none: it exists, is a pattern, or ends in a
-    known suffix.
-    """
+    """Whether `name` means files, there or not: it exists, is a pattern, or has a known suffix."""
     return any(
         glob.has_magic(part)
         or part.startswith((".", "~", "/"))
@@ -150,10 +144,7 @@ def _find_inside(folder: Path, part: str, found: Found) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files and links to folders under `folder`, but for hidden ones.
-
-    Raises InputError if one cannot be read.
-    """
+    """Files and links to folders under `folder`, but for hidden ones. Raises InputError."""
 
     def refuse(error: OSError) -> None:
         raise _unreadable(str(error.filename or folder), error) from None
@@ -165,10 +156,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _regular(path: Path) -> bool:
-    """Whether it is a file and no pipe or device.
-
-    Raises InputError for a link that leads nowhere.
-    """
+    """Whether it is a file, no pipe or device. Raises InputError for a link to nowhere."""
     try:
         path.stat()
     except FileNotFoundError:

@@ -1,6 +1,4 @@
-"""Text files: a path, a glob such as `corpus/**/*.txt`, a folder, or several of these with commas
-between.
-"""
+"""Text files: a path, a glob like `corpus/**/*.txt`, a folder, or several with commas between."""
 
 import hashlib
 import os
@@ -27,9 +25,7 @@ def open_source(name: str, *, config: str | None, split: str, text_column: str) 
 
 
 class Files(Source):
-    """Every file is a shard; a row of JSON, CSV or parquet is a document, and so is a piece of
-    plain text.
-    """
+    """Every file is a shard; a row of a table, or a piece of plain text, is a document."""
 
     def __init__(self, name: str, found: Found, text_column: str) -> None:
         self.name = name

@@ -1,8 +1,7 @@
 """Datasets of the Hugging Face hub, read as a stream through `datasets`, so that a corpus may be
 larger than the disk.
 
-`--data hub:FOLDER` reads a local folder of parquet or JSON lines in the same way.
-"""
+`--data hub:FOLDER` reads a local folder of parquet or JSON lines in the same way."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,10 +19,7 @@ def open_source(name: str, *, config: str | None, split: str, text_column: str) 
 
 
 class Hub(Source):
-    """One split of a dataset; its files are the shards and its rows the documents.
-
-    Code in a dataset is never run.
-    """
+    """One split of a dataset: files are shards, rows documents. A dataset's code is never run."""
 
     def __init__(self, name: str, config: str | None, split: str, text_column: str) -> None:
         self.name = name
@@ -93,9 +89,7 @@ class Hub(Source):
         )
 
     def _version(self) -> str:
-        """What `datasets` calls the state of the data: the commit on the hub, a hash of the files
-        in a folder.
-        """
+        """The state of the data in `datasets`: a commit of the hub, a hash of a folder's files."""
         return str(self._builder.hash)
 
 
