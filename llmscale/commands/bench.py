@@ -6,6 +6,7 @@ import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import JsonOption, takes_settings
+from llmscale.commands._sweep_view import mfu_text
 from llmscale.errors import counted
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.sweep.spec import SweepSpec
@@ -79,7 +80,7 @@ def _show(measured: "Bench") -> None:
             row.shape.name,
             format_count(row.shape.params),
             format_count(speed.tokens_per_second),
-            f"{measured.mfu(row):.0%}",
+            mfu_text(measured.mfu(row)),
             f"{speed.reading_share:.1%}",
             format_bytes(speed.peak_memory_bytes),
             format_seconds(speed.first_step_seconds),

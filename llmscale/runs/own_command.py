@@ -39,9 +39,11 @@ def sweep_of(place: Path, sizes: str, tokens: str) -> str | None:
     """The sweep in `place` with other sizes or token budgets (as options take them; none leaves
     them as they are), which adds to it. None if the folder does not say how it was made.
     """
-    stated = ResultsFolder(place).known_sweep().get("command")
+    sweep = ResultsFolder(place).known_sweep()
+    if sweep.get("spec", {}).get("flops"):
+        return None  # a grid of compute budgets chooses sizes and tokens itself
     changed = _WHAT - ({"--tokens"} if not tokens else set())
-    words = _words(stated, {"--out", *changed}, _OF_OUTPUT, "sweep")
+    words = _words(sweep.get("command"), {"--out", *changed}, _OF_OUTPUT, "sweep")
     if words is None:
         return None
     asked = ["--sizes", sizes, *(["--tokens", tokens] if tokens else [])]

@@ -28,7 +28,7 @@ from llmscale.runs.lock import lock_holder
 from llmscale.runs.own_command import resumed, sweep_by_rule
 from llmscale.runs.remote import is_url, results_at
 from llmscale.runs.results_folder import ResultsFolder, newest_results
-from llmscale.runs.rows import read_rows
+from llmscale.runs.rows import REPEATED, read_rows
 from llmscale.runs.run import Run
 from llmscale.runs.safe_paths import refuse_unusable
 from llmscale.runs.sweep_json import check_sweep
@@ -228,7 +228,11 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
 def _table_rows(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Run]:
     """The rows of runs.parquet by id."""
     try:
-        return read_rows(folder.runs_path)[0]
+        rows, noted = read_rows(folder.runs_path)
+        if noted[REPEATED]:
+            problem = f"{noted[REPEATED]} stand in more than one row of {folder.runs_path}"
+            damaged.append(InputError(problem, "here each counts once; to a fit each row is a run"))
+        return rows
     except DamagedFile as error:
         damaged.append(error)
     except FileNotFoundError:
