@@ -206,7 +206,5 @@ class SweepProgress:
         left = time_text(seconds_left(runs, len(self._plan.places), under_way=True))
         time_left = f", about {left} left" if left else ""
         state = f"{self._ended} of {counted(self._total, 'run')} ended{time_left}"
-        return Group(
-            table if under_way else "",
-            Text(f"{state}; Ctrl-C stops, the same command goes on", style="dim"),
-        )
+        line = Text(f"{state}; Ctrl-C stops, the same command goes on", style="dim")
+        return Group(table, line) if under_way else Group(line)
