@@ -123,15 +123,15 @@ def _show_rungs(tuning: "Tuning", folder: "ResultsFolder") -> None:
         "N",
         "tokens",
         "lr",
-        "x rule",
-        "rule's loss",
+        "factor",
+        "gain",
         "batch",
         "loss",
         "trials",
         "stopped",
         "bracketed",
     )
-    table = output.make_table(title, *headings)
+    table = output.make_table(title, *headings, least=("stopped", "gain", "factor"))
     for tuned in tuning.rungs:
         rung = tuned.rung
         row = [rung.size, format_count(rung.params), format_count(rung.tokens)]
@@ -152,6 +152,10 @@ def _show_rungs(tuning: "Tuning", folder: "ResultsFolder") -> None:
         ]
         table.add_row(*row)
     output.results.print(table)
+    output.results.print(
+        "factor: the learning rate against the rule in use; gain: how much higher the loss is by "
+        "that rule"
+    )
     spared = tuning.flops_saved / (tuning.flops + tuning.flops_saved)
     output.results.print(
         f"{tuning.flops:.2e} FLOPs trained; stopping hopeless trials spared {spared:.0%}"
