@@ -98,11 +98,6 @@ def format_count(count: float) -> str:
     return f"{count:.3g}"
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def format_seconds(seconds: float) -> str:
     """A duration for people: `45 s`, `3.2 min`, `5.1 h`, `2.4 days`, `9.5 years`."""
     if seconds < 90:

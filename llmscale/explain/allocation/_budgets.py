@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.laws import Array
-from llmscale.quantity import counted
 
 LEAST_SIZES = 3
 """A parabola has three coefficients."""

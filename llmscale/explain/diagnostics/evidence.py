@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.errors import counted as counted
 from llmscale.explain.estimation.levels import distinct, levels
 from llmscale.explain.estimation.result import Fit, settings_of
 from llmscale.explain.estimation.solver import unit_columns
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import RunTable
-from llmscale.quantity import counted as counted
 from llmscale.quantity import format_count
 
 

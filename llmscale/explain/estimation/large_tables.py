@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.errors import Note
-from llmscale.explain.estimation.options import Objective
+from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.laws import Array, Surface
 from llmscale.notes.fitting import SCORE_BOOTSTRAP
 

@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.figures import Evidence
 from llmscale.explain.figures._axes import LABELS, fixed_ticks, log_count_axis
@@ -34,7 +34,6 @@ from llmscale.explain.figures._style import (
 from llmscale.explain.figures._text import literal
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
-from llmscale.quantity import counted
 
 Entry = tuple[Artist | tuple[Artist, ...], str]
 """A line of a legend."""

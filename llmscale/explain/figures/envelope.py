@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.allocation import Allocation
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
@@ -29,7 +29,7 @@ from llmscale.explain.figures._runs import (
 from llmscale.explain.figures._style import CROSS, INK, MUTED, Look, style
 from llmscale.explain.figures.curves import SMOOTHED_SHARE
 from llmscale.explain.laws import Array
-from llmscale.quantity import counted, format_count
+from llmscale.quantity import format_count
 from llmscale.runs.curve_file import each_curve
 
 DRAWS = "curves"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.allocation import Allocation, parametric
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
@@ -31,7 +31,6 @@ from llmscale.explain.figures._runs import (
 from llmscale.explain.figures._style import DASHES, DOT, INK, MUTED, Look, style
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
-from llmscale.quantity import counted
 
 DRAWS = "laws"
 METHOD = "isoflop"

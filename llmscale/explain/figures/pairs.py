@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._coefficients import coefficient_axis, spans_decades
 from llmscale.explain.figures._legend import short_formula, symbol
@@ -19,7 +19,6 @@ from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, Look, style
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
 from llmscale.notes.fitting import NO_INTERVAL
-from llmscale.quantity import counted
 
 DRAWS = "laws"
 LAWS = 1

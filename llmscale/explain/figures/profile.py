@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.estimation.advice import more_budgets
 from llmscale.explain.estimation.profile import Profile, profiles
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
@@ -34,7 +34,6 @@ from llmscale.explain.figures._style import (
     style,
 )
 from llmscale.explain.fit import Fit
-from llmscale.quantity import counted
 
 DRAWS = "laws"
 LAWS = 1

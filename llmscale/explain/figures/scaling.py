@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from llmscale.errors import counted
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
@@ -43,7 +44,7 @@ from llmscale.explain.figures._style import (
 from llmscale.explain.fit import Fit
 from llmscale.explain.forecast.forecast import law_band
 from llmscale.explain.laws import Array
-from llmscale.quantity import counted, format_count
+from llmscale.quantity import format_count
 
 DRAWS = "laws"
 

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from llmscale.errors import Note, first_lines
+from llmscale.errors import Note, counted, first_lines
 from llmscale.errors.command_lines import command_line
 from llmscale.explain import html
 from llmscale.explain.table.columns.find import ALIASES, resolve
-from llmscale.quantity import counted
 from llmscale.runs.title import run_title
 
 _LEFT_OUT = 5
 """Runs left out that a notebook names."""
+FOLDER = "results folder"
+"""The attribute of a frame that names the folder of a sweep of our own, if it was read there."""
 NO_VALUE = "(none)"
 """The group of runs whose column is empty."""
 

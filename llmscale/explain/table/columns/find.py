@@ -13,7 +13,6 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.names import (
     ALIASES,
-    COUNTS,
     LETTERS,
     PLAIN,
     is_loss,
@@ -32,6 +31,7 @@ from llmscale.explain.table.columns.names import (
 from llmscale.explain.table.columns.pairs import check_shared
 from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
 from llmscale.notes.reading import VALIDATION_LOSS
+from llmscale.runs.shape import COUNTS
 
 __all__ = [
     "ALIASES",

@@ -43,9 +43,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Names under which a quantity is found, best first; case, blanks, dots and dashes count as `_`."""
 
-COUNTS = ("params", "params_non_embedding", "params_total")
-"""The ways to count parameters that `--count` chooses from (see `llmscale.runs.shape`)."""
-
 OTHERS: dict[str, tuple[str, ...]] = {
     "params_non_embedding": spellings(
         """

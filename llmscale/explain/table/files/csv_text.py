@@ -18,12 +18,11 @@ from typing import Any
 
 import pandas as pd
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.explain.table.files.bounds import check_cells
 from llmscale.explain.table.files.headings import filled, with_headings, without
 from llmscale.explain.table.files.numbers import is_number, series_of
 from llmscale.notes.reading import BLANKS_SEPARATE, COMMENT_LINES, DRAWN_TABLE
-from llmscale.quantity import counted
 
 _SEPARATORS = ",\t;|"
 _SAMPLE = 1 << 16

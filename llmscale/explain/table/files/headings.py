@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.explain.table.files.numbers import MISSING, is_number
 from llmscale.notes.reading import HEADING_ROWS, HEADINGS_AGAIN, SAME_COLUMN, TITLE_LINES, TOTALS
-from llmscale.quantity import counted
 
 _SAMPLE = 500
 _MOST_TITLES = 10

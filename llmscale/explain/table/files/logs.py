@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.table.columns.names import ALIASES, last_part, quantity_of, spellings
 from llmscale.notes.reading import (
@@ -20,7 +20,6 @@ from llmscale.notes.reading import (
     TABLE_OF_LOGS,
     TRAINING_LOSS,
 )
-from llmscale.quantity import counted
 
 _STEPS = spellings(
     """

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import Note, listed
+from llmscale.errors import Note, counted, listed
 from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, columns_named, spellings
 from llmscale.explain.table.rows.grid import is_grid, one_after_another
 from llmscale.explain.table.rows.row_names import (
@@ -27,7 +27,6 @@ from llmscale.explain.table.rows.row_names import (
 )
 from llmscale.explain.table.rows.step_names import with_step, with_tokens
 from llmscale.notes.reading import RUN_ID_REPEATED, STEPS_REPEATED
-from llmscale.quantity import counted
 
 _OF_MANY = spellings("experiment experiment_name exp exp_name job_name logdir log_dir display_name")
 """Columns that name runs or what several runs are part of: they repeat without a word."""
