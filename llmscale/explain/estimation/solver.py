@@ -66,6 +66,11 @@ class Solutions:
     def __getitem__(self, rows: NDArray[np.int_] | NDArray[np.bool_]) -> "Solutions":
         return Solutions(self.theta[rows], self.objective[rows], self.settled[rows])
 
+    def put(self, rows: NDArray[np.int_] | NDArray[np.bool_], found: "Solutions") -> None:
+        """Write where the problems of these rows ended."""
+        self.theta[rows], self.objective[rows] = found.theta, found.objective
+        self.settled[rows] = found.settled
+
 
 def joined(parts: Sequence[Solutions]) -> Solutions:
     """The batches one after another."""
@@ -114,13 +119,8 @@ def _descend_by_part(
     ends = minimise(part, log_loss_R[rows], weight_BR, starts, [*stages, objective])
     hopeful = _apart(ends)[:_FOLLOWED]
     weight_BR = np.broadcast_to(weight_R, (len(hopeful), len(weight_R)))
-    return _best(
-        surface,
-        log_loss_R,
-        weight_R,
-        objective,
-        minimise(surface, log_loss_R, weight_BR, hopeful, [objective]),
-    )
+    ends = minimise(surface, log_loss_R, weight_BR, hopeful, [objective])
+    return _best(surface, log_loss_R, weight_R, objective, ends)
 
 
 def _promising(
@@ -165,10 +165,8 @@ def _best(
     lower = int(np.argmin(further.objective))
     if further.settled[lower]:
         return Descent(further.theta[lower], True)
-    if (
-        ends.objective[lowest] - further.objective[lower]
-        > _RIDGE * ends.objective[lowest] + rounding
-    ):
+    fallen = ends.objective[lowest] - further.objective[lower]
+    if fallen > _RIDGE * ends.objective[lowest] + rounding:
         raise _unsettled(float(further.objective[lower]))
     return Descent(further.theta[lower], False)
 
@@ -195,9 +193,8 @@ def resolve(
     """
     batch = max(len(log_loss_BR), len(weight_BR))
     weight_BR = np.broadcast_to(weight_BR, (batch, weight_BR.shape[1]))
-    return minimise(
-        surface, log_loss_BR, weight_BR, np.broadcast_to(theta_P, (batch, len(theta_P))), objectives
-    )
+    start_BP = np.broadcast_to(theta_P, (batch, len(theta_P)))
+    return minimise(surface, log_loss_BR, weight_BR, start_BP, objectives)
 
 
 def resolve_each(
@@ -237,43 +234,25 @@ def minimise(
 
     A problem that creeps along a curved valley towards a term of zero is tried with that term at
     zero."""
+    few, last = (_COARSE_STEPS, _COARSE_GAIN), (objectives[-1], _FINAL_STEPS, _RELATIVE_GAIN)
     theta_BP = _lifted(surface, start_BP)
     for stage in objectives[:-1]:
-        theta_BP = _lifted(
-            surface,
-            _newton(
-                surface, log_loss_BR, weight_BR, theta_BP, stage, _COARSE_STEPS, _COARSE_GAIN
-            ).theta,
-        )
+        ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, stage, *few)
+        theta_BP = _lifted(surface, ends.theta)
     if coarse:
-        return _newton(
-            surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _COARSE_STEPS, _COARSE_GAIN
-        )
-    ends = _newton(
-        surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _FINAL_STEPS, _RELATIVE_GAIN
-    )
+        return _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], *few)
+    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, *last)
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)
         if not len(creeping):
             break
         at_zero = ends.theta[creeping]
         at_zero[:, index] = surface.lower[index]
-        target = (
-            log_loss_BR[creeping] if log_loss_BR.ndim == 2 and len(log_loss_BR) > 1 else log_loss_BR
-        )
-        again = _newton(
-            surface,
-            target,
-            weight_BR[creeping],
-            at_zero,
-            objectives[-1],
-            _FINAL_STEPS,
-            _RELATIVE_GAIN,
-        )
+        several = log_loss_BR.ndim == 2 and len(log_loss_BR) > 1
+        target = log_loss_BR[creeping] if several else log_loss_BR
+        again = _newton(surface, target, weight_BR[creeping], at_zero, *last)
         better = again.objective < ends.objective[creeping]
-        ends.theta[creeping[better]] = again.theta[better]
-        ends.objective[creeping[better]] = again.objective[better]
-        ends.settled[creeping[better]] = again.settled[better]
+        ends.put(creeping[better], again[better])
     return ends
 
 
@@ -341,20 +320,14 @@ def _newton(
         small = gain <= enough * here.objective + tiny_gain
         done = (small & ~wide) | (length < _SHORTEST)
         if done.any():
-            ends.theta[open_[done]] = theta[done]
-            ends.objective[open_[done]] = here.objective[done]
-            ends.settled[open_[done]] = (small | (gain <= _SAME_OBJECTIVE * here.objective))[done]
+            settled = small | (gain <= _SAME_OBJECTIVE * here.objective)
+            ends.put(open_[done], Solutions(theta, here.objective, settled)[done])
             keep = ~done
             if not keep.any():
                 return ends
-            open_, length, wide, theta, here = (
-                open_[keep],
-                length[keep],
-                wide[keep],
-                theta[keep],
-                here[keep],
-            )
-            tiny_gain, step = tiny_gain[keep], step[keep]
+            open_, length, wide = open_[keep], length[keep], wide[keep]
+            theta, here, step = theta[keep], here[keep], step[keep]
+            tiny_gain = tiny_gain[keep]
         trial = np.clip(theta + length[:, None] * step, surface.lower, surface.upper)
         # A short step means that a run sits on the kink at delta: let the next Hessian see it from
         # both sides.
@@ -388,16 +361,8 @@ def _expand(
     for first in range(0, len(rows), most):
         part = slice(first, first + most)
         target = log_loss_BR[rows[part]] if len(log_loss_BR) > 1 else log_loss_BR
-        blocks.append(
-            _expand_block(
-                surface,
-                target,
-                weight_BR[rows[part]],
-                theta[part],
-                objective,
-                None if wide is None else wide[part],
-            )
-        )
+        weight, reach = weight_BR[rows[part]], None if wide is None else wide[part]
+        blocks.append(_expand_block(surface, target, weight, theta[part], objective, reach))
     if len(blocks) == 1:
         return blocks[0]
     metrics = [block.metric for block in blocks if block.metric is not None]
@@ -419,26 +384,15 @@ def _expand_block(
     wide_B: NDArray[np.bool_] | None,
 ) -> _Expansion:
     runs = weight_BR.shape[1]
+    sums: tuple[Array, ...] = ()
     if runs <= MANY_ROWS:
         sums = _sums(surface, log_loss_BR, weight_BR, theta_BP, objective, wide_B)
     else:
-        sums = None
         for first in range(0, runs, MANY_ROWS):
             rows = np.arange(first, min(first + MANY_ROWS, runs))
-            block = _sums(
-                surface.of_rows(rows),
-                log_loss_BR[:, rows],
-                weight_BR[:, rows],
-                theta_BP,
-                objective,
-                wide_B,
-            )
-            sums = (
-                block
-                if sums is None
-                else tuple(one + other for one, other in zip(sums, block, strict=True))
-            )
-    assert sums is not None
+            part, target, weight = surface.of_rows(rows), log_loss_BR[:, rows], weight_BR[:, rows]
+            block = _sums(part, target, weight, theta_BP, objective, wide_B)
+            sums = tuple(map(np.add, sums, block)) if sums else block
     total, gradient, hessian, metric = sums
     total = np.where(np.isnan(total), np.inf, total)  # outside the formula's domain
     scale = weight_BR.sum(axis=1)
@@ -471,12 +425,8 @@ def _sums(
     gradient, hessian = surface.derivatives(parts, first, second)
     if surface.centred:
         return total, gradient, hessian, np.zeros(1)
-    return (
-        total,
-        gradient,
-        hessian,
-        surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1],
-    )
+    metric = surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1]
+    return total, gradient, hessian, metric
 
 
 def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Array]:
@@ -488,21 +438,16 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
         gradient = np.where(held, 0.0, gradient)
         hessian = np.where(apart, 0.0, hessian)
         metric = None if metric is None else np.where(apart, np.eye(theta.shape[1]), metric)
-    known = (gradient, hessian) if metric is None else (gradient, hessian, metric)
-    usable = np.logical_and.reduce(
-        [np.isfinite(values).reshape(len(theta), -1).all(axis=1) for values in known]
-    )
-    usable &= np.isfinite(here.objective)
+    usable = np.isfinite(here.objective)
+    for values in (gradient, hessian) if metric is None else (gradient, hessian, metric):
+        usable &= np.isfinite(values).reshape(len(theta), -1).all(axis=1)
     if not usable.all():
         # Outside the formula's domain, or beyond floats: such a problem stays where it is, and has
         # not settled.
         gradient = np.where(usable[:, None], gradient, 0.0)
         hessian = np.where(usable[:, None, None], hessian, 0.0)
-        metric = (
-            None
-            if metric is None
-            else np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
-        )
+        if metric is not None:
+            metric = np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
     if metric is not None:
         shape = _whitener(metric)
         hessian = shape.transpose(0, 2, 1) @ hessian @ shape
@@ -516,9 +461,8 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
     if metric is not None:
         step = np.einsum("bpk,bk->bp", shape, step)
     longest = np.abs(step).max(axis=1, keepdims=True)
-    step *= np.minimum(
-        1.0, (_LARGEST_STEP if metric is None else _LARGEST_RAW_STEP) / np.maximum(longest, 1e-300)
-    )
+    most = _LARGEST_STEP if metric is None else _LARGEST_RAW_STEP
+    step *= np.minimum(1.0, most / np.maximum(longest, 1e-300))
     # A term on its way to zero moves by one a step in its logarithm: let it go at once.
     fading = surface.vanishing & (step < -0.5) & (theta < surface.lower + _FADING_TERM)
     step = np.where(fading, -40.0, step)
@@ -528,13 +472,11 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
 def _whitener(metric_BPP: Array) -> Array:
     """W with WᵀMW = 1 for every M, directions that hardly matter held back: (B, P, P)."""
     diagonal = np.einsum("bpp->bp", metric_BPP)
-    length = 1.0 / np.sqrt(
-        np.maximum(diagonal, np.maximum(1e-24 * diagonal.max(axis=1, keepdims=True), 1e-300))
-    )
+    least = np.maximum(1e-24 * diagonal.max(axis=1, keepdims=True), 1e-300)
+    length = 1.0 / np.sqrt(np.maximum(diagonal, least))
     eigenvalue, vector = np.linalg.eigh(metric_BPP * length[:, :, None] * length[:, None, :])
-    return np.asarray(
-        length[:, :, None] * vector / np.sqrt(np.maximum(eigenvalue, 1e-15))[:, None, :]
-    )
+    size = np.sqrt(np.maximum(eigenvalue, 1e-15))[:, None, :]
+    return np.asarray(length[:, :, None] * vector / size)
 
 
 def unit_columns(columns_RK: Array) -> Array:
