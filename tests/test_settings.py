@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.commands._reference import reference
 from llmscale.errors import InputError
 from llmscale.measure.executors._ray_cluster import Options as RayOptions
 from llmscale.measure.executors._slurm_queue import Options as SlurmOptions
-from llmscale.measure.reference import reference
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.spec import SweepSpec, asked_spec, read_spec
 from llmscale.measure.text.spec import Cleaning, TextSpec

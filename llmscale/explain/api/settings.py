@@ -122,7 +122,8 @@ class FitSpec:
     )
     keep: str | Path | bool = setting(
         False,
-        help="Keep the fit here, for `predict` and `plot`.",
+        help="Keep the fit here, for `predict` and `plot`. In Python nothing is kept by default, "
+        "and with True what the command keeps.",
         usual="that of a results folder is kept in it, as fit-LAW.json",
         group=OUTPUT,
         flags=("--out", "-o"),
@@ -193,7 +194,8 @@ class PlotSpec:
     )
     output: str | Path | bool = setting(
         False,
-        help="A .png, .pdf or .svg.",
+        help="A .png, .pdf or .svg. In Python nothing is written by default, and with True what "
+        "the command writes.",
         usual="figures/KIND.png of a results folder, KIND.png of any other table",
         group=OUTPUT,
         flags=("--out", "-o"),
