@@ -187,7 +187,7 @@ def test_a_folder_or_a_law_that_has_changed_is_fitted_again(tmp_path: Path) -> N
     frame = pd.DataFrame(LOSSES).assign(tokens=1e9)
     frame.to_parquet(folder / "runs.parquet")
     own = f"{law}:MyLaw"
-    made: dict[str, Any] = {"bootstrap": 0, "diagnostics": True}
+    made: dict[str, Any] = {"bootstrap": 0, "holdout": "none"}
     fit = llmscale.fit(folder, own, keep=True, **made)
     assert fit.kept == folder / "fit-MyLaw.json"
 
