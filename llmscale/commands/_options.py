@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperArgument, TyperCommand
 
+from llmscale.commands._streams import answers_apart
 from llmscale.settings import Setting, options_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -119,6 +120,11 @@ def takes_settings(
 class GroupedCommand(TyperCommand):
     """A command whose help shows its options in groups. Plain text: to draw panels with rich takes
     longer than all else that help does."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, whose answer alone goes to standard output."""
+        with answers_apart():
+            return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group."""
