@@ -3,7 +3,7 @@
 Light: `--help` reads the declarations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar
 
@@ -129,8 +129,8 @@ class FitSpec:
         flags=("--out", "-o"),
         metavar="FILE.json",
     )
-    reading: Reading = field(default_factory=Reading)
-    options: Options = field(default_factory=Options)
+    reading: Reading = setting(factory=Reading, help="How the table is read.")
+    options: Options = setting(factory=Options, help="How the law is fitted.")
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class PredictSpec:
     refit: bool = setting(
         False, help="Whether to fit again, whatever fit is kept next to the table.", group=FIT
     )
-    reading: Reading = field(default_factory=Reading)
-    options: Options = field(default_factory=Options)
+    reading: Reading = setting(factory=Reading, help="How the table is read.")
+    options: Options = setting(factory=Options, help="How the law is fitted.")
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,8 @@ class PlotSpec:
         within=Range(1, 40),
     )
     title: str | None = setting(None, help="A title above the figure.", group=DRAW, metavar="TEXT")
-    reading: Reading = field(default_factory=Reading)
-    options: Options = field(default_factory=Options)
+    reading: Reading = setting(factory=Reading, help="How the table is read.")
+    options: Options = setting(factory=Options, help="How the law is fitted.")
 
     def __post_init__(self) -> None:
         check_settings(self)

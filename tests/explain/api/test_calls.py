@@ -24,14 +24,14 @@ def fit() -> llmscale.Fit:
 def test_keywords_are_typed_and_shown_as_they_are_declared() -> None:
     for kind, given in ((Reading, ReadingGiven), (Options, OptionsGiven)):
         assert [one.name for one in settings_of(kind)] == list(get_type_hints(given))
-    calls: tuple[tuple[Any, type], ...] = (
-        (llmscale.fit, FitSpec),
-        (llmscale.plot, PlotSpec),
-        (llmscale.predict, PredictSpec),
-    )
-    for call, kind in calls:
+    calls: dict[Any, Any] = {
+        llmscale.fit: FitSpec,
+        llmscale.plot: PlotSpec,
+        llmscale.predict: PredictSpec,
+    }
+    for call, spec in calls.items():
         shown = inspect.signature(call).parameters
-        for name, option in options_of(kind).items():
+        for name, option in options_of(spec).items():
             assert shown[name].default == option.setting.default, name
 
 
