@@ -320,6 +320,12 @@ def path_of(module: str) -> str | None:
     )
 
 
+def file_of(found: Any) -> str:
+    """The user's file that an object or a module is from, as messages name it."""
+    module: str = getattr(found, "__module__", None) or found.__name__
+    return path_of(module) or module
+
+
 @contextmanager
 def errors_named(path: str, what: str, fix: str) -> Iterator[None]:
     """What a user's file raises, as an InputError that names its line."""
