@@ -72,8 +72,8 @@ class SafeConsole(Console):
         if not self._limited:
             self.width = _WIDTH_OF_FILES
 
-    @property
-    def file(self) -> IO[str]:  # type: ignore[override] - nobody sets it here
+    @property  # type: ignore[misc]  # rich's can be set, which nobody does here
+    def file(self) -> IO[str]:
         """Standard error, or where answers go."""
         stream: IO[str] = super().file if self.stderr else answers()
         return stream

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -154,6 +155,7 @@ def _annotation(one: Setting) -> Any:
     """How Typer is told of an option: None means that it was not given."""
     is_text = one.is_list or one.parse is not None
     kind: Any = str if is_text else one.kinds[0]
+    taken = GenericAlias(list, kind) if one.repeats else kind
     flags = one.flags or (one.flag,)
     if kind is bool:
         flags = (f"{one.flag}/--no-{one.flag.removeprefix('--')}",)
@@ -164,7 +166,7 @@ def _annotation(one: Setting) -> Any:
         rich_help_panel=one.group,
         show_default=False,  # that of the option is None; the setting's own is in its help
     )
-    return Annotated[(list[kind] if one.repeats else kind) | None, option]
+    return Annotated[taken | None, option]
 
 
 def _metavar(one: Setting) -> str | None:

@@ -121,7 +121,7 @@ def _cells(group: "list[RunStatus]") -> list[Any]:
     style = _STYLES.get(run.state, "")
     if len(group) == 1:
         return [
-            short_name(run),
+            f"{short_name(run)} branch" if run.parent else short_name(run),
             format_count(run.tokens),
             output.styled((run_state(run), style)),
             run_loss(run),

@@ -141,11 +141,9 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
             measured = done.stage in ("tokens", "checking")
             total = done.wanted_tokens or done.estimated_bytes if measured else None
             completed = done.tokens if done.wanted_tokens else done.bytes
-            details = (
-                f"{counted(done.documents, 'document')}, {format_bytes(done.bytes)}"
-                if done.documents
-                else ""
-            )
+            read = [counted(done.documents, "document")] if done.documents else []
+            read += [format_bytes(done.bytes)] if done.bytes else []
+            details = ", ".join(read)
             bar.update(task, description=f"{what} {details}", total=total, completed=completed)
 
         yield report

@@ -109,6 +109,7 @@ class _Watched:
             seconds_left=self.seconds_left,
             lr=job.lr,
             batch_tokens=job.batch_tokens,
+            parent=self.run.descent.parent.run_id if self.run.descent.parent else None,
         )
 
 
@@ -205,4 +206,5 @@ class SweepProgress:
         left = time_text(seconds_left(runs, len(self._plan.places), under_way=True))
         time_left = f", about {left} left" if left else ""
         state = f"{self._ended} of {counted(self._total, 'run')} ended{time_left}"
-        return Group(table, Text(f"{state}; Ctrl-C stops, the same command goes on", style="dim"))
+        line = Text(f"{state}; Ctrl-C stops, the same command goes on", style="dim")
+        return Group(table, line) if under_way else Group(line)

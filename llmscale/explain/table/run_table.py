@@ -17,6 +17,8 @@ from llmscale.runs.title import run_title
 
 _LEFT_OUT = 5
 """Runs left out that a notebook names."""
+FOLDER = "results folder"
+"""The attribute of a frame that names the folder of a sweep of our own, if it was read there."""
 NO_VALUE = "(none)"
 """The group of runs whose column is empty."""
 
