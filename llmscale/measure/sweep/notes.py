@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmscale.errors import Note, counted
 from llmscale.measure.sweep.kernels import kernel_notes
-from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.measure.train.recipe import BATCH_EXPONENT, DEFAULT, Recipe
 from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
 from llmscale.notes.measuring import BATCH_ROUNDED, ISOFLOP_GRID, MEMORY, NOISY_LOSS
 from llmscale.quantity import format_bytes, format_count
@@ -59,9 +59,10 @@ def _one_budget(jobs: "Sequence[Job]") -> Note | None:
     if len({job.tokens for job in jobs}) != 1:
         return None
     budget = format_count(jobs[0].tokens)
+    several = ",".join(format_count(factor * jobs[0].tokens) for factor in (1, 3, 10))
     return ONE_TOKEN_BUDGET.note(
         f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; several, "
-        "as in --tokens 5x,20x,80x, measure L(N, D)"
+        f"as in --tokens {several}, measure L(N, D)"
     )
 
 
@@ -81,8 +82,12 @@ def _repeated(jobs: "Sequence[Job]") -> Note | None:
 def _short(jobs: "Sequence[Job]") -> Note | None:
     for job in jobs:
         if job.steps < FEW_STEPS.limit:
+            # The batch grows with the tokens, too.
+            more = (FEW_STEPS.limit / job.steps) ** (1 / (1 - BATCH_EXPONENT))
+            tokens = format_count(float(f"{more * job.tokens:.2g}"))
             return FEW_STEPS.note(
-                f"size {job.size} gets only {counted(job.steps, 'step')}; train on more tokens"
+                f"size {job.size} gets only {counted(job.steps, 'step')}: train on {tokens} tokens "
+                "or more, or in smaller batches (--batch-tokens)"
             )
     return None
 
