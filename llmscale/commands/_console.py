@@ -73,7 +73,7 @@ class SafeConsole(Console):
             self.width = _WIDTH_OF_FILES
 
     @property
-    def file(self) -> IO[str]:  # type: ignore[override] - nobody sets it here
+    def file(self) -> IO[str]:  # type: ignore[misc]  # nobody sets it here
         """Standard error, or where answers go."""
         stream: IO[str] = super().file if self.stderr else answers()
         return stream
