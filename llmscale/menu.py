@@ -206,7 +206,7 @@ class Menu(Collection[str], Generic[Member]):
             return self._tried(found, title)
 
     def _missing(self, own: OwnFile, wanted: str | None, members: Collection[str]) -> InputError:
-        has = f"its {self.word}s are" if self._is_member is not None else "it defines"
+        has = f"its {self.word}s are" if self._is_member and members else "it defines"
         return InputError(
             f"{own.path} has no {self.word} called {wanted!r}",
             f"{has} {', '.join(members) or 'none'}; {self._contract}",
@@ -259,6 +259,14 @@ def names_in(package: str) -> tuple[str, ...]:
 def is_own(name: str) -> bool:
     """Whether `name` is of something in a user's file, as it was given or as results hold it."""
     return bool(_IN_FILE.fullmatch(name) or _PINNED.fullmatch(name))
+
+
+def as_asked(name: str) -> str:
+    """A choice that results name as an option takes it: with the path of its file, if known."""
+    pinned = _PINNED.fullmatch(name)
+    if pinned is None or _key(pinned) not in _files:
+        return name
+    return _files[_key(pinned)].path + (f":{pinned['name']}" if pinned["name"] else "")
 
 
 def bare_name(name: str) -> str:

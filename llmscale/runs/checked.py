@@ -103,6 +103,14 @@ def read_object(path: Path) -> dict[str, Any]:
     return payload
 
 
+def known_object(path: Path) -> dict[str, Any]:
+    """As read_object, but an empty table if there is none, or if it is damaged."""
+    try:
+        return read_object(path)
+    except (OSError, DamagedFile):
+        return {}
+
+
 def typed(kind: type, payload: Any, where: str = "") -> Any:
     """The dataclass `kind` from a JSON object. Keys that it does not know are left out. Raises
     WrongValue. A key may be missing if its field has a default, or may be empty."""

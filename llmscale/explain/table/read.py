@@ -320,7 +320,7 @@ def _columns_told(columns: object) -> dict[str, str]:
 
 
 def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
-    if not filters:
+    if not filters or left == usable:
         return []
     short = short_filter(" and ".join(filters))
     runs = "run" if usable == 1 else "runs"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
-from llmscale.measure.executors import Place, pick_executor
+from llmscale.measure.executors import EXECUTORS, Place
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.makespan import Duration, makespan
 
@@ -47,7 +47,7 @@ def allot_places(
     not `large`: at most the `most` that its memory holds. On a cluster there is one a run, as far
     as no number is asked for: it says how many of them it takes at a time."""
     cores, asked = available_cores(), hardware.workers
-    executor = pick_executor(hardware.executor)
+    executor = EXECUTORS.find(hardware.executor)
     threads = executor.threads_elsewhere(hardware.executor_options, device)
     if threads is not None:
         count = max(1, min(asked or len(durations), len(durations)))

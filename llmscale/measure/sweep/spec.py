@@ -14,7 +14,7 @@ from llmscale.errors import InputError
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
-from llmscale.menu import beside
+from llmscale.menu import beside, is_own
 from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
 from llmscale.runs.shape import TOKENS_PER_PARAM, shape_for
 from llmscale.settings import Range, check_settings, keys_of, setting
@@ -151,6 +151,10 @@ class SweepSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if any(is_own(name) for name in self.track):
+            from llmscale.measure.trackers import TRACKERS
+
+            object.__setattr__(self, "track", tuple(TRACKERS.pin(name) for name in self.track))
         if self.flops and (self.sizes or self.tokens):
             raise InputError(
                 "both flops and sizes or tokens were given",

@@ -166,20 +166,13 @@ def _remark(path: Path, packed: str | None, found: str, encoding: str, head: byt
         remarks.append(f"is {truth}, whatever its name")
     if encoding != "utf-8":
         remarks.append(f"is {encoding.upper()[:6]}, and read as such")
-    expected = {
-        ".parquet": (".parquet",),
-        ".jsonl": JSON,
-        ".json": JSON,
-        ".csv": (".csv", ".tsv"),
-        ".txt": PLAIN,
-    }
+    expected: dict[str, tuple[str, ...]] = {".parquet": (".parquet",), ".csv": (".csv", ".tsv")}
+    expected |= {".jsonl": JSON, ".json": JSON, ".txt": PLAIN}
     words = {".parquet": "parquet", ".jsonl": "JSON lines", ".json": "JSON", ".csv": "CSV"}
     if head and suffix not in expected[found]:
         remarks.append(f"holds {words[found]}, and is read as such")
-    if found == ".txt" and _is_object(
-        head.decode(encoding, "ignore").lstrip("\ufeff \n\r\t").partition("\n")[0]
-    ):
-        remarks.append(
-            "holds JSON lines, but is read as plain text, for that is its name: name it .jsonl"
-        )
+    first_line = head.decode(encoding, "ignore").lstrip("\ufeff \n\r\t").partition("\n")[0]
+    if found == ".txt" and _is_object(first_line):
+        plain = "holds JSON lines, but is read as plain text, for that is its name"
+        remarks.append(f"{plain}: name it .jsonl")
     return "; it ".join(remarks) or None

@@ -67,9 +67,8 @@ def inspect_text(
     store = find_store(spec, source)
     if store is not None:
         return _inspect_store(store, samples)
-    return _inspect_survey(
-        spec.source, source, survey(source, spec.cleaning, SURVEY_BYTES, progress), samples
-    )
+    surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
+    return _inspect_survey(spec.source, source, surveyed, samples)
 
 
 def _inspect_store(store: TokenStore, samples: int) -> Inspection:
@@ -85,11 +84,8 @@ def _inspect_store(store: TokenStore, samples: int) -> Inspection:
     texts = []
     for index in _spread(len(lengths), samples):
         start = int(ends[index] - lengths[index])
-        texts.append(
-            decode(
-                tokenizer, tokens[start : min(int(ends[index]), start + SAMPLE_CHARACTERS)].tolist()
-            )
-        )
+        end = min(int(ends[index]), start + SAMPLE_CHARACTERS)
+        texts.append(decode(tokenizer, tokens[start:end].tolist())[:SAMPLE_CHARACTERS])
     return Inspection(
         name=store.name,
         fingerprint=store.fingerprint,
@@ -106,7 +102,7 @@ def _inspect_store(store: TokenStore, samples: int) -> Inspection:
         shortest=int(lengths.min()),
         longest=int(lengths.max()),
         length_unit="tokens",
-        samples=tuple(text[:SAMPLE_CHARACTERS] for text in texts),
+        samples=tuple(texts),
         remarks=store.remarks,
     )
 
@@ -115,6 +111,7 @@ def _inspect_survey(name: str, source: Source, surveyed: Survey, samples: int) -
     documents = surveyed.documents
     read = max(1, len(documents) + surveyed.too_short + surveyed.duplicates)
     lengths = [document.bytes for document in documents] or [0]
+    chosen = (documents[index] for index in _spread(len(documents), samples))
     return Inspection(
         name=name,
         fingerprint=source.fingerprint(),
@@ -131,9 +128,7 @@ def _inspect_survey(name: str, source: Source, surveyed: Survey, samples: int) -
         shortest=min(lengths),
         longest=max(lengths),
         length_unit="bytes",
-        samples=tuple(
-            documents[index].text[:SAMPLE_CHARACTERS] for index in _spread(len(documents), samples)
-        ),
+        samples=tuple(document.text[:SAMPLE_CHARACTERS] for document in chosen),
         remarks=source.remarks(),
     )
 

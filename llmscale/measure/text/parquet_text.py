@@ -75,7 +75,7 @@ def _cells(values: Any) -> list[Any]:
 
 
 def parquet_columns(stream: IO[bytes], path: Path) -> dict[str, Any]:
-    """The columns as the first row of a table: what could be text has no value yet."""
+    """As `_columns`, of a file."""
     return _columns(_parquet_file(stream, path))
 
 
@@ -91,15 +91,9 @@ def _columns(file: Any) -> dict[str, Any]:
             return named(kind[index] for index in range(kind.num_fields))
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        tests = (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-        )
-        view = getattr(pa.types, "is_string_view", None)
-        textual = any(test(kind) for test in tests) or (view is not None and view(kind))
-        return None if textual else kind
+        textual = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+        is_view = getattr(pa.types, "is_string_view", lambda kind: False)
+        return None if kind in textual or is_view(kind) else kind
 
     return named(file.schema_arrow)
 

@@ -16,7 +16,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.checksums import ALGORITHM, check_file
 from llmscale.measure.text.tokenizer import load_tokenizer
 from llmscale.notes.measuring import UNKNOWN_TOKENS
-from llmscale.runs.safe_write import write_text
+from llmscale.runs.safe_write import write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -45,37 +45,29 @@ class TokenStore:
         try:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            problem = (
-                "is not finished" if (path / "journal.json").exists() else "is not a token store"
-            )
-            raise InputError(
-                f"{path} {problem}", "make one: llmscale data prepare SOURCE"
-            ) from None
+            is_begun = (path / "journal.json").exists()
+            problem = f"{path} is not {'finished' if is_begun else 'a token store'}"
+            raise InputError(problem, "make one: llmscale data prepare SOURCE") from None
         except ValueError as error:
             raise InputError(f"{path}/meta.json is not JSON: {error}", _remake(path)) from None
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise InputError(f"{path} was written by another version of llmscale", _remake(path))
         if meta.get("dtype") not in ("uint16", "uint32"):
-            raise InputError(
-                f"{path} holds {meta.get('dtype')!r}, which are no token numbers", _remake(path)
-            )
+            problem = f"{path} holds {meta.get('dtype')!r}, which are no token numbers"
+            raise InputError(problem, _remake(path))
         store = cls(path, meta)
         try:
             counts = (("train", store.train_tokens), ("validation", store.validation_tokens))
             _ = store.vocab_size, store.end_of_text, store.fingerprint, store.name
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}/meta.json is damaged: {error} is missing or wrong", _remake(path)
-            ) from None
+            problem = f"{path}/meta.json is damaged: {error} is missing or wrong"
+            raise InputError(problem, _remake(path)) from None
         for name, tokens in counts:
             held = _size(path / f"{name}.bin") // store.dtype.itemsize
             # train.bin may hold more: another process may be extending it.
             if held < tokens or (name == "validation" and held > tokens):
-                raise InputError(
-                    f"the token store {path} is torn: {name}.bin holds {held:,} tokens, not the "
-                    f"{tokens:,} it should",
-                    _remake(path),
-                )
+                torn = f"{name}.bin holds {held:,} tokens, not the {tokens:,} it should"
+                raise InputError(f"the token store {path} is torn: {torn}", _remake(path))
         return store
 
     @property
@@ -171,15 +163,12 @@ class TokenStore:
             tell = partial(_report_more, report, before, whole)
             seen = check_file(self.path / name, size, numbers, tell)
             if numbers == self.dtype and seen.largest >= self.vocab_size:
-                raise _damaged(
-                    self.path,
-                    f"{name} holds the token {seen.largest:,}, and the vocabulary "
-                    f"{self.vocab_size:,} tokens",
-                )
+                largest = f"{name} holds the token {seen.largest:,}"
+                what = f"{largest}, and the vocabulary {self.vocab_size:,} tokens"
+                raise _damaged(self.path, what)
             if known.get(name, seen.checksum) != seen.checksum:
-                raise _damaged(
-                    self.path, f"{name} is not what was written (checksum {seen.checksum[:12]}...)"
-                )
+                what = f"{name} is not what was written (checksum {seen.checksum[:12]}...)"
+                raise _damaged(self.path, what)
             found[name] = seen.checksum
             before += size
         found["meta.json"] = checksum_of_meta(self.meta)
@@ -208,11 +197,9 @@ class TokenStore:
 def with_checksums(store: TokenStore, checksums: dict[str, str]) -> TokenStore:
     """A store of before there were checksums, given them."""
     meta = {**store.meta, "checksums": checksums}
-    write_text(store.path / "meta.json", json.dumps(meta, indent=2) + "\n")
-    said = (
-        f"the token store {store.path} was made before stores had checksums: it has them from now "
-        "on"
-    )
+    write_json(store.path / "meta.json", meta)
+    before = f"the token store {store.path} was made before stores had checksums"
+    said = f"{before}: it has them from now on"
     return replace(store, meta=meta, remarks=(*store.remarks, said))
 
 

@@ -34,9 +34,8 @@ def choose_column(asked: str, row: Mapping[str, Any], where: str) -> str:
         return asked
     if asked != DEFAULT:
         raise no_such_column(where, asked, _paths(row))
-    usual = [
-        name for name in row if str(name).lower() in USUAL and isinstance(row[name], str | None)
-    ]
+    could_be = (name for name in row if str(name).lower() in USUAL)
+    usual = [name for name in could_be if isinstance(row[name], str | None)]
     if len(usual) == 1:
         return usual[0]
     if usual:

@@ -30,9 +30,9 @@ class Found:
 
 def parts_of(name: str) -> list[str]:
     """The paths and patterns in `name`, with commas between, unless a file is called that."""
-    return (
-        [name] if exists(Path(name)) else [part.strip() for part in name.split(",") if part.strip()]
-    )
+    if exists(Path(name)):
+        return [name]
+    return [part.strip() for part in name.split(",") if part.strip()]
 
 
 def exists(path: Path) -> bool:
@@ -63,9 +63,8 @@ def find(name: str) -> Found:
         _find_part(part, found)
     found.files = list(dict.fromkeys(path.absolute() for path in found.files))
     named = set(found.files)
-    found.optional = [
-        path for path in dict.fromkeys(p.absolute() for p in found.optional) if path not in named
-    ]
+    others = dict.fromkeys(path.absolute() for path in found.optional)
+    found.optional = [path for path in others if path not in named]
     if not found.files and not found.optional:
         raise InputError("the list of files is empty", "name files, like corpus/**/*.txt")
     everything = [*found.files, *found.optional]
@@ -86,19 +85,20 @@ def _find_part(part: str, found: Found) -> None:
         )
     expanded = os.path.expanduser(part)
     path = Path(expanded)
+    is_there = False
     try:
-        mode = path.stat()
+        path.stat()
+        is_there = True
     except FileNotFoundError:
-        mode = None
+        pass
     except (OSError, ValueError) as error:
         if not glob.has_magic(expanded):
             raise _unreadable(part, error) from None
-        mode = None
-    if mode is not None and path.is_dir():
+    if is_there and path.is_dir():
         _find_inside(path, part, found)
-    elif mode is not None and path.is_file():
+    elif is_there and path.is_file():
         found.files.append(path)
-    elif mode is not None:
+    elif is_there:
         raise InputError(f"{part} is not a regular file", "name regular files")
     elif glob.has_magic(expanded):
         found.files += _matching(expanded, part)
