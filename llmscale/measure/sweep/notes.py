@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmscale.errors import Note, counted
+from llmscale.errors import Note, both, counted
 from llmscale.measure.sweep.kernels import kernel_notes
 from llmscale.measure.train.recipe import BATCH_EXPONENT, DEFAULT, Recipe
 from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
@@ -129,15 +129,15 @@ def rules_in_use(spec: "SweepSpec", jobs: "Sequence[Job]") -> tuple[str, ...]:
         sizes = f"{', '.join(rule.sizes)}: " if rule.sizes else ""
         tuned = f"{sizes}N = {reach['N'].tuned}, D = {reach['D'].tuned}"
         outside = [
-            f"{letter} up to {one.factor:.2g}x outside those"
-            for letter, one in reach.items()
-            if one.factor > 1
+            f"{letter} up to {one.factor:.2g}x" for letter, one in reach.items() if one.factor > 1
         ]
         gives = [f"lr {_ends(mine, 'lr', '{:.3g}')}"] if recipe.lr is None else []
         if rule.batch_tokens is not None and recipe.batch_tokens is None:
             gives.append(f"batches of {_ends(mine, 'batch_tokens', '{:,}')} tokens")
         of = f" of recipe {name}" if name != DEFAULT else ""
-        here = "; ".join([", ".join(gives) or "nothing, as both are set", *outside])
+        here = ", ".join(gives) or "nothing, as both are set"
+        if outside:
+            here += f"; {both(outside)} outside those"
         said.append(f"rule{of}: {recipe.rule}, tuned on {tuned}; it gives {here}")
     return tuple(said)
 
