@@ -31,15 +31,16 @@ def plan_notes(
     of memory.
     """
     jobs = [run.job for run in runs]
-    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
-    notes = [note for note in found if note is not None]
-    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
-    if device == "cpu" and not all(run.finished for run in runs):
-        notes += kernel_notes()
+    notes = []
     for name, recipe in spec.variants.items():
         mine = [job for job in jobs if job.recipe == name]
         if mine:
             notes += _of_recipe(recipe, mine)
+    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
+    notes += [note for note in found if note is not None]
+    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
+    if device == "cpu" and not all(run.finished for run in runs):
+        notes += kernel_notes()
     return notes
 
 
