@@ -25,7 +25,7 @@ from llmscale.explain.estimation.design_notes import design_notes, floor_note
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
-from llmscale.explain.estimation.levels import count_levels, has_steps, points, words
+from llmscale.explain.estimation.levels import count_levels, has_steps, in_order, points, words
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
@@ -218,9 +218,12 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     law, notes = choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
     inputs = inputs_of(law, options.variable)
-    columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
-    loss = table.frame["loss"].to_numpy(dtype=float)
-    log_loss, weight = np.log(loss), run_weights(table)
+    # Sums, starts and draws go by the order of rows: the answer must not hang on the file's.
+    used = [*inputs, *(name for name in ("loss", "weight") if name in table.frame)]
+    ordered = replace(table, frame=in_order(table.frame[["run_id", *used]], used))
+    columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
+    loss = ordered.frame["loss"].to_numpy(dtype=float)
+    log_loss, weight = np.log(loss), run_weights(ordered)
 
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
@@ -242,7 +245,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
 
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitted %s; its intervals", law.name)
-    refits = refit(table, inputs, surface, theta, options)
+    refits = refit(ordered, inputs, surface, theta, options)
     notes += design_notes(best, table)
     notes += _degenerate(best, surface, found)
     return Fit(
