@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note, WorkError
+from llmscale.errors import InputError, Note, WorkError, listed
 from llmscale.explain.curve_table import folder_steps
 from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.diagnostics.diagnose import diagnose
@@ -28,6 +28,7 @@ from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.levels import count_levels, has_steps, in_order, points, words
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import reach_of
+from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
 from llmscale.explain.forecast.asked import forecast_at
@@ -220,7 +221,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     inputs = inputs_of(law, options.variable)
     # Sums, starts and draws go by the order of rows: the answer must not hang on the file's.
     used = [*inputs, *(name for name in ("loss", "weight") if name in table.frame)]
-    ordered = replace(table, frame=in_order(table.frame[["run_id", *used]], used))
+    ordered = replace(table, frame=in_order(table.frame, used))
     columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = ordered.frame["loss"].to_numpy(dtype=float)
     log_loss, weight = np.log(loss), run_weights(ordered)
@@ -279,8 +280,19 @@ def refit(
         objective=options.loss_function,
         seed=options.seed,
         points_word="runs" if steps else word,
+        spread_word=_spread_word(table.frame, point, steps=steps),
         steps=steps,
     )
+
+
+def _spread_word(frame: pd.DataFrame, point_R: NDArray[np.int_], *, steps: bool) -> str:
+    """What the spread of the rows of one point is called: that of seeds, if they repeat a run."""
+    if steps:
+        return "spread within runs"
+    names = differing(frame, point_R)
+    if not names:
+        return "seed noise"
+    return f"spread of runs that differ in {listed(names, 3)}"
 
 
 def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:

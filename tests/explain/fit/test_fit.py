@@ -191,7 +191,8 @@ def test_no_digit_of_a_fit_hangs_on_the_order_of_rows(name: str) -> None:
     one, same = (fit_law(runs, name, bootstrap=5, diagnostics=False) for runs in (table, other))
     assert one.law == same.law
     assert one.intervals == same.intervals
-    assert one.holdout and same.holdout
+    assert one.holdout
+    assert same.holdout
     told = ["loss", "predicted", "low", "high"]
     pd.testing.assert_frame_equal(
         *(fit.holdout.runs[told].sort_values(told, ignore_index=True) for fit in (one, same))
@@ -376,6 +377,26 @@ def test_seeds_of_a_size_are_one_point_and_tell_the_noise() -> None:
     assert "seed noise" in note
     assert fit.holdout is not None
     assert len(fit.holdout.runs) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "word"),
+    [
+        ("seed", [1, 2, 3], "seed noise"),
+        ("loss_stderr", [0.01, 0.02, 0.03], "seed noise"),
+        ("experts", [1, 8, 64], "spread of runs that differ in experts"),
+        ("tokens", [1e7, 1e8, 1e9], "spread of runs that differ in tokens"),
+        ("activation", ["relu", "gelu", "swiglu"], "spread of runs that differ in activation"),
+    ],
+)
+def test_runs_repeat_each_other_if_they_differ_in_nothing_but_the_seed(
+    column: str, values: list[Any], word: str
+) -> None:
+    table = ladder(np.repeat(SIZES, 3))
+    table = replace(table, frame=table.frame.assign(**{column: values * 5}))
+    fit = fit_law(table, "power-floor", bootstrap=9, holdout="none", diagnostics=False)
+    (note,) = [note.message for note in fit.notes if note.code == "parametric-bootstrap"]
+    assert f"{word} 0." in note
 
 
 def test_many_points_are_resampled_seeds_within_their_point() -> None:
