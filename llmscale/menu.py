@@ -19,13 +19,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from llmscale.errors import InputError, LlmscaleError
+from llmscale.errors import InputError, LlmscaleError, with_article
 
 Member = TypeVar("Member")
 
 DIGITS = 16
 """Hexadecimal digits of a file's SHA-256 in the name of what is in it."""
-CHOSEN = frozenset({"arch", "optimizer", "schedule", "source", "track"})
+CHOSEN = frozenset({"arch", "executor", "optimizer", "schedule", "source", "track"})
 """Settings of a TOML file that take a choice of the user's own."""
 _IN_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[A-Za-z_]\w*))?")
 _PINNED = re.compile(
@@ -65,7 +65,10 @@ class Menu(Collection[str], Generic[Member]):
 
     `is_member` says which object of a file is the choice: there is exactly one in each file of the
     folder. Without it, the module itself is; and of a user's file this, or any object in it that is
-    named. `ready` turns what was found into what `find` returns, or raises InputError."""
+    named. `ready` turns what was found into what `find` returns; `tried` does so with what is in a
+    user's file, of which it says what it is (`schedule 'f' of ./s.py`), and tries it on a small
+    example first. Both raise InputError; whatever else a user's file raises then is told of with
+    its line."""
 
     def __init__(
         self,
@@ -75,22 +78,18 @@ class Menu(Collection[str], Generic[Member]):
         *,
         is_member: Callable[[Any], bool] | None = None,
         ready: Callable[[Any], Any] = lambda found: found,
+        tried: Callable[[Any, str], Any] | None = None,
         own: str = "Mine",
     ) -> None:
         self.package, self.word, self.option = package, word, option
         self._is_member, self._ready, self._own_name = is_member, ready, own
+        self._tried = tried or (lambda found, title: ready(found))
         self._found: dict[str, Member] = {}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The choices in the folder, as options take them; files with an underscore are none."""
-        import pkgutil
-
-        folder = importlib.util.find_spec(self.package)
-        assert folder is not None
-        assert folder.submodule_search_locations is not None
-        found = (one.name for one in pkgutil.iter_modules(folder.submodule_search_locations))
-        return tuple(sorted(name.replace("_", "-") for name in found if name[0] != "_"))
+        return names_in(self.package)
 
     def __contains__(self, name: object) -> bool:
         """Whether `name` may be asked for: one of the folder, or of a file of the user's own."""
@@ -111,14 +110,14 @@ class Menu(Collection[str], Generic[Member]):
         # What one file says under two paths is found twice, so that messages name the right one.
         key = f"{name} {self._file_of(name).path}" if is_own(name) else name
         if key not in self._found:
-            found = self._own(name) if is_own(name) else self._in_folder(name)
-            self._found[key] = self._ready(found)
+            find = self._own if is_own(name) else self._in_folder
+            self._found[key] = find(name)
         return self._found[key]
 
     def pin(self, name: str) -> str:
         """`name` as results keep it: a file of one's own is read, and its digest put to its name.
 
-        Raises InputError, also for what is no choice."""
+        Raises InputError, also for what is no choice or does not give what it must."""
         if name in self.names:
             return name
         if not is_own(name):
@@ -133,7 +132,9 @@ class Menu(Collection[str], Generic[Member]):
         wanted = given["name"]
         if wanted is None and self._is_member is not None:
             wanted = self._only_name(own, name)
-        return f"{own.file}{f':{wanted}' if wanted else ''}@{own.digest}"
+        pinned = f"{own.file}{f':{wanted}' if wanted else ''}@{own.digest}"
+        self.find(pinned)
+        return pinned
 
     def accepts(self, name: str) -> bool:
         """Whether `name` is one that results may hold, though its file need not be here."""
@@ -182,28 +183,33 @@ class Menu(Collection[str], Generic[Member]):
     def _in_folder(self, name: str) -> Any:
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         if self._is_member is None:
-            return module
+            return self._ready(module)
         members = self._members(module)
         if len(members) != 1:
             raise TypeError(
                 f"{module.__name__} must define one {self.word}, and defines {len(members)}"
             )
-        return next(iter(members.values()))
+        return self._ready(next(iter(members.values())))
 
     def _own(self, name: str) -> Any:
         pinned = _PINNED.fullmatch(name)
         assert pinned is not None
         own = self._file_of(name)
         module, wanted = _run(own), pinned["name"]
-        if wanted is None and self._is_member is None:
-            return module
-        members = self._members(module)
-        if wanted in members:
-            return members[wanted]
-        there = ", ".join(members) or "none"
-        raise InputError(
+        found, title = module, f"{self.word} {own.path}"
+        if wanted is not None or self._is_member is not None:
+            members = self._members(module)
+            if wanted not in members:
+                raise self._missing(own, wanted, members)
+            found, title = members[wanted], f"{self.word} {wanted!r} of {own.path}"
+        with errors_named(own.path, f"cannot be used as {with_article(self.word)}", self._contract):
+            return self._tried(found, title)
+
+    def _missing(self, own: OwnFile, wanted: str | None, members: Collection[str]) -> InputError:
+        has = f"its {self.word}s are" if self._is_member and members else "it defines"
+        return InputError(
             f"{own.path} has no {self.word} called {wanted!r}",
-            f"its {self.word}s are {there}; {self._contract}",
+            f"{has} {', '.join(members) or 'none'}; {self._contract}",
         )
 
     def _only_name(self, own: OwnFile, asked: str) -> str:
@@ -239,9 +245,28 @@ class Menu(Collection[str], Generic[Member]):
         return f"{folder}/__init__.py says what it must give"
 
 
+def names_in(package: str) -> tuple[str, ...]:
+    """The choices in a folder, as options take them; the folder itself is not imported."""
+    import pkgutil
+
+    folder = importlib.util.find_spec(package)
+    assert folder is not None
+    assert folder.submodule_search_locations is not None
+    found = (one.name for one in pkgutil.iter_modules(folder.submodule_search_locations))
+    return tuple(sorted(name.replace("_", "-") for name in found if name[0] != "_"))
+
+
 def is_own(name: str) -> bool:
     """Whether `name` is of something in a user's file, as it was given or as results hold it."""
     return bool(_IN_FILE.fullmatch(name) or _PINNED.fullmatch(name))
+
+
+def as_asked(name: str) -> str:
+    """A choice that results name as an option takes it: with the path of its file, if known."""
+    pinned = _PINNED.fullmatch(name)
+    if pinned is None or _key(pinned) not in _files:
+        return name
+    return _files[_key(pinned)].path + (f":{pinned['name']}" if pinned["name"] else "")
 
 
 def bare_name(name: str) -> str:

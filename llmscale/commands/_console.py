@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from llmscale.commands._streams import answers
 from llmscale.commands._wrapping import wrapped_lines
 from llmscale.errors.printable import clean, masked, one_line
 
@@ -70,6 +71,12 @@ class SafeConsole(Console):
         """Whether lines are wrapped at words."""
         if not self._limited:
             self.width = _WIDTH_OF_FILES
+
+    @property  # type: ignore[misc]  # rich's can be set, which nobody does here
+    def file(self) -> IO[str]:
+        """Standard error, or where answers go."""
+        stream: IO[str] = super().file if self.stderr else answers()
+        return stream
 
     def say(self, label: str, style: str, text: str, text_style: str = "") -> None:
         """A message behind its `label`, its further lines under the first."""

@@ -7,11 +7,13 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand
 
+from llmscale.commands._streams import answers_apart
 from llmscale.settings import Setting, options_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -20,6 +22,11 @@ GROUPS = (
     "Arguments",
     "What to measure",
     "What to train",
+    "What to forecast",
+    "What to draw",
+    "What to read",
+    "What to fit",
+    "How to fit",
     "Search",
     "Text",
     "Recipe",
@@ -28,6 +35,8 @@ GROUPS = (
     "Options",
 )
 """In the order in which help shows them."""
+_LONGEST_MENU = 32
+"""Letters of a menu that stands next to its option; a longer one stands in the help."""
 _SENTENCE_END = re.compile(r"\.\s+(?=[A-Z`])")
 
 OUTPUT = "Output"
@@ -50,6 +59,23 @@ OutOption = Annotated[
 FileArgument = Annotated[
     Path | None,
     typer.Argument(metavar="FILE.toml", help="A sweep described in TOML; options override it"),
+]
+TableArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TABLE",
+        help="A results folder, a .csv, .tsv, .parquet, .jsonl or .json file, a URL of either, - "
+        "for a pipe, or a pattern of logs, one a run: 'logs/*/trainer_state.json'; default "
+        "the newest sweep under results/.",
+    ),
+]
+FitArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TABLE",
+        help="A table as `llmscale fit` takes it, or a fit that was kept: fit-chinchilla.json; "
+        "default the newest sweep under results/.",
+    ),
 ]
 _ExecutorOption = Annotated[
     list[str] | None,
@@ -93,8 +119,12 @@ def takes_settings(
 
 class GroupedCommand(TyperCommand):
     """A command whose help shows its options in groups. Plain text: to draw panels with rich takes
-    longer than all else that help does.
-    """
+    longer than all else that help does."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, whose answer alone goes to standard output."""
+        with answers_apart():
+            return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group."""
@@ -124,22 +154,35 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 def _annotation(one: Setting) -> Any:
     """How Typer is told of an option: None means that it was not given."""
     is_text = one.is_list or one.parse is not None
-    kind = str if is_text else one.kinds[0]
-    flag = f"{one.flag}/--no-{one.flag.removeprefix('--')}" if kind is bool else one.flag
-    metavar = "|".join(one.choices()) if one.choices else one.metavar
+    kind: Any = str if is_text else one.kinds[0]
+    taken = GenericAlias(list, kind) if one.repeats else kind
+    flags = one.flags or (one.flag,)
+    if kind is bool:
+        flags = (f"{one.flag}/--no-{one.flag.removeprefix('--')}",)
     option = typer.Option(
-        flag,
-        metavar=metavar or None,
+        *flags,
+        metavar=_metavar(one),
         help=_help(one),
         rich_help_panel=one.group,
         show_default=False,  # that of the option is None; the setting's own is in its help
     )
-    return Annotated[kind | None, option]
+    return Annotated[taken | None, option]
+
+
+def _metavar(one: Setting) -> str | None:
+    menu = _menu(one)
+    return menu if menu and len(menu) <= _LONGEST_MENU else one.metavar or None
+
+
+def _menu(one: Setting) -> str:
+    return "|".join(one.choices()) if one.choices else ""
 
 
 def _help(one: Setting) -> str:
     """What `--help` says of a setting: its first sentence, and its default."""
     said = _first_sentence(one.help)
+    if len(_menu(one)) > _LONGEST_MENU:
+        said += f": {_menu(one).replace('|', ', ')}"
     default = _first_sentence(one.usual) or _default(one)
     return f"{said}  [default: {default}]" if default else said
 

@@ -6,8 +6,12 @@ from llmscale.commands import COMMANDS
 
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _COMMAND = re.compile(rf"(?<!\S)\(?(?:llmscale (?:{'|'.join(COMMANDS)})|pip install|rm -r)(?!\S)")
-_TOGETHER = re.compile(r"\[[^\s\]]{1,7}, [^\s\]]{1,7}\]\S{0,2}(?!\S)|\S{1,8} = \S{1,8}(?!\S)|\S+")
-"""A word, a short `name = value`, or an interval: each is read as one."""
+_UNITS = "s|min|h|days|years|B|KiB|MiB|GiB|TiB|GFLOP/s"
+_TOGETHER = re.compile(
+    r"\[[^\s\]]{1,7}, [^\s\]]{1,7}\]\S{0,2}(?!\S)|\S{1,8} = \S{1,8}(?!\S)"
+    rf"|[\d.,]+ (?:{_UNITS})(?![\w/])\S*|\S+"
+)
+"""A word, a short `name = value`, an interval, or a number with its unit: each is read as one."""
 _LEAST_ROOM = 20
 
 
@@ -56,8 +60,7 @@ def _pieces(text: str) -> list[str]:
 
 def _end_of_command(text: str, place: int) -> int:
     """A command ends with its sentence, at a semicolon, comma or bracket, or before a bracket that
-    opens.
-    """
+    opens."""
     while (word := _WORD.match(text, place + 1)) and not word.group().startswith("("):
         place = word.end()
         if word.group()[-1] in ";,:)":

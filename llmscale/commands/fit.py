@@ -1,38 +1,32 @@
-"""`llmscale fit`: fit laws to a table of runs."""
+"""`llmscale fit`: fit laws to a table of runs, with intervals and checks."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from llmscale.commands import _explain_options as options
+import typer
+
 from llmscale.commands import output
+from llmscale.commands._options import OUTPUT, JsonOption, TableArgument, takes_settings
 from llmscale.errors import InputError
+from llmscale.explain.api.settings import FitSpec
 
 if TYPE_CHECKING:
     from llmscale.explain.fit.fits import Fits
 
 
+@takes_settings(FitSpec)
 def fit(
-    table: options.TableArgument = None,
-    law: options.LawsOption = None,
-    method: options.MethodOption = "parametric",
-    variable: options.VariableOption = None,
-    count: options.CountOption = "params",
-    columns: options.ColumnsOption = None,
-    units: options.UnitsOption = None,
-    where: options.WhereOption = None,
-    status: options.StatusOption = None,
-    by: options.ByOption = None,
-    level: options.LevelOption = None,
-    bootstrap: options.BootstrapOption = None,
-    intervals: options.IntervalsOption = None,
-    holdout: options.HoldoutOption = None,
-    objective: options.ObjectiveOption = None,
-    delta: options.DeltaOption = None,
-    seed: options.SeedOption = None,
-    out: options.KeepOption = None,
+    table: TableArgument = None,
+    checklist: Annotated[
+        bool,
+        typer.Option(
+            "--checklist",
+            help="Print the reporting checklist as Markdown",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     notes: output.NotesOption = False,
-    checklist: options.ChecklistOption = False,
-    json: options.JsonOption = False,
+    json: JsonOption = False,
+    **settings: Any,
 ) -> None:
     """Fit scaling laws with intervals, and check them on held-out runs. `--law all` ranks every law
     that suits.
@@ -42,28 +36,24 @@ def fit(
     import llmscale
     from llmscale.commands._explained import show
 
-    _check_output(law or [], method, by, out, checklist)
-    reading = options.reading(columns, count, units, where, status)
-    made = options.made(variable, level, bootstrap, seed, objective, delta)
-    made |= {"holdout": holdout, "intervals": intervals}
-    keep = Path(out) if out else not checklist
-    found: Any = llmscale.fit(table, law or [], method=method, by=by, keep=keep, **reading, **made)
+    if checklist:
+        _check_checklist(settings)
+        settings["keep"] = False
+    # Without --law, every law that suits is shown.
+    settings["law"] = settings["law"] or []
+    found: Any = llmscale.fit(table, **settings)
     if checklist:
         return _show_checklist(found, json)
     return show(found, json=json, every=notes)
 
 
-def _check_output(
-    laws: list[str], method: str, by: str | None, out: str | None, checklist: bool
-) -> None:
-    """Raise InputError for ways to print or keep a fit that go with one fit only."""
-    several = by is not None or method != "parametric" or "all" in laws
-    if checklist and (several or out):
+def _check_checklist(settings: dict[str, Any]) -> None:
+    """Raise InputError for what goes together with more than one fit, or with another output."""
+    several = settings["by"] or settings["method"] or "all" in (settings["law"] or ())
+    if several or settings["keep"]:
         raise InputError(
             "--checklist describes one fit", "name one law, and leave --by, --method and --out out"
         )
-    if out and several:
-        raise InputError("--out keeps one fit", "name one law, and leave --by and --method out")
 
 
 def _show_checklist(found: "Fits", json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`llmscale laws`: the laws that can be fitted."""
+"""`llmscale laws`: list the laws that can be fitted."""
 
 from typing import Annotated, Any
 
@@ -16,10 +16,8 @@ NEXT = (
 def laws(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the laws: formula, the columns that each needs, and where it was published.
-
-    Example: llmscale laws
-    """
+    """List the laws: formula, the columns that each needs, and where it was published. Example:
+    llmscale laws"""
     from llmscale.explain.laws import LAWS
 
     rows = [_row(LAWS.find(name)) for name in LAWS]

@@ -5,7 +5,6 @@ codes.
 import errno
 import json
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmscale.commands._patience import Patience
-from llmscale.commands._streams import guarded_streams
+from llmscale.commands._streams import answers, guarded_streams
 from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.errors.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
 
@@ -91,16 +90,16 @@ def print_json(payload: dict[str, Any]) -> None:
     """
     from llmscale.runs.json_values import plain
 
-    sys.stdout.write(json.dumps(all_masked(plain(payload)), indent=2) + "\n")
-    sys.stdout.flush()
+    answers().write(json.dumps(all_masked(plain(payload)), indent=2) + "\n")
+    answers().flush()
 
 
 def print_text(text: str) -> None:
     """Write text as it is on standard output, in its own lines: no markup, no wrapping, no control
     characters.
     """
-    sys.stdout.write(masked(clean(text)).rstrip("\n") + "\n")
-    sys.stdout.flush()
+    answers().write(masked(clean(text)).rstrip("\n") + "\n")
+    answers().flush()
 
 
 NotesOption = Annotated[

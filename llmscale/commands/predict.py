@@ -1,52 +1,25 @@
-"""`llmscale predict`: the loss of runs that nobody has made yet, and the best split of a budget."""
+"""`llmscale predict`: forecast the loss of runs that nobody has made yet."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from llmscale.commands import _explain_options as options
 from llmscale.commands import output
-from llmscale.quantity import format_count, parse_count
+from llmscale.commands._options import FitArgument, JsonOption, takes_settings
+from llmscale.explain.api.settings import PredictSpec
+from llmscale.quantity import format_count
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from llmscale.explain.forecast.forecast import Forecast
 
-ParamsOption = Annotated[
-    str | None, typer.Option("--params", "-N", help="Sizes, like 7B or 1B,7B,70B.")
-]
-TokensOption = Annotated[
-    str | None,
-    typer.Option("--tokens", "-D", help="Tokens, like 1.4T; or 20x for 20 a parameter."),
-]
-FlopsOption = Annotated[
-    str | None,
-    typer.Option("--flops", "-C", help="A budget, like 1e23: alone, its best size and tokens."),
-]
 
-
+@takes_settings(PredictSpec, leave_out=("holdout", "intervals", "diagnostics"))
 def predict(
-    table: options.FitArgument = None,
-    params: ParamsOption = None,
-    tokens: TokensOption = None,
-    flops: FlopsOption = None,
-    law: options.LawOption = None,
-    variable: options.VariableOption = None,
-    count: options.CountOption = "params",
-    columns: options.ColumnsOption = None,
-    units: options.UnitsOption = None,
-    where: options.WhereOption = None,
-    status: options.StatusOption = None,
-    level: options.LevelOption = None,
-    bootstrap: options.BootstrapOption = None,
-    objective: options.ObjectiveOption = None,
-    delta: options.DeltaOption = None,
-    seed: options.SeedOption = None,
-    refit: options.RefitOption = False,
+    table: FitArgument = None,
     notes: output.NotesOption = False,
-    json: options.JsonOption = False,
+    json: JsonOption = False,
+    **settings: Any,
 ) -> None:
     """Forecast the loss at a size and tokens, or at the best ones of a budget, with what such
     forecasts have held.
@@ -55,20 +28,12 @@ def predict(
     """
     import llmscale
 
-    asked: dict[str, Any] = {"params": _counts(params, "params"), "flops": _counts(flops, "flops")}
-    asked["tokens"] = None if tokens is None else tokens.split(",")
-    reading = options.reading(columns, count, units, where, status)
-    made = options.made(variable, level, bootstrap, seed, objective, delta)
-    found = llmscale.predict(table, law=law, refit=refit, **asked, **reading, **made)
+    found = llmscale.predict(table, **settings)
     if json:
         output.print_json(found.to_json())
     else:
         _show(found)
     output.warn_all(found.all_notes, every=notes)
-
-
-def _counts(text: str | None, name: str) -> list[int] | None:
-    return None if text is None else [parse_count(item, name) for item in text.split(",")]
 
 
 def _show(found: "Forecast") -> None:

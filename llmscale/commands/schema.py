@@ -1,4 +1,4 @@
-"""`llmscale schema`: the JSON schema of a sweep's TOML file, and the columns of its tables."""
+"""`llmscale schema`: print the JSON schema of a sweep's TOML file."""
 
 from typing import Annotated
 
@@ -13,9 +13,7 @@ def schema(
     ] = False,
 ) -> None:
     """Print the JSON schema of a sweep's TOML file, with which editors complete and check it.
-
-    Example: llmscale schema > sweep.schema.json, and in the file: #:schema ./sweep.schema.json
-    """
+    Example: llmscale schema > sweep.schema.json, and in the file: #:schema ./sweep.schema.json"""
     if columns:
         from llmscale.runs.run import columns_page
 

@@ -1,4 +1,4 @@
-"""`llmscale shapes`: the ladder of sizes, on paper."""
+"""`llmscale shapes`: show the model of each size: shape, memory and time."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,10 +47,7 @@ def shapes(
     **settings: Any,
 ) -> None:
     """Show the model of each size: shape, parameter counts, FLOPs a token, memory, and estimated
-    time.
-
-    Example: llmscale shapes 1M,10M,100M --vocab-size 4096 --context 512
-    """
+    time. Example: llmscale shapes 1M,10M,100M --vocab-size 4096 --context 512"""
     from llmscale.measure.ladder import ladder
 
     found = ladder(sizes, vocab_size, tokens, peak=peak, mfu=mfu, gpus=gpus, gpu=gpu, **settings)

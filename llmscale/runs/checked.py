@@ -9,7 +9,8 @@ import math
 import stat
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ _WORDS = {
     dict: "a table",
     list: "a list",
 }
+_TORN = (OSError, ValueError, LookupError, TypeError, AttributeError)
 _LARGEST = 2**63
 REMAKE = "the sweep's own command makes it anew from the folders of its runs"
 """What helps against a damaged table."""
@@ -46,10 +48,7 @@ class WrongValue(ValueError):  # noqa: N818
 
 def plain_file(path: Path) -> Path:
     """`path`, if it is a file: opening a pipe waits for ever. Raises DamagedFile; FileNotFoundError
-    if it is not there.
-
-    A path that may not be looked at is left to whoever opens it.
-    """
+    if it is not there. A path that may not be looked at is left to whoever opens it."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -62,11 +61,32 @@ def plain_file(path: Path) -> Path:
     return path
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file `path`.
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Around reading a table: what is wrong with it is DamagedFile. FileNotFoundError stays."""
+    import pyarrow as pa
 
-    Raises DamagedFile; FileNotFoundError if there is none.
-    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (*_TORN, pa.ArrowException) as error:
+        raise DamagedFile(path, str(error), REMAKE) from error
+
+
+@contextmanager
+def reading_results(path: Path) -> Iterator[None]:
+    """As `reading`, of a file that every sweep writes: InputError if there is none."""
+    try:
+        with reading(path):
+            yield
+    except FileNotFoundError:
+        fix = "name a results folder that a sweep wrote"
+        raise InputError(f"there is no {path}", fix) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in the file `path`. Raises DamagedFile; FileNotFoundError."""
     try:
         payload = json.loads(plain_file(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -83,12 +103,17 @@ def read_object(path: Path) -> dict[str, Any]:
     return payload
 
 
+def known_object(path: Path) -> dict[str, Any]:
+    """As read_object, but an empty table if there is none, or if it is damaged."""
+    try:
+        return read_object(path)
+    except (OSError, DamagedFile):
+        return {}
+
+
 def typed(kind: type, payload: Any, where: str = "") -> Any:
     """The dataclass `kind` from a JSON object. Keys that it does not know are left out. Raises
-    WrongValue.
-
-    A key may be missing if its field has a default, or may be empty.
-    """
+    WrongValue. A key may be missing if its field has a default, or may be empty."""
     if not isinstance(payload, dict):
         raise WrongValue(f"{where or 'it'} is {_say(payload)}, not a table")
     values: dict[str, Any] = {}
@@ -101,18 +126,14 @@ def typed(kind: type, payload: Any, where: str = "") -> Any:
                 values[name] = None
             continue
         check(payload[name], hint, at)
-        values[name] = (
-            typed(hint, payload[name], at)
-            if isinstance(hint, type) and is_dataclass(hint)
-            else payload[name]
-        )
+        values[name] = payload[name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            values[name] = typed(hint, payload[name], at)
     return kind(**values)
 
 
 def check(value: Any, hint: Any, where: str) -> None:
-    """Raise WrongValue if `value`, of a JSON file, is not of the type `hint`: a plain one, or a
-    union of such.
-    """
+    """Raise WrongValue if `value`, of a JSON file, is not of the type or union `hint`."""
     if value is None and may_be_empty(hint):
         return
     members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -139,9 +160,7 @@ def check_list(value: Any, kind: type, where: str) -> None:
 
 
 def check_table(value: Any, kind: type, where: str, keys: Collection[str] | None = None) -> None:
-    """Raise WrongValue if `value` is no table of `kind`, or those of its `keys` that are there are
-    not.
-    """
+    """Raise WrongValue if `value` is no table of `kind`, or its `keys` that are there are not."""
     check(value, dict, where or "it")
     for key in value if keys is None else [key for key in keys if key in value]:
         check(value[key], kind, f"{where}.{key}" if where else key)

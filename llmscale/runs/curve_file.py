@@ -1,9 +1,6 @@
-"""Loss curves a run at a time: from a file of any length, of which little is in memory at once, or
-from a frame.
-"""
+"""Loss curves a run at a time: from a file of any length, little of it in memory, or a frame."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError
-from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
+from llmscale.runs.checked import plain_file, reading_results
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,10 +29,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class CurveFile:
-    """A `curves.parquet`, read by runs and by columns.
-
-    Reading raises InputError if the file is damaged.
-    """
+    """A `curves.parquet`, read by runs and columns. Raises InputError if it is damaged."""
 
     path: Path
 
@@ -115,11 +108,8 @@ class CurveFile:
         return pa.concat_tables(parts)
 
     def check(self) -> None:
-        """Read all of the file, and keep nothing.
-
-        Raises DamagedFile if a page is not what was written.
-        """
-        with _readable(self.path):
+        """Read all of the file, and keep nothing. Raises DamagedFile for a damaged page."""
+        with reading_results(self.path):
             for number in range(self._file.metadata.num_row_groups):
                 self._file.read_row_group(number)
 
@@ -127,7 +117,7 @@ class CurveFile:
     def _file(self) -> "pq.ParquetFile":
         import pyarrow.parquet as pq
 
-        with _readable(self.path):
+        with reading_results(self.path):
             return pq.ParquetFile(
                 plain_file(self.path), read_dictionary=["run_id"], page_checksum_verification=True
             )
@@ -145,15 +135,14 @@ class CurveFile:
 
         @lru_cache(maxsize=_GROUPS_KEPT)
         def group(number: int, columns: tuple[str, ...] | None) -> "pa.Table":
-            with _readable(self.path):
-                return self._file.read_row_group(
-                    number, columns=None if columns is None else list(columns)
-                )
+            names = None if columns is None else list(columns)
+            with reading_results(self.path):
+                return self._file.read_row_group(number, columns=names)
 
         return group
 
     def _batches(self, columns: list[str]) -> Iterator["pa.RecordBatch"]:
-        with _readable(self.path):
+        with reading_results(self.path):
             yield from self._file.iter_batches(batch_size=GROUP_ROWS, columns=columns)
 
 
@@ -191,19 +180,13 @@ def known_columns(curves: Curves, names: Iterable[str]) -> list[str]:
 
 
 def shared_rows(curve: pd.DataFrame, parent: pd.DataFrame) -> int:
-    """How many rows at the beginning of a branch's curve are its parent's: up to the branch
-    point.
-    """
-    names = [
-        name
-        for name in ("step", "tokens", "train_loss", "loss")
-        if name in curve and name in parent
-    ]
+    """How many rows at the beginning of a branch's curve are those of its parent."""
     length = min(len(curve), len(parent))
     same = np.ones(length, dtype=bool)
-    for name in names:
-        own, other = (frame[name].to_numpy(dtype=float)[:length] for frame in (curve, parent))
-        same &= (own == other) | (np.isnan(own) & np.isnan(other))
+    for name in ("step", "tokens", "train_loss", "loss"):
+        if name in curve and name in parent:
+            own, other = (frame[name].to_numpy(dtype=float)[:length] for frame in (curve, parent))
+            same &= (own == other) | (np.isnan(own) & np.isnan(other))
     if same.all():
         return length
     return int(same.argmin())
@@ -214,22 +197,18 @@ def parents_of(runs: pd.DataFrame) -> dict[str, str]:
     `runs`, as one that failed, the longest of its other branches."""
     if "parent" not in runs.columns:
         return {}
+    ids = [str(run) for run in runs["run_id"]]
     given = {
-        str(run): str(parent)
-        for run, parent in zip(runs["run_id"], runs["parent"], strict=True)
-        if is_id(parent)
+        run: str(parent) for run, parent in zip(ids, runs["parent"], strict=True) if is_id(parent)
     }
-    there = {str(run) for run in runs["run_id"]}
+    there = set(ids)
     tokens = runs["tokens"] if "tokens" in runs.columns else pd.Series(0, index=runs.index)
     longest: dict[str, tuple[float, str]] = {}
-    for run_id, length in zip(runs["run_id"].astype(str), tokens, strict=True):
-        if run_id in given:
-            longest[given[run_id]] = max(
-                longest.get(given[run_id], (-1.0, "")), (float(length), run_id)
-            )
+    for run_id, length in zip(ids, tokens, strict=True):
+        if (parent := given.get(run_id)) is not None:
+            longest[parent] = max(longest.get(parent, (-1.0, "")), (float(length), run_id))
     found = {
-        run_id: parent if parent in there else longest[parent][1]
-        for run_id, parent in given.items()
+        run: parent if parent in there else longest[parent][1] for run, parent in given.items()
     }
     return {run_id: parent for run_id, parent in found.items() if parent != run_id}
 
@@ -267,17 +246,3 @@ def _frame(parts: list[dict[str, Any]]) -> pd.DataFrame:
     for name in parts[0]:
         columns[name] = np.concatenate([part[name] for part in parts])
     return pd.DataFrame(columns)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(
-            f"there is no {path}", "name a results folder that a sweep wrote"
-        ) from None
-    except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(path, str(error), REMAKE) from error

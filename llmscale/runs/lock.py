@@ -1,6 +1,5 @@
 """One process at a time: a sweep holds its results folder, a worker the folder of the run that it
-trains, and whoever prepares a text the folder that it builds.
-"""
+trains, and whoever prepares a text the folder that it builds."""
 
 import errno
 import fcntl
@@ -33,8 +32,7 @@ def only_writer(
     """Hold the folder for this process; the lock ends with it, however it ends.
 
     Waits so long for another process, unless `stop()` turns true meanwhile. Raises InputError if
-    that still holds it. On a file system that knows no locks it goes on without, with a warning.
-    """
+    that still holds it. On a file system that knows no locks it goes on without, with a warning."""
     file = path / FILE_NAME
     try:
         lock = _open(file)
@@ -55,8 +53,7 @@ def only_writer(
 @contextmanager
 def only_builder(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the lock `file` for this process, however long another one holds it: then it calls
-    `waiting`, and waits. The file goes with the lock. Raises OSError.
-    """
+    `waiting`, and waits. The file goes with the lock. Raises OSError."""
     while True:
         lock = _open(file)
         if not _is_mine(lock):
@@ -89,9 +86,7 @@ def lock_holder(path: Path) -> str | None:
 
 
 def _open(file: Path) -> int:
-    """Raises InputError for what nobody leaves: what is written into it would be written elsewhere,
-    too.
-    """
+    """Raises InputError for what nobody leaves: a write would go elsewhere, too."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         lock = os.open(file, flags, 0o666)
@@ -145,10 +140,8 @@ def _is_mine_or_nobodys(lock: int, path: Path, warn: Callable[[str], None]) -> b
     try:
         return _is_mine(lock)
     except OSError as error:
-        warn(
-            f"{path} is on a file system without locks ({error.strerror}): start one sweep at a "
-            "time there"
-        )
+        unlocked = f"{path} is on a file system without locks ({error.strerror})"
+        warn(f"{unlocked}: start one sweep at a time there")
         return True
 
 

@@ -42,19 +42,14 @@ def append_progress(folder: Path, point: CurvePoint) -> None:
 
 
 def sync_progress(folder: Path) -> None:
-    """Have the disk hold what was appended so far, as when a checkpoint is written: a power cut
-    leaves it.
-    """
+    """Have the disk hold what was appended so far, so that a power cut leaves it."""
     with suppress(OSError), _opened(RunFolder(folder).progress_path) as file:
         os.fsync(file.fileno())
 
 
 def begin_progress(folder: Path, curve: Sequence[CurvePoint]) -> str | None:
     """Have the file say what a run that goes on has logged up to its checkpoint: `curve`. Says what
-    was damaged in it.
-
-    Rows after that are of a process that ended since: they are logged again.
-    """
+    was damaged in it. Rows after that are of a process that ended since: they are logged again."""
     path = RunFolder(folder).progress_path
     wanted = [asdict(point) for point in curve]
     damaged = damaged_lines(folder)
@@ -63,18 +58,15 @@ def begin_progress(folder: Path, curve: Sequence[CurvePoint]) -> str | None:
     if not damaged:
         return None
     lines = f"line {damaged[0]} is" if len(damaged) == 1 else f"lines {listed(damaged)} are"
-    return (
-        f"{path}: {lines} damaged; the file is written anew from the run's checkpoint, "
-        f"{len(wanted)} rows"
-    )
+    anew = f"the file is written anew from the run's checkpoint, {len(wanted)} rows"
+    return f"{path}: {lines} damaged; {anew}"
 
 
 def saved_step(folder: Path) -> int:
     """How many steps of the run in `folder` need not be trained again: those of its last
     checkpoint.
 
-    If none says so, as older ones, or those of several processes, the steps that it has logged.
-    """
+    If none says so, as older ones, or those of several processes, the steps that it has logged."""
     length = len(STEP_MARK) + STEP_DIGITS
     try:
         with _opened(RunFolder(folder).checkpoint_path) as file:
@@ -95,10 +87,8 @@ def end_progress(folder: Path) -> None:
 
 
 def read_progress(folder: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The rows from byte `offset` on, and the offset after them.
-
-    A last line that is still being written is left for later. Left out are lines that are damaged
-    or of another run."""
+    """The rows from byte `offset` on, and the offset after them. A last line that is still being
+    written is left for later. Left out are lines that are damaged or of another run."""
     try:
         with _opened(RunFolder(folder).progress_path) as file:
             file.seek(offset)
@@ -123,10 +113,8 @@ def last_progress(folder: Path) -> dict[str, Any] | None:
 
 
 def damaged_lines(folder: Path) -> list[int]:
-    """The numbers of the lines, counted from 1, that are no row of the run in `folder`.
-
-    A last line without its end is one: of a run that is not trained, nobody will end it.
-    """
+    """The numbers of the lines, counted from 1, that are no row of the run in `folder`. A last line
+    without its end is one: of a run that is not trained, nobody will end it."""
     try:
         with _opened(RunFolder(folder).progress_path) as file:
             *lines, torn = file.read().split(b"\n")
@@ -137,10 +125,7 @@ def damaged_lines(folder: Path) -> list[int]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, to be read.
-
-    Raises OSError, also for what is no file: opening a pipe waits for ever.
-    """
+    """The file, to be read. Raises OSError, also for a pipe, whose opening waits for ever."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is not a file", str(path))
     return path.open("rb")

@@ -1,7 +1,6 @@
 """`results/NAME`: where training and analysis meet."""
 
 import errno
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import clean
-from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
+from llmscale.runs.checked import plain_file, reading_results
 from llmscale.runs.columns import rows_table
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, plain_name, refuse_unusable
-from llmscale.runs.safe_write import write_table, write_text
+from llmscale.runs.safe_write import write_json, write_table
 from llmscale.runs.sweep_json import read_sweep_json
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """`results/NAME`: sweep.json, runs.parquet, curves.parquet, fit-LAW.json, figures/ and
-    runs/RUN_ID/.
-    """
+    """`results/NAME`: its tables, sweep.json, fit-LAW.json, figures/ and runs/RUN_ID/."""
 
     path: Path
 
@@ -65,9 +62,7 @@ class ResultsFolder:
 
     def read_sweep(self) -> dict[str, Any]:
         """The sweep's specification and provenance, each part of it that is there of its type.
-
-        Raises InputError if there is none, and DamagedFile, which is one.
-        """
+        Raises InputError if there is none, and DamagedFile, which is one."""
         return read_sweep_json(self.sweep_path)
 
     def known_sweep(self) -> dict[str, Any]:
@@ -86,14 +81,11 @@ class ResultsFolder:
         return _read_parquet(self.curves_path)
 
     def write_sweep(self, sweep: dict[str, Any]) -> None:
-        write_text(self.sweep_path, json.dumps(sweep, indent=2) + "\n")
+        write_json(self.sweep_path, sweep)
 
     def write_runs(self, runs: Iterable[Run], noted: dict[str, str] | None = None) -> None:
         """Replace `runs.parquet`, one row a run. It is then the newest of its neighbours, whatever
-        the clock says.
-
-        `noted` is kept in the file's metadata.
-        """
+        the clock says. `noted` is kept in the file's metadata."""
         write_table(self.runs_path, rows_table(Run, runs).replace_schema_metadata(noted))
         # Resolved: "." and "x/.." have no parent by their names.
         neighbours = self.path.resolve().parent.glob("*/runs.parquet")
@@ -103,10 +95,7 @@ class ResultsFolder:
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:
-    """The sweep under `root` whose table of runs was written last.
-
-    Raises InputError if there is none.
-    """
+    """The sweep under `root` whose table was written last. Raises InputError without one."""
     found = root.glob("*/runs.parquet")
     tables = [path for path in found if path.is_file() and path.with_name("sweep.json").exists()]
     tables.sort(key=lambda path: path.stat().st_mtime)
@@ -119,10 +108,7 @@ def newest_results(root: Path = Path("results")) -> ResultsFolder:
 
 
 def results_folder(out: Path | str) -> ResultsFolder:
-    """The results folder named `out`, there or not.
-
-    Raises InputError if there can be none of that name.
-    """
+    """The results folder named `out`, there or not. Raises InputError if none can be."""
     fix = "name a folder that you may write to, as in --out results/mine"
     if not str(out).strip():
         raise InputError("--out is empty", fix)
@@ -145,11 +131,5 @@ def results_folder(out: Path | str) -> ResultsFolder:
 def _read_parquet(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    try:
+    with reading_results(path):
         return pd.read_parquet(plain_file(path), page_checksum_verification=True)
-    except FileNotFoundError:
-        raise InputError(
-            f"there is no {path}", "name a results folder that a sweep wrote"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DamagedFile(path, str(error), REMAKE) from error

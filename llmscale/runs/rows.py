@@ -1,6 +1,7 @@
 """Rows of the table of runs, read from what a run's worker or a sweep has written, and checked."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from llmscale.runs.checked import (
     check_count,
     plain_file,
     read_object,
+    reading,
     typed,
 )
 from llmscale.runs.columns import columns_of
@@ -23,13 +25,14 @@ from llmscale.runs.unchanged import once_while_unchanged
 if TYPE_CHECKING:
     import pyarrow as pa
 
+REPEATED = "ids in more than one row"
+"""What read_rows notes itself."""
+
 
 @once_while_unchanged()
 def read_row(path: Path) -> Run:
     """The row in a run's `run.json`. Raises DamagedFile, also for another run's; FileNotFoundError.
-
-    In old files fields that may be empty may be missing.
-    """
+    In old files fields that may be empty may be missing."""
     try:
         row = _checked(typed(Run, read_object(path)))
     except ValueError as error:
@@ -41,27 +44,21 @@ def read_row(path: Path) -> Run:
 
 @once_while_unchanged(kept=4)
 def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
-    """The rows of a `runs.parquet` by id, and what is noted in the file.
-
-    Raises DamagedFile; FileNotFoundError.
-    """
-    import pyarrow as pa
+    """A `runs.parquet`: rows by id, and what it notes. Raises DamagedFile; FileNotFoundError."""
     import pyarrow.parquet as pq
 
-    try:
+    with reading(path):
         # pyarrow's shorter ways to read a table load pandas.
         table = pq.ParquetFile(plain_file(path), page_checksum_verification=True).read()
         rows = [_checked(Run(**values)) for values in _known_columns(table).to_pylist()]
-        for row in rows:
-            plain_name(row.run_id)
         noted = table.schema.metadata or {}
         notes = {key.decode(): value.decode() for key, value in noted.items()}
-    except (FileNotFoundError, DamagedFile):
-        raise
-    except (OSError, ValueError, InputError, pa.ArrowException) as error:
-        reason = error.problem if isinstance(error, InputError) else str(error)
-        raise DamagedFile(path, reason, REMAKE) from error
-    return {row.run_id: row for row in rows}, notes
+        counts = Counter(row.run_id for row in rows)
+        notes[REPEATED] = ", ".join(run_id for run_id, count in counts.items() if count > 1)
+    try:
+        return {plain_name(row.run_id): row for row in rows}, notes
+    except InputError as error:
+        raise DamagedFile(path, error.problem, REMAKE) from error
 
 
 def _known_columns(table: "pa.Table") -> "pa.Table":

@@ -1,6 +1,5 @@
-"""The rows of the two tables. Their columns are a contract that other people's scripts read.
-
-A new column is a new field here, at the end: the tables, run.json, plans and docs follow."""
+"""The rows of the two tables. Their columns are a contract that other people's scripts read. A new
+column is a new field here, at the end: the tables, run.json, plans and docs follow."""
 
 from dataclasses import dataclass
 

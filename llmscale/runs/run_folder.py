@@ -1,8 +1,6 @@
 """`runs/RUN_ID`: what one run has left. Each file is named, written and read in one place.
-
 `spec.json`, which needs the types of training, is written and read in measure/train/run_spec.py."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,16 +13,13 @@ from llmscale.runs.columns import rows_table
 from llmscale.runs.rows import read_row
 from llmscale.runs.run import CurvePoint, Run
 from llmscale.runs.safe_paths import plain_name
-from llmscale.runs.safe_write import write_table, write_text
+from llmscale.runs.safe_write import write_json, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHECKPOINT, PREVIOUS_CHECKPOINT, SHARDED_CHECKPOINT = (
-    "checkpoint.pt",
-    "checkpoint-previous.pt",
-    "checkpoint.dcp",
-)
+CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.pt", "checkpoint-previous.pt"
+SHARDED_CHECKPOINT = "checkpoint.dcp"
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class RunFolder:
             return None
 
     def write_row(self, row: Run) -> None:
-        write_text(self.row_path, json.dumps(asdict(row), indent=2) + "\n")
+        write_json(self.row_path, asdict(row))
 
     def read_curve(self) -> "pa.Table":
         """The run's own curve. Raises DamagedFile."""
@@ -108,8 +103,6 @@ class RunFolder:
         """The file at `place`, `../RUN_ID/NAME` seen from here. Raises InputError otherwise."""
         parts = place.split("/")
         if len(parts) != 3 or parts[0] != "..":
-            raise InputError(
-                f"{place!r} is no file of another run of the sweep",
-                "use results that llmscale wrote",
-            )
+            problem = f"{place!r} is no file of another run of the sweep"
+            raise InputError(problem, "use results that llmscale wrote")
         return self.path.parent / plain_name(parts[1]) / plain_name(parts[2])

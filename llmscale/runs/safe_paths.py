@@ -19,22 +19,15 @@ def is_plain(name: str) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """`name`, which a table or a JSON file gave, if it can name a file but no place elsewhere.
-
-    Raises InputError.
-    """
-    if not _PLAIN_NAME.fullmatch(str(name)):
-        raise InputError(
-            f"{name!r} is no name of a run or of a file of one", "use results that llmscale wrote"
-        )
+    """`name`, from a table or JSON, if it names a file and no place elsewhere. InputError."""
+    if not is_plain(str(name)):
+        problem = f"{name!r} is no name of a run or of a file of one"
+        raise InputError(problem, "use results that llmscale wrote")
     return name
 
 
 def refuse_unusable(path: Path, fix: str) -> Path:
-    """`path`, unless the system cannot even look for it: too long, under a file, a circle of links.
-
-    InputError.
-    """
+    """`path`, unless the system cannot look for it (too long, circular links). InputError."""
     try:
         if max((len(os.fsencode(part)) for part in path.parts), default=0) > _NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
@@ -50,9 +43,7 @@ def refuse_unusable(path: Path, fix: str) -> Path:
 
 
 def refuse_links(folder: Path, *, with_runs: bool = True) -> None:
-    """Raise InputError if a link inside a results folder leads out of it: what is written there
-    would follow it.
-    """
+    """Raise InputError if a link inside a results folder leads out of it: writes would follow."""
     root = folder.resolve()
     runs = (folder / "runs", *folder.glob("runs/*")) if with_runs else ()
     for place in (folder, folder / "figures", *runs):
@@ -60,13 +51,11 @@ def refuse_links(folder: Path, *, with_runs: bool = True) -> None:
             if not path.is_symlink():
                 continue
             leads_to = _end_of_links(path)
-            if leads_to is None or not leads_to.is_relative_to(root):
-                where = (
-                    f"to {leads_to}, outside of {folder}" if leads_to else "that leads in a circle"
-                )
-                raise InputError(
-                    f"{path} is a link {where}", f"remove the link: {command_line('rm', path)}"
-                )
+            if leads_to is not None and leads_to.is_relative_to(root):
+                continue
+            where = f"to {leads_to}, outside of {folder}" if leads_to else "that leads in a circle"
+            fix = f"remove the link: {command_line('rm', path)}"
+            raise InputError(f"{path} is a link {where}", fix)
 
 
 def _end_of_links(path: Path) -> Path | None:

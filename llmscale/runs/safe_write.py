@@ -2,13 +2,14 @@
 leaves the old one or the new one."""
 
 import errno
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError, WriteError
 from llmscale.quantity import format_bytes
@@ -23,6 +24,11 @@ _LONGEST_NAME = 150
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, next to its place and renamed."""
     _write(path, lambda beside: beside.write_text(text, encoding="utf-8"), len(text.encode()))
+
+
+def write_json(path: Path, payload: Any) -> None:
+    """Write `payload` as JSON for people to read, too, next to its place and renamed."""
+    write_text(path, json.dumps(payload, indent=2) + "\n")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,9 +49,7 @@ def write_table(path: Path, table: "pa.Table") -> None:
 
 def write_groups(path: Path, schema: "pa.Schema", tables: "Iterable[pa.Table]", size: int) -> None:
     """Write parquet of at most `size` bytes with a row group a table, of which one is in memory.
-
-    Only columns of few values are dictionaries: others would be tried in vain.
-    """
+    Only columns of few values are dictionaries: others would be tried in vain."""
     import pyarrow.parquet as pq
 
     few = [name for name in ("run_id", "lr") if name in schema.names]
@@ -73,9 +77,7 @@ def make_folder(path: Path, fix: str = "name a folder you may write to with --ou
 
 def new_file_beside(path: Path) -> Path:
     """A new empty file in the folder of `path`, to be written and renamed to it. Raises OSError.
-
-    Nobody can guess its name, and so lay a link there that would be written through.
-    """
+    Nobody can guess its name, and so lay a link there that would be written through."""
     name = path.name if len(os.fsencode(path.name)) <= _LONGEST_NAME else path.name[:40]
     beside = path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(8)}.part")
     os.close(
@@ -85,9 +87,7 @@ def new_file_beside(path: Path) -> Path:
 
 
 def cannot_write(path: Path, error: OSError, size: int | None = None) -> WriteError:
-    """The error for a file of `size` bytes, at most, that could not be written, with how much room
-    is missing.
-    """
+    """The error for a file of up to `size` bytes that could not be written, and what is free."""
     problem = f"cannot write {path}: {error.strerror or error}"
     if error.errno == errno.ENOSPC:
         needed = f", up to {format_bytes(size)} are needed" if size is not None else ""

@@ -28,6 +28,8 @@ USUAL_MFU = 0.35
 """Share of the FLOP/s of large products that training is expected to reach."""
 LEAST_CONTEXT, MOST_CONTEXT = 2, 10**9
 """Tokens of a sequence to train on: at least one, and the one that it predicts."""
+COUNTS = ("params", "params_non_embedding", "params_total")
+"""The ways to count parameters that `--count` chooses from: see Shape."""
 SMALLEST, LARGEST = 10_000, 1_000_000_000_000
 _DEPTH_KNOTS = ((16, 2), (48, 2), (384, 6), (1024, 16), (4096, 32), (65536, 512))
 _EXPLICIT = re.compile(r"(\d{1,12})x(\d{1,12})x(\d{1,12})(?:x(\d{1,12}))?", re.IGNORECASE)
@@ -126,10 +128,7 @@ class Shape:
 
     @property
     def params(self) -> int:
-        """Non-embedding weights plus the output projection: those that multiply every token.
-
-        The N of the laws.
-        """
+        """Non-embedding weights and output projection, which multiply every token: the laws' N."""
         return self.params_non_embedding + self.d_model * self.vocab_size
 
     @property
@@ -145,10 +144,8 @@ class Shape:
 
     @property
     def flops_per_token(self) -> int:
-        """Training FLOPs a token, forward and backward: 6·params and those of attention.
-
-        Hoffmann et al. 2022, appendix F; Chowdhery et al. 2022, appendix B.
-        """
+        """Training FLOPs a token, forward and backward: 6·params and those of attention. Hoffmann
+        et al. 2022, appendix F; Chowdhery et al. 2022, appendix B."""
         return 6 * self.params + self.attention_flops_per_token
 
     def memory_bytes(
@@ -212,8 +209,7 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
     """The shape of `size`: a non-embedding count (`1M`) or layers x width x heads [x d_ff]
     (`6x384x6`).
 
-    A count from 10k to 1T takes the nearest member of the built-in ladder. Raises InputError.
-    """
+    A count from 10k to 1T takes the nearest member of the built-in ladder. Raises InputError."""
     arch = ARCHITECTURES.pin(arch)
     explicit = _EXPLICIT.fullmatch(size.strip())
     if explicit:
@@ -233,10 +229,11 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
             f"{format_count(LARGEST)} parameters",
             "give the shape itself as layers x width x heads, as in 6x384x6",
         )
-    nearest = min(
-        _ladder(arch), key=lambda shape: abs(math.log(shape.params_non_embedding / params))
-    )
-    return replace(nearest, vocab_size=vocab_size, context=context)
+
+    def distance(shape: Shape) -> float:
+        return abs(math.log(shape.params_non_embedding / params))
+
+    return replace(min(_ladder(arch), key=distance), vocab_size=vocab_size, context=context)
 
 
 def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:
@@ -247,12 +244,10 @@ def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape
 
 @cache
 def _ladder(arch: str) -> tuple[Shape, ...]:
-    """Built-in shapes by growing parameter count; between two (depth, width) steps d_ff makes the
-    fine steps.
-    """
-    steps = list(_depth_and_width())
+    """Built-in shapes by growing size; between (depth, width) steps d_ff makes the fine ones."""
     usual = [
-        _shape(n_layer, d_model, _usual_d_ff(d_model, arch), arch) for n_layer, d_model in steps
+        Shape(n_layer, d_model, _usual_heads(d_model), _usual_d_ff(d_model, arch), 1, 1, arch)
+        for n_layer, d_model in _depth_and_width()
     ]
     counts = [shape.params_non_embedding for shape in usual]
     edges = [0.0, *(math.sqrt(low * high) for low, high in itertools.pairwise(counts)), math.inf]
@@ -260,11 +255,8 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
     for shape, low, high in zip(usual, edges[:-1], edges[1:], strict=True):
         granule = _granule(shape.d_model) if shape.d_model >= 512 else 8
         slack = 0.3 if shape.d_model >= 64 else 0.5
-        widths = [
-            d_ff
-            for d_ff in range(granule, 2 * shape.d_ff, granule)
-            if abs(d_ff / shape.d_ff - 1) < slack
-        ]
+        every = range(granule, 2 * shape.d_ff, granule)
+        widths = [d_ff for d_ff in every if abs(d_ff / shape.d_ff - 1) < slack]
 
         def count(d_ff: int, shape: Shape = shape) -> int:
             return replace(shape, d_ff=d_ff).params_non_embedding
@@ -275,14 +267,8 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
     return tuple(ladder)
 
 
-def _shape(n_layer: int, d_model: int, d_ff: int, arch: str) -> Shape:
-    return Shape(n_layer, d_model, _usual_heads(d_model), d_ff, 1, 1, arch)
-
-
 def _depth_and_width() -> Iterator[tuple[int, int]]:
-    """A staircase near the depth rule: each step adds one granule of width, or layers one at a
-    time.
-    """
+    """A staircase near the depth rule: each step adds a granule of width, or one layer."""
     n_layer, d_model = 2, 16
     while d_model < 30_000:
         yield n_layer, d_model
@@ -310,21 +296,16 @@ def _granule(d_model: int) -> int:
 
 
 def _usual_heads(d_model: int) -> int:
-    """Heads of about 16 channels below width 128, 32 below 384, 64 below 4096, then 128; always of
-    even size.
-    """
-    target = 16 if d_model < 128 else 32 if d_model < 384 else 64 if d_model < 4096 else 128
-    fitting = [
-        heads
-        for heads in range(1, d_model // 2 + 1)
-        if d_model % heads == 0 and (d_model // heads) % 2 == 0
-    ]
+    """Heads of about 16 channels below width 128, 32 below 384, 64 below 4096, then 128; even."""
+    limits = ((128, 16), (384, 32), (4096, 64), (math.inf, 128))
+    target = next(size for below, size in limits if d_model < below)
+    fitting = [heads for heads in range(1, d_model // 2 + 1) if d_model % (2 * heads) == 0]
 
-    def cost(
-        heads: int,
-    ) -> float:  # attention kernels are fastest with head sizes in multiples of 8
+    def cost(heads: int) -> float:
         d_head = d_model // heads
-        return abs(math.log(d_head / target)) + (0.3 if d_head % 8 and d_model >= 64 else 0.0)
+        # Attention kernels are fastest with head sizes in multiples of 8.
+        is_slow = d_head % 8 != 0 and d_model >= 64
+        return abs(math.log(d_head / target)) + 0.3 * is_slow
 
     return min(fitting, key=cost)
 

@@ -1,7 +1,6 @@
 """sweep.json: each part of it that is there is of its type, whoever wrote the file."""
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,13 @@ from llmscale.runs.checked import (
     check_table,
     read_object,
 )
+from llmscale.runs.safe_paths import is_plain
 
 MOST_WORKERS = 1_000_000
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def read_sweep_json(path: Path) -> dict[str, Any]:
-    """What a sweep.json says.
-
-    Raises InputError if there is none, and DamagedFile, which is one.
-    """
+    """What a sweep.json says. Raises InputError if there is none, and DamagedFile, which is one."""
     try:
         sweep = read_object(path)
         check_sweep(sweep)
@@ -43,7 +39,7 @@ def check_sweep(sweep: dict[str, Any]) -> None:
     if "runs" in sweep:
         check_list(sweep["runs"], str, "runs")
         for run_id in sweep["runs"]:
-            if not _RUN_ID.fullmatch(run_id):
+            if not is_plain(run_id):
                 raise WrongValue(f"{run_id!r} in runs is no name of a run")
     if sweep.get("basis") is not None:
         check_table(sweep["basis"], dict, "basis", sweep["basis"] and ("data", "recipe"))

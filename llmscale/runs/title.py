@@ -1,7 +1,4 @@
-"""How a run is named to people: by its size, its tokens and how it was made.
-
-Programs use its `run_id`.
-"""
+"""How a run is named to people: by size, tokens and how it was made; to programs by `run_id`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -64,9 +61,7 @@ def run_title(run_id: str, values: Mapping[str, Any]) -> str:
 
 
 def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list[str]:
-    """The titles of these rows, or of all; runs that would share one carry the start of their id,
-    too.
-    """
+    """The titles of these rows, or of all; those shared carry the start of the id, too."""
     every = range(len(frame)) if rows is None else list(rows)
     telling = ("run_id", "size", "params", "tokens", "recipe", "seed")
     names = [name for name in telling if name in frame]
@@ -75,10 +70,10 @@ def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list
     owners: dict[str, set[str]] = {}
     for title, record in zip(titles, records, strict=True):
         owners.setdefault(title, set()).add(str(record["run_id"]))
-    return [
-        title if len(owners[title]) == 1 else f"{title} ({str(record['run_id'])[:_SHOWN_OF_AN_ID]})"
-        for title, record in zip(titles, records, strict=True)
-    ]
+    for place, (title, record) in enumerate(zip(titles, records, strict=True)):
+        if len(owners[title]) > 1:
+            titles[place] = f"{title} ({str(record['run_id'])[:_SHOWN_OF_AN_ID]})"
+    return titles
 
 
 def _number(value: Any) -> float | None:

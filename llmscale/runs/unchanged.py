@@ -22,10 +22,8 @@ def stamp_of(path: Path) -> Stamp | None:
 def once_while_unchanged(
     kept: int = 1 << 16,
 ) -> Callable[[Callable[[Path], Value]], Callable[[Path], Value]]:
-    """A reader of a file that gives what it gave before until the file is another one.
-
-    The last `kept` files are remembered. What a reader raises is not.
-    """
+    """A reader of a file that gives what it gave before until the file is another one. The last
+    `kept` files are remembered. What a reader raises is not."""
 
     def decorate(read: Callable[[Path], Value]) -> Callable[[Path], Value]:
         @lru_cache(maxsize=kept)

@@ -5,19 +5,21 @@ call, the checks of all three, the JSON schema, and docs/settings.md. Importing 
 nothing heavy: `--help` reads them."""
 
 import dataclasses
+import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from functools import cache
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
-from llmscale.menu import Menu
+from llmscale.menu import Menu, as_asked
 
 _KEY = "setting"
+Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,15 @@ class Setting:
     """The group of options that it is shown in; without one it is no option."""
     option: str = ""
     """The name of the option and of the keyword, if not that of the field."""
+    flags: tuple[str, ...] = ()
+    """How the command line writes it, if not as its name: `("--out", "-o")`."""
+    repeats: bool = False
+    """Whether its option may be given several times, once for each item."""
     metavar: str = ""
     choices: Callable[[], Iterable[str]] | None = None
     """The menu, looked up when it is needed."""
+    only_shown: bool = False
+    """Whether the menu is only shown, since whoever takes a value looks it up."""
     within: Range | None = None
     parse: Callable[[str], Any] | None = None
     """Makes a value of text; of a list, its items are joined by commas before."""
@@ -92,7 +100,7 @@ class Setting:
     @property
     def flag(self) -> str:
         """Its name on the command line."""
-        return f"--{self.keyword.replace('_', '-')}"
+        return self.flags[0] if self.flags else f"--{self.keyword.replace('_', '-')}"
 
     @property
     def kinds(self) -> tuple[Any, ...]:
@@ -116,7 +124,7 @@ class Setting:
 
     def check(self, value: Any, where: str = "") -> None:
         """Raise InputError if `value` is not on the menu or out of range."""
-        if self.choices is not None and value is not None:
+        if self.choices is not None and value is not None and not self.only_shown:
             choices = self.choices()
             if value not in choices:
                 raise InputError(
@@ -170,7 +178,7 @@ def keys_of(kind: Any) -> dict[str, Setting]:
 def check_settings(values: Any, where: str = "") -> None:
     """Raise InputError for the first field of `values` that is not what its declaration allows."""
     for one in settings_of(type(values)):
-        menu = one.choices() if one.choices is not None else None
+        menu = one.choices() if one.choices is not None and not one.only_shown else None
         if isinstance(menu, Menu):
             # A choice in a file of the user's own is named by what the file holds from here on.
             object.__setattr__(values, one.name, menu.pin(getattr(values, one.name)))
@@ -205,6 +213,23 @@ def _options_of(kind: Any) -> dict[str, Option]:
     return found
 
 
+def shows_keywords(kind: Any) -> Callable[[Call], Call]:
+    """Have a function's `**settings` shown, in help and notebooks, as the settings of `kind`."""
+
+    def decorate(call: Call) -> Call:
+        shown = inspect.signature(call)
+        own = [one for one in shown.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        more = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.setting.default)
+            for name, option in options_of(kind).items()
+            if name not in shown.parameters
+        ]
+        call.__signature__ = shown.replace(parameters=own + more)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
 def stated_options(values: Any, leave_out: Iterable[str] = ()) -> list[str]:
     """The options by which a command is asked for `values`: those that are not the usual."""
     usual, words = type(values)(), []
@@ -217,9 +242,9 @@ def stated_options(values: Any, leave_out: Iterable[str] = ()) -> list[str]:
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag.removeprefix('--')}")
         elif option.setting.is_list:
-            words += [flag, ",".join(str(item) for item in value)]
+            words += [flag, ",".join(as_asked(str(item)) for item in value)]
         else:
-            words += [flag, str(value)]
+            words += [flag, as_asked(str(value))]
     return words
 
 

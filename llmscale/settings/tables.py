@@ -1,9 +1,10 @@
 """Settings read from TOML tables and from keywords: an unknown key or a wrong type is an error."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from llmscale.errors import InputError
 from llmscale.settings import Setting, keys_of, options_of, settings_of
@@ -77,6 +78,8 @@ def read_value(one: Setting, value: Any, where: str) -> Any:
         return _read_list(one, value, where)
     if one.parse is not None and isinstance(value, str):
         return one.parse(value)
+    if int in one.kinds and isinstance(value, float) and value.is_integer():
+        return int(value)
     if not _fits(value, one):
         raise InputError(f"{one.keyword} in {where} is {value!r}", f"{one.keyword} is {_say(one)}")
     return value
@@ -129,10 +132,14 @@ def _read_list(one: Setting, value: Any, where: str) -> Any:
 
 
 def _fits(value: Any, one: Setting) -> bool:
-    kinds = tuple(kind if isinstance(kind, type) else dict for kind in one.kinds)
+    kinds = [get_origin(kind) or kind for kind in one.kinds]
+    if Any in kinds:
+        return True
     if isinstance(value, bool):
         return bool in kinds
-    return isinstance(value, kinds) or (isinstance(value, int) and float in kinds)
+    # Those of numpy, too: it registers its numbers.
+    alike = {int: Integral, float: Real}
+    return isinstance(value, tuple(alike.get(kind, kind) for kind in kinds))
 
 
 def _say(one: Setting) -> str:
@@ -141,5 +148,8 @@ def _say(one: Setting) -> str:
         int: "a whole number",
         float: "a number",
         bool: "true or false",
+        type: "a class",
+        Sequence: "a list",
+        Path: "a path",
     }
-    return " or ".join(words.get(kind, "a table") for kind in one.kinds)
+    return " or ".join(words.get(get_origin(kind) or kind, "a table") for kind in one.kinds)

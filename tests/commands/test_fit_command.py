@@ -406,9 +406,9 @@ def test_objectives_are_chosen_by_name(surface: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--objective", "absolute"], "no objective 'absolute'"),
+        (["--objective", "absolute"], "objective 'absolute' is not known"),
         (["--law", "all", "--law", "power"], "leave the other"),
-        (["--by", "data", "--law", "all"], "one law to every group"),
+        (["--by", "data", "--law", "all"], "one law is fitted to every group"),
         (["--by", "data", "--method", "isoflop"], "--by goes with"),
         (["--checklist", "--law", "all"], "describes one fit"),
         (["--method", "isoflops"], "did you mean isoflop"),
@@ -419,7 +419,7 @@ def test_objectives_are_chosen_by_name(surface: Path) -> None:
         (["--method", "all", "--variable", "flops"], "makes no use of --variable"),
         (["--law", "chinchilla", "--variable", "tokens"], "no law in one variable"),
         (["--objective", "squared", "--delta", "0.1"], "no delta"),
-        (["--by", "data", "--out", "fit.json"], "--out keeps one fit"),
+        (["--by", "data", "--out", "fit.json"], "is the fit of one law"),
         (["--out", "fit.txt"], "does not end in .json"),
     ],
 )

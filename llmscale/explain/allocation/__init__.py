@@ -63,8 +63,7 @@ def allocate(
     curves: "DataFrame | None" = None,
     **changes: Any,
 ) -> Allocation:
-    """The compute-optimal N*(C) and D*(C) of a table of runs by one method, with percentile
-    intervals.
+    """The compute-optimal N*(C) and D*(C) of a table by one method, with percentile intervals.
 
     `changes` are fields of Options (level, bootstrap, seed). `law` is what `parametric` fits, and
     the surface on which the other methods' bias is measured; None measures none. `curves` (run_id,
@@ -84,10 +83,8 @@ def allocate_all(
     curves: "DataFrame | None" = None,
     **changes: Any,
 ) -> MethodComparison:
-    """Every method that suits the table, side by side; those that do not are named with the reason.
-
-    Raises InputError if no method suits it.
-    """
+    """Every method that suits the table, side by side, and why others do not.
+    Raises InputError if none does."""
     runs, chosen = as_table(table), replace(options or Options(), **changes)
     done, failed = [], {}
     for name in ("parametric", *(name for name in METHODS if name != "parametric")):

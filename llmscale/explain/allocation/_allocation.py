@@ -1,6 +1,4 @@
-"""What a method gives: how a budget is best split between parameters and tokens, and how far to
-believe it.
-"""
+"""How a method splits a budget between parameters and tokens, and how far to believe it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,18 +31,13 @@ HORIZONS = (1.0, 10.0, 100.0)
 
 
 Optima = tuple[Array, Array, Array, list[str | None]]
-"""ln C and ln N of optima, their weight in the power law, and for those of weight zero why they
-have none.
-"""
+"""ln C and ln N of optima, their weight in the power law, and why some have no weight."""
 
 
 @dataclass(frozen=True)
 class Bias:
-    """What a method finds on a noise-free surface, asked at the table's runs, next to the surface's
-    truth.
-
-    The surface is a law fitted to the same table (Czech et al. 2026, arXiv 2603.22339).
-    """
+    """What a method finds on a noise-free surface at the table's runs, next to the surface's truth.
+    The surface is a law fitted to the same table (Czech et al. 2026, arXiv 2603.22339)."""
 
     surface: Law
     truth: Frontier
@@ -62,14 +55,13 @@ class Bias:
 
 @dataclass(frozen=True)
 class Allocation:
-    """N* ∝ C^a and D* ∝ C^b by one method, with C = k N D (k is `frontier.flops_factor`, 6 unless
-    measured).
+    """N* ∝ C^a and D* ∝ C^b by one method, with C = k N D (k is `frontier.flops_factor`).
 
     `refits` holds a and ln N* at one FLOP of every bootstrap refit, (B, 2), empty without
     intervals. `budgets` has a row for each optimum the method found: flops, params, tokens, loss,
     low and high (of params, at `level`), n_runs, n_sizes, used, reason (why not), and the method's
-    own columns. `membership` is the row of `budgets` that each run of the table belongs to, -1 for
-    none. `law` is there if the method has fitted one."""
+    own columns. `membership` is the row of `budgets` of each run of the table, -1 for none. `law`
+    is there if the method has fitted one."""
 
     method: str
     source: str
@@ -129,9 +121,7 @@ class Allocation:
         return float(self.table.frame["flops"].max())
 
     def optimal(self, flops: float) -> dict[str, Any]:
-        """N* (params), D* (tokens), tokens a parameter and loss (None without a law) at C FLOPs,
-        with intervals.
-        """
+        """N*, D*, tokens a parameter and loss (None without a law) at C FLOPs, with intervals."""
         params, tokens = float(self.frontier.params(flops)), float(self.frontier.tokens(flops))
         loss = None
         if self.law is not None:
@@ -271,7 +261,7 @@ def measure_bias(
     if not np.isfinite([bias.exponent, float(bias.found.log_params)]).all():
         return None, (
             BIAS_UNKNOWN.note(
-                f"the method's bias is not known: it finds no optimum on the fitted {surface.name}",
+                f"the method's bias is not known: it finds no optimum on the fitted {surface.name}"
             ),
         )
     return bias, ()
@@ -287,7 +277,7 @@ def bias_note(method: str, found: Frontier, bias: Bias, largest: float) -> Note:
         f"finds a = {bias.found.a:.4f} where the truth is {bias.truth.a:.4f} "
         f"({bias.exponent:+.4f}), and N* {percent(bias.factor(largest))} at the largest budget, "
         f"{percent(bias.factor(10 * largest))} at ten times that; less this bias, a = "
-        f"{found.a - bias.exponent:.4f}",
+        f"{found.a - bias.exponent:.4f}"
     )
 
 

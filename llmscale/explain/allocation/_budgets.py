@@ -11,23 +11,16 @@ from llmscale.explain.laws import Array
 LEAST_SIZES = 3
 """A parabola has three coefficients."""
 _TOLERANCES = (0.03, 0.1, 0.2, 0.3)
-"""Ratios of the largest to the smallest FLOPs within a budget, less one; the first that groups
-enough is taken.
-"""
+"""Largest over smallest FLOPs of a budget, less one; the first that groups enough is taken."""
 _ENOUGH = 0.8
 _LEAST = 0.5
 _SHARE = 1 / 3
-"""Beyond 3% a budget needs this share of the runs of the fullest: chance puts 3 or 4 scattered runs
-together.
-"""
+"""Beyond 3% a budget needs this share of the runs of the fullest: chance may put 4 together."""
 
 
 def group(frame: pd.DataFrame) -> NDArray[np.int_]:
-    """For each run the index of its budget, smallest first; -1 for runs that share none with two
-    other sizes.
-
-    Raises InputError if less than half of the runs, or fewer than two budgets, come together.
-    """
+    """The index of each run's budget, smallest first; -1 for no budget with two other sizes.
+    Raises InputError if under half of the runs, or fewer than two budgets, come together."""
     log_flops = np.log(frame["flops"].to_numpy())
     size = levels(frame["params"].to_numpy())
     best = np.full(len(frame), -1)
@@ -55,9 +48,7 @@ def group(frame: pd.DataFrame) -> NDArray[np.int_]:
 def _cluster(
     log_flops: Array, size: NDArray[np.int_], width: float, share: float
 ) -> NDArray[np.int_]:
-    """Windows of that width, fullest first, not overlapping, each with enough sizes; numbered by
-    FLOPs.
-    """
+    """Windows of that width, fullest first, apart, each with enough sizes; numbered by FLOPs."""
     free = np.ones(len(log_flops), dtype=bool)
     found: list[NDArray[np.int_]] = []
     while (chosen := _fullest(log_flops, size, free, width)) is not None:
@@ -76,9 +67,7 @@ def _cluster(
 def _fullest(
     log_flops: Array, size: NDArray[np.int_], free: NDArray[np.bool_], width: float
 ) -> NDArray[np.int_] | None:
-    """The free runs of the window that holds most of them, with enough sizes and no taken run
-    between them.
-    """
+    """The free runs of the fullest window that has enough sizes and no taken run inside."""
     rows = np.flatnonzero(free)
     rows = rows[np.argsort(log_flops[rows], kind="stable")]
     x, taken = log_flops[rows], np.sort(np.append(log_flops[~free], np.inf))

@@ -18,16 +18,12 @@ _FACTOR = 1.25
 """Allocations that differ by less than this factor in N cost next to nothing: the optimum is flat.
 """
 _SAME = 1.05
-"""Below this factor methods agree for every purpose, even if intervals without noise are too narrow
-to overlap.
-"""
+"""Methods that differ by less agree, even if intervals without noise are too narrow to overlap."""
 
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """Allocations of one table by several methods; `failed` has the methods that it does not suit,
-    and why.
-    """
+    """Allocations of one table by several methods; `failed` says why others do not suit it."""
 
     allocations: tuple[Allocation, ...]
     failed: Mapping[str, str]
@@ -109,10 +105,7 @@ class MethodComparison:
 def compare(
     allocations: Sequence[Allocation], *, failed: Mapping[str, str] | None = None
 ) -> MethodComparison:
-    """The allocations side by side.
-
-    Raises InputError for none, or for allocations of different tables.
-    """
+    """The allocations side by side. Raises InputError for none, or for several tables."""
     if not allocations:
         raise InputError("there is no allocation to compare", "give at least one method")
     tables = {(str(one.table.path), len(one.table.frame)) for one in allocations}

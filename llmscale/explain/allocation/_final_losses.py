@@ -1,6 +1,4 @@
-"""Final losses as evidence for the envelope: the runs on the lower convex hull of loss against
-compute.
-"""
+"""The envelope of final losses: runs on the lower convex hull of loss against compute."""
 
 from dataclasses import dataclass
 from functools import cached_property

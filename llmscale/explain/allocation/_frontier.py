@@ -1,6 +1,4 @@
-"""The compute-optimal frontier N*(C) and D*(C) as power laws, from a law or by regression on
-optima.
-"""
+"""The frontier N*(C) and D*(C) as power laws, from a law or by regression on optima."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +11,12 @@ from llmscale.explain.laws import Array, Law
 from llmscale.notes.predicting import FLOPS_NOT_6ND, NOT_A_POWER_LAW
 
 _NEAR_6ND = FLOPS_NOT_6ND.limit
-"""FLOPs within 10% of 6ND in the middle of a table count as 6ND: digitised tables are off by as
-much.
-"""
+"""FLOPs this near to 6ND in the middle of a table count as 6ND, as digitised tables are off."""
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """N* = exp(log_params) C^a and D* = C/(k N*), with C = k N D; arrays in place of numbers are
-    many frontiers.
-    """
+    """N* = exp(log_params) C^a and D* = C/(k N*), with C = k N D; many frontiers if arrays."""
 
     a: Any
     log_params: Any

@@ -26,9 +26,7 @@ from llmscale.runs.results_folder import ResultsFolder
 _STEPS = 1500
 """Points in ln C at which curves are compared, as Hoffmann et al. do."""
 _BIN = 0.02
-"""Logged losses are averaged over 2% of compute, so that the envelope does not follow the noise of
-single steps.
-"""
+"""Logged losses are averaged over 2% of compute: the envelope would follow single steps' noise."""
 _BEST = 32
 """A resample lacks all of this many lowest losses with odds e^-32; then every run is looked at."""
 _LEAST = 3
@@ -41,9 +39,7 @@ _POINTS = 12
 
 @dataclass(frozen=True)
 class Curves:
-    """Loss of every run (R), smallest first, at each step of a grid in ln C (G); infinite where it
-    was not there.
-    """
+    """Loss of every run (R), smallest first, on a grid in ln C (G); infinite where it has none."""
 
     grid_G: Array
     loss: Array
@@ -56,9 +52,7 @@ class Curves:
         return len(self.log_params_R)
 
     def table(self, runs: RunTable) -> RunTable:
-        """The last decade of compute of every curve as a table: what the surface for the bias is
-        fitted to.
-        """
+        """The last decade of compute of every curve, which the bias's surface is fitted to."""
         there = np.isfinite(self.loss)
         end = np.where(there, self.grid_G, -np.inf).max(axis=1, keepdims=True)
         row, step = np.nonzero(there & (self.grid_G > end - _DECADE))
@@ -141,9 +135,7 @@ class Curves:
 
     @cached_property
     def _best(self) -> NDArray[np.int_]:
-        """The runs of the lowest losses at each step (K, G), the lowest first, so that refits need
-        not look at all.
-        """
+        """The runs of the lowest losses at each step (K, G), lowest first: refits look at these."""
         kept = min(_BEST, len(self.loss))
         best = np.empty((kept, self.loss.shape[1]), dtype=np.int64)
         for step, column in enumerate(self.loss.T):
@@ -162,9 +154,7 @@ class Curves:
 
 def from_frame(frame: pd.DataFrame, curves: CurveRows, factor: float) -> Curves:
     """The curves of the table's runs on one grid of ln C. Raises InputError.
-
-    A branch's curve begins at its branch point: what comes before is its trunk's, and counts once.
-    """
+    A branch's curve begins at its branch point, as what comes before is its trunk's."""
     known = known_columns(curves, ("loss", "train_loss"))
     missing = [name for name in ("run_id", "tokens") if name not in curves.columns]
     if missing or not known:

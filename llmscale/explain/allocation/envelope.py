@@ -36,8 +36,7 @@ def allocate(
     law: str | type[Law] | None = "chinchilla",
     curves: CurveRows | None = None,
 ) -> Allocation:
-    """N*(C) from the envelope of the training curves, or without curves from the convex hull of the
-    final losses.
+    """N*(C) from the envelope of the training curves, or else the convex hull of final losses.
 
     `curves` has a row a logged step: run_id, tokens, flops (or 6ND), and loss where evaluated or
     train_loss. Left out, those of a results folder are read. Raises InputError if fewer than 3
@@ -130,11 +129,8 @@ def allocate(
 def _refits(
     evidence: Curves | FinalLosses, count: int, rng: np.random.Generator, flops: Array, level: float
 ) -> tuple[Array, Array, Array, tuple[Note, ...]]:
-    """Power laws through the envelopes of whole runs (curves) or sizes (points) drawn with
-    replacement.
-
-    With the interval of N* at each of `flops`, and notes.
-    """
+    """Power laws through envelopes of runs (curves) or sizes (points) drawn with replacement;
+    the interval of N* at each of `flops`; notes."""
     nothing = np.full(len(flops), np.nan)
     if count == 0:
         return np.empty((0, 2)), nothing, nothing.copy(), ()
@@ -174,7 +170,7 @@ def _notes(budgets: pd.DataFrame, evidence: Curves | FinalLosses) -> list[Note]:
     notes.append(
         ENVELOPE_SIZES.note(
             f"{reached} of {number} sizes reach the envelope; the power law rests on those of "
-            f"{names}",
+            f"{names}"
         )
     )
     if len(left):

@@ -27,17 +27,13 @@ from llmscale.notes.predicting import (
 
 SOURCE = "Hoffmann et al. 2022, approach 2"
 _SIZES_TO_RESAMPLE = 8
-"""Budgets with fewer sizes get noise from pooled residuals instead: resampled, they often hold
-fewer than 3 sizes.
-"""
+"""Budgets with fewer sizes get noise from pooled residuals: resampled, many hold under 3 sizes."""
 _SHAKY = OPTIMUM_UNCERTAIN.limit
 """A budget whose optimum leaves its range of sizes in more than 10% of the refits is named."""
 _ROUNDING = 1e-12
 _UNEVEN = BUDGETS_UNEVEN.limit
 _WIDE = ISOFLOP_WIDE.limit
-"""Sizes more than 8 times from the optimum on either side are where a parabola is no longer a good
-picture.
-"""
+"""Sizes more than 8 times from the optimum are where a parabola is no longer a good picture."""
 
 
 def allocate(
@@ -50,8 +46,7 @@ def allocate(
     """N*(C) from the lowest points of parabolas in ln N of the loss.
 
     Budgets whose optimum is not bracketed by their sizes are left out of the power law and named.
-    Raises InputError if runs do not share budgets, or fewer than two budgets have an optimum.
-    """
+    Raises InputError if runs do not share budgets, or fewer than two budgets have an optimum."""
     frame = table.frame
     factor, notes = _frontier.flops_factor(frame)
     index = _budgets.group(frame)
@@ -78,7 +73,7 @@ def allocate(
     elif options.bootstrap:
         notes += (
             NO_INTERVAL.note(
-                "every budget has 3 sizes, which a parabola meets exactly: no interval is given",
+                "every budget has 3 sizes, which a parabola meets exactly: no interval is given"
             ),
         )
 
@@ -107,9 +102,7 @@ def allocate(
 
 @dataclass(frozen=True)
 class _Profile:
-    """The runs of one budget: their rows, x in [-1, 1] with ln N = centre + scale x, and ln C
-    beside the budget's.
-    """
+    """The runs of one budget: x in [-1, 1] with ln N = centre + scale x, ln C next to its own."""
 
     rows: NDArray[np.int_]
     log_flops: float
@@ -126,9 +119,7 @@ class _Profile:
 
 @dataclass(frozen=True)
 class _Parabola:
-    """Parabolas of one budget: lowest point (ln N, loss), curvature in (ln N)^2, all (B,), and what
-    was fitted.
-    """
+    """Parabolas of one budget: lowest point, curvature in (ln N)^2, all (B,), and the losses."""
 
     log_params: Array
     loss: Array
@@ -158,8 +149,7 @@ def _profiles(frame: pd.DataFrame, index: NDArray[np.int_]) -> list[_Profile]:
 
 
 def _fit(profiles: list[_Profile], loss: Array) -> list[_Parabola]:
-    """The parabola of every budget, with losses moved to the budget's FLOPs if the runs' own
-    differ.
+    """The parabola of every budget, with losses moved to the budget's FLOPs if they differ.
 
     At the optimum the slope of loss in ln C at fixed N is that of the lowest losses (envelope
     theorem): it is taken from a first round of parabolas."""
@@ -212,9 +202,7 @@ def _parabola(profile: _Profile, loss_BR: Array, weight_BR: Array) -> _Parabola:
 def _refits(
     profiles: list[_Profile], fitted: list[_Parabola], count: int, rng: np.random.Generator
 ) -> list[_Parabola]:
-    """`count` parabolas a budget: runs drawn with replacement, or in small budgets residuals of all
-    budgets.
-    """
+    """`count` parabolas a budget: runs drawn again or, in small budgets, residuals of all."""
     relative = [
         (one.measured_R - one.fitted_R)
         / np.abs(one.fitted_R)
@@ -254,10 +242,7 @@ def _frame_of(
     factor: float,
     level: float,
 ) -> pd.DataFrame:
-    """One row a budget.
-
-    loss(N) = loss + curvature (ln N - ln params)^2.
-    """
+    """One row a budget: loss(N) = loss + curvature (ln N - ln params)^2."""
     rows = []
     for number, (profile, one) in enumerate(zip(profiles, fitted, strict=True)):
         bracketed = bool(one.bracketed[0])
@@ -339,7 +324,7 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
         )
         notes.append(
             OPTIMUM_UNCERTAIN.note(
-                f"in some refits the optimum leaves the sizes tried, at C = {named}",
+                f"in some refits the optimum leaves the sizes tried, at C = {named}"
             )
         )
     exact = budgets[budgets["used"] & (budgets["n_runs"] == 3)]
@@ -357,13 +342,11 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
             ISOFLOP_WIDE.note(
                 f"{len(wide)} of {len(budgets)} budgets reach sizes up to "
                 f"{reach[wide.index].max():.0f} times away from the optimum; beyond {_WIDE:g} "
-                "times the loss is not a parabola in ln N",
+                "times the loss is not a parabola in ln N"
             )
         )
     if budgets["used"].sum() == 2:
         notes.append(
-            FEW_BUDGETS.note(
-                "the power law goes through two optima exactly: a third would test it",
-            )
+            FEW_BUDGETS.note("the power law goes through two optima exactly: a third would test it")
         )
     return notes

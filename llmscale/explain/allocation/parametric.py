@@ -33,9 +33,7 @@ def allocate(
     law: str | type[Law] | None = "chinchilla",
     curves: pd.DataFrame | None = None,
 ) -> Allocation:
-    """N* and D* that minimise the fitted law at C = k N D; for chinchilla N* = G (C/6)^(beta/(alpha
-    + beta)).
-    """
+    """N* and D* of the least loss at C = k N D; chinchilla: N* = G (C/6)^(beta/(alpha + beta))."""
     return of_fit(fit_law(table, law or "chinchilla", options, holdout="none"))
 
 

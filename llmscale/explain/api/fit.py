@@ -13,9 +13,16 @@ from llmscale.explain.allocation import (
     allocate,
     allocate_all,
 )
-from llmscale.explain.api.fitted import LawName, check_variable
-from llmscale.explain.api.read import read_runs
-from llmscale.explain.estimation.options import Options, OptionsGiven, those_given
+from llmscale.explain.api.fitted import check_variable
+from llmscale.explain.api.read import LawName, laws_of, read_runs
+from llmscale.explain.api.settings import (
+    FitSpec,
+    Given,
+    asked_spec,
+    options_given,
+    reading_given,
+)
+from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.suitability import default_laws
 from llmscale.explain.fit.backtest import check
@@ -23,12 +30,12 @@ from llmscale.explain.fit.compare import compare
 from llmscale.explain.fit.comparison import Comparison
 from llmscale.explain.fit.fits import Fits
 from llmscale.explain.fit.groups import Groups, fit_groups
+from llmscale.explain.fit.kept import check_place, keep_in_folder
 from llmscale.explain.fit.kept import keep as keep_fit
-from llmscale.explain.fit.kept import keep_in_folder
 from llmscale.explain.fit.parametric import fit_laws
 from llmscale.explain.table import RunTable, groups
 from llmscale.runs.remote import is_url
-from llmscale.runs.safe_paths import refuse_links
+from llmscale.settings import shows_keywords
 
 Found: TypeAlias = Fit | Fits | Comparison | Groups | Allocation | MethodComparison
 _SURFACE = "chinchilla"
@@ -37,25 +44,15 @@ _TESTED_ROWS = 5000
 """Of more rows, forecasts are tested when they are made, and not for every fit that is kept."""
 
 
-class FitSettings(OptionsGiven, total=False):
-    """The settings of `fit` that do not change what it returns."""
-
-    columns: Mapping[str, str] | str | None
-    count: str
-    units: Mapping[str, str] | str | None
-    where: str | Sequence[str] | None
-    status: str | None
-    keep: bool | Path | str
+Keep: TypeAlias = bool | Path | str | None
 
 
 @overload
-def fit(source: Any, law: Literal["all"], **settings: Unpack[FitSettings]) -> Comparison: ...
+def fit(source: Any, law: Literal["all"], **settings: Unpack[Given]) -> Comparison: ...
 
 
 @overload
-def fit(
-    source: Any = None, law: Any = None, *, by: str, **settings: Unpack[FitSettings]
-) -> Groups: ...
+def fit(source: Any = None, law: Any = None, *, by: str, **settings: Unpack[Given]) -> Groups: ...
 
 
 @overload
@@ -64,22 +61,30 @@ def fit(
     law: Any = None,
     *,
     method: Literal["isoflop", "envelope"],
-    **settings: Unpack[FitSettings],
+    **settings: Unpack[Given],
 ) -> Allocation: ...
 
 
 @overload
 def fit(
-    source: Any = None, law: Any = None, *, method: Literal["all"], **settings: Unpack[FitSettings]
+    source: Any = None, law: Any = None, *, method: Literal["all"], **settings: Unpack[Given]
 ) -> MethodComparison: ...
 
 
 @overload
-def fit(source: Any = None, law: LawName | None = None, **settings: Unpack[FitSettings]) -> Fit: ...
+def fit(
+    source: Any = None,
+    law: LawName | None = None,
+    *,
+    keep: Keep = False,
+    **settings: Unpack[Given],
+) -> Fit: ...
 
 
 @overload
-def fit(source: Any, law: Sequence[LawName], **settings: Unpack[FitSettings]) -> Fits: ...
+def fit(
+    source: Any, law: Sequence[LawName], *, keep: Keep = False, **settings: Unpack[Given]
+) -> Fits: ...
 
 
 @overload
@@ -89,23 +94,20 @@ def fit(
     *,
     method: str,
     by: str | None = None,
-    **settings: Unpack[FitSettings],
+    keep: Keep = False,
+    **settings: Unpack[Given],
 ) -> Found: ...
 
 
+@shows_keywords(FitSpec)
 def fit(
     source: Any = None,
     law: Any = None,
     *,
     method: str = "parametric",
     by: str | None = None,
-    columns: Mapping[str, str] | str | None = None,
-    count: str = "params",
-    units: Mapping[str, str] | str | None = None,
-    where: str | Sequence[str] | None = None,
-    status: str | None = None,
-    keep: bool | Path | str = False,
-    **options: Unpack[OptionsGiven],
+    keep: Keep = False,
+    **settings: Unpack[Given],
 ) -> Any:
     """A law fitted to a table of runs, with intervals and a check on runs held out.
 
@@ -115,9 +117,9 @@ def fit(
     Fits, an empty one those that suit; "all" ranks every law that suits, in a Comparison. `by` fits
     one law for every value of a column, and jointly (Groups). `method` isoflop or envelope finds
     the compute-optimal allocation only (Allocation), and all compares the methods. `keep` writes
-    fit-LAW.json into the results folder, or the fit to a path. `options` are the fields of Options:
-    variable, level, bootstrap, holdout, seed, objective, delta, intervals. Raises InputError, and
-    WorkError if a fit does not settle.
+    the fit of one law to a path, or with True into the results folder, as fit-LAW.json; None does
+    so if the source is such a folder. `settings` are those of docs/settings.md: how to read the
+    table, and how to fit. Raises InputError, and WorkError if a fit does not settle.
 
     >>> import llmscale
     >>> N = [1e6, 2e6, 4e6, 8e6, 16e6, 32e6]
@@ -126,46 +128,27 @@ def fit(
     >>> {name: round(value, 3) for name, value in found.law.coefficients().items()}
     {'E': 2.0, 'A': 300.0, 'alpha': 0.4}
     """
-    given = those_given(options)
-    laws = _laws(law)
-    _check_combination(laws, method, by, given)
-    chosen = Options(**given)
+    asked = {"law": law, "method": method, "by": by, "keep": keep, **settings}
+    spec = asked_spec(FitSpec, asked)
+    laws, given = laws_of(spec.law), options_given(spec, settings)
+    _check_combination(laws, spec, given)
     named = tuple(one for one in laws if one != "all")
-    runs = read_runs(
-        source,
-        columns=columns,
-        count=count,
-        units=units,
-        where=where,
-        status=status,
-        laws=named,
-    )
-    if by is not None:
-        return _by_group(runs, by, named, chosen)
-    if method == "all":
-        return allocate_all(runs, chosen, law=named[0] if named else _SURFACE)
-    if method != "parametric":
-        return allocate(runs, method, chosen, law=named[0] if named else _SURFACE)
+    runs = read_runs(source, laws=named, **reading_given(settings))
+    if spec.by is not None:
+        return _by_group(runs, spec.by, named, spec.options)
+    if spec.method == "all":
+        return allocate_all(runs, spec.options, law=named[0] if named else _SURFACE)
+    if spec.method != "parametric":
+        return allocate(runs, spec.method, spec.options, law=named[0] if named else _SURFACE)
     if "all" in laws:
-        return compare(runs, options=chosen)
-    # A part of a folder's runs is not the folder's fit, and at a URL only a sweep writes.
-    in_folder = keep is True and runs.path.is_dir() and not where and not is_url(source)
-    if in_folder:
-        refuse_links(runs.path, with_runs=False)
-    found = fit_laws(runs, named, chosen)
+        return compare(runs, options=spec.options)
+    place = _place(keep, source, runs)
+    found = fit_laws(runs, named, spec.options)
     if law is None:
         found = found[:1]
-    if in_folder:
-        found = keep_in_folder([_with_test(one) for one in found])
-    elif not isinstance(keep, bool):
-        found = _kept_at(found, Path(keep))
+    if place is not None:
+        found = _kept(found, place)
     return found[0] if law is None or isinstance(law, (str, type)) else Fits(found)
-
-
-def _laws(law: Any) -> tuple[LawName, ...]:
-    if law is None:
-        return ()
-    return (law,) if isinstance(law, (str, type)) else tuple(law)
 
 
 def _by_group(runs: RunTable, by: str, laws: tuple[LawName, ...], options: Options) -> Groups:
@@ -182,40 +165,77 @@ def _with_test(one: Fit) -> Fit:
     return replace(one, tested=check(one).tested)
 
 
-def _kept_at(fits: tuple[Fit, ...], path: Path) -> tuple[Fit, ...]:
-    if path.suffix != ".json":
-        raise InputError(f"{path} does not end in .json", "name a file like fit-chinchilla.json")
-    if len(fits) > 1:
-        raise InputError(
-            f"{len(fits)} laws were fitted, and a file keeps one", "name one --law to keep"
-        )
-    return (keep_fit(_with_test(fits[0]), path),)
+def _place(keep: Keep, source: Any, runs: RunTable) -> Path | None:
+    """The file or the results folder to keep fits in. Raises InputError if they cannot be."""
+    if keep is False:
+        return None
+    if isinstance(keep, (str, Path)):
+        return Path(keep)
+    # A part of a folder's runs is not the folder's fit, and at a URL only a sweep writes.
+    is_part = "--where" in runs.asked
+    if runs.path.is_dir() and not is_part and not is_url(source):
+        check_place(runs.path)
+        return runs.path
+    if keep is None:
+        return None
+    what = "a part of its runs" if is_part else "no results folder here"
+    raise InputError(
+        f"the fit cannot be kept next to its table: {runs.path} is {what}",
+        'say where, as in keep="fit-mine.json"',
+    )
 
 
-def _check_combination(
-    laws: tuple[LawName, ...], method: str, by: str | None, given: Mapping[str, Any]
-) -> None:
+def _kept(fits: tuple[Fit, ...], place: Path) -> tuple[Fit, ...]:
+    """The fits, all kept in a results folder, or the first in a file that tells of the others."""
+    fits = tuple(_with_test(one) for one in fits)
+    if place.suffix == ".json":
+        return (keep_fit(fits[0], place, fits[1:]), *fits[1:])
+    return keep_in_folder(fits)
+
+
+def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[str, Any]) -> None:
     """Raise InputError for settings that do not go together, before anything is read."""
+    method, by = spec.method, spec.by
     check_variable(laws, given)
+    several = len(laws) > 1 or "all" in laws
     if "all" in laws and len(laws) > 1:
-        raise InputError("--law all already fits every law that suits", "leave the other --law out")
-    if by and (len(laws) > 1 or "all" in laws):
-        raise InputError("--by fits one law to every group", "name one: --law chinchilla")
-    if by and method != "parametric":
+        raise InputError(
+            "every law that suits is fitted already by --law all", "leave the other --law out"
+        )
+    if by is not None and several:
+        raise InputError("one law is fitted to every group of --by", "name one: --law chinchilla")
+    if by is not None and method != "parametric":
         raise InputError(
             f"--by goes with --method parametric, not {method}", "use --where to pick one group"
         )
+    if spec.keep:
+        _check_keep(spec, laws)
     if method == "parametric":
         return
     if method != "all":
         METHODS.find(method)
-    if len(laws) > 1 or "all" in laws:
+    if several:
         raise InputError(
-            f"--method {method} takes one law, as the surface it is checked on", "name one --law"
+            f"the method {method} takes one law, as the surface it is checked on", "name one --law"
         )
     idle = [name for name in ("holdout", "intervals", "variable") if name in given]
     if idle:
         raise InputError(
-            f"--method {method} makes no use of --{idle[0]}",
+            f"the method {method} makes no use of --{idle[0]}",
             f"leave it out, or fit a law: --method parametric --{idle[0]} {given[idle[0]]}",
         )
+
+
+def _check_keep(spec: FitSpec, laws: tuple[LawName, ...]) -> None:
+    if spec.by is not None or spec.method != "parametric" or "all" in laws:
+        raise InputError(
+            "what is kept is the fit of one law to all runs",
+            "name one law, and leave --by and --method out",
+        )
+    if spec.keep is True:
+        return
+    path = Path(str(spec.keep))
+    if path.suffix != ".json":
+        raise InputError(f"{path} does not end in .json", "name a file like fit-chinchilla.json")
+    if len(laws) > 1:
+        raise InputError(f"{len(laws)} laws are named, and a file keeps one", "name one --law")

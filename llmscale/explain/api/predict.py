@@ -1,6 +1,6 @@
 """`llmscale.predict`: the loss of runs that nobody has made yet, and the best split of a budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -11,21 +11,30 @@ from llmscale.errors import InputError, both
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.fitted import (
     Asked,
-    LawName,
     check_given,
     check_variable,
     fits_of,
     read_for,
     tested,
 )
-from llmscale.explain.estimation.options import Options, OptionsGiven, those_given
+from llmscale.explain.api.read import LawName, laws_of
+from llmscale.explain.api.settings import (
+    Given,
+    PredictSpec,
+    asked_spec,
+    options_given,
+    reading_given,
+)
+from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.forecast.asked import points_asked, tokens_asked
-from llmscale.explain.forecast.forecast import Forecast, forecast
+from llmscale.explain.forecast.asked import forecast_at, points_asked, tokens_asked
+from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
+from llmscale.settings import shows_keywords
 
 
+@shows_keywords(PredictSpec)
 def predict(
     source: Any = None,
     *,
@@ -34,13 +43,8 @@ def predict(
     flops: Any = None,
     inputs: Mapping[str, Any] | None = None,
     law: LawName | None = None,
-    columns: Mapping[str, str] | str | None = None,
-    count: str = "params",
-    units: Mapping[str, str] | str | None = None,
-    where: str | Sequence[str] | None = None,
-    status: str | None = None,
     refit: bool = False,
-    **options: Unpack[OptionsGiven],
+    **settings: Unpack[Given],
 ) -> Forecast:
     """The loss of new runs, with an interval that is meant to hold beyond the runs, too.
 
@@ -48,12 +52,14 @@ def predict(
     that is kept next to it is used unless `refit`. `params`, `tokens` and `flops` are numbers,
     texts such as "7B" ("20x" is 20 tokens a parameter), or several of them; `inputs` are other
     columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
-    the budget: they are in `params` and `tokens` of what is returned. Raises InputError."""
-    given = those_given(options)
-    points = _points(params, tokens, flops, inputs or {}, source)
-    reading: dict[str, Any] = {"columns": columns, "count": count, "units": units}
-    reading |= {"where": where, "status": status}
-    asked = Asked(source, () if law is None else (law,), reading, given, refit)
+    the budget: they are in `params` and `tokens` of what is returned. `settings` are those of
+    docs/settings.md: how to read the table, and how to fit. Raises InputError."""
+    keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
+    keywords |= {"law": law, "refit": refit, **settings}
+    spec = asked_spec(PredictSpec, keywords)
+    points = _points(spec, source)
+    given = options_given(spec, settings)
+    asked = Asked(source, laws_of(spec.law), reading_given(settings), given, spec.refit)
     check_variable(asked.laws, given)
     fit = _fit_of(asked)
     level = Options(level=given.get("level", fit.level)).level
@@ -61,7 +67,7 @@ def predict(
     if budgets:
         return _best_of(fit, points["flops"], level)
     _check_inputs(fit, tuple(points))
-    return forecast(fit, level=level, check=tested(fit, level), **points)
+    return forecast_at(fit, level=level, check=tested(fit, level), **points)
 
 
 def _fit_of(asked: Asked) -> Fit:
@@ -72,17 +78,20 @@ def _fit_of(asked: Asked) -> Fit:
     return fits_of(asked, read_for(asked), first=True, holdout="none")[0]
 
 
-def _points(
-    params: Any, tokens: Any, flops: Any, inputs: Mapping[str, Any], source: Any
-) -> dict[str, Array]:
+def _points(spec: PredictSpec, source: Any) -> dict[str, Array]:
     """What is asked for, by column, in shapes that go together. Raises InputError."""
-    given = {"params": params, "flops": flops, **inputs}
-    points = points_asked({name: value for name, value in given.items() if value is not None})
+    counts = {"params": spec.params, "flops": spec.flops, "tokens": spec.tokens}
+    given = {name: value for name, value in counts.items() if value is not None}
+    for name in spec.inputs:
+        if name in given:
+            raise InputError(f"{name} is given twice, once in inputs", "give it once")
+    tokens = given.pop("tokens", None)
+    points = points_asked({**given, **spec.inputs})
     if tokens is not None:
         points = points_asked({**points, "tokens": tokens_asked(tokens, points.get("params"))})
     if not points:
-        named = (source,) if isinstance(source, (str, Path)) else ()
-        example = command_line("llmscale", "predict", *named, "--flops", "1e23")
+        table = (source,) if isinstance(source, (str, Path)) else ()
+        example = command_line("llmscale", "predict", *table, "--flops", "1e23")
         raise InputError(
             "nothing was asked for", f"give --params and --tokens, or --flops: {example}"
         )
@@ -96,7 +105,7 @@ def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
         name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
         for name in ("params", "tokens")
     }
-    found = forecast(fit, level=level, check=tested(fit, level), **best)
+    found = forecast_at(fit, level=level, check=tested(fit, level), **best)
     budgets = flops if flops.ndim else float(flops)
     return replace(found, at={"flops": budgets, **found.at}, optima=optima)
 

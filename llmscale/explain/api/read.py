@@ -2,29 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from inspect import isabstract
+from typing import Any, TypeAlias, Unpack
 
 from llmscale.errors import InputError
+from llmscale.errors.printable import begun
+from llmscale.explain.api.settings import Reading, ReadingGiven
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.laws import Law, law_named
 from llmscale.explain.table import COUNTS, RunTable, parse_columns, read_table
 from llmscale.menu import is_own
+from llmscale.settings import shows_keywords
+from llmscale.settings.tables import with_keywords
 
+LawName: TypeAlias = str | type[Law]
 _LONGEST_AGAIN = 400
 """Letters of an option that is printed again; of a longer one a word stands there, which no option
 takes.
 """
 
 
+@shows_keywords(Reading)
 def read_runs(
     source: Any = None,
     *,
-    columns: Mapping[str, str] | str | None = None,
-    count: str = COUNTS[0],
-    units: Mapping[str, str] | str | None = None,
-    where: str | Sequence[str] | None = None,
-    status: str | None = None,
-    laws: Sequence[str | type[Law]] = (),
+    laws: Sequence[LawName] = (),
+    **reading: Unpack[ReadingGiven],
 ) -> RunTable:
     """The usable runs of a results folder, a file, a URL, `-` for a pipe, a table of pandas, polars
     or pyarrow, or a dict of columns; None reads the newest sweep under results/.
@@ -33,24 +36,26 @@ def read_runs(
     "B"}; `where` keeps the runs that meet every filter, "flops < 1e20 and data == c4"; `status` are
     the words of finished runs, "done=finished". `count` is what N counts. Columns that `laws` take
     are looked for, too. Raises InputError for what cannot be read as runs."""
-    _check_laws(laws)
+    usual = Reading(count=source.count) if isinstance(source, RunTable) else Reading()
+    asked = with_keywords(usual, reading, "the call")
+    laws = laws_of(laws)
     if isinstance(source, RunTable):
-        if columns or units or where or status:
+        if asked != usual:
             raise InputError(
                 "the table is read already", "give these options to read_runs, with its source"
             )
         return source
+    columns = asked.columns
     runs = read_table(
         source,
         columns=parse_columns(columns) if isinstance(columns, str) else columns,
-        count=count,
-        units=units,
-        where=where or (),
-        status=status,
+        count=asked.count,
+        units=asked.units,
+        where=asked.where or (),
+        status=asked.status,
         needs=[column for law in laws for column in _own_inputs(law)],
     )
-    options = {"count": count, "columns": columns, "units": units, "where": where, "status": status}
-    return replace(runs, asked=given_again(options))
+    return replace(runs, asked=given_again(vars(asked)))
 
 
 def given_again(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -68,13 +73,21 @@ def given_again(options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _check_laws(laws: Sequence[Any]) -> None:
-    for law in laws:
-        if not (isinstance(law, str) or (isinstance(law, type) and issubclass(law, Law))):
-            named = law.__name__ if isinstance(law, type) else repr(law)[:60]
+def laws_of(law: Any) -> tuple[LawName, ...]:
+    """The laws that `law` names: none, one or several. Raises InputError for what is no law."""
+    named = (law,) if isinstance(law, (str, type)) else tuple(law or ())
+    for one in named:
+        if not isinstance(one, str) and not _is_law(one):
+            said = one.__name__ if isinstance(one, type) else begun(repr(one), 60)
             raise InputError(
-                f"{named} is no law", "give the name of one (llmscale laws), or a class of Law"
+                f"{said} is no law", "give the name of one (llmscale laws), or a class of Law"
             )
+    return named
+
+
+def _is_law(value: Any) -> bool:
+    """Whether `value` is a law that can be fitted, and not what laws are made of."""
+    return isinstance(value, type) and issubclass(value, Law) and not isabstract(value)
 
 
 def _own_inputs(law: str | type[Law]) -> tuple[str, ...]:

@@ -83,6 +83,9 @@ _SEARCHED = ("lr", "learning_rate", "lr_scale", "lr_area", "annealing_area")
 _EFFECT = 0.003
 """0.3% of the loss: settings that matter less matter no more than seeds do."""
 
+_WAYS = 5
+"""Values of a column that are tried as what tells the ways apart in which runs were made."""
+
 
 def mixed(kind: Kind, evidence: Evidence) -> Note | None:
     """Runs made in ways that one law cannot hold, told by a column with several values."""
@@ -183,9 +186,27 @@ def untuned_runs(evidence: Evidence) -> Note | None:
         f"{counted(len(points), 'point')} hold runs at several learning rates, and the fit takes "
         f"all of them: {len(excess)} are not the best of their point, by "
         f"{float(np.median(excess)):.1%} in the middle and {excess.max():.1%} at the most. A law "
-        "describes tuned runs: keep the best of each, runs.loc[runs.groupby(['params', "
-        "'tokens'])['loss'].idxmin()]",
+        f"describes tuned runs: {_tuned_only(evidence, points)}",
     )
+
+
+def _tuned_only(evidence: Evidence, points: list[NDArray[np.int_]]) -> str:
+    """How to fit one run a point: those of one way of making them, or the best."""
+    frame = evidence.frame
+    searched = np.concatenate(points)
+    for name in frame.columns:
+        if not (frame[name].dtype == object or isinstance(frame[name].dtype, pd.StringDtype)):
+            continue
+        for value in frame[name].iloc[searched].dropna().unique()[:_WAYS]:
+            chosen = frame[name] == value
+            if all(frame["lr"][rows][chosen[rows]].nunique() == 1 for rows in points):
+                only = where_option(name, "==", value)
+                return f"keep those of one kind, {evidence.command} {only}"
+    best = frame["lr"].iloc[[rows[np.argmin(frame["loss"].iloc[rows])] for rows in points]]
+    if best.nunique() == 1:
+        only = where_option("lr", "==", best.iloc[0])
+        return f"keep the best, {evidence.command} {only}"
+    return "put the best of each into a table of its own, and fit that"
 
 
 def one_learning_rate(evidence: Evidence) -> Note | None:

@@ -61,7 +61,7 @@ class Bias:
             f"{most} of {runs} {what} lie {side} their forecast, by {size(self.mean_log)} in the "
             f"mean (sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
             f"it was fitted to, and forecasts further out will be too {too} by more. Compare "
-            "forms (--law all), or fit the largest budgets alone",
+            "forms (--law all), or fit the largest budgets alone"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from scipy.special import erf, gammaln
 
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.levels import distinct, levels
-from llmscale.explain.estimation.options import Objective
+from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.result import Fit, run_weights, solved
 from llmscale.explain.laws import Array
 from llmscale.explain.table import RunTable

@@ -57,8 +57,7 @@ def _missing(law: type[Law], inputs: tuple[str, ...], missing: list[str]) -> Inp
     if "lr_area" in missing:
         fix = "name a sweep's results folder: its curves give them"
     return InputError(
-        f"{law.name} needs {' and '.join(inputs)}, and the table has no {' or '.join(missing)}",
-        fix,
+        f"{law.name} needs {' and '.join(inputs)}, and the table has no {' or '.join(missing)}", fix
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.errors import Note
-from llmscale.explain.estimation.options import Objective
+from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.laws import Array, Surface
 from llmscale.notes.fitting import SCORE_BOOTSTRAP
 
@@ -55,7 +55,7 @@ def replicates(
     note = SCORE_BOOTSTRAP.note(
         f"{len(log_loss_R):,} rows are not refitted {count} times: the intervals come from "
         f"{count} draws with the spread that refits of resampled {'runs' if steps else 'points'} "
-        "would have, to first order (from scores and Hessian at the fit)",
+        "would have, to first order (from scores and Hessian at the fit)"
     )
     return drawn, note
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.explain.estimation import solver
-from llmscale.explain.estimation.options import Objective
+from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.pinned import Pinned
 from llmscale.explain.laws import Array
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, WorkError
-from llmscale.explain.estimation.options import Objective
+from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.laws import Array, Surface
 
 STARTS, STARTS_WHERE_RUGGED, FEW_RUNS = 8, 32, 50

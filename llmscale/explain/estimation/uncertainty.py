@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from llmscale.errors import Note
 from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation import solver
-from llmscale.explain.estimation.options import Objective
+from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.laws import Array, Surface
 from llmscale.notes.fitting import (

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, counted
 from llmscale.menu import Menu
 
 if TYPE_CHECKING:
@@ -107,9 +107,8 @@ class Drawing:
         laws = " and ".join(fit.law.name for fit in self.fits)
         what = f" of {laws}" if laws else ""
         at = f", {self.path}" if self.path else ""
-        return (
-            f"<{self.kind or 'figure'}{what}: {self.n_runs} runs, {self.n_excluded} excluded{at}>"
-        )
+        runs = counted(self.n_runs, "run")
+        return f"<{self.kind or 'figure'}{what}: {runs}, {self.n_excluded} excluded{at}>"
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""

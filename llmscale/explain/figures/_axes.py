@@ -1,6 +1,4 @@
-"""Axes that read well in a narrow column: counts as 10k, 1M; loss with more than one label a
-decade; perplexity.
-"""
+"""Axes that read well in a narrow column: counts as 10k, several labels a decade; perplexity."""
 
 import itertools
 import math
@@ -29,11 +27,10 @@ _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7))
 def spaced_ticks(
     low: float, high: float, place: Callable[[float], float] = math.log, most: int = 6
 ) -> list[float]:
-    """Round numbers within [low, high], at most about `most`, none crowding another where `place`
-    puts it.
+    """At most about `most` round numbers in [low, high], none crowded where `place` puts it.
 
-    Every scale of round numbers is tried and the one with most ticks wins, so that a log axis from
-    2.9 to 4.2 gets 3, 3.2, 3.4 … and one from 10 to 10 000 gets decades."""
+    Of every scale of round numbers the one with most ticks wins, so that a log axis from 2.9 to 4.2
+    gets 3, 3.2, 3.4 … and one from 10 to 10 000 gets decades."""
     candidates = [
         _multiples(low, high, step * 10.0**power) for power in range(-4, 7) for step in (1, 2, 5)
     ]
@@ -46,9 +43,7 @@ def spaced_ticks(
 
 
 def log_count_axis(axis: Axis, limits: tuple[float, float], *, powers: bool = False) -> None:
-    """Log ticks labelled 10k, 100k, 1M, or as powers of ten with `powers`; a narrow axis also
-    labels 3 or 2 and 5.
-    """
+    """Log ticks labelled 10k, 100k, 1M or, with `powers`, as powers of ten; 3 or 2 and 5 too."""
     low, high = limits
     width = math.log10(high / low)
     mantissas = next((m for m in _MANTISSAS if len(_decades(low, high, m)) >= 3), _MANTISSAS[-1])
@@ -69,9 +64,7 @@ def log_count_axis(axis: Axis, limits: tuple[float, float], *, powers: bool = Fa
 def log_loss_axis(
     ax: Axes, limits: tuple[float, float], *, most: int = 8, perplexity: bool = True
 ) -> None:
-    """Set a log axis of loss over `limits` with readable labels and, on the right, the perplexity
-    exp(loss).
-    """
+    """A log axis of loss over `limits` and, on the right, the perplexity exp(loss)."""
     ax.set_yscale("log")
     ax.set_ylim(*limits)
     fixed_ticks(ax.yaxis, spaced_ticks(*limits, most=most))

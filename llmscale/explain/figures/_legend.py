@@ -1,6 +1,4 @@
-"""Text of legends: a law's formula as mathematics, its numbers with their intervals, wrapped to the
-column.
-"""
+"""Text of legends: formulas as mathematics, numbers with intervals, wrapped to the column."""
 
 import math
 import re
@@ -21,9 +19,7 @@ _GLUE = "\u00a0"
 
 
 def law_label(fit: Fit, width: float, *, first: bool) -> str:
-    """Formula, level of the band, and every coefficient with its interval, in lines that fit
-    `width` inches.
-    """
+    """Formula, level of the band, and coefficients with intervals, wrapped to `width` inches."""
     band = f" with {100 * fit.level:g}% band" if fit.intervals else ""
     band += ", dashed: extrapolated" if first else ""
     numbers = [
@@ -112,9 +108,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def _decimals(low: float, high: float) -> int:
-    """Decimals that give the width of an interval two digits; at least one digit more than none, at
-    most four.
-    """
+    """Decimals, at most four, that give the width of an interval two digits."""
     spread = high - low
     if not (math.isfinite(spread) and spread > 0):
         return 3

@@ -20,11 +20,8 @@ _RADIUS = 1.5
 def place_names(
     ax: Axes, at: Array, names: Sequence[str], *, avoid: Array, size: float = 5.5
 ) -> None:
-    """Write names next to the points `at` (n, 2) in data units, most important first, clear of the
-    points `avoid`.
-
-    The figure must have been laid out. A name with no free place around its point is left out.
-    """
+    """Write names next to points (n, 2) in data units, most important first, clear of `avoid`.
+    The figure must have been laid out. A name without a free place is left out."""
     figure = ax.get_figure(root=True)
     if figure is None or not len(names):
         return

@@ -1,6 +1,4 @@
-"""The panel of optimal size against compute: optima with their intervals, the power law through
-them, and others'.
-"""
+"""The panel of optimal size against compute: optima with intervals and the power laws."""
 
 from typing import Any
 
@@ -30,8 +28,7 @@ def draw_optima(
     label: str = "Optimal parameters N*",
 ) -> list[Entry]:
     """Draw N*(C) in log axes and return the legend's entries.
-
-    Markers take the colour of their budget's `by`; those that the power law leaves out are hollow.
+    Markers take the colour of their budget's `by`; those the power law leaves out are hollow.
     `other` is another method's frontier, drawn dashed."""
     budgets = allocation.budgets
     known = budgets[np.isfinite(budgets["params"])]

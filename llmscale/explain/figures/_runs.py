@@ -1,6 +1,4 @@
-"""What figures of runs share: which are held out or excluded, how they are marked, and a scale of
-colours for them.
-"""
+"""What figures of runs share: which are held out or excluded, their marks, their colours."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -79,9 +77,7 @@ def marker_size(runs: int) -> float:
 
 
 def run_entries(evidence: Evidence, colour: str = INK, *, crosses: bool = True) -> list[Entry]:
-    """Legend: the number of runs, the open markers of held-out runs, and every reason for excluding
-    some.
-    """
+    """Legend: the number of runs, the marks of held-out runs, and every reason to exclude some."""
     frame = evidence.table.frame
     held = held_out(evidence)
     entries: list[Entry] = [
@@ -109,9 +105,7 @@ def legend_below(figure: Figure, entries: Sequence[Entry], columns: int = 1) -> 
 
 @dataclass(frozen=True)
 class ColourScale:
-    """Colours of a quantity: one a level if levels are few, else a continuous scale; both dark to
-    light.
-    """
+    """Colours of a quantity: one a level if levels are few, else a scale; both dark to light."""
 
     values: tuple[float, ...]
     colours: tuple[Colour, ...]
@@ -144,9 +138,7 @@ def draw_scale(
     *,
     powers: bool = False,
 ) -> None:
-    """The colours' meaning above the axes: a legend for a few levels, a bar for many, and the title
-    above both.
-    """
+    """The meaning of colours above the axes: a legend of a few levels, or a bar; and the title."""
     if scale.norm is None:
         handles = [
             Line2D([], [], color=colour, lw=2.2, label=form(value))

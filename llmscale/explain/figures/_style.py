@@ -1,6 +1,4 @@
-"""The look of every figure, whatever the reader's own matplotlib settings: sizes, colours, and
-bytes of a file.
-"""
+"""The look of every figure, whatever the reader's own settings of matplotlib; bytes of a file."""
 
 import io
 from collections.abc import Iterator
@@ -80,18 +78,12 @@ _GROUPS = tuple(
     {key.split(".")[0] + "." for key in _STYLE}
     | {"path.", "patch.", "scatter.", "errorbar.", "image."}
 )
-_NO_DATES = {
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None},
-    "svg": {"Date": None},
-}
+_NO_DATES = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it, matplotlib's defaults and this style hold, not the settings of the reader's
-    matplotlibrc.
-    """
+    """Within it, matplotlib's defaults and this style hold, not the reader's matplotlibrc."""
     defaults = {
         key: value for key, value in matplotlib.rcParamsDefault.items() if key.startswith(_GROUPS)
     }
@@ -112,9 +104,7 @@ def render(figure: Figure, ending: str) -> bytes:
 
 
 def sequence() -> Colormap:
-    """Dark to light for small to large: viridis without the end that is too light to see on
-    paper.
-    """
+    """Dark to light for small to large: viridis without the end too light to see on paper."""
     return ListedColormap(
         colormaps["viridis"](np.linspace(0.0, 0.86, 256)), name="viridis-on-paper"
     )

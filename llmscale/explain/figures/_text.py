@@ -1,6 +1,4 @@
-"""Words in figures that come from files or from a command line: shown as they are, whatever they
-hold.
-"""
+"""Words in figures that come from files or a command line: shown as they are."""
 
 import logging
 import re
@@ -27,9 +25,7 @@ def literal(text: object) -> str:
 
 
 def with_mathematics(text: str) -> str:
-    """`text`, in which $...$ is mathematics if matplotlib can set it, and stands as it is written
-    elsewhere.
-    """
+    """`text`, in which $...$ is mathematics if matplotlib can set it, and text if it cannot."""
     return "\n".join(
         line if _can_be_set(line) else line.replace("$", r"\$") for line in clean(text).split("\n")
     )
@@ -37,9 +33,7 @@ def with_mathematics(text: str) -> str:
 
 @contextmanager
 def drawing_notes() -> Iterator[list[Note]]:
-    """What matplotlib warns of while it draws, as notes for people; other warnings go on as they
-    are.
-    """
+    """What matplotlib warns of while it draws, as notes for people; other warnings go on."""
     notes: list[Note] = []
     missing: list[str] = []
     with warnings.catch_warnings(record=True) as caught, _mathematics_without_sign(missing):

@@ -45,10 +45,7 @@ _DOTS = (0, (1, 1.5))
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """The first law in N and D; runs and contours share one scale of colours.
-
-    Raises InputError without such a law.
-    """
+    """The first law in N and D; runs and contours share colours. Raises InputError without one."""
     fit = _fit_in_both(evidence)
     frame, held = fit.table.frame, held_out(evidence)
     params, tokens, loss = (
@@ -243,9 +240,7 @@ def _draw_budgets(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> l
 def _name_budgets(
     ax: Axes, budgets: list[float], x: tuple[float, float], y: tuple[float, float]
 ) -> None:
-    """FLOPs beside the upper end of each diagonal, along it: the names of contours lie at the other
-    end.
-    """
+    """FLOPs along the upper end of each diagonal: names of contours lie at the other end."""
     wide, high = ax.bbox.width / math.log(x[1] / x[0]), ax.bbox.height / math.log(y[1] / y[0])
     dpi = ax.get_figure(root=True).dpi  # type: ignore[union-attr]
     pixels = math.hypot(wide, high)  # along a diagonal, for a factor of e

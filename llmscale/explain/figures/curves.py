@@ -31,16 +31,12 @@ LOGGED_STEPS = 400
 _MOST_LINES = 1000
 _MOST_LEGEND_SIZES = 12
 _WARM_UP_SHARE = 0.03
-"""The loss axis begins at the losses after this share of a run: what comes before would squeeze all
-the rest.
-"""
+"""The loss axis begins at the losses after this share of a run: earlier ones squeeze the rest."""
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """One run: tokens, flops and loss where it was evaluated, and the same of its smoothed training
-    loss.
-    """
+    """One run: tokens, flops and loss where it was evaluated, and of its smoothed training loss."""
 
     params: float
     diverged: bool
@@ -57,9 +53,7 @@ class _Curve:
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """Evaluated loss as marked lines, smoothed training loss lightly behind, diverged runs ending
-    in a cross.
-    """
+    """Evaluated loss as marked lines, smoothed training loss behind; diverged runs have a cross."""
     curves = _curves(evidence)
     sizes = sorted({curve.params for curve in curves})
     colours = dict(zip(sizes, ordered_colours(len(sizes)), strict=True))
@@ -115,9 +109,7 @@ def _curves(evidence: Evidence) -> list[_Curve]:
 
 
 def _lighter(part: DataFrame) -> DataFrame:
-    """Of more rows than sweeps log, as many as are drawn: by whatever they are spaced, tokens and
-    FLOPs are alike.
-    """
+    """Of more rows than sweeps log, as many as are drawn."""
     return (
         part
         if len(part) <= 2 * LOGGED_STEPS
@@ -156,9 +148,7 @@ def _draw_curve(
 def _draw_together(
     ax: Axes, x: str, curves: Sequence[_Curve], colours: dict[float, Colour]
 ) -> None:
-    """As `_draw_curve` draws them, the curves of a size as one: thousands of lines would take
-    minutes.
-    """
+    """The curves of a size as one, as thousands of lines would take minutes."""
     for size, colour in colours.items():
         of_size = [curve for curve in curves if curve.params == size]
         parts = [curve.trained.iloc[_log_spaced(curve.trained[x].to_numpy())] for curve in of_size]
@@ -263,9 +253,7 @@ def _x_limits(curves: Sequence[_Curve], x: str, top: float) -> tuple[float, floa
 
 
 def _log_spaced(x: np.ndarray) -> np.ndarray:
-    """Indices of at most 300 points, evenly spaced on a log axis, so that a long run does not make
-    a heavy file.
-    """
+    """Indices of at most 300 points, evenly spaced on a log axis: long runs make no heavy file."""
     if len(x) <= _MOST_POINTS:
         return np.arange(len(x))
     wanted = np.geomspace(x[0], x[-1], _MOST_POINTS)

@@ -48,9 +48,7 @@ _LEAST_EVALUATED = 5
 
 @dataclass(frozen=True)
 class _Curve:
-    """One run: ln C, and loss where evaluated or its smoothed training loss, averaged within 2% of
-    compute.
-    """
+    """One run: ln C, and loss where evaluated or smoothed, averaged within 2% of compute."""
 
     params: float
     log_flops: Array

@@ -14,13 +14,7 @@ from llmscale.errors import InputError
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._coefficients import coefficient_axis, spans_decades
 from llmscale.explain.figures._legend import short_formula, symbol
-from llmscale.explain.figures._runs import (
-    SIDE_BY_SIDE,
-    Entry,
-    first_fit,
-    legend_below,
-    runs_text,
-)
+from llmscale.explain.figures._runs import SIDE_BY_SIDE, Entry, first_fit, legend_below, runs_text
 from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, style
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
@@ -31,9 +25,7 @@ LAWS = 1
 
 _SHOWN = 0.99
 _BEYOND = 0.6
-"""An axis shows 99% of the refits, but no more than this share of the interval beyond it: tails
-reach too far.
-"""
+"""An axis shows 99% of the refits, and this share of the interval beyond it: tails reach far."""
 _TALLEST = 1.25
 """Inches of a cell, so that few coefficients in a wide figure do not make a poster."""
 _BINS = 24
@@ -42,9 +34,7 @@ _MOST_POINTS = 1500
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
     """Scatter below the diagonal, each coefficient's own spread on it, rank correlations above it.
-
-    Raises InputError if the first law has no bootstrap refits.
-    """
+    Raises InputError if the first law has no bootstrap refits."""
     fit = first_fit(evidence, "pairs")
     refits = fit.replicates[np.isfinite(fit.replicates).all(axis=1)]
     if not len(refits):

@@ -38,9 +38,7 @@ _BAR = -0.09
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """A panel a coefficient of the first law fitted: cost, threshold, interval, and the bootstrap's
-    interval below.
-    """
+    """A panel for each coefficient of the first law: cost, threshold, and both intervals."""
     fit = first_fit(evidence, "profile")
     if np.abs(fit.residuals).max() < _EXACT:
         raise InputError(

@@ -47,9 +47,7 @@ _EDGE = 0.955
 """Where triangles are, as a share of the axis."""
 _LEAST_FOR_A_MEDIAN = 8
 _MOST_LEVELS = 12
-"""Up to here the median is taken at every value of N, D or C; beyond, over a sliding tenth of the
-runs.
-"""
+"""Up to here the median is taken at every value; beyond, over a sliding tenth of the runs."""
 _MANY = 300
 
 
@@ -130,9 +128,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
 
 
 def _columns(fit: Fit) -> list[str]:
-    """N, D and C if known and not constant, and whatever else the law takes; at least its first
-    input.
-    """
+    """The law's inputs and N, D and C, as far as known and not constant; at least one input."""
     names = list(dict.fromkeys(["params", "tokens", "flops", *fit.law.inputs]))
     found = []
     for name in names:

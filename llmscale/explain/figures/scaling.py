@@ -42,9 +42,7 @@ from llmscale.quantity import format_count
 DRAWS = "laws"
 
 _MOST_BUDGETS = 7
-"""Up to here every token budget has its own colour and curve; beyond, a colour bar and some
-budgets' curves.
-"""
+"""Up to here every token budget has its own colour and curve; beyond, there is a colour bar."""
 _CURVES_BESIDE_A_BAR = 5
 _GRID_POINTS = 160
 _MOST_ERROR_BARS = 8
@@ -62,9 +60,7 @@ class _Budget:
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """The runs of the table, a line and a band for every law, dashed where it leaves the sizes that
-    were measured.
-    """
+    """The runs of the table, a line and a band for every law, dashed beyond the sizes measured."""
     frame, fits = evidence.table.frame, evidence.fits
     x = fits[0].law.inputs[0] if fits else "params"
     holdout = next((fit.holdout for fit in fits if fit.holdout), None)
@@ -168,9 +164,7 @@ def _draw_law(
     *,
     many_budgets: bool,
 ) -> list[Array]:
-    """Draw a law once, or once a budget if it depends on tokens too; return the losses along its
-    lines.
-    """
+    """Draw a law, once a budget if it depends on tokens; return the losses along its lines."""
     by_budget = "tokens" in fit.law.inputs and x != "tokens"
     drawn = budgets if by_budget else [_Budget(None, INK, fit.table.frame)]
     losses = []
@@ -224,9 +218,7 @@ def _draw_law(
 
 
 def _inputs(fit: Fit, x: str, grid: Array, budget: _Budget) -> dict[str, Any]:
-    """What the law takes along the line: x varies, tokens are the budget's, anything else is the
-    runs' median.
-    """
+    """What the law takes along the line: x varies, tokens are the budget's, others the median."""
     at: dict[str, Any] = {}
     for name in fit.law.inputs:
         if name == x:
@@ -242,10 +234,7 @@ def _inputs(fit: Fit, x: str, grid: Array, budget: _Budget) -> dict[str, Any]:
 
 
 def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray) -> None:
-    """One marker a size; if it has several seeds, their mean, with the seeds as dots.
-
-    Held-out runs are open.
-    """
+    """One marker a size, open if held out; if it has several seeds, their mean, seeds as dots."""
     for mask, face in ((~held, budget.colour), (held, "white")):
         rows = budget.rows[mask[budget.rows.index]]
         if rows.empty:
@@ -353,9 +342,7 @@ def _excluded(evidence: Evidence, x: str) -> pd.DataFrame:
 def _loss_limits(
     frame: pd.DataFrame, curves: Sequence[Array], predicted: pd.DataFrame | None
 ) -> tuple[float, float]:
-    """Around runs, lines and predictions; bands and intervals may run out of the figure, but not
-    squeeze it.
-    """
+    """Around runs, lines and predictions; bands and intervals may run out of the figure."""
     measured = frame["loss"].to_numpy(float)
     values = np.concatenate([measured, *curves])
     low, high = float(values.min()), float(values.max())

@@ -1,7 +1,8 @@
 """Fit laws to a table of runs, with intervals that say what they rest on."""
 
 from llmscale.explain.estimation.holdout import Holdout
-from llmscale.explain.estimation.options import Objective, Options
+from llmscale.explain.estimation.objective import Objective
+from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.suitability import default_laws
 from llmscale.explain.fit.parametric import as_table, fit_law, fit_laws

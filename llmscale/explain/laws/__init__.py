@@ -91,10 +91,7 @@ class Surface(ABC):
 
 @dataclass(frozen=True)
 class Law(ABC):
-    """A formula for the loss with its coefficients filled in.
-
-    Keyword-only fields are settings, not coefficients.
-    """
+    """A formula for the loss with its coefficients filled in. Keyword-only fields are settings."""
 
     equation: ClassVar[str] = ""
     source: ClassVar[str] = "the user's own law"
@@ -135,9 +132,7 @@ class Law(ABC):
 
     @classmethod
     def surface(cls, inputs: Sequence[Array], loss: Array, **settings: Any) -> Surface:
-        """ln L at these runs for the solver; `inputs` as in `loss`, raw units; `loss` sets the
-        scale of bounds.
-        """
+        """ln L at runs for the solver; `inputs` as in `loss`; `loss` sets the scale of bounds."""
         from llmscale.explain.laws._formula import Formula
 
         return Formula(cls, settings, inputs, loss)
@@ -166,10 +161,8 @@ class Law(ABC):
         return None
 
     def optimal(self, C: Any) -> tuple[Any, Any] | None:
-        """N and D of the lowest loss at C = 6ND FLOPs, or None if the law is not one in N and D.
-
-        By golden-section search in ln N from 1 parameter to 1 token; coefficients may be arrays, as
-        in `loss`."""
+        """N and D of the lowest loss at C = 6ND FLOPs; None if the law is not one in N and D.
+        By golden-section search in ln N from 1 parameter to 1 token; arrays as in `loss`."""
         if self.inputs != ("params", "tokens"):
             return None
         total = np.log(np.asarray(C, dtype=float) / 6.0)

@@ -21,13 +21,9 @@ _SMALLEST_POWER = 1e-7
 """Below, a N^power + b would lose more to rounding than it gains."""
 _EXPONENTS = (1e-6, 10.0)
 _SMALLEST_TERM, _LARGEST_TERM = 37.0, 3.0
-"""In ln L: a floor this far below the lowest loss counts for nothing, and none is this far above
-the highest.
-"""
+"""In ln L: a floor this far below the lowest loss counts for nothing, none is further above."""
 _STEEPEST = 5.0
-"""Powers of N: the paper's are below 0.2, and beyond 5 a N^power is a step at the smallest or the
-largest size.
-"""
+"""Powers of N: the paper's are below 0.2; beyond 5 a N^power is a step at the last size."""
 _BLOCKS = ((0, 1, 2), (3, 4, 5), (6, 7, 8))
 """Where a, b and power of each function of N are in Farseer; where its low, high and power are in
 the law below.
@@ -36,11 +32,8 @@ the law below.
 
 @dataclass(frozen=True)
 class Ends(Law):
-    """Logarithms of D's exponent, of the amplitude at the middle D and of the floor, at both ends,
-    and their bends.
-
-    Its inputs are ln(N/N_low), ln(N_high/N_low), ln(D/D_middle) and ln D_middle.
-    """
+    """ln of D's exponent, of the amplitude at the middle D and of the floor, at both ends; bends.
+    Its inputs are ln(N/N_low), ln(N_high/N_low), ln(D/D_middle) and ln D_middle."""
 
     exponent_low: float
     exponent_high: float
@@ -71,9 +64,7 @@ class Ends(Law):
 
     @classmethod
     def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
-        """Exponents of D from 0.05 to 1, floors below the lowest loss at each end, amplitudes from
-        the runs there.
-        """
+        """Exponents of D from 0.05 to 1, floors below the least loss, amplitudes from the runs."""
         rise, whole, log_D, _ = inputs
         raw_SK = np.empty_like(unit_SK)
         for end, near in enumerate((2 * rise <= whole, 2 * rise >= whole)):
@@ -169,9 +160,7 @@ class FarseerSurface(Surface):
 
 
 def _between(low: Any, high: Any, power: Any, rise: Any, whole: Any) -> Any:
-    """The function a N^power + b that is `low` where rise is 0 and `high` where it is `whole`, in
-    ln N.
-    """
+    """The function a N^power + b that is `low` where rise is 0 and `high` where it is `whole`."""
     series = (1 + power * rise / 2 + power**2 * rise**2 / 6) / (
         1 + power * whole / 2 + power**2 * whole**2 / 6
     )

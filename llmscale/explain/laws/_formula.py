@@ -24,9 +24,7 @@ _EXPONENTS = (1e-8, 10.0)
 _SMALLEST_SHARE = 1e-16
 """A floor below this share of the lowest loss counts as zero."""
 _KEPT_APART = 0.3
-"""Starts whose non-linear coefficients all lie within this of a better one (in logs) lead to the
-same place.
-"""
+"""Starts whose non-linear coefficients lie within this of a better one (in logs) lead there too."""
 
 
 class Formula(Surface):
@@ -162,9 +160,7 @@ class Formula(Surface):
         return theta_SP[chosen]
 
     def with_best_linear(self, raw_BK: Array, kept: Sequence[int]) -> Array:
-        """Coefficients with those that the loss is linear in solved for anew, but for the ones to
-        be kept.
-        """
+        """Coefficients with those that the loss is linear in solved anew, but for `kept` ones."""
         linear = [k for k in self._linear(raw_BK, self.inputs) if k not in kept]
         with np.errstate(all="ignore"):
             return self._projected(raw_BK, linear, self.inputs, self.loss)[0]
@@ -176,9 +172,7 @@ class Formula(Surface):
         return loss
 
     def _linear(self, raw_SK: Array, inputs: Sequence[Array]) -> list[int]:
-        """Coefficients in which the loss is jointly linear, as many as there are: no second partial
-        among them.
-        """
+        """Coefficients in which the loss is jointly linear: no second partial among them."""
         with np.errstate(all="ignore"):
             second = self._loss(raw_SK[:1], inputs).second
         linear: list[int] = []
@@ -193,9 +187,7 @@ class Formula(Surface):
     def _projected(
         self, raw_SK: Array, linear: list[int], inputs: Sequence[Array], loss: Array
     ) -> tuple[Array, Array]:
-        """`raw_SK` with its linear coefficients solved for, and the relative squared error that is
-        left.
-        """
+        """`raw_SK` with its linear coefficients solved for, and the relative squared error left."""
         raw_SK = raw_SK.copy()
         raw_SK[:, linear] = 0.0
         jet = self._loss(raw_SK, inputs)

@@ -1,6 +1,4 @@
-"""Many small least-squares problems at once, their unknowns not negative: the linear half of
-variable projection.
-"""
+"""Many small least-squares problems at once, unknowns not negative: half of variable projection."""
 
 import itertools
 from collections.abc import Sequence

@@ -91,9 +91,7 @@ def cannot_fit(law: type[Law], error: BaseException, path: str) -> InputError:
 
 
 def _positive_somewhere(law: type[Law]) -> bool:
-    """Whether the loss is a positive number at any plausible coefficients, for sizes and tokens as
-    runs have them.
-    """
+    """Whether the loss is positive at any plausible coefficients, for usual sizes and tokens."""
     rng = np.random.default_rng(0)
     example = law(*[0.5] * len(law.coefficient_names()))
     runs = law.example_runs()

@@ -20,9 +20,7 @@ SMALLEST_SHARE = 1e-16
 """A term below this share of the loss at the middle of the table counts as zero."""
 _ROWS_FOR_STARTS = 2048
 _SAFE_LOG = 600.0
-"""Terms whose logarithm stays below this are summed as they are: none overflows, and some is not
-zero.
-"""
+"""Terms whose logarithm stays below this are summed as they are, without overflow."""
 
 
 class SumOfPowers(Law):
@@ -188,9 +186,7 @@ class LogSumExp(Surface):
         return jacobian
 
     def starts(self, count: int) -> Array:
-        """The best of a grid of exponents, each with its best non-negative amplitudes by relative
-        squared error.
-        """
+        """The best of a grid of exponents, each with its best non-negative amplitudes."""
         rows = np.arange(len(self.log_loss_R))
         if len(rows) > _ROWS_FOR_STARTS:
             order = np.lexsort([self.log_loss_R, *(features[-1] for features in self.features)])

@@ -39,9 +39,7 @@ class Broken(OneVariableLaw):
 
     @classmethod
     def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
-        """Slopes from 0.02 to 3 on either side of a bend that lies among the runs; one in five
-        rises after it.
-        """
+        """Slopes from 0.02 to 3 around a bend among the runs; one in five rises after it."""
         low, high = inputs[0].min(), inputs[0].max()
         raw_SK = unit_SK.copy()
         before, turn = 0.02 * 150.0 ** unit_SK[:, 2], unit_SK[:, 3]

@@ -52,9 +52,7 @@ class DataConstrained(Law):
 
     @classmethod
     def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
-        """Terms that are plausible shares of the loss in the middle of the runs, and 0.5 to 50
-        repetitions.
-        """
+        """Terms that are plausible shares of the middle run's loss, and 0.5 to 50 repetitions."""
         N, D, L = (np.exp(np.log(values).mean()) for values in (*inputs[:2], loss))
         raw_SK = np.empty_like(unit_SK)
         raw_SK[:, 0] = L * unit_SK[:, 0]

@@ -33,9 +33,7 @@ class Kaplan(Law):
 
     @classmethod
     def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
-        """Exponents from 0.02 to 1, and scales with which the law passes through the middle of the
-        runs.
-        """
+        """Exponents from 0.02 to 1, and scales that lead the law through the middle of the runs."""
         N, D, L = (np.exp(np.log(values).mean()) for values in (*inputs, loss))
         share, _, alpha_N, alpha_D = unit_SK.T
         alpha_N, alpha_D = 0.02 * 50.0**alpha_N, 0.02 * 50.0**alpha_D
@@ -46,8 +44,6 @@ class Kaplan(Law):
         return np.stack([N_c, D_c, alpha_N, alpha_D], axis=1)
 
     def compute_optimal(self) -> dict[str, Any]:
-        """a = alpha_D/(alpha_N + alpha_D), from this formula with C = 6ND (the paper's 0.73 rests
-        on its L(N, S)).
-        """
+        """a = alpha_D/(alpha_N + alpha_D), with C = 6ND (the paper's 0.73 rests on its L(N, S))."""
         total = self.alpha_N + self.alpha_D
         return {"a": self.alpha_D / total, "b": self.alpha_N / total}

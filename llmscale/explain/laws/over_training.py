@@ -11,9 +11,7 @@ from llmscale.explain.laws import Law
 @dataclass(frozen=True)
 class OverTraining(Law):
     """L(C, M) = E + (a M^eta + b M^-eta) C^-eta, M = D/N, C = 6ND  (Gadre et al. 2024).
-
-    It is Chinchilla's law with alpha = beta = 2 eta.
-    """
+    It is Chinchilla's law with alpha = beta = 2 eta."""
 
     E: float
     a: float
@@ -33,7 +31,5 @@ class OverTraining(Law):
         return self.E + (self.a * M**self.eta + self.b * M**-self.eta) * C**-self.eta
 
     def compute_optimal(self) -> dict[str, Any]:
-        """a = b = 1/2: the best tokens a parameter, (b/a)^(1/(2 eta)), are the same at every
-        budget.
-        """
+        """a = b = 1/2: the best tokens a parameter, (b/a)^(1/(2 eta)), are the same everywhere."""
         return {"a": 0.5, "b": 0.5}

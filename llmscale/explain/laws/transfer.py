@@ -45,9 +45,7 @@ class Transfer(Law):
 
     @classmethod
     def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
-        """Kaplan's law from scratch, and pre-training worth 0.1 to 1e4 times the tokens in the
-        middle of the runs.
-        """
+        """Kaplan's law, and pre-training worth 0.1 to 1e4 times the tokens of the middle run."""
         N, D = (np.exp(np.log(values).mean()) for values in inputs[:2])
         worth, alpha, beta = unit_SK[:, 4:].T
         k = 0.1 * 1e5**worth * D ** (1.0 - alpha) / N**beta

@@ -21,9 +21,7 @@ def describe(
     statuses: Sequence[str],
     left_out: Sequence[str],
 ) -> tuple[dict[str, str], str]:
-    """The source's column of every quantity, and the sentence about them: `N = params, D = tokens
-    (in B), ...`.
-    """
+    """The source's column of every quantity, and a sentence of it: `N = params, D = tokens`."""
     columns = _columns(found, identity, statuses)
     parts = []
     for name in (*ALIASES, WEIGHT):

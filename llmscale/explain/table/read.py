@@ -34,7 +34,7 @@ from llmscale.explain.table.rows import retries
 from llmscale.explain.table.rows.identity import STEP_TWICE, Identity, identify
 from llmscale.explain.table.rows.status import parse_status, status_option, statuses
 from llmscale.explain.table.rows.where import keep, parse_where, short_filter
-from llmscale.explain.table.run_table import Excluded, RunTable
+from llmscale.explain.table.run_table import FOLDER, Excluded, RunTable
 from llmscale.notes.reading import FILTERED
 from llmscale.runs.checked import REMAKE
 from llmscale.runs.results_folder import ResultsFolder
@@ -78,6 +78,8 @@ def read_table(
     first = ["run_id", *ALIASES]
     others = [name for name in read.frame.columns if name not in first]
     frame = read.frame.loc[kept, first + others].reset_index(drop=True)
+    if read.own:
+        frame.attrs[FOLDER] = str(read.path)
     return RunTable(read.path, frame, left_out, notes, read.found.count, taken, reading)
 
 
@@ -196,9 +198,8 @@ def _judge(read: _Read, asked: _Asked) -> _Judged:
 
 
 def _passed(read: _Read, judged: _Judged, asked: _Asked) -> NDArray[np.bool_]:
-    """The rows that the filters let through. Raises InputError if none of them is a run to fit, or
-    one that is has a number that is not above zero.
-    """
+    """The rows that the filters let through.
+    Raises InputError if no run is left, or one has a number that is not above zero."""
     passed = keep(read.frame, asked.filters)
     kept = judged.usable & passed
     if not kept.any():
@@ -319,7 +320,7 @@ def _columns_told(columns: object) -> dict[str, str]:
 
 
 def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
-    if not filters:
+    if not filters or left == usable:
         return []
     short = short_filter(" and ".join(filters))
     runs = "run" if usable == 1 else "runs"

@@ -17,15 +17,15 @@ from llmscale.runs.title import run_title
 
 _LEFT_OUT = 5
 """Runs left out that a notebook names."""
+FOLDER = "results folder"
+"""The attribute of a frame that names the folder of a sweep of our own, if it was read there."""
 NO_VALUE = "(none)"
 """The group of runs whose column is empty."""
 
 
 @dataclass(frozen=True)
 class Excluded:
-    """A run left out of every fit, and why; `values` are its row, as far as the source gives
-    one.
-    """
+    """A run left out of every fit, and why; `values` are its row, if the source gives one."""
 
     run_id: str
     reason: str
@@ -101,24 +101,19 @@ class RunTable:
         return "".join(parts)
 
     def command(self, verb: str, *options: object) -> str:
-        """`llmscale VERB TABLE OPTIONS`, to paste; a stream or a frame has to be put into a file
-        first.
-        """
+        """`llmscale VERB TABLE OPTIONS`, to paste; FILE stands for a stream or a frame."""
         place = self.path if self.path.exists() else "FILE"
         return command_line("llmscale", verb, place, *self.asked, *options)
 
     def select(self, mask: ArrayLike) -> "RunTable":
-        """The runs where `mask` (one truth a run) is true, with the same notes and runs left
-        out.
-        """
+        """The runs where `mask` (a truth a run) is true, with the same notes and runs left out."""
         return replace(
             self, frame=self.frame.loc[np.asarray(mask, dtype=bool)].reset_index(drop=True)
         )
 
 
 def groups(table: RunTable, column: str) -> dict[str, RunTable]:
-    """A table for every value of a column, in order of first appearance; runs without one are
-    `(none)`.
+    """A table for every value of a column, in order; runs without one are `(none)`.
 
     Every run left out goes with its group; a group of which no run is usable has no table. Raises
     InputError for an unknown column."""

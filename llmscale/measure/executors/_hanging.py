@@ -12,13 +12,9 @@ from llmscale.quantity import format_seconds
 from llmscale.runs.run_folder import RunFolder
 
 FIRST_STEP_SECONDS = 1800.0
-"""How long a worker may take until its first step: it waits for a dying one, loads torch and
-compiles kernels.
-"""
+"""How long a first step may take: the worker waits for a dying one, loads torch, compiles."""
 HANG_SECONDS, HANG_FACTOR = 600.0, 20.0
-"""A worker hangs when it has trained no step for so long, and for so many times what a logged step
-usually takes.
-"""
+"""A worker hangs without a step for so long, and so many times what a logged one takes."""
 
 
 @dataclass
@@ -77,9 +73,7 @@ class Pulse:
 
 
 def _evaluation_seconds(folder: Path, speed: float) -> float:
-    """About how long the validation text takes: a token of it costs a third of one that is trained
-    on.
-    """
+    """About what evaluating takes: a token costs a third of one that is trained on."""
     if not speed:
         return 0.0
     spec = known_spec(RunFolder(folder))

@@ -19,9 +19,7 @@ from llmscale.measure.executors import Gone
 from llmscale.settings import Range, check_settings, setting
 
 PRIVATE = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-"""Of a cluster that is started for a sweep: who reaches a Ray cluster runs code on it, so only this
-machine does.
-"""
+"""Only this machine reaches a cluster of ours: who reaches a Ray cluster runs code on it."""
 LOST = -9
 """The exit code of a run whose actor is gone: as if its process had been killed."""
 START = "start one: ray start --head"
@@ -50,8 +48,7 @@ class Options:
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
     """The module ray, connected to the cluster at `address` or RAY_ADDRESS; one that was started
-    for it ends with it. Raises InputError.
-    """
+    for it ends with it. Raises InputError."""
     where = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -85,9 +82,7 @@ def connected(address: str | None) -> Iterator[Any]:
 
 @contextmanager
 def marker(folder: Path) -> Iterator[Path]:
-    """A file in the results folder of the run in `folder` that nodes look for, to tell whether they
-    see it.
-    """
+    """A file in the results folder of a run by which nodes tell whether they see it."""
     path = folder.resolve().parent.parent / f".seen-{uuid.uuid4().hex}"
     path.touch()
     try:
@@ -127,10 +122,7 @@ def answer(ray: Any, awaited: Any) -> Any | Gone:
 
 def _ask_for_token() -> None:
     """Have a cluster of our own take orders only from who knows its token, as Ray can from version
-    2.52 on.
-
-    Ray reads this as it is imported, and so do the processes that it starts.
-    """
+    2.52 on. Ray reads this as it is imported, and so do the processes that it starts."""
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -138,9 +130,7 @@ def _ask_for_token() -> None:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """SIGTERM is handled afterwards as before: Ray sets a handler of its own, in the main thread
-    only, as Python allows.
-    """
+    """SIGTERM is handled afterwards as before: in the main thread Ray sets its own handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -153,10 +143,8 @@ def _sigterm_kept() -> Iterator[None]:
 
 @contextmanager
 def _current_folder_hidden() -> Iterator[None]:
-    """While this lasts the current folder is the root.
-
-    Ray has its workers import first from the folder in which it was connected, which may hold
-    anything."""
+    """While this lasts the current folder is the root. Ray has its workers import first from the
+    folder in which it was connected, which may hold anything."""
     before = os.getcwd()
     cache = os.environ.get("LLMSCALE_CACHE")
     if cache:  # workers stay in the root

@@ -39,10 +39,7 @@ STORE_FILES = ("train.bin", "validation.bin", "tokenizer.json", "meta.json")
 
 
 class Node:
-    """Trains runs on this machine, one task after another.
-
-    `stop` and `stop_all` may be called from another thread.
-    """
+    """Trains runs here, one task after another; another thread may `stop` and `stop_all`."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -54,9 +51,7 @@ class Node:
         return Path(marker).exists()
 
     def train(self, folders: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Train the runs of `folders`: what the worker says of each step, and at last an
-        `exit_code` for every run.
-        """
+        """Train the runs of `folders`: what the worker says, and an `exit_code` for each."""
         self._folders = tuple(folders)
         self._begin(folders)
         process, left, failed = self._process, list(folders), False
@@ -86,9 +81,7 @@ class Node:
             yield from ({"folder": folder, "exit_code": code} for folder in left)
 
     def train_at(self, url: str, run_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The same for runs of the results at `url`, which this machine reaches by the network
-        alone.
-        """
+        """The same for runs of results that this machine reaches only at their `url`."""
         place = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
         folder = cache_folder() / "nodes" / place / run_ids[0]
         shutil.rmtree(folder, ignore_errors=True)
@@ -164,9 +157,7 @@ def _make_at_home(remote: Remote, home: str) -> None:
 
 
 def _store(remote: Remote, asked: Path, tokens: int) -> Path:
-    """A folder with the tokens: as on the machine that leads, from this one's cache, or fetched
-    into that.
-    """
+    """A folder with the tokens: the leader's, one of this machine's cache, or fetched into it."""
     fetched = cache_folder() / "nodes" / "tokens" / asked.name
     for path in (asked, cache_folder() / "tokens" / asked.name, fetched):
         if (path / "meta.json").exists() and _holds(
@@ -193,9 +184,7 @@ def _store(remote: Remote, asked: Path, tokens: int) -> Path:
 
 @functools.cache
 def _holds(path: Path, tokens: int, written: int) -> bool:
-    """Whether a store on this machine has the tokens and is what was written, at the time
-    `written`: read once.
-    """
+    """Whether a store here, of the time `written`, is whole and has the tokens: read once."""
     try:
         store = TokenStore.open(path)
         if store.train_tokens >= tokens:

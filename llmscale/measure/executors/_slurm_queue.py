@@ -26,14 +26,10 @@ SECONDS_BETWEEN_QUEUES = 5.0
 SECONDS_WITHOUT_QUEUE = 900.0
 """How long the controller may be out of reach."""
 STOP_SECONDS, SECONDS_BETWEEN_STOPS = 120.0, 2.0
-"""How long a job that was told to stop may take before it is cancelled, and how often it is told.
-"""
+"""How long a job that is told to stop may take until it is cancelled, and how often it is told."""
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL",
          "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT")  # fmt: skip
-"""States of jobs that do not come back.
-
-Others, such as REQUEUED or COMPLETING, are on their way.
-"""
+"""States of jobs that do not come back; others, such as REQUEUED, are on their way."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +70,7 @@ class Options:
 
 
 class Queue:
-    """What squeue answered last. Raises InputError if there is no Slurm here, or nothing that hands
-    jobs in.
-    """
+    """What squeue answered last. Raises InputError without Slurm, or what hands jobs in."""
 
     def __init__(self) -> None:
         try:
@@ -132,9 +126,7 @@ class Queue:
 
 
 def _ask() -> dict[str, tuple[str, str]] | None:
-    """State and name by id of every job of this user that the controller remembers; None if it does
-    not answer.
-    """
+    """State and name by id of each job of this user's; None if the controller does not answer."""
     answer = _call("squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%j")
     if answer is None:
         return None
@@ -149,8 +141,7 @@ def _has_ended(states: Mapping[str, tuple[str, str]], job_id: str) -> bool:
 
 def end_jobs(ids: Iterable[str]) -> None:
     """Let jobs save and end, or leave the queue if they wait there; cancel them at a second Ctrl-C,
-    or if they take too long.
-    """
+    or if they take too long."""
     left, deadline = set(ids), time.monotonic() + STOP_SECONDS
     try:
         while left and time.monotonic() < deadline:
@@ -186,18 +177,14 @@ def _call(*command: str) -> str | None:
 
 def job_name(folders: Sequence[Path]) -> str:
     """The name of the job that trains the runs of `folders`: by it a sweep whose own process was
-    killed finds the jobs that go on.
-    """
+    killed finds the jobs that go on."""
     paths = "\n".join(str(folder.resolve()) for folder in folders)
     digest = hashlib.blake2b(paths.encode(), digest_size=6).hexdigest()
     return f"llmscale-{folders[0].name}-{digest}"
 
 
 def hand_in(folders: Sequence[Path], place: Place, options: Options) -> str:
-    """Hand in a job that trains the runs of `folders`, and give its id.
-
-    Raises WorkError if Slurm refuses it.
-    """
+    """Hand in a job that trains `folders`, and give its id. Raises WorkError if Slurm refuses."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 

@@ -11,9 +11,7 @@ from llmscale.runs.run_folder import RunFolder
 
 @dataclass
 class _Seen:
-    """How far a run's progress has been read: the file by its number, the offset in it, and the
-    last step.
-    """
+    """How far a run's progress has been read: which file, to which offset and step."""
 
     file: int | None = None
     offset: int = 0
@@ -21,9 +19,7 @@ class _Seen:
 
 
 class Watch:
-    """Steps of runs that were logged since the watch began, or since it was asked last: each once,
-    in order.
-    """
+    """Steps of runs logged since the watch began or was asked last, once, in order."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, _Seen] = {}
@@ -61,9 +57,7 @@ class Watch:
 
 
 def exit_code(folder: Path) -> int | None:
-    """0 if the worker has written that the run is done or diverged, 1 if it failed, None while it
-    goes on.
-    """
+    """0 if the run's row says done or diverged, 1 if it failed, None while it goes on."""
     try:
         row = RunFolder(folder).read_row()
     except FileNotFoundError:

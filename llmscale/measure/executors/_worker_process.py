@@ -20,8 +20,7 @@ Process = subprocess.Popen[str]
 WORKER = "llmscale.measure.train.worker"
 SAVE_SECONDS = 600.0
 EXIT_INTERRUPTED = 130
-"""Of a worker that was told to end, and has saved a checkpoint; of a run that it was told to end.
-"""
+"""Of a worker that was told to end, and has saved; of a run that it was told to end."""
 
 
 def start_worker(folders: Sequence[str], place: Place) -> Process:
@@ -81,10 +80,7 @@ def why_lost(code: int) -> str:
 
 
 def event_of(said: Mapping[str, Any], folder: Path) -> Event | None:
-    """What a worker's message says of the run in `folder`, if that is news.
-
-    Raises WriteError if the worker cannot write there.
-    """
+    """What a worker says of the run in `folder`, if it is news. Raises WriteError."""
     if "cannot_write" in said:
         raise WriteError(*said["cannot_write"])
     if "warning" in said:

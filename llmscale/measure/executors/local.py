@@ -1,5 +1,4 @@
-"""Runs on this machine: one process a place, kept for one task after another, so that it loads
-torch once."""
+"""Runs on this machine: a process a place, kept for one task after another: torch loads once."""
 
 import json
 import queue
@@ -129,9 +128,7 @@ class Local(Executor):
         self._said.put((worker, process, None))
 
     def _kill_what_hangs(self) -> None:
-        """Now and then; the end of such a process is news as any. Nobody hangs while this process
-        was stopped.
-        """
+        """Kill them now and then, which is news as any, but none after this process was stopped."""
         now = time.monotonic()
         since = now - self._last_look
         if since < SECONDS_BETWEEN_LOOKS:

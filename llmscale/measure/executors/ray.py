@@ -21,9 +21,7 @@ from llmscale.runs.remote import results_at, url_of
 
 SECONDS_BETWEEN_LOOKS = 0.5
 MOST_ASKED = 16
-"""This many actors at a time wait for Ray to find room for them: enough to fill a cluster soon, and
-to have it grow.
-"""
+"""Actors that wait for room at a time: enough to fill a cluster soon, and have it grow."""
 
 
 @dataclass(eq=False)

@@ -45,8 +45,7 @@ class Operations(Protocol):
         self, qkv: Tensor, n_head: int, rotary: tuple[Tensor, Tensor] | None, scale: float
     ) -> Tensor:
         """Causal attention over (B, T, 3 H D): softmax(scale · q kᵀ) v, (B, T, H D), q and k turned
-        by `rotary`.
-        """
+        by `rotary`."""
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
         """silu(gate) ⊙ up, of (..., 2 F) holding gate and up (Shazeer 2020, eq. 6)."""
@@ -63,21 +62,18 @@ class Operations(Protocol):
         multiplier: float,
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropies in nats of softmax(multiplier · W x): sum_b weights_b · mean_t, and all
-        of them (B, T).
-
-        The first has a gradient, the second none.
-        """
+        of them (B, T). The first has a gradient, the second none."""
 
 
 def beyond_vocabulary(token: int, vocab_size: int, source: Path | None = None) -> WorkError:
     """The error of a token number that is none, in the text of the token store's file `source`."""
-    where = str(source) if source else "the text"
+    where, fix = "the text", "prepare the text anew"
+    if source:
+        where, fix = str(source), f"have it made anew: {command_line('rm', '-r', source.parent)}"
     return WorkError(
         f"{where} holds the token number {token}, and the vocabulary ends at {vocab_size - 1}: "
         "the token store is damaged, or made by another tokenizer",
-        f"have it made anew: {command_line('rm', '-r', source.parent)}"
-        if source
-        else "prepare the text anew",
+        fix,
     )
 
 
@@ -89,11 +85,6 @@ def pick_operations(device: str) -> str:
 
 
 def build_operations(name: str, dtype: str) -> Operations:
-    """The operations `plain` or `native` with products in `dtype`.
-
-    Raises WorkError if they cannot run.
-    """
-    operations: Operations = importlib.import_module(f"llmscale.measure.ops.{name}").operations(
-        dtype
-    )
+    """`plain` or `native` operations with products in `dtype`. Raises WorkError."""
+    operations: Operations = importlib.import_module(f"{__name__}.{name}").operations(dtype)
     return operations

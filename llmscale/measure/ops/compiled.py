@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 from llmscale.errors import WorkError
@@ -24,38 +25,11 @@ from llmscale.machine import c_compiler, cpu_flags
 from llmscale.machine.cache import cache_folder
 
 SOURCES = ("native.c", "attention.h", "elementwise.h")
-FLAGS = (
-    *(
-        "-O3",
-        "-march=native",
-        "-ffp-contract=fast",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-fno-strict-aliasing",
-    ),
-    *("-shared", "-fPIC"),
-)
-KERNELS = tuple(
-    f"{name}_{kind}"
-    for name in (
-        *(
-            "rms_norm_forward",
-            "rms_norm_backward",
-            "layer_norm_forward",
-            "layer_norm_backward",
-            "attention_forward",
-        ),
-        *(
-            "attention_backward",
-            "swiglu_forward",
-            "swiglu_backward",
-            "gelu_forward",
-            "gelu_backward",
-            "cross_entropy",
-        ),
-    )
-    for kind in ("f32", "bf16")
-)
+_OF_NUMBERS = ("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-march=native", *_OF_NUMBERS, "-fno-strict-aliasing", "-shared", "-fPIC")
+_FUSED = product(("rms_norm", "layer_norm", "attention", "swiglu", "gelu"), ("forward", "backward"))
+_KERNELS = (*map("_".join, _FUSED), "cross_entropy")
+KERNELS = tuple(map("_".join, product(_KERNELS, ("f32", "bf16"))))
 """The functions of native.c."""
 COMPILE_SECONDS = 900.0
 """How long the compiler may take: ten seconds on a core of its own."""
@@ -81,10 +55,7 @@ def why_not() -> str | None:
 
 
 def library() -> ctypes.CDLL:
-    """The kernels, compiled if they are not in the cache yet.
-
-    Raises WorkError if that cannot be.
-    """
+    """The kernels, compiled if the cache has none yet. Raises WorkError if that fails."""
     found = find()
     if found.library is None:
         assert found.error is not None
@@ -110,12 +81,8 @@ def find() -> Found:
             return Found(None, error)
         note = f"{refused[0]}: the compiled kernels are kept in {folder}" if refused else None
         return Found(found, None, note)
-    return Found(
-        None,
-        WorkError(
-            f"no compiled kernels are kept or loaded: {refused[0]}", "name another LLMSCALE_CACHE"
-        ),
-    )
+    problem = f"no compiled kernels are kept or loaded: {refused[0]}"
+    return Found(None, WorkError(problem, "name another LLMSCALE_CACHE"))
 
 
 def is_compiled() -> bool:
@@ -138,9 +105,7 @@ def _digest_of_sources() -> str:
 
 
 def _places() -> list[Path]:
-    """Folders to keep the kernels in: the next one is for when others can write to the one
-    before.
-    """
+    """Folders for the kernels: the next one is for when others can write to the one before."""
     places = [cache_folder() / "kernels"]
     with suppress(RuntimeError):  # nobody knows the user's home
         places.append(Path.home() / ".cache" / "llmscale" / "kernels")
@@ -148,10 +113,7 @@ def _places() -> list[Path]:
 
 
 def _make_private(folder: Path) -> None:
-    """Make `folder`, for others to read only.
-
-    Raises UnsafeError if others can write to it all the same.
-    """
+    """Make `folder`, for others to read only. Raises UnsafeError if they can write to it."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     state = folder.stat()
     if state.st_uid == os.geteuid() and state.st_mode & _OTHERS_WRITE:
@@ -189,9 +151,8 @@ def _load(path: Path) -> ctypes.CDLL | None:
     except OSError:
         return None
     if not all(hasattr(opened, name) for name in KERNELS):
-        _ctypes.dlclose(
-            opened._handle
-        )  # else the system gives this one for the next of that name, too
+        # Else the system gives this one for the next of that name, too.
+        _ctypes.dlclose(opened._handle)
         return None
     for name in KERNELS:
         # Of all the kernels this one gives something: the first row that is wrong.
@@ -237,9 +198,7 @@ def _compile(path: Path) -> ctypes.CDLL:
 
 
 def _run(command: list[str]) -> str | None:
-    """Run the compiler, and all that it starts, within COMPILE_SECONDS: what it says if it fails,
-    else None.
-    """
+    """Run the compiler and all that it starts, within COMPILE_SECONDS; what it says if it fails."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -23,10 +23,7 @@ CHUNK_ROWS = 512
 
 
 class Native:
-    """See ops/__init__.py.
-
-    Several threads may use one object at a time, each on tensors of its own.
-    """
+    """See ops/__init__.py. Threads may share one object, each with tensors of its own."""
 
     one_thread = True
 
@@ -164,25 +161,10 @@ class _AddLayerNorm(torch.autograd.Function):
     ) -> Any:
         x, rows, width = x.contiguous(), x.numel() // x.shape[-1], x.shape[-1]
         y = x if added is None else torch.empty_like(x)
-        n, mean, scale = (
-            torch.empty_like(x, dtype=native.dtype),
-            x.new_empty(rows),
-            x.new_empty(rows),
-        )
-        native.call(
-            "layer_norm_forward",
-            x,
-            added,
-            weight,
-            bias,
-            y,
-            n,
-            mean,
-            scale,
-            rows,
-            width,
-            float(epsilon),
-        )
+        n = torch.empty_like(x, dtype=native.dtype)
+        mean, scale = x.new_empty(rows), x.new_empty(rows)
+        read, written = (x, added, weight, bias), (y, n, mean, scale)
+        native.call("layer_norm_forward", *read, *written, rows, width, float(epsilon))
         ctx.save_for_backward(y, weight, mean, scale)
         ctx.set_materialize_grads(False)
         ctx.native, ctx.has_added = native, added is not None
@@ -193,27 +175,11 @@ class _AddLayerNorm(torch.autograd.Function):
         y, weight, mean, scale = ctx.saved_tensors
         d_y, d_n = _norm_slopes(slopes, y, ctx.native)
         rows, width = y.numel() // y.shape[-1], y.shape[-1]
-        dx, d_weight, d_bias = (
-            torch.empty_like(y),
-            torch.zeros_like(weight),
-            torch.zeros_like(weight),
-        )
+        dx = torch.empty_like(y)
+        d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(weight)
         d_added = torch.empty_like(y, dtype=ctx.native.dtype) if ctx.has_added else None
-        ctx.native.call(
-            "layer_norm_backward",
-            d_y,
-            d_n,
-            y,
-            weight,
-            mean,
-            scale,
-            dx,
-            d_added,
-            d_weight,
-            d_bias,
-            rows,
-            width,
-        )
+        read, written = (d_y, d_n, y, weight, mean, scale), (dx, d_added, d_weight, d_bias)
+        ctx.native.call("layer_norm_backward", *read, *written, rows, width)
         return dx, d_added, d_weight, d_bias, None, None
 
 
@@ -253,18 +219,8 @@ class _Attention(torch.autograd.Function):
         qkv, cos, sin, out, lse = ctx.saved_tensors
         d_qkv = torch.empty_like(qkv)
         d_out = slopes[0].contiguous()
-        ctx.native.call(
-            "attention_backward",
-            d_out,
-            qkv,
-            cos,
-            sin,
-            out,
-            lse,
-            d_qkv,
-            *ctx.sizes,
-            float(ctx.scale),
-        )
+        tensors = (d_out, qkv, cos, sin, out, lse, d_qkv)
+        ctx.native.call("attention_backward", *tensors, *ctx.sizes, float(ctx.scale))
         return d_qkv, None, None, None, None, None
 
 
@@ -282,14 +238,8 @@ class _SwiGLU(torch.autograd.Function):
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         (gate_up,) = ctx.saved_tensors
         d_gate_up, width = torch.empty_like(gate_up), gate_up.shape[-1] // 2
-        ctx.native.call(
-            "swiglu_backward",
-            slopes[0].contiguous(),
-            gate_up,
-            d_gate_up,
-            slopes[0].numel() // width,
-            width,
-        )
+        d_h = slopes[0].contiguous()
+        ctx.native.call("swiglu_backward", d_h, gate_up, d_gate_up, d_h.numel() // width, width)
         return d_gate_up, None
 
 
@@ -312,9 +262,7 @@ class _GELU(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The output projection and its loss, a chunk of tokens at a time, gradients in the forward
-    pass.
-    """
+    """The output and its loss, a chunk of tokens at a time, gradients in the forward pass."""
 
     @staticmethod
     def forward(

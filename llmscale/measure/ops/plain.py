@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 
 class Plain:
-    """Matrix products in `dtype`.
-
-    Weights of that type are taken as they are, others are cast for each product.
-    """
+    """Matrix products in `dtype`; weights of another type are cast for each product."""
 
     one_thread = False
 
@@ -70,9 +67,7 @@ def operations(dtype: str) -> Plain:
 
 
 def cross_entropies(logits: Tensor, targets: Tensor, multiplier: float) -> Tensor:
-    """-ln softmax(multiplier · logits)[target] in nats, float32, of (..., V) logits: in the shape
-    of `targets`.
-    """
+    """-ln softmax(multiplier · logits)[target] in nats, float32, of (..., V) logits."""
     rows = logits.flatten(0, -2).float()
     if multiplier != 1:
         rows = rows * multiplier

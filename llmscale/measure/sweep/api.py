@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.measure.sweep.opening import (
     Results,
     fetch,
@@ -24,7 +24,7 @@ from llmscale.measure.sweep.remote_results import kept_at
 from llmscale.measure.sweep.result import SweepResult
 from llmscale.measure.sweep.retries import next_round
 from llmscale.measure.sweep.run import carry_out
-from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_installed
+from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_choices
 from llmscale.measure.sweep.tracking import tracked
 from llmscale.measure.sweep.trunks import saved_branch_points
 from llmscale.measure.sweep.validation import settled
@@ -67,7 +67,7 @@ def sweep(
         raise InputError(
             "no sizes were given", "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k"
         )
-    check_installed(spec, starting=not dry_run)
+    check_choices(spec, starting=not dry_run)
     results = open_results(out, asked, spec, "sweep")
     fetch(results, look_only=dry_run)
     folder = results.folder
@@ -139,8 +139,8 @@ def _train(
                     runs = carry_out(plan, spec, store, folder, command, report)
                 more = next_round(plan, spec, store, folder)
                 if more is not None:
-                    again = f"{len(more.waiting)} runs are tried again with half the learning rate"
-                    watcher.tell(again)
+                    waiting = counted(len(more.waiting), "run")
+                    watcher.tell(f"trying {waiting} again with half the learning rate")
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_stopped(plan, folder, results.where)) from None
     return plan, runs
@@ -152,8 +152,8 @@ def _stopped(plan: Plan, folder: ResultsFolder, where: str) -> str:
     number = sum(run.job.run_id in finished for run in plan.runs)
     if number:
         return (
-            f"stopped; {number} of {len(plan.runs)} runs are finished, in {where}, and the same "
-            "command goes on"
+            f"stopped; {number} of {counted(len(plan.runs), 'run')} finished, in {where}, and the "
+            "same command goes on"
         )
     return (
         f"stopped before a run was finished; what was trained is in {where}, and the same command "

@@ -1,6 +1,4 @@
-"""How many sequences pass through a model at once, and how many seeds are trained as one model: as
-many as the memory holds.
-"""
+"""How many sequences pass through a model at once, and seeds train as one, for the memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +14,10 @@ CPU_MICRO_BATCH_TOKENS = 4096
 GPU_MICRO_BATCH_TOKENS = 131_072
 """Tokens of a pass, at most; of a stack, those of all its members together."""
 GPU_EVALUATION_TOKENS = 131_072
-"""Tokens of an evaluation's pass on a GPU, at most.
-
-On a CPU they are training's, which suit its caches.
-"""
+"""Tokens of an evaluation's pass on a GPU, at most; a CPU takes training's, for its caches."""
 GPU_MEMORY_SHARE = 0.7
 STACKED_PARAMS = 20e6
-"""Models of at most this many weights leave a GPU idle most of the time: seeds of one are stacked,
-and several runs share it."""
+"""Models of at most so many weights leave a GPU idle: seeds are stacked, and runs share it."""
 PROCESS_BYTES = 500 << 20
 """The interpreter and torch itself."""
 
@@ -72,8 +66,7 @@ def micro_batch(
     device.
 
     Of a stack of `members` models each takes so many. `state` are the bytes of the optimiser's;
-    None: of AdamW's.
-    """
+    None: of AdamW's."""
     limit = CPU_MICRO_BATCH_TOKENS if device == "cpu" else GPU_MICRO_BATCH_TOKENS
     room, width = GPU_MEMORY_SHARE * free_bytes / members, activation_bytes(device)
     sequences = 1
@@ -119,9 +112,7 @@ def activation_bytes(device: str) -> int:
 
 
 def can_be_timed(shape: Shape, device: str, free_bytes: int) -> bool:
-    """Whether the memory holds the two layers and one sequence by which the speed of `shape` is
-    measured at least.
-    """
+    """Whether the memory holds the two layers and one sequence that time `shape` at least."""
     timed = replace(shape, n_layer=min(2, shape.n_layer))
     return timed.memory_bytes(1, activation_bytes(device)) <= GPU_MEMORY_SHARE * free_bytes
 
@@ -134,10 +125,7 @@ def stacks_of(
     free_bytes: int,
 ) -> dict[str, int]:
     """How many seeds at most are trained as one model with each of `jobs`, itself included, by run
-    id; of others one.
-
-    On a GPU no more than one pass of a step holds, and the memory.
-    """
+    id; of others one. On a GPU no more than one pass of a step holds, and the memory."""
     is_off = hardware.stack == "never" or hardware.gpus_per_run > 1
     if is_off or (hardware.stack == "auto" and device == "cpu"):
         return {}
@@ -166,8 +154,6 @@ def seedless(job: Job) -> Job:
 
 
 def _shard(job: Job, micro: int, gpus: int, free: int) -> str:
-    """Whether weights lie whole on each GPU of a run, as is faster, or shared out, if they would
-    not fit.
-    """
+    """Whether weights lie whole on each GPU of a run, as is faster, or shared out to fit."""
     whole = memory_per_gpu(job.shape, 1, micro, checkpointing=False).total
     return "always" if gpus > 1 and whole > MEMORY_SHARE * free else "never"

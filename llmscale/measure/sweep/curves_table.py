@@ -83,9 +83,7 @@ def stamps_noted(noted: dict[str, str], path: Path) -> dict[str, Any]:
 
 
 def keep_aside(path: Path) -> None:
-    """Rename a damaged table, which is made anew from the folders of the runs: a row whose folder
-    is gone is in it.
-    """
+    """Rename a damaged table: it may have the rows of runs whose folder is gone."""
     path.replace(path.with_name(f"{path.name}.damaged"))
 
 
@@ -170,9 +168,7 @@ def _damage_of(run: RunFolder) -> DamagedFile | None:
 
 
 def _aligned(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
-    """`table` with the columns of `schema`, empty if an older file lacks them. Raises
-    DamagedFile.
-    """
+    """`table` with the columns of `schema`, empty if it lacks them. Raises DamagedFile."""
     arrays = []
     try:
         for field in schema:

@@ -1,20 +1,16 @@
-"""Where to train: on which GPUs, or on the CPU with as many workers and threads each as end a sweep
-soonest.
-"""
+"""Where to train: on which GPUs, or with how many workers and threads of the CPU."""
 
 import math
 from collections.abc import Sequence
 
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
-from llmscale.measure.executors import Place, pick_executor
+from llmscale.measure.executors import EXECUTORS, Place
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.makespan import Duration, makespan
 
 RUNS_A_GPU = 4
-"""Small runs that share a GPU, at most, if nobody says otherwise: each leaves it idle while its
-host works.
-"""
+"""Small runs that share a GPU by default, at most: each leaves it idle while its host works."""
 SHARED_GPU_EFFICIENCY = 0.75
 """What is left of the speed of each run when so many more share a GPU that their number is doubled:
 an assumption for estimates of time, which has not been measured."""
@@ -22,10 +18,7 @@ an assumption for estimates of time, which has not been measured."""
 
 def best_workers(most: int, cores: int, durations: Sequence[Duration]) -> int:
     """The number of workers, at most `most`, of cores // workers threads each, that end soonest; of
-    equals the most.
-
-    `durations` are those on one thread, in any unit.
-    """
+    equals the most. `durations` are those on one thread, in any unit."""
 
     def ends(workers: int) -> float:
         return makespan([run.on(cores // workers) for run in durations], workers)
@@ -34,9 +27,7 @@ def best_workers(most: int, cores: int, durations: Sequence[Duration]) -> int:
 
 
 def slowdown(place: Place) -> float:
-    """How many times as long a run takes on a GPU that it shares as on one of its own, to estimate
-    a sweep's time.
-    """
+    """How many times as long a run takes on a GPU that it shares, to estimate a sweep's time."""
     runs = round(1 / place.memory_share)
     return float(SHARED_GPU_EFFICIENCY ** -math.log2(runs))
 
@@ -56,7 +47,7 @@ def allot_places(
     not `large`: at most the `most` that its memory holds. On a cluster there is one a run, as far
     as no number is asked for: it says how many of them it takes at a time."""
     cores, asked = available_cores(), hardware.workers
-    executor = pick_executor(hardware.executor)
+    executor = EXECUTORS.find(hardware.executor)
     threads = executor.threads_elsewhere(hardware.executor_options, device)
     if threads is not None:
         count = max(1, min(asked or len(durations), len(durations)))

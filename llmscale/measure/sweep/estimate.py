@@ -1,6 +1,4 @@
-"""How long runs take here, before they are trained: what is left of each at the speed of this
-device.
-"""
+"""How long runs take here, before they are trained: what is left at this device's speed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +17,13 @@ WORKER_SECONDS = {"cpu": 3.0, "cuda": 10.0}
 RUN_SECONDS = 0.3
 """What a run takes besides its steps: reading and writing its files."""
 COMPILE_SECONDS = {"cpu": 60.0, "cuda": 20.0}
-"""Compiling one block, the output and their backward passes, for training and evaluation, once a
-shape.
-"""
+"""Compiling a block and the output, forward and backward, for training and evaluation."""
 COMPILED_SAVES = {"cpu": 0.3, "cuda": 0.4}
 """Share of the time of an eager run that a compiled one does not take. On GPUs it is reckoned from
 the bytes that fused operations do not move and the launches they save: 0.3 at 1M to 0.5 at 100M
 parameters; it has not been measured."""
 ASSUMED_FLOPS = {"cpu": 5e10, "cuda": 5e13}
-"""FLOP/s of eager training on a device that is not here to be measured, to decide whether to
-compile.
-"""
+"""FLOP/s of a device that is not here to be measured, to decide whether to compile."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +57,7 @@ class Estimate:
 def measure_speeds_of(
     jobs: Sequence[Job], batches: Mapping[str, Batches], device: str, dtype: str
 ) -> "dict[str, Speeds]":
-    """By optimiser the speed of one thread, or of one GPU, which a process of its own measures:
-    this one keeps nothing on it.
-    """
+    """By optimiser the speed of a thread, or of a GPU, which another process measures."""
     from llmscale.measure.train.calibrate import measure_in_child, measure_speeds
 
     measure = measure_in_child if device == "cuda" else measure_speeds

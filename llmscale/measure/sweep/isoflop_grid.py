@@ -24,9 +24,7 @@ _VOCABULARIES = tuple(2**bits for bits in range(8, 19))
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One run of a grid: the name of its size, its shape, and the tokens with which it meets the
-    budget.
-    """
+    """One run of a grid: its size's name, its shape, and the tokens that meet the budget."""
 
     size: str
     shape: Shape
@@ -84,9 +82,7 @@ def most_tokens(
     context: int,
     arch: str,
 ) -> int:
-    """The tokens of the longest run of a grid, with some room, whatever the vocabulary turns out to
-    be.
-    """
+    """The tokens of a grid's longest run, with some room, for whatever vocabulary."""
     most, problem = 0, None
     for vocab_size in _VOCABULARIES:
         try:

@@ -72,9 +72,7 @@ def sweep_dtype(spec: SweepSpec, store: TokenStore, begun: str | None = None) ->
 def with_retries(
     jobs: Sequence[Job], spec: SweepSpec, diverged: Callable[[str], bool]
 ) -> tuple[Job, ...]:
-    """`jobs`, and again with half the learning rate what has diverged: a trunk with all its
-    branches, others alone.
-    """
+    """`jobs`, and what diverged at half the learning rate: a trunk with all its branches."""
     sharing = sharing_recipes(spec)
     found = {job.run_id: job for job in jobs}
     generation = list(jobs)
@@ -122,9 +120,7 @@ def _sizes(
 
 
 def reads_whole_text(spec: SweepSpec) -> bool:
-    """Whether runs draw from the whole text, as from local files, or from as much of a stream as
-    they need.
-    """
+    """Whether runs draw from the whole text, or from what they need of a stream."""
     return not streams(spec.data.source)
 
 

@@ -30,10 +30,7 @@ def kernel_notes() -> list[Note]:
 
 def check_kernels(folder: ResultsFolder, plan: "Plan") -> None:
     """Raise InputError if runs of `folder` were begun with the kernels, and those cannot be made
-    here now.
-
-    A run goes on as it was begun, or its losses would depend on where it was stopped.
-    """
+    here now. A run goes on as it was begun, or its losses would depend on where it was stopped."""
     if not without_kernels(plan):
         return
     begun = [run.job.run_id for run in plan.waiting if _ops(folder, run.job.run_id) == "native"]

@@ -1,14 +1,14 @@
 """The loss curves of a sweep's runs, as far as they are logged: read without pandas."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscale.measure.sweep.run_status import RunStatus
-from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
+from llmscale.runs.checked import plain_file, reading
 from llmscale.runs.log import read_progress
 from llmscale.runs.results_folder import ResultsFolder
 
@@ -34,10 +34,9 @@ def loss_curves(folder: ResultsFolder, runs: Iterable[RunStatus]) -> list[LossCu
     """The training losses of `runs` as far as they are logged; runs without any are left out."""
     chosen = {run.run_id: run for run in runs}
     points: dict[str, tuple[list[int], list[float]]] = {run_id: ([], []) for run_id in chosen}
-    with suppress(FileNotFoundError), _readable(folder.curves_path):
-        for batch in _parquet(folder.curves_path).iter_batches(
-            columns=["run_id", "tokens", "train_loss"]
-        ):
+    columns = ["run_id", "tokens", "train_loss"]
+    with suppress(FileNotFoundError), reading(folder.curves_path):
+        for batch in _parquet(folder.curves_path).iter_batches(columns=columns):
             ids, start = batch["run_id"], 0
             names = ids.dictionary.to_pylist()
             for code, alike in itertools.groupby(ids.indices.to_pylist()):
@@ -66,14 +65,3 @@ def _parquet(path: Path) -> "pq.ParquetFile":
     return pq.ParquetFile(
         plain_file(path), read_dictionary=["run_id"], page_checksum_verification=True
     )
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Raises DamagedFile if reading raises what pyarrow does."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFile(path, str(error), REMAKE) from error

@@ -1,6 +1,4 @@
-"""How long several runs take together: for a plan, before anything is trained, and for `llmscale
-status`.
-"""
+"""How long several runs take together: of a plan before training, and for `llmscale status`."""
 
 import heapq
 import math
@@ -13,9 +11,7 @@ DOUBLING_EFFICIENCY = 0.87
 
 @dataclass(frozen=True)
 class Duration:
-    """How long a run takes on its place, and which one it waits for: until that has done the given
-    share.
-    """
+    """How long a run takes on its place, and the run that must have done a share before."""
 
     seconds: float
     after: int | None = None
@@ -38,8 +34,7 @@ def makespan(durations: Sequence[Duration], workers: int, busy: Sequence[float] 
     """Seconds until the last run ends, if a free worker takes the longest run that can start
     (Graham 1969).
 
-    `busy` are the seconds that runs under way still take, which come before all others.
-    """
+    `busy` are the seconds that runs under way still take, which come before all others."""
     waiting = sorted(range(len(durations)), key=lambda number: -durations[number].seconds)
     started: dict[int, float] = {}
     free = [0.0] * workers

@@ -1,6 +1,4 @@
-"""What comes before the first run of a sweep or a tuning: what is asked for, where results go, and
-the text.
-"""
+"""What comes before the first run: what is asked for, where results go, and the text."""
 
 import hashlib
 import re

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import Note
+from llmscale.errors import Note, counted
 from llmscale.machine import available_cores, available_memory, find_gpu
 from llmscale.measure.executors import Place
 from llmscale.measure.ops.compiled import is_compiled
@@ -30,7 +30,7 @@ from llmscale.measure.sweep.estimate import (
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of, sweep_dtype, with_retries
 from llmscale.measure.sweep.makespan import Duration, makespan, speedup
-from llmscale.measure.sweep.notes import plan_notes
+from llmscale.measure.sweep.notes import plan_notes, rules_in_use
 from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.trunks import BranchPoint, Descent, descents, sharing_recipes
@@ -59,6 +59,8 @@ class Plan:
     hardware: Hardware = field(default_factory=Hardware)
     dtype_reason: str = ""
     """Why `dtype`, in words."""
+    rules: tuple[str, ...] = ()
+    """What the tuned rules in use are and give here, in words."""
 
     @property
     def waiting(self) -> list[PlannedRun]:
@@ -77,9 +79,7 @@ class Plan:
 
     @property
     def device_hours(self) -> float:
-        """Estimated hours of work of GPUs, or on the CPU of cores, all runs still to train
-        together.
-        """
+        """Estimated hours of GPUs, or of cores of the CPU, for all runs still to train."""
         cores = self.places[0].threads if self.device == "cpu" else self.hardware.gpus_per_run
         return sum(run.seconds for run in self.waiting) * cores / 3600
 
@@ -90,9 +90,7 @@ class Plan:
 
     @property
     def saving(self) -> float:
-        """How many times as many FLOPs the same runs take when each is trained from its first
-        step.
-        """
+        """How many times the FLOPs the same runs take if each trains all its own steps."""
         return sum(run.job.flops for run in self.waiting) / self.own_flops if self.waiting else 1.0
 
     @property
@@ -102,9 +100,7 @@ class Plan:
 
     @property
     def together(self) -> list[tuple[PlannedRun, ...]]:
-        """The runs still to train as tasks: each by itself, or the seeds of a size and budget that
-        are stacked.
-        """
+        """The runs still to train as tasks: one each, or the stacked seeds of a size and budget."""
         groups: dict[Job, list[PlannedRun]] = {}
         for run in self.waiting:
             alike = run.job.unnamed if run.members == 1 else seedless(run.job)
@@ -115,7 +111,7 @@ class Plan:
     def ways(self) -> str:
         """How the runs still to train are trained, in words."""
         place = self.places[0]
-        said = [f"{len(self.places)} at a time", f"{place.threads} threads each"]
+        said = [f"{len(self.places)} at a time", f"{counted(place.threads, 'thread')} each"]
         if place.memory_share < 1:
             said.append(f"{round(1 / place.memory_share)} to a GPU")
         compiled = sum(run.compile for run in self.waiting)
@@ -187,9 +183,7 @@ def plan_jobs(
     dtype_reason: str = "",
     reached: Callable[[str], int] = lambda run_id: 0,
 ) -> Plan:
-    """Plan `jobs` on the hardware of `spec`, measuring this device for a few seconds if `speeds`
-    are not known.
-    """
+    """Plan `jobs` on the hardware of `spec`; measures this device if `speeds` are unknown."""
     hardware, descent = spec.hardware, descent or {}
     device, dtype = hardware.picked_device, jobs[0].dtype
     waiting = [job for job in jobs if not finished(job.run_id)]
@@ -223,7 +217,8 @@ def plan_jobs(
     timed = tuple(_timed(run, estimate, compiling, hardware, places[0]) for run in runs)
     notes = tuple(plan_notes(timed, spec, free, device))
     peak = next(iter(speeds.values())).peak_flops if speeds else 0.0
-    return Plan(timed, places, device, dtype, peak, notes, speeds, hardware, dtype_reason)
+    rules = rules_in_use(spec, jobs)
+    return Plan(timed, places, device, dtype, peak, notes, speeds, hardware, dtype_reason, rules)
 
 
 def _operations(device: str, tell: Callable[[str], None]) -> str:
@@ -266,8 +261,7 @@ def _places(
     runs: Sequence[PlannedRun], spec: SweepSpec, device: str, free: int
 ) -> tuple[Place, ...]:
     """Where the runs still to train are trained: by their FLOPs, not by measured times, so that the
-    same sweep gets the same places, and so the same rounding.
-    """
+    same sweep gets the same places, and so the same rounding."""
     waiting = [run for run in runs if not run.finished]
     largest = max((run.memory_bytes for run in waiting), default=1)
     most = int(min(MEMORY_OF_ALL * free // largest, len(waiting)))
@@ -310,9 +304,7 @@ def _cut(runs: Sequence[PlannedRun], size: int) -> list[tuple[PlannedRun, ...]]:
 
 
 def _durations(runs: Sequence[PlannedRun]) -> list[Duration]:
-    """What the makespan of `runs` follows from: how long each takes, and which others wait for how
-    much of it.
-    """
+    """What a makespan follows from: how long each run takes, and which it waits for."""
     numbers = {run.job.run_id: number for number, run in enumerate(runs)}
     durations = []
     for run in runs:

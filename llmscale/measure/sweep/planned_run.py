@@ -41,9 +41,7 @@ class PlannedRun:
 
     @property
     def left(self) -> Work:
-        """What is still to be done of it here: if it branches off another run, after the branch
-        point.
-        """
+        """What is still to be done of it here: of a branch, after the branch point."""
         return Work(0, 0) if self.finished else work_left(self.job, self.first_step)
 
     @property

@@ -1,6 +1,4 @@
-"""Where results come from: what sweep.json says, and whether a folder holds the sweep that is asked
-for.
-"""
+"""Where results come from: what sweep.json says, and whether a folder holds that sweep."""
 
 import json
 import platform
@@ -11,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.errors.command_lines import command_line
 from llmscale.machine import available_cores, device_name
 from llmscale.measure.sweep.plan import Plan
@@ -28,10 +26,8 @@ from llmscale.version import __version__
 
 
 def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
-    """Raise InputError if `folder` holds another sweep's runs, or something else.
-
-    If it holds runs and its sweep.json is lost or damaged, `check_runs` says whether they are of
-    this sweep."""
+    """Raise InputError if `folder` holds another sweep's runs, or something else. If it holds runs
+    and its sweep.json is lost or damaged, `check_runs` says whether they are of this sweep."""
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
@@ -72,10 +68,7 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
 
 def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
     """If sweep.json is lost or damaged, say that it is written anew: the runs that are there are
-    some of `plan`.
-
-    Raises InputError if none of them is.
-    """
+    some of `plan`. Raises InputError if none of them is."""
     if folder.known_sweep().get("basis"):
         return None
     try:
@@ -85,7 +78,8 @@ def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
         problem = error.problem
     known = known_ids(folder)
     if known and not known & {run.job.run_id for run in plan.runs}:
-        problem += f", and none of the {len(known)} runs in {folder.path} is one of this command's"
+        runs = counted(len(known), "run")
+        problem += f", and none of the {runs} in {folder.path} is one of this command's"
         raise InputError(
             problem, "give the command that began them, or name another folder with --out"
         )
@@ -134,16 +128,14 @@ def provenance(
 
 def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
     """The files of the user's own that the sweep was made with, for those who read of it later."""
-    found = texts_of([spec.data.source, *spec.track])
+    found = texts_of([spec.data.source, *spec.track, spec.hardware.executor])
     for run in plan.runs:
         found |= run.job.own_texts()
     return found
 
 
 def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
-    """What each run of the sweep is and costs, for those who look before it has a folder, or when
-    that is gone.
-    """
+    """What each run is and costs, for those who look before or after it has a folder."""
     known = folder.known_sweep().get("planned", {})
     found = {}
     for run in plan.runs:
@@ -156,9 +148,7 @@ def _planned(plan: Plan, folder: ResultsFolder) -> dict[str, Any]:
 
 
 def describe_text(store: TokenStore) -> dict[str, Any]:
-    """The text of a sweep: what it is, how much of it there is, and the fingerprint that tells two
-    texts apart.
-    """
+    """The text of a sweep: what it is, how long, and the fingerprint that tells it from others."""
     return {
         "source": store.name,
         "fingerprint": store.fingerprint,

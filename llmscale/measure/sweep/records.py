@@ -27,9 +27,7 @@ from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.unchanged import Stamp, stamp_of
 
 SHARE = 20
-"""A table is rewritten no sooner than this many times what its last rewriting took: 5% of the time
-at most.
-"""
+"""A table is rewritten at most once in so many times what it took: 5% of the time."""
 _SECONDS_A_ROW = 1e-6
 """Of rewriting curves.parquet, before this process has done it."""
 _FROM_TABLE = "its row is taken from runs.parquet"
@@ -50,9 +48,7 @@ def read_run(folder: ResultsFolder, run_id: str) -> Run | None:
 
 
 def recorded_runs(folder: ResultsFolder) -> list[Run]:
-    """Every run known to the folder by size, budget, seed and recipe; those begun and not ended are
-    `running`.
-    """
+    """Every run of the folder by size, budget, seed and recipe; unfinished ones are `running`."""
     return _recorded(folder).runs
 
 
@@ -63,18 +59,13 @@ def known_ids(folder: ResultsFolder) -> set[str]:
 
 
 def find_damage(folder: ResultsFolder) -> list[DamagedFile]:
-    """The files of the records that are damaged, each with what becomes of it as the sweep's
-    command goes on.
-    """
+    """Damaged files of the records, each with what the sweep's command makes of it."""
     return [*_recorded(folder).damaged, *damaged_curves(folder)]
 
 
 def mend_rows(folder: ResultsFolder) -> None:
     """Write each damaged run.json anew whose row the table has; remove the others: their runs are
-    trained again.
-
-    For the one that holds the folder.
-    """
+    trained again. For the one that holds the folder."""
     recorded = _recorded(folder)
     rows = {run.run_id: run for run in recorded.runs}
     for damage in recorded.damaged:
@@ -127,9 +118,7 @@ def record_end(job: Job, event: Event, device: str) -> None:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """The rows of all runs in order, what run.json those that have ended come from, and what could
-    not be read.
-    """
+    """The rows of all runs in order, the run.json of those ended, and what is damaged."""
 
     runs: list[Run]
     stamps: dict[str, Stamp]
@@ -138,9 +127,7 @@ class _Recorded:
 
 def _recorded(folder: ResultsFolder) -> _Recorded:
     """A run.json that has not changed since runs.parquet was written is not read: its row is there.
-
-    If a run's own row is damaged, that of the table is taken; without one the run is `running`.
-    """
+    If a run's own row is damaged, that of the table is taken; without one the run is `running`."""
     rows, noted, damaged = _table(folder)
     runs, stamps = dict(rows), {}
     for run in folder.run_folders:
@@ -169,9 +156,7 @@ def _table(folder: ResultsFolder) -> tuple[dict[str, Run], dict[str, Stamp], lis
 
 
 def _from_folder(run: RunFolder, in_table: Run | None) -> tuple[list[DamagedFile], Run | None]:
-    """A run's row by its folder: its own, or while it has not ended one that says so. None if the
-    folder has neither.
-    """
+    """A run's row by its folder: its own, or one that says it has not ended; else None."""
     damaged = []
     try:
         return [], run.read_row()
@@ -198,9 +183,7 @@ def _order(run: Run) -> tuple[object, ...]:
 
 
 def _is_due(path: Path, usually: float) -> bool:
-    """Whether a table may be written again: `usually` is what that takes, before this process has
-    done it.
-    """
+    """Whether a table may be written again; `usually` is what that takes the first time."""
     if not path.exists():
         return True
     age = time.time() - path.stat().st_mtime

@@ -1,6 +1,4 @@
-"""What is left to do of a run, and how long that takes: the same for a plan, the live view and
-`llmscale status`.
-"""
+"""What is left of a run, and for how long: for a plan, the live view and `llmscale status`."""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -23,9 +21,7 @@ class Work:
 
 
 def work_left(job: Job, step: int) -> Work:
-    """What is left of `job` after its first `step` steps, which it has trained itself or which
-    another run trains.
-    """
+    """What is left of `job` after its first `step` steps, trained by itself or another run."""
     return Work(
         max(0, job.tokens - step * job.batch_tokens), sum(at > step for at in job.evaluated_steps)
     )
@@ -58,9 +54,7 @@ class Pace:
     _evaluations: list[float] = field(default_factory=list)
 
     def log(self, point: Mapping[str, Any]) -> None:
-        """Take note of a step; of one that was logged before, as after a worker was lost, no more
-        than that.
-        """
+        """Take note of a step; of one that a lost worker had logged before, no more than that."""
         before, self._last = self._last, point
         if before is None or point["step"] <= before["step"]:
             return
@@ -77,9 +71,7 @@ class Pace:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of training, what it takes besides but for evaluations included; None before the first
-        logged step.
-        """
+        """Of training and all but evaluations; None before the first logged step."""
         if self._tokens and self._seconds > 0:
             return self._tokens / self._seconds
         return (self._last or {}).get("tokens_per_second") or None
@@ -93,10 +85,7 @@ class Pace:
         self, left: Work, evaluation_seconds: float | None, waited: float
     ) -> float | None:
         """Until the run ends, from `waited` seconds after its last logged step on; None if no speed
-        is known.
-
-        `evaluation_seconds` is how long an evaluation takes as far as none was seen.
-        """
+        is known. `evaluation_seconds` is how long an evaluation takes as far as none was seen."""
         speed = self.tokens_per_second
         if speed is None:
             return None

@@ -1,6 +1,4 @@
-"""A sweep whose results are at a URL: fetched before it is planned, and sent while it is carried
-out.
-"""
+"""A sweep at a URL: fetched before it is planned, and sent while it is carried out."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +19,7 @@ Report = Callable[[Event], object]
 
 
 def remote_of(out: str | None) -> Remote | None:
-    """The results at `out`, if that is a URL.
-
-    Raises InputError if its file system is not installed.
-    """
+    """The results at `out`, if it is a URL. Raises InputError without its file system."""
     return results_at(out) if out is not None and is_url(out) else None
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmscale.errors import Note, listed
+from llmscale.errors import Note, counted, listed
 from llmscale.measure.sweep.notes import noise_note
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.train.job import Job
@@ -72,8 +72,8 @@ class SweepResult:
     def __repr__(self) -> str:
         done = sum(run.status == "done" for run in self.runs)
         if not self.runs:
-            return f"SweepResult({self.where}: {len(self.plan.waiting)} runs to train)"
-        return f"SweepResult({self.where}: {done} of {len(self.runs)} runs done)"
+            return f"SweepResult({self.where}: {counted(len(self.plan.waiting), 'run')} to train)"
+        return f"SweepResult({self.where}: {done} of {counted(len(self.runs), 'run')} done)"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -105,8 +105,8 @@ def _spike_note(done: list[Run]) -> Note | None:
         return None
     worst = max(spikes, key=lambda run: run.spike_height or 0)
     return LOSS_SPIKES.note(
-        f"the training loss of {len(spikes)} of {len(done)} runs spiked and came back, of "
-        f"{run_name(worst)} on {format_count(worst.tokens)} tokens by {worst.spike_height:.2f} "
+        f"the training loss of {len(spikes)} of {counted(len(done), 'run')} spiked and came back, "
+        f"of {run_name(worst)} on {format_count(worst.tokens)} tokens by {worst.spike_height:.2f} "
         f"nats at step {worst.spike_step}",
     )
 
@@ -115,5 +115,5 @@ def _unfinished_note(runs: tuple[Run, ...], unfinished: tuple[Run, ...]) -> Note
     if not unfinished:
         return None
     names = listed(f"{run_name(run)} on {format_count(run.tokens)} tokens" for run in unfinished)
-    ended = f"{len(unfinished)} of {len(runs)} runs were ended before their last step: {names}"
-    return UNFINISHED_RUNS.note(f"{ended}; the same command goes on")
+    ended = f"{len(unfinished)} of {counted(len(runs), 'run')} were ended before their last step"
+    return UNFINISHED_RUNS.note(f"{ended}: {names}; the same command goes on")

@@ -22,10 +22,7 @@ def next_round(
     plan: Plan, spec: SweepSpec, store: TokenStore, folder: ResultsFolder
 ) -> Plan | None:
     """The plan of the runs to try again now that `plan` has been carried out; None if there are
-    none.
-
-    Runs of `plan` that failed wait for the next command.
-    """
+    none. Runs of `plan` that failed wait for the next command."""
     if not spec.retry_diverged:
         return None
     finished = finished_runs(folder)

@@ -72,9 +72,8 @@ def train_plan(
     book: Book,
     report: Report,
 ) -> None:
-    """Train what is waiting in `plan`, and have `book` note what comes of it.
-
-    Raises KeyboardInterrupt, with every started run resumable, when interrupted."""
+    """Train what is waiting in `plan`, and have `book` note what comes of it. Raises
+    KeyboardInterrupt, with every started run resumable, when interrupted."""
     make_folder(folder.path)
     jobs = {run.job.run_id: run.job for run in plan.runs}
 
@@ -155,10 +154,7 @@ def _task(folder: ResultsFolder, group: Sequence[PlannedRun]) -> Task:
 
 
 def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenStore) -> None:
-    """The run's `spec.json`.
-
-    One begun before on such a device keeps its conditions, to end as if never interrupted.
-    """
+    """The run's `spec.json`; one begun on this device keeps its conditions, as if never stopped."""
     home = folder.run_folder(run.job.run_id)
     row = home.known_row()
     if row is None or row.status not in FINISHED:  # a worker that lost its sweep may have ended it

@@ -14,7 +14,7 @@ from llmscale.errors import InputError
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
-from llmscale.menu import beside
+from llmscale.menu import beside, is_own
 from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
 from llmscale.runs.shape import TOKENS_PER_PARAM, shape_for
 from llmscale.settings import Range, check_settings, keys_of, setting
@@ -151,6 +151,10 @@ class SweepSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if any(is_own(name) for name in self.track):
+            from llmscale.measure.trackers import TRACKERS
+
+            object.__setattr__(self, "track", tuple(TRACKERS.pin(name) for name in self.track))
         if self.flops and (self.sizes or self.tokens):
             raise InputError(
                 "both flops and sizes or tokens were given",
@@ -259,18 +263,21 @@ def asked_spec(asked: "SweepSpec | Path | str | None", given: Mapping[str, Any])
     return _with_executor_options(spec, given.get("executor_option") or ())
 
 
-def check_installed(spec: SweepSpec, starting: bool = True) -> None:
-    """Raise InputError if what `spec` names takes a package that is not installed, before anything
-    is done.
+def check_choices(spec: SweepSpec, starting: bool = True) -> None:
+    """Raise InputError if what `spec` names takes a package that is not installed, or is an
+    architecture of the user's own that does not compute what it declares.
 
     If it is `starting`, also if its executor cannot start anything here."""
     from llmscale.measure.executors import check_executor
     from llmscale.measure.text.sources import check_source
     from llmscale.measure.trackers import find_trackers
+    from llmscale.measure.train.own_model import check_architecture
 
     check_executor(spec.hardware.executor, starting)
     find_trackers(spec.track)
     check_source(spec.data.source)
+    for recipe in spec.variants.values():
+        check_architecture(recipe.arch)
 
 
 def _with_executor_options(spec: SweepSpec, options: Sequence[str]) -> SweepSpec:

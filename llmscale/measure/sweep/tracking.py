@@ -37,10 +37,7 @@ def tracked(
     report: Report,
     warn: Callable[[str], None],
 ) -> Iterator[Report]:
-    """Show `jobs` in the trackers `names`; gives the `report` to call.
-
-    Raises InputError for one that is not there.
-    """
+    """Show `jobs` in the trackers `names`; gives the `report` to call. Raises InputError."""
     if not names:
         yield report
         return
@@ -81,9 +78,7 @@ class _Feed:
         """Of each run, what was logged before its first event here: all of it, since a tracker may
         have lost the last steps of a process that was ended."""
         self._last: dict[tuple[str, str], int] = {}
-        """The last step given to each: a lost worker's run goes on from its checkpoint, and logs
-        some steps again.
-        """
+        """The last step given to each: a lost worker's run logs some steps again."""
 
     def put(self, event: Event | None) -> None:
         """Take note of an event; None after the last one."""

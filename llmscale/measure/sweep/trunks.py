@@ -84,9 +84,7 @@ def branch_point(folder: ResultsFolder, descent: Descent) -> Path | None:
 
 
 def descents(waiting: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, Descent]:
-    """For the runs to train, by id: which one continues which, and from which of the `saved` branch
-    points.
-    """
+    """For the runs to train, by id: which one each continues, from which `saved` point."""
     found: dict[str, Descent] = {}
     alike: dict[Job, list[Job]] = {}
     for job in sorted(waiting, key=lambda job: job.tokens):
@@ -108,9 +106,7 @@ def saved_branch_points(folder: ResultsFolder) -> list[BranchPoint]:
 
 
 def remove_unneeded(folder: ResultsFolder, finished: Collection[str]) -> None:
-    """Remove the branch points that no unfinished run starts from, but for the last one of every
-    beginning.
-    """
+    """Remove branch points that no unfinished run needs, but for each beginning's last."""
     points = sorted(saved_branch_points(folder), key=lambda point: -point.step)
     if not points:
         return
@@ -126,9 +122,7 @@ def remove_unneeded(folder: ResultsFolder, finished: Collection[str]) -> None:
 
 
 def _arrange(jobs: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, Descent]:
-    """For runs that begin alike, by growing budget: the last is the trunk of those that it can be
-    the trunk of.
-    """
+    """For runs that begin alike, by growing budget: the last is the trunk, if it can be."""
     trunk, others = jobs[-1], jobs[:-1]
     start = _last_before(trunk, saved)
     first_step = start.step if start else 0
@@ -158,10 +152,8 @@ def _last_before(job: Job, saved: Sequence[BranchPoint]) -> BranchPoint | None:
 
 
 def _points(run: RunFolder) -> list[BranchPoint]:
-    """The branch points that are there in a run's folder.
-
-    Of most runs it has none, and their specifications need not be read.
-    """
+    """The branch points that are there in a run's folder. Of most runs it has none, and their
+    specifications need not be read."""
     names = {name for name in os.listdir(run.path) if name.startswith(_POINT)}
     spec = known_spec(run) if names else None
     if spec is None:

@@ -1,6 +1,4 @@
-"""How much text to hold out for validation, if nobody says: enough for a small error, and not half
-of the work.
-"""
+"""How much text to hold out by default: enough for a small error, and not half the work."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,9 +35,7 @@ def settled(spec: SweepSpec, begun: Any = None) -> SweepSpec:
 
 
 def suited_tokens(spec: SweepSpec) -> int:
-    """The most of CHOICES whose evaluation costs at most a tenth of the smallest run, or the least
-    of them.
-    """
+    """The most of CHOICES whose evaluation costs a tenth of the smallest run, or the least."""
     budgets = list(_budgets(spec))
     if not budgets:  # one epoch of the text, of which at most a tenth is held out
         return VALIDATION_TOKENS
@@ -63,7 +59,5 @@ def _budgets(spec: SweepSpec) -> Iterator[int]:
 
 
 def named_by(spec: SweepSpec) -> SweepSpec:
-    """What the default folder of `spec` is named after: as if 1M were held out if nobody says, as
-    it once was.
-    """
+    """What the default folder is named after: as if 1M were held out by default, as once."""
     return replace(spec, data=replace(spec.data, validation_tokens=spec.data.held_out))

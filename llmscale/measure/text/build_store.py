@@ -34,7 +34,7 @@ from llmscale.measure.text.tokenizer import (
     vocab_size,
 )
 from llmscale.runs.lock import only_builder
-from llmscale.runs.safe_write import write_text
+from llmscale.runs.safe_write import write_json, write_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,18 +42,13 @@ if TYPE_CHECKING:
 _JOURNAL_BATCHES: Final = 16
 """Batches between two entries in the journal: what a kill can cost."""
 _ALONE_BYTES: Final = 4_000_000
-"""Text that is encoded within this process: for less than about a second's work it is not worth
-starting others.
-"""
+"""Text that is encoded within this process: starting others takes about a second's work."""
 _DIGEST: Final = np.dtype(np.uint64)
 
 
 @dataclass(frozen=True)
 class Count:
-    """An amount of text.
-
-    `bytes` is UTF-8 and counts no end-of-text tokens; `tokens` counts one for each document.
-    """
+    """An amount of text: `bytes` of UTF-8; `tokens` with an end of text for each document."""
 
     documents: int = 0
     bytes: int = 0
@@ -99,19 +94,14 @@ class Journal:
             entry = json.loads((folder / "journal.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        kinds = {
-            "split": Split,
-            "position": Position,
-            "train": Count,
-            "validation": Count,
-            "set_aside": Count,
-        }
+        counts = dict.fromkeys(("train", "validation", "set_aside"), Count)
+        kinds = {"split": Split, "position": Position, **counts}
         for key in kinds.keys() & entry.keys():
             entry[key] = kinds[key](**entry[key])
         return cls(**{**entry, "remarks": tuple(entry.get("remarks", ()))})
 
     def write(self, folder: Path) -> None:
-        write_text(folder / "journal.json", json.dumps(asdict(self), indent=2) + "\n")
+        write_json(folder / "journal.json", asdict(self))
 
 
 def begin(folder: Path, split: Split, tokenizer: "Tokenizer", remarks: Sequence[str] = ()) -> None:
@@ -222,9 +212,7 @@ def _encode_in_order(
 
 
 class _Files:
-    """The files that grow: token numbers of training and validation, and the hashes of all
-    documents kept.
-    """
+    """The files that grow: tokens of training and validation, and hashes of all documents kept."""
 
     def __init__(
         self,
@@ -235,21 +223,21 @@ class _Files:
         unknown: int | None,
     ) -> None:
         self.folder = folder
-        self.dtype = dtype
         self._validation_tokens, self._unknown = validation_tokens, unknown
-        sums = journal.checksums
-        train_bytes = journal.train.tokens * dtype.itemsize
-        validation_bytes = journal.validation.tokens * dtype.itemsize
-        digest_bytes = journal.kept.documents * _DIGEST.itemsize
+        sums, digest_bytes = journal.checksums, journal.kept.documents * _DIGEST.itemsize
+        train_bytes, validation_bytes = (
+            count.tokens * dtype.itemsize for count in (journal.train, journal.validation)
+        )
         self._train = _File(folder / "train.bin", train_bytes, sums)
         self._validation = _File(folder / "validation.bin", validation_bytes, sums)
         self._digests = _File(folder / "digests.bin", digest_bytes, sums)
+        self._all = (self._train, self._validation, self._digests)
 
     def __enter__(self) -> "_Files":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self._train, self._validation, self._digests):
+        for file in self._all:
             # Closing writes what is buffered; on a full disk that fails once more, with nothing new
             # to say.
             with contextlib.suppress(OSError):
@@ -295,17 +283,14 @@ class _Files:
         )
 
     def save(self, journal: Journal) -> Journal:
-        """Bring everything up to `journal` to the disk, then say so in the journal, with the
-        checksums.
-        """
-        files = (self._train, self._validation, self._digests)
+        """Bring everything up to `journal` to the disk, then say so in it, with the checksums."""
         try:
-            for file in files:
+            for file in self._all:
                 file.sync()
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         tokenizer = self.folder / "tokenizer.json"
-        sums = {file.path.name: file.checksum.hexdigest() for file in files}
+        sums = {file.path.name: file.checksum.hexdigest() for file in self._all}
         whole = RunningChecksum.of_file(tokenizer, tokenizer.stat().st_size)
         sums[tokenizer.name] = whole.hexdigest()
         journal = replace(journal, checksums=sums)

@@ -1,6 +1,4 @@
-"""Checksums of files that may be large: the sha256 of the sha256s of every 16 MiB, so that many are
-read at a time.
-"""
+"""Checksums of large files: the sha256 of the sha256s of every 16 MiB, many read at a time."""
 
 import hashlib
 import os

@@ -1,6 +1,4 @@
-"""What is done to a document before it is tokenized: little, and all of it recorded with the
-tokens.
-"""
+"""What is done to a document before it is tokenized: little, and recorded with the tokens."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -16,9 +14,7 @@ _RECENT: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Cleaned text, its length in UTF-8, and a 64-bit hash that decides on which side of the split
-    it falls.
-    """
+    """Cleaned text, its length in UTF-8, and a 64-bit hash by which the text is split."""
 
     text: str
     bytes: int
@@ -26,10 +22,7 @@ class Document:
 
 
 def clean(text: str, cleaning: Cleaning) -> Document | None:
-    """The cleaned document; None if it is too short to keep.
-
-    Lone surrogates become U+FFFD: UTF-8 has none.
-    """
+    """The cleaned document, lone surrogates replaced by U+FFFD; None if it is too short."""
     if cleaning.normalise_newlines and "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if len(text.strip()) < cleaning.min_characters:
@@ -45,14 +38,10 @@ def clean(text: str, cleaning: Cleaning) -> Document | None:
 
 @dataclass
 class Seen:
-    """A growing set of 64-bit hashes that takes 8 bytes for each, and as much again for a moment
-    when it merges.
-    """
+    """A growing set of 64-bit hashes: 8 bytes for each, and for a moment twice that to merge."""
 
     _sorted: list[np.ndarray] = field(default_factory=list)
-    """Sorted arrays, each less than half as long as the one before: every hash is merged a few
-    times only.
-    """
+    """Sorted arrays, each under half as long as the one before: hashes are merged seldom."""
     _recent: set[int] = field(default_factory=set)
 
     def add(self, digest: int) -> bool:

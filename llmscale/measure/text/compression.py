@@ -27,9 +27,7 @@ _BROKEN: Final = (EOFError, OSError, lzma.LZMAError, zlib.error)
 
 
 def compression_by_name(path: Path) -> str | None:
-    """What the name of `path` says: `.gz`, `.xz`, `.zst`, `.bz2`; None for a name without
-    compression.
-    """
+    """What the name of `path` says: `.gz`, `.xz`, `.zst`, `.bz2`, or None."""
     suffix = path.suffix.lower()
     return suffix if suffix in COMPRESSIONS else None
 

@@ -1,6 +1,4 @@
-"""What a file of text holds, told by its first bytes: which format, which encoding, or that it is
-no text at all.
-"""
+"""What a file of text holds by its first bytes: its format and encoding, or no text at all."""
 
 import json
 import re
@@ -64,9 +62,7 @@ class Content:
 
 
 def suffix_of(path: Path) -> str | None:
-    """The suffix that names the format of `path`, without its compression: `.jsonl`; None if
-    none is known.
-    """
+    """What names the format of `path`, without its compression: `.jsonl`; None if unknown."""
     suffix = (path.with_suffix("") if compression_by_name(path) else path).suffix.lower()
     return suffix if suffix in SUFFIXES else None
 
@@ -107,9 +103,7 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
 
 
 def _encoding(head: bytes) -> str:
-    """By its mark; without one UTF-16 is known by its zeros, which stand at every other byte of
-    most letters.
-    """
+    """By its mark; UTF-16 without one is known by its zeros, every other byte of most letters."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
@@ -172,20 +166,13 @@ def _remark(path: Path, packed: str | None, found: str, encoding: str, head: byt
         remarks.append(f"is {truth}, whatever its name")
     if encoding != "utf-8":
         remarks.append(f"is {encoding.upper()[:6]}, and read as such")
-    expected = {
-        ".parquet": (".parquet",),
-        ".jsonl": JSON,
-        ".json": JSON,
-        ".csv": (".csv", ".tsv"),
-        ".txt": PLAIN,
-    }
+    expected: dict[str, tuple[str, ...]] = {".parquet": (".parquet",), ".csv": (".csv", ".tsv")}
+    expected |= {".jsonl": JSON, ".json": JSON, ".txt": PLAIN}
     words = {".parquet": "parquet", ".jsonl": "JSON lines", ".json": "JSON", ".csv": "CSV"}
     if head and suffix not in expected[found]:
         remarks.append(f"holds {words[found]}, and is read as such")
-    if found == ".txt" and _is_object(
-        head.decode(encoding, "ignore").lstrip("\ufeff \n\r\t").partition("\n")[0]
-    ):
-        remarks.append(
-            "holds JSON lines, but is read as plain text, for that is its name: name it .jsonl"
-        )
+    first_line = head.decode(encoding, "ignore").lstrip("\ufeff \n\r\t").partition("\n")[0]
+    if found == ".txt" and _is_object(first_line):
+        plain = "holds JSON lines, but is read as plain text, for that is its name"
+        remarks.append(f"{plain}: name it .jsonl")
     return "; it ".join(remarks) or None

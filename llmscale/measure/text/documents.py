@@ -20,9 +20,7 @@ SURVEY_BYTES: Final = 64_000_000
 """How much text is looked at to choose the split and to train a tokenizer."""
 _MOST_DROPPED: Final = 2_000_000
 _LEAST_KEPT: Final = 1e-3
-"""After this many dropped documents, what cannot come to a text is refused: a small packed file may
-have no end.
-"""
+"""After so many dropped documents a text of almost none is refused: small files may have no end."""
 _MOST_SURVEYED: Final = 4_000_000
 """Documents, of which each takes some 200 bytes of memory besides its text."""
 LARGEST_SHARE: Final = 0.1
@@ -87,9 +85,7 @@ class Split:
 def read_batches(
     source: Source, cleaning: Cleaning, seen: Seen, start: Position
 ) -> Iterator[Batch]:
-    """The documents of `source` from `start` on, cleaned, in batches whose ends depend only on
-    `start`.
-    """
+    """The documents of `source` from `start` on, cleaned; where batches end depends on it only."""
     documents: list[Document] = []
     too_short = duplicates = duplicate_bytes = characters = 0
     end = start
@@ -119,8 +115,7 @@ def survey(
     limit_bytes: int,
     progress: Callable[[int, int], None] = lambda documents, read_bytes: None,
 ) -> Survey:
-    """Read the first `limit_bytes` of a source; `progress` is told documents read and bytes kept
-    so far."""
+    """The first `limit_bytes` of a source; `progress` is told documents read and bytes kept."""
     batches: list[Batch] = []
     read_bytes = documents = dropped = 0
     complete = True

@@ -1,6 +1,4 @@
-"""Documents to token numbers: those the tokenizer gives, several times as fast if it keeps words
-apart.
-"""
+"""Documents to token numbers: the tokenizer's, several times as fast if it keeps words apart."""
 
 import json
 import re

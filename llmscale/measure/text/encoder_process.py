@@ -2,8 +2,7 @@
 
 concurrent.futures.ProcessPoolExecutor would not do: its children import whatever the folder that
 they happen to run in has (machine/child.py), run a script's main module again, and outlive a parent
-that is killed, for each holds both ends of the queue that it waits at.
-"""
+that is killed, for each holds both ends of the queue that it waits at."""
 
 import pickle
 import signal
@@ -22,8 +21,7 @@ from llmscale.measure.text.tokenizer import end_of_text, load_tokenizer, token_t
 
 def encoder_of(path: Path, end: int | None = None) -> Encoder:
     """The encoder for the tokenizer.json at `path`; `end` is the number that ends a document, None
-    the usual one.
-    """
+    the usual one."""
     tokenizer = load_tokenizer(path)
     if end is None:
         _, end = end_of_text(tokenizer, str(path))
@@ -31,9 +29,7 @@ def encoder_of(path: Path, end: int | None = None) -> Encoder:
 
 
 class EncoderProcess:
-    """The encoder for a tokenizer.json in a process that ends with the `with`, or with its
-    parent.
-    """
+    """The encoder for a tokenizer.json in a process that ends with the `with` or its parent."""
 
     def __init__(self, path: Path, dtype: np.dtype, end: int | None = None) -> None:
         self._dtype = dtype

@@ -1,8 +1,5 @@
 """Text out of one file: plain text, JSON, CSV and parquet, compressed (.gz, .xz, .zst, .bz2) or
-not.
-
-Every fault in a file is an InputError that names the file and the line, row or byte.
-"""
+not. Every fault in a file is an InputError that names the file and the line, row or byte."""
 
 import codecs
 import csv
@@ -12,8 +9,9 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeAlias
 
 from llmscale.errors import InputError
 from llmscale.measure.text.compression import open_stream
@@ -26,13 +24,13 @@ PIECE_CHARACTERS: Final = 16_384
 """Plain text longer than this is cut into documents, where a paragraph ends if possible: without a
 cut, one long file could not be held out in part."""
 LONGEST_LINE: Final = 1 << 28
-"""Bytes, of a line or a field: no document is as long, and what is packed small may unpack to any
-length.
-"""
+"""Bytes of a line or a field: no document is as long, and packed files may unpack to any length."""
 _PROBE_BYTES: Final = 8192
 _CHUNK_BYTES: Final = 1 << 20
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
+Rows: TypeAlias = Callable[[IO[bytes], Path], Iterator[tuple[str, dict[str, Any]]]]
+"""The rows of a file, each with the place where it stands."""
 
 
 def read_documents(path: Path, text_column: str, content: Content | None = None) -> Iterator[str]:
@@ -43,9 +41,7 @@ def read_documents(path: Path, text_column: str, content: Content | None = None)
 
 
 def column_of(path: Path, asked: str, content: Content) -> str | None:
-    """The column of `path` that holds the text, by its first row; None if it has no columns or
-    no rows.
-    """
+    """The column of `path` that holds the text, by its first row; None without columns or rows."""
     if not content.tabular:
         return None
     with _opened(path, content) as stream:
@@ -59,15 +55,12 @@ def column_of(path: Path, asked: str, content: Content) -> str | None:
         if rows is None or suffix_of(path) != ".json":
             raise
         problem = f"{error.problem}, and {rows!r} holds a list of rows"
-        raise InputError(
-            problem, f"write one row a line: jq -c '.[\"{rows}\"][]' {path} > lines.jsonl"
-        ) from None
+        fix = f"write one row a line: jq -c '.[\"{rows}\"][]' {path} > lines.jsonl"
+        raise InputError(problem, fix) from None
 
 
 def _is_table(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) > 0 and all(isinstance(row, dict) for row in value)
-    )
+    return isinstance(value, list) and value != [] and all(isinstance(row, dict) for row in value)
 
 
 @contextmanager
@@ -97,16 +90,15 @@ class _AsUtf8(io.RawIOBase):
             chunk = self._stream.read(_CHUNK_BYTES)
             self._ended = not chunk
             try:
-                self._ready = self._decoder.decode(chunk, final=self._ended).encode(
-                    "utf-8", "surrogatepass"
-                )
+                decoded = self._decoder.decode(chunk, final=self._ended)
             except UnicodeDecodeError as error:
+                name = self._encoding.upper()[:6]
                 raise InputError(
-                    f"{self._path} begins like {self._encoding.upper()[:6]} and is not: "
-                    f"{error.reason}",
+                    f"{self._path} begins like {name} and is not: {error.reason}",
                     f"convert it: iconv -t UTF-8 {self._path} > "
                     f"converted{suffix_of(self._path) or '.txt'}",
                 ) from None
+            self._ready = decoded.encode("utf-8", "surrogatepass")
         given = self._ready[: len(buffer)]
         buffer[: len(given)] = given
         self._ready = self._ready[len(given) :]
@@ -128,9 +120,7 @@ def _read_plain(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str
 
 
 def _cut(text: str, start: int) -> int:
-    """Where the piece of `text` from `start` on should end: after a blank line, else a line, else a
-    word.
-    """
+    """Where the piece from `start` on should end: after a blank line, else a line, else a word."""
     limit = start + PIECE_CHARACTERS
     for mark in ("\n\n", "\n", " "):
         found = text.rfind(mark, start + PIECE_CHARACTERS // 2, limit)
@@ -148,10 +138,8 @@ def _decoded_chunks(stream: IO[bytes], path: Path) -> Iterator[str]:
         try:
             decoded = decoder.decode(chunk)
         except UnicodeDecodeError as error:
-            before = error.object[: error.start]
-            raise _undecodable(
-                path, offset - held_back + error.start, lines + before.count(b"\n") + 1
-            ) from None
+            line = 1 + lines + error.object[: error.start].count(b"\n")
+            raise _undecodable(path, offset - held_back + error.start, line) from None
         if offset == 0:
             decoded = decoded.removeprefix(_BYTE_ORDER_MARK)
         yield decoded
@@ -207,8 +195,8 @@ def _undecodable(path: Path, offset: int, line: int) -> InputError:
     )
 
 
-def _read_json_lines(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
-    for where, row in _json_lines(stream, path):
+def _read_rows(rows: Rows, stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
+    for where, row in rows(stream, path):
         yield text_in(row, text_column, where)
 
 
@@ -235,15 +223,8 @@ def _object(row: Any, where: str) -> dict[str, Any]:
     )
 
 
-def _read_json(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
-    for where, row in _json_objects(stream, path):
-        yield text_in(row, text_column, where)
-
-
 def _json_objects(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of an array, or objects that follow each other, over as many lines as they like;
-    read as a stream.
-    """
+    """The objects of an array, or objects that follow each other, over any lines; streamed."""
     chunks = _decoded_chunks(stream, path)
     decoder = json.JSONDecoder()
     held, place, number = "", 0, 0
@@ -322,16 +303,13 @@ def _csv_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         if "field limit" in str(error):
             raise _too_long(f"{path}:{begun}") from None
+        unclosed = ""
+        if rows.line_num > begun:
+            unclosed = f" (a quote that begins in this row was read on to line {rows.line_num})"
         raise InputError(
-            f"{path}:{begun} is not CSV: {error}{_unclosed(begun, rows.line_num)}",
+            f"{path}:{begun} is not CSV: {error}{unclosed}",
             'close the quote in that row, and write a quote within a quoted field twice, as ""',
         ) from None
-
-
-def _unclosed(begun: int, reached: int) -> str:
-    if reached <= begun:
-        return ""
-    return f" (a quote that begins in this row was read on to line {reached})"
 
 
 def _delimiter(header: str, path: Path) -> str:
@@ -341,8 +319,8 @@ def _delimiter(header: str, path: Path) -> str:
 
 _FORMATS: Final[dict[str, Callable[[IO[bytes], Path, str], Iterator[str]]]] = {
     ".txt": _read_plain,
-    ".jsonl": _read_json_lines,
-    ".json": _read_json,
+    ".jsonl": partial(_read_rows, _json_lines),
+    ".json": partial(_read_rows, _json_objects),
     ".csv": _read_csv,
     ".parquet": read_parquet,
 }

@@ -1,6 +1,4 @@
-"""A look at text before or after it is tokenized: how much there is, what was dropped, and a few
-documents.
-"""
+"""A look at text before or after it is tokenized: how much there is, what was dropped, samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +18,7 @@ _CHUNK_TOKENS: Final = 1 << 24
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known about text.
-
-    Without a token store it is the first 64 MB of a source that were looked at.
-    """
+    """What is known about text; without a token store, about the first 64 MB of a source."""
 
     name: str
     fingerprint: str
@@ -72,9 +67,8 @@ def inspect_text(
     store = find_store(spec, source)
     if store is not None:
         return _inspect_store(store, samples)
-    return _inspect_survey(
-        spec.source, source, survey(source, spec.cleaning, SURVEY_BYTES, progress), samples
-    )
+    surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
+    return _inspect_survey(spec.source, source, surveyed, samples)
 
 
 def _inspect_store(store: TokenStore, samples: int) -> Inspection:
@@ -90,11 +84,8 @@ def _inspect_store(store: TokenStore, samples: int) -> Inspection:
     texts = []
     for index in _spread(len(lengths), samples):
         start = int(ends[index] - lengths[index])
-        texts.append(
-            decode(
-                tokenizer, tokens[start : min(int(ends[index]), start + SAMPLE_CHARACTERS)].tolist()
-            )
-        )
+        end = min(int(ends[index]), start + SAMPLE_CHARACTERS)
+        texts.append(decode(tokenizer, tokens[start:end].tolist())[:SAMPLE_CHARACTERS])
     return Inspection(
         name=store.name,
         fingerprint=store.fingerprint,
@@ -111,7 +102,7 @@ def _inspect_store(store: TokenStore, samples: int) -> Inspection:
         shortest=int(lengths.min()),
         longest=int(lengths.max()),
         length_unit="tokens",
-        samples=tuple(text[:SAMPLE_CHARACTERS] for text in texts),
+        samples=tuple(texts),
         remarks=store.remarks,
     )
 
@@ -120,6 +111,7 @@ def _inspect_survey(name: str, source: Source, surveyed: Survey, samples: int) -
     documents = surveyed.documents
     read = max(1, len(documents) + surveyed.too_short + surveyed.duplicates)
     lengths = [document.bytes for document in documents] or [0]
+    chosen = (documents[index] for index in _spread(len(documents), samples))
     return Inspection(
         name=name,
         fingerprint=source.fingerprint(),
@@ -136,9 +128,7 @@ def _inspect_survey(name: str, source: Source, surveyed: Survey, samples: int) -
         shortest=min(lengths),
         longest=max(lengths),
         length_unit="bytes",
-        samples=tuple(
-            documents[index].text[:SAMPLE_CHARACTERS] for index in _spread(len(documents), samples)
-        ),
+        samples=tuple(document.text[:SAMPLE_CHARACTERS] for document in chosen),
         remarks=source.remarks(),
     )
 

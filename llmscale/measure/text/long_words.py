@@ -1,7 +1,4 @@
-"""Words too long to train a tokenizer on.
-
-Its trainer takes time that grows with the square of the longest word.
-"""
+"""Words too long to train a tokenizer on: its time grows with the square of the longest word."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,27 +6,20 @@ from dataclasses import dataclass
 from typing import Final
 
 LONGEST: Final = 16_384
-"""Characters of a word that the trainer is given; longer ones are cut.
-
-It is the length of a document of plain text.
-"""
+"""Characters of a word that the trainer is given; longer ones are cut. It is the length of a
+document of plain text."""
 LONG: Final = 1024
 """Characters from which on a word counts as long: a page of prose has none."""
 ROOM: Final = 1 << 20
-"""Characters of long words that the trainer is given in all: their pairs of letters are known by
-then.
-"""
+"""Characters of long words that the trainer is given in all: their pairs are known by then."""
 _WORDS: Final = re.compile(r"[^\W\d_]++|\d++|\s++|(?:[^\w\s]|_)++")
-"""Runs of letters, of digits, of white space and of other characters: words of GPT-2's pattern lie
-within one.
-"""
+"""Runs of letters, digits, white space or other characters: GPT-2's words lie within one."""
 
 
 @dataclass
 class LongWords:
     """The texts for a trainer of tokenizers without the words that would hold it up, and what was
-    done to them.
-    """
+    done to them."""
 
     cut: int = 0
     """Words cut into pieces."""
@@ -38,9 +28,7 @@ class LongWords:
     _room: int = ROOM
 
     def shortened(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts; one without a word of more than 16,384 characters is given as it is while
-        there is room.
-        """
+        """The texts: as they are if no word is longer than 16,384 characters and there is room."""
         for text in texts:
             if len(text) <= LONG or not _may_hold_long(text):
                 yield text

@@ -1,7 +1,4 @@
-"""Text in parquet files.
-
-They are read here and there, from their end on, and a row group at a time.
-"""
+"""Text in parquet files, which are read from their end on, a row group at a time."""
 
 import io
 import tempfile
@@ -15,9 +12,7 @@ from llmscale.measure.text.text_column import choose_column, text_of
 from llmscale.quantity import format_bytes
 
 _LARGEST_PACKED: Final = 1 << 36
-"""Bytes of a compressed parquet file's content: it has to be unpacked first, for its end says where
-what is.
-"""
+"""Bytes of a compressed parquet file's content, which is unpacked first: its end is its index."""
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -80,7 +75,7 @@ def _cells(values: Any) -> list[Any]:
 
 
 def parquet_columns(stream: IO[bytes], path: Path) -> dict[str, Any]:
-    """The columns as the first row of a table: what could be text has no value yet."""
+    """As `_columns`, of a file."""
     return _columns(_parquet_file(stream, path))
 
 
@@ -96,15 +91,9 @@ def _columns(file: Any) -> dict[str, Any]:
             return named(kind[index] for index in range(kind.num_fields))
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        tests = (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-        )
-        view = getattr(pa.types, "is_string_view", None)
-        textual = any(test(kind) for test in tests) or (view is not None and view(kind))
-        return None if textual else kind
+        textual = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+        is_view = getattr(pa.types, "is_string_view", lambda kind: False)
+        return None if kind in textual or is_view(kind) else kind
 
     return named(file.schema_arrow)
 
@@ -122,9 +111,7 @@ def _parquet_file(stream: IO[bytes], path: Path) -> Any:
 
 
 def _seekable(stream: IO[bytes], path: Path) -> IO[bytes]:
-    """`stream`, or a file without a name that it is unpacked into: of a compressed one the end
-    comes first.
-    """
+    """`stream`, or a file without a name that it is unpacked into if it is compressed."""
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
         return stream
     unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (it is gone when its reader is)

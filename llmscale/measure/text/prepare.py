@@ -1,11 +1,12 @@
 """The token store: a corpus as two memory-mapped files of token numbers, cached by what decides
 them.
 
-    CACHE/tokens/FINGERPRINT/ train.bin, validation.bin   token numbers, uint16 or uint32, every
-    document followed by an end-of-text token tokenizer.json              with what the tokens mean
-    digests.bin                 8 bytes a kept document, to know duplicates when the building goes
-    on journal.json                how far building has got meta.json                   everything
-    known about the store; written last
+    CACHE/tokens/FINGERPRINT/
+      train.bin, validation.bin   token numbers, uint16 or uint32; an end of text ends each document
+      tokenizer.json              what the tokens mean
+      digests.bin                 8 bytes a kept document, to know duplicates when building goes on
+      journal.json                how far building has got
+      meta.json                   everything known about the store; written last
 
 Building appends to the files in the order of the source, and the journal says up to where they are
 good. After a kill the next call cuts them off there and goes on; the result does not depend on
@@ -15,20 +16,21 @@ they are."""
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
 from llmscale.machine.cache import cache_folder, is_shared
-from llmscale.measure.text.build_store import Journal, begin, build, locked
+from llmscale.measure.text.build_store import Count, Journal, begin, build, locked
 from llmscale.measure.text.checksums import ALGORITHM
 from llmscale.measure.text.cleaning import Document
 from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey
@@ -44,7 +46,8 @@ from llmscale.measure.text.tokenizer import (
     token_type,
     vocab_size,
 )
-from llmscale.runs.safe_write import write_text
+from llmscale.runs.checked import known_object
+from llmscale.runs.safe_write import write_json
 from llmscale.version import __version__
 
 __all__ = ["FORMAT", "Progress", "TextSpec", "TokenStore", "find_store", "prepare"]
@@ -97,49 +100,35 @@ def prepare(
     path = _path(spec, source, choice, cache)
     remarks = (*source.remarks(), *choice.remarks)
 
-    def surveying(documents: int, read_bytes: int) -> None:
-        report(Progress("survey", documents, read_bytes, 0, estimated_bytes, min_train_tokens))
+    def reached(stage: str, count: Count) -> None:
+        done = (count.documents, count.bytes, count.tokens)
+        report(Progress(stage, *done, estimated_bytes, min_train_tokens))
 
-    def building(journal: Journal) -> None:
-        kept = journal.kept
-        report(
-            Progress(
-                "tokens", kept.documents, kept.bytes, kept.tokens, estimated_bytes, min_train_tokens
-            )
-        )
+    def surveying(documents: int, read_bytes: int) -> None:
+        reached("survey", Count(documents, read_bytes))
 
     def waiting() -> None:
         report(Progress("waiting"))
 
     if (store := _finished(path, min_train_tokens)) is not None:
-        return _said(_checked(store, report, waiting), remarks)
+        return _said(_checked(store, report, waiting), spec, remarks)
     # The survey and its checks come before anything is written.
     begun = Journal.read(path) is not None
     beginning = None if begun else _Beginning.of(spec, source, estimated_bytes, surveying)
     with locked(path, waiting):
         if (store := _finished(path, min_train_tokens)) is not None:
-            return _said(_checked(store, report), remarks)
+            return _said(_checked(store, report), spec, remarks)
         try:
             if Journal.read(path) is None:
                 beginning = beginning or _Beginning.of(spec, source, estimated_bytes, surveying)
-                report(
-                    Progress(
-                        "tokenizer",
-                        len(beginning.training),
-                        0,
-                        0,
-                        estimated_bytes,
-                        min_train_tokens,
-                    )
-                )
+                reached("tokenizer", Count(len(beginning.training)))
                 words = LongWords()
                 tokenizer = choice.tokenizer(words.shortened(beginning.sample()))
                 path.mkdir(mode=0o777 if is_shared() else 0o700, exist_ok=True)
                 begin(path, beginning.split, tokenizer, [str(words)] if str(words) else [])
             elif (path / "meta.json").exists():
-                _checked(
-                    TokenStore.open(path), report
-                )  # else what is damaged would get a new checksum
+                # Else what is damaged would get a new checksum.
+                _checked(TokenStore.open(path), report)
             beginning = None  # 64 MB of text that is no longer needed
             journal = build(
                 path,
@@ -149,30 +138,29 @@ def prepare(
                 validation_tokens=spec.held_out,
                 min_train_tokens=min_train_tokens,
                 workers=workers or available_cores(),
-                report=building,
+                report=lambda journal: reached("tokens", journal.kept),
             )
             _write_meta(path, spec, source, choice, journal)
         except InputError:
             if not (path / "meta.json").exists():
                 shutil.rmtree(path, ignore_errors=True)
             raise
-    return _said(TokenStore.open(path), remarks)
+    return _said(TokenStore.open(path), spec, remarks)
 
 
 def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
-    """The finished store of `spec` in the cache, however much of the source it holds; None if there
-    is none.
-    """
+    """The finished store of `spec` in the cache, however much of the source it holds; or None."""
     choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes(), spec.end_of_text)
     path = _path(spec, source, choice, cache)
     if not (path / "meta.json").exists():
         return None
-    return _said(TokenStore.open(path), (*source.remarks(), *choice.remarks))
+    return _said(TokenStore.open(path), spec, (*source.remarks(), *choice.remarks))
 
 
-def _said(store: TokenStore, remarks: tuple[str, ...]) -> TokenStore:
-    """The store, with all that is to be said of it."""
-    return replace(store, remarks=(*remarks, *store.meta.get("remarks", ()), *store.remarks))
+def _said(store: TokenStore, spec: TextSpec, remarks: tuple[str, ...]) -> TokenStore:
+    """The store, under the name that `spec` has for it, with all that is to be said of it."""
+    said = (*remarks, *store.meta.get("remarks", ()), *store.remarks)
+    return replace(store, source=spec.source, remarks=said)
 
 
 def _checked(
@@ -212,10 +200,8 @@ class _Beginning:
     ) -> "_Beginning":
         surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
         split = choose_split(surveyed, estimated_bytes, spec.held_out)
-        return cls(
-            split,
-            tuple(document for document in surveyed.documents if not split.holds_out(document)),
-        )
+        training = (document for document in surveyed.documents if not split.holds_out(document))
+        return cls(split, tuple(training))
 
     def sample(self) -> Iterator[str]:
         """Training text for a tokenizer."""
@@ -238,10 +224,8 @@ def _finished(path: Path, min_train_tokens: int | None) -> TokenStore | None:
     if not (path / "meta.json").exists():
         return None
     store = TokenStore.open(path)
-    enough = store.complete or (
-        min_train_tokens is not None and store.train_tokens >= min_train_tokens
-    )
-    return store if enough else None
+    wanted = math.inf if min_train_tokens is None else min_train_tokens
+    return store if store.complete or store.train_tokens >= wanted else None
 
 
 def _stated(spec: TextSpec) -> dict[str, object]:
@@ -255,19 +239,10 @@ def _made_earlier(
     settings = json.loads(json.dumps(_stated(spec)))
     found = ((cache or cache_folder()) / "tokens").glob("*/meta.json")
     for meta in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-        known = _read_meta(meta)
-        if {"end_of_text": None, **known.get("spec", {})} == settings:
+        known = known_object(meta).get("spec")  # one that is damaged is for whoever asks for it
+        if isinstance(known, dict) and {"end_of_text": None, **known} == settings:
             return _finished(meta.parent, min_train_tokens)
     return None
-
-
-def _read_meta(path: Path) -> dict[str, Any]:
-    """What a meta.json says; nothing if it is damaged, which is for whoever asks for that store."""
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return meta if isinstance(meta, dict) and isinstance(meta.get("spec"), dict) else {}
 
 
 def _write_meta(
@@ -275,11 +250,9 @@ def _write_meta(
 ) -> None:
     for what, count in (("training", journal.train), ("validation", journal.validation)):
         if not count.documents:
-            raise InputError(
-                f"none of the {journal.kept.documents:,} documents of {spec.source} fell to "
-                f"{what}: they are too few",
-                "name text of more documents",
-            )
+            none = f"none of the {journal.kept.documents:,} documents of {spec.source}"
+            problem = f"{none} fell to {what}: they are too few"
+            raise InputError(problem, "name text of more documents")
     tokenizer = load_tokenizer(path / "tokenizer.json")
     token, number = end_of_text(tokenizer, choice.name, choice.end_of_text)
     vocabulary = vocab_size(tokenizer)
@@ -323,14 +296,10 @@ def _write_meta(
             "tokenizers": importlib.metadata.version("tokenizers"),
         },
     }
-    checksums = {
-        "algorithm": ALGORITHM,
-        **journal.checksums,
-        "meta.json": checksum_of_meta(
-            json.loads(json.dumps(meta))
-        ),  # as it will be read, with lists for tuples
-    }
-    write_text(path / "meta.json", json.dumps({**meta, "checksums": checksums}, indent=2) + "\n")
+    as_read = json.loads(json.dumps(meta))  # with lists for tuples
+    own = {"meta.json": checksum_of_meta(as_read)}
+    checksums = {"algorithm": ALGORITHM, **journal.checksums, **own}
+    write_json(path / "meta.json", {**meta, "checksums": checksums})
     if not is_shared():
         for file in path.iterdir():
             file.chmod(0o600)

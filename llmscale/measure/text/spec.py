@@ -1,6 +1,5 @@
-"""What decides the tokens: the source of text, its cleaning and its tokenizer.
-
-Light: `--help` reads the declarations."""
+"""What decides the tokens: the source of text, its cleaning and its tokenizer. Light: `--help`
+reads the declarations."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -24,10 +23,8 @@ def _count(text: str) -> int:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """The settings of cleaning; they are part of the fingerprint of the tokens.
-
-    TOML table `[data.cleaning]`.
-    """
+    """The settings of cleaning; they are part of the fingerprint of the tokens. TOML table
+    `[data.cleaning]`."""
 
     min_characters: int = setting(
         1,

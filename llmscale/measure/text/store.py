@@ -4,7 +4,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,19 +16,15 @@ from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.checksums import ALGORITHM, check_file
 from llmscale.measure.text.tokenizer import load_tokenizer
 from llmscale.notes.measuring import UNKNOWN_TOKENS
-from llmscale.runs.safe_write import write_text
+from llmscale.runs.safe_write import write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FORMAT: Final = 1
-"""Raised when the code changes which tokens come out, so that old stores are not taken for new
-ones.
-"""
+"""Raised when the code changes which tokens come out: old stores are not taken for new ones."""
 _MANY_UNKNOWN: Final = UNKNOWN_TOKENS.limit
-"""Share of tokens that stand for what the tokenizer does not know, from which on a loss may
-mislead.
-"""
+"""Share of tokens unknown to the tokenizer from which on a loss may mislead."""
 
 
 @dataclass(frozen=True)
@@ -39,54 +35,45 @@ class TokenStore:
     meta: dict[str, Any]
     remarks: tuple[str, ...] = field(default=(), compare=False)
     """What of the text and the tokenizer was taken for what, to be printed."""
+    source: str | None = field(default=None, compare=False)
+    """What the text was asked for by, if it was asked for."""
 
     @classmethod
     def open(cls, path: Path | str) -> "TokenStore":
-        """The store in folder `path`.
-
-        Raises InputError if there is none, it is unfinished, or it is torn.
-        """
+        """The store in folder `path`. Raises InputError if there is none, unfinished or torn."""
         path = Path(path)
         try:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            problem = (
-                "is not finished" if (path / "journal.json").exists() else "is not a token store"
-            )
-            raise InputError(
-                f"{path} {problem}", "make one: llmscale data prepare SOURCE"
-            ) from None
+            is_begun = (path / "journal.json").exists()
+            problem = f"{path} is not {'finished' if is_begun else 'a token store'}"
+            raise InputError(problem, "make one: llmscale data prepare SOURCE") from None
         except ValueError as error:
             raise InputError(f"{path}/meta.json is not JSON: {error}", _remake(path)) from None
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise InputError(f"{path} was written by another version of llmscale", _remake(path))
         if meta.get("dtype") not in ("uint16", "uint32"):
-            raise InputError(
-                f"{path} holds {meta.get('dtype')!r}, which are no token numbers", _remake(path)
-            )
+            problem = f"{path} holds {meta.get('dtype')!r}, which are no token numbers"
+            raise InputError(problem, _remake(path))
         store = cls(path, meta)
         try:
             counts = (("train", store.train_tokens), ("validation", store.validation_tokens))
             _ = store.vocab_size, store.end_of_text, store.fingerprint, store.name
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}/meta.json is damaged: {error} is missing or wrong", _remake(path)
-            ) from None
+            problem = f"{path}/meta.json is damaged: {error} is missing or wrong"
+            raise InputError(problem, _remake(path)) from None
         for name, tokens in counts:
             held = _size(path / f"{name}.bin") // store.dtype.itemsize
             # train.bin may hold more: another process may be extending it.
             if held < tokens or (name == "validation" and held > tokens):
-                raise InputError(
-                    f"the token store {path} is torn: {name}.bin holds {held:,} tokens, not the "
-                    f"{tokens:,} it should",
-                    _remake(path),
-                )
+                torn = f"{name}.bin holds {held:,} tokens, not the {tokens:,} it should"
+                raise InputError(f"the token store {path} is torn: {torn}", _remake(path))
         return store
 
     @property
     def name(self) -> str:
-        """What the text was asked for by."""
-        return str(self.meta["spec"]["source"])
+        """What the text was asked for by; equal text made from elsewhere shares its store."""
+        return self.source or str(self.meta["spec"]["source"])
 
     @property
     def fingerprint(self) -> str:
@@ -146,9 +133,7 @@ class TokenStore:
         return (UNKNOWN_TOKENS.note(message),)
 
     def train(self) -> np.ndarray:
-        """The training tokens, mapped from disk to be read here and there: nothing is read
-        ahead.
-        """
+        """The training tokens, mapped from disk to be read here and there, nothing ahead."""
         tokens = self._mapped("train", self.train_tokens)
         assert isinstance(tokens.base, mmap.mmap)
         tokens.base.madvise(mmap.MADV_RANDOM)
@@ -178,15 +163,12 @@ class TokenStore:
             tell = partial(_report_more, report, before, whole)
             seen = check_file(self.path / name, size, numbers, tell)
             if numbers == self.dtype and seen.largest >= self.vocab_size:
-                raise _damaged(
-                    self.path,
-                    f"{name} holds the token {seen.largest:,}, and the vocabulary "
-                    f"{self.vocab_size:,} tokens",
-                )
+                largest = f"{name} holds the token {seen.largest:,}"
+                what = f"{largest}, and the vocabulary {self.vocab_size:,} tokens"
+                raise _damaged(self.path, what)
             if known.get(name, seen.checksum) != seen.checksum:
-                raise _damaged(
-                    self.path, f"{name} is not what was written (checksum {seen.checksum[:12]}...)"
-                )
+                what = f"{name} is not what was written (checksum {seen.checksum[:12]}...)"
+                raise _damaged(self.path, what)
             found[name] = seen.checksum
             before += size
         found["meta.json"] = checksum_of_meta(self.meta)
@@ -195,9 +177,7 @@ class TokenStore:
         return found
 
     def _sizes(self) -> dict[str, int]:
-        """The files to check, and how many of their bytes belong to the store as `meta` describes
-        it.
-        """
+        """The files to check, and how many of their bytes belong to the store in `meta`."""
         parts = [self.meta[name] for name in ("train", "validation", "set_aside")]
         documents = sum(int(part["documents"]) for part in parts)
         sizes = {
@@ -217,12 +197,10 @@ class TokenStore:
 def with_checksums(store: TokenStore, checksums: dict[str, str]) -> TokenStore:
     """A store of before there were checksums, given them."""
     meta = {**store.meta, "checksums": checksums}
-    write_text(store.path / "meta.json", json.dumps(meta, indent=2) + "\n")
-    said = (
-        f"the token store {store.path} was made before stores had checksums: it has them from now "
-        "on"
-    )
-    return TokenStore(store.path, meta, (*store.remarks, said))
+    write_json(store.path / "meta.json", meta)
+    before = f"the token store {store.path} was made before stores had checksums"
+    said = f"{before}: it has them from now on"
+    return replace(store, meta=meta, remarks=(*store.remarks, said))
 
 
 def checksum_of_meta(meta: dict[str, Any]) -> str:

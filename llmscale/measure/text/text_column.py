@@ -1,6 +1,5 @@
 """Which column of a table holds the text: by its name, a dotted name into nested values, or another
-usual name.
-"""
+usual name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -35,9 +34,8 @@ def choose_column(asked: str, row: Mapping[str, Any], where: str) -> str:
         return asked
     if asked != DEFAULT:
         raise no_such_column(where, asked, _paths(row))
-    usual = [
-        name for name in row if str(name).lower() in USUAL and isinstance(row[name], str | None)
-    ]
+    could_be = (name for name in row if str(name).lower() in USUAL)
+    usual = [name for name in could_be if isinstance(row[name], str | None)]
     if len(usual) == 1:
         return usual[0]
     if usual:
@@ -73,9 +71,7 @@ def text_in(row: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def text_of(value: object, where: str, text_column: str) -> str:
-    """The text in a cell; an empty cell is an empty document, and anything but text an
-    InputError.
-    """
+    """The text in a cell; an empty cell is an empty document. Raises InputError."""
     if value is None:
         return ""
     if isinstance(value, bytes):  # parquet files of older writers do not say that bytes are text

@@ -1,6 +1,4 @@
-"""Text to token numbers: a byte-level BPE trained on the corpus, or a tokenizer that exists
-already.
-"""
+"""Text to token numbers: a byte-level BPE trained on the corpus, or a tokenizer that exists."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,6 +11,7 @@ import numpy as np
 from llmscale.errors import InputError
 from llmscale.measure.text.long_words import LongWords
 from llmscale.measure.text.sources import UnreachableError, digest_of
+from llmscale.measure.text.sources._paths import exists
 from llmscale.measure.text.tokenizer_file import check_tokenizer_file, end_beside, reading_tokenizer
 from llmscale.quantity import parse_count
 
@@ -20,18 +19,13 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END_OF_TEXT: Final = "<|endoftext|>"
+_DEEPSEEK_ENDS: Final = ("<|end\u2581of\u2581sentence|>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
 _END_NAMES: Final = (
     *(END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|eot_id|>", "[EOS]", "[SEP]"),
-    *(
-        "<|im_end|>",
-        "<|end\u2581of\u2581sentence|>",
-        "<\uff5cend\u2581of\u2581sentence\uff5c>",
-        "<|endofdocument|>",
-    ),
+    *("<|im_end|>", *_DEEPSEEK_ENDS, "<|endofdocument|>"),
     *("<|eos|>", "<|EOT|>", "<EOS>", "<|eod|>", "<eod>", "<EOD>", "<end_of_turn>", "<|end|>"),
 )
-"""What published tokenizers call the token that ends a document; the first of these that there is.
-"""
+"""What published tokenizers call the token that ends a document; the first that there is."""
 SMALLEST_VOCABULARY: Final = 257
 """256 bytes and the end of text."""
 LARGEST_VOCABULARY: Final = 1_000_000
@@ -44,10 +38,8 @@ _EXAMPLES: Final = (
 
 @dataclass(frozen=True)
 class TokenizerChoice:
-    """A tokenizer before there is text: either one that exists, or the size of one to train.
-
-    Equal fingerprints give equal tokenizers on equal text.
-    """
+    """A tokenizer before there is text: either one that exists, or the size of one to train. Equal
+    fingerprints give equal tokenizers on equal text."""
 
     name: str
     fingerprint: str
@@ -82,7 +74,7 @@ def choose_tokenizer(
             return _bpe(default_size(estimated_bytes))
         return _bpe(parse_count(size, "vocabulary size"))
     path = Path(name).expanduser()
-    if path.suffix == ".json" or _exists(path):
+    if path.suffix == ".json" or exists(path):
         return _from_file(name, path, end_of_text)
     return _from_hub(name, end_of_text)
 
@@ -96,15 +88,12 @@ def default_size(estimated_bytes: int | None) -> int:
     small model into mere embeddings."""
     if estimated_bytes is None:
         return _LARGEST_DEFAULT
-    return next(
-        (size for limit, size in _DEFAULT_SIZES if estimated_bytes < limit), _LARGEST_DEFAULT
-    )
+    fitting = (size for limit, size in _DEFAULT_SIZES if estimated_bytes < limit)
+    return next(fitting, _LARGEST_DEFAULT)
 
 
 def train_bpe(texts: Iterable[str], size: int) -> "Tokenizer":
-    """A byte-level BPE with at most `size` tokens (fewer when the text has fewer pairs), the same
-    for the same text.
-    """
+    """A byte-level BPE of at most `size` tokens, the same for the same text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -222,13 +211,6 @@ def _existing(
         parts += ["end", token]
     taken = f"documents end with {token!r} (number {number:,}) of {name}"
     return TokenizerChoice(name, digest_of(parts), None, tokenizer, token, (taken, *remarks))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _verbatim(tokenizer: "Tokenizer") -> "Tokenizer":

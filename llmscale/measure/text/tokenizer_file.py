@@ -1,14 +1,12 @@
-"""What is looked at in a tokenizer.json before it is loaded: its numbers, and what of it is not
-used.
-"""
+"""What is looked at in a tokenizer.json before it is loaded: numbers, and what is not used."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from llmscale.errors import InputError
+from llmscale.runs.checked import known_object
 
 _MANY_UNUSED: Final = 0.02
 """Share of the numbers without a token: published tokenizers leave fewer for later use."""
@@ -18,7 +16,7 @@ def check_tokenizer_file(path: Path, largest: int) -> tuple[str, ...]:
     """Raise InputError if a number is not below `largest`, for loading and models take as much
     room as the largest number, or if two tokens share one. What it returns is to be said:
     settings that are not used, and gaps."""
-    state = _read(path)
+    state = known_object(path)  # whoever loads it will say if there is none
     numbers = _numbers(state)
     if not numbers:
         return ()
@@ -40,11 +38,9 @@ def check_tokenizer_file(path: Path, largest: int) -> tuple[str, ...]:
 
 
 def end_beside(path: Path) -> str | None:
-    """The end-of-text token that tokenizer_config.json or special_tokens_map.json next to `path`
-    names, if any does.
-    """
+    """The end of text that the tokenizer's configuration next to `path` names, or None."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = _read(path.with_name(name)).get("eos_token")
+        token = known_object(path.with_name(name)).get("eos_token")
         if isinstance(token, dict):
             token = token.get("content")
         if isinstance(token, str) and token:
@@ -54,9 +50,7 @@ def end_beside(path: Path) -> str | None:
 
 @contextmanager
 def reading_tokenizer(problem: str, fix: str) -> Iterator[None]:
-    """Turn whatever the tokenizers library raises into an InputError: bare Exceptions, and panics
-    that are none.
-    """
+    """Turn what the tokenizers library raises, bare Exceptions and panics, into an InputError."""
     try:
         yield
     except InputError:
@@ -72,19 +66,15 @@ def _remarks(state: Mapping[str, Any], numbers: Mapping[str, int], top: int) -> 
     kept = model if isinstance(model, dict) else {}
     for chance in ("dropout", "alpha", "nbest_size"):
         if kept.get(chance):
-            yield (
-                f"the tokenizer's {chance} of {kept[chance]} is not used: the same text must give "
-                "the same tokens"
-            )
-    unused = [part for part in ("truncation", "padding") if state.get(part)]
-    if unused:
-        yield f"the tokenizer's {' and '.join(unused)} is not used: documents are read whole"
+            unused = f"the tokenizer's {chance} of {kept[chance]} is not used"
+            yield f"{unused}: the same text must give the same tokens"
+    ignored = [part for part in ("truncation", "padding") if state.get(part)]
+    if ignored:
+        yield f"the tokenizer's {' and '.join(ignored)} is not used: documents are read whole"
     gaps = top + 1 - len(numbers)
     if gaps > _MANY_UNUSED * (top + 1):
-        yield (
-            f"{gaps:,} of the tokenizer's {top + 1:,} numbers have no token: the model has "
-            "weights for all of them"
-        )
+        empty = f"{gaps:,} of the tokenizer's {top + 1:,} numbers have no token"
+        yield f"{empty}: the model has weights for all of them"
 
 
 def _numbers(state: Mapping[str, Any]) -> dict[str, int]:
@@ -105,12 +95,3 @@ def _numbers(state: Mapping[str, Any]) -> dict[str, int]:
         if isinstance(entry, dict) and isinstance(entry.get("id"), int):
             found[str(entry.get("content"))] = entry["id"]
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is none, which whoever loads it will say."""
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return state if isinstance(state, dict) else {}

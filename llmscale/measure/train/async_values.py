@@ -1,6 +1,4 @@
-"""What a device will know at a point of its queue: numbers and times, read without waiting for
-anything after it.
-"""
+"""What a device will know at a point of its queue, read without waiting for anything after it."""
 
 import time
 from collections.abc import Sequence
@@ -10,10 +8,7 @@ from torch import Tensor
 
 
 class Mark:
-    """A point of a device's queue.
-
-    On a CPU, where nothing is queued, the time at which it was made.
-    """
+    """A point of a device's queue; on a CPU, which has none, the time at which it was made."""
 
     def __init__(self, device: str) -> None:
         self._time = time.perf_counter()
@@ -36,10 +31,7 @@ class Mark:
 
 
 class Reading:
-    """What tensors hold at this point of a device's queue.
-
-    `values` waits for that point and for nothing after it.
-    """
+    """What tensors hold at this point of a device's queue; `values` waits for that point only."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self._sizes = [tensor.numel() for tensor in tensors]

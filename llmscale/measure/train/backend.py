@@ -1,6 +1,4 @@
-"""What torch computes with in a process that trains: its precision, its determinism, and the code
-it compiles.
-"""
+"""What torch computes with in a process that trains: precision, determinism, compiled code."""
 
 import os
 import sys
@@ -12,17 +10,13 @@ from llmscale.machine import GPU_SHARE_VARIABLE
 from llmscale.machine.cache import cache_folder
 
 BESIDE_CONTEXTS = 0.9
-"""Share of a GPU's memory for the tensors of processes that share it; the rest is for the context
-of each.
-"""
+"""Share of a GPU's memory for tensors of processes that share it; the rest is for contexts."""
 _compiled_for: Any = None
 """The kind of run that this process compiled code for last."""
 
 
 def set_up_device(device: str) -> None:
-    """Take hold of a GPU, and of no more of its memory than the executor has planned for this
-    process.
-    """
+    """Take hold of a GPU, and of no more of its memory than the executor has planned."""
     if device != "cuda":
         return
     torch.cuda.init()
@@ -41,9 +35,7 @@ def set_precision() -> None:
 
 
 def set_determinism(wanted: bool) -> None:
-    """Take only kernels that give the same bits every time, if `wanted`; else whatever is
-    fastest.
-    """
+    """Take only kernels that give the same bits every time, if `wanted`; else the fastest."""
     if wanted:
         os.environ.setdefault(
             "CUBLAS_WORKSPACE_CONFIG", ":4096:8"

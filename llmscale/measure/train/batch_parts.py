@@ -9,17 +9,13 @@ from torch import Tensor
 from llmscale.runs.shape import Shape
 
 PART_TOKENS, PART_FLOPS = 2048, 5e9
-"""A part of a batch is large enough for a thread of its own from this many tokens and FLOPs (about
-0.03 s) on.
-"""
+"""Tokens and FLOPs (about 0.03 s) from which on a part of a batch is worth a thread."""
 Part = tuple[Tensor, Tensor, Tensor]
 """Inputs and targets, both (B, T), and the weight of each sequence, (B,)."""
 
 
 def part_sequences(shape: Shape) -> int:
-    """Sequences of a part of a batch that a thread takes, a power of two: of PART_TOKENS and
-    PART_FLOPS, at least.
-    """
+    """Sequences of a thread's part, a power of two: PART_TOKENS and PART_FLOPS at least."""
     sequences = max(PART_TOKENS, PART_FLOPS / shape.flops_per_token) / shape.context
     return int(2 ** max(0, math.ceil(math.log2(sequences))))
 
@@ -30,17 +26,13 @@ def mean_loss(weights_B: Tensor, losses_BT: Tensor) -> Tensor:
 
 
 def filled_up(x: Tensor, count: int) -> Tensor:
-    """`x` with zeros to `count` rows, contiguous, as code that is compiled for one layout wants
-    it.
-    """
+    """`x` with zeros to `count` rows, contiguous: compiled code is of one layout."""
     if missing := count - len(x):
         x = torch.cat((x, x.new_zeros(missing, *x.shape[1:])))
     return x.contiguous()
 
 
 def halves(parts: Sequence[Part]) -> tuple[Sequence[Part], Sequence[Part]]:
-    """The first of two or more parts, as many as the largest power of two below their number, and
-    the others.
-    """
+    """The first of several parts, the largest power of two below their number, and the others."""
     half = int(2 ** ((len(parts) - 1).bit_length() - 1))
     return parts[:half], parts[half:]

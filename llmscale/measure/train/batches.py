@@ -1,6 +1,4 @@
-"""Which tokens a run reads, in which order: a pure function of the seed, so that a resumed run goes
-on unchanged.
-"""
+"""Which tokens a run reads, in which order: a pure function of the seed, so that it can resume."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,9 +13,7 @@ from llmscale.measure.ops import beyond_vocabulary
 from llmscale.measure.train.backend import gpu_share
 
 RESIDENT_SHARE = 0.05
-"""Share of a GPU's free memory that a text may take to lie there, where cutting windows costs the
-host nothing.
-"""
+"""Share of a GPU's free memory that a text may take to lie there, at no cost to the host."""
 
 
 class Windows:
@@ -70,9 +66,7 @@ class Windows:
         return torch.from_numpy(numbers.astype(np.int32 if narrow else np.int64)).to(self.device)
 
     def read(self, *numbers: Any) -> tuple[Tensor, Tensor]:
-        """Inputs and targets one token further, (windows, context), int64, of windows by parts of
-        an `order`.
-        """
+        """Inputs and targets one token further, (windows, context), int64, by parts of `order`."""
         cut = self._cut_there if self.resident else self._cut_here
         windows = cut(numbers)
         # Of equal layout whatever the number of windows: compiled code is of one layout.
@@ -96,10 +90,7 @@ class Windows:
         return windows.to(self.device, non_blocking=True)
 
     def _check(self, tokens: np.ndarray) -> None:
-        """Raise WorkError if one of some token numbers is none.
-
-        To look takes 4 us for 64k of them.
-        """
+        """Raise WorkError if a token number is none. To look takes 4 us for 64k of them."""
         if self._vocab_size is None:
             return
         lowest, wrong = 0, int(tokens.max(initial=0))
@@ -141,9 +132,7 @@ class Batches:
         self._epoch_order = lru_cache(maxsize=2)(self._shuffle)
 
     def read(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (count, context), int64, of the `count` sequences from sequence
-        `first` of the run on.
-        """
+        """Inputs and targets (count, context), int64, of `count` sequences from `first` on."""
         places = []
         end = first + count
         while first < end:

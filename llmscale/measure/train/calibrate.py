@@ -1,6 +1,4 @@
-"""How fast this device is: large matrix products, for MFU, and whole training steps, to estimate a
-sweep's time.
-"""
+"""How fast this device is: matrix products, for MFU, and training steps, to estimate time."""
 
 import itertools
 import json
@@ -42,9 +40,7 @@ EVALUATED_PASSES = 4
 
 @dataclass(frozen=True)
 class Speeds:
-    """Training speed by shape, from a few measured ones: FLOP/s by FLOPs a token, by straight lines
-    in log-log.
-    """
+    """FLOP/s by FLOPs a token, from a few measured shapes, by straight lines in log-log."""
 
     peak_flops: float
     """FLOP/s of large matrix products in the training dtype."""
@@ -81,9 +77,7 @@ class Speeds:
 
 
 def measure_peak(device: str, dtype: str, threads: int | None = None) -> float:
-    """FLOP/s of square matrix products in `dtype`, on `threads` of the CPU or torch's own number:
-    the best of five.
-    """
+    """FLOP/s of matrix products in `dtype`, on `threads` or torch's own number: best of five."""
     size = 8192 if device == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     repeats = 10 if device == "cuda" else 2
@@ -100,10 +94,7 @@ def measure_peak(device: str, dtype: str, threads: int | None = None) -> float:
 def measure_in_child(
     micro_batches: Mapping[Shape, int], device: str, dtype: str, optimizer: str = "adamw"
 ) -> Speeds:
-    """As measure_speeds, in a process that ends with it: then nothing of it stays on the device.
-
-    Raises WorkError.
-    """
+    """As measure_speeds, in a process of its own that leaves nothing on the device. WorkError."""
     shapes = [[asdict(shape), sequences] for shape, sequences in micro_batches.items()]
     own = texts_of([optimizer, *(shape.arch for shape in micro_batches)])
     settings = {"device": device, "dtype": dtype, "optimizer": optimizer}
@@ -196,9 +187,7 @@ def _clock(device: str) -> float:
 
 
 def main() -> None:
-    """Measure what standard input asks for, and write it to standard output, both as one JSON
-    object.
-    """
+    """Measure what standard input asks for; both it and the answer are one JSON object."""
     asked = json.loads(sys.stdin.read())
     receive(asked.pop("own"))
     micro_batches = {Shape(**shape): sequences for shape, sequences in asked.pop("shapes")}

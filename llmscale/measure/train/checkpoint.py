@@ -36,9 +36,7 @@ class Checkpoint:
     curve: list[dict[str, Any]]
     """The logged steps so far, as rows of curves.parquet."""
     loss_sum: float | torch.Tensor
-    """Sum of the training loss over the `steps_summed` steps since the last logged one; a number
-    once it is written.
-    """
+    """Training loss over the `steps_summed` steps since a logged one; a number once written."""
     steps_summed: int
     parent: str | None = None
     """The run whose first steps these are, if another one trained them."""
@@ -55,9 +53,7 @@ class Checkpoint:
     run_id: str | None = None
     """The run whose state this is; None in older files."""
     beginning: str | None = None
-    """Of a branch point, what runs must begin with to go on from it (resumable.py); None in older
-    files.
-    """
+    """Of a branch point: what runs that go on from it begin with; None in older files."""
 
     @classmethod
     def before_any_step(cls) -> "Checkpoint":
@@ -73,8 +69,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`; a run's last one stays next to it as `checkpoint-previous.pt`.
     Raises WriteError.
 
-    If there is room for two but not for three, the one before last goes first.
-    """
+    If there is room for two but not for three, the one before last goes first."""
     previous = beside = None
     if path.name == CHECKPOINT:
         previous = path.with_name(PREVIOUS_CHECKPOINT)
@@ -102,10 +97,7 @@ class DamagedError(Exception):
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> Checkpoint | None:
-    """The checkpoint at `path`, None if there is none.
-
-    Raises DamagedError; WorkError if it may not be read.
-    """
+    """The checkpoint at `path`, or None. Raises DamagedError; WorkError if it may not be read."""
     if not path.exists():
         return None
     try:
@@ -129,10 +121,7 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what processes that were killed left half written.
-
-    For the one that holds the folder's lock.
-    """
+    """Remove what killed processes left half written, for the one that holds the folder's lock."""
     for name in ("checkpoint*", "trunk-*", "curve.parquet", "progress.jsonl"):
         for path in folder.glob(f".{name}.*.part"):
             path.unlink(missing_ok=True)
@@ -174,9 +163,7 @@ def _write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _is_whole(path: Path) -> bool | None:
-    """Whether the file is as it was written; None if it says nothing of that, as older ones and
-    torn ones.
-    """
+    """Whether the file is as it was written; None if it, older or torn, does not say."""
     with path.open("rb") as file:
         left = file.seek(0, os.SEEK_END) - len(_MARK) - _DIGEST_BYTES
         file.seek(max(0, left))

@@ -23,8 +23,7 @@ from llmscale.runs.run_folder import CHECKPOINT
 
 INTERVAL_FACTOR = 50.0
 """Between two saves of a run under way pass at least this many times the seconds that one takes:
-then saves take 2% of its time at most, even if they were waited for.
-"""
+then saves take 2% of its time at most, even if they were waited for."""
 
 
 class Saver:
@@ -48,10 +47,7 @@ class Saver:
         return time.perf_counter() - self._last > max(self._seconds, INTERVAL_FACTOR * self._took)
 
     def save(self, checkpoints: Sequence[tuple[Path, Checkpoint]]) -> None:
-        """Have each checkpoint written to its path.
-
-        Raises WriteError if the last ones could not be.
-        """
+        """Have each checkpoint written to its path. Raises WriteError if the last could not be."""
         self.wait()
         self._last = time.perf_counter()
         copies = [(path, _on_host(checkpoint)) for path, checkpoint in checkpoints]
@@ -82,9 +78,7 @@ class Saver:
             self.save(points)
 
     def check(self) -> None:
-        """Raises WriteError if the last checkpoints could not be written; does not wait for
-        them.
-        """
+        """Raises WriteError if the last checkpoints could not be written; does not wait."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
@@ -129,10 +123,7 @@ def _write(
 
 
 def _on_host(value: Any) -> Any:
-    """A copy whose tensors lie in memory of the host.
-
-    Those that come from a GPU may still be on their way.
-    """
+    """A copy in memory of the host. Tensors that come from a GPU may still be on their way."""
     if isinstance(value, Checkpoint):
         return replace(value, **{name: _on_host(part) for name, part in value.to_dict().items()})
     if isinstance(value, Tensor):

@@ -19,14 +19,9 @@ class Conditions:
     needs. In a stack each run takes this many."""
     compile: bool = False
     ops: str = "auto"
-    """`plain` or `native`, of ops/; `auto` takes the faster one that runs here.
-
-    What is compiled is `plain`.
-    """
+    """`plain`, as what is compiled, or `native`, of ops/; `auto` takes the faster one here."""
     threads: int = 1
-    """CPU threads that share a batch, with native operations; torch's own spread over
-    torch.get_num_threads().
-    """
+    """CPU threads that share a batch, with native operations; torch's own take all."""
     deterministic: bool = False
     """Only kernels that give the same bits every time: a choice on the GPU only."""
     peak_flops: float | None = None
@@ -34,9 +29,7 @@ class Conditions:
     checkpoint_seconds: float = 60.0
     """Between two checkpoints, or longer if it takes long to write one."""
     evaluation_batch: int | None = None
-    """Sequences in one pass of an evaluation, which keeps no activations; None: as many as in
-    training.
-    """
+    """Sequences in a pass of an evaluation, which keeps no activations; None: as in training."""
     shard: str = "never"
     """One of SHARDING: where several processes keep the weights."""
 

@@ -17,8 +17,7 @@ from llmscale.runs.run import CurvePoint
 
 EXPLODED = 1.0
 """A run has diverged when its training loss is this many nats above that of a uniform guess,
-ln(vocab_size). During warm-up it may be: that is where the loss of a new model begins.
-"""
+ln(vocab_size). During warm-up it may be: that is where the loss of a new model begins."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Logged:
-    """A step to log, whose numbers the device may not know yet.
-
-    Sums are over what was trained since the last one.
-    """
+    """A step to log, whose numbers the device may not know yet; sums since the last one."""
 
     step: int
     lr: float
@@ -97,8 +93,7 @@ class Curves:
     """What runs have logged, and go on to log from the states `begun`.
 
     Time and speed are those of all runs together, shared out evenly. One that has diverged is
-    carried along by the others, and logs nothing more.
-    """
+    carried along by the others, and logs nothing more."""
 
     def __init__(
         self,
@@ -123,9 +118,7 @@ class Curves:
         self._unread.append(logged)
 
     def all_diverged(self, unread: int = 0) -> bool:
-        """Read and report what was added, but for the last `unread` steps; whether no run is
-        left.
-        """
+        """Read and report what was added but for the last `unread`; whether no run is left."""
         while len(self._unread) > unread:
             logged = self._unread.pop(0)
             for number, run in enumerate(self._runs):

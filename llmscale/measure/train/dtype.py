@@ -35,19 +35,15 @@ LADDER = ("300k", "1M", "3M")
 CONTEXT, VOCABULARY = 256, 2048
 MEASURED_SHAPES = 3
 REPEATS, SECONDS = 3, 1.2
-"""Of timing each product; and all that may take.
-
-Products that come late, which weigh least, are then left out.
-"""
+"""Of timing each product; and all that may take. Products that come late, which weigh least, are
+then left out."""
 LARGEST_SIDE, FEWEST_ROWS, PRODUCT_FLOPS = 1024, 256, 2e8
 """A product is measured with weights of at most this many rows and columns; over as few tokens as
 keep its FLOPs below this, but not fewer than these."""
 FOLDER = "products"
 
 Product: TypeAlias = tuple[int, int, int, float]
-"""Tokens, outputs and inputs of a linear layer, and its weight in the mean: the FLOPs a token of
-all such layers.
-"""
+"""Tokens, outputs and inputs of a linear layer, and FLOPs a token of all such: its weight."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +85,7 @@ def choose_dtype(
 
 
 def products_of(shapes: Sequence[Shape]) -> tuple[Product, ...]:
-    """The linear layers of the smallest, a middle and the largest of `shapes`, cut to what is
-    quickly measured.
-    """
+    """The linear layers of the smallest, a middle and the largest shape, cut to time quickly."""
     by_cost = sorted(set(shapes), key=lambda shape: (shape.flops_per_token, shape.name))
     places = {round(i * (len(by_cost) - 1) / (MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)}
     flops: Counter[tuple[int, int, int]] = Counter()
@@ -108,10 +102,7 @@ def products_of(shapes: Sequence[Shape]) -> tuple[Product, ...]:
 
 def measure_products(products: Sequence[Product]) -> dict[str, float]:
     """FLOP/s of one thread by dtype: the products of linear layers forward and backward, the best
-    of a few times.
-
-    The dtypes take turns, so that what else the machine does meets both.
-    """
+    of a few times. The dtypes take turns, so that what else the machine does meets both."""
     seconds = dict.fromkeys(("float32", "bfloat16"), 0.0)
     whole, deadline = 0.0, time.perf_counter() + SECONDS
     with as_in_training(threads=1), torch.no_grad():
@@ -145,10 +136,7 @@ def _comparison(fast: float, slow: float, other: str, what: str) -> str:
 
 
 def _known_speeds(products: Sequence[Product]) -> dict[str, float]:
-    """`measure_products`, or what it gave on this machine before.
-
-    A file that does not say that is measured again.
-    """
+    """`measure_products`, or what it gave on this machine before and a sound file says."""
     asked: dict[str, object] = {
         "cpu": device_name("cpu"),
         "flags": hashlib.blake2b(" ".join(sorted(cpu_flags())).encode(), digest_size=8).hexdigest(),

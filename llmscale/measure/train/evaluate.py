@@ -25,9 +25,7 @@ class Evaluation:
 
 
 def evaluate(passes: Passes, text: Windows) -> list[Evaluation]:
-    """The loss of each model of `passes`, which is one unless stacked, over all windows of a
-    text.
-    """
+    """The loss of each model of `passes` (one, unless stacked) over all windows of a text."""
     count, for_each, processes = len(text), passes.model.for_each, passes.processes
     mine = _part(count, processes)
     order, parts = text.order(mine), []
@@ -48,9 +46,7 @@ def evaluate(passes: Passes, text: Windows) -> list[Evaluation]:
 
 
 def _part(count: int, processes: Processes) -> np.ndarray:
-    """The windows that this process reads: equally many in each, some of them again if they do
-    not come out even.
-    """
+    """The windows that this process reads: as many in each, some twice if they are uneven."""
     each = processes.largest_part(count)
     return np.minimum(processes.rank * each + np.arange(each), count - 1)
 

@@ -172,9 +172,7 @@ class Passes:
         return torch.cat(means)[: len(inputs_BT)]
 
     def _together(self, parts: Sequence[Part]) -> Tensor:
-        """Its share of the loss, if the gradients of all processes are averaged in the last
-        backward pass.
-        """
+        """Its share of the loss; the last backward pass averages the gradients of all processes."""
         shares = []
         for number, (inputs_BT, targets_BT, weights_B) in enumerate(parts, start=1):
             with self.processes.accumulating(self.model, self.losses, last=number == len(parts)):
@@ -198,9 +196,7 @@ class Passes:
         return sums.loss
 
     def _accumulated(self, parts: Sequence[Part]) -> Tensor:
-        """Parts one after another, each added to the gradient in place, so that only one gradient
-        is held.
-        """
+        """Parts one after another, each added to the gradient in place: only one is held."""
         leaves, losses = self._working.leaves, []
         for part in parts:
             total, losses_BT = self.losses(*part)
@@ -209,9 +205,7 @@ class Passes:
         return torch.stack(losses).sum(dim=0)
 
     def _summed(self, parts: Sequence[Part]) -> Sums:
-        """Of `parts`, each half summed before: as threads do, of which each holds a gradient of its
-        own.
-        """
+        """Of `parts`, each half summed first, as threads do that hold a gradient each."""
         if len(parts) > 1:
             first, second = halves(parts)
             return _added(self._summed(first), self._summed(second))
@@ -221,9 +215,7 @@ class Passes:
         return Sums(mean_loss(parts[0][2], losses), slopes)
 
     def _on_threads(self, parts: Sequence[Part], threads: int) -> Callable[[], Sums]:
-        """Have that many threads sum up `parts`, halves by halves as `_summed` does; what waits for
-        the result.
-        """
+        """Have threads sum up `parts`, halves by halves as `_summed`; what waits for the result."""
         if threads == 1 or len(parts) == 1:
             return self._pool.submit(self._summed, parts).result
         first, second = halves(parts)
@@ -234,9 +226,7 @@ class Passes:
     def _parts(
         self, inputs_BT: Tensor, targets_BT: Tensor, size: int, whole: int | None = None
     ) -> list[Part]:
-        """A batch, or this process's part of one of `whole` sequences, cut into parts of `size`,
-        each contiguous.
-        """
+        """A batch, or this process's part of one of `whole` sequences, in parts of `size`."""
         count = len(inputs_BT)
         weights_B = torch.full((count,), 1 / (whole or count), device=inputs_BT.device)
         wanted = count

@@ -53,10 +53,7 @@ REACHED = {
     ),
     "h200": (0.33, "assumed to be that of the H100, which has the same peak"),
 }
-"""MFU to expect: the lower end of what was published, if it was.
-
-Their FLOPs count attention as ours do.
-"""
+"""MFU to expect: the lower end of what was published, with FLOPs of attention counted as ours."""
 
 
 @dataclass(frozen=True)

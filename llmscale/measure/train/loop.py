@@ -1,8 +1,7 @@
 """The training loop: one function, from jobs and tokens to losses.
 
 It trains one run, or a stack of runs that differ in their seed only, as one batched model: for a
-GPU, which a small model leaves idle most of the time.
-"""
+GPU, which a small model leaves idle most of the time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,9 +27,7 @@ from llmscale.measure.transformer import LanguageModel, build_model
 from llmscale.runs.run import CurvePoint
 
 UNREAD = {"cpu": 0, "cuda": 1}
-"""Logged steps that stay unread until a later one is logged, by device: on a GPU the host runs
-ahead of it so.
-"""
+"""Logged steps that stay unread until a later one is logged: so the host runs ahead of a GPU."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from llmscale.measure.transformer import LanguageModel
 
 class WorkingWeights:
     """What passes compute with: narrow copies of what matrix products read, and all other weights
-    themselves.
-    """
+    themselves."""
 
     def __init__(self, model: LanguageModel | Stack, dtype: torch.dtype) -> None:
         self._model, self._dtype = model, dtype
@@ -30,17 +29,12 @@ class WorkingWeights:
 
     @property
     def leaves(self) -> list[nn.Parameter]:
-        """The tensors that gradients are taken of, in the order of the model's weights.
-
-        Only within `fresh`.
-        """
+        """What gradients are taken of, in the order of the weights, within `fresh` only."""
         return [self._copies.get(name, weight) for name, weight in self._named.items()]
 
     @contextmanager
     def fresh(self) -> Iterator[None]:
-        """While this lasts, the model computes with copies of its weights as they are now, and
-        nobody changes them.
-        """
+        """While this lasts, compute with copies of the weights, which nobody changes."""
         if self._in_use or not self._narrow:
             yield
             return

@@ -14,9 +14,7 @@ from llmscale.runs.shape import Shape
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed for the next step, which takes as much again; Linux with
-    glibc only can.
-    """
+    """Let the C library (glibc only) keep what is freed: the next step takes as much again."""
     trim_threshold, top_pad, mmap_threshold, arena_max = -1, -2, -3, -8
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
@@ -28,10 +26,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def holding(shape: Shape) -> Iterator[None]:
-    """Around what makes a model and its optimiser's state.
-
-    Raises WorkError if memory does not hold them.
-    """
+    """Around what makes a model and its optimiser's state. Raises WorkError if memory is short."""
     try:
         yield
     except torch.OutOfMemoryError as error:

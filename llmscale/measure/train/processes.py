@@ -37,9 +37,7 @@ class Processes:
         return self.rank == 0
 
     def part(self, count: int) -> tuple[int, int]:
-        """Where its part of `count` sequences begins, and how many it has: the last ones may have
-        fewer, or none.
-        """
+        """Where its part of `count` sequences begins, and its length: the last may be short."""
         each = self.largest_part(count)
         start = min(self.rank * each, count)
         return start, min(each, count - start)
@@ -83,9 +81,7 @@ class Processes:
     def losses(
         self, model: LanguageModel | Stack, compile: bool
     ) -> Callable[..., tuple[Tensor, Tensor]]:
-        """`model.losses`, which sums up gradients over the processes in its backward pass; compiled
-        in parts.
-        """
+        """`model.losses`, which sums gradients over the processes backwards; compiled in parts."""
         if is_sharded(model):
             if compile:  # between the places where weights are gathered
                 for part in _parts(model):
@@ -115,10 +111,7 @@ class Processes:
         return quiet
 
     def _shard(self, model: LanguageModel, dtype: str, device: str, shard: str) -> None:
-        """Share the weights out.
-
-        Blocks' matrices travel in `dtype`, in which they are multiplied anyway.
-        """
+        """Share the weights out. Blocks' matrices travel in `dtype`, as they are multiplied."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import (
             MixedPrecisionPolicy,
@@ -148,9 +141,7 @@ ALONE = Processes()
 
 
 def join_processes(device: str) -> Processes:
-    """This process among those that torchrun started with it, connected to them; alone if it did
-    not.
-    """
+    """This process among those that torchrun started with it, connected to them; else alone."""
     if not torch.distributed.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         return ALONE
     if device == "cuda":
@@ -173,8 +164,7 @@ def is_sharded(model: nn.Module) -> TypeGuard[LanguageModel]:
 
 def _parts(model: LanguageModel) -> list[nn.Module]:
     """The modules that are called with the blocks' matrices: those of attention and MLP, or whole
-    blocks if an architecture computes them in a way of its own.
-    """
+    blocks if an architecture computes them in a way of its own."""
     blocks = list(model.blocks)
     if type(model.architecture).block is not Architecture.block:
         return blocks

@@ -157,10 +157,7 @@ class Recipe:
 
     def batch_sequences(self, params: int, tokens: int) -> int:
         """Sequences a step for N = `params` and D = `tokens`: the largest power of two within the
-        rule's, at least 1.
-
-        By a tuned rule the power of two that is nearest in the logarithm.
-        """
+        rule's, at least 1. By a tuned rule the power of two that is nearest in the logarithm."""
         if self.batch_tokens is not None:
             return max(1, round(self.batch_tokens / self.context))
         tuned = self.tuned_rule
@@ -177,7 +174,5 @@ def warmup_tokens(params: int, tokens: int) -> float:
 
 
 def beta2(batch_tokens: int) -> float:
-    """AdamW's second decay: 0.99 for small batches, whose gradients are noisy, 0.95 for large
-    (Porian et al. 2024).
-    """
+    """AdamW's second decay: 0.99 for small, noisy batches, 0.95 for large (Porian et al. 2024)."""
     return 0.95 if batch_tokens >= LARGE_BATCH_TOKENS else 0.99

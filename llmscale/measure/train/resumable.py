@@ -1,8 +1,7 @@
 """The states that runs go on from: their own, or one of a run that begins like them.
 
 A state is gone on from only if nothing speaks against it: its file is whole, it is of this run (or
-of one with the same first steps), and of a model of this shape.
-"""
+of one with the same first steps), and of a model of this shape."""
 
 import hashlib
 import json
@@ -49,8 +48,7 @@ def saved_states(members: Sequence[Member], warn: Warn) -> list[SavedState]:
     """The state of each member to go on from, or none of any; `warn` is told what is damaged.
 
     One run takes the latest of its own checkpoint, its branch point and a checkpoint of several
-    processes. Those of a stack go on from the last step after which each has a checkpoint.
-    """
+    processes. Those of a stack go on from the last step after which each has a checkpoint."""
     if len(members) > 1:
         step = _common_step(members)
         own = [load_checkpoint(member.folder, member.job, warn, step) for member in members]
@@ -68,9 +66,7 @@ def saved_states(members: Sequence[Member], warn: Warn) -> list[SavedState]:
 
 
 def can_stack(members: Sequence[Member]) -> bool:
-    """Whether the members can train as one stack: alike but for the seed, and with checkpoints
-    after the same step.
-    """
+    """Whether the members can train as one stack: alike but for the seed, and after one step."""
     alike = len({replace(member.job.unnamed, seed=0) for member in members}) == 1
     return alike and _common_step(members) is not None
 
@@ -106,8 +102,7 @@ def load_checkpoint(
     """The last whole checkpoint of `job` in its folder, or the one after `step` steps; None if
     there is none.
 
-    Says by `warn` which are damaged or of something else, and what is done about it.
-    """
+    Says by `warn` which are damaged or of something else, and what is done about it."""
     damaged = []
     for path in (folder / CHECKPOINT, folder / PREVIOUS_CHECKPOINT):
         try:
@@ -139,8 +134,7 @@ def branch_point_of(state: Checkpoint, job: Job) -> Checkpoint:
 
 def _load_branch_point(path: Path, job: Job, warn: Warn) -> SavedState | None:
     """The state that a run which begins like `job` saved at `path`; None if it is missing or, as
-    `warn` says, cannot be gone on from.
-    """
+    `warn` says, cannot be gone on from."""
     try:
         checkpoint = _read(path, partial(_no_beginning, job))
     except DamagedError as error:
@@ -200,9 +194,7 @@ def _beginning_of(job: Job) -> str:
 
 
 def _unusable(job: Job, state: Checkpoint) -> str | None:
-    """Why nothing of this shape and length can go on from it: older files do not say whose they
-    are.
-    """
+    """Why nothing of this shape and length can go on from it: older files do not say whose."""
     if not (isinstance(state.step, int) and 0 < state.step < job.steps):
         return f"is of step {state.step}, and run {job.run_id} has {job.steps}"
     wanted = _shapes(job.shape, job.parametrization)

@@ -35,9 +35,7 @@ from llmscale.runs.safe_write import cannot_write
 EXIT_INTERRUPTED = 130
 """As a shell says of what SIGINT has ended: 128 + 2."""
 LOCK_SECONDS = 600.0
-"""How long to wait for another process that trains the run: one that has lost its sweep saves a
-checkpoint and ends.
-"""
+"""How long to wait for a process that trains the run, as one that has lost its sweep and ends."""
 Ended = tuple[Path, int]
 """A run's folder, and its exit code: 0 done or diverged, 1 failed, 130 stopped."""
 
@@ -55,9 +53,7 @@ def train_runs(
     folders: Sequence[Path], audience: Audience, processes: Processes = ALONE
 ) -> Iterator[Ended]:
     """Train the runs of `folders`, as one stack if that can be, and give the exit code of each as
-    it ends.
-
-    Raises WriteError if nothing can be written any more."""
+    it ends. Raises WriteError if nothing can be written any more."""
     if not processes.first:
         yield from _train_held(processes.share(None), audience, processes)
         return
@@ -172,9 +168,7 @@ def _set_up_torch(runs: Sequence[_HeldRun]) -> None:
 
 
 def _listener(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -> Listener:
-    """What the loop tells and asks, by the folders of `runs`. Only the first process writes and
-    speaks.
-    """
+    """What the loop tells and asks, by folders. Only the first process writes and speaks."""
     folders = {run.job.run_id: run.folder for run in runs}
 
     def stop() -> bool:
@@ -209,9 +203,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _has_ended(folder: Path) -> bool:
-    """Whether the run has a row that says so, of whoever trained it or does not want it any
-    more.
-    """
+    """Whether a row says that the run has ended, of whoever trained it or gave it up."""
     row = RunFolder(folder).known_row()
     return row is not None and row.status != "failed"
 

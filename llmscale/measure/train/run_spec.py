@@ -35,9 +35,7 @@ class RunSpec:
     start: str | None = None
     """The branch point of another run to start from, as a path from this run's folder."""
     branch_points: dict[int, str] = field(default_factory=dict)
-    """Steps after which the run saves its state for others, and the names of these files in its
-    folder.
-    """
+    """Steps after which the run saves its state for others, and the names of these files."""
     own: dict[str, str] = field(default_factory=dict)
     """The files of the user's own that the job names, as `menu.receive` takes them."""
     counts: Counts | None = None
@@ -48,9 +46,7 @@ class RunSpec:
 
 
 def read_spec(folder: RunFolder) -> RunSpec:
-    """What the folder's spec.json says. Raises DamagedFile, also for another run's;
-    FileNotFoundError.
-    """
+    """What spec.json says. Raises DamagedFile, also for another run's; FileNotFoundError."""
     return _read(folder.spec_path)
 
 

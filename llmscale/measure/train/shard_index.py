@@ -52,10 +52,7 @@ def index_of(metadata: Any) -> dict[str, Any]:
 
 
 def read_index(folder: Path) -> Any:
-    """The torch.distributed.checkpoint Metadata that `tensors.json` in `folder` stands for.
-
-    Raises WorkError.
-    """
+    """The Metadata of torch that `tensors.json` in `folder` stands for. Raises WorkError."""
     path = folder / INDEX_NAME
     try:
         return _metadata(json.loads(path.read_text(encoding="utf-8")), folder)
@@ -77,9 +74,7 @@ def read_shapes(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def reader(folder: Path) -> Any:
-    """What torch.distributed.checkpoint reads `folder` by: its own reader of files, with an index
-    that is JSON.
-    """
+    """What torch reads `folder` by: its own reader of files, with an index that is JSON."""
     from torch.distributed.checkpoint.filesystem import FileSystemReader
 
     class Reader(FileSystemReader):

@@ -103,10 +103,7 @@ def read_sharded(
 
 
 def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Take over the tensors of the checkpoint at `path`, each process what it holds of them.
-
-    Raises WorkError.
-    """
+    """Take over this process's part of the tensors at `path`. Raises WorkError."""
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -136,9 +133,7 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def take_over(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Take over the tensors of a checkpoint of one process: whole, or this process's part of
-    each.
-    """
+    """Take over the tensors of a checkpoint of one process: whole, or this one's part."""
     if not is_sharded(model):
         model.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
@@ -164,9 +159,7 @@ def gathered(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def part_of(whole: Tensor, weight: Tensor) -> Tensor:
-    """What this process holds of a tensor that is shared out as `weight` is; one of another shape
-    is whole in each.
-    """
+    """This process's part of a tensor shared out as `weight` is; whole if of another shape."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(weight, DTensor) or whole.shape != weight.shape:
@@ -182,10 +175,7 @@ def remove_sharded(folder: Path) -> None:
 
 
 def _state(path: Path) -> Checkpoint:
-    """What `state.json` says of a run.
-
-    Raises WorkError if it says less than a run needs to go on.
-    """
+    """What `state.json` says of a run. Raises WorkError if that is too little to go on."""
     known = {field.name for field in fields(Checkpoint)}
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
@@ -205,9 +195,7 @@ def _state(path: Path) -> Checkpoint:
 
 
 def _room(saved: Any, weight: Tensor) -> Tensor:
-    """An empty tensor for what the optimiser keeps of `weight`: of its shape and parts, or a few
-    numbers.
-    """
+    """An empty tensor for the optimiser's state of `weight`: its shape, or a few numbers."""
     if saved.size == weight.shape:
         return torch.empty_like(weight).detach()
     if saved.size.numel() > weight.numel():

@@ -15,8 +15,7 @@ from llmscale.runs.run import CurvePoint
 WINDOW, FEWEST = 32, 16
 """Logged points before a point that it is compared with, at most and at least."""
 SPREADS = 8.0
-"""A spike stands at least this many robust standard deviations above the median of its window ...
-"""
+"""A spike is at least so many robust standard deviations above the median of its window ..."""
 NATS = 0.2
 """... and at least this many nats: what bears on a run, however quiet it is."""
 _MAD = 1.4826  # standard deviation of normal noise in its median absolute deviation
@@ -31,10 +30,8 @@ class Spike:
 
 
 def largest_spike(curve: Sequence[CurvePoint]) -> Spike | None:
-    """The highest spike of a run's training loss, or None.
-
-    Each logged point is compared with the WINDOW points before it: their median, and their median
-    absolute deviation."""
+    """The highest spike of a run's training loss, or None. Each logged point is compared with the
+    WINDOW points before it: their median, and their median absolute deviation."""
     largest: Spike | None = None
     losses = np.array([point.train_loss for point in curve])
     for number in range(FEWEST, len(losses)):

@@ -64,9 +64,7 @@ class Stack(nn.Module):
                 weight.copy_(torch.stack([state[name] for state in states]))
 
     def compile_parts(self) -> None:
-        """Have torch compile one block, whose code serves all of them, and the output with its
-        loss.
-        """
+        """Have torch compile one block, which serves all, and the output with its loss."""
         self._block = torch.compile(self._every_block, dynamic=False, fullgraph=True)
         self._output = torch.compile(self._output_losses, dynamic=False, fullgraph=True)
         self._compiled = True
@@ -76,9 +74,7 @@ class Stack(nn.Module):
         return tokens_BT[:, None].expand(-1, self.members, -1)
 
     def clip_gradient(self, norm: float) -> Tensor:
-        """Scale each member's gradient down to `norm` if it is larger; the norms before,
-        (S,).
-        """
+        """Scale each member's gradient down to `norm` if it is larger; the norms before, (S,)."""
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]
         by_member = list(zip(*(gradient.unbind() for gradient in gradients), strict=True))
         every = list(itertools.chain.from_iterable(by_member))
@@ -171,9 +167,7 @@ class Stack(nn.Module):
 def tensors_of_members(
     model: LanguageModel | Stack, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, Any]]:
-    """What each member has learnt, `model` and `optimizer`, as its own state_dicts: of a model
-    that is no stack, one.
-    """
+    """What each member has learnt, `model` and `optimizer`, as its own state_dicts."""
     state = optimizer.state_dict()
     if not isinstance(model, Stack):
         return [{"model": model.state_dict(), "optimizer": state}]

@@ -1,6 +1,4 @@
-"""How fast whole training steps are: the loop itself, timed for some seconds on tokens of no
-meaning.
-"""
+"""How fast whole training steps are: the loop itself, timed on tokens of no meaning."""
 
 import statistics
 import tempfile
@@ -27,10 +25,7 @@ from llmscale.runs.shape import TOKENS_PER_PARAM, Shape
 
 SAMPLE_TOKENS = 1_000_000
 STEPS_A_POINT = {"cpu": 1, "cuda": 10}
-"""Steps between two times that the loop reports.
-
-On a GPU the host waits there, which a real run does seldom.
-"""
+"""Steps between two times that the loop reports, where a GPU's host waits, as it does seldom."""
 MIN_POINTS = 3
 WARMING_SHARE = 0.25
 """Share of the reported times, from the first on, that is left out: caches fill, clocks settle."""
@@ -39,9 +34,7 @@ READ_BATCHES = 5
 
 @dataclass(frozen=True)
 class Throughput:
-    """Whole training steps of one job: reading, forward, backward, clipping, the optimiser's
-    step.
-    """
+    """Whole training steps of one job: reading, forward, backward, clipping, optimiser."""
 
     tokens_per_second: float
     """Median over the times that the loop reported."""
@@ -68,8 +61,7 @@ def measure_throughput(
     """Train `job` on `tokens` for about `seconds` after its first step, three reported times at
     least.
 
-    Several `seeds` of it are trained as one stack, and tokens/s are those of all together.
-    """
+    Several `seeds` of it are trained as one stack, and tokens/s are those of all together."""
     device = conditions.device
     # The loop reports LOGGED_STEPS times a run.
     steps = LOGGED_STEPS * (steps_a_point or STEPS_A_POINT[device])
@@ -125,9 +117,7 @@ def measure_throughput(
 
 
 def throughput_job(shape: Shape, batch_sequences: int, dtype: str, optimizer: str = "adamw") -> Job:
-    """A job to time: `shape` by the usual recipe, with `batch_sequences` a step, for 20 tokens a
-    parameter.
-    """
+    """A job to time: `shape` by the usual recipe, `batch_sequences` a step, 20 tokens a weight."""
     recipe = Recipe(
         arch=shape.arch,
         context=shape.context,
@@ -155,9 +145,7 @@ def sample_tokens(vocab_size: int, count: int = SAMPLE_TOKENS) -> np.ndarray:
 
 @contextmanager
 def as_in_training(threads: int) -> Iterator[None]:
-    """torch as a process that trains sets it: this many threads, and float32 products that are
-    float32.
-    """
+    """torch as a process that trains sets it: so many threads, and float32 that is float32."""
     threads_before, precision_before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(threads)
     set_precision()

@@ -42,9 +42,7 @@ SECONDS_BETWEEN_BEATS = 5.0
 
 
 def main(folders: list[str], more: bool = False) -> int:
-    """Train the runs of `folders`, then of all that standard input names; the exit code is that of
-    the last run.
-    """
+    """Train `folders`, then what standard input names; the exit code is that of the last run."""
     spec = known_spec(RunFolder(Path(folders[0])))
     device = spec.conditions.device if spec else "cpu"  # that the file is damaged is said below
     processes = join_processes(device)
@@ -85,6 +83,8 @@ class _Leader:
         self.unwanted: set[str] = set()
         """Folders whose runs are to end with a checkpoint."""
         self._processes = processes
+        # Whatever else prints, such as a file of the user's own, does so into worker.log.
+        self._answers, sys.stdout = sys.stdout, sys.stderr
         self._last_beat = time.monotonic()
 
     def listen(self) -> None:
@@ -106,8 +106,8 @@ class _Leader:
         if not self._processes.first:
             return
         try:
-            sys.stdout.write(json.dumps({"folder": str(folder), **news}) + "\n")
-            sys.stdout.flush()
+            self._answers.write(json.dumps({"folder": str(folder), **news}) + "\n")
+            self._answers.flush()
         except BrokenPipeError:
             self.ask_to_stop()
 
@@ -129,9 +129,7 @@ class _Leader:
 
 
 def _write_errors_to(path: Path) -> None:
-    """Standard error of this process, and of what it calls in C, goes to the end of `path` from
-    here on.
-    """
+    """Send standard error, also of what this process calls in C, to the end of `path`."""
     with suppress(OSError):  # a full disk
         sys.stderr.flush()
         with path.open("a", encoding="utf-8") as log:

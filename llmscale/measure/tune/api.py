@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, counted
 from llmscale.measure.sweep.opening import (
     Results,
     fetch,
@@ -15,7 +15,7 @@ from llmscale.measure.sweep.opening import (
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.records import find_damage
 from llmscale.measure.sweep.remote_results import kept_at
-from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_installed
+from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_choices
 from llmscale.measure.sweep.tracking import tracked
 from llmscale.measure.sweep.validation import settled
 from llmscale.measure.sweep.watching import Watcher, ended_by_signals, watcher_of
@@ -95,7 +95,7 @@ def tune(
             "name them, as in: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M",
         )
     _check_use(spec)
-    check_installed(spec, starting=not dry_run)
+    check_choices(spec, starting=not dry_run)
     results = open_results(out, asked, spec, "tune")
     fetch(results, look_only=dry_run)
     folder = results.folder
@@ -141,10 +141,9 @@ def _check_use(spec: SweepSpec) -> None:
 
 def describe_round(plan: Plan) -> str:
     """How many trials come next, and what they cost, in words."""
-    trials = "1 trial" if len(plan.runs) == 1 else f"{len(plan.runs)} trials"
     return (
-        f"{trials}, {plan.flops:.2e} FLOPs, about {format_seconds(plan.seconds)}, "
-        f"{len(plan.places)} at a time"
+        f"{counted(len(plan.runs), 'trial')}, {plan.flops:.2e} FLOPs, about "
+        f"{format_seconds(plan.seconds)}, {len(plan.places)} at a time"
     )
 
 

@@ -12,18 +12,12 @@ from llmscale.notes.fitting import ONE_TOKEN_BUDGET, TOKENS_PROPORTIONAL
 from llmscale.notes.measuring import ONE_SIZE, OPTIMUM_BENDS
 
 SEPARATED = 0.1
-"""Standard deviation of ln N, or of the part of ln D that ln N does not explain, that an exponent
-needs.
-"""
+"""Standard deviation that an exponent needs of ln N, or of ln D's part that ln N leaves."""
 LARGEST_WEIGHT = 3.0
-"""An optimum counts with its curvature relative to the median one, within a factor of this: flat
-valleys say less.
-"""
+"""Optima weigh by curvature, within this factor of the median's: flat valleys say less."""
 LEVEL = 0.9
 SIGNIFICANT, SMALLEST_BOW = OPTIMUM_BENDS.limit, 0.05
-"""A bend is reported that is significant at this level and takes the optimum at least so far, in
-ln, off the chord.
-"""
+"""A bend is told of if it is significant and takes the optimum so far, in ln, off the chord."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +41,13 @@ class Exponent:
 
 @dataclass(frozen=True)
 class RuleFit:
-    """A power law, its exponents by name (those that the optima identify), and how well it
-    holds.
-    """
+    """A power law, those of its exponents that the optima identify, and how well it holds."""
 
     power: PowerRule
     exponents: dict[str, Exponent]
     optima: int
     spread: float | None
-    """Standard deviation of the optima about the law, in ln; None if there are as many coefficients
-    as optima.
-    """
+    """Standard deviation about the law, in ln; None if every optimum has its coefficient."""
     bend: Exponent | None
     """Coefficient of (ln N - mean)² added to the law; None if the optima left are too few."""
     notes: tuple[Note, ...]

@@ -54,9 +54,7 @@ class Tuned:
 
     rung: Rung
     losses: Mapping[Node, float]
-    """Mean loss over seeds; stopped trials count as ending as far behind as they were, diverged
-    ones as infinite.
-    """
+    """Mean loss over seeds; a stopped trial is as far behind as it was, a diverged one infinite."""
     search: Search
     trials: tuple[Trial, ...]
 
@@ -78,9 +76,7 @@ class Tuned:
 
     @property
     def best_batch_tokens(self) -> float:
-        """Tokens a step at the lowest point of the parabola in ln of the batch, or else the best
-        tried.
-        """
+        """Tokens a step where the parabola in ln of the batch is lowest, or else the best."""
         if vertex := self.search.batch:
             return self.rung.batch_tokens * math.exp(vertex.offset)
         return float(self.batch_tokens)
@@ -92,9 +88,7 @@ class Tuned:
 
     @property
     def penalty(self) -> float | None:
-        """How much higher the loss is by the rule in use than the lowest, as a share; None before
-        both are known.
-        """
+        """How much higher the loss is by the rule in use, as a share; None before it is known."""
         best, ruled = self.losses.get(self.search.best), self.losses.get(Node())
         if best is None or ruled is None or math.isinf(best):
             return None
@@ -133,9 +127,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The rungs of a results folder by growing size and budget, and the rule through those that are
-    finished.
-    """
+    """The rungs by growing size and budget, and the rule through those that are finished."""
 
     rungs: tuple[Tuned, ...]
     rule: Rule | None
@@ -173,10 +165,8 @@ class Tuning:
 
 
 def conclude(tuned: Sequence[Tuned], recipe: Recipe) -> Tuning:
-    """The rule through the optima of the rungs whose search has ended, and the warnings.
-
-    A rung without a bracket only bounds its optimum, and is left out of the rule if others have
-    one."""
+    """The rule through the optima of the rungs whose search has ended, and the warnings. A rung
+    without a bracket only bounds its optimum, and is left out of the rule if others have one."""
     ordered = tuple(sorted(tuned, key=lambda one: (one.rung.params, one.rung.tokens)))
     sound = [one for one in ordered if one.finished and math.isfinite(one.loss)]
     notes = _warnings(ordered, sound)

@@ -1,6 +1,4 @@
-"""Carrying the searches of all rungs out in one results folder: in rounds, stopping hopeless
-trials, resumable.
-"""
+"""Carrying the searches of all rungs out in a folder: in rounds, stopping hopeless trials."""
 
 import json
 import math
@@ -9,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import InputError, WorkError, listed
+from llmscale.errors import InputError, WorkError, counted, listed
 from llmscale.machine import device_name
 from llmscale.measure.executors import Event
 from llmscale.measure.lead import Report
@@ -53,8 +51,7 @@ class Study(Book):
     """The searches of every rung of `spec`, and of those that the folder holds from earlier
     commands.
 
-    Carry out `next_round()` until it is None; `tuning()` says at any time what has been found.
-    """
+    Carry out `next_round()` until it is None; `tuning()` says at any time what has been found."""
 
     SHORTEST_FIRST = True
 
@@ -89,9 +86,7 @@ class Study(Book):
         self._jobs: dict[tuple[Rung, Node], tuple[Job, ...]] = {}
         self._node_of: dict[str, tuple[Rung, Node]] = {}
         self._before: dict[tuple[Rung, Node], tuple[Node, ...]] = {}
-        """The nodes that were known when the search asked for a node: what its trials are compared
-        with.
-        """
+        """The nodes known when the search asked for one: what its trials are compared with."""
         self._judges: dict[str, Judge] = {}
         """Of the trials under way here."""
         self._curves: dict[str, dict[int, float]] = {}
@@ -108,9 +103,8 @@ class Study(Book):
                 for job in self._jobs_of(rung, node)
             }
             if not known & first:
-                problem = (
-                    f"none of the {len(known)} trials in {folder.path} is one of this command's"
-                )
+                trials = counted(len(known), "trial")
+                problem = f"none of the {trials} in {folder.path} is one of this command's"
                 raise InputError(
                     problem, "give the command that began them, or name another folder with --out"
                 )
@@ -118,8 +112,7 @@ class Study(Book):
 
     def next_round(self, tell: Callable[[str], None] = lambda text: None) -> Plan | None:
         """The plan of all trials that can be trained now, the cheapest first; None if every search
-        has ended.
-        """
+        has ended."""
         wanted = []
         for rung in self._asked:
             _, found = self._search(rung)
@@ -145,23 +138,21 @@ class Study(Book):
         return plan
 
     def carry_out(self, plan: Plan, command: str, report: Report) -> None:
-        """Train the trials of one round.
-
-        Raises WorkError if one failed, KeyboardInterrupt when interrupted.
-        """
+        """Train the trials of one round. Raises WorkError if one failed; KeyboardInterrupt."""
         self._begun = plan, command
         train_plan(plan, self.spec, self.store, self.folder, self, report)
         ids = [run.job.run_id for run in plan.runs]
         rows = [read_run(self.folder, run_id) for run_id in ids]
         errors = [row.error for row in rows if row and row.status == "failed"]
         if errors:
-            problem = f"{len(errors)} of {len(ids)} trials failed: {listed(dict.fromkeys(errors))}"
+            failed = f"{len(errors)} of {counted(len(ids), 'trial')} failed"
+            problem = f"{failed}: {listed(dict.fromkeys(errors))}"
             raise WorkError(problem, "correct that; the same command goes on")
         ended = {*self._finished, *self._stops}
         left = [run_id for run_id in ids if run_id not in ended]
         if left:
             raise WorkError(
-                f"{len(left)} of {len(ids)} trials were ended before their last step",
+                f"{len(left)} of {counted(len(ids), 'trial')} were ended before their last step",
                 "the same command goes on",
             )
 
@@ -221,9 +212,7 @@ class Study(Book):
         return conclude([self._tuned(rung) for rung in self._rungs], self.spec.recipe)
 
     def _search(self, rung: Rung) -> tuple[dict[Node, float], Search]:
-        """The losses that the rung's search has met so far, and where it stands: it is gone through
-        from the start.
-        """
+        """The losses that the rung's search has met, gone through anew, and where it stands."""
         losses: dict[Node, float] = {}
         while True:
             found = search(losses, rung.grid(self.grid))
@@ -237,10 +226,7 @@ class Study(Book):
 
     def _loss(self, rung: Rung, node: Node) -> float | None:
         """Mean loss over seeds: infinite if one diverged; if one was stopped, as far behind as it
-        was.
-
-        None while one of them is still to be trained.
-        """
+        was. None while one of them is still to be trained."""
         ids = [job.run_id for job in self._jobs_of(rung, node)]
         if any(run_id not in self._finished and run_id not in self._stops for run_id in ids):
             return None
@@ -273,9 +259,7 @@ class Study(Book):
         )
 
     def _judge(self, job: Job) -> Judge:
-        """Who watches the trial: it knows what was finished before the search asked for this
-        one.
-        """
+        """Who watches the trial, knowing what was finished before the search asked for it."""
         rung, node = self._node_of[job.run_id]
         judge = Judge()
         for earlier in self._before[rung, node]:
@@ -310,9 +294,7 @@ class Study(Book):
         return self.stop_hopeless and self._node_of[job.run_id][1] != Node()
 
     def _review(self, rung: Rung, node: Node) -> None:
-        """Stop what was to be stopped and was trained to its end all the same, before anybody could
-        stop it.
-        """
+        """Stop what was to be stopped and was trained to its end before anybody could."""
         for job in self._jobs_of(rung, node):
             run = self._finished.get(job.run_id)
             if run is None or job.run_id in self._reviewed:
@@ -335,10 +317,7 @@ class Study(Book):
         return device_name(self.spec.hardware.picked_device)
 
     def _record_stop(self, job: Job, stop: Stop) -> None:
-        """The row of a stopped trial.
-
-        If it was trained to its end meanwhile, nothing is left of that.
-        """
+        """The row of a stopped trial; nothing is left of its end if it came to that meanwhile."""
         run = self.folder.run_folder(job.run_id)
         run.write_row(run_row(job, "stopped", self._device, error=str(stop)))
         run.curve_path.unlink(missing_ok=True)

@@ -1,6 +1,4 @@
-"""Which learning rates and batches to try next, and where the optimum lies: pure functions of the
-losses so far.
-"""
+"""Which learning rates and batches to try next, and the optimum: pure functions of the losses."""
 
 import math
 from collections.abc import Mapping
@@ -15,9 +13,7 @@ BATCH_STEP = math.log(2)
 
 @dataclass(frozen=True, order=True)
 class Node:
-    """A place on the grid: the batch times 2^batch, the learning rate times √2^lr, both of the rule
-    in use.
-    """
+    """A place on the grid: the rule's batch times 2^batch, its learning rate times √2^lr."""
 
     batch: int = 0
     lr: int = 0
@@ -29,10 +25,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Grid:
-    """How far to look.
-
-    `lowest_batch` and `highest_batch` are doublings of the batch that the rung allows.
-    """
+    """How far to look; the rung allows doublings of the batch from lowest to highest."""
 
     batch: bool = True
     """Whether the batch is searched too."""
@@ -46,9 +39,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Line:
-    """A search along one axis: what it needs next, or its best place and whether it is worse on
-    both sides of it.
-    """
+    """A search along one axis: what it needs next, or its best and whether both sides are worse."""
 
     wanted: tuple[int, ...]
     best: int
@@ -57,9 +48,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Vertex:
-    """The lowest point of a parabola in ln of the searched value, which is exp(`offset`) times its
-    value at node 0.
-    """
+    """The lowest point of a parabola in ln of a value: exp(`offset`) times that at node 0."""
 
     offset: float
     loss: float

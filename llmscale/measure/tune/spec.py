@@ -1,6 +1,5 @@
-"""How to search for the learning rate and the batch of each size.
-
-Light: `--help` reads the declarations."""
+"""How to search for the learning rate and the batch of each size. Light: `--help` reads the
+declarations."""
 
 from dataclasses import dataclass
 from typing import Final

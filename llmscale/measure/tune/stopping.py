@@ -27,17 +27,12 @@ import statistics
 from dataclasses import dataclass, field
 
 EARLIEST, EVERY = 0.3, 0.05
-"""Trials are judged from this share of their tokens on, and then at every further such share, until
-they cool down.
-"""
+"""Share of their tokens from which on trials are judged, and how often, until they cool down."""
 WINDOW = 0.1
-"""Share of the tokens over which losses are compared, up to the share at which a trial is judged.
-"""
+"""Share of the tokens before the one at which a trial is judged, over which losses are compared."""
 SAFETY, STANDARD_ERRORS, NOTICEABLE = 2.0, 3.0, 0.01
 FEWEST_PAIRS = 3
-"""Finished pairs needed before any trial is stopped: those of one search's first three learning
-rates.
-"""
+"""Finished pairs that it takes to stop any trial: those of a search's first three rates."""
 _FEWEST_POINTS = 4
 
 
@@ -89,9 +84,7 @@ class Judge:
         self._tracks[track.run_id] = track
 
     def finish(self, run_id: str, loss: float | None) -> None:
-        """Take note of a finished trial's validation loss: pairs of them are the evidence for what
-        can be made up.
-        """
+        """Take note of a finished trial's loss: pairs show what can be made up."""
         self._tracks[run_id].loss = loss
         self._made_up.clear()
 
@@ -136,9 +129,7 @@ class Judge:
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
     def _evidence(self, step: int) -> list[float]:
-        """What the higher learning rate of every finished pair gains on the lower from here on,
-        nats a doubling.
-        """
+        """What the higher rate of each finished pair gains from here on, nats a doubling."""
         if step not in self._made_up:
             groups: dict[tuple[object, ...], list[Track]] = {}
             for track in self._tracks.values():
@@ -153,9 +144,7 @@ class Judge:
 
 
 def _gain(above: Track, below: Track, step: int) -> float | None:
-    """By how much the gap of `above`, which has the higher learning rate, closes from this step to
-    the end.
-    """
+    """By how much the gap of `above`, of the higher rate, closes from this step to the end."""
     gap = _gap(above, below, round((EARLIEST + EVERY * step) * above.tokens))
     if gap is None or above.loss is None or below.loss is None:
         return None
@@ -163,9 +152,7 @@ def _gain(above: Track, below: Track, step: int) -> float | None:
 
 
 def _gap(track: Track, other: Track, tokens: int) -> tuple[float, float] | None:
-    """How far `track` is behind `other` over the window before `tokens`, and its standard error,
-    nats.
-    """
+    """How far `track` is behind `other` in the window before `tokens`, and its stderr, nats."""
     shared = _recent(track, tokens) & _recent(other, tokens)
     if len(shared) < _FEWEST_POINTS:
         return None

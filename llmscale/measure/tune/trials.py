@@ -1,6 +1,4 @@
-"""From the nodes of a rung's grid to jobs: a trial is the run that `llmscale sweep --lr
---batch-tokens` would train.
-"""
+"""From the nodes of a rung's grid to jobs, as `llmscale sweep --lr --batch-tokens` trains them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,10 +16,7 @@ FEWEST_STEPS = 50
 
 @dataclass(frozen=True)
 class Rung:
-    """A size at a token budget.
-
-    `lr` and `batch_tokens` are those of the rule in use: node 0, 0 of its grid.
-    """
+    """A size at a budget, with the `lr` and `batch_tokens` of the rule in use: node 0, 0."""
 
     size: str
     budget: TokenBudget | None

@@ -26,10 +26,7 @@ _ANEW = "it is made anew from the trials' folders, for the sizes of this command
 
 
 def check_folder(folder: ResultsFolder, spec: SweepSpec) -> str | None:
-    """Raise InputError if `folder` holds another specification's trials, or something else.
-
-    Says so if tune.json is damaged.
-    """
+    """Raise InputError if `folder` holds another tuning or anything else; say what is damaged."""
     path = folder.path
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", "name a folder with --out")
@@ -59,9 +56,7 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> str | None:
 
 
 def known_basis(folder: ResultsFolder) -> Any:
-    """What the trials of `folder` share, as an earlier command has noted it; None if there is
-    none.
-    """
+    """What the trials of `folder` share, as an earlier command has noted it, or None."""
     return known_tuning(folder).get("basis")
 
 

@@ -28,9 +28,7 @@ Wanted = Callable[[str], bool]
 
 STATE_NAME = ".remote.json"
 SEPARATELY = ("tokens",)
-"""Folders at the URL that are not part of the results: a token store that the nodes of a cluster
-share.
-"""
+"""Folders at the URL besides the results: a token store that nodes of a cluster share."""
 UPLOADS_AT_A_TIME = 8
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _NOT_SENT = ("stop", PREVIOUS_CHECKPOINT)
@@ -51,9 +49,7 @@ def is_results(name: str) -> bool:
 
 
 def is_needed(name: str) -> bool:
-    """Whether a sweep that goes on elsewhere needs the file: tables, sweep.json, and all that runs
-    have left.
-    """
+    """Whether a sweep that goes on elsewhere needs the file: tables, and what runs have left."""
     top = "/" not in name and name.endswith((".json", ".parquet"))
     return is_results(name) and (top or name.startswith("runs/"))
 
@@ -68,10 +64,7 @@ def is_table(name: str) -> bool:
 
 
 class Remote:
-    """What is at `url`, and its mirror `folder`. Safe to use from several threads.
-
-    Raises InputError for a bad URL.
-    """
+    """What is at `url` and its mirror `folder`, for several threads. Raises InputError."""
 
     def __init__(self, url: str, folder: Path | None = None) -> None:
         self.files = FileSystem(url)
@@ -79,9 +72,7 @@ class Remote:
         self.folder = folder or cache_folder() / "remote" / _hash(self.files.canonical)
         self._lock = threading.RLock()
         self._known: dict[str, tuple[list[int], str]] = self._read_state()
-        """Of every file: its time and size here, and what identifies its content there, when both
-        were equal.
-        """
+        """Of every file: its time and size here and its content there, when both were equal."""
 
     def pull(self, wanted: Wanted = is_needed) -> list[str]:
         """Fetch the wanted files that have changed there, and return their names. What has changed
@@ -111,9 +102,7 @@ class Remote:
             return changed
 
     def push(self, wanted: Wanted = is_results) -> list[str]:
-        """Send the files that have changed here, remove there what a run has removed here, and
-        return the names.
-        """
+        """Send what has changed here, remove there what a run has removed; the names."""
         with self._lock:
             here = {name: stamp for name, stamp in self._here() if wanted(name)}
             changed = [
@@ -192,9 +181,7 @@ class Remote:
             (self.folder / name).unlink()
 
     def _each(self, act: Callable[[str], None], groups: Iterable[Sequence[str]]) -> None:
-        """Do it to each group after the other, and to the names of one group at the same time if
-        that is safe.
-        """
+        """Do it to one group after another, and at once within a group if that is safe."""
         for names in groups:
             if self.files.takes_threads and len(names) > 1:
                 with ThreadPoolExecutor(UPLOADS_AT_A_TIME) as pool:
@@ -228,9 +215,7 @@ class Remote:
 
 
 def is_passing(name: str) -> bool:
-    """Whether the file is one that a run leaves behind only until it has ended, or others have gone
-    on from it.
-    """
+    """Whether a run leaves the file only until it has ended or others have gone on from it."""
     return name.rpartition("/")[2].startswith(("checkpoint", "trunk-", "progress."))
 
 
@@ -256,9 +241,7 @@ def url_of(folder: Path) -> str | None:
 
 
 def pull_table(url: str) -> Path:
-    """A copy of the table at `url`, on this machine: of the tables of a results folder, or of one
-    file. InputError.
-    """
+    """A copy on this machine of the tables, or of the one file, at `url`. Raises InputError."""
     kinds = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
     name = url.rstrip("/").rpartition("/")[2]
     is_file = (
@@ -320,9 +303,7 @@ def _in_order(names: Iterable[str]) -> list[list[str]]:
 
 
 def _check_spec(content: bytes, name: str) -> None:
-    """Raise InputError if a run's specification would have its worker write or read elsewhere than
-    among runs.
-    """
+    """Raise InputError if a run's specification leads its worker out of the runs."""
     try:
         spec: dict[str, Any] = json.loads(content)
         points, start = list(spec.get("branch_points", {}).values()), spec.get("start")

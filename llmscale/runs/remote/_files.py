@@ -13,10 +13,7 @@ from llmscale.errors.printable import has_keys, masked
 
 
 class FileSystem:
-    """The files below `url`.
-
-    Raises InputError if its file system is unknown or not installed.
-    """
+    """The files below `url`. Raises InputError if its file system is unknown or not installed."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -55,10 +52,7 @@ class FileSystem:
         self._moves = type(fs).mv is not AbstractFileSystem.mv
 
     def listing(self) -> dict[str, str]:
-        """The names of all files, with what tells one content from another.
-
-        Empty if there is no folder.
-        """
+        """All files, with what tells one content from another. Empty without a folder."""
         self._fs.invalidate_cache()
         kwargs = {"on_error": "raise"} if _finds_by_walking(self._fs) else {}
         try:
@@ -73,10 +67,7 @@ class FileSystem:
         }
 
     def get(self, name: str, path: Path) -> None:
-        """Write the file to `path`.
-
-        Raises FileNotFoundError, and WorkError if it comes only in part.
-        """
+        """Write the file to `path`. Raises FileNotFoundError; WorkError if part is missing."""
         self._fs.invalidate_cache()
         size = self._fs.info(self._path(name))["size"]
         self._fs.get_file(self._path(name), str(path))
@@ -149,9 +140,7 @@ def _mark(info: dict[str, Any]) -> str:
 
 
 def _finds_by_walking(fs: Any) -> bool:
-    """Whether `find` is fsspec's own, which takes a folder that cannot be listed for an empty one
-    unless told.
-    """
+    """Whether `find` is fsspec's own, which takes folders it cannot list for empty."""
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
 

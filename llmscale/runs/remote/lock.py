@@ -40,9 +40,7 @@ class RemoteLock:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
         self.lost: WorkError | None = None
-        """Set when another sweep has taken the lock over, after this machine had not reached the
-        URL for long.
-        """
+        """Set when another sweep has taken over a lock that this machine had lost touch of."""
 
     def __enter__(self) -> "RemoteLock":
         found = self._files.read_json(NAME)

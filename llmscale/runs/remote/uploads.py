@@ -21,10 +21,7 @@ LAST_TRIES_SECONDS = 60.0
 
 
 def try_often(act: Callable[[], object], seconds: float) -> None:
-    """Do it, again and again for `seconds` if it fails.
-
-    Raises the last error; an InputError at once.
-    """
+    """Do it, again for `seconds` if it fails. Raises the last error; InputError at once."""
     deadline, wait = time.monotonic() + seconds, FIRST_WAIT / 2
     while True:
         try:

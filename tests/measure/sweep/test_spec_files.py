@@ -105,9 +105,7 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(
     sizes = 'sizes = ["1x16x1", "1x24x2", "2x32x2"]\ntokens = "20k"\n'
     plain.write_text(sizes + HEAD.format(text=text))
     both.write_text(
-        sizes
-        + HEAD.format(text=text)
-        + "[recipes.muon]\noptimizer = 'muon'\n[recipes.slow]\nlr_scale = 0.25\n"
+        sizes + HEAD.format(text=text) + "[recipes.muon]\noptimizer = 'muon'\nlr_scale = 0.25\n"
     )
     result = llmscale("sweep", both, "--out", out)
     assert result.exit_code == 0, result.output
@@ -117,17 +115,15 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(
     assert set(runs.groupby("recipe")["run_id"].count().items()) == {
         ("default", 3),
         ("muon", 3),
-        ("slow", 3),
     }
     assert set(runs[runs["recipe"] == "muon"]["optimizer"]) == {"muon"}
     rates = runs.pivot_table(index="size", columns="recipe", values="lr")
-    assert list(rates["slow"]) == pytest.approx(list(rates["default"] / 4))
+    assert list(rates["muon"]) == pytest.approx(list(rates["default"] / 4))
     fit = llmscale("fit", out, "--by", "recipe", "--law", "power", "--json", "--bootstrap", "10")
     assert fit.exit_code == 0, fit.output
     assert [group["group"] for group in json.loads(fit.stdout)["groups"]] == [
         "default",
         "muon",
-        "slow",
     ]
     again = llmscale("sweep", plain, "--out", out, "--json")
     assert "to train" not in again.stderr, (
@@ -137,7 +133,7 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(
     both.write_text(both.read_text().replace("0.25", "0.5"))
     other = llmscale("sweep", both, "--out", out)
     assert other.exit_code == 2
-    assert "recipes.slow.lr_scale is 0.25 there and 0.5 here" in other.stderr.replace("\n", " ")
+    assert "recipes.muon.lr_scale is 0.25 there and 0.5 here" in other.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

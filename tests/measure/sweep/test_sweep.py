@@ -388,14 +388,18 @@ def test_a_folder_of_another_specification_is_refused(
 
 def test_two_sweeps_do_not_write_into_one_folder(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    command = [sys.executable, "-m", "llmscale", *options(text, out)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
-        wait_for(lambda: worker_pids(out), 120)
-        second = llmscale(*options(text, out))
-        first.send_signal(signal.SIGINT)
-        first.wait(timeout=60)
-    assert second.exit_code == 2, second.output
-    assert f"process {first.pid}" in second.stderr
+    out.mkdir()
+    with only_writer(out):
+        second = subprocess.run(
+            [sys.executable, "-m", "llmscale", *options(text, out)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+    assert second.returncode == 2, second.stdout
+    assert f"process {os.getpid()}" in second.stderr
+    assert [file.name for file in out.iterdir()] == [".lock"]
 
 
 def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next(

@@ -142,6 +142,10 @@ def test_the_second_call_reads_nothing_again(tmp_path: Path) -> None:
     first = prepare(spec, cache=tmp_path / "cache")
     reports: list[Progress] = []
     assert prepare(spec, cache=tmp_path / "cache", progress=reports.append) == first
+    (tmp_path / "other").mkdir()
+    copied = str(shutil.copy2(tmp_path / "a.jsonl", tmp_path / "other"))
+    again = prepare(TextSpec(copied), cache=tmp_path / "cache")
+    assert (again.path, again.name) == (first.path, copied), "equal text under its own name"
     assert reports == []
 
 

@@ -123,7 +123,7 @@ def test_a_sweep_stacks_its_seeds_and_the_fit_sees_their_spread(tmp_path: Path) 
     command = [
         "sweep",
         "--sizes",
-        "1x16x1,1x24x2",
+        "1x16x1",
         "--tokens",
         "20k",
         "--seeds",

@@ -1,6 +1,4 @@
-"""Which column of a source holds which quantity: by its names, by the last part of a nested name,
-or as told.
-"""
+"""Which column of a source holds which quantity: by names, their last parts, or as told."""
 
 import difflib
 import re
@@ -15,7 +13,6 @@ import pandas as pd
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.names import (
     ALIASES,
-    COUNTS,
     LETTERS,
     PLAIN,
     is_loss,
@@ -28,11 +25,13 @@ from llmscale.explain.table.columns.names import (
     quantity_of,
     read_name,
     rises,
+    spellings,
     words_of,
 )
 from llmscale.explain.table.columns.pairs import check_shared
 from llmscale.explain.table.columns.units import numbers_of, to_base
 from llmscale.notes.reading import VALIDATION_LOSS
+from llmscale.runs.shape import COUNTS
 
 __all__ = [
     "ALIASES",
@@ -46,17 +45,11 @@ __all__ = [
     "resolve",
 ]
 
-NUMBERS = (
-    "params_non_embedding",
-    "params_total",
-    "params_active",
-    "n_experts",
-    "unique_tokens",
-    "pretrained",
-    "bits",
-    "lr",
-    "lr_area",
-    "annealing_area",
+NUMBERS = spellings(
+    """
+    params_non_embedding params_total params_active n_experts unique_tokens pretrained bits lr
+    lr_area annealing_area
+    """
 )
 """Other columns of numbers that laws and diagnostics ask for by name."""
 
@@ -64,9 +57,7 @@ LABELS = ("data", "optimizer", "schedule", "tokenizer", "seed")
 """Columns that tell runs apart, which diagnostics and groups ask for by name."""
 
 WEIGHT = "weight"
-"""The column that weighs the runs, if it is asked for: a column of that name may be a share in a
-mixture.
-"""
+"""The column that weighs the runs, if asked for: such a name may be of a share in a mixture."""
 
 _LEAST_FLOPS = 1e9
 """A column C of smaller numbers that do not follow N times D counts something else."""
@@ -76,8 +67,7 @@ _COUNTS_FOR_PARAMS = ("params_non_embedding", "params_total", "params_active")
 
 @dataclass(frozen=True)
 class Found:
-    """The source's column for each quantity, the units that the columns' names carry, and what to
-    say of the choice.
+    """The source's column for each quantity, the units in the columns' names, and what to say.
 
     `told` are the quantities that the user mapped. `aside` are columns that could have been taken
     and were not, as `column: why`; `count` says what N counts."""
@@ -145,10 +135,7 @@ def find_columns(
 
 
 def resolve(name: str, frame: pd.DataFrame) -> str:
-    """The column of a table of runs that a user means by `name`.
-
-    Raises InputError naming the nearest.
-    """
+    """The column of a table of runs that a user means. Raises InputError naming the nearest."""
     names = [str(column) for column in frame.columns]
     for guess in (name, quantity_of(name)):
         if guess in names:
@@ -196,9 +183,7 @@ class _Search:
         return last
 
     def size(self, quantity: str) -> None:
-        """Find N, D or C: its own name, then other names in full, then last parts of names, then
-        one letter.
-        """
+        """Find N, D or C by its own name, then other names, last parts of names, one letter."""
         letter = next(alias for alias in ALIASES[quantity] if alias in LETTERS).lower()
         ranks: list[list[str]] = [[], [], [], []]
         for name in self.names:
@@ -294,7 +279,7 @@ class _Search:
                 self.notes.append(
                     VALIDATION_LOSS.note(
                         f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
-                        f"otherwise with --columns loss={others[0]}",
+                        f"otherwise with --columns loss={others[0]}"
                     )
                 )
             return
@@ -393,9 +378,7 @@ def _only_unit(name: str) -> bool:
 
 
 def quoted(name: str) -> str:
-    """A column's name as `--columns` takes it in a shell: quoted if it has commas, blanks or the
-    like.
-    """
+    """A column's name as `--columns` takes it in a shell, quoted if it has to be."""
     if not re.search(r"[^\w./:@%+-]", name):
         return name
     if set(name) & set(",="):
@@ -404,9 +387,7 @@ def quoted(name: str) -> str:
 
 
 def _told(name: str) -> str:
-    """The quantity to map a column to; a likely slip of the pen is refused, for any name may be a
-    law's input.
-    """
+    """The quantity to map a column to. Raises InputError for a likely slip of the pen."""
     quantity = quantity_of(name)
     known = (*ALIASES, "run_id", WEIGHT, *NUMBERS, *LABELS)
     if quantity not in known:

@@ -5,218 +5,102 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+
+def spellings(text: str) -> tuple[str, ...]:
+    """The names that a text holds between blanks, in order."""
+    return tuple(text.split())
+
+
 ALIASES: dict[str, tuple[str, ...]] = {
-    "params": (
-        "params",
-        "N",
-        "n_params",
-        "num_params",
-        "parameters",
-        "n_parameters",
-        "num_parameters",
-        "parameter_count",
-        "param_count",
-        "params_count",
-        "model_params",
-        "model_parameters",
-        "model_size",
-        "size_params",
-        "nparams",
+    "params": spellings(
+        """
+        params N n_params num_params parameters n_parameters num_parameters parameter_count
+        param_count params_count model_params model_parameters model_size size_params nparams
+        """
     ),
-    "tokens": (
-        "tokens",
-        "D",
-        "n_tokens",
-        "num_tokens",
-        "train_tokens",
-        "training_tokens",
-        "tokens_seen",
-        "total_tokens",
-        "tokens_total",
-        "tokens_trained",
-        "trained_tokens",
-        "token_count",
-        "n_train_tokens",
-        "num_train_tokens",
-        "num_training_tokens",
-        "consumed_tokens",
-        "tokens_consumed",
-        "tokens_processed",
-        "num_input_tokens_seen",
-        "train_tokens_seen",
-        "total_train_tokens",
-        "total_training_tokens",
-        "ntokens",
+    "tokens": spellings(
+        """
+        tokens D n_tokens num_tokens train_tokens training_tokens tokens_seen total_tokens
+        tokens_total tokens_trained trained_tokens token_count n_train_tokens num_train_tokens
+        num_training_tokens consumed_tokens tokens_consumed tokens_processed num_input_tokens_seen
+        train_tokens_seen total_train_tokens total_training_tokens ntokens
+        """
     ),
-    "flops": (
-        "flops",
-        "C",
-        "compute",
-        "budget",
-        "train_flops",
-        "training_flops",
-        "total_flops",
-        "flops_total",
-        "flop",
-        "train_compute",
-        "training_compute",
-        "compute_flops",
-        "flop_budget",
-        "flops_budget",
-        "compute_budget",
-        "total_train_flops",
-        "total_training_flops",
-        "flops_trained",
-        "total_flos",
-        "train_flops_total",
+    "flops": spellings(
+        """
+        flops C compute budget train_flops training_flops total_flops flops_total flop train_compute
+        training_compute compute_flops flop_budget flops_budget compute_budget total_train_flops
+        total_training_flops flops_trained total_flos train_flops_total
+        """
     ),
-    "loss": (
-        "loss",
-        "L",
-        "final_loss",
-        "loss_final",
-        "ce_loss",
-        "loss_ce",
-        "cross_entropy",
-        "cross_entropy_loss",
-        "crossentropy",
-        "lm_loss",
-        "nll",
-        "nll_loss",
-        "xent",
-        "last_loss",
-        "end_loss",
-        "mean_loss",
-        "log_loss",
-        "log_ppl",
-        "log_perplexity",
-        "loss_nats",
-        "language_modeling_loss",
-        "final_ce_loss",
-        "loss_per_token",
+    "loss": spellings(
+        """
+        loss L final_loss loss_final ce_loss loss_ce cross_entropy cross_entropy_loss crossentropy
+        lm_loss nll nll_loss xent last_loss end_loss mean_loss log_loss log_ppl log_perplexity
+        loss_nats language_modeling_loss final_ce_loss loss_per_token
+        """
     ),
 }
 """Names under which a quantity is found, best first; case, blanks, dots and dashes count as `_`."""
 
-COUNTS = ("params", "params_non_embedding", "params_total")
-"""The ways to count parameters that `--count` chooses from (see `llmscale.runs.shape`)."""
-
 OTHERS: dict[str, tuple[str, ...]] = {
-    "params_non_embedding": (
-        "params_non_embedding",
-        "non_embedding_params",
-        "n_no_emb",
-        "n_non_emb",
-        "params_no_emb",
-        "params_non_emb",
-        "non_emb_params",
-        "nonembedding_params",
-        "params_nonembedding",
-        "n_params_non_embedding",
-        "n_non_embedding",
-        "num_non_embedding_params",
-        "non_embedding_parameters",
-        "params_no_embedding",
-        "params_wo_embedding",
-        "n_params_no_emb",
-        "params_without_embedding",
-        "params_excl_embedding",
-        "n_noemb",
-        "non_embedding_n",
-        "n_nonemb",
-        "nonemb_params",
-        "num_params_non_embedding",
-        "n_params_non_emb",
+    "params_non_embedding": spellings(
+        """
+        params_non_embedding non_embedding_params n_no_emb n_non_emb params_no_emb params_non_emb
+        non_emb_params nonembedding_params params_nonembedding n_params_non_embedding
+        n_non_embedding num_non_embedding_params non_embedding_parameters params_no_embedding
+        params_wo_embedding n_params_no_emb params_without_embedding params_excl_embedding n_noemb
+        non_embedding_n n_nonemb nonemb_params num_params_non_embedding n_params_non_emb
+        """
     ),
-    "params_total": (
-        "params_total",
-        "total_params",
-        "total_parameters",
-        "n_params_total",
-        "n_total_params",
-        "num_total_params",
-        "n_total",
-        "params_with_embedding",
-        "params_incl_embedding",
+    "params_total": spellings(
+        """
+        params_total total_params total_parameters n_params_total n_total_params num_total_params
+        n_total params_with_embedding params_incl_embedding
+        """
     ),
-    "params_active": (
-        "params_active",
-        "active_params",
-        "active_parameters",
-        "activated_params",
-        "n_active",
-        "n_active_params",
-        "num_active_params",
-        "n_params_active",
+    "params_active": spellings(
+        """
+        params_active active_params active_parameters activated_params n_active n_active_params
+        num_active_params n_params_active
+        """
     ),
     "n_experts": ("n_experts", "num_experts", "experts"),
     "unique_tokens": ("unique_tokens", "tokens_unique", "n_unique_tokens", "num_unique_tokens"),
-    "lr": (
-        "lr",
-        "peak_lr",
-        "learning_rate",
-        "peak_learning_rate",
-        "max_lr",
-        "lr_max",
-        "lr_peak",
-        "base_lr",
-        "max_learning_rate",
+    "lr": spellings(
+        """
+        lr peak_lr learning_rate peak_learning_rate max_lr lr_max lr_peak base_lr
+        max_learning_rate
+        """
     ),
 }
 """Names of other columns of numbers that are found under more than their own."""
 
 LETTERS = ("N", "D", "C", "L")
 
-NAMES = (
-    "run_id", "run_name", "run", "name", "trial_id", "trial_name", "exp_name", "experiment_name",
-    "experiment", "exp",
-    "run_uuid", "wandb_id", "wandb_name", "job_id", "job_name", "jobid", "trial", "run_path", "id",
-    "uid", "uuid",
-    "runname", "runid", "display_name", "run_key", "logdir", "log_dir", "run_dir",
-)  # fmt: skip
+NAMES = spellings(
+    """
+    run_id run_name run name trial_id trial_name exp_name experiment_name experiment exp run_uuid
+    wandb_id wandb_name job_id job_name jobid trial run_path id uid uuid runname runid display_name
+    run_key logdir log_dir run_dir
+    """
+)
 """Columns that name runs, likeliest first."""
 
-MODEL_NAMES = (
-    "model",
-    "model_name",
-    "model_id",
-    "checkpoint",
-    "ckpt",
-    "checkpoint_path",
-    "ckpt_path",
-    "checkpoint_name",
-    "ckpt_name",
-    "config",
-    "config_name",
-    "label",
-    "size",
-    "model_path",
-    "architecture_name",
-    "path",
-    "file",
-    "filename",
-    "model_tag",
-    "tag",
-    "series",
-    "variant",
+MODEL_NAMES = spellings(
+    """
+    model model_name model_id checkpoint ckpt checkpoint_path ckpt_path checkpoint_name ckpt_name
+    config config_name label size model_path architecture_name path file filename model_tag tag
+    series variant
+    """
 )
 """Columns that may name runs, or only their sizes."""
 
-_LABELS = (
-    "data",
-    "dataset",
-    "corpus",
-    "optimizer",
-    "schedule",
-    "tokenizer",
-    "group",
-    "commit",
-    "git_sha",
-    "sha",
-    "hash",
-    "git_commit",
-    "data_fingerprint",
-    "recipe",
+_LABELS = spellings(
+    """
+    data dataset corpus optimizer schedule tokenizer group commit git_sha sha hash git_commit
+    data_fingerprint recipe
+    """
 )
 
 _COUNT_UNITS = {
@@ -225,10 +109,6 @@ _COUNT_UNITS = {
     "B": ("b", "bn", "bln", "bil", "billion", "billions", "g", "giga"),
     "T": ("t", "tn", "trn", "trillion", "trillions"),
 }
-_SI = {
-    "kilo": "k", "mega": "m", "giga": "g", "tera": "t", "peta": "p", "exa": "e", "zetta": "z",
-    "yotta": "y",
-}  # fmt: skip
 _LOSS_UNITS = {
     "nats": "nats",
     "nat": "nats",
@@ -240,59 +120,38 @@ _LOSS_UNITS = {
     "bpc": "bits_per_byte",
 }
 _LOGS = {"log10": "log10", "lg": "log10", "log2": "log2", "ln": "ln", "log": "log"}
-_COUNTS_OF = (
-    "params",
-    "tokens",
-    "params_non_embedding",
-    "params_total",
-    "params_active",
-    "unique_tokens",
+_COUNTS_OF = spellings(
+    "params tokens params_non_embedding params_total params_active unique_tokens"
 )
 
 _LOSS = ("loss", "nll", "ce", "xent", "crossentropy", "losses")
-_VALIDATION = (
-    "val",
-    "valid",
-    "validation",
-    "eval",
-    "evaluation",
-    "test",
-    "dev",
-    "heldout",
-    "holdout",
-    "valset",
-)
+_VALIDATION = spellings("val valid validation eval evaluation test dev heldout holdout valset")
 _TRAINING = ("train", "training", "trn", "tr", "trainset")
-_NO_LOSS = (
-    "std", "stderr", "stddev", "se", "sem", "err", "error", "var", "variance", "scale", "scaling",
-    "weight", "coef",
-    "coefficient", "aux", "auxiliary", "balance", "balancing", "router", "z", "kl", "ratio",
-    "delta", "diff", "grad",
-    "spike", "count", "n", "step", "pred", "predicted", "fitted", "initial", "init", "start",
-    "first", "gap", "drop",
-)  # fmt: skip
-_RISING = (
-    "acc", "accuracy", "f1", "bleu", "rouge", "em", "winrate", "reward", "mmlu", "hellaswag",
-    "score", "auc", "recall",
-    "precision", "correct", "arc", "piqa", "winogrande", "gsm8k", "humaneval", "lambada_acc", "r2",
-    "map",
-)  # fmt: skip
+_NO_LOSS = spellings(
+    """
+    std stderr stddev se sem err error var variance scale scaling weight coef coefficient aux
+    auxiliary balance balancing router z kl ratio delta diff grad spike count n step pred predicted
+    fitted initial init start first gap drop
+    """
+)
+_RISING = spellings(
+    """
+    acc accuracy f1 bleu rouge em winrate reward mmlu hellaswag score auc recall precision correct
+    arc piqa winogrande gsm8k humaneval lambada_acc r2 map
+    """
+)
 
 
 @dataclass(frozen=True)
 class Name:
-    """A column's name taken apart: `base` is `n_params` of `config/Params (M)`-like names, `unit`
-    is `M` or None.
-    """
+    """A column's name taken apart: `base` is n_params of `n_params (M)`, `unit` is M or None."""
 
     base: str
     unit: str | None
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name, small: `val`, `cross`, `entropy` of `val/CrossEntropy`; `10^9` is one
-    word, `1e9`.
-    """
+    """The words of a name, small: val, cross, entropy of `val/CrossEntropy`; `10^9` is `1e9`."""
     name = re.sub(r"10\s*(?:\^|\*\*)\s*(\d+)", r"1e\1", name)
     name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z]{2})(?=[A-Z])", " ", name)
     return tuple(word for word in re.split(r"[^0-9a-z]+", name.lower().replace("+", "")) if word)
@@ -304,9 +163,7 @@ def plain(name: str) -> str:
 
 
 def last_part(name: str) -> str:
-    """`val_loss` of `summary.val_loss`, `loss` of `val/loss`, `tokens` of `user_attrs_tokens`, in
-    small letters.
-    """
+    """The last part of a nested name, small: val_loss of `summary.val_loss`, loss of `val/loss`."""
     last = re.split(r"[./](?![^(\[]*[)\]])", name)[-1].strip().lower()
     return re.sub(r"^(user|system)_attrs_", "", last)
 
@@ -332,9 +189,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def read_name(name: str, quantity: str) -> Name:
-    """The name without its unit, and the unit, in the words of `--units`, for a column of
-    `quantity`.
-    """
+    """The name of a column of `quantity` without its unit, and the unit as in `--units`."""
     words = words_of(name)
     if quantity == "loss":
         return _loss_name(words)
@@ -377,9 +232,7 @@ def rises(name: str) -> bool:
 
 
 def per_byte(name: str) -> bool:
-    """Whether a name says bits (or nats) a byte or character, which no unit turns into nats per
-    token.
-    """
+    """Whether a name says bits a byte or character, which no unit turns into nats per token."""
     words = words_of(name)
     return bool({"bpb", "bpc"} & set(words)) or (
         "per" in words and bool({"byte", "char", "character"} & set(words))
@@ -401,9 +254,7 @@ def _loss_name(words: Sequence[str]) -> Name:
 
 
 def _flops_name(words: Sequence[str]) -> Name:
-    """FLOPs whose unit is a word of its own (`compute_1e18`) or a prefix (`train_exaflops`,
-    `PF-days`).
-    """
+    """FLOPs whose unit is a word (`compute_1e18`) or a prefix (`train_exaflops`, `PF-days`)."""
     if {"per", "sec", "second", "mfu", "gpu", "device", "utilization", "utilisation"} & set(words):
         return Name("_".join(words), None)
     days = re.search(r"(?:^|_)(pf|pflops?|petaflops?)(_s|_sec)?_?days?$", "_".join(words))
@@ -420,7 +271,7 @@ def _flops_name(words: Sequence[str]) -> Name:
         )
         if match is None:
             continue
-        letter = _SI.get(match[1], match[1])
+        letter = match[1][0]
         if len(rest) == 1 and letter in "mgtp":
             break  # a column that is only called tflops is a speed
         unit = f"{letter.upper()}F"
@@ -439,9 +290,7 @@ def _flops_name(words: Sequence[str]) -> Name:
 
 
 def _count_name(words: Sequence[str], name: str) -> Name:
-    """Counts whose unit is a word at the end (`params_M`, `tokens (B)`), at the start in full, or
-    grown together.
-    """
+    """Counts whose unit is the last word (`params_M`), the first in full, or grown together."""
     rest = [word for word in words if word not in ("in", "of", "the")]
     grown = (
         re.fullmatch(r"([kmbgt])(params|parameters|tokens)", rest[0]) if len(rest) == 1 else None

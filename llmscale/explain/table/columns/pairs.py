@@ -1,6 +1,4 @@
-"""`name=value` lists of the command line; a name or value with a comma, an equals sign or blanks is
-put in quotes.
-"""
+"""`name=value` lists of the command line; names with commas, signs or blanks are quoted."""
 
 import re
 from collections.abc import Mapping
@@ -38,11 +36,8 @@ def parse_pairs(text: str, option: str, what: str, example: str) -> list[tuple[s
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
-    """`params=X,loss="val, nats"` as {"params": "X", "loss": "val, nats"}; None for None. Raises
-    InputError.
-
-    Every quantity has one column, and every column is one quantity.
-    """
+    """`params=X,loss="val, nats"` as {"params": "X", "loss": "val, nats"}; None for None.
+    Raises InputError unless every quantity has one column, and every column is one quantity."""
     if text is None:
         return None
     columns: dict[str, str] = {}

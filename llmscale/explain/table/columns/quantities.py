@@ -1,6 +1,4 @@
-"""The numbers of a table of runs: read from its columns, brought to base units, N, D and C
-completed, checked.
-"""
+"""The numbers of a table of runs: read, brought to base units, N, D and C completed, checked."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +26,7 @@ def with_quantities(
     path: Path,
     named: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, list[Note]]:
-    """The source's columns with each quantity as numbers in base units (NaN for no number), and
-    notes on derived ones.
+    """The source's columns with each quantity in base units (NaN: no number), and notes.
 
     `named` are units that the columns' names carry, which values with a suffix of their own do
     without. Raises InputError for units of a column that is not there or is not numbers."""
@@ -79,10 +76,7 @@ def with_quantities(
 
 
 def _base_of_logarithm(values: np.ndarray, column: str, name: str, path: Path) -> str:
-    """`log10` or `ln` for a column called a logarithm of a count, by what it can be.
-
-    Raises InputError.
-    """
+    """`log10` or `ln` for a logarithm of a count, by what it can be. Raises InputError."""
     middle = float(np.nanmedian(values)) if np.isfinite(values).any() else np.nan
     least, most = {"params": (4.0, 11.0), "tokens": (6.0, 13.5)}.get(name, (12.0, 27.0))
     if least <= middle <= most:
@@ -116,7 +110,7 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
             notes.append(
                 TOKENS_UNKNOWN.note(
                     "the table has neither tokens nor FLOPs: its runs are taken to share one "
-                    "token budget",
+                    "token budget"
                 )
             )
         elif there == {"params", "tokens"}:
@@ -125,7 +119,7 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
             only = " or ".join(sorted(there)) or "columns of their own"
             notes.append(
                 PARAMS_UNKNOWN.note(
-                    f"the table has no parameters: only laws in {only} can be fitted",
+                    f"the table has no parameters: only laws in {only} can be fitted"
                 )
             )
     return notes

@@ -1,6 +1,4 @@
-"""Tokens that a table spells out in other columns: steps x batch x context, or tokens a parameter x
-N.
-"""
+"""Tokens that other columns spell out: steps x batch x context, or tokens a parameter x N."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,104 +11,54 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.find import Found, quoted
-from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.names import last_part, plain, spellings
 from llmscale.explain.table.columns.units import numbers_of, to_base
 from llmscale.notes.reading import FLOPS_FROM_TOKENS, TOKENS_FROM_STEPS
 
-_STEPS = (
-    "steps",
-    "n_steps",
-    "num_steps",
-    "train_steps",
-    "training_steps",
-    "steps_done",
-    "final_step",
-    "last_step",
-    "step",
-    "global_step",
-    "total_steps",
-    "iterations",
-    "iters",
-    "n_iters",
-    "num_iterations",
-    "updates",
-    "num_updates",
-    "train_iters",
-    "max_steps",
-    "num_train_steps",
+_STEPS = spellings(
+    """
+    steps n_steps num_steps train_steps training_steps steps_done final_step last_step step
+    global_step total_steps iterations iters n_iters num_iterations updates num_updates train_iters
+    max_steps num_train_steps
+    """
 )
-_STEP_TOKENS = (
-    "tokens_per_step",
-    "tokens_per_batch",
-    "batch_tokens",
-    "batch_size_tokens",
-    "tokens_per_update",
-    "global_batch_tokens",
-    "global_batch_size_tokens",
-    "batch_size_in_tokens",
-    "tokens_per_iteration",
+_STEP_TOKENS = spellings(
+    """
+    tokens_per_step tokens_per_batch batch_tokens batch_size_tokens tokens_per_update
+    global_batch_tokens global_batch_size_tokens batch_size_in_tokens tokens_per_iteration
+    """
 )
-_BATCH = (
-    "global_batch_size",
-    "total_batch_size",
-    "batch_size",
-    "train_batch_size",
-    "batch",
-    "gbs",
-    "batch_sequences",
-    "effective_batch_size",
+_BATCH = spellings(
+    """
+    global_batch_size total_batch_size batch_size train_batch_size batch gbs batch_sequences
+    effective_batch_size
+    """
 )
-_CONTEXT = (
-    "seq_len",
-    "context",
-    "context_length",
-    "sequence_length",
-    "seq_length",
-    "seqlen",
-    "block_size",
-    "max_seq_len",
-    "max_seq_length",
-    "ctx",
-    "n_ctx",
-    "ctx_len",
-    "context_len",
-    "context_size",
-    "max_length",
-    "n_positions",
+_CONTEXT = spellings(
+    """
+    seq_len context context_length sequence_length seq_length seqlen block_size max_seq_len
+    max_seq_length ctx n_ctx ctx_len context_len context_size max_length n_positions
+    """
 )
-_SEQUENCES = (
-    "sequences",
-    "n_sequences",
-    "num_sequences",
-    "sequences_seen",
-    "samples",
-    "n_samples",
-    "num_samples",
-    "samples_seen",
-    "train_samples",
-    "consumed_samples",
-    "consumed_train_samples",
-    "examples_seen",
+_SEQUENCES = spellings(
+    """
+    sequences n_sequences num_sequences sequences_seen samples n_samples num_samples samples_seen
+    train_samples consumed_samples consumed_train_samples examples_seen
+    """
 )
-_RATIO = (
-    "tokens_per_param",
-    "tokens_per_parameter",
-    "tpp",
-    "token_param_ratio",
-    "tokens_param_ratio",
-    "d_over_n",
-    "d_n",
-    "tokens_to_params",
-    "token_to_param_ratio",
-    "tokens_to_params_ratio",
-    "tokens_params",
-    "token_per_param",
+_RATIO = spellings(
+    """
+    tokens_per_param tokens_per_parameter tpp token_param_ratio tokens_param_ratio d_over_n d_n
+    tokens_to_params token_to_param_ratio tokens_to_params_ratio tokens_params token_per_param
+    """
 )
 _FLOPS_PER_TOKEN = ("flops_per_token", "flop_per_token", "train_flops_per_token", "fpt")
-_MANY = ("world_size", "n_gpus", "num_gpus", "gpus", "devices", "n_devices",
-    "gradient_accumulation_steps",
-         "grad_accum", "accumulation_steps", "grad_accum_steps", "dp", "data_parallel",
-         "nodes")  # fmt: skip
+_MANY = spellings(
+    """
+    world_size n_gpus num_gpus gpus devices n_devices gradient_accumulation_steps grad_accum
+    accumulation_steps grad_accum_steps dp data_parallel nodes
+    """
+)
 """Columns that say that a batch size may be that of one device."""
 _WHOLE_BATCH = ("global_batch_size", "total_batch_size", "gbs", "effective_batch_size")
 _LENGTHS = re.compile(
@@ -128,10 +76,8 @@ _SEEDS = 1.03
 def with_spelled_out(
     raw: pd.DataFrame, found: Found, needs: Sequence[str], path: Path, units: Mapping[str, str]
 ) -> tuple[pd.DataFrame, Found, list[Note]]:
-    """The table with a column for tokens (or FLOPs) that others spell out, and a note that says so.
-
-    Raises InputError if tokens are not there, and losses of one size differ as they do by length of
-    training."""
+    """The table with tokens (or FLOPs) that other columns spell out, and a note that says so.
+    Raises InputError if there are none, and losses of one size differ as by length of training."""
     columns = found.columns
     known = replace(found, units={**found.units, **units})
     if "tokens" not in columns and "flops" not in columns and "params" in columns:
@@ -191,9 +137,7 @@ def _tokens(raw: pd.DataFrame, found: Found) -> tuple[str, NDArray[np.float64]] 
 
 
 def _refuse_lengths(raw: pd.DataFrame, found: Found, path: Path) -> None:
-    """Raise InputError if losses of one size differ by far more than by seed, next to a column of
-    lengths.
-    """
+    """Raise InputError if losses of a size differ by more than by seed, next to lengths."""
     if "loss" not in found.columns:
         return
     loss = numbers_of(raw[found.columns["loss"]], counts=False)[0]

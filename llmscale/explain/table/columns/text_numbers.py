@@ -1,36 +1,22 @@
-"""Texts that hold a number and more than it, `1.0B tokens` or `4.227 ± 0.010`: what to write
-instead.
-"""
+"""Texts that hold more than a number, `1.0B tokens` or `4.2 ± 0.1`: what to write instead."""
 
 import re
+
+from llmscale.explain.table.columns.names import spellings
 
 _NUMBER = re.compile(r"[+-]?(?:\d[\d.,\u00a0\u202f ']*\d|\d|[.,]\d+)(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
 _SCALES = {
     "K": ("k", "thousand", "tsd", "mille"),
     "M": ("m", "mn", "mio", "mill", "million", "millions", "millionen"),
-    "B": (
-        "b",
-        "g",
-        "bn",
-        "mrd",
-        "md",
-        "mds",
-        "billion",
-        "billions",
-        "milliard",
-        "milliards",
-        "milliarden",
-    ),
+    "B": spellings("b g bn mrd md mds billion billions milliard milliards milliarden"),
     "T": ("t", "tn", "trillion", "trillions"),
 }
 _LOSS_UNITS = ("bits", "bit", "perplexity", "ppl")
 
 
 def written_plainly(text: str, quantity: str) -> str:
-    """What to write instead of `text`, a value of `quantity` that is no number: `write 1.0B`;
-    nothing of a name.
-    """
+    """`write 1.0B` for the text of a value that is no number; nothing for a name."""
     text = text.lstrip("~≈≃<>≤≥=$€£ ")
     found = _NUMBER.match(text)
     if found is None:

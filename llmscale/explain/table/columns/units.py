@@ -1,6 +1,4 @@
-"""Numbers as sources write them, and their units: millions of parameters, PFLOP/s-days, bits,
-perplexity.
-"""
+"""Numbers as sources write them, and their units: millions, PFLOP/s-days, bits, perplexity."""
 
 import math
 import re
@@ -12,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
-from llmscale.explain.table.columns.names import nearest, quantity_of
+from llmscale.explain.table.columns.names import nearest, quantity_of, spellings
 from llmscale.explain.table.columns.pairs import parse_pairs
 from llmscale.quantity import SUFFIXES, parse_count
 
@@ -26,25 +24,14 @@ LOGARITHMS = {"ln": math.e, "log": math.e, "log2": 2.0, "log10": 10.0}
 """Logarithms that a column may be given in, by their base."""
 
 _PETAFLOP_DAY = 8.64e19  # 1e15 FLOP/s for 86,400 s
-_DAYS = (
-    "pfdays",
-    "pfday",
-    "pf-days",
-    "pflop-days",
-    "petaflop-days",
-    "petaflop/s-days",
-    "pflop/s-days",
-)
+_DAYS = spellings("pfdays pfday pf-days pflop-days petaflop-days petaflop/s-days pflop/s-days")
 _PREFIXES = {"m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21, "y": 1e24}
 _PER_BYTE = ("bits_per_byte", "bits-per-byte", "bits/byte", "bpb")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
 def parse_units(text: str | None) -> dict[str, str]:
-    """`params=M,tokens=B` as {"params": "M", "tokens": "B"}, every unit known.
-
-    Raises InputError.
-    """
+    """`params=M,tokens=B` as {"params": "M", "tokens": "B"}. Raises InputError for unknown ones."""
     units: dict[str, str] = {}
     for name, unit in parse_pairs(text or "", "--units", "quantity=unit", "params=M,tokens=B"):
         if quantity_of(name) in units:
@@ -73,9 +60,7 @@ def known_units(units: Mapping[str, str]) -> dict[str, str]:
 
 def to_base(values: Array, quantity: str, unit: str) -> Array:
     """Values in `unit` as nats per token (loss), FLOPs, or plain counts.
-
-    Raises InputError for an unknown unit, and for one that makes more of a value than a number can
-    be."""
+    Raises InputError for an unknown unit, and for one that makes values overflow."""
     with np.errstate(over="ignore"):
         base = _to_base(values, quantity, unit)
     beyond = np.isfinite(values) & np.isinf(base) & (values > 0)
@@ -114,11 +99,8 @@ def _to_base(values: Array, quantity: str, unit: str) -> Array:
 
 
 def numbers_of(given: pd.Series, *, counts: bool, truths: bool = False) -> tuple[Array, bool]:
-    """The column as float64, NaN where it holds no number, and whether a value came with a suffix
-    (`125M`).
-
-    `counts` reads texts like `125M` and `1,000,000`; `truths` reads True and False as 1 and 0.
-    """
+    """The column as float64, NaN for no number, and whether a value had a suffix (`125M`).
+    `counts` reads texts like `125M` and `1,000,000`; `truths` reads True and False as 1 and 0."""
     kind = pd.api.types
     if kind.is_bool_dtype(given.dtype) and not truths:
         return np.full(len(given), np.nan), False

@@ -1,6 +1,4 @@
-"""Whether N, D and C can be what they were taken for, by C/(6ND), by D/N and by their
-magnitudes.
-"""
+"""Whether N, D and C can be what they were taken for, by C/(6ND), D/N and magnitudes."""
 
 import itertools
 
@@ -51,9 +49,7 @@ _FLOP_UNITS = {
 
 
 def _refuse(taken: Taken, problem: str, fix: str) -> list[Note]:
-    """Raise InputError, or, with units by hand for some of N, D and C, a note that says the
-    same.
-    """
+    """Raise InputError; with units by hand for N, D or C, give a note that says the same."""
     if not taken.sure("params", "tokens", "flops"):
         raise InputError(problem, fix)
     return [UNITS_DOUBTFUL.note(f"{problem}; {fix}")]
@@ -81,14 +77,14 @@ def doubtful_compute(taken: Taken) -> list[Note]:
                 f"{taken.columns['flops']!r} is between {ratio.min():.2g} and {ratio.max():.2g} "
                 "times 6ND, not a constant times: one of the columns for N, D and C is another "
                 "quantity, or tokens were computed with a wrong batch (say which: --columns "
-                "params=...,tokens=...,flops=...)",
+                "params=...,tokens=...,flops=...)"
             )
         ]
     if _FORWARD[0] <= middle <= _FORWARD[1] and high <= low * _TIGHT:
         return [
             FLOPS_FORWARD.note(
                 f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when only the forward "
-                "pass (2ND) is counted: --units flops=3 counts both passes",
+                "pass (2ND) is counted: --units flops=3 counts both passes"
             )
         ]
     if not _NEAR[0] <= middle <= _NEAR[1]:
@@ -96,7 +92,7 @@ def doubtful_compute(taken: Taken) -> list[Note]:
             FLOPS_OFF.note(
                 f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: another "
                 "count of parameters, or active experts only? Predictions at a budget take C = "
-                "6ND",
+                "6ND"
             )
         ]
     near = (ratio < middle * _TIGHT) & (ratio > middle / _TIGHT)
@@ -106,7 +102,7 @@ def doubtful_compute(taken: Taken) -> list[Note]:
         return [
             FLOPS_ROWS_OFF.note(
                 f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: tokens computed "
-                "with a wrong batch, or another count of parameters there?",
+                "with a wrong batch, or another count of parameters there?"
             )
         ]
     return []
@@ -189,14 +185,14 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
         return [
             TOKENS_BELOW_PARAMS.note(
                 f"most runs have fewer tokens than parameters ({middle:.2g} a parameter in the "
-                "middle): are the columns for N and D swapped?",
+                "middle): are the columns for N and D swapped?"
             )
         ]
     if outside.any() and not agreed:
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(outside))
         return [
             TOKENS_A_PARAMETER.note(
-                f"tokens a parameter are hardly possible in {rows}: check their units",
+                f"tokens a parameter are hardly possible in {rows}: check their units"
             )
         ]
     if middle > TOKENS_A_PARAMETER.limit:
@@ -204,7 +200,7 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
             TOKENS_A_PARAMETER.note(
                 f"the runs have {format_count(middle)} tokens a parameter in the middle, far more "
                 "than is usual: are N and D in the same unit? (--units params=K, or tokens=... "
-                "say)",
+                "say)"
             )
         ]
     return []
@@ -271,9 +267,7 @@ def refuse_alone(taken: Taken, name: str) -> None:
 
 
 def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
-    """The fewest units that make N, D (and C) plausible, as `--units` takes them; None if there are
-    none.
-    """
+    """The fewest units that make N, D (and C) plausible, as `--units` takes them, if any do."""
     N, D = taken.values("params"), taken.values("tokens")
     n, d, spread = float(np.median(N)), float(np.median(D)), float(np.median(D / N))
     ratio, flops, counts = 1.0, {"": 1.0}, _COUNT_UNITS
@@ -309,9 +303,7 @@ def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
 
 
 def _clusters(ratio: Array, most: float = np.inf) -> list[NDArray[np.int_]] | None:
-    """Rows in groups that lie far apart, the largest first; None for one group, or one that spans
-    more than `most`.
-    """
+    """Rows in groups far apart, largest first; None for one, or if one spans over `most`."""
     logs = np.log(ratio)
     order = np.argsort(logs, kind="stable")
     gaps = np.flatnonzero(np.diff(logs[order]) > np.log(FAR))
@@ -344,9 +336,7 @@ def _refuse_rows(
 def _off_quantity(
     taken: Taken, ratio: Array, off: NDArray[np.int_], sound: NDArray[np.int_], what: str
 ) -> str:
-    """The quantity that, in another unit, brings the rows that are off to tokens a parameter like
-    the others'.
-    """
+    """The quantity whose other unit brings the rows that are off to the others' D/N."""
     factor = float(np.median(ratio[off]) / np.median(ratio[sound]))
     N, D = np.log(taken.values("params")), np.log(taken.values("tokens"))
     apart = float(np.median((D - N)[off]) - np.median((D - N)[sound]))
@@ -378,7 +368,7 @@ def doubtful_experts(taken: Taken) -> list[Note]:
         EXPERTS_COUNTED.note(
             f"N is {taken.columns['params']!r}, up to {most:.3g} times the active parameters next "
             "to it: C = 6ND follows the active ones of a mixture of experts (--columns "
-            f"params={quoted(taken.columns['params_active'])})",
+            f"params={quoted(taken.columns['params_active'])})"
         )
     ]
 

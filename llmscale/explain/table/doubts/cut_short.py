@@ -1,6 +1,4 @@
-"""Runs that ended before their planned length, and tokens that may count each pass over the data or
-only one.
-"""
+"""Runs that ended before their planned length, and tokens that may not count every pass."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,25 +7,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.names import last_part, plain, spellings
 from llmscale.explain.table.columns.units import numbers_of
 from llmscale.notes.reading import PASSES_OVER_DATA, RUNS_CUT_SHORT
 
-_STEPS = ("step", "steps", "global_step", "steps_done", "_step", "iteration", "iter", "iterations",
-    "final_step",
-          "last_step", "completed_steps")  # fmt: skip
-_PLANNED_STEPS = ("max_steps", "target_steps", "planned_steps", "num_train_steps", "total_steps",
-    "max_iters",
-                  "train_iters", "steps_target", "steps_planned", "max_iterations")  # fmt: skip
-_PLANNED_TOKENS = (
-    "target_tokens",
-    "planned_tokens",
-    "max_tokens",
-    "tokens_target",
-    "tokens_planned",
-    "token_budget",
-    "tokens_budget",
-    "max_train_tokens",
+_STEPS = spellings(
+    """
+    step steps global_step steps_done _step iteration iter iterations final_step last_step
+    completed_steps
+    """
+)
+_PLANNED_STEPS = spellings(
+    """
+    max_steps target_steps planned_steps num_train_steps total_steps max_iters train_iters
+    steps_target steps_planned max_iterations
+    """
+)
+_PLANNED_TOKENS = spellings(
+    """
+    target_tokens planned_tokens max_tokens tokens_target tokens_planned token_budget tokens_budget
+    max_train_tokens
+    """
 )
 _EPOCHS = ("epochs", "n_epochs", "num_epochs", "num_train_epochs")
 _SHORT = RUNS_CUT_SHORT.limit
@@ -66,16 +66,14 @@ def cut_short(
                 RUNS_CUT_SHORT.note(
                     f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
                     f"{shown}. If a schedule was cut off, their losses are too high: leave such "
-                    "rows out",
+                    "rows out"
                 )
             ]
     return []
 
 
 def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
-    """A note if runs took several passes over their data, and nothing says that D counts them
-    all.
-    """
+    """A note if runs took several passes over data, and nothing says that D counts them all."""
     name = _column(raw, _EPOCHS)
     if name is None or "tokens" not in columns or "flops" in columns or "unique_tokens" in columns:
         return []
@@ -89,7 +87,7 @@ def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
     return [
         PASSES_OVER_DATA.note(
             f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
-            f"tokens of every pass, and {columns['tokens']!r} is taken to",
+            f"tokens of every pass, and {columns['tokens']!r} is taken to"
         )
     ]
 

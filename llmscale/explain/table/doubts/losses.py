@@ -43,40 +43,31 @@ def doubtful_loss(taken: Taken) -> list[Note]:
         rows = listed(f"{taken.names[row]} ({loss[row]:.4g})" for row in np.flatnonzero(high))
         notes.append(
             LOSS_TOO_HIGH.note(
-                f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?",
+                f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?"
             )
         )
     if per_byte(column):
         notes.append(
             LOSS_PER_BYTE.note(
                 f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
-                "predictions are, too, and do not compare with nats per token",
+                "predictions are, too, and do not compare with nats per token"
             )
         )
     if is_loss(column) and is_training(column):
         notes.append(
             TRAINING_LOSS.note(
                 f"column {column!r} is a training loss: it is lower than the loss on new data "
-                "where data repeat, and moves with the batch and with smoothing",
+                "where data repeat, and moves with the batch and with smoothing"
             )
         )
     return notes
 
 
 def mixed_splits(raw: pd.DataFrame) -> list[Note]:
-    """A note if some rows hold a loss of training data and others one of validation data, by their
-    column `split`.
-
-    Runs set aside to test a law with are train and test, too, so that those two words say nothing.
-    """
+    """A note if a column `split` says that losses are of training data and of validation data.
+    Runs set aside to test a law with are train and test, too: those two words say nothing."""
     for name in map(str, raw.columns):
-        if plain(last_part(name)) not in (
-            "split",
-            "data_split",
-            "loss_split",
-            "subset",
-            "phase",
-        ):
+        if plain(last_part(name)) not in ("split", "data_split", "loss_split", "subset", "phase"):
             continue
         counts = raw[name].dropna().astype(str).value_counts()
         words = {word.strip().lower() for word in counts.index}
@@ -93,7 +84,7 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
                 MIXED_SPLITS.note(
                     f"column {name!r} mixes losses of training and of validation data ({shown}), "
                     "which do not compare: keep one of them, "
-                    f"{command_line('--where', f'{name} == {counts.index[0]}')}",
+                    f"{command_line('--where', f'{name} == {counts.index[0]}')}"
                 )
             ]
     return []

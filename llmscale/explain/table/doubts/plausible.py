@@ -28,10 +28,7 @@ FEWEST_SIZES = 3
 
 
 def check(taken: Taken) -> list[Note]:
-    """Notes on what is doubtful.
-
-    Raises InputError for what cannot be, with the option that fixes it.
-    """
+    """Notes on what is doubtful. Raises InputError for what cannot be, with the fix."""
     if len(taken.frame) >= FEWEST_ROWS:
         refuse_rising(taken)
     notes = [*doubtful_loss(taken), *doubtful_experts(taken)]

@@ -13,11 +13,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Taken:
-    """What was taken for what: base-unit columns of the usable rows, their names in the source,
-    units by hand or name.
-
-    `given` are the quantities that the source holds (others are computed), `names` the rows' names.
-    """
+    """What was taken for what: base-unit columns of usable rows, their names in the source, units.
+    `names` are the rows' names."""
 
     frame: pd.DataFrame
     columns: Mapping[str, str]

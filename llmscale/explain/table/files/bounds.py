@@ -12,24 +12,17 @@ from llmscale.quantity import format_bytes
 _SHARE = 0.5
 """Of the memory at hand, what a table may take: the fit needs some, too."""
 _CELL_BYTES, _ROW_BYTES = 100, 120
-"""A cell of text in Python: 58 bytes and its letters, a place in a list, and the number that it
-becomes.
-"""
+"""A cell of text in Python: 58 bytes, letters, a place in a list, and the number it becomes."""
 _FEWER = "keep fewer rows or columns: a law needs one row a run"
 
 
 def memory_at_hand() -> int:
-    """Bytes that this process may still take: free memory, or less if a control group or ulimit
-    says so.
-    """
+    """Bytes that this process may still take: free memory, or less by control group or ulimit."""
     return max(0, min(_limits()))
 
 
 def read_within(stream: Any, file: Path) -> bytes:
-    """All that the stream gives, read piece by piece.
-
-    Raises InputError before it is more than memory can hold.
-    """
+    """All that the stream gives. Raises InputError before it is more than memory can hold."""
     at_hand = memory_at_hand() * _SHARE
     most = int(at_hand / 2)  # the bytes, and the letters that they spell
     parts: list[bytes] = []

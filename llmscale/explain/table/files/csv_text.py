@@ -44,11 +44,8 @@ class _Rows:
 
 
 def read_csv(text: str, file: Path, suffix: str = "") -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    """The table that a text holds, its numbers read, and notes on what was skipped or had to be
-    told.
-
-    Raises InputError, naming the line, for a text that is no table or could be read in two ways.
-    """
+    """The table that a text holds, its numbers read, and notes on what was skipped or told.
+    Raises InputError, naming the line, for no table and for one that reads in two ways."""
     notes: list[Note] = []
     text = text.removeprefix("\ufeff")
     rows = _rows(text, suffix, file, notes)
@@ -94,9 +91,7 @@ def _rows(text: str, suffix: str, file: Path, notes: list[Note]) -> _Rows:
 
 
 def _leading(text: str) -> tuple[int, str | None, list[str]]:
-    """Where the table begins: after blank lines, a line `sep=;` of Excel, and lines that begin with
-    #.
-    """
+    """Where the table begins: after blank lines, Excel's `sep=;`, and lines that begin with #."""
     at, separator, comments = 0, None, []
     while at < len(text):
         end = text.find("\n", at)
@@ -157,10 +152,7 @@ def _filled(row: list[str]) -> int:
 def _parsed(
     text: str, separator: str, before: int, file: Path
 ) -> tuple[list[list[str]], Sequence[int]]:
-    """Rows of cells and the line where each begins, of `before` lines and this text.
-
-    Raises InputError.
-    """
+    """Rows of cells and the line where each begins, below `before` lines. Raises InputError."""
     reader = _reader(text, separator)
     cells: list[list[str]] = []
     try:
@@ -194,9 +186,7 @@ def _reader(text: str, separator: str) -> Any:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A long cell is no error, and a million new rows are no reason to look for garbage 1400
-    times.
-    """
+    """Long cells are no error, and a million rows no reason to look for garbage 1400 times."""
     limit, collected = csv.field_size_limit(sys.maxsize), gc.isenabled()
     gc.disable()
     try:
@@ -253,9 +243,7 @@ def _between_blanks(text: str, before: int) -> _Rows:
 
 
 def _drawn(text: str, before: int, file: Path) -> _Rows | None:
-    """The rows of a table that is drawn with | and -, as in Markdown, psql or a terminal; None for
-    any other text.
-    """
+    """The rows of a table that is drawn with | and -, as in Markdown; None for any other text."""
     start = text[:4000].translate(_BOXES).splitlines()[:4]
     if not (any("|" in line for line in start) and any(_RULE.fullmatch(line) for line in start)):
         return None
@@ -298,9 +286,7 @@ def _quoted_whole(rows: _Rows) -> str | None:
 
 
 def _without_comments(rows: _Rows, comments: list[str], file: Path, notes: list[Note]) -> _Rows:
-    """The rows without lines that begin with #, of which the last one on top may hold the
-    headings.
-    """
+    """The rows without lines that begin with #, of which the last on top may be headings."""
     cells, lines = rows.cells, list(rows.lines)
     if comments and cells:
         heading = comments[-1]

@@ -1,6 +1,4 @@
-"""From rows of cells to columns under headings: titles, several rows of headings, totals, rows of
-another length.
-"""
+"""From rows of cells to columns under headings: titles, headings, totals, rows of other length."""
 
 import re
 from collections import Counter
@@ -45,11 +43,8 @@ class Headed:
 def with_headings(
     cells: list[list[str]], lines: Sequence[int], separator: str, file: Path
 ) -> Headed:
-    """The rows below their headings, each of the same length, with notes on rows that were left
-    out.
-
-    Raises InputError naming the line that has more or fewer cells than headings, and columns of one
-    name that differ."""
+    """The rows below their headings, of the same length, and notes on rows that were left out.
+    Raises InputError naming a line of another length, and columns of one name that differ."""
     notes: list[Note] = []
     cells, lines = _without_blank(cells, lines)
     if not cells:
@@ -61,7 +56,7 @@ def with_headings(
         title = " ".join(" ".join(row).strip() for row in cells[:skip])
         notes.append(
             TITLE_LINES.note(
-                f"{file} has a title above its headings, which was skipped: {title[:60]!r}",
+                f"{file} has a title above its headings, which was skipped: {title[:60]!r}"
             )
         )
         cells, lines = cells[skip:], lines[skip:]
@@ -128,9 +123,7 @@ def _is_text(row: list[str]) -> bool:
 
 
 def _titles(cells: list[list[str]]) -> int:
-    """How many rows stand above the headings: of one cell each, while headings and numbers of full
-    width follow.
-    """
+    """How many rows of one cell stand above headings and numbers of full width."""
     usual = Counter(_filled(row) for row in cells[:_SAMPLE]).most_common(1)[0][0]
     for place, row in enumerate(cells[:_MOST_TITLES]):
         if _filled(row) >= usual > 1:
@@ -173,9 +166,7 @@ def _numeric(rows: list[list[str]], place: int) -> bool:
 
 
 def _stacked(rows: list[list[str]]) -> list[str]:
-    """One name a column of several rows of headings: `loss` over `std` is loss_std, `params` over
-    `M` is params (M).
-    """
+    """One name a column: `loss` over `std` is loss_std, `params` over `M` is params (M)."""
     width = max(map(len, rows))
     padded = [[*map(str.strip, row)] + [""] * (width - len(row)) for row in rows]
     top = padded[0]
@@ -219,10 +210,7 @@ def _bare(name: str) -> str:
 def _same_length(
     names: list[str], cells: list[list[str]], lines: Sequence[int], separator: str, file: Path
 ) -> tuple[list[str], list[list[str]]]:
-    """Rows of as many cells as there are headings, empty ones at the end dropped.
-
-    Raises InputError naming the line.
-    """
+    """Rows of as many cells as there are headings. Raises InputError naming the line."""
     width = len(names)
     named = _filled(names)
     if named < width and not any(_filled(row) > named for row in cells):
@@ -269,9 +257,7 @@ def _without_headings_again(
     file: Path,
     notes: list[Note],
 ) -> tuple[list[list[str]], Sequence[int]]:
-    """The rows without repeated headings, as in files joined to one; other headings further down
-    are refused.
-    """
+    """The rows without repeated headings; other headings further down are refused."""
     known = {name.lower() for name in names if name}
     first = names[0]
     again = set()
@@ -295,7 +281,7 @@ def _without_headings_again(
         named = listed([lines[place] for place in sorted(again)])
         notes.append(
             HEADINGS_AGAIN.note(
-                f"the headings of {file} stand again in line {named}, which was skipped",
+                f"the headings of {file} stand again in line {named}, which was skipped"
             )
         )
     return _without(again, cells, lines)
@@ -328,9 +314,7 @@ def _first(row: list[str]) -> int:
 
 
 def _refuse_sideways(names: list[str], cells: list[list[str]], file: Path) -> None:
-    """Raise InputError for a table whose quantities are rows: params, tokens and loss below each
-    other.
-    """
+    """Raise InputError for a table whose quantities are rows: params, tokens and loss."""
     if not 2 <= len(cells) <= 50:
         return
     first = {row[0].strip().lower() for row in [names, *cells]}
@@ -347,9 +331,7 @@ def _refuse_sideways(names: list[str], cells: list[list[str]], file: Path) -> No
 def _each_once(
     names: list[str], cells: list[list[str]], lines: Sequence[int], file: Path, notes: list[Note]
 ) -> tuple[list[str], list[list[str]]]:
-    """Every name once, columns without a name named by their place, an index and empty columns left
-    out.
-    """
+    """Every name once, unnamed columns by their place, no index and no empty columns."""
     keep, final = [], []
     seen: dict[str, list[str]] = {}
     for place, name in enumerate(names):
@@ -374,7 +356,7 @@ def _each_once(
                 )
             notes.append(
                 SAME_COLUMN.note(
-                    f"{file} has the column {name!r} more than once, and they are equal",
+                    f"{file} has the column {name!r} more than once, and they are equal"
                 )
             )
             continue

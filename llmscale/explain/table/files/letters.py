@@ -1,6 +1,4 @@
-"""The letters of a file of text: UTF-8, UTF-16 and UTF-32 with or without a mark, or a Windows code
-page.
-"""
+"""The letters of a text file: UTF-8, UTF-16, UTF-32 with or without a mark, or a code page."""
 
 import codecs
 import re
@@ -21,10 +19,7 @@ _CONTROL = re.compile(r"[\x01-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def decode(content: bytes, file: Path) -> tuple[str, tuple[Note, ...]]:
-    """The text of a file, and a note if its encoding had to be told from its bytes.
-
-    Raises InputError.
-    """
+    """The text of a file, and a note if its encoding was guessed. Raises InputError."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return _strict(content[len(mark) :], encoding, file), ()
@@ -74,9 +69,7 @@ def _strict(content: bytes, encoding: str, file: Path) -> str:
 
 
 def _wide(start: bytes) -> str | None:
-    """The encoding of text in two or four bytes a letter without a mark, which shows in where its
-    zeros are.
-    """
+    """The encoding of letters of two or four bytes without a mark, by where its zeros are."""
     if len(start) < 8:
         return None
     zeros = [start[place::4].count(0) / len(start[place::4]) for place in range(4)]

@@ -1,6 +1,4 @@
-"""Logs of one run, with a row a step: known by their columns, never fitted as runs; several of them
-make a table.
-"""
+"""Logs of one run, a row a step: known by their columns, never fitted; several make a table."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +11,7 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table.columns.names import ALIASES, last_part
+from llmscale.explain.table.columns.names import ALIASES, last_part, spellings
 from llmscale.notes.reading import (
     EARLIER_STATES,
     PARAMS_FROM_FLOPS,
@@ -22,48 +20,22 @@ from llmscale.notes.reading import (
     TRAINING_LOSS,
 )
 
-_STEPS = (
-    "step",
-    "_step",
-    "global_step",
-    "training_step",
-    "train_step",
-    "iter",
-    "iter_num",
-    "iteration",
-    "update",
-    "num_updates",
-    "epoch",
-    "_runtime",
-    "_timestamp",
+_STEPS = spellings(
+    """
+    step _step global_step training_step train_step iter iter_num iteration update num_updates epoch
+    _runtime _timestamp
+    """
 )
 """Names of what counts on while one run is trained, best first. `steps` is a property of a run."""
-_RUNS = (
-    "run_id",
-    "run",
-    "run_name",
-    "name",
-    "id",
-    "model",
-    "model_name",
-    "trial",
-    "trial_id",
-    "experiment",
-    "exp",
-    "seed",
-    "size",
-    "model_size",
-    "config",
+_RUNS = spellings(
+    """
+    run_id run run_name name id model model_name trial trial_id experiment exp seed size model_size
+    config
+    """
 )
 """Names of columns that tell runs apart."""
-_SIZES = (
-    "n_params",
-    "num_params",
-    "parameters",
-    "num_parameters",
-    "model_params",
-    "params_non_embedding",
-    "params_total",
+_SIZES = spellings(
+    "n_params num_params parameters num_parameters model_params params_non_embedding params_total"
 )
 _STAGE = re.compile(
     r"train|val|eval|test|dev\b|smooth|ema|perplex|ppl|acc|lr|learning|grad|norm|time|sec",
@@ -81,9 +53,7 @@ _TENSORBOARD = {"wall time", "step", "value"}
 
 @dataclass(frozen=True)
 class Log:
-    """The logged steps of one run in order, each once, and the columns that hold its loss and its
-    tokens.
-    """
+    """The logged steps of one run in order, each once, and the columns of its loss and tokens."""
 
     frame: pd.DataFrame
     step: str
@@ -93,9 +63,7 @@ class Log:
     """How many rows a later row of the same step has replaced, as after a run was resumed."""
 
     def last(self) -> tuple[float, float, float]:
-        """The last loss, and the step and tokens that it was measured at; NaN for what is not
-        there.
-        """
+        """The last loss, and the step and tokens where it was measured; NaN for what is missing."""
         if self.loss is None:
             return np.nan, float(self.frame[self.step].iloc[-1]), np.nan
         at = int(np.flatnonzero(self.frame[self.loss].notna())[-1])
@@ -152,9 +120,7 @@ def log_of(frame: pd.DataFrame) -> Log | None:
 
 
 def refuse_log(frame: pd.DataFrame, file: Path) -> None:
-    """Raise InputError if the rows are steps of one run, or steps with a column a run, saying what
-    a law needs.
-    """
+    """Raise InputError if the rows are steps of one run, or steps with a column a run."""
     runs = _wide_runs(frame)
     if runs:
         shown = listed(
@@ -197,10 +163,7 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
 
 
 def runs_of(logs: dict[Path, pd.DataFrame], pattern: str) -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    """A row for every log: run_id, params, tokens, loss, steps, and status if one has not ended.
-
-    Raises InputError.
-    """
+    """A row for every log: run_id, params, tokens, loss, steps, and status. Raises InputError."""
     found: dict[Path, Log] = {}
     for path, frame in logs.items():
         log = log_of(frame)
@@ -247,33 +210,33 @@ def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) 
     losses = listed(dict.fromkeys(str(log.loss) for log in found.values()))
     notes = [
         TABLE_OF_LOGS.note(
-            f"{len(found)} logs were read as runs: loss is the last {losses} of each",
+            f"{len(found)} logs were read as runs: loss is the last {losses} of each"
         )
     ]
     trained = [names[path] for path, log in found.items() if not _EVALUATED.search(str(log.loss))]
     if trained:
         notes.append(
             TRAINING_LOSS.note(
-                f"the loss of {listed(trained)} is the training loss, of one logged step",
+                f"the loss of {listed(trained)} is the training loss, of one logged step"
             )
         )
     if any("total_flos" in log.frame.columns for log in found.values()):
         notes.append(
             PARAMS_FROM_FLOPS.note(
-                "parameters were computed as total_flos/(6 tokens), which leaves out embeddings",
+                "parameters were computed as total_flos/(6 tokens), which leaves out embeddings"
             )
         )
     if earlier:
         notes.append(
             EARLIER_STATES.note(
-                f"{listed(earlier)} are earlier states of runs that are read from another file",
+                f"{listed(earlier)} are earlier states of runs that are read from another file"
             )
         )
     again = [names[path] for path, log in found.items() if log.again]
     if again:
         notes.append(
             RESUMED.note(
-                f"steps stand twice in the logs of {listed(again)}: the later values were taken",
+                f"steps stand twice in the logs of {listed(again)}: the later values were taken"
             )
         )
     return tuple(notes)
@@ -296,9 +259,7 @@ def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
 
 
 def _is_earlier(log: Log, later: Log) -> bool:
-    """Whether a log has the losses of another at the same steps, as the state at a checkpoint
-    has.
-    """
+    """Whether a log has the losses of another at the same steps, as an earlier state has."""
     if log.step != later.step or _losses(log) != _losses(later):
         return False
     columns = [log.step, *_losses(log)]
@@ -313,9 +274,7 @@ def _losses(log: Log) -> list[str]:
 
 
 def _params_of(log: Log) -> float:
-    """The parameters that a log states, or that Hugging Face's count of FLOPs gives with the
-    tokens.
-    """
+    """The parameters that a log states, or that Hugging Face's FLOPs give with the tokens."""
     for name in log.frame.columns:
         if _is_size(name):
             given = pd.to_numeric(log.frame[name], errors="coerce").dropna()
@@ -442,9 +401,7 @@ def _short_names(paths: list[Path]) -> list[str]:
 
 
 def _pattern(file: Path) -> str:
-    """A pattern for logs like this one: in the folders next to its own if they share a name, else
-    in its own.
-    """
+    """A pattern for logs like this one: in the folders next to its own, or in its own."""
     if file.name in ("trainer_state.json", "metrics.csv", "history.csv", "log.csv"):
         return str(file.parent.parent / "*" / file.name) if file.parent.name else f"*/{file.name}"
     return str(file.with_name(f"*{file.suffix}"))

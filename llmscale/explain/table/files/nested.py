@@ -1,6 +1,4 @@
-"""Objects within objects, as JSON and Weights & Biases hold runs, made flat: `config.lr`,
-`summary.loss`.
-"""
+"""Nested objects, as JSON and Weights & Biases hold runs, made flat: `config.lr`."""
 
 import ast
 import json
@@ -11,31 +9,19 @@ from typing import Any
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table.columns.names import ALIASES, is_loss, last_part, quantity_of
+from llmscale.explain.table.columns.names import ALIASES, is_loss, last_part, quantity_of, spellings
 from llmscale.explain.table.files.not_a_table import refuse_answer
 from llmscale.notes.reading import RUNS_BY_KEY
 
-STATES = (
-    "finished",
-    "running",
-    "crashed",
-    "failed",
-    "killed",
-    "preempting",
-    "preempted",
-    "pending",
-)
+STATES = spellings("finished running crashed failed killed preempting preempted pending")
 """The states of a run in Weights & Biases; only a finished one has its last loss."""
 
 _OBJECTS = ("config", "summary", "summary_metrics")
 
 
 def frame_from_json(text: str, file: Path) -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    """The rows of JSON lines, of an array of objects, or of an object of columns or of runs, and
-    notes on it.
-
-    Raises InputError or ValueError.
-    """
+    """The rows of JSON lines, of an array of objects, or of an object of columns or runs; notes.
+    Raises InputError or ValueError."""
     rows: Any
     try:
         rows = json.loads(text, object_pairs_hook=_each_key_once)
@@ -113,9 +99,7 @@ def _columns(given: dict[str, Any], file: Path) -> pd.DataFrame:
 
 
 def _is_keyed(given: dict[str, Any]) -> bool:
-    """Whether an object holds a run a key: what the runs share has a loss, and no key is one
-    itself.
-    """
+    """Whether an object holds a run a key: its parts share a quantity, and no key is one."""
     parts = list(given.values())
     if len(parts) < 2 or not all(isinstance(part, dict) and part for part in parts):
         return False
@@ -130,24 +114,20 @@ def _is_quantity(name: str) -> bool:
 
 
 def _keyed(given: dict[str, Any], file: Path) -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    """A table of an object of runs, as pandas writes orient="index"; keys that are names become run
-    ids.
-    """
+    """A table of an object of runs, as orient="index"; keys that are names become run ids."""
     frame = pd.DataFrame([_flat(run) for run in given.values()])
     named = _named_rows(frame, list(given))
     what = ", which is its run id" if len(named.columns) > len(frame.columns) else ""
     shown = listed([repr(name)[:40] for name in given], 2)
     return named, (
         RUNS_BY_KEY.note(
-            f"each of the {len(given)} keys of {file} ({shown}) was read as a run{what}",
+            f"each of the {len(given)} keys of {file} ({shown}) was read as a run{what}"
         ),
     )
 
 
 def _named_rows(frame: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
-    """The frame with `run_id` from the names of its rows, unless they are mere numbers or it has
-    one.
-    """
+    """The frame with `run_id` from the names of its rows, if they are more than numbers."""
     if "run_id" in frame.columns or all(str(name).isdigit() for name in names):
         return frame
     frame = frame.copy()
@@ -156,9 +136,7 @@ def _named_rows(frame: pd.DataFrame, names: list[Any]) -> pd.DataFrame:
 
 
 class _KeyTwiceError(ValueError):
-    """An object that gives two values for one key, of which Python would take the last in
-    silence.
-    """
+    """Two values for one key of an object, of which Python would take the last in silence."""
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -203,9 +181,7 @@ def _is_scalar_of_tensorboard(row: Any) -> bool:
 
 
 def unfold(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with every column of objects (`config`, `summary`) replaced by columns of their
-    values.
-    """
+    """The frame with columns of objects (`config`, `summary`) replaced by their values."""
     if frame.columns.has_duplicates:
         return frame
     objects = {name: _objects(frame[name], name) for name in frame.columns}
@@ -231,9 +207,7 @@ def state_column(frame: pd.DataFrame) -> str | None:
 
 
 def refuse_chart(frame: pd.DataFrame, source: Path) -> None:
-    """Raise InputError for the export of a chart, which has a row a step and three columns a
-    run.
-    """
+    """Raise InputError for the export of a chart, with a row a step and three columns a run."""
     names = set(frame.columns)
     runs = [name for name in frame.columns if f"{name}__MIN" in names and f"{name}__MAX" in names]
     if runs:
@@ -293,9 +267,7 @@ def _flat(item: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _objects(column: pd.Series, name: str) -> list[dict[Any, Any] | None] | None:
-    """The column's objects, or those its texts spell, None for a missing one; None for any other
-    column.
-    """
+    """The column's objects or those its texts spell (None: missing); None for another column."""
     if not (pd.api.types.is_object_dtype(column.dtype) or name in _OBJECTS):
         return None
     objects: list[dict[Any, Any] | None] = []

@@ -1,6 +1,4 @@
-"""What else a file can be that somebody takes for a table: a pointer, a web page, a workbook, an
-archive.
-"""
+"""What else a file can be that is taken for a table: a pointer, a web page, a workbook."""
 
 import html
 import io
@@ -80,9 +78,7 @@ _SAYS_NO = ("error", "errors", "message", "detail", "error_message", "fault")
 
 
 def refuse_binary(content: bytes, file: Path) -> None:
-    """Raise InputError for what its first bytes show to be no table that is read here, saying what
-    it is.
-    """
+    """Raise InputError for what is no table by its first bytes, saying what it is."""
     for magic, what, fix in _BINARY:
         if content.startswith(magic):
             raise InputError(f"{file} is {what}", fix.replace("FILE", command_line(file)))
@@ -107,9 +103,7 @@ def refuse_binary(content: bytes, file: Path) -> None:
 
 
 def refuse_text(text: str, file: Path) -> None:
-    """Raise InputError for a text that is no table: a pointer, a web page, an answer of a server, a
-    printed log.
-    """
+    """Raise InputError for a text that is no table: a pointer, a web page, a printed log."""
     start = text[:20_000].lstrip("\ufeff \t\r\n")
     for pattern, what, fix in _POINTERS:
         if re.match(pattern, start):
@@ -138,9 +132,7 @@ def refuse_text(text: str, file: Path) -> None:
 
 
 def refuse_answer(value: Any, file: Path) -> None:
-    """Raise InputError for JSON that a server answers with in place of a table: {"message": "Not
-    Found"}.
-    """
+    """Raise InputError for what servers answer in place of a table: {"message": "Not Found"}."""
     if not isinstance(value, dict):
         return
     lists = [item for item in value.values() if isinstance(item, list)]

@@ -34,9 +34,7 @@ _COMMA = re.compile(
     rf"[+-]?(?:(?:\d+|[1-9]\d{{0,2}}(?:\.\d{{3}})+)(?:,\d*)?|,\d+){_POWER}{_SUFFIX}"
 )
 _BLANKS = r"[ \u00a0\u2009\u202f'\u2019]"
-"""What may stand between thousands and nowhere else in a number: blanks of all kinds, and the Swiss
-apostrophe.
-"""
+"""What stands between thousands and nowhere else in a number: blanks, the Swiss apostrophe."""
 _SPACED = re.compile(rf"[+-]?[1-9]\d{{0,2}}({_BLANKS})\d{{3}}(?:\1\d{{3}})*(?:[.,]\d+)?{_SUFFIX}")
 _ONE_GROUP = re.compile(r"\d[.,]\d{3}(?!\d)")
 _LOOKED_AT = 200
@@ -69,10 +67,7 @@ def series_of(
     separator: str,
     file: Path,
 ) -> tuple[list[pd.Series], list[Note]]:
-    """Each column with its numbers read, or else as text, and notes on what had to be told.
-
-    Raises InputError.
-    """
+    """Each column as numbers, or else as text, and notes. Raises InputError."""
     plain = {place: _plain(cells) for place, cells in columns.items()}
     names_only = {
         place: [cell.strip() for cell in cells]
@@ -121,9 +116,7 @@ def series_of(
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell holds a number in any of the ways to write one, or no value by a word such as
-    nan.
-    """
+    """Whether a cell holds a number in any way of writing one, or a word such as nan."""
     cell = cell.strip().lstrip("$€£").rstrip("%€ ").replace("\u2212", "-")
     if cell in MISSING:
         return cell != ""
@@ -153,9 +146,7 @@ def _plain(cells: list[str]) -> np.ndarray | None:
 
 
 def _must_stay_text(cells: list[str], values: np.ndarray, named: bool) -> bool:
-    """Whether cells that look like numbers are names that numbers would change, or give one number
-    for two names.
-    """
+    """Whether cells like numbers are names, which numbers would change or confuse."""
     if values.dtype.kind == "b" or not cells:
         return False
     if not named:
@@ -203,9 +194,7 @@ def _looks_written(cells: list[str]) -> bool:
 
 
 def _without_blanks(cells: list[str]) -> list[str]:
-    """The cells with blanks and apostrophes between thousands left out, which can be nothing else:
-    1 234 567.
-    """
+    """The cells without blanks and apostrophes between thousands, as in 1 234 567."""
     plain = [cell.replace("\u2212", "-") for cell in cells]
     return [
         re.sub(rf"{_BLANKS}(?=\d)", "", cell) if _SPACED.fullmatch(cell) else cell for cell in plain
@@ -243,9 +232,7 @@ def _written(cells: Iterable[str]) -> _Written:
 
 
 def _decimal_comma(way: _Written, others: list[_Written], separator: str) -> bool | None:
-    """Whether a comma stands for decimals in this column (and points for thousands), or None if it
-    may be either.
-    """
+    """Whether commas stand for decimals in this column, or None if they may do either."""
     for_comma, for_point = way.comma >= 0 or way.dots >= 0, way.point >= 0 or way.groups >= 0
     if for_comma and for_point:
         return None
@@ -296,9 +283,7 @@ def _read(cells: list[str], comma: bool) -> list[str]:
 
 
 def _note(name: str, cells: list[str], read: list[str], way: _Written, comma: bool) -> list[Note]:
-    """What was read as what, unless commas stand between thousands and can be nothing else:
-    1,000,000.
-    """
+    """What was read as what, unless commas can only be between thousands: 1,000,000."""
     changed = [row for row, cell in enumerate(cells) if cell.replace("\u2212", "-") != read[row]]
     if not changed:
         return []

@@ -1,6 +1,4 @@
-"""Columns of any kind as plain ones: numbers, truths and text, which can be compared, grouped and
-printed.
-"""
+"""Columns of any kind as numbers, truths and text, to be compared, grouped and printed."""
 
 import datetime
 import decimal
@@ -14,11 +12,8 @@ _PLAIN = (str, bool, int, float, np.bool_, np.integer, np.floating)
 
 
 def plain(frame: pd.DataFrame, *, objects: bool = False) -> pd.DataFrame:
-    """The frame with lists, dates, categories and other kinds turned into text, decimals into
-    numbers.
-
-    Objects stay if `objects` says so, to become columns of their own, and are text otherwise.
-    """
+    """The frame with lists, dates, categories and the like as text, and decimals as numbers.
+    Objects stay if `objects` says so, to become columns of their own, and are text otherwise."""
     if frame.columns.has_duplicates:
         return frame
     return pd.DataFrame(
@@ -27,9 +22,7 @@ def plain(frame: pd.DataFrame, *, objects: bool = False) -> pd.DataFrame:
 
 
 def flat_names(frame: pd.DataFrame) -> list[str]:
-    """One name a column, of several levels too: ("loss", "mean") is loss, ("loss", "std") is
-    loss_std.
-    """
+    """One name a column: ("loss", "mean") is loss, ("loss", "std") is loss_std."""
     names = []
     for column in frame.columns:
         if isinstance(column, tuple):

@@ -64,13 +64,9 @@ _MOST_LOGS = 10_000
 Read = tuple[pd.DataFrame, tuple[Note, ...]]
 
 
-def read_source(
-    source: Any,
-) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
-    """The source's path (or a word for it), its rows with a plain index and plain columns, and
-    notes on the reading.
-
-    Several logs of one run each, named by a pattern such as logs/*/trainer_state.json, are a table.
+def read_source(source: Any) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
+    """The source's path (or a word for it), its rows with plain index and columns, and notes.
+    Logs of one run each, named by a pattern such as logs/*/trainer_state.json, are a table.
     Raises InputError."""
     if is_frame(source):
         frame = _checked(to_frame(source), FRAME)
@@ -248,9 +244,7 @@ def _parsed(content: bytes, suffix: str, file: Path) -> Read:
 
 
 def _refuse_unreadable(content: bytes, file: Path) -> None:
-    """Raise InputError if a file named .parquet is something else that can be told: a pointer, a
-    web page.
-    """
+    """Raise InputError if a file named .parquet is some other known thing: a web page."""
     try:
         text, _ = decode(content, file)
     except InputError:
@@ -259,9 +253,7 @@ def _refuse_unreadable(content: bytes, file: Path) -> None:
 
 
 def _is_table(text: str) -> bool:
-    """Whether a text without a known name is a table for certain: several columns, and rows with
-    numbers.
-    """
+    """Whether a text of unknown kind is a table: several columns, rows with numbers."""
     start = "\n".join(text[: 1 << 14].splitlines()[:200])
     try:
         frame, _ = read_csv(start, Path("table"))

@@ -1,6 +1,4 @@
-"""Whether rows are a grid of runs, every size at the same budgets, or checkpoints, which lie equal
-steps apart.
-"""
+"""Whether rows are a grid of runs at shared budgets, or checkpoints at equal steps."""
 
 import re
 
@@ -13,9 +11,7 @@ _SAME = 1.02
 _FULL = 0.6
 """Of the places of a grid, the share that is filled: some of its runs may have failed."""
 _MOST_BUDGETS = 10
-"""Runs of more budgets than this at one size are hardly a grid; checkpoints on a logarithmic scale
-may be.
-"""
+"""Runs of more budgets at one size are hardly a grid, but checkpoints on a log scale may be."""
 _LEAST_CHECKPOINTS = 5
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, last_part, plain
+from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, last_part, plain, spellings
 from llmscale.explain.table.rows.grid import is_grid, one_after_another
 from llmscale.explain.table.rows.row_names import (
     called,
@@ -28,36 +28,14 @@ from llmscale.explain.table.rows.row_names import (
 from llmscale.explain.table.rows.step_names import with_step, with_tokens
 from llmscale.notes.reading import RUN_ID_REPEATED, STEPS_REPEATED
 
-_OF_MANY = (
-    "experiment",
-    "experiment_name",
-    "exp",
-    "exp_name",
-    "job_name",
-    "logdir",
-    "log_dir",
-    "display_name",
-)
+_OF_MANY = spellings("experiment experiment_name exp exp_name job_name logdir log_dir display_name")
 """Columns that name runs or what several runs are part of: they repeat without a word."""
 
-STEPS = (
-    "step",
-    "global_step",
-    "steps_done",
-    "iteration",
-    "iter",
-    "ckpt",
-    "checkpoint",
-    "checkpoint_step",
-    "ckpt_step",
-    "training_iteration",
-    "train_step",
-    "training_step",
-    "current_step",
-    "update",
-    "updates",
-    "epoch",
-    "step_id",
+STEPS = spellings(
+    """
+    step global_step steps_done iteration iter ckpt checkpoint checkpoint_step ckpt_step
+    training_iteration train_step training_step current_step update updates epoch step_id
+    """
 )
 """Columns that count the steps of a run at a checkpoint. (`steps` is the length of a run.)"""
 
@@ -65,13 +43,13 @@ STEP_TWICE = "its step stands again further down, and the later row is kept"
 """Why a row of a resumed run is left out."""
 
 _OWN_ROW = ("_index", "index", "unnamed_0", "row")
-_OF_A_ROW = (
-    "time", "timestamp", "date", "datetime", "runtime", "seconds", "hours", "wall_time", "elapsed",
-    "created",
-    "_timestamp", "_runtime", "datetime_start", "datetime_complete", "created_at", "grad_norm",
-    "lr", "learning_rate",
-    "tokens_per_second", "mfu", "throughput", "loss_stderr", "perplexity", "ppl", "epoch",
-)  # fmt: skip
+_OF_A_ROW = spellings(
+    """
+    time timestamp date datetime runtime seconds hours wall_time elapsed created _timestamp _runtime
+    datetime_start datetime_complete created_at grad_norm lr learning_rate tokens_per_second mfu
+    throughput loss_stderr perplexity ppl epoch
+    """
+)
 """Columns that differ between checkpoints of one run."""
 
 _NUMBER = re.compile(r"^(?P<run>.+?)[\s/:#_.-]+(?P<step>\d{2,})$")
@@ -85,12 +63,11 @@ _EQUAL_STEPS = 6
 
 @dataclass(frozen=True)
 class Identity:
-    """The run of every row, the column that says so, rows that a later one repeats, and what to
-    note.
+    """The run of every row, the column that says so, rows that a later one repeats, and notes.
 
     `labels` is a column that may name runs, and was taken to name sizes; `alike` says that runs
     were told apart by their settings; `grid` that every size has the same budgets, so that rows are
-    runs, though steps stand beside."""
+    runs, though steps stand next to them."""
 
     run_ids: pd.Series
     column: str | None
@@ -109,9 +86,7 @@ def identify(
     usable: NDArray[np.bool_],
 ) -> Identity:
     """The run of every row.
-
-    `frame` holds params, tokens and flops in base units, `usable` the rows that are done.
-    """
+    `frame` holds params, tokens and flops in base units, `usable` the rows that are done."""
     rows = _Rows(raw, frame, usable)
     if "run_id" in told and "run_id" not in found:
         return rows.apart()
@@ -220,11 +195,8 @@ class _Rows:
         )
 
     def by_step(self, ids: pd.Series, *, alone: bool) -> bool:
-        """Whether steps grow with tokens within each name, or, without steps, tokens grow by equal
-        amounts.
-
-        `alone` lets tokens speak: no column names every row on its own.
-        """
+        """Whether steps grow with tokens within each name, or, without steps, tokens grow evenly.
+        `alone` lets tokens speak: no column names every row on its own."""
         group = self.groups(ids)
         if self.step is not None and self._proportional(self.step, group):
             if not self._in_a_grid(group):
@@ -241,9 +213,7 @@ class _Rows:
         return is_grid(group[known], self.along[known], self.params[known])
 
     def every_few_steps(self, ids: pd.Series) -> bool:
-        """Whether each name's rows lie equally many steps apart, as those of runs of their own
-        hardly do.
-        """
+        """Whether each name's rows lie equal steps apart, as runs of their own hardly do."""
         group = self.groups(ids)
         return (
             self.step is not None
@@ -280,9 +250,7 @@ class _Rows:
         return bool(many.any() and equal[many].mean() > 0.8 and many.mean() > 0.5)
 
     def without_steps(self, ids: pd.Series) -> pd.Series | None:
-        """Ids such as NAME@1000 without their step, if it grows with tokens within each NAME; None
-        for others.
-        """
+        """Ids such as NAME@1000 without their step, if it grows with tokens; None for others."""
         unique = pd.unique(ids)
         if sum(with_step(one) is not None for one in unique[:_SAMPLE]) < 0.8 * len(
             unique[:_SAMPLE]
@@ -315,9 +283,7 @@ class _Rows:
         return runs if as_named and self._equally_spaced(group) else None
 
     def _without_numbers(self, ids: pd.Series) -> pd.Series | None:
-        """Ids such as NAME-1000, if tokens a step are the same in runs of several sizes and no
-        power of ten.
-        """
+        """Ids such as NAME-1000, if sizes share their tokens a step, which are no power of ten."""
         unique = pd.unique(ids)
         if (
             self.along is None
@@ -343,11 +309,8 @@ class _Rows:
         return runs if ratio.max() <= ratio.min() * (1 + 2 * _SAME) else None
 
     def alike(self, *, by_steps: bool = True) -> pd.Series | None:
-        """Rows alike in every column but tokens, loss and the like as one run each, if their steps
-        say so.
-
-        Without `by_steps`, only tokens that grow by equal amounts say so.
-        """
+        """Rows alike in all but tokens, loss and the like as one run, if their steps say so.
+        Without `by_steps`, only tokens that grow by equal amounts say so."""
         if self.along is None or not np.isfinite(self.params[self.usable]).any():
             return None
         keys = [pd.Series(self.params, index=self.raw.index)]
@@ -494,6 +457,6 @@ class _Rows:
         return [
             STEPS_REPEATED.note(
                 f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
-                f"checkpoint: the later row is kept, and {rows} left out",
+                f"checkpoint: the later row is kept, and {rows} left out"
             )
         ]

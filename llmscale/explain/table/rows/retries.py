@@ -1,6 +1,4 @@
-"""Runs that were tried again after one diverged, and losses that spiked: what a results folder says
-of both.
-"""
+"""Runs that were tried again after one diverged, and losses that spiked."""
 
 import numpy as np
 import pandas as pd
@@ -37,7 +35,7 @@ def notes(frame: pd.DataFrame) -> list[Note]:
         found.append(
             RETRIED_LEARNING_RATE.note(
                 f"{len(again)} {were} tried again with half the learning rate or less, after one "
-                f"diverged, so that the runs do not all follow one rule: {listed(named)}",
+                f"diverged, so that the runs do not all follow one rule: {listed(named)}"
             )
         )
     spiked = frame[frame["spike_height"].notna()] if "spike_height" in frame.columns else frame[:0]
@@ -47,7 +45,7 @@ def notes(frame: pd.DataFrame) -> list[Note]:
             LOSS_SPIKES.note(
                 f"the training loss of {len(spiked)} of {len(frame)} runs spiked, of "
                 f"{worst['run_id']} by {float(worst['spike_height']):.2f} nats at step "
-                f"{int(worst['spike_step'])}; their losses may be high",
+                f"{int(worst['spike_step'])}; their losses may be high"
             )
         )
     return found

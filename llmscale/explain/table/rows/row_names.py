@@ -49,9 +49,7 @@ def is_counter(given: pd.Series) -> bool:
 
 
 def step_numbers(given: pd.Series) -> NDArray[np.float64] | None:
-    """The steps that a column holds as numbers or as texts like `step1000`; None for another
-    column.
-    """
+    """The steps that a column holds as numbers or as `step1000`; None for another column."""
     if pd.api.types.is_bool_dtype(given.dtype):
         return None
     if pd.api.types.is_numeric_dtype(given.dtype):

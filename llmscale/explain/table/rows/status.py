@@ -1,6 +1,4 @@
-"""Which rows are finished runs: the status words of Slurm, Ray, Optuna, Weights & Biases, MLflow
-and llmscale.
-"""
+"""Which rows are finished runs, in the words of Slurm, Ray, Optuna, W&B, MLflow and llmscale."""
 
 import csv
 import re
@@ -15,177 +13,77 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.printable import one_line
-from llmscale.explain.table.columns.names import last_part, plain
+from llmscale.explain.table.columns.names import last_part, plain, spellings
 from llmscale.notes.reading import STATUS_UNKNOWN
 
-DONE = frozenset(
-    {
-        "done",
-        "finished",
-        "finish",
-        "complete",
-        "completed",
-        "success",
-        "succeeded",
-        "successful",
-        "ok",
-        "terminated",
-        "true",
-        "yes",
-        "passed",
-        "pass",
-    }
+DONE = spellings(
+    """
+    done finished finish complete completed success succeeded successful ok terminated true yes
+    passed pass
+    """
 )
 """Words of a finished run, small; `terminated` is Ray's."""
 
-NOT_DONE = frozenset(
-    {"running", "run", "r", "crashed", "crash", "failed", "fail", "failure", "killed", "preempted",
-     "preempting",
-     "pending", "queued", "waiting", "scheduled", "paused", "suspended", "stopped",
-     "stopped_early", "early_stopped",
-     "error", "errored", "pruned", "cancelled", "canceled", "timeout", "timed_out", "time_out",
-     "out_of_memory", "oom",
-     "node_fail", "boot_fail", "deadline", "revoked", "requeued", "resizing", "completing",
-     "configuring", "stopping",
-     "interrupted", "aborted", "diverged", "nan", "incomplete", "unfinished", "not_finished",
-     "in_progress", "active",
-     "started", "starting", "created", "new", "skipped", "lost", "stalled", "evicted", "missing",
-     "no_status", "false",
-     "no", "none", "unknown"}
-)  # fmt: skip
-"""Words of a run that is not finished, small."""
-
-_COLUMNS = (
-    "status",
-    "state",
-    "job_state",
-    "job_status",
-    "trial_status",
-    "trial_state",
-    "run_status",
-    "run_state",
-    "exit_state",
-    "exit_status",
-    "slurm_state",
-    "slurm_status",
-    "wandb_state",
-    "final_status",
-    "final_state",
+NOT_DONE = spellings(
+    """
+    running run r crashed crash failed fail failure killed preempted preempting pending queued
+    waiting scheduled paused suspended stopped stopped_early early_stopped error errored pruned
+    cancelled canceled timeout timed_out time_out out_of_memory oom node_fail boot_fail deadline
+    revoked requeued resizing completing configuring stopping interrupted aborted diverged nan
+    incomplete unfinished not_finished in_progress active started starting created new skipped lost
+    stalled evicted missing no_status false no none unknown
+    """
 )
-_MAYBE = (
-    "outcome",
-    "result",
-    "run_outcome",
-    "run_result",
-    "final_outcome",
-    "exit",
-    "exit_reason",
-    "completion_status",
+"""Words of a run that is not finished, small."""
+_KNOWN = sorted({*DONE, *NOT_DONE})
+
+_COLUMNS = spellings(
+    """
+    status state job_state job_status trial_status trial_state run_status run_state exit_state
+    exit_status slurm_state slurm_status wandb_state final_status final_state
+    """
+)
+_MAYBE = spellings(
+    "outcome result run_outcome run_result final_outcome exit exit_reason completion_status"
 )
 """Columns of statuses only if each of their words is one."""
-_TRUTHS = (
-    "done",
-    "finished",
-    "completed",
-    "complete",
-    "is_done",
-    "is_finished",
-    "success",
-    "succeeded",
+_TRUTHS = spellings("done finished completed complete is_done is_finished success succeeded")
+_UNTRUTHS = spellings(
+    """
+    pruned diverged crashed failed is_pruned has_diverged killed early_stopped nan_loss loss_nan
+    is_nan has_nan had_nan nan nans oom timeout timed_out aborted cancelled canceled preempted
+    interrupted incomplete unfinished is_failed has_failed is_crashed has_crashed unstable blew_up
+    exploded terminated_early early_terminated stopped_early is_diverged errored
+    """
 )
-_UNTRUTHS = ("pruned", "diverged", "crashed", "failed", "is_pruned", "has_diverged", "killed",
-    "early_stopped",
-    "nan_loss", "loss_nan", "is_nan", "has_nan", "had_nan", "nan", "nans", "oom", "timeout",
-    "timed_out", "aborted",
-    "cancelled", "canceled", "preempted", "interrupted", "incomplete", "unfinished", "is_failed",
-    "has_failed",
-    "is_crashed", "has_crashed", "unstable", "blew_up", "exploded", "terminated_early",
-    "early_terminated",
-    "stopped_early", "is_diverged", "errored",
-)  # fmt: skip
-_UNSAID = (
-    "terminated",
-    "stopped",
-    "ended",
-    "excluded",
-    "exclude",
-    "ignore",
-    "skip",
-    "bad",
-    "invalid",
-    "flagged",
-)
+_UNSAID = spellings("terminated stopped ended excluded exclude ignore skip bad invalid flagged")
 """Columns of truths that may say that a run is finished, or that it is not to be used."""
-_SHARES = (
-    "completion",
-    "progress",
-    "pct_done",
-    "done_pct",
-    "percent_done",
-    "percent_complete",
-    "pct_complete",
-    "completed_fraction",
-    "fraction_done",
-    "fraction_complete",
-    "fraction_completed",
-    "frac_done",
-    "completion_pct",
-    "complete_pct",
-    "progress_pct",
-    "progress_percent",
-    "percent_completed",
-    "completion_percent",
-    "completion_rate",
-    "completion_fraction",
-    "pct_completed",
-    "progress_fraction",
+_SHARES = spellings(
+    """
+    completion progress pct_done done_pct percent_done percent_complete pct_complete
+    completed_fraction fraction_done fraction_complete fraction_completed frac_done completion_pct
+    complete_pct progress_pct progress_percent percent_completed completion_percent completion_rate
+    completion_fraction pct_completed progress_fraction
+    """
 )
 """Columns of how much of a run is done, from 0 to 1 or to 100."""
 _EXIT_CODES = ("exit_code", "exitcode", "returncode", "return_code")
 _NO_STATUS = "no status"
 _FULL = 0.985
 """From this share on, a run is done: rounding, and a last batch that is left out."""
-_PLACES = frozenset(
-    {
-        "california",
-        "texas",
-        "oregon",
-        "washington",
-        "virginia",
-        "iowa",
-        "new york",
-        "nevada",
-        "ohio",
-        "arizona",
-        "utah",
-        "georgia",
-        "illinois",
-        "florida",
-        "massachusetts",
-        "north carolina",
-        "south carolina",
-        "oklahoma",
-        "tennessee",
-        "pennsylvania",
-        "new jersey",
-        "colorado",
-        "michigan",
-        "wyoming",
-        "nebraska",
-        "bavaria",
-        "bayern",
-        "quebec",
-        "ontario",
-    }
+_PLACES = re.split(
+    r",\s+",
+    """california, texas, oregon, washington, virginia, iowa, new york, nevada, ohio, arizona, utah,
+    georgia, illinois, florida, massachusetts, north carolina, south carolina, oklahoma, tennessee,
+    pennsylvania, new jersey, colorado, michigan, wyoming, nebraska, bavaria, bayern, quebec,
+    ontario""",
 )
 """States of countries in which machines stand."""
 
 
 @dataclass(frozen=True)
 class Statuses:
-    """Which rows are done, the word that says so of each, the columns that were read, and what to
-    note.
-    """
+    """Which rows are done, the word for each, the columns that were read, and notes."""
 
     usable: np.ndarray
     reasons: np.ndarray
@@ -222,9 +120,7 @@ def parse_status(text: str | Sequence[str] | None) -> frozenset[str] | None:
 
 def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) -> Statuses:
     """Which rows are finished runs, by every column of statuses. Raises InputError.
-
-    `done` are the only words that count as done, if given. Words of neither kind count as not done,
-    and are said."""
+    `done` are the only words that count as done, if given; unknown words count as not done."""
     if done is not None:
         return _as_told(raw, path, done)
     usable = np.ones(len(raw), dtype=bool)
@@ -235,7 +131,7 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
     for column, kind in _columns(raw):
         if kind == "words":
             words = _words(raw[column])
-            unknown = [word for word in dict.fromkeys(words) if _word(word) not in DONE | NOT_DONE]
+            unknown = [word for word in dict.fromkeys(words) if _word(word) not in _KNOWN]
             known = len(set(words)) > len(unknown)
             if not known and plain(column) in ("state", "final_state"):
                 # A state of the model or of a country, perhaps, and not of the run.
@@ -317,9 +213,7 @@ def _as_told(raw: pd.DataFrame, path: Path, done: frozenset[str]) -> Statuses:
 
 
 def _columns(raw: pd.DataFrame) -> list[tuple[str, str]]:
-    """The columns of statuses and what they hold: words, or a truth that says that a run is (or is
-    not) done.
-    """
+    """The columns of statuses, and whether they hold words, shares, or truths of which kind."""
     found = []
     for column in raw.columns:
         name, last = plain(column), plain(last_part(column))
@@ -350,9 +244,7 @@ def _columns(raw: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _truths(given: pd.Series) -> list[bool | None]:
-    """True or False of each row, None for a missing one; empty for a column that holds anything
-    else.
-    """
+    """True or False of each row, None for a missing one; empty for another column."""
     texts = {"true": True, "false": False, "yes": True, "no": False, "y": True, "n": False,
     "x": True, "*": True,
              "✓": True, "✔": True, "✅": True, "✗": False, "✘": False, "❌": False}  # fmt: skip
@@ -376,9 +268,7 @@ def _truths(given: pd.Series) -> list[bool | None]:
 
 
 def _share(given: pd.Series) -> np.ndarray | None:
-    """How much of each run is done, up to 1; None for a column of anything else, or that is the
-    same in every row.
-    """
+    """The share of each run that is done, up to 1; None for columns of anything else."""
     cells = given.astype(object).map(_without_percent)
     share = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float)
     if not len(share) or not np.isfinite(share).all() or pd.api.types.is_bool_dtype(given.dtype):
@@ -407,9 +297,7 @@ def _words(given: pd.Series) -> np.ndarray:
 
 
 def _word(text: str) -> str:
-    """`cancelled` of `CANCELLED by 1000`, `complete` of `TrialState.COMPLETE`, `done` of 0:0, an
-    exit code.
-    """
+    """`cancelled` of `CANCELLED by 1000`, `complete` of `TrialState.COMPLETE`, `done` of 0:0."""
     small = one_line(text).strip().lower()
     if re.fullmatch(r"0(\.0)?(:0)?", small):
         return "done"
@@ -419,14 +307,12 @@ def _word(text: str) -> str:
     word = re.sub(r"[\s-]+", "_", small)
     if word.endswith("+"):  # sacct cuts long words
         cut = word.rstrip("+")
-        return next((known for known in sorted(DONE | NOT_DONE) if known.startswith(cut)), cut)
+        return next((known for known in _KNOWN if known.startswith(cut)), cut)
     return word
 
 
 def status_option(*words: str) -> str:
-    """`--status done=WORD,WORD`, quoted for the shell; a word with a comma or a quote is in double
-    quotes.
-    """
+    """`--status done=WORD,WORD` for the shell; words with commas or quotes are quoted."""
     said = []
     for word in map(one_line, words):
         doubled = word.replace('"', '""')
@@ -444,14 +330,14 @@ def _unknown(column: str, unknown: Sequence[str]) -> Note:
     are = "is a word" if len(unknown) == 1 else "are words"
     return STATUS_UNKNOWN.note(
         f"{listed(unknown)} {are} of column {column!r} that may mean anything, and such runs are "
-        f"left out: say which words count as done, {status_option(unknown[0])}",
+        f"left out: say which words count as done, {status_option(unknown[0])}"
     )
 
 
 def _not_read(column: str, unknown: Sequence[str]) -> Note:
     return STATUS_UNKNOWN.note(
         f"column {column!r} ({listed(unknown)}) is not read as the status of runs, and every row "
-        f"counts: if it is, say which words count as done, {status_option(unknown[0])}",
+        f"counts: if it is, say which words count as done, {status_option(unknown[0])}"
     )
 
 

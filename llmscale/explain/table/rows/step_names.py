@@ -28,9 +28,7 @@ def bare_step(text: str) -> float | None:
 
 
 def with_step(text: str) -> tuple[str, float] | None:
-    """The run and the step of `NAME@1000`, `NAME-step1000`, `NAME/epoch=1-step=1000.ckpt`; None for
-    other names.
-    """
+    """The run and step of `NAME@1000`, `NAME-step1000` and the like; None for other names."""
     found: tuple[str, float] | None = None
     run = text
     while run and (match := _STEP.match(run) or _STEP_AFTER.match(run)):

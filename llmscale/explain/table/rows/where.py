@@ -1,7 +1,4 @@
-"""Filters of runs as people write them, for --where and --holdout: `flops < 1e20 and data == c4`.
-
-Read by a small parser, never evaluated.
-"""
+"""Filters of runs for --where and --holdout, read by a parser: `flops < 1e20 and data == c4`."""
 
 import operator
 import re
@@ -71,10 +68,8 @@ def parse_where(text: str) -> tuple[Condition, ...]:
 
 
 def keep(frame: pd.DataFrame, filters: Sequence[str]) -> Mask:
-    """The runs that meet every filter; a missing value meets only `!=` and `not in`, as in pandas.
-
-    Raises InputError for an unknown column, a value that does not suit its column, and if no run is
-    left."""
+    """The runs that meet every filter; a missing value meets only `!=` and `not in`.
+    Raises InputError for an unknown column, an unsuitable value, and if no run is left."""
     kept = np.ones(len(frame), dtype=bool)
     for text in filters:
         for condition in parse_where(text):

@@ -12,9 +12,10 @@ function that yields documents, always the same ones in the same order."""
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from itertools import islice
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -26,6 +27,7 @@ from llmscale.menu import Menu, errors_named, path_of
 _DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _IN_FILE: Final = re.compile(r"\.py:[A-Za-z_]\w*(@[0-9a-f]+)?$")
 """A source in a file of the user's own; a file of Python without a name is text."""
+_LENGTH_BYTES: Final = 8
 _LONGEST_NAME: Final = 200
 """Characters; the hub allows 96 for each of its names."""
 
@@ -60,23 +62,17 @@ class Source(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What a reader needs to find the same text again, as JSON; `source` names the menu's
-        member.
-        """
+        """What a reader needs to find this text again, as JSON; `source` is the menu's member."""
 
     def remarks(self) -> tuple[str, ...]:
-        """What was taken for what, and what was left out, if that does not follow from what was
-        asked for.
-        """
+        """What was taken for what, and what was left out, if the question does not say so."""
         return ()
 
 
 def open_source(
     name: str, *, config: str | None = None, split: str = "train", text_column: str = "text"
 ) -> Source:
-    """The text that `name` stands for: `stdlib`, a path or glob, or the name of a dataset on the
-    Hugging Face hub.
-    """
+    """The text that `name` stands for: `stdlib`, a path or glob, or a dataset on the hub."""
     name = name.strip()
     member = member_of(name)
     before, _, after = name.partition(":")
@@ -127,15 +123,18 @@ def digest_of(parts: Iterable[str]) -> str:
     """32 hex digits over strings in their order."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        encoded = part.encode("utf-8", "surrogateescape")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        digest.update(_framed(part))
     return digest.hexdigest()
 
 
+def _framed(part: str) -> bytes:
+    """Its length and then itself, so that two lists of strings never give the same bytes."""
+    encoded = part.encode("utf-8", "surrogateescape")
+    return len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded
+
+
 def shuffled(names: Iterable[str]) -> list[str]:
-    """`names` in an order fixed by their hashes, so that any first part of a source is a fair
-    sample of it.
-    """
+    """`names` in an order fixed by their hashes: any first part of a source is a fair sample."""
     return sorted(names, key=lambda name: digest_of([name]))
 
 
@@ -166,53 +165,110 @@ class _Documents(Source):
     """The documents that a function of the user's own yields, as one shard."""
 
     def __init__(self, function: Callable[[], Iterable[str]]) -> None:
-        self._function = function
+        self._function, self._name = function, function.__name__
+        self._read: tuple[str, int] | None = None
+        """The digest of all documents and their bytes, once they have been read to the end."""
 
     @property
     def shards(self) -> tuple[str, ...]:
-        return (self._function.__name__,)
+        return (self._name,)
 
     def documents(self, shard: int, start: int = 0) -> Iterator[str]:
-        path, name = path_of(self._function.__module__), self._function.__name__
-        with errors_named(path or name, f"failed in {name}", "change the function"):
-            for document in islice(self._function(), start, None):
-                if not isinstance(document, str):
-                    raise TypeError(f"{name} yields {type(document).__name__}, and not str")
+        found, digest, size = self._function(), hashlib.blake2b(digest_size=16), 0
+        if isinstance(found, str):
+            raise TypeError(f"{self._name} returns one text, and not documents")
+        for number, document in enumerate(found):
+            encoded = _framed(_text(document, self._name))
+            digest.update(encoded)
+            size += len(encoded) - _LENGTH_BYTES
+            if number >= start:
                 yield document
+        read = digest.hexdigest(), size
+        self._read = self._read or read
+        if self._read != read:
+            raise ValueError(f"{self._name} yields other documents when it is called again")
 
     def fingerprint(self) -> str:
-        return self._read[0]
+        return self._whole()[0]
 
     def estimated_bytes(self) -> int:
-        return self._read[1]
+        return self._whole()[1]
 
     def describe(self) -> dict[str, Any]:
-        return {"source": self._function.__name__, "bytes": self.estimated_bytes()}
+        return {"source": self._name, "bytes": self.estimated_bytes()}
 
-    @cached_property
-    def _read(self) -> tuple[str, int]:
-        """The digest of all documents and their bytes: what the function reads is not known."""
-        read = 0
-
-        def counted() -> Iterator[str]:
-            nonlocal read
-            for document in self.documents(0):
-                read += len(document.encode("utf-8", "surrogateescape"))
-                yield document
-
-        return digest_of(counted()), read
+    def _whole(self) -> tuple[str, int]:
+        """Read all of it: what the function reads is not known."""
+        if self._read is None:
+            deque(self.documents(0), maxlen=0)
+            assert self._read is not None
+        return self._read
 
 
-def _ready(found: Any) -> Any:
-    """A member of the menu; of a source of one's own, what opens it."""
+class _Named(Source):
+    """A source of the user's own; what goes wrong in it is told of with the line of its file."""
+
+    def __init__(self, make: Callable[[], Source], path: str, name: str) -> None:
+        self._path, self._name = path, name
+        with self._errors():
+            self._source = make()
+
+    def _errors(self) -> AbstractContextManager[None]:
+        fix = f"change {self._name}: it gives documents, always the same ones in the same order"
+        return errors_named(self._path, f"failed in {self._name}", fix)
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        with self._errors():
+            return tuple(self._source.shards)
+
+    def documents(self, shard: int, start: int = 0) -> Iterator[str]:
+        with self._errors():
+            for document in self._source.documents(shard, start):
+                yield _text(document, self._name)
+
+    def fingerprint(self) -> str:
+        with self._errors():
+            return _text(self._source.fingerprint(), f"{self._name}.fingerprint")
+
+    def estimated_bytes(self) -> int | None:
+        with self._errors():
+            return self._source.estimated_bytes()
+
+    def describe(self) -> dict[str, Any]:
+        with self._errors():
+            return dict(self._source.describe())
+
+    def remarks(self) -> tuple[str, ...]:
+        with self._errors():
+            return tuple(self._source.remarks())
+
+
+def _text(given: Any, name: str) -> str:
+    """What the user's own code gave, if it is text."""
+    if not isinstance(given, str):
+        raise TypeError(f"{name} yields {type(given).__name__}, and not str")
+    return given
+
+
+def _tried(found: Any, title: str) -> Any:
+    """A source of the user's own, and how it is opened; it is read by whoever opens it."""
     if hasattr(found, "open_source"):
         return found
+    is_class = isinstance(found, type)
+    if not callable(found) or (is_class and not issubclass(found, Source)):
+        raise InputError(
+            f"{title} is neither a function nor a class of Source",
+            "write a function that yields documents, each a str",
+        )
+    path = path_of(found.__module__) or title
 
     def opened(name: str, *, config: str | None, split: str, text_column: str) -> Source:
         refuse_dataset_options("a file of your own", config, split)
-        return found() if isinstance(found, type) else _Documents(found)
+        make = found if is_class else partial(_Documents, found)
+        return _Named(make, path, found.__name__)
 
     return SimpleNamespace(open_source=opened, STREAMS=getattr(found, "STREAMS", False))
 
 
-SOURCES: Menu[Any] = Menu(__name__, "source", "--data", ready=_ready, own="my_source")
+SOURCES: Menu[Any] = Menu(__name__, "source", "--data", tried=_tried, own="my_source")

@@ -1,6 +1,4 @@
-"""The files that a path, a folder, a glob or a list of them means; none is left out without a
-word.
-"""
+"""The files that a path, a folder, a glob or a list of them means; what is left out is said."""
 
 import glob
 import os
@@ -31,12 +29,10 @@ class Found:
 
 
 def parts_of(name: str) -> list[str]:
-    """The paths and patterns in `name`, which has commas between them unless a file is called
-    that.
-    """
-    return (
-        [name] if exists(Path(name)) else [part.strip() for part in name.split(",") if part.strip()]
-    )
+    """The paths and patterns in `name`, with commas between, unless a file is called that."""
+    if exists(Path(name)):
+        return [name]
+    return [part.strip() for part in name.split(",") if part.strip()]
 
 
 def exists(path: Path) -> bool:
@@ -48,9 +44,7 @@ def exists(path: Path) -> bool:
 
 
 def looks_like_files(name: str) -> bool:
-    """Whether `name` means files, even when there are none: it exists, is a pattern, or ends in a
-    known suffix.
-    """
+    """Whether `name` means files, there or not: it exists, is a pattern, or has a known suffix."""
     return any(
         glob.has_magic(part)
         or part.startswith((".", "~", "/"))
@@ -69,9 +63,8 @@ def find(name: str) -> Found:
         _find_part(part, found)
     found.files = list(dict.fromkeys(path.absolute() for path in found.files))
     named = set(found.files)
-    found.optional = [
-        path for path in dict.fromkeys(p.absolute() for p in found.optional) if path not in named
-    ]
+    others = dict.fromkeys(path.absolute() for path in found.optional)
+    found.optional = [path for path in others if path not in named]
     if not found.files and not found.optional:
         raise InputError("the list of files is empty", "name files, like corpus/**/*.txt")
     everything = [*found.files, *found.optional]
@@ -92,19 +85,20 @@ def _find_part(part: str, found: Found) -> None:
         )
     expanded = os.path.expanduser(part)
     path = Path(expanded)
+    is_there = False
     try:
-        mode = path.stat()
+        path.stat()
+        is_there = True
     except FileNotFoundError:
-        mode = None
+        pass
     except (OSError, ValueError) as error:
         if not glob.has_magic(expanded):
             raise _unreadable(part, error) from None
-        mode = None
-    if mode is not None and path.is_dir():
+    if is_there and path.is_dir():
         _find_inside(path, part, found)
-    elif mode is not None and path.is_file():
+    elif is_there and path.is_file():
         found.files.append(path)
-    elif mode is not None:
+    elif is_there:
         raise InputError(f"{part} is not a regular file", "name regular files")
     elif glob.has_magic(expanded):
         found.files += _matching(expanded, part)
@@ -150,10 +144,7 @@ def _find_inside(folder: Path, part: str, found: Found) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files and links to folders under `folder`, but for hidden ones.
-
-    Raises InputError if one cannot be read.
-    """
+    """Files and links to folders under `folder`, but for hidden ones. Raises InputError."""
 
     def refuse(error: OSError) -> None:
         raise _unreadable(str(error.filename or folder), error) from None
@@ -165,10 +156,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _regular(path: Path) -> bool:
-    """Whether it is a file and no pipe or device.
-
-    Raises InputError for a link that leads nowhere.
-    """
+    """Whether it is a file, no pipe or device. Raises InputError for a link to nowhere."""
     try:
         path.stat()
     except FileNotFoundError:

@@ -1,6 +1,4 @@
-"""Text files: a path, a glob such as `corpus/**/*.txt`, a folder, or several of these with commas
-between.
-"""
+"""Text files: a path, a glob like `corpus/**/*.txt`, a folder, or several with commas between."""
 
 import hashlib
 import os
@@ -27,9 +25,7 @@ def open_source(name: str, *, config: str | None, split: str, text_column: str) 
 
 
 class Files(Source):
-    """Every file is a shard; a row of JSON, CSV or parquet is a document, and so is a piece of
-    plain text.
-    """
+    """Every file is a shard; a row of a table, or a piece of plain text, is a document."""
 
     def __init__(self, name: str, found: Found, text_column: str) -> None:
         self.name = name
@@ -86,9 +82,8 @@ class Files(Source):
         return tuple(self._remarks())
 
     def _remarks(self) -> Iterator[str]:
-        chosen = Counter(
-            column for column in self._columns.values() if column not in (None, self.text_column)
-        )
+        usual = (None, self.text_column)
+        chosen = Counter(column for column in self._columns.values() if column not in usual)
         for column, count in chosen.items():
             files = f"{count:,} file{'s' * (count != 1)}"
             yield f"the text is column {column!r} of {files}: there is no {self.text_column!r}"
@@ -125,10 +120,8 @@ class Files(Source):
     def _is_text(self, path: Path) -> bool:
         try:
             content = look(path)
-            return (
-                not content.tabular
-                or formats.column_of(path, self.text_column, content) is not None
-            )
+            column = formats.column_of(path, self.text_column, content)
+            return column is not None or not content.tabular
         except InputError:
             return False
 
@@ -137,10 +130,8 @@ class Files(Source):
         """The text column, if any file has columns."""
         if not any(content.tabular for content in self._contents.values()):
             return None
-        return (
-            ",".join(sorted({column for column in self._columns.values() if column}))
-            or self.text_column
-        )
+        columns = {column for column in self._columns.values() if column}
+        return ",".join(sorted(columns)) or self.text_column
 
     @cached_property
     def _digests(self) -> tuple[str, ...]:

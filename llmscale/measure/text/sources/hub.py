@@ -1,8 +1,7 @@
 """Datasets of the Hugging Face hub, read as a stream through `datasets`, so that a corpus may be
 larger than the disk.
 
-`--data hub:FOLDER` reads a local folder of parquet or JSON lines in the same way.
-"""
+`--data hub:FOLDER` reads a local folder of parquet or JSON lines in the same way."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,10 +19,7 @@ def open_source(name: str, *, config: str | None, split: str, text_column: str) 
 
 
 class Hub(Source):
-    """One split of a dataset; its files are the shards and its rows the documents.
-
-    Code in a dataset is never run.
-    """
+    """One split of a dataset: files are shards, rows documents. A dataset's code is never run."""
 
     def __init__(self, name: str, config: str | None, split: str, text_column: str) -> None:
         self.name = name
@@ -40,9 +36,9 @@ class Hub(Source):
             ) from error
         self._asked = text_column
         self.text_column = choose_column(text_column, row, f"the dataset {name}")
-        selected = (
-            self.text_column if self.text_column in row else self.text_column.partition(".")[0]
-        )
+        selected = self.text_column
+        if selected not in row:
+            selected = selected.partition(".")[0]
         self._dataset = dataset.select_columns([selected])
 
     @property
@@ -67,9 +63,8 @@ class Hub(Source):
             ) from error
 
     def fingerprint(self) -> str:
-        return digest_of(
-            ["hub", self.name, self.config, self.split, self.text_column, self._version()]
-        )
+        asked = ("hub", self.name, self.config, self.split, self.text_column)
+        return digest_of([*asked, self._version()])
 
     def estimated_bytes(self) -> int | None:
         splits = self._builder.info.splits or {}
@@ -88,14 +83,11 @@ class Hub(Source):
     def remarks(self) -> tuple[str, ...]:
         if self.text_column == self._asked:
             return ()
-        return (
-            f"the text is column {self.text_column!r} of {self.name}: there is no {self._asked!r}",
-        )
+        found = f"the text is column {self.text_column!r} of {self.name}"
+        return (f"{found}: there is no {self._asked!r}",)
 
     def _version(self) -> str:
-        """What `datasets` calls the state of the data: the commit on the hub, a hash of the files
-        in a folder.
-        """
+        """The state of the data in `datasets`: a commit of the hub, a hash of a folder's files."""
         return str(self._builder.hash)
 
 
@@ -116,14 +108,10 @@ def _builder(name: str, config: str | None) -> Any:
             "look it up on https://huggingface.co/datasets; for a gated one: huggingface-cli login",
         ) from error
     except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
-        option = (
-            "name one of its configurations: --config NAME"
-            if "config" in str(error).lower()
-            else None
-        )
-        raise InputError(
-            f"the dataset {name} cannot be opened: {_reason(error)}", option
-        ) from error
+        fix = None
+        if "config" in str(error).lower():
+            fix = "name one of its configurations: --config NAME"
+        raise InputError(f"the dataset {name} cannot be opened: {_reason(error)}", fix) from error
     except Exception as error:  # every network client has its own errors
         raise UnreachableError(
             f"no hub answered for the dataset {name}: {_reason(error)}",
@@ -141,8 +129,5 @@ def _stream(builder: Any, name: str, split: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return (
-        str(error).strip().splitlines()[0].rstrip(".")
-        if str(error).strip()
-        else type(error).__name__
-    )
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0].rstrip(".")

@@ -1,0 +1,253 @@
+"""What `fit`, `plot` and `predict` can be told: each setting is an option and a keyword.
+
+Light: `--help` reads the declarations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypedDict, TypeVar
+
+from llmscale.errors import InputError
+from llmscale.explain.estimation.options import Options, OptionsGiven
+from llmscale.explain.figures import COLUMN_INCHES, FIGURES
+from llmscale.menu import names_in
+from llmscale.runs.shape import COUNTS
+from llmscale.settings import Range, check_settings, options_of, setting
+from llmscale.settings.tables import check_keys, with_keywords
+
+Spec = TypeVar("Spec", "FitSpec", "PlotSpec", "PredictSpec")
+
+READ: Final = "What to read"
+FIT: Final = "What to fit"
+FORECAST: Final = "What to forecast"
+DRAW: Final = "What to draw"
+OUTPUT: Final = "Output"
+"""Groups of settings."""
+
+
+def several(text: str) -> str | list[str]:
+    """What stands between commas; a text without any as it is."""
+    return text.split(",") if "," in text else text
+
+
+def _laws() -> tuple[str, ...]:
+    return names_in("llmscale.explain.laws")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table of runs is read."""
+
+    count: str = setting(
+        COUNTS[0],
+        help="What N counts.",
+        group=READ,
+        metavar="COLUMN",
+        choices=lambda: COUNTS,
+        only_shown=True,
+    )
+    columns: str | Mapping[str, str] | None = setting(
+        None,
+        help="The table's columns: params, tokens, flops, loss, or any input of a law; in quotes "
+        "if with a comma.",
+        usual="found by their names",
+        group=READ,
+        metavar="params=X,...",
+    )
+    units: str | Mapping[str, str] | None = setting(
+        None,
+        help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits, "
+        "perplexity or accuracy.",
+        usual="as the columns say",
+        group=READ,
+        metavar="params=M,...",
+    )
+    where: str | Sequence[str] | None = setting(
+        None,
+        help='Only these runs: "flops < 1e20 and data == c4"; repeat it to add more.',
+        group=READ,
+        metavar="FILTER",
+        repeats=True,
+    )
+    status: str | None = setting(
+        None,
+        help="Which words of the column of statuses count as a finished run.",
+        group=READ,
+        metavar="done=WORD,...",
+    )
+
+
+class ReadingGiven(TypedDict, total=False):
+    """The fields of Reading as keywords; one that is None was not given."""
+
+    count: str | None
+    columns: Mapping[str, str] | str | None
+    units: Mapping[str, str] | str | None
+    where: str | Sequence[str] | None
+    status: str | None
+
+
+class Given(ReadingGiven, OptionsGiven, total=False):
+    """Keywords that all of these calls take."""
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """What `llmscale fit` fits to a table."""
+
+    law: str | type | Sequence[str | type] | None = setting(
+        None,
+        help="A law, or ./mine.py:MyLaw, or all, which ranks those that suit; repeat it to "
+        "compare.",
+        usual="what suits the table",
+        group=FIT,
+        metavar="NAME",
+        choices=lambda: (*_laws(), "all"),
+        only_shown=True,
+        repeats=True,
+    )
+    method: str = setting(
+        "parametric",
+        help="How: a law, or only the compute-optimal split of a budget by another method, or all "
+        "methods next to each other.",
+        group=FIT,
+        choices=lambda: (*names_in("llmscale.explain.allocation"), "all"),
+        only_shown=True,
+    )
+    by: str | None = setting(
+        None,
+        help="One law for every value of this column, and a joint fit.",
+        group=FIT,
+        metavar="COLUMN",
+    )
+    keep: str | Path | bool = setting(
+        False,
+        help="Keep the fit here, for `predict` and `plot`.",
+        usual="that of a results folder is kept in it, as fit-LAW.json",
+        group=OUTPUT,
+        flags=("--out", "-o"),
+        metavar="FILE.json",
+    )
+    reading: Reading = field(default_factory=Reading)
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class PredictSpec:
+    """What `llmscale predict` forecasts, and by which law."""
+
+    params: Any = setting(
+        None,
+        help="Sizes, like 7B or 1B,7B,70B.",
+        group=FORECAST,
+        parse=several,
+        flags=("--params", "-N"),
+        metavar="7B",
+    )
+    tokens: Any = setting(
+        None,
+        help="Tokens, like 1.4T; or 20x for 20 a parameter.",
+        group=FORECAST,
+        parse=several,
+        flags=("--tokens", "-D"),
+        metavar="1.4T",
+    )
+    flops: Any = setting(
+        None,
+        help="A budget, like 1e23: by itself, its best size and tokens.",
+        group=FORECAST,
+        parse=several,
+        flags=("--flops", "-C"),
+        metavar="1e23",
+    )
+    inputs: Mapping[str, Any] = setting(
+        factory=dict, help="Other columns that the law takes, with their values."
+    )
+    law: str | type | None = setting(
+        None,
+        help="A law, or ./mine.py:MyLaw.",
+        usual="what suits the table",
+        group=FIT,
+        metavar="NAME",
+        choices=_laws,
+        only_shown=True,
+    )
+    refit: bool = setting(
+        False, help="Whether to fit again, whatever fit is kept next to the table.", group=FIT
+    )
+    reading: Reading = field(default_factory=Reading)
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class PlotSpec:
+    """What `llmscale plot` draws."""
+
+    kind: str = setting(
+        "scaling",
+        help="The figure, or ./mine.py:my_figure.",
+        group=DRAW,
+        metavar="NAME",
+        choices=lambda: FIGURES,
+        only_shown=True,
+    )
+    output: str | Path | bool = setting(
+        False,
+        help="A .png, .pdf or .svg.",
+        usual="figures/KIND.png of a results folder, KIND.png of any other table",
+        group=OUTPUT,
+        flags=("--out", "-o"),
+        metavar="FILE",
+    )
+    law: str | type | Sequence[str | type] | None = setting(
+        None,
+        help="A law, or ./mine.py:MyLaw; repeat it to draw several.",
+        usual="what suits the table",
+        group=FIT,
+        metavar="NAME",
+        choices=_laws,
+        only_shown=True,
+        repeats=True,
+    )
+    refit: bool = setting(
+        False, help="Whether to fit again, whatever fit is kept next to the table.", group=FIT
+    )
+    width: float = setting(
+        COLUMN_INCHES,
+        help="Inches; 3.4 is one column of a paper, 7 both.",
+        group=DRAW,
+        within=Range(1, 40),
+    )
+    title: str | None = setting(None, help="A title above the figure.", group=DRAW, metavar="TEXT")
+    reading: Reading = field(default_factory=Reading)
+    options: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def asked_spec(kind: type[Spec], keywords: Mapping[str, Any]) -> Spec:
+    """What a call with these keywords asks for; None leaves a setting as it is.
+
+    Raises InputError for a keyword that there is not, and for a value of a wrong type or out of
+    range."""
+    check_keys(keywords, {*options_of(kind), "inputs"}, "the call")
+    spec = with_keywords(kind(), keywords, "the call")
+    delta, objective = keywords.get("delta"), spec.options.objective
+    if delta is not None and objective == "squared":
+        raise InputError(
+            "the squared objective has no delta", "leave --delta out, or take --objective huber"
+        )
+    return spec
+
+
+def options_given(spec: FitSpec | PlotSpec | PredictSpec, given: Given) -> dict[str, Any]:
+    """The options of the fit that were given, checked."""
+    names = [name for name in OptionsGiven.__annotations__ if given.get(name) is not None]
+    return {name: getattr(spec.options, name) for name in names}
+
+
+def reading_given(given: Given) -> dict[str, Any]:
+    """How to read the table, as far as it was given."""
+    known = ReadingGiven.__annotations__
+    return {name: value for name, value in given.items() if name in known and value is not None}
