@@ -128,9 +128,12 @@ class _Parabola:
 
 def _profiles(frame: pd.DataFrame, index: NDArray[np.int_]) -> list[_Profile]:
     log_params, log_flops = np.log(frame["params"].to_numpy()), np.log(frame["flops"].to_numpy())
+    loss = frame["loss"].to_numpy()
     profiles = []
     for budget in range(int(index.max()) + 1):
         rows = np.flatnonzero(index == budget)
+        # Draws go by the order of rows: the answer must not hang on the file's.
+        rows = rows[np.lexsort((loss[rows], log_flops[rows], log_params[rows]))]
         x, middle = log_params[rows], float(np.median(log_flops[rows]))
         centre, scale = (x.min() + x.max()) / 2, (x.max() - x.min()) / 2
         size = levels(frame["params"].to_numpy()[rows])

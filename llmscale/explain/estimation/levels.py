@@ -55,6 +55,13 @@ def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
     return distinct([levels(numbers(frame, name)) for name in inputs])
 
 
+def in_order(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The rows sorted by columns of numbers, then by run: alike in whatever order they come."""
+    run = pd.factorize(frame["run_id"], sort=True)[0]
+    keys = [run, *(numbers(frame, name) for name in reversed(names))]
+    return frame.take(np.lexsort(keys)).reset_index(drop=True)
+
+
 def has_steps(frame: pd.DataFrame) -> bool:
     """Whether rows are steps of runs, several a run."""
     return bool(frame["run_id"].duplicated().any())
