@@ -114,9 +114,7 @@ def _slopes(
 def _window(
     surface: Surface, theta_P: Array, log_loss_R: Array, objective: Objective
 ) -> float | None:
-    """How near to the law residuals tell their density, if those within delta are too few to tell
-    Huber's curvature.
-    """
+    """How near to the law residuals tell their density, if too few within delta do."""
     if objective.name != "huber":
         return None
     rows = np.linspace(0, len(log_loss_R) - 1, min(_BLOCK, len(log_loss_R))).astype(int)

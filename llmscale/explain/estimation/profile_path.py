@@ -26,8 +26,7 @@ _ROUNDS = 60
 _LONGEST = 3.0
 """A line through two solutions is followed this many times their distance."""
 _LOWER = 1e-9
-"""A neighbour's solution that lowers the objective by less than this share of it changes nothing.
-"""
+"""A neighbour's solution that lowers the objective by a smaller share changes nothing."""
 
 
 _NOTHING = solver.Solutions(np.empty((0, 0)), np.empty(0), np.empty(0, dtype=bool))

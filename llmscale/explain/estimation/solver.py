@@ -25,23 +25,15 @@ _FINAL_STEPS = 400
 _FOLLOWED = 3
 """Ends that are followed further: on all rows of a large table, or along a ridge."""
 _RIDGE = 0.01
-"""An objective that falls by less than this share of itself in another 400 steps is at the bottom
-of a ridge.
-"""
+"""An objective that falls by a smaller share in another 400 steps is at the bottom of a ridge."""
 MANY_ROWS, ROWS_OF_A_PART = 2**15, 2**13
 """From this many rows on, starts are tried on a part of them, and sums made in blocks."""
 _BLOCK, _RAW_BLOCK = 2**14, 2**16
-"""Problems × runs in a block: what the cache holds, and for formulas, whose steps cost more calls,
-what is quick.
-"""
+"""Problems × runs in a block: what the cache holds, and what is quick for formulas."""
 _LARGEST_STEP, _LARGEST_RAW_STEP = 3.0, 10.0
-"""On centred coordinates, and on those where an amplitude makes up for every change of its
-exponent.
-"""
+"""On centred coordinates, and on those where amplitudes make up for changes of exponents."""
 _SMALL_TERM, _FADING_TERM = 30.0, 25.0
-"""Terms this much (in logs) above their lower bound are small, about 1e-3 of the loss, or far below
-any delta.
-"""
+"""Terms so far (in logs) above their lower bound are small, or far below any delta."""
 _SHORTEST = 1e-14
 """A step cut to this share of itself has nowhere to go."""
 _RELATIVE_GAIN, _COARSE_GAIN = 1e-11, 1e-3
@@ -50,9 +42,7 @@ second: before the last objective) ..."""
 _ABSOLUTE_GAIN = 1e-27
 """... or less than this a run, which is rounding."""
 _SAME_OBJECTIVE = 1e-8
-"""Objectives this close are one optimum; a step that finds nothing better and promises less has
-settled, too.
-"""
+"""Objectives this close are one optimum; a step that finds nothing better has settled, too."""
 _LEVEL = 1e-6
 """Eigenvalues of the Hessian below this share of what squares would give: perhaps level there."""
 _TILTS = tuple(10.0**power for power in range(1, -6, -1))
@@ -122,7 +112,10 @@ def _tie_broken(
     problem = (surface, log_loss_R[None], weight_R[None])
     here = _expand(*problem, np.arange(1), theta_P[None], objective)
     free = (theta_P > surface.lower) & (theta_P < surface.upper)
-    curvature = np.linalg.eigvalsh(here.hessian[0][np.ix_(free, free)])
+    hessian = here.hessian[0][np.ix_(free, free)]
+    if not np.isfinite(hessian).all():
+        return theta_P
+    curvature = np.linalg.eigvalsh(hessian)
     of_squares = (weight_R[:, None] * surface.jacobian(theta_P)[:, free] ** 2).sum()
     if (np.abs(curvature) > _LEVEL * of_squares).all():
         return theta_P
@@ -149,9 +142,7 @@ def _descend_at_once(
 def _descend_by_part(
     surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective
 ) -> Descent:
-    """The starts are tried on rows spread over the table, and the best of them followed on all
-    rows.
-    """
+    """The starts are tried on rows spread over the table, the best of them followed on all rows."""
     rows = np.flatnonzero(weight_R > 0)
     rows = rows[np.linspace(0, len(rows) - 1, ROWS_OF_A_PART).astype(int)]
     part = surface.of_rows(rows)
@@ -229,9 +220,7 @@ def resolve(
     objectives: list[Objective],
 ) -> Solutions:
     """Refits of B problems on the same runs, started at `theta_P`.
-
-    `log_loss_BR` and `weight_BR` may each be one row for all problems.
-    """
+    `log_loss_BR` and `weight_BR` may each be one row for all problems."""
     batch = max(len(log_loss_BR), len(weight_BR))
     weight_BR = np.broadcast_to(weight_BR, (batch, weight_BR.shape[1]))
     start_BP = np.broadcast_to(theta_P, (batch, len(theta_P)))
@@ -452,9 +441,7 @@ def _sums(
     objective: Objective,
     wide_B: NDArray[np.bool_] | None,
 ) -> tuple[Array, ...]:
-    """Sums over runs: objective (B,), gradient (B, P), Hessian (B, P, P), and metric, of centred
-    surfaces nothing.
-    """
+    """Sums over runs: objective (B,), gradient (B, P), Hessian (B, P, P), metric unless centred."""
     value, parts = surface.evaluate(theta_BP)
     residual = value - log_loss_BR
     rho, first, second = objective.expand(residual)
