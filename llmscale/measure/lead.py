@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscale.measure.executors import Event, Executor, Gone, Place, Task, Worker, pick_executor
+from llmscale.measure.executors import EXECUTORS, Event, Executor, Gone, Place, Task, Worker
 from llmscale.measure.executors._worker_process import EXIT_INTERRUPTED, why_lost
 from llmscale.measure.train.run_spec import known_spec
 from llmscale.runs.run_folder import RunFolder
@@ -32,7 +32,7 @@ def train_tasks(
     KeyboardInterrupt every worker first saves its checkpoint. Raises InputError if nothing can be
     started here, WorkError if the executor fails."""
     if tasks:
-        member = pick_executor(executor)
+        member = EXECUTORS.find(executor)
         _Leader(member(tasks, places, options), tasks, report).lead()
 
 

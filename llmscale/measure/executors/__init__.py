@@ -134,25 +134,15 @@ def _is_executor(found: Any) -> bool:
 EXECUTORS: Menu[type[Executor]] = Menu(__name__, "executor", "--executor", is_member=_is_executor)
 
 
-def executor_names() -> tuple[str, ...]:
-    """The members of this menu."""
-    return EXECUTORS.names
-
-
-def pick_executor(name: str) -> type[Executor]:
-    """The member `name`. Raises InputError if there is none."""
-    return EXECUTORS.find(name)
-
-
 def executor_tables() -> dict[str, type]:
     """The options of each member that has any, by its name."""
-    found = {name: pick_executor(name).Options for name in EXECUTORS}
+    found = {name: EXECUTORS.find(name).Options for name in EXECUTORS}
     return {name: options for name, options in found.items() if options is not None}
 
 
 def check_executor(name: str, starting: bool = True) -> None:
     """Raise InputError if `name` lacks its package or, if `starting`, cannot start anything."""
-    member = pick_executor(name)
+    member = EXECUTORS.find(name)
     if member.NEEDS:
         need(member.NEEDS, f"--executor {name}", f"'llmscale[{name}]'")
     if starting:

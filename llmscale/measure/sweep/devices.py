@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
-from llmscale.measure.executors import Place, pick_executor
+from llmscale.measure.executors import EXECUTORS, Place
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.makespan import Duration, makespan
 
@@ -47,7 +47,7 @@ def allot_places(
     not `large`: at most the `most` that its memory holds. On a cluster there is one a run, as far
     as no number is asked for: it says how many of them it takes at a time."""
     cores, asked = available_cores(), hardware.workers
-    executor = pick_executor(hardware.executor)
+    executor = EXECUTORS.find(hardware.executor)
     threads = executor.threads_elsewhere(hardware.executor_options, device)
     if threads is not None:
         count = max(1, min(asked or len(durations), len(durations)))
@@ -57,10 +57,8 @@ def allot_places(
         import torch
 
         here = torch.cuda.device_count()
-        shares = min(here // together, asked or here)
-        several = [
-            tuple(range(share * together, (share + 1) * together)) for share in range(shares)
-        ]
+        firsts = range(0, together * min(here // together, asked or here), together)
+        several = [tuple(range(first, first + together)) for first in firsts]
         return tuple(Place(max(1, cores // here), gpus[0], gpus) for gpus in several)
     if device == "cuda":
         import torch
@@ -80,11 +78,10 @@ def gpu_places(
     `asked` is the number of tasks at a time, and each GPU's memory holds `most` of them. If nobody
     asks, each has a core of its own."""
     gpus = min(here, asked or here)
+    beside_large = min(1, large)
+    wanted = min(RUNS_A_GPU, -(-(small + beside_large) // gpus), max(1, cores // gpus))
     if asked:
         wanted = -(-asked // gpus)
-    else:
-        beside_large = min(1, large)
-        wanted = min(RUNS_A_GPU, -(-(small + beside_large) // gpus), max(1, cores // gpus))
     on_each = max(1, min(wanted, most))
     count = min(gpus * on_each, asked or gpus * on_each)
     # The first places, which get the longest runs, lie on different GPUs.

@@ -86,7 +86,7 @@ class Hardware:
         "local",
         help="What starts the workers: this machine, or a cluster.",
         group=HARDWARE,
-        choices=lambda: _executors().executor_names(),
+        choices=lambda: _executors().EXECUTORS.names,
     )
     options_by_executor: dict[str, Any] = setting(
         factory=dict,
@@ -104,7 +104,7 @@ class Hardware:
     @property
     def trains_here(self) -> bool:
         """Whether the executor trains all runs on this machine."""
-        return _executors().pick_executor(self.executor).IS_HERE
+        return _executors().EXECUTORS.find(self.executor).IS_HERE
 
     @property
     def executor_options(self) -> Any:

@@ -31,9 +31,8 @@ class PowerRule:
 
     def __str__(self) -> str:
         powers = [(self.params_exponent, "N"), (self.tokens_exponent, "D")]
-        return " ".join(
-            [f"{self.coefficient:.4g}", *(f"{name}^{power:.3f}" for power, name in powers if power)]
-        )
+        factors = [f"{name}^{power:.3f}" for power, name in powers if power]
+        return " ".join([f"{self.coefficient:.4g}", *factors])
 
 
 @dataclass(frozen=True)
@@ -58,27 +57,18 @@ class Rule:
         for name, (low, high), asked in (("N", self.params, params), ("D", self.tokens, tokens)):
             factor, value = max((max(asked) / high, max(asked)), (low / min(asked), min(asked)))
             if factor > TRUSTED_FACTOR:
-                tuned = (
-                    format_count(low)
-                    if low == high
-                    else f"{format_count(low)} to {format_count(high)}"
+                tuned = " to ".join(dict.fromkeys((format_count(low), format_count(high))))
+                message = (
+                    f"the rule was tuned at {name} = {tuned} and is used at {name} = "
+                    f"{format_count(value)}, a factor of {factor:.0f} outside: tune a size "
+                    "and budget nearer to it (llmscale tune)"
                 )
-                notes.append(
-                    RULE_EXTRAPOLATES.note(
-                        f"the rule was tuned at {name} = {tuned} and is used at {name} = "
-                        f"{format_count(value)}, a factor of {factor:.0f} outside: tune a size "
-                        "and budget nearer to it (llmscale tune)",
-                    )
-                )
+                notes.append(RULE_EXTRAPOLATES.note(message))
         for name, value in self.recipe.items():
             used = getattr(recipe, name, None)
             if used != value:
-                notes.append(
-                    RULE_OF_ANOTHER_RECIPE.note(
-                        f"the rule was tuned with {name} {value} and is used with {used}, which "
-                        "has another optimum",
-                    )
-                )
+                other = f"the rule was tuned with {name} {value} and is used with {used}"
+                notes.append(RULE_OF_ANOTHER_RECIPE.note(f"{other}, which has another optimum"))
         return notes
 
 
@@ -96,9 +86,8 @@ def read_rule(path: Path) -> Rule:
         raise InputError(f"{file} holds no rule", _FIX)
     table = payload["rule"]
     if table is None:
-        raise InputError(
-            f"no size of {file} is tuned yet, so it holds no rule", "run its tune again"
-        )
+        problem = f"no size of {file} is tuned yet, so it holds no rule"
+        raise InputError(problem, "run its tune again")
     where = f"the rule in {file}"
     if not isinstance(table, dict):
         raise InputError(f"{where} is {table!r}", _FIX)
@@ -123,22 +112,17 @@ def _power(table: Any, where: str) -> PowerRule:
         raise InputError(f"{where} is {table!r}", f"it is a table of {', '.join(keys)}")
     power = from_table(PowerRule, table, where)
     if not (power.coefficient > 0 and all(map(math.isfinite, asdict(power).values()))):
-        raise InputError(
-            f"{where} is {table}", "the coefficient is above zero, and all three are finite"
-        )
+        fix = "the coefficient is above zero, and all three are finite"
+        raise InputError(f"{where} is {table}", fix)
     return power
 
 
 def _range(value: Any, where: str) -> tuple[float, float]:
     numbers = value if isinstance(value, list) and len(value) == 2 else []
-    valid = all(
-        isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
-    )
+    valid = all(type(number) in (int, float) for number in numbers)
     if not (numbers and valid and 0 < numbers[0] <= numbers[1] < math.inf):
-        raise InputError(
-            f"{where} is {value!r}",
-            "it is the smallest and the largest that was tuned, both above zero",
-        )
+        fix = "it is the smallest and the largest that was tuned, both above zero"
+        raise InputError(f"{where} is {value!r}", fix)
     return (float(numbers[0]), float(numbers[1]))
 
 

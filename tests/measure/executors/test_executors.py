@@ -20,12 +20,11 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.measure import executors
 from llmscale.measure.executors import (
+    EXECUTORS,
     Event,
     Place,
     Task,
     _ray_cluster,
-    executor_names,
-    pick_executor,
 )
 from llmscale.measure.lead import train_tasks
 from llmscale.measure.sweep.hardware import Hardware
@@ -57,7 +56,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scope="module",
     params=[
         name if name == "local" else pytest.param(name, marks=pytest.mark.cluster)
-        for name in executor_names()
+        for name in EXECUTORS.names
     ],
 )
 def executor(request: pytest.FixtureRequest) -> Iterator[str]:
@@ -170,8 +169,8 @@ def choices() -> Iterator[tuple[str, list[str], str]]:
     """Of every menu the members that take a package: its name, the options that choose it, and what
     installs it.
     """
-    for name in executor_names():
-        if needs := pick_executor(name).NEEDS:
+    for name in EXECUTORS.names:
+        if needs := EXECUTORS.find(name).NEEDS:
             yield needs, ["--executor", name], f"pip install 'llmscale[{name}]'"
     for name in TRACKERS:
         needs = importlib.import_module(f"llmscale.measure.trackers.{name}").NEEDS
