@@ -104,9 +104,8 @@ class Study(Book):
         for rung, node in itertools.product(self._asked, FIRST):
             first |= {job.run_id for job in self._jobs_of(rung, node)}
         if known and not known & first:
-            problem = (
-                f"none of the {len(known)} trials in {self.folder.path} is one of this command's"
-            )
+            trials = f"the {len(known)} trials in {self.folder.path}"
+            problem = f"none of {trials} is one of this command's"
             fix = "give the command that began them, or name another folder with --out"
             raise InputError(problem, fix)
 

@@ -131,12 +131,9 @@ class Judge:
             for track in self._tracks.values():
                 if track.loss is not None:
                     groups.setdefault(track.group, []).append(track)
-            gains = []
-            for tracks in groups.values():
-                pairs = itertools.permutations(tracks, 2)
-                gains += [
-                    _gain(above, below, step) for above, below in pairs if above.lr > below.lr
-                ]
+            each = (itertools.permutations(tracks, 2) for tracks in groups.values())
+            pairs = itertools.chain.from_iterable(each)
+            gains = (_gain(above, below, step) for above, below in pairs if above.lr > below.lr)
             self._made_up[step] = [gain for gain in gains if gain is not None]
         return self._made_up[step]
 
