@@ -4,6 +4,7 @@ Importing this loads typer and rich, nothing heavier.
 """
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -33,19 +34,27 @@ _FIRST = [
 """In the order of their use; help lists others after them."""
 
 
-def _commands() -> tuple[str, ...]:
-    """The files of this folder that begin by saying which command they are, none of them loaded."""
-    found = []
+_FIRST_LINE = re.compile(r'"""`llmscale (\w+)`: (.+)\."""\s*')
+
+
+def _commands() -> dict[str, str]:
+    """The files of this folder whose first line says which command they are, and what it does; none
+    of them is loaded.
+    """
+    found = {}
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         with path.open(encoding="utf-8") as file:
-            if file.readline().startswith(f'"""`llmscale {path.stem}`'):
-                found.append(path.stem)
+            says = _FIRST_LINE.fullmatch(file.readline())
+        if says and says[1] == path.stem:
+            found[path.stem] = f"{says[2][0].upper()}{says[2][1:]}."
     known = [name for name in _FIRST if name in found]
-    return (*known, *(name for name in found if name not in known))
+    return {name: found[name] for name in (*known, *found)}
 
 
 COMMANDS = _commands()
-"""In the order in which help lists them; `sweep` is the function of that name in sweep.py."""
+"""What each does, in the order in which help lists them; `sweep` is the function of that name in
+sweep.py.
+"""
 
 
 class Loaded(Mapping[str, Any]):
@@ -79,6 +88,11 @@ class Program(output.Commands):
             ctx._protected_args, ctx.args = args[:1], args[1:]
             return args[1:]
         return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write what each command does, without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all commands."""

@@ -7,11 +7,13 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand
 
+from llmscale.commands._streams import answers_apart
 from llmscale.settings import Setting, options_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -119,6 +121,11 @@ class GroupedCommand(TyperCommand):
     """A command whose help shows its options in groups. Plain text: to draw panels with rich takes
     longer than all else that help does."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, whose answer alone goes to standard output."""
+        with answers_apart():
+            return super().invoke(ctx)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group."""
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -147,7 +154,8 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 def _annotation(one: Setting) -> Any:
     """How Typer is told of an option: None means that it was not given."""
     is_text = one.is_list or one.parse is not None
-    kind = str if is_text else one.kinds[0]
+    kind: Any = str if is_text else one.kinds[0]
+    taken = GenericAlias(list, kind) if one.repeats else kind
     flags = one.flags or (one.flag,)
     if kind is bool:
         flags = (f"{one.flag}/--no-{one.flag.removeprefix('--')}",)
@@ -158,7 +166,7 @@ def _annotation(one: Setting) -> Any:
         rich_help_panel=one.group,
         show_default=False,  # that of the option is None; the setting's own is in its help
     )
-    return Annotated[(list[kind] if one.repeats else kind) | None, option]
+    return Annotated[taken | None, option]
 
 
 def _metavar(one: Setting) -> str | None:

@@ -4,9 +4,9 @@ import threading
 import time
 from typing import Any
 
-SILENCE = 1.5
+SILENCE = 0.8
 """Seconds without a word after which it is said what goes on."""
-_TIMES_ELSEWHERE = 20
+_TIMES_ELSEWHERE = 40
 """Out of a terminal the silence may be longer: what is written there stays."""
 _AT_FIRST = "loading"
 _ERASE = "\r\x1b[K"
@@ -46,7 +46,7 @@ class Patience:
 
     def _watch(self) -> None:
         longest = SILENCE if self._in_terminal else _TIMES_ELSEWHERE * SILENCE
-        while not self._over.wait(0.25):
+        while not self._over.wait(0.2):
             with self._lock:
                 silence = time.monotonic() - self._last
                 if silence > longest and not self._over.is_set():

@@ -12,10 +12,11 @@ from llmscale.commands._sweep_view import (
     run_state,
     run_title,
     runs_table,
+    time_text,
 )
+from llmscale.errors import counted
 from llmscale.errors.printable import one_line
 from llmscale.notes import MOST_SHOWN
-from llmscale.quantity import format_seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,7 +76,8 @@ def _watch_by_lines(where: str, now: "SweepStatus") -> None:
 
 
 def _line(run: "RunStatus", rates: bool) -> tuple[str, ...]:
-    left = f"{format_seconds(run.seconds_left)} left" if run.seconds_left is not None else ""
+    time_left = time_text(run.seconds_left)
+    left = f"{time_left} left" if time_left else ""
     return run_title(run, rates), run_state(run), run_loss(run), left, run.note or ""
 
 
@@ -91,7 +93,7 @@ def _drawn(
 def parts_of(
     folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
 ) -> "list[RenderableType]":
-    count = "1 run" if len(now.runs) == 1 else f"{len(now.runs)} runs"
+    count = counted(len(now.runs), "run")
     rates = now.tuned is not None or has_rates(now.runs)
     title = f"{now.folder}: {count}"
     table = runs_table(title, now.runs, output.results.width, everything, rates)

@@ -13,6 +13,28 @@ EXIT_CLOSED_PIPE = 141
 """What a shell says of a program that ended as its reader did: 128 and the number of SIGPIPE."""
 
 
+_answers: Any = None
+"""Standard output, while all else that is printed goes to standard error."""
+
+
+def answers() -> Any:
+    """Where a command writes what it was asked for, and nothing else."""
+    return _answers or sys.stdout
+
+
+@contextmanager
+def answers_apart() -> Iterator[None]:
+    """Within it whatever else prints, such as a file of the user's own, prints on standard error:
+    it would spoil the one JSON object, or a table."""
+    global _answers
+    before = _answers, sys.stdout
+    _answers, sys.stdout = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        _answers, sys.stdout = before
+
+
 @contextmanager
 def guarded_streams() -> Iterator[Patience]:
     """Within it output that cannot be written ends the program: one sentence and exit code 1, 141

@@ -91,6 +91,16 @@ def run_loss(run: "RunStatus") -> str:
     return f"train {run.train_loss:.3f}" if run.train_loss is not None else ""
 
 
+def mfu_text(mfu: float | None) -> str:
+    """A share of the peak; a dash if it is above 1, and nothing if it is not known.
+
+    Nothing trains faster than the peak: that was measured while other programs were at work.
+    """
+    if not mfu:
+        return ""
+    return f"{mfu:.0%}" if mfu <= 1 else "-"
+
+
 def time_text(seconds: float | None) -> str:
     """A time, if one is known and not 0."""
     return format_seconds(seconds) if seconds else ""
@@ -110,16 +120,15 @@ def _cells(group: "list[RunStatus]") -> list[Any]:
     run = group[0]
     style = _STYLES.get(run.state, "")
     if len(group) == 1:
-        left = "" if run.seconds_left is None else format_seconds(run.seconds_left)
         return [
-            short_name(run),
+            f"{short_name(run)} branch" if run.parent else short_name(run),
             format_count(run.tokens),
             output.styled((run_state(run), style)),
             run_loss(run),
             format_count(run.tokens_per_second) if run.tokens_per_second else "",
-            f"{run.mfu:.0%}" if run.mfu else "",
+            mfu_text(run.mfu),
             time_text(run.seconds_spent),
-            left,
+            time_text(run.seconds_left),
         ]
     losses = [one.loss for one in group if one.loss is not None]
     budgets = [one.tokens for one in group]

@@ -8,7 +8,7 @@ import typer
 from llmscale.commands import output
 from llmscale.commands.data import preparing
 from llmscale.commands.live import SweepProgress
-from llmscale.errors import Note
+from llmscale.errors import Note, counted
 from llmscale.measure.executors import Event
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.planned_run import PlannedRun
@@ -65,7 +65,7 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
     if len(listed) > MOST_LINES:
         listed = tuple(run for run in plan.runs if not run.finished)[:MOST_LINES]
     headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time")
-    title = f"Plan: {len(plan.runs)} runs into {where}"
+    title = f"Plan: {counted(len(plan.runs), 'run')} into {where}"
     least = ("epochs", "batch", "lr", "memory")
     table = output.make_table(title, *headings, "", left=2, least=least)
     for run in listed:
@@ -75,12 +75,15 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
         finished = len(plan.runs) - len(plan.waiting)
         more = len(plan.runs) - len(listed)
         output.progress.print(
-            f"and {more:,} more runs ({finished:,} are done); all of them: --dry-run --json"
+            f"and {counted(more, 'more run')} ({finished:,} are done); all of them: --dry-run "
+            "--json"
         )
     output.progress.print(
         f"text {store.name}: {format_count(store.train_tokens)} training and "
         f"{format_count(store.validation_tokens)} validation tokens, vocabulary {store.vocab_size}"
     )
+    for rule in plan.rules:
+        output.progress.print(rule)
     if plan.waiting:
         output.progress.print(_cost(plan))
         output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")

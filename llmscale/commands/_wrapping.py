@@ -6,8 +6,12 @@ from llmscale.commands import COMMANDS
 
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
 _COMMAND = re.compile(rf"(?<!\S)\(?(?:llmscale (?:{'|'.join(COMMANDS)})|pip install|rm -r)(?!\S)")
-_TOGETHER = re.compile(r"\[[^\s\]]{1,7}, [^\s\]]{1,7}\]\S{0,2}(?!\S)|\S{1,8} = \S{1,8}(?!\S)|\S+")
-"""A word, a short `name = value`, or an interval: each is read as one."""
+_UNITS = "s|min|h|days|years|B|KiB|MiB|GiB|TiB|GFLOP/s"
+_TOGETHER = re.compile(
+    r"\[[^\s\]]{1,7}, [^\s\]]{1,7}\]\S{0,2}(?!\S)|\S{1,8} = \S{1,8}(?!\S)"
+    rf"|[\d.,]+ (?:{_UNITS})(?![\w/])\S*|\S+"
+)
+"""A word, a short `name = value`, an interval, or a number with its unit: each is read as one."""
 _LEAST_ROOM = 20
 
 

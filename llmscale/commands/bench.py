@@ -1,4 +1,4 @@
-"""`llmscale bench`: how fast this machine trains."""
+"""`llmscale bench`: measure how fast this machine trains each size."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -6,10 +6,13 @@ import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import JsonOption, takes_settings
+from llmscale.commands._sweep_view import mfu_text
+from llmscale.errors import counted
 from llmscale.errors.command_lines import command_line
-from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.sweep.spec import SweepSpec, asked_spec
 from llmscale.quantity import format_bytes, format_count, format_seconds
 from llmscale.runs.shape import TOKENS_PER_PARAM, USUAL_VOCABULARY
+from llmscale.settings import stated_options
 
 if TYPE_CHECKING:
     from llmscale.measure.bench import Bench
@@ -61,16 +64,16 @@ def bench(
     if json:
         output.print_json(measured.to_json())
     else:
-        _show(measured)
+        _show(measured, asked_spec(None, settings))
 
 
-def _show(measured: "Bench") -> None:
+def _show(measured: "Bench", asked: SweepSpec) -> None:
     threads = measured.threads
-    cores = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
+    cores = f", {counted(threads, 'thread')}" if threads else ""
     compiled = ", compiled" if measured.compiled else ""
     title = f"{measured.device}{cores}, {measured.dtype}{compiled}"
-    headings = ("size", "shape", "N", "tokens/s", "MFU", "reading", "memory", "first step")
-    table = output.make_table(title, *headings, "20 tokens/param", left=2)
+    headings = ("size", "shape", "N", "tokens/s", "MFU", "reading", "memory", "start")
+    table = output.make_table(title, *headings, f"{TOKENS_PER_PARAM}x", left=2)
     for row in measured.sizes:
         speed = row.throughput
         table.add_row(
@@ -78,7 +81,7 @@ def _show(measured: "Bench") -> None:
             row.shape.name,
             format_count(row.shape.params),
             format_count(speed.tokens_per_second),
-            f"{measured.mfu(row):.0%}",
+            mfu_text(measured.mfu(row)),
             f"{speed.reading_share:.1%}",
             format_bytes(speed.peak_memory_bytes),
             format_seconds(speed.first_step_seconds),
@@ -89,20 +92,25 @@ def _show(measured: "Bench") -> None:
         f"{measured.arch}, vocabulary {measured.vocab_size}, context {measured.context}, "
         f"{measured.batch_tokens} tokens a step, {measured.optimizer}; MFU: share of "
         f"{measured.peak_flops:.2e} FLOP/s, large matrix products here; reading: batches, as a "
-        "share of the step; first step: with building and compiling, and for the first size what "
-        f"torch loads once; 20 tokens/param: time for {TOKENS_PER_PARAM} N tokens"
+        "share of the step; start: the first step, with building and compiling, and for the first "
+        f"size what torch loads once; {TOKENS_PER_PARAM}x: time for {TOKENS_PER_PARAM} N tokens"
     )
     output.results.print(f"{measured.dtype}: {measured.dtype_reason}")
-    output.show_next(_hint(measured))
+    output.show_next(_hint(measured, asked))
 
 
-def _hint(measured: "Bench") -> str:
+def _hint(measured: "Bench", asked: SweepSpec) -> str:
+    """What to do next, with what was `asked` for."""
     reading = max(measured.sizes, key=lambda row: row.throughput.reading_share)
     share = reading.throughput.reading_share
     if share > SLOW_READING:
         context = 2 * measured.context
-        longer = command_line("llmscale", "bench", "--sizes", reading.size, "--context", context)
+        words = [*stated_options(asked, leave_out=["context"]), "--context", context]
+        longer = command_line("llmscale", "bench", "--sizes", reading.size, *words)
         return f"size {reading.size} spends {share:.0%} of a step on reading: {longer}"
     soon = [row.size for row in measured.sizes if row.hours <= SOON_HOURS]
     sizes = ",".join(soon) or SMALL_SIZES
-    return command_line("llmscale", "sweep", "--sizes", sizes, "--tokens", f"{TOKENS_PER_PARAM}x")
+    tokens = f"{TOKENS_PER_PARAM}x"
+    return command_line(
+        "llmscale", "sweep", "--sizes", sizes, "--tokens", tokens, *stated_options(asked)
+    )

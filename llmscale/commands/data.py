@@ -8,6 +8,7 @@ import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import GroupedCommand, JsonOption, takes_settings
+from llmscale.errors import counted
 from llmscale.measure.text.spec import TextSpec
 from llmscale.quantity import format_bytes, format_count, parse_count
 
@@ -86,7 +87,9 @@ def inspect(
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Show how much text there is, what cleaning drops, and a few documents.
+    """Show how much text there is, and a few documents.
+
+    With what cleaning drops.
 
     Example: llmscale data inspect corpus/train.jsonl --text-column content
     """
@@ -138,11 +141,9 @@ def preparing() -> Iterator[Callable[["Done"], None]]:
             measured = done.stage in ("tokens", "checking")
             total = done.wanted_tokens or done.estimated_bytes if measured else None
             completed = done.tokens if done.wanted_tokens else done.bytes
-            details = (
-                f"{done.documents:,} documents, {format_bytes(done.bytes)}"
-                if done.documents
-                else ""
-            )
+            read = [counted(done.documents, "document")] if done.documents else []
+            read += [format_bytes(done.bytes)] if done.bytes else []
+            details = ", ".join(read)
             bar.update(task, description=f"{what} {details}", total=total, completed=completed)
 
         yield report
@@ -164,8 +165,8 @@ def _show_store(store: "TokenStore") -> None:
     for line in (
         f"{tokenizer['name']}: {store.vocab_size:,} tokens, {store.bytes_per_token:.2f} bytes per "
         "token",
-        f"dropped {dropped['too_short']:,} documents as too short and {dropped['duplicates']:,} "
-        "as exact duplicates",
+        f"dropped {counted(dropped['too_short'], 'document')} as too short and "
+        f"{dropped['duplicates']:,} as exact duplicates",
         f"in {store.path}",
     ):
         output.results.print(line)

@@ -1,16 +1,19 @@
-"""`llmscale doctor`: what this machine can do."""
+"""`llmscale doctor`: show what this machine can do, and what will be slow."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmscale.commands import output
+from llmscale.commands._wrapping import wrapped_lines
+from llmscale.errors import counted
 from llmscale.quantity import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from llmscale.measure.doctor import Report
+
+_GAP = 2
+"""Columns between a name, its value and the detail."""
 
 
 def doctor(
@@ -35,7 +38,7 @@ def doctor(
     if json:
         output.print_json(report.to_json())
         return
-    output.results.print(_table(report))
+    show_rows(_rows(report))
     if report.slow:
         output.results.print("")
         output.results.print(output.styled(("Will be slow", "bold")))
@@ -43,15 +46,21 @@ def doctor(
         output.results.say("  -", "yellow", str(note))
 
 
-def _table(report: "Report") -> "Table":
-    from llmscale.commands._tables import SafeTable
-
-    table = SafeTable.grid(padding=(0, 3))
-    for _ in range(3):
-        table.add_column(overflow="fold")
-    for name, value, detail in _rows(report):
-        table.add_row(output.styled((name, "bold")), value, output.styled((detail, "dim")))
-    return table
+def show_rows(rows: list[tuple[str, str, str]]) -> None:
+    """A line a row; in a terminal its detail goes on below itself, and no path is broken."""
+    console = output.results
+    names, values = (max(len(row[place]) for row in rows) + _GAP for place in (0, 1))
+    for name, value, detail in rows:
+        longest = max(map(len, detail.split()), default=0)
+        has_room = not console.wraps or longest <= console.width - names - values
+        indent = names + values if has_room else names
+        lines = wrapped_lines(detail, console.width, indent) if console.wraps else [detail]
+        if not has_room:
+            lines = ["", " " * indent + lines[0], *lines[1:]]
+        begun = (f"{name:<{names}}", "bold"), f"{value:<{values}}"
+        console.print(output.styled(*begun, (lines[0], "dim")), soft_wrap=True)
+        for line in lines[1:]:
+            console.print(output.styled((line, "dim")), soft_wrap=True)
 
 
 def _rows(report: "Report") -> list[tuple[str, str, str]]:
@@ -91,9 +100,15 @@ def _rows(report: "Report") -> list[tuple[str, str, str]]:
             f"{cache.path}, {format_bytes(cache.free_bytes)} free on its disk",
         ),
     ]
+    prepared = [one for one in report.data if cache.path in one.path.parents]
+    if prepared:
+        size = sum(one.size_bytes for one in prepared)
+        texts = counted(len(prepared), "text")
+        rows.append(("prepared", format_bytes(size), f"{texts} in {prepared[0].path.parent}"))
     rows += [
-        (f"data: {data.name}", format_bytes(data.size_bytes), str(data.path))
+        (f"data: {data.name.split()[0]}", format_bytes(data.size_bytes), str(data.path))
         for data in report.data
+        if data not in prepared
     ]
-    rows.append(("packages", "all there" if not missing else f"missing: {', '.join(missing)}", ""))
+    rows.append(("packages", "incomplete" if missing else "all there", ", ".join(missing)))
     return rows

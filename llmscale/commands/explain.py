@@ -1,4 +1,4 @@
-"""`llmscale explain`: what a warning means, and what to do about it."""
+"""`llmscale explain`: say what a warning means, and what to do about it."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""`llmscale fit`: fit laws to a table of runs."""
+"""`llmscale fit`: fit laws to a table of runs, with intervals and checks."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

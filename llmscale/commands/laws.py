@@ -1,4 +1,4 @@
-"""`llmscale laws`: the laws that can be fitted."""
+"""`llmscale laws`: list the laws that can be fitted."""
 
 from typing import Annotated, Any
 

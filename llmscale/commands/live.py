@@ -14,11 +14,13 @@ from rich.text import Text
 from llmscale.commands import output
 from llmscale.commands._sweep_view import (
     has_rates,
+    mfu_text,
     run_state,
     run_title,
     runs_table,
     time_text,
 )
+from llmscale.errors import counted
 from llmscale.measure.executors import Event
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.planned_run import PlannedRun
@@ -55,9 +57,9 @@ class _Watched:
         self.train_loss, self.tokens_per_second = point["train_loss"], point["tokens_per_second"]
 
     @property
-    def seconds_left(self) -> float:
+    def seconds_left(self) -> float | None:
         """From the pace of the logged steps, evaluations included, or from the plan before that,
-        with starting and compiling.
+        with starting and compiling. None if it takes longer than was planned.
         """
         now = time.monotonic()
         if self.step:
@@ -67,7 +69,7 @@ class _Watched:
             if left is not None:
                 return left
         spent = 0.0 if self.started is None else now - self.started
-        return max(0.0, self.run.seconds - spent)
+        return self.run.seconds - spent if spent < self.run.seconds else None
 
     @property
     def state(self) -> str:
@@ -107,6 +109,7 @@ class _Watched:
             seconds_left=self.seconds_left,
             lr=job.lr,
             batch_tokens=job.batch_tokens,
+            parent=self.run.descent.parent.run_id if self.run.descent.parent else None,
         )
 
 
@@ -135,7 +138,7 @@ class SweepProgress:
             self._live.__enter__()
         elif self._total:
             at_a_time = min(self._total, len(self._plan.places))
-            output.progress.print(f"starting {at_a_time} of {self._total} runs ...")
+            output.progress.print(f"starting {at_a_time} of {counted(self._total, 'run')} ...")
         return self.report
 
     def __exit__(
@@ -153,7 +156,7 @@ class SweepProgress:
         if event.kind == "started":
             watched.started = watched.last_line = time.monotonic()
         elif event.kind == "warned":
-            self._say(f"{self._title(watched):<22} {event.message}")
+            self._say(f"{self._title(watched)}: {event.message}")
         elif event.kind == "logged":
             watched.log(event)
             is_due = time.monotonic() - watched.last_line > SECONDS_BETWEEN_LINES
@@ -173,8 +176,9 @@ class SweepProgress:
     def _line(self, watched: _Watched) -> str:
         run = watched.status()
         speed = f"{format_count(run.tokens_per_second)} tokens/s" if run.tokens_per_second else ""
-        mfu = f"MFU {run.mfu:.0%}" if run.mfu else ""
-        left = f"{format_seconds(watched.seconds_left)} left"
+        mfu = f"MFU {mfu_text(run.mfu)}" if run.mfu else ""
+        time_left = time_text(run.seconds_left)
+        left = f"{time_left} left" if time_left else ""
         title = f"{self._title(watched):<22}"
         parts = (title, run_state(run), f"train loss {run.train_loss:.3f}", speed, mfu, left)
         return "  ".join(part for part in parts if part)
@@ -201,5 +205,6 @@ class SweepProgress:
         table = runs_table("", under_way, output.progress.width, rates=self._rates)
         left = time_text(seconds_left(runs, len(self._plan.places), under_way=True))
         time_left = f", about {left} left" if left else ""
-        state = f"{self._ended} of {self._total} runs ended{time_left}"
-        return Group(table, Text(f"{state}; Ctrl-C stops, the same command goes on", style="dim"))
+        state = f"{self._ended} of {counted(self._total, 'run')} ended{time_left}"
+        line = Text(f"{state}; Ctrl-C stops, the same command goes on", style="dim")
+        return Group(table, line) if under_way else Group(line)

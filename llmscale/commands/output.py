@@ -5,7 +5,6 @@ codes.
 import errno
 import json
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 from llmscale.commands._patience import Patience
-from llmscale.commands._streams import guarded_streams
+from llmscale.commands._streams import answers, guarded_streams
 from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.errors.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
+from llmscale.menu import own_mistake
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,16 +91,16 @@ def print_json(payload: dict[str, Any]) -> None:
     """
     from llmscale.runs.json_values import plain
 
-    sys.stdout.write(json.dumps(all_masked(plain(payload)), indent=2) + "\n")
-    sys.stdout.flush()
+    answers().write(json.dumps(all_masked(plain(payload)), indent=2) + "\n")
+    answers().flush()
 
 
 def print_text(text: str) -> None:
     """Write text as it is on standard output, in its own lines: no markup, no wrapping, no control
     characters.
     """
-    sys.stdout.write(masked(clean(text)).rstrip("\n") + "\n")
-    sys.stdout.flush()
+    answers().write(masked(clean(text)).rstrip("\n") + "\n")
+    answers().flush()
 
 
 NotesOption = Annotated[
@@ -189,10 +189,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except LlmscaleError as error:
-            _progress().say("error:", "bold red", shortened(error.problem))
-            if error.fix:
-                _progress().say("  fix:", "bold", shortened(error.fix))
-            raise typer.Exit(error.exit_code) from error
+            raise _ended(error) from error
         except OSError as error:
             if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
                 raise
@@ -202,6 +199,8 @@ class Commands(TyperGroup):
             _progress().say("error:", "bold red", shortened(problem))
             raise typer.Exit(InputError.exit_code) from error
         except Exception as error:
+            if mistake := own_mistake(error):
+                raise _ended(mistake) from error
             # Words of the command line, such as names of files, are quoted in what typer says of
             # them.
             if isinstance(message := getattr(error, "message", None), str) and hasattr(
@@ -212,6 +211,14 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as interrupt:
             _progress().print(str(interrupt) or "interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def _ended(error: LlmscaleError) -> typer.Exit:
+    """Says what is wrong; the end of the program."""
+    _progress().say("error:", "bold red", shortened(error.problem))
+    if error.fix:
+        _progress().say("  fix:", "bold", shortened(error.fix))
+    return typer.Exit(error.exit_code)
 
 
 def _progress() -> "SafeConsole":

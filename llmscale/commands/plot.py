@@ -1,4 +1,4 @@
-"""`llmscale plot`: draw a table of runs."""
+"""`llmscale plot`: draw runs with their law, or their loss curves."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`llmscale predict`: the loss of runs that nobody has made yet, and the best split of a budget."""
+"""`llmscale predict`: forecast the loss of runs that nobody has made yet."""
 
 import math
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""`llmscale shapes`: the ladder of sizes, on paper."""
+"""`llmscale shapes`: show the model of each size: shape, memory and time."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -1,4 +1,4 @@
-"""`llmscale status`: how a sweep stands, while it runs and afterwards."""
+"""`llmscale status`: show how far a sweep has got, and what is left of it."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`llmscale sweep`: train a ladder of sizes."""
+"""`llmscale sweep`: train a ladder of sizes, and write a table of losses."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,19 +75,23 @@ def _show(result: "SweepResult") -> None:
     from llmscale.errors.command_lines import command_line
     from llmscale.measure.sweep.provenance import own_command
     from llmscale.runs.remote import is_url
+    from llmscale.runs.run import DEFAULT_RECIPE
 
     _show_runs(result)
     place = result.where if is_url(result.where) else Path(result.where)
     fit, plot = (command_line("llmscale", verb, place) for verb in ("fit", "plot"))
+    if len({run.recipe or DEFAULT_RECIPE for run in result.runs}) > 1:
+        fit += " --by recipe"
     output.show_next(own_command() if result.unfinished else f"{fit}; {plot}")
 
 
 def _show_runs(result: "SweepResult") -> None:
+    from llmscale.commands._sweep_view import mfu_text
     from llmscale.runs.title import short_name
 
     runs, where = result.runs, result.where
-    headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU (wall)")
-    least = ("MFU (wall)", "tokens/s", "perplexity")
+    headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU")
+    least = ("tokens/s", "MFU", "perplexity")
     table = output.make_table(f"{where}/runs.parquet", *headings, "time", least=least)
     for run in runs[-MOST_LINES:]:
         table.add_row(
@@ -98,9 +102,7 @@ def _show_runs(result: "SweepResult") -> None:
             f"{run.perplexity:.2f}" if run.perplexity is not None else "",
             f"{run.bits_per_byte:.3f}" if run.bits_per_byte is not None else "",
             format_count(run.tokens_per_second) if run.tokens_per_second else "",
-            f"{run.mfu:.0%}" + (f" ({run.wall_mfu:.0%})" if run.wall_mfu else "")
-            if run.mfu
-            else "",
+            mfu_text(run.mfu),
             format_seconds(run.seconds) if run.seconds else "",
         )
     output.results.print(table)

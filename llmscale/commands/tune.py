@@ -1,5 +1,4 @@
-"""`llmscale tune`: find the learning rate and the batch of each size, and the rule that they
-follow."""
+"""`llmscale tune`: find the learning rate and the batch of each size."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from llmscale.commands._options import (
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.quantity import format_count, format_seconds
-from llmscale.settings import options_of, stated_options
 
 if TYPE_CHECKING:
     from llmscale.measure.tune.api import TuneResult
@@ -44,7 +42,8 @@ def tune(
     stops trials that cannot catch up. Ctrl-C keeps everything: the same command goes on, and more
     sizes add to the rule.
 
-    Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned"""
+    Example: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M --out results/tuned
+    """
     from llmscale.commands._watching import OnConsole
     from llmscale.measure.sweep.provenance import own_command
     from llmscale.measure.tune import api
@@ -91,14 +90,17 @@ def _show_plan(result: "TuneResult", json: bool) -> None:
             format_seconds(run.seconds),
         )
     output.progress.print(table)
+    for rule in plan.rules:
+        output.progress.print(rule)
     output.progress.print(f"{describe_round(plan)}; more follow until every optimum is bracketed")
     output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 
 def _show(result: "TuneResult", json: bool, every_note: bool) -> None:
-    from llmscale.errors.command_lines import command_line
+    from llmscale.measure.sweep.provenance import own_command
+    from llmscale.runs.own_command import sweep_by_rule
 
-    tuning, spec, folder = result.tuning, result.spec, result.folder
+    tuning, folder = result.tuning, result.folder
     if json:
         output.print_json(result.to_json())
     else:
@@ -107,21 +109,11 @@ def _show(result: "TuneResult", json: bool, every_note: bool) -> None:
             for name, what in (("lr", "learning rate"), ("batch_tokens", "tokens a step")):
                 if name in tuning.fits:
                     output.print_text(f"{what} = {_describe_fit(tuning.fits[name])}")
-            words = stated_options(spec, _tuned_or_not_of_runs())
-            output.show_next(command_line("llmscale", "sweep", *words, "--rule", folder.path))
+            sizes = dict.fromkeys(tuned.rung.size for tuned in tuning.rungs)
+            output.show_next(sweep_by_rule(own_command(), sizes, folder.path))
     output.warn_all(tuning.notes, every=every_note)
     if tuning.rule is None:
         raise typer.Exit(1)
-
-
-def _tuned_or_not_of_runs() -> set[str]:
-    """The settings that the rule takes the place of, and those that change no run's loss."""
-    apart = {
-        keyword
-        for keyword, option in options_of(SweepSpec).items()
-        if option.setting.group in ("Hardware", "Output")
-    }
-    return apart | {"lr", "lr_scale", "batch_tokens", "rule", "seeds", "validation_tokens"}
 
 
 def _show_rungs(tuning: "Tuning", folder: "ResultsFolder") -> None:
@@ -131,15 +123,15 @@ def _show_rungs(tuning: "Tuning", folder: "ResultsFolder") -> None:
         "N",
         "tokens",
         "lr",
-        "x rule",
-        "rule's loss",
+        "factor",
+        "gain",
         "batch",
         "loss",
         "trials",
         "stopped",
         "bracketed",
     )
-    table = output.make_table(title, *headings)
+    table = output.make_table(title, *headings, least=("stopped", "gain", "factor"))
     for tuned in tuning.rungs:
         rung = tuned.rung
         row = [rung.size, format_count(rung.params), format_count(rung.tokens)]
@@ -160,6 +152,10 @@ def _show_rungs(tuning: "Tuning", folder: "ResultsFolder") -> None:
         ]
         table.add_row(*row)
     output.results.print(table)
+    output.results.print(
+        "factor: the learning rate against the rule in use; gain: how much higher the loss is by "
+        "that rule"
+    )
     spared = tuning.flops_saved / (tuning.flops + tuning.flops_saved)
     output.results.print(
         f"{tuning.flops:.2e} FLOPs trained; stopping hopeless trials spared {spared:.0%}"

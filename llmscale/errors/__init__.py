@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from llmscale.errors.keywords import as_keywords
+
 
 class LlmscaleError(Exception):
     """A mistake that its reader can fix: what happened, and what to do about it.
 
     `problem` is one sentence with the actual numbers; `fix` says what would be right, if possible
     as a command to paste. Commands print both and exit with `exit_code`; nothing else shows a
-    traceback."""
+    traceback. Both speak of options; the error as text, which Python shows, of keywords."""
 
     exit_code = 1
 
@@ -17,6 +19,10 @@ class LlmscaleError(Exception):
         super().__init__(problem)
         self.problem = problem
         self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.problem, f"  fix: {self.fix}"] if self.fix else [self.problem]
+        return as_keywords("\n".join(lines))
 
 
 class InputError(LlmscaleError):
@@ -61,6 +67,11 @@ def listed(items: Iterable[object], most: int = _NAMED, separator: str = ", ") -
     names = [str(item) for item in items]
     more = len(names) - most
     return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """For a sentence: `1 run`, `3 runs`, `12,000 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def both(names: Sequence[str]) -> str:

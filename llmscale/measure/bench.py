@@ -4,22 +4,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.machine import available_cores, available_memory, device_name, pick_device
 from llmscale.measure.sweep.batches import activation_bytes, micro_batch
 from llmscale.measure.sweep.spec import asked_spec
 from llmscale.measure.train.calibrate import measure_peak
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.dtype import choose_dtype
+from llmscale.measure.train.job import Job
 from llmscale.measure.train.own_model import check_architecture
 from llmscale.measure.train.throughput import (
+    MIN_POINTS,
+    STEPS_A_POINT,
     Throughput,
     measure_throughput,
     sample_tokens,
     throughput_job,
 )
 from llmscale.quantity import format_bytes, format_seconds, parse_list
-from llmscale.runs.shape import TOKENS_PER_PARAM, USUAL_VOCABULARY, Shape, shape_for
+from llmscale.runs.shape import TOKENS_PER_PARAM, USUAL_MFU, USUAL_VOCABULARY, Shape, shape_for
 from llmscale.settings import Range
 
 SAMPLE_TOKENS = 1_000_000
@@ -123,10 +126,13 @@ def bench(
     ]
     _check_memory(asked, shapes, conditions, free)
     tokens = sample_tokens(vocab_size, max(SAMPLE_TOKENS, 2 * recipe.context))
+    tell("measuring large matrix products ...")
     peaks = [measure_peak(device, chosen.dtype, cores)]
+    expected = [_expected_seconds(job, device, peaks[0], seconds) for job in jobs]
+    tell(f"{counted(len(asked), 'size')}, about {format_seconds(sum(expected))}")
     measured = []
-    for size, job, condition in zip(asked, jobs, conditions, strict=True):
-        tell(f"training {size} ({job.shape.name}) for {format_seconds(seconds)} ...")
+    for size, job, condition, time in zip(asked, jobs, conditions, expected, strict=True):
+        tell(f"training {size} ({job.shape.name}) for about {format_seconds(time)} ...")
         speed = measure_throughput(job, condition, tokens, seconds)
         measured.append(MeasuredSize(size, job.shape, speed))
         peaks.append(measure_peak(device, chosen.dtype, cores))
@@ -144,6 +150,14 @@ def bench(
         batch_tokens=jobs[0].batch_tokens,
         peak_flops=max(peaks),
     )
+
+
+def _expected_seconds(job: Job, device: str, peak: float, seconds: float) -> float:
+    """How long a size takes: its first step, and then `seconds`, or the fewest steps that tell a
+    speed.
+    """
+    step = job.shape.flops_per_token * job.batch_tokens / (USUAL_MFU * peak)
+    return step + max(seconds, MIN_POINTS * STEPS_A_POINT[device] * step)
 
 
 def _check_memory(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale import machine
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, both, counted
 from llmscale.machine.cache import cache_folder
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.text.sources import open_source
@@ -301,16 +301,17 @@ def _what_will_be_slow(report: Report) -> Iterator[Note]:
         yield NO_COMPILE.note(f"torch.compile does not work: {report.compile.detail}")
     if report.cores < FEW_CORES.limit:
         yield FEW_CORES.note(
-            f"{report.cores} cores: preparing text, and training on the CPU, use all there are",
+            f"{counted(report.cores, 'core')}: preparing text, and training on the CPU, use all",
         )
     if report.threads < report.cores:
         limit = os.environ.get("OMP_NUM_THREADS", "not set")
         yield FEW_THREADS.note(
-            f"torch uses {report.threads} of {report.cores} cores: OMP_NUM_THREADS is {limit}",
+            f"torch uses {report.threads} of {counted(report.cores, 'core')}: OMP_NUM_THREADS is "
+            f"{limit}",
         )
     if report.load > BUSY.limit * report.cores:
         yield BUSY.note(
-            f"other programs are at work: load {report.load:.1f} on {report.cores} cores"
+            f"other programs are at work: load {report.load:.1f} on {counted(report.cores, 'core')}"
         )
     if report.memory_free_bytes < LITTLE_MEMORY.limit * 2**30:
         yield LITTLE_MEMORY.note(
@@ -332,6 +333,6 @@ def _times(device: Device) -> str:
     for size in ("1M", "10M", "100M"):
         shape = shape_for(size, vocab_size=USUAL_VOCABULARY, context=USUAL_CONTEXT)
         flops = TOKENS_PER_PARAM * shape.params * shape.flops_per_token
-        times.append(f"{size} {format_seconds(flops / (USUAL_MFU * device.flops_per_second))}")
+        times.append(f"{format_seconds(flops / (USUAL_MFU * device.flops_per_second))} ({size})")
     speed = f"{USUAL_MFU:.0%} of {device.flops_per_second / 1e9:,.0f} GFLOP/s"
-    return f"{TOKENS_PER_PARAM} tokens per parameter at {speed} take about {', '.join(times)}"
+    return f"{TOKENS_PER_PARAM} tokens per parameter at {speed} take about {both(times)}"

@@ -44,7 +44,12 @@ def find(code: str) -> Kind:
 
 def heaviest_first(notes: Iterable[Note]) -> list[Note]:
     """Notes by weight; those of one weight stay in their order."""
-    return sorted(notes, key=lambda note: -CATALOGUE[note.code].weight)
+    return sorted(notes, key=lambda note: -weight_of(note))
+
+
+def weight_of(note: Note) -> Weight:
+    """Of a note, which may be of another version's catalogue: fits are kept with theirs."""
+    return CATALOGUE[note.code].weight if note.code in CATALOGUE else Weight.DOUBT
 
 
 MOST_SHOWN = 3

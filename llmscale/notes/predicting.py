@@ -45,6 +45,13 @@ FORECAST_ONE_SIDED = Kind(
     limit=1e-3,
     source="Dixon & Mood 1946",
 )
+KEPT_OPTIONS = Kind(
+    "kept-options",
+    NEWS,
+    when="a fit that was kept next to the table with other than the usual options is used",
+    means="Forecasts and figures follow the options of that fit, unless others are given.",
+    remedy="Nothing, or fit again with the usual ones: --refit.",
+)
 
 # Compute-optimal allocation.
 

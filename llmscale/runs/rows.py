@@ -1,6 +1,7 @@
 """Rows of the table of runs, read from what a run's worker or a sweep has written, and checked."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ from llmscale.runs.unchanged import once_while_unchanged
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+REPEATED = "ids in more than one row"
+"""What read_rows notes itself."""
 
 
 @once_while_unchanged()
@@ -49,6 +53,8 @@ def read_rows(path: Path) -> tuple[dict[str, Run], dict[str, str]]:
         rows = [_checked(Run(**values)) for values in _known_columns(table).to_pylist()]
         noted = table.schema.metadata or {}
         notes = {key.decode(): value.decode() for key, value in noted.items()}
+        counts = Counter(row.run_id for row in rows)
+        notes[REPEATED] = ", ".join(run_id for run_id, count in counts.items() if count > 1)
     try:
         return {plain_name(row.run_id): row for row in rows}, notes
     except InputError as error:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
-from llmscale.menu import Menu
+from llmscale.menu import Menu, as_asked
 
 _KEY = "setting"
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -242,9 +242,9 @@ def stated_options(values: Any, leave_out: Iterable[str] = ()) -> list[str]:
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag.removeprefix('--')}")
         elif option.setting.is_list:
-            words += [flag, ",".join(str(item) for item in value)]
+            words += [flag, ",".join(as_asked(str(item)) for item in value)]
         else:
-            words += [flag, str(value)]
+            words += [flag, as_asked(str(value))]
     return words
 
 

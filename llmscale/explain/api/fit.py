@@ -199,7 +199,9 @@ def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[
     check_variable(laws, given)
     several = len(laws) > 1 or "all" in laws
     if "all" in laws and len(laws) > 1:
-        raise InputError("--law all already fits every law that suits", "leave the other --law out")
+        raise InputError(
+            "every law that suits is fitted already by --law all", "leave the other --law out"
+        )
     if by is not None and several:
         raise InputError("one law is fitted to every group of --by", "name one: --law chinchilla")
     if by is not None and method != "parametric":

@@ -5,12 +5,12 @@ or made now.
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError, both
+from llmscale.errors import InputError, Note, both
 from llmscale.explain.api.read import LawName, read_runs
 from llmscale.explain.estimation.options import Options, disagreement
 from llmscale.explain.estimation.result import Fit, Tested
@@ -23,6 +23,7 @@ from llmscale.explain.fit.kept import is_kept, read_kept, table_of
 from llmscale.explain.fit.parametric import choose, fit_laws, table_for
 from llmscale.explain.laws import LAWS, Law, OneVariableLaw, law_named
 from llmscale.explain.table import RunTable
+from llmscale.notes.predicting import KEPT_OPTIONS
 from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder
 
@@ -43,6 +44,13 @@ class Asked:
     reading: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     refit: bool = False
+
+    def __post_init__(self) -> None:
+        if "all" in self.laws:
+            raise InputError(
+                "laws are ranked when they are fitted, not here: --law all",
+                "name one: --law chinchilla",
+            )
 
     @cached_property
     def given(self) -> tuple[Fit, ...]:
@@ -89,9 +97,16 @@ def check_variable(laws: Sequence[LawName], options: Mapping[str, Any]) -> None:
 
 def check_given(fit: Fit, asked: Asked, but: Sequence[str] = ()) -> None:
     """Raise InputError for options that a fit, once it is made, does not follow."""
-    read = [name for name, value in asked.reading.items() if value not in (None, (), [], "params")]
-    if read or asked.refit:
-        option = read[0] if read else "refit"
+    reading = {name: value for name, value in asked.reading.items() if value not in ((), [])}
+    if reading.get("count") == fit.origin.count:
+        del reading["count"]
+    again = f"name the table to fit it again, {fit.origin.path}"
+    if "count" in reading:
+        raise InputError(
+            f"N of the fit counts {fit.origin.count}, and {reading['count']} is asked for", again
+        )
+    if reading or asked.refit:
+        option = next(iter(reading), "refit")
         raise InputError(
             f"a fit that is made reads no table, and --{option} is about one",
             f"name the table, {fit.origin.path}",
@@ -102,7 +117,7 @@ def check_given(fit: Fit, asked: Asked, but: Sequence[str] = ()) -> None:
         raise InputError(
             f"the fit was made with {name} {getattr(fit.options, name)}, and {options[name]} is "
             "asked for",
-            f"name the table to fit it again, {fit.origin.path}",
+            again,
         )
 
 
@@ -155,8 +170,8 @@ def _kept(asked: Asked, runs: RunTable, law: LawName, variable: str) -> Fit | No
     try:
         table = table_for(runs, chosen)
         fit = read_kept(path, None if chosen.name in LAWS else chosen)
-        reason = _reason(fit, asked, chosen, variable)
-        if table_of(path) != fingerprint(table):
+        reason = _reason(fit, asked, chosen, runs, variable)
+        if reason is None and table_of(path) != fingerprint(table):
             reason = "is of other runs"
     except InputError as error:
         _log.info("%s: fitted again", error.problem)
@@ -168,14 +183,27 @@ def _kept(asked: Asked, runs: RunTable, law: LawName, variable: str) -> Fit | No
         _log.info("%s %s: fitted again", path, reason)
         return None
     _log.info("the fit kept in %s is used (--refit fits again)", path)
-    return replace(fit, runs=table)
+    return replace(fit, runs=table, notes=(*fit.notes, *_unusual(fit, asked.options)))
 
 
-def _reason(fit: Fit, asked: Asked, kind: type[Law], variable: str) -> str | None:
+def _unusual(fit: Fit, given: Mapping[str, Any]) -> list[Note]:
+    """What a kept fit was made with that nobody asked for now, and that is not the usual."""
+    usual = Options(variable=fit.options.variable)
+    names = [one.name for one in fields(Options) if one.name not in given]
+    made = {name: getattr(fit.options, name) for name in names}
+    unusual = [f"{name} {made[name]}" for name in names if made[name] != getattr(usual, name)]
+    if not unusual:
+        return []
+    return [KEPT_OPTIONS.note(f"the fit in {fit.kept} is used, which has {both(unusual)}")]
+
+
+def _reason(fit: Fit, asked: Asked, kind: type[Law], runs: RunTable, variable: str) -> str | None:
     """Why a fit of this table is not the one that is asked for."""
     name = disagreement(fit.options, asked.options)
     if name is not None:
         return f"was made with {name} {getattr(fit.options, name)}"
+    if fit.origin.count != runs.count:
+        return f"counts {fit.origin.count}"
     if issubclass(kind, OneVariableLaw) and fit.law.inputs[0] != variable:
         return f"is in {fit.law.inputs[0]}"
     return None if fit.options.diagnostics else "was made without diagnostics"

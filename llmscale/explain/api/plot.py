@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, Note
 from llmscale.explain.api.fitted import Asked, check_given, check_variable, fits_of, read_for
 from llmscale.explain.api.read import LawName, laws_of
 from llmscale.explain.api.settings import (
@@ -16,10 +16,12 @@ from llmscale.explain.api.settings import (
     reading_given,
 )
 from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import Fit
 from llmscale.explain.figures import COLUMN_INCHES, FIGURES, Drawing, Evidence, Kind
 from llmscale.explain.figures._place import check_place, write
 from llmscale.explain.figures._text import drawing_notes
 from llmscale.explain.table import RunTable
+from llmscale.notes.predicting import KEPT_OPTIONS
 from llmscale.runs.curve_file import CurveFile
 from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder
@@ -75,8 +77,12 @@ def plot(
         fits=evidence.fits,
         columns=origin.columns,
         reading=origin.reading,
-        notes=(*(runs.notes if runs else ()), *notes),
+        notes=(*(runs.notes if runs else ()), *_of_kept(evidence.fits), *notes),
     )
+
+
+def _of_kept(fits: Sequence[Fit]) -> list[Note]:
+    return [note for fit in fits for note in fit.notes if note.code == KEPT_OPTIONS.code]
 
 
 def _refuse_idle(chosen: Kind, kind: str, asked: Asked) -> None:
@@ -87,12 +93,12 @@ def _refuse_idle(chosen: Kind, kind: str, asked: Asked) -> None:
         idle += [name for name in asked.options if name not in of_use]
         if idle:
             raise InputError(
-                f"--kind {kind} draws loss curves, and makes no use of --{idle[0]}",
+                f"{kind} draws loss curves, and makes no use of --{idle[0]}",
                 "leave it out, or draw the law: --kind scaling",
             )
     if chosen.LAWS is not None and len(asked.laws) > chosen.LAWS:
         raise InputError(
-            f"--kind {kind} draws {chosen.LAWS} law, and {len(asked.laws)} are named",
+            f"{kind} draws {chosen.LAWS} law, and {len(asked.laws)} are named",
             "name one --law",
         )
     check_variable(asked.laws, asked.options)

@@ -27,8 +27,8 @@ from llmscale.explain.api.settings import (
 )
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.forecast.asked import points_asked, tokens_asked
-from llmscale.explain.forecast.forecast import Forecast, forecast
+from llmscale.explain.forecast.asked import forecast_at, points_asked, tokens_asked
+from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
 from llmscale.settings import shows_keywords
@@ -67,7 +67,7 @@ def predict(
     if budgets:
         return _best_of(fit, points["flops"], level)
     _check_inputs(fit, tuple(points))
-    return forecast(fit, level=level, check=tested(fit, level), **points)
+    return forecast_at(fit, level=level, check=tested(fit, level), **points)
 
 
 def _fit_of(asked: Asked) -> Fit:
@@ -80,18 +80,18 @@ def _fit_of(asked: Asked) -> Fit:
 
 def _points(spec: PredictSpec, source: Any) -> dict[str, Array]:
     """What is asked for, by column, in shapes that go together. Raises InputError."""
-    named = {"params": spec.params, "flops": spec.flops, "tokens": spec.tokens}
-    named = {name: value for name, value in named.items() if value is not None}
+    counts = {"params": spec.params, "flops": spec.flops, "tokens": spec.tokens}
+    given = {name: value for name, value in counts.items() if value is not None}
     for name in spec.inputs:
-        if name in named:
+        if name in given:
             raise InputError(f"{name} is given twice, once in inputs", "give it once")
-    tokens = named.pop("tokens", None)
-    points = points_asked({**named, **spec.inputs})
+    tokens = given.pop("tokens", None)
+    points = points_asked({**given, **spec.inputs})
     if tokens is not None:
         points = points_asked({**points, "tokens": tokens_asked(tokens, points.get("params"))})
     if not points:
-        named = (source,) if isinstance(source, (str, Path)) else ()
-        example = command_line("llmscale", "predict", *named, "--flops", "1e23")
+        table = (source,) if isinstance(source, (str, Path)) else ()
+        example = command_line("llmscale", "predict", *table, "--flops", "1e23")
         raise InputError(
             "nothing was asked for", f"give --params and --tokens, or --flops: {example}"
         )
@@ -105,7 +105,7 @@ def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
         name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
         for name in ("params", "tokens")
     }
-    found = forecast(fit, level=level, check=tested(fit, level), **best)
+    found = forecast_at(fit, level=level, check=tested(fit, level), **best)
     budgets = flops if flops.ndim else float(flops)
     return replace(found, at={"flops": budgets, **found.at}, optima=optima)
 

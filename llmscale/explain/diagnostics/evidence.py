@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmscale.errors import counted as counted
 from llmscale.explain.estimation.levels import distinct, levels
 from llmscale.explain.estimation.result import Fit, settings_of
 from llmscale.explain.estimation.solver import unit_columns
@@ -181,8 +182,3 @@ def where(frame: pd.DataFrame, row: int) -> str:
     return ", ".join(
         f"{letter} = {format_count(value)}" for letter, value in parts if np.isfinite(value)
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

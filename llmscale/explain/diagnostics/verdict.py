@@ -4,7 +4,7 @@ import numpy as np
 
 from llmscale.errors import both
 from llmscale.explain.estimation.result import Fit
-from llmscale.notes import CATALOGUE, Weight
+from llmscale.notes import Weight, weight_of
 from llmscale.notes.fitting import (
     FLOOR_UNCERTAIN,
     HOLDOUT_ONE_SIDED,
@@ -56,7 +56,7 @@ def _checked(fit: Fit) -> str:
 
 def _use(fit: Fit) -> str:
     """How far to believe it: not at all, near its runs, or as far beyond as was tested."""
-    wrong = [note.code for note in fit.notes if CATALOGUE[note.code].weight is Weight.WRONG]
+    wrong = [note.code for note in fit.notes if weight_of(note) is Weight.WRONG]
     untested = fit.holdout is None or _missed(fit)
     of_runs = [code for code in wrong if code not in _OF_FORM or untested]
     if of_runs:

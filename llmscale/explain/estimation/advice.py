@@ -1,17 +1,23 @@
 """What to measure next: sizes and budgets follow from the runs that are there.
 
 As a command, if the runs are a sweep's own and this machine can train what is missing within a day;
-else in words, for whoever trained them."""
+else in words, for whoever trained them. Of a results folder it is the sweep's own command, with the
+sizes or the token budgets that it does not have yet."""
 
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.laws import Array
+from llmscale.explain.table.run_table import FOLDER
 from llmscale.machine import available_cores, device_name
+from llmscale.notes.fitting import FEW_STEPS
 from llmscale.quantity import format_count
+from llmscale.runs.own_command import sweep_of
 from llmscale.runs.shape import LARGEST, SMALLEST, USUAL_CONTEXT, shape_for
 
 _LEAST, _SPAN = 10.0, 30.0
@@ -23,6 +29,8 @@ _SMALL_BUDGETS = "5x,20x,80x"
 """Asked for if the table does not say what is feasible: minutes on any machine."""
 _OWN = {"run_id", "params_non_embedding", "params_total", "batch_tokens", "schedule", "dtype"}
 """Columns that a sweep's table has, and others hardly have together."""
+_NEAR = 1.5
+"""Sizes and budgets within this factor are as good as one."""
 _LONGEST_SECONDS = 24 * 3600.0
 _FLOPS_A_CORE = 1e10
 """About what one core trains at, per second, if it was not measured."""
@@ -40,15 +48,82 @@ def sweep_with(frame: pd.DataFrame, options: str) -> str:
 
 def more_sizes(frame: pd.DataFrame, number: int = 5) -> str:
     """`number` sizes up to the largest of the table, on its largest token budget."""
+    if is_own(frame) and FOLDER in frame.attrs:
+        return _added(frame, _missing_sizes(frame, number), [])
     budget = _largest(frame, "tokens")
     return _asked_for(frame, _sizes(frame, number), [] if budget is None else [budget])
 
 
 def more_budgets(frame: pd.DataFrame, sizes: int = 4, number: int = 4) -> str:
     """Sizes and token budgets that are crossed, up to the largest of the table."""
+    if is_own(frame) and FOLDER in frame.attrs:
+        have = len(_levels(frame, "params_non_embedding"))
+        missing = _missing_sizes(frame, sizes) if have < sizes else []
+        return _added(frame, missing, _missing_budgets(frame, number))
     largest = _largest(frame, "tokens")
     budgets = [] if largest is None else _spaced(largest / _SPAN, largest, max(number, 2))
     return _asked_for(frame, _sizes(frame, sizes), budgets, crossed=True)
+
+
+def _added(frame: pd.DataFrame, sizes: list[float], budgets: list[float]) -> str:
+    """The sweep of the folder with more sizes; or with more budgets, at these sizes and at its own.
+
+    In words, if the folder does not say how it was made, or if it takes longer than a day.
+    """
+    own = _levels(frame, "params_non_embedding")
+    asked = [*own, *sizes] if budgets else sizes
+    command = None
+    if _seconds(frame, asked, budgets or _levels(frame, "tokens")) < _LONGEST_SECONDS:
+        names = [*_size_names(frame), *map(_text, sizes)] if budgets else [*map(_text, sizes)]
+        command = sweep_of(Path(frame.attrs[FOLDER]), ",".join(names), _listed(budgets))
+    return command or _in_words(_listed(asked), _listed(budgets or _levels(frame, "tokens")[-1:]))
+
+
+def _missing_sizes(frame: pd.DataFrame, number: int) -> list[float]:
+    """Of a ladder of so many sizes those that the table has none near to, and if these are too few
+    or none, larger ones.
+    """
+    own = _levels(frame, "params_non_embedding")
+    found = _far_from(own, _sizes(frame, number))
+    while len(own) + len(found) < number or not found:
+        found.append(_FACTOR * max([*own, *found]))
+    return found
+
+
+def _missing_budgets(frame: pd.DataFrame, number: int) -> list[float]:
+    """Of so many budgets up to the largest, none of too few steps, those that the table has none
+    near to; else one that is larger than all.
+    """
+    own, batches = _levels(frame, "tokens"), _levels(frame, "batch_tokens")
+    least = FEW_STEPS.limit * batches[0] if batches else 0.0
+    low = max(own[-1] / _SPAN, least)
+    high = own[-1] if own[-1] >= _FACTOR * low else _SPAN * low
+    return _far_from(own, _spaced(low, high, max(number, 2))) or [_FACTOR * own[-1]]
+
+
+def _far_from(own: Sequence[float], wanted: Sequence[float]) -> list[float]:
+    """Those of `wanted` that are further than a factor of _NEAR from each of `own`."""
+    return [
+        value
+        for value in wanted
+        if all(max(value, other) > _NEAR * min(value, other) for other in own)
+    ]
+
+
+def _levels(frame: pd.DataFrame, name: str) -> list[float]:
+    """The distinct positive numbers of a column, by size; none if it is not there."""
+    if name not in frame:
+        return []
+    values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
+    return sorted({float(value) for value in values if np.isfinite(value) and value >= 1})
+
+
+def _size_names(frame: pd.DataFrame) -> list[str]:
+    """The sizes of a sweep as they were asked for."""
+    ordered = frame.sort_values("params_non_embedding", kind="stable")
+    if "size" in ordered:
+        return list(dict.fromkeys(map(str, ordered["size"])))
+    return [_text(value) for value in _levels(frame, "params_non_embedding")]
 
 
 def _asked_for(
@@ -60,10 +135,14 @@ def _asked_for(
         tokens = budget_list or (_SMALL_BUDGETS if crossed else "")
         options = ["--tokens", tokens] if tokens else []
         return command_line("llmscale", "sweep", "--sizes", size_list, *options)
-    runs = f"runs at N = {size_list.replace(',', ', ')}"
-    if not budgets:
-        return f"{runs}, each on several token budgets" if crossed else runs
-    return f"{runs}, each on D = {budget_list.replace(',', ', ')} tokens"
+    if crossed and not budgets:
+        return f"{_in_words(size_list, '')}, each on several token budgets"
+    return _in_words(size_list, budget_list)
+
+
+def _in_words(sizes: str, budgets: str) -> str:
+    runs = f"runs at N = {sizes.replace(',', ', ')}"
+    return f"{runs}, each on D = {budgets.replace(',', ', ')} tokens" if budgets else runs
 
 
 def _seconds(frame: pd.DataFrame, sizes: list[float], budgets: list[float]) -> float:

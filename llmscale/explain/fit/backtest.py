@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import LlmscaleError, Note, first_lines
+from llmscale.errors import LlmscaleError, Note, counted, first_lines
 from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.options import Options
@@ -99,11 +99,11 @@ class Backtest:
             if count:
                 widened, plain = (100 * self.inside[name][where] for name in ("widened", "plain"))
                 parts.append(
-                    f"{widened:.0f}% of {count} runs {words} (plain intervals {plain:.0f}%)"
+                    f"{widened:.0f}% of {counted(count, 'run')} {words} (plain intervals "
+                    f"{plain:.0f}%)"
                 )
-        start = "origin" if self.origins == 1 else "origins"
         held = f"on this table {100 * self.level:g}% forecasts held {' and '.join(parts)}"
-        return f"{held}, from {self.origins} {start}"
+        return f"{held}, from {counted(self.origins, 'origin')}"
 
     @cached_property
     def bias(self) -> Bias:
@@ -140,8 +140,9 @@ class Backtest:
             return None
         message = (
             f"forecasts of {self.law} do not cover on this table: fitted on lower budgets, its "
-            f"{100 * self.level:g}% intervals held {100 * share:.0f}% of {self.n} runs at higher "
-            "ones; try another law (--law all), or fit the higher budgets alone"
+            f"{100 * self.level:g}% intervals held {100 * share:.0f}% of "
+            f"{counted(self.n, 'run')} at higher ones; try another law "
+            "(--law all), or fit the higher budgets alone"
         )
         return FORECAST_NOT_COVERED.note(message)
 

@@ -27,28 +27,33 @@ from llmscale.explain.estimation.result import Fit, Origin, Tested, settings_of
 from llmscale.explain.fit.fingerprint import fingerprint, law_digest
 from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import Excluded
-from llmscale.runs.checked import DamagedFile, WrongValue, read_object
+from llmscale.runs.checked import DamagedFile, WrongValue, check, read_object
 from llmscale.runs.json_values import plain
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_paths import refuse_links
 from llmscale.runs.safe_write import make_folder, write_text
+from llmscale.settings.tables import from_table
 
 FORMAT = 1
+_BEGINNING = 1 << 16
+"""Bytes of a file in which its format stands, also if its keys have been sorted."""
 _TEXT_COLUMNS = ("run_id", "title")
 _PLACE = "name a .json in a folder that you may write to"
 
 
 def is_kept(source: object) -> bool:
-    """Whether `source` names a file of a fit: fit-LAW.json, or one that begins as such."""
+    """Whether `source` names a file that holds a fit, by what it begins with: a table of runs may
+    be named as one.
+    """
     if not isinstance(source, (str, os.PathLike)):
         return False
     path = Path(source)
     if path.suffix != ".json" or not path.is_file():
         return False
-    if path.name.startswith("fit-"):
-        return True
     with path.open("rb") as stream:
-        return b'"fit_format"' in stream.read(40)
+        begins = stream.read(_BEGINNING)
+    is_old = all(key in begins for key in (b'"law":', b'"formula":', b'"coefficients":'))
+    return begins.lstrip()[:1] == b"{" and (b'"fit_format":' in begins or is_old)
 
 
 def to_json(fits: Sequence[Fit]) -> dict[str, Any]:
@@ -97,11 +102,13 @@ def read_kept(path: Path | str, law: type[Law] | None = None) -> Fit:
     InputError."""
     path = Path(path)
     payload = _payload(path)
-    kind = _law_of(path, payload, law)
     try:
+        kind = _law_of(path, payload, law)
         return _restored(path, payload, kind)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    except KeyError as error:
+        raise _damaged(path, f"it has no {error.args[0]}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _damaged(path, f"a value of it is wrong: {error}") from error
 
 
 def table_of(fit_path: Path) -> str:
@@ -147,11 +154,12 @@ def _damaged(path: Path, reason: str, fix: str = "fit again: llmscale fit TABLE"
 
 
 def _law_of(path: Path, payload: Mapping[str, Any], own: type[Law] | None) -> type[Law]:
-    name = payload.get("law")
+    name = payload["law"]
+    check(name, str, "law")
     if own is not None and own.name != name:
         raise InputError(f"{path} is the fit of {name}, not of {own.name}", "leave --law out")
     if name in LAWS.names:
-        return LAWS.find(str(name))
+        return LAWS.find(name)
     if own is None:
         raise InputError(
             f"{path} is the fit of {name}, which is no law of llmscale's own",
@@ -200,9 +208,13 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
         kept["tested"]["figures"],
     )
     reach = kept["reach"]
+    check(reach["largest"], float | None, "reach.largest")
+    replicates = _unpacked(kept["replicates"])
+    if replicates.ndim != 2:
+        raise WrongValue(f"its replicates are of shape {replicates.shape}")
     return Fit(
         law=law,
-        options=Options(**kept["options"]),
+        options=_options(kept["options"]),
         origin=_origin(payload),
         reach=Reach(
             {name: (float(low), float(high)) for name, (low, high) in reach["ranges"].items()},
@@ -210,7 +222,7 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
             _number(reach["misfit"]),
         ),
         objective=float(payload["objective"]["value"]),
-        replicates=_unpacked(kept["replicates"]),
+        replicates=replicates,
         noise=_unpacked(kept["noise"]),
         bootstrap_method=str(payload["bootstrap_method"]),
         notes=_notes(payload["warnings"]),
@@ -220,6 +232,13 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
         tested=tested or None,
         kept=path,
     )
+
+
+def _options(payload: Any) -> Options:
+    try:
+        return from_table(Options, payload, "its options")
+    except InputError as error:
+        raise WrongValue(error.problem) from error
 
 
 def _origin(payload: Mapping[str, Any]) -> Origin:
@@ -261,8 +280,11 @@ def _law_of_check(name: object, kind: type[Law]) -> type[Law]:
 
 
 def _law_from(kind: type[Law], values: Mapping[str, Any], settings: Mapping[str, Any]) -> Law:
-    numbers = [_number(values[name]) for name in kind.coefficient_names()]
-    return kind(*numbers, **settings)
+    for name in kind.coefficient_names():
+        check(values[name], float, name)
+        if not math.isfinite(values[name]):
+            raise WrongValue(f"{name} is {values[name]}")
+    return kind(*(float(values[name]) for name in kind.coefficient_names()), **settings)
 
 
 def _number(value: Any) -> float:

@@ -67,13 +67,19 @@ def numbers_asked(name: str, value: Any, *, zero: bool = False) -> Array:
     plain = np.asarray(value) if isinstance(value, (int, float, np.ndarray, np.number)) else None
     if plain is not None and plain.dtype.kind in "iuf":
         numbers = plain.astype(float)
-        if np.isfinite(numbers).all() and ((numbers >= 0) if zero else (numbers > 0)).all():
+        if (
+            numbers.size
+            and np.isfinite(numbers).all()
+            and ((numbers >= 0) if zero else (numbers > 0)).all()
+        ):
             return numbers
     try:
         given = np.asarray(value, dtype=object)
     except ValueError:
         given = np.asarray([None], dtype=object)
     numbers = np.empty(given.shape)
+    if not given.size:
+        raise InputError(f"{name} is empty", f"give it like {name}=1e9")
     for place, one in np.ndenumerate(given):
         numbers[place] = _number(name, one)
         good = math.isfinite(numbers[place]) and (
@@ -100,7 +106,7 @@ def tokens_asked(tokens: Any, params: Array | None) -> Array:
     if params is None:
         raise InputError(
             f"tokens of {', '.join(map(str, items))} are per parameter, and no params are given",
-            "add --params 7B, or params='7B' in Python",
+            "add --params 7B",
         )
     amounts = np.array(
         [

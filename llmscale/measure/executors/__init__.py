@@ -3,7 +3,8 @@
 A member is a file with one class that inherits `Executor`: it starts workers, polls them and stops
 them. Who waits, starts, is lost, and is tried again is the leader's part (measure/lead.py), which
 is the same for all. A worker, wherever it is, saves a checkpoint and ends on SIGTERM, and ends one
-run on a `{"stop": FOLDER}` on its standard input."""
+run on a `{"stop": FOLDER}` on its standard input. An executor of one's own is such a class in a
+file anywhere: `--executor ./mine.py:MyExecutor`."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -12,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from llmscale.errors import InputError, both
 from llmscale.machine.needs import need
-from llmscale.menu import Menu
+from llmscale.menu import Menu, is_own
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Executor(ABC):
     NEEDS: ClassVar[str | None] = None
     """The package that it takes, of the extra of its own name."""
     Options: ClassVar[type | None] = None
-    """A frozen dataclass of what is its own: the TOML table `[hardware.NAME]`."""
+    """A frozen dataclass of what is its own, each with a default: `--executor-option KEY=VALUE`,
+    and in TOML the table `[hardware.NAME]` of a file of this folder."""
     IS_HERE: ClassVar[bool] = False
     """Whether all runs are trained on this machine, so that its devices are those to train on."""
     PATIENCE: ClassVar[int] = 5
@@ -131,12 +134,26 @@ def _is_executor(found: Any) -> bool:
     return inspect.isclass(found) and issubclass(found, Executor) and found is not Executor
 
 
-EXECUTORS: Menu[type[Executor]] = Menu(__name__, "executor", "--executor", is_member=_is_executor)
+def _tried(found: type[Executor], title: str) -> type[Executor]:
+    """An executor of the user's own. It starts nothing here."""
+    if missing := sorted(found.__abstractmethods__):
+        raise InputError(
+            f"{title} lacks {both(missing)}",
+            "llmscale/measure/executors/__init__.py says what each does, and local.py shows it",
+        )
+    if found.Options is not None:
+        found.Options()  # which takes defaults
+    return found
 
 
-def executor_tables() -> dict[str, type]:
-    """The options of each member that has any, by its name."""
-    found = {name: EXECUTORS.find(name).Options for name in EXECUTORS}
+EXECUTORS: Menu[type[Executor]] = Menu(
+    __name__, "executor", "--executor", is_member=_is_executor, tried=_tried, own="MyExecutor"
+)
+
+
+def executor_tables(*more: str) -> dict[str, type]:
+    """The options of each member that has any, by its name; of `more` than those of the folder."""
+    found = {name: EXECUTORS.find(name).Options for name in (*EXECUTORS, *more)}
     return {name: options for name, options in found.items() if options is not None}
 
 
@@ -144,6 +161,7 @@ def check_executor(name: str, starting: bool = True) -> None:
     """Raise InputError if `name` lacks its package or, if `starting`, cannot start anything."""
     member = EXECUTORS.find(name)
     if member.NEEDS:
-        need(member.NEEDS, f"--executor {name}", f"'llmscale[{name}]'")
+        install = member.NEEDS if is_own(name) else f"'llmscale[{name}]'"
+        need(member.NEEDS, f"--executor {name}", install)
     if starting:
         member.check()

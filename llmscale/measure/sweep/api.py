@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.measure.sweep.opening import (
     Results,
     fetch,
@@ -136,8 +136,8 @@ def _train(
                     runs = carry_out(plan, spec, store, folder, command, report)
                 more = next_round(plan, spec, store, folder)
                 if more is not None:
-                    again = f"{len(more.waiting)} runs are tried again with half the learning rate"
-                    watcher.tell(again)
+                    waiting = counted(len(more.waiting), "run")
+                    watcher.tell(f"trying {waiting} again with half the learning rate")
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_stopped(plan, folder, results.where)) from None
     return plan, runs
@@ -148,7 +148,7 @@ def _stopped(plan: Plan, folder: ResultsFolder, where: str) -> str:
     finished = finished_runs(folder)
     number = sum(run.job.run_id in finished for run in plan.runs)
     if number:
-        done = f"{number} of {len(plan.runs)} runs are finished, in {where}"
+        done = f"{number} of {counted(len(plan.runs), 'run')} finished, in {where}"
         return f"stopped; {done}, and the same command goes on"
     begun = f"stopped before a run was finished; what was trained is in {where}"
     return f"{begun}, and the same command goes on from there"

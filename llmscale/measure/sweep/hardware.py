@@ -84,9 +84,10 @@ class Hardware:
     )
     executor: str = setting(
         "local",
-        help="What starts the workers: this machine, or a cluster.",
+        help="What starts the workers: this machine, a cluster, or one of your own, as "
+        "`./mine.py:MyExecutor`.",
         group=HARDWARE,
-        choices=lambda: _executors().EXECUTORS.names,
+        choices=lambda: _executors().EXECUTORS,
     )
     options_by_executor: dict[str, Any] = setting(
         factory=dict,
@@ -104,7 +105,8 @@ class Hardware:
     @property
     def trains_here(self) -> bool:
         """Whether the executor trains all runs on this machine."""
-        return _executors().EXECUTORS.find(self.executor).IS_HERE
+        is_here: bool = _executors().EXECUTORS.find(self.executor).IS_HERE
+        return is_here
 
     @property
     def executor_options(self) -> Any:
@@ -118,8 +120,8 @@ class Hardware:
         return plain | {name: asdict(options) for name, options in self._all_options().items()}
 
     def _all_options(self) -> dict[str, Any]:
-        usual = {name: options() for name, options in _executors().executor_tables().items()}
-        return usual | self.options_by_executor
+        tables = _executors().executor_tables(self.executor)
+        return {name: usual() for name, usual in tables.items()} | self.options_by_executor
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmscale.errors import Note
+from llmscale.errors import Note, both, counted
 from llmscale.measure.sweep.kernels import kernel_notes
-from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.measure.train.recipe import BATCH_EXPONENT, DEFAULT, Recipe
 from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
 from llmscale.notes.measuring import BATCH_ROUNDED, ISOFLOP_GRID, MEMORY, NOISY_LOSS
 from llmscale.quantity import format_bytes, format_count
@@ -31,15 +31,16 @@ def plan_notes(
     of memory.
     """
     jobs = [run.job for run in runs]
-    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
-    notes = [note for note in found if note is not None]
-    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
-    if device == "cpu" and not all(run.finished for run in runs):
-        notes += kernel_notes()
+    notes = []
     for name, recipe in spec.variants.items():
         mine = [job for job in jobs if job.recipe == name]
         if mine:
             notes += _of_recipe(recipe, mine)
+    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
+    notes += [note for note in found if note is not None]
+    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
+    if device == "cpu" and not all(run.finished for run in runs):
+        notes += kernel_notes()
     return notes
 
 
@@ -48,10 +49,10 @@ def _grid(spec: "SweepSpec") -> Note | None:
     if not spec.flops:
         return None
     return ISOFLOP_GRID.note(
-        f"each of {len(spec.flops)} budgets has {spec.per_budget} sizes, from 1/{spec.spread:g} "
-        f"to {spec.spread:g} times the N at which it pays for {spec.optimum:g} tokens a "
-        "parameter, the expected optimum (by default the 20 of Hoffmann et al. 2022); fit with "
-        "--method isoflop says where it is"
+        f"each of {counted(len(spec.flops), 'budget')} has {spec.per_budget} sizes, from "
+        f"1/{spec.spread:g} to {spec.spread:g} times the N at which it pays for "
+        f"{spec.optimum:g} tokens a parameter, the expected optimum (by default the 20 of "
+        "Hoffmann et al. 2022); fit with --method isoflop says where it is"
     )
 
 
@@ -59,9 +60,10 @@ def _one_budget(jobs: "Sequence[Job]") -> Note | None:
     if len({job.tokens for job in jobs}) != 1:
         return None
     budget = format_count(jobs[0].tokens)
+    several = ",".join(format_count(factor * jobs[0].tokens) for factor in (1, 3, 10))
     return ONE_TOKEN_BUDGET.note(
         f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; several, "
-        "as in --tokens 5x,20x,80x, measure L(N, D)"
+        f"as in --tokens {several}, measure L(N, D)"
     )
 
 
@@ -81,8 +83,12 @@ def _repeated(jobs: "Sequence[Job]") -> Note | None:
 def _short(jobs: "Sequence[Job]") -> Note | None:
     for job in jobs:
         if job.steps < FEW_STEPS.limit:
+            # The batch grows with the tokens, too.
+            more = (FEW_STEPS.limit / job.steps) ** (1 / (1 - BATCH_EXPONENT))
+            tokens = format_count(float(f"{more * job.tokens:.2g}"))
             return FEW_STEPS.note(
-                f"size {job.size} gets only {job.steps} steps; train on more tokens"
+                f"size {job.size} gets only {counted(job.steps, 'step')}: train on {tokens} tokens "
+                "or more, or in smaller batches (--batch-tokens)"
             )
     return None
 
@@ -110,6 +116,38 @@ def _of_recipe(recipe: Recipe, jobs: "Sequence[Job]") -> list[Note]:
         points = [(job.shape.params, job.tokens) for job in jobs]
         notes += recipe.tuned_rule.notes(points, recipe)
     return notes
+
+
+def rules_in_use(spec: "SweepSpec", jobs: "Sequence[Job]") -> tuple[str, ...]:
+    """Of each recipe that follows a tuned rule: which, from which sizes, and what it gives here."""
+    said = []
+    for name, recipe in spec.variants.items():
+        mine = [job for job in jobs if job.recipe == name]
+        rule = recipe.tuned_rule
+        if rule is None or not mine:
+            continue
+        reach = rule.reach((job.shape.params, job.tokens) for job in mine)
+        sizes = f"{', '.join(rule.sizes)}: " if rule.sizes else ""
+        tuned = f"{sizes}N = {reach['N'].tuned}, D = {reach['D'].tuned}"
+        outside = [
+            f"{letter} up to {one.factor:.2g}x" for letter, one in reach.items() if one.factor > 1
+        ]
+        gives = [f"lr {_ends(mine, 'lr', '{:.3g}')}"] if recipe.lr is None else []
+        if rule.batch_tokens is not None and recipe.batch_tokens is None:
+            gives.append(f"batches of {_ends(mine, 'batch_tokens', '{:,}')} tokens")
+        of = f" of recipe {name}" if name != DEFAULT else ""
+        here = ", ".join(gives) or "nothing, as both are set"
+        if outside:
+            here += f"; {both(outside)} outside those"
+        said.append(f"rule{of}: {recipe.rule}, tuned on {tuned}; it gives {here}")
+    return tuple(said)
+
+
+def _ends(jobs: "Sequence[Job]", name: str, form: str) -> str:
+    """The values of the smallest and of the largest run; one if they are the same."""
+    runs = sorted(jobs, key=lambda job: job.flops)
+    ends = [form.format(getattr(job, name)) for job in (runs[0], runs[-1])]
+    return " to ".join(dict.fromkeys(ends))
 
 
 def noise_note(done: "Sequence[Run]") -> Note | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import Note
+from llmscale.errors import Note, counted
 from llmscale.machine import available_cores, available_memory, find_gpu
 from llmscale.measure.executors import Place
 from llmscale.measure.ops.compiled import is_compiled
@@ -30,7 +30,7 @@ from llmscale.measure.sweep.estimate import (
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of, sweep_dtype, with_retries
 from llmscale.measure.sweep.makespan import Duration, makespan, speedup
-from llmscale.measure.sweep.notes import plan_notes
+from llmscale.measure.sweep.notes import plan_notes, rules_in_use
 from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.trunks import BranchPoint, Descent, descents, sharing_recipes
@@ -60,6 +60,8 @@ class Plan:
     hardware: Hardware = field(default_factory=Hardware)
     dtype_reason: str = ""
     """Why `dtype`, in words."""
+    rules: tuple[str, ...] = ()
+    """What the tuned rules in use are and give here, in words."""
 
     @property
     def waiting(self) -> list[PlannedRun]:
@@ -110,7 +112,7 @@ class Plan:
     def ways(self) -> str:
         """How the runs still to train are trained, in words."""
         place = self.places[0]
-        said = [f"{len(self.places)} at a time", f"{place.threads} threads each"]
+        said = [f"{len(self.places)} at a time", f"{counted(place.threads, 'thread')} each"]
         if place.memory_share < 1:
             said.append(f"{round(1 / place.memory_share)} to a GPU")
         compiled = sum(run.compile for run in self.waiting)
@@ -214,7 +216,8 @@ def plan_jobs(
     timed = tuple(_timed(run, estimate, compiling, hardware, places[0]) for run in runs)
     notes = tuple(plan_notes(timed, spec, free, device))
     peak = next(iter(speeds.values())).peak_flops if speeds else 0.0
-    return Plan(timed, places, device, dtype, peak, notes, speeds, hardware, dtype_reason)
+    rules = rules_in_use(spec, jobs)
+    return Plan(timed, places, device, dtype, peak, notes, speeds, hardware, dtype_reason, rules)
 
 
 def _operations(device: str, tell: Callable[[str], None]) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.errors.command_lines import command_line
 from llmscale.machine import available_cores, device_name
 from llmscale.measure.sweep.plan import Plan
@@ -67,7 +67,8 @@ def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
         problem = error.problem
     known = known_ids(folder)
     if known and not known & {run.job.run_id for run in plan.runs}:
-        problem += f", and none of the {len(known)} runs in {folder.path} is one of this command's"
+        runs = counted(len(known), "run")
+        problem += f", and none of the {runs} in {folder.path} is one of this command's"
         fix = "give the command that began them, or name another folder with --out"
         raise InputError(problem, fix)
     if known or folder.sweep_path.exists():
@@ -115,7 +116,7 @@ def provenance(
 
 def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
     """The files of the user's own that the sweep was made with, for those who read of it later."""
-    found = texts_of([spec.data.source, *spec.track])
+    found = texts_of([spec.data.source, *spec.track, spec.hardware.executor])
     for run in plan.runs:
         found |= run.job.own_texts()
     return found

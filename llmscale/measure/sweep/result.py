@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmscale.errors import Note, listed
+from llmscale.errors import Note, counted, listed
 from llmscale.measure.sweep.notes import noise_note
 from llmscale.measure.sweep.plan import Plan
 from llmscale.notes.fitting import DIVERGED_RUNS, UNFINISHED_RUNS
@@ -70,8 +70,8 @@ class SweepResult:
     def __repr__(self) -> str:
         done = sum(run.status == "done" for run in self.runs)
         if not self.runs:
-            return f"SweepResult({self.where}: {len(self.plan.waiting)} runs to train)"
-        return f"SweepResult({self.where}: {done} of {len(self.runs)} runs done)"
+            return f"SweepResult({self.where}: {counted(len(self.plan.waiting), 'run')} to train)"
+        return f"SweepResult({self.where}: {done} of {counted(len(self.runs), 'run')} done)"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -95,8 +95,9 @@ def _spike_note(done: list[Run]) -> Note | None:
         return None
     worst = max(spikes, key=lambda run: run.spike_height or 0)
     return LOSS_SPIKES.note(
-        f"the training loss of {len(spikes)} of {len(done)} runs spiked and came back, of "
-        f"{short_title(worst)} tokens by {worst.spike_height:.2f} nats at step {worst.spike_step}",
+        f"the training loss of {len(spikes)} of {counted(len(done), 'run')} spiked and came back, "
+        f"of {short_title(worst)} tokens by {worst.spike_height:.2f} nats at step "
+        f"{worst.spike_step}",
     )
 
 
@@ -104,5 +105,5 @@ def _unfinished_note(runs: tuple[Run, ...], unfinished: tuple[Run, ...]) -> Note
     if not unfinished:
         return None
     names = listed(f"{short_title(run)} tokens" for run in unfinished)
-    ended = f"{len(unfinished)} of {len(runs)} runs were ended before their last step: {names}"
-    return UNFINISHED_RUNS.note(f"{ended}; the same command goes on")
+    ended = f"{len(unfinished)} of {counted(len(runs), 'run')} were ended before their last step"
+    return UNFINISHED_RUNS.note(f"{ended}: {names}; the same command goes on")

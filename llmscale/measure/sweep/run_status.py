@@ -73,6 +73,8 @@ class RunStatus:
     """Peak learning rate."""
     batch_tokens: int | None = None
     """Tokens a step."""
+    parent: str | None = None
+    """The run whose first steps it shares, of a trunk's branch."""
 
     @property
     def share_done(self) -> float:
@@ -185,6 +187,7 @@ def _begun(run: RunFolder, spec: RunSpec, moment: Moment) -> RunStatus:
     status: dict[str, Any] = {
         **fields_from(RunStatus, run_row(job, "running", "")),
         "state": state,
+        "parent": _parent(run, spec),
         "tokens_done": done,
         "own_flops": _flops(job, first),
         "flops_left": float(left.tokens) * job.shape.flops_per_token,
@@ -264,6 +267,12 @@ def _start_step(run: RunFolder, spec: RunSpec) -> int:
         return 0
     steps = [step for step, name in trunk.branch_points.items() if name == start.name]
     return steps[0] if steps else 0
+
+
+def _parent(run: RunFolder, spec: RunSpec) -> str | None:
+    """The run that a branch starts from."""
+    start = start_of(run, spec)
+    return start.parent.name if start else None
 
 
 def modified(path: Path) -> float:

@@ -5,7 +5,6 @@ Reads what the sweep and its workers write; asks nobody, writes nothing and load
 """
 
 import math
-import shlex
 import statistics
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
-from llmscale.errors.command_lines import command_line, stated_command
+from llmscale.errors.command_lines import command_line
 from llmscale.measure.sweep.makespan import Duration, makespan
 from llmscale.measure.sweep.remaining import PlannedWork
 from llmscale.measure.sweep.run_status import Moment, RunStatus, modified, run_status
@@ -26,9 +25,10 @@ from llmscale.quantity import format_count, format_seconds
 from llmscale.runs.checked import DamagedFile, check_list, read_object, typed
 from llmscale.runs.lock import FILE_NAME as LOCK_NAME
 from llmscale.runs.lock import lock_holder
+from llmscale.runs.own_command import resumed, sweep_by_rule
 from llmscale.runs.remote import is_url, results_at
 from llmscale.runs.results_folder import ResultsFolder, newest_results
-from llmscale.runs.rows import read_rows
+from llmscale.runs.rows import REPEATED, read_rows
 from llmscale.runs.run import Run
 from llmscale.runs.safe_paths import refuse_unusable
 from llmscale.runs.sweep_json import check_sweep
@@ -57,8 +57,6 @@ class SweepStatus:
     """What is damaged in the folder, and what helps."""
     tuned: bool | None = None
     """Whether every search of a `tune` has ended; None of a sweep."""
-    tuned_for: tuple[str, ...] = ()
-    """The sizes and the text of a `tune`, as options of a sweep."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -102,13 +100,14 @@ class SweepStatus:
         if self.holder:
             return command_line("llmscale", "status", self._place, "--watch")
         if self.finished and self.tuned:
-            return command_line("llmscale", "sweep", *self.tuned_for, "--rule", self._place)
+            sizes = dict.fromkeys(run.size for run in self.runs)
+            return sweep_by_rule(self.command, sizes, self._place)
         if self.finished:
-            return command_line("llmscale", "fit", self._place)
-        stated = stated_command(self.command, "sweep", "tune")
-        if stated is not None:
-            return _with_place(stated, self._place)
-        return f"the command that began it, with {command_line('--out', self._place)}"
+            recipes = {run.recipe for run in self.runs}
+            by = ["--by", "recipe"] if len(recipes) > 1 else []
+            return command_line("llmscale", "fit", self._place, *by)
+        unknown = f"the command that began it, with {command_line('--out', self._place)}"
+        return resumed(self.command, self._place) or unknown
 
     @property
     def _place(self) -> str | Path:
@@ -223,14 +222,17 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
         seconds_left=seconds_left(timed, workers, moment.under_way),
         notes=tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
         tuned=all(rung.get("finished") is True for rung in stated["rungs"]) if is_tune else None,
-        tuned_for=_tuned_for(stated, timed) if is_tune else (),
     )
 
 
 def _table_rows(folder: ResultsFolder, damaged: list[InputError]) -> dict[str, Run]:
     """The rows of runs.parquet by id."""
     try:
-        return read_rows(folder.runs_path)[0]
+        rows, noted = read_rows(folder.runs_path)
+        if noted[REPEATED]:
+            problem = f"{noted[REPEATED]} stand in more than one row of {folder.runs_path}"
+            damaged.append(InputError(problem, "here each counts once; to a fit each row is a run"))
+        return rows
     except DamagedFile as error:
         damaged.append(error)
     except FileNotFoundError:
@@ -269,36 +271,6 @@ def _planned(planned: dict[str, Any], run_id: str) -> PlannedWork | None:
             work: PlannedWork = typed(PlannedWork, planned[run_id])
             return work
     return None
-
-
-def _with_place(stated: str, place: str | Path) -> str:
-    """A sweep's own command for the folder `place`, which may be a copy, to be read by people:
-    without --json.
-    """
-    parts, words = [], iter(shlex.split(stated))
-    for word in words:
-        if word == "--out":
-            next(words, None)
-        elif word != "--json" and not word.startswith("--out="):
-            parts.append(word)
-    return command_line(*parts, "--out", place)
-
-
-def _tuned_for(tuning: dict[str, Any], runs: Sequence[RunStatus]) -> tuple[str, ...]:
-    """The options of a sweep of the sizes and the text that a `tune` was for."""
-    spec = tuning.get("spec", {})
-    words = ["--sizes", ",".join(dict.fromkeys(run.size for run in runs))]
-    tokens = spec.get("tokens")
-    if isinstance(tokens, list) and tokens:
-        words += ["--tokens", ",".join(map(str, tokens))]
-    options = (("data", "source", "data"), ("data", "tokenizer", "tokenizer"),
-               ("recipe", "context", "context"))  # fmt: skip
-    for part, name, option in options:
-        table = spec.get(part)
-        value = table.get(name) if isinstance(table, dict) else None
-        if isinstance(value, str | int):
-            words += [f"--{option}", str(value)]
-    return tuple(words)
 
 
 def _with_time_left(runs: Sequence[RunStatus], workers: int) -> Iterator[RunStatus]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from llmscale.errors import Note
+from llmscale.errors import Note, counted
 from llmscale.errors.printable import one_line
 from llmscale.notes import weightiest
 from llmscale.quantity import format_count, format_seconds
@@ -122,10 +122,13 @@ class Shown(Watcher):
         yield report
 
     def planned(self, plan: "Plan", store: "TokenStore", where: str) -> None:
-        """One line: how much there is to train, and for how long."""
+        """How much there is to train, for how long, and by which tuned rule."""
         waiting = len(plan.waiting)
         time = f", about {format_seconds(plan.seconds)}" if plan.seconds else ""
-        self.tell(f"{where}: {waiting} of {len(plan.runs)} runs to train{time} on {plan.device}")
+        runs = counted(len(plan.runs), "run")
+        self.tell(f"{where}: {waiting} of {runs} to train{time} on {plan.device}")
+        for rule in plan.rules:
+            self.tell(rule)
 
     def may_start(self, problem: str) -> bool:
         """No: whoever calls says so with `max_hours` or `yes`."""

@@ -6,6 +6,7 @@ from its first step on: the member sees to it that no step is there twice. Data 
 the sweep unless the tracker's own environment variables name another place. A tracker of one's own
 is such a `begin` in a file anywhere: `--track ./mine.py:my_tracker`."""
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
+from llmscale.errors import InputError
 from llmscale.machine.needs import need
-from llmscale.menu import Menu
+from llmscale.menu import Menu, is_own
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def find_trackers(names: Sequence[str]) -> dict[str, Any]:
     for name in dict.fromkeys(names):
         member = TRACKERS.find(name)
         if hasattr(member, "NEEDS"):
-            need(member.NEEDS, f"--track {name}", "'llmscale[trackers]'")
+            install = member.NEEDS if is_own(name) else "'llmscale[trackers]'"
+            need(member.NEEDS, f"--track {name}", install)
         found[name] = member
     return found
 
@@ -66,8 +69,19 @@ def finite(row: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _ready(found: Any) -> Any:
-    return found if hasattr(found, "begin") else SimpleNamespace(begin=found)
+def _tried(found: Any, title: str) -> Any:
+    """A tracker of the user's own. It is not begun here: that may need a server."""
+    member = found if hasattr(found, "begin") else SimpleNamespace(begin=found)
+    session = member.begin
+    fix = "write a function begin(run) that returns an object with log(step, metrics), end(summary)"
+    if not callable(session):
+        raise InputError(f"{title} is a {type(session).__name__}, and no function", fix)
+    inspect.signature(session).bind("a run")
+    if isinstance(session, type):
+        missing = [name for name in ("log", "end") if not callable(getattr(session, name, None))]
+        if missing:
+            raise InputError(f"{title} has no {' and no '.join(missing)}", fix)
+    return member
 
 
-TRACKERS: Menu[Any] = Menu(__name__, "tracker", "--track", ready=_ready, own="my_tracker")
+TRACKERS: Menu[Any] = Menu(__name__, "tracker", "--track", tried=_tried, own="my_tracker")

@@ -28,7 +28,12 @@ def check_architecture(name: str) -> None:
     path = path_of(type(ARCHITECTURES.find(name)).__module__) or ""
     title = f"architecture {bare_name(name)!r} of {path}"
     with errors_named(path, "cannot be trained", _CONTRACT):
-        shape = shape_for("10k", vocab_size=_VOCABULARY, context=_CONTEXT, arch=name)
+        # Two layers, and two heads of 16 channels or a little more. By its number of weights, which
+        # the file may count wrongly, a shape could be of any size.
+        multiple = ARCHITECTURES.find(name).head_multiple
+        width = 2 * multiple * -(-16 // multiple)
+        size = f"2x{width}x2"
+        shape = shape_for(size, vocab_size=_VOCABULARY, context=_CONTEXT, arch=name)
         model = build_model(shape, seed=1)
         _check_counts(model, shape, title)
         _check_logits(model, title)

@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, Note
+from llmscale.notes import CATALOGUE
 from llmscale.notes.measuring import RULE_EXTRAPOLATES, RULE_OF_ANOTHER_RECIPE
 from llmscale.quantity import format_count
 from llmscale.settings.tables import check_keys, from_table
@@ -46,22 +47,32 @@ class Rule:
     tokens: tuple[float, float]
     recipe: dict[str, str]
     """What it was tuned with and for: optimizer, schedule and the like, by name."""
+    sizes: tuple[str, ...] = ()
+    """The sizes whose search had ended, by name."""
+    warnings: tuple[Note, ...] = ()
+    """What its tuning warned of."""
 
     def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))
+        """What decides the runs that follow it."""
+        told = asdict(self)
+        del told["sizes"], told["warnings"]
+        return json.loads(json.dumps(told))
+
+    def reach(self, points: Iterable[tuple[float, float]]) -> "dict[str, Reach]":
+        """How far outside the N and D that were tuned it is used at `points` (N, D)."""
+        params, tokens = zip(*points, strict=True)
+        return {"N": _reach(self.params, params), "D": _reach(self.tokens, tokens)}
 
     def notes(self, points: Iterable[tuple[float, float]], recipe: object) -> list[Note]:
-        """Warnings on using the rule at the `points` (N, D) with a recipe of other settings."""
-        notes = []
-        params, tokens = zip(*points, strict=True)
-        for name, (low, high), asked in (("N", self.params, params), ("D", self.tokens, tokens)):
-            factor, value = max((max(asked) / high, max(asked)), (low / min(asked), min(asked)))
-            if factor > TRUSTED_FACTOR:
-                tuned = " to ".join(dict.fromkeys((format_count(low), format_count(high))))
+        """Warnings on using the rule at the `points` (N, D) with a `recipe`, an object that has
+        what `recipe` names; those of its tuning, too."""
+        notes = [note.of(["the rule in use"]) for note in self.warnings]
+        for name, reach in self.reach(points).items():
+            if reach.factor > TRUSTED_FACTOR:
                 message = (
-                    f"the rule was tuned at {name} = {tuned} and is used at {name} = "
-                    f"{format_count(value)}, a factor of {factor:.0f} outside: tune a size "
-                    "and budget nearer to it (llmscale tune)"
+                    f"the rule was tuned at {name} = {reach.tuned} and is used at {name} = "
+                    f"{format_count(reach.value)}, a factor of {reach.factor:.0f} outside: "
+                    "tune a size and budget nearer to it (llmscale tune)"
                 )
                 notes.append(RULE_EXTRAPOLATES.note(message))
         for name, value in self.recipe.items():
@@ -70,6 +81,24 @@ class Rule:
                 other = f"the rule was tuned with {name} {value} and is used with {used}"
                 notes.append(RULE_OF_ANOTHER_RECIPE.note(f"{other}, which has another optimum"))
         return notes
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far outside what was tuned the farthest value is."""
+
+    tuned: str
+    """From the smallest to the largest, in words."""
+    factor: float
+    """At most 1 is inside."""
+    value: float
+
+
+def _reach(tuned: tuple[float, float], asked: Sequence[float]) -> Reach:
+    low, high = tuned
+    factor, value = max((max(asked) / high, max(asked)), (low / min(asked), min(asked)))
+    ends = dict.fromkeys(map(format_count, tuned))
+    return Reach(" to ".join(ends), factor, value)
 
 
 def read_rule(path: Path) -> Rule:
@@ -103,7 +132,26 @@ def read_rule(path: Path) -> Rule:
         params=_range(table["params"], f"params of {where}"),
         tokens=_range(table["tokens"], f"tokens of {where}"),
         recipe=_names(table["recipe"], f"recipe of {where}"),
+        sizes=_tuned_sizes(payload.get("rungs")),
+        warnings=_warnings(payload.get("warnings")),
     )
+
+
+def _tuned_sizes(rungs: Any) -> tuple[str, ...]:
+    """The sizes whose search has ended, as far as the file says."""
+    ended = [rung for rung in _tables(rungs) if rung.get("finished")]
+    return tuple(dict.fromkeys(str(rung.get("size")) for rung in ended))
+
+
+def _warnings(warnings: Any) -> tuple[Note, ...]:
+    """The warnings of a file, as far as they are of our catalogue."""
+    known = [one for one in _tables(warnings) if one.get("code") in list(CATALOGUE)]
+    return tuple(Note(one["code"], str(one.get("message", ""))) for one in known)
+
+
+def _tables(items: Any) -> list[dict[str, Any]]:
+    """The tables among the items of a list; none of anything else."""
+    return [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
 
 
 def _power(table: Any, where: str) -> PowerRule:

@@ -83,6 +83,8 @@ class _Leader:
         self.unwanted: set[str] = set()
         """Folders whose runs are to end with a checkpoint."""
         self._processes = processes
+        # Whatever else prints, such as a file of the user's own, does so into worker.log.
+        self._answers, sys.stdout = sys.stdout, sys.stderr
         self._last_beat = time.monotonic()
 
     def listen(self) -> None:
@@ -104,8 +106,8 @@ class _Leader:
         if not self._processes.first:
             return
         try:
-            sys.stdout.write(json.dumps({"folder": str(folder), **news}) + "\n")
-            sys.stdout.flush()
+            self._answers.write(json.dumps({"folder": str(folder), **news}) + "\n")
+            self._answers.flush()
         except BrokenPipeError:
             self.ask_to_stop()
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError, Note
+from llmscale.errors import InputError, Note, counted
 from llmscale.measure.sweep.opening import (
     Results,
     fetch,
@@ -130,10 +130,9 @@ def _check_use(spec: SweepSpec) -> None:
 
 def describe_round(plan: Plan) -> str:
     """How many trials come next, and what they cost, in words."""
-    trials = "1 trial" if len(plan.runs) == 1 else f"{len(plan.runs)} trials"
     return (
-        f"{trials}, {plan.flops:.2e} FLOPs, about {format_seconds(plan.seconds)}, "
-        f"{len(plan.places)} at a time"
+        f"{counted(len(plan.runs), 'trial')}, {plan.flops:.2e} FLOPs, about "
+        f"{format_seconds(plan.seconds)}, {len(plan.places)} at a time"
     )
 
 

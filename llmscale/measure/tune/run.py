@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import InputError, WorkError, listed
+from llmscale.errors import InputError, WorkError, counted, listed
 from llmscale.machine import device_name
 from llmscale.measure.executors import Event
 from llmscale.measure.lead import Report
@@ -104,7 +104,7 @@ class Study(Book):
         for rung, node in itertools.product(self._asked, FIRST):
             first |= {job.run_id for job in self._jobs_of(rung, node)}
         if known and not known & first:
-            trials = f"the {len(known)} trials in {self.folder.path}"
+            trials = f"the {counted(len(known), 'trial')} in {self.folder.path}"
             problem = f"none of {trials} is one of this command's"
             fix = "give the command that began them, or name another folder with --out"
             raise InputError(problem, fix)
@@ -135,12 +135,14 @@ class Study(Book):
         rows = [read_run(self.folder, run_id) for run_id in ids]
         errors = [row.error for row in rows if row and row.status == "failed"]
         if errors:
-            problem = f"{len(errors)} of {len(ids)} trials failed: {listed(dict.fromkeys(errors))}"
+            failed = f"{len(errors)} of {counted(len(ids), 'trial')} failed"
+            problem = f"{failed}: {listed(dict.fromkeys(errors))}"
             raise WorkError(problem, "correct that; the same command goes on")
         ended = {*self._finished, *self._stops}
         left = [run_id for run_id in ids if run_id not in ended]
         if left:
-            problem = f"{len(left)} of {len(ids)} trials were ended before their last step"
+            count = counted(len(ids), "trial")
+            problem = f"{len(left)} of {count} were ended before their last step"
             raise WorkError(problem, "the same command goes on")
 
     def begin(self) -> None:

@@ -56,7 +56,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scope="module",
     params=[
         name if name == "local" else pytest.param(name, marks=pytest.mark.cluster)
-        for name in EXECUTORS.names
+        for name in EXECUTORS
     ],
 )
 def executor(request: pytest.FixtureRequest) -> Iterator[str]:
@@ -169,7 +169,7 @@ def choices() -> Iterator[tuple[str, list[str], str]]:
     """Of every menu the members that take a package: its name, the options that choose it, and what
     installs it.
     """
-    for name in EXECUTORS.names:
+    for name in EXECUTORS:
         if needs := EXECUTORS.find(name).NEEDS:
             yield needs, ["--executor", name], f"pip install 'llmscale[{name}]'"
     for name in TRACKERS:

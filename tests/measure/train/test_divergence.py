@@ -81,9 +81,7 @@ def retried(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert not runs["error"].str.contains("tried again").any()
     result = llmscale(*options(spec, out, 2))
     assert result.exit_code == 0, result.output
-    assert "4 runs are tried again with half the learning rate" in result.stderr, (
-        "in the second round"
-    )
+    assert "trying 4 runs again with half the learning rate" in result.stderr, "in the second round"
     assert "1x16x1 retry" in result.stdout
     return out
 

@@ -184,8 +184,7 @@ def test_status_of_a_tuned_folder_shows_rates_and_names_the_sweep_that_uses_the_
     tuned(out, store, executor)
     status = sweep_status(ResultsFolder(out))
     assert status.finished
-    text = f"--data {store.name} --tokenizer bpe:300 --context 32"
-    assert status.next_command == f"llmscale sweep --sizes 1x16x1 --tokens 30k {text} --rule {out}"
+    assert status.next_command == f"llmscale sweep --sizes 1x16x1 --rule {out}"
     stopped = [run for run in status.runs if run.state == "stopped early"]
     assert stopped
     assert all(0 < run.share_done < 1 for run in stopped)
