@@ -214,6 +214,13 @@ def test_messages_carry_the_numbers() -> None:
     assert "vocabulary" not in message(least, "embedding-share")
 
 
+def test_an_untuned_search_is_answered_with_a_filter_that_leaves_one_rate_a_point() -> None:
+    frame = search(best=1.0)
+    assert "into a table of its own" in message(frame, "untuned-runs")
+    frame["way"] = ["by the rule" if name.endswith("x1.0") else name for name in frame["run_id"]]
+    assert "--where 'way == \"by the rule\"'" in message(frame, "untuned-runs")
+
+
 def curves_of(frame: pd.DataFrame, bent: str | None = None, last_lr: float = 0.0) -> pd.DataFrame:
     """Loss curves of one shape with a little noise; run `bent` has a steeper one."""
     rng, parts = np.random.default_rng(2), []
