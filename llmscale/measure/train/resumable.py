@@ -22,6 +22,7 @@ from llmscale.measure.train.job import Job
 from llmscale.measure.train.sharded_checkpoint import load_sharded, read_sharded, take_over
 from llmscale.measure.train.stack import Stack, stack_optimizers
 from llmscale.measure.transformer import LanguageModel, empty_model
+from llmscale.menu import is_own
 from llmscale.runs.log import is_row
 from llmscale.runs.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT
 from llmscale.runs.shape import Shape
@@ -68,6 +69,8 @@ def saved_states(members: Sequence[Member], warn: Warn) -> list[SavedState]:
 def can_stack(members: Sequence[Member]) -> bool:
     """Whether the members can train as one stack: alike but for the seed, and after one step."""
     alike = len({replace(member.job.unnamed, seed=0) for member in members}) == 1
+    if is_own(members[0].job.optimizer):
+        return False  # what it does with a whole weight, it would do with those of all seeds
     return alike and _common_step(members) is not None
 
 
