@@ -107,6 +107,13 @@ def refitted(exponents: list[float]) -> Codes:
     return codes(of_fit(replace(fit, replicates=refits)))
 
 
+def with_experts(gain: float) -> Codes:
+    """Every run with 1, 8 and 64 experts; each factor of 8 lowers the loss by `gain`."""
+    table = pd.concat([grid(noise=1e-3).assign(experts=n) for n in (1, 8, 64)], ignore_index=True)
+    table["loss"] *= table["experts"] ** (-gain / np.log(8))
+    return codes(fit_law(table, "chinchilla", bootstrap=0, holdout="none"))
+
+
 def optimum_of(law: Any) -> Codes:
     return codes(of_fit(replace(fitted("chinchilla"), law=law)))
 
@@ -212,6 +219,7 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
         lambda: of_fit_of(read_table(RESULTS), "power-floor", bootstrap=100),
         lambda: of_fit_of(grid(budgets=BUDGETS[:1]), "power"),
     ),
+    "mixed-settings": (lambda: with_experts(0.02), lambda: with_experts(0.0)),
     "exponents-differ": (lambda: grouped(0.25), lambda: grouped(TRUTH.alpha)),
     "loss-not-positive": (
         lambda: forecast_by(PowerFloor(E=-1.0, A=400.0, alpha=0.36)),

@@ -306,6 +306,14 @@ MIXED_OPTIMIZERS = _mixed("optimizers", "Each optimizer has a law of its own.")
 MIXED_ARCHITECTURES = _mixed("architectures", "Each architecture has a law of its own.")
 MIXED_EVALUATIONS = _mixed("evaluations", "Losses of two evaluations do not compare.")
 MIXED_CONTEXTS = _mixed("contexts", "Longer contexts predict better.")
+MIXED_SETTINGS = Kind(
+    "mixed-settings",
+    WRONG,
+    when="runs of one size and budget differ in loss by a setting (F test, p < {limit:g})",
+    means="A law that does not take the setting is one of no value of it, and of no new run.",
+    remedy="Fit one law each with --by, only one of them with --where, or a law that takes it.",
+    limit=0.001,
+)
 
 # What the residuals say.
 

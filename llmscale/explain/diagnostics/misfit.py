@@ -42,7 +42,9 @@ def residual_trend(evidence: Evidence) -> Note | None:
     found = []
     for name, values in evidence.axes.items():
         p = _trend(values[near], residual, own)
-        thirds = [float(np.median(residual[third])) for third in _thirds(values[near])]
+        ties = [other[near] for key, other in evidence.axes.items() if key != name]
+        parts = _thirds(values[near], *ties, residual)
+        thirds = [float(np.median(residual[part])) for part in parts]
         if p < RESIDUAL_TREND.limit and max(thirds) - min(thirds) > _TREND_SIZE:
             found.append((p, name, thirds))
     if not found:
@@ -223,8 +225,9 @@ def _without(evidence: Evidence, far: NDArray[np.bool_]) -> str:
     )
 
 
-def _thirds(values: Array) -> list[NDArray[np.int_]]:
-    order = np.argsort(values, kind="stable")
+def _thirds(values: Array, *ties: Array) -> list[NDArray[np.int_]]:
+    """The rows of the lowest, middle and highest values; equal ones go by `ties`."""
+    order = np.lexsort((*reversed(ties), values))
     return [
         order[: len(order) // 3],
         order[len(order) // 3 : -(len(order) // 3)],

@@ -2,17 +2,22 @@
 twice.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
 from llmscale.errors import Note, listed
 from llmscale.errors.command_lines import command_line, where_option
 from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known, where
 from llmscale.explain.estimation.advice import sweep_with
 from llmscale.explain.estimation.levels import count_levels
+from llmscale.explain.estimation.relative import size
+from llmscale.explain.estimation.repeats import differing, values_of
+from llmscale.explain.laws import LETTERS, Array
 from llmscale.notes.fitting import (
     DIVERGED_RUNS,
     DUPLICATE_RUNS,
@@ -24,6 +29,7 @@ from llmscale.notes.fitting import (
     MIXED_EVALUATIONS,
     MIXED_OPTIMIZERS,
     MIXED_SCHEDULES,
+    MIXED_SETTINGS,
     MIXED_TOKENIZERS,
     ONE_LEARNING_RATE,
     UNFINISHED_RUNS,
@@ -72,6 +78,11 @@ _MIXED: dict[Kind, tuple[tuple[str, ...], str]] = {
     ),
 }
 """The columns that tell, and what several values of one mean."""
+_NAMED = [name for columns, _ in _MIXED.values() for name in columns]
+_SEARCHED = ("lr", "learning_rate", "lr_scale", "lr_area", "annealing_area")
+"""Learning rates, whose searches have notes of their own."""
+_EFFECT = 0.003
+"""0.3% of the loss: settings that matter less matter no more than seeds do."""
 
 _WAYS = 5
 """Values of a column that are tried as what tells the ways apart in which runs were made."""
@@ -95,7 +106,52 @@ def mixed(kind: Kind, evidence: Evidence) -> Note | None:
     return None
 
 
-MIXED = tuple(partial(mixed, kind) for kind in _MIXED)
+def mixed_settings(evidence: Evidence) -> Note | None:
+    """A setting that has no note of its own, by which runs of one size and budget differ in loss.
+
+    One-way analysis of variance of ln loss within points."""
+    frame = evidence.frame
+    if frame["run_id"].duplicated().any():
+        return None
+    point_R = groups(frame, [name for name in _NAMED if name in frame])
+    log_loss = np.log(frame["loss"].to_numpy(dtype=float))
+    off_R = log_loss - _means(log_loss, point_R)[point_R]
+    taken = {*evidence.fit.law.inputs, *LETTERS, *_SEARCHED}
+    names = [name for name in differing(frame, point_R) if name not in taken]
+    found = [(*_effect(off_R, values_of(frame[name])), name) for name in names]
+    certain = [(effect, name) for p, effect, name in found if p < MIXED_SETTINGS.limit]
+    effect, name = max(certain, default=(0.0, ""))
+    if effect < _EFFECT:
+        return None
+    shares = frame[name].value_counts(dropna=True)
+    shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
+    by, only = command_line("--by", name), where_option(name, "==", shares.index[0])
+    return MIXED_SETTINGS.note(
+        f"runs of one size and budget differ in {name} ({shown}), and by it {size(effect)} in "
+        f"loss, which this law does not know. Fit one law each: {evidence.command} {by}; or one "
+        f"of them: {only}"
+    )
+
+
+def _effect(off_R: Array, value_R: NDArray[np.int_]) -> tuple[float, float]:
+    """The p-value of a difference between values, and the standard deviation of their means."""
+    mean_R = _means(off_R, value_R)[value_R]
+    count, spare = int(value_R.max()), len(off_R) - int(value_R.max()) - 1
+    explained, rest = float((mean_R**2).sum()), float(((off_R - mean_R) ** 2).sum())
+    if count < 1 or spare < 1:
+        return 1.0, 0.0
+    ratio = (explained / count) / max(rest / spare, 1e-300)
+    return float(special.fdtrc(count, spare, ratio)), float(np.sqrt(explained / len(off_R)))
+
+
+def _means(values_R: Array, group_R: NDArray[np.int_]) -> Array:
+    return np.asarray(np.bincount(group_R, weights=values_R) / np.bincount(group_R))
+
+
+MIXED: tuple[Callable[[Evidence], Note | None], ...] = (
+    *(partial(mixed, kind) for kind in _MIXED),
+    mixed_settings,
+)
 """A diagnostic for each way in which runs can be mixed."""
 
 
@@ -239,9 +295,7 @@ def _searched(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
     if "run_id" in frame and frame["run_id"].duplicated().any():
         return []  # steps of one run, whose learning rate is the schedule's
     lr = frame["lr"].to_numpy(dtype=float)
-    point = groups(
-        frame, [name for columns, _ in _MIXED.values() for name in columns if name in frame]
-    )
+    point = groups(frame, [name for name in _NAMED if name in frame])
     rows = (np.flatnonzero(point == number) for number in range(int(point.max()) + 1))
     return [chosen for chosen in rows if len(set(lr[chosen])) > 1]
 

@@ -19,9 +19,7 @@ SAME = 0.01
 
 
 def levels(values: Array) -> NDArray[np.int_]:
-    """For each value the index of its size or budget, smallest first; zeros are a level of their
-    own.
-    """
+    """For each value the index of its size or budget, smallest first; zeros are one level."""
     order = np.argsort(values, kind="stable")
     ordered = values[order].tolist()
     known = len(ordered) - int(np.isnan(values).sum())  # NaN comes last, and is one level
@@ -51,12 +49,17 @@ def distinct(levels_of: Sequence[NDArray[np.int_]]) -> NDArray[np.int_]:
 
 
 def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
-    """For each row the index of its point: runs that differ only in seed share one, as do the steps
-    of one run.
-    """
+    """For each row its point: runs that differ only in seed, or steps of one run, share one."""
     if has_steps(frame):
         return np.asarray(pd.factorize(frame["run_id"])[0])
     return distinct([levels(numbers(frame, name)) for name in inputs])
+
+
+def in_order(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The rows sorted by columns of numbers, then by run: alike in whatever order they come."""
+    run = pd.factorize(frame["run_id"], sort=True)[0]
+    keys = [run, *(numbers(frame, name) for name in reversed(names))]
+    return frame.take(np.lexsort(keys)).reset_index(drop=True)
 
 
 def has_steps(frame: pd.DataFrame) -> bool:

@@ -15,13 +15,23 @@ class Objective:
     """What is summed over runs, as a function of r = ln L̂ - ln L.
 
     `huber` is r²/2 up to delta and linear beyond (Huber 1964; with delta 1e-3 as in Hoffmann et al.
-    2022), `squared` is r²/2, and `log-cosh` is delta² ln cosh(r/delta), a Huber without a kink."""
+    2022), `squared` is r²/2, and `log-cosh` is delta² ln cosh(r/delta), a Huber without a kink.
+    `squares` times r²/2 is added, to tell apart what the objective itself holds equal."""
 
     name: str = "huber"
     delta: float = 1e-3
+    squares: float = 0.0
 
     def expand(self, residual: Array) -> tuple[Array, Array, Array]:
         """Value, first and second derivative at every residual."""
+        value, first, second = self._expand(residual)
+        if self.squares:
+            value += 0.5 * self.squares * residual * residual
+            first += self.squares * residual
+            second += self.squares
+        return value, first, second
+
+    def _expand(self, residual: Array) -> tuple[Array, Array, Array]:
         if self.name == "squared":
             return 0.5 * residual * residual, residual.copy(), np.ones_like(residual)
         if self.name == "huber":

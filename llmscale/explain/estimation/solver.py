@@ -7,7 +7,7 @@ eigenvalues, damped for each problem on its own, inside the bounds. Problems tha
 the batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,12 @@ _SAME_OBJECTIVE = 1e-8
 """Objectives this close are one optimum; a step that finds nothing better and promises less has
 settled, too.
 """
+_LEVEL = 1e-6
+"""Eigenvalues of the Hessian below this share of what squares would give: perhaps level there."""
+_TILTS = tuple(10.0**power for power in range(1, -6, -1))
+"""Squares that break ties, times delta: from least squares to what doubles can just see."""
+_TIED = 1e-10
+"""Objectives that differ by less than this share are equal."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +94,47 @@ class Descent:
 
 
 def descend(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective) -> Descent:
-    """The best theta over many starts.
+    """The best theta over many starts; of those that are equally good the one nearest to least
+    squares.
 
     Raises WorkError if the best of them is still falling, and InputError if the loss of the law is
     not a positive number at any of them."""
-    if len(log_loss_R) > MANY_ROWS:
-        return _descend_by_part(surface, log_loss_R, weight_R, objective)
+    descend_from = _descend_by_part if len(log_loss_R) > MANY_ROWS else _descend_at_once
+    found = descend_from(surface, log_loss_R, weight_R, objective)
+    return replace(found, theta=_tie_broken(surface, log_loss_R, weight_R, objective, found.theta))
+
+
+def _tie_broken(
+    surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective, theta_P: Array
+) -> Array:
+    """Of all theta with the same objective the one of least squares, or theta_P if there is but it.
+
+    Beyond delta the objective counts on which side of the law runs lie, not how far: between the
+    middle two of an even number of runs at a size it is level, and where a descent stops on such a
+    plain hangs on the order of rows and on rounding."""
+    if objective.name == "squared":
+        return theta_P
+    problem = (surface, log_loss_R[None], weight_R[None])
+    here = _expand(*problem, np.arange(1), theta_P[None], objective)
+    free = (theta_P > surface.lower) & (theta_P < surface.upper)
+    curvature = np.linalg.eigvalsh(here.hessian[0][np.ix_(free, free)])
+    of_squares = (weight_R[:, None] * surface.jacobian(theta_P)[:, free] ** 2).sum()
+    if (np.abs(curvature) > _LEVEL * of_squares).all():
+        return theta_P
+    tilts = [replace(objective, squares=share * objective.delta) for share in _TILTS]
+    starts = np.vstack([theta_P, surface.starts(STARTS)])
+    weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
+    ends = minimise(surface, log_loss_R, weight_BR, starts, [Objective("squared"), *tilts])
+    lowest = ends.theta[[np.argmin(ends.objective)]]
+    ends = _newton(*problem, lowest, tilts[-1], _FINAL_STEPS, 0.0)
+    there = _expand(*problem, np.arange(1), ends.theta, objective)
+    tied = there.objective[0] <= here.objective[0] * (1 + _TIED)
+    return ends.theta[0] if tied else theta_P
+
+
+def _descend_at_once(
+    surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective
+) -> Descent:
     starts, stages = _promising(surface, log_loss_R, weight_R, objective)
     weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
     ends = minimise(surface, log_loss_R, weight_BR, starts, [*stages, objective])

@@ -61,11 +61,13 @@ def bootstrap(
     objective: Objective,
     seed: int,
     points_word: str,
+    spread_word: str = "seed noise",
     steps: bool = False,
 ) -> Replicates:
     """`count` refits around theta, by the method that the number of points allows.
 
-    With `steps` the rows of a point are the steps of one run, and are drawn together.
+    `spread_word` is what runs of one point differ by. With `steps` the rows of a point are the
+    steps of one run, and are drawn together.
     """
     rng = np.random.default_rng(seed)
     number = int(point_R.max()) + 1
@@ -119,13 +121,13 @@ def bootstrap(
                 surface.coefficients(drawn),
                 noise,
                 "scores",
-                tuple(variance.notes(number, points_word, count)),
+                tuple(variance.notes(number, points_word, spread_word, count)),
             )
         shift_BR, noise = variance.draw(point_R, count, rng)
         ends = solver.resolve(
             surface, value_BR + shift_BR, weight_R[None], theta_P, objective.graduated()
         )
-        method, notes = "parametric", variance.notes(number, points_word, count)
+        method, notes = "parametric", variance.notes(number, points_word, spread_word, count)
     unsettled = int((~ends.settled).sum())
     misfit = 1.4826 * float(np.median(np.abs(residual_R)))
     if unsettled:
@@ -176,15 +178,14 @@ class _Variances:
             one_more, -_LARGEST_NOISE, _LARGEST_NOISE
         )
 
-    def notes(self, number: int, points_word: str, count: int) -> list[Note]:
+    def notes(self, number: int, points_word: str, spread_word: str, count: int) -> list[Note]:
         parts = []
-        within = "spread within runs" if points_word == "runs" else "seed noise"
         if self.free_points > 0:
             spread = size(np.sqrt(self.points / self.runs_a_point), 2)
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
             parts.append(f"misfit {spread} of the loss on {degrees} of freedom")
         if self.free_seeds > 0:
-            parts.append(f"{within} {size(np.sqrt(self.seeds))} on {self.free_seeds}")
+            parts.append(f"{spread_word} {size(np.sqrt(self.seeds))} on {self.free_seeds}")
         notes = [
             PARAMETRIC_BOOTSTRAP.note(
                 f"{number} {points_word} are too few to resample: the intervals come from {count} "

@@ -42,6 +42,7 @@ from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
+from llmscale.explain.estimation.levels import in_order
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, solved
 from llmscale.explain.estimation.suitability import inputs_of
@@ -104,10 +105,8 @@ def compare(
 
 def _in_order(table: RunTable) -> RunTable:
     """The runs sorted, so that a comparison is the same to the last digit in any order of rows."""
-    numbers = [name for name in table.frame.columns if table.frame[name].dtype.kind in "iuf"]
-    return replace(
-        table, frame=table.frame.sort_values([*numbers, "run_id"], kind="stable", ignore_index=True)
-    )
+    names = [name for name in table.frame.columns if table.frame[name].dtype.kind in "iuf"]
+    return replace(table, frame=in_order(table.frame, names))
 
 
 def _fits(

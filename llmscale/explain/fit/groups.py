@@ -9,7 +9,7 @@ Tibshirani 1993, chapter 16)."""
 import copy
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from llmscale.errors import InputError, Note, first_lines
 from llmscale.errors.command_lines import where_option
 from llmscale.explain import html
 from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.levels import in_order
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
 from llmscale.explain.estimation.uncertainty import least_squares_residual
@@ -255,7 +256,9 @@ class _Joined(Surface):
 def _joint(
     column: str, fits: Mapping[str, Fit], shared: tuple[str, ...], options: Options
 ) -> Groups:
-    groups = list(fits.values())
+    # Draws go by the order of groups and rows: the answer must not hang on the file's.
+    sorted_names = sorted(fits)
+    groups = [_in_order(fits[name]) for name in sorted_names]
     law, names = type(groups[0].law), groups[0].law.coefficient_names()
     places = [names.index(name) for name in shared]
     settings = settings_of(groups[0].law)
@@ -281,7 +284,8 @@ def _joint(
     theta = ends.theta[int(np.argmin(ends.objective))]
     best = float(ends.objective.min())
     raw = joined.coefficients(theta[None])[0].reshape(len(groups), -1)
-    joint = {name: law(*row.tolist(), **settings) for name, row in zip(fits, raw, strict=True)}
+    together_of = dict(zip(sorted_names, raw.tolist(), strict=True))
+    joint = {name: law(*together_of[name], **settings) for name in fits}
 
     apart_theta = [surface.theta(row[None])[0] for surface, row in zip(surfaces, each, strict=True)]
     fitted, _ = joined.evaluate(theta[None])
@@ -314,6 +318,12 @@ def _joint(
     kind = EXPONENTS_SHARED if p_value >= SIGNIFICANT else EXPONENTS_DIFFER
     note = kind.note(verdict)
     return Groups(column, fits, joint, shared, best, intervals, p_value, (note,))
+
+
+def _in_order(fit: Fit) -> Fit:
+    table = fit.table
+    frame = in_order(table.frame, [*fit.law.inputs, "loss"])
+    return replace(fit, runs=replace(table, frame=frame))
 
 
 def _noise(residual_R: Array, jacobian_RP: Array, rng: np.random.Generator) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note, WorkError
+from llmscale.errors import InputError, Note, WorkError, listed
 from llmscale.explain.curve_table import folder_steps
 from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.diagnostics.diagnose import diagnose
@@ -25,9 +25,10 @@ from llmscale.explain.estimation.design_notes import design_notes, floor_note
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
-from llmscale.explain.estimation.levels import count_levels, has_steps, points, words
+from llmscale.explain.estimation.levels import count_levels, has_steps, in_order, points, words
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import reach_of
+from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
 from llmscale.explain.forecast.asked import forecast_at
@@ -218,9 +219,12 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     law, notes = choose(table, asked, options.variable)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
     inputs = inputs_of(law, options.variable)
-    columns = [table.frame[column].to_numpy(dtype=float) for column in inputs]
-    loss = table.frame["loss"].to_numpy(dtype=float)
-    log_loss, weight = np.log(loss), run_weights(table)
+    # Sums, starts and draws go by the order of rows: the answer must not hang on the file's.
+    used = [*inputs, *(name for name in ("loss", "weight") if name in table.frame)]
+    ordered = replace(table, frame=in_order(table.frame, used))
+    columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
+    loss = ordered.frame["loss"].to_numpy(dtype=float)
+    log_loss, weight = np.log(loss), run_weights(ordered)
 
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
@@ -242,7 +246,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
 
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitted %s; its intervals", law.name)
-    refits = refit(table, inputs, surface, theta, options)
+    refits = refit(ordered, inputs, surface, theta, options)
     notes += design_notes(best, table)
     notes += _degenerate(best, surface, found)
     return Fit(
@@ -276,8 +280,19 @@ def refit(
         objective=options.loss_function,
         seed=options.seed,
         points_word="runs" if steps else word,
+        spread_word=_spread_word(table.frame, point, steps=steps),
         steps=steps,
     )
+
+
+def _spread_word(frame: pd.DataFrame, point_R: NDArray[np.int_], *, steps: bool) -> str:
+    """What the spread of the rows of one point is called: that of seeds, if they repeat a run."""
+    if steps:
+        return "spread within runs"
+    names = differing(frame, point_R)
+    if not names:
+        return "seed noise"
+    return f"spread of runs that differ in {listed(names, 3)}"
 
 
 def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:

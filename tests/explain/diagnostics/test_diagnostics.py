@@ -207,7 +207,11 @@ def test_messages_carry_the_numbers() -> None:
     assert "without it alpha goes from" in named
     assert "--where 'data == prose'" in message(FIRING["mixed-data"](), "mixed-data")
     assert "at 20 of 20 points" in message(search(best=4.0), "learning-rate-at-edge")
-    assert "80% at the most" in message(vocabulary_heavy(), "embedding-share")
+    heavy = message(vocabulary_heavy(), "embedding-share")
+    assert "80% at the most" in heavy
+    assert "Use a smaller vocabulary" in heavy
+    least = vocabulary_heavy().assign(vocab_size=512)
+    assert "vocabulary" not in message(least, "embedding-share")
 
 
 def test_an_untuned_search_is_answered_with_a_filter_that_leaves_one_rate_a_point() -> None:
