@@ -1,6 +1,7 @@
 """What a sweep leaves: its runs, the plan that they follow, and what to know of them."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from llmscale.errors import Note, counted, listed
@@ -10,6 +11,7 @@ from llmscale.notes.fitting import DIVERGED_RUNS, UNFINISHED_RUNS
 from llmscale.notes.measuring import FAILED_RUNS
 from llmscale.notes.reading import LOSS_SPIKES
 from llmscale.quantity import format_count
+from llmscale.runs.own_command import on_more_validation
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
 from llmscale.runs.title import short_name, short_title
@@ -58,7 +60,9 @@ class SweepResult:
             if run.status in _LOST
         ]
         done = [run for run in self.runs if run.status == "done"]
-        found = (noise_note(done), _spike_note(done), _unfinished_note(self.runs, self.unfinished))
+        on_more_text = partial(on_more_validation, self.folder.path, self.where)
+        noise = noise_note(done, self.text["validation_tokens"], on_more_text)
+        found = (noise, _spike_note(done), _unfinished_note(self.runs, self.unfinished))
         return (*lost, *(note for note in found if note))
 
     def to_json(self) -> dict[str, Any]:
