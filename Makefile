@@ -53,7 +53,7 @@ format: $(TESTED) ## put code into the form that `make check` asks for
 	$(RUN) -m ruff format .
 
 docs: $(READY) ## write the pages that are made from the code
-	$(RUN) -m llmscale.measure.reference docs/settings.md
+	$(RUN) -m llmscale schema --settings > docs/settings.md
 	$(RUN) -m llmscale explain --markdown > docs/warnings.md
 	$(RUN) -m llmscale schema --columns > docs/columns.md
 

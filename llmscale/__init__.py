@@ -95,7 +95,10 @@ def __getattr__(name: str) -> Any:
     """What the library offers, imported when it is first asked for."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    from llmscale.machine.interrupts import interrupts_held
+
+    with interrupts_held():
+        value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
     globals()[name] = value
     return value
 

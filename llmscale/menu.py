@@ -320,6 +320,12 @@ def path_of(module: str) -> str | None:
     )
 
 
+def file_of(found: Any) -> str:
+    """The user's file that an object or a module is from, as messages name it."""
+    module: str = getattr(found, "__module__", None) or found.__name__
+    return path_of(module) or module
+
+
 @contextmanager
 def errors_named(path: str, what: str, fix: str) -> Iterator[None]:
     """What a user's file raises, as an InputError that names its line."""
@@ -331,11 +337,18 @@ def errors_named(path: str, what: str, fix: str) -> Iterator[None]:
         raise InputError(f"{line_of(error, path) or path} {what}: {said(error)}", fix) from error
 
 
+def own_mistake(error: BaseException) -> InputError | None:
+    """What a user's file raised, in a sentence that names its line; None if it was not in one."""
+    lines = (line_of(error, own.path) for own in _files.values())
+    line = next(filter(None, lines), None)
+    return InputError(f"{line} fails: {said(error)}", "change the file") if line else None
+
+
 def line_of(error: BaseException, path: str) -> str:
     """`mine.py, line 12`: the last line of the file that the error passed through, or nothing."""
     import traceback
 
-    if isinstance(error, SyntaxError) and error.lineno:
+    if isinstance(error, SyntaxError) and error.filename == path and error.lineno:
         return f"{path}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == path]

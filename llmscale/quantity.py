@@ -77,16 +77,22 @@ def parse_budget(text: str) -> TokenBudget:
 
 
 def parse_list(text: str, parse: Callable[[str], T], what: str) -> tuple[T, ...]:
-    """The comma-separated items of `text`, each once, in the order given.
+    """The comma-separated items of `text`, in the order given.
 
-    Raises InputError on an empty list.
-    """
-    items = tuple(dict.fromkeys(parse(item) for item in text.split(",") if item.strip()))
-    if not items:
+    Raises InputError on an empty list, and if two items are the same."""
+    words = [item.strip() for item in text.split(",") if item.strip()]
+    if not words:
         raise InputError(
             f"the list of {what} is empty", "separate the items by commas, as in 1M,10M,100M"
         )
-    return items
+    items: dict[T, str] = {}
+    for word in words:
+        item = parse(word)
+        if item in items:
+            both = f"{items[item]} and {word}" if items[item] != word else f"{word} twice"
+            raise InputError(f"the list of {what} names {both}", "name each once")
+        items[item] = word
+    return tuple(items)
 
 
 def format_count(count: float) -> str:

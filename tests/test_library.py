@@ -147,8 +147,69 @@ def test_a_table_uses_the_fit_that_is_kept_next_to_it(kept: Path) -> None:
         assert json.loads(run(*words, *changed).stdout)["kept"] is None
     other = run(*words, "--where", "params < 1e9", "--bootstrap", 0)
     assert json.loads(other.stdout)["kept"] is None
+    same = run(*words, "--where", "params > 1")
+    assert json.loads(same.stdout)["kept"] == str(kept)
     drawn = run("plot", table, "--kind", "pairs", "--json", "-o", kept.with_name("pairs.png"))
     assert json.loads(drawn.stdout)["kept"] == [str(kept)]
+
+
+def test_what_a_kept_fit_was_made_with_is_said_unless_it_is_asked_for(kept: Path) -> None:
+    def notes(**options: Any) -> list[str]:
+        found = llmscale.predict(kept.with_name("runs.csv"), flops="1e21", **options)
+        assert found.fit is not None
+        assert found.fit.kept == kept
+        return [note.message for note in found.all_notes if note.code == "kept-options"]
+
+    (note,) = notes()
+    assert note == f"the fit in {kept} is used, which has objective squared and bootstrap 60"
+    assert notes(objective="squared", bootstrap=60) == []
+
+
+MY_LAW = """
+from dataclasses import dataclass
+from llmscale.explain.laws import Law
+
+@dataclass(frozen=True)
+class MyLaw(Law):
+    A: float
+    a: float
+    inputs = ("params",)
+
+    def loss(self, N):
+        return self.A / N**self.a
+"""
+
+
+def test_a_folder_or_a_law_that_has_changed_is_fitted_again(tmp_path: Path) -> None:
+    folder, law = tmp_path / "results", tmp_path / "mine.py"
+    folder.mkdir()
+    law.write_text(MY_LAW)
+    frame = pd.DataFrame(LOSSES).assign(tokens=1e9)
+    frame.to_parquet(folder / "runs.parquet")
+    own = f"{law}:MyLaw"
+    made: dict[str, Any] = {"bootstrap": 0, "holdout": "none"}
+    fit = llmscale.fit(folder, own, keep=True, **made)
+    assert fit.kept == folder / "fit-MyLaw.json"
+
+    def used(law: str, source: Path = folder, **asked: Any) -> Path | None:
+        found = llmscale.predict(source, params=1e9, law=law, **asked, **made)
+        assert found.fit is not None
+        return found.fit.kept
+
+    assert used(own) == used(own, fit.kept) == fit.kept
+    frame.assign(loss=frame["loss"] + 0.1).to_parquet(folder / "runs.parquet")
+    assert used(own) is None
+    frame.to_parquet(folder / "runs.parquet")
+    assert used(own) == fit.kept
+    law.write_text(MY_LAW.replace("self.A /", "1.5 + self.A /"))
+    assert used(own) is None
+    with pytest.raises(llmscale.InputError, match="MyLaw has changed since"):
+        used(own, fit.kept)
+    law.unlink()
+    with pytest.raises(llmscale.InputError, match="there is no file"):
+        used(own, fit.kept)
+    with pytest.raises(llmscale.InputError, match="no law of llmscale's own"):
+        llmscale.predict(fit.kept, params=1e9)
 
 
 def test_a_kept_fit_says_what_it_cannot_do(kept: Path, tmp_path: Path) -> None:
@@ -161,6 +222,7 @@ def test_a_kept_fit_says_what_it_cannot_do(kept: Path, tmp_path: Path) -> None:
             "fit of chinchilla, not of kaplan",
         ),
         (("predict", kept, "-C", "1e21", "--refit"), "reads no table"),
+        (("predict", kept, "-C", "1e21", "--count", "params_total"), "N of the fit counts params"),
     ]
     for words, sentence in cases:
         result = run(*words)
@@ -171,19 +233,42 @@ def test_a_kept_fit_says_what_it_cannot_do(kept: Path, tmp_path: Path) -> None:
     assert drawn.exit_code == 0, drawn.output
 
 
-def test_a_damaged_foreign_or_old_fit_is_one_sentence(kept: Path, tmp_path: Path) -> None:
+def signed(payload: dict[str, Any]) -> str:
+    """The file of a fit: who writes one writes its digest, too, the sha256 of the rest."""
+    rest = {name: value for name, value in payload.items() if name != "digest"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**rest, "digest": digest})
+
+
+def test_a_damaged_foreign_or_old_fit_is_one_sentence(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('code of a results folder was run')\n")
+    monkeypatch.chdir(tmp_path)
     text = kept.read_text()
     whole = json.loads(text)
     old = {name: whole[name] for name in whole if name not in ("fit_format", "kept", "digest")}
     own = text.replace('"law": "chinchilla"', '"law": "MyLaw"')
+    evil = {**whole["holdout"], "law": "./evil.py:Evil"}
+
+    def with_kept(**changes: Any) -> str:
+        return signed({**whole, "kept": {**whole["kept"], **changes}})
+
     contents = {
         text[: len(text) // 2]: "is damaged",
         text.replace('"objective": {', '"objective": {"more": 1,', 1): "not what was written",
         own: "is damaged",
         json.dumps({**whole, "fit_format": 99}): "is of format 99",
         json.dumps(old): "written by an older llmscale",
-        json.dumps({"loss": [1.0, 2.0]}): "holds no fit",
-        "": "is damaged",
+        signed({**whole, "holdout": evil}): "no law of llmscale's own",
+        signed({**whole, "law": None}): "law is null, not text",
+        signed({**whole, "coefficients": {"E": 1.8}}): "it has no A",
+        signed({**whole, "coefficients": dict.fromkeys("EAB")}): "E is null, not a number",
+        signed({**whole, "n_runs": "x"}): "a value of it is wrong",
+        with_kept(options={"level": 5}): "level is 5, which is out of range",
+        with_kept(reach={"ranges": {}, "largest": "x", "misfit": 0.0}): 'reach.largest is "x"',
+        # A table of runs may be named as a fit.
+        json.dumps({"loss": [1.0, 2.0]}): "has no column for params",
     }
     path = tmp_path / "fit-mine.json"
     for content, sentence in contents.items():
@@ -192,23 +277,10 @@ def test_a_damaged_foreign_or_old_fit_is_one_sentence(kept: Path, tmp_path: Path
         assert result.exit_code == 2
         assert sentence in " ".join(result.stderr.split()), result.stderr
         assert result.stderr.count("error:") == 1
-
-
-def test_the_law_of_a_held_out_check_is_never_a_file_that_is_run(
-    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "evil.py").write_text("raise SystemExit('code of a results folder was run')\n")
-    monkeypatch.chdir(tmp_path)
-    payload = json.loads(kept.read_text())
-    del payload["digest"]
-    payload["holdout"]["law"] = "./evil.py:Evil"
-    # Who writes such a file writes its digest, too: the sha256 of the rest.
-    path = tmp_path / "fit-mine.json"
-    digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps({**payload, "digest": digest}))
-    result = run("predict", path, "-C", "1e21")
-    assert result.exit_code == 2
-    assert "no law of llmscale's own" in " ".join(result.stderr.split()), result.stderr
+    path.write_text(json.dumps(LOSSES))
+    forecast = llmscale.predict(path, params=1e9, law="power", bootstrap=0)
+    assert forecast.fit is not None
+    assert forecast.fit.kept is None
 
 
 def test_a_law_asked_of_fits_is_that_law_or_refused() -> None:

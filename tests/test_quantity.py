@@ -56,7 +56,11 @@ def test_a_budget_is_tokens_or_tokens_per_parameter() -> None:
 
 
 def test_a_list_keeps_its_order_and_each_item_once() -> None:
-    assert parse_list("3,1,,3, 2", parse_count, "sizes") == (3, 1, 2)
+    assert parse_list("3,1,, 2", parse_count, "sizes") == (3, 1, 2)
+    with pytest.raises(InputError, match="sizes names 3 twice"):
+        parse_list("3,1,3", parse_count, "sizes")
+    with pytest.raises(InputError, match="sizes names 2k and 2000"):
+        parse_list("2k,2000", parse_count, "sizes")
     with pytest.raises(InputError, match="empty"):
         parse_list(" , ", parse_count, "sizes")
 

@@ -81,7 +81,7 @@ def _inline() -> Iterator[list[str]]:
 
 COMMANDS = {shlex.join(words): words for words in _lines("llmscale")}
 EVERY = COMMANDS | {shlex.join(words): words for words in _inline()}
-PYTHON = {str(block): block.text for block in _blocks("python")}
+PYTHON = {f"{place} {block}": block.text for place, block in enumerate(_blocks("python"))}
 
 
 @pytest.mark.parametrize("arguments", EVERY.values(), ids=EVERY)

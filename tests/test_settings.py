@@ -8,10 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.commands._reference import reference
 from llmscale.errors import InputError
+from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading
+from llmscale.explain.estimation.options import Options
 from llmscale.measure.executors._ray_cluster import Options as RayOptions
 from llmscale.measure.executors._slurm_queue import Options as SlurmOptions
-from llmscale.measure.reference import reference
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.spec import SweepSpec, asked_spec, read_spec
 from llmscale.measure.text.spec import Cleaning, TextSpec
@@ -29,6 +31,11 @@ KINDS: tuple[Any, ...] = (
     Cleaning,
     RayOptions,
     SlurmOptions,
+    Reading,
+    Options,
+    FitSpec,
+    PlotSpec,
+    PredictSpec,
 )
 NUMBERS = [(kind, one) for kind in (*KINDS, Shape) for one in settings_of(kind) if one.within]
 USUAL: dict[type, dict[str, Any]] = {
@@ -133,6 +140,17 @@ def test_help_shows_options_in_groups_with_choices_and_defaults(command: str) ->
     assert "--arch gpt2|llama" in said
     assert "[default: wsd]" in said
     assert "[default: one epoch of the text]" in said
+
+
+@pytest.mark.parametrize("command", ["fit", "plot", "predict"])
+def test_help_of_what_explains_shows_menus_and_plain_defaults(command: str) -> None:
+    said = " ".join(CliRunner().invoke(app, [command, "--help"]).output.split())
+    places = [said.index(f"{name}: -") for name in ("What to read", "What to fit", "How to fit")]
+    assert places == sorted(places)
+    assert "chinchilla, curve, curve-size" in said
+    assert "--objective huber|squared|log-cosh" in said
+    assert "[default: 0.9]" in said
+    assert "[default: what suits the table]" in said
 
 
 def test_the_reference_of_settings_is_what_the_declarations_say(repository: Path) -> None:

@@ -18,6 +18,8 @@ _WIDTH_OF_FILES = 120
 _NATURAL_WIDTH = 10_000
 """Columns that a table may take if nobody looks at it in a terminal."""
 
+_HANG = 2
+"""How far in a line goes on below itself."""
 
 _PLAIN = str.maketrans(
     {
@@ -93,9 +95,8 @@ class SafeConsole(Console):
                 for line in self._lines(masked(one_line(thing))):
                     super().print(Text(line), soft_wrap=True, **kwargs)
             elif isinstance(thing, Text):
-                super().print(
-                    thing, soft_wrap=not self.wraps if soft_wrap is None else soft_wrap, **kwargs
-                )
+                soft = not self.wraps if soft_wrap is None else soft_wrap
+                super().print(thing if soft else self.hanging(thing), soft_wrap=soft, **kwargs)
             else:
                 super().print(thing, width=self._width_of(thing), **kwargs)
 
@@ -114,12 +115,22 @@ class SafeConsole(Console):
             else:
                 yield Segment(in_encoding(clean(segment.text), self.encoding), segment.style)
 
+    def hanging(self, text: Text) -> Text:
+        """What fits stays as it is; else lines that end at words, all but the first further in."""
+        if text.cell_len <= self.width or "\n" in text.plain:
+            return text
+        indent = len(text.plain) - len(text.plain.lstrip()) + _HANG
+        first, *others = text.wrap(self, self.width - indent)
+        for line in others:
+            line.pad_left(indent)
+        return Text("\n").join([first, *others])
+
     def _lines(self, text: str) -> list[str]:
-        """What fits stays as it is; else lines that end at words, as far in as the first."""
+        """As `hanging`, with commands that can be pasted."""
         if not self.wraps or cell_len(text) <= self.width:
             return [text]
         indent = len(text) - len(text.lstrip())
-        first, *others = wrapped_lines(text, self.width, indent)
+        first, *others = wrapped_lines(text, self.width, indent + _HANG)
         return [" " * indent + first, *others]
 
     def _width_of(self, thing: RenderableType) -> int | None:

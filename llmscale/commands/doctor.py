@@ -38,7 +38,7 @@ def doctor(
     if json:
         output.print_json(report.to_json())
         return
-    _show_rows(_rows(report))
+    show_rows(_rows(report))
     if report.slow:
         output.results.print("")
         output.results.print(output.styled(("Will be slow", "bold")))
@@ -46,7 +46,7 @@ def doctor(
         output.results.say("  -", "yellow", str(note))
 
 
-def _show_rows(rows: list[tuple[str, str, str]]) -> None:
+def show_rows(rows: list[tuple[str, str, str]]) -> None:
     """A line a row; in a terminal its detail goes on below itself, and no path is broken."""
     console = output.results
     names, values = (max(len(row[place]) for row in rows) + _GAP for place in (0, 1))

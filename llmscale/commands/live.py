@@ -156,7 +156,7 @@ class SweepProgress:
         if event.kind == "started":
             watched.started = watched.last_line = time.monotonic()
         elif event.kind == "warned":
-            self._say(f"{self._title(watched):<22} {event.message}")
+            self._say(f"{self._title(watched)}: {event.message}")
         elif event.kind == "logged":
             watched.log(event)
             is_due = time.monotonic() - watched.last_line > SECONDS_BETWEEN_LINES

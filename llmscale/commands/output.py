@@ -16,6 +16,7 @@ from llmscale.commands._patience import Patience
 from llmscale.commands._streams import answers, guarded_streams
 from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.errors.printable import MASK, all_masked, clean, has_keys, masked, one_line, shortened
+from llmscale.menu import own_mistake
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -188,10 +189,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except LlmscaleError as error:
-            _progress().say("error:", "bold red", shortened(error.problem))
-            if error.fix:
-                _progress().say("  fix:", "bold", shortened(error.fix))
-            raise typer.Exit(error.exit_code) from error
+            raise _ended(error) from error
         except OSError as error:
             if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
                 raise
@@ -201,6 +199,8 @@ class Commands(TyperGroup):
             _progress().say("error:", "bold red", shortened(problem))
             raise typer.Exit(InputError.exit_code) from error
         except Exception as error:
+            if mistake := own_mistake(error):
+                raise _ended(mistake) from error
             # Words of the command line, such as names of files, are quoted in what typer says of
             # them.
             if isinstance(message := getattr(error, "message", None), str) and hasattr(
@@ -211,6 +211,14 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as interrupt:
             _progress().print(str(interrupt) or "interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def _ended(error: LlmscaleError) -> typer.Exit:
+    """Says what is wrong; the end of the program."""
+    _progress().say("error:", "bold red", shortened(error.problem))
+    if error.fix:
+        _progress().say("  fix:", "bold", shortened(error.fix))
+    return typer.Exit(error.exit_code)
 
 
 def _progress() -> "SafeConsole":

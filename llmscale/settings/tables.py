@@ -1,6 +1,7 @@
 """Settings read from TOML tables and from keywords: an unknown key or a wrong type is an error."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -82,7 +83,8 @@ def read_value(one: Setting, value: Any, where: str) -> Any:
         return int(value)
     if not _fits(value, one):
         raise InputError(f"{one.keyword} in {where} is {value!r}", f"{one.keyword} is {_say(one)}")
-    return value
+    # What numpy counts in, JSON cannot write.
+    return value.item() if isinstance(value, Real) and hasattr(value, "item") else value
 
 
 def check_keys(table: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -126,7 +128,7 @@ def _read_list(one: Setting, value: Any, where: str) -> Any:
     if not all(isinstance(item, taken) and not isinstance(item, bool) for item in items):
         raise InputError(
             f"{one.keyword} in {where} is {value!r}",
-            f'write it like {one.keyword} = ["1M", "10M"]',
+            f"write it like {one.keyword} = {json.dumps(one.metavar.split(','))}",
         )
     return one.parse(",".join(str(item) for item in items))
 

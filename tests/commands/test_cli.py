@@ -36,6 +36,9 @@ def test_help_lists_every_command() -> None:
     listed = run(app, ["--help"]).stdout
     for command in COMMANDS:
         assert f"\n  {command[0]} " in listed
+    told = listed.partition("Commands:")[2].partition("Start with")[0].strip().splitlines()
+    assert len(told) == len({command[0] for command in COMMANDS})
+    assert all(line.endswith(".") and "..." not in line and len(line) < 79 for line in told)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

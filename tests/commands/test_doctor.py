@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from llmscale import machine
-from llmscale.commands import app
+from llmscale.commands import app, output
+from llmscale.commands._console import SafeConsole
+from llmscale.commands.doctor import show_rows
 from llmscale.errors import InputError
 from llmscale.measure.train.dtype import choose_dtype
 
@@ -32,6 +34,20 @@ def test_doctor_says_what_training_will_use() -> None:
         "packages",
     ):
         assert f"\n{row} " in f"\n{result.stdout}"
+
+
+def test_doctor_in_80_columns_breaks_no_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"/somewhere/{'long/' * 20}"
+    rows = [("Python", "3.11", "on a machine"), ("data: stdlib", "30 MiB", f"{path} is there")]
+    console = SafeConsole(stderr=False)
+    console.wraps, console.width = True, 80
+    monkeypatch.setattr(output, "results", console)
+    show_rows(rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["Python", "3.11", "on", "a", "machine"]
+    assert [line.strip() for line in lines[1:]] == ["data: stdlib  30 MiB", path, "is there"]
 
 
 def test_doctor_prints_one_json_object_that_agrees_with_the_library() -> None:

@@ -7,17 +7,20 @@ A member is one file. Its name, underscores as hyphens, is the option's value, a
 Files that begin with an underscore are what members share. `compare` puts several side by side.
 """
 
+import inspect
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import wraps
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, with_article
 from llmscale.explain.allocation._allocation import Allocation, Bias
 from llmscale.explain.allocation._comparison import MethodComparison, compare
 from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, as_table
 from llmscale.explain.fit.parametric import Source
 from llmscale.explain.laws import Law
-from llmscale.menu import Menu
+from llmscale.menu import Menu, errors_named, file_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,7 +54,26 @@ class Method(Protocol):
     ) -> Allocation: ...
 
 
-METHODS: Menu[Method] = Menu(__name__, "method", "--method")
+def _tried(found: Any, title: str) -> Method:
+    """A method of the user's own."""
+    if not isinstance(getattr(found, "SOURCE", None), str):
+        raise InputError(f"{title} has no SOURCE", "write where it was published, or by whom")
+    inspect.signature(found.allocate).bind(None, None, law=None, curves=None)
+
+    @wraps(found.allocate)
+    def allocated(*runs: Any, **settings: Any) -> Allocation:
+        with errors_named(file_of(found), "cannot split a budget", "change the file"):
+            given = found.allocate(*runs, **settings)
+        if not isinstance(given, Allocation):
+            kind = with_article(type(given).__name__)
+            raise InputError(f"{title} gives {kind}, and no Allocation", "return an Allocation")
+        return given
+
+    method: Any = SimpleNamespace(SOURCE=found.SOURCE, allocate=allocated)
+    return cast(Method, method)
+
+
+METHODS: Menu[Method] = Menu(__name__, "method", "--method", tried=_tried)
 
 
 def allocate(

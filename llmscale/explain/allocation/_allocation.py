@@ -25,7 +25,6 @@ from llmscale.notes.predicting import (
 from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
-_OPTIMAL = ("params", "tokens")
 HORIZONS = (1.0, 10.0, 100.0)
 """Optima are shown at the largest budget of the table, and 10 and 100 times beyond."""
 
@@ -143,7 +142,7 @@ class Allocation:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --method NAME --json` prints."""
-        corrected = self.corrected
+        corrected, bias, largest = self.corrected, self.bias, self.largest_flops
         payload = {
             "method": self.method,
             "source": self.source,
@@ -157,18 +156,15 @@ class Allocation:
             ],
             "compute_optimal": {"a": self.a, "b": self.b, "intervals": self.intervals},
             "flops_factor": self.frontier.flops_factor,
-            "optimal": [self.optimal(times * self.largest_flops) for times in HORIZONS],
+            "optimal": [self.optimal(times * largest) for times in HORIZONS],
             "budgets": self.budgets.to_dict(orient="records"),
-            "bias": self.bias
+            "bias": bias
             and {
-                "surface": self.bias.surface.name,
-                "coefficients": self.bias.surface.coefficients(),
-                "a": self.bias.exponent,
+                "surface": bias.surface.name,
+                "coefficients": bias.surface.coefficients(),
+                "a": bias.exponent,
                 "params_factor": [
-                    {
-                        "flops": times * self.largest_flops,
-                        "factor": self.bias.factor(times * self.largest_flops),
-                    }
+                    {"flops": times * largest, "factor": bias.factor(times * largest)}
                     for times in HORIZONS
                 ],
             },
@@ -181,20 +177,11 @@ class Allocation:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        rows = [
-            ("a, N* ∝ C^a", f"{self.a:.4f}{_ends(self.intervals.get('a'), '.4f')}"),
-            ("b, D* ∝ C^b", f"{self.b:.4f}{_ends(self.intervals.get('b'), '.4f')}"),
-        ]
-        optima = []
-        for times in HORIZONS:
-            best = self.optimal(times * self.largest_flops)
-            cells = [f"{format_count(best[name])}{_counts(best, name)}" for name in _OPTIMAL]
-            optima.append((f"{best['flops']:.3g}", *cells))
         about = f"({self.source}), {len(self.table.frame)} runs"
         parts = [
             html.title(self.method, about),
-            html.table(("", "exponent"), rows),
-            html.table(("C", "N*", "D*"), optima),
+            html.table(("", "exponent"), self._exponents()),
+            html.table(("C", "N*", "D*"), self._optima()),
             html.notes(self.notes),
         ]
         return "".join(parts)
@@ -205,19 +192,30 @@ class Allocation:
     def __str__(self) -> str:
         optima = f", {int(self.budgets['used'].sum())} optima" if len(self.budgets) else ""
         lines = [f"{self.method} ({self.source}), {len(self.table.frame)} runs{optima}"]
-        for name, meaning, value in (("a", "N* ∝ C^a", self.a), ("b", "D* ∝ C^b", self.b)):
-            lines.append(
-                f"  {name}, {meaning}  {value:.4f}{_ends(self.intervals.get(name), '.4f')}"
-            )
-        for times in HORIZONS:
-            best = self.optimal(times * self.largest_flops)
-            lines.append(
-                f"  C = {best['flops']:.3g}: N* = "
-                f"{format_count(best['params'])}{_counts(best, 'params')}, D* = "
-                f"{format_count(best['tokens'])}{_counts(best, 'tokens')}"
-            )
+        lines += [f"  {name}  {value}" for name, value in self._exponents()]
+        lines += [
+            f"  C = {C}: N* = {params}, D* = {tokens}" for C, params, tokens in self._optima()
+        ]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def _exponents(self) -> list[tuple[str, str]]:
+        """The exponents with their intervals, as text."""
+        rows = []
+        for name, meaning, value in (("a", "N* ∝ C^a", self.a), ("b", "D* ∝ C^b", self.b)):
+            ends = self.intervals.get(name)
+            shown = f" [{ends[0]:.4f}, {ends[1]:.4f}]" if ends else ""
+            rows.append((f"{name}, {meaning}", f"{value:.4f}{shown}"))
+        return rows
+
+    def _optima(self) -> list[tuple[str, str, str]]:
+        """C, N* and D* at every horizon, as text with intervals."""
+        rows = []
+        for times in HORIZONS:
+            best = self.optimal(times * self.largest_flops)
+            params, tokens = (_with_ends(best, name) for name in ("params", "tokens"))
+            rows.append((f"{best['flops']:.3g}", params, tokens))
+        return rows
 
 
 def interval(values: Array, level: float) -> tuple[float, float]:
@@ -255,15 +253,13 @@ def measure_bias(
             return None, (BIAS_UNKNOWN.note(message),)
         bias = Bias(surface, truth, again(np.asarray(surface.loss(*columns)), surface))
     except LlmscaleError as error:
-        return None, (
-            BIAS_UNKNOWN.note(f"the method's bias on these runs is not known: {error.problem}"),
-        )
+        message = f"the method's bias on these runs is not known: {error.problem}"
+        return None, (BIAS_UNKNOWN.note(message),)
     if not np.isfinite([bias.exponent, float(bias.found.log_params)]).all():
-        return None, (
-            BIAS_UNKNOWN.note(
-                f"the method's bias is not known: it finds no optimum on the fitted {surface.name}"
-            ),
+        message = (
+            f"the method's bias is not known: it finds no optimum on the fitted {surface.name}"
         )
+        return None, (BIAS_UNKNOWN.note(message),)
     return bias, ()
 
 
@@ -286,17 +282,12 @@ def percent(factor: float) -> str:
     away = abs(factor - 1)
     if away < 5e-4:
         return "exact"
-    return (
-        f"{100 * away:.2g}% too {'large' if factor > 1 else 'small'}"
-        if factor < 2
-        else f"{factor:.2g} times too large"
-    )
+    if factor >= 2:
+        return f"{factor:.2g} times too large"
+    return f"{100 * away:.2g}% too {'large' if factor > 1 else 'small'}"
 
 
-def _ends(ends: tuple[float, float] | None, form: str) -> str:
-    return f" [{ends[0]:{form}}, {ends[1]:{form}}]" if ends else ""
-
-
-def _counts(best: dict[str, Any], name: str) -> str:
+def _with_ends(best: dict[str, Any], name: str) -> str:
     ends = best["intervals"].get(name)
-    return f" [{format_count(ends[0])}, {format_count(ends[1])}]" if ends else ""
+    shown = f" [{format_count(ends[0])}, {format_count(ends[1])}]" if ends else ""
+    return f"{format_count(best[name])}{shown}"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.laws import Array
 
@@ -25,20 +25,18 @@ def group(frame: pd.DataFrame) -> NDArray[np.int_]:
     size = levels(frame["params"].to_numpy())
     best = np.full(len(frame), -1)
     for tolerance in _TOLERANCES:
-        index = _cluster(
-            log_flops, size, np.log1p(tolerance), 0.0 if tolerance == _TOLERANCES[0] else _SHARE
-        )
+        share = 0.0 if tolerance == _TOLERANCES[0] else _SHARE
+        index = _cluster(log_flops, size, np.log1p(tolerance), share)
         if (index >= 0).sum() > (best >= 0).sum():
             best = index
         if (best >= 0).mean() >= _ENOUGH and best.max() >= 1:
             break
     grouped, number = int((best >= 0).sum()), int(best.max()) + 1
     if grouped < _LEAST * len(frame) or number < 2:
-        what = f"{number} {'budget' if number == 1 else 'budgets'}"
         raise InputError(
             f"isoflop needs runs in groups of equal FLOPs: of {len(frame)} runs {grouped} fall "
-            f"into {what} of at least {LEAST_SIZES} sizes whose FLOPs are within "
-            f"{100 * _TOLERANCES[-1]:.0f}% of each other",
+            f"into {counted(number, 'budget')} of at least {LEAST_SIZES} sizes whose FLOPs are "
+            f"within {100 * _TOLERANCES[-1]:.0f}% of each other",
             "train 5 sizes or more at each of 3 budgets or more, from a third to three times the "
             "expected optimum; or, for any N and D: llmscale fit TABLE --method parametric",
         )
@@ -57,9 +55,8 @@ def _cluster(
         found.append(chosen)
         free[chosen] = False
     index = np.full(len(log_flops), -1)
-    for number, chosen in enumerate(
-        sorted(found, key=lambda rows: float(np.median(log_flops[rows])))
-    ):
+    found.sort(key=lambda rows: float(np.median(log_flops[rows])))
+    for number, chosen in enumerate(found):
         index[chosen] = number
     return index
 

@@ -36,14 +36,12 @@ class MethodComparison:
         for one in self.allocations:
             for note in one.notes:
                 carriers.setdefault(note, []).append(one.method)
-        notes = [
-            note if len(methods) == len(self.allocations) else note.of(methods)
-            for note, methods in carriers.items()
-        ]
-        notes += [
-            METHOD_NOT_POSSIBLE.note(f"{name}: {reason}") for name, reason in self.failed.items()
-        ]
-        return tuple(notes)
+        notes = [METHOD_NOT_POSSIBLE.note(f"{name}: {why}") for name, why in self.failed.items()]
+        every = len(self.allocations)
+        return (
+            *(note if len(who) == every else note.of(who) for note, who in carriers.items()),
+            *notes,
+        )
 
     def rows(self) -> list[list[str]]:
         """The table side by side as text, the header first."""
@@ -53,12 +51,9 @@ class MethodComparison:
             header += [f"N* at {times * largest:.3g}", f"D* at {times * largest:.3g}"]
         rows = [header]
         for one in self.allocations:
-            corrected = one.corrected
-            row = [one.method, _number(one.a, one.intervals.get("a"))]
-            row += [
-                f"{corrected.a:.3f}" if corrected else "-",
-                _number(one.b, one.intervals.get("b")),
-            ]
+            corrected = f"{one.corrected.a:.3f}" if one.corrected else "-"
+            a, b = (_number(one, name) for name in ("a", "b"))
+            row = [one.method, a, corrected, b]
             for times in HORIZONS:
                 best = one.optimal(times * largest)
                 row += [format_count(best["params"]), format_count(best["tokens"])]
@@ -67,19 +62,14 @@ class MethodComparison:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --method all --json` prints."""
-        return dict(
-            plain(
-                {
-                    "method": "all",
-                    "methods": {one.method: one.to_json() for one in self.allocations},
-                    "failed": dict(self.failed),
-                    "disagreements": list(self.disagreements),
-                    "warnings": [
-                        {"code": note.code, "message": note.message} for note in self.notes
-                    ],
-                }
-            )
-        )
+        payload = {
+            "method": "all",
+            "methods": {one.method: one.to_json() for one in self.allocations},
+            "failed": dict(self.failed),
+            "disagreements": list(self.disagreements),
+            "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
+        }
+        return dict(plain(payload))
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -138,8 +128,8 @@ def _pair(one: Allocation, other: Allocation) -> str | None:
     if factor < (_SAME if apart else _FACTOR):
         return None
     parts = [
-        f"{one.method} and {other.method} disagree: a = {_number(one.a, one.intervals.get('a'))} "
-        f"against {_number(other.a, other.intervals.get('a'))}"
+        f"{one.method} and {other.method} disagree: a = {_number(one, 'a')} against "
+        f"{_number(other, 'a')}"
     ]
     if apart is not None:
         parts.append("intervals apart" if apart else "intervals overlap")
@@ -165,12 +155,12 @@ def _explained(one: Allocation, other: Allocation, flops: float) -> str:
     before = np.log(one.frontier.params(flops) / other.frontier.params(flops))
     first, second = one.corrected or one.frontier, other.corrected or other.frontier
     after = np.log(first.params(flops) / second.params(flops))
-    names = " and ".join(item.method for item in (one, other) if item.corrected is not None)
+    names = " and ".join(item.method for item in (one, other) if item.corrected)
     left = abs(after / before)
-    verdict = (
-        "explains it" if abs(after) < np.log(_FACTOR) and left < 0.5 else "explains part of it"
-    )
-    if left > 0.8:
+    verdict = "explains part of it"
+    if abs(after) < np.log(_FACTOR) and left < 0.5:
+        verdict = "explains it"
+    elif left > 0.8:
         verdict = "does not explain it"
     return (
         f"the bias of {names} on these runs {verdict} (without it {np.exp(abs(after)):.3g} times "
@@ -178,5 +168,8 @@ def _explained(one: Allocation, other: Allocation, flops: float) -> str:
     )
 
 
-def _number(value: float, ends: tuple[float, float] | None) -> str:
-    return f"{value:.3f}" + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
+def _number(one: Allocation, name: str) -> str:
+    """The exponent `a` or `b` with its interval."""
+    ends = one.intervals.get(name)
+    shown = f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else ""
+    return f"{getattr(one, name):.3f}{shown}"

@@ -71,12 +71,9 @@ class Curves:
 
     def losses_of(self, surface: Law) -> Array:
         """The surface's losses where the curves have theirs."""
-        params = np.broadcast_to(np.exp(self.log_params_R)[:, None], self.loss.shape)
-        columns = {
-            "params": params,
-            "tokens": self.tokens,
-            "flops": np.broadcast_to(np.exp(self.grid_G), params.shape),
-        }
+        params, flops = np.exp(self.log_params_R)[:, None], np.exp(self.grid_G)
+        params, flops = np.broadcast_arrays(params, flops)
+        columns = {"params": params, "tokens": self.tokens, "flops": flops}
         loss = np.asarray(surface.loss(*(columns[name] for name in surface.inputs)))
         return np.where(np.isfinite(self.loss), loss, np.inf)
 
@@ -106,7 +103,7 @@ class Curves:
                 why = "the largest size: a larger one might be better"
             elif before < 0 or not (covers(size, before) and covers(winner[before], on[0])):
                 why = "the step where it passes a smaller size is not in the curves"
-            elif after >= len(winner) or not (
+            elif len(winner) <= after or not (
                 covers(size, after) and covers(winner[after], on[-1])
             ):
                 why = "its curve ends before a larger size is better"
@@ -147,9 +144,8 @@ class Curves:
         return np.interp(log_flops, self.grid_G, self.loss.min(axis=0))
 
     def runs_at(self, log_params: Array) -> NDArray[np.int_]:
-        return np.array(
-            [int(np.isclose(self.log_params_R, x, atol=0.01).sum()) for x in log_params]
-        )
+        near = np.isclose(self.log_params_R, log_params[:, None], atol=0.01)
+        return np.asarray(near.sum(axis=1))
 
 
 def from_frame(frame: pd.DataFrame, curves: CurveRows, factor: float) -> Curves:
@@ -175,11 +171,9 @@ def from_frame(frame: pd.DataFrame, curves: CurveRows, factor: float) -> Curves:
         trunk = parent_rows(parents[run_id]) if run_id in parents else None
         first = 0 if trunk is None else shared_rows(steps, trunk)
         tokens, loss = steps["tokens"].to_numpy(dtype=float), steps[column].to_numpy(dtype=float)
-        own = (
-            steps["flops"].to_numpy(dtype=float)
-            if "flops" in steps
-            else factor * params_of[run_id] * tokens
-        )
+        own = factor * params_of[run_id] * tokens
+        if "flops" in steps:
+            own = steps["flops"].to_numpy(dtype=float)
         good = np.isfinite(loss) & (loss > 0) & (tokens > 0) & (own > 0)
         before = np.flatnonzero(good[:first])
         good[before[:-1]] = False  # the last one stays: the branch point
@@ -195,9 +189,8 @@ def from_frame(frame: pd.DataFrame, curves: CurveRows, factor: float) -> Curves:
             "give curves whose run_id is the table's; or take llmscale fit TABLE --method "
             "parametric",
         )
-    grid = np.linspace(
-        min(one[0][0] for one in thinned_R), max(one[0][-1] for one in thinned_R), _STEPS
-    )
+    ends = [(one[0][0], one[0][-1]) for one in thinned_R]
+    grid = np.linspace(np.min(ends), np.max(ends), _STEPS)
     loss_RG, tokens_RG = np.full((len(params), _STEPS), np.inf), np.ones((len(params), _STEPS))
     for row, (x, log_loss, log_tokens) in enumerate(thinned_R):
         inside = (grid >= x[0]) & (grid <= x[-1])
@@ -208,12 +201,8 @@ def from_frame(frame: pd.DataFrame, curves: CurveRows, factor: float) -> Curves:
 
 def of_results(table: RunTable) -> CurveFile | None:
     """The curves of a results folder, None for other tables."""
-    folder = ResultsFolder(table.path)
-    return (
-        CurveFile(folder.curves_path)
-        if table.path.is_dir() and folder.curves_path.is_file()
-        else None
-    )
+    path = ResultsFolder(table.path).curves_path
+    return CurveFile(path) if table.path.is_dir() and path.is_file() else None
 
 
 def _thinned(log_flops: Array, *others: Array) -> tuple[Array, ...]:
@@ -221,6 +210,5 @@ def _thinned(log_flops: Array, *others: Array) -> tuple[Array, ...]:
     order = np.argsort(log_flops, kind="stable")
     bin_of = np.unique(np.floor(log_flops[order] / _BIN), return_inverse=True)[1]
     counts = np.bincount(bin_of)
-    return tuple(
-        np.bincount(bin_of, weights=column[order]) / counts for column in (log_flops, *others)
-    )
+    columns = (log_flops, *others)
+    return tuple(np.bincount(bin_of, weights=column[order]) / counts for column in columns)

@@ -64,11 +64,8 @@ def allocate(
     log_flops, log_params, weight, reasons = evidence.optima(evidence.loss, np.ones(evidence.units))
     count = int((weight > 0).sum())
     if count < _LEAST:
-        ends = [
-            f"{format_count(np.exp(x))}: {why}"
-            for x, why in zip(log_params, reasons, strict=True)
-            if why
-        ]
+        sizes = map(format_count, np.exp(log_params))
+        ends = [f"{size}: {why}" for size, why in zip(sizes, reasons, strict=True) if why]
         left = f" (left out: {listed(ends, separator='; ')})" if ends else ""
         raise InputError(
             f"the envelope needs {_LEAST} sizes that are passed by a larger one, and has "
@@ -79,10 +76,9 @@ def allocate(
     a, log_prefactor = _frontier.regress(log_flops[None], log_params[None], weight[None])[0]
     frontier = Frontier(float(a), float(log_prefactor), factor)
 
+    flops = np.exp(log_flops)
     rng = np.random.default_rng(options.seed)
-    refits, low, high, more = _refits(
-        evidence, options.bootstrap, rng, np.exp(log_flops), options.level
-    )
+    refits, low, high, more = _refits(evidence, options.bootstrap, rng, flops, options.level)
     notes += more
 
     def again(_: Array, surface: Law) -> Frontier:
@@ -97,7 +93,6 @@ def allocate(
     bias, bias_notes = measure_bias(evidence.table(table), law, options, factor, again)
     if bias:
         bias_notes = (bias_note("envelope", frontier, bias, float(frame["flops"].max())),)
-    flops = np.exp(log_flops)
     budgets = pd.DataFrame(
         {
             "flops": flops,
@@ -136,9 +131,8 @@ def _refits(
         return np.empty((0, 2)), nothing, nothing.copy(), ()
     found = np.full((count, 2), np.nan)
     for index in range(count):
-        drawn = np.bincount(
-            rng.integers(evidence.units, size=evidence.units), minlength=evidence.units
-        ).astype(float)
+        chosen = rng.integers(evidence.units, size=evidence.units)
+        drawn = np.bincount(chosen, minlength=evidence.units).astype(float)
         x, y, weight, _ = evidence.optima(evidence.loss, drawn)
         if (weight > 0).sum() >= 2:
             found[index] = _frontier.regress(x[None], y[None], weight[None])[0]
@@ -166,19 +160,16 @@ def _notes(budgets: pd.DataFrame, evidence: Curves | FinalLosses) -> list[Note]:
     number = int(evidence.size_R.max()) + 1
     used, left = budgets[budgets["used"]], budgets[~budgets["used"]]
     reached = len(np.unique(levels(budgets["params"].to_numpy())))
-    names = ", ".join(dict.fromkeys(format_count(params) for params in used["params"]))
-    notes.append(
-        ENVELOPE_SIZES.note(
-            f"{reached} of {number} sizes reach the envelope; the power law rests on those of "
-            f"{names}"
-        )
+    names = ", ".join(dict.fromkeys(map(format_count, used["params"])))
+    message = (
+        f"{reached} of {number} sizes reach the envelope; the power law rests on those of {names}"
     )
+    notes.append(ENVELOPE_SIZES.note(message))
     if len(left):
         ends = [
             f"{format_count(row.params)} at C = {row.flops:.3g}, {row.reason}"
             for row in left.itertuples()
         ]
-        notes.append(
-            ENVELOPE_ENDS.note(f"left out of the power law: {listed(ends, separator='; ')}")
-        )
+        message = f"left out of the power law: {listed(ends, separator='; ')}"
+        notes.append(ENVELOPE_ENDS.note(message))
     return notes

@@ -71,11 +71,8 @@ def allocate(
         every = _power_law(log_flops, refitted, used)
         refits = every[np.isfinite(every).all(axis=1)]
     elif options.bootstrap:
-        notes += (
-            NO_INTERVAL.note(
-                "every budget has 3 sizes, which a parabola meets exactly: no interval is given"
-            ),
-        )
+        message = "every budget has 3 sizes, which a parabola meets exactly: no interval is given"
+        notes += (NO_INTERVAL.note(message),)
 
     def again(surface_loss: Array, _: Law) -> Frontier:
         on_surface = _fit(profiles, surface_loss)
@@ -140,11 +137,8 @@ def _profiles(frame: pd.DataFrame, index: NDArray[np.int_]) -> list[_Profile]:
         x, middle = log_params[rows], float(np.median(log_flops[rows]))
         centre, scale = (x.min() + x.max()) / 2, (x.max() - x.min()) / 2
         size = levels(frame["params"].to_numpy()[rows])
-        profiles.append(
-            _Profile(
-                rows, middle, (x - centre) / scale, centre, scale, log_flops[rows] - middle, size
-            )
-        )
+        place, excess = (x - centre) / scale, log_flops[rows] - middle
+        profiles.append(_Profile(rows, middle, place, centre, scale, excess, size))
     return profiles
 
 
@@ -166,9 +160,8 @@ def _fit(profiles: list[_Profile], loss: Array) -> list[_Parabola]:
         known = np.isfinite(lowest)
         if not uneven or known.sum() < 3:
             break
-        curve = np.polynomial.Polynomial.fit(
-            log_flops[known], lowest[known], min(2, int(known.sum()) - 2)
-        )
+        degree = min(2, int(known.sum()) - 2)
+        curve = np.polynomial.Polynomial.fit(log_flops[known], lowest[known], degree)
         slope = np.minimum(curve.deriv()(log_flops), 0.0)
     return fitted
 
@@ -181,35 +174,26 @@ def _parabola(profile: _Profile, loss_BR: Array, weight_BR: Array) -> _Parabola:
     gram = (weight_BR @ products.T).reshape(-1, 3, 3) + 1e-12 * np.eye(3)
     target = (weight_BR * loss_BR) @ powers.T
     c0, c1, c2 = np.linalg.solve(gram, target[..., None])[..., 0].T
-    drawn = np.stack(
-        [weight_BR[:, profile.size_R == size].sum(axis=1) > 0 for size in range(profile.sizes)]
-    )
+    of_size = [weight_BR[:, profile.size_R == size] for size in range(profile.sizes)]
+    drawn = np.stack([weight.sum(axis=1) > 0 for weight in of_size])
     with np.errstate(divide="ignore", invalid="ignore"):
         lowest = -c1 / (2 * c2)
         loss = c0 - c1 * c1 / (4 * c2)
     bracketed = (drawn.sum(axis=0) >= 3) & (c2 > _ROUNDING * np.abs(c0)) & (np.abs(lowest) < 1)
     fitted = c0[0] + c1[0] * x + c2[0] * x * x
-    return _Parabola(
-        profile.centre + profile.scale * lowest,
-        loss,
-        c2 / profile.scale**2,
-        bracketed,
-        loss_BR[0],
-        fitted,
-    )
+    log_params, curvature = profile.centre + profile.scale * lowest, c2 / profile.scale**2
+    return _Parabola(log_params, loss, curvature, bracketed, loss_BR[0], fitted)
 
 
 def _refits(
     profiles: list[_Profile], fitted: list[_Parabola], count: int, rng: np.random.Generator
 ) -> list[_Parabola]:
     """`count` parabolas a budget: runs drawn again or, in small budgets, residuals of all."""
-    relative = [
-        (one.measured_R - one.fitted_R)
-        / np.abs(one.fitted_R)
-        * np.sqrt(len(one.fitted_R) / (len(one.fitted_R) - 3))
-        for one in fitted
-        if len(one.fitted_R) > 3
-    ]
+    relative = []
+    for one in fitted:
+        runs, residual = len(one.fitted_R), one.measured_R - one.fitted_R
+        if runs > 3:
+            relative.append(residual / np.abs(one.fitted_R) * np.sqrt(runs / (runs - 3)))
     if not relative or count == 0:
         return []
     pool = np.concatenate(relative)
@@ -230,9 +214,8 @@ def _power_law(log_flops: Array, fitted: list[_Parabola], used: NDArray[np.bool_
     """a and ln N* at one FLOP through the bracketed optima of the budgets in use: (B, 2)."""
     log_params = np.stack([one.log_params for one in fitted], axis=1)
     weight = np.stack([one.bracketed for one in fitted], axis=1) & used
-    return _frontier.regress(
-        np.broadcast_to(log_flops, log_params.shape), log_params, weight.astype(float)
-    )
+    log_flops = np.broadcast_to(log_flops, log_params.shape)
+    return _frontier.regress(log_flops, log_params, weight.astype(float))
 
 
 def _frame_of(
@@ -248,11 +231,10 @@ def _frame_of(
         bracketed = bool(one.bracketed[0])
         ends, inside = (np.nan, np.nan), np.nan
         if refitted:
-            inside = float(refitted[number].bracketed.mean())
+            refits = refitted[number]
+            inside = float(refits.bracketed.mean())
             if bracketed and inside > 0:
-                ends = interval(
-                    np.exp(refitted[number].log_params[refitted[number].bracketed]), level
-                )
+                ends = interval(np.exp(refits.log_params[refits.bracketed]), level)
         params = float(np.exp(one.log_params[0])) if bracketed else np.nan
         loss = float(one.loss[0]) if bracketed else np.nan
         rows.append(
@@ -311,42 +293,31 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
         notes.append(BUDGETS_UNEVEN.note(message))
     outside = budgets[~budgets["used"]]
     if len(outside):
-        named = listed(
-            [f"C = {row.flops:.3g}, {row.reason}" for row in outside.itertuples()], separator="; "
-        )
-        notes.append(
-            OPTIMUM_NOT_BRACKETED.note(f"left out of the power law: {named} (train sizes beyond)")
-        )
+        why = [f"C = {row.flops:.3g}, {row.reason}" for row in outside.itertuples()]
+        message = f"left out of the power law: {listed(why, separator='; ')} (train sizes beyond)"
+        notes.append(OPTIMUM_NOT_BRACKETED.note(message))
     shaky = budgets[budgets["used"] & (budgets["bracketed_share"] < 1 - _SHAKY)]
     if len(shaky):
-        named = listed(
-            [f"{row.flops:.3g} ({1 - row.bracketed_share:.0%})" for row in shaky.itertuples()]
-        )
-        notes.append(
-            OPTIMUM_UNCERTAIN.note(
-                f"in some refits the optimum leaves the sizes tried, at C = {named}"
-            )
-        )
+        shares = zip(shaky["flops"], 1 - shaky["bracketed_share"], strict=True)
+        named = listed(f"{flops:.3g} ({share:.0%})" for flops, share in shares)
+        message = f"in some refits the optimum leaves the sizes tried, at C = {named}"
+        notes.append(OPTIMUM_UNCERTAIN.note(message))
     exact = budgets[budgets["used"] & (budgets["n_runs"] == 3)]
     if len(exact):
         named = listed([f"{flops:.3g}" for flops in exact["flops"]])
-        notes.append(
-            FEW_SIZES.note(f"3 runs fix a parabola exactly, whatever their noise, at C = {named}")
-        )
-    reach = np.maximum(
-        budgets["largest"] / budgets["params"], budgets["params"] / budgets["smallest"]
-    )
+        message = f"3 runs fix a parabola exactly, whatever their noise, at C = {named}"
+        notes.append(FEW_SIZES.note(message))
+    above, below = budgets["largest"] / budgets["params"], budgets["params"] / budgets["smallest"]
+    reach = np.maximum(above, below)
     wide = budgets[budgets["used"] & (reach > _WIDE)]
     if len(wide):
-        notes.append(
-            ISOFLOP_WIDE.note(
-                f"{len(wide)} of {len(budgets)} budgets reach sizes up to "
-                f"{reach[wide.index].max():.0f} times away from the optimum; beyond {_WIDE:g} "
-                "times the loss is not a parabola in ln N"
-            )
+        message = (
+            f"{len(wide)} of {len(budgets)} budgets reach sizes up to "
+            f"{reach[wide.index].max():.0f} times away from the optimum; beyond {_WIDE:g} "
+            "times the loss is not a parabola in ln N"
         )
+        notes.append(ISOFLOP_WIDE.note(message))
     if budgets["used"].sum() == 2:
-        notes.append(
-            FEW_BUDGETS.note("the power law goes through two optima exactly: a third would test it")
-        )
+        message = "the power law goes through two optima exactly: a third would test it"
+        notes.append(FEW_BUDGETS.note(message))
     return notes

@@ -12,18 +12,8 @@ from llmscale.explain.table import RunTable
 from llmscale.notes.predicting import REFITS_WITHOUT_OPTIMUM
 
 SOURCE = "Hoffmann et al. 2022, approach 3"
-_COLUMNS = (
-    "flops",
-    "params",
-    "tokens",
-    "loss",
-    "low",
-    "high",
-    "n_runs",
-    "n_sizes",
-    "used",
-    "reason",
-)
+_COLUMNS = ["flops", "params", "tokens", "loss", "low", "high"]
+_COLUMNS += ["n_runs", "n_sizes", "used", "reason"]
 
 
 def allocate(
@@ -61,7 +51,7 @@ def of_fit(fit: Fit) -> Allocation:
         frontier=frontier,
         refits=refits,
         level=fit.level,
-        budgets=pd.DataFrame(columns=list(_COLUMNS)),
+        budgets=pd.DataFrame(columns=_COLUMNS),
         notes=(*fit.notes, *notes),
         law=fit.law,
     )

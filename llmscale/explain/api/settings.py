@@ -3,7 +3,7 @@
 Light: `--help` reads the declarations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypedDict, TypeVar
 
@@ -122,14 +122,15 @@ class FitSpec:
     )
     keep: str | Path | bool = setting(
         False,
-        help="Keep the fit here, for `predict` and `plot`.",
+        help="Keep the fit here, for `predict` and `plot`. In Python nothing is kept by default, "
+        "and with True what the command keeps.",
         usual="that of a results folder is kept in it, as fit-LAW.json",
         group=OUTPUT,
         flags=("--out", "-o"),
         metavar="FILE.json",
     )
-    reading: Reading = field(default_factory=Reading)
-    options: Options = field(default_factory=Options)
+    reading: Reading = setting(factory=Reading, help="How the table is read.")
+    options: Options = setting(factory=Options, help="How the law is fitted.")
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,8 @@ class PredictSpec:
     refit: bool = setting(
         False, help="Whether to fit again, whatever fit is kept next to the table.", group=FIT
     )
-    reading: Reading = field(default_factory=Reading)
-    options: Options = field(default_factory=Options)
+    reading: Reading = setting(factory=Reading, help="How the table is read.")
+    options: Options = setting(factory=Options, help="How the law is fitted.")
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ class PlotSpec:
     )
     output: str | Path | bool = setting(
         False,
-        help="A .png, .pdf or .svg.",
+        help="A .png, .pdf or .svg. In Python nothing is written by default, and with True what "
+        "the command writes.",
         usual="figures/KIND.png of a results folder, KIND.png of any other table",
         group=OUTPUT,
         flags=("--out", "-o"),
@@ -219,8 +221,8 @@ class PlotSpec:
         within=Range(1, 40),
     )
     title: str | None = setting(None, help="A title above the figure.", group=DRAW, metavar="TEXT")
-    reading: Reading = field(default_factory=Reading)
-    options: Options = field(default_factory=Options)
+    reading: Reading = setting(factory=Reading, help="How the table is read.")
+    options: Options = setting(factory=Options, help="How the law is fitted.")
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -27,6 +27,8 @@ from llmscale.notes.fitting import (
 )
 from llmscale.quantity import format_count
 
+_SMALL_VOCABULARY = 512
+"""Of a tokenizer to advise: the one that a sweep trains on less than 10 MB of text."""
 _SAME_BUDGET = 0.2
 """Budgets within 20% of their neighbour are one: published IsoFLOP tables scatter by up to 8%, and
 step by 2-3x.
@@ -230,10 +232,18 @@ def embedding_share(evidence: Evidence) -> Note | None:
     return EMBEDDING_SHARE.note(
         f"embeddings and output layer are more than {EMBEDDING_SHARE.limit:.0%} of the parameters "
         f"in {high.sum()} of {counted(len(share), 'run')} ({share.max():.0%} at the most, "
-        f"{share.min():.0%} at the least): N means another thing at each size. Use a smaller "
-        f"vocabulary{sweep_with(frame, '--tokenizer bpe:512')} or larger models, and compare "
-        f"{evidence.command} --count params_non_embedding"
+        f"{share.min():.0%} at the least): N means another thing at each size. Use "
+        f"{_smaller_vocabulary(frame)}larger models, and compare {evidence.command} --count "
+        "params_non_embedding"
     )
+
+
+def _smaller_vocabulary(frame: pd.DataFrame) -> str:
+    """`a smaller vocabulary or `, if the runs have a larger one than would be advised."""
+    if known(frame, "vocab_size") and frame["vocab_size"].max() <= _SMALL_VOCABULARY:
+        return ""
+    option = f"--tokenizer bpe:{_SMALL_VOCABULARY}"
+    return f"a smaller vocabulary{sweep_with(frame, option)} or "
 
 
 def _is_grid(frame: pd.DataFrame) -> bool:

@@ -2,6 +2,7 @@
 twice.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -147,7 +148,10 @@ def _means(values_R: Array, group_R: NDArray[np.int_]) -> Array:
     return np.asarray(np.bincount(group_R, weights=values_R) / np.bincount(group_R))
 
 
-MIXED = (*(partial(mixed, kind) for kind in _MIXED), mixed_settings)
+MIXED: tuple[Callable[[Evidence], Note | None], ...] = (
+    *(partial(mixed, kind) for kind in _MIXED),
+    mixed_settings,
+)
 """A diagnostic for each way in which runs can be mixed."""
 
 

@@ -29,7 +29,7 @@ _SMALL_BUDGETS = "5x,20x,80x"
 """Asked for if the table does not say what is feasible: minutes on any machine."""
 _OWN = {"run_id", "params_non_embedding", "params_total", "batch_tokens", "schedule", "dtype"}
 """Columns that a sweep's table has, and others hardly have together."""
-_NEAR = 1.25
+_NEAR = 1.5
 """Sizes and budgets within this factor are as good as one."""
 _LONGEST_SECONDS = 24 * 3600.0
 _FLOPS_A_CORE = 1e10
@@ -80,11 +80,14 @@ def _added(frame: pd.DataFrame, sizes: list[float], budgets: list[float]) -> str
 
 
 def _missing_sizes(frame: pd.DataFrame, number: int) -> list[float]:
-    """Of a ladder of so many sizes those that the table has none near to; else one that is larger
-    than all.
+    """Of a ladder of so many sizes those that the table has none near to, and if these are too few
+    or none, larger ones.
     """
     own = _levels(frame, "params_non_embedding")
-    return _far_from(own, _sizes(frame, number)) or [_FACTOR * own[-1]]
+    found = _far_from(own, _sizes(frame, number))
+    while len(own) + len(found) < number or not found:
+        found.append(_FACTOR * max([*own, *found]))
+    return found
 
 
 def _missing_budgets(frame: pd.DataFrame, number: int) -> list[float]:

@@ -1,6 +1,4 @@
-"""Whether forecasts err to one side: a sign test over the runs that were not fitted (Dixon & Mood
-1946).
-"""
+"""Whether forecasts err to one side: a sign test over runs not fitted (Dixon & Mood 1946)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,18 +16,14 @@ from llmscale.notes.kind import Kind
 from llmscale.runs.json_values import plain
 
 _RARE = HOLDOUT_ONE_SIDED.limit
-"""Held-out runs share the error of one fit, so that most of them on one side is no news: 27 of 30
-is.
-"""
+"""Held-out runs share the error of one fit: most of them on one side is no news, 27 of 30 is."""
 _SMALLEST = 1e-4
 """0.01% of the loss is nothing to warn of, whatever its sign."""
 
 
 @dataclass(frozen=True)
 class Bias:
-    """How many runs lie above and below their forecast, and the mean of ln(measured/forecast) over
-    runs.
-    """
+    """How many runs lie above and below their forecast, and the mean ln(measured/forecast)."""
 
     above: int
     below: int
@@ -37,9 +31,7 @@ class Bias:
 
     @cached_property
     def p_value(self) -> float:
-        """How likely so lopsided a split is if both sides are as likely: two-sided, by the binomial
-        distribution.
-        """
+        """How likely so lopsided a split is if both sides are as likely (binomial, two-sided)."""
         fewer, runs = min(self.above, self.below), self.above + self.below
         return min(1.0, 2.0 * float(bdtr(fewer, runs, 0.5))) if runs else 1.0
 

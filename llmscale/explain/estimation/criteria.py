@@ -19,11 +19,8 @@ FOLDS = 10
 
 
 def common_points(table: RunTable, inputs: Sequence[str]) -> NDArray[np.int_]:
-    """For each row its point, numbered alike in any order of rows: runs that differ only in seed
-    share one.
-
-    If rows are steps of curves, a run is the point that its last step reaches.
-    """
+    """For each row its point, whatever the order of rows: runs that differ only in seed share one.
+    If rows are steps of curves, a run is the point that its last step reaches."""
     names = [name for name in dict.fromkeys([*inputs, "params", "tokens"]) if name in table.frame]
     last = table.frame.groupby("run_id")[names].transform("max").fillna(0.0).to_numpy(dtype=float)
     return distinct([levels(column) for column in last.T])
@@ -36,11 +33,8 @@ def point_means(values_R: Array, point_R: NDArray[np.int_]) -> Array:
 
 
 def cross_validated(fit: Fit, point_R: NDArray[np.int_]) -> Array:
-    """|ln L̂ - ln L| at every point by a refit without its fold; all folds are one batch of the
-    solver.
-
-    A fold's points weigh nothing in its refit, which starts from the fit to all of them.
-    """
+    """|ln L̂ - ln L| at every point by a refit without its fold; all folds are one batch.
+    A fold's points weigh nothing in its refit, which starts from the fit to all of them."""
     surface, theta_P, log_loss_R = solved(fit)
     count = int(point_R.max()) + 1
     folds = min(FOLDS, count)

@@ -65,9 +65,7 @@ _Check = Callable[[type[Law], pd.DataFrame, dict[str, Array]], InputError | None
 
 
 def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> InputError | None:
-    """What these runs cannot tell apart, which the law needs, and the runs that would settle it; or
-    None.
-    """
+    """What these runs cannot tell apart, which the law needs, and what would; or None."""
     columns = {name: numbers(frame, name) for name in inputs}
     checks = _OF_ONE if len(inputs) == 1 else _OF_SEVERAL
     found = (check(law, frame, columns) for check in checks)

@@ -15,8 +15,7 @@ Intervals = Mapping[str, tuple[float, float]]
 
 
 def with_intervals(fit: Fit) -> Fit:
-    """The fit with the covariance of its coefficients and their intervals, by the way that its
-    options name."""
+    """The fit with the covariance of its coefficients and their intervals, as its options say."""
     known = replace(fit, covariance=covariance_of(fit))
     ways = {"bootstrap": _bootstrap, "profile": _profile, "jacobian": _jacobian}
     return replace(known, intervals=ways[fit.options.intervals](known))
@@ -49,8 +48,7 @@ def _jacobian(fit: Fit) -> Intervals:
 
 
 def covariance_of(fit: Fit) -> Array:
-    """Covariance of the coefficients from the Jacobian at the optimum, (K, K); rows of flat
-    directions are NaN.
+    """Covariance of the coefficients from the Jacobian at the optimum, (K, K); NaN if flat.
 
     s² (JᵀJ)⁻¹ with the residuals' own variance s², as for least squares: right for small, even,
     Gaussian noise near the optimum. The bootstrap assumes less."""

@@ -36,9 +36,7 @@ def replicates(
     steps: bool,
 ) -> tuple[Array, Note]:
     """`count` draws of theta (count, P), and the note that says how they were made.
-
-    With `steps` the rows of a point are the steps of one run, which are drawn together.
-    """
+    With `steps` the rows of a point are the steps of one run, which are drawn together."""
     free = (theta_P > surface.lower) & (theta_P < surface.upper)
     hessian, score_RP = _slopes(surface, theta_P, log_loss_R, weight_R, objective)
     points = int(point_R.max()) + 1
@@ -130,9 +128,7 @@ def _window(
 
 
 def _of_draws(score_RP: Array, point_R: NDArray[np.int_], points: int, *, whole: bool) -> Array:
-    """The covariance of the sum of scores over points drawn with replacement, and over runs within
-    each.
-    """
+    """The covariance of the sum of scores over points drawn again, and runs within each."""
     runs_P = np.bincount(point_R, minlength=points).astype(float)
     total = np.stack(
         [np.bincount(point_R, weights=column, minlength=points) for column in score_RP.T], axis=1
@@ -145,9 +141,7 @@ def _of_draws(score_RP: Array, point_R: NDArray[np.int_], points: int, *, whole:
 
 
 def _inverse(hessian: Array) -> Array:
-    """Of a Hessian that should be positive: directions in which it is next to nothing are taken as
-    unknown.
-    """
+    """Of a Hessian that should be positive: directions next to nothing are taken as unknown."""
     length = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
     value, vector = np.linalg.eigh(hessian * length[:, None] * length)
     size = np.maximum(np.abs(value), 1e-10 * np.abs(value).max(initial=1e-300))

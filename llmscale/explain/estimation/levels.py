@@ -19,9 +19,7 @@ SAME = 0.01
 
 
 def levels(values: Array) -> NDArray[np.int_]:
-    """For each value the index of its size or budget, smallest first; zeros are a level of their
-    own.
-    """
+    """For each value the index of its size or budget, smallest first; zeros are one level."""
     order = np.argsort(values, kind="stable")
     ordered = values[order].tolist()
     known = len(ordered) - int(np.isnan(values).sum())  # NaN comes last, and is one level
@@ -51,9 +49,7 @@ def distinct(levels_of: Sequence[NDArray[np.int_]]) -> NDArray[np.int_]:
 
 
 def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
-    """For each row the index of its point: runs that differ only in seed share one, as do the steps
-    of one run.
-    """
+    """For each row its point: runs that differ only in seed, or steps of one run, share one."""
     if has_steps(frame):
         return np.asarray(pd.factorize(frame["run_id"])[0])
     return distinct([levels(numbers(frame, name)) for name in inputs])

@@ -94,13 +94,13 @@ class OptionsGiven(TypedDict, total=False):
     """The fields of Options as keywords; one that is None was not given."""
 
     variable: str | None
-    level: float | None
-    bootstrap: int | None
-    holdout: str | None
-    seed: int | None
     objective: str | None
     delta: float | None
+    level: float | None
+    bootstrap: int | None
     intervals: str | None
+    holdout: str | None
+    seed: int | None
     diagnostics: bool | None
 
 

@@ -19,8 +19,7 @@ _CANDIDATES = 256
 
 
 class Pinned(Surface):
-    """A law's surface in coordinates of which one (`index`) says one coefficient, and stays where
-    it starts.
+    """A law's surface in coordinates of which one (`index`) says one coefficient, held.
 
     That coordinate is the coefficient's logarithm, the coefficient itself if it is signed, or the
     exponent in units of its input's spread. All others are those of the surface."""

@@ -21,22 +21,14 @@ from llmscale.explain.laws import Array
 
 _POINTS, _FEWER_POINTS, _MANY = 41, 21, 6
 _OFFSETS = (np.array([0.5, 1.0, 2.0, 4.0]), np.array([8.0, 16.0]), np.array([32.0, 64.0]))
-"""Where the end of the interval is looked for first, in units of the one that the Jacobian
-promises.
-"""
+"""Where an end of the interval is looked for first, in units of what the Jacobian promises."""
 _FARTHEST = 60.0
-"""Logarithms are followed this far from the best: further, an amplitude is nothing, or beyond
-floats.
-"""
+"""Logarithms are followed this far from the best: further, amplitudes are nothing, or too much."""
 _DRAWN = 2.2
-"""Values that cost up to this many times the threshold are followed, and decide where the interval
-ends.
-"""
+"""Values that cost up to so many times the threshold decide where the interval ends."""
 _REFINEMENTS = 3
 _MANY_RUNS = 200
-"""Of more runs, only the widely spaced values are started from new places, and the others from
-these.
-"""
+"""Of more runs, only the widely spaced values are started from new places."""
 _BELOW = 1e-3
 """A held fit that costs less than minus this has found a lower optimum than the fit."""
 
@@ -87,10 +79,7 @@ def profiles(fit: Fit, points: int = _POINTS) -> tuple[Profile, ...]:
 
 
 def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
-    """The profile of one coefficient at about `points` values.
-
-    Raises InputError for a name the law does not have.
-    """
+    """The profile of one coefficient at about `points` values. Raises InputError for its name."""
     names = fit.law.coefficient_names()
     if name not in names:
         raise InputError(
@@ -141,9 +130,7 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
 
 
 class _Axis:
-    """How far along a coefficient: its own unit for a floor, which may go to zero, else the
-    surface's coordinate.
-    """
+    """How far along a coefficient: its own unit for a floor, else the surface's coordinate."""
 
     def __init__(self, surface: Pinned, best: Array, value: float, *, linear: bool) -> None:
         self.surface, self.best, self.value, self.linear = surface, best, value, linear
@@ -196,9 +183,7 @@ def _left(offset: Array, cost: Array, threshold: float) -> bool:
 
 
 def _outer(offset: Array, cost: Array, threshold: float) -> float:
-    """How far to follow one side: past everything within the threshold, to where it costs clearly
-    more.
-    """
+    """How far to follow one side: past everything within the threshold, to where it costs more."""
     if not (offset > 0).any():
         return 0.0
     inside = float(offset[(offset > 0) & (cost <= threshold)].max(initial=0.0))
@@ -221,9 +206,7 @@ def _between(offset: Array, cost: Array, threshold: float) -> Array:
 
 
 def _bracket(values: Array, cost: Array, threshold: float, side: float) -> tuple[int, int] | None:
-    """The outermost value within the threshold on a side of the best, and the next one outwards;
-    None at the end.
-    """
+    """The outermost value within the threshold on a side, and the next one outwards or None."""
     order = np.argsort(values * side, kind="stable")
     within = np.flatnonzero((cost <= threshold)[order])
     if not len(within) or within[-1] == len(order) - 1:

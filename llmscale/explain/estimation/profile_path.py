@@ -81,9 +81,7 @@ class Path:
     def _hopeful(
         self, start_BP: Array, owner_B: NDArray[np.int_]
     ) -> tuple[Array, NDArray[np.int_]]:
-        """Where the starts of each owner that lie lowest after a few steps on every delta have come
-        to, and whose.
-        """
+        """Where each owner's starts that lie lowest after a few steps have come to, and whose."""
         weight_BR = np.broadcast_to(self.weight_R, (len(start_BP), len(self.weight_R)))
         stages = self.objective.graduated()
         ends = solver.minimise(
@@ -95,9 +93,7 @@ class Path:
         return ends.theta[kept], owner_B[kept]
 
     def _share(self, new: NDArray[np.bool_]) -> None:
-        """Start the new values from their neighbours' solutions, and hand on what is lower, until
-        nothing is.
-        """
+        """Start the new values from their neighbours' solutions; hand on what is lower."""
         count = len(self.held)
         moved = new
         for _ in range(_ROUNDS):
@@ -119,9 +115,7 @@ class Path:
     def _handed_on(
         self, moved: NDArray[np.bool_], new: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int_], Array]:
-        """Who starts from a neighbour's solution that moved, or is new, and where: there, and on a
-        line through two.
-        """
+        """Who starts from a neighbour's solution that moved, and where: there, and beyond it."""
         index, theta = self.surface.index, self.ends.theta
         to, start = [], []
         for side in (1, -1):

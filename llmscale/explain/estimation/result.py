@@ -1,6 +1,4 @@
-"""What a fit gives: the law, its intervals, what was left out and why, the held-out check, and
-notes.
-"""
+"""What a fit gives: the law, intervals, what was left out and why, the held-out check, notes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -140,19 +138,14 @@ class Fit:
         return {**best, "intervals": intervals}
 
     def loss(self, **inputs: ArrayLike) -> Array:
-        """The law's loss in nats per token, at params=, tokens=, ... as the law needs (N=, D= and
-        C= will do).
-        """
+        """The law's loss in nats per token at params=, tokens= and so on (or N=, D=, C=)."""
         return np.asarray(self.law.loss(*self.inputs_at(inputs)))
 
     def band(
         self, *, single_run: bool = False, level: float | None = None, **inputs: ArrayLike
     ) -> tuple[Array, Array]:
-        """Low and high of the law at `level`, point by point; with `single_run`, of one new run
-        with its noise.
-
-        NaN if no interval can be given.
-        """
+        """Low and high of the law at `level`, point by point; NaN if there are none.
+        With `single_run`, of one new run with its noise."""
         values = np.broadcast_arrays(*self.inputs_at(inputs))
         if not len(self.replicates):
             nothing = np.full(values[0].shape, np.nan)
@@ -285,9 +278,7 @@ def settings_of(law: Law) -> dict[str, Any]:
 
 
 def run_weights(table: RunTable) -> Array:
-    """How much each run counts in the objective: the column `weight`, if it was asked for, or one
-    each.
-    """
+    """How much each run counts in the objective: the column `weight` if asked for, or one."""
     if "weight" not in table.columns:
         return np.ones(len(table.frame))
     weight = table.frame["weight"].to_numpy(dtype=float)

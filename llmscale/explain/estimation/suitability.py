@@ -23,9 +23,7 @@ def default_laws(table: RunTable, variable: str = "params") -> tuple[str, ...]:
 
 
 def default_variable(table: RunTable, asked: str) -> str:
-    """What laws in one variable are fitted in: what was asked for, or what varies if sizes do
-    not.
-    """
+    """What laws in one variable are fitted in: as asked for, or what varies if sizes do not."""
     if asked != "params" or count_levels(numbers(table.frame, "params")) > 1:
         return asked
     for name in ("tokens", "flops"):

@@ -9,14 +9,15 @@ The first line of its docstring says what it shows: `llmscale plot --help` print
 begin with an underscore are what members share. A figure of one's own is such a function in a file
 anywhere, `--kind ./mine.py:my_figure`; it draws laws, unless `my_figure.DRAWS = "curves"`."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from llmscale.errors import InputError, Note, counted
-from llmscale.menu import Menu
+from llmscale.errors import InputError, Note, counted, with_article
+from llmscale.menu import Menu, errors_named, file_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,10 +149,25 @@ class _Safe:
         )
 
 
-def _kind(found: Any) -> Kind:
-    if not hasattr(found, "draw"):  # one function of the user's own
-        found = SimpleNamespace(draw=found, DRAWS=getattr(found, "DRAWS", "laws"))
-    return _Safe(found)
+def _tried(found: Any, called: str) -> Kind:
+    """A figure of the user's own; it is drawn once there is something to draw."""
+    draws, draw = getattr(found, "DRAWS", "laws"), getattr(found, "draw", found)
+    if draws not in ("laws", "curves"):
+        raise InputError(f"{called} has DRAWS = {draws!r}", 'give it "laws" or "curves"')
+    inspect.signature(draw).bind(None, width=COLUMN_INCHES, title=None)
+    known = {name: getattr(found, name, None) for name in ("METHOD", "LAWS")}
+
+    def drawn(evidence: Evidence, *, width: float, title: str | None) -> Drawing:
+        with errors_named(file_of(found), "cannot draw", "change the file"):
+            given = draw(evidence, width=width, title=title)
+        if not isinstance(given, Drawing):
+            raise InputError(
+                f"{called} gives {with_article(type(given).__name__)}, and no Drawing",
+                "return Drawing(figure, n_runs) of llmscale.explain.figures",
+            )
+        return given
+
+    return _Safe(SimpleNamespace(draw=drawn, DRAWS=draws, **known))
 
 
-FIGURES: Menu[Kind] = Menu(__name__, "figure", "--kind", ready=_kind, own="my_figure")
+FIGURES: Menu[Kind] = Menu(__name__, "figure", "--kind", ready=_Safe, tried=_tried, own="my_figure")

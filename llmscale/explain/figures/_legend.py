@@ -7,10 +7,7 @@ import textwrap
 from llmscale.explain.figures._text import literal, with_mathematics
 from llmscale.explain.fit import Fit, Holdout
 
-_GREEK = {
-    name: chr(code)
-    for name, code in (("alpha", 0x3B1), ("beta", 0x3B2), ("gamma", 0x3B3), ("delta", 0x3B4))
-}
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ"}
 _POINTS_PER_INCH = 72
 _LETTER_POINTS = 3.5
 """Mean width of a letter of the legend's font size."""
@@ -26,14 +23,9 @@ def law_label(fit: Fit, width: float, *, first: bool) -> str:
         _coefficient(name, value, fit.intervals.get(name))
         for name, value in fit.law.coefficients().items()
     ]
-    letters = round((width - 0.6) * _POINTS_PER_INCH / _LETTER_POINTS)
-    lines = textwrap.wrap("  ".join(numbers), letters, break_long_words=False)
-    return "\n".join(
-        [
-            wrapped(f"{short_formula(fit.law.formula)}{band}", width),
-            *(line.replace(_GLUE, " ") for line in lines),
-        ]
-    )
+    lines = _lines("  ".join(numbers), width)
+    head = wrapped(f"{short_formula(fit.law.formula)}{band}", width)
+    return "\n".join([head, *(line.replace(_GLUE, " ") for line in lines)])
 
 
 def formula(plain: str) -> str:
@@ -51,12 +43,13 @@ def short_formula(plain: str) -> str:
 
 def wrapped(text: str, width: float) -> str:
     """A legend's text in lines that fit `width` inches; mathematics stays in one."""
+    mathematics = re.search(r"(?<!\\)\$", text)
+    return text if mathematics else "\n".join(_lines(text, width))
+
+
+def _lines(text: str, width: float) -> list[str]:
     letters = round((width - 0.6) * _POINTS_PER_INCH / _LETTER_POINTS)
-    return (
-        text
-        if re.search(r"(?<!\\)\$", text)
-        else "\n".join(textwrap.wrap(text, letters, break_long_words=False))
-    )
+    return textwrap.wrap(text, letters, break_long_words=False)
 
 
 def holdout_label(holdout: Holdout) -> str:
@@ -64,10 +57,8 @@ def holdout_label(holdout: Holdout) -> str:
     runs = holdout.runs
     one_size = runs["params"].nunique() == 1 and runs["tokens"].nunique(dropna=False) == 1
     if not one_size:
-        return (
-            f"held out, {len(runs)} runs; predicted without them:\nmean error "
-            f"{holdout.mean_abs_rel_error:.2%}"
-        )
+        mean_error = f"mean error {holdout.mean_abs_rel_error:.2%}"
+        return f"held out, {len(runs)} runs; predicted without them:\n{mean_error}"
     predicted, low, high = (float(runs[name].mean()) for name in ("predicted", "low", "high"))
     error = predicted / float(runs["loss"].mean()) - 1
     interval = f" {_interval(low, high)}" if math.isfinite(low) else ""
@@ -100,11 +91,9 @@ def _coefficient(name: str, value: float, interval: tuple[float, float] | None) 
 
 def _interval(low: float, high: float) -> str:
     decimals = _decimals(low, high)
-    return (
-        f"[{low:.{decimals}f}, {high:.{decimals}f}]"
-        if decimals
-        else f"[{_number(low)}, {_number(high)}]"
-    )
+    if decimals == 0:
+        return f"[{_number(low)}, {_number(high)}]"
+    return f"[{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def _decimals(low: float, high: float) -> int:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.transforms import Bbox
 
-from llmscale.explain.figures._style import INK
+from llmscale.explain.figures._style import INK, Look
 from llmscale.explain.laws import Array
 
 _DISTANCE = 4.5
@@ -30,18 +30,14 @@ def place_names(
     taken: list[Bbox] = []
     for point, name in zip(at, names, strict=True):
         for right, up in _PLACES:
-            text = ax.annotate(
-                name,
-                point,
-                xytext=(_DISTANCE * right, _DISTANCE * up),
-                textcoords="offset points",
-                fontsize=size,
-                color=INK,
-                ha=_ALIGN[right][0],
-                va=_ALIGN[up][1],
-                zorder=7,
-                label="name",
-            )
+            place: Look = {
+                "ha": _ALIGN[right][0],
+                "va": _ALIGN[up][1],
+                "textcoords": "offset points",
+            }
+            look: Look = {"fontsize": size, "color": INK, "zorder": 7, "label": "name"}
+            shift = (_DISTANCE * right, _DISTANCE * up)
+            text = ax.annotate(name, point, shift, **place, **look)
             text.set_in_layout(False)
             box = text.get_window_extent(renderer)
             room = box.padded(_RADIUS * figure.dpi / 72)

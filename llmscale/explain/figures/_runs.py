@@ -1,8 +1,10 @@
 """What figures of runs share: which are held out or excluded, their marks, their colours."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,22 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.figures import Evidence
 from llmscale.explain.figures._axes import LABELS, fixed_ticks, log_count_axis
 from llmscale.explain.figures._legend import wrapped
-from llmscale.explain.figures._style import ALARM, INK, MUTED, Colour, ordered_colours, sequence
+from llmscale.explain.figures._style import (
+    CROSS,
+    DOT,
+    INK,
+    MUTED,
+    OPEN_DOT,
+    Colour,
+    Look,
+    ordered_colours,
+    sequence,
+)
 from llmscale.explain.figures._text import literal
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
@@ -49,25 +61,18 @@ def held_out(evidence: Evidence) -> np.ndarray:
 
 def excluded(evidence: Evidence, *columns: str) -> pd.DataFrame:
     """The named columns of the excluded runs, as far as the source gives all of them."""
-    rows = [
-        {name: run.values.get(name, np.nan) for name in columns} for run in evidence.table.excluded
-    ]
-    frame = (
-        pd.DataFrame(rows, columns=list(columns))
-        .apply(pd.to_numeric, errors="coerce")
-        .astype(float)
-    )
+    rows = pd.DataFrame([run.values for run in evidence.table.excluded])
+    numbers = rows.reindex(columns=list(columns)).apply(pd.to_numeric, errors="coerce")
+    frame = numbers.astype(float)
     return frame[(np.isfinite(frame) & (frame > 0)).all(axis=1)].reset_index(drop=True)
 
 
 def label(evidence: Evidence, column: str) -> str:
     """The name of a quantity on an axis, with what N counts if the table is one of ours."""
+    if column == "params" and "params_non_embedding" not in evidence.table.frame:
+        return "Parameters N"
     if column == "params":
-        return (
-            LABELS[evidence.table.count]
-            if "params_non_embedding" in evidence.table.frame
-            else "Parameters N"
-        )
+        return LABELS[evidence.table.count]
     return LABELS.get(column) or literal(column.replace("_", " "))
 
 
@@ -76,24 +81,38 @@ def marker_size(runs: int) -> float:
     return 4.2 if runs <= 60 else 2.8 if runs <= 500 else 1.8
 
 
-def run_entries(evidence: Evidence, colour: str = INK, *, crosses: bool = True) -> list[Entry]:
+def run_entries(evidence: Evidence, colour: str = INK) -> list[Entry]:
     """Legend: the number of runs, the marks of held-out runs, and every reason to exclude some."""
     frame = evidence.table.frame
     held = held_out(evidence)
-    entries: list[Entry] = [
-        (Line2D([], [], marker="o", ls="", color=colour, ms=4.2, mew=0), runs_text(len(frame)))
-    ]
+    entries: list[Entry] = [(Line2D([], [], color=colour, **DOT), counted(len(frame), "run"))]
     if held.any():
-        marker = Line2D([], [], marker="o", ls="", mfc="white", mec=colour, mew=0.9, ms=4.2)
-        entries.append((marker, f"held out in the check: {runs_text(int(held.sum()))}"))
-    for reason, number in Counter(run.reason for run in evidence.table.excluded).items():
-        cross = Line2D([], [], marker="x" if crosses else "", ls="", color=ALARM, ms=4.5, mew=1.3)
-        entries.append((cross, f"excluded: {literal(reason)} ({runs_text(number)})"))
-    return entries
+        marker = Line2D([], [], mec=colour, **OPEN_DOT)
+        entries.append((marker, f"held out in the check: {counted(int(held.sum()), 'run')}"))
+    return entries + excluded_entries(run.reason for run in evidence.table.excluded)
 
 
-def runs_text(number: int) -> str:
-    return "1 run" if number == 1 else f"{number} runs"
+def excluded_entries(reasons: Iterable[str]) -> list[Entry]:
+    """Legend: every reason for leaving runs out, with how many."""
+    return [
+        (Line2D([], [], **CROSS), f"excluded: {literal(reason)} ({counted(number, 'run')})")
+        for reason, number in Counter(reasons).items()
+    ]
+
+
+def mark_excluded(ax: Axes, x: Sequence[float] | pd.Series, height: float = 0.965) -> None:
+    """Crosses along the upper edge, as these runs have no loss."""
+    upper = ax.get_xaxis_transform()
+    ax.plot(x, np.full(len(x), height), transform=upper, zorder=6, label="excluded", **CROSS)
+
+
+def draw_points(
+    ax: Axes, x: Array, y: Array, held: np.ndarray, colour: Any, *, zorder: float = 4, **style: Any
+) -> None:
+    """Filled markers of runs, and open ones of those held out."""
+    for mask, face, edge, name in ((~held, colour, 0, "runs"), (held, "white", 0.8, "held out")):
+        look: Look = {"mfc": face, "mec": colour, "mew": edge, "zorder": zorder + edge, **style}
+        ax.plot(x[mask], y[mask], "o", label=name, **look)
 
 
 def legend_below(figure: Figure, entries: Sequence[Entry], columns: int = 1) -> None:
@@ -145,10 +164,11 @@ def draw_scale(
             for value, colour in zip(scale.values, scale.colours, strict=True)
         ]
         across = max(1, round(figure.get_figwidth() / (0.85 if powers else 0.68)))
-        rows = -(-len(handles) // across)
+        rows = math.ceil(len(handles) / across)
         above = f"{title}\n{name}" if title else name  # not suptitle, which would lie on the legend
+        columns = math.ceil(len(handles) / rows)
         legend = figure.legend(
-            handles=handles, title=above, loc="outside upper center", ncols=-(-len(handles) // rows)
+            handles=handles, title=above, loc="outside upper center", ncols=columns
         )
         legend.get_title().set_multialignment("center")
         return
@@ -186,9 +206,8 @@ def power_text(value: float) -> str:
     """`3·10^20` as mathtext with at most two digits."""
     exponent = int(np.floor(np.log10(value) + 1e-9))
     mantissa = f"{value / 10.0**exponent:.2g}"
-    return (
-        rf"$10^{{{exponent}}}$" if mantissa == "1" else rf"${mantissa}\!\cdot\!10^{{{exponent}}}$"
-    )
+    before = "" if mantissa == "1" else rf"{mantissa}\!\cdot\!"
+    return rf"${before}10^{{{exponent}}}$"
 
 
 def muted_line(text: str) -> Entry:

@@ -15,13 +15,16 @@ ENDINGS = ("png", "pdf", "svg")
 
 INK = "#1a1a1a"
 MUTED = "#6e6e6e"
-LAW_COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-)  # Okabe & Ito 2008: blue and orange differ in grey too
+# Okabe & Ito 2008: blue and orange differ in grey, too.
+LAW_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 ALARM = "#D55E00"
+DASHES, SHORT_DASHES, DOTS = (0, (3, 1.5)), (0, (3, 2)), (0, (1, 1.5))
+Look = dict[str, Any]
+"""Arguments of matplotlib's artists."""
+CROSS: Look = {"marker": "x", "ls": "", "color": ALARM, "ms": 4.5, "mew": 1.3}
+"""The mark of a run that is left out, in axes and in legends."""
+DOT: Look = {"marker": "o", "ls": "", "ms": 4.2, "mew": 0}
+OPEN_DOT: Look = {"marker": "o", "ls": "", "ms": 4.2, "mew": 0.9, "mfc": "white"}
 
 Colour = tuple[float, float, float, float]
 """Red, green, blue and opacity, from 0 to 1."""

@@ -47,14 +47,12 @@ def drawing_notes() -> Iterator[list[Note]]:
         elif _TOO_SMALL.search(message):
             others.append(CROWDED_FIGURE.note(_CROWDED))
         else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
+            place = warning.filename, warning.lineno
+            warnings.warn_explicit(warning.message, warning.category, *place)
     if missing:
         signs = " ".join(dict.fromkeys(missing))
-        notes.append(
-            MISSING_SIGNS.note(f"the font of figures has no {signs}: boxes stand in their place")
-        )
+        message = f"the font of figures has no {signs}: boxes stand in their place"
+        notes.append(MISSING_SIGNS.note(message))
     notes += dict.fromkeys(others)
 
 

@@ -5,6 +5,7 @@ compute-optimal frontier.
 import math
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -30,7 +31,7 @@ from llmscale.explain.figures._runs import (
     power_text,
     run_entries,
 )
-from llmscale.explain.figures._style import ALARM, INK, MUTED, sequence, style
+from llmscale.explain.figures._style import CROSS, DOTS, INK, MUTED, Look, sequence, style
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
 from llmscale.runs.shape import TOKENS_PER_PARAM
@@ -41,23 +42,16 @@ _GRID = 140
 _DIAGONAL = "#b8b8b8"
 _NAME_HEIGHT = 9.0
 """Typographic points."""
-_DOTS = (0, (1, 1.5))
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
     """The first law in N and D; runs and contours share colours. Raises InputError without one."""
     fit = _fit_in_both(evidence)
     frame, held = fit.table.frame, held_out(evidence)
-    params, tokens, loss = (
-        frame[name].to_numpy(dtype=float) for name in ("params", "tokens", "loss")
-    )
+    params, tokens, loss = frame[["params", "tokens", "loss"]].to_numpy(dtype=float).T
     crosses = excluded(evidence, "params", "tokens")
-    x = padded(
-        min([params.min(), *crosses["params"]]), max([params.max(), *crosses["params"]]), 0.07
-    )
-    y = padded(
-        min([tokens.min(), *crosses["tokens"]]), max([tokens.max(), *crosses["tokens"]]), 0.07
-    )
+    everywhere = pd.concat([frame[["params", "tokens"]], crosses])
+    x, y = (padded(values.min(), values.max(), 0.07) for _, values in everywhere.items())
     norm = LogNorm(float(loss.min()), float(loss.max()))
     with style():
         shape = 0.55 if width >= SIDE_BY_SIDE else 0.86
@@ -71,37 +65,19 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         levels = _levels(float(loss.min()), float(loss.max()))
         _draw_contours(ax, fit, x, y, norm, levels)
         _draw_runs(ax, params, tokens, loss, held, norm)
-        ax.plot(
-            crosses["params"],
-            crosses["tokens"],
-            "x",
-            color=ALARM,
-            ms=4.5,
-            mew=1.3,
-            zorder=6,
-            label="excluded",
-        )
+        ax.plot(crosses["params"], crosses["tokens"], zorder=6, label="excluded", **CROSS)
         entries = run_entries(evidence, MUTED)
-        entries.append(
-            (
-                Line2D([], [], color=MUTED, lw=0.9),
-                f"loss of {fit.law.name}: {short_formula(fit.law.formula)}",
-            )
-        )
+        text = f"loss of {fit.law.name}: {short_formula(fit.law.formula)}"
+        entries.append((Line2D([], [], color=MUTED, lw=0.9), text))
         entries += _draw_frontier(ax, fit, x, y)
         budgets = _draw_budgets(ax, x, y)
         entries.append((Line2D([], [], color=_DIAGONAL, lw=0.6), "equal compute C = 6ND (FLOPs)"))
-        if _passes(x, y, TOKENS_PER_PARAM):
-            ax.plot(
-                x,
-                np.array(x) * TOKENS_PER_PARAM,
-                color=INK,
-                lw=0.9,
-                ls=_DOTS,
-                zorder=3.5,
-                label="20 tokens a parameter",
-            )
-            entries.append((Line2D([], [], color=INK, lw=0.9, ls=_DOTS), "20 tokens a parameter"))
+        ratio = np.array(x) * TOKENS_PER_PARAM
+        if ratio[1] > y[0] and ratio[0] < y[1]:
+            name = "20 tokens a parameter"
+            look: Look = {"color": INK, "lw": 0.9, "ls": DOTS}
+            ax.plot(x, ratio, zorder=3.5, label=name, **look)
+            entries.append((Line2D([], [], **look), name))
         log_count_axis(ax.xaxis, x)
         log_count_axis(ax.yaxis, y)
         ax.set_xlabel(label(evidence, "params"))
@@ -135,11 +111,8 @@ def _levels(low: float, high: float) -> list[float]:
     """Round losses, about eight within the runs' own and two beyond on either side."""
     rough = max(high - low, 1e-3 * high) / 8
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(
-        power * round_step
-        for round_step in (1, 2, 2.5, 5, 10)
-        if power * round_step >= rough * 0.999
-    )
+    steps = [power * round_step for round_step in (1, 2, 2.5, 5, 10)]
+    step = next(step for step in steps if step >= rough * 0.999)
     first, last = math.floor(low / step) - 2, math.ceil(high / step) + 2
     return [float(f"{k * step:.8g}") for k in range(max(first, 1), last + 1)]
 
@@ -172,28 +145,11 @@ def _draw_runs(
 ) -> None:
     colours = sequence()(norm(loss))
     size = marker_size(len(loss)) ** 2
-    ax.scatter(
-        params[~held],
-        tokens[~held],
-        s=size,
-        c=colours[~held],
-        linewidths=0.35,
-        edgecolors="white",
-        zorder=4,
-        label="runs",
-        rasterized=len(loss) > 500,
-    )
-    ax.scatter(
-        params[held],
-        tokens[held],
-        s=size,
-        c="white",
-        linewidths=0.9,
-        edgecolors=colours[held],
-        zorder=4.2,
-        label="held out",
-        rasterized=len(loss) > 500,
-    )
+    filled: Look = {"c": colours[~held], "edgecolors": "white", "linewidths": 0.35, "zorder": 4}
+    hollow: Look = {"c": "white", "edgecolors": colours[held], "linewidths": 0.9, "zorder": 4.2}
+    for mask, name, look in ((~held, "runs", filled), (held, "held out", hollow)):
+        look |= {"s": size, "rasterized": len(loss) > 500}
+        ax.scatter(params[mask], tokens[mask], label=name, **look)
 
 
 def _draw_frontier(
@@ -206,25 +162,21 @@ def _draw_frontier(
     params, tokens = np.asarray(best[0]), np.asarray(best[1])
     ax.plot(params, tokens, color=INK, lw=1.7, zorder=5, label="frontier")
     line = Line2D([], [], color=INK, lw=1.7)
-    exponents = fit.compute_optimal
-    a = (
-        ""
-        if exponents is None
-        else f", a = {number_with_interval(exponents['a'], exponents['intervals'].get('a'))}"
-    )
-    text = f"compute-optimal $N^* \\propto C^a${a}" if a else "compute-optimal N*(C), D*(C)"
+    exponents, text = fit.compute_optimal, "compute-optimal N*(C), D*(C)"
+    if exponents is not None:
+        a = number_with_interval(exponents["a"], exponents["intervals"].get("a"))
+        text = f"compute-optimal $N^* \\propto C^a$, a = {a}"
     if not len(fit.replicates):
         return [(line, text)]
     refits = with_coefficients(fit.law, fit.replicates).optimal(flops)
     assert refits is not None
     tail = (1 - fit.level) / 2
     low, high = np.nanquantile(np.asarray(refits[0]), [tail, 1 - tail], axis=0)
-    edge_N, edge_D = (
-        np.concatenate([low, high[::-1]]),
-        np.concatenate([flops / low, (flops / high)[::-1]]) / 6,
-    )
-    ax.fill(edge_N, edge_D, color=INK, alpha=0.16, lw=0, zorder=3, label="interval")
-    return [((Patch(color=INK, alpha=0.16, lw=0), line), text)]
+    edge_N = np.concatenate([low, high[::-1]])
+    edge_D = np.concatenate([flops / low, (flops / high)[::-1]]) / 6
+    look: Look = {"color": INK, "alpha": 0.16, "lw": 0}
+    ax.fill(edge_N, edge_D, zorder=3, label="interval", **look)
+    return [((Patch(**look), line), text)]
 
 
 def _draw_budgets(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> list[float]:
@@ -252,22 +204,8 @@ def _name_budgets(
         # its height.
         points = 4.0 if start == x[0] else 4.0 + _NAME_HEIGHT * pixels / high
         at = start * math.exp(points * dpi / 72 / pixels)
-        text = ax.text(
-            at,
-            flops / (6 * at),
-            power_text(flops),
-            rotation=-math.degrees(math.atan2(high, wide)),
-            ha="left",
-            rotation_mode="anchor",
-            va="bottom",
-            fontsize=5.5,
-            color=MUTED,
-            zorder=1.5,
-            label="budget",
-        )
+        slope = -math.degrees(math.atan2(high, wide))
+        place: Look = {"ha": "left", "va": "bottom", "rotation": slope, "rotation_mode": "anchor"}
+        look: Look = {"fontsize": 5.5, "color": MUTED, "zorder": 1.5, "label": "budget"}
+        text = ax.text(at, flops / (6 * at), power_text(flops), **place, **look)
         text.set_in_layout(False)
-
-
-def _passes(x: tuple[float, float], y: tuple[float, float], ratio: float) -> bool:
-    """Whether D = ratio N crosses the axes."""
-    return ratio * x[1] > y[0] and ratio * x[0] < y[1]

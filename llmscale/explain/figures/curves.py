@@ -6,7 +6,6 @@ from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -16,7 +15,8 @@ from pandas import DataFrame
 from llmscale.errors import InputError
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
-from llmscale.explain.figures._style import ALARM, INK, Colour, ordered_colours, sequence, style
+from llmscale.explain.figures._runs import ColourScale, draw_scale
+from llmscale.explain.figures._style import CROSS, INK, Colour, Look, ordered_colours, style
 from llmscale.quantity import format_count
 from llmscale.runs.curve_file import each_curve
 
@@ -64,10 +64,10 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         for ax, x in zip(panels, ("tokens", "flops"), strict=True):
             if len(curves) > _MOST_LINES:
                 _draw_together(ax, x, curves, colours)
-            for curve in curves if len(curves) <= _MOST_LINES else ():
-                _draw_curve(
-                    ax, x, curve, colours[curve.params], top, crowded=len(curves) > 3 * len(sizes)
-                )
+            else:
+                crowded = len(curves) > 3 * len(sizes)
+                for curve in curves:
+                    _draw_curve(ax, x, curve, colours[curve.params], crowded=crowded)
             for curve in curves:
                 _draw_end(ax, x, curve, top)
             limits = _x_limits(curves, x, top)
@@ -96,10 +96,8 @@ def _curves(evidence: Evidence) -> list[_Curve]:
         window = max(3, round(SMOOTHED_SHARE * len(trained)))
         trained["loss"] = trained["loss"].rolling(window, center=True, min_periods=1).mean()
         if len(evaluated) + len(trained):
-            params, diverged = (
-                float(runs.at[run_id, evidence.table.count]),
-                runs.at[run_id, "status"] == "diverged",
-            )
+            params = float(runs.at[run_id, evidence.table.count])
+            diverged = runs.at[run_id, "status"] == "diverged"
             curves[run_id] = _Curve(params, diverged, _lighter(evaluated), _lighter(trained))
     if not curves:
         raise InputError(
@@ -110,11 +108,9 @@ def _curves(evidence: Evidence) -> list[_Curve]:
 
 def _lighter(part: DataFrame) -> DataFrame:
     """Of more rows than sweeps log, as many as are drawn."""
-    return (
-        part
-        if len(part) <= 2 * LOGGED_STEPS
-        else part.iloc[_log_spaced(part["tokens"].to_numpy())].copy()
-    )
+    if len(part) <= 2 * LOGGED_STEPS:
+        return part
+    return part.iloc[_log_spaced(part["tokens"].to_numpy())].copy()
 
 
 def _finite(rows: DataFrame, column: str) -> DataFrame:
@@ -124,25 +120,16 @@ def _finite(rows: DataFrame, column: str) -> DataFrame:
     return DataFrame(part[good], columns=["tokens", "flops", "loss"])
 
 
-def _draw_curve(
-    ax: Axes, x: str, curve: _Curve, colour: Colour, top: float, *, crowded: bool
-) -> None:
-    thinned = curve.trained.iloc[_log_spaced(curve.trained[x].to_numpy())]
-    ax.plot(
-        thinned[x], thinned["loss"], color=colour, alpha=0.12 if crowded else 0.3, lw=0.8, zorder=2
+def _draw_curve(ax: Axes, x: str, curve: _Curve, colour: Colour, *, crowded: bool) -> None:
+    thinned, evaluated = (
+        curve.trained.iloc[_log_spaced(curve.trained[x].to_numpy())],
+        curve.evaluated,
     )
-    marker = "" if crowded or len(curve.evaluated) > 25 else "o"
-    strength = 0.5 if crowded else 1.0
-    ax.plot(
-        curve.evaluated[x],
-        curve.evaluated["loss"],
-        color=colour,
-        alpha=strength,
-        lw=1.1,
-        marker=marker,
-        ms=2.2,
-        zorder=3,
-    )
+    behind, strength = (0.12, 0.5) if crowded else (0.3, 1.0)
+    ax.plot(thinned[x], thinned["loss"], color=colour, alpha=behind, lw=0.8, zorder=2)
+    marker = "" if crowded or len(evaluated) > 25 else "o"
+    look: Look = {"color": colour, "alpha": strength, "lw": 1.1, "marker": marker, "ms": 2.2}
+    ax.plot(evaluated[x], evaluated["loss"], zorder=3, **look)
 
 
 def _draw_together(
@@ -152,32 +139,18 @@ def _draw_together(
     for size, colour in colours.items():
         of_size = [curve for curve in curves if curve.params == size]
         parts = [curve.trained.iloc[_log_spaced(curve.trained[x].to_numpy())] for curve in of_size]
-        for lines, alpha, width, order in (
-            (parts, 0.12, 0.8, 2),
-            ([c.evaluated for c in of_size], 0.5, 1.1, 3),
-        ):
+        behind: Look = {"alpha": 0.12, "lw": 0.8, "zorder": 2}
+        front: Look = {"alpha": 0.5, "lw": 1.1, "zorder": 3}
+        for lines, look in ((parts, behind), ([c.evaluated for c in of_size], front)):
             points = [part[[x, "loss"]].to_numpy() for part in lines]
-            ax.add_collection(
-                LineCollection(points, colors=[colour], alpha=alpha, lw=width, zorder=order),
-                autolim=False,
-            )
+            ax.add_collection(LineCollection(points, colors=[colour], **look), autolim=False)
 
 
 def _draw_end(ax: Axes, x: str, curve: _Curve, top: float) -> None:
     if curve.diverged:
-        last = max(
-            (part.iloc[-1] for part in curve.parts if len(part)), key=lambda row: float(row[x])
-        )
-        ax.plot(
-            last[x],
-            min(last["loss"], top),
-            "x",
-            color=ALARM,
-            ms=4.5,
-            mew=1.3,
-            clip_on=False,
-            zorder=5,
-        )
+        ends = [part.iloc[-1] for part in curve.parts if len(part)]
+        last = max(ends, key=lambda row: float(row[x]))
+        ax.plot(last[x], min(last["loss"], top), clip_on=False, zorder=5, **CROSS)
 
 
 def _legends(
@@ -189,46 +162,19 @@ def _legends(
     title: str | None,
 ) -> None:
     """The title and the sizes above the panels, kinds of lines below them."""
+    training = f"training, mean over {SMOOTHED_SHARE:.0%} of the run"
     lines = [
         Line2D([], [], color=INK, lw=1.1, marker="o", ms=2.2, label="validation"),
-        Line2D(
-            [],
-            [],
-            color=INK,
-            alpha=0.3,
-            lw=0.8,
-            label=f"training, mean over {SMOOTHED_SHARE:.0%} of the run",
-        ),
+        Line2D([], [], color=INK, lw=0.8, alpha=0.3, label=training),
     ]
     if any(curve.diverged for curve in curves):
-        lines.append(
-            Line2D([], [], color=ALARM, marker="x", ms=4.5, mew=1.3, ls="", label="diverged")
-        )
+        lines.append(Line2D([], [], label="diverged", **CROSS))
     figure.legend(
         handles=lines, loc="outside lower center", ncols=3, columnspacing=0.9, handlelength=1.4
     )
-    if len(colours) <= _MOST_LEGEND_SIZES:
-        sizes = [
-            Line2D([], [], color=colour, lw=2.2, label=format_count(size))
-            for size, colour in colours.items()
-        ]
-        across = max(1, round(figure.get_figwidth() / 0.68))
-        rows = -(-len(sizes) // across)
-        # Not suptitle, which would lie on the legend.
-        above = f"{title}\n{counted}" if title else counted
-        legend = figure.legend(
-            handles=sizes, title=above, loc="outside upper center", ncols=-(-len(sizes) // rows)
-        )
-        legend.get_title().set_multialignment("center")
-    else:
-        if title:
-            figure.suptitle(title)
-        norm = LogNorm(min(colours), max(colours))
-        bar = figure.colorbar(
-            ScalarMappable(norm, sequence()), ax=panels, location="top", aspect=50, pad=0.02
-        )
-        bar.set_label(counted)
-        log_count_axis(bar.ax.xaxis, (min(colours), max(colours)))
+    norm = LogNorm(min(colours), max(colours)) if len(colours) > _MOST_LEGEND_SIZES else None
+    scale = ColourScale(tuple(colours), tuple(colours.values()), norm)
+    draw_scale(figure, panels, scale, counted, format_count, title)
 
 
 def _loss_limits(curves: Sequence[_Curve]) -> tuple[float, float]:
@@ -246,10 +192,8 @@ def _loss_limits(curves: Sequence[_Curve]) -> tuple[float, float]:
 def _x_limits(curves: Sequence[_Curve], x: str, top: float) -> tuple[float, float]:
     """From where the first curve comes into sight below `top` to the end of the longest."""
     parts = [part for part in chain.from_iterable(curve.parts for curve in curves) if len(part)]
-    seen = [
-        float(part[x][part["loss"] <= top].min()) for part in parts if (part["loss"] <= top).any()
-    ]
-    return padded(min(seen), max(float(part[x].max()) for part in parts), 0.03)
+    seen = [float(part[x][part["loss"] <= top].min()) for part in parts]
+    return padded(np.nanmin(seen), max(float(part[x].max()) for part in parts), 0.03)
 
 
 def _log_spaced(x: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 that follow.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.allocation import Allocation
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
@@ -22,13 +21,12 @@ from llmscale.explain.figures._runs import (
     Entry,
     colour_scale,
     draw_scale,
+    excluded_entries,
     label,
     legend_below,
     muted_line,
-    runs_text,
 )
-from llmscale.explain.figures._style import ALARM, INK, MUTED, style
-from llmscale.explain.figures._text import literal
+from llmscale.explain.figures._style import CROSS, INK, MUTED, Look, style
 from llmscale.explain.figures.curves import SMOOTHED_SHARE
 from llmscale.explain.laws import Array
 from llmscale.quantity import format_count
@@ -74,14 +72,8 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             entries.append(muted_line(_NO_OPTIMA))
         else:
             entries += draw_optima(axes[1], allocation, scale, by="params")
-        draw_scale(
-            figure,
-            axes if beside else axes[0],
-            scale,
-            label(evidence, "params"),
-            format_count,
-            title,
-        )
+        below = axes if beside else axes[0]
+        draw_scale(figure, below, scale, label(evidence, "params"), format_count, title)
         legend_below(figure, entries, 2 if beside else 1)
     return Drawing(
         figure, n_runs=len(curves), n_excluded=sum(curve.lost is not None for curve in curves)
@@ -98,15 +90,13 @@ def _curves(evidence: Evidence) -> list[_Curve]:
     frame = evidence.table.frame
     params_of = dict(zip(frame["run_id"].astype(str), frame["params"].astype(float), strict=True))
     lost = {run.run_id: run for run in evidence.table.excluded}
-    params_of |= {
-        name: float(run.values.get("params", np.nan))
-        for name, run in lost.items()
-        if name not in params_of
-    }
+    for name, run in lost.items():
+        params_of.setdefault(name, float(run.values.get("params", np.nan)))
     by_id = {}
     for run_id, rows in each_curve(evidence.curves, ("flops", "loss", "train_loss"), params_of):
         params = params_of[run_id]
-        curve = _curve(rows, params, lost[run_id].reason if run_id in lost else None)
+        why = lost[run_id].reason if run_id in lost else None
+        curve = _curve(rows, params, why)
         if np.isfinite(params) and curve is not None:
             by_id[run_id] = curve
     curves = [by_id[run_id] for run_id in sorted(by_id)]
@@ -124,9 +114,8 @@ def _curve(rows: DataFrame, params: float, lost: str | None) -> _Curve | None:
     good = np.isfinite(loss) & np.isfinite(flops) & (loss > 0) & (flops > 0)
     if good.sum() < 2:
         return None
-    own = DataFrame({"x": np.log(flops[good]), "y": np.log(loss[good])}).sort_values(
-        "x", kind="stable"
-    )
+    own = DataFrame({"x": np.log(flops[good]), "y": np.log(loss[good])})
+    own = own.sort_values("x", kind="stable")
     if not enough:
         window = max(3, round(SMOOTHED_SHARE * len(own)))
         own["y"] = own["y"].rolling(window, center=True, min_periods=1).mean()
@@ -139,15 +128,8 @@ def _draw_curves(
 ) -> list[Entry]:
     lows, highs, seen = [], [], []
     for curve in curves:
-        ax.plot(
-            np.exp(curve.log_flops),
-            curve.loss,
-            color=scale(curve.params),
-            lw=0.9,
-            alpha=0.75,
-            zorder=2,
-            label="run",
-        )
+        look: Look = {"color": scale(curve.params), "lw": 0.9, "alpha": 0.75, "zorder": 2}
+        ax.plot(np.exp(curve.log_flops), curve.loss, label="run", **look)
         late = curve.loss[curve.log_flops >= curve.log_flops[-1] + np.log(_WARM_UP_SHARE)]
         lows.append(float(late.min()))
         highs += [] if curve.lost else [float(late.max())]
@@ -157,33 +139,21 @@ def _draw_curves(
         seen += [float(np.exp(curve.log_flops[below][0]))] if below.any() else []
         if curve.lost is not None:
             last = np.exp(curve.log_flops[-1]), min(float(curve.loss[-1]), top)
-            ax.plot(
-                *last, "x", color=ALARM, ms=4.5, mew=1.3, clip_on=False, zorder=6, label="excluded"
-            )
+            ax.plot(*last, clip_on=False, zorder=6, label="excluded", **CROSS)
     finished = [curve for curve in curves if curve.lost is None]
-    entries: list[Entry] = [
-        (Line2D([], [], color=MUTED, lw=0.9), f"loss in training, {runs_text(len(curves))}")
-    ]
+    line = Line2D([], [], color=MUTED, lw=0.9)
+    entries: list[Entry] = [(line, f"loss in training, {counted(len(curves), 'run')}")]
     if finished:
         ax.plot(*_envelope(finished), color=INK, lw=1.3, zorder=4, label="envelope")
         entries.append((Line2D([], [], color=INK, lw=1.3), "envelope: the lowest loss of any run"))
-    for reason, number in Counter(curve.lost for curve in curves if curve.lost).items():
-        cross = Line2D([], [], color=ALARM, marker="x", ms=4.5, mew=1.3, ls="")
-        entries.append((cross, f"excluded: {literal(reason)} ({runs_text(number)})"))
+    entries += excluded_entries(curve.lost for curve in curves if curve.lost)
     if allocation is not None:
         for row in allocation.budgets.itertuples():
             colour = scale(float(row.params))
-            ax.plot(
-                row.flops,
-                row.loss,
-                "o",
-                ms=4.2,
-                mfc=colour if row.used else "white",
-                mec=INK if row.used else colour,
-                mew=0.7,
-                zorder=5,
-                label="optimum" if row.used else "optimum left out",
-            )
+            look = {"mfc": colour, "mec": INK, "label": "optimum"}
+            if not row.used:
+                look = {"mfc": "white", "mec": colour, "label": "optimum left out"}
+            ax.plot(row.flops, row.loss, "o", ms=4.2, mew=0.7, zorder=5, **look)
         marker = Line2D([], [], marker="o", ls="", color=MUTED, mec=INK, mew=0.7, ms=4.2)
         entries.append((marker, "where a size is on the envelope, in the middle"))
     limits = padded(min(seen), max(float(np.exp(curve.log_flops[-1])) for curve in curves), 0.03)
@@ -198,8 +168,7 @@ def _draw_curves(
 
 def _envelope(curves: list[_Curve]) -> tuple[Array, Array]:
     """FLOPs and the lowest loss that any run has there."""
-    grid = np.linspace(
-        min(c.log_flops[0] for c in curves), max(c.log_flops[-1] for c in curves), _GRID
-    )
+    ends = [(curve.log_flops[0], curve.log_flops[-1]) for curve in curves]
+    grid = np.linspace(np.min(ends), np.max(ends), _GRID)
     losses = [np.interp(grid, c.log_flops, c.loss, left=np.inf, right=np.inf) for c in curves]
     return np.exp(grid), np.min(losses, axis=0)

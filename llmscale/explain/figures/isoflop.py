@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.allocation import Allocation, parametric
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
@@ -17,17 +17,18 @@ from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
     ColourScale,
     colour_scale,
+    draw_points,
     draw_scale,
     excluded,
     held_out,
     label,
     legend_below,
+    mark_excluded,
     marker_size,
     power_text,
     run_entries,
-    runs_text,
 )
-from llmscale.explain.figures._style import ALARM, INK, MUTED, style
+from llmscale.explain.figures._style import DASHES, DOT, INK, MUTED, Look, style
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
 
@@ -36,7 +37,6 @@ METHOD = "isoflop"
 
 _GRID = 120
 _ALONE = "#b5b5b5"
-_LAW_LINE = (0, (3, 1.5))
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
@@ -65,14 +65,13 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         assert allocation.membership is not None
         alone = int((allocation.membership < 0).sum())
         if alone:
-            grey = Line2D([], [], marker="o", ls="", color=_ALONE, ms=4.2, mew=0)
-            entries.append((grey, f"{runs_text(alone)} of no budget"))
+            grey = Line2D([], [], color=_ALONE, **DOT)
+            entries.append((grey, f"{counted(alone, 'run')} of no budget"))
         solid = Line2D([], [], color=MUTED, lw=1.2, marker="D", ms=4.2, mec=INK, mew=0.7)
         entries.append((solid, "parabola in ln N and its lowest point"))
         if fit is not None:
-            entries.append(
-                (Line2D([], [], color=MUTED, lw=0.9, ls=_LAW_LINE), f"{fit.law.name} at the budget")
-            )
+            dashed = Line2D([], [], color=MUTED, lw=0.9, ls=DASHES)
+            entries.append((dashed, f"{fit.law.name} at the budget"))
         legend_below(figure, [*entries, *lines], 2 if beside else 1)
     return Drawing(
         figure,
@@ -109,52 +108,25 @@ def _draw_profiles(
     )
     for number, row in enumerate(budgets.itertuples()):
         colour, own = scale(float(row.flops)), allocation.membership == number
-        for mask, face in ((own & ~held, colour), (own & held, "white")):
-            ax.plot(
-                params[mask],
-                loss[mask],
-                "o",
-                ms=size,
-                mfc=face,
-                mec=colour,
-                mew=0.8 if face == "white" else 0,
-                zorder=4,
-                label="held out" if face == "white" else "runs",
-            )
+        draw_points(ax, params[own], loss[own], held[own], colour, ms=size)
         grid = np.geomspace(float(row.smallest), float(row.largest), _GRID)
         curve, lowest = _parabola(row, grid, params[own], loss[own])
         curves.append(curve)
         ax.plot(grid, curve, color=colour, lw=1.2, zorder=3, label="parabola")
-        ax.plot(
-            *lowest,
-            "D",
-            ms=4.2,
-            mfc=colour if row.used else "white",
-            mec=INK if row.used else colour,
-            mew=0.7 if row.used else 1.0,
-            zorder=6,
-            label="optimum" if row.used else "optimum left out",
-        )
+        look: Look = {"mfc": colour, "mec": INK, "mew": 0.7, "label": "optimum"}
+        if not row.used:
+            look = {"mfc": "white", "mec": colour, "mew": 1.0, "label": "optimum left out"}
+        ax.plot(*lowest, "D", ms=4.2, zorder=6, **look)
         if fit is not None:
             at_budget = fit.loss(params=grid, tokens=_tokens(grid, frame[own]))
             curves.append(at_budget)
-            ax.plot(grid, at_budget, color=colour, lw=0.9, ls=_LAW_LINE, zorder=2.5, label="law")
+            ax.plot(grid, at_budget, color=colour, lw=0.9, ls=DASHES, zorder=2.5, label="law")
     crosses = excluded(evidence, "params")["params"]
     values = np.concatenate(curves)
     bottom, top = padded(float(values.min()), float(values.max()), 0.04)
     if len(crosses):
         top *= (top / bottom) ** 0.08
-        upper = ax.get_xaxis_transform()
-        ax.plot(
-            crosses,
-            np.full(len(crosses), 0.965),
-            "x",
-            transform=upper,
-            color=ALARM,
-            ms=4.5,
-            mew=1.3,
-            label="excluded",
-        )
+        mark_excluded(ax, crosses)
     limits = padded(min([params.min(), *crosses]), max([params.max(), *crosses]), 0.04)
     ax.set_xscale("log")
     ax.set_xlim(*limits)
@@ -179,8 +151,5 @@ def _parabola(
 def _tokens(grid: Array, runs: pd.DataFrame) -> Array:
     """D along a budget, between the runs' own: their FLOPs may be nominal, or more than 6ND."""
     by_size = runs.groupby("params")["tokens"].median()
-    return np.exp(
-        np.interp(
-            np.log(grid), np.log(by_size.index.to_numpy(dtype=float)), np.log(by_size.to_numpy())
-        )
-    )
+    log_sizes, log_tokens = np.log(by_size.index.to_numpy(dtype=float)), np.log(by_size.to_numpy())
+    return np.exp(np.interp(np.log(grid), log_sizes, log_tokens))

@@ -10,12 +10,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._coefficients import coefficient_axis, spans_decades
 from llmscale.explain.figures._legend import short_formula, symbol
-from llmscale.explain.figures._runs import SIDE_BY_SIDE, Entry, first_fit, legend_below, runs_text
-from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, style
+from llmscale.explain.figures._runs import SIDE_BY_SIDE, Entry, first_fit, legend_below
+from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, Look, style
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
 from llmscale.notes.fitting import NO_INTERVAL
@@ -38,16 +38,13 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     fit = first_fit(evidence, "pairs")
     refits = fit.replicates[np.isfinite(fit.replicates).all(axis=1)]
     if not len(refits):
-        reason = next(
-            (f": {note.message}" for note in fit.notes if note.code == NO_INTERVAL.code), ""
+        problem = (
+            f"{fit.law.name} was fitted without bootstrap refits, and pairs are drawn from them"
         )
-        raise InputError(
-            f"{fit.law.name} was fitted without bootstrap refits, and pairs are drawn from "
-            f"them{reason}",
-            "measure more runs, or another law: --law power"
-            if reason
-            else "fit with some: --bootstrap 1000",
-        )
+        why = next((note.message for note in fit.notes if note.code == NO_INTERVAL.code), None)
+        if why is None:
+            raise InputError(problem, "fit with some: --bootstrap 1000")
+        raise InputError(f"{problem}: {why}", "measure more runs, or another law: --law power")
     names = fit.law.coefficient_names()
     best = np.array(list(fit.law.coefficients().values()), dtype=float)
     number = len(names)
@@ -72,17 +69,13 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
                 else:
                     places[row].set(ax, "y")
                     _scatter(ax, places[column], places[row])
-                ax.tick_params(
-                    labelbottom=row == number - 1,
-                    labelleft=column == 0 and row > 0,
-                    labelrotation=0,
-                    which="both",
-                    left=row != column,
-                )
-                if row == number - 1:
+                below, beside = row == number - 1, column == 0 and row > 0
+                labels: Look = {"labelbottom": below, "labelleft": beside, "labelrotation": 0}
+                ax.tick_params(which="both", left=row != column, **labels)
+                if below:
                     ax.tick_params(axis="x", labelrotation=45 if cell < 0.9 else 0)
                     ax.set_xlabel(symbol(names[column]))
-                if column == 0 and row > 0:
+                if beside:
                     ax.set_ylabel(symbol(names[row]))
         figure.align_labels()
         if title:
@@ -128,13 +121,8 @@ def _histogram(ax: Axes, place: _Place) -> None:
     values = place.values[place.inside]
     if place.high > place.low:
         spaced = np.geomspace if place.logarithmic else np.linspace
-        ax.hist(
-            values,
-            bins=spaced(place.low, place.high, _BINS + 1).tolist(),
-            color=LAW_COLOURS[0],
-            alpha=0.55,
-            label="refits",
-        )
+        bins = spaced(place.low, place.high, _BINS + 1).tolist()
+        ax.hist(values, bins, color=LAW_COLOURS[0], alpha=0.55, label="refits")
     else:
         ax.axvline(place.low, color=LAW_COLOURS[0], lw=2.5, alpha=0.55, label="refits")
     for end in place.interval:
@@ -145,18 +133,8 @@ def _histogram(ax: Axes, place: _Place) -> None:
 
 def _scatter(ax: Axes, x: _Place, y: _Place) -> None:
     every = max(1, math.ceil(len(x.values) / _MOST_POINTS))
-    ax.plot(
-        x.values[::every],
-        y.values[::every],
-        "o",
-        ms=1.3,
-        mew=0,
-        color=LAW_COLOURS[0],
-        alpha=0.3,
-        rasterized=True,
-        label="refits",
-        zorder=2,
-    )
+    look: Look = {"ms": 1.3, "mew": 0, "color": LAW_COLOURS[0], "alpha": 0.3, "rasterized": True}
+    ax.plot(x.values[::every], y.values[::every], "o", label="refits", zorder=2, **look)
     ax.axvline(x.best, color=LAW_COLOURS[1], lw=0.7, zorder=3, label="best")
     ax.axhline(y.best, color=LAW_COLOURS[1], lw=0.7, zorder=3, label="best")
 
@@ -167,10 +145,9 @@ def _correlation(ax: Axes, one: Array, other: Array, size: float) -> None:
     if np.ptp(one) > 0 and np.ptp(other) > 0:
         value = float(np.corrcoef(pd.Series(one).rank(), pd.Series(other).rank())[0, 1])
         text = f"{value:+.2f}".replace("-", "\u2212")
-        ax.text(
-            0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, fontsize=size + 0.5,
-            color=INK if abs(value) >= 0.5 else MUTED,
-        )  # fmt: skip
+        middle: Look = {"ha": "center", "va": "center", "transform": ax.transAxes}
+        colour = INK if abs(value) >= 0.5 else MUTED
+        ax.text(0.5, 0.5, text, fontsize=size + 0.5, color=colour, **middle)
 
 
 def _entries(fit: Fit, places: list[_Place]) -> list[Entry]:
@@ -178,15 +155,11 @@ def _entries(fit: Fit, places: list[_Place]) -> list[Entry]:
     beyond = f", {1 - inside.mean():.1%} beyond the axes" if not inside.all() else ""
     dots = Line2D([], [], marker="o", ls="", color=LAW_COLOURS[0], ms=3, mew=0, alpha=0.6)
     ends = Line2D([], [], color=MUTED, lw=0.7, ls=(0, (2, 1.5)))
-    runs = runs_text(fit.origin.rows)
+    runs = counted(fit.origin.rows, "run")
+    refits = Patch(color=LAW_COLOURS[0], alpha=0.3, lw=0), dots
+    best = Line2D([], [], color=LAW_COLOURS[1], lw=1.1)
     return [
-        (
-            (Patch(color=LAW_COLOURS[0], alpha=0.3, lw=0), dots),
-            f"{len(inside)} bootstrap refits to {runs}{beyond}",
-        ),
-        (
-            Line2D([], [], color=LAW_COLOURS[1], lw=1.1),
-            f"best fit of {short_formula(fit.law.formula)}",
-        ),
+        (refits, f"{len(inside)} bootstrap refits to {runs}{beyond}"),
+        (best, f"best fit of {short_formula(fit.law.formula)}"),
         (ends, f"{100 * fit.level:g}% interval; numbers: rank correlation"),
     ]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, counted
 from llmscale.explain.estimation.advice import more_budgets
 from llmscale.explain.estimation.profile import Profile, profiles
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
@@ -22,9 +22,17 @@ from llmscale.explain.figures._runs import (
     first_fit,
     held_out,
     legend_below,
-    runs_text,
 )
-from llmscale.explain.figures._style import ALARM, INK, LAW_COLOURS, MUTED, style
+from llmscale.explain.figures._style import (
+    ALARM,
+    DOT,
+    INK,
+    LAW_COLOURS,
+    MUTED,
+    SHORT_DASHES,
+    Look,
+    style,
+)
 from llmscale.explain.fit import Fit
 
 DRAWS = "laws"
@@ -42,7 +50,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     fit = first_fit(evidence, "profile")
     if np.abs(fit.residuals).max() < _EXACT:
         raise InputError(
-            f"{fit.law.name} meets the {runs_text(len(fit.table.frame))} exactly, so that no "
+            f"{fit.law.name} meets the {counted(len(fit.table.frame), 'run')} exactly, so that no "
             "profile has a width",
             f"measure more runs: {more_budgets(fit.table.frame)}",
         )
@@ -75,12 +83,8 @@ def _draw_profile(ax: Axes, fit: Fit, one: Profile) -> None:
     best = float(fit.law.coefficients()[one.name])
     top = _ABOVE * one.threshold
     near = one.values[one.cost <= top]
-    ends = [
-        float(near.min()),
-        float(near.max()),
-        *(end for end in (one.low, one.high) if math.isfinite(end)),
-    ]
-    low, high = min(ends), max(ends)
+    ends = [*near, *filter(math.isfinite, (one.low, one.high))]
+    low, high = float(min(ends)), float(max(ends))
     bar = fit.intervals.get(one.name)
     if bar is not None and all(map(math.isfinite, bar)):
         low, high = min(low, bar[0]), max(high, bar[1])
@@ -91,76 +95,41 @@ def _draw_profile(ax: Axes, fit: Fit, one: Profile) -> None:
     limits = coefficient_axis(ax.xaxis, low, high, logarithmic=logarithmic)
     left = one.low if math.isfinite(one.low) else limits[0]
     right = one.high if math.isfinite(one.high) else limits[1]
+    ax.axhline(one.threshold, color=MUTED, lw=0.8, ls=SHORT_DASHES, zorder=2, label="threshold")
     if one.settled:
-        ax.axvspan(
-            max(left, limits[0]),
-            min(right, limits[1]),
-            color=LAW_COLOURS[0],
-            alpha=0.13,
-            lw=0,
-            zorder=1,
-        )
-    ax.axhline(one.threshold, color=MUTED, lw=0.8, ls=(0, (3, 2)), zorder=2, label="threshold")
-    if one.settled:
+        shade: Look = {"color": LAW_COLOURS[0], "alpha": 0.13, "lw": 0, "zorder": 1}
+        ax.axvspan(max(left, limits[0]), min(right, limits[1]), **shade)
         ax.plot(one.values, one.cost, color=LAW_COLOURS[0], lw=1.4, zorder=4, label="profile")
     ax.plot([best], [0], "o", ms=4.2, mew=0, color=INK, zorder=6, clip_on=False, label="best")
     if bar is not None:
-        ax.plot(
-            bar,
-            [_BAR * top] * 2,
-            "|-",
-            color=LAW_COLOURS[1],
-            lw=1.8,
-            ms=4,
-            mew=1.2,
-            zorder=5,
-            label="bootstrap",
-        )
+        look: Look = {"color": LAW_COLOURS[1], "lw": 1.8, "ms": 4, "mew": 1.2, "zorder": 5}
+        ax.plot(bar, [_BAR * top] * 2, "|-", label="bootstrap", **look)
     step = next(step for step in (1, 2, 5, 10, 20, 50, 1e3) if top / step < 7)
     ax.set_yticks(np.arange(0, top, step))
     ax.set_ylim(2.1 * _BAR * top, top)
     ax.set_xlabel(symbol(one.name))
     if not one.settled:
         # Its points cost too much: the curve would show an interval that is too narrow.
-        text = ax.text(
-            0.5, 0.97, "did not settle", transform=ax.transAxes, ha="center", va="top", fontsize=6
-        )
-        text.set(color=ALARM, label="open end")
-        return
-    opens = [(0.03, "left", limits[0])] if _open_below(one) else []
-    opens += [(0.97, "right", limits[1])] if not math.isfinite(one.high) else []
-    for place, side, _ in opens:
-        arrow = "← open" if side == "left" else "open →"
-        ax.text(
-            place,
-            0.97,
-            arrow,
-            transform=ax.transAxes,
-            ha=side,
-            va="top",
-            fontsize=6,
-            color=ALARM,
-            label="open end",
-        )
-
-
-def _open_below(one: Profile) -> bool:
-    return not math.isfinite(one.low) or one.low <= one.values[0]
+        said = [(0.5, "center", "did not settle")]
+    else:
+        open_below = not math.isfinite(one.low) or one.low <= one.values[0]
+        said = [(0.03, "left", "← open")] if open_below else []
+        said += [] if math.isfinite(one.high) else [(0.97, "right", "open →")]
+    for place, side, text in said:
+        look = {"va": "top", "fontsize": 6, "color": ALARM, "label": "open end"}
+        ax.text(place, 0.97, text, transform=ax.transAxes, ha=side, **look)
 
 
 def _entries(fit: Fit, found: tuple[Profile, ...]) -> list[Entry]:
     line = Line2D([], [], color=LAW_COLOURS[0], lw=1.4)
+    band = Patch(color=LAW_COLOURS[0], alpha=0.2, lw=0)
+    threshold = Line2D([], [], color=MUTED, lw=0.8, ls=SHORT_DASHES)
+    runs = counted(len(fit.table.frame), "run")
     entries: list[Entry] = [
+        (line, f"{fit.law.name}: {short_formula(fit.law.formula)}, {runs}"),
+        (Line2D([], [], color=INK, **DOT), "best fit"),
         (
-            line,
-            f"{fit.law.name}: {short_formula(fit.law.formula)}, {runs_text(len(fit.table.frame))}",
-        ),
-        (Line2D([], [], marker="o", ls="", color=INK, ms=4.2, mew=0), "best fit"),
-        (
-            (
-                Patch(color=LAW_COLOURS[0], alpha=0.2, lw=0),
-                Line2D([], [], color=MUTED, lw=0.8, ls=(0, (3, 2))),
-            ),
+            (band, threshold),
             f"{100 * fit.level:g}% interval: cost below {found[0].threshold:.2f}",
         ),
     ]

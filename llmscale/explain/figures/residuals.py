@@ -26,10 +26,11 @@ from llmscale.explain.figures._runs import (
     held_out,
     label,
     legend_below,
+    mark_excluded,
     marker_size,
     run_entries,
 )
-from llmscale.explain.figures._style import ALARM, INK, LAW_COLOURS, MUTED, style
+from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, Look, style
 from llmscale.explain.figures._text import literal
 from llmscale.explain.fit import Fit
 from llmscale.explain.laws import Array
@@ -82,18 +83,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             x = frame[name].to_numpy(dtype=float)
             medians |= _draw_panel(ax, x, residual, held, noise, limit)
             crosses = excluded(evidence, name)[name]
-            upper = ax.get_xaxis_transform()
-            ax.plot(
-                crosses,
-                np.full(len(crosses), 0.94),
-                "x",
-                transform=upper,
-                color=ALARM,
-                ms=4.5,
-                mew=1.3,
-                zorder=6,
-                label="excluded",
-            )
+            mark_excluded(ax, crosses, 0.94)
             reach = padded(min([x.min(), *crosses]), max([x.max(), *crosses]), 0.04)
             ax.set_xscale("log")
             ax.set_xlim(*reach)
@@ -111,12 +101,8 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         )
         figure.draw_without_rendering()  # names need the final places
         for ax, name in zip(panels, columns, strict=True):
-            at = np.column_stack(
-                [
-                    frame[name].to_numpy(dtype=float),
-                    np.clip(residual, -_EDGE * limit, _EDGE * limit),
-                ]
-            )
+            inside = np.clip(residual, -_EDGE * limit, _EDGE * limit)
+            at = np.column_stack([frame[name].to_numpy(dtype=float), inside])
             texts = [_run_id(fit, row) for row in named]
             place_names(ax, at[named], texts, avoid=at)
     return Drawing(
@@ -132,11 +118,9 @@ def _columns(fit: Fit) -> list[str]:
     names = list(dict.fromkeys(["params", "tokens", "flops", *fit.law.inputs]))
     found = []
     for name in names:
-        values = (
-            fit.table.frame[name].to_numpy(dtype=float)
-            if name in fit.table.frame
-            else np.array([np.nan])
-        )
+        if name not in fit.table.frame:
+            continue
+        values = fit.table.frame[name].to_numpy(dtype=float)
         if np.isfinite(values).all() and (values > 0).all() and levels(values).max() > 0:
             found.append(name)
     return found or [fit.law.inputs[0]]
@@ -179,55 +163,20 @@ def _draw_panel(
     ax: Axes, x: Array, residual: Array, held: np.ndarray, noise: _Noise, limit: float
 ) -> bool:
     """Draw a panel; return whether it has a line of medians."""
-    ax.axhspan(
-        -noise.percent,
-        noise.percent,
-        color=LAW_COLOURS[0],
-        alpha=0.13,
-        lw=0,
-        zorder=1,
-        label="noise",
-    )
+    band: Look = {"color": LAW_COLOURS[0], "alpha": 0.13, "lw": 0, "zorder": 1}
+    ax.axhspan(-noise.percent, noise.percent, label="noise", **band)
     ax.axhline(0, color=MUTED, lw=0.7, zorder=2)
     inside = np.abs(residual) <= limit
-    size = marker_size(len(x))
-    alpha = 0.75 if len(x) <= _MANY else 0.35
-    ax.plot(
-        x[inside & ~held],
-        residual[inside & ~held],
-        "o",
-        ms=size,
-        mew=0,
-        color=INK,
-        alpha=alpha,
-        zorder=3,
-        label="runs",
-        rasterized=len(x) > _MANY,
-    )
-    ax.plot(
-        x[inside & held],
-        residual[inside & held],
-        "o",
-        ms=size,
-        mfc="white",
-        mec=INK,
-        mew=0.8,
-        zorder=4,
-        label="held out",
-        rasterized=len(x) > _MANY,
-    )
+    many = len(x) > _MANY
+    look: Look = {"color": INK, "ms": marker_size(len(x)), "rasterized": many}
+    own, out = inside & ~held, inside & held
+    alpha = 0.35 if many else 0.75
+    ax.plot(x[own], residual[own], "o", mew=0, alpha=alpha, zorder=3, label="runs", **look)
+    ax.plot(x[out], residual[out], "o", mew=0.8, mfc="white", zorder=4, label="held out", **look)
     for sign, marker in ((1, "^"), (-1, "v")):
         beyond = ~inside & (np.sign(residual) == sign)
-        ax.plot(
-            x[beyond],
-            np.full(int(beyond.sum()), _EDGE * sign * limit),
-            marker,
-            ms=4,
-            mew=0,
-            color=INK,
-            zorder=4,
-            label="beyond",
-        )
+        y = np.full(int(beyond.sum()), _EDGE * sign * limit)
+        ax.plot(x[beyond], y, marker, ms=4, mew=0, color=INK, zorder=4, label="beyond")
     if len(x) < _LEAST_FOR_A_MEDIAN:
         return False
     ax.plot(*_running_median(x, residual), color=LAW_COLOURS[1], lw=1.5, zorder=5, label="median")
@@ -243,11 +192,7 @@ def _running_median(x: Array, residual: Array) -> tuple[Array, Array]:
     else:
         order = np.argsort(x, kind="stable")
         window = max(7, len(x) // 10)
-        starts = (
-            np.unique(np.linspace(0, len(x) - window, 60).astype(int))
-            if len(x) > window
-            else np.array([0])
-        )
+        starts = np.unique(np.linspace(0, max(0, len(x) - window), 60).astype(int))
         groups = [order[start : start + window] for start in starts]
     at = np.array([float(np.exp(np.log(x[rows]).mean())) for rows in groups])
     return at, np.array([float(np.median(residual[rows])) for rows in groups])

@@ -3,37 +3,44 @@ excluded.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from llmscale.errors import counted
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
 from llmscale.explain.figures._legend import holdout_label, law_label
-from llmscale.explain.figures._runs import held_out, label
+from llmscale.explain.figures._runs import (
+    Entry,
+    draw_bar,
+    excluded_entries,
+    held_out,
+    label,
+    mark_excluded,
+)
 from llmscale.explain.figures._style import (
-    ALARM,
+    DOT,
     INK,
     LAW_COLOURS,
     MUTED,
+    OPEN_DOT,
+    SHORT_DASHES,
     Colour,
+    Look,
     ordered_colours,
     sequence,
     style,
 )
-from llmscale.explain.figures._text import literal
 from llmscale.explain.fit import Fit
 from llmscale.explain.forecast.forecast import law_band
 from llmscale.explain.laws import Array
@@ -47,7 +54,6 @@ _CURVES_BESIDE_A_BAR = 5
 _GRID_POINTS = 160
 _MOST_ERROR_BARS = 8
 _STYLES: tuple[Any, ...] = ("solid", (0, (1, 1.2)), (0, (4, 1, 1, 1)))
-_SHORT_DASHES = (0, (3, 2))
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,9 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     with style():
         figure = Figure(figsize=(width, _height(width, fits)), layout="constrained")
         ax = figure.subplots()
-        curves = [
-            curve
-            for order, fit in enumerate(fits)
-            for curve in _draw_law(ax, fit, order, x, budgets, reach, many_budgets=len(budgets) > 1)
-        ]
+        curves: list[Array] = []
+        for order, fit in enumerate(fits):
+            curves += _draw_law(ax, fit, order, x, budgets, reach, many_budgets=len(budgets) > 1)
         for budget in budgets if bar is None else _coloured(frame, bar):
             _draw_runs(ax, x, budget, held)
         if holdout is not None:
@@ -85,7 +89,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         bottom, top = _loss_limits(frame, curves, None if holdout is None else holdout.runs)
         if len(lost):
             top *= (top / bottom) ** 0.08
-            _draw_excluded(ax, lost[x])
+            mark_excluded(ax, lost[x])
         _draw_floors(ax, fits, bottom, top, many_budgets=len(budgets) > 1)
         limits = padded(*reach, 0.01 if len(lost) == 0 else 0.03)
         ax.set_xscale("log")
@@ -107,11 +111,8 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
 
 def _height(width: float, fits: Sequence[Fit]) -> float:
     """Inches: the axes keep their shape, the legend below grows with the number of laws."""
-    return (
-        0.66 * width
-        + 0.55
-        + sum(0.14 * (1 + math.ceil(len(fit.law.coefficients()) * 1.25 / width)) for fit in fits)
-    )
+    lines = [1 + math.ceil(len(fit.law.coefficients()) * 1.25 / width) for fit in fits]
+    return 0.66 * width + 0.55 + 0.14 * sum(lines)
 
 
 def _budgets(frame: pd.DataFrame, x: str) -> tuple[list[_Budget], LogNorm | None]:
@@ -124,14 +125,10 @@ def _budgets(frame: pd.DataFrame, x: str) -> tuple[list[_Budget], LogNorm | None
     if number == 1:
         return [_Budget(float(np.median(tokens)), INK, frame)], None
     if number <= _MOST_BUDGETS:
-        groups = sorted(
-            (frame[level == one] for one in range(number)),
-            key=lambda rows: float(rows["tokens"].median()),
-        )
+        groups = {float(rows["tokens"].median()): rows for _, rows in frame.groupby(level)}
         colours = ordered_colours(number)
-        return [
-            _Budget(float(g["tokens"].median()), c, g) for g, c in zip(groups, colours, strict=True)
-        ], None
+        ordered = zip(sorted(groups), colours, strict=True)
+        return [_Budget(budget, colour, groups[budget]) for budget, colour in ordered], None
     norm = LogNorm(float(tokens.min()), float(tokens.max()))
     centres = np.quantile(tokens, np.linspace(0.05, 0.95, _CURVES_BESIDE_A_BAR))
     centres = np.unique([float(f"{centre:.1g}") for centre in centres])
@@ -176,13 +173,13 @@ def _draw_law(
         else:
             colour, line = _law_colour(order, many_budgets), "solid"
         first, last = float(budget.rows[x].min()), float(budget.rows[x].max())
-        start, stop = (
-            reach if not by_budget else (max(reach[0], first / 2), min(reach[1], last * 2))
-        )
+        start, stop = reach
+        if by_budget:
+            start, stop = max(start, first / 2), min(stop, last * 2)
         pieces = (
-            (start, first, _SHORT_DASHES, 0.5),
+            (start, first, SHORT_DASHES, 0.5),
             (first, last, line, 1.0),
-            (last, stop, _SHORT_DASHES, 0.5),
+            (last, stop, SHORT_DASHES, 0.5),
         )
         for a, b, line_style, share in pieces:
             if not b > a:
@@ -192,45 +189,24 @@ def _draw_law(
             loss = fit.loss(**at)
             low, high = law_band(fit, **at)
             weight = 1.4 if order == 0 else 1.0
-            ax.plot(
-                grid,
-                loss,
-                color=colour,
-                lw=weight,
-                ls=line_style,
-                zorder=3 - 0.1 * order,
-                label=f"law {fit.law.name}",
-            )
+            name, below = fit.law.name, 0.1 * order
+            look: Look = {"color": colour, "lw": weight, "ls": line_style, "zorder": 3 - below}
+            ax.plot(grid, loss, label=f"law {name}", **look)
             if np.isfinite(low).all():
                 alpha = (0.22 if order == 0 else 0.15) * share
-                ax.fill_between(
-                    grid,
-                    low,
-                    high,
-                    color=colour,
-                    alpha=alpha,
-                    lw=0,
-                    zorder=2 - 0.1 * order,
-                    label=f"band {fit.law.name}",
-                )
+                look = {"color": colour, "lw": 0, "alpha": alpha, "zorder": 2 - below}
+                ax.fill_between(grid, low, high, label=f"band {name}", **look)
             losses.append(loss)
     return losses
 
 
 def _inputs(fit: Fit, x: str, grid: Array, budget: _Budget) -> dict[str, Any]:
     """What the law takes along the line: x varies, tokens are the budget's, others the median."""
-    at: dict[str, Any] = {}
-    for name in fit.law.inputs:
-        if name == x:
-            at[name] = grid
-        else:
-            value = (
-                budget.tokens
-                if name == "tokens" and budget.tokens
-                else float(budget.rows[name].median())
-            )
-            at[name] = np.full(len(grid), value)
-    return at
+    values = {name: float(budget.rows[name].median()) for name in fit.law.inputs if name != x}
+    if budget.tokens and "tokens" in values:
+        values["tokens"] = budget.tokens
+    at = {name: np.full(len(grid), value) for name, value in values.items()}
+    return at | {x: grid} if x in fit.law.inputs else at
 
 
 def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray) -> None:
@@ -242,30 +218,16 @@ def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray) -> None:
         sizes = [group for _, group in rows.groupby(levels(rows[x].to_numpy(float)))]
         seeds = pd.concat([group for group in sizes if len(group) > 1] or [rows.iloc[:0]])
         if budget.tokens is not None or rows["tokens"].isna().all():
-            ax.plot(
-                seeds[x],
-                seeds["loss"],
-                ".",
-                color=budget.colour,
-                ms=2.2,
-                alpha=0.8,
-                zorder=4.6,
-                label="seeds",
-            )
+            look: Look = {"color": budget.colour, "ms": 2.2, "alpha": 0.8, "zorder": 4.6}
+            ax.plot(seeds[x], seeds["loss"], ".", label="seeds", **look)
             points = [(float(group[x].mean()), float(group["loss"].mean())) for group in sizes]
         else:
             points = list(zip(rows[x], rows["loss"], strict=True))
+        look = {"mew": 0, "zorder": 4, "label": "runs"}
+        if face == "white":
+            look = {"mew": 0.9, "zorder": 5, "label": "held out"}
         size = 4.2 if len(held) <= 60 else 2.6
-        ax.plot(
-            *zip(*points, strict=True),
-            "o",
-            ms=size,
-            mfc=face,
-            mec=budget.colour,
-            mew=0.9 if face == "white" else 0,
-            zorder=5 if face == "white" else 4,
-            label="held out" if face == "white" else "runs",
-        )
+        ax.plot(*zip(*points, strict=True), "o", ms=size, mfc=face, mec=budget.colour, **look)
 
 
 def _draw_prediction(ax: Axes, x: str, runs: pd.DataFrame, colour: Colour | str) -> None:
@@ -273,39 +235,15 @@ def _draw_prediction(ax: Axes, x: str, runs: pd.DataFrame, colour: Colour | str)
     once = runs.drop_duplicates([x, "tokens"])  # seeds share one prediction
     if len(once) > _MOST_ERROR_BARS:
         return
-    spread = np.abs(
-        np.nan_to_num(once[["low", "high"]].to_numpy().T - once["predicted"].to_numpy())
-    )
-    ax.errorbar(
-        once[x],
-        once["predicted"],
-        yerr=spread,
-        fmt="_",
-        ms=9,
-        mew=1.2,
-        color=colour,
-        elinewidth=0.9,
-        capsize=2.2,
-        capthick=0.9,
-        zorder=4.5,
-        label="prediction",
-    )
-
-
-def _draw_excluded(ax: Axes, x: pd.Series) -> None:
-    """Crosses along the upper edge, as these runs have no loss."""
-    upper = ax.get_xaxis_transform()
-    ax.plot(
-        x,
-        np.full(len(x), 0.965),
-        "x",
-        transform=upper,
-        color=ALARM,
-        ms=4.5,
-        mew=1.3,
-        zorder=6,
-        label="excluded",
-    )
+    ends = once[["low", "high"]].to_numpy().T - once["predicted"].to_numpy()
+    bars: Look = {
+        "yerr": np.abs(np.nan_to_num(ends)),
+        "elinewidth": 0.9,
+        "capsize": 2.2,
+        "capthick": 0.9,
+    }
+    look: Look = {"fmt": "_", "ms": 9, "mew": 1.2, "color": colour, "zorder": 4.5}
+    ax.errorbar(once[x], once["predicted"], label="prediction", **bars, **look)
 
 
 def _draw_floors(
@@ -314,18 +252,11 @@ def _draw_floors(
     for order, fit in enumerate(fits):
         value = fit.law.coefficients().get(fit.law.floor or "")
         if value and bottom < value < top:
-            ax.axhline(
-                value, color=_law_colour(order, many_budgets), lw=0.6, ls=(0, (1, 2)), zorder=1
-            )
-            ax.annotate(
-                f"floor {fit.law.floor}",
-                (0.01, value),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 1.5),
-                textcoords="offset points",
-                fontsize=6,
-                color=MUTED,
-            )
+            colour = _law_colour(order, many_budgets)
+            ax.axhline(value, color=colour, lw=0.6, ls=(0, (1, 2)), zorder=1)
+            at: Look = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            at |= {"xy": (0.01, value), "xytext": (0, 1.5)}
+            ax.annotate(f"floor {fit.law.floor}", **at, fontsize=6, color=MUTED)
 
 
 def _excluded(evidence: Evidence, x: str) -> pd.DataFrame:
@@ -350,10 +281,8 @@ def _loss_limits(
         ends = predicted[["predicted", "low", "high"]].to_numpy(float)
         ends = ends[np.isfinite(ends)]
         room = (high / low) ** 0.25
-        low, high = (
-            min(low, max(float(ends.min()), low / room)),
-            max(high, min(float(ends.max()), high * room)),
-        )
+        lowest, highest = max(float(ends.min()), low / room), min(float(ends.max()), high * room)
+        low, high = min(low, lowest), max(high, highest)
     return padded(low, high)
 
 
@@ -367,50 +296,35 @@ def _legends(
 ) -> None:
     """Budgets above the axes, everything else below them, so that nothing covers the runs."""
     if bar is not None:
-        colours = figure.colorbar(
-            ScalarMappable(bar, sequence()), ax=ax, location="top", aspect=40, pad=0.02
-        )
-        colours.set_label(LABELS["tokens"])
-        log_count_axis(colours.ax.xaxis, (float(bar.vmin or 1), float(bar.vmax or 1)))
+        draw_bar(figure, ax, bar, LABELS["tokens"])
     elif len(budgets) > 1:
-        handles = [
-            Line2D([], [], color=b.colour, lw=2.2, label=format_count(b.tokens or 0))
-            for b in budgets
-        ]
+        named = [(budget.colour, format_count(budget.tokens or 0)) for budget in budgets]
+        handles = [Line2D([], [], color=colour, lw=2.2, label=text) for colour, text in named]
         columns = min(len(handles), round(width / 0.68))
         figure.legend(
             handles=handles, title=LABELS["tokens"], loc="outside upper center", ncols=columns
         )
 
     mixed = len(budgets) > 1
-    entries: list[tuple[Artist | tuple[Artist, ...], str]] = []
     frame = evidence.table.frame
-    runs = "1 run" if len(frame) == 1 else f"{len(frame)} runs"
+    runs = counted(len(frame), "run")
     sizes = int(levels(frame["params"].to_numpy(float)).max()) + 1
     described = f"{runs} of {sizes} sizes" if sizes > 1 else runs
     if not mixed and budgets[0].tokens is not None:
         described += f", {format_count(budgets[0].tokens)} tokens each"
     if not mixed and len(frame) > sizes:
         described += " (dots: seeds)"
-    entries.append(
-        (Line2D([], [], marker="o", ls="", color=MUTED if mixed else INK, ms=4.2, mew=0), described)
-    )
+    colour = MUTED if mixed else INK
+    entries: list[Entry] = [(Line2D([], [], color=colour, **DOT), described)]
     holdout = next((fit.holdout for fit in evidence.fits if fit.holdout), None)
     if holdout is not None:
-        marker = Line2D([], [], marker="o", ls="", mfc="white", mec=INK, mew=0.9, ms=4.2)
-        entries.append((marker, holdout_label(holdout)))
-    reasons = Counter(run.reason for run in evidence.table.excluded)
-    for reason, number in reasons.items():
-        marker = Line2D([], [], marker="x", ls="", color=ALARM, ms=4.5, mew=1.3)
-        entries.append(
-            (marker, f"excluded: {literal(reason)} ({number} {'run' if number == 1 else 'runs'})")
-        )
+        entries.append((Line2D([], [], mec=INK, **OPEN_DOT), holdout_label(holdout)))
+    entries += excluded_entries(run.reason for run in evidence.table.excluded)
     for order, fit in enumerate(evidence.fits):
-        by_budget = mixed and "tokens" in fit.law.inputs
-        colour = _law_colour(order, mixed)
-        line = Line2D(
-            [], [], color=colour, lw=1.4, ls=_STYLES[order % len(_STYLES)] if by_budget else "solid"
-        )
+        colour, dashes = _law_colour(order, mixed), "solid"
+        if mixed and "tokens" in fit.law.inputs:
+            dashes = _STYLES[order % len(_STYLES)]
+        line = Line2D([], [], color=colour, lw=1.4, ls=dashes)
         handle = (Patch(color=colour, alpha=0.2, lw=0), line) if fit.intervals else line
         entries.append((handle, law_label(fit, width, first=order == 0)))
     handles_, labels = zip(*entries, strict=True)

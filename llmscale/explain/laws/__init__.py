@@ -171,9 +171,9 @@ class Law(ABC):
         golden = (np.sqrt(5.0) - 1.0) / 2.0
         for _ in range(80):
             left, right = high - golden * (high - low), low + golden * (high - low)
-            falls = self.loss(np.exp(left), np.exp(total - left)) > self.loss(
-                np.exp(right), np.exp(total - right)
-            )
+            at_left = self.loss(np.exp(left), np.exp(total - left))
+            at_right = self.loss(np.exp(right), np.exp(total - right))
+            falls = at_left > at_right
             low, high = np.where(falls, left, low), np.where(falls, high, right)
         log_N = 0.5 * (low + high)
         return np.exp(log_N), np.exp(total - log_N)
@@ -181,9 +181,8 @@ class Law(ABC):
     @property
     def formula(self) -> str:
         """The equation, with the letter of the variable it is fitted in."""
-        equation = (
-            self.equation or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
-        )
+        own = type(self)
+        equation = self.equation or (own.__doc__ or own.__name__).strip().splitlines()[0]
         return equation.replace("{x}", LETTERS.get(self.inputs[0], self.inputs[0]))
 
     @classmethod

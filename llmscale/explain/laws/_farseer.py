@@ -58,9 +58,8 @@ class Ends(Law):
         low = self.amplitude_low + np.exp(self.exponent_low) * log_middle
         high = self.amplitude_high + np.exp(self.exponent_high) * log_middle
         amplitude = _between(low, high, self.beta, rise, whole) - exponent * (log_D + log_middle)
-        return np.exp(_between(self.floor_low, self.floor_high, self.gamma, rise, whole)) + np.exp(
-            amplitude
-        )
+        floor = _between(self.floor_low, self.floor_high, self.gamma, rise, whole)
+        return np.exp(floor) + np.exp(amplitude)
 
     @classmethod
     def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
@@ -87,20 +86,12 @@ class FarseerSurface(Surface):
         self._log_low = float(np.log(N.min()))
         self._whole = float(np.log(N.max())) - self._log_low or 1.0
         self._log_middle = float(np.log(D).mean())
-        same = np.ones(len(N))
-        columns = [
-            np.log(N) - self._log_low,
-            self._whole * same,
-            np.log(D) - self._log_middle,
-            self._log_middle * same,
-        ]
+        whole, log_middle = np.full(len(N), self._whole), np.full(len(N), self._log_middle)
+        columns = [np.log(N) - self._log_low, whole, np.log(D) - self._log_middle, log_middle]
         self._inner = Formula(Ends, {}, columns, loss)
         self._inner.lower, self._inner.upper = self._bounds(loss)
-        self.lower, self.upper, self.vanishing = (
-            self._inner.lower,
-            self._inner.upper,
-            self._inner.vanishing,
-        )
+        self.lower, self.upper = self._inner.lower, self._inner.upper
+        self.vanishing = self._inner.vanishing
 
     def _bounds(self, loss: Array) -> tuple[Array, Array]:
         """Where each coordinate stays: along its ridges Farseer would go on for ever, beyond what
@@ -110,10 +101,8 @@ class FarseerSurface(Surface):
         lower[[0, 1]], upper[[0, 1]] = np.log(_EXPONENTS)
         level = np.log(loss)
         # Amplitudes are those at the middle D, from which the runs at an end of N may lie far.
-        lower[[3, 4]], upper[[3, 4]] = (
-            level.min() - 2 * _SMALLEST_TERM,
-            level.max() + 2 * _SMALLEST_TERM,
-        )
+        lower[[3, 4]] = level.min() - 2 * _SMALLEST_TERM
+        upper[[3, 4]] = level.max() + 2 * _SMALLEST_TERM
         lower[[6, 7]], upper[[6, 7]] = level.min() - _SMALLEST_TERM, level.max() + _LARGEST_TERM
         lower[[2, 5, 8]], upper[[2, 5, 8]] = -_STEEPEST, _STEEPEST
         return lower, upper
@@ -164,9 +153,6 @@ def _between(low: Any, high: Any, power: Any, rise: Any, whole: Any) -> Any:
     series = (1 + power * rise / 2 + power**2 * rise**2 / 6) / (
         1 + power * whole / 2 + power**2 * whole**2 / 6
     )
-    share = np.where(
-        abs(power) < _NEARLY_LOGARITHM,
-        rise / whole * series,
-        np.expm1(power * rise) / np.expm1(power * whole),
-    )
+    bent = np.expm1(power * rise) / np.expm1(power * whole)
+    share = np.where(abs(power) < _NEARLY_LOGARITHM, rise / whole * series, bent)
     return low + (high - low) * share

@@ -72,10 +72,8 @@ class Formula(Surface):
             jet = self._loss(raw_BK, self.inputs)
             value = np.broadcast_to(jet.value, (len(theta_BP), len(self.loss)))
             # d/dtheta is c d/dc if theta is ln c.
-            return np.log(np.where(value > 0, value, np.nan)), (
-                np.where(self.signed, 1.0, raw_BK),
-                jet,
-            )
+            by_BK = np.where(self.signed, 1.0, raw_BK)
+            return np.log(np.where(value > 0, value, np.nan)), (by_BK, jet)
 
     def derivatives(
         self, parts: tuple[Array, Jet], first_BR: Array, second_BR: Array
@@ -88,17 +86,13 @@ class Formula(Surface):
             for i, d in jet.first.items():
                 np.multiply(d * by_BK[:, i, None], inverse, out=slope_BKR[:, i])
             gradient = (slope_BKR @ first_BR[:, :, None])[..., 0]
-            hessian = (slope_BKR * (second_BR - first_BR)[:, None, :]) @ slope_BKR.transpose(
-                0, 2, 1
-            )
+            outer_BKR = slope_BKR * (second_BR - first_BR)[:, None, :]
+            hessian = outer_BKR @ slope_BKR.transpose(0, 2, 1)
             if first_BR.any():
                 curved = first_BR * inverse
                 for (i, j), d in jet.second.items():
-                    bend = (
-                        by_BK[:, i]
-                        * by_BK[:, j]
-                        * np.einsum("br,br->b", curved, np.broadcast_to(d, curved.shape))
-                    )
+                    along_B = np.einsum("br,br->b", curved, np.broadcast_to(d, curved.shape))
+                    bend = by_BK[:, i] * by_BK[:, j] * along_B
                     hessian[:, i, j] += bend
                     if i != j:
                         hessian[:, j, i] += bend
@@ -112,9 +106,7 @@ class Formula(Surface):
         jacobian = np.zeros((len(self.loss), len(theta_P)))
         with np.errstate(all="ignore"):
             for i, d in jet.first.items():
-                jacobian[:, i] = (
-                    by_BK[0, i] * np.broadcast_to(d / jet.value, (1, len(self.loss)))[0]
-                )
+                jacobian[:, i] = by_BK[0, i] * (d / jet.value)[0]
         # A slope beyond floats is one of a term that is nothing there.
         return np.where(np.isfinite(jacobian), jacobian, 0.0)
 
@@ -149,11 +141,8 @@ class Formula(Surface):
         others = [k for k in range(len(names)) if k not in linear and k not in held]
         chosen: list[int] = []
         for candidate in order:
-            near = [
-                np.abs(theta_SP[candidate, others] - theta_SP[one, others]).max(initial=0.0)
-                for one in chosen
-            ]
-            if not near or min(near) > _KEPT_APART:
+            apart = np.abs(theta_SP[np.ix_(chosen, others)] - theta_SP[candidate, others])
+            if (apart.max(axis=1, initial=0.0) > _KEPT_APART).all():
                 chosen.append(int(candidate))
             if len(chosen) == count:
                 break
@@ -176,10 +165,8 @@ class Formula(Surface):
         with np.errstate(all="ignore"):
             second = self._loss(raw_SK[:1], inputs).second
         linear: list[int] = []
-        by_curvature = sorted(
-            range(raw_SK.shape[1]), key=lambda k: sum(k in pair for pair in second)
-        )
-        for k in by_curvature:
+        curvature = [sum(k in pair for pair in second) for k in range(raw_SK.shape[1])]
+        for k in np.argsort(curvature, kind="stable").tolist():
             if all((min(k, j), max(k, j)) not in second for j in [*linear, k]):
                 linear.append(k)
         return sorted(linear)

@@ -23,21 +23,18 @@ def non_negative_least_squares(
     lowest = np.full(problems, np.inf)
     bounded = [k for k in range(size) if k not in free]
     left = np.arange(problems)
-    for chosen in itertools.chain(
-        *(itertools.combinations(bounded, k) for k in range(len(bounded), -1, -1))
-    ):
+    sets = [itertools.combinations(bounded, k) for k in range(len(bounded), -1, -1)]
+    for chosen in itertools.chain(*sets):
         index = sorted([*chosen, *free])
         if not index or not len(left):
             continue
         gram = gram_SKK[left[:, None, None], np.array(index)[:, None], index]
         target = target_SK[left[:, None], index]
         ridge = _RIDGE * np.trace(gram, axis1=1, axis2=2) + np.finfo(float).tiny
-        solution = np.linalg.solve(
-            gram + ridge[:, None, None] * np.eye(len(index)), target[:, :, None]
-        )[..., 0]
-        value = ((gram @ solution[:, :, None])[..., 0] * solution).sum(axis=1) - 2 * (
-            solution * target
-        ).sum(axis=1)
+        ridged = gram + ridge[:, None, None] * np.eye(len(index))
+        solution = np.linalg.solve(ridged, target[:, :, None])[..., 0]
+        squared = ((gram @ solution[:, :, None])[..., 0] * solution).sum(axis=1)
+        value = squared - 2 * (solution * target).sum(axis=1)
         positive = (solution[:, [k not in free for k in index]] >= 0).all(axis=1)
         better = positive & (value < lowest[left])
         rows = left[better]

@@ -30,12 +30,11 @@ def check(law: type[Law], path: str) -> None:
     names = law.coefficient_names()
     if not names:
         raise InputError(f"{place} has no coefficients", "write them as fields, like `A: float`")
-    unknown = sorted(
-        {*law.signed, *law.exponents, *law.ranges, *([law.floor] if law.floor else [])} - set(names)
-    )
+    spoken_of = {*law.signed, *law.exponents, *law.ranges, *filter(None, [law.floor])}
+    unknown = spoken_of - set(names)
     if unknown:
         raise InputError(
-            f"{place} speaks of {', '.join(unknown)}, which is no coefficient",
+            f"{place} speaks of {', '.join(sorted(unknown))}, which is no coefficient",
             f"it has {', '.join(names)}",
         )
     try:
@@ -100,9 +99,8 @@ def _positive_somewhere(law: type[Law]) -> bool:
         inputs = [runs[name][rows] for name in example.inputs]
     else:
         inputs = [10.0 ** rng.uniform(6, 10, _TRIED) for _ in example.inputs]
-    guesses = law.guesses(
-        rng.uniform(size=(_TRIED, len(law.coefficient_names()))), inputs, np.full(_TRIED, 3.0)
-    )
+    unit_SK = rng.uniform(size=(_TRIED, len(law.coefficient_names())))
+    guesses = law.guesses(unit_SK, inputs, np.full(_TRIED, 3.0))
     try:
         with np.errstate(all="ignore"):
             loss = np.asarray(law(*np.asarray(guesses, dtype=float).T).loss(*inputs), dtype=float)

@@ -49,17 +49,14 @@ class LogSumExp(Surface):
         logs = [np.log(values) for values in inputs]
         self.means = [float(values.mean()) for values in logs]
         self.stds = [float(values.std()) or 1.0 for values in logs]
-        z = [
-            (values - mean) / std
-            for values, mean, std in zip(logs, self.means, self.stds, strict=True)
-        ]
+        scales = zip(logs, self.means, self.stds, strict=True)
+        z = [(values - mean) / std for values, mean, std in scales]
         self.log_loss_R = np.log(loss)
         self.level = float(self.log_loss_R.mean())
         self.amplitudes = [position[amplitude] for amplitude, _ in terms]
         self.exponents = [
             [(position[name], i) for i, name in powers.items()] for _, powers in terms
         ]
-
         size = len(coefficient_names)
         self.vanishing = np.zeros(size, dtype=bool)
         self.vanishing[self.amplitudes] = True
@@ -113,20 +110,16 @@ class LogSumExp(Surface):
                 raw[:, index] = theta_BP[:, index] / self.stds[i]
             shift = sum((raw[:, index] * self.means[i] for index, i in powers), np.zeros(len(raw)))
             with np.errstate(over="ignore"):
-                raw[:, amplitude] = np.where(
-                    theta_BP[:, amplitude] <= self.lower[amplitude],
-                    0.0,
-                    np.exp(theta_BP[:, amplitude] + shift),
-                )
+                gone = theta_BP[:, amplitude] <= self.lower[amplitude]
+                raw[:, amplitude] = np.where(gone, 0.0, np.exp(theta_BP[:, amplitude] + shift))
         return raw
 
     def theta(self, coefficients_BK: Array) -> Array:
         theta = coefficients_BK.copy()
         with np.errstate(divide="ignore"):
             for amplitude, powers in zip(self.amplitudes, self.exponents, strict=True):
-                shift = sum(
-                    (coefficients_BK[:, e] * self.means[i] for e, i in powers), np.zeros(len(theta))
-                )
+                shifts = [coefficients_BK[:, e] * self.means[i] for e, i in powers]
+                shift = sum(shifts, np.zeros(len(theta)))
                 theta[:, amplitude] = np.log(coefficients_BK[:, amplitude]) - shift
                 for index, i in powers:
                     theta[:, index] = coefficients_BK[:, index] * self.stds[i]
@@ -166,9 +159,8 @@ class LogSumExp(Surface):
         np.multiply(parts, first_BR, out=weight[:terms])
         outer_BR = second_BR - first_BR
         outer_k = np.empty_like(outer_BR)
-        for couple, (k, j) in enumerate(
-            itertools.combinations_with_replacement(range(terms), 2), start=terms
-        ):
+        couples = itertools.combinations_with_replacement(range(terms), 2)
+        for couple, (k, j) in enumerate(couples, start=terms):
             if j == k:
                 np.multiply(outer_BR, parts[k], out=outer_k)
             np.multiply(outer_k, parts[j], out=weight[couple])
@@ -195,9 +187,8 @@ class LogSumExp(Surface):
         per_axis = {0: 1, 1: 40, 2: 20, 3: 10}.get(len(exponents), 5)
         axes = {index: np.geomspace(0.02, 4.0, per_axis) * self.stds[i] for index, i in exponents}
         theta_SP = np.full((per_axis ** len(axes), len(self.lower)), self.level)
-        theta_SP[:, list(axes)] = np.array(list(itertools.product(*axes.values()))).reshape(
-            len(theta_SP), -1
-        )
+        grid = np.array(list(itertools.product(*axes.values())))
+        theta_SP[:, list(axes)] = grid.reshape(len(theta_SP), -1)
 
         # A term depends only on its own exponents: its values at the runs are made once for each of
         # them.
@@ -215,9 +206,8 @@ class LogSumExp(Surface):
         gram_SKK = np.empty((len(theta_SP), len(shapes), len(shapes)))
         for k, j in itertools.combinations_with_replacement(range(len(shapes)), 2):
             gram_SKK[:, k, j] = gram_SKK[:, j, k] = (shapes[k] @ shapes[j].T)[which[k], which[j]]
-        sum_SK = np.stack(
-            [shape.sum(axis=1)[index] for shape, index in zip(shapes, which, strict=True)], axis=1
-        )
+        sums = [shape.sum(axis=1)[index] for shape, index in zip(shapes, which, strict=True)]
+        sum_SK = np.stack(sums, axis=1)
         amplitude_SK, squares_S = non_negative_least_squares(gram_SKK, sum_SK, most=count)
         smallest = 1e-4 * len(rows) / sum_SK
         theta_SP[:, self.amplitudes] = self.level + np.log(np.maximum(amplitude_SK, smallest))

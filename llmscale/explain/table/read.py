@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.printable import shortened
 from llmscale.explain.table.columns.find import (
     ALIASES,
@@ -32,6 +32,7 @@ from llmscale.explain.table.files.nested import refuse_chart, state_column
 from llmscale.explain.table.files.source import read_source
 from llmscale.explain.table.rows import retries
 from llmscale.explain.table.rows.identity import STEP_TWICE, Identity, identify
+from llmscale.explain.table.rows.row_names import numbered
 from llmscale.explain.table.rows.status import parse_status, status_option, statuses
 from llmscale.explain.table.rows.where import keep, parse_where, short_filter
 from llmscale.explain.table.run_table import FOLDER, Excluded, RunTable
@@ -272,10 +273,7 @@ def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:
     many = run_ids.duplicated(keep=False)
     if not many.any():
         return run_ids
-    rows = pd.Series(
-        [f" (row {number})" for number in range(1, len(raw) + 1)], index=raw.index, dtype=object
-    )
-    return run_ids.where(~many, run_ids + rows)
+    return run_ids.where(~many, run_ids + " (" + numbered(raw) + ")")
 
 
 def _none_done(raw: pd.DataFrame, path: Path, reason: str, columns: Sequence[str]) -> str:
@@ -288,20 +286,19 @@ def _none_done(raw: pd.DataFrame, path: Path, reason: str, columns: Sequence[str
     return f"if such runs are finished, say so: {status_option(reason)}"
 
 
-def _filters(where: object) -> tuple[str, ...]:
+def _filters(where: Any) -> tuple[str, ...]:
     """The filters as given in Python. Raises InputError."""
     if where is None:
         return ()
-    given = [where] if isinstance(where, str) or not isinstance(where, Sequence) else list(where)
-    filters: list[str] = []
-    for text in given:
+    several = isinstance(where, Sequence) and not isinstance(where, str)
+    filters = tuple(where) if several else (where,)
+    for text in filters:
         if not isinstance(text, str):
             raise InputError(
                 f"where is {shortened(repr(text), 40)}, which is no text",
                 'write it like "flops < 1e20"',
             )
-        filters.append(text)
-    return tuple(filters)
+    return filters
 
 
 def _columns_told(columns: object) -> dict[str, str]:
@@ -323,5 +320,4 @@ def _filtered(filters: Sequence[str], left: int, usable: int) -> list[Note]:
     if not filters or left == usable:
         return []
     short = short_filter(" and ".join(filters))
-    runs = "run" if usable == 1 else "runs"
-    return [FILTERED.note(f"{left} of {usable} {runs} remain after --where {short}")]
+    return [FILTERED.note(f"{left} of {counted(usable, 'run')} remain after --where {short}")]

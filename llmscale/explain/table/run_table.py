@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from llmscale.errors import Note, first_lines
+from llmscale.errors import Note, counted, first_lines
 from llmscale.errors.command_lines import command_line
 from llmscale.explain import html
 from llmscale.explain.table.columns.find import ALIASES, resolve
@@ -65,7 +65,7 @@ class RunTable:
     @property
     def size(self) -> str:
         """`24 runs`, or `240 rows of 6 runs`."""
-        runs = f"{self.runs} run" if self.runs == 1 else f"{self.runs} runs"
+        runs = counted(self.runs, "run")
         if self.runs == len(self.frame):
             return runs
         return f"{len(self.frame)} rows of {runs}"
@@ -107,9 +107,8 @@ class RunTable:
 
     def select(self, mask: ArrayLike) -> "RunTable":
         """The runs where `mask` (a truth a run) is true, with the same notes and runs left out."""
-        return replace(
-            self, frame=self.frame.loc[np.asarray(mask, dtype=bool)].reset_index(drop=True)
-        )
+        chosen = self.frame.loc[np.asarray(mask, dtype=bool)]
+        return replace(self, frame=chosen.reset_index(drop=True))
 
 
 def groups(table: RunTable, column: str) -> dict[str, RunTable]:
@@ -133,12 +132,7 @@ def _shown(value: Any) -> str:
 
 
 def _group_of(value: Any) -> str:
-    if value is None or value is pd.NA or value != value:
+    if pd.isna(value):
         return NO_VALUE
-    if (
-        isinstance(value, (float, np.floating))
-        and float(value).is_integer()
-        and abs(float(value)) < 1e15
-    ):
-        return str(int(value))
-    return str(value)
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else str(value)

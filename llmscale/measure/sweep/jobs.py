@@ -50,7 +50,7 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
                     begins_like=smallest,
                     name=name,
                 )
-                _check_budget(job, tokens)
+                _check(job, tokens)
                 jobs.setdefault(job.run_id, job)
     return _in_order(jobs.values())
 
@@ -148,10 +148,15 @@ def _in_order(jobs: Iterable[Job]) -> tuple[Job, ...]:
     return tuple(sorted(jobs, key=lambda job: (job.shape.params, job.tokens, job.seed)))
 
 
-def _check_budget(job: Job, tokens: int) -> None:
+def _check(job: Job, tokens: int) -> None:
+    """Raise InputError for a run without a whole step, or whose schedule fails."""
     if tokens < job.batch_tokens:
+        smaller = "set a smaller batch_tokens in the recipe"
+        if tokens < job.shape.context:
+            smaller = "take shorter sequences with --context"
         raise InputError(
             f"a budget of {format_count(tokens)} tokens is smaller than one step of size "
             f"{job.size}, {job.batch_tokens:,} tokens",
-            "train on more with --tokens, or set a smaller batch_tokens in the recipe",
+            f"train on more with --tokens, or {smaller}",
         )
+    job.learning_rates().check()

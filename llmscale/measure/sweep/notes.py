@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmscale.errors import Note, counted
+from llmscale.errors import Note, both, counted
 from llmscale.measure.sweep.kernels import kernel_notes
-from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.measure.train.recipe import BATCH_EXPONENT, DEFAULT, Recipe
 from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
 from llmscale.notes.measuring import BATCH_ROUNDED, ISOFLOP_GRID, MEMORY, NOISY_LOSS
 from llmscale.quantity import format_bytes, format_count
@@ -31,15 +31,16 @@ def plan_notes(
     of memory.
     """
     jobs = [run.job for run in runs]
-    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
-    notes = [note for note in found if note is not None]
-    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
-    if device == "cpu" and not all(run.finished for run in runs):
-        notes += kernel_notes()
+    notes = []
     for name, recipe in spec.variants.items():
         mine = [job for job in jobs if job.recipe == name]
         if mine:
             notes += _of_recipe(recipe, mine)
+    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
+    notes += [note for note in found if note is not None]
+    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
+    if device == "cpu" and not all(run.finished for run in runs):
+        notes += kernel_notes()
     return notes
 
 
@@ -59,9 +60,10 @@ def _one_budget(jobs: "Sequence[Job]") -> Note | None:
     if len({job.tokens for job in jobs}) != 1:
         return None
     budget = format_count(jobs[0].tokens)
+    several = ",".join(format_count(factor * jobs[0].tokens) for factor in (1, 3, 10))
     return ONE_TOKEN_BUDGET.note(
         f"one budget of {budget} tokens for every size measures L(N) at {budget} tokens; several, "
-        "as in --tokens 5x,20x,80x, measure L(N, D)"
+        f"as in --tokens {several}, measure L(N, D)"
     )
 
 
@@ -81,8 +83,12 @@ def _repeated(jobs: "Sequence[Job]") -> Note | None:
 def _short(jobs: "Sequence[Job]") -> Note | None:
     for job in jobs:
         if job.steps < FEW_STEPS.limit:
+            # The batch grows with the tokens, too.
+            more = (FEW_STEPS.limit / job.steps) ** (1 / (1 - BATCH_EXPONENT))
+            tokens = format_count(float(f"{more * job.tokens:.2g}"))
             return FEW_STEPS.note(
-                f"size {job.size} gets only {counted(job.steps, 'step')}; train on more tokens"
+                f"size {job.size} gets only {counted(job.steps, 'step')}: train on {tokens} tokens "
+                "or more, or in smaller batches (--batch-tokens)"
             )
     return None
 
@@ -124,15 +130,15 @@ def rules_in_use(spec: "SweepSpec", jobs: "Sequence[Job]") -> tuple[str, ...]:
         sizes = f"{', '.join(rule.sizes)}: " if rule.sizes else ""
         tuned = f"{sizes}N = {reach['N'].tuned}, D = {reach['D'].tuned}"
         outside = [
-            f"{letter} up to {one.factor:.2g}x outside those"
-            for letter, one in reach.items()
-            if one.factor > 1
+            f"{letter} up to {one.factor:.2g}x" for letter, one in reach.items() if one.factor > 1
         ]
         gives = [f"lr {_ends(mine, 'lr', '{:.3g}')}"] if recipe.lr is None else []
         if rule.batch_tokens is not None and recipe.batch_tokens is None:
             gives.append(f"batches of {_ends(mine, 'batch_tokens', '{:,}')} tokens")
         of = f" of recipe {name}" if name != DEFAULT else ""
-        here = "; ".join([", ".join(gives) or "nothing, as both are set", *outside])
+        here = ", ".join(gives) or "nothing, as both are set"
+        if outside:
+            here += f"; {both(outside)} outside those"
         said.append(f"rule{of}: {recipe.rule}, tuned on {tuned}; it gives {here}")
     return tuple(said)
 

@@ -61,7 +61,9 @@ def fetch(results: Results, *, look_only: bool) -> None:
 
 
 def prepare_text(spec: SweepSpec, watcher: Watcher) -> TokenStore:
-    """The token store of the text of `spec`; says what of the text was taken for what."""
+    """The token store of the text of `spec`; says what of both was taken for what."""
+    for remark in spec.remarks():
+        watcher.tell(f"note: {remark}")
     needed = tokens_needed(spec)
     with watcher.preparing() as report:
         store = prepare(spec.data, min_train_tokens=needed, progress=report)

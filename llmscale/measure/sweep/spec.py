@@ -3,20 +3,20 @@
 Light: `--help` reads the declarations."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, both
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.menu import beside, is_own
 from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
-from llmscale.runs.shape import TOKENS_PER_PARAM, shape_for
+from llmscale.runs.shape import TOKENS_PER_PARAM, Shape, shape_for
 from llmscale.settings import Range, check_settings, keys_of, setting
 
 MOST_RUNS = 50_000
@@ -202,6 +202,21 @@ class SweepSpec:
                 )
             found[name] = recipe
         return found
+
+    def remarks(self) -> Iterator[str]:
+        """What of it changes nothing, in words."""
+        for name in self.hardware.options_by_executor:
+            if name != self.hardware.executor:
+                yield f"[hardware.{name}] is not used: the executor is {self.hardware.executor}"
+        for name, recipe in self.variants.items():
+            alike: dict[Shape, list[str]] = {}
+            for size in self.sizes:
+                shape = shape_for(size, vocab_size=1, context=recipe.context, arch=recipe.arch)
+                alike.setdefault(shape, []).append(size)
+            of = "" if name == DEFAULT else f" in recipe {name}"
+            for shape, sizes in alike.items():
+                if len(sizes) > 1:
+                    yield f"sizes {both(sizes)} are one shape{of}, {shape.name}: it is trained once"
 
     def to_json(self) -> dict[str, Any]:
         payload = {**asdict(self), "hardware": self.hardware.to_json()}

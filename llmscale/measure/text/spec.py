@@ -4,6 +4,8 @@ reads the declarations."""
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from llmscale.errors import InputError
+from llmscale.errors.printable import begun
 from llmscale.measure.text.text_column import DEFAULT
 from llmscale.quantity import parse_count
 from llmscale.settings import Range, check_settings, setting
@@ -15,6 +17,32 @@ VALIDATION_TOKENS: Final = 1_000_000
 """Tokens to hold out, if nobody says how many."""
 TEXT: Final = "Text"
 """The group of these settings."""
+
+
+SMALLEST_VOCABULARY: Final = 257
+"""256 bytes and the end of text."""
+LARGEST_VOCABULARY: Final = 1_000_000
+
+
+def bpe_size(tokenizer: str | None) -> str | None:
+    """What stands for the size in `bpe:SIZE`; None for any other tokenizer."""
+    kind, colon, size = (tokenizer or "").strip().partition(":")
+    return size if kind == "bpe" and colon else None
+
+
+def parse_vocabulary(size: str) -> int:
+    """The tokens of a byte-level BPE. Raises InputError."""
+    try:
+        tokens = parse_count(size)
+    except InputError:
+        tokens = 0
+    if not SMALLEST_VOCABULARY <= tokens <= LARGEST_VOCABULARY:
+        raise InputError(
+            f"a byte-level BPE cannot have {begun(size.strip())!r} tokens: it needs "
+            f"{SMALLEST_VOCABULARY} (256 bytes and the end of text) to {LARGEST_VOCABULARY}",
+            "write it like bpe:1024",
+        )
+    return tokens
 
 
 def _count(text: str) -> int:
@@ -99,6 +127,8 @@ class TextSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if (size := bpe_size(self.tokenizer)) is not None:
+            parse_vocabulary(size)
         if ".py:" in self.source:
             from llmscale.measure.text.sources import pin_source
 

@@ -12,8 +12,13 @@ from llmscale.errors import InputError
 from llmscale.measure.text.long_words import LongWords
 from llmscale.measure.text.sources import UnreachableError, digest_of
 from llmscale.measure.text.sources._paths import exists
+from llmscale.measure.text.spec import (
+    LARGEST_VOCABULARY,
+    SMALLEST_VOCABULARY,
+    bpe_size,
+    parse_vocabulary,
+)
 from llmscale.measure.text.tokenizer_file import check_tokenizer_file, end_beside, reading_tokenizer
-from llmscale.quantity import parse_count
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,9 +31,6 @@ _END_NAMES: Final = (
     *("<|eos|>", "<|EOT|>", "<EOS>", "<|eod|>", "<eod>", "<EOD>", "<end_of_turn>", "<|end|>"),
 )
 """What published tokenizers call the token that ends a document; the first that there is."""
-SMALLEST_VOCABULARY: Final = 257
-"""256 bytes and the end of text."""
-LARGEST_VOCABULARY: Final = 1_000_000
 _DEFAULT_SIZES: Final = ((10e6, 512), (100e6, 1024), (1e9, 4096), (10e9, 16384))
 _LARGEST_DEFAULT: Final = 32768
 _EXAMPLES: Final = (
@@ -62,17 +64,15 @@ def choose_tokenizer(
 ) -> TokenizerChoice:
     """The tokenizer that `name` stands for; None is byte-level BPE of a size that suits the corpus.
     `end_of_text` is the token that ends a document, if it is none of the usual ones."""
-    kind, colon, size = (name or "").strip().partition(":")
-    if name is None or (kind == "bpe" and colon):
+    size = bpe_size(name)
+    if name is None or size is not None:
         if end_of_text not in (None, END_OF_TEXT):
             raise InputError(
                 f"--end-of-text is {end_of_text!r}, and a tokenizer that is trained on the text "
                 f"has {END_OF_TEXT}",
                 "leave it out, or name the tokenizer that has this token: --tokenizer PATH",
             )
-        if name is None:
-            return _bpe(default_size(estimated_bytes))
-        return _bpe(parse_count(size, "vocabulary size"))
+        return _bpe(default_size(estimated_bytes) if size is None else parse_vocabulary(size))
     path = Path(name).expanduser()
     if path.suffix == ".json" or exists(path):
         return _from_file(name, path, end_of_text)
@@ -167,12 +167,6 @@ def decode(tokenizer: "Tokenizer", tokens: Sequence[int]) -> str:
 
 
 def _bpe(size: int) -> TokenizerChoice:
-    if not SMALLEST_VOCABULARY <= size <= LARGEST_VOCABULARY:
-        raise InputError(
-            f"a byte-level BPE cannot have {size} tokens: it needs {SMALLEST_VOCABULARY} (256 "
-            f"bytes and the end of text) to {LARGEST_VOCABULARY}",
-            "write it like bpe:1024",
-        )
     return TokenizerChoice(name=f"bpe:{size}", fingerprint=digest_of(["bpe", str(size)]), size=size)
 
 

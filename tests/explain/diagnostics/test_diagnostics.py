@@ -207,7 +207,18 @@ def test_messages_carry_the_numbers() -> None:
     assert "without it alpha goes from" in named
     assert "--where 'data == prose'" in message(FIRING["mixed-data"](), "mixed-data")
     assert "at 20 of 20 points" in message(search(best=4.0), "learning-rate-at-edge")
-    assert "80% at the most" in message(vocabulary_heavy(), "embedding-share")
+    heavy = message(vocabulary_heavy(), "embedding-share")
+    assert "80% at the most" in heavy
+    assert "Use a smaller vocabulary" in heavy
+    least = vocabulary_heavy().assign(vocab_size=512)
+    assert "vocabulary" not in message(least, "embedding-share")
+
+
+def test_an_untuned_search_is_answered_with_a_filter_that_leaves_one_rate_a_point() -> None:
+    frame = search(best=1.0)
+    assert "into a table of its own" in message(frame, "untuned-runs")
+    frame["way"] = ["by the rule" if name.endswith("x1.0") else name for name in frame["run_id"]]
+    assert "--where 'way == \"by the rule\"'" in message(frame, "untuned-runs")
 
 
 def curves_of(frame: pd.DataFrame, bent: str | None = None, last_lr: float = 0.0) -> pd.DataFrame:

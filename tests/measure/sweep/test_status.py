@@ -5,6 +5,7 @@ reads.
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.commands._terminal_curves import Line, draw_curves
-from llmscale.measure.sweep.status import sweep_status
+from llmscale.measure.sweep.status import status, sweep_status
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import JobText, make_job, run_row
 from llmscale.measure.train.recipe import Recipe
@@ -270,6 +271,16 @@ def test_committed_results_are_shown_without_torch_or_pandas_in_any_encoding(
     assert lines[-1] == "set()", shown.stderr
     assert "5 done; nothing is left to train" in lines
     assert any("330k" in row and line in row for row in lines)
+
+
+def test_branches_of_trunks_and_rows_that_stand_twice_are_told(repository: Path) -> None:
+    found = status(repository / "results" / "trunks")
+    assert len(found.runs) == 27
+    (note,) = found.notes
+    assert "968d6cbe063e, e65d93bce1f7, 4b8f75b9de8b stand in more than one row" in note
+    shown = CliRunner().invoke(app, ["status", str(repository / "results" / "trunks")]).stdout
+    branches = [run for run in found.runs if run.parent is not None]
+    assert len(re.findall(r"^(?:10|25|60)k branch ", shown, re.MULTILINE)) == len(branches) > 0
 
 
 def test_where_there_is_no_sweep_it_says_so(tmp_path: Path) -> None:

@@ -21,13 +21,17 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.errors import InputError
+from llmscale.errors import InputError, Note
+from llmscale.measure.sweep.notes import rules_in_use
+from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.train.rule import PowerRule, Rule, read_rule
+from llmscale.measure.train.throughput import throughput_job
 from llmscale.measure.tune.api import tune
 from llmscale.measure.tune.fit_rule import Optimum, fit_power
 from llmscale.measure.tune.search import BATCH_STEP, LR_STEP, Grid, Node, Search, search
 from llmscale.measure.tune.stopping import Judge, Track
+from llmscale.runs.shape import shape_for
 
 ADAMW = {"arch": "llama", "optimizer": "adamw", "parametrization": "standard", "schedule": "wsd"}
 
@@ -292,6 +296,28 @@ def test_a_recipe_follows_a_tuned_rule_and_settings_of_its_own_go_first(tmp_path
     assert untuned.batch_sequences(10**5, 10**6) == Recipe(context=128).batch_sequences(
         10**5, 10**6
     )
+
+
+def test_a_rule_in_use_is_named_with_what_its_tuning_warned_of(tmp_path: Path) -> None:
+    path = rule_file(tmp_path)
+    warned = {"code": "lr-at-edge", "message": "10k on 1M: the best is at an end"}
+    tuning = json.loads(path.read_text()) | {
+        "rungs": [{"size": "10k", "finished": True}, {"size": "1M", "finished": False}],
+        "warnings": [warned, {"code": "of another time", "message": "?"}],
+    }
+    path.write_text(json.dumps(tuning))
+    spec = SweepSpec(sizes=("30k",), recipe=Recipe(rule=str(path)))
+    job = throughput_job(shape_for("300k", vocab_size=300, context=256), 4, "float32")
+    (said,) = rules_in_use(spec, [job])
+    assert said.startswith(f"rule: {path}, tuned on 10k: N = 10k to 100k, D = 1M to 4M; it gives")
+    assert (
+        f"lr {job.lr:.3g}, batches of 1,024 tokens; N up to 3.3x and D up to 1.6x outside those"
+        in said
+    )
+    assert rules_in_use(SweepSpec(sizes=("30k",)), [job]) == ()
+    (note,) = read_rule(path).notes([(1e4, 1e6)], Recipe())
+    assert note == Note("lr-at-edge", f"the rule in use: {warned['message']}")
+    assert "warnings" not in read_rule(path).to_json()
 
 
 def test_a_rule_used_far_outside_or_with_another_recipe_warns(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from llmscale.explain.table.columns.names import (
     words_of,
 )
 from llmscale.explain.table.columns.pairs import check_shared
-from llmscale.explain.table.columns.units import numbers_of, to_base
+from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
 from llmscale.notes.reading import VALIDATION_LOSS
 from llmscale.runs.shape import COUNTS
 
@@ -59,6 +59,7 @@ LABELS = ("data", "optimizer", "schedule", "tokenizer", "seed")
 WEIGHT = "weight"
 """The column that weighs the runs, if asked for: such a name may be of a share in a mixture."""
 
+_KNOWN = (*ALIASES, "run_id", WEIGHT, *NUMBERS, *LABELS)
 _LEAST_FLOPS = 1e9
 """A column C of smaller numbers that do not follow N times D counts something else."""
 _SIZES = ("params", "tokens", "flops")
@@ -177,10 +178,7 @@ class _Search:
 
     def _inner(self, name: str) -> str:
         """The last part of a name, without Optuna's prefix of what it searched."""
-        last = last_part(name)
-        if self.optuna:
-            return last.removeprefix("params_")
-        return last
+        return last_part(name).removeprefix("params_" if self.optuna else "")
 
     def size(self, quantity: str) -> None:
         """Find N, D or C by its own name, then other names, last parts of names, one letter."""
@@ -209,10 +207,7 @@ class _Search:
         column = self.columns.get("flops", "")
         if plain(last_part(column)) != "c" or not {"params", "tokens"} <= self.columns.keys():
             return
-        N, D, C = (
-            numbers_of(self.raw[self.columns[name]], counts=True)[0]
-            for name in ("params", "tokens", "flops")
-        )
+        N, D, C = (counts_of(self.raw[self.columns[name]]) for name in _SIZES)
         known = np.isfinite(N) & np.isfinite(D) & np.isfinite(C)
         if known.sum() < 3:
             return
@@ -267,8 +262,7 @@ class _Search:
         training = [name for name in found if is_loss(name) and is_training(name)]
         plain_ones = self._plain_losses(found, (*validation, *training))
         for name in plain_ones:
-            same = [other for other in validation if self._equal(name, other, "loss")]
-            if same:
+            if any(self._equal(name, other, "loss") for other in validation):
                 self.columns["loss"] = name
                 return
         if validation:
@@ -308,23 +302,16 @@ class _Search:
 
     def units(self) -> dict[str, str]:
         """The units that the names of the columns taken carry."""
-        return {
-            quantity: unit
-            for quantity, column in self.columns.items()
-            if (unit := read_name(last_part(column), quantity).unit) is not None
-            and not (quantity == "loss" and unit == "bits_per_byte")
-        }
+        named = {name: _unit(column, name) for name, column in self.columns.items()}
+        return {name: unit for name, unit in named.items() if unit is not None}
 
     def _plain_losses(self, found: Sequence[str], others: Sequence[str]) -> list[str]:
         rest = [name for name in found if name not in others]
         canonical = [name for name in rest if name.lower() == "loss"]
         full = [name for name in rest if read_name(name, "loss").base in PLAIN["loss"]]
         full = [name for name in full if len(name) > 1 and not _only_unit(name)]
-        last = [
-            name
-            for name in rest
-            if plain(last_part(name)) in PLAIN["loss"] and len(last_part(name)) > 1
-        ]
+        last = [name for name in rest if plain(last_part(name)) in PLAIN["loss"]]
+        last = [name for name in last if len(last_part(name)) > 1]
         letter = [name for name in rest if name.lower() == "l"]
         if self.nested:
             return list(dict.fromkeys([*canonical, *full, *last]))
@@ -349,27 +336,31 @@ class _Search:
 
     def _named(self, name: str) -> list[str]:
         wanted = PLAIN.get(name, (name,))
-
-        def is_wanted(column: str) -> bool:
-            parts = (column, last_part(column))
-            return any(read_name(part, name).base in wanted for part in parts)
-
-        return list(filter(is_wanted, self.names))
+        return [
+            column
+            for column in self.names
+            if read_name(column, name).base in wanted
+            or read_name(last_part(column), name).base in wanted
+        ]
 
     def _numbers(self, name: str) -> bool:
         """Whether a column holds any number."""
-        return bool(np.isfinite(numbers_of(self.raw[name], counts=True)[0]).any())
+        return bool(np.isfinite(counts_of(self.raw[name])).any())
 
     def _equal(self, one: str, other: str, quantity: str) -> bool:
         """Whether two columns hold the same numbers, each in the unit that its name carries."""
         values = []
         for name in (one, other):
             numbers = numbers_of(self.raw[name], counts=quantity != "loss")[0]
-            unit = read_name(last_part(name), quantity).unit
-            if unit not in (None, "bits_per_byte"):
-                numbers = to_base(numbers, quantity, str(unit))
-            values.append(numbers)
+            unit = _unit(name, quantity)
+            values.append(numbers if unit is None else to_base(numbers, quantity, unit))
         return bool(np.allclose(values[0], values[1], rtol=1e-6, atol=0.0, equal_nan=True))
+
+
+def _unit(column: str, quantity: str) -> str | None:
+    """The unit that a column's name carries, if values can be converted from it."""
+    unit = read_name(last_part(column), quantity).unit
+    return None if unit == "bits_per_byte" else unit
 
 
 def _only_unit(name: str) -> bool:
@@ -389,9 +380,8 @@ def quoted(name: str) -> str:
 def _told(name: str) -> str:
     """The quantity to map a column to. Raises InputError for a likely slip of the pen."""
     quantity = quantity_of(name)
-    known = (*ALIASES, "run_id", WEIGHT, *NUMBERS, *LABELS)
-    if quantity not in known:
-        close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+    if quantity not in _KNOWN:
+        close = difflib.get_close_matches(name.lower(), _KNOWN, n=1, cutoff=0.8)
         if close:
             raise InputError(
                 f"there is no quantity {name!r} to map a column to",
@@ -405,38 +395,32 @@ def _say_which(quantity: str, names: Sequence[str]) -> str:
 
 
 def _require(search: _Search, needs: Sequence[str]) -> None:
-    known = (*ALIASES, "run_id", WEIGHT, *NUMBERS, *LABELS)
-    own = [name for name in search.columns if name not in known]
-    names = search.names
+    """Raise InputError if there is no loss, or nothing that a law could be fitted in."""
     missing_needs = [name for name in needs if name not in search.columns]
-    if (
-        not own
-        and not any(name in search.columns for name in _SIZES)
-        and (not needs or missing_needs)
-    ):
-        missing = missing_needs[0] if missing_needs else "params"
-    elif "loss" not in search.columns:
-        missing = "loss"
-    else:
+    usable = not search.columns.keys() <= {*_KNOWN} - {*_SIZES} or (needs and not missing_needs)
+    missing = "loss" if usable else next(iter(missing_needs), "params")
+    if missing in search.columns:
         return
-    hint = ""
-    if missing == "loss":
-        perplexity = next(
-            (name for name in names if {"perplexity", "ppl"} & set(words_of(name))), None
-        )
-        risen = next((name for name in names if rises(name) and search._numbers(name)), None)
-        named = next((name for name in names if is_loss(name) or per_byte(name)), None)
-        in_bits = next((name for name in names if "bits" in words_of(name)), None)
-        if perplexity:
-            hint = f", or --columns loss={quoted(perplexity)} --units loss=perplexity"
-        elif named:
-            hint = f", perhaps --columns loss={quoted(named)}"
-        elif in_bits:
-            hint = f", or --columns loss={quoted(in_bits)} --units loss=bits"
-        elif risen:
-            hint = f", or --columns loss={quoted(risen)} --units loss=accuracy"
+    hint = _loss_hint(search) if missing == "loss" else ""
     looked = listed(ALIASES.get(missing, (missing,)), 6)
     raise InputError(
         f"{search.source} has no column for {missing} (looked for {looked})",
-        f"its columns are {listed(names)}; say which: --columns {missing}=NAME{hint}",
+        f"its columns are {listed(search.names)}; say which: --columns {missing}=NAME{hint}",
     )
+
+
+def _loss_hint(search: _Search) -> str:
+    """How to take another column for the loss, if one looks like it."""
+    for name in search.names:
+        if {"perplexity", "ppl"} & set(words_of(name)):
+            return f", or --columns loss={quoted(name)} --units loss=perplexity"
+    for name in search.names:
+        if is_loss(name) or per_byte(name):
+            return f", perhaps --columns loss={quoted(name)}"
+    for name in search.names:
+        if "bits" in words_of(name):
+            return f", or --columns loss={quoted(name)} --units loss=bits"
+    for name in search.names:
+        if rises(name) and search._numbers(name):
+            return f", or --columns loss={quoted(name)} --units loss=accuracy"
+    return ""

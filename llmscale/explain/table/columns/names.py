@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -173,6 +173,14 @@ def names_things(name: str) -> bool:
     return plain(last_part(name)) in (*NAMES, *MODEL_NAMES, *_LABELS)
 
 
+def columns_named(columns: Iterable[object], wanted: Sequence[str]) -> Iterator[str]:
+    """The columns that a wanted name is the plain name, or its last part, of; best names first."""
+    for one in wanted:
+        for name in map(str, columns):
+            if one in (plain(name), plain(last_part(name))):
+                yield name
+
+
 def quantity_of(name: str) -> str:
     """The quantity that `name` is one of the names of (`D` is `tokens`), or `name` itself."""
     for quantity, aliases in ALIASES.items():
@@ -214,10 +222,9 @@ def is_loss(name: str) -> bool:
 
 def is_validation(name: str) -> bool:
     """Whether a loss's name says that it is of data not trained on."""
-    words = set(words_of(name)) | {
-        "heldout" for _ in re.findall(r"held[-_ ]?out|hold[-_ ]?out", name.lower())
-    }
-    return bool(words & set(_VALIDATION)) and not words & set(_TRAINING)
+    words = set(words_of(name))
+    validation = words & set(_VALIDATION) or re.search("h[eo]ld[-_ ]?out", name.lower())
+    return bool(validation) and not words & set(_TRAINING)
 
 
 def is_training(name: str) -> bool:
@@ -233,10 +240,9 @@ def rises(name: str) -> bool:
 
 def per_byte(name: str) -> bool:
     """Whether a name says bits a byte or character, which no unit turns into nats per token."""
-    words = words_of(name)
-    return bool({"bpb", "bpc"} & set(words)) or (
-        "per" in words and bool({"byte", "char", "character"} & set(words))
-    )
+    words = set(words_of(name))
+    of_text = "per" in words and words & {"byte", "char", "character"}
+    return bool(words & {"bpb", "bpc"} or of_text)
 
 
 def _loss_name(words: Sequence[str]) -> Name:
@@ -247,10 +253,8 @@ def _loss_name(words: Sequence[str]) -> Name:
     if words and words[0] in ("log10", "log2", "ln") and len(words) > 1:
         return Name("_".join(words[1:]), words[0])
     unit = next((_LOSS_UNITS[word] for word in reversed(words) if word in _LOSS_UNITS), None)
-    rest = [
-        word for word in words if word not in _LOSS_UNITS and word not in ("in", "per", "token")
-    ]
-    return Name("_".join(rest if rest else words), unit)
+    rest = [word for word in words if word not in (*_LOSS_UNITS, "in", "per", "token")]
+    return Name("_".join(rest or words), unit)
 
 
 def _flops_name(words: Sequence[str]) -> Name:
@@ -277,12 +281,7 @@ def _flops_name(words: Sequence[str]) -> Name:
         unit = f"{letter.upper()}F"
         rest[place] = "flops"
         break
-    if (
-        len(rest) > 1
-        and rest[-1] == "flops"
-        and "_".join(rest[:-1]) in _plain_aliases("flops")
-        and unit
-    ):
+    if unit and rest[-1] == "flops" and "_".join(rest[:-1]) in PLAIN["flops"]:
         rest = rest[:-1]
     if len("_".join(rest[:-1])) > 1 and unit is None and rest[-1] in tuple("mgtpezy"):
         unit, rest = rest[-1].upper() + "F", rest[:-1]
@@ -292,9 +291,7 @@ def _flops_name(words: Sequence[str]) -> Name:
 def _count_name(words: Sequence[str], name: str) -> Name:
     """Counts whose unit is the last word (`params_M`), the first in full, or grown together."""
     rest = [word for word in words if word not in ("in", "of", "the")]
-    grown = (
-        re.fullmatch(r"([kmbgt])(params|parameters|tokens)", rest[0]) if len(rest) == 1 else None
-    )
+    grown = re.fullmatch(r"([kmbgt])(params|parameters|tokens)", "_".join(rest))
     if grown:
         return Name(grown[2], {"g": "B"}.get(grown[1], grown[1].upper()))
     bracketed = words_of("".join(re.findall(r"[(\[{]([^)\]}]*)[)\]}]", name)).replace(",", " "))
@@ -306,7 +303,8 @@ def _count_name(words: Sequence[str], name: str) -> Name:
             continue
         if not (inside or spelt) and len("".join(rest[:place])) == 1:
             continue  # d_k and n_t are settings of a model
-        if inside or (place == len(rest) - 1) or (place == 0 and spelt):
+        last = place == len(rest) - 1
+        if inside or last or (place == 0 and spelt):
             return Name("_".join(rest[:place] + rest[place + 1 :]), unit)
     return Name("_".join(rest), None)
 
@@ -317,11 +315,7 @@ def _count_unit(word: str) -> str | None:
     return next((unit for unit, spellings in _COUNT_UNITS.items() if word in spellings), None)
 
 
-def _plain_aliases(quantity: str) -> tuple[str, ...]:
-    return tuple(
-        plain(alias) for alias in (ALIASES.get(quantity) or OTHERS.get(quantity) or (quantity,))
-    )
-
-
-PLAIN = {quantity: _plain_aliases(quantity) for quantity in (*ALIASES, *OTHERS)}
+PLAIN = {
+    quantity: tuple(map(plain, spelled)) for quantity, spelled in {**ALIASES, **OTHERS}.items()
+}
 """The aliases of every quantity, as `plain` spells them."""

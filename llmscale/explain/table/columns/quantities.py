@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,28 +19,33 @@ from llmscale.notes.reading import (
     TOKENS_UNKNOWN,
 )
 
+_ABOVE_ZERO = {
+    **dict.fromkeys(("perplexity", "ppl"), "numbers above 1"),
+    **dict.fromkeys(("accuracy", "acc"), "accuracies below 1 (or 100 percent)"),
+    "log-likelihood": "negative numbers",
+}
+"""What a loss of these units must be to be above zero in nats."""
+
 
 def with_quantities(
     raw: pd.DataFrame,
     found: Mapping[str, str],
     units: Mapping[str, str],
     path: Path,
-    named: Mapping[str, str] | None = None,
+    named: Mapping[str, str],
 ) -> tuple[pd.DataFrame, list[Note]]:
     """The source's columns with each quantity in base units (NaN: no number), and notes.
 
     `named` are units that the columns' names carry, which values with a suffix of their own do
     without. Raises InputError for units of a column that is not there or is not numbers."""
-    named = dict(named or {})
     for name in units:
         if name not in found and name not in raw.columns:
-            names = [str(column) for column in raw.columns]
-            hint = f"say which: --columns {name}=NAME"
+            hint = f"; say which: --columns {name}=NAME"
             if name not in ALIASES:
-                hint = nearest(name, [*found, *names]).strip("; ")
+                hint = nearest(name, [*found, *map(str, raw.columns)])
             raise InputError(
                 f"{path} has no column for {name} to convert from {units[name]!r}",
-                f"its columns are {listed(names)}" + (f"; {hint}" if hint else ""),
+                f"its columns are {listed(raw.columns)}{hint}",
             )
     frame = raw.copy()
     for name, column in ({name: name for name in units} | dict(found)).items():
@@ -103,25 +109,20 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
             notes.append(TOKENS_FROM_FLOPS.note("the table has no tokens: computed as D = C/(6N)"))
         elif there == {"tokens", "flops"}:
             frame["params"] = frame["flops"] / (6.0 * frame["tokens"])
-            notes.append(
-                PARAMS_FROM_FLOPS.note("the table has no parameters: computed as N = C/(6D)")
-            )
+            message = "the table has no parameters: computed as N = C/(6D)"
+            notes.append(PARAMS_FROM_FLOPS.note(message))
         elif there == {"params"}:
-            notes.append(
-                TOKENS_UNKNOWN.note(
-                    "the table has neither tokens nor FLOPs: its runs are taken to share one "
-                    "token budget"
-                )
+            message = (
+                "the table has neither tokens nor FLOPs: its runs are taken to share one "
+                "token budget"
             )
+            notes.append(TOKENS_UNKNOWN.note(message))
         elif there == {"params", "tokens"}:
             frame["flops"] = 6.0 * frame["params"] * frame["tokens"]
         elif "params" not in there:
             only = " or ".join(sorted(there)) or "columns of their own"
-            notes.append(
-                PARAMS_UNKNOWN.note(
-                    f"the table has no parameters: only laws in {only} can be fitted"
-                )
-            )
+            message = f"the table has no parameters: only laws in {only} can be fitted"
+            notes.append(PARAMS_UNKNOWN.note(message))
     return notes
 
 
@@ -137,40 +138,25 @@ def check_positive(
     number = values.to_numpy()
     bad = left & ~(np.isfinite(number) & (number > 0))
     if bad.any():
-        texts = [
-            row
-            for row in np.flatnonzero(bad)
-            if isinstance(given[row], str) and np.isnan(number[row])
-        ]
-        rows = [
-            f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in np.flatnonzero(bad)
-        ]
-        above = {
-            "perplexity": "numbers above 1",
-            "ppl": "numbers above 1",
-            "accuracy": "accuracies below 1 (or 100 percent)",
-            "acc": "accuracies below 1 (or 100 percent)",
-            "log-likelihood": "negative numbers",
-        }.get(str(unit).lower(), "positive numbers")
+        places = np.flatnonzero(bad)
+        texts = [row for row in places if isinstance(given[row], str) and np.isnan(number[row])]
+        rows = [f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in places]
+        above = _ABOVE_ZERO.get(str(unit).lower(), "positive numbers")
         fix = f"fix these rows, or leave them out: {where_option(values.name, '>', 0)}"
         if bad.sum() == left.sum():
             fix = f"name the right column: --columns {values.name}=NAME"
             if values.name == "loss" and unit is None and (number[left] < 0).all():
                 fix += ", or say that these are log-likelihoods: --units loss=log-likelihood"
-        plainly = written_plainly(given[texts[0]], str(values.name)) if texts else ""
-        if plainly:
-            row = texts[0]
-            fix = (
-                f"{_shown(given[row], 40)!r} in {_on_one_line(run_ids[row])} is no number: "
-                f"{plainly}; or {fix}"
-            )
+        if texts and (plainly := written_plainly(given[texts[0]], str(values.name))):
+            shown = f"{_shown(given[texts[0]], 40)!r} in {_on_one_line(run_ids[texts[0]])}"
+            fix = f"{shown} is no number: {plainly}; or {fix}"
         raise InputError(
             f"column {given.name!r} of {path} must be {above}, and is not in {listed(rows)}", fix
         )
 
 
-def _shown(value: object, most: int = 20) -> str:
-    if value is None or value is pd.NA or value != value:
+def _shown(value: Any, most: int = 20) -> str:
+    if pd.isna(value):
         return "empty"
     text = _on_one_line(str(value))
     if len(text) <= most:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.find import Found, quoted
-from llmscale.explain.table.columns.names import last_part, plain, spellings
-from llmscale.explain.table.columns.units import numbers_of, to_base
+from llmscale.explain.table.columns.names import columns_named, last_part, plain, spellings
+from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
 from llmscale.notes.reading import FLOPS_FROM_TOKENS, TOKENS_FROM_STEPS
 
 _STEPS = spellings(
@@ -89,21 +89,18 @@ def with_spelled_out(
     if "params" not in columns and "tokens" in columns and "flops" not in columns:
         name = _one(raw, _FLOPS_PER_TOKEN)
         if name is not None:
-            tokens = _base(raw, known, "tokens")
-            return _with(
-                raw, found, "flops", f"{name} x {columns['tokens']}", _numbers(raw, name) * tokens
-            )
+            flops = counts_of(raw[name]) * _base(raw, known, "tokens")
+            return _with(raw, found, "flops", f"{name} x {columns['tokens']}", flops)
     return raw, found, []
 
 
 def _with(
     raw: pd.DataFrame, found: Found, quantity: str, how: str, values: NDArray[np.float64]
 ) -> tuple[pd.DataFrame, Found, list[Note]]:
-    letter = {"tokens": "D", "flops": "C"}[quantity]
+    note = TOKENS_FROM_STEPS.note(f"the table has no tokens: computed as D = {how}")
+    if quantity == "flops":
+        note = FLOPS_FROM_TOKENS.note(f"the table has no FLOPs: computed as C = {how}")
     units = {name: unit for name, unit in found.units.items() if name != quantity}
-    kind = {"tokens": TOKENS_FROM_STEPS, "flops": FLOPS_FROM_TOKENS}[quantity]
-    what = {"tokens": "tokens", "flops": "FLOPs"}[quantity]
-    note = kind.note(f"the table has no {what}: computed as {letter} = {how}")
     read = replace(found, columns=found.columns | {quantity: how}, units=units)
     return raw.assign(**{how: values}), read, [note]
 
@@ -112,27 +109,26 @@ def _tokens(raw: pd.DataFrame, found: Found) -> tuple[str, NDArray[np.float64]] 
     """How tokens follow from other columns, if it is certain, and the tokens."""
     ratio = _one(raw, _RATIO)
     if ratio is not None:
-        return f"{ratio} x {found.columns['params']}", _numbers(raw, ratio) * _base(
-            raw, found, "params"
-        )
+        tokens = counts_of(raw[ratio]) * _base(raw, found, "params")
+        return f"{ratio} x {found.columns['params']}", tokens
     steps, context, sequences = _one(raw, _STEPS), _one(raw, _CONTEXT), _one(raw, _SEQUENCES)
     if steps is not None:
         of_step = _one(raw, _STEP_TOKENS)
         if of_step is not None:
-            return f"{steps} x {of_step}", _numbers(raw, steps) * _numbers(raw, of_step)
+            return f"{steps} x {of_step}", counts_of(raw[steps]) * counts_of(raw[of_step])
         batch = _one(raw, _BATCH)
         many = [_one(raw, (one,)) for one in _MANY]
-        several = any(_numbers(raw, name).max() > 1 for name in many if name)
+        several = any(counts_of(raw[name]).max() > 1 for name in many if name)
         certain = batch is not None and (plain(last_part(batch)) in _WHOLE_BATCH or not several)
         if batch is not None and certain:
-            size = _numbers(raw, batch)
+            size = counts_of(raw[batch])
             if np.nanmin(size) >= _BATCH_OF_TOKENS:
-                return f"{steps} x {batch}", _numbers(raw, steps) * size
+                return f"{steps} x {batch}", counts_of(raw[steps]) * size
             if context is not None and np.nanmax(size) <= _BATCH_OF_SEQUENCES:
                 how = f"{steps} x {batch} x {context}"
-                return how, _numbers(raw, steps) * size * _numbers(raw, context)
+                return how, counts_of(raw[steps]) * size * counts_of(raw[context])
     if sequences is not None and context is not None:
-        return f"{sequences} x {context}", _numbers(raw, sequences) * _numbers(raw, context)
+        return f"{sequences} x {context}", counts_of(raw[sequences]) * counts_of(raw[context])
     return None
 
 
@@ -177,7 +173,7 @@ def _is_length(name: str) -> bool:
 
 def _differs(raw: pd.DataFrame, name: str, table: pd.DataFrame) -> bool:
     """Whether a column of numbers differs between the runs of one size."""
-    values = _numbers(raw, name)[table["row"]]
+    values = counts_of(raw[name])[table["row"]]
     if not np.isfinite(values).all():
         return False
     return bool((pd.Series(values, index=table.index).groupby(table["params"]).nunique() > 1).any())
@@ -185,17 +181,11 @@ def _differs(raw: pd.DataFrame, name: str, table: pd.DataFrame) -> bool:
 
 def _one(raw: pd.DataFrame, wanted: Sequence[str]) -> str | None:
     """The first column of one of these names that holds positive numbers in every row."""
-    for one in wanted:
-        for name in map(str, raw.columns):
-            if one in (plain(name), plain(last_part(name))):
-                values = _numbers(raw, name)
-                if len(values) and bool((np.isfinite(values) & (values > 0)).all()):
-                    return name
+    for name in columns_named(raw.columns, wanted):
+        values = counts_of(raw[name])
+        if len(values) and (np.isfinite(values) & (values > 0)).all():
+            return name
     return None
-
-
-def _numbers(raw: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    return numbers_of(raw[name], counts=True)[0]
 
 
 def _base(raw: pd.DataFrame, found: Found, quantity: str) -> NDArray[np.float64]:

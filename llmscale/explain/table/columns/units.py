@@ -26,6 +26,11 @@ LOGARITHMS = {"ln": math.e, "log": math.e, "log2": 2.0, "log10": 10.0}
 _PETAFLOP_DAY = 8.64e19  # 1e15 FLOP/s for 86,400 s
 _DAYS = spellings("pfdays pfday pf-days pflop-days petaflop-days petaflop/s-days pflop/s-days")
 _PREFIXES = {"m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21, "y": 1e24}
+_NATS = {
+    **dict.fromkeys(("nats", "nat"), 1.0),
+    **dict.fromkeys(("bits", "bit"), math.log(2)),
+    **dict.fromkeys(("log-likelihood", "loglikelihood", "logprob", "negative"), -1.0),
+}
 _PER_BYTE = ("bits_per_byte", "bits-per-byte", "bits/byte", "bpb")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 
@@ -119,6 +124,11 @@ def numbers_of(given: pd.Series, *, counts: bool, truths: bool = False) -> tuple
     return values, suffixed
 
 
+def counts_of(given: pd.Series) -> Array:
+    """The column as float64, texts like `125M` read, NaN where it holds no number."""
+    return numbers_of(given, counts=True)[0]
+
+
 def _to_nats(values: Array, low: str, unit: str) -> Array:
     if low in _PER_BYTE:
         raise InputError(
@@ -127,10 +137,8 @@ def _to_nats(values: Array, low: str, unit: str) -> Array:
             "multiply the column by ln 2 times the bytes per token, and give that as the loss in "
             "nats",
         )
-    if low in ("nats", "nat"):
-        return values
-    if low in ("bits", "bit"):
-        return values * math.log(2)
+    if low in _NATS:
+        return values * _NATS[low]
     if low in ("perplexity", "ppl"):
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(values)
@@ -138,8 +146,6 @@ def _to_nats(values: Array, low: str, unit: str) -> Array:
         present = values[np.isfinite(values)]
         whole = 100.0 if len(present) and present.max() > 1 else 1.0  # percent
         return 1.0 - values / whole
-    if low in ("log-likelihood", "loglikelihood", "logprob", "negative"):
-        return -values
     if low in LOGARITHMS:
         return _from_log(values, low)
     raise InputError(

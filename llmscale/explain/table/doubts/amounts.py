@@ -72,39 +72,35 @@ def doubtful_compute(taken: Taken) -> list[Note]:
     if constant and not 1 / FAR <= middle <= FAR:
         return _refuse_units(taken, middle)
     if high > FLOPS_SCATTERED.limit * low:
-        return [
-            FLOPS_SCATTERED.note(
-                f"{taken.columns['flops']!r} is between {ratio.min():.2g} and {ratio.max():.2g} "
-                "times 6ND, not a constant times: one of the columns for N, D and C is another "
-                "quantity, or tokens were computed with a wrong batch (say which: --columns "
-                "params=...,tokens=...,flops=...)"
-            )
-        ]
+        message = (
+            f"{taken.columns['flops']!r} is between {ratio.min():.2g} and {ratio.max():.2g} "
+            "times 6ND, not a constant times: one of the columns for N, D and C is another "
+            "quantity, or tokens were computed with a wrong batch (say which: --columns "
+            "params=...,tokens=...,flops=...)"
+        )
+        return [FLOPS_SCATTERED.note(message)]
     if _FORWARD[0] <= middle <= _FORWARD[1] and high <= low * _TIGHT:
-        return [
-            FLOPS_FORWARD.note(
-                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when only the forward "
-                "pass (2ND) is counted: --units flops=3 counts both passes"
-            )
-        ]
+        message = (
+            f"{taken.columns['flops']!r} is {middle:.2g} times 6ND, as when only the forward "
+            "pass (2ND) is counted: --units flops=3 counts both passes"
+        )
+        return [FLOPS_FORWARD.note(message)]
     if not _NEAR[0] <= middle <= _NEAR[1]:
-        return [
-            FLOPS_OFF.note(
-                f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: another "
-                "count of parameters, or active experts only? Predictions at a budget take C = "
-                "6ND"
-            )
-        ]
+        message = (
+            f"{taken.columns['flops']!r} is {middle:.2g} times 6ND in the middle: another "
+            "count of parameters, or active experts only? Predictions at a budget take C = "
+            "6ND"
+        )
+        return [FLOPS_OFF.note(message)]
     near = (ratio < middle * _TIGHT) & (ratio > middle / _TIGHT)
     apart = (ratio > FLOPS_ROWS_OFF.limit * middle) | (ratio < middle / FLOPS_ROWS_OFF.limit)
     if near.sum() >= 0.6 * len(ratio) and apart.any() and (near | apart).all():
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(apart))
-        return [
-            FLOPS_ROWS_OFF.note(
-                f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: tokens computed "
-                "with a wrong batch, or another count of parameters there?"
-            )
-        ]
+        message = (
+            f"C is {middle:.2g} times 6ND in most rows, and not in {rows}: tokens computed "
+            "with a wrong batch, or another count of parameters there?"
+        )
+        return [FLOPS_ROWS_OFF.note(message)]
     return []
 
 
@@ -182,27 +178,22 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
             "thousands, --units tokens=K; if all is right, --units params=1",
         )
     if _swapped(ratio[last]):
-        return [
-            TOKENS_BELOW_PARAMS.note(
-                f"most runs have fewer tokens than parameters ({middle:.2g} a parameter in the "
-                "middle): are the columns for N and D swapped?"
-            )
-        ]
+        message = (
+            f"most runs have fewer tokens than parameters ({middle:.2g} a parameter in the "
+            "middle): are the columns for N and D swapped?"
+        )
+        return [TOKENS_BELOW_PARAMS.note(message)]
     if outside.any() and not agreed:
         rows = listed(f"{taken.names[row]} ({ratio[row]:.2g})" for row in np.flatnonzero(outside))
-        return [
-            TOKENS_A_PARAMETER.note(
-                f"tokens a parameter are hardly possible in {rows}: check their units"
-            )
-        ]
+        message = f"tokens a parameter are hardly possible in {rows}: check their units"
+        return [TOKENS_A_PARAMETER.note(message)]
     if middle > TOKENS_A_PARAMETER.limit:
-        return [
-            TOKENS_A_PARAMETER.note(
-                f"the runs have {format_count(middle)} tokens a parameter in the middle, far more "
-                "than is usual: are N and D in the same unit? (--units params=K, or tokens=... "
-                "say)"
-            )
-        ]
+        message = (
+            f"the runs have {format_count(middle)} tokens a parameter in the middle, far more "
+            "than is usual: are N and D in the same unit? (--units params=K, or tokens=... "
+            "say)"
+        )
+        return [TOKENS_A_PARAMETER.note(message)]
     return []
 
 
@@ -364,13 +355,12 @@ def doubtful_experts(taken: Taken) -> list[Note]:
     if not (np.isfinite(active).all() and (active < EXPERTS_COUNTED.limit * params).any()):
         return []
     most = float(np.nanmax(params / active))
-    return [
-        EXPERTS_COUNTED.note(
-            f"N is {taken.columns['params']!r}, up to {most:.3g} times the active parameters next "
-            "to it: C = 6ND follows the active ones of a mixture of experts (--columns "
-            f"params={quoted(taken.columns['params_active'])})"
-        )
-    ]
+    message = (
+        f"N is {taken.columns['params']!r}, up to {most:.3g} times the active parameters next "
+        "to it: C = 6ND follows the active ones of a mixture of experts (--columns "
+        f"params={quoted(taken.columns['params_active'])})"
+    )
+    return [EXPERTS_COUNTED.note(message)]
 
 
 def _ranges(taken: Taken) -> str:

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
-from llmscale.explain.table.columns.names import last_part, plain, spellings
-from llmscale.explain.table.columns.units import numbers_of
+from llmscale.explain.table.columns.names import columns_named, plain, spellings
+from llmscale.explain.table.columns.units import counts_of
 from llmscale.notes.reading import PASSES_OVER_DATA, RUNS_CUT_SHORT
 
 _STEPS = spellings(
@@ -47,12 +47,12 @@ def cut_short(
     planned = _column(raw, _PLANNED_STEPS)
     done = _column(raw, _STEPS)
     if planned and done and plain(planned) != plain(done):
-        pairs.append((done, numbers_of(raw[done], counts=True)[0], planned))
+        pairs.append((done, counts_of(raw[done]), planned))
     planned = _column(raw, _PLANNED_TOKENS)
     if planned and planned != columns.get("tokens") and "tokens" in columns:
         pairs.append((columns["tokens"], frame["tokens"].to_numpy(dtype=float), planned))
     for name, reached, target in pairs:
-        wanted = numbers_of(raw[target], counts=True)[0]
+        wanted = counts_of(raw[target])
         with np.errstate(divide="ignore", invalid="ignore"):
             share = pd.Series(np.where(wanted > 0, reached / wanted, np.nan))[left]
         last = share.groupby(frame["run_id"].to_numpy()[left]).transform("max") <= share
@@ -62,13 +62,12 @@ def cut_short(
         if len(short) and len(short) < len(ends) and ends.max() < 1.5:
             are = "run is" if len(short) == 1 else "runs are"
             shown = listed(f"{names.iloc[row]} ({share[row]:.0%})" for row in short.index)
-            return [
-                RUNS_CUT_SHORT.note(
-                    f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
-                    f"{shown}. If a schedule was cut off, their losses are too high: leave such "
-                    "rows out"
-                )
-            ]
+            message = (
+                f"{len(short)} {are} short of the planned length, {name!r} below {target!r}: "
+                f"{shown}. If a schedule was cut off, their losses are too high: leave such "
+                "rows out"
+            )
+            return [RUNS_CUT_SHORT.note(message)]
     return []
 
 
@@ -77,25 +76,21 @@ def passes(raw: pd.DataFrame, columns: Mapping[str, str]) -> list[Note]:
     name = _column(raw, _EPOCHS)
     if name is None or "tokens" not in columns or "flops" in columns or "unique_tokens" in columns:
         return []
-    epochs = numbers_of(raw[name], counts=True)[0]
+    epochs = counts_of(raw[name])
     if not np.isfinite(epochs).all() or epochs.max() < PASSES_OVER_DATA.limit:
         return []
-    tokens = numbers_of(raw[columns["tokens"]], counts=True)[0]
+    tokens = counts_of(raw[columns["tokens"]])
     ratio = tokens / epochs
     if len(raw) > 1 and np.ptp(epochs) > 0 and ratio.max() <= ratio.min() * (1 + _SAME):
         return []  # tokens grow with passes: they count them
-    return [
-        PASSES_OVER_DATA.note(
-            f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
-            f"tokens of every pass, and {columns['tokens']!r} is taken to"
-        )
-    ]
+    message = (
+        f"column {name!r} says up to {epochs.max():g} passes over the data: D must count the "
+        f"tokens of every pass, and {columns['tokens']!r} is taken to"
+    )
+    return [PASSES_OVER_DATA.note(message)]
 
 
 def _column(raw: pd.DataFrame, wanted: Sequence[str]) -> str | None:
-    for one in wanted:
-        for name in map(str, raw.columns):
-            called = one in (plain(name), plain(last_part(name)))
-            if called and np.isfinite(numbers_of(raw[name], counts=True)[0]).any():
-                return name
-    return None
+    """The first column of one of these names that holds any number."""
+    found = columns_named(raw.columns, wanted)
+    return next((name for name in found if np.isfinite(counts_of(raw[name])).any()), None)

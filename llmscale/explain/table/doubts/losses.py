@@ -49,34 +49,28 @@ def doubtful_loss(taken: Taken) -> list[Note]:
         )
     if high.any():
         rows = listed(f"{taken.names[row]} ({loss[row]:.4g})" for row in np.flatnonzero(high))
-        notes.append(
-            LOSS_TOO_HIGH.note(
-                f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?"
-            )
-        )
+        message = f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?"
+        notes.append(LOSS_TOO_HIGH.note(message))
     if per_byte(column):
-        notes.append(
-            LOSS_PER_BYTE.note(
-                f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
-                "predictions are, too, and do not compare with nats per token"
-            )
+        message = (
+            f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
+            "predictions are, too, and do not compare with nats per token"
         )
+        notes.append(LOSS_PER_BYTE.note(message))
     elif _too_low(taken):
-        notes.append(
-            LOSS_TOO_LOW.note(
-                f"column {column!r} goes from {loss.min():.4g} to {loss.max():.4g}, low for nats "
-                "per token of text at these sizes: bits per byte (usually 0.5 to 1.2)? Then floor, "
-                "amplitudes and predictions are, too, and do not compare with nats per token; "
-                "exponents stay. If it is in nats (code, maths): --units loss=nats"
-            )
+        message = (
+            f"column {column!r} goes from {loss.min():.4g} to {loss.max():.4g}, low for nats per "
+            "token of text at these sizes: bits per byte (usually 0.5 to 1.2)? Then floor, "
+            "amplitudes and predictions are, too, and do not compare with nats per token; "
+            "exponents stay. If it is in nats (code, maths): --units loss=nats"
         )
+        notes.append(LOSS_TOO_LOW.note(message))
     if is_loss(column) and is_training(column):
-        notes.append(
-            TRAINING_LOSS.note(
-                f"column {column!r} is a training loss: it is lower than the loss on new data "
-                "where data repeat, and moves with the batch and with smoothing"
-            )
+        message = (
+            f"column {column!r} is a training loss: it is lower than the loss on new data "
+            "where data repeat, and moves with the batch and with smoothing"
         )
+        notes.append(TRAINING_LOSS.note(message))
     return notes
 
 
@@ -104,13 +98,12 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
             "dev",
         }:
             shown = listed(f"{word} ({count})" for word, count in counts.items())
-            return [
-                MIXED_SPLITS.note(
-                    f"column {name!r} mixes losses of training and of validation data ({shown}), "
-                    "which do not compare: keep one of them, "
-                    f"{command_line('--where', f'{name} == {counts.index[0]}')}"
-                )
-            ]
+            message = (
+                f"column {name!r} mixes losses of training and of validation data ({shown}), "
+                "which do not compare: keep one of them, "
+                f"{command_line('--where', f'{name} == {counts.index[0]}')}"
+            )
+            return [MIXED_SPLITS.note(message)]
     return []
 
 

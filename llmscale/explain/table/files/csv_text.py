@@ -18,9 +18,9 @@ from typing import Any
 
 import pandas as pd
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.explain.table.files.bounds import check_cells
-from llmscale.explain.table.files.headings import with_headings
+from llmscale.explain.table.files.headings import filled, with_headings, without
 from llmscale.explain.table.files.numbers import is_number, series_of
 from llmscale.notes.reading import BLANKS_SEPARATE, COMMENT_LINES, DRAWN_TABLE
 
@@ -50,10 +50,7 @@ def read_csv(text: str, file: Path, suffix: str = "") -> tuple[pd.DataFrame, tup
     text = text.removeprefix("\ufeff")
     rows = _rows(text, suffix, file, notes)
     table = with_headings(rows.cells, rows.lines, rows.separator, file)
-    if table.body:
-        columns = {place: [row[place] for row in table.body] for place in range(len(table.names))}
-    else:
-        columns = {place: [] for place in range(len(table.names))}
+    columns = {place: [row[place] for row in table.body] for place in range(len(table.names))}
     rows.cells.clear()  # two thirds of the memory, in a large table
     table.body.clear()
     series, more = series_of(columns, table.names, table.lines, rows.separator, file)
@@ -73,9 +70,8 @@ def _rows(text: str, suffix: str, file: Path, notes: list[Note]) -> _Rows:
         )
     separator = told or _separator(body, suffix)
     if told is None and (drawn := _drawn(body, before, file)) is not None:
-        notes.append(
-            DRAWN_TABLE.note(f"{file} is a table drawn with lines (Markdown): it was read as such")
-        )
+        message = f"{file} is a table drawn with lines (Markdown): it was read as such"
+        notes.append(DRAWN_TABLE.note(message))
         return drawn
     check_cells(body.count("\n"), body.count(separator, 0, body.find("\n")) + 1, file, text=True)
     if separator == " ":
@@ -117,12 +113,8 @@ def _separator(text: str, suffix: str) -> str:
         sample = sample[: sample.rfind("\n") + 1]
     best, best_score = ",", (0.0, 0, 0)
     for separator in _SEPARATORS:
-        counts = [
-            _filled(row)
-            for row in csv.reader(io.StringIO(sample, newline=""), delimiter=separator)
-            if row
-        ]
-        counts = [count for count in counts if count][:500]
+        rows = csv.reader(io.StringIO(sample, newline=""), delimiter=separator)
+        counts = [count for count in map(filled, rows) if count][:500]
         if not counts or max(counts) < 2:
             continue
         if separator == "\t" and suffix == ".tsv":
@@ -132,21 +124,12 @@ def _separator(text: str, suffix: str) -> str:
         if score > best_score:
             best, best_score = separator, score
     if best_score[0] < 0.5:
-        lines = [
-            line.split() for line in sample.splitlines() if not re.fullmatch(r"#.*|[-=\s]*", line)
-        ]
+        written = [line for line in sample.splitlines() if not re.fullmatch(r"#.*|[-=\s]*", line)]
+        lines = list(map(str.split, written))
         several = [len(line) > 1 and any(map(is_number, line)) for line in lines[1:100]]
         if lines and len(lines[0]) > 1 and 2 * sum(several) > len(several):
             return " "
     return best
-
-
-def _filled(row: list[str]) -> int:
-    """How many cells a row has without empty ones at its end."""
-    count = len(row)
-    while count and not row[count - 1].strip():
-        count -= 1
-    return count
 
 
 def _parsed(
@@ -292,10 +275,10 @@ def _without_comments(rows: _Rows, comments: list[str], file: Path, notes: list[
         heading = comments[-1]
         found = None
         for line in (heading.lstrip("# "), heading):
-            split = (
-                line.split() if rows.separator == " " else next(_reader(line, rows.separator), [])
-            )
-            if len(split) == _filled(cells[0]) > 1 and not any(map(is_number, split)):
+            split: list[str] = next(_reader(line, rows.separator), [])
+            if rows.separator == " ":
+                split = line.split()
+            if len(split) == filled(cells[0]) > 1 and not any(map(is_number, split)):
                 found = split if found is None or not found[0] else found
         if found is not None and any(map(is_number, cells[0])):
             cells.insert(0, found)
@@ -304,20 +287,11 @@ def _without_comments(rows: _Rows, comments: list[str], file: Path, notes: list[
     width = Counter(map(len, cells[:500])).most_common(1)[0][0] if cells else 0
     first = [row[0] for row in cells[1:200] if row and not row[0].startswith("#")]
     numbers = 2 * sum(map(is_number, first)) > len(first)
-    inner = [
-        place
-        for place, row in enumerate(cells)
-        if row and place and row[0].startswith("#")
-        and (len(row) != width or numbers)
-    ]  # fmt: skip
-    if inner:
-        skipped = [lines[place] for place in inner]
-        gone = set(inner)
-        cells = [row for place, row in enumerate(cells) if place not in gone]
-        lines = [line for place, line in enumerate(lines) if place not in gone]
+    marked = [place for place, row in enumerate(cells) if place and row and row[0][:1] == "#"]
+    inner = [place for place in marked if numbers or len(cells[place]) != width]
     if comments or inner:
-        number = len(comments) + len(inner)
-        were = "1 line" if number == 1 else f"{number} lines"
-        at = f" (line {listed(skipped)} among them)" if inner else ""
+        were = counted(len(comments) + len(inner), "line")
+        skipped = listed(lines[place] for place in inner)
+        at = f" (line {skipped} among them)" if inner else ""
         notes.append(COMMENT_LINES.note(f"{were} of {file} that begin with #{at} were skipped"))
-    return _Rows(cells, lines, rows.separator)
+    return _Rows(*without(set(inner), cells, lines), rows.separator)

@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.explain.table.files.numbers import MISSING, is_number
 from llmscale.notes.reading import HEADING_ROWS, HEADINGS_AGAIN, SAME_COLUMN, TITLE_LINES, TOTALS
 
@@ -46,7 +46,8 @@ def with_headings(
     """The rows below their headings, of the same length, and notes on rows that were left out.
     Raises InputError naming a line of another length, and columns of one name that differ."""
     notes: list[Note] = []
-    cells, lines = _without_blank(cells, lines)
+    blank = {place for place, row in enumerate(cells) if _is_blank(row)}
+    cells, lines = without(blank, cells, lines)
     if not cells:
         raise InputError(
             f"{file} holds no table", "it needs a line of column names and one line a run"
@@ -54,11 +55,8 @@ def with_headings(
     skip = _titles(cells)
     if skip:
         title = " ".join(" ".join(row).strip() for row in cells[:skip])
-        notes.append(
-            TITLE_LINES.note(
-                f"{file} has a title above its headings, which was skipped: {title[:60]!r}"
-            )
-        )
+        message = f"{file} has a title above its headings, which was skipped: {title[:60]!r}"
+        notes.append(TITLE_LINES.note(message))
         cells, lines = cells[skip:], lines[skip:]
     number = _heading_rows(cells)
     if number == 0:
@@ -68,12 +66,10 @@ def with_headings(
         )
     if number > 1:
         names = _stacked(cells[:number])
-        shown = listed(
-            [name for name, first in zip(names, cells[0], strict=False) if name != first.strip()]
-        )
-        notes.append(
-            HEADING_ROWS.note(f"{file} has {number} lines of headings, which were joined: {shown}")
-        )
+        pairs = zip(names, cells[0], strict=False)
+        joined = listed(name for name, first in pairs if name != first.strip())
+        message = f"{file} has {number} lines of headings, which were joined: {joined}"
+        notes.append(HEADING_ROWS.note(message))
     else:
         names = [_bare(name) for name in cells[0]]
     top, cells, lines = cells[0], cells[number:], lines[number:]
@@ -85,31 +81,24 @@ def with_headings(
     return Headed(tuple(names), cells, lines, tuple(notes))
 
 
-def _without_blank(
-    cells: list[list[str]], lines: Sequence[int]
-) -> tuple[list[list[str]], Sequence[int]]:
-    blank = {place for place, row in enumerate(cells) if _is_blank(row)}
-    return _without(blank, cells, lines)
-
-
 def _is_blank(row: list[str]) -> bool:
     if row and row[0] and not row[0].isspace():  # most rows, without a look at the other cells
         return False
     return not any(map(str.strip, row))
 
 
-def _without(
-    places: set[int], cells: list[list[str]], lines: Sequence[int]
+def without(
+    places: Collection[int], cells: list[list[str]], lines: Sequence[int]
 ) -> tuple[list[list[str]], Sequence[int]]:
+    """The rows but for those at some places, and their lines."""
     if not places:
         return cells, lines
-    return (
-        [row for place, row in enumerate(cells) if place not in places],
-        [line for place, line in enumerate(lines) if place not in places],
-    )
+    kept = [place for place in range(len(cells)) if place not in places]
+    return [cells[place] for place in kept], [lines[place] for place in kept]
 
 
-def _filled(row: list[str]) -> int:
+def filled(row: list[str]) -> int:
+    """How many cells a row has without empty ones at its end."""
     count = len(row)
     while count and not row[count - 1].strip():
         count -= 1
@@ -119,14 +108,14 @@ def _filled(row: list[str]) -> int:
 def _is_text(row: list[str]) -> bool:
     """Whether a row could be headings: it holds something, and no number."""
     there = [cell for cell in row if cell.strip()]
-    return bool(there) and not any(is_number(cell) for cell in there)
+    return bool(there) and not any(map(is_number, there))
 
 
 def _titles(cells: list[list[str]]) -> int:
     """How many rows of one cell stand above headings and numbers of full width."""
-    usual = Counter(_filled(row) for row in cells[:_SAMPLE]).most_common(1)[0][0]
+    usual = Counter(filled(row) for row in cells[:_SAMPLE]).most_common(1)[0][0]
     for place, row in enumerate(cells[:_MOST_TITLES]):
-        if _filled(row) >= usual > 1:
+        if filled(row) >= usual > 1:
             follows = any(any(map(is_number, below)) for below in cells[place + 1 : place + 3])
             return place if _is_text(row) and follows else 0
         if sum(bool(cell.strip()) for cell in row) > 1:
@@ -136,7 +125,7 @@ def _titles(cells: list[list[str]]) -> int:
 
 def _heading_rows(cells: list[list[str]]) -> int:
     """How many rows of headings there are; 0 if the first row holds only numbers."""
-    first = [_bare(cell) for cell in cells[0][: max(1, _filled(cells[0]))]]
+    first = [_bare(cell) for cell in cells[0][: max(1, filled(cells[0]))]]
     if all(is_number(cell) for cell in first if cell) and len(cells) > 1:
         return 0
     # Names that are there once need no second row, unless it gives their units.
@@ -152,12 +141,10 @@ def _is_heading(row: list[str], below: list[list[str]], complete: bool) -> bool:
     """Whether a row below the first belongs to the headings: it is text above numbers."""
     if not _is_text(row):
         return False
-    above_numbers = [
-        cell.strip() for place, cell in enumerate(row) if cell.strip() and _numeric(below, place)
-    ]
-    if complete:
-        return bool(above_numbers) and all(map(_UNITS.fullmatch, above_numbers))
-    return bool(above_numbers)
+    there = [(place, cell.strip()) for place, cell in enumerate(row) if cell.strip()]
+    above_numbers = [cell for place, cell in there if _numeric(below, place)]
+    units = not complete or all(map(_UNITS.fullmatch, above_numbers))
+    return bool(above_numbers) and units
 
 
 def _numeric(rows: list[list[str]], place: int) -> bool:
@@ -173,28 +160,21 @@ def _stacked(rows: list[list[str]]) -> list[str]:
     once = len({name for name in top if name}) == sum(map(bool, top))
     index = not (top[0] or padded[1][0])  # the names of an index stand below, as pandas writes them
     merged = once and not index and not all(top)
-    if merged:
-        for place in range(
-            1, width
-        ):  # merged cells of a spreadsheet: Loss stands above train and val
+    if merged:  # cells of a spreadsheet: Loss stands above train and val
+        for place in range(1, width):
             top[place] = top[place] or top[place - 1]
     names = []
     for place in range(width):
         parts = [row[place] for row in padded if row[place]]
-        name = ""
-        if parts:
-            name = _bare(parts[0])
+        name = _bare("".join(parts[:1]))
         for part in parts[1:]:
             if part.lower() in _MEANS:
                 continue
             if _UNITS.fullmatch(part) and not merged:
                 name = f"{name} ({part.strip('[]()')})"
-            elif name and merged:
-                name = f"{name}/{part}"
-            elif name:
-                name = f"{name}_{part}"
             else:
-                name = part
+                between = "/" if merged else "_"
+                name = f"{name}{between}{part}" if name else part
         names.append(name)
     return names
 
@@ -212,22 +192,20 @@ def _same_length(
 ) -> tuple[list[str], list[list[str]]]:
     """Rows of as many cells as there are headings. Raises InputError naming the line."""
     width = len(names)
-    named = _filled(names)
-    if named < width and not any(_filled(row) > named for row in cells):
+    named = filled(names)
+    if named < width and not any(filled(row) > named for row in cells):
         names, width = names[:named], named
     if all(len(row) == width for row in cells):
         return names, cells
-    wrong = [place for place, row in enumerate(cells) if len(row) < width or _filled(row) > width]
+    wrong = [place for place, row in enumerate(cells) if len(row) < width or filled(row) > width]
     wrong = [place for place in wrong if not (place == len(cells) - 1 and _total_of(cells[place]))]
     if not wrong:
         padded = [row if len(row) == width else (row + [""] * width)[:width] for row in cells]
         return names, padded
     place = wrong[0]
-    found = max(_filled(cells[place]), len(cells[place]) if len(cells[place]) < width else 0)
-    which = (
-        f"line {lines[place]} of {file} has {found} {_fields(found)} under {width} "
-        f"{_headings(width)}"
-    )
+    found = max(filled(cells[place]), len(cells[place]) if len(cells[place]) < width else 0)
+    fields, headings = counted(found, "field"), counted(width, "heading")
+    which = f"line {lines[place]} of {file} has {fields} under {headings}"
     if len(wrong) > 1:
         which += f" ({len(wrong)} lines like this)"
     if found < width:
@@ -239,14 +217,6 @@ def _same_length(
     if separator == "," and comma is None:
         fix += ', and put a value with a comma in quotes: "5,67"'
     raise InputError(which, fix)
-
-
-def _fields(number: int) -> str:
-    return "field" if number == 1 else "fields"
-
-
-def _headings(number: int) -> str:
-    return "heading" if number == 1 else "headings"
 
 
 def _without_headings_again(
@@ -263,15 +233,14 @@ def _without_headings_again(
     again = set()
     for place, row in enumerate(cells):
         cell = row[0]
-        if cell == first or (
-            cell and not (cell[0].isdigit() or cell in MISSING) and _bare(cell).lower() in known
-        ):
+        is_text = cell and not (cell[0].isdigit() or cell in MISSING)
+        if cell == first or (is_text and _bare(cell).lower() in known):
             bare = [_bare(cell) for cell in row]
             if bare == list(names) or row == top:
                 again.add(place)
-            elif len(names) > 1 and sum(name.lower() in known for name in bare if name) >= max(
-                2, len(names) // 2 + 1
-            ):
+                continue
+            others = sum(name.lower() in known for name in bare if name)
+            if len(names) > 1 and others >= max(2, len(names) // 2 + 1):
                 raise InputError(
                     f"line {lines[place]} of {file} has headings again, in another order than the "
                     "first",
@@ -279,12 +248,9 @@ def _without_headings_again(
                 )
     if again:
         named = listed([lines[place] for place in sorted(again)])
-        notes.append(
-            HEADINGS_AGAIN.note(
-                f"the headings of {file} stand again in line {named}, which was skipped"
-            )
-        )
-    return _without(again, cells, lines)
+        message = f"the headings of {file} stand again in line {named}, which was skipped"
+        notes.append(HEADINGS_AGAIN.note(message))
+    return without(again, cells, lines)
 
 
 def _total_of(row: list[str]) -> bool:
@@ -301,16 +267,10 @@ def _without_totals(
         last -= 1
     if last == len(cells) or last < 2:
         return cells, lines
-    named = [
-        f"{line} ({row[_first(row)].strip()})"
-        for line, row in zip(lines[last:], cells[last:], strict=True)
-    ]
+    words = [next(filter(None, map(str.strip, row))) for row in cells[last:]]
+    named = [f"{line} ({word})" for line, word in zip(lines[last:], words, strict=True)]
     notes.append(TOTALS.note(f"line {listed(named)} of {file} is no run, and was left out"))
     return cells[:last], lines[:last]
-
-
-def _first(row: list[str]) -> int:
-    return next(place for place, cell in enumerate(row) if cell.strip())
 
 
 def _refuse_sideways(names: list[str], cells: list[list[str]], file: Path) -> None:
@@ -342,11 +302,7 @@ def _each_once(
                 continue  # the index that pandas writes, or nothing
             name = f"Unnamed: {place}"
         elif name in seen:
-            differ = [
-                row
-                for row, (one, two) in enumerate(zip(seen[name], column, strict=True))
-                if one != two
-            ]
+            differ = [row for row, cell in enumerate(column) if seen[name][row] != cell]
             if differ:
                 row = differ[0]
                 raise InputError(
@@ -354,11 +310,8 @@ def _each_once(
                     f"{seen[name][row]!r} and {column[row]!r} in line {lines[row]}",
                     "give each column its own name",
                 )
-            notes.append(
-                SAME_COLUMN.note(
-                    f"{file} has the column {name!r} more than once, and they are equal"
-                )
-            )
+            message = f"{file} has the column {name!r} more than once, and they are equal"
+            notes.append(SAME_COLUMN.note(message))
             continue
         elif names.count(name) > 1:
             seen[name] = column

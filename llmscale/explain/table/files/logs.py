@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table.columns.names import ALIASES, last_part, spellings
+from llmscale.explain.table.columns.names import ALIASES, last_part, quantity_of, spellings
 from llmscale.notes.reading import (
     EARLIER_STATES,
     PARAMS_FROM_FLOPS,
@@ -46,7 +47,11 @@ _TOKENS = re.compile(
     r"(^|[_/. ])(tokens|tokens_seen|token_count|seen_tokens|train_tokens|consumed_tokens)$",
     re.IGNORECASE,
 )
+_TOKENS_SEEN = ("d", "n_tokens", "num_tokens", "total_tokens", "num_input_tokens_seen")
 _LOSS = re.compile(r"loss$|^l$|cross_?entropy|(^|[_/. -])nll$", re.IGNORECASE)
+_LOGS = spellings(
+    "trainer_state.json */trainer_state.json */metrics.csv */*/metrics.csv */history.csv"
+)
 _HUGGING_FACE = {"eval_loss", "learning_rate", "train_runtime", "grad_norm"}
 _TENSORBOARD = {"wall time", "step", "value"}
 
@@ -76,18 +81,12 @@ class Log:
 
 def log_of(frame: pd.DataFrame) -> Log | None:
     """The frame as the log of one run, or None if its rows may be runs."""
-    names = {name: name.lower() for name in frame.columns}
+    names = set(map(str.lower, frame.columns))
     numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name].dtype)]
-    if (
-        len(frame) < 1
-        or _tells_runs_apart(frame)
-        or {"lr_area", "annealing_area"} & set(names.values())
-    ):
+    if frame.empty or _tells_runs_apart(frame) or {"lr_area", "annealing_area"} & names:
         return None
-    tensorboard = set(names.values()) == _TENSORBOARD
-    hugging_face = {"epoch", "step"} <= set(names.values()) and bool(
-        _HUGGING_FACE & set(names.values())
-    )
+    tensorboard = names == _TENSORBOARD
+    hugging_face = {"epoch", "step"} <= names and bool(_HUGGING_FACE & names)
     step = _step_of(frame, numbers)
     if step is None or (len(frame) < 3 and not (tensorboard or hugging_face)):
         return None
@@ -97,23 +96,15 @@ def log_of(frame: pd.DataFrame) -> Log | None:
     if not (losses or hugging_face):
         return None
     ordered = frame.sort_values(step, kind="stable")
-    measured = [name for name in frame.columns if name != step]
     # Training and validation may have a row each at one step; a row of the same kind again is a run
     # that went on.
-    kinds = (
-        ordered[measured]
-        .notna()
-        .astype(np.int8)
-        .apply(lambda row: row.to_numpy().tobytes(), axis=1, raw=False)
-    )
-    again = pd.DataFrame({"step": ordered[step], "kind": kinds}).duplicated(keep="last")
-    ordered = ordered[~again.to_numpy()].reset_index(drop=True)
+    kinds = ordered.notna().assign(**{step: ordered[step]})
+    again = kinds.duplicated(keep="last").to_numpy()
+    ordered = ordered[~again].reset_index(drop=True)
     evaluated = [name for name in losses if _EVALUATED.search(name)]
-    plain = (
-        [name for name in losses if not name.lower().startswith("train_loss")]
-        if hugging_face
-        else losses
-    )
+    plain = losses
+    if hugging_face:
+        plain = [name for name in losses if not name.lower().startswith("train_loss")]
     loss = next(iter([*evaluated, *plain, *losses]), None)
     tokens = next((name for name in numbers if _is_tokens(frame, name)), None)
     return Log(ordered, step, loss, tokens, int(again.sum()))
@@ -123,38 +114,32 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
     """Raise InputError if the rows are steps of one run, or steps with a column a run."""
     runs = _wide_runs(frame)
     if runs:
-        shown = listed(
-            [f"{name} ends at {frame[name].dropna().iloc[-1]:.4g}" for name in runs], most=3
-        )
+        ends = [f"{name} ends at {frame[name].dropna().iloc[-1]:.4g}" for name in runs]
         raise InputError(
             f"{file} is a wide table of curves, with a row a step and a column a run "
             f"({listed(runs)}), and a law needs a row a run",
             "write one row a run, with its parameters, tokens and last loss: "
-            f"run_id,params,tokens,loss ({shown})",
+            f"run_id,params,tokens,loss ({listed(ends, 3)})",
         )
     log = log_of(frame)
     if log is None:
         return
     steps = log.frame[log.step].dropna()
-    what = (
-        "one curve of one run, as TensorBoard saves it"
-        if log.loss == "Value"
-        else "the log of one run"
-    )
+    what, loss = "the log of one run", log.loss
+    if log.loss == "Value":
+        what, loss = "one curve of one run, as TensorBoard saves it", "loss"
     last, _, tokens = log.last()
     ends = [f"tokens {tokens:.0f}"] if np.isfinite(tokens) else []
-    ends += (
-        [f"{'loss' if log.loss == 'Value' else log.loss} {last:.5g}"] if np.isfinite(last) else []
-    )
+    if np.isfinite(last):
+        ends.append(f"{loss} {last:.5g}")
     of_this = f" (this one ends at {' and '.join(ends)})" if ends else ""
-    number = f"{len(steps)} logged steps" if len(steps) > 1 else "1 logged step"
-    number += f", {log.again} of them twice, as after it was resumed" if log.again else ""
+    number = counted(max(len(steps), 1), "logged step")
+    if log.again:
+        number += f", {log.again} of them twice, as after it was resumed"
     fix = f"write a table with one row a run: run_id,params,tokens,loss{of_this}"
     if np.isfinite(tokens) and np.isfinite(_params_of(log)) and file.suffix:
-        fix = (
-            "name the logs of several runs together: "
-            f"{command_line('llmscale', 'fit', _pattern(file))}{of_this}"
-        )
+        command = command_line("llmscale", "fit", _pattern(file))
+        fix = f"name the logs of several runs together: {command}{of_this}"
     span = f"{log.step} {steps.min():.9g} to {steps.max():.9g}"
     raise InputError(
         f"{file} is {what} ({number}, {span}), and a law needs a row a run",
@@ -187,7 +172,7 @@ def runs_of(logs: dict[Path, pd.DataFrame], pattern: str) -> tuple[pd.DataFrame,
             | {"status": _status(log)}
         )
     if missing:
-        ends = [f"{row['run_id']}: " + _ends(row) for row in rows]
+        ends = [f"{row['run_id']}: {_ends(row)}" for row in rows]
         raise InputError(
             f"the {len(rows)} logs of {pattern} do not all say their "
             f"{' and '.join(dict.fromkeys(missing))}",
@@ -197,13 +182,9 @@ def runs_of(logs: dict[Path, pd.DataFrame], pattern: str) -> tuple[pd.DataFrame,
     return pd.DataFrame(rows), _notes(found, names, earlier)
 
 
-def _ends(row: dict[str, object]) -> str:
-    known = [
-        f"{name} {row[name]:.6g}"
-        for name in ("params", "tokens", "loss")
-        if np.isfinite(float(str(row[name])))
-    ]
-    return ", ".join(known)
+def _ends(row: dict[str, Any]) -> str:
+    sizes = [(name, row[name]) for name in ("params", "tokens", "loss")]
+    return ", ".join(f"{name} {size:.6g}" for name, size in sizes if np.isfinite(size))
 
 
 def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) -> tuple[Note, ...]:
@@ -215,30 +196,18 @@ def _notes(found: dict[Path, Log], names: dict[Path, str], earlier: list[Path]) 
     ]
     trained = [names[path] for path, log in found.items() if not _EVALUATED.search(str(log.loss))]
     if trained:
-        notes.append(
-            TRAINING_LOSS.note(
-                f"the loss of {listed(trained)} is the training loss, of one logged step"
-            )
-        )
+        message = f"the loss of {listed(trained)} is the training loss, of one logged step"
+        notes.append(TRAINING_LOSS.note(message))
     if any("total_flos" in log.frame.columns for log in found.values()):
-        notes.append(
-            PARAMS_FROM_FLOPS.note(
-                "parameters were computed as total_flos/(6 tokens), which leaves out embeddings"
-            )
-        )
+        message = "parameters were computed as total_flos/(6 tokens), which leaves out embeddings"
+        notes.append(PARAMS_FROM_FLOPS.note(message))
     if earlier:
-        notes.append(
-            EARLIER_STATES.note(
-                f"{listed(earlier)} are earlier states of runs that are read from another file"
-            )
-        )
+        message = f"{listed(earlier)} are earlier states of runs that are read from another file"
+        notes.append(EARLIER_STATES.note(message))
     again = [names[path] for path, log in found.items() if log.again]
     if again:
-        notes.append(
-            RESUMED.note(
-                f"steps stand twice in the logs of {listed(again)}: the later values were taken"
-            )
-        )
+        message = f"steps stand twice in the logs of {listed(again)}: the later values were taken"
+        notes.append(RESUMED.note(message))
     return tuple(notes)
 
 
@@ -248,14 +217,13 @@ def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
     by_length = sorted(found, key=lambda path: -float(found[path].frame[found[path].step].max()))
     for path in by_length:
         log = found[path]
-        alike = kept.setdefault(
-            tuple(log.frame[[log.step, *_losses(log)]].bfill().fillna(-1).iloc[0]), {}
-        )
+        first = log.frame[[log.step, *_losses(log)]].bfill().fillna(-1).iloc[0]
+        alike = kept.setdefault(tuple(first), {})
         if not any(_is_earlier(log, later) for later in alike.values()):
             alike[path] = log
     latest = set(chain.from_iterable(kept.values()))
     earlier = [path for path in found if path not in latest]
-    return {path: found[path] for path in found if path in latest}, earlier
+    return {path: log for path, log in found.items() if path in latest}, earlier
 
 
 def _is_earlier(log: Log, later: Log) -> bool:
@@ -275,11 +243,10 @@ def _losses(log: Log) -> list[str]:
 
 def _params_of(log: Log) -> float:
     """The parameters that a log states, or that Hugging Face's FLOPs give with the tokens."""
-    for name in log.frame.columns:
-        if _is_size(name):
-            given = pd.to_numeric(log.frame[name], errors="coerce").dropna()
-            if len(given):
-                return float(given.iloc[-1])
+    for name in filter(_is_size, log.frame.columns):
+        given = pd.to_numeric(log.frame[name], errors="coerce").dropna()
+        if len(given):
+            return float(given.iloc[-1])
     if "total_flos" in log.frame.columns and log.tokens is not None:
         flops, tokens = log.frame["total_flos"].dropna(), log.frame[log.tokens].dropna()
         if len(flops) and len(tokens) and flops.iloc[-1] > 0 and tokens.iloc[-1] > 0:
@@ -304,13 +271,9 @@ def _step_of(frame: pd.DataFrame, numbers: list[str]) -> str | None:
             steps = frame[name].dropna().to_numpy(dtype=float)
             if len(steps) < 1 or len(steps) < 0.5 * len(frame):
                 continue
-            rising = np.diff(steps) >= 0
-            enough = len(rising) == 0 or rising.mean() >= 0.8
-            if (
-                enough
-                and len(np.unique(steps)) >= 0.3 * len(steps)
-                and (len(steps) == 1 or len(np.unique(steps)) > 1)
-            ):
+            distinct = len(np.unique(steps))
+            rising = distinct > 1 and (np.diff(steps) >= 0).mean() >= 0.8
+            if distinct >= 0.3 * len(steps) and (rising or len(steps) == 1):
                 return name
     return None
 
@@ -327,9 +290,6 @@ def _tells_runs_apart(frame: pd.DataFrame) -> bool:
 def _is_size(name: str) -> bool:
     known = {alias.lower() for alias in (*ALIASES["params"], *_SIZES)}
     return name.lower() in known or (len(last_part(name)) > 1 and last_part(name) in known)
-
-
-_TOKENS_SEEN = ("d", "n_tokens", "num_tokens", "total_tokens", "num_input_tokens_seen")
 
 
 def _is_tokens(frame: pd.DataFrame, name: str) -> bool:
@@ -351,40 +311,24 @@ def _wide_runs(frame: pd.DataFrame) -> list[str]:
     if len(frame) < 3 or len(frame.columns) < 3:
         return []
     first, others = frame.columns[0], list(frame.columns[1:])
-    counts_on = last_part(first) in (
-        *_STEPS,
-        "tokens",
-        "flops",
-        "d",
-        "c",
-    ) or first.lower().startswith("relative time")
-    numeric = all(pd.api.types.is_numeric_dtype(frame[name].dtype) for name in frame.columns)
-    if not (counts_on and numeric) or any(
-        _STAGE.search(name) or _is_known(name) for name in others
-    ):
+    axes = (*_STEPS, "tokens", "flops", "d", "c")
+    counts_on = last_part(first) in axes or first.lower().startswith("relative time")
+    numeric = all(map(pd.api.types.is_numeric_dtype, frame.dtypes))
+    of_one_run = any(_STAGE.search(name) or _is_known(name) for name in others)
+    if of_one_run or not (counts_on and numeric):
         return []
     steps = frame[first].to_numpy(dtype=float)
     if not (np.diff(steps[np.isfinite(steps)]) > 0).all():
         return []
-    ends = [
-        frame[name].dropna().to_numpy(dtype=float)[[0, -1]]
-        for name in others
-        if frame[name].notna().any()
-    ]
-    starts_and_ends = np.array(ends)
-    falling = (
-        len(ends) > 1
-        and (starts_and_ends > 0).all()
-        and (starts_and_ends[:, 1] <= starts_and_ends[:, 0]).all()
-    )
-    if falling and starts_and_ends.max() < 20 * starts_and_ends.min():
-        return others
-    return []
+    losses = frame[others].dropna(axis=1, how="all")
+    starts, ends = losses.bfill().iloc[0], losses.ffill().iloc[-1]
+    if len(starts) < 2 or not ((ends > 0) & (ends <= starts)).all():
+        return []
+    return others if starts.max() < 20 * ends.min() else []
 
 
 def _is_known(name: str) -> bool:
-    known = chain(*ALIASES.values())
-    return len(name) > 1 and name.lower() in map(str.lower, known)
+    return len(name) > 1 and quantity_of(name) in ALIASES
 
 
 def _short_names(paths: list[Path]) -> list[str]:
@@ -409,12 +353,6 @@ def _pattern(file: Path) -> str:
 
 def logs_in(folder: Path) -> Iterable[str]:
     """Patterns of logs that a folder holds, for advice."""
-    for pattern in (
-        "trainer_state.json",
-        "*/trainer_state.json",
-        "*/metrics.csv",
-        "*/*/metrics.csv",
-        "*/history.csv",
-    ):
+    for pattern in _LOGS:
         if next(folder.glob(pattern), None) is not None:
             yield str(folder / pattern)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
@@ -46,9 +47,8 @@ def frame_from_json(text: str, file: Path) -> tuple[pd.DataFrame, tuple[Note, ..
     if isinstance(rows, dict) and not any(name in rows for name in _OBJECTS):
         lists = [value for value in rows.values() if isinstance(value, list)]
         parts = [value for value in rows.values() if isinstance(value, dict) and value]
-        if len(lists) == len(rows) > 1 or (
-            len(parts) == len(rows) and len({tuple(part) for part in parts}) == 1
-        ):
+        same_rows = len(parts) == len(rows) and len(set(map(tuple, parts))) == 1
+        if len(lists) == len(rows) > 1 or same_rows:
             return _columns(rows, file), ()
         if len(lists) == 1 and all(isinstance(row, dict) for row in lists[0]):
             rows = lists[0]
@@ -93,9 +93,9 @@ def _columns(given: dict[str, Any], file: Path) -> pd.DataFrame:
         )
     frame = pd.DataFrame(given)
     first = next(iter(given.values()))
-    return (
-        _named_rows(frame.reset_index(drop=True), list(first)) if isinstance(first, dict) else frame
-    )
+    if isinstance(first, dict):
+        return _named_rows(frame.reset_index(drop=True), list(first))
+    return frame
 
 
 def _is_keyed(given: dict[str, Any]) -> bool:
@@ -104,9 +104,7 @@ def _is_keyed(given: dict[str, Any]) -> bool:
     if len(parts) < 2 or not all(isinstance(part, dict) and part for part in parts):
         return False
     shared = set.intersection(*(set(_flat(part)) for part in parts))
-    return any(_is_quantity(name) for name in shared) and not any(
-        _is_quantity(str(name)) for name in given
-    )
+    return any(map(_is_quantity, shared)) and not any(map(_is_quantity, map(str, given)))
 
 
 def _is_quantity(name: str) -> bool:
@@ -159,11 +157,8 @@ def _trainer_state(state: dict[str, Any]) -> pd.DataFrame:
     for name in ("total_flos", "num_input_tokens_seen", "max_steps"):
         value = state.get(name)
         if isinstance(value, (int, float)) and value > 0 and len(frame):
-            frame[name] = (
-                [*frame[name][:-1], value]
-                if name in frame.columns
-                else [None] * (len(frame) - 1) + [value]
-            )
+            before = frame.get(name, pd.Series(np.nan, frame.index))
+            frame[name] = [*before[:-1], value]
             frame[name] = frame[name].astype(float)
     if "learning_rate" not in frame.columns:
         frame["learning_rate"] = None
@@ -171,13 +166,9 @@ def _trainer_state(state: dict[str, Any]) -> pd.DataFrame:
 
 
 def _is_scalar_of_tensorboard(row: Any) -> bool:
-    numbers = (int, float)
-    return (
-        isinstance(row, list)
-        and len(row) == 3
-        and all(isinstance(value, numbers) for value in row)
-        and row[0] > 1e8
-    )
+    if not (isinstance(row, list) and len(row) == 3):
+        return False
+    return all(isinstance(value, (int, float)) for value in row) and row[0] > 1e8
 
 
 def unfold(frame: pd.DataFrame) -> pd.DataFrame:
@@ -248,9 +239,7 @@ def _flat(item: dict[Any, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in item.items():
         name = f"{prefix}{key}".strip()
         if isinstance(value, dict) and "value" in value and set(value) <= {"value", "desc"}:
-            value = value[
-                "value"
-            ]  # a configuration file of Weights & Biases gives each entry a description
+            value = value["value"]  # in configuration files of Weights & Biases
         parts = {name: value}
         if isinstance(value, dict):
             parts = _flat(value, f"{name}.")

@@ -74,6 +74,7 @@ _PRINTED = re.compile(
     r":=]*\d|^\{'(train_|eval_)?loss': ",
     re.IGNORECASE | re.MULTILINE,
 )
+_SENTENCE = r"(?![{\[])[^,;\t|]* [^,;\t|]*"
 _SAYS_NO = ("error", "errors", "message", "detail", "error_message", "fault")
 
 
@@ -121,13 +122,7 @@ def refuse_text(text: str, file: Path) -> None:
             "write a table with one row a run: params, tokens and the last validation loss of each",
         )
     lines = [line.strip() for line in text[:4000].splitlines() if line.strip()]
-    if (
-        len(lines) == 1
-        and len(text) < 4000
-        and lines[0][0] not in "{["
-        and not re.search(r"[,;\t|]", lines[0])
-        and " " in lines[0]
-    ):
+    if len(text) < 4000 and len(lines) == 1 and re.fullmatch(_SENTENCE, lines[0]):
         raise InputError(f"{file} holds one line: {_short(lines[0])!r}", _AGAIN)
 
 
@@ -136,27 +131,20 @@ def refuse_answer(value: Any, file: Path) -> None:
     if not isinstance(value, dict):
         return
     lists = [item for item in value.values() if isinstance(item, list)]
-    if any(
-        len(items) > 1 or (items and isinstance(items[0], dict) and "loss" in items[0])
-        for items in lists
-    ):
+    runs = [items for items in lists if items and isinstance(items[0], dict) and "loss" in items[0]]
+    if runs or any(len(items) > 1 for items in lists):
         return
     said = next((name for name in _SAYS_NO if value.get(name)), None)
-    others = [
-        name
-        for name, item in value.items()
-        if isinstance(item, (int, float)) and name not in ("code", "status")
-    ]
-    if said is not None and not [name for name in others if not isinstance(value[name], bool)]:
+    others = [item for name, item in value.items() if name not in ("code", "status")]
+    numbers = any(type(item) in (int, float) for item in others)
+    if said is not None and not numbers:
         message = value[said]
         while isinstance(message, (dict, list)) and message:
-            inner = list(message.values()) if isinstance(message, dict) else message
+            inner = message
+            if isinstance(message, dict):
+                inner = [message["message"]] if "message" in message else list(message.values())
             texts = [item for item in inner if isinstance(item, str)]
-            message = (
-                message["message"]
-                if isinstance(message, dict) and "message" in message
-                else (texts or inner)[0]
-            )
+            message = (texts or inner)[0]
         raise InputError(
             f"{file} is an answer of a web server, not a table: {_short(message)}", _AGAIN
         )
@@ -166,7 +154,9 @@ _AGAIN = "download the table again: its address may be wrong, or may need you to
 
 
 def _short(text: Any) -> str:
-    line = " ".join((text if isinstance(text, str) else json.dumps(text, default=str)).split())
+    if not isinstance(text, str):
+        text = json.dumps(text, default=str)
+    line = " ".join(text.split())
     return line if len(line) <= 80 else line[:77] + "..."
 
 

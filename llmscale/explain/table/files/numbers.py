@@ -56,8 +56,6 @@ class _Written:
     either_point: int
     plain: int
     """A whole number of four digits or more, written without marks."""
-    others: int
-    """How many cells are no numbers."""
 
 
 def series_of(
@@ -69,29 +67,23 @@ def series_of(
 ) -> tuple[list[pd.Series], list[Note]]:
     """Each column as numbers, or else as text, and notes. Raises InputError."""
     plain = {place: _plain(cells) for place, cells in columns.items()}
-    names_only = {
-        place: [cell.strip() for cell in cells]
-        for place, cells in columns.items()
-        if (values := plain[place]) is not None
-        and _must_stay_text(cells, values, names_things(names[place]))
-    }
-    columns = {place: cells for place, cells in columns.items() if place not in names_only}
+    names_only: dict[int, list[str]] = {}
     for place, cells in columns.items():
-        if plain[place] is None:
+        values = plain[place]
+        if values is None:
             cells[:] = [cell.strip() for cell in cells]
             plain[place] = _plain(cells)
+        elif _must_stay_text(cells, values, names_things(names[place])):
+            names_only[place] = [cell.strip() for cell in cells]
+    columns = {place: cells for place, cells in columns.items() if place not in names_only}
     notes: list[Note] = []
-    texts = {
-        place: cells
-        for place, cells in columns.items()
-        if plain[place] is None and _looks_written(cells)
-    }
+    unread = {place: cells for place, cells in columns.items() if plain[place] is None}
+    texts = {place: cells for place, cells in unread.items() if _looks_written(cells)}
     if texts or separator == ";":
         texts = {place: _without_blanks(cells) for place, cells in texts.items()}
         ways = {place: _written(cells) for place, cells in texts.items()}
-        if separator == ";" or any(
-            max(way.comma, way.dots, way.either_comma) >= 0 for way in ways.values()
-        ):
+        commas = any(max(way.comma, way.dots, way.either_comma) >= 0 for way in ways.values())
+        if commas or separator == ";":
             # Numbers that look plain may be thousands, too: 100.000.
             for place, values in plain.items():
                 if values is not None and values.dtype.kind in "fi":
@@ -106,12 +98,11 @@ def series_of(
                 plain[place] = _plain(texts[place])
                 notes += _note(names[place], columns[place], texts[place], ways[place], comma)
         columns = {**columns, **texts}
-    series = []
-    columns = {**columns, **names_only}
-    for place in sorted(columns):
-        cells = columns[place]
-        values = None if place in names_only else plain[place]
-        series.append(pd.Series(values) if values is not None else _text(cells))
+    plain |= dict.fromkeys(names_only)
+    series = [
+        _text(cells) if plain[place] is None else pd.Series(plain[place])
+        for place, cells in sorted({**columns, **names_only}.items())
+    ]
     return series, _joined(notes)
 
 
@@ -120,29 +111,19 @@ def is_number(cell: str) -> bool:
     cell = cell.strip().lstrip("$€£").rstrip("%€ ").replace("\u2212", "-")
     if cell in MISSING:
         return cell != ""
-    return (
-        any(way.fullmatch(cell) for way in (_POINT, _COMMA, _SPACED)) or _floats([cell]) is not None
-    )
+    written = any(way.fullmatch(cell) for way in (_POINT, _COMMA, _SPACED))
+    return written or _as(float, [cell]) is not None
 
 
 def _plain(cells: list[str]) -> np.ndarray | None:
     """The column as int64, float64 or bool if every cell is one as Python writes it, None else."""
-    numbers = _ints(cells)
-    if numbers is None:
-        numbers = _floats(cells)
-    if numbers is not None:
-        return numbers
-    missing = [cell in MISSING for cell in cells]
-    if any(missing):
-        if all(missing):
-            return np.full(len(cells), np.nan)
-        if not any(cell in _TRUTHS for cell in cells):
-            return _floats(
-                ["nan" if gone else cell for cell, gone in zip(cells, missing, strict=True)]
-            )
+    for kind in (int, float):
+        numbers = _as(kind, cells)
+        if numbers is not None:
+            return numbers
     if all(cell in _TRUTHS for cell in cells):
         return np.array([_TRUTHS[cell] for cell in cells], dtype=bool)
-    return None
+    return _as(float, ["nan" if cell in MISSING else cell for cell in cells])
 
 
 def _must_stay_text(cells: list[str], values: np.ndarray, named: bool) -> bool:
@@ -151,10 +132,9 @@ def _must_stay_text(cells: list[str], values: np.ndarray, named: bool) -> bool:
         return False
     if not named:
         # A fingerprint of digits only: as floats, two of them may be one.
-        whole = values.dtype.kind == "f" and all(
-            len(cell) > 16 and cell.isdigit() for cell in cells
-        )
-        return whole and len(set(cells)) > len(np.unique(values))
+        if values.dtype.kind != "f" or not all(len(cell) > 16 and cell.isdigit() for cell in cells):
+            return False
+        return len(set(cells)) > len(np.unique(values))
     there = [cell.strip() for cell in cells if cell not in MISSING]
     if any(re.match(r"[+-]?0\d", cell) for cell in there):
         return True
@@ -164,18 +144,11 @@ def _must_stay_text(cells: list[str], values: np.ndarray, named: bool) -> bool:
     return bool(large.any()) or any("e" in cell.lower() for cell in there)
 
 
-def _ints(cells: list[str]) -> np.ndarray | None:
+def _as(kind: type[int] | type[float], cells: list[str]) -> np.ndarray | None:
+    """The cells as int64 or float64, None if one is no such number or has Python's 1_000."""
     try:
-        values = np.array(list(map(int, cells)), dtype=np.int64)
+        values = np.array(list(map(kind, cells)), dtype=kind)
     except (ValueError, OverflowError):
-        return None
-    return None if any("_" in cell for cell in cells) else values
-
-
-def _floats(cells: list[str]) -> np.ndarray | None:
-    try:
-        values = np.array(list(map(float, cells)), dtype=np.float64)
-    except ValueError:
         return None
     return None if any("_" in cell for cell in cells) else values
 
@@ -196,39 +169,36 @@ def _looks_written(cells: list[str]) -> bool:
 def _without_blanks(cells: list[str]) -> list[str]:
     """The cells without blanks and apostrophes between thousands, as in 1 234 567."""
     plain = [cell.replace("\u2212", "-") for cell in cells]
-    return [
-        re.sub(rf"{_BLANKS}(?=\d)", "", cell) if _SPACED.fullmatch(cell) else cell for cell in plain
-    ]
+    for row, cell in enumerate(plain):
+        if _SPACED.fullmatch(cell):
+            plain[row] = re.sub(rf"{_BLANKS}(?=\d)", "", cell)
+    return plain
 
 
 def _written(cells: Iterable[str]) -> _Written:
     seen = dict.fromkeys(
         ("point", "comma", "dots", "groups", "either_comma", "either_point", "plain"), -1
     )
-    others = 0
     for row, cell in enumerate(cells):
-        if cell in MISSING:
-            continue
         by_point, by_comma = bool(_POINT.fullmatch(cell)), bool(_COMMA.fullmatch(cell))
-        if not (by_point or by_comma):
-            others += 1
+        if cell in MISSING or not (by_point or by_comma):
             continue
         if by_point and by_comma:
             if "," in cell:
                 kind = "either_comma" if _ONE_GROUP.search(cell) else "point"
             elif "." in cell:
                 kind = "either_point"
-            else:
+            elif len(cell) >= 4 and cell.isdigit():
                 kind = "plain"
-                if not (len(cell) >= 4 and cell.isdigit()):
-                    continue
+            else:
+                continue
         elif by_point:
             kind = "groups" if "," in cell and "." not in cell else "point"
         else:
             kind = "dots" if "." in cell and "," not in cell else "comma"
         if seen[kind] < 0:
             seen[kind] = row
-    return _Written(**seen, others=others)
+    return _Written(**seen)
 
 
 def _decimal_comma(way: _Written, others: list[_Written], separator: str) -> bool | None:
@@ -260,12 +230,6 @@ def _decimal_comma(way: _Written, others: list[_Written], separator: str) -> boo
     if commas and not points:
         return None if ungrouped else True
     if dots or commas:
-        return None
-    if (
-        separator == ";"
-        and not (points or ungrouped)
-        and any(other.either_comma >= 0 for other in others)
-    ):
         return None
     return None if separator == ";" and not (points or ungrouped) else False
 

@@ -1,6 +1,5 @@
 """Columns of any kind as numbers, truths and text, to be compared, grouped and printed."""
 
-import datetime
 import decimal
 import json
 from typing import Any
@@ -26,13 +25,10 @@ def flat_names(frame: pd.DataFrame) -> list[str]:
     names = []
     for column in frame.columns:
         if isinstance(column, tuple):
-            parts = [
-                str(part).strip() for part in column if str(part).strip() and not _unnamed(part)
-            ]
-            parts = parts[:1] + [
-                part for part in parts[1:] if part.lower() not in ("mean", "average", "avg")
-            ]
-            names.append("_".join(parts))
+            texts = [str(part).strip() for part in column if not _unnamed(part)]
+            parts = [text for text in texts if text]
+            means = ("mean", "average", "avg")
+            names.append("_".join(parts[:1] + [x for x in parts[1:] if x.lower() not in means]))
         else:
             names.append(str(column).strip())
     return names
@@ -41,14 +37,10 @@ def flat_names(frame: pd.DataFrame) -> list[str]:
 def with_index(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with a plain index; levels that have a name, as after a groupby, become columns."""
     levels = [name for name in frame.index.names if name is not None and name not in frame.columns]
-    unnamed = [
-        number
-        for number, name in enumerate(frame.index.names)
-        if name is None or name in frame.columns
-    ]
     if not levels:
         return frame.reset_index(drop=True)
-    return frame.droplevel(unnamed).reset_index() if unnamed else frame.reset_index()
+    names = enumerate(frame.index.names)
+    return frame.droplevel([level for level, name in names if name not in levels]).reset_index()
 
 
 def _unnamed(part: object) -> bool:
@@ -93,11 +85,7 @@ def _plain_value(value: Any, objects: bool) -> Any:
         return json.dumps(list(value), default=_spelt)
     if isinstance(value, dict):
         return json.dumps({str(key): item for key, item in value.items()}, default=_spelt)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return _spelt(value)
-    if isinstance(value, (datetime.datetime, datetime.date, np.datetime64)):
-        return str(value)
-    return _spelt(value)
+    return str(value) if isinstance(value, np.datetime64) else _spelt(value)
 
 
 def _spelt(value: Any) -> Any:

@@ -23,6 +23,7 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.command_lines import command_line
+from llmscale.errors.printable import begun
 from llmscale.explain.table.files.bounds import check_cells, read_within
 from llmscale.explain.table.files.csv_text import read_csv
 from llmscale.explain.table.files.frames import is_frame, to_frame
@@ -40,12 +41,9 @@ STANDARD_INPUT = Path("<stdin>")
 FRAME = Path("<table>")
 
 _KINDS = {
-    ".csv": "CSV",
-    ".tsv": "CSV",
+    **dict.fromkeys((".csv", ".tsv"), "CSV"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "JSON"),
     ".parquet": "parquet",
-    ".jsonl": "JSON",
-    ".ndjson": "JSON",
-    ".json": "JSON",
 }
 _OPEN: dict[bytes, Callable[[Any], Any]] = {
     rb"\x1f\x8b": gzip.open,
@@ -123,17 +121,21 @@ def _read(file: Path) -> Read:
     if suffixes and suffixes[-1] in _PACKED:
         suffixes.pop()
     with file.open("rb") as stream:
-        start = stream.read(6)
-        stream.seek(0)
-        unpack = next((how for magic, how in _OPEN.items() if re.match(magic, start)), None)
-        if unpack is None:
-            content = read_within(stream, file)
-        else:
-            with unpack(stream) as unpacked:
-                content = read_within(unpacked, file)
-    if not content.strip():
-        raise InputError(f"{file} is empty", "it needs a line of column names and one line a run")
+        content = _unpacked(stream, file)
     return _parsed(content, suffixes[-1] if suffixes else "", file)
+
+
+def _unpacked(stream: Any, file: Path) -> bytes:
+    """What a stream that can be wound back holds, unpacked if it begins as packed ones do."""
+    start = stream.read(6)
+    stream.seek(0)
+    unpack = next((how for magic, how in _OPEN.items() if re.match(magic, start)), None)
+    with contextlib.nullcontext(stream) if unpack is None else unpack(stream) as unpacked:
+        return read_within(unpacked, file)
+
+
+def _empty(file: Path) -> InputError:
+    return InputError(f"{file} is empty", "it needs a line of column names and one line a run")
 
 
 def _file_of(source: Path) -> Path:
@@ -161,7 +163,7 @@ def _file_of(source: Path) -> Path:
             f"pipe it in: llmscale fit - < {command_line(source)}",
         )
     if source.stat().st_size == 0:
-        raise InputError(f"{source} is empty", "it needs a line of column names and one line a run")
+        raise _empty(source)
     return source
 
 
@@ -180,15 +182,8 @@ def _one_sentence(path: Path) -> Any:
         ) from error
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise InputError(
-            f"{_shown(path)} cannot be unpacked or read: {_reason(error)}", _NAMES
+            f"{begun(path, 200)} cannot be unpacked or read: {_reason(error)}", _NAMES
         ) from error
-
-
-def _shown(path: Path) -> str:
-    text = str(path)
-    if len(text) < 200:
-        return text
-    return f"{text[:80]}..."
 
 
 def _standard_input() -> bytes:
@@ -198,22 +193,19 @@ def _standard_input() -> bytes:
         )
     buffer = getattr(sys.stdin, "buffer", None)
     with _one_sentence(STANDARD_INPUT):
-        content = (
-            read_within(buffer, STANDARD_INPUT) if buffer is not None else sys.stdin.read().encode()
-        )
-        unpack = next((how for magic, how in _OPEN.items() if re.match(magic, content)), None)
-        if unpack is not None:
-            with unpack(io.BytesIO(content)) as unpacked:
-                content = read_within(unpacked, STANDARD_INPUT)
-    if not content.strip():
-        raise InputError(
-            f"{STANDARD_INPUT} is empty", "it needs a line of column names and one line a run"
-        )
+        if buffer is None:
+            content = sys.stdin.read().encode()
+        else:
+            content = read_within(buffer, STANDARD_INPUT)
+        if any(re.match(magic, content) for magic in _OPEN):
+            content = _unpacked(io.BytesIO(content), STANDARD_INPUT)
     return content
 
 
 def _parsed(content: bytes, suffix: str, file: Path) -> Read:
     """The rows that the content holds, whatever the file is called."""
+    if not content.strip():
+        raise _empty(file)
     refuse_binary(content, file)
     if content[:4] == b"PAR1":
         return _checked(_from_parquet(content, file), file), _unlike("parquet", suffix, file)
@@ -259,8 +251,8 @@ def _is_table(text: str) -> bool:
         frame, _ = read_csv(start, Path("table"))
     except InputError:
         return False
-    numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name].dtype)]
-    return len(frame) > 0 and len(frame.columns) > 1 and len(numbers) > 0
+    numbers = any(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
+    return len(frame) > 0 and len(frame.columns) > 1 and numbers
 
 
 def _unlike(kind: str, suffix: str, file: Path) -> tuple[Note, ...]:
@@ -290,17 +282,11 @@ def _from_parquet(content: bytes, file: Path) -> pd.DataFrame:
 def _checked(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
     frame = with_index(frame)
     frame.columns = flat_names(frame)
-    repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
-    if repeated:
-        raise InputError(
-            f"{file} has more than one column named {repeated[0]!r}",
-            "give each column its own name",
-        )
     frame = plain(unfold(plain(frame, objects=True)))
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
         raise InputError(
-            f"{file} has more than one column named {listed(repeated)}",
+            f"{file} has more than one column named {listed(map(repr, repeated))}",
             "give each column its own name",
         )
     return frame

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import Note, listed
-from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, last_part, plain, spellings
+from llmscale.errors import Note, counted, listed
+from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, columns_named, spellings
 from llmscale.explain.table.rows.grid import is_grid, one_after_another
 from llmscale.explain.table.rows.row_names import (
     called,
@@ -128,6 +128,14 @@ def identify(
     return rows.apart(labels) if last is None else rows.settle(texts_of(raw[last]), last)
 
 
+def _parts(
+    ids: pd.Series, parts: Mapping[str, tuple[str, float]]
+) -> tuple[pd.Series, NDArray[np.float64]]:
+    """The run of each id, the id itself for none, and the number that stands behind the run."""
+    runs = ids.map({one: run or one for one, (run, _) in parts.items()})
+    return runs, ids.map({one: number for one, (_, number) in parts.items()}).to_numpy(dtype=float)
+
+
 def _called(wanted: tuple[str, ...], raw: pd.DataFrame) -> list[str]:
     """The columns of these names, in the order of the names."""
     found = [name for name in raw.columns if called(name) in wanted]
@@ -147,12 +155,10 @@ class _Rows:
         self.grid = False
 
     def _steps(self) -> tuple[NDArray[np.float64] | None, str | None]:
-        for wanted in STEPS:
-            for name in self.raw.columns:
-                if plain(last_part(name)) == wanted or plain(name) == wanted:
-                    numbers = step_numbers(self.raw[name])
-                    if numbers is not None and len(np.unique(numbers[self.usable])) > 1:
-                        return numbers, name
+        for name in columns_named(self.raw.columns, STEPS):
+            numbers = step_numbers(self.raw[name])
+            if numbers is not None and len(np.unique(numbers[self.usable])) > 1:
+                return numbers, name
         return None, None
 
     def _along(self) -> NDArray[np.float64] | None:
@@ -189,10 +195,8 @@ class _Rows:
         repeated = counts.to_numpy() > 1
         # Names of recipes repeat at equal tokens (seeds, learning rates); a resumed run repeats
         # some of its steps.
-        return bool(
-            (along.nunique() / along.size())[grow].median() > 0.5
-            and repeated.sum() <= 2 * grow.sum()
-        )
+        mostly = (along.nunique() / along.size())[grow].median() > 0.5
+        return bool(mostly and repeated.sum() <= 2 * grow.sum())
 
     def by_step(self, ids: pd.Series, *, alone: bool) -> bool:
         """Whether steps grow with tokens within each name, or, without steps, tokens grow evenly.
@@ -224,10 +228,8 @@ class _Rows:
     def _proportional(self, step: NDArray[np.float64], group: NDArray[np.int_]) -> bool:
         if self.along is None:
             return False
-        table = pd.DataFrame({"step": step, "along": self.along, "group": group})[
-            self.usable
-        ].dropna()
-        table = table.sort_values(["group", "step"], kind="stable")
+        table = pd.DataFrame({"step": step, "along": self.along, "group": group})
+        table = table[self.usable].dropna().sort_values(["group", "step"], kind="stable")
         by = table.groupby("group")
         if not (by["step"].nunique() > 1).any():
             return False
@@ -241,8 +243,8 @@ class _Rows:
         at = self.along if at is None else at
         if at is None:
             return False
-        table = pd.DataFrame({"along": at, "group": group})[self.usable].dropna().drop_duplicates()
-        table = table.sort_values(["group", "along"], kind="stable")
+        table = pd.DataFrame({"along": at, "group": group})[self.usable].dropna()
+        table = table.drop_duplicates().sort_values(["group", "along"], kind="stable")
         gap = table.groupby("group")["along"].diff()
         by = pd.DataFrame({"gap": gap, "group": table["group"]}).dropna().groupby("group")["gap"]
         many = by.size() >= _EQUAL_STEPS - 1
@@ -252,17 +254,13 @@ class _Rows:
     def without_steps(self, ids: pd.Series) -> pd.Series | None:
         """Ids such as NAME@1000 without their step, if it grows with tokens; None for others."""
         unique = pd.unique(ids)
-        if sum(with_step(one) is not None for one in unique[:_SAMPLE]) < 0.8 * len(
-            unique[:_SAMPLE]
-        ):
+        sample = unique[:_SAMPLE]
+        if sum(with_step(one) is not None for one in sample) < 0.8 * len(sample):
             return self._without_tokens(ids)
-        parts = {one: with_step(one) for one in unique}
-        if sum(part is not None and bool(part[0]) for part in parts.values()) < 0.8 * len(unique):
+        parts = {one: with_step(one) or ("", np.nan) for one in unique}
+        if sum(bool(run) for run, _ in parts.values()) < 0.8 * len(unique):
             return self._without_tokens(ids)
-        runs = ids.map({one: part[0] if part and part[0] else one for one, part in parts.items()})
-        steps = ids.map({one: part[1] if part else np.nan for one, part in parts.items()}).to_numpy(
-            dtype=float
-        )
+        runs, steps = _parts(ids, parts)
         if len(pd.unique(runs)) == len(unique) or not self._proportional(steps, self.groups(runs)):
             return None
         return runs
@@ -270,14 +268,9 @@ class _Rows:
     def _without_tokens(self, ids: pd.Series) -> pd.Series | None:
         """Ids such as NAME_5B without their tokens, if each NAME's tokens grow by equal steps."""
         unique = pd.unique(ids)
-        parts = {one: with_tokens(one) for one in unique[:_SAMPLE]}
-        if not len(unique) or not all(parts.values()):
+        if not len(unique) or not all(map(with_tokens, unique[:_SAMPLE])):
             return self._without_numbers(ids)
-        parts = {one: with_tokens(one) for one in unique}
-        runs = ids.map({one: part[0] if part else one for one, part in parts.items()})
-        tokens = ids.map(
-            {one: part[1] if part else np.nan for one, part in parts.items()}
-        ).to_numpy(dtype=float)
+        runs, tokens = _parts(ids, {one: with_tokens(one) or ("", np.nan) for one in unique})
         group = self.groups(runs)
         as_named = self._proportional(tokens, group) and self._equally_spaced(group, tokens)
         return runs if as_named and self._equally_spaced(group) else None
@@ -285,18 +278,11 @@ class _Rows:
     def _without_numbers(self, ids: pd.Series) -> pd.Series | None:
         """Ids such as NAME-1000, if sizes share their tokens a step, which are no power of ten."""
         unique = pd.unique(ids)
-        if (
-            self.along is None
-            or not len(unique)
-            or not all(_NUMBER.match(one) for one in unique[:_SAMPLE])
-        ):
+        if self.along is None or not len(unique) or not all(map(_NUMBER.match, unique)):
             return None
-        parts = {one: _NUMBER.match(one) for one in unique}
-        if not all(parts.values()):
-            return None
-        runs = ids.map({one: part["run"] for one, part in parts.items() if part})
-        steps = ids.map({one: float(part["step"]) for one, part in parts.items() if part}).to_numpy(
-            dtype=float
+        found = {one: _NUMBER.match(one) for one in unique}
+        runs, steps = _parts(
+            ids, {one: (part["run"], float(part["step"])) for one, part in found.items() if part}
         )
         counts = runs[self.usable].value_counts()
         if len(counts) < 2 or counts.max() < 3 or not self._proportional(steps, self.groups(runs)):
@@ -324,48 +310,31 @@ class _Rows:
         codes = np.zeros(len(self.raw), dtype=np.int64)
         for key in keys:
             code = pd.factorize(key, use_na_sentinel=False)[0]
-            codes = np.unique(codes * (int(code.max()) + 1) + code, return_inverse=True)[1].reshape(
-                -1
-            )
-        ids = pd.Series(
-            [f"run {code + 1}" for code in pd.factorize(codes)[0]],
-            index=self.raw.index,
-            dtype=object,
-        )
+            codes = pd.factorize(codes * (int(code.max()) + 1) + code)[0]
+        names = [f"run {code + 1}" for code in codes]
+        ids = pd.Series(names, index=self.raw.index, dtype=object)
         if not self.are_checkpoints(ids):
             return None
-        if not (
-            self.by_step(ids, alone=True) if by_steps else self._equally_spaced(self.groups(ids))
-        ):
-            return None
-        counts = ids[self.usable].value_counts()
-        return ids if counts.median() >= 3 else None
+        if by_steps:
+            grows = self.by_step(ids, alone=True)
+        else:
+            grows = self._equally_spaced(self.groups(ids))
+        return ids if grows and ids[self.usable].value_counts().median() >= 3 else None
 
     def _grows(self, given: pd.Series) -> bool:
         """Whether a column is the tokens, FLOPs or loss themselves, or one for one with them."""
         for name in ("tokens", "flops", "loss"):
-            values = self.frame[name]
-            table = pd.DataFrame({"one": pd.factorize(given)[0], "other": values})[
-                self.usable
-            ].drop_duplicates()
-            if (
-                len(table)
-                and table["one"].nunique() >= 0.9 * len(table)
-                and table["other"].nunique() > 1
-            ):
+            table = pd.DataFrame({"one": pd.factorize(given)[0], "other": self.frame[name]})
+            table = table[self.usable].drop_duplicates()
+            differs = table["other"].nunique() > 1
+            if differs and table["one"].nunique() >= 0.9 * len(table):
                 return True
         return False
 
     def apart(self, labels: str | None = None) -> Identity:
         """Every row as a run of its own."""
-        return Identity(
-            numbered(self.raw),
-            None,
-            np.zeros(len(self.raw), dtype=bool),
-            (),
-            labels,
-            grid=self.grid,
-        )
+        nothing = np.zeros(len(self.raw), dtype=bool)
+        return Identity(numbered(self.raw), None, nothing, (), labels, grid=self.grid)
 
     def settle(self, ids: pd.Series, column: str | None, *, forced: bool = False) -> Identity:
         """Run ids by a column, with a note on names that stand in several rows."""
@@ -392,8 +361,8 @@ class _Rows:
         number = ids[kept].nunique()
         shown = "by their settings, without a name" if column is None else f"by column {column!r}"
         text = (
-            f"{int(kept.sum())} rows are of {number} {'run' if number == 1 else 'runs'}, told "
-            f"apart {shown} ({listed(names, 3)}): intervals rest on whole runs, not on rows"
+            f"{int(kept.sum())} rows are of {counted(number, 'run')}, told apart {shown} "
+            f"({listed(names, 3)}): intervals rest on whole runs, not on rows"
         )
         if not forced:
             text += (
@@ -408,23 +377,13 @@ class _Rows:
         """Whether any name stands at several lengths of training."""
         if self.along is None:
             return False
-        return bool(
-            (
-                pd.Series(self.along[self.usable]).groupby(self.groups(ids)[self.usable]).nunique()
-                > 1
-            ).any()
-        )
+        along = pd.Series(self.along[self.usable]).groupby(self.groups(ids)[self.usable])
+        return bool((along.nunique() > 1).any())
 
     def _by_seed(self, ids: pd.Series) -> pd.Series:
         """Names of recipes, run several times with other seeds, as a run for each seed."""
-        seed = next(
-            (
-                name
-                for name in self.raw.columns
-                if called(name) in ("seed", "random_seed", "rng_seed")
-            ),
-            None,
-        )
+        seeds = ("seed", "random_seed", "rng_seed")
+        seed = next((name for name in self.raw.columns if called(name) in seeds), None)
         if seed is None or self.raw[seed].nunique() < 2:
             return ids
         both = pd.DataFrame({"id": ids, "seed": self.raw[seed]})[self.usable]
@@ -454,9 +413,8 @@ class _Rows:
             return []
         runs = listed(dict.fromkeys(ids[again]), 3)
         rows = listed([f"row {row + 1}" for row in np.flatnonzero(again)], 3)
-        return [
-            STEPS_REPEATED.note(
-                f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
-                f"checkpoint: the later row is kept, and {rows} left out"
-            )
-        ]
+        message = (
+            f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
+            f"checkpoint: the later row is kept, and {rows} left out"
+        )
+        return [STEPS_REPEATED.note(message)]

@@ -22,30 +22,24 @@ def notes(frame: pd.DataFrame) -> list[Note]:
     found = []
     again = frame[frame["retry_of"].notna()] if "retry_of" in frame.columns else frame[:0]
     if len(again):
-        rates = (
-            again["lr"].astype(float).map("{:.3g}".format)
-            if "lr" in again.columns
-            else pd.Series("", again.index)
-        )
-        named = [
-            f"{run} (learning rate {rate})"
-            for run, rate in zip(again["run_id"], rates, strict=True)
-        ]
+        rates = [""] * len(again)
+        if "lr" in again.columns:
+            rates = again["lr"].astype(float).map("{:.3g}".format).to_list()
+        runs = zip(again["run_id"], rates, strict=True)
+        named = [f"{run} (learning rate {rate})" for run, rate in runs]
         were = "run was" if len(again) == 1 else "runs were"
-        found.append(
-            RETRIED_LEARNING_RATE.note(
-                f"{len(again)} {were} tried again with half the learning rate or less, after one "
-                f"diverged, so that the runs do not all follow one rule: {listed(named)}"
-            )
+        message = (
+            f"{len(again)} {were} tried again with half the learning rate or less, after one "
+            f"diverged, so that the runs do not all follow one rule: {listed(named)}"
         )
+        found.append(RETRIED_LEARNING_RATE.note(message))
     spiked = frame[frame["spike_height"].notna()] if "spike_height" in frame.columns else frame[:0]
     if len(spiked):
         worst = spiked.loc[spiked["spike_height"].astype(float).idxmax()]
-        found.append(
-            LOSS_SPIKES.note(
-                f"the training loss of {len(spiked)} of {len(frame)} runs spiked, of "
-                f"{worst['run_id']} by {float(worst['spike_height']):.2f} nats at step "
-                f"{int(worst['spike_step'])}; their losses may be high"
-            )
+        message = (
+            f"the training loss of {len(spiked)} of {len(frame)} runs spiked, of "
+            f"{worst['run_id']} by {float(worst['spike_height']):.2f} nats at step "
+            f"{int(worst['spike_step'])}; their losses may be high"
         )
+        found.append(LOSS_SPIKES.note(message))
     return found

@@ -3,13 +3,15 @@
 import csv
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
 from llmscale.errors.printable import one_line
@@ -67,6 +69,11 @@ _SHARES = spellings(
     """
 )
 """Columns of how much of a run is done, from 0 to 1 or to 100."""
+_SAID = {
+    **dict.fromkeys(spellings("true yes y x * ✓ ✔ ✅"), True),
+    **dict.fromkeys(spellings("false no n ✗ ✘ ❌"), False),
+    "": None,
+}
 _EXIT_CODES = ("exit_code", "exitcode", "returncode", "return_code")
 _NO_STATUS = "no status"
 _FULL = 0.985
@@ -99,7 +106,8 @@ def parse_status(text: str | Sequence[str] | None) -> frozenset[str] | None:
         head, sign, rest = one_line(text).partition("=")
         # A word with a comma stands in double quotes.
         items = next(csv.reader([rest if sign else head], skipinitialspace=True), [])
-        items[:1] = [head + sign + "".join(items[:1])] if sign else items[:1]
+        if sign:
+            items[:1] = [head + sign + "".join(items[:1])]
     else:
         items = [str(item) for item in text]
     if items:
@@ -140,7 +148,7 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
                 continue
             if plain(column) in _MAYBE and unknown:
                 if known:
-                    unread.append(_not_read(column, list(dict.fromkeys(words))))
+                    unread.append(_not_read(column, words))
                 continue
             if not known and len(raw):
                 raise InputError(
@@ -155,28 +163,22 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
             share = _share(raw[column])
             assert share is not None
             good = share >= _FULL
-            words = np.array(
-                [f"{column} is {_shown(value)}" for value in raw[column]], dtype=object
-            )
+            words = _sentences(raw[column])
             if 2 * good.sum() < len(raw):
                 # Checkpoints of runs, perhaps, or runs of which none is done.
                 if len(set(share)) < 5:
-                    unread.append(_not_read(column, list(dict.fromkeys(map(_shown, raw[column])))))
+                    unread.append(_not_read(column, map(_shown, raw[column])))
                 continue
         elif kind == "unsaid":
-            unread.append(_not_read(column, list(dict.fromkeys(map(_shown, raw[column])))))
+            unread.append(_not_read(column, map(_shown, raw[column])))
             continue
         else:
             truths = _truths(raw[column])
             if kind == "untruth" and False not in truths:
-                truths = [
-                    truth or False for truth in truths
-                ]  # a mark for the few, and nothing for the rest
-            wanted = {"truth": True, "untruth": False}[kind]
-            good = np.array([truth is wanted for truth in truths], dtype=bool)
-            words = np.array(
-                [f"{column} is {_shown(value)}" for value in raw[column]], dtype=object
-            )
+                # A mark for the few, and nothing for the rest.
+                truths = [truth or False for truth in truths]
+            good = np.array([truth is (kind == "truth") for truth in truths], dtype=bool)
+            words = _sentences(raw[column])
         fresh = usable & ~good
         reasons[fresh] = words[fresh]
         usable &= good
@@ -216,55 +218,54 @@ def _columns(raw: pd.DataFrame) -> list[tuple[str, str]]:
     """The columns of statuses, and whether they hold words, shares, or truths of which kind."""
     found = []
     for column in raw.columns:
-        name, last = plain(column), plain(last_part(column))
-        if name in _COLUMNS or last in ("status", "state"):
-            if pd.api.types.is_numeric_dtype(raw[column].dtype) and not pd.api.types.is_bool_dtype(
-                raw[column].dtype
-            ):
-                if not name.startswith("exit"):
-                    continue  # numbers say nothing
-                found.append((column, "words"))
-            else:
-                found.append((column, "truth" if _truths(raw[column]) else "words"))
-        elif name in _MAYBE and not pd.api.types.is_numeric_dtype(raw[column].dtype):
-            found.append((column, "words"))
-        elif (name in _SHARES or ("%" in column and name in _TRUTHS)) and _share(
-            raw[column]
-        ) is not None:
-            found.append((column, "share"))
-        elif name in _UNSAID and len(set(_truths(raw[column]))) > 1:
-            found.append((column, "unsaid"))
-        elif name in _TRUTHS and _truths(raw[column]):
-            found.append((column, "truth"))
-        elif name in _UNTRUTHS and _truths(raw[column]):
-            found.append((column, "untruth"))
-        elif name in _EXIT_CODES:
-            found.append((column, "words"))
+        kind = _kind(column, raw[column])
+        if kind is not None:
+            found.append((column, kind))
     return found
+
+
+def _kind(column: str, given: pd.Series) -> str | None:
+    """What a column of statuses holds; None for another column."""
+    name, last = plain(column), plain(last_part(column))
+    numeric = pd.api.types.is_numeric_dtype(given.dtype)
+    if name in _COLUMNS or last in ("status", "state"):
+        if numeric and not pd.api.types.is_bool_dtype(given.dtype):
+            return "words" if name.startswith("exit") else None  # other numbers say nothing
+        return "truth" if _truths(given) else "words"
+    if name in _MAYBE and not numeric:
+        return "words"
+    shares = name in _SHARES or ("%" in column and name in _TRUTHS)
+    if shares and _share(given) is not None:
+        return "share"
+    if name in _UNSAID and len(set(_truths(given))) > 1:
+        return "unsaid"
+    if name in _TRUTHS and _truths(given):
+        return "truth"
+    if name in _UNTRUTHS and _truths(given):
+        return "untruth"
+    return "words" if name in _EXIT_CODES else None
+
+
+def _sentences(given: pd.Series) -> NDArray[Any]:
+    return np.array([f"{given.name} is {_shown(value)}" for value in given], dtype=object)
 
 
 def _truths(given: pd.Series) -> list[bool | None]:
     """True or False of each row, None for a missing one; empty for another column."""
-    texts = {"true": True, "false": False, "yes": True, "no": False, "y": True, "n": False,
-    "x": True, "*": True,
-             "✓": True, "✔": True, "✅": True, "✗": False, "✘": False, "❌": False}  # fmt: skip
     truths: list[bool | None] = []
     for value in given:
         if value is None or value is pd.NA or value != value:
             truths.append(None)
-        elif isinstance(value, (bool, np.bool_)):
-            truths.append(bool(value))
-        elif isinstance(value, str) and not value.strip():
-            truths.append(None)
-        elif isinstance(value, str) and value.strip().lower() in texts:
-            truths.append(texts[value.strip().lower()])
-        elif isinstance(value, (int, float, np.integer, np.floating)) and value in (0, 1):
+        elif isinstance(value, str):
+            word = value.strip().lower()
+            if word not in _SAID:
+                return []
+            truths.append(_SAID[word])
+        elif isinstance(value, (bool, np.bool_, int, float, np.number)) and value in (0, 1):
             truths.append(bool(value))
         else:
             return []
-    if all(truth is None for truth in truths):
-        return []
-    return truths
+    return truths if {True, False} & set(truths) else []
 
 
 def _share(given: pd.Series) -> np.ndarray | None:
@@ -334,14 +335,13 @@ def _unknown(column: str, unknown: Sequence[str]) -> Note:
     )
 
 
-def _not_read(column: str, unknown: Sequence[str]) -> Note:
+def _not_read(column: str, words: Iterable[str]) -> Note:
+    unknown = list(dict.fromkeys(words))
     return STATUS_UNKNOWN.note(
         f"column {column!r} ({listed(unknown)}) is not read as the status of runs, and every row "
         f"counts: if it is, say which words count as done, {status_option(unknown[0])}"
     )
 
 
-def _shown(value: object) -> str:
-    if value is None or value is pd.NA or value != value:
-        return "missing"
-    return str(value)
+def _shown(value: Any) -> str:
+    return "missing" if pd.isna(value) else str(value)

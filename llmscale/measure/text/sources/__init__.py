@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from llmscale.errors import InputError
 from llmscale.machine.needs import need
-from llmscale.menu import Menu, errors_named, path_of
+from llmscale.menu import Menu, errors_named, file_of
 
 _DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _IN_FILE: Final = re.compile(r"\.py:[A-Za-z_]\w*(@[0-9a-f]+)?$")
@@ -261,7 +261,7 @@ def _tried(found: Any, title: str) -> Any:
             f"{title} is neither a function nor a class of Source",
             "write a function that yields documents, each a str",
         )
-    path = path_of(found.__module__) or title
+    path = file_of(found)
 
     def opened(name: str, *, config: str | None, split: str, text_column: str) -> Source:
         refuse_dataset_options("a file of your own", config, split)

@@ -1,11 +1,12 @@
-"""docs/settings.md: every setting of a sweep and a tuning, made from the declarations.
+"""docs/settings.md: every setting, made from the declarations. `llmscale schema --settings` prints
+it, and `make docs` writes it."""
 
-`python -m llmscale.measure.reference docs/settings.md` writes it; `make docs` does so."""
-
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, get_origin
 
+from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading
+from llmscale.explain.estimation.options import Options
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.settings import Setting, keys_of, settings_of
@@ -15,8 +16,9 @@ _BEGINNING = """\
 
 <!-- Made by `make docs` from the declarations in the code: do not edit. -->
 
-Every setting of `llmscale sweep` and `llmscale tune`. One name stands for it everywhere: an option
-of the command line, a key of a TOML file, and a keyword in Python.
+Every setting of `llmscale sweep` and `llmscale tune`, and below of
+[`fit`, `plot` and `predict`](#options-of-fit-plot-and-predict). One name stands for it everywhere:
+an option of the command line, a key of a TOML file, and a keyword in Python.
 
 ```sh
 llmscale sweep --sizes 10k,30k --batch-tokens 4096
@@ -37,14 +39,47 @@ llmscale.sweep(sizes="10k,30k", batch_tokens=4096)
 Options take the place of what a file says. What is out of range, not on a menu, or misspelled is
 refused before anything is done.
 """
-_WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_EXPLAINING = """\
+## Options of `fit`, `plot` and `predict`
+
+They are options and keywords, `llmscale fit runs.csv --bootstrap 200` and
+`llmscale.fit("runs.csv", bootstrap=200)`, and no keys of a TOML file. In Python, None is as if it
+was left out; and `intervals`, `holdout` and `diagnostics`, options of `fit`, are keywords of all
+three.
+"""
+_SECTIONS: tuple[tuple[str, type], ...] = (
+    ("Of all three: how a table is read", Reading),
+    ("Of all three: how a law is fitted", Options),
+    ("Of `fit` only", FitSpec),
+    ("Of `plot` only", PlotSpec),
+    ("Of `predict` only", PredictSpec),
+)
+_WORDS: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    type: "class",
+    Path: "path",
+    Mapping: "mapping",
+    Sequence: "list",
+    Any: "number or text, or several",
+}
 
 
 def reference() -> str:
     """The page, in Markdown."""
     search = "## Options of `llmscale tune` only\n\nHow it searches.\n"
     of_search = (_entry(one) for one in settings_of(SearchSpec))
-    return "\n".join([_BEGINNING, *_tables(SweepSpec, ""), search, *of_search])
+    measuring = [*_tables(SweepSpec, ""), search, *of_search]
+    return "\n".join([_BEGINNING, *measuring, _EXPLAINING, *_explaining()])
+
+
+def _explaining() -> Iterator[str]:
+    """A section for each dataclass of what explains a table of runs."""
+    for heading, kind in _SECTIONS:
+        yield f"### {heading}\n"
+        yield from (_entry(one) for one in settings_of(kind) if one.table is None)
 
 
 def _tables(kind: type, name: str) -> Iterator[str]:
@@ -79,7 +114,7 @@ def _kind(one: Setting) -> str:
         return "tables"
     if one.is_list:
         return "a list, or text with commas between"
-    return " or ".join(_WORDS[kind] for kind in one.kinds)
+    return " or ".join(_WORDS[get_origin(kind) or kind] for kind in one.kinds)
 
 
 def _default(one: Setting) -> str:
@@ -90,7 +125,3 @@ def _default(one: Setting) -> str:
     if isinstance(one.default, float):
         return f"`{one.default:g}`"
     return f"`{one.default}`" if isinstance(one.default, str | int) and one.default != "" else ""
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(reference(), encoding="utf-8")
