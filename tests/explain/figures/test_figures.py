@@ -385,7 +385,7 @@ def test_the_published_runs_can_be_drawn(shared: Path, tmp_path: Path) -> None:
         (("-o", "figure"), ".png, .pdf or .svg"),
         (("--kind", "scalling"), "scaling"),
         (("--law", "chinchila"), "chinchilla"),
-        (("--width", "0"), "inches"),
+        (("--width", "0"), "width is 0"),
         (("-o", "/proc/nowhere/figure.png"), "cannot write"),
     ],
 )
