@@ -268,6 +268,7 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
         lambda: codes(read_table(grid().drop(columns="params").assign(flops_per_token=6e8))),
         lambda: read(),
     ),
+    "loss-too-low": (lambda: read(loss=lambda table: 0.15 * table["loss"]), lambda: read()),
     "rows-are-steps": (steps, lambda: read()),
     "isoflop-grid": (lambda: planned(flops=(1e15,)), planned),
     "batch-rounded": (lambda: planned(batch_tokens=2000), planned),
