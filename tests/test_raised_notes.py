@@ -268,6 +268,7 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
         lambda: codes(read_table(grid().drop(columns="params").assign(flops_per_token=6e8))),
         lambda: read(),
     ),
+    "loss-too-low": (lambda: read(loss=lambda table: 0.15 * table["loss"]), lambda: read()),
     "rows-are-steps": (steps, lambda: read()),
     "isoflop-grid": (lambda: planned(flops=(1e15,)), planned),
     "batch-rounded": (lambda: planned(batch_tokens=2000), planned),
@@ -301,7 +302,7 @@ def test_a_note_is_raised_by_what_deserves_it_and_by_nothing_else(
 def test_every_code_is_raised_in_some_test() -> None:
     here = Path(__file__)
     others = "".join(
-        path.read_text(encoding="utf-8") for path in here.parent.glob("test_*.py") if path != here
+        path.read_text(encoding="utf-8") for path in here.parent.rglob("test_*.py") if path != here
     )
     untested = {code for code in CATALOGUE if f'"{code}"' not in others} - set(CASES)
     assert not untested, untested

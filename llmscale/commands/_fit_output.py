@@ -1,7 +1,7 @@
 """What `llmscale fit` prints: laws, a ranking of laws, groups, and methods."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
 from llmscale.errors import Note
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from llmscale.explain.allocation import Allocation, MethodComparison
+    from llmscale.explain.estimation.holdout import Holdout
     from llmscale.explain.estimation.result import Fit, Origin
     from llmscale.explain.fit.compare import Comparison
     from llmscale.explain.fit.groups import Groups
@@ -40,7 +41,7 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
     output.results.print(_coefficients(fits))
     output.results.print("")
     for run in table.excluded[:_MOST_LEFT_OUT]:
-        output.results.print(f"left out: {run.title} ({run.reason})")
+        output.results.say("left out:", "", f"{run.title} ({run.reason})")
     if len(table.excluded) > _MOST_LEFT_OUT:
         output.results.print(f"and {len(table.excluded) - _MOST_LEFT_OUT} more left out: --json")
     _show_holdouts(fits)
@@ -112,37 +113,48 @@ def _show_holdout(one: "Fit") -> None:
     count = len(check.runs)
     runs, them = ("1 run", "it") if count == 1 else (f"{count} runs", "them")
     bias = f" ({check.bias})" if str(check.bias) else ""
-    output.results.print(
-        output.styled(
-            f"held out ({check.rule}): ",
-            (check.law.name, "bold"),
-            f" fitted without {runs} predicts {them} with a mean error of {check.error_text}{bias}",
-            *_inside(one),
-        )
+    inside, style = _inside(one)
+    output.results.say(
+        f"held out ({check.rule}):",
+        style,
+        f"{check.law.name} fitted without {runs} predicts {them} with a mean error of "
+        f"{check.error_text}{bias}{inside}",
     )
-    for row in check.runs.head(_MOST_HELD_OUT).itertuples():
-        interval = f" [{row.low:.4g}, {row.high:.4g}]" if check.has_interval else ""
-        output.results.print(
-            f"  {row.title}: measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}"
+    for row in _worst_first(check)[:_MOST_HELD_OUT]:
+        interval = f" [{row.low:.4f}, {row.high:.4f}]" if check.has_interval else ""
+        outside = "" if row.inside or not check.has_interval else ", outside"
+        output.results.say(
+            f"  {row.title}:",
+            "yellow" if outside else "",
+            f"measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}{outside}",
         )
     if count > _MOST_HELD_OUT:
-        output.results.print(f"  and {count - _MOST_HELD_OUT} more: see --json")
+        output.results.print(f"  and {count - _MOST_HELD_OUT} nearer to their forecast: --json")
 
 
 _MOST_HELD_OUT = 5
 
 
-def _inside(one: "Fit") -> "list[str | tuple[str, str]]":
-    """`, 2 of 3 inside the 90% interval`, if there is one."""
+def _worst_first(check: "Holdout") -> list[Any]:
+    """The runs held out: those outside of their interval, then the others, each by their miss."""
+    off = (check.runs["loss"] / check.runs["predicted"] - 1).abs()
+    ordered = check.runs.assign(off=off.to_numpy())
+    by = ["inside", "off"] if check.has_interval else ["off"]
+    ascending = [name == "inside" for name in by]
+    return list(ordered.sort_values(by, ascending=ascending, kind="stable").itertuples())
+
+
+def _inside(one: "Fit") -> tuple[str, str]:
+    """`, 2 of 3 inside the 90% interval`, if there is one, and the colour of that."""
     check = one.holdout
     if check is None or check.inside_interval is None:
-        return []
+        return "", ""
     inside, count = check.inside_interval, len(check.runs)
     which = f"{inside} of {count} inside"
     if count == 1:
         which = "inside" if inside else "outside"
-    style = "green" if inside >= one.level * count - 1e-9 else "yellow"
-    return [", ", (f"{which} the {100 * one.level:g}% interval", style)]
+    enough = inside >= one.level * count - 1e-9
+    return f", {which} the {100 * one.level:g}% interval", "green" if enough else "yellow"
 
 
 def _digits(value: float, significant: int) -> str:

@@ -58,7 +58,7 @@ def _show(found: "Forecast") -> None:
         table.add_row(*_cells(found, place))
     output.results.print(table)
     if found.coverage:
-        output.results.print(f"coverage: {found.coverage}")
+        output.results.say("coverage:", "", found.coverage)
 
 
 def _cells(found: "Forecast", place: int) -> "list[str | Text]":

@@ -79,6 +79,15 @@ LOSS_TOO_HIGH = Kind(
     remedy="Leave such rows out, or say the unit: --units loss=perplexity or bits.",
     limit=13,
 )
+LOSS_TOO_LOW = Kind(
+    "loss-too-low",
+    DOUBT,
+    when="half of the runs below 1B parameters have a loss under {limit:g} nats a token",
+    means="Text costs such models more, code and maths may not. Losses in bits per byte give "
+    "floor, amplitudes and predictions in bits per byte; exponents are the same in every unit.",
+    remedy="Say that it is so: --units loss=nats. Or name a column in nats per token.",
+    limit=1.0,
+)
 LOSS_PER_BYTE = Kind(
     "loss-per-byte",
     NEWS,

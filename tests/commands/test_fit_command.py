@@ -101,6 +101,22 @@ def test_json_has_every_key_that_the_design_names(table: Path) -> None:
     assert payload["source"]
 
 
+def test_of_many_runs_held_out_those_outside_stand_first_and_are_marked(tmp_path: Path) -> None:
+    runs = pd.concat([frame()] * 8, ignore_index=True).assign(seed=np.repeat(range(8), 5))
+    largest = runs["params"] == runs["params"].max()
+    runs.loc[largest, "loss"] *= 1 + np.array([0.001, -0.002, 0.4, 0.003, -0.6, 0.001, 0.0, 0.002])
+    runs["run_id"] = [f"run{i}" for i in range(len(runs))]
+    path = tmp_path / "runs.csv"
+    runs.to_csv(path, index=False)
+    shown = run(path, "--law", "power", "--bootstrap", 50)
+    assert shown.exit_code == 0, shown.output
+    assert "6 of 8 inside the 90% interval" in shown.stdout
+    told = [line for line in shown.stdout.splitlines() if "measured" in line]
+    assert [line.split(":")[0].strip() for line in told[:2]] == ["run24", "run14"]
+    assert [line.endswith(", outside") for line in told] == [True, True, False, False, False]
+    assert "and 3 nearer to their forecast: --json" in shown.stdout
+
+
 def test_a_results_folder_keeps_what_was_printed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,11 +97,12 @@ class Backtest:
         for where, words in (("next", "at the next budget"), ("further", "further")):
             count = int(((self.frame["steps"] == 1) == (where == "next")).sum())
             if count:
-                widened, plain = (100 * self.inside[name][where] for name in ("widened", "plain"))
-                parts.append(
-                    f"{widened:.0f}% of {counted(count, 'run')} {words} (plain intervals "
-                    f"{plain:.0f}%)"
-                )
+                widened, plain = (self.inside[name][where] for name in ("widened", "plain"))
+                if count == 1:
+                    held, plainly = f"{widened:.0f} of 1 run", f"{plain:.0f}"
+                else:
+                    held, plainly = f"{widened:.0%} of {count} runs", f"{plain:.0%}"
+                parts.append(f"{held} {words} (plain intervals {plainly})")
         held = f"on this table {100 * self.level:g}% forecasts held {' and '.join(parts)}"
         return f"{held}, from {counted(self.origins, 'origin')}"
 

@@ -318,6 +318,7 @@ def test_sound_tables_raise_nothing(shared: Path, repository: Path) -> None:
     kept = {"tokens-unknown", "run-id-repeated"}  # what moe.csv and checkpoints deserve
     for path in sorted((shared / "published").glob("*.csv")):
         where = ["params > 0"] if path.stem == "gadre_grid_search" else []
-        assert set(codes(read_table(path, where=where))) <= kept | {"filtered"}, path
+        of_file = {"loss-too-low"} if path.stem == "farseer" else {"filtered"}  # bits per character
+        assert set(codes(read_table(path, where=where))) <= kept | of_file, path
     for path in sorted((repository / "results").glob("*/runs.parquet")):
         assert set(codes(read_table(path))) <= kept, path

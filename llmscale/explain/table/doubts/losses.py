@@ -14,10 +14,18 @@ from llmscale.explain.table.columns.names import (
     rises,
 )
 from llmscale.explain.table.doubts.taken import Array, Taken
-from llmscale.notes.reading import LOSS_PER_BYTE, LOSS_TOO_HIGH, MIXED_SPLITS, TRAINING_LOSS
+from llmscale.notes.reading import (
+    LOSS_PER_BYTE,
+    LOSS_TOO_HIGH,
+    LOSS_TOO_LOW,
+    MIXED_SPLITS,
+    TRAINING_LOSS,
+)
 
 LARGEST_LOSS = LOSS_TOO_HIGH.limit
 """Nats per token; ln of a vocabulary of 440,000, larger than any in use."""
+_SMALL = 1e9
+"""Parameters below which text costs a model more than a nat a token."""
 _LEVEL = 0.05
 """A slope in ln N or ln D is level up to this share of the other one."""
 
@@ -49,6 +57,14 @@ def doubtful_loss(taken: Taken) -> list[Note]:
             "predictions are, too, and do not compare with nats per token"
         )
         notes.append(LOSS_PER_BYTE.note(message))
+    elif _too_low(taken):
+        message = (
+            f"column {column!r} goes from {loss.min():.4g} to {loss.max():.4g}, low for nats per "
+            "token of text at these sizes: bits per byte (usually 0.5 to 1.2)? Then floor, "
+            "amplitudes and predictions are, too, and do not compare with nats per token; "
+            "exponents stay. If it is in nats (code, maths): --units loss=nats"
+        )
+        notes.append(LOSS_TOO_LOW.note(message))
     if is_loss(column) and is_training(column):
         message = (
             f"column {column!r} is a training loss: it is lower than the loss on new data "
@@ -58,6 +74,13 @@ def doubtful_loss(taken: Taken) -> list[Note]:
     return notes
 
 
+def _too_low(taken: Taken) -> bool:
+    """Whether most small models do better than text lets them."""
+    small = ~(taken.values("params") >= _SMALL)
+    loss = taken.values("loss")[small]
+    return len(loss) > 0 and float(np.median(loss)) < LOSS_TOO_LOW.limit
+
+
 def mixed_splits(raw: pd.DataFrame) -> list[Note]:
     """A note if a column `split` says that losses are of training data and of validation data.
     Runs set aside to test a law with are train and test, too: those two words say nothing."""
@@ -65,7 +88,7 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
         if plain(last_part(name)) not in ("split", "data_split", "loss_split", "subset", "phase"):
             continue
         counts = raw[name].dropna().astype(str).value_counts()
-        words = {word.strip().lower() for word in counts.index}
+        words = set(counts.index.str.strip().str.lower())
         if words & {"train", "training"} and words & {
             "val",
             "valid",
