@@ -222,6 +222,7 @@ def test_a_kept_fit_says_what_it_cannot_do(kept: Path, tmp_path: Path) -> None:
             "fit of chinchilla, not of kaplan",
         ),
         (("predict", kept, "-C", "1e21", "--refit"), "reads no table"),
+        (("fit", kept), "holds a fit that was kept, and no runs"),
         (("predict", kept, "-C", "1e21", "--count", "params_total"), "N of the fit counts params"),
     ]
     for words, sentence in cases:

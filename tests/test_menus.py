@@ -292,15 +292,21 @@ schedule = "mine.py:halving"
 device = "cpu"
 dtype = "float32"
 workers = 1
-executor = "local-too"
+executor = "mine.py:Here"
 [hardware.slurm-too]
 cpus = 3
 """
 MINE = """
+from llmscale.measure.executors.local import Local
+
+class Here(Local):
+    "As local."
+
 def words():
     yield from (f"{number} " * 40 for number in range(1500))
 
 def halving(progress):
+    print("{asked}")
     return 0.5 ** (4 * progress)
 """
 
@@ -311,8 +317,7 @@ def test_a_sweep_of_ones_own_choices_trains_resumes_and_never_runs_what_it_only_
     another_file: Callable[[Menu[Any], str], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    copies = {another_file(EXECUTORS, name) for name in ("local", "slurm")}
-    assert copies == {"local-too", "slurm-too"}
+    assert another_file(EXECUTORS, "slurm") == "slurm-too"
     for name in ("window.py", "lion.py"):
         text = (repository / "experiments" / "own" / name).read_text(encoding="utf-8")
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -328,7 +333,9 @@ def test_a_sweep_of_ones_own_choices_trains_resumes_and_never_runs_what_it_only_
     (run,) = (out / "runs").iterdir()
     sweep = json.loads((out / "sweep.json").read_text())
     assert sweep["spec"]["hardware"]["slurm-too"]["cpus"] == 3
-    assert "local-too" not in sweep["spec"]["hardware"]
+    assert re.fullmatch(r"mine\.py:Here@\w{16}", sweep["spec"]["hardware"]["executor"])
+    assert len(sweep["own"]) == 3
+    assert "{asked}" in (run / "worker.log").read_text()
     elsewhere = asked_spec(tmp_path / "s.toml", {"executor": "slurm-too"}).hardware
     assert allot_places(elsewhere, 1, "cpu", [Duration(1.0)]) == (Place(threads=3),)
     keywords = {"executor": "slurm-too", "executor_option": ["cpus=4"]}

@@ -101,9 +101,9 @@ class SafeConsole(Console):
                 super().print(thing, width=self._width_of(thing), **kwargs)
 
     def print_lines(self, text: str) -> None:
-        """Text of several lines, in its own lines."""
+        """Text of several lines, in its own lines, or in a terminal in as many as it takes."""
         for line in masked(clean(text)).splitlines():
-            super().print(Text(line), soft_wrap=True)
+            super().print(Text(line), soft_wrap=not self.wraps)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -90,12 +90,12 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
 
 
 def _cells(run: PlannedRun) -> tuple[str, ...]:
-    from llmscale.measure.sweep.result import run_name
+    from llmscale.runs.title import short_name
 
     job = run.job
     flops = job.flops if run.finished else run.trained_flops
     return (
-        run_name(job),
+        short_name(job),
         job.shape.name,
         format_count(job.shape.params),
         format_count(job.tokens),

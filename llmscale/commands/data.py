@@ -9,8 +9,10 @@ import typer
 from llmscale.commands import output
 from llmscale.commands._options import GroupedCommand, JsonOption, takes_settings
 from llmscale.errors import counted
+from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.spec import TextSpec
 from llmscale.quantity import format_bytes, format_count, parse_count
+from llmscale.settings import stated_options
 
 if TYPE_CHECKING:
     from llmscale.measure.text.inspection import Inspection
@@ -107,7 +109,7 @@ def inspect(
     if json:
         output.print_json(seen.to_json())
     else:
-        _show_inspection(seen)
+        _show_inspection(seen, spec)
 
 
 @contextmanager
@@ -172,7 +174,7 @@ def _show_store(store: "TokenStore") -> None:
         output.results.print(line)
 
 
-def _show_inspection(seen: "Inspection") -> None:
+def _show_inspection(seen: "Inspection", spec: TextSpec) -> None:
     whole = "all of it" if seen.complete else "its beginning"
     rows = [
         ("text", f"{seen.name} ({whole})"),
@@ -197,7 +199,8 @@ def _show_inspection(seen: "Inspection") -> None:
             ("tokenizer", f"{seen.vocab_size:,} tokens, {seen.bytes_per_token:.2f} bytes per token")
         )
     else:
-        rows.append(("tokens", "none yet: run llmscale data prepare"))
+        words = [spec.source, *stated_options(spec, leave_out=["data"])]
+        rows.append(("tokens", f"none yet: {command_line('llmscale', 'data', 'prepare', *words)}"))
     for name, value in rows:
         output.results.print(output.styled((f"{name:<12} ", "bold"), value))
     for number, sample in enumerate(seen.samples, start=1):

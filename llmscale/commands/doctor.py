@@ -108,7 +108,7 @@ def _rows(report: "Report") -> list[tuple[str, str, str]]:
     rows += [
         (f"data: {data.name.split()[0]}", format_bytes(data.size_bytes), str(data.path))
         for data in report.data
-        if data not in prepared
+        if data not in prepared and data.size_bytes
     ]
     rows.append(("packages", "incomplete" if missing else "all there", ", ".join(missing)))
     return rows

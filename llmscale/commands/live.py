@@ -185,15 +185,15 @@ class SweepProgress:
 
     def _ending(self, watched: _Watched) -> str:
         row = read_run(self._folder, watched.run.job.run_id)
-        start, count = f"{self._title(watched):<22} ", f"[{self._ended}/{self._total}]"
+        start = f"[{self._ended}/{self._total}]  {self._title(watched):<22}  "
         if row is None:
-            return start + "interrupted"
+            return f"{start}interrupted"
         if row.status != "done":
-            return f"{start}{row.status}: {row.error}  {count}"
-        return (
-            f"{start}done  loss {row.loss:.4f}  perplexity {row.perplexity:.2f}  "
-            f"{format_seconds(row.seconds or 0)}  {count}"
-        )
+            return f"{start}{row.status}: {row.error}"
+        time = format_seconds(row.seconds or 0)
+        if self._rates:  # the title is long
+            return f"{start}done  loss {row.loss:.4f}  {time}"
+        return f"{start}done  loss {row.loss:.4f}  perplexity {row.perplexity:.2f}  {time}"
 
     def _say(self, line: str) -> None:
         console = self._live.console if self._terminal else output.progress

@@ -88,7 +88,8 @@ def _show_layouts(found: "Ladder") -> None:
     gpu = found.gpu
     assert gpu is not None
     headings = ("size", "shape", "N", "layout", "sequences", *PARTS, "tokens", "time")
-    table = output.make_table(f"{found.gpus} x {gpu.name}", *headings, left=2)
+    least = ("gathered", "states", "tokens")
+    table = output.make_table(f"{found.gpus} x {gpu.name}", *headings, left=2, least=least)
     for rung in found.rungs:
         layout = rung.layout
         assert layout is not None

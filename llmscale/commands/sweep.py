@@ -87,7 +87,7 @@ def _show(result: "SweepResult") -> None:
 
 def _show_runs(result: "SweepResult") -> None:
     from llmscale.commands._sweep_view import mfu_text
-    from llmscale.measure.sweep.result import run_name
+    from llmscale.runs.title import short_name
 
     runs, where = result.runs, result.where
     headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU")
@@ -95,7 +95,7 @@ def _show_runs(result: "SweepResult") -> None:
     table = output.make_table(f"{where}/runs.parquet", *headings, "time", least=least)
     for run in runs[-MOST_LINES:]:
         table.add_row(
-            run_name(run),
+            short_name(run),
             format_count(run.params),
             format_count(run.tokens),
             f"{run.loss:.4f}" if run.loss is not None else run.status,

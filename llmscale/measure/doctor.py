@@ -301,7 +301,8 @@ def _what_will_be_slow(report: Report) -> Iterator[Note]:
         yield NO_COMPILE.note(f"torch.compile does not work: {report.compile.detail}")
     if report.cores < FEW_CORES.limit:
         yield FEW_CORES.note(
-            f"{counted(report.cores, 'core')}: preparing text, and training on the CPU, use all",
+            f"{counted(report.cores, 'core')}: preparing text and training on the CPU use all of "
+            "them",
         )
     if report.threads < report.cores:
         limit = os.environ.get("OMP_NUM_THREADS", "not set")

@@ -50,6 +50,18 @@ def sweep_of(place: Path, sizes: str, tokens: str) -> str | None:
     return command_line("llmscale", "sweep", *asked, *words[2:], "--out", place)
 
 
+def on_more_validation(folder: Path, where: str, tokens: str) -> str | None:
+    """The sweep in `folder`, the copy of what is at `where`, with its losses measured on so many
+    `tokens`, in a folder next to it. None if it does not say how it was made.
+    """
+    option = "--validation-tokens"
+    stated = ResultsFolder(folder).known_sweep().get("command")
+    words = _words(stated, {"--out", option}, _OF_OUTPUT, "sweep")
+    if words is None:
+        return None
+    return command_line(*words, option, tokens, "--out", f"{where}-{tokens}")
+
+
 def _words(
     stated: object, without: Collection[str], flags: Collection[str], *verbs: str
 ) -> list[str] | None:

@@ -61,7 +61,7 @@ def test_prepare_says_where_the_tokens_are_and_how_many(corpus: Path, cache: Pat
     )
     assert done.exit_code == 0, done.output
     assert str(cache) in done.stdout.replace("\n", "")
-    assert "dropped 1 documents as too short and 1 as exact duplicates" in done.stdout
+    assert "dropped 1 document as too short and 1 as exact duplicates" in done.stdout
 
 
 @pytest.mark.usefixtures("cache")

@@ -8,7 +8,7 @@ import pytest
 
 from llmscale.explain.estimation.advice import more_budgets, more_sizes
 from llmscale.explain.table import read_table
-from llmscale.runs.own_command import resumed, sweep_by_rule, sweep_of
+from llmscale.runs.own_command import on_more_validation, resumed, sweep_by_rule, sweep_of
 
 TEXT = "--data 'my text.txt' --tokenizer bpe:300 --context 64 --schedule cosine"
 SWEEP = f"llmscale sweep --sizes 10k,30k --tokens 400k --seeds 2 {TEXT} --json --out results/before"
@@ -64,6 +64,11 @@ def test_more_runs_are_asked_for_with_the_sweeps_own_options(folder: Path) -> No
     budgets = more_budgets(frame, sizes=2, number=3)
     assert budgets == f"llmscale sweep --sizes 10k,30k --tokens 1.7M,9.2M {own}"
     assert sweep_of(folder, "1M", "") == f"llmscale sweep --sizes 1M --tokens 400k {own}"
+
+
+def test_losses_are_measured_again_on_more_text_next_to_the_folder(folder: Path) -> None:
+    again = f"llmscale sweep --sizes 10k,30k --tokens 400k --seeds 2 {TEXT}"
+    assert on_more_validation(folder, "a", "2M") == f"{again} --validation-tokens 2M --out a-2M"
 
 
 def test_a_folder_that_does_not_say_how_it_was_made_is_answered_in_words(folder: Path) -> None:

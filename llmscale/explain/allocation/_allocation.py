@@ -232,12 +232,9 @@ def measure_bias(
     factor: float,
     again: Callable[[Array, Law], Frontier],
 ) -> tuple[Bias | None, tuple[Note, ...]]:
-    """The bias of a method on this table: `again` applies it to the surface's losses at the table's
-    runs.
+    """The bias of a method: `again` applies it to the surface's losses at the table's runs.
 
-    None, with a note, if no surface can be fitted or the method finds no optimum on it; None
-    without one if no law is named.
-    """
+    None, with a note, if no surface can be fitted or it has no optimum; None without a law."""
     if law is None:
         return None, ()
     try:

@@ -15,8 +15,7 @@ from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
 _FACTOR = 1.25
-"""Allocations that differ by less than this factor in N cost next to nothing: the optimum is flat.
-"""
+"""Allocations that differ by less than this in N cost next to nothing: the optimum is flat."""
 _SAME = 1.05
 """Methods that differ by less agree, even if intervals without noise are too narrow to overlap."""
 
@@ -82,11 +81,8 @@ class MethodComparison:
 
     def __str__(self) -> str:
         rows = self.rows()
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         lines += [f"- {sentence}" for sentence in self.disagreements]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)

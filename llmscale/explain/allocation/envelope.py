@@ -43,24 +43,8 @@ def allocate(
     sizes give an optimum."""
     frame = table.frame
     factor, notes = _frontier.flops_factor(frame)
-    given = curves if curves is not None else _training_curves.of_results(table)
-    evidence: Curves | FinalLosses
-    if given is None:
-        evidence = _final_losses.from_frame(frame)
-        message = (
-            "no training curves: the envelope is the lower convex hull of the runs' final losses"
-        )
-        notes += (ENVELOPE_OF_FINAL_LOSSES.note(message),)
-    else:
-        evidence = _training_curves.from_frame(frame, given, factor)
-        if "schedule" not in frame or not (frame["schedule"] == "constant").all():
-            message = (
-                "the envelope is made of losses in mid-schedule, before the learning rate has "
-                "come down: they are too high, the more so the further from a run's end, which "
-                "as a rule favours small sizes"
-            )
-            notes += (MID_SCHEDULE.note(message),)
-
+    evidence, more = _evidence(table, curves, factor)
+    notes += more
     log_flops, log_params, weight, reasons = evidence.optima(evidence.loss, np.ones(evidence.units))
     count = int((weight > 0).sum())
     if count < _LEAST:
@@ -119,6 +103,28 @@ def allocate(
         notes=(*table.notes, *notes, *_notes(budgets, evidence), *bias_notes),
         bias=bias,
     )
+
+
+def _evidence(
+    table: RunTable, curves: CurveRows | None, factor: float
+) -> tuple[Curves | FinalLosses, tuple[Note, ...]]:
+    """The curves given or of a results folder, else the final losses; and what to say of them."""
+    frame = table.frame
+    given = _training_curves.of_results(table) if curves is None else curves
+    if given is None:
+        message = (
+            "no training curves: the envelope is the lower convex hull of the runs' final losses"
+        )
+        return _final_losses.from_frame(frame), (ENVELOPE_OF_FINAL_LOSSES.note(message),)
+    evidence = _training_curves.from_frame(frame, given, factor)
+    if "schedule" in frame and (frame["schedule"] == "constant").all():
+        return evidence, ()
+    message = (
+        "the envelope is made of losses in mid-schedule, before the learning rate has come down: "
+        "they are too high, the more so the further from a run's end, which as a rule favours "
+        "small sizes"
+    )
+    return evidence, (MID_SCHEDULE.note(message),)
 
 
 def _refits(

@@ -30,7 +30,7 @@ from llmscale.explain.fit.compare import compare
 from llmscale.explain.fit.comparison import Comparison
 from llmscale.explain.fit.fits import Fits
 from llmscale.explain.fit.groups import Groups, fit_groups
-from llmscale.explain.fit.kept import check_place, keep_in_folder
+from llmscale.explain.fit.kept import check_file, check_place, keep_in_folder
 from llmscale.explain.fit.kept import keep as keep_fit
 from llmscale.explain.fit.parametric import fit_laws
 from llmscale.explain.table import RunTable, groups
@@ -178,9 +178,11 @@ def _place(keep: Keep, source: Any, runs: RunTable) -> Path | None:
         return runs.path
     if keep is None:
         return None
-    what = "a part of its runs" if is_part else "no results folder here"
+    reason = f"{runs.path} is no results folder here"
+    if is_part:
+        reason = f"it is of a part of the runs of {runs.path}"
     raise InputError(
-        f"the fit cannot be kept next to its table: {runs.path} is {what}",
+        f"the fit cannot be kept next to its table: {reason}",
         'say where, as in keep="fit-mine.json"',
     )
 
@@ -188,9 +190,9 @@ def _place(keep: Keep, source: Any, runs: RunTable) -> Path | None:
 def _kept(fits: tuple[Fit, ...], place: Path) -> tuple[Fit, ...]:
     """The fits, all kept in a results folder, or the first in a file that tells of the others."""
     fits = tuple(_with_test(one) for one in fits)
-    if place.suffix == ".json":
-        return (keep_fit(fits[0], place, fits[1:]), *fits[1:])
-    return keep_in_folder(fits)
+    if place.is_dir():
+        return keep_in_folder(fits)
+    return (keep_fit(fits[0], place, fits[1:]), *fits[1:])
 
 
 def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[str, Any]) -> None:
@@ -208,7 +210,7 @@ def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[
         raise InputError(
             f"--by goes with --method parametric, not {method}", "use --where to pick one group"
         )
-    if spec.keep:
+    if spec.keep is not False:
         _check_keep(spec, laws)
     if method == "parametric":
         return
@@ -234,8 +236,6 @@ def _check_keep(spec: FitSpec, laws: tuple[LawName, ...]) -> None:
         )
     if spec.keep is True:
         return
-    path = Path(str(spec.keep))
-    if path.suffix != ".json":
-        raise InputError(f"{path} does not end in .json", "name a file like fit-chinchilla.json")
+    check_file(Path(str(spec.keep)))
     if len(laws) > 1:
         raise InputError(f"{len(laws)} laws are named, and a file keeps one", "name one --law")

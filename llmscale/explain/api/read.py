@@ -9,6 +9,7 @@ from llmscale.errors import InputError
 from llmscale.errors.printable import begun
 from llmscale.explain.api.settings import Reading, ReadingGiven
 from llmscale.explain.estimation.suitability import inputs_of
+from llmscale.explain.fit.kept import is_kept
 from llmscale.explain.laws import Law, law_named
 from llmscale.explain.table import COUNTS, RunTable, parse_columns, read_table
 from llmscale.menu import is_own
@@ -45,6 +46,11 @@ def read_runs(
                 "the table is read already", "give these options to read_runs, with its source"
             )
         return source
+    if is_kept(source):
+        raise InputError(
+            f"{source} holds a fit that was kept, and no runs",
+            "name the table; predict and plot take the fit, too",
+        )
     columns = asked.columns
     runs = read_table(
         source,

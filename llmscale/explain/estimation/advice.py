@@ -66,10 +66,8 @@ def more_budgets(frame: pd.DataFrame, sizes: int = 4, number: int = 4) -> str:
 
 
 def _added(frame: pd.DataFrame, sizes: list[float], budgets: list[float]) -> str:
-    """The sweep of the folder with more sizes; or with more budgets, at these sizes and at its own.
-
-    In words, if the folder does not say how it was made, or if it takes longer than a day.
-    """
+    """The sweep of the folder with more sizes; or more budgets, at these sizes and its own.
+    In words, if the folder does not say how it was made, or if it takes longer than a day."""
     own = _levels(frame, "params_non_embedding")
     asked = [*own, *sizes] if budgets else sizes
     command = None

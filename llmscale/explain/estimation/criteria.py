@@ -40,11 +40,11 @@ def cross_validated(fit: Fit, point_R: NDArray[np.int_]) -> Array:
     folds = min(FOLDS, count)
     fold_R = (np.random.default_rng(fit.options.seed).permutation(count) % folds)[point_R]
     weight_FR = run_weights(fit.table) * (fold_R != np.arange(folds)[:, None])
-    ends = solver.resolve(
-        surface, log_loss_R[None], weight_FR, theta_P, fit.options.loss_function.graduated()
-    )
+    objectives = fit.options.loss_function.graduated()
+    ends = solver.resolve(surface, log_loss_R[None], weight_FR, theta_P, objectives)
     predicted_FR, _ = surface.evaluate(ends.theta)
-    return point_means(np.abs(predicted_FR[fold_R, np.arange(len(fold_R))] - log_loss_R), point_R)
+    predicted_R = predicted_FR[fold_R, np.arange(len(fold_R))]
+    return point_means(np.abs(predicted_R - log_loss_R), point_R)
 
 
 def aicc(fits: Sequence[Fit]) -> list[float]:
@@ -61,12 +61,11 @@ def aicc(fits: Sequence[Fit]) -> list[float]:
     number = table.frame["run_id"].nunique()
     sizes = [len(fit.law.coefficient_names()) for fit in fits]
     means = [fit.objective / float(run_weights(table).sum()) for fit in fits]
-    noise = [
-        mean * number / max(number - size, 0.5) for mean, size in zip(means, sizes, strict=True)
-    ]
-    common = _scale(objective, min((value for value in noise if math.isfinite(value)), default=1.0))
+    laws = list(zip(means, sizes, strict=True))
+    noise = [mean * number / max(number - size, 0.5) for mean, size in laws]
+    common = _scale(objective, min(filter(math.isfinite, noise), default=1.0))
     values = []
-    for mean, size in zip(means, sizes, strict=True):
+    for mean, size in laws:
         left = number - size - 2
         if left <= 0 or not math.isfinite(mean):
             values.append(math.nan)
@@ -86,9 +85,8 @@ def _scale(objective: Objective, mean_objective: float) -> float:
 
     # The likeliest scale is once (far beyond delta) to twice (well within) the mean.
     middle = math.log(max(mean_objective, 1e-30))
-    return math.exp(
-        minimize_scalar(deviance, bounds=(middle - 2.0, middle + 2.0), method="bounded").x
-    )
+    bounds = (middle - 2.0, middle + 2.0)
+    return math.exp(minimize_scalar(deviance, bounds=bounds, method="bounded").x)
 
 
 def _log_normaliser(objective: Objective, scale: float) -> float:
@@ -97,8 +95,7 @@ def _log_normaliser(objective: Objective, scale: float) -> float:
         return 0.5 * math.log(2 * math.pi * scale)
     delta, ratio = objective.delta, objective.delta**2 / scale
     if objective.name == "log-cosh":
-        return math.log(delta * math.sqrt(math.pi)) + float(
-            gammaln(ratio / 2) - gammaln((ratio + 1) / 2)
-        )
+        beta = float(gammaln(ratio / 2) - gammaln((ratio + 1) / 2))
+        return math.log(delta * math.sqrt(math.pi)) + beta
     inside = math.sqrt(2 * math.pi * scale) * float(erf(delta / math.sqrt(2 * scale)))
     return math.log(inside + 2 * scale / delta * math.exp(-ratio / 2))

@@ -1,6 +1,4 @@
-"""Which runs to hold out, the largest by default, and how well a fit without them says what they
-gave.
-"""
+"""Which runs to hold out, the largest by default, and how well a fit without them meets them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,21 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note, first_lines
+from llmscale.errors import InputError, Note, counted, first_lines
 from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.laws import Law
 from llmscale.explain.table.rows.where import meets, parse_where
 from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 
-_COLUMNS = {
-    "params": "params",
-    "n": "params",
-    "tokens": "tokens",
-    "d": "tokens",
-    "flops": "flops",
-    "c": "flops",
-}
+_COLUMNS = {"params": "params", "tokens": "tokens", "flops": "flops"}
+_COLUMNS |= {"n": "params", "d": "tokens", "c": "flops"}
 LARGEST_BUDGETS = 0.5
 """For laws in N and D the largest budgets are those above this share of the largest FLOPs, ..."""
 _LEAST_SHARE = 0.05
@@ -92,8 +84,7 @@ class Holdout:
 
     def __str__(self) -> str:
         count = len(self.runs)
-        noun = "run" if count == 1 else "runs"
-        text = f"held out ({self.rule}): {count} {noun} predicted by {self.law.name}"
+        text = f"held out ({self.rule}): {counted(count, 'run')} predicted by {self.law.name}"
         text += f" with a mean error of {self.error_text}"
         if str(self.bias):
             text += f" ({self.bias})"
@@ -111,12 +102,9 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
     """
     if rule == "none":
         return np.zeros(len(frame), dtype=bool)
-    if rule == "largest" and len(inputs) == 1:
-        index = levels(frame[inputs[0]].to_numpy())
-        return np.asarray(index == index.max())
     if rule == "largest":
         flops = frame.groupby("run_id")["flops"].transform("max").to_numpy(dtype=float)
-        if not np.isfinite(flops).all():
+        if len(inputs) == 1 or not np.isfinite(flops).all():
             index = levels(frame[inputs[0]].to_numpy(dtype=float))
             return np.asarray(index == index.max())
         least = LARGEST_BUDGETS * flops.max()

@@ -41,10 +41,8 @@ def _jacobian(fit: Fit) -> Intervals:
     degrees = len(fit.table.frame) - len(names)
     reach = float(stdtrit(degrees, 0.5 + 0.5 * fit.level)) if degrees > 0 else math.nan
     errors, values = fit.standard_errors, fit.law.coefficients()
-    return {
-        name: (values[name] - reach * errors[name], values[name] + reach * errors[name])
-        for name in names
-    }
+    widths = {name: reach * errors[name] for name in names}
+    return {name: (values[name] - width, values[name] + width) for name, width in widths.items()}
 
 
 def covariance_of(fit: Fit) -> Array:
@@ -61,10 +59,8 @@ def covariance_of(fit: Fit) -> Array:
         return covariance
     weight = run_weights(fit.table)
     variance = float((weight * fit.residuals**2).sum()) / degrees
-    inner = (
-        np.linalg.pinv((jacobian[:, free] * weight[:, None]).T @ jacobian[:, free], rcond=1e-14)
-        * variance
-    )
+    weighted = jacobian[:, free] * weight[:, None]
+    inner = np.linalg.pinv(weighted.T @ jacobian[:, free], rcond=1e-14) * variance
     # To raw units by the slope of the coefficients in theta.
     step = 1e-6 * np.maximum(np.abs(theta), 1.0)
     with np.errstate(all="ignore"):

@@ -83,10 +83,8 @@ def simulated(
     inverse = _inverse(own)
     value, vector = np.linalg.eigh(within)
     seeds = rng.standard_normal((count, len(value))) @ (vector * np.sqrt(np.maximum(value, 0.0))).T
-    pull = (
-        misfit_B[:, None] * (rng.standard_normal((count, points)) @ pulled)
-        + seed_B[:, None] * seeds
-    )
+    misfit = rng.standard_normal((count, points)) @ pulled
+    pull = misfit_B[:, None] * misfit + seed_B[:, None] * seeds
     drawn = np.tile(theta_P, (count, 1))
     drawn[:, free] += pull @ inverse
     return np.clip(drawn, surface.lower, surface.upper)
@@ -116,9 +114,7 @@ def _slopes(
 def _window(
     surface: Surface, theta_P: Array, log_loss_R: Array, objective: Objective
 ) -> float | None:
-    """How near to the law residuals tell their density, if those within delta are too few to tell
-    Huber's curvature.
-    """
+    """How near to the law residuals tell their density, if too few within delta do."""
     if objective.name != "huber":
         return None
     rows = np.linspace(0, len(log_loss_R) - 1, min(_BLOCK, len(log_loss_R))).astype(int)
@@ -130,9 +126,8 @@ def _window(
 def _of_draws(score_RP: Array, point_R: NDArray[np.int_], points: int, *, whole: bool) -> Array:
     """The covariance of the sum of scores over points drawn again, and runs within each."""
     runs_P = np.bincount(point_R, minlength=points).astype(float)
-    total = np.stack(
-        [np.bincount(point_R, weights=column, minlength=points) for column in score_RP.T], axis=1
-    )
+    sums = [np.bincount(point_R, weights=column, minlength=points) for column in score_RP.T]
+    total = np.stack(sums, axis=1)
     spread = total.T @ total - points * np.outer(total.mean(axis=0), total.mean(axis=0))
     if not whole:
         within = score_RP - (total / np.maximum(runs_P, 1.0)[:, None])[point_R]

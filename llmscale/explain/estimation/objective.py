@@ -50,9 +50,7 @@ class Objective:
         return np.asarray((weight * self.expand(residual)[0]).sum(axis=-1))
 
     def graduated(self) -> "list[Objective]":
-        """The same with delta from 0.1 down to its own, by factors of about 10: far starts see a
-        smooth valley.
-        """
+        """The same with delta from 0.1 down to its own: far starts see a smooth valley."""
         if self.name == "squared":
             return [self]
         stages = max(int(np.ceil(np.log(_FIRST_DELTA / self.delta) / np.log(_DELTA_FACTOR))), 0)

@@ -59,23 +59,18 @@ class Profile:
 
     def __str__(self) -> str:
         if not self.settled:
-            return (
-                f"{self.name}: no interval by profile likelihood, the other coefficients did not "
-                "settle"
-            )
-        return (
-            f"{self.name}: [{self.low:.4g}, {self.high:.4g}] at {100 * self.level:g}% by profile "
-            "likelihood"
-        )
+            why = "the other coefficients did not settle"
+            return f"{self.name}: no interval by profile likelihood, {why}"
+        ends = f"[{self.low:.4g}, {self.high:.4g}] at {100 * self.level:g}%"
+        return f"{self.name}: {ends} by profile likelihood"
 
 
 def profiles(fit: Fit, points: int = _POINTS) -> tuple[Profile, ...]:
     """The profile of every coefficient; of laws with many, at fewer points."""
     names = fit.law.coefficient_names()
-    return tuple(
-        profile(fit, name, points if len(names) <= _MANY else min(points, _FEWER_POINTS))
-        for name in names
-    )
+    if len(names) > _MANY:
+        points = min(points, _FEWER_POINTS)
+    return tuple(profile(fit, name, points) for name in names)
 
 
 def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
@@ -108,9 +103,8 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
     sides = [-1.0, 1.0]
     for offsets in _OFFSETS:
         path.add(axis.held(reach * np.concatenate([side * offsets for side in sides])), fresh=True)
-        sides = [
-            side for side in sides if not _left(axis.offset(path.held) * side, cost(), threshold)
-        ]
+        offset = axis.offset(path.held)
+        sides = [side for side in sides if not _left(offset * side, cost(), threshold)]
         if not sides:
             break
     outers, grids = [], []
@@ -123,9 +117,8 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
     for _ in range(_REFINEMENTS):
         path.add(axis.held(_between(axis.offset(path.held), cost(), threshold)), fresh=False)
     # What lies further was needed to find the ends only.
-    near = (axis.offset(path.held) >= 1.001 * outers[0]) & (
-        axis.offset(path.held) <= 1.001 * outers[1]
-    )
+    offset = axis.offset(path.held)
+    near = (offset >= 1.001 * outers[0]) & (offset <= 1.001 * outers[1])
     return _read(fit, name, surface, path.ends[near], cost()[near], scale, threshold)
 
 
@@ -198,11 +191,15 @@ def _between(offset: Array, cost: Array, threshold: float) -> Array:
         ends = _bracket(offset, cost, threshold, side)
         if ends is not None:
             inner, outer = ends
-            root = np.sqrt(np.maximum(cost[[inner, outer]], 0.0))
-            share = (np.sqrt(threshold) - root[0]) / max(root[1] - root[0], 1e-300)
-            share = min(max(share, 0.02), 0.98)
+            share = min(max(_crossing(cost[inner], cost[outer], threshold), 0.02), 0.98)
             found += [(1 - part) * offset[inner] + part * offset[outer] for part in (share, 0.5)]
     return np.array(found)
+
+
+def _crossing(inner: float, outer: float, threshold: float) -> float:
+    """Where, from 0 to 1, the cost crosses the threshold between two values: its root is linear."""
+    first, last = np.sqrt(np.maximum([inner, outer], 0.0))
+    return float((np.sqrt(threshold) - first) / max(last - first, 1e-300))
 
 
 def _bracket(values: Array, cost: Array, threshold: float, side: float) -> tuple[int, int] | None:
@@ -241,8 +238,7 @@ def _read(
             sides.append(none)
             continue
         inner, outer = bracket
-        root = np.sqrt(cost[[inner, outer]])
-        share = (np.sqrt(threshold) - root[0]) / max(root[1] - root[0], 1e-300)
+        share = _crossing(cost[inner], cost[outer], threshold)
         sides.append(float(values[inner] + share * (values[outer] - values[inner])))
     # What did not settle costs too much, and an interval from it would be too narrow.
     low, high = sides if settled else (np.nan, np.nan)

@@ -26,8 +26,10 @@ _ROUNDS = 60
 _LONGEST = 3.0
 """A line through two solutions is followed this many times their distance."""
 _LOWER = 1e-9
-"""A neighbour's solution that lowers the objective by less than this share of it changes nothing.
-"""
+"""A neighbour's solution that lowers the objective by a smaller share changes nothing."""
+
+
+_NOTHING = solver.Solutions(np.empty((0, 0)), np.empty(0), np.empty(0, dtype=bool))
 
 
 @dataclass
@@ -42,11 +44,7 @@ class Path:
     along_P: Array
     """How all coordinates move, to first order, when the held one moves by one."""
     held: Array = field(default_factory=lambda: np.empty(0))
-    ends: solver.Solutions = field(
-        default_factory=lambda: solver.Solutions(
-            np.empty((0, 0)), np.empty(0), np.empty(0, dtype=bool)
-        )
-    )
+    ends: solver.Solutions = _NOTHING
 
     def add(self, held_G: Array, *, fresh: bool) -> None:
         """More values, each solved from the best fit, with `fresh` from new places, and from its
@@ -84,9 +82,8 @@ class Path:
         """Where each owner's starts that lie lowest after a few steps have come to, and whose."""
         weight_BR = np.broadcast_to(self.weight_R, (len(start_BP), len(self.weight_R)))
         stages = self.objective.graduated()
-        ends = solver.minimise(
-            self.surface, self.log_loss_R, weight_BR, start_BP, stages, coarse=True
-        )
+        place = self.surface, self.log_loss_R, weight_BR, start_BP
+        ends = solver.minimise(*place, stages, coarse=True)
         order = np.lexsort([ends.objective, owner_B])
         rank = np.arange(len(order)) - np.searchsorted(owner_B[order], owner_B[order])
         kept = order[rank < _HOPEFUL]
@@ -102,14 +99,9 @@ class Path:
                 return
             found = _lowest(self._solve(start, [self.objective]), to, count)
             lower = found.objective < self.ends.objective * (1 - _LOWER)
-            equal = (
-                found.settled
-                & ~self.ends.settled
-                & (found.objective <= self.ends.objective * (1 + _LOWER))
-            )
-            self.ends.theta[lower | equal] = found.theta[lower | equal]
-            self.ends.objective[lower | equal] = found.objective[lower | equal]
-            self.ends.settled[lower | equal] = found.settled[lower | equal]
+            equal = found.objective <= self.ends.objective * (1 + _LOWER)
+            taken = lower | (equal & found.settled & ~self.ends.settled)
+            self.ends.put(taken, found[taken])
             moved, new = lower, np.zeros(count, dtype=bool)
 
     def _handed_on(
@@ -136,9 +128,8 @@ class Path:
         return taker_B, start_BP
 
     def _solve(self, start_BP: Array, objectives: list[Objective]) -> solver.Solutions:
-        return solver.resolve_each(
-            self.surface, self.log_loss_R, self.weight_R, start_BP, objectives
-        )
+        table = self.log_loss_R, self.weight_R
+        return solver.resolve_each(self.surface, *table, start_BP, objectives)
 
 
 def _lowest(ends: solver.Solutions, owner_B: NDArray[np.int_], count: int) -> solver.Solutions:
@@ -146,7 +137,6 @@ def _lowest(ends: solver.Solutions, owner_B: NDArray[np.int_], count: int) -> so
     theta = np.zeros((count, ends.theta.shape[1]))
     objective, settled = np.full(count, np.inf), np.zeros(count, dtype=bool)
     order = np.lexsort([~ends.settled, ends.objective])[::-1]  # the last one written is the lowest
-    theta[owner_B[order]] = ends.theta[order]
-    objective[owner_B[order]] = ends.objective[order]
-    settled[owner_B[order]] = ends.settled[order]
-    return solver.Solutions(theta, objective, settled)
+    lowest = solver.Solutions(theta, objective, settled)
+    lowest.put(owner_B[order], ends[order])
+    return lowest

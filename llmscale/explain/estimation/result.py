@@ -150,10 +150,8 @@ class Fit:
         if not len(self.replicates):
             nothing = np.full(values[0].shape, np.nan)
             return nothing, nothing.copy()
-        refits, level = (
-            with_coefficients(self.law, self.replicates),
-            self.level if level is None else level,
-        )
+        refits = with_coefficients(self.law, self.replicates)
+        level = self.level if level is None else level
         flat = [value.reshape(1, -1) for value in values]
         ends: list[tuple[Array, Array]] = []
         most = max(_AT_ONCE // len(self.replicates), 1)
@@ -163,10 +161,8 @@ class Fit:
             if single_run:
                 losses = losses * np.exp(self.noise[:, None])
             ends.append(percentiles(losses, level))
-        low, high = (
-            np.concatenate(side).reshape(values[0].shape) for side in zip(*ends, strict=True)
-        )
-        return low, high
+        low, high = map(np.concatenate, zip(*ends, strict=True))
+        return low.reshape(values[0].shape), high.reshape(values[0].shape)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --json` prints for one law."""
@@ -243,9 +239,8 @@ class Fit:
     def inputs_at(self, given: Mapping[str, ArrayLike]) -> list[Array]:
         """The law's inputs, in its order, from letters or columns. Raises InputError for others."""
         columns = {letter: name for name, letter in LETTERS.items()}
-        at = {
-            columns.get(name, name): np.asarray(value, dtype=float) for name, value in given.items()
-        }
+        values = {name: np.asarray(value, dtype=float) for name, value in given.items()}
+        at = {columns.get(name, name): value for name, value in values.items()}
         needed = self.law.inputs
         if "flops" in at and "flops" not in needed and ("params" in at) != ("tokens" in at):
             other, missing = ("params", "tokens") if "params" in at else ("tokens", "params")

@@ -25,23 +25,15 @@ _FINAL_STEPS = 400
 _FOLLOWED = 3
 """Ends that are followed further: on all rows of a large table, or along a ridge."""
 _RIDGE = 0.01
-"""An objective that falls by less than this share of itself in another 400 steps is at the bottom
-of a ridge.
-"""
+"""An objective that falls by a smaller share in another 400 steps is at the bottom of a ridge."""
 MANY_ROWS, ROWS_OF_A_PART = 2**15, 2**13
 """From this many rows on, starts are tried on a part of them, and sums made in blocks."""
 _BLOCK, _RAW_BLOCK = 2**14, 2**16
-"""Problems × runs in a block: what the cache holds, and for formulas, whose steps cost more calls,
-what is quick.
-"""
+"""Problems × runs in a block: what the cache holds, and what is quick for formulas."""
 _LARGEST_STEP, _LARGEST_RAW_STEP = 3.0, 10.0
-"""On centred coordinates, and on those where an amplitude makes up for every change of its
-exponent.
-"""
+"""On centred coordinates, and on those where amplitudes make up for changes of exponents."""
 _SMALL_TERM, _FADING_TERM = 30.0, 25.0
-"""Terms this much (in logs) above their lower bound are small, about 1e-3 of the loss, or far below
-any delta.
-"""
+"""Terms so far (in logs) above their lower bound are small, or far below any delta."""
 _SHORTEST = 1e-14
 """A step cut to this share of itself has nowhere to go."""
 _RELATIVE_GAIN, _COARSE_GAIN = 1e-11, 1e-3
@@ -50,9 +42,7 @@ second: before the last objective) ..."""
 _ABSOLUTE_GAIN = 1e-27
 """... or less than this a run, which is rounding."""
 _SAME_OBJECTIVE = 1e-8
-"""Objectives this close are one optimum; a step that finds nothing better and promises less has
-settled, too.
-"""
+"""Objectives this close are one optimum; a step that finds nothing better has settled, too."""
 _LEVEL = 1e-6
 """Eigenvalues of the Hessian below this share of what squares would give: perhaps level there."""
 _TILTS = tuple(10.0**power for power in range(1, -6, -1))
@@ -71,6 +61,11 @@ class Solutions:
 
     def __getitem__(self, rows: NDArray[np.int_] | NDArray[np.bool_]) -> "Solutions":
         return Solutions(self.theta[rows], self.objective[rows], self.settled[rows])
+
+    def put(self, rows: NDArray[np.int_] | NDArray[np.bool_], found: "Solutions") -> None:
+        """Write where the problems of these rows ended."""
+        self.theta[rows], self.objective[rows] = found.theta, found.objective
+        self.settled[rows] = found.settled
 
 
 def joined(parts: Sequence[Solutions]) -> Solutions:
@@ -117,7 +112,10 @@ def _tie_broken(
     problem = (surface, log_loss_R[None], weight_R[None])
     here = _expand(*problem, np.arange(1), theta_P[None], objective)
     free = (theta_P > surface.lower) & (theta_P < surface.upper)
-    curvature = np.linalg.eigvalsh(here.hessian[0][np.ix_(free, free)])
+    hessian = here.hessian[0][np.ix_(free, free)]
+    if not np.isfinite(hessian).all():
+        return theta_P
+    curvature = np.linalg.eigvalsh(hessian)
     of_squares = (weight_R[:, None] * surface.jacobian(theta_P)[:, free] ** 2).sum()
     if (np.abs(curvature) > _LEVEL * of_squares).all():
         return theta_P
@@ -144,9 +142,7 @@ def _descend_at_once(
 def _descend_by_part(
     surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective
 ) -> Descent:
-    """The starts are tried on rows spread over the table, and the best of them followed on all
-    rows.
-    """
+    """The starts are tried on rows spread over the table, the best of them followed on all rows."""
     rows = np.flatnonzero(weight_R > 0)
     rows = rows[np.linspace(0, len(rows) - 1, ROWS_OF_A_PART).astype(int)]
     part = surface.of_rows(rows)
@@ -155,13 +151,8 @@ def _descend_by_part(
     ends = minimise(part, log_loss_R[rows], weight_BR, starts, [*stages, objective])
     hopeful = _apart(ends)[:_FOLLOWED]
     weight_BR = np.broadcast_to(weight_R, (len(hopeful), len(weight_R)))
-    return _best(
-        surface,
-        log_loss_R,
-        weight_R,
-        objective,
-        minimise(surface, log_loss_R, weight_BR, hopeful, [objective]),
-    )
+    ends = minimise(surface, log_loss_R, weight_BR, hopeful, [objective])
+    return _best(surface, log_loss_R, weight_R, objective, ends)
 
 
 def _promising(
@@ -206,10 +197,8 @@ def _best(
     lower = int(np.argmin(further.objective))
     if further.settled[lower]:
         return Descent(further.theta[lower], True)
-    if (
-        ends.objective[lowest] - further.objective[lower]
-        > _RIDGE * ends.objective[lowest] + rounding
-    ):
+    fallen = ends.objective[lowest] - further.objective[lower]
+    if fallen > _RIDGE * ends.objective[lowest] + rounding:
         raise _unsettled(float(further.objective[lower]))
     return Descent(further.theta[lower], False)
 
@@ -231,14 +220,11 @@ def resolve(
     objectives: list[Objective],
 ) -> Solutions:
     """Refits of B problems on the same runs, started at `theta_P`.
-
-    `log_loss_BR` and `weight_BR` may each be one row for all problems.
-    """
+    `log_loss_BR` and `weight_BR` may each be one row for all problems."""
     batch = max(len(log_loss_BR), len(weight_BR))
     weight_BR = np.broadcast_to(weight_BR, (batch, weight_BR.shape[1]))
-    return minimise(
-        surface, log_loss_BR, weight_BR, np.broadcast_to(theta_P, (batch, len(theta_P))), objectives
-    )
+    start_BP = np.broadcast_to(theta_P, (batch, len(theta_P)))
+    return minimise(surface, log_loss_BR, weight_BR, start_BP, objectives)
 
 
 def resolve_each(
@@ -278,43 +264,25 @@ def minimise(
 
     A problem that creeps along a curved valley towards a term of zero is tried with that term at
     zero."""
+    few, last = (_COARSE_STEPS, _COARSE_GAIN), (objectives[-1], _FINAL_STEPS, _RELATIVE_GAIN)
     theta_BP = _lifted(surface, start_BP)
     for stage in objectives[:-1]:
-        theta_BP = _lifted(
-            surface,
-            _newton(
-                surface, log_loss_BR, weight_BR, theta_BP, stage, _COARSE_STEPS, _COARSE_GAIN
-            ).theta,
-        )
+        ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, stage, *few)
+        theta_BP = _lifted(surface, ends.theta)
     if coarse:
-        return _newton(
-            surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _COARSE_STEPS, _COARSE_GAIN
-        )
-    ends = _newton(
-        surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], _FINAL_STEPS, _RELATIVE_GAIN
-    )
+        return _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], *few)
+    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, *last)
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)
         if not len(creeping):
             break
         at_zero = ends.theta[creeping]
         at_zero[:, index] = surface.lower[index]
-        target = (
-            log_loss_BR[creeping] if log_loss_BR.ndim == 2 and len(log_loss_BR) > 1 else log_loss_BR
-        )
-        again = _newton(
-            surface,
-            target,
-            weight_BR[creeping],
-            at_zero,
-            objectives[-1],
-            _FINAL_STEPS,
-            _RELATIVE_GAIN,
-        )
+        several = log_loss_BR.ndim == 2 and len(log_loss_BR) > 1
+        target = log_loss_BR[creeping] if several else log_loss_BR
+        again = _newton(surface, target, weight_BR[creeping], at_zero, *last)
         better = again.objective < ends.objective[creeping]
-        ends.theta[creeping[better]] = again.theta[better]
-        ends.objective[creeping[better]] = again.objective[better]
-        ends.settled[creeping[better]] = again.settled[better]
+        ends.put(creeping[better], again[better])
     return ends
 
 
@@ -382,20 +350,14 @@ def _newton(
         small = gain <= enough * here.objective + tiny_gain
         done = (small & ~wide) | (length < _SHORTEST)
         if done.any():
-            ends.theta[open_[done]] = theta[done]
-            ends.objective[open_[done]] = here.objective[done]
-            ends.settled[open_[done]] = (small | (gain <= _SAME_OBJECTIVE * here.objective))[done]
+            settled = small | (gain <= _SAME_OBJECTIVE * here.objective)
+            ends.put(open_[done], Solutions(theta, here.objective, settled)[done])
             keep = ~done
             if not keep.any():
                 return ends
-            open_, length, wide, theta, here = (
-                open_[keep],
-                length[keep],
-                wide[keep],
-                theta[keep],
-                here[keep],
-            )
-            tiny_gain, step = tiny_gain[keep], step[keep]
+            open_, length, wide = open_[keep], length[keep], wide[keep]
+            theta, here, step = theta[keep], here[keep], step[keep]
+            tiny_gain = tiny_gain[keep]
         trial = np.clip(theta + length[:, None] * step, surface.lower, surface.upper)
         # A short step means that a run sits on the kink at delta: let the next Hessian see it from
         # both sides.
@@ -429,16 +391,8 @@ def _expand(
     for first in range(0, len(rows), most):
         part = slice(first, first + most)
         target = log_loss_BR[rows[part]] if len(log_loss_BR) > 1 else log_loss_BR
-        blocks.append(
-            _expand_block(
-                surface,
-                target,
-                weight_BR[rows[part]],
-                theta[part],
-                objective,
-                None if wide is None else wide[part],
-            )
-        )
+        weight, reach = weight_BR[rows[part]], None if wide is None else wide[part]
+        blocks.append(_expand_block(surface, target, weight, theta[part], objective, reach))
     if len(blocks) == 1:
         return blocks[0]
     metrics = [block.metric for block in blocks if block.metric is not None]
@@ -460,26 +414,15 @@ def _expand_block(
     wide_B: NDArray[np.bool_] | None,
 ) -> _Expansion:
     runs = weight_BR.shape[1]
+    sums: tuple[Array, ...] = ()
     if runs <= MANY_ROWS:
         sums = _sums(surface, log_loss_BR, weight_BR, theta_BP, objective, wide_B)
     else:
-        sums = None
         for first in range(0, runs, MANY_ROWS):
             rows = np.arange(first, min(first + MANY_ROWS, runs))
-            block = _sums(
-                surface.of_rows(rows),
-                log_loss_BR[:, rows],
-                weight_BR[:, rows],
-                theta_BP,
-                objective,
-                wide_B,
-            )
-            sums = (
-                block
-                if sums is None
-                else tuple(one + other for one, other in zip(sums, block, strict=True))
-            )
-    assert sums is not None
+            part, target, weight = surface.of_rows(rows), log_loss_BR[:, rows], weight_BR[:, rows]
+            block = _sums(part, target, weight, theta_BP, objective, wide_B)
+            sums = tuple(map(np.add, sums, block)) if sums else block
     total, gradient, hessian, metric = sums
     total = np.where(np.isnan(total), np.inf, total)  # outside the formula's domain
     scale = weight_BR.sum(axis=1)
@@ -498,9 +441,7 @@ def _sums(
     objective: Objective,
     wide_B: NDArray[np.bool_] | None,
 ) -> tuple[Array, ...]:
-    """Sums over runs: objective (B,), gradient (B, P), Hessian (B, P, P), and metric, of centred
-    surfaces nothing.
-    """
+    """Sums over runs: objective (B,), gradient (B, P), Hessian (B, P, P), metric unless centred."""
     value, parts = surface.evaluate(theta_BP)
     residual = value - log_loss_BR
     rho, first, second = objective.expand(residual)
@@ -512,12 +453,8 @@ def _sums(
     gradient, hessian = surface.derivatives(parts, first, second)
     if surface.centred:
         return total, gradient, hessian, np.zeros(1)
-    return (
-        total,
-        gradient,
-        hessian,
-        surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1],
-    )
+    metric = surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1]
+    return total, gradient, hessian, metric
 
 
 def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Array]:
@@ -529,21 +466,16 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
         gradient = np.where(held, 0.0, gradient)
         hessian = np.where(apart, 0.0, hessian)
         metric = None if metric is None else np.where(apart, np.eye(theta.shape[1]), metric)
-    known = (gradient, hessian) if metric is None else (gradient, hessian, metric)
-    usable = np.logical_and.reduce(
-        [np.isfinite(values).reshape(len(theta), -1).all(axis=1) for values in known]
-    )
-    usable &= np.isfinite(here.objective)
+    usable = np.isfinite(here.objective)
+    for values in (gradient, hessian) if metric is None else (gradient, hessian, metric):
+        usable &= np.isfinite(values).reshape(len(theta), -1).all(axis=1)
     if not usable.all():
         # Outside the formula's domain, or beyond floats: such a problem stays where it is, and has
         # not settled.
         gradient = np.where(usable[:, None], gradient, 0.0)
         hessian = np.where(usable[:, None, None], hessian, 0.0)
-        metric = (
-            None
-            if metric is None
-            else np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
-        )
+        if metric is not None:
+            metric = np.where(usable[:, None, None], metric, np.eye(theta.shape[1]))
     if metric is not None:
         shape = _whitener(metric)
         hessian = shape.transpose(0, 2, 1) @ hessian @ shape
@@ -557,9 +489,8 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
     if metric is not None:
         step = np.einsum("bpk,bk->bp", shape, step)
     longest = np.abs(step).max(axis=1, keepdims=True)
-    step *= np.minimum(
-        1.0, (_LARGEST_STEP if metric is None else _LARGEST_RAW_STEP) / np.maximum(longest, 1e-300)
-    )
+    most = _LARGEST_STEP if metric is None else _LARGEST_RAW_STEP
+    step *= np.minimum(1.0, most / np.maximum(longest, 1e-300))
     # A term on its way to zero moves by one a step in its logarithm: let it go at once.
     fading = surface.vanishing & (step < -0.5) & (theta < surface.lower + _FADING_TERM)
     step = np.where(fading, -40.0, step)
@@ -569,13 +500,11 @@ def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Arra
 def _whitener(metric_BPP: Array) -> Array:
     """W with WᵀMW = 1 for every M, directions that hardly matter held back: (B, P, P)."""
     diagonal = np.einsum("bpp->bp", metric_BPP)
-    length = 1.0 / np.sqrt(
-        np.maximum(diagonal, np.maximum(1e-24 * diagonal.max(axis=1, keepdims=True), 1e-300))
-    )
+    least = np.maximum(1e-24 * diagonal.max(axis=1, keepdims=True), 1e-300)
+    length = 1.0 / np.sqrt(np.maximum(diagonal, least))
     eigenvalue, vector = np.linalg.eigh(metric_BPP * length[:, :, None] * length[:, None, :])
-    return np.asarray(
-        length[:, :, None] * vector / np.sqrt(np.maximum(eigenvalue, 1e-15))[:, None, :]
-    )
+    size = np.sqrt(np.maximum(eigenvalue, 1e-15))[:, None, :]
+    return np.asarray(length[:, :, None] * vector / size)
 
 
 def unit_columns(columns_RK: Array) -> Array:

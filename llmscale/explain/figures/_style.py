@@ -96,10 +96,7 @@ def style() -> Iterator[None]:
 
 
 def render(figure: Figure, ending: str) -> bytes:
-    """The file that shows `figure`: the same figure gives the same bytes.
-
-    `ending` is one of ENDINGS.
-    """
+    """The file that shows `figure` in one of ENDINGS: the same figure gives the same bytes."""
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format=ending, metadata=_NO_DATES[ending])

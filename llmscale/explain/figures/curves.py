@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,8 +22,7 @@ from llmscale.runs.curve_file import each_curve
 DRAWS = "curves"
 
 SMOOTHED_SHARE = 0.02
-"""Training loss is averaged over the logged steps around each that make up this share of the run.
-"""
+"""Training loss is averaged over the logged steps around each, this share of the run."""
 _MOST_POINTS = 300
 LOGGED_STEPS = 400
 """About as many rows as sweeps log of a run."""
@@ -191,7 +189,8 @@ def _loss_limits(curves: Sequence[_Curve]) -> tuple[float, float]:
 
 def _x_limits(curves: Sequence[_Curve], x: str, top: float) -> tuple[float, float]:
     """From where the first curve comes into sight below `top` to the end of the longest."""
-    parts = [part for part in chain.from_iterable(curve.parts for curve in curves) if len(part)]
+    both = [curve.evaluated for curve in curves] + [curve.trained for curve in curves]
+    parts = [part for part in both if len(part)]
     seen = [float(part[x][part["loss"] <= top].min()) for part in parts]
     return padded(np.nanmin(seen), max(float(part[x].max()) for part in parts), 0.03)
 

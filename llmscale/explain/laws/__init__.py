@@ -50,13 +50,9 @@ class Surface(ABC):
     upper: Array
     """Bounds on theta. A fit that ends on one says so."""
     vanishing: NDArray[np.bool_]
-    """Which of theta are logs of amplitudes that may go to zero: at their lower bound they read 0.
-    """
+    """Which of theta are logs of amplitudes that may go to zero: at the lower bound they read 0."""
     centred: ClassVar[bool] = True
-    """Whether theta is on centred inputs.
-
-    If not, the solver measures steps by how far they move ln L.
-    """
+    """Whether theta is on centred inputs; if not, steps are measured by how they move ln L."""
 
     @abstractmethod
     def starts(self, count: int) -> Array:
@@ -68,9 +64,7 @@ class Surface(ABC):
 
     @abstractmethod
     def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
-        """sum_r first ∇f, and sum_r second ∇f ∇fᵀ + first ∇²f, for f = ln L at run r: (B, P) and
-        (B, P, P).
-        """
+        """sum_r first ∇f, and sum_r second ∇f ∇fᵀ + first ∇²f, f = ln L: (B, P), (B, P, P)."""
 
     @abstractmethod
     def jacobian(self, theta_P: Array) -> Array:
@@ -139,9 +133,7 @@ class Law(ABC):
 
     @classmethod
     def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
-        """Plausible coefficients (S, K) for points of the unit cube (S, K): where the solver looks
-        for starts.
-        """
+        """Plausible coefficients (S, K) for points of the unit cube (S, K), to start from."""
         raw_SK = np.empty_like(unit_SK)
         for k, name in enumerate(cls.coefficient_names()):
             low, high = cls.ranges.get(name, (-2.0, 2.0) if name in cls.signed else (0.02, 4.0))

@@ -25,9 +25,7 @@ _SMALLEST_TERM, _LARGEST_TERM = 37.0, 3.0
 _STEEPEST = 5.0
 """Powers of N: the paper's are below 0.2; beyond 5 a N^power is a step at the last size."""
 _BLOCKS = ((0, 1, 2), (3, 4, 5), (6, 7, 8))
-"""Where a, b and power of each function of N are in Farseer; where its low, high and power are in
-the law below.
-"""
+"""Where a, b and power of each function of N are in Farseer, and low, high and power below."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,7 @@ class FarseerSurface(Surface):
         self.vanishing = self._inner.vanishing
 
     def _bounds(self, loss: Array) -> tuple[Array, Array]:
-        """Where each coordinate stays: along its ridges Farseer would go on for ever, beyond what
-        floats hold.
-        """
+        """Where each coordinate stays: along its ridges Farseer would go beyond floats."""
         lower, upper = np.empty(9), np.empty(9)
         lower[[0, 1]], upper[[0, 1]] = np.log(_EXPONENTS)
         level = np.log(loss)

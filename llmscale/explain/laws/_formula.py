@@ -113,11 +113,9 @@ class Formula(Surface):
     def starts(
         self, count: int, held: Mapping[int, float] | None = None, candidates: int = _CANDIDATES
     ) -> Array:
-        """The best of many low-discrepancy points, each with its best linear coefficients by
-        relative squared error.
+        """The best of many low-discrepancy points, each with its best linear coefficients.
 
-        `held` are coefficients, by index, that keep the value given.
-        """
+        `held` are coefficients, by index, that keep the value given."""
         held = held or {}
         rows = np.arange(len(self.loss))
         if len(rows) > _ROWS_FOR_STARTS:

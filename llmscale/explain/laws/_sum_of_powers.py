@@ -24,9 +24,7 @@ _SAFE_LOG = 600.0
 
 
 class SumOfPowers(Law):
-    """A law whose `terms` are (amplitude, {index of input: exponent}); every coefficient is one of
-    the two.
-    """
+    """A law whose `terms` are (amplitude, {index of input: exponent}), and nothing else."""
 
     terms: ClassVar[tuple[tuple[str, Mapping[int, str]], ...]]
 

@@ -39,10 +39,7 @@ class Precision(Law):
         return self.E + self.A / effective**self.alpha + self.B / D**self.beta
 
     def compute_optimal(self) -> dict[str, Any]:
-        """Chinchilla's exponents: at a fixed precision both optima are scaled by a constant (eq.
-
-        6).
-        """
+        """Chinchilla's exponents: at a fixed precision both optima are only scaled (eq. 6)."""
         return {
             "a": self.beta / (self.alpha + self.beta),
             "b": self.alpha / (self.alpha + self.beta),

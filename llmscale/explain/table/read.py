@@ -31,7 +31,8 @@ from llmscale.explain.table.doubts.taken import Taken
 from llmscale.explain.table.files.nested import refuse_chart, state_column
 from llmscale.explain.table.files.source import read_source
 from llmscale.explain.table.rows import retries
-from llmscale.explain.table.rows.identity import STEP_TWICE, Identity, identify
+from llmscale.explain.table.rows.identity import Identity, identify
+from llmscale.explain.table.rows.resumed import STEP_TWICE
 from llmscale.explain.table.rows.row_names import numbered
 from llmscale.explain.table.rows.status import parse_status, status_option, statuses
 from llmscale.explain.table.rows.where import keep, parse_where, short_filter

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from llmscale.errors import Note, counted, first_lines
 from llmscale.errors.command_lines import command_line
 from llmscale.explain import html
-from llmscale.explain.table.columns.find import ALIASES, resolve
+from llmscale.explain.table.columns.find import ALIASES
+from llmscale.explain.table.columns.resolve import resolve
 from llmscale.runs.title import run_title
 
 _LEFT_OUT = 5

@@ -5,7 +5,6 @@ If the node sees the results folder, runs are trained there. Else it fetches a r
 branch point it starts from and the tokens from the URL of the results, trains in a mirror of its
 own, and sends what changes."""
 
-import functools
 import hashlib
 import json
 import posixpath
@@ -15,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,16 @@ class Node:
         shutil.rmtree(folder, ignore_errors=True)
         remote = Remote(url, folder)
         homes = tuple(f"runs/{run_id}/" for run_id in run_ids)
-        try_often(
-            lambda: remote.pull(lambda name: is_needed(name) and name.startswith(homes)),
-            LAST_TRIES_SECONDS,
-        )
-        for home in homes:
-            try_often(lambda home=home: _make_at_home(remote, home), LAST_TRIES_SECONDS)  # type: ignore[misc]
+
+        def fetched(name: str) -> bool:
+            return is_needed(name) and name.startswith(homes)
 
         def sent(name: str) -> bool:
             return is_results(name) and name.startswith(homes) and not name.endswith("/spec.json")
+
+        try_often(partial(remote.pull, fetched), LAST_TRIES_SECONDS)
+        for home in homes:
+            try_often(partial(_make_at_home, remote, home), LAST_TRIES_SECONDS)
 
         ended = []
         with Uploads(remote, None, lambda text: None, sent):
@@ -160,9 +161,8 @@ def _store(remote: Remote, asked: Path, tokens: int) -> Path:
     """A folder with the tokens: the leader's, one of this machine's cache, or fetched into it."""
     fetched = cache_folder() / "nodes" / "tokens" / asked.name
     for path in (asked, cache_folder() / "tokens" / asked.name, fetched):
-        if (path / "meta.json").exists() and _holds(
-            path, tokens, (path / "meta.json").stat().st_mtime_ns
-        ):
+        meta = path / "meta.json"
+        if meta.exists() and _holds(path, tokens, meta.stat().st_mtime_ns):
             return path
     beside = fetched.with_name(f".{asked.name}.{uuid.uuid4().hex}")
     beside.mkdir(parents=True)
@@ -174,22 +174,19 @@ def _store(remote: Remote, asked: Path, tokens: int) -> Path:
         with suppress(OSError):  # another run of this node was first
             beside.rename(fetched)
     except FileNotFoundError as error:
-        raise WorkError(
-            f"the tokens {asked.name} are neither here nor at {remote.url}", "send them"
-        ) from error
+        problem = f"the tokens {asked.name} are neither here nor at {remote.url}"
+        raise WorkError(problem, "send them") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return fetched
 
 
-@functools.cache
+@cache
 def _holds(path: Path, tokens: int, written: int) -> bool:
     """Whether a store here, of the time `written`, is whole and has the tokens: read once."""
-    try:
+    with suppress(InputError):  # one that is damaged is fetched again
         store = TokenStore.open(path)
         if store.train_tokens >= tokens:
             store.check()
             return True
-    except InputError:  # one that is damaged is fetched again
-        pass
     return False

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmscale.errors import InputError, WorkError
 from llmscale.machine.child import SAFE, python, search_path
@@ -108,9 +109,8 @@ class Queue:
 
     def alive(self) -> dict[str, str]:
         """The ids of jobs that go on, by name."""
-        return {
-            name: job_id for job_id, (state, name) in self._states.items() if state not in ENDED
-        }
+        jobs = self._states.items()
+        return {name: job_id for job_id, (state, name) in jobs if state not in ENDED}
 
     def is_gone(self, job_id: str, for_seconds: float) -> bool:
         """Whether a job was seen to have ended so long ago, and is not requeued."""
@@ -166,11 +166,9 @@ def tell_to_stop(job_id: str, state: str | None) -> None:
 
 def _call(*command: str) -> str | None:
     """What a command of Slurm answers; None if it fails."""
+    text: Any = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
     try:
-        answer = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=True
-        )
-        return answer.stdout
+        return str(subprocess.run(command, timeout=60, check=True, **text).stdout)
     except subprocess.SubprocessError:
         return None
 
@@ -194,7 +192,8 @@ def hand_in(folders: Sequence[Path], place: Place, options: Options) -> str:
     begun = shlex.quote(str(home / "begun"))
     checkpoints = [folder / name for folder in names for name in (CHECKPOINT, SHARDED_CHECKPOINT)]
     saved = " || ".join(f"[ {shlex.quote(str(path))} -nt {begun} ]" for path in checkpoints)
-    cpus, seconds = options.cpus or place.threads, options.time_minutes * 60
+    cpus, log = options.cpus or place.threads, f"--error={RunFolder(names[0]).log_path}"
+    to_save = min(SECONDS_TO_SAVE, options.time_minutes * 60 // 4)
     on_gpu = int(place.gpu is not None)
     gpus = on_gpu if options.gpus is None else options.gpus
     # 130: the worker was told to end and has saved. If that was for the time limit, the job goes on
@@ -216,15 +215,8 @@ def hand_in(folders: Sequence[Path], place: Place, options: Options) -> str:
         mem=f"{round(options.memory_gb * 1024)}M" if options.memory_gb else None,
         setup=[f"touch {begun}", *options.setup.splitlines()],
         teardown=["code=$?", requeue, "exit $code"],
-        srun_args=[
-            f"--cpus-per-task={cpus}",
-            f"--error={RunFolder(names[0]).log_path}",
-            "--open-mode=append",
-        ],
-        additional_parameters={
-            "requeue": True,
-            "signal": f"TERM@{min(SECONDS_TO_SAVE, seconds // 4)}",
-        },
+        srun_args=[f"--cpus-per-task={cpus}", log, "--open-mode=append"],
+        additional_parameters={"requeue": True, "signal": f"TERM@{to_save}"},
     )
     settings = {"OMP_NUM_THREADS": str(cpus), "TOKENIZERS_PARALLELISM": "false"}
     settings |= {**SAFE, **search_path()}

@@ -42,10 +42,15 @@ class Operations(Protocol):
         """y = x + added, and norm(y): `norm` is an nn.RMSNorm or nn.LayerNorm."""
 
     def attention(
-        self, qkv: Tensor, n_head: int, rotary: tuple[Tensor, Tensor] | None, scale: float
+        self,
+        qkv: Tensor,
+        n_head: int,
+        rotary: tuple[Tensor, Tensor] | None,
+        scale: float,
+        seen_TT: Tensor | None = None,
     ) -> Tensor:
         """Causal attention over (B, T, 3 H D): softmax(scale · q kᵀ) v, (B, T, H D), q and k turned
-        by `rotary`."""
+        by `rotary`. Row t of `seen_TT` is true for the positions that t sees; None: up to t."""
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
         """silu(gate) ⊙ up, of (..., 2 F) holding gate and up (Shazeer 2020, eq. 6)."""

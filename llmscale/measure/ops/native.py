@@ -44,10 +44,15 @@ class Native:
         return _AddLayerNorm.apply(x_BTC, added_BTC, norm.weight, norm.bias, norm.eps, self)
 
     def attention(
-        self, qkv: Tensor, n_head: int, rotary: tuple[Tensor, Tensor] | None, scale: float
+        self,
+        qkv: Tensor,
+        n_head: int,
+        rotary: tuple[Tensor, Tensor] | None,
+        scale: float,
+        seen_TT: Tensor | None = None,
     ) -> Tensor:
-        if qkv.shape[-1] // (3 * n_head) > LARGEST_HEAD:
-            return Plain("float32").attention(qkv, n_head, rotary, scale)
+        if seen_TT is not None or qkv.shape[-1] // (3 * n_head) > LARGEST_HEAD:
+            return Plain("float32").attention(qkv, n_head, rotary, scale, seen_TT)
         return _Attention.apply(qkv, n_head, *(rotary or (None, None)), scale, self)
 
     def swiglu(self, gate_up: Tensor) -> Tensor:

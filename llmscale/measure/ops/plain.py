@@ -34,13 +34,20 @@ class Plain:
         return y_BTC, norm(y_BTC)
 
     def attention(
-        self, qkv: Tensor, n_head: int, rotary: tuple[Tensor, Tensor] | None, scale: float
+        self,
+        qkv: Tensor,
+        n_head: int,
+        rotary: tuple[Tensor, Tensor] | None,
+        scale: float,
+        seen_TT: Tensor | None = None,
     ) -> Tensor:
         B, T, _ = qkv.shape
         q_BHTD, k_BHTD, v_BHTD = qkv.view(B, T, 3, n_head, -1).permute(2, 0, 3, 1, 4)
         if rotary is not None:
             q_BHTD, k_BHTD = rotate(q_BHTD, *rotary), rotate(k_BHTD, *rotary)
-        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BHTD, v_BHTD, is_causal=True, scale=scale)
+        y_BHTD = F.scaled_dot_product_attention(
+            q_BHTD, k_BHTD, v_BHTD, attn_mask=seen_TT, is_causal=seen_TT is None, scale=scale
+        )
         return y_BHTD.transpose(1, 2).reshape(B, T, -1)
 
     def swiglu(self, gate_up: Tensor) -> Tensor:

@@ -64,9 +64,8 @@ def sweep(
     Range(0, 1e6).check("--max-hours", max_hours)
     spec = asked_spec(asked, settings)
     if not (spec.sizes or spec.flops):
-        raise InputError(
-            "no sizes were given", "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k"
-        )
+        fix = "name them, as in: llmscale sweep --sizes 10k,30k,100k,300k"
+        raise InputError("no sizes were given", fix)
     check_choices(spec, starting=not dry_run)
     results = open_results(out, asked, spec, "sweep")
     fetch(results, look_only=dry_run)
@@ -107,10 +106,8 @@ def _plan(spec: SweepSpec, store: TokenStore, folder: ResultsFolder, watcher: Wa
 
 
 def _ask(plan: Plan, max_hours: float, watcher: Watcher) -> None:
-    problem = (
-        f"the sweep will take about {format_seconds(plan.seconds)}, more than --max-hours "
-        f"{max_hours:g}"
-    )
+    time = format_seconds(plan.seconds)
+    problem = f"the sweep will take about {time}, more than --max-hours {max_hours:g}"
     if not watcher.may_start(problem):
         raise InputError(problem, "start it with --yes, or plan less")
 
@@ -151,11 +148,7 @@ def _stopped(plan: Plan, folder: ResultsFolder, where: str) -> str:
     finished = finished_runs(folder)
     number = sum(run.job.run_id in finished for run in plan.runs)
     if number:
-        return (
-            f"stopped; {number} of {counted(len(plan.runs), 'run')} finished, in {where}, and the "
-            "same command goes on"
-        )
-    return (
-        f"stopped before a run was finished; what was trained is in {where}, and the same command "
-        "goes on from there"
-    )
+        done = f"{number} of {counted(len(plan.runs), 'run')} finished, in {where}"
+        return f"stopped; {done}, and the same command goes on"
+    begun = f"stopped before a run was finished; what was trained is in {where}"
+    return f"{begun}, and the same command goes on from there"

@@ -8,6 +8,7 @@ from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.trunks import Descent
 from llmscale.measure.train.gpu_memory import MEMORY_SHARE, memory_per_gpu
 from llmscale.measure.train.job import Job
+from llmscale.menu import is_own
 from llmscale.runs.shape import Shape
 
 CPU_MICRO_BATCH_TOKENS = 4096
@@ -133,7 +134,8 @@ def stacks_of(
     for job in jobs:
         start = descent.get(job.run_id, Descent())
         is_small = hardware.stack == "always" or job.shape.params_total <= STACKED_PARAMS
-        if is_small and start.parent is None and not start.branch_steps:
+        is_apart = start.parent is None and not start.branch_steps
+        if is_small and is_apart and not is_own(job.optimizer):
             groups.setdefault(seedless(job), []).append(job)
     members: dict[str, int] = {}
     for alike, group in groups.items():

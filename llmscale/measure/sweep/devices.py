@@ -57,10 +57,8 @@ def allot_places(
         import torch
 
         here = torch.cuda.device_count()
-        shares = min(here // together, asked or here)
-        several = [
-            tuple(range(share * together, (share + 1) * together)) for share in range(shares)
-        ]
+        firsts = range(0, together * min(here // together, asked or here), together)
+        several = [tuple(range(first, first + together)) for first in firsts]
         return tuple(Place(max(1, cores // here), gpus[0], gpus) for gpus in several)
     if device == "cuda":
         import torch
@@ -80,11 +78,10 @@ def gpu_places(
     `asked` is the number of tasks at a time, and each GPU's memory holds `most` of them. If nobody
     asks, each has a core of its own."""
     gpus = min(here, asked or here)
+    beside_large = min(1, large)
+    wanted = min(RUNS_A_GPU, -(-(small + beside_large) // gpus), max(1, cores // gpus))
     if asked:
         wanted = -(-asked // gpus)
-    else:
-        beside_large = min(1, large)
-        wanted = min(RUNS_A_GPU, -(-(small + beside_large) // gpus), max(1, cores // gpus))
     on_each = max(1, min(wanted, most))
     count = min(gpus * on_each, asked or gpus * on_each)
     # The first places, which get the longest runs, lie on different GPUs.

@@ -9,6 +9,7 @@ data, corrected. Budgets count the real FLOPs of each shape, attention included,
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,20 +55,20 @@ def isoflop_grid(
         wanted = middle + math.log(spread) * np.linspace(-1, 1, per_budget)
         chosen = [int(np.argmin(np.abs(log_params - one))) for one in wanted]
         ends = math.exp(wanted[0]), math.exp(wanted[-1])
-        outside = not log_cost[0] < math.log(budget) < log_cost[-1]
-        outside = (
-            outside or ends[0] * _ROOM < shapes[0].params or ends[1] > shapes[-1].params * _ROOM
-        )
-        if outside or len(set(chosen)) < per_budget:
+        least, most = shapes[0].params, shapes[-1].params
+        within_cost = log_cost[0] < math.log(budget) < log_cost[-1]
+        within = within_cost and ends[0] * _ROOM >= least and ends[1] <= most * _ROOM
+        if not within or len(set(chosen)) < per_budget:
+            fix = "choose smaller budgets, a smaller spread or fewer sizes a budget"
+            if ends[0] < least:
+                larger = f"choose larger budgets{_least_budget(log_params, log_cost, spread)}"
+                fix = f"{larger}, or a smaller spread, context or vocabulary (tokenizer bpe:512)"
             raise InputError(
                 f"a budget of {budget:g} FLOPs at {optimum:g} tokens a parameter asks for "
                 f"{per_budget} sizes with N from {format_count(ends[0])} to "
                 f"{format_count(ends[1])}; those of this vocabulary ({vocab_size}) and context "
-                f"have from {format_count(shapes[0].params)} to {format_count(shapes[-1].params)}",
-                f"choose larger budgets{_least_budget(log_params, log_cost, spread)}, or a "
-                "smaller spread, context or vocabulary (tokenizer bpe:512)"
-                if ends[0] < shapes[0].params
-                else "choose smaller budgets, a smaller spread or fewer sizes a budget",
+                f"have from {format_count(least)} to {format_count(most)}",
+                fix,
             )
         points += [_point(shapes[index], budget) for index in chosen]
     return points
@@ -84,17 +85,10 @@ def most_tokens(
 ) -> int:
     """The tokens of a grid's longest run, with some room, for whatever vocabulary."""
     most, problem = 0, None
+    asked = (flops, per_budget, optimum, spread)
     for vocab_size in _VOCABULARIES:
         try:
-            grid = isoflop_grid(
-                flops,
-                per_budget,
-                optimum,
-                spread,
-                vocab_size=vocab_size,
-                context=context,
-                arch=arch,
-            )
+            grid = isoflop_grid(*asked, vocab_size=vocab_size, context=context, arch=arch)
         except InputError as error:
             problem = problem or error
             continue
@@ -116,9 +110,9 @@ def _point(shape: Shape, budget: float) -> GridPoint:
     tokens = max(1, round(budget / shape.flops_per_token / shape.context)) * shape.context
     reached = float(tokens) * shape.flops_per_token
     if abs(reached / budget - 1) > TOLERANCE:
+        sequences = budget / shape.flops_per_token / shape.context
         raise InputError(
-            f"a budget of {budget:g} FLOPs is "
-            f"{budget / shape.flops_per_token / shape.context:.3g} sequences of {shape.context} "
+            f"a budget of {budget:g} FLOPs is {sequences:.3g} sequences of {shape.context} "
             f"tokens for N = {format_count(shape.params)}, and whole ones miss it by more than 1%",
             "choose larger budgets or a shorter context",
         )
@@ -129,9 +123,7 @@ def _name(shape: Shape) -> str:
     """What `--sizes` takes for this very shape: its non-embedding count, if that is enough."""
     count = format_count(shape.params_non_embedding)
     if shape.params_non_embedding >= SMALLEST:
-        found = shape_for(
-            count, vocab_size=shape.vocab_size, context=shape.context, arch=shape.arch
-        )
-        if found == shape:
+        settings: Any = {"vocab_size": shape.vocab_size, "context": shape.context}
+        if shape_for(count, **settings, arch=shape.arch) == shape:
             return count
     return f"{shape.name}x{shape.d_ff}"

@@ -1,7 +1,7 @@
 """The jobs of a sweep: every run that a specification asks for, with what each is trained on."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
 from llmscale.measure.sweep.devices import check_gpus
@@ -35,21 +35,11 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
             if not whole:
                 most, part = beginning_of_stream(tokens, smallest, shape.context)
                 train_tokens = min(most, train_tokens)
-            text = JobText(
-                spec.data.source, store.fingerprint, train_tokens, store.validation_tokens, part
-            )
+            lengths = (train_tokens, store.validation_tokens, part)
+            text = JobText(spec.data.source, store.fingerprint, *lengths)
+            settings: Any = {"dtype": dtype, "begins_like": smallest, "name": name}
             for seed in range(spec.seeds):
-                job = make_job(
-                    size,
-                    shape,
-                    tokens,
-                    recipe,
-                    text,
-                    seed=seed,
-                    dtype=dtype,
-                    begins_like=smallest,
-                    name=name,
-                )
+                job = make_job(size, shape, tokens, recipe, text, seed=seed, **settings)
                 _check(job, tokens)
                 jobs.setdefault(job.run_id, job)
     return _in_order(jobs.values())
@@ -103,20 +93,16 @@ def _sizes(
     spec: SweepSpec, recipe: Recipe, store: TokenStore
 ) -> Iterator[tuple[str, Shape, list[int]]]:
     """Every size to train by `recipe`: its name, its shape, and its budgets in tokens."""
-    settings = {"vocab_size": store.vocab_size, "context": recipe.context}
+    settings: Any = {"vocab_size": store.vocab_size, "context": recipe.context}
     if spec.flops:
-        for point in isoflop_grid(
-            spec.flops, spec.per_budget, spec.optimum, spec.spread, **settings, arch=recipe.arch
-        ):
+        asked = (spec.flops, spec.per_budget, spec.optimum, spec.spread)
+        for point in isoflop_grid(*asked, **settings, arch=recipe.arch):
             yield point.size, point.shape, [point.tokens]
         return
     for size in spec.sizes:
         shape = shape_for(size, **settings, arch=recipe.arch)
-        yield (
-            size,
-            shape,
-            [budget.tokens(shape.params) for budget in spec.tokens] or [store.train_tokens - 1],
-        )
+        budgets = [budget.tokens(shape.params) for budget in spec.tokens]
+        yield size, shape, budgets or [store.train_tokens - 1]
 
 
 def reads_whole_text(spec: SweepSpec) -> bool:
@@ -154,9 +140,9 @@ def _check(job: Job, tokens: int) -> None:
         smaller = "set a smaller batch_tokens in the recipe"
         if tokens < job.shape.context:
             smaller = "take shorter sequences with --context"
+        step = f"one step of size {job.size}, {job.batch_tokens:,} tokens"
         raise InputError(
-            f"a budget of {format_count(tokens)} tokens is smaller than one step of size "
-            f"{job.size}, {job.batch_tokens:,} tokens",
+            f"a budget of {format_count(tokens)} tokens is smaller than {step}",
             f"train on more with --tokens, or {smaller}",
         )
     job.learning_rates().check()

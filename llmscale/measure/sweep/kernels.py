@@ -20,11 +20,8 @@ def kernel_notes() -> list[Note]:
     """Why the CPU trains without its kernels, or where it keeps them if not in its cache."""
     reason, note = why_not(), find().note
     if reason:
-        return [
-            NO_KERNELS.note(
-                f"training takes several times as long without its CPU kernels: {reason}",
-            )
-        ]
+        slow = "training takes several times as long without its CPU kernels"
+        return [NO_KERNELS.note(f"{slow}: {reason}")]
     return [KERNELS_ELSEWHERE.note(note)] if note else []
 
 
@@ -37,28 +34,19 @@ def check_kernels(folder: ResultsFolder, plan: "Plan") -> None:
     if begun:
         error = find().error
         assert error is not None
-        remove = command_line(
-            "rm", "-r", *(folder.run_folder(run_id).path for run_id in begun[:_NAMED])
-        )
-        count = (
-            "1 of the runs to train was"
-            if len(begun) == 1
-            else f"{len(begun)} of the runs to train were"
-        )
+        paths = (folder.run_folder(run_id).path for run_id in begun[:_NAMED])
+        were = "was" if len(begun) == 1 else "were"
         raise InputError(
-            f"{count} begun with the compiled kernels, which cannot run now: {error.problem}",
-            f"{error.fix}; or to train them anew without: {remove}",
+            f"{len(begun)} of the runs to train {were} begun with the compiled kernels, which "
+            f"cannot run now: {error.problem}",
+            f"{error.fix}; or to train them anew without: {command_line('rm', '-r', *paths)}",
         )
 
 
 def without_kernels(plan: "Plan") -> bool:
     """Whether the runs to train are trained on this machine's CPU, and it has no kernels."""
-    return (
-        plan.device == "cpu"
-        and plan.hardware.trains_here
-        and bool(plan.waiting)
-        and bool(why_not())
-    )
+    on_this_cpu = plan.device == "cpu" and plan.hardware.trains_here
+    return on_this_cpu and bool(plan.waiting) and bool(why_not())
 
 
 def _ops(folder: ResultsFolder, run_id: str) -> str | None:

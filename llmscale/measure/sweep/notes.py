@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note, both, counted
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from llmscale.measure.train.job import Job
     from llmscale.runs.run import Run
 
+MOST_HELD_OUT = 1e8
+"""Tokens to measure on that are asked for, at most."""
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et
 al. 2023).
@@ -150,12 +152,16 @@ def _ends(jobs: "Sequence[Job]", name: str, form: str) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
-def noise_note(done: "Sequence[Run]") -> Note | None:
+def noise_note(
+    done: "Sequence[Run]", held_out: int, on_more_text: "Callable[[str], str | None]"
+) -> Note | None:
     """A warning if the losses of sizes next to each other lie nearer than five standard errors of
     one of them.
 
     All are measured on the same text, so their differences are known better than that: it is a rule
-    of thumb."""
+    of thumb. `on_more_text` gives the sweep's own command with so many tokens to measure on, of
+    which it has `held_out` now.
+    """
     by_budget: dict[int, dict[int, list[float]]] = {}
     for run in done:
         if run.loss is not None and run.recipe in (None, DEFAULT):
@@ -167,8 +173,12 @@ def noise_note(done: "Sequence[Run]") -> Note | None:
     largest = max((run.loss_stderr for run in done if run.loss_stderr is not None), default=0.0)
     if not gaps or largest <= min(gaps) / NOISY_LOSS.limit:
         return None
+    # The error falls with the root of the tokens.
+    wanted = held_out * (NOISY_LOSS.limit * largest / max(min(gaps), 1e-9)) ** 2
+    again = on_more_text(format_count(float(f"{wanted:.2g}"))) if wanted < MOST_HELD_OUT else None
+    how = again or "with --validation-tokens, in a new folder"
     return NOISY_LOSS.note(
         f"the loss has a standard error of {largest:.3f}, and the smallest gap between two sizes "
-        f"is {min(gaps):.3f}, less than {NOISY_LOSS.limit:g} of them: measure it on more text "
-        "with --validation-tokens, in a new folder",
+        f"is {min(gaps):.3f}, less than {NOISY_LOSS.limit:g} of them: measure it on more text: "
+        f"{how}",
     )

@@ -40,6 +40,7 @@ from llmscale.measure.train.job import Job
 if TYPE_CHECKING:
     from llmscale.measure.train.calibrate import Speeds
 
+_WITHOUT_KERNELS = "without the compiled kernels"
 MEMORY_OF_ALL = 0.8
 """Share of the free memory that all workers together may take."""
 
@@ -119,9 +120,7 @@ class Plan:
             said.append(f"{compiled} compiled")
         native = sum(run.ops == "native" for run in self.waiting)
         if self.device == "cpu" and native != len(self.waiting):
-            said.append(
-                f"{native} by the compiled kernels" if native else "without the compiled kernels"
-            )
+            said.append(f"{native} by the compiled kernels" if native else _WITHOUT_KERNELS)
         elif native:
             said.append("by the compiled kernels")
         stacked = sum(len(group) for group in self.together if len(group) > 1)

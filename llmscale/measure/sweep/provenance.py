@@ -34,36 +34,25 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
     sweep = folder.known_sweep()
     if not sweep.get("basis"):
         is_tuned = (path / "tune.json").exists()
-        if (
-            path.exists()
-            and (is_tuned or not known_ids(folder))
-            and not folder.sweep_path.exists()
-            and _holds(path)
-        ):
-            raise InputError(
-                f"{path} holds files but no sweep", "name a new or empty folder with --out"
-            )
-        refuse_links(path)
-        return
+        is_foreign = is_tuned or not known_ids(folder)
+        if path.exists() and is_foreign and not folder.sweep_path.exists() and _holds(path):
+            problem = f"{path} holds files but no sweep"
+            raise InputError(problem, "name a new or empty folder with --out")
     refuse_links(path)
+    if not sweep.get("basis"):
+        return
     before, now = sweep["basis"], json.loads(json.dumps(spec.basis()))
+    usual = asdict(Recipe())  # with settings younger than the folder
     if "recipe" in before:
-        before["recipe"] = {
-            **asdict(Recipe()),
-            **before["recipe"],
-        }  # settings younger than the folder
+        before["recipe"] = {**usual, **before["recipe"]}
     changed = difference(before, now)
     for name, recipe in json.loads(json.dumps(spec.stated_variants())).items():
         known = sweep.get("recipes", {}).get(name)
         if known is not None:
-            changed = changed or difference(
-                {**asdict(Recipe()), **known}, recipe, f"recipes.{name}"
-            )
+            changed = changed or difference({**usual, **known}, recipe, f"recipes.{name}")
     if changed:
-        raise InputError(
-            f"{path} holds a sweep of another specification: {changed}",
-            "name another folder with --out",
-        )
+        problem = f"{path} holds a sweep of another specification: {changed}"
+        raise InputError(problem, "name another folder with --out")
 
 
 def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
@@ -80,14 +69,11 @@ def check_runs(folder: ResultsFolder, plan: Plan) -> str | None:
     if known and not known & {run.job.run_id for run in plan.runs}:
         runs = counted(len(known), "run")
         problem += f", and none of the {runs} in {folder.path} is one of this command's"
-        raise InputError(
-            problem, "give the command that began them, or name another folder with --out"
-        )
-    return (
-        f"{problem}; it is written anew from this command"
-        if known or folder.sweep_path.exists()
-        else None
-    )
+        fix = "give the command that began them, or name another folder with --out"
+        raise InputError(problem, fix)
+    if known or folder.sweep_path.exists():
+        return f"{problem}; it is written anew from this command"
+    return None
 
 
 def _holds(path: Path) -> bool:
@@ -99,10 +85,12 @@ def provenance(
 ) -> dict[str, Any]:
     """What sweep.json says: specification, text, versions, hardware, command."""
     packages = ("torch", "numpy", "tokenizers", "pyarrow")
+    before = folder.known_sweep()
+    peak = plan.peak_flops or before.get("hardware", {}).get("peak_flops")
     return {
         "spec": spec.to_json(),
         "basis": spec.basis(),
-        "recipes": {**_known_variants(folder), **spec.stated_variants()},
+        "recipes": {**before.get("recipes", {}), **spec.stated_variants()},
         "runs": [run.job.run_id for run in plan.runs],
         "planned": _planned(plan, folder),
         "data": describe_text(store),
@@ -119,7 +107,7 @@ def provenance(
             "dtype_reason": plan.dtype_reason,
             "cores": available_cores(),
             "workers": len(plan.places),
-            "peak_flops": plan.peak_flops or folder_peak(folder),
+            "peak_flops": peak,
         },
         "command": command,
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -160,22 +148,10 @@ def describe_text(store: TokenStore) -> dict[str, Any]:
     }
 
 
-def folder_peak(folder: ResultsFolder) -> float | None:
-    """The peak FLOP/s that an earlier command measured for this folder, or None."""
-    peak: float | None = folder.known_sweep().get("hardware", {}).get("peak_flops")
-    return peak
-
-
 def folder_dtype(folder: ResultsFolder) -> str | None:
     """The dtype that earlier commands trained this folder's runs in, or None."""
     dtype: str | None = folder.known_sweep().get("hardware", {}).get("dtype")
     return dtype or next((run.dtype for run in recorded_runs(folder)), None)
-
-
-def _known_variants(folder: ResultsFolder) -> dict[str, Any]:
-    """The named recipes that earlier commands trained into this folder."""
-    recipes: dict[str, Any] = folder.known_sweep().get("recipes", {})
-    return recipes
 
 
 def difference(before: Any, now: Any, where: str = "") -> str | None:

@@ -22,9 +22,8 @@ class Work:
 
 def work_left(job: Job, step: int) -> Work:
     """What is left of `job` after its first `step` steps, trained by itself or another run."""
-    return Work(
-        max(0, job.tokens - step * job.batch_tokens), sum(at > step for at in job.evaluated_steps)
-    )
+    tokens = max(0, job.tokens - step * job.batch_tokens)
+    return Work(tokens, sum(at > step for at in job.evaluated_steps))
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,8 @@ class Pace:
         before, self._last = self._last, point
         if before is None or point["step"] <= before["step"]:
             return
-        tokens, seconds = (
-            point["tokens"] - before["tokens"],
-            max(0.0, point["seconds"] - before["seconds"]),
-        )
+        tokens = point["tokens"] - before["tokens"]
+        seconds = max(0.0, point["seconds"] - before["seconds"])
         if point["loss"] is not None and point["tokens_per_second"]:
             training = min(seconds, tokens / point["tokens_per_second"])
             self._evaluations.append(seconds - training)

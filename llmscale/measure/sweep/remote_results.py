@@ -66,10 +66,8 @@ def kept_at(remote: Remote | None, report: Report, tell: Callable[[str], None]) 
         raise _unreachable(remote, error) from error
     try:
         if any(name.endswith(("spec.json", "run.json")) for name in fetch_results(remote)):
-            raise InputError(
-                f"another sweep has written to {remote.url} meanwhile",
-                "give the same command again",
-            )
+            problem = f"another sweep has written to {remote.url} meanwhile"
+            raise InputError(problem, "give the same command again")
         with Uploads(remote, lock, tell) as uploads:
 
             def passed_on(event: Event) -> object:
@@ -84,7 +82,5 @@ def kept_at(remote: Remote | None, report: Report, tell: Callable[[str], None]) 
 
 def _unreachable(remote: Remote, error: Exception) -> LlmscaleError:
     kind = InputError if isinstance(error, PermissionError) else WorkError
-    return kind(
-        f"{remote.url} cannot be read or written: {reason(error)}",
-        "check its name, the network and the keys",
-    )
+    problem = f"{remote.url} cannot be read or written: {reason(error)}"
+    return kind(problem, "check its name, the network and the keys")

@@ -1,18 +1,20 @@
 """What a sweep leaves: its runs, the plan that they follow, and what to know of them."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from llmscale.errors import Note, counted, listed
 from llmscale.measure.sweep.notes import noise_note
 from llmscale.measure.sweep.plan import Plan
-from llmscale.measure.train.job import Job
 from llmscale.notes.fitting import DIVERGED_RUNS, UNFINISHED_RUNS
 from llmscale.notes.measuring import FAILED_RUNS
 from llmscale.notes.reading import LOSS_SPIKES
 from llmscale.quantity import format_count
+from llmscale.runs.own_command import on_more_validation
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
+from llmscale.runs.title import short_name, short_title
 
 MOST_SHOWN = 12
 """Runs that a notebook lists, at most."""
@@ -53,14 +55,14 @@ class SweepResult:
     def end_notes(self) -> tuple[Note, ...]:
         """What the runs show: which came to nothing, noise and spikes of the loss."""
         lost = [
-            _LOST[run.status].note(
-                f"{run_name(run)} on {format_count(run.tokens)} tokens {run.status}: {run.error}"
-            )
+            _LOST[run.status].note(f"{short_title(run)} tokens {run.status}: {run.error}")
             for run in self.runs
             if run.status in _LOST
         ]
         done = [run for run in self.runs if run.status == "done"]
-        found = (noise_note(done), _spike_note(done), _unfinished_note(self.runs, self.unfinished))
+        on_more_text = partial(on_more_validation, self.folder.path, self.where)
+        noise = noise_note(done, self.text["validation_tokens"], on_more_text)
+        found = (noise, _spike_note(done), _unfinished_note(self.runs, self.unfinished))
         return (*lost, *(note for note in found if note))
 
     def to_json(self) -> dict[str, Any]:
@@ -79,20 +81,12 @@ class SweepResult:
         from html import escape
 
         rows = [
-            f"<tr><td>{escape(run_name(run))}</td><td>{format_count(run.params)}</td><td>{format_count(run.tokens)}</td><td>{_loss(run)}</td></tr>"
+            f"<tr><td>{escape(short_name(run))}</td><td>{format_count(run.params)}</td><td>{format_count(run.tokens)}</td><td>{_loss(run)}</td></tr>"
             for run in self.runs[-MOST_SHOWN:]
         ]
         heading = "<tr><th>size</th><th>N</th><th>tokens</th><th>loss</th></tr>"
         caption = f"<caption>{escape(repr(self))}</caption>"
         return f"<table>{caption}{heading}{''.join(rows)}</table>"
-
-
-def run_name(run: Job | Run) -> str:
-    """The size of a run, and what tells it from others of that size and budget."""
-    recipe = f" {run.recipe}" if run.recipe not in (None, "default") else ""
-    seed = f" seed {run.seed}" if run.seed else ""
-    retry = " retry" if run.retry_of else ""
-    return f"{run.size}{recipe}{seed}{retry}"
 
 
 def _loss(run: Run) -> str:
@@ -106,14 +100,14 @@ def _spike_note(done: list[Run]) -> Note | None:
     worst = max(spikes, key=lambda run: run.spike_height or 0)
     return LOSS_SPIKES.note(
         f"the training loss of {len(spikes)} of {counted(len(done), 'run')} spiked and came back, "
-        f"of {run_name(worst)} on {format_count(worst.tokens)} tokens by {worst.spike_height:.2f} "
-        f"nats at step {worst.spike_step}",
+        f"of {short_title(worst)} tokens by {worst.spike_height:.2f} nats at step "
+        f"{worst.spike_step}",
     )
 
 
 def _unfinished_note(runs: tuple[Run, ...], unfinished: tuple[Run, ...]) -> Note | None:
     if not unfinished:
         return None
-    names = listed(f"{run_name(run)} on {format_count(run.tokens)} tokens" for run in unfinished)
+    names = listed(f"{short_title(run)} tokens" for run in unfinished)
     ended = f"{len(unfinished)} of {counted(len(runs), 'run')} were ended before their last step"
     return UNFINISHED_RUNS.note(f"{ended}: {names}; the same command goes on")

@@ -209,6 +209,8 @@ class SweepSpec:
             if name != self.hardware.executor:
                 yield f"[hardware.{name}] is not used: the executor is {self.hardware.executor}"
         for name, recipe in self.variants.items():
+            if self.hardware.stack == "always" and is_own(recipe.optimizer):
+                yield f"seeds are trained one by one by {recipe.optimizer}, in spite of stack"
             alike: dict[Shape, list[str]] = {}
             for size in self.sizes:
                 shape = shape_for(size, vocab_size=1, context=recipe.context, arch=recipe.arch)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from llmscale.measure.executors import Event
@@ -55,10 +56,8 @@ def tracked(
         feed.put(None)
         thread.join(FINISH_SECONDS)
         if thread.is_alive():
-            warn(
-                f"after {FINISH_SECONDS:.0f} s the trackers have not taken all that was logged; "
-                "the tables have it"
-            )
+            late = f"after {FINISH_SECONDS:.0f} s the trackers have not taken all that was logged"
+            warn(f"{late}; the tables have it")
 
 
 class _Feed:
@@ -90,9 +89,9 @@ class _Feed:
         while (event := self._queue.get()) is not None:
             for name in list(self._trackers):
                 if event.run_id in self._jobs:
-                    self._try(name, lambda name=name, event=event: self._take(name, event))  # type: ignore[misc]
+                    self._try(name, partial(self._take, name, event))
         for name, run_id in list(self._sessions):
-            self._try(name, lambda name=name, run_id=run_id: self._end(name, run_id))  # type: ignore[misc]
+            self._try(name, partial(self._end, name, run_id))
 
     def _try(self, name: str, action: Callable[[], None]) -> None:
         """Do `action`; a tracker that fails is told of once, and left alone from then on."""
@@ -104,9 +103,8 @@ class _Feed:
             del self._trackers[name]
             for key in [key for key in self._sessions if key[0] == name]:
                 del self._sessions[key]
-            self._warn(
-                f"{name} is not told of this sweep any more: {type(error).__name__}: {error}"
-            )
+            why = f"{type(error).__name__}: {error}"
+            self._warn(f"{name} is not told of this sweep any more: {why}")
 
     def _take(self, name: str, event: Event) -> None:
         if event.kind == "ended":
@@ -123,9 +121,8 @@ class _Feed:
 
     def _log(self, session: Session, key: tuple[str, str], point: dict[str, Any]) -> None:
         if point["step"] > self._last.get(key, 0):
-            metrics = {
-                name: value for name, value in finite(point).items() if name not in _NOT_METRICS
-            }
+            logged = finite(point).items()
+            metrics = {name: value for name, value in logged if name not in _NOT_METRICS}
             session.log(point["step"], metrics)
             self._last[key] = point["step"]
 

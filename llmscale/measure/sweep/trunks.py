@@ -47,9 +47,8 @@ class Descent:
 def share_trunks(spec: SweepSpec, recipe: Recipe | None = None) -> bool:
     """Whether the budgets of one size are to begin alike: by `recipe`, or by any of the sweep's."""
     recipes = spec.variants.values() if recipe is None else (recipe,)
-    return len(spec.tokens) > 1 and any(
-        one.trunk and SCHEDULES.find(one.schedule).branches for one in recipes
-    )
+    branching = (one.trunk and SCHEDULES.find(one.schedule).branches for one in recipes)
+    return len(spec.tokens) > 1 and any(branching)
 
 
 def sharing_recipes(spec: SweepSpec) -> set[str]:
@@ -145,9 +144,8 @@ def _arrange(jobs: Sequence[Job], saved: Sequence[BranchPoint]) -> dict[str, Des
 
 def _last_before(job: Job, saved: Sequence[BranchPoint]) -> BranchPoint | None:
     """The branch point of another run that leaves least of `job` to train."""
-    usable = [
-        point for point in saved if point.step <= job.branch_step and point.job.run_id != job.run_id
-    ]
+    others = (point for point in saved if point.job.run_id != job.run_id)
+    usable = [point for point in others if point.step <= job.branch_step]
     return max(usable, key=lambda point: point.step, default=None)
 
 

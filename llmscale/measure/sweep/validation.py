@@ -48,11 +48,9 @@ def _budgets(spec: SweepSpec) -> Iterator[int]:
         settings: dict[str, Any] = {"context": recipe.context, "arch": recipe.arch}
         if spec.flops:
             with suppress(InputError):  # which the plan shows
-                grid = spec.flops, spec.per_budget, spec.optimum, spec.spread
-                yield from (
-                    point.tokens
-                    for point in isoflop_grid(*grid, vocab_size=_LARGE_VOCABULARY, **settings)
-                )
+                asked = spec.flops, spec.per_budget, spec.optimum, spec.spread
+                grid = isoflop_grid(*asked, vocab_size=_LARGE_VOCABULARY, **settings)
+                yield from (point.tokens for point in grid)
         for size in spec.sizes:
             params = shape_for(size, vocab_size=_SMALL_VOCABULARY, **settings).params
             yield from (budget.tokens(params) for budget in spec.tokens)

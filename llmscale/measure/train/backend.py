@@ -37,12 +37,10 @@ def set_precision() -> None:
 def set_determinism(wanted: bool) -> None:
     """Take only kernels that give the same bits every time, if `wanted`; else the fastest."""
     if wanted:
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # or cuBLAS may choose its kernels anew
-    if (
-        wanted != torch.are_deterministic_algorithms_enabled()
-    ):  # the call loads the compiler, which takes seconds
+        # Or cuBLAS may choose its kernels anew.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # The call loads the compiler, which takes seconds.
+    if wanted != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(wanted)
     # Nothing here reads memory that it has not written: filling it first would only take time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

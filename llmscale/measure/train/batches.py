@@ -38,12 +38,10 @@ class Windows:
         self._tokens = tokens
         self._count = max(0, (len(tokens) - 1) // context)
         self._vocab_size = vocab_size
-        if resident is None:
-            resident = (
-                self._on_gpu
-                and tokens.nbytes <= RESIDENT_SHARE * gpu_share() * torch.cuda.mem_get_info()[0]
-            )
-        self.resident = resident and self._count > 0
+        if resident is None and self._on_gpu:
+            free_bytes = gpu_share() * torch.cuda.mem_get_info()[0]
+            resident = tokens.nbytes <= RESIDENT_SHARE * free_bytes
+        self.resident = bool(resident) and self._count > 0
         if self.resident:
             # torch has no unsigned types of two and four bytes to index by: the same bits, made
             # positive when read.

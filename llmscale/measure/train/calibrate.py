@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.job import EVALUATION_SPEED
 from llmscale.measure.train.throughput import (
     as_in_training,
+    ends_and_middle,
     measure_throughput,
     sample_tokens,
     throughput_job,
@@ -30,7 +32,6 @@ from llmscale.measure.transformer import build_model
 from llmscale.menu import receive, texts_of
 from llmscale.runs.shape import Shape
 
-MEASURED_SHAPES = 3
 SECONDS_A_SHAPE = {"cpu": 0.1, "cuda": 0.4}  # a GPU takes its time to reach its speed
 STEP_SECONDS, ASSUMED_MFU = 0.08, 0.3
 """A shape is timed by steps of about this length, were it to reach this MFU."""
@@ -66,10 +67,8 @@ class Speeds:
         if x <= points[0][0] or len(points) == 1:
             rate = points[0][1]
         else:
-            pairs = itertools.pairwise(points)
-            (x0, y0), (x1, y1) = next(
-                (pair for pair in pairs if x <= pair[1][0]), (points[-1], points[-1])
-            )
+            around = (pair for pair in itertools.pairwise(points) if x <= pair[1][0])
+            (x0, y0), (x1, y1) = next(around, (points[-1], points[-1]))
             rate = y0
             if x1 != x0:
                 rate += (y1 - y0) * (x - x0) / (x1 - x0)
@@ -100,20 +99,12 @@ def measure_in_child(
     settings = {"device": device, "dtype": dtype, "optimizer": optimizer}
     asked = json.dumps({"shapes": shapes, "own": own, **settings})
     command, environment = python("-m", "llmscale.measure.train.calibrate"), child_environment()
-    done = subprocess.run(
-        command,
-        input=asked,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-        check=False,
-    )
+    piped: Any = {"input": asked, "capture_output": True, "encoding": "utf-8"}
+    done = subprocess.run(command, env=environment, check=False, **piped)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-        raise WorkError(
-            f"the speed of {device} could not be measured: {reason}", "see: llmscale doctor"
-        )
+        problem = f"the speed of {device} could not be measured: {reason}"
+        raise WorkError(problem, "see: llmscale doctor")
     told = json.loads(done.stdout.splitlines()[-1])
     measured, evaluated = (tuple(map(tuple, told[name])) for name in ("measured", "evaluated"))
     return Speeds(told["peak_flops"], measured, evaluated)
@@ -131,27 +122,17 @@ def measure_speeds(
     if that is not enough, by fewer sequences a step."""
     peak = measure_peak(device, dtype, threads=1)
     by_cost = sorted(micro_batches, key=lambda shape: shape.flops_per_token)
-    places = {
-        round(i * (len(by_cost) - 1) / max(1, MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)
-    }
+    step_flops, seconds = ASSUMED_MFU * peak * STEP_SECONDS, SECONDS_A_SHAPE[device]
     measured, evaluated = [], []
-    for shape in (by_cost[place] for place in sorted(places)):
-        timed, sequences = _with_short_steps(
-            shape, micro_batches[shape], ASSUMED_MFU * peak * STEP_SECONDS
-        )
+    for shape in ends_and_middle(by_cost):
+        timed, sequences = _with_short_steps(shape, micro_batches[shape], step_flops)
         job = throughput_job(timed, sequences, dtype, optimizer)
         tokens = sample_tokens(timed.vocab_size, max(MEASURED_TOKENS, 2 * timed.context))
-        found = measure_throughput(
-            job, Conditions(device, sequences), tokens, SECONDS_A_SHAPE[device], 1
-        )
+        found = measure_throughput(job, Conditions(device, sequences), tokens, seconds, 1)
+        read_per_second = _evaluation_speed(timed, sequences, device, dtype, tokens)
         cost = float(shape.flops_per_token)
         measured.append((cost, found.tokens_per_second * timed.flops_per_token))
-        evaluated.append(
-            (
-                cost,
-                _evaluation_speed(timed, sequences, device, dtype, tokens) * timed.flops_per_token,
-            )
-        )
+        evaluated.append((cost, read_per_second * timed.flops_per_token))
     return Speeds(peak, tuple(measured), tuple(evaluated))
 
 
@@ -162,9 +143,8 @@ def _evaluation_speed(
     with as_in_training(1):
         model = build_model(shape, ops=build_operations(pick_operations(device), dtype)).to(device)
         passes = Passes(model, sequences)
-        text = Windows(
-            tokens[: EVALUATED_PASSES * sequences * shape.context + 1], shape.context, device
-        )
+        read = tokens[: EVALUATED_PASSES * sequences * shape.context + 1]
+        text = Windows(read, shape.context, device)
         evaluate(passes, text)
         started = _clock(device)
         evaluate(passes, text)

@@ -23,9 +23,9 @@ from llmscale.machine import cpu_flags, device_name, has_bfloat16, pick_dtype
 from llmscale.machine.cache import cache_folder
 from llmscale.measure.ops import build_operations
 from llmscale.measure.train.batch_parts import PART_TOKENS
-from llmscale.measure.train.throughput import as_in_training
+from llmscale.measure.train.throughput import as_in_training, ends_and_middle
 from llmscale.measure.transformer import empty_model
-from llmscale.runs.safe_write import make_folder, write_text
+from llmscale.runs.safe_write import make_folder, write_json
 from llmscale.runs.shape import Shape, shape_for
 
 BFLOAT16_GAIN = 1.1
@@ -33,7 +33,6 @@ BFLOAT16_GAIN = 1.1
 LADDER = ("300k", "1M", "3M")
 """What is measured if no sweep says which sizes."""
 CONTEXT, VOCABULARY = 256, 2048
-MEASURED_SHAPES = 3
 REPEATS, SECONDS = 3, 1.2
 """Of timing each product; and all that may take. Products that come late, which weigh least, are
 then left out."""
@@ -73,9 +72,8 @@ def choose_dtype(
     if asked != "auto":
         return DtypeChoice(picked, "asked for")
     if not has_bfloat16(device):
-        return DtypeChoice(
-            "float32", f"this {'CPU' if device == 'cpu' else 'GPU'} does not multiply bfloat16"
-        )
+        name = "CPU" if device == "cpu" else "GPU"
+        return DtypeChoice("float32", f"this {name} does not multiply bfloat16")
     if device != "cpu":
         return DtypeChoice("bfloat16", "this GPU multiplies it")
     if not shapes:
@@ -87,16 +85,14 @@ def choose_dtype(
 def products_of(shapes: Sequence[Shape]) -> tuple[Product, ...]:
     """The linear layers of the smallest, a middle and the largest shape, cut to time quickly."""
     by_cost = sorted(set(shapes), key=lambda shape: (shape.flops_per_token, shape.name))
-    places = {round(i * (len(by_cost) - 1) / (MEASURED_SHAPES - 1)) for i in range(MEASURED_SHAPES)}
     flops: Counter[tuple[int, int, int]] = Counter()
-    for shape in (by_cost[place] for place in sorted(places)):
+    for shape in ends_and_middle(by_cost):
         with torch.device("meta"):
             model = empty_model(shape, "standard", build_operations("plain", "float32"))
         for layer in model.modules():
             if isinstance(layer, nn.Linear):
-                flops[_cut(layer.out_features, layer.in_features)] += (
-                    6 * layer.out_features * layer.in_features
-                )
+                outputs, inputs = layer.out_features, layer.in_features
+                flops[_cut(outputs, inputs)] += 6 * outputs * inputs
     return tuple((*sizes, float(weight)) for sizes, weight in flops.items())
 
 
@@ -152,11 +148,7 @@ def _known_speeds(products: Sequence[Product]) -> dict[str, float]:
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with suppress(LlmscaleError):  # without a cache it is measured every time
         make_folder(path.parent)
-        write_text(
-            path,
-            json.dumps({**asked, "flops_per_second": measured, "written": written}, indent=2)
-            + "\n",
-        )
+        write_json(path, {**asked, "flops_per_second": measured, "written": written})
     return measured
 
 

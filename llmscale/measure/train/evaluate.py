@@ -38,11 +38,8 @@ def evaluate(passes: Passes, text: Windows) -> list[Evaluation]:
     spread_S = torch.zeros(by_sequence.shape[1])
     if count > 1:
         spread_S = by_sequence.std(dim=0)
-    stderr_S = spread_S / math.sqrt(count)
-    return [
-        Evaluation(*pair)
-        for pair in zip(by_sequence.mean(dim=0).tolist(), stderr_S.tolist(), strict=True)
-    ]
+    loss_S, stderr_S = by_sequence.mean(dim=0), spread_S / math.sqrt(count)
+    return list(map(Evaluation, loss_S.tolist(), stderr_S.tolist()))
 
 
 def _part(count: int, processes: Processes) -> np.ndarray:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -66,9 +67,7 @@ class Passes:
         self._weights = [weight for _, weight in model.named_parameters()]
         narrow = torch.float32 if model.ops.one_thread or processes.size > 1 else model.ops.dtype
         self._working = WorkingWeights(model, narrow)
-        self._pool = ThreadPoolExecutor(
-            self.threads, initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._pool = ThreadPoolExecutor(self.threads, initializer=partial(torch.set_num_threads, 1))
 
     @property
     def evaluated_at_a_time(self) -> int:
@@ -140,18 +139,13 @@ class Passes:
         self._forget()
         if self.micro_batch > 1:
             self.micro_batch //= 2
-            log.warning(
-                "out of memory: going on with micro-batches of %d sequences", self.micro_batch
-            )
+            less = "out of memory: going on with micro-batches of %d sequences"
+            log.warning(less, self.micro_batch)
         elif not self.model.checkpointing:
             self.model.checkpointing = True
             log.warning("out of memory: going on with activations computed twice")
         else:
-            raise WorkError(
-                f"one sequence of {self.model.shape.context} tokens does not fit the memory: "
-                f"{problem}",
-                "train a smaller size, or with a shorter --context",
-            )
+            raise self._too_much(problem)
         self.reduced = True
 
     def _part(self, sequences: int) -> int:
@@ -240,14 +234,14 @@ class Passes:
     def _evaluate_less(self, problem: str) -> None:
         self._forget()
         if self.evaluation_batch == 1:
-            raise WorkError(
-                f"one sequence of {self.model.shape.context} tokens does not fit the memory: "
-                f"{problem}",
-                "train a smaller size, or with a shorter --context",
-            )
+            raise self._too_much(problem)
         self.evaluation_batch //= 2
         self.evaluation_reduced = True
         log.warning("out of memory: evaluating %d sequences at a time", self.evaluation_batch)
+
+    def _too_much(self, problem: str) -> WorkError:
+        one = f"one sequence of {self.model.shape.context} tokens does not fit the memory"
+        return WorkError(f"{one}: {problem}", "train a smaller size, or with a shorter --context")
 
     def _forget(self) -> None:
         """Free what a pass that failed has left, and the code that was compiled for its shape."""

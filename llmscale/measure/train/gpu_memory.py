@@ -34,12 +34,11 @@ class GPU:
     source: str
 
 
+_SPARSE = "(1,979 TFLOP/s with sparsity)"
 GPUS = {
     "a100": GPU("A100 SXM 80 GB", 312e12, 80e9, "NVIDIA A100 data sheet"),
-    "h100": GPU("H100 SXM", 989.4e12, 80e9, "NVIDIA H100 data sheet (1,979 TFLOP/s with sparsity)"),
-    "h200": GPU(
-        "H200 SXM", 989.4e12, 141e9, "NVIDIA H200 data sheet (1,979 TFLOP/s with sparsity)"
-    ),
+    "h100": GPU("H100 SXM", 989.4e12, 80e9, f"NVIDIA H100 data sheet {_SPARSE}"),
+    "h200": GPU("H200 SXM", 989.4e12, 141e9, f"NVIDIA H200 data sheet {_SPARSE}"),
 }
 REACHED = {
     "a100": (
@@ -101,9 +100,8 @@ def memory_per_gpu(shape: Shape, shards: int, micro_batch: int, checkpointing: b
     gathered = 0.0
     if shards > 1:
         gathered = 2 * 2 * in_blocks + 4 * in_blocks + 8 * outside
-    return Memory(
-        states, states, 2 * states, gathered, activation_bytes(shape, micro_batch, checkpointing)
-    )
+    activations = activation_bytes(shape, micro_batch, checkpointing)
+    return Memory(states, states, 2 * states, gathered, activations)
 
 
 def activation_bytes(shape: Shape, micro_batch: int, checkpointing: bool) -> float:
@@ -113,9 +111,8 @@ def activation_bytes(shape: Shape, micro_batch: int, checkpointing: bool) -> flo
         return kept
     per_layer = 2 * shape.counts.activations
     inputs = 6 * shape.d_model  # x in float32, and in bfloat16 what was last added to it
-    return kept - micro_batch * shape.context * (
-        (shape.n_layer - 1) * per_layer - shape.n_layer * inputs
-    )
+    saved = (shape.n_layer - 1) * per_layer - shape.n_layer * inputs
+    return kept - micro_batch * shape.context * saved
 
 
 def plan_layout(

@@ -112,9 +112,8 @@ class Job:
     @property
     def evaluated_steps(self) -> frozenset[int]:
         """The steps after which the validation set is read."""
-        return frozenset(
-            round(self.steps * (i + 1) / self.evaluations) for i in range(self.evaluations)
-        )
+        times = range(1, self.evaluations + 1)
+        return frozenset(round(self.steps * time / self.evaluations) for time in times)
 
     @property
     def branch_step(self) -> int:
@@ -126,9 +125,8 @@ class Job:
         # What a results folder holds may be of a schedule that this command does not name.
         if not (SCHEDULES.is_here(self.schedule) and SCHEDULES.find(self.schedule).branches):
             return 0
-        return max(
-            0, min(self.learning_rates().cooldown_start, int(0.95 * self.steps) - self.log_every)
-        )
+        logged = int(0.95 * self.steps) - self.log_every
+        return max(0, min(self.learning_rates().cooldown_start, logged))
 
     def begins_like(self, other: "Job") -> bool:
         """Whether both are the same run up to the smaller `branch_step` of the two."""
@@ -137,10 +135,9 @@ class Job:
     @cached_property
     def beginning(self) -> "Job":
         """This job without what matters later only, and the part of the text that it begins in."""
-        first_part = min(self.shuffled_sequences or self._text_sequences, self._text_sequences)
-        return replace(
-            self.unnamed, sequences=0, evaluations=0, text_tokens=0, shuffled_sequences=first_part
-        )
+        part = min(self.shuffled_sequences or self._text_sequences, self._text_sequences)
+        job = self.unnamed
+        return replace(job, sequences=0, evaluations=0, text_tokens=0, shuffled_sequences=part)
 
     @property
     def unnamed(self) -> "Job":

@@ -131,11 +131,9 @@ def train(
                 if curves.all_diverged():  # which is not worth a checkpoint
                     break
                 states = curves.states(done, steps_summed, processes.sum(loss_sums.clone()))
-                tensors = tensors_of_members(model, optimizer)
-                states = [
-                    replace(state, **of_member, **passes.reduced_to)
-                    for state, of_member in zip(states, tensors, strict=True)
-                ]
+                members_tensors = zip(states, tensors_of_members(model, optimizer), strict=True)
+                reduced = passes.reduced_to
+                states = [replace(state, **own, **reduced) for state, own in members_tensors]
                 if branching:
                     saver.save_branch_points(members, states)
                 if asked_to_stop or due:

@@ -22,6 +22,7 @@ from llmscale.measure.train.job import Job
 from llmscale.measure.train.sharded_checkpoint import load_sharded, read_sharded, take_over
 from llmscale.measure.train.stack import Stack, stack_optimizers
 from llmscale.measure.transformer import LanguageModel, empty_model
+from llmscale.menu import is_own
 from llmscale.runs.log import is_row
 from llmscale.runs.run_folder import CHECKPOINT, PREVIOUS_CHECKPOINT
 from llmscale.runs.shape import Shape
@@ -68,6 +69,8 @@ def saved_states(members: Sequence[Member], warn: Warn) -> list[SavedState]:
 def can_stack(members: Sequence[Member]) -> bool:
     """Whether the members can train as one stack: alike but for the seed, and after one step."""
     alike = len({replace(member.job.unnamed, seed=0) for member in members}) == 1
+    if is_own(members[0].job.optimizer):
+        return False  # what it does with a whole weight, it would do with those of all seeds
     return alike and _common_step(members) is not None
 
 
@@ -112,9 +115,8 @@ def load_checkpoint(
             continue
         if checkpoint is not None and step in (None, checkpoint.step):
             if damaged:
-                warn(
-                    f"{damaged[0]}; the run goes on from {path.name}, after step {checkpoint.step}"
-                )
+                goes_on = f"the run goes on from {path.name}, after step {checkpoint.step}"
+                warn(f"{damaged[0]}; {goes_on}")
             return SavedState(path, checkpoint)
     if damaged:
         warn(f"{', and '.join(damaged)}; the run starts from its beginning")
@@ -135,14 +137,12 @@ def branch_point_of(state: Checkpoint, job: Job) -> Checkpoint:
 def _load_branch_point(path: Path, job: Job, warn: Warn) -> SavedState | None:
     """The state that a run which begins like `job` saved at `path`; None if it is missing or, as
     `warn` says, cannot be gone on from."""
+    checkpoint = None
     try:
         checkpoint = _read(path, partial(_no_beginning, job))
     except DamagedError as error:
         warn(f"{error}; the run trains all its steps itself")
-        return None
-    if checkpoint is None:
-        return None
-    return SavedState(path, checkpoint)
+    return SavedState(path, checkpoint) if checkpoint else None
 
 
 def _common_step(members: Sequence[Member]) -> int | None:
@@ -200,9 +200,8 @@ def _unusable(job: Job, state: Checkpoint) -> str | None:
     wanted = _shapes(job.shape, job.parametrization)
     found = {name: getattr(weight, "shape", None) for name, weight in state.model.items()}
     if found != wanted:
-        return (
-            f"is of a model of another shape than {job.shape.name}, which run {job.run_id} trains"
-        )
+        trained = f"{job.shape.name}, which run {job.run_id} trains"
+        return f"is of a model of another shape than {trained}"
     if not isinstance(state.curve, list) or not all(map(is_row, state.curve)):
         return "holds no curve that can be read"
     return None

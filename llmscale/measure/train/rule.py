@@ -32,9 +32,8 @@ class PowerRule:
 
     def __str__(self) -> str:
         powers = [(self.params_exponent, "N"), (self.tokens_exponent, "D")]
-        return " ".join(
-            [f"{self.coefficient:.4g}", *(f"{name}^{power:.3f}" for power, name in powers if power)]
-        )
+        factors = [f"{name}^{power:.3f}" for power, name in powers if power]
+        return " ".join([f"{self.coefficient:.4g}", *factors])
 
 
 @dataclass(frozen=True)
@@ -70,22 +69,17 @@ class Rule:
         notes = [note.of(["the rule in use"]) for note in self.warnings]
         for name, reach in self.reach(points).items():
             if reach.factor > TRUSTED_FACTOR:
-                notes.append(
-                    RULE_EXTRAPOLATES.note(
-                        f"the rule was tuned at {name} = {reach.tuned} and is used at {name} = "
-                        f"{format_count(reach.value)}, a factor of {reach.factor:.0f} outside: "
-                        "tune a size and budget nearer to it (llmscale tune)",
-                    )
+                message = (
+                    f"the rule was tuned at {name} = {reach.tuned} and is used at {name} = "
+                    f"{format_count(reach.value)}, a factor of {reach.factor:.0f} outside: "
+                    "tune a size and budget nearer to it (llmscale tune)"
                 )
+                notes.append(RULE_EXTRAPOLATES.note(message))
         for name, value in self.recipe.items():
             used = getattr(recipe, name, None)
             if used != value:
-                notes.append(
-                    RULE_OF_ANOTHER_RECIPE.note(
-                        f"the rule was tuned with {name} {value} and is used with {used}, which "
-                        "has another optimum",
-                    )
-                )
+                other = f"the rule was tuned with {name} {value} and is used with {used}"
+                notes.append(RULE_OF_ANOTHER_RECIPE.note(f"{other}, which has another optimum"))
         return notes
 
 
@@ -121,9 +115,8 @@ def read_rule(path: Path) -> Rule:
         raise InputError(f"{file} holds no rule", _FIX)
     table = payload["rule"]
     if table is None:
-        raise InputError(
-            f"no size of {file} is tuned yet, so it holds no rule", "run its tune again"
-        )
+        problem = f"no size of {file} is tuned yet, so it holds no rule"
+        raise InputError(problem, "run its tune again")
     where = f"the rule in {file}"
     if not isinstance(table, dict):
         raise InputError(f"{where} is {table!r}", _FIX)
@@ -167,22 +160,17 @@ def _power(table: Any, where: str) -> PowerRule:
         raise InputError(f"{where} is {table!r}", f"it is a table of {', '.join(keys)}")
     power = from_table(PowerRule, table, where)
     if not (power.coefficient > 0 and all(map(math.isfinite, asdict(power).values()))):
-        raise InputError(
-            f"{where} is {table}", "the coefficient is above zero, and all three are finite"
-        )
+        fix = "the coefficient is above zero, and all three are finite"
+        raise InputError(f"{where} is {table}", fix)
     return power
 
 
 def _range(value: Any, where: str) -> tuple[float, float]:
     numbers = value if isinstance(value, list) and len(value) == 2 else []
-    valid = all(
-        isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
-    )
+    valid = all(type(number) in (int, float) for number in numbers)
     if not (numbers and valid and 0 < numbers[0] <= numbers[1] < math.inf):
-        raise InputError(
-            f"{where} is {value!r}",
-            "it is the smallest and the largest that was tuned, both above zero",
-        )
+        fix = "it is the smallest and the largest that was tuned, both above zero"
+        raise InputError(f"{where} is {value!r}", fix)
     return (float(numbers[0]), float(numbers[1]))
 
 

@@ -1,6 +1,5 @@
 """A run's `spec.json`: its job, how it is run, and which other run's state it starts from."""
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from llmscale.measure.train.job import Job
 from llmscale.runs.checked import DamagedFile, WrongValue, check, check_count, read_object, typed
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import plain_name
-from llmscale.runs.safe_write import write_text
+from llmscale.runs.safe_write import write_json
 from llmscale.runs.shape import Counts, tell_counts
 from llmscale.runs.unchanged import once_while_unchanged
 
@@ -42,7 +41,7 @@ class RunSpec:
     """What an architecture of the user's own counts, for those who do not run its file."""
 
     def write(self, folder: RunFolder) -> None:
-        write_text(folder.spec_path, json.dumps(asdict(self), indent=2) + "\n")
+        write_json(folder.spec_path, asdict(self))
 
 
 def read_spec(folder: RunFolder) -> RunSpec:

@@ -16,18 +16,8 @@ from llmscale.errors.command_lines import command_line
 
 INDEX_NAME = "tensors.json"
 TORCHS_NAME = ".metadata"
-DTYPES = (
-    "float64",
-    "float32",
-    "bfloat16",
-    "float16",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint8",
-    "bool",
-)
+_FLOATS = ("float64", "float32", "bfloat16", "float16")
+DTYPES = (*_FLOATS, "int64", "int32", "int16", "int8", "uint8", "bool")
 """Of weights and of what an optimiser keeps."""
 _MOST_NUMBERS = 1 << 48
 """In a tensor, and bytes in a file."""
@@ -117,12 +107,13 @@ def _metadata(told: dict[str, Any], folder: Path) -> Any:
 
 
 def _size(numbers: Any) -> torch.Size:
-    plain = isinstance(numbers, list) and all(
-        type(number) is int and number >= 0 for number in numbers
-    )
-    if not plain or max(numbers, default=0) > _MOST_NUMBERS:
+    if not isinstance(numbers, list) or not all(map(_is_size, numbers)):
         raise ValueError(f"{numbers!r} is no list of sizes")
     return torch.Size(numbers)
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and 0 <= number <= _MOST_NUMBERS
 
 
 def _file(name: Any, folder: Path) -> str:

@@ -54,12 +54,11 @@ def save_sharded(folder: Path, checkpoint: Checkpoint, processes: Processes) -> 
         processes.any(True)  # all wait for the first
         written = save(tensors, storage_writer=FileSystemWriter(beside))
         if processes.first:
-            rest = replace(
-                checkpoint, model={}, optimizer={}, loss_sum=float(checkpoint.loss_sum)
-            ).to_dict()
+            loss_sum = float(checkpoint.loss_sum)
+            rest = replace(checkpoint, model={}, optimizer={}, loss_sum=loss_sum)
             write_text(beside / INDEX_NAME, json.dumps(index_of(written)))
             (beside / TORCHS_NAME).unlink()
-            write_text(beside / STATE_NAME, json.dumps(rest))
+            write_text(beside / STATE_NAME, json.dumps(rest.to_dict()))
             shutil.rmtree(previous, ignore_errors=True)
             if path.exists():
                 path.rename(previous)
@@ -107,9 +106,8 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    tensors: dict[str, Any] = {
-        f"model.{name}": weight for name, weight in model.state_dict().items()
-    }
+    weights = model.state_dict().items()
+    tensors: dict[str, Any] = {f"model.{name}": weight for name, weight in weights}
     states: dict[int, dict[str, Tensor]] = {}
     try:
         for key, saved in read_index(path).state_dict_metadata.items():
@@ -118,9 +116,8 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
                 number, _, name = rest.partition(".")
                 weight = _numbered(optimizer)[int(number)]
                 tensors[key] = states.setdefault(int(number), {})[name] = _room(saved, weight)
-        with warnings.catch_warnings(
-            action="ignore", category=UserWarning
-        ):  # that only one process reads
+        # That only one process reads.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             load(tensors, storage_reader=reader(path), no_dist=True)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     except (CheckpointException, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
@@ -181,16 +178,13 @@ def _state(path: Path) -> Checkpoint:
         told = json.loads(path.read_text(encoding="utf-8"))
         state = Checkpoint(**{name: value for name, value in told.items() if name in known})
         numbers = (state.seconds, state.loss_sum, state.steps_summed)
-        counted = type(state.step) is int and all(
-            isinstance(number, int | float) for number in numbers
-        )
-        if not counted or not isinstance(state.curve, list):
+        are_numbers = all(isinstance(number, int | float) for number in numbers)
+        if not (type(state.step) is int and are_numbers and isinstance(state.curve, list)):
             raise ValueError("its numbers are none")
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         problem = f"{path} does not say how far the run is: {type(error).__name__}: {error}"
-        raise WorkError(
-            problem, f"remove it to go on without it: {command_line('rm', '-r', path.parent)}"
-        ) from error
+        fix = f"remove it to go on without it: {command_line('rm', '-r', path.parent)}"
+        raise WorkError(problem, fix) from error
     return state
 
 
@@ -198,10 +192,9 @@ def _room(saved: Any, weight: Tensor) -> Tensor:
     """An empty tensor for the optimiser's state of `weight`: its shape, or a few numbers."""
     if saved.size == weight.shape:
         return torch.empty_like(weight).detach()
-    if saved.size.numel() > weight.numel():
-        raise ValueError(
-            f"the optimiser keeps {saved.size.numel()} numbers of a weight of {weight.numel()}"
-        )
+    kept = saved.size.numel()
+    if kept > weight.numel():
+        raise ValueError(f"the optimiser keeps {kept} numbers of a weight of {weight.numel()}")
     return torch.empty(saved.size, dtype=saved.properties.dtype)
 
 

@@ -100,11 +100,8 @@ class Stack(nn.Module):
         """As LanguageModel.losses, summed over the members, and (B, S, T)."""
         weights = dict(self.named_parameters()) | self._used
         one, T = self.one, inputs_BST.shape[-1]
-        outside = {
-            f"model.{name}": weight
-            for name, weight in weights.items()
-            if not name.startswith("blocks.")
-        }
+        outer = {name: own for name, own in weights.items() if not name.startswith("blocks.")}
+        outside = {f"model.{name}": weight for name, weight in outer.items()}
         x_SBTC = self._embed(outside, inputs_BST)
         added_SBTC = nothing_added(x_SBTC, self.ops) if self._compiled else None
         shared = one.shared(T)

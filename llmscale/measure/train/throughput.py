@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -118,21 +118,16 @@ def measure_throughput(
 
 def throughput_job(shape: Shape, batch_sequences: int, dtype: str, optimizer: str = "adamw") -> Job:
     """A job to time: `shape` by the usual recipe, `batch_sequences` a step, 20 tokens a weight."""
-    recipe = Recipe(
-        arch=shape.arch,
-        context=shape.context,
-        optimizer=optimizer,
-        batch_tokens=batch_sequences * shape.context,
-    )
-    return make_job(
-        shape.name,
-        shape,
-        TOKENS_PER_PARAM * shape.params,
-        recipe,
-        JobText("sample", "", SAMPLE_TOKENS, validation_tokens=shape.context),
-        seed=0,
-        dtype=dtype,
-    )
+    batch_tokens, tokens = batch_sequences * shape.context, TOKENS_PER_PARAM * shape.params
+    recipe = Recipe(shape.arch, shape.context, optimizer=optimizer, batch_tokens=batch_tokens)
+    text = JobText("sample", "", SAMPLE_TOKENS, validation_tokens=shape.context)
+    return make_job(shape.name, shape, tokens, recipe, text, seed=0, dtype=dtype)
+
+
+def ends_and_middle(by_cost: Sequence[Shape]) -> list[Shape]:
+    """The first, a middle and the last of the shapes: enough to know the speed of all."""
+    last = len(by_cost) - 1
+    return [by_cost[place] for place in sorted({0, round(last / 2), last})]
 
 
 def sample_tokens(vocab_size: int, count: int = SAMPLE_TOKENS) -> np.ndarray:

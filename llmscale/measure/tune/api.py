@@ -90,10 +90,8 @@ def tune(
     how = with_keywords(SearchSpec(), of_search, "the call")
     spec = asked_spec(asked, settings)
     if not spec.sizes:
-        raise InputError(
-            "no sizes were given",
-            "name them, as in: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M",
-        )
+        fix = "name them, as in: llmscale tune --sizes 10k,30k,100k --tokens 1M,4M"
+        raise InputError("no sizes were given", fix)
     _check_use(spec)
     check_choices(spec, starting=not dry_run)
     results = open_results(out, asked, spec, "tune")
@@ -118,25 +116,16 @@ def tune(
 
 def _check_use(spec: SweepSpec) -> None:
     """Raise InputError for a setting that a search of learning rates has no use for."""
-    for asked, problem, fix in (
-        (
-            bool(spec.recipes),
-            "a tuning is of one recipe, and [recipes] has more",
-            "leave [recipes]",
-        ),
-        (
-            spec.retry_diverged > 0,
-            "retry_diverged is for sweeps: to a search, a trial that diverges is an answer",
-            "leave retry_diverged",
-        ),
-        (
-            spec.hardware.stack == "always",
-            "stack is always, and a tuning trains each trial by itself, to stop it by itself",
-            "leave stack",
-        ),
-    ):
-        if asked:
-            raise InputError(problem, f"{fix} out")
+    problems = {
+        "[recipes]": "a tuning is of one recipe, and [recipes] has more",
+        "retry_diverged": "retry_diverged is for sweeps: to a search, a trial that diverges is an "
+        "answer",
+        "stack": "stack is always, and a tuning trains each trial by itself, to stop it by itself",
+    }
+    asked = (bool(spec.recipes), spec.retry_diverged > 0, spec.hardware.stack == "always")
+    for (name, problem), is_asked in zip(problems.items(), asked, strict=True):
+        if is_asked:
+            raise InputError(problem, f"leave {name} out")
 
 
 def describe_round(plan: Plan) -> str:

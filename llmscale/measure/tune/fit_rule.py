@@ -59,9 +59,8 @@ def fit_power(optima: Sequence[Optimum], what: str) -> RuleFit:
 
     Intervals (90%, Student's t) come from the residuals: with as many coefficients as optima there
     are none."""
-    log_params, log_tokens = (
-        np.log([getattr(one, name) for one in optima]) for name in ("params", "tokens")
-    )
+    log_params = np.log([one.params for one in optima])
+    log_tokens = np.log([one.tokens for one in optima])
     log_values = np.log([one.value for one in optima])
     columns, names, notes = [np.ones(len(optima))], [], []
     for name, column in (("params", log_params), ("tokens", log_tokens)):
@@ -70,43 +69,37 @@ def fit_power(optima: Sequence[Optimum], what: str) -> RuleFit:
             columns.append(column)
             names.append(name)
     if "params" not in names:
-        notes.append(
-            ONE_SIZE.note(
-                f"one size was tuned: the {what} has no exponent in N and holds at that N only",
-            )
-        )
+        only = f"one size was tuned: the {what} has no exponent in N and holds at that N only"
+        notes.append(ONE_SIZE.note(only))
     if "tokens" not in names:
         notes.append(_tokens_note(what, grow=bool(np.std(log_tokens) > SEPARATED)))
     weights = _weights(optima)
     coefficients, errors, spread = _solve(np.column_stack(columns), log_values, weights)
     critical = _critical(len(optima) - len(columns))
-    exponents = {
-        name: _exponent(value, None if errors is None else float(errors[place + 1]), critical)
-        for place, (name, value) in enumerate(zip(names, coefficients[1:], strict=True))
-    }
+    exponents = {}
+    for place, name in enumerate(names, start=1):
+        error = None if errors is None else float(errors[place])
+        exponents[name] = _exponent(coefficients[place], error, critical)
     bend = None
     if "params" in names and len(optima) >= len(columns) + 2 and len(set(log_params)) > 2:
         bent = np.column_stack([*columns, (log_params - log_params.mean()) ** 2])
         values, bent_errors, _ = _solve(bent, log_values, weights)
         if bent_errors is not None and bent_errors[-1] > 0:
-            degrees = len(optima) - len(columns) - 1
-            bend = _exponent(values[-1], float(bent_errors[-1]), _critical(degrees))
+            degrees, error = len(optima) - len(columns) - 1, float(bent_errors[-1])
+            bend = _exponent(values[-1], error, _critical(degrees))
             bow = abs(bend.value) * (log_params.max() - log_params.min()) ** 2 / 8
-            if bow > SMALLEST_BOW and abs(bend.value) > _critical(degrees, 1 - SIGNIFICANT) * float(
-                bent_errors[-1]
-            ):
+            is_sure = abs(bend.value) > _critical(degrees, 1 - SIGNIFICANT) * error
+            if bow > SMALLEST_BOW and is_sure:
                 direction = "downwards" if bend.value < 0 else "upwards"
-                notes.append(
-                    OPTIMUM_BENDS.note(
-                        f"the {what} bends {direction} from a power law in N (by "
-                        f"{bend.value:+.3f} ± {bent_errors[-1]:.3f} in (ln N)²): do not carry the "
-                        "rule far beyond the sizes tuned",
-                    )
+                message = (
+                    f"the {what} bends {direction} from a power law in N (by "
+                    f"{bend.value:+.3f} ± {error:.3f} in (ln N)²): do not carry the rule far "
+                    "beyond the sizes tuned"
                 )
-    power = PowerRule(
-        float(math.exp(coefficients[0])),
-        *(exponents[name].value if name in exponents else 0.0 for name in ("params", "tokens")),
-    )
+                notes.append(OPTIMUM_BENDS.note(message))
+    of = {name: exponent.value for name, exponent in exponents.items()}
+    scale = float(math.exp(coefficients[0]))
+    power = PowerRule(scale, of.get("params", 0.0), of.get("tokens", 0.0))
     return RuleFit(power, exponents, len(optima), spread, bend, tuple(notes))
 
 
@@ -160,6 +153,5 @@ def _critical(degrees: int, level: float = LEVEL) -> float:
 def _exponent(value: float, stderr: float | None, critical: float) -> Exponent:
     if stderr is None:
         return Exponent(float(value), None, None)
-    return Exponent(
-        float(value), stderr, (float(value - critical * stderr), float(value + critical * stderr))
-    )
+    interval = (float(value - critical * stderr), float(value + critical * stderr))
+    return Exponent(float(value), stderr, interval)

@@ -174,9 +174,8 @@ def conclude(tuned: Sequence[Tuned], recipe: Recipe) -> Tuning:
         return Tuning(ordered, None, {}, tuple(notes))
 
     chosen = [one for one in sound if one.search.lr_bracketed] or sound
-    fits = {
-        "lr": fit_power([_optimum(one, one.lr, one.search.lr) for one in chosen], "learning rate")
-    }
+    optima = [_optimum(one, one.lr, one.search.lr) for one in chosen]
+    fits = {"lr": fit_power(optima, "learning rate")}
     searched = [one for one in sound if one.search.batch]
     if searched:
         bracketed = [one for one in searched if one.search.batch_bracketed] or searched
@@ -214,11 +213,8 @@ def _warnings(ordered: Sequence[Tuned], sound: Sequence[Tuned]) -> list[Note]:
         ALL_DIVERGED: [one for one in ordered if one.finished and one not in sound],
         UNFINISHED: [one for one in ordered if not one.finished],
     }
-    return [
-        kind.note(f"{listed(map(_place, rungs))}: {_WHAT[kind]}")
-        for kind, rungs in concerned.items()
-        if rungs
-    ]
+    found = ((kind, listed(map(_place, rungs))) for kind, rungs in concerned.items() if rungs)
+    return [kind.note(f"{places}: {_WHAT[kind]}") for kind, places in found]
 
 
 _WHAT = {

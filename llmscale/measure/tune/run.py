@@ -1,6 +1,6 @@
 """Carrying the searches of all rungs out in a folder: in rounds, stopping hopeless trials."""
 
-import json
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping
@@ -29,14 +29,14 @@ from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.tune.result import Trial, Tuned, Tuning, conclude
 from llmscale.measure.tune.search import Grid, Node, Search, search
 from llmscale.measure.tune.stopping import Judge, Stop, Track
-from llmscale.measure.tune.trials import Rung, rung_of, rungs_of, trial_jobs
+from llmscale.measure.tune.trials import Rung, each_once, rung_of, rungs_of, trial_jobs
 from llmscale.measure.tune.tune_json import FILE_NAME, known_tuning
 from llmscale.quantity import TokenBudget
 from llmscale.runs.curve_file import CurveFile
 from llmscale.runs.log import read_progress
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import FINISHED, Run
-from llmscale.runs.safe_write import write_text
+from llmscale.runs.safe_write import write_json
 
 if TYPE_CHECKING:
     from llmscale.measure.train.calibrate import Speeds
@@ -66,20 +66,19 @@ class Study(Book):
         self.spec, self.grid, self.store = spec, grid, store
         self.folder, self.stop_hopeless = folder, stop_hopeless
         before = known_tuning(folder)
-        begun = before.get("hardware", {}).get("dtype") or next(
-            (run.dtype for run in recorded_runs(folder)), None
-        )
+        begun = before.get("hardware", {}).get("dtype")
+        begun = begun or next((run.dtype for run in recorded_runs(folder)), None)
         self._dtype = sweep_dtype(spec, store, begun)
         # What jobs are made of: `spec` itself says what was asked for.
         self._settled = replace(spec, hardware=replace(spec.hardware, dtype=self._dtype.dtype))
         self._asked = rungs_of(self._settled, store)
-        known = before.get("rungs", ())
-        earlier = (
-            rung_of(self._settled, store, rung["size"], _budget(rung["budget"])) for rung in known
-        )
-        self._rungs = tuple(
-            {(rung.params, rung.tokens): rung for rung in [*earlier, *self._asked]}.values()
-        )
+        rungs = []
+        for rung in before.get("rungs", ()):
+            budget = rung["budget"]
+            if budget is not None:
+                budget = TokenBudget(**budget)
+            rungs.append(rung_of(self._settled, store, rung["size"], budget))
+        self._rungs = each_once([*rungs, *self._asked])
         stopped = (trial for trial in before.get("trials", ()) if trial["stop"] and stop_hopeless)
         self._stops = {trial["run_id"]: Stop(**trial["stop"]) for trial in stopped}
         self._finished = finished_runs(folder)
@@ -95,20 +94,20 @@ class Study(Book):
         self._unrecorded: list[Job] = []
         """Trials to stop that were trained to their end before anybody could."""
         self._speeds: Mapping[str, Speeds] | None = None
-        if not before and (known := known_ids(folder)):
-            first = {
-                job.run_id
-                for rung in self._asked
-                for node in FIRST
-                for job in self._jobs_of(rung, node)
-            }
-            if not known & first:
-                trials = counted(len(known), "trial")
-                problem = f"none of the {trials} in {folder.path} is one of this command's"
-                raise InputError(
-                    problem, "give the command that began them, or name another folder with --out"
-                )
+        if not before:
+            self._refuse_others()
         self._provenance = {key: before[key] for key in before if key not in ("rungs", "trials")}
+
+    def _refuse_others(self) -> None:
+        """Raise InputError if the folder has trials, but none that this search begins with."""
+        known, first = known_ids(self.folder), set[str]()
+        for rung, node in itertools.product(self._asked, FIRST):
+            first |= {job.run_id for job in self._jobs_of(rung, node)}
+        if known and not known & first:
+            trials = f"the {counted(len(known), 'trial')} in {self.folder.path}"
+            problem = f"none of {trials} is one of this command's"
+            fix = "give the command that began them, or name another folder with --out"
+            raise InputError(problem, fix)
 
     def next_round(self, tell: Callable[[str], None] = lambda text: None) -> Plan | None:
         """The plan of all trials that can be trained now, the cheapest first; None if every search
@@ -117,23 +116,14 @@ class Study(Book):
         for rung in self._asked:
             _, found = self._search(rung)
             nodes = [node for node in found.wanted if self._loss(rung, node) is None]
-            jobs = [job for node in nodes for job in self._jobs_of(rung, node)]
-            wanted += [
-                job
-                for job in jobs
-                if job.run_id not in self._finished and not self._is_stopped(job.run_id)
-            ]
+            jobs = itertools.chain.from_iterable(self._jobs_of(rung, node) for node in nodes)
+            left = (job for job in jobs if job.run_id not in self._finished)
+            wanted += [job for job in left if not self._is_stopped(job.run_id)]
         wanted.sort(key=lambda job: job.flops)
         if not wanted:
             return None
-        plan = plan_jobs(
-            wanted,
-            self.spec,
-            self.store,
-            tell=tell,
-            speeds=self._speeds,
-            dtype_reason=self._dtype.reason,
-        )
+        known: dict[str, Any] = {"speeds": self._speeds, "dtype_reason": self._dtype.reason}
+        plan = plan_jobs(wanted, self.spec, self.store, tell=tell, **known)
         self._speeds = plan.speeds
         return plan
 
@@ -151,10 +141,9 @@ class Study(Book):
         ended = {*self._finished, *self._stops}
         left = [run_id for run_id in ids if run_id not in ended]
         if left:
-            raise WorkError(
-                f"{len(left)} of {counted(len(ids), 'trial')} were ended before their last step",
-                "the same command goes on",
-            )
+            count = counted(len(ids), "trial")
+            problem = f"{len(left)} of {count} were ended before their last step"
+            raise WorkError(problem, "the same command goes on")
 
     def begin(self) -> None:
         plan, command = self._begun
@@ -205,7 +194,7 @@ class Study(Book):
         self._unrecorded.clear()
         write_tables(self.folder, final=final)
         payload = {**self._provenance, _ORDERED: True, **tuning.to_json()}
-        write_text(self.folder.path / FILE_NAME, json.dumps(payload, indent=2) + "\n")
+        write_json(self.folder.path / FILE_NAME, payload)
 
     def tuning(self) -> Tuning:
         """What has been found so far."""
@@ -237,9 +226,9 @@ class Study(Book):
         if stops:
             ahead = self._node_of.get(stops[0].behind)
             reached = self._loss(*ahead) if ahead else None
-            return (
-                None if reached is None else reached + statistics.fmean(stop.gap for stop in stops)
-            )
+            if reached is None:
+                return None
+            return reached + statistics.fmean(stop.gap for stop in stops)
         losses = [run.loss for run in runs if run.loss is not None]
         return statistics.fmean(losses) if len(losses) == len(ids) else None
 
@@ -252,11 +241,8 @@ class Study(Book):
     def _is_stopped(self, run_id: str) -> bool:
         """Whether the trial was stopped, and what it was behind is known still."""
         stop = self._stops.get(run_id)
-        return (
-            stop is not None
-            and (ahead := self._node_of.get(stop.behind)) is not None
-            and ahead in self._before
-        )
+        ahead = self._node_of.get(stop.behind) if stop else None
+        return ahead is not None and ahead in self._before
 
     def _judge(self, job: Job) -> Judge:
         """Who watches the trial, knowing what was finished before the search asked for it."""
@@ -279,11 +265,8 @@ class Study(Book):
                 if run.curve_path.exists():
                     rows = run.read_curve().to_pydict()
                 else:
-                    rows = (
-                        CurveFile(self.folder.curves_path)
-                        .of(run_id, ["tokens", "train_loss"])
-                        .to_dict("list")
-                    )
+                    curves = CurveFile(self.folder.curves_path)
+                    rows = curves.of(run_id, ["tokens", "train_loss"]).to_dict("list")
                 self._curves[run_id] = dict(zip(rows["tokens"], rows["train_loss"], strict=True))
             except (InputError, KeyError):
                 self._curves[run_id] = {}
@@ -302,11 +285,8 @@ class Study(Book):
             self._reviewed.add(job.run_id)
             if run.status != "done" or not self._can_stop(job):
                 continue
-            judge = self._judge(job)
-            stops = (
-                judge.log(job.run_id, tokens, loss)
-                for tokens, loss in sorted(self._curve(job.run_id).items())
-            )
+            judge, curve = self._judge(job), sorted(self._curve(job.run_id).items())
+            stops = (judge.log(job.run_id, tokens, loss) for tokens, loss in curve)
             if stop := next(filter(None, stops), None):
                 self._stops[job.run_id] = stop
                 del self._finished[job.run_id]
@@ -350,7 +330,3 @@ class Study(Book):
 def _track(run: Run, cooldown: float, points: dict[int, float]) -> Track:
     group = (run.n_layer, run.d_model, run.n_head, run.d_ff, run.tokens, run.batch_tokens, run.seed)
     return Track(run.run_id, group, run.lr, run.tokens, (1 - cooldown) * run.tokens, points)
-
-
-def _budget(table: dict[str, Any] | None) -> TokenBudget | None:
-    return None if table is None else TokenBudget(**table)

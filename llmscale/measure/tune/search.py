@@ -149,9 +149,8 @@ def vertex(losses: Mapping[int, float], best: int, reach: int, step: float) -> V
         return alone
     below = [(place - best) * step for place in losses if place < best]
     above = [(place - best) * step for place in losses if place > best]
-    lowest = min(
-        max(-slope / (2 * half_curvature), max(below, default=0.0)), min(above, default=0.0)
-    )
+    lowest = max(-slope / (2 * half_curvature), max(below, default=0.0))
+    lowest = min(lowest, min(above, default=0.0))
     at_lowest = loss + slope * lowest + half_curvature * lowest**2
     return Vertex(float(best * step + lowest), float(at_lowest), float(2 * half_curvature))
 

@@ -103,22 +103,18 @@ class Judge:
     def _hopeless(self, track: Track, step: int, tokens: int) -> Stop | None:
         """The reason to stop `track`, from the comparison that leaves the least hope."""
         found: list[tuple[float, Stop]] = []
-        for other in self._tracks.values():
-            if (
-                other is track
-                or other.loss is None
-                or other.group != track.group
-                or other.lr == track.lr
-            ):
+        evidence = self._evidence(step)
+        if len(evidence) < FEWEST_PAIRS:
+            return None
+        alike = (other for other in self._tracks.values() if other.group == track.group)
+        for other in alike:
+            if other is track or other.loss is None or other.lr == track.lr:
                 continue
             gap = _gap(track, other, tokens)
             if gap is None:
                 continue
             nats, stderr = gap
             doublings = abs(math.log2(track.lr / other.lr))
-            evidence = self._evidence(step)
-            if len(evidence) < FEWEST_PAIRS:
-                continue
             side = evidence if track.lr > other.lr else [-value for value in evidence]
             most = max(0.0, *side) * doublings
             reached = statistics.fmean(other.points[at] for at in _recent(other, tokens))
@@ -135,9 +131,8 @@ class Judge:
             for track in self._tracks.values():
                 if track.loss is not None:
                     groups.setdefault(track.group, []).append(track)
-            pairs = (
-                pair for tracks in groups.values() for pair in itertools.permutations(tracks, 2)
-            )
+            each = (itertools.permutations(tracks, 2) for tracks in groups.values())
+            pairs = itertools.chain.from_iterable(each)
             gains = (_gain(above, below, step) for above, below in pairs if above.lr > below.lr)
             self._made_up[step] = [gain for gain in gains if gain is not None]
         return self._made_up[step]
@@ -157,9 +152,8 @@ def _gap(track: Track, other: Track, tokens: int) -> tuple[float, float] | None:
     if len(shared) < _FEWEST_POINTS:
         return None
     differences = [track.points[at] - other.points[at] for at in shared]
-    return statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(
-        len(differences)
-    )
+    stderr = statistics.stdev(differences) / math.sqrt(len(differences))
+    return statistics.fmean(differences), stderr
 
 
 def _recent(track: Track, tokens: int) -> set[int]:

@@ -1,6 +1,8 @@
 """From the nodes of a rung's grid to jobs, as `llmscale sweep --lr --batch-tokens` trains them."""
 
+import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from llmscale.measure.sweep.jobs import jobs_of
@@ -41,34 +43,31 @@ class Rung:
 
 def rungs_of(spec: SweepSpec, store: TokenStore) -> tuple[Rung, ...]:
     """Every size at every budget of `spec`, each once. Raises InputError."""
-    rungs = (
-        rung_of(spec, store, size, budget)
-        for size in spec.sizes
-        for budget in spec.tokens or (None,)
-    )
+    asked = itertools.product(spec.sizes, spec.tokens or (None,))
+    return each_once(rung_of(spec, store, size, budget) for size, budget in asked)
+
+
+def each_once(rungs: Iterable[Rung]) -> tuple[Rung, ...]:
+    """The rungs, of those of one size and budget the last."""
     return tuple({(rung.params, rung.tokens): rung for rung in rungs}.values())
 
 
 def rung_of(spec: SweepSpec, store: TokenStore, size: str, budget: TokenBudget | None) -> Rung:
     """`size` at `budget` by the recipe of `spec`. Raises InputError."""
     job = _jobs(spec, store, size, budget)[0]
-    return Rung(
-        size, budget, job.shape.params, job.tokens, job.lr, job.batch_tokens, job.shape.context
-    )
+    shape = job.shape
+    return Rung(size, budget, shape.params, job.tokens, job.lr, job.batch_tokens, shape.context)
 
 
 def trial_jobs(spec: SweepSpec, store: TokenStore, rung: Rung, node: Node) -> tuple[Job, ...]:
     """The runs of one node, one for each seed of `spec`."""
-    batch_tokens = round(rung.batch_tokens * 2.0**node.batch)
-    recipe = replace(
-        spec.recipe, lr=rung.lr * node.lr_factor, lr_scale=1.0, batch_tokens=batch_tokens, rule=None
-    )
+    lr, batch_tokens = rung.lr * node.lr_factor, round(rung.batch_tokens * 2.0**node.batch)
+    recipe = replace(spec.recipe, lr=lr, lr_scale=1.0, batch_tokens=batch_tokens, rule=None)
     return _jobs(replace(spec, recipe=recipe), store, rung.size, rung.budget)
 
 
 def _jobs(
     spec: SweepSpec, store: TokenStore, size: str, budget: TokenBudget | None
 ) -> tuple[Job, ...]:
-    return jobs_of(
-        replace(spec, sizes=(size,), tokens=() if budget is None else (budget,), recipes={}), store
-    )
+    tokens = () if budget is None else (budget,)
+    return jobs_of(replace(spec, sizes=(size,), tokens=tokens, recipes={}), store)

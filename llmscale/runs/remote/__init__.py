@@ -84,15 +84,13 @@ class Remote:
             there = {name: mark for name, mark in self.files.listing().items() if wanted(name)}
             mine = [name for name in self._known if wanted(name)]
             if mine and not there:
+                gone = f"there is nothing at {self.url} any more"
                 raise InputError(
-                    f"there is nothing at {self.url} any more, but this machine has a copy of "
-                    "what was there",
+                    f"{gone}, but this machine has a copy of what was there",
                     f"remove the copy to begin anew: {command_line('rm', '-r', self.folder)}",
                 )
             try:
-                changed = [
-                    name for name, mark in sorted(there.items()) if self._is_news(name, mark, there)
-                ]
+                changed = [name for name in sorted(there) if self._is_news(name, there[name])]
                 self._each(lambda name: self._fetch(name, there[name]), _in_order(changed))
                 for name in mine:
                     if name not in there:
@@ -105,14 +103,9 @@ class Remote:
         """Send what has changed here, remove there what a run has removed; the names."""
         with self._lock:
             here = {name: stamp for name, stamp in self._here() if wanted(name)}
-            changed = [
-                name for name, stamp in here.items() if self._known.get(name, (None,))[0] != stamp
-            ]
-            gone = [
-                name
-                for name in self._known
-                if wanted(name) and name not in here and name.startswith("runs/")
-            ]
+            changed = [name for name, stamp in here.items() if self._stamp_then(name) != stamp]
+            known = (name for name in self._known if name.startswith("runs/"))
+            gone = [name for name in known if wanted(name) and name not in here]
             try:
                 self._each(lambda name: self._send(name, here[name]), _in_order(changed))
                 for name in gone:
@@ -125,22 +118,20 @@ class Remote:
 
     def waiting(self, wanted: Wanted = is_results) -> int:
         """How many files have changed here since they were last sent."""
-        return sum(
-            self._known.get(name, (None,))[0] != stamp
-            for name, stamp in self._here()
-            if wanted(name)
-        )
+        here = (one for one in self._here() if wanted(one[0]))
+        return sum(self._stamp_then(name) != stamp for name, stamp in here)
 
-    def _is_news(self, name: str, mark: str, there: Iterable[str]) -> bool:
+    def _stamp_then(self, name: str) -> list[int] | None:
+        """The time and size that a file had here when it was last equal with that at the URL."""
+        return self._known[name][0] if name in self._known else None
+
+    def _is_news(self, name: str, mark: str) -> bool:
         stamp, known = _stamp(self.folder / name), self._known.get(name)
-        ended = f"{name.rpartition('/')[0]}/run.json"
         if stamp is None:
             # What an ended run has removed here is still to be removed there.
-            return (
-                known is None
-                or known[1] != mark
-                or not (is_passing(name) and (self.folder / ended).exists())
-            )
+            has_ended = (self.folder / name).with_name("run.json").exists()
+            is_removed = is_passing(name) and has_ended
+            return known is None or known[1] != mark or not is_removed
         if known is not None and known[1] == mark:
             return False
         # Of two versions of a table that of the URL stays: the rows of runs here are written from
@@ -150,10 +141,8 @@ class Remote:
     def _fetch(self, name: str, mark: str) -> None:
         path = self.folder / name
         if not path.resolve().is_relative_to(self.folder.resolve()):
-            raise WorkError(
-                f"{name} at {self.url} would be written outside {self.folder}",
-                f"remove {path.parent}",
-            )
+            problem = f"{name} at {self.url} would be written outside {self.folder}"
+            raise WorkError(problem, f"remove {path.parent}")
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = new_file_beside(path)
         try:
@@ -185,8 +174,7 @@ class Remote:
         for names in groups:
             if self.files.takes_threads and len(names) > 1:
                 with ThreadPoolExecutor(UPLOADS_AT_A_TIME) as pool:
-                    for _ in pool.map(act, names):
-                        pass
+                    list(pool.map(act, names))
             else:
                 for name in names:
                     act(name)
@@ -207,11 +195,8 @@ class Remote:
         return {}
 
     def _write_state(self) -> None:
-        write_text(
-            self.folder / STATE_NAME,
-            json.dumps({"url": self.url, "place": self.files.canonical, "files": self._known})
-            + "\n",
-        )
+        state = {"url": self.url, "place": self.files.canonical, "files": self._known}
+        write_text(self.folder / STATE_NAME, json.dumps(state) + "\n")
 
 
 def is_passing(name: str) -> bool:
@@ -244,36 +229,27 @@ def pull_table(url: str) -> Path:
     """A copy on this machine of the tables, or of the one file, at `url`. Raises InputError."""
     kinds = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
     name = url.rstrip("/").rpartition("/")[2]
-    is_file = (
-        Path(name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")).suffix
-        in kinds
-    )
+    unpacked = name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz")
+    is_file = Path(unpacked).suffix in kinds
     folder = cache_folder() / "tables" / _hash(masked(url))
     remote = Remote(url.rstrip("/").rpartition("/")[0] if is_file else url, folder)
-    wanted = (lambda there: there == name) if is_file else is_table
     try:
         if is_file:
             folder.mkdir(parents=True, exist_ok=True)
             remote.files.get(name, folder / Path(name).name)
         else:
-            remote.pull(wanted)
+            remote.pull(is_table)
     except (InputError, WorkError):
         raise
     except FileNotFoundError:
-        raise InputError(
-            f"there is no {masked(url)}", "name a results folder, or a file of a table"
-        ) from None
+        fix = "name a results folder, or a file of a table"
+        raise InputError(f"there is no {masked(url)}", fix) from None
     except Exception as error:  # each file system has errors of its own
-        raise InputError(
-            f"{masked(url)} cannot be read: {reason(error)}",
-            "check its name, the network and the keys",
-        ) from error
+        problem = f"{masked(url)} cannot be read: {reason(error)}"
+        raise InputError(problem, "check its name, the network and the keys") from error
     if not is_file and not (folder / "runs.parquet").exists():
-        where = masked(url)
-        raise InputError(
-            f"there is no table of runs at {where}",
-            "name where a sweep wrote its results with --out",
-        )
+        problem = f"there is no table of runs at {masked(url)}"
+        raise InputError(problem, "name where a sweep wrote its results with --out")
     return folder / name if is_file else folder
 
 
@@ -292,13 +268,17 @@ def _stamp(path: Path) -> list[int] | None:
 def _in_order(names: Iterable[str]) -> list[list[str]]:
     """What must not be seen before other files are there comes after them: a run's row after its
     curve, the tables after the runs."""
-    groups: list[list[str]] = [[], [], [], []]
+    first, others, rows, tables = groups = [list[str](), list[str](), list[str](), list[str]()]
     for name in names:
         last = name.rpartition("/")[2]
-        first = name == "sweep.json" or last == "spec.json"
-        groups[0 if first else 2 if last == "run.json" else 3 if "/" not in name else 1].append(
-            name
-        )
+        if name == "sweep.json" or last == "spec.json":
+            first.append(name)
+        elif last == "run.json":
+            rows.append(name)
+        elif "/" not in name:
+            tables.append(name)
+        else:
+            others.append(name)
     return [sorted(group) for group in groups if group]
 
 
@@ -310,10 +290,8 @@ def _check_spec(content: bytes, name: str) -> None:
         plain = all(_PLAIN.fullmatch(point) for point in points)
         near = start is None or re.fullmatch(rf"\.\./{_PLAIN.pattern}/{_PLAIN.pattern}", start)
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"{name} is not the specification of a run: {error}", "remove it, or name another URL"
-        ) from error
+        problem = f"{name} is not the specification of a run: {error}"
+        raise InputError(problem, "remove it, or name another URL") from error
     if not (plain and near):
-        raise InputError(
-            f"{name} names files outside the results", "remove it, or name another URL"
-        )
+        problem = f"{name} names files outside the results"
+        raise InputError(problem, "remove it, or name another URL")

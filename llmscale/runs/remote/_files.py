@@ -11,6 +11,10 @@ from typing import Any
 from llmscale.errors import InputError, WorkError
 from llmscale.errors.printable import has_keys, masked
 
+_DIGESTS = ("ETag", "etag", "md5", "content_hash")
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+"""What file systems call that which tells one content of a file from another."""
+
 
 class FileSystem:
     """The files below `url`. Raises InputError if its file system is unknown or not installed."""
@@ -25,20 +29,13 @@ class FileSystem:
             fs, root = fsspec.core.url_to_fs(url)
         except ImportError as error:
             package = getattr(error.__cause__ or error, "name", None) or protocol
-            raise InputError(
-                f"{shown} needs the package {package}", f"pip install {package}"
-            ) from error
-        except ValueError as error:
-            raise InputError(
-                f"{shown} cannot be opened: {reason(error)}", "use a URL like s3://bucket/name"
-            ) from error
-        except (
-            Exception
-        ) as error:  # each file system has errors of its own, and some connect at once
-            raise InputError(
-                f"{shown} cannot be opened: {reason(error)}",
-                "check its name, the network and the keys",
-            ) from error
+            problem = f"{shown} needs the package {package}"
+            raise InputError(problem, f"pip install {package}") from error
+        except Exception as error:  # each file system has its own, and some connect at once
+            fix = "check its name, the network and the keys"
+            if isinstance(error, ValueError):
+                fix = "use a URL like s3://bucket/name"
+            raise InputError(f"{shown} cannot be opened: {reason(error)}", fix) from error
         self._fs, self._root = fs, root.rstrip("/")
         self.url = masked(url.rstrip("/"))
         """To be shown and written: without its keys."""
@@ -60,21 +57,17 @@ class FileSystem:
         except FileNotFoundError:
             return {}
         prefix = self._root + "/"
-        return {
-            path[len(prefix) :]: _mark(info)
-            for path, info in found.items()
-            if path.startswith(prefix)
-        }
+        below = {path: info for path, info in found.items() if path.startswith(prefix)}
+        return {path.removeprefix(prefix): _mark(info) for path, info in below.items()}
 
     def get(self, name: str, path: Path) -> None:
         """Write the file to `path`. Raises FileNotFoundError; WorkError if part is missing."""
         self._fs.invalidate_cache()
         size = self._fs.info(self._path(name))["size"]
         self._fs.get_file(self._path(name), str(path))
-        if size is not None and path.stat().st_size != size:
-            raise WorkError(
-                f"{self.url}/{name} came with {path.stat().st_size} of {size} bytes", "try again"
-            )
+        came = path.stat().st_size
+        if size is not None and came != size:
+            raise WorkError(f"{self.url}/{name} came with {came} of {size} bytes", "try again")
 
     def put(self, path: Path, name: str) -> str:
         """Send the file, and return what identifies its content there."""
@@ -123,17 +116,7 @@ def reason(error: BaseException) -> str:
 
 
 def _mark(info: dict[str, Any]) -> str:
-    keys = (
-        "ETag",
-        "etag",
-        "md5",
-        "content_hash",
-        "mtime",
-        "LastModified",
-        "last_modified",
-        "updated",
-        "created",
-    )
+    keys = (*_DIGESTS, *_TIMES)
     value = next((info[key] for key in keys if info.get(key) is not None), "")
     moment = value.timestamp() if isinstance(value, datetime) else value
     return f"{info.get('size')} {moment}"

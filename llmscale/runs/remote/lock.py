@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from llmscale.errors import InputError, WorkError
@@ -31,12 +30,8 @@ class RemoteLock:
 
     def __init__(self, files: FileSystem, tell: Callable[[str], None] = lambda text: None) -> None:
         self._files, self._tell = files, tell
-        self._mine = {
-            "holder": uuid.uuid4().hex,
-            "machine": _machine(),
-            "host": platform.node(),
-            "pid": os.getpid(),
-        }
+        process = {"machine": _machine(), "host": platform.node(), "pid": os.getpid()}
+        self._mine = {"holder": uuid.uuid4().hex, **process}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_fresh, daemon=True)
         self.lost: WorkError | None = None
@@ -54,12 +49,7 @@ class RemoteLock:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
         # If the URL cannot be reached the lock stays, and is taken over in time.
@@ -76,12 +66,9 @@ class RemoteLock:
         while time.monotonic() < deadline:
             time.sleep(min(1.0, REFRESH_SECONDS / 4))
             now = self._files.read_json(NAME)
-            if now is None or now["holder"] != found["holder"]:
-                found = now or found
-                if now is None:
-                    return
-                raise self._busy(now)
-            if now["refreshed"] != found["refreshed"]:
+            if now is None:
+                return
+            if (now["holder"], now["refreshed"]) != (found["holder"], found["refreshed"]):
                 raise self._busy(now)
 
     def _keep_fresh(self) -> None:
@@ -103,10 +90,8 @@ class RemoteLock:
         self._files.write_json(NAME, {**self._mine, "refreshed": uuid.uuid4().hex})
 
     def _busy(self, found: dict[str, Any]) -> InputError:
-        return InputError(
-            f"{self._files.url} is being written by {_name(found)}",
-            "wait for it, or name another URL with --out",
-        )
+        problem = f"{self._files.url} is being written by {_name(found)}"
+        return InputError(problem, "wait for it, or name another URL with --out")
 
 
 def _name(found: dict[str, Any]) -> str:
@@ -126,10 +111,9 @@ def _is_dead(found: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine that is no more."""
     if found["machine"] != _machine():
         return False
-    try:
-        os.kill(found["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
+    with suppress(PermissionError):
+        try:
+            os.kill(found["pid"], 0)
+        except ProcessLookupError:
+            return True
     return False

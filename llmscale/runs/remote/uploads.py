@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from llmscale.errors import InputError, WorkError
 from llmscale.runs.remote import Remote, Wanted, is_results
@@ -62,12 +61,7 @@ class Uploads:
         """A run has ended: send it without waiting for the minute to pass."""
         self._asked.set()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._ended.set()
         self._asked.set()
         self._thread.join()
@@ -114,10 +108,8 @@ class Uploads:
                     self._tell(f"{self._lost.problem}; the sweep goes on here")
                     return
                 if reached:
-                    self._tell(
-                        f"{self._remote.url} cannot be written ({reason(failure)}); the sweep "
-                        "goes on here"
-                    )
+                    problem = f"{self._remote.url} cannot be written ({reason(failure)})"
+                    self._tell(f"{problem}; the sweep goes on here")
                 wait = FIRST_WAIT if reached else min(LONGEST_WAIT, 2 * wait)
                 reached = False
             except BaseException as failure:
@@ -125,8 +117,6 @@ class Uploads:
                 raise
             else:
                 if not reached:
-                    self._tell(
-                        f"{self._remote.url} can be written again, and has all that was trained "
-                        "meanwhile"
-                    )
+                    again = f"{self._remote.url} can be written again"
+                    self._tell(f"{again}, and has all that was trained meanwhile")
                 pause, reached = max(SECONDS_AFTER_AN_END, time.monotonic() - started), True

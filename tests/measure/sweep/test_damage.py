@@ -146,7 +146,7 @@ def test_without_its_sweep_json_a_folder_is_not_taken_for_another_sweeps(
     (folder / "sweep.json").unlink()
     other = llmscale(*options(text, folder, sizes="1x32x1", tokens="8k"))
     assert other.exit_code == 2
-    assert "none of the 1 runs in" in other.stderr
+    assert "none of the 1 run in" in other.stderr
     assert not (folder / "sweep.json").exists()
 
 

@@ -182,10 +182,14 @@ def test_a_loss_too_noisy_to_tell_sizes_apart_is_said() -> None:
             for size, loss in losses.items()
         ]
 
-    assert noise_note(rows(0.019)) is None  # type: ignore[arg-type]
-    note = noise_note(rows(0.021))  # type: ignore[arg-type]
+    def again(tokens: str) -> str:
+        return f"again on {tokens}"
+
+    assert noise_note(rows(0.019), 1000, again) is None  # type: ignore[arg-type]
+    note = noise_note(rows(0.021), 1000, again)  # type: ignore[arg-type]
     assert note is not None
     assert note.code == "noisy-loss"
     assert "0.021" in note.message
     assert "0.100" in note.message
-    assert noise_note([]) is None
+    assert str(note).endswith("measure it on more text: again on 1.1k")
+    assert noise_note([], 1000, again) is None

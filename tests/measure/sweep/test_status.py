@@ -22,6 +22,7 @@ from sweeps import wait_for, worker_pids
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.commands._sweep_view import runs_table
 from llmscale.commands._terminal_curves import Line, draw_curves
 from llmscale.measure.sweep.status import status, sweep_status
 from llmscale.measure.train.conditions import Conditions
@@ -278,9 +279,24 @@ def test_branches_of_trunks_and_rows_that_stand_twice_are_told(repository: Path)
     assert len(found.runs) == 27
     (note,) = found.notes
     assert "968d6cbe063e, e65d93bce1f7, 4b8f75b9de8b stand in more than one row" in note
+    of_two = replace(found, runs=(found.runs[0], replace(found.runs[1], recipe="muon")))
+    assert of_two.next_command.endswith(" --by recipe")
     shown = CliRunner().invoke(app, ["status", str(repository / "results" / "trunks")]).stdout
     branches = [run for run in found.runs if run.parent is not None]
     assert len(re.findall(r"^(?:10|25|60)k branch ", shown, re.MULTILINE)) == len(branches) > 0
+
+
+def test_nothing_is_shown_that_is_not_known_or_cannot_be(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = status(repository / "results" / "trunks").runs[0]
+    empty = ("loss", "train_loss", "tokens_per_second", "mfu")
+    unknown: dict[str, Any] = dict.fromkeys(empty) | {"tokens_done": 0}
+    new = replace(done, state="starting", seconds_left=0.0, seconds_spent=0.0, **unknown)
+    Console(width=80).print(runs_table("", [new, replace(done, mfu=3.0)], 80))
+    started, ended = capsys.readouterr().out.splitlines()[-2:]
+    assert started.split()[-1] == "starting"
+    assert ended.split()[-3] == "-"
 
 
 def test_where_there_is_no_sweep_it_says_so(tmp_path: Path) -> None:

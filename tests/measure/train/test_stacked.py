@@ -105,6 +105,8 @@ def test_only_runs_alike_but_for_the_seed_are_stacked(tmp_path: Path) -> None:
     pair = folders(tmp_path, 2)
     assert can_stack(members_of([job(), replace(job(), seed=1)], pair))
     assert not can_stack(members_of([job(), job(lr_scale=2.0)], pair))
+    own = replace(job(), optimizer=f"mine.py:Mine@{'0' * 16}")
+    assert not can_stack(members_of([own, replace(own, seed=1)], pair))
 
 
 def test_a_stack_whose_members_all_diverge_ends(tmp_path: Path) -> None:

@@ -42,7 +42,6 @@ __all__ = [
     "find_columns",
     "nearest",
     "quantity_of",
-    "resolve",
 ]
 
 NUMBERS = spellings(
@@ -132,32 +131,6 @@ def find_columns(
     named = {name: unit for name, unit in search.units().items() if name not in units}
     return Found(
         search.columns, named, frozenset(told), count, tuple(search.aside), tuple(search.notes)
-    )
-
-
-def resolve(name: str, frame: pd.DataFrame) -> str:
-    """The column of a table of runs that a user means. Raises InputError naming the nearest."""
-    names = [str(column) for column in frame.columns]
-    for guess in (name, quantity_of(name)):
-        if guess in names:
-            return guess
-    for same in (
-        [column for column in names if column.lower() == name.lower()],
-        [
-            column
-            for column in names
-            if re.search(rf"[./]{re.escape(name)}$", column, re.IGNORECASE)
-        ],
-    ):
-        if len(same) == 1:
-            return same[0]
-        if same:
-            raise InputError(
-                f"{name!r} may be any of the columns {listed(same)}", "write the whole name"
-            )
-    raise InputError(
-        f"the table has no column {name!r}",
-        f"its columns are {listed(names)}{nearest(name, names)}",
     )
 
 

@@ -12,7 +12,7 @@ _SCALES = {
     "B": spellings("b g bn mrd md mds billion billions milliard milliards milliarden"),
     "T": ("t", "tn", "trillion", "trillions"),
 }
-_LOSS_UNITS = ("bits", "bit", "perplexity", "ppl")
+_LOSS_UNITS = {"bits": "bits", "bit": "bits", "perplexity": "perplexity", "ppl": "perplexity"}
 
 
 def written_plainly(text: str, quantity: str) -> str:
@@ -23,20 +23,14 @@ def written_plainly(text: str, quantity: str) -> str:
         return ""
     number, after = found[0].strip(), text[found.end() :].strip().lower()
     word = "".join(re.findall(r"\A[^\W\d]+", after))
+    suffix = next((suffix for suffix, words in _SCALES.items() if word in words), "")
     if quantity == "loss":
+        suffix = ""
         if after.startswith("%"):
-            return (
-                f"write {_pointed(number)}, and --units loss=accuracy if it is an accuracy in "
-                "percent"
-            )
+            unit = "--units loss=accuracy if it is an accuracy in percent"
+            return f"write {_pointed(number)}, and {unit}"
         if word in _LOSS_UNITS:
-            return (
-                f"write {_pointed(number)}, and --units "
-                f"loss={'bits' if word.startswith('bit') else 'perplexity'}"
-            )
-    suffix = next(
-        (suffix for suffix, words in _SCALES.items() if word in words and quantity != "loss"), ""
-    )
+            return f"write {_pointed(number)}, and --units loss={_LOSS_UNITS[word]}"
     if "," in number and "." not in number and _THOUSANDS.fullmatch(number):
         small, large = number.replace(",", ".", 1).replace(",", ""), number.replace(",", "")
         if number.count(",") > 1:

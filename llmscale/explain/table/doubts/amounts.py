@@ -27,6 +27,7 @@ _RATIO = (1e-2, 1e6)
 """Tokens a parameter of runs that have been published lie inside."""
 _PLAUSIBLE_N = (2e3, 2e13)
 _PLAUSIBLE_D = (1e5, 1e15)
+_PLAUSIBLE = {"params": _PLAUSIBLE_N, "tokens": _PLAUSIBLE_D}
 _CHINCHILLA = 20.0
 _USUAL_N = 3e8
 _FORWARD = (0.27, 0.4)
@@ -108,21 +109,15 @@ def _refuse_units(taken: Taken, ratio: float) -> list[Note]:
     """Refuse, with the units that bring C to 6ND."""
     C = taken.columns["flops"]
     found = _best_units(taken, with_flops=True)
-    text = f"C is {ratio:.2g} times 6ND in every row of {taken.path}, so that a unit is wrong"
+    fix = f"say the units: --units {found} (--units flops=1 takes the numbers as they stand)"
     if found is None:
-        insist = "--units flops=1"
-        return _refuse(
-            taken,
-            f"{text}: {_ranges(taken)}",
+        fix = (
             f"is {C!r} a percentage, or not FLOPs of training? Name another with --columns "
-            f"flops=NAME, or say the units with --units params=...,tokens=...,flops=... ({insist} "
-            "takes them as they stand)",
+            "flops=NAME, or say the units with --units params=...,tokens=...,flops=... (--units "
+            "flops=1 takes them as they stand)"
         )
-    return _refuse(
-        taken,
-        f"{text}: {_ranges(taken)}",
-        f"say the units: --units {found} (--units flops=1 takes the numbers as they stand)",
-    )
+    text = f"C is {ratio:.2g} times 6ND in every row of {taken.path}, so that a unit is wrong"
+    return _refuse(taken, f"{text}: {_ranges(taken)}", fix)
 
 
 def doubtful_sizes(taken: Taken) -> list[Note]:
@@ -134,11 +129,8 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
     middle = float(np.median(ratio[last]))
     agreed = taken.has("flops") and not taken.sure("flops")
     if agreed:
-        compute = taken.values("flops") / (6.0 * N * D)
-        agreed = (
-            bool(0.2 <= np.median(compute) <= 6.0)
-            and float(np.median(taken.values("flops"))) > 1e12
-        )
+        C = taken.values("flops")
+        agreed = bool(0.2 <= np.median(C / (6.0 * N * D)) <= 6.0 and np.median(C) > 1e12)
     median_N, median_D = float(np.median(N)), float(np.median(D))
     early = ~last & (ratio > 1e-6)
     outside = ((ratio < _RATIO[0]) & ~early) | (ratio > _RATIO[1])
@@ -150,29 +142,19 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
     far = not _RATIO[0] <= middle <= _RATIO[1]
     large = median_N > _PLAUSIBLE_N[1] or median_D > _PLAUSIBLE_D[1]
     if far or ((small or large) and not agreed):
-        found = _best_units(taken, with_flops=False)
         what = "no sizes of language models"
         if far:
             what = f"{format_count(middle)} tokens a parameter"
-        fix = f"say the units: --units {found or 'params=M,tokens=B or the like'}"
-        if 3 < N.min() < N.max() < 14 and 4 < D.min() < D.max() < 16:
-            fix += " (or params=log10,tokens=log10 if these are logarithms)"
-        return _refuse(
-            taken,
-            f"{_ranges(taken)} of {taken.path} make {what}: a unit is wrong, or a column",
-            f"{fix}; or name other columns with --columns params=...,tokens=... "
-            f"({_insist(found or 'params=1,tokens=1')} takes the numbers as they stand)",
-        )
+        return _refuse_sizes(taken, N, D, what)
     if _swapped(ratio[last]) and not taken.by_hand:
         params, tokens = taken.columns["params"], taken.columns["tokens"]
         below = ratio[last] < 1
-        runs = "every run"
-        if not below.all():
-            runs = f"{below.mean():.0%} of the runs"
-        has = "has" if runs == "every run" else "have"
+        runs, have = f"{below.mean():.0%} of the runs", "have"
+        if below.all():
+            runs, have = "every run", "has"
         return _refuse(
             taken,
-            f"{runs} of {taken.path} {has} fewer tokens ({tokens}) than parameters ({params}), "
+            f"{runs} of {taken.path} {have} fewer tokens ({tokens}) than parameters ({params}), "
             f"{middle:.2g} a parameter in the middle: are the two swapped?",
             f"if so: --columns params={quoted(tokens)},tokens={quoted(params)}; if tokens are in "
             "thousands, --units tokens=K; if all is right, --units params=1",
@@ -197,6 +179,20 @@ def doubtful_sizes(taken: Taken) -> list[Note]:
     return []
 
 
+def _refuse_sizes(taken: Taken, N: Array, D: Array, what: str) -> list[Note]:
+    """Refuse, with the units that make N and D plausible."""
+    found = _best_units(taken, with_flops=False)
+    fix = f"say the units: --units {found or 'params=M,tokens=B or the like'}"
+    if 3 < N.min() < N.max() < 14 and 4 < D.min() < D.max() < 16:
+        fix += " (or params=log10,tokens=log10 if these are logarithms)"
+    return _refuse(
+        taken,
+        f"{_ranges(taken)} of {taken.path} make {what}: a unit is wrong, or a column",
+        f"{fix}; or name other columns with --columns params=...,tokens=... "
+        f"({_insist(found or 'params=1,tokens=1')} takes the numbers as they stand)",
+    )
+
+
 def _swapped(ratio: Array) -> bool:
     """Whether tokens a parameter are far below 1, and would be usual if N were D and D were N."""
     middle = float(np.median(ratio))
@@ -209,21 +205,17 @@ def refuse_derived(taken: Taken, given: str, computed: str, how: str) -> None:
     """N or D computed from C must be possible."""
     N, D = taken.values("params"), taken.values("tokens")
     middle = float(np.median(D / N))
-    span = _PLAUSIBLE_D if computed == "tokens" else _PLAUSIBLE_N
-    value = float(np.median(taken.values(computed)))
-    other = _PLAUSIBLE_N if given == "params" else _PLAUSIBLE_D
-    possible = (
-        span[0] / 100 <= value <= span[1] and float(np.median(taken.values(given))) >= other[0] / 2
-    )
+    span, other = _PLAUSIBLE[computed], _PLAUSIBLE[given]
+    value, known = (float(np.median(taken.values(name))) for name in (computed, given))
+    possible = span[0] / 100 <= value <= span[1] and known >= other[0] / 2
     if possible and _RATIO[0] <= middle <= _RATIO[1]:
         return
     best = None
-    scale = taken.values(given)
-    for (name, factor), (unit, flops) in itertools.product(
-        _COUNT_UNITS.items(), _FLOP_UNITS.items()
-    ):
-        one = float(np.median(scale)) * factor
-        rest = float(np.median(taken.values("flops"))) * flops / (6.0 * one)
+    C = float(np.median(taken.values("flops")))
+    units = itertools.product(_COUNT_UNITS.items(), _FLOP_UNITS.items())
+    for (name, factor), (unit, flops) in units:
+        one = known * factor
+        rest = C * flops / (6.0 * one)
         n, d = (one, rest) if given == "params" else (rest, one)
         if not (_inside(n, _PLAUSIBLE_N) and _inside(d, _PLAUSIBLE_D) and 0.05 <= d / n <= 1e5):
             continue
@@ -244,14 +236,12 @@ def refuse_derived(taken: Taken, given: str, computed: str, how: str) -> None:
 
 def refuse_alone(taken: Taken, name: str) -> None:
     """N or D without the other: numbers too small or too large for it."""
-    span = _PLAUSIBLE_N if name == "params" else _PLAUSIBLE_D
-    value = float(np.median(taken.values(name)))
-    if value >= span[0] / 20 and value <= span[1]:
+    span = _PLAUSIBLE[name]
+    if span[0] / 20 <= float(np.median(taken.values(name))) <= span[1]:
         return
-    unit = "M" if name == "params" else "B"
+    what, unit = {"params": ("parameters", "M"), "tokens": ("tokens", "B")}[name]
     raise InputError(
-        f"{_ranges(taken)} of {taken.path} cannot be "
-        f"{'parameters' if name == 'params' else 'tokens'}: a unit is wrong, or the column",
+        f"{_ranges(taken)} of {taken.path} cannot be {what}: a unit is wrong, or the column",
         f"say the unit: --units {name}={unit}; or name the right column, --columns {name}=NAME "
         f"(--units {name}=1 takes the numbers as they stand)",
     )
@@ -267,9 +257,8 @@ def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
         flops = _FLOP_UNITS | _SMALLER
         counts = _COUNT_UNITS | _SMALLER
     best: tuple[float, str] | None = None
-    for (p, p_by), (t, t_by), (c, c_by) in itertools.product(
-        counts.items(), counts.items(), flops.items()
-    ):
+    units = itertools.product(counts.items(), counts.items(), flops.items())
+    for (p, p_by), (t, t_by), (c, c_by) in units:
         after = ratio * c_by / (p_by * t_by)
         if with_flops and not 0.5 <= after <= 2.2:
             continue
@@ -279,18 +268,15 @@ def _best_units(taken: Taken, *, with_flops: bool) -> str | None:
         if not 0.05 <= a_parameter <= 1e5:
             continue
         # The fewest units, then C nearest to 6ND, then what is usual.
-        cost = 30.0 * ((p != "") + (t != "") + (c != "")) + 6.0 * sum(
-            unit in _SMALLER for unit in (p, t, c)
-        )
+        chosen = [unit for unit in (p, t, c) if unit]
+        cost = 30.0 * len(chosen) + 6.0 * sum(unit in _SMALLER for unit in chosen)
         if with_flops:
             cost += 3 * abs(np.log(after))
         cost += abs(np.log(a_parameter / _CHINCHILLA)) + 0.5 * abs(np.log(n * p_by / _USUAL_N))
         if best is None or cost < best[0]:
             pairs = (("params", p), ("tokens", t), ("flops", c))
             best = (cost, ",".join(f"{name}={unit}" for name, unit in pairs if unit))
-    if best is None:
-        return None
-    return best[1] or None
+    return (best and best[1]) or None
 
 
 def _clusters(ratio: Array, most: float = np.inf) -> list[NDArray[np.int_]] | None:
@@ -332,17 +318,10 @@ def _off_quantity(
     N, D = np.log(taken.values("params")), np.log(taken.values("tokens"))
     apart = float(np.median((D - N)[off]) - np.median((D - N)[sound]))
     if what == "C/(6ND)":
-        left = {
-            "params": abs(apart - np.log(factor)),
-            "tokens": abs(apart + np.log(factor)),
-            "flops": abs(apart),
-        }
-        return min(left, key=lambda name: left[name])
-    distance = {
-        name: abs(float(np.median(x[off]) - np.median(x[sound])))
-        for name, x in (("params", N), ("tokens", D))
-    }
-    return max(distance, key=lambda name: distance[name])
+        changes = {"params": -np.log(factor), "tokens": np.log(factor), "flops": 0.0}
+        return min(changes, key=lambda name: abs(apart + changes[name]))
+    far_N, far_D = (abs(float(np.median(x[off]) - np.median(x[sound]))) for x in (N, D))
+    return "params" if far_N >= far_D else "tokens"
 
 
 def doubtful_experts(taken: Taken) -> list[Note]:
@@ -368,12 +347,9 @@ def _ranges(taken: Taken) -> str:
     for name in ("params", "tokens", "flops"):
         if taken.has(name):
             values = taken.values(name)
-            unit = ""
-            if name in taken.named:
-                unit = f" in {taken.named[name]}"
-            parts.append(
-                f"{taken.columns[name]}{unit} from {values.min():.3g} to {values.max():.3g}"
-            )
+            unit = f" in {taken.named[name]}" if name in taken.named else ""
+            span = f"from {values.min():.3g} to {values.max():.3g}"
+            parts.append(f"{taken.columns[name]}{unit} {span}")
     return ", ".join(parts)
 
 

@@ -88,7 +88,7 @@ def mixed_splits(raw: pd.DataFrame) -> list[Note]:
         if plain(last_part(name)) not in ("split", "data_split", "loss_split", "subset", "phase"):
             continue
         counts = raw[name].dropna().astype(str).value_counts()
-        words = {word.strip().lower() for word in counts.index}
+        words = set(counts.index.str.strip().str.lower())
         if words & {"train", "training"} and words & {
             "val",
             "valid",

@@ -32,11 +32,9 @@ def check(taken: Taken) -> list[Note]:
     if len(taken.frame) >= FEWEST_ROWS:
         refuse_rising(taken)
     notes = [*doubtful_loss(taken), *doubtful_experts(taken)]
-    if len(taken.frame) < FEWEST_ROWS or not any(
-        len(np.unique(taken.values(name))) >= FEWEST_SIZES
-        for name in ("params", "tokens", "flops")
-        if taken.has(name)
-    ):
+    there = [name for name in ("params", "tokens", "flops") if taken.has(name)]
+    most = max((len(np.unique(taken.values(name))) for name in there), default=0)
+    if len(taken.frame) < FEWEST_ROWS or most < FEWEST_SIZES:
         return notes
     if taken.has("params", "tokens", "flops"):
         notes += doubtful_compute(taken)
@@ -44,20 +42,10 @@ def check(taken: Taken) -> list[Note]:
         by_hand = all(name in taken.units for name in ("params", "tokens"))
         if not (by_hand or taken.insists("params") or taken.insists("tokens")):
             notes += doubtful_sizes(taken)
-    elif (
-        taken.has("params", "flops")
-        and not taken.has("tokens")
-        and not taken.sure("params", "flops")
-    ):
+    elif there == ["params", "flops"] and not taken.sure(*there):
         refuse_derived(taken, "params", "tokens", "D = C/(6N)")
-    elif (
-        taken.has("tokens", "flops")
-        and not taken.has("params")
-        and not taken.sure("tokens", "flops")
-    ):
+    elif there == ["tokens", "flops"] and not taken.sure(*there):
         refuse_derived(taken, "tokens", "params", "N = C/(6D)")
-    elif taken.has("params") and not taken.has("tokens") and not taken.sure("params"):
-        refuse_alone(taken, "params")
-    elif taken.has("tokens") and not taken.has("params") and not taken.sure("tokens"):
-        refuse_alone(taken, "tokens")
+    elif there[0] != "flops" and not taken.sure(there[0]):
+        refuse_alone(taken, there[0])
     return notes

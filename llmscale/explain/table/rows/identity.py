@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from llmscale.errors import Note, counted, listed
 from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, columns_named, spellings
 from llmscale.explain.table.rows.grid import is_grid, one_after_another
+from llmscale.explain.table.rows.resumed import resumed_notes, steps_again
 from llmscale.explain.table.rows.row_names import (
     called,
     is_counter,
@@ -26,7 +27,7 @@ from llmscale.explain.table.rows.row_names import (
     texts_of,
 )
 from llmscale.explain.table.rows.step_names import with_step, with_tokens
-from llmscale.notes.reading import RUN_ID_REPEATED, STEPS_REPEATED
+from llmscale.notes.reading import RUN_ID_REPEATED
 
 _OF_MANY = spellings("experiment experiment_name exp exp_name job_name logdir log_dir display_name")
 """Columns that name runs or what several runs are part of: they repeat without a word."""
@@ -38,9 +39,6 @@ STEPS = spellings(
     """
 )
 """Columns that count the steps of a run at a checkpoint. (`steps` is the length of a run.)"""
-
-STEP_TWICE = "its step stands again further down, and the later row is kept"
-"""Why a row of a resumed run is left out."""
 
 _OWN_ROW = ("_index", "index", "unnamed_0", "row")
 _OF_A_ROW = spellings(
@@ -57,8 +55,7 @@ _SAMPLE = 300
 """Names that are looked at before all of them are."""
 _SAME = 0.01
 _EQUAL_STEPS = 6
-"""Rows of one size whose tokens grow by equal steps, from which on they are taken for checkpoints.
-"""
+"""Rows of one size whose tokens grow by so many equal steps are taken for checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -356,7 +353,10 @@ class _Rows:
             many = ids.isin(names)
             ids = ids.where(~many, ids + " (" + numbered(self.raw) + ")")
             return Identity(ids, None, nothing, (RUN_ID_REPEATED.note(text),))
-        again = self._again(ids) if checkpoints else nothing
+        again = nothing
+        if checkpoints and self.along is not None:
+            at = self.along if self.step is None else self.step
+            again = steps_again(ids, at, self.along, self.usable)
         kept = self.usable & ~again
         number = ids[kept].nunique()
         shown = "by their settings, without a name" if column is None else f"by column {column!r}"
@@ -369,8 +369,7 @@ class _Rows:
                 ". If that is wrong, --columns run_id=NAME names another column, and run_id=none "
                 "takes rows for runs"
             )
-        notes = [RUN_ID_REPEATED.note(text)]
-        notes += self._backwards(ids, again)
+        notes = [RUN_ID_REPEATED.note(text), *resumed_notes(ids, again)]
         return Identity(ids, column, again, tuple(notes), alike=column is None)
 
     def _grown(self, ids: pd.Series) -> bool:
@@ -390,31 +389,3 @@ class _Rows:
         if not (both.groupby("id")["seed"].nunique() > 1).any():
             return ids
         return ids + ", seed " + self.raw[seed].astype(str)
-
-    def _again(self, ids: pd.Series) -> NDArray[np.bool_]:
-        """Rows of a run whose step (or tokens) a later row of the run holds, too."""
-        if self.along is None:
-            return np.zeros(len(ids), dtype=bool)
-        at = self.along if self.step is None else self.step
-        table = pd.DataFrame({"id": ids, "at": at, "along": self.along})
-        table = table[self.usable & np.isfinite(at)]
-        grown = table.groupby("id")["at"].nunique() > 1
-        table = table[table["id"].map(grown)]
-        # Runs of their own may have one number of steps and other batches, and so other tokens.
-        last = table.groupby(["id", "at"])["along"].transform("last")
-        same = ((table["along"] - last).abs() <= _SAME * last.abs()) | last.isna()
-        later = table.duplicated(["id", "at"], keep="last") & same
-        again = np.zeros(len(ids), dtype=bool)
-        again[later[later].index.to_numpy()] = True
-        return again
-
-    def _backwards(self, ids: pd.Series, again: NDArray[np.bool_]) -> list[Note]:
-        if not again.any():
-            return []
-        runs = listed(dict.fromkeys(ids[again]), 3)
-        rows = listed([f"row {row + 1}" for row in np.flatnonzero(again)], 3)
-        message = (
-            f"{int(again.sum())} steps of {runs} stand twice, as when a run is resumed from a "
-            f"checkpoint: the later row is kept, and {rows} left out"
-        )
-        return [STEPS_REPEATED.note(message)]

@@ -137,6 +137,9 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
     notes: list[Note] = []
     unread: list[Note] = []
     for column, kind in _columns(raw):
+        if kind == "unsaid":
+            unread.append(_not_read(column, map(_shown, raw[column])))
+            continue
         if kind == "words":
             words = _words(raw[column])
             unknown = [word for word in dict.fromkeys(words) if _word(word) not in _KNOWN]
@@ -169,9 +172,6 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
                 if len(set(share)) < 5:
                     unread.append(_not_read(column, map(_shown, raw[column])))
                 continue
-        elif kind == "unsaid":
-            unread.append(_not_read(column, map(_shown, raw[column])))
-            continue
         else:
             truths = _truths(raw[column])
             if kind == "untruth" and False not in truths:
@@ -184,8 +184,7 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
         usable &= good
         read.append(column)
     if len(read) == 1:
-        words = _words(raw[read[0]])
-        reasons = np.where(usable, words, reasons)
+        reasons = np.where(usable, _words(raw[read[0]]), reasons)
     if not any(plain(column) in _COLUMNS for column in read):
         notes += unread
     return Statuses(usable, reasons, tuple(read), tuple(notes))

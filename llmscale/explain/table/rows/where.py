@@ -14,11 +14,13 @@ from llmscale.errors import InputError, listed
 from llmscale.errors.command_lines import condition as stated
 from llmscale.errors.command_lines import where_option
 from llmscale.errors.printable import shortened
-from llmscale.explain.table.columns.find import resolve
+from llmscale.explain.table.columns.resolve import resolve
 from llmscale.explain.table.columns.units import numbers_of
 from llmscale.quantity import parse_count
 
 Mask = NDArray[np.bool_]
+Tokens = list[tuple[str, str]]
+"""Kind and text of the words and signs of a filter."""
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
@@ -90,7 +92,7 @@ def short_filter(text: str) -> str:
     return repr(shortened(text, 200))
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
+def _tokens(text: str) -> Tokens:
     tokens, at, end = [], 0, len(text.rstrip())
     while at < end:
         match = _TOKEN.match(text, at)
@@ -108,7 +110,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1].replace(2 * mark, mark)
 
 
-def _condition(tokens: list[tuple[str, str]], text: str) -> tuple[Condition, list[tuple[str, str]]]:
+def _condition(tokens: Tokens, text: str) -> tuple[Condition, Tokens]:
     """The first condition of `tokens`, and the tokens after it."""
     if not tokens:
         raise _wrong(text, "a condition is missing")
@@ -131,7 +133,7 @@ def _condition(tokens: list[tuple[str, str]], text: str) -> tuple[Condition, lis
     raise _wrong(text, f"a comparison should stand after {column!r}, not {rest[0][1]!r}")
 
 
-def _refuse_turned(tokens: list[tuple[str, str]], text: str) -> None:
+def _refuse_turned(tokens: Tokens, text: str) -> None:
     """Raise InputError for a number before a sign and a name after it: 3 < loss."""
     if [kind for kind, _ in tokens[:3]] != ["word", "sign", "word"]:
         return
@@ -145,9 +147,7 @@ def _refuse_turned(tokens: list[tuple[str, str]], text: str) -> None:
         )
 
 
-def _values(
-    tokens: list[tuple[str, str]], text: str
-) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
+def _values(tokens: Tokens, text: str) -> tuple[tuple[str, ...], Tokens]:
     """The values of a list, with or without brackets, and the tokens after it."""
     closing = {"(": ")", "[": "]"}.get(tokens[0][1]) if tokens and tokens[0][0] == "mark" else None
     rest = tokens[1:] if closing else tokens
@@ -179,14 +179,10 @@ def meets(given: pd.Series, condition: Condition) -> Mask:
                 f"write {where_option(condition.column, '==', True)}",
             )
         wanted: list[Any] = [_truth(value, condition) for value in values]
-        held: Any = np.array(
-            [None if gone else bool(value) for value, gone in zip(given, missing, strict=True)]
-        )
+        held: Any = given.astype(object).where(~missing, None).to_numpy()
     elif pd.api.types.is_numeric_dtype(given.dtype):
-        held, wanted = (
-            numbers_of(given, counts=False)[0],
-            [_number(value, condition) for value in values],
-        )
+        held = numbers_of(given, counts=False)[0]
+        wanted = [_number(value, condition) for value in values]
     elif sign in ("<", "<=", ">", ">="):
         held = numbers_of(given, counts=True)[0]
         if np.isnan(held[~missing]).any():
@@ -197,10 +193,7 @@ def meets(given: pd.Series, condition: Condition) -> Mask:
             )
         wanted = [_number(value, condition) for value in values]
     else:
-        held = np.array(
-            [None if gone else str(value) for value, gone in zip(given, missing, strict=True)],
-            dtype=object,
-        )
+        held = given.map(str).astype(object).where(~missing, None).to_numpy()
         wanted = list(values)
     if sign in ("in", "not in"):
         inside = np.zeros(len(given), dtype=bool)

@@ -1,0 +1,34 @@
+"""Which column of a table of runs a user means: its name, a letter, or the end of a nested name."""
+
+import re
+
+import pandas as pd
+
+from llmscale.errors import InputError, listed
+from llmscale.explain.table.columns.names import nearest, quantity_of
+
+
+def resolve(name: str, frame: pd.DataFrame) -> str:
+    """The column of a table of runs that a user means. Raises InputError naming the nearest."""
+    names = [str(column) for column in frame.columns]
+    for guess in (name, quantity_of(name)):
+        if guess in names:
+            return guess
+    for same in (
+        [column for column in names if column.lower() == name.lower()],
+        [
+            column
+            for column in names
+            if re.search(rf"[./]{re.escape(name)}$", column, re.IGNORECASE)
+        ],
+    ):
+        if len(same) == 1:
+            return same[0]
+        if same:
+            raise InputError(
+                f"{name!r} may be any of the columns {listed(same)}", "write the whole name"
+            )
+    raise InputError(
+        f"the table has no column {name!r}",
+        f"its columns are {listed(names)}{nearest(name, names)}",
+    )
