@@ -121,7 +121,7 @@ class Menu(Collection[str], Generic[Member]):
         if name in self.names:
             return name
         if not is_own(name):
-            raise InputError(f"there is no {self.word} {name!r}", self._nearest(name))
+            self.check(name)
         if _PINNED.fullmatch(name):
             self._file_of(name)
             return name
@@ -139,6 +139,11 @@ class Menu(Collection[str], Generic[Member]):
     def accepts(self, name: str) -> bool:
         """Whether `name` is one that results may hold, though its file need not be here."""
         return name in self.names or _PINNED.fullmatch(name) is not None
+
+    def check(self, name: str) -> None:
+        """Raise InputError unless results may hold `name`. No file is read."""
+        if not self.accepts(name):
+            raise InputError(f"there is no {self.word} {name!r}", self._nearest(name))
 
     def is_here(self, name: str) -> bool:
         """Whether `find` can give `name`, of a name that results hold."""
@@ -305,7 +310,7 @@ def receive(texts: Mapping[str, str]) -> None:
     Raises InputError if a text is not the one that its digest is of."""
     for key, text in texts.items():
         file, _, digest = key.rpartition("@")
-        own = OwnFile(file, text, file)
+        own = OwnFile(file, str(text), file)
         if own.digest != digest or not _PINNED.fullmatch(f"{file}:x@{digest}"):
             raise InputError(f"the text of {key} is not the one that it was", "start it again")
         _files.setdefault(key, own)

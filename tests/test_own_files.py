@@ -6,11 +6,13 @@ import importlib
 import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from trained import job
 from typer.testing import CliRunner
 
 import llmscale
@@ -24,11 +26,16 @@ from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.sweep.spec import SweepSpec, asked_spec
 from llmscale.measure.text.sources import SOURCES, open_source
 from llmscale.measure.trackers import TRACKERS
+from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.own_model import check_architecture
+from llmscale.measure.train.run_spec import RunSpec, read_spec
 from llmscale.measure.transformer import build_model
 from llmscale.menu import Menu
+from llmscale.runs.checked import DamagedFile
+from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.shape import ARCHITECTURES, shape_for
 
+MENUS = {"arch": ARCHITECTURES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 STEPS = """
 import torch
 from llmscale.measure.optimizers.adamw import Eager
@@ -288,3 +295,18 @@ def test_ctrl_c_waits_until_the_library_has_been_loaded(monkeypatch: pytest.Monk
         _ = llmscale.Note
     assert loaded == ["llmscale.errors"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("choice", ["arch", "optimizer", "schedule"])
+def test_a_path_that_stands_in_results_is_not_followed(choice: str, tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    (tmp_path / "trap.py").write_text(f"open({str(sprung)!r}, 'w')\ndef X(): pass\n", "utf-8")
+    payload = asdict(RunSpec(job(), Conditions("cpu", 8)))
+    place = payload["job"]["shape"] if choice == "arch" else payload["job"]
+    place[choice] = f"{tmp_path}/trap.py:X"
+    # A stranger can name the folder after what the damaged file says.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "spec.json").write_text(json.dumps(payload), encoding="utf-8")
+    with pytest.raises(DamagedFile, match=f"there is no {MENUS[choice].word} .*trap.py:X"):
+        read_spec(RunFolder(tmp_path / "run"))
+    assert not sprung.exists()

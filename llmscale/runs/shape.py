@@ -86,8 +86,8 @@ class Shape:
 
     def __post_init__(self) -> None:
         check_settings(self, f" in shape {self.name}")
-        if not ARCHITECTURES.accepts(self.arch):
-            object.__setattr__(self, "arch", ARCHITECTURES.pin(self.arch))
+        # Shapes are read from results, too: a path in them is not followed, and no file run.
+        ARCHITECTURES.check(self.arch)
         multiple = 1
         if ARCHITECTURES.is_here(self.arch):
             multiple = ARCHITECTURES.find(self.arch).head_multiple

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
+from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
@@ -99,8 +100,8 @@ def _check_job(job: Job) -> None:
     for name in ("lr", "cooldown", "beta2", "weight_decay", "clip"):
         if not math.isfinite(getattr(job, name)):
             raise WrongValue(f"job.{name} is {getattr(job, name)}")
-    if not SCHEDULES.accepts(job.schedule):
-        raise WrongValue(f"job.schedule is {job.schedule!r}")
+    SCHEDULES.check(job.schedule)
+    OPTIMIZERS.check(job.optimizer)
 
 
 def _branch_points(payload: Any) -> dict[int, str]:
