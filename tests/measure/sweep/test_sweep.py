@@ -101,7 +101,7 @@ def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new
     text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    assert llmscale(*options(text, out, sizes="1x16x1,1x16x1", tokens="10k,20k")).exit_code == 0
+    assert llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k")).exit_code == 0
     before = (out / "runs.parquet").read_bytes()
     again = llmscale(*options(text, out, sizes="1x16x1", tokens="20k,10k"), "--json")
     assert again.exit_code == 0, again.output
@@ -283,7 +283,7 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
     assert [planned.job.run_id for planned in result.plan.runs] == [run.run_id]
     assert result.plan.runs[0].is_begun
     assert "repeated-data" in [note.code for note in result.notes]
-    assert repr(result) == f"SweepResult({out}: 1 of 1 runs done)"
+    assert repr(result) == f"SweepResult({out}: 1 of 1 run done)"
     assert f"<td>{run.loss:.4f}</td>" in result._repr_html_()
     assert list(tables(out)[0]["unique_tokens"]) == [run.unique_tokens]
     words = "--sizes 1x16x1 --tokens 150k --data .* --tokenizer bpe:300 --context 32 --device cpu"
