@@ -114,6 +114,12 @@ def with_experts(gain: float) -> Codes:
     return codes(fit_law(table, "chinchilla", bootstrap=0, holdout="none"))
 
 
+def twice(apart: float) -> Codes:
+    """Two runs at every point, of which nothing says that their losses are `apart`."""
+    table = pd.concat([grid(), grid().assign(loss=lambda table: table["loss"] * (1 + apart))])
+    return codes(fit_law(table, "chinchilla", bootstrap=0, holdout="none"))
+
+
 def optimum_of(law: Any) -> Codes:
     return codes(of_fit(replace(fitted("chinchilla"), law=law)))
 
@@ -220,6 +226,7 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
         lambda: of_fit_of(grid(budgets=BUDGETS[:1]), "power"),
     ),
     "mixed-settings": (lambda: with_experts(0.02), lambda: with_experts(0.0)),
+    "repeats-differ": (lambda: twice(0.1), lambda: twice(0.005)),
     "exponents-differ": (lambda: grouped(0.25), lambda: grouped(TRUTH.alpha)),
     "loss-not-positive": (
         lambda: forecast_by(PowerFloor(E=-1.0, A=400.0, alpha=0.36)),

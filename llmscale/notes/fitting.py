@@ -314,6 +314,14 @@ MIXED_SETTINGS = Kind(
     remedy="Fit one law each with --by, only one of them with --where, or a law that takes it.",
     limit=0.001,
 )
+REPEATS_DIFFER = Kind(
+    "repeats-differ",
+    DOUBT,
+    when="runs alike in size, budget and settings differ by more than {limit:.0%} in loss",
+    means="Seeds hardly do: the runs differ in data, tokenizer or settings not in the table.",
+    remedy="Add a column that tells them apart, and fit one law each: --by NAME.",
+    limit=0.02,
+)
 
 # What the residuals say.
 

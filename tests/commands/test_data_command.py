@@ -163,7 +163,10 @@ def test_inspect_shows_the_tokens_of_a_prepared_text_by_its_name_or_its_folder(
             ["{corpus}", "--end-of-text", "</s>"],
             "a tokenizer that is trained on the text has <|endoftext|>",
         ),
-        (["{corpus}", "--text-column", "content", "--tokenizer", "bpe:3"], "cannot have 3 tokens"),
+        (
+            ["{corpus}", "--text-column", "content", "--tokenizer", "bpe:3"],
+            "cannot have '3' tokens",
+        ),
         (
             ["{corpus}", "--text-column", "content", "--tokens", "10Q"],
             "token count '10Q' is not a number",

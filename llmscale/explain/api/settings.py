@@ -25,6 +25,19 @@ OUTPUT: Final = "Output"
 """Groups of settings."""
 
 
+_LAW: dict[str, Any] = {
+    "usual": "what suits the table",
+    "group": FIT,
+    "metavar": "NAME",
+    "only_shown": True,
+}
+_REFIT: dict[str, Any] = {
+    "help": "Whether to fit again, whatever fit is kept next to the table.",
+    "group": FIT,
+}
+"""What is known of settings that several calls take."""
+
+
 def several(text: str) -> str | list[str]:
     """What stands between commas; a text without any as it is."""
     return text.split(",") if "," in text else text
@@ -92,19 +105,24 @@ class Given(ReadingGiven, OptionsGiven, total=False):
 
 
 @dataclass(frozen=True)
-class FitSpec:
+class _OfRuns:
+    """What all that is made of a table of runs can be told."""
+
+    reading: Reading = setting(factory=Reading, help="How the table is read.")
+    options: Options = setting(factory=Options, help="How the law is fitted.")
+
+
+@dataclass(frozen=True)
+class FitSpec(_OfRuns):
     """What `llmscale fit` fits to a table."""
 
     law: str | type | Sequence[str | type] | None = setting(
         None,
         help="A law, or ./mine.py:MyLaw, or all, which ranks those that suit; repeat it to "
         "compare.",
-        usual="what suits the table",
-        group=FIT,
-        metavar="NAME",
         choices=lambda: (*_laws(), "all"),
-        only_shown=True,
         repeats=True,
+        **_LAW,
     )
     method: str = setting(
         "parametric",
@@ -129,12 +147,10 @@ class FitSpec:
         flags=("--out", "-o"),
         metavar="FILE.json",
     )
-    reading: Reading = setting(factory=Reading, help="How the table is read.")
-    options: Options = setting(factory=Options, help="How the law is fitted.")
 
 
 @dataclass(frozen=True)
-class PredictSpec:
+class PredictSpec(_OfRuns):
     """What `llmscale predict` forecasts, and by which law."""
 
     params: Any = setting(
@@ -167,21 +183,14 @@ class PredictSpec:
     law: str | type | None = setting(
         None,
         help="A law, or ./mine.py:MyLaw.",
-        usual="what suits the table",
-        group=FIT,
-        metavar="NAME",
         choices=_laws,
-        only_shown=True,
+        **_LAW,
     )
-    refit: bool = setting(
-        False, help="Whether to fit again, whatever fit is kept next to the table.", group=FIT
-    )
-    reading: Reading = setting(factory=Reading, help="How the table is read.")
-    options: Options = setting(factory=Options, help="How the law is fitted.")
+    refit: bool = setting(False, **_REFIT)
 
 
 @dataclass(frozen=True)
-class PlotSpec:
+class PlotSpec(_OfRuns):
     """What `llmscale plot` draws."""
 
     kind: str = setting(
@@ -204,16 +213,11 @@ class PlotSpec:
     law: str | type | Sequence[str | type] | None = setting(
         None,
         help="A law, or ./mine.py:MyLaw; repeat it to draw several.",
-        usual="what suits the table",
-        group=FIT,
-        metavar="NAME",
         choices=_laws,
-        only_shown=True,
         repeats=True,
+        **_LAW,
     )
-    refit: bool = setting(
-        False, help="Whether to fit again, whatever fit is kept next to the table.", group=FIT
-    )
+    refit: bool = setting(False, **_REFIT)
     width: float = setting(
         COLUMN_INCHES,
         help="Inches; 3.4 is one column of a paper, 7 both.",
@@ -221,8 +225,6 @@ class PlotSpec:
         within=Range(1, 40),
     )
     title: str | None = setting(None, help="A title above the figure.", group=DRAW, metavar="TEXT")
-    reading: Reading = setting(factory=Reading, help="How the table is read.")
-    options: Options = setting(factory=Options, help="How the law is fitted.")
 
     def __post_init__(self) -> None:
         check_settings(self)

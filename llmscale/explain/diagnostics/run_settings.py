@@ -14,7 +14,7 @@ from llmscale.errors import Note, listed
 from llmscale.errors.command_lines import command_line, where_option
 from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known, where
 from llmscale.explain.estimation.advice import sweep_with
-from llmscale.explain.estimation.levels import count_levels
+from llmscale.explain.estimation.levels import count_levels, distinct
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.repeats import differing, values_of
 from llmscale.explain.laws import LETTERS, Array
@@ -32,6 +32,7 @@ from llmscale.notes.fitting import (
     MIXED_SETTINGS,
     MIXED_TOKENIZERS,
     ONE_LEARNING_RATE,
+    REPEATS_DIFFER,
     UNFINISHED_RUNS,
     UNTUNED_RUNS,
 )
@@ -81,6 +82,7 @@ _MIXED: dict[Kind, tuple[tuple[str, ...], str]] = {
 _NAMED = [name for columns, _ in _MIXED.values() for name in columns]
 _SEARCHED = ("lr", "learning_rate", "lr_scale", "lr_area", "annealing_area")
 """Learning rates, whose searches have notes of their own."""
+_LEAST_REPEATED = 3
 _EFFECT = 0.003
 """0.3% of the loss: settings that matter less matter no more than seeds do."""
 
@@ -133,6 +135,29 @@ def mixed_settings(evidence: Evidence) -> Note | None:
     )
 
 
+def repeats_differ(evidence: Evidence) -> Note | None:
+    """Runs that nothing in the table tells apart, and that differ by more than seeds do."""
+    frame = evidence.frame
+    if frame["run_id"].duplicated().any() or _searched(frame):
+        return None
+    point_R = groups(frame)
+    names = differing(frame, point_R)
+    alike_R = distinct([point_R, *(values_of(frame[name]) for name in names)])
+    count = np.bincount(alike_R)
+    log_loss = np.log(frame["loss"].to_numpy(dtype=float))
+    off_R = log_loss - _means(log_loss, alike_R)[alike_R]
+    places, spare = int((count > 1).sum()), int((count - 1).sum())
+    spread = float(np.sqrt((off_R**2).sum() / max(spare, 1)))
+    if places < _LEAST_REPEATED or spread < REPEATS_DIFFER.limit:
+        return None
+    return REPEATS_DIFFER.note(
+        f"at {places} sizes and budgets stand {int(count[count > 1].sum())} runs that no setting "
+        f"in the table tells apart, and that differ by {size(spread)} in loss, more than seeds "
+        "do: are they of several data, tokenizers or recipes? Add a column that says so, and fit "
+        f"one law each: {evidence.command} --by NAME"
+    )
+
+
 def _effect(off_R: Array, value_R: NDArray[np.int_]) -> tuple[float, float]:
     """The p-value of a difference between values, and the standard deviation of their means."""
     mean_R = _means(off_R, value_R)[value_R]
@@ -151,6 +176,7 @@ def _means(values_R: Array, group_R: NDArray[np.int_]) -> Array:
 MIXED: tuple[Callable[[Evidence], Note | None], ...] = (
     *(partial(mixed, kind) for kind in _MIXED),
     mixed_settings,
+    repeats_differ,
 )
 """A diagnostic for each way in which runs can be mixed."""
 

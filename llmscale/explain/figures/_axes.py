@@ -61,12 +61,28 @@ def log_count_axis(axis: Axis, limits: tuple[float, float], *, powers: bool = Fa
     axis.set_minor_formatter(NullFormatter())
 
 
+def log_axis(axis: Axis, limits: tuple[float, float], *, powers: bool = False) -> None:
+    """A log axis over `limits`, labelled as `log_count_axis` does."""
+    set_axis(axis, "log", limits)
+    log_count_axis(axis, limits, powers=powers)
+
+
+def set_axis(axis: Axis, scale: str, limits: tuple[float, float]) -> None:
+    """Scale and limits of an axis."""
+    ax = axis.axes
+    if axis is ax.xaxis:
+        ax.set_xscale(scale)
+        ax.set_xlim(*limits)
+    else:
+        ax.set_yscale(scale)
+        ax.set_ylim(*limits)
+
+
 def log_loss_axis(
     ax: Axes, limits: tuple[float, float], *, most: int = 8, perplexity: bool = True
 ) -> None:
     """A log axis of loss over `limits` and, on the right, the perplexity exp(loss)."""
-    ax.set_yscale("log")
-    ax.set_ylim(*limits)
+    set_axis(ax.yaxis, "log", limits)
     fixed_ticks(ax.yaxis, spaced_ticks(*limits, most=most))
     if not perplexity or limits[1] > 20:
         return

@@ -13,7 +13,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from llmscale.explain.figures._axes import log_count_axis, padded
+from llmscale.explain.figures._axes import log_axis, padded, set_axis
 
 _DECADES = 8.0
 """A positive coefficient whose range spans this factor is drawn on a logarithmic axis."""
@@ -29,15 +29,15 @@ def coefficient_axis(
     """Set scale, limits and at most about `ticks` labels around [low, high]; return the limits."""
     if logarithmic:
         limits = padded(low, high, 0.06)
-        _set(axis, "log", limits)
         if limits[0] >= 1e-2 and limits[1] < 1e5:
-            log_count_axis(axis, limits)
+            log_axis(axis, limits)
         else:
+            set_axis(axis, "log", limits)
             _decades(axis, limits, ticks)
         return limits
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
     limits = (low - room, high + room)
-    _set(axis, "linear", limits)
+    set_axis(axis, "linear", limits)
     axis.set_major_locator(MaxNLocator(ticks, min_n_ticks=2))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     return limits
@@ -52,13 +52,3 @@ def _decades(axis: Axis, limits: tuple[float, float], most: int) -> None:
     axis.set_major_formatter(FixedFormatter([rf"$10^{{{power}}}$" for power in powers]))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-
-
-def _set(axis: Axis, scale: str, limits: tuple[float, float]) -> None:
-    ax = axis.axes
-    if axis is ax.xaxis:
-        ax.set_xscale(scale)
-        ax.set_xlim(*limits)
-    else:
-        ax.set_yscale(scale)
-        ax.set_ylim(*limits)

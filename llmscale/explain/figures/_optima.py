@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from llmscale.explain.allocation import Allocation, Frontier
 from llmscale.explain.allocation._allocation import interval
-from llmscale.explain.figures._axes import LABELS, log_count_axis, padded
+from llmscale.explain.figures._axes import LABELS, log_axis, padded
 from llmscale.explain.figures._legend import number_with_interval
 from llmscale.explain.figures._runs import ColourScale, Entry
 from llmscale.explain.figures._style import DASHES, INK, LAW_COLOURS, MUTED, OPEN_DOT, Look
@@ -52,12 +52,8 @@ def draw_optima(
         hollow = Line2D([], [], mec=MUTED, **OPEN_DOT)
         entries.append((hollow, "optimum not bracketed: left out"))
     y = padded(min(float(one.min()) for one in shown), max(float(one.max()) for one in shown), 0.08)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlim(*x)
-    ax.set_ylim(*y)
-    log_count_axis(ax.xaxis, x, powers=True)
-    log_count_axis(ax.yaxis, y)
+    log_axis(ax.xaxis, x, powers=True)
+    log_axis(ax.yaxis, y)
     ax.set_xlabel(LABELS["flops"])
     ax.set_ylabel(label)
     return entries

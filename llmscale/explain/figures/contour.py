@@ -88,12 +88,8 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         legend_below(figure, entries, 2 if width >= SIDE_BY_SIDE else 1)
         figure.draw_without_rendering()  # the names of budgets follow the slope of their lines
         _name_budgets(ax, budgets, x, y)
-    return Drawing(
-        figure,
-        n_runs=len(frame),
-        n_excluded=len(evidence.table.excluded),
-        n_held_out=int(held.sum()),
-    )
+    n_excluded, n_held_out = len(evidence.table.excluded), int(held.sum())
+    return Drawing(figure, len(frame), n_excluded, n_held_out)
 
 
 def _fit_in_both(evidence: Evidence) -> Fit:

@@ -13,7 +13,7 @@ from pandas import DataFrame
 
 from llmscale.errors import InputError
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
-from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
+from llmscale.explain.figures._axes import LABELS, log_axis, log_loss_axis, padded
 from llmscale.explain.figures._runs import ColourScale, draw_scale
 from llmscale.explain.figures._style import CROSS, INK, Colour, Look, ordered_colours, style
 from llmscale.quantity import format_count
@@ -69,9 +69,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             for curve in curves:
                 _draw_end(ax, x, curve, top)
             limits = _x_limits(curves, x, top)
-            ax.set_xscale("log")
-            ax.set_xlim(*limits)
-            log_count_axis(ax.xaxis, limits, powers=x == "flops")
+            log_axis(ax.xaxis, limits, powers=x == "flops")
             ax.set_xlabel(LABELS[x].removesuffix(" D").replace(" C", ""))
         log_loss_axis(panels[0], (bottom, top), most=6, perplexity=False)
         panels[0].set_ylabel(LABELS["loss"])

@@ -13,7 +13,7 @@ from pandas import DataFrame
 from llmscale.errors import InputError, counted
 from llmscale.explain.allocation import Allocation
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
-from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
+from llmscale.explain.figures._axes import LABELS, log_axis, log_loss_axis, padded
 from llmscale.explain.figures._optima import draw_optima
 from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
@@ -157,9 +157,7 @@ def _draw_curves(
         marker = Line2D([], [], marker="o", ls="", color=MUTED, mec=INK, mew=0.7, ms=4.2)
         entries.append((marker, "where a size is on the envelope, in the middle"))
     limits = padded(min(seen), max(float(np.exp(curve.log_flops[-1])) for curve in curves), 0.03)
-    ax.set_xscale("log")
-    ax.set_xlim(*limits)
-    log_count_axis(ax.xaxis, limits, powers=True)
+    log_axis(ax.xaxis, limits, powers=True)
     ax.set_xlabel(LABELS["flops"])
     log_loss_axis(ax, (bottom, top), perplexity=False)
     ax.set_ylabel(LABELS["loss"])

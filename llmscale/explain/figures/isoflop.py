@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from llmscale.errors import InputError, counted
 from llmscale.explain.allocation import Allocation, parametric
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
-from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
+from llmscale.explain.figures._axes import LABELS, log_axis, log_loss_axis, padded
 from llmscale.explain.figures._optima import draw_optima
 from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
@@ -73,12 +73,8 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             dashed = Line2D([], [], color=MUTED, lw=0.9, ls=DASHES)
             entries.append((dashed, f"{fit.law.name} at the budget"))
         legend_below(figure, [*entries, *lines], 2 if beside else 1)
-    return Drawing(
-        figure,
-        n_runs=len(evidence.table.frame),
-        n_excluded=len(evidence.table.excluded),
-        n_held_out=int(held.sum()),
-    )
+    n_excluded, n_held_out = len(evidence.table.excluded), int(held.sum())
+    return Drawing(figure, len(evidence.table.frame), n_excluded, n_held_out)
 
 
 def _of_law(fit: Fit | None) -> Allocation | None:
@@ -128,9 +124,7 @@ def _draw_profiles(
         top *= (top / bottom) ** 0.08
         mark_excluded(ax, crosses)
     limits = padded(min([params.min(), *crosses]), max([params.max(), *crosses]), 0.04)
-    ax.set_xscale("log")
-    ax.set_xlim(*limits)
-    log_count_axis(ax.xaxis, limits)
+    log_axis(ax.xaxis, limits)
     ax.set_xlabel(label(evidence, "params"))
     log_loss_axis(ax, (bottom, top), perplexity=False)
     ax.set_ylabel(LABELS["loss"])

@@ -71,12 +71,8 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         if title:
             figure.suptitle(title)
         legend_below(figure, _entries(fit, found), 2 if width >= SIDE_BY_SIDE else 1)
-    return Drawing(
-        figure,
-        n_runs=len(fit.table.frame),
-        n_excluded=len(evidence.table.excluded),
-        n_held_out=int(held_out(evidence).sum()),
-    )
+    n_excluded, n_held_out = len(evidence.table.excluded), int(held_out(evidence).sum())
+    return Drawing(figure, len(fit.table.frame), n_excluded, n_held_out)
 
 
 def _draw_profile(ax: Axes, fit: Fit, one: Profile) -> None:

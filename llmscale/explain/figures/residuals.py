@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from llmscale.errors.printable import one_line
 from llmscale.explain.estimation.levels import levels, points
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
-from llmscale.explain.figures._axes import log_count_axis, padded
+from llmscale.explain.figures._axes import log_axis, padded
 from llmscale.explain.figures._legend import short_formula
 from llmscale.explain.figures._names import place_names
 from llmscale.explain.figures._runs import (
@@ -85,9 +85,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             crosses = excluded(evidence, name)[name]
             mark_excluded(ax, crosses, 0.94)
             reach = padded(min([x.min(), *crosses]), max([x.max(), *crosses]), 0.04)
-            ax.set_xscale("log")
-            ax.set_xlim(*reach)
-            log_count_axis(ax.xaxis, reach, powers=name == "flops")
+            log_axis(ax.xaxis, reach, powers=name == "flops")
             ax.set_xlabel(label(evidence, name))
             ax.set_ylim(-limit, limit)
             ax.yaxis.set_major_locator(MaxNLocator(5 if beside else 4, symmetric=True))
@@ -105,12 +103,8 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             at = np.column_stack([frame[name].to_numpy(dtype=float), inside])
             texts = [_run_id(fit, row) for row in named]
             place_names(ax, at[named], texts, avoid=at)
-    return Drawing(
-        figure,
-        n_runs=len(frame),
-        n_excluded=len(evidence.table.excluded),
-        n_held_out=int(held.sum()),
-    )
+    n_excluded, n_held_out = len(evidence.table.excluded), int(held.sum())
+    return Drawing(figure, len(frame), n_excluded, n_held_out)
 
 
 def _columns(fit: Fit) -> list[str]:

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from llmscale.errors import counted
 from llmscale.explain.estimation.levels import levels
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
-from llmscale.explain.figures._axes import LABELS, log_count_axis, log_loss_axis, padded
+from llmscale.explain.figures._axes import LABELS, log_axis, log_loss_axis, padded
 from llmscale.explain.figures._legend import holdout_label, law_label
 from llmscale.explain.figures._runs import (
     Entry,
@@ -92,21 +92,15 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             mark_excluded(ax, lost[x])
         _draw_floors(ax, fits, bottom, top, many_budgets=len(budgets) > 1)
         limits = padded(*reach, 0.01 if len(lost) == 0 else 0.03)
-        ax.set_xscale("log")
-        ax.set_xlim(*limits)
-        log_count_axis(ax.xaxis, limits, powers=x == "flops")
+        log_axis(ax.xaxis, limits, powers=x == "flops")
         ax.set_xlabel(label(evidence, x))
         log_loss_axis(ax, (bottom, top))
         ax.set_ylabel(LABELS["loss"])
         if title:
             ax.set_title(title)
         _legends(figure, ax, evidence, budgets, bar, width)
-    return Drawing(
-        figure,
-        n_runs=len(frame),
-        n_excluded=len(evidence.table.excluded),
-        n_held_out=int(held.sum()),
-    )
+    n_excluded, n_held_out = len(evidence.table.excluded), int(held.sum())
+    return Drawing(figure, len(frame), n_excluded, n_held_out)
 
 
 def _height(width: float, fits: Sequence[Fit]) -> float:
