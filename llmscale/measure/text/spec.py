@@ -38,7 +38,7 @@ def parse_vocabulary(size: str) -> int:
         tokens = 0
     if not SMALLEST_VOCABULARY <= tokens <= LARGEST_VOCABULARY:
         raise InputError(
-            f"a byte-level BPE cannot have {begun(size.strip())!r} tokens: it needs "
+            f"a byte-level BPE cannot have {tokens or repr(begun(size.strip()))} tokens: it needs "
             f"{SMALLEST_VOCABULARY} (256 bytes and the end of text) to {LARGEST_VOCABULARY}",
             "write it like bpe:1024",
         )

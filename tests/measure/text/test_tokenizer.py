@@ -105,7 +105,7 @@ def test_a_tokenizer_json_is_used_as_it_is_but_never_cuts_a_document(tmp_path: P
         ("bpe:256", "cannot have 256 tokens"),
         ("bpe:2B", "cannot have 2000000000 tokens"),
         ("bpe:many", "cannot have 'many' tokens"),
-        ("bpe:0", "not above zero"),
+        ("bpe:0", "cannot have '0' tokens"),
         ("missing.json", "missing.json does not exist"),
         ("owner/tokenizer", "no tokenizer 'owner/tokenizer'"),
     ],
