@@ -20,8 +20,9 @@ def plot(
     """
     import llmscale
 
-    output_path = settings.pop("output")
-    drawn = llmscale.plot(table, output=output_path or True, **settings)
+    if settings["output"] in (None, False):
+        settings["output"] = True  # under the name of its kind; "" is no name, and refused
+    drawn = llmscale.plot(table, **settings)
     if json:
         output.print_json(drawn.to_json())
     else:

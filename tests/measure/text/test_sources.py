@@ -287,9 +287,9 @@ def test_a_name_that_means_nothing_is_one_clear_error(name: str, message: str) -
 def test_only_datasets_have_configurations_and_splits(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", TEXTS)
     for name in ("stdlib", str(path)):
-        with pytest.raises(InputError, match="--config"):
+        with pytest.raises(InputError, match="config="):
             open_source(name, config="en")
-        with pytest.raises(InputError, match="--split"):
+        with pytest.raises(InputError, match="split="):
             open_source(name, split="test")
 
 
