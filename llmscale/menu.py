@@ -102,10 +102,8 @@ class Menu(Collection[str], Generic[Member]):
         return len(self.names)
 
     def find(self, name: str) -> Member:
-        """The choice `name`.
-
-        Raises InputError that names the nearest one, or says what is wrong with the user's file.
-        """
+        """The choice `name`. Raises InputError that names the nearest one, or says what is wrong
+        with the user's file."""
         name = self.pin(name)
         # What one file says under two paths is found twice, so that messages name the right one.
         key = f"{name} {self._file_of(name).path}" if is_own(name) else name
@@ -116,7 +114,6 @@ class Menu(Collection[str], Generic[Member]):
 
     def pin(self, name: str) -> str:
         """`name` as results keep it: a file of one's own is read, and its digest put to its name.
-
         Raises InputError, also for what is no choice or does not give what it must."""
         if name in self.names:
             return name
@@ -284,9 +281,8 @@ def bare_name(name: str) -> str:
 
 
 def beside(table: Any, folder: Path, key: str = "") -> Any:
-    """A table of a TOML file whose choices of the user's own are looked for from `folder`.
-
-    A `source` that ends in .py is a text to train on; only with a name it is code."""
+    """A table of a TOML file whose choices of the user's own are looked for from `folder`. A
+    `source` that ends in .py is a text to train on; only with a name it is code."""
     if isinstance(table, dict):
         return {name: beside(value, folder, name) for name, value in table.items()}
     if isinstance(table, list):
@@ -305,9 +301,8 @@ def texts_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def receive(texts: Mapping[str, str]) -> None:
-    """Let this process run files that `texts_of` gave elsewhere.
-
-    Raises InputError if a text is not the one that its digest is of."""
+    """Let this process run files that `texts_of` gave elsewhere. Raises InputError if a text is not
+    the one that its digest is of."""
     for key, text in texts.items():
         file, _, digest = key.rpartition("@")
         own = OwnFile(file, str(text), file)

@@ -1,7 +1,5 @@
 """The `llmscale` program: one file a command, which is loaded when the command is asked for.
-
-Importing this loads typer and rich, nothing heavier.
-"""
+Importing this loads typer and rich, nothing heavier."""
 
 import importlib
 import re
@@ -39,8 +37,7 @@ _FIRST_LINE = re.compile(r'"""`llmscale (\w+)`: (.+)\."""\s*')
 
 def _commands() -> dict[str, str]:
     """The files of this folder whose first line says which command they are, and what it does; none
-    of them is loaded.
-    """
+    of them is loaded."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         with path.open(encoding="utf-8") as file:
@@ -53,14 +50,12 @@ def _commands() -> dict[str, str]:
 
 COMMANDS = _commands()
 """What each does, in the order in which help lists them; `sweep` is the function of that name in
-sweep.py.
-"""
+sweep.py."""
 
 
 class Loaded(Mapping[str, Any]):
     """The commands by name, each loaded when it is asked for: help of one does not wait for the
-    others.
-    """
+    others."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in COMMANDS:

@@ -89,8 +89,7 @@ def _show_holdouts(fits: "tuple[Fit, ...]") -> None:
 
 def reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> str | None:
     """Which column became what, with those that a law takes besides N, D, C and loss; None for a
-    table not read.
-    """
+    table not read."""
     if not table.reading:
         return None
     more = [

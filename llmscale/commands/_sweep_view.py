@@ -34,10 +34,8 @@ def runs_table(
     everything: bool = False,
     rates: bool = False,
 ) -> "Table":
-    """A row a run, or if they are many, one for those of a size that are equally far.
-
-    It says learning rates and batches if asked to, or if these tell runs apart.
-    """
+    """A row a run, or if they are many, one for those of a size that are equally far. It says
+    learning rates and batches if asked to, or if these tell runs apart."""
     wide = width >= _BAR_FROM_WIDTH
     rates = rates or has_rates(runs)
     headings = ["size", "tokens", "status", "loss", "tokens/s", "MFU", "spent", "left"]
@@ -58,9 +56,7 @@ def runs_table(
 
 def run_title(run: "RunStatus", rates: bool = False) -> str:
     """How a run is called next to others: its size, its tokens, and what differs from the usual.
-
-    With `rates` its learning rate and batch, too.
-    """
+    With `rates` its learning rate and batch, too."""
     title = short_title(run)
     if rates and run.lr and run.batch_tokens:
         title += f", lr {run.lr:.3g}, batch {format_count(run.batch_tokens)}"
@@ -92,10 +88,8 @@ def run_loss(run: "RunStatus") -> str:
 
 
 def mfu_text(mfu: float | None) -> str:
-    """A share of the peak; a dash if it is above 1, and nothing if it is not known.
-
-    Nothing trains faster than the peak: that was measured while other programs were at work.
-    """
+    """A share of the peak; a dash if it is above 1, and nothing if it is not known. Nothing trains
+    faster than the peak: that was measured while other programs were at work."""
     if not mfu:
         return ""
     return f"{mfu:.0%}" if mfu <= 1 else "-"

@@ -23,10 +23,8 @@ _AT_LAST = 10
 
 
 class SafeTable(Table):
-    """A table whose plain strings are data: one line each, and never markup.
-
-    Cells of more lines come as Text.
-    """
+    """A table whose plain strings are data: one line each, and never markup. Cells of more lines
+    come as Text."""
 
     def add_column(self, header: Any = "", *args: Any, **kwargs: Any) -> None:
         super().add_column(_as_data(header), *args, **kwargs)

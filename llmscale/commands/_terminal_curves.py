@@ -1,6 +1,5 @@
 """Curves in a terminal: braille dots on logarithmic axes, one colour a size, each size named where
-its curves end.
-"""
+its curves end."""
 
 import math
 from collections.abc import Sequence
@@ -31,10 +30,8 @@ class Line:
 
 
 def draw_curves(lines: Sequence[Line], width: int, height: int, x_title: str, y_title: str) -> Text:
-    """The `lines` in a frame of `height` rows, all in `width` columns; x and y are above zero.
-
-    What is not finite is left out.
-    """
+    """The `lines` in a frame of `height` rows, all in `width` columns; x and y are above zero. What
+    is not finite is left out."""
     usable = [_usable(line) for line in lines]
     usable = [line for line in usable if line.x]
     if not usable:
@@ -83,8 +80,7 @@ def draw_curves(lines: Sequence[Line], width: int, height: int, x_title: str, y_
 
 class _Dots:
     """A canvas of 2 x 4 dots a character; a character has the colour of what was drawn there
-    last.
-    """
+    last."""
 
     def __init__(self, columns: int, rows: int) -> None:
         self._columns, self._rows = columns, rows
@@ -150,8 +146,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _bottom(low: float, span: float, columns: int, title: str) -> str:
     """The horizontal axis: its line with ticks at 1, 2, 5 x 10^n as far as their labels have room,
-    and their labels.
-    """
+    and their labels."""
     line, labels = ["─"] * columns, [" "] * (columns + 2)
     free = 0
     first = math.floor(low / math.log(10))

@@ -32,10 +32,8 @@ class InputError(LlmscaleError):
 
 
 class WorkError(LlmscaleError):
-    """Something failed while working: a fit that did not settle, a full disk, a lost worker.
-
-    Exit code 1.
-    """
+    """Something failed while working: a fit that did not settle, a full disk, a lost worker. Exit
+    code 1."""
 
 
 class WriteError(WorkError):
@@ -45,8 +43,7 @@ class WriteError(WorkError):
 @dataclass(frozen=True)
 class Note:
     """A warning about a result: `code` for programs (`floor-not-identified`), `message` for
-    people.
-    """
+    people."""
 
     code: str
     message: str

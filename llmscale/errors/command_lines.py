@@ -12,23 +12,19 @@ _BARE_NAME = re.compile(r"[^\W\d][\w./:+-]*")
 """What a condition holds without quotes: a value, and a column's name."""
 _SHELL = re.compile(r"[;&|<>()`$#]")
 """Outside of quotes: what ends a command, sends its output elsewhere or has the shell fill
-something in.
-"""
+something in."""
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def command_line(*parts: object) -> str:
-    """A command of its parts, each quoted for the shell; keys in URLs are masked.
-
-    A path that begins with - is written ./-, so that it is not read as an option.
-    """
+    """A command of its parts, each quoted for the shell; keys in URLs are masked. A path that
+    begins with - is written ./-, so that it is not read as an option."""
     return " ".join(_quoted(part) for part in parts)
 
 
 def condition(column: object, sign: str, *values: object) -> str:
     """A condition as --where reads it: `data == "it's"`, each name and value in quotes if it needs
-    them.
-    """
+    them."""
     name = _stated(column, may_be_number=False)
     return f"{name} {sign} {', '.join(_stated(value) for value in values)}"
 
@@ -40,10 +36,7 @@ def where_option(column: object, sign: str, *values: object) -> str:
 
 def stated_command(text: object, *verbs: str) -> str | None:
     """A command that a file states, quoted anew from its parts; None unless it is plainly `llmscale
-    VERB ...`.
-
-    `verbs` are the commands that it may be.
-    """
+    VERB ...`. `verbs` are the commands that it may be."""
     if not isinstance(text, str) or clean(text) != text or "\n" in text or "\t" in text:
         return None
     try:
@@ -58,10 +51,8 @@ def stated_command(text: object, *verbs: str) -> str | None:
 
 
 def _stated(part: object, *, may_be_number: bool = True) -> str:
-    """A name or a value of a condition.
-
-    A quotation mark within quotes of its own kind stands twice.
-    """
+    """A name or a value of a condition. A quotation mark within quotes of its own kind stands
+    twice."""
     text = str(part)
     bare = _BARE if may_be_number else _BARE_NAME
     if bare.fullmatch(text) and text.lower() not in ("and", "in", "not"):

@@ -1,7 +1,5 @@
-"""Text that may be shown: without what a terminal would obey, and without the keys of URLs.
-
-Names, sizes, file names and messages come from files that anyone may have written.
-"""
+"""Text that may be shown: without what a terminal would obey, and without the keys of URLs. Names,
+sizes, file names and messages come from files that anyone may have written."""
 
 import re
 from typing import Any
@@ -9,8 +7,7 @@ from typing import Any
 MASK = "***"
 LONGEST = 1500
 """Letters of a message, at most: options and names are quoted in messages, and may be of any
-length.
-"""
+length."""
 
 _ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]{0,40}[ -/]{0,4}[@-~]")
 _LINE_ENDS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
@@ -24,8 +21,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s'\"<>`|]+)")
 _NAMED_IN_FRONT = ("abfs", "abfss", "wasb", "wasbs")
 """Schemes of Azure, in which a container stands before the @:
-container@account.dfs.core.windows.net.
-"""
+container@account.dfs.core.windows.net."""
 _SECRET = re.compile(
     r"[?&;#](?:[^=&;#]*(?:token|secret|passw|pwd|key|sig|credential|auth|code)[^=&;#]*|x-(?:amz|goog)-[^=&;#]*)=",
     re.IGNORECASE,
@@ -33,10 +29,8 @@ _SECRET = re.compile(
 
 
 def clean(text: str) -> str:
-    """`text` without control characters, escape sequences and marks that turn or hide it.
-
-    Line ends and tabs stay.
-    """
+    """`text` without control characters, escape sequences and marks that turn or hide it. Line ends
+    and tabs stay."""
     text = _ESCAPES.sub("", text)
     return _SURROGATES.sub("\ufffd", _CONTROLS.sub("", text))
 
@@ -48,8 +42,7 @@ def one_line(text: object) -> str:
 
 def shortened(text: str, most: int = LONGEST) -> str:
     """`text`, or its beginning and end with the number of letters between, if it is longer than
-    `most`.
-    """
+    `most`."""
     if len(text) <= most:
         return text
     head, tail = 2 * most // 3, most // 3
@@ -64,8 +57,7 @@ def begun(value: object, most: int = 40) -> str:
 
 def masked(text: str) -> str:
     """`text` with the keys of its URLs as ***: what stands before the @, and a query that signs or
-    authorises.
-    """
+    authorises."""
     return _URL.sub(_mask_url, text) if "://" in text else text
 
 

@@ -1,6 +1,5 @@
 """Loss curves as a table for laws of whole curves: one row an evaluated step, with the areas under
-its schedule.
-"""
+its schedule."""
 
 import itertools
 from collections.abc import Callable
@@ -27,8 +26,7 @@ from llmscale.runs.curve_file import (
 
 MOMENTUM = 0.999
 """lambda of the annealing area: how much of a fall of the learning rate is still to come a step
-later.
-"""
+later."""
 _EVALUATIONS = 10
 _MOST_STEPS, _LEAST_STEPS, _MOST_ROWS = 100, 10, 100_000
 _LONG = 20_000
@@ -50,10 +48,8 @@ def annealing(lr_S: Array, momentum: float = MOMENTUM) -> tuple[Array, Array]:
 
 
 def _with_momentum(fall_S: Array, momentum: float) -> Array:
-    """m_i = momentum m_(i-1) + fall_i.
-
-    scipy does so fast, but takes a second to load: it is for long runs.
-    """
+    """m_i = momentum m_(i-1) + fall_i. scipy does so fast, but takes a second to load: it is for
+    long runs."""
     if len(fall_S) < _LONG:
         return np.array(
             list(itertools.accumulate(fall_S, lambda before, fall: momentum * before + fall))
@@ -201,8 +197,7 @@ class _Logged:
 
     def schedule(self, run_id: str, curve: pd.DataFrame) -> pd.DataFrame:
         """step and lr of the run as logged, with those of the runs that it branched from before its
-        own first step.
-        """
+        own first step."""
         schedule, seen = curve[["step", "lr"]], {run_id}
         while (parent := self._parents.get(run_id)) is not None:
             run_id = parent

@@ -1,7 +1,5 @@
-"""What this machine offers to training: device, dtype, cores, memory.
-
-Limits of containers count.
-"""
+"""What this machine offers to training: device, dtype, cores, memory. Limits of containers
+count."""
 
 import importlib.util
 import json
@@ -69,8 +67,7 @@ def _ask_gpu() -> GPU:
 
 def _may_be_shared() -> bool:
     """Whether no GPU of this machine is in a mode that allows one process only; also if nobody says
-    so.
-    """
+    so."""
     command = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
     try:
         asked = subprocess.run(
@@ -104,10 +101,7 @@ def tell_gpu() -> None:
 
 def pick_device(asked: str = "auto", elsewhere: bool = False) -> str:
     """`cuda` or `cpu`: what was asked for, or with `auto` the fastest that is here. Raises
-    InputError.
-
-    For training `elsewhere`, on the nodes of a cluster, `cuda` is believed.
-    """
+    InputError. For training `elsewhere`, on the nodes of a cluster, `cuda` is believed."""
     import torch
 
     if asked not in DEVICES:
@@ -139,10 +133,8 @@ def pick_dtype(asked: str = "auto", device: str = "cpu") -> str:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether `device` multiplies bfloat16 natively.
-
-    Emulation, which is slower than float32, does not count.
-    """
+    """Whether `device` multiplies bfloat16 natively. Emulation, which is slower than float32, does
+    not count."""
     if device == "cuda":
         import torch
 
@@ -172,8 +164,7 @@ def device_name(device: str) -> str:
 
 def available_cores() -> int:
     """CPU cores that this process may use: its affinity, cut to the quota of its control group, at
-    least one.
-    """
+    least one."""
     affinity = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -183,8 +174,7 @@ def available_cores() -> int:
 
 def available_memory(device: str = "cpu") -> int:
     """Bytes that this process can still allocate on `device`, within the limit of its control
-    group.
-    """
+    group."""
     if device == "cuda":
         import torch
 
@@ -207,8 +197,7 @@ def cxx_compiler() -> str | None:
 
 def can_compile(device: str) -> bool:
     """Whether what torch.compile needs for `device` is here: a compiler, Python's headers, and
-    Triton for a GPU.
-    """
+    Triton for a GPU."""
     compiler = c_compiler() if device == "cuda" else cxx_compiler()
     headers = Path(sysconfig.get_path("include")) / "Python.h"
     has_triton = device != "cuda" or importlib.util.find_spec("triton") is not None
@@ -257,8 +246,7 @@ def _cpu_quotas() -> Iterator[float]:
 
 def _memory_limits() -> Iterator[tuple[int, int]]:
     """Limit and use in bytes of each control group around this process; its file cache counts as
-    free.
-    """
+    free."""
     for folder in _control_groups("memory"):
         for limit_file, used_file in (
             ("memory.max", "memory.current"),

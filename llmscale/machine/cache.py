@@ -6,8 +6,7 @@ from pathlib import Path
 
 def cache_folder() -> Path:
     """Where llmscale keeps what it can make again: $LLMSCALE_CACHE, $XDG_CACHE_HOME/llmscale or
-    ~/.cache/llmscale.
-    """
+    ~/.cache/llmscale."""
     if own := os.environ.get("LLMSCALE_CACHE"):
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")

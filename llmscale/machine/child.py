@@ -16,22 +16,19 @@ SAFE = {"PYTHONSAFEPATH": "1"}
 
 def python(*arguments: str) -> list[str]:
     """The command that runs this Python with `arguments`, such as `-m` and a module; for
-    `child_environment`.
-    """
+    `child_environment`."""
     return [sys.executable, "-P", *arguments]
 
 
 def child_environment(**own: str) -> dict[str, str]:
     """The environment of such a command: this process's own, in which this very llmscale is found,
-    and `own`.
-    """
+    and `own`."""
     return {**os.environ, **SAFE, **search_path(), **own}
 
 
 def search_path() -> dict[str, str]:
     """PYTHONPATH, without entries that are empty and so mean the current folder; with the place of
-    a checkout.
-    """
+    a checkout."""
     given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     here = str(Path(__file__).resolve().parents[2])
     installed = here in (*site.getsitepackages(), site.getusersitepackages())

@@ -1,6 +1,5 @@
 """Packages that a choice takes and llmscale itself does not: whether they are here is known without
-importing them.
-"""
+importing them."""
 
 import importlib.util
 
@@ -8,10 +7,8 @@ from llmscale.errors import InputError
 
 
 def is_installed(package: str) -> bool:
-    """Whether `package` can be imported.
-
-    A folder of that name that holds no package does not count.
-    """
+    """Whether `package` can be imported. A folder of that name that holds no package does not
+    count."""
     try:
         found = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -21,8 +18,7 @@ def is_installed(package: str) -> bool:
 
 def need(package: str, choice: str, install: str) -> None:
     """Raise InputError if `choice` takes a `package` that is not installed, as `pip install
-    INSTALL` does.
-    """
+    INSTALL` does."""
     if not is_installed(package):
         raise InputError(
             f"{choice} needs the package {package}, which is not installed",

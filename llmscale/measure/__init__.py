@@ -1,4 +1,2 @@
-"""From text and a list of sizes to a table of runs: the half of llmscale that trains.
-
-Only it imports torch.
-"""
+"""From text and a list of sizes to a table of runs: the half of llmscale that trains. Only it
+imports torch."""

@@ -154,8 +154,7 @@ def bench(
 
 def _expected_seconds(job: Job, device: str, peak: float, seconds: float) -> float:
     """How long a size takes: its first step, and then `seconds`, or the fewest steps that tell a
-    speed.
-    """
+    speed."""
     step = job.shape.flops_per_token * job.batch_tokens / (USUAL_MFU * peak)
     return step + max(seconds, MIN_POINTS * STEPS_A_POINT[device] * step)
 

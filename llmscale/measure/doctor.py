@@ -1,6 +1,5 @@
 """What this machine can do for llmscale, as a value: device, dtype, compiler, cores, memory, disk,
-data, packages.
-"""
+data, packages."""
 
 import contextlib
 import importlib.metadata
@@ -79,10 +78,8 @@ class Device:
 
 @dataclass(frozen=True)
 class Compile:
-    """Whether torch.compile works here: `works`, `not tried` or `broken`.
-
-    `seconds`: the compilation tried.
-    """
+    """Whether torch.compile works here: `works`, `not tried` or `broken`. `seconds`: the
+    compilation tried."""
 
     status: str
     compiler: str | None
@@ -142,10 +139,8 @@ class Report:
 
 
 def examine(full: bool = False) -> Report:
-    """Look at this machine; takes a few seconds.
-
-    `full` also tries torch.compile, which can take 20 more.
-    """
+    """Look at this machine; takes a few seconds. `full` also tries torch.compile, which can take 20
+    more."""
     import torch
 
     from llmscale.measure.ops.compiled import why_not

@@ -1,5 +1,4 @@
 """The leader of a sweep: which task is next, which run is lost, and whether it is started again.
-
 Where the runs are trained is the executor's part (executors/)."""
 
 import signal
@@ -39,8 +38,7 @@ def train_tasks(
 @dataclass
 class _Reached:
     """How far a run has got, where it was when it was lost last, and how often since without
-    progress.
-    """
+    progress."""
 
     step: int = 0
     lost_at: int = -1
@@ -88,8 +86,7 @@ class _Leader:
 
     def _next(self, worker: Worker) -> Task | None:
         """The first task that can start, if there is one of the shape that the worker trained last:
-        it compiles nothing anew.
-        """
+        it compiles nothing anew."""
         under_way = {folder for busy in self._busy for folder in busy.running}
         under_way.update(folder for task in self._waiting for folder in task.folders)
 

@@ -66,8 +66,7 @@ class Role:
 @dataclass(frozen=True)
 class Parametrization:
     """What models and optimisers need to know of a shape; everything is 1 under `standard`, but
-    attention's scale.
-    """
+    attention's scale."""
 
     name: str
     width: float

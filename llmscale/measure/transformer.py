@@ -31,10 +31,8 @@ from llmscale.runs.shape import Shape
 
 
 class Block(nn.Module):
-    """One layer: its weights by the names that the architecture gave them, and its settings.
-
-    The residual x is kept apart from what was last written into it, `added`, until the next norm.
-    """
+    """One layer: its weights by the names that the architecture gave them, and its settings. The
+    residual x is kept apart from what was last written into it, `added`, until the next norm."""
 
     def __init__(
         self, architecture: Architecture, shape: Shape, settings: Parametrization, ops: Operations
@@ -65,9 +63,8 @@ class Block(nn.Module):
 
 
 class Part(nn.Module):
-    """Weights of a block that one computation needs, which is a call of this module.
-
-    Those that are shared out among processes are gathered as a module is called."""
+    """Weights of a block that one computation needs, which is a call of this module. Those that are
+    shared out among processes are gathered as a module is called."""
 
     def forward(self, compute: Callable[..., Tensor], *inputs: Any) -> Tensor:
         return compute(*inputs)
@@ -86,8 +83,7 @@ class LanguageModel(nn.Module):
         self.architecture = architecture = ARCHITECTURES.find(shape.arch)
         self.checkpointing = False
         """Whether activations inside blocks are computed again in the backward pass, to save
-        memory.
-        """
+        memory."""
         self._compiled_output: Callable[..., tuple[Tensor, Tensor]] | None = None
         self.embed = nn.Embedding(shape.vocab_size, shape.d_model)
         stem = architecture.stem(shape)
@@ -126,17 +122,13 @@ class LanguageModel(nn.Module):
         self, inputs_BT: Tensor, targets_BT: Tensor, weights_B: Tensor
     ) -> tuple[Tensor, Tensor]:
         """sum_b weights_b · mean_t loss, with its gradient, and the cross-entropies in nats (B, T),
-        without.
-        """
+        without."""
         output = self._compiled_output or self._output_losses
         return output(*self._residual(inputs_BT), targets_BT, weights_B)
 
     def compile_parts(self) -> None:
         """Have torch compile one block, whose code serves all of them, and the output with its
-        loss.
-
-        A graph of the whole model would take longer to compile with every layer.
-        """
+        loss. A graph of the whole model would take longer to compile with every layer."""
         for block in self.blocks:
             block.compile(dynamic=False, fullgraph=True)
         self._compiled_output = torch.compile(self._output_losses, dynamic=False, fullgraph=True)
@@ -181,8 +173,7 @@ class LanguageModel(nn.Module):
 
     def fill_buffers(self) -> None:
         """Compute what is neither trained nor saved anew, as where the model was built without
-        memory.
-        """
+        memory."""
         for name, table in self.architecture.tables(self.shape).items():
             getattr(self, name).copy_(table)
 
@@ -236,8 +227,7 @@ def build_model(
     shape: Shape, seed: int = 0, parametrization: str = "standard", ops: Operations | None = None
 ) -> LanguageModel:
     """The Transformer of `shape` on the CPU, with weights that depend only on `seed`; by plain
-    float32 operations.
-    """
+    float32 operations."""
     model = empty_model(shape, parametrization, ops or build_operations("plain", "float32"))
     model.init_weights(torch.Generator().manual_seed(seed))
     return model
@@ -259,8 +249,7 @@ def _part_of(whole: Tensor, weight: Any) -> Tensor:
 
 def run_block(block: Callable[..., Any], checkpointing: bool, *inputs: Any) -> Any:
     """block(*inputs), whose activations are kept for the backward pass, or computed again there
-    (Chen et al. 2016).
-    """
+    (Chen et al. 2016)."""
     if checkpointing and torch.is_grad_enabled():
         # Nothing in a block is random, so that there is no generator's state to keep.
         return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)

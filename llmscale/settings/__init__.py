@@ -25,8 +25,7 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 @dataclass(frozen=True)
 class Range:
     """The numbers that a setting takes: finite, from `least` to `most`; without `least` itself if
-    they are `above`.
-    """
+    they are `above`."""
 
     least: float
     most: float
@@ -196,8 +195,7 @@ class Option:
 
 def options_of(kind: Any) -> dict[str, Option]:
     """The settings of `kind`, and of the tables in it, that belong to a group of options; by
-    keyword.
-    """
+    keyword."""
     return _options_of(kind)
 
 

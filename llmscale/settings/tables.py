@@ -32,10 +32,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def from_table(kind: type[Settings], table: Any, where: str) -> Settings:
-    """The dataclass `kind` from the table of the same keys.
-
-    Raises InputError, naming `where` and the nearest key.
-    """
+    """The dataclass `kind` from the table of the same keys. Raises InputError, naming `where` and
+    the nearest key."""
     if not isinstance(table, dict):
         raise InputError(f"{where} is {table!r}", "write it as a table of keys and values")
     known = keys_of(kind)
@@ -49,7 +47,6 @@ def from_table(kind: type[Settings], table: Any, where: str) -> Settings:
 
 def with_keywords(settings: Settings, given: Mapping[str, Any], where: str) -> Settings:
     """`settings` with what is `given` by the names of options, in the tables where each belongs.
-
     None leaves a setting as it is. Raises InputError."""
     options = options_of(type(settings))
     plain = {one.name: one for one in settings_of(type(settings)) if not one.group}
@@ -67,9 +64,8 @@ def with_keywords(settings: Settings, given: Mapping[str, Any], where: str) -> S
 
 
 def read_value(one: Setting, value: Any, where: str) -> Any:
-    """The value of a setting from what a TOML file, a keyword or an option gives.
-
-    Raises InputError."""
+    """The value of a setting from what a TOML file, a keyword or an option gives. Raises
+    InputError."""
     if one.table is not None:
         kind = one.table()
         return value if isinstance(value, kind) else from_table(kind, value, _within(where, one))
@@ -89,8 +85,7 @@ def read_value(one: Setting, value: Any, where: str) -> Any:
 
 def check_keys(table: Mapping[str, Any], known: set[str], where: str) -> None:
     """Raise InputError for the first key of `table` that is not `known`, naming the nearest that
-    is.
-    """
+    is."""
     for key in table:
         if key not in known:
             import difflib

@@ -1,6 +1,5 @@
 """The fits that forecasts and figures are made of: given, kept in a file, kept next to the table,
-or made now.
-"""
+or made now."""
 
 import logging
 import weakref
@@ -55,8 +54,7 @@ class Asked:
     @cached_property
     def given(self) -> tuple[Fit, ...]:
         """The fits that the source is or names, of the laws that are asked for; none if it is a
-        table. Raises InputError if it has no fit of such a law.
-        """
+        table. Raises InputError if it has no fit of such a law."""
         if isinstance(self.source, Fit):
             return self._chosen((self.source,))
         if isinstance(self.source, (Fits, Comparison)):

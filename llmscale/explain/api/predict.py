@@ -112,8 +112,7 @@ def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
 
 def _check_inputs(fit: Fit, given: tuple[str, ...]) -> None:
     """Raise InputError unless `given` is what the law predicts from, naming the options that give
-    it.
-    """
+    it."""
     needed = fit.law.inputs
     one_of_two = set(given) in ({"params", "flops"}, {"tokens", "flops"})
     if set(given) == set(needed) or (one_of_two and {"params", "tokens"} == set(needed)):

@@ -19,8 +19,7 @@ from llmscale.settings.tables import with_keywords
 LawName: TypeAlias = str | type[Law]
 _LONGEST_AGAIN = 400
 """Letters of an option that is printed again; of a longer one a word stands there, which no option
-takes.
-"""
+takes."""
 
 
 @shows_keywords(Reading)
@@ -66,8 +65,7 @@ def read_runs(
 
 def given_again(options: Mapping[str, Any]) -> tuple[str, ...]:
     """The options by which a table was read, for a printed command that reads it in the same
-    way.
-    """
+    way."""
     words: list[str] = []
     for name, value in options.items():
         if isinstance(value, Mapping):

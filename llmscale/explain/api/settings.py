@@ -1,6 +1,5 @@
-"""What `fit`, `plot` and `predict` can be told: each setting is an option and a keyword.
-
-Light: `--help` reads the declarations."""
+"""What `fit`, `plot` and `predict` can be told: each setting is an option and a keyword. Light:
+`--help` reads the declarations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -231,10 +230,8 @@ class PlotSpec(_OfRuns):
 
 
 def asked_spec(kind: type[Spec], keywords: Mapping[str, Any]) -> Spec:
-    """What a call with these keywords asks for; None leaves a setting as it is.
-
-    Raises InputError for a keyword that there is not, and for a value of a wrong type or out of
-    range."""
+    """What a call with these keywords asks for; None leaves a setting as it is. Raises InputError
+    for a keyword that there is not, and for a value of a wrong type or out of range."""
     check_keys(keywords, {*options_of(kind), "inputs"}, "the call")
     spec = with_keywords(kind(), keywords, "the call")
     delta, objective = keywords.get("delta"), spec.options.objective

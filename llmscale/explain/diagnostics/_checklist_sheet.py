@@ -29,8 +29,7 @@ class Sheet:
 
     def values(self, *names: str) -> str | None:
         """The values of the first of these columns that the table has, or their range where they
-        are many.
-        """
+        are many."""
         for name in names:
             if name not in self.frame or self.frame[name].isna().all():
                 continue

@@ -105,8 +105,7 @@ def _compute(frame: pd.DataFrame) -> str | None:
 
 def _tokenizer(sheet: Sheet) -> str | None:
     """The one that was used: of a table, or of a sweep, which chooses one by the text if none was
-    asked for.
-    """
+    asked for."""
     used = sheet.setting("data", "meta", "tokenizer", "name") or sheet.setting(
         "spec", "data", "tokenizer"
     )

@@ -149,8 +149,7 @@ def _seen(curve: pd.DataFrame) -> SeenCurve:
 
 def _windows(columns: dict[str, Array]) -> tuple[Array, Array] | None:
     """Mean loss in each window of progress and its standard error; None if one has fewer than 3
-    rows.
-    """
+    rows."""
     evaluated = int((~np.isnan(columns["loss"])).sum())
     tokens, loss = _ordered(columns["tokens"], columns["loss" if evaluated >= 20 else "train_loss"])
     if not len(tokens):
@@ -182,8 +181,7 @@ def _ordered(by: Array, values: Array) -> tuple[Array, Array]:
 
 def _shape(curve: SeenCurve, floor: float) -> tuple[Array, float] | None:
     """ln of the normalised reducible loss at _PROGRESS, and its noise; None for a curve too sparse
-    or too low.
-    """
+    or too low."""
     if curve.windows is None or curve.noise is None or curve.windows.min() <= floor:
         return None
     means = curve.windows - floor

@@ -1,6 +1,5 @@
 """What the choice of runs keeps a law from knowing: collinear designs, few sizes, the meaning of
-N.
-"""
+N."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -31,15 +30,13 @@ _SMALL_VOCABULARY = 512
 """Of a tokenizer to advise: the one that a sweep trains on less than 10 MB of text."""
 _SAME_BUDGET = 0.2
 """Budgets within 20% of their neighbour are one: published IsoFLOP tables scatter by up to 8%, and
-step by 2-3x.
-"""
+step by 2-3x."""
 _SIZES_OF_A_PROFILE = 4
 _SHARE_IN_PROFILES = 0.6
 """Share of the runs that are in such profiles, for the table to be a search for optima."""
 _GRID = 0.6
 """Share of the cells of sizes × token budgets that are filled: 1 in a full grid, under a half in
-IsoFLOP tables.
-"""
+IsoFLOP tables."""
 
 
 def collinear_design(evidence: Evidence) -> Note | None:
@@ -75,8 +72,7 @@ def collinear_design(evidence: Evidence) -> Note | None:
 
 def few_sizes(evidence: Evidence) -> Note | None:
     """Sizes or budgets that the law's terms can pass through exactly, with nothing left to check
-    them by.
-    """
+    them by."""
     law, frame = evidence.fit.law, evidence.frame
     if any(note.code == FLOOR_NOT_IDENTIFIED.code for note in evidence.fit.notes):
         return None
@@ -127,8 +123,7 @@ def floor_uncertain(evidence: Evidence) -> Note | None:
 
 def optimum_not_bracketed(evidence: Evidence) -> Note | None:
     """IsoFLOP tables whose lowest loss at a budget is at the smallest or largest size tried
-    there.
-    """
+    there."""
     frame = evidence.frame
     if not {"params", "tokens"} <= set(evidence.fit.law.inputs) or _is_grid(frame):
         return None
@@ -169,8 +164,7 @@ def _open_end(frame: pd.DataFrame, rows: NDArray[np.int_]) -> str | None:
 
 def count_sensitive(evidence: Evidence) -> Note | None:
     """Exponents that hang on which parameters N counts, by a refit under each count of the
-    table.
-    """
+    table."""
     fit = evidence.fit
     found = _by_count(evidence)
     if len(found) < 2:
@@ -248,8 +242,7 @@ def _smaller_vocabulary(frame: pd.DataFrame) -> str:
 
 def _is_grid(frame: pd.DataFrame) -> bool:
     """Whether sizes and token budgets are crossed: equal FLOPs on the diagonals are then no search
-    for an optimum.
-    """
+    for an optimum."""
     cells = count_levels(frame["params"].to_numpy()) * count_levels(frame["tokens"].to_numpy())
     return len(np.unique(groups(frame))) > _GRID * cells
 

@@ -1,6 +1,5 @@
 """What the diagnostics look at: a fit, its runs, their residuals and how the law leans on its
-coefficients.
-"""
+coefficients."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -110,8 +109,7 @@ class Evidence:
     @cached_property
     def own_settings(self) -> list[str]:
         """Columns that say how a run was made, other than its size, budget and seed: what a fair
-        pair shares.
-        """
+        pair shares."""
         names = [
             *(
                 "lr",
@@ -151,8 +149,7 @@ def basis(columns_RK: Array, tolerance: float = 1e-7) -> Array:
 
 def groups(frame: pd.DataFrame, exact: Iterable[str] = ()) -> NDArray[np.int_]:
     """For each row a number that rows of one size, one budget and the same `exact` columns
-    share.
-    """
+    share."""
     keys = [
         levels(frame[name].to_numpy(dtype=float))
         for name in ("params", "tokens")

@@ -29,10 +29,8 @@ _SEEDS_FOR_NOISE = 3
 
 
 def residual_trend(evidence: Evidence) -> Note | None:
-    """A trend in N, D or D/N that no choice of the law's coefficients removes.
-
-    F test of a line and a parabola beside the law's own Jacobian: what the coefficients could take
-    up is not counted."""
+    """A trend in N, D or D/N that no choice of the law's coefficients removes. F test of a line and
+    a parabola beside the law's own Jacobian: what the coefficients could take up is not counted."""
     # Steps of one run are not independent, and would make any trend look certain.
     if evidence.spare < 4 or evidence.frame["run_id"].duplicated().any():
         return None
@@ -102,8 +100,7 @@ def outliers(evidence: Evidence) -> Note | None:
 
 def misfit_exceeds_noise(evidence: Evidence) -> Note | None:
     """The classical lack-of-fit test: points against the law, measured by what seeds do at one
-    point.
-    """
+    point."""
     point, noise, spare = _seeds(evidence)
     if spare < _SEEDS_FOR_NOISE or noise <= 0:
         return None
@@ -140,10 +137,8 @@ def seed_noise(evidence: Evidence) -> Note | None:
 
 
 def _step_between_sizes(evidence: Evidence) -> float:
-    """The median step of ln loss from one size to the next.
-
-    By the law, so that sizes with budgets of their own compare, too: all else at the middle of the
-    table."""
+    """The median step of ln loss from one size to the next. By the law, so that sizes with budgets
+    of their own compare, too: all else at the middle of the table."""
     law, params = evidence.fit.law, evidence.frame["params"].to_numpy(dtype=float)
     _, first_of_each = np.unique(levels(params), return_index=True)
     if len(first_of_each) < 2:
@@ -159,8 +154,7 @@ def _step_between_sizes(evidence: Evidence) -> float:
 
 def _seeds(evidence: Evidence) -> tuple[NDArray[np.int_], float, int]:
     """The point of each run (what seeds share), the standard deviation of ln loss within points,
-    and its freedom.
-    """
+    and its freedom."""
     frame = evidence.frame
     point = groups(frame, evidence.own_settings)
     if "seed" not in frame:
@@ -177,8 +171,7 @@ def _seeds(evidence: Evidence) -> tuple[NDArray[np.int_], float, int]:
 
 def _far(evidence: Evidence) -> tuple[NDArray[np.bool_], Array, float, float]:
     """Which runs are outliers, how far each is off the median, the robust scale, and the limit in
-    its units.
-    """
+    its units."""
     residual = evidence.residual
     off = residual - float(np.median(residual))
     if evidence.spare < _SPARE_FOR_SCALE:

@@ -1,6 +1,5 @@
 """How the runs were made: mixed settings, learning rates at an edge, runs left out or counted
-twice.
-"""
+twice."""
 
 from collections.abc import Callable
 from functools import partial
@@ -110,7 +109,6 @@ def mixed(kind: Kind, evidence: Evidence) -> Note | None:
 
 def mixed_settings(evidence: Evidence) -> Note | None:
     """A setting that has no note of its own, by which runs of one size and budget differ in loss.
-
     One-way analysis of variance of ln loss within points."""
     frame = evidence.frame
     if frame["run_id"].duplicated().any():

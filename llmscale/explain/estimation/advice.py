@@ -79,8 +79,7 @@ def _added(frame: pd.DataFrame, sizes: list[float], budgets: list[float]) -> str
 
 def _missing_sizes(frame: pd.DataFrame, number: int) -> list[float]:
     """Of a ladder of so many sizes those that the table has none near to, and if these are too few
-    or none, larger ones.
-    """
+    or none, larger ones."""
     own = _levels(frame, "params_non_embedding")
     found = _far_from(own, _sizes(frame, number))
     while len(own) + len(found) < number or not found:
@@ -90,8 +89,7 @@ def _missing_sizes(frame: pd.DataFrame, number: int) -> list[float]:
 
 def _missing_budgets(frame: pd.DataFrame, number: int) -> list[float]:
     """Of so many budgets up to the largest, none of too few steps, those that the table has none
-    near to; else one that is larger than all.
-    """
+    near to; else one that is larger than all."""
     own, batches = _levels(frame, "tokens"), _levels(frame, "batch_tokens")
     least = FEW_STEPS.limit * batches[0] if batches else 0.0
     low = max(own[-1] / _SPAN, least)

@@ -98,8 +98,7 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
 
     `largest` is the largest size, or for laws in N and D every run within a factor of 2 of the
     largest budget, or of 4, 8 and so on if that is fewer than one run in twenty. Of tables with the
-    steps of curves it is every step of such runs.
-    """
+    steps of curves it is every step of such runs."""
     if rule == "none":
         return np.zeros(len(frame), dtype=bool)
     if rule == "largest":

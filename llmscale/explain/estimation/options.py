@@ -1,6 +1,5 @@
-"""How a law is fitted: the objective, the intervals, and which runs are held out.
-
-Light: `--help` reads the declarations."""
+"""How a law is fitted: the objective, the intervals, and which runs are held out. Light: `--help`
+reads the declarations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

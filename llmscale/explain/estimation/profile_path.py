@@ -48,8 +48,7 @@ class Path:
 
     def add(self, held_G: Array, *, fresh: bool) -> None:
         """More values, each solved from the best fit, with `fresh` from new places, and from its
-        neighbours.
-        """
+        neighbours."""
         held_G = np.setdiff1d(held_G, self.held)
         if not len(held_G):
             return

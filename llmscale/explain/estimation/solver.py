@@ -79,10 +79,8 @@ def joined(parts: Sequence[Solutions]) -> Solutions:
 
 @dataclass(frozen=True)
 class Descent:
-    """The best theta over many starts.
-
-    One that has not `settled` still creeps down a ridge, by next to nothing.
-    """
+    """The best theta over many starts. One that has not `settled` still creeps down a ridge, by
+    next to nothing."""
 
     theta: Array
     settled: bool

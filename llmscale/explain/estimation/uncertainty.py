@@ -41,8 +41,7 @@ _LARGEST_NOISE = 2.0
 @dataclass(frozen=True)
 class Replicates:
     """Refits: coefficients (bootstrap, K), one log residual each, how they were made, and what to
-    say.
-    """
+    say."""
 
     coefficients: Array
     noise: Array
@@ -67,8 +66,7 @@ def bootstrap(
     """`count` refits around theta, by the method that the number of points allows.
 
     `spread_word` is what runs of one point differ by. With `steps` the rows of a point are the
-    steps of one run, and are drawn together.
-    """
+    steps of one run, and are drawn together."""
     rng = np.random.default_rng(seed)
     number = int(point_R.max()) + 1
     if count == 0:
@@ -148,8 +146,7 @@ def bootstrap(
 @dataclass(frozen=True)
 class _Variances:
     """Mean squares of log residuals: of points about the law (times runs a point), and of seeds
-    about their point.
-    """
+    about their point."""
 
     points: float
     free_points: int
@@ -159,8 +156,7 @@ class _Variances:
 
     def scales(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Standard deviations of points and of seeds for `count` tables, from their sampling
-        distribution.
-        """
+        distribution."""
         seeds_B = _redraw(self.seeds, self.free_seeds, count, rng)
         points_B = _redraw(self.points, self.free_points, count, rng)
         return np.sqrt(np.maximum(points_B - seeds_B, 0.0) / self.runs_a_point), np.sqrt(seeds_B)
@@ -216,8 +212,7 @@ def least_squares_residual(residual_R: Array, jacobian_RP: Array) -> tuple[Array
 
 def _variances(residual_R: Array, jacobian_RP: Array, point_R: NDArray[np.int_]) -> _Variances:
     """Mean squares after the least-squares fit that is nearest to this one, so that degrees of
-    freedom are right.
-    """
+    freedom are right."""
     residual_R, rank = least_squares_residual(residual_R, jacobian_RP)
     runs_P = np.bincount(point_R).astype(float)
     mean_P = np.bincount(point_R, weights=residual_R) / runs_P
@@ -245,8 +240,7 @@ def _draw_runs(
     point_R: NDArray[np.int_], count: int, rng: np.random.Generator, *, steps: bool
 ) -> Array:
     """How often each run is drawn: points with replacement, then as many of a point's seeds as it
-    has, or its steps.
-    """
+    has, or its steps."""
     number = int(point_R.max()) + 1
     drawn_BP = rng.multinomial(number, np.full(number, 1 / number), size=count)
     weight_BR = drawn_BP[:, point_R].astype(float)

@@ -63,8 +63,7 @@ class Backtest:
     @cached_property
     def inside(self) -> dict[str, dict[str, float]]:
         """Share inside, of `plain` and `widened` intervals, at the `next` budget and `further`; NaN
-        without runs.
-        """
+        without runs."""
         loss, near = self.frame["loss"], self.frame["steps"] == 1
         shares: dict[str, dict[str, float]] = {}
         for name, low, high in (("plain", "plain_low", "plain_high"), ("widened", "low", "high")):
@@ -75,8 +74,7 @@ class Backtest:
     @cached_property
     def width_ratio(self) -> dict[str, float]:
         """Median width of the widened interval over that of the plain one, at the next budget,
-        further, and at all.
-        """
+        further, and at all."""
         frame = self.frame
         ratio = np.log(frame["high"] / frame["low"]) / np.log(
             frame["plain_high"] / frame["plain_low"]
@@ -115,8 +113,7 @@ class Backtest:
     @property
     def notes(self) -> tuple[Note, ...]:
         """What to warn of: `forecast-not-tested`; or `forecast-not-covered` and
-        `forecast-one-sided`, as measured.
-        """
+        `forecast-one-sided`, as measured."""
         if not self.n:
             message = (
                 f"{self.budgets} {'budget is' if self.budgets == 1 else 'budgets are'} too few to "
@@ -241,8 +238,7 @@ def backtest(
 
 def check(fit: Fit) -> Backtest:
     """The backtest of a fit's own law on its own table, with its options and at most 200 refits an
-    origin.
-    """
+    origin."""
     return backtest(
         fit.table, type(fit.law), replace(fit.options, bootstrap=min(fit.options.bootstrap, REFITS))
     )
@@ -250,9 +246,7 @@ def check(fit: Fit) -> Backtest:
 
 def budgets(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
     """For each run the index of its budget, lowest first: FLOPs, or the variable of a law in one.
-
-    Curves stay whole.
-    """
+    Curves stay whole."""
     name = inputs[0] if len(inputs) == 1 else "flops"
     values = frame[name]
     if "tokens" in inputs and "params" in inputs:
@@ -273,8 +267,7 @@ def _origins(
     frame: pd.DataFrame, inputs: tuple[str, ...], budget: NDArray[np.int_], coefficients: int
 ) -> list[int]:
     """Budgets after which enough points are known: one more than coefficients in one variable, else
-    twice as many.
-    """
+    twice as many."""
     needed = coefficients + 1 if len(inputs) == 1 else 2 * coefficients
     point = points(frame, inputs)
     return [

@@ -61,8 +61,7 @@ HOPELESS = math.log(2.0)
 """A law that errs by a factor of two on runs it has not seen is never as good as another."""
 SLOW_FROM, FEW_REFITS = 6, 50
 """Laws of so many coefficients, whose refits are slow, get at most so many refits unless they turn
-out best.
-"""
+out best."""
 _TINY = 1e-12
 
 
@@ -113,8 +112,7 @@ def _fits(
     runs: RunTable, laws: Sequence[str | type[Law]], options: Options
 ) -> tuple[list[Fit], list[tuple[str, str]], LlmscaleError | None]:
     """A fit of every law without its refits, the laws that have none and why, and the first error
-    met.
-    """
+    met."""
     fits: dict[str, Fit] = {}
     unsuitable, first_error = [], None
     for asked in laws or LAWS:
@@ -138,8 +136,7 @@ def _bare(runs: RunTable, law: type[Law], options: Options) -> Fit:
 @dataclass(frozen=True)
 class _Tried:
     """A law with its evidence: |ln L̂ - ln L| at every point when it was left out, and its mean
-    over those held out.
-    """
+    over those held out."""
 
     fit: Fit
     check: Fit | None
@@ -246,8 +243,7 @@ def _scores(tried: Sequence[_Tried]) -> list[float]:
 
 def _as_good(tried: Sequence[_Tried], score: Sequence[float]) -> list[bool]:
     """Which laws nothing tells from the best: by cross-validated errors, paired by point, and by
-    the score.
-    """
+    the score."""
     best = min(tried, key=lambda one: one.cv_error)
     good = []
     for one in tried:
@@ -270,8 +266,7 @@ def _weights(
     tried: Sequence[_Tried], as_good: Sequence[bool], score: Sequence[float]
 ) -> list[float]:
     """Shares of the laws in an average: exp(-coefficients/2)/score² among those that are as good,
-    none for others.
-    """
+    none for others."""
     lowest = min(value for value, good in zip(score, as_good, strict=True) if good)
     raw = []
     for one, good, value in zip(tried, as_good, score, strict=True):
@@ -282,8 +277,7 @@ def _weights(
 
 def _with_intervals(one: _Tried, options: Options, *, best: bool) -> Fit:
     """The fit with its bootstrap refits, its held-out check, and the diagnostics if it is the one
-    to use.
-    """
+    to use."""
     slow = one.size >= SLOW_FROM and not best
     options = replace(
         options, bootstrap=min(options.bootstrap, FEW_REFITS) if slow else options.bootstrap

@@ -120,10 +120,8 @@ def fit_groups(
     law: str | type[Law],
     options: Options | None = None,
 ) -> Groups:
-    """The law fitted to each table, and jointly.
-
-    Raises InputError if one of them cannot be fitted.
-    """
+    """The law fitted to each table, and jointly. Raises InputError if one of them cannot be
+    fitted."""
     options = options or Options()
     fits: dict[str, Fit] = {}
     for name, table in tables.items():
@@ -164,8 +162,7 @@ def _without(tables: Mapping[str, RunTable], column: str, name: str) -> str:
 
 class _Joined(Surface):
     """Surfaces of several groups one after another; theta is the shared coefficients, then each
-    group's own.
-    """
+    group's own."""
 
     centred = False
 

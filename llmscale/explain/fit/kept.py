@@ -43,8 +43,7 @@ _PLACE = "name a .json in a folder that you may write to"
 
 def is_kept(source: object) -> bool:
     """Whether `source` names a file that holds a fit, by what it begins with: a table of runs may
-    be named as one.
-    """
+    be named as one."""
     if not isinstance(source, (str, os.PathLike)):
         return False
     path = Path(source)
@@ -84,10 +83,8 @@ def check_file(path: Path) -> None:
 
 
 def keep_in_folder(fits: Sequence[Fit]) -> tuple[Fit, ...]:
-    """Write fit-LAW.json for every fit into the results folder they were read from.
-
-    Raises InputError.
-    """
+    """Write fit-LAW.json for every fit into the results folder they were read from. Raises
+    InputError."""
     source = fits[0].table.path
     check_place(source)
     kept = []
@@ -107,10 +104,8 @@ def keep(fit: Fit, path: Path, others: Sequence[Fit] = ()) -> Fit:
 
 
 def read_kept(path: Path | str, law: type[Law] | None = None) -> Fit:
-    """The fit in a file that `keep` wrote, without its runs.
-
-    A law of the user's own is given as `law`: a file of numbers names no code to run. Raises
-    InputError."""
+    """The fit in a file that `keep` wrote, without its runs. A law of the user's own is given as
+    `law`: a file of numbers names no code to run. Raises InputError."""
     path = Path(path)
     payload = _payload(path)
     try:
@@ -280,9 +275,8 @@ def _holdout(
 
 
 def _law_of_check(name: object, kind: type[Law]) -> type[Law]:
-    """The law of a held-out check: the fit's own, or a simpler one of llmscale's.
-
-    Never a file that the name is of: what a file of results says is not run."""
+    """The law of a held-out check: the fit's own, or a simpler one of llmscale's. Never a file that
+    the name is of: what a file of results says is not run."""
     if name == kind.name:
         return kind
     if name not in LAWS.names:

@@ -1,6 +1,5 @@
 """Fit a law to a table of runs: best coefficients, intervals, held-out check, and notes on what
-they are worth.
-"""
+they are worth."""
 
 import logging
 from collections.abc import Sequence
@@ -63,9 +62,7 @@ def fit_laws(
     **changes: Any,
 ) -> tuple[Fit, ...]:
     """Fits of the laws named, or of those that suit the table; the first is the one to use.
-
-    `changes` are fields of Options. Raises InputError, WorkError, as `fit_law` does.
-    """
+    `changes` are fields of Options. Raises InputError, WorkError, as `fit_law` does."""
     options, runs = _options(options, changes), as_table(table, laws)
     if not laws:
         options = replace(options, variable=default_variable(runs, options.variable))
@@ -103,8 +100,7 @@ def fit_law(
 @dataclass(frozen=True)
 class _Folder:
     """A table, and what its results folder holds besides: read once for all laws, and only if asked
-    for.
-    """
+    for."""
 
     table: RunTable
 
@@ -171,10 +167,8 @@ def _fit_and_check(folder: _Folder, chosen: type[Law], options: Options) -> Fit:
 
 
 def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
-    """The table itself, or the one read from a path or a data frame for these laws.
-
-    Raises InputError.
-    """
+    """The table itself, or the one read from a path or a data frame for these laws. Raises
+    InputError."""
     for law in laws:
         if not (isinstance(law, str) or (isinstance(law, type) and issubclass(law, Law))):
             named = law.__name__ if isinstance(law, type) else repr(law)[:60]
@@ -315,8 +309,7 @@ def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], l
 
 def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, ...]]:
     """The law to predict the held-out runs with: one point more than coefficients, or a law with
-    fewer, or none.
-    """
+    fewer, or none."""
     inputs = law.inputs
     if rest.frame.empty:
         return None, (

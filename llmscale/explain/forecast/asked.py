@@ -1,6 +1,5 @@
 """What a forecast is asked for, in Python: numbers, or texts such as `1B`, each checked before a
-law is asked.
-"""
+law is asked."""
 
 import math
 from collections.abc import Mapping
@@ -41,10 +40,8 @@ def forecast_at(
 def points_asked(
     inputs: Mapping[str, ArrayLike], may_be_zero: tuple[str, ...] = ()
 ) -> dict[str, Array]:
-    """Every input as float64, positive and finite, of shapes that go together.
-
-    Raises InputError.
-    """
+    """Every input as float64, positive and finite, of shapes that go together. Raises
+    InputError."""
     points = {
         name: numbers_asked(name, value, zero=_COLUMN_OF.get(name, name) in may_be_zero)
         for name, value in inputs.items()
@@ -60,10 +57,8 @@ def points_asked(
 
 
 def numbers_asked(name: str, value: Any, *, zero: bool = False) -> Array:
-    """`value`, a number, a text such as `1B`, or several, as float64.
-
-    Raises InputError, also for NaN and infinity.
-    """
+    """`value`, a number, a text such as `1B`, or several, as float64. Raises InputError, also for
+    NaN and infinity."""
     plain = np.asarray(value) if isinstance(value, (int, float, np.ndarray, np.number)) else None
     if plain is not None and plain.dtype.kind in "iuf":
         numbers = plain.astype(float)

@@ -40,25 +40,20 @@ NEAR_WEIGHT = 0.6
 @dataclass(frozen=True)
 class Multipliers:
     """How many residual scales a unit of g moves the loss, at some levels: below the forecast and
-    above it.
-    """
+    above it."""
 
     levels: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     most: float
     """The misfit moves neither end by more than this many plain half-widths: scatter is not all
-    misfit.
-    """
+    misfit."""
     scale: float | None
-    """The residual scale they multiply; None takes the law's own.
-
-    In one variable too few residuals tell it.
-    """
+    """The residual scale they multiply; None takes the law's own. In one variable too few residuals
+    tell it."""
     held: str
     """What forecasts held on the public tables at 90%, each family of tables judged with
-    multipliers of the others.
-    """
+    multipliers of the others."""
 
     def at(self, level: float) -> tuple[float, float]:
         """Both at `level`, linear in the normal quantile between the levels given."""
@@ -89,8 +84,7 @@ ONE_VARIABLE = Multipliers(
     "and 88%)",
 )
 """From power-floor in N, D or C on 111 slices of the same tables; lower levels lowered to rise with
-the level.
-"""
+the level."""
 
 
 @dataclass(frozen=True)
@@ -302,8 +296,7 @@ def _at(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> di
 
 def law_band(fit: Fit, **inputs: ArrayLike) -> tuple[Array, Array]:
     """Low and high of the law itself at the fit's level, widened beyond the runs as forecasts
-    are.
-    """
+    are."""
     loss = fit.loss(**inputs)
     given: dict[str, Any] = dict(inputs)
     low, high = fit.band(**given)
@@ -350,8 +343,7 @@ def widened(
     most: float,
 ) -> tuple[Array, Array]:
     """The interval with the misfit added to each side in quadrature, in ln L, as far as `most`
-    half-widths.
-    """
+    half-widths."""
     extra = np.asarray(scale) * growth(h)
     with np.errstate(invalid="ignore", divide="ignore"):
         below, above = np.log(loss / low), np.log(high / loss)
@@ -364,8 +356,7 @@ def widened(
 
 def _added(half: Array, extra: Array) -> Array:
     """In quadrature; a plain interval that leaves out the law itself (half < 0) moves by
-    `extra`.
-    """
+    `extra`."""
     return np.where(half > 0, np.hypot(half, extra), half + extra)
 
 

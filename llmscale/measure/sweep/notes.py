@@ -22,16 +22,14 @@ MOST_HELD_OUT = 1e8
 """Tokens to measure on that are asked for, at most."""
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et
-al. 2023).
-"""
+al. 2023)."""
 
 
 def plan_notes(
     runs: "Sequence[PlannedRun]", spec: "SweepSpec", free_bytes: int, device: str
 ) -> list[Note]:
     """What to know of `runs` of `spec` before they are trained on `device`, which has `free_bytes`
-    of memory.
-    """
+    of memory."""
     jobs = [run.job for run in runs]
     notes = []
     for name, recipe in spec.variants.items():
@@ -160,8 +158,7 @@ def noise_note(
 
     All are measured on the same text, so their differences are known better than that: it is a rule
     of thumb. `on_more_text` gives the sweep's own command with so many tokens to measure on, of
-    which it has `held_out` now.
-    """
+    which it has `held_out` now."""
     by_budget: dict[int, dict[int, list[float]]] = {}
     for run in done:
         if run.loss is not None and run.recipe in (None, DEFAULT):

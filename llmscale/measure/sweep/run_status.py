@@ -1,6 +1,5 @@
 """How one run of a sweep stands: by its own row, else by its specification and what it has logged,
-else by the row of the table, else by the plan.
-"""
+else by the row of the table, else by the plan."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,11 +35,8 @@ _EVALUATIONS_WAITED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """How one run stands.
-
-    `state` is done, diverged, failed, running, stalled, stopped (resumable), waiting, or of a trial
-    stopped early.
-    """
+    """How one run stands. `state` is done, diverged, failed, running, stalled, stopped (resumable),
+    waiting, or of a trial stopped early."""
 
     run_id: str
     size: str
@@ -53,8 +49,7 @@ class RunStatus:
     flops: float
     own_flops: float
     """Of those that no other run trains for it: of a trunk's branch, the part after the branch
-    point.
-    """
+    point."""
     flops_left: float
     """What is still to be trained of these."""
     evaluated_tokens_left: int = 0
@@ -107,10 +102,8 @@ def run_status(
     moment: Moment,
     damaged: list[InputError],
 ) -> RunStatus:
-    """How `run` stands, of which the table has `row` and the plan says `work`.
-
-    Its folder is not looked into if the table has it as finished. Adds to `damaged`.
-    """
+    """How `run` stands, of which the table has `row` and the plan says `work`. Its folder is not
+    looked into if the table has it as finished. Adds to `damaged`."""
     if row is not None and row.status in FINISHED:
         return _ended(run, row, work)
     own_row = _unless_damaged(run.read_row, damaged)

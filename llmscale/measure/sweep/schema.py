@@ -1,6 +1,5 @@
 """The JSON schema of a sweep's TOML file, for editors: made from the dataclasses that such a file
-is read into.
-"""
+is read into."""
 
 import typing
 from typing import Any

@@ -1,6 +1,5 @@
-"""What a sweep is asked to do, from the command line, a TOML file or a call.
-
-Light: `--help` reads the declarations."""
+"""What a sweep is asked to do, from the command line, a TOML file or a call. Light: `--help` reads
+the declarations."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,10 +186,8 @@ class SweepSpec:
 
     @cached_property
     def variants(self) -> dict[str, Recipe]:
-        """The recipes to train by, `default` first.
-
-        Raises InputError if two of them are the same.
-        """
+        """The recipes to train by, `default` first. Raises InputError if two of them are the
+        same."""
         found = {DEFAULT: self.recipe}
         for name, changes in self.recipes.items():
             recipe = replace(self.recipe, **changes)
@@ -228,8 +225,7 @@ class SweepSpec:
 
     def basis(self) -> dict[str, Any]:
         """What all runs of one results folder share: the text and the recipe, with what its rule
-        says now.
-        """
+        says now."""
         payload = self.to_json()
         if self.data.end_of_text is None:
             del payload["data"][

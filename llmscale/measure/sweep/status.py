@@ -1,8 +1,7 @@
 """How a sweep stands, from its folder: while it runs, after it was killed, and when only its tables
 are left.
 
-Reads what the sweep and its workers write; asks nobody, writes nothing and loads no torch.
-"""
+Reads what the sweep and its workers write; asks nobody, writes nothing and loads no torch."""
 
 import math
 import statistics
@@ -148,8 +147,7 @@ def status(folder: str | Path | None = None) -> SweepStatus:
     """How a sweep stands, from its folder or URL; None is the newest sweep under results/.
 
     While it runs, after it was killed, and when only its tables are left. What is at a URL is
-    fetched first. Raises InputError if there is no sweep.
-    """
+    fetched first. Raises InputError if there is no sweep."""
     where = None if folder is None else str(folder)
     if where is None or not is_url(where):
         return sweep_status(find_results(where))
@@ -162,9 +160,7 @@ def status(folder: str | Path | None = None) -> SweepStatus:
 
 def find_results(where: str | None) -> ResultsFolder:
     """The folder named `where`, or the mirror of that URL, or for None the newest under results/.
-
-    Raises InputError if there can be none of that name.
-    """
+    Raises InputError if there can be none of that name."""
     if where is None:
         return newest_results()
     if is_url(where):
@@ -183,10 +179,7 @@ def find_results(where: str | None) -> ResultsFolder:
 
 def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus:
     """How the sweep in `folder` stands, a copy of what is at `where`. Raises InputError if there is
-    none.
-
-    A damaged file is told of in the notes, and what it would say is taken from the others.
-    """
+    none. A damaged file is told of in the notes, and what it would say is taken from the others."""
     damaged: list[InputError] = []
     rows = _table_rows(folder, damaged)
     stated = _stated(folder, damaged)
@@ -275,8 +268,7 @@ def _planned(planned: dict[str, Any], run_id: str) -> PlannedWork | None:
 
 def _with_time_left(runs: Sequence[RunStatus], workers: int) -> Iterator[RunStatus]:
     """`runs` with the time that each will take: by its own pace, or by the speed of the nearest
-    size measured.
-    """
+    size measured."""
     measured: dict[int, list[float]] = {}
     for run in runs:
         if run.tokens_per_second:
@@ -308,10 +300,7 @@ def _seconds_at(speeds: dict[float, float], run: RunStatus) -> float | None:
 
 def seconds_left(runs: Sequence[RunStatus], workers: int, under_way: bool) -> float | None:
     """Until all are trained: those under way, then the longest first, each by the first worker
-    free.
-
-    A sweep that is under way does not try failed runs again.
-    """
+    free. A sweep that is under way does not try failed runs again."""
     left = [run for run in runs if not run.is_finished]
     if under_way:
         left = [run for run in left if run.state != "failed"]

@@ -85,8 +85,7 @@ class Silent(Watcher):
 
 class Shown(Watcher):
     """Shows progress where Python runs: bars in a terminal and in a notebook, else a line for each
-    run that ends.
-    """
+    run that ends."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -185,10 +184,8 @@ def watcher_of(progress: "Watcher | bool") -> Watcher:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """While this lasts, SIGTERM saves what is under way as Ctrl-C does.
-
-    Outside of the main thread, where Python takes no signals, nothing is changed.
-    """
+    """While this lasts, SIGTERM saves what is under way as Ctrl-C does. Outside of the main thread,
+    where Python takes no signals, nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -20,9 +20,8 @@ _CONTRACT = "llmscale/measure/models/__init__.py says what it must give"
 
 
 def check_architecture(name: str) -> None:
-    """Raise InputError unless the user's own architecture `name` computes what it declares.
-
-    Does nothing for those that are built in."""
+    """Raise InputError unless the user's own architecture `name` computes what it declares. Does
+    nothing for those that are built in."""
     if not is_own(name):
         return
     path = path_of(type(ARCHITECTURES.find(name)).__module__) or ""
