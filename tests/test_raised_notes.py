@@ -31,6 +31,7 @@ from llmscale.measure.sweep.result import SweepResult
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.tune.result import conclude
 from llmscale.notes import CATALOGUE
+from llmscale.runs.results_folder import ResultsFolder
 
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.31)
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "cpu"
@@ -178,7 +179,8 @@ def swept(status: str) -> Codes:
         params=10_000, loss=3.0, loss_stderr=0.0, spike_height=None,
     )  # fmt: skip
     plan: Any = SimpleNamespace(notes=(), waiting=())
-    result = SweepResult(SimpleNamespace(), "here", plan, {}, (run,))  # type: ignore[arg-type]
+    folder, text = ResultsFolder(Path("here")), {"validation_tokens": 1000}
+    result = SweepResult(folder, "here", plan, text, (run,))  # type: ignore[arg-type]
     return codes(result.end_notes)
 
 

@@ -165,7 +165,7 @@ def test_inspect_shows_the_tokens_of_a_prepared_text_by_its_name_or_its_folder(
         ),
         (
             ["{corpus}", "--text-column", "content", "--tokenizer", "bpe:3"],
-            "cannot have '3' tokens",
+            "cannot have 3 tokens",
         ),
         (
             ["{corpus}", "--text-column", "content", "--tokens", "10Q"],

@@ -240,7 +240,9 @@ def as_on_a_gpu() -> Iterator[None]:
         _foreach_utils._foreach_supported_types.remove(FakeTensor)
 
 
-def _flash_attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool, scale: float) -> Tensor:
+def _flash_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, attn_mask: None = None, is_causal: bool, scale: float
+) -> Tensor:
     attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(
         q, k, v, 0.0, is_causal, False, scale=scale
     )[0]

@@ -224,4 +224,5 @@ def test_checkpoints_of_a_published_table_are_not_called_runs(shared: Path) -> N
         "muennighoff_repeated",
     ):
         every = read_table(shared / "published" / f"{name}.csv")
-        assert (every.runs, every.notes) == (len(every.frame), ())
+        codes = [note.code for note in every.notes if note.code != "loss-too-low"]  # farseer's are
+        assert (every.runs, codes) == (len(every.frame), [])
