@@ -17,6 +17,7 @@ from llmscale.explain.estimation.levels import count_levels, distinct
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.repeats import differing, values_of
 from llmscale.explain.laws import LETTERS, Array
+from llmscale.explain.table.rows.weights import NO_WEIGHT
 from llmscale.notes.fitting import (
     DIVERGED_RUNS,
     DUPLICATE_RUNS,
@@ -284,7 +285,8 @@ def diverged_runs(evidence: Evidence) -> Note | None:
 
 def unfinished_runs(evidence: Evidence) -> Note | None:
     """Runs left out because they are not done."""
-    left_out = [run for run in evidence.fit.table.excluded if "diverged" not in run.reason.lower()]
+    excluded = [run for run in evidence.fit.table.excluded if run.reason != NO_WEIGHT]
+    left_out = [run for run in excluded if "diverged" not in run.reason.lower()]
     if not left_out:
         return None
     names = [run.run_id for run in left_out]
