@@ -299,7 +299,7 @@ def test_a_law_asked_of_fits_is_that_law_or_refused() -> None:
         (("--kind", "curves", "--law", "power"), "--law"),
         (("--kind", "curves", "--variable", "tokens"), "--variable"),
         (("--kind", "curves", "--level", "0.5"), "--level"),
-        (("--kind", "curves", "--bootstrap", "9"), "--bootstrap"),
+        (("--kind", "curves", "--bootstrap", "20"), "--bootstrap"),
         (("--kind", "envelope", "--law", "power"), "--law"),
         (("--kind", "envelope", "--objective", "huber"), "--objective"),
         (("--kind", "curves", "--refit"), "--refit"),
@@ -351,7 +351,7 @@ def test_what_notebooks_show_is_a_table_and_no_markup_of_the_files() -> None:
         fits[0],
         replace(fits[0], notes=(llmscale.Note("floor-at-zero", SCRIPT),)),
         llmscale.predict(fits[0], flops=[1e20, 1e21]),
-        llmscale.fit(frame.assign(data=["a", "b"] * 12 + ["a"]), "kaplan", by="data", bootstrap=9),
+        llmscale.fit(frame.assign(data=["a", "b"] * 12 + ["a"]), "kaplan", by="data", bootstrap=20),
     ]
     for value in values:
         shown = Checked(value._repr_html_())

@@ -456,6 +456,8 @@ def test_objectives_are_chosen_by_name(surface: Path) -> None:
         (["--objective", "squared", "--delta", "0.1"], "no delta"),
         (["--by", "data", "--out", "fit.json"], "is the fit of one law"),
         (["--out", "fit.txt"], "does not end in .json"),
+        (["--bootstrap", "19"], "takes 20 refits or more"),
+        (["--bootstrap", "50", "--level", "0.99"], "takes 200 refits or more"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_sentence(
