@@ -313,12 +313,12 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _notes(payload: Sequence[Mapping[str, str]]) -> tuple[Note, ...]:
-    return tuple(Note(str(one["code"]), str(one["message"])) for one in payload)
+def _notes(payload: Sequence[Mapping[str, Any]]) -> tuple[Note, ...]:
+    return tuple(Note(str(one["code"]), str(one["message"]), one.get("weight")) for one in payload)
 
 
-def _notes_json(notes: Sequence[Note]) -> list[dict[str, str]]:
-    return [{"code": note.code, "message": note.message} for note in notes]
+def _notes_json(notes: Sequence[Note]) -> list[dict[str, str | int]]:
+    return [note.to_json() for note in notes]
 
 
 def _packed(values: Array) -> dict[str, Any]:
