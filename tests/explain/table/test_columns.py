@@ -166,6 +166,8 @@ def test_a_training_loss_is_taken_with_a_word() -> None:
     [
         ("State", "COMPLETED", "TIMEOUT"), ("State", "COMPLETED", "CANCELLED by 1000"),
         ("State", "COMPLETED", "OUT_OF_ME+"),
+        ("state", "CD", "TO"), ("ST", "CD", "F"), ("result", "CD", "PR"), ("State", "CD", "CA"),
+        ("done", "T", "F"),
         ("JobState", "COMPLETED", "NODE_FAIL"), ("status", "TERMINATED", "PAUSED"),
         ("status", "TERMINATED", "ERROR"),
         ("state", "COMPLETE", "PRUNED"), ("state", "TrialState.COMPLETE", "TrialState.FAIL"),
@@ -203,9 +205,10 @@ def test_words_of_no_known_kind_are_left_out_and_listed_with_the_option() -> Non
     (note,) = table.notes
     assert (note.code, len(table.frame)) == ("status-unknown", 6)
     assert note.message.endswith("--status done=fine")
-    with pytest.raises(InputError, match="its words are fine, good") as error:
-        read_table(RUNS.assign(status=["fine", "good"] * 6))
-    assert "--status done=fine" in str(error.value.fix)
+    for column in ("status", "State", "ST", "final_state"):
+        with pytest.raises(InputError, match="its words are fine, good") as error:
+            read_table(RUNS.assign(**{column: ["fine", "good"] * 6}))
+        assert "--status done=fine" in str(error.value.fix)
     assert read_table(RUNS.assign(state=["CA", "NY"] * 6)).excluded == ()
 
 
@@ -232,6 +235,7 @@ def test_what_may_say_that_runs_differ_is_noted_and_what_says_nothing_is_not() -
     for code, columns in (
         ("status-unknown", {"terminated": [True, False] * 6}),
         ("status-unknown", {"outcome": ["ok", "mu"] * 6}),
+        ("status-unknown", {"result": ["fertig", "abgebrochen"] * 6}),
         ("runs-cut-short", {"target_tokens": TOKENS * np.tile([1, 3], 6)}),
         ("passes-over-data", {"epochs": 4}),
         ("mixed-splits", {"split": ["train", "val"] * 6}),
