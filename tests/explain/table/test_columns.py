@@ -130,7 +130,11 @@ def test_of_two_counts_of_parameters_one_is_asked_for() -> None:
 # Losses
 
 
-@pytest.mark.parametrize("name", ["val_loss", "eval_loss", "valid/loss", "test_loss", "eval/loss"])
+@pytest.mark.parametrize(
+    "name",
+    ["val_loss", "eval_loss", "valid/loss", "test_loss", "eval/loss", "val", "Eval", "valid",
+     "Validation (nats)", "dev", "summary.val"],
+)  # fmt: skip
 def test_validation_goes_before_training_and_the_choice_is_said(name: str) -> None:
     for training in ("loss", "train_loss", "train/loss"):
         table = read_table(RUNS.rename(columns={"loss": training}).assign(**{name: LOSS + 0.1}))
@@ -139,6 +143,14 @@ def test_validation_goes_before_training_and_the_choice_is_said(name: str) -> No
         (note,) = table.notes
         assert note.code == "validation-loss"
         assert f"--columns loss={training}" in note.message
+
+
+@pytest.mark.parametrize(
+    "values", [0.1, LOSS / 10, 6 - LOSS, ["c4", "pile"] * 6, [True, False] * 6, np.exp(LOSS) * 5]
+)
+def test_a_column_val_that_cannot_be_a_loss_is_left_where_it_is(values: object) -> None:
+    table = read_table(RUNS.assign(val=values))
+    assert (table.columns["loss"], codes(table)) == ("loss", [])
 
 
 def test_two_validation_losses_that_differ_are_asked_between() -> None:
