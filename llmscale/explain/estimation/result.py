@@ -207,7 +207,7 @@ class Fit:
                 "intervals": {name: list(ends) for name, ends in optimal["intervals"].items()},
             },
             "holdout": self.holdout and self.holdout.to_json(),
-            "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
+            "warnings": [note.to_json() for note in self.notes],
         }
         return dict(plain(payload))
 

@@ -62,7 +62,7 @@ def to_json(fits: Sequence[Fit]) -> dict[str, Any]:
 
 
 def check_place(folder: Path) -> None:
-    """Raise InputError unless a fit can be written into this results folder."""
+    """Raise InputError unless fits can be written into this results folder."""
     if not os.access(folder, os.W_OK):
         elsewhere = command_line("llmscale", "fit", ResultsFolder(folder).runs_path)
         raise InputError(
@@ -70,6 +70,9 @@ def check_place(folder: Path) -> None:
             f"fit the file in it, which writes nothing: {elsewhere}",
         )
     refuse_links(folder, with_runs=False)
+    for path in folder.glob("fit-*.json"):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, in the place of a fit", "move it away")
 
 
 def check_file(path: Path) -> None:
@@ -310,12 +313,12 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _notes(payload: Sequence[Mapping[str, str]]) -> tuple[Note, ...]:
-    return tuple(Note(str(one["code"]), str(one["message"])) for one in payload)
+def _notes(payload: Sequence[Mapping[str, Any]]) -> tuple[Note, ...]:
+    return tuple(Note(str(one["code"]), str(one["message"]), one.get("weight")) for one in payload)
 
 
-def _notes_json(notes: Sequence[Note]) -> list[dict[str, str]]:
-    return [{"code": note.code, "message": note.message} for note in notes]
+def _notes_json(notes: Sequence[Note]) -> list[dict[str, str | int]]:
+    return [note.to_json() for note in notes]
 
 
 def _packed(values: Array) -> dict[str, Any]:

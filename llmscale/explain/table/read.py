@@ -39,11 +39,13 @@ from llmscale.explain.table.rows.status import parse_status, status_option, stat
 from llmscale.explain.table.rows.where import keep, parse_where, short_filter
 from llmscale.explain.table.run_table import FOLDER, Excluded, RunTable
 from llmscale.notes.reading import FILTERED
-from llmscale.runs.checked import REMAKE
+from llmscale.runs.checked import REMAKE, DamagedFile
 from llmscale.runs.results_folder import ResultsFolder
 
 _MOST_NATS = 1e6
 """A finished run of our own has a loss far below this: more is a damaged value."""
+_ALWAYS = ("run_id", "params", "tokens", "loss")
+"""Columns of our own tables in every version."""
 _NO_LOSS = "no positive finite loss"
 
 
@@ -167,8 +169,10 @@ def _read(source: Path | str | pd.DataFrame | None, asked: _Asked) -> _Read:
     told = dict(asked.columns)
     own = _is_own(raw, path) and "loss" not in map(quantity_of, told)
     if own:
-        if "loss" not in raw.columns:
-            raise InputError(f"{ResultsFolder(path).runs_path} has no column 'loss'", REMAKE)
+        missing = [name for name in _ALWAYS if name not in raw.columns]
+        if missing:
+            reason = f"it has no column {missing[0]}"
+            raise DamagedFile(ResultsFolder(path).runs_path, reason, REMAKE)
         told["loss"] = "loss"  # never the training loss next to it
     found = find_columns(raw, path, told, asked.count, asked.units, asked.needs, nested=nested)
     raw, found, spelled = with_spelled_out(raw, found, asked.needs, path, asked.units)
