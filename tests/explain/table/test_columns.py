@@ -328,9 +328,9 @@ def test_a_run_of_weight_zero_is_left_out(tmp_path: Path) -> None:
         "--columns",
         "weight=weight",
     )
-    frame = RUNS.assign(weight=np.tile([0.0, 1.0, 0.3], 4))
+    frame = RUNS.assign(weight=np.tile([0.0, 1.0, 0.3, 1e-300, 1.0, 0.3], 2))
     some = invoke(tmp_path, frame, *asked, "--json")
-    rest = invoke(tmp_path, frame[frame["weight"] > 0], *asked, "--json")
+    rest = invoke(tmp_path, frame[frame["weight"] > 1e-9], *asked, "--json")
     found, same = json.loads(some.stdout), json.loads(rest.stdout)
     assert found["n_runs"] == same["n_runs"] == 8
     assert {run["reason"] for run in found["excluded"]} == {"weight 0"}
@@ -338,6 +338,9 @@ def test_a_run_of_weight_zero_is_left_out(tmp_path: Path) -> None:
     none = invoke(tmp_path, frame.assign(weight=0), *asked)
     assert none.exit_code == 2
     assert "above zero" in none.stderr
+    word = invoke(tmp_path, frame.assign(weight=["x", *[1] * 11]), *asked)
+    assert word.exit_code == 2
+    assert "must hold numbers" in word.stderr
 
 
 @pytest.mark.parametrize("scale", [1e300, 1e-300])

@@ -13,6 +13,8 @@ NO_WEIGHT = "weight 0"
 """Why a row was left out."""
 _LARGEST = 1e50
 """The squares of weights beyond this, or below one over it, are beyond what numbers hold."""
+_SMALLEST_SHARE = 1e-12
+"""A weight below this share of the largest moves no digit of a fit: it counts as zero."""
 
 
 def without_weight(
@@ -22,7 +24,9 @@ def without_weight(
     asked for. Raises InputError if all of them do."""
     if column is None:
         return np.zeros(len(frame), dtype=bool)
-    zero = usable & (pd.to_numeric(frame[WEIGHT], errors="coerce") == 0).to_numpy()
+    weight = pd.to_numeric(frame[WEIGHT], errors="coerce").to_numpy(dtype=float)
+    largest = weight[usable & np.isfinite(weight)].max(initial=0.0)
+    zero = usable & (weight >= 0) & (weight <= _SMALLEST_SHARE * largest)
     if zero.any() and (zero == usable).all():
         raise InputError(
             f"every finished run of {path} has the weight 0 in column {column!r}",
@@ -32,9 +36,11 @@ def without_weight(
 
 
 def with_ordinary_weights(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with weights of at most 1 if theirs are extreme: only their ratios matter."""
+    """The rows with weights as numbers (NaN for others), of at most 1 if they are extreme: only
+    their ratios matter."""
     weight = pd.to_numeric(frame[WEIGHT], errors="coerce")
     largest = weight.max()
-    if not np.isfinite(largest) or largest <= 0 or 1 / _LARGEST < largest < _LARGEST:
-        return frame
-    return frame.assign(**{WEIGHT: weight / largest})
+    extreme = largest <= 1 / _LARGEST or largest >= _LARGEST
+    if extreme and 0 < largest < np.inf:
+        weight = weight / largest
+    return frame.assign(**{WEIGHT: weight})
