@@ -36,7 +36,7 @@ _FAR_ABOVE = 10.0
 _MOST_WEIGHTS = 2**24
 """Runs × refits whose weights are held at once."""
 _UNSETTLED_DOUBT, _UNSETTLED_WRONG = 0.05, 0.2
-_LARGEST_NOISE = 2.0
+LARGEST_NOISE = 2.0
 """Simulated ln L moves by at most this: a heavy tail must not overflow."""
 
 
@@ -113,8 +113,8 @@ def bootstrap(
             misfit_B, seed_B = variance.scales(count, rng)
             noise = np.clip(
                 misfit_B * rng.standard_normal(count) + seed_B * rng.standard_normal(count),
-                -_LARGEST_NOISE,
-                _LARGEST_NOISE,
+                -LARGEST_NOISE,
+                LARGEST_NOISE,
             )
             drawn = _large.simulated(surface, theta_P, point_R, weight_R, misfit_B, seed_B, rng)
             return Replicates(
@@ -181,8 +181,8 @@ class _Variances:
         shift = misfit_B[:, None] * rng.standard_normal((count, number))[:, point_R]
         shift += seed_B[:, None] * rng.standard_normal((count, len(point_R)))
         one_more = misfit_B * rng.standard_normal(count) + seed_B * rng.standard_normal(count)
-        return np.clip(shift, -_LARGEST_NOISE, _LARGEST_NOISE), np.clip(
-            one_more, -_LARGEST_NOISE, _LARGEST_NOISE
+        return np.clip(shift, -LARGEST_NOISE, LARGEST_NOISE), np.clip(
+            one_more, -LARGEST_NOISE, LARGEST_NOISE
         )
 
     def notes(self, number: int, points_word: str, spread_word: str, count: int) -> list[Note]:

@@ -23,7 +23,7 @@ from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.levels import in_order
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
-from llmscale.explain.estimation.uncertainty import least_squares_residual
+from llmscale.explain.estimation.uncertainty import LARGEST_NOISE, least_squares_residual
 from llmscale.explain.fit.parametric import fit_law
 from llmscale.explain.laws import Array, Law, Surface
 from llmscale.explain.laws._formula import Formula
@@ -354,4 +354,8 @@ def _noise(left_R: Array, rank: int, rng: np.random.Generator) -> Array:
     left = left_R * np.sqrt(runs / (runs - rank))
     if runs >= _RUNS_TO_RESAMPLE:
         return np.asarray(rng.choice(left - left.mean(), size=(SIMULATIONS, runs)))
-    return np.sqrt(np.mean(left**2)) * rng.standard_normal((SIMULATIONS, runs))
+    # Its size is redrawn for each table: few degrees of freedom hardly tell it, as in Student's t.
+    free = runs - rank
+    size = np.sqrt(np.mean(left**2) * free / np.maximum(rng.chisquare(free, SIMULATIONS), 1e-12))
+    noise = size[:, None] * rng.standard_normal((SIMULATIONS, runs))
+    return np.asarray(np.clip(noise, -LARGEST_NOISE, LARGEST_NOISE))
