@@ -5,6 +5,7 @@ those of `kind` as keywords: what each is called, takes and means is read from i
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import GenericAlias
@@ -14,6 +15,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 
 from llmscale.commands._streams import answers_apart
+from llmscale.errors import InputError
 from llmscale.settings import Setting, options_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -120,6 +122,21 @@ def takes_settings(
 class GroupedCommand(TyperCommand):
     """A command whose help shows its options in groups. Plain text: to draw panels with rich takes
     longer than all else that help does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options. Raises InputError for one that takes one value and is given twice, of
+        which the last would be taken in silence."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter, times in Counter(order).items():
+            is_switch = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
+            takes_one = parameter.nargs == 1 and not parameter.multiple and not is_switch
+            if times > 1 and takes_one and not ctx.resilient_parsing:
+                name = max(parameter.opts, key=len)
+                raise InputError(
+                    f"{name} is given {times} times, and takes one value",
+                    "give it once; an option that takes a list takes it with commas",
+                )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, whose answer alone goes to standard output."""

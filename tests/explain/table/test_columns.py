@@ -251,8 +251,10 @@ def test_status_says_which_words_count_as_done(tmp_path: Path) -> None:
         tmp_path, frame, "--status", "done=finished,crashed", "--law", "power", "--json"
     )
     assert (result.exit_code, json.loads(result.stdout)["n_runs"]) == (0, 8)
+    words = "its words are 'finished', 'crashed', 'killed'; written like --status done=finished,"
     for status, sentence in (
-        ("done=fine", "has the word fine"),
+        ("done=fine", "has the word 'fine'"),
+        ("done=FINE, x", words),
         ("done=", "names no word"),
         ("left=fine", "which words count as done"),
     ):
