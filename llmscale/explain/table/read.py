@@ -15,6 +15,7 @@ from llmscale.errors.printable import shortened
 from llmscale.explain.table.columns.find import (
     ALIASES,
     COUNTS,
+    WEIGHT,
     Found,
     find_columns,
     nearest,
@@ -30,7 +31,7 @@ from llmscale.explain.table.doubts.losses import mixed_splits
 from llmscale.explain.table.doubts.taken import Taken
 from llmscale.explain.table.files.nested import refuse_chart, state_column
 from llmscale.explain.table.files.source import read_source
-from llmscale.explain.table.rows import retries
+from llmscale.explain.table.rows import retries, weights
 from llmscale.explain.table.rows.identity import Identity, identify
 from llmscale.explain.table.rows.resumed import STEP_TWICE
 from llmscale.explain.table.rows.row_names import numbered
@@ -82,6 +83,8 @@ def read_table(
     first = ["run_id", *ALIASES]
     others = [name for name in read.frame.columns if name not in first]
     frame = read.frame.loc[kept, first + others].reset_index(drop=True)
+    if WEIGHT in read.found.columns:
+        frame = weights.with_ordinary_weights(frame)
     if read.own:
         frame.attrs[FOLDER] = str(read.path)
     return RunTable(read.path, frame, left_out, notes, read.found.count, taken, reading)
@@ -189,9 +192,11 @@ def _judge(read: _Read, asked: _Asked) -> _Judged:
     identity = identify(raw, frame, read.found.columns, read.found.told, usable)
     run_ids = identity.run_ids
     frame["run_id"] = run_ids
+    weighed_by = read.found.columns.get(WEIGHT)
     for again, why in (
         (retries.superseded(raw, run_ids, usable), retries.SUPERSEDED),
         (identity.repeated, STEP_TWICE),
+        (weights.without_weight(frame, weighed_by, usable, path), weights.NO_WEIGHT),
     ):
         usable, reasons = usable & ~again, np.where(again, why, reasons)
     if not usable.any():

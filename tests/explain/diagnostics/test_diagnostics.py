@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llmscale.errors import Note
 from llmscale.explain.diagnostics.checklist import checklist
 from llmscale.explain.diagnostics.diagnose import diagnose
 from llmscale.explain.diagnostics.verdict import verdict
@@ -19,6 +20,7 @@ from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.laws.power_floor import PowerFloor
 from llmscale.explain.table import Excluded, RunTable, read_table
+from llmscale.notes import Weight, weight_of
 
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.31)
 RATIOS = (5.0, 20.0, 80.0, 320.0)
@@ -189,6 +191,17 @@ def test_every_code_fires_on_a_table_that_deserves_it(code: str) -> None:
     assert code in codes(FIRING[code]())
 
 
+def test_a_lowest_loss_shared_by_an_end_and_a_setting_inside_is_bracketed() -> None:
+    frame = isoflop(4.0)  # the end stands first
+    frame.loc[frame.index % 6 == 1, "loss"] = frame["loss"].shift(1)
+    assert "optimum-not-bracketed" not in codes(frame)
+    searched = search(best=4.0)
+    losses = searched.groupby(["params", "tokens", "seed"])["loss"]
+    lowest_two = losses.rank() <= 2
+    searched.loc[lowest_two, "loss"] = losses.transform("min")
+    assert "learning-rate-at-edge" not in codes(searched[::-1])
+
+
 def test_runs_left_out_are_named_by_reason() -> None:
     left_out = (Excluded("big", "diverged"), Excluded("late", "running"))
     assert codes(clean(), excluded=left_out) == {"diverged-runs", "unfinished-runs"}
@@ -347,3 +360,25 @@ def test_the_verdict_follows_from_the_check_and_the_heaviest_note() -> None:
     assert "not to be relied on before mixed-data is settled" in said(
         clean().assign(data=["prose", "code"] * 20)
     )
+
+
+def test_a_few_duplicates_weigh_less_than_many_and_a_law_each_takes_enough_runs() -> None:
+    fit = refit(read_table(clean()))
+
+    def found(frame: pd.DataFrame, code: str) -> Note:
+        notes = diagnose(replace(fit, table=read_table(frame)), runs=frame)
+        return next(note for note in notes if note.code == code)
+
+    def weight(again: int) -> Weight:
+        frame = pd.concat([clean(), clean()[:again]], ignore_index=True)
+        frame["run_id"] = [f"r{i}" for i in range(len(frame))]
+        return weight_of(found(frame, "duplicate-runs"))
+
+    assert (weight(1), weight(10)) == (Weight.DOUBT, Weight.WRONG)
+    few = found(changed(slice(0, 9), data="code"), "mixed-data")
+    assert "--by data" in few.message
+    many = found(with_values(data=["prose"] * 30 + list("abcdefghij")), "mixed-data")
+    assert "--by" not in many.message
+    assert many.message.endswith("--where 'data == prose'")
+    scattered = found(with_values(data=[f"text {i // 2}" for i in range(40)]), "mixed-data")
+    assert "No value has the 4 runs" in scattered.message
