@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import Note, counted, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, columns_named, spellings
 from llmscale.explain.table.rows.grid import is_grid, one_after_another
 from llmscale.explain.table.rows.resumed import resumed_notes, steps_again
@@ -90,6 +90,7 @@ def identify(
     if "run_id" in told:
         column = found["run_id"]
         ids = texts_of(raw[column])
+        rows.refuse_several_sizes(ids, column)
         return rows.settle(ids, column, forced=True)
     strong, weak = _called(NAMES, raw), _called(MODEL_NAMES, raw)
     for column in strong:
@@ -332,6 +333,19 @@ class _Rows:
         """Every row as a run of its own."""
         nothing = np.zeros(len(self.raw), dtype=bool)
         return Identity(numbered(self.raw), None, nothing, (), labels, grid=self.grid)
+
+    def refuse_several_sizes(self, ids: pd.Series, column: str) -> None:
+        """Raise InputError if a name stands at several sizes: a run has one."""
+        if self.one_size(ids):
+            return
+        sizes = pd.Series(self.params[self.usable]).groupby(ids[self.usable].to_numpy())
+        least, most = sizes.min(), sizes.max()
+        name = least.index[most > least * (1 + _SAME)][0]
+        raise InputError(
+            f"column {column!r} is not of runs: a run has one size, and {name!r} has params from "
+            f"{least[name]:.4g} to {most[name]:.4g}",
+            "name a column with one value a run, or run_id=none: every row is a run",
+        )
 
     def settle(self, ids: pd.Series, column: str | None, *, forced: bool = False) -> Identity:
         """Run ids by a column, with a note on names that stand in several rows."""
