@@ -191,6 +191,21 @@ def test_a_table_in_the_place_of_another_is_damaged(repository: Path, tmp_path: 
             llmscale.plot(path, kind="curves", output=False)
 
 
+def test_a_tilde_that_no_shell_has_read_is_the_home(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    assert results_folder("~/mine").path == folder / "mine"
+    table = str(folder / "runs.parquet")
+    kept = run("fit", table, "--law", "power", "--bootstrap", "0", "--out=~/fit.json")
+    assert kept.exit_code == 0, kept.output
+    drawn = run("plot", table, "--bootstrap", "0", "--out=~/fit.svg")
+    assert drawn.exit_code == 0, drawn.output
+    assert {"fit.json", "fit.svg"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / "~").exists()
+
+
 def test_a_folder_in_the_place_of_a_fit_is_refused_before_the_fit(folder: Path) -> None:
     (folder / "fit-power.json").mkdir()
     refused = run("fit", str(folder), "--law", "power")
