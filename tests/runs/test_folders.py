@@ -197,11 +197,9 @@ def test_a_tilde_that_no_shell_has_read_is_the_home(
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.chdir(folder)
     assert results_folder("~/mine").path == folder / "mine"
-    table = str(folder / "runs.parquet")
-    kept = run("fit", table, "--law", "power", "--bootstrap", "0", "--out=~/fit.json")
-    assert kept.exit_code == 0, kept.output
-    drawn = run("plot", table, "--bootstrap", "0", "--out=~/fit.svg")
-    assert drawn.exit_code == 0, drawn.output
+    quick: Any = {"bootstrap": 0, "holdout": "none", "diagnostics": False}
+    llmscale.fit(folder / "runs.parquet", "power", keep="~/fit.json", **quick)
+    llmscale.plot(folder / "runs.parquet", law="power", output="~/fit.svg", **quick)
     assert {"fit.json", "fit.svg"} <= {path.name for path in folder.iterdir()}
     assert not (folder / "~").exists()
 

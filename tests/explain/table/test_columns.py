@@ -393,7 +393,9 @@ def test_a_law_over_columns_of_its_own_needs_no_size(tmp_path: Path) -> None:
 
 def test_a_column_of_runs_has_one_size_a_run() -> None:
     frame = RUNS.assign(which=["a", "b"] * 6)
-    with pytest.raises(InputError, match="'which' is not of runs: a run has one size, and 'a' has"):
+    with pytest.raises(
+        InputError, match="'which' is not of runs: a run has one size, and 'a' has 4"
+    ):
         read_table(frame, columns={"run_id": "which"})
 
 

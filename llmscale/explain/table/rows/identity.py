@@ -90,7 +90,6 @@ def identify(
     if "run_id" in told:
         column = found["run_id"]
         ids = texts_of(raw[column])
-        rows.refuse_several_sizes(ids, column)
         return rows.settle(ids, column, forced=True)
     strong, weak = _called(NAMES, raw), _called(MODEL_NAMES, raw)
     for column in strong:
@@ -334,19 +333,6 @@ class _Rows:
         nothing = np.zeros(len(self.raw), dtype=bool)
         return Identity(numbered(self.raw), None, nothing, (), labels, grid=self.grid)
 
-    def refuse_several_sizes(self, ids: pd.Series, column: str) -> None:
-        """Raise InputError if a name stands at several sizes: a run has one."""
-        if self.one_size(ids):
-            return
-        sizes = pd.Series(self.params[self.usable]).groupby(ids[self.usable].to_numpy())
-        least, most = sizes.min(), sizes.max()
-        name = least.index[most > least * (1 + _SAME)][0]
-        raise InputError(
-            f"column {column!r} is not of runs: a run has one size, and {name!r} has params from "
-            f"{least[name]:.4g} to {most[name]:.4g}",
-            "name a column with one value a run, or run_id=none: every row is a run",
-        )
-
     def settle(self, ids: pd.Series, column: str | None, *, forced: bool = False) -> Identity:
         """Run ids by a column, with a note on names that stand in several rows."""
         nothing = np.zeros(len(ids), dtype=bool)
@@ -355,6 +341,13 @@ class _Rows:
         names = list(dict.fromkeys(done[done.duplicated(keep=False)]))
         if not names:
             return Identity(ids, column, nothing, ())
+        if forced and not self.one_size(ids):
+            sizes = pd.Series(self.params[self.usable]).groupby(done.to_numpy()).nunique()
+            raise InputError(
+                f"column {column!r} is not of runs: a run has one size, and {sizes.idxmax()!r} "
+                f"has {sizes.max()}",
+                "name a column with one value a run, or run_id=none: every row is a run",
+            )
         checkpoints = self.are_checkpoints(ids)
         grown = checkpoints or self._grown(ids)
         if not forced and not (self.one_size(ids) and grown):
