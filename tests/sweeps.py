@@ -33,7 +33,19 @@ def write_counting(folder: Path) -> Path:
     return path
 
 
-def options(text: Path, out: Path | str, sizes: str, tokens: str = "20k") -> list[str]:
+def changed(command: list[str], changes: list[str]) -> list[str]:
+    """The command with `changes`, options and their values, in the place of its own."""
+    kept = list(command)
+    for name in (word.partition("=")[0] for word in changes):
+        if name.startswith("--") and name in kept:
+            place = kept.index(name)
+            del kept[place : place + 2]
+    return [*kept, *changes]
+
+
+def options(
+    text: Path | str, out: Path | str, sizes: str, tokens: str = "20k", workers: str = "1"
+) -> list[str]:
     """The command of a sweep by one worker however many cores there are: to start another takes
     seconds.
     """
@@ -54,7 +66,7 @@ def options(text: Path, out: Path | str, sizes: str, tokens: str = "20k") -> lis
         "--dtype",
         "float32",
         "--workers",
-        "1",
+        workers,
         "--out",
         str(out),
     ]

@@ -73,6 +73,7 @@ WRONG: dict[Menu[Any], list[tuple[str, str]]] = {
         (f"{RETURNS}None", "gave None at progress 0"),
         (f"{RETURNS}True", "gave True at progress 0"),
         (f"import numpy\n{RETURNS}numpy.ones(2)", r"gave array\(\[1\., 1\.\]\) at progress 0"),
+        (f"import random\n{RETURNS}random.random()", "gives two answers at progress 0"),
         (f"{RETURNS}0", "is 0 at every step"),
         (f"{RETURNS}1 / (progress < 0.5)", r"mine\.py, line 1 fails at progress 0\.5.*Zero"),
         ("def X(): return 1", "fails at progress 0: TypeError: X.. takes 0 positional"),
@@ -89,6 +90,11 @@ WRONG: dict[Menu[Any], list[tuple[str, str]]] = {
             r"line 10 cannot be used as an optimizer: AttributeError",
         ),
         (STEPS.format(step="pass"), "changes no weight"),
+        ("import torch\nclass X(torch.optim.Optimizer): pass", r"has no step\(\)"),
+        (
+            STEPS.format(step="weight.sub_(group['lr'] * torch.randn_like(weight))"),
+            "two different steps of the same gradients",
+        ),
         (STEPS.format(step="weight.sub_(0.01 * weight)"), "at learning rate 0"),
         (
             STEPS.format(step="weight.sub_(group['lr'] * weight.grad / self.count)"),

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.runs.shape import Shape
 from llmscale.settings import Range, Setting, keys_of, options_of, settings_of, stated_options
+from llmscale.settings.tables import with_keywords
 
 KINDS: tuple[Any, ...] = (
     Recipe,
@@ -151,6 +153,14 @@ def test_help_of_what_explains_shows_menus_and_plain_defaults(command: str) -> N
     assert "--objective huber|squared|log-cosh" in said
     assert "[default: 0.9]" in said
     assert "[default: what suits the table]" in said
+
+
+def test_numbers_and_truths_of_numpy_are_taken_as_those_of_python() -> None:
+    given = {"refit": np.True_, "level": np.float64(0.5), "seed": np.int64(3)}
+    spec = with_keywords(PredictSpec(), given, "the call")
+    found = (spec.refit, spec.options.level, spec.options.seed)
+    assert found == (True, 0.5, 3)
+    assert [type(value) for value in found] == [bool, float, int]
 
 
 def test_the_reference_of_settings_is_what_the_declarations_say(repository: Path) -> None:

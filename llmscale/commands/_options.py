@@ -5,7 +5,9 @@ those of `kind` as keywords: what each is called, takes and means is read from i
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, TypeVar
@@ -14,6 +16,8 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 
 from llmscale.commands._streams import answers_apart
+from llmscale.errors import InputError
+from llmscale.errors.printable import begun
 from llmscale.settings import Setting, options_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -121,6 +125,21 @@ class GroupedCommand(TyperCommand):
     """A command whose help shows its options in groups. Plain text: to draw panels with rich takes
     longer than all else that help does."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options. Raises InputError for one that takes one value and is given twice, of
+        which the last would be taken in silence."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter, times in Counter(order).items():
+            is_switch = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
+            takes_one = parameter.nargs == 1 and not parameter.multiple and not is_switch
+            if times > 1 and takes_one and not ctx.resilient_parsing:
+                name = max(parameter.opts, key=len)
+                raise InputError(
+                    f"{name} is given {times} times, and takes one value",
+                    "give it once; an option that takes a list takes it with commas",
+                )
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command, whose answer alone goes to standard output."""
         with answers_apart():
@@ -159,14 +178,35 @@ def _annotation(one: Setting) -> Any:
     flags = one.flags or (one.flag,)
     if kind is bool:
         flags = (f"{one.flag}/--no-{one.flag.removeprefix('--')}",)
+    is_number = kind in (int, float)
+    usual = f"<{kind.__name__}>" if is_number else None
     option = typer.Option(
         *flags,
-        metavar=_metavar(one),
+        metavar=_metavar(one) or usual,
+        parser=_number_of(one, kind) if is_number else None,
         help=_help(one),
         rich_help_panel=one.group,
         show_default=False,  # that of the option is None; the setting's own is in its help
     )
     return Annotated[taken | None, option]
+
+
+def _number_of(one: Setting, kind: type) -> Callable[[str], Any]:
+    """Reads the number of an option; a whole one also as 10k or 1e3."""
+
+    def read(text: str) -> Any:
+        with suppress(ValueError):
+            return kind(text)
+        if kind is int:
+            from llmscale.quantity import parse_count
+
+            with suppress(ValueError):
+                if not float(text).is_integer():
+                    raise InputError(f"{one.flag} {text} is not whole", "write it like 3 or 10k")
+            return parse_count(text, one.flag)
+        raise InputError(f"{one.flag} {begun(text)!r} is not a number", "write it like 0.5 or 1e-3")
+
+    return read
 
 
 def _metavar(one: Setting) -> str | None:

@@ -49,8 +49,10 @@ def fit(
 
 def _check_checklist(settings: dict[str, Any]) -> None:
     """Raise InputError for what goes together with more than one fit, or with another output."""
-    several = settings["by"] or settings["method"] or "all" in (settings["law"] or ())
-    if several or settings["keep"]:
+    laws = settings["law"] or ()
+    several = settings["by"] or len(laws) > 1 or "all" in laws
+    is_other = settings["method"] not in (None, "parametric")
+    if several or is_other or settings["keep"]:
         raise InputError(
             "--checklist describes one fit", "name one law, and leave --by, --method and --out out"
         )

@@ -112,7 +112,8 @@ def results_folder(out: Path | str) -> ResultsFolder:
     fix = "name a folder that you may write to, as in --out results/mine"
     if not str(out).strip():
         raise InputError("--out is empty", fix)
-    path = refuse_unusable(Path(out), fix)
+    # A shell leaves the ~ of --out=~/mine as it is.
+    path = refuse_unusable(Path(os.path.expanduser(out)), fix)
     if ".." in path.parts:
         path = path.resolve()
     if path.exists() and not path.is_dir():

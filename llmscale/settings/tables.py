@@ -75,12 +75,13 @@ def read_value(one: Setting, value: Any, where: str) -> Any:
         return _read_list(one, value, where)
     if one.parse is not None and isinstance(value, str):
         return one.parse(value)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # of numpy, in which JSON cannot be written
     if int in one.kinds and isinstance(value, float) and value.is_integer():
         return int(value)
     if not _fits(value, one):
         raise InputError(f"{one.keyword} in {where} is {value!r}", f"{one.keyword} is {_say(one)}")
-    # What numpy counts in, JSON cannot write.
-    return value.item() if isinstance(value, Real) and hasattr(value, "item") else value
+    return value
 
 
 def check_keys(table: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sweeps import changed
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -86,7 +87,7 @@ def test_every_architecture_and_optimizer_can_be_measured(arch: str, optimizer: 
 )
 def test_wrong_input_exits_2_before_any_work(option: str, value: str, said: str) -> None:
     started = time.monotonic()
-    result = CliRunner().invoke(app, [*TINY, "--seconds", "100", option, value])
+    result = CliRunner().invoke(app, changed([*TINY, "--seconds", "100"], [option, value]))
     assert result.exit_code == 2
     assert result.stdout == ""
     assert said in result.stderr

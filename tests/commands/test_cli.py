@@ -154,6 +154,27 @@ def test_completion_installs_into_the_home_folder(repository: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("predict k.json -N 1B --params 2B -D 1B", "--params"),
+        ("fit k.csv --by x --by y", "--by"),
+        ("plot k.csv --title a --title b", "--title"),
+        ("tune --refine --no-refine", "--refine"),
+        ("data inspect x --samples 2 --samples 3", "--samples"),
+    ],
+)
+def test_an_option_of_one_value_is_not_taken_from_its_last_place(line: str, name: str) -> None:
+    refused = run(app, line.split())
+    assert refused.exit_code == 2
+    assert f"error: {name} is given 2 times, and takes one value" in refused.stderr
+
+
+def test_an_option_of_several_values_and_a_switch_may_be_repeated(tmp_path: Path) -> None:
+    twice = run(app, ["fit", str(tmp_path / "no.csv"), *2 * ["--where", "N > 1", "--json"]])
+    assert "there is no file" in twice.stderr
+
+
 def _complete(repository: Path, line: str) -> str:
     environment = os.environ | {
         "PYTHONPATH": str(repository),

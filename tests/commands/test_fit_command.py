@@ -401,7 +401,8 @@ def test_a_table_comes_through_a_pipe_in_any_unit(surface: Path) -> None:
 
 
 def test_the_checklist_is_markdown_filled_in_from_the_table(folder: Path) -> None:
-    result = run(folder, "--law", "power-floor", "--checklist", "--bootstrap", 0)
+    asked = ["--law", "power-floor", "--checklist", "--method", "parametric"]
+    result = run(folder, *asked, "--bootstrap", 0)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("# ")
     assert "L = E + A/N^alpha" in result.stdout
@@ -446,6 +447,11 @@ def test_objectives_are_chosen_by_name(surface: Path) -> None:
         (["--by", "data", "--law", "all"], "one law is fitted to every group"),
         (["--by", "data", "--method", "isoflop"], "--by goes with"),
         (["--checklist", "--law", "all"], "describes one fit"),
+        (["--checklist", "--law", "chinchilla", "--law", "power"], "describes one fit"),
+        (["--bootstrap", "many"], "--bootstrap 'many' is not a number"),
+        (["--bootstrap", "1.5"], "--bootstrap 1.5 is not whole"),
+        (["--bootstrap", "1M"], "bootstrap is 1000000, which is out of range"),
+        (["--level", "high"], "--level 'high' is not a number"),
         (["--method", "isoflops"], "did you mean isoflop"),
         (["--where", "size < 3"], "no column"),
         (["--units", "params=miles"], "miles"),

@@ -191,6 +191,19 @@ def test_a_table_in_the_place_of_another_is_damaged(repository: Path, tmp_path: 
             llmscale.plot(path, kind="curves", output=False)
 
 
+def test_a_tilde_that_no_shell_has_read_is_the_home(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    assert results_folder("~/mine").path == folder / "mine"
+    quick: Any = {"bootstrap": 0, "holdout": "none", "diagnostics": False}
+    llmscale.fit(folder / "runs.parquet", "power", keep="~/fit.json", **quick)
+    llmscale.plot(folder / "runs.parquet", law="power", output="~/fit.svg", **quick)
+    assert {"fit.json", "fit.svg"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / "~").exists()
+
+
 def test_a_folder_in_the_place_of_a_fit_is_refused_before_the_fit(folder: Path) -> None:
     (folder / "fit-power.json").mkdir()
     refused = run("fit", str(folder), "--law", "power")

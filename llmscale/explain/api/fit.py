@@ -1,5 +1,6 @@
 """`llmscale.fit`: laws fitted to a table of runs, in any of the ways that `llmscale fit` offers."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +171,7 @@ def _place(keep: Keep, source: Any, runs: RunTable) -> Path | None:
     if keep is False:
         return None
     if isinstance(keep, (str, Path)):
-        return Path(keep)
+        return Path(os.path.expanduser(keep))
     # A part of a folder's runs is not the folder's fit, and at a URL only a sweep writes.
     is_part = "--where" in runs.asked
     if runs.path.is_dir() and not is_part and not is_url(source):
@@ -236,6 +237,6 @@ def _check_keep(spec: FitSpec, laws: tuple[LawName, ...]) -> None:
         )
     if spec.keep is True:
         return
-    check_file(Path(str(spec.keep)))
+    check_file(Path(os.path.expanduser(str(spec.keep))))
     if len(laws) > 1:
         raise InputError(f"{len(laws)} laws are named, and a file keeps one", "name one --law")

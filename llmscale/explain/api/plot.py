@@ -1,5 +1,6 @@
 """`llmscale.plot`: a table of runs and its laws, or its loss curves, drawn for a paper."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def plot(
     spec = asked_spec(PlotSpec, {**keywords, "width": width, "title": title, **settings})
     chosen = FIGURES.find(spec.kind)
     if not isinstance(spec.output, bool):
-        check_place(Path(spec.output))
+        check_place(Path(os.path.expanduser(spec.output)))
     reading, options = reading_given(settings), options_given(spec, settings)
     asked = Asked(source, laws_of(spec.law), reading, options, spec.refit)
     _refuse_idle(chosen, spec.kind, asked)
@@ -124,7 +125,7 @@ def _path(spec: PlotSpec, asked: Asked, runs: RunTable | None) -> Path | None:
     if spec.output is False:
         return None
     if spec.output is not True:
-        path = Path(spec.output)
+        path = Path(os.path.expanduser(spec.output))
         return path.resolve() if ".." in path.parts else path
     name = f"{spec.kind}.png" if spec.kind in FIGURES else "figure.png"
     if runs is None or not runs.path.is_dir() or is_url(asked.source):

@@ -185,7 +185,7 @@ def count_sensitive(evidence: Evidence) -> Note | None:
     return COUNT_SENSITIVE.note(
         f"the exponents hang on what N counts: {'; '.join(shown)}. State the count with them, "
         "compare only like with like, and add sizes whose embeddings are small (Porian et al. "
-        f"2024). The other law: {evidence.command} --count {other}"
+        f"2024). The other law: {fit.table.command('fit', '--count', other)}"
     )
 
 
@@ -223,12 +223,12 @@ def embedding_share(evidence: Evidence) -> Note | None:
     high = share > EMBEDDING_SHARE.limit
     if not high.any():
         return None
+    compared = evidence.fit.table.command("fit", "--count", "params_non_embedding")
     return EMBEDDING_SHARE.note(
         f"embeddings and output layer are more than {EMBEDDING_SHARE.limit:.0%} of the parameters "
         f"in {high.sum()} of {counted(len(share), 'run')} ({share.max():.0%} at the most, "
         f"{share.min():.0%} at the least): N means another thing at each size. Use "
-        f"{_smaller_vocabulary(frame)}larger models, and compare {evidence.command} --count "
-        "params_non_embedding"
+        f"{_smaller_vocabulary(frame)}larger models, and compare {compared}"
     )
 
 

@@ -19,6 +19,7 @@ _COLUMNS = {"params": "params", "tokens": "tokens", "flops": "flops"}
 _COLUMNS |= {"n": "params", "d": "tokens", "c": "flops"}
 LARGEST_BUDGETS = 0.5
 """For laws in N and D the largest budgets are those above this share of the largest FLOPs, ..."""
+_RULES = "use none, largest, or a rule like flops>1e19 or params>=10M"
 _LEAST_SHARE = 0.05
 """... or above this share's powers, until they are this share of the runs: one run says little."""
 
@@ -110,6 +111,8 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
         while (flops >= least).sum() < int(_LEAST_SHARE * len(frame)):
             least *= LARGEST_BUDGETS
         return np.asarray(flops >= least)
+    if not rule.strip():
+        raise InputError("--holdout is empty", _RULES)
     held = np.ones(len(frame), dtype=bool)
     try:
         conditions = parse_where(rule)
@@ -120,7 +123,7 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
         why = f": {error.problem}" if isinstance(error, InputError) else ""
         raise InputError(
             f"hold-out rule {rule!r} is not understood{why}",
-            "use none, largest, or a rule like flops>1e19 or params>=10M",
+            _RULES,
         ) from error
     if not held.any() or held.all():
         values = frame[columns[0]]

@@ -143,7 +143,7 @@ def _payload(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} holds no fit that llmscale kept", "fit first: llmscale fit TABLE")
     if payload["fit_format"] != FORMAT:
         raise InputError(
-            f"{path} is of format {shortened(str(payload['fit_format']), 20)}, and this llmscale "
+            f"{path} is of format {shortened(repr(payload['fit_format']), 20)}, and this llmscale "
             f"reads {FORMAT}",
             _again(payload),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,12 @@ class RunTable:
         return "".join(parts)
 
     def command(self, verb: str, *options: object) -> str:
-        """`llmscale VERB TABLE OPTIONS`, to paste; FILE stands for a stream or a frame."""
+        """`llmscale VERB TABLE OPTIONS`, to paste; FILE stands for a stream or a frame.
+        `options` take the place of those by which the table was read; filters are added."""
         place = self.path if self.path.exists() else "FILE"
-        return command_line("llmscale", verb, place, *self.asked, *options)
+        asked = zip(self.asked[::2], self.asked[1::2], strict=True)
+        kept = [pair for pair in asked if pair[0] == "--where" or pair[0] not in options]
+        return command_line("llmscale", verb, place, *chain(*kept), *options)
 
     def select(self, mask: ArrayLike) -> "RunTable":
         """The runs where `mask` (a truth a run) is true, with the same notes and runs left out."""

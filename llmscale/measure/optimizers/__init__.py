@@ -8,7 +8,7 @@ go with width and depth. A class without `build` is given AdamW's groups, each w
 `weight_decay`, and steps weights one by one; if it has no `__init__`, nothing else.
 
 A step of gradient 0 at learning rate 0 leaves weights as they are. What steps depend on is in
-`state` and in the groups, of which checkpoints are made."""
+`state` and in the groups, of which checkpoints are made; they draw no random numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """Trying an optimiser of the user's own on a few weights, before it trains anything."""
 
 import copy
+import inspect
 from typing import Any
 
 import torch
@@ -48,6 +49,15 @@ def check(member: Any, title: str) -> None:
             )
         if _equal(weights, start):
             raise InputError(f"{title} changes no weight", "let step() change weights in place")
+        twins, twin = _built(member, title)
+        allocate_state(twin)
+        _step(twins, twin, seed=1)
+        if not _equal(weights, twins):
+            raise InputError(
+                f"{title} makes two different steps of the same gradients",
+                "let step() draw no random numbers and keep nothing outside the optimizer: a run "
+                "that is trained again would come out otherwise",
+            )
         others, resumed = _built(member, title)
         for other, weight in zip(others, weights, strict=True):
             other.data.copy_(weight)
@@ -63,9 +73,9 @@ def check(member: Any, title: str) -> None:
 
 
 def _built(member: Any, title: str) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
-    torch.manual_seed(0)
+    numbers = torch.Generator().manual_seed(0)
     sizes = [(8, 8) if role.is_matrix else (8,) for role in _ROLES]
-    weights = [nn.Parameter(torch.randn(size)) for size in sizes]
+    weights = [nn.Parameter(torch.randn(size, generator=numbers)) for size in sizes]
     with_roles = [Weight(weight, role) for weight, role in zip(weights, _ROLES, strict=True)]
     optimizer = member.build(
         with_roles,
@@ -79,6 +89,9 @@ def _built(member: Any, title: str) -> tuple[list[nn.Parameter], torch.optim.Opt
     if not isinstance(optimizer, torch.optim.Optimizer):
         kind = type(optimizer).__name__
         raise InputError(f"{title} makes a {kind}, and no torch.optim.Optimizer", FIX)
+    # Unwrapped: torch wraps the step of every class that it makes an optimizer of.
+    if inspect.unwrap(type(optimizer).step) is inspect.unwrap(torch.optim.Optimizer.step):
+        raise InputError(f"{title} has no step()", "let step() change weights in place")
     return weights, optimizer
 
 
@@ -100,9 +113,10 @@ def _check_groups(weights: list[nn.Parameter], optimizer: Any, title: str) -> No
 
 
 def _step(weights: list[nn.Parameter], optimizer: torch.optim.Optimizer, seed: int) -> None:
-    torch.manual_seed(seed)
+    # Not from torch's own numbers, which go on: an optimizer that draws some steps otherwise.
+    numbers = torch.Generator().manual_seed(seed)
     for weight in weights:
-        weight.grad = torch.randn(weight.shape)
+        weight.grad = torch.randn(weight.shape, generator=numbers)
     set_learning_rate(optimizer, _LR)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

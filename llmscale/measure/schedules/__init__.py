@@ -66,7 +66,14 @@ class Schedule(ABC):
         """Raise InputError if the user's own schedule fails at some of its steps."""
         if self.title:
             last = self.steps - 1
-            shares = [self._share(round(last * part / TRIED)) for part in range(TRIED + 1)]
+            steps = [round(last * part / TRIED) for part in range(TRIED + 1)]
+            shares = [self._share(step) for step in steps]
+            for step, share in zip(steps, shares, strict=True):
+                if self._share(step) != share:
+                    raise InputError(
+                        f"{self.title} gives two answers at progress {self.progress(step):.4g}",
+                        "let it hang on the progress only: a run that is resumed asks again",
+                    )
             if not any(shares):
                 raise InputError(f"{self.title} is 0 at every step", _FIX)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sweeps import changed
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -29,9 +30,8 @@ def codes(table: RunTable) -> list[str]:
 def invoke(folder: Path, frame: pd.DataFrame, *options: str) -> Any:
     path = folder / "runs.csv"
     frame.to_csv(path, index=False)
-    return CliRunner().invoke(
-        app, ["fit", str(path), "--bootstrap", "0", "--holdout", "none", *options]
-    )
+    usual = ["fit", str(path), "--bootstrap", "0", "--holdout", "none"]
+    return CliRunner().invoke(app, changed(usual, list(options)))
 
 
 # Names
@@ -267,8 +267,10 @@ def test_status_says_which_words_count_as_done(tmp_path: Path) -> None:
         tmp_path, frame, "--status", "done=finished,crashed", "--law", "power", "--json"
     )
     assert (result.exit_code, json.loads(result.stdout)["n_runs"]) == (0, 8)
+    words = "its words are 'finished', 'crashed', 'killed'; written like --status done=finished,"
     for status, sentence in (
-        ("done=fine", "has the word fine"),
+        ("done=fine", "has the word 'fine'"),
+        ("done=FINE, x", words),
         ("done=", "names no word"),
         ("left=fine", "which words count as done"),
     ):
@@ -390,3 +392,18 @@ def test_a_law_over_columns_of_its_own_needs_no_size(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["coefficients"]["alpha"] == pytest.approx(0.5, rel=1e-3)
     result = invoke(tmp_path, frame, "--law", "power")
     assert (result.exit_code, "no column for params" in result.stderr) == (2, True)
+
+
+def test_a_column_of_runs_has_one_size_a_run() -> None:
+    frame = RUNS.assign(which=["a", "b"] * 6)
+    with pytest.raises(
+        InputError, match="'which' is not of runs: a run has one size, and 'a' has 4"
+    ):
+        read_table(frame, columns={"run_id": "which"})
+
+
+@pytest.mark.parametrize("name", ["columns", "units", "holdout"])
+def test_an_empty_option_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
+    result = invoke(tmp_path, RUNS, f"--{name}", "", "--law", "power")
+    assert result.exit_code == 2
+    assert f"--{name} is empty" in result.stderr

@@ -20,6 +20,7 @@ from sweeps import (
     ALIKE,
     BRANCHED,
     assert_same_results,
+    changed,
     llmscale,
     tables,
     wait_for,
@@ -58,7 +59,7 @@ class Impatient(Silent):
 def swept(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of an uninterrupted sweep over three sizes."""
     out = tmp_path_factory.mktemp("results") / "swept"
-    result = llmscale(*options(text, out), "--workers", "2")
+    result = llmscale(*options(text, out, workers="2"))
     assert result.exit_code == 0, result.output
     assert "loss" in result.stdout
     assert "[3/3]" in result.stderr
@@ -157,7 +158,7 @@ def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_comman
 ) -> None:
     out = tmp_path / "results"
     folders = [out / "runs" / run_id for run_id in tables(swept)[0]["run_id"]]
-    command = [sys.executable, "-m", "llmscale", *options(text, out), "--workers", "2"]
+    command = [sys.executable, "-m", "llmscale", *options(text, out, workers="2")]
     with ExitStack() as processes:
         with ExitStack() as held:
             for (
@@ -295,14 +296,14 @@ def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(
     text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    stream = ["--data", f"hub:{text.parent}", "--yes"]
-    result = llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k"), *stream)
+    stream = f"hub:{text.parent}"
+    result = llmscale(*options(stream, out, sizes="1x16x1", tokens="10k,20k"), "--yes")
     assert result.exit_code == 0, result.output
     runs, _ = tables(out)
     assert list(runs["status"]) == ["done", "done"]
     assert list(runs["unique_tokens"]) == list(runs["tokens"])
     wider = llmscale(
-        *options(text, out, sizes="1x16x1", tokens="10k,20k,30k"), *stream, "--dry-run", "--json"
+        *options(stream, out, sizes="1x16x1", tokens="10k,20k,30k"), "--yes", "--dry-run", "--json"
     )
     assert [run["finished"] for run in json.loads(wider.stdout)["runs"]] == [True, True, False]
 
@@ -337,10 +338,8 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
-    arguments = options(text, tmp_path / "results")
-    for name, value in changes.items():
-        arguments += [f"{name}={value}"]
-    result = llmscale(*arguments)
+    asked = [f"{name}={value}" for name, value in changes.items()]
+    result = llmscale(*changed(options(text, tmp_path / "results"), asked))
     assert result.exit_code == 2, result.output
     assert result.stderr.count("error:") == 1
     assert words in result.stderr

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sweeps import changed
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -555,7 +556,7 @@ def test_wrong_input_is_refused_before_any_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "letter.txt").write_text("dear")
-    result = llmscale(*options(text, tmp_path / "tuned"), *changes)
+    result = llmscale(*changed(options(text, tmp_path / "tuned"), changes))
     assert result.exit_code == 2, result.output
     assert words in result.stderr
     assert "Traceback" not in result.output

@@ -32,6 +32,8 @@ def parse_pairs(text: str, option: str, what: str, example: str) -> list[tuple[s
             )
         pairs.append((name, value))
         at = match.end()
+    if not pairs:
+        raise InputError(f"{option} is empty", f"write it like {example}, or leave it out")
     return pairs
 
 

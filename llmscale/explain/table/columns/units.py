@@ -38,7 +38,9 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 def parse_units(text: str | None) -> dict[str, str]:
     """`params=M,tokens=B` as {"params": "M", "tokens": "B"}. Raises InputError for unknown ones."""
     units: dict[str, str] = {}
-    for name, unit in parse_pairs(text or "", "--units", "quantity=unit", "params=M,tokens=B"):
+    if text is None:
+        return units
+    for name, unit in parse_pairs(text, "--units", "quantity=unit", "params=M,tokens=B"):
         if quantity_of(name) in units:
             raise InputError(f"--units {text!r} gives {name} twice", "give each quantity one unit")
         units[quantity_of(name)] = unit

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import Note, counted, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.explain.table.columns.names import MODEL_NAMES, NAMES, columns_named, spellings
 from llmscale.explain.table.rows.grid import is_grid, one_after_another
 from llmscale.explain.table.rows.resumed import resumed_notes, steps_again
@@ -341,6 +341,13 @@ class _Rows:
         names = list(dict.fromkeys(done[done.duplicated(keep=False)]))
         if not names:
             return Identity(ids, column, nothing, ())
+        if forced and not self.one_size(ids):
+            sizes = pd.Series(self.params[self.usable]).groupby(done.to_numpy()).nunique()
+            raise InputError(
+                f"column {column!r} is not of runs: a run has one size, and {sizes.idxmax()!r} "
+                f"has {sizes.max()}",
+                "name a column with one value a run, or run_id=none: every row is a run",
+            )
         checkpoints = self.are_checkpoints(ids)
         grown = checkpoints or self._grown(ids)
         if not forced and not (self.one_size(ids) and grown):

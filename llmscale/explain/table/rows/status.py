@@ -110,7 +110,8 @@ class Statuses:
 
 
 def parse_status(text: str | Sequence[str] | None) -> frozenset[str] | None:
-    """`done=finished,crashed` as words, small; None for nothing. Raises InputError."""
+    """`done=finished,crashed` as words, as they are written; None for nothing. Raises
+    InputError."""
     if text is None:
         return None
     if isinstance(text, str):
@@ -129,7 +130,7 @@ def parse_status(text: str | Sequence[str] | None) -> frozenset[str] | None:
                 "write it like --status done=finished",
             )
         items[0] = rest if sign else head
-    words = frozenset(_word(item) for item in items if item.strip())
+    words = frozenset(item.strip() for item in items if item.strip())
     if not words:
         raise InputError(
             f"--status {text!r} names no word", "write it like --status done=finished,crashed"
@@ -201,24 +202,24 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
 
 def _as_told(raw: pd.DataFrame, path: Path, done: frozenset[str]) -> Statuses:
     columns = [column for column, _ in _columns(raw)]
+    wanted = {_word(word): word for word in done}
     for column in columns:
         words = _words(raw[column])
         word_of = {word: _word(word) for word in set(words)}
         small = np.array([word_of[word] for word in words], dtype=object)
-        good = np.isin(small, list(done))
+        good = np.isin(small, list(wanted))
         if good.any():
-            strange = done - set(small)
-            if strange:
+            if wanted.keys() - set(small):
                 break
             return Statuses(good, words, (column,))
     if not columns:
         raise InputError(f"{path} has no column of statuses", "leave --status out")
-    there = dict.fromkeys(chain.from_iterable(_words(raw[column]) for column in columns))
-    lacking = done.difference(map(_word, there))
+    there = list(dict.fromkeys(chain.from_iterable(_words(raw[column]) for column in columns)))
+    lacking = wanted.keys() - set(map(_word, there)) or wanted
+    said = sorted(repr(wanted[word]) for word in lacking)
     raise InputError(
-        f"no column of statuses of {path} ({', '.join(columns)}) has the word "
-        f"{listed(sorted(lacking or done))}",
-        f"its words are {listed(there, 10)}: --status done=WORD,WORD",
+        f"no column of statuses of {path} ({', '.join(columns)}) has the word {listed(said)}",
+        f"its words are {listed(map(repr, there), 10)}; written like {status_option(*there[:2])}",
     )
 
 
