@@ -355,7 +355,7 @@ def test_a_few_duplicates_weigh_less_than_many_and_a_law_each_takes_enough_runs(
     fit = refit(read_table(clean()))
 
     def found(frame: pd.DataFrame, code: str) -> Note:
-        notes = diagnose(replace(fit, table=read_table(frame)), runs=frame)
+        notes = diagnose(replace(fit, runs=read_table(frame)), runs=frame)
         return next(note for note in notes if note.code == code)
 
     def weight(again: int) -> Weight:
