@@ -62,9 +62,8 @@ class FinalLosses:
 
 def from_frame(frame: pd.DataFrame) -> FinalLosses:
     """The runs of a table."""
-    frame = frame.sort_values(
-        ["flops", "loss"], kind="stable"
-    )  # _hull is quicker on what is in order
+    # _hull is quicker on what is in order; of equal losses the smallest run comes first.
+    frame = frame.sort_values(["flops", "loss", "params"], kind="stable")
     columns = {name: frame[name].to_numpy() for name in ("params", "tokens", "flops")}
     log_params, log_flops = np.log(columns["params"]), np.log(columns["flops"])
     # Smallest and largest size within cells of a factor of 1.4 in compute, and two cells on either

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import LlmscaleError, Note, listed
-from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known
+from llmscale.explain.diagnostics.evidence import Evidence, best_at_end, counted, groups, known
 from llmscale.explain.estimation.advice import more_budgets, more_sizes, sweep_with
 from llmscale.explain.estimation.levels import count_levels
 from llmscale.explain.estimation.result import Fit
@@ -153,9 +153,9 @@ def _profiles(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
 
 def _open_end(frame: pd.DataFrame, rows: NDArray[np.int_]) -> str | None:
     """`1e18 FLOPs (largest, N = 10M)` if the best size of a budget is at an end of those tried."""
-    params = frame["params"].to_numpy(dtype=float)[rows]
-    best = params[np.argmin(frame["loss"].to_numpy(dtype=float)[rows])]
-    if best not in (params.min(), params.max()):
+    params, loss = (frame[name].to_numpy(dtype=float)[rows] for name in ("params", "loss"))
+    best = best_at_end(params, loss)
+    if best is None:
         return None
     end = "largest" if best == params.max() else "smallest"
     budget = np.exp(np.median(np.log(frame["flops"].to_numpy(dtype=float)[rows])))

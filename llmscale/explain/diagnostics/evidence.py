@@ -179,3 +179,11 @@ def where(frame: pd.DataFrame, row: int) -> str:
     return ", ".join(
         f"{letter} = {format_count(value)}" for letter, value in parts if np.isfinite(value)
     )
+
+
+def best_at_end(tried: Array, loss: Array) -> float | None:
+    """The setting of the lowest loss, if it is the smallest or the largest of those tried.
+    Of settings that share the lowest loss, as rounded losses do, one inside is enough for None."""
+    best = np.unique(tried[loss == loss.min()])
+    inside = (best > tried.min()) & (best < tried.max())
+    return None if inside.any() else float(best[-1])

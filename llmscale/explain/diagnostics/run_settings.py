@@ -11,12 +11,20 @@ from scipy import special
 
 from llmscale.errors import Note, listed
 from llmscale.errors.command_lines import command_line, where_option
-from llmscale.explain.diagnostics.evidence import Evidence, counted, groups, known, where
+from llmscale.explain.diagnostics.evidence import (
+    Evidence,
+    best_at_end,
+    counted,
+    groups,
+    known,
+    where,
+)
 from llmscale.explain.estimation.advice import sweep_with
 from llmscale.explain.estimation.levels import count_levels, distinct
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.repeats import differing, values_of
 from llmscale.explain.laws import LETTERS, Array
+from llmscale.explain.table.rows.weights import NO_WEIGHT
 from llmscale.notes.fitting import (
     DIVERGED_RUNS,
     DUPLICATE_RUNS,
@@ -200,8 +208,8 @@ def learning_rate_at_edge(evidence: Evidence) -> Note | None:
     )
     for rows in points:
         tried = np.unique(lr[rows])
-        best = lr[rows][np.argmin(loss[rows])]
-        if best in (tried[0], tried[-1]):
+        best = best_at_end(lr[rows], loss[rows])
+        if best is not None:
             end = "smallest" if best == tried[0] else "largest"
             edges.append(f"{where(done, rows[0])} (lr {best:.3g}, the {end} of {len(tried)})")
     if not edges:
@@ -242,9 +250,11 @@ def _tuned_only(evidence: Evidence, points: list[NDArray[np.int_]]) -> str:
             if all(frame["lr"][rows][chosen[rows]].nunique() == 1 for rows in points):
                 only = where_option(name, "==", value)
                 return f"keep those of one kind, {evidence.command} {only}"
-    best = frame["lr"].iloc[[rows[np.argmin(frame["loss"].iloc[rows])] for rows in points]]
-    if best.nunique() == 1:
-        only = where_option("lr", "==", best.iloc[0])
+    lr, loss = (frame[name].to_numpy(dtype=float) for name in ("lr", "loss"))
+    best_of_points = [set(lr[rows][loss[rows] == loss[rows].min()]) for rows in points]
+    best = set.intersection(*best_of_points)
+    if best:
+        only = where_option("lr", "==", min(best))
         return f"keep the best, {evidence.command} {only}"
     return "put the best of each into a table of its own, and fit that"
 
@@ -296,7 +306,8 @@ def diverged_runs(evidence: Evidence) -> Note | None:
 
 def unfinished_runs(evidence: Evidence) -> Note | None:
     """Runs left out because they are not done."""
-    left_out = [run for run in evidence.fit.table.excluded if "diverged" not in run.reason.lower()]
+    excluded = [run for run in evidence.fit.table.excluded if run.reason != NO_WEIGHT]
+    left_out = [run for run in excluded if "diverged" not in run.reason.lower()]
     if not left_out:
         return None
     names = [run.run_id for run in left_out]

@@ -36,6 +36,13 @@ class Origin:
     rows: int
     excluded: tuple[Excluded, ...]
 
+    @property
+    def named(self) -> str:
+        """For a sentence: the table, and its path unless it came through a pipe or in Python."""
+        path = str(self.path)
+        place = "" if path.startswith("<") else f", {path}"
+        return f"the table that it was fitted to{place}"
+
 
 def origin_of(table: RunTable) -> Origin:
     """Where a fit to this table comes from."""
@@ -100,7 +107,7 @@ class Fit:
         if self.runs is None:
             raise InputError(
                 f"{self.kept} keeps the fit of {self.law.name}, and not its runs",
-                f"name the table that it was fitted to, {self.origin.path}",
+                f"name {self.origin.named}",
             )
         return self.runs
 

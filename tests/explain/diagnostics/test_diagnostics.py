@@ -191,6 +191,17 @@ def test_every_code_fires_on_a_table_that_deserves_it(code: str) -> None:
     assert code in codes(FIRING[code]())
 
 
+def test_a_lowest_loss_shared_by_an_end_and_a_setting_inside_is_bracketed() -> None:
+    frame = isoflop(4.0)  # the end stands first
+    frame.loc[frame.index % 6 == 1, "loss"] = frame["loss"].shift(1)
+    assert "optimum-not-bracketed" not in codes(frame)
+    searched = search(best=4.0)
+    losses = searched.groupby(["params", "tokens", "seed"])["loss"]
+    lowest_two = losses.rank() <= 2
+    searched.loc[lowest_two, "loss"] = losses.transform("min")
+    assert "learning-rate-at-edge" not in codes(searched[::-1])
+
+
 def test_runs_left_out_are_named_by_reason() -> None:
     left_out = (Excluded("big", "diverged"), Excluded("late", "running"))
     assert codes(clean(), excluded=left_out) == {"diverged-runs", "unfinished-runs"}

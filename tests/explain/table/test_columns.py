@@ -130,7 +130,11 @@ def test_of_two_counts_of_parameters_one_is_asked_for() -> None:
 # Losses
 
 
-@pytest.mark.parametrize("name", ["val_loss", "eval_loss", "valid/loss", "test_loss", "eval/loss"])
+@pytest.mark.parametrize(
+    "name",
+    ["val_loss", "eval_loss", "valid/loss", "test_loss", "eval/loss", "val", "Eval", "valid",
+     "Validation (nats)", "dev", "summary.val"],
+)  # fmt: skip
 def test_validation_goes_before_training_and_the_choice_is_said(name: str) -> None:
     for training in ("loss", "train_loss", "train/loss"):
         table = read_table(RUNS.rename(columns={"loss": training}).assign(**{name: LOSS + 0.1}))
@@ -139,6 +143,14 @@ def test_validation_goes_before_training_and_the_choice_is_said(name: str) -> No
         (note,) = table.notes
         assert note.code == "validation-loss"
         assert f"--columns loss={training}" in note.message
+
+
+@pytest.mark.parametrize(
+    "values", [0.1, LOSS / 10, 6 - LOSS, ["c4", "pile"] * 6, [True, False] * 6, np.exp(LOSS) * 5]
+)
+def test_a_column_val_that_cannot_be_a_loss_is_left_where_it_is(values: object) -> None:
+    table = read_table(RUNS.assign(val=values))
+    assert (table.columns["loss"], codes(table)) == ("loss", [])
 
 
 def test_two_validation_losses_that_differ_are_asked_between() -> None:
@@ -166,6 +178,8 @@ def test_a_training_loss_is_taken_with_a_word() -> None:
     [
         ("State", "COMPLETED", "TIMEOUT"), ("State", "COMPLETED", "CANCELLED by 1000"),
         ("State", "COMPLETED", "OUT_OF_ME+"),
+        ("state", "CD", "TO"), ("ST", "CD", "F"), ("result", "CD", "PR"), ("State", "CD", "CA"),
+        ("done", "T", "F"),
         ("JobState", "COMPLETED", "NODE_FAIL"), ("status", "TERMINATED", "PAUSED"),
         ("status", "TERMINATED", "ERROR"),
         ("state", "COMPLETE", "PRUNED"), ("state", "TrialState.COMPLETE", "TrialState.FAIL"),
@@ -203,9 +217,10 @@ def test_words_of_no_known_kind_are_left_out_and_listed_with_the_option() -> Non
     (note,) = table.notes
     assert (note.code, len(table.frame)) == ("status-unknown", 6)
     assert note.message.endswith("--status done=fine")
-    with pytest.raises(InputError, match="its words are fine, good") as error:
-        read_table(RUNS.assign(status=["fine", "good"] * 6))
-    assert "--status done=fine" in str(error.value.fix)
+    for column in ("status", "State", "ST", "final_state"):
+        with pytest.raises(InputError, match="its words are fine, good") as error:
+            read_table(RUNS.assign(**{column: ["fine", "good"] * 6}))
+        assert "--status done=fine" in str(error.value.fix)
     assert read_table(RUNS.assign(state=["CA", "NY"] * 6)).excluded == ()
 
 
@@ -232,6 +247,7 @@ def test_what_may_say_that_runs_differ_is_noted_and_what_says_nothing_is_not() -
     for code, columns in (
         ("status-unknown", {"terminated": [True, False] * 6}),
         ("status-unknown", {"outcome": ["ok", "mu"] * 6}),
+        ("status-unknown", {"result": ["fertig", "abgebrochen"] * 6}),
         ("runs-cut-short", {"target_tokens": TOKENS * np.tile([1, 3], 6)}),
         ("passes-over-data", {"epochs": 4}),
         ("mixed-splits", {"split": ["train", "val"] * 6}),
@@ -299,6 +315,37 @@ def test_a_weight_weighs_the_runs_only_if_it_is_asked_for(tmp_path: Path) -> Non
         ", weight = weight"
         in invoke(tmp_path, frame, "--law", "power", "--columns", "weight=weight").stdout
     )
+
+
+def test_a_run_of_weight_zero_is_left_out(tmp_path: Path) -> None:
+    asked = (
+        "--law",
+        "power",
+        "--bootstrap",
+        "0",
+        "--holdout",
+        "none",
+        "--columns",
+        "weight=weight",
+    )
+    frame = RUNS.assign(weight=np.tile([0.0, 1.0, 0.3], 4))
+    some = invoke(tmp_path, frame, *asked, "--json")
+    rest = invoke(tmp_path, frame[frame["weight"] > 0], *asked, "--json")
+    found, same = json.loads(some.stdout), json.loads(rest.stdout)
+    assert found["n_runs"] == same["n_runs"] == 8
+    assert {run["reason"] for run in found["excluded"]} == {"weight 0"}
+    assert found["coefficients"] == same["coefficients"]
+    none = invoke(tmp_path, frame.assign(weight=0), *asked)
+    assert none.exit_code == 2
+    assert "above zero" in none.stderr
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_only_the_ratios_of_weights_matter(scale: float) -> None:
+    weight = np.tile([0.1, 1.0, 0.3], 4)
+    mapped = {"weight": "weight"}
+    found = read_table(RUNS.assign(weight=weight * scale), columns=mapped)
+    assert found.frame["weight"].to_numpy() == pytest.approx(weight)
 
 
 def test_a_line_says_which_column_became_what(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from llmscale.explain.table.columns.names import (
 )
 from llmscale.explain.table.columns.pairs import check_shared
 from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
+from llmscale.explain.table.columns.validation import under_a_word
 from llmscale.notes.reading import VALIDATION_LOSS
 from llmscale.runs.shape import COUNTS
 
@@ -234,6 +235,7 @@ class _Search:
         validation = [name for name in found if is_loss(name) and is_validation(name)]
         training = [name for name in found if is_loss(name) and is_training(name)]
         plain_ones = self._plain_losses(found, (*validation, *training))
+        validation = validation or under_a_word(self.raw, [*plain_ones, *training])
         for name in plain_ones:
             if any(self._equal(name, other, "loss") for other in validation):
                 self.columns["loss"] = name
@@ -243,12 +245,11 @@ class _Search:
             others = [*plain_ones, *training]
             chosen = self.columns["loss"]
             if others:
-                self.notes.append(
-                    VALIDATION_LOSS.note(
-                        f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
-                        f"otherwise with --columns loss={others[0]}"
-                    )
+                message = (
+                    f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
+                    f"otherwise with --columns loss={others[0]}"
                 )
+                self.notes.append(VALIDATION_LOSS.note(message))
             return
         if plain_ones:
             self._take("loss", plain_ones)

@@ -227,6 +227,12 @@ def is_validation(name: str) -> bool:
     return bool(validation) and not words & set(_TRAINING)
 
 
+def only_validation(name: str) -> bool:
+    """Whether a name, or its last part, says validation and nothing else: `val`, `Eval (nats)`."""
+    words = {*words_of(last_part(name))} - {*_LOSS_UNITS, "per", "token", "set", "final"}
+    return bool(words) and words <= set(_VALIDATION)
+
+
 def is_training(name: str) -> bool:
     """Whether a loss's name says that it is of the data trained on."""
     words = set(words_of(name))

@@ -21,10 +21,10 @@ from llmscale.notes.reading import STATUS_UNKNOWN
 DONE = spellings(
     """
     done finished finish complete completed success succeeded successful ok terminated true yes
-    passed pass
+    passed pass cd
     """
 )
-"""Words of a finished run, small; `terminated` is Ray's."""
+"""Words of a finished run, small; `terminated` is Ray's, `cd` Slurm's."""
 
 NOT_DONE = spellings(
     """
@@ -34,20 +34,21 @@ NOT_DONE = spellings(
     revoked requeued resizing completing configuring stopping interrupted aborted diverged nan
     incomplete unfinished not_finished in_progress active started starting created new skipped lost
     stalled evicted missing no_status false no none unknown
+    bf ca cg dl f nf pd pr rq rs s se si so st to
     """
 )
-"""Words of a run that is not finished, small."""
+"""Words of a run that is not finished, small; those of two letters are Slurm's."""
 _KNOWN = sorted({*DONE, *NOT_DONE})
 
 _COLUMNS = spellings(
     """
     status state job_state job_status trial_status trial_state run_status run_state exit_state
-    exit_status slurm_state slurm_status wandb_state final_status final_state
+    exit_status slurm_state slurm_status wandb_state final_status final_state completion_status st
     """
 )
-_MAYBE = spellings(
-    "outcome result run_outcome run_result final_outcome exit exit_reason completion_status"
-)
+_OF_PLACES = ("state", "final_state", "st")
+"""Columns that may hold the states of a country or of a model, and not of runs."""
+_MAYBE = spellings("outcome result run_outcome run_result final_outcome exit exit_reason")
 """Columns of statuses only if each of their words is one."""
 _TRUTHS = spellings("done finished completed complete is_done is_finished success succeeded")
 _UNTRUTHS = spellings(
@@ -70,22 +71,32 @@ _SHARES = spellings(
 )
 """Columns of how much of a run is done, from 0 to 1 or to 100."""
 _SAID = {
-    **dict.fromkeys(spellings("true yes y x * ✓ ✔ ✅"), True),
-    **dict.fromkeys(spellings("false no n ✗ ✘ ❌"), False),
+    **dict.fromkeys(spellings("true t yes y x * ✓ ✔ ✅"), True),
+    **dict.fromkeys(spellings("false f no n ✗ ✘ ❌"), False),
     "": None,
 }
 _EXIT_CODES = ("exit_code", "exitcode", "returncode", "return_code")
 _NO_STATUS = "no status"
 _FULL = 0.985
 """From this share on, a run is done: rounding, and a last batch that is left out."""
-_PLACES = re.split(
-    r",\s+",
-    """california, texas, oregon, washington, virginia, iowa, new york, nevada, ohio, arizona, utah,
-    georgia, illinois, florida, massachusetts, north carolina, south carolina, oklahoma, tennessee,
-    pennsylvania, new jersey, colorado, michigan, wyoming, nebraska, bavaria, bayern, quebec,
-    ontario""",
+_PLACES = frozenset(
+    re.split(
+        r",\s+",
+        """california, texas, oregon, washington, virginia, iowa, new york, nevada, ohio, arizona,
+        utah, georgia, illinois, florida, massachusetts, north carolina, south carolina, oklahoma,
+        tennessee, pennsylvania, new jersey, colorado, michigan, wyoming, nebraska, bavaria, bayern,
+        quebec, ontario""",
+    )
 )
-"""States of countries in which machines stand."""
+_PLACE_CODES = spellings(
+    """
+    AL AK AZ AR CA CO CT DC DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM
+    NY NC ND OH OK OR PA PR RI SC SD TN TX UT VT VA WA WV WI WY
+    """
+)
+"""States of countries in which machines stand; CA and PR are also words of Slurm."""
+_MOST_WORDS = 12
+"""A column of more words than this describes runs, and says no status."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +155,11 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
             words = _words(raw[column])
             unknown = [word for word in dict.fromkeys(words) if _word(word) not in _KNOWN]
             known = len(set(words)) > len(unknown)
-            if not known and plain(column) in ("state", "final_state"):
-                # A state of the model or of a country, perhaps, and not of the run.
-                if len(unknown) > 1 and not all(map(_is_place, unknown)):
-                    unread.append(_not_read(column, unknown))
+            if plain(column) in _OF_PLACES and _is_no_status(words, unknown, known=known):
                 continue
             if plain(column) in _MAYBE and unknown:
-                if known:
+                several = 1 < len(unknown) <= _MOST_WORDS and all(len(word) > 1 for word in unknown)
+                if known or several:
                     unread.append(_not_read(column, words))
                 continue
             if not known and len(raw):
@@ -286,9 +295,17 @@ def _without_percent(value: object) -> object:
     return value
 
 
+def _is_no_status(words: np.ndarray, unknown: Sequence[str], *, known: bool) -> bool:
+    """Whether the words are those of places, or tell no runs apart, or are too many."""
+    there = {word for word in words if word != _NO_STATUS}
+    if there and all(map(_is_place, there)):
+        return True
+    return not known and (len(unknown) == 1 or len(unknown) > _MOST_WORDS)
+
+
 def _is_place(word: str) -> bool:
-    """Whether a word is a code of two capitals, as of a state of a country, or one of its names."""
-    return bool(re.fullmatch("[A-Z]{2}", word)) or word.lower() in _PLACES
+    """Whether a word is the code of a state of the United States, or the name of a state."""
+    return word in _PLACE_CODES or word.lower() in _PLACES
 
 
 def _words(given: pd.Series) -> np.ndarray:
