@@ -101,7 +101,7 @@ def test_an_error_says_in_python_what_to_write_in_python() -> None:
     assert str(caught.value).endswith('fix: leave delta= out, or take objective="huber"')
     assert "--objective huber" in str(caught.value.fix)
     in_params = llmscale.fit(RUNS, "power", bootstrap=0, diagnostics=False, holdout="none")
-    with pytest.raises(llmscale.InputError, match="fix: give params=$"):
+    with pytest.raises(llmscale.InputError, match=r"fix: give params=$"):
         llmscale.predict(in_params)
 
 
