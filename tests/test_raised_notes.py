@@ -26,7 +26,7 @@ from llmscale.explain.laws.farseer import Farseer
 from llmscale.explain.laws.power_floor import PowerFloor
 from llmscale.explain.table import read_table
 from llmscale.measure import doctor
-from llmscale.measure.sweep.notes import plan_notes
+from llmscale.measure.sweep.notes import held_out_note, plan_notes
 from llmscale.measure.sweep.result import SweepResult
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.tune.result import conclude
@@ -172,6 +172,12 @@ def planned(**more: Any) -> Codes:
     return codes(plan_notes([run], spec, 100, "cuda"))  # type: ignore[list-item, arg-type]
 
 
+def held_out(asked: int) -> Codes:
+    """What a sweep says that asks for so many tokens of a text that has 100."""
+    note = held_out_note(asked, SimpleNamespace(validation_tokens=100, complete=True))  # type: ignore[arg-type]
+    return codes([note] if note else [])
+
+
 def swept(status: str) -> Codes:
     """What is said at the end of a sweep of one run that came to `status`."""
     run = SimpleNamespace(
@@ -227,6 +233,7 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
         lambda: of_fit_of(read_table(RESULTS), "power-floor", bootstrap=100),
         lambda: of_fit_of(grid(budgets=BUDGETS[:1]), "power"),
     ),
+    "held-out-short": (lambda: held_out(900), lambda: held_out(100)),
     "mixed-settings": (lambda: with_experts(0.02), lambda: with_experts(0.0)),
     "repeats-differ": (lambda: twice(0.1), lambda: twice(0.005)),
     "exponents-differ": (lambda: grouped(0.25), lambda: grouped(TRUTH.alpha)),

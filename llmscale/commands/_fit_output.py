@@ -110,13 +110,13 @@ def _show_holdout(one: "Fit") -> None:
     check = one.holdout
     assert check is not None
     count = len(check.runs)
-    runs, them = ("1 run", "it") if count == 1 else (f"{count} runs", "them")
+    them = "it" if count == 1 else "them"
     bias = f" ({check.bias})" if str(check.bias) else ""
     inside, style = _inside(one)
     output.results.say(
         f"held out ({check.rule}):",
         style,
-        f"{check.law.name} fitted without {runs} predicts {them} with a mean error of "
+        f"{check.law.name} fitted without {check.size} predicts {them} with a mean error of "
         f"{check.error_text}{bias}{inside}",
     )
     for row in _worst_first(check)[:_MOST_HELD_OUT]:

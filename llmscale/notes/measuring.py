@@ -40,8 +40,17 @@ NOISY_LOSS = Kind(
     DOUBT,
     when="the smallest gap between two sizes is under {limit:g} standard errors of a loss",
     means="The text that losses are measured on is too short to tell such sizes apart.",
-    remedy="Measure on more text with --validation-tokens, in a new folder.",
+    remedy="Measure on more text: --validation-tokens in a new folder, as far as a tenth of the "
+    "text reaches; beyond that use more text.",
     limit=5,  # a rule of thumb: all losses are measured on the same text
+)
+HELD_OUT_SHORT = Kind(
+    "held-out-short",
+    DOUBT,
+    when="the text has less than {limit:.0%} of the tokens that --validation-tokens asks for",
+    means="At most a tenth of a text is held out: losses are measured on fewer tokens than asked.",
+    remedy="Use more text, or ask for fewer tokens.",
+    limit=0.75,  # documents are held out whole, at an estimated 4 bytes a token
 )
 RULE_EXTRAPOLATES = Kind(
     "rule-extrapolates",

@@ -61,12 +61,18 @@ def run_title(run_id: str, values: Mapping[str, Any]) -> str:
 
 
 def run_titles(frame: "pd.DataFrame", rows: Iterable[int] | None = None) -> list[str]:
-    """The titles of these rows, or of all; those shared carry the start of the id, too."""
+    """The titles of these rows, or of all; those shared carry the start of the id, too, and rows
+    of one run (checkpoints) their tokens."""
     every = range(len(frame)) if rows is None else list(rows)
     telling = ("run_id", "size", "params", "tokens", "recipe", "seed")
     names = [name for name in telling if name in frame]
     records = frame[names].iloc[list(every)].to_dict("records")
     titles = [run_title(str(record["run_id"]), record) for record in records]
+    repeated = frame["run_id"].duplicated(keep=False).to_numpy()
+    for place, (row, record) in enumerate(zip(every, records, strict=True)):
+        tokens = _count(record.get("tokens"))
+        if repeated[row] and tokens and titles[place] == str(record["run_id"]):
+            titles[place] += f" at {tokens} tokens"
     owners: dict[str, set[str]] = {}
     for title, record in zip(titles, records, strict=True):
         owners.setdefault(title, set()).add(str(record["run_id"]))

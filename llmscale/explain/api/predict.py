@@ -57,7 +57,9 @@ def predict(
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
     keywords |= {"law": law, "refit": refit, **settings}
     spec = asked_spec(PredictSpec, keywords)
-    points = _points(spec, source)
+    points = _points(spec)
+    if not points:
+        raise _nothing_asked(source)
     given = options_given(spec, settings)
     asked = Asked(source, laws_of(spec.law), reading_given(settings), given, spec.refit)
     check_variable(asked.laws, given)
@@ -78,7 +80,7 @@ def _fit_of(asked: Asked) -> Fit:
     return fits_of(asked, read_for(asked), first=True, holdout="none")[0]
 
 
-def _points(spec: PredictSpec, source: Any) -> dict[str, Array]:
+def _points(spec: PredictSpec) -> dict[str, Array]:
     """What is asked for, by column, in shapes that go together. Raises InputError."""
     counts = {"params": spec.params, "flops": spec.flops, "tokens": spec.tokens}
     given = {name: value for name, value in counts.items() if value is not None}
@@ -89,13 +91,26 @@ def _points(spec: PredictSpec, source: Any) -> dict[str, Array]:
     points = points_asked({**given, **spec.inputs})
     if tokens is not None:
         points = points_asked({**points, "tokens": tokens_asked(tokens, points.get("params"))})
-    if not points:
-        table = (source,) if isinstance(source, (str, Path)) else ()
-        example = command_line("llmscale", "predict", *table, "--flops", "1e23")
-        raise InputError(
-            "nothing was asked for", f"give --params and --tokens, or --flops: {example}"
-        )
     return points
+
+
+def _nothing_asked(source: Any) -> InputError:
+    """What a law predicts from, of the fit at hand if there is one."""
+    problem = "nothing was asked for"
+    if isinstance(source, Fit):
+        return InputError(problem, _wanted(source))
+    table = (source,) if isinstance(source, (str, Path)) else ()
+    example = command_line("llmscale", "predict", *table, "--flops", "1e23")
+    return InputError(problem, f"give --params and --tokens, or --flops: {example}")
+
+
+def _wanted(fit: Fit) -> str:
+    """`give --params and --tokens`, or how to give what no option does."""
+    needed = fit.law.inputs
+    if not set(needed) <= {"params", "tokens", "flops"}:
+        return "in Python, llmscale.predict(..., inputs={...}) takes every input: " + both(needed)
+    either = ", or --flops" if set(needed) == {"params", "tokens"} else ""
+    return f"give {both([f'--{name}' for name in needed])}{either}"
 
 
 def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:

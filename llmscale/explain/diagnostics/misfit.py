@@ -90,8 +90,9 @@ def outliers(evidence: Evidence) -> Note | None:
     named = listed(
         f"{title} ({relative(off[row])})" for title, row in zip(titles, order, strict=True)
     )
+    row = "row" if evidence.frame["run_id"].duplicated().any() else "run"
     return OUTLIERS.note(
-        f"{counted(len(order), 'run')} {'lies' if len(order) == 1 else 'lie'} more than "
+        f"{counted(len(order), row)} {'lies' if len(order) == 1 else 'lie'} more than "
         f"{limit:.2g} robust standard deviations ({size(scale)}) off the law: "
         f"{named}{_without(evidence, far)}. Look for what is different about them (spikes, "
         "learning rate, stopped early) before leaving any out",

@@ -47,8 +47,8 @@ def _checked(fit: Fit) -> str:
     check = fit.holdout
     if check is None:
         return "no run was held out to test it on"
-    number = len(check.runs)
-    which = "the one held out" if number == 1 else f"the {number} held out"
+    number = check.size.removesuffix(" runs") if " of " not in check.size else check.size
+    which = "the one held out" if len(check.runs) == 1 else f"the {number} held out"
     # With fewer runs the check may be of another law, such as one without a floor.
     by_another = "" if check.law.name == fit.law.name else f"{check.law.name} "
     return f"{by_another}predicts {which} to {check.error_text}"

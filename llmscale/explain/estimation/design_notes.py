@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from llmscale.errors import Note
+from llmscale.errors.command_lines import condition
 from llmscale.explain.estimation.advice import more_budgets, more_sizes, sweep_with
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR
 from llmscale.explain.estimation.levels import WORDS, count_levels, describe_levels, numbers
 from llmscale.explain.estimation.suitability import no_chinchilla
-from llmscale.explain.laws import Law
+from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
 from llmscale.notes.fitting import (
     FLOOR_NOT_IDENTIFIED,
@@ -60,8 +61,15 @@ def _tokens_of_a_law_in_size(law: Law, table: RunTable) -> Note | None:
     both = "" if no_chinchilla(frame) else "fit --law chinchilla, or "
     return MIXED_TOKEN_BUDGETS.note(
         f"the runs have {describe_levels(frame, 'tokens')}, and a law in N alone takes what "
-        f"tokens do for noise ({both}one budget at a time: --where 'tokens == ...')"
+        f"tokens do for noise ({both}one budget at a time: {_fullest_budget(table)})"
     )
+
+
+def _fullest_budget(table: RunTable) -> str:
+    """The fit of the budget that most runs have, the largest of several."""
+    counts = table.frame["tokens"].value_counts()
+    tokens = float(counts[counts == counts.max()].index.max())
+    return table.command("fit", "--where", condition("tokens", "==", f"{tokens:.17g}"))
 
 
 def _repeated(law: Law, table: RunTable) -> Note | None:
@@ -76,9 +84,21 @@ def _repeated(law: Law, table: RunTable) -> Note | None:
         return None
     return REPEATED_DATA.note(
         f"{repeated} of {len(frame)} runs went over their data more than once, up to "
-        f"{epochs.max():.3g} times, and the law counts every pass as new tokens (fit --law "
-        'data-constrained, or --where "tokens <= ..." for runs of one pass)'
+        f"{epochs.max():.3g} times, and the law counts every pass as new tokens: "
+        f"{table.command('fit', '--law', 'data-constrained')}{_runs_of_one_pass(table, epochs)}"
     )
+
+
+def _runs_of_one_pass(table: RunTable, epochs: Array) -> str:
+    """`; or only those of one pass: COMMAND`, if their tokens tell them from others."""
+    tokens = numbers(table.frame, "tokens")
+    repeated = epochs > REPEATED_DATA.limit
+    least = tokens[repeated].min()
+    short = tokens < least
+    if count_levels(numbers(table.frame, "params")[short]) < SIZES_FOR_A_FLOOR:
+        return ""
+    only = condition("tokens", "<", f"{least:.17g}")
+    return f"; or only runs of one pass: {table.command('fit', '--where', only)}"
 
 
 def _narrow(law: Law, table: RunTable) -> Iterator[Note]:

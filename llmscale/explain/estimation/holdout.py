@@ -54,6 +54,13 @@ class Holdout:
         return bias_of(self.runs["run_id"], self.runs["loss"], self.runs["predicted"])
 
     @property
+    def size(self) -> str:
+        """`3 runs`, or `60 rows of 6 runs`."""
+        rows, runs = len(self.runs), int(self.runs["run_id"].nunique())
+        every = counted(runs, "run")
+        return every if rows == runs else f"{counted(rows, 'row')} of {every}"
+
+    @property
     def notes(self) -> tuple[Note, ...]:
         """What to warn of: `holdout-one-sided`."""
         return (self.bias.note(HOLDOUT_ONE_SIDED, "held-out runs"),) if self.bias.one_sided else ()
@@ -85,7 +92,7 @@ class Holdout:
 
     def __str__(self) -> str:
         count = len(self.runs)
-        text = f"held out ({self.rule}): {counted(count, 'run')} predicted by {self.law.name}"
+        text = f"held out ({self.rule}): {self.size} predicted by {self.law.name}"
         text += f" with a mean error of {self.error_text}"
         if str(self.bias):
             text += f" ({self.bias})"

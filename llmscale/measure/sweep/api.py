@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, counted
+from llmscale.measure.sweep.notes import held_out_note
 from llmscale.measure.sweep.opening import (
     Results,
     fetch,
@@ -71,10 +72,13 @@ def sweep(
     fetch(results, look_only=dry_run)
     folder = results.folder
     command = command or stated_command("sweep", results, spec)
+    wanted = spec.data.validation_tokens
     spec = settled(spec, folder.known_sweep().get("basis"))
     check_folder(folder, spec)
     store = prepare_text(spec, watcher)
     plan = _plan(spec, store, folder, watcher)
+    if short := held_out_note(wanted, store):
+        plan = replace(plan, notes=(*plan.notes, short))
     watcher.planned(plan, store, results.where)
     if rewritten := check_runs(folder, plan):
         watcher.warn(rewritten)

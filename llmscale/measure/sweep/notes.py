@@ -1,25 +1,36 @@
 """What a plan warns of."""
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note, both, counted
 from llmscale.measure.sweep.kernels import kernel_notes
-from llmscale.measure.train.recipe import BATCH_EXPONENT, DEFAULT, Recipe
+from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
-from llmscale.notes.measuring import BATCH_ROUNDED, ISOFLOP_GRID, MEMORY, NOISY_LOSS
+from llmscale.notes.measuring import (
+    BATCH_ROUNDED,
+    HELD_OUT_SHORT,
+    ISOFLOP_GRID,
+    MEMORY,
+    NOISY_LOSS,
+)
 from llmscale.quantity import format_bytes, format_count
 
 if TYPE_CHECKING:
     from llmscale.measure.sweep.planned_run import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
+    from llmscale.measure.text.store import TokenStore
     from llmscale.measure.train.job import Job
     from llmscale.runs.run import Run
 
 MOST_HELD_OUT = 1e8
 """Tokens to measure on that are asked for, at most."""
+_A_LITTLE_MORE, _MOST_STEPS = 1.05, 200
+"""Budgets at which batches are looked up: up to 16,000 times a run's own."""
+_MORE_TOKENS = "with --validation-tokens, in a new folder"
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et
 al. 2023)."""
@@ -36,7 +47,7 @@ def plan_notes(
         mine = [job for job in jobs if job.recipe == name]
         if mine:
             notes += _of_recipe(recipe, mine)
-    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(jobs))
+    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(spec, jobs))
     notes += [note for note in found if note is not None]
     notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
     if device == "cpu" and not all(run.finished for run in runs):
@@ -80,17 +91,31 @@ def _repeated(jobs: "Sequence[Job]") -> Note | None:
     )
 
 
-def _short(jobs: "Sequence[Job]") -> Note | None:
-    for job in jobs:
-        if job.steps < FEW_STEPS.limit:
-            # The batch grows with the tokens, too.
-            more = (FEW_STEPS.limit / job.steps) ** (1 / (1 - BATCH_EXPONENT))
-            tokens = format_count(float(f"{more * job.tokens:.2g}"))
-            return FEW_STEPS.note(
-                f"size {job.size} gets only {counted(job.steps, 'step')}: train on {tokens} tokens "
-                "or more, or in smaller batches (--batch-tokens)"
-            )
-    return None
+def _short(spec: "SweepSpec", jobs: "Sequence[Job]") -> Note | None:
+    short = [job for job in jobs if job.steps < FEW_STEPS.limit]
+    if not short:
+        return None
+    fewest = min(job.steps for job in short)
+    largest = {(job.recipe, job.shape.params): job for job in short}
+    tokens = max(_enough_tokens(spec.variants[job.recipe], job) for job in largest.values())
+    return FEW_STEPS.note(
+        f"{len(short)} of {counted(len(jobs), 'run')} have fewer than {FEW_STEPS.limit:g} steps, "
+        f"the shortest {fewest:,}: train each on {format_count(tokens)} tokens or more, or in "
+        "smaller batches (--batch-tokens)"
+    )
+
+
+def _enough_tokens(recipe: Recipe, job: "Job") -> float:
+    """Tokens from which on a run has enough steps, to two digits; its batch grows with them, too,
+    and in steps of a factor of two."""
+    budgets = [job.tokens * _A_LITTLE_MORE**step for step in range(1, _MOST_STEPS)]
+    least = float(job.tokens)
+    for tokens in budgets:
+        batch = recipe.batch_sequences(job.shape.params, round(tokens)) * recipe.context
+        if tokens < FEW_STEPS.limit * batch:
+            least = tokens
+    unit = 10.0 ** (math.floor(math.log10(least)) - 1)
+    return math.ceil(_A_LITTLE_MORE * least / unit) * unit
 
 
 def _too_large(run: "PlannedRun", free_bytes: int) -> bool:
@@ -150,15 +175,30 @@ def _ends(jobs: "Sequence[Job]", name: str, form: str) -> str:
     return " to ".join(dict.fromkeys(ends))
 
 
+def held_out_note(asked: int | None, store: "TokenStore") -> Note | None:
+    """A warning if the text has fewer tokens to measure losses on than were asked for."""
+    enough = asked is None or store.validation_tokens >= HELD_OUT_SHORT.limit * asked
+    if asked is None or enough or not store.complete:
+        return None
+    have = format_count(store.validation_tokens)
+    return HELD_OUT_SHORT.note(
+        f"--validation-tokens asked for {format_count(asked)}, and the text has {have}: at most a "
+        "tenth of a text is held out. Use more text"
+    )
+
+
 def noise_note(
-    done: "Sequence[Run]", held_out: int, on_more_text: "Callable[[str], str | None]"
+    done: "Sequence[Run]",
+    held_out: int,
+    on_more_text: "Callable[[str], str | None]",
+    most: float = math.inf,
 ) -> Note | None:
     """A warning if the losses of sizes next to each other lie nearer than five standard errors of
     one of them.
 
     All are measured on the same text, so their differences are known better than that: it is a rule
     of thumb. `on_more_text` gives the sweep's own command with so many tokens to measure on, of
-    which it has `held_out` now."""
+    which it has `held_out` now and can have `most`."""
     by_budget: dict[int, dict[int, list[float]]] = {}
     for run in done:
         if run.loss is not None and run.recipe in (None, DEFAULT):
@@ -172,10 +212,15 @@ def noise_note(
         return None
     # The error falls with the root of the tokens.
     wanted = held_out * (NOISY_LOSS.limit * largest / max(min(gaps), 1e-9)) ** 2
-    again = on_more_text(format_count(float(f"{wanted:.2g}"))) if wanted < MOST_HELD_OUT else None
-    how = again or "with --validation-tokens, in a new folder"
+    how = f"measure it on more text: {_MORE_TOKENS}"
+    if wanted > most:
+        # Documents are held out whole, so that what is held out now may be all there is.
+        few = format_count(max(held_out, most))
+        how = f"this text has {few} tokens to measure on at most: use more text, in a new folder"
+    elif wanted < MOST_HELD_OUT:
+        again = on_more_text(format_count(float(f"{wanted:.2g}")))
+        how = f"measure it on more text: {again or _MORE_TOKENS}"
     return NOISY_LOSS.note(
         f"the loss has a standard error of {largest:.3f}, and the smallest gap between two sizes "
-        f"is {min(gaps):.3f}, less than {NOISY_LOSS.limit:g} of them: measure it on more text: "
-        f"{how}",
+        f"is {min(gaps):.3f}, less than {NOISY_LOSS.limit:g} of them: {how}",
     )

@@ -1,5 +1,6 @@
 """What a sweep leaves: its runs, the plan that they follow, and what to know of them."""
 
+import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from llmscale.errors import Note, counted, listed
 from llmscale.measure.sweep.notes import noise_note
 from llmscale.measure.sweep.plan import Plan
+from llmscale.measure.text.documents import LARGEST_SHARE
 from llmscale.notes.fitting import DIVERGED_RUNS, UNFINISHED_RUNS
 from llmscale.notes.measuring import FAILED_RUNS
 from llmscale.notes.reading import LOSS_SPIKES
@@ -61,7 +63,8 @@ class SweepResult:
         ]
         done = [run for run in self.runs if run.status == "done"]
         on_more_text = partial(on_more_validation, self.folder.path, self.where)
-        noise = noise_note(done, self.text["validation_tokens"], on_more_text)
+        held_out = self.text["validation_tokens"]
+        noise = noise_note(done, held_out, on_more_text, _most_held_out(self.text))
         found = (noise, _spike_note(done), _unfinished_note(self.runs, self.unfinished))
         return (*lost, *(note for note in found if note))
 
@@ -87,6 +90,15 @@ class SweepResult:
         heading = "<tr><th>size</th><th>N</th><th>tokens</th><th>loss</th></tr>"
         caption = f"<caption>{escape(repr(self))}</caption>"
         return f"<table>{caption}{heading}{''.join(rows)}</table>"
+
+
+def _most_held_out(text: dict[str, Any]) -> float:
+    """Tokens that can be held out of a text that was read to its end; infinite of a longer one."""
+    meta = text.get("meta", {})
+    if not meta.get("complete"):
+        return math.inf
+    parts = ("train", "validation", "set_aside")
+    return LARGEST_SHARE * sum(meta.get(part, {}).get("tokens", 0) for part in parts)
 
 
 def _loss(run: Run) -> str:

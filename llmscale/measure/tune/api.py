@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, Note, counted
+from llmscale.measure.sweep.notes import held_out_note
 from llmscale.measure.sweep.opening import (
     Results,
     fetch,
@@ -98,12 +99,15 @@ def tune(
     fetch(results, look_only=dry_run)
     folder = results.folder
     command = command or stated_command("tune", results, spec, how)
+    wanted = spec.data.validation_tokens
     spec = settled(spec, known_basis(folder))
     if rewritten := check_folder(folder, spec):
         watcher.warn(rewritten)
     for damage in find_damage(folder):
         watcher.warn(f"{damage.problem}; {damage.fix}")
     store = prepare_text(spec, watcher)
+    if short := held_out_note(wanted, store):
+        watcher.warn_all((short,))
     grid = Grid(how.batch, how.refine, how.doublings)
     study = Study(spec, grid, store, folder, how.stop)
     plan = study.next_round(tell=lambda text: watcher.tell(f"{text} ..."))

@@ -100,6 +100,9 @@ def test_an_error_says_in_python_what_to_write_in_python() -> None:
         llmscale.fit(RUNS, objective="squared", delta=0.1)
     assert str(caught.value).endswith('fix: leave delta= out, or take objective="huber"')
     assert "--objective huber" in str(caught.value.fix)
+    in_params = llmscale.fit(RUNS, "power", bootstrap=0, diagnostics=False, holdout="none")
+    with pytest.raises(llmscale.InputError, match=r"fix: give params=$"):
+        llmscale.predict(in_params)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ def test_runs_are_named_as_people_name_them() -> None:
         "3M at 60M tokens, wide, seed 1 (0a63e22bb1c2)",
         "3M at 60M tokens, wide, seed 1 (ffa3e22bb1c2)",
     ]
+    steps = pd.DataFrame({"run_id": "pythia-160m", "params": 1.6e8, "tokens": [1e9, 2e9]})
+    assert run_titles(steps) == ["pythia-160m at 1B tokens", "pythia-160m at 2B tokens"]
     table = runs().assign(run_id=[f"{place:012x}" for place in range(36)])
     fit = fit_law(table, "chinchilla", bootstrap=0)
     assert fit.holdout is not None

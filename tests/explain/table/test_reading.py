@@ -593,3 +593,10 @@ def test_no_json_fails_with_anything_but_a_sentence(tmp_path: Path, rows: list[A
 def test_published_tables_are_read(shared: Path, name: str) -> None:
     table = read_table(shared / "published" / f"{name}.csv")
     assert len(table.frame) == len(pd.read_csv(shared / "published" / f"{name}.csv"))
+
+
+def test_a_column_empty_in_most_rows_is_said_to_leave_few() -> None:
+    frame = pd.DataFrame({"params": [1e6, None, None, None], "loss": [4.0, 3.5, 3.0, 2.9]})
+    with pytest.raises(InputError, match="is not in 3 of 4 rows: ") as caught:
+        read_table(frame)
+    assert str(caught.value.fix).endswith("which leaves only 1 row")

@@ -2,6 +2,7 @@
 `llmscale status`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from trained import job
 
 from llmscale.measure.sweep.estimate import RUN_SECONDS
 from llmscale.measure.sweep.hardware import Hardware
-from llmscale.measure.sweep.notes import noise_note
+from llmscale.measure.sweep.notes import held_out_note, noise_note
 from llmscale.measure.sweep.plan import Plan, plan_sweep
 from llmscale.measure.sweep.remaining import Work, pace_of, work_left
 from llmscale.measure.sweep.spec import SweepSpec, parse_budgets, parse_flops
@@ -23,6 +24,7 @@ from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
 from llmscale.measure.train.calibrate import Speeds
 from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.recipe import Recipe
+from llmscale.quantity import format_count, parse_count
 from llmscale.runs.results_folder import ResultsFolder
 
 TRAINED, EVALUATED = 1e9, 4e9
@@ -192,4 +194,24 @@ def test_a_loss_too_noisy_to_tell_sizes_apart_is_said() -> None:
     assert "0.021" in note.message
     assert "0.100" in note.message
     assert str(note).endswith("measure it on more text: again on 1.1k")
+    small = noise_note(rows(0.021), 1000, again, 1050)  # type: ignore[arg-type]
+    assert "this text has 1.05k tokens to measure on at most: use more text" in str(small)
     assert noise_note([], 1000, again) is None
+
+
+def test_a_text_with_fewer_tokens_to_measure_on_than_asked_for_is_named(store: TokenStore) -> None:
+    held = store.validation_tokens
+    assert held_out_note(None, store) is held_out_note(held, store) is None
+    note = held_out_note(100 * held, store)
+    assert note is not None
+    assert f"the text has {format_count(held)}" in note.message
+
+
+def test_runs_on_the_tokens_that_a_plan_advises_have_enough_steps(store: TokenStore) -> None:
+    (note,) = [one for one in plan(store).notes if one.code == "few-steps"]
+    assert note.message.startswith("1 of 2 runs have fewer than 300 steps")
+    advised = re.search(r"on (\S+) tokens or more", note.message)
+    assert advised
+    for times in (1, 1.3, 2, 3.7):
+        tokens = round(times * parse_count(advised[1]))
+        assert tokens >= 300 * 32 * Recipe(context=32).batch_sequences(1000, tokens)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmscale.errors import InputError, Note, listed
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.table.columns.find import ALIASES, LABELS, WEIGHT, nearest
 from llmscale.explain.table.columns.text_numbers import written_plainly
@@ -143,6 +143,10 @@ def check_positive(
         rows = [f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in places]
         above = _ABOVE_ZERO.get(str(unit).lower(), "positive numbers")
         fix = f"fix these rows, or leave them out: {where_option(values.name, '>', 0)}"
+        where = listed(rows)
+        if left.sum() / 2 < bad.sum() < left.sum():
+            where = f"{int(bad.sum()):,} of {counted(int(left.sum()), 'row')}: {where}"
+            fix += f", which leaves only {counted(int((left & ~bad).sum()), 'row')}"
         if bad.sum() == left.sum():
             fix = f"name the right column: --columns {values.name}=NAME"
             if values.name == "loss" and unit is None and (number[left] < 0).all():
@@ -151,7 +155,7 @@ def check_positive(
             shown = f"{_shown(given[texts[0]], 40)!r} in {_on_one_line(run_ids[texts[0]])}"
             fix = f"{shown} is no number: {plainly}; or {fix}"
         raise InputError(
-            f"column {given.name!r} of {path} must be {above}, and is not in {listed(rows)}", fix
+            f"column {given.name!r} of {path} must be {above}, and is not in {where}", fix
         )
 
 
