@@ -247,7 +247,7 @@ class _Search:
             if others:
                 message = (
                     f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
-                    f"otherwise with --columns loss={others[0]}"
+                    f"otherwise with --columns loss={quoted(others[0])}"
                 )
                 self.notes.append(VALIDATION_LOSS.note(message))
             return
