@@ -217,7 +217,7 @@ def test_no_table_of_runs_ends_in_a_traceback(examples: int, check: Check) -> No
     commands = st.sampled_from(
         [
             ["fit", "--bootstrap", "0"],
-            ["fit", "--bootstrap", "5", "--law", "power-floor"],
+            ["fit", "--bootstrap", "20", "--law", "power-floor"],
             ["fit", "--bootstrap", "0", "--law", "chinchilla", "--json"],
             ["predict", "--bootstrap", "0", "-C", "1e20"],
         ]
@@ -278,9 +278,9 @@ def _usual(command: tuple[str, ...]) -> list[str]:
     usual = {
         "sweep": trained,
         "tune": trained,
-        "fit": ["runs.csv", "--bootstrap", "5"],
-        "plot": ["runs.csv", "--bootstrap", "5", "-o", "x.svg"],
-        "predict": ["runs.csv", "--bootstrap", "5", "--params", "1B", "--tokens", "20B"],
+        "fit": ["runs.csv", "--bootstrap", "20"],
+        "plot": ["runs.csv", "--bootstrap", "20", "-o", "x.svg"],
+        "predict": ["runs.csv", "--bootstrap", "20", "--params", "1B", "--tokens", "20B"],
         "status": [os.fspath(Path(__file__).resolve().parents[1] / "results" / "cpu")],
         "shapes": ["10k", "--peak", "1T"],
         "inspect": text,

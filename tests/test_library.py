@@ -230,6 +230,11 @@ def test_a_kept_fit_says_what_it_cannot_do(kept: Path, tmp_path: Path) -> None:
         assert result.exit_code == 2, words
         assert sentence in " ".join(result.stderr.split()), result.stderr
         assert result.stdout == ""
+    piped = json.loads(kept.read_text())
+    other = tmp_path / "piped.json"
+    other.write_text(signed({**piped, "table": "<stdin>"}))
+    again = " ".join(run("predict", other, "-C", "1e21", "--refit").stderr.split())
+    assert again.endswith("fix: name the table that it was fitted to")
     drawn = run("plot", kept, "--kind", "pairs", "-o", tmp_path / "pairs.svg")
     assert drawn.exit_code == 0, drawn.output
 
@@ -268,6 +273,8 @@ def test_a_damaged_foreign_or_old_fit_is_one_sentence(
         signed({**whole, "n_runs": "x"}): "a value of it is wrong",
         with_kept(options={"level": 5}): "level is 5, which is out of range",
         with_kept(reach={"ranges": {}, "largest": "x", "misfit": 0.0}): 'reach.largest is "x"',
+        with_kept(noise={"shape": [0], "float64": ""}): "its noise is of shape (0,), not (60,)",
+        with_kept(intervals={"shape": [0, 2], "float64": "AAAA"}): "a value of it is wrong",
         # A table of runs may be named as a fit.
         json.dumps({"loss": [1.0, 2.0]}): "has no column for params",
     }
@@ -299,7 +306,7 @@ def test_a_law_asked_of_fits_is_that_law_or_refused() -> None:
         (("--kind", "curves", "--law", "power"), "--law"),
         (("--kind", "curves", "--variable", "tokens"), "--variable"),
         (("--kind", "curves", "--level", "0.5"), "--level"),
-        (("--kind", "curves", "--bootstrap", "9"), "--bootstrap"),
+        (("--kind", "curves", "--bootstrap", "20"), "--bootstrap"),
         (("--kind", "envelope", "--law", "power"), "--law"),
         (("--kind", "envelope", "--objective", "huber"), "--objective"),
         (("--kind", "curves", "--refit"), "--refit"),
@@ -351,7 +358,7 @@ def test_what_notebooks_show_is_a_table_and_no_markup_of_the_files() -> None:
         fits[0],
         replace(fits[0], notes=(llmscale.Note("floor-at-zero", SCRIPT),)),
         llmscale.predict(fits[0], flops=[1e20, 1e21]),
-        llmscale.fit(frame.assign(data=["a", "b"] * 12 + ["a"]), "kaplan", by="data", bootstrap=9),
+        llmscale.fit(frame.assign(data=["a", "b"] * 12 + ["a"]), "kaplan", by="data", bootstrap=20),
     ]
     for value in values:
         shown = Checked(value._repr_html_())

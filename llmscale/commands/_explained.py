@@ -20,6 +20,9 @@ def show(found: Any, *, json: bool, every: bool) -> None:
         output.print_json(_payload(found))
     else:
         _print(found)
+    if isinstance(found, Groups):
+        for note in found.notes:  # what the test says is never among those that are left out
+            output.warn(note)
     output.warn_all(_notes(found), every=every)
     best = _fits(found)
     if best and not json:
@@ -81,6 +84,6 @@ def _fits(found: Any) -> Sequence[Any]:
 
 def _notes(found: Any) -> Sequence[Note]:
     if isinstance(found, Groups):
-        return (*next(iter(found)).table.notes, *found.notes)
+        return shown.distinct_notes(found.fits)
     fits = _fits(found)
-    return shown.distinct_notes(tuple(fits)) if fits else found.notes
+    return shown.distinct_notes({fit.law.name: fit for fit in fits}) if fits else found.notes

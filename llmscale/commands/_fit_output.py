@@ -1,6 +1,6 @@
 """What `llmscale fit` prints: laws, a ranking of laws, groups, and methods."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
@@ -175,22 +175,22 @@ def _named_law(one: "Fit", indent: str = "") -> "Text":
     )
 
 
-def distinct_notes(fits: "tuple[Fit, ...]") -> list[Note]:
-    """Every note once; one that only some of the laws carry names them.
+def distinct_notes(fits: "Mapping[str, Fit]") -> list[Note]:
+    """Every note of fits by law or by group once; one that only some of them carry names them.
 
-    Of notes of one code whose numbers are each law's own, the first law's; `--json` has them all.
+    Of notes of one code whose numbers are each fit's own, the first one's; `--json` has them all.
     What counting embeddings does to the exponents says more than how many there are."""
-    codes = {note.code for one in fits for note in one.notes}
+    codes = {note.code for one in fits.values() for note in one.notes}
     carriers: dict[Note, list[str]] = {}
-    for one in fits:
+    for name, one in fits.items():
         for note in one.notes:
             if note.code == EMBEDDING_SHARE.code and COUNT_SENSITIVE.code in codes:
                 continue
             alike = next(
                 (seen for seen in carriers if seen.code == note.code and note.code in _ALIKE), note
             )
-            carriers.setdefault(alike, []).append(one.law.name)
-    return [note if len(laws) == len(fits) else note.of(laws) for note, laws in carriers.items()]
+            carriers.setdefault(alike, []).append(name)
+    return [note if len(whom) == len(fits) else note.of(whom) for note, whom in carriers.items()]
 
 
 _ALIKE = (PARAMETRIC_BOOTSTRAP.code, COUNT_SENSITIVE.code)

@@ -47,9 +47,16 @@ class Note:
 
     code: str
     message: str
+    weight: int | None = None
+    """A `notes.Weight`, if it matters more or less than its kind usually does."""
 
     def __str__(self) -> str:
         return self.message
+
+    def to_json(self) -> dict[str, str | int]:
+        """As kept and printed: with its weight only if that is its own."""
+        shown: dict[str, str | int] = {"code": self.code, "message": self.message}
+        return shown if self.weight is None else {**shown, "weight": int(self.weight)}
 
     def of(self, whom: Iterable[str]) -> "Note":
         """The note with the names of what it holds for in front."""

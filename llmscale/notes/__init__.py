@@ -49,6 +49,8 @@ def heaviest_first(notes: Iterable[Note]) -> list[Note]:
 
 def weight_of(note: Note) -> Weight:
     """Of a note, which may be of another version's catalogue: fits are kept with theirs."""
+    if note.weight is not None:
+        return Weight(note.weight)
     return CATALOGUE[note.code].weight if note.code in CATALOGUE else Weight.DOUBT
 
 

@@ -44,9 +44,10 @@ class Kind:
     source: str = ""
     """Where the limit or the claim was published."""
 
-    def note(self, message: str) -> Note:
-        """The note, with a sentence that holds the actual numbers."""
-        return Note(self.code, message)
+    def note(self, message: str, weight: Weight | None = None) -> Note:
+        """The note, with a sentence that holds the actual numbers, and a weight if they give it
+        another than usual."""
+        return Note(self.code, message, None if weight is self.weight else weight)
 
     def raised_when(self) -> str:
         """`when`, with the limit in its place."""

@@ -98,8 +98,10 @@ def _bias(method: str) -> Kind:
         f"{method}-bias",
         NEWS,
         when=f"--method {method} is used, and a law fits these runs",
-        means="The method has a bias on this choice of runs, without any noise.",
+        means="The method has a bias on this choice of runs, without any noise. If a is off by "
+        "more than 0.1, or N* at the largest budget by a factor of 2, the result is likely wrong.",
         remedy="Compare a less the bias; make the grid finer and more symmetric.",
+        limit=0.1,  # published methods differ by less (Hoffmann et al. 2022, table 2)
         source="Czech et al. 2026, arXiv 2603.22339",
     )
 
@@ -124,7 +126,9 @@ BUDGETS_UNEVEN = Kind(
     "budgets-uneven",
     NEWS,
     when="FLOPs within a budget differ by more than {limit:.0%}",
-    means="Losses were moved to the budget's middle along the slope of the lowest losses.",
+    means="Losses were moved to the budget's middle along the slope of the lowest losses. From "
+    "20% on that is a correction of the size of what is measured, and makes the optimum less "
+    "certain.",
     remedy="Train at equal FLOPs: sweep --flops does.",
     limit=0.05,
 )

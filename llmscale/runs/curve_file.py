@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from llmscale.runs.checked import plain_file, reading_results
+from llmscale.runs.checked import REMAKE, DamagedFile, plain_file, reading_results
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 GROUP_ROWS = 1 << 17
 """Rows of a row group, and rows that are decoded at a time."""
 _GROUPS_KEPT = 2
+_ALWAYS = ("run_id", "step", "tokens")
+"""Columns of the file in every version."""
 
 
 class Span(NamedTuple):
@@ -118,9 +120,11 @@ class CurveFile:
         import pyarrow.parquet as pq
 
         with reading_results(self.path):
-            return pq.ParquetFile(
+            file = pq.ParquetFile(
                 plain_file(self.path), read_dictionary=["run_id"], page_checksum_verification=True
             )
+        _refuse_missing(_ALWAYS, file.schema_arrow.names, self.path)
+        return file
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -136,12 +140,14 @@ class CurveFile:
         @lru_cache(maxsize=_GROUPS_KEPT)
         def group(number: int, columns: tuple[str, ...] | None) -> "pa.Table":
             names = None if columns is None else list(columns)
+            _refuse_missing(names or (), self.columns, self.path)
             with reading_results(self.path):
                 return self._file.read_row_group(number, columns=names)
 
         return group
 
     def _batches(self, columns: list[str]) -> Iterator["pa.RecordBatch"]:
+        _refuse_missing(columns, self.columns, self.path)
         with reading_results(self.path):
             yield from self._file.iter_batches(batch_size=GROUP_ROWS, columns=columns)
 
@@ -216,6 +222,13 @@ def parents_of(runs: pd.DataFrame) -> dict[str, str]:
 def is_id(parent: object) -> bool:
     """Whether a value of the column `parent` names a run."""
     return isinstance(parent, str) and parent != ""
+
+
+def _refuse_missing(wanted: Iterable[str], there: Collection[str], path: Path) -> None:
+    """Raise DamagedFile for a column that the file lacks; pyarrow would leave it out in silence."""
+    for name in wanted:
+        if name not in there:
+            raise DamagedFile(path, f"it has no column {name}", REMAKE)
 
 
 def _codes(column: "pa.Array") -> tuple[np.ndarray, list[str]]:

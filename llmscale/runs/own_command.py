@@ -28,6 +28,15 @@ def resumed(stated: object, place: str | Path) -> str | None:
     return None if words is None else command_line(*words, "--out", place)
 
 
+def missing_file(stated: object) -> str | None:
+    """The TOML file that a stated command reads, if it is not there from where we are."""
+    words = _words(stated, (), ()) or []
+    named = words[2] if len(words) > 2 else ""
+    if named.endswith(".toml") and not Path(named).is_file():
+        return named
+    return None
+
+
 def sweep_by_rule(stated: object, sizes: Collection[str], place: str | Path) -> str:
     """The sweep of `sizes` as a tuning was asked for, by the rule that it left in `place`."""
     words = _words(stated, {"--out", "--sizes", *_BY_RULE}, _OF_OUTPUT | _OF_SEARCH) or []
@@ -44,7 +53,7 @@ def sweep_of(place: Path, sizes: str, tokens: str) -> str | None:
         return None  # a grid of compute budgets chooses sizes and tokens itself
     changed = _WHAT - ({"--tokens"} if not tokens else set())
     words = _words(sweep.get("command"), {"--out", *changed}, _OF_OUTPUT, "sweep")
-    if words is None:
+    if words is None or missing_file(sweep.get("command")):
         return None
     asked = ["--sizes", sizes, *(["--tokens", tokens] if tokens else [])]
     return command_line("llmscale", "sweep", *asked, *words[2:], "--out", place)
@@ -57,7 +66,7 @@ def on_more_validation(folder: Path, where: str, tokens: str) -> str | None:
     option = "--validation-tokens"
     stated = ResultsFolder(folder).known_sweep().get("command")
     words = _words(stated, {"--out", option}, _OF_OUTPUT, "sweep")
-    if words is None:
+    if words is None or missing_file(stated):
         return None
     return command_line(*words, option, tokens, "--out", f"{where}-{tokens}")
 

@@ -353,6 +353,25 @@ def test_groups_are_fitted_apart_and_together(tmp_path: Path) -> None:
     assert "data" in unknown.stderr
 
 
+@pytest.mark.parametrize("sizes", [2, 3])
+def test_groups_of_a_run_a_coefficient_are_not_tested_and_say_what_was_fitted(
+    sizes: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "few.csv"
+    parts = [
+        frame(sizes).assign(data=name, loss=LOSS[:sizes] * scale)
+        for name, scale in (("web", 1.0), ("code", [0.9, 0.85, 0.84][:sizes]))
+    ]
+    pd.concat(parts).to_csv(path, index=False)
+    arguments = (path, "--by", "data", "--law", "power-floor", "--bootstrap", 20)
+    joint = json.loads(run(*arguments, "--json").stdout)["joint"]
+    assert (joint["p_value"] is None, joint["intervals"] == {}) == (sizes == 2, sizes == 2)
+    warned = run(*arguments, "--notes").stderr
+    assert "floor-not-identified" in warned
+    verdict = "no-interval: the runs of code, web fix" if sizes == 2 else "warning: exponents-"
+    assert verdict in warned
+
+
 def test_a_table_comes_through_a_pipe_in_any_unit(surface: Path) -> None:
     millions = grid()
     millions["params"] /= 1e6
@@ -437,6 +456,8 @@ def test_objectives_are_chosen_by_name(surface: Path) -> None:
         (["--objective", "squared", "--delta", "0.1"], "no delta"),
         (["--by", "data", "--out", "fit.json"], "is the fit of one law"),
         (["--out", "fit.txt"], "does not end in .json"),
+        (["--bootstrap", "19"], "takes 20 refits or more"),
+        (["--bootstrap", "50", "--level", "0.99"], "takes 200 refits or more"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_sentence(

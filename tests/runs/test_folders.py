@@ -3,6 +3,7 @@ of others.
 """
 
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import llmscale
 from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.runs.lock import only_writer
@@ -177,3 +179,20 @@ def test_a_name_that_no_file_can_have_is_one_sentence(
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     assert "File name too long" in result.stderr or "symbolic links" in result.stderr
+
+
+def test_a_table_in_the_place_of_another_is_damaged(repository: Path, tmp_path: Path) -> None:
+    for name, lacks in (("runs", "params"), ("curves", "step")):
+        path = shutil.copytree(repository / "results" / "cpu", tmp_path / name)
+        other = {"runs": "curves", "curves": "runs"}[name]
+        shutil.copyfile(path / f"{other}.parquet", path / f"{name}.parquet")
+        said = f"{name}.parquet is damaged: it has no column {lacks}\n.*own command"
+        with pytest.raises(InputError, match=said):
+            llmscale.plot(path, kind="curves", output=False)
+
+
+def test_a_folder_in_the_place_of_a_fit_is_refused_before_the_fit(folder: Path) -> None:
+    (folder / "fit-power.json").mkdir()
+    refused = run("fit", str(folder), "--law", "power")
+    assert refused.exit_code == 2
+    assert "fit-power.json is a folder" in " ".join(refused.stderr.split())

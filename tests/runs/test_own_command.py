@@ -76,3 +76,6 @@ def test_a_folder_that_does_not_say_how_it_was_made_is_answered_in_words(folder:
     assert more_sizes(read_table(folder).frame, 3).startswith("runs at N = ")
     (folder / "sweep.json").write_text(json.dumps({"command": SWEEP, "spec": {"flops": [1e15]}}))
     assert sweep_of(folder, "1M", "") is None
+    (folder / "sweep.json").write_text(json.dumps({"command": "llmscale sweep gone.toml"}))
+    assert sweep_of(folder, "1M", "") is None
+    assert on_more_validation(folder, "a", "2M") is None

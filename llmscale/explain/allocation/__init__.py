@@ -49,7 +49,7 @@ class Method(Protocol):
         table: "RunTable",
         options: Options,
         *,
-        law: str | type[Law] | None = "chinchilla",
+        law: str | type[Law] | Law | None = "chinchilla",
         curves: "DataFrame | None" = None,
     ) -> Allocation: ...
 
@@ -81,15 +81,16 @@ def allocate(
     method: str = "parametric",
     options: Options | None = None,
     *,
-    law: str | type[Law] | None = "chinchilla",
+    law: str | type[Law] | Law | None = "chinchilla",
     curves: "DataFrame | None" = None,
     **changes: Any,
 ) -> Allocation:
     """The compute-optimal N*(C) and D*(C) of a table by one method, with percentile intervals.
 
     `changes` are fields of Options (level, bootstrap, seed). `law` is what `parametric` fits, and
-    the surface on which the other methods' bias is measured; None measures none. `curves` (run_id,
-    tokens, flops, loss or train_loss) is for `envelope`; left out, a results folder's own are read.
+    the surface on which the other methods' bias is measured (they take a fitted Law, too); None
+    measures none. `curves` (run_id, tokens, flops, loss or train_loss) is for `envelope`; left out,
+    a results folder's own are read.
     Raises InputError if the table does not suit the method."""
     member = METHODS.find(method)
     return member.allocate(
@@ -101,7 +102,7 @@ def allocate_all(
     table: Source,
     options: Options | None = None,
     *,
-    law: str | type[Law] | None = "chinchilla",
+    law: str | type[Law] | Law | None = "chinchilla",
     curves: "DataFrame | None" = None,
     **changes: Any,
 ) -> MethodComparison:

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import LlmscaleError, Note, first_lines
+from llmscale.errors import LlmscaleError, Note, both, first_lines
 from llmscale.explain import html
 from llmscale.explain.allocation import _frontier
 from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, fit_law
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
+from llmscale.notes import Weight, weight_of
 from llmscale.notes.predicting import (
     BIAS_UNKNOWN,
     ENVELOPE_BIAS,
@@ -25,6 +26,7 @@ from llmscale.notes.predicting import (
 from llmscale.quantity import format_count
 from llmscale.runs.json_values import plain
 
+_MOST_CODES = 2
 HORIZONS = (1.0, 10.0, 100.0)
 """Optima are shown at the largest budget of the table, and 10 and 100 times beyond."""
 
@@ -171,7 +173,7 @@ class Allocation:
             "corrected": corrected and {"a": float(corrected.a), "b": float(corrected.b)},
             "level": self.level,
             "bootstrap": len(self.refits),
-            "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
+            "warnings": [note.to_json() for note in self.notes],
         }
         return dict(plain(payload))
 
@@ -192,6 +194,11 @@ class Allocation:
     def __str__(self) -> str:
         optima = f", {int(self.budgets['used'].sum())} optima" if len(self.budgets) else ""
         lines = [f"{self.method} ({self.source}), {len(self.table.frame)} runs{optima}"]
+        wrong = [note.code for note in self.notes if weight_of(note) is Weight.WRONG]
+        if wrong:
+            grave = list(dict.fromkeys(wrong))[:_MOST_CODES]
+            are = "is" if len(grave) == 1 else "are"
+            lines.append(f"  not to be relied on before {both(grave)} {are} settled")
         lines += [f"  {name}  {value}" for name, value in self._exponents()]
         lines += [
             f"  C = {C}: N* = {params}, D* = {tokens}" for C, params, tokens in self._optima()
@@ -227,7 +234,7 @@ def interval(values: Array, level: float) -> tuple[float, float]:
 
 def measure_bias(
     table: RunTable,
-    law: str | type[Law] | None,
+    law: str | type[Law] | Law | None,
     options: Options,
     factor: float,
     again: Callable[[Array, Law], Frontier],
@@ -238,7 +245,10 @@ def measure_bias(
     if law is None:
         return None, ()
     try:
-        surface = fit_law(table, law, options, bootstrap=0, holdout="none").law
+        if isinstance(law, Law):
+            surface = law
+        else:
+            surface = fit_law(table, law, options, bootstrap=0, holdout="none").law
         columns = [table.frame[name].to_numpy() for name in surface.inputs]
         largest = float(table.frame["flops"].max())
         truth, _ = _frontier.of_law(surface, largest, factor)
@@ -260,17 +270,23 @@ def measure_bias(
     return bias, ()
 
 
+_LARGE_FACTOR = 2.0
+"""A bias of N* at the largest budget from which the result is likely wrong."""
 _BIAS_OF = {"isoflop": ISOFLOP_BIAS, "envelope": ENVELOPE_BIAS}
 
 
 def bias_note(method: str, found: Frontier, bias: Bias, largest: float) -> Note:
-    """The measured bias in a sentence."""
-    return _BIAS_OF[method].note(
+    """The measured bias in a sentence; a large one makes the result likely wrong."""
+    kind = _BIAS_OF[method]
+    off = abs(float(np.log(bias.factor(largest))))
+    large = abs(bias.exponent) > kind.limit or off > np.log(_LARGE_FACTOR)
+    return kind.note(
         f"without any noise, {method} on exactly these runs of the fitted {bias.surface.name} "
         f"finds a = {bias.found.a:.4f} where the truth is {bias.truth.a:.4f} "
         f"({bias.exponent:+.4f}), and N* {percent(bias.factor(largest))} at the largest budget, "
         f"{percent(bias.factor(10 * largest))} at ten times that; less this bias, a = "
-        f"{found.a - bias.exponent:.4f}"
+        f"{found.a - bias.exponent:.4f}",
+        Weight.WRONG if large else None,
     )
 
 

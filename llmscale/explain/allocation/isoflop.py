@@ -16,6 +16,7 @@ from llmscale.explain.estimation.levels import levels
 from llmscale.explain.fit import Options
 from llmscale.explain.laws import Array, Law
 from llmscale.explain.table import RunTable
+from llmscale.notes import Weight
 from llmscale.notes.fitting import FEW_SIZES, NO_INTERVAL, OPTIMUM_NOT_BRACKETED
 from llmscale.notes.predicting import (
     BUDGETS_UNEVEN,
@@ -32,6 +33,8 @@ _SHAKY = OPTIMUM_UNCERTAIN.limit
 """A budget whose optimum leaves its range of sizes in more than 10% of the refits is named."""
 _ROUNDING = 1e-12
 _UNEVEN = BUDGETS_UNEVEN.limit
+_MOVED_FAR = float(np.log(1.2))
+"""In ln C: to move losses so far changes them by about as much as a size next to it does."""
 _WIDE = ISOFLOP_WIDE.limit
 """Sizes more than 8 times from the optimum are where a parabola is no longer a good picture."""
 
@@ -40,7 +43,7 @@ def allocate(
     table: RunTable,
     options: Options,
     *,
-    law: str | type[Law] | None = "chinchilla",
+    law: str | type[Law] | Law | None = "chinchilla",
     curves: pd.DataFrame | None = None,
 ) -> Allocation:
     """N*(C) from the lowest points of parabolas in ln N of the loss.
@@ -91,7 +94,7 @@ def allocate(
         refits=refits,
         level=options.level,
         budgets=budgets,
-        notes=(*table.notes, *notes, *_notes(frame, index, budgets), *bias_notes),
+        notes=(*bias_notes, *table.notes, *notes, *_notes(frame, index, budgets)),
         bias=bias,
         membership=index,
     )
@@ -290,12 +293,13 @@ def _notes(frame: pd.DataFrame, index: NDArray[np.int_], budgets: pd.DataFrame) 
             f"FLOPs within a budget differ by up to {np.expm1(spread):.0%}: losses were moved to "
             "the budget's middle along the slope of the lowest losses"
         )
-        notes.append(BUDGETS_UNEVEN.note(message))
+        notes.append(BUDGETS_UNEVEN.note(message, Weight.DOUBT if spread > _MOVED_FAR else None))
     outside = budgets[~budgets["used"]]
     if len(outside):
         why = [f"C = {row.flops:.3g}, {row.reason}" for row in outside.itertuples()]
         message = f"left out of the power law: {listed(why, separator='; ')} (train sizes beyond)"
-        notes.append(OPTIMUM_NOT_BRACKETED.note(message))
+        few = len(outside) < OPTIMUM_NOT_BRACKETED.limit * len(budgets)
+        notes.append(OPTIMUM_NOT_BRACKETED.note(message, Weight.DOUBT if few else None))
     shaky = budgets[budgets["used"] & (budgets["bracketed_share"] < 1 - _SHAKY)]
     if len(shaky):
         shares = zip(shaky["flops"], 1 - shaky["bracketed_share"], strict=True)

@@ -98,7 +98,7 @@ def check_given(fit: Fit, asked: Asked, but: Sequence[str] = ()) -> None:
     reading = {name: value for name, value in asked.reading.items() if value not in ((), [])}
     if reading.get("count") == fit.origin.count:
         del reading["count"]
-    again = f"name the table to fit it again, {fit.origin.path}"
+    again = f"to fit it again, name {fit.origin.named}"
     if "count" in reading:
         raise InputError(
             f"N of the fit counts {fit.origin.count}, and {reading['count']} is asked for", again
@@ -107,7 +107,7 @@ def check_given(fit: Fit, asked: Asked, but: Sequence[str] = ()) -> None:
         option = next(iter(reading), "refit")
         raise InputError(
             f"a fit that is made reads no table, and --{option} is about one",
-            f"name the table, {fit.origin.path}",
+            f"name {fit.origin.named}",
         )
     options = {name: value for name, value in asked.options.items() if name not in but}
     name = disagreement(fit.options, options)

@@ -77,12 +77,27 @@ def plot(
         fits=evidence.fits,
         columns=origin.columns,
         reading=origin.reading,
-        notes=(*(runs.notes if runs else ()), *_of_kept(evidence.fits), *notes),
+        notes=tuple(
+            dict.fromkeys(
+                (
+                    *(runs.notes if runs else ()),
+                    *_of_kept(evidence.fits),
+                    *_of_optima(evidence),
+                    *notes,
+                )
+            )
+        ),
     )
 
 
 def _of_kept(fits: Sequence[Fit]) -> list[Note]:
     return [note for fit in fits for note in fit.notes if note.code == KEPT_OPTIONS.code]
+
+
+def _of_optima(evidence: Evidence) -> tuple[Note, ...]:
+    """What to know of the optima that the figure's method found."""
+    found = evidence.allocation
+    return () if found is None or isinstance(found, InputError) else found.notes
 
 
 def _refuse_idle(chosen: Kind, kind: str, asked: Asked) -> None:

@@ -1,6 +1,7 @@
 """What `fit`, `plot` and `predict` can be told: each setting is an option and a keyword. Light:
 `--help` reads the declarations."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,7 +240,20 @@ def asked_spec(kind: type[Spec], keywords: Mapping[str, Any]) -> Spec:
         raise InputError(
             "the squared objective has no delta", "leave --delta out, or take --objective huber"
         )
+    if keywords.get("bootstrap") is not None:
+        _check_refits(spec.options)
     return spec
+
+
+def _check_refits(options: Options) -> None:
+    """Raise InputError for refits too few to have one beyond each end of the interval."""
+    least = math.ceil(2 / (1 - options.level) - 1e-9)
+    if 0 < options.bootstrap < least:
+        raise InputError(
+            f"an interval at level {options.level:g} takes {least} refits or more, and bootstrap "
+            f"is {options.bootstrap}",
+            f"give --bootstrap {least} at the least, or 0 for no intervals",
+        )
 
 
 def options_given(spec: FitSpec | PlotSpec | PredictSpec, given: Given) -> dict[str, Any]:

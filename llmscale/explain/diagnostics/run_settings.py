@@ -24,6 +24,7 @@ from llmscale.explain.estimation.levels import count_levels, distinct
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.repeats import differing, values_of
 from llmscale.explain.laws import LETTERS, Array
+from llmscale.explain.table.rows.weights import NO_WEIGHT
 from llmscale.notes.fitting import (
     DIVERGED_RUNS,
     DUPLICATE_RUNS,
@@ -42,7 +43,7 @@ from llmscale.notes.fitting import (
     UNFINISHED_RUNS,
     UNTUNED_RUNS,
 )
-from llmscale.notes.kind import Kind
+from llmscale.notes.kind import Kind, Weight
 from llmscale.runs.title import run_titles
 
 _MIXED: dict[Kind, tuple[tuple[str, ...], str]] = {
@@ -106,10 +107,8 @@ def mixed(kind: Kind, evidence: Evidence) -> Note | None:
         if len(shares) < 2:
             continue
         shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
-        by, only = command_line("--by", name), where_option(name, "==", shares.index[0])
         return kind.note(
-            f"the runs have {len(shares)} {what} ({name}: {shown}). Fit one law each: "
-            f"{evidence.command} {by}; or one of them: {only}"
+            f"the runs have {len(shares)} {what} ({name}: {shown}). {_apart(evidence, shares)}"
         )
     return None
 
@@ -132,12 +131,26 @@ def mixed_settings(evidence: Evidence) -> Note | None:
         return None
     shares = frame[name].value_counts(dropna=True)
     shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
-    by, only = command_line("--by", name), where_option(name, "==", shares.index[0])
     return MIXED_SETTINGS.note(
         f"runs of one size and budget differ in {name} ({shown}), and by it {size(effect)} in "
-        f"loss, which this law does not know. Fit one law each: {evidence.command} {by}; or one "
-        f"of them: {only}"
+        f"loss, which this law does not know. {_apart(evidence, shares)}"
     )
+
+
+def _apart(evidence: Evidence, shares: pd.Series) -> str:
+    """How to fit runs of several values of a column apart: a law each only if that can be done."""
+    only = where_option(shares.index.name, "==", shares.index[0])
+    enough = shares >= _LEAST_A_LAW
+    if len(shares) <= _MOST_LAWS and enough.all():
+        by = command_line("--by", shares.index.name)
+        return f"Fit one law each: {evidence.command} {by}; or one of them: {only}"
+    if enough.any():
+        return f"Fit those of one value: {evidence.command} {only}"
+    return f"No value has the {_LEAST_A_LAW} runs that a law of its own takes"
+
+
+_MOST_LAWS, _LEAST_A_LAW = 6, 4
+"""Values of a column, and runs of each, for which a law each can be fitted and read."""
 
 
 def repeats_differ(evidence: Evidence) -> Note | None:
@@ -293,7 +306,8 @@ def diverged_runs(evidence: Evidence) -> Note | None:
 
 def unfinished_runs(evidence: Evidence) -> Note | None:
     """Runs left out because they are not done."""
-    left_out = [run for run in evidence.fit.table.excluded if "diverged" not in run.reason.lower()]
+    excluded = [run for run in evidence.fit.table.excluded if run.reason != NO_WEIGHT]
+    left_out = [run for run in excluded if "diverged" not in run.reason.lower()]
     if not left_out:
         return None
     names = [run.run_id for run in left_out]
@@ -303,6 +317,10 @@ def unfinished_runs(evidence: Evidence) -> Note | None:
         f"{counted(len(names), 'run')} left out as not done: "
         f"{reasons}{_beyond(evidence, names)}{own}",
     )
+
+
+_MANY_DUPLICATES = 0.05
+"""A share of the rows. Fewer make intervals narrower by less than a fortieth."""
 
 
 def duplicate_runs(evidence: Evidence) -> Note | None:
@@ -318,6 +336,7 @@ def duplicate_runs(evidence: Evidence) -> Note | None:
         f"{counted(int(again.sum()), 'row')} repeat another in every column: "
         f"{listed(run_titles(frame, np.flatnonzero(again)))}. They weigh double and make "
         "intervals too narrow: take them out",
+        Weight.DOUBT if again.mean() < _MANY_DUPLICATES else None,
     )
 
 

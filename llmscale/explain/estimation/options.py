@@ -48,7 +48,10 @@ class Options:
         within=Range(0.01, 0.9999),
     )
     bootstrap: int = setting(
-        1000, help="Bootstrap refits; 0 gives no intervals.", group=HOW, within=Range(0, 100_000)
+        1000,
+        help="Bootstrap refits, 2 / (1 - level) of them or more; 0 gives no intervals.",
+        group=HOW,
+        within=Range(0, 100_000),
     )
     intervals: str = setting(
         "bootstrap",

@@ -36,6 +36,13 @@ class Origin:
     rows: int
     excluded: tuple[Excluded, ...]
 
+    @property
+    def named(self) -> str:
+        """For a sentence: the table, and its path unless it came through a pipe or in Python."""
+        path = str(self.path)
+        place = "" if path.startswith("<") else f", {path}"
+        return f"the table that it was fitted to{place}"
+
 
 def origin_of(table: RunTable) -> Origin:
     """Where a fit to this table comes from."""
@@ -100,7 +107,7 @@ class Fit:
         if self.runs is None:
             raise InputError(
                 f"{self.kept} keeps the fit of {self.law.name}, and not its runs",
-                f"name the table that it was fitted to, {self.origin.path}",
+                f"name {self.origin.named}",
             )
         return self.runs
 
@@ -200,7 +207,7 @@ class Fit:
                 "intervals": {name: list(ends) for name, ends in optimal["intervals"].items()},
             },
             "holdout": self.holdout and self.holdout.to_json(),
-            "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
+            "warnings": [note.to_json() for note in self.notes],
         }
         return dict(plain(payload))
 

@@ -23,6 +23,7 @@ from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.laws import Array, Surface
+from llmscale.notes import Weight
 from llmscale.notes.fitting import (
     INTERVAL_NOT_TRUSTED,
     NO_INTERVAL,
@@ -34,6 +35,7 @@ POINTS_TO_RESAMPLE = 30
 _FAR_ABOVE = 10.0
 _MOST_WEIGHTS = 2**24
 """Runs × refits whose weights are held at once."""
+_UNSETTLED_DOUBT, _UNSETTLED_WRONG = 0.05, 0.2
 _LARGEST_NOISE = 2.0
 """Simulated ln L moves by at most this: a heavy tail must not overflow."""
 
@@ -138,9 +140,18 @@ def bootstrap(
                     if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta
                     else ""
                 ),
+                _weight(unsettled / count),
             )
         )
     return Replicates(surface.coefficients(ends.theta), noise, method, tuple(notes))
+
+
+def _weight(unsettled: float) -> Weight:
+    """How much a share of refits that did not settle matters: 5% of refits lie outside of an end
+    of a 90% interval, and where they stopped is where that end lies."""
+    if unsettled >= _UNSETTLED_WRONG:
+        return Weight.WRONG
+    return Weight.DOUBT if unsettled >= _UNSETTLED_DOUBT else Weight.NEWS
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,11 @@ class Evidence:
         """The evidence with what a method finds in it, or why that is nothing."""
         from llmscale.explain.allocation import allocate
 
+        surface = next(
+            (one.law for one in self.fits if one.law.inputs == ("params", "tokens")), None
+        )
         try:
-            found = allocate(self.table, method, options, law=None, curves=self.curves)
+            found = allocate(self.table, method, options, law=surface, curves=self.curves)
         except InputError as error:
             return replace(self, allocation=error)
         return replace(self, allocation=found)

@@ -48,7 +48,7 @@ def draw_optima(
     if other is not None:
         entries.append(_draw_frontier(ax, other, grid, LAW_COLOURS[1], DASHES))
         shown.append(other.frontier.params(grid))
-    if not budgets["used"].astype(bool).all():
+    if not known["used"].astype(bool).all():
         hollow = Line2D([], [], mec=MUTED, **OPEN_DOT)
         entries.append((hollow, "optimum not bracketed: left out"))
     y = padded(min(float(one.min()) for one in shown), max(float(one.max()) for one in shown), 0.08)

@@ -16,6 +16,7 @@ from llmscale.explain.figures._optima import draw_optima
 from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
     ColourScale,
+    Entry,
     colour_scale,
     draw_points,
     draw_scale,
@@ -40,7 +41,8 @@ _ALONE = "#b5b5b5"
 
 
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
-    """Runs in the colour of their budget, the parabola of each, and a law in N and D, if any."""
+    """Runs in the colour of their budget, the parabola of each that has a lowest point, and a law
+    in N and D, if any."""
     fit = next((one for one in evidence.fits if one.law.inputs == ("params", "tokens")), None)
     allocation = evidence.optima
     scale = colour_scale(allocation.budgets["flops"].to_numpy(dtype=float))
@@ -69,12 +71,27 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
             entries.append((grey, f"{counted(alone, 'run')} of no budget"))
         solid = Line2D([], [], color=MUTED, lw=1.2, marker="D", ms=4.2, mec=INK, mew=0.7)
         entries.append((solid, "parabola in ln N and its lowest point"))
+        entries += _left_out(allocation)
         if fit is not None:
             dashed = Line2D([], [], color=MUTED, lw=0.9, ls=DASHES)
             entries.append((dashed, f"{fit.law.name} at the budget"))
         legend_below(figure, [*entries, *lines], 2 if beside else 1)
     n_excluded, n_held_out = len(evidence.table.excluded), int(held.sum())
     return Drawing(figure, len(evidence.table.frame), n_excluded, n_held_out)
+
+
+def _left_out(allocation: Allocation) -> list[Entry]:
+    """Legend: budgets that the power law leaves out, for either reason."""
+    budgets = allocation.budgets
+    downward = budgets["curvature"] <= 0
+    entries: list[Entry] = []
+    if (~budgets["used"].astype(bool) & ~downward).any():
+        hollow = Line2D([], [], color=MUTED, lw=1.2, marker="D", ms=4.2, mfc="white", mec=MUTED)
+        entries.append((hollow, "lowest at an end of the sizes: left out"))
+    if number := int(downward.sum()):
+        nothing = Line2D([], [], lw=0)
+        entries.append((nothing, f"{counted(number, 'budget')} without a lowest point: left out"))
+    return entries
 
 
 def _of_law(fit: Fit | None) -> Allocation | None:
@@ -106,13 +123,14 @@ def _draw_profiles(
         colour, own = scale(float(row.flops)), allocation.membership == number
         draw_points(ax, params[own], loss[own], held[own], colour, ms=size)
         grid = np.geomspace(float(row.smallest), float(row.largest), _GRID)
-        curve, lowest = _parabola(row, grid, params[own], loss[own])
-        curves.append(curve)
-        ax.plot(grid, curve, color=colour, lw=1.2, zorder=3, label="parabola")
-        look: Look = {"mfc": colour, "mec": INK, "mew": 0.7, "label": "optimum"}
-        if not row.used:
-            look = {"mfc": "white", "mec": colour, "mew": 1.0, "label": "optimum left out"}
-        ax.plot(*lowest, "D", ms=4.2, zorder=6, **look)
+        if row.curvature > 0:
+            curve, lowest = _parabola(row, grid, params[own], loss[own])
+            curves.append(curve)
+            ax.plot(grid, curve, color=colour, lw=1.2, zorder=3, label="parabola")
+            look: Look = {"mfc": colour, "mec": INK, "mew": 0.7, "label": "optimum"}
+            if not row.used:
+                look = {"mfc": "white", "mec": colour, "mew": 1.0, "label": "optimum left out"}
+            ax.plot(*lowest, "D", ms=4.2, zorder=6, **look)
         if fit is not None:
             at_budget = fit.loss(params=grid, tokens=_tokens(grid, frame[own]))
             curves.append(at_budget)

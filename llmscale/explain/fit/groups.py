@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note, first_lines
+from llmscale.errors import InputError, Note, both, first_lines, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain import html
 from llmscale.explain.estimation import solver
@@ -27,7 +27,12 @@ from llmscale.explain.fit.parametric import fit_law
 from llmscale.explain.laws import Array, Law, Surface
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import NO_VALUE, RunTable
-from llmscale.notes.fitting import EXPONENTS_DIFFER, EXPONENTS_SHARED, NO_JOINT_FIT
+from llmscale.notes.fitting import (
+    EXPONENTS_DIFFER,
+    EXPONENTS_SHARED,
+    NO_INTERVAL,
+    NO_JOINT_FIT,
+)
 
 SIMULATIONS = 199
 """Tables behind the test: p-values in steps of 1/200."""
@@ -285,12 +290,22 @@ def _joint(
     joint = {name: law(*together_of[name], **settings) for name in fits}
 
     apart_theta = [surface.theta(row[None])[0] for surface, row in zip(surfaces, each, strict=True)]
-    fitted, _ = joined.evaluate(theta[None])
-    rng = np.random.default_rng(options.seed)
-    noise = [
-        _noise(fit.residuals, surface.jacobian(start), rng)
+    left = [
+        least_squares_residual(fit.residuals, surface.jacobian(start))
         for fit, surface, start in zip(groups, surfaces, apart_theta, strict=True)
     ]
+    exact = [
+        name for name, (rest, rank) in zip(sorted_names, left, strict=True) if len(rest) <= rank
+    ]
+    if exact:
+        untested = NO_INTERVAL.note(
+            f"the runs of {listed(exact)} fix the coefficients exactly, and nothing is left to "
+            f"tell how far to believe them: whether the groups share {both(shared)} is not tested"
+        )
+        return Groups(column, fits, joint, shared, best, {}, None, (untested,))
+    fitted, _ = joined.evaluate(theta[None])
+    rng = np.random.default_rng(options.seed)
+    noise = [_noise(rest, rank, rng) for rest, rank in left]
     simulated = fitted + np.concatenate(noise, axis=1)
     together = solver.resolve(joined, simulated, weight[None], theta, objective.graduated())
     apart = np.zeros(SIMULATIONS)
@@ -323,11 +338,11 @@ def _in_order(fit: Fit) -> Fit:
     return replace(fit, runs=replace(table, frame=frame))
 
 
-def _noise(residual_R: Array, jacobian_RP: Array, rng: np.random.Generator) -> Array:
-    """Noise like a group's own for every simulated table (SIMULATIONS, R)."""
-    left, rank = least_squares_residual(residual_R, jacobian_RP)
-    runs = len(left)
-    left *= np.sqrt(runs / max(runs - rank, 1))
+def _noise(left_R: Array, rank: int, rng: np.random.Generator) -> Array:
+    """Noise like a group's own for every simulated table (SIMULATIONS, R), from what least squares
+    leave of its residuals and the rank of its Jacobian."""
+    runs = len(left_R)
+    left = left_R * np.sqrt(runs / (runs - rank))
     if runs >= _RUNS_TO_RESAMPLE:
         return np.asarray(rng.choice(left - left.mean(), size=(SIMULATIONS, runs)))
     return np.sqrt(np.mean(left**2)) * rng.standard_normal((SIMULATIONS, runs))

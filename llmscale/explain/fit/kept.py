@@ -38,6 +38,7 @@ FORMAT = 1
 _BEGINNING = 1 << 16
 """Bytes of a file in which its format stands, also if its keys have been sorted."""
 _TEXT_COLUMNS = ("run_id", "title")
+_ARRAYS = ("replicates", "noise", "covariance", "intervals")
 _PLACE = "name a .json in a folder that you may write to"
 
 
@@ -61,7 +62,7 @@ def to_json(fits: Sequence[Fit]) -> dict[str, Any]:
 
 
 def check_place(folder: Path) -> None:
-    """Raise InputError unless a fit can be written into this results folder."""
+    """Raise InputError unless fits can be written into this results folder."""
     if not os.access(folder, os.W_OK):
         elsewhere = command_line("llmscale", "fit", ResultsFolder(folder).runs_path)
         raise InputError(
@@ -69,6 +70,9 @@ def check_place(folder: Path) -> None:
             f"fit the file in it, which writes nothing: {elsewhere}",
         )
     refuse_links(folder, with_runs=False)
+    for path in folder.glob("fit-*.json"):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, in the place of a fit", "move it away")
 
 
 def check_file(path: Path) -> None:
@@ -206,7 +210,9 @@ def _kept(fit: Fit) -> dict[str, Any]:
 def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
     kept = payload["kept"]
     law = _law_from(kind, payload["coefficients"], kept["settings"])
-    ends = _unpacked(kept["intervals"]).reshape(-1, 2).tolist()
+    arrays = {name: _unpacked(kept[name]) for name in _ARRAYS}
+    _check_shapes(arrays, len(law.coefficient_names()))
+    ends = arrays["intervals"].tolist()
     named = zip(law.coefficient_names(), ends, strict=False)
     tested = kept["tested"] and Tested(
         kept["tested"]["coverage"],
@@ -215,9 +221,6 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
     )
     reach = kept["reach"]
     check(reach["largest"], float | None, "reach.largest")
-    replicates = _unpacked(kept["replicates"])
-    if replicates.ndim != 2:
-        raise WrongValue(f"its replicates are of shape {replicates.shape}")
     return Fit(
         law=law,
         options=_options(kept["options"]),
@@ -228,16 +231,30 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
             _number(reach["misfit"]),
         ),
         objective=float(payload["objective"]["value"]),
-        replicates=replicates,
-        noise=_unpacked(kept["noise"]),
+        replicates=arrays["replicates"],
+        noise=arrays["noise"],
         bootstrap_method=str(payload["bootstrap_method"]),
         notes=_notes(payload["warnings"]),
         intervals={name: (low, high) for name, (low, high) in named},
-        covariance=_unpacked(kept["covariance"]),
+        covariance=arrays["covariance"],
         holdout=_holdout(payload["holdout"], kind, kept["settings"]),
         tested=tested or None,
         kept=path,
     )
+
+
+def _check_shapes(arrays: Mapping[str, Array], count: int) -> None:
+    """Raise WrongValue unless the arrays are those of one fit of so many coefficients."""
+    refits = len(arrays["replicates"]) if arrays["replicates"].ndim else 0
+    right: dict[str, list[tuple[int, ...]]] = {
+        "replicates": [(refits, count)],
+        "noise": [(refits,)],
+        "covariance": [(count, count), (0, 0)],
+        "intervals": [(count, 2), (0, 2)],
+    }
+    for name, shapes in right.items():
+        if arrays[name].shape not in shapes:
+            raise WrongValue(f"its {name} is of shape {arrays[name].shape}, not {shapes[0]}")
 
 
 def _options(payload: Any) -> Options:
@@ -296,12 +313,12 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _notes(payload: Sequence[Mapping[str, str]]) -> tuple[Note, ...]:
-    return tuple(Note(str(one["code"]), str(one["message"])) for one in payload)
+def _notes(payload: Sequence[Mapping[str, Any]]) -> tuple[Note, ...]:
+    return tuple(Note(str(one["code"]), str(one["message"]), one.get("weight")) for one in payload)
 
 
-def _notes_json(notes: Sequence[Note]) -> list[dict[str, str]]:
-    return [{"code": note.code, "message": note.message} for note in notes]
+def _notes_json(notes: Sequence[Note]) -> list[dict[str, str | int]]:
+    return [note.to_json() for note in notes]
 
 
 def _packed(values: Array) -> dict[str, Any]:

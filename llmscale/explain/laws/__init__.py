@@ -233,5 +233,12 @@ LAWS: Menu[type[Law]] = Menu(
 
 
 def law_named(law: str | type[Law]) -> type[Law]:
-    """The law of a name, or `law` itself if it is one. Raises InputError for an unknown name."""
-    return LAWS.find(law) if isinstance(law, str) else law
+    """The law of a name, or `law` itself if it is one. Raises InputError for an unknown name, and
+    for a class of the user's own with the name of a law of the menu."""
+    if isinstance(law, str):
+        return LAWS.find(law)
+    if law.__module__.rpartition(".")[0] != __name__:
+        from llmscale.explain.laws._own import check_name
+
+        check_name(law, f"the class {law.__name__}")
+    return law

@@ -1,13 +1,15 @@
 """Laws that users write: `--law ./mine.py:MyLaw` is the class MyLaw in that file."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 
-from llmscale.errors import InputError, LlmscaleError
-from llmscale.explain.laws import Law
+from llmscale.errors import InputError, LlmscaleError, both, listed
+from llmscale.explain.laws import LAWS, Array, Law
+from llmscale.explain.laws._jets import Jet, variables
 from llmscale.menu import line_of, path_of, said
 
 _EXAMPLE = (
@@ -15,6 +17,20 @@ _EXAMPLE = (
     "fields, `inputs`, and `loss(self, ...)`; `llmscale laws` shows one"
 )
 _TRIED = 256
+_NO_NUMBERS = ("str", "bytes", "bool", "list", "tuple", "dict", "set")
+"""Types of fields that are no coefficients."""
+
+
+def check_name(law: type[Law], place: str) -> None:
+    """Raise InputError if a law of the user's own is called as one of the menu: results and files
+    tell laws apart by their names."""
+    if law.name not in (*LAWS.names, "all"):
+        return
+    whose = f"llmscale's own law {law.name}"
+    if law.name == "all":
+        whose = "all, which stands for every law"
+    fix = f"give the class another name, as My{law.name.capitalize()}"
+    raise InputError(f"{place} has the name of {whose}", fix)
 
 
 def check(law: type[Law], path: str) -> None:
@@ -27,6 +43,7 @@ def check(law: type[Law], path: str) -> None:
     if getattr(law, "__abstractmethods__", None):
         missing = " and ".join(sorted(law.__abstractmethods__))
         raise InputError(f"{place} lacks {missing}", _EXAMPLE)
+    check_name(law, place)
     names = law.coefficient_names()
     if not names:
         raise InputError(f"{place} has no coefficients", "write them as fields, like `A: float`")
@@ -37,11 +54,21 @@ def check(law: type[Law], path: str) -> None:
             f"{place} speaks of {', '.join(sorted(unknown))}, which is no coefficient",
             f"it has {', '.join(names)}",
         )
+    for item in fields(law):
+        kind = getattr(item.type, "__name__", str(item.type))
+        if item.name in names and kind in _NO_NUMBERS:
+            raise InputError(
+                f"{place} has the coefficient {item.name} as {kind}, and coefficients are numbers",
+                f"write `{item.name}: float`",
+            )
     try:
         example = law(*[0.5] * len(names))
+        _check_inputs(law, example.inputs, path)
         inputs = [np.full(3, 1e6) for _ in example.inputs]
         with np.errstate(all="ignore"):
             shape = np.shape(example.loss(*inputs))
+    except LlmscaleError:
+        raise
     except (Exception, SystemExit) as error:
         raise cannot_fit(law, error, path) from error
     if shape != (3,):
@@ -52,11 +79,14 @@ def check(law: type[Law], path: str) -> None:
         )
     try:
         with np.errstate(all="ignore"):
+            _check_uses_all(law, inputs, path)
             surface = law.surface(inputs, np.ones(3))
             surface.evaluate(surface.theta(np.full((2, len(names)), 0.5)))
+    except LlmscaleError:
+        raise
     except (Exception, SystemExit) as error:
         raise cannot_fit(law, error, path) from error
-    if not _positive_somewhere(law):
+    if not _positive_somewhere(law, path):
         raise InputError(
             f"{_defined(law, path)}: the loss of {law.__name__} is not a positive number at any "
             f"of {_TRIED} coefficients that were tried",
@@ -89,8 +119,42 @@ def cannot_fit(law: type[Law], error: BaseException, path: str) -> InputError:
     )
 
 
-def _positive_somewhere(law: type[Law]) -> bool:
-    """Whether the loss is positive at any plausible coefficients, for usual sizes and tokens."""
+def _check_inputs(law: type[Law], inputs: object, path: str) -> None:
+    """Raise InputError unless `inputs` names columns, and `loss` takes as many."""
+    fix = 'name columns, as inputs = ("params", "tokens"), or ("params",) for one'
+    if not isinstance(inputs, (tuple, list)):
+        raise InputError(f"{path}: inputs of {law.__name__} is no tuple but {inputs!r:.40}", fix)
+    if not inputs or not all(isinstance(name, str) for name in inputs):
+        raise InputError(f"{path}: inputs of {law.__name__} names no columns: {inputs!r:.40}", fix)
+    try:
+        inspect.signature(law.loss).bind(None, *inputs)
+    except TypeError as error:
+        columns = f"{len(inputs)} columns" if len(inputs) > 1 else "1 column"
+        raise InputError(
+            f"{_defined(law, path)}: the loss of {law.__name__} does not take the {columns} of its "
+            f"inputs, {both(list(inputs))}: {error}",
+            "let loss take self and then one argument for each of inputs, in that order",
+        ) from error
+
+
+def _check_uses_all(law: type[Law], inputs: Sequence[Array], path: str) -> None:
+    """Raise InputError for a coefficient that the loss never uses: any value of it would fit."""
+    if "surface" in vars(law):
+        return  # its derivatives are its own
+    names = law.coefficient_names()
+    loss = law(*variables(np.full((1, len(names)), 0.5))).loss(*inputs)
+    used = loss.first if isinstance(loss, Jet) else {}
+    idle = [name for place, name in enumerate(names) if place not in used]
+    if idle:
+        raise InputError(
+            f"{_defined(law, path)}: the loss of {law.__name__} does not depend on {listed(idle)}",
+            "use every coefficient in loss, or take its field out",
+        )
+
+
+def _positive_somewhere(law: type[Law], path: str) -> bool:
+    """Whether the loss is positive at any plausible coefficients, for usual sizes and tokens.
+    Raises InputError if it is another one when it is asked for again."""
     rng = np.random.default_rng(0)
     example = law(*[0.5] * len(law.coefficient_names()))
     runs = law.example_runs()
@@ -103,9 +167,16 @@ def _positive_somewhere(law: type[Law]) -> bool:
     guesses = law.guesses(unit_SK, inputs, np.full(_TRIED, 3.0))
     try:
         with np.errstate(all="ignore"):
-            loss = np.asarray(law(*np.asarray(guesses, dtype=float).T).loss(*inputs), dtype=float)
+            tried = law(*np.asarray(guesses, dtype=float).T)
+            loss, again = (np.asarray(tried.loss(*inputs), dtype=float) for _ in range(2))
     except Exception:
         return True  # it may hold for other inputs than these
+    if not np.array_equal(loss, again, equal_nan=True):
+        raise InputError(
+            f"{_defined(law, path)}: the loss of {law.__name__} gives two answers to the same "
+            "question",
+            "let it depend on nothing but its coefficients and inputs: no random numbers",
+        )
     return bool((np.isfinite(loss) & (loss > 0)).any())
 
 

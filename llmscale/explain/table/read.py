@@ -15,6 +15,7 @@ from llmscale.errors.printable import shortened
 from llmscale.explain.table.columns.find import (
     ALIASES,
     COUNTS,
+    WEIGHT,
     Found,
     find_columns,
     nearest,
@@ -30,7 +31,7 @@ from llmscale.explain.table.doubts.losses import mixed_splits
 from llmscale.explain.table.doubts.taken import Taken
 from llmscale.explain.table.files.nested import refuse_chart, state_column
 from llmscale.explain.table.files.source import read_source
-from llmscale.explain.table.rows import retries
+from llmscale.explain.table.rows import retries, weights
 from llmscale.explain.table.rows.identity import Identity, identify
 from llmscale.explain.table.rows.resumed import STEP_TWICE
 from llmscale.explain.table.rows.row_names import numbered
@@ -38,11 +39,13 @@ from llmscale.explain.table.rows.status import parse_status, status_option, stat
 from llmscale.explain.table.rows.where import keep, parse_where, short_filter
 from llmscale.explain.table.run_table import FOLDER, Excluded, RunTable
 from llmscale.notes.reading import FILTERED
-from llmscale.runs.checked import REMAKE
+from llmscale.runs.checked import REMAKE, DamagedFile
 from llmscale.runs.results_folder import ResultsFolder
 
 _MOST_NATS = 1e6
 """A finished run of our own has a loss far below this: more is a damaged value."""
+_ALWAYS = ("run_id", "params", "tokens", "loss")
+"""Columns of our own tables in every version."""
 _NO_LOSS = "no positive finite loss"
 
 
@@ -80,6 +83,8 @@ def read_table(
     first = ["run_id", *ALIASES]
     others = [name for name in read.frame.columns if name not in first]
     frame = read.frame.loc[kept, first + others].reset_index(drop=True)
+    if WEIGHT in read.found.columns:
+        frame = weights.with_ordinary_weights(frame)
     if read.own:
         frame.attrs[FOLDER] = str(read.path)
     return RunTable(read.path, frame, left_out, notes, read.found.count, taken, reading)
@@ -164,8 +169,10 @@ def _read(source: Path | str | pd.DataFrame | None, asked: _Asked) -> _Read:
     told = dict(asked.columns)
     own = _is_own(raw, path) and "loss" not in map(quantity_of, told)
     if own:
-        if "loss" not in raw.columns:
-            raise InputError(f"{ResultsFolder(path).runs_path} has no column 'loss'", REMAKE)
+        missing = [name for name in _ALWAYS if name not in raw.columns]
+        if missing:
+            reason = f"it has no column {missing[0]}"
+            raise DamagedFile(ResultsFolder(path).runs_path, reason, REMAKE)
         told["loss"] = "loss"  # never the training loss next to it
     found = find_columns(raw, path, told, asked.count, asked.units, asked.needs, nested=nested)
     raw, found, spelled = with_spelled_out(raw, found, asked.needs, path, asked.units)
@@ -185,9 +192,11 @@ def _judge(read: _Read, asked: _Asked) -> _Judged:
     identity = identify(raw, frame, read.found.columns, read.found.told, usable)
     run_ids = identity.run_ids
     frame["run_id"] = run_ids
+    weighed_by = read.found.columns.get(WEIGHT)
     for again, why in (
         (retries.superseded(raw, run_ids, usable), retries.SUPERSEDED),
         (identity.repeated, STEP_TWICE),
+        (weights.without_weight(frame, weighed_by, usable, path), weights.NO_WEIGHT),
     ):
         usable, reasons = usable & ~again, np.where(again, why, reasons)
     if not usable.any():

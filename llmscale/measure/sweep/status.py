@@ -24,7 +24,7 @@ from llmscale.quantity import format_count, format_seconds
 from llmscale.runs.checked import DamagedFile, check_list, read_object, typed
 from llmscale.runs.lock import FILE_NAME as LOCK_NAME
 from llmscale.runs.lock import lock_holder
-from llmscale.runs.own_command import resumed, sweep_by_rule
+from llmscale.runs.own_command import missing_file, resumed, sweep_by_rule
 from llmscale.runs.remote import is_url, results_at
 from llmscale.runs.results_folder import ResultsFolder, newest_results
 from llmscale.runs.rows import REPEATED, read_rows
@@ -56,6 +56,8 @@ class SweepStatus:
     """What is damaged in the folder, and what helps."""
     tuned: bool | None = None
     """Whether every search of a `tune` has ended; None of a sweep."""
+    has_table: bool = True
+    """Whether its runs.parquet is there and whole."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -98,6 +100,8 @@ class SweepStatus:
         """What to do now."""
         if self.holder:
             return command_line("llmscale", "status", self._place, "--watch")
+        if self.finished and not self.has_table:
+            return self._again
         if self.finished and self.tuned:
             sizes = dict.fromkeys(run.size for run in self.runs)
             return sweep_by_rule(self.command, sizes, self._place)
@@ -105,6 +109,14 @@ class SweepStatus:
             recipes = {run.recipe for run in self.runs}
             by = ["--by", "recipe"] if len(recipes) > 1 else []
             return command_line("llmscale", "fit", self._place, *by)
+        return self._again
+
+    @property
+    def _again(self) -> str:
+        """The command that goes on with it, or makes its tables anew."""
+        if named := missing_file(self.command):
+            place = self._place.absolute() if isinstance(self._place, Path) else self._place
+            return f"from the folder that holds {named}: {resumed(self.command, place)}"
         unknown = f"the command that began it, with {command_line('--out', self._place)}"
         return resumed(self.command, self._place) or unknown
 
@@ -182,6 +194,9 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
     none. A damaged file is told of in the notes, and what it would say is taken from the others."""
     damaged: list[InputError] = []
     rows = _table_rows(folder, damaged)
+    has_table = folder.runs_path.is_file() and not any(
+        isinstance(damage, DamagedFile) for damage in damaged
+    )
     stated = _stated(folder, damaged)
     is_tune = "rungs" in stated
     names_runs = bool(stated) and not is_tune
@@ -215,6 +230,7 @@ def sweep_status(folder: ResultsFolder, where: str | None = None) -> SweepStatus
         seconds_left=seconds_left(timed, workers, moment.under_way),
         notes=tuple(f"{damage.problem}; {damage.fix}" for damage in damaged),
         tuned=all(rung.get("finished") is True for rung in stated["rungs"]) if is_tune else None,
+        has_table=has_table,
     )
 
 

@@ -145,6 +145,10 @@ def test_parabolas_are_biased_without_noise_and_more_so_on_wide_grids() -> None:
     drifting = allocate(isoflop_grid(4.0, drift=0.2), "isoflop", bootstrap=0)
     assert abs(drifting.a - TRUE_A) > 1e-3
     assert "isoflop-bias" in codes(drifting)
+    assert "not to be relied on" not in str(drifting)
+    misled = allocate(isoflop_grid(16.0, drift=0.9), "isoflop", bootstrap=0)
+    assert misled.notes[0].code == "isoflop-bias"
+    assert "not to be relied on before isoflop-bias" in str(misled)
     assert "isoflop-wide" in codes(allocate(isoflop_grid(16.0), "isoflop", bootstrap=0))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llmscale.errors import Note
 from llmscale.explain.diagnostics.checklist import checklist
 from llmscale.explain.diagnostics.diagnose import diagnose
 from llmscale.explain.diagnostics.verdict import verdict
@@ -19,6 +20,7 @@ from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.laws.power_floor import PowerFloor
 from llmscale.explain.table import Excluded, RunTable, read_table
+from llmscale.notes import Weight, weight_of
 
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.31)
 RATIOS = (5.0, 20.0, 80.0, 320.0)
@@ -358,3 +360,25 @@ def test_the_verdict_follows_from_the_check_and_the_heaviest_note() -> None:
     assert "not to be relied on before mixed-data is settled" in said(
         clean().assign(data=["prose", "code"] * 20)
     )
+
+
+def test_a_few_duplicates_weigh_less_than_many_and_a_law_each_takes_enough_runs() -> None:
+    fit = refit(read_table(clean()))
+
+    def found(frame: pd.DataFrame, code: str) -> Note:
+        notes = diagnose(replace(fit, table=read_table(frame)), runs=frame)
+        return next(note for note in notes if note.code == code)
+
+    def weight(again: int) -> Weight:
+        frame = pd.concat([clean(), clean()[:again]], ignore_index=True)
+        frame["run_id"] = [f"r{i}" for i in range(len(frame))]
+        return weight_of(found(frame, "duplicate-runs"))
+
+    assert (weight(1), weight(10)) == (Weight.DOUBT, Weight.WRONG)
+    few = found(changed(slice(0, 9), data="code"), "mixed-data")
+    assert "--by data" in few.message
+    many = found(with_values(data=["prose"] * 30 + list("abcdefghij")), "mixed-data")
+    assert "--by" not in many.message
+    assert many.message.endswith("--where 'data == prose'")
+    scattered = found(with_values(data=[f"text {i // 2}" for i in range(40)]), "mixed-data")
+    assert "No value has the 4 runs" in scattered.message

@@ -213,6 +213,17 @@ def test_isoflop_marks_the_methods_optima_and_leaves_those_not_bracketed_hollow(
     assert line[:, 1] == pytest.approx(found.frontier.params(line[:, 0]))
 
 
+def test_isoflop_draws_no_parabola_without_a_lowest_point() -> None:
+    runs = isoflop_runs()
+    first = runs["flops"] == BUDGETS[0]
+    runs.loc[first, "loss"] = 8 - runs["loss"][first]
+    table = read_table(runs)
+    shown = Evidence(table).with_optima("isoflop", Options(bootstrap=0))
+    figure = FIGURES.find("isoflop").draw(shown).figure
+    assert len(drawn(figure.axes[:1], "parabola")) == len(BUDGETS) - 1
+    assert "1 budget without a lowest point: left out" in legend_text(figure)
+
+
 def test_the_contours_frontier_is_the_laws_own_optimum(fitted: Evidence) -> None:
     (fit,) = fitted.fits
     ax = FIGURES.find("contour").draw(fitted).figure.axes[0]

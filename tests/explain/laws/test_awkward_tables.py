@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llmscale.commands import app
-from llmscale.errors import LlmscaleError
+from llmscale.errors import InputError, LlmscaleError
 from llmscale.explain.fit import fit_law
 from llmscale.explain.laws import LAWS
 
@@ -133,6 +133,8 @@ class Mine(Law):
         ("return self.A * N * np.nan", "not a positive number"),
         ("return self.A * np.ones(4)", "the shape (4,) for 3 runs"),
         ("return self.A / N + undefined", "NameError"),
+        ("return 2 + 60 / N**0.3", "does not depend on A"),
+        ("return self.A / N + np.random.rand()", "two answers to the same question"),
         ("sys.exit(0)", "SystemExit"),
         ("assert np.max(N) < 2e6, 'too large'; return self.A / N", "too large"),
     ],
@@ -154,6 +156,35 @@ def test_a_law_of_ones_own_that_goes_wrong_is_one_sentence_with_its_file_and_lin
     result = CliRunner().invoke(app, ["fit", str(runs), "--law", str(law)])
     assert result.exit_code == 2
     assert "line 2" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("class Mine", "class power", "has the name of llmscale's own law power"),
+        ("class Mine", "class all", "has the name of all, which stands for every law"),
+        ("A: float", "A: str", "the coefficient A as str"),
+        ("A: float", "A: float\n    z: float", "does not depend on z"),
+        ('("params",)', '"params"', "is no tuple but 'params'"),
+        ('("params",)', "(3,)", "names no columns"),
+        ('("params",)', '("params", "tokens")', "does not take the 2 columns of its inputs"),
+    ],
+)
+def test_a_law_of_ones_own_that_breaks_the_contract_is_refused_when_it_is_loaded(
+    old: str, new: str, said: str, tmp_path: Any
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN.format("return self.A / N").replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        LAWS.find(str(path))
+    assert said in refused.value.problem
+    assert refused.value.fix
+
+
+def test_a_class_with_the_name_of_a_law_is_refused_in_python_too() -> None:
+    power = type("power", (LAWS.find("power-floor"),), {"__module__": "mine"})
+    with pytest.raises(InputError, match="the class power has the name of llmscale's own law"):
+        fit_law(table(9), power)
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,37 @@ def test_a_weight_weighs_the_runs_only_if_it_is_asked_for(tmp_path: Path) -> Non
     )
 
 
+def test_a_run_of_weight_zero_is_left_out(tmp_path: Path) -> None:
+    asked = (
+        "--law",
+        "power",
+        "--bootstrap",
+        "0",
+        "--holdout",
+        "none",
+        "--columns",
+        "weight=weight",
+    )
+    frame = RUNS.assign(weight=np.tile([0.0, 1.0, 0.3], 4))
+    some = invoke(tmp_path, frame, *asked, "--json")
+    rest = invoke(tmp_path, frame[frame["weight"] > 0], *asked, "--json")
+    found, same = json.loads(some.stdout), json.loads(rest.stdout)
+    assert found["n_runs"] == same["n_runs"] == 8
+    assert {run["reason"] for run in found["excluded"]} == {"weight 0"}
+    assert found["coefficients"] == same["coefficients"]
+    none = invoke(tmp_path, frame.assign(weight=0), *asked)
+    assert none.exit_code == 2
+    assert "above zero" in none.stderr
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_only_the_ratios_of_weights_matter(scale: float) -> None:
+    weight = np.tile([0.1, 1.0, 0.3], 4)
+    mapped = {"weight": "weight"}
+    found = read_table(RUNS.assign(weight=weight * scale), columns=mapped)
+    assert found.frame["weight"].to_numpy() == pytest.approx(weight)
+
+
 def test_a_line_says_which_column_became_what(tmp_path: Path) -> None:
     frame = RUNS.rename(columns={"params": "n_params", "loss": "val_loss"}).assign(
         Name=[f"run {n}" for n in range(12)], State=["finished"] * 11 + ["crashed"]

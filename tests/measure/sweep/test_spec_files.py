@@ -119,7 +119,7 @@ def test_recipes_are_trained_side_by_side_and_fit_groups_by_them(
     assert set(runs[runs["recipe"] == "muon"]["optimizer"]) == {"muon"}
     rates = runs.pivot_table(index="size", columns="recipe", values="lr")
     assert list(rates["muon"]) == pytest.approx(list(rates["default"] / 4))
-    fit = llmscale("fit", out, "--by", "recipe", "--law", "power", "--json", "--bootstrap", "10")
+    fit = llmscale("fit", out, "--by", "recipe", "--law", "power", "--json", "--bootstrap", "20")
     assert fit.exit_code == 0, fit.output
     assert [group["group"] for group in json.loads(fit.stdout)["groups"]] == [
         "default",

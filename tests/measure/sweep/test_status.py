@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.commands._sweep_view import runs_table
 from llmscale.commands._terminal_curves import Line, draw_curves
+from llmscale.errors import InputError
+from llmscale.explain.table import read_table
 from llmscale.measure.sweep.status import status, sweep_status
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import JobText, make_job, run_row
@@ -232,6 +235,24 @@ def test_status_of_a_copy_names_the_copy_and_of_a_file_says_so(
     shown = show(str(tmp_path / "runs.csv"))
     assert shown.exit_code == 2
     assert "is a file, not a results folder" in " ".join(shown.stderr.split())
+
+
+def test_the_next_step_is_one_that_can_be_taken_here(folder: ResultsFolder) -> None:
+    sweep = folder.read_sweep()
+    (done,) = folder.read_runs()["run_id"]
+    folder.write_sweep({**sweep, "runs": [done], "command": "llmscale sweep x.toml --out a"})
+    for run in folder.run_folders:
+        shutil.rmtree(run.path)
+    assert sweep_status(folder).next_command == f"llmscale fit {folder.path}"
+    folder.runs_path.write_bytes(b"")
+    assert sweep_status(folder).next_command == (
+        f"from the folder that holds x.toml: llmscale sweep x.toml --out {folder.path}"
+    )
+    with pytest.raises(InputError, match=r"runs.parquet is damaged: it is empty\n.*own command"):
+        read_table(folder.path)
+    folder.runs_path.unlink()
+    with pytest.raises(InputError, match=r"there is no .*runs.parquet\n.*own command"):
+        read_table(folder.path)
 
 
 def test_a_run_that_logs_nothing_any_more_is_stalled(folder: ResultsFolder) -> None:

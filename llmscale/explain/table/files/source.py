@@ -33,6 +33,7 @@ from llmscale.explain.table.files.nested import frame_from_json, unfold
 from llmscale.explain.table.files.not_a_table import refuse_binary, refuse_text
 from llmscale.explain.table.files.plain import flat_names, plain, with_index
 from llmscale.notes.reading import KIND_BY_CONTENT
+from llmscale.runs.checked import REMAKE, DamagedFile, plain_file
 from llmscale.runs.remote import is_url, pull_table
 from llmscale.runs.results_folder import ResultsFolder, newest_results
 from llmscale.runs.safe_paths import refuse_unusable
@@ -143,6 +144,8 @@ def _file_of(source: Path) -> Path:
     refuse_unusable(source, _NAMES)
     if source.is_dir():
         runs = ResultsFolder(source).runs_path
+        if ResultsFolder(source).sweep_path.is_file():
+            _refuse_lost(runs)
         if not runs.is_file():
             logs = [command_line("llmscale", "fit", pattern) for pattern in logs_in(source)]
             raise InputError(
@@ -165,6 +168,18 @@ def _file_of(source: Path) -> Path:
     if source.stat().st_size == 0:
         raise _empty(source)
     return source
+
+
+def _refuse_lost(runs: Path) -> None:
+    """Raise InputError if a sweep's own table is not there, or holds nothing of a table."""
+    try:
+        with plain_file(runs).open("rb") as stream:
+            begins = stream.read(4)
+    except FileNotFoundError:
+        raise InputError(f"there is no {runs}", REMAKE) from None
+    if begins != b"PAR1":
+        reason = "it does not begin as a parquet file" if begins else "it is empty"
+        raise DamagedFile(runs, reason, REMAKE)
 
 
 @contextlib.contextmanager
