@@ -326,7 +326,7 @@ def test_the_largest_size_is_held_out_and_predicted() -> None:
 def test_checkpoints_of_a_run_are_held_out_all_or_none() -> None:
     tokens = np.linspace(1e8, 3e9, 12)
     curve = pd.DataFrame({"params": 1e8, "tokens": tokens, "loss": 2.5 + 400 / tokens**0.3})
-    quick = {"variable": "tokens", "bootstrap": 0, "diagnostics": False}
+    quick: dict[str, Any] = {"variable": "tokens", "bootstrap": 0, "diagnostics": False}
     fit = fit_law(read_table(curve), "power", **quick)
     assert (fit.holdout, "holdout-skipped" in codes(fit)) == (None, True)
     both = pd.concat([curve.assign(run_id="a"), curve[:-1].assign(run_id="b")])
