@@ -458,6 +458,8 @@ def test_the_keys_of_an_object_of_runs_name_them(tmp_path: Path) -> None:
         ("tokens", "1.0B tokens", "'1.0B tokens' in a is no number: write 1.0B"),
         ("tokens", "1,000 Mrd", "write 1.000B or 1000B"),
         ("tokens", "~1 234,5 Mio.", "write 1234.5M"),
+        ("tokens", "1 Mia.", "write 1B"),
+        ("tokens", "1 mil millones", "fix these rows, or leave them out"),
         ("loss", "4.227 ± 0.010", "write 4.227;"),
         ("loss", "42.27%", "--units loss=accuracy if"),
         ("loss", "3.1 bits", "write 3.1, and --units loss=bits"),
