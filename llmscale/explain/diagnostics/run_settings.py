@@ -24,6 +24,7 @@ from llmscale.explain.estimation.levels import count_levels, distinct
 from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.repeats import differing, values_of
 from llmscale.explain.laws import LETTERS, Array
+from llmscale.explain.table.rows.resumed import COPY, STEP_TWICE
 from llmscale.explain.table.rows.weights import NO_WEIGHT
 from llmscale.notes.fitting import (
     DIVERGED_RUNS,
@@ -306,7 +307,8 @@ def diverged_runs(evidence: Evidence) -> Note | None:
 
 def unfinished_runs(evidence: Evidence) -> Note | None:
     """Runs left out because they are not done."""
-    excluded = [run for run in evidence.fit.table.excluded if run.reason != NO_WEIGHT]
+    finished = (NO_WEIGHT, COPY, STEP_TWICE)
+    excluded = [run for run in evidence.fit.table.excluded if run.reason not in finished]
     left_out = [run for run in excluded if "diverged" not in run.reason.lower()]
     if not left_out:
         return None

@@ -105,15 +105,16 @@ def held_out(frame: pd.DataFrame, inputs: tuple[str, ...], rule: str) -> NDArray
     """The runs that `rule` holds out.
 
     `largest` is the largest size, or for laws in N and D every run within a factor of 2 of the
-    largest budget, or of 4, 8 and so on if that is fewer than one run in twenty. Of tables with the
-    steps of curves it is every step of such runs."""
+    largest budget, or of 4, 8 and so on if that is fewer than one run in twenty. Of tables with
+    checkpoints or steps of curves it is every row of such runs."""
     if rule == "none":
         return np.zeros(len(frame), dtype=bool)
     if rule == "largest":
         flops = frame.groupby("run_id")["flops"].transform("max").to_numpy(dtype=float)
         if len(inputs) == 1 or not np.isfinite(flops).all():
             index = levels(frame[inputs[0]].to_numpy(dtype=float))
-            return np.asarray(index == index.max())
+            largest = frame["run_id"][index == index.max()]
+            return frame["run_id"].isin(largest).to_numpy()
         least = LARGEST_BUDGETS * flops.max()
         while (flops >= least).sum() < int(_LEAST_SHARE * len(frame)):
             least *= LARGEST_BUDGETS

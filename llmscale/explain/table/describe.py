@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from llmscale.explain.table.columns.find import ALIASES, WEIGHT, Found, quoted
+from llmscale.explain.table.columns.find import ALIASES, WEIGHT, Found
+from llmscale.explain.table.columns.pairs import quoted
 from llmscale.explain.table.rows.identity import Identity
 
 LETTERS = {"params": "N", "tokens": "D", "flops": "C"}

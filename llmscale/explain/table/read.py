@@ -33,7 +33,7 @@ from llmscale.explain.table.files.nested import refuse_chart, state_column
 from llmscale.explain.table.files.source import read_source
 from llmscale.explain.table.rows import retries, weights
 from llmscale.explain.table.rows.identity import Identity, identify
-from llmscale.explain.table.rows.resumed import STEP_TWICE
+from llmscale.explain.table.rows.resumed import COPY, STEP_TWICE
 from llmscale.explain.table.rows.row_names import numbered
 from llmscale.explain.table.rows.status import parse_status, status_option, statuses
 from llmscale.explain.table.rows.where import keep, parse_where, short_filter
@@ -189,6 +189,9 @@ def _judge(read: _Read, asked: _Asked) -> _Judged:
         loss = frame["loss"].to_numpy()
         lost = usable & ~((loss > 0) & (loss < _MOST_NATS))
         usable, reasons = usable & ~lost, np.where(lost, _NO_LOSS, reasons)
+    if read.own:
+        copies = usable & raw.astype(str).duplicated().to_numpy()
+        usable, reasons = usable & ~copies, np.where(copies, COPY, reasons)
     identity = identify(raw, frame, read.found.columns, read.found.told, usable)
     run_ids = identity.run_ids
     frame["run_id"] = run_ids

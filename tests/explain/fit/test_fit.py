@@ -323,6 +323,18 @@ def test_the_largest_size_is_held_out_and_predicted() -> None:
     assert row["inside"] == (row["low"] <= row["loss"] <= row["high"])
 
 
+def test_checkpoints_of_a_run_are_held_out_all_or_none() -> None:
+    tokens = np.linspace(1e8, 3e9, 12)
+    curve = pd.DataFrame({"params": 1e8, "tokens": tokens, "loss": 2.5 + 400 / tokens**0.3})
+    quick: dict[str, Any] = {"variable": "tokens", "bootstrap": 0, "diagnostics": False}
+    fit = fit_law(read_table(curve), "power", **quick)
+    assert (fit.holdout, "holdout-skipped" in codes(fit)) == (None, True)
+    both = pd.concat([curve.assign(run_id="a"), curve[:-1].assign(run_id="b")])
+    held = fit_law(read_table(both), "power", **quick).holdout
+    assert held is not None
+    assert held.runs["run_id"].tolist() == ["a"] * 12
+
+
 def test_four_sizes_are_checked_with_the_simpler_law() -> None:
     fit = fit_law(ladder(SIZES[:4]), "power-floor", bootstrap=50)
     assert fit.law.name == "power-floor"

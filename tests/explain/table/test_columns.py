@@ -78,6 +78,8 @@ def test_a_speed_is_no_budget() -> None:
         ("tokens", "tokens (B)", 1e9), ("tokens", "tokens_billions", 1e9), ("tokens", "Tokens (B, "
                                                                                       "unique)",
                                                                                       1e9),
+        ("tokens", "Tokens (Mrd)", 1e9), ("tokens", "tokens_Mrd.", 1e9),
+        ("params", "Params [Mio.]", 1e6), ("tokens", "tokens (milliards)", 1e9),
         ("tokens", "train_tokens_1e9", 1e9), ("flops", "flops_1e18", 1e18),
         ("flops", "total_gflops", 1e9),
         ("flops", "train_exaflops", 1e18), ("flops", "compute (PF-days)", 8.64e19),

@@ -69,6 +69,11 @@ LOGS = {
     "nano.csv": "iter,N,loss,lr\n" + "".join(f"{i},124000000,{5 - i / 100},0.001\n" for i in STEPS),
     "board.csv": "Wall time,Step,Value\n"
     + "".join(f"{1e9 + i},{i},{5 - i / 100}\n" for i in STEPS),
+    "board_frame.csv": "step,value,wall_time\n"
+    + "".join(f"{i},{5 - i / 100},{1e9 + i}\n" for i in STEPS),
+    "board_short.csv": "step,value\n" + "".join(f"{i},{5 - i / 100}\n" for i in STEPS),
+    "board_tag.csv": "run,tag,step,value\n"
+    + "".join(f"a,loss/val,{i},{5 - i / 100}\n" for i in STEPS),
     "board.json": json.dumps([[1e9 + i, i, 5 - i / 100] for i in STEPS]),
 }
 
@@ -87,6 +92,15 @@ def test_the_log_of_one_run_is_no_table_of_runs(tmp_path: Path, name: str) -> No
         "and a law needs a row a run fix: write a table with one row a run: "
         "run_id,params,tokens,loss" in said
     )
+
+
+def test_curves_of_tensorboard_one_under_another_are_no_table_of_runs() -> None:
+    rows = [(run, "loss", i, 5 - i / 100) for run in "ab" for i in STEPS]
+    frame = pd.DataFrame(rows, columns=["run", "tag", "step", "value"])
+    for one in (frame, frame.drop(columns="tag"), frame.assign(wall_time=1e9)):
+        with pytest.raises(InputError, match="holds 2 curves as TensorBoard saves them") as error:
+            read_table(one)
+        assert f"ends at {frame['value'].iloc[-1]:.5g}" in str(error.value.fix)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from llmscale.errors import InputError
 from llmscale.errors.command_lines import where_option
 from llmscale.errors.printable import clean
+from llmscale.explain.fit import fit_law
 from llmscale.explain.table import RunTable, groups, parse_units, read_table
 from llmscale.explain.table.rows.where import parse_where
 
@@ -458,6 +459,8 @@ def test_the_keys_of_an_object_of_runs_name_them(tmp_path: Path) -> None:
         ("tokens", "1.0B tokens", "'1.0B tokens' in a is no number: write 1.0B"),
         ("tokens", "1,000 Mrd", "write 1.000B or 1000B"),
         ("tokens", "~1 234,5 Mio.", "write 1234.5M"),
+        ("tokens", "1 Mia.", "write 1B"),
+        ("tokens", "1 mil millones", "fix these rows, or leave them out"),
         ("loss", "4.227 ± 0.010", "write 4.227;"),
         ("loss", "42.27%", "--units loss=accuracy if"),
         ("loss", "3.1 bits", "write 3.1, and --units loss=bits"),
@@ -469,6 +472,21 @@ def test_a_text_around_a_number_is_told_as_the_number_to_write(
     with pytest.raises(InputError) as error:
         read_table(RUNS.assign(**{column: [text, *map(str, RUNS[column][1:])]}))
     assert fix in str(error.value.fix)
+
+
+def test_a_copy_of_a_row_of_a_results_folder_is_no_second_run(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    runs = RUNS.assign(run_id=list("abcd"), status="done")
+    pd.concat([runs, runs[:2]]).to_parquet(tmp_path / "runs.parquet")
+    table = read_table(tmp_path)
+    assert list(table.frame["run_id"]) == list("abcd")
+    assert [run.reason for run in table.excluded] == ["a copy of another row of the run"] * 2
+    assert "left out: 2 a copy of another row" in table.reading
+    fit = fit_law(table, "power", bootstrap=0)
+    assert "unfinished-runs" not in {note.code for note in fit.notes}
+    pd.concat([runs, runs[:1].assign(loss=4)]).to_parquet(tmp_path / "runs.parquet")
+    again = read_table(tmp_path)
+    assert (len(again.frame), [note.code for note in again.notes]) == (5, ["run-id-repeated"])
 
 
 def test_the_loss_of_a_results_folder_is_its_loss_and_no_other(tmp_path: Path) -> None:

@@ -95,6 +95,11 @@ def codes(table: RunTable) -> set[str]:
             "lies on its side: loss, params, tokens are names of",
         ),
         (
+            "params,1e9,2B,4000000000\n1e6,3,2.9,2.8\n1e7,2.8,2.7,2.6\n",
+            "is a wide grid, with losses below each of 1e9, 2B, 4000000000",
+        ),
+        ("tokens,10M,30M\n1e9,3,2.9\n2e9,2.8,2.7\n", "is a wide grid"),
+        (
             "params,loss,loss\n1,2,2\n1,2,3\n",
             "more than one column named 'loss', and they differ: '2' and '3' in line 3",
         ),

@@ -1,7 +1,6 @@
 """Which column of a source holds which quantity: by names, their last parts, or as told."""
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -28,9 +27,10 @@ from llmscale.explain.table.columns.names import (
     spellings,
     words_of,
 )
-from llmscale.explain.table.columns.pairs import check_shared
+from llmscale.explain.table.columns.pairs import check_shared, quoted
 from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
 from llmscale.explain.table.columns.validation import under_a_word
+from llmscale.explain.table.columns.wide import refuse_wide
 from llmscale.notes.reading import VALIDATION_LOSS
 from llmscale.runs.shape import COUNTS
 
@@ -247,7 +247,7 @@ class _Search:
             if others:
                 message = (
                     f"the loss is {chosen!r}, of validation, and not {listed(others)}: say "
-                    f"otherwise with --columns loss={others[0]}"
+                    f"otherwise with --columns loss={quoted(others[0])}"
                 )
                 self.notes.append(VALIDATION_LOSS.note(message))
             return
@@ -342,15 +342,6 @@ def _only_unit(name: str) -> bool:
     return read_name(name, "loss").base in ("ppl", "perplexity", "bits", "nats")
 
 
-def quoted(name: str) -> str:
-    """A column's name as `--columns` takes it in a shell, quoted if it has to be."""
-    if not re.search(r"[^\w./:@%+-]", name):
-        return name
-    if set(name) & set(",="):
-        name = f'"{name}"'
-    return f"'{name}'"
-
-
 def _told(name: str) -> str:
     """The quantity to map a column to. Raises InputError for a likely slip of the pen."""
     quantity = quantity_of(name)
@@ -375,6 +366,7 @@ def _require(search: _Search, needs: Sequence[str]) -> None:
     missing = "loss" if usable else next(iter(missing_needs), "params")
     if missing in search.columns:
         return
+    refuse_wide(search.raw, search.columns.keys() & {*_SIZES}, search.source)
     hint = _loss_hint(search) if missing == "loss" else ""
     looked = listed(ALIASES.get(missing, (missing,)), 6)
     raise InputError(

@@ -104,11 +104,19 @@ _LABELS = spellings(
 )
 
 _COUNT_UNITS = {
-    "K": ("k", "thousand", "thousands"),
-    "M": ("m", "mm", "mil", "mio", "mln", "mn", "million", "millions"),
-    "B": ("b", "bn", "bln", "bil", "billion", "billions", "g", "giga"),
-    "T": ("t", "tn", "trn", "trillion", "trillions"),
+    "K": spellings("k thousand thousands tsd tausend mille milliers"),
+    "M": spellings(
+        "m mm mil mill mio mln mn million millions millionen millón millones milioni milhões"
+    ),
+    "B": spellings(
+        """
+        b bn bln bil billion billions g giga mrd mia md mds mld milliarde milliarden milliard
+        milliards miliardi miliardo
+        """
+    ),
+    "T": spellings("t tn trn trillion trillions billionen"),
 }
+"""Spellings of thousand to trillion, in German, French, Spanish, Italian and Portuguese too."""
 _LOSS_UNITS = {
     "nats": "nats",
     "nat": "nats",
@@ -164,7 +172,7 @@ def plain(name: str) -> str:
 
 def last_part(name: str) -> str:
     """The last part of a nested name, small: val_loss of `summary.val_loss`, loss of `val/loss`."""
-    last = re.split(r"[./](?![^(\[]*[)\]])", name)[-1].strip().lower()
+    last = re.split(r"[./](?![^(\[]*[)\]])", name.rstrip("./ "))[-1].strip().lower()
     return re.sub(r"^(user|system)_attrs_", "", last)
 
 
@@ -302,7 +310,7 @@ def _count_name(words: Sequence[str], name: str) -> Name:
         return Name(grown[2], {"g": "B"}.get(grown[1], grown[1].upper()))
     bracketed = words_of("".join(re.findall(r"[(\[{]([^)\]}]*)[)\]}]", name)).replace(",", " "))
     for place in reversed(range(len(rest))):
-        unit = _count_unit(rest[place])
+        unit = count_unit(rest[place])
         inside = rest[place] in bracketed
         spelt = len(rest[place]) > 2
         if unit is None or len(rest) == 1:
@@ -315,7 +323,8 @@ def _count_name(words: Sequence[str], name: str) -> Name:
     return Name("_".join(rest), None)
 
 
-def _count_unit(word: str) -> str | None:
+def count_unit(word: str) -> str | None:
+    """The unit as in `--units` that a word spells: B of `Mrd`, 1e9 of `e9`."""
     if re.fullmatch(r"1?e\d+", word):
         return f"1{word}" if word.startswith("e") else word
     return next((unit for unit, spellings in _COUNT_UNITS.items() if word in spellings), None)

@@ -23,8 +23,8 @@ def parse_pairs(text: str, option: str, what: str, example: str) -> list[tuple[s
         name, value = (_unquoted(match[1]), _unquoted(match[2])) if match else ("", "")
         if match is None or not (name and value):
             rest = text[at:].strip()
-            quoted = re.search(r"[\"'`]", rest)
-            why = f": {rest[:40]!r} cannot be read" if quoted or at else ""
+            marked = re.search(r"[\"'`]", rest)
+            why = f": {rest[:40]!r} cannot be read" if marked or at else ""
             raise InputError(
                 f"{option} {text[:200]!r} is not a list of {what}{why}",
                 f"write it like {example}; put a name with a comma or a blank in quotes: "
@@ -76,3 +76,12 @@ def _unquoted(text: str) -> str:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
         return text[1:-1]
     return text
+
+
+def quoted(name: str) -> str:
+    """A column's name as `--columns` takes it in a shell, quoted if it has to be."""
+    if not re.search(r"[^\w./:@%+-]", name):
+        return name
+    if set(name) & set(",="):
+        name = f'"{name}"'
+    return f"'{name}'"

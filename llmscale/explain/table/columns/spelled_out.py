@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table.columns.find import Found, quoted
+from llmscale.explain.table.columns.find import Found
 from llmscale.explain.table.columns.names import columns_named, last_part, plain, spellings
+from llmscale.explain.table.columns.pairs import quoted
 from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
 from llmscale.notes.reading import FLOPS_FROM_TOKENS, TOKENS_FROM_STEPS
 

@@ -2,16 +2,10 @@
 
 import re
 
-from llmscale.explain.table.columns.names import spellings
+from llmscale.explain.table.columns.names import count_unit
 
 _NUMBER = re.compile(r"[+-]?(?:\d[\d.,\u00a0\u202f ']*\d|\d|[.,]\d+)(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,]\d{3})+")
-_SCALES = {
-    "K": ("k", "thousand", "tsd", "mille"),
-    "M": ("m", "mn", "mio", "mill", "million", "millions", "millionen"),
-    "B": spellings("b g bn mrd md mds billion billions milliard milliards milliarden"),
-    "T": ("t", "tn", "trillion", "trillions"),
-}
 _LOSS_UNITS = {"bits": "bits", "bit": "bits", "perplexity": "perplexity", "ppl": "perplexity"}
 
 
@@ -23,7 +17,10 @@ def written_plainly(text: str, quantity: str) -> str:
         return ""
     number, after = found[0].strip(), text[found.end() :].strip().lower()
     word = "".join(re.findall(r"\A[^\W\d]+", after))
-    suffix = next((suffix for suffix, words in _SCALES.items() if word in words), "")
+    scales = [one for one in re.findall(r"[^\W\d]+", after) if count_unit(one)]
+    if len(scales) > 1 or word == "mil":
+        return ""  # a thousand million; `mil` is a million in English and a thousand in Spanish
+    suffix = count_unit(word) or ""
     if quantity == "loss":
         suffix = ""
         if after.startswith("%"):

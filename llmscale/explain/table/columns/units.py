@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
-from llmscale.explain.table.columns.names import nearest, quantity_of, spellings
+from llmscale.explain.table.columns.names import count_unit, nearest, quantity_of, spellings
 from llmscale.explain.table.columns.pairs import parse_pairs
 from llmscale.quantity import SUFFIXES, parse_count
 
@@ -96,6 +96,7 @@ def _to_base(values: Array, quantity: str, unit: str) -> Array:
         known = "M, G, T, PF, EF, ZF, PFdays or a number"
     else:
         known = "K, M, B, G, T, log10 or a number"
+    low = (count_unit(low.rstrip(".")) or low).lower()
     factor = float(SUFFIXES[low]) if low in SUFFIXES else _as_float(low)
     if not (math.isfinite(factor) and factor > 0):
         raise InputError(

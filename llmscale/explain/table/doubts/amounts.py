@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table.columns.find import quoted
+from llmscale.explain.table.columns.pairs import quoted
 from llmscale.explain.table.doubts.taken import Array, Taken
 from llmscale.notes.reading import (
     EXPERTS_COUNTED,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.table.columns.names import ALIASES, last_part, quantity_of, spellings
+from llmscale.explain.table.columns.names import ALIASES, last_part, plain, quantity_of, spellings
 from llmscale.notes.reading import (
     EARLIER_STATES,
     PARAMS_FROM_FLOPS,
@@ -53,7 +53,9 @@ _LOGS = spellings(
     "trainer_state.json */trainer_state.json */metrics.csv */*/metrics.csv */history.csv"
 )
 _HUGGING_FACE = {"eval_loss", "learning_rate", "train_runtime", "grad_norm"}
-_TENSORBOARD = {"wall time", "step", "value"}
+_TENSORBOARD = {"step", "value"}
+_OF_TENSORBOARD = {*_TENSORBOARD, "wall_time", "run", "tag"}
+"""What else stands next to them, in files that it saves and in those of its readers."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def log_of(frame: pd.DataFrame) -> Log | None:
     numbers = [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name].dtype)]
     if frame.empty or _tells_runs_apart(frame) or {"lr_area", "annealing_area"} & names:
         return None
-    tensorboard = names == _TENSORBOARD
+    tensorboard = _is_tensorboard(frame)
     hugging_face = {"epoch", "step"} <= names and bool(_HUGGING_FACE & names)
     step = _step_of(frame, numbers)
     if step is None or (len(frame) < 3 and not (tensorboard or hugging_face)):
@@ -102,10 +104,10 @@ def log_of(frame: pd.DataFrame) -> Log | None:
     again = kinds.duplicated(keep="last").to_numpy()
     ordered = ordered[~again].reset_index(drop=True)
     evaluated = [name for name in losses if _EVALUATED.search(name)]
-    plain = losses
+    others = losses
     if hugging_face:
-        plain = [name for name in losses if not name.lower().startswith("train_loss")]
-    loss = next(iter([*evaluated, *plain, *losses]), None)
+        others = [name for name in losses if not name.lower().startswith("train_loss")]
+    loss = next(iter([*evaluated, *others, *losses]), None)
     tokens = next((name for name in numbers if _is_tokens(frame, name)), None)
     return Log(ordered, step, loss, tokens, int(again.sum()))
 
@@ -121,12 +123,13 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
             "write one row a run, with its parameters, tokens and last loss: "
             f"run_id,params,tokens,loss ({listed(ends, 3)})",
         )
+    _refuse_scalars(frame, file)
     log = log_of(frame)
     if log is None:
         return
     steps = log.frame[log.step].dropna()
     what, loss = "the log of one run", log.loss
-    if log.loss == "Value":
+    if log.loss is not None and log.loss.lower() == "value":
         what, loss = "one curve of one run, as TensorBoard saves it", "loss"
     last, _, tokens = log.last()
     ends = [f"tokens {tokens:.0f}"] if np.isfinite(tokens) else []
@@ -144,6 +147,32 @@ def refuse_log(frame: pd.DataFrame, file: Path) -> None:
     raise InputError(
         f"{file} is {what} ({number}, {span}), and a law needs a row a run",
         f"{fix}; if its rows are runs, name them in a column run_id",
+    )
+
+
+def _is_tensorboard(frame: pd.DataFrame) -> bool:
+    """Whether the columns are those of scalars of TensorBoard, as it or a reader of it saves
+    them."""
+    names = set(map(plain, frame.columns))
+    return _TENSORBOARD <= names <= _OF_TENSORBOARD
+
+
+def _refuse_scalars(frame: pd.DataFrame, file: Path) -> None:
+    """Raise InputError for scalars of TensorBoard of several runs or tags, one under another."""
+    columns = {plain(name): name for name in frame.columns}
+    keys = [columns[name] for name in ("run", "tag") if name in columns]
+    if not (keys and _is_tensorboard(frame)) or len(frame[keys].drop_duplicates()) < 2:
+        return
+    curves = frame[keys].astype(str).agg(" ".join, axis=1)
+    values = pd.to_numeric(frame[columns["value"]], errors="coerce")
+    last = values.groupby(curves, sort=False).last()
+    names = list(last.index)
+    ends = [f"{name} ends at {value:.5g}" for name, value in zip(names, last, strict=True)]
+    raise InputError(
+        f"{file} holds {len(names)} curves as TensorBoard saves them, one under another "
+        f"({listed(names, 3)}), and a law needs a row a run",
+        "write one row a run, with its parameters, tokens and last loss: "
+        f"run_id,params,tokens,loss ({listed(ends, 3)})",
     )
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from llmscale.errors import Note, listed
 from llmscale.notes.reading import STEPS_REPEATED
 
+COPY = "a copy of another row of the run"
 STEP_TWICE = "its step stands again further down, and the later row is kept"
 """Why a row of a resumed run is left out."""
 _SAME = 0.01
