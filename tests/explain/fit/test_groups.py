@@ -62,7 +62,7 @@ def test_exponents_that_are_equal_may_be_shared_and_are_known_better() -> None:
 
 
 def test_noise_that_few_runs_hardly_tell_is_not_taken_for_known() -> None:
-    """Of such tables of one law 18 in 120 were told apart at 5%, this one at p = 0.025; now 4."""
+    """Of such tables of one law 18 in 120 were told apart at 5%, this one at p = 0.025; now 7."""
     rng, N, found = np.random.default_rng(7), np.geomspace(1e6, 1e8, 4), {}
     for name in ("web", "code"):
         loss = 10 * N**-0.07 * np.exp(0.01 * rng.standard_normal(4))
