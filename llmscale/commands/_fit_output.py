@@ -69,10 +69,10 @@ def _coefficients(fits: "tuple[Fit, ...]") -> "Table":
             for one in fits:
                 best = one.compute_optimal or {"intervals": {}}
                 ends = best["intervals"].get(name)
-                shown = _value(best.get(name), ends, 4)
+                pair = _value(best.get(name), ends, 4)
                 if ends and ends[1] - ends[0] < _NO_WIDTH:
-                    shown[1] = "fixed by the law"
-                cells += shown
+                    pair[1] = "fixed by the law"
+                cells += pair
             shown.add_row(f"{name}, {meaning}", *cells)
     objectives = [f"{one.objective:.4g}" for one in fits]
     shown.add_row("objective", *(cell for text in objectives for cell in (text, "")), style="dim")
