@@ -48,6 +48,8 @@ def show_fits(fits: "tuple[Fit, ...]") -> None:
 
 
 _MOST_LEFT_OUT = 5
+_NO_WIDTH = 1e-12
+"""An exponent that no refit changes follows from the law's form: N and D with one exponent."""
 
 
 def _coefficients(fits: "tuple[Fit, ...]") -> "Table":
@@ -66,7 +68,11 @@ def _coefficients(fits: "tuple[Fit, ...]") -> "Table":
             cells = []
             for one in fits:
                 best = one.compute_optimal or {"intervals": {}}
-                cells += _value(best.get(name), best["intervals"].get(name), 4)
+                ends = best["intervals"].get(name)
+                pair = _value(best.get(name), ends, 4)
+                if ends and ends[1] - ends[0] < _NO_WIDTH:
+                    pair[1] = "fixed by the law"
+                cells += pair
             shown.add_row(f"{name}, {meaning}", *cells)
     objectives = [f"{one.objective:.4g}" for one in fits]
     shown.add_row("objective", *(cell for text in objectives for cell in (text, "")), style="dim")
@@ -237,7 +243,8 @@ def show_ranking(comparison: "Comparison") -> None:
             if one.holdout_inside is None or check is None
             else f"{one.holdout_inside} of {len(check.runs)}"
         )
-        name = output.styled((one.law, "bold" if one.as_good else ""))
+        mark = " *" if one.as_good else ""
+        name = output.styled((f"{one.law}{mark}", "bold" if one.as_good else ""))
         cells = [
             _percent(one.holdout_error),
             inside,
@@ -248,10 +255,11 @@ def show_ranking(comparison: "Comparison") -> None:
         table.add_row(str(one.rank), name, str(one.coefficients), *cells)
     output.results.print(table)
     output.results.print(
-        output.styled(("bold: as good as the best, as far as these runs can tell", "dim"))
+        output.styled(("*: as good as the best, as far as these runs can tell", "dim"))
     )
     for law, reason in comparison.unsuitable:
-        output.results.print(output.styled((f"not fitted: {law}: {reason}", "dim")))
+        why = reason.removeprefix(f"{law} ")
+        output.results.print(output.styled((f"not fitted: {law}: {why}", "dim")))
 
 
 def show_groups(found: "Groups") -> None:
