@@ -25,7 +25,8 @@ TINY += ["--device", "cpu", "--dtype", "float32"]
 
 
 def bench(*arguments: str) -> dict[str, Any]:
-    result = CliRunner().invoke(app, [*TINY, "--seconds", "0.3", "--json", *arguments])
+    command = changed([*TINY, "--seconds", "0.3"], list(arguments))
+    result = CliRunner().invoke(app, [*command, "--json"])
     assert result.exit_code == 0, result.output
     report: dict[str, Any] = json.loads(result.stdout)
     return report

@@ -508,19 +508,19 @@ def test_a_sweep_uses_the_rule_and_notices_when_it_changes(
     for run in payload["runs"]:
         assert run["lr"] == pytest.approx(read_rule(rule).lr.at(run["params"], 16_000))
     assert "rule-extrapolates" not in [warning["code"] for warning in payload["warnings"]]
-    far = llmscale(*command, "--sizes", "2x128x4", "--dry-run", "--json")
+    far = llmscale(*changed(command, ["--sizes", "2x128x4"]), "--dry-run", "--json")
     assert "rule-extrapolates" in [
         warning["code"] for warning in json.loads(far.stdout)["warnings"]
     ]
 
-    assert llmscale(*command, "--sizes", "1x16x1").exit_code == 0
+    assert llmscale(*changed(command, ["--sizes", "1x16x1"])).exit_code == 0
     assert (
         json.loads((out / "sweep.json").read_text())["basis"]["recipe"]["rule"]
         == read(rule)["rule"]
     )
-    changed = read(rule)
-    changed["rule"]["lr"]["coefficient"] *= 2
-    (rule / "tune.json").write_text(json.dumps(changed))
+    other = read(rule)
+    other["rule"]["lr"]["coefficient"] *= 2
+    (rule / "tune.json").write_text(json.dumps(other))
     refused = llmscale(*command)
     assert refused.exit_code == 2
     assert "recipe.rule.lr.coefficient" in refused.stderr
