@@ -44,11 +44,10 @@ def changed(command: list[str], changes: list[str]) -> list[str]:
 
 
 def options(
-    text: Path | str, out: Path | str, sizes: str, tokens: str = "20k", workers: str = "1"
+    text: Path | str, out: Path | str, sizes: str, tokens: str = "20k", workers: str | None = "1"
 ) -> list[str]:
     """The command of a sweep by one worker however many cores there are: to start another takes
-    seconds.
-    """
+    seconds. None leaves their number to the sweep."""
     return [
         "sweep",
         "--sizes",
@@ -65,8 +64,7 @@ def options(
         "cpu",
         "--dtype",
         "float32",
-        "--workers",
-        workers,
+        *([] if workers is None else ["--workers", workers]),
         "--out",
         str(out),
     ]

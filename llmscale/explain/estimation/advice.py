@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors.command_lines import command_line
-from llmscale.explain.laws import Array
 from llmscale.explain.table.run_table import FOLDER
 from llmscale.machine import available_cores, device_name
 from llmscale.notes.fitting import FEW_STEPS
@@ -198,8 +197,4 @@ def _text(value: float) -> str:
 
 def _largest(frame: pd.DataFrame, name: str) -> float | None:
     """The largest positive number of a column, or None."""
-    if name not in frame:
-        return None
-    values: Array = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
-    values = values[np.isfinite(values) & (values >= 1)]
-    return float(values.max()) if len(values) else None
+    return max(_levels(frame, name), default=None)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from slurm_cluster import slurm_cluster, why_not
-from sweeps import assert_same_results, tables
+from sweeps import assert_same_results, options, tables
 
 pytest.importorskip("submitit", reason="submitit is not installed: pip install 'llmscale[slurm]'")
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -38,34 +38,9 @@ def cluster() -> Iterator[dict[str, str]]:
 def command(
     text: Path, out: Path, executor: str, *more: str, sizes: str = SIZES, tokens: str = TOKENS
 ) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "llmscale",
-        "sweep",
-        "--sizes",
-        sizes,
-        "--tokens",
-        tokens,
-        "--data",
-        str(text),
-        "--tokenizer",
-        "bpe:300",
-        "--context",
-        "32",
-        "--device",
-        "cpu",
-        "--dtype",
-        "float32",
-        "--lr",
-        "0.02",
-        "--out",
-        str(out),
-        "--yes",
-        "--executor",
-        executor,
-        *more,
-    ]
+    words = options(text, out, sizes, tokens, workers=None)
+    chosen = ["--lr", "0.02", "--yes", "--executor", executor, *more]
+    return [sys.executable, "-m", "llmscale", *words, *chosen]
 
 
 def sweep(words: list[str], environment: dict[str, str], timeout: float = 300) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from sweeps import llmscale, options
 from trained import TRAIN, VALIDATION, job, members_of, train_one, train_stack, without_times
-from typer.testing import CliRunner
 
-from llmscale.commands import app
 from llmscale.measure.train.batches import Batches
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Outcome
@@ -122,35 +121,11 @@ def test_a_sweep_stacks_its_seeds_and_the_fit_sees_their_spread(tmp_path: Path) 
     (tmp_path / "text.txt").write_text(
         "\n\n".join("; ".join(lines[i : i + 40]) for i in range(0, len(lines), 40))
     )
-    command = [
-        "sweep",
-        "--sizes",
-        "1x16x1",
-        "--tokens",
-        "20k",
-        "--seeds",
-        "3",
-        "--data",
-        f"{tmp_path}/*.txt",
-    ]
-    command += [
-        "--tokenizer",
-        "bpe:300",
-        "--context",
-        "32",
-        "--device",
-        "cpu",
-        "--dtype",
-        "float32",
-        "--lr",
-        "0.002",
-    ]
-    command += ["--workers", "1"]
+    data, recipe = f"{tmp_path}/*.txt", ["--seeds", "3", "--lr", "0.002"]
     tables = {}
     for stack, more in (("always", []), ("never", ["--deterministic"])):
-        result = CliRunner().invoke(
-            app, [*command, "--stack", stack, *more, "--out", str(tmp_path / stack)]
-        )
+        command = options(data, tmp_path / stack, "1x16x1")
+        result = llmscale(*command, *recipe, "--stack", stack, *more)
         assert result.exit_code == 0, result.output
         tables[stack] = pd.read_parquet(tmp_path / stack / "runs.parquet")
     assert list(tables["always"]["run_id"]) == list(tables["never"]["run_id"])
@@ -160,6 +135,6 @@ def test_a_sweep_stacks_its_seeds_and_the_fit_sees_their_spread(tmp_path: Path) 
     assert (tables["always"].groupby("size")["loss"].nunique() == 3).all()
     # Members of a stack end together, each with its share of the time.
     assert (tables["always"].groupby("size")["seconds"].nunique() == 1).all()
-    wrong = CliRunner().invoke(app, [*command, "--stack", "sometimes"])
+    wrong = llmscale(*command, *recipe, "--stack", "sometimes")
     assert wrong.exit_code == 2
     assert "stack 'sometimes' is not known" in wrong.stderr

@@ -16,12 +16,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import sweeps
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeps import changed
-from typer.testing import CliRunner
+from sweeps import changed, llmscale
 
-from llmscale.commands import app
 from llmscale.errors import InputError, Note
 from llmscale.measure.sweep.notes import rules_in_use
 from llmscale.measure.sweep.spec import SweepSpec
@@ -363,24 +362,7 @@ def test_a_file_that_holds_no_rule_is_refused(content: Any, words: str, tmp_path
 def options(
     text: Path, out: Path, sizes: str = "1x16x1,2x24x2", tokens: str = "8k,16k"
 ) -> list[str]:
-    what = [
-        "--sizes",
-        sizes,
-        "--tokens",
-        tokens,
-        "--data",
-        str(text),
-        "--tokenizer",
-        "bpe:300",
-        "--context",
-        "32",
-    ]
-    where = ["--device", "cpu", "--dtype", "float32", "--workers", "1", "--out", str(out)]
-    return ["tune", *what, "--lr-scale", "2", "--no-batch", *where]
-
-
-def llmscale(*arguments: str) -> Any:
-    return CliRunner().invoke(app, list(arguments))
+    return ["tune", *sweeps.options(text, out, sizes, tokens)[1:], "--lr-scale", "2", "--no-batch"]
 
 
 def read(out: Path) -> dict[str, Any]:
