@@ -281,7 +281,7 @@ def _put_layer(holder: nn.Module, name: str, layer: Layer) -> None:
         case Linear():
             holder.add_module(last, nn.Linear(layer.inputs, layer.outputs, bias=layer.bias))
         case RMSNorm():
-            holder.add_module(last, nn.RMSNorm(layer.width, eps=1e-6))
+            holder.add_module(last, nn.RMSNorm(layer.width, eps=layer.epsilon))
         case LayerNorm():
             holder.add_module(last, nn.LayerNorm(layer.width))
         case Embedding():

@@ -52,6 +52,8 @@ class RMSNorm(NamedTuple):
     """g ⊙ x / RMS(x)  (Zhang & Sennrich 2019)."""
 
     width: int
+    epsilon: float = 1e-6
+    """Added to the mean square."""
 
     @property
     def params(self) -> int:
