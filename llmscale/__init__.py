@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
     from llmscale.measure.sweep.status import SweepStatus, status
+    from llmscale.measure.trained.exchange.export import Exported, export
+    from llmscale.measure.trained.exchange.importing import ImportedRun, import_model
     from llmscale.measure.trained.listing import Models, models
     from llmscale.measure.trained.model import TrainedModel, open_model
     from llmscale.measure.tune.api import TuneResult, tune
@@ -40,10 +42,12 @@ _PLACES = {
     "Allocation": "explain.allocation",
     "Comparison": "explain.fit.comparison",
     "Drawing": "explain.figures",
+    "Exported": "measure.trained.exchange.export",
     "Fit": "explain.estimation.result",
     "Fits": "explain.fit.fits",
     "Forecast": "explain.forecast.forecast",
     "Groups": "explain.fit.groups",
+    "ImportedRun": "measure.trained.exchange.importing",
     "InputError": "errors",
     "Law": "explain.laws",
     "LlmscaleError": "errors",
@@ -56,7 +60,9 @@ _PLACES = {
     "TrainedModel": "measure.trained.model",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
+    "export": "measure.trained.exchange.export",
     "fit": "explain.api.fit",
+    "import_model": "measure.trained.exchange.importing",
     "models": "measure.trained.listing",
     "open_model": "measure.trained.model",
     "plot": "explain.api.plot",
@@ -72,10 +78,12 @@ __all__ = [
     "Allocation",
     "Comparison",
     "Drawing",
+    "Exported",
     "Fit",
     "Fits",
     "Forecast",
     "Groups",
+    "ImportedRun",
     "InputError",
     "Law",
     "LlmscaleError",
@@ -89,7 +97,9 @@ __all__ = [
     "TuneResult",
     "WorkError",
     "__version__",
+    "export",
     "fit",
+    "import_model",
     "models",
     "open_model",
     "plot",

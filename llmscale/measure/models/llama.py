@@ -6,9 +6,12 @@ no biases.
     x_{l+1} = h_l + W_down · (silu(W_gate m) ⊙ W_up m)                      m = RMSNorm(h_l)
     logits  = W_head · RMSNorm(x_L)"""
 
+import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from llmscale.errors import InputError
 from llmscale.measure.models import Architecture, Layer, Linear, RMSNorm
 from llmscale.runs.shape import Shape
 
@@ -24,6 +27,25 @@ class Llama(Architecture):
 
     def __init__(self, norm_eps: float = 1e-6, rope_base: float = 10_000.0) -> None:
         self.norm_eps, self.rope_base = norm_eps, rope_base
+
+    def with_options(self, text: str) -> "tuple[Architecture, str]":
+        """`llama:eps=1e-05,theta=500000`: what is added to the mean square in norms, and the base
+        of the rotary positions."""
+        given = dict(re.findall(r"(eps|theta)=([\d.e+-]+)(?:,|$)", text))
+        try:
+            eps = float(given.get("eps", self.norm_eps))
+            theta = float(given.get("theta", self.rope_base))
+        except ValueError:
+            given = {}
+        is_read = text in ("", ",".join(f"{name}={value}" for name, value in given.items()))
+        if not is_read or not (0 < eps < 1 and 1 < theta < math.inf):
+            raise InputError(
+                f"llama has no {text!r}",
+                "write it like llama:theta=500000 or llama:eps=1e-05,theta=500000",
+            )
+        said = {"eps": (eps, self.norm_eps), "theta": (theta, self.rope_base)}
+        kept = [f"{name}={value!r}" for name, (value, usual) in said.items() if value != usual]
+        return type(self)(eps, theta), ",".join(kept)
 
     def layers(self, shape: Shape) -> Mapping[str, Layer]:
         C, F = shape.d_model, shape.d_ff

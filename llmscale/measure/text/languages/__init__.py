@@ -17,7 +17,6 @@ from llmscale.menu import names_in
 from llmscale.quantity import parse_count
 from llmscale.settings import Range, check_settings, setting
 
-
 _OPENING_NATS: Final = 40.0
 """Two of a billion documents are the same with a chance of 2e-18 times their pairs: one in 500."""
 

@@ -97,7 +97,7 @@ def shape_of(config: Mapping[str, Any], path: Path) -> tuple[Shape, tuple[str, .
         number_of(config, "intermediate_size", path),
         number_of(config, "vocab_size", path),
         number_of(config, "max_position_embeddings", path),
-        ARCHITECTURES.pin(_arch(float(config.get("rms_norm_eps", 1e-6)), float(theta))),
+        _arch(float(config.get("rms_norm_eps", 1e-6)), float(theta)),
     )
     groups = _key_heads(config, heads)
     if groups == heads:
@@ -136,14 +136,8 @@ def from_hf(
 
 
 def _arch(norm_eps: float, theta: float) -> str:
-    """Our architecture with such norms and positions."""
-    usual = Llama()
-    said = []
-    if norm_eps != usual.norm_eps:
-        said.append(f"eps={norm_eps:g}")
-    if theta != usual.rope_base:
-        said.append(f"theta={theta:g}")
-    return f"llama:{','.join(said)}" if said else "llama"
+    """Our architecture with such norms and positions, as `--arch` names it."""
+    return ARCHITECTURES.pin(f"llama:eps={norm_eps!r},theta={theta!r}")
 
 
 def _key_heads(config: Mapping[str, Any], heads: int) -> int:
