@@ -1,6 +1,7 @@
 """Where a run lies on the laws that were fitted to its table, in words: for a model's card."""
 
 from pathlib import Path
+from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.explain.estimation.result import Fit
@@ -35,7 +36,8 @@ def _line(fit: Fit, row: Run, loss: float) -> str | None:
     is_of_run = all(fit.origin.columns.get(name) == name for name in takes)
     if not is_of_run or not set(fit.law.inputs) <= set(known):
         return None
-    found = forecast(fit, **{name: float(known[name]) for name in fit.law.inputs})
+    inputs: dict[str, Any] = {name: float(known[name]) for name in fit.law.inputs}
+    found = forecast(fit, **inputs)
     low, high = float(found.low), float(found.high)
     off = loss / float(found.loss) - 1
     side = "above" if off > 0 else "below"

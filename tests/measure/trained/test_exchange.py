@@ -21,7 +21,7 @@ from llmscale.runs.results_folder import ResultsFolder
 transformers = pytest.importorskip("transformers", reason="needs transformers, of extra [models]")
 # What it says of its own loading is no matter of these tests.
 transformers.logging.disable_progress_bar()
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
     "gpt2": {"arch": "gpt2"},
     "llama-mup": {"parametrization": "mup"},

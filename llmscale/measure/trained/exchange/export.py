@@ -1,6 +1,7 @@
 """`llmscale.export`: a trained model as files that other programs read."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from llmscale.runs.safe_paths import refuse_unusable
 from llmscale.runs.safe_write import cannot_write, make_folder
 
 _PLACE = "name a new folder"
+_REPOSITORY = re.compile(r"\w[\w.-]{0,94}\w?/\w[\w.-]{0,94}\w?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,9 @@ def export(
     trained = open_model(run)
     kept = dtype or trained.spec.keep or "float32"
     files = dict(member.files(trained, kept))
-    said = law
     if callable(law):
-        said = law(trained.folder.path.parent.parent, trained.run_id)
-    files["README.md"] = model_card(trained, push or place.name, said).encode()
+        law = law(trained.folder.path.parent.parent, trained.run_id)
+    files["README.md"] = model_card(trained, push or place.name, law).encode()
     _write_whole(place, files)
     exported = Exported(
         place,
@@ -122,17 +123,8 @@ def _write_whole(place: Path, files: dict[str, bytes]) -> None:
 
 def _check_push(name: str) -> None:
     need("huggingface_hub", "--push", "'llmscale[models]'")
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    try:
-        validate_repo_id(name)
-        if name.count("/") != 1:
-            raise HFValidationError("it has no owner")
-    except HFValidationError as error:
-        raise InputError(
-            f"--push {name!r} cannot be a repository: {' '.join(str(error).split())[:200]}",
-            "name it like OWNER/NAME",
-        ) from error
+    if not _REPOSITORY.fullmatch(name):
+        raise InputError(f"--push {name!r} cannot be a repository", "name it like OWNER/NAME")
 
 
 def _push(folder: Path, name: str) -> None:

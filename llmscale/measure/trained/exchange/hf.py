@@ -39,7 +39,7 @@ def files(trained: TrainedModel, dtype: str) -> dict[str, bytes]:
         "eos_token_id": end,
         "torch_dtype": dtype,
     }
-    token = trained.tokenizer.id_to_token(end)
+    token = str(trained.tokenizer.id_to_token(end))
     return {
         _CONFIG: _json(config),
         _WEIGHTS: save({name: one.contiguous() for name, one in narrow.items()}, {"format": "pt"}),
