@@ -2,6 +2,7 @@
 measured on."""
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -49,9 +50,16 @@ class TrueLoss:
 def true_loss(store: TokenStore, context: int | None = None) -> TrueLoss | None:
     """The loss of the language that the text of `store` is drawn from, over windows of `context`
     tokens; None if its language is not known."""
-    source = _language_of(store)
-    if source is None:
+    if store.meta["source"].get("source") != "synthetic":
         return None
+    return _measured(str(store.path), context)
+
+
+@cache
+def _measured(path: str, context: int | None) -> TrueLoss:
+    """By the path of the store, whose validation text stays what it is."""
+    store = TokenStore.open(path)
+    source = _source_of(store)
     automaton = source.automaton
     tokens = np.asarray(store.validation(), np.int64)
     ends = int(np.count_nonzero(tokens == store.end_of_text))
@@ -73,12 +81,11 @@ def true_loss(store: TokenStore, context: int | None = None) -> TrueLoss | None:
     )
 
 
-def _language_of(store: TokenStore) -> Synthetic | None:
+def _source_of(store: TokenStore) -> Synthetic:
     """The language that the text of a store is drawn from, made again from what the store says."""
-    if store.meta["source"].get("source") != "synthetic":
-        return None
     source = open_source(store.meta["spec"]["source"])
-    return source if isinstance(source, Synthetic) else None
+    assert isinstance(source, Synthetic)
+    return source
 
 
 def _symbols(store: TokenStore, source: Synthetic) -> Ints:
@@ -95,7 +102,13 @@ def known_choices(automaton: Automaton, symbols: Ints) -> Ints:
     """The choices that whole documents made, of which each ends with the end. Raises WorkError for
     what the language cannot say."""
     said = automaton.end + 1
-    numbers = dict(zip((automaton.origin * said + automaton.symbol).tolist(), range(len(automaton.symbol)), strict=True))
+    numbers = dict(
+        zip(
+            (automaton.origin * said + automaton.symbol).tolist(),
+            range(len(automaton.symbol)),
+            strict=True,
+        )
+    )
     targets = automaton.target.tolist()
     state, made = 0, []
     for symbol in symbols.tolist():
@@ -114,7 +127,9 @@ def window_losses(automaton: Automaton, symbols: Ints, context: int) -> Floats:
     Where a window begins in its document, and after what, is not known: its chances are those of
     the long run, and each token read tells more (forward algorithm: Rabiner 1989)."""
     count = (len(symbols) - 1) // context
-    rows = np.lib.stride_tricks.sliding_window_view(symbols, context + 1)[: count * context : context]
+    rows = np.lib.stride_tricks.sliding_window_view(symbols, context + 1)[
+        : count * context : context
+    ]
     table = _Table(automaton)
     begun = table.begun()
     most = max(len(states) for states, _ in begun)
@@ -179,4 +194,4 @@ def _forward(table: _Table, rows: Ints, begun: list[tuple[Ints, Floats]]) -> Flo
 def _added_up(keys: Ints, weights: Floats) -> tuple[Ints, Floats]:
     """Each key once, with the sum of its weights."""
     distinct, places = np.unique(keys, return_inverse=True)
-    return distinct, np.bincount(places, weights, len(distinct))
+    return distinct, np.bincount(places, weights, len(distinct)).astype(np.float64)

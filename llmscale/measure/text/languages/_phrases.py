@@ -27,8 +27,8 @@ def automaton_of(
     """The language that goes on as `begin` for ever, with documents that end with END. `words` are
     the symbols of each kind, and their chances."""
     states: dict[tuple[Phrase, ...], int] = {(begin,): 0}
-    waiting = [(begin,)]
-    parts: list[tuple[Array, Array, Array, Array]] = []
+    waiting: list[tuple[Phrase, ...]] = [(begin,)]
+    parts: list[tuple[np.ndarray, ...]] = []
     while waiting:
         stack = waiting.pop()
         said: list[np.ndarray] = []
@@ -46,7 +46,8 @@ def automaton_of(
         units = in_units(np.concatenate(chances))
         origin = np.full(len(units), states[stack])
         parts.append((origin, np.concatenate(said), units, np.concatenate(targets)))
-    return Automaton.of_choices(symbols, *(np.concatenate(part) for part in zip(*parts)))
+    joined = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Automaton.of_choices(symbols, *joined)
 
 
 def _next_words(

@@ -99,6 +99,4 @@ class Grammar(Language):
 
 def _each(*parts: str) -> Ways:
     """A way for each number, which `{}` stands for."""
-    return [
-        (chance, tuple(part.format(one) for part in parts)) for one, chance in _NUMBERS.items()
-    ]
+    return [(chance, tuple(part.format(one) for part in parts)) for one, chance in _NUMBERS.items()]
