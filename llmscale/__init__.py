@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
     from llmscale.measure.sweep.status import SweepStatus, status
+    from llmscale.measure.trained.listing import Models, models
+    from llmscale.measure.trained.model import TrainedModel, open_model
     from llmscale.measure.tune.api import TuneResult, tune
 
 _PLACES = {
@@ -46,13 +48,17 @@ _PLACES = {
     "Law": "explain.laws",
     "LlmscaleError": "errors",
     "MethodComparison": "explain.allocation",
+    "Models": "measure.trained.listing",
     "Note": "errors",
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
     "SweepStatus": "measure.sweep.status",
+    "TrainedModel": "measure.trained.model",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
     "fit": "explain.api.fit",
+    "models": "measure.trained.listing",
+    "open_model": "measure.trained.model",
     "plot": "explain.api.plot",
     "predict": "explain.api.predict",
     "read_runs": "explain.api.read",
@@ -74,14 +80,18 @@ __all__ = [
     "Law",
     "LlmscaleError",
     "MethodComparison",
+    "Models",
     "Note",
     "RunTable",
     "SweepResult",
     "SweepStatus",
+    "TrainedModel",
     "TuneResult",
     "WorkError",
     "__version__",
     "fit",
+    "models",
+    "open_model",
     "plot",
     "predict",
     "read_runs",

@@ -86,6 +86,7 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
         output.progress.print(rule)
     if plan.waiting:
         output.progress.print(_cost(plan))
+        output.progress.print(str(plan.kept))
         output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 

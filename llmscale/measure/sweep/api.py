@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, counted
+from llmscale.measure.sweep.keeping import check_room
 from llmscale.measure.sweep.notes import held_out_note
 from llmscale.measure.sweep.opening import (
     Results,
@@ -88,6 +89,7 @@ def sweep(
     planned = SweepResult(folder, results.where, plan, describe_text(store))
     if dry_run:
         return planned
+    check_room(plan.kept, finished_runs(folder), folder.path)
     if plan.seconds > max_hours * 3600 and not yes:
         _ask(plan, max_hours, watcher)
     plan, runs = _train(plan, spec, store, results, command, watcher)

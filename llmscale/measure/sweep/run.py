@@ -171,6 +171,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         os.path.relpath(start, home.path) if start else None,
         {step: branch_file(step) for step in run.descent.branch_steps},
         own=run.job.own_texts(),
+        keep=plan.kept.dtype_of(run.job.run_id),
         counts=run.job.shape.counts if is_own(run.job.shape.arch) else None,
     )
     if before is not None:

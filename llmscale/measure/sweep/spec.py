@@ -12,8 +12,10 @@ from typing import Any, Final
 from llmscale.errors import InputError, both
 from llmscale.errors.printable import begun
 from llmscale.measure.sweep.hardware import Hardware
+from llmscale.measure.sweep.keeping import parse_keep
 from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.train.recipe import DEFAULT, Recipe
+from llmscale.measure.train.run_spec import KEPT_DTYPES
 from llmscale.menu import beside, is_own
 from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_count, parse_list
 from llmscale.runs.shape import TOKENS_PER_PARAM, Shape, shape_for
@@ -173,6 +175,26 @@ class SweepSpec:
         group=OUTPUT,
         metavar="mlflow,wandb",
         parse=parse_track,
+    )
+    keep: str = setting(
+        "all",
+        help="Whose weights are kept: `all` runs, the `largest` of each recipe, `none`, or some "
+        "sizes and recipes, as in `1M,10M`.",
+        group=OUTPUT,
+        metavar="all|largest|none",
+        parse=parse_keep,
+    )
+    keep_dtype: str = setting(
+        "bfloat16",
+        help="The number format that weights are kept in.",
+        group=OUTPUT,
+        choices=lambda: KEPT_DTYPES,
+    )
+    keep_gb: float = setting(
+        10.0,
+        help="Gigabytes that kept weights may take: of more, those of the largest runs are kept.",
+        group=OUTPUT,
+        within=Range(0, 1e6),
     )
     data: TextSpec = setting(factory=TextSpec, help="The text.")
     recipe: Recipe = setting(factory=Recipe, help="How every run is trained.")

@@ -30,6 +30,8 @@ class Member:
     """The branch point of a run that begins like this one, to go on from."""
     branch_points: Mapping[int, Path] = field(default_factory=dict)
     """Where to save the state after how many steps, for runs that begin like this one."""
+    keep: str | None = None
+    """The type that its last weights are wanted in, or None if they are not."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Outcome:
     parent: str | None = None
     """The run that trained the first `parent_step` steps, if another one did."""
     parent_step: int = 0
+    weights: Mapping[str, Tensor] | None = None
+    """Its last ones, on the host, if they are wanted and it is done."""
 
 
 @dataclass(frozen=True)

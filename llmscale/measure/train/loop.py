@@ -19,6 +19,7 @@ from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Curves, Logged, Member, Outcome
 from llmscale.measure.train.evaluate import evaluate
 from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.kept_weights import for_keeping
 from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import SavedState, load_states, saved_states
@@ -146,7 +147,25 @@ def train(
                 saver.wait()
                 raise TrainingInterrupted
             saver.check()
-    return curves.outcomes(peak_memory(device))
+    return _with_weights(curves.outcomes(peak_memory(device)), members, model, optimizer)
+
+
+def _with_weights(
+    outcomes: Sequence[Outcome],
+    members: Sequence[Member],
+    model: LanguageModel | Stack,
+    optimizer: torch.optim.Optimizer,
+) -> list[Outcome]:
+    """`outcomes`, each with the last weights of its run if they are wanted."""
+    if not any(member.keep for member in members):
+        return list(outcomes)
+    found = []
+    learnt = tensors_of_members(model, optimizer)
+    for outcome, member, own in zip(outcomes, members, learnt, strict=True):
+        if member.keep and outcome.status == "done":
+            outcome = replace(outcome, weights=for_keeping(own["model"], member.keep))
+        found.append(outcome)
+    return found
 
 
 def _build(

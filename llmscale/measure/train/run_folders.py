@@ -17,6 +17,7 @@ from llmscale.measure.train.backend import compile_for, set_determinism, set_pre
 from llmscale.measure.train.checkpoint import remove_checkpoint, remove_parts
 from llmscale.measure.train.curves import Member
 from llmscale.measure.train.job import Job, run_row
+from llmscale.measure.train.kept_weights import write_weights
 from llmscale.measure.train.loop import Listener, TrainingInterrupted, train
 from llmscale.measure.train.measured import measured
 from llmscale.measure.train.memory import forget_peak_memory
@@ -30,7 +31,7 @@ from llmscale.runs.lock import only_writer
 from llmscale.runs.log import append_progress, begin_progress, end_progress
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.safe_write import cannot_write
+from llmscale.runs.safe_write import cannot_write, write_bytes
 
 EXIT_INTERRUPTED = 130
 """As a shell says of what SIGINT has ended: 128 + 2."""
@@ -97,7 +98,8 @@ class _HeldRun:
     @property
     def member(self) -> Member:
         points = {step: self.folder.path / name for step, name in self.spec.branch_points.items()}
-        return Member(self.job, self.folder.path, start_of(self.folder, self.spec), points)
+        start = start_of(self.folder, self.spec)
+        return Member(self.job, self.folder.path, start, points, self.spec.keep)
 
 
 def _train_held(
@@ -147,6 +149,9 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
         if processes.first:
             # The row last: with it the run has ended, whatever becomes of this process.
             run.folder.write_curve(outcome.curve)
+            if outcome.weights is not None:
+                write_weights(run.folder.weights_path, outcome.weights, run.job)
+                _copy_tokenizer(store, run.folder)
             peak = run.spec.conditions.peak_flops
             peak_flops = peak and peak * processes.size
             _write_row(run, outcome.status, measured(run.job, outcome, store, peak_flops))
@@ -154,6 +159,13 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
             remove_sharded(run.folder.path)
             end_progress(run.folder.path)
         yield run.folder.path, 0
+
+
+def _copy_tokenizer(store: TokenStore, folder: RunFolder) -> None:
+    """Put the tokenizer next to the weights: what the model says is in its tokens."""
+    file = store.path / folder.tokenizer_path.name
+    if file.exists():  # a store made by other means may have none
+        write_bytes(folder.tokenizer_path, file.read_bytes())
 
 
 def _set_up_torch(runs: Sequence[_HeldRun]) -> None:

@@ -18,6 +18,8 @@ from llmscale.runs.shape import Counts, tell_counts
 from llmscale.runs.unchanged import once_while_unchanged
 
 _MOST = 2**53
+KEPT_DTYPES = ("bfloat16", "float32")
+"""What weights can be kept in."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class RunSpec:
     """Steps after which the run saves its state for others, and the names of these files."""
     own: dict[str, str] = field(default_factory=dict)
     """The files of the user's own that the job names, as `menu.receive` takes them."""
+    keep: str | None = None
+    """The type that its weights are kept in once it is done, or None if they are not."""
     counts: Counts | None = None
     """What an architecture of the user's own counts, for those who do not run its file."""
 
@@ -85,6 +89,8 @@ def _checked(payload: dict[str, Any], folder: RunFolder) -> RunSpec:
         counts: Counts = typed(Counts, payload["counts"], "counts")
         tell_counts(spec.job.shape, counts)
         spec = replace(spec, counts=counts)
+    if spec.keep not in (None, *KEPT_DTYPES):
+        raise WrongValue(f"keep is {spec.keep!r}")
     for name in ("validation_tokens", "threads"):
         if payload.get(name) is not None:
             check_count(payload[name], name, most=_MOST)
