@@ -15,6 +15,13 @@ from llmscale.settings import Range, check_settings, setting
 DEFAULT: Final = "default"
 """The mixture of the weights that the sources themselves name."""
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+_OTHER_COLUMNS: Final = frozenset(
+    (
+        *("stderr", "train", "training", "val", "valid", "validation", "eval", "evaluation"),
+        *("test", "dev", "heldout", "holdout"),
+    )
+)
+"""Words by which `loss_WORD` means something else: a standard error, or whose loss it is."""
 _EXAMPLE: Final = 'write it like [data.mixture.code], source = "stdlib", weight = 2'
 
 
@@ -101,6 +108,11 @@ def shares_of(
                 f"the weights of {place} add up to {total:g}", "give one of them above zero"
             )
         found[name] = {source: weights.get(source, 0.0) / total for source in sources}
+        same = next((other for other in found if _alike(found[other], found[name])), name)
+        if same != name:
+            raise InputError(
+                f"mixture {name!r} is the same as {same!r}", f"change a weight in {place}"
+            )
     return found
 
 
@@ -109,12 +121,18 @@ def describe_shares(shares: Mapping[str, float]) -> str:
     return " + ".join(f"{share:.4g} {name}" for name, share in shares.items() if share)
 
 
+def _alike(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return all(math.isclose(one[name], other[name], abs_tol=1e-12) for name in one)
+
+
 def _check_name(name: str, others: Mapping[str, Any], place: str) -> None:
     """Raise InputError for a name that would be no column of its own: `loss_NAME`."""
-    if not _SOURCE_NAME.fullmatch(name) or name.lower().split("_")[0] == "stderr":
+    if not _SOURCE_NAME.fullmatch(name) or _OTHER_COLUMNS & set(name.lower().split("_")):
         raise InputError(
-            f"{place}: {name!r} cannot be the name of a source: losses become columns loss_NAME",
-            "begin with a letter, use letters, digits and _, and not stderr",
+            f"{place}: {name!r} cannot be the name of a source: its loss becomes the column "
+            f"loss_{name}",
+            "begin with a letter and use letters, digits and _; no word of it may be one of "
+            f"{', '.join(sorted(_OTHER_COLUMNS))}",
         )
     same = next((other for other in others if other.lower() == name.lower()), None)
     if same is not None:

@@ -135,6 +135,7 @@ class TextSpec:
         factory=dict,
         help="Sources to mix, by name, each with its weight: in place of `source`.",
         read=read_sources,
+        each=lambda: MixedSource,
     )
     mixtures: dict[str, dict[str, float]] = setting(
         factory=dict,
