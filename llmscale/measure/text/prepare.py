@@ -100,18 +100,13 @@ def prepare(
         if (store := _made_earlier(spec, min_train_tokens, cache)) is not None:
             return _checked(store, report, lambda: report(Progress("waiting")))
         raise
-<<<<<<< HEAD
-    path = _path(spec, source, choice, cache, split)
-    remarks = (*source.remarks(), *choice.remarks, *spec.remarks())
-=======
     if source.is_endless and min_train_tokens is None:
         raise InputError(
             f"{spec.source} has no end, and all of it was asked for",
             f"say how much to take: --tokens 10M, or --data {spec.source},tokens=10M",
         )
-    path = _path(spec, source, choice, cache)
-    remarks = (*source.remarks(), *choice.remarks)
->>>>>>> main
+    path = _path(spec, source, choice, cache, split)
+    remarks = (*source.remarks(), *choice.remarks, *spec.remarks())
 
     def reached(stage: str, count: Count) -> None:
         done = (count.documents, count.bytes, count.tokens)
