@@ -176,7 +176,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         run.job,
         _conditions(run, plan),
         plan.places[0].threads,
-        str(store.path.resolve()),
+        str(store.of(run.job.data_fingerprint).path.resolve()),
         store.validation_tokens,
         device_name(plan.device),
         os.path.relpath(start, home.path) if start else None,
