@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
     from llmscale.measure.sweep.status import SweepStatus, status
+    from llmscale.measure.trained.generation.api import Generation, generate
     from llmscale.measure.trained.listing import Models, models
     from llmscale.measure.trained.model import TrainedModel, open_model
     from llmscale.measure.tune.api import TuneResult, tune
@@ -43,6 +44,7 @@ _PLACES = {
     "Fit": "explain.estimation.result",
     "Fits": "explain.fit.fits",
     "Forecast": "explain.forecast.forecast",
+    "Generation": "measure.trained.generation.api",
     "Groups": "explain.fit.groups",
     "InputError": "errors",
     "Law": "explain.laws",
@@ -57,6 +59,7 @@ _PLACES = {
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
     "fit": "explain.api.fit",
+    "generate": "measure.trained.generation.api",
     "models": "measure.trained.listing",
     "open_model": "measure.trained.model",
     "plot": "explain.api.plot",
@@ -75,6 +78,7 @@ __all__ = [
     "Fit",
     "Fits",
     "Forecast",
+    "Generation",
     "Groups",
     "InputError",
     "Law",
@@ -90,6 +94,7 @@ __all__ = [
     "WorkError",
     "__version__",
     "fit",
+    "generate",
     "models",
     "open_model",
     "plot",
