@@ -1,4 +1,5 @@
-"""What `llmscale generate` and `llmscale chat` can be told, as options and keywords. Light: `--help` reads the declarations."""
+"""What `llmscale generate` and `llmscale chat` can be told, as options and keywords. Light:
+`--help` reads the declarations."""
 
 from dataclasses import dataclass
 from typing import Final
