@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.status import SweepStatus, status
     from llmscale.measure.trained.exchange.export import Exported, export
     from llmscale.measure.trained.exchange.importing import ImportedRun, import_model
+    from llmscale.measure.trained.generation.api import Generation, generate
     from llmscale.measure.trained.listing import Models, models
     from llmscale.measure.trained.model import TrainedModel, open_model
     from llmscale.measure.tune.api import TuneResult, tune
@@ -46,6 +47,7 @@ _PLACES = {
     "Fit": "explain.estimation.result",
     "Fits": "explain.fit.fits",
     "Forecast": "explain.forecast.forecast",
+    "Generation": "measure.trained.generation.api",
     "Groups": "explain.fit.groups",
     "ImportedRun": "measure.trained.exchange.importing",
     "InputError": "errors",
@@ -63,6 +65,7 @@ _PLACES = {
     "export": "measure.trained.exchange.export",
     "fit": "explain.api.fit",
     "import_model": "measure.trained.exchange.importing",
+    "generate": "measure.trained.generation.api",
     "models": "measure.trained.listing",
     "open_model": "measure.trained.model",
     "plot": "explain.api.plot",
@@ -82,6 +85,7 @@ __all__ = [
     "Fit",
     "Fits",
     "Forecast",
+    "Generation",
     "Groups",
     "ImportedRun",
     "InputError",
@@ -99,6 +103,7 @@ __all__ = [
     "__version__",
     "export",
     "fit",
+    "generate",
     "import_model",
     "models",
     "open_model",

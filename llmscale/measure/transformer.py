@@ -96,9 +96,12 @@ class LanguageModel(nn.Module):
         self.roles = self._roles({**stem, "norm": architecture.norm(shape)})
         """What each weight is, by its name."""
 
-    def embedded(self, tokens_BT: Tensor) -> Tensor:
-        """The residual stream before the first block, (B, T, C), float32."""
-        x_BTC: Tensor = self.architecture.embedded(self, tokens_BT)
+    def embedded(self, tokens_BT: Tensor, first: int = 0) -> Tensor:
+        """The residual stream before the first block, (B, T, C), float32; the tokens stand at the
+        positions from `first` on."""
+        # An architecture of a user's own may not take it.
+        at = {"first": first} if first else {}
+        x_BTC: Tensor = self.architecture.embedded(self, tokens_BT, **at)
         return x_BTC
 
     def shared(self, T: int) -> tuple[Any, ...]:
