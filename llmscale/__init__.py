@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
     from llmscale.measure.sweep.status import SweepStatus, status
+    from llmscale.measure.trained.evaluation.api import evaluate
+    from llmscale.measure.trained.evaluation.scores import Evaluation
     from llmscale.measure.trained.listing import Models, models
     from llmscale.measure.trained.model import TrainedModel, open_model
     from llmscale.measure.tune.api import TuneResult, tune
@@ -40,6 +42,7 @@ _PLACES = {
     "Allocation": "explain.allocation",
     "Comparison": "explain.fit.comparison",
     "Drawing": "explain.figures",
+    "Evaluation": "measure.trained.evaluation.scores",
     "Fit": "explain.estimation.result",
     "Fits": "explain.fit.fits",
     "Forecast": "explain.forecast.forecast",
@@ -56,6 +59,7 @@ _PLACES = {
     "TrainedModel": "measure.trained.model",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
+    "evaluate": "measure.trained.evaluation.api",
     "fit": "explain.api.fit",
     "models": "measure.trained.listing",
     "open_model": "measure.trained.model",
@@ -72,6 +76,7 @@ __all__ = [
     "Allocation",
     "Comparison",
     "Drawing",
+    "Evaluation",
     "Fit",
     "Fits",
     "Forecast",
@@ -89,6 +94,7 @@ __all__ = [
     "TuneResult",
     "WorkError",
     "__version__",
+    "evaluate",
     "fit",
     "models",
     "open_model",
