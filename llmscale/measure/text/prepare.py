@@ -33,7 +33,7 @@ from llmscale.machine.cache import cache_folder, is_shared
 from llmscale.measure.text.build_store import Count, Journal, begin, build, locked
 from llmscale.measure.text.checksums import ALGORITHM
 from llmscale.measure.text.cleaning import Document
-from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey
+from llmscale.measure.text.documents import Split, choose_split, survey, survey_bytes
 from llmscale.measure.text.long_words import LongWords
 from llmscale.measure.text.sources import Source, UnreachableError, digest_of
 from llmscale.measure.text.spec import TextSpec
@@ -43,6 +43,7 @@ from llmscale.measure.text.tokenizer import (
     choose_tokenizer,
     end_of_text,
     load_tokenizer,
+    own_tokenizer,
     token_type,
     vocab_size,
 )
@@ -92,11 +93,16 @@ def prepare(
     try:
         source = spec.open()
         estimated_bytes = source.estimated_bytes()
-        choice = choose_tokenizer(spec.tokenizer, estimated_bytes, spec.end_of_text)
+        choice = _choice(spec, source, estimated_bytes)
     except UnreachableError:
         if (store := _made_earlier(spec, min_train_tokens, cache)) is not None:
             return _checked(store, report, lambda: report(Progress("waiting")))
         raise
+    if source.is_endless and min_train_tokens is None:
+        raise InputError(
+            f"{spec.source} has no end, and all of it was asked for",
+            f"say how much to take: --tokens 10M, or --data {spec.source},tokens=10M",
+        )
     path = _path(spec, source, choice, cache)
     remarks = (*source.remarks(), *choice.remarks)
 
@@ -150,7 +156,7 @@ def prepare(
 
 def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
     """The finished store of `spec` in the cache, however much of the source it holds; or None."""
-    choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes(), spec.end_of_text)
+    choice = _choice(spec, source, source.estimated_bytes())
     path = _path(spec, source, choice, cache)
     if not (path / "meta.json").exists():
         return None
@@ -198,7 +204,7 @@ class _Beginning:
         estimated_bytes: int | None,
         progress: Callable[[int, int], None],
     ) -> "_Beginning":
-        surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
+        surveyed = survey(source, spec.cleaning, survey_bytes(source), progress)
         split = choose_split(surveyed, estimated_bytes, spec.held_out)
         training = (document for document in surveyed.documents if not split.holds_out(document))
         return cls(split, tuple(training))
@@ -211,6 +217,15 @@ class _Beginning:
             if room < 0:
                 return
             yield document.text
+
+
+def _choice(spec: TextSpec, source: Source, estimated_bytes: int | None) -> TokenizerChoice:
+    own = None
+    if spec.tokenizer is None:
+        own = source.tokenizer()
+    if own is not None:
+        return own_tokenizer(own, spec.end_of_text)
+    return choose_tokenizer(spec.tokenizer, estimated_bytes, spec.end_of_text)
 
 
 def _path(spec: TextSpec, source: Source, choice: TokenizerChoice, cache: Path | None) -> Path:
