@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
     from llmscale.measure.sweep.status import SweepStatus, status
+    from llmscale.measure.trained.evaluation.api import evaluate
+    from llmscale.measure.trained.evaluation.scores import Evaluation
     from llmscale.measure.trained.exchange.export import Exported, export
     from llmscale.measure.trained.exchange.importing import ImportedRun, import_model
     from llmscale.measure.trained.generation.api import Generation, generate
@@ -44,6 +46,7 @@ _PLACES = {
     "Comparison": "explain.fit.comparison",
     "Drawing": "explain.figures",
     "Exported": "measure.trained.exchange.export",
+    "Evaluation": "measure.trained.evaluation.scores",
     "Fit": "explain.estimation.result",
     "Fits": "explain.fit.fits",
     "Forecast": "explain.forecast.forecast",
@@ -63,6 +66,7 @@ _PLACES = {
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
     "export": "measure.trained.exchange.export",
+    "evaluate": "measure.trained.evaluation.api",
     "fit": "explain.api.fit",
     "import_model": "measure.trained.exchange.importing",
     "generate": "measure.trained.generation.api",
@@ -81,6 +85,7 @@ __all__ = [
     "Allocation",
     "Comparison",
     "Drawing",
+    "Evaluation",
     "Exported",
     "Fit",
     "Fits",
@@ -101,6 +106,7 @@ __all__ = [
     "TuneResult",
     "WorkError",
     "__version__",
+    "evaluate",
     "export",
     "fit",
     "generate",
