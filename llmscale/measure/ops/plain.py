@@ -66,7 +66,7 @@ class Plain:
         multiplier: float,
     ) -> tuple[Tensor, Tensor]:
         losses_BT = cross_entropies(self.linear(x_BTC, head), targets_BT, multiplier)
-        return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT.detach()
+        return weighted_sum(losses_BT, weights_B), losses_BT.detach()
 
 
 def operations(dtype: str) -> Plain:
@@ -79,6 +79,13 @@ def cross_entropies(logits: Tensor, targets: Tensor, multiplier: float) -> Tenso
     if multiplier != 1:
         rows = rows * multiplier
     return F.cross_entropy(rows, targets.flatten(), reduction="none").view_as(targets)
+
+
+def weighted_sum(losses_BT: Tensor, weights_B: Tensor) -> Tensor:
+    """sum_b weights_b · mean_t loss, or sum_bt weights_bt · loss if every token has a weight."""
+    if weights_B.dim() > 1:
+        return (losses_BT * weights_B).sum()
+    return (losses_BT.mean(dim=-1) * weights_B).sum()
 
 
 def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
