@@ -28,9 +28,7 @@ class Markov(Language):
     order: int = setting(
         2, help="Symbols that the next one depends on.", parse=whole, within=Range(1, 16)
     )
-    symbols: int = setting(
-        26, help="Different symbols.", parse=whole, within=Range(2, 1_000_000)
-    )
+    symbols: int = setting(26, help="Different symbols.", parse=whole, within=Range(2, 1_000_000))
     unit: str = setting(
         "characters",
         help="What symbols look like: characters or words.",

@@ -74,9 +74,7 @@ class Quanta(Language):
         begin = np.column_stack([np.zeros(base), digits, in_units(first), 2 + digits])
         ends = 1 / self.length
         later = in_units(np.append(first * (1 - ends), ends))
-        again = np.column_stack(
-            [np.ones(base + 1), [*digits, end], later, [*(2 + digits), 0]]
-        )
+        again = np.column_stack([np.ones(base + 1), [*digits, end], later, [*(2 + digits), 0]])
         asked = np.column_stack(
             [
                 2 + np.repeat(digits, base),

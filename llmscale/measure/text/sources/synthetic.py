@@ -192,9 +192,7 @@ def _parsed(name: str) -> tuple[str, dict[str, str], dict[str, int]]:
                 f"write settings as in --data synthetic:{kind},seed=1",
             )
         if key in given:
-            raise InputError(
-                f"{key} is given twice in --data synthetic:{kind}", "give it once"
-            )
+            raise InputError(f"{key} is given twice in --data synthetic:{kind}", "give it once")
         given[key] = value
     limits = {key: parse_count(given.pop(key), key) for key in _LIMITS if key in given}
     return kind, given, limits
