@@ -78,10 +78,7 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
             f"and {counted(more, 'more run')} ({finished:,} are done); all of them: --dry-run "
             "--json"
         )
-    output.progress.print(
-        f"text {store.name}: {format_count(store.train_tokens)} training and "
-        f"{format_count(store.validation_tokens)} validation tokens, vocabulary {store.vocab_size}"
-    )
+    output.progress.print(store.contents)
     for rule in plan.rules:
         output.progress.print(rule)
     if plan.waiting:

@@ -17,7 +17,6 @@ from llmscale.menu import names_in
 from llmscale.quantity import parse_count
 from llmscale.settings import Range, check_settings, setting
 
-
 _OPENING_NATS: Final = 40.0
 """Two of a billion documents are the same with a chance of 2e-18 times their pairs: one in 500."""
 
@@ -87,7 +86,7 @@ def language_of(name: str) -> type[Language]:
         )
     module = importlib.import_module(f"{__name__}.{name}")
     (found,) = (one for one in vars(module).values() if _is_language(one, module.__name__))
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _is_language(one: Any, module: str) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.measure.text.automaton import Automaton
-from llmscale.measure.text.languages import Language, number, whole
 from llmscale.measure.text.chances import Array, Draws, in_units, total, zipf
+from llmscale.measure.text.languages import Language, number, whole
 from llmscale.measure.text.languages._symbols import characters, words
 from llmscale.settings import Range, setting
 

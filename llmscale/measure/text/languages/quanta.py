@@ -11,8 +11,8 @@ import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.measure.text.automaton import Automaton
-from llmscale.measure.text.languages import Language, number, whole
 from llmscale.measure.text.chances import Draws, in_units, zipf
+from llmscale.measure.text.languages import Language, number, whole
 from llmscale.measure.text.languages._symbols import MOST_CHARACTERS, characters
 from llmscale.settings import Range, setting
 

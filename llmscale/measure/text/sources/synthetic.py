@@ -3,7 +3,7 @@
 The text has no end unless `tokens=`, `bytes=` or `documents=` says how much of it there is; a
 longer one begins with a shorter one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -12,8 +12,8 @@ import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.measure.text.automaton import Automaton
-from llmscale.measure.text.languages import Language, language_names, language_of
 from llmscale.measure.text.chances import Draws
+from llmscale.measure.text.languages import Language, language_names, language_of
 from llmscale.measure.text.sources import Source, digest_of, refuse_dataset_options
 from llmscale.quantity import parse_count
 from llmscale.settings import settings_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STREAMS = True
 _FORMAT: Final = "1"
 """Raised when the code changes which documents come out."""
-_LIMITS: Final = ("tokens", "bytes", "documents")
+_LIMITS: Final[tuple[str, ...]] = ("tokens", "bytes", "documents")
 _SHARD_SYMBOLS: Final = 1 << 20
 """About how many a shard has: a place in the middle of one is found by making all of it."""
 _LANES: Final = 1024
