@@ -58,7 +58,9 @@ class Run:
     peak_memory_bytes: int | None = optional("most memory that was in use", "bytes")
     device: str = column("name of the device")
     dtype: str = column("number format of matrix products")
-    parent: str | None = optional("run that trained the first steps: the trunk of a cooldown, or what was fine-tuned")
+    parent: str | None = optional(
+        "run that trained the first steps: the trunk of a cooldown, or what was fine-tuned"
+    )
     error: str | None = optional("why it diverged or failed")
     retry_of: str | None = optional(
         "run that diverged, or whose trunk did, and that this one is again with half its "

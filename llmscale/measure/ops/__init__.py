@@ -36,6 +36,10 @@ class Operations(Protocol):
     def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
         """W x + bias, over the last dimension."""
 
+    def linear_by_group(self, x_RC: Tensor, layer: nn.Linear, ends_G: Tensor) -> Tensor:
+        """W_g x for rows x that are sorted by their group g, each group's W_g below the one before
+        in the layer's weight; ends_G are the rows at which groups end (int32). No bias."""
+
     def add_and_norm(
         self, x_BTC: Tensor, added_BTC: Tensor | None, norm: nn.Module
     ) -> tuple[Tensor, Tensor]:

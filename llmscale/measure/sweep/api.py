@@ -8,6 +8,7 @@ from typing import Any
 from llmscale.errors import InputError, counted
 from llmscale.measure.lead import Report
 from llmscale.measure.sweep.keeping import check_room
+from llmscale.measure.sweep.known_floor import contexts_of, said_of, true_losses
 from llmscale.measure.sweep.notes import held_out_note
 from llmscale.measure.sweep.opening import (
     Results,
@@ -83,6 +84,8 @@ def sweep(
     if short := held_out_note(wanted, store):
         plan = replace(plan, notes=(*plan.notes, short))
     watcher.planned(plan, store, results.where)
+    for line in said_of(true_losses(store, contexts_of(plan))):
+        watcher.tell(f"note: {line}")
     if rewritten := check_runs(folder, plan):
         watcher.warn(rewritten)
     for damage in find_damage(folder):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,22 @@ _MANY_UNKNOWN: Final = UNKNOWN_TOKENS.limit
 
 
 @dataclass(frozen=True)
+class ValidationPart:
+    """A source's part of the validation text of a mixture."""
+
+    first: int
+    """Where it begins, in tokens."""
+    tokens: int
+    bytes: int
+    """Of UTF-8."""
+
+    def windows(self, context: int) -> range:
+        """The windows of `context` + 1 tokens that lie in it as a whole, by number."""
+        first = -(-self.first // context)
+        return range(first, max(first, (self.first + self.tokens - 1) // context))
+
+
+@dataclass(frozen=True)
 class TokenStore:
     """A finished store. Everything about it is in `meta`, which is its meta.json."""
 
@@ -38,6 +54,9 @@ class TokenStore:
     """What of the text and the tokenizer was taken for what, to be printed."""
     source: str | None = field(default=None, compare=False)
     """What the text was asked for by, if it was asked for."""
+    others: "Mapping[str, TokenStore]" = field(default_factory=dict, compare=False)
+    """Of a mixture, the other mixtures of the same sources by name: with the same tokenizer and
+    the same validation text."""
 
     @classmethod
     def open(cls, path: Path | str) -> "TokenStore":
@@ -150,6 +169,23 @@ class TokenStore:
     def complete(self) -> bool:
         """Whether the whole source was read."""
         return bool(self.meta["complete"])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of a mixture, the share of each source; else empty."""
+        sources: dict[str, Any] = self.meta.get("mixture", {}).get("sources", {})
+        return {name: float(one["share"]) for name, one in sources.items()}
+
+    @property
+    def validation_parts(self) -> "dict[str, ValidationPart]":
+        """Of a mixture, the part of the validation text of each source; else empty."""
+        parts: dict[str, Any] = self.meta.get("mixture", {}).get("validation", {})
+        return {name: ValidationPart(**one) for name, one in parts.items()}
+
+    def of(self, fingerprint: str) -> "TokenStore":
+        """Itself or the other mixture with this fingerprint."""
+        stores = (self, *self.others.values())
+        return next(store for store in stores if store.fingerprint == fingerprint)
 
     @property
     def notes(self) -> tuple[Note, ...]:

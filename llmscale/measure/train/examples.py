@@ -2,8 +2,6 @@
 
 A row holds t for a token that counts and ~t for one that does not, so that one number says both."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -53,9 +51,7 @@ class Examples:
             raise beyond_vocabulary(largest, self._vocab_size)
 
 
-def open_text(
-    tokens: np.ndarray, context: int, device: str, vocab_size: int
-) -> Windows | Examples:
+def open_text(tokens: np.ndarray, context: int, device: str, vocab_size: int) -> Windows | Examples:
     """A text as its windows of `context` tokens, or a task's rows as examples."""
     if tokens.ndim == 2:
         return Examples(tokens, device, vocab_size)

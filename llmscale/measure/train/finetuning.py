@@ -12,8 +12,8 @@ FULL, LORA, SCRATCH = "full", "lora", "scratch"
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Part of a job, all of it in the run's id. Without `weights` the model begins as a new one: the
-    control that says what pretraining is worth."""
+    """Part of a job, all of it in the run's id. Without `weights` the model begins as a new one: it
+    is the control that says what pretraining is worth."""
 
     examples: int
     """Different training examples: one a sequence."""

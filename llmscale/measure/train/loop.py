@@ -62,13 +62,15 @@ def train(
     validation_tokens: np.ndarray,
     listener: Listener = NOBODY,
     processes: Processes = ALONE,
+    validation_parts: Mapping[str, range] | None = None,
 ) -> list[Outcome]:
     """Train one run, or several that `resumable.can_stack` as one model, from what is saved on.
 
     A run goes on from the last checkpoint in its folder or, if that is later, from its branch
     point: then that run's rows begin its curve, and the first row after them is over all steps
     since the last. A pass takes `conditions.micro_batch` sequences of each member. All `processes`
-    of a run call this, and each gets the same outcomes. Raises TrainingInterrupted."""
+    of a run call this, and each gets the same outcomes. `validation_parts` are windows of the
+    validation text whose losses are wanted, too. Raises TrainingInterrupted."""
     job, device = members[0].job, conditions.device  # members have all but the seed in common
     keep_freed_memory()
     context, vocab_size = job.shape.context, job.shape.vocab_size
@@ -122,7 +124,9 @@ def train(
                 loss_sums.zero_()
                 steps_summed = sequences_timed = 0
                 if done in evaluated_steps:
-                    logged = replace(logged, evaluations=evaluate(passes, validation))
+                    logged = replace(
+                        logged, evaluations=evaluate(passes, validation, validation_parts)
+                    )
                     since, unread = Mark(device), 0  # evaluating has waited for all numbers
                 curves.add(logged)
                 if curves.all_diverged(unread):

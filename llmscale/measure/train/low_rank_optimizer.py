@@ -57,9 +57,7 @@ class LowRankAdamW(Eager):
         square.mul_(self._beta2).addcmul_(slope, slope, value=1 - self._beta2)
         value.mul_(1 - group["lr"] * group["weight_decay"])
         deviation = square.sqrt() / math.sqrt(1 - self._beta2**count)
-        value.addcdiv_(
-            mean, deviation.add_(group["eps"]), value=-group["lr"] / (1 - BETA1**count)
-        )
+        value.addcdiv_(mean, deviation.add_(group["eps"]), value=-group["lr"] / (1 - BETA1**count))
 
 
 def build_low_rank(
@@ -85,7 +83,7 @@ def build_low_rank(
 
 
 def _first_state(weight: Tensor, rank: int, generator: torch.Generator) -> dict[str, Any]:
-    """A is random and B is 0, so that the model begins as its parent (Hu et al. 2021, sect. 4.1)."""
+    """A is random and B is 0: the model begins as its parent (Hu et al. 2021, sect. 4.1)."""
     outputs, inputs = weight.shape
     down = torch.empty(rank, inputs).normal_(0.0, 1 / math.sqrt(inputs), generator=generator)
     matrices = {"A": down.to(weight.device), "B": weight.new_zeros(outputs, rank)}
@@ -95,4 +93,3 @@ def _first_state(weight: Tensor, rank: int, generator: torch.Generator) -> dict[
         for name, value in matrices.items()
     }
     return {"start": weight.clone(), **matrices, **moments, "step": torch.zeros(())}
-

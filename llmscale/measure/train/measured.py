@@ -45,6 +45,19 @@ def measured(
     return columns
 
 
+def measured_scores(outcome: Outcome, store: TokenStore) -> dict[str, float]:
+    """Of a run on a mixture, the columns of its sources: the share of each, and the loss on its
+    part of the validation text with its standard error and bits per byte. Else none."""
+    columns = {f"share_{name}": share for name, share in store.shares.items()}
+    parts = outcome.evaluation.parts if outcome.evaluation else {}
+    for name, mean in parts.items():
+        part = store.validation_parts[name]
+        columns[f"loss_{name}"] = mean.loss
+        columns[f"loss_stderr_{name}"] = mean.stderr
+        columns[f"bits_per_byte_{name}"] = bits_per_byte(mean.loss, part.tokens, part.bytes)
+    return columns
+
+
 def _speeds(job: Job, outcome: Outcome, peak_flops: float | None) -> dict[str, float | None]:
     """Of the run's own steps: the median speed and its MFU, and `wall_mfu`, by all seconds."""
     own = [point for point in outcome.curve if point.step > outcome.parent_step]

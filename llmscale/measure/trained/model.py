@@ -63,6 +63,11 @@ class TrainedModel:
         vocabulary."""
         return read_tokenizer(self.folder, self.spec)
 
+    @property
+    def tokenizer_file(self) -> Path:
+        """Its tokenizer.json."""
+        return _tokenizer_path(self.folder, self.spec)
+
     @cached_property
     def end_of_text(self) -> int:
         """The number of the token that ends a document."""
@@ -105,14 +110,7 @@ def open_model(
 
 def read_tokenizer(folder: RunFolder, spec: RunSpec) -> "Tokenizer":
     """The tokenizer of a run's text: next to its weights, or in its token store. InputError."""
-    path = folder.tokenizer_path
-    if not path.exists() and spec.store:
-        path = Path(spec.store) / path.name
-    if not path.exists():
-        raise InputError(
-            f"the tokenizer of run {folder.run_id} is gone: there is no {folder.tokenizer_path}",
-            "put the tokenizer.json of its text there",
-        )
+    path = _tokenizer_path(folder, spec)
     tokenizer = load_tokenizer(path)
     size = vocab_size(tokenizer)
     if size > spec.job.shape.vocab_size:
@@ -122,6 +120,19 @@ def read_tokenizer(folder: RunFolder, spec: RunSpec) -> "Tokenizer":
             "put the tokenizer.json of its text there",
         )
     return tokenizer
+
+
+def _tokenizer_path(folder: RunFolder, spec: RunSpec) -> Path:
+    places = [folder.tokenizer_path]
+    if spec.store:
+        places.append(Path(spec.store) / folder.tokenizer_path.name)
+    for path in places:
+        if path.exists():
+            return path
+    raise InputError(
+        f"the tokenizer of run {folder.run_id} is gone: there is no {folder.tokenizer_path}",
+        "put the tokenizer.json of its text there",
+    )
 
 
 def spec_of(folder: RunFolder) -> RunSpec:

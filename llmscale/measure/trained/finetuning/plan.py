@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.measure.sweep.jobs import with_retries
@@ -23,9 +23,6 @@ from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
 from llmscale.runs.log import saved_step
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_paths import refuse_links
-
-if TYPE_CHECKING:
-    from llmscale.measure.train.calibrate import Speeds
 
 _OF_SWEEPS = {FEW_STEPS.code, ONE_TOKEN_BUDGET.code, REPEATED_DATA.code}
 """Notes that are true of a fine-tuning, and nothing that it does wrong."""
@@ -121,10 +118,10 @@ def check_folder(folder: ResultsFolder, spec: FinetuneSpec) -> None:
     refuse_links(path)
     basis = sweep.get("basis")
     if not basis:
-        if path.exists() and not known_ids(folder) and not folder.sweep_path.exists():
-            if any(not entry.name.startswith(".") for entry in path.iterdir()):
-                problem = f"{path} holds files but no fine-tuning"
-                raise InputError(problem, "name a new or empty folder with --out")
+        is_foreign = not known_ids(folder) and not folder.sweep_path.exists()
+        if path.exists() and is_foreign and any(entry.name[0] != "." for entry in path.iterdir()):
+            problem = f"{path} holds files but no fine-tuning"
+            raise InputError(problem, "name a new or empty folder with --out")
         return
     if basis.get("kind") != "finetune":
         raise InputError(f"{path} holds a sweep", "name another folder with --out")
