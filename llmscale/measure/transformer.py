@@ -155,9 +155,7 @@ class LanguageModel(nn.Module):
         finally:
             _put(places, own)
 
-    def _residual(
-        self, tokens_BT: Tensor
-    ) -> tuple[tuple[Tensor, Tensor | None], Sequence[Tensor]]:
+    def _residual(self, tokens_BT: Tensor) -> tuple[tuple[Tensor, Tensor | None], Sequence[Tensor]]:
         """The residual stream after the last block, and what that wrote, which is not added yet;
         and the auxiliary losses of blocks that have one, each (B,)."""
         x_BTC, added_BTC = self.embedded(tokens_BT), None
