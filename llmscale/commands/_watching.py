@@ -78,14 +78,12 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
             f"and {counted(more, 'more run')} ({finished:,} are done); all of them: --dry-run "
             "--json"
         )
-    output.progress.print(
-        f"text {store.name}: {format_count(store.train_tokens)} training and "
-        f"{format_count(store.validation_tokens)} validation tokens, vocabulary {store.vocab_size}"
-    )
+    output.progress.print(store.contents)
     for rule in plan.rules:
         output.progress.print(rule)
     if plan.waiting:
         output.progress.print(_cost(plan))
+        output.progress.print(str(plan.kept))
         output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
 
 

@@ -43,8 +43,8 @@ def sweep(
     """Train one Transformer for each size, and write a table of runs with their losses.
 
     Shows runs, cost and time first. Ctrl-C keeps everything: the same command goes on where it
-    stopped, and with more sizes it trains only those. Weights of finished runs are deleted: what
-    stays are their losses and curves.
+    stopped, and with more sizes it trains only those. Weights of finished runs are kept within
+    --keep-gb: llmscale models lists them.
 
     Example: llmscale sweep --sizes 10k,30k,100k,300k --tokens 4M"""
     from llmscale.commands._watching import OnConsole

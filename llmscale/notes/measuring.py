@@ -52,6 +52,14 @@ HELD_OUT_SHORT = Kind(
     remedy="Use more text, or ask for fewer tokens.",
     limit=0.75,  # documents are held out whole, at an estimated 4 bytes a token
 )
+WEIGHTS_NOT_KEPT = Kind(
+    "weights-not-kept",
+    DOUBT,
+    when="weights of runs were to be kept and are not, as for the room they would take",
+    means="These runs leave their losses and curves only, and no model to use afterwards.",
+    remedy="Keep more with --keep-gb, or install safetensors; runs that have ended need training "
+    "again.",
+)
 RULE_EXTRAPOLATES = Kind(
     "rule-extrapolates",
     DOUBT,

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, plain_name, refuse_unusable
 from llmscale.runs.safe_write import write_json, write_table
+from llmscale.runs.scores import known_scores, table_scores, with_scores
 from llmscale.runs.sweep_json import read_sweep_json
 
 if TYPE_CHECKING:
@@ -84,14 +85,26 @@ class ResultsFolder:
         write_json(self.sweep_path, sweep)
 
     def write_runs(self, runs: Iterable[Run], noted: dict[str, str] | None = None) -> None:
-        """Replace `runs.parquet`, one row a run. It is then the newest of its neighbours, whatever
-        the clock says. `noted` is kept in the file's metadata."""
-        write_table(self.runs_path, rows_table(Run, runs).replace_schema_metadata(noted))
+        """Replace `runs.parquet`, one row a run, with its scores. It is then the newest of its
+        neighbours, whatever the clock says. `noted` is kept in the file's metadata."""
+        listed = list(runs)
+        table = with_scores(rows_table(Run, listed), self._scores_of(listed))
+        write_table(self.runs_path, table.replace_schema_metadata(noted))
         # Resolved: "." and "x/.." have no parent by their names.
         neighbours = self.path.resolve().parent.glob("*/runs.parquet")
         newest = max((path.stat().st_mtime_ns for path in neighbours if path.exists()), default=0)
         if newest > self.runs_path.stat().st_mtime_ns:
             os.utime(self.runs_path, ns=(newest + 1000, newest + 1000))
+
+    def _scores_of(self, runs: Sequence[Run]) -> list[dict[str, float]]:
+        """The scores of each run: of those whose folder is gone, as the table has them."""
+        before = table_scores(self.runs_path)
+        found = []
+        for run in runs:
+            home = self.run_folder(run.run_id)
+            is_here = home.path.is_dir()
+            found.append(known_scores(home) if is_here else before.get(run.run_id, {}))
+        return found
 
 
 def newest_results(root: Path = Path("results")) -> ResultsFolder:

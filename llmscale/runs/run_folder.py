@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.pt", "checkpoint-previous.pt"
 SHARDED_CHECKPOINT = "checkpoint.dcp"
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ class RunFolder:
     def log_path(self) -> Path:
         """What the run's process says on standard error."""
         return self.path / "worker.log"
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights of a run that is done, if they are kept (measure/train/kept_weights.py)."""
+        return self.path / WEIGHTS
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer of its text, next to kept weights."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def scores_path(self) -> Path:
+        """What was measured of it later: more columns of its row (runs/scores.py)."""
+        return self.path / "scores.json"
 
     @property
     def checkpoint_path(self) -> Path:

@@ -53,6 +53,8 @@ class RMSNorm(NamedTuple):
     """g ⊙ x / RMS(x)  (Zhang & Sennrich 2019)."""
 
     width: int
+    epsilon: float = 1e-6
+    """Added to the mean square."""
 
     @property
     def params(self) -> int:
@@ -155,8 +157,9 @@ class Architecture(ABC):
             activations=self.activations(shape),
         )
 
-    def embedded(self, model: Any, tokens_BT: "Tensor") -> "Tensor":
-        """The residual stream before the first block, (B, T, C), float32."""
+    def embedded(self, model: Any, tokens_BT: "Tensor", first: int = 0) -> "Tensor":
+        """The residual stream before the first block, (B, T, C), float32; the tokens stand at the
+        positions from `first` on."""
         x_BTC: Tensor = model.embed(tokens_BT)
         return x_BTC
 

@@ -42,6 +42,7 @@ class MixtureOfExperts(Llama):
     """LLaMA with `experts` MLPs a block, of which `chosen` work on a token."""
 
     def __init__(self, experts: int = 8, chosen: int = 2) -> None:
+        super().__init__()
         self.experts, self.chosen = experts, chosen
         self.d_ff_ratio = Llama.d_ff_ratio / chosen  # type: ignore[misc]
         self.d_ff_granule = max(1, Llama.d_ff_granule // chosen)  # type: ignore[misc]

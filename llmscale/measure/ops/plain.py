@@ -73,7 +73,7 @@ class Plain:
         multiplier: float,
     ) -> tuple[Tensor, Tensor]:
         losses_BT = cross_entropies(self.linear(x_BTC, head), targets_BT, multiplier)
-        return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT.detach()
+        return weighted_sum(losses_BT, weights_B), losses_BT.detach()
 
 
 def operations(dtype: str) -> Plain:
@@ -117,6 +117,13 @@ def by_blocks(x_RC: Tensor, weight_GOC: Tensor, ends_G: Tensor) -> Tensor:
     weights = weight_GOC.index_select(0, group_of_block)
     y = torch.bmm(blocks.view(count, size, -1), weights.transpose(1, 2))
     return y.flatten(0, 1).index_select(0, place_R)
+
+
+def weighted_sum(losses_BT: Tensor, weights_B: Tensor) -> Tensor:
+    """sum_b weights_b · mean_t loss, or sum_bt weights_bt · loss if every token has a weight."""
+    if weights_B.dim() > 1:
+        return (losses_BT * weights_B).sum()
+    return (losses_BT.mean(dim=-1) * weights_B).sum()
 
 
 def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, counted
+from llmscale.measure.sweep.keeping import check_room
+from llmscale.measure.sweep.known_floor import contexts_of, said_of, true_losses
 from llmscale.measure.sweep.notes import held_out_note
 from llmscale.measure.sweep.opening import (
     Results,
@@ -80,6 +82,8 @@ def sweep(
     if short := held_out_note(wanted, store):
         plan = replace(plan, notes=(*plan.notes, short))
     watcher.planned(plan, store, results.where)
+    for line in said_of(true_losses(store, contexts_of(plan))):
+        watcher.tell(f"note: {line}")
     if rewritten := check_runs(folder, plan):
         watcher.warn(rewritten)
     for damage in find_damage(folder):
@@ -88,6 +92,7 @@ def sweep(
     planned = SweepResult(folder, results.where, plan, describe_text(store))
     if dry_run:
         return planned
+    check_room(plan.kept, finished_runs(folder), folder.path)
     if plan.seconds > max_hours * 3600 and not yes:
         _ask(plan, max_hours, watcher)
     plan, runs = _train(plan, spec, store, results, command, watcher)

@@ -29,6 +29,7 @@ from llmscale.measure.sweep.estimate import (
 )
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.jobs import jobs_of, sweep_dtype, with_retries
+from llmscale.measure.sweep.keeping import Kept, choose_kept
 from llmscale.measure.sweep.makespan import Duration, makespan, speedup
 from llmscale.measure.sweep.notes import plan_notes, rules_in_use
 from llmscale.measure.sweep.planned_run import PlannedRun
@@ -62,6 +63,8 @@ class Plan:
     """Why `dtype`, in words."""
     rules: tuple[str, ...] = ()
     """What the tuned rules in use are and give here, in words."""
+    kept: Kept = field(default_factory=Kept)
+    """Which runs keep their weights."""
 
     @property
     def waiting(self) -> list[PlannedRun]:
@@ -138,6 +141,7 @@ class Plan:
             "peak_flops": self.peak_flops,
             "flops": self.flops,
             "saving": self.saving,
+            "kept": {"runs": len(self.kept.bytes_of), "bytes": self.kept.bytes},
             "estimated_seconds": self.seconds,
             "device_hours": self.device_hours,
             "warnings": [{"code": note.code, "message": note.message} for note in self.notes],
@@ -166,9 +170,12 @@ def plan_sweep(
     jobs = with_retries(jobs_of(settled, store), spec, diverged)
     sharing = sharing_recipes(spec)
     waiting = [job for job in jobs if job.recipe in sharing and not finished(job.run_id)]
-    return plan_jobs(
+    kept = choose_kept(spec, jobs)
+    plan = plan_jobs(
         jobs, spec, store, finished, descents(waiting, saved), tell, speeds, dtype.reason, reached
     )
+    notes = (*plan.notes, kept.note) if kept.note else plan.notes
+    return replace(plan, kept=kept, notes=notes)
 
 
 def plan_jobs(

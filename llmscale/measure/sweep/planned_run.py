@@ -52,7 +52,7 @@ class PlannedRun:
     @property
     def own_flops(self) -> float:
         """Training FLOPs of all its own steps, trained already or not."""
-        return float(work_left(self.job, self.descent.step).tokens) * self.job.shape.flops_per_token
+        return float(work_left(self.job, self.descent.step).tokens) * self.job.flops_per_token
 
     @property
     def origin(self) -> str:
@@ -70,7 +70,7 @@ class PlannedRun:
     @property
     def trained_flops(self) -> float:
         """Training FLOPs of what is left of it."""
-        return float(self.left.tokens) * self.job.shape.flops_per_token
+        return float(self.left.tokens) * self.job.flops_per_token
 
     def to_json(self) -> dict[str, Any]:
         job = self.job

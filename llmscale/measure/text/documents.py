@@ -18,6 +18,7 @@ from llmscale.measure.text.spec import Cleaning
 BATCH_CHARACTERS: Final = 1 << 20
 SURVEY_BYTES: Final = 64_000_000
 """How much text is looked at to choose the split and to train a tokenizer."""
+_ENDLESS_BYTES: Final = 4_000_000
 _MOST_DROPPED: Final = 2_000_000
 _LEAST_KEPT: Final = 1e-3
 """After so many dropped documents a text of almost none is refused: small files may have no end."""
@@ -107,6 +108,11 @@ def read_batches(
                 documents, too_short, duplicates, duplicate_bytes, characters = [], 0, 0, 0, 0
     if characters:
         yield Batch(tuple(documents), too_short, duplicates, duplicate_bytes, end)
+
+
+def survey_bytes(source: Source) -> int:
+    """How much of a source to look at first. One without an end has the same at every place."""
+    return _ENDLESS_BYTES if source.is_endless else SURVEY_BYTES
 
 
 def survey(

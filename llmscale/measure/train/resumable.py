@@ -197,7 +197,7 @@ def _unusable(job: Job, state: Checkpoint) -> str | None:
     """Why nothing of this shape and length can go on from it: older files do not say whose."""
     if not (isinstance(state.step, int) and 0 < state.step < job.steps):
         return f"is of step {state.step}, and run {job.run_id} has {job.steps}"
-    wanted = _shapes(job.shape, job.parametrization)
+    wanted = shapes_of_weights(job.shape, job.parametrization)
     found = {name: getattr(weight, "shape", None) for name, weight in state.model.items()}
     if found != wanted:
         trained = f"{job.shape.name}, which run {job.run_id} trains"
@@ -208,7 +208,7 @@ def _unusable(job: Job, state: Checkpoint) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _shapes(shape: Shape, parametrization: str) -> Mapping[str, torch.Size]:
+def shapes_of_weights(shape: Shape, parametrization: str) -> Mapping[str, torch.Size]:
     """The weights of a model by name, from one that is built without memory."""
     with torch.device("meta"):
         model = empty_model(shape, parametrization, build_operations("plain", "float32"))

@@ -17,8 +17,9 @@ from llmscale.measure.train.backend import compile_for, set_determinism, set_pre
 from llmscale.measure.train.checkpoint import remove_checkpoint, remove_parts
 from llmscale.measure.train.curves import Member
 from llmscale.measure.train.job import Job, run_row
+from llmscale.measure.train.kept_weights import write_weights
 from llmscale.measure.train.loop import Listener, TrainingInterrupted, train
-from llmscale.measure.train.measured import measured
+from llmscale.measure.train.measured import measured, measured_scores
 from llmscale.measure.train.memory import forget_peak_memory
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import can_stack
@@ -30,7 +31,8 @@ from llmscale.runs.lock import only_writer
 from llmscale.runs.log import append_progress, begin_progress, end_progress
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.safe_write import cannot_write
+from llmscale.runs.safe_write import cannot_write, write_bytes
+from llmscale.runs.scores import write_scores
 
 EXIT_INTERRUPTED = 130
 """As a shell says of what SIGINT has ended: 128 + 2."""
@@ -97,7 +99,11 @@ class _HeldRun:
     @property
     def member(self) -> Member:
         points = {step: self.folder.path / name for step, name in self.spec.branch_points.items()}
-        return Member(self.job, self.folder.path, start_of(self.folder, self.spec), points)
+        start = start_of(self.folder, self.spec)
+        initial = None
+        if self.spec.initial is not None:
+            initial = self.folder.path / self.spec.initial
+        return Member(self.job, self.folder.path, start, points, self.spec.keep, initial)
 
 
 def _train_held(
@@ -129,7 +135,11 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
         texts = store.train(), store.validation()
         members = [run.member for run in runs]
         listener = _listener(runs, audience, processes)
-        outcomes = train(members, runs[0].spec.conditions, *texts, listener, processes)
+        parts = {
+            name: part.windows(runs[0].job.shape.context)
+            for name, part in store.validation_parts.items()
+        }
+        outcomes = train(members, runs[0].spec.conditions, *texts, listener, processes, parts)
     except TrainingInterrupted:
         yield from ((run.folder.path, EXIT_INTERRUPTED) for run in runs)
         return
@@ -147,13 +157,27 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
         if processes.first:
             # The row last: with it the run has ended, whatever becomes of this process.
             run.folder.write_curve(outcome.curve)
+            if outcome.weights is not None:
+                write_weights(run.folder.weights_path, outcome.weights, run.job)
+                _copy_tokenizer(store, run.folder)
+            if scores := measured_scores(outcome, store):
+                write_scores(run.folder, scores)
             peak = run.spec.conditions.peak_flops
             peak_flops = peak and peak * processes.size
             _write_row(run, outcome.status, measured(run.job, outcome, store, peak_flops))
             remove_checkpoint(run.folder.path)
             remove_sharded(run.folder.path)
+            if run.member.initial is not None:  # its parent has them
+                run.member.initial.unlink(missing_ok=True)
             end_progress(run.folder.path)
         yield run.folder.path, 0
+
+
+def _copy_tokenizer(store: TokenStore, folder: RunFolder) -> None:
+    """Put the tokenizer next to the weights: what the model says is in its tokens."""
+    file = store.path / folder.tokenizer_path.name
+    if file.exists():  # a store made by other means may have none
+        write_bytes(folder.tokenizer_path, file.read_bytes())
 
 
 def _set_up_torch(runs: Sequence[_HeldRun]) -> None:

@@ -150,8 +150,8 @@ def gathered(checkpoint: Checkpoint) -> Checkpoint:
     """`checkpoint` with whole tensors, as one process would have them; all processes call it."""
     states = {}
     for number, state in checkpoint.optimizer["state"].items():
-        states[number] = {key: _whole(value) for key, value in state.items()}
-    model = {name: _whole(weight) for name, weight in checkpoint.model.items()}
+        states[number] = {key: whole(value) for key, value in state.items()}
+    model = {name: whole(weight) for name, weight in checkpoint.model.items()}
     return replace(checkpoint, model=model, optimizer={**checkpoint.optimizer, "state": states})
 
 
@@ -198,10 +198,11 @@ def _room(saved: Any, weight: Tensor) -> Tensor:
     return torch.empty(saved.size, dtype=saved.properties.dtype)
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
+    """`tensor`, on the host if it is shared out among processes, all of which call this."""
     if hasattr(tensor, "full_tensor"):
-        whole: Tensor = tensor.full_tensor().cpu()
-        return whole
+        gathered: Tensor = tensor.full_tensor().cpu()
+        return gathered
     return tensor
 
 

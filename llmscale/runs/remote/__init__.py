@@ -21,7 +21,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.errors.printable import masked
 from llmscale.machine.cache import cache_folder
 from llmscale.runs.remote._files import FileSystem, reason
-from llmscale.runs.run_folder import PREVIOUS_CHECKPOINT
+from llmscale.runs.run_folder import PREVIOUS_CHECKPOINT, WEIGHTS
 from llmscale.runs.safe_write import new_file_beside, write_text
 
 Wanted = Callable[[str], bool]
@@ -49,7 +49,10 @@ def is_results(name: str) -> bool:
 
 
 def is_needed(name: str) -> bool:
-    """Whether a sweep that goes on elsewhere needs the file: tables, and what runs have left."""
+    """Whether a sweep that goes on elsewhere needs the file: tables, and what runs have left but
+    for kept weights, which nothing goes on from."""
+    if name.endswith(WEIGHTS):
+        return False
     top = "/" not in name and name.endswith((".json", ".parquet"))
     return is_results(name) and (top or name.startswith("runs/"))
 

@@ -1,0 +1,87 @@
+"""The models that a results folder holds: what can be used, and what it takes on disk."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError
+from llmscale.measure.sweep.records import recorded_runs
+from llmscale.measure.trained.places import find_results
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
+from llmscale.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A run, and what of its model is there."""
+
+    run_id: str
+    size: str
+    recipe: str | None
+    status: str
+    params: int
+    tokens: int
+    seed: int
+    loss: float | None
+    kept: str | None
+    """`weights`, `checkpoint` for a run under way, or None."""
+    bytes: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a results folder by growing size."""
+
+    folder: str
+    models: tuple[ListedModel, ...]
+
+    @property
+    def usable(self) -> tuple[ListedModel, ...]:
+        """Those whose weights are there."""
+        return tuple(model for model in self.models if model.kept)
+
+    @property
+    def bytes(self) -> int:
+        return sum(model.bytes for model in self.models)
+
+    def to_json(self) -> dict[str, Any]:
+        listed = [asdict(model) for model in self.models]
+        return {"folder": self.folder, "bytes": self.bytes, "models": listed}
+
+
+def models(place: Path | str | None = None) -> Models:
+    """The runs of a results folder or URL, by default the newest sweep's, and which of them have
+    weights to use. Raises InputError."""
+    results, where = find_results(place)
+    rows = recorded_runs(results)
+    if not rows:
+        raise InputError(f"{where} has no runs", "name a results folder that a sweep wrote")
+    return Models(where, tuple(_listed(results, row) for row in rows))
+
+
+def _listed(results: ResultsFolder, row: Run) -> ListedModel:
+    folder = results.run_folder(row.run_id)
+    kept, size = _what_is_there(folder)
+    return ListedModel(
+        run_id=row.run_id,
+        size=row.size,
+        recipe=row.recipe,
+        status=row.status,
+        params=row.params,
+        tokens=row.tokens,
+        seed=row.seed,
+        loss=row.loss,
+        kept=kept,
+        bytes=size,
+        path=str(folder.path),
+    )
+
+
+def _what_is_there(folder: RunFolder) -> tuple[str | None, int]:
+    if folder.weights_path.is_file():
+        return "weights", folder.weights_path.stat().st_size
+    if folder.checkpoint_path.is_file():
+        return "checkpoint", folder.checkpoint_path.stat().st_size
+    return None, 0

@@ -1,0 +1,138 @@
+"""Where a trained model is: the folder of a run, by its path, its id, a results folder or a URL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmscale.errors import InputError, listed
+from llmscale.errors.command_lines import command_line
+from llmscale.runs.remote import is_needed, is_results, is_url, results_at
+from llmscale.runs.remote.reading import fetched
+from llmscale.runs.results_folder import ResultsFolder, newest_results
+from llmscale.runs.run import Run
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_paths import is_plain, refuse_unusable
+
+_FEWEST_DIGITS = 4
+"""Of a run's id that stand for it."""
+_NAME_IT = "name a run, as in results/NAME/runs/RUN_ID; llmscale models lists them"
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run's folder, and what was taken for what to find it."""
+
+    folder: RunFolder
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> ResultsFolder:
+        """The results folder that it is of."""
+        return ResultsFolder(self.folder.path.parent.parent)
+
+
+def find_run(place: Path | str) -> FoundRun:
+    """The run that `place` names: the folder of a run, `RESULTS/RUN_ID`, the id of a run of the
+    newest sweep or its first 4 digits or more, or a results folder or URL, of which it is the
+    largest run that can be used. Raises InputError."""
+    text = str(place).strip()
+    if not text:
+        raise InputError("no run was named", _NAME_IT)
+    if is_url(text):
+        return _at_url(text)
+    path = refuse_unusable(Path(text).expanduser(), _NAME_IT)
+    if (path / "spec.json").exists():
+        return FoundRun(RunFolder(path.resolve()))
+    if _is_results(path):
+        return largest_of(ResultsFolder(path.resolve()))
+    if _is_results(path.parent) and path.parent != Path("."):
+        return _of_id(ResultsFolder(path.parent.resolve()), path.name)
+    if is_plain(text):
+        return _of_id(newest_results(), text)
+    raise InputError(f"there is no run {text}", _NAME_IT)
+
+
+def find_results(place: Path | str | None) -> tuple[ResultsFolder, str]:
+    """The results folder at `place`, a path or URL, or the newest under results/; and its name for
+    people. Of a URL everything but weights is fetched. Raises InputError."""
+    if place is None:
+        newest = newest_results()
+        return newest, str(newest.path)
+    text = str(place).strip()
+    if is_url(text):
+        remote = results_at(text)
+        fetched(remote, is_needed)
+        return ResultsFolder(remote.folder), remote.url
+    path = refuse_unusable(Path(text).expanduser(), "name a results folder")
+    if not (_is_results(path) or (path / "runs.parquet").exists()):
+        raise InputError(f"{path} is no results folder", "name one that a sweep wrote")
+    return ResultsFolder(path), str(path)
+
+
+def usable_runs(results: ResultsFolder) -> list[RunFolder]:
+    """The runs of a folder that have weights, or a checkpoint under way."""
+    folders = results.run_folders
+    return [one for one in folders if one.weights_path.exists() or one.has_checkpoint]
+
+
+def largest_of(results: ResultsFolder) -> FoundRun:
+    """The largest run of a folder that can be used, of these the one of the lowest loss."""
+    candidates = []
+    for folder in usable_runs(results):
+        row = folder.known_row()
+        if row is not None and row.status == "done" and folder.weights_path.exists():
+            candidates.append((_rank(row), folder, row))
+    if candidates:
+        _, folder, row = min(candidates, key=lambda one: one[0])
+        said = f"{results.path.name}: run {row.run_id} is used, the largest ({row.size})"
+        return FoundRun(folder, (said,))
+    begun = usable_runs(results)
+    if begun:
+        said = f"{results.path.name}: run {begun[0].run_id} is used, which is under way"
+        return FoundRun(begun[0], (said,))
+    raise InputError(
+        f"no run of {results.path} has kept its weights",
+        "train it anew in another folder with --keep all, or name another",
+    )
+
+
+def _rank(row: Run) -> tuple[float, ...]:
+    return -row.params_total, row.loss if row.loss is not None else float("inf")
+
+
+def _of_id(results: ResultsFolder, name: str) -> FoundRun:
+    ids = [folder.run_id for folder in results.run_folders]
+    if name in ids:
+        return FoundRun(results.run_folder(name))
+    begun = [run_id for run_id in ids if run_id.startswith(name)]
+    if len(name) >= _FEWEST_DIGITS and len(begun) == 1:
+        return FoundRun(results.run_folder(begun[0]), (f"{name} is run {begun[0]}",))
+    raise InputError(_no_such(results, name, begun), _list_them(results))
+
+
+def _no_such(results: ResultsFolder, name: str, begun: Sequence[str]) -> str:
+    if len(begun) > 1:
+        return f"{name} begins the ids of several runs of {results.path}: {listed(begun)}"
+    return f"{results.path} has no run {name}"
+
+
+def _list_them(results: ResultsFolder) -> str:
+    return f"see which there are: {command_line('llmscale', 'models', results.path)}"
+
+
+def _is_results(path: Path) -> bool:
+    return (path / "runs").is_dir()
+
+
+def _at_url(url: str) -> FoundRun:
+    """A run at a URL, whose results are fetched to this machine; their files stay there, too."""
+    place, _, run_id = url.rstrip("/").rpartition("/runs/")
+    remote = results_at(place or url)
+    fetched(remote, lambda name: is_results(name) and _is_wanted(name, run_id))
+    results = ResultsFolder(remote.folder)
+    return _of_id(results, run_id) if run_id else largest_of(results)
+
+
+def _is_wanted(name: str, run_id: str) -> bool:
+    """Whether a file at a URL is of the tables, or of the run if one is named."""
+    return not (run_id and name.startswith("runs/")) or name.startswith(f"runs/{run_id}")

@@ -1,0 +1,106 @@
+"""What is measured of a run besides its row: numbers by column, such as a loss on another text.
+
+They are kept in `scores.json` of its folder, and become the last columns of runs.parquet."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscale.errors import InputError
+from llmscale.runs.checked import DamagedFile, read_object
+from llmscale.runs.run import RUN_COLUMNS
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import write_json
+from llmscale.runs.unchanged import once_while_unchanged
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,99}")
+
+
+def write_scores(folder: RunFolder, scores: Mapping[str, float]) -> None:
+    """Add `scores` to those of the run, in place of those of the same names. Raises InputError for
+    a name that cannot be a column's, and for what is no finite number."""
+    for name, value in scores.items():
+        check_score_name(name)
+        if isinstance(value, bool) or not math.isfinite(value):
+            raise InputError(f"the score {name} is {value}", "give a finite number")
+    known = read_scores(folder)
+    write_json(folder.scores_path, {**known, **{name: float(v) for name, v in scores.items()}})
+
+
+def read_scores(folder: RunFolder) -> dict[str, float]:
+    """The scores of the run by column; none if there are none. Raises DamagedFile."""
+    try:
+        return dict(_read(folder.scores_path))
+    except FileNotFoundError:
+        return {}
+
+
+def known_scores(folder: RunFolder) -> dict[str, float]:
+    """As read_scores, but none of a damaged file."""
+    try:
+        return read_scores(folder)
+    except DamagedFile:
+        return {}
+
+
+def check_score_name(name: str) -> None:
+    """Raise InputError if `name` cannot be the column of a score."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{name[:60]!r} cannot be the name of a column",
+            "use letters, digits, _, - and ., at most 100 of them",
+        )
+    if name in RUN_COLUMNS:
+        raise InputError(f"{name} is a column of every run", "give the score another name")
+
+
+@once_while_unchanged()
+def _read(path: Path) -> Mapping[str, float]:
+    found: dict[str, float] = {}
+    for name, value in read_object(path).items():
+        _check(path, name, value)
+        found[name] = float(value)
+    return found
+
+
+def _check(path: Path, name: str, value: Any) -> None:
+    try:
+        check_score_name(name)
+    except InputError as error:
+        raise DamagedFile(path, error.problem) from error
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise DamagedFile(path, f"{name} is no finite number")
+
+
+def with_scores(table: "pa.Table", scores: Sequence[Mapping[str, float]]) -> "pa.Table":
+    """`table` with the scores of each row as its last columns, empty where a run has none."""
+    import pyarrow as pa
+
+    for name in sorted({name for of_run in scores for name in of_run}):
+        values = [of_run.get(name) for of_run in scores]
+        table = table.append_column(name, pa.array(values, "float64"))
+    return table
+
+
+def table_scores(path: Path) -> dict[str, dict[str, float]]:
+    """The scores that a `runs.parquet` holds, by run id; none if it is missing or damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: dict[str, dict[str, float]] = {}
+    with suppress(OSError, ValueError, pa.ArrowException):
+        file = pq.ParquetFile(path)
+        names = [name for name in file.schema_arrow.names if name not in RUN_COLUMNS]
+        if not names:
+            return {}
+        for row in file.read(["run_id", *names]).to_pylist():
+            scores = {name: row[name] for name in names if isinstance(row[name], float)}
+            found[str(row["run_id"])] = scores
+    return found
