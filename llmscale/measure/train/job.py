@@ -192,7 +192,7 @@ class Job:
 def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
     """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty. A
     column of which nothing is measured has the value of that name of the job or its shape."""
-    described = fields_from(Run, job, job.shape)
+    described = fields_from(Run, job, job.shape, job.finetuning)
     return Run(**{**described, "status": status, "device": device, **measured})
 
 

@@ -78,7 +78,10 @@ def begin_with(weights: Mapping[str, Tensor], model: LanguageModel | Stack) -> N
     from llmscale.measure.train.sharded_checkpoint import part_of
 
     for name, own in model.named_parameters():
-        own.copy_(part_of(weights[name], own))
+        whole = weights[name]
+        if hasattr(own, "full_tensor"):  # shared out among processes
+            whole = part_of(whole.float(), own)
+        own.copy_(whole)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

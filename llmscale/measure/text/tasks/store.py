@@ -94,7 +94,7 @@ def _read(
     found, seen = _Rows(), set[bytes]()
     cuts, is_text = task.spec.too_long == "cut", False
     number = 0
-    for number, (where, example) in enumerate(task.examples(found.remarks.append), start=1):
+    for number, (_, example) in enumerate(task.examples(found.remarks.append), start=1):
         whole = hashlib.blake2b(repr(example.parts).encode(), digest_size=16).digest()
         if whole in seen:
             found.repeated += 1

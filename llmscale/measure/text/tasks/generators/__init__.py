@@ -70,7 +70,7 @@ class Made:
                 repeated += prompt in seen
                 if repeated > _MOST_REPEATED:
                     raise InputError(
-                        f"the task {self.name} has only about {len(seen):,} examples to {self.split}",
+                        f"task {self.name} has only about {len(seen):,} examples to {self.split}",
                         f"ask for fewer: task:{self.name},examples={len(seen)}",
                     )
                 continue
