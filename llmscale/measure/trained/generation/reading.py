@@ -66,7 +66,7 @@ class CachedReader:
         x_BTC, added_BTC = model.embedded(tokens_BT, first), None
         for cache, block in zip(self._caches, self._blocks, strict=True):
             cache.begin(first)
-            x_BTC, added_BTC = block(x_BTC, added_BTC, *self._shared)
+            x_BTC, added_BTC, *_ = block(x_BTC, added_BTC, *self._shared)
         self._read += tokens_BT.shape[1]
         last_B1C = added_BTC if added_BTC is None else added_BTC[:, -1:]
         logits_B1V = model.output_logits(x_BTC[:, -1:], last_B1C)
