@@ -49,6 +49,7 @@ GIVEN: dict[str, tuple[str, str]] = {
     "tokens": ("4M,20x", '["4M", "20x"]'),
     "flops": ("1e15", '["1e15"]'),
     "track": ("mlflow", '["mlflow"]'),
+    "clean": ("gopher-quality,boilerplate", '["boilerplate", "gopher-quality"]'),
     "validation_tokens": ("200k", '"200k"'),
 }
 """How lists and counts are given, as an option and in a file."""

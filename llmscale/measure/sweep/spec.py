@@ -243,6 +243,7 @@ class SweepSpec:
         payload = {**asdict(self), "hardware": self.hardware.to_json()}
         payload["sizes"] = list(self.sizes)
         payload["tokens"] = [str(budget) for budget in self.tokens]
+        payload["data"]["cleaning"] = self.data.cleaning.stated()
         return payload
 
     def basis(self) -> dict[str, Any]:
@@ -304,6 +305,7 @@ def check_choices(spec: SweepSpec, starting: bool = True) -> None:
 
     If it is `starting`, also if its executor cannot start anything here."""
     from llmscale.measure.executors import check_executor
+    from llmscale.measure.text.clean import open_steps
     from llmscale.measure.text.sources import check_source
     from llmscale.measure.trackers import find_trackers
     from llmscale.measure.train.own_model import check_architecture
@@ -311,6 +313,7 @@ def check_choices(spec: SweepSpec, starting: bool = True) -> None:
     check_executor(spec.hardware.executor, starting)
     find_trackers(spec.track)
     check_source(spec.data.source)
+    open_steps(spec.data.cleaning.steps)
     for recipe in spec.variants.values():
         check_architecture(recipe.arch)
 

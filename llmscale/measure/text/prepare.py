@@ -5,6 +5,7 @@ them.
       train.bin, validation.bin   token numbers, uint16 or uint32; an end of text ends each document
       tokenizer.json              what the tokens mean
       digests.bin                 8 bytes a kept document, to know duplicates when building goes on
+      marks-STEP.bin              the same for a step of cleaning that compares documents
       journal.json                how far building has got
       meta.json                   everything known about the store; written last
 
@@ -30,8 +31,10 @@ import numpy as np
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
 from llmscale.machine.cache import cache_folder, is_shared
-from llmscale.measure.text.build_store import Count, Journal, begin, build, locked
+from llmscale.measure.text.build_store import Count, Journal, begin, build, locked, marks_file
 from llmscale.measure.text.checksums import ALGORITHM
+from llmscale.measure.text.clean import Compare, open_steps
+from llmscale.measure.text.cleaner import Effect
 from llmscale.measure.text.cleaning import Document
 from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey
 from llmscale.measure.text.long_words import LongWords
@@ -214,8 +217,10 @@ class _Beginning:
 
 
 def _path(spec: TextSpec, source: Source, choice: TokenizerChoice, cache: Path | None) -> Path:
-    cleaning = json.dumps(asdict(spec.cleaning), sort_keys=True)
-    decides = (source.fingerprint(), cleaning, choice.fingerprint, spec.held_out, FORMAT)
+    cleaning = json.dumps(spec.cleaning.stated(), sort_keys=True)
+    versions = (f"{step.name} {step.version}" for step in open_steps(spec.cleaning.steps))
+    settings = (source.fingerprint(), cleaning, choice.fingerprint, spec.held_out, FORMAT)
+    decides = (*settings, *versions)
     return (cache or cache_folder()) / "tokens" / digest_of(str(part) for part in decides)
 
 
@@ -229,7 +234,8 @@ def _finished(path: Path, min_train_tokens: int | None) -> TokenStore | None:
 
 
 def _stated(spec: TextSpec) -> dict[str, object]:
-    return {**asdict(spec), "validation_tokens": spec.held_out}
+    settings = {**asdict(spec), "cleaning": spec.cleaning.stated()}
+    return {**settings, "validation_tokens": spec.held_out}
 
 
 def _made_earlier(
@@ -243,6 +249,21 @@ def _made_earlier(
         if isinstance(known, dict) and {"end_of_text": None, **known} == settings:
             return _finished(meta.parent, min_train_tokens)
     return None
+
+
+def _marks(spec: TextSpec) -> dict[str, object]:
+    """The files of what documents are compared by, with hashes a document, if there are any."""
+    steps = open_steps(spec.cleaning.steps)
+    files = {marks_file(step): step.WIDTH for step in steps if isinstance(step, Compare)}
+    return {"marks": files} if files else {}
+
+
+def _of_steps(spec: TextSpec, journal: Journal) -> dict[str, object]:
+    """What the steps of cleaning did, if there are any."""
+    names = [step.name for step in open_steps(spec.cleaning.steps)]
+    if not names:
+        return {}
+    return {"steps": {name: asdict(journal.steps.get(name, Effect())) for name in names}}
 
 
 def _write_meta(
@@ -285,7 +306,9 @@ def _write_meta(
             "too_short": journal.too_short,
             "duplicates": journal.duplicates,
             "duplicate_bytes": journal.duplicate_bytes,
+            **_of_steps(spec, journal),
         },
+        **_marks(spec),
         "unknown_tokens": journal.unknown,
         "bytes_per_token": journal.train.bytes / journal.train.tokens,
         "remarks": list(journal.remarks),
