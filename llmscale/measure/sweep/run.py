@@ -183,6 +183,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         {step: branch_file(step) for step in run.descent.branch_steps},
         own=run.job.own_texts(),
         keep=plan.kept.dtype_of(run.job.run_id),
+        teacher=_teacher(run, plan),
         counts=run.job.shape.counts if is_own(run.job.shape.arch) else None,
     )
     if before is not None:
@@ -194,6 +195,12 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         if before.device_name == spec.device_name and not no_kernels:
             spec = replace(spec, conditions=before.conditions, threads=before.threads)
     spec.write(home)
+
+
+def _teacher(run: PlannedRun, plan: Plan) -> str | None:
+    """The file of the weights of the run's teacher, if it has one."""
+    taught = run.job.distillation
+    return None if taught is None else plan.teachers[taught.weights]
 
 
 def _conditions(run: PlannedRun, plan: Plan) -> Conditions:

@@ -71,6 +71,8 @@ def can_stack(members: Sequence[Member]) -> bool:
     alike = len({replace(member.job.unnamed, seed=0) for member in members}) == 1
     if is_own(members[0].job.optimizer):
         return False  # what it does with a whole weight, it would do with those of all seeds
+    if members[0].job.distillation is not None:
+        return False
     return alike and _common_step(members) is not None
 
 

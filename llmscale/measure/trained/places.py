@@ -6,10 +6,10 @@ from pathlib import Path
 
 from llmscale.errors import InputError, listed
 from llmscale.errors.command_lines import command_line
+from llmscale.runs.kept_runs import largest_kept
 from llmscale.runs.remote import is_needed, is_results, is_url, results_at
 from llmscale.runs.remote.reading import fetched
 from llmscale.runs.results_folder import ResultsFolder, newest_results
-from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, refuse_unusable
 
@@ -77,13 +77,9 @@ def usable_runs(results: ResultsFolder) -> list[RunFolder]:
 
 def largest_of(results: ResultsFolder) -> FoundRun:
     """The largest run of a folder that can be used, of these the one of the lowest loss."""
-    candidates = []
-    for folder in usable_runs(results):
-        row = folder.known_row()
-        if row is not None and row.status == "done" and folder.weights_path.exists():
-            candidates.append((_rank(row), folder, row))
-    if candidates:
-        _, folder, row = min(candidates, key=lambda one: one[0])
+    largest = largest_kept(results)
+    if largest is not None:
+        folder, row = largest
         said = f"{results.path.name}: run {row.run_id} is used, the largest ({row.size})"
         return FoundRun(folder, (said,))
     begun = usable_runs(results)
@@ -94,10 +90,6 @@ def largest_of(results: ResultsFolder) -> FoundRun:
         f"no run of {results.path} has kept its weights",
         "train it anew in another folder with --keep all, or name another",
     )
-
-
-def _rank(row: Run) -> tuple[float, ...]:
-    return -row.params_total, row.loss if row.loss is not None else float("inf")
 
 
 def _of_id(results: ResultsFolder, name: str) -> FoundRun:
