@@ -4,6 +4,7 @@ Its weights number exactly `shape.params_total`: the token embedding in `embed`,
 architecture puts next to it, `blocks`, `norm`, and the output projection in `head`. Shapes in
 suffixes: B sequences, T positions, C = d_model, V = vocab_size."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,12 @@ class Block(nn.Module):
 
     def forward(self, x_BTC: Tensor, added_BTC: Tensor | None, *shared: Any) -> tuple[Tensor, ...]:
         return self.architecture.block(self, x_BTC, added_BTC, *shared)
+
+    def with_operations(self, ops: Any) -> "Block":
+        """The block of the same weights that computes by other operations."""
+        twin = copy.copy(self)
+        twin.ops = ops
+        return twin
 
     def within(self, name: str, compute: Callable[..., Any], *inputs: Any) -> Any:
         """compute(self, *inputs), as a call of the part that holds the weights below `name`."""
