@@ -116,7 +116,7 @@ def provenance(
 
 def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
     """The files of the user's own that the sweep was made with, for those who read of it later."""
-    found = texts_of([spec.data.source, *spec.track, spec.hardware.executor])
+    found = texts_of([*spec.data.sources, *spec.track, spec.hardware.executor])
     for run in plan.runs:
         found |= run.job.own_texts()
     return found

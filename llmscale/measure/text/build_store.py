@@ -20,6 +20,7 @@ import numpy as np
 
 from llmscale.errors import InputError, WorkError
 from llmscale.errors.command_lines import command_line
+from llmscale.measure.text.augmentation import Augmentation, augmented
 from llmscale.measure.text.checksums import RunningChecksum
 from llmscale.measure.text.cleaning import Seen
 from llmscale.measure.text.documents import Batch, Position, Split, read_batches
@@ -120,9 +121,11 @@ def build(
     min_train_tokens: int | None,
     workers: int,
     report: Callable[[Journal], None],
+    augment: Augmentation,
 ) -> Journal:
     """Go on from the journal until the source ends, or has given `min_train_tokens` and a full
-    validation set. Every document ends with the token `ends_with`."""
+    validation set. Every document ends with the token `ends_with`. Training documents are changed
+    as `augment` says."""
     journal = Journal.read(folder)
     assert journal is not None, "begin() comes first"
     tokenizer = load_tokenizer(folder / "tokenizer.json")
@@ -130,6 +133,8 @@ def build(
     numbers = token_type(vocab_size(tokenizer))
     with _Files(folder, journal, numbers, validation_tokens, unknown_token(tokenizer)) as files:
         batches = read_batches(source, cleaning, files.seen(journal), journal.position)
+        if augment.changes:
+            batches = (augmented(batch, journal.split, augment) for batch in batches)
         encoded = _encode_in_order(batches, folder / "tokenizer.json", end, workers)
         unsaved = 0
         with contextlib.closing(encoded):
