@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sweeps import llmscale, options, tables
 from typer.testing import CliRunner
 
 from llmscale.commands import app
@@ -410,3 +411,23 @@ def test_inspect_shows_the_entropy_by_symbol_byte_and_token(
     assert known["nats_per_byte"] == pytest.approx(known["nats_per_symbol"])
     text = CliRunner().invoke(app, ["data", "inspect", *words]).stdout
     assert f"{rate(automaton):.4f} nats a token" in " ".join(text.split())
+
+
+def test_a_sweep_tells_the_true_loss_and_keeps_it_with_its_runs(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSCALE_CACHE", str(cache))
+    command = options("synthetic:markov,order=2,symbols=8,tokens=60k", tmp_path / "out", "1x16x1")
+    place = command.index("--tokenizer")
+    del command[place : place + 2]
+    swept = llmscale(*command, "--validation-tokens", "5000")
+    assert swept.exit_code == 0, swept.output
+    known = json.loads((tmp_path / "out" / "sweep.json").read_text())["data"]
+    (stated,) = known["true_losses"]
+    assert stated["rate"] == pytest.approx(rate(Markov(order=2, symbols=8).automaton()))
+    assert f"one loses {stated['loss']:.4f} on the validation text" in swept.stderr
+    runs, _ = tables(tmp_path / "out")
+    assert runs["true_loss"].tolist() == [stated["loss"]]
+    assert runs["vocab_size"].tolist() == [9]
+    # An untrained model knows nothing, a trained one cannot know more than the language.
+    assert stated["loss"] < runs["loss"].item() < math.log(9)
