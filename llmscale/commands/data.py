@@ -40,7 +40,8 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="stdlib, files (a path, a glob, several by commas) or the name of a dataset",
+        help="stdlib, files (a path, a glob, several by commas), the name of a dataset, or "
+        "synthetic:LANGUAGE",
     ),
 ]
 
@@ -212,7 +213,7 @@ def _show_inspection(seen: "Inspection", spec: TextSpec) -> None:
 
 
 def _entropy(known: "Entropy") -> str:
-    said = [f"{known.nats_per_symbol:.4f} a symbol", f"{known.nats_per_byte:.4f} a byte"]
+    said = [f"{known.nats_per_symbol:.4f} nats a symbol", f"{known.nats_per_byte:.4f} a byte"]
     if known.nats_per_token is not None:
-        said.insert(0, f"{known.nats_per_token:.4f} nats a token")
-    return f"{', '.join(said)}, {known.nats_per_document:,.1f} a document"
+        said.append(f"{known.nats_per_token:.4f} a token")
+    return ", ".join(said)

@@ -410,7 +410,7 @@ def test_inspect_shows_the_entropy_by_symbol_byte_and_token(
     assert known["nats_per_token"] == pytest.approx(rate(automaton))
     assert known["nats_per_byte"] == pytest.approx(known["nats_per_symbol"])
     text = CliRunner().invoke(app, ["data", "inspect", *words]).stdout
-    assert f"{rate(automaton):.4f} nats a token" in " ".join(text.split())
+    assert f"{rate(automaton):.4f} a token" in " ".join(text.split())
 
 
 def test_a_sweep_tells_the_true_loss_and_keeps_it_with_its_runs(
