@@ -156,6 +156,11 @@ class Menu(Collection[str], Generic[Member]):
         return {name: self._summary(name) for name in self.names}
 
     @property
+    def takes_options(self) -> bool:
+        """Whether options may stand behind the name of a choice in the folder."""
+        return self._with_options is not None
+
+    @property
     def example(self) -> str:
         """How to ask for a choice of one's own."""
         return f"{self.option} ./mine.py:{self._own_name}"

@@ -28,7 +28,10 @@ class Run:
     context: int = column("length of a sequence", "tokens")
     arch: str = column("architecture of the model")
     params: int = column("weights that multiply every token: the N of the laws")
-    params_non_embedding: int = column("weights but token, position and output embeddings")
+    params_non_embedding: int = column(
+        "weights but token, position and output embeddings; of a mixture of experts those that "
+        "work on a token"
+    )
     params_total: int = column("all stored weights")
     tokens: int = column("tokens trained on: the D of the laws")
     unique_tokens: int = column("of these, different ones: fewer if the text was read repeatedly")
@@ -82,6 +85,11 @@ class Run:
     )
     trained_params: int | None = optional(
         "weights that were trained: all of them, or those of low-rank adapters"
+    )
+    n_experts: int | None = optional("MLPs of a block that a router chooses from; 1 if it has one")
+    experts_per_token: int | None = optional("how many of them work on a token")
+    params_active: int | None = optional(
+        "stored weights that work on a token: `params_total` but for experts not chosen"
     )
 
 

@@ -186,7 +186,7 @@ class Architecture(ABC):
     def attended(
         self, block: Any, x_BTC: "Tensor", added_BTC: "Tensor | None", *shared: Any
     ) -> "tuple[Tensor, Tensor]":
-        """The first half of a layer: the residual stream with what attention wrote, and its norm."""
+        """The residual stream with what attention writes added, and its norm: half a layer."""
         x_BTC, n_BTC = block.ops.add_and_norm(x_BTC, added_BTC, block.attention_norm)
         written_BTC = block.within("attention", self.attention, n_BTC, *shared)
         written_BTC = scaled(written_BTC, block.multiplier)

@@ -93,8 +93,9 @@ def grouped(x_RC: Tensor, weight_GOC: Tensor, ends_G: Tensor) -> Tensor:
     outputs, inputs = weight_GOC.shape[1:]
     # The kernel reads 16 bytes at a time, so that widths are filled up to multiples of that.
     width = 16 // weight_GOC.element_size()
-    weight_GOC = F.pad(weight_GOC, (0, -inputs % width, 0, -outputs % width))
-    x_RC = F.pad(x_RC, (0, -inputs % width))
+    if inputs % width or outputs % width:
+        weight_GOC = F.pad(weight_GOC, (0, -inputs % width, 0, -outputs % width))
+        x_RC = F.pad(x_RC, (0, -inputs % width))
     y_RO: Tensor = F.grouped_mm(x_RC, weight_GOC.transpose(1, 2), offs=ends_G)
     return y_RO[:, :outputs]
 
