@@ -1,12 +1,12 @@
-"""Text of the made tasks' languages to pretrain on, in which nothing is solved: sentences of the two
-languages apart, reports without their summaries, and what guests and assistants say."""
+"""Text of the made tasks' languages to pretrain on, in which nothing is solved: sentences of either
+language, reports, summaries of other reports, and what guests and assistants say."""
 
 from collections.abc import Iterator
 from itertools import chain
 
 from llmscale.measure.text.tasks.generators import made, target_of
 
-DOCUMENTS = 3000
+DOCUMENTS = 1000
 """Of each kind."""
 SENTENCES = 6
 """Of a document in one language."""

@@ -146,9 +146,7 @@ def test_adapters_learn_as_torch_would_have_them(rank: int) -> None:
         signed = rows(8, seed=step)
         passes.gradient(*Examples(signed).read(np.arange(8)))
         optimizer.step()
-        merged = {
-            name: start[name] + 8.0 / rank * up @ down for name, (down, up) in pairs.items()
-        }
+        merged = {name: start[name] + 8.0 / rank * up @ down for name, (down, up) in pairs.items()}
         losses, counts = _functional(reference, {**start, **merged}, signed)
         torchs.zero_grad()
         losses[counts].mean().backward()

@@ -13,7 +13,12 @@ from torch.nn.functional import cross_entropy
 
 from llmscale.measure.text.store import TokenStore
 from llmscale.measure.train.kept_weights import read_tensors
+from llmscale.measure.text.tasks.spec import TaskSpec
+from llmscale.measure.text.tasks.store import prepare_task
 from llmscale.measure.trained.finetuning.api import finetune
+from llmscale.measure.trained.finetuning.jobs import finetuning_jobs
+from llmscale.measure.trained.finetuning.parents import find_parents
+from llmscale.measure.trained.finetuning.spec import FinetuneSpec
 from llmscale.measure.trained.model import open_model
 
 WORDS = ["one", "two", "three", "four", "five", "six"]
@@ -41,7 +46,17 @@ def command(parents: Path, task: Path, out: Path, *more: str) -> list[str]:
     return [*given, "--device", "cpu", "--dtype", "float32", *more]
 
 
-SWEEP = ["--examples", "20,80", "--method", "full,lora", "--rank", "2", "--from-scratch"]
+SWEEP = [
+    "--examples",
+    "20,40",
+    "--epochs",
+    "1",
+    "--method",
+    "full,lora",
+    "--rank",
+    "2",
+    "--from-scratch",
+]
 
 
 @pytest.fixture(scope="module")
@@ -70,28 +85,15 @@ def test_the_table_says_what_each_run_began_with(parents: Path, tuned: Path) -> 
         assert run["trained_params"] <= run["params_total"]
         assert (run["trained_params"] < run["params_total"]) == (run["recipe"] == "lora")
     amounts = runs.groupby("examples")["task_tokens"].unique()
-    assert list(amounts.index) == [20, 80]
-    assert amounts[20][0] < amounts[80][0]
+    assert list(amounts.index) == [20, 40]
+    assert amounts[20][0] < amounts[40][0]
     status = llmscale("status", str(tuned), "--json")
     assert json.loads(status.stdout)["finished"]
     listed = json.loads(llmscale("models", str(tuned), "--json").stdout)
     assert {one["kept"] for one in listed["models"]} == {"weights"}
 
 
-def test_the_same_command_trains_nothing_and_more_only_what_is_new(
-    parents: Path, task: Path, tuned: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    shutil.copytree(tuned, out)
-    more = [*SWEEP, "--dry-run", "--json"]
-    plan = json.loads(llmscale(*command(parents, task, out, *more)).stdout)
-    assert all(run["finished"] for run in plan["runs"])
-    more[1] = "10,20"
-    plan = json.loads(llmscale(*command(parents, task, out, *more)).stdout)
-    assert sorted(run["examples"] for run in plan["runs"] if not run["finished"]) == [10] * 6
-
-
-def test_a_run_that_is_lost_comes_back_the_same(
+def test_only_what_is_new_or_lost_is_trained_and_comes_back_the_same(
     parents: Path, task: Path, tuned: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -99,14 +101,15 @@ def test_a_run_that_is_lost_comes_back_the_same(
     before = pd.read_parquet(out / "runs.parquet").set_index("run_id")
     lost = before.index[before["recipe"] == "lora"][0]
     shutil.rmtree(out / "runs" / lost)
-    runs = pd.read_parquet(out / "runs.parquet")
-    runs.loc[runs["run_id"] == lost, "status"] = "running"
     (out / "runs.parquet").unlink()
-    found = llmscale(*command(parents, task, out, *SWEEP))
+    written = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/run.json")}
+    more = [word.replace("20,40", "10,20,40") for word in SWEEP]
+    found = llmscale(*command(parents, task, out, *more))
     assert found.exit_code == 0, found.output
+    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
     after = pd.read_parquet(out / "runs.parquet").set_index("run_id")
     assert after.loc[lost, "loss"] == before.loc[lost, "loss"]
-    assert len(after) == len(before)
+    assert len(after) == len(before) + 6
 
 
 def test_without_a_step_worth_its_name_it_has_its_parent_s_loss(
@@ -149,12 +152,14 @@ def test_ids_change_with_the_weights_of_the_parent(
         del noted["sha256"]
         save_file(weights, path, noted)
 
-    def planned(base: Path) -> set[str]:
-        found = llmscale(*command(base, task, tmp_path / "out", "--dry-run", "--json"))
-        return {run["run_id"] for run in json.loads(found.stdout)["runs"]}
+    def ids(base: Path) -> list[str]:
+        spec = FinetuneSpec(runs=(str(base),), data=TaskSpec(source=str(task)))
+        found = find_parents(spec.runs)
+        store = prepare_task(spec.data, found.tokenizer, found.end_of_text, found.context)
+        return [job.run_id for job in finetuning_jobs(spec, found.models, store, "float32")]
 
-    assert planned(parents) == planned(parents)
-    assert not planned(parents) & planned(changed)
+    assert ids(parents) == ids(parents)
+    assert not set(ids(parents)) & set(ids(changed))
 
 
 def test_a_file_describes_it(parents: Path, task: Path, tmp_path: Path) -> None:
@@ -163,9 +168,8 @@ def test_a_file_describes_it(parents: Path, task: Path, tmp_path: Path) -> None:
         f'runs = ["{parents}"]\nexamples = [20]\nmethod = ["lora"]\n'
         f'[data]\nsource = "{task}"\n[recipe]\nrank = 2\n[hardware]\ndevice = "cpu"\n'
     )
-    found = llmscale("finetune", str(file), "--dry-run", "--json", "--out", str(tmp_path / "out"))
-    assert [run["recipe"] for run in json.loads(found.stdout)["runs"]] == ["lora", "lora"]
     found = llmscale("finetune", str(file), "--dry-run", "--out", str(tmp_path / "out"))
+    assert "Plan: 2 runs into" in found.output
     assert "What LoRA trains" in found.output
     assert "attention.qkv" in found.output
 

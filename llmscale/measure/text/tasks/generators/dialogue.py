@@ -1,6 +1,7 @@
 """Dialogue: slot filling. A guest books a table over several turns, and changes their mind."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -54,7 +55,7 @@ class Dialogue(Generator):
             if turn["role"] != "user":
                 continue
             words = turn["content"].split()
-            for before, word in zip(words, words[1:], strict=False):
+            for before, word in pairwise(words):
                 for slot, form in SAID.items():
                     if form.split()[-2] == before and word in SLOTS[slot]:
                         known[slot] = word
