@@ -292,6 +292,7 @@ def _spread_word(frame: pd.DataFrame, point_R: NDArray[np.int_], *, steps: bool)
 def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
     """The law to fit: the one asked for, or without its floor if that cannot be identified."""
     notes = []
+    law = law.suited_to(table.frame)
     inputs = inputs_of(law, variable)
     problem = unusable(law, table.frame, inputs)
     if problem:

@@ -67,7 +67,7 @@ class CachedReader:
         x_BTC, added_BTC = model.embedded(tokens_BT, place.first), None
         for cache, block in zip(self._caches, self._blocks, strict=True):
             cache.begin()
-            x_BTC, added_BTC = block.forward(x_BTC, added_BTC, *self._shared)
+            x_BTC, added_BTC, *_ = block.forward(x_BTC, added_BTC, *self._shared)
         last_B1C = added_BTC if added_BTC is None else added_BTC[:, -1:]
         _, n_B1C = self._ops.add_and_norm(x_BTC[:, -1:], last_B1C, model.norm)
         logits_B1V = self._ops.linear(n_B1C, model.head)
