@@ -21,6 +21,7 @@ ADDED_LATER: dict[str, Any] = {
     "parametrization": "standard",
     "shuffled_sequences": None,
     "finetuning": None,
+    "rounded": None,
 }
 """Fields younger than the first results, with what was meant before: that does not enter the id."""
 NAMES_ONLY = ("size", "data", "recipe", "retry_of")
@@ -68,6 +69,10 @@ class Job:
     """The run that this one is again with half its learning rate."""
     finetuning: FineTuning | None = None
     """What of it is a fine-tuning's; None: it is trained on a text."""
+
+    rounded: str | None = None
+    """To what its weights were rounded once they were trained, as `int4-group32`; None: they were
+    not."""
 
     @cached_property
     def run_id(self) -> str:
