@@ -25,7 +25,7 @@ Member = TypeVar("Member")
 
 DIGITS = 16
 """Hexadecimal digits of a file's SHA-256 in the name of what is in it."""
-CHOSEN = frozenset({"arch", "executor", "optimizer", "schedule", "source", "track"})
+CHOSEN = frozenset({"arch", "executor", "optimizer", "schedule", "source", "steps", "track"})
 """Settings of a TOML file that take a choice of the user's own."""
 _IN_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[A-Za-z_]\w*))?")
 _PINNED = re.compile(
@@ -154,6 +154,11 @@ class Menu(Collection[str], Generic[Member]):
     def summaries(self) -> dict[str, str]:
         """The first line of what each file of the folder says it is, by name; none is imported."""
         return {name: self._summary(name) for name in self.names}
+
+    @property
+    def takes_options(self) -> bool:
+        """Whether options may stand behind the name of a choice in the folder."""
+        return self._with_options is not None
 
     @property
     def example(self) -> str:

@@ -2,11 +2,14 @@
 caller says more.
 """
 
+import functools
 import math
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from caches import KERNELS, empty_cache
@@ -71,6 +74,44 @@ def _no_word_while_waiting() -> None:
     from llmscale.commands import _patience
 
     _patience.SILENCE = math.inf
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _workers_are_kept() -> Iterator[None]:
+    from kept_workers import kept_workers  # which reads the environment that is set above
+
+    with kept_workers():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _speeds_are_measured_once() -> Iterator[None]:
+    """A second for every plan, which none but the tests of bench and of estimates need."""
+    if "torch" not in sys.modules:  # then nothing here plans, but for a test or two
+        yield
+        return
+    from llmscale.measure.train import calibrate
+
+    measure, known = calibrate.measure_speeds, dict[object, Any]()
+
+    def measure_speeds(micro_batches: Mapping[Any, int], *settings: str) -> Any:
+        asked = tuple(micro_batches.items()), settings
+        if asked not in known:
+            known[asked] = measure(micro_batches, *settings)
+        return known[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "measure_peak", functools.cache(calibrate.measure_peak))
+        patch.setattr(calibrate, "measure_speeds", measure_speeds)
+        yield
+
+
+@pytest.fixture
+def new_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sweep starts its own workers, and they end with it."""
+    from llmscale.measure.executors import _worker_process, local
+
+    monkeypatch.setattr(local, "start_worker", _worker_process.start_worker)
 
 
 @pytest.fixture(scope="session", autouse=True)

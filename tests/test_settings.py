@@ -55,6 +55,7 @@ GIVEN: dict[str, tuple[str, str]] = {
     "tokens": ("4M,20x", '["4M", "20x"]'),
     "flops": ("1e15", '["1e15"]'),
     "track": ("mlflow", '["mlflow"]'),
+    "clean": ("gopher-quality,boilerplate", '["boilerplate", "gopher-quality"]'),
     "validation_tokens": ("200k", '"200k"'),
     "unique_tokens": ("1M,5x", '["1M", "5x"]'),
     "epochs": ("1,4", "[1, 4]"),

@@ -96,9 +96,12 @@ class LanguageModel(nn.Module):
         self.roles = self._roles({**stem, "norm": architecture.norm(shape)})
         """What each weight is, by its name."""
 
-    def embedded(self, tokens_BT: Tensor) -> Tensor:
-        """The residual stream before the first block, (B, T, C), float32."""
-        x_BTC: Tensor = self.architecture.embedded(self, tokens_BT)
+    def embedded(self, tokens_BT: Tensor, first: int = 0) -> Tensor:
+        """The residual stream before the first block, (B, T, C), float32; the tokens stand at the
+        positions from `first` on."""
+        # An architecture of a user's own may not take it.
+        at = {"first": first} if first else {}
+        x_BTC: Tensor = self.architecture.embedded(self, tokens_BT, **at)
         return x_BTC
 
     def shared(self, T: int) -> tuple[Any, ...]:
@@ -287,7 +290,7 @@ def _put_layer(holder: nn.Module, name: str, layer: Layer) -> None:
         case Linear():
             holder.add_module(last, nn.Linear(layer.inputs, layer.outputs, bias=layer.bias))
         case RMSNorm():
-            holder.add_module(last, nn.RMSNorm(layer.width, eps=1e-6))
+            holder.add_module(last, nn.RMSNorm(layer.width, eps=layer.epsilon))
         case LayerNorm():
             holder.add_module(last, nn.LayerNorm(layer.width))
         case Embedding():

@@ -130,7 +130,7 @@ class Shape:
 
     @property
     def n_experts(self) -> int:
-        """MLPs of a block, of which `experts_per_token` work on a token; 1 if there is no choice."""
+        """MLPs of a block, of which `experts_per_token` work on a token; 1 without a router."""
         return self.counts.experts
 
     @property

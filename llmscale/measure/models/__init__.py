@@ -53,6 +53,8 @@ class RMSNorm(NamedTuple):
     """g ⊙ x / RMS(x)  (Zhang & Sennrich 2019)."""
 
     width: int
+    epsilon: float = 1e-6
+    """Added to the mean square."""
 
     @property
     def params(self) -> int:
@@ -155,8 +157,9 @@ class Architecture(ABC):
             activations=self.activations(shape),
         )
 
-    def embedded(self, model: Any, tokens_BT: "Tensor") -> "Tensor":
-        """The residual stream before the first block, (B, T, C), float32."""
+    def embedded(self, model: Any, tokens_BT: "Tensor", first: int = 0) -> "Tensor":
+        """The residual stream before the first block, (B, T, C), float32; the tokens stand at the
+        positions from `first` on."""
         x_BTC: Tensor = model.embed(tokens_BT)
         return x_BTC
 
@@ -183,7 +186,7 @@ class Architecture(ABC):
     def attended(
         self, block: Any, x_BTC: "Tensor", added_BTC: "Tensor | None", *shared: Any
     ) -> "tuple[Tensor, Tensor]":
-        """The first half of a layer: the residual stream with what attention wrote, and its norm."""
+        """The residual stream with what attention writes added, and its norm: half a layer."""
         x_BTC, n_BTC = block.ops.add_and_norm(x_BTC, added_BTC, block.attention_norm)
         written_BTC = block.within("attention", self.attention, n_BTC, *shared)
         written_BTC = scaled(written_BTC, block.multiplier)

@@ -1,5 +1,5 @@
-"""A Transformer as in LLaMA whose MLP is a mixture of experts (Shazeer et al. 2017): E MLPs, of which
-a router chooses k for each token. `moe:16x2` chooses 2 of 16; `moe` is `moe:8x2`.
+"""A Transformer as in LLaMA whose MLPs are mixtures of experts (Shazeer et al. 2017): E of them, of
+which a router chooses k for each token. `moe:16x2` chooses 2 of 16; `moe` is `moe:8x2`.
 
     p = softmax(W_router m)                            over the experts, m = RMSNorm(h) in float32
     MLP(m) = sum over the k largest p_e of g_e · W_down_e (silu(W_gate_e m) ⊙ W_up_e m)
@@ -9,14 +9,15 @@ k > 1 (Shazeer et al. 2017, eq. 3-5: the softmax of the k largest logits). No to
 
 Training adds to the cross-entropy of each sequence, for each block,
 
-    BALANCE · E · sum over e of f_e P_e     f the shares of choices, P the mean of p over the sequence
-                                            (Fedus et al. 2021, eq. 4-6)
-    + Z · mean of (ln sum exp W_router m)²  (ST-MoE: Zoph et al. 2022, eq. 5)
+    BALANCE · E · sum over e of f_e P_e        f: shares of the choices, P: means of p over the
+                                               sequence (Fedus et al. 2021, eq. 4-6)
+    + Z · mean of (ln sum exp W_router m)²     (ST-MoE: Zoph et al. 2022, eq. 5)
 
-with the weights that OLMoE uses (Muennighoff et al. 2024, section 2). Of a sequence, and not of a
-batch, so that what a batch gives does not depend on how it is cut up (DeepSeek-V3 2024, eq. 17-20).
+with the weights that OLMoE uses (Muennighoff et al. 2024, section 2). It is taken of a sequence,
+and not of a batch, so that what a batch gives does not depend on how it is cut up (DeepSeek-AI
+2024, V3, eq. 17-20).
 
-Each expert has 1/k of the hidden units of LLaMA's usual MLP, so that a size is a model that does the
+Each expert has 1/k of the hidden units of LLaMA's usual MLP, so that a model of a size does the
 work of LLaMA's of that size, but for the router. Sizes, `params` and FLOPs count the weights that
 work on a token; `params_total` all, and so does the estimate of memory."""
 
@@ -41,6 +42,7 @@ class MixtureOfExperts(Llama):
     """LLaMA with `experts` MLPs a block, of which `chosen` work on a token."""
 
     def __init__(self, experts: int = 8, chosen: int = 2) -> None:
+        super().__init__()
         self.experts, self.chosen = experts, chosen
         self.d_ff_ratio = Llama.d_ff_ratio / chosen  # type: ignore[misc]
         self.d_ff_granule = max(1, Llama.d_ff_granule // chosen)  # type: ignore[misc]

@@ -71,7 +71,8 @@ class Operations(Protocol):
         multiplier: float,
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropies in nats of softmax(multiplier · W x): sum_b weights_b · mean_t, and all
-        of them (B, T). The first has a gradient, the second none."""
+        of them (B, T). The first has a gradient, the second none. Weights (B, T) are of each token:
+        the first is then sum_bt weights_bt · loss."""
 
 
 def beyond_vocabulary(token: int, vocab_size: int, source: Path | None = None) -> WorkError:

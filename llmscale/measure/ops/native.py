@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from llmscale.measure.ops import beyond_vocabulary
 from llmscale.measure.ops.compiled import library
-from llmscale.measure.ops.plain import Plain
+from llmscale.measure.ops.plain import Plain, weighted_sum
 
 LARGEST_HEAD = 1024
 """MAX_HEAD of native.c."""
@@ -307,11 +307,15 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Any:
         B, T, C = x_BTC.shape
         x, targets = x_BTC.reshape(B * T, C), targets_BT.flatten()
-        training = ctx.needs_input_grad[1]
+        training = any(ctx.needs_input_grad[:2])  # the output itself may be frozen
         losses = x.new_empty(B * T, dtype=torch.float32)
         d_x = torch.empty_like(x) if training else None
         d_weight = torch.zeros_like(weight) if training else None
-        factors = (weights_B * (multiplier / T)).repeat_interleave(T).to(x.dtype)[:, None]
+        if weights_B.dim() > 1:
+            each = (weights_B * multiplier).flatten()
+        else:
+            each = (weights_B * (multiplier / T)).repeat_interleave(T)
+        factors = each.to(x.dtype)[:, None]
         for first in range(0, B * T, CHUNK_ROWS):
             chunk = slice(first, first + CHUNK_ROWS)
             logits = x[chunk] @ cast.t()
@@ -330,7 +334,7 @@ class _CrossEntropy(torch.autograd.Function):
         losses_BT = losses.view(B, T)
         ctx.save_for_backward(None if d_x is None else d_x.view(B, T, C), d_weight)
         ctx.mark_non_differentiable(losses_BT)
-        return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT
+        return weighted_sum(losses_BT, weights_B), losses_BT
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:

@@ -73,7 +73,7 @@ class Plain:
         multiplier: float,
     ) -> tuple[Tensor, Tensor]:
         losses_BT = cross_entropies(self.linear(x_BTC, head), targets_BT, multiplier)
-        return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT.detach()
+        return weighted_sum(losses_BT, weights_B), losses_BT.detach()
 
 
 def operations(dtype: str) -> Plain:
@@ -93,8 +93,9 @@ def grouped(x_RC: Tensor, weight_GOC: Tensor, ends_G: Tensor) -> Tensor:
     outputs, inputs = weight_GOC.shape[1:]
     # The kernel reads 16 bytes at a time, so that widths are filled up to multiples of that.
     width = 16 // weight_GOC.element_size()
-    weight_GOC = F.pad(weight_GOC, (0, -inputs % width, 0, -outputs % width))
-    x_RC = F.pad(x_RC, (0, -inputs % width))
+    if inputs % width or outputs % width:
+        weight_GOC = F.pad(weight_GOC, (0, -inputs % width, 0, -outputs % width))
+        x_RC = F.pad(x_RC, (0, -inputs % width))
     y_RO: Tensor = F.grouped_mm(x_RC, weight_GOC.transpose(1, 2), offs=ends_G)
     return y_RO[:, :outputs]
 
@@ -116,6 +117,13 @@ def by_blocks(x_RC: Tensor, weight_GOC: Tensor, ends_G: Tensor) -> Tensor:
     weights = weight_GOC.index_select(0, group_of_block)
     y = torch.bmm(blocks.view(count, size, -1), weights.transpose(1, 2))
     return y.flatten(0, 1).index_select(0, place_R)
+
+
+def weighted_sum(losses_BT: Tensor, weights_B: Tensor) -> Tensor:
+    """sum_b weights_b · mean_t loss, or sum_bt weights_bt · loss if every token has a weight."""
+    if weights_B.dim() > 1:
+        return (losses_BT * weights_B).sum()
+    return (losses_BT.mean(dim=-1) * weights_B).sum()
 
 
 def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:

@@ -62,7 +62,10 @@ def _property(one: Setting) -> dict[str, Any]:
         menu = one.choices()
         listed = {"enum": list(menu)}
         # Next to what is listed, a choice in a file of the user's own.
-        value |= {"anyOf": [listed, {"pattern": IN_FILE}]} if isinstance(menu, Menu) else listed
+        others = [{"pattern": IN_FILE}]
+        if isinstance(menu, Menu) and menu.takes_options:
+            others.append({"pattern": f"^({'|'.join(menu)}):"})
+        value |= {"anyOf": [listed, *others]} if isinstance(menu, Menu) else listed
     if one.within is not None:
         least = "exclusiveMinimum" if one.within.above else "minimum"
         value |= {least: one.within.least, "maximum": one.within.most}

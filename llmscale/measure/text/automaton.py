@@ -154,14 +154,6 @@ class Automaton:
             blocks.append(said)
         return iter(np.concatenate(blocks).T)
 
-    def choices(self, states: Ints, symbols: Ints) -> Ints:
-        """The number of the choice that says each symbol in each state; -1 if there is none."""
-        order = np.argsort(self._keys, kind="stable")
-        wanted = states * (self.end + 1) + symbols
-        places = np.minimum(np.searchsorted(self._keys[order], wanted), len(order) - 1)
-        found = order[places]
-        return np.where((self._keys[found] == wanted) & (self.units[found] > 0), found, -1)
-
     @cached_property
     def _keys(self) -> Ints:
         return self.origin * (self.end + 1) + self.symbol

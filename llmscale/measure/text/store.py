@@ -16,6 +16,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.checksums import ALGORITHM, check_file
 from llmscale.measure.text.tokenizer import load_tokenizer
 from llmscale.notes.measuring import UNKNOWN_TOKENS
+from llmscale.quantity import format_count
 from llmscale.runs.safe_write import write_json
 
 if TYPE_CHECKING:
@@ -71,13 +72,14 @@ class TokenStore:
             raise InputError(f"{path}/meta.json is not JSON: {error}", _remake(path)) from None
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise InputError(f"{path} was written by another version of llmscale", _remake(path))
-        if meta.get("dtype") not in ("uint16", "uint32"):
+        numbers = ("int32",) if meta.get("task") else ("uint16", "uint32")
+        if meta.get("dtype") not in numbers:
             problem = f"{path} holds {meta.get('dtype')!r}, which are no token numbers"
             raise InputError(problem, _remake(path))
         store = cls(path, meta)
         try:
             counts = (("train", store.train_tokens), ("validation", store.validation_tokens))
-            _ = store.vocab_size, store.end_of_text, store.fingerprint, store.name
+            _ = store.vocab_size, store.end_of_text, store.fingerprint, store.name, store.learnt
         except (KeyError, TypeError, ValueError) as error:
             problem = f"{path}/meta.json is damaged: {error} is missing or wrong"
             raise InputError(problem, _remake(path)) from None
@@ -128,6 +130,37 @@ class TokenStore:
         return int(self.meta["validation"]["bytes"])
 
     @property
+    def length(self) -> int | None:
+        """Of the examples of a task, the tokens of a row; None of a text, which has no rows."""
+        return int(self.meta["task"]["length"]) if "task" in self.meta else None
+
+    @property
+    def learnt(self) -> int:
+        """Validation tokens that a loss is the mean of: of a task, those of targets only."""
+        if "task" in self.meta:
+            return int(self.meta["task"]["validation_learnt"])
+        return self.validation_tokens
+
+    @property
+    def contents(self) -> str:
+        """How much it holds, in words."""
+        if self.length is None:
+            return (
+                f"text {self.name}: {format_count(self.train_tokens)} training and "
+                f"{format_count(self.validation_tokens)} validation tokens, vocabulary "
+                f"{self.vocab_size}"
+            )
+        train, validation = (self.meta[side]["documents"] for side in ("train", "validation"))
+        return (
+            f"task {self.name}: {train:,} training and {validation:,} validation examples of at "
+            f"most {self.length + 1} tokens; the loss is of {format_count(self.learnt)} tokens"
+        )
+
+    def called(self, name: str) -> "TokenStore":
+        """The store under the name that was asked for, with what its making has to say."""
+        return replace(self, source=name, remarks=tuple(self.meta.get("remarks", ())))
+
+    @property
     def bytes_per_token(self) -> float:
         """UTF-8 bytes of training text per training token."""
         return float(self.meta["train"]["bytes"]) / max(1, self.train_tokens)
@@ -169,7 +202,8 @@ class TokenStore:
         return (UNKNOWN_TOKENS.note(message),)
 
     def train(self) -> np.ndarray:
-        """The training tokens, mapped from disk to be read here and there, nothing ahead."""
+        """The training tokens, mapped from disk to be read here and there, nothing ahead; of a task
+        its rows (tasks/store.py)."""
         tokens = self._mapped("train", self.train_tokens)
         assert isinstance(tokens.base, mmap.mmap)
         tokens.base.madvise(mmap.MADV_RANDOM)
@@ -222,12 +256,18 @@ class TokenStore:
             "tokenizer.json": _size(self.path / "tokenizer.json"),
             "digests.bin": 8 * documents,
         }
-        if not (self.path / "digests.bin").exists():
-            del sizes["digests.bin"]  # fetched from a leader without them, and never extended
+        marks = self.meta.get("marks", {})
+        sizes |= {name: 8 * int(width) * documents for name, width in marks.items()}
+        for name in ("digests.bin", *marks):
+            if not (self.path / name).exists():
+                del sizes[name]  # fetched from a leader without them, and never extended
         return sizes
 
     def _mapped(self, name: str, tokens: int) -> np.ndarray:
-        return np.memmap(self.path / f"{name}.bin", dtype=self.dtype, mode="r", shape=(tokens,))
+        shape: tuple[int, ...] = (tokens,)
+        if self.length is not None:
+            shape = (tokens // (self.length + 1), self.length + 1)
+        return np.memmap(self.path / f"{name}.bin", dtype=self.dtype, mode="r", shape=shape)
 
 
 def with_checksums(store: TokenStore, checksums: dict[str, str]) -> TokenStore:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from llmscale.measure.train.batches import Windows
+from llmscale.measure.train.examples import Examples
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.processes import Processes
 
@@ -28,7 +29,7 @@ class Evaluation:
 
 
 def evaluate(
-    passes: Passes, text: Windows, parts: Mapping[str, range] | None = None
+    passes: Passes, text: Windows | Examples, parts: Mapping[str, range] | None = None
 ) -> list[Evaluation]:
     """The loss of each model of `passes` (one, unless stacked) over all windows of a text, and over
     those of its `parts`."""
@@ -41,6 +42,8 @@ def evaluate(
             inputs_BT, targets_BT = text.read(order[first : first + at_a_time])
             read.append(passes.sequence_losses(for_each(inputs_BT), for_each(targets_BT)))
     by_sequence = _of_all(torch.cat(read), count, processes).view(count, -1)
+    if isinstance(text, Examples):
+        return _over_examples(by_sequence, text.counts())
     found = _means(by_sequence)
     for name, windows in (parts or {}).items():
         of_part = _means(by_sequence[windows.start : windows.stop])
@@ -57,6 +60,18 @@ def _means(losses_NS: torch.Tensor) -> list[Evaluation]:
     if count > 1:
         spread_S = losses_NS.std(dim=0)
     loss_S, stderr_S = losses_NS.mean(dim=0), spread_S / math.sqrt(count)
+    return list(map(Evaluation, loss_S.tolist(), stderr_S.tolist()))
+
+
+def _over_examples(means_NS: torch.Tensor, counts_N: torch.Tensor) -> list[Evaluation]:
+    """The mean over all tokens that count, by the mean and the count of each of N examples; its
+    error is that of a ratio of two sums (Cochran 1977, eq. 2.46)."""
+    counts_N1, examples = counts_N.to(means_NS.device)[:, None], len(counts_N)
+    loss_S = (means_NS * counts_N1).sum(dim=0) / counts_N1.sum()
+    stderr_S = torch.zeros_like(loss_S)
+    if examples > 1:
+        squares_S = ((means_NS - loss_S) * counts_N1).square().sum(dim=0)
+        stderr_S = (squares_S * examples / (examples - 1)).sqrt() / counts_N1.sum()
     return list(map(Evaluation, loss_S.tolist(), stderr_S.tolist()))
 
 

@@ -100,7 +100,10 @@ class _HeldRun:
     def member(self) -> Member:
         points = {step: self.folder.path / name for step, name in self.spec.branch_points.items()}
         start = start_of(self.folder, self.spec)
-        return Member(self.job, self.folder.path, start, points, self.spec.keep)
+        initial = None
+        if self.spec.initial is not None:
+            initial = self.folder.path / self.spec.initial
+        return Member(self.job, self.folder.path, start, points, self.spec.keep, initial)
 
 
 def _train_held(
@@ -164,6 +167,8 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
             _write_row(run, outcome.status, measured(run.job, outcome, store, peak_flops))
             remove_checkpoint(run.folder.path)
             remove_sharded(run.folder.path)
+            if run.member.initial is not None:  # its parent has them
+                run.member.initial.unlink(missing_ok=True)
             end_progress(run.folder.path)
         yield run.folder.path, 0
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from llmscale.measure.ops.plain import cross_entropies
+from llmscale.measure.ops.plain import cross_entropies, weighted_sum
 from llmscale.measure.transformer import LanguageModel, nothing_added, run_block
 
 Weights = Mapping[str, Tensor]
@@ -162,7 +162,9 @@ class Stack(nn.Module):
         losses_SBT = cross_entropies(
             logits_SBTV, targets_SBT, self.parametrization.logits_multiplier
         )
-        return (losses_SBT.mean(dim=-1) * weights_B).sum(), losses_SBT.detach()
+        if weights_B.dim() > 1:  # (B, S, T)
+            weights_B = weights_B.transpose(0, 1)
+        return weighted_sum(losses_SBT, weights_B), losses_SBT.detach()
 
 
 def tensors_of_members(

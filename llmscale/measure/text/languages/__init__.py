@@ -86,7 +86,7 @@ def language_of(name: str) -> type[Language]:
         )
     module = importlib.import_module(f"{__name__}.{name}")
     (found,) = (one for one in vars(module).values() if _is_language(one, module.__name__))
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _is_language(one: Any, module: str) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STREAMS = True
 _FORMAT: Final = "1"
 """Raised when the code changes which documents come out."""
-_LIMITS: Final = ("tokens", "bytes", "documents")
+_LIMITS: Final[tuple[str, ...]] = ("tokens", "bytes", "documents")
 _SHARD_SYMBOLS: Final = 1 << 20
 """About how many a shard has: a place in the middle of one is found by making all of it."""
 _LANES: Final = 1024
