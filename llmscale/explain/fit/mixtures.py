@@ -17,7 +17,7 @@ from llmscale.explain.laws._mixture import SHARE, sources_of
 from llmscale.explain.table import RunTable
 from llmscale.quantity import format_count
 
-_STEPS, _STILL = 4000, 1e-8
+_STEPS, _STILL = 3000, 1e-7
 """Of the descent: how many at most, and by how much a share moves in the last one."""
 
 
