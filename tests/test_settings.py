@@ -21,6 +21,7 @@ from llmscale.measure.text.augmentation import Augmentation
 from llmscale.measure.text.mixture_spec import MixedSource
 from llmscale.measure.text.spec import Cleaning, TextSpec
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.runs.shape import Shape
 from llmscale.settings import Range, Setting, keys_of, options_of, settings_of, stated_options
@@ -43,6 +44,7 @@ KINDS: tuple[Any, ...] = (
     MixtureSpec,
     PlotSpec,
     PredictSpec,
+    Sampling,
 )
 NUMBERS = [(kind, one) for kind in (*KINDS, Shape) for one in settings_of(kind) if one.within]
 USUAL: dict[type, dict[str, Any]] = {

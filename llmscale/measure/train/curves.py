@@ -34,6 +34,8 @@ class Member:
     """The type that its last weights are wanted in, or None if they are not."""
     initial: Path | None = None
     """The file of the weights that it begins with, or None for new ones."""
+    teacher: Path | None = None
+    """The file of the weights of its teacher, if its job has one."""
 
 
 @dataclass(frozen=True)
