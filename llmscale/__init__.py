@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from llmscale.measure.sweep.api import sweep
     from llmscale.measure.sweep.result import SweepResult
     from llmscale.measure.sweep.status import SweepStatus, status
+    from llmscale.measure.trained.evaluation.api import evaluate
+    from llmscale.measure.trained.evaluation.scores import Evaluation
+    from llmscale.measure.trained.exchange.export import Exported, export
+    from llmscale.measure.trained.exchange.importing import ImportedRun, import_model
+    from llmscale.measure.trained.generation.api import Generation, generate
     from llmscale.measure.trained.listing import Models, models
     from llmscale.measure.trained.model import TrainedModel, open_model
     from llmscale.measure.tune.api import TuneResult, tune
@@ -40,10 +45,14 @@ _PLACES = {
     "Allocation": "explain.allocation",
     "Comparison": "explain.fit.comparison",
     "Drawing": "explain.figures",
+    "Exported": "measure.trained.exchange.export",
+    "Evaluation": "measure.trained.evaluation.scores",
     "Fit": "explain.estimation.result",
     "Fits": "explain.fit.fits",
     "Forecast": "explain.forecast.forecast",
+    "Generation": "measure.trained.generation.api",
     "Groups": "explain.fit.groups",
+    "ImportedRun": "measure.trained.exchange.importing",
     "InputError": "errors",
     "Law": "explain.laws",
     "LlmscaleError": "errors",
@@ -56,7 +65,11 @@ _PLACES = {
     "TrainedModel": "measure.trained.model",
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
+    "export": "measure.trained.exchange.export",
+    "evaluate": "measure.trained.evaluation.api",
     "fit": "explain.api.fit",
+    "import_model": "measure.trained.exchange.importing",
+    "generate": "measure.trained.generation.api",
     "models": "measure.trained.listing",
     "open_model": "measure.trained.model",
     "plot": "explain.api.plot",
@@ -72,10 +85,14 @@ __all__ = [
     "Allocation",
     "Comparison",
     "Drawing",
+    "Evaluation",
+    "Exported",
     "Fit",
     "Fits",
     "Forecast",
+    "Generation",
     "Groups",
+    "ImportedRun",
     "InputError",
     "Law",
     "LlmscaleError",
@@ -89,7 +106,11 @@ __all__ = [
     "TuneResult",
     "WorkError",
     "__version__",
+    "evaluate",
+    "export",
     "fit",
+    "generate",
+    "import_model",
     "models",
     "open_model",
     "plot",

@@ -68,7 +68,9 @@ class Menu(Collection[str], Generic[Member]):
     named. `ready` turns what was found into what `find` returns; `tried` does so with what is in a
     user's file, of which it says what it is (`schedule 'f' of ./s.py`), and tries it on a small
     example first. Both raise InputError; whatever else a user's file raises then is told of with
-    its line."""
+    its line. `with_options` says what a choice of the folder is if there are options behind its
+    name, as in `moe:16x2`: it gets the choice and the text, which may be empty, and gives the
+    choice with them and the text that results keep."""
 
     def __init__(
         self,
@@ -79,11 +81,13 @@ class Menu(Collection[str], Generic[Member]):
         is_member: Callable[[Any], bool] | None = None,
         ready: Callable[[Any], Any] = lambda found: found,
         tried: Callable[[Any, str], Any] | None = None,
+        with_options: Callable[[Any, str], tuple[Any, str]] | None = None,
         own: str = "Mine",
     ) -> None:
         self.package, self.word, self.option = package, word, option
         self._is_member, self._ready, self._own_name = is_member, ready, own
         self._tried = tried or (lambda found, title: ready(found))
+        self._with_options = with_options
         self._found: dict[str, Member] = {}
 
     @cached_property
@@ -93,7 +97,7 @@ class Menu(Collection[str], Generic[Member]):
 
     def __contains__(self, name: object) -> bool:
         """Whether `name` may be asked for: one of the folder, or of a file of the user's own."""
-        return name in self.names or (isinstance(name, str) and is_own(name))
+        return isinstance(name, str) and (self._in_names(name) or is_own(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -115,8 +119,8 @@ class Menu(Collection[str], Generic[Member]):
     def pin(self, name: str) -> str:
         """`name` as results keep it: a file of one's own is read, and its digest put to its name.
         Raises InputError, also for what is no choice or does not give what it must."""
-        if name in self.names:
-            return name
+        if self._in_names(name):
+            return self._kept_name(name)
         if not is_own(name):
             self.check(name)
         if _PINNED.fullmatch(name):
@@ -135,7 +139,7 @@ class Menu(Collection[str], Generic[Member]):
 
     def accepts(self, name: str) -> bool:
         """Whether `name` is one that results may hold, though its file need not be here."""
-        return name in self.names or _PINNED.fullmatch(name) is not None
+        return self._in_names(name) or _PINNED.fullmatch(name) is not None
 
     def check(self, name: str) -> None:
         """Raise InputError unless results may hold `name`. No file is read."""
@@ -145,11 +149,16 @@ class Menu(Collection[str], Generic[Member]):
     def is_here(self, name: str) -> bool:
         """Whether `find` can give `name`, of a name that results hold."""
         pinned = _PINNED.fullmatch(name)
-        return name in self.names or (pinned is not None and _key(pinned) in _files)
+        return self._in_names(name) or (pinned is not None and _key(pinned) in _files)
 
     def summaries(self) -> dict[str, str]:
         """The first line of what each file of the folder says it is, by name; none is imported."""
         return {name: self._summary(name) for name in self.names}
+
+    @property
+    def takes_options(self) -> bool:
+        """Whether options may stand behind the name of a choice in the folder."""
+        return self._with_options is not None
 
     @property
     def example(self) -> str:
@@ -182,7 +191,27 @@ class Menu(Collection[str], Generic[Member]):
         said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         return said.partition("\n\n")[0].replace("\n", " ")
 
+    def _in_names(self, name: str) -> bool:
+        """Whether `name` is of a choice in the folder, with options behind it or without."""
+        choice, behind, _ = name.partition(":")
+        return choice in self.names and (not behind or self._with_options is not None)
+
+    def _kept_name(self, name: str) -> str:
+        """The name of a choice in the folder with its options as results keep them."""
+        if self._with_options is None:
+            return name
+        choice, _, options = name.partition(":")
+        kept = self._with_options(self._in_folder(choice), options)[1]
+        return f"{choice}:{kept}" if kept else choice
+
     def _in_folder(self, name: str) -> Any:
+        name, _, options = name.partition(":")
+        found = self._member_of(name)
+        if options and self._with_options is not None:
+            return self._with_options(found, options)[0]
+        return found
+
+    def _member_of(self, name: str) -> Any:
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         if self._is_member is None:
             return self._ready(module)

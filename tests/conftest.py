@@ -74,6 +74,22 @@ def _no_word_while_waiting() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _workers_are_kept() -> Iterator[None]:
+    from kept_workers import kept_workers  # which reads the environment that is set above
+
+    with kept_workers():
+        yield
+
+
+@pytest.fixture
+def new_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sweep starts its own workers, and they end with it."""
+    from llmscale.measure.executors import _worker_process, local
+
+    monkeypatch.setattr(local, "start_worker", _worker_process.start_worker)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _cache_removed_at_the_end() -> Iterator[None]:
     yield
     import shutil

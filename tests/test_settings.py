@@ -16,7 +16,9 @@ from llmscale.explain.estimation.options import Options
 from llmscale.measure.executors._ray_cluster import Options as RayOptions
 from llmscale.measure.executors._slurm_queue import Options as SlurmOptions
 from llmscale.measure.sweep.hardware import Hardware
-from llmscale.measure.sweep.spec import SweepSpec, asked_spec, read_spec
+from llmscale.measure.sweep.spec import SweepSpec, asked_spec, parse_budgets, read_spec
+from llmscale.measure.text.augmentation import Augmentation
+from llmscale.measure.text.mixture_spec import MixedSource
 from llmscale.measure.text.spec import Cleaning, TextSpec
 from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.tune.spec import SearchSpec
@@ -31,6 +33,8 @@ KINDS: tuple[Any, ...] = (
     SearchSpec,
     TextSpec,
     Cleaning,
+    Augmentation,
+    MixedSource,
     RayOptions,
     SlurmOptions,
     Reading,
@@ -41,7 +45,8 @@ KINDS: tuple[Any, ...] = (
 )
 NUMBERS = [(kind, one) for kind in (*KINDS, Shape) for one in settings_of(kind) if one.within]
 USUAL: dict[type, dict[str, Any]] = {
-    Shape: {"n_layer": 2, "d_model": 16, "n_head": 1, "d_ff": 32, "vocab_size": 300, "context": 32}
+    MixedSource: {"source": "stdlib"},
+    Shape: {"n_layer": 2, "d_model": 16, "n_head": 1, "d_ff": 32, "vocab_size": 300, "context": 32},
 }
 OPTIONS = options_of(SweepSpec)
 GIVEN: dict[str, tuple[str, str]] = {
@@ -51,14 +56,18 @@ GIVEN: dict[str, tuple[str, str]] = {
     "track": ("mlflow", '["mlflow"]'),
     "clean": ("gopher-quality,boilerplate", '["boilerplate", "gopher-quality"]'),
     "validation_tokens": ("200k", '"200k"'),
+    "unique_tokens": ("1M,5x", '["1M", "5x"]'),
+    "epochs": ("1,4", "[1, 4]"),
 }
 """How lists and counts are given, as an option and in a file."""
 
 _GRID = ('flops = ["1e15"]', SweepSpec(flops=(1e15,)))
+_BUDGET = ('sizes = ["1M"]\ntokens = "4M"', SweepSpec(sizes=("1M",), tokens=parse_budgets("4M")))
 STARTS = {
     "sizes": ("", SweepSpec()),
     "flops": ("", SweepSpec()),
     **dict.fromkeys(("per_budget", "optimum", "spread"), _GRID),
+    **dict.fromkeys(("unique_tokens", "epochs"), _BUDGET),
 }
 """What a file and a specification begin with, if not with a size."""
 
@@ -123,7 +132,7 @@ def test_a_setting_means_the_same_as_an_option_a_key_and_a_keyword(
     by_keyword = asked_spec(base, {keyword: value})
     assert by_keyword == read_spec(path)
     assert by_keyword != base
-    words = stated_options(by_keyword, leave_out={"sizes", "flops"} - {keyword})
+    words = stated_options(by_keyword, leave_out={"sizes", "tokens", "flops"} - {keyword})
     assert one.flag.lstrip("-") in words[0]
 
 

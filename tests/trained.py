@@ -7,12 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from llmscale.measure.text.tokenizer import train_bpe, vocab_size
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Member, Outcome
-from llmscale.measure.train.job import Job, JobText, make_job
+from llmscale.measure.train.job import Job, JobText, make_job, run_row
+from llmscale.measure.train.kept_weights import write_weights
 from llmscale.measure.train.loop import Listener, train
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.train.run_spec import RunSpec
+from llmscale.measure.transformer import build_model
 from llmscale.runs.run import CurvePoint
+from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.shape import shape_for
 
 
@@ -48,6 +53,33 @@ def train_stack(
 
 def members_of(jobs: Sequence[Job], folders: Sequence[Path]) -> list[Member]:
     return [Member(job, folder) for job, folder in zip(jobs, folders, strict=True)]
+
+
+def untrained_run(
+    text: Path,
+    results: Path,
+    *,
+    seed: int = 0,
+    size: str = "2x32x2",
+    loss: float = 4.0,
+    **recipe: object,
+) -> Path:
+    """The folder of a run that kept its first weights, in float32, and the tokenizer of `text`: for
+    whatever uses a model and does not ask how good it is."""
+    tokenizer = train_bpe((text.read_text(encoding="utf-8"),), 300)
+    settings = Recipe(**{"context": 32, **recipe})  # type: ignore[arg-type]
+    size_of = {"vocab_size": vocab_size(tokenizer), "context": settings.context}
+    shape = shape_for(size, **size_of, arch=settings.arch)
+    of_text = JobText(text.name, "f", 100_000, 10_000)
+    job = make_job(size, shape, 50_000, settings, of_text, seed=seed, dtype="float32")
+    folder = RunFolder(results / "runs" / job.run_id)
+    folder.path.mkdir(parents=True)
+    RunSpec(job, CPU, keep="float32").write(folder)
+    model = build_model(shape, seed, job.parametrization)
+    write_weights(folder.weights_path, model.state_dict(), job)
+    folder.tokenizer_path.write_text(tokenizer.to_str())
+    folder.write_row(run_row(job, "done", "cpu", loss=loss))
+    return folder.path
 
 
 VOCAB = 60

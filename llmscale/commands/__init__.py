@@ -2,6 +2,7 @@
 Importing this loads typer and rich, nothing heavier."""
 
 import importlib
+import keyword
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -106,7 +107,8 @@ class Program(output.Commands):
 @cache
 def _load(name: str) -> Any:
     """What typer makes of a function, or of a group of them."""
-    made = getattr(importlib.import_module(f"llmscale.commands.{name}"), name)
+    module = importlib.import_module(f"llmscale.commands.{name}")
+    made = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(made, typer.Typer):
         return typer.main.get_command(made)
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -25,6 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 GROUPS = (
     "Arguments",
     "What to measure",
+    "What to write",
     "What to train",
     "What to forecast",
     "What to draw",

@@ -90,8 +90,11 @@ def _tables(kind: type, name: str) -> Iterator[str]:
     keys = keys_of(kind)
     yield from (_entry(one) for one in keys.values() if one.table is None)
     for key, one in keys.items():
+        inner = f"{name}.{key}" if name else key
         if one.table is not None:
-            yield from _tables(one.table(), f"{name}.{key}" if name else key)
+            yield from _tables(one.table(), inner)
+        if one.each is not None:
+            yield from _tables(one.each(), f"{inner}.NAME")
 
 
 def _entry(one: Setting) -> str:

@@ -103,6 +103,19 @@ def print_text(text: str) -> None:
     answers().flush()
 
 
+def print_piece(text: str, *, bold: bool = False) -> None:
+    """Write a piece of text on standard output at once, its line unended: no markup, no control
+    characters.
+    """
+    if bold:
+        from rich.text import Text
+
+        _results().print(Text(text, "bold"), end="", soft_wrap=True)
+        return
+    answers().write(clean(text))
+    answers().flush()
+
+
 NotesOption = Annotated[
     bool,
     typer.Option(
@@ -139,8 +152,7 @@ def tell(text: str) -> None:
 
 def show_next(step: str) -> None:
     """What to do next, on standard output: a command, or a sentence with one."""
-    results_console = __getattr__("results") if "results" not in globals() else globals()["results"]
-    results_console.say("next:", "", step)
+    _results().say("next:", "", step)
 
 
 @contextmanager
@@ -219,6 +231,13 @@ def _ended(error: LlmscaleError) -> typer.Exit:
     if error.fix:
         _progress().say("  fix:", "bold", shortened(error.fix))
     return typer.Exit(error.exit_code)
+
+
+def _results() -> "SafeConsole":
+    console: SafeConsole = (
+        __getattr__("results") if "results" not in globals() else globals()["results"]
+    )
+    return console
 
 
 def _progress() -> "SafeConsole":

@@ -5,7 +5,7 @@ architecture puts next to it, `blocks`, `norm`, and the output projection in `he
 suffixes: B sequences, T positions, C = d_model, V = vocab_size."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -48,17 +48,14 @@ class Block(nn.Module):
         for name, layer in architecture.layers(shape).items():
             _put_layer(self, name, layer)
 
-    def forward(
-        self, x_BTC: Tensor, added_BTC: Tensor | None, *shared: Any
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x_BTC: Tensor, added_BTC: Tensor | None, *shared: Any) -> tuple[Tensor, ...]:
         return self.architecture.block(self, x_BTC, added_BTC, *shared)
 
-    def within(self, name: str, compute: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    def within(self, name: str, compute: Callable[..., Any], *inputs: Any) -> Any:
         """compute(self, *inputs), as a call of the part that holds the weights below `name`."""
         part = getattr(self, name, None)
         if isinstance(part, Part):
-            written: Tensor = part(compute, self, *inputs)
-            return written
+            return part(compute, self, *inputs)
         return compute(self, *inputs)
 
 
@@ -66,7 +63,7 @@ class Part(nn.Module):
     """Weights of a block that one computation needs, which is a call of this module. Those that are
     shared out among processes are gathered as a module is called."""
 
-    def forward(self, compute: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    def forward(self, compute: Callable[..., Any], *inputs: Any) -> Any:
         return compute(*inputs)
 
 
@@ -99,9 +96,12 @@ class LanguageModel(nn.Module):
         self.roles = self._roles({**stem, "norm": architecture.norm(shape)})
         """What each weight is, by its name."""
 
-    def embedded(self, tokens_BT: Tensor) -> Tensor:
-        """The residual stream before the first block, (B, T, C), float32."""
-        x_BTC: Tensor = self.architecture.embedded(self, tokens_BT)
+    def embedded(self, tokens_BT: Tensor, first: int = 0) -> Tensor:
+        """The residual stream before the first block, (B, T, C), float32; the tokens stand at the
+        positions from `first` on."""
+        # An architecture of a user's own may not take it.
+        at = {"first": first} if first else {}
+        x_BTC: Tensor = self.architecture.embedded(self, tokens_BT, **at)
         return x_BTC
 
     def shared(self, T: int) -> tuple[Any, ...]:
@@ -111,7 +111,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits (B, T, V)."""
-        logits_BTV = self.output_logits(*self._residual(tokens_BT))
+        logits_BTV = self.output_logits(*self._residual(tokens_BT)[0])
         return scaled(logits_BTV, self.parametrization.logits_multiplier)
 
     def output_logits(self, x_BTC: Tensor, added_BTC: Tensor | None) -> Tensor:
@@ -121,10 +121,14 @@ class LanguageModel(nn.Module):
     def losses(
         self, inputs_BT: Tensor, targets_BT: Tensor, weights_B: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """sum_b weights_b · mean_t loss, with its gradient, and the cross-entropies in nats (B, T),
-        without."""
+        """sum_b weights_b · (mean_t loss + what blocks add to it), with its gradient, and the
+        cross-entropies in nats (B, T), without."""
         output = self._compiled_output or self._output_losses
-        return output(*self._residual(inputs_BT), targets_BT, weights_B)
+        residual, auxiliary_B = self._residual(inputs_BT)
+        total, losses_BT = output(*residual, targets_BT, weights_B)
+        for of_block_B in auxiliary_B:
+            total = total + weights_B @ of_block_B
+        return total, losses_BT
 
     def compile_parts(self) -> None:
         """Have torch compile one block, whose code serves all of them, and the output with its
@@ -154,15 +158,20 @@ class LanguageModel(nn.Module):
         finally:
             _put(places, own)
 
-    def _residual(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The residual stream after the last block, and what that wrote, which is not added yet."""
+    def _residual(self, tokens_BT: Tensor) -> tuple[tuple[Tensor, Tensor | None], Sequence[Tensor]]:
+        """The residual stream after the last block, and what that wrote, which is not added yet;
+        and the auxiliary losses of blocks that have one, each (B,)."""
         x_BTC, added_BTC = self.embedded(tokens_BT), None
         if self._compiled_output is not None:
             added_BTC = nothing_added(x_BTC, self.ops)
         shared = self.shared(tokens_BT.shape[1])
+        auxiliary_B: list[Tensor] = []
         for block in self.blocks:
-            x_BTC, added_BTC = run_block(block, self.checkpointing, x_BTC, added_BTC, *shared)
-        return x_BTC, added_BTC
+            x_BTC, added_BTC, *own_B = run_block(
+                block, self.checkpointing, x_BTC, added_BTC, *shared
+            )
+            auxiliary_B += own_B
+        return (x_BTC, added_BTC), auxiliary_B
 
     def _output_losses(
         self, x_BTC: Tensor, added_BTC: Tensor | None, targets_BT: Tensor, weights_B: Tensor
@@ -281,7 +290,7 @@ def _put_layer(holder: nn.Module, name: str, layer: Layer) -> None:
         case Linear():
             holder.add_module(last, nn.Linear(layer.inputs, layer.outputs, bias=layer.bias))
         case RMSNorm():
-            holder.add_module(last, nn.RMSNorm(layer.width, eps=1e-6))
+            holder.add_module(last, nn.RMSNorm(layer.width, eps=layer.epsilon))
         case LayerNorm():
             holder.add_module(last, nn.LayerNorm(layer.width))
         case Embedding():

@@ -44,6 +44,15 @@ FLOOR_UNCERTAIN = Kind(
     "a law without a floor (fit --law all).",
     limit=0.5,
 )
+KNOWN_FLOOR = Kind(
+    "known-floor",
+    NEWS,
+    when="the text is drawn from a language whose entropy is known (--data synthetic:...), and "
+    "the law has a floor",
+    means="The floor can be compared with the loss of the language itself on the same tokens. If "
+    "the interval does not hold it, the note says likely wrong.",
+    remedy="If it is missed, look at the residuals: other budgets, or a law of another form.",
+)
 OPTIMUM_NOT_BRACKETED = Kind(
     "optimum-not-bracketed",
     WRONG,

@@ -28,7 +28,10 @@ class Run:
     context: int = column("length of a sequence", "tokens")
     arch: str = column("architecture of the model")
     params: int = column("weights that multiply every token: the N of the laws")
-    params_non_embedding: int = column("weights but token, position and output embeddings")
+    params_non_embedding: int = column(
+        "weights but token, position and output embeddings; of a mixture of experts those that "
+        "work on a token"
+    )
     params_total: int = column("all stored weights")
     tokens: int = column("tokens trained on: the D of the laws")
     unique_tokens: int = column("of these, different ones: fewer if the text was read repeatedly")
@@ -58,7 +61,9 @@ class Run:
     peak_memory_bytes: int | None = optional("most memory that was in use", "bytes")
     device: str = column("name of the device")
     dtype: str = column("number format of matrix products")
-    parent: str | None = optional("run that trained the first steps: the trunk of a cooldown")
+    parent: str | None = optional(
+        "run that trained the first steps: the trunk of a cooldown, or what was fine-tuned"
+    )
     error: str | None = optional("why it diverged or failed")
     retry_of: str | None = optional(
         "run that diverged, or whose trunk did, and that this one is again with half its "
@@ -69,6 +74,22 @@ class Run:
     spike_height: float | None = optional("its height above the loss just before", "nats per token")
     wall_mfu: float | None = optional(
         "MFU over `seconds`: evaluation, checkpoints and compiling too, which `mfu` leaves out"
+    )
+    pretrained: int | None = optional(
+        "of a fine-tuning: 1 if it began with the weights of `parent`, 0 with new ones"
+    )
+    pretrain_tokens: int | None = optional("tokens that these weights were trained on before")
+    examples: int | None = optional("different examples of the task that it was trained on")
+    task_tokens: int | None = optional(
+        "tokens of these examples without padding: D_F of the transfer law"
+    )
+    trained_params: int | None = optional(
+        "weights that were trained: all of them, or those of low-rank adapters"
+    )
+    n_experts: int | None = optional("MLPs of a block that a router chooses from; 1 if it has one")
+    experts_per_token: int | None = optional("how many of them work on a token")
+    params_active: int | None = optional(
+        "stored weights that work on a token: `params_total` but for experts not chosen"
     )
 
 

@@ -51,6 +51,12 @@ class Counts:
     """Training FLOPs a token of all attention scores and what they weight."""
     activations: int
     """Values a token and block that the backward pass needs."""
+    experts: int = 1
+    """MLPs of a block, of which a router chooses for each token (mixture of experts)."""
+    experts_per_token: int = 1
+    """Those that work on a token."""
+    idle: int = 0
+    """Weights of one block that do not work on a token: those of the experts not chosen."""
 
 
 def _is_architecture(value: Any) -> bool:
@@ -64,6 +70,7 @@ ARCHITECTURES: Menu[Any] = Menu(
     "--arch",
     is_member=_is_architecture,
     ready=lambda found: found(),
+    with_options=lambda found, text: found.with_options(text),
     own="MyModel",
 )
 
@@ -122,9 +129,19 @@ class Shape:
         return self.counts.per_layer
 
     @property
+    def n_experts(self) -> int:
+        """MLPs of a block, of which `experts_per_token` work on a token; 1 without a router."""
+        return self.counts.experts
+
+    @property
+    def experts_per_token(self) -> int:
+        return self.counts.experts_per_token
+
+    @property
     def params_non_embedding(self) -> int:
-        """Every weight but token, position and output embeddings (Kaplan et al. 2020)."""
-        return self.n_layer * self.params_per_layer + self.counts.norm
+        """Every weight but token, position and output embeddings (Kaplan et al. 2020); of a mixture
+        of experts those that work on a token."""
+        return self.n_layer * (self.params_per_layer - self.counts.idle) + self.counts.norm
 
     @property
     def params(self) -> int:
@@ -132,9 +149,14 @@ class Shape:
         return self.params_non_embedding + self.d_model * self.vocab_size
 
     @property
+    def params_active(self) -> int:
+        """The stored weights that work on a token: all but those of experts not chosen."""
+        return self.params + self.d_model * self.vocab_size + self.counts.stem
+
+    @property
     def params_total(self) -> int:
         """Every stored weight."""
-        return self.params + self.d_model * self.vocab_size + self.counts.stem
+        return self.params_active + self.n_layer * self.counts.idle
 
     @property
     def attention_flops_per_token(self) -> int:
@@ -250,10 +272,11 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
         for n_layer, d_model in _depth_and_width()
     ]
     counts = [shape.params_non_embedding for shape in usual]
+    of_tiny = ARCHITECTURES.find(arch).d_ff_granule
     edges = [0.0, *(math.sqrt(low * high) for low, high in itertools.pairwise(counts)), math.inf]
     ladder = []
     for shape, low, high in zip(usual, edges[:-1], edges[1:], strict=True):
-        granule = _granule(shape.d_model) if shape.d_model >= 512 else 8
+        granule = _granule(shape.d_model) if shape.d_model >= 512 else of_tiny
         slack = 0.3 if shape.d_model >= 64 else 0.5
         every = range(granule, 2 * shape.d_ff, granule)
         widths = [d_ff for d_ff in every if abs(d_ff / shape.d_ff - 1) < slack]
@@ -312,6 +335,8 @@ def _usual_heads(d_model: int) -> int:
 
 def _usual_d_ff(d_model: int, arch: str) -> int:
     """The architecture's ratio, in whole granules."""
-    granule = 8 if d_model < 512 else 64
-    ratio = ARCHITECTURES.find(arch).d_ff_ratio
+    found = ARCHITECTURES.find(arch)
+    granule, ratio = found.d_ff_granule, found.d_ff_ratio
+    if d_model >= 512:
+        granule = 64
     return max(granule, round(ratio * d_model / granule) * granule)

@@ -89,6 +89,8 @@ class Setting:
     """Checks what a file gives, of which the second argument says the place."""
     table: Callable[[], type] | None = None
     """The dataclass that a table of settings is read into."""
+    each: Callable[[], type] | None = None
+    """Of a dict of tables by names of the user's own, what each is read into."""
     tables: Callable[[], Mapping[str, type]] | None = None
     """Of a dict of tables by name, such as one for each choice of a menu: what each is read into.
     A file has them under their own names, next to the other settings."""

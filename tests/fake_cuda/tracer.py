@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 aten = torch.ops.aten
 
@@ -58,6 +58,13 @@ ATTENTION_BACKWARD = {
     aten._scaled_dot_product_efficient_attention_backward,
     aten._scaled_dot_product_flash_attention_backward,
 }
+
+
+@register_flop_formula(aten._grouped_mm)
+def _grouped_flops(a: Any, b: Any, *_: Any, **__: Any) -> int:
+    """Of (R, C) x (G, C, O), each row by the matrix of its group; and of (C, R) x (R, O)."""
+    rows, inner = a
+    return int(2 * rows * inner * b[-1])
 
 
 class HostWaitsError(Exception):

@@ -70,7 +70,7 @@ class Reading:
     units: str | Mapping[str, str] | None = setting(
         None,
         help="What the table counts in: K, M, B, T; PF, EF, PFdays; loss in nats, bits, "
-        "perplexity or accuracy.",
+        "perplexity, accuracy or percent.",
         usual="as the columns say",
         group=READ,
         metavar="params=M,...",

@@ -16,6 +16,7 @@ from llmscale.explain.diagnostics import misfit as _misfit
 from llmscale.explain.diagnostics import run_settings as _settings
 from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.diagnostics.evidence import Evidence, SeenCurve
+from llmscale.explain.diagnostics.known_floor import known_floor
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.table import RunTable
 from llmscale.runs.curve_file import Curves
@@ -24,6 +25,7 @@ CHECKS: tuple[Callable[[Evidence], Note | None], ...] = (
     _design.collinear_design,
     _design.few_sizes,
     _design.floor_uncertain,
+    known_floor,
     _design.optimum_not_bracketed,
     _design.count_sensitive,
     _design.embedding_share,

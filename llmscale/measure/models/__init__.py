@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from llmscale.errors import InputError
 from llmscale.runs.shape import ARCHITECTURES, Counts, Shape
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class RMSNorm(NamedTuple):
     """g ⊙ x / RMS(x)  (Zhang & Sennrich 2019)."""
 
     width: int
+    epsilon: float = 1e-6
+    """Added to the mean square."""
 
     @property
     def params(self) -> int:
@@ -101,8 +104,20 @@ class Architecture(ABC):
 
     d_ff_ratio: ClassVar[float] = 4.0
     """Usual hidden units of a block's MLP for each of its channels."""
+    d_ff_granule: ClassVar[int] = 8
+    """What the hidden units of built-in shapes below a width of 512 are multiples of."""
     head_multiple: ClassVar[int] = 1
     """What the size of a head must be a multiple of."""
+
+    def with_options(self, text: str) -> "tuple[Architecture, str]":
+        """This architecture with the options that stand behind its name, as `16x2` of `moe:16x2`,
+        and how results write them. Here there are none to set. Raises InputError."""
+        if text:
+            raise InputError(
+                f"this architecture takes no options, and {text!r} stands behind its name",
+                "leave out the colon and what follows it",
+            )
+        return self, ""
 
     @abstractmethod
     def layers(self, shape: Shape) -> Mapping[str, Layer]:
@@ -142,8 +157,9 @@ class Architecture(ABC):
             activations=self.activations(shape),
         )
 
-    def embedded(self, model: Any, tokens_BT: "Tensor") -> "Tensor":
-        """The residual stream before the first block, (B, T, C), float32."""
+    def embedded(self, model: Any, tokens_BT: "Tensor", first: int = 0) -> "Tensor":
+        """The residual stream before the first block, (B, T, C), float32; the tokens stand at the
+        positions from `first` on."""
         x_BTC: Tensor = model.embed(tokens_BT)
         return x_BTC
 
@@ -157,16 +173,25 @@ class Architecture(ABC):
 
     def block(
         self, block: Any, x_BTC: "Tensor", added_BTC: "Tensor | None", *shared: Any
-    ) -> "tuple[Tensor, Tensor]":
-        """One layer, pre-norm: the residual stream, and what is still to be added to it.
+    ) -> "tuple[Tensor, ...]":
+        """One layer, pre-norm: the residual stream, and what is still to be added to it; then, if
+        there is one, a loss of each sequence, (B,), that training adds to the cross-entropy and
+        that no loss shows.
 
         x + attention(norm x), then that + mlp(norm of it). Norms come with the addition before
         them, which one kernel does."""
+        x_BTC, n_BTC = self.attended(block, x_BTC, added_BTC, *shared)
+        return x_BTC, scaled(block.within("mlp", self.mlp, n_BTC), block.multiplier)
+
+    def attended(
+        self, block: Any, x_BTC: "Tensor", added_BTC: "Tensor | None", *shared: Any
+    ) -> "tuple[Tensor, Tensor]":
+        """The residual stream with what attention writes added, and its norm: half a layer."""
         x_BTC, n_BTC = block.ops.add_and_norm(x_BTC, added_BTC, block.attention_norm)
         written_BTC = block.within("attention", self.attention, n_BTC, *shared)
         written_BTC = scaled(written_BTC, block.multiplier)
-        x_BTC, n_BTC = block.ops.add_and_norm(x_BTC, written_BTC, block.mlp_norm)
-        return x_BTC, scaled(block.within("mlp", self.mlp, n_BTC), block.multiplier)
+        summed: tuple[Tensor, Tensor] = block.ops.add_and_norm(x_BTC, written_BTC, block.mlp_norm)
+        return summed
 
     def attention(self, block: Any, n_BTC: "Tensor", *shared: Any) -> "Tensor":
         """What attention writes into the residual stream, (B, T, C)."""

@@ -41,8 +41,9 @@ class GPT2(Architecture):
     def activations(self, shape: Shape) -> int:
         return 14 * shape.d_model + 3 * shape.d_ff
 
-    def embedded(self, model: Any, tokens_BT: "Tensor") -> "Tensor":
-        x_BTC: Tensor = model.embed(tokens_BT) + model.positions.weight[: tokens_BT.shape[1]]
+    def embedded(self, model: Any, tokens_BT: "Tensor", first: int = 0) -> "Tensor":
+        positions_TC = model.positions.weight[first : first + tokens_BT.shape[1]]
+        x_BTC: Tensor = model.embed(tokens_BT) + positions_TC
         return x_BTC
 
     def attention(self, block: Any, n_BTC: "Tensor", *shared: Any) -> "Tensor":

@@ -36,6 +36,10 @@ class Operations(Protocol):
     def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
         """W x + bias, over the last dimension."""
 
+    def linear_by_group(self, x_RC: Tensor, layer: nn.Linear, ends_G: Tensor) -> Tensor:
+        """W_g x for rows x that are sorted by their group g, each group's W_g below the one before
+        in the layer's weight; ends_G are the rows at which groups end (int32). No bias."""
+
     def add_and_norm(
         self, x_BTC: Tensor, added_BTC: Tensor | None, norm: nn.Module
     ) -> tuple[Tensor, Tensor]:
@@ -67,7 +71,8 @@ class Operations(Protocol):
         multiplier: float,
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropies in nats of softmax(multiplier · W x): sum_b weights_b · mean_t, and all
-        of them (B, T). The first has a gradient, the second none."""
+        of them (B, T). The first has a gradient, the second none. Weights (B, T) are of each token:
+        the first is then sum_bt weights_bt · loss."""
 
 
 def beyond_vocabulary(token: int, vocab_size: int, source: Path | None = None) -> WorkError:

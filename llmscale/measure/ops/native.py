@@ -5,7 +5,7 @@ pass over memory, and attention never computes its masked half nor writes its sc
 the products themselves."""
 
 import ctypes
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from llmscale.measure.ops import beyond_vocabulary
 from llmscale.measure.ops.compiled import library
-from llmscale.measure.ops.plain import Plain
+from llmscale.measure.ops.plain import Plain, weighted_sum
 
 LARGEST_HEAD = 1024
 """MAX_HEAD of native.c."""
@@ -34,6 +34,9 @@ class Native:
 
     def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
         return _Linear.apply(x, layer.weight, layer.bias, self.cast(layer.weight))
+
+    def linear_by_group(self, x_RC: Tensor, layer: nn.Linear, ends_G: Tensor) -> Tensor:
+        return _LinearByGroup.apply(x_RC, layer.weight, self.cast(layer.weight), ends_G.tolist())
 
     def add_and_norm(
         self, x_BTC: Tensor, added_BTC: Tensor | None, norm: nn.Module
@@ -124,6 +127,28 @@ class _Linear(torch.autograd.Function):
         flat = d_y.flatten(0, -2)
         d_bias = flat.sum(dim=0, dtype=torch.float32) if ctx.has_bias else None
         return d_y @ cast, flat.t() @ x.flatten(0, -2), d_bias, None
+
+
+class _LinearByGroup(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_RC: Tensor, weight: Tensor, cast: Tensor, ends: Sequence[int]
+    ) -> Tensor:
+        ctx.save_for_backward(x_RC, cast)
+        ctx.ends = ends
+        parts = x_RC.tensor_split(ends[:-1])
+        products = zip(parts, cast.chunk(len(ends)), strict=True)
+        return torch.cat([part @ matrix.t() for part, matrix in products])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        x_RC, cast = ctx.saved_tensors
+        inner = ctx.ends[:-1]
+        parts, slope_parts = x_RC.tensor_split(inner), slopes[0].tensor_split(inner)
+        matrices = cast.chunk(len(ctx.ends))
+        d_x = torch.cat([d_y @ one for d_y, one in zip(slope_parts, matrices, strict=True)])
+        d_weight = torch.cat([d_y.t() @ x for d_y, x in zip(slope_parts, parts, strict=True)])
+        return d_x, d_weight, None, None
 
 
 class _AddRMSNorm(torch.autograd.Function):
@@ -282,11 +307,15 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Any:
         B, T, C = x_BTC.shape
         x, targets = x_BTC.reshape(B * T, C), targets_BT.flatten()
-        training = ctx.needs_input_grad[1]
+        training = any(ctx.needs_input_grad[:2])  # the output itself may be frozen
         losses = x.new_empty(B * T, dtype=torch.float32)
         d_x = torch.empty_like(x) if training else None
         d_weight = torch.zeros_like(weight) if training else None
-        factors = (weights_B * (multiplier / T)).repeat_interleave(T).to(x.dtype)[:, None]
+        if weights_B.dim() > 1:
+            each = (weights_B * multiplier).flatten()
+        else:
+            each = (weights_B * (multiplier / T)).repeat_interleave(T)
+        factors = each.to(x.dtype)[:, None]
         for first in range(0, B * T, CHUNK_ROWS):
             chunk = slice(first, first + CHUNK_ROWS)
             logits = x[chunk] @ cast.t()
@@ -305,7 +334,7 @@ class _CrossEntropy(torch.autograd.Function):
         losses_BT = losses.view(B, T)
         ctx.save_for_backward(None if d_x is None else d_x.view(B, T, C), d_weight)
         ctx.mark_non_differentiable(losses_BT)
-        return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT
+        return weighted_sum(losses_BT, weights_B), losses_BT
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:

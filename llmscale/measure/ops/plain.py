@@ -27,6 +27,13 @@ class Plain:
         narrow_bias = None if bias is None else bias.to(self.dtype)
         return F.linear(x.to(self.dtype), weight.to(self.dtype), narrow_bias)
 
+    def linear_by_group(self, x_RC: Tensor, layer: nn.Linear, ends_G: Tensor) -> Tensor:
+        weight_GOC = layer.weight.to(self.dtype).view(len(ends_G), -1, x_RC.shape[-1])
+        # torch's own kernel, which compilers and GPUs take in bfloat16 only.
+        takes_all = x_RC.is_cpu and not torch.compiler.is_compiling()
+        compute = grouped if takes_all or self.dtype == torch.bfloat16 else by_blocks
+        return compute(x_RC.to(self.dtype), weight_GOC, ends_G)
+
     def add_and_norm(
         self, x_BTC: Tensor, added_BTC: Tensor | None, norm: nn.Module
     ) -> tuple[Tensor, Tensor]:
@@ -66,7 +73,7 @@ class Plain:
         multiplier: float,
     ) -> tuple[Tensor, Tensor]:
         losses_BT = cross_entropies(self.linear(x_BTC, head), targets_BT, multiplier)
-        return (losses_BT.mean(dim=1) * weights_B).sum(), losses_BT.detach()
+        return weighted_sum(losses_BT, weights_B), losses_BT.detach()
 
 
 def operations(dtype: str) -> Plain:
@@ -79,6 +86,44 @@ def cross_entropies(logits: Tensor, targets: Tensor, multiplier: float) -> Tenso
     if multiplier != 1:
         rows = rows * multiplier
     return F.cross_entropy(rows, targets.flatten(), reduction="none").view_as(targets)
+
+
+def grouped(x_RC: Tensor, weight_GOC: Tensor, ends_G: Tensor) -> Tensor:
+    """W_g x for rows sorted by group, each group's rows up to its end: (R, O)."""
+    outputs, inputs = weight_GOC.shape[1:]
+    # The kernel reads 16 bytes at a time, so that widths are filled up to multiples of that.
+    width = 16 // weight_GOC.element_size()
+    if inputs % width or outputs % width:
+        weight_GOC = F.pad(weight_GOC, (0, -inputs % width, 0, -outputs % width))
+        x_RC = F.pad(x_RC, (0, -inputs % width))
+    y_RO: Tensor = F.grouped_mm(x_RC, weight_GOC.transpose(1, 2), offs=ends_G)
+    return y_RO[:, :outputs]
+
+
+def by_blocks(x_RC: Tensor, weight_GOC: Tensor, ends_G: Tensor) -> Tensor:
+    """As `grouped`, in one batched product of blocks of equally many rows, each of one group.
+
+    How many blocks there are does not depend on the groups' sizes, which the host need not know."""
+    R, G, device = len(x_RC), len(weight_GOC), x_RC.device
+    size = max(1, R // (4 * G))  # an eighth of the rows are empty, if groups are equally large
+    count = -(-R // size) + G
+    starts_G = F.pad(ends_G[:-1], (1, 0))
+    last_block_G = ((ends_G - starts_G + size - 1) // size).cumsum(dim=0)
+    first_block_G = F.pad(last_block_G[:-1], (1, 0))
+    group_of_row = (torch.arange(R, device=device)[:, None] >= ends_G[:-1]).sum(dim=1)
+    group_of_block = (torch.arange(count, device=device)[:, None] >= last_block_G[:-1]).sum(dim=1)
+    place_R = torch.arange(R, device=device) + (first_block_G * size - starts_G)[group_of_row]
+    blocks = x_RC.new_zeros(count * size, x_RC.shape[-1]).index_copy(0, place_R, x_RC)
+    weights = weight_GOC.index_select(0, group_of_block)
+    y = torch.bmm(blocks.view(count, size, -1), weights.transpose(1, 2))
+    return y.flatten(0, 1).index_select(0, place_R)
+
+
+def weighted_sum(losses_BT: Tensor, weights_B: Tensor) -> Tensor:
+    """sum_b weights_b · mean_t loss, or sum_bt weights_bt · loss if every token has a weight."""
+    if weights_B.dim() > 1:
+        return (losses_BT * weights_B).sum()
+    return (losses_BT.mean(dim=-1) * weights_B).sum()
 
 
 def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
+from llmscale.measure.sweep.budgets import Budget, budgets_of, smallest_alike
 from llmscale.measure.sweep.devices import check_gpus
 from llmscale.measure.sweep.isoflop_grid import isoflop_grid, most_tokens
 from llmscale.measure.sweep.spec import SweepSpec
@@ -27,22 +28,34 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
     whole = reads_whole_text(spec)
     jobs: dict[str, Job] = {}
     for name, recipe, size, shape, budgets in list(_asked(spec, store)):
-        smallest = None
+        mixed = store_of(spec, store, name)
+        if not budgets:
+            budgets = [Budget(mixed.train_tokens - 1)]
+        smallest: dict[Budget, int] = {}
         if share_trunks(spec, recipe):
-            smallest = min(budgets)
-        for tokens in budgets:
-            train_tokens, part = store.train_tokens, None
-            if not whole:
-                most, part = beginning_of_stream(tokens, smallest, shape.context)
+            smallest = smallest_alike(budgets)
+        for budget in budgets:
+            tokens, begins_like = budget.tokens, smallest.get(budget)
+            train_tokens, part = mixed.train_tokens, None
+            if budget.unique is not None:
+                _check_unique(budget.unique, mixed)
+                train_tokens = budget.unique + 1
+            elif not whole:
+                most, part = beginning_of_stream(tokens, begins_like, shape.context)
                 train_tokens = min(most, train_tokens)
-            lengths = (train_tokens, store.validation_tokens, part)
-            text = JobText(spec.data.source, store.fingerprint, *lengths)
-            settings: Any = {"dtype": dtype, "begins_like": smallest, "name": name}
+            lengths = (train_tokens, mixed.validation_tokens, part)
+            text = JobText(mixed.name, mixed.fingerprint, *lengths)
+            settings: Any = {"dtype": dtype, "begins_like": begins_like, "name": name}
             for seed in range(spec.seeds):
                 job = make_job(size, shape, tokens, recipe, text, seed=seed, **settings)
                 _check(job, tokens)
                 jobs.setdefault(job.run_id, job)
     return _in_order(jobs.values())
+
+
+def store_of(spec: SweepSpec, store: TokenStore, variant: str) -> TokenStore:
+    """The text that a variant of `spec` is trained on: `store`, or another of its mixtures."""
+    return store.others.get(spec.mixture_of(variant), store)
 
 
 def sweep_dtype(spec: SweepSpec, store: TokenStore, begun: str | None = None) -> "DtypeChoice":
@@ -82,7 +95,7 @@ def with_retries(
 
 def _asked(
     spec: SweepSpec, store: TokenStore
-) -> Iterator[tuple[str, Recipe, str, Shape, list[int]]]:
+) -> Iterator[tuple[str, Recipe, str, Shape, list[Budget]]]:
     """Every size of every variant: the variant's name and recipe, and what `_sizes` gives."""
     for name, recipe in spec.variants.items():
         for one in _sizes(spec, recipe, store):
@@ -91,28 +104,30 @@ def _asked(
 
 def _sizes(
     spec: SweepSpec, recipe: Recipe, store: TokenStore
-) -> Iterator[tuple[str, Shape, list[int]]]:
-    """Every size to train by `recipe`: its name, its shape, and its budgets in tokens."""
+) -> Iterator[tuple[str, Shape, list[Budget]]]:
+    """Every size to train by `recipe`: its name, its shape, and its budgets; none for one epoch of
+    the text."""
     settings: Any = {"vocab_size": store.vocab_size, "context": recipe.context}
     if spec.flops:
         asked = (spec.flops, spec.per_budget, spec.optimum, spec.spread)
         for point in isoflop_grid(*asked, **settings, arch=recipe.arch):
-            yield point.size, point.shape, [point.tokens]
+            yield point.size, point.shape, budgets_of(spec, point.shape, [point.tokens])
         return
     for size in spec.sizes:
         shape = shape_for(size, **settings, arch=recipe.arch)
-        budgets = [budget.tokens(shape.params) for budget in spec.tokens]
-        yield size, shape, budgets or [store.train_tokens - 1]
+        tokens = [budget.tokens(shape.params) for budget in spec.tokens]
+        yield size, shape, budgets_of(spec, shape, tokens)
 
 
 def reads_whole_text(spec: SweepSpec) -> bool:
-    """Whether runs draw from the whole text, or from what they need of a stream."""
-    return not streams(spec.data.source)
+    """Whether runs draw from the whole text, or from what they need of a stream; of a mixture, so
+    that each has its shares."""
+    return not spec.data.mixture and not streams(spec.data.source)
 
 
 def tokens_needed(spec: SweepSpec) -> int | None:
     """Training tokens to prepare, before the vocabulary is known; None for the whole text."""
-    if reads_whole_text(spec) or not (spec.tokens or spec.flops):
+    if reads_whole_text(spec) or not (spec.tokens or spec.unique_tokens or spec.flops):
         return None
     most = 0
     for recipe in spec.variants.values():
@@ -122,16 +137,29 @@ def tokens_needed(spec: SweepSpec) -> int | None:
             most = max(most, most_tokens(*grid, context=context, arch=arch))
         for size in spec.sizes:
             shape = shape_for(size, vocab_size=2**16, context=context, arch=arch)
-            budgets = [budget.tokens(shape.params) for budget in spec.tokens]
-            longest = max(budgets)
+            tokens = [budget.tokens(shape.params) for budget in spec.tokens]
+            budgets = budgets_of(spec, shape, tokens)
+            longest = max(budget.unique or budget.tokens for budget in budgets)
             if share_trunks(spec, recipe):
-                longest += min(budgets)
+                longest += min(budget.tokens for budget in budgets)
             most = max(most, longest)
     return 1 + most
 
 
 def _in_order(jobs: Iterable[Job]) -> tuple[Job, ...]:
     return tuple(sorted(jobs, key=lambda job: (job.shape.params, job.tokens, job.seed)))
+
+
+def _check_unique(unique: int, store: TokenStore) -> None:
+    """Raise InputError if the text has not as many tokens as runs are to read of it."""
+    have = store.train_tokens - 1
+    if unique > have:
+        raise InputError(
+            f"runs are to read {format_count(unique)} different tokens, and the training text "
+            f"{store.name} has {format_count(have)}",
+            "ask for fewer with unique_tokens, or for more epochs of each budget, or name more "
+            "text",
+        )
 
 
 def _check(job: Job, tokens: int) -> None:

@@ -47,7 +47,7 @@ def plan_notes(
         mine = [job for job in jobs if job.recipe == name]
         if mine:
             notes += _of_recipe(recipe, mine)
-    found = (_grid(spec), _one_budget(jobs), _repeated(jobs), _short(spec, jobs))
+    found = (_grid(spec), _one_budget(jobs), _repeated(spec, jobs), _short(spec, jobs))
     notes += [note for note in found if note is not None]
     notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
     if device == "cpu" and not all(run.finished for run in runs):
@@ -78,7 +78,7 @@ def _one_budget(jobs: "Sequence[Job]") -> Note | None:
     )
 
 
-def _repeated(jobs: "Sequence[Job]") -> Note | None:
+def _repeated(spec: "SweepSpec", jobs: "Sequence[Job]") -> Note | None:
     most = max(job.epochs for job in jobs)
     if most <= REPEATED_DATA.limit:
         return None
@@ -86,6 +86,10 @@ def _repeated(jobs: "Sequence[Job]") -> Note | None:
     beyond = ""
     if most > REPEATED_EPOCHS:
         beyond = f", far past the {REPEATED_EPOCHS} epochs up to which that is nearly harmless"
+    if spec.epochs or spec.unique_tokens:
+        return REPEATED_DATA.note(
+            f"some runs read their text up to {most:g} times, as they are asked to{beyond}"
+        )
     return REPEATED_DATA.note(
         f"the text has {text} tokens, so some runs read it {most:.1f} times{beyond}"
     )

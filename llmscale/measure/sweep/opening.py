@@ -13,6 +13,7 @@ from llmscale.measure.sweep.remote_results import fetch_results, remote_of
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.sweep.validation import named_by
 from llmscale.measure.sweep.watching import Watcher
+from llmscale.measure.text.mixture import prepare_mixtures
 from llmscale.measure.text.prepare import TokenStore, prepare
 from llmscale.runs.remote import Remote
 from llmscale.runs.results_folder import ResultsFolder, results_folder
@@ -47,10 +48,12 @@ def open_results(
     if kind == "tune":
         name = f"tune-{_digest(basis)}"
     else:
-        source = Path(spec.data.source).name.split(".")[0].lower()
+        source = Path("-".join(spec.data.mixture) or spec.data.source).name.split(".")[0].lower()
         words = re.sub(r"[^a-z0-9]+", "-", source).strip("-") or "text"
-        budgets = list(spec.flops) or spec.to_json()["tokens"]
-        name = f"{words}-{_digest([basis, budgets])}"
+        stated = spec.to_json()
+        budgets = list(spec.flops) or stated["tokens"]
+        repeated = [stated[name] for name in ("unique_tokens", "epochs") if stated[name]]
+        name = f"{words}-{_digest([basis, budgets, *repeated])}"
     return Results(ResultsFolder(Path("results") / name))
 
 
@@ -66,7 +69,11 @@ def prepare_text(spec: SweepSpec, watcher: Watcher) -> TokenStore:
         watcher.tell(f"note: {remark}")
     needed = tokens_needed(spec)
     with watcher.preparing() as report:
-        store = prepare(spec.data, min_train_tokens=needed, progress=report)
+        if spec.data.mixture:
+            block = max(recipe.context for recipe in spec.variants.values())
+            store = prepare_mixtures(spec.data, block, min_train_tokens=needed, progress=report)
+        else:
+            store = prepare(spec.data, min_train_tokens=needed, progress=report)
     for remark in store.remarks:
         watcher.tell(f"note: {remark}")
     watcher.warn_all(store.notes)
@@ -80,6 +87,8 @@ def stated_command(verb: str, results: Results, spec: SweepSpec, *others: Any) -
     without_option = (
         spec.recipes != usual.recipes,
         replace(spec.data.cleaning, steps=()) != usual.data.cleaning,
+        spec.data.augment != usual.data.augment,
+        bool(spec.data.mixture),
         spec.hardware.options_by_executor != usual.hardware.options_by_executor,
     )
     if any(without_option):

@@ -117,7 +117,7 @@ def provenance(
 def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
     """The files of the user's own that the sweep was made with, for those who read of it later."""
     steps = spec.data.cleaning.steps
-    found = texts_of([spec.data.source, *steps, *spec.track, spec.hardware.executor])
+    found = texts_of([*spec.data.sources, *steps, *spec.track, spec.hardware.executor])
     for run in plan.runs:
         found |= run.job.own_texts()
     return found

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from llmscale.machine import device_name
 from llmscale.measure.executors import Event, Task
 from llmscale.measure.lead import Report, train_tasks
 from llmscale.measure.sweep.kernels import check_kernels, without_kernels
+from llmscale.measure.sweep.known_floor import TRUE_LOSS, contexts_of, true_losses
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.provenance import provenance
@@ -31,6 +32,7 @@ from llmscale.measure.sweep.trunks import (
     share_trunks,
 )
 from llmscale.measure.text.prepare import TokenStore
+from llmscale.measure.text.true_loss import TrueLoss
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.run_spec import RunSpec, known_spec
@@ -39,6 +41,10 @@ from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import FINISHED, Run
 from llmscale.runs.safe_write import make_folder
+from llmscale.runs.scores import write_scores
+
+INITIAL = "initial.safetensors"
+"""In the folder of a run: the weights that it begins with, put there before it is begun."""
 
 
 class Book(ABC):
@@ -109,14 +115,16 @@ def carry_out(
     folder: ResultsFolder,
     command: str,
     report: Report,
+    said: Callable[[], dict[str, Any]] | None = None,
 ) -> list[Run]:
     """Train what is waiting in `plan`, write the tables, and return the rows of all runs of the
-    folder.
+    folder. `said` gives what sweep.json says, if it is another's than a sweep's.
 
     Raises KeyboardInterrupt, with the tables written and every started run resumable, when
     interrupted."""
-    said = partial(provenance, plan, spec, store, folder, command)
-    train_plan(plan, spec, store, folder, _SweepBook(plan, spec, folder, said), report)
+    said = said or partial(provenance, plan, spec, store, folder, command)
+    truths = true_losses(store, contexts_of(plan))
+    train_plan(plan, spec, store, folder, _SweepBook(plan, spec, folder, said, truths), report)
     return recorded_runs(folder)
 
 
@@ -128,15 +136,22 @@ class _SweepBook(Book):
     spec: SweepSpec
     folder: ResultsFolder
     provenance: Callable[[], dict[str, Any]]
+    truths: Mapping[int, TrueLoss]
 
     def begin(self) -> None:
-        self.folder.write_sweep(self.provenance())
+        sweep = self.provenance()
+        if self.truths:
+            sweep["data"]["true_losses"] = [truth.to_json() for truth in self.truths.values()]
+        self.folder.write_sweep(sweep)
 
     def is_unwanted(self, job: Job, event: Event) -> bool:
         return False
 
     def end(self, job: Job, event: Event) -> None:
         record_end(job, event, device_name(self.plan.device))
+        truth = self.truths.get(job.shape.context)
+        if truth is not None:
+            write_scores(self.folder.run_folder(job.run_id), {TRUE_LOSS: truth.best})
         self.settle(final=False, ended=job.run_id)
 
     def settle(self, final: bool, ended: str | None = None) -> None:
@@ -165,13 +180,14 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         run.job,
         _conditions(run, plan),
         plan.places[0].threads,
-        str(store.path.resolve()),
+        str(store.of(run.job.data_fingerprint).path.resolve()),
         store.validation_tokens,
         device_name(plan.device),
         os.path.relpath(start, home.path) if start else None,
         {step: branch_file(step) for step in run.descent.branch_steps},
         own=run.job.own_texts(),
         keep=plan.kept.dtype_of(run.job.run_id),
+        initial=initial_weights(run.job),
         counts=run.job.shape.counts if is_own(run.job.shape.arch) else None,
     )
     if before is not None:
@@ -183,6 +199,12 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         if before.device_name == spec.device_name and not no_kernels:
             spec = replace(spec, conditions=before.conditions, threads=before.threads)
     spec.write(home)
+
+
+def initial_weights(job: Job) -> str | None:
+    """The file in a run's folder of the weights that it begins with; None for new ones."""
+    is_pretrained = job.finetuning is not None and job.finetuning.weights is not None
+    return INITIAL if is_pretrained else None
 
 
 def _conditions(run: PlannedRun, plan: Plan) -> Conditions:

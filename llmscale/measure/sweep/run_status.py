@@ -183,7 +183,7 @@ def _begun(run: RunFolder, spec: RunSpec, moment: Moment) -> RunStatus:
         "parent": _parent(run, spec),
         "tokens_done": done,
         "own_flops": _flops(job, first),
-        "flops_left": float(left.tokens) * job.shape.flops_per_token,
+        "flops_left": float(left.tokens) * job.flops_per_token,
         "evaluated_tokens_left": left.evaluations * (spec.validation_tokens or 0),
     }
     if state == "stalled":
@@ -203,7 +203,7 @@ def _begun(run: RunFolder, spec: RunSpec, moment: Moment) -> RunStatus:
             ),
         }
         if speed and peak:
-            status["mfu"] = speed * job.shape.flops_per_token / peak
+            status["mfu"] = speed * job.flops_per_token / peak
     return RunStatus(**status)
 
 
@@ -249,7 +249,7 @@ def _own_flops(run: RunFolder, row: Run) -> float:
 
 def _flops(job: Job, step: int) -> float:
     """Training FLOPs of `job` after its first steps."""
-    return float(work_left(job, step).tokens) * job.shape.flops_per_token
+    return float(work_left(job, step).tokens) * job.flops_per_token
 
 
 def _start_step(run: RunFolder, spec: RunSpec) -> int:

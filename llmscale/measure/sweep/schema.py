@@ -29,6 +29,10 @@ def sweep_schema() -> dict[str, Any]:
         "propertyNames": {"pattern": f"^{RECIPE_NAME.pattern}$", "not": {"const": DEFAULT}},
         "additionalProperties": _table(Recipe),
     }
+    weights = {"type": "number", "minimum": 0}
+    schema["properties"]["data"]["properties"]["mixtures"] |= {
+        "additionalProperties": {"type": "object", "additionalProperties": weights},
+    }
     return {
         "$schema": DIALECT,
         "title": "A sweep of llmscale",
@@ -58,7 +62,10 @@ def _property(one: Setting) -> dict[str, Any]:
         menu = one.choices()
         listed = {"enum": list(menu)}
         # Next to what is listed, a choice in a file of the user's own.
-        value |= {"anyOf": [listed, {"pattern": IN_FILE}]} if isinstance(menu, Menu) else listed
+        others = [{"pattern": IN_FILE}]
+        if isinstance(menu, Menu) and menu.takes_options:
+            others.append({"pattern": f"^({'|'.join(menu)}):"})
+        value |= {"anyOf": [listed, *others]} if isinstance(menu, Menu) else listed
     if one.within is not None:
         least = "exclusiveMinimum" if one.within.above else "minimum"
         value |= {least: one.within.least, "maximum": one.within.most}
@@ -73,9 +80,12 @@ def _value(one: Setting) -> dict[str, Any]:
         (kind, *_) = typing.get_args(one.kind)
         item = {"type": _ITEMS[kind]}
         return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
+    if one.each is not None:
+        return {"type": "object", "additionalProperties": _table(one.each())}
     if one.read is not None:
         return {"type": "object"}
     kinds = [_SCALARS[kind] for kind in one.kinds]
     if one.parse is not None:
         kinds.append("string")
+    kinds = list(dict.fromkeys(kinds))
     return {"type": kinds if len(kinds) > 1 else kinds[0]}

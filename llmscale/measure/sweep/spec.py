@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llmscale.errors import InputError, both
+from llmscale.errors.printable import begun
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.keeping import parse_keep
 from llmscale.measure.text.spec import TextSpec
@@ -20,6 +21,7 @@ from llmscale.quantity import MOST_PER_PARAM, TokenBudget, parse_budget, parse_c
 from llmscale.runs.shape import TOKENS_PER_PARAM, Shape, shape_for
 from llmscale.settings import Range, check_settings, keys_of, setting
 
+MOST_EPOCHS: Final = 10_000
 MOST_RUNS = 50_000
 """Runs of a sweep: five times as many as have been tried."""
 RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -41,6 +43,21 @@ def parse_sizes(text: str) -> tuple[str, ...]:
 def parse_budgets(text: str) -> tuple[TokenBudget, ...]:
     """The token budgets in `text`, each once: `10M,30M` or `5x,20x`. Raises InputError."""
     return parse_list(text, parse_budget, "token budgets")
+
+
+def parse_epochs(text: str) -> tuple[float, ...]:
+    """The numbers of epochs in `text`, each once: `1,4,16`. Raises InputError."""
+    return parse_list(text, _parse_epoch, "epochs")
+
+
+def _parse_epoch(text: str) -> float:
+    with suppress(ValueError):
+        if 1 <= float(text) <= MOST_EPOCHS:
+            return float(text)
+    raise InputError(
+        f"epochs has {begun(text)!r}, and a text is read 1 to {MOST_EPOCHS:,} times",
+        "write it like epochs = [1, 4, 16]",
+    )
 
 
 def parse_flops(text: str) -> tuple[float, ...]:
@@ -93,6 +110,24 @@ class SweepSpec:
         group=WHAT,
         metavar="100M",
         parse=parse_budgets,
+    )
+    unique_tokens: tuple[TokenBudget, ...] = setting(
+        (),
+        help="Different tokens that a run reads, `1M` or `5x` a parameter: with `epochs` in place "
+        "of `tokens`, each that many times; or for each of `tokens`, as often as fills it.",
+        usual="as many as it is trained on, or the whole text",
+        group=WHAT,
+        metavar="1M",
+        parse=parse_budgets,
+    )
+    epochs: tuple[float, ...] = setting(
+        (),
+        help="Times that a run reads its text: of each of `tokens` so large a part is different, "
+        "or each of `unique_tokens` is read so often.",
+        usual="once, or what `tokens` takes of the text",
+        group=WHAT,
+        metavar="1,4,16",
+        parse=parse_epochs,
     )
     flops: tuple[float, ...] = setting(
         (),
@@ -187,7 +222,8 @@ class SweepSpec:
                 f"{grid_only[0]} is of an IsoFLOP grid, and no flops were given",
                 f"give flops, or leave {grid_only[0]} out",
             )
-        asked = self.seeds * (1 + len(self.recipes)) * max(self._points, 1)
+        self._check_epochs()
+        asked = self.seeds * len(self.variants) * max(self._points, 1)
         if asked > MOST_RUNS:
             raise InputError(
                 f"this asks for {asked:,} runs, and a sweep has at most {MOST_RUNS:,}",
@@ -201,15 +237,60 @@ class SweepSpec:
         """Whether a setting is another than the usual one."""
         return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
 
+    def _check_epochs(self) -> None:
+        """Raise InputError if tokens, unique tokens and epochs do not say what a run reads."""
+        given = self.unique_tokens and self.epochs and (self.tokens or self.flops)
+        if given:
+            raise InputError(
+                "unique_tokens, epochs and a budget were given, and two of them say the third",
+                "leave one of tokens, unique_tokens and epochs out",
+            )
+        if (self.unique_tokens or self.epochs) and not (
+            self.tokens or self.flops or (self.unique_tokens and self.epochs)
+        ):
+            one = "unique_tokens" if self.unique_tokens else "epochs"
+            other = "epochs" if self.unique_tokens else "unique_tokens"
+            raise InputError(
+                f"{one} was given without a budget",
+                f"give tokens or {other}, too",
+            )
+
     @property
     def _points(self) -> int:
-        """Pairs of a size and a budget."""
-        return len(self.flops) * self.per_budget or len(self.sizes) * max(len(self.tokens), 1)
+        """Pairs of a size and a budget, each as often as its text differs."""
+        texts = max(len(self.unique_tokens), 1) * max(len(self.epochs), 1)
+        budgets = len(self.sizes) * max(len(self.tokens), 1)
+        return texts * (len(self.flops) * self.per_budget or budgets)
 
     @cached_property
     def variants(self) -> dict[str, Recipe]:
-        """The recipes to train by, `default` first. Raises InputError if two of them are the
-        same."""
+        """The recipes to train by, `default` first: each on every mixture. Raises InputError if two
+        of them are the same."""
+        recipes = self._recipes
+        return {name: recipes[recipe] for name, (recipe, _) in self._mixed.items()}
+
+    def mixture_of(self, variant: str) -> str:
+        """The mixture that a variant is trained on; `default` if there is none."""
+        return self._mixed[variant][1]
+
+    @cached_property
+    def _mixed(self) -> dict[str, tuple[str, str]]:
+        """By the name of a variant its recipe and its mixture."""
+        found: dict[str, tuple[str, str]] = {}
+        for recipe in self._recipes:
+            for mixture in self.data.shares or (DEFAULT,):
+                words = [word for word in (recipe, mixture) if word != DEFAULT]
+                name = "-".join(words) or DEFAULT
+                if name in found:
+                    raise InputError(
+                        f"two variants would be called {name!r}",
+                        f"give the mixture {mixture!r} another name than a recipe has",
+                    )
+                found[name] = (recipe, mixture)
+        return found
+
+    @cached_property
+    def _recipes(self) -> dict[str, Recipe]:
         found = {DEFAULT: self.recipe}
         for name, changes in self.recipes.items():
             recipe = replace(self.recipe, **changes)
@@ -242,8 +323,9 @@ class SweepSpec:
     def to_json(self) -> dict[str, Any]:
         payload = {**asdict(self), "hardware": self.hardware.to_json()}
         payload["sizes"] = list(self.sizes)
-        payload["tokens"] = [str(budget) for budget in self.tokens]
-        payload["data"]["cleaning"] = self.data.cleaning.stated()
+        for name in ("tokens", "unique_tokens"):
+            payload[name] = [str(budget) for budget in getattr(self, name)]
+        payload["data"] = self.data.stated()
         return payload
 
     def basis(self) -> dict[str, Any]:
@@ -254,6 +336,7 @@ class SweepSpec:
             del payload["data"][
                 "end_of_text"
             ]  # folders of before there was this setting keep their names
+        payload["data"].pop("mixtures", None)  # as [recipes], more of them may come later
         payload["data"]["validation_tokens"] = self.data.held_out
         return {
             "data": payload["data"],
@@ -263,7 +346,14 @@ class SweepSpec:
 
     def stated_variants(self) -> dict[str, Any]:
         """What each named variant is, as `basis` says it of the recipe itself."""
-        return {name: _stated(recipe) for name, recipe in self.variants.items() if name != DEFAULT}
+        found = {}
+        for name, recipe in self.variants.items():
+            stated = _stated(recipe)
+            if self.data.shares:
+                stated["mixture"] = self.data.shares[self.mixture_of(name)]
+            if name != DEFAULT:
+                found[name] = stated
+        return found
 
 
 def _stated(recipe: Recipe) -> dict[str, Any]:
@@ -312,7 +402,8 @@ def check_choices(spec: SweepSpec, starting: bool = True) -> None:
 
     check_executor(spec.hardware.executor, starting)
     find_trackers(spec.track)
-    check_source(spec.data.source)
+    for source in spec.data.sources:
+        check_source(source)
     open_steps(spec.data.cleaning.steps)
     for recipe in spec.variants.values():
         check_architecture(recipe.arch)

@@ -48,7 +48,8 @@ def share_trunks(spec: SweepSpec, recipe: Recipe | None = None) -> bool:
     """Whether the budgets of one size are to begin alike: by `recipe`, or by any of the sweep's."""
     recipes = spec.variants.values() if recipe is None else (recipe,)
     branching = (one.trunk and SCHEDULES.find(one.schedule).branches for one in recipes)
-    return len(spec.tokens) > 1 and any(branching)
+    several = len(spec.tokens) > 1 or (spec.unique_tokens and len(spec.epochs) > 1)
+    return bool(several) and any(branching)
 
 
 def sharing_recipes(spec: SweepSpec) -> set[str]:

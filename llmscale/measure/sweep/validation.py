@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from llmscale.errors import InputError
+from llmscale.measure.sweep.budgets import budgets_of
 from llmscale.measure.sweep.isoflop_grid import isoflop_grid
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.text.spec import VALIDATION_TOKENS
@@ -52,8 +53,9 @@ def _budgets(spec: SweepSpec) -> Iterator[int]:
                 grid = isoflop_grid(*asked, vocab_size=_LARGE_VOCABULARY, **settings)
                 yield from (point.tokens for point in grid)
         for size in spec.sizes:
-            params = shape_for(size, vocab_size=_SMALL_VOCABULARY, **settings).params
-            yield from (budget.tokens(params) for budget in spec.tokens)
+            shape = shape_for(size, vocab_size=_SMALL_VOCABULARY, **settings)
+            tokens = [budget.tokens(shape.params) for budget in spec.tokens]
+            yield from (budget.tokens for budget in budgets_of(spec, shape, tokens))
 
 
 def named_by(spec: SweepSpec) -> SweepSpec:

@@ -20,6 +20,7 @@ import numpy as np
 
 from llmscale.errors import InputError, WorkError
 from llmscale.errors.command_lines import command_line
+from llmscale.measure.text.augmentation import Augmentation, augmented
 from llmscale.measure.text.checksums import RunningChecksum
 from llmscale.measure.text.clean import Compare, Step, open_steps
 from llmscale.measure.text.cleaner import Cleaner, Effect, together
@@ -131,9 +132,11 @@ def build(
     min_train_tokens: int | None,
     workers: int,
     report: Callable[[Journal], None],
+    augment: Augmentation,
 ) -> Journal:
     """Go on from the journal until the source ends, or has given `min_train_tokens` and a full
-    validation set. Every document ends with the token `ends_with`."""
+    validation set. Every document ends with the token `ends_with`. Training documents are changed
+    as `augment` says."""
     journal = Journal.read(folder)
     assert journal is not None, "begin() comes first"
     tokenizer = load_tokenizer(folder / "tokenizer.json")
@@ -142,6 +145,8 @@ def build(
     unknown = unknown_token(tokenizer)
     with _Files(folder, journal, numbers, cleaning, validation_tokens, unknown) as files:
         batches = read_batches(source, files.cleaner(journal), journal.position)
+        if augment.changes:
+            batches = (augmented(batch, journal.split, augment) for batch in batches)
         encoded = _encode_in_order(batches, folder / "tokenizer.json", end, workers)
         unsaved = 0
         with contextlib.closing(encoded):
@@ -292,7 +297,9 @@ class _Files:
             digests = [document.digest for document in batch.documents]
             self._digests.write(np.array(digests, _DIGEST).tobytes())
             for name, file in self._marks.items():
-                file.write(batch.cleaned.marks[name].astype(_DIGEST).tobytes())
+                marks = batch.cleaned.marks[name].astype(_DIGEST)
+                copies = len(batch.documents) - len(marks)  # made by augmentation; like nothing
+                file.write(marks.tobytes() + bytes(copies * marks.shape[1] * _DIGEST.itemsize))
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         return replace(

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import IO, Any, Final, TypeAlias
 from llmscale.errors import InputError
 from llmscale.measure.text.compression import open_stream
 from llmscale.measure.text.contents import Content, look, suffix_of
-from llmscale.measure.text.parquet_text import parquet_columns, read_parquet
+from llmscale.measure.text.parquet_text import parquet_columns, parquet_rows, read_parquet
 from llmscale.measure.text.text_column import choose_column, no_such_column, text_in
 from llmscale.quantity import format_bytes
 
@@ -40,12 +40,37 @@ def read_documents(path: Path, text_column: str, content: Content | None = None)
         yield from _FORMATS[content.format](stream, path, text_column)
 
 
+def read_rows(
+    path: Path, columns: Sequence[str] | None = None, content: Content | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of one file of JSON, CSV or parquet, each with the place where it stands; of parquet
+    only `columns`, if they are named. Raises InputError, also for plain text, which has no rows."""
+    content = content or look(path)
+    with _opened(path, content) as stream:
+        if content.format == ".parquet":
+            yield from parquet_rows(stream, path, columns)
+        elif content.format == ".csv":
+            yield from _csv_objects(stream, path)
+        elif content.tabular:
+            yield from _ROWS[content.format](stream, path)
+        else:
+            raise InputError(
+                f"{path} is plain text, and has no rows", "name JSON lines, CSV or parquet"
+            )
+
+
+def first_row(path: Path, content: Content) -> dict[str, Any] | None:
+    """The columns of one file of JSON, CSV or parquet, with the values of its first row if these
+    are known without more; None if it has no rows."""
+    with _opened(path, content) as stream:
+        return next(_FIRST_ROWS[content.format](stream, path), None)
+
+
 def column_of(path: Path, asked: str, content: Content) -> str | None:
     """The column of `path` that holds the text, by its first row; None without columns or rows."""
     if not content.tabular:
         return None
-    with _opened(path, content) as stream:
-        row = next(_FIRST_ROWS[content.format](stream, path), None)
+    row = first_row(path, content)
     if not row:
         return None
     try:
@@ -277,12 +302,24 @@ def _read_csv(stream: IO[bytes], path: Path, text_column: str) -> Iterator[str]:
     if header and text_column not in header:
         raise no_such_column(str(path), text_column, header)
     for line, row in rows:
-        if len(row) != len(header):
-            raise InputError(
-                f"{path}:{line} has {len(row)} fields, but the header has {len(header)}",
-                "quote fields that hold commas or line ends",
-            )
+        _check_fields(f"{path}:{line}", row, header)
         yield row[header.index(text_column)]
+
+
+def _csv_objects(stream: IO[bytes], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = _csv_rows(stream, path)
+    _, header = next(rows, (0, []))
+    for line, row in rows:
+        _check_fields(f"{path}:{line}", row, header)
+        yield f"{path}:{line}", dict(zip(header, row, strict=True))
+
+
+def _check_fields(where: str, row: Sequence[str], header: Sequence[str]) -> None:
+    if len(row) != len(header):
+        raise InputError(
+            f"{where} has {len(row)} fields, but the header has {len(header)}",
+            "quote fields that hold commas or line ends",
+        )
 
 
 def _csv_rows(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -317,6 +354,7 @@ def _delimiter(header: str, path: Path) -> str:
     return next((mark for mark in likely if mark in header), likely[0])
 
 
+_ROWS: Final[dict[str, Rows]] = {".jsonl": _json_lines, ".json": _json_objects}
 _FORMATS: Final[dict[str, Callable[[IO[bytes], Path, str], Iterator[str]]]] = {
     ".txt": _read_plain,
     ".jsonl": partial(_read_rows, _json_lines),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from llmscale.measure.text.documents import SURVEY_BYTES, Survey, survey
+from llmscale.measure.text.documents import Survey, survey, survey_bytes
 from llmscale.measure.text.prepare import TextSpec, TokenStore, find_store
 from llmscale.measure.text.sources import Source
 from llmscale.measure.text.tokenizer import decode
@@ -67,7 +67,7 @@ def inspect_text(
     store = find_store(spec, source)
     if store is not None:
         return _inspect_store(store, samples)
-    surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
+    surveyed = survey(source, spec.cleaning, survey_bytes(source), progress)
     return _inspect_survey(spec.source, source, surveyed, samples)
 
 

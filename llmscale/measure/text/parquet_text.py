@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -39,7 +39,7 @@ def read_parquet(stream: IO[bytes], path: Path, text_column: str) -> Iterator[st
     if text_column not in file.schema_arrow.names:
         nested = text_column.split(".")[1:]
     row = 0
-    for batch in _batches(file, path, text_column):
+    for batch in _batches(file, path, [text_column]):
         cells = batch.column(0)
         if nested:
             cells = pc.struct_field(cells, nested)
@@ -52,11 +52,22 @@ def read_parquet(stream: IO[bytes], path: Path, text_column: str) -> Iterator[st
             row += 1
 
 
-def _batches(file: Any, path: Path, column: str) -> Iterator[Any]:
+def parquet_rows(
+    stream: IO[bytes], path: Path, columns: Sequence[str] | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows, each with its place: all that is in them, or some columns."""
+    row = 0
+    for batch in _batches(_parquet_file(stream, path), path, columns):
+        for values in batch.to_pylist():
+            yield f"{path}, row {row}", values
+            row += 1
+
+
+def _batches(file: Any, path: Path, columns: Sequence[str] | None) -> Iterator[Any]:
     import pyarrow as pa
 
     try:
-        yield from file.iter_batches(batch_size=1024, columns=[column])
+        yield from file.iter_batches(batch_size=1024, columns=columns)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is damaged: {reason}", "fetch or write the file again") from None

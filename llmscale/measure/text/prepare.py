@@ -36,7 +36,7 @@ from llmscale.measure.text.checksums import ALGORITHM
 from llmscale.measure.text.clean import Compare, open_steps
 from llmscale.measure.text.cleaner import Effect
 from llmscale.measure.text.cleaning import Document
-from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey
+from llmscale.measure.text.documents import Split, choose_split, survey, survey_bytes
 from llmscale.measure.text.long_words import LongWords
 from llmscale.measure.text.sources import Source, UnreachableError, digest_of
 from llmscale.measure.text.spec import TextSpec
@@ -46,6 +46,7 @@ from llmscale.measure.text.tokenizer import (
     choose_tokenizer,
     end_of_text,
     load_tokenizer,
+    own_tokenizer,
     token_type,
     vocab_size,
 )
@@ -55,7 +56,7 @@ from llmscale.version import __version__
 
 __all__ = ["FORMAT", "Progress", "TextSpec", "TokenStore", "find_store", "prepare"]
 
-_TOKENIZER_BYTES: Final = 50_000_000
+TOKENIZER_BYTES: Final = 50_000_000
 """How much training text a tokenizer is trained on at most."""
 _QUICKLY_READ: Final = 1 << 30
 """Bytes that are checked within a few seconds, without progress to show."""
@@ -83,25 +84,32 @@ def prepare(
     cache: Path | None = None,
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    split: Split | None = None,
 ) -> TokenStore:
     """The token store of `spec`: the one in the cache, or a new one.
 
     Reading stops once there are `min_train_tokens` training tokens and the validation set is full;
     None reads the whole source. A source of less than 64 MB is always read whole, for its
     validation set comes from all of it. The validation set does not depend on `min_train_tokens`.
-    If the hub does not answer, a store made earlier from the same settings serves. Wrong input
-    raises InputError and leaves nothing behind."""
+    If the hub does not answer, a store made earlier from the same settings serves. `split` is held
+    out in place of what would be chosen for this source. Wrong input raises InputError and leaves
+    nothing behind."""
     report = progress or (lambda _: None)
     try:
         source = spec.open()
         estimated_bytes = source.estimated_bytes()
-        choice = choose_tokenizer(spec.tokenizer, estimated_bytes, spec.end_of_text)
+        choice = _choice(spec, source, estimated_bytes)
     except UnreachableError:
         if (store := _made_earlier(spec, min_train_tokens, cache)) is not None:
             return _checked(store, report, lambda: report(Progress("waiting")))
         raise
-    path = _path(spec, source, choice, cache)
-    remarks = (*source.remarks(), *choice.remarks)
+    if source.is_endless and min_train_tokens is None:
+        raise InputError(
+            f"{spec.source} has no end, and all of it was asked for",
+            f"say how much to take: --tokens 10M, or --data {spec.source},tokens=10M",
+        )
+    path = _path(spec, source, choice, cache, split)
+    remarks = (*source.remarks(), *choice.remarks, *spec.remarks())
 
     def reached(stage: str, count: Count) -> None:
         done = (count.documents, count.bytes, count.tokens)
@@ -117,13 +125,15 @@ def prepare(
         return _said(_checked(store, report, waiting), spec, remarks)
     # The survey and its checks come before anything is written.
     begun = Journal.read(path) is not None
-    beginning = None if begun else _Beginning.of(spec, source, estimated_bytes, surveying)
+    beginning = None if begun else Beginning.of(spec, source, estimated_bytes, surveying, split)
     with locked(path, waiting):
         if (store := _finished(path, min_train_tokens)) is not None:
             return _said(_checked(store, report), spec, remarks)
         try:
             if Journal.read(path) is None:
-                beginning = beginning or _Beginning.of(spec, source, estimated_bytes, surveying)
+                beginning = beginning or Beginning.of(
+                    spec, source, estimated_bytes, surveying, split
+                )
                 reached("tokenizer", Count(len(beginning.training)))
                 words = LongWords()
                 tokenizer = choice.tokenizer(words.shortened(beginning.sample()))
@@ -142,6 +152,7 @@ def prepare(
                 min_train_tokens=min_train_tokens,
                 workers=workers or available_cores(),
                 report=lambda journal: reached("tokens", journal.kept),
+                augment=spec.augment,
             )
             _write_meta(path, spec, source, choice, journal)
         except InputError:
@@ -153,7 +164,7 @@ def prepare(
 
 def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> TokenStore | None:
     """The finished store of `spec` in the cache, however much of the source it holds; or None."""
-    choice = choose_tokenizer(spec.tokenizer, source.estimated_bytes(), spec.end_of_text)
+    choice = _choice(spec, source, source.estimated_bytes())
     path = _path(spec, source, choice, cache)
     if not (path / "meta.json").exists():
         return None
@@ -163,7 +174,7 @@ def find_store(spec: TextSpec, source: Source, cache: Path | None = None) -> Tok
 def _said(store: TokenStore, spec: TextSpec, remarks: tuple[str, ...]) -> TokenStore:
     """The store, under the name that `spec` has for it, with all that is to be said of it."""
     said = (*remarks, *store.meta.get("remarks", ()), *store.remarks)
-    return replace(store, source=spec.source, remarks=said)
+    return replace(store, source=spec.name, remarks=said)
 
 
 def _checked(
@@ -187,7 +198,7 @@ def _checked(
 
 
 @dataclass(frozen=True)
-class _Beginning:
+class Beginning:
     """What is decided from the first look at a source."""
 
     split: Split
@@ -200,27 +211,47 @@ class _Beginning:
         source: Source,
         estimated_bytes: int | None,
         progress: Callable[[int, int], None],
-    ) -> "_Beginning":
-        surveyed = survey(source, spec.cleaning, SURVEY_BYTES, progress)
-        split = choose_split(surveyed, estimated_bytes, spec.held_out)
+        split: Split | None = None,
+    ) -> "Beginning":
+        surveyed = survey(source, spec.cleaning, survey_bytes(source), progress)
+        split = split or choose_split(surveyed, estimated_bytes, spec.held_out)
         training = (document for document in surveyed.documents if not split.holds_out(document))
         return cls(split, tuple(training))
 
-    def sample(self) -> Iterator[str]:
-        """Training text for a tokenizer."""
-        room = _TOKENIZER_BYTES
+    def sample(self, room: int = TOKENIZER_BYTES) -> Iterator[str]:
+        """Training text for a tokenizer, of at most `room` bytes."""
         for document in self.training:
+            if self.split.holds_out(document):
+                continue
             room -= document.bytes
             if room < 0:
                 return
             yield document.text
 
 
-def _path(spec: TextSpec, source: Source, choice: TokenizerChoice, cache: Path | None) -> Path:
+def _choice(spec: TextSpec, source: Source, estimated_bytes: int | None) -> TokenizerChoice:
+    own = None
+    if spec.tokenizer is None:
+        own = source.tokenizer()
+    if own is not None:
+        return own_tokenizer(own, spec.end_of_text)
+    return choose_tokenizer(spec.tokenizer, estimated_bytes, spec.end_of_text)
+
+
+def _path(
+    spec: TextSpec,
+    source: Source,
+    choice: TokenizerChoice,
+    cache: Path | None,
+    split: Split | None = None,
+) -> Path:
     cleaning = json.dumps(spec.cleaning.stated(), sort_keys=True)
-    versions = (f"{step.name} {step.version}" for step in open_steps(spec.cleaning.steps))
-    settings = (source.fingerprint(), cleaning, choice.fingerprint, spec.held_out, FORMAT)
-    decides = (*settings, *versions)
+    decides = [source.fingerprint(), cleaning, choice.fingerprint, spec.held_out, FORMAT]
+    if split is not None:
+        decides.append(f"split {split.limit}")
+    if spec.augment.changes:
+        decides.append(json.dumps(asdict(spec.augment), sort_keys=True))
+    decides += [f"{step.name} {step.version}" for step in open_steps(spec.cleaning.steps)]
     return (cache or cache_folder()) / "tokens" / digest_of(str(part) for part in decides)
 
 
@@ -234,8 +265,7 @@ def _finished(path: Path, min_train_tokens: int | None) -> TokenStore | None:
 
 
 def _stated(spec: TextSpec) -> dict[str, object]:
-    settings = {**asdict(spec), "cleaning": spec.cleaning.stated()}
-    return {**settings, "validation_tokens": spec.held_out}
+    return {**spec.stated(), "validation_tokens": spec.held_out}
 
 
 def _made_earlier(

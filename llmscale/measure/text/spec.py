@@ -2,10 +2,13 @@
 reads the declarations."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
+from llmscale.measure.text.augmentation import Augmentation
+from llmscale.measure.text.mixture_spec import MixedSource, read_sources, read_weights, shares_of
 from llmscale.measure.text.text_column import DEFAULT
 from llmscale.quantity import parse_count
 from llmscale.settings import Range, check_settings, setting
@@ -153,14 +156,89 @@ class TextSpec:
         metavar="TOKEN",
     )
 
+    augment: Augmentation = setting(
+        factory=Augmentation, help="Random changes to the training documents."
+    )
+    mixture: dict[str, MixedSource] = setting(
+        factory=dict,
+        help="Sources to mix, by name, each with its weight: in place of `source`.",
+        read=read_sources,
+        each=lambda: MixedSource,
+    )
+    mixtures: dict[str, dict[str, float]] = setting(
+        factory=dict,
+        help="More mixtures of the same sources by name, to be trained beside the first: the "
+        "weight of each source, 0 if it is left out.",
+        read=read_weights,
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
+        self._check_mixture()
         if (size := bpe_size(self.tokenizer)) is not None:
             parse_vocabulary(size)
         if ".py:" in self.source:
             from llmscale.measure.text.sources import pin_source
 
             object.__setattr__(self, "source", pin_source(self.source))
+
+    def _check_mixture(self) -> None:
+        if self.mixtures and not self.mixture:
+            raise InputError(
+                "data.mixtures gives weights, and data.mixture has no sources",
+                'name them, as in [data.mixture.code], source = "stdlib"',
+            )
+        if not self.mixture:
+            return
+        usual = type(self)()
+        for name in ("source", "config", "split", "text_column", "augment"):
+            if getattr(self, name) != getattr(usual, name):
+                raise InputError(
+                    f"both data.{name} and data.mixture were given",
+                    f"a mixture has it in the table of a source, [data.mixture.NAME]: leave "
+                    f"data.{name} out",
+                )
+        for name, one in (("mixture", self.mixture), ("mixtures", self.mixtures)):
+            read = {"mixture": read_sources, "mixtures": read_weights}[name]
+            object.__setattr__(self, name, read(one, "the call"))
+        _ = self.shares
+
+    @cached_property
+    def shares(self) -> dict[str, dict[str, float]]:
+        """The share of every source in every mixture, `default` first; empty without a mixture.
+        Raises InputError."""
+        return shares_of(self.mixture, self.mixtures) if self.mixture else {}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of all texts that are read."""
+        if not self.mixture:
+            return (self.source,)
+        return tuple(one.source for one in self.mixture.values())
+
+    @property
+    def name(self) -> str:
+        """What the text is called in tables: its source, and how that is augmented."""
+        return f"{self.source} ({self.augment})" if self.augment.changes else self.source
+
+    def remarks(self) -> tuple[str, ...]:
+        """What is done to the text that changes what is measured, in words."""
+        if not self.augment.changes:
+            return ()
+        return (
+            f"training documents of {self.source} are augmented, {self.augment}; validation "
+            "documents are as they were",
+        )
+
+    def stated(self) -> dict[str, Any]:
+        """Its settings as JSON, without those that are younger than the first results and unset."""
+        payload = {**asdict(self), "cleaning": self.cleaning.stated()}
+        if self.augment == Augmentation():
+            del payload["augment"]
+        for name in ("mixture", "mixtures"):
+            if not payload[name]:
+                del payload[name]
+        return payload
 
     @property
     def held_out(self) -> int:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.checksums import ALGORITHM, check_file
 from llmscale.measure.text.tokenizer import load_tokenizer
 from llmscale.notes.measuring import UNKNOWN_TOKENS
+from llmscale.quantity import format_count
 from llmscale.runs.safe_write import write_json
 
 if TYPE_CHECKING:
@@ -28,6 +29,22 @@ _MANY_UNKNOWN: Final = UNKNOWN_TOKENS.limit
 
 
 @dataclass(frozen=True)
+class ValidationPart:
+    """A source's part of the validation text of a mixture."""
+
+    first: int
+    """Where it begins, in tokens."""
+    tokens: int
+    bytes: int
+    """Of UTF-8."""
+
+    def windows(self, context: int) -> range:
+        """The windows of `context` + 1 tokens that lie in it as a whole, by number."""
+        first = -(-self.first // context)
+        return range(first, max(first, (self.first + self.tokens - 1) // context))
+
+
+@dataclass(frozen=True)
 class TokenStore:
     """A finished store. Everything about it is in `meta`, which is its meta.json."""
 
@@ -37,6 +54,9 @@ class TokenStore:
     """What of the text and the tokenizer was taken for what, to be printed."""
     source: str | None = field(default=None, compare=False)
     """What the text was asked for by, if it was asked for."""
+    others: "Mapping[str, TokenStore]" = field(default_factory=dict, compare=False)
+    """Of a mixture, the other mixtures of the same sources by name: with the same tokenizer and
+    the same validation text."""
 
     @classmethod
     def open(cls, path: Path | str) -> "TokenStore":
@@ -52,13 +72,14 @@ class TokenStore:
             raise InputError(f"{path}/meta.json is not JSON: {error}", _remake(path)) from None
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise InputError(f"{path} was written by another version of llmscale", _remake(path))
-        if meta.get("dtype") not in ("uint16", "uint32"):
+        numbers = ("int32",) if meta.get("task") else ("uint16", "uint32")
+        if meta.get("dtype") not in numbers:
             problem = f"{path} holds {meta.get('dtype')!r}, which are no token numbers"
             raise InputError(problem, _remake(path))
         store = cls(path, meta)
         try:
             counts = (("train", store.train_tokens), ("validation", store.validation_tokens))
-            _ = store.vocab_size, store.end_of_text, store.fingerprint, store.name
+            _ = store.vocab_size, store.end_of_text, store.fingerprint, store.name, store.learnt
         except (KeyError, TypeError, ValueError) as error:
             problem = f"{path}/meta.json is damaged: {error} is missing or wrong"
             raise InputError(problem, _remake(path)) from None
@@ -109,6 +130,37 @@ class TokenStore:
         return int(self.meta["validation"]["bytes"])
 
     @property
+    def length(self) -> int | None:
+        """Of the examples of a task, the tokens of a row; None of a text, which has no rows."""
+        return int(self.meta["task"]["length"]) if "task" in self.meta else None
+
+    @property
+    def learnt(self) -> int:
+        """Validation tokens that a loss is the mean of: of a task, those of targets only."""
+        if "task" in self.meta:
+            return int(self.meta["task"]["validation_learnt"])
+        return self.validation_tokens
+
+    @property
+    def contents(self) -> str:
+        """How much it holds, in words."""
+        if self.length is None:
+            return (
+                f"text {self.name}: {format_count(self.train_tokens)} training and "
+                f"{format_count(self.validation_tokens)} validation tokens, vocabulary "
+                f"{self.vocab_size}"
+            )
+        train, validation = (self.meta[side]["documents"] for side in ("train", "validation"))
+        return (
+            f"task {self.name}: {train:,} training and {validation:,} validation examples of at "
+            f"most {self.length + 1} tokens; the loss is of {format_count(self.learnt)} tokens"
+        )
+
+    def called(self, name: str) -> "TokenStore":
+        """The store under the name that was asked for, with what its making has to say."""
+        return replace(self, source=name, remarks=tuple(self.meta.get("remarks", ())))
+
+    @property
     def bytes_per_token(self) -> float:
         """UTF-8 bytes of training text per training token."""
         return float(self.meta["train"]["bytes"]) / max(1, self.train_tokens)
@@ -117,6 +169,23 @@ class TokenStore:
     def complete(self) -> bool:
         """Whether the whole source was read."""
         return bool(self.meta["complete"])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of a mixture, the share of each source; else empty."""
+        sources: dict[str, Any] = self.meta.get("mixture", {}).get("sources", {})
+        return {name: float(one["share"]) for name, one in sources.items()}
+
+    @property
+    def validation_parts(self) -> "dict[str, ValidationPart]":
+        """Of a mixture, the part of the validation text of each source; else empty."""
+        parts: dict[str, Any] = self.meta.get("mixture", {}).get("validation", {})
+        return {name: ValidationPart(**one) for name, one in parts.items()}
+
+    def of(self, fingerprint: str) -> "TokenStore":
+        """Itself or the other mixture with this fingerprint."""
+        stores = (self, *self.others.values())
+        return next(store for store in stores if store.fingerprint == fingerprint)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -133,7 +202,8 @@ class TokenStore:
         return (UNKNOWN_TOKENS.note(message),)
 
     def train(self) -> np.ndarray:
-        """The training tokens, mapped from disk to be read here and there, nothing ahead."""
+        """The training tokens, mapped from disk to be read here and there, nothing ahead; of a task
+        its rows (tasks/store.py)."""
         tokens = self._mapped("train", self.train_tokens)
         assert isinstance(tokens.base, mmap.mmap)
         tokens.base.madvise(mmap.MADV_RANDOM)
@@ -194,7 +264,10 @@ class TokenStore:
         return sizes
 
     def _mapped(self, name: str, tokens: int) -> np.ndarray:
-        return np.memmap(self.path / f"{name}.bin", dtype=self.dtype, mode="r", shape=(tokens,))
+        shape: tuple[int, ...] = (tokens,)
+        if self.length is not None:
+            shape = (tokens // (self.length + 1), self.length + 1)
+        return np.memmap(self.path / f"{name}.bin", dtype=self.dtype, mode="r", shape=shape)
 
 
 def with_checksums(store: TokenStore, checksums: dict[str, str]) -> TokenStore:

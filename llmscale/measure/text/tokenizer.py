@@ -79,6 +79,18 @@ def choose_tokenizer(
     return _from_hub(name, end_of_text)
 
 
+def own_tokenizer(tokenizer: "Tokenizer", end_of_text: str | None) -> TokenizerChoice:
+    """The choice of a tokenizer that a source has of its own."""
+    if end_of_text not in (None, END_OF_TEXT):
+        raise InputError(
+            f"--end-of-text is {end_of_text!r}, and this text has {END_OF_TEXT}",
+            "leave it out, or name the tokenizer that has this token: --tokenizer PATH",
+        )
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    fingerprint = digest_of(["own", *(token for token, _ in vocabulary)])
+    return TokenizerChoice("own", fingerprint, None, _verbatim(tokenizer))
+
+
 def default_size(estimated_bytes: int | None) -> int:
     """A vocabulary that suits the models a corpus can feed: 512 under 10 MB of text, 1024 under 100
     MB, 4096 under 1 GB, 16384 under 10 GB, 32768 beyond or if the size is unknown.

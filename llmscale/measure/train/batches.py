@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from llmscale.measure.ops import beyond_vocabulary
 from llmscale.measure.train.backend import gpu_share
+
+if TYPE_CHECKING:
+    from llmscale.measure.train.examples import Examples
 
 RESIDENT_SHARE = 0.05
 """Share of a GPU's free memory that a text may take to lie there, at no cost to the host."""
@@ -114,7 +117,7 @@ class Batches:
 
     def __init__(
         self,
-        tokens: np.ndarray | Windows,
+        tokens: "np.ndarray | Windows | Examples",
         context: int,
         seed: int,
         device: str = "cpu",
@@ -122,7 +125,7 @@ class Batches:
         resident: bool | None = None,
     ) -> None:
         self.seed = seed
-        if not isinstance(tokens, Windows):
+        if isinstance(tokens, np.ndarray):
             tokens = Windows(tokens, context, device, resident)
         self._text = tokens
         self.windows = len(self._text)

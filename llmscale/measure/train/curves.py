@@ -32,6 +32,8 @@ class Member:
     """Where to save the state after how many steps, for runs that begin like this one."""
     keep: str | None = None
     """The type that its last weights are wanted in, or None if they are not."""
+    initial: Path | None = None
+    """The file of the weights that it begins with, or None for new ones."""
 
 
 @dataclass(frozen=True)
@@ -184,20 +186,20 @@ class Curves:
         if logged.evaluations is not None:
             evaluation = run.evaluation = logged.evaluations[number]
         losses, grad_norms = logged.numbers.values()
-        tokens = min(logged.step * job.batch_sequences, job.sequences) * job.shape.context
+        tokens = min(logged.step * job.batch_sequences, job.sequences) * job.length
         train_loss = losses[number] / logged.steps
         return CurvePoint(
             run_id=job.run_id,
             step=logged.step,
             tokens=tokens,
-            flops=float(tokens) * job.shape.flops_per_token,
+            flops=float(tokens) * job.flops_per_token,
             train_loss=train_loss,
             train_perplexity=math.exp(min(train_loss, 700.0)),
             loss=evaluation.loss if evaluation else None,
             perplexity=evaluation.perplexity if evaluation else None,
             lr=logged.lr,
             grad_norm=grad_norms[number],
-            tokens_per_second=logged.sequences_per_second * job.shape.context * len(self._runs),
+            tokens_per_second=logged.sequences_per_second * job.length * len(self._runs),
             seconds=run.begun.seconds + self._elapsed(),
         )
 

@@ -14,8 +14,16 @@ import torch
 from torch import Tensor
 
 from llmscale.errors import WorkError
-from llmscale.measure.train.batch_parts import Part, filled_up, halves, mean_loss, part_sequences
+from llmscale.measure.train.batch_parts import (
+    Part,
+    filled_up,
+    halves,
+    mean_loss,
+    part_sequences,
+    sequence_means,
+)
 from llmscale.measure.train.checkpoint import Checkpoint
+from llmscale.measure.train.examples import counted
 from llmscale.measure.train.low_precision_weights import WorkingWeights, accumulate
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.stack import Stack
@@ -53,18 +61,22 @@ class Passes:
         compile: bool = False,
         processes: Processes = ALONE,
         evaluation_batch: int | None = None,
+        masked: bool = False,
     ) -> None:
         self.model, self.micro_batch = model, micro_batch
         self.evaluation_batch = evaluation_batch or micro_batch
         self.threads = threads if model.ops.one_thread else 1
         self.compiled = compile
         self.processes = processes
+        self.masked = masked
+        """Whether targets say by their sign which of them count (examples.py)."""
         self.reduced = False
         """Whether memory ran out, and the micro-batch is smaller than it was to be."""
         self.evaluation_reduced = False
         """Likewise the evaluation batch."""
         self.losses: Callable[..., tuple[Tensor, Tensor]] = processes.losses(model, compile)
-        self._weights = [weight for _, weight in model.named_parameters()]
+        self._every = [weight for _, weight in model.named_parameters()]
+        self._weights = [weight for weight in self._every if weight.requires_grad]
         narrow = torch.float32 if model.ops.one_thread or processes.size > 1 else model.ops.dtype
         self._working = WorkingWeights(model, narrow)
         self._pool = ThreadPoolExecutor(self.threads, initializer=partial(torch.set_num_threads, 1))
@@ -94,7 +106,8 @@ class Passes:
             self.need_less(problem)
 
     def sequence_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean cross-entropy in nats of each sequence, (B,) float64, without gradient.
+        """Mean cross-entropy in nats of each sequence, of its tokens that count, (B,) float64,
+        without gradient.
 
         Out of memory, halves the evaluation batch and starts again. Raises WorkError when one
         sequence is too much. Of several processes none can do so by itself: the others wait for its
@@ -111,7 +124,7 @@ class Passes:
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """While this lasts, the weights stay as they are, so that each is cast only once."""
-        with self.model.ops.unchanged(self._weights), self._working.fresh():
+        with self.model.ops.unchanged(self._every), self._working.fresh():
             yield
 
     @property
@@ -157,7 +170,7 @@ class Passes:
     def _sequence_losses(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         def losses(part: Part) -> Tensor:
             with torch.no_grad():  # which holds for one thread only
-                return self.losses(*part)[1].mean(dim=-1, dtype=torch.float64)
+                return sequence_means(self.losses(*part)[1], part[2])
 
         parts = self._parts(inputs_BT, targets_BT, self._part(self.evaluation_batch))
         run = map if self.threads == 1 else self._pool.map
@@ -223,6 +236,12 @@ class Passes:
         """A batch, or this process's part of one of `whole` sequences, in parts of `size`."""
         count = len(inputs_BT)
         weights_B = torch.full((count,), 1 / (whole or count), device=inputs_BT.device)
+        if self.masked:
+            targets_BT, weights_B = counted(targets_BT)
+            total = weights_B.sum(dim=(0, -1), keepdim=True)
+            if whole is not None:
+                total = self.processes.sum(total)
+            weights_B = weights_B / total.clamp(min=1)
         wanted = count
         if whole is not None:
             wanted = self.processes.largest_part(whole)

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmscale.measure.schedules import SCHEDULES, Schedule
 from llmscale.measure.train import recipe as rules
+from llmscale.measure.train.finetuning import FineTuning
 from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.menu import texts_of
 from llmscale.runs.columns import fields_from
@@ -16,7 +17,11 @@ from llmscale.runs.shape import Shape
 
 REVISION = 1
 """Raised when the training code changes what a job gives: old runs are not taken for new ones."""
-ADDED_LATER: dict[str, Any] = {"parametrization": "standard", "shuffled_sequences": None}
+ADDED_LATER: dict[str, Any] = {
+    "parametrization": "standard",
+    "shuffled_sequences": None,
+    "finetuning": None,
+}
 """Fields younger than the first results, with what was meant before: that does not enter the id."""
 NAMES_ONLY = ("size", "data", "recipe", "retry_of")
 """Fields that do not enter the id: what they stand for does."""
@@ -36,7 +41,7 @@ class Job:
     size: str
     shape: Shape
     sequences: int
-    """Training sequences of `shape.context` tokens."""
+    """Training sequences of `length` tokens."""
     text_tokens: int
     """The first tokens of the training text, of which sequences are drawn without replacement."""
     batch_sequences: int
@@ -61,6 +66,8 @@ class Job:
     """Which of the sweep's recipes gave the settings above."""
     retry_of: str | None = None
     """The run that this one is again with half its learning rate."""
+    finetuning: FineTuning | None = None
+    """What of it is a fine-tuning's; None: it is trained on a text."""
 
     @cached_property
     def run_id(self) -> str:
@@ -73,13 +80,24 @@ class Job:
         return hashlib.blake2b(canonical.encode(), digest_size=6).hexdigest()
 
     @property
+    def length(self) -> int:
+        """Tokens of a sequence."""
+        return self.finetuning.length if self.finetuning else self.shape.context
+
+    @property
+    def trained_shape(self) -> Shape:
+        """The shape at the length of its sequences, which is what they cost."""
+        return replace(self.shape, context=self.length)
+
+    @property
     def tokens(self) -> int:
-        return self.sequences * self.shape.context
+        """Tokens that pass through the model in training, padding included."""
+        return self.sequences * self.length
 
     @property
     def unique_tokens(self) -> int:
         """Different tokens trained on: all, but for a budget larger than the text."""
-        return min(self.tokens, self._text_sequences * self.shape.context)
+        return min(self.tokens, self._text_sequences * self.length)
 
     @property
     def epochs(self) -> float:
@@ -88,7 +106,14 @@ class Job:
 
     @property
     def _text_sequences(self) -> int:
+        if self.finetuning:
+            return self.finetuning.examples
         return (self.text_tokens - 1) // self.shape.context
+
+    @property
+    def text_length(self) -> int:
+        """How much of the training text it reads: tokens, or rows of a task."""
+        return self.finetuning.examples if self.finetuning else self.text_tokens
 
     @property
     def steps(self) -> int:
@@ -97,12 +122,17 @@ class Job:
 
     @property
     def batch_tokens(self) -> int:
-        return self.batch_sequences * self.shape.context
+        return self.batch_sequences * self.length
 
     @property
     def flops(self) -> float:
         """Training FLOPs: tokens x flops_per_token."""
-        return float(self.tokens) * self.shape.flops_per_token
+        return float(self.tokens) * self.flops_per_token
+
+    @property
+    def flops_per_token(self) -> int:
+        """Training FLOPs a token, in sequences of its length."""
+        return self.trained_shape.flops_per_token
 
     @property
     def log_every(self) -> int:
@@ -162,7 +192,7 @@ class Job:
 def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
     """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty. A
     column of which nothing is measured has the value of that name of the job or its shape."""
-    described = fields_from(Run, job, job.shape)
+    described = fields_from(Run, job, job.shape, job.finetuning)
     return Run(**{**described, "status": status, "device": device, **measured})
 
 

@@ -16,6 +16,8 @@ from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.resumable import shapes_of_weights
+from llmscale.measure.train.stack import Stack
+from llmscale.measure.transformer import LanguageModel
 from llmscale.runs.safe_write import write_bytes
 from llmscale.runs.shape import Shape
 
@@ -68,6 +70,18 @@ def read_weights(path: Path, shape: Shape, parametrization: str) -> dict[str, Te
     if "sha256" in noted and noted["sha256"] != weights_digest(weights):
         raise _unusable(path, "its checksum is wrong")
     return weights
+
+
+@torch.no_grad()
+def begin_with(weights: Mapping[str, Tensor], model: LanguageModel | Stack) -> None:
+    """Copy `weights` into a model, each process its part of them, or into every one of a stack."""
+    from llmscale.measure.train.sharded_checkpoint import part_of
+
+    for name, own in model.named_parameters():
+        whole = weights[name]
+        if hasattr(own, "full_tensor"):  # shared out among processes
+            whole = part_of(whole.float(), own)
+        own.copy_(whole)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -12,14 +12,17 @@ import torch
 from llmscale.measure.ops import build_operations, pick_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.async_values import Mark, Reading
-from llmscale.measure.train.batches import Batches, Windows, read_side_by_side
+from llmscale.measure.train.batches import Batches, read_side_by_side
 from llmscale.measure.train.checkpoint import Checkpoint
 from llmscale.measure.train.checkpoint_writer import Saver
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Curves, Logged, Member, Outcome
 from llmscale.measure.train.evaluate import evaluate
+from llmscale.measure.train.examples import open_text
 from llmscale.measure.train.forward_backward import Passes
-from llmscale.measure.train.kept_weights import for_keeping
+from llmscale.measure.train.job import Job
+from llmscale.measure.train.kept_weights import begin_with, for_keeping, read_weights
+from llmscale.measure.train.low_rank_optimizer import build_low_rank
 from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import SavedState, load_states, saved_states
@@ -59,20 +62,22 @@ def train(
     validation_tokens: np.ndarray,
     listener: Listener = NOBODY,
     processes: Processes = ALONE,
+    validation_parts: Mapping[str, range] | None = None,
 ) -> list[Outcome]:
     """Train one run, or several that `resumable.can_stack` as one model, from what is saved on.
 
     A run goes on from the last checkpoint in its folder or, if that is later, from its branch
     point: then that run's rows begin its curve, and the first row after them is over all steps
     since the last. A pass takes `conditions.micro_batch` sequences of each member. All `processes`
-    of a run call this, and each gets the same outcomes. Raises TrainingInterrupted."""
+    of a run call this, and each gets the same outcomes. `validation_parts` are windows of the
+    validation text whose losses are wanted, too. Raises TrainingInterrupted."""
     job, device = members[0].job, conditions.device  # members have all but the seed in common
     keep_freed_memory()
     context, vocab_size = job.shape.context, job.shape.vocab_size
-    text = Windows(train_tokens[: job.text_tokens], context, device, vocab_size=vocab_size)
+    text = open_text(train_tokens[: job.text_length], context, device, vocab_size)
     seeds, part = [member.job.seed for member in members], job.shuffled_sequences
     texts = [Batches(text, context, seed, device, part) for seed in seeds]
-    validation = Windows(validation_tokens, context, device, vocab_size=vocab_size)
+    validation = open_text(validation_tokens, context, device, vocab_size)
     saved = saved_states(members, listener.warn)
     model, optimizer = _build(members, conditions, processes, saved)
     begun = [replace(state.checkpoint, model={}, optimizer={}) for state in saved]
@@ -85,6 +90,7 @@ def train(
         compile=conditions.compile,
         processes=processes,
         evaluation_batch=conditions.evaluation_batch,
+        masked=job.finetuning is not None,
     )
     passes.go_on_with(begun)
     curves = Curves(members, begun, listener.report)
@@ -118,7 +124,9 @@ def train(
                 loss_sums.zero_()
                 steps_summed = sequences_timed = 0
                 if done in evaluated_steps:
-                    logged = replace(logged, evaluations=evaluate(passes, validation))
+                    logged = replace(
+                        logged, evaluations=evaluate(passes, validation, validation_parts)
+                    )
                     since, unread = Mark(device), 0  # evaluating has waited for all numbers
                 curves.add(logged)
                 if curves.all_diverged(unread):
@@ -187,17 +195,22 @@ def _build(
             seeds = [member.job.seed for member in members]
             each = [build_model(job.shape, seed, job.parametrization, ops) for seed in seeds]
             model = Stack(each).to(device)
-        optimizer = build_optimizer(
-            job.optimizer,
-            model,
-            lr=job.lr,
-            beta2=job.beta2,
-            weight_decay=job.weight_decay,
-            dtype=job.dtype,
-            compile=conditions.compile,
-        )
+        if members[0].initial is not None and not saved:
+            begin_with(read_weights(members[0].initial, job.shape, job.parametrization), model)
+        optimizer = _build_optimizer(job, model, conditions.compile)
         if saved:
             load_states(saved, model, optimizer)
         else:
             allocate_state(optimizer)
     return model, optimizer
+
+
+def _build_optimizer(
+    job: Job, model: LanguageModel | Stack, compile: bool
+) -> torch.optim.Optimizer:
+    """That of all weights, or of adapters only."""
+    settings = {"lr": job.lr, "beta2": job.beta2, "weight_decay": job.weight_decay}
+    if job.finetuning is not None and job.finetuning.low_rank is not None:
+        assert isinstance(model, LanguageModel)  # seeds with adapters are not stacked
+        return build_low_rank(model, job.finetuning.low_rank, seed=job.seed, **settings)
+    return build_optimizer(job.optimizer, model, dtype=job.dtype, compile=compile, **settings)

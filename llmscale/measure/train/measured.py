@@ -23,10 +23,11 @@ def measured(
         "train_loss": None,
         "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
-        "parent": outcome.parent,
         "error": outcome.error,
         **_speeds(job, outcome, peak_flops),
     }
+    if outcome.parent is not None:
+        columns["parent"] = outcome.parent
     if last:
         columns["train_loss"] = statistics.fmean(last)
     spike = largest_spike(curve)
@@ -34,13 +35,26 @@ def measured(
         columns |= {"spike_step": spike.step, "spike_height": spike.height}
     evaluation = outcome.evaluation
     if evaluation is not None:
-        tokens, utf8_bytes = store.validation_tokens, store.validation_bytes
+        tokens, utf8_bytes = store.learnt, store.validation_bytes
         columns |= {
             "loss": evaluation.loss,
             "loss_stderr": evaluation.stderr,
             "perplexity": evaluation.perplexity,
             "bits_per_byte": bits_per_byte(evaluation.loss, tokens, utf8_bytes),
         }
+    return columns
+
+
+def measured_scores(outcome: Outcome, store: TokenStore) -> dict[str, float]:
+    """Of a run on a mixture, the columns of its sources: the share of each, and the loss on its
+    part of the validation text with its standard error and bits per byte. Else none."""
+    columns = {f"share_{name}": share for name, share in store.shares.items()}
+    parts = outcome.evaluation.parts if outcome.evaluation else {}
+    for name, mean in parts.items():
+        part = store.validation_parts[name]
+        columns[f"loss_{name}"] = mean.loss
+        columns[f"loss_stderr_{name}"] = mean.stderr
+        columns[f"bits_per_byte_{name}"] = bits_per_byte(mean.loss, part.tokens, part.bytes)
     return columns
 
 
@@ -53,7 +67,7 @@ def _speeds(job: Job, outcome: Outcome, peak_flops: float | None) -> dict[str, f
         found["tokens_per_second"] = statistics.median(speeds)
     if not peak_flops:
         return found
-    flops_per_token = job.shape.flops_per_token
+    flops_per_token = job.flops_per_token
     if speeds:
         found["mfu"] = statistics.median(speeds) * flops_per_token / peak_flops
     trained = 0

@@ -47,7 +47,8 @@ class Recipe:
     arch: str = setting(
         "llama",
         help="The architecture: `llama` (RMSNorm, rotary positions, SwiGLU), `gpt2` (LayerNorm, "
-        "learned positions, GELU), or one of your own, as `./mine.py:MyModel`.",
+        "learned positions, GELU), `moe:16x2` (LLaMA with 2 of 16 experts for each token), or one "
+        "of your own, as `./mine.py:MyModel`.",
         group=RECIPE,
         choices=lambda: ARCHITECTURES,
     )

@@ -19,7 +19,7 @@ from llmscale.measure.train.curves import Member
 from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.kept_weights import write_weights
 from llmscale.measure.train.loop import Listener, TrainingInterrupted, train
-from llmscale.measure.train.measured import measured
+from llmscale.measure.train.measured import measured, measured_scores
 from llmscale.measure.train.memory import forget_peak_memory
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import can_stack
@@ -32,6 +32,7 @@ from llmscale.runs.log import append_progress, begin_progress, end_progress
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_write import cannot_write, write_bytes
+from llmscale.runs.scores import write_scores
 
 EXIT_INTERRUPTED = 130
 """As a shell says of what SIGINT has ended: 128 + 2."""
@@ -99,7 +100,10 @@ class _HeldRun:
     def member(self) -> Member:
         points = {step: self.folder.path / name for step, name in self.spec.branch_points.items()}
         start = start_of(self.folder, self.spec)
-        return Member(self.job, self.folder.path, start, points, self.spec.keep)
+        initial = None
+        if self.spec.initial is not None:
+            initial = self.folder.path / self.spec.initial
+        return Member(self.job, self.folder.path, start, points, self.spec.keep, initial)
 
 
 def _train_held(
@@ -131,7 +135,11 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
         texts = store.train(), store.validation()
         members = [run.member for run in runs]
         listener = _listener(runs, audience, processes)
-        outcomes = train(members, runs[0].spec.conditions, *texts, listener, processes)
+        parts = {
+            name: part.windows(runs[0].job.shape.context)
+            for name, part in store.validation_parts.items()
+        }
+        outcomes = train(members, runs[0].spec.conditions, *texts, listener, processes, parts)
     except TrainingInterrupted:
         yield from ((run.folder.path, EXIT_INTERRUPTED) for run in runs)
         return
@@ -152,11 +160,15 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
             if outcome.weights is not None:
                 write_weights(run.folder.weights_path, outcome.weights, run.job)
                 _copy_tokenizer(store, run.folder)
+            if scores := measured_scores(outcome, store):
+                write_scores(run.folder, scores)
             peak = run.spec.conditions.peak_flops
             peak_flops = peak and peak * processes.size
             _write_row(run, outcome.status, measured(run.job, outcome, store, peak_flops))
             remove_checkpoint(run.folder.path)
             remove_sharded(run.folder.path)
+            if run.member.initial is not None:  # its parent has them
+                run.member.initial.unlink(missing_ok=True)
             end_progress(run.folder.path)
         yield run.folder.path, 0
 

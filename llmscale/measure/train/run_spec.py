@@ -9,6 +9,7 @@ from llmscale.errors import InputError
 from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.conditions import Conditions
+from llmscale.measure.train.finetuning import read_finetuning
 from llmscale.measure.train.job import Job
 from llmscale.runs.checked import DamagedFile, WrongValue, check, check_count, read_object, typed
 from llmscale.runs.run_folder import RunFolder
@@ -42,6 +43,8 @@ class RunSpec:
     """The files of the user's own that the job names, as `menu.receive` takes them."""
     keep: str | None = None
     """The type that its weights are kept in once it is done, or None if they are not."""
+    initial: str | None = None
+    """The file in its folder of the weights that it begins with; None: new ones."""
     counts: Counts | None = None
     """What an architecture of the user's own counts, for those who do not run its file."""
 
@@ -84,7 +87,12 @@ def _read(path: Path) -> RunSpec:
 def _checked(payload: dict[str, Any], folder: RunFolder) -> RunSpec:
     points = _branch_points(payload.get("branch_points", {}))
     spec: RunSpec = typed(RunSpec, {**payload, "branch_points": points, "counts": None})
+    if spec.job.finetuning is not None:
+        part = read_finetuning(payload["job"]["finetuning"], "job.finetuning")
+        spec = replace(spec, job=replace(spec.job, finetuning=part))
     _check_job(spec.job)
+    if spec.initial is not None:
+        plain_name(spec.initial)
     if payload.get("counts") is not None:
         counts: Counts = typed(Counts, payload["counts"], "counts")
         tell_counts(spec.job.shape, counts)

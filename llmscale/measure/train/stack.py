@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from llmscale.measure.ops.plain import cross_entropies
+from llmscale.measure.ops.plain import cross_entropies, weighted_sum
 from llmscale.measure.transformer import LanguageModel, nothing_added, run_block
 
 Weights = Mapping[str, Tensor]
@@ -45,7 +45,7 @@ class Stack(nn.Module):
         self.one = first
         """Whose code and buffers serve all members; its own weights are never read."""
         self._embedded, self._logits = _Calling(first, "embedded"), _Calling(first, "output_logits")
-        self._block: Callable[..., tuple[Tensor, Tensor]] = self._every_block
+        self._block: Callable[..., tuple[Tensor, ...]] = self._every_block
         self._output: Callable[..., tuple[Tensor, Tensor]] = self._output_losses
         self._compiled = False
 
@@ -105,14 +105,18 @@ class Stack(nn.Module):
         x_SBTC = self._embed(outside, inputs_BST)
         added_SBTC = nothing_added(x_SBTC, self.ops) if self._compiled else None
         shared = one.shared(T)
+        auxiliary_SB: list[Tensor] = []
         for number in range(self.shape.n_layer):
             own = _below(weights, f"blocks.{number}.")
-            x_SBTC, added_SBTC = run_block(
+            x_SBTC, added_SBTC, *own_SB = run_block(
                 self._block, self.checkpointing, own, x_SBTC, added_SBTC, *shared
             )
+            auxiliary_SB += own_SB
         total, losses_SBT = self._output(
             outside, x_SBTC, added_SBTC, targets_BST.transpose(0, 1), weights_B
         )
+        for of_block_SB in auxiliary_SB:
+            total = total + (of_block_SB @ weights_B).sum()
         return total, losses_SBT.transpose(0, 1)
 
     def _embed(self, weights: Weights, inputs_BST: Tensor) -> Tensor:
@@ -125,18 +129,18 @@ class Stack(nn.Module):
 
     def _every_block(
         self, weights: Weights, x_SBTC: Tensor, added_SBTC: Tensor | None, *shared: Any
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """The blocks of all members at one depth, whose stacked weights these are."""
         block = self.one.blocks[0]
 
-        def of_one(own: Weights, x_BTC: Tensor, added_BTC: Tensor | None) -> tuple[Tensor, Tensor]:
-            written: tuple[Tensor, Tensor] = functional_call(
+        def of_one(own: Weights, x_BTC: Tensor, added_BTC: Tensor | None) -> tuple[Tensor, ...]:
+            written: tuple[Tensor, ...] = functional_call(
                 block, dict(own), (x_BTC, added_BTC, *shared)
             )
             return written
 
         every = torch.vmap(of_one, in_dims=(0, 0, _member_dim(added_SBTC)))
-        written: tuple[Tensor, Tensor] = every(weights, x_SBTC, added_SBTC)
+        written: tuple[Tensor, ...] = every(weights, x_SBTC, added_SBTC)
         return written
 
     def _output_losses(
@@ -158,7 +162,9 @@ class Stack(nn.Module):
         losses_SBT = cross_entropies(
             logits_SBTV, targets_SBT, self.parametrization.logits_multiplier
         )
-        return (losses_SBT.mean(dim=-1) * weights_B).sum(), losses_SBT.detach()
+        if weights_B.dim() > 1:  # (B, S, T)
+            weights_B = weights_B.transpose(0, 1)
+        return weighted_sum(losses_SBT, weights_B), losses_SBT.detach()
 
 
 def tensors_of_members(

@@ -63,6 +63,11 @@ class TrainedModel:
         vocabulary."""
         return read_tokenizer(self.folder, self.spec)
 
+    @property
+    def tokenizer_file(self) -> Path:
+        """Its tokenizer.json."""
+        return _tokenizer_path(self.folder, self.spec)
+
     @cached_property
     def end_of_text(self) -> int:
         """The number of the token that ends a document."""
@@ -84,9 +89,9 @@ def open_model(
     the file of an architecture of one's own, `./mine.py:MyModel`: files that results name are never
     run. Raises InputError for what cannot be used."""
     found = find_run(place)
-    spec = _spec_of(found.folder)
-    _check_architecture(spec, arch)
-    weights, step, remarks = _weights_of(found.folder, spec)
+    spec = spec_of(found.folder)
+    check_architecture(spec, arch)
+    weights, step, remarks = weights_of(found.folder, spec)
     name = pick_operations(device) if ops == "auto" else ops
     model = empty_model(spec.job.shape, spec.job.parametrization, build_operations(name, dtype))
     model.load_state_dict({key: weight.float() for key, weight in weights.items()})
@@ -105,14 +110,7 @@ def open_model(
 
 def read_tokenizer(folder: RunFolder, spec: RunSpec) -> "Tokenizer":
     """The tokenizer of a run's text: next to its weights, or in its token store. InputError."""
-    path = folder.tokenizer_path
-    if not path.exists() and spec.store:
-        path = Path(spec.store) / path.name
-    if not path.exists():
-        raise InputError(
-            f"the tokenizer of run {folder.run_id} is gone: there is no {folder.tokenizer_path}",
-            "put the tokenizer.json of its text there",
-        )
+    path = _tokenizer_path(folder, spec)
     tokenizer = load_tokenizer(path)
     size = vocab_size(tokenizer)
     if size > spec.job.shape.vocab_size:
@@ -124,7 +122,21 @@ def read_tokenizer(folder: RunFolder, spec: RunSpec) -> "Tokenizer":
     return tokenizer
 
 
-def _spec_of(folder: RunFolder) -> RunSpec:
+def _tokenizer_path(folder: RunFolder, spec: RunSpec) -> Path:
+    places = [folder.tokenizer_path]
+    if spec.store:
+        places.append(Path(spec.store) / folder.tokenizer_path.name)
+    for path in places:
+        if path.exists():
+            return path
+    raise InputError(
+        f"the tokenizer of run {folder.run_id} is gone: there is no {folder.tokenizer_path}",
+        "put the tokenizer.json of its text there",
+    )
+
+
+def spec_of(folder: RunFolder) -> RunSpec:
+    """The specification of a run. Raises InputError."""
     try:
         return read_spec(folder)
     except FileNotFoundError:
@@ -133,7 +145,7 @@ def _spec_of(folder: RunFolder) -> RunSpec:
         raise InputError(error.problem, error.fix) from error
 
 
-def _check_architecture(spec: RunSpec, asked: str | None) -> None:
+def check_architecture(spec: RunSpec, asked: str | None) -> None:
     """Raise InputError if the run's architecture is one of a user's own, and `asked` is not it."""
     name = spec.job.shape.arch
     if not is_own(name):
@@ -148,7 +160,7 @@ def _check_architecture(spec: RunSpec, asked: str | None) -> None:
         )
 
 
-def _weights_of(
+def weights_of(
     folder: RunFolder, spec: RunSpec
 ) -> tuple[dict[str, torch.Tensor], int | None, tuple[str, ...]]:
     """The weights of a run, and if they are of a checkpoint, its step and what is said of it."""

@@ -122,11 +122,21 @@ def _check_use(spec: SweepSpec) -> None:
     """Raise InputError for a setting that a search of learning rates has no use for."""
     problems = {
         "[recipes]": "a tuning is of one recipe, and [recipes] has more",
+        "[data.mixtures]": "a tuning is on one text, and [data.mixtures] has more",
+        "epochs": "a tuning has one text for each budget, and epochs asks for several",
+        "unique_tokens": "a tuning reads the whole text, and unique_tokens asks for a part of it",
         "retry_diverged": "retry_diverged is for sweeps: to a search, a trial that diverges is an "
         "answer",
         "stack": "stack is always, and a tuning trains each trial by itself, to stop it by itself",
     }
-    asked = (bool(spec.recipes), spec.retry_diverged > 0, spec.hardware.stack == "always")
+    asked = (
+        bool(spec.recipes),
+        bool(spec.data.mixtures),
+        bool(spec.epochs),
+        bool(spec.unique_tokens),
+        spec.retry_diverged > 0,
+        spec.hardware.stack == "always",
+    )
     for (name, problem), is_asked in zip(problems.items(), asked, strict=True):
         if is_asked:
             raise InputError(problem, f"leave {name} out")

@@ -23,7 +23,8 @@ def test_no_position_sees_its_future(arch: str) -> None:
         changed_BT = tokens_BT.clone()
         changed_BT[:, place] = (changed_BT[:, place] + 1) % 50
         after_BTV = model(changed_BT)
-        assert torch.equal(after_BTV[:, :place], before_BTV[:, :place])
+        # Not to the bit: which tokens an expert gets decides how its product is computed.
+        torch.testing.assert_close(after_BTV[:, :place], before_BTV[:, :place])
         assert not torch.allclose(after_BTV[:, place:], before_BTV[:, place:])
 
 

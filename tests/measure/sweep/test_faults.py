@@ -232,6 +232,7 @@ def untrained(swept: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("new_workers")
 @pytest.mark.parametrize(
     ("signals", "words"),
     [
@@ -332,6 +333,7 @@ def test_runs_begun_with_kernels_that_cannot_be_made_any_more_are_named_with_wha
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("new_workers")
 def test_a_worker_that_always_hangs_fails_its_run(
     untrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

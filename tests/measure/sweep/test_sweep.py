@@ -401,6 +401,7 @@ def test_two_sweeps_do_not_write_into_one_folder(text: Path, tmp_path: Path) -> 
     assert [file.name for file in out.iterdir()] == [".lock"]
 
 
+@pytest.mark.usefixtures("new_workers")
 def test_a_stopped_run_keeps_its_checkpoint_and_its_worker_goes_on_with_the_next(
     swept: Path, tmp_path: Path
 ) -> None:

@@ -18,11 +18,14 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llmscale.errors import InputError
 from llmscale.machine.needs import need
 from llmscale.menu import Menu, errors_named, file_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _IN_FILE: Final = re.compile(r"\.py:[A-Za-z_]\w*(@[0-9a-f]+)?$")
@@ -67,6 +70,16 @@ class Source(ABC):
     def remarks(self) -> tuple[str, ...]:
         """What was taken for what, and what was left out, if the question does not say so."""
         return ()
+
+    def tokenizer(self) -> "Tokenizer | None":
+        """The tokenizer to take if none is named; None for one that is trained on the text. Its
+        `<|endoftext|>` ends a document."""
+        return None
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether there is no reading all of it."""
+        return False
 
 
 def open_source(

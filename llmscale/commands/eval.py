@@ -1,0 +1,94 @@
+"""`llmscale eval`: measure trained models on texts and tasks."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscale.commands import output
+from llmscale.commands._options import JsonOption, takes_settings
+from llmscale.measure.trained.evaluation.spec import EvalSpec
+from llmscale.quantity import format_count
+
+if TYPE_CHECKING:
+    from llmscale.measure.trained.evaluation.api import Progress
+    from llmscale.measure.trained.evaluation.scores import Evaluation, Metric, RunScores, Score
+
+PlaceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run (its folder, or its id), or a results folder or URL: then each of its runs.",
+    ),
+]
+
+
+@takes_settings(EvalSpec)
+def eval(place: PlaceArgument, json: JsonOption = False, **settings: Any) -> None:
+    """Measure the loss of trained models on texts, and their scores on tasks. Scores become columns
+    of the table of runs.
+
+    Example: llmscale eval results/cpu --data validation --data books=books.txt"""
+    from llmscale.measure.trained.evaluation.api import evaluate
+
+    found = evaluate(place, report=_tell, **settings)
+    for remark in found.remarks:
+        output.tell(f"note: {remark}")
+    for run_id, why in found.left_out:
+        output.tell(f"left out: run {run_id}: {why}")
+    if json:
+        output.print_json(found.to_json())
+        return
+    _show(found)
+
+
+def _tell(now: "Progress") -> None:
+    known = " (known)" if now.known else ""
+    output.tell(f"run {now.run + 1} of {now.runs}, {now.run_id}: {now.name}{known}")
+
+
+def _show(found: "Evaluation") -> None:
+    from llmscale.errors.command_lines import command_line
+
+    for number, first in enumerate(found.runs[0].scores):
+        _show_score(first, [(run, run.scores[number]) for run in found.runs])
+    if found.table is None:
+        return
+    output.results.print(f"columns of {found.table}: {', '.join(found.columns)}")
+    column = found.columns[0]
+    words = ["llmscale", "fit", found.place, "--columns", f"loss={column}"]
+    if len(found.runs) > 1:
+        output.show_next(command_line(*words))
+
+
+def _show_score(first: "Score", scores: "list[tuple[RunScores, Score]]") -> None:
+    names = [metric.name.replace("_", " ") for metric in first.metrics]
+    table = output.make_table(_title(first), "run", "size", "N", "D", *names, left=2)
+    for run, score in scores:
+        name = run.size
+        if run.recipe and run.recipe != "default":
+            name += f" {run.recipe}"
+        if run.seed:
+            name += f" seed {run.seed}"
+        cells = [run.run_id, name, format_count(run.params), format_count(run.tokens)]
+        table.add_row(*cells, *map(_cell, score.metrics))
+    output.results.print(table)
+
+
+def _title(score: "Score") -> str:
+    metric = score.metrics[0]
+    said = [score.name]
+    if score.tokens is not None and score.bytes is not None:
+        said.append(f"{format_count(score.tokens)} tokens, {score.bytes:,} bytes")
+    elif score.examples is not None:
+        said.append(f"{score.examples:,} examples")
+    if metric.over:
+        said.append(f"standard errors over {metric.over}")
+    if metric.chance is not None:
+        said.append(f"chance {metric.chance:.3f}")
+    return ": ".join([said[0], ", ".join(said[1:])])
+
+
+def _cell(metric: "Metric") -> str:
+    if metric.stderr is None:
+        return f"{metric.value:.4f}"
+    return f"{metric.value:.4f} ± {metric.stderr:.4f}"

@@ -1,0 +1,167 @@
+"""What `llmscale eval` does: each run on each text and task, and the table of what it is worth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError, LlmscaleError
+from llmscale.machine import pick_device
+from llmscale.measure.trained.evaluation.kept import KeptScores, key_of, write_columns
+from llmscale.measure.trained.evaluation.measures import Measure, measures
+from llmscale.measure.trained.evaluation.scores import Evaluation, RunScores, Score
+from llmscale.measure.trained.evaluation.spec import EvalSpec
+from llmscale.measure.trained.model import TrainedModel, open_model
+from llmscale.measure.trained.places import find_run, usable_runs
+from llmscale.runs.remote import is_results, is_url, results_at
+from llmscale.runs.remote.reading import fetched
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run_folder import RunFolder
+from llmscale.settings import shows_keywords
+from llmscale.settings.tables import with_keywords
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is being measured now."""
+
+    run: int
+    runs: int
+    run_id: str
+    name: str
+    known: bool
+    """Whether it was measured before."""
+
+
+@shows_keywords(EvalSpec)
+def evaluate(
+    place: Path | str,
+    *,
+    report: Callable[[Progress], object] = lambda progress: None,
+    **settings: Any,
+) -> Evaluation:
+    """The loss of trained models on texts, and their scores on tasks: of the run at `place`, or of
+    every run of a results folder that can be used.
+
+    Each score becomes columns of the table of runs. What was measured before, of the same weights,
+    text and options, is not measured again. Raises InputError."""
+    spec = with_keywords(EvalSpec(), settings, "the call")
+    device = pick_device(spec.device)
+    asked = measures(spec)
+    folders, remarks = _runs_at(place)
+    runs: list[RunScores] = []
+    left_out: list[tuple[str, str]] = []
+    for number, folder in enumerate(folders):
+        try:
+            trained = _opened(folder, device)
+        except InputError as error:
+            if len(folders) == 1:
+                raise
+            left_out.append((folder.run_id, error.problem))
+            continue
+        for measure in asked:
+            measure.check(trained)
+        told = _Told(report, number, len(folders))
+        runs.append(_measured(trained, asked, told, spec.again))
+        remarks += [remark for remark in trained.remarks if remark not in remarks]
+    if not runs:
+        raise InputError(
+            f"none of the {len(folders)} runs of {place} can be used: {left_out[0][1]}",
+            f"see which can: llmscale models {place}",
+        )
+    remarks += [remark for measure in asked for remark in measure.remarks]
+    table, why = _to_table(folders[0])
+    if why:
+        remarks.append(why)
+    return Evaluation(str(place), _by_size(runs), tuple(left_out), table, tuple(remarks))
+
+
+@dataclass(frozen=True)
+class _Told:
+    report: Callable[[Progress], object]
+    run: int
+    runs: int
+
+    def __call__(self, run_id: str, name: str, known: bool) -> None:
+        self.report(Progress(self.run, self.runs, run_id, name, known))
+
+
+def _opened(folder: RunFolder, device: str) -> TrainedModel:
+    trained = open_model(folder.path, device=device)
+    _ = trained.tokenizer, trained.end_of_text
+    return trained
+
+
+def _measured(trained: TrainedModel, asked: list[Measure], told: _Told, again: bool) -> RunScores:
+    kept = KeptScores(trained.folder)
+    scores: list[Score] = []
+    known: list[str] = []
+    for measure in asked:
+        key = key_of(trained, measure.kind, measure.name, measure.decided_by(trained))
+        score = None if again else kept.find(measure.name, key)
+        told(trained.run_id, measure.name, score is not None)
+        if score is not None:
+            known.append(measure.name)
+        else:
+            score = measure.measure(trained)
+            kept.add(score, key)
+        scores.append(score)
+    job = trained.spec.job
+    return RunScores(
+        run_id=trained.run_id,
+        size=job.size,
+        recipe=job.recipe,
+        seed=job.seed,
+        params=job.shape.params,
+        tokens=job.tokens,
+        scores=tuple(scores),
+        known=tuple(known),
+    )
+
+
+def _by_size(runs: list[RunScores]) -> tuple[RunScores, ...]:
+    return tuple(sorted(runs, key=lambda run: (run.params, run.tokens, run.seed)))
+
+
+def _runs_at(place: Path | str) -> tuple[list[RunFolder], list[str]]:
+    """The runs to measure, and what was taken for what to find them. Raises InputError."""
+    results = _results_at(place)
+    if results is None:
+        found = find_run(place)
+        return [found.folder], list(found.remarks)
+    folders = usable_runs(results)
+    if not folders:
+        raise InputError(
+            f"no run of {place} has kept its weights",
+            "train it anew in another folder with --keep all, or name another",
+        )
+    return folders, []
+
+
+def _results_at(place: Path | str) -> ResultsFolder | None:
+    """The results folder at `place`, or None if that is something else."""
+    text = str(place).strip()
+    if is_url(text):
+        if "/runs/" in text:
+            return None
+        remote = results_at(text)
+        fetched(remote, is_results)
+        return ResultsFolder(remote.folder)
+    path = Path(text).expanduser()
+    if text and (path / "runs").is_dir() and not (path / "spec.json").exists():
+        return ResultsFolder(path.resolve())
+    return None
+
+
+def _to_table(folder: RunFolder) -> tuple[str | None, str | None]:
+    """The table of runs that has the scores; None with the reason if none has them yet."""
+    results = ResultsFolder(folder.path.parent.parent)
+    if not results.runs_path.exists():
+        return None, None
+    try:
+        why = write_columns(results)
+    except LlmscaleError as error:
+        why = f"{error.problem}: the scores are in {folder.scores_path.name} of each run"
+    if why:
+        return None, why
+    return str(results.runs_path), None

@@ -1,0 +1,82 @@
+"""Scores that a run has: kept in its folder, each with what decided it, so that it is measured
+once; and as columns of the table of runs."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from llmscale.errors import InputError
+from llmscale.measure.sweep.records import write_tables
+from llmscale.measure.text.sources import digest_of
+from llmscale.measure.trained.evaluation.scores import Score
+from llmscale.measure.trained.model import TrainedModel
+from llmscale.runs.checked import known_object
+from llmscale.runs.lock import only_writer
+from llmscale.runs.remote import is_results, results_at, url_of
+from llmscale.runs.remote.lock import RemoteLock
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import write_json
+from llmscale.runs.scores import write_scores
+from llmscale.runs.unchanged import stamp_of
+
+FILE: Final = "evaluations.json"
+REVISION: Final = 1
+"""Raised when the code changes what is measured: what was measured before is measured again."""
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """What was measured of a run, in its folder."""
+
+    folder: RunFolder
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path / FILE
+
+    def find(self, name: str, key: str) -> Score | None:
+        """The score of this name, if `key` decided it; None for one that is damaged, too."""
+        kept = known_object(self.path).get(name)
+        if isinstance(kept, dict) and kept.get("key") == key:
+            with suppress(KeyError, TypeError, AttributeError):
+                return Score.from_json(kept["score"])
+        return None
+
+    def add(self, score: Score, key: str) -> None:
+        """Keep it, and its numbers as the run's columns. Raises InputError."""
+        write_scores(self.folder, score.columns)
+        known = known_object(self.path)
+        write_json(self.path, {**known, score.name: {"key": key, "score": score.to_json()}})
+
+
+def key_of(trained: TrainedModel, kind: str, name: str, decided_by: Mapping[str, Any]) -> str:
+    """What decides a score: the weights, the text or task, and the options."""
+    weights = stamp_of(trained.folder.weights_path)
+    parts = json.dumps(decided_by, sort_keys=True, default=str)
+    return digest_of([str(REVISION), kind, name, parts, str(weights), str(trained.step)])
+
+
+def write_columns(results: ResultsFolder) -> str | None:
+    """Have the scores as columns of the table of runs, at its URL if it is there. Why they are not
+    yet, or None. Raises WriteError."""
+    try:
+        with only_writer(results.path):
+            write_tables(results, final=True)
+            _send(results)
+    except InputError as error:
+        return f"{error.problem}: scores become columns of the table when it is written next"
+    return None
+
+
+def _send(results: ResultsFolder) -> None:
+    url = url_of(results.path)
+    if url is None:
+        return
+    remote = results_at(url)
+    names = (FILE, "scores.json", "runs.parquet")
+    with RemoteLock(remote.files):
+        remote.push(lambda name: is_results(name) and name.endswith(names))

@@ -1,0 +1,74 @@
+"""The loss of a model on a text, a byte and a token, with a standard error over its documents."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from llmscale.errors import counted
+from llmscale.measure.train.evaluate import bits_per_byte
+from llmscale.measure.trained.evaluation.scores import Metric, Score
+from llmscale.measure.trained.evaluation.texts import TextTokens
+from llmscale.measure.trained.evaluation.windows import token_losses
+from llmscale.measure.trained.model import TrainedModel
+
+FEWEST_DOCUMENTS: Final = 20
+"""Of a text of fewer, the standard error is over pieces of `context` tokens."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Losses added up over pieces of a text that are taken to be independent of each other."""
+
+    sums: np.ndarray
+    sizes: np.ndarray
+    """Tokens of each."""
+    name: str
+
+    def __str__(self) -> str:
+        return counted(len(self.sums), self.name)
+
+    @property
+    def stderr(self) -> float | None:
+        """The standard error of the mean loss a token: a ratio of two sums over clusters (Cochran
+        1977, eq. 2.39 and 6.9). None for one cluster."""
+        count, tokens = len(self.sums), self.sizes.sum()
+        if count < 2:
+            return None
+        rest = self.sums - self.sums.sum() / tokens * self.sizes
+        return math.sqrt(count / (count - 1) * float(rest @ rest)) / float(tokens)
+
+
+def loss_on_text(
+    trained: TrainedModel, name: str, text: TextTokens, context: int, stride: int
+) -> Score:
+    """The mean cross-entropy in nats of a text's tokens, ends of documents counted, and bits per
+    byte, to which those ends add no bytes."""
+    losses = token_losses(trained.model, text.tokens, context, stride, trained.device)
+    clusters = clusters_of(losses, text.ends - 1, context)
+    loss, stderr = float(losses.mean()), clusters.stderr
+    per_loss = bits_per_byte(1.0, len(losses), 1) / text.loss_bytes
+    bits_stderr = stderr * per_loss if stderr is not None else None
+    over = str(clusters)
+    return Score(
+        name=name,
+        kind="text",
+        metrics=(
+            Metric("loss", loss, stderr, over),
+            Metric("bits_per_byte", loss * per_loss, bits_stderr, over),
+        ),
+        tokens=len(losses),
+        bytes=round(text.loss_bytes),
+        examples=len(text.ends),
+    )
+
+
+def clusters_of(losses: np.ndarray, ends: np.ndarray, context: int) -> Clusters:
+    """The losses of each document, which ends before `ends` of its tokens; of windows if there are
+    few of them."""
+    name, starts = "document", np.concatenate([[0], ends[ends < len(losses)]])
+    if len(starts) < FEWEST_DOCUMENTS:
+        name, starts = "window", np.arange(0, len(losses), context)
+    sizes = np.diff([*starts, len(losses)])
+    return Clusters(np.add.reduceat(losses, starts), sizes, name)

@@ -1,0 +1,48 @@
+"""What is measured has a name: that of its columns."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmscale.errors import InputError
+
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.\-]*)=(.+)", re.DOTALL)
+_LONGEST = 40
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`NAME=PLACE`: what was asked for, and by which name its columns are to be called."""
+
+    name: str
+    place: str
+
+
+def named(texts: Sequence[str], option: str) -> tuple[Asked, ...]:
+    """What each of `texts`, `NAME=PLACE` or PLACE, asks for. A place gives its name if none is
+    given. Raises InputError for two of one name, and for what has none."""
+    found: dict[str, Asked] = {}
+    for text in texts:
+        asked = _asked(text.strip(), option)
+        if asked.name in found:
+            raise InputError(
+                f"{option} names two by {asked.name}: {found[asked.name].place} and {asked.place}",
+                f"give each a name of its own: {option} NAME={asked.place}",
+            )
+        found[asked.name] = asked
+    return tuple(found.values())
+
+
+def _asked(text: str, option: str) -> Asked:
+    match = _NAMED.fullmatch(text)
+    name, place = match.groups() if match else ("", text)
+    if not place.strip():
+        raise InputError(f"{option} is empty", f"write it like {option} books=books.jsonl")
+    plain = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(place).name.partition(".")[0]).strip("-")
+    if not plain or len(plain) > _LONGEST:
+        raise InputError(
+            f"{option} {place!r} gives no name for a column",
+            f"name it: {option} NAME={place}, of at most {_LONGEST} letters",
+        )
+    return Asked(plain, place)

@@ -1,0 +1,223 @@
+"""Export and import: what transformers computes is what was trained, and the way back is exact."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sweeps import llmscale
+from trained import untrained_run
+
+from llmscale.errors import InputError
+from llmscale.measure.sweep.records import write_tables
+from llmscale.measure.trained.exchange.export import export
+from llmscale.measure.trained.exchange.importing import import_model
+from llmscale.measure.trained.model import open_model
+from llmscale.runs.results_folder import ResultsFolder
+
+transformers = pytest.importorskip("transformers", reason="needs transformers, of extra [models]")
+# What it says of its own loading is no matter of these tests.
+transformers.logging.disable_progress_bar()
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gpt2": {"arch": "gpt2"},
+    "llama-mup": {"parametrization": "mup"},
+    "gpt2-mup": {"arch": "gpt2", "parametrization": "mup"},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A results folder with one run of each kind."""
+    out = tmp_path_factory.mktemp("exchange")
+    for kind, recipe in KINDS.items():
+        untrained_run(text, out / kind, **recipe)
+    return {kind: out / kind for kind in KINDS}
+
+
+def logits_of(folder: Path, tokens: torch.Tensor) -> torch.Tensor:
+    """Those of the model as transformers loads it."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        logits: torch.Tensor = model(tokens).logits
+    return logits
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_transformers_gives_equal_logits_and_the_way_back_is_exact(
+    kind: str, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    ours = open_model(trained[kind])
+    folder = tmp_path / "model"
+    found = llmscale("export", str(trained[kind]), str(folder), "--dtype", "float32", "--json")
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["run_id"] == ours.run_id
+    tokens = torch.randint(ours.shape.vocab_size, (3, ours.context))
+    wanted = ours.model(tokens)
+    assert (logits_of(folder, tokens) - wanted).abs().max() < 1e-4
+
+    kind_of_model = "GPT2LMHeadModel" if kind.startswith("gpt2") else "LlamaForCausalLM"
+    assert json.loads((folder / "config.json").read_text())["architectures"] == [kind_of_model]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    words = "three; four five"
+    assert tokenizer(words)["input_ids"] == ours.tokenizer.encode(words).ids
+    assert tokenizer.eos_token_id == ours.end_of_text
+
+    back = llmscale("import", str(folder), "--out", str(tmp_path / "back"), "--tokens", "10k")
+    assert back.exit_code == 0, back.output
+    again = open_model(tmp_path / "back")
+    assert (again.model(tokens) - wanted).abs().max() < 1e-4
+    assert again.row is not None
+    assert (again.row.status, again.row.loss) == ("done", None)
+
+
+def saved_by_transformers(folder: Path, **changes: Any) -> tuple[Path, Any]:
+    """A small Llama with settings unlike ours: two heads of keys for four, tied embeddings."""
+    config = transformers.LlamaConfig(
+        **{
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": 320,
+            "max_position_embeddings": 64,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 50_000.0,
+            "tie_word_embeddings": True,
+            **changes,
+        }
+    )
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(config).eval()
+    model.save_pretrained(folder)
+    return folder, model
+
+
+def with_tokenizer(folder: Path, trained: dict[str, Path]) -> Path:
+    shutil.copy(open_model(trained["llama"]).tokenizer_file, folder / "tokenizer.json")
+    return folder
+
+
+def test_a_llama_of_other_settings_is_imported_with_its_logits(
+    trained: dict[str, Path], tmp_path: Path
+) -> None:
+    folder, model = saved_by_transformers(tmp_path / "theirs")
+    found = import_model(with_tokenizer(folder, trained), tmp_path / "runs-of-others")
+    said = " ".join(found.remarks)
+    assert "heads of keys" in said
+    assert "output projection" in said
+    assert found.row.status == "stopped"  # no law takes a run of unknown tokens
+    tokens = torch.randint(320, (2, 64))
+    ours = open_model(found.folder.path)
+    with torch.no_grad():
+        assert (ours.model(tokens) - model(tokens).logits).abs().max() < 1e-4
+    export(found.folder.path, tmp_path / "again", dtype="float32")
+    with torch.no_grad():
+        wanted = model(tokens).logits
+    assert (logits_of(tmp_path / "again", tokens) - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        ("no config", "config.json"),
+        ("another type", "mamba"),
+        ("biases", "attention_bias"),
+        ("scaled positions", "rope_type"),
+        ("no weights", "model.safetensors"),
+        ("pickles", "pickles"),
+        ("cut weights", "safetensors"),
+        ("wrong shape", "weight of"),
+        ("a weight is missing", "no weight"),
+        ("no tokenizer", "tokenizer.json"),
+        ("a larger tokenizer", "tokens"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_sentence(
+    how: str, word: str, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    changes = {"biases": {"attention_bias": True}}.get(how, {})
+    folder = with_tokenizer(saved_by_transformers(tmp_path / "theirs", **changes)[0], trained)
+    config = json.loads((folder / "config.json").read_text())
+    weights = folder / "model.safetensors"
+    match how:
+        case "no config":
+            (folder / "config.json").unlink()
+        case "another type":
+            config["model_type"] = "mamba"
+        case "scaled positions":
+            config["rope_parameters"]["rope_type"] = "llama3"
+        case "no weights":
+            weights.unlink()
+        case "pickles":
+            weights.rename(folder / "pytorch_model.bin")
+        case "cut weights":
+            os.truncate(weights, 2000)
+        case "wrong shape":
+            config["intermediate_size"] = 64
+        case "a weight is missing":
+            config["num_hidden_layers"] = 3
+        case "no tokenizer":
+            (folder / "tokenizer.json").unlink()
+        case "a larger tokenizer":
+            config["vocab_size"] = 100
+    if how != "no config":
+        (folder / "config.json").write_text(json.dumps(config))
+    found = llmscale("import", str(folder), "--out", str(tmp_path / "out"))
+    assert found.exit_code == 2, found.output
+    assert word in found.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_is_whole_or_not_there(
+    trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    place = tmp_path / "model"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        found = llmscale("export", str(trained["llama"]), str(place))
+    assert found.exit_code == 1
+    assert "cannot write" in found.output
+    assert list(tmp_path.iterdir()) == []
+    export(trained["llama"], place)
+    with pytest.raises(InputError, match="not empty"):
+        export(trained["llama"], place)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (["--to", "onnx"], "onnx"),
+        (["--dtype", "int3"], "int3"),
+        (["--push", "no owner"], "OWNER/NAME"),
+        (["--push", "nobody"], "OWNER/NAME"),
+    ],
+)
+def test_a_wrong_export_is_refused(
+    more: list[str], word: str, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    found = llmscale("export", str(trained["llama"]), str(tmp_path / "model"), *more)
+    assert found.exit_code == 2
+    assert word in found.output
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_card_says_what_the_model_is_and_where_it_lies_on_the_law(
+    text: Path, tmp_path: Path
+) -> None:
+    out = ResultsFolder(tmp_path / "ladder")
+    for size, loss in {"1x8x1": 4.2, "1x16x1": 3.9, "2x16x1": 3.8, "2x32x2": 3.5}.items():
+        run = untrained_run(text, out.path, size=size, loss=loss)
+    write_tables(out, final=True)
+    assert llmscale("fit", str(out.path), "--law", "power", "--bootstrap", "100").exit_code == 0
+    assert llmscale("export", str(out.path), str(tmp_path / "model")).exit_code == 0
+    card = (tmp_path / "model" / "README.md").read_text()
+    for said in (run.name, "3.5000", "`power`, L = A/N^alpha", "4 runs", text.name):
+        assert said in card
