@@ -12,9 +12,9 @@ from sweeps import llmscale, options
 from torch.nn.functional import cross_entropy
 
 from llmscale.measure.text.store import TokenStore
-from llmscale.measure.train.kept_weights import read_tensors
 from llmscale.measure.text.tasks.spec import TaskSpec
 from llmscale.measure.text.tasks.store import prepare_task
+from llmscale.measure.train.kept_weights import read_tensors
 from llmscale.measure.trained.finetuning.api import finetune
 from llmscale.measure.trained.finetuning.jobs import finetuning_jobs
 from llmscale.measure.trained.finetuning.parents import find_parents
