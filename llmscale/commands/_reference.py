@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
-from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading
+from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.measure.trained.generation.spec import Sampling
@@ -19,8 +19,8 @@ _BEGINNING = """\
 
 Every setting of `llmscale sweep` and `llmscale tune`, and below of
 [`fit`, `plot` and `predict`](#options-of-fit-plot-and-predict) and of
-[commands on trained models](#options-of-commands-on-trained-models). One name stands for it everywhere:
-an option of the command line, a key of a TOML file, and a keyword in Python.
+[commands on trained models](#options-of-commands-on-trained-models). One name stands for it
+everywhere: an option of the command line, a key of a TOML file, and a keyword in Python.
 
 ```sh
 llmscale sweep --sizes 10k,30k --batch-tokens 4096
@@ -53,6 +53,7 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of all three: how a table is read", Reading),
     ("Of all three: how a law is fitted", Options),
     ("Of `fit` only", FitSpec),
+    ("Of `mixture` only", MixtureSpec),
     ("Of `plot` only", PlotSpec),
     ("Of `predict` only", PredictSpec),
 )

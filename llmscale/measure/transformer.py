@@ -148,7 +148,7 @@ class LanguageModel(nn.Module):
         residual, auxiliary_B = self._residual(inputs_BT)
         total, losses_BT = output(*residual, targets_BT, weights_B, soft)
         for of_block_B in auxiliary_B:
-            total = total + weights_B @ of_block_B
+            total = total + of_sequences(weights_B) @ of_block_B
         return total, losses_BT
 
     def compile_parts(self) -> None:
@@ -301,6 +301,11 @@ def nothing_added(x: Tensor, ops: Operations) -> Tensor:
     What is compiled then sees the same inputs in the first block as in all others, and one graph
     serves them."""
     return (0 * x).to(ops.dtype)
+
+
+def of_sequences(weights: Tensor) -> Tensor:
+    """The weight of each sequence, of weights that may be of each token."""
+    return weights if weights.dim() == 1 else weights.sum(dim=-1)
 
 
 def _put(places: Mapping[str, nn.Module], weights: Mapping[str, Tensor]) -> None:
