@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,13 +53,14 @@ def test_one_expert_is_llama_with_the_same_weights(ops: str) -> None:
 class Loop(nn.Module):
     """The experts of one block one after another, each for the tokens that chose it."""
 
-    def __init__(self, mlp: nn.Module, chosen: int) -> None:
+    def __init__(self, mlp: Any, chosen: int) -> None:
         super().__init__()
-        self.mlp, self.chosen = mlp, chosen
+        self.mlp: Any = mlp
+        self.chosen = chosen
         self.auxiliary: list[Tensor] = []
 
     def forward(self, n_BTC: Tensor) -> Tensor:
-        router: Tensor = self.mlp.router  # type: ignore[assignment]
+        router = self.mlp.router
         logits = n_BTC @ router.t()
         p = logits.exp() / logits.exp().sum(-1, keepdim=True)
         largest = p >= p.sort(dim=-1).values[..., -self.chosen, None]
@@ -68,7 +70,7 @@ class Loop(nn.Module):
         matrices = zip(
             self.mlp.gate_up.weight.chunk(E),
             self.mlp.down.weight.chunk(E),
-            strict=True,  # type: ignore
+            strict=True,
         )
         for e, (gate_up, down) in enumerate(matrices):
             gate, up = gate_up.chunk(2)
@@ -83,7 +85,7 @@ class Loop(nn.Module):
 @pytest.mark.parametrize("ops", OPERATIONS)
 @pytest.mark.parametrize("arch", ["moe:4x1", "moe:5x3"])
 def test_loss_and_gradients_are_those_of_a_plain_loop_over_experts(arch: str, ops: str) -> None:
-    model = model_of(arch, ops)
+    model: Any = model_of(arch, ops)
     total, losses_BT = trained_loss(model)
     found = torch.autograd.grad(total, list(model.parameters()))
 
