@@ -25,7 +25,7 @@ Member = TypeVar("Member")
 
 DIGITS = 16
 """Hexadecimal digits of a file's SHA-256 in the name of what is in it."""
-CHOSEN = frozenset({"arch", "executor", "optimizer", "schedule", "source", "track"})
+CHOSEN = frozenset({"arch", "executor", "optimizer", "schedule", "source", "steps", "track"})
 """Settings of a TOML file that take a choice of the user's own."""
 _IN_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[A-Za-z_]\w*))?")
 _PINNED = re.compile(

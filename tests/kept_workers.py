@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from llmscale.measure.executors import Place, local
 from llmscale.measure.executors._worker_process import start_worker
 from llmscale.measure.train.run_spec import known_spec
@@ -22,13 +24,11 @@ _idle: "list[KeptWorker]" = []
 @contextmanager
 def kept_workers() -> Iterator[None]:
     """Sweeps that this process leads are given workers that others have left, if they fit."""
-    local.start_worker = _lend  # type: ignore[assignment]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "start_worker", _lend)
         yield
-    finally:
-        local.start_worker = start_worker
-        while _idle:
-            _idle.pop().end()
+    while _idle:
+        _idle.pop().end()
 
 
 def _lend(folders: Sequence[str], place: Place) -> "KeptWorker | subprocess.Popen[str]":
@@ -90,7 +90,7 @@ class KeptWorker:
     # What follows is what a sweep asks of a process.
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._said.get, None)  # type: ignore[return-value]
+        return iter(self._said.get, None)
 
     def write(self, message: str) -> None:
         assert self._process.stdin is not None

@@ -64,13 +64,13 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
     listed = plan.runs
     if len(listed) > MOST_LINES:
         listed = tuple(run for run in plan.runs if not run.finished)[:MOST_LINES]
-    headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time")
     title = f"Plan: {counted(len(plan.runs), 'run')} into {where}"
-    least = ("epochs", "batch", "lr", "memory")
-    table = output.make_table(title, *headings, "", left=2, least=least)
-    for run in listed:
-        table.add_row(*_cells(run))
-    output.progress.print(table)
+    if listed[0].job.finetuning is not None:
+        from llmscale.commands.finetune import show_finetuning
+
+        show_finetuning(listed, title)
+    else:
+        _show_runs(listed, title)
     if len(plan.runs) > len(listed):
         finished = len(plan.runs) - len(plan.waiting)
         more = len(plan.runs) - len(listed)
@@ -85,6 +85,15 @@ def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:
         output.progress.print(_cost(plan))
         output.progress.print(str(plan.kept))
         output.progress.print(f"{plan.dtype}: {plan.dtype_reason}")
+
+
+def _show_runs(runs: Sequence[PlannedRun], title: str) -> None:
+    headings = ("size", "shape", "N", "tokens", "epochs", "FLOPs", "lr", "batch", "memory", "time")
+    least = ("epochs", "batch", "lr", "memory")
+    table = output.make_table(title, *headings, "", left=2, least=least)
+    for run in runs:
+        table.add_row(*_cells(run))
+    output.progress.print(table)
 
 
 def _cells(run: PlannedRun) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Its weights number exactly `shape.params_total`: the token embedding in `embed`,
 architecture puts next to it, `blocks`, `norm`, and the output projection in `head`. Shapes in
 suffixes: B sequences, T positions, C = d_model, V = vocab_size."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,12 @@ class Block(nn.Module):
 
     def forward(self, x_BTC: Tensor, added_BTC: Tensor | None, *shared: Any) -> tuple[Tensor, ...]:
         return self.architecture.block(self, x_BTC, added_BTC, *shared)
+
+    def with_operations(self, ops: Any) -> "Block":
+        """The block of the same weights that computes by other operations."""
+        twin = copy.copy(self)
+        twin.ops = ops
+        return twin
 
     def within(self, name: str, compute: Callable[..., Any], *inputs: Any) -> Any:
         """compute(self, *inputs), as a call of the part that holds the weights below `name`."""
@@ -142,7 +149,7 @@ class LanguageModel(nn.Module):
         residual, auxiliary_B = self._residual(inputs_BT)
         total, losses_BT = output(*residual, targets_BT, weights_B, soft)
         for of_block_B in auxiliary_B:
-            total = total + weights_B @ of_block_B
+            total = total + of_sequences(weights_B) @ of_block_B
         return total, losses_BT
 
     def compile_parts(self) -> None:
@@ -295,6 +302,11 @@ def nothing_added(x: Tensor, ops: Operations) -> Tensor:
     What is compiled then sees the same inputs in the first block as in all others, and one graph
     serves them."""
     return (0 * x).to(ops.dtype)
+
+
+def of_sequences(weights: Tensor) -> Tensor:
+    """The weight of each sequence, of weights that may be of each token."""
+    return weights if weights.dim() == 1 else weights.sum(dim=-1)
 
 
 def _put(places: Mapping[str, nn.Module], weights: Mapping[str, Tensor]) -> None:

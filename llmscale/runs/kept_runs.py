@@ -13,8 +13,9 @@ def largest_kept(results: ResultsFolder) -> tuple[RunFolder, Run] | None:
         row = folder.known_row()
         if row is not None and row.status == "done" and folder.weights_path.exists():
             found.append((folder, row))
-    return min(found, key=lambda one: _rank(one[1]), default=None)
+    return min(found, key=lambda one: largest_first(one[1]), default=None)
 
 
-def _rank(row: Run) -> tuple[float, ...]:
+def largest_first(row: Run) -> tuple[float, ...]:
+    """By which rows are sorted: the largest model first, of these the one of the lowest loss."""
     return -row.params_total, row.loss if row.loss is not None else float("inf")

@@ -61,7 +61,9 @@ class Run:
     peak_memory_bytes: int | None = optional("most memory that was in use", "bytes")
     device: str = column("name of the device")
     dtype: str = column("number format of matrix products")
-    parent: str | None = optional("run that trained the first steps: the trunk of a cooldown")
+    parent: str | None = optional(
+        "run that trained the first steps: the trunk of a cooldown, or what was fine-tuned"
+    )
     error: str | None = optional("why it diverged or failed")
     retry_of: str | None = optional(
         "run that diverged, or whose trunk did, and that this one is again with half its "
@@ -72,6 +74,17 @@ class Run:
     spike_height: float | None = optional("its height above the loss just before", "nats per token")
     wall_mfu: float | None = optional(
         "MFU over `seconds`: evaluation, checkpoints and compiling too, which `mfu` leaves out"
+    )
+    pretrained: int | None = optional(
+        "of a fine-tuning: 1 if it began with the weights of `parent`, 0 with new ones"
+    )
+    pretrain_tokens: int | None = optional("tokens that these weights were trained on before")
+    examples: int | None = optional("different examples of the task that it was trained on")
+    task_tokens: int | None = optional(
+        "tokens of these examples without padding: D_F of the transfer law"
+    )
+    trained_params: int | None = optional(
+        "weights that were trained: all of them, or those of low-rank adapters"
     )
     n_experts: int | None = optional("MLPs of a block that a router chooses from; 1 if it has one")
     experts_per_token: int | None = optional("how many of them work on a token")

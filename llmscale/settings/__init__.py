@@ -78,6 +78,8 @@ class Setting:
     metavar: str = ""
     choices: Callable[[], Iterable[str]] | None = None
     """The menu, looked up when it is needed."""
+    also: str = ""
+    """Another key by which a file may have it."""
     only_shown: bool = False
     """Whether the menu is only shown, since whoever takes a value looks it up."""
     within: Range | None = None
@@ -169,7 +171,7 @@ def keys_of(kind: Any) -> dict[str, Setting]:
     keys: dict[str, Setting] = {}
     for one in settings_of(kind):
         if one.tables is None:
-            keys[one.name] = one
+            keys |= dict.fromkeys(filter(None, (one.also, one.name)), one)
             continue
         for name, inner in one.tables().items():
             keys[name] = Setting(name, inner, MISSING, table=_always(inner))

@@ -40,6 +40,11 @@ def from_table(kind: type[Settings], table: Any, where: str) -> Settings:
     check_keys(table, set(known), where)
     values = {key: read_value(known[key], value, where) for key, value in table.items()}
     for one in settings_of(kind):
+        if one.also in values:
+            if one.name in values:
+                problem = f"both {one.also!r} and {one.name!r} are in {where}, and are the same"
+                raise InputError(problem, f"keep {one.also!r} only")
+            values[one.name] = values.pop(one.also)
         if one.tables is not None:
             values[one.name] = {key: values.pop(key) for key in one.tables() if key in values}
     return kind(**values)

@@ -21,6 +21,7 @@ from llmscale.explain.table.columns.find import (
     nearest,
     quantity_of,
 )
+from llmscale.explain.table.columns.names import OWN_TABLE
 from llmscale.explain.table.columns.quantities import check_positive, with_quantities
 from llmscale.explain.table.columns.spelled_out import with_spelled_out
 from llmscale.explain.table.columns.units import known_units, parse_units
@@ -243,6 +244,10 @@ def _notes(
         doubts += cut_short(raw, frame, found.columns, kept, judged.names)
         doubts += passes(raw, found.columns)
         doubts += mixed_splits(raw[kept])
+    elif found.columns.get("loss") not in (None, "loss"):
+        # Scores are what they are, but which way they go is to be seen.
+        taken = _taken(frame[kept], found, asked.units, judged.names[kept], read.path)
+        doubts += plausible.check_score(taken)
     filtered = _filtered(asked.filters, int(kept.sum()), int(judged.usable.sum()))
     return (
         *read.notes,
@@ -268,17 +273,21 @@ def _is_own(raw: pd.DataFrame, path: Path) -> bool:
     """Whether the table is one that a sweep of our own wrote."""
     if not path.is_dir():
         return False
-    marks = {"run_id", "status", "train_loss", "data_fingerprint"}
-    return ResultsFolder(path).sweep_path.exists() or marks <= set(raw.columns)
+    return ResultsFolder(path).sweep_path.exists() or set(raw.columns) >= OWN_TABLE
 
 
 def _doubts(
     frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
 ) -> list[Note]:
     """What is doubtful in what was taken for what. Raises InputError."""
+    return plausible.check(_taken(frame, found, units, names, path))
+
+
+def _taken(
+    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
+) -> Taken:
     by_hand = {"params", "tokens"} <= set(found.told)
-    taken = Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
-    return plausible.check(taken)
+    return Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
 
 
 def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:

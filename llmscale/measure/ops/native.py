@@ -307,7 +307,7 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> Any:
         B, T, C = x_BTC.shape
         x, targets = x_BTC.reshape(B * T, C), targets_BT.flatten()
-        training = ctx.needs_input_grad[1]
+        training = any(ctx.needs_input_grad[:2])  # the output itself may be frozen
         losses = x.new_empty(B * T, dtype=torch.float32)
         d_x = torch.empty_like(x) if training else None
         d_weight = torch.zeros_like(weight) if training else None

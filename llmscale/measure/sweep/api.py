@@ -1,10 +1,12 @@
 """A whole sweep in one call: from what is asked for to its table of runs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError, counted
+from llmscale.measure.lead import Report
 from llmscale.measure.sweep.keeping import check_room
 from llmscale.measure.sweep.known_floor import contexts_of, said_of, true_losses
 from llmscale.measure.sweep.notes import held_out_note
@@ -97,8 +99,14 @@ def sweep(
         return planned
     check_room(plan.kept, finished_runs(folder), folder.path)
     if plan.seconds > max_hours * 3600 and not yes:
-        _ask(plan, max_hours, watcher)
-    plan, runs = _train(plan, spec, store, results, command, watcher)
+        ask_to_start(plan, max_hours, watcher)
+
+    def train(plan: Plan, report: Report) -> list[Run]:
+        return carry_out(plan, spec, store, folder, command, report)
+
+    plan, runs = train_rounds(
+        plan, spec, results, watcher, train, lambda plan: next_round(plan, spec, store, folder)
+    )
     ids = {run.job.run_id for run in plan.runs}
     return replace(planned, plan=plan, runs=tuple(run for run in runs if run.run_id in ids))
 
@@ -117,22 +125,24 @@ def _plan(spec: SweepSpec, store: TokenStore, folder: ResultsFolder, watcher: Wa
     )
 
 
-def _ask(plan: Plan, max_hours: float, watcher: Watcher) -> None:
+def ask_to_start(plan: Plan, max_hours: float, watcher: Watcher) -> None:
+    """Raise InputError unless the watcher may start what takes longer than `max_hours`."""
     time = format_seconds(plan.seconds)
     problem = f"the sweep will take about {time}, more than --max-hours {max_hours:g}"
     if not watcher.may_start(problem):
         raise InputError(problem, "start it with --yes, or plan less")
 
 
-def _train(
+def train_rounds(
     plan: Plan,
     spec: SweepSpec,
-    store: TokenStore,
     results: Results,
-    command: str,
     watcher: Watcher,
+    train: Callable[[Plan, Report], list[Run]],
+    following: Callable[[Plan], Plan | None],
 ) -> tuple[Plan, list[Run]]:
-    """Carry `plan` out, and then the runs that are tried again; the last plan, and all rows."""
+    """`train` a plan, and then those of runs that are tried again, which `following` gives; the
+    last plan, and all rows."""
     folder = results.folder
     more: Plan | None = plan
     try:
@@ -145,8 +155,8 @@ def _train(
                     kept_at(results.remote, shown, watcher.tell) as sent,
                     tracked(spec.track, jobs, folder, sent, watcher.warn) as report,
                 ):
-                    runs = carry_out(plan, spec, store, folder, command, report)
-                more = next_round(plan, spec, store, folder)
+                    runs = train(plan, report)
+                more = following(plan)
                 if more is not None:
                     waiting = counted(len(more.waiting), "run")
                     watcher.tell(f"trying {waiting} again with half the learning rate")

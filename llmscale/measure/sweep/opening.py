@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def stated_command(verb: str, results: Results, spec: SweepSpec, *others: Any) -
     usual = SweepSpec()
     without_option = (
         spec.recipes != usual.recipes,
-        spec.data.cleaning != usual.data.cleaning,
+        replace(spec.data.cleaning, steps=()) != usual.data.cleaning,
         spec.data.augment != usual.data.augment,
         bool(spec.data.mixture),
         spec.hardware.options_by_executor != usual.hardware.options_by_executor,

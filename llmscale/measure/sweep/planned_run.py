@@ -63,6 +63,13 @@ class PlannedRun:
         return ", ".join(branch + begun)
 
     @property
+    def parent(self) -> str | None:
+        """The run that trains its first steps, or whose weights it begins with."""
+        if self.descent.parent is not None:
+            return self.descent.parent.run_id
+        return self.job.finetuning.parent if self.job.finetuning else None
+
+    @property
     def is_begun(self) -> bool:
         """Whether an earlier command has trained some of its own steps, and not all."""
         return not self.finished and self.reached > self.descent.step
@@ -75,11 +82,11 @@ class PlannedRun:
     def to_json(self) -> dict[str, Any]:
         job = self.job
         return {
-            **fields_from(Run, job, job.shape),
+            **fields_from(Run, job, job.shape, job.finetuning),
             "shape": job.shape.name,
             "epochs": job.epochs,
             "trained_flops": self.trained_flops,
-            "parent": self.descent.parent.run_id if self.descent.parent else None,
+            "parent": self.parent,
             "memory_bytes": self.memory_bytes,
             "estimated_seconds": self.seconds,
             "finished": self.finished,

@@ -116,7 +116,8 @@ def provenance(
 
 def _own_texts(plan: Plan, spec: SweepSpec) -> dict[str, str]:
     """The files of the user's own that the sweep was made with, for those who read of it later."""
-    found = texts_of([*spec.data.sources, *spec.track, spec.hardware.executor])
+    steps = spec.data.cleaning.steps
+    found = texts_of([*spec.data.sources, *steps, *spec.track, spec.hardware.executor])
     for run in plan.runs:
         found |= run.job.own_texts()
     return found

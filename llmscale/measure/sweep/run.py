@@ -43,6 +43,9 @@ from llmscale.runs.run import FINISHED, Run
 from llmscale.runs.safe_write import make_folder
 from llmscale.runs.scores import write_scores
 
+INITIAL = "initial.safetensors"
+"""In the folder of a run: the weights that it begins with, put there before it is begun."""
+
 
 class Book(ABC):
     """What is noted of a plan's runs as they begin, go on and end."""
@@ -112,13 +115,14 @@ def carry_out(
     folder: ResultsFolder,
     command: str,
     report: Report,
+    said: Callable[[], dict[str, Any]] | None = None,
 ) -> list[Run]:
     """Train what is waiting in `plan`, write the tables, and return the rows of all runs of the
-    folder.
+    folder. `said` gives what sweep.json says, if it is another's than a sweep's.
 
     Raises KeyboardInterrupt, with the tables written and every started run resumable, when
     interrupted."""
-    said = partial(provenance, plan, spec, store, folder, command)
+    said = said or partial(provenance, plan, spec, store, folder, command)
     truths = true_losses(store, contexts_of(plan))
     train_plan(plan, spec, store, folder, _SweepBook(plan, spec, folder, said, truths), report)
     return recorded_runs(folder)
@@ -183,6 +187,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         {step: branch_file(step) for step in run.descent.branch_steps},
         own=run.job.own_texts(),
         keep=plan.kept.dtype_of(run.job.run_id),
+        initial=initial_weights(run.job),
         teacher=_teacher(run, plan),
         counts=run.job.shape.counts if is_own(run.job.shape.arch) else None,
     )
@@ -195,6 +200,12 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         if before.device_name == spec.device_name and not no_kernels:
             spec = replace(spec, conditions=before.conditions, threads=before.threads)
     spec.write(home)
+
+
+def initial_weights(job: Job) -> str | None:
+    """The file in a run's folder of the weights that it begins with; None for new ones."""
+    is_pretrained = job.finetuning is not None and job.finetuning.weights is not None
+    return INITIAL if is_pretrained else None
 
 
 def _teacher(run: PlannedRun, plan: Plan) -> str | None:

@@ -401,6 +401,7 @@ def check_choices(spec: SweepSpec, starting: bool = True) -> None:
 
     If it is `starting`, also if its executor cannot start anything here."""
     from llmscale.measure.executors import check_executor
+    from llmscale.measure.text.clean import open_steps
     from llmscale.measure.text.sources import check_source
     from llmscale.measure.trackers import find_trackers
     from llmscale.measure.train.own_model import check_architecture
@@ -409,6 +410,7 @@ def check_choices(spec: SweepSpec, starting: bool = True) -> None:
     find_trackers(spec.track)
     for source in spec.data.sources:
         check_source(source)
+    open_steps(spec.data.cleaning.steps)
     for recipe in spec.variants.values():
         check_architecture(recipe.arch)
 

@@ -22,6 +22,8 @@ from llmscale.errors import InputError, WorkError
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.text.augmentation import Augmentation, augmented
 from llmscale.measure.text.checksums import RunningChecksum
+from llmscale.measure.text.clean import Compare, Step, open_steps
+from llmscale.measure.text.cleaner import Cleaner, Effect, together
 from llmscale.measure.text.cleaning import Seen
 from llmscale.measure.text.documents import Batch, Position, Split, read_batches
 from llmscale.measure.text.encoder_process import EncoderProcess, encoder_of
@@ -76,6 +78,8 @@ class Journal:
     too_short: int = 0
     duplicates: int = 0
     duplicate_bytes: int = 0
+    steps: Mapping[str, Effect] = field(default_factory=dict)
+    """What each step of cleaning did, of those that did something."""
     unknown: int = 0
     """Tokens of training and validation that stand for what the tokenizer does not know."""
     checksums: dict[str, str] = field(default_factory=dict)
@@ -99,10 +103,17 @@ class Journal:
         kinds = {"split": Split, "position": Position, **counts}
         for key in kinds.keys() & entry.keys():
             entry[key] = kinds[key](**entry[key])
+        steps = entry.get("steps", {})
+        entry["steps"] = {name: Effect.from_json(known) for name, known in steps.items()}
         return cls(**{**entry, "remarks": tuple(entry.get("remarks", ()))})
 
     def write(self, folder: Path) -> None:
         write_json(folder / "journal.json", asdict(self))
+
+
+def marks_file(step: Step) -> str:
+    """The file that holds the marks of the documents kept, for a step that compares."""
+    return f"marks-{step.name.replace(':', '-')}.bin"
 
 
 def begin(folder: Path, split: Split, tokenizer: "Tokenizer", remarks: Sequence[str] = ()) -> None:
@@ -131,8 +142,9 @@ def build(
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     _, end = end_of_text(tokenizer, str(folder / "tokenizer.json"), ends_with)
     numbers = token_type(vocab_size(tokenizer))
-    with _Files(folder, journal, numbers, validation_tokens, unknown_token(tokenizer)) as files:
-        batches = read_batches(source, cleaning, files.seen(journal), journal.position)
+    unknown = unknown_token(tokenizer)
+    with _Files(folder, journal, numbers, cleaning, validation_tokens, unknown) as files:
+        batches = read_batches(source, files.cleaner(journal), journal.position)
         if augment.changes:
             batches = (augmented(batch, journal.split, augment) for batch in batches)
         encoded = _encode_in_order(batches, folder / "tokenizer.json", end, workers)
@@ -224,10 +236,12 @@ class _Files:
         folder: Path,
         journal: Journal,
         dtype: np.dtype,
+        cleaning: Cleaning,
         validation_tokens: int,
         unknown: int | None,
     ) -> None:
         self.folder = folder
+        self._cleaning = cleaning
         self._validation_tokens, self._unknown = validation_tokens, unknown
         sums, digest_bytes = journal.checksums, journal.kept.documents * _DIGEST.itemsize
         train_bytes, validation_bytes = (
@@ -236,7 +250,12 @@ class _Files:
         self._train = _File(folder / "train.bin", train_bytes, sums)
         self._validation = _File(folder / "validation.bin", validation_bytes, sums)
         self._digests = _File(folder / "digests.bin", digest_bytes, sums)
-        self._all = (self._train, self._validation, self._digests)
+        self._marks = {
+            step.name: _File(folder / marks_file(step), _marks_bytes(step, journal), sums)
+            for step in open_steps(cleaning.steps)
+            if isinstance(step, Compare)
+        }
+        self._all = (self._train, self._validation, self._digests, *self._marks.values())
 
     def __enter__(self) -> "_Files":
         return self
@@ -248,11 +267,15 @@ class _Files:
             with contextlib.suppress(OSError):
                 file.close()
 
-    def seen(self, journal: Journal) -> Seen:
-        """The documents kept so far."""
+    def cleaner(self, journal: Journal) -> Cleaner:
+        """What cleans the documents that follow, and knows those that were kept so far."""
         seen = Seen()
         seen.add_all(np.fromfile(self.folder / "digests.bin", _DIGEST, journal.kept.documents))
-        return seen
+        cleaner = Cleaner(self._cleaning, seen)
+        for step in cleaner.compares:
+            known = np.fromfile(self._marks[step.name].path, _DIGEST)
+            cleaner.remember(step, known)
+        return cleaner
 
     def append(self, journal: Journal, batch: Batch, tokens: list[np.ndarray]) -> Journal:
         """Write a batch; the journal that follows from it."""
@@ -273,6 +296,10 @@ class _Files:
                     set_aside += count
             digests = [document.digest for document in batch.documents]
             self._digests.write(np.array(digests, _DIGEST).tobytes())
+            for name, file in self._marks.items():
+                marks = batch.cleaned.marks[name].astype(_DIGEST)
+                copies = len(batch.documents) - len(marks)  # made by augmentation; like nothing
+                file.write(marks.tobytes() + bytes(copies * marks.shape[1] * _DIGEST.itemsize))
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         return replace(
@@ -284,6 +311,7 @@ class _Files:
             too_short=journal.too_short + batch.too_short,
             duplicates=journal.duplicates + batch.duplicates,
             duplicate_bytes=journal.duplicate_bytes + batch.duplicate_bytes,
+            steps=together((journal.steps, batch.of_steps)),
             unknown=unknown,
         )
 
@@ -306,6 +334,10 @@ class _Files:
         if self._unknown is None:
             return 0
         return int(np.count_nonzero(numbers == self._unknown))
+
+
+def _marks_bytes(step: Compare, journal: Journal) -> int:
+    return journal.kept.documents * step.WIDTH * _DIGEST.itemsize
 
 
 class _File:

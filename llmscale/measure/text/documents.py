@@ -6,12 +6,20 @@ same side wherever it stands and however often. Of the held-out documents the fi
 aside and never trained on."""
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from llmscale.errors import InputError
-from llmscale.measure.text.cleaning import Document, Seen, clean
+from llmscale.errors import InputError, both
+from llmscale.measure.text.cleaner import (
+    EXACT_DUPLICATES,
+    TOO_SHORT,
+    Cleaned,
+    Cleaner,
+    Effect,
+    together,
+)
+from llmscale.measure.text.cleaning import Document
 from llmscale.measure.text.sources import Source
 from llmscale.measure.text.spec import Cleaning
 
@@ -27,7 +35,7 @@ _MOST_SURVEYED: Final = 4_000_000
 LARGEST_SHARE: Final = 0.1
 _SMALLEST_SHARE: Final = 0.02
 _UNKNOWN_SHARE: Final = 0.05
-_BYTES_PER_TOKEN: Final = 4
+BYTES_PER_TOKEN: Final = 4
 """For estimates before there is a tokenizer; on the high side, so that enough is held out."""
 FEWEST_DOCUMENTS: Final = 10
 _HASHES: Final = 1 << 64
@@ -46,11 +54,38 @@ class Batch:
     """Clean documents that follow each other in the source, about a mebibyte of text."""
 
     documents: tuple[Document, ...]
-    too_short: int
-    """Documents that cleaning dropped between these."""
-    duplicates: int
-    duplicate_bytes: int
     end: Position
+    cleaned: Cleaned
+    """How they came about: `documents` may be more, if they were augmented since."""
+
+    @property
+    def too_short(self) -> int:
+        """Documents that cleaning dropped between these."""
+        return self.effect(TOO_SHORT).dropped
+
+    @property
+    def duplicates(self) -> int:
+        return self.effect(EXACT_DUPLICATES).dropped
+
+    @property
+    def duplicate_bytes(self) -> int:
+        return self.effect(EXACT_DUPLICATES).dropped_bytes
+
+    @property
+    def dropped(self) -> int:
+        """Documents dropped by whatever step."""
+        return sum(effect.dropped for effect in self.cleaned.effects.values())
+
+    @property
+    def of_steps(self) -> dict[str, Effect]:
+        """What the steps did that were asked for."""
+        usual = (TOO_SHORT, EXACT_DUPLICATES)
+        effects = self.cleaned.effects
+        return {name: effect for name, effect in effects.items() if name not in usual}
+
+    def effect(self, name: str) -> Effect:
+        """What a step did."""
+        return self.cleaned.effects.get(name, Effect())
 
 
 @dataclass(frozen=True)
@@ -63,6 +98,8 @@ class Survey:
     duplicate_bytes: int
     complete: bool
     """Whether this is the whole source."""
+    effects: Mapping[str, Effect] = field(default_factory=dict)
+    """What each step of cleaning did."""
 
     @property
     def bytes(self) -> int:
@@ -83,36 +120,32 @@ class Split:
         return {"limit": self.limit, "share": self.limit / _HASHES, "reason": self.reason}
 
 
-def read_batches(
-    source: Source, cleaning: Cleaning, seen: Seen, start: Position
-) -> Iterator[Batch]:
+def read_batches(source: Source, cleaner: Cleaner, start: Position) -> Iterator[Batch]:
     """The documents of `source` from `start` on, cleaned; where batches end depends on it only."""
-    documents: list[Document] = []
-    too_short = duplicates = duplicate_bytes = characters = 0
+    texts: list[str] = []
+    characters = 0
     end = start
     for shard in range(start.shard, len(source.shards)):
         first = start.document if shard == start.shard else 0
         for number, text in enumerate(source.documents(shard, first), start=first):
-            document = clean(text, cleaning)
-            if document is None:
-                too_short += 1
-            elif cleaning.drop_duplicates and not seen.add(document.digest):
-                duplicates += 1
-                duplicate_bytes += document.bytes
-            else:
-                documents.append(document)
+            texts.append(text)
             characters += len(text) + 1
             end = Position(shard, number + 1)
             if characters >= BATCH_CHARACTERS:
-                yield Batch(tuple(documents), too_short, duplicates, duplicate_bytes, end)
-                documents, too_short, duplicates, duplicate_bytes, characters = [], 0, 0, 0, 0
-    if characters:
-        yield Batch(tuple(documents), too_short, duplicates, duplicate_bytes, end)
+                yield _batch(cleaner, texts, end)
+                texts, characters = [], 0
+    if texts:
+        yield _batch(cleaner, texts, end)
 
 
-def survey_bytes(source: Source) -> int:
+def _batch(cleaner: Cleaner, texts: Sequence[str], end: Position) -> Batch:
+    cleaned = cleaner.clean(texts)
+    return Batch(cleaned.documents, end, cleaned)
+
+
+def survey_bytes(source: Source, usual: int = SURVEY_BYTES) -> int:
     """How much of a source to look at first. One without an end has the same at every place."""
-    return _ENDLESS_BYTES if source.is_endless else SURVEY_BYTES
+    return min(usual, _ENDLESS_BYTES) if source.is_endless else usual
 
 
 def survey(
@@ -125,18 +158,18 @@ def survey(
     batches: list[Batch] = []
     read_bytes = documents = dropped = 0
     complete = True
-    for batch in read_batches(source, cleaning, Seen(), Position()):
+    for batch in read_batches(source, Cleaner(cleaning), Position()):
         if read_bytes >= limit_bytes or documents >= _MOST_SURVEYED:
             complete = False
             break
         batches.append(batch)
         read_bytes += sum(document.bytes for document in batch.documents)
         documents += len(batch.documents)
-        dropped += batch.too_short + batch.duplicates
+        dropped += batch.dropped
         if dropped > _MOST_DROPPED and documents < _LEAST_KEPT * dropped:
             raise InputError(
-                f"the first {documents + dropped:,} documents are empty or the same as another, "
-                f"but for {documents:,}: this is no text to train on",
+                f"the first {documents + dropped:,} documents are empty or the same as another"
+                f"{_or_cleaned(cleaning)}, but for {documents:,}: this is no text to train on",
                 "look at it: llmscale data inspect SOURCE; if its text is in another column: "
                 "--text-column NAME",
             )
@@ -147,7 +180,12 @@ def survey(
         duplicates=sum(batch.duplicates for batch in batches),
         duplicate_bytes=sum(batch.duplicate_bytes for batch in batches),
         complete=complete,
+        effects=together(batch.cleaned.effects for batch in batches),
     )
+
+
+def _or_cleaned(cleaning: Cleaning) -> str:
+    return f", or dropped by {both(cleaning.steps)}" if cleaning.steps else ""
 
 
 def choose_split(surveyed: Survey, estimated_bytes: int | None, validation_tokens: int) -> Split:
@@ -165,7 +203,7 @@ def choose_split(surveyed: Survey, estimated_bytes: int | None, validation_token
             "documents",
             "name more text, for example --data stdlib",
         )
-    wanted_bytes = validation_tokens * _BYTES_PER_TOKEN
+    wanted_bytes = validation_tokens * BYTES_PER_TOKEN
     if surveyed.complete:
         return _split_between(surveyed, min(wanted_bytes, LARGEST_SHARE * surveyed.bytes))
     if estimated_bytes is None:

@@ -5,6 +5,7 @@ them.
       train.bin, validation.bin   token numbers, uint16 or uint32; an end of text ends each document
       tokenizer.json              what the tokens mean
       digests.bin                 8 bytes a kept document, to know duplicates when building goes on
+      marks-STEP.bin              the same for a step of cleaning that compares documents
       journal.json                how far building has got
       meta.json                   everything known about the store; written last
 
@@ -30,10 +31,12 @@ import numpy as np
 from llmscale.errors import InputError
 from llmscale.machine import available_cores
 from llmscale.machine.cache import cache_folder, is_shared
-from llmscale.measure.text.build_store import Count, Journal, begin, build, locked
+from llmscale.measure.text.build_store import Count, Journal, begin, build, locked, marks_file
 from llmscale.measure.text.checksums import ALGORITHM
+from llmscale.measure.text.clean import Compare, open_steps
+from llmscale.measure.text.cleaner import Effect
 from llmscale.measure.text.cleaning import Document
-from llmscale.measure.text.documents import Split, choose_split, survey, survey_bytes
+from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey, survey_bytes
 from llmscale.measure.text.long_words import LongWords
 from llmscale.measure.text.sources import Source, UnreachableError, digest_of
 from llmscale.measure.text.spec import TextSpec
@@ -210,7 +213,7 @@ class Beginning:
         progress: Callable[[int, int], None],
         split: Split | None = None,
     ) -> "Beginning":
-        surveyed = survey(source, spec.cleaning, survey_bytes(source), progress)
+        surveyed = survey(source, spec.cleaning, survey_bytes(source, SURVEY_BYTES), progress)
         split = split or choose_split(surveyed, estimated_bytes, spec.held_out)
         training = (document for document in surveyed.documents if not split.holds_out(document))
         return cls(split, tuple(training))
@@ -242,8 +245,9 @@ def _path(
     cache: Path | None,
     split: Split | None = None,
 ) -> Path:
-    cleaning = json.dumps(asdict(spec.cleaning), sort_keys=True)
+    cleaning = json.dumps(spec.cleaning.stated(), sort_keys=True)
     decides = [source.fingerprint(), cleaning, choice.fingerprint, spec.held_out, FORMAT]
+    decides += [f"{step.name} {step.version}" for step in open_steps(spec.cleaning.steps)]
     if split is not None:
         decides.append(f"split {split.limit}")
     if spec.augment.changes:
@@ -275,6 +279,21 @@ def _made_earlier(
         if isinstance(known, dict) and {"end_of_text": None, **known} == settings:
             return _finished(meta.parent, min_train_tokens)
     return None
+
+
+def _marks(spec: TextSpec) -> dict[str, object]:
+    """The files of what documents are compared by, with hashes a document, if there are any."""
+    steps = open_steps(spec.cleaning.steps)
+    files = {marks_file(step): step.WIDTH for step in steps if isinstance(step, Compare)}
+    return {"marks": files} if files else {}
+
+
+def _of_steps(spec: TextSpec, journal: Journal) -> dict[str, object]:
+    """What the steps of cleaning did, if there are any."""
+    names = [step.name for step in open_steps(spec.cleaning.steps)]
+    if not names:
+        return {}
+    return {"steps": {name: asdict(journal.steps.get(name, Effect())) for name in names}}
 
 
 def _write_meta(
@@ -317,7 +336,9 @@ def _write_meta(
             "too_short": journal.too_short,
             "duplicates": journal.duplicates,
             "duplicate_bytes": journal.duplicate_bytes,
+            **_of_steps(spec, journal),
         },
+        **_marks(spec),
         "unknown_tokens": journal.unknown,
         "bytes_per_token": journal.train.bytes / journal.train.tokens,
         "remarks": list(journal.remarks),

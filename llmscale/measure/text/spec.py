@@ -52,10 +52,16 @@ def _count(text: str) -> int:
     return parse_count(text, "validation token count")
 
 
+def _steps(text: str) -> tuple[str, ...]:
+    from llmscale.measure.text.clean import pin_steps
+
+    return pin_steps(text)
+
+
 @dataclass(frozen=True)
 class Cleaning:
     """The settings of cleaning; they are part of the fingerprint of the tokens. TOML table
-    `[data.cleaning]`."""
+    `[data.clean]`."""
 
     min_characters: int = setting(
         1,
@@ -66,9 +72,29 @@ class Cleaning:
     drop_duplicates: bool = setting(
         True, help="Keep the first of documents that are equal after cleaning."
     )
+    steps: tuple[str, ...] = setting(
+        (),
+        help="Steps of cleaning, such as `gopher-quality,near-duplicates,language:en`, or one of "
+        "your own, as `./mine.py:my_step`. In which order they are named changes nothing.",
+        usual="none",
+        group=TEXT,
+        option="clean",
+        metavar="STEP,...",
+        parse=_steps,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.steps:
+            object.__setattr__(self, "steps", _steps(",".join(self.steps)))
+
+    def stated(self) -> dict[str, Any]:
+        """The settings as JSON. Without steps it says nothing of them, as before there were any, so
+        that older stores and folders keep their names."""
+        known = asdict(self)
+        if not self.steps:
+            del known["steps"]
+        return known
 
 
 @dataclass(frozen=True)
@@ -78,7 +104,8 @@ class TextSpec:
     source: str = setting(
         "stdlib",
         help="`stdlib`, files (a path, a glob, several with commas between), the name of a dataset "
-        "on the hub, or a function of your own that yields documents, as `./mine.py:my_source`.",
+        "on the hub, a language whose entropy is known, as `synthetic:markov,order=2`, or a "
+        "function of your own that yields documents, as `./mine.py:my_source`.",
         group=TEXT,
         option="data",
         metavar="SOURCE",
@@ -104,7 +131,7 @@ class TextSpec:
         None,
         help="`bpe:4096` (trained on the text), a tokenizer.json, or the name of a tokenizer on "
         "the hub.",
-        usual="bpe of a size that suits the text",
+        usual="bpe of a size that suits the text, or the symbols of a synthetic one",
         group=TEXT,
         metavar="NAME",
     )
@@ -119,7 +146,9 @@ class TextSpec:
         parse=_count,
         within=Range(1, 1e12),
     )
-    cleaning: Cleaning = setting(factory=Cleaning, help="What is done to documents before.")
+    cleaning: Cleaning = setting(
+        factory=Cleaning, help="What is done to documents before.", also="clean"
+    )
     end_of_text: str | None = setting(
         None,
         help="The token of an existing tokenizer that ends a document, if it is none of the "
@@ -204,7 +233,7 @@ class TextSpec:
 
     def stated(self) -> dict[str, Any]:
         """Its settings as JSON, without those that are younger than the first results and unset."""
-        payload = asdict(self)
+        payload = {**asdict(self), "cleaning": self.cleaning.stated()}
         if self.augment == Augmentation():
             del payload["augment"]
         for name in ("mixture", "mixtures"):

@@ -256,8 +256,11 @@ class TokenStore:
             "tokenizer.json": _size(self.path / "tokenizer.json"),
             "digests.bin": 8 * documents,
         }
-        if not (self.path / "digests.bin").exists():
-            del sizes["digests.bin"]  # fetched from a leader without them, and never extended
+        marks = self.meta.get("marks", {})
+        sizes |= {name: 8 * int(width) * documents for name, width in marks.items()}
+        for name in ("digests.bin", *marks):
+            if not (self.path / name).exists():
+                del sizes[name]  # fetched from a leader without them, and never extended
         return sizes
 
     def _mapped(self, name: str, tokens: int) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 A row holds t for a token that counts and ~t for one that does not, so that one number says both."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor

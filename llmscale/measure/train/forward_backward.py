@@ -81,7 +81,8 @@ class Passes:
         self.evaluation_reduced = False
         """Likewise the evaluation batch."""
         self.losses: Callable[..., tuple[Tensor, Tensor]] = processes.losses(model, compile)
-        self._weights = [weight for _, weight in model.named_parameters()]
+        self._every = [weight for _, weight in model.named_parameters()]
+        self._weights = [weight for weight in self._every if weight.requires_grad]
         narrow = torch.float32 if model.ops.one_thread or processes.size > 1 else model.ops.dtype
         self._working = WorkingWeights(model, narrow)
         self._pool = ThreadPoolExecutor(self.threads, initializer=partial(torch.set_num_threads, 1))
@@ -129,7 +130,7 @@ class Passes:
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """While this lasts, the weights stay as they are, so that each is cast only once."""
-        with self.model.ops.unchanged(self._weights), self._working.fresh():
+        with self.model.ops.unchanged(self._every), self._working.fresh():
             yield
 
     @property

@@ -23,6 +23,7 @@ ADDED_LATER: dict[str, Any] = {
     "shuffled_sequences": None,
     "finetuning": None,
     "distillation": None,
+    "rounded": None,
 }
 """Fields younger than the first results, with what was meant before: that does not enter the id."""
 NAMES_ONLY = ("size", "data", "recipe", "retry_of")
@@ -72,6 +73,10 @@ class Job:
     """What of it is a fine-tuning's; None: it is trained on a text."""
     distillation: Distillation | None = None
     """The teacher that it learns from, besides its text; None: there is none."""
+
+    rounded: str | None = None
+    """To what its weights were rounded once they were trained, as `int4-group32`; None: they were
+    not."""
 
     @cached_property
     def run_id(self) -> str:
@@ -203,7 +208,7 @@ class Job:
 def run_row(job: Job, status: str, device: str, **measured: Any) -> Run:
     """The row of the table of runs for `job`, with what was `measured` of it; the rest is empty. A
     column of which nothing is measured has the value of that name of the job or its shape."""
-    described = fields_from(Run, job, job.shape)
+    described = fields_from(Run, job, job.shape, job.finetuning)
     return Run(**{**described, "status": status, "device": device, **measured})
 
 

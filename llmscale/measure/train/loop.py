@@ -21,7 +21,9 @@ from llmscale.measure.train.curves import Curves, Logged, Member, Outcome
 from llmscale.measure.train.evaluate import evaluate
 from llmscale.measure.train.examples import open_text
 from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.job import Job
 from llmscale.measure.train.kept_weights import begin_with, for_keeping, read_weights
+from llmscale.measure.train.low_rank_optimizer import build_low_rank
 from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memory
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import SavedState, load_states, saved_states
@@ -206,17 +208,20 @@ def _build(
             model = Stack(each).to(device)
         if members[0].initial is not None and not saved:
             begin_with(read_weights(members[0].initial, job.shape, job.parametrization), model)
-        optimizer = build_optimizer(
-            job.optimizer,
-            model,
-            lr=job.lr,
-            beta2=job.beta2,
-            weight_decay=job.weight_decay,
-            dtype=job.dtype,
-            compile=conditions.compile,
-        )
+        optimizer = _build_optimizer(job, model, conditions.compile)
         if saved:
             load_states(saved, model, optimizer)
         else:
             allocate_state(optimizer)
     return model, optimizer
+
+
+def _build_optimizer(
+    job: Job, model: LanguageModel | Stack, compile: bool
+) -> torch.optim.Optimizer:
+    """That of all weights, or of adapters only."""
+    settings = {"lr": job.lr, "beta2": job.beta2, "weight_decay": job.weight_decay}
+    if job.finetuning is not None and job.finetuning.low_rank is not None:
+        assert isinstance(model, LanguageModel)  # seeds with adapters are not stacked
+        return build_low_rank(model, job.finetuning.low_rank, seed=job.seed, **settings)
+    return build_optimizer(job.optimizer, model, dtype=job.dtype, compile=compile, **settings)

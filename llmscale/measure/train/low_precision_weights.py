@@ -29,8 +29,10 @@ class WorkingWeights:
 
     @property
     def leaves(self) -> list[nn.Parameter]:
-        """What gradients are taken of, in the order of the weights, within `fresh` only."""
-        return [self._copies.get(name, weight) for name, weight in self._named.items()]
+        """What gradients are taken of, in the order of the weights that are trained, within `fresh`
+        only."""
+        trained = [(name, weight) for name, weight in self._named.items() if weight.requires_grad]
+        return [self._copies.get(name, weight) for name, weight in trained]
 
     @contextmanager
     def fresh(self) -> Iterator[None]:
@@ -42,7 +44,8 @@ class WorkingWeights:
         if not self._copies:
             empty = [torch.empty_like(weight, dtype=self._dtype) for weight in weights]
             self._copies = {
-                name: nn.Parameter(copy) for name, copy in zip(self._narrow, empty, strict=True)
+                name: nn.Parameter(copy, requires_grad=self._named[name].requires_grad)
+                for name, copy in zip(self._narrow, empty, strict=True)
             }
         with torch.no_grad():
             torch._foreach_copy_([*self._copies.values()], weights)

@@ -1,6 +1,12 @@
-"""Low-rank adapters: what is trained of a matrix by LoRA."""
+"""Low-rank adapters: which matrices of a model LoRA trains, and how many weights that takes."""
 
 from dataclasses import dataclass
+
+from llmscale.errors import InputError, listed
+from llmscale.measure.models import ARCHITECTURES, Linear
+from llmscale.runs.shape import Shape
+
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -9,5 +15,59 @@ class LowRank:
 
     rank: int
     alpha: float
-    matrices: str
-    """Which matrices of blocks, by names with commas between."""
+    matrices: str = ALL
+    """`all` matrices of blocks, or which, by their names or what these begin with, with commas
+    between: `attention`, or `attention.qkv,mlp`."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """One matrix of a block with an adapter."""
+
+    name: str
+    inputs: int
+    outputs: int
+    blocks: int
+    """How many there are of it: one a block."""
+    rank: int
+
+    @property
+    def weights(self) -> int:
+        """Of A and B, in all blocks."""
+        return self.blocks * self.rank * (self.inputs + self.outputs)
+
+    @property
+    def whole(self) -> int:
+        """Weights of the matrices themselves."""
+        return self.blocks * self.inputs * self.outputs
+
+
+def adapted(shape: Shape, low_rank: LowRank) -> tuple[Adapted, ...]:
+    """The matrices that `low_rank` trains of a model. Raises InputError for a name of none, and for
+    a rank that is above that of a matrix."""
+    layers = ARCHITECTURES.find(shape.arch).layers(shape)
+    linear = {name: layer for name, layer in layers.items() if isinstance(layer, Linear)}
+    wanted = [name.strip() for name in low_rank.matrices.split(",")]
+    for one in wanted:
+        if not any(_is_of(name, one) for name in linear):
+            raise InputError(
+                f"there is no matrix {one!r} in a block of {shape.arch}",
+                f"its matrices are {listed(linear)}; all takes every one",
+            )
+    found = tuple(
+        Adapted(name, layer.inputs, layer.outputs, shape.n_layer, low_rank.rank)
+        for name, layer in linear.items()
+        if any(_is_of(name, one) for one in wanted)
+    )
+    for one in found:
+        if low_rank.rank > min(one.inputs, one.outputs):
+            raise InputError(
+                f"--rank is {low_rank.rank}, and the matrix {one.name} of shape {shape.name} has "
+                f"{one.outputs} x {one.inputs} weights",
+                f"take a rank of at most {min(one.inputs, one.outputs)}",
+            )
+    return found
+
+
+def _is_of(name: str, wanted: str) -> bool:
+    return wanted == ALL or name == wanted or name.startswith(f"{wanted}.")

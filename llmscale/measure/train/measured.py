@@ -23,10 +23,11 @@ def measured(
         "train_loss": None,
         "seconds": outcome.seconds,
         "peak_memory_bytes": outcome.peak_memory_bytes,
-        "parent": outcome.parent,
         "error": outcome.error,
         **_speeds(job, outcome, peak_flops),
     }
+    if outcome.parent is not None:
+        columns["parent"] = outcome.parent
     if last:
         columns["train_loss"] = statistics.fmean(last)
     spike = largest_spike(curve)

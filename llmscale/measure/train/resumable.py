@@ -69,7 +69,8 @@ def saved_states(members: Sequence[Member], warn: Warn) -> list[SavedState]:
 def can_stack(members: Sequence[Member]) -> bool:
     """Whether the members can train as one stack: alike but for the seed, and after one step."""
     alike = len({replace(member.job.unnamed, seed=0) for member in members}) == 1
-    if is_own(members[0].job.optimizer):
+    finetuning = members[0].job.finetuning
+    if is_own(members[0].job.optimizer) or (finetuning and finetuning.low_rank):
         return False  # what it does with a whole weight, it would do with those of all seeds
     if members[0].job.distillation is not None:
         return False

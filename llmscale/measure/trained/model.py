@@ -89,9 +89,9 @@ def open_model(
     the file of an architecture of one's own, `./mine.py:MyModel`: files that results name are never
     run. Raises InputError for what cannot be used."""
     found = find_run(place)
-    spec = _spec_of(found.folder)
-    _check_architecture(spec, arch)
-    weights, step, remarks = _weights_of(found.folder, spec)
+    spec = spec_of(found.folder)
+    check_architecture(spec, arch)
+    weights, step, remarks = weights_of(found.folder, spec)
     name = pick_operations(device) if ops == "auto" else ops
     model = empty_model(spec.job.shape, spec.job.parametrization, build_operations(name, dtype))
     model.load_state_dict({key: weight.float() for key, weight in weights.items()})
@@ -135,7 +135,8 @@ def _tokenizer_path(folder: RunFolder, spec: RunSpec) -> Path:
     )
 
 
-def _spec_of(folder: RunFolder) -> RunSpec:
+def spec_of(folder: RunFolder) -> RunSpec:
+    """The specification of a run. Raises InputError."""
     try:
         return read_spec(folder)
     except FileNotFoundError:
@@ -144,7 +145,7 @@ def _spec_of(folder: RunFolder) -> RunSpec:
         raise InputError(error.problem, error.fix) from error
 
 
-def _check_architecture(spec: RunSpec, asked: str | None) -> None:
+def check_architecture(spec: RunSpec, asked: str | None) -> None:
     """Raise InputError if the run's architecture is one of a user's own, and `asked` is not it."""
     name = spec.job.shape.arch
     if not is_own(name):
@@ -159,7 +160,7 @@ def _check_architecture(spec: RunSpec, asked: str | None) -> None:
         )
 
 
-def _weights_of(
+def weights_of(
     folder: RunFolder, spec: RunSpec
 ) -> tuple[dict[str, torch.Tensor], int | None, tuple[str, ...]]:
     """The weights of a run, and if they are of a checkpoint, its step and what is said of it."""

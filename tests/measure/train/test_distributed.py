@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +86,26 @@ def finish(process: "subprocess.Popen[str]") -> None:
     assert process.returncode == 0, errors
 
 
+def kill_second(process: "subprocess.Popen[str]", folder: Path) -> None:
+    """Kill the second of two processes after some logged steps of the run in `folder`."""
+    assert process.stdout is not None
+    points = 0
+    for line in process.stdout:
+        points += f'{{"folder": "{folder}", "point": ' in line
+        if points == 9:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            ranks = {
+                child: Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+                for child in children
+            }
+            (second,) = [child for child, environment in ranks.items() if b"RANK=1" in environment]
+            os.kill(int(second), signal.SIGKILL)
+            break
+    _, errors = process.communicate(timeout=200)  # the other process waits no longer than this
+    assert points == 9, errors
+    assert process.returncode != 0
+
+
 def by_one(job: Job, store: TokenStore, folder: Path, stop_after: int | None = None) -> list[float]:
     """Training loss by logged step, and last the validation loss, of one process."""
     asked = 0
@@ -109,9 +128,17 @@ def losses(folder: Path) -> list[float]:
     return [*pq.read_table(folder / "curve.parquet")["train_loss"].to_pylist(), row["loss"]]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Losses by one process, and by two from the start and from a checkpoint that one has left; and
+    the folder of a run that two processes trained until one of them was killed."""
+
+    losses: dict[str, list[float]]
+    lost: Path
+
+
 @pytest.fixture(scope="module")
-def trained(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
-    """Losses by one process, and by two from the start and from a checkpoint that one has left."""
+def trained(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     path, job = tmp_path_factory.mktemp("runs"), job_on(store)
     folders = {}
     for shard in ("never", "always"):
@@ -121,25 +148,26 @@ def trained(store: TokenStore, tmp_path_factory: pytest.TempPathFactory) -> dict
         )
         with pytest.raises(TrainingInterrupted):
             by_one(job, store, resumed, stop_after=9)
-    process = start(*folders.values())
+    lost = folder_for(path / "lost", job, store, shard="always", checkpoint_seconds=0.0)
+    process = start(*folders.values(), lost)
     found = {"one": by_one(job, store, path / "one")}
-    finish(process)
+    kill_second(process, lost)
     for folder in folders.values():
         assert {file.name for file in folder.iterdir() if not file.name.startswith(".")} == {
             "spec.json", "run.json", "curve.parquet",
         }  # fmt: skip
-    return found | {name: losses(folder) for name, folder in folders.items()}
+    return Trained(found | {name: losses(folder) for name, folder in folders.items()}, lost)
 
 
-def test_two_processes_give_the_losses_of_one(trained: dict[str, list[float]]) -> None:
+def test_two_processes_give_the_losses_of_one(trained: Trained) -> None:
     sys.stdout.write(
-        f"one {trained['one'][-1]:.7f}, DDP {trained['never'][-1]:.7f}, FSDP2 "
-        f"{trained['always'][-1]:.7f}\n"
+        f"one {trained.losses['one'][-1]:.7f}, DDP {trained.losses['never'][-1]:.7f}, FSDP2 "
+        f"{trained.losses['always'][-1]:.7f}\n"
     )
-    assert len(trained["one"]) == STEPS + 1
-    assert trained["never"] == pytest.approx(trained["one"], abs=ROUNDING)
-    assert trained["always"] == pytest.approx(trained["one"], abs=ROUNDING)
-    assert trained["one"][0] - trained["one"][-2] > 0.5
+    assert len(trained.losses["one"]) == STEPS + 1
+    assert trained.losses["never"] == pytest.approx(trained.losses["one"], abs=ROUNDING)
+    assert trained.losses["always"] == pytest.approx(trained.losses["one"], abs=ROUNDING)
+    assert trained.losses["one"][0] - trained.losses["one"][-2] > 0.5
 
 
 def test_the_gradients_that_these_runs_clip_are_larger_than_the_clip(
@@ -150,44 +178,22 @@ def test_the_gradients_that_these_runs_clip_are_larger_than_the_clip(
 
 
 @pytest.mark.parametrize("shard", ["never", "always"])
-def test_two_processes_go_on_from_the_checkpoint_of_one(
-    shard: str, trained: dict[str, list[float]]
-) -> None:
-    assert trained[f"{shard} resumed"] == pytest.approx(trained["one"], abs=ROUNDING)
-
-
-def _killed(shard: str, store: TokenStore, folder: Path) -> Iterator[str]:
-    """Lines of two processes' standard output, the second of which is killed after some logged
-    steps.
-    """
-    process = start(folder)
-    assert process.stdout is not None
-    for number, line in enumerate(process.stdout):
-        yield line
-        if number == 8:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            ranks = {
-                child: Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-                for child in children
-            }
-            (second,) = [child for child, environment in ranks.items() if b"RANK=1" in environment]
-            os.kill(int(second), signal.SIGKILL)
-            break
-    process.communicate(timeout=200)  # the other process waits for the lost one no longer than this
-    assert process.returncode != 0
+def test_two_processes_go_on_from_the_checkpoint_of_one(shard: str, trained: Trained) -> None:
+    assert trained.losses[f"{shard} resumed"] == pytest.approx(trained.losses["one"], abs=ROUNDING)
 
 
 @pytest.mark.parametrize("shard", ["always", pytest.param("never", marks=pytest.mark.slow)])
 def test_a_run_that_loses_a_process_ends_and_one_process_goes_on(
-    shard: str, store: TokenStore, trained: dict[str, list[float]], tmp_path: Path
+    shard: str, store: TokenStore, trained: Trained, tmp_path: Path
 ) -> None:
-    job = job_on(store)
-    folder = folder_for(tmp_path / "run", job, store, shard=shard, checkpoint_seconds=0.0)
-    list(_killed(shard, store, folder))
+    job, folder = job_on(store), trained.lost
+    if shard == "never":
+        folder = folder_for(tmp_path / "run", job, store, shard=shard, checkpoint_seconds=0.0)
+        kill_second(start(folder), folder)
     assert (folder / "checkpoint.dcp" / "state.json").exists()
     reached = json.loads((folder / "checkpoint.dcp" / "state.json").read_text())["step"]
     assert 0 < reached < STEPS
-    assert by_one(job, store, folder) == pytest.approx(trained["one"], abs=ROUNDING)
+    assert by_one(job, store, folder) == pytest.approx(trained.losses["one"], abs=ROUNDING)
 
 
 @pytest.mark.slow

@@ -13,12 +13,14 @@ from llmscale.errors import InputError, Note, listed
 from llmscale.explain.table.columns.names import (
     ALIASES,
     LETTERS,
+    OWN_TABLE,
     PLAIN,
     is_loss,
     is_training,
     is_validation,
     last_part,
     nearest,
+    of_hundred,
     per_byte,
     plain,
     quantity_of,
@@ -231,6 +233,9 @@ class _Search:
 
     def loss(self) -> None:
         """Find the loss: of validation before a plain one, a plain one before that of training."""
+        if set(self.names) >= OWN_TABLE and "loss" in self.names and self._numbers("loss"):
+            self.columns["loss"] = "loss"  # others are of training, or of other texts
+            return
         found = [name for name in self.names if self._may_be_loss(name) and self._numbers(name)]
         validation = [name for name in found if is_loss(name) and is_validation(name)]
         training = [name for name in found if is_loss(name) and is_training(name)]
@@ -388,5 +393,6 @@ def _loss_hint(search: _Search) -> str:
             return f", or --columns loss={quoted(name)} --units loss=bits"
     for name in search.names:
         if rises(name) and search._numbers(name):
-            return f", or --columns loss={quoted(name)} --units loss=accuracy"
+            unit = "percent" if of_hundred(name) else "accuracy"
+            return f", or --columns loss={quoted(name)} --units loss={unit}"
     return ""

@@ -43,6 +43,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Names under which a quantity is found, best first; case, blanks, dots and dashes count as `_`."""
 
+OWN_TABLE = frozenset({"run_id", "status", "train_loss", "data_fingerprint"})
+"""Columns by which a table of runs of our own is known: its loss is `loss`."""
+
 OTHERS: dict[str, tuple[str, ...]] = {
     "params_non_embedding": spellings(
         """
@@ -146,8 +149,10 @@ _RISING = spellings(
     """
     acc accuracy f1 bleu rouge em winrate reward mmlu hellaswag score auc recall precision correct
     arc piqa winogrande gsm8k humaneval lambada_acc r2 map
+    chrf rouge1 rouge2 rougel rougelsum meteor
     """
 )
+_OF_HUNDRED = ("bleu", "chrf", "percent", "pct")
 
 
 @dataclass(frozen=True)
@@ -249,7 +254,13 @@ def is_training(name: str) -> bool:
 
 def rises(name: str) -> bool:
     """Whether a name is that of a metric that rises as models improve, such as an accuracy."""
-    return bool(set(words_of(name)) & set(_RISING))
+    words = set(words_of(name))
+    return bool(words & set(_RISING)) or {"exact", "match"} <= words
+
+
+def of_hundred(name: str) -> bool:
+    """Whether a name is that of a metric that goes up to 100 by custom, as sacrebleu's do."""
+    return bool(set(words_of(name)) & set(_OF_HUNDRED))
 
 
 def per_byte(name: str) -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.table.columns.find import ALIASES, LABELS, WEIGHT, nearest
+from llmscale.explain.table.columns.names import of_hundred
 from llmscale.explain.table.columns.text_numbers import written_plainly
 from llmscale.explain.table.columns.units import numbers_of, to_base
 from llmscale.notes.reading import (
@@ -19,9 +20,11 @@ from llmscale.notes.reading import (
     TOKENS_UNKNOWN,
 )
 
+_ACCURACY = ("accuracy", "acc")
 _ABOVE_ZERO = {
     **dict.fromkeys(("perplexity", "ppl"), "numbers above 1"),
-    **dict.fromkeys(("accuracy", "acc"), "accuracies below 1 (or 100 percent)"),
+    **dict.fromkeys(_ACCURACY, "accuracies below 1 (or 100 percent)"),
+    "percent": "numbers below 100",
     "log-likelihood": "negative numbers",
 }
 """What a loss of these units must be to be above zero in nats."""
@@ -76,9 +79,23 @@ def with_quantities(
         if unit == "log":
             unit = _base_of_logarithm(values, str(column), name, path)
         if unit:
+            if name == "loss" and unit.lower() in _ACCURACY:
+                _refuse_of_hundred(values, str(column), path)
             values = to_base(values, name, unit)
         frame[name] = values
     return frame, _derive(frame, found)
+
+
+def _refuse_of_hundred(values: np.ndarray, column: str, path: Path) -> None:
+    """Raise InputError for a metric of 100 by its name, none of whose numbers is above 1."""
+    present = values[np.isfinite(values)]
+    if of_hundred(column) and len(present) and present.max() <= 1:
+        raise InputError(
+            f"column {column!r} of {path} goes from {present.min():.4g} to {present.max():.4g}, "
+            "and may be of 1 or of 100",
+            "say which: --units loss=percent takes it as of 100 (sacrebleu's BLEU and chrF are); "
+            "for one of 1 give its name another word",
+        )
 
 
 def _base_of_logarithm(values: np.ndarray, column: str, name: str, path: Path) -> str:

@@ -16,9 +16,13 @@ from llmscale.quantity import SUFFIXES, parse_count
 
 Array = NDArray[np.float64]
 
-LOSS_UNITS = ("nats", "bits", "perplexity", "accuracy", "ln", "log10", "log2", "log-likelihood")
+LOSS_UNITS = (
+    *("nats", "bits", "perplexity", "accuracy", "percent"),
+    *("ln", "log10", "log2", "log-likelihood"),
+)
 """What a loss may be given in: nats or bits per token, exp(nats), an accuracy (read as 1 -
-accuracy, percent too), a logarithm of nats, or minus nats."""
+accuracy, or 1 - accuracy/100 if one is above 1), a metric of 100 (read as 1 - metric/100), a
+logarithm of nats, or minus nats."""
 
 LOGARITHMS = {"ln": math.e, "log": math.e, "log2": 2.0, "log10": 10.0}
 """Logarithms that a column may be given in, by their base."""
@@ -149,6 +153,8 @@ def _to_nats(values: Array, low: str, unit: str) -> Array:
         present = values[np.isfinite(values)]
         whole = 100.0 if len(present) and present.max() > 1 else 1.0  # percent
         return 1.0 - values / whole
+    if low == "percent":
+        return 1.0 - values / 100.0
     if low in LOGARITHMS:
         return _from_log(values, low)
     raise InputError(

@@ -9,6 +9,7 @@ from llmscale.explain.table.columns.names import (
     is_loss,
     is_training,
     last_part,
+    of_hundred,
     per_byte,
     plain,
     rises,
@@ -24,6 +25,7 @@ from llmscale.notes.reading import (
 
 LARGEST_LOSS = LOSS_TOO_HIGH.limit
 """Nats per token; ln of a vocabulary of 440,000, larger than any in use."""
+_BY_NAME = "is a metric that rises as models improve, by its name"
 _SMALL = 1e9
 """Parameters below which text costs a model more than a nat a token."""
 _LEVEL = 0.05
@@ -135,16 +137,27 @@ def refuse_rising(taken: Taken) -> None:
             "leave loss out of --units if the column falls as it stands, or name another: "
             "--columns loss=NAME",
         )
-    if loss.max() <= 1:
+    raise _rising(taken, f"rises with {letter}" if highest > 0 else _BY_NAME)
+
+
+def refuse_named_rising(taken: Taken) -> None:
+    """Raise InputError for a metric that rises as models improve, by its name."""
+    column = taken.columns.get("loss", "")
+    if rises(column) and not is_loss(column) and "loss" not in taken.units:
+        raise _rising(taken, _BY_NAME)
+
+
+def _rising(taken: Taken, direction: str) -> InputError:
+    column, loss = taken.columns["loss"], taken.values("loss")
+    if of_hundred(column):
+        how = f"fit 1 - {column}/100 with --units loss=percent"
+    elif loss.max() <= 1:
         how = f"fit 1 - {column} with --units loss=accuracy"
     elif loss.max() <= 100:
         how = f"fit 1 - {column}/100, if it is in percent, with --units loss=accuracy"
     else:
         how = "fit what falls instead, such as 1 - accuracy with --units loss=accuracy"
-    direction = "is a metric that rises as models improve, by its name"
-    if highest > 0:
-        direction = f"rises with {letter}"
-    raise InputError(
+    return InputError(
         f"column {column!r} of {taken.path}, taken for the loss, {direction}: a law of loss falls",
         f"{how}; or name another column: --columns loss=NAME (--units loss=nats takes the numbers "
         "as they stand)",

@@ -10,6 +10,7 @@ stand, and ends the checks of that quantity."""
 import numpy as np
 
 from llmscale.errors import Note
+from llmscale.explain.table.columns.names import is_loss
 from llmscale.explain.table.doubts.amounts import (
     doubtful_compute,
     doubtful_experts,
@@ -17,7 +18,11 @@ from llmscale.explain.table.doubts.amounts import (
     refuse_alone,
     refuse_derived,
 )
-from llmscale.explain.table.doubts.losses import doubtful_loss, refuse_rising
+from llmscale.explain.table.doubts.losses import (
+    doubtful_loss,
+    refuse_named_rising,
+    refuse_rising,
+)
 from llmscale.explain.table.doubts.taken import Taken
 
 FEWEST_ROWS = 4
@@ -25,6 +30,15 @@ FEWEST_ROWS = 4
 
 FEWEST_SIZES = 3
 """With fewer sizes, budgets and FLOPs than this, they are hardly what a law is fitted in."""
+
+
+def check_score(taken: Taken) -> list[Note]:
+    """Notes on a score that is taken for the loss, of a table whose sizes are known to be right.
+    Raises InputError for one that rises."""
+    refuse_named_rising(taken)
+    if len(taken.frame) >= FEWEST_ROWS and not is_loss(taken.columns["loss"]):
+        refuse_rising(taken)
+    return doubtful_loss(taken)
 
 
 def check(taken: Taken) -> list[Note]:

@@ -28,8 +28,13 @@ _TURNS: Final = 'a turn is like {"role": "user", "content": "..."}, of system, u
 _ROLE_KEYS: Final = ("role", "from", "speaker")
 _CONTENT_KEYS: Final = ("content", "value", "text")
 _ROLES: Final = {
-    **{SYSTEM: SYSTEM, USER: USER, ASSISTANT: ASSISTANT},
-    **{"human": USER, "gpt": ASSISTANT, "model": ASSISTANT, "bot": ASSISTANT},
+    SYSTEM: SYSTEM,
+    USER: USER,
+    ASSISTANT: ASSISTANT,
+    "human": USER,
+    "gpt": ASSISTANT,
+    "model": ASSISTANT,
+    "bot": ASSISTANT,
 }
 
 

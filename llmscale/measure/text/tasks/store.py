@@ -36,7 +36,7 @@ from llmscale.version import __version__
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-TASK_FORMAT: Final = 1
+TASK_FORMAT: Final = 2
 """Raised when the code changes which rows come out."""
 FEWEST_EXAMPLES: Final = 10
 MOST_HELD_OUT: Final = 1000
@@ -94,7 +94,7 @@ def _read(
     found, seen = _Rows(), set[bytes]()
     cuts, is_text = task.spec.too_long == "cut", False
     number = 0
-    for number, (where, example) in enumerate(task.examples(found.remarks.append), start=1):
+    for number, (_, example) in enumerate(task.examples(found.remarks.append), start=1):
         whole = hashlib.blake2b(repr(example.parts).encode(), digest_size=16).digest()
         if whole in seen:
             found.repeated += 1
@@ -246,6 +246,7 @@ def _meta(
         "format": FORMAT,
         "fingerprint": fingerprint,
         "spec": asdict(spec),
+        "source": {"source": "task", "name": spec.source},
         "task": {
             "length": length,
             "validation_learnt": counts["validation_learnt"],

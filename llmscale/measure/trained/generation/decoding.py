@@ -21,7 +21,7 @@ from llmscale.measure.trained.generation.reading import (
     Rereader,
     why_not_cached,
 )
-from llmscale.measure.trained.generation.sampling import draw, next_probabilities
+from llmscale.measure.trained.generation.sampling import choose
 from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.trained.model import TrainedModel
 
@@ -191,11 +191,7 @@ class _Batch:
 
     def _choose(self, logits_BV: Tensor, count: int, rows: Sequence[int]) -> list[int]:
         """Put the next token of each row behind its first `count`, unless its prompt has it."""
-        if self._sampling.is_greedy:
-            chosen_B = logits_BV.argmax(dim=-1)
-        else:
-            chances_BV = next_probabilities(logits_BV, self._sampling)
-            chosen_B = draw(chances_BV, self._uniform_BL[:, count])
+        chosen_B = choose(logits_BV, self._sampling, self._uniform_BL[:, count])
         for place, row in enumerate(rows):
             if count < self._lengths[row]:
                 chosen_B[place] = self._tokens_BL[place, count]

@@ -5,7 +5,6 @@ This needs nothing of an architecture but what it declares (models/__init__.py):
 has a cache, and takes the rows of `shared` that belong to the new positions. An architecture of a
 user's own is tried first; if that gives other logits, all tokens are read again for each."""
 
-import copy
 import inspect
 from typing import Any, Protocol
 
@@ -14,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llmscale.measure.models import scaled
-from llmscale.measure.ops import Operations
-from llmscale.measure.ops.plain import rotate
+from llmscale.measure.trained.generation.quick import operations
 from llmscale.measure.transformer import LanguageModel
 from llmscale.menu import bare_name, is_own
 
@@ -53,23 +51,25 @@ class CachedReader:
     """Keeps keys and values."""
 
     def __init__(self, model: LanguageModel, context: int) -> None:
-        self._model, self._read = model, 0
-        self._caches = [_Cache(model.ops, context) for _ in model.blocks]
+        self._model, self._ops = model, operations(model.ops)
+        self._place = _Place(context)
+        self._caches = [_Cache(self._ops, self._place) for _ in model.blocks]
         self._blocks = [
-            _with_operations(block, cache)
+            block.with_operations(cache)
             for block, cache in zip(model.blocks, self._caches, strict=True)
         ]
         self._shared = model.shared(context)
 
     def read(self, tokens_BT: Tensor) -> Tensor:
-        model, first = self._model, self._read
-        x_BTC, added_BTC = model.embedded(tokens_BT, first), None
+        model, place = self._model, self._place
+        place.go_on(tokens_BT.shape[1])
+        x_BTC, added_BTC = model.embedded(tokens_BT, place.first), None
         for cache, block in zip(self._caches, self._blocks, strict=True):
-            cache.begin(first)
-            x_BTC, added_BTC, *_ = block(x_BTC, added_BTC, *self._shared)
-        self._read += tokens_BT.shape[1]
+            cache.begin()
+            x_BTC, added_BTC, *_ = block.forward(x_BTC, added_BTC, *self._shared)
         last_B1C = added_BTC if added_BTC is None else added_BTC[:, -1:]
-        logits_B1V = model.output_logits(x_BTC[:, -1:], last_B1C)
+        _, n_B1C = self._ops.add_and_norm(x_BTC[:, -1:], last_B1C, model.norm)
+        logits_B1V = self._ops.linear(n_B1C, model.head)
         return scaled(logits_B1V, model.parametrization.logits_multiplier)[:, 0]
 
     def keep(self, rows: Tensor) -> None:
@@ -77,7 +77,7 @@ class CachedReader:
             cache.keep(rows)
 
     def restart(self) -> None:
-        self._read = 0
+        self._place.restart()
 
 
 class Rereader:
@@ -101,14 +101,39 @@ class Rereader:
         self._tokens_BT = None
 
 
-class _Cache:
-    """The operations of one block, whose attention sees what was read before: those of each call of
-    it in the block are kept apart. Otherwise the operations are those of the model."""
+class _Place:
+    """The positions that are read next, of at most `context`."""
 
-    def __init__(self, ops: Operations, context: int) -> None:
-        self._ops, self._context = ops, context
+    def __init__(self, context: int) -> None:
+        self.context, self.first, self.end = context, 0, 0
+        # Next to the tables themselves, so that no other ones get their number.
+        self._rows: dict[int, tuple[Any, Tensor, Tensor]] = {}
+
+    def go_on(self, count: int) -> None:
+        self.first, self.end = self.end, self.end + count
+        self._rows = {}
+
+    def restart(self) -> None:
+        self.first = self.end = 0
+
+    def turns(self, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The cosines and sines of these positions, the first half of the sines negative."""
+        found = self._rows.get(id(rotary))
+        if found is None:
+            cos_TD, sin_TD = (table[self.first : self.end] for table in rotary)
+            first_half, second_half = sin_TD.chunk(2, dim=-1)
+            sin_TD = torch.cat((-first_half, second_half), dim=-1)
+            found = self._rows[id(rotary)] = (rotary, cos_TD, sin_TD)
+        return found[1:]
+
+
+class _Cache:
+    """The operations of one block, whose attention sees what was read before: of each call of it in
+    the block by itself. Otherwise they are `ops`."""
+
+    def __init__(self, ops: Any, place: _Place) -> None:
+        self._ops, self._place, self._calls = ops, place, 0
         self._kept: list[tuple[Tensor, Tensor]] = []
-        self._call, self._first = 0, 0
         self.dtype = ops.dtype
         self.linear, self.add_and_norm = ops.linear, ops.add_and_norm
         self.swiglu, self.gelu = ops.swiglu, ops.gelu
@@ -116,9 +141,9 @@ class _Cache:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
 
-    def begin(self, first: int) -> None:
-        """What comes next is read from position `first` on."""
-        self._call, self._first = 0, first
+    def begin(self) -> None:
+        """The next call is the first one of the block."""
+        self._calls = 0
 
     def keep(self, rows: Tensor) -> None:
         self._kept = [(keys[rows], values[rows]) for keys, values in self._kept]
@@ -133,16 +158,9 @@ class _Cache:
     ) -> Tensor:
         """As Operations says; `rotary` and `seen_TT` are those of all positions."""
         B, T, _ = qkv.shape
-        first, end = self._first, self._first + T
-        q_BHTD, k_BHTD, v_BHTD = qkv.view(B, T, 3, n_head, -1).permute(2, 0, 3, 1, 4)
-        if rotary is not None:
-            cos_TD, sin_TD = (table[first:end] for table in rotary)
-            q_BHTD, k_BHTD = rotate(q_BHTD, cos_TD, sin_TD), rotate(k_BHTD, cos_TD, sin_TD)
-        if self._call == len(self._kept):
-            size = (B, n_head, self._context, q_BHTD.shape[-1])
-            self._kept.append((k_BHTD.new_empty(size), v_BHTD.new_empty(size)))
-        keys_BHTD, values_BHTD = self._kept[self._call]
-        self._call += 1
+        first, end = self._place.first, self._place.end
+        q_BHTD, k_BHTD, v_BHTD = self._turned(qkv.view(B, T, 3 * n_head, -1), n_head, rotary)
+        keys_BHTD, values_BHTD = self._next_kept(k_BHTD)
         keys_BHTD[:, :, first:end] = k_BHTD
         values_BHTD[:, :, first:end] = v_BHTD
         seen = None if seen_TT is None else seen_TT[first:end, :end]
@@ -158,12 +176,28 @@ class _Cache:
         )
         return y_BHTD.transpose(1, 2).reshape(B, T, -1)
 
+    def _turned(
+        self, qkv_BTID: Tensor, n_head: int, rotary: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, ...]:
+        """Queries, keys and values of each head (B, H, T, D), the first two turned by `rotary`."""
+        qkv_BITD = qkv_BTID.transpose(1, 2)
+        if rotary is None:
+            return qkv_BITD.split(n_head, dim=1)
+        qk_BITD, v_BHTD = qkv_BITD.split((2 * n_head, n_head), dim=1)
+        cos_TD, sin_TD = self._place.turns(rotary)
+        # As ops.plain.rotate, of both at once: each pair's other half times the sine.
+        others_BITD = qk_BITD.roll(qk_BITD.shape[-1] // 2, dims=-1)
+        qk_BITD = torch.addcmul(qk_BITD * cos_TD, others_BITD, sin_TD).type_as(v_BHTD)
+        return *qk_BITD.split(n_head, dim=1), v_BHTD
 
-def _with_operations(block: Any, ops: _Cache) -> Any:
-    """The block with the same weights and other operations."""
-    twin = copy.copy(block)
-    twin.ops = ops
-    return twin
+    def _next_kept(self, k_BHTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Where keys and values of this call of attention are kept."""
+        if self._calls == len(self._kept):
+            B, H, _, D = k_BHTD.shape
+            size = (B, H, self._place.context, D)
+            self._kept.append((k_BHTD.new_empty(size), k_BHTD.new_empty(size)))
+        self._calls += 1
+        return self._kept[self._calls - 1]
 
 
 @torch.inference_mode()

@@ -1,0 +1,1 @@
+"""Fine-tuning: trained models learn a task, many of them in one sweep."""
