@@ -182,9 +182,19 @@ def test_experts_are_named_behind_the_architecture() -> None:
         with pytest.raises(InputError, match="a mixture of experts has no"):
             ARCHITECTURES.pin(wrong)
     with pytest.raises(InputError, match="takes no options"):
-        ARCHITECTURES.pin("llama:4x1")
+        ARCHITECTURES.pin("gpt2:4x1")
     with pytest.raises(InputError, match="no architecture 'mole:4x1'"):
         ARCHITECTURES.pin("mole:4x1")
+
+
+def test_scores_tell_of_idle_experts() -> None:
+    model: Any = model_of("moe:4x1")
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention_norm.weight.zero_()
+            block.mlp.router.zero_()  # all are equally likely, and the first is taken
+    scores = model.architecture.scores(model, tokens(5, 24))
+    assert scores == {"busiest_expert": 4.0, "experts_unused": 2 * 3}
 
 
 def test_an_interrupted_mixture_goes_on_to_the_same_bits(tmp_path: Path) -> None:
@@ -194,6 +204,7 @@ def test_an_interrupted_mixture_goes_on_to_the_same_bits(tmp_path: Path) -> None
     for folder in folders:
         folder.mkdir()
     whole = train_one(one, where, TRAIN, VALIDATION, folders[0])
+    assert set(whole.scores) == {"busiest_expert", "experts_unused"}
     asked = iter(range(100))
     with pytest.raises(TrainingInterrupted):
         train_one(one, where, TRAIN, VALIDATION, folders[1], stop=lambda: next(asked) > 10)
