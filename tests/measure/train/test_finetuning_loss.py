@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from trained import CPU, VOCAB, job, train_one, without_times
+from trained import CPU, VOCAB, job, train_one, train_stack, without_times
 
 from llmscale.measure.ops import build_operations
 from llmscale.measure.ops.compiled import why_not
@@ -98,6 +98,18 @@ def test_a_fine_tuning_goes_on_bit_for_bit(low_rank: LowRank | None, tmp_path: P
     resumed = train_one(asked, CPU, *texts, folder)
     assert without_times(resumed) == without_times(whole)
     assert resumed.evaluation == whole.evaluation
+
+
+def test_seeds_that_are_stacked_learn_as_they_do_alone(tmp_path: Path) -> None:
+    jobs = [task_job(seed=seed) for seed in (0, 1)]
+    texts, folders = (rows(40), rows(20, seed=1)), [tmp_path / "0", tmp_path / "1"]
+    stacked = train_stack(jobs, replace(CPU, ops="plain"), *texts, folders)
+    for one, own, folder in zip(jobs, stacked, folders, strict=True):
+        alone = train_one(one, replace(CPU, ops="plain"), *texts, folder / "alone")
+        assert own.evaluation is not None
+        assert alone.evaluation is not None
+        assert own.evaluation.loss == pytest.approx(alone.evaluation.loss, rel=1e-4)
+        assert own.evaluation.stderr == pytest.approx(alone.evaluation.stderr, rel=1e-3)
 
 
 def test_what_decides_a_fine_tuning_is_in_its_id() -> None:

@@ -199,7 +199,7 @@ def _write(
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         write_text(beside / "tokenizer.json", tokenizer)
-        counts = {}
+        counts: dict[str, Any] = {}
         for name, rows in sides.items():
             padded = np.full((len(rows), length + 1), ~end_of_text, _NUMBERS)
             for place, row in enumerate(rows):
