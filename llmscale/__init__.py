@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from llmscale.measure.trained.generation.api import Generation, generate
     from llmscale.measure.trained.listing import Models, models
     from llmscale.measure.trained.model import TrainedModel, open_model
+    from llmscale.measure.trained.quantization.api import Quantized, quantize
     from llmscale.measure.tune.api import TuneResult, tune
 
 _PLACES = {
@@ -59,6 +60,7 @@ _PLACES = {
     "MethodComparison": "explain.allocation",
     "Models": "measure.trained.listing",
     "Note": "errors",
+    "Quantized": "measure.trained.quantization.api",
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
     "SweepStatus": "measure.sweep.status",
@@ -74,6 +76,7 @@ _PLACES = {
     "open_model": "measure.trained.model",
     "plot": "explain.api.plot",
     "predict": "explain.api.predict",
+    "quantize": "measure.trained.quantization.api",
     "read_runs": "explain.api.read",
     "status": "measure.sweep.status",
     "sweep": "measure.sweep.api",
@@ -99,6 +102,7 @@ __all__ = [
     "MethodComparison",
     "Models",
     "Note",
+    "Quantized",
     "RunTable",
     "SweepResult",
     "SweepStatus",
@@ -115,6 +119,7 @@ __all__ = [
     "open_model",
     "plot",
     "predict",
+    "quantize",
     "read_runs",
     "status",
     "sweep",
