@@ -1,7 +1,7 @@
 """How fast cleaning is, a step at a time and all together, on one core; and how well near
 duplicates are found.
 
-    python benchmarks/cleaning.py [speed] [recall] [--text SOURCE]
+    python benchmarks/clean_text.py [speed] [recall] [--text SOURCE]
 
 Speed is measured in CPU seconds of this process on text that is in memory already, the best of
 three, each beginning with an empty memory for words; `words` is what several steps share. Recall
