@@ -3,9 +3,9 @@
     python benchmarks/generate.py --out generate.json
 
 Models of our Llama architecture with first weights, and the same weights in transformers'
-LlamaForCausalLM (its defaults: float32, keys and values kept, sdpa attention). Prompts of one length,
-so that neither side pads. Alternating rounds in one process; of each side and case the median of
-tokens per second, and of the rounds' ratios. Greedy, both must write the same tokens but for ties;
+LlamaForCausalLM (its defaults: float32, keys and values kept, sdpa attention). Prompts of one
+length, so that neither side pads. Alternating rounds in one process; of each side and case the
+median of tokens per second, and of the rounds' ratios. Greedy, both should write the same tokens;
 sampled, both draw at temperature 0.8 among the 50 likeliest with 0.95 of the probability."""
 
 import argparse
@@ -69,10 +69,11 @@ def main() -> None:
             for sampled in (False, True):
                 one = measure(Case(size, batch, sampled), model, peer, options)
                 found.append(one)
+                how = "sampled" if sampled else "greedy"
                 print(
-                    f"  batch {batch} {'sampled' if sampled else 'greedy ':7s}  ours {one.ours:7.0f}"
-                    f"  transformers {one.peers:7.0f}  ratio {one.ratio:.2f}"
-                    f" ({one.lowest:.2f} to {one.highest:.2f})  same {one.same:.3f}"
+                    f"  batch {batch} {how:7s}  ours {one.ours:7.0f}  transformers "
+                    f"{one.peers:7.0f}  ratio {one.ratio:.2f} ({one.lowest:.2f} to "
+                    f"{one.highest:.2f})  same {one.same:.3f}"
                 )
     if options.out:
         options.out.write_text(json.dumps(report(found), indent=2) + "\n")

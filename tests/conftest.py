@@ -2,11 +2,14 @@
 caller says more.
 """
 
+import functools
 import math
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from caches import KERNELS, empty_cache
@@ -81,6 +84,28 @@ def _workers_are_kept() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _speeds_are_measured_once() -> Iterator[None]:
+    """A second for every plan, which none but the tests of bench and of estimates need."""
+    if "torch" not in sys.modules:  # then nothing here plans, but for a test or two
+        yield
+        return
+    from llmscale.measure.train import calibrate
+
+    measure, known = calibrate.measure_speeds, dict[object, Any]()
+
+    def measure_speeds(micro_batches: Mapping[Any, int], *settings: str) -> Any:
+        asked = tuple(micro_batches.items()), settings
+        if asked not in known:
+            known[asked] = measure(micro_batches, *settings)
+        return known[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "measure_peak", functools.cache(calibrate.measure_peak))
+        patch.setattr(calibrate, "measure_speeds", measure_speeds)
+        yield
+
+
 @pytest.fixture
 def new_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sweep starts its own workers, and they end with it."""
@@ -113,3 +138,17 @@ def shared() -> Path:
             "machine"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def kept_ladder(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sizes on two budgets that kept their weights in float32. To be copied before anything is
+    written into it.
+    """
+    from sweeps import llmscale, options
+
+    out = tmp_path_factory.mktemp("kept-ladder") / "ladder"
+    command = options(text, out, "1x16x1,2x16x1", "10k,20k")
+    found = llmscale(*command, "--keep-dtype", "float32")
+    assert found.exit_code == 0, found.output
+    return out

@@ -15,6 +15,7 @@ from llmscale.quantity import format_bytes, format_count, parse_count
 from llmscale.settings import stated_options
 
 if TYPE_CHECKING:
+    from llmscale.measure.text.automaton import Entropy
     from llmscale.measure.text.inspection import Inspection
     from llmscale.measure.text.prepare import Progress as Done
     from llmscale.measure.text.prepare import TokenStore
@@ -39,7 +40,8 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="stdlib, files (a path, a glob, several by commas) or the name of a dataset",
+        help="stdlib, files (a path, a glob, several by commas), the name of a dataset, or "
+        "synthetic:LANGUAGE",
     ),
 ]
 
@@ -255,8 +257,17 @@ def _show_inspection(seen: "Inspection", spec: TextSpec) -> None:
     else:
         words = [spec.source, *stated_options(spec, leave_out=["data"])]
         rows.append(("tokens", f"none yet: {command_line('llmscale', 'data', 'prepare', *words)}"))
+    if seen.entropy is not None:
+        rows.append(("entropy", _entropy(seen.entropy)))
     for name, value in rows:
         output.results.print(output.styled((f"{name:<12} ", "bold"), value))
     for number, sample in enumerate(seen.samples, start=1):
         output.results.rule(f"document {number}", align="left")
         output.results.print_lines(sample.strip())
+
+
+def _entropy(known: "Entropy") -> str:
+    said = [f"{known.nats_per_symbol:.4f} nats a symbol", f"{known.nats_per_byte:.4f} a byte"]
+    if known.nats_per_token is not None:
+        said.append(f"{known.nats_per_token:.4f} a token")
+    return ", ".join(said)

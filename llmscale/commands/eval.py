@@ -1,5 +1,6 @@
 """`llmscale eval`: measure trained models on texts and tasks."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,15 +55,25 @@ def _show(found: "Evaluation") -> None:
     if found.table is None:
         return
     output.results.print(f"columns of {found.table}: {', '.join(found.columns)}")
-    column = found.columns[0]
-    words = ["llmscale", "fit", found.place, "--columns", f"loss={column}"]
     if len(found.runs) > 1:
-        output.show_next(command_line(*words))
+        words = ["llmscale", "fit", found.place, "--columns", f"loss={found.columns[0]}"]
+        output.show_next(command_line(*words, *_unit(found.columns[0])))
+
+
+def _unit(column: str) -> list[str]:
+    """What `fit` has to be told of a metric that rises."""
+    from llmscale.explain.table.columns.names import of_hundred, rises
+
+    if not rises(column):
+        return []
+    return ["--units", "loss=percent" if of_hundred(column) else "loss=accuracy"]
 
 
 def _show_score(first: "Score", scores: "list[tuple[RunScores, Score]]") -> None:
     names = [metric.name.replace("_", " ") for metric in first.metrics]
-    table = output.make_table(_title(first), "run", "size", "N", "D", *names, left=2)
+    least = "D", "N", "rouge2", "rouge1"
+    headings = "run", "size", "N", "D", *names
+    table = output.make_table(_title(first), *headings, left=2, least=least)
     for run, score in scores:
         name = run.size
         if run.recipe and run.recipe != "default":
@@ -81,7 +92,7 @@ def _title(score: "Score") -> str:
         said.append(f"{format_count(score.tokens)} tokens, {score.bytes:,} bytes")
     elif score.examples is not None:
         said.append(f"{score.examples:,} examples")
-    if metric.over:
+    if metric.over and score.kind == "text":
         said.append(f"standard errors over {metric.over}")
     if metric.chance is not None:
         said.append(f"chance {metric.chance:.3f}")
@@ -89,6 +100,8 @@ def _title(score: "Score") -> str:
 
 
 def _cell(metric: "Metric") -> str:
-    if metric.stderr is None:
-        return f"{metric.value:.4f}"
-    return f"{metric.value:.4f} ± {metric.stderr:.4f}"
+    """The value to two digits of its standard error."""
+    if not metric.stderr:
+        return f"{metric.value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(metric.stderr)))
+    return f"{metric.value:.{digits}f} ±{metric.stderr:.{digits}f}"

@@ -102,7 +102,8 @@ def mixed(kind: Kind, evidence: Evidence) -> Note | None:
     """Runs made in ways that one law cannot hold, told by a column with several values."""
     columns, what = _MIXED[kind]
     for name in columns:
-        if name not in evidence.frame or name in evidence.fit.law.inputs:
+        law = evidence.fit.law
+        if name not in evidence.frame or name in (*law.inputs, *law.explained):
             continue
         shares = evidence.frame[name].value_counts(dropna=True)
         if len(shares) < 2:

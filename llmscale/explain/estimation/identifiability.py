@@ -25,6 +25,7 @@ from llmscale.quantity import format_count
 from llmscale.runs.title import run_titles
 
 SIZES_FOR_A_FLOOR = FLOOR_NOT_IDENTIFIED.limit
+_MORE_MIXTURES = "tables [data.mixtures.NAME] with other weights, in the TOML file of the sweep"
 _LEAST_LEVELS = 3
 """Sizes, and budgets, that a floor and two terms take."""
 
@@ -91,6 +92,8 @@ def _too_few_of_one(
     more = more_budgets(frame, number=needed)
     if column == "params":
         more = more_sizes(frame, needed)
+    elif column.startswith("share"):
+        more = _MORE_MIXTURES
     return InputError(
         f"{law.name} needs runs of at least {needed} {words(column, 2)}, and the table has "
         f"{number}",
@@ -182,10 +185,13 @@ def _too_few_points(
         number = int(distinct([levels(values) for values in columns.values()]).max()) + 1
     if number > coefficients:
         return None
+    more = more_budgets(frame)
+    if all(name.startswith("share") for name in columns):
+        more = _MORE_MIXTURES
     return InputError(
         f"{law.name} has {coefficients} coefficients and needs at least {coefficients + 1} runs "
         f"that differ in {' or '.join(columns)}, but there are {number}",
-        f"measure more: {more_budgets(frame)}",
+        f"measure more: {more}",
     )
 
 

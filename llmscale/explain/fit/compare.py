@@ -66,6 +66,10 @@ _TINY = 1e-12
 
 
 def _problem(law: type[Law], runs: RunTable, variable: str) -> LlmscaleError | None:
+    try:
+        law = law.suited_to(runs.frame)
+    except InputError as error:
+        return error
     inputs = inputs_of(law, variable)
     return unusable(law, runs.frame, inputs) or why_not(law, runs.frame, inputs)
 

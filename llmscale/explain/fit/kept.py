@@ -113,7 +113,7 @@ def read_kept(path: Path | str, law: type[Law] | None = None) -> Fit:
     path = Path(path)
     payload = _payload(path)
     try:
-        kind = _law_of(path, payload, law)
+        kind = _law_of(path, payload, law).with_coefficients(payload["coefficients"])
         return _restored(path, payload, kind)
     except KeyError as error:
         raise _damaged(path, f"it has no {error.args[0]}") from error

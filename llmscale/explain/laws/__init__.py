@@ -25,14 +25,17 @@ Files whose name starts with an underscore are not choices.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmscale.menu import Menu, path_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = NDArray[np.float64]
 
@@ -102,6 +105,10 @@ class Law(ABC):
     """Coefficients that may be negative; all others are positive."""
     may_be_zero: ClassVar[tuple[str, ...]] = ()
     """Columns of `inputs` that may hold zeros."""
+    explained: ClassVar[tuple[str, ...]] = ()
+    """Columns in which runs may differ, since `inputs` say how."""
+    stand_ins: ClassVar[Mapping[str, str]] = {}
+    """By input, the column that is taken for it if the table has it."""
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Where to look for a coefficient that the loss is not linear in, if not from 0.02 to 4 (-2 to
     2 if signed).
@@ -130,6 +137,17 @@ class Law(ABC):
         from llmscale.explain.laws._formula import Formula
 
         return Formula(cls, settings, inputs, loss)
+
+    @classmethod
+    def suited_to(cls, frame: "pd.DataFrame") -> "type[Law]":
+        """The law to fit to a table: this one, unless it has a coefficient for each of a table's
+        columns of a kind. Raises InputError."""
+        return cls
+
+    @classmethod
+    def with_coefficients(cls, names: Iterable[str]) -> "type[Law]":
+        """The law that `suited_to` gave, by the names of its coefficients."""
+        return cls
 
     @classmethod
     def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:

@@ -15,6 +15,15 @@ _COMPUTED = {"flops": "C = 6ND", "tokens": "D = C/(6N)", "params": "N = C/(6D)"}
 """What was computed from the other two, if a source has only those."""
 
 
+def _in_unit(column: str, unit: str | None) -> str:
+    """A column, and what is made of it."""
+    if unit is None:
+        return column
+    if unit.lower() == "percent":
+        return f"1 - {column}/100"
+    return f"{column} (in {unit})"
+
+
 def describe(
     found: Found,
     units: Mapping[str, str],
@@ -28,8 +37,7 @@ def describe(
     for name in (*ALIASES, WEIGHT):
         if name in columns:
             unit = units.get(name) or found.units.get(name)
-            in_unit = f" (in {unit})" if unit else ""
-            parts.append(f"{LETTERS.get(name, name)} = {columns[name]}{in_unit}")
+            parts.append(f"{LETTERS.get(name, name)} = {_in_unit(columns[name], unit)}")
     parts.append(_run(found, identity))
     if statuses:
         parts.append(f"status = {columns['status']}")

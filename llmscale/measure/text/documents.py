@@ -143,9 +143,9 @@ def _batch(cleaner: Cleaner, texts: Sequence[str], end: Position) -> Batch:
     return Batch(cleaned.documents, end, cleaned)
 
 
-def survey_bytes(source: Source) -> int:
+def survey_bytes(source: Source, usual: int = SURVEY_BYTES) -> int:
     """How much of a source to look at first. One without an end has the same at every place."""
-    return _ENDLESS_BYTES if source.is_endless else SURVEY_BYTES
+    return min(usual, _ENDLESS_BYTES) if source.is_endless else usual
 
 
 def survey(

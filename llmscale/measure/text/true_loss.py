@@ -49,8 +49,8 @@ class TrueLoss:
 
 def true_loss(store: TokenStore, context: int | None = None) -> TrueLoss | None:
     """The loss of the language that the text of `store` is drawn from, over windows of `context`
-    tokens; None if its language is not known."""
-    if store.meta["source"].get("source") != "synthetic":
+    tokens; None if its language is not known, or if steps of cleaning have made another of it."""
+    if store.meta["source"].get("source") != "synthetic" or store.meta["dropped"].get("steps"):
         return None
     return _measured(str(store.path), context)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from llmscale.measure.ops import build_operations, pick_operations
+from llmscale.errors import WorkError
+from llmscale.measure.ops import Operations, build_operations, pick_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.async_values import Mark, Reading
 from llmscale.measure.train.batches import Batches, read_side_by_side
@@ -27,6 +28,7 @@ from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memor
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.resumable import SavedState, load_states, saved_states
 from llmscale.measure.train.stack import Stack, tensors_of_members
+from llmscale.measure.train.teacher import Teacher, read_teacher
 from llmscale.measure.transformer import LanguageModel, build_model
 from llmscale.runs.run import CurvePoint
 
@@ -91,6 +93,7 @@ def train(
         processes=processes,
         evaluation_batch=conditions.evaluation_batch,
         masked=job.finetuning is not None,
+        teacher=_teacher_of(members[0], model.ops, device),
     )
     passes.go_on_with(begun)
     curves = Curves(members, begun, listener.report)
@@ -152,6 +155,14 @@ def train(
                 raise TrainingInterrupted
             saver.check()
     return _with_weights(curves.outcomes(peak_memory(device)), members, model, optimizer)
+
+
+def _teacher_of(member: Member, ops: Operations, device: str) -> Teacher | None:
+    if member.job.distillation is None:
+        return None
+    if member.teacher is None:
+        raise WorkError(f"run {member.job.run_id} has no teacher", "plan the sweep again")
+    return read_teacher(member.teacher, member.job.distillation, ops, device)
 
 
 def _with_weights(

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from llmscale.errors import InputError, listed
 from llmscale.errors.command_lines import command_line
+from llmscale.runs.kept_runs import largest_first, largest_kept
 from llmscale.runs.remote import is_needed, is_results, is_url, results_at
 from llmscale.runs.remote.reading import fetched
 from llmscale.runs.results_folder import ResultsFolder, newest_results
-from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, refuse_unusable
 
@@ -77,13 +78,9 @@ def usable_runs(results: ResultsFolder) -> list[RunFolder]:
 
 def largest_of(results: ResultsFolder) -> FoundRun:
     """The largest run of a folder that can be used, of these the one of the lowest loss."""
-    candidates = []
-    for folder in usable_runs(results):
-        row = folder.known_row()
-        if row is not None and row.status == "done" and folder.weights_path.exists():
-            candidates.append((_rank(row), folder, row))
-    if candidates:
-        _, folder, row = min(candidates, key=lambda one: one[0])
+    largest = largest_kept(results)
+    if largest is not None:
+        folder, row = largest
         said = f"{results.path.name}: run {row.run_id} is used, the largest ({row.size})"
         return FoundRun(folder, (said,))
     begun = usable_runs(results)
@@ -94,10 +91,6 @@ def largest_of(results: ResultsFolder) -> FoundRun:
         f"no run of {results.path} has kept its weights",
         "train it anew in another folder with --keep all, or name another",
     )
-
-
-def _rank(row: Run) -> tuple[float, ...]:
-    return -row.params_total, row.loss if row.loss is not None else float("inf")
 
 
 def _of_id(results: ResultsFolder, name: str) -> FoundRun:
@@ -125,14 +118,24 @@ def _is_results(path: Path) -> bool:
 
 
 def _at_url(url: str) -> FoundRun:
-    """A run at a URL, whose results are fetched to this machine; their files stay there, too."""
-    place, _, run_id = url.rstrip("/").rpartition("/runs/")
-    remote = results_at(place or url)
-    fetched(remote, lambda name: is_results(name) and _is_wanted(name, run_id))
+    """A run at a URL, whose files are fetched to this machine: of others than the tables and the
+    run itself none."""
+    place, has_runs, run_id = url.rstrip("/").rpartition("/runs/")
+    remote = results_at(place if has_runs else url)
     results = ResultsFolder(remote.folder)
-    return _of_id(results, run_id) if run_id else largest_of(results)
+    fetched(remote, is_needed)
+    if has_runs:
+        found = _of_id(results, run_id)
+        fetched(remote, partial(_is_of_run, found.folder.run_id))
+        return found
+    rows = [folder.known_row() for folder in results.run_folders]
+    done = [row for row in rows if row is not None and row.status == "done"]
+    for row in sorted(done, key=largest_first):
+        fetched(remote, partial(_is_of_run, row.run_id))
+        if results.run_folder(row.run_id).weights_path.exists():
+            break
+    return largest_of(results)
 
 
-def _is_wanted(name: str, run_id: str) -> bool:
-    """Whether a file at a URL is of the tables, or of the run if one is named."""
-    return not (run_id and name.startswith("runs/")) or name.startswith(f"runs/{run_id}")
+def _is_of_run(run_id: str, name: str) -> bool:
+    return is_results(name) and name.startswith(f"runs/{run_id}/")

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -419,18 +420,18 @@ def test_what_cannot_be_written_is_one_sentence_and_the_old_file_stays(small_dis
     assert read_checkpoint(path) is not None
 
 
+@pytest.mark.usefixtures("new_workers")
 def test_a_sweep_on_a_full_file_system_stops_with_a_sentence_and_goes_on_when_there_is_room(
     small_disk: Path, swept: Path, text: Path
 ) -> None:
     out = small_disk / "results"
-    command = [sys.executable, "-m", "llmscale", *options(text, out, sizes="1x16x1")]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        wait_for(lambda: worker_pids(out), 240)
+    with ThreadPoolExecutor(1) as other:
+        leading = other.submit(llmscale, *options(text, out, sizes="1x16x1"))
+        wait_for(lambda: worker_pids(out) or leading.done(), 240)
         filler = fill(small_disk)
-        _, errors = process.communicate(timeout=240)
-    assert process.returncode == 1, errors
+        led = leading.result(240)
+    errors = led.stderr
+    assert led.exit_code == 1, errors
     assert errors.count("error:") == 1
     assert "No space left on device (" in errors
     assert "are free" in errors

@@ -42,6 +42,9 @@ SIZES = "1x16x1,2x16x1,2x24x2"
 ROUNDING = 1e-5
 """Relative difference of losses that another number of threads a run may bring."""
 options = functools.partial(sweep_options, sizes=SIZES)
+FEW_STEPS = ["--batch-tokens", "512"]
+"""A quarter of the usual steps, and so of the time."""
+BRANCHING = [*ALIKE, *FEW_STEPS]
 
 
 class Impatient(Silent):
@@ -102,13 +105,15 @@ def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new
     text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    assert llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k")).exit_code == 0
+    assert (
+        llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k"), *FEW_STEPS).exit_code == 0
+    )
     before = (out / "runs.parquet").read_bytes()
-    again = llmscale(*options(text, out, sizes="1x16x1", tokens="20k,10k"), "--json")
+    again = llmscale(*options(text, out, sizes="1x16x1", tokens="20k,10k"), *FEW_STEPS, "--json")
     assert again.exit_code == 0, again.output
     assert (out / "runs.parquet").read_bytes() == before
     assert len(json.loads(again.stdout)["runs"]) == 2
-    more = llmscale(*options(text, out, sizes="1x16x1,1x24x2", tokens="40k,20k,10k"))
+    more = llmscale(*options(text, out, sizes="1x16x1,1x24x2", tokens="40k,20k,10k"), *FEW_STEPS)
     assert more.exit_code == 0, more.output
     assert "[4/4]" in more.stderr
     runs, _ = tables(out)
@@ -153,13 +158,13 @@ def test_a_sweep_that_was_ended_goes_on_and_ends_in_the_same_table(
     assert_same_results(out, swept)
 
 
+@pytest.mark.usefixtures("new_workers")
 def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_command_mends_it(
     swept: Path, text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
     folders = [out / "runs" / run_id for run_id in tables(swept)[0]["run_id"]]
-    command = [sys.executable, "-m", "llmscale", *options(text, out, workers="2")]
-    with ExitStack() as processes:
+    with ThreadPoolExecutor(1) as other:
         with ExitStack() as held:
             for (
                 folder
@@ -167,23 +172,18 @@ def test_a_worker_killed_again_and_again_fails_its_run_alone_and_the_next_comman
                 folder.mkdir(parents=True)
                 held.enter_context(only_writer(folder))
             shutil.copy(swept / "sweep.json", out)
-            process = processes.enter_context(
-                subprocess.Popen(
-                    command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-                )
-            )
-            wait_for(lambda: worker_pids(out) or process.poll() is not None, 240)
+            leading = other.submit(llmscale, *options(text, out, workers="2"))
+            wait_for(lambda: worker_pids(out) or leading.done(), 240)
             victim = next(folder for folder in folders if worker_pids(folder))
             killed: set[int] = set()
             for _ in range(3):
-                wait_for(
-                    lambda: set(worker_pids(victim)) - killed or process.poll() is not None, 240
-                )
+                wait_for(lambda: set(worker_pids(victim)) - killed or leading.done(), 240)
                 (pid,) = set(worker_pids(victim)) - killed
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
-        _, errors = process.communicate(timeout=240)
-    assert process.returncode == 1
+        led = leading.result(240)
+    assert led.exit_code == 1, led.output
+    errors = led.stderr
     assert (
         errors.count("was killed by signal 9") == 4
     )  # twice started again, then failed: said at once and at the end
@@ -271,7 +271,8 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
         "data": str(text),
         "tokenizer": "bpe:300",
     }
-    asked |= {"context": 32, "device": "cpu", "dtype": "float32", "workers": 1, "out": out}
+    asked |= {"batch_tokens": 512, "context": 32, "device": "cpu", "dtype": "float32"}
+    asked |= {"workers": 1, "out": out}
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt, match=f"stopped.* is in {out}, and the same command"):
         sweep(progress=Impatient(), **asked)
@@ -287,9 +288,9 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
     assert repr(result) == f"SweepResult({out}: 1 of 1 run done)"
     assert f"<td>{run.loss:.4f}</td>" in result._repr_html_()
     assert list(tables(out)[0]["unique_tokens"]) == [run.unique_tokens]
-    words = "--sizes 1x16x1 --tokens 150k --data .* --tokenizer bpe:300 --context 32 --device cpu"
-    command = result.folder.read_sweep()["command"]
-    assert re.fullmatch(f"llmscale sweep {words} --dtype float32 --workers 1 --out {out}", command)
+    words = "--sizes 1x16x1 --tokens 150k --data .* --tokenizer bpe:300 --context 32"
+    words += f" --batch-tokens 512 --device cpu --dtype float32 --workers 1 --out {out}"
+    assert re.fullmatch(f"llmscale sweep {words}", result.folder.read_sweep()["command"])
 
 
 def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(
@@ -297,13 +298,17 @@ def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(
 ) -> None:
     out = tmp_path / "results"
     stream = f"hub:{text.parent}"
-    result = llmscale(*options(stream, out, sizes="1x16x1", tokens="10k,20k"), "--yes")
+    result = llmscale(*options(stream, out, sizes="1x16x1", tokens="10k,20k"), *FEW_STEPS, "--yes")
     assert result.exit_code == 0, result.output
     runs, _ = tables(out)
     assert list(runs["status"]) == ["done", "done"]
     assert list(runs["unique_tokens"]) == list(runs["tokens"])
     wider = llmscale(
-        *options(stream, out, sizes="1x16x1", tokens="10k,20k,30k"), "--yes", "--dry-run", "--json"
+        *options(stream, out, sizes="1x16x1", tokens="10k,20k,30k"),
+        *FEW_STEPS,
+        "--yes",
+        "--dry-run",
+        "--json",
     )
     assert [run["finished"] for run in json.loads(wider.stdout)["runs"]] == [True, True, False]
 
@@ -389,14 +394,8 @@ def test_two_sweeps_do_not_write_into_one_folder(text: Path, tmp_path: Path) -> 
     out = tmp_path / "results"
     out.mkdir()
     with only_writer(out):
-        second = subprocess.run(
-            [sys.executable, "-m", "llmscale", *options(text, out)],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-    assert second.returncode == 2, second.stdout
+        second = llmscale(*options(text, out))
+    assert second.exit_code == 2, second.stdout
     assert f"process {os.getpid()}" in second.stderr
     assert [file.name for file in out.iterdir()] == [".lock"]
 
@@ -440,7 +439,7 @@ def branched(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     each.
     """
     out = tmp_path_factory.mktemp("results") / "branched"
-    result = llmscale(*options(text, out, **BRANCHED), *ALIKE)
+    result = llmscale(*options(text, out, **BRANCHED), *BRANCHING)
     assert result.exit_code == 0, result.output
     assert "branch of 40k" in result.stderr
     return out
@@ -471,7 +470,7 @@ def test_branches_end_in_the_losses_of_runs_trained_by_themselves(
 ) -> None:
     runs, _ = tables(branched)
     out = tmp_path / "alone"
-    result = llmscale(*options(text, out, sizes=BRANCHED["sizes"], tokens="20k"), *ALIKE)
+    result = llmscale(*options(text, out, sizes=BRANCHED["sizes"], tokens="20k"), *BRANCHING)
     assert result.exit_code == 0, result.output
     alone, _ = tables(out)
     both = runs.merge(alone, on="run_id", suffixes=("", "_alone"))
@@ -485,7 +484,7 @@ def test_a_killed_trunk_and_its_branches_end_in_the_same_table(
     branched: Path, text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    arguments = [*options(text, out, **BRANCHED), *ALIKE]
+    arguments = [*options(text, out, **BRANCHED), *BRANCHING]
     moments = (
         lambda: list(out.glob("runs/*/trunk-*.pt")),
         lambda: len(list(out.glob("runs/*/run.json"))) >= 2,
@@ -511,7 +510,7 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
     out = tmp_path / "results"
     shutil.copytree(branched, out)
     before, _ = tables(out)
-    wider = [*options(text, out, sizes="1x16x1", tokens="20k,25k,40k,60k"), *ALIKE]
+    wider = [*options(text, out, sizes="1x16x1", tokens="20k,25k,40k,60k"), *BRANCHING]
     plan = json.loads(llmscale(*wider, "--dry-run", "--json").stdout)
     assert [run["finished"] for run in plan["runs"]] == [True, True, True, False]
     assert plan["runs"][-1]["parent"] == plan["runs"][-2]["run_id"]
@@ -521,7 +520,8 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
     lost = plan["runs"][0]["run_id"]
     (out / "runs" / lost / "run.json").unlink()
     assert (
-        llmscale(*options(text, out, sizes="1x16x1", tokens="20k,25k,40k"), *ALIKE).exit_code == 0
+        llmscale(*options(text, out, sizes="1x16x1", tokens="20k,25k,40k"), *BRANCHING).exit_code
+        == 0
     )
     runs, _ = tables(out)
     assert runs.set_index("run_id")["parent"].isna()[lost]

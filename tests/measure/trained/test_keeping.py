@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from sweeps import llmscale, options
+from trained import untrained_run
 
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import write_tables
@@ -19,14 +20,9 @@ from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.scores import write_scores
 
 
-@pytest.fixture(scope="module")
-def ladder(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sizes that kept their weights in float32."""
-    out = tmp_path_factory.mktemp("kept") / "ladder"
-    command = options(text, out, "1x16x1,2x16x1", "10k,20k")
-    found = llmscale(*command, "--keep-dtype", "float32")
-    assert found.exit_code == 0, found.output
-    return out
+@pytest.fixture
+def ladder(kept_ladder: Path) -> Path:
+    return kept_ladder
 
 
 def run_of(ladder: Path, size: str = "2x16x1") -> Path:
@@ -195,3 +191,18 @@ def test_a_run_under_way_is_used_from_its_checkpoint(ladder: Path, tmp_path: Pat
 def test_the_file_notes_its_run(ladder: Path) -> None:
     _, noted = read_tensors(run_of(ladder) / "weights.safetensors")
     assert noted["run_id"] == run_of(ladder).name
+
+
+def test_models_at_a_url_are_listed_and_used(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "there"
+    small, large = (untrained_run(text, out, size=size) for size in ("1x16x1", "2x32x2"))
+    write_tables(ResultsFolder(out), final=True)
+    url = out.as_uri()
+    assert [one.run_id for one in models(url).models] == [small.name, large.name]
+    for place, run in ((url, large), (f"{url}/runs/{small.name}", small)):
+        trained = open_model(place)
+        assert trained.run_id == run.name
+        assert trained.tokenizer.get_vocab_size() > 256
+    assert not [path for path in tmp_path.iterdir() if path != out]
+    with pytest.raises(InputError):
+        open_model(f"{url}/runs/nothing")

@@ -2,14 +2,13 @@
 the command.
 """
 
-import functools
 import json
 import math
+import os
 import random
 import signal
-import subprocess
-import sys
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 import sweeps
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeps import changed, llmscale
+from sweeps import changed, llmscale, wait_for
 
 from llmscale.errors import InputError, Note
 from llmscale.measure.sweep.notes import rules_in_use
@@ -377,19 +376,22 @@ def interrupted(
     """A results folder whose search was stopped by Ctrl-C, the exit code, and what tune.json said
     then.
     """
-    out = tmp_path_factory.mktemp("results") / "tuned"
-    # Background jobs of a shell ignore SIGINT, and so would what they start.
-    listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    nowhere = subprocess.DEVNULL
-    command = [sys.executable, "-m", "llmscale", *options(text, out)]
-    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, preexec_fn=listens) as process:
-        deadline = time.monotonic() + 300
-        while len(list(out.glob("runs/*/run.json"))) < 2:
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        code = process.wait(timeout=60)
-    return out, code, read(out)
+    out, ended = tmp_path_factory.mktemp("results") / "tuned", threading.Event()
+
+    def press() -> None:
+        wait_for(lambda: len(list(out.glob("runs/*/run.json"))) >= 2 or ended.is_set(), 300)
+        if not ended.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    # Background jobs of a shell ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ThreadPoolExecutor(1) as other:
+        pressed = other.submit(press)
+        result = llmscale(*options(text, out))
+        ended.set()
+        pressed.result()
+    signal.signal(signal.SIGINT, before)
+    return out, result.exit_code, read(out)
 
 
 @pytest.fixture(scope="module")

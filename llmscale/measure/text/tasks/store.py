@@ -36,7 +36,7 @@ from llmscale.version import __version__
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-TASK_FORMAT: Final = 1
+TASK_FORMAT: Final = 2
 """Raised when the code changes which rows come out."""
 FEWEST_EXAMPLES: Final = 10
 MOST_HELD_OUT: Final = 1000
@@ -246,6 +246,7 @@ def _meta(
         "format": FORMAT,
         "fingerprint": fingerprint,
         "spec": asdict(spec),
+        "source": {"source": "task", "name": spec.source},
         "task": {
             "length": length,
             "validation_learnt": counts["validation_learnt"],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError, LlmscaleError
+from llmscale.errors import InputError, LlmscaleError, listed
 from llmscale.machine import pick_device
 from llmscale.measure.trained.evaluation.kept import KeptScores, key_of, write_columns
 from llmscale.measure.trained.evaluation.measures import Measure, measures
@@ -70,6 +70,7 @@ def evaluate(
             f"see which can: llmscale models {place}",
         )
     remarks += [remark for measure in asked for remark in measure.remarks]
+    remarks += _mixed(folders[0], asked, runs)
     table, why = _to_table(folders[0])
     if why:
         remarks.append(why)
@@ -104,7 +105,7 @@ def _measured(trained: TrainedModel, asked: list[Measure], told: _Told, again: b
             known.append(measure.name)
         else:
             score = measure.measure(trained)
-            kept.add(score, key)
+            kept.add(score, key, measure.asked)
         scores.append(score)
     job = trained.spec.job
     return RunScores(
@@ -117,6 +118,26 @@ def _measured(trained: TrainedModel, asked: list[Measure], told: _Told, again: b
         scores=tuple(scores),
         known=tuple(known),
     )
+
+
+def _mixed(folder: RunFolder, asked: list[Measure], runs: list[RunScores]) -> list[str]:
+    """What is to be said of columns in which other runs were measured otherwise."""
+    mine = {run.run_id for run in runs}
+    others = [
+        KeptScores(one)
+        for one in ResultsFolder(folder.path.parent.parent).run_folders
+        if one.run_id not in mine
+    ]
+    found = []
+    for measure in asked:
+        otherwise = [one for one in others if one.is_otherwise(measure.name, measure.asked)]
+        if otherwise:
+            runs_otherwise = listed(one.folder.run_id for one in otherwise)
+            found.append(
+                f"in the columns of {measure.name}, run {runs_otherwise} was measured on another "
+                "text or with other options, and does not compare: measure all runs alike"
+            )
+    return found
 
 
 def _by_size(runs: list[RunScores]) -> tuple[RunScores, ...]:

@@ -1,7 +1,9 @@
 """Tasks of EleutherAI's lm-evaluation-harness (Gao et al. 2021), run on a model of ours."""
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +48,10 @@ class HarnessTask:
     kind: str = "lm-eval"
     remarks: tuple[str, ...] = ()
 
+    @property
+    def asked(self) -> str:
+        return f"lm-eval {version('lm_eval')} {self.limit}"
+
     def check(self, trained: TrainedModel) -> None:
         """The harness says what it needs when it runs."""
 
@@ -61,14 +67,15 @@ class HarnessTask:
 
         model = HarnessModel(trained)
         try:
-            found = simple_evaluate(
-                model,
-                tasks=[self.name],
-                task_manager=self.manager,
-                limit=self.limit,
-                log_samples=False,
-                bootstrap_iters=1000,
-            )
+            with _quietly():
+                found = simple_evaluate(
+                    model,
+                    tasks=[self.name],
+                    task_manager=self.manager,
+                    limit=self.limit,
+                    log_samples=False,
+                    bootstrap_iters=1000,
+                )
         except LlmscaleError:
             raise
         except Exception as error:  # a task's data set, its template or its own code
@@ -92,6 +99,20 @@ class HarnessTask:
                 "if it is a group, name its tasks",
             )
         return Score(self.name, self.kind, metrics, examples=examples, cut=cut)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the harness' bars and what the programs that it starts say on standard error: what
+    goes wrong is raised."""
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _metrics(numbers: Mapping[str, Any], signature: str, examples: int | None) -> Iterator[Metric]:

@@ -8,9 +8,9 @@ from lm_eval.api.model import TemplateLM
 
 from llmscale.errors import InputError
 from llmscale.measure.text.encoder import Encoder
-from llmscale.measure.text.tokenizer import decode, token_type
-from llmscale.measure.trained.evaluation.greedy import write_greedily
+from llmscale.measure.text.tokenizer import token_type
 from llmscale.measure.trained.evaluation.likelihood import Continuation, likelihoods
+from llmscale.measure.trained.evaluation.tasks import write_greedily
 from llmscale.measure.trained.evaluation.windows import token_losses
 from llmscale.measure.trained.model import TrainedModel
 
@@ -74,8 +74,8 @@ class HarnessModel(TemplateLM):
         read = [prompt[-room:] or [self.eot_token_id] for prompt in prompts]
         written = write_greedily(self.trained, read, self.trained.context - room)
         return [
-            _until(decode(self.trained.tokenizer, tokens), request.args[1].get("until") or ())
-            for tokens, request in zip(written, requests, strict=True)
+            _until(text, request.args[1].get("until") or ())
+            for text, request in zip(written, requests, strict=True)
         ]
 
 

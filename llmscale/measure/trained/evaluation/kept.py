@@ -46,11 +46,18 @@ class KeptScores:
                 return Score.from_json(kept["score"])
         return None
 
-    def add(self, score: Score, key: str) -> None:
-        """Keep it, and its numbers as the run's columns. Raises InputError."""
+    def is_otherwise(self, name: str, asked: str) -> bool:
+        """Whether the score of this name is there, and something else was asked for."""
+        kept = known_object(self.path).get(name)
+        return isinstance(kept, dict) and kept.get("asked") != asked
+
+    def add(self, score: Score, key: str, asked: str) -> None:
+        """Keep it, and its numbers as the run's columns. `asked` is what was asked for, of whatever
+        run. Raises InputError."""
         write_scores(self.folder, score.columns)
         known = known_object(self.path)
-        write_json(self.path, {**known, score.name: {"key": key, "score": score.to_json()}})
+        kept = {"key": key, "asked": asked, "score": score.to_json()}
+        write_json(self.path, {**known, score.name: kept})
 
 
 def key_of(trained: TrainedModel, kind: str, name: str, decided_by: Mapping[str, Any]) -> str:

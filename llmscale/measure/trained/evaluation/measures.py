@@ -34,6 +34,10 @@ class Measure(Protocol):
     def remarks(self) -> tuple[str, ...]:
         """What was taken for what, to be said."""
 
+    @property
+    def asked(self) -> str:
+        """What is asked for, of whatever run: scores of equal ones compare."""
+
     def check(self, trained: TrainedModel) -> None:
         """Raise InputError if it cannot be measured of this run, before anything is."""
 
@@ -112,6 +116,10 @@ class _TextLoss:
     def remarks(self) -> tuple[str, ...]:
         return self.text.source.remarks()
 
+    @property
+    def asked(self) -> str:
+        return f"{self.text.fingerprint} {self.reach}"
+
     def check(self, trained: TrainedModel) -> None:
         self.reach.of(trained)
         self.text.tokens_of(trained)
@@ -133,6 +141,10 @@ class _ValidationLoss:
     name: str = VALIDATION
     kind: str = "text"
     remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def asked(self) -> str:
+        return f"{self.max_tokens} {self.reach}"
 
     def check(self, trained: TrainedModel) -> None:
         self.reach.of(trained)

@@ -52,10 +52,10 @@ class EvalSpec:
     )
     task: tuple[str, ...] = setting(
         (),
-        help="A task in JSON lines, as FILE or NAME=FILE: `prompt` and `target` to generate, or "
-        "`prompt`, `choices` and `answer`. Repeat it for more tasks.",
+        help="A task, as finetune's --data or `NAME=TASK`: its targets are to be written, or of "
+        "rows with `choices` the `answer` is to be chosen. Repeat it for more tasks.",
         group=MEASURE,
-        metavar="[NAME=]FILE",
+        metavar="[NAME=]TASK",
         repeats=True,
         read=_several,
     )
@@ -118,6 +118,13 @@ class EvalSpec:
         parse=_count,
         metavar="COUNT",
         within=Range(1, 1e6),
+    )
+    stop: str | None = setting(
+        None,
+        help="What a model writes for a task ends before this text, besides its end of text.",
+        usual="it ends only there",
+        group=MEASURE,
+        metavar="TEXT",
     )
     text_column: str = setting(
         DEFAULT,

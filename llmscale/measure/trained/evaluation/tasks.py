@@ -8,13 +8,14 @@ from typing import Any, Final
 from llmscale.errors import InputError, counted
 from llmscale.measure.text.encoder import Encoder
 from llmscale.measure.text.tokenizer import decode, token_type
-from llmscale.measure.trained.evaluation.greedy import write_greedily
+from llmscale.measure.trained.evaluation.examples import Example, Examples, read_examples
 from llmscale.measure.trained.evaluation.likelihood import Continuation, Likelihood, likelihoods
 from llmscale.measure.trained.evaluation.names import Asked
 from llmscale.measure.trained.evaluation.overlap import check_installed, mean_of, overlap
 from llmscale.measure.trained.evaluation.scores import Score
 from llmscale.measure.trained.evaluation.spec import EvalSpec
-from llmscale.measure.trained.evaluation.task_file import Example, TaskFile, read_task
+from llmscale.measure.trained.generation.decoding import complete
+from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.trained.model import TrainedModel
 
 _MORE_TOKENS: Final = 8
@@ -25,57 +26,68 @@ def task_measures(asked: Sequence[Asked], spec: EvalSpec) -> "list[GenerationTas
     """What is measured on each task. Raises InputError."""
     found: list[GenerationTask | ChoiceTask] = []
     for one in asked:
-        task = read_task(one.place, spec.limit)
+        task = read_examples(one.place, spec.limit)
         if task.is_choice:
             found.append(ChoiceTask(one.name, task))
         else:
             check_installed()
-            found.append(GenerationTask(one.name, task, spec.max_new_tokens))
+            found.append(GenerationTask(one.name, task, spec.max_new_tokens, spec.stop))
     return found
 
 
 @dataclass(frozen=True)
 class GenerationTask:
-    """What a model writes after each prompt, against the target."""
+    """What a model writes after each prompt, the likeliest token each time, against the target."""
 
     name: str
-    task: TaskFile
+    task: Examples
     max_new_tokens: int | None = None
+    stop: str | None = None
     kind: str = "generation"
-    remarks: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.task.remarks
+
+    @property
+    def asked(self) -> str:
+        return f"{self.task.fingerprint} {self.max_new_tokens} {self.stop}"
 
     def check(self, trained: TrainedModel) -> None:
-        self._most(trained, _encoded(trained, [one.target for one in self.task.examples]))
-        _encoded(trained, [one.prompt for one in self.task.examples])
+        encoder = _encoder(trained)
+        self._most(trained, encoder)
+        for example in self.task.examples:
+            example.prompt(encoder)
 
     def decided_by(self, trained: TrainedModel) -> Mapping[str, Any]:
-        return {"task": self.task.fingerprint, "most": self.max_new_tokens}
+        return {"task": self.task.fingerprint, "most": self.max_new_tokens, "stop": self.stop}
 
     def measure(self, trained: TrainedModel) -> Score:
-        targets = [one.target for one in self.task.examples]
-        most = self._most(trained, _encoded(trained, targets))
-        prompts = _encoded(trained, [one.prompt for one in self.task.examples])
+        encoder = _encoder(trained)
+        most = self._most(trained, encoder)
         room = trained.context - most
-        read = [prompt[-room:] or [trained.end_of_text] for prompt in prompts]
-        written = write_greedily(trained, read, most)
-        texts = [decode(trained.tokenizer, tokens) for tokens in written]
+        prompts = [example.prompt(encoder) for example in self.task.examples]
+        written = write_greedily(trained, [prompt[-room:] for prompt in prompts], most)
+        if self.stop:
+            written = [text.partition(self.stop)[0] for text in written]
+        targets = [one.target for one in self.task.examples]
         return Score(
             name=self.name,
             kind=self.kind,
-            metrics=overlap(texts, targets),
+            metrics=overlap(written, targets),
             examples=len(targets),
             cut=sum(len(prompt) > room for prompt in prompts),
         )
 
-    def _most(self, trained: TrainedModel, targets: Sequence[Sequence[int]]) -> int:
+    def _most(self, trained: TrainedModel, encoder: Encoder) -> int:
         """Tokens to write at most. Raises InputError if there is no room for them."""
-        longest = max(map(len, targets))
+        longest = max(map(len, encoder.encode([one.target for one in self.task.examples])))
         most = self.max_new_tokens or longest + _MORE_TOKENS
         if most >= trained.context and self.max_new_tokens is None:
             most = longest
         if most >= trained.context:
             raise InputError(
-                f"{counted(most, 'token')} are to be written for {self.task.path}, and run "
+                f"{counted(most, 'token')} are to be written for {self.task.source}, and run "
                 f"{trained.run_id} was trained on sequences of {trained.context:,}: there is no "
                 "room for a prompt",
                 f"give at most --max-new-tokens {trained.context // 2}",
@@ -88,9 +100,16 @@ class ChoiceTask:
     """Which of several texts a model finds likeliest after each prompt."""
 
     name: str
-    task: TaskFile
+    task: Examples
     kind: str = "choice"
-    remarks: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.task.remarks
+
+    @property
+    def asked(self) -> str:
+        return self.task.fingerprint
 
     def check(self, trained: TrainedModel) -> None:
         self._asked(trained)
@@ -102,8 +121,8 @@ class ChoiceTask:
         asked = self._asked(trained)
         flat = iter(likelihoods(trained, [one for row in asked for one in row]))
         found = [[next(flat) for _ in row] for row in asked]
-        pairs = list(zip(self.task.examples, found, strict=True))
         examples = self.task.examples
+        pairs = list(zip(examples, found, strict=True))
         chance = sum(1 / len(one.choices) for one in examples) / len(examples)
         return Score(
             name=self.name,
@@ -118,20 +137,27 @@ class ChoiceTask:
 
     def _asked(self, trained: TrainedModel) -> list[list[Continuation]]:
         """Each choice after its prompt. Raises InputError for one that is too long to be read."""
-        prompts = _encoded(trained, [one.prompt for one in self.task.examples])
+        encoder = _encoder(trained)
         found = []
-        for example, prompt in zip(self.task.examples, prompts, strict=True):
-            before = prompt or [trained.end_of_text]
-            choices = _encoded(trained, example.choices)
+        for example in self.task.examples:
+            before = example.prompt(encoder)
+            choices = [tokens[:-1].tolist() for tokens in encoder.encode(example.choices)]
             longest = max(map(len, choices))
             if longest > trained.context:
                 raise InputError(
-                    f"a choice of {self.task.path} has {longest:,} tokens, and run "
+                    f"a choice of {self.task.source} has {longest:,} tokens, and run "
                     f"{trained.run_id} was trained on sequences of {trained.context:,}",
                     "leave such examples out of the file",
                 )
             found.append([Continuation(before, choice) for choice in choices])
         return found
+
+
+def write_greedily(trained: TrainedModel, prompts: Sequence[Sequence[int]], most: int) -> list[str]:
+    """What the model writes after each of `prompts`, token numbers: at most so many tokens, the
+    likeliest each time."""
+    found = complete(trained, prompts, Sampling(tokens=most, temperature=0.0))
+    return [decode(trained.tokenizer, one.tokens) for one in found.texts]
 
 
 def _is_right(example: Example, found: Sequence[Likelihood], per_character: bool) -> bool:
@@ -142,7 +168,5 @@ def _is_right(example: Example, found: Sequence[Likelihood], per_character: bool
     return scores.index(max(scores)) == example.answer
 
 
-def _encoded(trained: TrainedModel, texts: Sequence[str]) -> list[list[int]]:
-    """The tokens of each text, as they stand. Raises InputError for what has none."""
-    encoder = Encoder(trained.tokenizer, trained.end_of_text, token_type(trained.shape.vocab_size))
-    return [tokens[:-1].tolist() for tokens in encoder.encode(texts)]
+def _encoder(trained: TrainedModel) -> Encoder:
+    return Encoder(trained.tokenizer, trained.end_of_text, token_type(trained.shape.vocab_size))

@@ -5,7 +5,6 @@ This needs nothing of an architecture but what it declares (models/__init__.py):
 has a cache, and takes the rows of `shared` that belong to the new positions. An architecture of a
 user's own is tried first; if that gives other logits, all tokens are read again for each."""
 
-import copy
 import inspect
 from typing import Any, Protocol
 
@@ -56,7 +55,7 @@ class CachedReader:
         self._place = _Place(context)
         self._caches = [_Cache(self._ops, self._place) for _ in model.blocks]
         self._blocks = [
-            _with_operations(block, cache)
+            block.with_operations(cache)
             for block, cache in zip(model.blocks, self._caches, strict=True)
         ]
         self._shared = model.shared(context)
@@ -67,7 +66,7 @@ class CachedReader:
         x_BTC, added_BTC = model.embedded(tokens_BT, place.first), None
         for cache, block in zip(self._caches, self._blocks, strict=True):
             cache.begin()
-            x_BTC, added_BTC = block.forward(x_BTC, added_BTC, *self._shared)
+            x_BTC, added_BTC, *_ = block.forward(x_BTC, added_BTC, *self._shared)
         last_B1C = added_BTC if added_BTC is None else added_BTC[:, -1:]
         _, n_B1C = self._ops.add_and_norm(x_BTC[:, -1:], last_B1C, model.norm)
         logits_B1V = self._ops.linear(n_B1C, model.head)
@@ -199,13 +198,6 @@ class _Cache:
             self._kept.append((k_BHTD.new_empty(size), k_BHTD.new_empty(size)))
         self._calls += 1
         return self._kept[self._calls - 1]
-
-
-def _with_operations(block: Any, ops: _Cache) -> Any:
-    """The block with the same weights and other operations."""
-    twin = copy.copy(block)
-    twin.ops = ops
-    return twin
 
 
 @torch.inference_mode()
