@@ -19,8 +19,8 @@ _BEGINNING = """\
 
 Every setting of `llmscale sweep` and `llmscale tune`, and below of
 [`fit`, `plot` and `predict`](#options-of-fit-plot-and-predict) and of
-[commands on trained models](#options-of-commands-on-trained-models). One name stands for it everywhere:
-an option of the command line, a key of a TOML file, and a keyword in Python.
+[commands on trained models](#options-of-commands-on-trained-models). One name stands for it
+everywhere: an option of the command line, a key of a TOML file, and a keyword in Python.
 
 ```sh
 llmscale sweep --sizes 10k,30k --batch-tokens 4096
