@@ -9,8 +9,8 @@ from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, Predic
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.spec import SweepSpec
-from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.trained.finetuning.spec import FinetuneSpec
+from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.settings import Setting, keys_of, settings_of
 
