@@ -139,6 +139,7 @@ class LanguageModel(nn.Module):
         inputs_BT: Tensor,
         targets_BT: Tensor,
         weights_B: Tensor,
+        *,
         soft: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
         """sum_b weights_b · (mean_t loss + what blocks add to it), with its gradient, and the

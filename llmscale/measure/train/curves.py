@@ -54,6 +54,8 @@ class Outcome:
     parent_step: int = 0
     weights: Mapping[str, Tensor] | None = None
     """Its last ones, on the host, if they are wanted and it is done."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What its architecture measures of it at the end."""
 
 
 @dataclass(frozen=True)

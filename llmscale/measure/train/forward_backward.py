@@ -213,7 +213,7 @@ class Passes:
         """What a gradient is taken of, and the cross-entropies."""
         if self.teacher is None:
             return self.losses(*part)
-        return self.losses(*part, self.teacher.says(part[0]))
+        return self.losses(*part, soft=self.teacher.says(part[0]))
 
     def _accumulated(self, parts: Sequence[Part]) -> Tensor:
         """Parts one after another, each added to the gradient in place: only one is held."""

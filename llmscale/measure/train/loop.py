@@ -25,7 +25,7 @@ from llmscale.measure.train.job import Job
 from llmscale.measure.train.kept_weights import begin_with, for_keeping, read_weights
 from llmscale.measure.train.low_rank_optimizer import build_low_rank
 from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memory
-from llmscale.measure.train.processes import ALONE, Processes
+from llmscale.measure.train.processes import ALONE, Processes, is_sharded
 from llmscale.measure.train.resumable import SavedState, load_states, saved_states
 from llmscale.measure.train.stack import Stack, tensors_of_members
 from llmscale.measure.train.teacher import Teacher, read_teacher
@@ -50,6 +50,8 @@ class Listener:
     """Asked after each step whether to save a checkpoint and end."""
 
 
+SCORED_SEQUENCES = 64
+"""Of the validation text, on which an architecture measures more than a loss, at most."""
 NOBODY = Listener()
 
 
@@ -154,7 +156,23 @@ def train(
                 saver.wait()
                 raise TrainingInterrupted
             saver.check()
-    return _with_weights(curves.outcomes(peak_memory(device)), members, model, optimizer)
+    scored = np.arange(min(SCORED_SEQUENCES, passes.evaluated_at_a_time, len(validation)))
+    tokens, _ = validation.read(validation.order(scored))
+    outcomes = _with_scores(curves.outcomes(peak_memory(device)), model, tokens)
+    return _with_weights(outcomes, members, model, optimizer)
+
+
+@torch.no_grad()
+def _with_scores(
+    outcomes: Sequence[Outcome], model: LanguageModel | Stack, tokens_BT: torch.Tensor
+) -> Sequence[Outcome]:
+    """`outcomes` with what the architecture measures of one whole model that is done, on tokens of
+    the validation text."""
+    (first, *others) = outcomes
+    if isinstance(model, Stack) or is_sharded(model) or first.status != "done":
+        return outcomes
+    scores = model.architecture.scores(model, tokens_BT)
+    return [replace(first, scores=scores), *others]
 
 
 def _teacher_of(member: Member, ops: Operations, device: str) -> Teacher | None:

@@ -214,8 +214,8 @@ class Losses(nn.Module):
         super().__init__()
         self.model: Any = model
 
-    def forward(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        losses: tuple[Tensor, Tensor] = self.model.losses(*batch)
+    def forward(self, *batch: Tensor, **others: Any) -> tuple[Tensor, Tensor]:
+        losses: tuple[Tensor, Tensor] = self.model.losses(*batch, **others)
         return losses
 
 

@@ -113,7 +113,7 @@ SHAPE = shape_for("1x16x1", vocab_size=300, context=32)
 
 
 def asked(**settings: Any) -> SweepSpec:
-    read = {
+    read: dict[str, Any] = {
         name: parse_budgets(value) if isinstance(value, str) else value
         for name, value in settings.items()
     }

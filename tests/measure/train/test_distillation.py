@@ -68,7 +68,7 @@ def test_a_teacher_of_weight_0_changes_no_bit() -> None:
         Passes(student, 8, teacher=teacher).gradient(*tokens())
         gradients.append([weight.grad for weight in student.parameters()])
     for one, other in zip(*gradients, strict=True):
-        assert torch.equal(one, other)  # type: ignore[arg-type]
+        assert torch.equal(one, other)
 
 
 def taught_job(folder: Path) -> tuple[Job, Path]:

@@ -12,9 +12,8 @@ from llmscale.measure.sweep.records import recorded_runs, write_tables
 from llmscale.measure.train.kept_weights import read_tensors, write_weights
 from llmscale.measure.train.packed_weights import BITS
 from llmscale.measure.train.run_spec import RunSpec
-from llmscale.measure.trained.evaluation.loss import loss_on_text
 from llmscale.measure.trained.evaluation.scores import Metric
-from llmscale.measure.trained.evaluation.texts import validation_tokens
+from llmscale.measure.trained.evaluation.validation import validation_loss, validation_store
 from llmscale.measure.trained.model import TrainedModel, open_model
 from llmscale.measure.trained.places import find_results, usable_runs
 from llmscale.measure.trained.quantization.rounding import round_weights
@@ -145,7 +144,7 @@ def _opened(parents: list[RunFolder]) -> tuple[list[TrainedModel], list[tuple[st
             trained = open_model(folder.path)
             if trained.spec.job.rounded is not None:
                 raise InputError(f"run {folder.run_id} is rounded already")
-            validation_tokens(trained, trained.context)
+            validation_store(trained)
         except InputError as error:
             left_out.append((folder.run_id, error.problem))
             continue
@@ -187,8 +186,7 @@ def _write(
     write_weights(home.weights_path, stored, spec.job, notes)
     write_bytes(home.tokenizer_path, trained.folder.tokenizer_path.read_bytes())
     rounded = open_model(home.path)
-    tokens = validation_tokens(rounded, rounded.context)
-    score = loss_on_text(rounded, "loss", tokens, rounded.context, rounded.context)
+    score = validation_loss(rounded)
     size = sum(weight.nbytes for weight in stored.values())
     write_scores(
         home,
