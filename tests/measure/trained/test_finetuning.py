@@ -1,14 +1,18 @@
 """Fine-tuning by the command: from kept weights to a table of runs with their parents."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from sweeps import llmscale, options
+from sweeps import assert_same_results, llmscale, options, wait_for, worker_pids
 from torch.nn.functional import cross_entropy
 
 from llmscale.measure.text.store import TokenStore
@@ -225,3 +229,24 @@ def test_models_that_read_text_differently_are_refused(
     found = llmscale(given[0], str(tmp_path / "other"), *given[1:])
     assert found.exit_code == 2
     assert "have different tokenizers" in found.output
+
+
+@pytest.mark.slow
+def test_killed_with_its_workers_it_goes_on_from_its_checkpoints(
+    parents: Path, task: Path, tmp_path: Path
+) -> None:
+    long = ["--examples", "80", "--epochs", "200", "--checkpoint-seconds", "0.2"]
+    both = [*long, "--method", "full,lora", "--rank", "2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert llmscale(*command(parents, task, whole, *both)).exit_code == 0
+    words = [sys.executable, "-m", "llmscale", *command(parents, task, killed, *both)]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for(lambda: list(killed.glob("runs/*/checkpoint.pt")), 120)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for pid in worker_pids(killed):
+        os.kill(pid, signal.SIGKILL)
+    assert len(list(killed.glob("runs/*/run.json"))) < 4
+    found = llmscale(*command(parents, task, killed, *both))
+    assert found.exit_code == 0, found.output
+    assert_same_results(whole, killed)
