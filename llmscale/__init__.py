@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmscale.explain.fit.fits import Fits
     from llmscale.explain.fit.groups import Groups
     from llmscale.explain.forecast.forecast import Forecast
+    from llmscale.explain.inside import plot_inspection
     from llmscale.explain.laws import Law
     from llmscale.explain.table import RunTable
     from llmscale.measure.sweep.api import sweep
@@ -37,9 +38,13 @@ if TYPE_CHECKING:
     from llmscale.measure.trained.exchange.export import Exported, export
     from llmscale.measure.trained.exchange.importing import ImportedRun, import_model
     from llmscale.measure.trained.generation.api import Generation, generate
+    from llmscale.measure.trained.inspection.ladder import inspect_ladder
+    from llmscale.measure.trained.inspection.text import inspect
     from llmscale.measure.trained.listing import Models, models
     from llmscale.measure.trained.model import TrainedModel, open_model
+    from llmscale.measure.trained.quantization.api import Quantized, quantize
     from llmscale.measure.tune.api import TuneResult, tune
+    from llmscale.runs.inspection import InspectedLadder, Inspection
 
 _PLACES = {
     "Allocation": "explain.allocation",
@@ -54,11 +59,14 @@ _PLACES = {
     "Groups": "explain.fit.groups",
     "ImportedRun": "measure.trained.exchange.importing",
     "InputError": "errors",
+    "InspectedLadder": "runs.inspection",
+    "Inspection": "runs.inspection",
     "Law": "explain.laws",
     "LlmscaleError": "errors",
     "MethodComparison": "explain.allocation",
     "Models": "measure.trained.listing",
     "Note": "errors",
+    "Quantized": "measure.trained.quantization.api",
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
     "SweepStatus": "measure.sweep.status",
@@ -70,10 +78,14 @@ _PLACES = {
     "fit": "explain.api.fit",
     "import_model": "measure.trained.exchange.importing",
     "generate": "measure.trained.generation.api",
+    "inspect": "measure.trained.inspection.text",
+    "inspect_ladder": "measure.trained.inspection.ladder",
     "models": "measure.trained.listing",
     "open_model": "measure.trained.model",
     "plot": "explain.api.plot",
+    "plot_inspection": "explain.inside",
     "predict": "explain.api.predict",
+    "quantize": "measure.trained.quantization.api",
     "read_runs": "explain.api.read",
     "status": "measure.sweep.status",
     "sweep": "measure.sweep.api",
@@ -94,11 +106,14 @@ __all__ = [
     "Groups",
     "ImportedRun",
     "InputError",
+    "InspectedLadder",
+    "Inspection",
     "Law",
     "LlmscaleError",
     "MethodComparison",
     "Models",
     "Note",
+    "Quantized",
     "RunTable",
     "SweepResult",
     "SweepStatus",
@@ -111,10 +126,14 @@ __all__ = [
     "fit",
     "generate",
     "import_model",
+    "inspect",
+    "inspect_ladder",
     "models",
     "open_model",
     "plot",
+    "plot_inspection",
     "predict",
+    "quantize",
     "read_runs",
     "status",
     "sweep",

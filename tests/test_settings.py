@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.commands._reference import reference
 from llmscale.errors import InputError
-from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading
+from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.executors._ray_cluster import Options as RayOptions
 from llmscale.measure.executors._slurm_queue import Options as SlurmOptions
@@ -21,6 +21,7 @@ from llmscale.measure.text.augmentation import Augmentation
 from llmscale.measure.text.mixture_spec import MixedSource
 from llmscale.measure.text.spec import Cleaning, TextSpec
 from llmscale.measure.train.recipe import Recipe
+from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.runs.shape import Shape
 from llmscale.settings import Range, Setting, keys_of, options_of, settings_of, stated_options
@@ -40,8 +41,10 @@ KINDS: tuple[Any, ...] = (
     Reading,
     Options,
     FitSpec,
+    MixtureSpec,
     PlotSpec,
     PredictSpec,
+    Sampling,
 )
 NUMBERS = [(kind, one) for kind in (*KINDS, Shape) for one in settings_of(kind) if one.within]
 USUAL: dict[type, dict[str, Any]] = {

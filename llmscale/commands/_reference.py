@@ -5,9 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
-from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading
+from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.trained.finetuning.spec import FinetuneSpec
+from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.settings import Setting, keys_of, settings_of
 
@@ -17,8 +20,9 @@ _BEGINNING = """\
 <!-- Made by `make docs` from the declarations in the code: do not edit. -->
 
 Every setting of `llmscale sweep` and `llmscale tune`, and below of
-[`fit`, `plot` and `predict`](#options-of-fit-plot-and-predict). One name stands for it everywhere:
-an option of the command line, a key of a TOML file, and a keyword in Python.
+[`fit`, `plot` and `predict`](#options-of-fit-plot-and-predict) and of
+[commands on trained models](#options-of-commands-on-trained-models). One name stands for it
+everywhere: an option of the command line, a key of a TOML file, and a keyword in Python.
 
 ```sh
 llmscale sweep --sizes 10k,30k --batch-tokens 4096
@@ -51,9 +55,22 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of all three: how a table is read", Reading),
     ("Of all three: how a law is fitted", Options),
     ("Of `fit` only", FitSpec),
+    ("Of `mixture` only", MixtureSpec),
     ("Of `plot` only", PlotSpec),
     ("Of `predict` only", PredictSpec),
 )
+_FINETUNING = """\
+## Settings of `llmscale finetune`
+
+A TOML file has them as below, and `[hardware]` as above: `llmscale finetune mine.toml`.
+"""
+_USING = """\
+## Options of commands on trained models
+
+They are options and keywords, and no keys of a TOML file: `llmscale generate RUN --top-p 0.9` and
+`llmscale.generate("RUN", "Once", top_p=0.9)`.
+"""
+_OF_MODELS: tuple[tuple[str, type], ...] = (("Of `generate` and `chat`", Sampling),)
 _WORDS: dict[Any, str] = {
     str: "text",
     int: "whole number",
@@ -71,28 +88,31 @@ def reference() -> str:
     """The page, in Markdown."""
     search = "## Options of `llmscale tune` only\n\nHow it searches.\n"
     of_search = (_entry(one) for one in settings_of(SearchSpec))
-    measuring = [*_tables(SweepSpec, ""), search, *of_search]
-    return "\n".join([_BEGINNING, *measuring, _EXPLAINING, *_explaining()])
+    measuring = [*_tables(SweepSpec, ""), search, *of_search, _FINETUNING]
+    measuring += _tables(FinetuneSpec, "", " of `finetune`")
+    explaining = [_EXPLAINING, *_sections(_SECTIONS)]
+    return "\n".join([_BEGINNING, *measuring, *explaining, _USING, *_sections(_OF_MODELS)])
 
 
-def _explaining() -> Iterator[str]:
-    """A section for each dataclass of what explains a table of runs."""
-    for heading, kind in _SECTIONS:
+def _sections(kinds: Sequence[tuple[str, type]]) -> Iterator[str]:
+    """A section for each dataclass."""
+    for heading, kind in kinds:
         yield f"### {heading}\n"
         yield from (_entry(one) for one in settings_of(kind) if one.table is None)
 
 
-def _tables(kind: type, name: str) -> Iterator[str]:
-    """A section for the table `name` of a TOML file, and one for each table in it."""
-    heading = f"`[{name}]`" if name else "Outside of any table"
+def _tables(kind: type, name: str, of: str = "") -> Iterator[str]:
+    """A section for the table `name` of a TOML file, and one for each table in it. `of` says whose
+    file it is, if not a sweep's: what that has in common with a sweep's is left out."""
+    heading = (f"`[{name}]`" if name else "Outside of any table") + of
     said = " ".join((kind.__doc__ or "").split()).replace(f" TOML table `[{name}]`.", "")
     yield f"## {heading}\n\n{said}\n"
     keys = keys_of(kind)
     yield from (_entry(one) for one in keys.values() if one.table is None)
     for key, one in keys.items():
         inner = f"{name}.{key}" if name else key
-        if one.table is not None:
-            yield from _tables(one.table(), inner)
+        if one.table is not None and not (of and one.table() is Hardware):
+            yield from _tables(one.table(), inner, of)
         if one.each is not None:
             yield from _tables(one.each(), f"{inner}.NAME")
 

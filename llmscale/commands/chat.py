@@ -42,7 +42,7 @@ def chat(
 
     talk = begin_chat(run, system=system, device=device, arch=arch, **settings)
     told = set()
-    for remark in talk.trained.remarks:
+    for remark in talk.remarks:
         output.tell(remark)
     terminal = sys.stdin.isatty() and not json
     if terminal:

@@ -114,6 +114,55 @@ def inspect(
         _show_inspection(seen, spec)
 
 
+@data.command(cls=GroupedCommand)
+@takes_settings(TextSpec, leave_out=("data",))
+def report(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="What prepare takes, or the folder of a token store"),
+    ] = "stdlib",
+    samples: Annotated[int, typer.Option(min=0, max=3, help="Documents to show of each step")] = 1,
+    origin_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The column that says where a document comes from; default: its file's folder",
+        ),
+    ] = None,
+    most: Annotated[
+        str | None,
+        typer.Option("--bytes", metavar="COUNT", help="Read so much; default: all the text"),
+    ] = None,
+    json: JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Read all the text, and say what cleaning removes and how the rest is spread.
+
+    With the overlap of training and validation text, and of lengths, origins and languages.
+
+    Example: llmscale data report corpus.jsonl --clean gopher-quality,near-duplicates
+    """
+    from llmscale.commands._data_report import show_report
+    from llmscale.measure.text.prepare import Progress as Done
+    from llmscale.measure.text.report import report_text
+    from llmscale.settings.tables import with_keywords
+
+    spec = with_keywords(TextSpec(source), settings, "the call")
+    with preparing() as tell:
+        found = report_text(
+            spec,
+            origin_column=origin_column,
+            most_bytes=parse_count(most, "--bytes") if most else None,
+            progress=lambda count, size: tell(Done("survey", count, size)),
+        )
+    for remark in found.remarks:
+        output.tell(f"note: {remark}")
+    if json:
+        output.print_json(found.to_json())
+    else:
+        show_report(found, samples)
+
+
 @contextmanager
 def preparing() -> Iterator[Callable[["Done"], None]]:
     """A function that shows how far reading has got: a bar on a terminal, else a line for every
@@ -166,11 +215,16 @@ def _show_store(store: "TokenStore") -> None:
     output.results.print(f"tokens of {store.name}")
     output.results.print(table)
     dropped, tokenizer = store.meta["dropped"], store.meta["tokenizer"]
+    removed = [
+        f"{name} dropped {counted(effect['dropped'], 'document')} and changed {effect['changed']:,}"
+        for name, effect in dropped.get("steps", {}).items()
+    ]
     for line in (
         f"{tokenizer['name']}: {store.vocab_size:,} tokens, {store.bytes_per_token:.2f} bytes per "
         "token",
         f"dropped {counted(dropped['too_short'], 'document')} as too short and "
         f"{dropped['duplicates']:,} as exact duplicates",
+        *removed,
         f"in {store.path}",
     ):
         output.results.print(line)

@@ -4,11 +4,12 @@ Its weights number exactly `shape.params_total`: the token embedding in `embed`,
 architecture puts next to it, `blocks`, `norm`, and the output projection in `head`. Shapes in
 suffixes: B sequences, T positions, C = d_model, V = vocab_size."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from llmscale.measure.models import (
     scaled,
 )
 from llmscale.measure.ops import Operations, build_operations
+from llmscale.measure.ops.plain import taught_losses
 from llmscale.measure.parametrization import Parametrization, Role, parametrize
 from llmscale.runs.shape import Shape
 
@@ -51,6 +53,12 @@ class Block(nn.Module):
     def forward(self, x_BTC: Tensor, added_BTC: Tensor | None, *shared: Any) -> tuple[Tensor, ...]:
         return self.architecture.block(self, x_BTC, added_BTC, *shared)
 
+    def with_operations(self, ops: Any) -> "Block":
+        """The block of the same weights that computes by other operations."""
+        twin = copy.copy(self)
+        twin.ops = ops
+        return twin
+
     def within(self, name: str, compute: Callable[..., Any], *inputs: Any) -> Any:
         """compute(self, *inputs), as a call of the part that holds the weights below `name`."""
         part = getattr(self, name, None)
@@ -65,6 +73,14 @@ class Part(nn.Module):
 
     def forward(self, compute: Callable[..., Any], *inputs: Any) -> Any:
         return compute(*inputs)
+
+
+class SoftTargets(NamedTuple):
+    """What a teacher says of the next tokens, and what it counts in a loss (Hinton et al. 2015)."""
+
+    logits_BTV: Tensor
+    weight: float
+    temperature: float
 
 
 class LanguageModel(nn.Module):
@@ -119,15 +135,21 @@ class LanguageModel(nn.Module):
         return self.ops.linear(self.ops.add_and_norm(x_BTC, added_BTC, self.norm)[1], self.head)
 
     def losses(
-        self, inputs_BT: Tensor, targets_BT: Tensor, weights_B: Tensor
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        weights_B: Tensor,
+        *,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
         """sum_b weights_b · (mean_t loss + what blocks add to it), with its gradient, and the
-        cross-entropies in nats (B, T), without."""
+        cross-entropies in nats (B, T), without. With `soft` targets the loss in the first is
+        theirs, too (ops/plain.py)."""
         output = self._compiled_output or self._output_losses
         residual, auxiliary_B = self._residual(inputs_BT)
-        total, losses_BT = output(*residual, targets_BT, weights_B)
+        total, losses_BT = output(*residual, targets_BT, weights_B, soft)
         for of_block_B in auxiliary_B:
-            total = total + weights_B @ of_block_B
+            total = total + of_sequences(weights_B) @ of_block_B
         return total, losses_BT
 
     def compile_parts(self) -> None:
@@ -174,10 +196,18 @@ class LanguageModel(nn.Module):
         return (x_BTC, added_BTC), auxiliary_B
 
     def _output_losses(
-        self, x_BTC: Tensor, added_BTC: Tensor | None, targets_BT: Tensor, weights_B: Tensor
+        self,
+        x_BTC: Tensor,
+        added_BTC: Tensor | None,
+        targets_BT: Tensor,
+        weights_B: Tensor,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
         n_BTC = self.ops.add_and_norm(x_BTC, added_BTC, self.norm)[1]
         multiplier = self.parametrization.logits_multiplier
+        if soft is not None:
+            logits_BTV = scaled(self.ops.linear(n_BTC, self.head).float(), multiplier)
+            return taught_losses(logits_BTV, targets_BT, weights_B, *soft)
         return self.ops.cross_entropy(n_BTC, self.head, targets_BT, weights_B, multiplier)
 
     def fill_buffers(self) -> None:
@@ -272,6 +302,11 @@ def nothing_added(x: Tensor, ops: Operations) -> Tensor:
     What is compiled then sees the same inputs in the first block as in all others, and one graph
     serves them."""
     return (0 * x).to(ops.dtype)
+
+
+def of_sequences(weights: Tensor) -> Tensor:
+    """The weight of each sequence, of weights that may be of each token."""
+    return weights if weights.dim() == 1 else weights.sum(dim=-1)
 
 
 def _put(places: Mapping[str, nn.Module], weights: Mapping[str, Tensor]) -> None:

@@ -46,6 +46,14 @@ class Conversation:
     sampling: Sampling = field(default_factory=Sampling)
     turns: list[Turn] = field(default_factory=list)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was taken for what."""
+        if self.trained.spec.job.finetuning is not None:
+            return self.trained.remarks
+        said = f"run {self.trained.run_id} was not fine-tuned on conversations: it goes on with "
+        return (*self.trained.remarks, f"{said}them as with any text")
+
     def instruct(self, text: str) -> None:
         """Begin with what the model should know."""
         encode_prompts(self.trained, [text])
@@ -78,6 +86,7 @@ class Conversation:
             "run_id": self.trained.run_id,
             "asked": asdict(self.sampling),
             "turns": [asdict(turn) for turn in self.turns],
+            "remarks": list(self.remarks),
         }
 
 

@@ -5,9 +5,8 @@ This needs nothing of an architecture but what it declares (models/__init__.py):
 has a cache, and takes the rows of `shared` that belong to the new positions. An architecture of a
 user's own is tried first; if that gives other logits, all tokens are read again for each."""
 
-import copy
 import inspect
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from llmscale.measure.models import scaled
 from llmscale.measure.trained.generation.quick import operations
-from llmscale.measure.transformer import LanguageModel
+from llmscale.measure.transformer import Block, LanguageModel
 from llmscale.menu import bare_name, is_own
 
 _TRIED_TOKENS = 96
@@ -56,7 +55,7 @@ class CachedReader:
         self._place = _Place(context)
         self._caches = [_Cache(self._ops, self._place) for _ in model.blocks]
         self._blocks = [
-            _with_operations(block, cache)
+            cast(Block, block).with_operations(cache)
             for block, cache in zip(model.blocks, self._caches, strict=True)
         ]
         self._shared = model.shared(context)
@@ -199,13 +198,6 @@ class _Cache:
             self._kept.append((k_BHTD.new_empty(size), k_BHTD.new_empty(size)))
         self._calls += 1
         return self._kept[self._calls - 1]
-
-
-def _with_operations(block: Any, ops: _Cache) -> Any:
-    """The block with the same weights and other operations."""
-    twin = copy.copy(block)
-    twin.ops = ops
-    return twin
 
 
 @torch.inference_mode()
