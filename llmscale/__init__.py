@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from llmscale.measure.trained.inspection.text import inspect
     from llmscale.measure.trained.listing import Models, models
     from llmscale.measure.trained.model import TrainedModel, open_model
+    from llmscale.measure.trained.quantization.api import Quantized, quantize
     from llmscale.measure.tune.api import TuneResult, tune
     from llmscale.runs.inspection import InspectedLadder, Inspection
 
@@ -65,6 +66,7 @@ _PLACES = {
     "MethodComparison": "explain.allocation",
     "Models": "measure.trained.listing",
     "Note": "errors",
+    "Quantized": "measure.trained.quantization.api",
     "RunTable": "explain.table",
     "SweepResult": "measure.sweep.result",
     "SweepStatus": "measure.sweep.status",
@@ -83,6 +85,7 @@ _PLACES = {
     "plot": "explain.api.plot",
     "plot_inspection": "explain.inside",
     "predict": "explain.api.predict",
+    "quantize": "measure.trained.quantization.api",
     "read_runs": "explain.api.read",
     "status": "measure.sweep.status",
     "sweep": "measure.sweep.api",
@@ -110,6 +113,7 @@ __all__ = [
     "MethodComparison",
     "Models",
     "Note",
+    "Quantized",
     "RunTable",
     "SweepResult",
     "SweepStatus",
@@ -129,6 +133,7 @@ __all__ = [
     "plot",
     "plot_inspection",
     "predict",
+    "quantize",
     "read_runs",
     "status",
     "sweep",

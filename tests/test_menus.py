@@ -28,7 +28,9 @@ from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.sweep.devices import allot_places
 from llmscale.measure.sweep.makespan import Duration
 from llmscale.measure.sweep.spec import asked_spec
+from llmscale.measure.text.clean import KINDS, STEPS
 from llmscale.measure.text.sources import SOURCES, open_source
+from llmscale.measure.text.words import Words
 from llmscale.measure.trackers import TRACKERS
 from llmscale.measure.transformer import build_model
 from llmscale.menu import Menu
@@ -138,6 +140,20 @@ def executor(name: str, _: Path) -> None:
     assert kind.check.__doc__ or kind.__doc__
 
 
+def cleaning_step(name: str, _: Path) -> None:
+    kind = STEPS.find(name)
+    step = kind(name, kind.ARGUMENT)
+    assert issubclass(kind, KINDS)
+    words = Words(["a document of a few words", "x"])
+    if hasattr(step, "rewritten"):
+        assert step.rewritten(words.texts[0]) == words.texts[0]
+    elif hasattr(step, "dropped"):
+        assert set(step.dropped(words)) <= {0, 1}
+    else:
+        assert step.marks(words).shape == (2, kind.WIDTH)
+        assert np.array_equal(step.marks(words), kind(name).marks(words))
+
+
 CONTRACTS: dict[Menu[Any], Callable[[str, Path], None]] = {
     LAWS: law,
     FIGURES: figure,
@@ -146,6 +162,7 @@ CONTRACTS: dict[Menu[Any], Callable[[str, Path], None]] = {
     OPTIMIZERS: optimizer,
     SCHEDULES: schedule,
     SOURCES: source,
+    STEPS: cleaning_step,
     TRACKERS: tracker,
     EXECUTORS: executor,
 }

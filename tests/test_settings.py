@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from llmscale.commands import app
 from llmscale.commands._reference import reference
 from llmscale.errors import InputError
-from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading
+from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
 from llmscale.measure.executors._ray_cluster import Options as RayOptions
 from llmscale.measure.executors._slurm_queue import Options as SlurmOptions
@@ -41,6 +41,7 @@ KINDS: tuple[Any, ...] = (
     Reading,
     Options,
     FitSpec,
+    MixtureSpec,
     PlotSpec,
     PredictSpec,
     Sampling,

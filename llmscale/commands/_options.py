@@ -34,6 +34,7 @@ GROUPS = (
     "How to fit",
     "Search",
     "Text",
+    "Task",
     "Recipe",
     "Hardware",
     "Output",

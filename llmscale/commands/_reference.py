@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
-from llmscale.explain.api.settings import FitSpec, PlotSpec, PredictSpec, Reading
+from llmscale.explain.api.settings import FitSpec, MixtureSpec, PlotSpec, PredictSpec, Reading
 from llmscale.explain.estimation.options import Options
+from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.trained.finetuning.spec import FinetuneSpec
 from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.tune.spec import SearchSpec
 from llmscale.settings import Setting, keys_of, settings_of
@@ -53,9 +55,15 @@ _SECTIONS: tuple[tuple[str, type], ...] = (
     ("Of all three: how a table is read", Reading),
     ("Of all three: how a law is fitted", Options),
     ("Of `fit` only", FitSpec),
+    ("Of `mixture` only", MixtureSpec),
     ("Of `plot` only", PlotSpec),
     ("Of `predict` only", PredictSpec),
 )
+_FINETUNING = """\
+## Settings of `llmscale finetune`
+
+A TOML file has them as below, and `[hardware]` as above: `llmscale finetune mine.toml`.
+"""
 _USING = """\
 ## Options of commands on trained models
 
@@ -80,7 +88,8 @@ def reference() -> str:
     """The page, in Markdown."""
     search = "## Options of `llmscale tune` only\n\nHow it searches.\n"
     of_search = (_entry(one) for one in settings_of(SearchSpec))
-    measuring = [*_tables(SweepSpec, ""), search, *of_search]
+    measuring = [*_tables(SweepSpec, ""), search, *of_search, _FINETUNING]
+    measuring += _tables(FinetuneSpec, "", " of `finetune`")
     explaining = [_EXPLAINING, *_sections(_SECTIONS)]
     return "\n".join([_BEGINNING, *measuring, *explaining, _USING, *_sections(_OF_MODELS)])
 
@@ -92,17 +101,18 @@ def _sections(kinds: Sequence[tuple[str, type]]) -> Iterator[str]:
         yield from (_entry(one) for one in settings_of(kind) if one.table is None)
 
 
-def _tables(kind: type, name: str) -> Iterator[str]:
-    """A section for the table `name` of a TOML file, and one for each table in it."""
-    heading = f"`[{name}]`" if name else "Outside of any table"
+def _tables(kind: type, name: str, of: str = "") -> Iterator[str]:
+    """A section for the table `name` of a TOML file, and one for each table in it. `of` says whose
+    file it is, if not a sweep's: what that has in common with a sweep's is left out."""
+    heading = (f"`[{name}]`" if name else "Outside of any table") + of
     said = " ".join((kind.__doc__ or "").split()).replace(f" TOML table `[{name}]`.", "")
     yield f"## {heading}\n\n{said}\n"
     keys = keys_of(kind)
     yield from (_entry(one) for one in keys.values() if one.table is None)
     for key, one in keys.items():
         inner = f"{name}.{key}" if name else key
-        if one.table is not None:
-            yield from _tables(one.table(), inner)
+        if one.table is not None and not (of and one.table() is Hardware):
+            yield from _tables(one.table(), inner, of)
         if one.each is not None:
             yield from _tables(one.each(), f"{inner}.NAME")
 

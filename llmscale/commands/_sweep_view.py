@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
 from llmscale.measure.sweep.run_status import UNDER_WAY
+from llmscale.measure.train.finetuning import FINETUNED
 from llmscale.quantity import format_count, format_seconds
 from llmscale.runs.title import short_name, short_title
 
@@ -115,7 +116,7 @@ def _cells(group: "list[RunStatus]") -> list[Any]:
     style = _STYLES.get(run.state, "")
     if len(group) == 1:
         return [
-            f"{short_name(run)} branch" if run.parent else short_name(run),
+            _name(run),
             format_count(run.tokens),
             output.styled((run_state(run), style)),
             run_loss(run),
@@ -136,6 +137,11 @@ def _cells(group: "list[RunStatus]") -> list[Any]:
         time_text(sum(one.seconds_spent for one in group)),
         time_text(sum(one.seconds_left or 0.0 for one in group)),
     ]
+
+
+def _name(run: "RunStatus") -> str:
+    is_branch = run.parent is not None and run.recipe not in FINETUNED
+    return f"{short_name(run)} branch" if is_branch else short_name(run)
 
 
 def _bar(group: "list[RunStatus]") -> Any:

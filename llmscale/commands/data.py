@@ -15,6 +15,7 @@ from llmscale.quantity import format_bytes, format_count, parse_count
 from llmscale.settings import stated_options
 
 if TYPE_CHECKING:
+    from llmscale.measure.text.automaton import Entropy
     from llmscale.measure.text.inspection import Inspection
     from llmscale.measure.text.prepare import Progress as Done
     from llmscale.measure.text.prepare import TokenStore
@@ -39,7 +40,8 @@ SourceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="stdlib, files (a path, a glob, several by commas) or the name of a dataset",
+        help="stdlib, files (a path, a glob, several by commas), the name of a dataset, or "
+        "synthetic:LANGUAGE",
     ),
 ]
 
@@ -112,6 +114,55 @@ def inspect(
         _show_inspection(seen, spec)
 
 
+@data.command(cls=GroupedCommand)
+@takes_settings(TextSpec, leave_out=("data",))
+def report(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="What prepare takes, or the folder of a token store"),
+    ] = "stdlib",
+    samples: Annotated[int, typer.Option(min=0, max=3, help="Documents to show of each step")] = 1,
+    origin_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The column that says where a document comes from; default: its file's folder",
+        ),
+    ] = None,
+    most: Annotated[
+        str | None,
+        typer.Option("--bytes", metavar="COUNT", help="Read so much; default: all the text"),
+    ] = None,
+    json: JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Read all the text, and say what cleaning removes and how the rest is spread.
+
+    With the overlap of training and validation text, and of lengths, origins and languages.
+
+    Example: llmscale data report corpus.jsonl --clean gopher-quality,near-duplicates
+    """
+    from llmscale.commands._data_report import show_report
+    from llmscale.measure.text.prepare import Progress as Done
+    from llmscale.measure.text.report import report_text
+    from llmscale.settings.tables import with_keywords
+
+    spec = with_keywords(TextSpec(source), settings, "the call")
+    with preparing() as tell:
+        found = report_text(
+            spec,
+            origin_column=origin_column,
+            most_bytes=parse_count(most, "--bytes") if most else None,
+            progress=lambda count, size: tell(Done("survey", count, size)),
+        )
+    for remark in found.remarks:
+        output.tell(f"note: {remark}")
+    if json:
+        output.print_json(found.to_json())
+    else:
+        show_report(found, samples)
+
+
 @contextmanager
 def preparing() -> Iterator[Callable[["Done"], None]]:
     """A function that shows how far reading has got: a bar on a terminal, else a line for every
@@ -164,11 +215,16 @@ def _show_store(store: "TokenStore") -> None:
     output.results.print(f"tokens of {store.name}")
     output.results.print(table)
     dropped, tokenizer = store.meta["dropped"], store.meta["tokenizer"]
+    removed = [
+        f"{name} dropped {counted(effect['dropped'], 'document')} and changed {effect['changed']:,}"
+        for name, effect in dropped.get("steps", {}).items()
+    ]
     for line in (
         f"{tokenizer['name']}: {store.vocab_size:,} tokens, {store.bytes_per_token:.2f} bytes per "
         "token",
         f"dropped {counted(dropped['too_short'], 'document')} as too short and "
         f"{dropped['duplicates']:,} as exact duplicates",
+        *removed,
         f"in {store.path}",
     ):
         output.results.print(line)
@@ -201,8 +257,17 @@ def _show_inspection(seen: "Inspection", spec: TextSpec) -> None:
     else:
         words = [spec.source, *stated_options(spec, leave_out=["data"])]
         rows.append(("tokens", f"none yet: {command_line('llmscale', 'data', 'prepare', *words)}"))
+    if seen.entropy is not None:
+        rows.append(("entropy", _entropy(seen.entropy)))
     for name, value in rows:
         output.results.print(output.styled((f"{name:<12} ", "bold"), value))
     for number, sample in enumerate(seen.samples, start=1):
         output.results.rule(f"document {number}", align="left")
         output.results.print_lines(sample.strip())
+
+
+def _entropy(known: "Entropy") -> str:
+    said = [f"{known.nats_per_symbol:.4f} nats a symbol", f"{known.nats_per_byte:.4f} a byte"]
+    if known.nats_per_token is not None:
+        said.append(f"{known.nats_per_token:.4f} a token")
+    return ", ".join(said)

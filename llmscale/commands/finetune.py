@@ -126,8 +126,8 @@ def show_finetuning(runs: Any, title: str) -> None:
         )
     output.progress.print(table)
     if lines := adapter_lines([run.job for run in runs]):
-        headings = ("size", "matrix", "blocks x size", "rank", "trained", "of weights")
-        adapters = output.make_table("What LoRA trains", *headings, left=2)
+        columns = ("size", "matrix", "blocks x size", "rank", "trained", "of weights")
+        adapters = output.make_table("What LoRA trains", *columns, left=2)
         for line in lines:
             adapters.add_row(*line)
         output.progress.print(adapters)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from llmscale.measure.models import (
     scaled,
 )
 from llmscale.measure.ops import Operations, build_operations
+from llmscale.measure.ops.plain import taught_losses
 from llmscale.measure.parametrization import Parametrization, Role, parametrize
 from llmscale.runs.shape import Shape
 
@@ -72,6 +73,14 @@ class Part(nn.Module):
 
     def forward(self, compute: Callable[..., Any], *inputs: Any) -> Any:
         return compute(*inputs)
+
+
+class SoftTargets(NamedTuple):
+    """What a teacher says of the next tokens, and what it counts in a loss (Hinton et al. 2015)."""
+
+    logits_BTV: Tensor
+    weight: float
+    temperature: float
 
 
 class LanguageModel(nn.Module):
@@ -126,15 +135,21 @@ class LanguageModel(nn.Module):
         return self.ops.linear(self.ops.add_and_norm(x_BTC, added_BTC, self.norm)[1], self.head)
 
     def losses(
-        self, inputs_BT: Tensor, targets_BT: Tensor, weights_B: Tensor
+        self,
+        inputs_BT: Tensor,
+        targets_BT: Tensor,
+        weights_B: Tensor,
+        *,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
         """sum_b weights_b · (mean_t loss + what blocks add to it), with its gradient, and the
-        cross-entropies in nats (B, T), without."""
+        cross-entropies in nats (B, T), without. With `soft` targets the loss in the first is
+        theirs, too (ops/plain.py)."""
         output = self._compiled_output or self._output_losses
         residual, auxiliary_B = self._residual(inputs_BT)
-        total, losses_BT = output(*residual, targets_BT, weights_B)
+        total, losses_BT = output(*residual, targets_BT, weights_B, soft)
         for of_block_B in auxiliary_B:
-            total = total + weights_B @ of_block_B
+            total = total + of_sequences(weights_B) @ of_block_B
         return total, losses_BT
 
     def compile_parts(self) -> None:
@@ -181,10 +196,18 @@ class LanguageModel(nn.Module):
         return (x_BTC, added_BTC), auxiliary_B
 
     def _output_losses(
-        self, x_BTC: Tensor, added_BTC: Tensor | None, targets_BT: Tensor, weights_B: Tensor
+        self,
+        x_BTC: Tensor,
+        added_BTC: Tensor | None,
+        targets_BT: Tensor,
+        weights_B: Tensor,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
         n_BTC = self.ops.add_and_norm(x_BTC, added_BTC, self.norm)[1]
         multiplier = self.parametrization.logits_multiplier
+        if soft is not None:
+            logits_BTV = scaled(self.ops.linear(n_BTC, self.head).float(), multiplier)
+            return taught_losses(logits_BTV, targets_BT, weights_B, *soft)
         return self.ops.cross_entropy(n_BTC, self.head, targets_BT, weights_B, multiplier)
 
     def fill_buffers(self) -> None:
@@ -279,6 +302,11 @@ def nothing_added(x: Tensor, ops: Operations) -> Tensor:
     What is compiled then sees the same inputs in the first block as in all others, and one graph
     serves them."""
     return (0 * x).to(ops.dtype)
+
+
+def of_sequences(weights: Tensor) -> Tensor:
+    """The weight of each sequence, of weights that may be of each token."""
+    return weights if weights.dim() == 1 else weights.sum(dim=-1)
 
 
 def _put(places: Mapping[str, nn.Module], weights: Mapping[str, Tensor]) -> None:

@@ -133,6 +133,14 @@ LOSS_SPIKES = Kind(
 
 # Amounts that a table does not have.
 
+STANDS_FOR = Kind(
+    "stands-for",
+    NEWS,
+    when="a law takes a column of its own for tokens, as transfer does those of a task",
+    means="A law of fine-tuning is in the different tokens of a task, D_F, however often they are "
+    "read, and with padding left out.",
+    remedy="Nothing, if that is meant; else fit another law, or drop the column from the table.",
+)
 TOKENS_FROM_FLOPS = Kind(
     "tokens-from-flops",
     NEWS,

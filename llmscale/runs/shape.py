@@ -8,7 +8,7 @@ few layers for tiny models, whose loss depends on their width far more than on t
 import itertools
 import math
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -252,10 +252,14 @@ def shape_for(size: str, *, vocab_size: int, context: int, arch: str = "llama") 
             "give the shape itself as layers x width x heads, as in 6x384x6",
         )
 
-    def distance(shape: Shape) -> float:
-        return abs(math.log(shape.params_non_embedding / params))
+    above = bisect_left(_counts(arch), params)
 
-    return replace(min(_ladder(arch), key=distance), vocab_size=vocab_size, context=context)
+    def distance(place: int) -> float:
+        return abs(math.log(_counts(arch)[place] / params))
+
+    around = range(max(above - 1, 0), min(above + 1, len(_counts(arch))))
+    nearest = _ladder(arch)[min(around, key=distance)]
+    return replace(nearest, vocab_size=vocab_size, context=context)
 
 
 def ladder(*, vocab_size: int, context: int, arch: str = "llama") -> tuple[Shape, ...]:
@@ -288,6 +292,12 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
         first, last = bisect_right(widths, low, key=count), bisect_right(widths, high, key=count)
         ladder += [replace(shape, d_ff=d_ff) for d_ff in widths[first:last]]
     return tuple(ladder)
+
+
+@cache
+def _counts(arch: str) -> tuple[int, ...]:
+    """The non-embedding counts of the ladder, which grow."""
+    return tuple(shape.params_non_embedding for shape in _ladder(arch))
 
 
 def _depth_and_width() -> Iterator[tuple[int, int]]:

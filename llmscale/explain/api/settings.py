@@ -15,7 +15,7 @@ from llmscale.runs.shape import COUNTS
 from llmscale.settings import Range, check_settings, options_of, setting
 from llmscale.settings.tables import check_keys, with_keywords
 
-Spec = TypeVar("Spec", "FitSpec", "PlotSpec", "PredictSpec")
+Spec = TypeVar("Spec", "FitSpec", "MixtureSpec", "PlotSpec", "PredictSpec")
 
 READ: Final = "What to read"
 FIT: Final = "What to fit"
@@ -190,6 +190,19 @@ class PredictSpec(_OfRuns):
 
 
 @dataclass(frozen=True)
+class MixtureSpec(_OfRuns):
+    """What `llmscale mixture` looks for."""
+
+    targets: str | Mapping[str, float] | None = setting(
+        None,
+        help="What the loss on each source counts, `code=2,prose=1`.",
+        usual="all alike",
+        group=FORECAST,
+        metavar="NAME=WEIGHT,...",
+    )
+
+
+@dataclass(frozen=True)
 class PlotSpec(_OfRuns):
     """What `llmscale plot` draws."""
 
@@ -256,7 +269,9 @@ def _check_refits(options: Options) -> None:
         )
 
 
-def options_given(spec: FitSpec | PlotSpec | PredictSpec, given: Given) -> dict[str, Any]:
+def options_given(
+    spec: FitSpec | MixtureSpec | PlotSpec | PredictSpec, given: Given
+) -> dict[str, Any]:
     """The options of the fit that were given, checked."""
     names = [name for name in OptionsGiven.__annotations__ if given.get(name) is not None]
     return {name: getattr(spec.options, name) for name in names}

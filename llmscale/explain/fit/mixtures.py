@@ -17,8 +17,8 @@ from llmscale.explain.laws._mixture import SHARE, sources_of
 from llmscale.explain.table import RunTable
 from llmscale.quantity import format_count
 
-_STEPS = 4000
-"""Of the descent: shares then move by less than 1e-6 a step."""
+_STEPS, _STILL = 3000, 1e-7
+"""Of the descent: how many at most, and by how much a share moves in the last one."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,16 @@ class BestMixture:
     @property
     def title(self) -> str:
         return f"N = {format_count(self.params)}, D = {format_count(self.tokens)}"
+
+    @property
+    def table(self) -> str:
+        """The weights as a line of a sweep's TOML file."""
+        weights = ", ".join(f"{name} = {share:.3f}" for name, share in self.shares.items())
+        return f"best = {{{weights}}}"
+
+    def __str__(self) -> str:
+        said = [f"{share:.3f} {name}" for name, share in self.shares.items()]
+        return f"{self.title}: {' + '.join(said)}, loss {self.loss:.4f}"
 
     def to_json(self) -> dict[str, Any]:
         laws = {name: fit.to_json() for name, fit in self.fits.items()}
@@ -168,7 +178,10 @@ def _lowest(coefficients_BIK: Array, target_I: Array) -> tuple[Array, Array]:
         pull_BI = target_I * k_BI * np.exp((slopes_BIM * shares_BM[:, None]).sum(axis=2))
         gradient_BM = (pull_BI[:, :, None] * slopes_BIM).sum(axis=1)
         gradient_BM -= gradient_BM.min(axis=1, keepdims=True)
-        shares_BM = shares_BM * np.exp(-rate_B[:, None] * gradient_BM)
-        shares_BM /= shares_BM.sum(axis=1, keepdims=True)
+        next_BM = shares_BM * np.exp(-rate_B[:, None] * gradient_BM)
+        next_BM /= next_BM.sum(axis=1, keepdims=True)
+        moved, shares_BM = np.abs(next_BM - shares_BM).max(), next_BM
+        if moved < _STILL:
+            break
     exponent_BI = (slopes_BIM * shares_BM[:, None]).sum(axis=2)
     return shares_BM, (target_I * (c_BI + k_BI * np.exp(exponent_BI))).sum(axis=1)

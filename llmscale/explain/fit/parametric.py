@@ -30,6 +30,7 @@ from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.fit.stand_ins import with_stand_ins
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface, law_named
 from llmscale.explain.laws._own import errors_named
@@ -130,7 +131,7 @@ class _Folder:
             or "lr_area" in self.table.frame
             or not self.place.curves_path.is_file()
         ):
-            return self.table
+            return with_stand_ins(self.table, law)
         return self.steps
 
 

@@ -107,6 +107,8 @@ class Law(ABC):
     """Columns of `inputs` that may hold zeros."""
     explained: ClassVar[tuple[str, ...]] = ()
     """Columns in which runs may differ, since `inputs` say how."""
+    stand_ins: ClassVar[Mapping[str, str]] = {}
+    """By input, the column that is taken for it if the table has it."""
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Where to look for a coefficient that the loss is not linear in, if not from 0.02 to 4 (-2 to
     2 if signed).

@@ -1,8 +1,8 @@
 """Loss in size and tokens of fine-tuning: pre-training is worth extra tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Transfer(Law):
     published = (6.4e13, 1.8e13, 0.076, 0.103, 19000.0, 0.18, 0.38)
     inputs = ("params", "tokens", "pretrained")
     may_be_zero = ("pretrained",)
+    stand_ins: ClassVar[Mapping[str, str]] = {"tokens": "task_tokens"}
     exponents = ("alpha_N", "alpha_D", "alpha", "beta")
 
     def loss(self, *inputs: Any) -> Any:

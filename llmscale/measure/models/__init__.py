@@ -201,6 +201,11 @@ class Architecture(ABC):
         """What the MLP writes into the residual stream, (B, T, C)."""
         raise NotImplementedError(f"{type(self).__name__} has neither mlp nor block")
 
+    def scores(self, model: Any, tokens_BT: "Tensor") -> Mapping[str, float]:
+        """What else to know of a trained model, measured on validation tokens (B, T): columns of
+        the table of runs by name."""
+        return {}
+
 
 def _in_matrix(layer: Layer) -> int:
     """Weights of a layer that are those of a matrix, and not of a norm or a bias."""

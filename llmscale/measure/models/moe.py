@@ -23,6 +23,7 @@ work on a token; `params_total` all, and so does the estimate of memory."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
@@ -48,6 +49,7 @@ class MixtureOfExperts(Llama):
         self.d_ff_granule = max(1, Llama.d_ff_granule // chosen)  # type: ignore[misc]
 
     def with_options(self, text: str) -> "tuple[MixtureOfExperts, str]":
+        """`moe:16x2`: how many experts there are, and how many work on a token."""
         given = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text or f"{self.experts}x{self.chosen}")
         experts, chosen = map(int, given.groups()) if given else (0, 0)
         if not 1 <= chosen <= experts <= MOST_EXPERTS:
@@ -70,8 +72,6 @@ class MixtureOfExperts(Llama):
         }
 
     def counts(self, shape: Shape) -> Counts:
-        from dataclasses import replace
-
         of_expert = 3 * shape.d_model * shape.d_ff
         return replace(
             super().counts(shape),
@@ -96,15 +96,15 @@ class MixtureOfExperts(Llama):
         Rows are sorted by expert, so that each expert is one product of all its tokens."""
         import torch
 
-        ops, weights, E, k = block.ops, block.mlp, self.experts, self.chosen
+        ops, weights, k = block.ops, block.mlp, self.chosen
         B, T, C = n_BTC.shape
         logits_BTE = n_BTC.float() @ weights.router.t()
         probabilities_BTE = logits_BTE.softmax(dim=-1)
         gates_BTK, chosen_BTK = probabilities_BTE.topk(k, dim=-1)
         if k > 1:
             gates_BTK = gates_BTK / gates_BTK.sum(dim=-1, keepdim=True)
-        one_hot = chosen_BTK[..., None] == torch.arange(E, device=n_BTC.device)
-        taken_BE = one_hot.sum(dim=(1, 2))
+        experts_E = torch.arange(self.experts, device=n_BTC.device)
+        taken_BE = (chosen_BTK[..., None] == experts_E).sum(dim=(1, 2))
 
         order_R = chosen_BTK.flatten().argsort(stable=True)
         place_R = order_R.argsort()
@@ -115,6 +115,22 @@ class MixtureOfExperts(Llama):
         y_BTKC = y_RC[place_R].view(B, T, k, C)
         written_BTC = (gates_BTK[..., None].type_as(y_RC) * y_BTKC).sum(dim=2)
         return written_BTC, auxiliary_loss(logits_BTE, probabilities_BTE, taken_BE / (T * k))
+
+    def scores(self, model: Any, tokens_BT: "Tensor") -> Mapping[str, float]:
+        """`busiest_expert`, the tokens of a layer's busiest expert as a multiple of an equal share,
+        mean over the layers; and `experts_unused`, of all layers, that no token here chooses."""
+        x_BTC, added_BTC = model.embedded(tokens_BT), None
+        shared = model.shared(tokens_BT.shape[1])
+        busiest, unused = 0.0, 0
+        for block in model.blocks:
+            _, n_BTC = self.attended(block, x_BTC, added_BTC, *shared)
+            logits_BTE = n_BTC.float() @ block.mlp.router.t()
+            chosen_BTK = logits_BTE.topk(self.chosen, dim=-1).indices
+            taken_E = chosen_BTK.flatten().bincount(minlength=self.experts)
+            busiest += float(taken_E.max() / taken_E.float().mean())
+            unused += int((taken_E == 0).sum())
+            x_BTC, added_BTC, _ = self.block(block, x_BTC, added_BTC, *shared)
+        return {"busiest_expert": busiest / len(model.blocks), "experts_unused": float(unused)}
 
 
 def auxiliary_loss(

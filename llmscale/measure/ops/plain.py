@@ -88,6 +88,24 @@ def cross_entropies(logits: Tensor, targets: Tensor, multiplier: float) -> Tenso
     return F.cross_entropy(rows, targets.flatten(), reduction="none").view_as(targets)
 
 
+def taught_losses(
+    logits_BTV: Tensor,
+    targets_BT: Tensor,
+    weights_B: Tensor,
+    teacher_BTV: Tensor,
+    weight: float,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """As Operations.cross_entropy, but that the first is of (1 - w) · cross-entropy + w T² ·
+    KL(softmax(teacher / T) || softmax(logits / T))  (Hinton et al. 2015, section 2)."""
+    losses_BT = cross_entropies(logits_BTV, targets_BT, 1.0)
+    ours_BTV = F.log_softmax(logits_BTV / temperature, dim=-1)
+    theirs_BTV = F.log_softmax(teacher_BTV.float() / temperature, dim=-1)
+    apart_BT = (theirs_BTV.exp() * (theirs_BTV - ours_BTV)).sum(dim=-1)
+    taught_BT = (1 - weight) * losses_BT + weight * temperature**2 * apart_BT
+    return weighted_sum(taught_BT, weights_B), losses_BT.detach()
+
+
 def grouped(x_RC: Tensor, weight_GOC: Tensor, ends_G: Tensor) -> Tensor:
     """W_g x for rows sorted by group, each group's rows up to its end: (R, O)."""
     outputs, inputs = weight_GOC.shape[1:]

@@ -30,6 +30,7 @@ from llmscale.measure.sweep.result import SweepResult
 from llmscale.measure.sweep.retries import next_round
 from llmscale.measure.sweep.run import carry_out
 from llmscale.measure.sweep.spec import SweepSpec, asked_spec, check_choices
+from llmscale.measure.sweep.teaching import said_of_teachers
 from llmscale.measure.sweep.tracking import tracked
 from llmscale.measure.sweep.trunks import saved_branch_points
 from llmscale.measure.sweep.validation import settled
@@ -85,6 +86,8 @@ def sweep(
         plan = replace(plan, notes=(*plan.notes, short))
     watcher.planned(plan, store, results.where)
     for line in said_of(true_losses(store, contexts_of(plan))):
+        watcher.tell(f"note: {line}")
+    for line in said_of_teachers(run.job for run in plan.runs):
         watcher.tell(f"note: {line}")
     if rewritten := check_runs(folder, plan):
         watcher.warn(rewritten)

@@ -135,7 +135,9 @@ def stacks_of(
         start = descent.get(job.run_id, Descent())
         is_small = hardware.stack == "always" or job.shape.params_total <= STACKED_PARAMS
         is_apart = start.parent is None and not start.branch_steps
-        if is_small and is_apart and not is_own(job.optimizer):
+        has_adapters = job.finetuning is not None and job.finetuning.low_rank is not None
+        alone = is_own(job.optimizer) or job.distillation is not None or has_adapters
+        if is_small and is_apart and not alone:
             groups.setdefault(seedless(job), []).append(job)
     members: dict[str, int] = {}
     for alike, group in groups.items():

@@ -40,6 +40,8 @@ class Estimate:
         speed = ASSUMED_FLOPS[self.device] / job.shape.flops_per_token
         if self.speeds is not None:
             speed = self._speeds(job).tokens_per_second(job.shape)
+        # Of the teacher each token takes a forward pass.
+        speed /= 1 + job.teacher_flops / job.flops
         return work_left(job, step).seconds(speed, self.evaluation_seconds(job))
 
     def evaluation_seconds(self, job: Job) -> float:

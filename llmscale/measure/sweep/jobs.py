@@ -8,6 +8,7 @@ from llmscale.measure.sweep.budgets import Budget, budgets_of, smallest_alike
 from llmscale.measure.sweep.devices import check_gpus
 from llmscale.measure.sweep.isoflop_grid import isoflop_grid, most_tokens
 from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.sweep.teaching import distillation_of
 from llmscale.measure.sweep.trunks import beginning_of_stream, share_trunks, sharing_recipes
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.text.sources import streams
@@ -34,6 +35,7 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
         smallest: dict[Budget, int] = {}
         if share_trunks(spec, recipe):
             smallest = smallest_alike(budgets)
+        taught = distillation_of(recipe, shape, mixed) if recipe.teacher else None
         for budget in budgets:
             tokens, begins_like = budget.tokens, smallest.get(budget)
             train_tokens, part = mixed.train_tokens, None
@@ -46,6 +48,7 @@ def jobs_of(spec: SweepSpec, store: TokenStore) -> tuple[Job, ...]:
             lengths = (train_tokens, mixed.validation_tokens, part)
             text = JobText(mixed.name, mixed.fingerprint, *lengths)
             settings: Any = {"dtype": dtype, "begins_like": begins_like, "name": name}
+            settings["distillation"] = taught
             for seed in range(spec.seeds):
                 job = make_job(size, shape, tokens, recipe, text, seed=seed, **settings)
                 _check(job, tokens)

@@ -10,6 +10,7 @@ from llmscale.errors import InputError, Note, counted
 from llmscale.machine.needs import is_installed
 from llmscale.notes.measuring import WEIGHTS_NOT_KEPT
 from llmscale.quantity import format_bytes
+from llmscale.runs.safe_write import new_file_beside
 
 if TYPE_CHECKING:
     from llmscale.measure.sweep.spec import SweepSpec
@@ -90,6 +91,10 @@ def check_room(kept: Kept, finished: Iterable[str], folder: Path) -> None:
     done = set(finished)
     waiting = sum(size for run_id, size in kept.bytes_of.items() if run_id not in done)
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        new_file_beside(there / "writable").unlink()
+    except OSError:
+        return  # which is said where the folder is made
     free = shutil.disk_usage(there).free
     if waiting > SHARE_OF_DISK * free:
         raise InputError(

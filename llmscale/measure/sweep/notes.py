@@ -43,13 +43,19 @@ def plan_notes(
     of memory."""
     jobs = [run.job for run in runs]
     notes = []
+    if jobs[0].finetuning is not None:  # whose budgets and epochs are meant
+        return _of_hardware(runs, free_bytes, device)
     for name, recipe in spec.variants.items():
         mine = [job for job in jobs if job.recipe == name]
         if mine:
             notes += _of_recipe(recipe, mine)
     found = (_grid(spec), _one_budget(jobs), _repeated(spec, jobs), _short(spec, jobs))
     notes += [note for note in found if note is not None]
-    notes += [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
+    return notes + _of_hardware(runs, free_bytes, device)
+
+
+def _of_hardware(runs: "Sequence[PlannedRun]", free_bytes: int, device: str) -> list[Note]:
+    notes = [_memory(run, free_bytes, device) for run in runs if _too_large(run, free_bytes)]
     if device == "cpu" and not all(run.finished for run in runs):
         notes += kernel_notes()
     return notes

@@ -34,6 +34,7 @@ from llmscale.measure.sweep.makespan import Duration, makespan, speedup
 from llmscale.measure.sweep.notes import plan_notes, rules_in_use
 from llmscale.measure.sweep.planned_run import PlannedRun
 from llmscale.measure.sweep.spec import SweepSpec
+from llmscale.measure.sweep.teaching import teachers_of
 from llmscale.measure.sweep.trunks import BranchPoint, Descent, descents, sharing_recipes
 from llmscale.measure.text.prepare import TokenStore
 from llmscale.measure.train.job import Job
@@ -65,6 +66,8 @@ class Plan:
     """What the tuned rules in use are and give here, in words."""
     kept: Kept = field(default_factory=Kept)
     """Which runs keep their weights."""
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    """The files of the weights that teach, by their digests."""
 
     @property
     def waiting(self) -> list[PlannedRun]:
@@ -224,7 +227,20 @@ def plan_jobs(
     notes = tuple(plan_notes(timed, spec, free, device))
     peak = next(iter(speeds.values())).peak_flops if speeds else 0.0
     rules = rules_in_use(spec, jobs)
-    return Plan(timed, places, device, dtype, peak, notes, speeds, hardware, dtype_reason, rules)
+    teachers = teachers_of(spec)
+    return Plan(
+        timed,
+        places,
+        device,
+        dtype,
+        peak,
+        notes,
+        speeds,
+        hardware,
+        dtype_reason,
+        rules,
+        teachers=teachers,
+    )
 
 
 def _operations(device: str, tell: Callable[[str], None]) -> str:

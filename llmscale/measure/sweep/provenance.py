@@ -45,11 +45,15 @@ def check_folder(folder: ResultsFolder, spec: SweepSpec) -> None:
     usual = asdict(Recipe())  # with settings younger than the folder
     if "recipe" in before:
         before["recipe"] = {**usual, **before["recipe"]}
+    if "recipe" in now:  # which leaves out what it has no use for
+        now["recipe"] = {**usual, **now["recipe"]}
     changed = difference(before, now)
     for name, recipe in json.loads(json.dumps(spec.stated_variants())).items():
         known = sweep.get("recipes", {}).get(name)
         if known is not None:
-            changed = changed or difference({**usual, **known}, recipe, f"recipes.{name}")
+            changed = changed or difference(
+                {**usual, **known}, {**usual, **recipe}, f"recipes.{name}"
+            )
     if changed:
         problem = f"{path} holds a sweep of another specification: {changed}"
         raise InputError(problem, "name another folder with --out")

@@ -188,6 +188,7 @@ def write_spec(folder: ResultsFolder, run: PlannedRun, plan: Plan, store: TokenS
         own=run.job.own_texts(),
         keep=plan.kept.dtype_of(run.job.run_id),
         initial=initial_weights(run.job),
+        teacher=_teacher(run, plan),
         counts=run.job.shape.counts if is_own(run.job.shape.arch) else None,
     )
     if before is not None:
@@ -205,6 +206,12 @@ def initial_weights(job: Job) -> str | None:
     """The file in a run's folder of the weights that it begins with; None for new ones."""
     is_pretrained = job.finetuning is not None and job.finetuning.weights is not None
     return INITIAL if is_pretrained else None
+
+
+def _teacher(run: PlannedRun, plan: Plan) -> str | None:
+    """The file of the weights of the run's teacher, if it has one."""
+    taught = run.job.distillation
+    return None if taught is None else plan.teachers[taught.weights]
 
 
 def _conditions(run: PlannedRun, plan: Plan) -> Conditions:

@@ -311,6 +311,8 @@ class SweepSpec:
         for name, recipe in self.variants.items():
             if self.hardware.stack == "always" and is_own(recipe.optimizer):
                 yield f"seeds are trained one by one by {recipe.optimizer}, in spite of stack"
+            if recipe.teacher is not None and not recipe.distill_weight:
+                yield f"the teacher of recipe {name} weighs 0: it is trained without one"
             alike: dict[Shape, list[str]] = {}
             for size in self.sizes:
                 shape = shape_for(size, vocab_size=1, context=recipe.context, arch=recipe.arch)
@@ -358,7 +360,11 @@ class SweepSpec:
 
 def _stated(recipe: Recipe) -> dict[str, Any]:
     rule = recipe.tuned_rule
-    return {**asdict(recipe), "rule": rule.to_json() if rule else None}
+    stated = {**asdict(recipe), "rule": rule.to_json() if rule else None}
+    if recipe.teacher is None:  # folders of before there were teachers keep their names
+        for name in ("teacher", "distill_weight", "distill_temperature"):
+            del stated[name]
+    return stated
 
 
 def read_spec(path: Path) -> SweepSpec:

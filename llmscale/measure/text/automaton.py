@@ -23,6 +23,18 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Entropy:
+    """Of a language, exactly. The end of a document is a choice like any other, and counts as a
+    token but neither as a symbol nor as a byte."""
+
+    nats_per_document: float
+    nats_per_symbol: float
+    nats_per_byte: float
+    nats_per_token: float | None = None
+    """None as long as there is no tokenizer."""
+
+
 @dataclass(frozen=True, eq=False)
 class Automaton:
     """States and what may be said in each. Documents begin in state 0, and end with the symbol
@@ -130,6 +142,12 @@ class Automaton:
         """Of its text in UTF-8."""
         sizes = np.array([*(len(text.encode()) for text in self.symbols), 0])
         return float((self.counts * sizes[self.symbol]).sum())
+
+    @cached_property
+    def entropy(self) -> Entropy:
+        """By symbol and by byte, where documents of any length count as much as they are long."""
+        nats = self.nats_per_document
+        return Entropy(nats, nats / self.symbols_per_document, nats / self.bytes_per_document())
 
     def sample(self, draws: Draws, lanes: int, each: int) -> Iterator[Ints]:
         """The symbols of `lanes` times `each` documents, each `lane` of them in one row with its

@@ -297,7 +297,9 @@ class _Files:
             digests = [document.digest for document in batch.documents]
             self._digests.write(np.array(digests, _DIGEST).tobytes())
             for name, file in self._marks.items():
-                file.write(batch.cleaned.marks[name].astype(_DIGEST).tobytes())
+                marks = batch.cleaned.marks[name].astype(_DIGEST)
+                copies = len(batch.documents) - len(marks)  # made by augmentation; like nothing
+                file.write(marks.tobytes() + bytes(copies * marks.shape[1] * _DIGEST.itemsize))
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         return replace(

@@ -84,6 +84,10 @@ class Cleaned:
     """What is kept of documents that follow each other."""
 
     documents: tuple[Document, ...]
+    numbers: tuple[int, ...]
+    """Which of the documents each of these was, counted from 0."""
+    read: int
+    """How many there were."""
     effects: Effects
     marks: Mapping[str, np.ndarray]
     """By comparing step, the marks of the documents kept: (T, WIDTH)."""
@@ -108,7 +112,9 @@ class Cleaner:
     def clean(self, texts: Sequence[str]) -> Cleaned:
         """What is kept of these documents, which follow those that were cleaned before."""
         record = _Record()
-        documents = [found for text in texts if (found := self._basic(text, record)) is not None]
+        found = ((number, self._basic(text, record)) for number, text in enumerate(texts))
+        numbered = [(number, document) for number, document in found if document is not None]
+        documents = [document for _, document in numbered]
         words = None
         if self._judges or self.compares:
             words = Words([document.text for document in documents])
@@ -127,7 +133,13 @@ class Cleaner:
         kept_marks = {name: values[kept] for name, values in marks.items()}
         for name, values in kept_marks.items():
             self._marks[name].add_all(values.ravel())
-        return Cleaned(tuple(documents[number] for number in kept), record.effects, kept_marks)
+        return Cleaned(
+            tuple(documents[place] for place in kept),
+            tuple(numbered[place][0] for place in kept),
+            len(texts),
+            record.effects,
+            kept_marks,
+        )
 
     def _basic(self, text: str, record: "_Record") -> Document | None:
         """The document after all rewriting; None if nothing of it is left."""

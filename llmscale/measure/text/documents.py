@@ -6,7 +6,7 @@ same side wherever it stands and however often. Of the held-out documents the fi
 aside and never trained on."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ _MOST_SURVEYED: Final = 4_000_000
 LARGEST_SHARE: Final = 0.1
 _SMALLEST_SHARE: Final = 0.02
 _UNKNOWN_SHARE: Final = 0.05
-_BYTES_PER_TOKEN: Final = 4
+BYTES_PER_TOKEN: Final = 4
 """For estimates before there is a tokenizer; on the high side, so that enough is held out."""
 FEWEST_DOCUMENTS: Final = 10
 _HASHES: Final = 1 << 64
@@ -53,12 +53,10 @@ class Position:
 class Batch:
     """Clean documents that follow each other in the source, about a mebibyte of text."""
 
-    cleaned: Cleaned
+    documents: tuple[Document, ...]
     end: Position
-
-    @property
-    def documents(self) -> tuple[Document, ...]:
-        return self.cleaned.documents
+    cleaned: Cleaned
+    """How they came about: `documents` may be more, if they were augmented since."""
 
     @property
     def too_short(self) -> int:
@@ -134,15 +132,20 @@ def read_batches(source: Source, cleaner: Cleaner, start: Position) -> Iterator[
             characters += len(text) + 1
             end = Position(shard, number + 1)
             if characters >= BATCH_CHARACTERS:
-                yield Batch(cleaner.clean(texts), end)
+                yield _batch(cleaner, texts, end)
                 texts, characters = [], 0
     if texts:
-        yield Batch(cleaner.clean(texts), end)
+        yield _batch(cleaner, texts, end)
 
 
-def survey_bytes(source: Source) -> int:
+def _batch(cleaner: Cleaner, texts: Sequence[str], end: Position) -> Batch:
+    cleaned = cleaner.clean(texts)
+    return Batch(cleaned.documents, end, cleaned)
+
+
+def survey_bytes(source: Source, usual: int = SURVEY_BYTES) -> int:
     """How much of a source to look at first. One without an end has the same at every place."""
-    return _ENDLESS_BYTES if source.is_endless else SURVEY_BYTES
+    return min(usual, _ENDLESS_BYTES) if source.is_endless else usual
 
 
 def survey(
@@ -200,7 +203,7 @@ def choose_split(surveyed: Survey, estimated_bytes: int | None, validation_token
             "documents",
             "name more text, for example --data stdlib",
         )
-    wanted_bytes = validation_tokens * _BYTES_PER_TOKEN
+    wanted_bytes = validation_tokens * BYTES_PER_TOKEN
     if surveyed.complete:
         return _split_between(surveyed, min(wanted_bytes, LARGEST_SHARE * surveyed.bytes))
     if estimated_bytes is None:

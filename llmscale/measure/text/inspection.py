@@ -1,16 +1,18 @@
 """A look at text before or after it is tokenized: how much there is, what was dropped, samples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from llmscale.measure.text.automaton import Entropy
 from llmscale.measure.text.documents import Survey, survey, survey_bytes
 from llmscale.measure.text.prepare import TextSpec, TokenStore, find_store
 from llmscale.measure.text.sources import Source
 from llmscale.measure.text.tokenizer import decode
+from llmscale.measure.text.true_loss import true_loss
 
 SAMPLE_CHARACTERS: Final = 600
 _CHUNK_TOKENS: Final = 1 << 24
@@ -46,6 +48,8 @@ class Inspection:
     """Documents from different places, cut to 600 characters."""
     remarks: tuple[str, ...] = ()
     """What of the text was taken for what."""
+    entropy: Entropy | None = None
+    """That of the language, if the text is drawn from one that is known."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,6 +108,7 @@ def _inspect_store(store: TokenStore, samples: int) -> Inspection:
         length_unit="tokens",
         samples=tuple(texts),
         remarks=store.remarks,
+        entropy=_entropy_in(store),
     )
 
 
@@ -130,7 +135,16 @@ def _inspect_survey(name: str, source: Source, surveyed: Survey, samples: int) -
         length_unit="bytes",
         samples=tuple(document.text[:SAMPLE_CHARACTERS] for document in chosen),
         remarks=source.remarks(),
+        entropy=source.entropy(),
     )
+
+
+def _entropy_in(store: TokenStore) -> Entropy | None:
+    known = true_loss(store)
+    if known is None:
+        return None
+    stated = Entropy(**store.meta["source"]["entropy"])
+    return replace(stated, nats_per_token=known.rate)
 
 
 def _document_lengths(tokens: np.ndarray, end: int) -> np.ndarray:

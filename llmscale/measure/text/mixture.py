@@ -72,9 +72,15 @@ def _specs(spec: TextSpec) -> dict[str, TextSpec]:
     each = max(1, spec.held_out // len(spec.mixture))
     found = {}
     for name, one in spec.mixture.items():
-        text = {"source": one.source, "config": one.config, "split": one.split}
-        how = {"text_column": one.text_column, "augment": one.augment}
-        found[name] = replace(usual, validation_tokens=each, **text, **how)
+        found[name] = replace(
+            usual,
+            validation_tokens=each,
+            source=one.source,
+            config=one.config,
+            split=one.split,
+            text_column=one.text_column,
+            augment=one.augment,
+        )
     return found
 
 

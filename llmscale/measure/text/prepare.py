@@ -36,7 +36,7 @@ from llmscale.measure.text.checksums import ALGORITHM
 from llmscale.measure.text.clean import Compare, open_steps
 from llmscale.measure.text.cleaner import Effect
 from llmscale.measure.text.cleaning import Document
-from llmscale.measure.text.documents import Split, choose_split, survey, survey_bytes
+from llmscale.measure.text.documents import SURVEY_BYTES, Split, choose_split, survey, survey_bytes
 from llmscale.measure.text.long_words import LongWords
 from llmscale.measure.text.sources import Source, UnreachableError, digest_of
 from llmscale.measure.text.spec import TextSpec
@@ -213,7 +213,7 @@ class Beginning:
         progress: Callable[[int, int], None],
         split: Split | None = None,
     ) -> "Beginning":
-        surveyed = survey(source, spec.cleaning, survey_bytes(source), progress)
+        surveyed = survey(source, spec.cleaning, survey_bytes(source, SURVEY_BYTES), progress)
         split = split or choose_split(surveyed, estimated_bytes, spec.held_out)
         training = (document for document in surveyed.documents if not split.holds_out(document))
         return cls(split, tuple(training))

@@ -104,7 +104,8 @@ class TextSpec:
     source: str = setting(
         "stdlib",
         help="`stdlib`, files (a path, a glob, several with commas between), the name of a dataset "
-        "on the hub, or a function of your own that yields documents, as `./mine.py:my_source`.",
+        "on the hub, a language whose entropy is known, as `synthetic:markov,order=2`, or a "
+        "function of your own that yields documents, as `./mine.py:my_source`.",
         group=TEXT,
         option="data",
         metavar="SOURCE",
@@ -130,7 +131,7 @@ class TextSpec:
         None,
         help="`bpe:4096` (trained on the text), a tokenizer.json, or the name of a tokenizer on "
         "the hub.",
-        usual="bpe of a size that suits the text",
+        usual="bpe of a size that suits the text, or the symbols of a synthetic one",
         group=TEXT,
         metavar="NAME",
     )

@@ -5,10 +5,10 @@ A word is what stands between white space, as in Rae et al. 2021. It has two has
 on every machine: an exact one of how it is written, and a plain one of its letters and digits in
 lower case, so that `The,` is `the`; of a word without any the plain hash is 0."""
 
+import itertools
 import re
 import zlib
-from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -22,7 +22,7 @@ LONGEST: Final = 2_000_000
 """Characters of a document that are looked at: its first ones stand for the rest."""
 _MOST_KNOWN: Final = 400_000
 """Words that are remembered, each with some 200 bytes."""
-_NOT_PLAIN: Final = re.compile(r"[\W_]+")
+_NOT_PLAIN: Final = re.compile(r"[^\w\n]+|_+")
 
 
 def mixed(values: Hashes) -> Hashes:
@@ -42,25 +42,37 @@ _OF_PLACE: Final = _numbers(1024)
 
 
 class _Known(dict[str, int]):
-    """Words by number, in the order in which they were met, and what is known of each. A hash of 32
-    bits will do: what is hashed of several words has 64."""
+    """Words by number, in the order in which they were met, and what is known of each."""
 
     def __init__(self) -> None:
         self._begin()
 
     def _begin(self) -> None:
-        self.exact, self.plain, self.length = array("I"), array("I"), array("I")
-        self.alphabetic = array("b")
+        self.words: list[str] = []
+        self.exact, self.plain = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+        self.length, self.alphabetic = np.zeros(0, np.int64), np.zeros(0, bool)
 
     def __missing__(self, word: str) -> int:
         self[word] = number = len(self)
-        lowered = word.lower()
-        letters = lowered if lowered.isalnum() else _NOT_PLAIN.sub("", lowered)
-        self.exact.append(zlib.crc32(word.encode("utf-8", "replace")))
-        self.plain.append(zlib.crc32(letters.encode("utf-8", "replace")))
-        self.length.append(len(word))
-        self.alphabetic.append(letters != "" and not letters.isnumeric())
         return number
+
+    def learn(self) -> None:
+        """Find out about the words that were new. Together, as lines of one text, for to do
+        something to each word by itself takes five times as long."""
+        new = list(itertools.islice(reversed(self), len(self) - len(self.words)))[::-1]
+        if not new:
+            return
+        self.words += new
+        joined = "\n".join(new)
+        plain = _NOT_PLAIN.sub("", joined.lower()).split("\n")
+        numeric = np.fromiter(map(str.isnumeric, plain), bool, len(plain))
+        length = np.fromiter(map(len, new), np.int64, len(new))
+        # Of no letters or digits 0, which is what the mixing of 0 is.
+        self.plain = np.concatenate([self.plain, mixed(_checksums("\n".join(plain)))])
+        self.exact = np.concatenate([self.exact, mixed(_checksums(joined) + np.uint64(1))])
+        self.length = np.concatenate([self.length, length])
+        has_letters = np.fromiter(map(bool, plain), bool, len(plain)) & ~numeric
+        self.alphabetic = np.concatenate([self.alphabetic, has_letters])
 
     def forget(self) -> None:
         """Begin anew, if they have become too many."""
@@ -69,7 +81,18 @@ class _Known(dict[str, int]):
             self._begin()
 
 
+def _checksums(lines: str) -> Hashes:
+    """A checksum of each line. Its 32 bits will do: what is hashed of several words has 64."""
+    found = lines.encode("utf-8", "replace").split(b"\n")
+    return np.fromiter(map(zlib.crc32, found), np.uint64, len(found))
+
+
 _KNOWN: Final = _Known()
+
+
+_LINE, _DOCUMENT = "\0", "\1"
+"""Words that stand for the ends of lines and documents while these are split into words."""
+_NO_MARKS: Final = str.maketrans({_LINE: " ", _DOCUMENT: " "})
 
 
 def hash_of(word: str) -> int:
@@ -83,42 +106,52 @@ class Words:
     def __init__(self, texts: Sequence[str]) -> None:
         _KNOWN.forget()
         self.texts = [text[:LONGEST] for text in texts]
-        words: list[str] = []
-        in_line, blank_before, lines, counts = array("I"), array("b"), array("I"), array("I")
-        for text in self.texts:
-            before, begun, blank = len(in_line), len(words), True
-            for line in text.split("\n"):
-                found = line.split()
-                if found:
-                    words += found
-                    in_line.append(len(found))
-                    blank_before.append(blank)
-                blank = not found
-            lines.append(len(in_line) - before)
-            counts.append(len(words) - begun)
-        numbers = np.fromiter(map(_KNOWN.__getitem__, words), np.int32, len(words))
-        self.words = words
-        self.words_T: Counts = np.array(counts, np.int64)
-        """How many words each document has."""
-        self.lines_T: Counts = np.array(lines, np.int64)
-        """How many lines with words each document has."""
-        self.words_L: Counts = np.array(in_line, np.int64)
-        """How many words each line has."""
-        self.begins_paragraph_L: Flags = np.array(blank_before, bool)
-        """Whether each line follows a blank one or begins its document."""
-        self.length_W: Counts = np.array(_KNOWN.length, np.int64)[numbers]
-        """Characters of each word."""
-        self.alphabetic_W: Flags = np.array(_KNOWN.alphabetic, bool)[numbers]
-        """Whether each word has at least one letter."""
-        self.exact_W: Hashes = mixed(np.array(_KNOWN.exact, np.uint64) + np.uint64(1))[numbers]
-        plain = np.array(_KNOWN.plain, np.uint64)
-        self.plain_W: Hashes = mixed(plain)[numbers]  # of 0, which is that of no letters, 0
-        self.document_W: Counts = np.repeat(np.arange(len(counts)), self.words_T)
+        found = _split(self.texts)
+        numbers = np.fromiter(map(_KNOWN.__getitem__, found), np.int32, len(found))
+        _KNOWN.learn()
+        ends_line = numbers == _KNOWN[_LINE]
+        ends_document = numbers == _KNOWN[_DOCUMENT]
+        is_word = ~(ends_line | ends_document)
+        self._number_W = numbers[is_word]
+        self._known = _KNOWN.words  # as they are now: they may be forgotten
+        self.document_W: Counts = np.cumsum(ends_document)[is_word]
         """The document that each word is in."""
-        self.document_L: Counts = np.repeat(np.arange(len(lines)), self.lines_T)
+        self.words_T: Counts = np.bincount(self.document_W, minlength=len(texts))
+        """How many words each document has."""
+        line_W = np.cumsum(~is_word)[is_word]
+        first_L = np.flatnonzero(np.diff(line_W, prepend=-1))
+        self.words_L: Counts = np.diff(np.append(first_L, len(line_W)))
+        """How many words each line has."""
+        self.document_L: Counts = self.document_W[first_L]
         """The document that each line is in."""
+        self.lines_T: Counts = np.bincount(self.document_L, minlength=len(texts))
+        """How many lines with words each document has."""
+        after_blank = np.diff(line_W[first_L], prepend=-2) > 1
+        begins_document = np.diff(self.document_L, prepend=-1) > 0
+        self.begins_paragraph_L: Flags = after_blank | begins_document
+        """Whether each line follows a blank one or begins its document."""
+        self.length_W: Counts = _KNOWN.length[self._number_W]
+        """Characters of each word."""
+        self.alphabetic_W: Flags = _KNOWN.alphabetic[self._number_W]
+        """Whether each word has at least one letter."""
+        self.exact_W: Hashes = _KNOWN.exact[self._number_W]
+        self.plain_W: Hashes = _KNOWN.plain[self._number_W]
         self.characters_T: Counts = summed(self.length_W, self.words_T)
         """Characters of the words of each document; white space is none."""
+
+    def passing(self, places: Counts, test: Callable[[str], bool]) -> Flags:
+        """Whether the words at these places pass a test, which is made once of each."""
+        numbers, which = np.unique(self._number_W[places], return_inverse=True)
+        passes = [test(self._known[number]) for number in numbers.tolist()]
+        return np.array(passes, bool)[which]
+
+
+def _split(texts: Sequence[str]) -> list[str]:
+    """The words of all texts, with marks where lines and documents end."""
+    joined = f" {_DOCUMENT} ".join(
+        text.translate(_NO_MARKS) if _LINE in text or _DOCUMENT in text else text for text in texts
+    )
+    return joined.replace("\n", f" {_LINE} ").split()
 
 
 def summed(values: NDArray, sizes: Counts) -> NDArray:

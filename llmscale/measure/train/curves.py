@@ -34,6 +34,8 @@ class Member:
     """The type that its last weights are wanted in, or None if they are not."""
     initial: Path | None = None
     """The file of the weights that it begins with, or None for new ones."""
+    teacher: Path | None = None
+    """The file of the weights of its teacher, if its job has one."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Outcome:
     parent_step: int = 0
     weights: Mapping[str, Tensor] | None = None
     """Its last ones, on the host, if they are wanted and it is done."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What its architecture measures of it at the end."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,9 @@ def divergence(point: CurvePoint, job: Job) -> str | None:
             return f"{name} is {value} at step {point.step}"
     uniform = math.log(job.shape.vocab_size)
     warmed_up = point.step > job.warmup_steps
+    if job.finetuning is not None and job.finetuning.pretrained:
+        # What it has not met yet it may hold for less likely than a uniform guess does.
+        warmed_up = point.step > job.steps // 2
     if warmed_up and point.train_loss > uniform + EXPLODED:
         return (
             f"training loss rose to {point.train_loss:.2f} at step {point.step}; a uniform guess "

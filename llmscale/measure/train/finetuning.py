@@ -8,6 +8,8 @@ from llmscale.runs.checked import WrongValue, check_count, typed
 
 FULL, LORA, SCRATCH = "full", "lora", "scratch"
 """The recipes of fine-tuning: all weights, low-rank adapters, and the same from new weights."""
+FINETUNED = (FULL, LORA)
+"""Those of which the parent is the model that they begin with."""
 
 
 @dataclass(frozen=True)

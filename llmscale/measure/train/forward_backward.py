@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ from llmscale.measure.train.low_precision_weights import WorkingWeights, accumul
 from llmscale.measure.train.processes import ALONE, Processes
 from llmscale.measure.train.stack import Stack
 from llmscale.measure.transformer import LanguageModel
+
+if TYPE_CHECKING:
+    from llmscale.measure.train.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ class Passes:
         processes: Processes = ALONE,
         evaluation_batch: int | None = None,
         masked: bool = False,
+        teacher: "Teacher | None" = None,
     ) -> None:
         self.model, self.micro_batch = model, micro_batch
         self.evaluation_batch = evaluation_batch or micro_batch
@@ -70,6 +74,8 @@ class Passes:
         self.processes = processes
         self.masked = masked
         """Whether targets say by their sign which of them count (examples.py)."""
+        self.teacher = teacher
+        """Whose predictions gradients are of, too."""
         self.reduced = False
         """Whether memory ran out, and the micro-batch is smaller than it was to be."""
         self.evaluation_reduced = False
@@ -183,7 +189,8 @@ class Passes:
         shares = []
         for number, (inputs_BT, targets_BT, weights_B) in enumerate(parts, start=1):
             with self.processes.accumulating(self.model, self.losses, last=number == len(parts)):
-                total, losses = self.losses(inputs_BT, targets_BT, weights_B * self.processes.size)
+                part = inputs_BT, targets_BT, weights_B * self.processes.size
+                total, losses = self._trained_losses(part)
                 total.backward()
             shares.append(mean_loss(weights_B, losses))
         return torch.stack(shares).sum()
@@ -202,11 +209,17 @@ class Passes:
             weight.grad = gradient
         return sums.loss
 
+    def _trained_losses(self, part: Part) -> tuple[Tensor, Tensor]:
+        """What a gradient is taken of, and the cross-entropies."""
+        if self.teacher is None:
+            return self.losses(*part)
+        return self.losses(*part, soft=self.teacher.says(part[0]))
+
     def _accumulated(self, parts: Sequence[Part]) -> Tensor:
         """Parts one after another, each added to the gradient in place: only one is held."""
         leaves, losses = self._working.leaves, []
         for part in parts:
-            total, losses_BT = self.losses(*part)
+            total, losses_BT = self._trained_losses(part)
             losses.append(mean_loss(part[2], losses_BT))
             accumulate(self._weights, torch.autograd.grad(total, leaves))
         return torch.stack(losses).sum(dim=0)
@@ -216,7 +229,7 @@ class Passes:
         if len(parts) > 1:
             first, second = halves(parts)
             return _added(self._summed(first), self._summed(second))
-        total, losses = self.losses(*parts[0])
+        total, losses = self._trained_losses(parts[0])
         # AdamW's fused kernel on the CPU takes strided gradients for contiguous ones.
         slopes = [slope.contiguous() for slope in torch.autograd.grad(total, self._weights)]
         return Sums(mean_loss(parts[0][2], losses), slopes)

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmscale.measure.schedules import SCHEDULES, Schedule
 from llmscale.measure.train import recipe as rules
+from llmscale.measure.train.distillation import Distillation
 from llmscale.measure.train.finetuning import FineTuning
 from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.menu import texts_of
@@ -21,6 +22,8 @@ ADDED_LATER: dict[str, Any] = {
     "parametrization": "standard",
     "shuffled_sequences": None,
     "finetuning": None,
+    "distillation": None,
+    "rounded": None,
 }
 """Fields younger than the first results, with what was meant before: that does not enter the id."""
 NAMES_ONLY = ("size", "data", "recipe", "retry_of")
@@ -68,6 +71,12 @@ class Job:
     """The run that this one is again with half its learning rate."""
     finetuning: FineTuning | None = None
     """What of it is a fine-tuning's; None: it is trained on a text."""
+    distillation: Distillation | None = None
+    """The teacher that it learns from, besides its text; None: there is none."""
+
+    rounded: str | None = None
+    """To what its weights were rounded once they were trained, as `int4-group32`; None: they were
+    not."""
 
     @cached_property
     def run_id(self) -> str:
@@ -133,6 +142,13 @@ class Job:
     def flops_per_token(self) -> int:
         """Training FLOPs a token, in sequences of its length."""
         return self.trained_shape.flops_per_token
+
+    @property
+    def teacher_flops(self) -> float:
+        """FLOPs of the teacher's forward passes in training, which `flops` leaves out."""
+        if self.distillation is None:
+            return 0.0
+        return self.tokens * self.distillation.flops_per_token(self.length)
 
     @property
     def log_every(self) -> int:
@@ -220,6 +236,7 @@ def make_job(
     dtype: str,
     begins_like: int | None = None,
     name: str = DEFAULT,
+    distillation: Distillation | None = None,
 ) -> Job:
     """The job that trains `shape` on `tokens` tokens by `recipe`, called `name`, in whole
     sequences: rounded down.
@@ -253,6 +270,7 @@ def make_job(
         data_fingerprint=text.fingerprint,
         shuffled_sequences=text.shuffled_sequences,
         recipe=name,
+        distillation=distillation,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from llmscale.errors import InputError
 from llmscale.errors.command_lines import command_line
 from llmscale.measure.train.job import Job
+from llmscale.measure.train.packed_weights import unpacked
 from llmscale.measure.train.resumable import shapes_of_weights
 from llmscale.measure.train.stack import Stack
 from llmscale.measure.transformer import LanguageModel
@@ -41,8 +42,11 @@ def for_keeping(weights: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     }
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], job: Job) -> None:
-    """Write the weights of `job`'s model, next to their place and renamed. Raises WriteError."""
+def write_weights(
+    path: Path, weights: Mapping[str, Tensor], job: Job, more: Mapping[str, str] | None = None
+) -> None:
+    """Write the weights of `job`'s model, next to their place and renamed; with `more` notes if
+    they are packed. Raises WriteError."""
     from safetensors.torch import save
 
     noted = {
@@ -51,6 +55,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], job: Job) -> None:
         "arch": job.shape.arch,
         "parametrization": job.parametrization,
         "sha256": weights_digest(weights),
+        **(more or {}),
     }
     write_bytes(path, save(dict(weights), noted))
 
@@ -58,8 +63,12 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], job: Job) -> None:
 def read_weights(path: Path, shape: Shape, parametrization: str) -> dict[str, Tensor]:
     """The weights at `path` of a model of `shape`, in the type that they are kept in. Raises
     InputError for a file that is damaged or of another model; FileNotFoundError."""
-    weights, noted = read_tensors(path)
+    stored, noted = read_tensors(path)
     wanted = shapes_of_weights(shape, parametrization)
+    try:
+        weights = unpacked(stored, noted, wanted)
+    except ValueError as error:
+        raise _unusable(path, str(error)) from error
     for name, size in wanted.items():
         found = weights.get(name)
         if found is None or found.shape != size:
@@ -67,7 +76,7 @@ def read_weights(path: Path, shape: Shape, parametrization: str) -> dict[str, Te
             raise _unusable(path, f"{name} must be of {_size(size)}, and there is {there}")
     if extra := sorted(weights.keys() - wanted.keys()):
         raise _unusable(path, f"{extra[0]} is no weight of a model of shape {shape.name}")
-    if "sha256" in noted and noted["sha256"] != weights_digest(weights):
+    if "sha256" in noted and noted["sha256"] != weights_digest(stored):
         raise _unusable(path, "its checksum is wrong")
     return weights
 

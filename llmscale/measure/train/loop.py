@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from llmscale.measure.ops import build_operations, pick_operations
+from llmscale.errors import WorkError
+from llmscale.measure.ops import Operations, build_operations, pick_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.async_values import Mark, Reading
 from llmscale.measure.train.batches import Batches, read_side_by_side
@@ -24,9 +25,10 @@ from llmscale.measure.train.job import Job
 from llmscale.measure.train.kept_weights import begin_with, for_keeping, read_weights
 from llmscale.measure.train.low_rank_optimizer import build_low_rank
 from llmscale.measure.train.memory import holding, keep_freed_memory, peak_memory
-from llmscale.measure.train.processes import ALONE, Processes
+from llmscale.measure.train.processes import ALONE, Processes, is_sharded
 from llmscale.measure.train.resumable import SavedState, load_states, saved_states
 from llmscale.measure.train.stack import Stack, tensors_of_members
+from llmscale.measure.train.teacher import Teacher, read_teacher
 from llmscale.measure.transformer import LanguageModel, build_model
 from llmscale.runs.run import CurvePoint
 
@@ -48,6 +50,8 @@ class Listener:
     """Asked after each step whether to save a checkpoint and end."""
 
 
+SCORED_SEQUENCES = 64
+"""Of the validation text, on which an architecture measures more than a loss, at most."""
 NOBODY = Listener()
 
 
@@ -91,6 +95,7 @@ def train(
         processes=processes,
         evaluation_batch=conditions.evaluation_batch,
         masked=job.finetuning is not None,
+        teacher=_teacher_of(members[0], model.ops, device),
     )
     passes.go_on_with(begun)
     curves = Curves(members, begun, listener.report)
@@ -151,7 +156,31 @@ def train(
                 saver.wait()
                 raise TrainingInterrupted
             saver.check()
-    return _with_weights(curves.outcomes(peak_memory(device)), members, model, optimizer)
+    scored = np.arange(min(SCORED_SEQUENCES, passes.evaluated_at_a_time, len(validation)))
+    tokens, _ = validation.read(validation.order(scored))
+    outcomes = _with_scores(curves.outcomes(peak_memory(device)), model, tokens)
+    return _with_weights(outcomes, members, model, optimizer)
+
+
+@torch.no_grad()
+def _with_scores(
+    outcomes: Sequence[Outcome], model: LanguageModel | Stack, tokens_BT: torch.Tensor
+) -> Sequence[Outcome]:
+    """`outcomes` with what the architecture measures of one whole model that is done, on tokens of
+    the validation text."""
+    (first, *others) = outcomes
+    if isinstance(model, Stack) or is_sharded(model) or first.status != "done":
+        return outcomes
+    scores = model.architecture.scores(model, tokens_BT)
+    return [replace(first, scores=scores), *others]
+
+
+def _teacher_of(member: Member, ops: Operations, device: str) -> Teacher | None:
+    if member.job.distillation is None:
+        return None
+    if member.teacher is None:
+        raise WorkError(f"run {member.job.run_id} has no teacher", "plan the sweep again")
+    return read_teacher(member.teacher, member.job.distillation, ops, device)
 
 
 def _with_weights(

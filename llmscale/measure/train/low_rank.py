@@ -48,16 +48,16 @@ def adapted(shape: Shape, low_rank: LowRank) -> tuple[Adapted, ...]:
     layers = ARCHITECTURES.find(shape.arch).layers(shape)
     linear = {name: layer for name, layer in layers.items() if isinstance(layer, Linear)}
     wanted = [name.strip() for name in low_rank.matrices.split(",")]
-    for one in wanted:
-        if not any(_is_of(name, one) for name in linear):
+    for asked in wanted:
+        if not any(_is_of(name, asked) for name in linear):
             raise InputError(
-                f"there is no matrix {one!r} in a block of {shape.arch}",
+                f"there is no matrix {asked!r} in a block of {shape.arch}",
                 f"its matrices are {listed(linear)}; all takes every one",
             )
     found = tuple(
         Adapted(name, layer.inputs, layer.outputs, shape.n_layer, low_rank.rank)
         for name, layer in linear.items()
-        if any(_is_of(name, one) for one in wanted)
+        if any(_is_of(name, asked) for asked in wanted)
     )
     for one in found:
         if low_rank.rank > min(one.inputs, one.outputs):

@@ -33,7 +33,7 @@ class LowRankAdamW(Eager):
                 self.state[weight] = _first_state(weight.detach(), low_rank.rank, generator)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take a step of A and B, and merge them."""
         for group in self.param_groups:
             for weight in group["params"]:

@@ -45,10 +45,14 @@ def measured(
     return columns
 
 
-def measured_scores(outcome: Outcome, store: TokenStore) -> dict[str, float]:
+def measured_scores(job: Job, outcome: Outcome, store: TokenStore) -> dict[str, float]:
     """Of a run on a mixture, the columns of its sources: the share of each, and the loss on its
-    part of the validation text with its standard error and bits per byte. Else none."""
+    part of the validation text with its standard error and bits per byte; of one with a teacher
+    the FLOPs of that; and what its architecture measures. Else none."""
     columns = {f"share_{name}": share for name, share in store.shares.items()}
+    if job.distillation is not None:
+        columns["teacher_flops"] = job.teacher_flops
+    columns |= outcome.scores
     parts = outcome.evaluation.parts if outcome.evaluation else {}
     for name, mean in parts.items():
         part = store.validation_parts[name]

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from llmscale.errors import InputError
 from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.parametrization import BASE, PARAMETRIZATIONS
 from llmscale.measure.schedules import SCHEDULES
@@ -122,6 +123,27 @@ class Recipe:
         group=RECIPE,
         within=Range(0, 1e9, above=True),
     )
+    teacher: str | None = setting(
+        None,
+        help="A trained run, or a results folder with it as its largest, that runs learn from: the "
+        "loss is then (1 - w) cross-entropy + w T² divergence from the teacher's predictions "
+        "(Hinton et al. 2015).",
+        usual="no teacher",
+        group=RECIPE,
+        metavar="RUN",
+    )
+    distill_weight: float = setting(
+        0.5,
+        help="w, the weight of what the teacher says; 0 is training without it.",
+        group=RECIPE,
+        within=Range(0, 1),
+    )
+    distill_temperature: float = setting(
+        2.0,
+        help="T, by which the logits of teacher and student are divided.",
+        group=RECIPE,
+        within=Range(0, 1000, above=True),
+    )
     trunk: bool = setting(
         True,
         help="Whether the token budgets of one size share learning rate, batch and warm-up: all "
@@ -132,6 +154,13 @@ class Recipe:
     def __post_init__(self) -> None:
         check_settings(self)
         _ = self.tuned_rule
+        usual = type(self).__dataclass_fields__
+        for name in ("distill_weight", "distill_temperature"):
+            if self.teacher is None and getattr(self, name) != usual[name].default:
+                raise InputError(
+                    f"{name} is {getattr(self, name):g}, and there is no teacher",
+                    f"name a teacher next to it, or leave {name} out",
+                )
 
     @cached_property
     def tuned_rule(self) -> "Rule | None":

@@ -72,6 +72,8 @@ def can_stack(members: Sequence[Member]) -> bool:
     finetuning = members[0].job.finetuning
     if is_own(members[0].job.optimizer) or (finetuning and finetuning.low_rank):
         return False  # what it does with a whole weight, it would do with those of all seeds
+    if members[0].job.distillation is not None:
+        return False
     return alike and _common_step(members) is not None
 
 

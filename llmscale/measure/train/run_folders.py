@@ -103,7 +103,10 @@ class _HeldRun:
         initial = None
         if self.spec.initial is not None:
             initial = self.folder.path / self.spec.initial
-        return Member(self.job, self.folder.path, start, points, self.spec.keep, initial)
+        teacher = None
+        if self.spec.teacher is not None:
+            teacher = Path(self.spec.teacher)
+        return Member(self.job, self.folder.path, start, points, self.spec.keep, initial, teacher)
 
 
 def _train_held(
@@ -160,7 +163,7 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
             if outcome.weights is not None:
                 write_weights(run.folder.weights_path, outcome.weights, run.job)
                 _copy_tokenizer(store, run.folder)
-            if scores := measured_scores(outcome, store):
+            if scores := measured_scores(run.job, outcome, store):
                 write_scores(run.folder, scores)
             peak = run.spec.conditions.peak_flops
             peak_flops = peak and peak * processes.size

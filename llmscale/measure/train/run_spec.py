@@ -9,6 +9,7 @@ from llmscale.errors import InputError
 from llmscale.measure.optimizers import OPTIMIZERS
 from llmscale.measure.schedules import SCHEDULES
 from llmscale.measure.train.conditions import Conditions
+from llmscale.measure.train.distillation import read_distillation
 from llmscale.measure.train.finetuning import read_finetuning
 from llmscale.measure.train.job import Job
 from llmscale.runs.checked import DamagedFile, WrongValue, check, check_count, read_object, typed
@@ -45,6 +46,8 @@ class RunSpec:
     """The type that its weights are kept in once it is done, or None if they are not."""
     initial: str | None = None
     """The file in its folder of the weights that it begins with; None: new ones."""
+    teacher: str | None = None
+    """The file of the weights of the teacher that its job names."""
     counts: Counts | None = None
     """What an architecture of the user's own counts, for those who do not run its file."""
 
@@ -90,6 +93,9 @@ def _checked(payload: dict[str, Any], folder: RunFolder) -> RunSpec:
     if spec.job.finetuning is not None:
         part = read_finetuning(payload["job"]["finetuning"], "job.finetuning")
         spec = replace(spec, job=replace(spec.job, finetuning=part))
+    if spec.job.distillation is not None:
+        taught = read_distillation(payload["job"]["distillation"], "job.distillation")
+        spec = replace(spec, job=replace(spec.job, distillation=taught))
     _check_job(spec.job)
     if spec.initial is not None:
         plain_name(spec.initial)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from llmscale.measure.ops.plain import cross_entropies, weighted_sum
-from llmscale.measure.transformer import LanguageModel, nothing_added, run_block
+from llmscale.measure.transformer import LanguageModel, nothing_added, of_sequences, run_block
 
 Weights = Mapping[str, Tensor]
 """Stacked weights by their names in one model, or in one of its parts."""
@@ -116,7 +116,11 @@ class Stack(nn.Module):
             outside, x_SBTC, added_SBTC, targets_BST.transpose(0, 1), weights_B
         )
         for of_block_SB in auxiliary_SB:
-            total = total + (of_block_SB @ weights_B).sum()
+            each = of_sequences(weights_B)
+            if each.dim() == 1:
+                total = total + (of_block_SB @ each).sum()
+            else:  # (B, S)
+                total = total + (of_block_SB.mT * each).sum()
         return total, losses_SBT.transpose(0, 1)
 
     def _embed(self, weights: Weights, inputs_BST: Tensor) -> Tensor:
@@ -210,8 +214,8 @@ class Losses(nn.Module):
         super().__init__()
         self.model: Any = model
 
-    def forward(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        losses: tuple[Tensor, Tensor] = self.model.losses(*batch)
+    def forward(self, *batch: Tensor, **others: Any) -> tuple[Tensor, Tensor]:
+        losses: tuple[Tensor, Tensor] = self.model.losses(*batch, **others)
         return losses
 
 

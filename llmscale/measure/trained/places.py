@@ -7,10 +7,10 @@ from pathlib import Path
 
 from llmscale.errors import InputError, listed
 from llmscale.errors.command_lines import command_line
+from llmscale.runs.kept_runs import largest_first, largest_kept
 from llmscale.runs.remote import is_needed, is_results, is_url, results_at
 from llmscale.runs.remote.reading import fetched
 from llmscale.runs.results_folder import ResultsFolder, newest_results
-from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, refuse_unusable
 
@@ -78,15 +78,11 @@ def usable_runs(results: ResultsFolder) -> list[RunFolder]:
 
 def largest_of(results: ResultsFolder) -> FoundRun:
     """The largest run of a folder that can be used, of these the one of the lowest loss."""
-    kept = {
-        row.run_id: row
-        for row in _recorded_rows(results)
-        if row.status == "done" and results.run_folder(row.run_id).weights_path.exists()
-    }
-    if kept:
-        row = min(kept.values(), key=_rank)
+    largest = largest_kept(results)
+    if largest is not None:
+        folder, row = largest
         said = f"{results.path.name}: run {row.run_id} is used, the largest ({row.size})"
-        return FoundRun(results.run_folder(row.run_id), (said,))
+        return FoundRun(folder, (said,))
     begun = usable_runs(results)
     if begun:
         said = f"{results.path.name}: run {begun[0].run_id} is used, which is under way"
@@ -95,10 +91,6 @@ def largest_of(results: ResultsFolder) -> FoundRun:
         f"no run of {results.path} has kept its weights",
         "train it anew in another folder with --keep all, or name another",
     )
-
-
-def _rank(row: Run) -> tuple[float, ...]:
-    return -row.params_total, row.loss if row.loss is not None else float("inf")
 
 
 def _of_id(results: ResultsFolder, name: str) -> FoundRun:
@@ -136,18 +128,13 @@ def _at_url(url: str) -> FoundRun:
         found = _of_id(results, run_id)
         fetched(remote, partial(_is_of_run, found.folder.run_id))
         return found
-    done = [row for row in _recorded_rows(results) if row.status == "done"]
-    for row in sorted(done, key=_rank):
+    rows = [folder.known_row() for folder in results.run_folders]
+    done = [row for row in rows if row is not None and row.status == "done"]
+    for row in sorted(done, key=largest_first):
         fetched(remote, partial(_is_of_run, row.run_id))
         if results.run_folder(row.run_id).weights_path.exists():
             break
     return largest_of(results)
-
-
-def _recorded_rows(results: ResultsFolder) -> list[Run]:
-    """The rows of the runs that have ended, as their folders have them."""
-    rows = [folder.known_row() for folder in results.run_folders]
-    return [row for row in rows if row is not None]
 
 
 def _is_of_run(run_id: str, name: str) -> bool:

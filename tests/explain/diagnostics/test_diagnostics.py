@@ -281,6 +281,26 @@ def test_a_floor_with_a_wide_interval_is_uncertain() -> None:
     assert "few-sizes" in {note.code for note in diagnose(four)}
 
 
+def test_a_floor_is_compared_with_the_one_that_is_known() -> None:
+    frame = clean()
+    fit = fit_law(read_table(frame), "chinchilla", bootstrap=100, holdout="none")
+    low, high = fit.intervals["E"]
+    for truth, weight, said in (
+        ((low + high) / 2, Weight.NEWS, "which holds it"),
+        (1.01 * high, Weight.WRONG, "which does not hold it"),
+    ):
+        known = fit_law(
+            read_table(frame.assign(true_loss=truth)), "chinchilla", bootstrap=100, holdout="none"
+        )
+        (note,) = (note for note in diagnose(known) if note.code == "known-floor")
+        assert weight_of(note) is weight
+        assert said in note.message
+        assert f"{truth:.4f} nats a token" in note.message
+    assert "known-floor" not in {note.code for note in diagnose(fit)}
+    two = frame.assign(true_loss=np.where(frame["seed"] == 0, 1.8, 1.9))
+    assert "known-floor" not in codes(two)
+
+
 def test_a_forecast_far_beyond_the_runs_is_noted() -> None:
     fit = refit(read_table(clean()))
     assert "extrapolates-far" in {note.code for note in forecast_at(fit, N=1e13, D=1e13).notes}

@@ -24,7 +24,13 @@ def example(name: str) -> Law:
     return law(*(COEFFICIENTS.get(coefficient, 0.5) for coefficient in law.coefficient_names()))
 
 
-COLUMNS = {"pretrained": (0, 1), "bits": (3, 16), "lr_area": (1, 30), "annealing_area": (0.01, 1)}
+COLUMNS = {
+    "pretrained": (0, 1),
+    "bits": (3, 16),
+    "lr_area": (1, 30),
+    "annealing_area": (0.01, 1),
+    "share": (0.01, 1),
+}
 
 
 def runs(law: Law, count: int = 23) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,13 +53,14 @@ def test_one_expert_is_llama_with_the_same_weights(ops: str) -> None:
 class Loop(nn.Module):
     """The experts of one block one after another, each for the tokens that chose it."""
 
-    def __init__(self, mlp: nn.Module, chosen: int) -> None:
+    def __init__(self, mlp: Any, chosen: int) -> None:
         super().__init__()
-        self.mlp, self.chosen = mlp, chosen
+        self.mlp: Any = mlp
+        self.chosen = chosen
         self.auxiliary: list[Tensor] = []
 
     def forward(self, n_BTC: Tensor) -> Tensor:
-        router: Tensor = self.mlp.router  # type: ignore[assignment]
+        router = self.mlp.router
         logits = n_BTC @ router.t()
         p = logits.exp() / logits.exp().sum(-1, keepdim=True)
         largest = p >= p.sort(dim=-1).values[..., -self.chosen, None]
@@ -68,7 +70,7 @@ class Loop(nn.Module):
         matrices = zip(
             self.mlp.gate_up.weight.chunk(E),
             self.mlp.down.weight.chunk(E),
-            strict=True,  # type: ignore
+            strict=True,
         )
         for e, (gate_up, down) in enumerate(matrices):
             gate, up = gate_up.chunk(2)
@@ -83,7 +85,7 @@ class Loop(nn.Module):
 @pytest.mark.parametrize("ops", OPERATIONS)
 @pytest.mark.parametrize("arch", ["moe:4x1", "moe:5x3"])
 def test_loss_and_gradients_are_those_of_a_plain_loop_over_experts(arch: str, ops: str) -> None:
-    model = model_of(arch, ops)
+    model: Any = model_of(arch, ops)
     total, losses_BT = trained_loss(model)
     found = torch.autograd.grad(total, list(model.parameters()))
 
@@ -180,9 +182,19 @@ def test_experts_are_named_behind_the_architecture() -> None:
         with pytest.raises(InputError, match="a mixture of experts has no"):
             ARCHITECTURES.pin(wrong)
     with pytest.raises(InputError, match="takes no options"):
-        ARCHITECTURES.pin("llama:4x1")
+        ARCHITECTURES.pin("gpt2:4x1")
     with pytest.raises(InputError, match="no architecture 'mole:4x1'"):
         ARCHITECTURES.pin("mole:4x1")
+
+
+def test_scores_tell_of_idle_experts() -> None:
+    model: Any = model_of("moe:4x1")
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention_norm.weight.zero_()
+            block.mlp.router.zero_()  # all are equally likely, and the first is taken
+    scores = model.architecture.scores(model, tokens(5, 24))
+    assert scores == {"busiest_expert": 4.0, "experts_unused": 2 * 3}
 
 
 def test_an_interrupted_mixture_goes_on_to_the_same_bits(tmp_path: Path) -> None:
@@ -192,6 +204,7 @@ def test_an_interrupted_mixture_goes_on_to_the_same_bits(tmp_path: Path) -> None
     for folder in folders:
         folder.mkdir()
     whole = train_one(one, where, TRAIN, VALIDATION, folders[0])
+    assert set(whole.scores) == {"busiest_expert", "experts_unused"}
     asked = iter(range(100))
     with pytest.raises(TrainingInterrupted):
         train_one(one, where, TRAIN, VALIDATION, folders[1], stop=lambda: next(asked) > 10)

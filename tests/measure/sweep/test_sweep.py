@@ -288,8 +288,8 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
     assert repr(result) == f"SweepResult({out}: 1 of 1 run done)"
     assert f"<td>{run.loss:.4f}</td>" in result._repr_html_()
     assert list(tables(out)[0]["unique_tokens"]) == [run.unique_tokens]
-    words = "--sizes 1x16x1 --tokens 150k --data .* --tokenizer bpe:300 --batch-tokens 512"
-    words += f" --context 32 --device cpu --dtype float32 --workers 1 --out {out}"
+    words = "--sizes 1x16x1 --tokens 150k --data .* --tokenizer bpe:300 --context 32"
+    words += f" --batch-tokens 512 --device cpu --dtype float32 --workers 1 --out {out}"
     assert re.fullmatch(f"llmscale sweep {words}", result.folder.read_sweep()["command"])
 
 

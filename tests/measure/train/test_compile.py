@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
 from llmscale.measure.ops import build_operations
 from llmscale.measure.optimizers import OPTIMIZERS
@@ -33,6 +32,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
     They are run as they are, without being compiled.
     """
+    # Here, since it takes seconds, and every process of the tests reads this file.
+    from torch._dynamo.utils import counters
+
     torch.compiler.reset()
     counters.clear()
     found: list[Any] = []
@@ -93,6 +95,8 @@ def test_a_run_takes_two_graphs_to_train_and_two_to_evaluate_and_the_next_seed_n
         train_some(passes, seed)
         evaluate(passes, text)
         assert len(graphs) == 4
+    from torch._dynamo.utils import counters
+
     assert not counters["graph_break"]
 
 

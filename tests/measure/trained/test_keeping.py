@@ -20,14 +20,9 @@ from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.scores import write_scores
 
 
-@pytest.fixture(scope="module")
-def ladder(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sizes that kept their weights in float32."""
-    out = tmp_path_factory.mktemp("kept") / "ladder"
-    command = options(text, out, "1x16x1,2x16x1", "10k,20k")
-    found = llmscale(*command, "--keep-dtype", "float32")
-    assert found.exit_code == 0, found.output
-    return out
+@pytest.fixture
+def ladder(kept_ladder: Path) -> Path:
+    return kept_ladder
 
 
 def run_of(ladder: Path, size: str = "2x16x1") -> Path:

@@ -10,6 +10,7 @@ stand, and ends the checks of that quantity."""
 import numpy as np
 
 from llmscale.errors import Note
+from llmscale.explain.table.columns.names import is_loss
 from llmscale.explain.table.doubts.amounts import (
     doubtful_compute,
     doubtful_experts,
@@ -35,7 +36,7 @@ def check_score(taken: Taken) -> list[Note]:
     """Notes on a score that is taken for the loss, of a table whose sizes are known to be right.
     Raises InputError for one that rises."""
     refuse_named_rising(taken)
-    if len(taken.frame) >= FEWEST_ROWS:
+    if len(taken.frame) >= FEWEST_ROWS and not is_loss(taken.columns["loss"]):
         refuse_rising(taken)
     return doubtful_loss(taken)
 

@@ -38,7 +38,7 @@ class Boilerplate(Rewrite):
         """The text without these lines."""
         lowered = text.lower()
         found = [phrase for phrase in _PHRASES if phrase in lowered]
-        if not found and "://" not in text and "www." not in lowered:
+        if not found and "://" not in text and "www." not in text:
             return text
         lines = text.split("\n")
         kept = [line for line in lines if not _is_boilerplate(line, found)]
@@ -48,7 +48,8 @@ class Boilerplate(Rewrite):
 
 
 def _is_boilerplate(line: str, phrases: list[str]) -> bool:
-    if _URL_LINE.fullmatch(line.strip()):
+    may_be_url = "://" in line or "www." in line
+    if may_be_url and _URL_LINE.fullmatch(line.strip()):
         return True
     if not phrases or len(line) > _LONGEST:
         return False

@@ -6,6 +6,7 @@ ellipsis; 80% of words have a letter; two of eight frequent words of English occ
 theirs."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -70,19 +71,25 @@ def _counts(words: Words, signs: tuple[str, ...]) -> Counts:
 def _line_signs(words: Words) -> tuple[Counts, Counts]:
     """How many lines of each document begin with a bullet and end with an ellipsis."""
     ends = np.cumsum(words.words_L)
-    firsts = (words.words[place] for place in (ends - words.words_L).tolist())
-    lasts = (words.words[place - 1] for place in ends.tolist())
-    bullets = [first in _BULLET_WORDS or first.startswith(_BULLET_SIGNS) for first in firsts]
-    ellipses = [last.endswith(_ELLIPSIS) for last in lasts]
-    both = (np.array(found, np.int64) for found in (bullets, ellipses))
-    begin, end = (summed(found, words.lines_T) for found in both)
+    bullets = words.passing(ends - words.words_L, _is_bullet)
+    ellipses = words.passing(ends - 1, lambda word: word.endswith(_ELLIPSIS))
+    begin, end = (summed(found.astype(np.int64), words.lines_T) for found in (bullets, ellipses))
     return begin, end
+
+
+def _is_bullet(word: str) -> bool:
+    return word in _BULLET_WORDS or word.startswith(_BULLET_SIGNS)
 
 
 def _stop_words(words: Words) -> tuple[Counts, Flags]:
     """How many of the frequent words each document has, and whether these are too few."""
     found = np.zeros(len(words.words_T), np.int64)
-    for word in _STOP_WORDS:
-        is_word = words.plain_W == np.uint64(hash_of(word))
+    for known in _stop_hashes():
+        is_word = words.plain_W == known
         found += summed(is_word.astype(np.int64), words.words_T) > 0
     return found, found < _FEWEST_STOP_WORDS
+
+
+@cache
+def _stop_hashes() -> tuple[np.uint64, ...]:
+    return tuple(np.uint64(hash_of(word)) for word in _STOP_WORDS)

@@ -52,6 +52,8 @@ def _shingles(words: Words) -> tuple[Hashes, np.ndarray]:
     if not short.any():
         return found, counts
     whole = hash_groups(plain, sizes)
+    exact = hash_groups(words.exact_W, words.words_T)
+    whole[sizes == 0] = exact[sizes == 0]  # documents of punctuation are not all alike
     ends = np.cumsum(counts)
     return np.insert(found, ends[short], whole[short]), counts + short
 

@@ -63,14 +63,15 @@ class Markov(Language):
                 f"more than the {MOST_CHOICES:,} that are kept",
                 "take a lower order or fewer symbols",
             )
+        written = words if self.unit == "words" else characters
+        texts = written(self.symbols)
         draws, A = Draws(self.seed, 0), self.symbols
         rows = zipf(A, self.zipf)[None, :]
         levels = [rows]
         for _level in range(self.order):
             rows = _drawn(draws, np.tile(rows, (A, 1)), self.concentration)
             levels.append(rows)
-        written = words if self.unit == "words" else characters
-        return self._joined(written(A), levels)
+        return self._joined(texts, levels)
 
     def _joined(self, texts: list[str], levels: list[Array]) -> Automaton:
         """States are contexts, the shorter ones first; context x1..xk is number x1 A^(k-1) + ...,

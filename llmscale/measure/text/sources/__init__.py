@@ -27,6 +27,8 @@ from llmscale.menu import Menu, errors_named, file_of
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from llmscale.measure.text.automaton import Entropy
+
 _DATASET_NAME: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _IN_FILE: Final = re.compile(r"\.py:[A-Za-z_]\w*(@[0-9a-f]+)?$")
 """A source in a file of the user's own; a file of Python without a name is text."""
@@ -74,6 +76,10 @@ class Source(ABC):
     def tokenizer(self) -> "Tokenizer | None":
         """The tokenizer to take if none is named; None for one that is trained on the text. Its
         `<|endoftext|>` ends a document."""
+        return None
+
+    def entropy(self) -> "Entropy | None":
+        """That of the language that the text is drawn from, if it is known."""
         return None
 
     @property

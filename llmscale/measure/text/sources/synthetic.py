@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from llmscale.errors import InputError
-from llmscale.measure.text.automaton import Automaton
+from llmscale.measure.text.automaton import Automaton, Entropy
 from llmscale.measure.text.chances import Draws
 from llmscale.measure.text.languages import Language, language_names, language_of
 from llmscale.measure.text.sources import Source, digest_of, refuse_dataset_options
@@ -26,9 +26,9 @@ STREAMS = True
 _FORMAT: Final = "1"
 """Raised when the code changes which documents come out."""
 _LIMITS: Final[tuple[str, ...]] = ("tokens", "bytes", "documents")
-_SHARD_SYMBOLS: Final = 1 << 20
+_SHARD_SYMBOLS: Final = 1 << 18
 """About how many a shard has: a place in the middle of one is found by making all of it."""
-_LANES: Final = 1024
+_LANES: Final = 256
 """Documents that are made at the same time, as numpy works on that many at once."""
 _ENDLESS_SHARDS: Final = 100_000
 _END: Final = "\0"
@@ -115,18 +115,16 @@ class Synthetic(Source):
         return round(self.count * self.automaton.bytes_per_document())
 
     def describe(self) -> dict[str, Any]:
-        known = self.automaton
         return {
             "source": "synthetic",
             "name": self.kind,
             "settings": asdict(self.language),
             "documents": self.count,
-            "entropy": {
-                "nats_per_document": known.nats_per_document,
-                "nats_per_symbol": known.nats_per_document / known.symbols_per_document,
-                "nats_per_byte": known.nats_per_document / known.bytes_per_document(),
-            },
+            "entropy": asdict(self.automaton.entropy),
         }
+
+    def entropy(self) -> Entropy:
+        return self.automaton.entropy
 
     def tokenizer(self) -> "Tokenizer":
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -68,4 +68,5 @@ class TaskSpec:
         if ".py:" in self.source:
             from llmscale.measure.text.tasks.generators import GENERATORS
 
-            object.__setattr__(self, "source", GENERATORS.pin(self.source))
+            name, comma, settings = self.source.partition(",")
+            object.__setattr__(self, "source", GENERATORS.pin(name) + comma + settings)

@@ -36,7 +36,7 @@ from llmscale.version import __version__
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-TASK_FORMAT: Final = 1
+TASK_FORMAT: Final = 2
 """Raised when the code changes which rows come out."""
 FEWEST_EXAMPLES: Final = 10
 MOST_HELD_OUT: Final = 1000
@@ -199,7 +199,7 @@ def _write(
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         write_text(beside / "tokenizer.json", tokenizer)
-        counts = {}
+        counts: dict[str, Any] = {}
         for name, rows in sides.items():
             padded = np.full((len(rows), length + 1), ~end_of_text, _NUMBERS)
             for place, row in enumerate(rows):
@@ -246,6 +246,7 @@ def _meta(
         "format": FORMAT,
         "fingerprint": fingerprint,
         "spec": asdict(spec),
+        "source": {"source": "task", "name": spec.source},
         "task": {
             "length": length,
             "validation_learnt": counts["validation_learnt"],

@@ -47,20 +47,29 @@ def loss_on_text(
     byte, to which those ends add no bytes."""
     losses = token_losses(trained.model, text.tokens, context, stride, trained.device)
     clusters = clusters_of(losses, text.ends - 1, context)
-    loss, stderr = float(losses.mean()), clusters.stderr
     per_loss = bits_per_byte(1.0, len(losses), 1) / text.loss_bytes
-    bits_stderr = stderr * per_loss if stderr is not None else None
+    return text_score(name, clusters, per_loss, round(text.loss_bytes), len(text.ends))
+
+
+def text_score(
+    name: str, clusters: Clusters, bits_per_byte_of_nat: float, size: int, documents: int
+) -> Score:
+    """The score of losses that are added up over clusters of a text of `size` bytes."""
+    loss = float(clusters.sums.sum() / clusters.sizes.sum())
+    stderr, bits_stderr = clusters.stderr, None
+    if stderr is not None:
+        bits_stderr = stderr * bits_per_byte_of_nat
     over = str(clusters)
     return Score(
         name=name,
         kind="text",
         metrics=(
             Metric("loss", loss, stderr, over),
-            Metric("bits_per_byte", loss * per_loss, bits_stderr, over),
+            Metric("bits_per_byte", loss * bits_per_byte_of_nat, bits_stderr, over),
         ),
-        tokens=len(losses),
-        bytes=round(text.loss_bytes),
-        examples=len(text.ends),
+        tokens=int(clusters.sizes.sum()),
+        bytes=size,
+        examples=documents,
     )
 
 

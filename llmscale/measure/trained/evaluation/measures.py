@@ -9,13 +9,8 @@ from llmscale.measure.trained.evaluation.loss import loss_on_text
 from llmscale.measure.trained.evaluation.names import Asked, named
 from llmscale.measure.trained.evaluation.scores import Score
 from llmscale.measure.trained.evaluation.spec import VALIDATION, EvalSpec
-from llmscale.measure.trained.evaluation.texts import (
-    Text,
-    TextTokens,
-    open_text,
-    validation_store,
-    validation_tokens,
-)
+from llmscale.measure.trained.evaluation.texts import Text, open_text
+from llmscale.measure.trained.evaluation.validation import validation_loss, validation_store
 from llmscale.measure.trained.model import TrainedModel
 
 
@@ -148,17 +143,14 @@ class _ValidationLoss:
 
     def check(self, trained: TrainedModel) -> None:
         self.reach.of(trained)
-        self._tokens(trained)
+        validation_store(trained)
 
     def decided_by(self, trained: TrainedModel) -> Mapping[str, Any]:
         text = validation_store(trained).fingerprint
         return {"text": text, "most": self.max_tokens, "reach": self.reach.of(trained)}
 
     def measure(self, trained: TrainedModel) -> Score:
-        return loss_on_text(trained, self.name, self._tokens(trained), *self.reach.of(trained))
-
-    def _tokens(self, trained: TrainedModel) -> TextTokens:
-        return validation_tokens(trained, trained.context, self.max_tokens)
+        return validation_loss(trained, self.name, *self.reach.of(trained), self.max_tokens)
 
 
 def _text(asked: Asked, spec: EvalSpec) -> Measure:

@@ -3,20 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmscale.errors import InputError, Note, counted
+from llmscale.errors import InputError, Note
 from llmscale.measure.text.cleaning import Document, clean
 from llmscale.measure.text.encoder import Encoder
 from llmscale.measure.text.sources import Source, digest_of, open_source
 from llmscale.measure.text.spec import Cleaning
-from llmscale.measure.text.store import TokenStore
 from llmscale.measure.text.tokenizer import token_type, unknown_token, vocab_size
 from llmscale.measure.trained.evaluation.names import Asked
-from llmscale.measure.trained.evaluation.spec import VALIDATION
 from llmscale.notes.measuring import UNKNOWN_TOKENS
 
 if TYPE_CHECKING:
@@ -103,46 +100,6 @@ class Text:
 def open_text(asked: Asked, text_column: str, max_tokens: int | None) -> Text:
     """The text that was asked for, ready to be read. Raises InputError."""
     return Text(asked, open_source(asked.place, text_column=text_column), max_tokens)
-
-
-def validation_tokens(
-    trained: "TrainedModel", context: int, max_tokens: int | None = None
-) -> TextTokens:
-    """The validation text of the run's own loss, as far as that counts it: whole sequences of its
-    context. Raises InputError if it is gone."""
-    store = validation_store(trained)
-    tokens = store.validation()
-    wanted = trained.spec.validation_tokens or len(tokens)
-    tokens = tokens[: min(len(tokens), wanted, (max_tokens or len(tokens)) + 1)]
-    whole = (len(tokens) - 1) // context * context
-    if whole < 1:
-        raise InputError(
-            f"the validation text of run {trained.run_id} has {counted(len(tokens), 'token')}, "
-            f"less than one sequence of {context}",
-            "name another text with --data",
-        )
-    read = np.array(tokens[: whole + 1])
-    ends = np.flatnonzero(read == store.end_of_text) + 1
-    # As in the run's row: as many bytes a token as in the validation text.
-    size = whole * store.validation_bytes / store.validation_tokens
-    return TextTokens(read, ends, size)
-
-
-def validation_store(trained: "TrainedModel") -> TokenStore:
-    """The token store of the run's text. Raises InputError if it is gone, or of another text."""
-    fix = f"name the text that it should be measured on: --data NAME=SOURCE, for {VALIDATION}"
-    if not (trained.spec.store and Path(trained.spec.store, "meta.json").exists()):
-        raise InputError(
-            f"the validation text of run {trained.run_id} is not on this machine (it was in "
-            f"{trained.spec.store or 'no folder that is noted'})",
-            fix,
-        )
-    store = TokenStore.open(trained.spec.store)
-    if store.fingerprint != trained.spec.job.data_fingerprint:
-        raise InputError(
-            f"{store.path} holds another text than run {trained.run_id} was trained on", fix
-        )
-    return store
 
 
 def _unknown(asked: Asked, tokenizer: "Tokenizer", tokens: np.ndarray) -> tuple[Note, ...]:

@@ -126,7 +126,7 @@ def _job(
 
 def adapter_lines(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
     """What LoRA trains of each shape: matrix, its size, adapters, weights of both."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     seen = set()
     for job in jobs:
         low_rank = job.finetuning.low_rank if job.finetuning else None

@@ -61,7 +61,7 @@ def find_parents(places: Sequence[str], arch: str | None = None) -> Parents:
         for one in _runs_at(place):
             found.setdefault(one.folder.path, one.folder)
             remarks += one.remarks
-    models = {}
+    models: dict[str, Parent] = {}
     for folder in found.values():
         parent, said = _open(folder, arch)
         models.setdefault(parent.digest, parent)

@@ -19,13 +19,9 @@ from llmscale.measure.train.job import Job
 from llmscale.measure.trained.finetuning.jobs import begins_with, finetuning_jobs
 from llmscale.measure.trained.finetuning.parents import Parents, link_weights, put_weights
 from llmscale.measure.trained.finetuning.spec import FinetuneSpec
-from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
 from llmscale.runs.log import saved_step
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.safe_paths import refuse_links
-
-_OF_SWEEPS = {FEW_STEPS.code, ONE_TOKEN_BUDGET.code, REPEATED_DATA.code}
-"""Notes that are true of a fine-tuning, and nothing that it does wrong."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +62,8 @@ class Finetuning:
             reached=lambda run_id: saved_step(self.folder.run_folder(run_id).path),
         )
         kept = choose_kept(spec, jobs)
-        notes = [note for note in plan.notes if note.code not in _OF_SWEEPS]
-        if kept.note:
-            notes.append(kept.note)
-        return replace(plan, kept=kept, notes=tuple(notes))
+        notes = (*plan.notes, kept.note) if kept.note else plan.notes
+        return replace(plan, kept=kept, notes=notes)
 
     def _dtype(self, begun: str | None) -> str:
         asked = self.spec.hardware.dtype

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -41,8 +41,9 @@ class Generator(ABC):
         """An example, as a row: `prompt` and `target`, or `messages` of a chat."""
 
     @abstractmethod
-    def solve(self, prompt: str) -> str:
-        """The target of a prompt; of a chat's text up to the assistant's last turn, that turn."""
+    def solve(self, given: Mapping[str, Any]) -> str:
+        """The target of an example without it, or the last turn of a chat without it; blanks at its
+        ends do not matter."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Made:
         repeated = 0
         while len(seen) < self.examples:
             row = self.generator.draw(seeds)
-            prompt = prompt_of(row)
+            prompt = json.dumps(given_of(row))
             if side_of(prompt) != self.split or prompt in seen:
                 repeated += prompt in seen
                 if repeated > _MOST_REPEATED:
@@ -93,11 +94,17 @@ def pick(random: np.random.Generator, items: Sequence[T]) -> T:
     return items[int(random.integers(len(items)))]
 
 
-def prompt_of(row: dict[str, Any]) -> str:
-    """What is given in an example: its prompt, or a chat but for its last turn."""
+def given_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An example without what is to be found: its target, or the last turn of a chat."""
     if "prompt" in row:
-        return str(row["prompt"])
-    return json.dumps(row["messages"][:-1])
+        return {"prompt": row["prompt"]}
+    return {"messages": row["messages"][:-1]}
+
+
+def target_of(row: Mapping[str, Any]) -> str:
+    """What is to be found."""
+    found: str = row["target"] if "prompt" in row else row["messages"][-1]["content"]
+    return found
 
 
 def side_of(prompt: str) -> str:

@@ -1,5 +1,6 @@
 """Translation: sentences of a made language into another, with its word order and agreement."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,11 +41,11 @@ class Translation(Generator):
         verb_form = verb if plural else f"{verb}s"
         thing, _ = _phrase(random)
         prompt = f"{subject} {verb_form} {thing} ="
-        return {"prompt": prompt, "target": f" {self.solve(prompt)}"}
+        return {"prompt": prompt, "target": f" {self.solve({'prompt': prompt})}"}
 
-    def solve(self, prompt: str) -> str:
+    def solve(self, given: Mapping[str, Any]) -> str:
         """The translation."""
-        words = prompt.removesuffix("=").split()
+        words = given["prompt"].removesuffix("=").split()
         place = next(at for at, word in enumerate(words) if _is_verb(word))
         subject, plural = _translated(words[:place])
         thing, _ = _translated(words[place + 1 :])

@@ -1,0 +1,1 @@
+"""Smaller after training: weights of few bits, and what that costs."""

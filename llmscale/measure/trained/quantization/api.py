@@ -1,0 +1,235 @@
+"""What `llmscale quantize` does: each model of a ladder in fewer bits, as runs of a new folder."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llmscale.errors import InputError, counted
+from llmscale.machine.needs import need
+from llmscale.measure.sweep.records import recorded_runs, write_tables
+from llmscale.measure.train.kept_weights import read_tensors, write_weights
+from llmscale.measure.train.packed_weights import BITS
+from llmscale.measure.train.run_spec import RunSpec
+from llmscale.measure.trained.evaluation.scores import Metric
+from llmscale.measure.trained.evaluation.validation import validation_loss, validation_store
+from llmscale.measure.trained.model import TrainedModel, open_model
+from llmscale.measure.trained.places import find_results, usable_runs
+from llmscale.measure.trained.quantization.rounding import round_weights
+from llmscale.measure.trained.quantization.spec import QuantizeSpec
+from llmscale.runs.lock import only_writer
+from llmscale.runs.results_folder import ResultsFolder, results_folder
+from llmscale.runs.run import Run
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_paths import refuse_links
+from llmscale.runs.safe_write import make_folder, write_bytes
+from llmscale.runs.scores import read_scores, write_scores
+from llmscale.settings import shows_keywords
+from llmscale.settings.tables import with_keywords
+
+_OWN = ("runs", "runs.parquet", "curves.parquet", ".lock", "figures")
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A model in so many bits."""
+
+    run_id: str
+    parent: str
+    size: str
+    params: int
+    tokens: int
+    bits: int
+    bits_per_weight: float
+    """Bits that are stored a weight: scales, and weights that are not rounded, included."""
+    bytes: int
+    loss: float
+    loss_stderr: float | None
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The models of a ladder, each in several numbers of bits, by growing size."""
+
+    folder: str
+    models: tuple[QuantizedModel, ...]
+    known: int = 0
+    """Of these, how many were there already."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Runs that could not be used, and why."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "folder": self.folder,
+            "known": self.known,
+            "models": [asdict(model) for model in self.models],
+            "left_out": [{"run_id": run_id, "reason": why} for run_id, why in self.left_out],
+        }
+
+
+@shows_keywords(QuantizeSpec)
+def quantize(
+    place: Path | str,
+    *,
+    out: Path | str | None = None,
+    report: Callable[[str, int, bool], object] = lambda run_id, bits, known: None,
+    **settings: Any,
+) -> Quantized:
+    """Round the weights of every finished model of the results folder `place` to fewer bits, and
+    measure the loss of each on the validation text of its training.
+
+    The results folder `out`, by default named after `place`, gets a run for each model and number
+    of bits, the weights as they were included, with the columns `bits`, `bits_per_weight` and
+    `weight_bytes`. What it has already stays. Raises InputError."""
+    spec = with_keywords(QuantizeSpec(), settings, "the call")
+    need("torchao", "quantize", "'llmscale[models]'")
+    source, _ = find_results(place)
+    parents = [one for one in usable_runs(source) if one.weights_path.exists()]
+    if not parents:
+        raise InputError(
+            f"no run of {place} has kept its weights",
+            "train it anew in another folder with --keep all, or name another",
+        )
+    results = _place_for(out if out is not None else _beside(source.path), source)
+    opened, left_out = _opened(parents)
+    make_folder(results.path)
+    known, ids = 0, set()
+    with only_writer(results.path):
+        for trained in opened:
+            for bits in (None, *spec.bits):
+                job = replace(trained.spec.job, rounded=_name(trained, bits, spec.group))
+                home = results.run_folder(job.run_id)
+                is_known = home.has_ended and home.weights_path.exists()
+                report(trained.run_id, bits or _kept_bits(trained), is_known)
+                if not is_known:
+                    _write(trained, replace(trained.spec, job=job), home, bits, spec.group)
+                known += is_known
+                ids.add(job.run_id)
+        write_tables(results, final=True)
+    models = tuple(_model(results, row) for row in recorded_runs(results) if row.run_id in ids)
+    ordered = sorted(models, key=lambda one: (one.params, one.tokens, one.parent, -one.bits))
+    return Quantized(str(results.path), tuple(ordered), known, tuple(left_out))
+
+
+def _beside(source: Path) -> Path:
+    return source.with_name(f"{source.name}-quantized")
+
+
+def _place_for(out: Path | str, source: ResultsFolder) -> ResultsFolder:
+    """A results folder that is new, or holds quantized models only. Raises InputError."""
+    results = results_folder(out)
+    others = [path for path in results.path.glob("*") if _is_other(path.name)]
+    if others or results.path.resolve() == source.path.resolve():
+        raise InputError(
+            f"{results.path} holds other results ({others[0].name if others else 'the models'})",
+            "name a new folder with --out",
+        )
+    refuse_links(results.path)
+    return results
+
+
+def _is_other(name: str) -> bool:
+    return name not in _OWN and not (name.startswith("fit-") and name.endswith(".json"))
+
+
+def _opened(parents: list[RunFolder]) -> tuple[list[TrainedModel], list[tuple[str, str]]]:
+    """The models to round, and what of the runs cannot be. Raises InputError if all cannot."""
+    found, left_out = [], []
+    for folder in parents:
+        row = folder.known_row()
+        try:
+            if row is None or row.status != "done":
+                raise InputError(f"run {folder.run_id} is not done")
+            trained = open_model(folder.path)
+            if trained.spec.job.rounded is not None:
+                raise InputError(f"run {folder.run_id} is rounded already")
+            validation_store(trained)
+        except InputError as error:
+            left_out.append((folder.run_id, error.problem))
+            continue
+        found.append(trained)
+    if not found:
+        raise InputError(
+            f"none of {counted(len(parents), 'run')} can be rounded: {left_out[0][1]}",
+            "name a results folder of models that are done, on the machine that has their text",
+        )
+    return found, left_out
+
+
+def _name(trained: TrainedModel, bits: int | None, group: int) -> str:
+    """To what weights are rounded, in the run's id."""
+    if bits is None:
+        return f"as kept, {_kept_bits(trained)} bits"
+    return f"int{bits}-group{group}"
+
+
+def _kept(trained: TrainedModel) -> Mapping[str, Any]:
+    return read_tensors(trained.folder.weights_path)[0]
+
+
+def _kept_bits(trained: TrainedModel) -> int:
+    return int(max(weight.itemsize for weight in _kept(trained).values())) * 8
+
+
+def _write(
+    trained: TrainedModel, spec: RunSpec, home: RunFolder, bits: int | None, group: int
+) -> None:
+    """The run of a model in `bits` bits, or as it was kept; its row is written last."""
+    assert trained.row is not None
+    stored, notes, width = _kept(trained), {}, _kept_bits(trained)
+    if bits is not None:
+        stored = round_weights(stored, bits, group).stored
+        notes, width = {BITS: str(bits)}, bits
+    make_folder(home.path)
+    replace(spec, start=None, branch_points={}).write(home)
+    write_weights(home.weights_path, stored, spec.job, notes)
+    write_bytes(home.tokenizer_path, trained.folder.tokenizer_path.read_bytes())
+    rounded = open_model(home.path)
+    score = validation_loss(rounded)
+    size = sum(weight.nbytes for weight in stored.values())
+    write_scores(
+        home,
+        {
+            "bits": width,
+            "bits_per_weight": 8 * size / trained.shape.params_total,
+            "weight_bytes": size,
+        },
+    )
+    home.write_row(_row(trained.row, spec.job.run_id, score.metric("loss"), *score.metrics[1:]))
+
+
+def _row(parent: Run, run_id: str, loss: Metric, per_byte: Metric) -> Run:
+    """The row of the parent, with the loss of its rounded weights, without what training took."""
+    return replace(
+        parent,
+        run_id=run_id,
+        parent=parent.run_id,
+        loss=loss.value,
+        loss_stderr=loss.stderr,
+        perplexity=math.exp(loss.value),
+        bits_per_byte=per_byte.value,
+        retry_of=None,
+        seconds=None,
+        tokens_per_second=None,
+        mfu=None,
+        wall_mfu=None,
+        peak_memory_bytes=None,
+    )
+
+
+def _model(results: ResultsFolder, row: Run) -> QuantizedModel:
+    scores = read_scores(results.run_folder(row.run_id))
+    assert row.loss is not None
+    return QuantizedModel(
+        run_id=row.run_id,
+        parent=row.parent or "",
+        size=row.size,
+        params=row.params,
+        tokens=row.tokens,
+        bits=round(scores["bits"]),
+        bits_per_weight=scores["bits_per_weight"],
+        bytes=round(scores["weight_bytes"]),
+        loss=row.loss,
+        loss_stderr=row.loss_stderr,
+    )
