@@ -2,10 +2,11 @@
 
     python benchmarks/generate.py --out generate.json
 
-Models of our Llama architecture with first weights, and the same weights in transformers'
-LlamaForCausalLM (its defaults: float32, keys and values kept, sdpa attention). Prompts of one
-length, so that neither side pads. Alternating rounds in one process; of each side and case the
-median of tokens per second, and of the rounds' ratios. Greedy, both should write the same tokens;
+Models of our Llama architecture with first weights, and the same weights as they are exported to
+transformers' LlamaForCausalLM (its defaults: float32, keys and values kept, sdpa attention).
+Prompts of one length, so that neither side pads. Alternating rounds in one process; of each side
+and case the median of tokens per second, and of the rounds' ratios. Greedy, both should write the
+same tokens;
 sampled, both draw at temperature 0.8 among the 50 likeliest with 0.95 of the probability."""
 
 import argparse
@@ -21,6 +22,8 @@ from typing import Any
 import torch
 
 from llmscale.machine import device_name
+from llmscale.measure.trained.exchange._llama import config as exported_config
+from llmscale.measure.trained.exchange._llama import to_hf
 from llmscale.measure.trained.generation.decoding import complete
 from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.trained.model import TrainedModel
@@ -28,7 +31,9 @@ from llmscale.measure.transformer import LanguageModel, build_model
 from llmscale.runs.shape import Shape, shape_for
 
 VOCABULARY, CONTEXT, PROMPT = 2048, 256, 32
-SAMPLED = {"temperature": 0.8, "top_k": 50, "top_p": 0.95}
+SAMPLED: dict[str, Any] = {"temperature": 0.8, "top_k": 50, "top_p": 0.95}
+
+GREEDY: dict[str, Any] = {"temperature": 0.0}
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def measure(case: Case, model: LanguageModel, peer: Any, options: argparse.Names
         tokens=options.tokens,
         stop=False,
         at_a_time=case.batch,
-        **(SAMPLED if case.sampled else {"temperature": 0.0}),
+        **(SAMPLED if case.sampled else GREEDY),
     )
     trained = as_trained(model)
     speeds: list[tuple[float, float]] = []
@@ -152,48 +157,12 @@ def transformers_model(model: LanguageModel) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = model.shape
-    config = LlamaConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.d_model,
-        intermediate_size=shape.d_ff,
-        num_hidden_layers=shape.n_layer,
-        num_attention_heads=shape.n_head,
-        max_position_embeddings=shape.context,
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
+    rest = {"vocab_size": shape.vocab_size, "tie_word_embeddings": False}
+    ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
+    config = LlamaConfig(**exported_config(shape), **rest, **ends)
     peer = LlamaForCausalLM(config).eval()
-    peer.load_state_dict(renamed(model))
+    peer.load_state_dict(to_hf(model.state_dict(), shape, model.parametrization))
     return peer.requires_grad_(False)
-
-
-def renamed(model: LanguageModel) -> dict[str, torch.Tensor]:
-    """Our weights by transformers' names."""
-    found = {
-        "model.embed_tokens.weight": model.embed.weight,
-        "model.norm.weight": model.norm.weight,
-        "lm_head.weight": model.head.weight,
-    }
-    for number, block in enumerate(model.blocks):
-        q, k, v = block.attention.qkv.weight.chunk(3)
-        gate, up = block.mlp.gate_up.weight.chunk(2)
-        parts = {
-            "input_layernorm": block.attention_norm.weight,
-            "self_attn.q_proj": q,
-            "self_attn.k_proj": k,
-            "self_attn.v_proj": v,
-            "self_attn.o_proj": block.attention.out.weight,
-            "post_attention_layernorm": block.mlp_norm.weight,
-            "mlp.gate_proj": gate,
-            "mlp.up_proj": up,
-            "mlp.down_proj": block.mlp.down.weight,
-        }
-        for name, weight in parts.items():
-            found[f"model.layers.{number}.{name}.weight"] = weight
-    return found
 
 
 @torch.inference_mode()

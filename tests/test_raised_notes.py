@@ -20,10 +20,12 @@ from llmscale.explain.curve_table import folder_steps
 from llmscale.explain.figures._text import drawing_notes
 from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.fit.groups import fit_groups
+from llmscale.explain.fit.stand_ins import with_stand_ins
 from llmscale.explain.forecast.forecast import forecast
 from llmscale.explain.laws.chinchilla import Chinchilla
 from llmscale.explain.laws.farseer import Farseer
 from llmscale.explain.laws.power_floor import PowerFloor
+from llmscale.explain.laws.transfer import Transfer
 from llmscale.explain.table import read_table
 from llmscale.measure import doctor
 from llmscale.measure.sweep.notes import held_out_note, plan_notes
@@ -158,11 +160,16 @@ def steps() -> Codes:
     return codes(folder_steps(read_table(runs), runs, pd.DataFrame(lr).assign(run_id="r")))
 
 
+def stood_for(column: str) -> Codes:
+    """The notes of the law of transfer on a table with that column."""
+    return codes(with_stand_ins(read_table(grid().assign(**{column: 5e5})), Transfer))
+
+
 def planned(**more: Any) -> Codes:
     """The notes of a plan of one run, on the GPU of nobody."""
     job = SimpleNamespace(
         tokens=1000, epochs=1.0, unique_tokens=10**6, steps=1000, size="10k", recipe="r",
-        batch_tokens=2048, shape=SimpleNamespace(params=1e4),
+        batch_tokens=2048, shape=SimpleNamespace(params=1e4), finetuning=None,
     )  # fmt: skip
     recipe = SimpleNamespace(batch_tokens=2048, context=256, tuned_rule=None)
     recipe.batch_tokens = more.pop("batch_tokens", 2048)
@@ -284,6 +291,7 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
         lambda: codes(read_table(grid().drop(columns="params").assign(flops_per_token=6e8))),
         lambda: read(),
     ),
+    "stands-for": (lambda: stood_for("task_tokens"), lambda: stood_for("seed")),
     "loss-too-low": (lambda: read(loss=lambda table: 0.15 * table["loss"]), lambda: read()),
     "rows-are-steps": (steps, lambda: read()),
     "isoflop-grid": (lambda: planned(flops=(1e15,)), planned),

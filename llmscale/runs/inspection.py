@@ -73,7 +73,8 @@ class Inspection:
 
 @dataclass(frozen=True)
 class InspectedRun:
-    """A model of a ladder, measured on tokens drawn by lot and said twice, and on its own text."""
+    """A model of a ladder, measured on tokens of its text, drawn by lot and said twice, and on that
+    text itself."""
 
     run_id: str
     size: str

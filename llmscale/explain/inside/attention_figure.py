@@ -1,5 +1,7 @@
 """The figure of one text: the loss of each token, and below it the attention of each head."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -27,7 +29,8 @@ def draw(found: Inspection, width: float) -> Drawing:
     heights = [_BARS_INCHES, n_layer * (panel + 0.06) + 0.6]
     with style():
         figure = Figure(figsize=(width, sum(heights)))
-        bars, grid = figure.subfigures(2, 1, height_ratios=heights)
+        halves: Any = figure.subfigures(2, 1, height_ratios=heights)
+        bars, grid = halves
         _draw_losses(bars.subplots(), found)
         axes = grid.subplots(n_layer, n_head, squeeze=False)
         named = len(found.tokens) <= _MOST_IN_PANEL and panel >= _LEAST_PANEL_INCHES
@@ -55,7 +58,7 @@ def _draw_losses(ax: Axes, found: Inspection) -> None:
     ax.grid(visible=False, axis="x")
     ax.tick_params(axis="x", length=0)
     if len(losses) <= _MOST_LABELS:
-        named = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        named: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         ax.set_xticks(range(len(losses)), _labels(found), **named)
     guess = float(np.log(found.vocab_size))
     if losses and max(losses) > 0.6 * guess:

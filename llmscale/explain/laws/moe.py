@@ -36,6 +36,7 @@ class Moe(Law):
     source = "Abnar et al. 2025, eq. 6"
     published = (0.94, 16612.5, 5455.67, 0.4598, 17.26, 0.5962, 0.3954, -0.1666, 0.1603, 0.1595)
     inputs = ("params_total", "params_active", "tokens")
+    explained = ("arch", "architecture")
     floor = "e"
     exponents = ("alpha", "beta", "lam", "delta", "gamma")
     signed = ("lam",)

@@ -97,7 +97,9 @@ class MixedStore:
         }
         for name, arrays in contents.items():
             _write_arrays(path / name, arrays)
-        write_text(path / "tokenizer.json", (first.path / "tokenizer.json").read_text("utf-8"))
+        write_text(
+            path / "tokenizer.json", (first.path / "tokenizer.json").read_text(encoding="utf-8")
+        )
         taken = np.bincount(order, minlength=len(texts)) * self.block
         complete = most is None or len(order) < most
         self._write_meta(path, dict(zip(self.stores, taken.tolist(), strict=True)), parts, complete)

@@ -88,7 +88,7 @@ def own_tokenizer(tokenizer: "Tokenizer", end_of_text: str | None) -> TokenizerC
         )
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     fingerprint = digest_of(["own", *(token for token, _ in vocabulary)])
-    return TokenizerChoice("own", fingerprint, None, _verbatim(tokenizer))
+    return TokenizerChoice("symbols", fingerprint, None, _verbatim(tokenizer))
 
 
 def default_size(estimated_bytes: int | None) -> int:

@@ -13,7 +13,7 @@ from llmscale.measure.text.automaton import Automaton, Ints
 from llmscale.measure.text.sources import open_source
 from llmscale.measure.text.sources.synthetic import Synthetic
 from llmscale.measure.text.store import TokenStore
-from llmscale.measure.text.tokenizer import decode
+from llmscale.measure.text.tokenizer import decode, own_tokenizer
 
 _MOST_PAIRS: Final = 2_000_000
 """Windows times states that they may have begun in, held at a time."""
@@ -56,14 +56,17 @@ def true_loss(store: TokenStore, context: int | None = None) -> TrueLoss | None:
 
 
 @cache
-def _measured(path: str, context: int | None) -> TrueLoss:
+def _measured(path: str, context: int | None) -> TrueLoss | None:
     """By the path of the store, whose validation text stays what it is."""
     store = TokenStore.open(path)
     source = _source_of(store)
+    if source.fingerprint() != store.meta["source"]["fingerprint"]:
+        return None  # made by another version, of what may be another language
     automaton = source.automaton
     tokens = np.asarray(store.validation(), np.int64)
     ends = int(np.count_nonzero(tokens == store.end_of_text))
-    of_symbols = store.meta["tokenizer"]["name"] == "own"
+    own = own_tokenizer(source.tokenizer(), None)
+    of_symbols = store.meta["tokenizer"]["fingerprint"] == own.fingerprint
     symbols = tokens if of_symbols else _symbols(store, source)
     nats = float(automaton.nats[known_choices(automaton, symbols)].sum())
     per_document = automaton.symbols_per_document + 1

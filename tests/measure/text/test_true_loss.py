@@ -12,6 +12,7 @@ from sweeps import llmscale, options, tables
 from typer.testing import CliRunner
 
 from llmscale.commands import app
+from llmscale.measure.sweep.known_floor import said_of
 from llmscale.measure.text.languages import Language
 from llmscale.measure.text.languages.grammar import Grammar
 from llmscale.measure.text.languages.markov import Markov
@@ -92,6 +93,9 @@ def test_a_store_of_symbols_and_one_of_bpe_tell_the_same_entropy(name: str, cach
     (own, symbols, _), (bpe, pieces, _) = found[None], found["bpe:300"]
     assert symbols.loss is not None
     assert symbols.loss > symbols.text
+    (said,) = said_of({32: symbols})
+    assert f"one loses {symbols.loss:.4f} on the validation text in windows of 32 tokens" in said
+    assert "more in windows" in said_of({32: pieces})[0]
     assert pieces.loss is None
     automaton = open_source(f"synthetic:{name}").automaton  # type: ignore[attr-defined]
     each = automaton.nats_per_document / automaton.bytes_per_document()
@@ -115,6 +119,7 @@ def test_inspect_shows_the_entropy_by_symbol_byte_and_token(
     assert f"{rate(automaton):.4f} a token" in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_a_sweep_tells_the_true_loss_and_keeps_it_with_its_runs(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ class HarnessTask:
 def _quietly() -> Iterator[None]:
     """Without the harness' bars and what the programs that it starts say on standard error: what
     goes wrong is raised."""
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
         try:

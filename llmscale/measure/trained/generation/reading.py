@@ -6,7 +6,7 @@ has a cache, and takes the rows of `shared` that belong to the new positions. An
 user's own is tried first; if that gives other logits, all tokens are read again for each."""
 
 import inspect
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from llmscale.measure.models import scaled
 from llmscale.measure.trained.generation.quick import operations
-from llmscale.measure.transformer import LanguageModel
+from llmscale.measure.transformer import Block, LanguageModel
 from llmscale.menu import bare_name, is_own
 
 _TRIED_TOKENS = 96
@@ -55,7 +55,7 @@ class CachedReader:
         self._place = _Place(context)
         self._caches = [_Cache(self._ops, self._place) for _ in model.blocks]
         self._blocks = [
-            block.with_operations(cache)
+            cast(Block, block).with_operations(cache)
             for block, cache in zip(model.blocks, self._caches, strict=True)
         ]
         self._shared = model.shared(context)

@@ -8,7 +8,7 @@ from torch import Tensor
 from llmscale.errors import InputError
 from llmscale.measure.models import scaled
 from llmscale.measure.ops.plain import rotate
-from llmscale.measure.transformer import LanguageModel
+from llmscale.measure.transformer import Block, LanguageModel
 from llmscale.menu import bare_name
 
 
@@ -20,6 +20,7 @@ def read_with_attention(model: LanguageModel, tokens_BT: Tensor) -> tuple[Tensor
     shared = model.shared(tokens_BT.shape[1])
     found: list[Tensor] = []
     for block in model.blocks:
+        assert isinstance(block, Block)
         watching = _Watching(block.ops)
         x_BTC, added_BTC, *_ = block.with_operations(watching)(x_BTC, added_BTC, *shared)
         if not watching.weights:

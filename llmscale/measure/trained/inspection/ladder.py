@@ -23,6 +23,7 @@ SEQUENCES: Final = 32
 REPEATED: Final = 64
 """Tokens that are said twice, if the context has room for them."""
 FEWEST_REPEATED: Final = 4
+_MOST_TEXT: Final = 1_000_000
 _MOST_WEIGHTS: Final = 50_000_000
 """Of attention, that are held at a time."""
 
@@ -73,7 +74,8 @@ def inspect_ladder(
 
 def inspect_run(trained: TrainedModel, repeated: int) -> InspectedRun:
     """One model, on tokens of which `repeated` are said twice. Raises InputError."""
-    tokens_BT = repeated_tokens(trained.shape.vocab_size, repeated)
+    text = _text_of(trained)
+    tokens_BT = repeated_tokens(_known_tokens(trained, text), repeated)
     gains, scores = [], []
     for part_BT, logits_BTV, weights in _parts(trained, tokens_BT):
         gains.append(_gain(logits_BTV, part_BT, repeated))
@@ -88,15 +90,20 @@ def inspect_run(trained: TrainedModel, repeated: int) -> InspectedRun:
         seed=job.seed,
         induction_scores=tuple(tuple(heads) for heads in of_layers.mean(dim=1).tolist()),
         induction_gain=float(torch.cat(gains).mean()),
-        attention_distance=_distance_on_text(trained),
+        attention_distance=_distance(trained, text),
     )
 
 
-def repeated_tokens(vocab_size: int, repeated: int) -> Tensor:
-    """Sequences (B, 2 n) of n tokens drawn by lot and said twice, the same in all runs of a
-    vocabulary."""
+def repeated_tokens(known: Tensor, repeated: int) -> Tensor:
+    """Sequences (B, 2 n) of n tokens drawn by lot among those `known` and said twice; all n are
+    different if so many are known."""
     generator = torch.Generator().manual_seed(0)
-    once_BT = torch.randint(vocab_size, (SEQUENCES, repeated), generator=generator)
+    rounds = -(-repeated // len(known))
+    orders = [
+        torch.cat([torch.randperm(len(known), generator=generator) for _ in range(rounds)])
+        for _ in range(SEQUENCES)
+    ]
+    once_BT = known[torch.stack(orders)[:, :repeated]]
     return torch.cat((once_BT, once_BT), dim=1)
 
 
@@ -132,16 +139,30 @@ def _gain(logits_BTV: Tensor, tokens_BT: Tensor, repeated: int) -> Tensor:
     return logs_BT[:, repeated:].mean(dim=1) - logs_BT[:, : repeated - 1].mean(dim=1)
 
 
-def _distance_on_text(trained: TrainedModel) -> float | None:
+def _text_of(trained: TrainedModel) -> Tensor | None:
+    """Tokens of the run's validation text, or None if it is gone, or no running text."""
     try:
         store = TokenStore.open(trained.spec.store)
     except (InputError, OSError):
         return None
-    context, tokens = trained.context, store.validation()
-    count = min(SEQUENCES, len(tokens) // context)
-    if store.length is not None or not count:
-        return None  # rows of a task are no running text
-    tokens_BT = torch.tensor(tokens[: count * context].astype(int)).view(count, context)
+    if store.length is not None:
+        return None
+    return torch.tensor(store.validation()[:_MOST_TEXT].astype(int))
+
+
+def _known_tokens(trained: TrainedModel, text: Tensor | None) -> Tensor:
+    """Those of its text, for of others a model knows nothing; without a text all."""
+    if text is None:
+        return torch.arange(trained.shape.vocab_size)
+    return text.unique()
+
+
+def _distance(trained: TrainedModel, text: Tensor | None) -> float | None:
+    context = trained.context
+    count = 0 if text is None else min(SEQUENCES, len(text) // context)
+    if text is None or not count:
+        return None
+    tokens_BT = text[: count * context].view(count, context)
     found = [
         torch.stack([attention_distance(one) for one in weights]).mean(dim=0)
         for _, _, weights in _parts(trained, tokens_BT)

@@ -114,8 +114,9 @@ def test_the_distance_is_the_mean_way_back() -> None:
 
 
 def test_the_gain_is_the_fall_of_the_loss_when_tokens_come_again() -> None:
-    tokens_BT = repeated_tokens(20, 6)
+    tokens_BT = repeated_tokens(torch.arange(4, 20), 6)
     assert torch.equal(tokens_BT[:, :6], tokens_BT[:, 6:])
+    assert all(len(row[:6].unique()) == 6 for row in tokens_BT)
     # It guesses while tokens are new, and knows each that comes again.
     logits_BTV = torch.zeros(len(tokens_BT), 12, 20)
     logits_BTV[:, 6:11] = 100 * torch.nn.functional.one_hot(tokens_BT[:, 7:], 20)
