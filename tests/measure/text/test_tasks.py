@@ -11,6 +11,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from llmscale.errors import InputError
+from llmscale.measure.text.inspection import inspect_text
+from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.text.store import TokenStore
 from llmscale.measure.text.tasks.generators import GENERATORS, given_of, made, target_of
 from llmscale.measure.text.tasks.rows import open_task
@@ -94,6 +96,8 @@ def test_of_a_pair_the_target_and_its_end_count(
     found = {shown(tokenizer, row) for row in [*rows, *store.validation()]}
     assert found == {f"{number} ?[ {WORDS[number % 6]}$]" for number in range(40)}
     assert store.learnt == sum((row[1:] >= 0).sum() for row in store.validation())
+    with pytest.raises(InputError, match="the examples of a task"):
+        inspect_text(TextSpec(source=str(store.path)))
 
 
 def test_of_a_chat_the_assistant_s_turns_count(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def evaluate(
     left_out: list[tuple[str, str]] = []
     for number, folder in enumerate(folders):
         try:
-            trained = _opened(folder, device)
+            trained = _opened(folder, device, spec.arch)
         except InputError as error:
             if len(folders) == 1:
                 raise
@@ -87,8 +87,8 @@ class _Told:
         self.report(Progress(self.run, self.runs, run_id, name, known))
 
 
-def _opened(folder: RunFolder, device: str) -> TrainedModel:
-    trained = open_model(folder.path, device=device)
+def _opened(folder: RunFolder, device: str, arch: str | None) -> TrainedModel:
+    trained = open_model(folder.path, device=device, arch=arch)
     _ = trained.tokenizer, trained.end_of_text
     return trained
 
@@ -146,7 +146,7 @@ def _by_size(runs: list[RunScores]) -> tuple[RunScores, ...]:
 
 def _runs_at(place: Path | str) -> tuple[list[RunFolder], list[str]]:
     """The runs to measure, and what was taken for what to find them. Raises InputError."""
-    results = _results_at(place)
+    results = results_with_weights(place)
     if results is None:
         found = find_run(place)
         return [found.folder], list(found.remarks)
@@ -159,8 +159,9 @@ def _runs_at(place: Path | str) -> tuple[list[RunFolder], list[str]]:
     return folders, []
 
 
-def _results_at(place: Path | str) -> ResultsFolder | None:
-    """The results folder at `place`, or None if that is something else."""
+def results_with_weights(place: Path | str) -> ResultsFolder | None:
+    """The results folder at `place`, of a URL with its weights fetched; None if that is something
+    else. Raises InputError."""
     text = str(place).strip()
     if is_url(text):
         if "/runs/" in text:

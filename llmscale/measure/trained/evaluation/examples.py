@@ -104,19 +104,21 @@ def _choices_of(task: Task) -> Iterator[Example] | None:
 
 
 def _choice(where: str, row: Mapping[str, Any]) -> Example:
-    prompt, choices, answer = (row.get(name) for name in ("prompt", "choices", "answer"))
+    prompt, answer = row.get("prompt"), row.get("answer")
+    choices: Any = row.get("choices")
+    number: Any = answer
     if not isinstance(prompt, str):
         raise InputError(f"{where} has no text named prompt", _CHOICES)
     is_list = isinstance(choices, list) and all(isinstance(one, str) for one in choices)
     if not is_list or not choices or len(choices) < 2 or not all(choices):
         raise InputError(f"{where} has no list of two or more texts named choices", _CHOICES)
     if isinstance(answer, str) and choices.count(answer) == 1:
-        answer = choices.index(answer)
-    is_number = isinstance(answer, int) and not isinstance(answer, bool)
-    if not is_number or not 0 <= answer < len(choices):
+        number = choices.index(answer)
+    is_number = isinstance(number, int) and not isinstance(number, bool)
+    if not is_number or number not in range(len(choices)):
         raise InputError(
             f"{where} has the answer {begun(repr(answer))}, which is none of its {len(choices)} "
             "choices",
             f"give its number, from 0 to {len(choices) - 1}, or its text",
         )
-    return Example((Part(prompt, False),) if prompt else (), tuple(choices), answer)
+    return Example((Part(prompt, False),) if prompt else (), tuple(choices), int(number))

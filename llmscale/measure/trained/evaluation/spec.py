@@ -139,6 +139,12 @@ class EvalSpec:
         metavar="NAME",
         choices=lambda: DEVICES,
     )
+    arch: str | None = setting(
+        None,
+        help="The file of the runs' architecture, if that is one of your own.",
+        group=MEASURE,
+        metavar="./FILE.py:NAME",
+    )
     again: bool = setting(
         False,
         help="Whether to measure again what is known already.",

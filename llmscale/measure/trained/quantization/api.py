@@ -12,13 +12,15 @@ from llmscale.measure.sweep.records import recorded_runs, write_tables
 from llmscale.measure.train.kept_weights import read_tensors, write_weights
 from llmscale.measure.train.packed_weights import BITS
 from llmscale.measure.train.run_spec import RunSpec
+from llmscale.measure.trained.evaluation.api import results_with_weights
 from llmscale.measure.trained.evaluation.scores import Metric
 from llmscale.measure.trained.evaluation.validation import validation_loss, validation_store
 from llmscale.measure.trained.model import TrainedModel, open_model
-from llmscale.measure.trained.places import find_results, usable_runs
+from llmscale.measure.trained.places import usable_runs
 from llmscale.measure.trained.quantization.rounding import round_weights
 from llmscale.measure.trained.quantization.spec import QuantizeSpec
 from llmscale.runs.lock import only_writer
+from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder, results_folder
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
@@ -84,15 +86,17 @@ def quantize(
     `weight_bytes`. What it has already stays. Raises InputError."""
     spec = with_keywords(QuantizeSpec(), settings, "the call")
     need("torchao", "quantize", "'llmscale[models]'")
-    source, _ = find_results(place)
+    source = results_with_weights(place)
+    if source is None:
+        raise InputError(f"{place} is no results folder", "name one that a sweep wrote")
     parents = [one for one in usable_runs(source) if one.weights_path.exists()]
     if not parents:
         raise InputError(
             f"no run of {place} has kept its weights",
             "train it anew in another folder with --keep all, or name another",
         )
-    results = _place_for(out if out is not None else _beside(source.path), source)
-    opened, left_out = _opened(parents)
+    results = _place_for(_beside(place, source) if out is None else out, source)
+    opened, left_out = _opened(parents, spec.arch)
     make_folder(results.path)
     known, ids = 0, set()
     with only_writer(results.path):
@@ -103,7 +107,7 @@ def quantize(
                 is_known = home.has_ended and home.weights_path.exists()
                 report(trained.run_id, bits or _kept_bits(trained), is_known)
                 if not is_known:
-                    _write(trained, replace(trained.spec, job=job), home, bits, spec.group)
+                    _write(trained, replace(trained.spec, job=job), home, bits, spec)
                 known += is_known
                 ids.add(job.run_id)
         write_tables(results, final=True)
@@ -112,12 +116,20 @@ def quantize(
     return Quantized(str(results.path), tuple(ordered), known, tuple(left_out))
 
 
-def _beside(source: Path) -> Path:
-    return source.with_name(f"{source.name}-quantized")
+def _beside(place: Path | str, source: ResultsFolder) -> Path:
+    """The folder to write if none is named. Raises InputError."""
+    if is_url(str(place)):
+        raise InputError(
+            "the models are at a URL, and results of rounding go to this machine",
+            "name a folder with --out results/NAME",
+        )
+    return source.path.with_name(f"{source.path.name}-quantized")
 
 
 def _place_for(out: Path | str, source: ResultsFolder) -> ResultsFolder:
     """A results folder that is new, or holds quantized models only. Raises InputError."""
+    if is_url(str(out)):
+        raise InputError(f"--out is the URL {out}", "name a folder, as in --out results/NAME")
     results = results_folder(out)
     others = [path for path in results.path.glob("*") if _is_other(path.name)]
     if others or results.path.resolve() == source.path.resolve():
@@ -133,7 +145,9 @@ def _is_other(name: str) -> bool:
     return name not in _OWN and not (name.startswith("fit-") and name.endswith(".json"))
 
 
-def _opened(parents: list[RunFolder]) -> tuple[list[TrainedModel], list[tuple[str, str]]]:
+def _opened(
+    parents: list[RunFolder], arch: str | None
+) -> tuple[list[TrainedModel], list[tuple[str, str]]]:
     """The models to round, and what of the runs cannot be. Raises InputError if all cannot."""
     found, left_out = [], []
     for folder in parents:
@@ -141,7 +155,7 @@ def _opened(parents: list[RunFolder]) -> tuple[list[TrainedModel], list[tuple[st
         try:
             if row is None or row.status != "done":
                 raise InputError(f"run {folder.run_id} is not done")
-            trained = open_model(folder.path)
+            trained = open_model(folder.path, arch=arch)
             if trained.spec.job.rounded is not None:
                 raise InputError(f"run {folder.run_id} is rounded already")
             validation_store(trained)
@@ -173,19 +187,19 @@ def _kept_bits(trained: TrainedModel) -> int:
 
 
 def _write(
-    trained: TrainedModel, spec: RunSpec, home: RunFolder, bits: int | None, group: int
+    trained: TrainedModel, run: RunSpec, home: RunFolder, bits: int | None, spec: QuantizeSpec
 ) -> None:
     """The run of a model in `bits` bits, or as it was kept; its row is written last."""
     assert trained.row is not None
     stored, notes, width = _kept(trained), {}, _kept_bits(trained)
     if bits is not None:
-        stored = round_weights(stored, bits, group).stored
+        stored = round_weights(stored, bits, spec.group).stored
         notes, width = {BITS: str(bits)}, bits
     make_folder(home.path)
-    replace(spec, start=None, branch_points={}).write(home)
-    write_weights(home.weights_path, stored, spec.job, notes)
+    replace(run, start=None, branch_points={}).write(home)
+    write_weights(home.weights_path, stored, run.job, notes)
     write_bytes(home.tokenizer_path, trained.folder.tokenizer_path.read_bytes())
-    rounded = open_model(home.path)
+    rounded = open_model(home.path, arch=spec.arch)
     score = validation_loss(rounded)
     size = sum(weight.nbytes for weight in stored.values())
     write_scores(
@@ -196,7 +210,7 @@ def _write(
             "weight_bytes": size,
         },
     )
-    home.write_row(_row(trained.row, spec.job.run_id, score.metric("loss"), *score.metrics[1:]))
+    home.write_row(_row(trained.row, run.job.run_id, score.metric("loss"), *score.metrics[1:]))
 
 
 def _row(parent: Run, run_id: str, loss: Metric, per_byte: Metric) -> Run:

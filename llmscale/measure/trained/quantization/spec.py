@@ -43,6 +43,13 @@ class QuantizeSpec:
         within=Range(1, 65536),
     )
 
+    arch: str | None = setting(
+        None,
+        help="The file of the runs' architecture, if that is one of your own.",
+        group=_ROUND,
+        metavar="./FILE.py:NAME",
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
         object.__setattr__(self, "bits", _widths(",".join(map(str, self.bits))))
