@@ -191,7 +191,7 @@ def test_what_decides_the_rows_is_in_the_fingerprint(
     if made_or_file == "file":
         source = write(tmp_path / "t.jsonl", pairs(40))
     changed: list[dict[str, Any]] = [{}, {"validation_examples": 9}, {"too_long": "cut"}]
-    stores = [prepared(source, tokenizer, **settings) for settings in changed]
+    stores = [prepared(source, tokenizer, 200, **settings) for settings in changed]
     assert [len(store.validation()) for store in stores] == [4, 9, 4]
     assert len({store.fingerprint for store in stores}) == 3
 
