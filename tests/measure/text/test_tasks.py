@@ -183,6 +183,19 @@ def test_what_is_no_task_is_one_sentence(
     assert "\n" not in error.value.problem
 
 
+@pytest.mark.parametrize("made_or_file", ["made", "file"])
+def test_what_decides_the_rows_is_in_the_fingerprint(
+    made_or_file: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    source = "task:translation,examples=40"
+    if made_or_file == "file":
+        source = write(tmp_path / "t.jsonl", pairs(40))
+    changed: list[dict[str, Any]] = [{}, {"validation_examples": 9}, {"too_long": "cut"}]
+    stores = [prepared(source, tokenizer, 200, **settings) for settings in changed]
+    assert [len(store.validation()) for store in stores] == [4, 9, 4]
+    assert len({store.fingerprint for store in stores}) == 3
+
+
 def test_a_task_of_one_s_own(tokenizer: Tokenizer, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
