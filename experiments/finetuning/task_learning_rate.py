@@ -1,6 +1,6 @@
 """Which share of the learning rate for new weights suits fine-tuning: by method, size and examples.
 
-    .venv/bin/python experiments/finetuning/learning_rate.py
+    .venv/bin/python experiments/finetuning/task_learning_rate.py
 
 Fine-tunes results/made-text on translation with shares of the rule around the usual ones
 (RATE_SHARES of measure/trained/finetuning/recipe.py), in this process, and prints the losses."""
