@@ -10,7 +10,7 @@ TESTED := $(VENV)/ready-to-test
 LOG := $(VENV)/install.log
 UNFINISHED := $(VENV)/unfinished
 # What pyproject.toml asks for, without which nothing works: all but `datasets`, which reads datasets of a hub.
-NEEDED := fsspec, matplotlib, numpy, pandas, pyarrow, rich, scipy, tokenizers, torch, typer
+NEEDED := fsspec, matplotlib, numpy, pandas, pyarrow, rich, safetensors, scipy, tokenizers, torch, typer
 # Whether $(PYTHON) has them; then an index of packages that does not answer is not asked again and again.
 HAS_NEEDED = $(PYTHON) -c 'import $(NEEDED)' >/dev/null 2>&1
 # Without pip if the system has left it out, as Debian does, and nothing needs to be installed.

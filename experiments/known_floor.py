@@ -24,9 +24,8 @@ from llmscale.explain.forecast.forecast import law_band
 from llmscale.quantity import format_count
 from llmscale.runs.results_folder import results_folder
 
-ROOT = Path(__file__).resolve().parents[1]
-LADDER = ROOT / "experiments" / "known-floor.toml"
-RESULTS = ROOT / "results" / "known-floor"
+LADDER, RESULTS = "experiments/known-floor.toml", "results/known-floor"
+"""From the folder of the repository, as sweep.json tells the command."""
 LAWS = ("chinchilla", "over-training")
 """The first is drawn."""
 BEYOND = 300
@@ -35,7 +34,7 @@ GOAL = 0.02
 """The interval of the floor is to be no wider than this share of the entropy."""
 
 
-def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
+def main(ladder: str = LADDER, results: str = RESULTS) -> None:
     words = ["sweep", ladder, "--out", results, "--yes"]
     subprocess.run([sys.executable, "-m", "llmscale", *words], check=True)
     folder = results_folder(results)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmscale.errors import InputError, LlmscaleError, Note, WorkError
     from llmscale.explain.allocation import Allocation, MethodComparison
     from llmscale.explain.api.fit import fit
+    from llmscale.explain.api.mixture import best_mixtures
     from llmscale.explain.api.plot import plot
     from llmscale.explain.api.predict import predict
     from llmscale.explain.api.read import read_runs
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from llmscale.explain.fit.comparison import Comparison
     from llmscale.explain.fit.fits import Fits
     from llmscale.explain.fit.groups import Groups
+    from llmscale.explain.fit.mixtures import BestMixture
     from llmscale.explain.forecast.forecast import Forecast
     from llmscale.explain.inside import plot_inspection
     from llmscale.explain.laws import Law
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from llmscale.measure.trained.evaluation.scores import Evaluation
     from llmscale.measure.trained.exchange.export import Exported, export
     from llmscale.measure.trained.exchange.importing import ImportedRun, import_model
+    from llmscale.measure.trained.finetuning.api import finetune
     from llmscale.measure.trained.generation.api import Generation, generate
     from llmscale.measure.trained.inspection.ladder import inspect_ladder
     from llmscale.measure.trained.inspection.text import inspect
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Allocation": "explain.allocation",
+    "BestMixture": "explain.fit.mixtures",
     "Comparison": "explain.fit.comparison",
     "Drawing": "explain.figures",
     "Exported": "measure.trained.exchange.export",
@@ -74,7 +78,9 @@ _PLACES = {
     "TuneResult": "measure.tune.api",
     "WorkError": "errors",
     "export": "measure.trained.exchange.export",
+    "best_mixtures": "explain.api.mixture",
     "evaluate": "measure.trained.evaluation.api",
+    "finetune": "measure.trained.finetuning.api",
     "fit": "explain.api.fit",
     "import_model": "measure.trained.exchange.importing",
     "generate": "measure.trained.generation.api",
@@ -95,6 +101,7 @@ _PLACES = {
 
 __all__ = [
     "Allocation",
+    "BestMixture",
     "Comparison",
     "Drawing",
     "Evaluation",
@@ -121,8 +128,10 @@ __all__ = [
     "TuneResult",
     "WorkError",
     "__version__",
+    "best_mixtures",
     "evaluate",
     "export",
+    "finetune",
     "fit",
     "generate",
     "import_model",

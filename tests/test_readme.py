@@ -23,6 +23,7 @@ import llmscale
 from llmscale.commands import app
 from llmscale.measure.sweep.isoflop_grid import isoflop_grid
 from llmscale.measure.sweep.spec import parse_flops, read_spec
+from llmscale.measure.trained.finetuning import spec as finetuning
 from llmscale.quantity import format_count
 from llmscale.runs.shape import USUAL_VOCABULARY
 
@@ -36,8 +37,13 @@ README = PAGES[0].read_text(encoding="utf-8")
 MOST_BYTES = 10_000
 """Of the README: longer ones are not read."""
 QUICK = ("shapes", "laws", "fit", "predict", "plot", "doctor", "explain")
-LONG = ("sweep", "tune")
-"""Calls of the library that train: their arguments are checked, and they are not made."""
+LONG = (
+    *("sweep", "tune", "finetune"),
+    *("open_model", "models", "generate", "evaluate", "quantize", "inspect", "export"),
+    *("import_model", "chat"),
+)
+"""Calls of the library that train, or use a trained model: their arguments are checked, and they
+are not made."""
 SIZES_AND_TOKENS = [(N, D) for N in (1e6, 3e6, 1e7, 3e7, 1e8) for D in (1e8, 1e9, 1e10)]
 
 
@@ -121,6 +127,10 @@ def test_every_make_target_exists(target: str) -> None:
 @pytest.mark.parametrize("block", _blocks("toml"), ids=str)
 def test_every_sweep_in_a_file_is_read(block: Block, tmp_path: Path) -> None:
     text = block.text
+    if "runs" in tomllib.loads(text):
+        (tmp_path / "finetuning.toml").write_text(text, encoding="utf-8")
+        assert finetuning.read_spec(tmp_path / "finetuning.toml").runs
+        return
     if not {"sizes", "flops"} & set(tomllib.loads(text)):
         text = 'sizes = ["10k"]\n' + text  # a part of a file
     for own in (REPOSITORY / "experiments" / "own").glob("*.py"):  # members of one's own

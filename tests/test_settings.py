@@ -116,7 +116,11 @@ def test_a_range_holds_its_ends_and_says_them() -> None:
     assert str(Range(1, 10_000)) == "at least 1 and at most 10,000"
 
 
-@pytest.mark.parametrize("keyword", [name for name in OPTIONS if name != "rule"])
+NOT_ALONE = ("rule", "distill_weight", "distill_temperature")
+"""What is refused without a file, or without a teacher next to it."""
+
+
+@pytest.mark.parametrize("keyword", [name for name in OPTIONS if name not in NOT_ALONE])
 def test_a_setting_means_the_same_as_an_option_a_key_and_a_keyword(
     keyword: str, tmp_path: Path
 ) -> None:

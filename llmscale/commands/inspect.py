@@ -53,7 +53,7 @@ def inspect(
     """Show how a model reads a text: the attention of each layer and head, the loss of each token,
     and what it expects next; or how models change with size.
 
-    Examples: llmscale inspect results/cpu "The cat sat on the mat";
+    Example: llmscale inspect results/cpu "The cat sat on the mat";
     llmscale inspect results/cpu --ladder"""
     if ladder:
         if text is not None:

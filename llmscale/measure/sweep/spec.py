@@ -413,6 +413,7 @@ def check_choices(spec: SweepSpec, starting: bool = True) -> None:
     open_steps(spec.data.cleaning.steps)
     for recipe in spec.variants.values():
         check_architecture(recipe.arch)
+        recipe.check_teacher()
 
 
 def _with_executor_options(spec: SweepSpec, options: Sequence[str]) -> SweepSpec:

@@ -91,7 +91,7 @@ def augmented(batch: "Batch", split: "Split", how: Augmentation) -> "Batch":
             continue
         for text in how.of(document.text, document.digest):
             documents.append(replace(document, text=text, bytes=len(text.encode())))
-    return replace(batch, cleaned=replace(batch.cleaned, documents=tuple(documents)))
+    return replace(batch, documents=tuple(documents))
 
 
 def _changed(text: str, how: Augmentation, chance: random.Random) -> str:

@@ -66,7 +66,7 @@ def inspect_text(
     read."""
     folder = Path(spec.source)
     if (folder / "meta.json").is_file() or (folder / "journal.json").is_file():
-        return _inspect_store(TokenStore.open(folder), samples)
+        return _inspect_store(TokenStore.open(folder).text_only(), samples)
     source = spec.open()
     store = find_store(spec, source)
     if store is not None:

@@ -85,7 +85,7 @@ def report_text(
     is told documents read and bytes kept. Raises InputError."""
     folder = Path(spec.source)
     if (folder / "meta.json").is_file():
-        return _of_store(TokenStore.open(folder), progress)
+        return _of_store(TokenStore.open(folder).text_only(), progress)
     if spec.mixture:
         raise InputError("a mixture has no report of its own", "report on its sources one by one")
     return _of_source(spec, origin_column, most_bytes, progress)

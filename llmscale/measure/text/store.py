@@ -156,6 +156,15 @@ class TokenStore:
             f"most {self.length + 1} tokens; the loss is of {format_count(self.learnt)} tokens"
         )
 
+    def text_only(self) -> "TokenStore":
+        """The store, if it is of a text. Raises InputError if it holds the examples of a task."""
+        if self.length is not None:
+            raise InputError(
+                f"{self.path} holds the examples of a task, and no running text",
+                "look at the file that they were made from",
+            )
+        return self
+
     def called(self, name: str) -> "TokenStore":
         """The store under the name that was asked for, with what its making has to say."""
         return replace(self, source=name, remarks=tuple(self.meta.get("remarks", ())))

@@ -67,7 +67,9 @@ def _measured(path: str, context: int | None) -> TrueLoss | None:
     ends = int(np.count_nonzero(tokens == store.end_of_text))
     own = own_tokenizer(source.tokenizer(), None)
     of_symbols = store.meta["tokenizer"]["fingerprint"] == own.fingerprint
-    symbols = tokens if of_symbols else _symbols(store, source)
+    symbols = tokens
+    if not of_symbols:
+        symbols = _symbols(store, source)
     nats = float(automaton.nats[known_choices(automaton, symbols)].sum())
     per_document = automaton.symbols_per_document + 1
     if not of_symbols:
@@ -105,13 +107,8 @@ def known_choices(automaton: Automaton, symbols: Ints) -> Ints:
     """The choices that whole documents made, of which each ends with the end. Raises WorkError for
     what the language cannot say."""
     said = automaton.end + 1
-    numbers = dict(
-        zip(
-            (automaton.origin * said + automaton.symbol).tolist(),
-            range(len(automaton.symbol)),
-            strict=True,
-        )
-    )
+    keys = (automaton.origin * said + automaton.symbol).tolist()
+    numbers = {key: number for number, key in enumerate(keys)}
     targets = automaton.target.tolist()
     state, made = 0, []
     for symbol in symbols.tolist():

@@ -154,6 +154,9 @@ class Recipe:
     def __post_init__(self) -> None:
         check_settings(self)
         _ = self.tuned_rule
+
+    def check_teacher(self) -> None:
+        """Raise InputError for settings of a teacher that is not there."""
         usual = type(self).__dataclass_fields__
         for name in ("distill_weight", "distill_temperature"):
             if self.teacher is None and getattr(self, name) != usual[name].default:

@@ -508,3 +508,17 @@ def test_steps_of_a_run_are_drawn_together() -> None:
         low, high = fit.intervals["alpha"]
         widths.append(high - low)
     assert widths[1] == pytest.approx(widths[0], rel=1e-6)
+
+
+def test_the_transfer_law_is_in_the_tokens_of_the_task_if_the_table_says_them() -> None:
+    kind = LAWS.find("transfer")
+    law, runs = kind(*kind.published), pd.DataFrame(kind.example_runs())
+    runs["loss"] = law.loss(runs["params"], runs["tokens"], runs["pretrained"])
+    read = runs.assign(task_tokens=runs["tokens"], tokens=7.0 * runs["tokens"])
+    fit = fit_law(read, "transfer", bootstrap=0)
+    found = fit.law.coefficients()
+    assert found["k"] == pytest.approx(19000, rel=1e-3)
+    assert found["beta"] == pytest.approx(0.38, rel=1e-3)
+    assert "stands-for" in {note.code for note in fit.table.notes}
+    plain = fit_law(read, "kaplan", bootstrap=0)
+    assert (plain.table.frame["tokens"] == read["tokens"]).all()

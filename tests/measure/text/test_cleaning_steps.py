@@ -271,7 +271,6 @@ def test_a_store_that_is_extended_is_the_one_that_is_built_at_once(
 ) -> None:
     monkeypatch.setattr(documents, "BATCH_CHARACTERS", 20_000)
     monkeypatch.setattr(build_store, "_JOURNAL_BATCHES", 2)
-    monkeypatch.setattr(documents, "SURVEY_BYTES", 10_000)  # or a small source is read whole
     source = str(corpus(tmp_path))
     plain = TextSpec(source, tokenizer="bpe:300", validation_tokens=2_000)
     spec = replace(plain, cleaning=Cleaning(steps=STEPS))

@@ -11,6 +11,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from llmscale.errors import InputError
+from llmscale.measure.text.inspection import inspect_text
+from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.text.store import TokenStore
 from llmscale.measure.text.tasks.generators import GENERATORS, given_of, made, target_of
 from llmscale.measure.text.tasks.rows import open_task
@@ -94,6 +96,8 @@ def test_of_a_pair_the_target_and_its_end_count(
     found = {shown(tokenizer, row) for row in [*rows, *store.validation()]}
     assert found == {f"{number} ?[ {WORDS[number % 6]}$]" for number in range(40)}
     assert store.learnt == sum((row[1:] >= 0).sum() for row in store.validation())
+    with pytest.raises(InputError, match="the examples of a task"):
+        inspect_text(TextSpec(source=str(store.path)))
 
 
 def test_of_a_chat_the_assistant_s_turns_count(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -177,6 +181,19 @@ def test_what_is_no_task_is_one_sentence(
         prepared(path, tokenizer)
     assert problem in error.value.problem
     assert "\n" not in error.value.problem
+
+
+@pytest.mark.parametrize("made_or_file", ["made", "file"])
+def test_what_decides_the_rows_is_in_the_fingerprint(
+    made_or_file: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    source = "task:translation,examples=40"
+    if made_or_file == "file":
+        source = write(tmp_path / "t.jsonl", pairs(40))
+    changed: list[dict[str, Any]] = [{}, {"validation_examples": 9}, {"too_long": "cut"}]
+    stores = [prepared(source, tokenizer, 200, **settings) for settings in changed]
+    assert [len(store.validation()) for store in stores] == [4, 9, 4]
+    assert len({store.fingerprint for store in stores}) == 3
 
 
 def test_a_task_of_one_s_own(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -166,12 +166,25 @@ def test_ids_change_with_the_weights_of_the_parent(
     assert not set(ids(parents)) & set(ids(changed))
 
 
-def test_a_file_describes_it(parents: Path, task: Path, tmp_path: Path) -> None:
+OWN_TASK = """
+from llmscale.measure.text.tasks.generators import Generator
+class Echo(Generator):
+    def draw(self, random):
+        number = int(random.integers(1000))
+        return {"prompt": f"{number} =", "target": f" {number}"}
+    def solve(self, given):
+        return given["prompt"].split()[0]
+"""
+
+
+def test_a_file_describes_it_and_a_task_of_one_s_own(parents: Path, tmp_path: Path) -> None:
     file = tmp_path / "echo.toml"
     file.write_text(
         f'runs = ["{parents}"]\nexamples = [20]\nmethod = ["lora"]\n'
-        f'[data]\nsource = "{task}"\n[recipe]\nrank = 2\n[hardware]\ndevice = "cpu"\n'
+        '[data]\nsource = "mine.py:Echo,examples=40"\n'
+        '[recipe]\nrank = 2\n[hardware]\ndevice = "cpu"\n'
     )
+    (tmp_path / "mine.py").write_text(OWN_TASK)
     found = llmscale("finetune", str(file), "--dry-run", "--out", str(tmp_path / "out"))
     assert "Plan: 2 runs into" in found.output
     assert "What LoRA trains" in found.output

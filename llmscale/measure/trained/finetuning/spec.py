@@ -165,6 +165,10 @@ def read_spec(path: Path) -> FinetuneSpec:
     from llmscale.settings.tables import check_keys, from_table, read_toml
 
     table = beside(read_toml(path), path.parent)
+    data = table.get("data")
+    if isinstance(data, dict) and isinstance(data.get("source"), str):
+        name, comma, settings = data["source"].partition(",")  # of a task of one's own
+        data["source"] = beside(name, path.parent, "source") + comma + settings
     check_keys(table, set(keys_of(FinetuneSpec)), str(path))
     return from_table(FinetuneSpec, table, str(path))
 

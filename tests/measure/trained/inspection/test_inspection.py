@@ -207,3 +207,25 @@ def test_a_place_without_models_is_one_sentence(tmp_path: Path) -> None:
             assert llmscale("inspect", str(place), *more).exit_code == 2
     with pytest.raises(InputError):
         inspect_ladder(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_model_that_learns_to_say_tokens_again_scores_and_gains() -> None:
+    n, vocabulary, batch = 12, 24, 32
+    model = build_model(shape_for("2x32x2", vocab_size=vocabulary, context=2 * n), seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
+    generator = torch.Generator().manual_seed(1)
+    weights_B = torch.full((batch,), 1 / batch)
+    for _step in range(250):
+        once_BT = torch.rand(batch, vocabulary, generator=generator).argsort(dim=1)[:, :n]
+        tokens_BT = torch.cat((once_BT, once_BT), dim=1)
+        loss, _ = model.losses(tokens_BT[:, :-1], tokens_BT[:, 1:], weights_B)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tokens_BT = repeated_tokens(torch.arange(vocabulary), n)
+    logits_BTV, weights = read_with_attention(model, tokens_BT)
+    first, second = (float(_prefix_matching(one, n).mean(dim=0).max()) for one in weights)
+    # It takes two layers: the first lets each token know the one before (Olsson et al. 2022).
+    assert first < 0.2 < 0.5 < second
+    assert 2.5 < float(_gain(logits_BTV, tokens_BT, n).mean()) < np.log(vocabulary)
