@@ -13,8 +13,8 @@ from llmscale.settings import Range, check_settings, setting
 
 RATE_SHARES: Final = {FULL: 1.0, LORA: 3.0, SCRATCH: 1.0}
 """Peak learning rate as a share of the rule for training from new weights: the best of 0.1, 0.3, 1
-and of 1, 3, 10 by experiments/finetuning/task_learning_rate.py. Adapters take a few times as much, as
-Schulman et al. 2025 (LoRA Without Regret) found of larger models: about 10 times."""
+and of 1, 3, 10 by experiments/finetuning/task_learning_rate.py. Adapters take a few times as much,
+as Schulman et al. 2025 (LoRA Without Regret) found of larger models: about 10 times."""
 
 
 @dataclass(frozen=True)
