@@ -134,7 +134,14 @@ def test_mup_scales_as_tables_8_and_1_of_its_papers_say(arch: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.names)
-@pytest.mark.parametrize("arch", ARCHITECTURES.names)
+@pytest.mark.parametrize(
+    # Experts take long in float32 by plain operations; their layers are llama's otherwise.
+    "arch",
+    [
+        pytest.param(arch, marks=[pytest.mark.slow] * (arch == "moe"))
+        for arch in ARCHITECTURES.names
+    ],
+)
 def test_activations_move_equally_far_at_every_width_under_mup_alone(
     optimizer: str, arch: str
 ) -> None:
