@@ -25,6 +25,7 @@ VOCAB, CONTEXT = (
     16,
     32,
 )  # few tokens: what one learns hardly disturbs another, as in the limit of large width
+SLOW_MOE = pytest.param("moe", marks=pytest.mark.slow)
 every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES.names)
 
 
