@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sweeps import llmscale
 from trained import untrained_run
 
@@ -121,6 +122,25 @@ def test_a_llama_of_other_settings_is_imported_with_its_logits(
     assert (logits_of(tmp_path / "again", tokens) - wanted).abs().max() < 1e-4
 
 
+def test_a_gpt2_without_prefix_and_with_masks_is_imported(
+    trained: dict[str, Path], tmp_path: Path
+) -> None:
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=1, n_head=2, n_positions=16, vocab_size=320, n_inner=None
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    folder = tmp_path / "theirs"
+    model.save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    bare = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
+    save_file({**bare, "h.0.attn.bias": torch.ones(1, 1, 16, 16)}, folder / "model.safetensors")
+    found = import_model(with_tokenizer(folder, trained), tmp_path / "runs-of-others")
+    tokens = torch.randint(320, (2, 16))
+    with torch.no_grad():
+        wanted = model(tokens).logits
+    assert (open_model(found.folder.path).model(tokens) - wanted).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize(
     ("how", "word"),
     [
@@ -135,6 +155,13 @@ def test_a_llama_of_other_settings_is_imported_with_its_logits(
         ("a weight is missing", "no weight"),
         ("no tokenizer", "tokenizer.json"),
         ("a larger tokenizer", "tokens"),
+        ("fewer layers", "says nothing of"),
+        ("an older word for scaled positions", "type"),
+        ("quantized", "quantization_config"),
+        ("whole numbers", "int8"),
+        ("another projection", "ties"),
+        ("no number", "rms_norm_eps"),
+        ("odd heads", "num_key_value_heads"),
     ],
 )
 def test_what_cannot_be_imported_is_one_sentence(
@@ -165,6 +192,22 @@ def test_what_cannot_be_imported_is_one_sentence(
             (folder / "tokenizer.json").unlink()
         case "a larger tokenizer":
             config["vocab_size"] = 100
+        case "fewer layers":
+            config["num_hidden_layers"] = 1
+        case "an older word for scaled positions":
+            config["rope_parameters"] = {"type": "yarn", "factor": 4}
+        case "quantized":
+            config["quantization_config"] = {"bits": 4}
+        case "whole numbers" | "another projection":
+            tensors = load_file(weights)
+            head = torch.ones(320, 32, dtype=torch.int8)
+            if how == "another projection":
+                head = head.float()
+            save_file({**tensors, "lm_head.weight": head}, weights)
+        case "no number":
+            config["rms_norm_eps"] = "x"
+        case "odd heads":
+            config["num_key_value_heads"] = 3
     if how != "no config":
         (folder / "config.json").write_text(json.dumps(config))
     found = llmscale("import", str(folder), "--out", str(tmp_path / "out"))

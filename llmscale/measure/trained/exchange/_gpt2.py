@@ -1,7 +1,7 @@
 """Our `gpt2` as transformers' GPT2LMHeadModel, and back. Matrices are transposed there."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,15 @@ def shape_of(config: Mapping[str, Any], path: Path) -> tuple[Shape, tuple[str, .
         "gpt2",
     )
     return shape, ()
+
+
+def unused(shape: Shape) -> Iterable[str]:
+    """What older files hold besides weights: masks."""
+    return (
+        f"transformer.h.{number}.attn.{name}"
+        for number in range(shape.n_layer)
+        for name in ("bias", "masked_bias")
+    )
 
 
 def from_hf(

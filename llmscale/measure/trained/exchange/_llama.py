@@ -1,7 +1,7 @@
 """Our `llama` as transformers' LlamaForCausalLM, and back."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmscale.measure.models.llama import Llama
 from llmscale.measure.parametrization import Parametrization
-from llmscale.measure.trained.exchange._settings import Wanted, number_of, refuse
+from llmscale.measure.trained.exchange._settings import Wanted, number_of, real_of, refuse, table_of
 from llmscale.runs.shape import ARCHITECTURES, Shape
 
 TIED = False
@@ -24,6 +24,12 @@ _FIXED: tuple[Wanted, ...] = (
     Wanted("rope_scaling", None),
 )
 """What a config may say otherwise, and only this is computed here."""
+_ROPE = (
+    Wanted("rope_type", "default"),
+    Wanted("type", "default"),  # as older files call it
+    Wanted("factor", 1.0),
+    Wanted("partial_rotary_factor", 1.0),
+)
 
 
 def config(shape: Shape) -> dict[str, Any]:
@@ -87,9 +93,11 @@ def shape_of(config: Mapping[str, Any], path: Path) -> tuple[Shape, tuple[str, .
     heads = number_of(config, "num_attention_heads", path)
     if config.get("head_dim") not in (None, width // heads):
         refuse(config, [Wanted("head_dim", width // heads)], path)
-    rope = config.get("rope_parameters") or {}
-    refuse(rope, [Wanted("rope_type", "default"), Wanted("partial_rotary_factor", 1.0)], path)
-    theta = rope.get("rope_theta", config.get("rope_theta", 10_000.0))
+    rope = table_of(config, "rope_parameters", path)
+    refuse(rope, _ROPE, path)
+    usual = real_of(config, "rope_theta", 10_000.0, path)
+    theta = real_of(rope, "rope_theta", usual, path)
+    eps = real_of(config, "rms_norm_eps", 1e-6, path)
     shape = Shape(
         number_of(config, "num_hidden_layers", path),
         width,
@@ -97,12 +105,23 @@ def shape_of(config: Mapping[str, Any], path: Path) -> tuple[Shape, tuple[str, .
         number_of(config, "intermediate_size", path),
         number_of(config, "vocab_size", path),
         number_of(config, "max_position_embeddings", path),
-        _arch(float(config.get("rms_norm_eps", 1e-6)), float(theta)),
+        _arch(eps, theta),
     )
-    groups = _key_heads(config, heads)
+    groups = heads
+    if config.get("num_key_value_heads") is not None:
+        groups = number_of(config, "num_key_value_heads", path)
+    if heads % groups:
+        refuse(config, [Wanted("num_key_value_heads", heads)], path)
     if groups == heads:
         return shape, ()
     return shape, (f"its {groups} heads of keys and values are repeated for all {heads} heads",)
+
+
+def unused(shape: Shape) -> Iterable[str]:
+    """What older files hold besides weights: what follows from the config."""
+    return (
+        f"model.layers.{number}.self_attn.rotary_emb.inv_freq" for number in range(shape.n_layer)
+    )
 
 
 def from_hf(

@@ -96,6 +96,8 @@ def export(
 def _new_folder(place: Path) -> Path:
     """`place`, unless something is there already. Raises InputError."""
     refuse_unusable(place, _PLACE)
+    if place.is_symlink():
+        raise InputError(f"{place} is a link", _PLACE)
     if place.is_file() or (place.is_dir() and any(place.iterdir())):
         raise InputError(f"{place} is there already, and not empty", _PLACE)
     return place

@@ -13,11 +13,13 @@ from llmscale.errors import InputError, listed
 from llmscale.measure.text.tokenizer import load_tokenizer, vocab_size
 from llmscale.measure.train.kept_weights import read_tensors
 from llmscale.measure.trained.exchange import Imported, _gpt2, _llama
+from llmscale.measure.trained.exchange._settings import Wanted, refuse
 from llmscale.measure.trained.model import TrainedModel
 from llmscale.runs.checked import DamagedFile, read_object
 
 _KINDS: Mapping[str, Any] = {"llama": _llama, "gpt2": _gpt2}
 """How each architecture's weights and settings are written there; the names are ours and theirs."""
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _CONFIG, _INDEX, _WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
 
 
@@ -60,6 +62,7 @@ def read(folder: Path) -> Imported:
             f"{folder} holds a model of type {config.get('model_type')!r}",
             f"name one of type {' or '.join(_KINDS)}",
         )
+    refuse(config, [Wanted("quantization_config", None)], folder / _CONFIG)
     shape, remarks = kind.shape_of(config, folder / _CONFIG)
     tokenizer = folder / "tokenizer.json"
     known = vocab_size(load_tokenizer(tokenizer))
@@ -68,25 +71,61 @@ def read(folder: Path) -> Imported:
             f"{tokenizer} has {known:,} tokens, and the model's vocabulary {shape.vocab_size:,}",
             "put the model's own tokenizer.json there",
         )
-    found = _all_weights(folder)
+    found = _with_prefix(_all_weights(folder), kind.EMBEDDING)
     if "lm_head.weight" not in found and config.get("tie_word_embeddings", kind.TIED):
         embedding = found.get(kind.EMBEDDING)
         if embedding is not None:
             found["lm_head.weight"] = embedding.clone()
             remarks = (*remarks, "its output projection is the embedding: here they are two")
-    weights = kind.from_hf(_Named(folder, found), shape, config)
+    elif config.get("tie_word_embeddings", kind.TIED):
+        _check_tied(folder, found, kind.EMBEDDING)
+    named = _Named(folder, found)
+    weights = kind.from_hf(named, shape, config)
+    if unused := sorted(found.keys() - named.used - set(map(str, kind.unused(shape)))):
+        raise InputError(
+            f"{folder} has weights that its config.json says nothing of: {listed(unused, 3)}",
+            "name a model whose config.json is its own",
+        )
     return Imported(shape, weights, tokenizer, folder.resolve().name, remarks)
 
 
 class _Named(dict[str, Tensor]):
-    """Weights by name; one that is missing is a mistake in the folder."""
+    """Weights by name, of which those that were asked for are known; one that is missing is a
+    mistake in the folder."""
 
     def __init__(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         super().__init__(weights)
         self._folder = folder
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.used.add(name)
+        return super().__getitem__(name)
 
     def __missing__(self, name: str) -> Tensor:
         raise InputError(f"{self._folder} has no weight {name}", "name the folder of a whole model")
+
+
+def _with_prefix(weights: dict[str, Tensor], embedding: str) -> dict[str, Tensor]:
+    """Weights of a model that was saved without its output, as the first GPT-2s are: there names
+    lack what comes before the embedding's."""
+    prefix, _, rest = embedding.partition(".")
+    if embedding in weights or rest not in weights:
+        return weights
+    return {
+        name if name.startswith("lm_head.") else f"{prefix}.{name}": weight
+        for name, weight in weights.items()
+    }
+
+
+def _check_tied(folder: Path, weights: Mapping[str, Tensor], embedding: str) -> None:
+    """Raise InputError if the output projection, which the config says is the embedding, is not."""
+    one, other = weights["lm_head.weight"], weights.get(embedding)
+    if other is None or not torch.equal(one, other):
+        raise InputError(
+            f"{folder} ties its output projection to the embedding, and has another one",
+            "set tie_word_embeddings to false in its config.json, or leave lm_head.weight out",
+        )
 
 
 def _kind_of(trained: TrainedModel) -> Any:
@@ -128,6 +167,12 @@ def _all_weights(folder: Path) -> dict[str, Tensor]:
             raise InputError(
                 f"{folder} has no {name}{other}", "save the model as safetensors"
             ) from None
+    for name, weight in found.items():
+        if weight.dtype not in _FLOATS:
+            raise InputError(
+                f"{name} in {folder} is of type {str(weight.dtype).removeprefix('torch.')}",
+                "name a model whose weights are float32, bfloat16 or float16",
+            )
     return {name: weight.float() for name, weight in found.items()}
 
 

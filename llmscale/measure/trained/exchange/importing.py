@@ -55,6 +55,8 @@ def import_model(
     job = _job(model, count)
     home = results.run_folder(job.run_id)
     remarks = model.remarks
+    if count is not None and job.tokens != count:
+        remarks = (*remarks, f"{count:,} tokens are {job.tokens:,} in whole sequences")
     if count is None:
         remarks = (*remarks, f"{_UNKNOWN}: --tokens says so, and laws leave the run out until then")
     row = run_row(job, "done", "")
