@@ -27,7 +27,7 @@ def import_(
 ) -> None:
     """Make a run of a model that another program trained, to be evaluated, fine-tuned, inspected.
 
-    Example: llmscale import gpt2 --out results/gpt2"""
+    Example: llmscale import models/gpt2 --out results/gpt2"""
     from llmscale.errors.command_lines import command_line
     from llmscale.measure.trained.exchange.importing import import_model
 

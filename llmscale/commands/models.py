@@ -43,7 +43,14 @@ def _show(found: "Models") -> None:
     output.results.print(table)
     if found.usable:
         place = found.usable[-1].path
-        output.show_next(command_line("llmscale", "generate", place, "Once"))
+        output.show_next(command_line("llmscale", "generate", place, found.prompt))
+    else:
+        output.show_next("weights are kept if a sweep is trained anew, into another folder")
+
+
+def _without_loss(model: "ListedModel") -> str:
+    """Why it has no loss; nothing of a model that was imported."""
+    return "-" if model.status == "done" or model.tokens is None else model.status
 
 
 def _cells(model: "ListedModel") -> tuple[str, ...]:
@@ -56,8 +63,8 @@ def _cells(model: "ListedModel") -> tuple[str, ...]:
         model.run_id,
         name,
         format_count(model.params),
-        format_count(model.tokens),
-        f"{model.loss:.4f}" if model.loss is not None else model.status,
+        format_count(model.tokens) if model.tokens else "-",
+        f"{model.loss:.4f}" if model.loss is not None else _without_loss(model),
         model.kept or "-",
         format_bytes(model.bytes) if model.bytes else "",
     )

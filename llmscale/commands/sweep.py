@@ -82,7 +82,10 @@ def _show(result: "SweepResult") -> None:
     fit, plot = (command_line("llmscale", verb, place) for verb in ("fit", "plot"))
     if len({run.recipe or DEFAULT_RECIPE for run in result.runs}) > 1:
         fit += " --by recipe"
-    output.show_next(own_command() if result.unfinished else f"{fit}; {plot}")
+    steps = [fit, plot]
+    if result.plan.kept.bytes_of:
+        steps.append(command_line("llmscale", "models", place))
+    output.show_next(own_command() if result.unfinished else "; ".join(steps))
 
 
 def _show_runs(result: "SweepResult") -> None:

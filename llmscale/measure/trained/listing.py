@@ -6,6 +6,7 @@ from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import recorded_runs
+from llmscale.measure.trained.exchange import IMPORTED
 from llmscale.measure.trained.places import find_results
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
@@ -21,7 +22,8 @@ class ListedModel:
     recipe: str | None
     status: str
     params: int
-    tokens: int
+    tokens: int | None
+    """None of an imported model of which nobody said it."""
     seed: int
     loss: float | None
     kept: str | None
@@ -36,6 +38,8 @@ class Models:
 
     folder: str
     models: tuple[ListedModel, ...]
+    prompt: str = "Once"
+    """What a model of this text may go on from: nothing if its tokens are symbols of a language."""
 
     @property
     def usable(self) -> tuple[ListedModel, ...]:
@@ -58,19 +62,22 @@ def models(place: Path | str | None = None) -> Models:
     rows = recorded_runs(results)
     if not rows:
         raise InputError(f"{where} has no runs", "name a results folder that a sweep wrote")
-    return Models(where, tuple(_listed(results, row) for row in rows))
+    listed = tuple(_listed(results, row) for row in rows)
+    is_language = any(row.data.startswith("synthetic:") for row in rows)
+    return Models(where, listed, "" if is_language else "Once")
 
 
 def _listed(results: ResultsFolder, row: Run) -> ListedModel:
     folder = results.run_folder(row.run_id)
     kept, size = _what_is_there(folder)
+    is_unknown = row.status == "stopped" and row.data.startswith(IMPORTED)
     return ListedModel(
         run_id=row.run_id,
         size=row.size,
         recipe=row.recipe,
         status=row.status,
         params=row.params,
-        tokens=row.tokens,
+        tokens=None if is_unknown else row.tokens,
         seed=row.seed,
         loss=row.loss,
         kept=kept,

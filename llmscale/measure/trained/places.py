@@ -42,6 +42,8 @@ def find_run(place: Path | str) -> FoundRun:
     if is_url(text):
         return _at_url(text)
     path = refuse_unusable(Path(text).expanduser(), _NAME_IT)
+    if (path / "runs.parquet").exists() and not _is_results(path):
+        raise _kept_none(path)
     if (path / "spec.json").exists():
         return FoundRun(RunFolder(path.resolve()))
     if _is_results(path):
@@ -87,9 +89,13 @@ def largest_of(results: ResultsFolder) -> FoundRun:
     if begun:
         said = f"{results.path.name}: run {begun[0].run_id} is used, which is under way"
         return FoundRun(begun[0], (said,))
-    raise InputError(
-        f"no run of {results.path} has kept its weights",
-        "train it anew in another folder with --keep all, or name another",
+    raise _kept_none(results.path)
+
+
+def _kept_none(path: Path) -> InputError:
+    return InputError(
+        f"no run of {path} has kept its weights",
+        "train its sweep anew into another folder with --out, or name another",
     )
 
 

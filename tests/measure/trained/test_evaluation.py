@@ -15,6 +15,7 @@ from sweeps import llmscale
 from llmscale import evaluate, generate, open_model, read_runs
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import recorded_runs, write_tables
+from llmscale.measure.trained.evaluation.overlap import overlap
 from llmscale.measure.trained.evaluation.scores import Score
 from llmscale.measure.trained.model import TrainedModel
 from llmscale.runs.lock import only_writer
@@ -213,6 +214,12 @@ def log_probability(trained: TrainedModel, prompt: str, choice: str) -> float:
     logits = trained.model(torch.tensor([before + after]))[0].log_softmax(-1)
     places = range(len(before) - 1, len(before) + len(after) - 1)
     return sum(float(logits[place, token]) for place, token in zip(places, after, strict=True))
+
+
+def test_answers_that_share_nothing_with_their_targets_score_zero() -> None:
+    found = {one.name: one for one in overlap(["zz", "yy", "xx"], ["a b c", "d e", "f g"])}
+    assert (found["bleu"].value, found["bleu"].stderr) == (0.0, 0.0)
+    assert found["rougeL"].value == 0.0
 
 
 def test_choices_are_made_by_likelihood(ladder: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from llmscale.errors import InputError
 from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.trained.exchange.export import export
 from llmscale.measure.trained.exchange.importing import import_model
+from llmscale.measure.trained.listing import models
 from llmscale.measure.trained.model import open_model
 from llmscale.runs.results_folder import ResultsFolder
 
@@ -264,3 +265,23 @@ def test_the_card_says_what_the_model_is_and_where_it_lies_on_the_law(
     card = (tmp_path / "model" / "README.md").read_text()
     for said in (run.name, "3.5000", "`power`, L = A/N^alpha", "4 runs", text.name):
         assert said in card
+
+
+def test_an_imported_model_of_unknown_tokens_is_listed_and_used_as_that(
+    trained: dict[str, Path], tmp_path: Path
+) -> None:
+    export(trained["llama"], tmp_path / "model")
+    import_model(tmp_path / "model", tmp_path / "back")
+    (listed,) = models(tmp_path / "back").models
+    assert (listed.tokens, listed.loss, listed.kept) == (None, None, "weights")
+    (said,) = open_model(tmp_path / "back").remarks
+    assert "the largest" in said
+    assert " stopped" not in llmscale("models", str(tmp_path / "back")).stdout
+
+
+def test_a_folder_without_weights_is_said_to_be_that(tmp_path: Path) -> None:
+    committed = Path(__file__).parents[3] / "results" / "cpu"
+    shutil.copy(committed / "runs.parquet", tmp_path)
+    with pytest.raises(InputError, match="has kept its weights"):
+        open_model(tmp_path)
+    assert "trained anew" in llmscale("models", str(tmp_path)).stdout

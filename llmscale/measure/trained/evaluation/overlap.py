@@ -54,7 +54,8 @@ def _of_corpus(name: str, metric: Any, written: Sequence[str], wanted: Sequence[
     stderr = None
     if len(written) > 1:
         shown = json.loads(score.format(width=12, signature=signature, is_json=True))
-        stderr = shown["confidence_var"] / _NORMAL_95  # half of the 95% interval
+        # Half of the 95% interval; sacrebleu gives none if every resample scores 0.
+        stderr = shown.get("confidence_var", 0.0) / _NORMAL_95
     return Metric(name, score.score, stderr, counted(len(written), "example"), signature)
 
 

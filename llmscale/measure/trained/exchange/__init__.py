@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+IMPORTED = "imported from "
+"""How the text of an imported model is called: by this and the model's own name."""
+
+
 @dataclass(frozen=True)
 class Imported:
     """A model as another program left it, in the terms of this one."""

@@ -25,7 +25,7 @@ def model_card(trained: TrainedModel, name: str, law: str | None = None) -> str:
     if law:
         parts.append(_section("On the scaling law", law))
     if trained.shape.arch.startswith(("llama", "gpt2")):
-        parts.append(_section("Use", _USE))
+        parts.append(_section("Use", _USE.replace("PATH", one_line(name))))
     return "\n\n".join(parts) + "\n"
 
 

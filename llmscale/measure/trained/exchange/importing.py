@@ -11,7 +11,7 @@ from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.kept_weights import weights_digest, write_weights
 from llmscale.measure.train.resumable import shapes_of_weights
 from llmscale.measure.train.run_spec import RunSpec
-from llmscale.measure.trained.exchange import FORMATS, Imported
+from llmscale.measure.trained.exchange import FORMATS, IMPORTED, Imported
 from llmscale.quantity import parse_count
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder, results_folder
@@ -47,7 +47,10 @@ def import_model(
     `stopped`. `source` is its format. Raises InputError."""
     place = Path(folder).expanduser()
     if not place.is_dir():
-        raise InputError(f"there is no folder {place}", "name the folder of a model")
+        raise InputError(
+            f"there is no folder {place}",
+            "name the folder of a model; one of a hub is fetched first, as by hf download",
+        )
     count = None if tokens is None else parse_count(str(tokens), "--tokens")
     results = _place_for(out)
     model: Imported = FORMATS.find(FORMATS.pin(source)).read(place)
@@ -125,6 +128,6 @@ def _job(model: Imported, tokens: int | None) -> Job:
         evaluations=1,
         seed=0,
         dtype="float32",
-        data=f"imported from {model.name}",
+        data=f"{IMPORTED}{model.name}",
         data_fingerprint=weights_digest(model.weights)[:32],
     )

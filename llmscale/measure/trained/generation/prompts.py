@@ -69,7 +69,14 @@ def _encoded(encoder: Encoder, text: str, end: int, unknown: int | None) -> Prom
             f"the prompt {begun(repr(text))} is not UTF-8 at character {error.start + 1}",
             "write it in UTF-8",
         ) from None
-    tokens = tuple(int(token) for token in encoder.encode([text])[0][:-1])
+    try:
+        tokens = tuple(int(token) for token in encoder.encode([text])[0][:-1])
+    except InputError as error:
+        raise InputError(
+            f"the prompt {begun(repr(text))} has what the run's tokenizer has no token for: "
+            f"{error.problem}",
+            "write with what its text holds, or give the empty prompt",
+        ) from error
     if not tokens:
         return Prompt(text, (end,), "an empty prompt: a new text is begun")
     strange = int(np.equal(tokens, unknown).sum()) if unknown is not None else 0
