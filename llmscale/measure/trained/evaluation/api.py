@@ -113,7 +113,8 @@ def _measured(
         try:
             score = None if again else kept.find(measure.name, key)
         except DamagedFile as error:
-            remarks.append(f"{error.problem}: {measure.name} was measured again")
+            said = f"{error.path} was damaged ({error.reason})"
+            remarks.append(f"{said}: {measure.name} was measured again")
         told(trained.run_id, measure.name, score is not None)
         if score is not None:
             known.append(measure.name)
