@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
+from llmscale.errors.command_lines import command_line
 from llmscale.runs.checked import DamagedFile, read_object
 from llmscale.runs.run import RUN_COLUMNS
 from llmscale.runs.run_folder import RunFolder
@@ -35,10 +36,14 @@ def write_scores(folder: RunFolder, scores: Mapping[str, float]) -> None:
 
 def read_scores(folder: RunFolder) -> dict[str, float]:
     """The scores of the run by column; none if there are none. Raises DamagedFile."""
+    path = folder.scores_path
     try:
-        return dict(_read(folder.scores_path))
+        return dict(_read(path))
     except FileNotFoundError:
         return {}
+    except DamagedFile as error:
+        fix = "remove it; the scores are measured again"
+        raise DamagedFile(error.path, error.reason, f"{fix}: {command_line('rm', path)}") from error
 
 
 def known_scores(folder: RunFolder) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from sweeps import llmscale
 from llmscale import evaluate, generate, open_model, read_runs
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import recorded_runs, write_tables
+from llmscale.measure.trained.evaluation.kept import KeptScores
+from llmscale.measure.trained.evaluation.measures import measures
 from llmscale.measure.trained.evaluation.overlap import overlap
-from llmscale.measure.trained.evaluation.scores import Score
+from llmscale.measure.trained.evaluation.scores import Metric, Score
+from llmscale.measure.trained.evaluation.spec import EvalSpec
 from llmscale.measure.trained.model import TrainedModel
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
-from llmscale.runs.scores import write_scores
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.scores import read_scores, write_scores
 
 DOCUMENTS = [f"one {word}; two {word}; three; four é {word}." for word in ("two", "nine", "one")]
 
@@ -269,8 +274,12 @@ BAD: dict[str, tuple[list[str], str]] = {
     "nothing there": (["--data", "nothing.txt"], "nothing.txt"),
     "an empty text": (["--data", "empty.jsonl"], "empty.jsonl"),
     "a longer context": (["--context", "64"], "trained on sequences of 32"),
+    "fewer tokens than a sequence": (["--max-tokens", "4"], "less than one sequence"),
     "a longer stride": (["--stride", "64"], "would not be counted"),
     "one name twice": (["--data", "x=text.jsonl", "--task", "x=long.jsonl"], "called x"),
+    "a standard error's columns": (["--data", "stderr_x=text.jsonl"], "begin with stderr"),
+    "a norm's columns": (["--task", "norm_x=long.jsonl"], "begin with norm"),
+    "a harness task's columns": (["--lm-eval", "norm_x"], "begin with norm"),
     "another text as its own": (["--data", "validation=text.jsonl"], "another name"),
     "no such harness task": (["--lm-eval", "my", "--lm-eval-folder", "none"], "is no folder"),
 }
@@ -295,6 +304,81 @@ def test_what_cannot_be_measured_is_one_sentence(
     assert said in " ".join(found.output.split())
     assert "fix:" in found.output
     assert not (run_of(kept_ladder) / "scores.json").exists()
+
+
+def test_the_columns_of_a_mixture_s_source_are_its_training_s(ladder: Path, books: Path) -> None:
+    run = run_of(ladder)
+    write_scores(RunFolder(run), {"share_a": 0.5, "loss_a": 3.0})
+    with pytest.raises(InputError, match="a is a source of the mixture"):
+        evaluate(ladder, data=f"a={books}")
+    assert not list(ladder.glob("runs/*/evaluations.json"))
+    assert read_scores(RunFolder(run)) == {"share_a": 0.5, "loss_a": 3.0}
+
+
+def test_two_measures_of_one_column_are_refused(ladder: Path) -> None:
+    kept = KeptScores(RunFolder(run_of(ladder)))
+    kept.add(Score("match_quiz", "lm-eval", (Metric("exact", 0.5),)), "key", "asked")
+    with pytest.raises(InputError, match="a column of one name"):
+        kept.add(Score("quiz", "lm-eval", (Metric("exact_match", 0.1),)), "key", "asked")
+    assert read_scores(kept.folder) == {"exact_match_quiz": 0.5}
+
+
+def test_another_tokenizer_is_measured_again(ladder: Path, books: Path) -> None:
+    run = run_of(ladder)
+    evaluate(run, data=str(books))
+    assert evaluate(run, data=str(books)).runs[0].known
+    file = run / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    tokenizer["normalizer"] = {"type": "Lowercase"}
+    file.write_text(json.dumps(tokenizer))
+    assert not evaluate(run, data=str(books)).runs[0].known
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "much", None, True, [1.0]])
+def test_a_kept_score_that_is_damaged_is_measured_again(
+    value: Any, ladder: Path, books: Path
+) -> None:
+    run = run_of(ladder)
+    first = evaluate(run, data=str(books))
+    file = run / "evaluations.json"
+    kept = json.loads(file.read_text())
+    kept["books"]["score"]["metrics"][0]["value"] = value
+    file.write_text(json.dumps(kept))
+    again = evaluate(run, data=str(books))
+    assert not again.runs[0].known
+    assert again.runs[0].scores == first.runs[0].scores
+    assert "books was measured again" in again.remarks[0]
+
+
+def test_a_loss_beyond_any_perplexity_is_shown() -> None:
+    shown = Score("books", "text", (Metric("loss", 1e4),)).to_json()
+    assert shown["perplexity"] == math.exp(700)
+
+
+def test_all_runs_are_checked_before_the_first_is_measured(ladder: Path, books: Path) -> None:
+    first = evaluate(ladder, data=str(books))
+    file = run_of(ladder) / "scores.json"
+    file.write_text("{")
+    with pytest.raises(InputError, match=f"rm .*{file.name}"):
+        evaluate(ladder, data=f"test={books}")
+    assert "loss_test" not in read_scores(RunFolder(run_of(ladder, 0)))
+    file.unlink()
+    again = evaluate(ladder, data=str(books))
+    assert sorted(run.known for run in again.runs) == [(), *[("books",)] * 3]
+    assert again.runs[0].scores == first.runs[0].scores
+    assert "loss_books" in read_scores(RunFolder(run_of(ladder)))
+
+
+@pytest.mark.parametrize("option", ["context", "stride", "max_tokens"])
+def test_what_does_not_apply_to_a_fine_tuned_run_is_refused(option: str, ladder: Path) -> None:
+    trained = open_model(run_of(ladder))
+    job = replace(trained.spec.job)
+    object.__setattr__(job, "finetuning", "any")
+    tuned = replace(trained, spec=replace(trained.spec, job=job))
+    given: dict[str, Any] = {option: 8}
+    (measure,) = measures(EvalSpec(**given))
+    with pytest.raises(InputError, match="fine-tuned"):
+        measure.check(tuned)
 
 
 def test_a_tokenizer_that_does_not_fit_leaves_its_run_out(ladder: Path, books: Path) -> None:

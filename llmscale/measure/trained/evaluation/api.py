@@ -13,6 +13,7 @@ from llmscale.measure.trained.evaluation.scores import Evaluation, RunScores, Sc
 from llmscale.measure.trained.evaluation.spec import EvalSpec
 from llmscale.measure.trained.model import TrainedModel, open_model
 from llmscale.measure.trained.places import find_run, usable_runs
+from llmscale.runs.checked import DamagedFile
 from llmscale.runs.remote import is_results, is_url, results_at
 from llmscale.runs.remote.reading import fetched
 from llmscale.runs.results_folder import ResultsFolder
@@ -51,7 +52,9 @@ def evaluate(
     folders, remarks = _runs_at(place)
     runs: list[RunScores] = []
     left_out: list[tuple[str, str]] = []
-    for number, folder in enumerate(folders):
+    usable: list[RunFolder] = []
+    trained: TrainedModel | None = None
+    for folder in folders:
         try:
             trained = _opened(folder, device, spec.arch)
         except InputError as error:
@@ -59,16 +62,21 @@ def evaluate(
                 raise
             left_out.append((folder.run_id, error.problem))
             continue
+        KeptScores(folder).check(measure.name for measure in asked)
         for measure in asked:
             measure.check(trained)
-        told = _Told(report, number, len(folders))
-        runs.append(_measured(trained, asked, told, spec.again))
+        usable.append(folder)
         remarks += [remark for remark in trained.remarks if remark not in remarks]
-    if not runs:
+    if trained is None:
         raise InputError(
             f"none of the {len(folders)} runs of {place} can be used: {left_out[0][1]}",
             f"see which can: llmscale models {place}",
         )
+    for number, folder in enumerate(usable):
+        if trained.folder != folder:
+            trained = _opened(folder, device, spec.arch)
+        told = _Told(report, number, len(usable))
+        runs.append(_measured(trained, asked, told, spec.again, remarks))
     remarks += [remark for measure in asked for remark in measure.remarks]
     remarks += _mixed(folders[0], asked, runs)
     table, why = _to_table(folders[0])
@@ -93,13 +101,20 @@ def _opened(folder: RunFolder, device: str, arch: str | None) -> TrainedModel:
     return trained
 
 
-def _measured(trained: TrainedModel, asked: list[Measure], told: _Told, again: bool) -> RunScores:
+def _measured(
+    trained: TrainedModel, asked: list[Measure], told: _Told, again: bool, remarks: list[str]
+) -> RunScores:
     kept = KeptScores(trained.folder)
     scores: list[Score] = []
     known: list[str] = []
     for measure in asked:
         key = key_of(trained, measure.kind, measure.name, measure.decided_by(trained))
-        score = None if again else kept.find(measure.name, key)
+        score = None
+        try:
+            score = None if again else kept.find(measure.name, key)
+        except DamagedFile as error:
+            said = f"{error.path} was damaged ({error.reason})"
+            remarks.append(f"{said}: {measure.name} was measured again")
         told(trained.run_id, measure.name, score is not None)
         if score is not None:
             known.append(measure.name)

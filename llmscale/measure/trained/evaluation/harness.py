@@ -13,6 +13,7 @@ from llmscale.errors import InputError, LlmscaleError, WorkError, counted
 from llmscale.errors.printable import one_line
 from llmscale.machine.needs import need
 from llmscale.measure.text.sources import digest_of
+from llmscale.measure.trained.evaluation.names import check_name
 from llmscale.measure.trained.evaluation.scores import Metric, Score
 from llmscale.measure.trained.evaluation.spec import EvalSpec
 from llmscale.measure.trained.model import TrainedModel
@@ -25,6 +26,8 @@ _STDERR: Final = "_stderr"
 
 def harness_measures(spec: EvalSpec) -> "list[HarnessTask]":
     """What is measured on each task. Raises InputError for one that there is none of."""
+    for name in spec.lm_eval:
+        check_name(name, "task: NAME in its YAML file")
     need("lm_eval", "--lm-eval", "'llmscale[lm-eval]'")
     folder = None
     if spec.lm_eval_folder is not None:

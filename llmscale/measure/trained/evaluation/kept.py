@@ -2,7 +2,7 @@
 once; and as columns of the table of runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.text.sources import digest_of
 from llmscale.measure.trained.evaluation.scores import Score
 from llmscale.measure.trained.model import TrainedModel
-from llmscale.runs.checked import known_object
+from llmscale.runs.checked import DamagedFile, known_object, read_object
 from llmscale.runs.lock import only_writer
 from llmscale.runs.remote import is_results, results_at, url_of
 from llmscale.runs.remote.lock import RemoteLock
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_write import write_json
-from llmscale.runs.scores import write_scores
+from llmscale.runs.scores import read_scores, write_scores
 from llmscale.runs.unchanged import stamp_of
 
 FILE: Final = "evaluations.json"
@@ -39,12 +39,44 @@ class KeptScores:
         return self.folder.path / FILE
 
     def find(self, name: str, key: str) -> Score | None:
-        """The score of this name, if `key` decided it; None for one that is damaged, too."""
-        kept = known_object(self.path).get(name)
-        if isinstance(kept, dict) and kept.get("key") == key:
-            with suppress(KeyError, TypeError, AttributeError):
-                return Score.from_json(kept["score"])
-        return None
+        """The score of this name, if `key` decided it and the run has its columns. Raises
+        DamagedFile."""
+        try:
+            kept = read_object(self.path).get(name)
+        except FileNotFoundError:
+            return None
+        if kept is None:
+            return None
+        try:
+            if kept["key"] != key:
+                return None
+            score = Score.from_json(kept["score"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedFile(self.path, f"{name} is no score") from error
+        has_columns = read_scores(self.folder).items() >= score.columns.items()
+        return score if score.name == name and has_columns else None
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise InputError if the run's columns cannot be read, or if training wrote those of one
+        of `names`."""
+        columns = read_scores(self.folder)
+        for name in names:
+            if f"share_{name}" in columns:
+                raise InputError(
+                    f"{name} is a source of the mixture of run {self.folder.run_id}, whose "
+                    f"training wrote loss_{name}",
+                    "give what is measured another name: NAME=FILE",
+                )
+
+    def others_with(self, score: Score) -> list[str]:
+        """The names of the other scores that have a column of `score`."""
+        found = []
+        for name, kept in known_object(self.path).items():
+            with suppress(LookupError, TypeError, ValueError, AttributeError):
+                columns = Score.from_json(kept["score"]).columns
+                if name != score.name and columns.keys() & score.columns.keys():
+                    found.append(name)
+        return found
 
     def is_otherwise(self, name: str, asked: str) -> bool:
         """Whether the score of this name is there, and something else was asked for."""
@@ -54,6 +86,12 @@ class KeptScores:
     def add(self, score: Score, key: str, asked: str) -> None:
         """Keep it, and its numbers as the run's columns. `asked` is what was asked for, of whatever
         run. Raises InputError."""
+        if others := self.others_with(score):
+            raise InputError(
+                f"{score.name} and {others[0]} of run {self.folder.run_id} have a column of one "
+                "name",
+                "give it another name: NAME=FILE",
+            )
         write_scores(self.folder, score.columns)
         known = known_object(self.path)
         kept = {"key": key, "asked": asked, "score": score.to_json()}
@@ -61,10 +99,11 @@ class KeptScores:
 
 
 def key_of(trained: TrainedModel, kind: str, name: str, decided_by: Mapping[str, Any]) -> str:
-    """What decides a score: the weights, the text or task, and the options."""
+    """What decides a score: the weights, the tokenizer, the text or task, and the options."""
     weights = stamp_of(trained.folder.weights_path)
     parts = json.dumps(decided_by, sort_keys=True, default=str)
-    return digest_of([str(REVISION), kind, name, parts, str(weights), str(trained.step)])
+    tokenizer = digest_of([trained.tokenizer.to_str(), str(trained.end_of_text)])
+    return digest_of([str(REVISION), kind, name, parts, str(weights), str(trained.step), tokenizer])
 
 
 def write_columns(results: ResultsFolder) -> str | None:

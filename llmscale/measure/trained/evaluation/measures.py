@@ -1,7 +1,7 @@
 """What is measured of each run: a loss on a text, or a score on a task, one after another."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from llmscale.errors import InputError
@@ -10,7 +10,11 @@ from llmscale.measure.trained.evaluation.names import Asked, named
 from llmscale.measure.trained.evaluation.scores import Score
 from llmscale.measure.trained.evaluation.spec import VALIDATION, EvalSpec
 from llmscale.measure.trained.evaluation.texts import Text, open_text
-from llmscale.measure.trained.evaluation.validation import validation_loss, validation_store
+from llmscale.measure.trained.evaluation.validation import (
+    validation_loss,
+    validation_store,
+    validation_tokens,
+)
 from llmscale.measure.trained.model import TrainedModel
 
 
@@ -142,8 +146,18 @@ class _ValidationLoss:
         return f"{self.max_tokens} {self.reach}"
 
     def check(self, trained: TrainedModel) -> None:
+        if trained.spec.job.finetuning is not None:
+            given = {**asdict(self.reach), "max-tokens": self.max_tokens}
+            for name in (name for name, value in given.items() if value is not None):
+                raise InputError(
+                    f"--{name} does not apply to the {VALIDATION} text of run {trained.run_id}, "
+                    "which was fine-tuned: its loss is that of whole examples",
+                    f"leave --{name} out, or measure other texts in a call of their own",
+                )
         self.reach.of(trained)
         validation_store(trained)
+        if trained.spec.job.finetuning is None:
+            validation_tokens(trained, self.max_tokens)
 
     def decided_by(self, trained: TrainedModel) -> Mapping[str, Any]:
         text = validation_store(trained).fingerprint

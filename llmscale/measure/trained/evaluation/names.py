@@ -9,6 +9,8 @@ from llmscale.errors import InputError
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.\-]*)=(.+)", re.DOTALL)
 _LONGEST = 40
+_OTHER_COLUMNS = re.compile(r"(stderr|norm)(_.*)?", re.IGNORECASE | re.DOTALL)
+"""Names by which `loss_NAME` and `accuracy_NAME` are the columns of another measure."""
 
 
 @dataclass(frozen=True)
@@ -45,4 +47,15 @@ def _asked(text: str, option: str) -> Asked:
             f"{option} {place!r} gives no name for a column",
             f"name it: {option} NAME={place}, of at most {_LONGEST} letters",
         )
+    check_name(plain, f"{option} NAME={place}")
     return Asked(plain, place)
+
+
+def check_name(name: str, example: str) -> None:
+    """Raise InputError if the columns of `name` could be those of something else."""
+    if match := _OTHER_COLUMNS.fullmatch(name):
+        raise InputError(
+            f"{name} cannot be the name of what is measured: its columns would be taken for the "
+            f"{match[1]} of something else",
+            f"give it a name that does not begin with {match[1]}: {example}",
+        )

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from llmscale.runs.checked import typed
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -51,15 +53,22 @@ class Score:
     def to_json(self) -> dict[str, Any]:
         shown = asdict(self)
         if self.kind == "text":
-            shown["perplexity"] = math.exp(self.metric("loss").value)
+            shown["perplexity"] = math.exp(min(self.metric("loss").value, 700.0))
         return shown
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> "Score":
-        """Raises KeyError or TypeError for what is no score."""
-        fields = {key: value for key, value in kept.items() if key != "perplexity"}
-        metrics = tuple(Metric(**metric) for metric in fields.pop("metrics"))
-        return cls(metrics=metrics, **fields)
+        """Raises KeyError, TypeError or ValueError for what is no score."""
+        metrics = tuple(typed(Metric, metric) for metric in kept["metrics"])
+        score: Score = typed(cls, {**kept, "metrics": metrics})
+        numbers = [*score.columns.values(), *(one.chance or 0.0 for one in metrics)]
+        if not metrics or not all(map(math.isfinite, numbers)):
+            raise ValueError("it has no finite numbers")
+        if any((one.stderr or 0.0) < 0 for one in metrics):
+            raise ValueError("a standard error is below zero")
+        if score.kind == "text":
+            score.metric("loss")
+        return score
 
     def _columns(self) -> Iterator[tuple[str, float]]:
         for metric in self.metrics:
