@@ -23,6 +23,7 @@ from llmscale.runs.safe_write import write_bytes
 from llmscale.runs.shape import Shape
 
 _FORMAT = "llmscale"
+_DTYPES = torch.float32, torch.bfloat16, torch.float16
 
 
 def weights_bytes(shape: Shape, dtype: str) -> int:
@@ -62,7 +63,8 @@ def write_weights(
 
 def read_weights(path: Path, shape: Shape, parametrization: str) -> dict[str, Tensor]:
     """The weights at `path` of a model of `shape`, in the type that they are kept in. Raises
-    InputError for a file that is damaged or of another model; FileNotFoundError."""
+    InputError for a file that is damaged or of another model, or whose weights are no finite
+    floats; FileNotFoundError."""
     stored, noted = read_tensors(path)
     wanted = shapes_of_weights(shape, parametrization)
     try:
@@ -74,6 +76,10 @@ def read_weights(path: Path, shape: Shape, parametrization: str) -> dict[str, Te
         if found is None or found.shape != size:
             there = "no such weight" if found is None else f"it of {_size(found.shape)}"
             raise _unusable(path, f"{name} must be of {_size(size)}, and there is {there}")
+        if found.dtype not in _DTYPES:
+            raise _unusable(path, f"{name} is of type {found.dtype}".replace("torch.", ""))
+        if not found.isfinite().all():
+            raise _unusable(path, f"{name} has weights that are no finite numbers")
     if extra := sorted(weights.keys() - wanted.keys()):
         raise _unusable(path, f"{extra[0]} is no weight of a model of shape {shape.name}")
     if "sha256" in noted and noted["sha256"] != weights_digest(stored):
@@ -117,7 +123,8 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
         weight = weights[name].contiguous()
         head: list[Any] = [name, str(weight.dtype), list(weight.shape)]
         digest.update(json.dumps(head).encode())
-        digest.update(weight.view(torch.uint8).numpy().data if weight.numel() else b"")
+        content = weight.view(-1).view(torch.uint8).numpy().data if weight.numel() else b""
+        digest.update(content)
     return digest.hexdigest()
 
 

@@ -56,11 +56,20 @@ def unpacked(
 
 
 def _unpacked(packed: Tensor, scales: Tensor, bits: int, size: torch.Size) -> Tensor:
-    count, columns = size.numel(), size[-1]
-    each = np.unpackbits(packed.numpy())[: count * bits].reshape(-1, bits)
-    groups = scales.shape[-1]
-    if len(each) != count or columns % groups or scales.numel() * columns != count * groups:
+    if packed.dtype != torch.uint8 or scales.dtype != torch.float16:
+        raise ValueError("its packed weights or their scales are of another type")
+    count, columns = size.numel(), size[-1] if size else 1
+    groups = scales.shape[-1] if scales.dim() == 2 else 0
+    if (
+        packed.shape != (-(-count * bits // 8),)
+        or not groups
+        or columns % groups
+        or len(scales) * columns != count
+    ):
         raise ValueError("its packed weights or their scales are of another size")
+    if not scales.isfinite().all():
+        raise ValueError("it has scales that are no finite numbers")
+    each = np.unpackbits(packed.numpy())[: count * bits].reshape(-1, bits)
     numbers = np.packbits(np.pad(each, ((0, 0), (8 - bits, 0))), axis=1)[:, 0]
     signed = torch.from_numpy(numbers).to(torch.float32) - (1 << bits - 1)
     scaled = signed.view(-1, groups, columns // groups) * scales.float().view(-1, groups, 1)

@@ -1,11 +1,13 @@
 """The models that a results folder holds: what can be used, and what it takes on disk."""
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import recorded_runs
+from llmscale.measure.train.run_spec import known_spec
 from llmscale.measure.trained.exchange import IMPORTED
 from llmscale.measure.trained.places import find_results
 from llmscale.runs.results_folder import ResultsFolder
@@ -27,7 +29,8 @@ class ListedModel:
     seed: int
     loss: float | None
     kept: str | None
-    """`weights`, `checkpoint` for a run under way, or None."""
+    """`weights`, `checkpoint` for a run under way, `damaged` if what is there cannot be used, or
+    None."""
     bytes: int
     path: str
 
@@ -44,7 +47,7 @@ class Models:
     @property
     def usable(self) -> tuple[ListedModel, ...]:
         """Those whose weights are there."""
-        return tuple(model for model in self.models if model.kept)
+        return tuple(model for model in self.models if model.kept not in (None, "damaged"))
 
     @property
     def bytes(self) -> int:
@@ -87,8 +90,22 @@ def _listed(results: ResultsFolder, row: Run) -> ListedModel:
 
 
 def _what_is_there(folder: RunFolder) -> tuple[str | None, int]:
-    if folder.weights_path.is_file():
-        return "weights", folder.weights_path.stat().st_size
-    if folder.checkpoint_path.is_file():
-        return "checkpoint", folder.checkpoint_path.stat().st_size
+    for kept, path in (("weights", folder.weights_path), ("checkpoint", folder.checkpoint_path)):
+        if path.is_file():
+            is_whole = kept == "checkpoint" or _is_safetensors(path)
+            is_usable = is_whole and known_spec(folder) is not None
+            return kept if is_usable else "damaged", path.stat().st_size
     return None, 0
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is as long as its header says, which alone is read."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            begin = 8 + int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(begin - 8)) if 8 < begin <= size else {}
+        ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+        return bool(begin + max(ends) == size)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return False

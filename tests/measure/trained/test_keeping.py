@@ -13,7 +13,7 @@ from trained import untrained_run
 
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import write_tables
-from llmscale.measure.train.kept_weights import read_tensors
+from llmscale.measure.train.kept_weights import read_tensors, write_weights
 from llmscale.measure.trained.listing import models
 from llmscale.measure.trained.model import TrainedModel, open_model
 from llmscale.runs.results_folder import ResultsFolder
@@ -143,6 +143,41 @@ def test_damaged_weights_are_refused_in_one_sentence(
         _ = open_model(copy).tokenizer
     assert "\n" not in error.value.problem
     assert error.value.fix
+
+
+@pytest.mark.parametrize("how", ["nan", "inf", "int8", "complex64", "float64"])
+def test_weights_that_are_no_finite_floats_are_refused(
+    how: str, text: Path, tmp_path: Path
+) -> None:
+    path = untrained_run(text, tmp_path) / "weights.safetensors"
+    weights, job = read_tensors(path)[0], open_model(path.parent).spec.job
+    name = next(iter(weights))
+    if how in ("nan", "inf"):
+        weights[name].view(-1)[3] = float(how)
+    else:
+        weights[name] = weights[name].to(getattr(torch, how))
+    write_weights(path, weights, job)
+    with pytest.raises(InputError, match=f"{name} (is of type {how}|has weights that are no)"):
+        open_model(path.parent)
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "pickle", "longer", "spec", "header"])
+def test_damaged_models_are_not_usable(how: str, text: Path, tmp_path: Path) -> None:
+    run = untrained_run(text, tmp_path)
+    weights = run / "weights.safetensors"
+    write_tables(ResultsFolder(tmp_path), final=True)
+    assert models(tmp_path).usable
+    if how == "spec":
+        (run / "spec.json").write_text("{")
+    elif how == "longer":
+        weights.write_bytes(weights.read_bytes() + b"0")
+    elif how == "header":
+        weights.write_bytes((2).to_bytes(8, "little") + b"[]")
+    else:
+        damaged(run, how)
+    found = models(tmp_path)
+    assert [one.kept for one in found.models] == ["damaged"]
+    assert not found.usable
 
 
 def test_scores_are_columns_and_survive_their_folder(ladder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Weights of few bits: rounded by their groups, packed, and measured as runs of their own."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ import torch
 from sweeps import llmscale
 
 from llmscale import InputError, open_model, quantize, read_runs
+from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.train.kept_weights import read_tensors, write_weights
 from llmscale.measure.train.packed_weights import BITS, Rounded, unpacked
+from llmscale.measure.trained.evaluation.scores import Metric
+from llmscale.measure.trained.quantization.api import Quantized, _row
 from llmscale.measure.trained.quantization.rounding import round_matrix
+from llmscale.runs.results_folder import ResultsFolder
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +102,9 @@ def test_what_is_there_is_not_made_again(kept_ladder: Path, rounded: Path) -> No
     [
         (["--bits", "9"], "'9' cannot be the bits of a weight"),
         (["--bits", "4.5"], "cannot be the bits"),
-        (["--bits", "8,,4"], "cannot be the bits"),
-        (["--group", "0"], "at least 1"),
+        (["--bits", "4,4"], "names 4 twice"),
+        (["--group", "1"], "at least 2"),
+        (["--group", "7"], "no factor in common"),
         (["--out", "LADDER"], "holds other results"),
     ],
 )
@@ -111,6 +118,69 @@ def test_what_cannot_be_is_one_sentence(
     assert found.exit_code == 2
     assert said in " ".join(found.output.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("packed", "scales"),
+    [
+        (torch.zeros(8, dtype=torch.uint8), torch.tensor(1.0).half()),
+        (torch.zeros(8, dtype=torch.uint8), torch.ones(2, 0).half()),
+        (torch.zeros(8, dtype=torch.uint8), torch.full((2, 1), torch.nan).half()),
+        (torch.zeros(8, dtype=torch.uint8), torch.ones(2, 1, dtype=torch.int16)),
+        (torch.zeros(8), torch.ones(2, 1).half()),
+        (torch.zeros(8, dtype=torch.bool), torch.ones(2, 1).half()),
+        (torch.zeros(7, dtype=torch.uint8), torch.ones(2, 1).half()),
+    ],
+)
+def test_packed_weights_of_a_wrong_kind_are_refused(
+    packed: torch.Tensor, scales: torch.Tensor
+) -> None:
+    stored = {"w:packed": packed, "w:scale": scales}
+    with pytest.raises(ValueError, match=r"its packed weights|it has scales"):
+        unpacked(stored, {BITS: "8"}, {"w": torch.Size((2, 4))})
+
+
+def changed_weights(path: Path, factor: float) -> None:
+    weights = {name: one * factor for name, one in read_tensors(path)[0].items()}
+    write_weights(path, weights, open_model(path.parent).spec.job)
+
+
+def test_what_is_there_is_of_these_weights_and_whole(kept_ladder: Path, tmp_path: Path) -> None:
+    run_id = next(iter(recorded_runs(ResultsFolder(kept_ladder)))).run_id
+    parent = tmp_path / "models" / "runs" / run_id
+    shutil.copytree(kept_ladder / "runs" / run_id, parent)
+    out = tmp_path / "out"
+
+    def run() -> Quantized:
+        return quantize(tmp_path / "models", bits="4", out=out)
+
+    (parent / "tokenizer.json").unlink()  # the token store has it, too
+    first = run()
+    assert first.known == 0
+    made = out / "runs" / first.models[-1].run_id / "weights.safetensors"
+    whole = made.read_bytes()
+    made.write_bytes(whole[:-8])
+    assert run().known == 1
+    assert len(made.read_bytes()) == len(whole)
+    open_model(made.parent)
+    changed_weights(parent / "weights.safetensors", 2.0)
+    with pytest.raises(InputError, match="of other weights"):
+        run()
+    out = tmp_path / "anew"
+    anew = run()
+    assert anew.known == 0
+    assert not {one.run_id for one in anew.models} & {one.run_id for one in first.models}
+    changed_weights(parent / "weights.safetensors", 1e7)
+    out = tmp_path / "large"
+    with pytest.raises(InputError, match="too large for a scale"):
+        run()
+    assert not out.exists()
+
+
+def test_a_loss_without_an_exponential_has_a_row(kept_ladder: Path) -> None:
+    row = next(iter(recorded_runs(ResultsFolder(kept_ladder))))
+    loss = Metric("loss", 1e4)
+    assert _row(row, "a", loss, loss).perplexity == math.exp(700)
 
 
 @pytest.mark.parametrize("how", ["bits", "scales", "short"])

@@ -9,15 +9,21 @@ from typing import Any
 from llmscale.errors import InputError, counted
 from llmscale.machine.needs import need
 from llmscale.measure.sweep.records import recorded_runs, write_tables
-from llmscale.measure.train.kept_weights import read_tensors, write_weights
+from llmscale.measure.train.job import Job
+from llmscale.measure.train.kept_weights import (
+    read_tensors,
+    read_weights,
+    weights_digest,
+    write_weights,
+)
 from llmscale.measure.train.packed_weights import BITS
-from llmscale.measure.train.run_spec import RunSpec
+from llmscale.measure.train.run_spec import RunSpec, known_spec
 from llmscale.measure.trained.evaluation.api import results_with_weights
 from llmscale.measure.trained.evaluation.scores import Metric
 from llmscale.measure.trained.evaluation.validation import validation_loss, validation_store
 from llmscale.measure.trained.model import TrainedModel, open_model
 from llmscale.measure.trained.places import usable_runs
-from llmscale.measure.trained.quantization.rounding import round_weights
+from llmscale.measure.trained.quantization.rounding import check_matrices, round_weights
 from llmscale.measure.trained.quantization.spec import QuantizeSpec
 from llmscale.runs.lock import only_writer
 from llmscale.runs.remote import is_url
@@ -26,11 +32,14 @@ from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import refuse_links
 from llmscale.runs.safe_write import make_folder, write_bytes
-from llmscale.runs.scores import read_scores, write_scores
+from llmscale.runs.scores import known_scores, read_scores, write_scores
 from llmscale.settings import shows_keywords
 from llmscale.settings.tables import with_keywords
 
 _OWN = ("runs", "runs.parquet", "curves.parquet", ".lock", "figures")
+_DIGEST_DIGITS = 32
+_MOST_LOSS = 700.0
+"""Whose exponential is still a float."""
 
 
 @dataclass(frozen=True)
@@ -97,19 +106,28 @@ def quantize(
         )
     results = _place_for(_beside(place, source) if out is None else out, source)
     opened, left_out = _opened(parents, spec.arch)
+    digests = {}
+    for trained in opened:
+        stored = _kept(trained)
+        check_matrices(stored, spec.bits, spec.group, trained.run_id)
+        digests[trained.run_id] = weights_digest(stored)[:_DIGEST_DIGITS]
+    jobs = [
+        (trained, bits, _job(trained, bits, spec.group, digests[trained.run_id]))
+        for trained in opened
+        for bits in (None, *spec.bits)
+    ]
+    ids = {job.run_id for _, _, job in jobs}
+    _refuse_other_weights(results, digests, ids)
     make_folder(results.path)
-    known, ids = 0, set()
+    known = 0
     with only_writer(results.path):
-        for trained in opened:
-            for bits in (None, *spec.bits):
-                job = replace(trained.spec.job, rounded=_name(trained, bits, spec.group))
-                home = results.run_folder(job.run_id)
-                is_known = home.has_ended and home.weights_path.exists()
-                report(trained.run_id, bits or _kept_bits(trained), is_known)
-                if not is_known:
-                    _write(trained, replace(trained.spec, job=job), home, bits, spec)
-                known += is_known
-                ids.add(job.run_id)
+        for trained, bits, job in jobs:
+            home = results.run_folder(job.run_id)
+            is_known = _is_whole(home)
+            report(trained.run_id, bits or _kept_bits(trained), is_known)
+            if not is_known:
+                _write(trained, replace(trained.spec, job=job), home, bits, spec)
+            known += is_known
         write_tables(results, final=True)
     models = tuple(_model(results, row) for row in recorded_runs(results) if row.run_id in ids)
     ordered = sorted(models, key=lambda one: (one.params, one.tokens, one.parent, -one.bits))
@@ -159,6 +177,7 @@ def _opened(
             if trained.spec.job.rounded is not None:
                 raise InputError(f"run {folder.run_id} is rounded already")
             validation_store(trained)
+            _ = trained.tokenizer_file
         except InputError as error:
             left_out.append((folder.run_id, error.problem))
             continue
@@ -171,11 +190,38 @@ def _opened(
     return found, left_out
 
 
-def _name(trained: TrainedModel, bits: int | None, group: int) -> str:
-    """To what weights are rounded, in the run's id."""
-    if bits is None:
-        return f"as kept, {_kept_bits(trained)} bits"
-    return f"int{bits}-group{group}"
+def _refuse_other_weights(
+    results: ResultsFolder, digests: Mapping[str, str], ids: set[str]
+) -> None:
+    """Raise InputError if there are runs of a parent as it was with other weights."""
+    for row in recorded_runs(results):
+        if row.run_id in ids or row.parent is None or row.parent not in digests:
+            continue
+        run = known_spec(results.run_folder(row.run_id))
+        if not (run and (run.job.rounded or "").endswith(f" of {digests[row.parent]}")):
+            raise InputError(
+                f"{results.path} has run {row.run_id}, which is of other weights than run "
+                f"{row.parent} has now",
+                "name a new folder with --out",
+            )
+
+
+def _is_whole(home: RunFolder) -> bool:
+    """Whether a run is there with all that it was written with."""
+    run = known_spec(home)
+    if run is None or home.known_row() is None or "bits" not in known_scores(home):
+        return False
+    try:
+        read_weights(home.weights_path, run.job.shape, run.job.parametrization)
+    except (InputError, FileNotFoundError):
+        return False
+    return True
+
+
+def _job(trained: TrainedModel, bits: int | None, group: int, digest: str) -> Job:
+    """The job of the model, whose id also says to what which weights are rounded."""
+    name = f"int{bits}-group{group}" if bits else f"as kept, {_kept_bits(trained)} bits"
+    return replace(trained.spec.job, rounded=f"{name} of {digest}")
 
 
 def _kept(trained: TrainedModel) -> Mapping[str, Any]:
@@ -198,7 +244,7 @@ def _write(
     make_folder(home.path)
     replace(run, start=None, branch_points={}).write(home)
     write_weights(home.weights_path, stored, run.job, notes)
-    write_bytes(home.tokenizer_path, trained.folder.tokenizer_path.read_bytes())
+    write_bytes(home.tokenizer_path, trained.tokenizer_file.read_bytes())
     rounded = open_model(home.path, arch=spec.arch)
     score = validation_loss(rounded)
     size = sum(weight.nbytes for weight in stored.values())
@@ -221,7 +267,7 @@ def _row(parent: Run, run_id: str, loss: Metric, per_byte: Metric) -> Run:
         parent=parent.run_id,
         loss=loss.value,
         loss_stderr=loss.stderr,
-        perplexity=math.exp(loss.value),
+        perplexity=math.exp(min(loss.value, _MOST_LOSS)),
         bits_per_byte=per_byte.value,
         retry_of=None,
         seconds=None,

@@ -3,7 +3,7 @@ row. (Its int4 kernels need a GPU; rounding and scales are the same everywhere.)
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -11,6 +11,7 @@ from io import StringIO
 import torch
 from torch import Tensor, nn
 
+from llmscale.errors import InputError
 from llmscale.measure.train.packed_weights import Rounded
 
 
@@ -26,6 +27,29 @@ class RoundedWeights:
     def bytes(self) -> int:
         """Of the numbers, their scales and all other weights."""
         return sum(weight.nbytes for weight in self.stored.values())
+
+
+def check_matrices(
+    weights: Mapping[str, Tensor], bits: Sequence[int], group: int, run_id: str
+) -> None:
+    """Raise InputError for a matrix that cannot be rounded in all of `bits`."""
+    most = torch.finfo(torch.float16).max * (2 ** min(bits) - 1) / 2
+    for name, weight in weights.items():
+        if weight.dim() < 2:
+            continue
+        columns = weight.shape[-1]
+        if math.gcd(columns, group) == 1:
+            raise InputError(
+                f"--group {group} has no factor in common with the {columns} weights of a row of "
+                f"{name} of run {run_id}",
+                f"give another group, as in --group {columns}",
+            )
+        if weight.abs().max() > most:
+            raise InputError(
+                f"{name} of run {run_id} has weights above {most:.3g}, too large for a scale of "
+                "float16",
+                "name a results folder without this run",
+            )
 
 
 def round_weights(weights: Mapping[str, Tensor], bits: int, group: int) -> RoundedWeights:

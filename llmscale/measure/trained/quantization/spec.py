@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from llmscale.errors import InputError
+from llmscale.quantity import parse_list
 from llmscale.settings import Range, check_settings, setting
 
 SMALLEST, LARGEST = 2, 8
@@ -11,17 +12,16 @@ _ROUND: Final = "What to round to"
 
 
 def _widths(text: str) -> tuple[int, ...]:
-    found: list[int] = []
-    for item in text.split(","):
-        word = item.strip()
-        if not word.isdecimal() or not SMALLEST <= int(word) <= LARGEST:
-            raise InputError(
-                f"--bits {word!r} cannot be the bits of a weight",
-                f"give whole numbers from {SMALLEST} to {LARGEST}, as in --bits 8,4",
-            )
-        if int(word) not in found:
-            found.append(int(word))
-    return tuple(sorted(found, reverse=True))
+    return tuple(sorted(parse_list(text, _width, "bits"), reverse=True))
+
+
+def _width(word: str) -> int:
+    if word not in map(str, range(SMALLEST, LARGEST + 1)):
+        raise InputError(
+            f"--bits {word!r} cannot be the bits of a weight",
+            f"give whole numbers from {SMALLEST} to {LARGEST}, as in --bits 8,4",
+        )
+    return int(word)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class QuantizeSpec:
         32,
         help="Weights of a row that share a scale; fewer if a row is not a multiple of so many.",
         group=_ROUND,
-        within=Range(1, 65536),
+        within=Range(2, 65536),
     )
 
     arch: str | None = setting(
