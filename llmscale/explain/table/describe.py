@@ -3,8 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from llmscale.explain.table.columns.find import ALIASES, WEIGHT, Found
 from llmscale.explain.table.columns.pairs import quoted
+from llmscale.explain.table.columns.units import above_one, counts_of
 from llmscale.explain.table.rows.identity import Identity
 
 LETTERS = {"params": "N", "tokens": "D", "flops": "C"}
@@ -15,16 +18,20 @@ _COMPUTED = {"flops": "C = 6ND", "tokens": "D = C/(6N)", "params": "N = C/(6D)"}
 """What was computed from the other two, if a source has only those."""
 
 
-def _in_unit(column: str, unit: str | None) -> str:
+def _in_unit(column: str, unit: str | None, values: pd.Series) -> str:
     """A column, and what is made of it."""
     if unit is None:
         return column
-    if unit.lower() == "percent":
+    accuracy = unit.lower() in ("accuracy", "acc")
+    if unit.lower() == "percent" or (accuracy and above_one(counts_of(values))):
         return f"1 - {column}/100"
+    if accuracy:
+        return f"1 - {column}"
     return f"{column} (in {unit})"
 
 
 def describe(
+    raw: pd.DataFrame,
     found: Found,
     units: Mapping[str, str],
     identity: Identity,
@@ -37,7 +44,8 @@ def describe(
     for name in (*ALIASES, WEIGHT):
         if name in columns:
             unit = units.get(name) or found.units.get(name)
-            parts.append(f"{LETTERS.get(name, name)} = {_in_unit(columns[name], unit)}")
+            taken = _in_unit(columns[name], unit, raw[columns[name]])
+            parts.append(f"{LETTERS.get(name, name)} = {taken}")
     parts.append(_run(found, identity))
     if statuses:
         parts.append(f"status = {columns['status']}")

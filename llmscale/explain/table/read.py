@@ -79,7 +79,7 @@ def read_table(
     left_out = _left_out(read, judged, passed)
     reasons = [str(run.reason) for run in left_out]
     taken, reading = describe(
-        read.found, asked.units, judged.identity, judged.status_columns, reasons
+        read.raw, read.found, asked.units, judged.identity, judged.status_columns, reasons
     )
     first = ["run_id", *ALIASES]
     others = [name for name in read.frame.columns if name not in first]

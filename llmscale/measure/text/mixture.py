@@ -10,19 +10,21 @@ text is repeated in it. Its validation text is that of all sources, the same for
       tokenizer.json, split.json    what the sources have in common"""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llmscale.errors import InputError
 from llmscale.machine.cache import cache_folder, is_shared
+from llmscale.measure.text.augmentation import Augmentation
 from llmscale.measure.text.build_store import locked
 from llmscale.measure.text.documents import Split
 from llmscale.measure.text.long_words import LongWords
 from llmscale.measure.text.mixed_store import MixedStore
 from llmscale.measure.text.mixture_spec import DEFAULT
 from llmscale.measure.text.prepare import TOKENIZER_BYTES, Beginning, Progress, prepare
-from llmscale.measure.text.sources import digest_of
+from llmscale.measure.text.sources import Source, digest_of
 from llmscale.measure.text.spec import TextSpec
 from llmscale.measure.text.store import TokenStore
 from llmscale.measure.text.tokenizer import choose_tokenizer
@@ -95,10 +97,23 @@ class _Common:
     split: Split
 
 
+def _refuse_same(spec: TextSpec, opened: Mapping[str, Source]) -> None:
+    """Raise InputError for two names of one text, unless it is augmented in another way."""
+    names: dict[tuple[str, Augmentation], str] = {}
+    for name, source in opened.items():
+        same = names.setdefault((source.fingerprint(), spec.mixture[name].augment), name)
+        if same != name:
+            raise InputError(
+                f"the sources {same!r} and {name!r} of [data.mixture] are the same text",
+                f"leave {name!r} out, and give {same!r} the weight of both",
+            )
+
+
 def _in_common(spec: TextSpec, cache: Path, report: Report) -> _Common:
     """The tokenizer that all sources have, and the documents that are held out of all."""
     asked = _specs(spec)
     opened = {name: one.open() for name, one in asked.items()}
+    _refuse_same(spec, opened)
     sizes = [source.estimated_bytes() for source in opened.values()]
     total = None
     if None not in sizes:

@@ -80,6 +80,11 @@ def read_weights(table: Any, where: str) -> dict[str, dict[str, float]]:
         )
     for name, weights in table.items():
         place = f"[data.mixtures.{name}] of {where}"
+        if name == DEFAULT:
+            raise InputError(
+                f"{place}: {name!r} is the mixture of the sources' own weights",
+                "give it another name, or write these weights in [data.mixture.NAME]",
+            )
         if not isinstance(weights, dict):
             raise InputError(f"{place} is {weights!r}", "write weights, such as code = 2")
         for source, weight in weights.items():

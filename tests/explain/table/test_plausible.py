@@ -284,6 +284,14 @@ def test_a_metric_that_rises_is_refused_and_read_as_one_minus_accuracy(
     assert result.exit_code == 0, result.output
     table = read_table(path, columns={"loss": name}, units="loss=accuracy")
     assert table.frame["loss"].tolist() == pytest.approx((LOSS / 8).tolist())
+    assert f"loss = 1 - {name}{'/100' if whole == 100 else ''}, " in table.reading
+
+
+def test_accuracies_of_1_are_not_taken_as_percent() -> None:
+    frame = RUNS.assign(acc=1 - LOSS / 8)
+    with pytest.raises(InputError, match="no metric in percent") as error:
+        read_table(frame, columns={"loss": "acc"}, units="loss=percent")
+    assert "--units loss=accuracy" in str(error.value.fix)
 
 
 def test_negative_losses_are_refused_or_read_as_log_likelihoods() -> None:

@@ -226,6 +226,7 @@ def test_steps_are_taken_in_one_order_however_they_are_named(tmp_path: Path) -> 
         ("gopher-qualty", "there is no cleaning step 'gopher-qualty'"),
         ("language", "the cleaning step language has no language ''"),
         ("language:klingon", "has no language 'klingon'"),
+        ("near-duplicates,near-duplicates", "near-duplicates is asked for twice"),
         ("near-duplicates:0.9", "near-duplicates takes no argument, and got '0.9'"),
         ("language:en,language:de", "asked for twice"),
         ("./none.py:step", "there is no file"),

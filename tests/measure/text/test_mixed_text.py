@@ -186,6 +186,8 @@ TABLES = {
         ("[data.mixtures.x]\ngreek = -1", "greek in [data.mixtures.x]"),
         ("[data.mixtures.x]\ngreek = 0", "weights of [data.mixtures.x] add up to 0"),
         ("[data.mixtures.x]\ngreek = 1\ncounted = 1", "mixture 'x' is the same as 'default'"),
+        ("[data.mixtures.default]\ngreek = 1", "is the mixture of the sources' own weights"),
+        ('[data.mixture.again]\nsource = "{greek}"', "'again' and 'greek' of [data.mixture] are"),
         ('[data.mixture.Greek]\nsource = "stdlib"', "would have the same column name"),
         ('[data.mixture.loss_test]\nsource = "stdlib"', "cannot be the name of a source"),
         ("[data.mixture.other]\nweight = 1", "[data.mixture.other]"),
@@ -205,6 +207,7 @@ def test_a_mixture_that_cannot_be_is_refused_in_one_sentence(
     tables = "".join(TABLES.values()).format(**corpora, weight=1)
     data = "" if "[data]" in changes else '[data]\ntokenizer = "bpe:300"\n'
     path = tmp_path / "sweep.toml"
+    changes = changes.format(**corpora)
     path.write_text(f'sizes = ["1x16x1"]\ntokens = "2k"\n{changes}\n{data}{tables}')
     result = CliRunner().invoke(app, ["sweep", str(path), "--context", "32", "--out", str(out)])
     assert result.exit_code == 2

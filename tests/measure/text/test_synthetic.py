@@ -274,6 +274,7 @@ BAD = {
     "markov,concentration=nan": "concentration is nan",
     "markov,tokens=1M,bytes=1M": "tokens and bytes, which say the same",
     "markov,tokens=-5": "-5",
+    "markov,tokens=1e14": "tokens=1e+14, more than the 2.74e+10 that",
     "markov": "has no end, and all of it was asked for",
     "quanta,keys=5": "5 keys and 16 answers cannot be written",
     "quanta,noise=2": "noise is 2.0, which is out of range",

@@ -196,6 +196,12 @@ def test_what_decides_the_rows_is_in_the_fingerprint(
     assert len({store.fingerprint for store in stores}) == 3
 
 
+def test_fewer_held_out_than_asked_for_is_said(tokenizer: Tokenizer) -> None:
+    store = prepared("task:translation,examples=40", tokenizer, 200, validation_examples=40)
+    assert len(store.validation()) == 20
+    assert "of 40 examples 20 are held out, not 40: at most half of them" in store.remarks
+
+
 def test_a_task_of_one_s_own(tokenizer: Tokenizer, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(

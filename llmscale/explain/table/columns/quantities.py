@@ -79,17 +79,26 @@ def with_quantities(
         if unit == "log":
             unit = _base_of_logarithm(values, str(column), name, path)
         if unit:
-            if name == "loss" and unit.lower() in _ACCURACY:
-                _refuse_of_hundred(values, str(column), path)
+            if name == "loss":
+                _refuse_other_scale(values, unit.lower(), str(column), path)
             values = to_base(values, name, unit)
         frame[name] = values
     return frame, _derive(frame, found)
 
 
-def _refuse_of_hundred(values: np.ndarray, column: str, path: Path) -> None:
-    """Raise InputError for a metric of 100 by its name, none of whose numbers is above 1."""
+def _refuse_other_scale(values: np.ndarray, unit: str, column: str, path: Path) -> None:
+    """Raise InputError for a metric of 100 by its name or its unit, but not by both, none of whose
+    numbers is above 1."""
     present = values[np.isfinite(values)]
-    if of_hundred(column) and len(present) and present.max() <= 1:
+    if not len(present) or present.max() > 1:
+        return
+    if unit == "percent" and not of_hundred(column):
+        raise InputError(
+            f"column {column!r} of {path} goes from {present.min():.4g} to {present.max():.4g}, "
+            "which is no metric in percent",
+            "take it as of 1: --units loss=accuracy",
+        )
+    if unit in _ACCURACY and of_hundred(column):
         raise InputError(
             f"column {column!r} of {path} goes from {present.min():.4g} to {present.max():.4g}, "
             "and may be of 1 or of 100",

@@ -131,6 +131,11 @@ def numbers_of(given: pd.Series, *, counts: bool, truths: bool = False) -> tuple
     return values, suffixed
 
 
+def above_one(values: Array) -> bool:
+    """Whether accuracies are in percent, as one of them is above 1."""
+    return bool((values[np.isfinite(values)] > 1).any())
+
+
 def counts_of(given: pd.Series) -> Array:
     """The column as float64, texts like `125M` read, NaN where it holds no number."""
     return numbers_of(given, counts=True)[0]
@@ -150,9 +155,7 @@ def _to_nats(values: Array, low: str, unit: str) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(values)
     if low in ("accuracy", "acc"):
-        present = values[np.isfinite(values)]
-        whole = 100.0 if len(present) and present.max() > 1 else 1.0  # percent
-        return 1.0 - values / whole
+        return 1.0 - values / (100.0 if above_one(values) else 1.0)
     if low == "percent":
         return 1.0 - values / 100.0
     if low in LOGARITHMS:

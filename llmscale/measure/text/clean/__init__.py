@@ -100,11 +100,12 @@ def pin_steps(text: str) -> tuple[str, ...]:
         name, argument = _parts(item)
         pinned = STEPS.pin(name)
         stated = pinned if argument is None else f"{pinned}:{argument}"
-        if names.setdefault(pinned, stated) != stated:
+        if pinned in names:
+            ways = "" if names[pinned] == stated else f", as {names[pinned]} and {stated}"
             raise InputError(
-                f"the cleaning step {name} is asked for twice, as {names[pinned]} and {stated}",
-                "ask for it once",
+                f"the cleaning step {name} is asked for twice{ways}", "ask for it once"
             )
+        names[pinned] = stated
     return tuple(sorted(names.values()))
 
 

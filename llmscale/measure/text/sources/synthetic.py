@@ -30,7 +30,8 @@ _SHARD_SYMBOLS: Final = 1 << 18
 """About how many a shard has: a place in the middle of one is found by making all of it."""
 _LANES: Final = 256
 """Documents that are made at the same time, as numpy works on that many at once."""
-_ENDLESS_SHARDS: Final = 100_000
+_MOST_SHARDS: Final = 100_000
+"""As many has a text without an end: each has a name, and all names are kept."""
 _END: Final = "\0"
 
 
@@ -50,7 +51,15 @@ def open_source(name: str, *, config: str | None, split: str, text_column: str) 
         raise InputError(
             f"{where} is given {' and '.join(limits)}, which say the same", "give one of them"
         )
-    return Synthetic(kind, language, *next(iter(limits.items()), (None, None)))
+    source = Synthetic(kind, language, *next(iter(limits.items()), (None, None)))
+    if source.amount is not None and source.number_of_shards > _MOST_SHARDS:
+        most = source.amount * _MOST_SHARDS // source.number_of_shards
+        raise InputError(
+            f"{where} is given {source.unit}={source.amount:.3g}, more than the {most:.3g} that it "
+            "can have",
+            f"give less, or leave {source.unit} out for a text without an end",
+        )
+    return source
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +94,11 @@ class Synthetic(Source):
 
     @cached_property
     def shards(self) -> tuple[str, ...]:
-        number = _ENDLESS_SHARDS
-        if self.count is not None:
-            number = -(-self.count // self._per_shard)
-        return tuple(f"{self.kind}-{shard:05d}" for shard in range(number))
+        return tuple(f"{self.kind}-{shard:05d}" for shard in range(self.number_of_shards))
+
+    @property
+    def number_of_shards(self) -> int:
+        return _MOST_SHARDS if self.count is None else -(-self.count // self._per_shard)
 
     def documents(self, shard: int, start: int = 0) -> Iterator[str]:
         number = self._per_shard

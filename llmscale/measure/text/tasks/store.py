@@ -195,6 +195,10 @@ def _write(
         "train": [row for row in order if found.digests[row] >= limit],
         "validation": [row for row in order if found.digests[row] < limit],
     }
+    asked, half = spec.validation_examples, len(found.rows) // 2
+    if asked is not None and asked > half:
+        held_out = f"{len(sides['validation']):,} are held out, not {asked:,}"
+        found.remarks.append(f"of {len(found.rows):,} examples {held_out}: at most half of them")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

@@ -29,6 +29,8 @@ def inspect(
 
     `run` is a run as `open_model` takes it, `arch` too. Raises InputError, also for a text that is
     longer than the model's context."""
+    if not text:
+        raise InputError("the text is empty", "give one of a few words")
     Range(1, 1000).check("--alternatives", alternatives)
     trained = opened(run, device, arch)
     (prompt,) = encode_prompts(trained, [text])

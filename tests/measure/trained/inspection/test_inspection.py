@@ -186,6 +186,7 @@ def test_a_ladder_gets_columns_and_a_figure(results: Path) -> None:
 
 BAD: dict[str, list[Any]] = {
     "no text": [],
+    "an empty text": [""],
     "a text with --ladder": ["one", "--ladder"],
     "longer than the context": ["one two " * 40],
     "no place": ["one", "-o", "a.docx"],
