@@ -53,6 +53,12 @@ JsonOption = Annotated[
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show the plan and stop", rich_help_panel=OUTPUT)
 ]
+MaxHoursOption = Annotated[
+    float, typer.Option(help="Ask before starting what will take longer", rich_help_panel=OUTPUT)
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Start without asking", rich_help_panel=OUTPUT)
+]
 OutOption = Annotated[
     str | None,
     typer.Option(

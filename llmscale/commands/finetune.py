@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscale.commands import output
-from llmscale.commands._options import OUTPUT, DryRunOption, JsonOption, OutOption, takes_settings
+from llmscale.commands._options import (
+    DryRunOption,
+    JsonOption,
+    MaxHoursOption,
+    OutOption,
+    YesOption,
+    takes_settings,
+)
 from llmscale.measure.trained.finetuning.spec import FinetuneSpec
 from llmscale.quantity import format_count, format_seconds
 
@@ -28,13 +35,8 @@ RunsArgument = Annotated[
 def finetune(
     runs: RunsArgument = None,
     out: OutOption = None,
-    max_hours: Annotated[
-        float,
-        typer.Option(help="Ask before starting what will take longer", rich_help_panel=OUTPUT),
-    ] = 24.0,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Start without asking", rich_help_panel=OUTPUT)
-    ] = False,
+    max_hours: MaxHoursOption = 24.0,
+    yes: YesOption = False,
     dry_run: DryRunOption = False,
     notes: output.NotesOption = False,
     json: JsonOption = False,

@@ -1,17 +1,18 @@
 """`llmscale sweep`: train a ladder of sizes, and write a table of losses."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import (
-    OUTPUT,
     DryRunOption,
     FileArgument,
     JsonOption,
+    MaxHoursOption,
     OutOption,
+    YesOption,
     takes_settings,
 )
 from llmscale.measure.sweep.spec import SweepSpec
@@ -28,13 +29,8 @@ MOST_LINES = 200
 def sweep(
     file: FileArgument = None,
     out: OutOption = None,
-    max_hours: Annotated[
-        float,
-        typer.Option(help="Ask before starting what will take longer", rich_help_panel=OUTPUT),
-    ] = 24.0,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Start without asking", rich_help_panel=OUTPUT)
-    ] = False,
+    max_hours: MaxHoursOption = 24.0,
+    yes: YesOption = False,
     dry_run: DryRunOption = False,
     notes: output.NotesOption = False,
     json: JsonOption = False,

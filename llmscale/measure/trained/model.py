@@ -1,6 +1,6 @@
 """A trained model, read to be used: its weights, its tokenizer, and what is known of its run."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,12 +183,3 @@ def weights_of(
         f"run {folder.run_id} has kept no weights, and has no checkpoint that can be read",
         f"see which have: {command_line('llmscale', 'models', folder.path.parent.parent)}",
     )
-
-
-def in_dtype(trained: TrainedModel, dtype: str) -> TrainedModel:
-    """The same model with products in another type; the weights are shared."""
-    ops = build_operations("plain", dtype)
-    job = trained.spec.job
-    model = empty_model(job.shape, job.parametrization, ops)
-    model.load_state_dict(trained.model.state_dict(), assign=True)
-    return replace(trained, model=model.requires_grad_(False).eval())

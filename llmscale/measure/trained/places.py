@@ -43,7 +43,7 @@ def find_run(place: Path | str) -> FoundRun:
         return _at_url(text)
     path = refuse_unusable(Path(text).expanduser(), _NAME_IT)
     if (path / "runs.parquet").exists() and not _is_results(path):
-        raise _kept_none(path)
+        raise kept_none(path)
     if (path / "spec.json").exists():
         return FoundRun(RunFolder(path.resolve()))
     if _is_results(path):
@@ -89,13 +89,14 @@ def largest_of(results: ResultsFolder) -> FoundRun:
     if begun:
         said = f"{results.path.name}: run {begun[0].run_id} is used, which is under way"
         return FoundRun(begun[0], (said,))
-    raise _kept_none(results.path)
+    raise kept_none(results.path)
 
 
-def _kept_none(path: Path) -> InputError:
+def kept_none(where: Path | str) -> InputError:
+    """The error of a results folder of which no model can be used."""
     return InputError(
-        f"no run of {path} has kept its weights",
-        "train its sweep anew into another folder with --out, or name another",
+        f"no run of {where} has kept its weights",
+        "train it anew in another folder with --keep all, or name another",
     )
 
 

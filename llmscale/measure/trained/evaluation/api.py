@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmscale.errors import InputError, LlmscaleError, listed
+from llmscale.errors import InputError, listed
 from llmscale.machine import pick_device
-from llmscale.measure.trained.evaluation.kept import KeptScores, key_of, write_columns
+from llmscale.measure.trained.evaluation.kept import KeptScores, key_of, scores_in_table
 from llmscale.measure.trained.evaluation.measures import Measure, measures
 from llmscale.measure.trained.evaluation.scores import Evaluation, RunScores, Score
 from llmscale.measure.trained.evaluation.spec import EvalSpec
 from llmscale.measure.trained.model import TrainedModel, open_model
-from llmscale.measure.trained.places import find_run, usable_runs
+from llmscale.measure.trained.places import find_run, kept_none, usable_runs
 from llmscale.runs.checked import DamagedFile
 from llmscale.runs.remote import is_results, is_url, results_at
 from llmscale.runs.remote.reading import fetched
@@ -79,7 +79,7 @@ def evaluate(
         runs.append(_measured(trained, asked, told, spec.again, remarks))
     remarks += [remark for measure in asked for remark in measure.remarks]
     remarks += _mixed(folders[0], asked, runs)
-    table, why = _to_table(folders[0])
+    table, why = scores_in_table(ResultsFolder(folders[0].path.parent.parent))
     if why:
         remarks.append(why)
     return Evaluation(str(place), _by_size(runs), tuple(left_out), table, tuple(remarks))
@@ -167,10 +167,7 @@ def _runs_at(place: Path | str) -> tuple[list[RunFolder], list[str]]:
         return [found.folder], list(found.remarks)
     folders = usable_runs(results)
     if not folders:
-        raise InputError(
-            f"no run of {place} has kept its weights",
-            "train it anew in another folder with --keep all, or name another",
-        )
+        raise kept_none(place)
     return folders, []
 
 
@@ -188,17 +185,3 @@ def results_with_weights(place: Path | str) -> ResultsFolder | None:
     if text and (path / "runs").is_dir() and not (path / "spec.json").exists():
         return ResultsFolder(path.resolve())
     return None
-
-
-def _to_table(folder: RunFolder) -> tuple[str | None, str | None]:
-    """The table of runs that has the scores; None with the reason if none has them yet."""
-    results = ResultsFolder(folder.path.parent.parent)
-    if not results.runs_path.exists():
-        return None, None
-    try:
-        why = write_columns(results)
-    except LlmscaleError as error:
-        why = f"{error.problem}: the scores are in {folder.scores_path.name} of each run"
-    if why:
-        return None, why
-    return str(results.runs_path), None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, LlmscaleError
 from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.text.sources import digest_of
 from llmscale.measure.trained.evaluation.scores import Score
@@ -104,6 +104,17 @@ def key_of(trained: TrainedModel, kind: str, name: str, decided_by: Mapping[str,
     parts = json.dumps(decided_by, sort_keys=True, default=str)
     tokenizer = digest_of([trained.tokenizer.to_str(), str(trained.end_of_text)])
     return digest_of([str(REVISION), kind, name, parts, str(weights), str(trained.step), tokenizer])
+
+
+def scores_in_table(results: ResultsFolder) -> tuple[str | None, str | None]:
+    """The table of runs, which has the scores now; or None, with the reason if there is a table."""
+    if not results.runs_path.exists():
+        return None, None
+    try:
+        why = write_columns(results)
+    except LlmscaleError as error:
+        why = f"{error.problem}: the scores are in scores.json of each run"
+    return (None, why) if why else (str(results.runs_path), None)
 
 
 def write_columns(results: ResultsFolder) -> str | None:

@@ -7,15 +7,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from llmscale.errors import InputError, LlmscaleError
+from llmscale.errors import InputError
 from llmscale.machine import pick_device
 from llmscale.measure.text.store import TokenStore
-from llmscale.measure.trained.evaluation.kept import write_columns
+from llmscale.measure.trained.evaluation.kept import scores_in_table
 from llmscale.measure.trained.inspection.attention import read_with_attention
 from llmscale.measure.trained.model import TrainedModel, open_model
-from llmscale.measure.trained.places import find_results, usable_runs
+from llmscale.measure.trained.places import find_results, kept_none, usable_runs
 from llmscale.runs.inspection import InspectedLadder, InspectedRun
-from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.scores import write_scores
 
@@ -42,10 +41,7 @@ def inspect_ladder(
     results, where = find_results(place)
     folders = usable_runs(results)
     if not folders:
-        raise InputError(
-            f"no run of {where} has kept its weights",
-            "train it anew in another folder with --keep all, or name another",
-        )
+        raise kept_none(where)
     device = pick_device(device)
     runs: list[InspectedRun] = []
     left_out: list[tuple[str, str]] = []
@@ -66,7 +62,7 @@ def inspect_ladder(
         report(number + 1, len(folders))
     if not runs:
         raise InputError(f"no run of {where} can be looked into: {left_out[0][1]}", None)
-    table, why = _to_table(results)
+    table, why = scores_in_table(results)
     said = (*remarks, *([why] if why else []))
     by_size = sorted(runs, key=lambda run: (run.params, run.tokens, run.seed))
     return InspectedLadder(where, repeated, tuple(by_size), tuple(left_out), table, said)
@@ -182,14 +178,3 @@ def _repeated(folders: list[RunFolder]) -> int:
             f"train with a context of {2 * FEWEST_REPEATED} or more",
         )
     return min(REPEATED, least // 2)
-
-
-def _to_table(results: ResultsFolder) -> tuple[str | None, str | None]:
-    """The table that has the scores; None with the reason if none has them yet."""
-    if not results.runs_path.exists():
-        return None, None
-    try:
-        why = write_columns(results)
-    except LlmscaleError as error:
-        why = f"{error.problem}: the scores are in scores.json of each run"
-    return (None, why) if why else (str(results.runs_path), None)

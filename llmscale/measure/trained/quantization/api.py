@@ -22,7 +22,7 @@ from llmscale.measure.trained.evaluation.api import results_with_weights
 from llmscale.measure.trained.evaluation.scores import Metric
 from llmscale.measure.trained.evaluation.validation import validation_loss, validation_store
 from llmscale.measure.trained.model import TrainedModel, open_model
-from llmscale.measure.trained.places import usable_runs
+from llmscale.measure.trained.places import kept_none, usable_runs
 from llmscale.measure.trained.quantization.rounding import check_matrices, round_weights
 from llmscale.measure.trained.quantization.spec import QuantizeSpec
 from llmscale.runs.lock import only_writer
@@ -100,10 +100,7 @@ def quantize(
         raise InputError(f"{place} is no results folder", "name one that a sweep wrote")
     parents = [one for one in usable_runs(source) if one.weights_path.exists()]
     if not parents:
-        raise InputError(
-            f"no run of {place} has kept its weights",
-            "train it anew in another folder with --keep all, or name another",
-        )
+        raise kept_none(place)
     results = _place_for(_beside(place, source) if out is None else out, source)
     opened, left_out = _opened(parents, spec.arch)
     digests = {}
