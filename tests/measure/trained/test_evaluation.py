@@ -27,6 +27,7 @@ from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.scores import read_scores, write_scores
 
+HARNESS = "needs lm-evaluation-harness: pip install 'llmscale[lm-eval]'"
 DOCUMENTS = [f"one {word}; two {word}; three; four é {word}." for word in ("two", "nine", "one")]
 
 
@@ -397,6 +398,7 @@ def test_a_tokenizer_that_does_not_fit_leaves_its_run_out(ladder: Path, books: P
 
 
 def test_the_harness_gets_likelihoods_and_texts(ladder: Path) -> None:
+    pytest.importorskip("lm_eval", reason=HARNESS)
     from lm_eval.api.instance import Instance
 
     from llmscale.measure.trained.evaluation.harness_model import HarnessModel
@@ -424,6 +426,7 @@ def test_the_harness_gets_likelihoods_and_texts(ladder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_task_of_the_harness_scores_as_ours(ladder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason=HARNESS)
     task = write(tmp_path / "choices.jsonl", choice_rows())
     folder = tmp_path / "tasks"
     folder.mkdir()

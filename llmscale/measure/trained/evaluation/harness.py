@@ -28,7 +28,6 @@ def harness_measures(spec: EvalSpec) -> "list[HarnessTask]":
     """What is measured on each task. Raises InputError for one that there is none of."""
     for name in spec.lm_eval:
         check_name(name, "task: NAME in its YAML file")
-    need("lm_eval", "--lm-eval", "'llmscale[lm-eval]'")
     folder = None
     if spec.lm_eval_folder is not None:
         folder = Path(spec.lm_eval_folder).expanduser()
@@ -36,6 +35,7 @@ def harness_measures(spec: EvalSpec) -> "list[HarnessTask]":
             raise InputError(
                 f"--lm-eval-folder {folder} is no folder", "name the one of your tasks' YAML files"
             )
+    need("lm_eval", "--lm-eval", "'llmscale[lm-eval]'")
     manager = _manager(spec.lm_eval, folder)
     return [HarnessTask(name, manager, folder, spec.limit) for name in spec.lm_eval]
 
