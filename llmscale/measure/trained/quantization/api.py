@@ -32,7 +32,7 @@ from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import refuse_links
 from llmscale.runs.safe_write import make_folder, write_bytes
-from llmscale.runs.scores import known_scores, read_scores, write_scores
+from llmscale.runs.scores import known_scores, read_scores, write_measured
 from llmscale.settings import shows_keywords
 from llmscale.settings.tables import with_keywords
 
@@ -245,7 +245,7 @@ def _write(
     rounded = open_model(home.path, arch=spec.arch)
     score = validation_loss(rounded)
     size = sum(weight.nbytes for weight in stored.values())
-    write_scores(
+    write_measured(
         home,
         {
             "bits": width,
