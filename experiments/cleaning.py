@@ -12,15 +12,14 @@ Writes runs.parquet, report.json (what cleaning removed) and README.md into resu
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from compute_multiplier import multiplied
 
 import llmscale
 from llmscale.explain.fit import Fit, Options, fit_law
-from llmscale.explain.laws import Law
 from llmscale.measure.sweep.spec import read_spec
 from llmscale.measure.text.prepare import prepare
 
@@ -31,27 +30,6 @@ TEXT = ROOT / "experiments" / "own" / "dirty_text.py"
 CLEAN = "boilerplate,language:en,near-duplicates"
 """Not Gopher's filters: they are for prose, and this text is code."""
 LEVEL = 0.9
-
-
-@dataclass(frozen=True)
-class Multiplied(Law):
-    """Two texts on one law of compute, of which the second is worth `k` times its compute."""
-
-    E: float
-    A: float
-    alpha: float
-    k: float
-
-    equation = "L = E + A/(k^cleaned C)^alpha"
-    source = "after Volkova et al. 2026"
-    inputs = ("flops", "cleaned")
-    may_be_zero = ("cleaned",)
-    floor = "E"
-    exponents = ("alpha",)
-
-    def loss(self, *inputs: Any) -> Any:
-        C, cleaned = inputs
-        return self.E + self.A / (self.k**cleaned * C) ** self.alpha
 
 
 def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
@@ -68,7 +46,7 @@ def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
     report = report_of(Path(ladder))
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     measured = runs.assign(loss=runs["loss_held_out"], loss_stderr=runs["loss_stderr_held_out"])
-    fit = fit_law(measured, Multiplied, Options(level=LEVEL, holdout="none"))
+    fit = fit_law(measured, multiplied("cleaned"), Options(level=LEVEL, holdout="none"))
     text = describe(measured, fit, report)
     (folder / "README.md").write_text(text, encoding="utf-8")
     print(text)

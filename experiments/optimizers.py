@@ -13,15 +13,13 @@ results/optimizers."""
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from compute_multiplier import multiplied
 
 from llmscale.explain.fit import Fit, Options, fit_law
 from llmscale.explain.fit.groups import Groups, fit_groups
-from llmscale.explain.laws import Law
 from llmscale.explain.table import groups, read_table
 from llmscale.measure.optimizers.muon import NEWTON_SCHULZ_STEPS
 
@@ -30,27 +28,6 @@ LADDER = ROOT / "experiments" / "optimizers.toml"
 RESULTS = ROOT / "results" / "optimizers"
 OPTIMIZERS = ("adamw", "muon")
 LEVEL = 0.9
-
-
-@dataclass(frozen=True)
-class Multiplied(Law):
-    """Two recipes on one law of compute, of which the second is worth `k` times its compute."""
-
-    E: float
-    A: float
-    alpha: float
-    k: float
-
-    equation = "L = E + A/(k^muon C)^alpha"
-    source = "after Volkova et al. 2026"
-    inputs = ("flops", "muon")
-    may_be_zero = ("muon",)
-    floor = "E"
-    exponents = ("alpha",)
-
-    def loss(self, *inputs: Any) -> Any:
-        C, muon = inputs
-        return self.E + self.A / (self.k**muon * C) ** self.alpha
 
 
 def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
@@ -64,7 +41,8 @@ def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
     by_optimizer = fit_groups(
         groups(read_table(runs), "optimizer"), "optimizer", "power-floor", options
     )
-    fits = [fit_law(table, Multiplied, options) for table in (runs, with_own_products(runs))]
+    law = multiplied("muon")
+    fits = [fit_law(table, law, options) for table in (runs, with_own_products(runs))]
     text = describe(runs, by_optimizer, *fits)
     (folder / "README.md").write_text(text, encoding="utf-8")
     print(text)
