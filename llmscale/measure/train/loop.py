@@ -13,13 +13,13 @@ from llmscale.errors import WorkError
 from llmscale.measure.ops import Operations, build_operations, pick_operations
 from llmscale.measure.optimizers import allocate_state, build_optimizer, set_learning_rate
 from llmscale.measure.train.async_values import Mark, Reading
-from llmscale.measure.train.batches import Batches, read_side_by_side
+from llmscale.measure.train.batches import Batches, Windows, read_side_by_side
 from llmscale.measure.train.checkpoint import Checkpoint
 from llmscale.measure.train.checkpoint_writer import Saver
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.curves import Curves, Logged, Member, Outcome
 from llmscale.measure.train.evaluate import evaluate
-from llmscale.measure.train.examples import open_text
+from llmscale.measure.train.examples import Examples, open_text
 from llmscale.measure.train.forward_backward import Passes
 from llmscale.measure.train.job import Job
 from llmscale.measure.train.kept_weights import begin_with, for_keeping, read_weights
@@ -87,16 +87,7 @@ def train(
     begun = [replace(state.checkpoint, model={}, optimizer={}) for state in saved]
     begun = begun or [Checkpoint.before_any_step()] * len(members)
     del saved  # the model and the optimiser hold its tensors now
-    passes = Passes(
-        model,
-        conditions.micro_batch,
-        threads=conditions.threads,
-        compile=conditions.compile,
-        processes=processes,
-        evaluation_batch=conditions.evaluation_batch,
-        masked=job.finetuning is not None,
-        teacher=_teacher_of(members[0], model.ops, device),
-    )
+    passes = _passes(members[0], model, conditions, processes)
     passes.go_on_with(begun)
     curves = Curves(members, begun, listener.report)
     listener.begin(curves.own_points())
@@ -145,9 +136,7 @@ def train(
                 if curves.all_diverged():  # which is not worth a checkpoint
                     break
                 states = curves.states(done, steps_summed, processes.sum(loss_sums.clone()))
-                members_tensors = zip(states, tensors_of_members(model, optimizer), strict=True)
-                reduced = passes.reduced_to
-                states = [replace(state, **own, **reduced) for state, own in members_tensors]
+                states = _with_tensors(states, model, optimizer, passes)
                 if branching:
                     saver.save_branch_points(members, states)
                 if asked_to_stop or due:
@@ -156,23 +145,24 @@ def train(
                 saver.wait()
                 raise TrainingInterrupted
             saver.check()
-    scored = np.arange(min(SCORED_SEQUENCES, passes.evaluated_at_a_time, len(validation)))
-    tokens, _ = validation.read(validation.order(scored))
-    outcomes = _with_scores(curves.outcomes(peak_memory(device)), model, tokens)
+    outcomes = _with_scores(curves.outcomes(peak_memory(device)), model, validation, passes)
     return _with_weights(outcomes, members, model, optimizer)
 
 
-@torch.no_grad()
-def _with_scores(
-    outcomes: Sequence[Outcome], model: LanguageModel | Stack, tokens_BT: torch.Tensor
-) -> Sequence[Outcome]:
-    """`outcomes` with what the architecture measures of one whole model that is done, on tokens of
-    the validation text."""
-    (first, *others) = outcomes
-    if isinstance(model, Stack) or is_sharded(model) or first.status != "done":
-        return outcomes
-    scores = model.architecture.scores(model, tokens_BT)
-    return [replace(first, scores=scores), *others]
+def _passes(
+    member: Member, model: LanguageModel | Stack, conditions: Conditions, processes: Processes
+) -> Passes:
+    """The passes of a model, with the teacher of its run if it has one."""
+    return Passes(
+        model,
+        conditions.micro_batch,
+        threads=conditions.threads,
+        compile=conditions.compile,
+        processes=processes,
+        evaluation_batch=conditions.evaluation_batch,
+        masked=member.job.finetuning is not None,
+        teacher=_teacher_of(member, model.ops, conditions.device),
+    )
 
 
 def _teacher_of(member: Member, ops: Operations, device: str) -> Teacher | None:
@@ -181,6 +171,35 @@ def _teacher_of(member: Member, ops: Operations, device: str) -> Teacher | None:
     if member.teacher is None:
         raise WorkError(f"run {member.job.run_id} has no teacher", "plan the sweep again")
     return read_teacher(member.teacher, member.job.distillation, ops, device)
+
+
+def _with_tensors(
+    states: Sequence[Checkpoint],
+    model: LanguageModel | Stack,
+    optimizer: torch.optim.Optimizer,
+    passes: Passes,
+) -> list[Checkpoint]:
+    """`states`, each with its member's weights and optimiser, and the passes' own values."""
+    tensors, reduced = tensors_of_members(model, optimizer), passes.reduced_to
+    return [replace(state, **own, **reduced) for state, own in zip(states, tensors, strict=True)]
+
+
+@torch.no_grad()
+def _with_scores(
+    outcomes: Sequence[Outcome],
+    model: LanguageModel | Stack,
+    validation: Windows | Examples,
+    passes: Passes,
+) -> Sequence[Outcome]:
+    """`outcomes` with what the architecture measures of one whole model that is done, on the first
+    of the validation text."""
+    (first, *others) = outcomes
+    if isinstance(model, Stack) or is_sharded(model) or first.status != "done":
+        return outcomes
+    count = min(SCORED_SEQUENCES, passes.evaluated_at_a_time, len(validation))
+    tokens_BT, _ = validation.read(validation.order(np.arange(count)))
+    scores = model.architecture.scores(model, tokens_BT)
+    return [replace(first, scores=scores), *others]
 
 
 def _with_weights(
