@@ -25,7 +25,7 @@ TASKS = {
     "dialogue": ("dialogue", "exact_match", "exact match"),
 }
 """The file of experiments/finetuning and of its results, and the score that is drawn."""
-TESTED = 60
+TESTED = 100
 """Examples that each run is scored on."""
 
 

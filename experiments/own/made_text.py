@@ -6,7 +6,7 @@ from itertools import chain
 
 from llmscale.measure.text.tasks.generators import made, target_of
 
-DOCUMENTS = 1000
+DOCUMENTS = 4000
 """Of each kind."""
 SENTENCES = 6
 """Of a document in one language."""
