@@ -47,7 +47,8 @@ def run(*words: str) -> None:
 def write_functions() -> None:
     """The task: a function a row, in an order that is always the same."""
     functions = islice(open_source(CODE).documents(0), FUNCTIONS)
-    TASK.write_text("".join(json.dumps({"text": text}) + "\n" for text in functions), encoding="utf-8")
+    rows = (json.dumps({"text": text}) + "\n" for text in functions)
+    TASK.write_text("".join(rows), encoding="utf-8")
 
 
 def draw(fit: Fit, path: Path) -> None:
