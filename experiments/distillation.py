@@ -57,9 +57,7 @@ def describe(runs: pd.DataFrame, teacher: "pd.Series", students: Fit, whole: Fit
         less = taught["loss"] - alone["loss"]
         first = pair.iloc[0]
         run = f"{first['size']} | {first['params']:,} | {first['tokens']:,} | {alone['flops']:.2e}"
-        losses = (
-            f"{alone['loss']:.4f} | {taught['loss']:.4f} | {taught['loss'] - alone['loss']:+.4f}"
-        )
+        losses = f"{alone['loss']:.4f} | {taught['loss']:.4f} | {less:+.4f}"
         lines.append(f"| {run} | {losses} | {taught['teacher_flops']:.2e} |")
     lines += [
         "",
