@@ -71,10 +71,11 @@ def _show_samples(name: str, effect: "Effect", samples: int) -> None:
 def _show_overlap(report: "TextReport") -> None:
     overlap = report.overlap
     said = "not measured: too little text to hold some out"
+    read = " that was read" if report.sample else ""
     if overlap is not None:
         said = (
             f"{overlap.share:.2%} of {overlap.ngrams:,} 13-grams of the validation text stand in "
-            f"the training text; of {counted(overlap.documents, 'document')}, "
+            f"the training text{read}; of {counted(overlap.documents, 'document')}, "
             f"{overlap.documents_mostly_seen:,} for half or more"
         )
     output.results.print(output.styled(("overlap  ", "bold"), said))

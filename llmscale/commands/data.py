@@ -131,14 +131,19 @@ def report(
     ] = None,
     most: Annotated[
         str | None,
-        typer.Option("--bytes", metavar="COUNT", help="Read so much; default: all the text"),
+        typer.Option(
+            "--bytes",
+            metavar="COUNT",
+            help="Read so much; default: all the text, or a sample of a large store",
+        ),
     ] = None,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
     """Read all the text, and say what cleaning removes and how the rest is spread.
 
-    With the overlap of training and validation text, and of lengths, origins and languages.
+    With the overlap of training and validation text, and of lengths, origins and languages. Of a
+    large token store a sample is read, and the rest is what it says of itself.
 
     Example: llmscale data report corpus.jsonl --clean gopher-quality,near-duplicates
     """
