@@ -77,6 +77,7 @@ def finetune(
 def _show(result: "SweepResult") -> None:
     """The table of runs, and what to do next."""
     from llmscale.errors.command_lines import command_line
+    from llmscale.explain.api.next_step import can_fit
     from llmscale.measure.sweep.provenance import own_command
     from llmscale.runs.remote import is_url
 
@@ -100,7 +101,7 @@ def _show(result: "SweepResult") -> None:
     output.results.print("loss in nats a token of the targets, of examples held out")
     place = where if is_url(where) else Path(where)
     verbs = [command_line("llmscale", "models", place)]
-    if any(not run.pretrained for run in runs):
+    if any(not run.pretrained for run in runs) and can_fit(place, law="transfer"):
         verbs.append(command_line("llmscale", "fit", place, "--law", "transfer"))
     output.show_next(own_command() if result.unfinished else "; ".join(verbs))
 
