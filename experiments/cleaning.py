@@ -66,6 +66,8 @@ def report_of(ladder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "llmscale", *words, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
+    for effect in found["effects"].values():
+        del effect["samples"]  # of others' text
     return found
 
 
