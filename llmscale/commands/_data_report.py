@@ -12,7 +12,6 @@ from llmscale.quantity import format_bytes, format_count
 
 if TYPE_CHECKING:
     from llmscale.measure.text.cleaner import Effect, Sample
-    from llmscale.measure.text.overlap import Overlap
     from llmscale.measure.text.report import TextReport
 
 _BAR: Final = 30
@@ -35,7 +34,7 @@ def show_report(report: "TextReport", samples: int) -> None:
         if effect.dropped or effect.changed:
             _show_effect(name, effect, samples)
     _say("What is left", "")
-    _say("  overlap  ", _overlap(report.overlap))
+    _say("  overlap  ", _overlap(report))
     _show_lengths(report.lengths)
     _show_shares("origin", report.origins)
     _show_shares("language", report.languages)
@@ -95,13 +94,15 @@ def _show_sample(sample: "Sample", is_change: bool) -> None:
     output.results.print_lines(text or "(nothing but white space)")
 
 
-def _overlap(overlap: "Overlap | None") -> str:
+def _overlap(report: "TextReport") -> str:
     """How much of the validation text is in the training text."""
+    overlap = report.overlap
+    read = " that was read" if report.sample else ""
     if overlap is None:
         return "not measured: too little text to hold some out"
     return (
         f"{overlap.share:.2%} of the {overlap.ngrams:,} runs of 13 words of the validation text "
-        f"stand in the training text, too; {overlap.documents_mostly_seen:,} of its "
+        f"stand in the training text{read}, too; {overlap.documents_mostly_seen:,} of its "
         f"{counted(overlap.documents, 'document')} have half of theirs there or more"
     )
 

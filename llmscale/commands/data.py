@@ -154,7 +154,7 @@ def report(
         typer.Option(
             "--bytes",
             metavar="COUNT",
-            help="Read so much; default: all the text",
+            help="Read so much; default: all the text, or a sample of a large store",
             rich_help_panel=TEXT,
         ),
     ] = None,
@@ -164,7 +164,8 @@ def report(
     """Read all the text, and say what cleaning removes and how the rest is spread.
 
     With how much of the validation text stands in the training text, too, and how long documents
-    are, from where, and in which languages.
+    are, from where, and in which languages. Of a large token store a sample is read, and the rest
+    is what it says of itself.
 
     Example: llmscale data report corpus.jsonl --clean gopher-quality,near-duplicates
     """

@@ -10,9 +10,9 @@ from llmscale.errors.command_lines import command_line
 from llmscale.runs.kept_runs import largest_first, largest_kept
 from llmscale.runs.remote import is_needed, is_results, is_url, results_at
 from llmscale.runs.remote.reading import fetched
-from llmscale.runs.results_folder import ResultsFolder, newest_results
+from llmscale.runs.results_folder import ResultsFolder, newest_results, results_folder
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.safe_paths import is_plain, refuse_unusable
+from llmscale.runs.safe_paths import is_plain, refuse_links, refuse_unusable
 
 _FEWEST_DIGITS = 4
 """Of a run's id that stand for it."""
@@ -70,6 +70,29 @@ def find_results(place: Path | str | None) -> tuple[ResultsFolder, str]:
     if not (_is_results(path) or (path / "runs.parquet").exists()):
         raise InputError(f"{path} is no results folder", "name one that a sweep wrote")
     return ResultsFolder(path), str(path)
+
+
+def new_or_own(out: Path | str, source: ResultsFolder | None = None) -> ResultsFolder:
+    """The results folder `out`, if it is new or holds models that no sweep trained, and is not
+    `source`. Raises InputError."""
+    if is_url(str(out)):
+        raise InputError(f"--out is the URL {out}", "name a folder, as in --out results/NAME")
+    results = results_folder(out)
+    others = [path.name for path in results.path.glob("*") if not _is_own(path.name)]
+    if source is not None and results.path.resolve() == source.path.resolve():
+        others.append("the models")
+    if others:
+        raise InputError(
+            f"{results.path} holds other results ({others[0]})", "name a new folder with --out"
+        )
+    refuse_links(results.path)
+    return results
+
+
+def _is_own(name: str) -> bool:
+    is_fit = name.startswith("fit-") and name.endswith(".json")
+    is_usual = name in ("runs", "runs.parquet", "curves.parquet", "figures")
+    return is_fit or is_usual or name.startswith(".")  # a lock, or what a killed process left
 
 
 def usable_runs(results: ResultsFolder) -> list[RunFolder]:

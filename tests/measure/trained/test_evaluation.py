@@ -348,6 +348,14 @@ def test_the_columns_of_a_mixture_s_source_are_its_training_s(ladder: Path, book
     assert read_scores(RunFolder(run)) == {"share_a": 0.5, "loss_a": 3.0}
 
 
+def test_names_that_differ_in_case_only_are_refused(ladder: Path, books: Path) -> None:
+    with pytest.raises(InputError, match="names two by A and a"):
+        evaluate(ladder, data=[f"A={books}", f"a={books}"])
+    evaluate(run_of(ladder), data=f"a={books}", max_tokens=100)
+    with pytest.raises(InputError, match="has scores of a, from which only case tells A"):
+        evaluate(ladder, data=f"A={books}")
+
+
 def test_two_measures_of_one_column_are_refused(ladder: Path) -> None:
     kept = KeptScores(RunFolder(run_of(ladder)))
     kept.add(Score("match_quiz", "lm-eval", (Metric("exact", 0.5),)), "key", "asked")

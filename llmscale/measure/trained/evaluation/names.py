@@ -25,16 +25,18 @@ class Asked:
 
 def named(texts: Sequence[str], option: str) -> tuple[Asked, ...]:
     """What each of `texts`, `NAME=PLACE` or PLACE, asks for. A place gives its name if none is
-    given. Raises InputError for two of one name, and for what has none."""
+    given. Raises InputError for two of one name, in whatever case, and for what has none."""
     found: dict[str, Asked] = {}
     for text in texts:
         asked = _asked(text.strip(), option)
-        if asked.name in found:
+        known = found.setdefault(asked.name.lower(), asked)
+        if known is not asked:
+            named = asked.name if known.name == asked.name else f"{known.name} and {asked.name}"
             raise InputError(
-                f"{option} names two by {asked.name}: {found[asked.name].place} and {asked.place}",
-                f"give each a name of its own: {option} NAME={asked.place}",
+                f"{option} names two by {named}: {known.place} and {asked.place}",
+                "give each a name of its own, which differs in more than case: "
+                f"{option} NAME={asked.place}",
             )
-        found[asked.name] = asked
     return tuple(found.values())
 
 
