@@ -283,6 +283,8 @@ def _show_inspection(seen: "Inspection", spec: TextSpec) -> None:
         )
     else:
         words = [spec.source, *stated_options(spec, leave_out=["data"])]
+        if seen.endless:
+            words += ["--tokens", "10M"]
         rows.append(("tokens", f"none yet: {command_line('llmscale', 'data', 'prepare', *words)}"))
     if seen.entropy is not None:
         rows.append(("entropy", _entropy(seen.entropy)))
