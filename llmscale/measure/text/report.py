@@ -154,6 +154,7 @@ def _of_source(
     meters, origins = _Meters("bytes"), Origins()
     for texts in _validation(source, spec, split, surveyed):
         meters.overlap.hold(texts)
+        source.noted.clear()
     found = _Found()
     source.noted.clear()
     for batch in read_batches(source, Cleaner(spec.cleaning), Position()):

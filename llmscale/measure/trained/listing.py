@@ -8,7 +8,7 @@ from typing import Any
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.train.run_spec import known_spec
-from llmscale.measure.trained.exchange import IMPORTED
+from llmscale.measure.trained.exchange.formats import IMPORTED
 from llmscale.measure.trained.places import find_results
 from llmscale.menu import is_own
 from llmscale.runs.results_folder import ResultsFolder

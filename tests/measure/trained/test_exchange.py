@@ -215,6 +215,7 @@ def test_what_cannot_be_imported_is_one_sentence(
     found = llmscale("import", str(folder), "--out", str(tmp_path / "out"))
     assert found.exit_code == 2, found.output
     assert word in found.output
+    assert "rm -r" not in found.output  # the folder is somebody's
     assert not (tmp_path / "out").exists()
 
 
@@ -239,7 +240,7 @@ def test_an_export_is_whole_or_not_there(
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        (["--to", "onnx"], "onnx"),
+        (["--to", "card"], "Formats are hf"),
         (["--dtype", "int3"], "int3"),
         (["--push", "no owner"], "OWNER/NAME"),
         (["--push", "nobody"], "OWNER/NAME"),

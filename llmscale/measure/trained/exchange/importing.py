@@ -11,7 +11,7 @@ from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.kept_weights import weights_digest, write_weights
 from llmscale.measure.train.resumable import shapes_of_weights
 from llmscale.measure.train.run_spec import RunSpec
-from llmscale.measure.trained.exchange import FORMATS, IMPORTED, Imported
+from llmscale.measure.trained.exchange.formats import FORMATS, IMPORTED, Imported
 from llmscale.measure.trained.places import new_or_own
 from llmscale.quantity import parse_count
 from llmscale.runs.lock import only_writer
