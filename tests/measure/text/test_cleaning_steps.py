@@ -247,6 +247,10 @@ def test_a_mistake_in_a_step_of_ones_own_is_named_with_its_line(tmp_path: Path) 
     (tmp_path / "mine.py").write_text("def step(text):\n    return 1 / 0\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"mine\.py, line 2 fails on a document"):
         open_steps(pin_steps(f"{tmp_path}/mine.py:step"))
+    seen = "seen = []\ndef step(text):\n    seen.append(text)\n    return text * len(seen)\n"
+    (tmp_path / "mine.py").write_text(seen, encoding="utf-8")
+    with pytest.raises(InputError, match="makes different texts of the same document"):
+        open_steps(pin_steps(f"{tmp_path}/mine.py:step"))
 
 
 def corpus(folder: Path) -> Path:
