@@ -61,7 +61,10 @@ def prepare(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="COUNT", help="Threads; default: one a core", rich_help_panel="Hardware"
+            min=1,
+            metavar="COUNT",
+            help="Processes; default: one a core",
+            rich_help_panel="Hardware",
         ),
     ] = None,
     json: JsonOption = False,

@@ -83,7 +83,7 @@ class Training:
         self.optimizer: torch.optim.Optimizer
         if case.rank:
             del settings["dtype"]
-            self.optimizer = build_low_rank(self.model, LowRank(case.rank, 8.0), seed=0, **settings)
+            self.optimizer = build_low_rank(models[0], LowRank(case.rank, 8.0), seed=0, **settings)
             # Steps are counted on the host, where to read them waits for nothing; but a fake tensor
             # has no value to read.
             for state in self.optimizer.state.values():

@@ -211,8 +211,8 @@ class Beginning:
         source: Source,
         estimated_bytes: int | None,
         progress: Callable[[int, int], None],
-        split: Split | None,
-        workers: int,
+        split: Split | None = None,
+        workers: int = 1,
     ) -> "Beginning":
         most = survey_bytes(source, SURVEY_BYTES)
         surveyed = survey(source, spec.cleaning, most, progress, workers)

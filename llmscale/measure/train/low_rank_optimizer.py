@@ -84,7 +84,8 @@ def build_low_rank(
 ) -> LowRankAdamW:
     """The optimiser of the adapters; all weights but the adapted ones are frozen from here on."""
     found = {one.name: one for one in adapted(model.shape, low_rank)}
-    weights, experts = [], {}
+    weights: list[Weight] = []
+    experts: dict[Tensor, int] = {}
     for name, tensor in model.named_parameters():
         holder, _, last = name.rpartition(".")
         matrix = found.get(holder.partition("blocks.")[2].partition(".")[2])

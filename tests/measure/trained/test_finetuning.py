@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,7 +196,9 @@ def test_a_model_that_learns_conversations_is_talked_with_in_a_terminal(
     found = llmscale(*command(base, chats, tmp_path / "out", *more))
     assert found.exit_code == 0, found.output
 
-    typed = iter([words[0], " ", KeyboardInterrupt, *words[1:], EOFError])
+    typed: Iterator[str | BaseException] = iter(
+        [words[0], " ", KeyboardInterrupt(), *words[1:], EOFError()]
+    )
 
     def answer_of(prompt: str) -> str:
         line = next(typed)

@@ -117,7 +117,7 @@ def _learnt_chats(trained: TrainedModel) -> bool:
     """Whether it was fine-tuned on conversations, as far as its results know."""
     if trained.spec.job.finetuning is None:
         return False
-    data = ResultsFolder(trained.folder.path.parent.parent).known_sweep().get("data")
+    data: Any = ResultsFolder(trained.folder.path.parent.parent).known_sweep().get("data")
     try:
         return bool(data["meta"]["task"]["chats"])
     except (KeyError, TypeError):  # of an older version, or without its results
