@@ -89,6 +89,7 @@ class Menu(Collection[str], Generic[Member]):
         self._tried = tried or (lambda found, title: ready(found))
         self._with_options = with_options
         self._found: dict[str, Member] = {}
+        self._kept_names: dict[str, str] = {}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -200,9 +201,11 @@ class Menu(Collection[str], Generic[Member]):
         """The name of a choice in the folder with its options as results keep them."""
         if self._with_options is None:
             return name
-        choice, _, options = name.partition(":")
-        kept = self._with_options(self._in_folder(choice), options)[1]
-        return f"{choice}:{kept}" if kept else choice
+        if name not in self._kept_names:  # a ladder of shapes asks thousands of times
+            choice, _, options = name.partition(":")
+            kept = self._with_options(self._in_folder(choice), options)[1]
+            self._kept_names[name] = f"{choice}:{kept}" if kept else choice
+        return self._kept_names[name]
 
     def _in_folder(self, name: str) -> Any:
         name, _, options = name.partition(":")

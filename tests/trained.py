@@ -98,7 +98,7 @@ def text(tokens: int, seed: int) -> np.ndarray:
 TRAIN, VALIDATION = text(60_000, 0), text(5_000, 1)
 
 
-def job(tokens: int = 30_000, size: str = "2x16x1", **recipe: object) -> Job:
+def job(tokens: int = 16_000, size: str = "2x16x1", **recipe: object) -> Job:
     settings = Recipe(**{"context": 32, "batch_tokens": 256, **recipe})  # type: ignore[arg-type]
     shape = shape_for(size, vocab_size=VOCAB, context=32, arch=settings.arch)
     text = JobText("chain", "f", len(TRAIN), len(VALIDATION))

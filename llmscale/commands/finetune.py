@@ -60,6 +60,7 @@ def finetune(
 def _show(result: "SweepResult") -> None:
     """The table of runs, and what to do next."""
     from llmscale.commands._watching import show_next, show_rows
+    from llmscale.explain.api.next_step import can_fit
 
     headings = ("size", "method", "seed", "examples", "from", "loss", "error", "perplexity", "time")
     least = ("seed", "time", "error")
@@ -67,7 +68,7 @@ def _show(result: "SweepResult") -> None:
     show_rows(table, result, _cells)
     output.results.print("loss in nats a token of the targets, of examples held out")
     verbs = [["models"]]
-    if any(not run.pretrained for run in result.runs):
+    if any(not run.pretrained for run in result.runs) and can_fit(result.where, law="transfer"):
         verbs.append(["fit", "--law", "transfer"])
     show_next(result, verbs)
 

@@ -68,6 +68,14 @@ def test_report_says_what_each_step_did_and_where_documents_come_from(corpus: Pa
     assert "\x1b[31m" not in shown.stdout  # what a document says is no order to the terminal
     assert "<EMAIL>" in shown.stdout
     assert "a.org (100 documents)" in shown.stdout
+    for line in (
+        "gopher-quality: drop what does not look like prose",
+        "  documents dropped for: mean word length (1)",
+        "  an example, before and after:",
+    ):
+        assert line in shown.stdout.splitlines()
+    assert "an example of what was dropped (mean word length: " in shown.stdout
+    assert "runs of 13 words of the validation text" in shown.stdout
 
 
 def test_a_store_is_reported_on_as_its_source_is(corpus: Path) -> None:

@@ -467,7 +467,7 @@ UNPICKLING = {
 `.metadata`.
 """
 ALLOWED = {
-    "measure/text/encoder_process.py": {
+    "measure/text/work_process.py": {
         "pickle",
         "pickle.load",
     },  # between a process and its child, over pipes of their own

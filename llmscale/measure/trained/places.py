@@ -45,11 +45,11 @@ def find_run(place: Path | str) -> FoundRun:
     if (path / "runs.parquet").exists() and not _is_results(path):
         raise kept_none(path)
     if (path / "spec.json").exists():
-        return FoundRun(RunFolder(path.resolve()))
+        return FoundRun(RunFolder(_with_results(path)))
     if _is_results(path):
-        return largest_of(ResultsFolder(path.resolve()))
+        return largest_of(ResultsFolder(path))
     if _is_results(path.parent) and path.parent != Path("."):
-        return _of_id(ResultsFolder(path.parent.resolve()), path.name)
+        return _of_id(ResultsFolder(path.parent), path.name)
     if is_plain(text):
         return _of_id(newest_results(), text)
     raise InputError(f"there is no run {text}", _NAME_IT)
@@ -106,13 +106,17 @@ def largest_of(results: ResultsFolder) -> FoundRun:
     largest = largest_kept(results)
     if largest is not None:
         folder, row = largest
-        said = f"{results.path.name}: run {row.run_id} is used, the largest ({row.size})"
+        said = f"{_name_of(results)}: run {row.run_id} is used, the largest ({row.size})"
         return FoundRun(folder, (said,))
     begun = usable_runs(results)
     if begun:
-        said = f"{results.path.name}: run {begun[0].run_id} is used, which is under way"
+        said = f"{_name_of(results)}: run {begun[0].run_id} is used, which is under way"
         return FoundRun(begun[0], (said,))
     raise kept_none(results.path)
+
+
+def _name_of(results: ResultsFolder) -> str:
+    return results.path.resolve().name
 
 
 def kept_none(where: Path | str) -> InputError:
@@ -131,6 +135,13 @@ def _of_id(results: ResultsFolder, name: str) -> FoundRun:
     if len(name) >= _FEWEST_DIGITS and len(begun) == 1:
         return FoundRun(results.run_folder(begun[0]), (f"{name} is run {begun[0]}",))
     raise InputError(_no_such(results, name, begun), _list_them(results))
+
+
+def _with_results(path: Path) -> Path:
+    """The folder of a run as it was named, if its results folder can be told from that name."""
+    if path.parent.name == "runs" and path.name != ".." and not path.is_symlink():
+        return path
+    return path.resolve()
 
 
 def _no_such(results: ResultsFolder, name: str, begun: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def test_covariance_is_the_spread_of_fits_of_many_tables() -> None:
         fit_law(
             ladder(0.001, seed), "power-floor", objective="squared", bootstrap=0, holdout="none"
         )
-        for seed in range(60)
+        for seed in range(30)
     ]
     spread = np.std([list(one.law.coefficients().values()) for one in fits], axis=0)
     said = np.median([np.sqrt(np.diag(one.covariance)) for one in fits], axis=0)

@@ -42,9 +42,6 @@ SIZES = "1x16x1,2x16x1,2x24x2"
 ROUNDING = 1e-5
 """Relative difference of losses that another number of threads a run may bring."""
 options = functools.partial(sweep_options, sizes=SIZES)
-FEW_STEPS = ["--batch-tokens", "512"]
-"""A quarter of the usual steps, and so of the time."""
-BRANCHING = [*ALIKE, *FEW_STEPS]
 
 
 class Impatient(Silent):
@@ -105,15 +102,13 @@ def test_the_same_command_trains_nothing_twice_and_a_larger_one_only_what_is_new
     text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    assert (
-        llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k"), *FEW_STEPS).exit_code == 0
-    )
+    assert llmscale(*options(text, out, sizes="1x16x1", tokens="10k,20k")).exit_code == 0
     before = (out / "runs.parquet").read_bytes()
-    again = llmscale(*options(text, out, sizes="1x16x1", tokens="20k,10k"), *FEW_STEPS, "--json")
+    again = llmscale(*options(text, out, sizes="1x16x1", tokens="20k,10k"), "--json")
     assert again.exit_code == 0, again.output
     assert (out / "runs.parquet").read_bytes() == before
     assert len(json.loads(again.stdout)["runs"]) == 2
-    more = llmscale(*options(text, out, sizes="1x16x1,1x24x2", tokens="40k,20k,10k"), *FEW_STEPS)
+    more = llmscale(*options(text, out, sizes="1x16x1,1x24x2", tokens="40k,20k,10k"))
     assert more.exit_code == 0, more.output
     assert "[4/4]" in more.stderr
     runs, _ = tables(out)
@@ -214,7 +209,8 @@ def test_a_diverged_run_is_named_and_the_sweep_goes_on(text: Path, tmp_path: Pat
 
 def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    plan = llmscale(*options(text, out, tokens="5x,20x"), "--seeds", "2", "--dry-run", "--json")
+    usual = options(text, out, tokens="5x,20x", batch_tokens=None)
+    plan = llmscale(*usual, "--seeds", "2", "--dry-run", "--json")
     assert plan.exit_code == 0, plan.output
     payload = json.loads(plan.stdout)
     assert len(payload["runs"]) == 3 * 2 * 2
@@ -243,12 +239,12 @@ def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> Non
     table = llmscale(*options(text, out), "--dry-run")
     assert "FLOPs" in table.stderr
     assert "L(N) at 20k tokens" in table.stderr
-    rounded = llmscale(*options(text, out), "--batch-tokens", "100", "--dry-run")
+    rounded = llmscale(*options(text, out, batch_tokens="100"), "--dry-run")
     assert (
         "a step takes whole sequences of 32 tokens: 100 tokens a step become 96"
         in rounded.stderr.replace("\n", " ")
     )
-    whole = llmscale(*options(text, out), "--batch-tokens", "96", "--dry-run")
+    whole = llmscale(*options(text, out, batch_tokens="96"), "--dry-run")
     assert "whole sequences" not in whole.stderr
     slow = llmscale(*options(text, out), "--max-hours", "1e-9")
     assert slow.exit_code == 2
@@ -258,16 +254,16 @@ def test_a_plan_shows_cost_and_writes_nothing(text: Path, tmp_path: Path) -> Non
 
 def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    plan = llmscale(*options(text, out, sizes="1x16x1", tokens="150k"), "--dry-run", "--json")
+    plan = llmscale(*options(text, out, sizes="1x16x1", tokens="100k"), "--dry-run", "--json")
     assert plan.exit_code == 0, plan.output
     payload = json.loads(plan.stdout)
     assert "repeated-data" in [warning["code"] for warning in payload["warnings"]]
     assert payload["runs"][0]["epochs"] == pytest.approx(
-        150e3 / payload["data"]["train_tokens"], rel=0.01
+        100e3 / payload["data"]["train_tokens"], rel=0.01
     )
     asked: dict[str, Any] = {
         "sizes": ["1x16x1"],
-        "tokens": 150_000,
+        "tokens": 100_000,
         "data": str(text),
         "tokenizer": "bpe:300",
     }
@@ -288,7 +284,7 @@ def test_more_tokens_than_text_warns_and_records_unique_tokens(text: Path, tmp_p
     assert repr(result) == f"SweepResult({out}: 1 of 1 run done)"
     assert f"<td>{run.loss:.4f}</td>" in result._repr_html_()
     assert list(tables(out)[0]["unique_tokens"]) == [run.unique_tokens]
-    words = "--sizes 1x16x1 --tokens 150k --data .* --tokenizer bpe:300 --context 32"
+    words = "--sizes 1x16x1 --tokens 100k --data .* --tokenizer bpe:300 --context 32"
     words += f" --batch-tokens 512 --device cpu --dtype float32 --workers 1 --out {out}"
     assert re.fullmatch(f"llmscale sweep {words}", result.folder.read_sweep()["command"])
 
@@ -298,14 +294,13 @@ def test_a_streamed_dataset_gives_each_run_the_beginning_of_the_stream(
 ) -> None:
     out = tmp_path / "results"
     stream = f"hub:{text.parent}"
-    result = llmscale(*options(stream, out, sizes="1x16x1", tokens="10k,20k"), *FEW_STEPS, "--yes")
+    result = llmscale(*options(stream, out, sizes="1x16x1", tokens="10k,20k"), "--yes")
     assert result.exit_code == 0, result.output
     runs, _ = tables(out)
     assert list(runs["status"]) == ["done", "done"]
     assert list(runs["unique_tokens"]) == list(runs["tokens"])
     wider = llmscale(
         *options(stream, out, sizes="1x16x1", tokens="10k,20k,30k"),
-        *FEW_STEPS,
         "--yes",
         "--dry-run",
         "--json",
@@ -439,7 +434,7 @@ def branched(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     each.
     """
     out = tmp_path_factory.mktemp("results") / "branched"
-    result = llmscale(*options(text, out, **BRANCHED), *BRANCHING)
+    result = llmscale(*options(text, out, **BRANCHED), *ALIKE)
     assert result.exit_code == 0, result.output
     assert "branch of 40k" in result.stderr
     return out
@@ -470,7 +465,7 @@ def test_branches_end_in_the_losses_of_runs_trained_by_themselves(
 ) -> None:
     runs, _ = tables(branched)
     out = tmp_path / "alone"
-    result = llmscale(*options(text, out, sizes=BRANCHED["sizes"], tokens="20k"), *BRANCHING)
+    result = llmscale(*options(text, out, sizes=BRANCHED["sizes"], tokens="20k"), *ALIKE)
     assert result.exit_code == 0, result.output
     alone, _ = tables(out)
     both = runs.merge(alone, on="run_id", suffixes=("", "_alone"))
@@ -484,7 +479,7 @@ def test_a_killed_trunk_and_its_branches_end_in_the_same_table(
     branched: Path, text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "results"
-    arguments = [*options(text, out, **BRANCHED), *BRANCHING]
+    arguments = [*options(text, out, **BRANCHED), *ALIKE]
     moments = (
         lambda: list(out.glob("runs/*/trunk-*.pt")),
         lambda: len(list(out.glob("runs/*/run.json"))) >= 2,
@@ -510,7 +505,7 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
     out = tmp_path / "results"
     shutil.copytree(branched, out)
     before, _ = tables(out)
-    wider = [*options(text, out, sizes="1x16x1", tokens="20k,25k,40k,60k"), *BRANCHING]
+    wider = [*options(text, out, sizes="1x16x1", tokens="20k,25k,40k,60k"), *ALIKE]
     plan = json.loads(llmscale(*wider, "--dry-run", "--json").stdout)
     assert [run["finished"] for run in plan["runs"]] == [True, True, True, False]
     assert plan["runs"][-1]["parent"] == plan["runs"][-2]["run_id"]
@@ -520,8 +515,7 @@ def test_a_larger_budget_goes_on_from_the_kept_trunk_and_a_lost_branch_point_is_
     lost = plan["runs"][0]["run_id"]
     (out / "runs" / lost / "run.json").unlink()
     assert (
-        llmscale(*options(text, out, sizes="1x16x1", tokens="20k,25k,40k"), *BRANCHING).exit_code
-        == 0
+        llmscale(*options(text, out, sizes="1x16x1", tokens="20k,25k,40k"), *ALIKE).exit_code == 0
     )
     runs, _ = tables(out)
     assert runs.set_index("run_id")["parent"].isna()[lost]

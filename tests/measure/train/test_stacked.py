@@ -63,7 +63,7 @@ def test_an_interrupted_stack_goes_on_stacked_or_alone(tmp_path: Path) -> None:
     wanted = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path / "whole"))
     asked = iter(range(100))
     with pytest.raises(TrainingInterrupted):
-        train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path), stop=lambda: next(asked) > 40)
+        train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path), stop=lambda: next(asked) > 20)
     alone = train_one(jobs[0], CPU, TRAIN, VALIDATION, copy_of(folders(tmp_path)[0]))
     assert can_stack(members_of(jobs, folders(tmp_path)))
     resumed = train_stack(jobs, CPU, TRAIN, VALIDATION, folders(tmp_path))

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from sweeps import llmscale
 from trained import untrained_run
 
+from llmscale import evaluate
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.trained.exchange.export import export
@@ -277,6 +278,8 @@ def test_an_imported_model_of_unknown_tokens_is_listed_and_used_as_that(
     assert (listed.tokens, listed.loss, listed.kept) == (None, None, "weights")
     (said,) = open_model(tmp_path / "back").remarks
     assert "the largest" in said
+    with pytest.raises(InputError, match="was imported, so there is no text of its own"):
+        evaluate(tmp_path / "back")
     assert " stopped" not in llmscale("models", str(tmp_path / "back")).stdout
 
 

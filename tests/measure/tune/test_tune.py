@@ -359,9 +359,10 @@ def test_a_file_that_holds_no_rule_is_refused(content: Any, words: str, tmp_path
 
 
 def options(
-    text: Path, out: Path, sizes: str = "1x16x1,2x24x2", tokens: str = "8k,16k"
+    text: Path, out: Path, sizes: str = "1x16x1,2x24x2", tokens: str = "4k,8k"
 ) -> list[str]:
-    return ["tune", *sweeps.options(text, out, sizes, tokens)[1:], "--lr-scale", "2", "--no-batch"]
+    asked = sweeps.options(text, out, sizes, tokens, batch_tokens=None)
+    return ["tune", *asked[1:], "--lr-scale", "2", "--no-batch"]
 
 
 def read(out: Path) -> dict[str, Any]:
@@ -466,10 +467,10 @@ def test_the_same_command_trains_nothing_twice_and_more_budgets_add_to_the_rule(
     assert again.exit_code == 0, again.output
     assert (out / "runs.parquet").read_bytes() == before
     assert json.loads(again.stdout)["rungs"] == read(tuned)["rungs"]
-    more = llmscale(*options(text, out, sizes="1x16x1", tokens="4k"))
+    more = llmscale(*options(text, out, sizes="1x16x1", tokens="2.4k"))
     assert more.exit_code == 0, more.output
     first, *others = read(out)["rungs"]
-    assert (first["size"], first["tokens"]) == ("1x16x1", 4000)
+    assert (first["size"], first["tokens"]) == ("1x16x1", 2400)
     assert others == read(tuned)["rungs"]
     assert read(out)["fits"]["lr"]["optima"] == 5
 
@@ -516,7 +517,7 @@ def test_a_dry_run_shows_the_first_trials_and_writes_nothing(text: Path, tmp_pat
     assert plan.exit_code == 0, plan.output
     runs = json.loads(plan.stdout)["runs"]
     assert len(runs) == 4 * 3
-    rates = sorted(run["lr"] for run in runs if run["size"] == "1x16x1" and run["tokens"] == 8000)
+    rates = sorted(run["lr"] for run in runs if run["size"] == "1x16x1" and run["tokens"] == 4000)
     assert [rate / rates[1] for rate in rates] == [0.5, 1, 2]
     assert not out.exists()
 

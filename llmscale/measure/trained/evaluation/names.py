@@ -8,6 +8,8 @@ from pathlib import Path
 from llmscale.errors import InputError
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.\-]*)=(.+)", re.DOTALL)
+_HALF = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.\-]*)=|=(?P<place>.*)", re.DOTALL)
+"""`NAME=PLACE` that lacks one of the two."""
 _LONGEST = 40
 _OTHER_COLUMNS = re.compile(r"(stderr|norm)(_.*)?", re.IGNORECASE | re.DOTALL)
 """Names by which `loss_NAME` and `accuracy_NAME` are the columns of another measure."""
@@ -43,6 +45,12 @@ def _asked(text: str, option: str) -> Asked:
     name, place = match.groups() if match else ("", text)
     if not place.strip():
         raise InputError(f"{option} is empty", f"write it like {option} books=books.jsonl")
+    if lacking := _HALF.fullmatch(text):
+        missing = "text or task after" if lacking["name"] else "name before"
+        raise InputError(
+            f"{option} {text} has no {missing} the =",
+            f"write it like {option} {lacking['name'] or 'books'}={lacking['place'] or 'FILE'}",
+        )
     plain = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(place).name.partition(".")[0]).strip("-")
     if not plain or len(plain) > _LONGEST:
         raise InputError(

@@ -131,7 +131,8 @@ def _beside(place: Path | str, source: ResultsFolder) -> Path:
             "the models are at a URL, and results of rounding go to this machine",
             "name a folder with --out results/NAME",
         )
-    return source.path.with_name(f"{source.path.name}-quantized")
+    named = source.path if source.path.name not in ("", "..") else source.path.resolve()
+    return named.with_name(f"{named.name}-quantized")
 
 
 @dataclass(frozen=True)
