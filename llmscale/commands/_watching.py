@@ -25,7 +25,7 @@ from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
 
 if TYPE_CHECKING:
-    from llmscale.commands._tables import SafeTable
+    from rich.table import Table
 
 MOST_LINES = 200
 """Runs that a table on the terminal lists, at most."""
@@ -92,9 +92,7 @@ def carry_out(
         raise typer.Exit(1)
 
 
-def show_rows(
-    table: "SafeTable", result: SweepResult, cells: Callable[[Run], Sequence[str]]
-) -> None:
+def show_rows(table: "Table", result: SweepResult, cells: Callable[[Run], Sequence[str]]) -> None:
     """`table` with the cells of the last runs, which are the largest."""
     runs = result.runs
     for run in runs[-MOST_LINES:]:

@@ -52,7 +52,7 @@ def finetune(
     asked: Any = runs
     if runs is not None and len(runs) == 1:
         asked = runs[0]
-    own = {"out": out, "max_hours": max_hours, "yes": yes}
+    own: dict[str, Any] = {"out": out, "max_hours": max_hours, "yes": yes}
     shown = {"dry_run": dry_run, "notes": notes, "json": json}
     carry_out(api.finetune, asked, _show, **own, **shown, **settings)
 

@@ -41,7 +41,7 @@ def sweep(
     from llmscale.commands._watching import carry_out
     from llmscale.measure.sweep import api
 
-    own = {"out": out, "max_hours": max_hours, "yes": yes}
+    own: dict[str, Any] = {"out": out, "max_hours": max_hours, "yes": yes}
     shown = {"dry_run": dry_run, "notes": notes, "json": json}
     carry_out(api.sweep, file, _show, **own, **shown, **settings)
 

@@ -15,7 +15,7 @@ from llmscale.measure.trained.evaluation.scores import Score
 from llmscale.measure.trained.evaluation.spec import VALIDATION
 from llmscale.measure.trained.evaluation.texts import TextTokens
 from llmscale.measure.trained.evaluation.windows import windows_at_a_time
-from llmscale.measure.trained.exchange import IMPORTED
+from llmscale.measure.trained.exchange.formats import IMPORTED
 from llmscale.measure.trained.model import TrainedModel
 
 
