@@ -1,10 +1,11 @@
-"""How fast cleaning is, a step at a time and all together, on one core; and how well near
-duplicates are found.
+"""How fast cleaning is, a step at a time and all together on one core, and on several; and how well
+near duplicates are found.
 
-    python benchmarks/clean_text.py [speed] [recall] [--text SOURCE]
+    python benchmarks/clean_text.py [speed] [cores] [recall] [--text SOURCE]
 
 Speed is measured in CPU seconds of this process on text that is in memory already, the best of
-three, each beginning with an empty memory for words; `words` is what several steps share. Recall
+three, each beginning with an empty memory for words; `words` is what several steps share. On
+several cores it is measured in seconds on the clock, the start of processes left out. Recall
 plants copies of documents with a share of the words changed, next to all others of the text, and
 compares with what the theory says of their likeness (Jaccard of 5-grams)."""
 
@@ -15,9 +16,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from llmscale.machine import available_cores
 from llmscale.measure.text import words
 from llmscale.measure.text.clean import Judge, Rewrite, Step, open_steps
 from llmscale.measure.text.cleaner import Cleaner
+from llmscale.measure.text.cleaning_in_order import cleaning_processes
 from llmscale.measure.text.documents import BATCH_CHARACTERS
 from llmscale.measure.text.sources import open_source
 from llmscale.measure.text.spec import Cleaning
@@ -39,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = {"speed": measure_speed, "recall": measure_recall}
+    parts = {"speed": measure_speed, "cores": measure_cores, "recall": measure_recall}
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(parts)}; default: all")
     parser.add_argument("--text", default="stdlib", help="as --data of llmscale")
     asked = parser.parse_args()
@@ -81,6 +84,24 @@ def measure_speed(batches: list[list[str]]) -> None:
         cleaning = Cleaning(steps=steps)
         name = "all, and duplicates" if steps else "duplicates only"
         show(name, lambda cleaning=cleaning: cleaned(cleaning, batches))  # type: ignore[misc]
+
+
+def measure_cores(batches: list[list[str]]) -> None:
+    """MB a second of all steps by one process, two, and so on to one a core."""
+    size = sum(len(text.encode()) for batch in batches for text in batch) / 1e6
+    cleaning = Cleaning(steps=STEPS)
+    print(f"all steps, {size:.1f} MB; cores: MB a second on the clock")
+    for cores in range(1, available_cores() + 1):
+        times = []
+        with cleaning_processes(cleaning, cores) as processes:
+            for started in [processes.submit([""]) for _ in range(8 * cores)]:
+                started.result()
+            for _ in range(ROUNDS):
+                cleaner, start = Cleaner(cleaning), time.perf_counter()
+                for examined in [processes.submit(batch) for batch in batches]:
+                    cleaner.keep(examined.result())
+                times.append(time.perf_counter() - start)
+        print(f"  {cores:<20} {size / min(times):6.1f}")
 
 
 def fastest(work: Callable[[], object]) -> float:

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from llmscale.machine import device_name
-from llmscale.measure.trained.exchange._llama import config as exported_config
-from llmscale.measure.trained.exchange._llama import to_hf
+from llmscale.measure.trained.exchange.formats._llama import config as exported_config
+from llmscale.measure.trained.exchange.formats._llama import to_hf
 from llmscale.measure.trained.generation.decoding import complete
 from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.trained.model import TrainedModel

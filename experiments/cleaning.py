@@ -12,15 +12,14 @@ Writes runs.parquet, report.json (what cleaning removed) and README.md into resu
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from multiplier import multiplied, worth
 
 import llmscale
-from llmscale.explain.fit import Fit, Options, fit_law
-from llmscale.explain.laws import Law
+from llmscale.explain.fit import Fit
 from llmscale.measure.sweep.spec import read_spec
 from llmscale.measure.text.prepare import prepare
 
@@ -30,28 +29,6 @@ RESULTS = ROOT / "results" / "cleaning"
 TEXT = ROOT / "experiments" / "own" / "dirty_text.py"
 CLEAN = "boilerplate,language:en,near-duplicates"
 """Not Gopher's filters: they are for prose, and this text is code."""
-LEVEL = 0.9
-
-
-@dataclass(frozen=True)
-class Multiplied(Law):
-    """Two texts on one law of compute, of which the second is worth `k` times its compute."""
-
-    E: float
-    A: float
-    alpha: float
-    k: float
-
-    equation = "L = E + A/(k^cleaned C)^alpha"
-    source = "after Volkova et al. 2026"
-    inputs = ("flops", "cleaned")
-    may_be_zero = ("cleaned",)
-    floor = "E"
-    exponents = ("alpha",)
-
-    def loss(self, *inputs: Any) -> Any:
-        C, cleaned = inputs
-        return self.E + self.A / (self.k**cleaned * C) ** self.alpha
 
 
 def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
@@ -63,12 +40,11 @@ def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
         "cleaned": sweep(Path(ladder), folder / "cleaned", tokenizer, "--clean", CLEAN),
     }
     runs = pd.concat([table.assign(text=name) for name, table in tables.items()], ignore_index=True)
-    runs["cleaned"] = (runs["text"] == "cleaned").astype(float)
     runs.to_parquet(folder / "runs.parquet", compression="zstd")
     report = report_of(Path(ladder))
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     measured = runs.assign(loss=runs["loss_held_out"], loss_stderr=runs["loss_stderr_held_out"])
-    fit = fit_law(measured, Multiplied, Options(level=LEVEL, holdout="none"))
+    fit = multiplied(measured, measured["text"] == "cleaned")
     text = describe(measured, fit, report)
     (folder / "README.md").write_text(text, encoding="utf-8")
     print(text)
@@ -90,6 +66,8 @@ def report_of(ladder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "llmscale", *words, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
+    for effect in found["effects"].values():
+        del effect["samples"]  # of others' text
     return found
 
 
@@ -111,14 +89,12 @@ def describe(runs: pd.DataFrame, fit: Fit, report: dict[str, Any]) -> str:
         run = f"{first['size']} | {first['params']:,} | {first['tokens']:,} | {first['flops']:.2e}"
         losses = f"{mean['dirty']:.4f} | {mean['cleaned']:.4f}"
         lines.append(f"| {run} | {losses} | {mean['cleaned'] - mean['dirty']:+.4f} |")
-    low, high = fit.intervals["k"]
     lines += [
         "",
         f"One law for both: {fit.law}.",
         "",
-        f"Cleaned text is worth {fit.law.coefficients()['k']:.2f} times its compute "
-        f"({LEVEL:.0%} interval {low:.2f} to {high:.2f}): trained on the dirty text, a model needs "
-        "so much more to reach the same loss.",
+        f"Cleaned text is worth {worth(fit)}: trained on the dirty text, a model needs so much "
+        "more to reach the same loss.",
         "",
         "| step | documents dropped | bytes dropped | documents changed |",
         "| --- | --- | --- | --- |",

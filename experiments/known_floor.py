@@ -2,113 +2,132 @@
 
     .venv/bin/python experiments/known_floor.py [LADDER.toml [RESULTS]]
 
-Sweeps experiments/known-floor.toml, whose text is drawn from a language of known entropy; run
-again, it goes on where it was stopped. Fits laws in N and D that have a floor, and compares the
-floor with the loss of the language itself on the same validation tokens, which no model can come
-below but by chance. Writes floor.png and README.md into results/known-floor, next to the tables."""
+Sweeps experiments/known-floor.toml on languages of several seeds, each of known entropy; run again,
+it goes on where it was stopped. Fits laws in N and D that have a floor, and compares each floor
+with the loss of the language itself on the same validation tokens, which no model can come below
+but by chance. Writes floor.png and README.md into results/known-floor, next to the folders."""
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import llmscale
-from llmscale.errors import LlmscaleError
 from llmscale.explain.figures._axes import LABELS, log_axis
 from llmscale.explain.figures._style import DOT, INK, LAW_COLOURS, MUTED, ordered_colours, style
 from llmscale.explain.fit import Fit
-from llmscale.explain.forecast.forecast import law_band
+from llmscale.measure.sweep.spec import read_spec
 from llmscale.quantity import format_count
 from llmscale.runs.results_folder import results_folder
 
 LADDER, RESULTS = "experiments/known-floor.toml", "results/known-floor"
 """From the folder of the repository, as sweep.json tells the command."""
+SEEDS = (0, 1, 2)
+"""Of the language. The first one's runs are drawn."""
 LAWS = ("chinchilla", "over-training")
-"""The first is drawn."""
-BEYOND = 300
+"""The first is drawn. The second has a single exponent."""
+BEYOND = 10
 """The lines are drawn up to this many times the longest run."""
 GOAL = 0.02
 """The interval of the floor is to be no wider than this share of the entropy."""
 
 
+@dataclass(frozen=True)
+class Language:
+    """What was fitted to the ladder on one language, and what is true of it."""
+
+    seed: int
+    fits: tuple[Fit, ...]
+    truth: dict[str, Any]
+
+    def floor(self, fit: Fit) -> tuple[float, float, float]:
+        """The fitted floor and the ends of its interval."""
+        name = fit.law.floor or "E"
+        return (fit.law.coefficients()[name], *fit.intervals[name])
+
+
 def main(ladder: str = LADDER, results: str = RESULTS) -> None:
-    words = ["sweep", ladder, "--out", results, "--yes"]
-    subprocess.run([sys.executable, "-m", "llmscale", *words], check=True)
-    folder = results_folder(results)
-    truth = folder.read_sweep()["data"]["true_losses"][0]
-    runs = llmscale.read_runs(results)
-    fits = list(fitted(runs))
-    draw(fits[0], truth["loss"], Path(results) / "floor.png")
+    source = read_spec(Path(ladder)).data.source.rpartition("seed=")[0]
+    found = []
+    for seed in SEEDS:
+        out = f"{results}/seed-{seed}"
+        words = ["sweep", ladder, "--data", f"{source}seed={seed}", "--out", out, "--yes"]
+        subprocess.run([sys.executable, "-m", "llmscale", *words], check=True)
+        truth = results_folder(out).read_sweep()["data"]["true_losses"][0]
+        runs = llmscale.read_runs(out)
+        found.append(Language(seed, tuple(llmscale.fit(runs, law) for law in LAWS), truth))
+    draw(found, Path(results) / "floor.png")
     called = " ".join(["python", "experiments/known_floor.py", *sys.argv[1:]])
-    text = describe(called, fits, truth)
+    text = describe(called, found)
     (Path(results) / "README.md").write_text(text, encoding="utf-8")
     print(text)
 
 
-def fitted(runs: Any) -> Iterator[Fit]:
-    """The fits that settle, of the laws in N and D with a floor."""
-    for name in LAWS:
-        try:
-            yield llmscale.fit(runs, name)
-        except LlmscaleError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-
-
-def draw(fit: Fit, truth: float, path: Path) -> None:
-    """Losses and the law against D, and beside them its floor with its interval and the truth."""
-    frame, law = fit.table.frame, fit.law
-    sizes = np.sort(frame["params"].unique())
-    tokens = np.geomspace(frame["tokens"].min() * 0.8, frame["tokens"].max() * BEYOND, 200)
+def draw(found: Sequence[Language], path: Path) -> None:
+    """Losses and the law of the first language, and beside them what all floors differ by."""
     with style():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.6, 3.2), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
-        for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
-            mine = frame[frame["params"] == size]
-            at = {"params": np.full(len(tokens), size), "tokens": tokens}
-            low, high = law_band(fit, **at)
-            left.fill_between(tokens, low, high, color=colour, alpha=0.18, lw=0)
-            left.plot(tokens, fit.loss(**at), color=colour, lw=1.2)
-            left.plot(
-                mine["tokens"],
-                mine["loss"],
-                **{**DOT, "color": colour},
-                label=f"N = {format_count(size)}",
-            )
-        floor = law.coefficients()[law.floor or "E"]
-        ends = fit.intervals[law.floor or "E"]
-        for ax in (left, right):
-            ax.axhspan(*ends, color=LAW_COLOURS[0], alpha=0.15, lw=0)
-            ax.axhline(truth, color=INK, lw=1)
-        left.annotate(
-            f"the language itself: {truth:.4f}",
-            (tokens[-1], truth),
-            xytext=(-3, -9),
-            textcoords="offset points",
-            ha="right",
-        )
-        log_axis(left.xaxis, (tokens[0], tokens[-1]))
-        left.set_xlabel(LABELS["tokens"])
-        left.set_ylabel(LABELS["loss"])
-        left.legend(loc="upper right")
-        bars = [[floor - ends[0]], [ends[1] - floor]]
-        right.errorbar([0], [floor], yerr=bars, fmt="o", color=LAW_COLOURS[0], ms=4.5, capsize=3)
-        right.set_xticks([])
-        right.set_xlim(-1, 1)
-        right.set_xlabel(f"fitted {law.floor}\n{floor:.4f}\n[{ends[0]:.4f}, {ends[1]:.4f}]")
-        bottom, top = min(ends[0], truth), float(frame["loss"].max())
-        left.set_ylim(bottom - 0.12 * (top - bottom), top + 0.06 * (top - bottom))
-        left.set_title(f"{law.equation}, {100 * fit.level:g}% intervals", color=MUTED)
+        figure = Figure(figsize=(6.2, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=[5, 2])
+        draw_losses(left, found[0])
+        draw_floors(right, found)
         figure.savefig(path, metadata={"Software": None})
 
 
-def describe(called: str, fits: Sequence[Fit], truth: dict[str, Any]) -> str:
-    """The report: the truth, and the floor of each law with its interval."""
-    frame = fits[0].table.frame
+def draw_losses(ax: Any, language: Language) -> None:
+    """Against D, each size with its line, down to the true floor and the fitted one."""
+    fit, truth = language.fits[0], language.truth["loss"]
+    frame = fit.table.frame
+    sizes = np.sort(frame["params"].unique())
+    tokens = np.geomspace(frame["tokens"].min() * 0.8, frame["tokens"].max() * BEYOND, 200)
+    for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
+        mine = frame[frame["params"] == size]
+        at = {"params": np.full(len(tokens), size), "tokens": tokens}
+        ax.plot(tokens, fit.loss(**at), color=colour, lw=1.2)
+        look = {**DOT, "color": colour, "label": f"N = {format_count(size)}"}
+        ax.plot(mine["tokens"], mine["loss"], **look)
+    floor, low, high = language.floor(fit)
+    ax.axhspan(low, high, color=LAW_COLOURS[0], alpha=0.25, lw=0)
+    ax.axhline(truth, color=INK, lw=1)
+    ax.annotate(
+        f"entropy {truth:.4f}; fitted E {floor:.4f} [{low:.4f}, {high:.4f}]",
+        (tokens[-1], truth),
+        xytext=(-3, -9),
+        textcoords="offset points",
+        ha="right",
+    )
+    bottom, top = min(low, truth), float(frame["loss"].max())
+    ax.set_ylim(bottom - 0.1 * (top - bottom), top + 0.04 * (top - bottom))
+    log_axis(ax.xaxis, (tokens[0], tokens[-1]))
+    ax.set_xlabel(LABELS["tokens"])
+    ax.set_ylabel(LABELS["loss"])
+    ax.legend(loc="upper right")
+    ax.set_title(fit.law.equation, color=MUTED)
+
+
+def draw_floors(ax: Any, found: Sequence[Language]) -> None:
+    """What the fitted floor of each language differs by from its entropy, in percent."""
+    for at, language in enumerate(found):
+        fit, truth = language.fits[0], language.truth["loss"]
+        floor, low, high = (100 * (end / truth - 1) for end in language.floor(fit))
+        bars = [[floor - low], [high - floor]]
+        ax.errorbar([at], [floor], yerr=bars, fmt="o", color=LAW_COLOURS[0], ms=4.5, capsize=3)
+    ax.axhline(0, color=INK, lw=1)
+    ax.set_xticks(range(len(found)), [f"seed {language.seed}" for language in found])
+    ax.set_xlim(-0.5, len(found) - 0.5)
+    ax.set_ylim(-100 * GOAL / 2, 100 * GOAL / 2)
+    ax.set_ylabel("fitted E against the entropy (%)")
+    ax.set_title(f"three languages, {100 * found[0].fits[0].level:g}% intervals", color=MUTED)
+
+
+def describe(called: str, found: Sequence[Language]) -> str:
+    """The report: the truth of each language, and the floor of each law with its interval."""
+    frame = found[0].fits[0].table.frame
     lines = [
         "# A floor that is known",
         "",
@@ -117,38 +136,51 @@ def describe(called: str, fits: Sequence[Fit], truth: dict[str, Any]) -> str:
         f"{len(frame)} runs of {frame['params'].nunique()} sizes from "
         f"{format_count(frame['params'].min())} to {format_count(frame['params'].max())} "
         f"parameters on {format_count(frame['tokens'].min())} to "
-        f"{format_count(frame['tokens'].max())} tokens of `{frame['data'].iloc[0]}`, on "
-        f"{frame['device'].iloc[0]}.",
+        f"{format_count(frame['tokens'].max())} tokens on each of {len(found)} languages, "
+        f"`{frame['data'].iloc[0]}` and other seeds, on {frame['device'].iloc[0]}.",
         "",
-        f"- The entropy of the language is {truth['rate']:.4f} nats a token.",
-        f"- Its own loss on the validation tokens, if all of a document is seen, is "
-        f"{truth['text']:.4f}: by chance these tell that much.",
-        f"- In the windows of {truth['context']} tokens in which models see them it is "
-        f"{truth['loss']:.4f}. This is the floor to be found.",
-        f"- The lowest loss of a run is {frame['loss'].min():.4f}, "
-        f"{frame['loss'].min() / truth['loss'] - 1:.2%} above it.",
+        "![](floor.png)",
         "",
-        f"| law | floor | {100 * fits[0].level:g}% interval | width, of the entropy | "
-        "holds the truth | floor / truth - 1 |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "`entropy` is that of the language; `seen whole` its own loss on the validation tokens, if "
+        "all of a document is read, which differs by chance; `in windows` its loss there in the "
+        "windows in which models read them. The last is the floor to be found.",
+        "",
+        "| seed | entropy | seen whole | in windows | lowest loss of a run |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for fit in fits:
-        name = fit.law.floor or "E"
-        floor, ends = fit.law.coefficients()[name], fit.intervals[name]
-        holds = "no"
-        if ends[0] <= truth["loss"] <= ends[1]:
-            holds = "yes"
-        cells = (
-            fit.law.name,
-            f"{floor:.4f}",
-            f"{ends[0]:.4f} to {ends[1]:.4f}",
-            f"{(ends[1] - ends[0]) / truth['rate']:.2%}",
-            holds,
-            f"{floor / truth['loss'] - 1:+.2%}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", f"The goal for the interval is {GOAL:.0%} of the entropy.", "", "![](floor.png)"]
+    for language in found:
+        truth = language.truth
+        lowest = language.fits[0].table.frame["loss"].min()
+        cells = [f"{truth[name]:.4f}" for name in ("rate", "text", "loss")]
+        cells.append(f"{lowest:.4f} ({lowest / truth['loss'] - 1:+.2%})")
+        lines.append(f"| {language.seed} | {' | '.join(cells)} |")
+    level = f"{100 * found[0].fits[0].level:g}% interval"
+    lines += [
+        "",
+        f"| law | seed | floor | {level} | its width | holds the truth | floor / truth - 1 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for place, law in enumerate(LAWS):
+        for language in found:
+            lines.append(f"| {law} | {language.seed} | {cells_of(language, place)} |")
+    lines += ["", f"Widths are shares of the entropy; the goal is {GOAL:.0%}."]
     return "\n".join(lines) + "\n"
+
+
+def cells_of(language: Language, place: int) -> str:
+    truth = language.truth["loss"]
+    floor, low, high = language.floor(language.fits[place])
+    holds = "no"
+    if low <= truth <= high:
+        holds = "yes"
+    cells = (
+        f"{floor:.4f}",
+        f"{low:.4f} to {high:.4f}",
+        f"{(high - low) / language.truth['rate']:.2%}",
+        holds,
+        f"{floor / truth - 1:+.2%}",
+    )
+    return " | ".join(cells)
 
 
 if __name__ == "__main__":

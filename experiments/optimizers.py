@@ -13,15 +13,13 @@ results/optimizers."""
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from multiplier import LEVEL, multiplied, worth
 
-from llmscale.explain.fit import Fit, Options, fit_law
+from llmscale.explain.fit import Fit, Options
 from llmscale.explain.fit.groups import Groups, fit_groups
-from llmscale.explain.laws import Law
 from llmscale.explain.table import groups, read_table
 from llmscale.measure.optimizers.muon import NEWTON_SCHULZ_STEPS
 
@@ -29,28 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 LADDER = ROOT / "experiments" / "optimizers.toml"
 RESULTS = ROOT / "results" / "optimizers"
 OPTIMIZERS = ("adamw", "muon")
-LEVEL = 0.9
-
-
-@dataclass(frozen=True)
-class Multiplied(Law):
-    """Two recipes on one law of compute, of which the second is worth `k` times its compute."""
-
-    E: float
-    A: float
-    alpha: float
-    k: float
-
-    equation = "L = E + A/(k^muon C)^alpha"
-    source = "after Volkova et al. 2026"
-    inputs = ("flops", "muon")
-    may_be_zero = ("muon",)
-    floor = "E"
-    exponents = ("alpha",)
-
-    def loss(self, *inputs: Any) -> Any:
-        C, muon = inputs
-        return self.E + self.A / (self.k**muon * C) ** self.alpha
 
 
 def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
@@ -64,7 +40,7 @@ def main(ladder: str = str(LADDER), results: str = str(RESULTS)) -> None:
     by_optimizer = fit_groups(
         groups(read_table(runs), "optimizer"), "optimizer", "power-floor", options
     )
-    fits = [fit_law(table, Multiplied, options) for table in (runs, with_own_products(runs))]
+    fits = [multiplied(table, runs["muon"] == 1) for table in (runs, with_own_products(runs))]
     text = describe(runs, by_optimizer, *fits)
     (folder / "README.md").write_text(text, encoding="utf-8")
     print(text)
@@ -132,11 +108,7 @@ def describe(runs: pd.DataFrame, by_optimizer: Groups, plain: Fit, counted: Fit)
         (plain, "of forward and backward passes"),
         (counted, "with Muon's own matrix products"),
     ):
-        low, high = fit.intervals["k"]
-        lines.append(
-            f"- Counting the FLOPs {counting}, Muon is worth {fit.law.coefficients()['k']:.2f} "
-            f"times its compute ({LEVEL:.0%} interval {low:.2f} to {high:.2f})."
-        )
+        lines.append(f"- Counting the FLOPs {counting}, Muon is worth {worth(fit)}.")
     return "\n".join(lines) + "\n"
 
 

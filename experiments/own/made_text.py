@@ -1,12 +1,14 @@
-"""Text of the made tasks' languages to pretrain on, in which nothing is solved: sentences of either
-language, reports, summaries of other reports, and what guests and assistants say."""
+"""Text of the made tasks' languages to pretrain on, in which no example is solved: sentences of
+either language, a glossary of phrases, reports, summaries of other reports, and what guests and
+assistants say."""
 
 from collections.abc import Iterator
 from itertools import chain
 
 from llmscale.measure.text.tasks.generators import made, target_of
+from llmscale.measure.text.tasks.generators.translation import VERBS
 
-DOCUMENTS = 1000
+DOCUMENTS = 4000
 """Of each kind."""
 SENTENCES = 6
 """Of a document in one language."""
@@ -30,6 +32,12 @@ def other_language() -> Iterator[str]:
     yield from _documents(target_of(row).strip() for _, row in rows)
 
 
+def glossary() -> Iterator[str]:
+    """What begins a sentence and what that is in the other language, without verb and object."""
+    rows = made(f"task:translation,examples={DOCUMENTS * SENTENCES},seed=106").rows()
+    yield from _documents(_entry(row["prompt"], target_of(row)) for _, row in rows)
+
+
 def reports() -> Iterator[str]:
     """What is to be summed up."""
     rows = made(f"task:summarisation,examples={DOCUMENTS},seed=103").rows()
@@ -50,6 +58,12 @@ def turns() -> Iterator[str]:
         yield "\n".join(said[(document * 7 + turn * 1009) % len(said)] for turn in range(SENTENCES))
 
 
+def _entry(sentence: str, translation: str) -> str:
+    words = sentence.split()
+    length = next(at for at, word in enumerate(words) if word.rstrip("s") in VERBS)
+    return f"{' '.join(words[:length])} : {' '.join(translation.split()[:length])}"
+
+
 def _contents(row: dict) -> list[str]:
     return [turn["content"] for turn in row["messages"]]
 
@@ -59,4 +73,4 @@ def _documents(sentences: Iterator[str]) -> Iterator[str]:
     return ("\n".join(several) for several in together)
 
 
-KINDS = (english, other_language, reports, summaries, turns)
+KINDS = (english, other_language, glossary, reports, summaries, turns)

@@ -127,7 +127,10 @@ app = typer.Typer(
     help="Measure how the loss of a language model falls with its size, and fit the law with "
     "error bars.",
     epilog="Start with: llmscale doctor; llmscale sweep --sizes 10k,30k,100k,300k; llmscale fit; "
-    "llmscale plot",
+    "llmscale plot\n\n"
+    "Then use the models of results/NAME: llmscale models results/NAME; llmscale generate "
+    'results/NAME "Once"; llmscale eval results/NAME; llmscale finetune results/NAME --data '
+    "task.jsonl",
 )
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperArgument, TyperCommand
 
+from llmscale.commands._extra_words import too_many_words
 from llmscale.commands._streams import answers_apart
 from llmscale.errors import InputError
 from llmscale.errors.printable import begun
@@ -26,6 +27,7 @@ GROUPS = (
     "Arguments",
     "What to measure",
     "What to write",
+    "What to round to",
     "What to train",
     "What to forecast",
     "What to draw",
@@ -135,8 +137,13 @@ class GroupedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options. Raises InputError for one that takes one value and is given twice, of
-        which the last would be taken in silence."""
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        which the last would be taken in silence, and for words that no argument takes."""
+        values, rest, order = self.make_parser(ctx).parse_args(args=list(args))
+        if rest and not ctx.resilient_parsing:
+            taken = [one for one in self.get_params(ctx) if isinstance(one, TyperArgument)]
+            words = [values[one.name] for one in taken if values[one.name] is not None]
+            names = [str(one.metavar or one.name) for one in taken]
+            raise too_many_words(self._called(ctx), names, [*words, *rest])
         for parameter, times in Counter(order).items():
             is_switch = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
             takes_one = parameter.nargs == 1 and not parameter.multiple and not is_switch
@@ -147,6 +154,14 @@ class GroupedCommand(TyperCommand):
                     "give it once; an option that takes a list takes it with commas",
                 )
         return super().parse_args(ctx, args)
+
+    def _called(self, ctx: Any) -> str:
+        """The name of the command, `data report` too."""
+        names = [ctx.info_name]
+        while ctx.parent is not None and ctx.parent.parent is not None:
+            ctx = ctx.parent
+            names.insert(0, ctx.info_name)
+        return " ".join(names)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, whose answer alone goes to standard output."""

@@ -1,7 +1,9 @@
-"""What a terminal shows of a sweep or a tuning while it works."""
+"""What a terminal shows of a sweep or a tuning while it works, and when it has ended."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,13 +11,21 @@ from llmscale.commands import output
 from llmscale.commands.data import preparing
 from llmscale.commands.live import SweepProgress
 from llmscale.errors import Note, counted
+from llmscale.errors.command_lines import command_line
 from llmscale.measure.executors import Event
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.planned_run import PlannedRun
+from llmscale.measure.sweep.provenance import own_command
+from llmscale.measure.sweep.result import SweepResult
 from llmscale.measure.sweep.watching import Watcher
 from llmscale.measure.text.prepare import Progress, TokenStore
 from llmscale.quantity import format_bytes, format_count, format_seconds
+from llmscale.runs.remote import is_url
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
+
+if TYPE_CHECKING:
+    from llmscale.commands._tables import SafeTable
 
 MOST_LINES = 200
 """Runs that a table on the terminal lists, at most."""
@@ -57,6 +67,51 @@ class OnConsole(Watcher):
     ) -> AbstractContextManager[Callable[[Event], object]]:
         """A live table of the runs under way."""
         return SweepProgress(plan, folder)
+
+
+def carry_out(
+    work: Callable[..., SweepResult],
+    asked: object,
+    show: Callable[[SweepResult], object],
+    *,
+    dry_run: bool,
+    notes: bool,
+    json: bool,
+    **settings: Any,
+) -> None:
+    """Have `work` do what was `asked`, and `show` what came of it. Raises Exit if runs are missing
+    in the end."""
+    watcher = OnConsole(shows_plan=not (json and dry_run), every_note=notes)
+    result = work(asked, dry_run=dry_run, progress=watcher, command=own_command(), **settings)
+    if json:
+        output.print_json(result.to_json())
+    elif not dry_run:
+        show(result)
+    output.warn_all(result.end_notes, every=notes)
+    if result.failed or result.unfinished:
+        raise typer.Exit(1)
+
+
+def show_rows(
+    table: "SafeTable", result: SweepResult, cells: Callable[[Run], Sequence[str]]
+) -> None:
+    """`table` with the cells of the last runs, which are the largest."""
+    runs = result.runs
+    for run in runs[-MOST_LINES:]:
+        table.add_row(*cells(run))
+    output.results.print(table)
+    if len(runs) > MOST_LINES:
+        output.results.print(
+            f"the largest {MOST_LINES} of {len(runs):,} runs; all of them: "
+            f"{result.where}/runs.parquet"
+        )
+
+
+def show_next(result: SweepResult, verbs: Sequence[Sequence[str]]) -> None:
+    """The command that goes on if runs are left; else the commands `verbs` on the results."""
+    place = result.where if is_url(result.where) else Path(result.where)
+    steps = (command_line("llmscale", verb, place, *more) for verb, *more in verbs)
+    output.show_next(own_command() if result.unfinished else "; ".join(steps))
 
 
 def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:

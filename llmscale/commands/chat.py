@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from typing import Annotated, Any
 
 import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import JsonOption, takes_settings
+from llmscale.commands._streams import answers
 from llmscale.commands.generate import ArchOption, DeviceOption, RunArgument
 from llmscale.errors import InputError
 from llmscale.measure.trained.generation.spec import WRITE, Sampling
@@ -51,6 +53,8 @@ def chat(
         if terminal:
             output.print_piece(_LABELS[1], bold=True)
         answer = talk.ask(line, hears=(lambda piece: None) if json else output.print_piece)
+        if answer.interrupted and not terminal:
+            raise KeyboardInterrupt
         if not json:
             output.print_piece("\n")
         for remark in answer.remarks:
@@ -63,10 +67,16 @@ def chat(
 
 def _typed_lines() -> Iterator[str]:
     """What is typed in the terminal, to the end of input."""
+    with suppress(ImportError):  # Windows edits lines by itself
+        import readline  # noqa: F401 - has `input` edit lines and know those before
     while True:
-        output.print_piece(_LABELS[0], bold=True)
         try:
-            line = input()
+            output.print_piece("")  # takes away the line that says what goes on
+            with redirect_stdout(answers()):  # or lines are not edited
+                line = input(_LABELS[0])
+        except KeyboardInterrupt:  # came too late to stop an answer, or takes back a line
+            output.print_piece("\n")
+            continue
         except EOFError:
             output.print_piece("\n")
             return

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscale.commands import output
-from llmscale.commands._options import GroupedCommand, JsonOption, takes_settings
+from llmscale.commands._options import OUTPUT, GroupedCommand, JsonOption, takes_settings
 from llmscale.errors import counted
 from llmscale.errors.command_lines import command_line
-from llmscale.measure.text.spec import TextSpec
+from llmscale.measure.text.spec import TEXT, TextSpec
 from llmscale.quantity import format_bytes, format_count, parse_count
 from llmscale.settings import stated_options
 
@@ -53,10 +53,20 @@ def prepare(
     tokens: Annotated[
         str | None,
         typer.Option(
-            metavar="COUNT", help="Stop at this many training tokens; default: all the text"
+            metavar="COUNT",
+            help="Stop at this many training tokens; default: all the text",
+            rich_help_panel=TEXT,
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; default: one a core")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="COUNT",
+            help="Processes; default: one a core",
+            rich_help_panel="Hardware",
+        ),
+    ] = None,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -87,7 +97,10 @@ def inspect(
         str,
         typer.Argument(metavar="SOURCE", help="What prepare takes, or the folder of a token store"),
     ] = "stdlib",
-    samples: Annotated[int, typer.Option(min=0, help="Documents to show")] = 3,
+    samples: Annotated[
+        int,
+        typer.Option(min=0, metavar="COUNT", help="Documents to show", rich_help_panel=OUTPUT),
+    ] = 3,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -121,24 +134,41 @@ def report(
         str,
         typer.Argument(metavar="SOURCE", help="What prepare takes, or the folder of a token store"),
     ] = "stdlib",
-    samples: Annotated[int, typer.Option(min=0, max=3, help="Documents to show of each step")] = 1,
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=3,
+            metavar="COUNT",
+            help="Examples to show of what each step removed",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 1,
     origin_column: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
             help="The column that says where a document comes from; default: its file's folder",
+            rich_help_panel=TEXT,
         ),
     ] = None,
     most: Annotated[
         str | None,
-        typer.Option("--bytes", metavar="COUNT", help="Read so much; default: all the text"),
+        typer.Option(
+            "--bytes",
+            metavar="COUNT",
+            help="Read so much; default: all the text, or a sample of a large store",
+            rich_help_panel=TEXT,
+        ),
     ] = None,
     json: JsonOption = False,
     **settings: Any,
 ) -> None:
     """Read all the text, and say what cleaning removes and how the rest is spread.
 
-    With the overlap of training and validation text, and of lengths, origins and languages.
+    With how much of the validation text stands in the training text, too, and how long documents
+    are, from where, and in which languages. Of a large token store a sample is read, and the rest
+    is what it says of itself.
 
     Example: llmscale data report corpus.jsonl --clean gopher-quality,near-duplicates
     """
@@ -256,6 +286,8 @@ def _show_inspection(seen: "Inspection", spec: TextSpec) -> None:
         )
     else:
         words = [spec.source, *stated_options(spec, leave_out=["data"])]
+        if seen.endless:
+            words += ["--tokens", "10M"]
         rows.append(("tokens", f"none yet: {command_line('llmscale', 'data', 'prepare', *words)}"))
     if seen.entropy is not None:
         rows.append(("entropy", _entropy(seen.entropy)))

@@ -48,25 +48,24 @@ def _tell(now: "Progress") -> None:
 
 
 def _show(found: "Evaluation") -> None:
-    from llmscale.errors.command_lines import command_line
+    from llmscale.explain.api.next_step import after_scores
 
     for number, first in enumerate(found.runs[0].scores):
         _show_score(first, [(run, run.scores[number]) for run in found.runs])
     if found.table is None:
         return
-    output.results.print(f"columns of {found.table}: {', '.join(found.columns)}")
+    output.results.print(f"new columns of {found.table}: {_columns(found)}")
     if len(found.runs) > 1:
-        words = ["llmscale", "fit", found.place, "--columns", f"loss={found.columns[0]}"]
-        output.show_next(command_line(*words, *_unit(found.columns[0])))
+        sizes = {run.params for run in found.runs}
+        output.show_next(after_scores(found.place, found.columns[0], sizes))
 
 
-def _unit(column: str) -> list[str]:
-    """What `fit` has to be told of a metric that rises."""
-    from llmscale.explain.table.columns.names import of_hundred, rises
-
-    if not rises(column):
-        return []
-    return ["--units", "loss=percent" if of_hundred(column) else "loss=accuracy"]
+def _columns(found: "Evaluation") -> str:
+    """Those of the metrics, and whether each has one of its standard error."""
+    scores = found.runs[0].scores
+    names = [f"{metric.name}_{score.name}" for score in scores for metric in score.metrics]
+    errors = len(names) < len(found.columns)
+    return f"{', '.join(names)}{' (and their standard errors, _stderr_)' if errors else ''}"
 
 
 def _show_score(first: "Score", scores: "list[tuple[RunScores, Score]]") -> None:
@@ -80,7 +79,10 @@ def _show_score(first: "Score", scores: "list[tuple[RunScores, Score]]") -> None
             name += f" {run.recipe}"
         if run.seed:
             name += f" seed {run.seed}"
-        cells = [run.run_id, name, format_count(run.params), format_count(run.tokens)]
+        if run.bits:
+            name += f" {run.bits} bits"
+        tokens = format_count(run.tokens) if run.tokens else "-"
+        cells = [run.run_id, name, format_count(run.params), tokens]
         table.add_row(*cells, *map(_cell, score.metrics))
     output.results.print(table)
 

@@ -6,6 +6,7 @@ import typer
 
 from llmscale.commands import output
 from llmscale.commands._options import OUTPUT, JsonOption
+from llmscale.measure.trained.generation.spec import WRITE
 from llmscale.quantity import format_bytes
 
 
@@ -16,7 +17,10 @@ def export(
     ],
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The new folder to write")],
     to: Annotated[
-        str, typer.Option(help="The format: hf, or one of your own as ./mine.py:my_format")
+        str,
+        typer.Option(
+            help="The format: hf, or one of your own as ./mine.py:my_format", rich_help_panel=WRITE
+        ),
     ] = "hf",
     dtype: Annotated[
         str | None,
@@ -24,6 +28,7 @@ def export(
             metavar="bfloat16|float32",
             help="Of the weights  [default: what they are kept in]",
             show_default=False,
+            rich_help_panel=WRITE,
         ),
     ] = None,
     push: Annotated[

@@ -1,6 +1,5 @@
 """`llmscale finetune`: teach trained models a task."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,9 +18,8 @@ from llmscale.quantity import format_count, format_seconds
 
 if TYPE_CHECKING:
     from llmscale.measure.sweep.result import SweepResult
+    from llmscale.runs.run import Run
 
-MOST_LINES = 200
-"""Runs that a table on the terminal lists, at most."""
 RunsArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -48,61 +46,45 @@ def finetune(
     gone on with by the same command, and one table of runs with each one's parent.
 
     Example: llmscale finetune results/cpu --data task.jsonl --method full,lora"""
-    from llmscale.commands._watching import OnConsole
-    from llmscale.measure.sweep.provenance import own_command
+    from llmscale.commands._watching import carry_out
     from llmscale.measure.trained.finetuning import api
 
     asked: Any = runs
     if runs is not None and len(runs) == 1:
         asked = runs[0]
-    result = api.finetune(
-        asked,
-        out=out,
-        max_hours=max_hours,
-        yes=yes,
-        dry_run=dry_run,
-        progress=OnConsole(shows_plan=not (json and dry_run), every_note=notes),
-        command=own_command(),
-        **settings,
-    )
-    if json:
-        output.print_json(result.to_json())
-    elif not dry_run:
-        _show(result)
-    output.warn_all(result.end_notes, every=notes)
-    if result.failed or result.unfinished:
-        raise typer.Exit(1)
+    own = {"out": out, "max_hours": max_hours, "yes": yes}
+    shown = {"dry_run": dry_run, "notes": notes, "json": json}
+    carry_out(api.finetune, asked, _show, **own, **shown, **settings)
 
 
 def _show(result: "SweepResult") -> None:
     """The table of runs, and what to do next."""
-    from llmscale.errors.command_lines import command_line
-    from llmscale.measure.sweep.provenance import own_command
-    from llmscale.runs.remote import is_url
+    from llmscale.commands._watching import show_next, show_rows
+    from llmscale.explain.api.next_step import can_fit
 
-    runs, where = result.runs, result.where
     headings = ("size", "method", "seed", "examples", "from", "loss", "error", "perplexity", "time")
     least = ("seed", "time", "error")
-    table = output.make_table(f"{where}/runs.parquet", *headings, left=2, least=least)
-    for run in runs[-MOST_LINES:]:
-        table.add_row(
-            run.size,
-            run.recipe or "",
-            str(run.seed),
-            f"{run.examples:,}" if run.examples else "",
-            run.parent or "new weights",
-            f"{run.loss:.4f}" if run.loss is not None else run.status,
-            f"{run.loss_stderr:.4f}" if run.loss_stderr is not None else "",
-            f"{run.perplexity:.2f}" if run.perplexity is not None else "",
-            format_seconds(run.seconds) if run.seconds else "",
-        )
-    output.results.print(table)
+    table = output.make_table(f"{result.where}/runs.parquet", *headings, left=2, least=least)
+    show_rows(table, result, _cells)
     output.results.print("loss in nats a token of the targets, of examples held out")
-    place = where if is_url(where) else Path(where)
-    verbs = [command_line("llmscale", "models", place)]
-    if any(not run.pretrained for run in runs):
-        verbs.append(command_line("llmscale", "fit", place, "--law", "transfer"))
-    output.show_next(own_command() if result.unfinished else "; ".join(verbs))
+    verbs = [["models"]]
+    if any(not run.pretrained for run in result.runs) and can_fit(result.where, law="transfer"):
+        verbs.append(["fit", "--law", "transfer"])
+    show_next(result, verbs)
+
+
+def _cells(run: "Run") -> tuple[str, ...]:
+    return (
+        run.size,
+        run.recipe or "",
+        str(run.seed),
+        f"{run.examples:,}" if run.examples else "",
+        run.parent or "new weights",
+        f"{run.loss:.4f}" if run.loss is not None else run.status,
+        f"{run.loss_stderr:.4f}" if run.loss_stderr is not None else "",
+        f"{run.perplexity:.2f}" if run.perplexity is not None else "",
+        format_seconds(run.seconds) if run.seconds else "",
+    )
 
 
 def show_finetuning(runs: Any, title: str) -> None:

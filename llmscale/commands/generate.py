@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscale.commands import output
+from llmscale.commands._extra_words import refuse_run
 from llmscale.commands._options import JsonOption, takes_settings
 from llmscale.errors import counted
 from llmscale.measure.trained.generation.spec import WRITE, Sampling
@@ -63,6 +64,7 @@ def generate(
     Example: llmscale generate results/cpu "Once" --tokens 200 --top-p 0.9"""
     from llmscale.measure.trained.generation.api import generate as write
 
+    refuse_run(prompt, "PROMPT")
     view = _View(quiet=json)
     found = write(
         run,

@@ -21,7 +21,11 @@ def import_(
     ],
     tokens: Annotated[
         str | None,
-        typer.Option(metavar="300B", help="Tokens that it was trained on, if laws are to use it"),
+        typer.Option(
+            metavar="300B",
+            help="Tokens that it was trained on, if laws are to use it",
+            rich_help_panel="What to read",
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

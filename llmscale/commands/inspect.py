@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmscale.commands import output
+from llmscale.commands._extra_words import refuse_run
 from llmscale.commands._options import OUTPUT, JsonOption
 from llmscale.commands.generate import ArchOption, DeviceOption, RunArgument
 from llmscale.errors import InputError
@@ -64,8 +65,9 @@ def inspect(
         raise InputError("there is no text", 'give one: llmscale inspect RUN "The cat sat"')
     from llmscale.measure.trained.inspection.text import inspect as look
 
+    refuse_run(text, "TEXT")
     found = look(run, text, alternatives=alternatives, device=device, arch=arch)
-    files = _written(found, out or _usual(run, found.folder, f"attention-{found.run_id}"))
+    files = _written(found, out or _usual(run, found.folder, found.file_name))
     if json:
         output.print_json({**found.to_json(), "files": [str(file) for file in files]})
         return

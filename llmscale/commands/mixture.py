@@ -39,15 +39,17 @@ def _show(best: "BestMixture") -> None:
     """The shares of one size and budget, and the law of the loss on each source."""
     loss = f"{best.loss:.4f}{_ends(best.loss_interval)}"
     output.results.say(f"{best.title}:", "bold", f"the mean loss is lowest at {loss}", "bold")
-    counted = ", ".join(f"{share:.3g} {name}" for name, share in best.targets.items())
+    mean = " + ".join(f"{share:.3g} x loss on {name}" for name, share in best.targets.items())
     tried = ", ".join(f"{share:.3g} {name}" for name, share in best.measured_shares.items())
-    output.results.print(f"the mean counts {counted}; lowest of a run {best.measured:.4f}: {tried}")
+    output.results.print(f"mean loss: {mean}")
+    output.results.print(f"lowest of the runs there are: {best.measured:.4f}, with shares {tried}")
     table = output.make_table("", "source", "best share", "interval", "law of its loss", left=0)
     for name, share in best.shares.items():
         law = best.fits[name].law if name in best.fits else None
         interval = _ends(best.intervals.get(name)).strip()
         table.add_row(name, f"{share:.3f}", interval, str(law).partition("  with ")[2])
     output.results.print(table)
+    output.results.print("law of a loss: L = c + k exp(sum of t_NAME x share of NAME)")
 
 
 def _ends(interval: tuple[float, float] | None) -> str:

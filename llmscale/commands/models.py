@@ -42,8 +42,9 @@ def _show(found: "Models") -> None:
         table.add_row(*_cells(model))
     output.results.print(table)
     if found.usable:
-        place = found.usable[-1].path
-        output.show_next(command_line("llmscale", "generate", place, found.prompt))
+        last = found.usable[-1]
+        own = ["--arch", last.arch] if last.arch else []
+        output.show_next(command_line("llmscale", "generate", last.path, found.prompt, *own))
     else:
         output.show_next("weights are kept if a sweep is trained anew, into another folder")
 
@@ -59,6 +60,8 @@ def _cells(model: "ListedModel") -> tuple[str, ...]:
         name += f" {model.recipe}"
     if model.seed:
         name += f" seed {model.seed}"
+    if model.bits:
+        name += f" {model.bits} bits"
     return (
         model.run_id,
         name,

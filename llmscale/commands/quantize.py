@@ -50,6 +50,7 @@ def _tell(run_id: str, bits: int, known: bool) -> None:
 
 def _show(found: "Quantized") -> None:
     from llmscale.errors.command_lines import command_line
+    from llmscale.explain.api.next_step import can_fit
 
     headings = "parent", "size", "N", "D", "bits", "stored", "bytes", "loss"
     table = output.make_table(found.folder, *headings, left=2, least=("D", "N"))
@@ -61,4 +62,11 @@ def _show(found: "Quantized") -> None:
         cells = (f"{model.bits}", f"{model.bits_per_weight:.2f}", format_bytes(model.bytes))
         table.add_row(*shown, *cells, f"{model.loss:.4f}")
     output.results.print(table)
-    output.show_next(command_line("llmscale", "fit", found.folder, "--law", "precision"))
+    output.results.print(
+        "bits: of a rounded weight; stored: bits a weight in the file, scales and all; loss: nats "
+        "a token of the validation text"
+    )
+    step = command_line("llmscale", "models", found.folder)
+    if can_fit(found.folder, law="precision"):
+        step = command_line("llmscale", "fit", found.folder, "--law", "precision")
+    output.show_next(step)

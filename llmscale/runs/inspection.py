@@ -1,12 +1,18 @@
 """What goes on inside a model: of one text, and of the models of a ladder. Plain values, which the
 training half fills in and the analysis half draws."""
 
+import hashlib
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+_SLUG = 24
+"""Letters of a text that the names of its files begin with, at most."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,14 @@ class Inspection:
         """Mean over the tokens after the first, in nats; None if there is only one."""
         losses = [token.loss for token in self.tokens if token.loss is not None]
         return math.fsum(losses) / len(losses) if losses else None
+
+    @property
+    def file_name(self) -> str:
+        """What its files are called, by the run and the text: texts that begin alike differ in the
+        digest."""
+        words = re.sub(r"[^a-z0-9]+", "-", self.text.lower())[:_SLUG].strip("-")
+        digest = hashlib.blake2b(self.text.encode(), digest_size=3).hexdigest()
+        return "-".join(filter(None, ["attention", self.run_id, words, digest]))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -3,19 +3,20 @@
 import errno
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscale.errors import InputError
 from llmscale.errors.printable import clean
-from llmscale.runs.checked import plain_file, reading_results
+from llmscale.runs.checked import DamagedFile, plain_file, reading_results
 from llmscale.runs.columns import rows_table
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_paths import is_plain, plain_name, refuse_unusable
 from llmscale.runs.safe_write import write_json, write_table
-from llmscale.runs.scores import known_scores, table_scores, with_scores
+from llmscale.runs.scores import read_scores, table_scores, with_scores
 from llmscale.runs.sweep_json import read_sweep_json
 
 if TYPE_CHECKING:
@@ -97,13 +98,17 @@ class ResultsFolder:
             os.utime(self.runs_path, ns=(newest + 1000, newest + 1000))
 
     def _scores_of(self, runs: Sequence[Run]) -> list[dict[str, float]]:
-        """The scores of each run: of those whose folder is gone, as the table has them."""
+        """The scores of each run: as the table has them if the run's folder is gone, or if a file
+        of it is damaged."""
         before = table_scores(self.runs_path)
         found = []
         for run in runs:
+            scores = before.get(run.run_id, {})
             home = self.run_folder(run.run_id)
-            is_here = home.path.is_dir()
-            found.append(known_scores(home) if is_here else before.get(run.run_id, {}))
+            if home.path.is_dir():
+                with suppress(DamagedFile):
+                    scores = read_scores(home)
+            found.append(scores)
         return found
 
 

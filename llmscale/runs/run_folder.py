@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "tokenizer.json"
 
     @property
+    def measured_path(self) -> Path:
+        """What training measured besides its row: more columns of it (runs/scores.py)."""
+        return self.path / "measured.json"
+
+    @property
     def scores_path(self) -> Path:
         """What was measured of it later: more columns of its row (runs/scores.py)."""
         return self.path / "scores.json"

@@ -1,6 +1,7 @@
 """What is measured of a run besides its row: numbers by column, such as a loss on another text.
 
-They are kept in `scores.json` of its folder, and become the last columns of runs.parquet."""
+They become the last columns of runs.parquet. What training measured is kept in `measured.json` of
+the run's folder, and what was measured later in `scores.json`; of old runs that holds both."""
 
 import math
 import re
@@ -24,34 +25,27 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,99}")
 
 
 def write_scores(folder: RunFolder, scores: Mapping[str, float]) -> None:
-    """Add `scores` to those of the run, in place of those of the same names. Raises InputError for
-    a name that cannot be a column's, and for what is no finite number."""
-    for name, value in scores.items():
-        check_score_name(name)
-        if isinstance(value, bool) or not math.isfinite(value):
-            raise InputError(f"the score {name} is {value}", "give a finite number")
-    known = read_scores(folder)
-    write_json(folder.scores_path, {**known, **{name: float(v) for name, v in scores.items()}})
+    """Add `scores` to what was measured of the run later, in place of those of the same names.
+    Raises InputError for a name that cannot be a column's, and for what is no finite number."""
+    _add(scores, folder.scores_path, _read(folder.scores_path))
+
+
+def write_measured(folder: RunFolder, scores: Mapping[str, float]) -> None:
+    """As write_scores, of what whoever made the run measured; a damaged file is written anew."""
+    _add(scores, folder.measured_path, _known(folder.measured_path))
 
 
 def read_scores(folder: RunFolder) -> dict[str, float]:
-    """The scores of the run by column; none if there are none. Raises DamagedFile."""
-    path = folder.scores_path
-    try:
-        return dict(_read(path))
-    except FileNotFoundError:
-        return {}
-    except DamagedFile as error:
-        fix = "remove it; the scores are measured again"
-        raise DamagedFile(error.path, error.reason, f"{fix}: {command_line('rm', path)}") from error
+    """All scores of the run by column; none if there are none. Raises DamagedFile."""
+    scores, measured = folder.scores_path, folder.measured_path
+    again = f"remove it; the scores are measured again: {command_line('rm', scores)}"
+    made = f"remove the run, and have it made again: {command_line('rm', '-r', folder.path)}"
+    return _read(scores, again) | _read(measured, made)
 
 
 def known_scores(folder: RunFolder) -> dict[str, float]:
     """As read_scores, but none of a damaged file."""
-    try:
-        return read_scores(folder)
-    except DamagedFile:
-        return {}
+    return _known(folder.scores_path) | _known(folder.measured_path)
 
 
 def check_score_name(name: str) -> None:
@@ -65,8 +59,34 @@ def check_score_name(name: str) -> None:
         raise InputError(f"{name} is a column of every run", "give the score another name")
 
 
+def _add(scores: Mapping[str, float], path: Path, before: Mapping[str, float]) -> None:
+    for name, value in scores.items():
+        check_score_name(name)
+        if isinstance(value, bool) or not math.isfinite(value):
+            raise InputError(f"the score {name} is {value}", "give a finite number")
+    write_json(path, {**before, **{name: float(value) for name, value in scores.items()}})
+
+
+def _known(path: Path) -> dict[str, float]:
+    """As _read, but none of a damaged file."""
+    try:
+        return _read(path)
+    except DamagedFile:
+        return {}
+
+
+def _read(path: Path, fix: str = "") -> dict[str, float]:
+    """The scores in a file; none if there is none. Raises DamagedFile."""
+    try:
+        return dict(_checked(path))
+    except FileNotFoundError:
+        return {}
+    except DamagedFile as error:
+        raise DamagedFile(error.path, error.reason, fix or error.fix or "") from error
+
+
 @once_while_unchanged()
-def _read(path: Path) -> Mapping[str, float]:
+def _checked(path: Path) -> Mapping[str, float]:
     found: dict[str, float] = {}
     for name, value in read_object(path).items():
         _check(path, name, value)

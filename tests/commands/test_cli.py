@@ -175,6 +175,33 @@ def test_an_option_of_several_values_and_a_switch_may_be_repeated(tmp_path: Path
     assert "there is no file" in twice.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "said", "fix"),
+    [
+        ("generate ladder Once upon a", "the PROMPT is 3 words", "generate ladder 'Once upon a'"),
+        ("inspect ladder The cat", "the TEXT is 2 words", "inspect ladder 'The cat'"),
+        ("eval ladder/runs/a ladder/runs/b", "2 files and folders", "llmscale eval ladder"),
+        ("chat ladder/runs ladder/runs.parquet", "a * without quotes", "llmscale chat ladder"),
+        ("generate ladder/runs/a ladder/runs/b", "is the folder of a run", "in quotes"),
+        ("data report ladder/runs/a ladder/runs/b", "2 files", "put the pattern in quotes"),
+        ("models ladder more", "takes FOLDER, and was given more besides", "models ladder"),
+    ],
+)
+def test_words_that_no_argument_takes_are_explained(
+    line: str, said: str, fix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / "ladder" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "ladder" / "runs" / name / "spec.json").touch()
+    (tmp_path / "ladder" / "runs.parquet").touch()
+    monkeypatch.chdir(tmp_path)
+    refused = run(app, line.split())
+    assert refused.exit_code == 2
+    problem, solution = refused.stderr.splitlines()
+    assert said in problem
+    assert fix in solution
+
+
 def _complete(repository: Path, line: str) -> str:
     environment = os.environ | {
         "PYTHONPATH": str(repository),

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from llmscale.commands import app
+from llmscale.measure.text import stored_documents
 from llmscale.measure.text.skew import Lengths, Origins, gini, origin_of
+from llmscale.measure.text.store import TokenStore
 
 CLEAN = ("--clean", "personal-data,near-duplicates,gopher-quality")
 
@@ -66,6 +68,14 @@ def test_report_says_what_each_step_did_and_where_documents_come_from(corpus: Pa
     assert "\x1b[31m" not in shown.stdout  # what a document says is no order to the terminal
     assert "<EMAIL>" in shown.stdout
     assert "a.org (100 documents)" in shown.stdout
+    for line in (
+        "gopher-quality: drop what does not look like prose",
+        "  documents dropped for: mean word length (1)",
+        "  an example, before and after:",
+    ):
+        assert line in shown.stdout.splitlines()
+    assert "an example of what was dropped (mean word length: " in shown.stdout
+    assert "runs of 13 words of the validation text" in shown.stdout
 
 
 def test_a_store_is_reported_on_as_its_source_is(corpus: Path) -> None:
@@ -81,6 +91,32 @@ def test_a_store_is_reported_on_as_its_source_is(corpus: Path) -> None:
     assert "near-duplicates dropped 120 documents and changed 0" in llmscale(
         "prepare", corpus, *CLEAN, "--tokenizer", "bpe:300"
     ).stdout.replace("\n", " ")
+
+
+def test_of_a_large_store_a_sample_is_read_and_said(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = llmscale("prepare", corpus, *CLEAN, "--tokenizer", "bpe:300", "--json")
+    store = TokenStore.open(json.loads(prepared.stdout)["path"])
+    whole = json.loads(llmscale("report", store.path, "--json").stdout)
+    assert whole["sample"] is None
+    monkeypatch.setattr(stored_documents, "_BLOCK", 4000)
+    blocks = json.loads(llmscale("report", store.path, "--json").stdout)
+    assert blocks == whole
+    done = llmscale("report", store.path, "--json", "--bytes", store.bytes_per_token * 20_000)
+    found = json.loads(done.stdout)
+    sample = found["sample"]
+    assert sample["of_tokens"] == store.train_tokens + store.validation_tokens
+    assert 10_000 < sample["tokens"] < 40_000 < sample["of_tokens"]
+    assert sample["documents"] == found["lengths"]["documents"] < whole["lengths"]["documents"]
+    assert found["lengths"]["mean"] == pytest.approx(whole["lengths"]["mean"], rel=0.1)
+    for name in ("documents", "documents_read", "bytes", "tokens", "effects"):
+        assert found[name] == whole[name]
+    assert f"drawn by lot (seed 0), {sample['tokens']:,} of" in done.stderr.replace("\n", " ")
+    for options in (("--origin-column", "url"), CLEAN):
+        refused = llmscale("report", store.path, *options)
+        assert refused.exit_code == 2
+        assert "is a token store" in refused.stderr.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

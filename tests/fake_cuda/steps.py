@@ -21,6 +21,8 @@ from fake_cuda.tracer import Phase, Tracer, on_device
 from llmscale.measure.ops import build_operations
 from llmscale.measure.optimizers import build_optimizer, set_learning_rate
 from llmscale.measure.train.forward_backward import Passes
+from llmscale.measure.train.low_rank import LowRank
+from llmscale.measure.train.low_rank_optimizer import build_low_rank
 from llmscale.measure.train.stack import Stack
 from llmscale.measure.transformer import build_model
 from llmscale.runs.shape import Shape, shape_for
@@ -45,6 +47,8 @@ class Case:
     stack: int = 0
     """Members of a stack; 0 for a run that is none."""
     checkpointing: bool = False
+    rank: int = 0
+    """Of LoRA's adapters, which learn targets only; 0: all weights learn all tokens."""
     evaluate: bool = True
     mistake: str | None = None
     """A member of MISTAKES, made in every step between the backward pass and the clipping."""
@@ -76,8 +80,17 @@ class Training:
             "weight_decay": 0.1,
             "dtype": case.dtype,
         }
-        self.optimizer = build_optimizer(case.optimizer, self.model, **settings)
-        self.passes = Passes(self.model, case.micro_batch)
+        self.optimizer: torch.optim.Optimizer
+        if case.rank:
+            del settings["dtype"]
+            self.optimizer = build_low_rank(models[0], LowRank(case.rank, 8.0), seed=0, **settings)
+            # Steps are counted on the host, where to read them waits for nothing; but a fake tensor
+            # has no value to read.
+            for state in self.optimizer.state.values():
+                state["step"] = 0
+        else:
+            self.optimizer = build_optimizer(case.optimizer, self.model, **settings)
+        self.passes = Passes(self.model, case.micro_batch, masked=case.rank > 0)
         members = [case.stack] if case.stack else []
         self.inputs, self.targets = (
             torch.zeros(case.batch, *members, case.context, dtype=torch.int64, device="cuda")
@@ -92,7 +105,8 @@ class Training:
         all that follow.
         """
         for _, weight in self.model.named_parameters():
-            weight.grad = torch.zeros_like(weight)
+            if weight.requires_grad:
+                weight.grad = torch.zeros_like(weight)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -123,7 +137,8 @@ class Training:
         yield from self.model.named_parameters()
         yield from self.model.named_buffers()
         for number, state in enumerate(self.optimizer.state.values()):
-            yield from ((f"optimizer.{number}.{name}", value) for name, value in state.items())
+            named = ((f"optimizer.{number}.{name}", value) for name, value in state.items())
+            yield from (one for one in named if isinstance(one[1], Tensor))
         yield from (("loss", self.loss), ("loss_sum", self.loss_sum), ("norm", self.norm))
         if self.evaluation is not None:
             yield "evaluation", self.evaluation

@@ -246,17 +246,19 @@ def test_names_from_the_url_never_become_paths_outside_the_mirror(tmp_path: Path
 
 def test_neither_side_undoes_what_the_other_has_done(tmp_path: Path) -> None:
     one, other = (Remote(f"file://{tmp_path}/there", tmp_path / name) for name in ("one", "other"))
-    for name in ("sweep.json", "runs/a/spec.json", "runs/a/checkpoint.pt", "runs/b/spec.json"):
+    passing = ["runs/a/checkpoint.pt", "runs/a/initial.safetensors"]
+    for name in ("sweep.json", "runs/a/spec.json", *passing, "runs/b/spec.json"):
         write_text(one.folder / name, "{}")
-    assert len(one.push()) == 4
+    assert len(one.push()) == 5
     assert one.push() == []
-    assert len(other.pull()) == 4
+    assert len(other.pull()) == 5
     write_text(other.folder / "runs/a/run.json", '{"by": "other"}')
-    (other.folder / "runs/a/checkpoint.pt").unlink()
-    assert sorted(other.push()) == ["runs/a/checkpoint.pt", "runs/a/run.json"]
+    for name in passing:
+        (other.folder / name).unlink()
+    assert sorted(other.push()) == [*passing, "runs/a/run.json"]
     write_text(one.folder / "runs/b/checkpoint.pt", "further here")
     assert one.pull() == ["runs/a/run.json"]
-    assert not (one.folder / "runs/a/checkpoint.pt").exists()
+    assert not any((one.folder / name).exists() for name in passing)
     assert one.push() == ["runs/b/checkpoint.pt"]
     (one.folder / "runs/b/spec.json").unlink()  # by hand: the next pull brings it back
     assert one.pull() == ["runs/b/spec.json"]

@@ -469,7 +469,7 @@ UNPICKLING = {
 """
 SWITCHES = ("weights_only", "shell", "allow_pickle", "trust_remote_code")
 ALLOWED = {
-    "measure/text/encoder_process.py": {
+    "measure/text/work_process.py": {
         "pickle",
         "pickle.load",
     },  # between a process and its child, over pipes of their own

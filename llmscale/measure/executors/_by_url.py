@@ -20,7 +20,7 @@ class ByUrl:
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
-        self._has_sent_store, self._last_look = False, 0.0
+        self._sent, self._last_look = set[Path](), 0.0
 
     @property
     def url(self) -> str:
@@ -28,10 +28,10 @@ class ByUrl:
 
     def send(self, folder: Path) -> None:
         """Put at the URL what a node needs to train the run in `folder`."""
-        if not self._has_sent_store:
-            store = Path(read_spec(RunFolder(folder)).store)
+        store = Path(read_spec(RunFolder(folder)).store)
+        if store not in self._sent:
             self._patiently(lambda: send_store(self._remote, store))
-            self._has_sent_store = True
+            self._sent.add(store)
         self._patiently(self._remote.push)
 
     def fetch_run(self, folder: Path) -> None:

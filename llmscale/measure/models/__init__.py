@@ -43,6 +43,8 @@ class Linear(NamedTuple):
     """Matrices that the weight holds, one below the other, such as those of q, k and v."""
     writes: bool = False
     """Whether it writes into the residual stream."""
+    groups: int = 1
+    """Equal shares of the outputs of which a row takes one: the experts of a mixture."""
 
     @property
     def params(self) -> int:

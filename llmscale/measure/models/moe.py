@@ -67,8 +67,8 @@ class MixtureOfExperts(Llama):
             # In float32, whatever the products are in, or near ties are decided by rounding
             # (Fedus et al. 2021, section 2.4).
             "mlp.router": Weight((E, C)),
-            "mlp.gate_up": Linear(C, 2 * F * E, parts=2 * E),
-            "mlp.down": Linear(F, C * E, parts=E, writes=True),
+            "mlp.gate_up": Linear(C, 2 * F * E, parts=2 * E, groups=E),
+            "mlp.down": Linear(F, C * E, parts=E, writes=True, groups=E),
         }
 
     def counts(self, shape: Shape) -> Counts:

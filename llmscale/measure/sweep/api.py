@@ -7,7 +7,7 @@ from typing import Any
 
 from llmscale.errors import InputError, counted
 from llmscale.measure.lead import Report
-from llmscale.measure.sweep.keeping import check_room
+from llmscale.measure.sweep.keeping import check_room, said_of_ended
 from llmscale.measure.sweep.known_floor import contexts_of, said_of, true_losses
 from llmscale.measure.sweep.notes import held_out_note
 from llmscale.measure.sweep.opening import (
@@ -87,6 +87,9 @@ def sweep(
     watcher.planned(plan, store, results.where)
     for line in said_of(true_losses(store, contexts_of(plan))):
         watcher.tell(f"note: {line}")
+    said = said_of_ended(spec, plan.kept, finished_runs(folder), folder, settings)
+    if said and results.remote is None:  # a URL has weights that are not here
+        watcher.tell(f"note: {said}")
     for line in said_of_teachers(run.job for run in plan.runs):
         watcher.tell(f"note: {line}")
     if rewritten := check_runs(folder, plan):

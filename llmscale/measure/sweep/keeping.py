@@ -4,12 +4,14 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llmscale.errors import InputError, Note, counted
+from llmscale.errors import InputError, Note, counted, listed
 from llmscale.machine.needs import is_installed
 from llmscale.notes.measuring import WEIGHTS_NOT_KEPT
 from llmscale.quantity import format_bytes
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
 from llmscale.runs.safe_write import new_file_beside
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class Kept:
 
     dtype: str = "bfloat16"
     bytes_of: Mapping[str, int] = field(default_factory=dict)
+    of: int = 0
+    """How many runs the sweep has."""
     note: Note | None = None
     """What was asked to be kept and is not."""
 
@@ -39,8 +43,11 @@ class Kept:
     def __str__(self) -> str:
         if not self.bytes_of:
             return "weights: none are kept"
-        runs = counted(len(self.bytes_of), "run")
-        return f"weights: of {runs} kept, {format_bytes(self.bytes)} in {self.dtype}"
+        kept = f"{len(self.bytes_of):,}"
+        runs = counted(self.of, "run")
+        if len(self.bytes_of) != self.of:
+            runs = f"{kept} of {runs}"
+        return f"weights: kept for {runs}, {format_bytes(self.bytes)} in {self.dtype}"
 
     def dtype_of(self, run_id: str) -> str | None:
         """The type that the weights of a run are kept in, or None."""
@@ -75,15 +82,46 @@ def choose_kept(spec: "SweepSpec", jobs: Sequence["Job"]) -> Kept:
         problem = f"the package {_PACKAGE} is not installed: no weights are kept"
         return Kept(spec.keep_dtype, note=WEIGHTS_NOT_KEPT.note(problem))
     bytes_of: dict[str, int] = {}
-    taken = left_bytes = left = 0
+    left: dict[Job, int] = {}
     for job in sorted(wanted, key=_weightiest_first):
         size = weights_bytes(job.shape, spec.keep_dtype)
-        if taken + size <= spec.keep_gb * GIGABYTE:
+        if sum(bytes_of.values()) + size <= spec.keep_gb * GIGABYTE:
             bytes_of[job.run_id] = size
-            taken += size
         else:
-            left, left_bytes = left + 1, left_bytes + size
-    return Kept(spec.keep_dtype, bytes_of, _beyond(spec, left, left_bytes) if left else None)
+            left[job] = size
+    note = _beyond(spec, bytes_of, left) if left else None
+    return Kept(spec.keep_dtype, bytes_of, len(jobs), note)
+
+
+def said_of_ended(
+    spec: "SweepSpec",
+    kept: Kept,
+    finished: Mapping[str, Run],
+    folder: ResultsFolder,
+    asked: Mapping[str, Any],
+) -> str | None:
+    """What is to be said if what to keep is `asked` for, or has changed, of runs that have ended:
+    their weights neither come back nor go."""
+    before = folder.known_sweep().get("spec", {})
+    is_changed = any(
+        name in before and before[name] != getattr(spec, name) for name in ("keep", "keep_gb")
+    )
+    if not is_changed and all(asked.get(name) is None for name in ("keep", "keep_gb")):
+        return None
+    done = [run_id for run_id, run in finished.items() if run.status == "done"]
+    there = {run_id for run_id in done if folder.run_folder(run_id).weights_path.exists()}
+    gone = [run_id for run_id in done if run_id in kept.bytes_of and run_id not in there]
+    if gone:
+        return (
+            f"{counted(len(gone), 'run')} ended without keeping weights, which cannot come back: "
+            "to have them, train into a new folder, with --out"
+        )
+    if staying := there - set(kept.bytes_of):
+        return (
+            f"weights that were kept stay, those of {counted(len(staying), 'run')} too that this "
+            f"--keep leaves out: they are in {folder.path / 'runs'}"
+        )
+    return None
 
 
 def check_room(kept: Kept, finished: Iterable[str], folder: Path) -> None:
@@ -129,8 +167,12 @@ def _weightiest_first(job: "Job") -> tuple[float, ...]:
     return -job.shape.params_total, -job.tokens, job.seed
 
 
-def _beyond(spec: "SweepSpec", runs: int, size: int) -> Note:
+def _beyond(spec: "SweepSpec", kept: Mapping[str, int], left: Mapping["Job", int]) -> Note:
+    """What goes beyond --keep-gb, and what becomes of it."""
+    sizes = listed(dict.fromkeys(job.size for job in left))
+    total = sum(kept.values()) + sum(left.values())
     return WEIGHTS_NOT_KEPT.note(
-        f"the weights of {counted(runs, 'run')}, {format_bytes(size)}, are not kept: all would "
-        f"take more than --keep-gb {spec.keep_gb:g}"
+        f"--keep-gb {spec.keep_gb:g} has room for the weights of {len(kept):,} of "
+        f"{counted(len(kept) + len(left), 'run')}, taken largest first as they fit; those of "
+        f"{counted(len(left), 'run')} ({sizes}) are not kept. All would take {format_bytes(total)}"
     )

@@ -5,6 +5,7 @@ since is read again. A run whose folder is gone keeps its rows."""
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.rows import read_rows
 from llmscale.runs.run import DEFAULT_RECIPE, FINISHED, Run
 from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.scores import read_scores
 from llmscale.runs.unchanged import Stamp, stamp_of
 
 SHARE = 20
@@ -60,7 +62,7 @@ def known_ids(folder: ResultsFolder) -> set[str]:
 
 def find_damage(folder: ResultsFolder) -> list[DamagedFile]:
     """Damaged files of the records, each with what the sweep's command makes of it."""
-    return [*_recorded(folder).damaged, *damaged_curves(folder)]
+    return [*_recorded(folder).damaged, *damaged_curves(folder), *_damaged_scores(folder)]
 
 
 def mend_rows(folder: ResultsFolder) -> None:
@@ -114,6 +116,14 @@ def record_end(job: Job, event: Event, device: str) -> None:
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     why = event.message or f"its process {how}"
     run.write_row(run_row(job, "failed", device, error=f"{why}; see {run.log_path}"))
+
+
+def _damaged_scores(folder: ResultsFolder) -> Iterator[DamagedFile]:
+    for run in folder.run_folders:
+        try:
+            read_scores(run)
+        except DamagedFile as error:
+            yield error
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import FINISHED, Run
 from llmscale.runs.safe_write import make_folder
-from llmscale.runs.scores import write_scores
+from llmscale.runs.scores import write_measured
 
 INITIAL = "initial.safetensors"
 """In the folder of a run: the weights that it begins with, put there before it is begun."""
@@ -151,7 +151,7 @@ class _SweepBook(Book):
         record_end(job, event, device_name(self.plan.device))
         truth = self.truths.get(job.shape.context)
         if truth is not None:
-            write_scores(self.folder.run_folder(job.run_id), {TRUE_LOSS: truth.best})
+            write_measured(self.folder.run_folder(job.run_id), {TRUE_LOSS: truth.best})
         self.settle(final=False, ended=job.run_id)
 
     def settle(self, final: bool, ended: str | None = None) -> None:

@@ -144,7 +144,7 @@ def build(
     numbers = token_type(vocab_size(tokenizer))
     unknown = unknown_token(tokenizer)
     with _Files(folder, journal, numbers, cleaning, validation_tokens, unknown) as files:
-        batches = read_batches(source, files.cleaner(journal), journal.position)
+        batches = read_batches(source, files.cleaner(journal), journal.position, workers)
         if augment.changes:
             batches = (augmented(batch, journal.split, augment) for batch in batches)
         encoded = _encode_in_order(batches, folder / "tokenizer.json", end, workers)

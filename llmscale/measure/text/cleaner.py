@@ -93,28 +93,40 @@ class Cleaned:
     """By comparing step, the marks of the documents kept: (T, WIDTH)."""
 
 
-class Cleaner:
-    """Cleans documents in their order, and knows those that were kept before."""
+@dataclass(frozen=True)
+class Examined:
+    """What is known of documents that follow each other without those before them."""
 
-    def __init__(self, cleaning: Cleaning, seen: Seen | None = None) -> None:
+    documents: tuple[Document, ...]
+    """What rewriting has left."""
+    numbers: tuple[int, ...]
+    """Which of the documents each of these was, counted from 0."""
+    read: int
+    """How many there were."""
+    effects: Effects
+    """Of rewriting."""
+    dropped: Mapping[int, tuple[str, Reason]]
+    """Of `documents` those that are dropped whatever stands before them, by what step, and why."""
+    marks: Mapping[str, np.ndarray]
+    """By comparing step, the marks of `documents`: (T, WIDTH)."""
+
+
+class Examiner:
+    """Looks at documents by themselves."""
+
+    def __init__(self, cleaning: Cleaning) -> None:
         self._cleaning = cleaning
-        self.steps = open_steps(cleaning.steps)
-        self._rewrites = tuple(step for step in self.steps if isinstance(step, Rewrite))
-        self._judges = tuple(step for step in self.steps if isinstance(step, Judge))
-        self.compares = tuple(step for step in self.steps if isinstance(step, Compare))
-        self._seen = Seen() if seen is None else seen
-        self._marks = {step.name: Seen() for step in self.compares}
+        steps = open_steps(cleaning.steps)
+        self._rewrites = tuple(step for step in steps if isinstance(step, Rewrite))
+        self._judges = tuple(step for step in steps if isinstance(step, Judge))
+        self.compares = tuple(step for step in steps if isinstance(step, Compare))
 
-    def remember(self, step: Step, marks: np.ndarray) -> None:
-        """Know the marks of documents that were kept before, in another process."""
-        self._marks[step.name].add_all(marks.ravel())
-
-    def clean(self, texts: Sequence[str]) -> Cleaned:
-        """What is kept of these documents, which follow those that were cleaned before."""
+    def examine(self, texts: Sequence[str]) -> Examined:
+        """What is known of these documents."""
         record = _Record()
         found = ((number, self._basic(text, record)) for number, text in enumerate(texts))
         numbered = [(number, document) for number, document in found if document is not None]
-        documents = [document for _, document in numbered]
+        documents = tuple(document for _, document in numbered)
         words = None
         if self._judges or self.compares:
             words = Words([document.text for document in documents])
@@ -124,22 +136,8 @@ class Cleaner:
             for number, reason in judge.dropped(words).items():
                 dropped.setdefault(number, (judge.name, reason))
         marks = {step.name: step.marks(words) for step in self.compares if words is not None}
-        kept = []
-        for number, likeness in enumerate(self._likenesses(documents, dropped, marks)):
-            if likeness is None:
-                kept.append(number)
-            else:
-                record.drop(documents[number], *likeness)
-        kept_marks = {name: values[kept] for name, values in marks.items()}
-        for name, values in kept_marks.items():
-            self._marks[name].add_all(values.ravel())
-        return Cleaned(
-            tuple(documents[place] for place in kept),
-            tuple(numbered[place][0] for place in kept),
-            len(texts),
-            record.effects,
-            kept_marks,
-        )
+        numbers = tuple(number for number, _ in numbered)
+        return Examined(documents, numbers, len(texts), record.effects, dropped, marks)
 
     def _basic(self, text: str, record: "_Record") -> Document | None:
         """The document after all rewriting; None if nothing of it is left."""
@@ -159,6 +157,49 @@ class Cleaner:
             record.drop(_whole(text), TOO_SHORT, Reason(""))
         return document
 
+
+class Cleaner:
+    """Cleans documents in their order, and knows those that were kept before."""
+
+    def __init__(self, cleaning: Cleaning, seen: Seen | None = None) -> None:
+        self.cleaning = cleaning
+        self._examiner = Examiner(cleaning)
+        self.compares = self._examiner.compares
+        self._seen = Seen() if seen is None else seen
+        self._marks = {step.name: Seen() for step in self.compares}
+
+    def remember(self, step: Step, marks: np.ndarray) -> None:
+        """Know the marks of documents that were kept before, in another process."""
+        self._marks[step.name].add_all(marks.ravel())
+
+    def examine(self, texts: Sequence[str]) -> Examined:
+        """What is known of documents by themselves."""
+        return self._examiner.examine(texts)
+
+    def clean(self, texts: Sequence[str]) -> Cleaned:
+        """What is kept of these documents, which follow those that were cleaned before."""
+        return self.keep(self.examine(texts))
+
+    def keep(self, examined: Examined) -> Cleaned:
+        """The same of documents that were examined, in whatever process."""
+        documents, marks = examined.documents, examined.marks
+        record, kept = _Record(dict(examined.effects)), []
+        for number, likeness in enumerate(self._likenesses(documents, examined.dropped, marks)):
+            if likeness is None:
+                kept.append(number)
+            else:
+                record.drop(documents[number], *likeness)
+        kept_marks = {name: values[kept] for name, values in marks.items()}
+        for name, values in kept_marks.items():
+            self._marks[name].add_all(values.ravel())
+        return Cleaned(
+            tuple(documents[place] for place in kept),
+            tuple(examined.numbers[place] for place in kept),
+            examined.read,
+            record.effects,
+            kept_marks,
+        )
+
     def _likenesses(
         self,
         documents: Sequence[Document],
@@ -175,7 +216,7 @@ class Cleaner:
             if number in dropped:
                 yield dropped[number]
                 continue
-            if self._cleaning.drop_duplicates and document.digest in self._seen:
+            if self.cleaning.drop_duplicates and document.digest in self._seen:
                 yield EXACT_DUPLICATES, Reason("")
                 continue
             like = (
@@ -187,7 +228,7 @@ class Cleaner:
             if name is not None:
                 yield name, Reason("")
                 continue
-            if self._cleaning.drop_duplicates:
+            if self.cleaning.drop_duplicates:
                 self._seen.add(document.digest)
             for name, row in lists.items():
                 fresh[name].update(row[number])
@@ -197,8 +238,8 @@ class Cleaner:
 class _Record:
     """What the steps do to a batch."""
 
-    def __init__(self) -> None:
-        self.effects: dict[str, Effect] = {}
+    def __init__(self, effects: dict[str, Effect] | None = None) -> None:
+        self.effects: dict[str, Effect] = effects or {}
 
     def drop(self, document: Document, name: str, reason: Reason) -> None:
         why = f"{reason.rule}: {reason.found}".strip(": ")

@@ -6,7 +6,8 @@ same side wherever it stands and however often. Of the held-out documents the fi
 aside and never trained on."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from llmscale.measure.text.cleaner import (
     together,
 )
 from llmscale.measure.text.cleaning import Document
+from llmscale.measure.text.cleaning_in_order import clean_in_order
 from llmscale.measure.text.sources import Source
 from llmscale.measure.text.spec import Cleaning
 
@@ -120,8 +122,17 @@ class Split:
         return {"limit": self.limit, "share": self.limit / _HASHES, "reason": self.reason}
 
 
-def read_batches(source: Source, cleaner: Cleaner, start: Position) -> Iterator[Batch]:
-    """The documents of `source` from `start` on, cleaned; where batches end depends on it only."""
+def read_batches(
+    source: Source, cleaner: Cleaner, start: Position, workers: int = 1
+) -> Generator[Batch, None, None]:
+    """The documents of `source` from `start` on, cleaned by `workers` processes at most, which read
+    ahead; where batches end depends on the source only."""
+    with closing(clean_in_order(_read_texts(source, start), cleaner, workers)) as batches:
+        for cleaned, end in batches:
+            yield Batch(cleaned.documents, end, cleaned)
+
+
+def _read_texts(source: Source, start: Position) -> Iterator[tuple[list[str], Position]]:
     texts: list[str] = []
     characters = 0
     end = start
@@ -132,15 +143,10 @@ def read_batches(source: Source, cleaner: Cleaner, start: Position) -> Iterator[
             characters += len(text) + 1
             end = Position(shard, number + 1)
             if characters >= BATCH_CHARACTERS:
-                yield _batch(cleaner, texts, end)
+                yield texts, end
                 texts, characters = [], 0
     if texts:
-        yield _batch(cleaner, texts, end)
-
-
-def _batch(cleaner: Cleaner, texts: Sequence[str], end: Position) -> Batch:
-    cleaned = cleaner.clean(texts)
-    return Batch(cleaned.documents, end, cleaned)
+        yield texts, end
 
 
 def survey_bytes(source: Source, usual: int = SURVEY_BYTES) -> int:
@@ -153,12 +159,23 @@ def survey(
     cleaning: Cleaning,
     limit_bytes: int,
     progress: Callable[[int, int], None] = lambda documents, read_bytes: None,
+    workers: int = 1,
 ) -> Survey:
     """The first `limit_bytes` of a source; `progress` is told documents read and bytes kept."""
+    with closing(read_batches(source, Cleaner(cleaning), Position(), workers)) as batches:
+        return _surveyed(batches, cleaning, limit_bytes, progress)
+
+
+def _surveyed(
+    source: Iterable[Batch],
+    cleaning: Cleaning,
+    limit_bytes: int,
+    progress: Callable[[int, int], None],
+) -> Survey:
     batches: list[Batch] = []
     read_bytes = documents = dropped = 0
     complete = True
-    for batch in read_batches(source, Cleaner(cleaning), Position()):
+    for batch in source:
         if read_bytes >= limit_bytes or documents >= _MOST_SURVEYED:
             complete = False
             break

@@ -50,6 +50,8 @@ class Inspection:
     """What of the text was taken for what."""
     entropy: Entropy | None = None
     """That of the language, if the text is drawn from one that is known."""
+    endless: bool = False
+    """Whether the source goes on for ever, so that it has to be said how much is taken."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -122,6 +124,7 @@ def _inspect_survey(name: str, source: Source, surveyed: Survey, samples: int) -
         fingerprint=source.fingerprint(),
         store=None,
         complete=surveyed.complete,
+        endless=source.is_endless,
         documents=len(documents),
         bytes=surveyed.bytes,
         train_tokens=None,

@@ -56,6 +56,8 @@ def read_sources(table: Any, where: str) -> dict[str, MixedSource]:
 
     if not isinstance(table, dict):
         raise InputError(f"mixture in {where} is {table!r}", _EXAMPLE)
+    if not table:
+        raise InputError(f"mixture in {where} names no source", _EXAMPLE)
     found: dict[str, MixedSource] = {}
     for name, given in table.items():
         place = f"[data.mixture.{name}] of {where}"

@@ -23,6 +23,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -94,7 +95,7 @@ def prepare(
     If the hub does not answer, a store made earlier from the same settings serves. `split` is held
     out in place of what would be chosen for this source. Wrong input raises InputError and leaves
     nothing behind."""
-    report = progress or (lambda _: None)
+    report, workers = progress or (lambda _: None), workers or available_cores()
     try:
         source = spec.open()
         estimated_bytes = source.estimated_bytes()
@@ -125,15 +126,14 @@ def prepare(
         return _said(_checked(store, report, waiting), spec, remarks)
     # The survey and its checks come before anything is written.
     begun = Journal.read(path) is not None
-    beginning = None if begun else Beginning.of(spec, source, estimated_bytes, surveying, split)
+    begin_with = partial(Beginning.of, spec, source, estimated_bytes, surveying, split, workers)
+    beginning = None if begun else begin_with()
     with locked(path, waiting):
         if (store := _finished(path, min_train_tokens)) is not None:
             return _said(_checked(store, report), spec, remarks)
         try:
             if Journal.read(path) is None:
-                beginning = beginning or Beginning.of(
-                    spec, source, estimated_bytes, surveying, split
-                )
+                beginning = beginning or begin_with()
                 reached("tokenizer", Count(len(beginning.training)))
                 words = LongWords()
                 tokenizer = choice.tokenizer(words.shortened(beginning.sample()))
@@ -150,7 +150,7 @@ def prepare(
                 choice.end_of_text,
                 validation_tokens=spec.held_out,
                 min_train_tokens=min_train_tokens,
-                workers=workers or available_cores(),
+                workers=workers,
                 report=lambda journal: reached("tokens", journal.kept),
                 augment=spec.augment,
             )
@@ -212,8 +212,10 @@ class Beginning:
         estimated_bytes: int | None,
         progress: Callable[[int, int], None],
         split: Split | None = None,
+        workers: int = 1,
     ) -> "Beginning":
-        surveyed = survey(source, spec.cleaning, survey_bytes(source, SURVEY_BYTES), progress)
+        most = survey_bytes(source, SURVEY_BYTES)
+        surveyed = survey(source, spec.cleaning, most, progress, workers)
         split = split or choose_split(surveyed, estimated_bytes, spec.held_out)
         training = (document for document in surveyed.documents if not split.holds_out(document))
         return cls(split, tuple(training))

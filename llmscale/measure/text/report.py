@@ -1,7 +1,7 @@
 """What there is to know of a text before it is trained on: what each step of cleaning removes, how
 much of the validation text is in the training text, and how lengths, origins and languages are
 spread. Reads a text of any size in bounded memory: the first 64 MB, the validation text's hashes,
-and for each document 8 bytes, or 120 with near duplicates."""
+and for each document 8 bytes, or 120 with near duplicates; of a large token store only a sample."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -31,11 +31,33 @@ from llmscale.measure.text.overlap import Overlap, OverlapMeter
 from llmscale.measure.text.prepare import TextSpec, TokenStore
 from llmscale.measure.text.skew import Lengths, LengthSpread, Origins, Shares, origin_of
 from llmscale.measure.text.sources import Source
-from llmscale.measure.text.tokenizer import decode
+from llmscale.measure.text.stored_documents import SEED, stored_documents
 
-_STORE_TOKENS: Final = 1 << 18
-"""Tokens of a store that are decoded at once."""
+STORE_TOKENS: Final = 1 << 25
+"""Training and validation tokens of a store that are read at most, if no more are asked for: they
+take about a minute."""
 _ALL: Final = 1 << 62
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was read of a token store that is too large to be read as a whole."""
+
+    tokens: int
+    of_tokens: int
+    documents: int
+    """Of these are the lengths, languages and overlap; all other numbers are of the whole store."""
+    seed: int = SEED
+
+    @property
+    def said(self) -> str:
+        """It in words."""
+        return (
+            f"lengths, languages and overlap are of {self.documents:,} documents drawn by lot "
+            f"(seed {self.seed}), {self.tokens:,} of {self.of_tokens:,} tokens: what was left out "
+            "may hold more of the validation text, and its checksum was not checked; --bytes "
+            "reads more"
+        )
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,8 @@ class TextReport:
     languages: Shares | None
     """None if the package that tells them is not installed."""
     remarks: tuple[str, ...] = ()
+    sample: Sample | None = None
+    """Of a large token store, what was read; None if that was all."""
 
     def to_json(self) -> dict[str, Any]:
         found = asdict(self)
@@ -80,12 +104,18 @@ def report_text(
     progress: Callable[[int, int], None] = lambda documents, read_bytes: None,
 ) -> TextReport:
     """Read all of the text, or until cleaning has kept `most_bytes` of it, and report on it;
-    `spec.source` may also be the folder of a token store. `origin_column` names the column of a
+    `spec.source` may also be the folder of a token store, of which about `most_bytes`, by default
+    STORE_TOKENS, are drawn by lot. `origin_column` names the column of a
     table that says where a document comes from; without it that is its file's folder. `progress`
     is told documents read and bytes kept. Raises InputError."""
     folder = Path(spec.source)
     if (folder / "meta.json").is_file():
-        return _of_store(TokenStore.open(folder).text_only(), progress)
+        if origin_column is not None or spec != TextSpec(spec.source):
+            raise InputError(
+                f"{folder} is a token store, whose text has been cleaned and split already",
+                "give no settings of a text, or name the text that it was made of",
+            )
+        return _of_store(TokenStore.open(folder).text_only(), most_bytes, progress)
     if spec.mixture:
         raise InputError("a mixture has no report of its own", "report on its sources one by one")
     return _of_source(spec, origin_column, most_bytes, progress)
@@ -124,6 +154,7 @@ def _of_source(
     meters, origins = _Meters("bytes"), Origins()
     for texts in _validation(source, spec, split, surveyed):
         meters.overlap.hold(texts)
+        source.noted.clear()
     found = _Found()
     source.noted.clear()
     for batch in read_batches(source, Cleaner(spec.cleaning), Position()):
@@ -259,8 +290,19 @@ class _Noted(Source):
         return self._source.is_endless
 
 
-def _of_store(store: TokenStore, progress: Callable[[int, int], None]) -> TextReport:
-    store.check()
+def _of_store(
+    store: TokenStore, most_bytes: int | None, progress: Callable[[int, int], None]
+) -> TextReport:
+    if store.shares:
+        raise InputError(
+            f"{store.path} is of a mixture, which has no report of its own",
+            "report on its sources one by one",
+        )
+    most = STORE_TOKENS
+    if most_bytes is not None:
+        most = max(1, round(most_bytes / store.bytes_per_token))
+    is_whole = max(store.train_tokens, store.validation_tokens) <= most
+    store.check(only=None if is_whole else ("tokenizer.json",))
     dropped = store.meta["dropped"]
     steps = {name: Effect.from_json(known) for name, known in dropped.get("steps", {}).items()}
     effects = {
@@ -270,18 +312,19 @@ def _of_store(store: TokenStore, progress: Callable[[int, int], None]) -> TextRe
     }
     parts = [store.meta[part] for part in ("train", "validation", "set_aside")]
     documents = sum(part["documents"] for part in parts)
-    meters = _Meters("tokens")
-    for lengths, texts in _stored(store, store.validation()):
-        meters.overlap.hold(texts)
-        meters.lengths.add(lengths)
-        meters.languages_of(texts)
-    read = 0
-    for lengths, texts in _stored(store, store.train()):
-        meters.overlap.read(texts)
-        meters.lengths.add(lengths)
-        meters.languages_of(texts)
-        read += len(texts)
-        progress(read, 0)
+    meters, read_tokens = _Meters("tokens"), 0
+    sides = (store.validation(), meters.overlap.hold), (store.train(), meters.overlap.read)
+    for tokens, look in sides:
+        for lengths, texts in stored_documents(store, tokens, most):
+            look(texts)
+            meters.lengths.add(lengths)
+            meters.languages_of(texts)
+            read_tokens += int(lengths.sum())
+            progress(meters.lengths.documents, 0)
+    sample = None
+    if not is_whole:
+        of_tokens = store.train_tokens + store.validation_tokens
+        sample = Sample(read_tokens, of_tokens, meters.lengths.documents)
     return TextReport(
         name=store.name,
         complete=store.complete,
@@ -294,23 +337,6 @@ def _of_store(store: TokenStore, progress: Callable[[int, int], None]) -> TextRe
         lengths=meters.lengths.spread(),
         origins=None,
         languages=meters.shares_of_languages(),
-        remarks=store.remarks,
+        remarks=(*store.remarks, *([sample.said] if sample else ())),
+        sample=sample,
     )
-
-
-def _stored(store: TokenStore, tokens: np.ndarray) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """The lengths and the texts of the documents of a store, about as many tokens at a time."""
-    tokenizer = store.tokenizer()
-    start = 0
-    while start < len(tokens):
-        stop = start
-        ends = np.zeros(0, np.int64)
-        while not len(ends) and stop < len(tokens):  # until a document ends
-            stop += _STORE_TOKENS
-            ends = np.flatnonzero(tokens[start:stop] == store.end_of_text)
-        pieces = np.split(tokens[start : start + ends[-1] + 1], ends[:-1] + 1)
-        yield (
-            np.array([len(piece) for piece in pieces]),
-            [decode(tokenizer, piece[:-1].tolist()) for piece in pieces],
-        )
-        start += int(ends[-1]) + 1

@@ -87,9 +87,13 @@ class Lengths:
         self._longest = max(self._longest, int(lengths.max()))
         self._total += int(lengths.sum())
 
+    @property
+    def documents(self) -> int:
+        return int(self._counts.sum())
+
     def spread(self) -> LengthSpread:
         """What they are like."""
-        documents = int(self._counts.sum())
+        documents = self.documents
         middles = 2 ** ((np.arange(_BINS) + 0.5) / _BINS_A_DOUBLING)
         reached = np.cumsum(self._counts)
         quantiles = {}

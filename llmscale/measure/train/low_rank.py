@@ -22,24 +22,26 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Adapted:
-    """One matrix of a block with an adapter."""
+    """A matrix of a block with an adapter, or one of each expert."""
 
     name: str
     inputs: int
     outputs: int
     blocks: int
-    """How many there are of it: one a block."""
+    """How many have it."""
+    experts: int
+    """Matrices in a block, each with an adapter of its own: 1, or one an expert."""
     rank: int
 
     @property
     def weights(self) -> int:
-        """Of A and B, in all blocks."""
-        return self.blocks * self.rank * (self.inputs + self.outputs)
+        """Of all A and B."""
+        return self.blocks * self.experts * self.rank * (self.inputs + self.outputs)
 
     @property
     def whole(self) -> int:
         """Weights of the matrices themselves."""
-        return self.blocks * self.inputs * self.outputs
+        return self.blocks * self.experts * self.inputs * self.outputs
 
 
 def adapted(shape: Shape, low_rank: LowRank) -> tuple[Adapted, ...]:
@@ -55,7 +57,7 @@ def adapted(shape: Shape, low_rank: LowRank) -> tuple[Adapted, ...]:
                 f"its matrices are {listed(linear)}; all takes every one",
             )
     found = tuple(
-        Adapted(name, layer.inputs, layer.outputs, shape.n_layer, low_rank.rank)
+        _adapted(name, layer, shape, low_rank.rank)
         for name, layer in linear.items()
         if any(_is_of(name, asked) for asked in wanted)
     )
@@ -67,6 +69,11 @@ def adapted(shape: Shape, low_rank: LowRank) -> tuple[Adapted, ...]:
                 f"take a rank of at most {min(one.inputs, one.outputs)}",
             )
     return found
+
+
+def _adapted(name: str, layer: Linear, shape: Shape, rank: int) -> Adapted:
+    outputs = layer.outputs // layer.groups
+    return Adapted(name, layer.inputs, outputs, shape.n_layer, layer.groups, rank)
 
 
 def _is_of(name: str, wanted: str) -> bool:

@@ -156,7 +156,11 @@ class Recipe:
         _ = self.tuned_rule
 
     def check_teacher(self) -> None:
-        """Raise InputError for settings of a teacher that is not there."""
+        """Raise InputError for settings of a teacher that is not there, and for one of no name."""
+        if self.teacher is not None and not self.teacher.strip():
+            raise InputError(
+                "the teacher is empty", "name a trained run, as in --teacher results/NAME"
+            )
         usual = type(self).__dataclass_fields__
         for name in ("distill_weight", "distill_temperature"):
             if self.teacher is None and getattr(self, name) != usual[name].default:

@@ -32,7 +32,7 @@ from llmscale.runs.log import append_progress, begin_progress, end_progress
 from llmscale.runs.run import CurvePoint
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.safe_write import cannot_write, write_bytes
-from llmscale.runs.scores import write_scores
+from llmscale.runs.scores import write_measured
 
 EXIT_INTERRUPTED = 130
 """As a shell says of what SIGINT has ended: 128 + 2."""
@@ -164,7 +164,7 @@ def _train(runs: Sequence[_HeldRun], audience: Audience, processes: Processes) -
                 write_weights(run.folder.weights_path, outcome.weights, run.job)
                 _copy_tokenizer(store, run.folder)
             if scores := measured_scores(run.job, outcome, store):
-                write_scores(run.folder, scores)
+                write_measured(run.folder, scores)
             peak = run.spec.conditions.peak_flops
             peak_flops = peak and peak * processes.size
             _write_row(run, outcome.status, measured(run.job, outcome, store, peak_flops))

@@ -8,11 +8,13 @@ from typing import Any
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.train.run_spec import known_spec
-from llmscale.measure.trained.exchange import IMPORTED
+from llmscale.measure.trained.exchange.formats import IMPORTED
 from llmscale.measure.trained.places import find_results
+from llmscale.menu import is_own
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.scores import known_scores
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class ListedModel:
     None."""
     bytes: int
     path: str
+    bits: int | None = None
+    """Of a weight, if it was rounded or is next to such."""
+    arch: str | None = None
+    """The file and name of an architecture of the user's own, as --arch takes it."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +79,31 @@ def models(place: Path | str | None = None) -> Models:
 def _listed(results: ResultsFolder, row: Run) -> ListedModel:
     folder = results.run_folder(row.run_id)
     kept, size = _what_is_there(folder)
-    is_unknown = row.status == "stopped" and row.data.startswith(IMPORTED)
+    bits = known_scores(folder).get("bits")
+    own = None
+    if row.arch and is_own(row.arch):
+        own = f"./{row.arch.partition('@')[0]}"
     return ListedModel(
         run_id=row.run_id,
         size=row.size,
         recipe=row.recipe,
         status=row.status,
         params=row.params,
-        tokens=None if is_unknown else row.tokens,
+        tokens=known_tokens(row),
         seed=row.seed,
         loss=row.loss,
         kept=kept,
         bytes=size,
         path=str(folder.path),
+        bits=None if bits is None else round(bits),
+        arch=own,
     )
+
+
+def known_tokens(row: Run) -> int | None:
+    """What a run was trained on; None of an imported model of which nobody said it."""
+    is_unknown = row.status == "stopped" and row.data.startswith(IMPORTED)
+    return None if is_unknown else row.tokens
 
 
 def _what_is_there(folder: RunFolder) -> tuple[str | None, int]:

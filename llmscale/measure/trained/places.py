@@ -10,9 +10,9 @@ from llmscale.errors.command_lines import command_line
 from llmscale.runs.kept_runs import largest_first, largest_kept
 from llmscale.runs.remote import is_needed, is_results, is_url, results_at
 from llmscale.runs.remote.reading import fetched
-from llmscale.runs.results_folder import ResultsFolder, newest_results
+from llmscale.runs.results_folder import ResultsFolder, newest_results, results_folder
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.safe_paths import is_plain, refuse_unusable
+from llmscale.runs.safe_paths import is_plain, refuse_links, refuse_unusable
 
 _FEWEST_DIGITS = 4
 """Of a run's id that stand for it."""
@@ -45,11 +45,11 @@ def find_run(place: Path | str) -> FoundRun:
     if (path / "runs.parquet").exists() and not _is_results(path):
         raise kept_none(path)
     if (path / "spec.json").exists():
-        return FoundRun(RunFolder(path.resolve()))
+        return FoundRun(RunFolder(_with_results(path)))
     if _is_results(path):
-        return largest_of(ResultsFolder(path.resolve()))
+        return largest_of(ResultsFolder(path))
     if _is_results(path.parent) and path.parent != Path("."):
-        return _of_id(ResultsFolder(path.parent.resolve()), path.name)
+        return _of_id(ResultsFolder(path.parent), path.name)
     if is_plain(text):
         return _of_id(newest_results(), text)
     raise InputError(f"there is no run {text}", _NAME_IT)
@@ -72,6 +72,29 @@ def find_results(place: Path | str | None) -> tuple[ResultsFolder, str]:
     return ResultsFolder(path), str(path)
 
 
+def new_or_own(out: Path | str, source: ResultsFolder | None = None) -> ResultsFolder:
+    """The results folder `out`, if it is new or holds models that no sweep trained, and is not
+    `source`. Raises InputError."""
+    if is_url(str(out)):
+        raise InputError(f"--out is the URL {out}", "name a folder, as in --out results/NAME")
+    results = results_folder(out)
+    others = [path.name for path in results.path.glob("*") if not _is_own(path.name)]
+    if source is not None and results.path.resolve() == source.path.resolve():
+        others.append("the models")
+    if others:
+        raise InputError(
+            f"{results.path} holds other results ({others[0]})", "name a new folder with --out"
+        )
+    refuse_links(results.path)
+    return results
+
+
+def _is_own(name: str) -> bool:
+    is_fit = name.startswith("fit-") and name.endswith(".json")
+    is_usual = name in ("runs", "runs.parquet", "curves.parquet", "figures")
+    return is_fit or is_usual or name.startswith(".")  # a lock, or what a killed process left
+
+
 def usable_runs(results: ResultsFolder) -> list[RunFolder]:
     """The runs of a folder that have weights, or a checkpoint under way."""
     folders = results.run_folders
@@ -83,13 +106,17 @@ def largest_of(results: ResultsFolder) -> FoundRun:
     largest = largest_kept(results)
     if largest is not None:
         folder, row = largest
-        said = f"{results.path.name}: run {row.run_id} is used, the largest ({row.size})"
+        said = f"{_name_of(results)}: run {row.run_id} is used, the largest ({row.size})"
         return FoundRun(folder, (said,))
     begun = usable_runs(results)
     if begun:
-        said = f"{results.path.name}: run {begun[0].run_id} is used, which is under way"
+        said = f"{_name_of(results)}: run {begun[0].run_id} is used, which is under way"
         return FoundRun(begun[0], (said,))
     raise kept_none(results.path)
+
+
+def _name_of(results: ResultsFolder) -> str:
+    return results.path.resolve().name
 
 
 def kept_none(where: Path | str) -> InputError:
@@ -108,6 +135,13 @@ def _of_id(results: ResultsFolder, name: str) -> FoundRun:
     if len(name) >= _FEWEST_DIGITS and len(begun) == 1:
         return FoundRun(results.run_folder(begun[0]), (f"{name} is run {begun[0]}",))
     raise InputError(_no_such(results, name, begun), _list_them(results))
+
+
+def _with_results(path: Path) -> Path:
+    """The folder of a run as it was named, if its results folder can be told from that name."""
+    if path.parent.name == "runs" and path.name != ".." and not path.is_symlink():
+        return path
+    return path.resolve()
 
 
 def _no_such(results: ResultsFolder, name: str, begun: Sequence[str]) -> str:

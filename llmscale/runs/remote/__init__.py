@@ -31,6 +31,9 @@ SEPARATELY = ("tokens",)
 """Folders at the URL besides the results: a token store that nodes of a cluster share."""
 UPLOADS_AT_A_TIME = 8
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_PASSING = ("checkpoint", "trunk-", "progress.", "initial.")
+"""What names begin with of files that a run leaves only until it has ended or others have gone on
+from it; of a fine-tuning the weights that it begins with, too."""
 _NOT_SENT = ("stop", PREVIOUS_CHECKPOINT)
 """What matters to this machine only: a wish to stop, and what is kept for a torn local disk."""
 
@@ -204,7 +207,7 @@ class Remote:
 
 def is_passing(name: str) -> bool:
     """Whether a run leaves the file only until it has ended or others have gone on from it."""
-    return name.rpartition("/")[2].startswith(("checkpoint", "trunk-", "progress."))
+    return name.rpartition("/")[2].startswith(_PASSING)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from sweeps import llmscale, write_counting
 
 from llmscale.errors import InputError
 from llmscale.measure.sweep.budgets import Budget, budgets_of
+from llmscale.measure.sweep.records import find_damage, write_tables
 from llmscale.measure.sweep.spec import SweepSpec, parse_budgets
 from llmscale.measure.text.store import TokenStore
 from llmscale.measure.train.run_spec import read_spec
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.scores import write_scores
 from llmscale.runs.shape import shape_for
 
 SETTINGS = ["--context", "32", "--device", "cpu", "--dtype", "float32", "--workers", "1"]
@@ -53,6 +56,25 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = llmscale("sweep", str(folder / "mix.toml"), "--out", str(folder / "out"), *SETTINGS)
     assert done.exit_code == 0, done.stderr
     return folder / "out"
+
+
+def test_what_training_measured_stays_if_later_scores_are_removed_or_damaged(
+    mixed: Path, tmp_path: Path
+) -> None:
+    folder = ResultsFolder(Path(shutil.copytree(mixed, tmp_path / "out")))
+    trained = folder.read_runs()
+    first, second = folder.run_folders
+    write_scores(first, {"loss_books": 3.0})
+    write_tables(folder, final=True)
+    assert folder.read_runs()["loss_books"].notna().sum() == 1
+    first.scores_path.unlink()
+    second.measured_path.write_text("{")
+    write_tables(folder, final=True)
+    pd.testing.assert_frame_equal(folder.read_runs(), trained)
+    assert [damage.path for damage in find_damage(folder)] == [second.measured_path]
+    first.measured_path.rename(first.scores_path)  # as old folders have it
+    write_tables(folder, final=True)
+    pd.testing.assert_frame_equal(folder.read_runs(), trained)
 
 
 def test_runs_on_mixtures_have_the_loss_on_every_source(mixed: Path) -> None:

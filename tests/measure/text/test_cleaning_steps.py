@@ -2,7 +2,9 @@
 it goes on after a stop or not."""
 
 import json
+import os
 import random
+import signal
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmscale.errors import InputError
+from llmscale.errors import InputError, WorkError
 from llmscale.measure.sweep.spec import SweepSpec
-from llmscale.measure.text import build_store, documents
+from llmscale.measure.text import build_store, cleaning_in_order, documents
 from llmscale.measure.text.clean import Compare, Judge, Rewrite, open_steps, pin_steps
 from llmscale.measure.text.cleaner import EXACT_DUPLICATES, TOO_SHORT, Cleaner
+from llmscale.measure.text.cleaning_in_order import clean_in_order, cleaning_processes
 from llmscale.measure.text.overlap import OverlapMeter
 from llmscale.measure.text.prepare import TextSpec, prepare
 from llmscale.measure.text.spec import Cleaning
@@ -244,6 +247,10 @@ def test_a_mistake_in_a_step_of_ones_own_is_named_with_its_line(tmp_path: Path) 
     (tmp_path / "mine.py").write_text("def step(text):\n    return 1 / 0\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"mine\.py, line 2 fails on a document"):
         open_steps(pin_steps(f"{tmp_path}/mine.py:step"))
+    seen = "seen = []\ndef step(text):\n    seen.append(text)\n    return text * len(seen)\n"
+    (tmp_path / "mine.py").write_text(seen, encoding="utf-8")
+    with pytest.raises(InputError, match="makes different texts of the same document"):
+        open_steps(pin_steps(f"{tmp_path}/mine.py:step"))
 
 
 def corpus(folder: Path) -> Path:
@@ -321,6 +328,36 @@ def test_cleaning_streams_and_its_memory_does_not_grow_with_the_text() -> None:
 
     few, many = peak(2), peak(8)
     assert many < few + 1_000_000
+
+
+def test_on_several_cores_the_same_is_kept_and_the_death_of_a_process_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = ("boilerplate", "personal-data", "gopher-quality", "near-duplicates")
+    texts = [prose(number % 40, 40 + number % 7) for number in range(120)]
+    texts += ["ab " * 60, "write to a@b.org\n" + prose(99), ""] * 10
+    random.Random(0).shuffle(texts)
+    parts = [(texts[first : first + 10], first) for first in range(0, len(texts), 10)]
+
+    def cleaned(workers: int) -> list[Any]:
+        cleaner = Cleaner(Cleaning(steps=steps))
+        found = list(clean_in_order(iter(parts), cleaner, workers))
+        return [
+            (one.documents, one.numbers, list(one.effects.items()), one.marks["near-duplicates"])
+            for one, _ in found
+        ]
+
+    alone = cleaned(1)
+    monkeypatch.setattr(cleaning_in_order, "_ALONE_CHARACTERS", 2000)
+    assert repr(cleaned(2)) == repr(alone)
+    assert sum(len(one[0]) for one in alone) not in (0, len(texts))
+    with cleaning_processes(Cleaning(steps=steps), 1) as processes:
+        assert processes.submit(texts[:3]).result().read == 3
+        process = processes._idle.get()
+        os.kill(process._process.pid, signal.SIGKILL)
+        with pytest.raises(WorkError, match="a process that cleans text ended with exit code -9"):
+            process.ask(texts)
+    assert process._process.returncode is not None
 
 
 def test_a_huge_document_is_judged_by_its_beginning() -> None:

@@ -18,6 +18,7 @@ from llmscale.measure.text.mixed_store import block_order
 from llmscale.measure.text.mixture import prepare_mixtures
 from llmscale.measure.text.mixture_spec import MixedSource
 from llmscale.measure.text.prepare import TextSpec, TokenStore, prepare
+from llmscale.settings.tables import from_table
 
 BLOCK = 32
 WORDS = {
@@ -171,6 +172,11 @@ def test_a_text_that_two_sources_share_is_measured_on_once(
     store = prepare_mixtures(TextSpec(mixture=sources, tokenizer="bpe:300"), BLOCK, cache=tmp_path)
     assert list(store.validation_parts) == ["plain"]
     assert store.shares == {"plain": 0.5, "varied": 0.5}
+
+
+def test_a_mixture_of_no_sources_is_refused() -> None:
+    with pytest.raises(InputError, match="mixture in data names no source"):
+        from_table(TextSpec, {"mixture": {}}, "data")
 
 
 TABLES = {

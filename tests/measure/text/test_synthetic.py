@@ -266,6 +266,7 @@ BAD = {
     "markov,ordr=2": "has no setting 'ordr'",
     "markov,order": "'order' in --data synthetic:markov is no setting",
     "markov,order=two": "'two' is not a number",
+    "markov,order=1.5": "'1.5' is no whole number",
     "markov,order=0": "order is 0, which is out of range",
     "markov,order=1,order=2": "order is given twice",
     "markov,unit=letters": "unit 'letters' is not known",

@@ -121,6 +121,8 @@ def test_the_id_is_of_the_teachers_weights_and_other_weights_do_not_teach(tmp_pa
 def test_a_temperature_without_a_teacher_is_refused() -> None:
     with pytest.raises(InputError, match="there is no teacher"):
         Recipe(distill_temperature=4.0).check_teacher()
+    with pytest.raises(InputError, match="the teacher is empty"):
+        Recipe(teacher="").check_teacher()
 
 
 SPEC = """

@@ -22,7 +22,7 @@ from llmscale.measure.train.loop import TrainingInterrupted
 from llmscale.measure.train.low_rank import LowRank, adapted
 from llmscale.measure.train.low_rank_optimizer import build_low_rank
 from llmscale.measure.transformer import LanguageModel, build_model
-from llmscale.runs.shape import shape_for
+from llmscale.runs.shape import Shape, shape_for
 
 SHAPE = shape_for("2x16x1", vocab_size=VOCAB, context=32)
 LENGTH = 12
@@ -86,9 +86,11 @@ def task_job(low_rank: LowRank | None = None, **changes: Any) -> Job:
     return replace(job(), sequences=120, batch_sequences=8, finetuning=part, **changes)
 
 
-@pytest.mark.parametrize("low_rank", [None, LowRank(2, 4.0)])
-def test_a_fine_tuning_goes_on_bit_for_bit(low_rank: LowRank | None, tmp_path: Path) -> None:
-    asked, texts = task_job(low_rank), (rows(40), rows(20, seed=1))
+@pytest.mark.parametrize(("arch", "low_rank"), [("llama", None), ("moe:4x1", LowRank(2, 4.0))])
+def test_a_fine_tuning_goes_on_bit_for_bit(
+    arch: str, low_rank: LowRank | None, tmp_path: Path
+) -> None:
+    asked, texts = task_job(low_rank, shape=job(arch=arch).shape), (rows(40), rows(20, seed=1))
     whole = train_one(asked, CPU, *texts, tmp_path)
     stops = iter([False] * 6 + [True] + [False] * 100)
     folder = tmp_path / "stopped"
@@ -130,47 +132,63 @@ def test_what_decides_a_fine_tuning_is_in_its_id() -> None:
     assert control.epochs == 3
 
 
-@pytest.mark.parametrize("rank", [2, 16])
-def test_adapters_learn_as_torch_would_have_them(rank: int) -> None:
-    """Against W_0 + (alpha/rank) B A in plain torch, with torch's own AdamW of A and B."""
+@pytest.mark.parametrize(("rank", "arch"), [(2, "llama"), (16, "llama"), (2, "moe:4x1")])
+def test_adapters_learn_as_torch_would_have_them(
+    rank: int, arch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against W_0 + (alpha/rank) B A in plain torch, with torch's own AdamW of A and B: a pair for
+    each matrix, and of a mixture for each expert's."""
+    monkeypatch.setattr("llmscale.measure.models.moe.BALANCE", 0.0)
+    monkeypatch.setattr("llmscale.measure.models.moe.Z", 0.0)
+    shape = shape_for("2x16x1", vocab_size=VOCAB, context=32, arch=arch)
     low_rank = LowRank(rank, 8.0, "attention.qkv,mlp")
-    model = build_model(SHAPE, seed=3)
+    model = build_model(shape, seed=3)
     optimizer = build_low_rank(model, low_rank, lr=0.02, beta2=0.99, weight_decay=0.1, seed=7)
     passes = Passes(model, 8, masked=True)
 
-    reference = build_model(SHAPE, seed=3)
+    reference = build_model(shape, seed=3)
     start = {name: weight.detach().clone() for name, weight in reference.named_parameters()}
     names = [name for name, weight in model.named_parameters() if weight.requires_grad]
     ours = dict(model.named_parameters())
-    pairs = {
-        name: tuple(
-            torch.nn.Parameter(optimizer.state[ours[name]][key].clone()) for key in ("A", "B")
-        )
-        for name in names
-    }
-    torchs = torch.optim.AdamW(
-        [one for pair in pairs.values() for one in pair],
-        lr=0.02,
-        betas=(0.9, 0.99),
-        weight_decay=0.1,
-    )
+    pairs = {name: _pairs(name, shape, optimizer.state[ours[name]]) for name in names}
+    adapters = [one for every in pairs.values() for pair in every for one in pair]
+    torchs = torch.optim.AdamW(adapters, lr=0.02, betas=(0.9, 0.99), weight_decay=0.1)
     for step in range(5):
         signed = rows(8, seed=step)
-        passes.gradient(*Examples(signed).read(np.arange(8)))
+        loss = passes.gradient(*Examples(signed).read(np.arange(8)))
         optimizer.step()
-        merged = {name: start[name] + 8.0 / rank * up @ down for name, (down, up) in pairs.items()}
+        merged = {name: _merged(start[name], every, 8.0 / rank) for name, every in pairs.items()}
         losses, counts = _functional(reference, {**start, **merged}, signed)
+        assert float(loss) == pytest.approx(losses[counts].mean().item(), rel=1e-5)
         torchs.zero_grad()
         losses[counts].mean().backward()
         torchs.step()
     for name in names:
-        down, up = pairs[name]
-        expected = start[name] + 8.0 / rank * (up @ down)
+        expected = _merged(start[name], pairs[name], 8.0 / rank)
         assert torch.allclose(ours[name], expected, rtol=1e-3, atol=1e-5), name
     frozen = [name for name in start if name not in names]
     assert all(torch.equal(ours[name], start[name]) for name in frozen)
-    counted = sum(one.weights for one in adapted(SHAPE, low_rank))
-    assert counted == sum(one.numel() for pair in pairs.values() for one in pair)
+    counted = sum(one.weights for one in adapted(shape, low_rank))
+    assert counted == sum(one.numel() for one in adapters)
+
+
+Pairs = list[tuple[torch.nn.Parameter, torch.nn.Parameter]]
+
+
+def _pairs(name: str, shape: Shape, state: dict[str, torch.Tensor]) -> Pairs:
+    """A and B as they begin, of each matrix that a weight holds."""
+    experts = shape.n_experts if ".mlp." in name else 1
+    flat = state["A"].flatten(0, -2).chunk(experts), state["B"].flatten(0, -2).chunk(experts)
+    return [
+        (torch.nn.Parameter(down.clone()), torch.nn.Parameter(up.clone()))
+        for down, up in zip(*flat, strict=True)
+    ]
+
+
+def _merged(start: torch.Tensor, pairs: Pairs, scale: float) -> torch.Tensor:
+    matrices = start.chunk(len(pairs))
+    each = zip(matrices, pairs, strict=True)
+    return torch.cat([matrix + scale * up @ down for matrix, (down, up) in each])
 
 
 def _functional(

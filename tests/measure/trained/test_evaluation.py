@@ -15,6 +15,7 @@ from sweeps import llmscale
 
 from llmscale import evaluate, generate, open_model, read_runs
 from llmscale.errors import InputError
+from llmscale.explain.api.next_step import MORE_SIZES, after_scores
 from llmscale.measure.sweep.records import recorded_runs, write_tables
 from llmscale.measure.trained.evaluation.kept import KeptScores
 from llmscale.measure.trained.evaluation.measures import measures
@@ -22,6 +23,7 @@ from llmscale.measure.trained.evaluation.overlap import overlap
 from llmscale.measure.trained.evaluation.scores import Metric, Score
 from llmscale.measure.trained.evaluation.spec import EvalSpec
 from llmscale.measure.trained.model import TrainedModel
+from llmscale.measure.trained.places import find_run
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run_folder import RunFolder
@@ -142,6 +144,36 @@ def test_scores_are_columns_measured_once_that_fit_takes_only_if_asked(
     assert [read_runs(place).columns["loss"] for place in (ladder, file)] == ["loss", "loss"]
     asked = read_runs(ladder, columns="loss=loss_books").frame.set_index("run_id")["loss"]
     assert asked.to_dict() == table["loss_books"].to_dict()
+
+
+def test_paths_are_as_they_were_named_and_the_next_step_works(
+    ladder: Path, books: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ladder.parent)
+    found = llmscale("eval", "ladder", "--data", books.name)
+    assert "new columns of ladder/runs.parquet: loss_books" in found.stdout
+    assert found.stdout.splitlines()[-1] == "next: llmscale plot ladder --columns loss=loss_books"
+    assert after_scores("ladder", "loss_books", {1, 2, 3}).startswith("llmscale fit ladder ")
+    for sizes, column in (({1}, "loss_books"), ({1, 2, 3}, "no_such_column")):
+        assert after_scores("ladder", column, sizes) == MORE_SIZES
+    run = run_of(Path("ladder"))
+    for named in (run, Path("ladder", run.name)):
+        assert find_run(named).folder.path == run
+    monkeypatch.chdir("ladder/runs")
+    assert find_run(run.name).folder.path == ladder / "runs" / run.name
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("=x", "--data =x has no name before the ="),
+        ("x=", "--data x= has no text or task after the ="),
+    ],
+)
+def test_half_of_a_name_and_its_text_is_one_sentence(given: str, said: str) -> None:
+    found = llmscale("eval", "nowhere", f"--data={given}")
+    assert found.exit_code == 2
+    assert said in found.stderr
 
 
 def test_columns_of_unlike_measures_are_told_of(ladder: Path, books: Path) -> None:
@@ -314,6 +346,14 @@ def test_the_columns_of_a_mixture_s_source_are_its_training_s(ladder: Path, book
         evaluate(ladder, data=f"a={books}")
     assert not list(ladder.glob("runs/*/evaluations.json"))
     assert read_scores(RunFolder(run)) == {"share_a": 0.5, "loss_a": 3.0}
+
+
+def test_names_that_differ_in_case_only_are_refused(ladder: Path, books: Path) -> None:
+    with pytest.raises(InputError, match="names two by A and a"):
+        evaluate(ladder, data=[f"A={books}", f"a={books}"])
+    evaluate(run_of(ladder), data=f"a={books}", max_tokens=100)
+    with pytest.raises(InputError, match="has scores of a, from which only case tells A"):
+        evaluate(ladder, data=f"A={books}")
 
 
 def test_two_measures_of_one_column_are_refused(ladder: Path) -> None:

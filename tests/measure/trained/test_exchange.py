@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from sweeps import llmscale
 from trained import untrained_run
 
+from llmscale import evaluate
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.trained.exchange.export import export
@@ -214,6 +215,7 @@ def test_what_cannot_be_imported_is_one_sentence(
     found = llmscale("import", str(folder), "--out", str(tmp_path / "out"))
     assert found.exit_code == 2, found.output
     assert word in found.output
+    assert "rm -r" not in found.output  # the folder is somebody's
     assert not (tmp_path / "out").exists()
 
 
@@ -238,7 +240,7 @@ def test_an_export_is_whole_or_not_there(
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        (["--to", "onnx"], "onnx"),
+        (["--to", "card"], "Formats are hf"),
         (["--dtype", "int3"], "int3"),
         (["--push", "no owner"], "OWNER/NAME"),
         (["--push", "nobody"], "OWNER/NAME"),
@@ -276,6 +278,8 @@ def test_an_imported_model_of_unknown_tokens_is_listed_and_used_as_that(
     assert (listed.tokens, listed.loss, listed.kept) == (None, None, "weights")
     (said,) = open_model(tmp_path / "back").remarks
     assert "the largest" in said
+    with pytest.raises(InputError, match="was imported, so there is no text of its own"):
+        evaluate(tmp_path / "back")
     assert " stopped" not in llmscale("models", str(tmp_path / "back")).stdout
 
 

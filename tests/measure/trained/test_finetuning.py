@@ -1,12 +1,15 @@
 """Fine-tuning by the command: from kept weights to a table of runs with their parents."""
 
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +17,9 @@ import pytest
 import torch
 from sweeps import assert_same_results, llmscale, options, wait_for, worker_pids
 from torch.nn.functional import cross_entropy
+from trained import untrained_run
 
+from llmscale.commands import app
 from llmscale.measure.text.store import TokenStore
 from llmscale.measure.text.tasks.spec import TaskSpec
 from llmscale.measure.text.tasks.store import prepare_task
@@ -23,6 +28,7 @@ from llmscale.measure.trained.finetuning.api import finetune
 from llmscale.measure.trained.finetuning.jobs import finetuning_jobs
 from llmscale.measure.trained.finetuning.parents import find_parents
 from llmscale.measure.trained.finetuning.spec import FinetuneSpec
+from llmscale.measure.trained.generation.chat import begin_chat
 from llmscale.measure.trained.model import open_model
 
 WORDS = ["one", "two", "three", "four", "five", "six"]
@@ -164,6 +170,52 @@ def test_ids_change_with_the_weights_of_the_parent(
 
     assert ids(parents) == ids(parents)
     assert not set(ids(parents)) & set(ids(changed))
+
+
+def test_a_model_that_learns_conversations_is_talked_with_in_a_terminal(
+    text: Path,
+    tuned: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each number is answered by the next one, however long it goes on."""
+    words = [*WORDS, "seven", "eight", "nine", "zero"]
+    follows = dict(zip(words, [*words[1:], words[0]], strict=True))
+    rows = []
+    for asked in itertools.product(words, repeat=2):
+        turns = [
+            ({"role": "user", "content": one}, {"role": "assistant", "content": follows[one]})
+            for one in asked
+        ]
+        rows.append({"messages": [*turns[0], *turns[1]]})
+    chats = tmp_path / "chat.jsonl"
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    base = untrained_run(text, tmp_path / "base", context=64)
+    more = ["--epochs", "20", "--lr", "0.01", "--batch-examples", "8"]
+    found = llmscale(*command(base, chats, tmp_path / "out", *more))
+    assert found.exit_code == 0, found.output
+
+    typed: Iterator[str | BaseException] = iter(
+        [words[0], " ", KeyboardInterrupt(), *words[1:], EOFError()]
+    )
+
+    def answer_of(prompt: str) -> str:
+        line = next(typed)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    monkeypatch.setattr("builtins.input", answer_of)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    app(["chat", str(tmp_path / "out"), "--temperature", "0"], standalone_mode=False)
+    shown = capsys.readouterr()
+    answers = [line.split()[-1] for line in shown.out.splitlines() if "assistant: " in line]
+    assert answers == [follows[word] for word in words]
+    assert shown.err.count("has outgrown the model's context of 64 tokens") == 1
+    assert "not fine-tuned on conversations" not in shown.err
+    for other in (base, tuned):
+        assert "not fine-tuned on conversations" in begin_chat(other).remarks[-1]
 
 
 OWN_TASK = """

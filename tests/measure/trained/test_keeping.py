@@ -12,6 +12,7 @@ from sweeps import llmscale, options
 from trained import untrained_run
 
 from llmscale.errors import InputError
+from llmscale.measure.sweep.keeping import Kept
 from llmscale.measure.sweep.records import write_tables
 from llmscale.measure.train.kept_weights import read_tensors, write_weights
 from llmscale.measure.trained.listing import models
@@ -78,7 +79,32 @@ def test_what_is_beyond_the_budget_is_said(text: Path, tmp_path: Path) -> None:
     found = llmscale(*command, "--keep-gb", "0.00003", "--dry-run", "--json")
     plan = json.loads(found.stdout)
     assert plan["kept"]["runs"] == 1
-    assert "weights-not-kept" in {note["code"] for note in plan["warnings"]}
+    (said,) = (one for one in plan["warnings"] if one["code"] == "weights-not-kept")
+    assert "room for the weights of 1 of 2 runs" in said["message"]
+    assert "those of 1 run (2x16x1) are not kept. All would take" in said["message"]
+    assert str(Kept("bfloat16", {"a": 1024}, 2)).startswith("weights: kept for 1 of 2 runs, 1")
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        (["--keep", "all"], "4 runs ended without keeping weights, which cannot come back"),
+        (["--keep", "none"], "weights that were kept stay, those of 4 runs too"),
+        ([], None),
+    ],
+)
+def test_keep_changes_nothing_of_runs_that_ended_and_says_so(
+    keep: list[str], said: str | None, text: Path, ladder: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(ladder, tmp_path / "out"))
+    if "all" in keep:
+        for weights in out.glob("runs/*/weights.safetensors"):
+            weights.unlink()
+    command = options(text, out, "1x16x1,2x16x1", "10k,20k")
+    found = llmscale(*command, "--keep-dtype", "float32", *keep, "--dry-run")
+    assert found.exit_code == 0, found.output
+    words = " ".join(found.stderr.split())
+    assert words.count(said) == 1 if said else "cannot come back" not in words
 
 
 @pytest.mark.parametrize("keep", ["3M", "all,none", "", "largest,1x16x1"])

@@ -12,10 +12,12 @@ import torch
 from sweeps import llmscale
 
 from llmscale import InputError, open_model, quantize, read_runs
+from llmscale.explain.api.next_step import can_fit
 from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.train.kept_weights import read_tensors, write_weights
 from llmscale.measure.train.packed_weights import BITS, Rounded, unpacked
 from llmscale.measure.trained.evaluation.scores import Metric
+from llmscale.measure.trained.listing import models
 from llmscale.measure.trained.quantization.api import Quantized, _row
 from llmscale.measure.trained.quantization.rounding import round_matrix
 from llmscale.runs.results_folder import ResultsFolder
@@ -72,6 +74,9 @@ def test_each_model_is_a_run_with_its_bits_as_a_column(kept_ladder: Path, rounde
         assert run.weight_bytes == size
         assert run.bits_per_weight == pytest.approx(8 * size / run.params_total)
         assert run.bits <= run.bits_per_weight < run.bits + 1.3
+    # Two sizes and two budgets are too few for the law.
+    assert not can_fit(rounded, law="precision")
+    assert {one.bits for one in models(rounded).models} == {2, 8, 32}
     runs = read_runs(rounded)
     assert runs.columns["bits"] == "bits"
     assert runs.columns["loss"] == "loss"

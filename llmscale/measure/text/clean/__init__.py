@@ -148,7 +148,13 @@ def _tried(found: Any, title: str) -> type[Step]:
         return kind
     kind = _of_function(found, title)
     assert issubclass(kind, Rewrite)
-    kind(title).rewritten("A short document.\n\nIt has two paragraphs.\n")
+    step, document = kind(title), "A short document.\n\nIt has two paragraphs.\n"
+    if len({step.rewritten(document) for _ in range(_TRIES)}) > 1:
+        raise InputError(
+            f"{title} makes different texts of the same document",
+            "make what it returns depend on the document only: text is read in several processes, "
+            "and again",
+        )
     return kind
 
 
@@ -167,6 +173,7 @@ def _of_function(function: Callable[[str], Any], title: str) -> type[Rewrite]:
     return OfFunction
 
 
+_TRIES = 8
 _FIX = "return the text to keep, or None to drop the document"
 
 STEPS: Menu[Any] = Menu(

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import math
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +24,13 @@ _OPENING_NATS: Final = 40.0
 
 def whole(text: str) -> int:
     """A setting that is a whole number: `27`, `4k`. Raises InputError."""
-    return 0 if text.strip() == "0" else parse_count(text)
+    if text.strip() == "0":
+        return 0
+    count = parse_count(text)
+    with suppress(ValueError):  # it has a suffix
+        if float(text) != count:
+            raise InputError(f"{text.strip()!r} is no whole number", "write it like 27 or 4k")
+    return count
 
 
 def number(text: str) -> float:

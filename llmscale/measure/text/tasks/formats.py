@@ -51,6 +51,8 @@ class Example:
     """The parts of an example, one after the other."""
 
     parts: tuple[Part, ...]
+    is_chat: bool = False
+    """Whether it is written by chat_template.py."""
 
     @property
     def given(self) -> str:
@@ -158,7 +160,7 @@ def _chat(row: Mapping[str, Any], where: str, *, messages: str) -> Example:
             f"{where} has no turn of the assistant in {messages!r}, and so nothing to learn",
             'give turns like {"role": "assistant", "content": "..."}',
         )
-    return Example(parts)
+    return Example(parts, is_chat=True)
 
 
 def _list(value: Any, where: str, column: str) -> list[Any]:

@@ -58,6 +58,7 @@ class _Rows:
     left_out: int = 0
     cut: int = 0
     repeated: int = 0
+    chats: int = 0
 
 
 def prepare_task(
@@ -100,6 +101,7 @@ def _read(
             found.repeated += 1
             continue
         seen.add(whole)
+        found.chats += example.is_chat
         is_text = all(part.learnt for part in example.parts)
         row = _row(example, encoder, end_of_text)
         for piece in _fitting(row, context + 1, cuts, is_text):
@@ -167,8 +169,8 @@ def _check(source: str, found: _Rows, number: int, context: int) -> None:
         )
     if len(set(found.digests)) < FEWEST_EXAMPLES:
         raise InputError(
-            f"{source} has {counted(len(set(found.digests)), 'different example')}: too few to "
-            f"hold some out, which takes {FEWEST_EXAMPLES}",
+            f"{source} has {counted(len(set(found.digests)), 'example')} of different beginnings, "
+            f"up to what is learnt: too few to hold some out, which takes {FEWEST_EXAMPLES}",
             "name more examples",
         )
 
@@ -258,6 +260,7 @@ def _meta(
             "left_out": found.left_out,
             "cut": found.cut,
             "repeated": found.repeated,
+            "chats": found.chats,
         },
         "tokenizer": {"vocab_size": vocabulary, "end_of_text": end_of_text},
         "split": {

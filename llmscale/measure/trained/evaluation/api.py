@@ -11,6 +11,7 @@ from llmscale.measure.trained.evaluation.kept import KeptScores, key_of, scores_
 from llmscale.measure.trained.evaluation.measures import Measure, measures
 from llmscale.measure.trained.evaluation.scores import Evaluation, RunScores, Score
 from llmscale.measure.trained.evaluation.spec import EvalSpec
+from llmscale.measure.trained.listing import known_tokens
 from llmscale.measure.trained.model import TrainedModel, open_model
 from llmscale.measure.trained.places import find_run, kept_none, usable_runs
 from llmscale.runs.checked import DamagedFile
@@ -18,6 +19,7 @@ from llmscale.runs.remote import is_results, is_url, results_at
 from llmscale.runs.remote.reading import fetched
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.scores import known_scores
 from llmscale.settings import shows_keywords
 from llmscale.settings.tables import with_keywords
 
@@ -122,16 +124,18 @@ def _measured(
             score = measure.measure(trained)
             kept.add(score, key, measure.asked)
         scores.append(score)
-    job = trained.spec.job
+    job, row = trained.spec.job, trained.row
+    bits = known_scores(trained.folder).get("bits")
     return RunScores(
         run_id=trained.run_id,
         size=job.size,
         recipe=job.recipe,
         seed=job.seed,
         params=job.shape.params,
-        tokens=job.tokens,
+        tokens=job.tokens if row is None else known_tokens(row),
         scores=tuple(scores),
         known=tuple(known),
+        bits=None if bits is None else round(bits),
     )
 
 
@@ -156,7 +160,7 @@ def _mixed(folder: RunFolder, asked: list[Measure], runs: list[RunScores]) -> li
 
 
 def _by_size(runs: list[RunScores]) -> tuple[RunScores, ...]:
-    return tuple(sorted(runs, key=lambda run: (run.params, run.tokens, run.seed)))
+    return tuple(sorted(runs, key=lambda run: (run.params, run.tokens or 0, run.seed)))
 
 
 def _runs_at(place: Path | str) -> tuple[list[RunFolder], list[str]]:
@@ -183,5 +187,5 @@ def results_with_weights(place: Path | str) -> ResultsFolder | None:
         return ResultsFolder(remote.folder)
     path = Path(text).expanduser()
     if text and (path / "runs").is_dir() and not (path / "spec.json").exists():
-        return ResultsFolder(path.resolve())
+        return ResultsFolder(path)
     return None

@@ -58,10 +58,18 @@ class KeptScores:
 
     def check(self, names: Iterable[str]) -> None:
         """Raise InputError if the run's columns cannot be read, or if training wrote those of one
-        of `names`."""
-        columns = read_scores(self.folder)
+        of `names`, or if only case tells one from what was measured before."""
+        columns = {column.lower() for column in read_scores(self.folder)}
+        known = {name.lower(): name for name in known_object(self.path)}
         for name in names:
-            if f"share_{name}" in columns:
+            before = known.get(name.lower(), name)
+            if before != name:
+                raise InputError(
+                    f"run {self.folder.run_id} has scores of {before}, from which only case tells "
+                    f"{name}",
+                    f"give it another name: NAME=FILE, or measure {before} again",
+                )
+            if f"share_{name}".lower() in columns:
                 raise InputError(
                     f"{name} is a source of the mixture of run {self.folder.run_id}, whose "
                     f"training wrote loss_{name}",

@@ -65,11 +65,12 @@ def measures(spec: EvalSpec) -> list[Measure]:
         found += harness_measures(spec)
     names: set[str] = set()
     for measure in found:
-        if measure.name in names:
+        name = measure.name.lower()  # case does not tell columns apart
+        if name in names:
             raise InputError(
                 f"two things to measure are called {measure.name}", "name them: NAME=FILE"
             )
-        names.add(measure.name)
+        names.add(name)
     return found
 
 

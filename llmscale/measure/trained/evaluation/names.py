@@ -8,6 +8,8 @@ from pathlib import Path
 from llmscale.errors import InputError
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.\-]*)=(.+)", re.DOTALL)
+_HALF = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.\-]*)=|=(?P<place>.*)", re.DOTALL)
+"""`NAME=PLACE` that lacks one of the two."""
 _LONGEST = 40
 _OTHER_COLUMNS = re.compile(r"(stderr|norm)(_.*)?", re.IGNORECASE | re.DOTALL)
 """Names by which `loss_NAME` and `accuracy_NAME` are the columns of another measure."""
@@ -23,16 +25,18 @@ class Asked:
 
 def named(texts: Sequence[str], option: str) -> tuple[Asked, ...]:
     """What each of `texts`, `NAME=PLACE` or PLACE, asks for. A place gives its name if none is
-    given. Raises InputError for two of one name, and for what has none."""
+    given. Raises InputError for two of one name, in whatever case, and for what has none."""
     found: dict[str, Asked] = {}
     for text in texts:
         asked = _asked(text.strip(), option)
-        if asked.name in found:
+        known = found.setdefault(asked.name.lower(), asked)
+        if known is not asked:
+            named = asked.name if known.name == asked.name else f"{known.name} and {asked.name}"
             raise InputError(
-                f"{option} names two by {asked.name}: {found[asked.name].place} and {asked.place}",
-                f"give each a name of its own: {option} NAME={asked.place}",
+                f"{option} names two by {named}: {known.place} and {asked.place}",
+                "give each a name of its own, which differs in more than case: "
+                f"{option} NAME={asked.place}",
             )
-        found[asked.name] = asked
     return tuple(found.values())
 
 
@@ -41,6 +45,12 @@ def _asked(text: str, option: str) -> Asked:
     name, place = match.groups() if match else ("", text)
     if not place.strip():
         raise InputError(f"{option} is empty", f"write it like {option} books=books.jsonl")
+    if lacking := _HALF.fullmatch(text):
+        missing = "text or task after" if lacking["name"] else "name before"
+        raise InputError(
+            f"{option} {text} has no {missing} the =",
+            f"write it like {option} {lacking['name'] or 'books'}={lacking['place'] or 'FILE'}",
+        )
     plain = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(place).name.partition(".")[0]).strip("-")
     if not plain or len(plain) > _LONGEST:
         raise InputError(

@@ -86,10 +86,13 @@ class RunScores:
     recipe: str | None
     seed: int
     params: int
-    tokens: int
+    tokens: int | None
+    """None of an imported model of which nobody said it."""
     scores: tuple[Score, ...]
     known: tuple[str, ...] = ()
     """The names of those that were measured before, by the same options."""
+    bits: int | None = None
+    """Of a weight, if it was rounded or is next to such."""
 
     def to_json(self) -> dict[str, Any]:
         scores = [score.to_json() for score in self.scores]

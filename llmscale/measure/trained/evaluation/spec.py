@@ -135,14 +135,14 @@ class EvalSpec:
     device: str = setting(
         "auto",
         help="`auto`, `cuda` or `cpu`.",
-        group=MEASURE,
+        group="Hardware",
         metavar="NAME",
         choices=lambda: DEVICES,
     )
     arch: str | None = setting(
         None,
         help="The file of the runs' architecture, if that is one of your own.",
-        group=MEASURE,
+        group="Hardware",
         metavar="./FILE.py:NAME",
     )
     again: bool = setting(

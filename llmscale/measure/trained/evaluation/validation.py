@@ -15,6 +15,7 @@ from llmscale.measure.trained.evaluation.scores import Score
 from llmscale.measure.trained.evaluation.spec import VALIDATION
 from llmscale.measure.trained.evaluation.texts import TextTokens
 from llmscale.measure.trained.evaluation.windows import windows_at_a_time
+from llmscale.measure.trained.exchange import IMPORTED
 from llmscale.measure.trained.model import TrainedModel
 
 
@@ -56,7 +57,12 @@ def validation_tokens(trained: TrainedModel, max_tokens: int | None = None) -> T
 
 def validation_store(trained: "TrainedModel") -> TokenStore:
     """The token store of the run's text. Raises InputError if it is gone, or of another text."""
-    fix = f"name the text that it should be measured on: --data NAME=SOURCE, for {VALIDATION}"
+    fix = "name a text to measure it on, as in --data books=books.txt"
+    if trained.spec.job.data.startswith(IMPORTED):
+        raise InputError(
+            f"run {trained.run_id} was imported, so there is no text of its own to measure it on",
+            fix,
+        )
     if not (trained.spec.store and Path(trained.spec.store, "meta.json").exists()):
         raise InputError(
             f"the validation text of run {trained.run_id} is not on this machine (it was in "

@@ -13,8 +13,8 @@ from llmscale.errors import InputError, WorkError
 from llmscale.errors.command_lines import command_line
 from llmscale.machine.needs import need
 from llmscale.measure.train.run_spec import KEPT_DTYPES
-from llmscale.measure.trained.exchange import FORMATS
 from llmscale.measure.trained.exchange.card import model_card
+from llmscale.measure.trained.exchange.formats import FORMATS
 from llmscale.measure.trained.model import open_model
 from llmscale.runs.safe_paths import refuse_unusable
 from llmscale.runs.safe_write import cannot_write, make_folder

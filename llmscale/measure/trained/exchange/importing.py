@@ -11,13 +11,12 @@ from llmscale.measure.train.job import Job, run_row
 from llmscale.measure.train.kept_weights import weights_digest, write_weights
 from llmscale.measure.train.resumable import shapes_of_weights
 from llmscale.measure.train.run_spec import RunSpec
-from llmscale.measure.trained.exchange import FORMATS, IMPORTED, Imported
+from llmscale.measure.trained.exchange.formats import FORMATS, IMPORTED, Imported
+from llmscale.measure.trained.places import new_or_own
 from llmscale.quantity import parse_count
 from llmscale.runs.lock import only_writer
-from llmscale.runs.results_folder import ResultsFolder, results_folder
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.safe_paths import refuse_links
 from llmscale.runs.safe_write import make_folder, write_bytes
 
 _UNKNOWN = "imported; how many tokens it was trained on is not known"
@@ -52,7 +51,7 @@ def import_model(
             "name the folder of a model; one of a hub is fetched first, as by hf download",
         )
     count = None if tokens is None else parse_count(str(tokens), "--tokens")
-    results = _place_for(out)
+    results = new_or_own(out)
     model: Imported = FORMATS.find(FORMATS.pin(source)).read(place)
     _check_weights(model, place)
     job = _job(model, count)
@@ -73,24 +72,6 @@ def import_model(
         home.write_row(row)
         write_tables(results, final=True)
     return ImportedRun(home, row, remarks)
-
-
-def _place_for(out: Path | str) -> ResultsFolder:
-    """A results folder that is new, or holds imports only. Raises InputError."""
-    results = results_folder(out)
-    if results.sweep_path.exists():
-        raise InputError(f"{results.path} holds a sweep", "name another folder with --out")
-    others = [path for path in results.path.glob("*") if path.name not in _OWN]
-    if others:
-        raise InputError(
-            f"{results.path} holds files, and no imported runs only",
-            "name a new or empty folder with --out",
-        )
-    refuse_links(results.path)
-    return results
-
-
-_OWN = ("runs", "runs.parquet", "curves.parquet", ".lock", "figures")
 
 
 def _check_weights(model: Imported, place: Path) -> None:

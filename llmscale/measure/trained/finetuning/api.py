@@ -13,7 +13,7 @@ from llmscale.errors.command_lines import command_line
 from llmscale.measure.executors import check_executor
 from llmscale.measure.lead import Report
 from llmscale.measure.sweep.api import MOST_HOURS, ask_to_start, train_rounds
-from llmscale.measure.sweep.keeping import check_room
+from llmscale.measure.sweep.keeping import check_room, said_of_ended
 from llmscale.measure.sweep.opening import Results, fetch
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.sweep.provenance import check_runs, describe_text
@@ -64,6 +64,10 @@ def finetune(
     work = _prepared(spec, results, watcher)
     plan = work.plan(tell=lambda text: watcher.tell(f"{text} ..."))
     watcher.planned(plan, work.store, results.where)
+    ended = finished_runs(results.folder)
+    said = said_of_ended(spec.as_sweep, plan.kept, ended, results.folder, settings)
+    if said and results.remote is None:  # a URL has weights that are not here
+        watcher.tell(f"note: {said}")
     if rewritten := check_runs(results.folder, plan):
         watcher.warn(rewritten)
     for damage in find_damage(results.folder):
@@ -72,7 +76,7 @@ def finetune(
     planned = SweepResult(results.folder, results.where, plan, describe_text(work.store))
     if dry_run:
         return planned
-    check_room(plan.kept, finished_runs(results.folder), results.folder.path)
+    check_room(plan.kept, ended, results.folder.path)
     if plan.seconds > max_hours * 3600 and not yes:
         ask_to_start(plan, max_hours, watcher)
     plan, runs = _train(work, plan, results, command, watcher)

@@ -125,7 +125,8 @@ def _job(
 
 
 def adapter_lines(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
-    """What LoRA trains of each shape: matrix, its size, adapters, weights of both."""
+    """What LoRA trains of each shape: matrix, blocks x experts x its size, rank, weights of its
+    adapters, its own."""
     lines: list[tuple[str, ...]] = []
     seen = set()
     for job in jobs:
@@ -134,7 +135,8 @@ def adapter_lines(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
             continue
         seen.add(job.shape)
         for one in adapted(job.shape, low_rank):
-            size = f"{one.blocks} x {one.outputs} x {one.inputs}"
+            of_experts = f"{one.experts} x " if one.experts > 1 else ""
+            size = f"{one.blocks} x {of_experts}{one.outputs} x {one.inputs}"
             trained, whole = f"{one.weights:,}", f"{one.whole:,}"
             lines.append((job.size, one.name, size, str(one.rank), trained, whole))
     return lines

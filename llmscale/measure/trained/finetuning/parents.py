@@ -59,7 +59,7 @@ def find_parents(places: Sequence[str], arch: str | None = None) -> Parents:
     remarks: list[str] = []
     for place in places:
         for one in _runs_at(place):
-            found.setdefault(one.folder.path, one.folder)
+            found.setdefault(one.folder.path.resolve(), one.folder)
             remarks += one.remarks
     models: dict[str, Parent] = {}
     for folder in found.values():
@@ -95,7 +95,7 @@ def _runs_at(place: str) -> list[FoundRun]:
     path = Path(place).expanduser()
     if is_url(place) or (path / "spec.json").exists() or not (path / "runs").is_dir():
         return [find_run(place)]
-    results = ResultsFolder(path.resolve())
+    results = ResultsFolder(path)
     runs = [run for run in results.run_folders if run.weights_path.exists()]
     done = [run for run in runs if (row := run.known_row()) and row.status == "done"]
     if not done:

@@ -95,7 +95,8 @@ class Finetuning:
         before = self.folder.known_sweep()
         said = provenance(plan, self.spec.as_sweep, self.store, self.folder, command)
         runs = dict.fromkeys([*before.get("runs", []), *said["runs"]])
-        parents = {parent.folder.run_id: str(parent.folder.path) for parent in self.parents.models}
+        folders = [parent.folder for parent in self.parents.models]
+        parents = {folder.run_id: str(folder.path.resolve()) for folder in folders}
         return {
             **said,
             "spec": self.spec.to_json(),

@@ -1,7 +1,7 @@
 """A conversation with a model that was fine-tuned on conversations, turn by turn."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from llmscale.measure.trained.generation.prompts import encode_prompts
 from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.trained.generation.text_stream import TextStream
 from llmscale.measure.trained.model import TrainedModel
+from llmscale.runs.results_folder import ResultsFolder
 from llmscale.settings import shows_keywords
 from llmscale.settings.tables import with_keywords
 
@@ -35,6 +36,8 @@ class Answer:
     text: str
     ended: bool
     """Whether it came to its end; else it was stopped, or has as many tokens as were asked for."""
+    interrupted: bool = False
+    """Whether Ctrl-C stopped it."""
     remarks: tuple[str, ...] = ()
 
 
@@ -49,7 +52,7 @@ class Conversation:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What was taken for what."""
-        if self.trained.spec.job.finetuning is not None:
+        if _learnt_chats(self.trained):
             return self.trained.remarks
         said = f"run {self.trained.run_id} was not fine-tuned on conversations: it goes on with "
         return (*self.trained.remarks, f"{said}them as with any text")
@@ -64,22 +67,42 @@ class Conversation:
         it. Raises InputError for a text that cannot be encoded."""
         encode_prompts(self.trained, [text])
         self.turns.append(Turn(USER, text))
-        trained = self.trained
-        prompt = encode_question(self.turns, trained.tokenizer, trained.end_of_text)
+        trained, (prompt, said) = self.trained, self._prompt()
         answering = _Answering(TextStream(trained.tokenizer, prompt), hears)
         found: Completion | None = None
-        remarks: Sequence[str] = ()
+        interrupted = False
         try:
             completions = complete(
                 trained, [prompt], self.sampling, hears=answering, stop=answering.has_mark
             )
-            (found,), remarks = completions.texts, completions.remarks
+            (found,), said = completions.texts, (*said, *completions.remarks)
         except KeyboardInterrupt:
             answering(0, None)
+            interrupted = True
         answer = answering.text.strip()
         self.turns.append(Turn(ASSISTANT, answer))
         ended = answering.has_mark() or (found is not None and found.ended)
-        return Answer(answer, ended, tuple(remarks))
+        return Answer(answer, ended, interrupted, said)
+
+    def _prompt(self) -> tuple[list[int], tuple[str, ...]]:
+        """The tokens of what was said, and what is to be said of it. Of a conversation that leaves
+        no room for the answer the oldest questions go, each with its answer: half a turn at the
+        beginning is nothing that the model has learnt. What it should know stays."""
+        trained = self.trained
+        room = trained.context - min(self.sampling.tokens, trained.context // 2)
+        questions = [place for place, turn in enumerate(self.turns) if turn.role == USER]
+        prompt: list[int] = []
+        for place in questions:
+            seen = [*self.turns[: questions[0]], *self.turns[place:]]
+            prompt = encode_question(seen, trained.tokenizer, trained.end_of_text)
+            if len(prompt) <= room:
+                break
+        if place == questions[0]:
+            return prompt, ()
+        outgrown = (
+            f"the conversation has outgrown the model's context of {trained.context:,} tokens"
+        )
+        return prompt, (f"{outgrown}: it sees only the last turns",)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -88,6 +111,17 @@ class Conversation:
             "turns": [asdict(turn) for turn in self.turns],
             "remarks": list(self.remarks),
         }
+
+
+def _learnt_chats(trained: TrainedModel) -> bool:
+    """Whether it was fine-tuned on conversations, as far as its results know."""
+    if trained.spec.job.finetuning is None:
+        return False
+    data: Any = ResultsFolder(trained.folder.path.parent.parent).known_sweep().get("data")
+    try:
+        return bool(data["meta"]["task"]["chats"])
+    except (KeyError, TypeError):  # of an older version, or without its results
+        return True
 
 
 class _Answering:

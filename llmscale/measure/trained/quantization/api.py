@@ -1,7 +1,7 @@
 """What `llmscale quantize` does: each model of a ladder in fewer bits, as runs of a new folder."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,24 @@ from llmscale.measure.train.kept_weights import (
     write_weights,
 )
 from llmscale.measure.train.packed_weights import BITS
-from llmscale.measure.train.run_spec import RunSpec, known_spec
+from llmscale.measure.train.run_spec import known_spec
 from llmscale.measure.trained.evaluation.api import results_with_weights
 from llmscale.measure.trained.evaluation.scores import Metric
 from llmscale.measure.trained.evaluation.validation import validation_loss, validation_store
 from llmscale.measure.trained.model import TrainedModel, open_model
-from llmscale.measure.trained.places import kept_none, usable_runs
+from llmscale.measure.trained.places import kept_none, new_or_own, usable_runs
 from llmscale.measure.trained.quantization.rounding import check_matrices, round_weights
 from llmscale.measure.trained.quantization.spec import QuantizeSpec
 from llmscale.runs.lock import only_writer
 from llmscale.runs.remote import is_url
-from llmscale.runs.results_folder import ResultsFolder, results_folder
+from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.safe_paths import refuse_links
 from llmscale.runs.safe_write import make_folder, write_bytes
-from llmscale.runs.scores import known_scores, read_scores, write_scores
+from llmscale.runs.scores import known_scores, read_scores, write_measured
 from llmscale.settings import shows_keywords
 from llmscale.settings.tables import with_keywords
 
-_OWN = ("runs", "runs.parquet", "curves.parquet", ".lock", "figures")
 _DIGEST_DIGITS = 32
 _MOST_LOSS = 700.0
 """Whose exponential is still a float."""
@@ -101,29 +99,24 @@ def quantize(
     parents = [one for one in usable_runs(source) if one.weights_path.exists()]
     if not parents:
         raise kept_none(place)
-    results = _place_for(_beside(place, source) if out is None else out, source)
-    opened, left_out = _opened(parents, spec.arch)
-    digests = {}
-    for trained in opened:
-        stored = _kept(trained)
-        check_matrices(stored, spec.bits, spec.group, trained.run_id)
-        digests[trained.run_id] = weights_digest(stored)[:_DIGEST_DIGITS]
+    results = new_or_own(_beside(place, source) if out is None else out, source)
+    opened, left_out = _opened(parents, spec)
     jobs = [
-        (trained, bits, _job(trained, bits, spec.group, digests[trained.run_id]))
-        for trained in opened
+        (parent, bits, _job(parent, bits, spec.group))
+        for parent in opened
         for bits in (None, *spec.bits)
     ]
     ids = {job.run_id for _, _, job in jobs}
-    _refuse_other_weights(results, digests, ids)
+    _refuse_other_weights(results, opened, ids)
     make_folder(results.path)
     known = 0
     with only_writer(results.path):
-        for trained, bits, job in jobs:
+        for parent, bits, job in jobs:
             home = results.run_folder(job.run_id)
             is_known = _is_whole(home)
-            report(trained.run_id, bits or _kept_bits(trained), is_known)
+            report(parent.trained.run_id, bits or parent.width, is_known)
             if not is_known:
-                _write(trained, replace(trained.spec, job=job), home, bits, spec)
+                _write(parent, job, home, bits, spec)
             known += is_known
         write_tables(results, final=True)
     models = tuple(_model(results, row) for row in recorded_runs(results) if row.run_id in ids)
@@ -138,39 +131,32 @@ def _beside(place: Path | str, source: ResultsFolder) -> Path:
             "the models are at a URL, and results of rounding go to this machine",
             "name a folder with --out results/NAME",
         )
-    return source.path.with_name(f"{source.path.name}-quantized")
+    named = source.path if source.path.name not in ("", "..") else source.path.resolve()
+    return named.with_name(f"{named.name}-quantized")
 
 
-def _place_for(out: Path | str, source: ResultsFolder) -> ResultsFolder:
-    """A results folder that is new, or holds quantized models only. Raises InputError."""
-    if is_url(str(out)):
-        raise InputError(f"--out is the URL {out}", "name a folder, as in --out results/NAME")
-    results = results_folder(out)
-    others = [path for path in results.path.glob("*") if _is_other(path.name)]
-    if others or results.path.resolve() == source.path.resolve():
-        raise InputError(
-            f"{results.path} holds other results ({others[0].name if others else 'the models'})",
-            "name a new folder with --out",
-        )
-    refuse_links(results.path)
-    return results
+@dataclass(frozen=True)
+class _Parent:
+    """A model to round."""
 
-
-def _is_other(name: str) -> bool:
-    return name not in _OWN and not (name.startswith("fit-") and name.endswith(".json"))
+    trained: TrainedModel
+    digest: str
+    """Of its weights as they are kept."""
+    width: int
+    """Bits of the widest of these."""
 
 
 def _opened(
-    parents: list[RunFolder], arch: str | None
-) -> tuple[list[TrainedModel], list[tuple[str, str]]]:
+    parents: list[RunFolder], spec: QuantizeSpec
+) -> tuple[list[_Parent], list[tuple[str, str]]]:
     """The models to round, and what of the runs cannot be. Raises InputError if all cannot."""
-    found, left_out = [], []
+    usable, left_out = [], []
     for folder in parents:
         row = folder.known_row()
         try:
             if row is None or row.status != "done":
                 raise InputError(f"run {folder.run_id} is not done")
-            trained = open_model(folder.path, arch=arch)
+            trained = open_model(folder.path, arch=spec.arch)
             if trained.spec.job.rounded is not None:
                 raise InputError(f"run {folder.run_id} is rounded already")
             validation_store(trained)
@@ -178,19 +164,26 @@ def _opened(
         except InputError as error:
             left_out.append((folder.run_id, error.problem))
             continue
-        found.append(trained)
-    if not found:
+        usable.append(trained)
+    if not usable:
         raise InputError(
             f"none of {counted(len(parents), 'run')} can be rounded: {left_out[0][1]}",
             "name a results folder of models that are done, on the machine that has their text",
         )
+    found = []
+    for trained in usable:
+        stored = _kept(trained)
+        check_matrices(stored, spec.bits, spec.group, trained.run_id)
+        width = 8 * int(max(weight.itemsize for weight in stored.values()))
+        found.append(_Parent(trained, weights_digest(stored)[:_DIGEST_DIGITS], width))
     return found, left_out
 
 
 def _refuse_other_weights(
-    results: ResultsFolder, digests: Mapping[str, str], ids: set[str]
+    results: ResultsFolder, parents: Sequence[_Parent], ids: set[str]
 ) -> None:
     """Raise InputError if there are runs of a parent as it was with other weights."""
+    digests = {parent.trained.run_id: parent.digest for parent in parents}
     for row in recorded_runs(results):
         if row.run_id in ids or row.parent is None or row.parent not in digests:
             continue
@@ -215,37 +208,34 @@ def _is_whole(home: RunFolder) -> bool:
     return True
 
 
-def _job(trained: TrainedModel, bits: int | None, group: int, digest: str) -> Job:
+def _job(parent: _Parent, bits: int | None, group: int) -> Job:
     """The job of the model, whose id also says to what which weights are rounded."""
-    name = f"int{bits}-group{group}" if bits else f"as kept, {_kept_bits(trained)} bits"
-    return replace(trained.spec.job, rounded=f"{name} of {digest}")
+    name = f"int{bits}-group{group}" if bits else f"as kept, {parent.width} bits"
+    return replace(parent.trained.spec.job, rounded=f"{name} of {parent.digest}")
 
 
 def _kept(trained: TrainedModel) -> Mapping[str, Any]:
     return read_tensors(trained.folder.weights_path)[0]
 
 
-def _kept_bits(trained: TrainedModel) -> int:
-    return int(max(weight.itemsize for weight in _kept(trained).values())) * 8
-
-
 def _write(
-    trained: TrainedModel, run: RunSpec, home: RunFolder, bits: int | None, spec: QuantizeSpec
+    parent: _Parent, job: Job, home: RunFolder, bits: int | None, spec: QuantizeSpec
 ) -> None:
     """The run of a model in `bits` bits, or as it was kept; its row is written last."""
+    trained = parent.trained
     assert trained.row is not None
-    stored, notes, width = _kept(trained), {}, _kept_bits(trained)
+    stored, notes, width = _kept(trained), {}, parent.width
     if bits is not None:
         stored = round_weights(stored, bits, spec.group).stored
         notes, width = {BITS: str(bits)}, bits
     make_folder(home.path)
-    replace(run, start=None, branch_points={}).write(home)
-    write_weights(home.weights_path, stored, run.job, notes)
+    replace(trained.spec, job=job, start=None, branch_points={}).write(home)
+    write_weights(home.weights_path, stored, job, notes)
     write_bytes(home.tokenizer_path, trained.tokenizer_file.read_bytes())
     rounded = open_model(home.path, arch=spec.arch)
     score = validation_loss(rounded)
     size = sum(weight.nbytes for weight in stored.values())
-    write_scores(
+    write_measured(
         home,
         {
             "bits": width,
@@ -253,7 +243,7 @@ def _write(
             "weight_bytes": size,
         },
     )
-    home.write_row(_row(trained.row, run.job.run_id, score.metric("loss"), *score.metrics[1:]))
+    home.write_row(_row(trained.row, job.run_id, score.metric("loss"), *score.metrics[1:]))
 
 
 def _row(parent: Run, run_id: str, loss: Metric, per_byte: Metric) -> Run:

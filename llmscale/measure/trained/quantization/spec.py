@@ -46,7 +46,7 @@ class QuantizeSpec:
     arch: str | None = setting(
         None,
         help="The file of the runs' architecture, if that is one of your own.",
-        group=_ROUND,
+        group="Hardware",
         metavar="./FILE.py:NAME",
     )
 

@@ -312,7 +312,7 @@ def test_an_answer_ends_before_the_next_turn(
     assert [turn.role for turn in talk.turns] == [SYSTEM, USER, ASSISTANT]
 
 
-def test_chat_answers_each_line_of_a_pipe(run: Path) -> None:
+def test_chat_answers_each_line_of_a_pipe(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
     from llmscale.commands import app
@@ -328,3 +328,10 @@ def test_chat_answers_each_line_of_a_pipe(run: Path) -> None:
     wrong = CliRunner().invoke(app, asked, input=b"caf\xe9\n")
     assert wrong.exit_code == 2
     assert "line 1 of standard input is not UTF-8" in wrong.stderr
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llmscale.measure.trained.generation.chat.complete", interrupted)
+    assert begin_chat(run).ask("one").interrupted
+    assert CliRunner().invoke(app, asked, input="one\n\ntwo\n").exit_code == 130

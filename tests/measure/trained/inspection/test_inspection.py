@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,10 @@ def test_losses_and_alternatives_are_those_of_the_logits(results: Path) -> None:
         1 + order[place].tolist().index(number) for place, number in enumerate(numbers[0, 1:])
     ]
     assert "".join(token.text for token in found.tokens) == SENTENCE
+    names = [replace(found, text=text).file_name for text in ("a b", "a b!", "\u732b", "a b")]
+    assert names[0] == names[3]
+    assert len({*names}) == 3
+    assert names[0].startswith(f"attention-{found.run_id}-a-b-")
 
 
 def test_an_induction_head_scores_one_and_even_attention_its_share() -> None:
@@ -131,10 +136,11 @@ def test_the_command_shows_the_text_and_writes_figure_and_page(
     assert found.exit_code == 0, found.output
     losses = re.findall(r"\[(\d+\.\d+)\]", found.stdout)
     assert len(losses) >= 8
-    names = {path.name for path in (results / "figures").iterdir()}
     run_id = open_model(results).run_id
-    assert {f"attention-{run_id}.png", f"attention-{run_id}.html"} <= names
-    page = (results / "figures" / f"attention-{run_id}.html").read_text()
+    pages = list((results / "figures").glob(f"attention-{run_id}-three-b-four-*.html"))
+    (page_path,) = (page for page in pages if page.with_suffix(".png").exists())
+    assert str(page_path) in found.stdout.splitlines()
+    page = page_path.read_text()
     assert page.count("</script>") == 2
     assert "<b>" not in page
     assert "http" not in page.replace("http-equiv", "")

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from llmscale.measure.models.llama import Llama
 from llmscale.measure.parametrization import Parametrization
-from llmscale.measure.trained.exchange._settings import Wanted, number_of, real_of, refuse, table_of
+from llmscale.measure.trained.exchange.formats._settings import (
+    Wanted,
+    number_of,
+    real_of,
+    refuse,
+    table_of,
+)
 from llmscale.runs.shape import ARCHITECTURES, Shape
 
 TIED = False

@@ -12,8 +12,8 @@ from torch import Tensor
 from llmscale.errors import InputError, listed
 from llmscale.measure.text.tokenizer import load_tokenizer, vocab_size
 from llmscale.measure.train.kept_weights import read_tensors
-from llmscale.measure.trained.exchange import Imported, _gpt2, _llama
-from llmscale.measure.trained.exchange._settings import Wanted, refuse
+from llmscale.measure.trained.exchange.formats import Imported, _gpt2, _llama
+from llmscale.measure.trained.exchange.formats._settings import Wanted, refuse
 from llmscale.measure.trained.model import TrainedModel
 from llmscale.runs.checked import DamagedFile, read_object
 
@@ -21,6 +21,7 @@ _KINDS: Mapping[str, Any] = {"llama": _llama, "gpt2": _gpt2}
 """How each architecture's weights and settings are written there; the names are ours and theirs."""
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _CONFIG, _INDEX, _WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
+_WHOLE = "name the folder of a whole model"
 
 
 def files(trained: TrainedModel, dtype: str) -> dict[str, bytes]:
@@ -103,7 +104,7 @@ class _Named(dict[str, Tensor]):
         return super().__getitem__(name)
 
     def __missing__(self, name: str) -> Tensor:
-        raise InputError(f"{self._folder} has no weight {name}", "name the folder of a whole model")
+        raise InputError(f"{self._folder} has no weight {name}", _WHOLE)
 
 
 def _with_prefix(weights: dict[str, Tensor], embedding: str) -> dict[str, Tensor]:
@@ -155,7 +156,7 @@ def _all_weights(folder: Path) -> dict[str, Tensor]:
     if index.exists():
         places = _object(index).get("weight_map")
         if not isinstance(places, dict):
-            raise InputError(f"{index} names no files", "name the folder of a whole model")
+            raise InputError(f"{index} names no files", _WHOLE)
         names = sorted({Path(str(name)).name for name in places.values()})
     found: dict[str, Tensor] = {}
     for name in names:
@@ -167,6 +168,8 @@ def _all_weights(folder: Path) -> dict[str, Tensor]:
             raise InputError(
                 f"{folder} has no {name}{other}", "save the model as safetensors"
             ) from None
+        except InputError as error:
+            raise InputError(error.problem, _WHOLE) from error
     for name, weight in found.items():
         if weight.dtype not in _FLOATS:
             raise InputError(
@@ -180,9 +183,9 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         return read_object(path)
     except FileNotFoundError:
-        raise InputError(f"there is no {path}", "name the folder of a whole model") from None
+        raise InputError(f"there is no {path}", _WHOLE) from None
     except DamagedFile as error:
-        raise InputError(error.problem, "name the folder of a whole model") from error
+        raise InputError(error.problem, _WHOLE) from error
 
 
 def _json(payload: Mapping[str, Any]) -> bytes:

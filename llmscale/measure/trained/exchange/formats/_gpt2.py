@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from llmscale.measure.parametrization import Parametrization
-from llmscale.measure.trained.exchange._settings import Wanted, number_of, refuse
+from llmscale.measure.trained.exchange.formats._settings import Wanted, number_of, refuse
 from llmscale.runs.shape import Shape
 
 TIED = True

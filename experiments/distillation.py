@@ -1,0 +1,73 @@
+"""How much compute does a small model save that is taught by a larger one? (Hinton et al. 2015.)
+
+    .venv/bin/python experiments/distillation.py
+
+Trains a teacher of 160k parameters, then the ladder of experiments/distillation.toml by itself and
+taught; run again, it goes on where it was stopped. The multiplier is given for the FLOPs of the
+students only, as if the teacher were there anyway, and with the forward passes of the teacher.
+Writes README.md into results/distillation, next to the tables."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from multiplier import multiplied, worth
+
+from llmscale.explain.fit import Fit
+
+OUT, TEACHER = "results/distillation", "results/teacher"
+"""From the folder of the repository, as sweep.json tells the command."""
+LADDER = "experiments/distillation.toml"
+SHARED = ["--tokenizer", "bpe:512", "--validation-tokens", "100k", "--context", "128"]
+
+
+def main() -> None:
+    sweep("--sizes", "160k", "--tokens", "2M", "--data", "stdlib", *SHARED, "--out", TEACHER)
+    sweep(LADDER, "--keep", "none", "--out", OUT)
+    runs = pd.read_parquet(f"{OUT}/runs.parquet")
+    taught = runs["recipe"] == "distilled"
+    whole = runs.assign(flops=runs["flops"] + runs["teacher_flops"].fillna(0))
+    teacher = pd.read_parquet(f"{TEACHER}/runs.parquet").iloc[0]
+    text = describe(runs, teacher, multiplied(runs, taught), multiplied(whole, taught))
+    (Path(OUT) / "README.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def sweep(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "llmscale", "sweep", *words, "--yes"], check=True)
+
+
+def describe(runs: pd.DataFrame, teacher: "pd.Series", students: Fit, whole: Fit) -> str:
+    """The report: losses side by side, and the multiplier."""
+    lines = [
+        "# Small models by themselves, and taught",
+        "",
+        "    python experiments/distillation.py",
+        "",
+        f"The teacher has {teacher['params']:,} parameters, read {teacher['tokens']:,} tokens of "
+        f"the same text, and has a loss of {teacher['loss']:.4f}.",
+        "",
+        "| size | N | tokens | FLOPs | alone | taught | difference | the teacher's FLOPs |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for _, pair in runs.groupby(["params", "tokens"]):
+        by_recipe = pair.groupby("recipe")[["loss", "flops", "teacher_flops"]].mean()
+        alone, taught = by_recipe.loc["default"], by_recipe.loc["distilled"]
+        less = taught["loss"] - alone["loss"]
+        first = pair.iloc[0]
+        run = f"{first['size']} | {first['params']:,} | {first['tokens']:,} | {alone['flops']:.2e}"
+        losses = f"{alone['loss']:.4f} | {taught['loss']:.4f} | {less:+.4f}"
+        lines.append(f"| {run} | {losses} | {taught['teacher_flops']:.2e} |")
+    lines += [
+        "",
+        f"One law for both: {students.law}.",
+        "",
+        f"- If the teacher is there anyway, teaching is worth {worth(students)}.",
+        f"- With the teacher's forward passes counted, but not its training, {worth(whole)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
