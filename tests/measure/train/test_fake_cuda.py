@@ -37,7 +37,10 @@ STEPS: dict[str, dict[str, Any]] = {
     "a stack of three": {"stack": 3},
     "a stack of three with Muon": {"stack": 3, "optimizer": "muon"},
 }
-OF_ALL = ("AdamW in bfloat16", "activations computed twice", "a stack of three with Muon")
+OF_ALL = (
+    *("AdamW in bfloat16", "activations computed twice", "a stack of three with Muon"),
+    "adapters that learn targets, in two parts",
+)
 """The steps of STEPS that every architecture takes; the others call nothing of its own besides."""
 CASES = [
     (arch, name)
