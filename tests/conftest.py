@@ -5,6 +5,8 @@ caller says more.
 import functools
 import math
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,9 +19,9 @@ from hypothesis import HealthCheck, settings
 
 # Before torch, matplotlib and rich are imported: they read these once.
 _cache = Path(tempfile.mkdtemp(prefix="llmscale-test-cache-"))
-if (
-    KERNELS not in os.environ
-):  # else pytest-xdist has started this process, and the first one has named them
+# Else pytest-xdist has started this process, and the first one has named them.
+_has_no_kernels = KERNELS not in os.environ
+if _has_no_kernels:
     os.environ[KERNELS] = str(_cache / "compiled")
     (_cache / "compiled").mkdir()
 os.environ["LLMSCALE_CACHE"] = str(empty_cache(_cache))
@@ -39,20 +41,27 @@ settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LONGEST = (
-    "sweep",
-    "gpu_check",
-    "tune",
-    "train",
-    "stacked",
-    "distributed",
-    "faults",
-    "readme",
-    "trunks",
-    "fake_cuda",
+    *("sweep", "faults", "readme", "fit_figures", "published_laws", "fake_cuda", "tune"),
+    *("distributed", "fit_command", "fit", "train", "figures", "diagnostics", "spec_files"),
+    *("finetuning", "remote", "executors", "stacked", "compile"),
 )
-"""Files that take a minute or so, and are begun first, so that no processor waits in the end for
-one of them.
+"""Files that take a quarter of a minute or more, and are begun first, so that no processor waits in
+the end for one of them.
 """
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
+    """Compile the kernels once, while the processes of pytest-xdist, which this starts, read the
+    tests: else each would compile them."""
+    yield
+    if _has_no_kernels and session.config.getoption("numprocesses", None):
+        compiles = "from llmscale.measure.ops.compiled import find; find()"
+        subprocess.run([sys.executable, "-c", compiles], check=False)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_cache, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -112,14 +121,6 @@ def new_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     from llmscale.measure.executors import _worker_process, local
 
     monkeypatch.setattr(local, "start_worker", _worker_process.start_worker)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _cache_removed_at_the_end() -> Iterator[None]:
-    yield
-    import shutil
-
-    shutil.rmtree(_cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

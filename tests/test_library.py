@@ -110,10 +110,10 @@ def test_what_is_asked_decides_what_is_returned() -> None:
     runs = grid().assign(data=["a", "b"] * 12 + ["a"])
     one = llmscale.fit(runs, bootstrap=0, diagnostics=False)
     assert (one.law.name, one.law.inputs) == ("chinchilla", ("params", "tokens"))
-    several = llmscale.fit(runs, ["chinchilla", "kaplan"], bootstrap=0, diagnostics=False)
-    assert [fit.law.name for fit in several] == ["chinchilla", "kaplan"]
-    assert several["kaplan"] is several[1]
-    groups = llmscale.fit(runs, "kaplan", by="data", bootstrap=0, diagnostics=False)
+    several = llmscale.fit(runs, ["chinchilla", "power"], bootstrap=0, diagnostics=False)
+    assert [fit.law.name for fit in several] == ["chinchilla", "power"]
+    assert several["power"] is several[1]
+    groups = llmscale.fit(runs, "power", by="data", bootstrap=0, diagnostics=False)
     assert [fit.origin.runs for fit in groups] == [13, 12]
     best = llmscale.predict(one, flops="1e21")
     assert 6 * best.params * best.tokens == pytest.approx(1e21)
@@ -145,9 +145,10 @@ def test_a_table_uses_the_fit_that_is_kept_next_to_it(kept: Path) -> None:
     used = run(*words)
     assert json.loads(used.stdout)["kept"] == str(kept)
     assert f"the fit kept in {kept} is used" in used.stderr.replace("\n", "")
-    for changed in (("--refit", "--bootstrap", 0), ("--bootstrap", 0), ("--law", "kaplan")):
+    as_kept = ("--bootstrap", 60)
+    for changed in (("--refit", *as_kept), ("--bootstrap", 0), ("--law", "kaplan", *as_kept)):
         assert json.loads(run(*words, *changed).stdout)["kept"] is None
-    other = run(*words, "--where", "params < 1e9", "--bootstrap", 0)
+    other = run(*words, "--where", "params < 1e9", *as_kept)
     assert json.loads(other.stdout)["kept"] is None
     same = run(*words, "--where", "params > 1")
     assert json.loads(same.stdout)["kept"] == str(kept)
@@ -353,14 +354,14 @@ class Checked(HTMLParser):
 def test_what_notebooks_show_is_a_table_and_no_markup_of_the_files() -> None:
     frame = grid().assign(run_id=[f"{SCRIPT}{place}" for place in range(25)], data=SCRIPT)
     table = llmscale.read_runs(frame.assign(status=["done"] * 24 + [SCRIPT]), status="done=done")
-    fits = llmscale.fit(table, ["chinchilla", "kaplan"], bootstrap=20)
+    fits = llmscale.fit(table, ["chinchilla", "power"], bootstrap=20)
     values: list[Any] = [
         table,
         fits,
         fits[0],
         replace(fits[0], notes=(llmscale.Note("floor-at-zero", SCRIPT),)),
         llmscale.predict(fits[0], flops=[1e20, 1e21]),
-        llmscale.fit(frame.assign(data=["a", "b"] * 12 + ["a"]), "kaplan", by="data", bootstrap=20),
+        llmscale.fit(frame.assign(data=["a", "b"] * 12 + ["a"]), "power", by="data", bootstrap=20),
     ]
     for value in values:
         shown = Checked(value._repr_html_())

@@ -110,7 +110,7 @@ def test_a_sweep_killed_on_one_machine_resumes_from_its_checkpoint_on_another(
         "sizes = ['1x16x1']\n[hardware]\ncheckpoint_seconds = {}\n",
     )
     spec.write_text(saving.format(0.02))
-    arguments = options(text, f"file://{there}", sizes="1x16x1", tokens="150k")
+    arguments = options(text, f"file://{there}", sizes="1x16x1", tokens="150k", batch_tokens="256")
     arguments[1:1] = [str(spec)]
     impatient = (
         "import sys; from llmscale.runs.remote import uploads; from llmscale.commands import app;"

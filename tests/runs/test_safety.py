@@ -3,6 +3,7 @@ results folder.
 """
 
 import ast
+import functools
 import json
 import os
 import pickle
@@ -466,6 +467,7 @@ UNPICKLING = {
 """Names of what unpickles, whoever calls it: torch's FileSystemReader does so with a checkpoint's
 `.metadata`.
 """
+SWITCHES = ("weights_only", "shell", "allow_pickle", "trust_remote_code")
 ALLOWED = {
     "measure/text/work_process.py": {
         "pickle",
@@ -487,7 +489,7 @@ def unsafe(node: ast.AST) -> set[str]:
         return set()
     called = ast.unparse(node.func)
     last = called.rpartition(".")[2]
-    given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+    given = {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg in SWITCHES}
     wrong = (
         (last in ("load", "loads") and called not in DATA_READERS)
         or last in UNPICKLING
@@ -501,11 +503,18 @@ def unsafe(node: ast.AST) -> set[str]:
     return {called} if wrong else set()
 
 
+@functools.cache
+def parsed(repository: Path) -> list[tuple[Path, list[ast.AST]]]:
+    """The modules of the package, each with all nodes of its syntax."""
+    paths = sorted((repository / "llmscale").rglob("*.py"))
+    return [(path, list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))) for path in paths]
+
+
 def test_no_module_unpickles_evaluates_or_starts_a_shell(repository: Path) -> None:
     found = []
-    for path in sorted((repository / "llmscale").rglob("*.py")):
+    for path, nodes in parsed(repository):
         name = str(path.relative_to(repository / "llmscale"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes:
             if wrong := unsafe(node) - ALLOWED.get(name, set()):
                 found.append(f"{name}:{getattr(node, 'lineno', 0)}: {wrong}")
     assert not found
@@ -530,22 +539,22 @@ def test_only_one_place_starts_python_and_it_says_where_to_import_from(repositor
 def test_every_text_is_read_and_written_in_a_named_encoding(repository: Path) -> None:
     """Else it is that of the user's locale, in which other machines cannot read it."""
     found = []
-    for path in sorted((repository / "llmscale").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, nodes in parsed(repository):
+        for node in nodes:
             if not isinstance(node, ast.Call) or any(
                 word.arg == "encoding" for word in node.keywords
             ):
                 continue
-            called = ast.unparse(node.func)
+            method, name = (getattr(node.func, part, "") for part in ("attr", "id"))
             modes = [word.value for word in node.args if isinstance(word, ast.Constant)]
-            opens_text = called.endswith("open") and any(
+            opens_text = (method or name).endswith("open") and any(
                 mode in ("r", "w", "a", "x", "r+", "w+") for mode in modes
             )
             pipes_text = any(word.arg in ("text", "universal_newlines") for word in node.keywords)
             if (
-                called.endswith((".read_text", ".write_text"))
+                method in ("read_text", "write_text")
                 or opens_text
-                or (pipes_text and "subprocess" in called)
+                or (pipes_text and "subprocess" in ast.unparse(node.func))
             ):
                 found.append(f"{path.relative_to(repository)}:{node.lineno}: {ast.unparse(node)}")
     assert not found

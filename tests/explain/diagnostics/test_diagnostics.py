@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,8 +64,8 @@ def refit(table: RunTable) -> Fit:
     """The fit of these runs, which is made once for all tables that differ in other columns."""
     fitted = table.frame[["run_id", "params", "tokens", "loss"]].to_csv()
     if fitted not in _fits:
-        options = {"bootstrap": 0, "holdout": "none", "diagnostics": False}
-        _fits[fitted] = fit_law(table, "chinchilla", **options)
+        without: dict[str, Any] = {"bootstrap": 0, "holdout": "none", "diagnostics": False}
+        _fits[fitted] = fit_law(table, "chinchilla", **without)
     return replace(_fits[fitted], runs=table)
 
 

@@ -68,8 +68,8 @@ def fitted() -> Evidence:
     table = read_table(isoflop_runs())
     lost = Excluded("lost", "diverged", {"params": 2e8, "tokens": 1e9, "flops": 1.2e18})
     table = replace(table, excluded=(lost,))
-    shown = Evidence(table, fits=fit_laws(table, ("chinchilla",), bootstrap=200))
-    return shown.with_optima("isoflop", Options(bootstrap=200))
+    shown = Evidence(table, fits=fit_laws(table, ("chinchilla",), bootstrap=60))
+    return shown.with_optima("isoflop", Options(bootstrap=60))
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["sweep", "--sizes", SIZES, "--tokens", TOKENS, "--data",
     str(folder / "counting.jsonl"), "--tokenizer",
              "bpe:300", "--context", "32", "--device", "cpu", "--dtype", "float32", "--lr", "0.02",
-             "--out", str(folder / "out")]  # fmt: skip
+             "--workers", "1", "--batch-tokens", "512", "--out", str(folder / "out")]  # fmt: skip
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     return folder / "out"
@@ -94,7 +94,7 @@ def test_events_come_in_order_and_stopped_failed_and_finished_runs_end_as_they_s
     for folder in (trained, stopped, failing):
         (folder / "run.json").unlink()
         (folder / "curve.parquet").unlink()
-    stopped = lengthened(stopped, 500)  # many minutes, if it were not stopped
+    stopped = lengthened(stopped, 2000)  # many minutes, if it were not stopped
     folders[2] = stopped
     spec = json.loads((failing / "spec.json").read_text())
     (failing / "spec.json").write_text(json.dumps({**spec, "store": str(tmp_path / "nowhere")}))

@@ -252,7 +252,8 @@ def test_a_worker_that_others_end_or_that_hangs_is_started_again(
     untrained: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_hanging, "HANG_SECONDS", 0.5)
+    monkeypatch.setattr(_hanging, "HANG_SECONDS", 1.0)
+    monkeypatch.setattr(_hanging, "HANG_FACTOR", 5.0)
     untrained = lengthened(untrained, 4)  # so that it does not end before it hears of them
     events: list[Event] = []
     left, told = list(signals), set[int]()

@@ -34,10 +34,9 @@ ROUNDING = 2e-5
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("text") / "numbers.txt"
-    path.write_text(
-        "\n\n".join(" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(250))
-    )
+    path = tmp_path_factory.mktemp("text") / "numbers.jsonl"
+    counted = (" ".join(map(str, np.cumsum(rng.integers(1, 9, 200)))) for _ in range(80))
+    path.write_text("\n".join(json.dumps({"text": text}) for text in counted) + "\n")
     return prepare(TextSpec(source=str(path), tokenizer="bpe:300"))
 
 

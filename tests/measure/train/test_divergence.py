@@ -36,6 +36,7 @@ source = "{text}"
 tokenizer = "bpe:300"
 [recipe]
 context = 32
+batch_tokens = 256
 lr = 6.0
 weight_decay = 1.0
 clip = 1e-15

@@ -195,9 +195,10 @@ def test_a_begun_sweep_keeps_its_dtype(
     assert (plan["dtype"], plan["dtype_reason"]) == ("float32", "as this sweep was begun")
     assert [run["finished"] for run in plan["runs"]] == [True]
     more = [part.replace("1x16x1", "1x16x1,2x16x1") for part in asked]
-    assert llmscale(*more).exit_code == 0
-    runs, _ = tables(tmp_path / "out")
-    assert runs["dtype"].tolist() == ["float32", "float32"]
+    wider = json.loads(llmscale(*more, "--dry-run", "--json").stdout)
+    assert wider["dtype"] == "float32"
+    assert [run["finished"] for run in wider["runs"]] == [True, False]
+    assert tables(tmp_path / "out")[0]["dtype"].tolist() == ["float32"]
 
 
 @pytest.mark.slow
