@@ -49,6 +49,7 @@ def sweep(
 def _show(result: "SweepResult") -> None:
     """The table of runs, and what to do next."""
     from llmscale.commands._watching import show_next, show_rows
+    from llmscale.explain.api.next_step import can_fit
     from llmscale.runs.run import DEFAULT_RECIPE
 
     headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU")
@@ -58,7 +59,9 @@ def _show(result: "SweepResult") -> None:
     fit = ["fit"]
     if len({run.recipe or DEFAULT_RECIPE for run in result.runs}) > 1:
         fit += ["--by", "recipe"]
-    verbs = [fit, ["plot"]]
+    verbs = [["plot"]]
+    if can_fit(result.where):
+        verbs.insert(0, fit)
     if result.plan.kept.bytes_of:
         verbs.append(["models"])
     show_next(result, verbs)

@@ -18,6 +18,9 @@ from llmscale.runs.run import CurvePoint
 EXPLODED = 1.0
 """A run has diverged when its training loss is this many nats above that of a uniform guess,
 ln(vocab_size). During warm-up it may be: that is where the loss of a new model begins."""
+JUDGED_TOKENS = 4096
+"""The last tokens by whose loss this is judged, at least: a step of a small batch may be one odd
+passage, in which all is unlikely."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Curves:
                     point = self._point(number, logged)
                     run.curve.append(point)
                     self._report(point)
-                    run.problem = divergence(point, run.job)
+                    run.problem = divergence(run.curve, run.job)
             if all(run.problem for run in self._runs):
                 return True
         return False
@@ -208,8 +211,9 @@ class Curves:
         )
 
 
-def divergence(point: CurvePoint, job: Job) -> str | None:
-    """Why the run has diverged at `point`, or None."""
+def divergence(curve: Sequence[CurvePoint], job: Job) -> str | None:
+    """Why the run has diverged at the end of its `curve` so far, or None."""
+    point = curve[-1]
     for name, value in (("training loss", point.train_loss), ("validation loss", point.loss)):
         if value is not None and not math.isfinite(value):
             return f"{name} is {value} at step {point.step}"
@@ -218,9 +222,25 @@ def divergence(point: CurvePoint, job: Job) -> str | None:
     if job.finetuning is not None and job.finetuning.pretrained:
         # What it has not met yet it may hold for less likely than a uniform guess does.
         warmed_up = point.step > job.steps // 2
-    if warmed_up and point.train_loss > uniform + EXPLODED:
-        return (
-            f"training loss rose to {point.train_loss:.2f} at step {point.step}; a uniform guess "
-            f"has {uniform:.2f}"
-        )
-    return None
+    if not warmed_up or point.train_loss <= uniform + EXPLODED:
+        return None
+    loss = _last_loss(curve, JUDGED_TOKENS)
+    if loss <= uniform + EXPLODED:
+        return None
+    return (
+        f"training loss rose to {loss:.2f} at step {point.step}; a uniform guess has {uniform:.2f}"
+    )
+
+
+def _last_loss(curve: Sequence[CurvePoint], tokens: int) -> float:
+    """The mean training loss of the last points that have so many `tokens` between them, or of
+    all."""
+    losses = read = 0.0
+    for place in range(len(curve) - 1, -1, -1):
+        before = curve[place - 1].tokens if place else 0
+        own = curve[place].tokens - before
+        losses += own * curve[place].train_loss
+        read += own
+        if read >= tokens:
+            break
+    return losses / read

@@ -3,6 +3,7 @@ apart in a fit.
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from typer.testing import CliRunner
 
 from llmscale.commands import app
 from llmscale.explain.table import read_table
+from llmscale.measure.train.curves import divergence
 from llmscale.measure.train.spikes import NATS, largest_spike
 from llmscale.runs.run import CurvePoint
 
@@ -202,6 +205,26 @@ def curve(losses: np.ndarray) -> list[CurvePoint]:
         )
         for number, loss in enumerate(losses)
     ]
+
+
+@pytest.mark.parametrize("batch_tokens", [256, 8192])
+def test_one_odd_passage_is_no_divergence_but_a_loss_that_stays_high_is(batch_tokens: int) -> None:
+    job: Any = SimpleNamespace(
+        shape=SimpleNamespace(vocab_size=1024), warmup_steps=5, steps=40, finetuning=None
+    )
+
+    def found(losses: list[float]) -> bool:
+        curve = [
+            CurvePoint("run", step, step * batch_tokens, 0.0, loss, math.exp(loss), *[None] * 6)
+            for step, loss in enumerate(losses, start=1)
+        ]
+        return divergence(curve, job) is not None
+
+    assert found([5.0] * 20 + [12.0]) == (batch_tokens == 8192)
+    assert found([5.0] * 20 + [12.0] * 20)
+    assert not found([12.0] * 5)  # warms up
+    assert not found([7.0] * 40)
+    assert found([5.0] * 20 + [math.nan])
 
 
 def test_a_spike_is_found_with_its_step_and_height_and_noise_is_not_one() -> None:
