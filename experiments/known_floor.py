@@ -95,7 +95,7 @@ def draw_losses(ax: Any, language: Language) -> None:
     ax.axhspan(low, high, color=LAW_COLOURS[0], alpha=0.25, lw=0)
     ax.axhline(truth, color=INK, lw=1)
     ax.annotate(
-        f"entropy {truth:.4f}; fitted E {floor:.4f} [{low:.4f}, {high:.4f}]",
+        f"true E {truth:.4f}; fitted E {floor:.4f} [{low:.4f}, {high:.4f}]",
         (tokens[-1], truth),
         xytext=(-3, -9),
         textcoords="offset points",
@@ -106,12 +106,12 @@ def draw_losses(ax: Any, language: Language) -> None:
     log_axis(ax.xaxis, (tokens[0], tokens[-1]))
     ax.set_xlabel(LABELS["tokens"])
     ax.set_ylabel(LABELS["loss"])
-    ax.legend(loc="upper right")
+    ax.legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 0.82))
     ax.set_title(fit.law.equation, color=MUTED)
 
 
 def draw_floors(ax: Any, found: Sequence[Language]) -> None:
-    """What the fitted floor of each language differs by from its entropy, in percent."""
+    """What the fitted floor of each language differs by from the true one, in percent."""
     for at, language in enumerate(found):
         fit, truth = language.fits[0], language.truth["loss"]
         floor, low, high = (100 * (end / truth - 1) for end in language.floor(fit))
@@ -121,8 +121,8 @@ def draw_floors(ax: Any, found: Sequence[Language]) -> None:
     ax.set_xticks(range(len(found)), [f"seed {language.seed}" for language in found])
     ax.set_xlim(-0.5, len(found) - 0.5)
     ax.set_ylim(-100 * GOAL / 2, 100 * GOAL / 2)
-    ax.set_ylabel("fitted E against the entropy (%)")
-    ax.set_title(f"three languages, {100 * found[0].fits[0].level:g}% intervals", color=MUTED)
+    ax.set_ylabel("fitted E over true E (%)")
+    ax.set_title(f"{100 * found[0].fits[0].level:g}% intervals", color=MUTED)
 
 
 def describe(called: str, found: Sequence[Language]) -> str:
