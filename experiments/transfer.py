@@ -72,13 +72,15 @@ def draw(fit: Fit, path: Path) -> None:
                 left.plot(mine["tokens"], mine["loss"], **shown)
             right.plot(tokens, transferred(fit, size, tokens), color=colour, lw=1.2)
         right.plot(tokens, tokens, color=MUTED, ls="--", lw=0.8)
-        right.annotate("as much as the task", (tokens[100], tokens[100]), rotation=30)
+        right.annotate(
+            "as much as D_F", (tokens[60], tokens[60]), xytext=(6, -6), textcoords="offset points"
+        )
         for ax in (left, right):
             log_axis(ax.xaxis, (tokens[0], tokens[-1]))
             ax.set_xlabel("Tokens of the task D_F")
         left.set_ylabel(LABELS["loss"])
         left.legend(loc="upper right", title="dotted: from new weights")
-        right.set_yscale("log")
+        log_axis(right.yaxis, (tokens[0], tokens[-1]))
         right.set_ylabel("Effective tokens transferred D_T")
         figure.savefig(path, metadata={"Software": None})
 
