@@ -149,7 +149,7 @@ def kept_ladder(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sweeps import llmscale, options
 
     out = tmp_path_factory.mktemp("kept-ladder") / "ladder"
-    command = options(text, out, "1x16x1,2x16x1", "10k,20k")
+    command = options(text, out, "1x16x1,2x16x1", "10k,20k", batch_tokens="128")
     found = llmscale(*command, "--keep-dtype", "float32")
     assert found.exit_code == 0, found.output
     return out
