@@ -41,7 +41,7 @@ def invoke(folder: Path, frame: pd.DataFrame, *options: str) -> Any:
     ("quantity", "name"),
     [
         ("params", "num_params"), ("params", "parameters"), ("params", "model_size"),
-        ("params", "Param Count"),
+        ("params", "Param Count"), ("params", "Parameter"), ("tokens", "Token"),
         ("params", "config/n_params"), ("params", "nParams"), ("params", "non_embedding_params"),
         ("params", "N_no_emb"),
         ("tokens", "train_tokens"), ("tokens", "num_tokens"), ("tokens", "tokens_seen"),
@@ -127,6 +127,12 @@ def test_of_two_counts_of_parameters_one_is_asked_for() -> None:
         error.value.fix
     )
     assert read_table(RUNS.rename(columns={"params": "N_no_emb"})).count == "params_non_embedding"
+
+
+def test_a_table_without_parameters_says_which_numbers_are_not_used() -> None:
+    (note,) = read_table(RUNS.rename(columns={"params": "Gewichte"}).assign(host="a")).notes
+    assert note.code == "params-unknown"
+    assert "not used: Gewichte; if one counts them: --columns params=Gewichte)" in note.message
 
 
 # Losses

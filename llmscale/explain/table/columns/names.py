@@ -14,14 +14,15 @@ def spellings(text: str) -> tuple[str, ...]:
 ALIASES: dict[str, tuple[str, ...]] = {
     "params": spellings(
         """
-        params N n_params num_params parameters n_parameters num_parameters parameter_count
-        param_count params_count model_params model_parameters model_size size_params nparams
+        params N n_params num_params parameters parameter n_parameters num_parameters
+        parameter_count param_count params_count model_params model_parameters model_size
+        size_params nparams
         """
     ),
     "tokens": spellings(
         """
         tokens D n_tokens num_tokens train_tokens training_tokens tokens_seen total_tokens
-        tokens_total tokens_trained trained_tokens token_count n_train_tokens num_train_tokens
+        token tokens_total tokens_trained trained_tokens token_count n_train_tokens num_train_tokens
         num_training_tokens consumed_tokens tokens_consumed tokens_processed num_input_tokens_seen
         train_tokens_seen total_train_tokens total_training_tokens ntokens
         """

@@ -1,6 +1,6 @@
 """The numbers of a table of runs: read, brought to base units, N, D and C completed, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.table.columns.find import ALIASES, LABELS, WEIGHT, nearest
 from llmscale.explain.table.columns.names import of_hundred
+from llmscale.explain.table.columns.pairs import quoted
 from llmscale.explain.table.columns.text_numbers import written_plainly
 from llmscale.explain.table.columns.units import numbers_of, to_base
 from llmscale.notes.reading import (
@@ -83,7 +84,7 @@ def with_quantities(
                 _refuse_other_scale(values, unit.lower(), str(column), path)
             values = to_base(values, name, unit)
         frame[name] = values
-    return frame, _derive(frame, found)
+    return frame, _derive(frame, found, _unused(raw, found))
 
 
 def _refuse_other_scale(values: np.ndarray, unit: str, column: str, path: Path) -> None:
@@ -122,7 +123,18 @@ def _base_of_logarithm(values: np.ndarray, column: str, name: str, path: Path) -
     )
 
 
-def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
+def _unused(raw: pd.DataFrame, found: Mapping[str, str]) -> list[str]:
+    """Columns of positive numbers that differ and were taken for nothing."""
+    unused = []
+    for name in map(str, raw.columns):
+        values = numbers_of(raw[name], counts=True)[0]
+        values = values[np.isfinite(values)]
+        if name not in found.values() and (values > 0).all() and len(np.unique(values)) > 1:
+            unused.append(name)
+    return unused
+
+
+def _derive(frame: pd.DataFrame, found: Mapping[str, str], unused: Sequence[str]) -> list[Note]:
     """Fill in the one of N, D and C = 6ND that the source lacks."""
     there = {name for name in ("params", "tokens", "flops") if name in found}
     for name in ("params", "tokens", "flops"):
@@ -148,6 +160,11 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str]) -> list[Note]:
         elif "params" not in there:
             only = " or ".join(sorted(there)) or "columns of their own"
             message = f"the table has no parameters: only laws in {only} can be fitted"
+            if unused:
+                message += (
+                    f" (numbers that are not used: {listed(unused)}; if one counts them: "
+                    f"--columns params={quoted(unused[0])})"
+                )
             notes.append(PARAMS_UNKNOWN.note(message))
     return notes
 
