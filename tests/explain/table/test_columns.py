@@ -312,6 +312,20 @@ def test_status_says_which_words_count_as_done(tmp_path: Path) -> None:
         read_table(RUNS, status="done=finished")
 
 
+@pytest.mark.parametrize("column", ["state", "status", "trial_state"])
+def test_statuses_that_are_numbers_are_asked_about(column: str) -> None:
+    frame = RUNS.assign(**{column: [1, 1, 2] * 4})
+    (note,) = read_table(frame).notes
+    assert note.code == "status-unknown"
+    option, value = shlex.split(note.message.split("as Optuna's does, ")[1])
+    table = read_table(frame, status=value)
+    assert (option, len(table.frame), codes(table)) == ("--status", 8, [])
+    assert table.reading.endswith(f"status = {column}; C = 6ND computed; left out: 4 {column} is 2")
+    with pytest.raises(InputError, match="has the word '3'"):
+        read_table(frame, status="done=3")
+    assert codes(read_table(frame.assign(**{column: 1}))) == []
+
+
 def test_pruned_trials_of_optuna_are_left_out_by_name() -> None:
     trials = pd.DataFrame({
         "number": range(12), "value": LOSS, "params_lr": 1e-3, "user_attrs_params": PARAMS,

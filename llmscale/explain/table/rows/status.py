@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,8 @@ _SAID = {
     **dict.fromkeys(spellings("false f no n ✗ ✘ ❌"), False),
     "": None,
 }
+_OPTUNA = frozenset("01234")
+"""Optuna's states by number: 0 RUNNING, 1 COMPLETE, 2 PRUNED, 3 FAIL, 4 WAITING."""
 _EXIT_CODES = ("exit_code", "exitcode", "returncode", "return_code")
 _NO_STATUS = "no status"
 _FULL = 0.985
@@ -152,6 +153,9 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
         if kind == "unsaid":
             unread.append(_not_read(column, map(_shown, raw[column])))
             continue
+        if kind == "numbers":
+            unread.append(_numbers_not_read(column, _numerals(raw[column])))
+            continue
         if kind == "words":
             words = _words(raw[column])
             unknown = [word for word in dict.fromkeys(words) if _word(word) not in _KNOWN]
@@ -202,24 +206,32 @@ def statuses(raw: pd.DataFrame, path: Path, done: frozenset[str] | None = None) 
 
 def _as_told(raw: pd.DataFrame, path: Path, done: frozenset[str]) -> Statuses:
     columns = [column for column, _ in _columns(raw)]
-    wanted = {_word(word): word for word in done}
-    for column in columns:
-        words = _words(raw[column])
+    wanted: dict[str, str] = {}
+    there: list[str] = []
+    known: set[str] = set()
+    for column, kind in _columns(raw):
+        words = reasons = _words(raw[column])
+        wanted = {_word(word): word for word in done}
         word_of = {word: _word(word) for word in set(words)}
+        if kind == "numbers":  # 1 and 2 are both `failed` as exit codes
+            words, reasons = _numerals(raw[column]), _sentences(raw[column])
+            word_of, wanted = {word: word for word in words}, {word: word for word in done}
+        there += dict.fromkeys(words)
+        known |= set(word_of.values())
         small = np.array([word_of[word] for word in words], dtype=object)
         good = np.isin(small, list(wanted))
         if good.any():
             if wanted.keys() - set(small):
                 break
-            return Statuses(good, words, (column,))
+            return Statuses(good, reasons, (column,))
     if not columns:
         raise InputError(f"{path} has no column of statuses", "leave --status out")
-    there = list(dict.fromkeys(chain.from_iterable(_words(raw[column]) for column in columns)))
-    lacking = wanted.keys() - set(map(_word, there)) or wanted
+    lacking = wanted.keys() - known or wanted
     said = sorted(repr(wanted[word]) for word in lacking)
+    shown = listed(map(repr, dict.fromkeys(there)), 10)
     raise InputError(
         f"no column of statuses of {path} ({', '.join(columns)}) has the word {listed(said)}",
-        f"its words are {listed(map(repr, there), 10)}; written like {status_option(*there[:2])}",
+        f"its words are {shown}; written like {status_option(*there[:2])}",
     )
 
 
@@ -239,7 +251,9 @@ def _kind(column: str, given: pd.Series) -> str | None:
     numeric = pd.api.types.is_numeric_dtype(given.dtype)
     if name in _COLUMNS or last in ("status", "state"):
         if numeric and not pd.api.types.is_bool_dtype(given.dtype):
-            return "words" if name.startswith("exit") else None  # other numbers say nothing
+            if name.startswith("exit"):
+                return "words"
+            return "numbers" if _are_codes(given) else None  # other numbers say nothing
         return "truth" if _truths(given) else "words"
     if name in _MAYBE and not numeric:
         return "words"
@@ -253,6 +267,28 @@ def _kind(column: str, given: pd.Series) -> str | None:
     if name in _UNTRUTHS and _truths(given):
         return "untruth"
     return "words" if name in _EXIT_CODES else None
+
+
+def _are_codes(given: pd.Series) -> bool:
+    """Whether numbers are whole, differ, and are few enough to be codes of statuses."""
+    codes = given.dropna().astype(float).unique()
+    return 1 < len(codes) <= _MOST_WORDS and all(code % 1 == 0 for code in codes)
+
+
+def _numerals(given: pd.Series) -> NDArray[Any]:
+    """Whole numbers as they are written, also where missing ones made floats of them."""
+    texts = [_NO_STATUS if pd.isna(value) else f"{float(value):.0f}" for value in given]
+    return np.array(texts, dtype=object)
+
+
+def _numbers_not_read(column: str, numerals: Iterable[str]) -> Note:
+    codes = sorted(set(numerals) - {_NO_STATUS})
+    if "1" not in codes or not _OPTUNA.issuperset(codes):
+        return _not_read(column, codes)
+    return STATUS_UNKNOWN.note(
+        f"column {column!r} ({listed(codes)}) is not read as the status of runs, and every row "
+        f"counts: if 1 says complete, as Optuna's does, {status_option('1')}"
+    )
 
 
 def _sentences(given: pd.Series) -> NDArray[Any]:
