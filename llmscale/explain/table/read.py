@@ -240,13 +240,14 @@ def _notes(
     doubts: list[Note] = []
     # A sweep of our own writes what it counted; only what others wrote is doubted.
     if not read.path.is_dir():
-        doubts += _doubts(frame[kept], found, asked.units, judged.names[kept], read.path)
+        taken = _taken(frame[kept], found, asked.units, judged.names[kept], read)
+        doubts += plausible.check(taken)
         doubts += cut_short(raw, frame, found.columns, kept, judged.names)
         doubts += passes(raw, found.columns)
         doubts += mixed_splits(raw[kept])
     elif found.columns.get("loss") not in (None, "loss"):
         # Scores are what they are, but which way they go is to be seen.
-        taken = _taken(frame[kept], found, asked.units, judged.names[kept], read.path)
+        taken = _taken(frame[kept], found, asked.units, judged.names[kept], read)
         doubts += plausible.check_score(taken)
     filtered = _filtered(asked.filters, int(kept.sum()), int(judged.usable.sum()))
     return (
@@ -276,18 +277,13 @@ def _is_own(raw: pd.DataFrame, path: Path) -> bool:
     return ResultsFolder(path).sweep_path.exists() or set(raw.columns) >= OWN_TABLE
 
 
-def _doubts(
-    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
-) -> list[Note]:
-    """What is doubtful in what was taken for what. Raises InputError."""
-    return plausible.check(_taken(frame, found, units, names, path))
-
-
 def _taken(
-    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, path: Path
+    frame: pd.DataFrame, found: Found, units: Mapping[str, str], names: pd.Series, read: _Read
 ) -> Taken:
     by_hand = {"params", "tokens"} <= set(found.told)
-    return Taken(frame, found.columns, units, found.units, list(names), path, by_hand)
+    return Taken(
+        frame, found.columns, units, found.units, list(names), read.path, by_hand, read.notes
+    )
 
 
 def _row_names(raw: pd.DataFrame, run_ids: pd.Series) -> pd.Series:

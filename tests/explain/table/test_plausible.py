@@ -246,11 +246,24 @@ def test_all_experts_taken_for_those_in_use_are_noted() -> None:
 # Losses
 
 
+def test_losses_whose_commas_were_read_as_thousands_may_be_decimals(tmp_path: Path) -> None:
+    lines = [f'"{n:,.0f}","{d:,.0f}","{1000 * loss:,.0f}"' for n, d, loss in RUNS.to_numpy()]
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(["params,tokens,loss", *lines]))
+    with pytest.raises(InputError, match="goes from") as error:
+        read_table(path)
+    assert "was read as " in str(error.value.fix)
+    assert "if its comma stands for decimals, write points; or a perplexity?" in str(
+        error.value.fix
+    )
+
+
 def test_a_perplexity_is_refused_and_the_unit_that_is_named_reads_it() -> None:
     error = refused(RUNS.assign(loss=np.exp(LOSS)))
     assert "goes from" in error.problem
     table = read_table(RUNS.assign(loss=np.exp(LOSS)), units=option(error, "units"))
     assert table.frame["loss"].tolist() == pytest.approx(LOSS.tolist())
+    assert "comma" not in str(error.fix)
     one = RUNS.assign(loss=np.where(np.arange(20) == 3, 40.0, LOSS))
     assert codes(read_table(one)) == ["loss-too-high"]
 

@@ -43,6 +43,8 @@ def doubtful_loss(taken: Taken) -> list[Note]:
         fix = "a perplexity? --units loss=perplexity"
         if "loss" in taken.named:
             fix = f"its name says {taken.named['loss']}: is that so?"
+        if by_groups := _read_by_groups(taken):
+            fix = f"{by_groups}: if its comma stands for decimals, write points; or {fix}"
         raise InputError(
             f"column {column!r} of {taken.path} goes from {loss.min():.4g} to {loss.max():.4g}: a "
             f"loss in nats per token is below ln of the vocabulary, {LARGEST_LOSS:g} at the most",
@@ -74,6 +76,13 @@ def doubtful_loss(taken: Taken) -> list[Note]:
         )
         notes.append(TRAINING_LOSS.note(message))
     return notes
+
+
+def _read_by_groups(taken: Taken) -> str:
+    """`5,679 in loss was read as 5679`, if it may be a decimal comma; else nothing."""
+    said = f" in {taken.columns['loss']} was read as "
+    parts = (part for note in taken.read for part in note.message.split("; ") if said in part)
+    return next((part for part in parts if "," in part), "")
 
 
 def _too_low(taken: Taken) -> bool:

@@ -1,12 +1,14 @@
 """What was taken for N, D, C and loss, for the checks of whether it can be that."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from llmscale.errors import Note
 
 Array = NDArray[np.float64]
 
@@ -23,6 +25,8 @@ class Taken:
     names: list[str]
     path: Path
     by_hand: bool
+    read: Sequence[Note] = ()
+    """What was said of how the numbers of the file were read."""
 
     def has(self, *quantities: str) -> bool:
         return all(name in self.columns for name in quantities)
