@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 MOST_HELD_OUT = 1e8
 """Tokens to measure on that are asked for, at most."""
-_A_LITTLE_MORE, _MOST_STEPS = 1.05, 200
-"""Budgets at which batches are looked up: up to 16,000 times a run's own."""
 _MORE_TOKENS = "with --validation-tokens, in a new folder"
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et
@@ -106,26 +104,25 @@ def _short(spec: "SweepSpec", jobs: "Sequence[Job]") -> Note | None:
     if not short:
         return None
     fewest = min(job.steps for job in short)
-    largest = {(job.recipe, job.shape.params): job for job in short}
-    tokens = max(_enough_tokens(spec.variants[job.recipe], job) for job in largest.values())
+    largest = max(short, key=lambda job: job.batch_tokens)
+    batch = largest.batch_tokens
+    how = ", or in smaller batches (--batch-tokens)"
+    if spec.variants[largest.recipe].batch_tokens is None:
+        # By a rule batches grow with the budget, and so would the tokens that are enough.
+        how = f" in batches of {batch:,} (--batch-tokens {batch}), or in smaller ones"
+    have = "has" if len(short) == 1 else "have"
     return FEW_STEPS.note(
-        f"{len(short)} of {counted(len(jobs), 'run')} have fewer than {FEW_STEPS.limit:g} steps, "
-        f"the shortest {fewest:,}: train each on {format_count(tokens)} tokens or more, or in "
-        "smaller batches (--batch-tokens)"
+        f"{len(short)} of {counted(len(jobs), 'run')} {have} fewer than {FEW_STEPS.limit:g} "
+        f"steps, the shortest {fewest:,}: train each on {_enough_tokens(batch)} tokens or "
+        f"more{how}"
     )
 
 
-def _enough_tokens(recipe: Recipe, job: "Job") -> float:
-    """Tokens from which on a run has enough steps, to two digits; its batch grows with them, too,
-    and in steps of a factor of two."""
-    budgets = [job.tokens * _A_LITTLE_MORE**step for step in range(1, _MOST_STEPS)]
-    least = float(job.tokens)
-    for tokens in budgets:
-        batch = recipe.batch_sequences(job.shape.params, round(tokens)) * recipe.context
-        if tokens < FEW_STEPS.limit * batch:
-            least = tokens
+def _enough_tokens(batch: int) -> str:
+    """Tokens from which on a run in such batches has enough steps, to two digits."""
+    least = FEW_STEPS.limit * batch
     unit = 10.0 ** (math.floor(math.log10(least)) - 1)
-    return math.ceil(_A_LITTLE_MORE * least / unit) * unit
+    return format_count(math.ceil(least / unit) * unit)
 
 
 def _too_large(run: "PlannedRun", free_bytes: int) -> bool:

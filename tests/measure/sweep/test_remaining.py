@@ -29,6 +29,7 @@ from llmscale.runs.results_folder import ResultsFolder
 
 TRAINED, EVALUATED = 1e9, 4e9
 """FLOP/s, those of evaluating in what training on as many tokens would take."""
+SHORT = Recipe(context=32)
 SPEEDS = {"adamw": Speeds(1e11, ((1e4, TRAINED),), ((1e4, EVALUATED),))}
 
 
@@ -40,14 +41,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 
 
 def plan(
-    store: TokenStore, reached: dict[str, int] | None = None, finished: Sequence[str] = ()
+    store: TokenStore,
+    reached: dict[str, int] | None = None,
+    finished: Sequence[str] = (),
+    recipe: Recipe = SHORT,
 ) -> Plan:
     """A trunk of 40k tokens and a branch of 20k."""
     spec = SweepSpec(
         sizes=("1x16x1",),
         tokens=parse_budgets("20k,40k"),
         data=TextSpec(source=store.name, tokenizer="bpe:300"),
-        recipe=Recipe(context=32),
+        recipe=recipe,
         hardware=Hardware(device="cpu", dtype="float32", workers=1, compile="never"),
     )
     steps = reached or {}
@@ -209,9 +213,14 @@ def test_a_text_with_fewer_tokens_to_measure_on_than_asked_for_is_named(store: T
 
 def test_runs_on_the_tokens_that_a_plan_advises_have_enough_steps(store: TokenStore) -> None:
     (note,) = [one for one in plan(store).notes if one.code == "few-steps"]
-    assert note.message.startswith("1 of 2 runs have fewer than 300 steps")
-    advised = re.search(r"on (\S+) tokens or more", note.message)
+    assert note.message.startswith("1 of 2 runs has fewer than 300 steps")
+    advised = re.search(r"on (\S+) tokens or more in .* \(--batch-tokens (\d+)\)", note.message)
     assert advised
+    batch = int(advised[2])
+    assert 300 * batch <= parse_count(advised[1]) < 330 * batch
+    recipe = Recipe(context=32, batch_tokens=batch)
     for times in (1, 1.3, 2, 3.7):
         tokens = round(times * parse_count(advised[1]))
-        assert tokens >= 300 * 32 * Recipe(context=32).batch_sequences(1000, tokens)
+        assert tokens >= 300 * 32 * recipe.batch_sequences(1000, tokens)
+    (note,) = [one for one in plan(store, recipe=recipe).notes if one.code == "few-steps"]
+    assert note.message.endswith("tokens or more, or in smaller batches (--batch-tokens)")
