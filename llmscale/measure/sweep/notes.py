@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note, both, counted
@@ -22,7 +22,7 @@ from llmscale.quantity import format_bytes, format_count
 if TYPE_CHECKING:
     from llmscale.measure.sweep.planned_run import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
-    from llmscale.measure.text.store import TokenStore
+    from llmscale.measure.text.store import TokenStore, ValidationPart
     from llmscale.measure.train.job import Job
     from llmscale.runs.run import Run
 
@@ -184,13 +184,32 @@ def _ends(jobs: "Sequence[Job]", name: str, form: str) -> str:
 
 def held_out_note(asked: int | None, store: "TokenStore") -> Note | None:
     """A warning if the text has fewer tokens to measure losses on than were asked for."""
-    enough = asked is None or store.validation_tokens >= HELD_OUT_SHORT.limit * asked
-    if asked is None or enough or not store.complete:
+    if asked is None:
+        return None
+    if parts := store.validation_parts:
+        return _sources_short(asked / len(store.shares), parts)
+    if store.validation_tokens >= HELD_OUT_SHORT.limit * asked or not store.complete:
         return None
     have = format_count(store.validation_tokens)
     return HELD_OUT_SHORT.note(
         f"--validation-tokens asked for {format_count(asked)}, and the text has {have}: at most a "
         "tenth of a text is held out. Use more text"
+    )
+
+
+def _sources_short(asked: float, parts: "Mapping[str, ValidationPart]") -> Note | None:
+    """The same of a mixture, of whose sources each is `asked` for so many."""
+    least = HELD_OUT_SHORT.limit * asked
+    short = [
+        f"{format_count(part.tokens)} of {name}"
+        for name, part in parts.items()
+        if part.tokens < least
+    ]
+    if not short:
+        return None
+    return HELD_OUT_SHORT.note(
+        f"--validation-tokens asked for {format_count(asked)} tokens of each source, and there are "
+        f"{both(short)}: at most a tenth of a text is held out. Use more text of them"
     )
 
 

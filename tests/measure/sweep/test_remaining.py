@@ -17,6 +17,7 @@ from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.notes import held_out_note, noise_note
 from llmscale.measure.sweep.plan import Plan, plan_sweep
 from llmscale.measure.sweep.remaining import Work, pace_of, work_left
+from llmscale.measure.sweep.result import _most_held_out
 from llmscale.measure.sweep.spec import SweepSpec, parse_budgets, parse_flops
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.sweep.validation import named_by, settled, suited_tokens
@@ -224,3 +225,23 @@ def test_runs_on_the_tokens_that_a_plan_advises_have_enough_steps(store: TokenSt
         assert tokens >= 300 * 32 * recipe.batch_sequences(1000, tokens)
     (note,) = [one for one in plan(store, recipe=recipe).notes if one.code == "few-steps"]
     assert note.message.endswith("tokens or more, or in smaller batches (--batch-tokens)")
+
+
+def test_what_a_mixture_can_hold_out_follows_from_each_of_its_sources(store: TokenStore) -> None:
+    sources = {"code": 10_000, "docs": 2_000}
+    parts = {
+        name: {"first": 0, "tokens": tokens // 20, "bytes": 1} for name, tokens in sources.items()
+    }
+    known = {
+        name: {"available_tokens": tokens - tokens // 20, "complete": True, "share": 0.5}
+        for name, tokens in sources.items()
+    }
+    meta = {**store.meta, "complete": False, "mixture": {"sources": known, "validation": parts}}
+    mixed = replace(store, meta=meta)
+    assert _most_held_out({"meta": meta}) == 0.1 * 2 * 2_000
+    note = held_out_note(1000, mixed)
+    assert note is not None
+    assert "asked for 500 tokens of each source, and there are 100 of docs:" in note.message
+    assert held_out_note(200, mixed) is None
+    known["docs"]["complete"] = False  # and has more than was read
+    assert _most_held_out({"meta": meta}) == 0.1 * 2 * 10_000
