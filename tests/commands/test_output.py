@@ -3,6 +3,7 @@ fit a terminal.
 """
 
 import io
+import json
 import os
 import pty
 import re
@@ -26,6 +27,7 @@ from llmscale.commands import _patience, app, output
 from llmscale.commands._console import in_encoding
 from llmscale.commands._wrapping import wrapped_lines
 from llmscale.commands.live import SweepProgress
+from llmscale.commands.sweep import _on_laws
 from llmscale.errors.command_lines import command_line, stated_command
 from llmscale.errors.printable import clean, masked, one_line
 from llmscale.runs.results_folder import ResultsFolder
@@ -79,6 +81,21 @@ def test_names_in_a_table_are_shown_as_data(kind: str, tmp_path: Path) -> None:
         assert "[/red]]52;c;aGk=[link=http://x]y $ rm" in result.stdout
     if kind == "plot":
         assert xml.dom.minidom.parse(str(tmp_path / "[/x].svg"))
+
+
+def test_after_a_sweep_of_several_recipes_one_of_them_is_drawn(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    recipes = ["half code", *["prose"] * 6, *["half code"] * 8]
+    frame = runs(recipe=recipes)
+    frame.to_csv(table, index=False)
+    trained = [SimpleNamespace(recipe=row.recipe, loss=row.loss) for row in frame.itertuples()]
+    result: Any = SimpleNamespace(where=str(table), runs=trained)
+    fit, plot = _on_laws(result)
+    assert fit == ["fit", "--by", "recipe"]
+    verb, *options = plot
+    drawn = run(verb, str(table), *options, "--bootstrap", "0", "--json", "-o", f"{tmp_path}/a.svg")
+    assert json.loads(drawn.stdout)["n_runs"] == recipes.count("half code")
+    assert "mixed" not in drawn.stderr
 
 
 def test_the_command_after_a_fit_can_be_pasted(
