@@ -34,6 +34,7 @@ from llmscale.measure.train.recipe import Recipe
 from llmscale.measure.tune.result import conclude
 from llmscale.notes import CATALOGUE
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.scores import write_measured
 
 TRUTH = Chinchilla(E=1.8, A=420.0, B=2100.0, alpha=0.36, beta=0.31)
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "cpu"
@@ -186,14 +187,21 @@ def held_out(asked: int) -> Codes:
     return codes([note] if note else [])
 
 
-def swept(status: str) -> Codes:
-    """What is said at the end of a sweep of one run that came to `status`."""
+def swept(
+    status: str = "done",
+    known: Path = Path("here"),
+    loss: float = 3.0,
+    pretrained: int | None = None,
+) -> Codes:
+    """What is said at the end of a sweep of one run that came to `status`, in the folder `known`;
+    a uniform guess has a loss of 6.24."""
     run = SimpleNamespace(
         status=status, size="10k", tokens=1000, error="no disk", recipe=None, seed=0, retry_of=None,
-        params=10_000, loss=3.0, loss_stderr=0.0, spike_height=None,
+        params=10_000, loss=loss, loss_stderr=0.0, spike_height=None, vocab_size=512, lr=0.5,
+        pretrained=pretrained, run_id="0123456789ab",
     )  # fmt: skip
     plan: Any = SimpleNamespace(notes=(), waiting=())
-    folder, text = ResultsFolder(Path("here")), {"validation_tokens": 1000}
+    folder, text = ResultsFolder(known), {"validation_tokens": 1000}
     result = SweepResult(folder, "here", plan, text, (run,))  # type: ignore[arg-type]
     return codes(result.end_notes)
 
@@ -297,6 +305,7 @@ CASES: dict[str, tuple[Callable[[], Codes], Callable[[], Codes]]] = {
     "rows-are-steps": (steps, lambda: read()),
     "isoflop-grid": (lambda: planned(flops=(1e15,)), planned),
     "batch-rounded": (lambda: planned(batch_tokens=2000), planned),
+    "little-learnt": (lambda: swept(loss=6.07), lambda: swept(loss=5.9)),
     "failed-runs": (lambda: swept("failed"), lambda: swept("done")),
     "lr-at-edge": (lambda: tuned(lr_bracketed=False), tuned),
     "batch-at-edge": (lambda: tuned(batch_bracketed=False), tuned),
@@ -322,6 +331,16 @@ def test_a_note_is_raised_by_what_deserves_it_and_by_nothing_else(
     raised, calm = CASES[code]
     assert code in raised()
     assert code not in calm()
+
+
+def test_what_could_be_learnt_of_a_text_decides_what_is_little(tmp_path: Path) -> None:
+    assert "little-learnt" not in swept(loss=6.07, pretrained=1)
+    assert "little-learnt" in swept(loss=6.07, pretrained=0)
+    run = ResultsFolder(tmp_path).run_folder("0123456789ab")
+    run.path.mkdir(parents=True)
+    for truth, is_little in ((6.0, False), (2.0, True)):
+        write_measured(run, {"true_loss": truth})
+        assert ("little-learnt" in swept(loss=6.07, known=tmp_path)) is is_little
 
 
 def test_every_code_is_raised_in_some_test() -> None:

@@ -159,7 +159,7 @@ def _cells(run: PlannedRun) -> tuple[str, ...]:
         job.shape.name,
         format_count(job.shape.params),
         format_count(job.tokens),
-        f"{job.epochs:.2f}",
+        f"{run.epochs:.2f}",
         f"{flops:.1e}",
         f"{job.lr:.2g}",
         format_count(job.batch_tokens),

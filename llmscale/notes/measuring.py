@@ -53,6 +53,16 @@ HELD_OUT_SHORT = Kind(
     remedy="Use more text, or ask for fewer tokens.",
     limit=0.75,  # documents are held out whole, at an estimated 4 bytes a token
 )
+LITTLE_LEARNT = Kind(
+    "little-learnt",
+    WRONG,
+    when="a run ends less than {limit:.0%} of the way from a uniform guess over the vocabulary, "
+    "ln V, to the true loss of its text, or to 0 if that is not known",
+    means="It learnt next to nothing: the learning rate is too high, or the run too short. A law "
+    "of such losses says nothing of its size or tokens.",
+    remedy="Train it with a lower --lr, or on more tokens, and leave it out of the fit.",
+    limit=0.05,
+)
 WEIGHTS_NOT_KEPT = Kind(
     "weights-not-kept",
     DOUBT,

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llmscale.errors import Note, both, counted
+from llmscale.errors import Note, both, counted, listed
 from llmscale.measure.sweep.kernels import kernel_notes
 from llmscale.measure.train.recipe import DEFAULT, Recipe
 from llmscale.notes.fitting import FEW_STEPS, ONE_TOKEN_BUDGET, REPEATED_DATA
@@ -14,10 +14,12 @@ from llmscale.notes.measuring import (
     BATCH_ROUNDED,
     HELD_OUT_SHORT,
     ISOFLOP_GRID,
+    LITTLE_LEARNT,
     MEMORY,
     NOISY_LOSS,
 )
 from llmscale.quantity import format_bytes, format_count
+from llmscale.runs.title import short_title
 
 if TYPE_CHECKING:
     from llmscale.measure.sweep.planned_run import PlannedRun
@@ -210,6 +212,29 @@ def _sources_short(asked: float, parts: "Mapping[str, ValidationPart]") -> Note 
     return HELD_OUT_SHORT.note(
         f"--validation-tokens asked for {format_count(asked)} tokens of each source, and there are "
         f"{both(short)}: at most a tenth of a text is held out. Use more text of them"
+    )
+
+
+def little_learnt_note(done: "Sequence[Run]", true_loss: "Callable[[Run], float]") -> Note | None:
+    """A warning if runs that began with new weights are hardly better than a uniform guess.
+    `true_loss` is the least that a run could have reached, 0 if it is not known."""
+    stuck = []
+    for run in done:
+        uniform = math.log(run.vocab_size)
+        little = (1 - LITTLE_LEARNT.limit) * uniform
+        if run.loss is None or run.pretrained or run.loss <= little:
+            continue
+        if uniform - run.loss < LITTLE_LEARNT.limit * (uniform - true_loss(run)):
+            stuck.append(run)
+    if not stuck:
+        return None
+    worst = max(stuck, key=lambda run: run.loss or 0.0)
+    names = listed(f"{short_title(run)} tokens" for run in stuck)
+    return LITTLE_LEARNT.note(
+        f"{len(stuck)} of {counted(len(done), 'run')} learnt next to nothing, {names}: a loss of "
+        f"{worst.loss:.3f}, and a uniform guess has {math.log(worst.vocab_size):.3f}. The learning "
+        f"rate of {worst.lr:.2g} may be too high, or the run too short: train with a lower --lr, "
+        "or on more tokens"
     )
 
 

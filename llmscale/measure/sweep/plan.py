@@ -214,6 +214,7 @@ def plan_jobs(
             finished=finished(job.run_id),
             reached=min(reached(job.run_id), job.steps - 1),
             descent=descent.get(job.run_id, Descent()),
+            text_tokens=_text_tokens(job, spec, store),
         )
         for job in jobs
     ]
@@ -241,6 +242,14 @@ def plan_jobs(
         rules,
         teachers=teachers,
     )
+
+
+def _text_tokens(job: Job, spec: SweepSpec, store: TokenStore) -> int | None:
+    """Of the text that a run may read; None if its job is of a task, or of a part that was asked
+    for."""
+    if job.finetuning or spec.unique_tokens or spec.epochs:
+        return None
+    return store.of(job.data_fingerprint).train_tokens
 
 
 def _operations(device: str, tell: Callable[[str], None]) -> str:

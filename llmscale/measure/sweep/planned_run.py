@@ -1,6 +1,6 @@
 """One run of a plan: what is left of it, and how it is going to be trained."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmscale.measure.sweep.remaining import Work, work_left
@@ -38,11 +38,20 @@ class PlannedRun:
     """Seeds that are trained as one model with this one, at most, itself included."""
     evaluation_seconds: float = 0.0
     """Estimated time that it takes to read the validation text once."""
+    text_tokens: int | None = None
+    """Of the text that it may read, if its job has only a beginning; None: as the job says."""
 
     @property
     def left(self) -> Work:
         """What is still to be done of it here: of a branch, after the branch point."""
         return Work(0, 0) if self.finished else work_left(self.job, self.first_step)
+
+    @property
+    def epochs(self) -> float:
+        """Times that it reads the text it may read."""
+        if self.text_tokens is None:
+            return self.job.epochs
+        return replace(self.job, text_tokens=self.text_tokens).epochs
 
     @property
     def first_step(self) -> int:
@@ -84,7 +93,7 @@ class PlannedRun:
         return {
             **fields_from(Run, job, job.shape, job.finetuning),
             "shape": job.shape.name,
-            "epochs": job.epochs,
+            "epochs": self.epochs,
             "trained_flops": self.trained_flops,
             "parent": self.parent,
             "memory_bytes": self.memory_bytes,

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from llmscale.errors import Note, counted, listed
-from llmscale.measure.sweep.notes import noise_note
+from llmscale.measure.sweep.known_floor import TRUE_LOSS
+from llmscale.measure.sweep.notes import little_learnt_note, noise_note
 from llmscale.measure.sweep.plan import Plan
 from llmscale.measure.text.documents import LARGEST_SHARE
 from llmscale.notes.fitting import DIVERGED_RUNS, UNFINISHED_RUNS
@@ -16,6 +17,7 @@ from llmscale.quantity import format_count
 from llmscale.runs.own_command import on_more_validation
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
+from llmscale.runs.scores import known_scores
 from llmscale.runs.title import short_name, short_title
 
 MOST_SHOWN = 12
@@ -55,7 +57,8 @@ class SweepResult:
 
     @property
     def end_notes(self) -> tuple[Note, ...]:
-        """What the runs show: which came to nothing, noise and spikes of the loss."""
+        """What the runs show: which came to nothing or learnt nothing, noise and spikes of the
+        loss."""
         lost = [
             _LOST[run.status].note(f"{short_title(run)} tokens {run.status}: {run.error}")
             for run in self.runs
@@ -65,8 +68,13 @@ class SweepResult:
         on_more_text = partial(on_more_validation, self.folder.path, self.where)
         held_out = self.text["validation_tokens"]
         noise = noise_note(done, held_out, on_more_text, _most_held_out(self.text))
-        found = (noise, _spike_note(done), _unfinished_note(self.runs, self.unfinished))
+        learnt = little_learnt_note(done, self._true_loss)
+        found = (learnt, noise, _spike_note(done), _unfinished_note(self.runs, self.unfinished))
         return (*lost, *(note for note in found if note))
+
+    def _true_loss(self, run: Run) -> float:
+        """Of the text of a run; 0, which none is below, if it is not known."""
+        return known_scores(self.folder.run_folder(run.run_id)).get(TRUE_LOSS, 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """As `llmscale sweep --json` prints it; of a dry run, the plan."""

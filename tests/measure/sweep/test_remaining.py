@@ -46,12 +46,13 @@ def plan(
     reached: dict[str, int] | None = None,
     finished: Sequence[str] = (),
     recipe: Recipe = SHORT,
+    source: str | None = None,
 ) -> Plan:
     """A trunk of 40k tokens and a branch of 20k."""
     spec = SweepSpec(
         sizes=("1x16x1",),
         tokens=parse_budgets("20k,40k"),
-        data=TextSpec(source=store.name, tokenizer="bpe:300"),
+        data=TextSpec(source=source or store.name, tokenizer="bpe:300"),
         recipe=recipe,
         hardware=Hardware(device="cpu", dtype="float32", workers=1, compile="never"),
     )
@@ -245,3 +246,13 @@ def test_what_a_mixture_can_hold_out_follows_from_each_of_its_sources(store: Tok
     assert held_out_note(200, mixed) is None
     known["docs"]["complete"] = False  # and has more than was read
     assert _most_held_out({"meta": meta}) == 0.1 * 2 * 10_000
+
+
+def test_epochs_are_those_of_the_text_that_a_run_may_read_of_a_stream_too(
+    store: TokenStore,
+) -> None:
+    larger = replace(store, meta={**store.meta, "train": {**store.meta["train"], "tokens": 10**6}})
+    whole, drawn = (plan(larger, source=source).runs for source in (None, "synthetic:markov"))
+    assert [run.job.epochs for run in drawn] != [run.job.epochs for run in whole]
+    assert [run.epochs for run in drawn] == [run.job.epochs for run in whole]
+    assert [run.to_json()["epochs"] for run in drawn] == pytest.approx([0.02, 0.04], rel=0.01)
