@@ -21,10 +21,12 @@ from torch.nn.functional import cross_entropy
 from trained import untrained_run
 
 from llmscale.commands import app
+from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.text.store import TokenStore
 from llmscale.measure.text.tasks.spec import TaskSpec
 from llmscale.measure.text.tasks.store import prepare_task
 from llmscale.measure.train.kept_weights import read_tensors
+from llmscale.measure.trained.exchange.card import model_card
 from llmscale.measure.trained.finetuning.api import finetune
 from llmscale.measure.trained.finetuning.jobs import finetuning_jobs
 from llmscale.measure.trained.finetuning.parents import find_parents
@@ -33,6 +35,7 @@ from llmscale.measure.trained.generation.chat import begin_chat
 from llmscale.measure.trained.listing import models
 from llmscale.measure.trained.model import open_model
 from llmscale.measure.trained.places import find_run
+from llmscale.runs.results_folder import ResultsFolder
 
 WORDS = ["one", "two", "three", "four", "five", "six"]
 
@@ -123,6 +126,19 @@ def test_the_model_that_is_suggested_is_the_one_that_a_folder_stands_for(
     sweep["data"]["meta"]["spec"]["source"] = "nowhere.jsonl"
     (gone / "sweep.json").write_text(json.dumps(sweep))
     assert models(gone).next_use() == f"llmscale eval {find_run(gone).folder.path}"
+
+
+def test_the_card_says_what_was_fine_tuned_from_what(tuned: Path, task: Path) -> None:
+    for row in recorded_runs(ResultsFolder(tuned)):
+        card = model_card(open_model(tuned / row.run_id), "mine")
+        amount = f"the task {task} ({row.examples} examples, {row.task_tokens:,} tokens)"
+        how = {"full": "full: all weights", "lora": "LoRA: adapters of rank 2, merged"}
+        parent = f"run {row.parent}, itself trained on {row.pretrain_tokens:,} tokens,"
+        said = f"trained from its first weights on {amount}"
+        if row.pretrained:
+            said = f"fine-tuned ({how[str(row.recipe)]}) from {parent} on {amount}"
+        assert said in card
+        assert ("first weights" in card) == (not row.pretrained)
 
 
 def test_only_what_is_new_or_lost_is_trained_and_comes_back_the_same(
