@@ -30,7 +30,7 @@ from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.scores import read_scores, write_scores
+from llmscale.runs.scores import read_scores, write_measured, write_scores
 
 HARNESS = "needs lm-evaluation-harness: pip install 'llmscale[lm-eval]'"
 DOCUMENTS = [f"one {word}; two {word}; three; four é {word}." for word in ("two", "nine", "one")]
@@ -422,6 +422,30 @@ def test_two_measures_of_one_column_are_refused(ladder: Path) -> None:
     with pytest.raises(InputError, match="a column of one name"):
         kept.add(Score("quiz", "lm-eval", (Metric("exact_match", 0.1),)), "key", "asked")
     assert read_scores(kept.folder) == {"exact_match_quiz": 0.5}
+
+
+def test_of_a_damaged_file_of_training_s_scores_only_that_is_to_be_removed(
+    ladder: Path, books: Path
+) -> None:
+    run = RunFolder(run_of(ladder))
+    run.measured_path.write_text("{")
+    with pytest.raises(InputError, match="is damaged") as damaged:
+        evaluate(ladder, data=f"books={books}")
+    assert str(damaged.value.fix).endswith(f"nothing is lost: rm {run.measured_path}")
+    (ladder / "runs.parquet").rename(ladder / "aside")
+    with pytest.raises(InputError) as damaged:
+        read_scores(run)
+    assert f"is lost: rm {run.measured_path}; or" in str(damaged.value.fix)
+    (ladder / "aside").rename(ladder / "runs.parquet")
+    write_measured(run, {"share_a": 0.5})
+    write_tables(ResultsFolder(ladder), final=True)
+    run.measured_path.write_text("{")
+    assert llmscale("models", str(ladder)).exit_code == 0
+    assert read_runs(ladder).runs == 4
+    evaluate(ladder, data=f"books={books}")
+    table = pd.read_parquet(ladder / "runs.parquet").set_index("run_id")
+    assert table.loc[run.run_id, "share_a"] == 0.5
+    assert table["loss_books"].notna().all()
 
 
 def test_another_tokenizer_is_measured_again(ladder: Path, books: Path) -> None:
