@@ -1,5 +1,6 @@
 """`llmscale sweep`: train a ladder of sizes, and write a table of losses."""
 
+from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
@@ -12,6 +13,7 @@ from llmscale.commands._options import (
     YesOption,
     takes_settings,
 )
+from llmscale.errors.command_lines import condition
 from llmscale.measure.sweep.spec import SweepSpec
 from llmscale.quantity import format_count, format_seconds
 
@@ -49,22 +51,30 @@ def sweep(
 def _show(result: "SweepResult") -> None:
     """The table of runs, and what to do next."""
     from llmscale.commands._watching import show_next, show_rows
-    from llmscale.explain.api.next_step import can_fit
-    from llmscale.runs.run import DEFAULT_RECIPE
 
     headings = ("size", "N", "tokens", "loss", "perplexity", "bits/byte", "tokens/s", "MFU")
     least = ("tokens/s", "MFU", "perplexity")
     table = output.make_table(f"{result.where}/runs.parquet", *headings, "time", least=least)
     show_rows(table, result, _cells)
-    fit = ["fit"]
-    if len({run.recipe or DEFAULT_RECIPE for run in result.runs}) > 1:
-        fit += ["--by", "recipe"]
-    verbs = [["plot"]]
-    if can_fit(result.where):
-        verbs.insert(0, fit)
+    verbs = _on_laws(result)
     if result.plan.kept.bytes_of:
         verbs.append(["models"])
     show_next(result, verbs)
+
+
+def _on_laws(result: "SweepResult") -> list[list[str]]:
+    """The commands that fit and draw the runs: of several recipes, a law each."""
+    from llmscale.explain.api.next_step import can_fit
+    from llmscale.runs.run import DEFAULT_RECIPE
+
+    fit, plot = ["fit"], ["plot"]
+    if len({run.recipe or DEFAULT_RECIPE for run in result.runs}) > 1:
+        fit += ["--by", "recipe"]
+        # A law through runs of several recipes would be one of none of them.
+        named = [run.recipe for run in result.runs if run.recipe and run.loss is not None]
+        if named:
+            plot += ["--where", condition("recipe", "==", mode(named))]
+    return [fit, plot] if can_fit(result.where) else [plot]
 
 
 def _cells(run: "Run") -> tuple[str, ...]:

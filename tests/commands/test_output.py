@@ -3,6 +3,7 @@ fit a terminal.
 """
 
 import io
+import json
 import os
 import pty
 import re
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import time
 import xml.dom.minidom
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +26,11 @@ from typer.testing import CliRunner
 from llmscale.commands import _patience, app, output
 from llmscale.commands._console import in_encoding
 from llmscale.commands._wrapping import wrapped_lines
+from llmscale.commands.live import SweepProgress
+from llmscale.commands.sweep import _on_laws
 from llmscale.errors.command_lines import command_line, stated_command
 from llmscale.errors.printable import clean, masked, one_line
+from llmscale.runs.results_folder import ResultsFolder
 
 HOSTILE = "[/red]\x1b]52;c;aGk=\x07\x1b[2J[link=http://x]y\u202e\n$ rm \x9b31m"
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -75,6 +81,21 @@ def test_names_in_a_table_are_shown_as_data(kind: str, tmp_path: Path) -> None:
         assert "[/red]]52;c;aGk=[link=http://x]y $ rm" in result.stdout
     if kind == "plot":
         assert xml.dom.minidom.parse(str(tmp_path / "[/x].svg"))
+
+
+def test_after_a_sweep_of_several_recipes_one_of_them_is_drawn(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    recipes = ["half code", *["prose"] * 6, *["half code"] * 8]
+    frame = runs(recipe=recipes)
+    frame.to_csv(table, index=False)
+    trained = [SimpleNamespace(recipe=row.recipe, loss=row.loss) for row in frame.itertuples()]
+    result: Any = SimpleNamespace(where=str(table), runs=trained)
+    fit, plot = _on_laws(result)
+    assert fit == ["fit", "--by", "recipe"]
+    verb, *options = plot
+    drawn = run(verb, str(table), *options, "--bootstrap", "0", "--json", "-o", f"{tmp_path}/a.svg")
+    assert json.loads(drawn.stdout)["n_runs"] == recipes.count("half code")
+    assert "mixed" not in drawn.stderr
 
 
 def test_the_command_after_a_fit_can_be_pasted(
@@ -364,3 +385,20 @@ def test_any_title_is_drawn(tmp_path: Path) -> None:
     assert "a]0;x & <b> -- c" in text
     assert not STEERING.search(file.read_text(encoding="utf-8"))
     assert "Warning" not in result.stderr
+
+
+def test_a_line_of_progress_is_printed_while_nothing_else_draws_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan: Any = SimpleNamespace(runs=(), places=(), peak_flops=0.0)
+    shown = SweepProgress(plan, ResultsFolder(tmp_path))
+    shown._terminal = True
+    drawn = []
+
+    def printing(line: str) -> None:
+        other = ThreadPoolExecutor(1).submit(shown._live._lock.acquire, blocking=False)
+        drawn.append((line, other.result()))
+
+    monkeypatch.setattr(shown._live.console, "print", printing)
+    shown._say("done")
+    assert drawn == [("done", False)]

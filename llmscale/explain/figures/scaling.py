@@ -20,6 +20,7 @@ from llmscale.explain.estimation.levels import levels
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, log_axis, log_loss_axis, padded
 from llmscale.explain.figures._legend import holdout_label, law_label
+from llmscale.explain.figures._repeats import Repeats, repeats
 from llmscale.explain.figures._runs import (
     Entry,
     draw_bar,
@@ -76,14 +77,18 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
     beyond = max(1.6, (high / low) ** 0.15)
     reach = min([low / beyond**0.6, *lost[x]]), max([high * beyond, *lost[x]])
     budgets, bar = _budgets(frame, x)
+    alike = repeats(frame, shaded=len(budgets) == 1)
     with style():
-        figure = Figure(figsize=(width, _height(width, fits)), layout="constrained")
+        figure = Figure(
+            figsize=(width, _height(width, fits, len(alike.shades))), layout="constrained"
+        )
         ax = figure.subplots()
         curves: list[Array] = []
         for order, fit in enumerate(fits):
             curves += _draw_law(ax, fit, order, x, budgets, reach, many_budgets=len(budgets) > 1)
         for budget in budgets if bar is None else _coloured(frame, bar):
-            _draw_runs(ax, x, budget, held)
+            for part in _parts(budget, alike):
+                _draw_runs(ax, x, part, held, alike)
         if holdout is not None:
             _draw_prediction(ax, x, holdout.runs, _law_colour(0, len(budgets) > 1))
         bottom, top = _loss_limits(frame, curves, None if holdout is None else holdout.runs)
@@ -98,15 +103,15 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         ax.set_ylabel(LABELS["loss"])
         if title:
             ax.set_title(title)
-        _legends(figure, ax, evidence, budgets, bar, width)
+        _legends(figure, ax, evidence, budgets, bar, width, alike)
     n_excluded, n_held_out = len(evidence.table.excluded), int(held.sum())
     return Drawing(figure, len(frame), n_excluded, n_held_out)
 
 
-def _height(width: float, fits: Sequence[Fit]) -> float:
-    """Inches: the axes keep their shape, the legend below grows with the number of laws."""
+def _height(width: float, fits: Sequence[Fit], shades: int) -> float:
+    """Inches: the axes keep their shape, the legend below grows with the laws and shades."""
     lines = [1 + math.ceil(len(fit.law.coefficients()) * 1.25 / width) for fit in fits]
-    return 0.66 * width + 0.55 + 0.14 * sum(lines)
+    return 0.66 * width + 0.55 + 0.14 * (sum(lines) + shades)
 
 
 def _budgets(frame: pd.DataFrame, x: str) -> tuple[list[_Budget], LogNorm | None]:
@@ -203,7 +208,14 @@ def _inputs(fit: Fit, x: str, grid: Array, budget: _Budget) -> dict[str, Any]:
     return at | {x: grid} if x in fit.law.inputs else at
 
 
-def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray) -> None:
+def _parts(budget: _Budget, alike: Repeats) -> list[_Budget]:
+    """The runs of each shade."""
+    if not alike.shades:
+        return [budget]
+    return [_Budget(budget.tokens, colour, rows) for colour, rows in alike.parts(budget.rows)]
+
+
+def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray, alike: Repeats) -> None:
     """One marker a size, open if held out; if it has several seeds, their mean, seeds as dots."""
     for mask, face in ((~held, budget.colour), (held, "white")):
         rows = budget.rows[mask[budget.rows.index]]
@@ -213,7 +225,8 @@ def _draw_runs(ax: Axes, x: str, budget: _Budget, held: np.ndarray) -> None:
         seeds = pd.concat([group for group in sizes if len(group) > 1] or [rows.iloc[:0]])
         if budget.tokens is not None or rows["tokens"].isna().all():
             look: Look = {"color": budget.colour, "ms": 2.2, "alpha": 0.8, "zorder": 4.6}
-            ax.plot(seeds[x], seeds["loss"], ".", label="seeds", **look)
+            of_point = "seeds" if alike.are == "seeds" else "each"
+            ax.plot(seeds[x], seeds["loss"], ".", label=of_point, **look)
             points = [(float(group[x].mean()), float(group["loss"].mean())) for group in sizes]
         else:
             points = list(zip(rows[x], rows["loss"], strict=True))
@@ -287,6 +300,7 @@ def _legends(
     budgets: Sequence[_Budget],
     bar: LogNorm | None,
     width: float,
+    alike: Repeats,
 ) -> None:
     """Budgets above the axes, everything else below them, so that nothing covers the runs."""
     if bar is not None:
@@ -306,10 +320,10 @@ def _legends(
     described = f"{runs} of {sizes} sizes" if sizes > 1 else runs
     if not mixed and budgets[0].tokens is not None:
         described += f", {format_count(budgets[0].tokens)} tokens each"
-    if not mixed and len(frame) > sizes:
-        described += " (dots: seeds)"
+    if not mixed and alike.are:
+        described += f" (dots: {alike.are})"
     colour = MUTED if mixed else INK
-    entries: list[Entry] = [(Line2D([], [], color=colour, **DOT), described)]
+    entries: list[Entry] = [(Line2D([], [], color=colour, **DOT), described), *alike.entries()]
     holdout = next((fit.holdout for fit in evidence.fits if fit.holdout), None)
     if holdout is not None:
         entries.append((Line2D([], [], mec=INK, **OPEN_DOT), holdout_label(holdout)))

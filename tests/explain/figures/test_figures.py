@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from typer.testing import CliRunner
 
+from llmscale import plot
 from llmscale.commands import app
 from llmscale.explain.figures import FIGURES, Evidence
 from llmscale.explain.figures._axes import spaced_ticks
@@ -196,6 +197,30 @@ def test_seeds_of_a_size_share_one_marker_at_their_mean(tmp_path: Path) -> None:
     assert marked[:, 0] == pytest.approx(means.index)
     assert marked[:, 1] == pytest.approx(means.to_numpy())
     assert sum(len(dots) for dots in drawn(figure, "seeds")) == 3 * len(SIZES)
+    assert "(dots: seeds)" in legend_text(figure)
+
+
+def test_runs_of_several_texts_are_no_seeds_and_are_warned_of_as_fit_does(tmp_path: Path) -> None:
+    table = tmp_path / "mix.csv"
+    floors = {"prose": 3.0, "half": 2.8, "code": 2.6}
+    pd.DataFrame(
+        {"data": data, "seed": 0, "params": n, "tokens": 4e6, "loss": floor + 45 / n**0.33}
+        for n in (1e5, 4e5)
+        for data, floor in floors.items()
+    ).to_csv(table, index=False)
+    drawing = plot(table, bootstrap=0)
+    assert "seeds" not in legend_text(drawing.figure)
+    assert all(f"data {name}" in legend_text(drawing.figure) for name in floors)
+    assert [len(points) for points in drawn(drawing.figure, "runs")] == [2, 2, 2]
+    assert "mixed-data" in [note.code for note in drawing.notes]
+
+
+def test_one_size_at_two_budgets_is_no_seeds(tmp_path: Path) -> None:
+    table = tmp_path / "tokens.csv"
+    runs = pd.DataFrame({"params": 1e5, "tokens": [1e6, 4e6], "loss": [4.0, 3.5]})
+    runs.to_csv(table, index=False)
+    drawing = plot(table, law="power", variable="tokens", bootstrap=0)
+    assert "dots" not in legend_text(drawing.figure)
 
 
 def test_several_budgets_are_drawn_as_one_curve_of_the_law_each(tmp_path: Path) -> None:
