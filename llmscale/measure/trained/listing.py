@@ -66,7 +66,9 @@ class Models:
     def next_use(self) -> str | None:
         """The command that uses the suggested model, if there is one."""
         one = self.suggested
-        return one and next_use(RunFolder(Path(one.path)), self.prompt, one.arch)
+        if one is None:
+            return None
+        return next_use(RunFolder(Path(one.path)), self.prompt, one.arch)
 
     def to_json(self) -> dict[str, Any]:
         listed = [asdict(model) for model in self.models]
