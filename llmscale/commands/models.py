@@ -33,18 +33,15 @@ def models(folder: FolderArgument = None, json: JsonOption = False) -> None:
 
 
 def _show(found: "Models") -> None:
-    from llmscale.errors.command_lines import command_line
-
     headings = ("run", "size", "N", "tokens", "loss", "kept", "bytes")
     title = f"{len(found.usable)} of {len(found.models)} models of {found.folder} can be used"
     table = output.make_table(title, *headings, left=2, least=("tokens", "N"))
     for model in found.models:
         table.add_row(*_cells(model))
     output.results.print(table)
-    if found.usable:
-        last = found.usable[-1]
-        own = ["--arch", last.arch] if last.arch else []
-        output.show_next(command_line("llmscale", "generate", last.path, found.prompt, *own))
+    following = found.next_use()
+    if following is not None:
+        output.show_next(following)
     else:
         output.show_next("weights are kept if a sweep is trained anew, into another folder")
 

@@ -36,16 +36,37 @@ def write_measured(folder: RunFolder, scores: Mapping[str, float]) -> None:
 
 
 def read_scores(folder: RunFolder) -> dict[str, float]:
-    """All scores of the run by column; none if there are none. Raises DamagedFile."""
-    scores, measured = folder.scores_path, folder.measured_path
-    again = f"remove it; the scores are measured again: {command_line('rm', scores)}"
-    made = f"remove the run, and have it made again: {command_line('rm', '-r', folder.path)}"
-    return _read(scores, again) | _read(measured, made)
+    """All scores of the run by column; none if there are none. Of a damaged `measured.json` those
+    are taken that runs.parquet has of it. Raises DamagedFile."""
+    scores = _later(folder)
+    try:
+        return scores | _read(folder.measured_path)
+    except DamagedFile as error:
+        in_table = _in_table(folder)
+        if in_table and not in_table.keys() <= scores.keys():
+            return in_table | scores
+        raise _unlike(error, _without_measured(folder, in_table)) from error
+
+
+def check_scores(folder: RunFolder) -> None:
+    """Raise DamagedFile if what was measured of the run is damaged, also if runs.parquet has it."""
+    scores = _later(folder)
+    try:
+        _read(folder.measured_path)
+    except DamagedFile as error:
+        in_table = _in_table(folder)
+        fix = _without_measured(folder, in_table)
+        if in_table and not in_table.keys() <= scores.keys():
+            fix = "its columns are taken from runs.parquet"
+        raise _unlike(error, fix) from error
 
 
 def known_scores(folder: RunFolder) -> dict[str, float]:
     """As read_scores, but none of a damaged file."""
-    return _known(folder.scores_path) | _known(folder.measured_path)
+    try:
+        return read_scores(folder)
+    except DamagedFile:
+        return _known(folder.scores_path) | _known(folder.measured_path)
 
 
 def later_scores(folder: RunFolder) -> dict[str, float]:
@@ -80,14 +101,43 @@ def _known(path: Path) -> dict[str, float]:
         return {}
 
 
-def _read(path: Path, fix: str = "") -> dict[str, float]:
+def _later(folder: RunFolder) -> dict[str, float]:
+    scores = folder.scores_path
+    try:
+        return _read(scores)
+    except DamagedFile as error:
+        again = f"remove it; the scores are measured again: {command_line('rm', scores)}"
+        raise _unlike(error, again) from error
+
+
+def _in_table(folder: RunFolder) -> dict[str, float] | None:
+    """What runs.parquet has of the run's scores; None if the run is not in it."""
+    path = folder.path.parent.parent / "runs.parquet"
+    return table_scores(path, every_run=True).get(folder.run_id)
+
+
+def _without_measured(folder: RunFolder, in_table: Mapping[str, float] | None) -> str:
+    """How to go on without a `measured.json` of which nothing is known."""
+    remove = command_line("rm", folder.measured_path)
+    if in_table is not None:
+        return f"remove it; runs.parquet has no column of it, so that nothing is lost: {remove}"
+    made = command_line("rm", "-r", folder.path)
+    return (
+        f"remove it, and what training measured besides the loss is lost: {remove}; or remove the "
+        f"run with its weights, and have it made again: {made}"
+    )
+
+
+def _unlike(error: DamagedFile, fix: str) -> DamagedFile:
+    return DamagedFile(error.path, error.reason, fix)
+
+
+def _read(path: Path) -> dict[str, float]:
     """The scores in a file; none if there is none. Raises DamagedFile."""
     try:
         return dict(_checked(path))
     except FileNotFoundError:
         return {}
-    except DamagedFile as error:
-        raise DamagedFile(error.path, error.reason, fix or error.fix or "") from error
 
 
 @once_while_unchanged()
@@ -119,8 +169,9 @@ def with_scores(table: "pa.Table", scores: Sequence[Mapping[str, float]]) -> "pa
     return table
 
 
-def table_scores(path: Path) -> dict[str, dict[str, float]]:
-    """The scores that a `runs.parquet` holds, by run id; none if it is missing or damaged."""
+def table_scores(path: Path, *, every_run: bool = False) -> dict[str, dict[str, float]]:
+    """The scores that a `runs.parquet` holds, by run id; none if it is missing or damaged. With
+    `every_run` runs without one have an entry, too."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -128,7 +179,7 @@ def table_scores(path: Path) -> dict[str, dict[str, float]]:
     with suppress(OSError, ValueError, pa.ArrowException):
         file = pq.ParquetFile(path)
         names = [name for name in file.schema_arrow.names if name not in RUN_COLUMNS]
-        if not names:
+        if not (names or every_run):
             return {}
         for row in file.read(["run_id", *names]).to_pylist():
             scores = {name: row[name] for name in names if isinstance(row[name], float)}

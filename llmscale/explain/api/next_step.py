@@ -12,9 +12,9 @@ from llmscale.explain.table.columns.names import of_hundred, rises
 _FEWEST_SIZES = 3
 """Through two sizes a law can always be drawn, so that a fit says nothing."""
 MORE_SIZES = (
-    f"with models of {_FEWEST_SIZES} sizes or more, llmscale fit finds how the score changes with "
-    "size"
+    f"measure models of {_FEWEST_SIZES} sizes or more, to see how the score changes with size"
 )
+NO_LAW = "no law can be fitted to this score yet: more runs may show how it changes with size"
 
 
 def can_fit(table: Path | str, **settings: Any) -> bool:
@@ -31,7 +31,7 @@ def after_scores(table: Path | str, column: str, sizes: Collection[int]) -> str:
     figure, or more sizes."""
     given: Mapping[str, str] = {"columns": f"loss={column}", **_units(column)}
     if len(sizes) < 2 or not can_fit(table, **given):
-        return MORE_SIZES
+        return MORE_SIZES if len(sizes) < _FEWEST_SIZES else NO_LAW
     verb = "plot" if len(sizes) < _FEWEST_SIZES else "fit"
     options = [word for name, value in given.items() for word in (f"--{name}", value)]
     return command_line("llmscale", verb, table, *options)

@@ -25,7 +25,7 @@ from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.rows import read_rows
 from llmscale.runs.run import DEFAULT_RECIPE, FINISHED, Run
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.scores import read_scores
+from llmscale.runs.scores import check_scores
 from llmscale.runs.unchanged import Stamp, stamp_of
 
 SHARE = 20
@@ -121,7 +121,7 @@ def record_end(job: Job, event: Event, device: str) -> None:
 def _damaged_scores(folder: ResultsFolder) -> Iterator[DamagedFile]:
     for run in folder.run_folders:
         try:
-            read_scores(run)
+            check_scores(run)
         except DamagedFile as error:
             yield error
 

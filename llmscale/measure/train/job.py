@@ -16,6 +16,8 @@ from llmscale.runs.columns import fields_from
 from llmscale.runs.run import Run
 from llmscale.runs.shape import Shape
 
+AS_KEPT = "as kept"
+"""Begins the `rounded` of a job whose weights are those of its parent, next to rounded ones."""
 REVISION = 1
 """Raised when the training code changes what a job gives: old runs are not taken for new ones."""
 ADDED_LATER: dict[str, Any] = {

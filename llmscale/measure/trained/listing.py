@@ -1,7 +1,8 @@
 """The models that a results folder holds: what can be used, and what it takes on disk."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from llmscale.errors import InputError
 from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.train.run_spec import known_spec
 from llmscale.measure.trained.exchange.formats import IMPORTED
-from llmscale.measure.trained.places import find_results
+from llmscale.measure.trained.next_use import next_use
+from llmscale.measure.trained.places import find_results, largest_of
 from llmscale.menu import is_own
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
@@ -49,6 +51,8 @@ class Models:
     models: tuple[ListedModel, ...]
     prompt: str = "Once"
     """What a model of this text may go on from: nothing if its tokens are symbols of a language."""
+    suggested: ListedModel | None = None
+    """The one that commands take if they are given the folder: its largest."""
 
     @property
     def usable(self) -> tuple[ListedModel, ...]:
@@ -58,6 +62,13 @@ class Models:
     @property
     def bytes(self) -> int:
         return sum(model.bytes for model in self.models)
+
+    def next_use(self) -> str | None:
+        """The command that uses the suggested model, if there is one."""
+        one = self.suggested
+        if one is None:
+            return None
+        return next_use(RunFolder(Path(one.path)), self.prompt, one.arch)
 
     def to_json(self) -> dict[str, Any]:
         listed = [asdict(model) for model in self.models]
@@ -73,7 +84,16 @@ def models(place: Path | str | None = None) -> Models:
         raise InputError(f"{where} has no runs", "name a results folder that a sweep wrote")
     listed = tuple(_listed(results, row) for row in rows)
     is_language = any(row.data.startswith("synthetic:") for row in rows)
-    return Models(where, listed, "" if is_language else "Once")
+    found = Models(where, listed, "" if is_language else "Once")
+    return replace(found, suggested=_suggested(results, found.usable))
+
+
+def _suggested(results: ResultsFolder, usable: Sequence[ListedModel]) -> ListedModel | None:
+    """The one that the folder stands for; if that is damaged, the last that is not."""
+    if not usable:
+        return None
+    largest = largest_of(results).folder.run_id
+    return next((model for model in usable if model.run_id == largest), usable[-1])
 
 
 def _listed(results: ResultsFolder, row: Run) -> ListedModel:

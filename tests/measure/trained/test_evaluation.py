@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from sweeps import llmscale
 
 from llmscale import evaluate, fit, generate, open_model, predict, read_runs
 from llmscale.errors import InputError
-from llmscale.explain.api.next_step import MORE_SIZES, after_scores
+from llmscale.explain.api.next_step import MORE_SIZES, NO_LAW, after_scores
 from llmscale.explain.fit.fingerprint import is_of
 from llmscale.measure.sweep.records import recorded_runs, write_tables
 from llmscale.measure.trained.evaluation.kept import KeptScores
@@ -29,7 +30,7 @@ from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
-from llmscale.runs.scores import read_scores, write_scores
+from llmscale.runs.scores import read_scores, write_measured, write_scores
 
 HARNESS = "needs lm-evaluation-harness: pip install 'llmscale[lm-eval]'"
 DOCUMENTS = [f"one {word}; two {word}; three; four é {word}." for word in ("two", "nine", "one")]
@@ -148,17 +149,34 @@ def test_scores_are_columns_measured_once_that_fit_takes_only_if_asked(
     assert asked.to_dict() == table["loss_books"].to_dict()
 
 
-def test_a_kept_fit_is_used_until_what_it_read_changes(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    results = ResultsFolder(tmp_path / "own")
-    committed = Path(__file__).parents[3] / "results" / "cpu"
-    results.path.mkdir()
-    rows = recorded_runs(ResultsFolder(committed))
+def five_sizes(place: Path) -> tuple[ResultsFolder, list[Run]]:
+    """A results folder of runs that were trained once, without their weights."""
+    results = ResultsFolder(place)
+    rows = recorded_runs(ResultsFolder(Path(__file__).parents[3] / "results" / "cpu"))[:5]
     for row in rows:
         results.run_folder(row.run_id).path.mkdir(parents=True)
         results.run_folder(row.run_id).write_row(row)
     write_tables(results, final=True)
+    return results, rows
+
+
+@pytest.mark.parametrize("column", ["loss_books", "accuracy_mc"])
+def test_the_command_after_scores_of_several_sizes_runs(column: str, tmp_path: Path) -> None:
+    results, rows = five_sizes(tmp_path / "own")
+    for row in rows:
+        value = row.params**-0.1
+        scores = {"loss_books": value, "accuracy_mc": 1 - value}
+        write_scores(results.run_folder(row.run_id), scores)
+    write_tables(results, final=True)
+    command = shlex.split(after_scores(results.path, column, {row.params for row in rows}))
+    assert command[:2] == ["llmscale", "fit"]
+    assert llmscale(*command[1:], "--bootstrap", "0").exit_code == 0
+
+
+def test_a_kept_fit_is_used_until_what_it_read_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results, rows = five_sizes(tmp_path / "own")
     kept = fit(results.path, law="power", bootstrap=20, keep=True).kept
     assert kept is not None
 
@@ -195,8 +213,9 @@ def test_paths_are_as_they_were_named_and_the_next_step_works(
     assert "new columns of ladder/runs.parquet: loss_books" in found.stdout
     assert found.stdout.splitlines()[-1] == "next: llmscale plot ladder --columns loss=loss_books"
     assert after_scores("ladder", "loss_books", {1, 2, 3}).startswith("llmscale fit ladder ")
-    for sizes, column in (({1}, "loss_books"), ({1, 2, 3}, "no_such_column")):
-        assert after_scores("ladder", column, sizes) == MORE_SIZES
+    for sizes, said in (({1}, MORE_SIZES), ({1, 2}, MORE_SIZES), ({1, 2, 3}, NO_LAW)):
+        assert after_scores("ladder", "no_such_column", sizes) == said
+        assert "llmscale" not in said
     run = run_of(Path("ladder"))
     for named in (run, Path("ladder", run.name)):
         assert find_run(named).folder.path == run
@@ -403,6 +422,30 @@ def test_two_measures_of_one_column_are_refused(ladder: Path) -> None:
     with pytest.raises(InputError, match="a column of one name"):
         kept.add(Score("quiz", "lm-eval", (Metric("exact_match", 0.1),)), "key", "asked")
     assert read_scores(kept.folder) == {"exact_match_quiz": 0.5}
+
+
+def test_of_a_damaged_file_of_training_s_scores_only_that_is_to_be_removed(
+    ladder: Path, books: Path
+) -> None:
+    run = RunFolder(run_of(ladder))
+    run.measured_path.write_text("{")
+    with pytest.raises(InputError, match="is damaged") as damaged:
+        evaluate(ladder, data=f"books={books}")
+    assert str(damaged.value.fix).endswith(f"nothing is lost: rm {run.measured_path}")
+    (ladder / "runs.parquet").rename(ladder / "aside")
+    with pytest.raises(InputError) as damaged:
+        read_scores(run)
+    assert f"is lost: rm {run.measured_path}; or" in str(damaged.value.fix)
+    (ladder / "aside").rename(ladder / "runs.parquet")
+    write_measured(run, {"share_a": 0.5})
+    write_tables(ResultsFolder(ladder), final=True)
+    run.measured_path.write_text("{")
+    assert llmscale("models", str(ladder)).exit_code == 0
+    assert read_runs(ladder).runs == 4
+    evaluate(ladder, data=f"books={books}")
+    table = pd.read_parquet(ladder / "runs.parquet").set_index("run_id")
+    assert table.loc[run.run_id, "share_a"] == 0.5
+    assert table["loss_books"].notna().all()
 
 
 def test_another_tokenizer_is_measured_again(ladder: Path, books: Path) -> None:

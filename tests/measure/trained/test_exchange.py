@@ -15,6 +15,7 @@ from trained import untrained_run
 from llmscale import evaluate
 from llmscale.errors import InputError
 from llmscale.measure.sweep.records import write_tables
+from llmscale.measure.trained.exchange.card import model_card
 from llmscale.measure.trained.exchange.export import export
 from llmscale.measure.trained.exchange.importing import import_model
 from llmscale.measure.trained.listing import models
@@ -274,6 +275,10 @@ def test_an_imported_model_of_unknown_tokens_is_listed_and_used_as_that(
 ) -> None:
     export(trained["llama"], tmp_path / "model")
     import_model(tmp_path / "model", tmp_path / "back")
+    card = model_card(open_model(tmp_path / "back"), "mine")
+    assert "imported from" in card
+    assert "did not train it: on how many tokens it was trained is not known" in card
+    assert "peak lr" not in card
     (listed,) = models(tmp_path / "back").models
     assert (listed.tokens, listed.loss, listed.kept) == (None, None, "weights")
     (said,) = open_model(tmp_path / "back").remarks

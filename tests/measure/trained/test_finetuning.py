@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,16 +21,21 @@ from torch.nn.functional import cross_entropy
 from trained import untrained_run
 
 from llmscale.commands import app
+from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.text.store import TokenStore
 from llmscale.measure.text.tasks.spec import TaskSpec
 from llmscale.measure.text.tasks.store import prepare_task
 from llmscale.measure.train.kept_weights import read_tensors
+from llmscale.measure.trained.exchange.card import model_card
 from llmscale.measure.trained.finetuning.api import finetune
 from llmscale.measure.trained.finetuning.jobs import finetuning_jobs
 from llmscale.measure.trained.finetuning.parents import find_parents
 from llmscale.measure.trained.finetuning.spec import FinetuneSpec
 from llmscale.measure.trained.generation.chat import begin_chat
+from llmscale.measure.trained.listing import models
 from llmscale.measure.trained.model import open_model
+from llmscale.measure.trained.places import find_run
+from llmscale.runs.results_folder import ResultsFolder
 
 WORDS = ["one", "two", "three", "four", "five", "six"]
 
@@ -101,6 +107,38 @@ def test_the_table_says_what_each_run_began_with(parents: Path, tuned: Path) -> 
     assert json.loads(status.stdout)["finished"]
     listed = json.loads(llmscale("models", str(tuned), "--json").stdout)
     assert {one["kept"] for one in listed["models"]} == {"weights"}
+
+
+def test_the_model_that_is_suggested_is_the_one_that_a_folder_stands_for(
+    parents: Path, task: Path, tuned: Path, tmp_path: Path
+) -> None:
+    for place in (parents, tuned):
+        suggested = models(place).suggested
+        assert suggested is not None
+        assert suggested.run_id == find_run(place).folder.run_id
+    said = models(tuned).next_use() or ""
+    verb, path, prompt = shlex.split(said)[1:]
+    assert (verb, path) == ("generate", str(find_run(tuned).folder.path))
+    assert prompt in {json.loads(line)["prompt"] for line in task.read_text().splitlines()}
+    gone = tmp_path / "gone"
+    shutil.copytree(tuned, gone)
+    sweep = json.loads((gone / "sweep.json").read_text())
+    sweep["data"]["meta"]["spec"]["source"] = "nowhere.jsonl"
+    (gone / "sweep.json").write_text(json.dumps(sweep))
+    assert models(gone).next_use() == f"llmscale eval {find_run(gone).folder.path}"
+
+
+def test_the_card_says_what_was_fine_tuned_from_what(tuned: Path, task: Path) -> None:
+    for row in recorded_runs(ResultsFolder(tuned)):
+        card = model_card(open_model(tuned / row.run_id), "mine")
+        amount = f"the task {task} ({row.examples} examples, {row.task_tokens:,} tokens)"
+        how = {"full": "full: all weights", "lora": "LoRA: adapters of rank 2, merged"}
+        parent = f"run {row.parent}, itself trained on {row.pretrain_tokens:,} tokens,"
+        said = f"trained from its first weights on {amount}"
+        if row.pretrained:
+            said = f"fine-tuned ({how[str(row.recipe)]}) from {parent} on {amount}"
+        assert said in card
+        assert ("first weights" in card) == (not row.pretrained)
 
 
 def test_only_what_is_new_or_lost_is_trained_and_comes_back_the_same(
@@ -196,6 +234,8 @@ def test_a_model_that_learns_conversations_is_talked_with_in_a_terminal(
     found = llmscale(*command(base, chats, tmp_path / "out", *more))
     assert found.exit_code == 0, found.output
 
+    suggested = models(tmp_path / "out").next_use()
+    assert suggested == f"llmscale chat {find_run(tmp_path / 'out').folder.path}"
     typed: Iterator[str | BaseException] = iter(
         [words[0], " ", KeyboardInterrupt(), *words[1:], EOFError()]
     )

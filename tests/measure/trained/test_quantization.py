@@ -17,6 +17,7 @@ from llmscale.measure.sweep.records import recorded_runs
 from llmscale.measure.train.kept_weights import read_tensors, write_weights
 from llmscale.measure.train.packed_weights import BITS, Rounded, unpacked
 from llmscale.measure.trained.evaluation.scores import Metric
+from llmscale.measure.trained.exchange.card import model_card
 from llmscale.measure.trained.listing import models
 from llmscale.measure.trained.quantization.api import Quantized, _row
 from llmscale.measure.trained.quantization.rounding import round_matrix
@@ -88,6 +89,11 @@ def test_a_rounded_model_is_used_like_any_other(rounded: Path) -> None:
     found = llmscale("eval", str(rounded / run_id), "--json")
     (score,) = json.loads(found.stdout)["runs"][0]["scores"]
     assert score["metrics"][0]["value"] == table.loc[run_id, "loss"]
+    card = model_card(open_model(rounded / run_id), "mine")
+    of_parent = f"those of run {table.loc[run_id, 'parent']}"
+    assert f"{of_parent}, rounded to 2 bits in groups of 32. That run was trained from" in card
+    whole = table.index[(table["bits"] == 32) & (table["parent"] == table.loc[run_id, "parent"])]
+    assert f"{of_parent}, as they are kept" in model_card(open_model(rounded / whole[0]), "mine")
     model = open_model(rounded / run_id).model
     for weight in model.parameters():
         if weight.dim() == 2:

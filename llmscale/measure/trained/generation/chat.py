@@ -20,7 +20,7 @@ from llmscale.measure.trained.generation.prompts import encode_prompts
 from llmscale.measure.trained.generation.spec import Sampling
 from llmscale.measure.trained.generation.text_stream import TextStream
 from llmscale.measure.trained.model import TrainedModel
-from llmscale.runs.results_folder import ResultsFolder
+from llmscale.measure.trained.next_use import learnt_chats, task_meta
 from llmscale.settings import shows_keywords
 from llmscale.settings.tables import with_keywords
 
@@ -117,11 +117,8 @@ def _learnt_chats(trained: TrainedModel) -> bool:
     """Whether it was fine-tuned on conversations, as far as its results know."""
     if trained.spec.job.finetuning is None:
         return False
-    data: Any = ResultsFolder(trained.folder.path.parent.parent).known_sweep().get("data")
-    try:
-        return bool(data["meta"]["task"]["chats"])
-    except (KeyError, TypeError):  # of an older version, or without its results
-        return True
+    found = learnt_chats(task_meta(trained.folder, trained.spec.store))
+    return found is None or found  # of an older version, or without its results
 
 
 class _Answering:

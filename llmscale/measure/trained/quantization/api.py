@@ -9,7 +9,7 @@ from typing import Any
 from llmscale.errors import InputError, counted
 from llmscale.machine.needs import need
 from llmscale.measure.sweep.records import recorded_runs, write_tables
-from llmscale.measure.train.job import Job
+from llmscale.measure.train.job import AS_KEPT, Job
 from llmscale.measure.train.kept_weights import (
     read_tensors,
     read_weights,
@@ -210,7 +210,7 @@ def _is_whole(home: RunFolder) -> bool:
 
 def _job(parent: _Parent, bits: int | None, group: int) -> Job:
     """The job of the model, whose id also says to what which weights are rounded."""
-    name = f"int{bits}-group{group}" if bits else f"as kept, {parent.width} bits"
+    name = f"int{bits}-group{group}" if bits else f"{AS_KEPT}, {parent.width} bits"
     return replace(parent.trained.spec.job, rounded=f"{name} of {parent.digest}")
 
 
