@@ -196,8 +196,13 @@ class SweepProgress:
         return f"{start}done  loss {row.loss:.4f}  perplexity {row.perplexity:.2f}  {time}"
 
     def _say(self, line: str) -> None:
-        console = self._live.console if self._terminal else output.progress
-        console.print(line)
+        if not self._terminal:
+            output.progress.print(line)
+            return
+        # Else its own thread may draw the table between the moment that the line's way past the
+        # table is reckoned and the moment that it is taken: a table that grew overwrites the line.
+        with self._live._lock:
+            self._live.console.print(line)
 
     def _render(self) -> Group:
         runs = [watched.status() for watched in list(self._left.values())]

@@ -43,7 +43,7 @@ def _show(best: "BestMixture") -> None:
     tried = ", ".join(f"{share:.3g} {name}" for name, share in best.measured_shares.items())
     output.results.print(f"mean loss: {mean}")
     output.results.print(f"lowest of the runs there are: {best.measured:.4f}, with shares {tried}")
-    table = output.make_table("", "source", "best share", "interval", "law of its loss", left=0)
+    table = output.make_table("", "source", "best share", "interval", "law", left=0)
     for name, share in best.shares.items():
         law = best.fits[name].law if name in best.fits else None
         interval = _ends(best.intervals.get(name)).strip()

@@ -47,7 +47,8 @@ NOISY_LOSS = Kind(
 HELD_OUT_SHORT = Kind(
     "held-out-short",
     DOUBT,
-    when="the text has less than {limit:.0%} of the tokens that --validation-tokens asks for",
+    when="the text, or a source of a mixture, has less than {limit:.0%} of the tokens that "
+    "--validation-tokens asks for",
     means="At most a tenth of a text is held out: losses are measured on fewer tokens than asked.",
     remedy="Use more text, or ask for fewer tokens.",
     limit=0.75,  # documents are held out whole, at an estimated 4 bytes a token

@@ -48,6 +48,11 @@ def known_scores(folder: RunFolder) -> dict[str, float]:
     return _known(folder.scores_path) | _known(folder.measured_path)
 
 
+def later_scores(folder: RunFolder) -> dict[str, float]:
+    """Those that were measured after training; none of a damaged file."""
+    return _known(folder.scores_path)
+
+
 def check_score_name(name: str) -> None:
     """Raise InputError if `name` cannot be the column of a score."""
     if not _NAME.fullmatch(name):

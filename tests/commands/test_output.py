@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import xml.dom.minidom
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,9 +26,11 @@ from typer.testing import CliRunner
 from llmscale.commands import _patience, app, output
 from llmscale.commands._console import in_encoding
 from llmscale.commands._wrapping import wrapped_lines
+from llmscale.commands.live import SweepProgress
 from llmscale.commands.sweep import _on_laws
 from llmscale.errors.command_lines import command_line, stated_command
 from llmscale.errors.printable import clean, masked, one_line
+from llmscale.runs.results_folder import ResultsFolder
 
 HOSTILE = "[/red]\x1b]52;c;aGk=\x07\x1b[2J[link=http://x]y\u202e\n$ rm \x9b31m"
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -382,3 +385,20 @@ def test_any_title_is_drawn(tmp_path: Path) -> None:
     assert "a]0;x & <b> -- c" in text
     assert not STEERING.search(file.read_text(encoding="utf-8"))
     assert "Warning" not in result.stderr
+
+
+def test_a_line_of_progress_is_printed_while_nothing_else_draws_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan: Any = SimpleNamespace(runs=(), places=(), peak_flops=0.0)
+    shown = SweepProgress(plan, ResultsFolder(tmp_path))
+    shown._terminal = True
+    drawn = []
+
+    def printing(line: str) -> None:
+        other = ThreadPoolExecutor(1).submit(shown._live._lock.acquire, blocking=False)
+        drawn.append((line, other.result()))
+
+    monkeypatch.setattr(shown._live.console, "print", printing)
+    shown._say("done")
+    assert drawn == [("done", False)]

@@ -16,7 +16,7 @@ from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import default_laws, default_variable
 from llmscale.explain.fit.backtest import check
 from llmscale.explain.fit.comparison import Comparison
-from llmscale.explain.fit.fingerprint import fingerprint
+from llmscale.explain.fit.fingerprint import is_of
 from llmscale.explain.fit.fits import Fits
 from llmscale.explain.fit.kept import is_kept, read_kept, table_of
 from llmscale.explain.fit.parametric import choose, fit_laws, table_for
@@ -169,8 +169,8 @@ def _kept(asked: Asked, runs: RunTable, law: LawName, variable: str) -> Fit | No
         table = table_for(runs, chosen)
         fit = read_kept(path, None if chosen.name in LAWS else chosen)
         reason = _reason(fit, asked, chosen, runs, variable)
-        if reason is None and table_of(path) != fingerprint(table):
-            reason = "is of other runs"
+        if reason is None and not is_of(table, table_of(path)):
+            reason = "is of the table before it changed"
     except InputError as error:
         _log.info("%s: fitted again", error.problem)
         return None

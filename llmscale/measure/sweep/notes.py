@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmscale.errors import Note, both, counted
@@ -22,14 +22,12 @@ from llmscale.quantity import format_bytes, format_count
 if TYPE_CHECKING:
     from llmscale.measure.sweep.planned_run import PlannedRun
     from llmscale.measure.sweep.spec import SweepSpec
-    from llmscale.measure.text.store import TokenStore
+    from llmscale.measure.text.store import TokenStore, ValidationPart
     from llmscale.measure.train.job import Job
     from llmscale.runs.run import Run
 
 MOST_HELD_OUT = 1e8
 """Tokens to measure on that are asked for, at most."""
-_A_LITTLE_MORE, _MOST_STEPS = 1.05, 200
-"""Budgets at which batches are looked up: up to 16,000 times a run's own."""
 _MORE_TOKENS = "with --validation-tokens, in a new folder"
 REPEATED_EPOCHS = 4
 """Up to about this many epochs repeated text is worth nearly as much as new text (Muennighoff et
@@ -106,26 +104,25 @@ def _short(spec: "SweepSpec", jobs: "Sequence[Job]") -> Note | None:
     if not short:
         return None
     fewest = min(job.steps for job in short)
-    largest = {(job.recipe, job.shape.params): job for job in short}
-    tokens = max(_enough_tokens(spec.variants[job.recipe], job) for job in largest.values())
+    largest = max(short, key=lambda job: job.batch_tokens)
+    batch = largest.batch_tokens
+    how = ", or in smaller batches (--batch-tokens)"
+    if spec.variants[largest.recipe].batch_tokens is None:
+        # By a rule batches grow with the budget, and so would the tokens that are enough.
+        how = f" in batches of {batch:,} (--batch-tokens {batch}), or in smaller ones"
+    have = "has" if len(short) == 1 else "have"
     return FEW_STEPS.note(
-        f"{len(short)} of {counted(len(jobs), 'run')} have fewer than {FEW_STEPS.limit:g} steps, "
-        f"the shortest {fewest:,}: train each on {format_count(tokens)} tokens or more, or in "
-        "smaller batches (--batch-tokens)"
+        f"{len(short)} of {counted(len(jobs), 'run')} {have} fewer than {FEW_STEPS.limit:g} "
+        f"steps, the shortest {fewest:,}: train each on {_enough_tokens(batch)} tokens or "
+        f"more{how}"
     )
 
 
-def _enough_tokens(recipe: Recipe, job: "Job") -> float:
-    """Tokens from which on a run has enough steps, to two digits; its batch grows with them, too,
-    and in steps of a factor of two."""
-    budgets = [job.tokens * _A_LITTLE_MORE**step for step in range(1, _MOST_STEPS)]
-    least = float(job.tokens)
-    for tokens in budgets:
-        batch = recipe.batch_sequences(job.shape.params, round(tokens)) * recipe.context
-        if tokens < FEW_STEPS.limit * batch:
-            least = tokens
+def _enough_tokens(batch: int) -> str:
+    """Tokens from which on a run in such batches has enough steps, to two digits."""
+    least = FEW_STEPS.limit * batch
     unit = 10.0 ** (math.floor(math.log10(least)) - 1)
-    return math.ceil(_A_LITTLE_MORE * least / unit) * unit
+    return format_count(math.ceil(least / unit) * unit)
 
 
 def _too_large(run: "PlannedRun", free_bytes: int) -> bool:
@@ -187,13 +184,32 @@ def _ends(jobs: "Sequence[Job]", name: str, form: str) -> str:
 
 def held_out_note(asked: int | None, store: "TokenStore") -> Note | None:
     """A warning if the text has fewer tokens to measure losses on than were asked for."""
-    enough = asked is None or store.validation_tokens >= HELD_OUT_SHORT.limit * asked
-    if asked is None or enough or not store.complete:
+    if asked is None:
+        return None
+    if parts := store.validation_parts:
+        return _sources_short(asked / len(store.shares), parts)
+    if store.validation_tokens >= HELD_OUT_SHORT.limit * asked or not store.complete:
         return None
     have = format_count(store.validation_tokens)
     return HELD_OUT_SHORT.note(
         f"--validation-tokens asked for {format_count(asked)}, and the text has {have}: at most a "
         "tenth of a text is held out. Use more text"
+    )
+
+
+def _sources_short(asked: float, parts: "Mapping[str, ValidationPart]") -> Note | None:
+    """The same of a mixture, of whose sources each is `asked` for so many."""
+    least = HELD_OUT_SHORT.limit * asked
+    short = [
+        f"{format_count(part.tokens)} of {name}"
+        for name, part in parts.items()
+        if part.tokens < least
+    ]
+    if not short:
+        return None
+    return HELD_OUT_SHORT.note(
+        f"--validation-tokens asked for {format_count(asked)} tokens of each source, and there are "
+        f"{both(short)}: at most a tenth of a text is held out. Use more text of them"
     )
 
 

@@ -95,10 +95,23 @@ class SweepResult:
 def _most_held_out(text: dict[str, Any]) -> float:
     """Tokens that can be held out of a text that was read to its end; infinite of a longer one."""
     meta = text.get("meta", {})
+    if "mixture" in meta:
+        return _most_of_mixture(meta["mixture"])
     if not meta.get("complete"):
         return math.inf
     parts = ("train", "validation", "set_aside")
     return LARGEST_SHARE * sum(meta.get(part, {}).get("tokens", 0) for part in parts)
+
+
+def _most_of_mixture(mixture: dict[str, Any]) -> float:
+    """The same of a mixture, of whose sources each is asked for an equal part."""
+    sources, parts = mixture["sources"], mixture["validation"]
+    tokens = [
+        sources[name]["available_tokens"] + part["tokens"]
+        for name, part in parts.items()
+        if sources[name]["complete"]
+    ]
+    return LARGEST_SHARE * len(parts) * min(tokens, default=math.inf)
 
 
 def _loss(run: Run) -> str:

@@ -134,7 +134,8 @@ def prepare(
         try:
             if Journal.read(path) is None:
                 beginning = beginning or begin_with()
-                reached("tokenizer", Count(len(beginning.training)))
+                if choice.existing is None:
+                    reached("tokenizer", Count(len(beginning.training)))
                 words = LongWords()
                 tokenizer = choice.tokenizer(words.shortened(beginning.sample()))
                 path.mkdir(mode=0o777 if is_shared() else 0o700, exist_ok=True)

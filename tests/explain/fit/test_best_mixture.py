@@ -91,6 +91,9 @@ def test_each_size_and_budget_has_a_best_mixture_of_its_own(tmp_path: Path) -> N
     assert shown.exit_code == 0
     assert "N = 1M, D = 100M: the mean loss is lowest at" in shown.stdout
     assert "N = 4M, D = 100M" in shown.stdout
+    narrow = CliRunner().invoke(app, command, env={"COLUMNS": "60"}).stdout
+    heading = next(line for line in narrow.splitlines() if line.startswith("source"))
+    assert heading.split() == ["source", "best", "share", "interval", "law"]
     told = CliRunner().invoke(app, [*command, "--targets", "code=2,prose=1", "--json"])
     found = [one.to_json() for one in best_mixtures(runs, targets="code=2,prose=1", bootstrap=0)]
     assert f'"params": {found[1]["params"]}' in told.stdout

@@ -155,6 +155,29 @@ def test_a_column_val_that_cannot_be_a_loss_is_left_where_it_is(values: object) 
     assert (table.columns["loss"], codes(table)) == ("loss", [])
 
 
+@pytest.mark.parametrize("name", ["eval_ppl", "val_perplexity", "val/ppl", "Test Perplexity"])
+@pytest.mark.parametrize("other", ["loss", "train_loss"])
+def test_validation_in_perplexity_goes_before_a_loss_that_differs(name: str, other: str) -> None:
+    runs = RUNS.rename(columns={"loss": other})
+    table = read_table(runs.assign(**{name: np.exp(LOSS + 0.1)}))
+    assert table.frame["loss"].to_numpy() == pytest.approx(LOSS + 0.1)
+    assert f"loss = {name} (in perplexity)" in table.reading
+    assert codes(table) == ["validation-loss"]
+    same = read_table(RUNS.round(3).assign(**{name: np.exp(LOSS).round(2)}))
+    assert (same.columns["loss"], codes(same)) == ("loss", [])
+    told = read_table(runs.assign(**{name: np.exp(LOSS + 0.1)}), units={"loss": "nats"})
+    assert told.columns["loss"] == other
+
+
+def test_validation_in_bits_per_byte_is_asked_about_next_to_a_loss_that_differs() -> None:
+    with pytest.raises(InputError, match="loss, val_bpb, and any may be loss") as error:
+        read_table(RUNS.assign(val_bpb=(LOSS + np.linspace(0, 1, len(LOSS))) / 3))
+    assert "--columns loss=val_bpb" in str(error.value.fix)
+    assert read_table(RUNS.assign(val_bpb=LOSS / 3)).columns["loss"] == "loss"
+    one_text = read_table(RUNS.assign(eval_wikitext_ppl=np.exp(LOSS + 1)))
+    assert "; eval_wikitext_ppl (of validation by its name: not used)" in one_text.reading
+
+
 def test_two_validation_losses_that_differ_are_asked_between() -> None:
     both = RUNS.assign(val_loss=LOSS + 0.1, test_loss=LOSS + 0.2)
     with pytest.raises(InputError, match="test_loss, val_loss, and any may be loss"):

@@ -17,6 +17,7 @@ from llmscale.measure.sweep.hardware import Hardware
 from llmscale.measure.sweep.notes import held_out_note, noise_note
 from llmscale.measure.sweep.plan import Plan, plan_sweep
 from llmscale.measure.sweep.remaining import Work, pace_of, work_left
+from llmscale.measure.sweep.result import _most_held_out
 from llmscale.measure.sweep.spec import SweepSpec, parse_budgets, parse_flops
 from llmscale.measure.sweep.status import sweep_status
 from llmscale.measure.sweep.validation import named_by, settled, suited_tokens
@@ -29,6 +30,7 @@ from llmscale.runs.results_folder import ResultsFolder
 
 TRAINED, EVALUATED = 1e9, 4e9
 """FLOP/s, those of evaluating in what training on as many tokens would take."""
+SHORT = Recipe(context=32)
 SPEEDS = {"adamw": Speeds(1e11, ((1e4, TRAINED),), ((1e4, EVALUATED),))}
 
 
@@ -40,14 +42,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 
 
 def plan(
-    store: TokenStore, reached: dict[str, int] | None = None, finished: Sequence[str] = ()
+    store: TokenStore,
+    reached: dict[str, int] | None = None,
+    finished: Sequence[str] = (),
+    recipe: Recipe = SHORT,
 ) -> Plan:
     """A trunk of 40k tokens and a branch of 20k."""
     spec = SweepSpec(
         sizes=("1x16x1",),
         tokens=parse_budgets("20k,40k"),
         data=TextSpec(source=store.name, tokenizer="bpe:300"),
-        recipe=Recipe(context=32),
+        recipe=recipe,
         hardware=Hardware(device="cpu", dtype="float32", workers=1, compile="never"),
     )
     steps = reached or {}
@@ -209,9 +214,34 @@ def test_a_text_with_fewer_tokens_to_measure_on_than_asked_for_is_named(store: T
 
 def test_runs_on_the_tokens_that_a_plan_advises_have_enough_steps(store: TokenStore) -> None:
     (note,) = [one for one in plan(store).notes if one.code == "few-steps"]
-    assert note.message.startswith("1 of 2 runs have fewer than 300 steps")
-    advised = re.search(r"on (\S+) tokens or more", note.message)
+    assert note.message.startswith("1 of 2 runs has fewer than 300 steps")
+    advised = re.search(r"on (\S+) tokens or more in .* \(--batch-tokens (\d+)\)", note.message)
     assert advised
+    batch = int(advised[2])
+    assert 300 * batch <= parse_count(advised[1]) < 330 * batch
+    recipe = Recipe(context=32, batch_tokens=batch)
     for times in (1, 1.3, 2, 3.7):
         tokens = round(times * parse_count(advised[1]))
-        assert tokens >= 300 * 32 * Recipe(context=32).batch_sequences(1000, tokens)
+        assert tokens >= 300 * 32 * recipe.batch_sequences(1000, tokens)
+    (note,) = [one for one in plan(store, recipe=recipe).notes if one.code == "few-steps"]
+    assert note.message.endswith("tokens or more, or in smaller batches (--batch-tokens)")
+
+
+def test_what_a_mixture_can_hold_out_follows_from_each_of_its_sources(store: TokenStore) -> None:
+    sources = {"code": 10_000, "docs": 2_000}
+    parts = {
+        name: {"first": 0, "tokens": tokens // 20, "bytes": 1} for name, tokens in sources.items()
+    }
+    known = {
+        name: {"available_tokens": tokens - tokens // 20, "complete": True, "share": 0.5}
+        for name, tokens in sources.items()
+    }
+    meta = {**store.meta, "complete": False, "mixture": {"sources": known, "validation": parts}}
+    mixed = replace(store, meta=meta)
+    assert _most_held_out({"meta": meta}) == 0.1 * 2 * 2_000
+    note = held_out_note(1000, mixed)
+    assert note is not None
+    assert "asked for 500 tokens of each source, and there are 100 of docs:" in note.message
+    assert held_out_note(200, mixed) is None
+    known["docs"]["complete"] = False  # and has more than was read
+    assert _most_held_out({"meta": meta}) == 0.1 * 2 * 10_000

@@ -136,6 +136,22 @@ def test_equal_documents_are_kept_once_and_never_cross_the_split(tmp_path: Path)
     assert not set(train) & set(held_out)
 
 
+def test_a_tokenizer_that_was_given_is_not_said_to_be_trained(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "a.jsonl")
+    stages: list[str] = []
+
+    def prepared(tokenizer: str) -> TokenStore:
+        stages.clear()
+        spec = TextSpec(str(tmp_path / "a.jsonl"), tokenizer=tokenizer)
+        return prepare(spec, cache=tmp_path, progress=lambda done: stages.append(done.stage))
+
+    trained = prepared("bpe:300")
+    assert "tokenizer" in stages
+    prepared(str(trained.path / "tokenizer.json"))
+    assert "tokens" in stages
+    assert "tokenizer" not in stages
+
+
 def test_the_second_call_reads_nothing_again(tmp_path: Path) -> None:
     write_corpus(tmp_path / "a.jsonl")
     spec = TextSpec(str(tmp_path / "a.jsonl"))

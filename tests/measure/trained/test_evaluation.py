@@ -13,9 +13,10 @@ import pytest
 import torch
 from sweeps import llmscale
 
-from llmscale import evaluate, generate, open_model, read_runs
+from llmscale import evaluate, fit, generate, open_model, predict, read_runs
 from llmscale.errors import InputError
 from llmscale.explain.api.next_step import MORE_SIZES, after_scores
+from llmscale.explain.fit.fingerprint import is_of
 from llmscale.measure.sweep.records import recorded_runs, write_tables
 from llmscale.measure.trained.evaluation.kept import KeptScores
 from llmscale.measure.trained.evaluation.measures import measures
@@ -26,6 +27,7 @@ from llmscale.measure.trained.model import TrainedModel
 from llmscale.measure.trained.places import find_run
 from llmscale.runs.lock import only_writer
 from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.run import Run
 from llmscale.runs.run_folder import RunFolder
 from llmscale.runs.scores import read_scores, write_scores
 
@@ -144,6 +146,45 @@ def test_scores_are_columns_measured_once_that_fit_takes_only_if_asked(
     assert [read_runs(place).columns["loss"] for place in (ladder, file)] == ["loss", "loss"]
     asked = read_runs(ladder, columns="loss=loss_books").frame.set_index("run_id")["loss"]
     assert asked.to_dict() == table["loss_books"].to_dict()
+
+
+def test_a_kept_fit_is_used_until_what_it_read_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = ResultsFolder(tmp_path / "own")
+    committed = Path(__file__).parents[3] / "results" / "cpu"
+    results.path.mkdir()
+    rows = recorded_runs(ResultsFolder(committed))
+    for row in rows:
+        results.run_folder(row.run_id).path.mkdir(parents=True)
+        results.run_folder(row.run_id).write_row(row)
+    write_tables(results, final=True)
+    kept = fit(results.path, law="power", bootstrap=20, keep=True).kept
+    assert kept is not None
+
+    def used() -> str | None:
+        with caplog.at_level("INFO", logger="llmscale.explain"):
+            return predict(results.path, params="1M", law="power").to_json()["kept"]
+
+    def change(row: Run) -> None:
+        results.run_folder(row.run_id).write_row(row)
+        write_tables(results, final=True)
+
+    write_scores(results.run_folder(rows[0].run_id), {"loss_books": 3.0})
+    write_tables(results, final=True)
+    assert used() == str(kept)
+    change(replace(rows[0], device="another"))
+    assert used() is None
+    assert "is of the table before it changed: fitted again" in caplog.text
+    change(rows[0])
+    assert used() == str(kept)
+    change(replace(rows[0], loss=rows[0].loss + 0.01))
+    assert used() is None
+    change(rows[0])
+    stated = json.loads(kept.read_text())["kept"]["table"]
+    table = read_runs(results.path)
+    assert is_of(table, stated)
+    assert not is_of(table, stated.removeprefix("2-"))
 
 
 def test_paths_are_as_they_were_named_and_the_next_step_works(

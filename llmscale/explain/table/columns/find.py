@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
+from llmscale.explain.table.columns.loss_hint import loss_hint
 from llmscale.explain.table.columns.names import (
     ALIASES,
     LETTERS,
@@ -20,18 +21,15 @@ from llmscale.explain.table.columns.names import (
     is_validation,
     last_part,
     nearest,
-    of_hundred,
-    per_byte,
     plain,
     quantity_of,
     read_name,
-    rises,
     spellings,
     words_of,
 )
 from llmscale.explain.table.columns.pairs import check_shared, quoted
 from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
-from llmscale.explain.table.columns.validation import under_a_word
+from llmscale.explain.table.columns.validation import in_other_units, under_a_word
 from llmscale.explain.table.columns.wide import refuse_wide
 from llmscale.notes.reading import VALIDATION_LOSS
 from llmscale.runs.shape import COUNTS
@@ -100,6 +98,7 @@ def find_columns(
     part of a name are equally good, and two that differ are not guessed between. Raises InputError.
     """
     search = _Search(raw, [str(column) for column in raw.columns], source, nested, {}, [], [])
+    search.loss_unit = units.get("loss")
     told = {_told(name): column for name, column in columns.items()}
     for quantity, told_column in told.items():
         if quantity == "run_id" and told_column == "none" and told_column not in search.names:
@@ -146,6 +145,7 @@ class _Search:
     columns: dict[str, str]
     aside: list[str]
     notes: list[Note]
+    loss_unit: str | None = None
 
     @property
     def optuna(self) -> bool:
@@ -240,14 +240,17 @@ class _Search:
         validation = [name for name in found if is_loss(name) and is_validation(name)]
         training = [name for name in found if is_loss(name) and is_training(name)]
         plain_ones = self._plain_losses(found, (*validation, *training))
-        validation = validation or under_a_word(self.raw, [*plain_ones, *training])
+        others = [*plain_ones, *training]
+        validation = validation or under_a_word(self.raw, others)
+        if others and not validation:
+            validation, aside = in_other_units(self.raw, others, self.loss_unit, self.source)
+            self.aside += aside
         for name in plain_ones:
             if any(self._equal(name, other, "loss") for other in validation):
                 self.columns["loss"] = name
                 return
         if validation:
             self._take("loss", sorted(validation, key=lambda name: (len(words_of(name)), name)))
-            others = [*plain_ones, *training]
             chosen = self.columns["loss"]
             if others:
                 message = (
@@ -372,27 +375,9 @@ def _require(search: _Search, needs: Sequence[str]) -> None:
     if missing in search.columns:
         return
     refuse_wide(search.raw, search.columns.keys() & {*_SIZES}, search.source)
-    hint = _loss_hint(search) if missing == "loss" else ""
+    hint = loss_hint(search.raw) if missing == "loss" else ""
     looked = listed(ALIASES.get(missing, (missing,)), 6)
     raise InputError(
         f"{search.source} has no column for {missing} (looked for {looked})",
         f"its columns are {listed(search.names)}; say which: --columns {missing}=NAME{hint}",
     )
-
-
-def _loss_hint(search: _Search) -> str:
-    """How to take another column for the loss, if one looks like it."""
-    for name in search.names:
-        if {"perplexity", "ppl"} & set(words_of(name)):
-            return f", or --columns loss={quoted(name)} --units loss=perplexity"
-    for name in search.names:
-        if is_loss(name) or per_byte(name):
-            return f", perhaps --columns loss={quoted(name)}"
-    for name in search.names:
-        if "bits" in words_of(name):
-            return f", or --columns loss={quoted(name)} --units loss=bits"
-    for name in search.names:
-        if rises(name) and search._numbers(name):
-            unit = "percent" if of_hundred(name) else "accuracy"
-            return f", or --columns loss={quoted(name)} --units loss={unit}"
-    return ""

@@ -137,6 +137,13 @@ _COUNTS_OF = spellings(
 
 _LOSS = ("loss", "nll", "ce", "xent", "crossentropy", "losses")
 _VALIDATION = spellings("val valid validation eval evaluation test dev heldout holdout valset")
+_BESIDE_UNITS = spellings(
+    """
+    per token tokens byte char character set final best last log in hold held out loss summary
+    metrics
+    """
+)
+"""Words next to a unit that leave what it is of as it is: `final_val_bits_per_token`."""
 _TRAINING = ("train", "training", "trn", "tr", "trainset")
 _NO_LOSS = spellings(
     """
@@ -244,6 +251,18 @@ def only_validation(name: str) -> bool:
     """Whether a name, or its last part, says validation and nothing else: `val`, `Eval (nats)`."""
     words = {*words_of(last_part(name))} - {*_LOSS_UNITS, "per", "token", "set", "final"}
     return bool(words) and words <= set(_VALIDATION)
+
+
+def validation_in_units(name: str, *, of_one_text: bool = False) -> bool:
+    """Whether a name says validation and a unit of losses: `eval_ppl`, `val/bits_per_byte`.
+    `of_one_text` allows words of a text or a task next to them: `eval_wikitext_ppl`."""
+    words, last = {*words_of(name)}, last_part(name)
+    if not is_validation(name) or not (words & {*_LOSS_UNITS} or per_byte(name)):
+        return False
+    if words & {*_NO_LOSS, *_RISING}:
+        return False
+    known = {*_VALIDATION, *_LOSS_UNITS, *_BESIDE_UNITS}
+    return of_one_text or words <= known or (is_validation(last) and {*words_of(last)} <= known)
 
 
 def is_training(name: str) -> bool:
