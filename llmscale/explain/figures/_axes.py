@@ -34,11 +34,11 @@ def spaced_ticks(
     candidates = [
         _multiples(low, high, step * 10.0**power) for power in range(-4, 7) for step in (1, 2, 5)
     ]
-    candidates += [_decades(low, high, mantissas) for mantissas in _MANTISSAS]
+    candidates += [decades(low, high, mantissas) for mantissas in _MANTISSAS]
     gap = (place(high) - place(low)) / (most + 0.5)
     spaced = [ticks for ticks in candidates if _gap(ticks, place) >= gap]
     if low > 0 and high / low > 4:  # no single step suits both ends: thin a dense list from the top
-        spaced.append(_thinned(_decades(low, high, _MANTISSAS[-1]), place, gap))
+        spaced.append(_thinned(decades(low, high, _MANTISSAS[-1]), place, gap))
     return max(spaced, key=len, default=[])
 
 
@@ -46,10 +46,12 @@ def log_count_axis(axis: Axis, limits: tuple[float, float], *, powers: bool = Fa
     """Log ticks labelled 10k, 100k, 1M or, with `powers`, as powers of ten; 3 or 2 and 5 too."""
     low, high = limits
     width = math.log10(high / low)
-    mantissas = next((m for m in _MANTISSAS if len(_decades(low, high, m)) >= 3), _MANTISSAS[-1])
+    mantissas = next((m for m in _MANTISSAS if len(decades(low, high, m)) >= 3), _MANTISSAS[-1])
     if powers:
-        mantissas = (1,) if len(_decades(low, high, (1,))) >= 2 else mantissas
-    ticks = _decades(low, high, mantissas)
+        mantissas = (1,) if len(decades(low, high, (1,))) >= 2 else mantissas
+    ticks = decades(low, high, mantissas)
+    if len(ticks) < 2:  # of a short axis
+        ticks = spaced_ticks(low, high)
     most = 4 if powers else 6
     while len(ticks) > most:
         ticks = ticks[::2] if len(ticks) % 2 else ticks[1::2]
@@ -123,7 +125,8 @@ def _multiples(low: float, high: float, step: float) -> list[float]:
     return [float(f"{k * step:.10g}") for k in range(first, last + 1)] if last - first < 50 else []
 
 
-def _decades(low: float, high: float, mantissas: Sequence[int]) -> list[float]:
+def decades(low: float, high: float, mantissas: Sequence[int]) -> list[float]:
+    """The numbers in [low, high] that are these times a power of ten."""
     if low <= 0:
         return []
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

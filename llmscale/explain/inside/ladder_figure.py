@@ -11,7 +11,7 @@ from llmscale.explain.figures._axes import LABELS, log_axis, padded
 from llmscale.explain.figures._style import DASHES, DOT, LAW_COLOURS, MUTED, style
 from llmscale.runs.inspection import InspectedLadder, InspectedRun
 
-_HEIGHT_INCHES = 2.3
+_HEIGHT_INCHES = 2.5
 
 
 def draw(found: InspectedLadder, width: float) -> Drawing:
@@ -29,7 +29,7 @@ def draw(found: InspectedLadder, width: float) -> Drawing:
         scores.axhline(evenly, color=MUTED, lw=0.6, ls=DASHES)
         scores.set_title("Induction score of heads", loc="left")
         scores.set_ylabel("Attention to what followed before")
-        scores.legend(*_legend())
+        figure.legend(*_legend(), loc="outside lower center", ncols=3)
         _draw(gains, found, lambda run: run.induction_gain)
         gains.set_title(f"Gain when {found.repeated} tokens come again", loc="left")
         gains.set_ylabel("Lower loss (nats per token)")
@@ -50,7 +50,7 @@ def _legend() -> tuple[list[Line2D], list[str]]:
         Line2D([], [], **{**DOT, "ms": 2.2}, color=MUTED),
         Line2D([], [], color=MUTED, lw=0.6, ls=DASHES),
     ]
-    return marks, ["the best", "each", "even attention"]
+    return marks, ["the best (left), or the model", "each head", "even attention"]
 
 
 def _draw(ax: Axes, found: InspectedLadder, value: Callable[[InspectedRun], float | None]) -> None:
@@ -68,4 +68,4 @@ def _draw(ax: Axes, found: InspectedLadder, value: Callable[[InspectedRun], floa
     log_axis(ax.xaxis, padded(min(sizes), max(sizes), 0.08))
     ax.set_xlabel(LABELS["params"].partition(" (")[0])
     if means and min(means) >= 0:
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.08 * max(ax.dataLim.y1, *means) or 1)

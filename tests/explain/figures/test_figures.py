@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,6 +23,7 @@ from llmscale.explain.figures._legend import formula
 from llmscale.explain.figures._style import ENDINGS, render
 from llmscale.explain.fit import fit_laws
 from llmscale.explain.forecast.forecast import law_band
+from llmscale.explain.inside.ladder_figure import draw as draw_ladder
 from llmscale.explain.laws import LAWS
 from llmscale.explain.table import read_table
 from llmscale.quantity import format_count
@@ -213,6 +216,22 @@ def test_runs_of_several_texts_are_no_seeds_and_are_warned_of_as_fit_does(tmp_pa
     assert all(f"data {name}" in legend_text(drawing.figure) for name in floors)
     assert [len(points) for points in drawn(drawing.figure, "runs")] == [2, 2, 2]
     assert "mixed-data" in [note.code for note in drawing.notes]
+
+
+def test_a_ladders_points_and_legend_are_clear_of_the_edges_of_its_axes() -> None:
+    run: dict[str, Any] = {"induction_scores": [[0.01, 0.002]], "induction_score": 0.01}
+    ladder: Any = SimpleNamespace(
+        repeated=64,
+        runs=[
+            SimpleNamespace(params=n, induction_gain=-0.01, attention_distance=d, **run)
+            for n, d in ((1e5, 18.6), (3e5, 20.1))
+        ],
+    )
+    figure = draw_ladder(ladder, 7).figure
+    render(figure, "png")
+    assert figure.axes[2].get_ylim()[1] > 20.1 * 1.05
+    (legend,) = figure.legends
+    assert not any(legend.get_window_extent().overlaps(ax.bbox) for ax in figure.axes)
 
 
 def test_one_size_at_two_budgets_is_no_seeds(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from llmscale import plot
 from llmscale.errors import InputError
 from llmscale.explain.allocation import allocate
 from llmscale.explain.estimation.profile import profiles
@@ -237,6 +238,26 @@ def test_the_contours_frontier_is_the_laws_own_optimum(fitted: Evidence) -> None
         assert (
             limits[0] < fitted.table.frame[name].min() < fitted.table.frame[name].max() < limits[1]
         )
+
+
+def test_contours_of_a_small_grid_name_what_they_show() -> None:
+    grid = [(n, d) for n in (1.05e5, 1.3e5, 1.8e5) for d in (2e6, 4e6, 8e6)]
+    table = pd.DataFrame(
+        {"params": n, "tokens": d, "loss": 1.8 + 45 / n**0.33 + 400 / d**0.3} for n, d in grid
+    )
+    figure = plot(table, "contour", law="chinchilla", bootstrap=0).figure
+    assert_readable(figure, 3.4)
+    ax = figure.axes[0]
+    low, high = ax.get_xlim()
+    assert sum(low <= tick.get_loc() <= high for tick in ax.xaxis.get_major_ticks()) >= 2
+    assert not drawn([ax], "frontier")
+    assert "beyond these axes" in legend_text(figure)
+    names = [text for text in ax.texts if text.get_label() == "budget"]
+    assert len(names) == len(drawn([ax], "budget")) >= 2
+    dots = ax.transData.transform(grid)
+    numbers = [text.get_window_extent() for text in ax.texts if text not in names]
+    assert numbers
+    assert not any(box.count_contains(dots) for box in numbers)
 
 
 def test_profiles_and_bootstrap_intervals_are_the_fits_own(fitted: Evidence) -> None:
