@@ -3,7 +3,7 @@
     .venv/bin/python experiments/transfer.py
 
 Pretrains experiments/prose.toml on docstrings and comments, fine-tunes each model on functions by
-experiments/transfer.toml, from its weights and from new ones; run again, it goes on where it was
+experiments/finetuning/transfer.toml, from its weights and from new ones; run again, it goes on where it was
 stopped. Fits the effective data transferred, D_T = k D_F^alpha N^beta, and draws the losses. Writes
 transfer.png and README.md into results/transfer, next to the tables."""
 
@@ -32,7 +32,7 @@ FUNCTIONS = 8_000
 def main() -> None:
     run("sweep", "experiments/prose.toml", "--yes")
     write_functions()
-    run("finetune", "experiments/transfer.toml", "--yes")
+    run("finetune", "experiments/finetuning/transfer.toml", "--yes")
     fit = llmscale.fit(llmscale.read_runs(OUT), "transfer")
     draw(fit, OUT / "transfer.png")
     text = describe(fit)
