@@ -3,9 +3,9 @@
     .venv/bin/python experiments/transfer.py
 
 Pretrains experiments/prose.toml on docstrings and comments, fine-tunes each model on functions by
-experiments/finetuning/transfer.toml, from its weights and from new ones; run again, it goes on where it was
-stopped. Fits the effective data transferred, D_T = k D_F^alpha N^beta, and draws the losses. Writes
-transfer.png and README.md into results/transfer, next to the tables."""
+experiments/finetuning/transfer.toml, from its weights and from new ones; run again, it goes on
+where it was stopped. Fits the effective data transferred, D_T = k D_F^alpha N^beta, and draws the
+losses. Writes transfer.png and README.md into results/transfer, next to the tables."""
 
 import json
 import subprocess

@@ -150,7 +150,8 @@ def _draw_contours(
 def _pixels_of(ax: Axes, lines: QuadContourSet | None) -> list[Array]:
     """The pixels of every contour."""
     paths = [] if lines is None else lines.get_paths()
-    return [ax.transData.transform(path.vertices) for path in paths if len(path.vertices)]
+    vertices = [np.asarray(path.vertices, float) for path in paths]
+    return [ax.transData.transform(points) for points in vertices if len(points)]
 
 
 def _name_contours(ax: Axes, lines: QuadContourSet | None, taken: Array) -> None:

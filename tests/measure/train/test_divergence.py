@@ -215,7 +215,9 @@ def test_one_odd_passage_is_no_divergence_but_a_loss_that_stays_high_is(batch_to
 
     def found(losses: list[float]) -> bool:
         curve = [
-            CurvePoint("run", step, step * batch_tokens, 0.0, loss, math.exp(loss), *[None] * 6)
+            CurvePoint(
+                "run", step, step * batch_tokens, 0.0, loss, 1.0, None, None, 0.1, None, None, 0.0
+            )
             for step, loss in enumerate(losses, start=1)
         ]
         return divergence(curve, job) is not None
