@@ -100,7 +100,7 @@ def test_keep_changes_nothing_of_runs_that_ended_and_says_so(
     if "all" in keep:
         for weights in out.glob("runs/*/weights.safetensors"):
             weights.unlink()
-    command = options(text, out, "1x16x1,2x16x1", "10k,20k")
+    command = options(text, out, "1x16x1,2x16x1", "10k,20k", batch_tokens="128")
     found = llmscale(*command, "--keep-dtype", "float32", *keep, "--dry-run")
     assert found.exit_code == 0, found.output
     words = " ".join(found.stderr.split())
