@@ -16,23 +16,13 @@ from llmscale.explain.api.settings import (
     options_given,
     reading_given,
 )
+from llmscale.explain.diagnostics.run_settings import MIXED_CODES
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.figures import COLUMN_INCHES, FIGURES, Drawing, Evidence, Kind
 from llmscale.explain.figures._place import check_place, write
 from llmscale.explain.figures._text import drawing_notes
 from llmscale.explain.table import RunTable
-from llmscale.notes.fitting import (
-    MIXED_ARCHITECTURES,
-    MIXED_CONTEXTS,
-    MIXED_DATA,
-    MIXED_EVALUATIONS,
-    MIXED_OPTIMIZERS,
-    MIXED_SCHEDULES,
-    MIXED_SETTINGS,
-    MIXED_TOKENIZERS,
-    REPEATS_DIFFER,
-)
 from llmscale.notes.predicting import KEPT_OPTIONS
 from llmscale.runs.curve_file import CurveFile
 from llmscale.runs.remote import is_url
@@ -42,17 +32,6 @@ from llmscale.settings import shows_keywords
 
 _OF_OPTIMA = ("level", "bootstrap", "seed")
 """The options that the optima of a method follow."""
-_ABOUT_TABLE = {
-    MIXED_ARCHITECTURES.code,
-    MIXED_CONTEXTS.code,
-    MIXED_DATA.code,
-    MIXED_EVALUATIONS.code,
-    MIXED_OPTIMIZERS.code,
-    MIXED_SCHEDULES.code,
-    MIXED_SETTINGS.code,
-    MIXED_TOKENIZERS.code,
-    REPEATS_DIFFER.code,
-}
 
 
 @shows_keywords(PlotSpec)
@@ -121,7 +100,7 @@ def _of_kept(fits: Sequence[Fit]) -> list[Note]:
 def _of_table(fits: Sequence[Fit]) -> list[Note]:
     """What the fits say of runs that one law cannot hold."""
     by_code = {note.code: note for fit in fits for note in fit.notes}
-    return [note for code, note in by_code.items() if code in _ABOUT_TABLE]
+    return [note for code, note in by_code.items() if code in MIXED_CODES]
 
 
 def _of_optima(evidence: Evidence) -> tuple[Note, ...]:

@@ -87,6 +87,8 @@ _MIXED: dict[Kind, tuple[tuple[str, ...], str]] = {
     ),
 }
 """The columns that tell, and what several values of one mean."""
+MIXED_CODES = {kind.code for kind in (*_MIXED, MIXED_SETTINGS, REPEATS_DIFFER)}
+"""The codes of notes that say that a table holds more than one law."""
 _NAMED = [name for columns, _ in _MIXED.values() for name in columns]
 _SEARCHED = ("lr", "learning_rate", "lr_scale", "lr_area", "annealing_area")
 """Learning rates, whose searches have notes of their own."""
