@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from multiplier import multiplied, worth
+from multiplier import multiplied, side_by_side, worth
 
 import llmscale
 from llmscale.explain.fit import Fit
@@ -85,10 +85,7 @@ def describe(runs: pd.DataFrame, fit: Fit, report: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for _, pair in runs.groupby(["params", "tokens"]):
-        mean, first = pair.groupby("text")["loss"].mean(), pair.iloc[0]
-        run = f"{first['size']} | {first['params']:,} | {first['tokens']:,} | {first['flops']:.2e}"
-        losses = f"{mean['dirty']:.4f} | {mean['cleaned']:.4f}"
-        lines.append(f"| {run} | {losses} | {mean['cleaned'] - mean['dirty']:+.4f} |")
+        lines.append(f"| {side_by_side(pair, 'text', 'dirty', 'cleaned')} |")
     lines += [
         "",
         f"One law for both: {fit.law}.",

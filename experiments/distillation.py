@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from multiplier import multiplied, worth
+from multiplier import multiplied, side_by_side, worth
 
 from llmscale.explain.fit import Fit
 
@@ -52,13 +52,8 @@ def describe(runs: pd.DataFrame, teacher: "pd.Series", students: Fit, whole: Fit
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for _, pair in runs.groupby(["params", "tokens"]):
-        by_recipe = pair.groupby("recipe")[["loss", "flops", "teacher_flops"]].mean()
-        alone, taught = by_recipe.loc["default"], by_recipe.loc["distilled"]
-        less = taught["loss"] - alone["loss"]
-        first = pair.iloc[0]
-        run = f"{first['size']} | {first['params']:,} | {first['tokens']:,} | {alone['flops']:.2e}"
-        losses = f"{alone['loss']:.4f} | {taught['loss']:.4f} | {less:+.4f}"
-        lines.append(f"| {run} | {losses} | {taught['teacher_flops']:.2e} |")
+        losses = side_by_side(pair, "recipe", "default", "distilled")
+        lines.append(f"| {losses} | {pair['teacher_flops'].mean():.2e} |")
     lines += [
         "",
         f"One law for both: {students.law}.",

@@ -46,3 +46,15 @@ def worth(fit: Fit) -> str:
     low, high = fit.intervals["k"]
     value = fit.law.coefficients()["k"]
     return f"{value:.2f} times its compute ({LEVEL:.0%} interval {low:.2f} to {high:.2f})"
+
+
+def side_by_side(pair: pd.DataFrame, column: str, first: str, second: str) -> str:
+    """The beginning of a line of a report on runs of one size and budget: which they are, and the
+    mean losses of those whose `column` is `first` and `second`."""
+    run, mean = pair.iloc[0], pair.groupby(column)[["flops", "loss"]].mean()
+    one, other = mean["loss"][first], mean["loss"][second]
+    cells = (
+        f"{run['size']} | {run['params']:,} | {run['tokens']:,} | {mean['flops'][first]:.2e}",
+        f"{one:.4f} | {other:.4f} | {other - one:+.4f}",
+    )
+    return " | ".join(cells)

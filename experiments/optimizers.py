@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from multiplier import LEVEL, multiplied, worth
+from multiplier import LEVEL, multiplied, side_by_side, worth
 
 from llmscale.explain.fit import Fit, Options
 from llmscale.explain.fit.groups import Groups, fit_groups
@@ -92,13 +92,11 @@ def describe(runs: pd.DataFrame, by_optimizer: Groups, plain: Fit, counted: Fit)
     ]
     own = runs["steps"] * own_products(runs) / runs["flops"]
     for _, pair in runs.assign(own=own).groupby(["params", "tokens"]):
-        mean = pair.groupby("optimizer")[["flops", "loss", "seconds", "own"]].mean()
+        mean = pair.groupby("optimizer")[["seconds", "own"]].mean()
         adamw, muon = mean.loc["adamw"], mean.loc["muon"]
-        first = pair.iloc[0]
-        run = f"{first['size']} | {first['params']:,} | {first['tokens']:,} | {adamw['flops']:.2e}"
-        losses = f"{adamw['loss']:.4f} | {muon['loss']:.4f} | {muon['loss'] - adamw['loss']:+.4f}"
+        losses = side_by_side(pair, "optimizer", "adamw", "muon")
         lines.append(
-            f"| {run} | {losses} | {muon['own']:.1%} | x {muon['seconds'] / adamw['seconds']:.2f} |"
+            f"| {losses} | {muon['own']:.1%} | x {muon['seconds'] / adamw['seconds']:.2f} |"
         )
     lines += ["", "Each law by itself:", ""]
     lines += [f"- {name}: {fit.law}" for name, fit in by_optimizer.fits.items()]

@@ -105,11 +105,14 @@ def show_rows(table: "Table", result: SweepResult, cells: Callable[[Run], Sequen
         )
 
 
-def show_next(result: SweepResult, verbs: Sequence[Sequence[str]]) -> None:
+def show_next(result: SweepResult, verbs: Callable[[SweepResult], list[list[str]]]) -> None:
     """The command that goes on if runs are left; else the commands `verbs` on the results."""
+    if result.unfinished:
+        output.show_next(own_command())
+        return
     place = result.where if is_url(result.where) else Path(result.where)
-    steps = (command_line("llmscale", verb, place, *more) for verb, *more in verbs)
-    output.show_next(own_command() if result.unfinished else "; ".join(steps))
+    steps = (command_line("llmscale", verb, place, *more) for verb, *more in verbs(result))
+    output.show_next("; ".join(steps))
 
 
 def _show_plan(plan: Plan, store: TokenStore, where: str) -> None:

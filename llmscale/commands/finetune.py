@@ -60,17 +60,23 @@ def finetune(
 def _show(result: "SweepResult") -> None:
     """The table of runs, and what to do next."""
     from llmscale.commands._watching import show_next, show_rows
-    from llmscale.explain.api.next_step import can_fit
 
     headings = ("size", "method", "seed", "examples", "from", "loss", "error", "perplexity", "time")
     least = ("seed", "time", "error")
     table = output.make_table(f"{result.where}/runs.parquet", *headings, left=2, least=least)
     show_rows(table, result, _cells)
     output.results.print("loss in nats a token of the targets, of examples held out")
+    show_next(result, _verbs)
+
+
+def _verbs(result: "SweepResult") -> list[list[str]]:
+    """The commands that use the models, and fit what their parents are worth."""
+    from llmscale.explain.api.next_step import can_fit
+
     verbs = [["models"]]
     if any(not run.pretrained for run in result.runs) and can_fit(result.where, law="transfer"):
         verbs.append(["fit", "--law", "transfer"])
-    show_next(result, verbs)
+    return verbs
 
 
 def _cells(run: "Run") -> tuple[str, ...]:

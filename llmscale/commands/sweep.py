@@ -56,10 +56,15 @@ def _show(result: "SweepResult") -> None:
     least = ("tokens/s", "MFU", "perplexity")
     table = output.make_table(f"{result.where}/runs.parquet", *headings, "time", least=least)
     show_rows(table, result, _cells)
+    show_next(result, _verbs)
+
+
+def _verbs(result: "SweepResult") -> list[list[str]]:
+    """The commands that go on from the runs, and from their models if these are kept."""
     verbs = _on_laws(result)
     if result.plan.kept.bytes_of:
         verbs.append(["models"])
-    show_next(result, verbs)
+    return verbs
 
 
 def _on_laws(result: "SweepResult") -> list[list[str]]:

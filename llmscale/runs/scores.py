@@ -50,15 +50,11 @@ def read_scores(folder: RunFolder) -> dict[str, float]:
 
 def check_scores(folder: RunFolder) -> None:
     """Raise DamagedFile if what was measured of the run is damaged, also if runs.parquet has it."""
-    scores = _later(folder)
+    read_scores(folder)
     try:
         _read(folder.measured_path)
     except DamagedFile as error:
-        in_table = _in_table(folder)
-        fix = _without_measured(folder, in_table)
-        if in_table and not in_table.keys() <= scores.keys():
-            fix = "its columns are taken from runs.parquet"
-        raise _unlike(error, fix) from error
+        raise _unlike(error, "its columns are taken from runs.parquet") from error
 
 
 def known_scores(folder: RunFolder) -> dict[str, float]:

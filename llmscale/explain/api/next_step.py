@@ -20,7 +20,7 @@ NO_LAW = "no law can be fitted to this score yet: more runs may show how it chan
 def can_fit(table: Path | str, **settings: Any) -> bool:
     """Whether `fit` takes the table with these settings. Nothing is kept."""
     try:
-        fit(table, keep=False, bootstrap=0, **settings)
+        fit(table, keep=False, bootstrap=0, diagnostics=False, holdout="none", **settings)
     except LlmscaleError:
         return False
     return True
