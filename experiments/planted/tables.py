@@ -49,7 +49,7 @@ def hoffmann(N: Array, D: Array) -> Array:
 
 def skaling(N: Array, D: Array) -> Array:
     """A sum of powers, itself to a power (arXiv 2608.07222)."""
-    return np.asarray(1.6 + (2400.0 / N**0.52 + 9000.0 / D**0.53) ** 0.65)
+    return np.asarray(1.6 + (9000.0 / N**0.52 + 40000.0 / D**0.53) ** 0.65)
 
 
 def falling_floor(N: Array, D: Array) -> Array:
