@@ -134,6 +134,7 @@ def _descend_at_once(
     starts, stages = _promising(surface, log_loss_R, weight_R, objective)
     weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
     ends = minimise(surface, log_loss_R, weight_BR, starts, [*stages, objective])
+    ends = joined([ends, *_from_special_cases(surface, log_loss_R, weight_R, objective)])
     return _best(surface, log_loss_R, weight_R, objective, ends)
 
 
@@ -150,7 +151,20 @@ def _descend_by_part(
     hopeful = _apart(ends)[:_FOLLOWED]
     weight_BR = np.broadcast_to(weight_R, (len(hopeful), len(weight_R)))
     ends = minimise(surface, log_loss_R, weight_BR, hopeful, [objective])
+    ends = joined([ends, *_from_special_cases(surface, log_loss_R, weight_R, objective)])
     return _best(surface, log_loss_R, weight_R, objective, ends)
+
+
+def _from_special_cases(
+    surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective
+) -> list[Solutions]:
+    """Descents from the best of each law that this one holds."""
+    descend_from = _descend_by_part if len(log_loss_R) > MANY_ROWS else _descend_at_once
+    found = []
+    for case, as_own in surface.special_cases():
+        start_P = as_own(descend_from(case, log_loss_R, weight_R, objective).theta)
+        found.append(resolve_each(surface, log_loss_R, weight_R, start_P[None], [objective]))
+    return found
 
 
 def _promising(

@@ -25,7 +25,7 @@ Files whose name starts with an underscore are not choices.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -84,6 +84,11 @@ class Surface(ABC):
     @abstractmethod
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Surface":
         """The same surface, in the same coordinates and bounds, at some of its runs."""
+
+    def special_cases(self) -> "Sequence[tuple[Surface, Callable[[Array], Array]]]":
+        """Surfaces of laws that this one holds, each with their theta (P) as one of its own (P): a
+        fit starts from the best of them, too, and so is never worse."""
+        return ()
 
 
 @dataclass(frozen=True)
