@@ -1,5 +1,5 @@
-"""Loss in size and tokens where what parameters and tokens lack need not add up: Chinchilla's law with
-a power around its two terms.
+"""Loss in size and tokens where the lack of either need not add to that of the other: Chinchilla's
+law with a power around its two terms.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Skaling(Law):
     @classmethod
     def surface(cls, inputs: Sequence[Array], loss: Array, **settings: Any) -> Surface:
         terms, names = Chinchilla.terms, Chinchilla.coefficient_names()
-        return SkalingSurface(LogSumExp(names, terms, inputs, loss), loss)
+        return SkalingSurface(LogSumExp(names, terms, inputs, loss))
 
     def compute_optimal(self) -> dict[str, Any] | None:
         """Chinchilla's a = beta/(alpha + beta): the optimum is that of the inner sum."""
