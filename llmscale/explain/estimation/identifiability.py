@@ -179,7 +179,7 @@ def _bound_inputs(
 def _too_few_points(
     law: type[Law], frame: pd.DataFrame, columns: dict[str, Array]
 ) -> InputError | None:
-    coefficients = len(law.coefficient_names())
+    coefficients = law.unknowns()
     number = len(frame)
     if not has_steps(frame):
         number = int(distinct([levels(values) for values in columns.values()]).max()) + 1

@@ -80,6 +80,11 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
         raise InputError(
             f"{fit.law.name} has no coefficient {name!r}", f"use one of {', '.join(names)}"
         )
+    if fit.law.estimator is not None:
+        raise InputError(
+            f"{fit.law.name} is not fitted by an objective over all runs, and has no profile of it",
+            "name another law: --law chinchilla",
+        )
     index = names.index(name)
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
     weight, log_loss = run_weights(fit.table), np.log(loss)

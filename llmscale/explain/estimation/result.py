@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain import html
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
@@ -61,11 +62,13 @@ def origin_of(table: RunTable) -> Origin:
 @dataclass(frozen=True)
 class Tested:
     """What forecasts of a law have held on its own table: a sentence, what to warn of, and the
-    figures that `predict --json` prints. `coverage` is empty if nothing could be tested."""
+    figures that `predict --json` prints. `coverage` is empty if nothing could be tested. `needs`
+    is what the held-out runs needed of their intervals, by which others are made."""
 
     coverage: str
     notes: tuple[Note, ...]
     figures: Mapping[str, Any]
+    needs: OwnNeeds | None = None
 
 
 @dataclass(frozen=True, eq=False)

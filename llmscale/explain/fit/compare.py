@@ -121,7 +121,7 @@ def _fits(
     unsuitable, first_error = [], None
     for asked in laws or LAWS:
         law = LAWS.find(asked) if isinstance(asked, str) else asked
-        error = _problem(law, runs, options.variable)
+        error = _not_ranked(law) or _problem(law, runs, options.variable)
         if error is None:
             try:
                 fits[law.name] = _bare(runs, law, options)
@@ -131,6 +131,16 @@ def _fits(
             unsuitable.append((law.name, error.problem))
             first_error = first_error or error
     return list(fits.values()), unsuitable, first_error
+
+
+def _not_ranked(law: type[Law]) -> InputError | None:
+    """A law with an estimator of its own has no objective in common with the others."""
+    if law.estimator is None:
+        return None
+    return InputError(
+        f"{law.name} is made for forecasts, and is judged by them: llmscale predict --law all",
+        "fit it by itself",
+    )
 
 
 def _bare(runs: RunTable, law: type[Law], options: Options) -> Fit:

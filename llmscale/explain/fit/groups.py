@@ -25,7 +25,7 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
 from llmscale.explain.estimation.uncertainty import LARGEST_NOISE, least_squares_residual
 from llmscale.explain.fit.parametric import fit_law
-from llmscale.explain.laws import Array, Law, Surface
+from llmscale.explain.laws import Array, Law, Surface, law_named
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import NO_VALUE, RunTable
 from llmscale.notes.fitting import (
@@ -133,6 +133,12 @@ def fit_groups(
     """The law fitted to each table, and jointly. Raises InputError if one of them cannot be
     fitted."""
     options = options or Options()
+    if law_named(law).estimator is not None:
+        raise InputError(
+            f"{law_named(law).name} is not fitted by an objective over all runs, which groups "
+            "could share",
+            "name another law: --law chinchilla",
+        )
     fits: dict[str, Fit] = {}
     for name, table in tables.items():
         try:

@@ -30,6 +30,7 @@ from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.fit.anchoring import anchored
 from llmscale.explain.fit.stand_ins import with_stand_ins
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface, law_named
@@ -217,6 +218,8 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     # Sums, starts and draws go by the order of rows: the answer must not hang on the file's.
     used = [*inputs, *(name for name in ("loss", "weight") if name in table.frame)]
     ordered = replace(table, frame=in_order(table.frame, used))
+    if law.estimator == "anchor":
+        return anchored(ordered, options, tuple(notes))
     columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = ordered.frame["loss"].to_numpy(dtype=float)
     log_loss, weight = np.log(loss), run_weights(ordered)
@@ -322,7 +325,7 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
     number = int(points(rest.frame, inputs).max()) + 1
     if has_steps(rest.frame):
         number = len(rest.frame)
-    needed = len(law.coefficient_names()) + 1
+    needed = law.unknowns() + 1
     problem = why_not(type(law), rest.frame, inputs)
     if number >= needed and problem is None:
         return type(law), ()

@@ -119,6 +119,11 @@ class Law(ABC):
     2 if signed).
     """
 
+    estimator: ClassVar[str | None] = None
+    """What finds the coefficients, if not the lowest objective over all runs: see
+    estimation/NAME.py."""
+    told_by_runs: ClassVar[int | None] = None
+    """How many coefficients the runs have to tell, if what is known beforehand tells the rest."""
     published: ClassVar[tuple[float, ...]] = ()
     """Coefficients in the order of the fields, from its paper if that gives all of them, or else of
     their kind."""
@@ -204,6 +209,11 @@ class Law(ABC):
     def coefficient_names(cls) -> tuple[str, ...]:
         """The coefficients in the paper's letters and order."""
         return tuple(item.name for item in fields(cls) if not item.kw_only)
+
+    @classmethod
+    def unknowns(cls) -> int:
+        """How many coefficients the runs have to tell."""
+        return cls.told_by_runs or len(cls.coefficient_names())
 
     def coefficients(self) -> dict[str, Any]:
         """Every coefficient by name, in raw units."""
