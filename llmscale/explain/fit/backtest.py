@@ -38,6 +38,11 @@ LOWEST_BUDGETS = 3
 _MISSED = FORECAST_NOT_COVERED.limit
 """Intervals that hold this much less than their level, over this many runs, do not cover."""
 _RUNS_TO_JUDGE = 10
+_COLUMNS = (
+    "origin", "fitted", "budget", "steps", "horizon", "scale", "run_id", "loss", "excess",
+    "predicted", "plain_low", "plain_high", "low", "high", "needed_low", "needed_high",
+    "off",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,8 @@ class Backtest:
     `frame` has one row a held-out run and origin: origin (index of the last budget fitted), fitted
     (runs behind it), budget, steps (1 is the next one), horizon (ln of times beyond the runs),
     scale (of the law's residuals), run_id, loss, excess (ln of loss over the lowest of its budget),
-    predicted, plain_low, plain_high, low, high, needed_low, needed_high (see widths.py). It is empty
-    if the table has too few budgets."""
+    predicted, plain_low, plain_high, low, high, needed_low, needed_high (see widths.py), off (what
+    is added off the optimum). It is empty if the table has too few budgets."""
 
     law: str
     level: float
@@ -151,7 +156,7 @@ class Backtest:
     @property
     def tested(self) -> Tested:
         """What to quote next to a forecast."""
-        needs = _needs([self.frame], self.budgets)
+        needs = needs_up_to(self.frame, self.budgets)
         return Tested(self.coverage, self.notes, self.to_json(), needs)
 
     def to_json(self) -> dict[str, Any]:
@@ -193,7 +198,8 @@ def backtest(
 
     Budgets are groups of runs by FLOPs, or by the variable of a law in one. At most `origins`
     origins, spread evenly, the last included; None takes all. Options as in `fit_law`; 200
-    bootstrap refits unless told. Origins whose runs cannot identify the law are passed over."""
+    bootstrap refits unless told, and without any there are no intervals. Origins whose runs cannot
+    identify the law are passed over."""
     options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
     runs, kind = as_table(table), law_named(law)
     inputs = inputs_of(kind, options.variable)
@@ -208,8 +214,9 @@ def backtest(
             fit = fit_law(behind, kind, options)
         except LlmscaleError:
             continue
-        if type(fit.law) is kind and len(fit.replicates):
-            parts.append(_ahead(fit, runs.frame, budget, origin, _needs(parts, origin)))
+        if type(fit.law) is kind and (len(fit.replicates) or not options.bootstrap):
+            before = pd.concat(parts, ignore_index=True) if parts else _nothing()
+            parts.append(_ahead(fit, runs.frame, budget, origin, needs_up_to(before, origin)))
     return Backtest(
         kind.name,
         options.level,
@@ -251,6 +258,7 @@ def _ahead(
         "high": told.high,
         "needed_low": low,
         "needed_high": high,
+        "off": forecasts.off_the_optimum(fit, at, loss.shape),
     }
     return pd.DataFrame(columns)
 
@@ -263,18 +271,17 @@ def _excess(loss: Array, budget: NDArray[np.int_], inputs: tuple[str, ...]) -> A
     return np.asarray(np.log(loss / lowest))
 
 
-def _needs(parts: list[pd.DataFrame], origin: int) -> OwnNeeds | None:
-    """What the budgets up to an origin needed when they were held out, near-optimal runs most."""
-    if not parts:
-        return None
-    seen = pd.concat(parts, ignore_index=True)
-    seen = seen[seen["budget"] <= origin]
+def needs_up_to(frame: pd.DataFrame, origin: int) -> OwnNeeds | None:
+    """What the runs of budgets up to an origin needed when earlier origins held them out,
+    near-optimal ones most; `frame` as in Backtest. None if there were none."""
+    seen = frame[(frame["budget"] <= origin) & (frame["origin"] < origin)]
     if not len(seen):
         return None
     weight = 1.0 / (1.0 + (seen["excess"] / NEAR) ** 2)
     weight /= weight.groupby([seen["origin"], seen["budget"]]).transform("sum")
     columns = ("needed_low", "needed_high", "horizon", "budget")
-    return OwnNeeds(*(seen[name].to_numpy(dtype=float) for name in columns), weight.to_numpy())
+    low, high, horizon, of = (seen[name].to_numpy(dtype=float) for name in columns)
+    return OwnNeeds(low, high, horizon, of, weight.to_numpy(dtype=float))
 
 
 def check(fit: Fit) -> Backtest:
@@ -325,19 +332,7 @@ def _spread(candidates: list[int], most: int | None) -> list[int]:
 
 
 def _nothing() -> pd.DataFrame:
-    columns = (
-        "origin",
-        "fitted",
-        "budget",
-        "steps",
-        "horizon",
-        "scale",
-        "run_id",
-        "loss",
-        "excess",
-    )
-    columns += ("predicted", "plain_low", "plain_high", "low", "high", "needed_low", "needed_high")
-    return pd.DataFrame({name: [] for name in columns})
+    return pd.DataFrame({name: [] for name in _COLUMNS})
 
 
 def _mean(values: pd.Series) -> float:

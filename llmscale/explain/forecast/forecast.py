@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from llmscale.errors import Note, first_lines
 from llmscale.explain import html
 from llmscale.explain.estimation.result import Fit, Tested
+from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.widths import (
     OwnNeeds,
     growth,
@@ -54,6 +55,8 @@ class Forecast:
     optima: "tuple[Optimum, ...]" = ()
     fit: Fit | None = field(default=None, repr=False)
     tested: Tested | None = field(default=None, repr=False)
+    chosen: Chosen | None = field(default=None, repr=False)
+    """Why this law, if none was named."""
 
     @property
     def params(self) -> Any:
@@ -78,6 +81,7 @@ class Forecast:
             "coverage": self.coverage,
             "backtest": self.tested and self.tested.figures,
             "kept": self.fit.kept and str(self.fit.kept),
+            "chosen": self.chosen and self.chosen.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
 
@@ -117,6 +121,8 @@ class Forecast:
 
     def __str__(self) -> str:
         lines = [self._line(row) for row in self.rows()]
+        if self.chosen:
+            lines.append(f"law: {self.chosen.reason}")
         lines.append(f"coverage: {self.coverage}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -146,6 +152,7 @@ class Forecast:
         parts = [
             html.title(law.name, law.formula) if law else "",
             html.table(headings, cells),
+            html.sentence(f"law: {self.chosen.reason}") if self.chosen else "",
             html.sentence(f"coverage: {self.coverage}"),
             html.notes(self.all_notes),
         ]
@@ -259,7 +266,7 @@ def _widened_by(
     h = _horizon(fit, inputs, loss.shape)
     unit = misfit_scale(fit) * growth(h)
     below, above = (m * unit for m in multipliers(public, own, h, level))
-    off = fit.reach.off * _excess(fit, inputs, loss.shape)
+    off = off_the_optimum(fit, inputs, loss.shape)
     return widened(loss, *ends, (np.hypot(below, off), np.hypot(above, off)), public.most)
 
 
@@ -270,11 +277,13 @@ def misfit_scale(fit: Fit) -> float:
     return fit.reach.misfit if fixed is None else fixed
 
 
-def _excess(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:
-    """ln of how far each point lies above the best of its budget, by a law that says it."""
+def off_the_optimum(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:
+    """By how much of ln L a law that says how far a run lies above the best of its budget misses
+    such runs; 0 for others."""
     if not isinstance(fit.law, Anchored):
         return np.zeros(shape)
-    return np.broadcast_to(fit.law.excess(*fit.inputs_at(inputs)), shape)
+    excess = fit.law.excess(*fit.inputs_at(inputs))
+    return np.broadcast_to(fit.reach.off * excess, shape)
 
 
 def _horizon(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:

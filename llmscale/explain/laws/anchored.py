@@ -15,8 +15,8 @@ class Anchored(Law):
 
     S = ((N_S/N)^alpha + (D_S/D)^beta)^k is the shape of `skaling` in units of its floor, and S*(C)
     the least S of the budget: E + A/C^gamma is the loss of compute-optimal runs, and the rest is
-    what a run loses off the optimum. Laws in N and D that are fitted to all runs alike give way at the
-    best ones, which are those that get forecast."""
+    what a run loses off the optimum. Laws in N and D that are fitted to all runs alike give way at
+    the best ones, which are those that get forecast."""
 
     E: float
     A: float
