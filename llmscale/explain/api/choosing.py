@@ -19,7 +19,6 @@ from llmscale.explain.laws.anchored import Anchored
 from llmscale.explain.table import RunTable
 
 _OF_TWO = ("params", "tokens")
-_QUICK = {"bootstrap": 0, "holdout": "none", "diagnostics": False}
 
 
 def best_fit(
@@ -37,7 +36,8 @@ def best_fit(
                 "name one law, or leave --law out",
             )
         return fits_of(named, runs, first=True, holdout="none")[0], None
-    fits, tests, left_out = _tried(_candidates(every), runs, replace(options, **_QUICK))
+    quick = replace(options, bootstrap=0, holdout="none", diagnostics=False)
+    fits, tests, left_out = _tried(_candidates(every), runs, quick)
     at = _asked_points(points, fits)
     for law in list(fits):
         if not (np.isfinite(at[law]).all() and (at[law] > 0).all()):

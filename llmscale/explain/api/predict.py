@@ -35,6 +35,9 @@ from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
 from llmscale.settings import shows_keywords
 
+_IN_TWO = {"params", "tokens", "flops"}
+"""What laws in N and D can be asked for, two at a time."""
+
 
 @shows_keywords(PredictSpec)
 def predict(
@@ -54,8 +57,8 @@ def predict(
     that is kept next to it is used unless `refit`. `params`, `tokens` and `flops` are numbers,
     texts such as "7B" ("20x" is 20 tokens a parameter), or several of them; `inputs` are other
     columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
-    the budget: they are in `params` and `tokens` of what is returned. If no law is named, the one is
-    taken that erred least when it was fitted to the lower budgets of the table and asked for the
+    the budget: they are in `params` and `tokens` of what is returned. Without `law` that one
+    is taken that erred least when it was fitted to the lower budgets of the table and asked for the
     higher ones, and `chosen` says so; "all" tries every law in N and D. `settings` are those of
     docs/settings.md: how to read the table, and how to fit. Raises InputError."""
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
@@ -88,11 +91,8 @@ def _fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[
         check_given(fit, asked, but=("level",))
         return fit, None
     runs = read_for(asked)
-    if (
-        asked.laws
-        or not set(points) <= {"params", "tokens", "flops"}
-        or (len(points) == 1 and "flops" not in points)
-    ):
+    in_two = set(points) == {"flops"} or (len(points) == 2 and set(points) <= _IN_TWO)
+    if asked.laws or not in_two:
         return fits_of(asked, runs, first=True, holdout="none")[0], None
     return best_fit(asked, runs, points, every=every)
 

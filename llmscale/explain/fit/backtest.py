@@ -205,7 +205,7 @@ def backtest(
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
     number = int(budget.max()) + 1
-    parts = []
+    parts: list[pd.DataFrame] = []
     for origin in _spread(_origins(runs.frame, inputs, budget, kind.unknowns()), origins):
         behind = replace(
             runs, frame=runs.frame.loc[budget <= origin].reset_index(drop=True), notes=()

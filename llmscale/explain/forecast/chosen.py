@@ -83,7 +83,8 @@ class Chosen:
         if len(self.contenders) == 1:
             return how
         second = self.contenders[1]
-        return f"{how}; next {second.law}, {100 * second.error:.2g}%, whose forecast {_apart(first, second)}"
+        how += f"; next {second.law}, {100 * second.error:.2g}%, whose forecast "
+        return how + _apart(first, second)
 
     @property
     def spread_text(self) -> str:

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
 from llmscale.explain import html
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.widths import (
-    OwnNeeds,
     growth,
     multipliers,
     public_needs,
