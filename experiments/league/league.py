@@ -79,8 +79,8 @@ def predictions(item: Series, law: str, *, keep: Path | None) -> pd.DataFrame:
     elif item.variable is None:
         frame = backtest(item.runs, law, origins=ORIGINS_OF_TWO, level=LEVEL).frame
     else:
-        options = {"origins": ORIGINS_OF_ONE, "variable": item.variable}
-        frame = backtest(item.runs, law, level=LEVEL, **options).frame
+        few, of = ORIGINS_OF_ONE, item.variable
+        frame = backtest(item.runs, law, origins=few, level=LEVEL, variable=of).frame
     name = law if law == "curve_fit" else LAWS.find(law).name
     about = {"series": item.name, "family": item.family, "seen": item.seen, "broken": item.broken}
     about |= {"variables": 1 if item.variable else 2, "runs": len(item.frame)}
@@ -135,7 +135,10 @@ def rewidened(held: pd.DataFrame) -> pd.DataFrame:
             public = widths.ANCHORED
         for family, own in runs.groupby("family"):
             others = runs[runs["family"] != family]
-            needs = replace(public, **(needs_of(others) if len(others) else {}))
+            needs = public
+            if len(others):
+                low, high = needs_of(others)
+                needs = replace(public, low=low, high=high)
             for _, table in own.groupby("series"):
                 parts += [_judged_by(needs, some, table) for _, some in table.groupby("origin")]
     return pd.concat(parts, ignore_index=True)
@@ -157,25 +160,25 @@ def _judged_by(public: PublicNeeds, runs: pd.DataFrame, every: pd.DataFrame) -> 
     return runs.assign(low=ends[0], high=ends[1])
 
 
-def needs_of(runs: pd.DataFrame) -> dict[str, tuple[float, ...]]:
-    """Quantiles of what these runs needed: families, their tables, and next budget or further each
-    count the same, near-optimal runs more than others."""
+def needs_of(runs: pd.DataFrame) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Quantiles of what these runs needed below and above: families, their tables, and next budget
+    or further each count the same, near-optimal runs more than others."""
     near = (runs["steps"] == 1).rename("near")
     weight = 1.0 / (1.0 + (runs["excess"] / 0.03) ** 2)
     weight /= weight.groupby([runs["series"], runs["origin"], runs["budget"]]).transform("sum")
     weight /= weight.groupby([runs["series"], near]).transform("sum")
     weight /= runs.groupby("family")["series"].transform("nunique")
-    found = {}
+    found = []
     for side in ("low", "high"):
         values = runs[f"needed_{side}"].to_numpy(dtype=float)
         order = np.argsort(values)
         reached = np.cumsum(weight.to_numpy()[order]) / weight.sum()
         places = np.minimum(np.searchsorted(reached, PROBABILITIES), len(values) - 1)
-        found[side] = tuple(float(f"{value:.4g}") for value in values[order][places])
-    return found
+        found.append(tuple(float(f"{value:.4g}") for value in values[order][places]))
+    return found[0], found[1]
 
 
-def constants(held: pd.DataFrame) -> dict[str, dict[str, tuple[float, ...]]]:
+def constants(held: pd.DataFrame) -> dict[str, tuple[tuple[float, ...], ...]]:
     of_two = _whole(held)
     return {
         "ANCHORED": needs_of(of_two[of_two["law"] == "anchored"]),
@@ -187,7 +190,9 @@ def constants(held: pd.DataFrame) -> dict[str, dict[str, tuple[float, ...]]]:
 def chosen(runs: pd.DataFrame) -> pd.DataFrame:
     """What the law that erred least at earlier origins says, at every origin of one table."""
     parts = []
-    for origin in sorted(runs["origin"].unique()):
+    # Laws with fewer coefficients have earlier origins, at which there is nothing to choose.
+    of_first = runs.loc[runs["law"] == CANDIDATES[0], "origin"]
+    for origin in sorted(of_first.unique()):
         tests = {}
         for law in CANDIDATES:
             past = runs[(runs["law"] == law) & (runs["origin"] < origin)]
@@ -195,8 +200,8 @@ def chosen(runs: pd.DataFrame) -> pd.DataFrame:
             tests[law] = Backtest(law, LEVEL, 0, past)
         order = [one.law for one in judged(tests)]
         now = runs[runs["origin"] == origin]
-        law = next((law for law in order if (now["law"] == law).any()), None)
-        parts.append(now[now["law"] == law].assign(law="auto"))
+        first = next(law for law in order if (now["law"] == law).any())
+        parts.append(now[now["law"] == first].assign(law="auto"))
     return pd.concat(parts)
 
 

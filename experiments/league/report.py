@@ -112,7 +112,7 @@ def slices(held: pd.DataFrame) -> dict[str, Any]:
     ratio = width / np.log(held["plain_high"] / held["plain_low"])
     error = 100 * np.log(held["predicted"] / held["loss"]).abs()
     held = held.assign(inside=inside, plain=plain, ratio=ratio, size=error)
-    found = {"slices": int(held["series"].nunique())}
+    found: dict[str, Any] = {"slices": int(held["series"].nunique())}
     for where, some in (("next", held[held["steps"] == 1]), ("further", held[held["steps"] > 1])):
         by = some.groupby("family")
         found[where] = {
@@ -135,7 +135,7 @@ def readme(
     lines = [
         "# The league of forecasts",
         "",
-        f"{held['series'].nunique()} tables in N and D, {held[held['law'] == REFERENCE].shape[0]:,} "
+        f"{held['series'].nunique()} tables in N and D, {int((held['law'] == REFERENCE).sum()):,} "
         "forecasts a law: each is fitted to the lower budgets",
         "of a table and asked for the runs of the higher ones, from up to eight origins. Error: "
         "mean |ln L̂ - ln L| in percent,",

@@ -4,7 +4,7 @@ the same table and asked for the higher ones.
 An error counts per unit of growth g of its distance (see forecast/widths.py), so that budgets near
 and far compare, and as much as the run's place off the optimum is like that of the run asked for. A
 table of few budgets says little: what each law needed on public tables stands in as if it had been
-seen on two budgets of the table."""
+seen on four budgets of the table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from llmscale.explain.forecast.widths import growth
 
 CANDIDATES = ("anchored", "chinchilla", "skaling")
 """Laws in N and D that forecasts are made with unless one is named, best on public tables first."""
-PUBLIC_ERRORS: Mapping[str, float] = {"anchored": 0.006, "skaling": 0.010, "chinchilla": 0.012}
+PUBLIC_ERRORS: Mapping[str, float] = {"anchored": 0.0066, "skaling": 0.0133, "chinchilla": 0.0155}
 """Typical |error| of ln L per unit of growth for near-optimal runs of public tables
 (experiments/league)."""
 _UNKNOWN = 0.02
 """The same for laws that were not measured."""
-_BUDGETS = 2.0
+_BUDGETS = 4.0
 """How many budgets of the table that counts as."""
 AS_GOOD = 1.25
 """Laws that err at most this many times as much as the best forecast as well as it."""
