@@ -37,6 +37,13 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
     missing = [name for name in inputs if name not in there]
     if missing:
         return _missing(law, inputs, missing)
+    loss = numbers(frame, "loss") if "loss" in frame else np.ones(1)
+    if not law.plain and not (loss > 0).all():
+        return InputError(
+            f"{law.name} is a law of a loss that is above zero, and it is none in "
+            f"{int((~(loss > 0)).sum())} of {len(frame)} runs",
+            "fit a law of scores (llmscale laws), or leave these runs out: --where 'loss > 0'",
+        )
     for name, values in columns.items():
         least = "positive numbers"
         good = np.isfinite(values) & (values > 0)

@@ -18,8 +18,8 @@ class Reach:
     """The range of the runs in each input of the law that is positive in all of them, natural logs.
 
     `largest` is the largest ln N + ln D, if the law takes both. `misfit` is the typical
-    |ln measured - ln law| of the runs as a standard deviation, outliers aside, corrected for the
-    number of coefficients."""
+    |ln measured - ln law| (of a plain law |measured - law|) of the runs as a standard deviation,
+    outliers aside, corrected for the number of coefficients."""
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     largest: float | None = None
@@ -64,7 +64,7 @@ def reach_of(law: Law, table: RunTable) -> Reach:
 def _misfit(law: Law, table: RunTable, inputs: Sequence[Array]) -> float:
     loss = table.frame["loss"].to_numpy(dtype=float)
     with np.errstate(all="ignore"):
-        residual = np.abs(np.log(loss) - np.log(law.loss(*inputs)))
+        residual = np.abs(law.level_of(loss) - law.level_of(law.loss(*inputs)))
     if "weight" in table.columns:
         residual = residual[table.frame["weight"].to_numpy(dtype=float) > 0]
     keys = np.round(np.log(np.maximum(np.stack(inputs, axis=1), 1e-300)), 2)

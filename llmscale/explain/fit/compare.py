@@ -175,9 +175,8 @@ def _tried(fits: Sequence[Fit], options: Options) -> list[_Tried]:
         held_error = math.nan
         if check is not None:
             inputs = [rows[name].to_numpy(dtype=float) for name in check.law.inputs]
-            error_R = np.abs(
-                np.log(check.law.loss(*inputs)) - np.log(rows["loss"].to_numpy(dtype=float))
-            )
+            level, measured = check.law.level_of, rows["loss"].to_numpy(dtype=float)
+            error_R = np.abs(level(check.law.loss(*inputs)) - level(measured))
             held_error = float(point_means(error_R, point_R[held_R]).mean())
         tried.append(
             _Tried(fit, check, held_R, cross_validated(fit, point_R), held_error, criterion, notes)

@@ -254,7 +254,7 @@ def forecast(
                 "budget in between",
             ),
         )
-    nowhere = ~(np.asarray(loss) > 0)
+    nowhere = np.asarray(loss <= 0) & (not fit.law.plain)
     if nowhere.any():
         notes.insert(
             0,
@@ -308,7 +308,12 @@ def _widened_by(
     fit: Fit, loss: Array, low: Array, high: Array, h: Array, level: float
 ) -> tuple[Array, Array]:
     chosen = multipliers_for(fit.law.inputs)
-    return widened(loss, low, high, h, misfit_scale(fit), chosen.at(level), chosen.most)
+    how = (h, misfit_scale(fit), chosen.at(level), chosen.most)
+    if fit.law.plain:
+        # What logarithms are to other laws, the loss is to these.
+        below, above = widened(np.exp(loss), np.exp(low), np.exp(high), *how)
+        return np.log(below), np.log(above)
+    return widened(loss, low, high, *how)
 
 
 def multipliers_for(inputs: Sequence[str]) -> Multipliers:
@@ -320,7 +325,7 @@ def misfit_scale(fit: Fit) -> float:
     """What the multipliers multiply: in several variables the typical residual of the runs (see
     Reach), in one variable 0.3%."""
     fixed = multipliers_for(fit.law.inputs).scale
-    return fit.reach.misfit if fixed is None else fixed
+    return fit.reach.misfit if fixed is None or fit.law.plain else fixed
 
 
 def _horizon(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:
