@@ -75,6 +75,13 @@ class Surface(ABC):
     def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
         """sum_r first ∇f, and sum_r second ∇f ∇fᵀ + first ∇²f, f = ln L: (B, P), (B, P, P)."""
 
+    def with_metric(
+        self, parts: Any, first_BR: Array, second_BR: Array, weight_BR: Array
+    ) -> tuple[Array, Array, Array]:
+        """`derivatives`, and sum_r weight ∇f ∇fᵀ: how far a step moves ln L."""
+        metric = self.derivatives(parts, np.zeros_like(first_BR), weight_BR + 0.0)[1]
+        return *self.derivatives(parts, first_BR, second_BR), metric
+
     @abstractmethod
     def jacobian(self, theta_P: Array) -> Array:
         """∇ ln L at every run for one theta: (R, P)."""

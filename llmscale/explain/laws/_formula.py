@@ -80,18 +80,36 @@ class Formula(Surface):
     def derivatives(
         self, parts: tuple[Array, Jet], first_BR: Array, second_BR: Array
     ) -> tuple[Array, Array]:
+        slope_BKR = self._slopes(parts, first_BR.shape)
+        return self._derivatives(parts, slope_BKR, first_BR, second_BR)
+
+    def with_metric(
+        self, parts: tuple[Array, Jet], first_BR: Array, second_BR: Array, weight_BR: Array
+    ) -> tuple[Array, Array, Array]:
+        slope_BKR = self._slopes(parts, first_BR.shape)
+        metric = (slope_BKR * weight_BR[:, None, :]) @ slope_BKR.transpose(0, 2, 1)
+        return *self._derivatives(parts, slope_BKR, first_BR, second_BR), metric
+
+    def _slopes(self, parts: tuple[Array, Jet], shape: tuple[int, ...]) -> Array:
+        """The first derivatives of the level in theta, (B, K, R)."""
         by_BK, jet = parts
-        batch, size = by_BK.shape
+        slope_BKR = np.zeros((shape[0], by_BK.shape[1], shape[1]))
         with np.errstate(all="ignore"):
-            inverse = np.broadcast_to(self._per_level(jet), first_BR.shape)
-            slope_BKR = np.zeros((batch, size, first_BR.shape[1]))
+            inverse = np.broadcast_to(self._per_level(jet), shape)
             for i, d in jet.first.items():
                 np.multiply(d * by_BK[:, i, None], inverse, out=slope_BKR[:, i])
+        return slope_BKR
+
+    def _derivatives(
+        self, parts: tuple[Array, Jet], slope_BKR: Array, first_BR: Array, second_BR: Array
+    ) -> tuple[Array, Array]:
+        by_BK, jet = parts
+        with np.errstate(all="ignore"):
+            inverse = np.broadcast_to(self._per_level(jet), first_BR.shape)
             gradient = (slope_BKR @ first_BR[:, :, None])[..., 0]
             # The logarithm bends, too.
             outer_BR = second_BR if self.plain else second_BR - first_BR
-            outer_BKR = slope_BKR * outer_BR[:, None, :]
-            hessian = outer_BKR @ slope_BKR.transpose(0, 2, 1)
+            hessian = (slope_BKR * outer_BR[:, None, :]) @ slope_BKR.transpose(0, 2, 1)
             if first_BR.any():
                 curved = first_BR * inverse
                 for (i, j), d in jet.second.items():
