@@ -308,8 +308,9 @@ def minimise(
         theta_BP = _lifted(surface, ends.theta)
     if coarse:
         return _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], *few)
-    how = {"race": race, "to_the_end": to_the_end}
-    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, *last, **how)
+    ends = _newton(
+        surface, log_loss_BR, weight_BR, theta_BP, *last, race=race, to_the_end=to_the_end
+    )
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)
         if not len(creeping):
