@@ -87,7 +87,7 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
         )
     index = names.index(name)
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
-    weight, log_loss = run_weights(fit.table), np.log(loss)
+    weight, log_loss = run_weights(fit.table), np.asarray(fit.law.level_of(loss))
     surface = Pinned(fit.law, index, fit.inputs, loss)
     best = surface.theta(np.array([list(fit.law.coefficients().values())], dtype=float))[0]
     objective = fit.options.loss_function

@@ -102,7 +102,7 @@ def bootstrap(
         noise = spread * rng.choice(residual_R, size=count)
         method, notes = "runs", []
     else:
-        variance = _variances(residual_R, jacobian[:, free], point_R)
+        variance = _variances(residual_R, jacobian[:, free], point_R, plain=surface.plain)
         if variance.free_points <= 0 and variance.free_seeds <= 0:
             message = (
                 f"{number} {points_word} fix the {len(theta_P)} coefficients exactly, and nothing "
@@ -130,12 +130,13 @@ def bootstrap(
         method, notes = "parametric", variance.notes(number, points_word, spread_word, count)
     unsettled = int((~ends.settled).sum())
     misfit = 1.4826 * float(np.median(np.abs(residual_R)))
+    shown = size(misfit, 1, plain=surface.plain)
     if unsettled:
         notes.append(
             REFITS_NOT_SETTLED.note(
                 f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are"
                 + (
-                    f" (the misfit, {size(misfit, 1)}, is far above delta: --delta {misfit:.1g} "
+                    f" (the misfit, {shown}, is far above delta: --delta {misfit:.1g} "
                     "settles sooner)"
                     if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta
                     else ""
@@ -164,6 +165,8 @@ class _Variances:
     seeds: float
     free_seeds: int
     runs_a_point: float
+    plain: bool
+    """Whether they are of differences of losses, not of log losses."""
 
     def scales(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Standard deviations of points and of seeds for `count` tables, from their sampling
@@ -188,11 +191,12 @@ class _Variances:
     def notes(self, number: int, points_word: str, spread_word: str, count: int) -> list[Note]:
         parts = []
         if self.free_points > 0:
-            spread = size(np.sqrt(self.points / self.runs_a_point), 2)
+            spread = size(np.sqrt(self.points / self.runs_a_point), plain=self.plain)
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
             parts.append(f"misfit {spread} of the loss on {degrees} of freedom")
         if self.free_seeds > 0:
-            parts.append(f"{spread_word} {size(np.sqrt(self.seeds))} on {self.free_seeds}")
+            spread = size(np.sqrt(self.seeds), plain=self.plain)
+            parts.append(f"{spread_word} {spread} on {self.free_seeds}")
         notes = [
             PARAMETRIC_BOOTSTRAP.note(
                 f"{number} {points_word} are too few to resample: the intervals come from {count} "
@@ -221,7 +225,9 @@ def least_squares_residual(residual_R: Array, jacobian_RP: Array) -> tuple[Array
     return residual_R - jacobian_RP @ correction, int(rank)
 
 
-def _variances(residual_R: Array, jacobian_RP: Array, point_R: NDArray[np.int_]) -> _Variances:
+def _variances(
+    residual_R: Array, jacobian_RP: Array, point_R: NDArray[np.int_], *, plain: bool
+) -> _Variances:
     """Mean squares after the least-squares fit that is nearest to this one, so that degrees of
     freedom are right."""
     residual_R, rank = least_squares_residual(residual_R, jacobian_RP)
@@ -238,6 +244,7 @@ def _variances(residual_R: Array, jacobian_RP: Array, point_R: NDArray[np.int_])
         within / free_seeds if free_seeds > 0 else 0.0,
         free_seeds,
         max(float(runs_a_point), 1.0),
+        plain,
     )
 
 

@@ -240,7 +240,11 @@ def _ahead(
     known = None if needs is None else Tested("", (), {}, needs)
     told = forecasts.forecast(fit, check=known, **at)
     unit = forecasts.misfit_scale(fit) * growth(told.horizon)
-    low, high = needed(loss, told.loss, told.plain_low, told.plain_high, unit)
+    found = (loss, told.loss, told.plain_low, told.plain_high)
+    if fit.law.plain:
+        # What logarithms are to other laws, the loss is to these.
+        found = tuple(np.exp(values) for values in found)
+    low, high = needed(*found, unit)
     columns = {
         "origin": origin,
         "fitted": len(fit.table.frame),
@@ -250,7 +254,7 @@ def _ahead(
         "scale": forecasts.misfit_scale(fit),
         "run_id": ahead["run_id"].to_numpy(),
         "loss": loss,
-        "excess": _excess(loss, of, fit.law.inputs),
+        "excess": _excess(found[0], of, fit.law.inputs),
         "predicted": told.loss,
         "plain_low": told.plain_low,
         "plain_high": told.plain_high,

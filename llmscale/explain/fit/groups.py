@@ -280,7 +280,7 @@ def _joint(
         for fit in groups
     ]
     joined = _Joined(surfaces, places)
-    log_loss = np.concatenate([np.log(surface.loss) for surface in surfaces])
+    level = np.concatenate([surface.level_of(surface.loss) for surface in surfaces])
     weight = np.concatenate([run_weights(fit.table) for fit in groups])
     objective = options.loss_function
 
@@ -293,7 +293,7 @@ def _joint(
             surface.with_best_linear(raw[[i]], places)[0] for i, surface in enumerate(surfaces)
         ]
         starts.append(joined.theta(np.concatenate(projected)[None])[0])
-    ends = solver.resolve_each(joined, log_loss, weight, np.array(starts), objective.graduated())
+    ends = solver.resolve_each(joined, level, weight, np.array(starts), objective.graduated())
     theta = ends.theta[int(np.argmin(ends.objective))]
     best = float(ends.objective.min())
     raw = joined.coefficients(theta[None])[0].reshape(len(groups), -1)

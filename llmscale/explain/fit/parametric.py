@@ -33,7 +33,7 @@ from llmscale.explain.estimation.suitability import default_laws, default_variab
 from llmscale.explain.fit.anchoring import anchored
 from llmscale.explain.fit.stand_ins import with_stand_ins
 from llmscale.explain.forecast.asked import forecast_at
-from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface, law_named
+from llmscale.explain.laws import LAWS, LETTERS, Array, Law, OneVariableLaw, Surface, law_named
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
 from llmscale.notes.fitting import (
@@ -179,8 +179,12 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
             )
     if isinstance(source, RunTable):
         return source
-    own = [law for law in laws if not isinstance(law, str)]
-    return read_table(source, needs=[*chain.from_iterable(map(inputs_of, own))])
+    kinds = [law_named(law) for law in laws]
+    own = [kind for law, kind in zip(laws, kinds, strict=True) if not isinstance(law, str)]
+    own += [kind for kind in kinds if not set(inputs_of(kind)) & set(LETTERS)]
+    needs = dict.fromkeys(chain.from_iterable(map(inputs_of, own)))
+    scores = bool(kinds) and all(kind.plain for kind in kinds)
+    return read_table(source, needs=[*needs], scores=scores)
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
@@ -222,19 +226,18 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
         return anchored(ordered, options, tuple(notes))
     columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = ordered.frame["loss"].to_numpy(dtype=float)
-    log_loss, weight = np.log(loss), run_weights(ordered)
+    level, weight = law.level_of(loss), run_weights(ordered)
 
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
     surface = law.surface(columns, loss, **settings)
     objective = options.loss_function
-    found = solver.descend(surface, log_loss, weight, objective)
+    found = solver.descend(surface, level, weight, objective)
     theta = found.theta
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     with np.errstate(all="ignore"):
-        value = float(
-            objective.total(np.log(np.asarray(best.loss(*columns), dtype=float)) - log_loss, weight)
-        )
+        predicted = law.level_of(np.asarray(best.loss(*columns), dtype=float))
+        value = float(objective.total(predicted - level, weight))
     if not np.isfinite(value):
         raise WorkError(
             f"the best coefficients of {law.name} for these {len(loss)} rows are beyond what "
@@ -271,7 +274,7 @@ def refit(
     return uncertainty.bootstrap(
         surface,
         theta,
-        np.log(table.frame["loss"].to_numpy(dtype=float)),
+        surface.level_of(table.frame["loss"].to_numpy(dtype=float)),
         point,
         run_weights(table),
         count=options.bootstrap,
@@ -357,7 +360,7 @@ def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule:
     runs.insert(1, "title", run_titles(table.frame, np.flatnonzero(held)))
     runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
     runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high
-    rounding = 1e-9 * runs["loss"]
+    rounding = 1e-9 * runs["loss"].abs()
     runs["inside"] = (runs["low"] - rounding <= runs["loss"]) & (
         runs["loss"] <= runs["high"] + rounding
     )

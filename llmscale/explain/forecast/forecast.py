@@ -205,7 +205,7 @@ def forecast(
                 "budget in between",
             ),
         )
-    nowhere = ~(np.asarray(loss) > 0)
+    nowhere = np.asarray(loss <= 0) & (not fit.law.plain)
     if nowhere.any():
         notes.insert(
             0,
@@ -267,14 +267,20 @@ def _widened_by(
     unit = misfit_scale(fit) * growth(h)
     below, above = (m * unit for m in multipliers(public, own, h, level))
     off = off_the_optimum(fit, inputs, loss.shape)
-    return widened(loss, *ends, (np.hypot(below, off), np.hypot(above, off)), public.most)
+    extra = np.hypot(below, off), np.hypot(above, off)
+    if fit.law.plain:
+        # What logarithms are to other laws, the loss is to these.
+        plain = (np.exp(loss), np.exp(ends[0]), np.exp(ends[1]))
+        low, high = widened(*plain, extra, public.most)
+        return np.log(low), np.log(high)
+    return widened(loss, *ends, extra, public.most)
 
 
 def misfit_scale(fit: Fit) -> float:
     """What the multipliers multiply: in several variables the typical residual of the runs (see
     Reach), in one variable 0.3%."""
     fixed = public_needs(fit.law).scale
-    return fit.reach.misfit if fixed is None else fixed
+    return fit.reach.misfit if fixed is None or fit.law.plain else fixed
 
 
 def off_the_optimum(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:
