@@ -188,6 +188,25 @@ SCORE_BOOTSTRAP = Kind(
     remedy="Nothing.",
     limit=2**15,
 )
+DEPENDENT_RUNS = Kind(
+    "dependent-runs",
+    NEWS,
+    when="a column names what runs came from, and several came from one",
+    means="Branches of a trunk share its seed and data, so they are drawn together: the intervals "
+    "rest on the trunks, not on the branches.",
+    remedy="Nothing, or train more trunks.",
+)
+SIZE_EFFECT = Kind(
+    "size-effect",
+    NEWS,
+    when="runs of one size are off the law together, by more than their scatter explains (F test, "
+    "p < {limit:g})",
+    means="Sizes differ in shape or tuning, or the law's form does not hold in N: the intervals "
+    "count on it, and rest on the number of sizes.",
+    remedy="Tune each size, measure more sizes, or compare forms (fit --law all).",
+    limit=0.05,
+    source="Searle et al. 1992",
+)
 REFITS_NOT_SETTLED = Kind(
     "refits-not-settled",
     NEWS,

@@ -1,7 +1,8 @@
 """Bootstrap: how far the coefficients would move if the runs were made again.
 
-Tables of more rows than can be refitted a thousand times are in `_large.py`. Else there are two
-ways, chosen by the number of points (distinct sizes, or sizes × budgets):
+Tables of more rows than can be refitted a thousand times are in `large_tables.py`. Else there are
+two ways, chosen by the number of points (distinct sizes, or sizes × budgets; or runs, if rows are
+checkpoints or branches of one):
 
 - `runs`, from 30 points: points are drawn with replacement, then their seeds, as counts on the same
   arrays.
@@ -10,9 +11,12 @@ ways, chosen by the number of points (distinct sizes, or sizes × budgets):
   noise is what the runs show: the misfit of points, on (points - coefficients) degrees of freedom,
   and the spread between seeds, on (runs - points). Each table first draws the two variances from
   their sampling distribution (scaled inverse chi-square), so that with few degrees of freedom the
-  intervals widen as Student's t does."""
+  intervals widen as Student's t does.
+
+If runs of one size are off the law together (see `variances.py`), either way moves sizes, too."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +24,19 @@ from numpy.typing import NDArray
 from llmscale.errors import Note
 from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.dependence import Dependence
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.relative import size
+from llmscale.explain.estimation.variances import SizeEffect, bounded, size_effect, variances
 from llmscale.explain.laws import Array, Surface
 from llmscale.notes import Weight
-from llmscale.notes.fitting import (
-    INTERVAL_NOT_TRUSTED,
-    NO_INTERVAL,
-    PARAMETRIC_BOOTSTRAP,
-    REFITS_NOT_SETTLED,
-)
+from llmscale.notes.fitting import NO_INTERVAL, REFITS_NOT_SETTLED
 
 POINTS_TO_RESAMPLE = 30
 _FAR_ABOVE = 10.0
 _MOST_WEIGHTS = 2**24
 """Runs × refits whose weights are held at once."""
 _UNSETTLED_DOUBT, _UNSETTLED_WRONG = 0.05, 0.2
-LARGEST_NOISE = 2.0
-"""Simulated ln L moves by at most this: a heavy tail must not overflow."""
 
 
 @dataclass(frozen=True)
@@ -51,99 +50,170 @@ class Replicates:
     notes: tuple[Note, ...]
 
 
-def bootstrap(
-    surface: Surface,
-    theta_P: Array,
-    log_loss_R: Array,
-    point_R: NDArray[np.int_],
-    weight_R: Array,
-    *,
-    count: int,
-    objective: Objective,
-    seed: int,
-    points_word: str,
-    spread_word: str = "seed noise",
-    steps: bool = False,
-) -> Replicates:
-    """`count` refits around theta, by the method that the number of points allows.
+@dataclass(frozen=True)
+class Fitted:
+    """Where a fit ended (theta, P), on which runs (ln L and weights, R) and which of these hang
+    together; `spread_R` is how large the noise of each run is next to that of others."""
 
-    `spread_word` is what runs of one point differ by. With `steps` the rows of a point are the
-    steps of one run, and are drawn together."""
+    surface: Surface
+    theta_P: Array
+    log_loss_R: Array
+    weight_R: Array
+    spread_R: Array
+    related: Dependence
+    objective: Objective
+
+    @cached_property
+    def value(self) -> Array:
+        """ln of the loss of the law (R,)."""
+        return np.asarray(self.surface.evaluate(self.theta_P[None])[0][0])
+
+    @cached_property
+    def residual(self) -> Array:
+        """ln of the loss over that of the law (R,)."""
+        return self.log_loss_R - self.value
+
+    @cached_property
+    def jacobian(self) -> Array:
+        """Of the coefficients that are on no bound."""
+        lower, upper = self.surface.lower, self.surface.upper
+        free = (self.theta_P > lower) & (self.theta_P < upper)
+        return np.asarray(self.surface.jacobian(self.theta_P)[:, free])
+
+    @cached_property
+    def size_effect(self) -> SizeEffect | None:
+        """What runs of one size are off by together, if they are."""
+        if self.related.size_R is None:
+            return None
+        scaled = self.residual / self.spread_R, self.jacobian / self.spread_R[:, None]
+        return size_effect(*scaled, self.related.size_R, self.related.unit_R)
+
+    @property
+    def is_large(self) -> bool:
+        return len(self.log_loss_R) > _large.ROWS
+
+
+def bootstrap(fitted: Fitted, *, count: int, seed: int, spread_word: str) -> Replicates:
+    """`count` refits around theta, by the method that the number of points allows.
+    `spread_word` is what runs of one point differ by."""
     rng = np.random.default_rng(seed)
-    number = int(point_R.max()) + 1
     if count == 0:
-        return _nothing(theta_P, "none", ())
-    value_BR, _ = surface.evaluate(theta_P[None])
-    jacobian = surface.jacobian(theta_P)
-    free = ~((theta_P <= surface.lower) | (theta_P >= surface.upper))
-    residual_R = log_loss_R - value_BR[0]
-    if number >= POINTS_TO_RESAMPLE and len(residual_R) > _large.ROWS:
-        drawn, note = _large.replicates(
-            surface,
-            theta_P,
-            log_loss_R,
-            point_R,
-            weight_R,
-            count=count,
-            objective=objective,
-            rng=rng,
-            steps=steps,
+        return _nothing(fitted.theta_P, "none", ())
+    if fitted.related.units >= POINTS_TO_RESAMPLE:
+        resampled = _from_scores if fitted.is_large else _resampled
+        return resampled(fitted, count, rng)
+    return _simulated(fitted, count, rng, spread_word)
+
+
+def _resampled(fitted: Fitted, count: int, rng: np.random.Generator) -> Replicates:
+    """Refits of runs drawn again. Sizes that are off the law are drawn as wholes, or if they are
+    few moved at random besides."""
+    effect, related, runs = fitted.size_effect, fitted.related, len(fitted.log_loss_R)
+    unit_R, together, objectives = related.unit_R, related.rows_together, [fitted.objective]
+    scale_B, method = np.zeros(count), "runs"
+    spread = np.sqrt(runs / (runs - fitted.jacobian.shape[1]))
+    noise = spread * rng.choice(fitted.residual, size=count)
+    notes = list(related.notes)
+    if effect is not None:
+        scale_B, method = effect.scales(count, rng), "runs and sizes"
+        noise = rng.choice(effect.left_R, size=count) + scale_B * rng.standard_normal(count)
+        notes.append(effect.note())
+        objectives = fitted.objective.graduated()
+        if effect.sizes >= POINTS_TO_RESAMPLE:
+            unit_R, together, scale_B = effect.size_R, True, np.zeros(count)
+    parts = []
+    for first in range(0, count, most := max(_MOST_WEIGHTS // runs, 1)):
+        draws = slice(first, min(first + most, count))
+        weight_BR = fitted.weight_R * _draw_runs(unit_R, draws.stop - first, rng, together=together)
+        target_BR = fitted.log_loss_R[None]
+        if effect is not None and scale_B.any():
+            target_BR = target_BR + effect.shifts(scale_B[draws], rng)
+        parts.append(
+            solver.resolve(fitted.surface, target_BR, weight_BR, fitted.theta_P, objectives)
         )
-        return Replicates(
-            surface.coefficients(drawn), rng.choice(residual_R, size=count), "scores", (note,)
+    ends = solver.joined(parts)
+    notes += _unsettled(fitted, ends)
+    return Replicates(fitted.surface.coefficients(ends.theta), bounded(noise), method, (*notes,))
+
+
+def _from_scores(fitted: Fitted, count: int, rng: np.random.Generator) -> Replicates:
+    """As `_resampled`, of a table too large to be refitted often."""
+    effect, theta_P, related = fitted.size_effect, fitted.theta_P, fitted.related
+    drawn, note = _large.replicates(
+        fitted.surface,
+        theta_P,
+        fitted.log_loss_R,
+        related.unit_R,
+        fitted.weight_R,
+        count=count,
+        objective=fitted.objective,
+        rng=rng,
+        steps=related.rows_together,
+    )
+    noise = rng.choice(fitted.residual, size=count)
+    notes = [note, *related.notes]
+    if effect is not None:
+        scale_B = effect.scales(count, rng)
+        moved = _large.simulated(
+            fitted.surface, theta_P, fitted.weight_R, [(effect.size_R, scale_B)], None, rng
         )
-    if number >= POINTS_TO_RESAMPLE:
-        parts = []
-        for first in range(0, count, most := max(_MOST_WEIGHTS // len(residual_R), 1)):
-            weight_BR = weight_R * _draw_runs(point_R, min(most, count - first), rng, steps=steps)
-            parts.append(solver.resolve(surface, log_loss_R[None], weight_BR, theta_P, [objective]))
-        ends = solver.joined(parts)
-        spread = np.sqrt(len(residual_R) / (len(residual_R) - free.sum()))
-        noise = spread * rng.choice(residual_R, size=count)
-        method, notes = "runs", []
-    else:
-        variance = _variances(residual_R, jacobian[:, free], point_R)
-        if variance.free_points <= 0 and variance.free_seeds <= 0:
-            message = (
-                f"{number} {points_word} fix the {len(theta_P)} coefficients exactly, and nothing "
-                "is left to tell how far to believe them: no interval is given"
-            )
-            return _nothing(theta_P, "none", (NO_INTERVAL.note(message),))
-        if len(residual_R) > _large.ROWS:
-            misfit_B, seed_B = variance.scales(count, rng)
-            noise = np.clip(
-                misfit_B * rng.standard_normal(count) + seed_B * rng.standard_normal(count),
-                -LARGEST_NOISE,
-                LARGEST_NOISE,
-            )
-            drawn = _large.simulated(surface, theta_P, point_R, weight_R, misfit_B, seed_B, rng)
-            return Replicates(
-                surface.coefficients(drawn),
-                noise,
-                "scores",
-                tuple(variance.notes(number, points_word, spread_word, count)),
-            )
-        shift_BR, noise = variance.draw(point_R, count, rng)
-        ends = solver.resolve(
-            surface, value_BR + shift_BR, weight_R[None], theta_P, objective.graduated()
+        drawn = np.clip(drawn + moved - theta_P, fitted.surface.lower, fitted.surface.upper)
+        noise = rng.choice(effect.left_R, size=count) + scale_B * rng.standard_normal(count)
+        notes.append(effect.note())
+    coefficients = fitted.surface.coefficients(drawn)
+    return Replicates(coefficients, bounded(noise), "scores", tuple(notes))
+
+
+def _simulated(
+    fitted: Fitted, count: int, rng: np.random.Generator, spread_word: str
+) -> Replicates:
+    """Refits of tables simulated from the law, with the noise that the runs show."""
+    related, theta_P = fitted.related, fitted.theta_P
+    scaled = fitted.residual / fitted.spread_R, fitted.jacobian / fitted.spread_R[:, None]
+    variance = variances(*scaled, related.unit_R, fitted.size_effect)
+    if variance.free_points <= 0 and variance.free_seeds <= 0:
+        message = (
+            f"{related.units} {related.word} fix the {len(theta_P)} coefficients exactly, and "
+            "nothing is left to tell how far to believe them: no interval is given"
         )
-        method, notes = "parametric", variance.notes(number, points_word, spread_word, count)
-    unsettled = int((~ends.settled).sum())
-    misfit = 1.4826 * float(np.median(np.abs(residual_R)))
-    if unsettled:
-        notes.append(
-            REFITS_NOT_SETTLED.note(
-                f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are"
-                + (
-                    f" (the misfit, {size(misfit, 1)}, is far above delta: --delta {misfit:.1g} "
-                    "settles sooner)"
-                    if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta
-                    else ""
-                ),
-                _weight(unsettled / count),
-            )
+        return _nothing(theta_P, "none", (NO_INTERVAL.note(message),))
+    notes = [
+        *related.notes,
+        *variance.notes(related.units, related.word, spread_word, count),
+    ]
+    if fitted.is_large:
+        scales = variance.scales(count, rng)
+        shared = [(related.unit_R, scales.points)]
+        if variance.sizes is not None and scales.sizes is not None:
+            shared.append((variance.sizes.size_R, scales.sizes))
+        drawn = _large.simulated(
+            fitted.surface, theta_P, fitted.weight_R, shared, scales.seeds, rng
         )
-    return Replicates(surface.coefficients(ends.theta), noise, method, tuple(notes))
+        coefficients = fitted.surface.coefficients(drawn)
+        return Replicates(coefficients, scales.one_more(rng), "scores", tuple(notes))
+    shift_BR, noise = variance.draw(related.unit_R, fitted.spread_R, count, rng)
+    stages = fitted.objective.graduated()
+    target_BR = fitted.value + shift_BR
+    ends = solver.resolve(fitted.surface, target_BR, fitted.weight_R[None], theta_P, stages)
+    notes += _unsettled(fitted, ends)
+    coefficients = fitted.surface.coefficients(ends.theta)
+    return Replicates(coefficients, noise, "parametric", tuple(notes))
+
+
+def _unsettled(fitted: Fitted, ends: solver.Solutions) -> list[Note]:
+    """What to say of refits that did not settle."""
+    unsettled, count = int((~ends.settled).sum()), len(ends.settled)
+    if not unsettled:
+        return []
+    misfit = 1.4826 * float(np.median(np.abs(fitted.residual)))
+    message = f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are"
+    objective = fitted.objective
+    if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta:
+        message += (
+            f" (the misfit, {size(misfit, 1)}, is far above delta: --delta {misfit:.1g} settles "
+            "sooner)"
+        )
+    return [REFITS_NOT_SETTLED.note(message, _weight(unsettled / count))]
 
 
 def _weight(unsettled: float) -> Weight:
@@ -154,108 +224,15 @@ def _weight(unsettled: float) -> Weight:
     return Weight.DOUBT if unsettled >= _UNSETTLED_DOUBT else Weight.NEWS
 
 
-@dataclass(frozen=True)
-class _Variances:
-    """Mean squares of log residuals: of points about the law (times runs a point), and of seeds
-    about their point."""
-
-    points: float
-    free_points: int
-    seeds: float
-    free_seeds: int
-    runs_a_point: float
-
-    def scales(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Standard deviations of points and of seeds for `count` tables, from their sampling
-        distribution."""
-        seeds_B = _redraw(self.seeds, self.free_seeds, count, rng)
-        points_B = _redraw(self.points, self.free_points, count, rng)
-        return np.sqrt(np.maximum(points_B - seeds_B, 0.0) / self.runs_a_point), np.sqrt(seeds_B)
-
-    def draw(
-        self, point_R: NDArray[np.int_], count: int, rng: np.random.Generator
-    ) -> tuple[Array, Array]:
-        """Shifts of ln L for `count` simulated tables (B, R), and of one more run each (B,)."""
-        misfit_B, seed_B = self.scales(count, rng)
-        number = int(point_R.max()) + 1
-        shift = misfit_B[:, None] * rng.standard_normal((count, number))[:, point_R]
-        shift += seed_B[:, None] * rng.standard_normal((count, len(point_R)))
-        one_more = misfit_B * rng.standard_normal(count) + seed_B * rng.standard_normal(count)
-        return np.clip(shift, -LARGEST_NOISE, LARGEST_NOISE), np.clip(
-            one_more, -LARGEST_NOISE, LARGEST_NOISE
-        )
-
-    def notes(self, number: int, points_word: str, spread_word: str, count: int) -> list[Note]:
-        parts = []
-        if self.free_points > 0:
-            spread = size(np.sqrt(self.points / self.runs_a_point), 2)
-            degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
-            parts.append(f"misfit {spread} of the loss on {degrees} of freedom")
-        if self.free_seeds > 0:
-            parts.append(f"{spread_word} {size(np.sqrt(self.seeds))} on {self.free_seeds}")
-        notes = [
-            PARAMETRIC_BOOTSTRAP.note(
-                f"{number} {points_word} are too few to resample: the intervals come from {count} "
-                "tables simulated from the law with the noise that the runs show "
-                f"({', '.join(parts)})",
-            )
-        ]
-        if self.free_points <= 1:
-            left = "one degree of freedom" if self.free_points == 1 else "no degree of freedom"
-            notes.append(
-                INTERVAL_NOT_TRUSTED.note(
-                    f"{number} {points_word} leave {left} to judge the misfit by: the intervals "
-                    "are not to be trusted",
-                )
-            )
-        return notes
-
-
-def least_squares_residual(residual_R: Array, jacobian_RP: Array) -> tuple[Array, int]:
-    """What the nearest least-squares fit would leave of the residuals, and the rank of the
-    Jacobian.
-
-    A robust fit passes exactly through some runs; this one does not, and says better how large the
-    noise is."""
-    correction, _, rank, _ = np.linalg.lstsq(jacobian_RP, residual_R, rcond=1e-9)
-    return residual_R - jacobian_RP @ correction, int(rank)
-
-
-def _variances(residual_R: Array, jacobian_RP: Array, point_R: NDArray[np.int_]) -> _Variances:
-    """Mean squares after the least-squares fit that is nearest to this one, so that degrees of
-    freedom are right."""
-    residual_R, rank = least_squares_residual(residual_R, jacobian_RP)
-    runs_P = np.bincount(point_R).astype(float)
-    mean_P = np.bincount(point_R, weights=residual_R) / runs_P
-    free_points, free_seeds = len(runs_P) - rank, len(residual_R) - len(runs_P)
-    total = runs_P.sum()
-    runs_a_point = (total - (runs_P**2).sum() / total) / max(len(runs_P) - 1, 1)
-    within = float(((residual_R - mean_P[point_R]) ** 2).sum())
-    between = float((runs_P * mean_P**2).sum())
-    return _Variances(
-        between / free_points if free_points > 0 else 0.0,
-        free_points,
-        within / free_seeds if free_seeds > 0 else 0.0,
-        free_seeds,
-        max(float(runs_a_point), 1.0),
-    )
-
-
-def _redraw(mean_square: float, free: int, count: int, rng: np.random.Generator) -> Array:
-    if free <= 0:
-        return np.zeros(count)
-    return np.asarray(mean_square * free / np.maximum(rng.chisquare(free, count), 1e-12))
-
-
 def _draw_runs(
-    point_R: NDArray[np.int_], count: int, rng: np.random.Generator, *, steps: bool
+    point_R: NDArray[np.int_], count: int, rng: np.random.Generator, *, together: bool
 ) -> Array:
     """How often each run is drawn: points with replacement, then as many of a point's seeds as it
-    has, or its steps."""
+    has, or if they go `together` all its rows."""
     number = int(point_R.max()) + 1
     drawn_BP = rng.multinomial(number, np.full(number, 1 / number), size=count)
     weight_BR = drawn_BP[:, point_R].astype(float)
-    if steps:
+    if together:
         return weight_BR
     for point in np.flatnonzero(np.bincount(point_R) > 1):
         runs = np.flatnonzero(point_R == point)

@@ -20,6 +20,7 @@ from llmscale.explain.diagnostics.diagnose import diagnose
 from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
+from llmscale.explain.estimation.dependence import Dependence, dependence
 from llmscale.explain.estimation.design_notes import design_notes, floor_note
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
@@ -262,29 +263,27 @@ def refit(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
 ) -> uncertainty.Replicates:
     """The bootstrap refits of a fit that ended at theta."""
-    point = points(table.frame, inputs)
-    steps = has_steps(table.frame)
-    word = words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
-    return uncertainty.bootstrap(
+    related = dependence(table.frame, inputs)
+    fitted = uncertainty.Fitted(
         surface,
         theta,
         np.log(table.frame["loss"].to_numpy(dtype=float)),
-        point,
         run_weights(table),
-        count=options.bootstrap,
-        objective=options.loss_function,
-        seed=options.seed,
-        points_word="runs" if steps else word,
-        spread_word=_spread_word(table.frame, point, steps=steps),
-        steps=steps,
+        np.ones(len(table.frame)),
+        related,
+        options.loss_function,
+    )
+    word = _spread_word(table.frame, related)
+    return uncertainty.bootstrap(
+        fitted, count=options.bootstrap, seed=options.seed, spread_word=word
     )
 
 
-def _spread_word(frame: pd.DataFrame, point_R: NDArray[np.int_], *, steps: bool) -> str:
+def _spread_word(frame: pd.DataFrame, related: Dependence) -> str:
     """What the spread of the rows of one point is called: that of seeds, if they repeat a run."""
-    if steps:
-        return "spread within runs"
-    names = differing(frame, point_R)
+    if related.rows_together:
+        return f"spread within {related.word}"
+    names = differing(frame, related.unit_R)
     if not names:
         return "seed noise"
     return f"spread of runs that differ in {listed(names, 3)}"
