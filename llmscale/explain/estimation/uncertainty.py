@@ -27,7 +27,7 @@ from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.dependence import Dependence
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.relative import size
-from llmscale.explain.estimation.variances import SizeEffect, bounded, size_effect, variances
+from llmscale.explain.estimation.variances import SizeEffect, size_effect, variances
 from llmscale.explain.laws import Array, Surface
 from llmscale.notes import Weight
 from llmscale.notes.fitting import NO_INTERVAL, REFITS_NOT_SETTLED
@@ -110,58 +110,61 @@ def _resampled(fitted: Fitted, count: int, rng: np.random.Generator) -> Replicat
     few moved at random besides."""
     effect, related, runs = fitted.size_effect, fitted.related, len(fitted.log_loss_R)
     unit_R, together, objectives = related.unit_R, related.rows_together, [fitted.objective]
-    scale_B, method = np.zeros(count), "runs"
-    spread = np.sqrt(runs / (runs - fitted.jacobian.shape[1]))
-    noise = spread * rng.choice(fitted.residual, size=count)
-    notes = list(related.notes)
+    scale_B, method, notes = np.zeros(0), "runs", list(related.notes)
     if effect is not None:
-        scale_B, method = effect.scales(count, rng), "runs and sizes"
-        noise = rng.choice(effect.left_R, size=count) + scale_B * rng.standard_normal(count)
+        method, objectives = "runs and sizes", fitted.objective.graduated()
         notes.append(effect.note())
-        objectives = fitted.objective.graduated()
-        if effect.sizes >= POINTS_TO_RESAMPLE:
-            unit_R, together, scale_B = effect.size_R, True, np.zeros(count)
+        if effect.sizes < POINTS_TO_RESAMPLE:
+            scale_B = effect.shared * effect.scales(count, rng)
+        else:
+            unit_R, together = effect.size_R, True
     parts = []
     for first in range(0, count, most := max(_MOST_WEIGHTS // runs, 1)):
-        draws = slice(first, min(first + most, count))
-        weight_BR = fitted.weight_R * _draw_runs(unit_R, draws.stop - first, rng, together=together)
+        number = min(most, count - first)
+        weight_BR = fitted.weight_R * _draw_runs(unit_R, number, rng, together=together)
         target_BR = fitted.log_loss_R[None]
-        if effect is not None and scale_B.any():
-            target_BR = target_BR + effect.shifts(scale_B[draws], rng)
-        parts.append(
-            solver.resolve(fitted.surface, target_BR, weight_BR, fitted.theta_P, objectives)
-        )
+        if effect is not None and len(scale_B):
+            target_BR = target_BR + effect.shifts(scale_B[first : first + number], rng)
+        ends = solver.resolve(fitted.surface, target_BR, weight_BR, fitted.theta_P, objectives)
+        parts.append(ends)
     ends = solver.joined(parts)
+    spread = np.sqrt(runs / (runs - fitted.jacobian.shape[1]))
+    noise = spread * rng.choice(fitted.residual, size=count)
+    if effect is not None:
+        noise = effect.one_more(rng, count)
     notes += _unsettled(fitted, ends)
-    return Replicates(fitted.surface.coefficients(ends.theta), bounded(noise), method, (*notes,))
+    return Replicates(fitted.surface.coefficients(ends.theta), noise, method, tuple(notes))
 
 
 def _from_scores(fitted: Fitted, count: int, rng: np.random.Generator) -> Replicates:
     """As `_resampled`, of a table too large to be refitted often."""
     effect, theta_P, related = fitted.size_effect, fitted.theta_P, fitted.related
+    unit_R, together = related.unit_R, related.rows_together
+    by_size = effect is not None and effect.sizes >= POINTS_TO_RESAMPLE
+    if effect is not None and by_size:
+        unit_R, together = effect.size_R, True
     drawn, note = _large.replicates(
         fitted.surface,
         theta_P,
         fitted.log_loss_R,
-        related.unit_R,
+        unit_R,
         fitted.weight_R,
         count=count,
         objective=fitted.objective,
         rng=rng,
-        steps=related.rows_together,
+        steps=together,
     )
     noise = rng.choice(fitted.residual, size=count)
     notes = [note, *related.notes]
     if effect is not None:
-        scale_B = effect.scales(count, rng)
-        moved = _large.simulated(
-            fitted.surface, theta_P, fitted.weight_R, [(effect.size_R, scale_B)], None, rng
-        )
-        drawn = np.clip(drawn + moved - theta_P, fitted.surface.lower, fitted.surface.upper)
-        noise = rng.choice(effect.left_R, size=count) + scale_B * rng.standard_normal(count)
+        if not by_size:
+            shared = [(effect.size_R, effect.shared * effect.scales(count, rng))]
+            moved = _large.simulated(fitted.surface, theta_P, fitted.weight_R, shared, None, rng)
+            drawn = np.clip(drawn + moved - theta_P, fitted.surface.lower, fitted.surface.upper)
+        noise = effect.one_more(rng, count)
         notes.append(effect.note())
     coefficients = fitted.surface.coefficients(drawn)
-    return Replicates(coefficients, bounded(noise), "scores", tuple(notes))
+    return Replicates(coefficients, noise, "scores", tuple(notes))
 
 
 def _simulated(

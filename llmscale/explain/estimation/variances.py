@@ -58,6 +58,11 @@ class SizeEffect:
             return 1.0
         return float(fdtrc(self.free, self.free_within, self.square / self.within))
 
+    @property
+    def shared(self) -> float:
+        """What of a size's standard deviation runs drawn one by one do not have already."""
+        return float(np.sqrt(max(1 - 1 / self.rows, 0.0)))
+
     def scales(self, count: int, rng: np.random.Generator) -> Array:
         """Standard deviations of sizes for `count` tables, from their sampling distribution."""
         between_B = redraw(self.square, self.free, count, rng)
@@ -68,6 +73,11 @@ class SizeEffect:
         """ln L of every row moved by its size (B, R)."""
         drawn = rng.standard_normal((len(scale_B), self.sizes))
         return bounded((scale_B[:, None] * drawn)[:, self.size_R])
+
+    def one_more(self, rng: np.random.Generator, count: int) -> Array:
+        """How far one more run, of one more size, is off the law (B,)."""
+        size_B = np.sqrt(self.variance) * rng.standard_normal(count)
+        return bounded(size_B + rng.choice(self.left_R, size=count))
 
     def note(self) -> Note:
         sizes, runs = self.sizes, len(self.size_R)
