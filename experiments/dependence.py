@@ -121,7 +121,7 @@ def cell(layout: Layout, tables: int, refits: int) -> dict[str, Any]:
 def rows_apart(fit: Fit) -> Dependence:
     """Every row as a run of its own, if there are no seeds."""
     frame = fit.table.frame.assign(run_id=np.arange(len(fit.table.frame)))
-    return Dependence(points(frame, fit.law.inputs), False, "points", None)
+    return Dependence(points(frame, fit.law.inputs), False, "points")
 
 
 def refitted(fit: Fit, related: Dependence, refits: int) -> uncertainty.Replicates:

@@ -23,6 +23,8 @@ from llmscale.explain.fit import fit_law
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "profiles"
 RUNS, OBJECTIVES = (10, 25, 60), ("huber", "squared")
+POINTS = 9
+"""Values of a profile besides those next to its ends."""
 TRUTHS = {"E": E, "alpha": ALPHA, "beta": BETA}
 
 
@@ -60,7 +62,7 @@ def cell(runs: int, objective: str, tables: int) -> dict[str, float]:
             continue
         row = {"failed": 0.0, "not settled": 0.0}
         for name, value in TRUTHS.items():
-            found = profile(fit, name)
+            found = profile(fit, name, POINTS)
             row[name] = inside((found.low, found.high), value)
             row["not settled"] += (not found.settled) / len(TRUTHS)
         rows.append(row)

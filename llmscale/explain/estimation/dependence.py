@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llmscale.errors import Note, counted
 from llmscale.explain.estimation.levels import has_steps, levels, numbers, points, words
 from llmscale.explain.table.columns.names import columns_named, spellings
-from llmscale.notes.fitting import DEPENDENT_RUNS
+from llmscale.notes.fitting import DEPENDENT_RUNS, SIZE_EFFECT
 
 _TRUNKS = spellings(
     """
@@ -25,20 +25,40 @@ _TRUNKS = spellings(
 )
 """Columns that name the run which a row came from, likeliest first."""
 _SIZES = ("params", "params_active")
+UNITS_TO_RESAMPLE = 30
+"""Fewer sizes, points, runs or trunks than this are too few to draw from."""
+_OF_TRUNKS = 0.5
+"""Branches of a trunk do share something: what they share is estimated unless it comes out as
+nothing."""
 _NONE = ("", "none", "nan", "null", "-", "root")
 """What stands in such a column for runs that came from no other."""
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A size or trunk (`what`) of every row. That its runs are off the law together is taken from
+    the residuals if chance does so less often than `rare`."""
+
+    what: str
+    index_R: NDArray[np.int_]
+    rare: float
+
+    @property
+    def groups(self) -> int:
+        """How many sizes or trunks there are."""
+        return int(self.index_R.max()) + 1
+
+
+@dataclass(frozen=True)
 class Dependence:
     """The unit of every row that is drawn as one, what units are called, and whether the `rows` of
-    a unit are drawn together or, as seeds are, one by one. `size_R` is the size of every row, if
-    the law takes other inputs besides."""
+    a unit are drawn together or, as seeds are, one by one. `shared` is what units may be off the
+    law by together, the larger first."""
 
     unit_R: NDArray[np.int_]
     rows_together: bool
     word: str
-    size_R: NDArray[np.int_] | None
+    shared: tuple[Shared, ...] = ()
     notes: tuple[Note, ...] = ()
 
     @property
@@ -51,18 +71,23 @@ def dependence(frame: pd.DataFrame, inputs: tuple[str, ...]) -> Dependence:
     """Which rows of a table share what, for a law in these inputs."""
     point_R, steps = points(frame, inputs), has_steps(frame)
     number = int(point_R.max()) + 1
-    size_R = _sizes(frame, inputs)
-    found = trunks(frame)
-    if found is not None:
-        column, trunk_R = found
-        count = int(trunk_R.max()) + 1
-        note = DEPENDENT_RUNS.note(
-            f"{counted(len(frame), 'row')} came from {count} runs by column {column!r}: those of "
-            "one share its seed and data, and intervals rest on the runs that they came from"
-        )
-        return Dependence(trunk_R, True, "trunks", size_R, (note,))
+    size_R, found = _sizes(frame, inputs), trunks(frame)
+    shared = [] if size_R is None else [Shared("size", size_R, SIZE_EFFECT.limit)]
     word = words(inputs[0], number) if len(inputs) == 1 else "points"
-    return Dependence(point_R, steps, "runs" if steps else word, size_R)
+    word = "runs" if steps else word
+    if found is None:
+        return Dependence(point_R, steps, word, tuple(shared))
+    column, trunk_R = found
+    trunk = Shared("trunk", trunk_R, _OF_TRUNKS)
+    if shared and shared[0].groups == trunk.groups:
+        shared = []
+    note = DEPENDENT_RUNS.note(
+        f"{counted(len(frame), 'row')} came from {trunk.groups} runs by column {column!r}: those "
+        "of one share its seed and data, and the intervals count on it"
+    )
+    if trunk.groups >= UNITS_TO_RESAMPLE:
+        return Dependence(trunk_R, True, "trunks", tuple(shared), (note,))
+    return Dependence(point_R, steps, word, (*shared, trunk), (note,))
 
 
 def trunks(frame: pd.DataFrame) -> tuple[str, NDArray[np.int_]] | None:

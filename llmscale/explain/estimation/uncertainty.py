@@ -24,15 +24,14 @@ from numpy.typing import NDArray
 from llmscale.errors import Note
 from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation import solver
-from llmscale.explain.estimation.dependence import Dependence
+from llmscale.explain.estimation.dependence import UNITS_TO_RESAMPLE, Dependence
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.relative import size
-from llmscale.explain.estimation.variances import SizeEffect, size_effect, variances
+from llmscale.explain.estimation.variances import SharedEffect, bounded, shared_effect, variances
 from llmscale.explain.laws import Array, Surface
 from llmscale.notes import Weight
 from llmscale.notes.fitting import NO_INTERVAL, REFITS_NOT_SETTLED
 
-POINTS_TO_RESAMPLE = 30
 _FAR_ABOVE = 10.0
 _MOST_WEIGHTS = 2**24
 """Runs × refits whose weights are held at once."""
@@ -81,12 +80,39 @@ class Fitted:
         return np.asarray(self.surface.jacobian(self.theta_P)[:, free])
 
     @cached_property
-    def size_effect(self) -> SizeEffect | None:
-        """What runs of one size are off by together, if they are."""
-        if self.related.size_R is None:
-            return None
+    def shared(self) -> tuple[SharedEffect, ...]:
+        """What runs of one size, or trunk, are off the law by together, if they are."""
+        found: list[SharedEffect] = []
         scaled = self.residual / self.spread_R, self.jacobian / self.spread_R[:, None]
-        return size_effect(*scaled, self.related.size_R, self.related.unit_R)
+        finer = [one.index_R for one in self.related.shared[1:]]
+        for shared, unit_R in zip(self.related.shared, [*finer, self.related.unit_R], strict=False):
+            effect = shared_effect(*scaled, shared, unit_R, found)
+            found += [] if effect is None else [effect]
+        return tuple(found)
+
+    @property
+    def drawn(self) -> "tuple[NDArray[np.int_], bool, tuple[SharedEffect, ...]]":
+        """What is drawn as one, whether with all its rows, and what besides moves at random: many
+        sizes that are off the law are drawn as wholes."""
+        if self.shared and self.shared[0].groups >= UNITS_TO_RESAMPLE:
+            return self.shared[0].index_R, True, ()
+        return self.related.unit_R, self.related.rows_together, self.shared
+
+    @property
+    def notes(self) -> list[Note]:
+        """On what is not independent."""
+        return [*self.related.notes, *(effect.note() for effect in self.shared)]
+
+    def one_more(self, rng: np.random.Generator, count: int) -> Array:
+        """How far one more run is off the law, by the residuals (B,)."""
+        if not self.shared:
+            return np.asarray(rng.choice(self.residual, size=count))
+        runs, lost = len(self.residual), sum(effect.free for effect in self.shared)
+        scale = np.sqrt(runs / max(runs - self.jacobian.shape[1] - lost, 1))
+        off = scale * rng.choice(self.shared[-1].left_R * self.spread_R, size=count)
+        for effect in self.shared:
+            off = off + np.sqrt(effect.variance) * rng.standard_normal(count)
+        return bounded(off)
 
     @property
     def is_large(self) -> bool:
@@ -99,72 +125,57 @@ def bootstrap(fitted: Fitted, *, count: int, seed: int, spread_word: str) -> Rep
     rng = np.random.default_rng(seed)
     if count == 0:
         return _nothing(fitted.theta_P, "none", ())
-    if fitted.related.units >= POINTS_TO_RESAMPLE:
+    if fitted.related.units >= UNITS_TO_RESAMPLE:
         resampled = _from_scores if fitted.is_large else _resampled
         return resampled(fitted, count, rng)
     return _simulated(fitted, count, rng, spread_word)
 
 
 def _resampled(fitted: Fitted, count: int, rng: np.random.Generator) -> Replicates:
-    """Refits of runs drawn again. Sizes that are off the law are drawn as wholes, or if they are
-    few moved at random besides."""
-    effect, related, runs = fitted.size_effect, fitted.related, len(fitted.log_loss_R)
-    unit_R, together, objectives = related.unit_R, related.rows_together, [fitted.objective]
-    scale_B, method, notes = np.zeros(0), "runs", list(related.notes)
-    if effect is not None:
-        method, objectives = "runs and sizes", fitted.objective.graduated()
-        notes.append(effect.note())
-        if effect.sizes < POINTS_TO_RESAMPLE:
-            scale_B = effect.shared * effect.scales(count, rng)
-        else:
-            unit_R, together = effect.size_R, True
+    """Refits of runs drawn again, and of few sizes that are off the law moved at random."""
+    unit_R, together, moved = fitted.drawn
+    runs, objectives = len(fitted.log_loss_R), [fitted.objective]
+    scales = [effect.shared * effect.scales(count, rng) for effect in moved]
+    if fitted.shared:
+        objectives = fitted.objective.graduated()
     parts = []
     for first in range(0, count, most := max(_MOST_WEIGHTS // runs, 1)):
         number = min(most, count - first)
         weight_BR = fitted.weight_R * _draw_runs(unit_R, number, rng, together=together)
         target_BR = fitted.log_loss_R[None]
-        if effect is not None and len(scale_B):
+        for effect, scale_B in zip(moved, scales, strict=True):
             target_BR = target_BR + effect.shifts(scale_B[first : first + number], rng)
         ends = solver.resolve(fitted.surface, target_BR, weight_BR, fitted.theta_P, objectives)
         parts.append(ends)
     ends = solver.joined(parts)
-    spread = np.sqrt(runs / (runs - fitted.jacobian.shape[1]))
-    noise = spread * rng.choice(fitted.residual, size=count)
-    if effect is not None:
-        noise = effect.one_more(rng, count)
-    notes += _unsettled(fitted, ends)
-    return Replicates(fitted.surface.coefficients(ends.theta), noise, method, tuple(notes))
+    noise = fitted.one_more(rng, count)
+    if not fitted.shared:
+        noise = noise * np.sqrt(runs / (runs - fitted.jacobian.shape[1]))
+    notes = (*fitted.notes, *_unsettled(fitted, ends))
+    return Replicates(fitted.surface.coefficients(ends.theta), noise, "runs", notes)
 
 
 def _from_scores(fitted: Fitted, count: int, rng: np.random.Generator) -> Replicates:
     """As `_resampled`, of a table too large to be refitted often."""
-    effect, theta_P, related = fitted.size_effect, fitted.theta_P, fitted.related
-    unit_R, together = related.unit_R, related.rows_together
-    by_size = effect is not None and effect.sizes >= POINTS_TO_RESAMPLE
-    if effect is not None and by_size:
-        unit_R, together = effect.size_R, True
+    unit_R, together, moved = fitted.drawn
+    surface, theta_P, weight_R = fitted.surface, fitted.theta_P, fitted.weight_R
     drawn, note = _large.replicates(
-        fitted.surface,
+        surface,
         theta_P,
         fitted.log_loss_R,
         unit_R,
-        fitted.weight_R,
+        weight_R,
         count=count,
         objective=fitted.objective,
         rng=rng,
         steps=together,
     )
-    noise = rng.choice(fitted.residual, size=count)
-    notes = [note, *related.notes]
-    if effect is not None:
-        if not by_size:
-            shared = [(effect.size_R, effect.shared * effect.scales(count, rng))]
-            moved = _large.simulated(fitted.surface, theta_P, fitted.weight_R, shared, None, rng)
-            drawn = np.clip(drawn + moved - theta_P, fitted.surface.lower, fitted.surface.upper)
-        noise = effect.one_more(rng, count)
-        notes.append(effect.note())
-    coefficients = fitted.surface.coefficients(drawn)
-    return Replicates(coefficients, noise, "scores", tuple(notes))
+    if moved:
+        shared = [(one.index_R, one.shared * one.scales(count, rng)) for one in moved]
+        drawn += _large.simulated(surface, theta_P, weight_R, shared, None, rng) - theta_P
+        drawn = np.clip(drawn, surface.lower, surface.upper)
+    noise = fitted.one_more(rng, count)
+    return Replicates(surface.coefficients(drawn), noise, "scores", (note, *fitted.notes))
 
 
 def _simulated(
@@ -173,7 +184,7 @@ def _simulated(
     """Refits of tables simulated from the law, with the noise that the runs show."""
     related, theta_P = fitted.related, fitted.theta_P
     scaled = fitted.residual / fitted.spread_R, fitted.jacobian / fitted.spread_R[:, None]
-    variance = variances(*scaled, related.unit_R, fitted.size_effect)
+    variance = variances(*scaled, related.unit_R, fitted.shared)
     if variance.free_points <= 0 and variance.free_seeds <= 0:
         message = (
             f"{related.units} {related.word} fix the {len(theta_P)} coefficients exactly, and "
@@ -187,8 +198,8 @@ def _simulated(
     if fitted.is_large:
         scales = variance.scales(count, rng)
         shared = [(related.unit_R, scales.points)]
-        if variance.sizes is not None and scales.sizes is not None:
-            shared.append((variance.sizes.size_R, scales.sizes))
+        for effect, scale_B in zip(variance.shared, scales.shared, strict=True):
+            shared.append((effect.index_R, scale_B))
         drawn = _large.simulated(
             fitted.surface, theta_P, fitted.weight_R, shared, scales.seeds, rng
         )

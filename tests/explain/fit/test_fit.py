@@ -477,7 +477,7 @@ def test_refits_of_a_design_with_seeds_draw_whole_points() -> None:
     surface = LAWS.find("power").surface([params], np.exp(log_loss))
     found = solver.descend(surface, log_loss, np.ones(64), Objective())
     assert found.settled
-    ones, pairs = np.ones(64), Dependence(np.repeat(np.arange(32), 2), False, "sizes", None)
+    ones, pairs = np.ones(64), Dependence(np.repeat(np.arange(32), 2), False, "sizes")
     fitted = Fitted(surface, found.theta, log_loss, ones, ones, pairs, Objective())
     refits = bootstrap(fitted, count=100, seed=0, spread_word="seed noise")
     assert refits.method == "runs"

@@ -173,7 +173,7 @@ def test_intervals_of_a_large_table_from_scores_are_those_of_refits(
     refits = fit_law(table, "chinchilla", bootstrap=300, holdout="none", diagnostics=False)
     monkeypatch.setattr(_large, "ROWS", 100)
     scores = fit_law(table, "chinchilla", bootstrap=2000, holdout="none", diagnostics=False)
-    assert (refits.bootstrap_method, scores.bootstrap_method) == ("runs and sizes", "scores")
+    assert (refits.bootstrap_method, scores.bootstrap_method) == ("runs", "scores")
     assert "score-bootstrap" in {note.code for note in scores.notes}
     for name, (low, high) in refits.intervals.items():
         ends = scores.intervals[name]
