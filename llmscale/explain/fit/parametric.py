@@ -22,6 +22,7 @@ from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
 from llmscale.explain.estimation.dependence import Dependence, dependence
 from llmscale.explain.estimation.design_notes import design_notes, floor_note
+from llmscale.explain.estimation.evaluation import evaluation_noise, noise_spread
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
@@ -227,6 +228,13 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     surface = law.surface(columns, loss, **settings)
     objective = options.loss_function
     found = solver.descend(surface, log_loss, weight, objective)
+    errors = evaluation_noise(ordered, surface, found.theta)
+    if errors is not None:
+        notes.append(errors.note())
+    if errors is not None and errors.weighs:
+        table, ordered = errors.weighed(table), errors.weighed(ordered)
+        weight = run_weights(ordered)
+        found = solver.descend(surface, log_loss, weight, objective)
     theta = found.theta
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     with np.errstate(all="ignore"):
@@ -269,7 +277,7 @@ def refit(
         theta,
         np.log(table.frame["loss"].to_numpy(dtype=float)),
         run_weights(table),
-        np.ones(len(table.frame)),
+        noise_spread(table),
         related,
         options.loss_function,
     )
