@@ -5,7 +5,8 @@ Its interval holds the values whose cost stays below a threshold. For an objecti
 is no likelihood, 2 (profile - minimum)/lambda is nearly chi-square with one degree of freedom,
 lambda = E[rho'^2]/E[rho''] (Heritier & Ronchetti 1994, "Robust bounded-influence tests in general
 parametric models"); for squared error lambda is the variance of the residuals. With few runs the
-quantile is that of F(1, runs - coefficients)."""
+quantile is that of F(1, runs - coefficients). The noise is that of the bulk of runs (`noise.py`),
+and lambda is larger if runs are not independent (Chandler & Bate 2007, Biometrika 94)."""
 
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from llmscale.explain.estimation.noise import bulk_noise, expected
 from llmscale.explain.estimation.pinned import Pinned
 from llmscale.explain.estimation.profile_path import Path
 from llmscale.explain.estimation.result import Fit, run_weights
+from llmscale.explain.estimation.uncertainty import fitted_to
 from llmscale.explain.laws import Array
 
 _POINTS, _FEWER_POINTS, _MANY = 41, 21, 6
@@ -88,9 +90,12 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
     best = surface.theta(np.array([list(fit.law.coefficients().values())], dtype=float))[0]
     objective = fit.options.loss_function
 
-    degrees = max(len(loss) - len(names), 1)
-    scale, inliers = _scale(fit, surface.jacobian(best), weight)
-    threshold = float(fdtri(1, degrees, fit.level))
+    jacobian = surface.jacobian(best)
+    scale, inliers = _scale(fit, jacobian, weight)
+    related = fitted_to(fit.table, fit.law.inputs, surface, best, objective)
+    larger, degrees = related.inflation(np.linalg.pinv(jacobian, rcond=1e-10)[index])
+    scale *= larger
+    threshold = float(fdtri(1, max(degrees, 1), fit.level))
     axis = _Axis(surface, best, float(fit.law.coefficients()[name]), linear=name == fit.law.floor)
     reach = np.sqrt(threshold) * axis.spread(scale, inliers)
 

@@ -24,11 +24,21 @@ from numpy.typing import NDArray
 from llmscale.errors import Note
 from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation import solver
-from llmscale.explain.estimation.dependence import UNITS_TO_RESAMPLE, Dependence
+from llmscale.explain.estimation.dependence import UNITS_TO_RESAMPLE, Dependence, dependence
+from llmscale.explain.estimation.evaluation import noise_spread
+from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.relative import size
-from llmscale.explain.estimation.variances import SharedEffect, bounded, shared_effect, variances
+from llmscale.explain.estimation.result import run_weights
+from llmscale.explain.estimation.variances import (
+    SharedEffect,
+    Variances,
+    bounded,
+    shared_effect,
+    variances,
+)
 from llmscale.explain.laws import Array, Surface
+from llmscale.explain.table import RunTable
 from llmscale.notes import Weight
 from llmscale.notes.fitting import NO_INTERVAL, REFITS_NOT_SETTLED
 
@@ -114,9 +124,58 @@ class Fitted:
             off = off + np.sqrt(effect.variance) * rng.standard_normal(count)
         return bounded(off)
 
+    @cached_property
+    def variances(self) -> Variances:
+        """How large each part of the noise is."""
+        scaled = self.residual / self.spread_R, self.jacobian / self.spread_R[:, None]
+        return variances(*scaled, self.related.unit_R, self.shared)
+
+    @cached_property
+    def parts(self) -> tuple[tuple[NDArray[np.int_], float, int], ...]:
+        """What runs are off the law by together: whose, its variance, and the degrees of freedom
+        that this rests on. Empty if they are independent."""
+        parts = [(one.index_R, one.variance, one.free) for one in self.shared]
+        if self.related.rows_together and self.variances.free_points > 0:
+            found = self.variances
+            between = max(found.points - found.seeds, 0.0) / found.runs_a_point
+            parts.append((self.related.unit_R, between, found.free_points))
+        return tuple(parts)
+
+    @property
+    def own_variance(self) -> float:
+        """What a row is off the law by for itself, if runs are not independent."""
+        apart = not self.shared or self.related.rows_together
+        return self.variances.seeds if apart else self.shared[-1].within
+
+    def inflation(self, along_R: Array) -> tuple[float, float]:
+        """How much larger the variance of a coefficient is than of independent runs, and the
+        degrees of freedom that it rests on (Satterthwaite 1946). The coefficient moves by `along_R`
+        times what is added to ln L."""
+        left, rank = least_squares_residual(self.residual, self.jacobian)
+        degrees = len(left) - rank
+        squares = float(along_R @ along_R)
+        alone = float((left**2).sum()) / max(degrees, 1) * squares
+        if not self.parts or alone <= 0 or degrees <= 0:
+            return 1.0, float(max(degrees, 1))
+        pulls = [(self.own_variance * squares, degrees)]
+        for index_R, part, free in self.parts:
+            pulls.append((part * float((np.bincount(index_R, along_R) ** 2).sum()), free))
+        total = sum(pull for pull, _ in pulls)
+        return max(total / alone, 1.0), total**2 / sum(pull**2 / free for pull, free in pulls)
+
     @property
     def is_large(self) -> bool:
         return len(self.log_loss_R) > _large.ROWS
+
+
+def fitted_to(
+    table: RunTable, inputs: tuple[str, ...], surface: Surface, theta_P: Array, how: Objective
+) -> Fitted:
+    """A fit to a table that ended at theta, and what its runs share."""
+    log_loss = np.log(table.frame["loss"].to_numpy(dtype=float))
+    related = dependence(table.frame, inputs)
+    weight, spread = run_weights(table), noise_spread(table)
+    return Fitted(surface, theta_P, log_loss, weight, spread, related, how)
 
 
 def bootstrap(fitted: Fitted, *, count: int, seed: int, spread_word: str) -> Replicates:
@@ -183,8 +242,7 @@ def _simulated(
 ) -> Replicates:
     """Refits of tables simulated from the law, with the noise that the runs show."""
     related, theta_P = fitted.related, fitted.theta_P
-    scaled = fitted.residual / fitted.spread_R, fitted.jacobian / fitted.spread_R[:, None]
-    variance = variances(*scaled, related.unit_R, fitted.shared)
+    variance = fitted.variances
     if variance.free_points <= 0 and variance.free_seeds <= 0:
         message = (
             f"{related.units} {related.word} fix the {len(theta_P)} coefficients exactly, and "

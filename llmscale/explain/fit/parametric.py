@@ -20,9 +20,9 @@ from llmscale.explain.diagnostics.diagnose import diagnose
 from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
-from llmscale.explain.estimation.dependence import Dependence, dependence
+from llmscale.explain.estimation.dependence import Dependence
 from llmscale.explain.estimation.design_notes import design_notes, floor_note
-from llmscale.explain.estimation.evaluation import evaluation_noise, noise_spread
+from llmscale.explain.estimation.evaluation import evaluation_noise
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
@@ -271,17 +271,8 @@ def refit(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
 ) -> uncertainty.Replicates:
     """The bootstrap refits of a fit that ended at theta."""
-    related = dependence(table.frame, inputs)
-    fitted = uncertainty.Fitted(
-        surface,
-        theta,
-        np.log(table.frame["loss"].to_numpy(dtype=float)),
-        run_weights(table),
-        noise_spread(table),
-        related,
-        options.loss_function,
-    )
-    word = _spread_word(table.frame, related)
+    fitted = uncertainty.fitted_to(table, inputs, surface, theta, options.loss_function)
+    word = _spread_word(table.frame, fitted.related)
     return uncertainty.bootstrap(
         fitted, count=options.bootstrap, seed=options.seed, spread_word=word
     )
