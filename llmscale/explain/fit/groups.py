@@ -21,9 +21,10 @@ from llmscale.errors.command_lines import where_option
 from llmscale.explain import html
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.levels import in_order
+from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
-from llmscale.explain.estimation.uncertainty import LARGEST_NOISE, least_squares_residual
+from llmscale.explain.estimation.variances import bounded
 from llmscale.explain.fit.parametric import fit_law
 from llmscale.explain.laws import Array, Law, Surface, law_named
 from llmscale.explain.laws._formula import Formula
@@ -364,4 +365,4 @@ def _noise(left_R: Array, rank: int, rng: np.random.Generator) -> Array:
     free = runs - rank
     size = np.sqrt(np.mean(left**2) * free / np.maximum(rng.chisquare(free, SIMULATIONS), 1e-12))
     noise = size[:, None] * rng.standard_normal((SIMULATIONS, runs))
-    return np.asarray(np.clip(noise, -LARGEST_NOISE, LARGEST_NOISE))
+    return bounded(noise)

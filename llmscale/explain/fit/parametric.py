@@ -20,7 +20,9 @@ from llmscale.explain.diagnostics.diagnose import diagnose
 from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
+from llmscale.explain.estimation.dependence import Dependence
 from llmscale.explain.estimation.design_notes import design_notes, floor_note
+from llmscale.explain.estimation.evaluation import evaluation_noise
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
@@ -233,6 +235,13 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     surface = law.surface(columns, loss, **settings)
     objective = options.loss_function
     found = solver.descend(surface, level, weight, objective)
+    errors = None if law.plain else evaluation_noise(ordered, surface, found.theta)
+    if errors is not None:
+        notes.append(errors.note())
+    if errors is not None and errors.weighs:
+        table, ordered = errors.weighed(table), errors.weighed(ordered)
+        weight = run_weights(ordered)
+        found = solver.descend(surface, level, weight, objective)
     theta = found.theta
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     with np.errstate(all="ignore"):
@@ -268,29 +277,18 @@ def refit(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
 ) -> uncertainty.Replicates:
     """The bootstrap refits of a fit that ended at theta."""
-    point = points(table.frame, inputs)
-    steps = has_steps(table.frame)
-    word = words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    fitted = uncertainty.fitted_to(table, inputs, surface, theta, options.loss_function)
+    word = _spread_word(table.frame, fitted.related)
     return uncertainty.bootstrap(
-        surface,
-        theta,
-        surface.level_of(table.frame["loss"].to_numpy(dtype=float)),
-        point,
-        run_weights(table),
-        count=options.bootstrap,
-        objective=options.loss_function,
-        seed=options.seed,
-        points_word="runs" if steps else word,
-        spread_word=_spread_word(table.frame, point, steps=steps),
-        steps=steps,
+        fitted, count=options.bootstrap, seed=options.seed, spread_word=word
     )
 
 
-def _spread_word(frame: pd.DataFrame, point_R: NDArray[np.int_], *, steps: bool) -> str:
+def _spread_word(frame: pd.DataFrame, related: Dependence) -> str:
     """What the spread of the rows of one point is called: that of seeds, if they repeat a run."""
-    if steps:
-        return "spread within runs"
-    names = differing(frame, point_R)
+    if related.rows_together:
+        return f"spread within {related.word}"
+    names = differing(frame, related.unit_R)
     if not names:
         return "seed noise"
     return f"spread of runs that differ in {listed(names, 3)}"
