@@ -70,7 +70,7 @@ def profiles(fit: Fit, points: int = _POINTS) -> tuple[Profile, ...]:
     names = fit.law.coefficient_names()
     if len(names) > _MANY:
         points = min(points, _FEWER_POINTS)
-    return tuple(profile(fit, name, points) for name in names)
+    return tuple(profile(fit, name, points) for name in names if name not in fit.constraints.held)
 
 
 def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
@@ -80,15 +80,17 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
         raise InputError(
             f"{fit.law.name} has no coefficient {name!r}", f"use one of {', '.join(names)}"
         )
+    if name in fit.constraints.held:
+        raise InputError(f"{name} was not fitted: {fit.constraints}", "fit without that")
     index = names.index(name)
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
     weight, log_loss = run_weights(fit.table), np.log(loss)
-    surface = Pinned(fit.law, index, fit.inputs, loss)
+    surface = Pinned(fit.law, index, fit.inputs, loss, fit.constraints)
     best = surface.theta(np.array([list(fit.law.coefficients().values())], dtype=float))[0]
     objective = fit.options.loss_function
 
     _, first, second = objective.expand(-fit.residuals)
-    degrees = max(len(loss) - len(names), 1)
+    degrees = max(len(loss) - fit.free, 1)
     inliers = max(float((weight * second).sum() / weight.sum()), 1.0 / len(loss))
     scale = max(float((weight * first**2).sum()) / degrees / inliers, 1e-300)
     threshold = float(fdtri(1, degrees, fit.level))

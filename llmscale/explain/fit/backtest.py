@@ -190,19 +190,21 @@ def backtest(
     origins, spread evenly, the last included; None takes all. Options as in `fit_law`; 200
     bootstrap refits unless told. Origins whose runs cannot identify the law are passed over."""
     options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
+    quick = replace(options, diagnostics=False)
     runs, kind = as_table(table), law_named(law)
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
     number = int(budget.max()) + 1
     parts = []
     for origin in _spread(
-        _origins(runs.frame, inputs, budget, len(kind.coefficient_names())), origins
+        _origins(runs.frame, inputs, budget, options.constraints.free(kind.coefficient_names())),
+        origins,
     ):
         behind = replace(
             runs, frame=runs.frame.loc[budget <= origin].reset_index(drop=True), notes=()
         )
         try:
-            fit = fit_law(behind, kind, options)
+            fit = fit_law(behind, kind, quick)
         except LlmscaleError:
             continue
         if type(fit.law) is not kind or not len(fit.replicates):
