@@ -43,7 +43,7 @@ def _show(found: "Forecast") -> None:
     assert found.fit is not None
     fit = found.fit
     output.results.say("forecast:", "bold", found.verdict, "bold")
-    fitted = f": {fit.law.formula}, fitted to {fit.origin.size}"
+    fitted = f": {fit.formula}, fitted to {fit.origin.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
     show_reading(fit.origin, fit.law.inputs)
     columns: list[str | Text] = [

@@ -78,11 +78,18 @@ class Constrained(Surface):
         self.constraints, self.names = constraints, law.coefficient_names()
         self.formula = Formula(law, settings, inputs, loss)
         self.own = law.surface(inputs, loss, **settings)
-        in_own = isinstance(self.own, LogSumExp) and not raw
-        # Laws with coordinates of their own (Farseer) do not have their coefficients among them.
-        self.inner: Surface = self.own if in_own else self.formula
+        in_own = isinstance(self.own, LogSumExp) or self._are_coordinates()
+        self.inner: Surface = self.own if in_own and not raw else self.formula
         self.held = np.array([name in constraints.held for name in self.names])
         self._place(law)
+
+    def _are_coordinates(self) -> bool:
+        """Whether all coefficients that are spoken of are coordinates of the law's own as they are:
+        of Farseer's only the powers of N."""
+        theta = self.own.starts(1)
+        raw = self.own.coefficients(theta)
+        spoken = [self.names.index(name) for name in self.constraints.names]
+        return bool(self.formula.signed[spoken].all() and (raw == theta)[:, spoken].all())
 
     def _place(self, law: type[Law]) -> None:
         """Which coordinates there are, and where each may go."""
@@ -98,6 +105,7 @@ class Constrained(Surface):
             k = place[name]
             self.from_own[k] = rows[k] - rows[place[leader]]
             self.lower[k] = self.upper[k] = 0.0
+        self.bounded = np.isin(self.names, list(self.constraints.bounds))
         self.centred = self.inner.centred  # type: ignore[misc]
         for name, ends in self.constraints.bounds.items():
             k = place[name]
@@ -172,8 +180,9 @@ class Constrained(Surface):
 
     def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
         gradient, hessian = self.inner.derivatives(parts, first_BR, second_BR)
-        gradient = gradient @ self.to_own
-        hessian = self.to_own.T @ hessian @ self.to_own
+        with np.errstate(invalid="ignore"):  # beyond floats a problem stays where it is
+            gradient = gradient @ self.to_own
+            hessian = self.to_own.T @ hessian @ self.to_own
         return with_held(gradient, hessian, self.held)
 
     def jacobian(self, theta_P: Array) -> Array:

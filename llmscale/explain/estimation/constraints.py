@@ -130,7 +130,9 @@ def as_texts(fix: Fixes, tie: Ties, bound: Bounds) -> tuple[tuple[str, ...], ...
     limits = [(name, _ends(name, ends)) for name, ends in _pairs(bound, "bound", "alpha=0.2:0.5")]
     fixed = _pairs(fix, "fix", "E=1.69")
     return (
-        tuple(f"{name}={_number(value, f'fix {name}={value}', 'E=1.69')!r}" for name, value in fixed),
+        tuple(
+            f"{name}={_number(value, f'fix {name}={value}', 'E=1.69')!r}" for name, value in fixed
+        ),
         tuple("=".join(pair) for pair in _tied_pairs(tie)),
         tuple(f"{name}={_end(low)}:{_end(high)}" for name, (low, high) in limits),
     )
@@ -199,7 +201,7 @@ def _ends(name: str, ends: object) -> tuple[float, float]:
     if low >= high:
         raise InputError(
             f"the bounds of {name}, {low:g} and {high:g}, leave nothing between them",
-            f"give the lower one first, as {example}, or fix it: --fix {name}={low:g}",
+            f"give the lower one first, as {example}",
         )
     return low, high
 

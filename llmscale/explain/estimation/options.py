@@ -1,7 +1,7 @@
 """How a law is fitted: the objective, the intervals, and which runs are held out. Light: `--help`
 reads the declarations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypedDict
@@ -128,6 +128,12 @@ class Options:
         return constraints_of(self.fix, self.tie, self.bound)
 
     @property
+    def constraint_words(self) -> list[str]:
+        """The options that say the same of coefficients on a command line."""
+        given = {f"--{name}": ",".join(getattr(self, name)) for name in CONSTRAINTS}
+        return [word for option, value in given.items() if value for word in (option, value)]
+
+    @property
     def loss_function(self) -> "Objective":
         """What is summed over runs."""
         from llmscale.explain.estimation.objective import Objective
@@ -164,7 +170,9 @@ def without_constraints(options: Options) -> Options:
 
 def said(options: Options, name: str) -> str:
     """An option with its value, for a sentence."""
-    value = getattr(options, name)
-    if name in CONSTRAINTS:
-        value = ",".join(value) or "nothing"
-    return f"{name} {value}"
+    return f"{name} {asked_for(getattr(options, name))}"
+
+
+def asked_for(value: object) -> object:
+    """What an option is given, for a sentence."""
+    return (",".join(value) or "nothing") if isinstance(value, tuple) else value

@@ -73,7 +73,7 @@ def fit_laws(
         options = replace(options, variable=default_variable(runs, options.variable))
     fits: dict[str, Fit] = {}
     folder = _Folder(runs)
-    for law in laws or default_laws(runs, options.variable):
+    for law in laws or default_laws(runs, options.variable, options.constraints):
         fit = _fit_law(folder, law, options)
         fits.setdefault(fit.law.name, fit)
     return tuple(fits.values())

@@ -198,9 +198,8 @@ class Forecast:
             )
             for row in self.rows()
         ]
-        law = self.fit.law if self.fit else None
         parts = [
-            html.title(law.name, law.formula) if law else "",
+            html.title(self.fit.law.name, self.fit.formula) if self.fit else "",
             html.table(headings, cells),
             html.sentence(f"coverage: {self.coverage}"),
             html.notes(self.all_notes),

@@ -54,6 +54,8 @@ class Surface(ABC):
     """Bounds on theta. A fit that ends on one says so."""
     vanishing: NDArray[np.bool_]
     """Which of theta are logs of amplitudes that may go to zero: at the lower bound they read 0."""
+    bounded: NDArray[np.bool_] | bool = False
+    """Which of theta have bounds that a user gave, where a fit may well end."""
     centred: ClassVar[bool] = True
     """Whether theta is on centred inputs; if not, steps are measured by how they move ln L."""
 
