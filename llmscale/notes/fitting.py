@@ -399,6 +399,40 @@ SEED_NOISE = Kind(
     limit=1 / 3,
 )
 
+# What was said of coefficients: --fix, --tie, --bound.
+
+CONSTRAINT_REJECTED = Kind(
+    "constraint-rejected",
+    WRONG,
+    when="a fit with fixed, tied or bounded coefficients is worse than the free one by more than "
+    "noise would make it (p < {limit:g})",
+    means="What was said of the coefficients does not hold for these runs, and the others make up "
+    "for it.",
+    remedy="Fit without that, or find out in what these runs differ from where it was measured.",
+    limit=0.05,
+)
+CONSTRAINT_FITS = Kind(
+    "constraint-fits",
+    NEWS,
+    when="a fit with fixed, tied or bounded coefficients is no worse than noise would make it",
+    means="These runs do not speak against what was said; few runs hardly could.",
+    remedy="Nothing.",
+)
+CONSTRAINT_NOT_TESTED = Kind(
+    "constraint-not-tested",
+    NEWS,
+    when="the runs cannot tell the coefficients without what was said of them",
+    means="The result is as good as what was said.",
+    remedy="Measure more runs to test it.",
+)
+BOUND_ACTIVE = Kind(
+    "bound-active",
+    DOUBT,
+    when="a coefficient ends on a bound that it was given",
+    means="Its value is the bound, and the others follow.",
+    remedy="Widen the bound, or find out why the runs pull beyond.",
+)
+
 # Several groups.
 
 EXPONENTS_SHARED = Kind(

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 import numpy as np
 
 from llmscale.errors import InputError, both
 from llmscale.errors.command_lines import command_line
 from llmscale.explain.api.choosing import best_fit
+from llmscale.explain.api.curve_end import predict_end
 from llmscale.explain.api.fitted import (
     Asked,
     check_given,
@@ -30,6 +31,7 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.forecast.asked import forecast_at, points_asked, tokens_asked
 from llmscale.explain.forecast.chosen import Chosen
+from llmscale.explain.forecast.curve_end import EndForecast
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
@@ -39,10 +41,11 @@ _IN_TWO = {"params", "tokens", "flops"}
 """What laws in N and D can be asked for, two at a time."""
 
 
-@shows_keywords(PredictSpec)
+@overload
 def predict(
     source: Any = None,
     *,
+    from_curve: Path | str,
     params: Any = None,
     tokens: Any = None,
     flops: Any = None,
@@ -50,20 +53,53 @@ def predict(
     law: LawName | None = None,
     refit: bool = False,
     **settings: Unpack[Given],
-) -> Forecast:
+) -> EndForecast: ...
+
+
+@overload
+def predict(
+    source: Any = None,
+    *,
+    params: Any = None,
+    tokens: Any = None,
+    flops: Any = None,
+    from_curve: None = None,
+    inputs: Mapping[str, Any] | None = None,
+    law: LawName | None = None,
+    refit: bool = False,
+    **settings: Unpack[Given],
+) -> Forecast: ...
+
+
+@shows_keywords(PredictSpec)
+def predict(
+    source: Any = None,
+    *,
+    params: Any = None,
+    tokens: Any = None,
+    flops: Any = None,
+    from_curve: Path | str | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    law: LawName | None = None,
+    refit: bool = False,
+    **settings: Unpack[Given],
+) -> Any:
     """The loss of new runs, with an interval that is meant to hold beyond the runs, too.
 
     `source` is a fit, the file of one (fit-LAW.json), or a table as `fit` takes it, of which a fit
     that is kept next to it is used unless `refit`. `params`, `tokens` and `flops` are numbers,
     texts such as "7B" ("20x" is 20 tokens a parameter), or several of them; `inputs` are other
     columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
-    the budget: they are in `params` and `tokens` of what is returned. Without `law` that one
-    is taken that erred least when it was fitted to the lower budgets of the table and asked for the
-    higher ones, and `chosen` says so; "all" tries every law in N and D. `settings` are those of
-    docs/settings.md: how to read the table, and how to fit. Raises InputError."""
+    the budget: they are in `params` and `tokens` of what is returned. Without `law` that one is
+    taken that erred least when it was fitted to the lower budgets of the table and asked for the
+    higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
+    results folder or the log of any run, asks for the end of that run (EndForecast). `settings` are
+    those of docs/settings.md: how to read the table, and how to fit. Raises InputError."""
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
-    keywords |= {"law": law, "refit": refit, **settings}
+    keywords |= {"law": law, "refit": refit, "from_curve": from_curve, **settings}
     spec = asked_spec(PredictSpec, keywords)
+    if spec.from_curve is not None:
+        return predict_end(source, spec, reading_given(settings))
     points = _points(spec)
     if not points:
         raise _nothing_asked(source)

@@ -177,6 +177,12 @@ class PredictSpec(_OfRuns):
         flags=("--flops", "-C"),
         metavar="1e23",
     )
+    from_curve: str | Path | None = setting(
+        None,
+        help="The end of a run under way, by its id or title, or by its log.",
+        group=FORECAST,
+        metavar="RUN|FILE",
+    )
     inputs: Mapping[str, Any] = setting(
         factory=dict, help="Other columns that the law takes, with their values."
     )

@@ -19,7 +19,18 @@ def with_intervals(fit: Fit) -> Fit:
     """The fit with the covariance of its coefficients and their intervals, as its options say."""
     known = replace(fit, covariance=covariance_of(fit))
     ways = {"bootstrap": _bootstrap, "profile": _profile, "jacobian": _jacobian}
-    return replace(known, intervals=ways[fit.options.intervals](known))
+    return replace(known, intervals=_as_constrained(fit, ways[fit.options.intervals](known)))
+
+
+def _as_constrained(fit: Fit, found: Intervals) -> Intervals:
+    """Without those of coefficients that are fixed; one that is tied has that of the other."""
+    said = fit.constraints
+    leaders = {name: said.tied.get(name, name) for name in fit.law.coefficient_names()}
+    return {
+        name: said.within(name, found[leader])
+        for name, leader in leaders.items()
+        if leader in found and leader not in said.fixed
+    }
 
 
 def _bootstrap(fit: Fit) -> Intervals:
@@ -39,7 +50,7 @@ def _profile(fit: Fit) -> Intervals:
 def _jacobian(fit: Fit) -> Intervals:
     """Student's; NaN for coefficients on a bound."""
     names = fit.law.coefficient_names()
-    degrees = len(fit.table.frame) - len(names)
+    degrees = len(fit.table.frame) - fit.free
     reach = float(stdtrit(degrees, 0.5 + 0.5 * fit.level)) if degrees > 0 else math.nan
     errors, values = fit.standard_errors, fit.law.coefficients()
     widths = {name: reach * errors[name] for name in names}

@@ -73,7 +73,7 @@ def profiles(fit: Fit, points: int = _POINTS) -> tuple[Profile, ...]:
     names = fit.law.coefficient_names()
     if len(names) > _MANY:
         points = min(points, _FEWER_POINTS)
-    return tuple(profile(fit, name, points) for name in names)
+    return tuple(profile(fit, name, points) for name in names if name not in fit.constraints.held)
 
 
 def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
@@ -88,10 +88,12 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
             f"{fit.law.name} is not fitted by an objective over all runs, and has no profile of it",
             "name another law: --law chinchilla",
         )
+    if name in fit.constraints.held:
+        raise InputError(f"{name} was not fitted: {fit.constraints}", "fit without that")
     index = names.index(name)
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
     weight, log_loss = run_weights(fit.table), np.asarray(fit.law.level_of(loss))
-    surface = Pinned(fit.law, index, fit.inputs, loss)
+    surface = Pinned(fit.law, index, fit.inputs, loss, fit.constraints)
     best = surface.theta(np.array([list(fit.law.coefficients().values())], dtype=float))[0]
     objective = fit.options.loss_function
 

@@ -201,17 +201,19 @@ def backtest(
     bootstrap refits unless told, and without any there are no intervals. Origins whose runs cannot
     identify the law are passed over."""
     options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
+    quick = replace(options, diagnostics=False)
     runs, kind = as_table(table), law_named(law)
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
     number = int(budget.max()) + 1
+    needed = kind.told_by_runs or options.constraints.free(kind.coefficient_names())
     parts: list[pd.DataFrame] = []
-    for origin in _spread(_origins(runs.frame, inputs, budget, kind.unknowns()), origins):
+    for origin in _spread(_origins(runs.frame, inputs, budget, needed), origins):
         behind = replace(
             runs, frame=runs.frame.loc[budget <= origin].reset_index(drop=True), notes=()
         )
         try:
-            fit = fit_law(behind, kind, options)
+            fit = fit_law(behind, kind, quick)
         except LlmscaleError:
             continue
         if type(fit.law) is kind and (len(fit.replicates) or not options.bootstrap):

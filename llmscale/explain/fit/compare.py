@@ -209,7 +209,7 @@ def _check(
     if not held_R.any():
         return None, ()
     rest = fit.table.select(~held_R)
-    law, notes = parametric.checker_of(fit.law, rest)
+    law, notes = parametric.checker_of(fit.law, rest, options.constraints)
     if law is not type(fit.law):
         return None, notes
     try:

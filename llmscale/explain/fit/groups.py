@@ -20,6 +20,7 @@ from llmscale.errors import InputError, Note, both, first_lines, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain import html
 from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.constrained import Constrained
 from llmscale.explain.estimation.levels import in_order
 from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.options import Options
@@ -93,7 +94,7 @@ class Groups:
         rows = []
         for group, fit in self.fits.items():
             values = fit.law.coefficients()
-            cells = [f"{values[name]:.4g} {html.ends(fit.intervals.get(name))}" for name in names]
+            cells = [f"{values[name]:.4g} {fit.ends(name)}" for name in names]
             rows.append((group, len(fit.table.frame), *cells))
         for group, law in self.joint.items():
             shared = [f"{law.coefficients()[name]:.4g}" for name in names]
@@ -151,9 +152,12 @@ def fit_groups(
             ) from error
     laws = {type(fit.law) for fit in fits.values()}
     first = next(iter(fits.values()))
-    shared = type(first.law).exponents
+    held = options.constraints.held
+    shared = tuple(name for name in type(first.law).exponents if name not in held)
     if len(fits) < 2 or len(laws) > 1 or not shared:
         reason = f"{first.law.name} names no exponents"
+        if type(first.law).exponents:
+            reason = f"no exponent of {first.law.name} is left to share"
         if len(fits) < 2:
             reason = "there is one group only"
         elif len(laws) > 1:
@@ -183,7 +187,7 @@ class _Joined(Surface):
 
     centred = False
 
-    def __init__(self, surfaces: list[Formula], shared: list[int]) -> None:
+    def __init__(self, surfaces: "list[Formula | Constrained]", shared: list[int]) -> None:
         self.surfaces = surfaces
         size = len(surfaces[0].lower)
         own = [k for k in range(size) if k not in shared]
@@ -276,10 +280,7 @@ def _joint(
     law, names = type(groups[0].law), groups[0].law.coefficient_names()
     places = [names.index(name) for name in shared]
     settings = settings_of(groups[0].law)
-    surfaces = [
-        Formula(law, settings, fit.inputs, fit.table.frame["loss"].to_numpy(dtype=float))
-        for fit in groups
-    ]
+    surfaces = [_raw_surface(fit) for fit in groups]
     joined = _Joined(surfaces, places)
     level = np.concatenate([surface.level_of(surface.loss) for surface in surfaces])
     weight = np.concatenate([run_weights(fit.table) for fit in groups])
@@ -346,6 +347,15 @@ def _joint(
     kind = EXPONENTS_SHARED if p_value >= SIGNIFICANT else EXPONENTS_DIFFER
     note = kind.note(verdict)
     return Groups(column, fits, joint, shared, best, intervals, p_value, (note,))
+
+
+def _raw_surface(fit: Fit) -> Formula | Constrained:
+    """A group's surface in the logarithms of the coefficients, which groups can share."""
+    loss = fit.table.frame["loss"].to_numpy(dtype=float)
+    place = (type(fit.law), settings_of(fit.law), fit.inputs, loss)
+    if fit.constraints:
+        return Constrained(*place, fit.constraints, raw=True)
+    return Formula(*place)
 
 
 def _in_order(fit: Fit) -> Fit:

@@ -213,10 +213,11 @@ def _kept(fit: Fit) -> dict[str, Any]:
 def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
     kept = payload["kept"]
     law = _law_from(kind, payload["coefficients"], kept["settings"])
+    options, names = _options(kept["options"]), law.coefficient_names()
+    fitted = [name for name in names if options.constraints.value(name) is None]
     arrays = {name: _unpacked(kept[name]) for name in _ARRAYS}
-    _check_shapes(arrays, len(law.coefficient_names()))
-    ends = arrays["intervals"].tolist()
-    named = zip(law.coefficient_names(), ends, strict=False)
+    _check_shapes(arrays, len(names), len(fitted))
+    named = zip(fitted, arrays["intervals"].tolist(), strict=False)
     tested = kept["tested"] and Tested(
         kept["tested"]["coverage"],
         _notes(kept["tested"]["notes"]),
@@ -227,7 +228,7 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
     check(reach["largest"], float | None, "reach.largest")
     return Fit(
         law=law,
-        options=_options(kept["options"]),
+        options=options,
         origin=_origin(payload),
         reach=Reach(
             {name: (float(low), float(high)) for name, (low, high) in reach["ranges"].items()},
@@ -252,14 +253,15 @@ def _needs(payload: Mapping[str, Any] | None) -> OwnNeeds | None:
     return None if payload is None else OwnNeeds.from_json(payload)
 
 
-def _check_shapes(arrays: Mapping[str, Array], count: int) -> None:
-    """Raise WrongValue unless the arrays are those of one fit of so many coefficients."""
+def _check_shapes(arrays: Mapping[str, Array], count: int, fitted: int) -> None:
+    """Raise WrongValue unless the arrays are those of one fit of so many coefficients, of which so
+    many are not fixed."""
     refits = len(arrays["replicates"]) if arrays["replicates"].ndim else 0
     right: dict[str, list[tuple[int, ...]]] = {
         "replicates": [(refits, count)],
         "noise": [(refits,)],
         "covariance": [(count, count), (0, 0)],
-        "intervals": [(count, 2), (0, 2)],
+        "intervals": [(fitted, 2), (0, 2)],
     }
     for name, shapes in right.items():
         if arrays[name].shape not in shapes:

@@ -148,9 +148,8 @@ class Forecast:
             )
             for row in self.rows()
         ]
-        law = self.fit.law if self.fit else None
         parts = [
-            html.title(law.name, law.formula) if law else "",
+            html.title(self.fit.law.name, self.fit.formula) if self.fit else "",
             html.table(headings, cells),
             html.sentence(f"law: {self.chosen.reason}") if self.chosen else "",
             html.sentence(f"coverage: {self.coverage}"),

@@ -56,6 +56,8 @@ class Surface(ABC):
     """Which of theta are logs of amplitudes that may go to zero: at the lower bound they read 0."""
     plain: bool = False
     """Whether what is fitted is L itself, here and below, and not ln L."""
+    bounded: NDArray[np.bool_] | bool = False
+    """Which of theta have bounds that a user gave, where a fit may well end."""
     centred: ClassVar[bool] = True
     """Whether theta is on centred inputs; if not, steps are measured by how they move ln L."""
 
