@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
 from planted.tables import Array, Base
 
 Rows = NDArray[np.bool_]

@@ -13,6 +13,7 @@ from llmscale.errors import counted as counted
 from llmscale.explain.diagnostics.smooth import Surface, beside, parabolas
 from llmscale.explain.diagnostics.smooth import basis as basis
 from llmscale.explain.estimation.levels import distinct, levels
+from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.estimation.result import Fit, settings_of
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws._formula import Formula
@@ -68,8 +69,21 @@ class Evidence:
 
     @cached_property
     def residual(self) -> Array:
-        """ln measured - ln law, one a run."""
+        """ln measured - ln law, one a run; of a plain law their difference."""
         return self.fit.residuals
+
+    @property
+    def level(self) -> Array:
+        """What residuals are differences of, one a run."""
+        return np.asarray(self.fit.law.level_of(self.frame["loss"].to_numpy(dtype=float)))
+
+    def size(self, difference: float) -> str:
+        """A difference of levels in words, without its sign."""
+        return size(difference, plain=self.fit.law.plain)
+
+    def relative(self, difference: float) -> str:
+        """A difference of levels in words."""
+        return relative(difference, plain=self.fit.law.plain)
 
     @property
     def moving(self) -> list[str]:

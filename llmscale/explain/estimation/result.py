@@ -11,7 +11,10 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain import html
+from llmscale.explain.estimation.constrained import surface_of
+from llmscale.explain.estimation.constraints import Constraints
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
@@ -61,11 +64,13 @@ def origin_of(table: RunTable) -> Origin:
 @dataclass(frozen=True)
 class Tested:
     """What forecasts of a law have held on its own table: a sentence, what to warn of, and the
-    figures that `predict --json` prints. `coverage` is empty if nothing could be tested."""
+    figures that `predict --json` prints. `coverage` is empty if nothing could be tested. `needs`
+    is what the held-out runs needed of their intervals, by which others are made."""
 
     coverage: str
     notes: tuple[Note, ...]
     figures: Mapping[str, Any]
+    needs: OwnNeeds | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +107,29 @@ class Fit:
         return self.options.level
 
     @property
+    def constraints(self) -> Constraints:
+        """What was said of the coefficients before they were fitted."""
+        return self.options.constraints
+
+    @property
+    def free(self) -> int:
+        """How many coefficients were fitted."""
+        return self.constraints.free(self.law.coefficient_names())
+
+    @property
+    def formula(self) -> str:
+        """The law's formula, with what is said of its coefficients."""
+        said = f", with {self.constraints}" if self.constraints else ""
+        return f"{self.law.formula}{said}"
+
+    def ends(self, name: str) -> str:
+        """The interval of a coefficient as text, or what it has instead of one."""
+        if name in self.constraints.held:
+            leader = self.constraints.tied.get(name)
+            return "fixed" if leader is None else f"= {leader}"
+        return html.ends(self.intervals.get(name))
+
+    @property
     def table(self) -> RunTable:
         """The runs. Raises InputError if the fit was kept without them."""
         if self.runs is None:
@@ -118,9 +146,10 @@ class Fit:
 
     @property
     def residuals(self) -> Array:
-        """ln(measured loss) - ln(the law's), one a run."""
+        """ln(measured loss) - ln(the law's), one a run; of a plain law the losses' difference."""
         measured = self.table.frame["loss"].to_numpy(dtype=float)
-        return np.asarray(np.log(measured) - np.log(self.law.loss(*self.inputs)))
+        level = self.law.level_of
+        return np.asarray(level(measured) - level(self.law.loss(*self.inputs)))
 
     @property
     def standard_errors(self) -> dict[str, float]:
@@ -166,7 +195,7 @@ class Fit:
             with np.errstate(all="ignore"):
                 losses = refits.loss(*(value[:, first : first + most] for value in flat))
             if single_run:
-                losses = losses * np.exp(self.noise[:, None])
+                losses = self.law.moved(losses, self.noise[:, None])
             ends.append(percentiles(losses, level))
         low, high = map(np.concatenate, zip(*ends, strict=True))
         return low.reshape(values[0].shape), high.reshape(values[0].shape)
@@ -174,9 +203,10 @@ class Fit:
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --json` prints for one law."""
         optimal = self.compute_optimal
+        scale = "plain" if self.law.plain else "log"
         payload = {
             "law": self.law.name,
-            "formula": self.law.formula,
+            "formula": self.formula,
             "source": self.law.source,
             "method": "parametric",
             "count": self.origin.count,
@@ -190,6 +220,9 @@ class Fit:
             ],
             "coefficients": {name: float(value) for name, value in self.law.coefficients().items()},
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "fixed": dict(self.constraints.fixed),
+            "tied": dict(self.constraints.tied),
+            "bounds": {name: list(ends) for name, ends in self.constraints.bounds.items()},
             "interval_method": self.options.intervals,
             "standard_errors": self.standard_errors,
             "level": self.level,
@@ -197,7 +230,7 @@ class Fit:
             "bootstrap_method": self.bootstrap_method,
             "settled": True,
             "objective": {
-                "name": f"{self.options.objective.replace('-', '_')}_log",
+                "name": f"{self.options.objective.replace('-', '_')}_{scale}",
                 "delta": None if self.options.objective == "squared" else self.options.delta,
                 "value": self.objective,
             },
@@ -215,10 +248,9 @@ class Fit:
         return first_lines(str(self))
 
     def __str__(self) -> str:
-        lines = [f"{self.law.formula}  ({self.law.source}), {self.origin.size}"]
+        lines = [f"{self.formula}  ({self.law.source}), {self.origin.size}"]
         for name, value in self.law.coefficients().items():
-            ends = html.ends(self.intervals.get(name))
-            lines.append(f"  {name:<6} {value:.6g}  {ends}".rstrip())
+            lines.append(f"  {name:<6} {value:.6g}  {self.ends(name)}".rstrip())
         lines += [f"  {self.holdout}"] if self.holdout else []
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -226,7 +258,7 @@ class Fit:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         rows = [
-            (name, f"{value:.6g}", html.ends(self.intervals.get(name)))
+            (name, f"{value:.6g}", self.ends(name))
             for name, value in self.law.coefficients().items()
         ]
         best = self.compute_optimal or {}
@@ -234,7 +266,7 @@ class Fit:
             if name in best:
                 ends = html.ends(best["intervals"].get(name))
                 rows.append((f"{name}, {meaning}", f"{best[name]:.4g}", ends))
-        about = f"{self.law.formula} ({self.law.source}), {self.origin.size}"
+        about = f"{self.formula} ({self.law.source}), {self.origin.size}"
         parts = [
             html.title(self.law.name, about),
             html.table(("", self.law.name, f"{100 * self.level:g}% interval"), rows),
@@ -267,11 +299,12 @@ def with_coefficients(law: Law, rows_BK: Array) -> Law:
 
 
 def solved(fit: Fit) -> tuple[Surface, Array, Array]:
-    """The surface of a fit, its optimum there, and ln L."""
+    """The surface of a fit, its optimum there, and the level of the losses (see Surface)."""
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
-    surface = type(fit.law).surface(fit.inputs, loss, **settings_of(fit.law))
+    law, settings = type(fit.law), settings_of(fit.law)
+    surface = surface_of(law, settings, fit.inputs, loss, fit.constraints)
     theta_P = surface.theta(np.array([list(fit.law.coefficients().values())]))[0]
-    return surface, theta_P, np.log(loss)
+    return surface, theta_P, np.asarray(surface.level_of(loss))
 
 
 def settings_of(law: Law) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import math
 import re
 import textwrap
 
+from llmscale.explain.estimation.relative import relative
 from llmscale.explain.figures._text import literal, with_mathematics
 from llmscale.explain.fit import Fit, Holdout
 
@@ -24,14 +25,15 @@ def law_label(fit: Fit, width: float, *, first: bool) -> str:
         for name, value in fit.law.coefficients().items()
     ]
     lines = _lines("  ".join(numbers), width)
-    head = wrapped(f"{short_formula(fit.law.formula)}{band}", width)
+    head = wrapped(f"{short_formula(fit.law.formula)}{band}{_said(fit)}", width)
     return "\n".join([head, *(line.replace(_GLUE, " ") for line in lines)])
 
 
 def formula(plain: str) -> str:
     """`L = E + A/N^alpha` as matplotlib's mathtext."""
     plain = re.sub(r"\b(\w)_(\w+)_star\b", r"\1_{\2}^{*}", plain)
-    raised = re.sub(r"\^\(?([\w.+-]+)\)?", r"^{\1}", plain)
+    plain = re.sub(r"\b(\w)_(\w{2,})\b", r"\1_{\2}", plain)
+    raised = re.sub(r"\^(?:\(([\w.+-]+)\)|([\w.+-]+))", r"^{\1\2}", plain)
     named = re.sub(rf"\b({'|'.join(_GREEK)})(?![A-Za-z])", r"\\\1", raised)
     return f"${named.replace('*', ' ')}$"
 
@@ -39,6 +41,15 @@ def formula(plain: str) -> str:
 def short_formula(plain: str) -> str:
     """The formula as mathematics if it is short, else as written, which can be wrapped."""
     return with_mathematics(formula(plain)) if len(plain) <= _LONGEST_FORMULA else literal(plain)
+
+
+def fitted_formula(fit: Fit) -> str:
+    """The formula of a fit, with what was said of its coefficients."""
+    return f"{short_formula(fit.law.formula)}{_said(fit)}"
+
+
+def _said(fit: Fit) -> str:
+    return f"; {literal(str(fit.constraints))}" if fit.constraints else ""
 
 
 def wrapped(text: str, width: float) -> str:
@@ -57,15 +68,18 @@ def holdout_label(holdout: Holdout) -> str:
     runs = holdout.runs
     one_size = runs["params"].nunique() == 1 and runs["tokens"].nunique(dropna=False) == 1
     if not one_size:
-        mean_error = f"mean error {holdout.mean_abs_rel_error:.2%}"
+        mean_error = f"mean error {holdout.error_text}"
         return f"held out, {len(runs)} runs; predicted without them:\n{mean_error}"
     predicted, low, high = (float(runs[name].mean()) for name in ("predicted", "low", "high"))
-    error = predicted / float(runs["loss"].mean()) - 1
+    measured = float(runs["loss"].mean())
+    error = f"{predicted / measured - 1:+.2%}"
+    if holdout.law.plain:
+        error = relative(predicted - measured, plain=True)
     interval = f" {_interval(low, high)}" if math.isfinite(low) else ""
     digits = f"{predicted:.{_decimals(low, high)}f}" if interval else f"{predicted:.4g}"
     pronoun = "it" if len(runs) == 1 else "them"
     # A real minus sign: a hyphen is too short to see at this size.
-    return f"held out; predicted without {pronoun}: {digits}{interval}, {error:+.2%}".replace(
+    return f"held out; predicted without {pronoun}: {digits}{interval}, {error}".replace(
         "-", "\u2212"
     )
 
