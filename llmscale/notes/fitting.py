@@ -213,7 +213,7 @@ EVALUATION_NOISE = Kind(
     when="the table has the standard error of the loss (`loss_se`, `loss_stderr`, ...)",
     means="The noise of runs is told apart: of evaluation, which more text for it lowers, and of "
     "seeds and data, which more seeds lower. Runs are weighed by both if their errors differ and "
-    "are {limit:.0%} of the variance or more.",
+    "are a tenth of the variance or more.",
     remedy="Evaluate on more text or train more seeds, whichever the note says. --columns "
     "loss_se=none leaves the errors out.",
     limit=0.1,
