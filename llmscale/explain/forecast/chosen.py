@@ -78,8 +78,11 @@ class Chosen:
         first = self.contenders[0]
         if not first.budgets:
             return f"{first.law}, which erred least on public tables; this one has too few budgets"
-        how = f"{first.law}, which erred least when lower budgets of this table were asked for "
-        how += f"higher ones: {100 * first.error:.2g}% over {counted(first.budgets, 'budget')}"
+        asked = "when lower budgets of this table were asked for higher ones"
+        error = f"{100 * first.error:.2g}% over {counted(first.budgets, 'budget')}"
+        how = f"{first.law}, which erred least {asked}: {error}"
+        if any(one.error < first.error for one in self.contenders):
+            how = f"{first.law}, {error} off {asked}, and least on public tables"
         if len(self.contenders) == 1:
             return how
         second = self.contenders[1]
