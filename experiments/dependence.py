@@ -61,7 +61,8 @@ class Layout:
             noise += SHARED * rng.standard_normal(self.sizes)[size]
         elif self.shared_by:
             noise += SHARED * rng.standard_normal(int(trunk.max()) + 1)[trunk]
-        frame = pd.DataFrame({"params": N, "tokens": D, "loss": right(N, D) * np.exp(noise)})
+        loss = right(N.astype(float), D.astype(float)) * np.exp(noise)
+        frame = pd.DataFrame({"params": N, "tokens": D, "loss": loss})
         if self.shared_by in ("run", "parent"):
             frame[self.shared_by] = [f"trunk {number}" for number in trunk]
         return frame
