@@ -83,9 +83,14 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
         raise InputError(
             f"{fit.law.name} has no coefficient {name!r}", f"use one of {', '.join(names)}"
         )
+    if fit.law.estimator is not None:
+        raise InputError(
+            f"{fit.law.name} is not fitted by an objective over all runs, and has no profile of it",
+            "name another law: --law chinchilla",
+        )
     index = names.index(name)
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
-    weight, log_loss = run_weights(fit.table), np.log(loss)
+    weight, log_loss = run_weights(fit.table), np.asarray(fit.law.level_of(loss))
     surface = Pinned(fit.law, index, fit.inputs, loss)
     best = surface.theta(np.array([list(fit.law.coefficients().values())], dtype=float))[0]
     objective = fit.options.loss_function

@@ -172,7 +172,7 @@ def fitted_to(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta_P: Array, how: Objective
 ) -> Fitted:
     """A fit to a table that ended at theta, and what its runs share."""
-    log_loss = np.log(table.frame["loss"].to_numpy(dtype=float))
+    log_loss = surface.level_of(table.frame["loss"].to_numpy(dtype=float))
     related = dependence(table.frame, inputs)
     weight, spread = run_weights(table), noise_spread(table)
     return Fitted(surface, theta_P, log_loss, weight, spread, related, how)
@@ -251,7 +251,9 @@ def _simulated(
         return _nothing(theta_P, "none", (NO_INTERVAL.note(message),))
     notes = [
         *related.notes,
-        *variance.notes(related.units, related.word, spread_word, count),
+        *variance.notes(
+            related.units, related.word, spread_word, count, plain=fitted.surface.plain
+        ),
     ]
     if fitted.is_large:
         scales = variance.scales(count, rng)
@@ -280,10 +282,10 @@ def _unsettled(fitted: Fitted, ends: solver.Solutions) -> list[Note]:
     misfit = 1.4826 * float(np.median(np.abs(fitted.residual)))
     message = f"{unsettled} of {count} bootstrap refits did not settle; they are used as they are"
     objective = fitted.objective
+    shown = size(misfit, 1, plain=fitted.surface.plain)
     if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta:
         message += (
-            f" (the misfit, {size(misfit, 1)}, is far above delta: --delta {misfit:.1g} settles "
-            "sooner)"
+            f" (the misfit, {shown}, is far above delta: --delta {misfit:.1g} settles sooner)"
         )
     return [REFITS_NOT_SETTLED.note(message, _weight(unsettled / count))]
 

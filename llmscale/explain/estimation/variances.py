@@ -171,14 +171,18 @@ class Variances:
             shift += effect.shifts(scale_B, rng)
         return bounded(shift), noise
 
-    def notes(self, number: int, points_word: str, spread_word: str, count: int) -> list[Note]:
+    def notes(
+        self, number: int, points_word: str, spread_word: str, count: int, *, plain: bool = False
+    ) -> list[Note]:
         parts = []
         if self.free_points > 0:
-            spread = size(np.sqrt(self.points / self.runs_a_point), 2)
+            spread = size(np.sqrt(self.points / self.runs_a_point), 2, plain=plain)
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
             parts.append(f"misfit {spread} of the loss on {degrees} of freedom")
         if self.free_seeds > 0:
-            parts.append(f"{spread_word} {size(np.sqrt(self.seeds))} on {self.free_seeds}")
+            parts.append(
+                f"{spread_word} {size(np.sqrt(self.seeds), plain=plain)} on {self.free_seeds}"
+            )
         notes = [
             PARAMETRIC_BOOTSTRAP.note(
                 f"{number} {points_word} are too few to resample: the intervals come from {count} "

@@ -32,9 +32,10 @@ from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.fit.anchoring import anchored
 from llmscale.explain.fit.stand_ins import with_stand_ins
 from llmscale.explain.forecast.asked import forecast_at
-from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface, law_named
+from llmscale.explain.laws import LAWS, LETTERS, Array, Law, OneVariableLaw, Surface, law_named
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
 from llmscale.notes.fitting import (
@@ -180,8 +181,12 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
             )
     if isinstance(source, RunTable):
         return source
-    own = [law for law in laws if not isinstance(law, str)]
-    return read_table(source, needs=[*chain.from_iterable(map(inputs_of, own))])
+    kinds = [law_named(law) for law in laws]
+    own = [kind for law, kind in zip(laws, kinds, strict=True) if not isinstance(law, str)]
+    own += [kind for kind in kinds if not set(inputs_of(kind)) & set(LETTERS)]
+    needs = dict.fromkeys(chain.from_iterable(map(inputs_of, own)))
+    scores = bool(kinds) and all(kind.plain for kind in kinds)
+    return read_table(source, needs=[*needs], scores=scores)
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
@@ -219,28 +224,29 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     # Sums, starts and draws go by the order of rows: the answer must not hang on the file's.
     used = [*inputs, *(name for name in ("loss", "weight") if name in table.frame)]
     ordered = replace(table, frame=in_order(table.frame, used))
+    if law.estimator == "anchor":
+        return anchored(ordered, options, tuple(notes))
     columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = ordered.frame["loss"].to_numpy(dtype=float)
-    log_loss, weight = np.log(loss), run_weights(ordered)
+    level, weight = law.level_of(loss), run_weights(ordered)
 
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
     surface = law.surface(columns, loss, **settings)
     objective = options.loss_function
-    found = solver.descend(surface, log_loss, weight, objective)
-    errors = evaluation_noise(ordered, surface, found.theta)
+    found = solver.descend(surface, level, weight, objective)
+    errors = None if law.plain else evaluation_noise(ordered, surface, found.theta)
     if errors is not None:
         notes.append(errors.note())
     if errors is not None and errors.weighs:
         table, ordered = errors.weighed(table), errors.weighed(ordered)
         weight = run_weights(ordered)
-        found = solver.descend(surface, log_loss, weight, objective)
+        found = solver.descend(surface, level, weight, objective)
     theta = found.theta
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     with np.errstate(all="ignore"):
-        value = float(
-            objective.total(np.log(np.asarray(best.loss(*columns), dtype=float)) - log_loss, weight)
-        )
+        predicted = law.level_of(np.asarray(best.loss(*columns), dtype=float))
+        value = float(objective.total(predicted - level, weight))
     if not np.isfinite(value):
         raise WorkError(
             f"the best coefficients of {law.name} for these {len(loss)} rows are beyond what "
@@ -320,7 +326,7 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
     number = int(points(rest.frame, inputs).max()) + 1
     if has_steps(rest.frame):
         number = len(rest.frame)
-    needed = len(law.coefficient_names()) + 1
+    needed = law.unknowns() + 1
     problem = why_not(type(law), rest.frame, inputs)
     if number >= needed and problem is None:
         return type(law), ()
@@ -352,7 +358,7 @@ def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule:
     runs.insert(1, "title", run_titles(table.frame, np.flatnonzero(held)))
     runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
     runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high
-    rounding = 1e-9 * runs["loss"]
+    rounding = 1e-9 * runs["loss"].abs()
     runs["inside"] = (runs["low"] - rounding <= runs["loss"]) & (
         runs["loss"] <= runs["high"] + rounding
     )

@@ -173,22 +173,25 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str], unused: Sequence[str]
     return notes
 
 
-def check_positive(
+def check_above(
     values: pd.Series,
+    least: float,
     given: pd.Series,
     left: np.ndarray,
     run_ids: pd.Series,
     path: Path,
     unit: str | None,
 ) -> None:
-    """Raise InputError naming the rows, among those left, whose value is not a positive number."""
+    """Raise InputError naming the rows, among those left, whose value is no finite number above
+    `least`, 0 or -infinity."""
     number = values.to_numpy()
-    bad = left & ~(np.isfinite(number) & (number > 0))
+    bad = left & ~(np.isfinite(number) & (number > least))
     if bad.any():
         places = np.flatnonzero(bad)
         texts = [row for row in places if isinstance(given[row], str) and np.isnan(number[row])]
         rows = [f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in places]
         above = _ABOVE_ZERO.get(str(unit).lower(), "positive numbers")
+        above = "numbers" if least < 0 else above
         fix = f"fix these rows, or leave them out: {where_option(values.name, '>', 0)}"
         where = listed(rows)
         if left.sum() / 2 < bad.sum() < left.sum():
