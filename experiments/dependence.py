@@ -93,8 +93,8 @@ def main(tables: str = "200", refits: str = "200") -> None:
     payload = {"level": LEVEL, "tables": int(tables), "refits": int(refits), "cells": cells}
     text = json.dumps(payload, indent=2) + "\n"
     (RESULTS / "dependence.json").write_text(text, encoding="utf-8")
-    (RESULTS / "README.md").write_text(describe(cells, int(tables)), encoding="utf-8")
-    print(describe(cells, int(tables)))
+    (RESULTS / "README.md").write_text(describe(cells, int(tables), int(refits)), encoding="utf-8")
+    print(describe(cells, int(tables), int(refits)))
 
 
 def cell(layout: Layout, tables: int, refits: int) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def width(fit: Fit, refits_BK: Array) -> float:
     return float(high[index] - low[index])
 
 
-def describe(cells: list[dict[str, Any]], tables: int) -> str:
+def describe(cells: list[dict[str, Any]], tables: int, refits: int) -> str:
     lines = [
         "# Intervals of runs that are not independent",
         "",
@@ -171,7 +171,7 @@ def describe(cells: list[dict[str, Any]], tables: int) -> str:
         "interval over that of independent runs; `found` how often runs of one size were found to "
         "be off the law together.",
         "",
-        "    python experiments/dependence.py",
+        f"    python experiments/dependence.py {tables} {refits}",
         "",
         f"| runs | {' | '.join(COLUMNS)} | x | found |",
         f"| {' | '.join(['---'] * (len(COLUMNS) + 3))} |",
