@@ -287,7 +287,7 @@ def show_groups(found: "Groups") -> None:
         checks = [found.fits[name].holdout for name in shown]
         table.add_row(
             "held-out error",
-            *(f"{check.mean_abs_rel_error:.2%}" if check else "-" for check in checks),
+            *(check.error_text if check else "-" for check in checks),
         )
         if found.joint:
             table.add_section()

@@ -62,6 +62,10 @@ def _show(found: "Forecast") -> None:
     output.results.say("forecast:", "bold", found.verdict, "bold")
     fitted = f": {fit.formula}, fitted to {fit.origin.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
+    if found.chosen:
+        output.results.say("law:", "", found.chosen.reason)
+        if found.chosen.spread_text:
+            output.results.say("", "", found.chosen.spread_text)
     show_reading(fit.origin, fit.law.inputs)
     columns: list[str | Text] = [
         *(LETTERS.get(name, name) for name in found.at),

@@ -188,6 +188,36 @@ SCORE_BOOTSTRAP = Kind(
     remedy="Nothing.",
     limit=2**15,
 )
+DEPENDENT_RUNS = Kind(
+    "dependent-runs",
+    NEWS,
+    when="a column names what runs came from, and several came from one",
+    means="Branches of a trunk share its seed and data, so they are drawn together: the intervals "
+    "rest on the trunks, not on the branches.",
+    remedy="Nothing, or train more trunks.",
+)
+SIZE_EFFECT = Kind(
+    "size-effect",
+    NEWS,
+    when="runs of one size are off the law together, by more than their scatter explains (F test, "
+    "p < {limit:g})",
+    means="Sizes differ in shape or tuning, or the law's form does not hold in N: the intervals "
+    "count on it, and rest on the number of sizes.",
+    remedy="Tune each size, measure more sizes, or compare forms (fit --law all).",
+    limit=0.05,
+    source="Searle et al. 1992",
+)
+EVALUATION_NOISE = Kind(
+    "evaluation-noise",
+    NEWS,
+    when="the table has the standard error of the loss (`loss_se`, `loss_stderr`, ...)",
+    means="The noise of runs is told apart: of evaluation, which more text for it lowers, and of "
+    "seeds and data, which more seeds lower. Runs are weighed by both if their errors differ and "
+    "are {limit:.0%} of the variance or more.",
+    remedy="Evaluate on more text or train more seeds, whichever the note says. --columns "
+    "loss_se=none leaves the errors out.",
+    limit=0.1,
+)
 REFITS_NOT_SETTLED = Kind(
     "refits-not-settled",
     NEWS,

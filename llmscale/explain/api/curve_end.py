@@ -51,8 +51,9 @@ def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> E
     path = Path(str(spec.from_curve))
     if row is None and not path.is_file():
         raise _unknown(str(spec.from_curve), rows, folder)
+    notes: tuple[Note, ...] = ()
     if row is not None:
-        title, notes = _title(row), ()
+        title = _title(row)
         finished = [one for one in finished if one.recipe == row.recipe]
         curve = _of_row(folder, row, spec)
     else:

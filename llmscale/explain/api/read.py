@@ -10,7 +10,7 @@ from llmscale.errors.printable import begun
 from llmscale.explain.api.settings import Reading, ReadingGiven
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit.kept import is_kept
-from llmscale.explain.laws import Law, law_named
+from llmscale.explain.laws import LETTERS, Law, law_named
 from llmscale.explain.table import COUNTS, RunTable, parse_columns, read_table
 from llmscale.menu import is_own
 from llmscale.settings import shows_keywords
@@ -59,6 +59,7 @@ def read_runs(
         where=asked.where or (),
         status=asked.status,
         needs=[column for law in laws for column in _own_inputs(law)],
+        scores=bool(laws) and all(law_named(law).plain for law in laws),
     )
     return replace(runs, asked=given_again(vars(asked)))
 
@@ -95,8 +96,8 @@ def _is_law(value: Any) -> bool:
 
 
 def _own_inputs(law: str | type[Law]) -> tuple[str, ...]:
-    """The columns that a law of one's own takes."""
-    if isinstance(law, str) and not is_own(law):
-        return ()
+    """The columns that a law of one's own takes, or one of the menu that takes no N, D or C."""
     kind = law_named(law)
-    return inputs_of(kind)
+    inputs = inputs_of(kind)
+    own = not isinstance(law, str) or is_own(law)
+    return inputs if own or not set(inputs) & set(LETTERS) else ()

@@ -188,9 +188,9 @@ class PredictSpec(_OfRuns):
     )
     law: str | type | None = setting(
         None,
-        help="A law, or ./mine.py:MyLaw.",
-        choices=_laws,
-        **_LAW,
+        help="A law, ./mine.py:MyLaw, or all, to try every law in N and D.",
+        choices=lambda: (*_laws(), "all"),
+        **{**_LAW, "usual": "the one that erred least on this table's own higher budgets"},
     )
     refit: bool = setting(False, **_REFIT)
 

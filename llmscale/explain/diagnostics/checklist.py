@@ -202,11 +202,17 @@ def _fitting(sheet: Sheet) -> Items:
         ("Held-out check", str(fit.holdout or "none")),
         (
             "Goodness of fit",
-            f"ln loss is off by {deviation:.3g} (standard deviation), {size(deviation)} of the "
-            "loss",
+            _off_by(fit, deviation),
         ),
         ("Warnings", listed(dict.fromkeys(note.code for note in fit.notes), 30) or "none"),
     ]
+
+
+def _off_by(fit: Fit, deviation: float) -> str:
+    if fit.law.plain:
+        return f"the measure is off by {deviation:.3g} (standard deviation)"
+    share = size(deviation)
+    return f"ln loss is off by {deviation:.3g} (standard deviation), {share} of the loss"
 
 
 def _used(sheet: Sheet) -> str:

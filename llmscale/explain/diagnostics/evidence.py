@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import counted as counted
 from llmscale.explain.estimation.levels import distinct, levels
+from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.estimation.result import Fit, settings_of
 from llmscale.explain.estimation.solver import unit_columns
 from llmscale.explain.laws import LETTERS, Array
@@ -67,8 +68,21 @@ class Evidence:
 
     @cached_property
     def residual(self) -> Array:
-        """ln measured - ln law, one a run."""
+        """ln measured - ln law, one a run; of a plain law their difference."""
         return self.fit.residuals
+
+    @property
+    def level(self) -> Array:
+        """What residuals are differences of, one a run."""
+        return np.asarray(self.fit.law.level_of(self.frame["loss"].to_numpy(dtype=float)))
+
+    def size(self, difference: float) -> str:
+        """A difference of levels in words, without its sign."""
+        return size(difference, plain=self.fit.law.plain)
+
+    def relative(self, difference: float) -> str:
+        """A difference of levels in words."""
+        return relative(difference, plain=self.fit.law.plain)
 
     @property
     def moving(self) -> list[str]:

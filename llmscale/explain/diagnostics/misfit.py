@@ -9,7 +9,6 @@ from llmscale.errors.command_lines import where_option
 from llmscale.explain.diagnostics.evidence import Evidence, basis, counted, groups
 from llmscale.explain.estimation.advice import sweep_with
 from llmscale.explain.estimation.levels import levels
-from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.laws import Array
 from llmscale.notes.fitting import MISFIT_EXCEEDS_NOISE, OUTLIERS, RESIDUAL_TREND, SEED_NOISE
 from llmscale.runs.title import run_titles
@@ -48,7 +47,7 @@ def residual_trend(evidence: Evidence) -> Note | None:
     if not found:
         return None
     (p, name, thirds), *others = sorted(found)
-    first, second, third = (_beside(value) for value in thirds)
+    first, second, third = (_beside(evidence, value) for value in thirds)
     also = f" (and in {' and '.join(other for _, other, _ in others)})" if others else ""
     return RESIDUAL_TREND.note(
         f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the "
@@ -88,12 +87,12 @@ def outliers(evidence: Evidence) -> Note | None:
     order = np.flatnonzero(far)[np.argsort(-np.abs(off[far]), kind="stable")]
     titles = run_titles(evidence.frame, order)
     named = listed(
-        f"{title} ({relative(off[row])})" for title, row in zip(titles, order, strict=True)
+        f"{title} ({evidence.relative(off[row])})" for title, row in zip(titles, order, strict=True)
     )
     row = "row" if evidence.frame["run_id"].duplicated().any() else "run"
     return OUTLIERS.note(
         f"{counted(len(order), row)} {'lies' if len(order) == 1 else 'lie'} more than "
-        f"{limit:.2g} robust standard deviations ({size(scale)}) off the law: "
+        f"{limit:.2g} robust standard deviations ({evidence.size(scale)}) off the law: "
         f"{named}{_without(evidence, far)}. Look for what is different about them (spikes, "
         "learning rate, stopped early) before leaving any out",
     )
@@ -114,10 +113,11 @@ def misfit_exceeds_noise(evidence: Evidence) -> Note | None:
     p = float(special.fdtrc(between, spare, lack / noise**2))
     if p > MISFIT_EXCEEDS_NOISE.limit or lack < 4 * noise**2:
         return None
+    missed = evidence.size(np.sqrt(lack / count.mean()))
     return MISFIT_EXCEEDS_NOISE.note(
-        f"the law misses its points by {size(np.sqrt(lack / count.mean()))} while seeds differ by "
-        f"{size(noise)} (lack of fit, p = {p:.0e}): its form or the care taken at some sizes is "
-        f"off, and more seeds will not help. Tune each size, or compare forms: {evidence.command} "
+        f"the law misses its points by {missed} while seeds differ by {evidence.size(noise)} "
+        f"(lack of fit, p = {p:.0e}): its form or the care taken at some sizes is off, and more "
+        f"seeds will not help. Tune each size, or compare forms: {evidence.command} "
         "--law all",
     )
 
@@ -131,8 +131,9 @@ def seed_noise(evidence: Evidence) -> Note | None:
     if noise < SEED_NOISE.limit * step:
         return None
     return SEED_NOISE.note(
-        f"seeds differ by {size(noise)} of the loss, neighbouring sizes by {size(step)}: the "
-        "ladder is hardly above its noise. Space the sizes wider, evaluate on more tokens, or "
+        f"seeds differ by {evidence.size(noise)} of the loss, neighbouring sizes by "
+        f"{evidence.size(step)}: the ladder is hardly above its noise. Space the sizes wider, "
+        "evaluate on more tokens, or "
         f"add seeds{sweep_with(evidence.frame, '--seeds 5')}"
     )
 
@@ -150,7 +151,7 @@ def _step_between_sizes(evidence: Evidence) -> float:
     }
     at["params"] = np.unique(params[first_of_each])
     losses = law.loss(*(at[name] for name in law.inputs))
-    return float(np.median(np.abs(np.diff(np.log(losses)))))
+    return float(np.median(np.abs(np.diff(law.level_of(losses)))))
 
 
 def _seeds(evidence: Evidence) -> tuple[NDArray[np.int_], float, int]:
@@ -161,8 +162,8 @@ def _seeds(evidence: Evidence) -> tuple[NDArray[np.int_], float, int]:
     if "seed" not in frame:
         return point, 0.0, 0
     count = np.bincount(point)
-    log_loss = np.log(frame["loss"].to_numpy(dtype=float))
-    off = log_loss - (np.bincount(point, weights=log_loss) / count)[point]
+    level = evidence.level
+    off = level - (np.bincount(point, weights=level) / count)[point]
     # Rows of one seed at one point are copies or checkpoints, which say nothing of noise.
     if frame.assign(point=point).duplicated(["point", "seed"]).any():
         return point, 0.0, 0
@@ -229,10 +230,10 @@ def _thirds(values: Array, *ties: Array) -> list[NDArray[np.int_]]:
     ]
 
 
-def _beside(value: float) -> str:
+def _beside(evidence: Evidence, value: float) -> str:
     if abs(value) < 0.0005:
         return "close to"
-    share = relative(value)
+    share = evidence.relative(value)
     if share.startswith("x"):
         return f"{share[1:]} times"
     return f"{share[1:]} {'above' if value > 0 else 'below'}"

@@ -21,7 +21,6 @@ from llmscale.explain.diagnostics.evidence import (
 )
 from llmscale.explain.estimation.advice import sweep_with
 from llmscale.explain.estimation.levels import count_levels, distinct
-from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.repeats import differing, values_of
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.table.rows.resumed import COPY, STEP_TWICE
@@ -124,8 +123,7 @@ def mixed_settings(evidence: Evidence) -> Note | None:
     if frame["run_id"].duplicated().any():
         return None
     point_R = groups(frame, [name for name in _NAMED if name in frame])
-    log_loss = np.log(frame["loss"].to_numpy(dtype=float))
-    off_R = log_loss - _means(log_loss, point_R)[point_R]
+    off_R = evidence.level - _means(evidence.level, point_R)[point_R]
     taken = {*evidence.fit.law.inputs, *LETTERS, *_SEARCHED}
     names = [name for name in differing(frame, point_R) if name not in taken]
     found = [(*_effect(off_R, values_of(frame[name])), name) for name in names]
@@ -136,8 +134,8 @@ def mixed_settings(evidence: Evidence) -> Note | None:
     shares = frame[name].value_counts(dropna=True)
     shown = listed((f"{key} ({count})" for key, count in shares.items()), 4)
     return MIXED_SETTINGS.note(
-        f"runs of one size and budget differ in {name} ({shown}), and by it {size(effect)} in "
-        f"loss, which this law does not know. {_apart(evidence, shares)}"
+        f"runs of one size and budget differ in {name} ({shown}), and by it "
+        f"{evidence.size(effect)} in loss, which this law does not know. {_apart(evidence, shares)}"
     )
 
 
@@ -166,16 +164,16 @@ def repeats_differ(evidence: Evidence) -> Note | None:
     names = differing(frame, point_R)
     alike_R = distinct([point_R, *(values_of(frame[name]) for name in names)])
     count = np.bincount(alike_R)
-    log_loss = np.log(frame["loss"].to_numpy(dtype=float))
-    off_R = log_loss - _means(log_loss, alike_R)[alike_R]
+    off_R = evidence.level - _means(evidence.level, alike_R)[alike_R]
     places, spare = int((count > 1).sum()), int((count - 1).sum())
     spread = float(np.sqrt((off_R**2).sum() / max(spare, 1)))
     if places < _LEAST_REPEATED or spread < REPEATS_DIFFER.limit:
         return None
     return REPEATS_DIFFER.note(
         f"at {places} sizes and budgets stand {int(count[count > 1].sum())} runs that no setting "
-        f"in the table tells apart, and that differ by {size(spread)} in loss, more than seeds "
-        "do: are they of several data, tokenizers or recipes? Add a column that says so, and fit "
+        f"in the table tells apart, and that differ by "
+        f"{evidence.size(spread)} in loss, more than seeds do: are they of several data, "
+        "tokenizers or recipes? Add a column that says so, and fit "
         f"one law each: {evidence.command} --by NAME"
     )
 

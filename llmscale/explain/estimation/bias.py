@@ -1,5 +1,6 @@
 """Whether forecasts err to one side: a sign test over runs not fitted (Dixon & Mood 1946)."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from llmscale.errors import Note
 from llmscale.explain.estimation.relative import relative, size
 from llmscale.notes.fitting import HOLDOUT_ONE_SIDED
 from llmscale.notes.kind import Kind
-from llmscale.runs.json_values import plain
+from llmscale.runs import json_values
 
 _RARE = HOLDOUT_ONE_SIDED.limit
 """Held-out runs share the error of one fit: most of them on one side is no news, 27 of 30 is."""
@@ -23,11 +24,13 @@ _SMALLEST = 1e-4
 
 @dataclass(frozen=True)
 class Bias:
-    """How many runs lie above and below their forecast, and the mean ln(measured/forecast)."""
+    """How many runs lie above and below their forecast, and the mean ln(measured/forecast), or of
+    a plain law the mean of measured - forecast."""
 
     above: int
     below: int
     mean_log: float
+    plain: bool = False
 
     @cached_property
     def p_value(self) -> float:
@@ -42,16 +45,18 @@ class Bias:
 
     @property
     def mean_rel_error(self) -> float:
-        """The typical measured/forecast - 1: above 0 if runs are worse than forecast."""
-        return float(np.expm1(self.mean_log))
+        """The typical measured/forecast - 1: above 0 if runs are worse than forecast. NaN of a
+        plain law."""
+        return math.nan if self.plain else float(np.expm1(self.mean_log))
 
     def note(self, kind: Kind, what: str) -> Note:
         """The warning, for `what` was forecast."""
         side, too = ("above", "low") if self.above > self.below else ("below", "high")
         most, runs = max(self.above, self.below), self.above + self.below
+        by = size(self.mean_log, plain=self.plain)
         return kind.note(
-            f"{most} of {runs} {what} lie {side} their forecast, by {size(self.mean_log)} in the "
-            f"mean (sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
+            f"{most} of {runs} {what} lie {side} their forecast, by {by} in the mean "
+            f" (sign test, p = {self.p_value:.0e}): the law errs to one side beyond the runs "
             f"it was fitted to, and forecasts further out will be too {too} by more. Compare "
             "forms (--law all), or fit the largest budgets alone"
         )
@@ -61,7 +66,7 @@ class Bias:
         return {
             "above": self.above,
             "below": self.below,
-            "mean_rel_error": plain(self.mean_rel_error),
+            "mean_rel_error": json_values.plain(self.mean_rel_error),
             "p_value": self.p_value,
             "one_sided": self.one_sided,
         }
@@ -70,17 +75,21 @@ class Bias:
         """`3 above and 27 below, -0.8% in the mean`; nothing of a single run."""
         if self.above + self.below < 2:
             return ""
-        return (
-            f"{self.above} above and {self.below} below, {relative(self.mean_log, 2)} in the mean"
-        )
+        mean = relative(self.mean_log, 2, plain=self.plain)
+        return f"{self.above} above and {self.below} below, {mean} in the mean"
 
 
-def bias_of(run_ids: ArrayLike, loss: ArrayLike, predicted: ArrayLike) -> Bias:
-    """The bias of forecasts; the rows of one run, such as steps of a curve, count as one."""
+def bias_of(
+    run_ids: ArrayLike, loss: ArrayLike, predicted: ArrayLike, *, plain: bool = False
+) -> Bias:
+    """The bias of forecasts, by a plain law or another; the rows of one run, such as steps of a
+    curve, count as one."""
     measured, told = np.asarray(loss, dtype=float), np.asarray(predicted, dtype=float)
     with np.errstate(all="ignore"):
-        error = pd.Series(np.log(measured) - np.log(told)).groupby(np.asarray(run_ids)).mean()
+        off = measured - told if plain else np.log(measured) - np.log(told)
+    error = pd.Series(off).groupby(np.asarray(run_ids)).mean()
     error = error[np.isfinite(error)]
     if error.empty:
-        return Bias(0, 0, float("nan"))
-    return Bias(int((error > 0).sum()), int((error < 0).sum()), float(error.mean()))
+        return Bias(0, 0, math.nan, plain)
+    above, below = int((error > 0).sum()), int((error < 0).sum())
+    return Bias(above, below, float(error.mean()), plain)

@@ -78,6 +78,7 @@ class Constrained(Surface):
         self.constraints, self.names = constraints, law.coefficient_names()
         self.formula = Formula(law, settings, inputs, loss)
         self.own = law.surface(inputs, loss, **settings)
+        self.plain = self.own.plain
         in_own = isinstance(self.own, LogSumExp) or self._are_coordinates()
         self.inner: Surface = self.own if in_own and not raw else self.formula
         self.held = np.array([name in constraints.held for name in self.names])

@@ -43,15 +43,28 @@ class Holdout:
         return float((self.runs["predicted"] / self.runs["loss"] - 1).abs().mean())
 
     @property
+    def mean_abs_error(self) -> float:
+        """Mean of |predicted - measured| over the held-out runs."""
+        return float((self.runs["predicted"] - self.runs["loss"]).abs().mean())
+
+    @property
     def error_text(self) -> str:
-        """The mean error as people read it: a share, or beyond 100% a factor."""
+        """The mean error as people read it: a share, or beyond 100% a factor; of a plain law the
+        difference."""
+        if self.law.plain:
+            return f"{self.mean_abs_error:.3g}"
         error = self.mean_abs_rel_error
         return f"{error:.2%}" if error < 1 else f"a factor of {1 + error:.3g}"
 
     @cached_property
     def bias(self) -> Bias:
         """On which side of their forecast the held-out runs lie."""
-        return bias_of(self.runs["run_id"], self.runs["loss"], self.runs["predicted"])
+        return bias_of(
+            self.runs["run_id"],
+            self.runs["loss"],
+            self.runs["predicted"],
+            plain=self.law.plain,
+        )
 
     @property
     def size(self) -> str:
@@ -80,7 +93,8 @@ class Holdout:
             "rule": self.rule,
             "law": self.law.name,
             "n": len(self.runs),
-            "mean_abs_rel_error": self.mean_abs_rel_error,
+            "mean_abs_rel_error": None if self.law.plain else self.mean_abs_rel_error,
+            "mean_abs_error": self.mean_abs_error,
             "bias": self.bias.to_json(),
             "inside_interval": self.inside_interval,
             "coefficients": {name: float(value) for name, value in self.law.coefficients().items()},

@@ -1,7 +1,7 @@
 """What a table of runs cannot tell a law, and the runs that would settle it."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,15 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
     missing = [name for name in inputs if name not in there]
     if missing:
         return _missing(law, inputs, missing)
+    loss = numbers(frame, "loss") if "loss" in frame else np.ones(1)
+    if not law.plain and not (loss > 0).all():
+        return InputError(
+            f"{law.name} is a law of a loss that is above zero, and it is none in "
+            f"{int((~(loss > 0)).sum())} of {len(frame)} runs",
+            "fit a law of scores (llmscale laws), or leave these runs out: --where 'loss > 0'",
+        )
+    if law.rises and (falls := _falls(law, frame, columns)) is not None:
+        return falls
     for name, values in columns.items():
         least = "positive numbers"
         good = np.isfinite(values) & (values > 0)
@@ -50,6 +59,19 @@ def unusable(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> In
                 f"{law.name} needs {name} as {least}, and it is none in {int((~good).sum())} of "
                 f"{len(frame)} runs: {rows}",
                 f"fix these rows, or leave them out: {where_option(name, '>', 0)}",
+            )
+    return None
+
+
+def _falls(law: type[Law], frame: pd.DataFrame, columns: Mapping[str, Array]) -> InputError | None:
+    """Why a law of scores cannot be one of this column, or None: it falls as models grow."""
+    ranks = frame["loss"].rank()
+    for name, values in columns.items():
+        if ranks.corr(pd.Series(values, index=frame.index).rank()) < 0:
+            return InputError(
+                f"{law.name} is a law of a score, which rises with {name}, and the loss falls",
+                "name the column of the score, --columns loss=NAME, or fit a law of the loss "
+                "(llmscale laws)",
             )
     return None
 
@@ -188,7 +210,7 @@ def _bound_inputs(
 def _too_few_points(
     law: type[Law], frame: pd.DataFrame, columns: dict[str, Array], constraints: Constraints
 ) -> InputError | None:
-    coefficients = constraints.free(law.coefficient_names())
+    coefficients = law.told_by_runs or constraints.free(law.coefficient_names())
     number = len(frame)
     if not has_steps(frame):
         number = int(distinct([levels(values) for values in columns.values()]).max()) + 1

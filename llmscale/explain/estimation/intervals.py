@@ -9,6 +9,7 @@ from scipy.special import stdtrit
 
 from llmscale.explain.estimation.profile import profiles
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, solved
+from llmscale.explain.estimation.uncertainty import fitted_to
 from llmscale.explain.laws import Array
 
 Intervals = Mapping[str, tuple[float, float]]
@@ -60,7 +61,8 @@ def covariance_of(fit: Fit) -> Array:
     """Covariance of the coefficients from the Jacobian at the optimum, (K, K); NaN if flat.
 
     s² (JᵀJ)⁻¹ with the residuals' own variance s², as for least squares: right for small, even,
-    Gaussian noise near the optimum. The bootstrap assumes less."""
+    Gaussian noise near the optimum. The bootstrap assumes less. If runs are off the law together,
+    what they share is added."""
     surface, theta, log_loss = solved(fit)
     jacobian = surface.jacobian(theta)
     free = (theta > surface.lower) & (theta < surface.upper)
@@ -72,6 +74,13 @@ def covariance_of(fit: Fit) -> Array:
     variance = float((weight * fit.residuals**2).sum()) / degrees
     weighted = jacobian[:, free] * weight[:, None]
     inner = np.linalg.pinv(weighted.T @ jacobian[:, free], rcond=1e-14) * variance
+    together = fitted_to(fit.table, fit.law.inputs, surface, theta, fit.options.loss_function)
+    if together.parts:
+        moves = (inner / variance) @ weighted.T
+        inner = together.own_variance * moves @ moves.T
+        for index_R, part, _ in together.parts:
+            sums = np.stack([np.bincount(index_R, row) for row in moves])
+            inner += part * sums @ sums.T
     # To raw units by the slope of the coefficients in theta.
     step = 1e-6 * np.maximum(np.abs(theta), 1.0)
     with np.errstate(all="ignore"):

@@ -165,7 +165,8 @@ def disagreement(options: Options, given: Mapping[str, Any]) -> str | None:
 
 def without_constraints(options: Options) -> Options:
     """The same with all coefficients free."""
-    return replace(options, **dict.fromkeys(CONSTRAINTS, ()))
+    nothing: dict[str, Any] = dict.fromkeys(CONSTRAINTS, ())
+    return replace(options, **nothing)
 
 
 def said(options: Options, name: str) -> str:

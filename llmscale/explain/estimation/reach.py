@@ -18,12 +18,14 @@ class Reach:
     """The range of the runs in each input of the law that is positive in all of them, natural logs.
 
     `largest` is the largest ln N + ln D, if the law takes both. `misfit` is the typical
-    |ln measured - ln law| of the runs as a standard deviation, outliers aside, corrected for the
-    number of coefficients."""
+    |ln measured - ln law| (of a plain law |measured - law|) of the runs as a standard deviation,
+    outliers aside, corrected for the number of coefficients. `off` is the share of its excess over
+    the best of its budget by which the law misses a run off the optimum, if the law says one."""
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     largest: float | None = None
     misfit: float = math.nan
+    off: float = 0.0
 
     def beyond(self, names: Sequence[str], at: Sequence[Array]) -> Array:
         """ln of how many times beyond the runs each point lies, or 0 inside: in FLOPs 6ND or in
@@ -64,11 +66,11 @@ def reach_of(law: Law, table: RunTable, fitted: int | None = None) -> Reach:
 def _misfit(law: Law, table: RunTable, inputs: Sequence[Array], fitted: int | None) -> float:
     loss = table.frame["loss"].to_numpy(dtype=float)
     with np.errstate(all="ignore"):
-        residual = np.abs(np.log(loss) - np.log(law.loss(*inputs)))
+        residual = np.abs(law.level_of(loss) - law.level_of(law.loss(*inputs)))
     if "weight" in table.columns:
         residual = residual[table.frame["weight"].to_numpy(dtype=float) > 0]
     keys = np.round(np.log(np.maximum(np.stack(inputs, axis=1), 1e-300)), 2)
     number = len(pd.DataFrame(keys).drop_duplicates())
-    coefficients = len(law.coefficient_names()) if fitted is None else fitted
+    coefficients = law.unknowns() if fitted is None else fitted
     free = max(number - coefficients, 1)
     return float(1.4826 * np.median(residual) * math.sqrt(max(number / free, 1.0)))

@@ -14,6 +14,7 @@ from llmscale.explain import html
 from llmscale.explain.estimation.constrained import surface_of
 from llmscale.explain.estimation.constraints import Constraints
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
@@ -63,11 +64,13 @@ def origin_of(table: RunTable) -> Origin:
 @dataclass(frozen=True)
 class Tested:
     """What forecasts of a law have held on its own table: a sentence, what to warn of, and the
-    figures that `predict --json` prints. `coverage` is empty if nothing could be tested."""
+    figures that `predict --json` prints. `coverage` is empty if nothing could be tested. `needs`
+    is what the held-out runs needed of their intervals, by which others are made."""
 
     coverage: str
     notes: tuple[Note, ...]
     figures: Mapping[str, Any]
+    needs: OwnNeeds | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +146,10 @@ class Fit:
 
     @property
     def residuals(self) -> Array:
-        """ln(measured loss) - ln(the law's), one a run."""
+        """ln(measured loss) - ln(the law's), one a run; of a plain law the losses' difference."""
         measured = self.table.frame["loss"].to_numpy(dtype=float)
-        return np.asarray(np.log(measured) - np.log(self.law.loss(*self.inputs)))
+        level = self.law.level_of
+        return np.asarray(level(measured) - level(self.law.loss(*self.inputs)))
 
     @property
     def standard_errors(self) -> dict[str, float]:
@@ -191,7 +195,7 @@ class Fit:
             with np.errstate(all="ignore"):
                 losses = refits.loss(*(value[:, first : first + most] for value in flat))
             if single_run:
-                losses = losses * np.exp(self.noise[:, None])
+                losses = self.law.moved(losses, self.noise[:, None])
             ends.append(percentiles(losses, level))
         low, high = map(np.concatenate, zip(*ends, strict=True))
         return low.reshape(values[0].shape), high.reshape(values[0].shape)
@@ -199,6 +203,7 @@ class Fit:
     def to_json(self) -> dict[str, Any]:
         """The object that `fit --json` prints for one law."""
         optimal = self.compute_optimal
+        scale = "plain" if self.law.plain else "log"
         payload = {
             "law": self.law.name,
             "formula": self.formula,
@@ -225,7 +230,7 @@ class Fit:
             "bootstrap_method": self.bootstrap_method,
             "settled": True,
             "objective": {
-                "name": f"{self.options.objective.replace('-', '_')}_log",
+                "name": f"{self.options.objective.replace('-', '_')}_{scale}",
                 "delta": None if self.options.objective == "squared" else self.options.delta,
                 "value": self.objective,
             },
@@ -294,12 +299,12 @@ def with_coefficients(law: Law, rows_BK: Array) -> Law:
 
 
 def solved(fit: Fit) -> tuple[Surface, Array, Array]:
-    """The surface of a fit, its optimum there, and ln L."""
+    """The surface of a fit, its optimum there, and the level of the losses (see Surface)."""
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
     law, settings = type(fit.law), settings_of(fit.law)
     surface = surface_of(law, settings, fit.inputs, loss, fit.constraints)
     theta_P = surface.theta(np.array([list(fit.law.coefficients().values())]))[0]
-    return surface, theta_P, np.log(loss)
+    return surface, theta_P, np.asarray(surface.level_of(loss))
 
 
 def settings_of(law: Law) -> dict[str, Any]:

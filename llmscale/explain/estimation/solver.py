@@ -41,10 +41,18 @@ _RELATIVE_GAIN, _COARSE_GAIN = 1e-11, 1e-3
 second: before the last objective) ..."""
 _ABSOLUTE_GAIN = 1e-27
 """... or less than this a run, which is rounding."""
+_CREEP, _CREEP_STEPS = 1e-5, 50
+"""A problem whose objective falls by less than this share in so many steps creeps along a ridge,
+and is left there, not settled."""
+_HOPELESS = 100.0
+"""Of several starts of one fit, one that is further above a settled one than so many times what its
+next step promises is left."""
 _SAME_OBJECTIVE = 1e-8
 """Objectives this close are one optimum; a step that finds nothing better has settled, too."""
 _LEVEL = 1e-6
 """Eigenvalues of the Hessian below this share of what squares would give: perhaps level there."""
+_MOVES = 1e-4
+"""Directions of theta that move the losses by a smaller share of what others do move nothing."""
 _TILTS = tuple(10.0**power for power in range(1, -6, -1))
 """Squares that break ties, times delta: from least squares to what doubles can just see."""
 _TIED = 1e-10
@@ -113,9 +121,7 @@ def _tie_broken(
     hessian = here.hessian[0][np.ix_(free, free)]
     if not np.isfinite(hessian).all():
         return theta_P
-    curvature = np.linalg.eigvalsh(hessian)
-    of_squares = (weight_R[:, None] * surface.jacobian(theta_P)[:, free] ** 2).sum()
-    if (np.abs(curvature) > _LEVEL * of_squares).all():
+    if not _is_level(hessian, np.sqrt(weight_R)[:, None] * surface.jacobian(theta_P)[:, free]):
         return theta_P
     tilts = [replace(objective, squares=share * objective.delta) for share in _TILTS]
     starts = np.vstack([theta_P, surface.starts(STARTS)])
@@ -128,12 +134,28 @@ def _tie_broken(
     return ends.theta[0] if tied else theta_P
 
 
+def _is_level(hessian_PP: Array, jacobian_RP: Array) -> bool:
+    """Whether the objective bends next to nothing in a direction that moves the losses.
+
+    Where squares would give 1. Directions on which no loss hangs, the ridges of the law, are
+    another matter."""
+    length = np.linalg.norm(jacobian_RP, axis=0)
+    if not len(length) or not length.all():
+        return bool((length == 0).any())
+    _, moved, direction = np.linalg.svd(jacobian_RP / length, full_matrices=False)
+    moving = moved > _MOVES * moved[0]
+    whitened_PK = (direction[moving] / moved[moving, None] / length).T
+    curvature = np.linalg.eigvalsh(whitened_PK.T @ hessian_PP @ whitened_PK)
+    return bool((np.abs(curvature) < _LEVEL).any())
+
+
 def _descend_at_once(
     surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective
 ) -> Descent:
     starts, stages = _promising(surface, log_loss_R, weight_R, objective)
     weight_BR = np.broadcast_to(weight_R, (len(starts), len(weight_R)))
-    ends = minimise(surface, log_loss_R, weight_BR, starts, [*stages, objective])
+    ends = minimise(surface, log_loss_R, weight_BR, starts, [*stages, objective], race=True)
+    ends = joined([ends, *_from_special_cases(surface, log_loss_R, weight_R, objective)])
     return _best(surface, log_loss_R, weight_R, objective, ends)
 
 
@@ -150,7 +172,20 @@ def _descend_by_part(
     hopeful = _apart(ends)[:_FOLLOWED]
     weight_BR = np.broadcast_to(weight_R, (len(hopeful), len(weight_R)))
     ends = minimise(surface, log_loss_R, weight_BR, hopeful, [objective])
+    ends = joined([ends, *_from_special_cases(surface, log_loss_R, weight_R, objective)])
     return _best(surface, log_loss_R, weight_R, objective, ends)
+
+
+def _from_special_cases(
+    surface: Surface, log_loss_R: Array, weight_R: Array, objective: Objective
+) -> list[Solutions]:
+    """Descents from the best of each law that this one holds."""
+    descend_from = _descend_by_part if len(log_loss_R) > MANY_ROWS else _descend_at_once
+    found = []
+    for case, as_own in surface.special_cases():
+        start_P = as_own(descend_from(case, log_loss_R, weight_R, objective).theta)
+        found.append(resolve_each(surface, log_loss_R, weight_R, start_P[None], [objective]))
+    return found
 
 
 def _promising(
@@ -191,7 +226,8 @@ def _best(
         return Descent(ends.theta[best], True)
     creeping = np.argsort(ends.objective, kind="stable")[:_FOLLOWED]
     weight_BR = np.broadcast_to(weight_R, (len(creeping), len(weight_R)))
-    further = minimise(surface, log_loss_R, weight_BR, ends.theta[creeping], [objective])
+    start = ends.theta[creeping]
+    further = minimise(surface, log_loss_R, weight_BR, start, [objective], to_the_end=True)
     lower = int(np.argmin(further.objective))
     if further.settled[lower]:
         return Descent(further.theta[lower], True)
@@ -254,11 +290,14 @@ def minimise(
     objectives: list[Objective],
     *,
     coarse: bool = False,
+    race: bool = False,
+    to_the_end: bool = False,
 ) -> Solutions:
     """Newton from every start on each objective in turn; only the last one is followed until it
     settles.
 
-    With `coarse` that one, too, is left after a few steps.
+    With `coarse` that one, too, is left after a few steps. With `race` all are starts of one fit,
+    and those that cannot win are left; with `to_the_end` none is left because it creeps.
 
     A problem that creeps along a curved valley towards a term of zero is tried with that term at
     zero."""
@@ -269,7 +308,9 @@ def minimise(
         theta_BP = _lifted(surface, ends.theta)
     if coarse:
         return _newton(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], *few)
-    ends = _newton(surface, log_loss_BR, weight_BR, theta_BP, *last)
+    ends = _newton(
+        surface, log_loss_BR, weight_BR, theta_BP, *last, race=race, to_the_end=to_the_end
+    )
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)
         if not len(creeping):
@@ -333,6 +374,9 @@ def _newton(
     objective: Objective,
     most_steps: int,
     enough: float,
+    *,
+    race: bool = False,
+    to_the_end: bool = False,
 ) -> Solutions:
     batch = len(start_BP)
     log_loss_BR = np.atleast_2d(log_loss_BR)
@@ -343,12 +387,20 @@ def _newton(
     ends = Solutions(theta.copy(), here.objective.copy(), np.zeros(batch, dtype=bool))
     length = np.ones(batch)  # share of the step that is tried
     wide = np.zeros(batch, dtype=bool)  # whose Hessian counts runs just beyond delta, too
-    for _ in range(most_steps):
+    before = np.full(batch, np.inf)  # the objective some steps ago
+    for count in range(most_steps):
         step, gain = _step(surface, theta, here)
         small = gain <= enough * here.objective + tiny_gain
         done = (small & ~wide) | (length < _SHORTEST)
+        settled = small | (gain <= _SAME_OBJECTIVE * here.objective)
+        if count and count % _CREEP_STEPS == 0 and not to_the_end:
+            fallen = before[open_] - here.objective
+            done |= fallen <= _CREEP * here.objective + tiny_gain
+            before[open_] = here.objective
+        if race and ends.settled.any():
+            won = ends.objective[ends.settled].min()
+            done |= here.objective - _HOPELESS * gain > won * (1 + _SAME_OBJECTIVE)
         if done.any():
-            settled = small | (gain <= _SAME_OBJECTIVE * here.objective)
             ends.put(open_[done], Solutions(theta, here.objective, settled)[done])
             keep = ~done
             if not keep.any():
@@ -448,11 +500,9 @@ def _sums(
     total = np.einsum("br,br->b", weight_BR, rho)
     first *= weight_BR
     second *= weight_BR
-    gradient, hessian = surface.derivatives(parts, first, second)
     if surface.centred:
-        return total, gradient, hessian, np.zeros(1)
-    metric = surface.derivatives(parts, np.zeros_like(residual), weight_BR + 0.0)[1]
-    return total, gradient, hessian, metric
+        return total, *surface.derivatives(parts, first, second), np.zeros(1)
+    return total, *surface.with_metric(parts, first, second, weight_BR)
 
 
 def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ import math
 import re
 import textwrap
 
+from llmscale.explain.estimation.relative import relative
 from llmscale.explain.figures._text import literal, with_mathematics
 from llmscale.explain.fit import Fit, Holdout
 
@@ -66,15 +67,18 @@ def holdout_label(holdout: Holdout) -> str:
     runs = holdout.runs
     one_size = runs["params"].nunique() == 1 and runs["tokens"].nunique(dropna=False) == 1
     if not one_size:
-        mean_error = f"mean error {holdout.mean_abs_rel_error:.2%}"
+        mean_error = f"mean error {holdout.error_text}"
         return f"held out, {len(runs)} runs; predicted without them:\n{mean_error}"
     predicted, low, high = (float(runs[name].mean()) for name in ("predicted", "low", "high"))
-    error = predicted / float(runs["loss"].mean()) - 1
+    measured = float(runs["loss"].mean())
+    error = f"{predicted / measured - 1:+.2%}"
+    if holdout.law.plain:
+        error = relative(predicted - measured, plain=True)
     interval = f" {_interval(low, high)}" if math.isfinite(low) else ""
     digits = f"{predicted:.{_decimals(low, high)}f}" if interval else f"{predicted:.4g}"
     pronoun = "it" if len(runs) == 1 else "them"
     # A real minus sign: a hyphen is too short to see at this size.
-    return f"held out; predicted without {pronoun}: {digits}{interval}, {error:+.2%}".replace(
+    return f"held out; predicted without {pronoun}: {digits}{interval}, {error}".replace(
         "-", "\u2212"
     )
 

@@ -65,7 +65,13 @@ out best."""
 _TINY = 1e-12
 
 
-def _problem(law: type[Law], runs: RunTable, variable: str) -> LlmscaleError | None:
+def _problem(law: type[Law], runs: RunTable, variable: str, *, plain: bool) -> LlmscaleError | None:
+    if law.plain != plain:
+        told = "of losses" if law.plain else "of their logarithms"
+        return InputError(
+            f"its residuals are differences {told}, and do not compare with those of the others",
+            f"fit it by itself: --law {law.name}",
+        )
     try:
         law = law.suited_to(runs.frame)
     except InputError as error:
@@ -119,9 +125,11 @@ def _fits(
     met."""
     fits: dict[str, Fit] = {}
     unsuitable, first_error = [], None
-    for asked in laws or LAWS:
-        law = LAWS.find(asked) if isinstance(asked, str) else asked
-        error = _problem(law, runs, options.variable)
+    kinds = [LAWS.find(law) if isinstance(law, str) else law for law in laws or LAWS]
+    # Of all laws those of a loss, unless none but others were named.
+    plain = all(law.plain for law in kinds)
+    for law in kinds:
+        error = _not_ranked(law) or _problem(law, runs, options.variable, plain=plain)
         if error is None:
             try:
                 fits[law.name] = _bare(runs, law, options)
@@ -131,6 +139,16 @@ def _fits(
             unsuitable.append((law.name, error.problem))
             first_error = first_error or error
     return list(fits.values()), unsuitable, first_error
+
+
+def _not_ranked(law: type[Law]) -> InputError | None:
+    """A law with an estimator of its own has no objective in common with the others."""
+    if law.estimator is None:
+        return None
+    return InputError(
+        f"{law.name} is made for forecasts, and is judged by them: llmscale predict --law all",
+        "fit it by itself",
+    )
 
 
 def _bare(runs: RunTable, law: type[Law], options: Options) -> Fit:
@@ -175,9 +193,8 @@ def _tried(fits: Sequence[Fit], options: Options) -> list[_Tried]:
         held_error = math.nan
         if check is not None:
             inputs = [rows[name].to_numpy(dtype=float) for name in check.law.inputs]
-            error_R = np.abs(
-                np.log(check.law.loss(*inputs)) - np.log(rows["loss"].to_numpy(dtype=float))
-            )
+            level, measured = check.law.level_of, rows["loss"].to_numpy(dtype=float)
+            error_R = np.abs(level(check.law.loss(*inputs)) - level(measured))
             held_error = float(point_means(error_R, point_R[held_R]).mean())
         tried.append(
             _Tried(fit, check, held_R, cross_validated(fit, point_R), held_error, criterion, notes)

@@ -22,11 +22,12 @@ from llmscale.explain import html
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.constrained import Constrained
 from llmscale.explain.estimation.levels import in_order
+from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
-from llmscale.explain.estimation.uncertainty import LARGEST_NOISE, least_squares_residual
+from llmscale.explain.estimation.variances import bounded
 from llmscale.explain.fit.parametric import fit_law
-from llmscale.explain.laws import Array, Law, Surface
+from llmscale.explain.laws import Array, Law, Surface, law_named
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import NO_VALUE, RunTable
 from llmscale.notes.fitting import (
@@ -134,6 +135,12 @@ def fit_groups(
     """The law fitted to each table, and jointly. Raises InputError if one of them cannot be
     fitted."""
     options = options or Options()
+    if law_named(law).estimator is not None:
+        raise InputError(
+            f"{law_named(law).name} is not fitted by an objective over all runs, which groups "
+            "could share",
+            "name another law: --law chinchilla",
+        )
     fits: dict[str, Fit] = {}
     for name, table in tables.items():
         try:
@@ -275,7 +282,7 @@ def _joint(
     settings = settings_of(groups[0].law)
     surfaces = [_raw_surface(fit) for fit in groups]
     joined = _Joined(surfaces, places)
-    log_loss = np.concatenate([np.log(surface.loss) for surface in surfaces])
+    level = np.concatenate([surface.level_of(surface.loss) for surface in surfaces])
     weight = np.concatenate([run_weights(fit.table) for fit in groups])
     objective = options.loss_function
 
@@ -288,7 +295,7 @@ def _joint(
             surface.with_best_linear(raw[[i]], places)[0] for i, surface in enumerate(surfaces)
         ]
         starts.append(joined.theta(np.concatenate(projected)[None])[0])
-    ends = solver.resolve_each(joined, log_loss, weight, np.array(starts), objective.graduated())
+    ends = solver.resolve_each(joined, level, weight, np.array(starts), objective.graduated())
     theta = ends.theta[int(np.argmin(ends.objective))]
     best = float(ends.objective.min())
     raw = joined.coefficients(theta[None])[0].reshape(len(groups), -1)
@@ -368,4 +375,4 @@ def _noise(left_R: Array, rank: int, rng: np.random.Generator) -> Array:
     free = runs - rank
     size = np.sqrt(np.mean(left**2) * free / np.maximum(rng.chisquare(free, SIMULATIONS), 1e-12))
     noise = size[:, None] * rng.standard_normal((SIMULATIONS, runs))
-    return np.asarray(np.clip(noise, -LARGEST_NOISE, LARGEST_NOISE))
+    return bounded(noise)

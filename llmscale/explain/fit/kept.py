@@ -21,6 +21,7 @@ from llmscale.errors import InputError, Note
 from llmscale.errors.command_lines import command_line
 from llmscale.errors.printable import one_line, shortened
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.estimation.result import Fit, Origin, Tested, settings_of
@@ -186,6 +187,7 @@ def _kept(fit: Fit) -> dict[str, Any]:
         "coverage": fit.tested.coverage,
         "notes": _notes_json(fit.tested.notes),
         "figures": fit.tested.figures,
+        "needs": fit.tested.needs and fit.tested.needs.to_json(),
     }
     return {
         "options": asdict(fit.options),
@@ -198,6 +200,7 @@ def _kept(fit: Fit) -> dict[str, Any]:
             "ranges": {name: list(ends) for name, ends in fit.reach.ranges.items()},
             "largest": fit.reach.largest,
             "misfit": plain(fit.reach.misfit),
+            "off": fit.reach.off,
         },
         "replicates": _packed(fit.replicates),
         "noise": _packed(fit.noise),
@@ -219,6 +222,7 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
         kept["tested"]["coverage"],
         _notes(kept["tested"]["notes"]),
         kept["tested"]["figures"],
+        _needs(kept["tested"].get("needs")),
     )
     reach = kept["reach"]
     check(reach["largest"], float | None, "reach.largest")
@@ -230,6 +234,7 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
             {name: (float(low), float(high)) for name, (low, high) in reach["ranges"].items()},
             reach["largest"],
             _number(reach["misfit"]),
+            float(reach.get("off", 0.0)),
         ),
         objective=float(payload["objective"]["value"]),
         replicates=arrays["replicates"],
@@ -242,6 +247,10 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
         tested=tested or None,
         kept=path,
     )
+
+
+def _needs(payload: Mapping[str, Any] | None) -> OwnNeeds | None:
+    return None if payload is None else OwnNeeds.from_json(payload)
 
 
 def _check_shapes(arrays: Mapping[str, Array], count: int, fitted: int) -> None:

@@ -22,7 +22,9 @@ from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
 from llmscale.explain.estimation.constrained import surface_of
 from llmscale.explain.estimation.constraints import NONE, Constraints
+from llmscale.explain.estimation.dependence import Dependence
 from llmscale.explain.estimation.design_notes import design_notes, floor_note
+from llmscale.explain.estimation.evaluation import evaluation_noise
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
@@ -33,9 +35,10 @@ from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.fit.anchoring import anchored
 from llmscale.explain.fit.stand_ins import with_stand_ins
 from llmscale.explain.forecast.asked import forecast_at
-from llmscale.explain.laws import LAWS, Array, Law, OneVariableLaw, Surface, law_named
+from llmscale.explain.laws import LAWS, LETTERS, Array, Law, OneVariableLaw, Surface, law_named
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
 from llmscale.notes.fitting import (
@@ -184,8 +187,12 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
             )
     if isinstance(source, RunTable):
         return source
-    own = [law for law in laws if not isinstance(law, str)]
-    return read_table(source, needs=[*chain.from_iterable(map(inputs_of, own))])
+    kinds = [law_named(law) for law in laws]
+    own = [kind for law, kind in zip(laws, kinds, strict=True) if not isinstance(law, str)]
+    own += [kind for kind in kinds if not set(inputs_of(kind)) & set(LETTERS)]
+    needs = dict.fromkeys(chain.from_iterable(map(inputs_of, own)))
+    scores = bool(kinds) and all(kind.plain for kind in kinds)
+    return read_table(source, needs=[*needs], scores=scores)
 
 
 def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
@@ -233,21 +240,29 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     # Sums, starts and draws go by the order of rows: the answer must not hang on the file's.
     used = [*inputs, *(name for name in ("loss", "weight") if name in table.frame)]
     ordered = replace(table, frame=in_order(table.frame, used))
+    if law.estimator == "anchor":
+        return anchored(ordered, options, tuple(notes))
     columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = ordered.frame["loss"].to_numpy(dtype=float)
-    log_loss, weight = np.log(loss), run_weights(ordered)
+    level, weight = law.level_of(loss), run_weights(ordered)
 
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
     surface = surface_of(law, settings, columns, loss, options.constraints)
     objective = options.loss_function
-    found = solver.descend(surface, log_loss, weight, objective)
+    found = solver.descend(surface, level, weight, objective)
+    errors = None if law.plain else evaluation_noise(ordered, surface, found.theta)
+    if errors is not None:
+        notes.append(errors.note())
+    if errors is not None and errors.weighs:
+        table, ordered = errors.weighed(table), errors.weighed(ordered)
+        weight = run_weights(ordered)
+        found = solver.descend(surface, level, weight, objective)
     theta = found.theta
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     with np.errstate(all="ignore"):
-        value = float(
-            objective.total(np.log(np.asarray(best.loss(*columns), dtype=float)) - log_loss, weight)
-        )
+        predicted = law.level_of(np.asarray(best.loss(*columns), dtype=float))
+        value = float(objective.total(predicted - level, weight))
     if not np.isfinite(value):
         raise WorkError(
             f"the best coefficients of {law.name} for these {len(loss)} rows are beyond what "
@@ -278,29 +293,18 @@ def refit(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
 ) -> uncertainty.Replicates:
     """The bootstrap refits of a fit that ended at theta."""
-    point = points(table.frame, inputs)
-    steps = has_steps(table.frame)
-    word = words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    fitted = uncertainty.fitted_to(table, inputs, surface, theta, options.loss_function)
+    word = _spread_word(table.frame, fitted.related)
     return uncertainty.bootstrap(
-        surface,
-        theta,
-        np.log(table.frame["loss"].to_numpy(dtype=float)),
-        point,
-        run_weights(table),
-        count=options.bootstrap,
-        objective=options.loss_function,
-        seed=options.seed,
-        points_word="runs" if steps else word,
-        spread_word=_spread_word(table.frame, point, steps=steps),
-        steps=steps,
+        fitted, count=options.bootstrap, seed=options.seed, spread_word=word
     )
 
 
-def _spread_word(frame: pd.DataFrame, point_R: NDArray[np.int_], *, steps: bool) -> str:
+def _spread_word(frame: pd.DataFrame, related: Dependence) -> str:
     """What the spread of the rows of one point is called: that of seeds, if they repeat a run."""
-    if steps:
-        return "spread within runs"
-    names = differing(frame, point_R)
+    if related.rows_together:
+        return f"spread within {related.word}"
+    names = differing(frame, related.unit_R)
     if not names:
         return "seed noise"
     return f"spread of runs that differ in {listed(names, 3)}"
@@ -343,7 +347,7 @@ def checker_of(
     number = int(points(rest.frame, inputs).max()) + 1
     if has_steps(rest.frame):
         number = len(rest.frame)
-    needed = constraints.free(law.coefficient_names()) + 1
+    needed = (law.told_by_runs or constraints.free(law.coefficient_names())) + 1
     problem = why_not(type(law), rest.frame, inputs, constraints)
     if number >= needed and problem is None:
         return type(law), ()
@@ -385,7 +389,7 @@ def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule:
     runs.insert(1, "title", run_titles(table.frame, np.flatnonzero(held)))
     runs["predicted"], runs["low"], runs["high"] = told.loss, told.low, told.high
     runs["plain_low"], runs["plain_high"] = told.plain_low, told.plain_high
-    rounding = 1e-9 * runs["loss"]
+    rounding = 1e-9 * runs["loss"].abs()
     runs["inside"] = (runs["low"] - rounding <= runs["loss"]) & (
         runs["loss"] <= runs["high"] + rounding
     )

@@ -25,7 +25,7 @@ Files whose name starts with an underscore are not choices.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -54,10 +54,16 @@ class Surface(ABC):
     """Bounds on theta. A fit that ends on one says so."""
     vanishing: NDArray[np.bool_]
     """Which of theta are logs of amplitudes that may go to zero: at the lower bound they read 0."""
+    plain: bool = False
+    """Whether what is fitted is L itself, here and below, and not ln L."""
     bounded: NDArray[np.bool_] | bool = False
     """Which of theta have bounds that a user gave, where a fit may well end."""
     centred: ClassVar[bool] = True
     """Whether theta is on centred inputs; if not, steps are measured by how they move ln L."""
+
+    def level_of(self, loss: Any) -> Any:
+        """What residuals are differences of: ln L, or L itself if `plain`."""
+        return loss if self.plain else np.log(loss)
 
     @abstractmethod
     def starts(self, count: int) -> Array:
@@ -70,6 +76,13 @@ class Surface(ABC):
     @abstractmethod
     def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
         """sum_r first ∇f, and sum_r second ∇f ∇fᵀ + first ∇²f, f = ln L: (B, P), (B, P, P)."""
+
+    def with_metric(
+        self, parts: Any, first_BR: Array, second_BR: Array, weight_BR: Array
+    ) -> tuple[Array, Array, Array]:
+        """`derivatives`, and sum_r weight ∇f ∇fᵀ: how far a step moves ln L."""
+        metric = self.derivatives(parts, np.zeros_like(first_BR), weight_BR + 0.0)[1]
+        return *self.derivatives(parts, first_BR, second_BR), metric
 
     @abstractmethod
     def jacobian(self, theta_P: Array) -> Array:
@@ -86,6 +99,11 @@ class Surface(ABC):
     @abstractmethod
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Surface":
         """The same surface, in the same coordinates and bounds, at some of its runs."""
+
+    def special_cases(self) -> "Sequence[tuple[Surface, Callable[[Array], Array]]]":
+        """Surfaces of laws that this one holds, each with their theta (P) as one of its own (P): a
+        fit starts from the best of them, too, and so is never worse."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +134,16 @@ class Law(ABC):
     2 if signed).
     """
 
+    estimator: ClassVar[str | None] = None
+    """What finds the coefficients, if not the lowest objective over all runs: see
+    estimation/NAME.py."""
+    told_by_runs: ClassVar[int | None] = None
+    """How many coefficients the runs have to tell, if what is known beforehand tells the rest."""
+    plain: ClassVar[bool] = False
+    """Whether residuals are differences of losses, not of their logarithms: for scores, and for
+    losses that may be negative."""
+    rises: ClassVar[bool] = False
+    """Whether it is a law of a score, which grows as models do."""
     published: ClassVar[tuple[float, ...]] = ()
     """Coefficients in the order of the fields, from its paper if that gives all of them, or else of
     their kind."""
@@ -132,6 +160,16 @@ class Law(ABC):
     @abstractmethod
     def loss(self, *inputs: Any) -> Any:
         """The loss in nats per token."""
+
+    @classmethod
+    def level_of(cls, loss: Any) -> Any:
+        """What residuals are differences of: ln L, or L itself if `plain`."""
+        return loss if cls.plain else np.log(loss)
+
+    @classmethod
+    def moved(cls, loss: Any, by: Any) -> Any:
+        """The loss whose level differs by so much."""
+        return loss + by if cls.plain else loss * np.exp(by)
 
     @classmethod
     def surface(cls, inputs: Sequence[Array], loss: Array, **settings: Any) -> Surface:
@@ -201,6 +239,11 @@ class Law(ABC):
     def coefficient_names(cls) -> tuple[str, ...]:
         """The coefficients in the paper's letters and order."""
         return tuple(item.name for item in fields(cls) if not item.kw_only)
+
+    @classmethod
+    def unknowns(cls) -> int:
+        """How many coefficients the runs have to tell."""
+        return cls.told_by_runs or len(cls.coefficient_names())
 
     def coefficients(self) -> dict[str, Any]:
         """Every coefficient by name, in raw units."""

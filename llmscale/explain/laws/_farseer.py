@@ -117,6 +117,11 @@ class FarseerSurface(Surface):
     def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
         return self._inner.derivatives(parts, first_BR, second_BR)
 
+    def with_metric(
+        self, parts: Any, first_BR: Array, second_BR: Array, weight_BR: Array
+    ) -> tuple[Array, Array, Array]:
+        return self._inner.with_metric(parts, first_BR, second_BR, weight_BR)
+
     def jacobian(self, theta_P: Array) -> Array:
         return self._inner.jacobian(theta_P)
 

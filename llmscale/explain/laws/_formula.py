@@ -28,14 +28,14 @@ _KEPT_APART = 0.3
 
 
 class Formula(Surface):
-    """ln L of a law at R runs, with coefficients as logarithms; derivatives from jets."""
+    """ln L, or L, of a law at R runs, with coefficients as logarithms; derivatives from jets."""
 
     centred = False
 
     def __init__(
         self, law: type[Law], settings: dict[str, Any], inputs: Sequence[Array], loss: Array
     ) -> None:
-        self.law, self.settings = law, settings
+        self.law, self.settings, self.plain = law, settings, law.plain
         self.inputs = [np.asarray(values, dtype=float) for values in inputs]
         self.loss = loss
         names = law.coefficient_names()
@@ -73,21 +73,43 @@ class Formula(Surface):
             value = np.broadcast_to(jet.value, (len(theta_BP), len(self.loss)))
             # d/dtheta is c d/dc if theta is ln c.
             by_BK = np.where(self.signed, 1.0, raw_BK)
-            return np.log(np.where(value > 0, value, np.nan)), (by_BK, jet)
+            if not self.plain:
+                value = np.log(np.where(value > 0, value, np.nan))
+            return value, (by_BK, jet)
 
     def derivatives(
         self, parts: tuple[Array, Jet], first_BR: Array, second_BR: Array
     ) -> tuple[Array, Array]:
+        slope_BKR = self._slopes(parts, first_BR.shape)
+        return self._derivatives(parts, slope_BKR, first_BR, second_BR)
+
+    def with_metric(
+        self, parts: tuple[Array, Jet], first_BR: Array, second_BR: Array, weight_BR: Array
+    ) -> tuple[Array, Array, Array]:
+        slope_BKR = self._slopes(parts, first_BR.shape)
+        metric = (slope_BKR * weight_BR[:, None, :]) @ slope_BKR.transpose(0, 2, 1)
+        return *self._derivatives(parts, slope_BKR, first_BR, second_BR), metric
+
+    def _slopes(self, parts: tuple[Array, Jet], shape: tuple[int, ...]) -> Array:
+        """The first derivatives of the level in theta, (B, K, R)."""
         by_BK, jet = parts
-        batch, size = by_BK.shape
+        slope_BKR = np.zeros((shape[0], by_BK.shape[1], shape[1]))
         with np.errstate(all="ignore"):
-            inverse = 1.0 / np.broadcast_to(jet.value, first_BR.shape)
-            slope_BKR = np.zeros((batch, size, first_BR.shape[1]))
+            inverse = np.broadcast_to(self._per_level(jet), shape)
             for i, d in jet.first.items():
                 np.multiply(d * by_BK[:, i, None], inverse, out=slope_BKR[:, i])
+        return slope_BKR
+
+    def _derivatives(
+        self, parts: tuple[Array, Jet], slope_BKR: Array, first_BR: Array, second_BR: Array
+    ) -> tuple[Array, Array]:
+        by_BK, jet = parts
+        with np.errstate(all="ignore"):
+            inverse = np.broadcast_to(self._per_level(jet), first_BR.shape)
             gradient = (slope_BKR @ first_BR[:, :, None])[..., 0]
-            outer_BKR = slope_BKR * (second_BR - first_BR)[:, None, :]
-            hessian = outer_BKR @ slope_BKR.transpose(0, 2, 1)
+            # The logarithm bends, too.
+            outer_BR = second_BR if self.plain else second_BR - first_BR
+            hessian = (slope_BKR * outer_BR[:, None, :]) @ slope_BKR.transpose(0, 2, 1)
             if first_BR.any():
                 curved = first_BR * inverse
                 for (i, j), d in jet.second.items():
@@ -106,9 +128,13 @@ class Formula(Surface):
         jacobian = np.zeros((len(self.loss), len(theta_P)))
         with np.errstate(all="ignore"):
             for i, d in jet.first.items():
-                jacobian[:, i] = by_BK[0, i] * (d / jet.value)[0]
+                jacobian[:, i] = by_BK[0, i] * (d * self._per_level(jet))[0]
         # A slope beyond floats is one of a term that is nothing there.
         return np.where(np.isfinite(jacobian), jacobian, 0.0)
+
+    def _per_level(self, jet: Jet) -> Array:
+        """How much the level moves for each unit of the loss."""
+        return np.ones_like(jet.value) if self.plain else 1.0 / jet.value
 
     def starts(
         self, count: int, held: Mapping[int, float] | None = None, candidates: int = _CANDIDATES
@@ -177,14 +203,15 @@ class Formula(Surface):
         raw_SK[:, linear] = 0.0
         jet = self._loss(raw_SK, inputs)
         shape = (len(raw_SK), len(loss))
-        rest_SR = np.broadcast_to(jet.value, shape) / loss
+        unit = np.ones_like(loss) if self.plain else loss
+        rest_SR = np.broadcast_to(jet.value, shape) / unit
         if not linear:
-            return raw_SK, np.square(rest_SR - 1).sum(axis=1)
+            return raw_SK, np.square(rest_SR - loss / unit).sum(axis=1)
         shape_SKR = np.stack(
             [np.broadcast_to(jet.first.get(k, np.zeros((1, 1))), shape) for k in linear], axis=1
         )
-        shape_SKR = shape_SKR / loss
-        target_SR = 1.0 - rest_SR
+        shape_SKR = shape_SKR / unit
+        target_SR = loss / unit - rest_SR
         # Columns of length one: amplitudes differ by many powers of ten.
         length_SK = np.sqrt(np.square(shape_SKR).sum(axis=2))
         length_SK[length_SK == 0] = 1.0

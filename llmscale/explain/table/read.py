@@ -1,7 +1,7 @@
 """Reading a source as a table of runs: what is asked, what is found, which rows are runs to fit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from llmscale.explain.table.columns.find import (
     nearest,
     quantity_of,
 )
+from llmscale.explain.table.columns.loss_error import LOSS_SE, check_error
 from llmscale.explain.table.columns.names import OWN_TABLE
-from llmscale.explain.table.columns.quantities import check_positive, with_quantities
+from llmscale.explain.table.columns.quantities import check_above, with_quantities
 from llmscale.explain.table.columns.spelled_out import with_spelled_out
 from llmscale.explain.table.columns.units import known_units, parse_units
 from llmscale.explain.table.describe import describe
@@ -43,6 +44,8 @@ from llmscale.notes.reading import FILTERED
 from llmscale.runs.checked import REMAKE, DamagedFile
 from llmscale.runs.results_folder import ResultsFolder
 
+AS_THEY_STAND = "nats"
+"""The unit of a loss that is taken as it is given, which ends all doubts of it."""
 _MOST_NATS = 1e6
 """A finished run of our own has a loss far below this: more is a damaged value."""
 _ALWAYS = ("run_id", "params", "tokens", "loss")
@@ -59,6 +62,7 @@ def read_table(
     where: str | Sequence[str] | None = (),
     status: str | Sequence[str] | None = None,
     needs: Sequence[str] = (),
+    scores: bool = False,
 ) -> RunTable:
     """The usable runs of a results folder, a file, standard input (`-`) or a frame; None reads the
     newest sweep.
@@ -67,14 +71,19 @@ def read_table(
     "X"}. `units` says what the source counts in: {"params": "M", "flops": "PFdays", "loss":
     "bits"}. `where` keeps the runs that meet every filter, such as "flops < 1e20 and data == c4",
     in the table's own names and units. `status` are the words of finished runs, such as
-    "done=finished,crashed". `needs` are columns that a law takes by their own names. Raises
-    InputError for anything that cannot be read as runs, naming the column and the rows, and for
-    numbers that cannot be what they were taken for."""
-    asked = _asked(columns, count, units, where, status, needs)
+    "done=finished,crashed". `needs` are columns that a law takes by their own names. With `scores`
+    the loss may rise with size and be any number, as scores are. Raises InputError for anything
+    that cannot be read as runs, naming the column and the rows, and for numbers that cannot be what
+    they were taken for."""
+    asked = replace(_asked(columns, count, units, where, status, needs), scores=scores)
+    if scores:
+        asked = replace(asked, units={"loss": AS_THEY_STAND, **asked.units})
     read = _read(source, asked)
     judged = _judge(read, asked)
     passed = _passed(read, judged, asked)
     kept = judged.usable & passed
+    told = LOSS_SE in read.found.told
+    error = check_error(read.frame[kept], read.found.columns, told, read.path)
     notes = _notes(read, judged, kept, asked)
     left_out = _left_out(read, judged, passed)
     reasons = [str(run.reason) for run in left_out]
@@ -88,6 +97,9 @@ def read_table(
         frame = weights.with_ordinary_weights(frame)
     if read.own:
         frame.attrs[FOLDER] = str(read.path)
+    if error is not None:
+        frame, notes = frame.drop(columns=LOSS_SE), (*notes, error)
+        taken = {name: column for name, column in taken.items() if name != LOSS_SE}
     return RunTable(read.path, frame, left_out, notes, read.found.count, taken, reading)
 
 
@@ -101,6 +113,7 @@ class _Asked:
     filters: tuple[str, ...]
     done: frozenset[str] | None
     needs: Sequence[str]
+    scores: bool = False
 
 
 @dataclass(frozen=True)
@@ -228,7 +241,8 @@ def _passed(read: _Read, judged: _Judged, asked: _Asked) -> NDArray[np.bool_]:
         if name in found.columns:
             unit = asked.units.get(name, found.units.get(name))
             column = read.raw[found.columns[name]]
-            check_positive(read.frame[name], column, kept, judged.names, read.path, unit)
+            least = -np.inf if asked.scores and name == "loss" else 0.0
+            check_above(read.frame[name], least, column, kept, judged.names, read.path, unit)
     return passed
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.table.columns.find import ALIASES, LABELS, WEIGHT, nearest
+from llmscale.explain.table.columns.loss_error import LOSS_SE, error_in_nats
 from llmscale.explain.table.columns.names import of_hundred
 from llmscale.explain.table.columns.pairs import quoted
 from llmscale.explain.table.columns.text_numbers import written_plainly
@@ -53,7 +54,7 @@ def with_quantities(
             )
     frame = raw.copy()
     for name, column in ({name: name for name in units} | dict(found)).items():
-        if name == "run_id":
+        if name in ("run_id", LOSS_SE):
             continue
         quantity = name in ALIASES
         if name in LABELS and name not in units:
@@ -84,6 +85,9 @@ def with_quantities(
                 _refuse_other_scale(values, unit.lower(), str(column), path)
             values = to_base(values, name, unit)
         frame[name] = values
+    if LOSS_SE in found:
+        unit = units.get("loss") or named.get("loss")
+        frame = error_in_nats(frame, raw[found[LOSS_SE]], raw[found["loss"]], unit)
     return frame, _derive(frame, found, _unused(raw, found))
 
 
@@ -169,22 +173,25 @@ def _derive(frame: pd.DataFrame, found: Mapping[str, str], unused: Sequence[str]
     return notes
 
 
-def check_positive(
+def check_above(
     values: pd.Series,
+    least: float,
     given: pd.Series,
     left: np.ndarray,
     run_ids: pd.Series,
     path: Path,
     unit: str | None,
 ) -> None:
-    """Raise InputError naming the rows, among those left, whose value is not a positive number."""
+    """Raise InputError naming the rows, among those left, whose value is no finite number above
+    `least`, 0 or -infinity."""
     number = values.to_numpy()
-    bad = left & ~(np.isfinite(number) & (number > 0))
+    bad = left & ~(np.isfinite(number) & (number > least))
     if bad.any():
         places = np.flatnonzero(bad)
         texts = [row for row in places if isinstance(given[row], str) and np.isnan(number[row])]
         rows = [f"{_on_one_line(run_ids[row])} ({_shown(given[row])})" for row in places]
         above = _ABOVE_ZERO.get(str(unit).lower(), "positive numbers")
+        above = "numbers" if least < 0 else above
         fix = f"fix these rows, or leave them out: {where_option(values.name, '>', 0)}"
         where = listed(rows)
         if left.sum() / 2 < bad.sum() < left.sum():
