@@ -14,8 +14,8 @@ from llmscale.explain import html
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.large_tables import ROWS
 from llmscale.explain.estimation.levels import points
-from llmscale.explain.estimation.result import Fit, run_weights, solved
 from llmscale.explain.estimation.noise import least_squares_residual
+from llmscale.explain.estimation.result import Fit, run_weights, solved
 from llmscale.explain.laws import Array
 from llmscale.notes.fitting import CONSTRAINT_FITS, CONSTRAINT_NOT_TESTED, CONSTRAINT_REJECTED
 

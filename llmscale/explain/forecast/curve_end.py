@@ -59,6 +59,11 @@ class Curve:
         return self.traits["tokens"]
 
     @property
+    def trunk(self) -> str:
+        """Its family, or itself if it shares nothing."""
+        return self.family or self.run_id
+
+    @property
     def share(self) -> float:
         """How much of the planned tokens it has seen."""
         return float(self.tokens_S[-1]) / self.planned if len(self.tokens_S) else 0.0
@@ -199,8 +204,7 @@ def forecast_end(
         )
     used = [one for one in finished if math.isfinite(one.loss) and one.loss > 0]
     used = [one for one in used if math.isfinite(one.level(share)) and one.run_id != run.run_id]
-    asked = _Asked.of(run, used, share, law)
-    others = np.array([one.family != run.family for one in used], dtype=bool)
+    others = np.array([one.trunk != run.trunk for one in used], dtype=bool)
     if others.sum() < FEWEST:
         raise InputError(
             f"{int(others.sum())} finished runs with curves are too few to know the end of "
@@ -208,6 +212,7 @@ def forecast_end(
             "finish more runs of the ladder, or let a law forecast it: llmscale predict --params "
             "--tokens",
         )
+    asked = _Asked.of(run, used, share, law)
     end = asked.forecast(len(used), others)
     compute_J = asked.compute[:-1]
     is_beyond = bool(asked.compute[-1] > _BEYOND * compute_J[others].max())
@@ -307,7 +312,7 @@ class _Asked:
             before=before if np.isfinite(before).all() else np.zeros(len(every)),
             end=np.log([one.loss for one in used]),
             compute=np.array(compute),
-            families=tuple(one.family or one.run_id for one in every),
+            families=tuple(one.trunk for one in every),
             law=law(every) if law and len(used) >= FEWEST else None,
         )
 
