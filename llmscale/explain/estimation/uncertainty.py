@@ -193,7 +193,8 @@ class _Variances:
         if self.free_points > 0:
             spread = size(np.sqrt(self.points / self.runs_a_point), plain=self.plain)
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
-            parts.append(f"misfit {spread} of the loss on {degrees} of freedom")
+            share = spread if self.plain else f"{spread} of the loss"
+            parts.append(f"misfit {share} on {degrees} of freedom")
         if self.free_seeds > 0:
             spread = size(np.sqrt(self.seeds), plain=self.plain)
             parts.append(f"{spread_word} {spread} on {self.free_seeds}")
