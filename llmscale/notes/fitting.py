@@ -56,9 +56,11 @@ KNOWN_FLOOR = Kind(
 OPTIMUM_NOT_BRACKETED = Kind(
     "optimum-not-bracketed",
     WRONG,
-    when="the lowest loss is at the smallest or largest size tried, at {limit:.0%} of the "
-    "budgets or more; with --method isoflop, at any",
-    means="The best size lies beyond those tried, so the optimum at such a budget is a guess.",
+    when="the lowest loss is at the smallest or largest size tried, and the law's own best size "
+    "beyond it, at {limit:.0%} of the budgets or more; with --method isoflop, the lowest loss at "
+    "any",
+    means="The best size lies beyond those tried, so the optimum at such a budget is a guess. The "
+    "law and its losses may be right for all that.",
     remedy="Add sizes beyond that end at the same budget.",
     limit=0.1,  # at fewer, noise may have put the lowest loss at an end
 )
@@ -213,7 +215,7 @@ EVALUATION_NOISE = Kind(
     when="the table has the standard error of the loss (`loss_se`, `loss_stderr`, ...)",
     means="The noise of runs is told apart: of evaluation, which more text for it lowers, and of "
     "seeds and data, which more seeds lower. Runs are weighed by both if their errors differ and "
-    "are {limit:.0%} of the variance or more.",
+    "are a tenth of the variance or more.",
     remedy="Evaluate on more text or train more seeds, whichever the note says. --columns "
     "loss_se=none leaves the errors out.",
     limit=0.1,
@@ -366,19 +368,41 @@ REPEATS_DIFFER = Kind(
 
 # What the residuals say.
 
+TWO_KINDS_OF_RUNS = Kind(
+    "two-kinds-of-runs",
+    WRONG,
+    when="runs follow one surface at two heights, further apart than runs of one kind scatter "
+    "(ln likelihood over one kind of {limit:g} or more)",
+    means="The table mixes runs that differ in something it does not say: data, tokenizer, split "
+    "of the loss, or whether the schedule was finished.",
+    remedy="Add a column that says which is which, and fit one law each with --by.",
+    limit=12,  # chance makes as much in one of 80 tables
+)
+GROUP_OFF_LAW = Kind(
+    "group-off-law",
+    DOUBT,
+    when="the largest or smallest sizes or budgets, or those of one of them, lie off what the "
+    "others say in a step that no other form of law makes (t test of each, p < {limit:g})",
+    means="Such a step is made, not scaled: less care at some sizes, other data, repeated text, "
+    "another count of N or D.",
+    remedy="Look at these runs; fit without them, and see what of the forecast hangs on them.",
+    limit=2e-5,  # some fifty groups are tried
+)
 RESIDUAL_TREND = Kind(
     "residual-trend",
-    WRONG,
+    NEWS,
     when="residuals follow N, D or D/N as no coefficients can (F test, p < {limit:g})",
-    means="The law's form does not hold over these runs, and misses more outside of them.",
+    means="The law's form does not hold exactly over these runs. Most public tables show a trend "
+    "of up to 0.5% of the loss, and their forecasts are no worse; a larger one is a doubt.",
     remedy="Compare forms (fit --law all), or fit the range that matters.",
     limit=0.01,
 )
 OUTLIERS = Kind(
     "outliers",
-    DOUBT,
+    NEWS,
     when="a run is more than {limit:g} robust standard deviations, and 0.5%, off the law",
-    means="Such runs follow another law: another setting, a mistake, or a spike at their end.",
+    means="Such runs follow another law: another setting, a mistake, or a spike at their end. If "
+    "one is 10% off, or the fit without them forecasts a loss outside its interval, it is a doubt.",
     remedy="Look at each; leave out with --where only what has a reason.",
     limit=5,
 )

@@ -32,18 +32,32 @@ FLOPS_FORWARD = Kind(
 FLOPS_OFF = Kind(
     "flops-off",
     DOUBT,
-    when="C is far from 6ND in the middle of the rows",
-    means="Another count of parameters, or only the active experts? Predictions at a budget take "
-    "C = 6ND.",
-    remedy="Name the column of N that multiplies every token, with --columns.",
+    when="C is far from 6ND in the middle of the rows, or at every size by one factor that is no "
+    "count of operations",
+    means="Another count of parameters, only the active experts, or a unit? Predictions at a "
+    "budget take C = 6ND.",
+    remedy="Name the column of N that multiplies every token, with --columns, or the unit of C "
+    "with --units.",
 )
 FLOPS_ROWS_OFF = Kind(
     "flops-rows-off",
     DOUBT,
-    when="C/(6ND) is the same in most rows, and {limit:g} times off in a few",
-    means="In those rows tokens were computed with a wrong batch, or parameters counted otherwise.",
+    when="C/(6ND) is the same in most rows, and {limit:g} times off in others; or rows are of two "
+    "counts",
+    means="In those rows FLOPs or parameters were counted otherwise, or tokens computed with a "
+    "wrong batch.",
     remedy="Fix these rows, or leave them out with --where.",
     limit=1.6,
+)
+EMBEDDINGS_COUNTED = Kind(
+    "embeddings-counted",
+    DOUBT,
+    when="C/(6ND) rises with size by {limit:g} times or more, to about 1",
+    means="N counts embeddings, which take part in no multiplication and are most of a small "
+    "model: its exponent is too high, and no other table's.",
+    remedy="Name the column of parameters without embeddings: --columns params=NAME.",
+    limit=1.2,
+    source="Porian et al. 2024; Pearce & Song 2024",
 )
 TOKENS_BELOW_PARAMS = Kind(
     "tokens-below-params",
@@ -60,6 +74,15 @@ TOKENS_A_PARAMETER = Kind(
     remedy="Say the units: --units params=K or the like.",
     limit=1e4,
 )
+ROWS_IN_OTHER_UNITS = Kind(
+    "rows-in-other-units",
+    WRONG,
+    when="N or D of some rows, taken in thousands, millions or billions, bring the misfit of all "
+    "losses down to {limit:.0%} of what it is",
+    means="Some rows count in another unit than the rest, and a law bends to meet both.",
+    remedy="Fix the rows that the note names, or leave them out with --where.",
+    limit=0.4,
+)
 EXPERTS_COUNTED = Kind(
     "experts-counted",
     DOUBT,
@@ -74,7 +97,8 @@ EXPERTS_COUNTED = Kind(
 LOSS_TOO_HIGH = Kind(
     "loss-too-high",
     WRONG,
-    when="a loss is above {limit:g} nats, ln of the largest vocabulary",
+    when="a loss is above {limit:g} nats, ln of the largest vocabulary; or losses are more than "
+    "twice what text costs models of these sizes and tokens",
     means="The run diverged, or its loss is in another unit.",
     remedy="Leave such rows out, or say the unit: --units loss=perplexity or bits.",
     limit=13,
@@ -82,7 +106,8 @@ LOSS_TOO_HIGH = Kind(
 LOSS_TOO_LOW = Kind(
     "loss-too-low",
     DOUBT,
-    when="half of the runs below 1B parameters have a loss under {limit:g} nats a token",
+    when="half of the runs below 1B parameters have a loss under {limit:g} nats a token, or half "
+    "of what text costs models of these sizes and tokens",
     means="Text costs such models more, code and maths may not. Losses in bits per byte give "
     "floor, amplitudes and predictions in bits per byte; exponents are the same in every unit.",
     remedy="Say that it is so: --units loss=nats. Or name a column in nats per token.",

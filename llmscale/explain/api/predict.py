@@ -168,12 +168,15 @@ def _wanted(fit: Fit) -> str:
 
 def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
     """The forecast at the best size and tokens of every budget."""
-    optima = tuple(optimum(fit, float(budget), level=level) for budget in flops.ravel())
+    check = tested(fit, level)
+    optima = tuple(
+        optimum(fit, float(budget), level=level, check=check) for budget in flops.ravel()
+    )
     best = {
         name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
         for name in ("params", "tokens")
     }
-    found = forecast_at(fit, level=level, check=tested(fit, level), **best)
+    found = forecast_at(fit, level=level, check=check, **best)
     budgets = flops if flops.ndim else float(flops)
     return replace(found, at={"flops": budgets, **found.at}, optima=optima)
 

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import Note, listed
+from llmscale.explain.diagnostics.checkpoints import hot_rows
 from llmscale.explain.diagnostics.evidence import Evidence, SeenCurve, counted, known, where
 from llmscale.explain.estimation.advice import more_budgets
 from llmscale.explain.estimation.levels import count_levels
@@ -32,7 +33,8 @@ def mid_schedule(evidence: Evidence) -> Note | None:
     """Checkpoints taken for runs: their learning rate had not come down."""
     if "lr_area" in evidence.fit.law.inputs:
         return None  # a law of whole curves, for which every step counts
-    reasons = [*_checkpoints(evidence.frame), *_stopped_early(evidence.frame)]
+    frame = evidence.frame
+    reasons = [*_checkpoints(frame), *_stopped_early(frame), *hot_rows(evidence)]
     hot = _hot_endings(evidence)
     if hot:
         reasons.append(
@@ -44,7 +46,7 @@ def mid_schedule(evidence: Evidence) -> Note | None:
         f"{'; '.join(reasons)}: before its cooldown a run's loss is above what a run of that "
         "length reaches, so the exponent of D comes out wrong (Hoffmann et al. 2022), and "
         "checkpoints of one run are not independent. Fit final losses alone, one run or cooldown "
-        f"branch a budget: {more_budgets(evidence.frame)}"
+        f"branch a budget: {more_budgets(frame)}"
     )
 
 

@@ -24,6 +24,7 @@ from llmscale.notes.fitting import (
     FLOOR_UNCERTAIN,
     OPTIMUM_NOT_BRACKETED,
 )
+from llmscale.notes.kind import Weight
 from llmscale.quantity import format_count
 
 _SMALL_VOCABULARY = 512
@@ -130,14 +131,15 @@ def optimum_not_bracketed(evidence: Evidence) -> Note | None:
     profiles = _profiles(frame)
     if len(profiles) < 2 or sum(map(len, profiles)) < _SHARE_IN_PROFILES * len(frame):
         return None
-    ends = (_open_end(frame, rows) for rows in profiles)
+    ends = (_open_end(evidence, rows) for rows in profiles)
     open_ended = [end for end in ends if end is not None]
     if not open_ended or len(open_ended) < OPTIMUM_NOT_BRACKETED.limit * len(profiles):
         return None
     return OPTIMUM_NOT_BRACKETED.note(
         f"at {len(open_ended)} of {counted(len(profiles), 'budget')} the lowest loss is at an end "
-        f"of the sizes tried: {listed(open_ended)}. The optimum there is extrapolated: add sizes "
-        "beyond that end at the same budget"
+        f"of the sizes tried, and the law's best size beyond it: {listed(open_ended)}. The optimum "
+        "there is extrapolated: add sizes beyond that end at the same budget",
+        Weight.DOUBT,
     )
 
 
@@ -151,14 +153,21 @@ def _profiles(frame: pd.DataFrame) -> list[NDArray[np.int_]]:
     return [rows for rows in budgets if _is_profile(params[rows], log_C[rows])]
 
 
-def _open_end(frame: pd.DataFrame, rows: NDArray[np.int_]) -> str | None:
-    """`1e18 FLOPs (largest, N = 10M)` if the best size of a budget is at an end of those tried."""
+def _open_end(evidence: Evidence, rows: NDArray[np.int_]) -> str | None:
+    """`1e18 FLOPs (largest, N = 10M)` if the best size of a budget is at an end of those tried, and
+    the law says so, too: noise puts the lowest of flat losses anywhere."""
+    frame = evidence.frame
     params, loss = (frame[name].to_numpy(dtype=float)[rows] for name in ("params", "loss"))
     best = best_at_end(params, loss)
     if best is None:
         return None
     end = "largest" if best == params.max() else "smallest"
     budget = np.exp(np.median(np.log(frame["flops"].to_numpy(dtype=float)[rows])))
+    # Of the law a budget is 6ND, whatever the table's own FLOPs count.
+    ND = np.median(6 * params * frame["tokens"].to_numpy(dtype=float)[rows])
+    of_law = evidence.fit.law.optimal(np.array([ND]))
+    if of_law is not None and params.min() < of_law[0][0] < params.max():
+        return None
     return f"{format_count(budget)} FLOPs ({end}, N = {format_count(best)})"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from llmscale.errors import Note
+from llmscale.explain.diagnostics import apart as _apart
 from llmscale.explain.diagnostics import curves as _curves
 from llmscale.explain.diagnostics import design as _design
 from llmscale.explain.diagnostics import misfit as _misfit
@@ -39,6 +40,8 @@ CHECKS: tuple[Callable[[Evidence], Note | None], ...] = (
     _settings.unfinished_runs,
     _settings.duplicate_runs,
     *_settings.MIXED,
+    _apart.two_kinds_of_runs,
+    _apart.group_off_law,
     _misfit.residual_trend,
     _misfit.outliers,
     _misfit.misfit_exceeds_noise,

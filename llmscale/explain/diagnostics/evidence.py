@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import counted as counted
+from llmscale.explain.diagnostics.smooth import Surface, beside, parabolas
+from llmscale.explain.diagnostics.smooth import basis as basis
 from llmscale.explain.estimation.levels import distinct, levels
 from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.estimation.result import Fit, settings_of
-from llmscale.explain.estimation.solver import unit_columns
 from llmscale.explain.laws import LETTERS, Array
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import RunTable
@@ -121,6 +122,17 @@ class Evidence:
         }
 
     @cached_property
+    def stiff(self) -> Surface | None:
+        """The surface of what the law's own coefficients can do; None for too few runs."""
+        return beside(self.residual, self.jacobian, [])
+
+    @cached_property
+    def smooth(self) -> Surface | None:
+        """The surface that may bend besides as any parabola in ln N and ln D does."""
+        axes = {name: logs for name, logs in self.axes.items() if name != "D/N"}
+        return beside(self.residual, self.jacobian, parabolas(axes))
+
+    @cached_property
     def own_settings(self) -> list[str]:
         """Columns that say how a run was made, other than its size, budget and seed: what a fair
         pair shares."""
@@ -151,14 +163,6 @@ class Evidence:
             *(name for name in self.fit.law.inputs if name not in LETTERS),
         ]
         return [name for name in dict.fromkeys(names) if name in self.frame]
-
-
-def basis(columns_RK: Array, tolerance: float = 1e-7) -> Array:
-    """An orthonormal basis of what the columns span, (R, rank)."""
-    if not columns_RK.shape[1]:
-        return columns_RK
-    left, singular, _ = np.linalg.svd(unit_columns(columns_RK), full_matrices=False)
-    return np.asarray(left[:, singular > tolerance * singular[0]])
 
 
 def groups(frame: pd.DataFrame, exact: Iterable[str] = ()) -> NDArray[np.int_]:

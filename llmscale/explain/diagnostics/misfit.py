@@ -7,22 +7,29 @@ from scipy import special
 from llmscale.errors import LlmscaleError, Note, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.diagnostics.evidence import Evidence, basis, counted, groups
+from llmscale.explain.diagnostics.smooth import robust_scale
 from llmscale.explain.estimation.advice import sweep_with
 from llmscale.explain.estimation.levels import levels
-from llmscale.explain.laws import Array
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.laws import LETTERS, Array
 from llmscale.notes.fitting import MISFIT_EXCEEDS_NOISE, OUTLIERS, RESIDUAL_TREND, SEED_NOISE
+from llmscale.notes.kind import Weight
 from llmscale.runs.title import run_titles
 
-_TREND_SIZE = 0.002
+_TREND_SIZE, _LARGE_TREND = 0.002, 0.005
 """0.2% of the loss, about what seeds do: smaller trends are certain in large tables, and harmless.
-"""
+Most public tables have one of up to 0.5%, and are forecast no worse than those without: it is a
+doubt only beyond that."""
 _OUTLIER_SIZE = 0.005
 """0.5% of the loss."""
 _OUTLIER_P = 0.01
 """Chance of naming any run of a right table with Gaussian noise, for few runs, where 5 is not far.
 """
-_NORMAL = {0.5: 0.6745, 0.75: 1.1503}
-"""Quantiles of |z| under Gaussian noise."""
+_BROKEN, _BROKEN_SCALES = 0.1, 10.0
+"""10% of the loss, and ten standard deviations: a run so far off went wrong, whatever hangs on
+it."""
+_AHEAD, _MOVED = 3.0, 0.01
+"""Times the largest N and D, which is 9 times the FLOPs, and 1% of the loss there."""
 _SPARE_FOR_SCALE = 5
 _SEEDS_FOR_NOISE = 3
 
@@ -49,11 +56,14 @@ def residual_trend(evidence: Evidence) -> Note | None:
     (p, name, thirds), *others = sorted(found)
     first, second, third = (_beside(evidence, value) for value in thirds)
     also = f" (and in {' and '.join(other for _, other, _ in others)})" if others else ""
+    large = max(max(thirds) - min(thirds) for _, _, thirds in found) > _LARGE_TREND
+    ahead = "the law will miss beyond them" if large else "other forms may fit as well"
     return RESIDUAL_TREND.note(
         f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the "
         f"law in the lowest third of {name}, {second} it in the middle and {third} it in the "
-        f"highest, so the law will miss beyond them. Compare forms: {evidence.command} --law "
-        f"all{_largest_half(evidence, name)}"
+        f"highest, so {ahead}. Compare forms: {evidence.command} --law "
+        f"all{_largest_half(evidence, name)}",
+        Weight.DOUBT if large else Weight.NEWS,
     )
 
 
@@ -61,7 +71,7 @@ def _trend(values: Array, residual: Array, own: Array) -> float:
     """The p-value of a line and a parabola in `values` beside what the columns `own` span."""
     if np.ptp(values) == 0:
         return 1.0
-    scale, centre = _scale(residual, own.shape[1]), float(np.median(residual))
+    scale, centre = robust_scale(residual, own.shape[1]), float(np.median(residual))
     calm = np.clip(residual, centre - 3 * scale, centre + 3 * scale)
     left = calm - own @ (own.T @ calm)
     z = (values - values.mean()) / values.std()
@@ -90,11 +100,15 @@ def outliers(evidence: Evidence) -> Note | None:
         f"{title} ({evidence.relative(off[row])})" for title, row in zip(titles, order, strict=True)
     )
     row = "row" if evidence.frame["run_id"].duplicated().any() else "run"
+    rest = _refit_without(evidence, far)
+    broken = bool((np.abs(off[far]) > max(_BROKEN, _BROKEN_SCALES * scale)).any())
+    matters = broken or _moves_forecast(evidence, rest)
     return OUTLIERS.note(
         f"{counted(len(order), row)} {'lies' if len(order) == 1 else 'lie'} more than "
         f"{limit:.2g} robust standard deviations ({evidence.size(scale)}) off the law: "
-        f"{named}{_without(evidence, far)}. Look for what is different about them (spikes, "
+        f"{named}{_without(evidence, far, rest)}. Look for what is different about them (spikes, "
         "learning rate, stopped early) before leaving any out",
+        Weight.DOUBT if matters else Weight.NEWS,
     )
 
 
@@ -178,7 +192,7 @@ def _far(evidence: Evidence) -> tuple[NDArray[np.bool_], Array, float, float]:
     off = residual - float(np.median(residual))
     if evidence.spare < _SPARE_FOR_SCALE:
         return np.zeros(len(off), dtype=bool), off, np.inf, np.inf
-    scale = _scale(residual, evidence.jacobian.shape[1])
+    scale = robust_scale(residual, evidence.jacobian.shape[1])
     # With few runs Gaussian noise over its own scale has Student's tails.
     limit = max(
         OUTLIERS.limit,
@@ -187,26 +201,19 @@ def _far(evidence: Evidence) -> tuple[NDArray[np.bool_], Array, float, float]:
     return (np.abs(off) > limit * scale) & (np.abs(off) > _OUTLIER_SIZE), off, scale, limit
 
 
-def _scale(residual: Array, coefficients: int) -> float:
-    """Robust standard deviation, from the median and the upper quartile of absolute residuals,
-    whichever is larger.
-
-    The `coefficients` smallest are left out: a fit under a small Huber delta passes through about
-    as many runs. The quartile guards against a median that is low by chance, and bears up to a
-    quarter of outliers."""
-    off = np.sort(np.abs(residual - np.median(residual)))
-    rest = off[min(coefficients, len(off) - 1) :]
-    return max(*(float(np.quantile(rest, share)) / z for share, z in _NORMAL.items()), 1e-12)
-
-
-def _without(evidence: Evidence, far: NDArray[np.bool_]) -> str:
-    """`; without them alpha goes from 0.35 to 0.37`, if the rest can be fitted."""
-    table = evidence.fit.table
+def _refit_without(evidence: Evidence, far: NDArray[np.bool_]) -> Fit | None:
+    """The fit without these runs, if there is one."""
     if evidence.refit is None:
-        return ""
+        return None
     try:
-        rest = evidence.refit(table.select(~far))
+        return evidence.refit(evidence.fit.table.select(~far))
     except LlmscaleError:
+        return None
+
+
+def _without(evidence: Evidence, far: NDArray[np.bool_], rest: Fit | None) -> str:
+    """`; without them alpha goes from 0.35 to 0.37`, if the rest can be fitted."""
+    if rest is None:
         return ""
     law, other = evidence.fit.law, rest.law
     moved = [
@@ -218,6 +225,23 @@ def _without(evidence: Evidence, far: NDArray[np.bool_]) -> str:
     return (
         f"; without {them} {', '.join(moved)}" if moved else f"; without {them} the exponents stay"
     )
+
+
+def _moves_forecast(evidence: Evidence, rest: Fit | None) -> bool:
+    """Whether the fit without some runs forecasts, ahead of the largest in every input, a loss
+    outside the interval of the fit to all; without an interval, one that differs by 1%."""
+    fit = evidence.fit
+    if rest is None or rest.law.inputs != fit.law.inputs:
+        return True
+    at = {
+        name: np.array([float(values.max()) * _AHEAD]) if name in LETTERS else values[:1]
+        for name, values in zip(fit.law.inputs, evidence.inputs, strict=True)
+    }
+    before, after = (float(np.log(one.loss(**at))[0]) for one in (fit, rest))
+    low, high = (float(np.log(end)[0]) for end in fit.band(**at))
+    if not np.isfinite(low + high):
+        return not abs(after - before) < _MOVED
+    return not low <= after <= high
 
 
 def _thirds(values: Array, *ties: Array) -> list[NDArray[np.int_]]:

@@ -333,14 +333,42 @@ def duplicate_runs(evidence: Evidence) -> Note | None:
         frame.duplicated([name for name in frame.columns if name != "run_id"])
         & frame["loss"].duplicated()
     )
+    what = "repeat another in every column"
+    if not again.any():
+        again, what = _rounded(frame), "repeat another, rounded, at its size and tokens"
     if not again.any():
         return None
     return DUPLICATE_RUNS.note(
-        f"{counted(int(again.sum()), 'row')} repeat another in every column: "
+        f"{counted(int(again.sum()), 'row')} {what}: "
         f"{listed(run_titles(frame, np.flatnonzero(again)))}. They weigh double and make "
         "intervals too narrow: take them out",
         Weight.DOUBT if again.mean() < _MANY_DUPLICATES else None,
     )
+
+
+_LEAST_ROUNDED, _LEAST_DECIMALS = 2, 3
+
+
+def _rounded(frame: pd.DataFrame) -> pd.Series:
+    """Rows whose loss is that of another of the same size and tokens with fewer decimals: two or
+    more of three decimals at least, as chance hardly makes."""
+    again = pd.Series(data=False, index=frame.index)
+    names = [name for name in ("params", "tokens") if name in frame]
+    if frame["run_id"].duplicated().any() or not frame.duplicated(names).any():
+        return again
+    for _, rows in frame[frame.duplicated(names, keep=False)].groupby(names, dropna=False):
+        losses = rows["loss"].to_numpy(dtype=float)
+        decimals = np.array([_decimals(loss) for loss in losses])
+        for place in np.argsort(decimals, kind="stable")[:-1]:
+            few = int(decimals[place])
+            same = np.round(losses, few) == losses[place]
+            finer = same & (decimals > few)
+            again[rows.index[place]] = few >= _LEAST_DECIMALS and bool(finer.any())
+    return again if again.sum() >= _LEAST_ROUNDED else again & False
+
+
+def _decimals(value: float) -> int:
+    return len(f"{value:.15g}".partition(".")[2])
 
 
 def _searched(frame: pd.DataFrame) -> list[NDArray[np.int_]]:

@@ -7,6 +7,7 @@ from llmscale.explain.estimation.result import Fit
 from llmscale.notes import Weight, weight_of
 from llmscale.notes.fitting import (
     FLOOR_UNCERTAIN,
+    GROUP_OFF_LAW,
     HOLDOUT_ONE_SIDED,
     MISFIT_EXCEEDS_NOISE,
     NO_INTERVAL,
@@ -18,7 +19,14 @@ _MOST_EXPONENTS = 2
 _MOST_CODES = 2
 _NEAR_ONLY = tuple(
     kind.code
-    for kind in (HOLDOUT_ONE_SIDED, RESIDUAL_TREND, REPEATED_DATA, NO_INTERVAL, FLOOR_UNCERTAIN)
+    for kind in (
+        HOLDOUT_ONE_SIDED,
+        GROUP_OFF_LAW,
+        RESIDUAL_TREND,
+        REPEATED_DATA,
+        NO_INTERVAL,
+        FLOOR_UNCERTAIN,
+    )
 )
 """Notes that say nothing against the law near its runs, and much against it beyond them."""
 _OF_FORM = (RESIDUAL_TREND.code, MISFIT_EXCEEDS_NOISE.code)
@@ -67,7 +75,8 @@ def _use(fit: Fit) -> str:
         return "do not extrapolate"
     if _missed(fit):
         return "that is outside of its interval, so do not extrapolate"
-    near = [note.code for note in fit.notes if note.code in _NEAR_ONLY]
+    doubts = (note for note in fit.notes if weight_of(note) > Weight.NEWS)
+    near = [note.code for note in doubts if note.code in _NEAR_ONLY]
     if near:
         return f"usable near these runs ({near[0]})"
     but = f", but mind {wrong[0]}" if wrong else ""

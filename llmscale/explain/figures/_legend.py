@@ -32,7 +32,8 @@ def law_label(fit: Fit, width: float, *, first: bool) -> str:
 def formula(plain: str) -> str:
     """`L = E + A/N^alpha` as matplotlib's mathtext."""
     plain = re.sub(r"\b(\w)_(\w+)_star\b", r"\1_{\2}^{*}", plain)
-    raised = re.sub(r"\^\(?([\w.+-]+)\)?", r"^{\1}", plain)
+    plain = re.sub(r"\b(\w)_(\w{2,})\b", r"\1_{\2}", plain)
+    raised = re.sub(r"\^(?:\(([\w.+-]+)\)|([\w.+-]+))", r"^{\1\2}", plain)
     named = re.sub(rf"\b({'|'.join(_GREEK)})(?![A-Za-z])", r"\\\1", raised)
     return f"${named.replace('*', ' ')}$"
 

@@ -25,6 +25,7 @@ _UNKNOWN = 0.02
 """The same for laws that were not measured."""
 _BUDGETS = 4.0
 """How many budgets of the table that counts as."""
+_ENOUGH = 3
 AS_GOOD = 1.25
 """Laws that err at most this many times as much as the best forecast as well as it."""
 
@@ -49,8 +50,12 @@ def judged(tests: Mapping[str, Backtest], excess: float = 0.0) -> tuple[Judged, 
 
 
 def as_good(ranked: Sequence[Judged]) -> tuple[str, ...]:
-    """The laws that forecast as well as the best, which comes first."""
-    return tuple(one.law for one in ranked if one.score <= AS_GOOD * ranked[0].score)
+    """The laws that forecast as well as the best, which comes first: on this table if it has
+    enough budgets to tell, else with what public tables say."""
+    best = ranked[0]
+    if best.budgets >= _ENOUGH:
+        return tuple(one.law for one in ranked if one is best or one.error <= AS_GOOD * best.error)
+    return tuple(one.law for one in ranked if one.score <= AS_GOOD * best.score)
 
 
 def _judged(law: str, frame: pd.DataFrame, excess: float) -> Judged:

@@ -11,12 +11,12 @@ from llmscale.explain.laws import Law
 
 @dataclass(frozen=True)
 class Anchored(Law):
-    """L(N, D) = (E + A/C^gamma) (1 + S(N, D)) / (1 + S*(C)), C = 6ND.
+    """L(N, D) = (E + A/C^gamma) (1 + S(N, D)) / (1 + S_min(C)), C = 6ND.
 
-    S = ((N_S/N)^alpha + (D_S/D)^beta)^k is the shape of `skaling` in units of its floor, and S*(C)
-    the least S of the budget: E + A/C^gamma is the loss of compute-optimal runs, and the rest is
-    what a run loses off the optimum. Laws in N and D that are fitted to all runs alike give way at
-    the best ones, which are those that get forecast."""
+    S = ((N_S/N)^alpha + (D_S/D)^beta)^k is the shape of `skaling` in units of its floor, and
+    S_min(C) the least S of the budget: E + A/C^gamma is the loss of compute-optimal runs, and the
+    rest is what a run loses off the optimum. Laws in N and D that are fitted to all runs alike give
+    way at the best ones, which are those that get forecast."""
 
     E: float
     A: float
@@ -28,8 +28,8 @@ class Anchored(Law):
     k: float
 
     equation = (
-        "L = (E + A/C^gamma) (1 + S(N, D))/(1 + S*(C)), S = ((N_S/N)^alpha + (D_S/D)^beta)^k, S* "
-        "its least at C = 6ND"
+        "L = (E + A/C^gamma) (1 + S(N, D))/(1 + S_min(C)), S = ((N_S/N)^alpha + (D_S/D)^beta)^k, "
+        "S_min its least at C = 6ND"
     )
     source = "llmscale (2026): Hoffmann et al. 2022, approaches 1 and 3 in one"
     published = (1.6, 150.0, 0.12, 1.4e6, 2.4e7, 0.53, 0.51, 0.65)

@@ -160,6 +160,28 @@ def undertuned() -> pd.DataFrame:
     return frame.assign(loss=frame["loss"] * (1 + 0.01 * (-1.0) ** (size + budget)))
 
 
+def half_of_another_text() -> pd.DataFrame:
+    """Every other run, at random, on a text that costs 4% more."""
+    other = np.random.default_rng(3).permutation(np.arange(40) % 2)
+    return clean().assign(loss=clean()["loss"] * np.where(other, 1.04, 1.0))
+
+
+def checkpoints(steps: tuple[float, ...]) -> pd.DataFrame:
+    """Rows of one cosine a size, at these shares of it, 4% above their law at its start."""
+    N, done = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e9, 8), steps))
+    D = 80 * N * done
+    noise = np.exp(0.002 * np.random.default_rng(4).standard_normal(len(N)))
+    heat = np.exp(0.02 * (1 + np.cos(np.pi * done)))
+    return pd.DataFrame({"params": N, "tokens": D, "loss": TRUTH.loss(N, D) * noise * heat})
+
+
+def rounded_again() -> pd.DataFrame:
+    """Three runs that stand twice, once with three decimals."""
+    again = clean(seeds=1)[:3]
+    again = again.assign(loss=again["loss"].round(3), run_id=["a", "b", "c"], steps=1999)
+    return pd.concat([clean(seeds=1), again], ignore_index=True)
+
+
 FIRING: dict[str, Callable[[], pd.DataFrame]] = {
     "collinear-design": collinear,
     "few-sizes": lambda: clean(sizes=3),
@@ -180,6 +202,8 @@ FIRING: dict[str, Callable[[], pd.DataFrame]] = {
     "mixed-architectures": lambda: with_values(arch=["gpt2", "llama"] * 20),
     "mixed-evaluations": lambda: with_values(eval_set=["c4", "pile"] * 20),
     "mixed-contexts": lambda: with_values(context=[128, 256] * 20),
+    "two-kinds-of-runs": half_of_another_text,
+    "group-off-law": lambda: changed(slice(32, 40), loss=1.03 * clean()["loss"][32:40]),
     "residual-trend": interacting,
     "outliers": lambda: changed(slice(7, 7), loss=7.0),
     "misfit-exceeds-noise": undertuned,
@@ -198,6 +222,56 @@ def test_a_clean_table_raises_nothing() -> None:
 @pytest.mark.parametrize("code", FIRING)
 def test_every_code_fires_on_a_table_that_deserves_it(code: str) -> None:
     assert code in codes(FIRING[code]())
+
+
+def test_rows_that_lie_high_before_the_last_of_their_size_are_checkpoints() -> None:
+    for steps in ((0.25, 0.5, 0.75, 1.0), (0.0625, 0.125, 0.25, 0.5, 1.0)):
+        frame = checkpoints(steps)
+        assert "above the law by up to" in message(frame, "mid-schedule")
+        assert "mid-schedule" not in codes(
+            frame.assign(loss=TRUTH.loss(frame["params"], frame["tokens"]))
+        )
+
+
+def test_rows_that_stand_again_rounded_are_duplicates() -> None:
+    assert "a, b, c" in message(rounded_again(), "duplicate-runs")
+    near = rounded_again()
+    near.loc[20:, "loss"] += 0.004
+    assert "duplicate-runs" not in codes(near)
+
+
+def test_notes_on_groups_of_runs_name_them_and_ask_what_is_different() -> None:
+    largest = message(FIRING["group-off-law"](), "group-off-law")
+    assert "the largest sizes (N = 1B) lie above what the other runs say" in largest
+    assert "--where 'params < 1000000000'" in largest
+    kinds = message(half_of_another_text(), "two-kinds-of-runs")
+    assert "20 of 40 runs lie 3.9% above the others" in kinds
+    bits = clean().assign(
+        loss=clean()["loss"].where(np.arange(40) % 3 > 0, clean()["loss"] * 1.4427)
+    )
+    assert "as bits and nats per token are" in message(bits, "two-kinds-of-runs")
+
+
+def test_trends_and_outliers_that_move_no_forecast_are_news() -> None:
+    def weight(frame: pd.DataFrame, code: str) -> Weight:
+        notes = diagnose(refit(read_table(frame)), runs=frame, refit=refit)
+        return next(weight_of(note) for note in notes if note.code == code)
+
+    turn = np.log(clean()["tokens"] / clean()["params"] / 40) / np.log(8)
+    for bend, heavy in ((0.006, Weight.NEWS), (0.02, Weight.DOUBT)):
+        bent = clean(noise=0.0005)
+        bent["loss"] *= 1 + bend * turn**2
+        assert weight(bent, "residual-trend") is heavy
+    slightly = changed(slice(20, 20), loss=1.02 * clean()["loss"][20])
+    assert weight(slightly, "outliers") is Weight.NEWS
+    assert weight(FIRING["outliers"](), "outliers") is Weight.DOUBT
+
+
+def test_an_optimum_that_the_law_finds_inside_is_bracketed() -> None:
+    frame = isoflop(1.0)
+    ends = frame.index % 6 == 5
+    frame.loc[ends, "loss"] = 0.9999 * frame.groupby("flops")["loss"].transform("min")[ends]
+    assert "optimum-not-bracketed" not in codes(frame)
 
 
 def test_a_lowest_loss_shared_by_an_end_and_a_setting_inside_is_bracketed() -> None:

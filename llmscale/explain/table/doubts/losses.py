@@ -15,6 +15,7 @@ from llmscale.explain.table.columns.names import (
     rises,
 )
 from llmscale.explain.table.doubts.taken import Array, Taken
+from llmscale.notes.kind import Weight
 from llmscale.notes.reading import (
     LOSS_PER_BYTE,
     LOSS_TOO_HIGH,
@@ -28,6 +29,11 @@ LARGEST_LOSS = LOSS_TOO_HIGH.limit
 _BY_NAME = "is a metric that rises as models improve, by its name"
 _SMALL = 1e9
 """Parameters below which text costs a model more than a nat a token."""
+_NEAR_TEXT = 3e7
+"""Parameters, or tokens."""
+_LOW, _HIGH = 0.55, 2.2
+"""Of what text costs: losses of published tables lie between 0.7 and 1.4; log10 would be 0.43 of
+it, perplexities 3 times and more."""
 _LEVEL = 0.05
 """A slope in ln N or ln D is level up to this share of the other one."""
 
@@ -55,6 +61,14 @@ def doubtful_loss(taken: Taken) -> list[Note]:
         rows = listed(f"{taken.names[row]} ({loss[row]:.4g})" for row in np.flatnonzero(high))
         message = f"the loss of {rows} is above ln of any vocabulary: diverged, or another unit?"
         notes.append(LOSS_TOO_HIGH.note(message))
+    elif len(loss) > 1 and _beside_text(taken) > _HIGH:
+        message = (
+            f"column {column!r} goes from {loss.min():.4g} to {loss.max():.4g}, "
+            f"{_beside_text(taken):.2g} times what text costs models of these sizes in nats per "
+            "token: is it a perplexity (--units loss=perplexity), or in bits (--units loss=bits)? "
+            "If it is in nats: --units loss=nats"
+        )
+        notes.append(LOSS_TOO_HIGH.note(message, Weight.DOUBT))
     if per_byte(column):
         message = (
             f"column {column!r} is in bits per byte by its name: floor, amplitudes and "
@@ -64,8 +78,8 @@ def doubtful_loss(taken: Taken) -> list[Note]:
     elif _too_low(taken):
         message = (
             f"column {column!r} goes from {loss.min():.4g} to {loss.max():.4g}, low for nats per "
-            "token of text at these sizes: bits per byte (usually 0.5 to 1.2)? Then floor, "
-            "amplitudes and predictions are, too, and do not compare with nats per token; "
+            "token of text at these sizes: bits per byte (usually 0.5 to 1.2), or log10? Then "
+            "floor, amplitudes and predictions are, too, and do not compare with nats per token; "
             "exponents stay. If it is in nats (code, maths): --units loss=nats"
         )
         notes.append(LOSS_TOO_LOW.note(message))
@@ -89,7 +103,22 @@ def _too_low(taken: Taken) -> bool:
     """Whether most small models do better than text lets them."""
     small = ~(taken.values("params") >= _SMALL)
     loss = taken.values("loss")[small]
-    return len(loss) > 0 and float(np.median(loss)) < LOSS_TOO_LOW.limit
+    if len(loss) > 0 and float(np.median(loss)) < LOSS_TOO_LOW.limit:
+        return True
+    return _beside_text(taken) < _LOW
+
+
+def _beside_text(taken: Taken) -> float:
+    """The typical loss over what text costs a model of its size and tokens, by the law of Hoffmann
+    et al. 2022 as Besiroglu et al. 2024 fit it; 1 for sizes that it was not measured near."""
+    if not taken.has("params", "tokens"):
+        return 1.0
+    N, D = taken.values("params"), taken.values("tokens")
+    near = (N > _NEAR_TEXT) & (D > _NEAR_TEXT)
+    if near.mean() < 0.5:
+        return 1.0
+    of_text = 1.817 + 482.0 / N[near] ** 0.348 + 2085.0 / D[near] ** 0.366
+    return float(np.median(taken.values("loss")[near] / of_text))
 
 
 def mixed_splits(raw: pd.DataFrame) -> list[Note]:
@@ -168,8 +197,8 @@ def _rising(taken: Taken, direction: str) -> InputError:
         how = "fit what falls instead, such as 1 - accuracy with --units loss=accuracy"
     return InputError(
         f"column {column!r} of {taken.path}, taken for the loss, {direction}: a law of loss falls",
-        f"{how}; or name another column: --columns loss=NAME (--units loss=nats takes the numbers "
-        "as they stand)",
+        f"{how}, or a law of scores: --law accuracy; or name another column: --columns loss=NAME "
+        "(--units loss=nats takes the numbers as they stand)",
     )
 
 

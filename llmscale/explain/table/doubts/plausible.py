@@ -18,11 +18,13 @@ from llmscale.explain.table.doubts.amounts import (
     refuse_alone,
     refuse_derived,
 )
+from llmscale.explain.table.doubts.flops_counts import doubtful_counts
 from llmscale.explain.table.doubts.losses import (
     doubtful_loss,
     refuse_named_rising,
     refuse_rising,
 )
+from llmscale.explain.table.doubts.row_units import rows_in_other_units
 from llmscale.explain.table.doubts.taken import Taken
 
 FEWEST_ROWS = 4
@@ -51,11 +53,13 @@ def check(taken: Taken) -> list[Note]:
     if len(taken.frame) < FEWEST_ROWS or most < FEWEST_SIZES:
         return notes
     if taken.has("params", "tokens", "flops"):
-        notes += doubtful_compute(taken)
+        compute = doubtful_compute(taken)
+        notes += compute or doubtful_counts(taken)
     if taken.has("params", "tokens"):
         by_hand = all(name in taken.units for name in ("params", "tokens"))
         if not (by_hand or taken.insists("params") or taken.insists("tokens")):
             notes += doubtful_sizes(taken)
+            notes += rows_in_other_units(taken)
     elif there == ["params", "flops"] and not taken.sure(*there):
         refuse_derived(taken, "params", "tokens", "D = C/(6N)")
     elif there == ["tokens", "flops"] and not taken.sure(*there):

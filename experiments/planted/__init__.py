@@ -1,0 +1,1 @@
+"""What planted_faults.py plants, and where."""
