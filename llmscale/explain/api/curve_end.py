@@ -184,6 +184,8 @@ def _said_by(law: Any, runs: RunTable, options: Options, every: Sequence[Curve])
         fit = fit_laws(runs, (law,), quick)[0]
     except LlmscaleError:
         return None
+    if fit.law.plain or fit.law.estimator is not None:
+        return None
     traits = dict(every[-1].traits)
     traits.setdefault("flops", 6.0 * traits["params"] * traits["tokens"])
     ids = fit.table.frame["run_id"].astype(str).tolist()
