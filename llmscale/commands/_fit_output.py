@@ -61,7 +61,10 @@ def _coefficients(fits: "tuple[Fit, ...]") -> "Table":
     for name in dict.fromkeys(name for one in fits for name in one.law.coefficient_names()):
         cells: list[str] = []
         for one in fits:
-            cells += _value(one.law.coefficients().get(name), one.intervals.get(name), 5)
+            pair = _value(one.law.coefficients().get(name), one.intervals.get(name), 5)
+            if pair[0] and name in one.constraints.held:
+                pair[1] = one.ends(name)
+            cells += pair
         shown.add_row(name, *cells)
     if any(one.compute_optimal for one in fits):
         for name, meaning in (("a", "N* ∝ C^a"), ("b", "D* ∝ C^b")):
@@ -177,7 +180,7 @@ def _interval(ends: tuple[float, float] | None) -> str:
 
 def _named_law(one: "Fit", indent: str = "") -> "Text":
     return output.styled(
-        indent, (one.law.name, "bold"), f": {one.law.formula}  ", (f"({one.law.source})", "dim")
+        indent, (one.law.name, "bold"), f": {one.formula}  ", (f"({one.law.source})", "dim")
     )
 
 
@@ -214,7 +217,8 @@ def next_step(fits: "tuple[Fit, ...]") -> str:
         )
         return f"measure more {what}: {sweep}"
     in_one = [] if first.options.variable == "params" else ["--variable", first.options.variable]
-    plot = first.table.command("plot", "--law", first.law.place or first.law.name, *in_one)
+    said = first.options.constraint_words
+    plot = first.table.command("plot", "--law", first.law.place or first.law.name, *in_one, *said)
     if not first.table.path.exists():
         return f"put the table into FILE, and draw the law: {plot}"
     if codes & {ONE_TOKEN_BUDGET.code, TOKENS_PROPORTIONAL.code}:

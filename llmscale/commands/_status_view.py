@@ -1,6 +1,7 @@
 """What `llmscale status` looks at and shows: once, or until the sweep ends."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,6 +22,7 @@ from llmscale.notes import MOST_SHOWN
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from llmscale.explain.forecast.curve_end import EndForecast
     from llmscale.measure.sweep.run_status import RunStatus
     from llmscale.measure.sweep.status import SweepStatus
     from llmscale.runs.results_folder import ResultsFolder
@@ -90,8 +92,22 @@ def _drawn(
     return Group(*parts_of(folder, now, curves, price, everything), next_step)
 
 
+def ends_of(folder: "ResultsFolder", now: "SweepStatus") -> "list[EndForecast]":
+    """Where the runs that are being trained will end, as far as finished ones tell."""
+    if not any(run.is_under_way for run in now.runs):
+        return []
+    from llmscale.explain.forecast.folder_curves import ends_under_way
+
+    return ends_under_way(folder, now.runs)
+
+
 def parts_of(
-    folder: "ResultsFolder", now: "SweepStatus", curves: bool, price: float | None, everything: bool
+    folder: "ResultsFolder",
+    now: "SweepStatus",
+    curves: bool,
+    price: float | None,
+    everything: bool,
+    ends: "Sequence[EndForecast]" = (),
 ) -> "list[RenderableType]":
     count = counted(len(now.runs), "run")
     rates = now.tuned is not None or has_rates(now.runs)
@@ -106,6 +122,7 @@ def parts_of(
         parts.append(output.styled((f"{run_title(run, rates)}: {run.note}", "yellow")))
     if curves:
         parts += [output.styled(""), _curves(folder, now)]
+    parts += [output.styled(end.sentence) for end in ends]
     parts.append(output.styled(_spent(now, price)))
     if now.holder:
         parts.append(output.styled(f"carried out by {now.holder}"))
@@ -155,4 +172,5 @@ def as_json(
         said |= {"price": price, "cost": now.device_hours * price}
     if curves:
         said["curves"] = [curve.to_json() for curve in loss_curves(folder, now.runs)]
+    said["forecasts"] = [end.to_json() for end in ends_of(folder, now)]
     return said

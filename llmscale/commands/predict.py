@@ -11,6 +11,7 @@ from llmscale.quantity import format_count
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from llmscale.explain.forecast.curve_end import EndForecast
     from llmscale.explain.forecast.forecast import Forecast
 
 
@@ -28,12 +29,28 @@ def predict(
     """
     import llmscale
 
-    found = llmscale.predict(table, **settings)
+    found: Any = llmscale.predict(table, **settings)
     if json:
         output.print_json(found.to_json())
+    elif settings["from_curve"]:
+        _show_end(found)
     else:
         _show(found)
     output.warn_all(found.all_notes, every=notes)
+
+
+def _show_end(found: "EndForecast") -> None:
+    """The end of a run under way."""
+    ends = f" {_ends(found.low, found.high)} ({100 * found.level:g}%)"
+    at = f"N = {format_count(found.params)}, D = {format_count(found.tokens)}"
+    said = f"{found.run} will end at loss {found.loss:.4f}{ends.replace(' - ', ' ')}"
+    output.results.say("forecast:", "bold", said, "bold")
+    by = f"{found.share:.0%} of {at}; training loss {found.now:.4f} now"
+    output.results.print(output.styled(f"{by}; judged by {found.finished} finished runs"))
+    if found.law_loss is not None:
+        output.results.say(f"{found.law}:", "", f"{found.law_loss:.4f} for its size and tokens")
+    if found.coverage:
+        output.results.say("coverage:", "", found.coverage)
 
 
 def _show(found: "Forecast") -> None:
@@ -43,8 +60,12 @@ def _show(found: "Forecast") -> None:
     assert found.fit is not None
     fit = found.fit
     output.results.say("forecast:", "bold", found.verdict, "bold")
-    fitted = f": {fit.law.formula}, fitted to {fit.origin.size}"
+    fitted = f": {fit.formula}, fitted to {fit.origin.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
+    if found.chosen:
+        output.results.say("law:", "", found.chosen.reason)
+        if found.chosen.spread_text:
+            output.results.say("", "", found.chosen.spread_text)
     show_reading(fit.origin, fit.law.inputs)
     columns: list[str | Text] = [
         *(LETTERS.get(name, name) for name in found.at),

@@ -52,6 +52,6 @@ def status(
     if json:
         output.print_json(view.as_json(found, now, curves, price))
         return
-    for part in view.parts_of(found, now, curves, price, all):
+    for part in view.parts_of(found, now, curves, price, all, view.ends_of(found, now)):
         output.results.print(part)
     output.show_next(now.next_command)

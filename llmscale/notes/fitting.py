@@ -188,6 +188,36 @@ SCORE_BOOTSTRAP = Kind(
     remedy="Nothing.",
     limit=2**15,
 )
+DEPENDENT_RUNS = Kind(
+    "dependent-runs",
+    NEWS,
+    when="a column names what runs came from, and several came from one",
+    means="Branches of a trunk share its seed and data, so they are drawn together: the intervals "
+    "rest on the trunks, not on the branches.",
+    remedy="Nothing, or train more trunks.",
+)
+SIZE_EFFECT = Kind(
+    "size-effect",
+    NEWS,
+    when="runs of one size are off the law together, by more than their scatter explains (F test, "
+    "p < {limit:g})",
+    means="Sizes differ in shape or tuning, or the law's form does not hold in N: the intervals "
+    "count on it, and rest on the number of sizes.",
+    remedy="Tune each size, measure more sizes, or compare forms (fit --law all).",
+    limit=0.05,
+    source="Searle et al. 1992",
+)
+EVALUATION_NOISE = Kind(
+    "evaluation-noise",
+    NEWS,
+    when="the table has the standard error of the loss (`loss_se`, `loss_stderr`, ...)",
+    means="The noise of runs is told apart: of evaluation, which more text for it lowers, and of "
+    "seeds and data, which more seeds lower. Runs are weighed by both if their errors differ and "
+    "are a tenth of the variance or more.",
+    remedy="Evaluate on more text or train more seeds, whichever the note says. --columns "
+    "loss_se=none leaves the errors out.",
+    limit=0.1,
+)
 REFITS_NOT_SETTLED = Kind(
     "refits-not-settled",
     NEWS,
@@ -367,6 +397,40 @@ SEED_NOISE = Kind(
     means="The ladder is hardly above its noise.",
     remedy="Space the sizes wider, evaluate on more tokens, or add seeds.",
     limit=1 / 3,
+)
+
+# What was said of coefficients: --fix, --tie, --bound.
+
+CONSTRAINT_REJECTED = Kind(
+    "constraint-rejected",
+    WRONG,
+    when="a fit with fixed, tied or bounded coefficients is worse than the free one by more than "
+    "noise would make it (p < {limit:g})",
+    means="What was said of the coefficients does not hold for these runs, and the others make up "
+    "for it.",
+    remedy="Fit without that, or find out in what these runs differ from where it was measured.",
+    limit=0.05,
+)
+CONSTRAINT_FITS = Kind(
+    "constraint-fits",
+    NEWS,
+    when="a fit with fixed, tied or bounded coefficients is no worse than noise would make it",
+    means="These runs do not speak against what was said; few runs hardly could.",
+    remedy="Nothing.",
+)
+CONSTRAINT_NOT_TESTED = Kind(
+    "constraint-not-tested",
+    NEWS,
+    when="the runs cannot tell the coefficients without what was said of them",
+    means="The result is as good as what was said.",
+    remedy="Measure more runs to test it.",
+)
+BOUND_ACTIVE = Kind(
+    "bound-active",
+    DOUBT,
+    when="a coefficient ends on a bound that it was given",
+    means="Its value is the bound, and the others follow.",
+    remedy="Widen the bound, or find out why the runs pull beyond.",
 )
 
 # Several groups.

@@ -53,6 +53,40 @@ KEPT_OPTIONS = Kind(
     remedy="Nothing, or fit again with the usual ones: --refit.",
 )
 
+# The end of a run that is under way.
+
+CURVE_NOT_TESTED = Kind(
+    "curve-not-tested",
+    DOUBT,
+    when="too few runs have ended to forecast each of them from the others",
+    means="How far such forecasts miss is not known: there is no interval.",
+    remedy="Finish more runs of the ladder.",
+)
+CURVE_FAR_BEYOND = Kind(
+    "curve-far-beyond",
+    DOUBT,
+    when="the run is larger than all finished runs, and too few of these could be forecast from "
+    "smaller ones",
+    means="Beyond the finished runs the forecast may miss by more than its interval says.",
+    remedy="Finish more runs of the ladder.",
+)
+CURVE_TAKEN_FOR = Kind(
+    "curve-taken-for",
+    NEWS,
+    when="the curve of a run under way is read from a file",
+    means="The run is taken to be of the recipe and the text of the finished runs, and the column "
+    "that is named for its training loss.",
+    remedy="Choose the runs of its recipe with --where.",
+)
+CURVE_OF_VALIDATION = Kind(
+    "curve-of-validation",
+    DOUBT,
+    when="the file of a run under way has a validation loss and no training loss",
+    means="Finished runs are compared by their training loss, which lies lower where text is "
+    "repeated.",
+    remedy="Give a log with the training loss.",
+)
+
 # Compute-optimal allocation.
 
 FLOPS_NOT_6ND = Kind(

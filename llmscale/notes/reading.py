@@ -209,6 +209,14 @@ RUN_ID_REPEATED = Kind(
     "was taken, and intervals rest on it.",
     remedy="If that is wrong: --columns run_id=NAME, or run_id=none.",
 )
+LOSS_ERROR_IGNORED = Kind(
+    "loss-error-ignored",
+    DOUBT,
+    when="the column of the loss's standard error is negative, empty, 0 throughout or as large as "
+    "the loss",
+    means="It is no standard error, so runs are not weighed by it.",
+    remedy="Fix it, name another column (--columns loss_se=NAME), or say --columns loss_se=none.",
+)
 STEPS_REPEATED = Kind(
     "steps-repeated",
     NEWS,

@@ -14,7 +14,7 @@ from llmscale.explain.allocation import (
     allocate,
     allocate_all,
 )
-from llmscale.explain.api.fitted import check_variable
+from llmscale.explain.api.fitted import check_constraints, check_variable
 from llmscale.explain.api.read import LawName, laws_of, read_runs
 from llmscale.explain.api.settings import (
     FitSpec,
@@ -23,7 +23,7 @@ from llmscale.explain.api.settings import (
     options_given,
     reading_given,
 )
-from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.options import CONSTRAINTS, Options, asked_for
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.suitability import default_laws
 from llmscale.explain.fit.backtest import check
@@ -155,7 +155,7 @@ def fit(
 def _by_group(runs: RunTable, by: str, laws: tuple[LawName, ...], options: Options) -> Groups:
     parts = groups(runs, by)
     smallest = min(parts.values(), key=lambda part: len(part.frame))
-    law = laws[0] if laws else default_laws(smallest, options.variable)[0]
+    law = laws[0] if laws else default_laws(smallest, options.variable, options.constraints)[0]
     return fit_groups(parts, by, law, options)
 
 
@@ -200,6 +200,7 @@ def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[
     """Raise InputError for settings that do not go together, before anything is read."""
     method, by = spec.method, spec.by
     check_variable(laws, given)
+    check_constraints(laws, spec.options)
     several = len(laws) > 1 or "all" in laws
     if "all" in laws and len(laws) > 1:
         raise InputError(
@@ -221,11 +222,13 @@ def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[
         raise InputError(
             f"the method {method} takes one law, as the surface it is checked on", "name one --law"
         )
-    idle = [name for name in ("holdout", "intervals", "variable") if name in given]
+    unused = ("holdout", "intervals", "variable", *CONSTRAINTS)
+    idle = [name for name in unused if given.get(name)]
     if idle:
         raise InputError(
             f"the method {method} makes no use of --{idle[0]}",
-            f"leave it out, or fit a law: --method parametric --{idle[0]} {given[idle[0]]}",
+            "leave it out, or fit a law: --method parametric "
+            f"--{idle[0]} {asked_for(given[idle[0]])}",
         )
 
 

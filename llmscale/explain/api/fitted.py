@@ -11,7 +11,7 @@ from typing import Any
 
 from llmscale.errors import InputError, Note, both
 from llmscale.explain.api.read import LawName, read_runs
-from llmscale.explain.estimation.options import Options, disagreement
+from llmscale.explain.estimation.options import Options, asked_for, disagreement, said
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import default_laws, default_variable
 from llmscale.explain.fit.backtest import check
@@ -93,6 +93,22 @@ def check_variable(laws: Sequence[LawName], options: Mapping[str, Any]) -> None:
         )
 
 
+def check_constraints(laws: Sequence[LawName], options: Options) -> None:
+    """Raise InputError for what is said of coefficients that a law named does not have, or cannot
+    have so, and for --law all: laws differ in what a coefficient of one name means."""
+    if not options.constraints:
+        return
+    if "all" in laws:
+        raise InputError(
+            f"{options.constraints} is said of one law, and --law all ranks every one",
+            "name the laws that have these coefficients: --law chinchilla",
+        )
+    for law in map(law_named, laws):
+        # A law that a table gives its coefficients is checked when it has them.
+        if law.suited_to.__func__ is Law.suited_to.__func__:  # type: ignore[attr-defined]
+            options.constraints.check(law)
+
+
 def check_given(fit: Fit, asked: Asked, but: Sequence[str] = ()) -> None:
     """Raise InputError for options that a fit, once it is made, does not follow."""
     reading = {name: value for name, value in asked.reading.items() if value not in ((), [])}
@@ -113,7 +129,7 @@ def check_given(fit: Fit, asked: Asked, but: Sequence[str] = ()) -> None:
     name = disagreement(fit.options, options)
     if name is not None:
         raise InputError(
-            f"the fit was made with {name} {getattr(fit.options, name)}, and {options[name]} is "
+            f"the fit was made with {said(fit.options, name)}, and {asked_for(options[name])} is "
             "asked for",
             again,
         )
@@ -128,7 +144,7 @@ def fits_of(
     options = Options(**{**defaults, **asked.options})
     if not asked.laws and "variable" not in asked.options:
         options = replace(options, variable=default_variable(runs, options.variable))
-    laws = asked.laws or default_laws(runs, options.variable)
+    laws = asked.laws or default_laws(runs, options.variable, options.constraints)
     found: dict[str, Fit] = {}
     for law in laws[:1] if first else laws:
         kept = None if asked.refit else _kept(asked, runs, law, options.variable)
@@ -161,7 +177,8 @@ def _kept(asked: Asked, runs: RunTable, law: LawName, variable: str) -> Fit | No
     place = _place_of(asked.source, runs.path)
     if place is None:
         return None
-    chosen, notes = choose(runs, kind, variable)
+    constraints = Options(**asked.options).constraints
+    chosen, notes = choose(runs, kind, variable, constraints)
     path = ResultsFolder(place).fit_path(chosen.name)
     if not path.is_file():
         return None
@@ -199,7 +216,10 @@ def _reason(fit: Fit, asked: Asked, kind: type[Law], runs: RunTable, variable: s
     """Why a fit of this table is not the one that is asked for."""
     name = disagreement(fit.options, asked.options)
     if name is not None:
-        return f"was made with {name} {getattr(fit.options, name)}"
+        return f"was made with {said(fit.options, name)}"
+    if fit.constraints != Options(**asked.options).constraints:
+        # Of other options a forecast tells; with these the law would be another one.
+        return f"was made with {fit.constraints}"
     if fit.origin.count != runs.count:
         return f"counts {fit.origin.count}"
     if issubclass(kind, OneVariableLaw) and fit.law.inputs[0] != variable:

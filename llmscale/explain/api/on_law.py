@@ -42,7 +42,7 @@ def _line(fit: Fit, row: Run, loss: float) -> str | None:
     off = loss / float(found.loss) - 1
     side = "above" if off > 0 else "below"
     return (
-        f"- `{fit.law.name}`, {fit.law.formula}, fitted to {fit.origin.runs} runs, gives "
+        f"- `{fit.law.name}`, {fit.formula}, fitted to {fit.origin.runs} runs, gives "
         f"{float(found.loss):.4f} [{low:.4f}, {high:.4f}] for its size and tokens; the run's loss "
         f"is {abs(off):.2%} {side} that."
     )

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 import numpy as np
 
 from llmscale.errors import InputError, both
 from llmscale.errors.command_lines import command_line
+from llmscale.explain.api.choosing import best_fit
+from llmscale.explain.api.curve_end import predict_end
 from llmscale.explain.api.fitted import (
     Asked,
     check_given,
@@ -28,10 +30,45 @@ from llmscale.explain.api.settings import (
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.forecast.asked import forecast_at, points_asked, tokens_asked
+from llmscale.explain.forecast.chosen import Chosen
+from llmscale.explain.forecast.curve_end import EndForecast
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
 from llmscale.settings import shows_keywords
+
+_IN_TWO = {"params", "tokens", "flops"}
+"""What laws in N and D can be asked for, two at a time."""
+
+
+@overload
+def predict(
+    source: Any = None,
+    *,
+    from_curve: Path | str,
+    params: Any = None,
+    tokens: Any = None,
+    flops: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    law: LawName | None = None,
+    refit: bool = False,
+    **settings: Unpack[Given],
+) -> EndForecast: ...
+
+
+@overload
+def predict(
+    source: Any = None,
+    *,
+    params: Any = None,
+    tokens: Any = None,
+    flops: Any = None,
+    from_curve: None = None,
+    inputs: Mapping[str, Any] | None = None,
+    law: LawName | None = None,
+    refit: bool = False,
+    **settings: Unpack[Given],
+) -> Forecast: ...
 
 
 @shows_keywords(PredictSpec)
@@ -41,43 +78,59 @@ def predict(
     params: Any = None,
     tokens: Any = None,
     flops: Any = None,
+    from_curve: Path | str | None = None,
     inputs: Mapping[str, Any] | None = None,
     law: LawName | None = None,
     refit: bool = False,
     **settings: Unpack[Given],
-) -> Forecast:
+) -> Any:
     """The loss of new runs, with an interval that is meant to hold beyond the runs, too.
 
     `source` is a fit, the file of one (fit-LAW.json), or a table as `fit` takes it, of which a fit
     that is kept next to it is used unless `refit`. `params`, `tokens` and `flops` are numbers,
     texts such as "7B" ("20x" is 20 tokens a parameter), or several of them; `inputs` are other
     columns that the law takes. `flops` only asks a law in N and D for the best size and tokens of
-    the budget: they are in `params` and `tokens` of what is returned. `settings` are those of
-    docs/settings.md: how to read the table, and how to fit. Raises InputError."""
+    the budget: they are in `params` and `tokens` of what is returned. Without `law` that one is
+    taken that erred least when it was fitted to the lower budgets of the table and asked for the
+    higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
+    results folder or the log of any run, asks for the end of that run (EndForecast). `settings` are
+    those of docs/settings.md: how to read the table, and how to fit. Raises InputError."""
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
-    keywords |= {"law": law, "refit": refit, **settings}
+    keywords |= {"law": law, "refit": refit, "from_curve": from_curve, **settings}
     spec = asked_spec(PredictSpec, keywords)
+    if spec.from_curve is not None:
+        return predict_end(source, spec, reading_given(settings))
     points = _points(spec)
     if not points:
         raise _nothing_asked(source)
     given = options_given(spec, settings)
-    asked = Asked(source, laws_of(spec.law), reading_given(settings), given, spec.refit)
+    every = spec.law == "all"
+    laws = () if every else laws_of(spec.law)
+    asked = Asked(source, laws, reading_given(settings), given, spec.refit)
     check_variable(asked.laws, given)
-    fit = _fit_of(asked)
+    fit, chosen = _fit_of(asked, points, every=every)
     level = Options(level=given.get("level", fit.level)).level
     budgets = set(points) == {"flops"} and "flops" not in fit.law.inputs
     if budgets:
-        return _best_of(fit, points["flops"], level)
+        return replace(_best_of(fit, points["flops"], level), chosen=chosen)
     _check_inputs(fit, tuple(points))
-    return forecast_at(fit, level=level, check=tested(fit, level), **points)
+    found = forecast_at(fit, level=level, check=tested(fit, level), **points)
+    return replace(found, chosen=chosen)
 
 
-def _fit_of(asked: Asked) -> Fit:
+def _fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[Fit, Chosen | None]:
+    """The fit that is given or of the law that is named, or else that of the best law and why."""
     if asked.given:
+        if every:
+            raise InputError("a fit is of one law", "leave --law out, or name the table")
         fit = asked.given[0]
         check_given(fit, asked, but=("level",))
-        return fit
-    return fits_of(asked, read_for(asked), first=True, holdout="none")[0]
+        return fit, None
+    runs = read_for(asked)
+    in_two = set(points) == {"flops"} or (len(points) == 2 and set(points) <= _IN_TWO)
+    if asked.laws or not in_two:
+        return fits_of(asked, runs, first=True, holdout="none")[0], None
+    return best_fit(asked, runs, points, every=every)
 
 
 def _points(spec: PredictSpec) -> dict[str, Array]:
@@ -115,12 +168,15 @@ def _wanted(fit: Fit) -> str:
 
 def _best_of(fit: Fit, flops: Array, level: float) -> Forecast:
     """The forecast at the best size and tokens of every budget."""
-    optima = tuple(optimum(fit, float(budget), level=level) for budget in flops.ravel())
+    check = tested(fit, level)
+    optima = tuple(
+        optimum(fit, float(budget), level=level, check=check) for budget in flops.ravel()
+    )
     best = {
         name: np.array([getattr(one, name) for one in optima]).reshape(flops.shape)
         for name in ("params", "tokens")
     }
-    found = forecast_at(fit, level=level, check=tested(fit, level), **best)
+    found = forecast_at(fit, level=level, check=check, **best)
     budgets = flops if flops.ndim else float(flops)
     return replace(found, at={"flops": budgets, **found.at}, optima=optima)
 

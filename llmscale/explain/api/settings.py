@@ -177,14 +177,20 @@ class PredictSpec(_OfRuns):
         flags=("--flops", "-C"),
         metavar="1e23",
     )
+    from_curve: str | Path | None = setting(
+        None,
+        help="The end of a run under way, by its id or title, or by its log.",
+        group=FORECAST,
+        metavar="RUN|FILE",
+    )
     inputs: Mapping[str, Any] = setting(
         factory=dict, help="Other columns that the law takes, with their values."
     )
     law: str | type | None = setting(
         None,
-        help="A law, or ./mine.py:MyLaw.",
-        choices=_laws,
-        **_LAW,
+        help="A law, ./mine.py:MyLaw, or all, to try every law in N and D.",
+        choices=lambda: (*_laws(), "all"),
+        **{**_LAW, "usual": "the one that erred least on this table's own higher budgets"},
     )
     refit: bool = setting(False, **_REFIT)
 

@@ -107,7 +107,7 @@ def _hypothesis(sheet: Sheet) -> Items:
     law = sheet.fit.law
     variables = listed(map(_variable, law.inputs), len(law.inputs))
     return [
-        ("Form of the law", law.formula),
+        ("Form of the law", sheet.fit.formula),
         ("Variables it relates", f"loss in nats per token to {variables}"),
         ("Coefficients fitted", _coefficients(sheet.fit)),
         ("Principle behind the form", f"taken from {law.source}"),

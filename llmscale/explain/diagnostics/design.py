@@ -96,7 +96,7 @@ _WORDS = {"params": "size", "tokens": "token budget", "flops": "budget"}
 
 def _few_of_one(evidence: Evidence, name: str, number: int) -> Note | None:
     """A law in one variable with at most one size or budget more than coefficients."""
-    coefficients = len(evidence.fit.law.coefficient_names())
+    coefficients = evidence.fit.free
     spare = number - coefficients
     if spare > 1:
         return None

@@ -59,7 +59,7 @@ def aicc(fits: Sequence[Fit]) -> list[float]:
     their noise. NaN if n is too small for the correction."""
     table, objective = fits[0].table, fits[0].options.loss_function
     number = table.frame["run_id"].nunique()
-    sizes = [len(fit.law.coefficient_names()) for fit in fits]
+    sizes = [fit.free for fit in fits]
     means = [fit.objective / float(run_weights(table).sum()) for fit in fits]
     laws = list(zip(means, sizes, strict=True))
     noise = [mean * number / max(number - size, 0.5) for mean, size in laws]

@@ -9,6 +9,7 @@ import pandas as pd
 from llmscale.errors import InputError, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.estimation.advice import more_budgets, more_sizes
+from llmscale.explain.estimation.constraints import NONE, Constraints
 from llmscale.explain.estimation.levels import (
     SAME,
     count_levels,
@@ -84,14 +85,19 @@ def _missing(law: type[Law], inputs: tuple[str, ...], missing: list[str]) -> Inp
     )
 
 
-_Check = Callable[[type[Law], pd.DataFrame, dict[str, Array]], InputError | None]
+_Check = Callable[[type[Law], pd.DataFrame, dict[str, Array], Constraints], InputError | None]
 
 
-def why_not(law: type[Law], frame: pd.DataFrame, inputs: tuple[str, ...]) -> InputError | None:
+def why_not(
+    law: type[Law],
+    frame: pd.DataFrame,
+    inputs: tuple[str, ...],
+    constraints: Constraints = NONE,
+) -> InputError | None:
     """What these runs cannot tell apart, which the law needs, and what would; or None."""
     columns = {name: numbers(frame, name) for name in inputs}
     checks = _OF_ONE if len(inputs) == 1 else _OF_SEVERAL
-    found = (check(law, frame, columns) for check in checks)
+    found = (check(law, frame, columns, constraints) for check in checks)
     return next((error for error in found if error is not None), None)
 
 
@@ -103,12 +109,13 @@ def law_of_one(frame: pd.DataFrame, name: str) -> str:
 
 
 def _too_few_of_one(
-    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array]
+    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array], constraints: Constraints
 ) -> InputError | None:
     """A law in one variable: fewer sizes or budgets than coefficients."""
     (column,) = columns
     number = count_levels(frame[column].to_numpy())
-    needed = len(law.coefficient_names()) + (1 if law.floor else 0)
+    is_tied_down = law.floor is None or constraints.value(law.floor) is not None
+    needed = constraints.free(law.coefficient_names()) + (0 if is_tied_down else 1)
     if number >= needed:
         return None
     more = more_budgets(frame, number=needed)
@@ -124,7 +131,7 @@ def _too_few_of_one(
 
 
 def _few_levels(
-    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array]
+    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array], constraints: Constraints
 ) -> InputError | None:
     """A law in N and D: too few sizes or budgets."""
     if not {"params", "tokens"} <= set(columns):
@@ -151,7 +158,9 @@ def _one_constant(columns: dict[str, Array], sizes: int, budgets: int) -> str:
     return ""
 
 
-def _one_ratio(law: type[Law], frame: pd.DataFrame, columns: dict[str, Array]) -> InputError | None:
+def _one_ratio(
+    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array], constraints: Constraints
+) -> InputError | None:
     """A law in N and D: tokens in proportion to parameters."""
     if not {"params", "tokens"} <= set(columns):
         return None
@@ -167,7 +176,7 @@ def _one_ratio(law: type[Law], frame: pd.DataFrame, columns: dict[str, Array]) -
 
 
 def _constant_input(
-    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array]
+    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array], constraints: Constraints
 ) -> InputError | None:
     for name, values in columns.items():
         if int(levels(values).max()) == 0:
@@ -180,7 +189,7 @@ def _constant_input(
 
 
 def _bound_inputs(
-    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array]
+    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array], constraints: Constraints
 ) -> InputError | None:
     """Two inputs whose logarithms lie on one line."""
     logs = {name: np.log(values) for name, values in columns.items() if (values > 0).all()}
@@ -199,9 +208,9 @@ def _bound_inputs(
 
 
 def _too_few_points(
-    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array]
+    law: type[Law], frame: pd.DataFrame, columns: dict[str, Array], constraints: Constraints
 ) -> InputError | None:
-    coefficients = len(law.coefficient_names())
+    coefficients = law.told_by_runs or constraints.free(law.coefficient_names())
     number = len(frame)
     if not has_steps(frame):
         number = int(distinct([levels(values) for values in columns.values()]).max()) + 1

@@ -9,6 +9,7 @@ from scipy.special import stdtrit
 
 from llmscale.explain.estimation.profile import profiles
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, solved
+from llmscale.explain.estimation.uncertainty import fitted_to
 from llmscale.explain.laws import Array
 
 Intervals = Mapping[str, tuple[float, float]]
@@ -18,7 +19,18 @@ def with_intervals(fit: Fit) -> Fit:
     """The fit with the covariance of its coefficients and their intervals, as its options say."""
     known = replace(fit, covariance=covariance_of(fit))
     ways = {"bootstrap": _bootstrap, "profile": _profile, "jacobian": _jacobian}
-    return replace(known, intervals=ways[fit.options.intervals](known))
+    return replace(known, intervals=_as_constrained(fit, ways[fit.options.intervals](known)))
+
+
+def _as_constrained(fit: Fit, found: Intervals) -> Intervals:
+    """Without those of coefficients that are fixed; one that is tied has that of the other."""
+    said = fit.constraints
+    leaders = {name: said.tied.get(name, name) for name in fit.law.coefficient_names()}
+    return {
+        name: said.within(name, found[leader])
+        for name, leader in leaders.items()
+        if leader in found and leader not in said.fixed
+    }
 
 
 def _bootstrap(fit: Fit) -> Intervals:
@@ -38,7 +50,7 @@ def _profile(fit: Fit) -> Intervals:
 def _jacobian(fit: Fit) -> Intervals:
     """Student's; NaN for coefficients on a bound."""
     names = fit.law.coefficient_names()
-    degrees = len(fit.table.frame) - len(names)
+    degrees = len(fit.table.frame) - fit.free
     reach = float(stdtrit(degrees, 0.5 + 0.5 * fit.level)) if degrees > 0 else math.nan
     errors, values = fit.standard_errors, fit.law.coefficients()
     widths = {name: reach * errors[name] for name in names}
@@ -49,7 +61,8 @@ def covariance_of(fit: Fit) -> Array:
     """Covariance of the coefficients from the Jacobian at the optimum, (K, K); NaN if flat.
 
     s² (JᵀJ)⁻¹ with the residuals' own variance s², as for least squares: right for small, even,
-    Gaussian noise near the optimum. The bootstrap assumes less."""
+    Gaussian noise near the optimum. The bootstrap assumes less. If runs are off the law together,
+    what they share is added."""
     surface, theta, log_loss = solved(fit)
     jacobian = surface.jacobian(theta)
     free = (theta > surface.lower) & (theta < surface.upper)
@@ -61,6 +74,13 @@ def covariance_of(fit: Fit) -> Array:
     variance = float((weight * fit.residuals**2).sum()) / degrees
     weighted = jacobian[:, free] * weight[:, None]
     inner = np.linalg.pinv(weighted.T @ jacobian[:, free], rcond=1e-14) * variance
+    together = fitted_to(fit.table, fit.law.inputs, surface, theta, fit.options.loss_function)
+    if together.parts:
+        moves = (inner / variance) @ weighted.T
+        inner = together.own_variance * moves @ moves.T
+        for index_R, part, _ in together.parts:
+            sums = np.stack([np.bincount(index_R, row) for row in moves])
+            inner += part * sums @ sums.T
     # To raw units by the slope of the coefficients in theta.
     step = 1e-6 * np.maximum(np.abs(theta), 1.0)
     with np.errstate(all="ignore"):

@@ -8,6 +8,8 @@ the solver's coordinates, in which the objective is nearly a parabola. S is that
 stands for: points are drawn with replacement, then runs within each. A coefficient on a bound stays
 there."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,30 +63,34 @@ def replicates(
 def simulated(
     surface: Surface,
     theta_P: Array,
-    point_R: NDArray[np.int_],
     weight_R: Array,
-    misfit_B: Array,
-    seed_B: Array,
+    shared: Sequence[tuple[NDArray[np.int_], Array]],
+    seed_B: Array | None,
     rng: np.random.Generator,
 ) -> Array:
-    """Draws of theta (B, P) if points are few: least squares of tables whose points are off by
-    `misfit_B`, whose runs by `seed_B`, to first order."""
+    """Draws of theta (B, P) if points are few: least squares of tables to first order. Rows are off
+    by what they share with those of the same index (R,), each with its standard deviations (B,),
+    and by `seed_B` each on its own."""
     free = (theta_P > surface.lower) & (theta_P < surface.upper)
-    points, count = int(point_R.max()) + 1, len(misfit_B)
-    own, pulled = np.zeros((int(free.sum()),) * 2), np.zeros((points, int(free.sum())))
-    within = np.zeros_like(own)
-    for first in range(0, len(point_R), _BLOCK):
-        rows = np.arange(first, min(first + _BLOCK, len(point_R)))
+    size, count = int(free.sum()), len(shared[0][1])
+    own, within = np.zeros((size, size)), np.zeros((size, size))
+    pulled = [np.zeros((int(index_R.max()) + 1, size)) for index_R, _ in shared]
+    for first in range(0, len(weight_R), _BLOCK):
+        rows = np.arange(first, min(first + _BLOCK, len(weight_R)))
         jacobian = surface.of_rows(rows).jacobian(theta_P)[:, free]
         weighted = jacobian * weight_R[rows, None]
         own += weighted.T @ jacobian
         within += weighted.T @ weighted
-        np.add.at(pulled, point_R[rows], weighted)
+        for sums, (index_R, _) in zip(pulled, shared, strict=True):
+            np.add.at(sums, index_R[rows], weighted)
     inverse = _inverse(own)
-    value, vector = np.linalg.eigh(within)
-    seeds = rng.standard_normal((count, len(value))) @ (vector * np.sqrt(np.maximum(value, 0.0))).T
-    misfit = rng.standard_normal((count, points)) @ pulled
-    pull = misfit_B[:, None] * misfit + seed_B[:, None] * seeds
+    pull = np.zeros((count, size))
+    if seed_B is not None:
+        value, vector = np.linalg.eigh(within)
+        root = (vector * np.sqrt(np.maximum(value, 0.0))).T
+        pull += seed_B[:, None] * (rng.standard_normal((count, size)) @ root)
+    for sums, (_, scale_B) in zip(pulled, shared, strict=True):
+        pull += scale_B[:, None] * (rng.standard_normal((count, len(sums))) @ sums)
     drawn = np.tile(theta_P, (count, 1))
     drawn[:, free] += pull @ inverse
     return np.clip(drawn, surface.lower, surface.upper)

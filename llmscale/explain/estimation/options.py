@@ -2,10 +2,19 @@
 reads the declarations."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from llmscale.errors import InputError
+from llmscale.explain.estimation.constraints import (
+    Bounds,
+    Constraints,
+    Fixes,
+    Ties,
+    as_texts,
+    constraints_of,
+)
 from llmscale.settings import Range, check_settings, setting
 
 if TYPE_CHECKING:
@@ -16,6 +25,7 @@ HOW: Final = "How to fit"
 VARIABLES = ("params", "tokens", "flops")
 OBJECTIVES = ("huber", "squared", "log-cosh")
 INTERVALS = ("bootstrap", "profile", "jacobian")
+CONSTRAINTS = ("fix", "tie", "bound")
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,30 @@ class Options:
         metavar="RULE",
     )
     seed: int = setting(0, help="Seed of the bootstrap.", group=HOW, within=Range(0, 2**63 - 1))
+    fix: Fixes = setting(
+        (),
+        help="Coefficients that are known: E=1.69.",
+        usual="all are fitted",
+        group=HOW,
+        repeats=True,
+        metavar="NAME=VALUE",
+    )
+    tie: Ties = setting(
+        (),
+        help="Coefficients that are equal: alpha=beta.",
+        usual="none",
+        group=HOW,
+        repeats=True,
+        metavar="NAME=NAME",
+    )
+    bound: Bounds = setting(
+        (),
+        help="Where coefficients lie: alpha=0.2:0.5; an end may be left out.",
+        usual="where the law allows",
+        group=HOW,
+        repeats=True,
+        metavar="NAME=LOW:HIGH",
+    )
     diagnostics: bool = setting(
         True,
         help="Whether to look for what the runs cannot tell and for runs that mislead; without, "
@@ -83,6 +117,21 @@ class Options:
             if getattr(self, name) != int(getattr(self, name)):
                 raise InputError(f"{name} is {getattr(self, name)}", "give a whole number")
             object.__setattr__(self, name, int(getattr(self, name)))
+        _ = self.constraints  # raises if they cannot be read
+        texts = as_texts(self.fix, self.tie, self.bound)
+        for name, given in zip(CONSTRAINTS, texts, strict=True):
+            object.__setattr__(self, name, given)
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """What is said of coefficients."""
+        return constraints_of(self.fix, self.tie, self.bound)
+
+    @property
+    def constraint_words(self) -> list[str]:
+        """The options that say the same of coefficients on a command line."""
+        given = {f"--{name}": ",".join(getattr(self, name)) for name in CONSTRAINTS}
+        return [word for option, value in given.items() if value for word in (option, value)]
 
     @property
     def loss_function(self) -> "Objective":
@@ -103,9 +152,28 @@ class OptionsGiven(TypedDict, total=False):
     intervals: str | None
     holdout: str | None
     seed: int | None
+    fix: Fixes | None
+    tie: Ties | None
+    bound: Bounds | None
     diagnostics: bool | None
 
 
 def disagreement(options: Options, given: Mapping[str, Any]) -> str | None:
     """The first of the options given that a fit was not made with."""
     return next((name for name, value in given.items() if getattr(options, name) != value), None)
+
+
+def without_constraints(options: Options) -> Options:
+    """The same with all coefficients free."""
+    nothing: dict[str, Any] = dict.fromkeys(CONSTRAINTS, ())
+    return replace(options, **nothing)
+
+
+def said(options: Options, name: str) -> str:
+    """An option with its value, for a sentence."""
+    return f"{name} {asked_for(getattr(options, name))}"
+
+
+def asked_for(value: object) -> object:
+    """What an option is given, for a sentence."""
+    return (",".join(value) or "nothing") if isinstance(value, tuple) else value

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscale.explain.estimation.constrained import Constrained, raw_row, surface_of
+from llmscale.explain.estimation.constraints import NONE, Constraints
 from llmscale.explain.estimation.result import settings_of
 from llmscale.explain.laws import Array, Law, Surface
 from llmscale.explain.laws._formula import Formula
@@ -24,23 +26,31 @@ class Pinned(Surface):
     That coordinate is the coefficient's logarithm, the coefficient itself if it is signed, or the
     exponent in units of its input's spread. All others are those of the surface."""
 
-    def __init__(self, law: Law, index: int, inputs: list[Array], loss: Array) -> None:
+    def __init__(
+        self,
+        law: Law,
+        index: int,
+        inputs: list[Array],
+        loss: Array,
+        constraints: Constraints = NONE,
+    ) -> None:
         self.formula = Formula(type(law), settings_of(law), inputs, loss)
-        own = type(law).surface(inputs, loss, **settings_of(law))
+        own = surface_of(type(law), settings_of(law), inputs, loss, constraints)
         # Laws with coordinates of their own (Farseer) do not have their coefficients among them.
-        self.surface: Surface = own if isinstance(own, LogSumExp) else self.formula
+        has_them = isinstance(own, LogSumExp | Constrained)
+        self.surface: Surface = own if has_them else self.formula
         self.centred = self.surface.centred  # type: ignore[misc]
         self.index = index
         self.lower, self.upper = self.surface.lower.copy(), self.surface.upper.copy()
         # What is held neither fades nor is lifted off zero.
         self.vanishing = self.surface.vanishing.copy()
         self.vanishing[index] = False
-        self.to_own = np.eye(len(self.lower))
-        if isinstance(own, LogSumExp) and index in own.amplitudes:
-            for exponent, i in own.exponents[own.amplitudes.index(index)]:
-                self.to_own[index, exponent] = -own.means[i] / own.stds[i]
-                self.lower[index] = -np.inf
-        self.from_own = np.linalg.inv(self.to_own)
+        self.from_own = np.eye(len(self.lower))
+        row = raw_row(self.surface, index)
+        if np.count_nonzero(row) > 1:
+            self.from_own[index] = row
+            self.lower[index] = -np.inf
+        self.to_own = np.linalg.inv(self.from_own)
 
     def starts(self, count: int) -> Array:
         return self.surface.starts(count) @ self.from_own.T
@@ -50,9 +60,13 @@ class Pinned(Surface):
         held_P = best.copy()
         held_P[self.index] = held
         value = float(self.coefficients(held_P[None])[0, self.index])
-        found = self.formula.starts(count, held={self.index: value}, candidates=_CANDIDATES)
         with np.errstate(all="ignore"):
-            starts = self.theta(self.formula.coefficients(found))
+            if isinstance(self.surface, Constrained):
+                raw = self.surface.starts_at(self.index, value, count)
+            else:
+                found = self.formula.starts(count, held={self.index: value}, candidates=_CANDIDATES)
+                raw = self.formula.coefficients(found)
+            starts = self.theta(raw)
         starts[:, self.index] = held
         return starts[np.isfinite(starts).all(axis=1)]
 

@@ -5,7 +5,8 @@ Its interval holds the values whose cost stays below a threshold. For an objecti
 is no likelihood, 2 (profile - minimum)/lambda is nearly chi-square with one degree of freedom,
 lambda = E[rho'^2]/E[rho''] (Heritier & Ronchetti 1994, "Robust bounded-influence tests in general
 parametric models"); for squared error lambda is the variance of the residuals. With few runs the
-quantile is that of F(1, runs - coefficients)."""
+quantile is that of F(1, runs - coefficients). The noise is that of the bulk of runs (`noise.py`),
+and lambda is larger if runs are not independent (Chandler & Bate 2007, Biometrika 94)."""
 
 from dataclasses import dataclass
 
@@ -14,9 +15,11 @@ from scipy.special import fdtri
 
 from llmscale.errors import InputError, first_lines
 from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.noise import bulk_noise, expected
 from llmscale.explain.estimation.pinned import Pinned
 from llmscale.explain.estimation.profile_path import Path
 from llmscale.explain.estimation.result import Fit, run_weights
+from llmscale.explain.estimation.uncertainty import fitted_to
 from llmscale.explain.laws import Array
 
 _POINTS, _FEWER_POINTS, _MANY = 41, 21, 6
@@ -70,7 +73,7 @@ def profiles(fit: Fit, points: int = _POINTS) -> tuple[Profile, ...]:
     names = fit.law.coefficient_names()
     if len(names) > _MANY:
         points = min(points, _FEWER_POINTS)
-    return tuple(profile(fit, name, points) for name in names)
+    return tuple(profile(fit, name, points) for name in names if name not in fit.constraints.held)
 
 
 def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
@@ -80,18 +83,26 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
         raise InputError(
             f"{fit.law.name} has no coefficient {name!r}", f"use one of {', '.join(names)}"
         )
+    if fit.law.estimator is not None:
+        raise InputError(
+            f"{fit.law.name} is not fitted by an objective over all runs, and has no profile of it",
+            "name another law: --law chinchilla",
+        )
+    if name in fit.constraints.held:
+        raise InputError(f"{name} was not fitted: {fit.constraints}", "fit without that")
     index = names.index(name)
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
     weight, log_loss = run_weights(fit.table), np.asarray(fit.law.level_of(loss))
-    surface = Pinned(fit.law, index, fit.inputs, loss)
+    surface = Pinned(fit.law, index, fit.inputs, loss, fit.constraints)
     best = surface.theta(np.array([list(fit.law.coefficients().values())], dtype=float))[0]
     objective = fit.options.loss_function
 
-    _, first, second = objective.expand(-fit.residuals)
-    degrees = max(len(loss) - len(names), 1)
-    inliers = max(float((weight * second).sum() / weight.sum()), 1.0 / len(loss))
-    scale = max(float((weight * first**2).sum()) / degrees / inliers, 1e-300)
-    threshold = float(fdtri(1, degrees, fit.level))
+    jacobian = surface.jacobian(best)
+    scale, inliers = _scale(fit, jacobian, weight)
+    related = fitted_to(fit.table, fit.law.inputs, surface, best, objective)
+    larger, degrees = related.inflation(np.linalg.pinv(jacobian, rcond=1e-10)[index])
+    scale *= larger
+    threshold = float(fdtri(1, max(degrees, 1), fit.level))
     axis = _Axis(surface, best, float(fit.law.coefficients()[name]), linear=name == fit.law.floor)
     reach = np.sqrt(threshold) * axis.spread(scale, inliers)
 
@@ -120,6 +131,20 @@ def profile(fit: Fit, name: str, points: int = _POINTS) -> Profile:
     offset = axis.offset(path.held)
     near = (offset >= 1.001 * outers[0]) & (offset <= 1.001 * outers[1])
     return _read(fit, name, surface, path.ends[near], cost()[near], scale, threshold)
+
+
+def _scale(fit: Fit, jacobian_RP: Array, weight_R: Array) -> tuple[float, float]:
+    """lambda = E[rho'^2]/E[rho''], and E[rho''] itself: for noise as large as that of the runs.
+
+    Counted at the runs, E[rho''] would be the share within delta, and with few runs most of these
+    are those that the fit passes through."""
+    objective = fit.options.loss_function
+    noise = max(bulk_noise(fit.residuals, jacobian_RP, weight_R), 1e-150)
+    known = weight_R > 0
+    weight = weight_R[known]
+    squares, bends = expected(objective, noise / np.sqrt(weight))
+    inliers = float((weight * bends).sum() / weight.sum())
+    return float((weight**2 * squares).sum() / (weight * bends).sum()), inliers
 
 
 class _Axis:

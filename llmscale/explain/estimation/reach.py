@@ -19,11 +19,13 @@ class Reach:
 
     `largest` is the largest ln N + ln D, if the law takes both. `misfit` is the typical
     |ln measured - ln law| (of a plain law |measured - law|) of the runs as a standard deviation,
-    outliers aside, corrected for the number of coefficients."""
+    outliers aside, corrected for the number of coefficients. `off` is the share of its excess over
+    the best of its budget by which the law misses a run off the optimum, if the law says one."""
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     largest: float | None = None
     misfit: float = math.nan
+    off: float = 0.0
 
     def beyond(self, names: Sequence[str], at: Sequence[Array]) -> Array:
         """ln of how many times beyond the runs each point lies, or 0 inside: in FLOPs 6ND or in
@@ -45,8 +47,8 @@ class Reach:
         return next((name for name in _SIZES if name in self.ranges), None)
 
 
-def reach_of(law: Law, table: RunTable) -> Reach:
-    """The reach of the runs that `law` was fitted to."""
+def reach_of(law: Law, table: RunTable, fitted: int | None = None) -> Reach:
+    """The reach of the runs that `law` was fitted to, with so many coefficients or all of them."""
     inputs = [table.frame[name].to_numpy(dtype=float) for name in law.inputs]
     logs = {
         name: np.log(values)
@@ -54,14 +56,14 @@ def reach_of(law: Law, table: RunTable) -> Reach:
         if (values > 0).all()
     }
     ranges = {name: (float(values.min()), float(values.max())) for name, values in logs.items()}
-    found = Reach(ranges, None, _misfit(law, table, inputs))
+    found = Reach(ranges, None, _misfit(law, table, inputs, fitted))
     if found.size is None or "tokens" not in logs:
         return found
     largest = float((logs[found.size] + logs["tokens"]).max())
     return Reach(ranges, largest, found.misfit)
 
 
-def _misfit(law: Law, table: RunTable, inputs: Sequence[Array]) -> float:
+def _misfit(law: Law, table: RunTable, inputs: Sequence[Array], fitted: int | None) -> float:
     loss = table.frame["loss"].to_numpy(dtype=float)
     with np.errstate(all="ignore"):
         residual = np.abs(law.level_of(loss) - law.level_of(law.loss(*inputs)))
@@ -69,5 +71,6 @@ def _misfit(law: Law, table: RunTable, inputs: Sequence[Array]) -> float:
         residual = residual[table.frame["weight"].to_numpy(dtype=float) > 0]
     keys = np.round(np.log(np.maximum(np.stack(inputs, axis=1), 1e-300)), 2)
     number = len(pd.DataFrame(keys).drop_duplicates())
-    free = max(number - len(law.coefficient_names()), 1)
+    coefficients = law.unknowns() if fitted is None else fitted
+    free = max(number - coefficients, 1)
     return float(1.4826 * np.median(residual) * math.sqrt(max(number / free, 1.0)))

@@ -13,7 +13,8 @@ _MEASURED = {
     "retry", "spike", "split", "fold", "note", "notes", "comment", "outlier", "time", "timestamp",
     "date", "seconds", "minutes", "hours", "runtime", "elapsed", "created", "started", "mfu",
     "throughput", "speed", "memory", "perplexity", "ppl", "bpb", "grad", "norm", "device", "host",
-    "node", "gpu", "gpus", "url", "path", "weight", "stderr", "std", "version", "commit",
+    "node", "gpu", "gpus", "url", "path", "weight", "stderr", "std", "se", "sem", "version",
+    "commit",
 }  # fmt: skip
 """Words of columns that name a run or say how it went, not how it was made."""
 

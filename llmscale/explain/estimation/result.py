@@ -11,7 +11,10 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError, Note, first_lines
 from llmscale.explain import html
+from llmscale.explain.estimation.constrained import surface_of
+from llmscale.explain.estimation.constraints import Constraints
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
@@ -61,11 +64,13 @@ def origin_of(table: RunTable) -> Origin:
 @dataclass(frozen=True)
 class Tested:
     """What forecasts of a law have held on its own table: a sentence, what to warn of, and the
-    figures that `predict --json` prints. `coverage` is empty if nothing could be tested."""
+    figures that `predict --json` prints. `coverage` is empty if nothing could be tested. `needs`
+    is what the held-out runs needed of their intervals, by which others are made."""
 
     coverage: str
     notes: tuple[Note, ...]
     figures: Mapping[str, Any]
+    needs: OwnNeeds | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +105,29 @@ class Fit:
     def level(self) -> float:
         """The share of intervals that should hold the truth."""
         return self.options.level
+
+    @property
+    def constraints(self) -> Constraints:
+        """What was said of the coefficients before they were fitted."""
+        return self.options.constraints
+
+    @property
+    def free(self) -> int:
+        """How many coefficients were fitted."""
+        return self.constraints.free(self.law.coefficient_names())
+
+    @property
+    def formula(self) -> str:
+        """The law's formula, with what is said of its coefficients."""
+        said = f", with {self.constraints}" if self.constraints else ""
+        return f"{self.law.formula}{said}"
+
+    def ends(self, name: str) -> str:
+        """The interval of a coefficient as text, or what it has instead of one."""
+        if name in self.constraints.held:
+            leader = self.constraints.tied.get(name)
+            return "fixed" if leader is None else f"= {leader}"
+        return html.ends(self.intervals.get(name))
 
     @property
     def table(self) -> RunTable:
@@ -178,7 +206,7 @@ class Fit:
         scale = "plain" if self.law.plain else "log"
         payload = {
             "law": self.law.name,
-            "formula": self.law.formula,
+            "formula": self.formula,
             "source": self.law.source,
             "method": "parametric",
             "count": self.origin.count,
@@ -192,6 +220,9 @@ class Fit:
             ],
             "coefficients": {name: float(value) for name, value in self.law.coefficients().items()},
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "fixed": dict(self.constraints.fixed),
+            "tied": dict(self.constraints.tied),
+            "bounds": {name: list(ends) for name, ends in self.constraints.bounds.items()},
             "interval_method": self.options.intervals,
             "standard_errors": self.standard_errors,
             "level": self.level,
@@ -217,10 +248,9 @@ class Fit:
         return first_lines(str(self))
 
     def __str__(self) -> str:
-        lines = [f"{self.law.formula}  ({self.law.source}), {self.origin.size}"]
+        lines = [f"{self.formula}  ({self.law.source}), {self.origin.size}"]
         for name, value in self.law.coefficients().items():
-            ends = html.ends(self.intervals.get(name))
-            lines.append(f"  {name:<6} {value:.6g}  {ends}".rstrip())
+            lines.append(f"  {name:<6} {value:.6g}  {self.ends(name)}".rstrip())
         lines += [f"  {self.holdout}"] if self.holdout else []
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -228,7 +258,7 @@ class Fit:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         rows = [
-            (name, f"{value:.6g}", html.ends(self.intervals.get(name)))
+            (name, f"{value:.6g}", self.ends(name))
             for name, value in self.law.coefficients().items()
         ]
         best = self.compute_optimal or {}
@@ -236,7 +266,7 @@ class Fit:
             if name in best:
                 ends = html.ends(best["intervals"].get(name))
                 rows.append((f"{name}, {meaning}", f"{best[name]:.4g}", ends))
-        about = f"{self.law.formula} ({self.law.source}), {self.origin.size}"
+        about = f"{self.formula} ({self.law.source}), {self.origin.size}"
         parts = [
             html.title(self.law.name, about),
             html.table(("", self.law.name, f"{100 * self.level:g}% interval"), rows),
@@ -271,7 +301,8 @@ def with_coefficients(law: Law, rows_BK: Array) -> Law:
 def solved(fit: Fit) -> tuple[Surface, Array, Array]:
     """The surface of a fit, its optimum there, and the level of the losses (see Surface)."""
     loss = fit.table.frame["loss"].to_numpy(dtype=float)
-    surface = type(fit.law).surface(fit.inputs, loss, **settings_of(fit.law))
+    law, settings = type(fit.law), settings_of(fit.law)
+    surface = surface_of(law, settings, fit.inputs, loss, fit.constraints)
     theta_P = surface.theta(np.array([list(fit.law.coefficients().values())]))[0]
     return surface, theta_P, np.asarray(surface.level_of(loss))
 

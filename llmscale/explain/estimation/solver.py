@@ -511,9 +511,30 @@ def _sums(
 
 
 def _step(surface: Surface, theta: Array, here: _Expansion) -> tuple[Array, Array]:
-    """A damped Newton step for every problem, and the gain that the undamped one promises."""
+    """A damped Newton step for every problem, and the gain that the undamped one promises.
+
+    Of a step beyond a bound that was given, the others take what is best with that coordinate on
+    its bound: a step that is only cut there would leave the valley and be refused."""
+    pushed = here.gradient
+    held = ((theta <= surface.lower) & (pushed > 0)) | ((theta >= surface.upper) & (pushed < 0))
+    step, gain = _step_of_free(surface, theta, here, held)
+    beyond = (theta + step < surface.lower) | (theta + step > surface.upper)
+    beyond &= surface.bounded
+    rows = beyond.any(axis=1)
+    if rows.any():
+        onto = np.where(beyond, np.clip(theta + step, surface.lower, surface.upper) - theta, 0.0)
+        tilted = here.gradient + np.einsum("bpq,bq->bp", here.hessian, onto)
+        there = replace(here, gradient=tilted)
+        others = _step_of_free(surface, theta, there, held | beyond)[0]
+        step[rows] = (others + onto)[rows]
+    return step, gain
+
+
+def _step_of_free(
+    surface: Surface, theta: Array, here: _Expansion, held: NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """The step with the coordinates `held` (B, P) left where they are."""
     gradient, hessian, metric = here.gradient, here.hessian, here.metric
-    held = ((theta <= surface.lower) & (gradient > 0)) | ((theta >= surface.upper) & (gradient < 0))
     if held.any():
         apart = held[:, :, None] | held[:, None, :]
         gradient = np.where(held, 0.0, gradient)

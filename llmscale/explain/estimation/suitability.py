@@ -3,6 +3,7 @@
 import pandas as pd
 
 from llmscale.errors import InputError
+from llmscale.explain.estimation.constraints import NONE, Constraints
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.levels import count_levels, numbers
 from llmscale.explain.laws import LAWS, Law, OneVariableLaw
@@ -11,8 +12,17 @@ from llmscale.explain.table import RunTable
 _DEFAULT_LAWS_OF_ONE = ("power-floor", "power")
 
 
-def default_laws(table: RunTable, variable: str = "params") -> tuple[str, ...]:
-    """The laws to fit if none is named: Chinchilla if N and D vary, else L(N) or L(`variable`)."""
+def default_laws(
+    table: RunTable, variable: str = "params", constraints: Constraints = NONE
+) -> tuple[str, ...]:
+    """The laws to fit if none is named: Chinchilla if N and D vary, else L(N) or L(`variable`). If
+    something is said of coefficients, only those that have them, or the first if none has."""
+    laws = _suited(table, variable)
+    having = [law for law in laws if not constraints.lacking(LAWS.find(law).coefficient_names())]
+    return tuple(having) or laws[:1]
+
+
+def _suited(table: RunTable, variable: str) -> tuple[str, ...]:
     if variable == "params" and no_chinchilla(table.frame) is None:
         return ("chinchilla",)
     enough = (

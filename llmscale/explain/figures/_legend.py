@@ -25,14 +25,15 @@ def law_label(fit: Fit, width: float, *, first: bool) -> str:
         for name, value in fit.law.coefficients().items()
     ]
     lines = _lines("  ".join(numbers), width)
-    head = wrapped(f"{short_formula(fit.law.formula)}{band}", width)
+    head = wrapped(f"{short_formula(fit.law.formula)}{band}{_said(fit)}", width)
     return "\n".join([head, *(line.replace(_GLUE, " ") for line in lines)])
 
 
 def formula(plain: str) -> str:
     """`L = E + A/N^alpha` as matplotlib's mathtext."""
     plain = re.sub(r"\b(\w)_(\w+)_star\b", r"\1_{\2}^{*}", plain)
-    raised = re.sub(r"\^\(?([\w.+-]+)\)?", r"^{\1}", plain)
+    plain = re.sub(r"\b(\w)_(\w{2,})\b", r"\1_{\2}", plain)
+    raised = re.sub(r"\^(?:\(([\w.+-]+)\)|([\w.+-]+))", r"^{\1\2}", plain)
     named = re.sub(rf"\b({'|'.join(_GREEK)})(?![A-Za-z])", r"\\\1", raised)
     return f"${named.replace('*', ' ')}$"
 
@@ -40,6 +41,15 @@ def formula(plain: str) -> str:
 def short_formula(plain: str) -> str:
     """The formula as mathematics if it is short, else as written, which can be wrapped."""
     return with_mathematics(formula(plain)) if len(plain) <= _LONGEST_FORMULA else literal(plain)
+
+
+def fitted_formula(fit: Fit) -> str:
+    """The formula of a fit, with what was said of its coefficients."""
+    return f"{short_formula(fit.law.formula)}{_said(fit)}"
+
+
+def _said(fit: Fit) -> str:
+    return f"; {literal(str(fit.constraints))}" if fit.constraints else ""
 
 
 def wrapped(text: str, width: float) -> str:

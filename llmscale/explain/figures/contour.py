@@ -18,7 +18,7 @@ from llmscale.explain.estimation.result import with_coefficients
 from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import LABELS, decades, log_count_axis, padded
-from llmscale.explain.figures._legend import number_with_interval, short_formula
+from llmscale.explain.figures._legend import fitted_formula, number_with_interval
 from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
     Entry,
@@ -74,7 +74,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         _draw_runs(ax, params, tokens, loss, held, norm)
         ax.plot(crosses["params"], crosses["tokens"], zorder=6, label="excluded", **CROSS)
         entries = run_entries(evidence, MUTED)
-        text = f"loss of {fit.law.name}: {short_formula(fit.law.formula)}"
+        text = f"loss of {fit.law.name}: {fitted_formula(fit)}"
         entries.append((Line2D([], [], color=MUTED, lw=0.9), text))
         entries += _draw_frontier(ax, fit, x, y)
         budgets = _draw_budgets(ax, x, y)

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from llmscale.errors import InputError, counted
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._coefficients import coefficient_axis, spans_decades
-from llmscale.explain.figures._legend import short_formula, symbol
+from llmscale.explain.figures._legend import fitted_formula, symbol
 from llmscale.explain.figures._runs import SIDE_BY_SIDE, Entry, first_fit, legend_below
 from llmscale.explain.figures._style import INK, LAW_COLOURS, MUTED, Look, style
 from llmscale.explain.fit import Fit
@@ -45,8 +45,11 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         if why is None:
             raise InputError(problem, "fit with some: --bootstrap 1000")
         raise InputError(f"{problem}: {why}", "measure more runs, or another law: --law power")
-    names = fit.law.coefficient_names()
-    best = np.array(list(fit.law.coefficients().values()), dtype=float)
+    values = fit.law.coefficients()
+    free = [name not in fit.constraints.held for name in values]
+    names = [name for name in values if name not in fit.constraints.held]
+    best = np.array([values[name] for name in names], dtype=float)
+    refits = refits[:, free]
     number = len(names)
     with style():
         layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
@@ -160,6 +163,6 @@ def _entries(fit: Fit, places: list[_Place]) -> list[Entry]:
     best = Line2D([], [], color=LAW_COLOURS[1], lw=1.1)
     return [
         (refits, f"{len(inside)} bootstrap refits to {runs}{beyond}"),
-        (best, f"best fit of {short_formula(fit.law.formula)}"),
+        (best, f"best fit of {fitted_formula(fit)}"),
         (ends, f"{100 * fit.level:g}% interval; numbers: rank correlation"),
     ]

@@ -15,7 +15,7 @@ from llmscale.explain.estimation.advice import more_budgets
 from llmscale.explain.estimation.profile import Profile, profiles
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._coefficients import coefficient_axis, spans_decades
-from llmscale.explain.figures._legend import short_formula, symbol
+from llmscale.explain.figures._legend import fitted_formula, symbol
 from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
     Entry,
@@ -122,7 +122,7 @@ def _entries(fit: Fit, found: tuple[Profile, ...]) -> list[Entry]:
     threshold = Line2D([], [], color=MUTED, lw=0.8, ls=SHORT_DASHES)
     runs = counted(len(fit.table.frame), "run")
     entries: list[Entry] = [
-        (line, f"{fit.law.name}: {short_formula(fit.law.formula)}, {runs}"),
+        (line, f"{fit.law.name}: {fitted_formula(fit)}, {runs}"),
         (Line2D([], [], color=INK, **DOT), "best fit"),
         (
             (band, threshold),

@@ -17,7 +17,7 @@ from llmscale.errors.printable import one_line
 from llmscale.explain.estimation.levels import levels, points
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
 from llmscale.explain.figures._axes import log_axis, padded
-from llmscale.explain.figures._legend import short_formula
+from llmscale.explain.figures._legend import fitted_formula
 from llmscale.explain.figures._names import place_names
 from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
@@ -226,5 +226,5 @@ def _entries(
         more = f" and {len(beyond) - _MOST_BEYOND} more" if len(beyond) > _MOST_BEYOND else ""
         entries.append((triangle, f"beyond the axis: {', '.join(beyond[:_MOST_BEYOND])}{more}"))
     zero = Line2D([], [], color=MUTED, lw=0.7)
-    entries.append((zero, f"{fit.law.name}: {short_formula(fit.law.formula)}"))
+    entries.append((zero, f"{fit.law.name}: {fitted_formula(fit)}"))
     return entries

@@ -15,14 +15,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import LlmscaleError, Note, counted, first_lines
+from llmscale.explain.estimation.anchor import NEAR
 from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import points
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.forecast import forecast as forecasts
-from llmscale.explain.laws import Law, law_named
+from llmscale.explain.forecast.widths import growth, needed
+from llmscale.explain.laws import Array, Law, law_named
 from llmscale.notes.predicting import FORECAST_NOT_COVERED, FORECAST_NOT_TESTED, FORECAST_ONE_SIDED
 from llmscale.runs.json_values import plain
 
@@ -35,6 +38,11 @@ LOWEST_BUDGETS = 3
 _MISSED = FORECAST_NOT_COVERED.limit
 """Intervals that hold this much less than their level, over this many runs, do not cover."""
 _RUNS_TO_JUDGE = 10
+_COLUMNS = (
+    "origin", "fitted", "budget", "steps", "horizon", "scale", "run_id", "loss", "excess",
+    "predicted", "plain_low", "plain_high", "low", "high", "needed_low", "needed_high",
+    "off",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,10 @@ class Backtest:
     """Every held-out prediction, and what share fell inside.
 
     `frame` has one row a held-out run and origin: origin (index of the last budget fitted), fitted
-    (runs behind it), steps (1 is the next budget), horizon (ln of times beyond the runs), scale (of
-    the law's residuals), run_id, loss, predicted, plain_low, plain_high, low, high. It is empty if
-    the table has too few budgets."""
+    (runs behind it), budget, steps (1 is the next one), horizon (ln of times beyond the runs),
+    scale (of the law's residuals), run_id, loss, excess (ln of loss over the lowest of its budget),
+    predicted, plain_low, plain_high, low, high, needed_low, needed_high (see widths.py), off (what
+    is added off the optimum). It is empty if the table has too few budgets."""
 
     law: str
     level: float
@@ -147,7 +156,8 @@ class Backtest:
     @property
     def tested(self) -> Tested:
         """What to quote next to a forecast."""
-        return Tested(self.coverage, self.notes, self.to_json())
+        needs = needs_up_to(self.frame, self.budgets)
+        return Tested(self.coverage, self.notes, self.to_json(), needs)
 
     def to_json(self) -> dict[str, Any]:
         """Figures without the single predictions; null if there is none."""
@@ -188,52 +198,98 @@ def backtest(
 
     Budgets are groups of runs by FLOPs, or by the variable of a law in one. At most `origins`
     origins, spread evenly, the last included; None takes all. Options as in `fit_law`; 200
-    bootstrap refits unless told. Origins whose runs cannot identify the law are passed over."""
+    bootstrap refits unless told, and without any there are no intervals. Origins whose runs cannot
+    identify the law are passed over."""
     options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
+    quick = replace(options, diagnostics=False)
     runs, kind = as_table(table), law_named(law)
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
     number = int(budget.max()) + 1
-    parts = []
-    for origin in _spread(
-        _origins(runs.frame, inputs, budget, len(kind.coefficient_names())), origins
-    ):
+    needed = kind.told_by_runs or options.constraints.free(kind.coefficient_names())
+    parts: list[pd.DataFrame] = []
+    for origin in _spread(_origins(runs.frame, inputs, budget, needed), origins):
         behind = replace(
             runs, frame=runs.frame.loc[budget <= origin].reset_index(drop=True), notes=()
         )
         try:
-            fit = fit_law(behind, kind, options)
+            fit = fit_law(behind, kind, quick)
         except LlmscaleError:
             continue
-        if type(fit.law) is not kind or not len(fit.replicates):
-            continue
-        ahead = runs.frame.loc[budget > origin]
-        at = {name: ahead[name].to_numpy(dtype=float) for name in inputs}
-        told = forecasts.forecast(fit, **at)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "origin": origin,
-                    "fitted": len(behind.frame),
-                    "steps": budget[budget > origin] - origin,
-                    "horizon": told.horizon,
-                    "scale": forecasts.misfit_scale(fit),
-                    "run_id": ahead["run_id"].to_numpy(),
-                    "loss": ahead["loss"].to_numpy(dtype=float),
-                    "predicted": told.loss,
-                    "plain_low": told.plain_low,
-                    "plain_high": told.plain_high,
-                    "low": told.low,
-                    "high": told.high,
-                }
-            )
-        )
+        if type(fit.law) is kind and (len(fit.replicates) or not options.bootstrap):
+            before = pd.concat(parts, ignore_index=True) if parts else _nothing()
+            parts.append(_ahead(fit, runs.frame, budget, origin, needs_up_to(before, origin)))
     return Backtest(
         kind.name,
         options.level,
         number,
         pd.concat(parts, ignore_index=True) if parts else _nothing(),
     )
+
+
+def _ahead(
+    fit: Fit,
+    frame: pd.DataFrame,
+    budget: NDArray[np.int_],
+    origin: int,
+    needs: OwnNeeds | None,
+) -> pd.DataFrame:
+    """What a fit up to an origin says of every run beyond it, knowing what earlier origins
+    needed."""
+    ahead, of = frame.loc[budget > origin], budget[budget > origin]
+    at = {name: ahead[name].to_numpy(dtype=float) for name in fit.law.inputs}
+    loss = ahead["loss"].to_numpy(dtype=float)
+    known = None if needs is None else Tested("", (), {}, needs)
+    told = forecasts.forecast(fit, check=known, **at)
+    unit = forecasts.misfit_scale(fit) * growth(told.horizon)
+    found = (loss, told.loss, told.plain_low, told.plain_high)
+    if fit.law.plain:
+        # What logarithms are to other laws, the loss is to these.
+        found = tuple(np.exp(values) for values in found)
+    low, high = needed(*found, unit)
+    columns = {
+        "origin": origin,
+        "fitted": len(fit.table.frame),
+        "budget": of,
+        "steps": of - origin,
+        "horizon": told.horizon,
+        "scale": forecasts.misfit_scale(fit),
+        "run_id": ahead["run_id"].to_numpy(),
+        "loss": loss,
+        "excess": _excess(found[0], of, fit.law.inputs),
+        "predicted": told.loss,
+        "plain_low": told.plain_low,
+        "plain_high": told.plain_high,
+        "low": told.low,
+        "high": told.high,
+        "needed_low": low,
+        "needed_high": high,
+        "off": forecasts.off_the_optimum(fit, at, loss.shape),
+    }
+    return pd.DataFrame(columns)
+
+
+def _excess(loss: Array, budget: NDArray[np.int_], inputs: tuple[str, ...]) -> Array:
+    """ln of how far each loss lies above the lowest of its budget; 0 for laws in one variable."""
+    if len(inputs) == 1:
+        return np.zeros(len(loss))
+    lowest = pd.Series(loss).groupby(budget).transform("min").to_numpy(dtype=float)
+    return np.asarray(np.log(loss / lowest))
+
+
+def needs_up_to(frame: pd.DataFrame, origin: int) -> OwnNeeds | None:
+    """What the runs of budgets up to an origin needed when earlier origins held them out,
+    near-optimal ones most; `frame` as in Backtest. None if there were none."""
+    seen = frame[(frame["budget"] <= origin) & (frame["origin"] < origin)]
+    if not len(seen):
+        return None
+    weight = 1.0 / (1.0 + (seen["excess"] / NEAR) ** 2)
+    weight /= weight.groupby([seen["origin"], seen["budget"]]).transform("sum")
+    columns = ("needed_low", "needed_high", "horizon", "budget")
+    # They stand in the file of a kept fit, where six digits are enough.
+    parts = [*(seen[name] for name in columns), weight]
+    low, high, horizon, of, weights = (part.to_numpy(dtype=float).round(6) for part in parts)
+    return OwnNeeds(low, high, horizon, of, weights)
 
 
 def check(fit: Fit) -> Backtest:
@@ -284,8 +340,7 @@ def _spread(candidates: list[int], most: int | None) -> list[int]:
 
 
 def _nothing() -> pd.DataFrame:
-    columns = ("origin", "fitted", "steps", "horizon", "scale", "run_id", "loss", "predicted")
-    return pd.DataFrame({name: [] for name in (*columns, "plain_low", "plain_high", "low", "high")})
+    return pd.DataFrame({name: [] for name in _COLUMNS})
 
 
 def _mean(values: pd.Series) -> float:

@@ -133,7 +133,7 @@ def _fits(
     # Of all laws those of a loss, unless none but others were named.
     plain = all(law.plain for law in kinds)
     for law in kinds:
-        error = _problem(law, runs, options.variable, plain=plain)
+        error = _not_ranked(law) or _problem(law, runs, options.variable, plain=plain)
         if error is None:
             try:
                 fits[law.name] = _bare(runs, law, options)
@@ -148,6 +148,16 @@ def _fits(
         unsuitable += [(name, f"not ranked: {reason}") for name, reason in wrong.items()]
         fits = {name: fit for name, fit in fits.items() if name not in wrong}
     return list(fits.values()), unsuitable, first_error
+
+
+def _not_ranked(law: type[Law]) -> InputError | None:
+    """A law with an estimator of its own has no objective in common with the others."""
+    if law.estimator is None:
+        return None
+    return InputError(
+        f"{law.name} is made for forecasts, and is judged by them: llmscale predict --law all",
+        "fit it by itself",
+    )
 
 
 def _bare(runs: RunTable, law: type[Law], options: Options) -> Fit:
@@ -209,7 +219,7 @@ def _check(
     if not held_R.any():
         return None, ()
     rest = fit.table.select(~held_R)
-    law, notes = parametric.checker_of(fit.law, rest)
+    law, notes = parametric.checker_of(fit.law, rest, options.constraints)
     if law is not type(fit.law):
         return None, notes
     try:

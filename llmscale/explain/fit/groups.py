@@ -20,12 +20,14 @@ from llmscale.errors import InputError, Note, both, first_lines, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain import html
 from llmscale.explain.estimation import solver
+from llmscale.explain.estimation.constrained import Constrained
 from llmscale.explain.estimation.levels import in_order
+from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, run_weights, settings_of
-from llmscale.explain.estimation.uncertainty import LARGEST_NOISE, least_squares_residual
+from llmscale.explain.estimation.variances import bounded
 from llmscale.explain.fit.parametric import fit_law
-from llmscale.explain.laws import Array, Law, Surface
+from llmscale.explain.laws import Array, Law, Surface, law_named
 from llmscale.explain.laws._formula import Formula
 from llmscale.explain.table import NO_VALUE, RunTable
 from llmscale.notes.fitting import (
@@ -92,7 +94,7 @@ class Groups:
         rows = []
         for group, fit in self.fits.items():
             values = fit.law.coefficients()
-            cells = [f"{values[name]:.4g} {html.ends(fit.intervals.get(name))}" for name in names]
+            cells = [f"{values[name]:.4g} {fit.ends(name)}" for name in names]
             rows.append((group, len(fit.table.frame), *cells))
         for group, law in self.joint.items():
             shared = [f"{law.coefficients()[name]:.4g}" for name in names]
@@ -133,6 +135,12 @@ def fit_groups(
     """The law fitted to each table, and jointly. Raises InputError if one of them cannot be
     fitted."""
     options = options or Options()
+    if law_named(law).estimator is not None:
+        raise InputError(
+            f"{law_named(law).name} is not fitted by an objective over all runs, which groups "
+            "could share",
+            "name another law: --law chinchilla",
+        )
     fits: dict[str, Fit] = {}
     for name, table in tables.items():
         try:
@@ -144,9 +152,12 @@ def fit_groups(
             ) from error
     laws = {type(fit.law) for fit in fits.values()}
     first = next(iter(fits.values()))
-    shared = type(first.law).exponents
+    held = options.constraints.held
+    shared = tuple(name for name in type(first.law).exponents if name not in held)
     if len(fits) < 2 or len(laws) > 1 or not shared:
         reason = f"{first.law.name} names no exponents"
+        if type(first.law).exponents:
+            reason = f"no exponent of {first.law.name} is left to share"
         if len(fits) < 2:
             reason = "there is one group only"
         elif len(laws) > 1:
@@ -176,7 +187,7 @@ class _Joined(Surface):
 
     centred = False
 
-    def __init__(self, surfaces: list[Formula], shared: list[int]) -> None:
+    def __init__(self, surfaces: "list[Formula | Constrained]", shared: list[int]) -> None:
         self.surfaces = surfaces
         size = len(surfaces[0].lower)
         own = [k for k in range(size) if k not in shared]
@@ -269,10 +280,7 @@ def _joint(
     law, names = type(groups[0].law), groups[0].law.coefficient_names()
     places = [names.index(name) for name in shared]
     settings = settings_of(groups[0].law)
-    surfaces = [
-        Formula(law, settings, fit.inputs, fit.table.frame["loss"].to_numpy(dtype=float))
-        for fit in groups
-    ]
+    surfaces = [_raw_surface(fit) for fit in groups]
     joined = _Joined(surfaces, places)
     level = np.concatenate([surface.level_of(surface.loss) for surface in surfaces])
     weight = np.concatenate([run_weights(fit.table) for fit in groups])
@@ -341,6 +349,15 @@ def _joint(
     return Groups(column, fits, joint, shared, best, intervals, p_value, (note,))
 
 
+def _raw_surface(fit: Fit) -> Formula | Constrained:
+    """A group's surface in the logarithms of the coefficients, which groups can share."""
+    loss = fit.table.frame["loss"].to_numpy(dtype=float)
+    place = (type(fit.law), settings_of(fit.law), fit.inputs, loss)
+    if fit.constraints:
+        return Constrained(*place, fit.constraints, raw=True)
+    return Formula(*place)
+
+
 def _in_order(fit: Fit) -> Fit:
     table = fit.table
     frame = in_order(table.frame, [*fit.law.inputs, "loss"])
@@ -358,4 +375,4 @@ def _noise(left_R: Array, rank: int, rng: np.random.Generator) -> Array:
     free = runs - rank
     size = np.sqrt(np.mean(left**2) * free / np.maximum(rng.chisquare(free, SIMULATIONS), 1e-12))
     noise = size[:, None] * rng.standard_normal((SIMULATIONS, runs))
-    return np.asarray(np.clip(noise, -LARGEST_NOISE, LARGEST_NOISE))
+    return bounded(noise)

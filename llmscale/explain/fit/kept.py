@@ -21,6 +21,7 @@ from llmscale.errors import InputError, Note
 from llmscale.errors.command_lines import command_line
 from llmscale.errors.printable import one_line, shortened
 from llmscale.explain.estimation.holdout import Holdout
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.estimation.result import Fit, Origin, Tested, settings_of
@@ -186,6 +187,7 @@ def _kept(fit: Fit) -> dict[str, Any]:
         "coverage": fit.tested.coverage,
         "notes": _notes_json(fit.tested.notes),
         "figures": fit.tested.figures,
+        "needs": fit.tested.needs and fit.tested.needs.to_json(),
     }
     return {
         "options": asdict(fit.options),
@@ -198,6 +200,7 @@ def _kept(fit: Fit) -> dict[str, Any]:
             "ranges": {name: list(ends) for name, ends in fit.reach.ranges.items()},
             "largest": fit.reach.largest,
             "misfit": plain(fit.reach.misfit),
+            "off": fit.reach.off,
         },
         "replicates": _packed(fit.replicates),
         "noise": _packed(fit.noise),
@@ -210,25 +213,28 @@ def _kept(fit: Fit) -> dict[str, Any]:
 def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
     kept = payload["kept"]
     law = _law_from(kind, payload["coefficients"], kept["settings"])
+    options, names = _options(kept["options"]), law.coefficient_names()
+    fitted = [name for name in names if options.constraints.value(name) is None]
     arrays = {name: _unpacked(kept[name]) for name in _ARRAYS}
-    _check_shapes(arrays, len(law.coefficient_names()))
-    ends = arrays["intervals"].tolist()
-    named = zip(law.coefficient_names(), ends, strict=False)
+    _check_shapes(arrays, len(names), len(fitted))
+    named = zip(fitted, arrays["intervals"].tolist(), strict=False)
     tested = kept["tested"] and Tested(
         kept["tested"]["coverage"],
         _notes(kept["tested"]["notes"]),
         kept["tested"]["figures"],
+        _needs(kept["tested"].get("needs")),
     )
     reach = kept["reach"]
     check(reach["largest"], float | None, "reach.largest")
     return Fit(
         law=law,
-        options=_options(kept["options"]),
+        options=options,
         origin=_origin(payload),
         reach=Reach(
             {name: (float(low), float(high)) for name, (low, high) in reach["ranges"].items()},
             reach["largest"],
             _number(reach["misfit"]),
+            float(reach.get("off", 0.0)),
         ),
         objective=float(payload["objective"]["value"]),
         replicates=arrays["replicates"],
@@ -243,14 +249,19 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
     )
 
 
-def _check_shapes(arrays: Mapping[str, Array], count: int) -> None:
-    """Raise WrongValue unless the arrays are those of one fit of so many coefficients."""
+def _needs(payload: Mapping[str, Any] | None) -> OwnNeeds | None:
+    return None if payload is None else OwnNeeds.from_json(payload)
+
+
+def _check_shapes(arrays: Mapping[str, Array], count: int, fitted: int) -> None:
+    """Raise WrongValue unless the arrays are those of one fit of so many coefficients, of which so
+    many are not fixed."""
     refits = len(arrays["replicates"]) if arrays["replicates"].ndim else 0
     right: dict[str, list[tuple[int, ...]]] = {
         "replicates": [(refits, count)],
         "noise": [(refits,)],
         "covariance": [(count, count), (0, 0)],
-        "intervals": [(count, 2), (0, 2)],
+        "intervals": [(fitted, 2), (0, 2)],
     }
     for name, shapes in right.items():
         if arrays[name].shape not in shapes:

@@ -13,29 +13,36 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import InputError, Note, WorkError, listed
+from llmscale.errors import InputError, LlmscaleError, Note, WorkError, listed
 from llmscale.explain.curve_table import folder_steps
 from llmscale.explain.diagnostics.curves import seen_curves
 from llmscale.explain.diagnostics.diagnose import diagnose
 from llmscale.explain.diagnostics.evidence import SeenCurve
 from llmscale.explain.estimation import holdout as holdouts
 from llmscale.explain.estimation import solver, uncertainty
+from llmscale.explain.estimation.constrained import surface_of
+from llmscale.explain.estimation.constraints import NONE, Constraints
+from llmscale.explain.estimation.dependence import Dependence
 from llmscale.explain.estimation.design_notes import design_notes, floor_note
+from llmscale.explain.estimation.evaluation import evaluation_noise
 from llmscale.explain.estimation.holdout import Holdout
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.levels import count_levels, has_steps, in_order, points, words
-from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.objection import not_tested, objection
+from llmscale.explain.estimation.options import Options, without_constraints
 from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
 from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.fit.anchoring import anchored
 from llmscale.explain.fit.stand_ins import with_stand_ins
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, LETTERS, Array, Law, OneVariableLaw, Surface, law_named
 from llmscale.explain.laws._own import errors_named
 from llmscale.explain.table import RunTable, read_table
 from llmscale.notes.fitting import (
+    BOUND_ACTIVE,
     EXPONENT_AT_BOUND,
     FLAT_DIRECTION,
     FLOOR_AT_ZERO,
@@ -69,7 +76,7 @@ def fit_laws(
         options = replace(options, variable=default_variable(runs, options.variable))
     fits: dict[str, Fit] = {}
     folder = _Folder(runs)
-    for law in laws or default_laws(runs, options.variable):
+    for law in laws or default_laws(runs, options.variable, options.constraints):
         fit = _fit_law(folder, law, options)
         fits.setdefault(fit.law.name, fit)
     return tuple(fits.values())
@@ -153,11 +160,13 @@ def _fit_and_check(folder: _Folder, chosen: type[Law], options: Options) -> Fit:
         if len(runs.frame) > solver.MANY_ROWS:
             _log.info("looking for what misleads the fit of %s", fit.law.name)
         fit = replace(fit, notes=fit.notes + diagnosed(fit, folder))
+        if options.constraints:
+            fit = replace(fit, notes=(_objected(fit, chosen), *fit.notes))
     held = holdouts.held_out(runs.frame, fit.law.inputs, options.holdout)
     if not held.any():
         return fit
     rest = replace(runs, frame=runs.frame.loc[~held].reset_index(drop=True))
-    checker, notes = checker_of(fit.law, rest)
+    checker, notes = checker_of(fit.law, rest, options.constraints)
     if checker is None:
         return replace(fit, notes=fit.notes + notes)
     if len(runs.frame) > solver.MANY_ROWS:
@@ -199,6 +208,15 @@ def diagnosed(fit: Fit, folder: _Folder | None = None) -> tuple[Note, ...]:
     return diagnose(fit, runs=folder.every_run, curves=folder.seen, refit=again)
 
 
+def _objected(fit: Fit, chosen: type[Law]) -> Note:
+    """Whether the table objects to what was said of the coefficients."""
+    try:
+        free = with_intervals(_fit(fit.table, chosen, without_constraints(fit.options)))
+    except LlmscaleError as error:
+        return not_tested(fit, error.problem)
+    return objection(fit, free)
+
+
 def _options(options: Options | None, changes: dict[str, Any]) -> Options:
     known = [field.name for field in fields(Options)]
     unknown = [name for name in changes if name not in known]
@@ -215,21 +233,31 @@ def _options(options: Options | None, changes: dict[str, Any]) -> Options:
 
 def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
     _log.debug("fitting %s", asked.name)
-    law, notes = choose(table, asked, options.variable)
+    law, notes = choose(table, asked, options.variable, options.constraints)
+    options.constraints.check(law)
     settings = {"variable": options.variable} if issubclass(law, OneVariableLaw) else {}
     inputs = inputs_of(law, options.variable)
     # Sums, starts and draws go by the order of rows: the answer must not hang on the file's.
     used = [*inputs, *(name for name in ("loss", "weight") if name in table.frame)]
     ordered = replace(table, frame=in_order(table.frame, used))
+    if law.estimator == "anchor":
+        return anchored(ordered, options, tuple(notes))
     columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = ordered.frame["loss"].to_numpy(dtype=float)
     level, weight = law.level_of(loss), run_weights(ordered)
 
     if len(loss) > solver.MANY_ROWS:
         _log.info("fitting %s to %s rows", law.name, f"{len(loss):,}")
-    surface = law.surface(columns, loss, **settings)
+    surface = surface_of(law, settings, columns, loss, options.constraints)
     objective = options.loss_function
     found = solver.descend(surface, level, weight, objective)
+    errors = None if law.plain else evaluation_noise(ordered, surface, found.theta)
+    if errors is not None:
+        notes.append(errors.note())
+    if errors is not None and errors.weighs:
+        table, ordered = errors.weighed(table), errors.weighed(ordered)
+        weight = run_weights(ordered)
+        found = solver.descend(surface, level, weight, objective)
     theta = found.theta
     best = law(*surface.coefficients(theta[None])[0].tolist(), **settings)
     with np.errstate(all="ignore"):
@@ -246,12 +274,12 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
         _log.info("fitted %s; its intervals", law.name)
     refits = refit(ordered, inputs, surface, theta, options)
     notes += design_notes(best, table)
-    notes += _degenerate(best, surface, found)
+    notes += _degenerate(best, surface, found, options.constraints)
     return Fit(
         law=best,
         options=options,
         origin=origin_of(table),
-        reach=reach_of(best, table),
+        reach=reach_of(best, table, options.constraints.free(best.coefficient_names())),
         objective=value,
         replicates=refits.coefficients,
         noise=refits.noise,
@@ -265,35 +293,26 @@ def refit(
     table: RunTable, inputs: tuple[str, ...], surface: Surface, theta: Array, options: Options
 ) -> uncertainty.Replicates:
     """The bootstrap refits of a fit that ended at theta."""
-    point = points(table.frame, inputs)
-    steps = has_steps(table.frame)
-    word = words(inputs[0], int(point.max()) + 1) if len(inputs) == 1 else "points"
+    fitted = uncertainty.fitted_to(table, inputs, surface, theta, options.loss_function)
+    word = _spread_word(table.frame, fitted.related)
     return uncertainty.bootstrap(
-        surface,
-        theta,
-        surface.level_of(table.frame["loss"].to_numpy(dtype=float)),
-        point,
-        run_weights(table),
-        count=options.bootstrap,
-        objective=options.loss_function,
-        seed=options.seed,
-        points_word="runs" if steps else word,
-        spread_word=_spread_word(table.frame, point, steps=steps),
-        steps=steps,
+        fitted, count=options.bootstrap, seed=options.seed, spread_word=word
     )
 
 
-def _spread_word(frame: pd.DataFrame, point_R: NDArray[np.int_], *, steps: bool) -> str:
+def _spread_word(frame: pd.DataFrame, related: Dependence) -> str:
     """What the spread of the rows of one point is called: that of seeds, if they repeat a run."""
-    if steps:
-        return "spread within runs"
-    names = differing(frame, point_R)
+    if related.rows_together:
+        return f"spread within {related.word}"
+    names = differing(frame, related.unit_R)
     if not names:
         return "seed noise"
     return f"spread of runs that differ in {listed(names, 3)}"
 
 
-def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], list[Note]]:
+def choose(
+    table: RunTable, law: type[Law], variable: str, constraints: Constraints = NONE
+) -> tuple[type[Law], list[Note]]:
     """The law to fit: the one asked for, or without its floor if that cannot be identified."""
     notes = []
     law = law.suited_to(table.frame)
@@ -301,18 +320,21 @@ def choose(table: RunTable, law: type[Law], variable: str) -> tuple[type[Law], l
     problem = unusable(law, table.frame, inputs)
     if problem:
         raise problem
-    if len(inputs) == 1 and issubclass(law, OneVariableLaw):
+    has_known_floor = law.floor is not None and constraints.value(law.floor) is not None
+    if len(inputs) == 1 and issubclass(law, OneVariableLaw) and not has_known_floor:
         number = count_levels(table.frame[variable].to_numpy())
         if number < SIZES_FOR_A_FLOOR:
             notes.append(floor_note(number, words(variable, number)))
             law = LAWS.find(law.without_floor) if law.without_floor else law
-    problem = why_not(law, table.frame, inputs)
+    problem = why_not(law, table.frame, inputs, constraints)
     if problem:
         raise problem
     return law, notes
 
 
-def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, ...]]:
+def checker_of(
+    law: Law, rest: RunTable, constraints: Constraints = NONE
+) -> tuple[type[Law] | None, tuple[Note, ...]]:
     """The law to predict the held-out runs with: one point more than coefficients, or a law with
     fewer, or none."""
     inputs = law.inputs
@@ -325,11 +347,12 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
     number = int(points(rest.frame, inputs).max()) + 1
     if has_steps(rest.frame):
         number = len(rest.frame)
-    needed = len(law.coefficient_names()) + 1
-    problem = why_not(type(law), rest.frame, inputs)
+    needed = (law.told_by_runs or constraints.free(law.coefficient_names())) + 1
+    problem = why_not(type(law), rest.frame, inputs, constraints)
     if number >= needed and problem is None:
         return type(law), ()
-    if law.without_floor and number >= len(LAWS.find(law.without_floor).coefficient_names()) + 1:
+    if _suffices_without_floor(law, number, constraints):
+        assert law.without_floor is not None
         message = (
             f"without the held-out runs {number} {words(inputs[0], number)} are left, too few for "
             f"{law.name}: the check was made with {law.without_floor}"
@@ -348,6 +371,15 @@ def checker_of(law: Law, rest: RunTable) -> tuple[type[Law] | None, tuple[Note, 
     )
 
 
+def _suffices_without_floor(law: Law, number: int, constraints: Constraints) -> bool:
+    """Whether so many points are enough for the law without its floor, of which all is known that
+    was said."""
+    if law.without_floor is None:
+        return False
+    names = LAWS.find(law.without_floor).coefficient_names()
+    return constraints.lacking(names) is None and number >= constraints.free(names) + 1
+
+
 def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule: str) -> Holdout:
     """What a fit without the held-out runs says of them."""
     columns = dict.fromkeys(["run_id", "params", "tokens", "flops", *check.law.inputs, "loss"])
@@ -364,16 +396,24 @@ def predict_held_out(check: Fit, table: RunTable, held: NDArray[np.bool_], rule:
     return Holdout(rule, check.law, runs)
 
 
-def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]:
-    """Notes on an optimum at the edge of what the law can say."""
-    notes, names, theta = [], law.coefficient_names(), found.theta
+def _degenerate(
+    law: Law, surface: Surface, found: solver.Descent, constraints: Constraints
+) -> list[Note]:
+    """Notes on an optimum at the edge of what the law can say, or of what was said of it."""
+    names, theta = law.coefficient_names(), found.theta
+    held = np.array([name in constraints.held for name in names])
+    at_bound = constraints.at_bound(law.coefficients())
+    notes = [
+        BOUND_ACTIVE.note(f"{name} ends on its bound {end:.6g}: these runs pull it beyond")
+        for name, end in at_bound.items()
+    ]
     jacobian = surface.jacobian(theta)
     at_zero = surface.vanishing & (theta <= surface.lower)
     if not surface.centred:
         # Logarithms of amplitudes have no bound to end on: they are at zero when nothing hangs on
         # them.
         logs = ~np.isin(names, law.signed) & ~np.isin(names, law.exponents)
-        at_zero |= logs & (np.abs(jacobian).max(axis=0) < _NO_SHARE)
+        at_zero |= logs & ~held & (np.abs(jacobian).max(axis=0) < _NO_SHARE)
     for name in np.array(names)[at_zero]:
         if name == law.floor:
             notes.append(
@@ -392,9 +432,11 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
                     "value",
                 )
             )
-    free = ~at_zero
+    free = ~at_zero & ~held & ~np.isin(names, list(at_bound))
     for name in law.exponents:
         index = names.index(name)
+        if not free[index]:
+            continue
         value = getattr(law, name)
         if theta[index] <= surface.lower[index]:
             notes.append(
@@ -414,7 +456,9 @@ def _degenerate(law: Law, surface: Surface, found: solver.Descent) -> list[Note]
         for name, lower, value, upper in zip(
             names, surface.lower, theta, surface.upper, strict=True
         )
-        if name in law.signed and not lower < value < upper
+        if name in law.signed
+        and name not in (*constraints.held, *at_bound)
+        and not lower < value < upper
     ]
     if unbound or not found.settled:
         reason = "the best fit lies along a ridge, on which the objective hardly changes any more"

@@ -1,24 +1,12 @@
 """Forecasts beyond the runs: the plain interval of a law, widened by a misfit that grows with the
-distance.
+distance (see widths.py).
 
 A law is fitted where the runs are, and is never quite right; its interval knows the noise and the
-bootstrap, not that. Fitted on the lower budgets of the public tables, plain 90% intervals held 78%
-of the runs at the next budget and 66% further (mean over 12 tables), nearly always because the loss
-fell below the forecast. So in ln L each half-width d becomes sqrt(d² + (m s g)²), where s is the
-typical residual of the law on its own runs (scaled median, corrected for coefficients; a constant
-for laws in one variable, where few residuals tell it), h is how far beyond the runs the forecast
-lies, in natural logs of FLOPs or of the law's own variable, and g = sqrt(h² + 0.6 h). Inside the
-runs h = 0, and the plain interval stands.
-
-The multipliers m, one for each side, are quantiles of what the public tables needed
-(experiments/backtest.py measures them, each family of tables judged by the others alone; the form
-of the misfit was chosen with all in view). Laws in several variables needed it mostly on the low
-side, laws in one on both."""
+bootstrap, not that. Inside the runs the plain interval stands."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -26,65 +14,22 @@ from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
 from llmscale.explain import html
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.result import Fit, Tested
+from llmscale.explain.forecast.chosen import Chosen
+from llmscale.explain.forecast.widths import (
+    growth,
+    multipliers,
+    public_needs,
+    widened,
+)
 from llmscale.explain.laws import LETTERS, Array
+from llmscale.explain.laws.anchored import Anchored
 from llmscale.notes.predicting import EXTRAPOLATES_FAR, LOSS_NOT_POSITIVE
 from llmscale.quantity import format_count
 
 FAR = EXTRAPOLATES_FAR.limit
 """Forecasts more than this many times beyond the runs are called far."""
-NEAR_WEIGHT = 0.6
-"""How soon the misfit sets in: g = sqrt(h² + 0.6 h)."""
-
-
-@dataclass(frozen=True)
-class Multipliers:
-    """How many residual scales a unit of g moves the loss, at some levels: below the forecast and
-    above it."""
-
-    levels: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    most: float
-    """The misfit moves neither end by more than this many plain half-widths: scatter is not all
-    misfit."""
-    scale: float | None
-    """The residual scale they multiply; None takes the law's own. In one variable too few residuals
-    tell it."""
-    held: str
-    """What forecasts held on the public tables at 90%, each family of tables judged with
-    multipliers of the others."""
-
-    def at(self, level: float) -> tuple[float, float]:
-        """Both at `level`, linear in the normal quantile between the levels given."""
-        known = [_normal(value) for value in self.levels]
-        wanted = _normal(level)
-        return float(np.interp(wanted, known, self.low)), float(np.interp(wanted, known, self.high))
-
-
-_LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-SEVERAL_VARIABLES = Multipliers(
-    _LEVELS,
-    low=(4.27, 5.07, 5.39, 5.48, 6.37),
-    high=(0.0, 0.0, 1.87, 2.88, 4.58),
-    most=8.0,
-    scale=None,
-    held="not tested on this table; on 12 public ones 90% forecasts of Chinchilla held 92% of "
-    "the runs at the next budget and 94% further (plain intervals 78% and 66%)",
-)
-"""From Chinchilla on 12 published tables of 7 families."""
-ONE_VARIABLE = Multipliers(
-    _LEVELS,
-    low=(2.25, 2.49, 2.49, 6.2, 7.72),
-    high=(1.44, 1.64, 2.26, 4.17, 5.74),
-    most=3.0,
-    scale=0.003,
-    held="not tested on this table; on 111 slices of public ones 90% forecasts in one variable "
-    "held 96% of the runs at the next size or budget and 93% further (plain intervals 90% "
-    "and 88%)",
-)
-"""From power-floor in N, D or C on 111 slices of the same tables; lower levels lowered to rise with
-the level."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +55,8 @@ class Forecast:
     optima: "tuple[Optimum, ...]" = ()
     fit: Fit | None = field(default=None, repr=False)
     tested: Tested | None = field(default=None, repr=False)
+    chosen: Chosen | None = field(default=None, repr=False)
+    """Why this law, if none was named."""
 
     @property
     def params(self) -> Any:
@@ -134,6 +81,7 @@ class Forecast:
             "coverage": self.coverage,
             "backtest": self.tested and self.tested.figures,
             "kept": self.fit.kept and str(self.fit.kept),
+            "chosen": self.chosen and self.chosen.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
 
@@ -173,6 +121,8 @@ class Forecast:
 
     def __str__(self) -> str:
         lines = [self._line(row) for row in self.rows()]
+        if self.chosen:
+            lines.append(f"law: {self.chosen.reason}")
         lines.append(f"coverage: {self.coverage}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -198,10 +148,10 @@ class Forecast:
             )
             for row in self.rows()
         ]
-        law = self.fit.law if self.fit else None
         parts = [
-            html.title(law.name, law.formula) if law else "",
+            html.title(self.fit.law.name, self.fit.formula) if self.fit else "",
             html.table(headings, cells),
+            html.sentence(f"law: {self.chosen.reason}") if self.chosen else "",
             html.sentence(f"coverage: {self.coverage}"),
             html.notes(self.all_notes),
         ]
@@ -239,10 +189,10 @@ def forecast(
     plain_high: Any
     plain_low, plain_high = fit.band(single_run=True, level=level, **inputs)
     h: Any = _horizon(fit, inputs, loss.shape)
-    chosen = multipliers_for(fit.law.inputs)
     low: Any
     high: Any
-    low, high = _widened_by(fit, loss, plain_low, plain_high, h, level)
+    own = check.needs if check else None
+    low, high = _widened_by(fit, loss, (plain_low, plain_high), inputs, level, own)
     notes = list(check.notes) if check else []
     furthest = float(h.max(initial=0.0))
     if furthest > math.log(FAR):
@@ -264,7 +214,7 @@ def forecast(
                 "forecast nearer to the runs",
             ),
         )
-    coverage = check.coverage if check and check.coverage else chosen.held
+    coverage = check.coverage if check and check.coverage else public_needs(fit.law).held
     loss, low, high, plain_low, plain_high, h = (
         float(value) if value.ndim == 0 else value
         for value in (loss, low, high, plain_low, plain_high, h)
@@ -299,71 +249,48 @@ def law_band(fit: Fit, **inputs: ArrayLike) -> tuple[Array, Array]:
     are."""
     loss = fit.loss(**inputs)
     given: dict[str, Any] = dict(inputs)
-    low, high = fit.band(**given)
-    h = _horizon(fit, inputs, loss.shape)
-    return _widened_by(fit, loss, low, high, h, fit.level)
+    own = fit.tested.needs if fit.tested else None
+    return _widened_by(fit, loss, fit.band(**given), inputs, fit.level, own)
 
 
 def _widened_by(
-    fit: Fit, loss: Array, low: Array, high: Array, h: Array, level: float
+    fit: Fit,
+    loss: Array,
+    ends: tuple[Array, Array],
+    inputs: Mapping[str, ArrayLike],
+    level: float,
+    own: OwnNeeds | None,
 ) -> tuple[Array, Array]:
-    chosen = multipliers_for(fit.law.inputs)
-    how = (h, misfit_scale(fit), chosen.at(level), chosen.most)
+    public = public_needs(fit.law)
+    h = _horizon(fit, inputs, loss.shape)
+    unit = misfit_scale(fit) * growth(h)
+    below, above = (m * unit for m in multipliers(public, own, h, level))
+    off = off_the_optimum(fit, inputs, loss.shape)
+    extra = np.hypot(below, off), np.hypot(above, off)
     if fit.law.plain:
         # What logarithms are to other laws, the loss is to these.
-        below, above = widened(np.exp(loss), np.exp(low), np.exp(high), *how)
-        return np.log(below), np.log(above)
-    return widened(loss, low, high, *how)
-
-
-def multipliers_for(inputs: Sequence[str]) -> Multipliers:
-    """Those measured for laws in one variable, or in several."""
-    return ONE_VARIABLE if len(inputs) == 1 else SEVERAL_VARIABLES
+        plain = (np.exp(loss), np.exp(ends[0]), np.exp(ends[1]))
+        low, high = widened(*plain, extra, public.most)
+        return np.log(low), np.log(high)
+    return widened(loss, *ends, extra, public.most)
 
 
 def misfit_scale(fit: Fit) -> float:
     """What the multipliers multiply: in several variables the typical residual of the runs (see
     Reach), in one variable 0.3%."""
-    fixed = multipliers_for(fit.law.inputs).scale
+    fixed = public_needs(fit.law).scale
     return fit.reach.misfit if fixed is None or fit.law.plain else fixed
+
+
+def off_the_optimum(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:
+    """By how much of ln L a law that says how far a run lies above the best of its budget misses
+    such runs; 0 for others."""
+    if not isinstance(fit.law, Anchored):
+        return np.zeros(shape)
+    excess = fit.law.excess(*fit.inputs_at(inputs))
+    return np.broadcast_to(fit.reach.off * excess, shape)
 
 
 def _horizon(fit: Fit, inputs: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> Array:
     beyond = fit.reach.beyond(fit.law.inputs, fit.inputs_at(inputs))
     return np.broadcast_to(beyond, shape)
-
-
-def growth(h: Array) -> Array:
-    """g(h), the shape of the misfit."""
-    return np.asarray(np.sqrt(h * h + NEAR_WEIGHT * h))
-
-
-def widened(
-    loss: Array,
-    low: Array,
-    high: Array,
-    h: Array,
-    scale: ArrayLike,
-    multipliers: tuple[float, float],
-    most: float,
-) -> tuple[Array, Array]:
-    """The interval with the misfit added to each side in quadrature, in ln L, as far as `most`
-    half-widths."""
-    extra = np.asarray(scale) * growth(h)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        below, above = np.log(loss / low), np.log(high / loss)
-        limit = most * 0.5 * (below + above)
-        below = _added(below, np.minimum(multipliers[0] * extra, limit))
-        above = _added(above, np.minimum(multipliers[1] * extra, limit))
-    moved = extra > 0
-    return np.where(moved, loss * np.exp(-below), low), np.where(moved, loss * np.exp(above), high)
-
-
-def _added(half: Array, extra: Array) -> Array:
-    """In quadrature; a plain interval that leaves out the law itself (half < 0) moves by
-    `extra`."""
-    return np.where(half > 0, np.hypot(half, extra), half + extra)
-
-
-def _normal(level: float) -> float:
-    return NormalDist().inv_cdf(0.5 + level / 2)

@@ -6,7 +6,7 @@ import numpy as np
 
 from llmscale.errors import InputError
 from llmscale.explain.estimation.options import Options
-from llmscale.explain.estimation.result import Fit, percentiles, with_coefficients
+from llmscale.explain.estimation.result import Fit, Tested, percentiles, with_coefficients
 from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.forecast.asked import forecast_at, numbers_asked
 from llmscale.explain.forecast.forecast import Optimum
@@ -16,8 +16,11 @@ _LEAST_FLOPS = 6.0
 """One parameter and one token."""
 
 
-def optimum(fit: Fit, flops: float | str, *, level: float | None = None) -> Optimum:
-    """The best run of one budget. Raises InputError if the law has no optimum."""
+def optimum(
+    fit: Fit, flops: float | str, *, level: float | None = None, check: Tested | None = None
+) -> Optimum:
+    """The best run of one budget; `check` as in `forecast`. Raises InputError if the law has no
+    optimum."""
     level = fit.level if level is None else Options(level=level).level
     budget = _budget(flops)
     best = fit.law.optimal(budget)
@@ -38,7 +41,7 @@ def optimum(fit: Fit, flops: float | str, *, level: float | None = None) -> Opti
     for name, values in zip(("params", "tokens", "law"), (*found, losses), strict=True):
         low, high = percentiles(np.asarray(values).reshape(-1, 1), level)
         intervals[name] = (float(low[0]), float(high[0]))
-    told = forecast_at(fit, params=params, tokens=tokens, level=level)
+    told = forecast_at(fit, params=params, tokens=tokens, level=level, check=check)
     intervals["loss"] = (told.low, told.high)
     return Optimum(budget, params, tokens, loss, intervals)
 

@@ -56,6 +56,8 @@ class Surface(ABC):
     """Which of theta are logs of amplitudes that may go to zero: at the lower bound they read 0."""
     plain: bool = False
     """Whether what is fitted is L itself, here and below, and not ln L."""
+    bounded: NDArray[np.bool_] | bool = False
+    """Which of theta have bounds that a user gave, where a fit may well end."""
     centred: ClassVar[bool] = True
     """Whether theta is on centred inputs; if not, steps are measured by how they move ln L."""
 
@@ -132,6 +134,11 @@ class Law(ABC):
     2 if signed).
     """
 
+    estimator: ClassVar[str | None] = None
+    """What finds the coefficients, if not the lowest objective over all runs: see
+    estimation/NAME.py."""
+    told_by_runs: ClassVar[int | None] = None
+    """How many coefficients the runs have to tell, if what is known beforehand tells the rest."""
     plain: ClassVar[bool] = False
     """Whether residuals are differences of losses, not of their logarithms: for scores, and for
     losses that may be negative."""
@@ -232,6 +239,11 @@ class Law(ABC):
     def coefficient_names(cls) -> tuple[str, ...]:
         """The coefficients in the paper's letters and order."""
         return tuple(item.name for item in fields(cls) if not item.kw_only)
+
+    @classmethod
+    def unknowns(cls) -> int:
+        """How many coefficients the runs have to tell."""
+        return cls.told_by_runs or len(cls.coefficient_names())
 
     def coefficients(self) -> dict[str, Any]:
         """Every coefficient by name, in raw units."""

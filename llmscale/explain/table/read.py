@@ -21,6 +21,7 @@ from llmscale.explain.table.columns.find import (
     nearest,
     quantity_of,
 )
+from llmscale.explain.table.columns.loss_error import LOSS_SE, check_error
 from llmscale.explain.table.columns.names import OWN_TABLE
 from llmscale.explain.table.columns.quantities import check_above, with_quantities
 from llmscale.explain.table.columns.spelled_out import with_spelled_out
@@ -81,6 +82,8 @@ def read_table(
     judged = _judge(read, asked)
     passed = _passed(read, judged, asked)
     kept = judged.usable & passed
+    told = LOSS_SE in read.found.told
+    error = check_error(read.frame[kept], read.found.columns, told, read.path)
     notes = _notes(read, judged, kept, asked)
     left_out = _left_out(read, judged, passed)
     reasons = [str(run.reason) for run in left_out]
@@ -95,6 +98,9 @@ def read_table(
         frame = weights.with_ordinary_weights(frame)
     if read.own:
         frame.attrs[FOLDER] = str(read.path)
+    if error is not None:
+        frame, notes = frame.drop(columns=LOSS_SE), (*notes, error)
+        taken = {name: column for name, column in taken.items() if name != LOSS_SE}
     return RunTable(read.path, frame, left_out, notes, read.found.count, taken, reading)
 
 

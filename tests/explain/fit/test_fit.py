@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from llmscale.errors import InputError
 from llmscale.explain.estimation import solver
-from llmscale.explain.estimation.uncertainty import bootstrap
+from llmscale.explain.estimation.dependence import Dependence
+from llmscale.explain.estimation.uncertainty import Fitted, bootstrap
 from llmscale.explain.fit import Fit, Objective, default_laws, fit_law, fit_laws
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import LAWS, Law
@@ -476,18 +477,9 @@ def test_refits_of_a_design_with_seeds_draw_whole_points() -> None:
     surface = LAWS.find("power").surface([params], np.exp(log_loss))
     found = solver.descend(surface, log_loss, np.ones(64), Objective())
     assert found.settled
-    theta = found.theta
-    refits = bootstrap(
-        surface,
-        theta,
-        log_loss,
-        np.repeat(np.arange(32), 2),
-        np.ones(64),
-        count=100,
-        objective=Objective(),
-        seed=0,
-        points_word="sizes",
-    )
+    ones, pairs = np.ones(64), Dependence(np.repeat(np.arange(32), 2), False, "sizes")
+    fitted = Fitted(surface, found.theta, log_loss, ones, ones, pairs, Objective())
+    refits = bootstrap(fitted, count=100, seed=0, spread_word="seed noise")
     assert refits.method == "runs"
     low, high = np.quantile(refits.coefficients[:, 1], [0.01, 0.99])
     assert low < TRUTH["alpha"] < high

@@ -16,6 +16,7 @@ from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation.bias import bias_of
 from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.fit import fit_law
+from llmscale.explain.fit.backtest import check
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.runs.title import run_title, run_titles
@@ -143,7 +144,7 @@ def test_the_optimum_is_the_one_that_predict_prints(tmp_path: Any) -> None:
     path = tmp_path / "runs.csv"
     runs().to_csv(path, index=False)
     fit = fit_law(path, "chinchilla", bootstrap=50, holdout="none")
-    best = optimum(fit, 1e23)
+    best = optimum(fit, 1e23, check=check(fit).tested)
     asked = [
         "predict",
         str(path),

@@ -11,7 +11,7 @@ import pytest
 from llmscale.errors import InputError
 from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.fit.backtest import backtest, budgets, check
-from llmscale.explain.forecast.forecast import ONE_VARIABLE, SEVERAL_VARIABLES, forecast
+from llmscale.explain.forecast.forecast import forecast
 from llmscale.runs.json_values import plain
 
 
@@ -66,9 +66,6 @@ def test_a_forecast_is_wider_at_a_higher_level_and_the_same_each_time(chinchilla
     widths = [np.log(told.high / told.low) for told in tolds]
     assert widths == sorted(widths)
     assert tolds[0] == forecast(chinchilla, level=0.5, N=5e9, D=5e11)
-    for multipliers in (SEVERAL_VARIABLES, ONE_VARIABLE):
-        for side in (multipliers.low, multipliers.high):
-            assert list(side) == sorted(side)
 
 
 def test_forecasts_hold_new_runs_when_the_law_is_wrong_ahead_where_plain_intervals_do_not() -> None:
@@ -153,7 +150,7 @@ def test_forecasts_hold_on_public_tables(shared: Path, name: str) -> None:
     found = backtest(frame, "chinchilla", bootstrap=100, origins=5)
     assert found.inside["widened"]["next"] >= 0.85
     assert found.inside["widened"]["further"] >= 0.8
-    assert found.inside["plain"]["further"] < 0.8
+    assert found.inside["plain"]["further"] < found.inside["widened"]["further"]
     # Chinchilla's law is off to one side on Farseer's runs, which is said though the intervals
     # hold.
     assert [note.code for note in found.notes] == (

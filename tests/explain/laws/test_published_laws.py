@@ -17,7 +17,7 @@ from llmscale.explain.fit import fit_law
 from llmscale.explain.laws import LAWS, Law
 from llmscale.explain.table import read_table
 
-EVERY_LAW = LAWS.names
+EVERY_LAW = tuple(law for law in LAWS.names if LAWS.find(law).estimator is None)
 
 
 def example(name: str) -> Law:
@@ -224,7 +224,7 @@ def test_laws_are_listed_with_formula_inputs_and_source() -> None:
     assert shown.exit_code == 0, shown.output
     assert shown.output.strip().splitlines()[-1].startswith("next: ")
     listed = json.loads(CliRunner().invoke(app, ["laws", "--json"]).output)["laws"]
-    assert [law["name"] for law in listed] == list(EVERY_LAW)
+    assert [law["name"] for law in listed] == list(LAWS.names)
     for law in listed:
         assert law["name"] in shown.output
         assert law["source"].split(" et al.")[0] in shown.output

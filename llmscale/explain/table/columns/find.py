@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
+from llmscale.explain.table.columns.loss_error import LOSS_SE, NONE, error_columns
 from llmscale.explain.table.columns.loss_hint import loss_hint
 from llmscale.explain.table.columns.names import (
     ALIASES,
@@ -59,7 +60,7 @@ LABELS = ("data", "optimizer", "schedule", "tokenizer", "seed")
 WEIGHT = "weight"
 """The column that weighs the runs, if asked for: such a name may be of a share in a mixture."""
 
-_KNOWN = (*ALIASES, "run_id", WEIGHT, *NUMBERS, *LABELS)
+_KNOWN = (*ALIASES, "run_id", WEIGHT, LOSS_SE, *NUMBERS, *LABELS)
 _LEAST_FLOPS = 1e9
 """A column C of smaller numbers that do not follow N times D counts something else."""
 _SIZES = ("params", "tokens", "flops")
@@ -101,8 +102,8 @@ def find_columns(
     search.loss_unit = units.get("loss")
     told = {_told(name): column for name, column in columns.items()}
     for quantity, told_column in told.items():
-        if quantity == "run_id" and told_column == "none" and told_column not in search.names:
-            continue  # every row is a run of its own
+        if quantity in ("run_id", LOSS_SE) and told_column == NONE not in search.names:
+            continue  # every row is a run of its own; errors are not looked at
         if told_column not in search.names:
             raise InputError(
                 f"{source} has no column {told_column!r} for {quantity}",
@@ -123,6 +124,8 @@ def find_columns(
     for name in ("run_id", *NUMBERS, *LABELS):
         if name not in search.columns and name not in told:
             search.other(name)
+    if LOSS_SE not in told:
+        search.loss_error()
     if WEIGHT in search.names and WEIGHT not in search.columns:
         search.aside.append("weight (not used: --columns weight=weight weighs the runs by it)")
     for name in needs:
@@ -281,6 +284,15 @@ class _Search:
         same = [column for column in self.names if last_part(column) == name] or self._named(name)
         if len(same) == 1 and same[0] not in self.columns.values():
             self.columns[name] = same[0]
+
+    def loss_error(self) -> None:
+        """Find the standard error of the loss."""
+        found = error_columns(self.names, self.columns.get("loss"))
+        found = [name for name in found if self._numbers(name)]
+        if len(found) == 1:
+            self.columns[LOSS_SE] = found[0]
+        elif found:
+            self.aside.append(f"{listed(found)} (none used: --columns loss_se=NAME says which)")
 
     def units(self) -> dict[str, str]:
         """The units that the names of the columns taken carry."""

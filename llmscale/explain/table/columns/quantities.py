@@ -10,6 +10,7 @@ import pandas as pd
 from llmscale.errors import InputError, Note, counted, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain.table.columns.find import ALIASES, LABELS, WEIGHT, nearest
+from llmscale.explain.table.columns.loss_error import LOSS_SE, error_in_nats
 from llmscale.explain.table.columns.names import of_hundred
 from llmscale.explain.table.columns.pairs import quoted
 from llmscale.explain.table.columns.text_numbers import written_plainly
@@ -53,7 +54,7 @@ def with_quantities(
             )
     frame = raw.copy()
     for name, column in ({name: name for name in units} | dict(found)).items():
-        if name == "run_id":
+        if name in ("run_id", LOSS_SE):
             continue
         quantity = name in ALIASES
         if name in LABELS and name not in units:
@@ -84,6 +85,9 @@ def with_quantities(
                 _refuse_other_scale(values, unit.lower(), str(column), path)
             values = to_base(values, name, unit)
         frame[name] = values
+    if LOSS_SE in found:
+        unit = units.get("loss") or named.get("loss")
+        frame = error_in_nats(frame, raw[found[LOSS_SE]], raw[found["loss"]], unit)
     return frame, _derive(frame, found, _unused(raw, found))
 
 

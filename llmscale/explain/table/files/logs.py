@@ -246,7 +246,7 @@ def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
     by_length = sorted(found, key=lambda path: -float(found[path].frame[found[path].step].max()))
     for path in by_length:
         log = found[path]
-        first = log.frame[[log.step, *_losses(log)]].bfill().fillna(-1).iloc[0]
+        first = log.frame[[log.step, *losses_of(log)]].bfill().fillna(-1).iloc[0]
         alike = kept.setdefault(tuple(first), {})
         if not any(_is_earlier(log, later) for later in alike.values()):
             alike[path] = log
@@ -257,16 +257,16 @@ def _latest(found: dict[Path, Log]) -> tuple[dict[Path, Log], list[Path]]:
 
 def _is_earlier(log: Log, later: Log) -> bool:
     """Whether a log has the losses of another at the same steps, as an earlier state has."""
-    if log.step != later.step or _losses(log) != _losses(later):
+    if log.step != later.step or losses_of(log) != losses_of(later):
         return False
-    columns = [log.step, *_losses(log)]
+    columns = [log.step, *losses_of(log)]
     both = log.frame[columns].merge(later.frame[columns], on=log.step, suffixes=("", "_later"))
-    there = [both[[name, f"{name}_later"]].dropna() for name in _losses(log)]
+    there = [both[[name, f"{name}_later"]].dropna() for name in losses_of(log)]
     equal = sum(int((pair.iloc[:, 0] == pair.iloc[:, 1]).sum()) for pair in there)
     return equal >= 2 and equal >= 0.9 * sum(map(len, there))
 
 
-def _losses(log: Log) -> list[str]:
+def losses_of(log: Log) -> list[str]:
     return [name for name in log.frame.columns if _LOSS.search(name)]
 
 

@@ -97,6 +97,12 @@ def read_source(source: Any) -> tuple[Path, pd.DataFrame, tuple[Note, ...]]:
     return path, frame, notes
 
 
+def read_rows_of(path: Path) -> pd.DataFrame:
+    """The rows of one file, whatever they are: of a log, too. Raises InputError."""
+    with _one_sentence(path):
+        return _read(_file_of(path))[0]
+
+
 def _read_logs(pattern: Path) -> Read:
     """The table of the logs that a pattern names; of one file, what it holds."""
     files = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))

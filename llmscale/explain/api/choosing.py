@@ -1,0 +1,135 @@
+"""The law that `predict` takes if none is named: the one that erred least on the same table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from llmscale.errors import InputError, LlmscaleError
+from llmscale.explain.api.fitted import Asked, fits_of
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.suitability import default_laws, inputs_of
+from llmscale.explain.fit.backtest import Backtest, backtest
+from llmscale.explain.fit.choice import CANDIDATES, as_good, judged
+from llmscale.explain.fit.parametric import fit_law
+from llmscale.explain.forecast.chosen import Chosen, Contender
+from llmscale.explain.laws import LAWS, Array
+from llmscale.explain.laws.anchored import Anchored
+from llmscale.explain.table import RunTable
+
+_OF_TWO = ("params", "tokens")
+
+
+def best_fit(
+    asked: Asked, runs: RunTable, points: Mapping[str, Array], *, every: bool
+) -> tuple[Fit, Chosen | None]:
+    """The fit of the law that forecasts best, and why; the reason is None if only one law suits.
+    `every` tries all laws in N and D, not only the usual ones. Raises InputError."""
+    options = Options(**{"holdout": "none", **asked.options})
+    several = "variable" not in asked.options and default_laws(runs)[0] == "chinchilla"
+    named = replace(asked, laws=())
+    if not several:
+        if every:
+            raise InputError(
+                "laws are compared by forecasts in N and D, and these runs tell no law in both",
+                "name one law, or leave --law out",
+            )
+        return fits_of(named, runs, first=True, holdout="none")[0], None
+    quick = replace(options, bootstrap=0, holdout="none", diagnostics=False)
+    fits, tests, left_out = _tried(_candidates(every), runs, quick)
+    at = _asked_points(points, fits)
+    for law in list(fits):
+        if not (np.isfinite(at[law]).all() and (at[law] > 0).all()):
+            left_out.append((law, "it gives no loss there"))
+            del fits[law], tests[law]
+    if not fits:
+        raise InputError("no law gives a loss there", "forecast nearer to the runs")
+    ranked = judged(tests, _excess(points, fits))
+    good = as_good(ranked)
+    contenders = [
+        Contender(
+            one.law,
+            one.error,
+            one.budgets,
+            one.law in good,
+            at[one.law],
+            _values(fits[one.law]),
+            _best_params(fits[one.law], points, len(at[one.law])),
+        )
+        for one in ranked
+    ]
+    chosen = Chosen(tuple(contenders), tuple(left_out))
+    fit = fits_of(replace(asked, laws=(chosen.law,)), runs, first=True, holdout="none")[0]
+    return fit, chosen
+
+
+def _candidates(every: bool) -> Sequence[str]:
+    if not every:
+        return CANDIDATES
+    others = [law for law in LAWS if inputs_of(LAWS.find(law)) == _OF_TWO]
+    return (*CANDIDATES, *(law for law in others if law not in CANDIDATES))
+
+
+def _tried(
+    laws: Sequence[str], runs: RunTable, options: Options
+) -> tuple[dict[str, Fit], dict[str, Backtest], list[tuple[str, str]]]:
+    """Every law that can be fitted, with its backtest, and the others with the reason."""
+    fits, tests, left_out = {}, {}, []
+    for law in laws:
+        try:
+            with np.errstate(all="ignore"):
+                fits[law] = fit_law(runs, law, options)
+                tests[law] = backtest(runs, law, options)
+        except LlmscaleError as error:
+            fits.pop(law, None)
+            left_out.append((law, error.problem))
+    if not fits:
+        raise InputError(
+            f"no law can be fitted: {left_out[0][1]}", "see what each needs: llmscale laws"
+        )
+    return fits, tests, left_out
+
+
+def _asked_points(points: Mapping[str, Array], fits: Mapping[str, Fit]) -> dict[str, Array]:
+    """What each law forecasts, one value a point."""
+    found = {}
+    for law, fit in fits.items():
+        with np.errstate(all="ignore"):
+            if set(points) == {"flops"}:
+                best = fit.law.optimal(points["flops"])
+                loss = np.full(np.shape(points["flops"]), np.nan)
+                if best is not None:
+                    loss = np.asarray(fit.law.loss(*best))
+            else:
+                loss = fit.loss(**points)
+        found[law] = np.atleast_1d(np.asarray(loss, dtype=float)).ravel()
+    return found
+
+
+def _excess(points: Mapping[str, Array], fits: Mapping[str, Fit]) -> float:
+    """How far the runs asked for lie above the best of their budget, in ln L; 0 of a budget."""
+    fit = fits.get("anchored")
+    if fit is None or set(points) == {"flops"} or not isinstance(fit.law, Anchored):
+        return 0.0
+    return float(np.median(fit.law.excess(*fit.inputs_at(dict(points)))))
+
+
+def _values(fit: Fit) -> dict[str, float]:
+    """The floor as E, and a of N* ∝ C^a, if the law has them."""
+    found = {}
+    if fit.law.floor is not None:
+        found["E"] = float(getattr(fit.law, fit.law.floor))
+    best = fit.law.compute_optimal()
+    if best is not None:
+        found["a"] = float(best["a"])
+    return found
+
+
+def _best_params(fit: Fit, points: Mapping[str, Array], count: int) -> Array:
+    """N* of every budget asked for; NaN otherwise."""
+    if set(points) != {"flops"}:
+        return np.full(count, np.nan)
+    best = fit.law.optimal(points["flops"])
+    assert best is not None
+    return np.atleast_1d(np.asarray(best[0], dtype=float)).ravel()

@@ -1,0 +1,201 @@
+"""`llmscale.predict(..., from_curve=...)`: the end of a run that is under way."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmscale.errors import InputError, LlmscaleError, Note, listed
+from llmscale.explain.api.fitted import check_constraints
+from llmscale.explain.api.read import laws_of, read_runs
+from llmscale.explain.api.settings import PredictSpec
+from llmscale.explain.estimation.options import Options
+from llmscale.explain.estimation.result import solved
+from llmscale.explain.estimation.suitability import default_laws
+from llmscale.explain.fit.kept import is_kept
+from llmscale.explain.fit.parametric import fit_laws
+from llmscale.explain.forecast.asked import numbers_asked, tokens_asked
+from llmscale.explain.forecast.curve_end import Curve, EndForecast, OfLaw, forecast_end
+from llmscale.explain.forecast.folder_curves import folder_curves
+from llmscale.explain.laws import Array
+from llmscale.explain.table import RunTable
+from llmscale.explain.table.files.one_curve import LoggedCurve, read_curve
+from llmscale.notes.predicting import CURVE_OF_VALIDATION, CURVE_TAKEN_FOR
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.rows import read_rows
+from llmscale.runs.run import Run
+from llmscale.runs.title import run_title
+
+_LEAST_OF_AN_ID = 4
+_MOST_LEVERAGE = 0.95
+
+
+def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> EndForecast:
+    """The final loss of the run that `spec.from_curve` is or names, by the finished runs of a
+    results folder. Raises InputError."""
+    if spec.flops is not None or spec.inputs:
+        raise InputError(
+            "--from-curve forecasts the end of one run, at its own size and tokens",
+            "leave --flops and inputs out",
+        )
+    laws = laws_of(spec.law)
+    check_constraints(laws, spec.options)
+    folder, runs = _folder(source, reading, laws)
+    rows = read_rows(folder.runs_path)[0]
+    chosen = set(runs.frame["run_id"].astype(str))
+    finished = [row for run_id, row in rows.items() if run_id in chosen and row.status == "done"]
+    row = named_run(str(spec.from_curve), rows)
+    path = Path(str(spec.from_curve))
+    if row is None and not path.is_file():
+        raise _unknown(str(spec.from_curve), rows, folder)
+    notes: tuple[Note, ...] = ()
+    if row is not None:
+        title = _title(row)
+        finished = [one for one in finished if one.recipe == row.recipe]
+        curve = _of_row(folder, row, spec)
+    else:
+        title = path.name
+        curve, notes = _of_file(path, finished, spec)
+    law = laws[0] if laws else default_laws(runs, constraints=spec.options.constraints)[0]
+    told = forecast_end(
+        curve,
+        folder_curves(folder, finished),
+        title=title,
+        level=spec.options.level,
+        law=lambda every: _said_by(law, runs, spec.options, every),
+    )
+    return replace(told, notes=(*notes, *told.notes))
+
+
+def _folder(
+    source: Any, reading: Mapping[str, Any], laws: Sequence[Any]
+) -> tuple[ResultsFolder, RunTable]:
+    """The results folder with the curves of finished runs, and its table."""
+    fix = "name a results folder that a sweep wrote: llmscale predict results/NAME --from-curve ..."
+    if is_kept(source):
+        raise InputError(f"{source} is a fit, without the curves of its runs", fix)
+    runs = read_runs(source, laws=laws, **reading)
+    folder = ResultsFolder(runs.path)
+    if not runs.path.is_dir() or not folder.curves_path.is_file():
+        raise InputError(f"{runs.path} has no curves of finished runs to judge a curve by", fix)
+    return folder, runs
+
+
+def _title(row: Run) -> str:
+    return run_title(row.run_id, vars(row))
+
+
+def named_run(name: str, rows: Mapping[str, Run]) -> Run | None:
+    """The run of an id, the beginning of one, or a title. Raises InputError if several have it."""
+    if name in rows:
+        return rows[name]
+    begins = [row for row in rows.values() if row.run_id.startswith(name)]
+    titled = [row for row in rows.values() if name == _title(row)]
+    found = titled or (begins if len(name) >= _LEAST_OF_AN_ID else [])
+    if len(found) > 1:
+        ids = listed([row.run_id for row in found])
+        raise InputError(f"{len(found)} runs are called {name!r}", f"name one by its id: {ids}")
+    return found[0] if found else None
+
+
+def _unknown(name: str, rows: Mapping[str, Run], folder: ResultsFolder) -> InputError:
+    under_way = [f"{_title(row)} ({row.run_id})" for row in rows.values() if row.loss is None]
+    said = f"under way are {listed(under_way)}" if under_way else "all its runs have ended"
+    return InputError(
+        f"{name!r} is no run of {folder.path}, and no file",
+        f"name a run, of which {said}; or a log of one run",
+    )
+
+
+def _of_row(folder: ResultsFolder, row: Run, spec: PredictSpec) -> Curve:
+    """The curve of a run of the folder, at its own size and tokens."""
+    if row.status in ("done", "diverged"):
+        reached = f" at a loss of {row.loss:.4f}" if row.loss is not None else ""
+        raise InputError(
+            f"{_title(row)} has ended: {row.status}{reached}", "name a run that is under way"
+        )
+    if spec.params is not None or spec.tokens is not None:
+        raise InputError(
+            f"{_title(row)} has its own size and tokens", "leave --params and --tokens out"
+        )
+    return folder_curves(folder, [row])[0]
+
+
+def _of_file(
+    path: Path, finished: Sequence[Run], spec: PredictSpec
+) -> tuple[Curve, tuple[Note, ...]]:
+    """The curve of a log, at the size and the tokens that are given."""
+    if spec.params is None or spec.tokens is None:
+        raise InputError(
+            f"{path} does not say how large its run is, and how long it is to be",
+            "give --params and the planned --tokens",
+        )
+    params = numbers_asked("params", spec.params)
+    tokens = tokens_asked(spec.tokens, params)
+    if params.ndim or tokens.ndim:
+        raise InputError("a curve is of one run", "give one of --params and one of --tokens")
+    logged = read_curve(path)
+    seen, taken = _tokens_of(path, logged, finished)
+    if seen[-1] > float(tokens) * 1.001:
+        raise InputError(
+            f"{path} has seen {seen[-1]:.4g} tokens, more than the {float(tokens):.4g} planned",
+            "give the planned --tokens of the whole run",
+        )
+    traits = {"params": float(params), "tokens": float(tokens)}
+    notes = [
+        CURVE_TAKEN_FOR.note(
+            f"{path.name} is taken to be of the recipe and the text of the {len(finished)} "
+            f"finished runs, its column {logged.column!r} for the loss, {taken}"
+        )
+    ]
+    if logged.is_validation:
+        notes.append(
+            CURVE_OF_VALIDATION.note(
+                f"{path.name} has no training loss: its {logged.column!r} is compared with that of "
+                "the finished runs"
+            )
+        )
+    return Curve(path.name, traits, seen, logged.loss_S), tuple(notes)
+
+
+def _tokens_of(path: Path, logged: LoggedCurve, finished: Sequence[Run]) -> tuple[Array, str]:
+    """The tokens of every row, and what was taken for them."""
+    if logged.tokens_S is not None:
+        return logged.tokens_S, "and its tokens as it counts them"
+    batches = {row.batch_tokens for row in finished}
+    if len(batches) != 1:
+        raise InputError(
+            f"{path} counts steps and no tokens, and the finished runs have batches of "
+            f"{listed(sorted(map(str, batches)))} tokens",
+            "add a column of tokens",
+        )
+    batch = batches.pop()
+    return logged.steps_S * batch, f"and a step for {batch} tokens, as of these runs"
+
+
+def _said_by(law: Any, runs: RunTable, options: Options, every: Sequence[Curve]) -> OfLaw | None:
+    """What a law says of finished runs, each without it (to first order, by its leverage), and of
+    the last curve; None if it cannot be fitted, or takes what is not known."""
+    quick = replace(options, bootstrap=0, holdout="none", diagnostics=False)
+    try:
+        fit = fit_laws(runs, (law,), quick)[0]
+    except LlmscaleError:
+        return None
+    traits = dict(every[-1].traits)
+    traits.setdefault("flops", 6.0 * traits["params"] * traits["tokens"])
+    ids = fit.table.frame["run_id"].astype(str).tolist()
+    wanted = [one.run_id for one in every[:-1]]
+    if not set(fit.law.inputs) <= set(traits) or not set(wanted) <= set(ids):
+        return None
+    surface, theta_P, log_loss_R = solved(fit)
+    free = (theta_P > surface.lower) & (theta_P < surface.upper)
+    left, _ = np.linalg.qr(surface.jacobian(theta_P)[:, free])
+    leverage_R = np.minimum((left**2).sum(axis=1), _MOST_LEVERAGE)
+    without_R = log_loss_R - fit.residuals / (1 - leverage_R)
+    here = float(np.log(fit.law.loss(*(traits[name] for name in fit.law.inputs))))
+    if not math.isfinite(here):
+        return None
+    return OfLaw(fit.law.name, without_R[[ids.index(name) for name in wanted]], here)

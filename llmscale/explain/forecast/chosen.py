@@ -1,0 +1,130 @@
+"""Why a forecast is made with the law that it is made with, and what the others would have said."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmscale.errors import both, counted
+from llmscale.explain.laws import Array
+from llmscale.runs.json_values import plain
+
+LEAST_TO_SAY = 0.0005
+"""Forecasts that differ by less than this share of the loss are called the same."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A law that could have been taken: its mean error over `budgets` held-out budgets of the table
+    (a share of the loss, NaN if there were none), its forecasts (one a point), and what it says of
+    the floor, of a in N* ∝ C^a and of N* (one a point, NaN if no budget was asked for).
+    `as_good` says that it forecast as well as the best."""
+
+    law: str
+    error: float
+    budgets: int
+    as_good: bool
+    loss: Array
+    values: Mapping[str, float]
+    best_params: Array
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "law": self.law,
+            "error": plain(self.error),
+            "as_good": self.as_good,
+            "loss": self.loss.tolist(),
+            **{name: plain(value) for name, value in self.values.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The law that forecasts are made with, first, and the others in the order of their errors."""
+
+    contenders: tuple[Contender, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Laws that could not be asked, and why."""
+
+    @property
+    def law(self) -> str:
+        return self.contenders[0].law
+
+    @property
+    def budgets(self) -> int:
+        return self.contenders[0].budgets
+
+    @property
+    def spread(self) -> dict[str, Any]:
+        """Lowest and highest of what laws that forecast equally well say: of the loss and N* at
+        each point, of the floor E and of a."""
+        good = [one for one in self.contenders if one.as_good]
+        found: dict[str, Any] = {"laws": [one.law for one in good]}
+        losses = np.stack([one.loss for one in good])
+        found["loss"] = _ends(losses)
+        sizes = np.stack([one.best_params for one in good])
+        if np.isfinite(sizes).any():
+            found["params"] = _ends(sizes)
+        for name in ("E", "a"):
+            values = [one.values[name] for one in good if name in one.values]
+            if values:
+                found[name] = [min(values), max(values)]
+        return found
+
+    @property
+    def reason(self) -> str:
+        """One sentence: why this law, and how far the next one is from it."""
+        first = self.contenders[0]
+        if not first.budgets:
+            return f"{first.law}, which erred least on public tables; this one has too few budgets"
+        asked = "when lower budgets of this table were asked for higher ones"
+        error = f"{100 * first.error:.2g}% over {counted(first.budgets, 'budget')}"
+        how = f"{first.law}, which erred least {asked}: {error}"
+        if any(one.error < first.error for one in self.contenders):
+            how = f"{first.law}, off by {error} {asked}, and by the least on public tables"
+        if len(self.contenders) == 1:
+            return how
+        second = self.contenders[1]
+        by = f"{100 * second.error:.2g}%" if second.budgets else "which it was too short to test"
+        return f"{how}; next {second.law}, {by}, whose forecast {_apart(first, second)}"
+
+    @property
+    def spread_text(self) -> str:
+        """What laws that forecast equally well say; empty if there is but one."""
+        spread = self.spread
+        if len(spread["laws"]) < 2:
+            return ""
+        parts = []
+        if "E" in spread:
+            parts.append("E from {:.3g} to {:.3g}".format(*spread["E"]))
+        if "a" in spread:
+            parts.append("a from {:.2g} to {:.2g}".format(*spread["a"]))
+        if "params" in spread:
+            low, high = spread["params"][-1]
+            parts.append(f"N* from {low:.2g} to {high:.2g}")
+        low, high = spread["loss"][-1]
+        parts.append(f"the loss from {low:.4f} to {high:.4f}")
+        return f"{both(spread['laws'])} forecast equally well, and say {both(parts)}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "law": self.law,
+            "budgets": self.budgets,
+            "laws": [one.to_json() for one in self.contenders],
+            "spread": plain(self.spread),
+            "left_out": [{"law": law, "reason": reason} for law, reason in self.left_out],
+        }
+
+
+def _ends(rows: Array) -> list[list[float]]:
+    """Lowest and highest of every column."""
+    return [[float(low), float(high)] for low, high in zip(rows.min(0), rows.max(0), strict=True)]
+
+
+def _apart(first: Contender, second: Contender) -> str:
+    """`is the same`, or how much higher or lower, at the last point that was asked for."""
+    share = float(second.loss[-1] / first.loss[-1] - 1)
+    if abs(share) < LEAST_TO_SAY:
+        return "is the same"
+    return f"is {100 * abs(share):.2g}% {'higher' if share > 0 else 'lower'}"

@@ -1,0 +1,138 @@
+"""Forecasts that are anchored on the best runs of every budget, the choice of a law by earlier
+origins, and widths that are learnt from the table."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import llmscale
+from llmscale.errors import InputError
+from llmscale.explain.estimation.needs import OwnNeeds
+from llmscale.explain.fit import fit_law
+from llmscale.explain.fit.backtest import backtest
+from llmscale.explain.fit.choice import judged
+from llmscale.explain.forecast.widths import ANCHORED, SEVERAL_VARIABLES, multipliers
+from llmscale.explain.laws import LAWS, Array
+
+SPREAD = np.exp(np.linspace(-1.8, 1.8, 7))
+
+
+def isoflops(budgets: Array, *, misfit: float = 0.0, noise: float = 0.002) -> pd.DataFrame:
+    """Seven sizes about the best of every budget. Far off the optimum runs are worse than the law
+    says, by `misfit` times the square of ln(size/best)."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for C in budgets:
+        best = 0.6 * (C / 6) ** 0.5
+        N = best * SPREAD
+        D = C / (6 * N)
+        loss = 1.7 + 480 / N**0.35 + 2100 / D**0.37
+        loss *= np.exp(misfit * np.log(SPREAD) ** 2 + noise * rng.standard_normal(7))
+        rows.append(pd.DataFrame({"params": N, "tokens": D, "loss": loss}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_runs_without_noise_are_met_and_forecast() -> None:
+    law = LAWS.find("anchored")
+    truth = law(*law.published)
+    runs = pd.DataFrame(law.example_runs())
+    runs["loss"] = truth.loss(runs["params"].to_numpy(), runs["tokens"].to_numpy())
+    fit = fit_law(runs, "anchored", bootstrap=0, holdout="none")
+    best = truth.optimal(1e24)
+    assert best is not None
+    N, D = best
+    assert float(fit.loss(N=N, D=D)) == pytest.approx(truth.loss(N, D), rel=0.004)
+    assert float(fit.law.optimal(1e24)[0]) == pytest.approx(N, rel=0.1)  # type: ignore[index]
+
+
+def test_runs_far_off_the_optimum_do_not_bend_the_forecast_of_the_best() -> None:
+    runs = isoflops(np.geomspace(1e18, 1e20, 6), misfit=0.02)
+    ahead = isoflops(np.array([1e21]), noise=0.0)
+    best = ahead["loss"].idxmin()
+    at = {"N": ahead["params"][best], "D": ahead["tokens"][best]}
+    error = {}
+    for law in ("anchored", "chinchilla"):
+        fit = fit_law(runs, law, bootstrap=0, holdout="none")
+        error[law] = abs(float(fit.loss(**at)) / ahead["loss"][best] - 1)
+    assert error["anchored"] < 0.02
+    assert error["anchored"] < 0.3 * error["chinchilla"]
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    runs = isoflops(np.geomspace(1e18, 1e20, 4))
+    one = fit_law(runs, "anchored", bootstrap=50, holdout="none")
+    other = fit_law(runs.sample(frac=1, random_state=2), "anchored", bootstrap=50, holdout="none")
+    assert one.law == other.law
+    np.testing.assert_array_equal(one.replicates, other.replicates)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("objective", "squared"), ("delta", 0.01), ("intervals", "profile")]
+)
+def test_what_anchored_makes_no_use_of_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match="makes no use of"):
+        fit_law(isoflops(np.geomspace(1e18, 1e20, 4)), "anchored", **{name: value})
+
+
+def test_a_table_on_which_plain_intervals_hold_gets_narrower_ones() -> None:
+    h = np.array([0.5, 1.1, 1.8, 2.3])
+    nothing = np.zeros(40)
+    budget = np.repeat(np.arange(10.0), 4)
+    held = OwnNeeds(nothing, nothing, np.tile(h, 10), budget, np.ones(40) / 4)
+    public = multipliers(SEVERAL_VARIABLES, None, h, 0.9)
+    own = multipliers(SEVERAL_VARIABLES, held, h, 0.9)
+    assert (own[0] < public[0]).all()
+    assert (own[1] <= public[1]).all()
+    # Far ahead of all that was held out, the public tables decide.
+    far = multipliers(SEVERAL_VARIABLES, held, np.array([9.0]), 0.9)
+    assert far[0][0] == pytest.approx(public[0][0], rel=0.02)
+
+
+def test_runs_that_fall_on_one_side_widen_that_side() -> None:
+    budget = np.repeat(np.arange(6.0), 3)
+    low, high = np.full(18, 9.0), np.zeros(18)
+    one_sided = OwnNeeds(low, high, np.full(18, 2.0), budget, np.full(18, 1 / 3))
+    public = multipliers(ANCHORED, None, np.array([1.0]), 0.9)
+    below, above = multipliers(ANCHORED, one_sided, np.array([1.0]), 0.9)
+    assert below[0] > 2 * public[0][0]
+    assert above[0] <= public[1][0]
+
+
+def test_the_law_that_erred_least_is_taken_and_said() -> None:
+    runs = isoflops(np.geomspace(1e18, 1e20, 5), misfit=0.02)
+    told = llmscale.predict(runs, flops=1e21, bootstrap=50)
+    assert told.chosen is not None
+    first, *others = told.chosen.contenders
+    assert first.law == told.fit.law.name == "anchored"  # type: ignore[union-attr]
+    assert first.budgets > 0
+    assert first.error < {one.law: one.error for one in others}["chinchilla"]
+    assert first.law in told.chosen.reason
+    assert others[0].law in told.chosen.reason
+    assert told.to_json()["chosen"]["laws"][0]["loss"] == [pytest.approx(told.loss, rel=1e-12)]
+    low, high = told.chosen.spread["loss"][0]
+    assert low <= told.loss <= high
+    named = llmscale.predict(runs, flops=1e21, law="chinchilla", bootstrap=50)
+    assert named.chosen is None
+
+
+def test_a_law_that_errs_on_the_table_is_not_taken() -> None:
+    test = backtest(isoflops(np.geomspace(1e18, 1e20, 6)), "chinchilla", bootstrap=0)
+    wrong = test.frame.assign(predicted=1.05 * test.frame["predicted"])
+    tests = {"anchored": replace(test, frame=wrong), "chinchilla": test}
+    ranked = judged(tests)
+    assert ranked[-1].law == "anchored"
+    assert ranked[-1].error == pytest.approx(0.05, abs=0.02)
+
+
+def test_every_law_is_tried_if_all_are_asked_for() -> None:
+    runs = isoflops(np.geomspace(1e18, 1e20, 3)).iloc[::2]
+    told = llmscale.predict(runs, params=1e10, tokens=2e11, law="all", bootstrap=50)
+    assert told.chosen is not None
+    tried = {one.law for one in told.chosen.contenders} | {law for law, _ in told.chosen.left_out}
+    assert {"anchored", "chinchilla", "skaling", "kaplan", "over-training"} <= tried
+    fit = fit_law(runs, "chinchilla", bootstrap=50)
+    with pytest.raises(InputError, match="a fit is of one law"):
+        llmscale.predict(fit, flops=1e21, law="all")
