@@ -61,7 +61,8 @@ class Layout:
             noise += SHARED * rng.standard_normal(self.sizes)[size]
         elif self.shared_by:
             noise += SHARED * rng.standard_normal(int(trunk.max()) + 1)[trunk]
-        frame = pd.DataFrame({"params": N, "tokens": D, "loss": right(N, D) * np.exp(noise)})
+        loss = right(N.astype(float), D.astype(float)) * np.exp(noise)
+        frame = pd.DataFrame({"params": N, "tokens": D, "loss": loss})
         if self.shared_by in ("run", "parent"):
             frame[self.shared_by] = [f"trunk {number}" for number in trunk]
         return frame
@@ -92,8 +93,8 @@ def main(tables: str = "200", refits: str = "200") -> None:
     payload = {"level": LEVEL, "tables": int(tables), "refits": int(refits), "cells": cells}
     text = json.dumps(payload, indent=2) + "\n"
     (RESULTS / "dependence.json").write_text(text, encoding="utf-8")
-    (RESULTS / "README.md").write_text(describe(cells, int(tables)), encoding="utf-8")
-    print(describe(cells, int(tables)))
+    (RESULTS / "README.md").write_text(describe(cells, int(tables), int(refits)), encoding="utf-8")
+    print(describe(cells, int(tables), int(refits)))
 
 
 def cell(layout: Layout, tables: int, refits: int) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def width(fit: Fit, refits_BK: Array) -> float:
     return float(high[index] - low[index])
 
 
-def describe(cells: list[dict[str, Any]], tables: int) -> str:
+def describe(cells: list[dict[str, Any]], tables: int, refits: int) -> str:
     lines = [
         "# Intervals of runs that are not independent",
         "",
@@ -170,7 +171,7 @@ def describe(cells: list[dict[str, Any]], tables: int) -> str:
         "interval over that of independent runs; `found` how often runs of one size were found to "
         "be off the law together.",
         "",
-        "    python experiments/dependence.py",
+        f"    python experiments/dependence.py {tables} {refits}",
         "",
         f"| runs | {' | '.join(COLUMNS)} | x | found |",
         f"| {' | '.join(['---'] * (len(COLUMNS) + 3))} |",

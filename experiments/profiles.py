@@ -76,7 +76,7 @@ def describe(cells: list[dict[str, Any]], tables: int) -> str:
         f"Shares of nominal 90% intervals that held the truth over {tables} simulated tables a row "
         f"(standard error about {np.sqrt(0.09 / tables):.2f}).",
         "",
-        "    python experiments/profiles.py",
+        f"    python experiments/profiles.py {tables}",
         "",
         "| runs | objective | E | alpha | beta | not settled |",
         "| --- | --- | --- | --- | --- | --- |",

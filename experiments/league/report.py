@@ -23,6 +23,8 @@ DISTANCES = {
 REFERENCE = "chinchilla"
 """Whose plain intervals widths are ratios to."""
 KINDS = {
+    "clean": {"broken": False},
+    "broken recipes": {"broken": True},
     "clean, seen": {"broken": False, "seen": True},
     "clean, not seen": {"broken": False, "seen": False},
     "broken recipes, seen": {"broken": True, "seen": True},
@@ -199,25 +201,55 @@ def _two(value: float | None) -> str:
 
 
 def draw(path: Path, held: pd.DataFrame, laws: Sequence[str]) -> None:
-    """Error against distance for every law; coverage against width for every kind of interval."""
+    """Above: error against distance for every law. Below: what 90% intervals held, and their
+    width."""
     near = held[held["excess"] <= NEAR_OPTIMAL]
-    edges = np.geomspace(1, 100, 7)
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for ax, broken, title in ((axes[0], False, "clean tables"), (axes[1], True, "broken recipes")):
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), layout="constrained", sharex=True)
+    for ax, broken, title in (
+        (axes[0, 0], False, "clean tables"),
+        (axes[0, 1], True, "broken recipes"),
+    ):
         for law in laws:
             runs = near[(near["law"] == law) & (near["broken"] == broken)]
-            bins = pd.cut(runs["ahead"], edges)
-            means = runs.groupby([bins, "series"], observed=True)["size"].mean()
-            line = means.groupby(level=0, observed=True).mean()
-            middle = [float(np.sqrt(one.left * one.right)) for one in line.index]
-            width = 2.5 if law in ("auto", "anchored") else 1.3
-            ax.plot(middle, line, marker="o", markersize=4, linewidth=width, label=law)
-        ax.set_xscale("log")
+            width = 2.5 if law == "auto" else 1.3
+            ax.plot(*_line(runs, "size"), marker="o", markersize=4, linewidth=width, label=law)
         ax.set_yscale("log")
-        ax.set_xlabel("times beyond the fitted runs")
+        ax.set_yticks([0.5, 1, 2, 5, 10, 20])
         ax.set_title(title)
-        ax.grid(alpha=0.3, which="both")
-    axes[0].set_ylabel("error of near-optimal runs, % of the loss")
-    axes[0].legend(frameon=False)
+    axes[0, 0].set_ylabel("error of near-optimal runs, % of the loss")
+    axes[0, 0].legend(frameon=False)
+    intervals = (
+        ("auto", "held", "ratio", "auto"),
+        ("auto", "plain", None, "auto, plain"),
+        (REFERENCE, "held", "ratio", REFERENCE),
+        (REFERENCE, "plain", None, f"{REFERENCE}, plain"),
+    )
+    for color, (law, share, ratio, label) in enumerate(intervals):
+        runs = near[near["law"] == law]
+        style = {"marker": "o", "markersize": 4, "color": f"C{color}", "label": label}
+        axes[1, 0].plot(*_line(runs, share), **style)
+        if ratio:
+            axes[1, 1].plot(*_line(runs, ratio, median=True), **style)
+    axes[1, 0].axhspan(0.85, 0.95, color="0.9")
+    axes[1, 0].set_ylabel("share of runs inside 90% intervals, all tables")
+    axes[1, 1].set_ylabel("width against Chinchilla's plain interval")
+    for ax in axes[1]:
+        ax.set_xlabel("times beyond the fitted runs")
+        ax.legend(frameon=False)
+    for ax in axes.flat:
+        ax.set_xscale("log")
+        ax.set_xticks([1, 2, 5, 10, 20, 50, 100])
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
+        ax.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def _line(runs: pd.DataFrame, column: str, *, median: bool = False) -> tuple[list[float], Any]:
+    """Where the bins of distance are, and the mean over tables of a column in each."""
+    bins = pd.cut(runs["ahead"], np.geomspace(1, 100, 7))
+    by = runs.groupby([bins, "series"], observed=True)[column]
+    line = (by.median() if median else by.mean()).groupby(level=0, observed=True).mean()
+    return [float(np.sqrt(one.left * one.right)) for one in line.index], line

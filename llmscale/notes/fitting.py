@@ -215,7 +215,7 @@ EVALUATION_NOISE = Kind(
     when="the table has the standard error of the loss (`loss_se`, `loss_stderr`, ...)",
     means="The noise of runs is told apart: of evaluation, which more text for it lowers, and of "
     "seeds and data, which more seeds lower. Runs are weighed by both if their errors differ and "
-    "are {limit:.0%} of the variance or more.",
+    "are a tenth of the variance or more.",
     remedy="Evaluate on more text or train more seeds, whichever the note says. --columns "
     "loss_se=none leaves the errors out.",
     limit=0.1,
@@ -393,7 +393,7 @@ RESIDUAL_TREND = Kind(
     NEWS,
     when="residuals follow N, D or D/N as no coefficients can (F test, p < {limit:g})",
     means="The law's form does not hold exactly over these runs. Most public tables show a trend "
-    "of up to 0.5% of the loss, and their forecasts are no worse; a larger one is a doubt.",
+    "of up to 1% of the loss, and their intervals are wide enough for it; a larger one is a doubt.",
     remedy="Compare forms (fit --law all), or fit the range that matters.",
     limit=0.01,
 )

@@ -47,7 +47,7 @@ def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> E
     rows = read_rows(folder.runs_path)[0]
     chosen = set(runs.frame["run_id"].astype(str))
     finished = [row for run_id, row in rows.items() if run_id in chosen and row.status == "done"]
-    row = _named(str(spec.from_curve), rows)
+    row = named_run(str(spec.from_curve), rows)
     path = Path(str(spec.from_curve))
     if row is None and not path.is_file():
         raise _unknown(str(spec.from_curve), rows, folder)
@@ -88,7 +88,7 @@ def _title(row: Run) -> str:
     return run_title(row.run_id, vars(row))
 
 
-def _named(name: str, rows: Mapping[str, Run]) -> Run | None:
+def named_run(name: str, rows: Mapping[str, Run]) -> Run | None:
     """The run of an id, the beginning of one, or a title. Raises InputError if several have it."""
     if name in rows:
         return rows[name]
@@ -183,6 +183,8 @@ def _said_by(law: Any, runs: RunTable, options: Options, every: Sequence[Curve])
     try:
         fit = fit_laws(runs, (law,), quick)[0]
     except LlmscaleError:
+        return None
+    if fit.law.plain or fit.law.estimator is not None:
         return None
     traits = dict(every[-1].traits)
     traits.setdefault("flops", 6.0 * traits["params"] * traits["tokens"])

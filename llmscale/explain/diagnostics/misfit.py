@@ -16,10 +16,10 @@ from llmscale.notes.fitting import MISFIT_EXCEEDS_NOISE, OUTLIERS, RESIDUAL_TREN
 from llmscale.notes.kind import Weight
 from llmscale.runs.title import run_titles
 
-_TREND_SIZE, _LARGE_TREND = 0.002, 0.005
+_TREND_SIZE, _LARGE_TREND = 0.002, 0.01
 """0.2% of the loss, about what seeds do: smaller trends are certain in large tables, and harmless.
-Most public tables have one of up to 0.5%, and are forecast no worse than those without: it is a
-doubt only beyond that."""
+Most public tables have one of up to 1%, as a law of another form makes, and their intervals are
+wide enough for it: it is a doubt only beyond that."""
 _OUTLIER_SIZE = 0.005
 """0.5% of the loss."""
 _OUTLIER_P = 0.01

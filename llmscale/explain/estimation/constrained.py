@@ -76,6 +76,7 @@ class Constrained(Surface):
         raw: bool = False,
     ) -> None:
         self.constraints, self.names = constraints, law.coefficient_names()
+        self.plain = law.plain
         self.formula = Formula(law, settings, inputs, loss)
         self.own = law.surface(inputs, loss, **settings)
         self.plain = self.own.plain
@@ -214,11 +215,13 @@ class Constrained(Surface):
 
 def _check_floor(law: type[Law], loss: Array, constraints: Constraints) -> None:
     """Raise InputError for a floor that no run lies above."""
-    floor = law.floor or ""
+    floor = law.floor
+    if floor is None or floor in law.signed or law.plain:
+        return
     least = constraints.value(floor)
     if least is None:
         least = constraints.bounds.get(constraints.tied.get(floor, floor), (0.0, 0.0))[0]
-    if floor not in law.signed and least >= loss.min():
+    if least >= loss.min():
         raise InputError(
             f"the floor {floor} of {law.name} is not to be below {least:g}, and the lowest loss of "
             f"the runs is {loss.min():.4g}",
@@ -263,6 +266,7 @@ def _reduced(surface: Constrained) -> type[Law]:
 
     own = {
         "loss": loss,
+        "plain": law.plain,
         "guesses": classmethod(guesses),
         "inputs": law(*[1.0] * len(names), **settings).inputs,
         "floor": law.floor if law.floor in free else None,

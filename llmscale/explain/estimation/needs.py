@@ -32,7 +32,7 @@ class OwnNeeds:
         return np.asarray(weight / np.maximum(total, 1.0)[index])
 
     def to_json(self) -> dict[str, list[float]]:
-        return {name: np.round(getattr(self, name), 6).tolist() for name in _NAMES}
+        return {name: getattr(self, name).tolist() for name in _NAMES}
 
     @classmethod
     def from_json(cls, payload: Mapping[str, Any]) -> "OwnNeeds":

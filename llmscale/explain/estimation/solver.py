@@ -34,6 +34,7 @@ _LARGEST_STEP, _LARGEST_RAW_STEP = 3.0, 10.0
 """On centred coordinates, and on those where amplitudes make up for changes of exponents."""
 _SMALL_TERM, _FADING_TERM = 30.0, 25.0
 """Terms so far (in logs) above their lower bound are small, or far below any delta."""
+_AT_ZERO = 1e-3
 _SHORTEST = 1e-14
 """A step cut to this share of itself has nowhere to go."""
 _RELATIVE_GAIN, _COARSE_GAIN = 1e-11, 1e-3
@@ -102,6 +103,9 @@ def descend(surface: Surface, log_loss_R: Array, weight_R: Array, objective: Obj
     not a positive number at any of them."""
     descend_from = _descend_by_part if len(log_loss_R) > MANY_ROWS else _descend_at_once
     found = descend_from(surface, log_loss_R, weight_R, objective)
+    # A term this small is no other than one at zero.
+    gone = surface.vanishing & (found.theta < surface.lower + _AT_ZERO)
+    found = replace(found, theta=np.where(gone, surface.lower, found.theta))
     return replace(found, theta=_tie_broken(surface, log_loss_R, weight_R, objective, found.theta))
 
 
@@ -396,6 +400,7 @@ def _newton(
         if count and count % _CREEP_STEPS == 0 and not to_the_end:
             fallen = before[open_] - here.objective
             done |= fallen <= _CREEP * here.objective + tiny_gain
+            settled |= fallen <= _SAME_OBJECTIVE * here.objective
             before[open_] = here.objective
         if race and ends.settled.any():
             won = ends.objective[ends.settled].min()

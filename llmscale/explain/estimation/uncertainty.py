@@ -26,6 +26,7 @@ from llmscale.explain.estimation import large_tables as _large
 from llmscale.explain.estimation import solver
 from llmscale.explain.estimation.dependence import UNITS_TO_RESAMPLE, Dependence, dependence
 from llmscale.explain.estimation.evaluation import noise_spread
+from llmscale.explain.estimation.levels import distinct
 from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.relative import size
@@ -106,7 +107,12 @@ class Fitted:
         sizes that are off the law are drawn as wholes."""
         if self.shared and self.shared[0].groups >= UNITS_TO_RESAMPLE:
             return self.shared[0].index_R, True, ()
-        return self.related.unit_R, self.related.rows_together, self.shared
+        unit_R = self.related.unit_R
+        for effect in self.shared:
+            if effect.within_points:
+                # Branches at one point are of other trunks, and no seeds of it.
+                unit_R = distinct([effect.index_R, unit_R])
+        return unit_R, self.related.rows_together, self.shared
 
     @property
     def notes(self) -> list[Note]:

@@ -177,8 +177,9 @@ class Variances:
         parts = []
         if self.free_points > 0:
             spread = size(np.sqrt(self.points / self.runs_a_point), 2, plain=plain)
+            share = spread if plain else f"{spread} of the loss"
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
-            parts.append(f"misfit {spread} of the loss on {degrees} of freedom")
+            parts.append(f"misfit {share} on {degrees} of freedom")
         if self.free_seeds > 0:
             parts.append(
                 f"{spread_word} {size(np.sqrt(self.seeds), plain=plain)} on {self.free_seeds}"

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from llmscale.errors import InputError
 from llmscale.errors.printable import one_line
 from llmscale.explain.estimation.levels import levels, points
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
@@ -63,6 +64,12 @@ class _Noise:
 def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None = None) -> Drawing:
     """A panel for each of N, D and C that differ between runs; the law is the first one fitted."""
     fit = first_fit(evidence, "residuals")
+    if fit.law.plain:
+        raise InputError(
+            f"the figure shows residuals as shares of the loss, and {fit.law.name} is fitted to "
+            "differences",
+            "draw the law itself: --kind scaling",
+        )
     frame = fit.table.frame
     residual = 100 * np.expm1(fit.residuals)
     held, noise = held_out(evidence), _noise(fit)

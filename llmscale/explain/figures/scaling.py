@@ -91,16 +91,23 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
                 _draw_runs(ax, x, part, held, alike)
         if holdout is not None:
             _draw_prediction(ax, x, holdout.runs, _law_colour(0, len(budgets) > 1))
-        bottom, top = _loss_limits(frame, curves, None if holdout is None else holdout.runs)
+        plain = bool(fits) and fits[0].law.plain
+        told = None if holdout is None else holdout.runs
+        bottom, top = _loss_limits(frame, curves, told, plain=plain)
         if len(lost):
-            top *= (top / bottom) ** 0.08
             mark_excluded(ax, lost[x])
+            more = (top - bottom) if plain else top * math.log(top / bottom)
+            top += 0.08 * more
         _draw_floors(ax, fits, bottom, top, many_budgets=len(budgets) > 1)
         limits = padded(*reach, 0.01 if len(lost) == 0 else 0.03)
         log_axis(ax.xaxis, limits, powers=x == "flops")
         ax.set_xlabel(label(evidence, x))
-        log_loss_axis(ax, (bottom, top))
-        ax.set_ylabel(LABELS["loss"])
+        if plain:
+            ax.set_ylim(bottom, top)
+            ax.set_ylabel(evidence.table.columns.get("loss", "score"))
+        else:
+            log_loss_axis(ax, (bottom, top))
+            ax.set_ylabel(LABELS["loss"])
         if title:
             ax.set_title(title)
         _legends(figure, ax, evidence, budgets, bar, width, alike)
@@ -278,12 +285,16 @@ def _excluded(evidence: Evidence, x: str) -> pd.DataFrame:
 
 
 def _loss_limits(
-    frame: pd.DataFrame, curves: Sequence[Array], predicted: pd.DataFrame | None
+    frame: pd.DataFrame, curves: Sequence[Array], predicted: pd.DataFrame | None, *, plain: bool
 ) -> tuple[float, float]:
-    """Around runs, lines and predictions; bands and intervals may run out of the figure."""
+    """Around runs, lines and predictions; bands and intervals may run out of the figure.
+    Of a plain law on an axis that is not logarithmic."""
     measured = frame["loss"].to_numpy(float)
     values = np.concatenate([measured, *curves])
     low, high = float(values.min()), float(values.max())
+    if plain:
+        margin = 0.05 * max(high - low, 1e-9)
+        return low - margin, high + margin
     if predicted is not None and len(predicted) <= _MOST_ERROR_BARS:
         ends = predicted[["predicted", "low", "high"]].to_numpy(float)
         ends = ends[np.isfinite(ends)]

@@ -286,8 +286,10 @@ def needs_up_to(frame: pd.DataFrame, origin: int) -> OwnNeeds | None:
     weight = 1.0 / (1.0 + (seen["excess"] / NEAR) ** 2)
     weight /= weight.groupby([seen["origin"], seen["budget"]]).transform("sum")
     columns = ("needed_low", "needed_high", "horizon", "budget")
-    low, high, horizon, of = (seen[name].to_numpy(dtype=float) for name in columns)
-    return OwnNeeds(low, high, horizon, of, weight.to_numpy(dtype=float))
+    # They stand in the file of a kept fit, where six digits are enough.
+    parts = [*(seen[name] for name in columns), weight]
+    low, high, horizon, of, weights = (part.to_numpy(dtype=float).round(6) for part in parts)
+    return OwnNeeds(low, high, horizon, of, weights)
 
 
 def check(fit: Fit) -> Backtest:

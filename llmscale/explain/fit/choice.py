@@ -16,8 +16,9 @@ from llmscale.explain.estimation.anchor import NEAR
 from llmscale.explain.fit.backtest import Backtest
 from llmscale.explain.forecast.widths import growth
 
-CANDIDATES = ("anchored", "chinchilla", "skaling")
-"""Laws in N and D that forecasts are made with unless one is named, best on public tables first."""
+CANDIDATES = ("anchored", "chinchilla")
+"""Laws in N and D that forecasts are made with unless one is named, best on public tables first.
+Of more of them the choice is no better (experiments/league), and takes longer."""
 PUBLIC_ERRORS: Mapping[str, float] = {"anchored": 0.0066, "skaling": 0.0133, "chinchilla": 0.0155}
 """Typical |error| of ln L per unit of growth for near-optimal runs of public tables
 (experiments/league)."""
@@ -25,6 +26,7 @@ _UNKNOWN = 0.02
 """The same for laws that were not measured."""
 _BUDGETS = 4.0
 """How many budgets of the table that counts as."""
+_ENOUGH = 3
 AS_GOOD = 1.25
 """Laws that err at most this many times as much as the best forecast as well as it."""
 
@@ -49,8 +51,12 @@ def judged(tests: Mapping[str, Backtest], excess: float = 0.0) -> tuple[Judged, 
 
 
 def as_good(ranked: Sequence[Judged]) -> tuple[str, ...]:
-    """The laws that forecast as well as the best, which comes first."""
-    return tuple(one.law for one in ranked if one.score <= AS_GOOD * ranked[0].score)
+    """The laws that forecast as well as the best, which comes first: on this table if it has
+    enough budgets to tell, else with what public tables say."""
+    best = ranked[0]
+    if best.budgets >= _ENOUGH:
+        return tuple(one.law for one in ranked if one is best or one.error <= AS_GOOD * best.error)
+    return tuple(one.law for one in ranked if one.score <= AS_GOOD * best.score)
 
 
 def _judged(law: str, frame: pd.DataFrame, excess: float) -> Judged:

@@ -29,6 +29,7 @@ over-training 0.30 ± 0.27; a few bad origins dominate the means above. On ladde
 none. Predictions averaged with `weight`, the best of some 40 schemes, err by 2.25 and 0.38; with
 Akaike weights by 3.22 and 0.54."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import InputError, LlmscaleError, Note
 from llmscale.explain.estimation import holdout as holdouts
+from llmscale.explain.estimation.beyond import nonsense
 from llmscale.explain.estimation.criteria import aicc, common_points, cross_validated, point_means
 from llmscale.explain.estimation.identifiability import unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
@@ -59,10 +61,12 @@ WORST_FACTOR = 3.0
 """Of laws that are as good, none has more than this many times the lowest sum of both errors."""
 HOPELESS = math.log(2.0)
 """A law that errs by a factor of two on runs it has not seen is never as good as another."""
-SLOW_FROM, FEW_REFITS = 6, 50
-"""Laws of so many coefficients, whose refits are slow, get at most so many refits unless they turn
-out best."""
+SLOW_FROM, FEW_REFITS, ENOUGH_REFITS = 6, 50, 300
+"""Laws of so many coefficients, whose refits are slow, get at most so many refits, and the last if
+they turn out best."""
 _TINY = 1e-12
+_log = logging.getLogger(__name__)
+"""What is being done, for a command to show."""
 
 
 def _problem(law: type[Law], runs: RunTable, variable: str, *, plain: bool) -> LlmscaleError | None:
@@ -121,8 +125,8 @@ def _in_order(table: RunTable) -> RunTable:
 def _fits(
     runs: RunTable, laws: Sequence[str | type[Law]], options: Options
 ) -> tuple[list[Fit], list[tuple[str, str]], LlmscaleError | None]:
-    """A fit of every law without its refits, the laws that have none and why, and the first error
-    met."""
+    """A fit of every law without its refits, the laws that have none or none that makes sense and
+    why, and the first error met."""
     fits: dict[str, Fit] = {}
     unsuitable, first_error = [], None
     kinds = [LAWS.find(law) if isinstance(law, str) else law for law in laws or LAWS]
@@ -138,6 +142,11 @@ def _fits(
         if error:
             unsuitable.append((law.name, error.problem))
             first_error = first_error or error
+    wrong = {name: reason for name, fit in fits.items() if (reason := nonsense(fit))}
+    if len(wrong) < len(fits):
+        # Such a law may meet runs held out, and then say anything of larger ones.
+        unsuitable += [(name, f"not ranked: {reason}") for name, reason in wrong.items()]
+        fits = {name: fit for name, fit in fits.items() if name not in wrong}
     return list(fits.values()), unsuitable, first_error
 
 
@@ -189,6 +198,7 @@ def _tried(fits: Sequence[Fit], options: Options) -> list[_Tried]:
     rows = table.select(held_R).frame
     tried = []
     for fit, criterion in zip(fits, aicc(fits), strict=True):
+        _log.debug("cross-validating %s", fit.law.name)
         check, notes = _check(fit, held_R, options)
         held_error = math.nan
         if check is not None:
@@ -237,6 +247,7 @@ def _ranked(tried: Sequence[_Tried], options: Options) -> tuple[Compared, ...]:
     ranked = []
     for place, index in enumerate(order):
         one = tried[index]
+        _log.debug("refitting %s", one.fit.law.name)
         fit = _with_intervals(one, options, best=place == 0)
         ranked.append(
             Compared(
@@ -299,10 +310,9 @@ def _weights(
 def _with_intervals(one: _Tried, options: Options, *, best: bool) -> Fit:
     """The fit with its bootstrap refits, its held-out check, and the diagnostics if it is the one
     to use."""
-    slow = one.size >= SLOW_FROM and not best
-    options = replace(
-        options, bootstrap=min(options.bootstrap, FEW_REFITS) if slow else options.bootstrap
-    )
+    if one.size >= SLOW_FROM:
+        most = ENOUGH_REFITS if best else FEW_REFITS
+        options = replace(options, bootstrap=min(options.bootstrap, most))
     fit = _with_refits(replace(one.fit, options=options))
     check = None
     if one.check is not None:

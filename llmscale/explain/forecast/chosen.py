@@ -78,13 +78,16 @@ class Chosen:
         first = self.contenders[0]
         if not first.budgets:
             return f"{first.law}, which erred least on public tables; this one has too few budgets"
-        how = f"{first.law}, which erred least when lower budgets of this table were asked for "
-        how += f"higher ones: {100 * first.error:.2g}% over {counted(first.budgets, 'budget')}"
+        asked = "when lower budgets of this table were asked for higher ones"
+        error = f"{100 * first.error:.2g}% over {counted(first.budgets, 'budget')}"
+        how = f"{first.law}, which erred least {asked}: {error}"
+        if any(one.error < first.error for one in self.contenders):
+            how = f"{first.law}, off by {error} {asked}, and by the least on public tables"
         if len(self.contenders) == 1:
             return how
         second = self.contenders[1]
-        how += f"; next {second.law}, {100 * second.error:.2g}%, whose forecast "
-        return how + _apart(first, second)
+        by = f"{100 * second.error:.2g}%" if second.budgets else "which it was too short to test"
+        return f"{how}; next {second.law}, {by}, whose forecast {_apart(first, second)}"
 
     @property
     def spread_text(self) -> str:

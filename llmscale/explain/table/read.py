@@ -87,8 +87,9 @@ def read_table(
     notes = _notes(read, judged, kept, asked)
     left_out = _left_out(read, judged, passed)
     reasons = [str(run.reason) for run in left_out]
+    named = {name: unit for name, unit in asked.units.items() if not scores or name != "loss"}
     taken, reading = describe(
-        read.raw, read.found, asked.units, judged.identity, judged.status_columns, reasons
+        read.raw, read.found, named, judged.identity, judged.status_columns, reasons
     )
     first = ["run_id", *ALIASES]
     others = [name for name in read.frame.columns if name not in first]

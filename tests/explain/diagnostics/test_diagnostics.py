@@ -258,7 +258,7 @@ def test_trends_and_outliers_that_move_no_forecast_are_news() -> None:
         return next(weight_of(note) for note in notes if note.code == code)
 
     turn = np.log(clean()["tokens"] / clean()["params"] / 40) / np.log(8)
-    for bend, heavy in ((0.006, Weight.NEWS), (0.02, Weight.DOUBT)):
+    for bend, heavy in ((0.006, Weight.NEWS), (0.05, Weight.DOUBT)):
         bent = clean(noise=0.0005)
         bent["loss"] *= 1 + bend * turn**2
         assert weight(bent, "residual-trend") is heavy

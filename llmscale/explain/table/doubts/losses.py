@@ -197,8 +197,8 @@ def _rising(taken: Taken, direction: str) -> InputError:
         how = "fit what falls instead, such as 1 - accuracy with --units loss=accuracy"
     return InputError(
         f"column {column!r} of {taken.path}, taken for the loss, {direction}: a law of loss falls",
-        f"{how}; or name another column: --columns loss=NAME (--units loss=nats takes the numbers "
-        "as they stand)",
+        f"{how}, or a law of scores: --law accuracy; or name another column: --columns loss=NAME "
+        "(--units loss=nats takes the numbers as they stand)",
     )
 
 

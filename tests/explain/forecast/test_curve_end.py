@@ -1,0 +1,230 @@
+"""The end of a run that is under way, from its curve and those of finished runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t as student
+from typer.testing import CliRunner
+
+import llmscale
+from llmscale.commands import app
+from llmscale.errors import InputError
+from llmscale.explain.api.curve_end import named_run
+from llmscale.explain.forecast.curve_end import Curve, _student, forecast_end
+from llmscale.explain.forecast.folder_curves import ends_under_way, folder_curves
+from llmscale.explain.table.files.one_curve import read_curve
+from llmscale.runs.results_folder import ResultsFolder
+from llmscale.runs.rows import read_rows
+from llmscale.runs.run_folder import RunFolder
+from llmscale.runs.safe_write import write_table
+
+SHARES = np.arange(0.01, 1.0001, 0.01)
+CPU = Path(__file__).resolve().parents[3] / "results" / "cpu"
+
+
+def curve(
+    name: str, N: float, D: float, *, noise: float = 0.002, seed: int = 0, until: float = 1.0
+) -> Curve:
+    """A run under WSD: a power law in the tokens seen, which falls by a tenth of its excess over
+    the last fifth; `noise` moves all of the run, as another seed would."""
+    rng = np.random.default_rng(seed)
+    factor = np.exp(noise * rng.standard_normal())
+    seen = SHARES * D
+    cooled = np.clip((SHARES - 0.8) / 0.2, 0, 1)
+    excess = 30 / N**0.25 + 400 / seen**0.35
+    losses = (1.8 + excess * (1 - 0.1 * cooled)) * factor
+    logged = losses * np.exp(0.004 * rng.standard_normal(len(losses)))
+    shown = until + 1e-9 >= SHARES
+    end = losses[-1] if until == 1.0 else np.nan
+    return Curve(name, {"params": N, "tokens": D}, seen[shown], logged[shown], loss=float(end))
+
+
+def ladder(**of_each: Any) -> list[Curve]:
+    axes = np.geomspace(1e5, 1e7, 4), np.geomspace(1e7, 1e9, 3)
+    points = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+    return [curve(f"r{k}", N, D, seed=k, **of_each) for k, (N, D) in enumerate(points)]
+
+
+def end(of: Curve, finished: list[Curve]) -> Any:
+    return forecast_end(of, finished, title=of.run_id, level=0.9)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_the_end_is_known_far_better_than_by_the_loss_of_the_moment(share: float) -> None:
+    asked = {"N": 3e6, "D": 3e8, "seed": 99}
+    told = end(curve("new", **asked, until=share), ladder())
+    true = curve("new", **asked).loss
+    assert told.share == pytest.approx(share)
+    assert abs(told.loss / true - 1) < 0.01 < abs(told.now / true - 1)
+    assert told.low < true < told.high
+    assert told.tests.count == 12
+    assert not told.tests.of_larger
+    assert told.tests.error < 0.3 * told.tests.naive_error
+
+
+def test_nine_tenths_of_the_ends_of_simulated_runs_fall_into_their_interval() -> None:
+    rng, inside, width = np.random.default_rng(0), 0, []
+    for trial in range(25):
+        finished = ladder(noise=0.004)
+        finished = [
+            replace(one, loss=one.loss * float(np.exp(0.004 * rng.standard_normal())))
+            for one in finished
+        ]
+        asked = {"N": 3e6, "D": 3e8, "seed": 1000 + trial, "noise": 0.004}
+        true = curve("new", **asked).loss * float(np.exp(0.004 * rng.standard_normal()))
+        told = end(curve("new", **asked, until=0.5), finished)
+        inside += told.low <= true <= told.high
+        width.append(told.high / told.low - 1)
+    assert inside >= 0.8 * 25
+    assert np.median(width) < 0.06
+
+
+def test_a_run_larger_than_all_is_judged_by_forecasts_from_smaller_ones() -> None:
+    told = end(curve("new", 3e7, 3e9, until=0.5), ladder())
+    assert told.tests.of_larger
+    assert "from smaller ones" in told.coverage
+    few = end(curve("new", 3e7, 3e9, until=0.5), ladder()[:4])
+    assert [note.code for note in few.notes] == ["curve-far-beyond"]
+
+
+def test_branches_of_its_own_trunk_do_not_judge_a_run() -> None:
+    finished = [replace(one, family="trunk") for one in ladder()]
+    with pytest.raises(InputError, match="0 finished runs with curves are too few"):
+        end(replace(curve("new", 1e6, 1e8, until=0.5), family="trunk"), finished)
+
+
+def test_a_run_that_has_hardly_begun_says_nothing() -> None:
+    with pytest.raises(InputError, match=r"has seen 3.0% of its"):
+        end(curve("new", 1e6, 1e8, until=0.03), ladder())
+
+
+def test_too_few_tests_give_no_interval() -> None:
+    finished = ladder()
+    families = ["a", "a", "b", "b"]
+    tied = [replace(one, family=name) for one, name in zip(finished[:4], families, strict=True)]
+    told = end(curve("new", 1e6, 1e8, until=0.5), tied)
+    assert np.isnan(told.low)
+    assert told.tests is None
+    assert "curve-not-tested" in {note.code for note in told.notes}
+    assert told.to_json()["low"] is None
+
+
+@pytest.mark.parametrize("degrees", [3, 5, 30])
+def test_students_quantiles_are_those_of_scipy(degrees: int) -> None:
+    for level in (0.5, 0.9, 0.99):
+        assert _student(degrees, level) == pytest.approx(
+            student.ppf(0.5 + level / 2, degrees), 0.01
+        )
+
+
+@pytest.fixture
+def under_way(tmp_path: Path) -> tuple[Path, str, float]:
+    """Our sweep on the CPU, as it was when its largest run was at 60% of its training: the folder,
+    the run, and the loss that it came to."""
+    folder, then = ResultsFolder(CPU), ResultsFolder(tmp_path / "sweep")
+    rows = read_rows(folder.runs_path)[0]
+    last = max(rows.values(), key=lambda row: row.flops)
+    then.path.mkdir()
+    (then.path / "sweep.json").write_text(folder.sweep_path.read_text())
+    begun = replace(last, status="running", loss=None, train_loss=None, perplexity=None)
+    then.write_runs([begun if row is last else row for row in rows.values()])
+    import pyarrow as pa
+
+    curves = folder.read_curves()
+    own = curves["run_id"] == last.run_id
+    write_table(then.curves_path, pa.Table.from_pandas(curves[~own], preserve_index=False))
+    home = RunFolder(then.path / "runs" / last.run_id)
+    home.path.mkdir(parents=True)
+    seen = curves[own & (curves["tokens"] <= 0.6 * last.tokens)]
+    lines = seen.astype(object).where(seen.notna(), None).to_dict("records")
+    home.progress_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert last.loss is not None
+    return then.path, last.run_id, last.loss
+
+
+def test_a_run_of_a_folder_is_named_by_its_id_or_title(under_way: tuple[Path, str, float]) -> None:
+    folder, run_id, loss = under_way
+    told = llmscale.predict(folder, from_curve=run_id)
+    assert abs(told.loss / loss - 1) < 0.02
+    assert told.low < loss < told.high
+    assert (told.finished, told.law) == (4, "power-floor")
+    rows = read_rows(folder / "runs.parquet")[0]
+    for name in (run_id, run_id[:5], told.run):
+        assert named_run(name, rows) is rows[run_id]
+    (quick,) = ends_under_way(ResultsFolder(folder), _as_status(folder))
+    assert abs(quick.loss / loss - 1) < 0.03
+    assert quick.run == told.run
+
+
+def _as_status(folder: Path) -> list[Any]:
+    from llmscale.measure.sweep.status import sweep_status
+
+    runs = sweep_status(ResultsFolder(folder)).runs
+    going: dict[str, Any] = {"state": "running", "tokens_done": 1}
+    return [replace(run, **going) if run.state == "stopped" else run for run in runs]
+
+
+def test_a_log_of_anybodys_is_taken_for_a_run_of_the_ladder(
+    under_way: tuple[Path, str, float], tmp_path: Path
+) -> None:
+    folder, run_id, loss = under_way
+    progress = folder / "runs" / run_id / "progress.jsonl"
+    rows = pd.DataFrame([json.loads(line) for line in progress.read_text().splitlines()])
+    read = read_curve(progress)
+    assert (read.column, read.is_validation) == ("train_loss", False)
+    assert read.tokens_S is not None
+    assert read.tokens_S[-1] == rows["tokens"].iloc[-1]
+    only = tmp_path / "val.csv"
+    rows[["step", "train_loss"]].rename(columns={"train_loss": "val_loss"}).to_csv(
+        only, index=False
+    )
+    told = llmscale.predict(folder, from_curve=only, params="431k", tokens="3M")
+    assert abs(told.loss / loss - 1) < 0.02
+    said = {note.code: note.message for note in told.notes}
+    assert "a step for 2048 tokens" in said["curve-taken-for"]
+    assert "has no training loss" in said["curve-of-validation"]
+    shown = CliRunner().invoke(app, ["predict", str(folder), "--from-curve", run_id])
+    assert "will end at loss" in shown.stdout
+    assert "90% intervals held" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"from_curve": "nothing"}, "is no run of .* and no file"),
+        ({"from_curve": "RUN", "flops": 1e20}, "the end of one run"),
+        ({"from_curve": "RUN", "params": 1e6}, "has its own size"),
+        ({"from_curve": "LOG"}, "does not say how large"),
+        ({"from_curve": "LOG", "params": 4e5, "tokens": 1e6}, "more than the 1e[+]06 planned"),
+        ({"from_curve": "DONE"}, "has ended: done at a loss of"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    under_way: tuple[Path, str, float], asked: dict[str, Any], problem: str
+) -> None:
+    folder, run_id, _ = under_way
+    done = next(run for run in read_rows(folder / "runs.parquet")[0] if run != run_id)
+    log = str(folder / "runs" / run_id / "progress.jsonl")
+    names = {"RUN": run_id, "LOG": log, "DONE": done}
+    asked["from_curve"] = names.get(asked["from_curve"], asked["from_curve"])
+    with pytest.raises(InputError, match=problem):
+        llmscale.predict(folder, **asked)
+
+
+def test_a_table_without_curves_is_refused() -> None:
+    runs = {"params": [1e6, 2e6, 3e6], "tokens": [1e9] * 3, "loss": [3.0, 2.9, 2.8]}
+    with pytest.raises(InputError, match="no curves of finished runs"):
+        llmscale.predict(runs, from_curve="x")
+
+
+def test_curves_are_read_as_far_as_they_are_logged(under_way: tuple[Path, str, float]) -> None:
+    folder, run_id, _ = under_way
+    rows = read_rows(folder / "runs.parquet")[0]
+    curves = {one.run_id: one for one in folder_curves(ResultsFolder(folder), rows.values())}
+    assert curves[run_id].share == pytest.approx(0.6, abs=0.01)
+    assert all(one.share == pytest.approx(1.0, abs=0.01) for one in curves.values() if one.loss > 0)
