@@ -200,20 +200,27 @@ def test_sizes_and_n_are_those_of_the_readme() -> None:
     assert f"so N is {shape['params']:,}" in sweeping
 
 
-def test_shares_of_intervals_that_held_are_those_of_the_backtest() -> None:
-    table = (REPOSITORY / "results" / "backtest" / "README.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"^\| \*\*N and D: mean over tables\*\* (.*)$", table, re.MULTILINE)
-    plain, held, width, plain_further, held_further, width_further = map(
-        float, re.findall(r"[\d.]+", line)
-    )
+def test_errors_and_shares_of_forecasts_are_those_of_the_league() -> None:
+    league = json.loads((REPOSITORY / "results" / "league" / "league.json").read_text())
+    rows = [row for row in league["distances"] if row["runs"] == "near-optimal"]
+    at = {(row["kind"], row["distance"], row["law"]): row for row in rows}
+
+    def error(kind: str, law: str) -> str:
+        return f"{at[kind, '7 to 15x', law]['error']:.2g}%"
+
     fitting = _flowing((REPOSITORY / "docs" / "fitting.md").read_text(encoding="utf-8"))
+    clean = [error("clean", law) for law in ("auto", "chinchilla", "curve_fit")]
+    broken = [error("broken recipes", law) for law in ("auto", "chinchilla", "curve_fit")]
     for phrase in (
-        f"held {held:.0%} of the runs at the next budget and {held_further:.0%} of those further",
-        f"plain ones held {plain:.0%} and {plain_further:.0%}",
-        f"they are {width:.1f} and {width_further:.1f} times as wide",
+        f"within {clean[0]} on clean tables (Chinchilla's law {clean[1]}, "
+        f"`scipy.optimize.curve_fit` {clean[2]})",
+        f"and {broken[0]} on tables of recipes that were found wanting ({broken[1]} and "
+        f"{broken[2]})",
     ):
         assert phrase in fitting
-    assert f"held {held:.0%} of the runs at the next budget" in _flowing(README)
+    held = [at["all", distance, "auto"]["held"] for distance in ("1 to 3x", "3 to 10x")]
+    assert f"held {held[0]:.0%} of them up to 3x beyond and {held[1]:.0%}" in _flowing(README)
+    assert f"within {clean[0]}" in _flowing(README)
 
 
 def _flowing(text: str) -> str:

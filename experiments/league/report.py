@@ -23,6 +23,8 @@ DISTANCES = {
 REFERENCE = "chinchilla"
 """Whose plain intervals widths are ratios to."""
 KINDS = {
+    "clean": {"broken": False},
+    "broken recipes": {"broken": True},
     "clean, seen": {"broken": False, "seen": True},
     "clean, not seen": {"broken": False, "seen": False},
     "broken recipes, seen": {"broken": True, "seen": True},

@@ -82,7 +82,7 @@ class Constraints:
     def check(self, law: "type[Law]") -> None:
         """Raise InputError unless all of this can be said of the coefficients of this law."""
         names = law.coefficient_names()
-        if law.estimator is not None:
+        if self and law.estimator is not None:
             raise InputError(
                 f"{law.name} is made of several fits, and nothing can be said of its coefficients",
                 "name another law: --law chinchilla",

@@ -331,5 +331,6 @@ def percentiles(rows_BX: Array, level: float) -> tuple[Array, Array]:
     tail = (1 - level) / 2
     # Refits outside a formula's domain predict nothing.
     quantile = np.quantile if np.isfinite(rows_BX).all() else np.nanquantile
-    low, high = quantile(rows_BX, [tail, 1 - tail], axis=0)
+    with np.errstate(invalid="ignore"):
+        low, high = quantile(rows_BX, [tail, 1 - tail], axis=0)
     return low, high

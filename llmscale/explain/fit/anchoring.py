@@ -48,11 +48,6 @@ def anchored(table: RunTable, options: Options, notes: tuple[Note, ...]) -> Fit:
 def check_options(options: Options) -> None:
     """Raise InputError for an objective or intervals that `anchored` is not fitted with."""
     usual = Options()
-    if options.constraints:
-        raise InputError(
-            "anchored has priors of its own, and no coefficient of it is fixed, tied or bounded",
-            "name another law: --law chinchilla",
-        )
     for name in ("objective", "delta", "intervals"):
         if getattr(options, name) != getattr(usual, name):
             raise InputError(

@@ -16,8 +16,9 @@ from llmscale.explain.estimation.anchor import NEAR
 from llmscale.explain.fit.backtest import Backtest
 from llmscale.explain.forecast.widths import growth
 
-CANDIDATES = ("anchored", "chinchilla", "skaling")
-"""Laws in N and D that forecasts are made with unless one is named, best on public tables first."""
+CANDIDATES = ("anchored", "chinchilla")
+"""Laws in N and D that forecasts are made with unless one is named, best on public tables first.
+Of more of them the choice is no better (experiments/league), and takes longer."""
 PUBLIC_ERRORS: Mapping[str, float] = {"anchored": 0.0066, "skaling": 0.0133, "chinchilla": 0.0155}
 """Typical |error| of ln L per unit of growth for near-optimal runs of public tables
 (experiments/league)."""

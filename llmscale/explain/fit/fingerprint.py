@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from llmscale.explain.table import RunTable
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.scores import later_scores
 
-_MARK = "2-"
-"""Begins a fingerprint that does not change with scores measured later."""
+_MARK, _MARK_BEFORE = "3-", "2-"
+"""Begin a fingerprint that does not change with scores measured later; the second knows nothing of
+the error of the loss."""
+_ERROR = "loss_se"
 _TRUE_LOSS = "true_loss"
 """What notes on a fit read, besides the columns of every run."""
 _END = 1 << 20
@@ -25,19 +28,27 @@ def fingerprint(table: RunTable) -> str:
     """A digest of the usable runs, what was left out, and what counts; of a results folder, of all
     runs and of its curves, too: notes on a fit speak of them. Scores that were measured of the runs
     later are left out, unless a column of them is used."""
+    return f"{_MARK}{_fingerprint(table)}"
+
+
+def _fingerprint(table: RunTable) -> str:
     folder = ResultsFolder(table.path) if table.path.is_dir() else None
     unused = _unused_scores(table, folder) if folder else frozenset()
     digest = _begun(table, table.frame[[name for name in table.frame if name not in unused]])
     if folder:
         digest.update(_rows_digest(folder.runs_path, unused).encode())
         digest.update(_digest(folder.curves_path).encode())
-    return f"{_MARK}{digest.hexdigest()}"
+    return str(digest.hexdigest())
 
 
 def is_of(table: RunTable, stated: str) -> bool:
     """Whether `stated` is the fingerprint of the table, of this version or of one before."""
     if stated.startswith(_MARK):
         return stated == fingerprint(table)
+    columns = {name: column for name, column in table.columns.items() if name != _ERROR}
+    table = replace(table, columns=columns, frame=table.frame.drop(columns=_ERROR, errors="ignore"))
+    if stated.startswith(_MARK_BEFORE):
+        return stated == f"{_MARK_BEFORE}{_fingerprint(table)}"
     digest = _begun(table, table.frame)
     if table.path.is_dir():
         folder = ResultsFolder(table.path)
