@@ -393,7 +393,7 @@ RESIDUAL_TREND = Kind(
     NEWS,
     when="residuals follow N, D or D/N as no coefficients can (F test, p < {limit:g})",
     means="The law's form does not hold exactly over these runs. Most public tables show a trend "
-    "of up to 0.5% of the loss, and their forecasts are no worse; a larger one is a doubt.",
+    "of up to 1% of the loss, and their intervals are wide enough for it; a larger one is a doubt.",
     remedy="Compare forms (fit --law all), or fit the range that matters.",
     limit=0.01,
 )

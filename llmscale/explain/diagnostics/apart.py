@@ -14,7 +14,6 @@ from scipy.special import stdtrit
 from llmscale.errors import Note, listed
 from llmscale.explain.diagnostics.evidence import Evidence, counted
 from llmscale.explain.diagnostics.smooth import Group, Surface, TwoKinds, groups_of, two_kinds
-from llmscale.explain.estimation.relative import relative, size
 from llmscale.explain.laws import Array
 from llmscale.notes.fitting import GROUP_OFF_LAW, TWO_KINDS_OF_RUNS
 from llmscale.quantity import format_count
@@ -67,13 +66,14 @@ def _of_kinds(evidence: Evidence, kinds: TwoKinds) -> str:
         ),
         "",
     )
+    apart, scatter = evidence.size(kinds.apart), evidence.size(kinds.scatter)
     return (
-        f"{len(rows)} of {counted(len(of_fewer), 'run')} lie {size(kinds.apart, 1)} {side} the "
-        f"others{unit}, all of them alike, while runs of one kind scatter by "
-        f"{size(kinds.scatter)}: {listed(run_titles(evidence.frame, rows))}. Two kinds of runs "
-        "are mixed: other data, another tokenizer, training losses, checkpoints before their "
-        "cooldown, or tokens of a plan that was cut short? Add a column that says which is which, "
-        f"and fit one law each: {evidence.command} --by NAME"
+        f"{len(rows)} of {counted(len(of_fewer), 'run')} lie {apart} {side} the others{unit}, all "
+        f"of them alike, while runs of one kind scatter by {scatter}: "
+        f"{listed(run_titles(evidence.frame, rows))}. Two kinds of runs are mixed: other data, "
+        "another tokenizer, training losses, checkpoints before their cooldown, or tokens of a "
+        "plan that was cut short? Add a column that says which is which, and fit one law each: "
+        f"{evidence.command} --by NAME"
     )
 
 
@@ -148,12 +148,12 @@ def _of_group(evidence: Evidence, off: _Off, axes: Mapping[str, Array]) -> str:
     what = f"the {which} {_THINGS[group.axis]}".replace("  ", " ")
     if group.place == "at":
         what = f"the {counted(int(group.rows.sum()), 'run')}"
-    column = _COLUMNS[group.axis]
+    column, much = _COLUMNS[group.axis], evidence.relative(off.effect)
     return (
-        f"{what} ({group.axis} = {' to '.join(ends)}) lie {side} what the other runs say "
-        f"({relative(off.effect)} of the loss, {off.certainty:.0f} standard errors), in a step "
-        f"and not in a bend: {cause}? Look at these runs, or compare a fit without them: "
-        f"{evidence.command} --where '{column} {_without(group, values)}'"
+        f"{what} ({group.axis} = {' to '.join(ends)}) lie {side} what the other runs say ({much}, "
+        f"{off.certainty:.0f} standard errors), in a step and not in a bend: {cause}? Look at "
+        f"these runs, or compare a fit without them: {evidence.command} --where "
+        f"'{column} {_without(group, values)}'"
     )
 
 

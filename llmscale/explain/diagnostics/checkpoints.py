@@ -6,7 +6,6 @@ import pandas as pd
 
 from llmscale.explain.diagnostics.evidence import Evidence, known
 from llmscale.explain.estimation.levels import levels
-from llmscale.explain.estimation.relative import size
 from llmscale.explain.laws import Array
 
 _LEAST_ROWS, _LEAST_SIZES, _MOST_SHARE = 3, 3, 0.8
@@ -26,6 +25,8 @@ def hot_rows(evidence: Evidence) -> list[str]:
     known_both = known(frame, "params") and known(frame, "tokens")
     if surface is None or not known_both or frame["run_id"].duplicated().any():
         return []
+    if evidence.fit.law.estimator is not None:
+        return []  # it does not aim at runs far from the optimum
     if "schedule" in frame and frame["schedule"].notna().all():
         return []  # a table that says the schedule of every run holds ends of runs
     tokens = frame["tokens"].to_numpy(dtype=float)
@@ -42,9 +43,10 @@ def hot_rows(evidence: Evidence) -> list[str]:
     if errors < limit or effect < least:
         return []
     spaced = " at equal steps of tokens" if equal else ""
+    much = evidence.size(effect)
     return [
-        f"rows of one size{spaced} lie above the law by up to {size(effect, 1)} before the last of "
-        "them, as checkpoints of one cosine do"
+        f"rows of one size{spaced} lie above the law by up to {much} before the last of them, as "
+        "checkpoints of one cosine do"
     ]
 
 

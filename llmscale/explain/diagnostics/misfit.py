@@ -16,10 +16,10 @@ from llmscale.notes.fitting import MISFIT_EXCEEDS_NOISE, OUTLIERS, RESIDUAL_TREN
 from llmscale.notes.kind import Weight
 from llmscale.runs.title import run_titles
 
-_TREND_SIZE, _LARGE_TREND = 0.002, 0.005
+_TREND_SIZE, _LARGE_TREND = 0.002, 0.01
 """0.2% of the loss, about what seeds do: smaller trends are certain in large tables, and harmless.
-Most public tables have one of up to 0.5%, and are forecast no worse than those without: it is a
-doubt only beyond that."""
+Most public tables have one of up to 1%, as a law of another form makes, and their intervals are
+wide enough for it: it is a doubt only beyond that."""
 _OUTLIER_SIZE = 0.005
 """0.5% of the loss."""
 _OUTLIER_P = 0.01
@@ -237,8 +237,9 @@ def _moves_forecast(evidence: Evidence, rest: Fit | None) -> bool:
         name: np.array([float(values.max()) * _AHEAD]) if name in LETTERS else values[:1]
         for name, values in zip(fit.law.inputs, evidence.inputs, strict=True)
     }
-    before, after = (float(np.log(one.loss(**at))[0]) for one in (fit, rest))
-    low, high = (float(np.log(end)[0]) for end in fit.band(**at))
+    level = fit.law.level_of
+    before, after = (float(level(one.loss(**at))[0]) for one in (fit, rest))
+    low, high = (float(level(end)[0]) for end in fit.band(**at))
     if not np.isfinite(low + high):
         return not abs(after - before) < _MOVED
     return not low <= after <= high

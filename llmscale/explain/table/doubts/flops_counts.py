@@ -2,6 +2,7 @@
 at small sizes."""
 
 import numpy as np
+import pandas as pd
 
 from llmscale.errors import Note, listed
 from llmscale.explain.table.doubts.taken import Array, Taken
@@ -49,8 +50,7 @@ def _embeddings(taken: Taken, ratio: Array, N: Array) -> Note | None:
     small, large = float(np.median(thirds[0])), float(np.median(thirds[-1]))
     if not (small * EMBEDDINGS_COUNTED.limit < large and small < 1 and 0.7 < large < 1.5):
         return None
-    ranks = [np.argsort(np.argsort(values, kind="stable")) for values in (N, ratio)]
-    if np.corrcoef(*ranks)[0, 1] < _FOLLOWS:
+    if pd.Series(N).rank().corr(pd.Series(ratio).rank()) < _FOLLOWS:
         return None
     return EMBEDDINGS_COUNTED.note(
         f"C/(6ND) rises with size, from {small:.2g} in the smallest third ("

@@ -35,8 +35,10 @@ def rows_in_other_units(taken: Taken) -> list[Note]:
         if not _among(moved[0 if name == "params" else 1], rows):
             continue
         found.append((_misfit(*moved, loss), name, unit, rows))
-    after, name, unit, rows = min(found, key=lambda one: one[0], default=(np.inf, "", "", None))
-    if rows is None or after > ROWS_IN_OTHER_UNITS.limit * before:
+    if not found:
+        return []
+    after, name, unit, rows = min(found, key=lambda one: one[0])
+    if after > ROWS_IN_OTHER_UNITS.limit * before:
         return []
     column, off = taken.columns[name], np.flatnonzero(rows)
     values = taken.values(name)
