@@ -1,5 +1,7 @@
 """What the residuals say: trends that the law misses, runs far off, and noise between seeds."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -233,7 +235,7 @@ def _moves_forecast(evidence: Evidence, rest: Fit | None) -> bool:
     fit = evidence.fit
     if rest is None or rest.law.inputs != fit.law.inputs:
         return True
-    at = {
+    at: dict[str, Any] = {
         name: np.array([float(values.max()) * _AHEAD]) if name in LETTERS else values[:1]
         for name, values in zip(fit.law.inputs, evidence.inputs, strict=True)
     }

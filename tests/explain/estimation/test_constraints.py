@@ -109,7 +109,10 @@ def test_what_the_free_fit_found_changes_nothing_if_it_is_said(place: str, tmp_p
     law = place if ":" not in place else str(tmp_path / place)
     free = llmscale.fit(RUNS, law, **QUICK)
     values = free.law.coefficients()
-    said = {"fix": {"E": values["E"]}, "bound": {"alpha": (0.1, 0.9), "B": (10.0, 1e6)}}
+    said: dict[str, Any] = {
+        "fix": {"E": values["E"]},
+        "bound": {"alpha": (0.1, 0.9), "B": (10.0, 1e6)},
+    }
     fit = llmscale.fit(RUNS, law, **QUICK, **said)
     assert fit.law.coefficients() == pytest.approx(values, rel=1e-4)
     assert fit.law.coefficients()["E"] == values["E"]
@@ -187,7 +190,7 @@ def test_a_kept_fit_keeps_what_was_said_and_is_not_taken_for_another(tmp_path: P
     path = tmp_path / "runs.csv"
     RUNS.to_csv(path, index=False)
     kept = tmp_path / "fit-chinchilla.json"
-    said = {"fix": ("E=1.75",), "tie": ("alpha=beta",)}
+    said: dict[str, Any] = {"fix": ("E=1.75",), "tie": ("alpha=beta",)}
     quick = {**QUICK, "diagnostics": True}
     fit = llmscale.fit(path, "chinchilla", keep=kept, **quick, **said)
     again = read_kept(kept)

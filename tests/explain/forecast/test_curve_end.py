@@ -56,7 +56,7 @@ def end(of: Curve, finished: list[Curve]) -> Any:
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_the_end_is_known_far_better_than_by_the_loss_of_the_moment(share: float) -> None:
-    asked = {"N": 3e6, "D": 3e8, "seed": 99}
+    asked: dict[str, Any] = {"N": 3e6, "D": 3e8, "seed": 99}
     told = end(curve("new", **asked, until=share), ladder())
     true = curve("new", **asked).loss
     assert told.share == pytest.approx(share)
@@ -75,7 +75,7 @@ def test_nine_tenths_of_the_ends_of_simulated_runs_fall_into_their_interval() ->
             replace(one, loss=one.loss * float(np.exp(0.004 * rng.standard_normal())))
             for one in finished
         ]
-        asked = {"N": 3e6, "D": 3e8, "seed": 1000 + trial, "noise": 0.004}
+        asked: dict[str, Any] = {"N": 3e6, "D": 3e8, "seed": 1000 + trial, "noise": 0.004}
         true = curve("new", **asked).loss * float(np.exp(0.004 * rng.standard_normal()))
         told = end(curve("new", **asked, until=0.5), finished)
         inside += told.low <= true <= told.high

@@ -2,6 +2,8 @@
 so.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from llmscale.explain.laws.accuracy import Accuracy
 from llmscale.explain.laws.vocabulary import Vocabulary
 
 LAW = Accuracy(0.25, 0.55, 2e8, 0.9)
-SHORT = {"bootstrap": 50, "diagnostics": False}
+SHORT: Any = {"bootstrap": 50, "diagnostics": False}
 
 
 def accuracies() -> pd.DataFrame:
