@@ -47,6 +47,9 @@ class Prior:
     """Of the shape's floor in the lowest loss."""
     power_spread: float = 0.7
     """Of ln k."""
+    balance_spread: float = 2.0
+    """Of the logarithm of either term over the other at the middle of the runs: near the optimum
+    they are of one size."""
     frontier: float = 0.12
     frontier_spread: float = 0.35
     """Of gamma."""
@@ -230,15 +233,17 @@ class _Shape:
             (theta[3] - theta[4]) / prior.apart,
             (share - prior.share) / prior.share_spread,
             theta[5] / prior.power_spread,
+            (theta[1] - theta[2]) / prior.balance_spread,
         ]
         return np.array(misses)
 
     def _prior_slope(self, theta: Array) -> Array:
-        prior, slope = self.prior, np.zeros((5, 6))
+        prior, slope = self.prior, np.zeros((6, 6))
         slope[0, 3] = slope[1, 4] = 1.0 / prior.exponent_spread
         slope[2, 3], slope[2, 4] = 1.0 / prior.apart, -1.0 / prior.apart
         slope[3, 0] = np.exp(np.minimum(theta[0] - self.lowest, 5.0)) / prior.share_spread
         slope[4, 5] = 1.0 / prior.power_spread
+        slope[5, 1], slope[5, 2] = 1.0 / prior.balance_spread, -1.0 / prior.balance_spread
         return slope
 
 

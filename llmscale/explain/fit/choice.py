@@ -26,6 +26,8 @@ _UNKNOWN = 0.02
 """The same for laws that were not measured."""
 _BUDGETS = 4.0
 """How many budgets of the table that counts as."""
+_NO_FORECAST = 0.2
+"""The |error| that a forecast which is no number counts as."""
 _ENOUGH = 3
 AS_GOOD = 1.25
 """Laws that err at most this many times as much as the best forecast as well as it."""
@@ -64,7 +66,7 @@ def _judged(law: str, frame: pd.DataFrame, excess: float) -> Judged:
     if not len(frame):
         return Judged(law, public, float("nan"), 0)
     error = np.abs(np.log(frame["predicted"] / frame["loss"]))
-    error = error.where(np.isfinite(error), 1.0)
+    error = error.where(np.isfinite(error), _NO_FORECAST)
     apart = (frame["excess"] - excess) / (NEAR + 0.5 * excess)
     weight = 1.0 / (1.0 + apart**2)
     g = growth(np.maximum(frame["horizon"].to_numpy(dtype=float), 1e-3))
