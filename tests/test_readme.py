@@ -237,9 +237,10 @@ def _lay_out(folder: Path) -> None:
     for data, factor in (("web", 1.0), ("code", 0.98)):
         for run, (N, D) in enumerate(SIZES_AND_TOKENS):
             loss = factor * (1.8 + 420 / N**0.36 + 2100 / D**0.31) * (1 + 0.002 * math.sin(5 * run))
-            rows.append(f"{N},{D},{loss},{N},{D},{loss},{data}")
+            score = 0.25 + 0.6 / (1 + (1e9 / N) ** 0.5)
+            rows.append(f"{N},{D},{loss},{N},{D},{loss},{data},{score}")
     (folder / "runs.csv").write_text(
-        "\n".join(["N,D,loss,model_size,train_tokens,final_loss,data", *rows]) + "\n"
+        "\n".join(["N,D,loss,model_size,train_tokens,final_loss,data,mmlu", *rows]) + "\n"
     )
     (law,) = (code for code in PYTHON.values() if "class MyLaw" in code)
     (folder / "mine.py").write_text(law, encoding="utf-8")

@@ -8,7 +8,7 @@ EXTRAPOLATES_FAR = Kind(
     "extrapolates-far",
     WRONG,
     when="a forecast lies more than {limit:g} times beyond the runs",
-    means="So far out even widened 90% intervals held 74% of the runs of public tables.",
+    means="So far out even widened 90% intervals held 86% of the runs of public tables.",
     remedy="Measure a larger budget in between.",
     limit=100,
 )

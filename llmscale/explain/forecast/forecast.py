@@ -200,7 +200,7 @@ def forecast(
             0,
             EXTRAPOLATES_FAR.note(
                 f"the forecast lies {math.exp(furthest):.3g}x beyond the runs: past {FAR:g}x even "
-                "widened 90% intervals held 74% of the runs of public tables; measure a larger "
+                "widened 90% intervals held 86% of the runs of public tables; measure a larger "
                 "budget in between",
             ),
         )
