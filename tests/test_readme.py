@@ -38,8 +38,8 @@ README = PAGES[0].read_text(encoding="utf-8")
 MOST_BYTES = 10_000
 """Of the README: longer ones are not read."""
 QUICK = ("shapes", "laws", "fit", "predict", "plot", "doctor", "explain")
-ELSEWHERE = ("://", "--law all", "--law data-constrained")
-"""In commands that are not run here: a bucket of one's own, and laws that take long to fit and are
+ELSEWHERE = ("://", "--law all", "--law data-constrained", "experts.csv")
+"""In commands that are not run here: a bucket or a table of one's own, and laws that take long to fit and are
 fitted in tests of `fit` and of laws."""
 LONG = (
     *("sweep", "tune", "finetune"),
