@@ -38,9 +38,9 @@ README = PAGES[0].read_text(encoding="utf-8")
 MOST_BYTES = 10_000
 """Of the README: longer ones are not read."""
 QUICK = ("shapes", "laws", "fit", "predict", "plot", "doctor", "explain")
-ELSEWHERE = ("://", "--law all", "--law data-constrained", "experts.csv")
-"""In commands that are not run here: a bucket or a table of one's own, and laws that take long to fit and are
-fitted in tests of `fit` and of laws."""
+ELSEWHERE = ("://", "--law all", "--law data-constrained", "experts.csv", "--from-curve")
+"""In commands that are not run here: a bucket, a table or a log of one's own, and laws that take
+long to fit and are fitted in tests of `fit` and of laws."""
 LONG = (
     *("sweep", "tune", "finetune"),
     *("open_model", "models", "generate", "evaluate", "quantize", "inspect", "export"),
