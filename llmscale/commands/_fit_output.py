@@ -261,9 +261,8 @@ def show_ranking(comparison: "Comparison") -> None:
     output.results.print(
         output.styled(("*: as good as the best, as far as these runs can tell", "dim"))
     )
-    for law, reason in comparison.unsuitable:
-        why = reason.removeprefix(f"{law} ")
-        output.results.print(output.styled((f"not fitted: {law}: {why}", "dim")))
+    for line in comparison.left_out:
+        output.results.print(output.styled((line, "dim")))
 
 
 def show_groups(found: "Groups") -> None:

@@ -18,6 +18,12 @@ STANDARD_ERRORS = 2.0
 
 _HEAD = ("", "law", "coefficients", "hold-out", "inside", "CV", "ΔAICc", "weight", "")
 
+_SHARED = {
+    "and the table has no ": "the table lacks columns that they take (llmscale laws)",
+    "do not compare with those of the others": "they are of scores and of losses below zero",
+}
+"""Reasons of which a part says that several laws share them, and their words."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -98,6 +104,22 @@ class Comparison:
         """The share of each law in an average over laws; they sum to 1."""
         return {one.law: one.weight for one in self.ranked}
 
+    @property
+    def left_out(self) -> list[str]:
+        """One line a reason for which laws were not fitted: several laws may share one."""
+        shared: dict[str, list[str]] = {words: [] for words in _SHARED.values()}
+        apart = []
+        for law, reason in self.unsuitable:
+            words = next((words for part, words in _SHARED.items() if part in reason), None)
+            if words is None:
+                apart.append(f"not fitted: {law}: {reason.removeprefix(f'{law} ')}")
+            else:
+                shared[words].append(law)
+        together = [
+            f"not fitted: {words}: {', '.join(laws)}" for words, laws in shared.items() if laws
+        ]
+        return [*apart, *together]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "laws": [one.to_json() for one in self.ranked],
@@ -110,7 +132,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         table = html.table(_HEAD[1:], [_row(one)[1:] for one in self.ranked])
-        left_out = [html.sentence(f"not fitted: {law}: {why}") for law, why in self.unsuitable]
+        left_out = map(html.sentence, self.left_out)
         notes = html.notes(note for one in self.ranked for note in one.notes)
         return "".join([table, *left_out, notes])
 
@@ -124,9 +146,7 @@ class Comparison:
             "fewest coefficients first"
         ]
         lines += [f"note: {one.law}: {note}" for one in self.ranked for note in one.notes]
-        return "\n".join(
-            [*lines, *(f"not fitted: {law}: {reason}" for law, reason in self.unsuitable)]
-        )
+        return "\n".join([*lines, *self.left_out])
 
 
 def _aligned(row: Sequence[str], width: Sequence[int]) -> str:
