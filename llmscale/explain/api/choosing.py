@@ -9,7 +9,7 @@ from llmscale.errors import InputError, LlmscaleError
 from llmscale.explain.api.fitted import Asked, fits_of
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.estimation.suitability import default_laws, inputs_of
+from llmscale.explain.estimation.suitability import default_laws, inputs_of, no_chinchilla
 from llmscale.explain.fit.backtest import Backtest, backtest
 from llmscale.explain.fit.choice import CANDIDATES, as_good, judged
 from llmscale.explain.fit.parametric import fit_law
@@ -35,6 +35,8 @@ def best_fit(
                 "laws are compared by forecasts in N and D, and these runs tell no law in both",
                 "name one law, or leave --law out",
             )
+        if set(points) == {"flops"}:
+            raise _no_split(runs)
         return fits_of(named, runs, first=True, holdout="none")[0], None
     quick = replace(options, bootstrap=0, holdout="none", diagnostics=False)
     fits, tests, left_out = _tried(_candidates(every), runs, quick)
@@ -62,6 +64,21 @@ def best_fit(
     chosen = Chosen(tuple(contenders), tuple(left_out))
     fit = fits_of(replace(asked, laws=(chosen.law,)), runs, first=True, holdout="none")[0]
     return fit, chosen
+
+
+def _no_split(runs: RunTable) -> InputError:
+    """Why these runs do not say how to split a budget."""
+    reason = no_chinchilla(runs.frame)
+    if reason is None:
+        return InputError(
+            "a budget is split by a law in N and D, not by one in a single variable",
+            "leave --variable out, or name a law: --law chinchilla",
+        )
+    return InputError(
+        f"how to split a budget takes a law in N and D, which these runs do not tell: "
+        f"{reason.problem}",
+        reason.fix,
+    )
 
 
 def _candidates(every: bool) -> Sequence[str]:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
+import numpy as np
+
 from llmscale.errors import InputError
 from llmscale.explain.allocation import (
     METHODS,
@@ -101,6 +103,7 @@ def fit(
 
 
 @shows_keywords(FitSpec)
+@np.errstate(all="ignore")  # laws overflow far from their runs, which is said
 def fit(
     source: Any = None,
     law: Any = None,

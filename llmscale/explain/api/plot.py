@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
+
 from llmscale.errors import InputError, Note
 from llmscale.explain.api.fitted import Asked, check_given, check_variable, fits_of, read_for
 from llmscale.explain.api.read import LawName, laws_of
@@ -35,6 +37,7 @@ _OF_OPTIMA = ("level", "bootstrap", "seed")
 
 
 @shows_keywords(PlotSpec)
+@np.errstate(all="ignore")  # laws overflow far from their runs, which is said
 def plot(
     source: Any = None,
     kind: str = "scaling",

@@ -72,6 +72,7 @@ def predict(
 
 
 @shows_keywords(PredictSpec)
+@np.errstate(all="ignore")  # laws overflow far from their runs, which is said
 def predict(
     source: Any = None,
     *,

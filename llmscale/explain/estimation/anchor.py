@@ -88,6 +88,10 @@ def fit_anchor(
 ) -> Anchor:
     """The law of these rows (R); `start` are E, A, B, alpha, beta of Chinchilla's law of them.
     `runs` says of how many runs the rows are: checkpoints of one tell less than as many runs."""
+    weight = weight / weight.mean()
+    if len(loss) > _MOST_ROWS:
+        some = np.linspace(0, len(loss) - 1, _MOST_ROWS).astype(int)
+        N, D, loss, weight = N[some], D[some], loss[some], weight[some]
     shape = _Shape(np.log(N), np.log(D), np.log(loss), prior)
     log_C = np.log(6.0) + shape.log_N + shape.log_D
     theta = shape.theta(start)
@@ -99,7 +103,7 @@ def fit_anchor(
         theta = shape.most_probable(theta, near, scale, free_power=free_power)
     brought = shape.log_loss - shape.value(theta) + shape.at_best(theta, log_C)
     later = near * np.exp(LATER * (log_C - log_C.max()))
-    independent = runs / len(loss)
+    independent = min(runs / len(loss), 1.0)
     frontier = _Frontier(log_C, brought, later, scale, float(loss.min()), prior, independent)
 
     rng = np.random.default_rng(seed)
@@ -189,7 +193,9 @@ class _Shape:
         alpha, beta, k = np.exp(theta_B6[:, 3:]).T
         log_a = theta_B6[:, 1] + alpha * self.middle[0] - theta_B6[:, 0] / k
         log_b = theta_B6[:, 2] + beta * self.middle[1] - theta_B6[:, 0] / k
-        return np.stack([np.exp(log_a / alpha), np.exp(log_b / beta), alpha, beta, k], axis=1)
+        with np.errstate(over="ignore"):
+            N_S, D_S = np.exp(log_a / alpha), np.exp(log_b / beta)
+        return np.stack([N_S, D_S, alpha, beta, k], axis=1)
 
     def _raw(self, theta: Array) -> tuple[float, float, float, float, float]:
         """ln E, ln A, ln B, alpha, beta."""
@@ -249,6 +255,12 @@ class _Shape:
 
 _EXPONENTS = np.geomspace(0.01, 0.8, 45)
 _SHARES = np.linspace(0.0, 0.98, 50)
+_LARGEST_SHARE = 0.999
+_IMPROBABLE = 8.0
+"""Minus the logarithm of a posterior that is left out, next to the best."""
+_MOST_OF_IT = 0.3
+_MOST_ROWS = 3000
+"""Of more rows as many are taken, evenly spread: beyond, the posterior is narrow anyhow."""
 _ZOOMS = 4
 """How often the grid is laid again around its best point, each time four times as fine."""
 
@@ -273,29 +285,47 @@ class _Frontier:
 
     def most_probable(self) -> Array:
         """(level, share, gamma) of the highest posterior."""
-        gamma, share = _EXPONENTS, _SHARES
+        gamma, share = self._axes()
         best = np.zeros(3)
         for _ in range(1 + _ZOOMS):
             at, cost = self._grid(gamma, share)
             best = at[np.argmin(cost)]
             gamma = np.exp(np.log(best[2]) + _around(np.log(gamma)))
-            share = np.clip(best[1] + _around(share), 0.0, 0.999)
+            share = np.clip(best[1] + _around(share), 0.0, _LARGEST_SHARE)
         return np.asarray(best)
 
     def draws(self, count: int, rng: np.random.Generator) -> Array:
         """(count, 3), anywhere in the cell of the grid that is drawn."""
-        at, cost = self._grid(_EXPONENTS, _SHARES)
+        axes = self._axes()
+        at, cost = self._grid(*axes)
         probability = np.exp(-(cost - cost.min()))
         drawn = at[rng.choice(len(at), size=count, p=probability / probability.sum())]
-        drawn[:, 2] *= np.exp(_jitter(np.log(_EXPONENTS), count, rng))
-        drawn[:, 1] = np.clip(drawn[:, 1] + _jitter(_SHARES, count, rng), 0.0, 0.999)
+        gamma = drawn[:, 2] * np.exp(_jitter(np.log(axes[0]), count, rng))
+        share = np.clip(drawn[:, 1] + _jitter(axes[1], count, rng), 0.0, _LARGEST_SHARE)
+        level = self._levels(gamma, share)[0]
         total = max(float(self.weight.sum()) * self.independent, 1.0)
-        drawn[:, 0] += self.scale / np.sqrt(total) * rng.standard_normal(count)
-        return np.asarray(drawn)
+        level = level + self.scale / np.sqrt(total) * rng.standard_normal(count)
+        return np.stack([level, share, gamma], axis=1)
 
-    def _grid(self, gamma_G: Array, share_S: Array) -> tuple[Array, Array]:
-        """Every (level, share, gamma), and minus the logarithm of its posterior."""
-        gamma, share = (part.ravel() for part in np.meshgrid(gamma_G, share_S, indexing="ij"))
+    def _axes(self) -> tuple[Array, Array]:
+        """gamma and share, as finely as the posterior asks: the grid is laid again over the part
+        of it that is not improbable, until that is most of it."""
+        gamma, share = _EXPONENTS, _SHARES
+        for _ in range(_ZOOMS):
+            _, cost = self._grid(gamma, share)
+            likely = (cost - cost.min() < _IMPROBABLE).reshape(len(gamma), len(share))
+            rows, columns = np.flatnonzero(likely.any(axis=1)), np.flatnonzero(likely.any(axis=0))
+            if min(len(rows) / len(gamma), len(columns) / len(share)) > _MOST_OF_IT:
+                break
+            low, high = max(rows[0] - 1, 0), min(rows[-1] + 1, len(gamma) - 1)
+            gamma = np.geomspace(gamma[low], gamma[high], len(gamma))
+            low, high = max(columns[0] - 1, 0), min(columns[-1] + 1, len(share) - 1)
+            share = np.linspace(share[low], share[high], len(share))
+        return gamma, share
+
+    def _levels(self, gamma: Array, share: Array) -> tuple[Array, Array]:
+        """The robust level at each pair (G,), and |residuals| there in units of the noise
+        (G, R)."""
         falling = np.exp(-gamma[:, None] * self.x)
         apart = self.log_loss - np.log(share[:, None] + (1 - share)[:, None] * falling)
         level = (apart * self.weight).sum(axis=1) / self.weight.sum()
@@ -303,7 +333,12 @@ class _Frontier:
             miss = np.abs(apart - level[:, None]) / self.scale
             robust = self.weight / np.maximum(miss, 1.0)
             level = (apart * robust).sum(axis=1) / robust.sum(axis=1)
-        miss = np.abs(apart - level[:, None]) / self.scale
+        return level, np.abs(apart - level[:, None]) / self.scale
+
+    def _grid(self, gamma_G: Array, share_S: Array) -> tuple[Array, Array]:
+        """Every (level, share, gamma), and minus the logarithm of its posterior."""
+        gamma, share = (part.ravel() for part in np.meshgrid(gamma_G, share_S, indexing="ij"))
+        level, miss = self._levels(gamma, share)
         rho = np.where(miss < 1.0, 0.5 * miss**2, miss - 0.5)
         prior = self.prior
         slow = (np.log(gamma) - np.log(prior.frontier)) / prior.frontier_spread

@@ -7,6 +7,7 @@ import numpy as np
 
 from llmscale.errors import InputError, Note
 from llmscale.explain.estimation.anchor import fit_anchor
+from llmscale.explain.estimation.evaluation import evaluation_noise
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
@@ -20,12 +21,18 @@ def anchored(table: RunTable, options: Options, notes: tuple[Note, ...]) -> Fit:
     check_options(options)
     N, D, loss = (table.frame[name].to_numpy(dtype=float) for name in ("params", "tokens", "loss"))
     start = Chinchilla.surface([N, D], loss)
+    theta = start.starts(1)
+    errors = evaluation_noise(table, start, theta[0])
+    if errors is not None:
+        notes = (*notes, errors.note())
+    if errors is not None and errors.weighs:
+        table = errors.weighed(table)
     found = fit_anchor(
         N,
         D,
         loss,
         run_weights(table),
-        start.coefficients(start.starts(1))[0],
+        start.coefficients(theta)[0],
         runs=int(table.frame["run_id"].nunique()),
         draws=options.bootstrap,
         seed=options.seed,

@@ -4,7 +4,7 @@ the same table and asked for the higher ones.
 An error counts per unit of growth g of its distance (see forecast/widths.py), so that budgets near
 and far compare, and as much as the run's place off the optimum is like that of the run asked for. A
 table of few budgets says little: what each law needed on public tables stands in as if it had been
-seen on four budgets of the table."""
+seen on four budgets of the table (geometric means)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ _UNKNOWN = 0.02
 """The same for laws that were not measured."""
 _BUDGETS = 4.0
 """How many budgets of the table that counts as."""
+_LEAST_ERROR = 1e-5
 _NO_FORECAST = 0.2
 """The |error| that a forecast which is no number counts as."""
 _ENOUGH = 3
@@ -74,5 +75,8 @@ def _judged(law: str, frame: pd.DataFrame, excess: float) -> Judged:
     total = weight.groupby(by).sum()
     each = (weight * error).groupby(by).sum() / total
     per_growth = (weight * error / g).groupby(by).sum() / total
-    square = (_BUDGETS * public**2 + float((per_growth**2).sum())) / (_BUDGETS + len(total))
-    return Judged(law, float(np.sqrt(square)), float(each.mean()), len(total))
+    # Geometric means: what was seen is not outweighed by what is known of other tables.
+    typical = max(float(np.sqrt((per_growth**2).mean())), _LEAST_ERROR)
+    share = _BUDGETS / (_BUDGETS + len(total))
+    score = public**share * typical ** (1.0 - share)
+    return Judged(law, score, float(each.mean()), len(total))

@@ -15,6 +15,8 @@ def least_absolute(columns_RK: Array, values_R: Array) -> Array:
     for _ in range(_ROUNDS):
         weight = 1 / np.maximum(off, 1e-3 * np.median(off) + 1e-12)
         gram = columns_RK.T @ (columns_RK * weight[:, None])
+        if not np.isfinite(gram).all():
+            break
         found = np.linalg.lstsq(gram, columns_RK.T @ (weight * values_R), rcond=1e-14)[0]
         before, off = off, np.abs(values_R - columns_RK @ found)
         if abs(float(before.sum() - off.sum())) <= _SETTLED * float(off.sum()):
