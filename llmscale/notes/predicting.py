@@ -62,6 +62,17 @@ CURVE_NOT_TESTED = Kind(
     means="How far such forecasts miss is not known: there is no interval.",
     remedy="Finish more runs of the ladder.",
 )
+CURVE_UNLIKE = Kind(
+    "curve-unlike",
+    WRONG,
+    when="the curve rises, stands where no finished run stood at that share of its training, or is "
+    "of a run more than {limit:g} times as large as any",
+    means="The forecast rests on finished runs that are not like this one, and its interval was "
+    "not tested for it.",
+    remedy="Check that the curve is of this ladder, and its size and tokens; a run that diverges "
+    "has no end to forecast.",
+    limit=10,
+)
 CURVE_FAR_BEYOND = Kind(
     "curve-far-beyond",
     DOUBT,

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from llmscale.errors import InputError, Note, first_lines
+from llmscale.errors import InputError, Note, both, first_lines
+from llmscale.explain.forecast.curve_unlike import unlike_finished
 from llmscale.explain.laws import Array
-from llmscale.notes.predicting import CURVE_FAR_BEYOND, CURVE_NOT_TESTED
+from llmscale.notes.predicting import CURVE_FAR_BEYOND, CURVE_NOT_TESTED, CURVE_UNLIKE
 
 FEWEST = 4
 """Finished runs, of other trunks: fewer say nothing of a fall."""
@@ -228,6 +229,11 @@ def forecast_end(
                 "is the one of runs among the others"
             )
         )
+    unlike = unlike_finished(
+        run, [one for one, is_other in zip(used, others, strict=True) if is_other]
+    )
+    if unlike:
+        notes.append(CURVE_UNLIKE.note(f"{title} is unlike the finished runs: {both(unlike)}"))
     half = _half_width(errors.miss, level)
     if math.isnan(half):
         notes.append(

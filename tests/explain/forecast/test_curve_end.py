@@ -89,7 +89,22 @@ def test_a_run_larger_than_all_is_judged_by_forecasts_from_smaller_ones() -> Non
     assert told.tests.of_larger
     assert "from smaller ones" in told.coverage
     few = end(curve("new", 3e7, 3e9, until=0.5), ladder()[:4])
-    assert [note.code for note in few.notes] == ["curve-far-beyond"]
+    assert few.notes[0].code == "curve-far-beyond"
+
+
+def test_a_curve_unlike_all_finished_ones_is_said_to_be_one() -> None:
+    alike = curve("new", 3e6, 3e8, seed=99, until=0.5)
+    assert "curve-unlike" not in [note.code for note in end(alike, ladder()).notes]
+    rising = replace(alike, train_loss_S=alike.train_loss_S[::-1])
+    high = replace(alike, train_loss_S=100 * alike.train_loss_S)
+    large = replace(alike, traits={"params": 7e10, "tokens": 3e8})
+    for one, words in (
+        (rising, "has risen"),
+        (high, "of its training, where"),
+        (large, "its N is"),
+    ):
+        (note,) = (note for note in end(one, ladder()).notes if note.code == "curve-unlike")
+        assert words in note.message
 
 
 def test_branches_of_its_own_trunk_do_not_judge_a_run() -> None:
