@@ -20,7 +20,7 @@ from llmscale.explain.fit.parametric import fit_laws
 from llmscale.explain.forecast.asked import numbers_asked, tokens_asked
 from llmscale.explain.forecast.curve_end import Curve, EndForecast, OfLaw, forecast_end
 from llmscale.explain.forecast.folder_curves import folder_curves
-from llmscale.explain.laws import Array
+from llmscale.explain.laws import Array, law_named
 from llmscale.explain.table import RunTable
 from llmscale.explain.table.files.one_curve import LoggedCurve, read_curve
 from llmscale.notes.predicting import CURVE_OF_VALIDATION, CURVE_TAKEN_FOR
@@ -41,7 +41,18 @@ def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> E
             "--from-curve forecasts the end of one run, at its own size and tokens",
             "leave --flops and inputs out",
         )
+    if spec.law == "all":
+        raise InputError(
+            "one law stands next to the curve, and all are asked for", "name one, or leave it out"
+        )
     laws = laws_of(spec.law)
+    for law in laws:
+        if law_named(law).plain or law_named(law).estimator is not None:
+            name = law_named(law).name
+            raise InputError(
+                f"{name} says nothing of single finished runs, which the end of a curve needs",
+                "name another law, as --law chinchilla, or leave it out",
+            )
     check_constraints(laws, spec.options)
     folder, runs = _folder(source, reading, laws)
     rows = read_rows(folder.runs_path)[0]

@@ -244,6 +244,12 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
         return anchored(ordered, options, tuple(notes))
     columns = [ordered.frame[column].to_numpy(dtype=float) for column in inputs]
     loss = ordered.frame["loss"].to_numpy(dtype=float)
+    if law.rises and not (loss >= 0).all():
+        raise InputError(
+            f"{law.name} is a law of a score, which is 0 or more, and {int((loss < 0).sum())} of "
+            f"{len(loss)} values are below",
+            "name another column as loss, or fit losses below zero with --law vocabulary",
+        )
     level, weight = law.level_of(loss), run_weights(ordered)
 
     if len(loss) > solver.MANY_ROWS:
