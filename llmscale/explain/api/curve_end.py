@@ -114,11 +114,10 @@ def named_run(name: str, rows: Mapping[str, Run]) -> Run | None:
 
 def _unknown(name: str, rows: Mapping[str, Run], folder: ResultsFolder) -> InputError:
     under_way = [f"{_title(row)} ({row.run_id})" for row in rows.values() if row.loss is None]
-    said = f"under way are {listed(under_way)}" if under_way else "all its runs have ended"
-    return InputError(
-        f"{name!r} is no run of {folder.path}, and no file",
-        f"name a run, of which {said}; or a log of one run",
-    )
+    fix = "all its runs have ended: give the log of one run"
+    if under_way:
+        fix = f"name a run that is under way, {listed(under_way)}, or the log of one"
+    return InputError(f"{name!r} is no run of {folder.path}, and no file", fix)
 
 
 def _of_row(folder: ResultsFolder, row: Run, spec: PredictSpec) -> Curve:

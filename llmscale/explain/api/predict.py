@@ -29,12 +29,14 @@ from llmscale.explain.api.settings import (
 )
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.suitability import default_laws
 from llmscale.explain.forecast.asked import forecast_at, points_asked, tokens_asked
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.curve_end import EndForecast
 from llmscale.explain.forecast.forecast import Forecast
 from llmscale.explain.forecast.optimum import optimum
 from llmscale.explain.laws import Array
+from llmscale.explain.table import RunTable
 from llmscale.settings import shows_keywords
 
 _IN_TWO = {"params", "tokens", "flops"}
@@ -129,9 +131,24 @@ def _fit_of(asked: Asked, points: Mapping[str, Array], *, every: bool) -> tuple[
         return fit, None
     runs = read_for(asked)
     in_two = set(points) == {"flops"} or (len(points) == 2 and set(points) <= _IN_TWO)
+    if not asked.laws and set(points) <= _IN_TWO and not in_two:
+        _check_two(asked, runs, points)
     if asked.laws or not in_two:
         return fits_of(asked, runs, first=True, holdout="none")[0], None
     return best_fit(asked, runs, points, every=every)
+
+
+def _check_two(asked: Asked, runs: RunTable, points: Mapping[str, Array]) -> None:
+    """Raise InputError if runs that tell a law in N and D are not asked for in both."""
+    in_one = "variable" in asked.options or default_laws(runs)[0] != "chinchilla"
+    if in_one:
+        return
+    given = both([f"--{name}" for name in points])
+    were = "was" if len(points) == 1 else "were"
+    raise InputError(
+        f"a law in N and D predicts from params and tokens, and {given} {were} given",
+        "give --params and --tokens, or --flops; or name a law in one: --law power-floor",
+    )
 
 
 def _points(spec: PredictSpec) -> dict[str, Array]:

@@ -190,7 +190,7 @@ class PredictSpec(_OfRuns):
         None,
         help="A law, ./mine.py:MyLaw, or all, to try every law in N and D.",
         choices=lambda: (*_laws(), "all"),
-        **{**_LAW, "usual": "the one that erred least on this table's own higher budgets"},
+        **{**_LAW, "usual": "the one that forecasts this table's own higher budgets best"},
     )
     refit: bool = setting(False, **_REFIT)
 

@@ -153,16 +153,16 @@ def _of_group(evidence: Evidence, off: _Off, axes: Mapping[str, Array]) -> str:
         f"{what} ({group.axis} = {' to '.join(ends)}) lie {side} what the other runs say ({much}, "
         f"{off.certainty:.0f} standard errors), in a step and not in a bend: {cause}? Look at "
         f"these runs, or compare a fit without them: {evidence.command} --where "
-        f"'{column} {_without(group, values)}'"
+        f"'{_without(column, group, values)}'"
     )
 
 
-def _without(group: Group, values: Array) -> str:
+def _without(column: str, group: Group, values: Array) -> str:
     if group.place == "above":
-        return f"< {float(values.min()):.12g}"
+        return f"{column} < {float(values.min()):.12g}"
     if group.place == "below":
-        return f"> {float(values.max()):.12g}"
-    return f"!= {float(values.min()):.12g}"
+        return f"{column} > {float(values.max()):.12g}"
+    return " and ".join(f"{column} != {value:.12g}" for value in np.unique(values).tolist())
 
 
 def _are_runs(evidence: Evidence) -> bool:

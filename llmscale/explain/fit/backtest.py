@@ -102,13 +102,18 @@ class Backtest:
             return ""
         parts = []
         for where, words in (("next", "at the next budget"), ("further", "further")):
-            count = int(((self.frame["steps"] == 1) == (where == "next")).sum())
+            asked = self.frame[(self.frame["steps"] == 1) == (where == "next")]
+            count = len(asked)
+            # Checkpoints of one run are no tests of their own.
+            size = f"{count} runs"
+            if asked.duplicated(["origin", "run_id"]).any():
+                size = f"{count} rows of {counted(int(asked['run_id'].nunique()), 'run')}"
             if count:
                 widened, plain = (self.inside[name][where] for name in ("widened", "plain"))
                 if count == 1:
                     held, plainly = f"{widened:.0f} of 1 run", f"{plain:.0f}"
                 else:
-                    held, plainly = f"{widened:.0%} of {count} runs", f"{plain:.0%}"
+                    held, plainly = f"{widened:.0%} of {size}", f"{plain:.0%}"
                 parts.append(f"{held} {words} (plain intervals {plainly})")
         held = f"on this table {100 * self.level:g}% forecasts held {' and '.join(parts)}"
         return f"{held}, from {counted(self.origins, 'origin')}"
