@@ -177,7 +177,6 @@ def test_the_table_objects_to_what_is_wrong(said: dict[str, Any], code: str) -> 
     assert is_active == ("bound" in said and code == "constraint-rejected")
 
 
-@pytest.mark.slow
 def test_what_too_few_sizes_cannot_test_is_said() -> None:
     few = pd.DataFrame({"params": [1e6, 1e7, 1e8], "loss": [3.2, 2.7, 2.5]})
     fit = llmscale.fit(few, "power-floor", fix={"E": 2.0}, bootstrap=0, holdout="none")
@@ -185,6 +184,7 @@ def test_what_too_few_sizes_cannot_test_is_said() -> None:
     assert "whether the table objects to E = 2 is not known" in note.message
 
 
+@pytest.mark.slow
 def test_a_true_claim_is_objected_to_in_five_percent_of_tables() -> None:
     objected = 0
     for seed in range(200):
