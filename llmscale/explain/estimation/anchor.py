@@ -12,6 +12,7 @@ The refits are draws from the posterior: of the frontier on a grid, of the shape
 curvature."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -104,7 +105,12 @@ def fit_anchor(
     brought = shape.log_loss - shape.value(theta) + shape.at_best(theta, log_C)
     later = near * np.exp(LATER * (log_C - log_C.max()))
     independent = min(runs / len(loss), 1.0)
-    frontier = _Frontier(log_C, brought, later, scale, float(loss.min()), prior, independent)
+    some = np.arange(len(loss))
+    if len(loss) > _MOST_ON_GRID:
+        some = np.linspace(0, len(loss) - 1, _MOST_ON_GRID).astype(int)
+        independent *= len(loss) / _MOST_ON_GRID
+    on_grid = (log_C[some], brought[some], later[some])
+    frontier = _Frontier(*on_grid, scale, float(loss.min()), prior, independent)
 
     rng = np.random.default_rng(seed)
     best = _coefficients(
@@ -259,8 +265,9 @@ _LARGEST_SHARE = 0.999
 _IMPROBABLE = 8.0
 """Minus the logarithm of a posterior that is left out, next to the best."""
 _MOST_OF_IT = 0.3
-_MOST_ROWS = 3000
-"""Of more rows as many are taken, evenly spread: beyond, the posterior is narrow anyhow."""
+_MOST_ROWS, _MOST_ON_GRID = 3000, 600
+"""Of more rows as many are taken, evenly spread, for the shape and for the frontier: beyond, the
+posterior is narrow anyhow."""
 _ZOOMS = 4
 """How often the grid is laid again around its best point, each time four times as fine."""
 
@@ -285,7 +292,7 @@ class _Frontier:
 
     def most_probable(self) -> Array:
         """(level, share, gamma) of the highest posterior."""
-        gamma, share = self._axes()
+        gamma, share = self.axes
         best = np.zeros(3)
         for _ in range(1 + _ZOOMS):
             at, cost = self._grid(gamma, share)
@@ -296,7 +303,7 @@ class _Frontier:
 
     def draws(self, count: int, rng: np.random.Generator) -> Array:
         """(count, 3), anywhere in the cell of the grid that is drawn."""
-        axes = self._axes()
+        axes = self.axes
         at, cost = self._grid(*axes)
         probability = np.exp(-(cost - cost.min()))
         drawn = at[rng.choice(len(at), size=count, p=probability / probability.sum())]
@@ -307,7 +314,8 @@ class _Frontier:
         level = level + self.scale / np.sqrt(total) * rng.standard_normal(count)
         return np.stack([level, share, gamma], axis=1)
 
-    def _axes(self) -> tuple[Array, Array]:
+    @cached_property
+    def axes(self) -> tuple[Array, Array]:
         """gamma and share, as finely as the posterior asks: the grid is laid again over the part
         of it that is not improbable, until that is most of it."""
         gamma, share = _EXPONENTS, _SHARES

@@ -38,6 +38,8 @@ LOWEST_BUDGETS = 3
 _MISSED = FORECAST_NOT_COVERED.limit
 """Intervals that hold this much less than their level, over this many runs, do not cover."""
 _RUNS_TO_JUDGE = 10
+_MOST_NEEDS = 1000
+"""Of more held-out rows as many say what intervals needed."""
 _COLUMNS = (
     "origin", "fitted", "budget", "steps", "horizon", "scale", "run_id", "loss", "excess",
     "predicted", "plain_low", "plain_high", "low", "high", "needed_low", "needed_high",
@@ -291,6 +293,9 @@ def needs_up_to(frame: pd.DataFrame, origin: int) -> OwnNeeds | None:
     weight = 1.0 / (1.0 + (seen["excess"] / NEAR) ** 2)
     weight /= weight.groupby([seen["origin"], seen["budget"]]).transform("sum")
     columns = ("needed_low", "needed_high", "horizon", "budget")
+    if len(seen) > _MOST_NEEDS:
+        some = np.linspace(0, len(seen) - 1, _MOST_NEEDS).astype(int)
+        seen, weight = seen.iloc[some], weight.iloc[some]
     # They stand in the file of a kept fit, where six digits are enough.
     parts = [*(seen[name] for name in columns), weight]
     low, high, horizon, of, weights = (part.to_numpy(dtype=float).round(6) for part in parts)

@@ -26,6 +26,8 @@ PUBLIC_WEIGHT = 8.0
 """How many held-out budgets of a table count as much as the public tables."""
 PROBABILITIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.965, 0.98, 0.99, 0.995)
 """At which the quantiles below are."""
+_MOST_HORIZONS = 64
+"""Between so many distances m is a straight line."""
 _PIECES = 400
 """Equal parts in which the public distribution is laid out."""
 
@@ -69,17 +71,18 @@ def multipliers(
 ) -> tuple[Array, Array]:
     """m below and above the forecast at every h, in the shape of `h`."""
     share = 1.0 - public.tail * 0.5 * (1.0 - level)
-    flat, at = np.unique(np.ravel(h), return_inverse=True)
+    asked = np.unique(np.ravel(h))
+    if len(asked) > _MOST_HORIZONS:
+        asked = np.linspace(asked[0], asked[-1], _MOST_HORIZONS)
     sides = []
     for side in ("low", "high"):
         spread = public.spread(side)
         if own is None or not len(own.low):
-            found = np.full(len(flat), np.quantile(spread, share))
+            found = np.full(len(asked), np.quantile(spread, share))
         else:
-            found = np.array(
-                [_mixed(spread, getattr(own, side), own.counted(x), share) for x in flat]
-            )
-        sides.append(found[at].reshape(np.shape(h)))
+            needs = getattr(own, side)
+            found = np.array([_mixed(spread, needs, own.counted(x), share) for x in asked])
+        sides.append(np.interp(h, asked, found))
     return sides[0], sides[1]
 
 
