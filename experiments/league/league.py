@@ -27,11 +27,12 @@ from report import REFERENCE, write
 from scipy.optimize import curve_fit
 from tables import Series, read, slices
 
+from llmscale.explain.estimation.anchor import nearness
 from llmscale.explain.fit.backtest import Backtest, backtest, budgets, needs_up_to
 from llmscale.explain.fit.choice import CANDIDATES, judged
 from llmscale.explain.forecast import widths
 from llmscale.explain.forecast.widths import PROBABILITIES, PublicNeeds, growth
-from llmscale.explain.laws import LAWS
+from llmscale.explain.laws import LAWS, Law
 from llmscale.machine import available_cores
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "league"
@@ -129,9 +130,9 @@ def rewidened(held: pd.DataFrame) -> pd.DataFrame:
         if law == "curve_fit":
             parts.append(runs)
             continue
-        kind = LAWS.find(str(law)) if law in LAWS.names else None
+        kind = LAWS.find(str(law)) if law in LAWS.names else Law
         public = widths.SEVERAL_VARIABLES if variables == 2 else widths.ONE_VARIABLE
-        if kind is not None and kind.estimator == "anchor":
+        if kind.estimator == "anchor":
             public = widths.ANCHORED
         for family, own in runs.groupby("family"):
             others = runs[runs["family"] != family]
@@ -140,11 +141,14 @@ def rewidened(held: pd.DataFrame) -> pd.DataFrame:
                 low, high = needs_of(others)
                 needs = replace(public, low=low, high=high)
             for _, table in own.groupby("series"):
-                parts += [_judged_by(needs, some, table) for _, some in table.groupby("origin")]
+                origins = table.groupby("origin")
+                parts += [_judged_by(kind, needs, some, table) for _, some in origins]
     return pd.concat(parts, ignore_index=True)
 
 
-def _judged_by(public: PublicNeeds, runs: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
+def _judged_by(
+    law: type[Law], public: PublicNeeds, runs: pd.DataFrame, every: pd.DataFrame
+) -> pd.DataFrame:
     """The runs ahead of one origin, with the m that the backtest took exchanged."""
     needs = needs_up_to(every, int(runs["origin"].iloc[0]))
     h = runs["horizon"].to_numpy(dtype=float)
@@ -155,7 +159,7 @@ def _judged_by(public: PublicNeeds, runs: pd.DataFrame, every: pd.DataFrame) -> 
         runs[name].to_numpy(dtype=float) for name in ("predicted", "plain_low", "plain_high")
     )
     ends = widths.widened(
-        middle, low, high, (np.hypot(below, off), np.hypot(above, off)), public.most
+        law, middle, low, high, (np.hypot(below, off), np.hypot(above, off)), public.most
     )
     return runs.assign(low=ends[0], high=ends[1])
 
@@ -164,7 +168,7 @@ def needs_of(runs: pd.DataFrame) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Quantiles of what these runs needed below and above: families, their tables, and next budget
     or further each count the same, near-optimal runs more than others."""
     near = (runs["steps"] == 1).rename("near")
-    weight = 1.0 / (1.0 + (runs["excess"] / 0.03) ** 2)
+    weight = nearness(runs["excess"])
     weight /= weight.groupby([runs["series"], runs["origin"], runs["budget"]]).transform("sum")
     weight /= weight.groupby([runs["series"], near]).transform("sum")
     weight /= runs.groupby("family")["series"].transform("nunique")

@@ -84,11 +84,13 @@ def _show(found: "Forecast") -> None:
 
 def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     """One point: what was asked for, the loss, both intervals, and how far it lies beyond."""
+    from llmscale.explain.forecast.forecast import amount
+
     row = found.rows()[place]
     best = found.optima[place].intervals if found.optima else {}
     cells: list[str | Text] = []
     for name in found.at:
-        cell = f"{row[name]:.3g}" if name == "flops" else format_count(row[name])
+        cell = amount(name, row)
         if name in best:
             low, high = best[name]
             cells.append(output.stacked(cell, f"[{format_count(low)}, {format_count(high)}]"))

@@ -28,7 +28,6 @@ def best_fit(
     `every` tries all laws in N and D, not only the usual ones. Raises InputError."""
     options = Options(**{"holdout": "none", **asked.options})
     several = "variable" not in asked.options and default_laws(runs)[0] == "chinchilla"
-    named = replace(asked, laws=())
     if not several:
         if every:
             raise InputError(
@@ -37,7 +36,7 @@ def best_fit(
             )
         if set(points) == {"flops"}:
             raise _no_split(runs)
-        return fits_of(named, runs, first=True, holdout="none")[0], None
+        return fits_of(asked, runs, first=True, holdout="none")[0], None
     quick = replace(options, bootstrap=0, holdout="none", diagnostics=False)
     fits, tests, left_out = _tried(_candidates(every), runs, quick)
     at = _asked_points(points, fits)

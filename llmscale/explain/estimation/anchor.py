@@ -13,6 +13,7 @@ curvature."""
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -29,6 +30,11 @@ LEAST_NOISE = 1e-4
 _LEAST_OFF, _LARGEST_OFF = 0.1, 0.5
 _PASSES, _PASSES_WITH_POWER = 3, 2
 """How often weights and noise are found again, with k = 1 and then with k free."""
+
+
+def nearness(excess: Any) -> Any:
+    """How much runs count that lie so far above the best of their budget (in ln L)."""
+    return 1.0 / (1.0 + (excess / NEAR) ** 2)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def fit_anchor(
     near, scale = weight, LEAST_NOISE
     for free_power in (False,) * _PASSES + (True,) * _PASSES_WITH_POWER:
         excess = np.maximum(shape.value(theta) - shape.at_best(theta, log_C), 0.0)
-        near = weight / (1.0 + (excess / NEAR) ** 2)
+        near = weight * nearness(excess)
         scale = _typical(shape.log_loss - shape.value(theta), near)
         theta = shape.most_probable(theta, near, scale, free_power=free_power)
     brought = shape.log_loss - shape.value(theta) + shape.at_best(theta, log_C)

@@ -46,6 +46,10 @@ class Constraints:
         """How many of a law's coefficients are fitted."""
         return len([name for name in names if name not in self.held])
 
+    def unknowns(self, law: "Law | type[Law]") -> int:
+        """How many coefficients of a law the runs have to tell."""
+        return law.told_by_runs or self.free(law.coefficient_names())
+
     def value(self, name: str) -> float | None:
         """The value that a coefficient is fixed at, by itself or by the one that it follows."""
         return self.fixed.get(self.tied.get(name, name))

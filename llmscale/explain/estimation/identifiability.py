@@ -210,7 +210,7 @@ def _bound_inputs(
 def _too_few_points(
     law: type[Law], frame: pd.DataFrame, columns: dict[str, Array], constraints: Constraints
 ) -> InputError | None:
-    coefficients = law.told_by_runs or constraints.free(law.coefficient_names())
+    coefficients = constraints.unknowns(law)
     number = len(frame)
     if not has_steps(frame):
         number = int(distinct([levels(values) for values in columns.values()]).max()) + 1

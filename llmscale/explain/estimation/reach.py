@@ -47,8 +47,8 @@ class Reach:
         return next((name for name in _SIZES if name in self.ranges), None)
 
 
-def reach_of(law: Law, table: RunTable, fitted: int | None = None) -> Reach:
-    """The reach of the runs that `law` was fitted to, with so many coefficients or all of them."""
+def reach_of(law: Law, table: RunTable, unknowns: int) -> Reach:
+    """The reach of the runs that `law` was fitted to, which had to tell so many coefficients."""
     inputs = [table.frame[name].to_numpy(dtype=float) for name in law.inputs]
     logs = {
         name: np.log(values)
@@ -56,14 +56,14 @@ def reach_of(law: Law, table: RunTable, fitted: int | None = None) -> Reach:
         if (values > 0).all()
     }
     ranges = {name: (float(values.min()), float(values.max())) for name, values in logs.items()}
-    found = Reach(ranges, None, _misfit(law, table, inputs, fitted))
+    found = Reach(ranges, None, _misfit(law, table, inputs, unknowns))
     if found.size is None or "tokens" not in logs:
         return found
     largest = float((logs[found.size] + logs["tokens"]).max())
     return Reach(ranges, largest, found.misfit)
 
 
-def _misfit(law: Law, table: RunTable, inputs: Sequence[Array], fitted: int | None) -> float:
+def _misfit(law: Law, table: RunTable, inputs: Sequence[Array], unknowns: int) -> float:
     loss = table.frame["loss"].to_numpy(dtype=float)
     with np.errstate(all="ignore"):
         residual = np.abs(law.level_of(loss) - law.level_of(law.loss(*inputs)))
@@ -71,6 +71,5 @@ def _misfit(law: Law, table: RunTable, inputs: Sequence[Array], fitted: int | No
         residual = residual[table.frame["weight"].to_numpy(dtype=float) > 0]
     keys = np.round(np.log(np.maximum(np.stack(inputs, axis=1), 1e-300)), 2)
     number = len(pd.DataFrame(keys).drop_duplicates())
-    coefficients = law.unknowns() if fitted is None else fitted
-    free = max(number - coefficients, 1)
+    free = max(number - unknowns, 1)
     return float(1.4826 * np.median(residual) * math.sqrt(max(number / free, 1.0)))

@@ -42,7 +42,11 @@ def anchored(table: RunTable, options: Options, notes: tuple[Note, ...]) -> Fit:
         law=found.law,
         options=options,
         origin=origin_of(table),
-        reach=replace(reach_of(found.law, table), misfit=found.scale, off=found.off),
+        reach=replace(
+            reach_of(found.law, table, options.constraints.unknowns(found.law)),
+            misfit=found.scale,
+            off=found.off,
+        ),
         objective=float(options.loss_function.total(miss, run_weights(table))),
         replicates=found.replicates,
         noise=found.noise,

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import LlmscaleError, Note, counted, first_lines
-from llmscale.explain.estimation.anchor import NEAR
+from llmscale.explain.estimation.anchor import nearness
 from llmscale.explain.estimation.bias import Bias, bias_of
 from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.needs import OwnNeeds
@@ -213,7 +213,7 @@ def backtest(
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
     number = int(budget.max()) + 1
-    needed = kind.told_by_runs or options.constraints.free(kind.coefficient_names())
+    needed = options.constraints.unknowns(kind)
     parts: list[pd.DataFrame] = []
     for origin in _spread(_origins(runs.frame, inputs, budget, needed), origins):
         behind = replace(
@@ -249,11 +249,7 @@ def _ahead(
     known = None if needs is None else Tested("", (), {}, needs)
     told = forecasts.forecast(fit, check=known, **at)
     unit = forecasts.misfit_scale(fit) * growth(told.horizon)
-    found = (loss, told.loss, told.plain_low, told.plain_high)
-    if fit.law.plain:
-        # What logarithms are to other laws, the loss is to these.
-        found = tuple(np.exp(values) for values in found)
-    low, high = needed(*found, unit)
+    low, high = needed(fit.law, loss, told.loss, told.plain_low, told.plain_high, unit)
     columns = {
         "origin": origin,
         "fitted": len(fit.table.frame),
@@ -263,7 +259,7 @@ def _ahead(
         "scale": forecasts.misfit_scale(fit),
         "run_id": ahead["run_id"].to_numpy(),
         "loss": loss,
-        "excess": _excess(found[0], of, fit.law.inputs),
+        "excess": _excess(fit.law, loss, of),
         "predicted": told.loss,
         "plain_low": told.plain_low,
         "plain_high": told.plain_high,
@@ -276,12 +272,12 @@ def _ahead(
     return pd.DataFrame(columns)
 
 
-def _excess(loss: Array, budget: NDArray[np.int_], inputs: tuple[str, ...]) -> Array:
+def _excess(law: Law, loss: Array, budget: NDArray[np.int_]) -> Array:
     """ln of how far each loss lies above the lowest of its budget; 0 for laws in one variable."""
-    if len(inputs) == 1:
+    if len(law.inputs) == 1:
         return np.zeros(len(loss))
-    lowest = pd.Series(loss).groupby(budget).transform("min").to_numpy(dtype=float)
-    return np.asarray(np.log(loss / lowest))
+    level = pd.Series(law.level_of(loss))
+    return np.asarray(level - level.groupby(budget).transform("min"), dtype=float)
 
 
 def needs_up_to(frame: pd.DataFrame, origin: int) -> OwnNeeds | None:
@@ -290,7 +286,7 @@ def needs_up_to(frame: pd.DataFrame, origin: int) -> OwnNeeds | None:
     seen = frame[(frame["budget"] <= origin) & (frame["origin"] < origin)]
     if not len(seen):
         return None
-    weight = 1.0 / (1.0 + (seen["excess"] / NEAR) ** 2)
+    weight = nearness(seen["excess"])
     weight /= weight.groupby([seen["origin"], seen["budget"]]).transform("sum")
     columns = ("needed_low", "needed_high", "horizon", "budget")
     if len(seen) > _MOST_NEEDS:

@@ -286,7 +286,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
         law=best,
         options=options,
         origin=origin_of(table),
-        reach=reach_of(best, table, options.constraints.free(best.coefficient_names())),
+        reach=reach_of(best, table, options.constraints.unknowns(best)),
         objective=value,
         replicates=refits.coefficients,
         noise=refits.noise,
@@ -354,7 +354,7 @@ def checker_of(
     number = int(points(rest.frame, inputs).max()) + 1
     if has_steps(rest.frame):
         number = len(rest.frame)
-    needed = (law.told_by_runs or constraints.free(law.coefficient_names())) + 1
+    needed = constraints.unknowns(law) + 1
     problem = why_not(type(law), rest.frame, inputs, constraints)
     if number >= needed and problem is None:
         return type(law), ()

@@ -94,7 +94,7 @@ class Forecast:
     def verdict(self) -> str:
         """A sentence on the point that lies furthest beyond the runs."""
         row = max(self.rows(), key=lambda row: row["horizon"])
-        at = ", ".join(f"{LETTERS.get(name, name)} = {_amount(name, row)}" for name in self.at)
+        at = ", ".join(f"{LETTERS.get(name, name)} = {amount(name, row)}" for name in self.at)
         interval = ""
         if math.isfinite(row["low"]):
             interval = f" [{row['low']:.4f}, {row['high']:.4f}] ({100 * self.level:g}%)"
@@ -127,7 +127,7 @@ class Forecast:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def _line(self, row: Mapping[str, float]) -> str:
-        at = "".join(f"{LETTERS.get(name, name)} = {_amount(name, row)}  " for name in self.at)
+        at = "".join(f"{LETTERS.get(name, name)} = {amount(name, row)}  " for name in self.at)
         interval = f"[{row['low']:.4f}, {row['high']:.4f}] at {100 * self.level:g}%"
         horizon = row["horizon"]
         beyond = f", {math.exp(horizon):.3g}x beyond the runs" if horizon > 0 else ""
@@ -140,7 +140,7 @@ class Forecast:
         headings = (*letters, "loss", interval, "by noise alone", "beyond the runs")
         cells = [
             (
-                *(_amount(name, row) for name in self.at),
+                *(amount(name, row) for name in self.at),
                 f"{row['loss']:.4f}",
                 html.ends((row["low"], row["high"]), ".4f"),
                 html.ends((row["plain_low"], row["plain_high"]), ".4f"),
@@ -235,7 +235,7 @@ def forecast(
     )
 
 
-def _amount(name: str, row: Mapping[str, float]) -> str:
+def amount(name: str, row: Mapping[str, float]) -> str:
     """A count as people write it, and FLOPs as a power of ten."""
     return f"{row[name]:.3g}" if name == "flops" else format_count(row[name])
 
@@ -272,12 +272,7 @@ def _widened_by(
     below, above = (m * unit for m in multipliers(public, own, h, level))
     off = off_the_optimum(fit, inputs, loss.shape)
     extra = np.hypot(below, off), np.hypot(above, off)
-    if fit.law.plain:
-        # What logarithms are to other laws, the loss is to these.
-        plain = (np.exp(loss), np.exp(ends[0]), np.exp(ends[1]))
-        low, high = widened(*plain, extra, public.most)
-        return np.log(low), np.log(high)
-    return widened(loss, *ends, extra, public.most)
+    return widened(fit.law, loss, *ends, extra, public.most)
 
 
 def misfit_scale(fit: Fit) -> float:

@@ -13,6 +13,7 @@ one whose runs keep falling on one side wider ones on that side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.laws import Array, Law
 
+LawOrKind: TypeAlias = Law | type[Law]
 NEAR_WEIGHT = 0.6
 """How soon the misfit sets in: g = sqrt(h² + 0.6 h)."""
 PUBLIC_WEIGHT = 8.0
@@ -97,14 +99,15 @@ def _mixed(spread: Array, own: Array, weight: Array, share: float) -> float:
 
 
 def needed(
-    loss: Array, predicted: Array, low: Array, high: Array, unit: Array
+    law: LawOrKind, loss: Array, predicted: Array, low: Array, high: Array, unit: Array
 ) -> tuple[Array, Array]:
     """The least m below and above with which runs of this loss would have been inside; `unit` is
     s g."""
-    error = np.log(loss / predicted)
+    middle = law.level_of(predicted)
+    error = law.level_of(loss) - middle
     sides = []
     for sign, end in ((-1.0, low), (1.0, high)):
-        half = np.maximum(sign * np.log(end / predicted), 0.0)
+        half = np.maximum(sign * (law.level_of(end) - middle), 0.0)
         short = np.sqrt(np.maximum(error**2 - half**2, 0.0))
         sides.append(
             np.where((sign * error > 0) & (unit > 0), short / np.maximum(unit, 1e-300), 0.0)
@@ -113,22 +116,25 @@ def needed(
 
 
 def widened(
+    law: LawOrKind,
     loss: Array,
     low: Array,
     high: Array,
     extra: Sequence[ArrayLike],
     most: float,
 ) -> tuple[Array, Array]:
-    """The interval with these amounts of ln L (below, above) added in quadrature, as far as `most`
-    half-widths."""
+    """The interval with these amounts of ln L (below, above; of a plain law of L) added in
+    quadrature, as far as `most` half-widths."""
     below_by, above_by = (np.asarray(amount, dtype=float) for amount in extra)
     with np.errstate(invalid="ignore", divide="ignore"):
-        below, above = np.log(loss / low), np.log(high / loss)
+        middle = law.level_of(loss)
+        below, above = middle - law.level_of(low), law.level_of(high) - middle
         limit = most * 0.5 * (below + above)
         below = _added(below, np.minimum(below_by, limit))
         above = _added(above, np.minimum(above_by, limit))
     moved = (below_by > 0) | (above_by > 0)
-    return np.where(moved, loss * np.exp(-below), low), np.where(moved, loss * np.exp(above), high)
+    ends = law.moved(loss, -below), law.moved(loss, above)
+    return np.where(moved, ends[0], low), np.where(moved, ends[1], high)
 
 
 def _added(half: Array, extra: Array) -> Array:

@@ -240,11 +240,6 @@ class Law(ABC):
         """The coefficients in the paper's letters and order."""
         return tuple(item.name for item in fields(cls) if not item.kw_only)
 
-    @classmethod
-    def unknowns(cls) -> int:
-        """How many coefficients the runs have to tell."""
-        return cls.told_by_runs or len(cls.coefficient_names())
-
     def coefficients(self) -> dict[str, Any]:
         """Every coefficient by name, in raw units."""
         return {name: getattr(self, name) for name in self.coefficient_names()}
