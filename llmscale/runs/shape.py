@@ -281,9 +281,9 @@ def _ladder(arch: str) -> tuple[Shape, ...]:
     ladder = []
     for shape, low, high in zip(usual, edges[:-1], edges[1:], strict=True):
         granule = _granule(shape.d_model) if shape.d_model >= 512 else of_tiny
-        slack = 0.3 if shape.d_model >= 64 else 0.5
+        least, most = (0.7, 1.3) if shape.d_model >= 64 else (0.4, 1.5)
         every = range(granule, 2 * shape.d_ff, granule)
-        widths = [d_ff for d_ff in every if abs(d_ff / shape.d_ff - 1) < slack]
+        widths = [d_ff for d_ff in every if least < d_ff / shape.d_ff < most]
 
         def count(d_ff: int, shape: Shape = shape) -> int:
             return replace(shape, d_ff=d_ff).params_non_embedding
