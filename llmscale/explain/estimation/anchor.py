@@ -3,14 +3,17 @@ in compute through all runs, each brought to the best of its budget by that shap
 
 A law that is fitted to all runs alike is bent by those that are far from the optimum, which are
 many and fit worst. Here a run counts the less the further its loss lies above the best of its
-budget, 1/(1 + (excess/3%)²), and along the frontier a little more the larger it is. What runs of
-few budgets cannot tell is filled in from published laws: both parts are the most probable ones
-under wide priors on exponents and on the floor's share of the loss. Noise is the typical residual
-of the runs that count, and beyond it residuals count as in Huber's loss.
+budget, 1/(1 + (excess/3%)²), and along the frontier the more the larger it is. What runs of few
+budgets cannot tell is filled in from published laws, as wide priors on exponents and on the floor's
+share of the loss. The shape is the most probable one. The frontier is the mean of the posterior, as
+curves: of coefficients that runs cannot tell apart the most probable ones are often at one end.
+Noise is the typical residual of the runs that count, and beyond it residuals count as in Huber's
+loss.
 
 The refits are draws from the posterior: of the frontier on a grid, of the shape from its
 curvature."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,8 +26,8 @@ from llmscale.explain.laws.anchored import Anchored
 
 NEAR = 0.03
 """Runs with a loss this share above the best of their budget count half."""
-LATER = 0.3
-"""Along the frontier runs count as C^0.3."""
+LATER = 0.5
+"""Along the frontier runs count as C^0.5."""
 LEAST_NOISE = 1e-4
 """Residuals below this share of the loss are rounding."""
 _LEAST_OFF, _LARGEST_OFF = 0.1, 0.5
@@ -61,7 +64,7 @@ class Prior:
     frontier_spread: float = 0.35
     """Of gamma."""
     floor: float = 0.6
-    floor_spread: float = 0.3
+    floor_spread: float = 0.2
     """Of the frontier's floor in the loss at the largest budget."""
 
 
@@ -120,7 +123,7 @@ def fit_anchor(
 
     rng = np.random.default_rng(seed)
     best = _coefficients(
-        frontier.most_probable()[None], frontier.largest, shape.coefficients(theta[None])
+        frontier.expected()[None], frontier.largest, shape.coefficients(theta[None])
     )[0]
     drawn = np.empty((0, len(best)))
     noise = np.empty(0)
@@ -275,7 +278,10 @@ _MOST_ROWS, _MOST_ON_GRID = 3000, 600
 """Of more rows as many are taken, evenly spread, for the shape and for the frontier: beyond, the
 posterior is narrow anyhow."""
 _ZOOMS = 4
-"""How often the grid is laid again around its best point, each time four times as fine."""
+"""How often the grid is laid again, each time over the part that is not improbable."""
+AHEAD = math.log(100.0)
+"""How far beyond the runs, in ln C, the frontier is that of the posterior."""
+_CURVE_POINTS = 24
 
 
 class _Frontier:
@@ -296,16 +302,21 @@ class _Frontier:
         self.x, self.log_loss, self.weight = log_C - self.largest, log_loss, weight
         self.scale, self.lowest, self.prior, self.independent = scale, lowest, prior, independent
 
-    def most_probable(self) -> Array:
-        """(level, share, gamma) of the highest posterior."""
-        gamma, share = self.axes
-        best = np.zeros(3)
-        for _ in range(1 + _ZOOMS):
-            at, cost = self._grid(gamma, share)
-            best = at[np.argmin(cost)]
-            gamma = np.exp(np.log(best[2]) + _around(np.log(gamma)))
-            share = np.clip(best[1] + _around(share), 0.0, _LARGEST_SHARE)
-        return np.asarray(best)
+    def expected(self) -> Array:
+        """(level, share, gamma) of the frontier that is nearest to the mean of ln L over the
+        posterior, from the first runs to as far ahead as forecasts go."""
+        at, cost = self._grid(*self.axes)
+        probability = np.exp(cost.min() - cost)
+        x = np.linspace(min(float(self.x.min()), -1.0), AHEAD, _CURVE_POINTS)
+        mean = probability @ _frontier(at, x) / probability.sum()
+        most_probable = at[np.argmin(cost)]
+
+        def apart(coefficients: Array) -> Array:
+            return np.asarray(_frontier(coefficients[None], x)[0] - mean) / self.scale
+
+        ends = ([-np.inf, 0.0, _EXPONENTS[0] / 2], [np.inf, _LARGEST_SHARE, 2 * _EXPONENTS[-1]])
+        start = np.clip(most_probable, np.array(ends[0]) + 1e-6, np.array(ends[1]) - 1e-6)
+        return np.asarray(least_squares(apart, start, bounds=ends, x_scale=(1.0, 0.1, 0.1)).x)
 
     def draws(self, count: int, rng: np.random.Generator) -> Array:
         """(count, 3), anywhere in the cell of the grid that is drawn."""
@@ -370,10 +381,10 @@ def _coefficients(frontier_B3: Array, largest: float, shape_B5: Array) -> Array:
     return np.column_stack([E, A, gamma, shape_B5])
 
 
-def _around(axis: Array) -> Array:
-    """Offsets of a grid four times as fine, over a step of this one to either side."""
-    step = float(axis[1] - axis[0])
-    return np.linspace(-step, step, 9)
+def _frontier(coefficients_G3: Array, x_R: Array) -> Array:
+    """ln L of (level, share, gamma) at ln C, counted from the largest budget: (G, R)."""
+    level, share, gamma = coefficients_G3.T[:, :, None]
+    return np.asarray(level + np.log(share + (1.0 - share) * np.exp(-gamma * x_R)))
 
 
 def _jitter(axis: Array, count: int, rng: np.random.Generator) -> Array:
