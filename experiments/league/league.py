@@ -11,7 +11,8 @@ law with a floor, on slices of the tables.
 
 Widened intervals are made from what forecasts of the other families of tables needed and from
 earlier origins of the same table. Writes results/league/README.md, league.json and error.png.
---constants prints the quantiles that llmscale/explain/forecast/widths.py holds, from all tables."""
+--constants prints what llmscale/explain holds, from all tables: the quantiles of forecast/widths.py
+and the errors of fit/choice.py."""
 
 import argparse
 import json
@@ -20,10 +21,11 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from report import REFERENCE, write
+from report import NEAR_OPTIMAL, REFERENCE, write
 from scipy.optimize import curve_fit
 from tables import Series, read, slices
 
@@ -182,13 +184,24 @@ def needs_of(runs: pd.DataFrame) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return found[0], found[1]
 
 
-def constants(held: pd.DataFrame) -> dict[str, tuple[tuple[float, ...], ...]]:
+def constants(held: pd.DataFrame) -> dict[str, Any]:
     of_two = _whole(held)
+    errors = {law: public_error(runs) for law, runs in of_two.groupby("law") if law in LAWS.names}
     return {
+        "PUBLIC_ERRORS": errors,
         "ANCHORED": needs_of(of_two[of_two["law"] == "anchored"]),
         "SEVERAL_VARIABLES": needs_of(of_two[of_two["law"] == "chinchilla"]),
         "ONE_VARIABLE": needs_of(held[held["variables"] == 1]),
     }
+
+
+def public_error(runs: pd.DataFrame) -> float:
+    """Typical |error| of ln L per unit of growth: of near-optimal runs, the mean of every table,
+    and of these the geometric mean."""
+    near = runs[runs["excess"] <= NEAR_OPTIMAL]
+    error = np.abs(np.log(near["predicted"] / near["loss"])) / growth(near["horizon"])
+    by_table = error.groupby(near["series"]).mean()
+    return float(f"{np.exp(np.log(by_table).mean()):.3g}")
 
 
 def chosen(runs: pd.DataFrame) -> pd.DataFrame:

@@ -205,37 +205,36 @@ def draw(path: Path, held: pd.DataFrame, laws: Sequence[str]) -> None:
     width."""
     near = held[held["excess"] <= NEAR_OPTIMAL]
     figure, axes = plt.subplots(2, 2, figsize=(10, 7.6), layout="constrained", sharex=True)
+    styles = {
+        law: {"color": f"C{place}", "marker": "o", "markersize": 4, "linewidth": 1.3}
+        for place, law in enumerate(laws)
+    }
+    styles["auto"] |= {"color": "black", "linewidth": 2.5}
     for ax, broken, title in (
         (axes[0, 0], False, "clean tables"),
         (axes[0, 1], True, "broken recipes"),
     ):
         for law in laws:
             runs = near[(near["law"] == law) & (near["broken"] == broken)]
-            width = 2.5 if law == "auto" else 1.3
-            ax.plot(*_line(runs, "size"), marker="o", markersize=4, linewidth=width, label=law)
+            ax.plot(*_line(runs, "size"), label=law, **styles[law])
         ax.set_yscale("log")
         ax.set_yticks([0.5, 1, 2, 5, 10, 20])
         ax.set_title(title)
     axes[0, 0].set_ylabel("error of near-optimal runs, % of the loss")
     axes[0, 0].legend(frameon=False)
-    intervals = (
-        ("auto", "held", "ratio", "auto"),
-        ("auto", "plain", None, "auto, plain"),
-        (REFERENCE, "held", "ratio", REFERENCE),
-        (REFERENCE, "plain", None, f"{REFERENCE}, plain"),
-    )
-    for color, (law, share, ratio, label) in enumerate(intervals):
-        runs = near[near["law"] == law]
-        style = {"marker": "o", "markersize": 4, "color": f"C{color}", "label": label}
-        axes[1, 0].plot(*_line(runs, share), **style)
-        if ratio:
-            axes[1, 1].plot(*_line(runs, ratio, median=True), **style)
+    for law in ("auto", REFERENCE):
+        runs, style = near[near["law"] == law], styles[law]
+        axes[1, 0].plot(*_line(runs, "held"), label=law, **style)
+        axes[1, 0].plot(*_line(runs, "plain"), label=f"{law}, plain", **style, linestyle="--")
+        axes[1, 1].plot(*_line(runs, "ratio", median=True), label=law, **style)
     axes[1, 0].axhspan(0.85, 0.95, color="0.9")
+    axes[1, 0].set_ylim(0.4, 1.0)
+    axes[1, 1].set_ylim(bottom=0.0)
     axes[1, 0].set_ylabel("share of runs inside 90% intervals, all tables")
     axes[1, 1].set_ylabel("width against Chinchilla's plain interval")
     for ax in axes[1]:
         ax.set_xlabel("times beyond the fitted runs")
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, loc="lower left", ncols=2)
     for ax in axes.flat:
         ax.set_xscale("log")
         ax.set_xticks([1, 2, 5, 10, 20, 50, 100])

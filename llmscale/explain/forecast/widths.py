@@ -28,6 +28,8 @@ PUBLIC_WEIGHT = 8.0
 """How many held-out budgets of a table count as much as the public tables."""
 PROBABILITIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.965, 0.98, 0.99, 0.995)
 """At which the quantiles below are."""
+TAIL = 0.7
+"""An end is taken at this share of its tail of the distribution, since tables differ."""
 _MOST_HORIZONS = 64
 """Between so many distances m is a straight line."""
 _PIECES = 400
@@ -41,8 +43,6 @@ class PublicNeeds:
 
     low: tuple[float, ...]
     high: tuple[float, ...]
-    tail: float
-    """An end is taken at this share of its tail of the distribution: tables not seen before."""
     most: float
     """The misfit moves neither end by more than this many plain half-widths."""
     scale: float | None
@@ -72,7 +72,7 @@ def multipliers(
     public: PublicNeeds, own: OwnNeeds | None, h: Array, level: float
 ) -> tuple[Array, Array]:
     """m below and above the forecast at every h, in the shape of `h`."""
-    share = 1.0 - public.tail * 0.5 * (1.0 - level)
+    share = 1.0 - TAIL * 0.5 * (1.0 - level)
     asked = np.unique(np.ravel(h))
     if len(asked) > _MOST_HORIZONS:
         asked = np.linspace(asked[0], asked[-1], _MOST_HORIZONS)
@@ -144,20 +144,18 @@ def _added(half: Array, extra: Array) -> Array:
 
 
 ANCHORED = PublicNeeds(
-    low=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.1102, 1.323, 2.01, 2.586, 3.259, 5.901),
-    high=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.596, 2.012, 3.464, 4.283, 5.259),
-    tail=0.6,
+    low=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.279, 1.757, 2.307, 3.614, 6.337),
+    high=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.7995, 1.71, 2.25, 3.6, 5.043),
     most=np.inf,
     scale=None,
-    held="not tested on this table; on 26 public ones 90% forecasts of near-optimal runs held 98% "
-    "up to 3x beyond the runs, 92% at 3 to 10x and 88% at 10 to 100x (plain intervals 93%, "
-    "81%, 76%)",
+    held="not tested on this table; on 26 public ones 90% forecasts of near-optimal runs held 97% "
+    "up to 3x beyond the runs, 94% at 3 to 10x and 90% at 10 to 100x (plain intervals 95%, "
+    "88%, 80%)",
 )
 """From `anchored` on 26 tables of 10 families."""
 SEVERAL_VARIABLES = PublicNeeds(
     low=(0.0, 0.0, 0.0, 1.762, 2.508, 3.35, 3.859, 4.458, 5.032, 5.764, 7.087, 21.45),
     high=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.6049, 1.65, 2.538, 3.401),
-    tail=0.7,
     most=8.0,
     scale=None,
     held="not tested on this table; on 26 public ones 90% forecasts of Chinchilla for near-optimal "
@@ -167,8 +165,7 @@ SEVERAL_VARIABLES = PublicNeeds(
 """From Chinchilla's law on the same tables."""
 ONE_VARIABLE = PublicNeeds(
     low=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.295, 3.319, 6.261, 8.602, 12.37),
-    high=(0.0, 0.0, 0.0, 0.0, 0.0, 0.866, 3.3, 7.196, 10.76, 20.75, 58.66, 73.9),
-    tail=0.7,
+    high=(0.0, 0.0, 0.0, 0.0, 0.0, 0.8974, 3.3, 7.196, 10.76, 20.75, 58.66, 73.9),
     most=3.0,
     scale=0.003,
     held="not tested on this table; on 313 slices of public ones 90% forecasts in one variable "
