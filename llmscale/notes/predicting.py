@@ -58,9 +58,10 @@ KEPT_OPTIONS = Kind(
 CURVE_NOT_TESTED = Kind(
     "curve-not-tested",
     DOUBT,
-    when="too few runs have ended to forecast each of them from the others",
+    when="too few runs have ended to forecast each of them from the others, or they do not differ "
+    "in what the run differs from them in: its size, or its tokens",
     means="How far such forecasts miss is not known: there is no interval.",
-    remedy="Finish more runs of the ladder.",
+    remedy="Finish more runs of the ladder, of other sizes and other numbers of tokens.",
 )
 CURVE_UNLIKE = Kind(
     "curve-unlike",
@@ -76,9 +77,9 @@ CURVE_UNLIKE = Kind(
 CURVE_FAR_BEYOND = Kind(
     "curve-far-beyond",
     DOUBT,
-    when="the run is larger than all finished runs, and too few of these could be forecast from "
-    "smaller ones",
-    means="Beyond the finished runs the forecast may miss by more than its interval says.",
+    when="no finished run is as large as the run in both N and D, or none is of its size or has "
+    "its tokens, and too few of them could be forecast in such a position",
+    means="The forecast may miss by more than its interval says.",
     remedy="Finish more runs of the ladder.",
 )
 CURVE_TAKEN_FOR = Kind(

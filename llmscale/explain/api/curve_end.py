@@ -18,7 +18,9 @@ from llmscale.explain.estimation.suitability import default_laws
 from llmscale.explain.fit.kept import is_kept
 from llmscale.explain.fit.parametric import fit_laws
 from llmscale.explain.forecast.asked import numbers_asked, tokens_asked
-from llmscale.explain.forecast.curve_end import Curve, EndForecast, OfLaw, forecast_end
+from llmscale.explain.forecast.curve import Curve
+from llmscale.explain.forecast.curve_end import EndForecast, forecast_end
+from llmscale.explain.forecast.curve_fall import OfLaw
 from llmscale.explain.forecast.folder_curves import folder_curves
 from llmscale.explain.laws import Array, law_named
 from llmscale.explain.table import RunTable

@@ -8,7 +8,7 @@ from llmscale.explain.laws import LETTERS
 from llmscale.notes.predicting import CURVE_UNLIKE
 
 if TYPE_CHECKING:
-    from llmscale.explain.forecast.curve_end import Curve
+    from llmscale.explain.forecast.curve import Curve
 
 _RISEN = 0.05
 """In ln of the loss: more than noise."""

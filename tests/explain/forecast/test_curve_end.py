@@ -15,7 +15,9 @@ import llmscale
 from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.explain.api.curve_end import named_run
-from llmscale.explain.forecast.curve_end import Curve, _student, forecast_end
+from llmscale.explain.forecast.curve import Curve
+from llmscale.explain.forecast.curve_backtest import student as quantile
+from llmscale.explain.forecast.curve_end import forecast_end
 from llmscale.explain.forecast.folder_curves import ends_under_way, folder_curves
 from llmscale.explain.table.files.one_curve import read_curve
 from llmscale.runs.results_folder import ResultsFolder
@@ -129,11 +131,11 @@ def test_too_few_tests_give_no_interval() -> None:
     assert told.to_json()["low"] is None
 
 
-@pytest.mark.parametrize("degrees", [3, 5, 30])
-def test_students_quantiles_are_those_of_scipy(degrees: int) -> None:
+@pytest.mark.parametrize("degrees", [1.0, 1.7, 5.0, 30.0])
+def test_students_quantiles_are_those_of_scipy(degrees: float) -> None:
     for level in (0.5, 0.9, 0.99):
-        assert _student(degrees, level) == pytest.approx(
-            student.ppf(0.5 + level / 2, degrees), 0.01
+        assert quantile(degrees, level) == pytest.approx(
+            student.ppf(0.5 + level / 2, degrees), 1e-3
         )
 
 
