@@ -28,7 +28,7 @@ from llmscale.explain.table.files.one_curve import LoggedCurve, read_curve
 from llmscale.notes.predicting import CURVE_OF_VALIDATION, CURVE_TAKEN_FOR
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.rows import read_rows
-from llmscale.runs.run import Run
+from llmscale.runs.run import DEFAULT_RECIPE, Run
 from llmscale.runs.title import run_title
 
 _LEAST_OF_AN_ID = 4
@@ -160,7 +160,7 @@ def _of_file(
     notes = [
         CURVE_TAKEN_FOR.note(
             f"{path.name} is taken to be of the recipe and the text of the {len(finished)} "
-            f"finished runs, its column {logged.column!r} for the loss, {taken}"
+            f"finished runs{_recipes(finished)}, its column {logged.column!r} for the loss, {taken}"
         )
     ]
     if logged.is_validation:
@@ -171,6 +171,12 @@ def _of_file(
             )
         )
     return Curve(path.name, traits, seen, logged.loss_S), tuple(notes)
+
+
+def _recipes(finished: Sequence[Run]) -> str:
+    """Which ones, if they are of several."""
+    names = sorted({row.recipe or DEFAULT_RECIPE for row in finished})
+    return "" if len(names) < 2 else f" of {len(names)} recipes ({listed(names)})"
 
 
 def _tokens_of(path: Path, logged: LoggedCurve, finished: Sequence[Run]) -> tuple[Array, str]:

@@ -96,11 +96,10 @@ class Backtest:
         return self._half_width(np.ones(len(self.miss), dtype=bool), self.here, level)
 
     def tests(self, level: float) -> Tests | None:
-        """None if too few could be made."""
-        count = len(self.miss)
-        if count < FEWEST_TESTS:
+        """None if they do not tell how far the forecast may miss."""
+        if math.isnan(self.half_width(level)):
             return None
-        inside = 0
+        count, inside = len(self.miss), 0
         for place, miss in enumerate(self.miss):
             rest = self.told_TT[place]
             if rest.sum() < FEWEST_TESTS - 1:

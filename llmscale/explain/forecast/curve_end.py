@@ -120,6 +120,12 @@ def forecast_end(
             f"end before {LEAST_SHARE:.0%}",
             "ask again later; what a law says of it: llmscale predict --params --tokens",
         )
+    if math.isnan(run.level(share)):
+        raise InputError(
+            f"{title} has no training loss that is a number just before {share:.0%} of its "
+            "training",
+            "a run that diverged has no end to forecast",
+        )
     others = [one for one in finished if math.isfinite(one.loss) and one.loss > 0]
     others = [one for one in others if one.run_id != run.run_id and one.trunk != run.trunk]
     others = [one for one in others if math.isfinite(one.level(share))]
