@@ -67,7 +67,8 @@ CURVE_UNLIKE = Kind(
     "curve-unlike",
     WRONG,
     when="the curve rises or hardly falls, ends in what is no number, stands where no finished run "
-    "stood at that share of its training, or is of a run more than {limit:g} times as large as any",
+    "stood at that share of its training, or is of a run more than {limit:g} times as large as "
+    "any, or of more than twice or less than half of their learning rates",
     means="The forecast rests on finished runs that are not like this one, and its interval was "
     "not tested for it.",
     remedy="Check that the curve is of this ladder, and its size and tokens; a run that diverges "

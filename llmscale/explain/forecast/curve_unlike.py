@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from llmscale.explain.laws import LETTERS
 from llmscale.notes.predicting import CURVE_UNLIKE
 
@@ -15,6 +17,10 @@ _RISEN = 0.05
 _HARDLY = 0.25
 """Of the least fall of finished runs: no run of ours fell by less than 0.37 of that of smaller
 ones."""
+_RATE = math.log(2.1)
+"""Twice, and what rounding adds. Of results/learning-rate, forecast by one run of each size and
+budget at one rate, 218 of 231 fell into 90% intervals at up to twice that rate or half of it, and
+32 of 42 beyond."""
 
 
 def unlike_finished(run: "Curve", finished: Sequence["Curve"]) -> list[str]:
@@ -41,8 +47,29 @@ def unlike_finished(run: "Curve", finished: Sequence["Curve"]) -> list[str]:
             f"its loss is {math.exp(now):.4g} at {share:.0%} of its training, where theirs was "
             f"{math.exp(low):.4g} to {math.exp(high):.4g}"
         )
+    apart = _rate_apart(run, finished)
+    if abs(apart) > _RATE:
+        found.append(
+            f"its learning rate is {math.exp(apart):.2g} times the nearest of theirs, as they go "
+            "with N and D"
+        )
     for name, value in run.traits.items():
         most = max((one.traits.get(name, math.nan) for one in finished), default=math.nan)
         if name in LETTERS and value > CURVE_UNLIKE.limit * most:
             found.append(f"its {LETTERS[name]} is {value / most:.2g} times the largest of theirs")
     return found
+
+
+def _rate_apart(run: "Curve", finished: Sequence["Curve"]) -> float:
+    """ln of the learning rate above the highest of finished runs, or below the lowest, each next to
+    a power law in N and D through theirs; 0 if it is among them, or if not all are known."""
+    every = [one.traits for one in (*finished, run)]
+    names = ("params", "tokens", "lr")
+    if not all(traits.get(name, 0.0) > 0 for traits in every for name in names):
+        return 0.0
+    logs = np.log([[traits[name] for name in names] for traits in every])
+    logs -= logs[:-1].mean(axis=0)
+    slopes = np.linalg.lstsq(logs[:-1, :2], logs[:-1, 2], rcond=1e-3)[0]
+    left = logs[:, 2] - logs[:, :2] @ slopes
+    low, high = left[:-1].min(), left[:-1].max()
+    return float(left[-1] - np.clip(left[-1], low, high))

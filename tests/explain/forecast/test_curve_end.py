@@ -137,15 +137,26 @@ def test_a_curve_unlike_all_finished_ones_is_said_to_be_one() -> None:
     large = replace(alike, traits={"params": 7e10, "tokens": 3e8})
     flat = replace(alike, train_loss_S=np.full_like(alike.train_loss_S, 3.0))
     lost = replace(alike, train_loss_S=np.append(alike.train_loss_S[:-1], np.nan))
+    finished = [_at_its_rate(one) for one in ladder()]
+    fast = _at_its_rate(alike, times=4)
+    twice = end(_at_its_rate(alike, times=2), finished)
+    assert "curve-unlike" not in [note.code for note in twice.notes]
     for one, words in (
+        (fast, "its learning rate is 4 times"),
         (flat, "from 3.000 to 3.000"),
         (lost, "is no number"),
         (rising, "has risen"),
         (high, "of its training, where"),
         (large, "its N is"),
     ):
-        (note,) = (note for note in end(one, ladder()).notes if note.code == "curve-unlike")
+        (note,) = (note for note in end(one, finished).notes if note.code == "curve-unlike")
         assert words in note.message
+
+
+def _at_its_rate(one: Curve, times: float = 1.0) -> Curve:
+    """With the learning rate that goes with its size."""
+    rate = times * 300 * one.traits["params"] ** -0.6
+    return replace(one, traits={**one.traits, "lr": rate})
 
 
 def test_branches_of_its_own_trunk_do_not_judge_a_run() -> None:
@@ -312,3 +323,18 @@ def test_curves_are_read_as_far_as_they_are_logged(under_way: tuple[Path, str, f
     curves = {one.run_id: one for one in folder_curves(ResultsFolder(folder), rows.values())}
     assert curves[run_id].share == pytest.approx(0.6, abs=0.01)
     assert all(one.share == pytest.approx(1.0, abs=0.01) for one in curves.values() if one.loss > 0)
+
+
+def test_the_docs_say_what_the_intervals_of_our_own_runs_held() -> None:
+    results = pd.read_json(CPU.parent / "curve-ends" / "curve_ends.json")
+    text = " ".join((CPU.parents[1] / "docs" / "fitting.md").read_text().split())
+    results["told"] = results["runs"] - results["untold"]
+    results["held"] = results["inside"] * results["told"]
+    sums = results.groupby("folder")[["held", "told"]].sum().round()
+    for folder in ("flagship", "repetition", "transfer", "moe", "learning-rate"):
+        assert f"{sums.loc[folder, 'held'] / sums.loc[folder, 'told']:.0%} on `{folder}`" in text
+    for folder in ("distillation", "cpu"):
+        assert f"{sums.loc[folder, 'held']:g} of {sums.loc[folder, 'told']:g} on `{folder}`" in text
+    half = results[(results["folder"] == "flagship") & (results["share"] == 0.5)].iloc[0]
+    assert f"to {half['forecast']:.1%} at half of the training" in text
+    assert f"(the law only: {half['law']:.1%})" in text
