@@ -93,7 +93,7 @@ class Backtest:
         """Around the forecast of the run under way, in ln; NaN if these errors cannot tell."""
         if len(self.miss) < FEWEST_TESTS or math.isinf(self.here):
             return math.nan
-        return self._half_width(np.ones(len(self.miss), dtype=bool), self.here, level)
+        return self._around(np.ones(len(self.miss), dtype=bool), self.here, level)
 
     def tests(self, level: float) -> Tests | None:
         """None if they do not tell how far the forecast may miss."""
@@ -104,7 +104,7 @@ class Backtest:
             rest = self.told_TT[place]
             if rest.sum() < FEWEST_TESTS - 1:
                 rest = np.arange(count) != place
-            inside += abs(miss) <= self._half_width(rest, self.leverage[place], level)
+            inside += abs(miss) <= self._around(rest, self.leverage[place], level)
         of_law = None if self.law is None else float(np.abs(np.expm1(self.law)).mean())
         return Tests(
             count,
@@ -115,8 +115,8 @@ class Backtest:
             self.standing.is_beyond,
         )
 
-    def _half_width(self, by_T: Array, leverage: float, level: float) -> float:
-        """Of an interval from the errors `by_T`, around a forecast of that leverage."""
+    def _around(self, by_T: Array, leverage: float, level: float) -> float:
+        """Half the interval from the errors `by_T`, around a forecast of that leverage."""
         miss = self.miss[by_T]
         if math.isfinite(leverage):
             miss = miss * np.sqrt(np.maximum((1 + leverage) / (1 + self.leverage[by_T]), 1.0))

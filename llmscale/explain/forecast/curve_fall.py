@@ -24,7 +24,8 @@ _RIDGES = np.array([1e6, 10.0, 3.0, 1.0, 0.3, 0.1, 1e-2, 1e-3])
 _CLEARLY = 0.98
 """A lighter ridge is taken only if it lowers the squared error to this share."""
 _OWN_VARIATION = 0.05
-"""What is left of ln x, standard deviation, if it is to say more than size and tokens do."""
+"""Standard deviation of ln x, or of what size and tokens leave of it: less tells nothing of runs
+that are further away."""
 _LEAST_ERROR = 1e-6
 _MORE = ("unique_tokens", "params_total", "lr", "batch_tokens")
 """What runs may differ in besides size and tokens."""
@@ -85,7 +86,8 @@ class Asked:
         chosen = np.flatnonzero(by)
         level, end = self.level[chosen], self.end[chosen]
         here, fall = self.level[place], end - level
-        near, now = self.places[chosen], self.places[place]
+        varies = self.places[chosen].std(axis=0) > _OWN_VARIATION
+        near, now = self.places[chosen] * varies, self.places[place] * varies
         bent, bent_now = _bent(near), _bent(now[None])[0]
         felt = np.column_stack([near, level])
         felt_now = np.append(now, here)
