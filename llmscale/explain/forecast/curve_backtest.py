@@ -30,13 +30,12 @@ _SHARED = ((0,), (1,), (0, 1))
 class Tests:
     """Each finished run, asked at the same share of its training, from the others: how many,
     how many fell into an interval from the errors of the rest, and mean |relative error| of the
-    forecast, of the loss of the moment, and of the law."""
+    forecast and of the loss of the moment."""
 
     count: int
     inside: int
     error: float
     naive_error: float
-    law_error: float | None
     of_larger: bool
     """Whether each was forecast from smaller runs, as a run is that is larger than all."""
 
@@ -73,16 +72,15 @@ class Standing:
 
 @dataclass(frozen=True)
 class Backtest:
-    """Errors, in ln, of the finished runs T that could be forecast, and of the loss of the moment
-    and the law; `at` (T, 2) is their ln N and ln D, `leverage` that of each in its forecast, and
-    `told_TT` which others an interval around it may be made from."""
+    """Errors, in ln, of the finished runs T that could be forecast, and of the loss of the moment;
+    `at` (T, 2) is their ln N and ln D, `leverage` that of each in its forecast, and `told_TT` which
+    others an interval around it may be made from."""
 
     wanted: Standing
     standing: Standing
     """The one that they were forecast in, if too few could be in the one that is wanted."""
     miss: Array
     naive: Array
-    law: Array | None
     at: Array
     leverage: Array
     told_TT: Array
@@ -105,13 +103,11 @@ class Backtest:
             if rest.sum() < FEWEST_TESTS - 1:
                 rest = np.arange(count) != place
             inside += abs(miss) <= self._around(rest, self.leverage[place], level)
-        of_law = None if self.law is None else float(np.abs(np.expm1(self.law)).mean())
         return Tests(
             count,
             int(inside),
             float(np.abs(np.expm1(self.miss)).mean()),
             float(np.abs(np.expm1(self.naive)).mean()),
-            of_law,
             self.standing.is_beyond,
         )
 
@@ -137,15 +133,11 @@ def backtest(asked: Asked) -> Backtest:
     used = [used_by[place] for place in judged]
     told = [asked.forecast(place, by) for place, by in zip(judged, used, strict=True)]
     at = asked.at[:-1]
-    of_law = None
-    if asked.law is not None and not standing.is_beyond:
-        of_law = asked.end[judged] - asked.law.without_J[judged]
     return Backtest(
         wanted=wanted,
         standing=standing,
         miss=asked.end[judged] - np.array(told),
         naive=asked.end[judged] - asked.level[judged],
-        law=of_law,
         at=at[judged],
         leverage=np.array([_leverage(at[by], at[k]) for k, by in zip(judged, used, strict=True)]),
         told_TT=np.array([Standing(wanted.new).used_for(asked, place)[judged] for place in judged]),

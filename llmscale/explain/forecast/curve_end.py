@@ -3,8 +3,8 @@ regressions over these (curve_fall.py), in an interval from what such forecasts 
 themselves missed by (curve_backtest.py). Light: `status` uses it."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from llmscale.errors import InputError, Note, both, first_lines
 from llmscale.explain.forecast.curve import Curve
 from llmscale.explain.forecast.curve_backtest import FEWEST_TESTS, Backtest, Tests, backtest
-from llmscale.explain.forecast.curve_fall import FEWEST, Asked, OfLaw
+from llmscale.explain.forecast.curve_fall import FEWEST, Asked
 from llmscale.explain.forecast.curve_unlike import unlike_finished
 from llmscale.notes.predicting import CURVE_FAR_BEYOND, CURVE_NOT_TESTED, CURVE_UNLIKE
 
@@ -41,6 +41,7 @@ class EndForecast:
     tests: Tests | None
     law: str | None = None
     law_loss: float | None = None
+    """What a law says of its size and tokens, which the forecast does not rest on."""
     notes: tuple[Note, ...] = field(default=())
 
     @property
@@ -55,13 +56,9 @@ class EndForecast:
             return ""
         one, by = self.tests, "from smaller ones" if self.tests.of_larger else "from the others"
         held = f"{100 * self.level:g}% intervals held {one.inside}"
-        law = ""
-        if one.law_error is not None:
-            law = f", {self.law} without the curves to {one.law_error:.2%}"
         return (
             f"on {one.count} finished runs, asked at {self.share:.0%} of their training {by}, "
-            f"{held}; mean error {one.error:.2%} (the loss of that moment {one.naive_error:.2%}"
-            f"{law})"
+            f"{held}; mean error {one.error:.2%} (the loss of that moment {one.naive_error:.2%})"
         )
 
     @property
@@ -100,7 +97,7 @@ class EndForecast:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-_TESTED = ("count", "inside", "error", "naive_error", "law_error", "of_larger")
+_TESTED = ("count", "inside", "error", "naive_error", "of_larger")
 
 
 def forecast_end(
@@ -109,10 +106,9 @@ def forecast_end(
     *,
     title: str,
     level: float,
-    law: Callable[[Sequence[Curve]], OfLaw | None] | None = None,
 ) -> EndForecast:
-    """The final loss of `run` by those of `finished` runs; `law` says what a law fitted to runs
-    gives. Raises InputError if the run has hardly begun, or if too few runs have ended."""
+    """The final loss of `run` by those of `finished` runs. Raises InputError if the run has hardly
+    begun, or if too few runs have ended."""
     share = min(run.share, 1.0)
     if share < LEAST_SHARE:
         raise InputError(
@@ -136,11 +132,11 @@ def forecast_end(
             "finish more runs of the ladder, or let a law forecast it: llmscale predict --params "
             "--tokens",
         )
-    asked = Asked.of(run, others, share, law)
+    asked = Asked.of(run, others, share)
     end = asked.forecast(len(others), np.ones(len(others), dtype=bool))
     tested = backtest(asked)
     half = tested.half_width(level)
-    told = EndForecast(
+    return EndForecast(
         run=title,
         params=run.traits["params"],
         tokens=run.planned,
@@ -154,9 +150,6 @@ def forecast_end(
         tests=tested.tests(level),
         notes=tuple(_notes(title, run, others, tested)),
     )
-    if asked.law is None:
-        return told
-    return replace(told, law=asked.law.name, law_loss=math.exp(asked.law.here))
 
 
 def _notes(title: str, run: Curve, others: Sequence[Curve], tested: Backtest) -> list[Note]:
