@@ -295,7 +295,7 @@ def test_a_log_that_finished_runs_of_several_recipes_judge_says_so(tmp_path: Pat
         ({"from_curve": "RUN", "flops": 1e20}, "the end of one run"),
         ({"from_curve": "RUN", "params": 1e6}, "has its own size"),
         ({"from_curve": "RUN", "law": "accuracy"}, "is a law of scores"),
-        ({"from_curve": "RUN", "law": "data-constrained"}, "unique_tokens is tokens times"),
+        ({"from_curve": "RUN", "law": "data-constrained"}, "needs at least 3 sizes"),
         ({"from_curve": "LOG"}, "does not say how large"),
         ({"from_curve": "LOG", "params": 4e5, "tokens": 1e6}, "more than the 1e[+]06 planned"),
         ({"from_curve": "DONE"}, "has ended: done at a loss of"),
