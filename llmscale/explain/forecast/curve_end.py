@@ -18,7 +18,12 @@ from llmscale.notes.predicting import CURVE_FAR_BEYOND, CURVE_NOT_TESTED, CURVE_
 
 LEAST_SHARE = 0.05
 """Before, a curve is mostly its warm-up."""
-_IN_COMMON = {(0,): "of its size", (1,): "of as many tokens", (0, 1): "of its size and tokens"}
+_LIKE = {
+    (0,): "of the size of",
+    (1,): "of as many tokens as",
+    (0, 1): "of the size and the tokens of",
+}
+"""What no finished run has in common with the run under way, by `Standing.new`."""
 
 
 @dataclass(frozen=True)
@@ -178,11 +183,10 @@ def _notes(title: str, run: Curve, others: Sequence[Curve], tested: Backtest) ->
 
 def _not_tested_as(title: str, tested: Backtest) -> str:
     """In what no finished run could be tested as this one stands."""
-    if tested.wanted.is_beyond and not tested.standing.is_beyond:
-        alone = "as large"
-    else:
-        alone = _IN_COMMON[tested.wanted.new[0]]
+    like = "as large as"
+    if not tested.wanted.is_beyond:
+        like = _LIKE[tested.wanted.new[0]]
     return (
-        f"no finished run is {alone} as {title}, and too few runs have ended to test forecasts of "
-        "such a run: the interval is the one of runs among the others"
+        f"no finished run is {like} {title}, and too few runs have ended to test forecasts of such "
+        "a run: the interval is the one of runs among the others"
     )
