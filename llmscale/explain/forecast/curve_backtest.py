@@ -22,6 +22,8 @@ _ALIKE = math.log(1.05)
 _LARGER = 1.05
 """Times the compute of a run that is forecast from smaller ones."""
 _LEAST_ERROR = 1e-6
+_WIDEST = 100.0
+"""In ln: the exponential of far more overflows."""
 _SHARED = ((0,), (1,), (0, 1))
 """What runs may have in common: N, D, both."""
 
@@ -91,7 +93,7 @@ class Backtest:
         """Around the forecast of the run under way, in ln; NaN if these errors cannot tell."""
         if len(self.miss) < FEWEST_TESTS or math.isinf(self.here):
             return math.nan
-        return self._around(np.ones(len(self.miss), dtype=bool), self.here, level)
+        return min(self._around(np.ones(len(self.miss), dtype=bool), self.here, level), _WIDEST)
 
     def tests(self, level: float) -> Tests | None:
         """None if they do not tell how far the forecast may miss."""
