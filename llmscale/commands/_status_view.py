@@ -122,7 +122,9 @@ def parts_of(
         parts.append(output.styled((f"{run_title(run, rates)}: {run.note}", "yellow")))
     if curves:
         parts += [output.styled(""), _curves(folder, now)]
-    parts += [output.styled(end.sentence) for end in ends]
+    for end in ends:
+        parts.append(output.styled(end.sentence))
+        parts += [output.styled((f"warning: {note}", "yellow")) for note in end.notes]
     parts.append(output.styled(_spent(now, price)))
     if now.holder:
         parts.append(output.styled(f"carried out by {now.holder}"))

@@ -41,12 +41,14 @@ def predict(
 
 def _show_end(found: "EndForecast") -> None:
     """The end of a run under way."""
-    ends = f" {_ends(found.low, found.high)} ({100 * found.level:g}%)"
-    at = f"N = {format_count(found.params)}, D = {format_count(found.tokens)}"
-    said = f"{found.run} will end at loss {found.loss:.4f}{ends.replace(' - ', ' ')}"
+    ends = ", without an interval"
+    if math.isfinite(found.low):
+        ends = f" {_ends(found.low, found.high)} ({100 * found.level:g}%)"
+    said = f"{found.run} will end at loss {found.loss:.4f}{ends}"
     output.results.say("forecast:", "bold", said, "bold")
-    by = f"{found.share:.0%} of {at}; training loss {found.now:.4f} now"
-    output.results.print(output.styled(f"{by}; judged by {found.finished} finished runs"))
+    at = f"N = {format_count(found.params)}, {found.share:.0%} of D = {format_count(found.tokens)}"
+    by = f"{at}; training loss {found.now:.4f} now; judged by {found.finished} finished runs"
+    output.results.print(output.styled(by))
     if found.law_loss is not None:
         output.results.say(f"{found.law}:", "", f"{found.law_loss:.4f} for its size and tokens")
     if found.coverage:

@@ -58,15 +58,17 @@ KEPT_OPTIONS = Kind(
 CURVE_NOT_TESTED = Kind(
     "curve-not-tested",
     DOUBT,
-    when="too few runs have ended to forecast each of them from the others",
+    when="too few runs have ended to forecast each of them from the others, or they do not differ "
+    "in what the run differs from them in: its size, or its tokens",
     means="How far such forecasts miss is not known: there is no interval.",
-    remedy="Finish more runs of the ladder.",
+    remedy="Finish more runs of the ladder, of other sizes and other numbers of tokens.",
 )
 CURVE_UNLIKE = Kind(
     "curve-unlike",
     WRONG,
-    when="the curve rises, stands where no finished run stood at that share of its training, or is "
-    "of a run more than {limit:g} times as large as any",
+    when="the curve rises or hardly falls, ends in what is no number, stands where no finished run "
+    "stood at that share of its training, or is of a run more than {limit:g} times as large as "
+    "any, or of more than twice or less than half of their learning rates",
     means="The forecast rests on finished runs that are not like this one, and its interval was "
     "not tested for it.",
     remedy="Check that the curve is of this ladder, and its size and tokens; a run that diverges "
@@ -76,9 +78,9 @@ CURVE_UNLIKE = Kind(
 CURVE_FAR_BEYOND = Kind(
     "curve-far-beyond",
     DOUBT,
-    when="the run is larger than all finished runs, and too few of these could be forecast from "
-    "smaller ones",
-    means="Beyond the finished runs the forecast may miss by more than its interval says.",
+    when="no finished run is as large as the run in both N and D, or none is of its size or has "
+    "its tokens, and too few of them could be forecast in such a position",
+    means="The forecast may miss by more than its interval says.",
     remedy="Finish more runs of the ladder.",
 )
 CURVE_TAKEN_FOR = Kind(

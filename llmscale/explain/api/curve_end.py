@@ -6,19 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llmscale.errors import InputError, LlmscaleError, Note, listed
 from llmscale.explain.api.fitted import check_constraints
 from llmscale.explain.api.read import laws_of, read_runs
 from llmscale.explain.api.settings import PredictSpec
 from llmscale.explain.estimation.options import Options
-from llmscale.explain.estimation.result import solved
 from llmscale.explain.estimation.suitability import default_laws
 from llmscale.explain.fit.kept import is_kept
 from llmscale.explain.fit.parametric import fit_laws
 from llmscale.explain.forecast.asked import numbers_asked, tokens_asked
-from llmscale.explain.forecast.curve_end import Curve, EndForecast, OfLaw, forecast_end
+from llmscale.explain.forecast.curve import Curve
+from llmscale.explain.forecast.curve_end import EndForecast, forecast_end
 from llmscale.explain.forecast.folder_curves import folder_curves
 from llmscale.explain.laws import Array, law_named
 from llmscale.explain.table import RunTable
@@ -26,11 +24,10 @@ from llmscale.explain.table.files.one_curve import LoggedCurve, read_curve
 from llmscale.notes.predicting import CURVE_OF_VALIDATION, CURVE_TAKEN_FOR
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.rows import read_rows
-from llmscale.runs.run import Run
+from llmscale.runs.run import DEFAULT_RECIPE, Run
 from llmscale.runs.title import run_title
 
 _LEAST_OF_AN_ID = 4
-_MOST_LEVERAGE = 0.95
 
 
 def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> EndForecast:
@@ -47,10 +44,9 @@ def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> E
         )
     laws = laws_of(spec.law)
     for law in laws:
-        if law_named(law).plain or law_named(law).estimator is not None:
-            name = law_named(law).name
+        if law_named(law).plain:
             raise InputError(
-                f"{name} says nothing of single finished runs, which the end of a curve needs",
+                f"{law_named(law).name} is a law of scores, and a curve ends at a loss",
                 "name another law, as --law chinchilla, or leave it out",
             )
     check_constraints(laws, spec.options)
@@ -76,9 +72,9 @@ def predict_end(source: Any, spec: PredictSpec, reading: Mapping[str, Any]) -> E
         folder_curves(folder, finished),
         title=title,
         level=spec.options.level,
-        law=lambda every: _said_by(law, runs, spec.options, every),
     )
-    return replace(told, notes=(*notes, *told.notes))
+    said = _said_by(law, runs, spec.options, curve, is_named=bool(laws))
+    return replace(told, notes=(*notes, *told.notes), **said)
 
 
 def _folder(
@@ -158,7 +154,7 @@ def _of_file(
     notes = [
         CURVE_TAKEN_FOR.note(
             f"{path.name} is taken to be of the recipe and the text of the {len(finished)} "
-            f"finished runs, its column {logged.column!r} for the loss, {taken}"
+            f"finished runs{_recipes(finished)}, its column {logged.column!r} for the loss, {taken}"
         )
     ]
     if logged.is_validation:
@@ -169,6 +165,12 @@ def _of_file(
             )
         )
     return Curve(path.name, traits, seen, logged.loss_S), tuple(notes)
+
+
+def _recipes(finished: Sequence[Run]) -> str:
+    """Which ones, if they are of several."""
+    names = sorted({row.recipe or DEFAULT_RECIPE for row in finished})
+    return "" if len(names) < 2 else f" of {len(names)} recipes ({listed(names)})"
 
 
 def _tokens_of(path: Path, logged: LoggedCurve, finished: Sequence[Run]) -> tuple[Array, str]:
@@ -186,28 +188,27 @@ def _tokens_of(path: Path, logged: LoggedCurve, finished: Sequence[Run]) -> tupl
     return logged.steps_S * batch, f"and a step for {batch} tokens, as of these runs"
 
 
-def _said_by(law: Any, runs: RunTable, options: Options, every: Sequence[Curve]) -> OfLaw | None:
-    """What a law says of finished runs, each without it (to first order, by its leverage), and of
-    the last curve; None if it cannot be fitted, or takes what is not known."""
+def _said_by(
+    law: Any, runs: RunTable, options: Options, run: Curve, *, is_named: bool
+) -> dict[str, Any]:
+    """A law's name and loss for a run. If it cannot be fitted, or takes what is not known of the
+    run, nothing; raises LlmscaleError if it `is_named`."""
     quick = replace(options, bootstrap=0, holdout="none", diagnostics=False)
     try:
-        fit = fit_laws(runs, (law,), quick)[0]
+        fitted = fit_laws(runs, (law,), quick)[0].law
     except LlmscaleError:
-        return None
-    if fit.law.plain or fit.law.estimator is not None:
-        return None
-    traits = dict(every[-1].traits)
+        if is_named:
+            raise
+        return {}
+    traits = dict(run.traits)
     traits.setdefault("flops", 6.0 * traits["params"] * traits["tokens"])
-    ids = fit.table.frame["run_id"].astype(str).tolist()
-    wanted = [one.run_id for one in every[:-1]]
-    if not set(fit.law.inputs) <= set(traits) or not set(wanted) <= set(ids):
-        return None
-    surface, theta_P, log_loss_R = solved(fit)
-    free = (theta_P > surface.lower) & (theta_P < surface.upper)
-    left, _ = np.linalg.qr(surface.jacobian(theta_P)[:, free])
-    leverage_R = np.minimum((left**2).sum(axis=1), _MOST_LEVERAGE)
-    without_R = log_loss_R - fit.residuals / (1 - leverage_R)
-    here = float(np.log(fit.law.loss(*(traits[name] for name in fit.law.inputs))))
-    if not math.isfinite(here):
-        return None
-    return OfLaw(fit.law.name, without_R[[ids.index(name) for name in wanted]], here)
+    unknown = [name for name in fitted.inputs if name not in traits]
+    if unknown and is_named:
+        raise InputError(
+            f"{fitted.name} takes {listed(unknown)}, not known of the run under way",
+            "name another law, or leave it out",
+        )
+    if unknown:
+        return {}
+    loss = float(fitted.loss(*(traits[name] for name in fitted.inputs)))
+    return {"law": fitted.name, "law_loss": loss} if math.isfinite(loss) else {}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from llmscale.errors import LlmscaleError
-from llmscale.explain.forecast.curve_end import Curve, EndForecast, forecast_end
+from llmscale.explain.forecast.curve import Curve
+from llmscale.explain.forecast.curve_end import EndForecast, forecast_end
 from llmscale.runs.logged_losses import Logged, logged_losses
 from llmscale.runs.results_folder import ResultsFolder
 from llmscale.runs.title import run_title

@@ -8,11 +8,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmscale.errors import InputError
-from llmscale.explain.table.columns.names import is_training, is_validation
-from llmscale.explain.table.files.logs import log_of, losses_of
+from llmscale.explain.table.columns.names import is_training, is_validation, quantity_of
+from llmscale.explain.table.files.logs import Log, log_of, losses_of
 from llmscale.explain.table.files.source import read_rows_of
 
-_NAME = "name a log of one run with columns of its steps or tokens and its loss"
+_NAME = (
+    "name a log of one run, of three rows or more, with columns of its loss and of its steps or "
+    "tokens, which rise: step,tokens,train_loss"
+)
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,17 @@ class LoggedCurve:
 
 def read_curve(path: Path) -> LoggedCurve:
     """The training loss that a log has, or else its validation loss. Raises InputError."""
-    log = log_of(read_rows_of(path))
+    frame = read_rows_of(path)
+    log = log_of(frame) or log_of(_by_tokens(frame))
     if log is None or log.loss is None:
         raise InputError(f"{path} is no log of one run", _NAME)
-    names = losses_of(log)
+    names = [name for name in losses_of(log) if log.frame[name].notna().any()]
     training = [name for name in names if is_training(name)]
     other = [name for name in names if not is_validation(name)]
     column = next(iter([*training, *other, log.loss]))
-    rows = log.frame[log.frame[column].notna()]
+    is_there = log.frame[column].notna().to_numpy()
+    _refuse_lost(path, column, log, is_there)
+    rows = log.frame[is_there]
     loss = rows[column].to_numpy(dtype=float)
     if not (np.isfinite(loss).all() and (loss > 0).all()):
         raise InputError(
@@ -49,3 +55,24 @@ def read_curve(path: Path) -> LoggedCurve:
         loss, tokens = loss[tokens > 0], tokens[tokens > 0]
     steps = rows[log.step].to_numpy(dtype=float)[-len(loss) :]
     return LoggedCurve(steps, tokens, loss, column, is_validation(column))
+
+
+def _by_tokens(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the tokens for steps."""
+    tokens = next((name for name in frame.columns if quantity_of(name) == "tokens"), None)
+    return frame if tokens is None else frame.assign(step=frame[tokens])
+
+
+def _refuse_lost(path: Path, column: str, log: Log, is_there: NDArray[np.bool_]) -> None:
+    """Raise InputError if losses end long before the log does, as those of a run that diverged."""
+    places = np.flatnonzero(is_there)
+    longest = max(np.diff(places), default=1)
+    if len(is_there) - places[-1] > max(longest, 3):
+        name = log.step if log.tokens is None else log.tokens
+        steps = log.frame[name]
+        raise InputError(
+            f"column {column!r} of {path} has no numbers after {name} "
+            f"{steps.iloc[places[-1]]:.9g}, and the log goes on to {steps.iloc[-1]:.9g}",
+            "a run that diverged has no end to forecast; if the loss only was not logged, leave "
+            "those rows out",
+        )
