@@ -198,6 +198,14 @@ DEPENDENT_RUNS = Kind(
     "rest on the trunks, not on the branches.",
     remedy="Nothing, or train more trunks.",
 )
+TRUNKS_IGNORED = Kind(
+    "trunks-ignored",
+    DOUBT,
+    when="a column names what runs came from, in a circle or across sizes",
+    means="It tells no trunks apart, and runs are taken to be independent: if branches share a "
+    "trunk, the intervals are too narrow.",
+    remedy="Fix the column; or rename it if it says something else.",
+)
 SIZE_EFFECT = Kind(
     "size-effect",
     NEWS,

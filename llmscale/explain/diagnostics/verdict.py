@@ -16,6 +16,8 @@ from llmscale.notes.fitting import (
 )
 
 _MOST_EXPONENTS = 2
+_SMALL = 0.095
+"""Smaller exponents are shown with two more decimals."""
 _MOST_CODES = 2
 _NEAR_ONLY = tuple(
     kind.code
@@ -41,14 +43,16 @@ def verdict(fit: Fit) -> str:
 def _found(fit: Fit) -> str:
     exponents = [_with_interval(fit, name) for name in fit.law.exponents[:_MOST_EXPONENTS]]
     runs = "run" if fit.table.runs == 1 else "runs"
-    what = ", ".join(exponents) or fit.law.name
-    return f"{what} from {fit.table.runs} {runs}"
+    if not exponents:
+        return f"fitted to {fit.table.runs} {runs}"
+    return f"{', '.join(exponents)} from {fit.table.runs} {runs}"
 
 
 def _with_interval(fit: Fit, name: str) -> str:
     value, ends = fit.law.coefficients()[name], fit.intervals.get(name)
-    interval = f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
-    return f"{name} = {value:.2f}{interval}"
+    places = 2 if abs(value) >= _SMALL else 4
+    interval = f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]" if ends else ""
+    return f"{name} = {value:.{places}f}{interval}"
 
 
 def _checked(fit: Fit) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
+from llmscale.errors.printable import shortened
 from llmscale.explain.table.columns.loss_error import LOSS_SE, NONE, error_columns
 from llmscale.explain.table.columns.loss_hint import loss_hint
 from llmscale.explain.table.columns.names import (
@@ -32,7 +33,7 @@ from llmscale.explain.table.columns.pairs import check_shared, quoted
 from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
 from llmscale.explain.table.columns.validation import in_other_units, under_a_word
 from llmscale.explain.table.columns.wide import refuse_wide
-from llmscale.notes.reading import VALIDATION_LOSS
+from llmscale.notes.reading import LOSS_ERROR_IGNORED, VALIDATION_LOSS
 from llmscale.runs.shape import COUNTS
 
 __all__ = [
@@ -98,7 +99,8 @@ def find_columns(
     `nested` says that the source groups its columns (`config.x`, `val/x`): then a name and the last
     part of a name are equally good, and two that differ are not guessed between. Raises InputError.
     """
-    search = _Search(raw, [str(column) for column in raw.columns], source, nested, {}, [], [])
+    names = [str(column) for column in raw.columns]
+    search = _Search(raw, names, source, nested, frozenset(needs), {}, [], [])
     search.loss_unit = units.get("loss")
     told = {_told(name): column for name, column in columns.items()}
     for quantity, told_column in told.items():
@@ -145,6 +147,7 @@ class _Search:
     names: list[str]
     source: Path
     nested: bool
+    needs: frozenset[str]
     columns: dict[str, str]
     aside: list[str]
     notes: list[Note]
@@ -220,6 +223,9 @@ class _Search:
                 fix = f"it has {listed(there)}"
             raise InputError(f"{self.source} has no column {count!r} to count parameters by", fix)
         other = {name: named[-1] for name in _COUNTS_FOR_PARAMS if (named := self._named(name))}
+        if "params_active" in other and self.needs & other.keys():
+            # The law takes each count by its own name, and C = 6ND follows the active parameters.
+            other = {"params_active": other["params_active"]}
         if len(other) > 1:
             columns = list(other.values())
             fix = f"{_say_which('params', columns)} (or {quoted(columns[1])})"
@@ -287,8 +293,16 @@ class _Search:
 
     def loss_error(self) -> None:
         """Find the standard error of the loss."""
-        found = error_columns(self.names, self.columns.get("loss"))
-        found = [name for name in found if self._numbers(name)]
+        named = error_columns(self.names, self.columns.get("loss"))
+        found = [name for name in named if self._numbers(name)]
+        texts = [name for name in named if name not in found and self.raw[name].notna().any()]
+        if texts and not found:
+            self.notes.append(
+                LOSS_ERROR_IGNORED.note(
+                    f"column {texts[0]!r} holds no numbers, such as {self._example(texts[0])}, and "
+                    "is not used as the standard error of the loss"
+                )
+            )
         if len(found) == 1:
             self.columns[LOSS_SE] = found[0]
         elif found:
@@ -340,6 +354,10 @@ class _Search:
     def _numbers(self, name: str) -> bool:
         """Whether a column holds any number."""
         return bool(np.isfinite(counts_of(self.raw[name])).any())
+
+    def _example(self, name: str) -> str:
+        """The first text of a column."""
+        return shortened(repr(str(self.raw[name].dropna().iloc[0])), 20)
 
     def _equal(self, one: str, other: str, quantity: str) -> bool:
         """Whether two columns hold the same numbers, each in the unit that its name carries."""
