@@ -153,6 +153,7 @@ def _show_holdout(one: "Fit") -> None:
 
 
 _MOST_HELD_OUT = 5
+_MOST_DIGITS = 7
 
 
 def _worst_first(check: "Holdout") -> list[Any]:
@@ -187,7 +188,14 @@ def _digits(value: float, significant: int) -> str:
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
-    return f"[{_digits(ends[0], 3)}, {_digits(ends[1], 3)}]" if ends else "-"
+    """Both ends to three significant digits, or to as many as tell them apart."""
+    if ends is None:
+        return "-"
+    low, high = ends
+    significant = 3
+    while significant < _MOST_DIGITS and high - low < 10 * 10.0**-significant * abs(high):
+        significant += 1
+    return f"[{_digits(low, significant)}, {_digits(high, significant)}]"
 
 
 def _named_law(one: "Fit", indent: str = "") -> "Text":

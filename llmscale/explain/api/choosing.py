@@ -105,8 +105,8 @@ def _no_interval(fit: Fit, points: Mapping[str, Array]) -> str | None:
     if lost > _MOST_LOST:
         return f"{lost:.0%} of its refits overflow there"
     if not high[widest] < _WIDEST * low[widest]:
-        ends = digits.ends(float(low[widest]), float(high[widest]))
-        return f"its refits say anything there, {ends}"
+        ends = [digits.number(float(end[widest])) for end in (low, high)]
+        return f"its refits say anything from {' to '.join(ends)} there"
     return None
 
 

@@ -172,7 +172,7 @@ def _at_another(tested: Tested, level: float) -> Tested:
     if not tested.coverage:
         return tested
     said = f"{tested.coverage}; {100 * level:g}% forecasts were not tested"
-    return replace(tested, coverage=f"{said}: that takes the table")
+    return replace(tested, coverage=f"{said}: name the table for that")
 
 
 def read_for(asked: Asked) -> RunTable:

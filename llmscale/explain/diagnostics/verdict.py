@@ -1,5 +1,7 @@
 """A fit in one sentence: what was found, how it did on the runs held out, and how far to use it."""
 
+import math
+
 import numpy as np
 
 from llmscale.errors import both
@@ -51,6 +53,8 @@ def _found(fit: Fit) -> str:
 def _with_interval(fit: Fit, name: str) -> str:
     value, ends = fit.law.coefficients()[name], fit.intervals.get(name)
     places = 2 if abs(value) >= _SMALL else 4
+    if ends and ends[1] > ends[0]:
+        places = max(places, -math.floor(math.log10(ends[1] - ends[0])))
     interval = f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]" if ends else ""
     return f"{name} = {value:.{places}f}{interval}"
 

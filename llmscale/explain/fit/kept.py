@@ -151,7 +151,7 @@ def _payload(path: Path) -> dict[str, Any]:
             _again(payload),
         )
     if payload.pop("digest", None) != _digest(payload):
-        raise _damaged(path, "its content is not what was written", _again(payload))
+        raise _damaged(path, "it has changed since it was written", _again(payload))
     return payload
 
 

@@ -31,8 +31,9 @@ from llmscale.quantity import format_count
 
 FAR = EXTRAPOLATES_FAR.limit
 """Forecasts more than this many times beyond the runs are called far."""
-_SEEN = 0.1
-"""Of the plain interval's width: what is added beyond it by less is not worth a sentence."""
+_SEEN, _NOTHING = 0.1, 0.02
+"""What is added to the plain interval is not worth a sentence below the first share of its width,
+and nothing below the second share of what the other side gets."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,16 @@ class Forecast:
         more, less = max(below, above), min(below, above)
         if not (more > 2.0 * less and more > _SEEN * (plain_high - plain_low)):
             return ""
-        by = [size(amount, plain=law.plain) for amount in (below, above)]
+        sides = {"below": below, "above": above}
+        by = [
+            f"by {size(amount, 1, plain=law.plain)} {side}"
+            for side, amount in sides.items()
+            if amount > _NOTHING * more
+        ]
         own = self.tested is not None and self.tested.needs is not None
         whose = "public tables and of this one" if own else "public tables"
-        return f"by {by[0]} below and {by[1]} above, as runs of {whose} needed when held out"
+        only = "only " if len(by) == 1 else ""
+        return f"{only}{' and '.join(by)}, as runs of {whose} needed when held out"
 
     def rows(self) -> list[dict[str, float]]:
         """One row a point: what was asked for, and every number of the forecast."""

@@ -288,7 +288,9 @@ class _Search:
             self.columns[name] = name
             return
         same = [column for column in self.names if last_part(column) == name] or self._named(name)
-        if len(same) == 1 and same[0] not in self.columns.values():
+        # N may be one of the counts that a law takes by their own names, too.
+        is_count = name in self.needs and name in _COUNTS_FOR_PARAMS
+        if len(same) == 1 and (is_count or same[0] not in self.columns.values()):
             self.columns[name] = same[0]
 
     def loss_error(self) -> None:
