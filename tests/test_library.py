@@ -265,8 +265,8 @@ def test_a_damaged_foreign_or_old_fit_is_one_sentence(
         return signed({**whole, "kept": {**whole["kept"], **changes}})
 
     contents = {
-        text[: len(text) // 2]: "is damaged",
-        text.replace('"objective": {', '"objective": {"more": 1,', 1): "not what was written",
+        text[: len(text) // 2]: f"breaks off in line {text[: len(text) // 2].count('\n') + 1}",
+        text.replace('"objective": {', '"objective": {"more": 1,', 1): "has changed since",
         own: "is damaged",
         json.dumps({**whole, "fit_format": 99}): "is of format 99",
         json.dumps(old): "written by an older llmscale",

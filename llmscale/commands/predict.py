@@ -102,5 +102,5 @@ def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     loss, low, high = row["loss"], row["low"], row["high"]
     wide = digits.ends(low, high, loss)
     plain = digits.ends(row["plain_low"], row["plain_high"], loss)
-    beyond = f"{math.exp(row['horizon']):.3g}x" if row["horizon"] > 0 else "inside"
+    beyond = digits.times(math.exp(row["horizon"])) if row["horizon"] > 0 else "inside"
     return [*cells, digits.number(loss, low, high), output.stacked(wide, plain), beyond]

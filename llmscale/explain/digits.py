@@ -51,3 +51,10 @@ def _written(value: float, places: int) -> str:
     if value != 0 and not least <= abs(value) < largest:
         return f"{value:.3g}"
     return f"{value:.{places}f}"
+
+
+def times(factor: float, significant: int = 3) -> str:
+    """`3.1x`, `1,970x`: how many times, without powers of ten as far as that is readable."""
+    if not 10**significant <= factor < 1e7:
+        return f"{factor:.{significant}g}x"
+    return f"{float(f'{factor:.{significant}g}'):,.0f}x"

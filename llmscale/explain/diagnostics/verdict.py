@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from llmscale.errors import both
+from llmscale.explain import digits
 from llmscale.explain.estimation.result import Fit
 from llmscale.notes import Weight, weight_of
 from llmscale.notes.fitting import (
@@ -88,7 +89,8 @@ def _use(fit: Fit) -> str:
     if near:
         return f"usable near these runs ({near[0]})"
     but = f", but mind {wrong[0]}" if wrong else ""
-    return f"usable to {_tested(fit):.2g}x the largest run, as far as it was tested{but}"
+    far = digits.times(_tested(fit), 2)
+    return f"usable to {far} the largest run, as far as it was tested{but}"
 
 
 def _missed(fit: Fit) -> bool:

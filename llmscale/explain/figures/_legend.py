@@ -13,6 +13,7 @@ _POINTS_PER_INCH = 72
 _LETTER_POINTS = 3.5
 """Mean width of a letter of the legend's font size."""
 _LONGEST_FORMULA = 40
+_MOST_DECIMALS = 7
 _GLUE = "\u00a0"
 
 
@@ -111,11 +112,12 @@ def _interval(low: float, high: float) -> str:
 
 
 def _decimals(low: float, high: float) -> int:
-    """Decimals, at most four, that give the width of an interval two digits."""
+    """Decimals that give the width of an interval two digits, at most as many as losses of one in
+    a thousand ask for."""
     spread = high - low
     if not (math.isfinite(spread) and spread > 0):
         return 3
-    return min(4, max(0, 1 - math.floor(math.log10(spread))))
+    return min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(spread))))
 
 
 def _number(value: float) -> str:

@@ -116,9 +116,7 @@ def _draw_profiles(
     size = marker_size(len(frame))
     curves = [loss]
     alone = allocation.membership < 0
-    ax.plot(
-        params[alone], loss[alone], "o", ms=size, mew=0, color=_ALONE, zorder=2, label="no budget"
-    )
+    draw_points(ax, params[alone], loss[alone], held[alone], _ALONE, zorder=2, ms=size)
     for number, row in enumerate(budgets.itertuples()):
         colour, own = scale(float(row.flops)), allocation.membership == number
         draw_points(ax, params[own], loss[own], held[own], colour, ms=size)

@@ -42,6 +42,7 @@ from llmscale.explain.figures._style import (
     sequence,
     style,
 )
+from llmscale.explain.figures._text import literal
 from llmscale.explain.fit import Fit
 from llmscale.explain.forecast.forecast import law_band
 from llmscale.explain.laws import Array
@@ -104,7 +105,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         ax.set_xlabel(label(evidence, x))
         if plain:
             ax.set_ylim(bottom, top)
-            ax.set_ylabel(evidence.table.columns.get("loss", "score"))
+            ax.set_ylabel(literal(fits[0].metric))
         else:
             log_loss_axis(ax, (bottom, top))
             ax.set_ylabel(LABELS["loss"])

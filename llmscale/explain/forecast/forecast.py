@@ -108,7 +108,7 @@ class Forecast:
         at = ", ".join(f"{LETTERS.get(name, name)} = {amount(name, row)}" for name in self.at)
         said = digits.with_ends(row["loss"], row["low"], row["high"])
         level = f" ({100 * self.level:g}%)" if math.isfinite(row["low"]) else ""
-        beyond = f"{math.exp(row['horizon']):.3g}x beyond the runs"
+        beyond = f"{digits.times(math.exp(row['horizon']))} beyond the runs"
         where = beyond if row["horizon"] > 0 else "inside the runs"
         which = ", the furthest of those asked for" if len(self.rows()) > 1 else ""
         return f"{self.metric} {said}{level} at {at}: {where}{which}"
@@ -185,7 +185,7 @@ class Forecast:
         said = digits.with_ends(row["loss"], row["low"], row["high"])
         level = f" at {100 * self.level:g}%" if math.isfinite(row["low"]) else ""
         horizon = row["horizon"]
-        beyond = f", {math.exp(horizon):.3g}x beyond the runs" if horizon > 0 else ""
+        beyond = f", {digits.times(math.exp(horizon))} beyond the runs" if horizon > 0 else ""
         return f"{at}{self.metric} {said}{level}{beyond}"
 
     def _choice(self) -> list[str]:
@@ -208,7 +208,7 @@ class Forecast:
                 digits.number(row["loss"], row["low"], row["high"]),
                 digits.ends(row["low"], row["high"], row["loss"]),
                 digits.ends(row["plain_low"], row["plain_high"], row["loss"]),
-                f"{math.exp(row['horizon']):.3g}x" if row["horizon"] > 0 else "inside",
+                digits.times(math.exp(row["horizon"])) if row["horizon"] > 0 else "inside",
             )
             for place, row in enumerate(self.rows())
         ]
@@ -264,9 +264,9 @@ def forecast(
         notes.insert(
             0,
             EXTRAPOLATES_FAR.note(
-                f"the forecast lies {math.exp(furthest):.3g}x beyond the runs: past {FAR:g}x even "
-                "widened 90% intervals held 86% of the runs of public tables; measure a larger "
-                "budget in between",
+                f"the forecast lies {digits.times(math.exp(furthest))} beyond the runs: past "
+                f"{FAR:g}x even widened 90% intervals held 86% of the runs of public tables; "
+                "measure a larger budget in between",
             ),
         )
     nowhere = np.asarray(loss <= 0) & (not fit.law.plain)

@@ -134,7 +134,11 @@ def widened(
         above = _added(above, np.minimum(above_by, limit))
     moved = (below_by > 0) | (above_by > 0)
     ends = law.moved(loss, -below), law.moved(loss, above)
-    return np.where(moved, ends[0], low), np.where(moved, ends[1], high)
+    # By rounding an end that hardly moves could come out a hair inside.
+    return (
+        np.where(moved, np.minimum(ends[0], low), low),
+        np.where(moved, np.maximum(ends[1], high), high),
+    )
 
 
 def _added(half: Array, extra: Array) -> Array:
