@@ -153,7 +153,6 @@ def _show_holdout(one: "Fit") -> None:
 
 
 _MOST_HELD_OUT = 5
-_MOST_DIGITS = 7
 
 
 def _worst_first(check: "Holdout") -> list[Any]:
@@ -191,11 +190,11 @@ def _interval(ends: tuple[float, float] | None) -> str:
     """Both ends to three significant digits, or to as many as tell them apart."""
     if ends is None:
         return "-"
-    low, high = ends
-    significant = 3
-    while significant < _MOST_DIGITS and high - low < 10 * 10.0**-significant * abs(high):
-        significant += 1
-    return f"[{_digits(low, significant)}, {_digits(high, significant)}]"
+    from llmscale.explain import digits
+
+    significant = digits.telling_apart(*ends, 3)
+    low, high = (_digits(end, significant) for end in ends)
+    return f"[{low}, {high}]"
 
 
 def _named_law(one: "Fit", indent: str = "") -> "Text":

@@ -35,7 +35,9 @@ def _decimals(value: float, low: float, high: float) -> int:
     width = high - low
     if not (math.isfinite(width) and width > 0):
         return max(_decimals_of(value, _WITHOUT if abs(value) >= 1 else _WITHOUT - 1), 0)
-    least, most = (_decimals_of(value, digits) for digits in (_LEAST, _MOST))
+    # Of a value next to 0 what counts is how far it may be from it.
+    size = max(abs(value), width) if low <= 0 <= high else value
+    least, most = (_decimals_of(size, digits) for digits in (_LEAST, _MOST))
     return max(min(max(_decimals_of(width, _OF_WIDTH), least), most), 0)
 
 
@@ -50,7 +52,15 @@ def _written(value: float, places: int) -> str:
     largest, least = _PLAIN
     if value != 0 and not least <= abs(value) < largest:
         return f"{value:.3g}"
-    return f"{value:.{places}f}"
+    return f"{round(value, places) + 0.0:.{places}f}"
+
+
+def telling_apart(low: float, high: float, least: int) -> int:
+    """Significant digits, `least` or more, that show an interval's width to two digits."""
+    if not (math.isfinite(high - low) and high > low):
+        return least
+    needed = _decimals_of(high - low, 2) - _decimals_of(max(abs(low), abs(high)), 0)
+    return min(max(needed, least), _MOST)
 
 
 def times(factor: float, significant: int = 3) -> str:
