@@ -399,8 +399,8 @@ def test_what_notebooks_show_is_a_table_and_no_markup_of_the_files() -> None:
     budget = values[4]
     for name, (low, high) in budget.optima[1].intervals.items():
         if name in ("params", "tokens"):
-            ends = f"[{format_count(low)}, {format_count(high)}]"
-            assert ends in str(budget)
-            assert ends in Checked(budget._repr_html_()).text
+            said = f"[{format_count(low)}, {format_count(high)}]"
+            assert said in str(budget)
+            assert said in Checked(budget._repr_html_()).text
     ends = fits[0].intervals["alpha"]
     assert f"[{ends[0]:.4g}, {ends[1]:.4g}]" in Checked(fits[0]._repr_html_()).text

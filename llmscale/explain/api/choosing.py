@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def best_fit(
     ranked = judged(tests, _excess(points, fits))
     fit, unusable = _first_usable([one.law for one in ranked], asked, runs, points)
     left_out += unusable.items()
-    ranked = [one for one in ranked if one.law not in unusable]
+    ranked = tuple(one for one in ranked if one.law not in unusable)
     good = as_good(ranked)
     contenders = [
         Contender(
@@ -91,7 +92,7 @@ def _no_interval(fit: Fit, points: Mapping[str, Array]) -> str | None:
     """Why the refits of a law tell nothing of the points asked for, or None."""
     if not len(fit.replicates):
         return None
-    at = dict(points)
+    at: dict[str, Any] = dict(points)
     if set(points) == {"flops"}:
         best = fit.law.optimal(points["flops"])
         assert best is not None

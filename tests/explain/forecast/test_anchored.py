@@ -11,7 +11,7 @@ import pytest
 
 import llmscale
 from llmscale.errors import InputError
-from llmscale.explain.api import choosing
+from llmscale.explain.api.fitted import fits_of
 from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.fit.backtest import backtest
@@ -134,17 +134,15 @@ def test_a_law_that_errs_on_the_table_is_not_taken() -> None:
 def test_a_law_whose_refits_tell_nothing_is_left_out_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = choosing.fits_of
-
     def with_wild_anchored(asked: Any, *args: Any, **kwargs: Any) -> tuple[Fit, ...]:
-        (fit,) = made(asked, *args, **kwargs)
+        (fit,) = fits_of(asked, *args, **kwargs)
         if fit.law.name != "anchored":
             return (fit,)
         wild = fit.replicates.copy()
         wild[::3, 0] *= 100.0
         return (replace(fit, replicates=wild),)
 
-    monkeypatch.setattr(choosing, "fits_of", with_wild_anchored)
+    monkeypatch.setattr("llmscale.explain.api.choosing.fits_of", with_wild_anchored)
     told = llmscale.predict(
         isoflops(np.geomspace(1e18, 1e20, 5), misfit=0.02), flops=1e21, bootstrap=50
     )

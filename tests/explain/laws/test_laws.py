@@ -163,7 +163,7 @@ def test_laws_of_mixtures_of_experts_take_a_table_of_exactly_their_inputs(name: 
     """Next to the counts that a law takes N is the active parameters, as C = 6ND has it."""
     kind = LAWS.find(name)
     law: Any = kind(*kind.published)
-    columns = {one: kind.example_runs()[one] for one in kind.inputs}
+    columns = {one: kind.example_runs()[one] for one in law.inputs}
     noise = np.exp(0.001 * np.random.default_rng(0).standard_normal(len(columns[law.inputs[0]])))
     columns["loss"] = law.loss(*columns.values()) * noise
     if name == "joint-moe":
