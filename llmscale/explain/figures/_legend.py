@@ -14,6 +14,8 @@ _LETTER_POINTS = 3.5
 """Mean width of a letter of the legend's font size."""
 _LONGEST_FORMULA = 40
 _MOST_DECIMALS = 7
+_LONGEST_TOLD = 32
+"""Of a longer forecast of the runs held out the legend has a line of its own."""
 _GLUE = "\u00a0"
 
 
@@ -80,9 +82,9 @@ def holdout_label(holdout: Holdout) -> str:
     digits = f"{predicted:.{_decimals(low, high)}f}" if interval else f"{predicted:.4g}"
     pronoun = "it" if len(runs) == 1 else "them"
     # A real minus sign: a hyphen is too short to see at this size.
-    return f"held out; predicted without {pronoun}: {digits}{interval}, {error}".replace(
-        "-", "\u2212"
-    )
+    told = f"{digits}{interval}, {error}".replace("-", "\u2212")
+    between = " " if len(told) <= _LONGEST_TOLD else "\n"
+    return f"held out; predicted without {pronoun}:{between}{told}"
 
 
 def number_with_interval(value: float, interval: tuple[float, float] | None) -> str:
