@@ -139,9 +139,9 @@ class Fit:
         """Coefficients that neither the runs tell nor what is known beforehand."""
         return untold(self.law, self.intervals)
 
-    def shown(self, name: str) -> str:
+    def shown(self, name: str, significant: int = 6) -> str:
         """A coefficient as text; one that is not told as the power of ten that it happens to be."""
-        return f"{self.reads(name):.{1 if name in self.untold else 6}g}"
+        return f"{self.reads(name):.{1 if name in self.untold else significant}g}"
 
     def reads(self, name: str) -> float:
         """A coefficient as people are shown it: a floor that is nothing but rounding is 0."""

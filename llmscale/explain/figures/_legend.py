@@ -24,8 +24,9 @@ def law_label(fit: Fit, width: float, *, first: bool) -> str:
     band = f" with {100 * fit.level:g}% band" if fit.intervals else ""
     band += ", dashed: extrapolated" if first else ""
     numbers = [
-        _coefficient(name, value, fit.intervals.get(name))
-        for name, value in fit.law.coefficients().items()
+        _coefficient(name, fit.reads(name), fit.interval(name))
+        for name in fit.law.coefficient_names()
+        if name not in fit.untold
     ]
     lines = _lines("  ".join(numbers), width)
     head = wrapped(f"{short_formula(fit.law.formula)}{band}{_said(fit)}", width)
