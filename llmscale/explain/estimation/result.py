@@ -33,7 +33,8 @@ _AT_ONCE = 2**22
 @dataclass(frozen=True)
 class Origin:
     """What a fit says of its table without having it: where it is, what N counts (`count`), which
-    column became what, how many runs and rows there are, and what was left out and why."""
+    column became what, how many runs and rows there are, what was left out and why, and what its
+    losses are (see RunTable)."""
 
     path: Path
     count: str
@@ -43,6 +44,7 @@ class Origin:
     runs: int
     rows: int
     excluded: tuple[Excluded, ...]
+    metric: str = "loss"
 
     @property
     def named(self) -> str:
@@ -63,6 +65,7 @@ def origin_of(table: RunTable) -> Origin:
         runs=table.runs,
         rows=len(table.frame),
         excluded=table.excluded,
+        metric=table.metric,
     )
 
 
@@ -118,10 +121,12 @@ class Fit:
 
     @property
     def metric(self) -> str:
-        """What the law gives: a loss; or of scores and errors what their column is called."""
+        """What the law gives: a loss, or `1 - acc`; or of scores and errors what their column is
+        called."""
+        if self.law.metric == "loss" and not self.law.plain:
+            return self.origin.metric
         column = self.origin.columns.get("loss", "loss")
-        is_of_loss = self.law.metric == "loss" and not self.law.plain
-        return self.law.metric if is_of_loss or is_loss(column) else column
+        return self.law.metric if is_loss(column) else column
 
     @property
     def free(self) -> int:

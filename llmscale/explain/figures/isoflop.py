@@ -24,6 +24,7 @@ from llmscale.explain.figures._runs import (
     held_out,
     label,
     legend_below,
+    loss_label,
     mark_excluded,
     marker_size,
     power_text,
@@ -143,7 +144,7 @@ def _draw_profiles(
     log_axis(ax.xaxis, limits)
     ax.set_xlabel(label(evidence, "params"))
     log_loss_axis(ax, (bottom, top), perplexity=False)
-    ax.set_ylabel(LABELS["loss"])
+    ax.set_ylabel(loss_label(evidence))
 
 
 def _parabola(

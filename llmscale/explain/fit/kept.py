@@ -305,6 +305,7 @@ def _origin(payload: Mapping[str, Any]) -> Origin:
         runs=int(payload["n_runs"]),
         rows=int(payload["n_rows"]),
         excluded=tuple(excluded),
+        metric=str(payload.get("metric", "loss")),
     )
 
 

@@ -2,6 +2,7 @@
 so.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import llmscale
 from llmscale.errors import InputError
 from llmscale.explain.diagnostics.verdict import verdict
+from llmscale.explain.fit.kept import read_kept
 from llmscale.explain.laws.accuracy import Accuracy
 from llmscale.explain.laws.vocabulary import Vocabulary
 
@@ -39,6 +41,22 @@ def test_a_rising_score_is_taken_by_a_law_of_scores_and_by_no_other() -> None:
     assert llmscale.fit(renamed, "accuracy", **SHORT).metric == "accuracy"
     with pytest.raises(InputError, match="rises with N"):
         llmscale.fit(accuracies(), "power", columns={"loss": "acc"})
+
+
+def test_an_accuracy_turned_round_is_called_what_it_is(tmp_path: Path) -> None:
+    fit = llmscale.fit(
+        accuracies(),
+        "power-floor",
+        columns={"loss": "acc"},
+        units={"loss": "accuracy"},
+        **SHORT,
+        keep=tmp_path / "fit-mine.json",
+    )
+    assert read_kept(tmp_path / "fit-mine.json").metric == fit.metric == "1 - acc"
+    assert llmscale.predict(fit, params=2e9).verdict.startswith("1 - acc 0.")
+    axes = llmscale.plot(fit).figure.axes[0]
+    assert axes.get_ylabel() == "1 - acc"
+    assert not axes.child_axes
 
 
 def test_a_loss_that_falls_is_no_score() -> None:
