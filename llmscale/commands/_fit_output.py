@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
 from llmscale.errors import Note
+from llmscale.explain import digits
 from llmscale.notes.fitting import (
     COUNT_SENSITIVE,
     EMBEDDING_SHARE,
@@ -125,8 +126,6 @@ def show_reading(table: "RunTable | Origin", inputs: Iterable[str] = ()) -> None
 
 
 def _show_holdout(one: "Fit") -> None:
-    from llmscale.explain import digits
-
     check = one.holdout
     assert check is not None
     count = len(check.runs)
@@ -190,8 +189,6 @@ def _interval(ends: tuple[float, float] | None) -> str:
     """Both ends to three significant digits, or to as many as tell them apart."""
     if ends is None:
         return "-"
-    from llmscale.explain import digits
-
     significant = digits.telling_apart(*ends, 3)
     low, high = (_digits(end, significant) for end in ends)
     return f"[{low}, {high}]"

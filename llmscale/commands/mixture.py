@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
 from llmscale.commands._options import JsonOption, TableArgument, takes_settings
+from llmscale.explain import digits
 from llmscale.explain.api.settings import MixtureSpec
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ def mixture(
 
 def _show(best: "BestMixture") -> None:
     """The shares of one size and budget, and the law of the loss on each source."""
-    from llmscale.explain import digits
-
     loss = digits.number(best.loss)
     if best.loss_interval:
         loss = digits.with_ends(best.loss, *best.loss_interval)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
 from llmscale.commands._options import FitArgument, JsonOption, takes_settings
+from llmscale.explain import digits
 from llmscale.explain.api.settings import PredictSpec
 from llmscale.quantity import format_count
 
@@ -41,8 +42,6 @@ def predict(
 
 def _show_end(found: "EndForecast") -> None:
     """The end of a run under way."""
-    from llmscale.explain import digits
-
     level = f" ({100 * found.level:g}%)" if math.isfinite(found.low) else ""
     at = f"N = {format_count(found.params)}, D = {format_count(found.tokens)}"
     loss = digits.with_ends(found.loss, found.low, found.high)
@@ -93,8 +92,6 @@ def _show(found: "Forecast") -> None:
 
 def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     """One point: what was asked for, the loss, both intervals, and how far it lies beyond."""
-    from llmscale.explain import digits
-
     row = found.rows()[place]
     cells: list[str | Text] = [
         output.stacked(cell, ends) if ends else cell for _, cell, ends in found.asked(place)

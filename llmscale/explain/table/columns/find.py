@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.errors.printable import shortened
-from llmscale.explain.table.columns.loss_error import LOSS_SE, NONE, error_columns
+from llmscale.explain.table.columns.loss_error import LOSS_SE, NONE, error_columns, text_for_error
 from llmscale.explain.table.columns.loss_hint import loss_hint
 from llmscale.explain.table.columns.names import (
     ALIASES,
@@ -19,6 +18,7 @@ from llmscale.explain.table.columns.names import (
     OWN_TABLE,
     PLAIN,
     is_loss,
+    is_only_unit,
     is_training,
     is_validation,
     last_part,
@@ -33,7 +33,7 @@ from llmscale.explain.table.columns.pairs import check_shared, quoted
 from llmscale.explain.table.columns.units import counts_of, numbers_of, to_base
 from llmscale.explain.table.columns.validation import in_other_units, under_a_word
 from llmscale.explain.table.columns.wide import refuse_wide
-from llmscale.notes.reading import LOSS_ERROR_IGNORED, VALIDATION_LOSS
+from llmscale.notes.reading import VALIDATION_LOSS
 from llmscale.runs.shape import COUNTS
 
 __all__ = [
@@ -297,17 +297,11 @@ class _Search:
         """Find the standard error of the loss."""
         named = error_columns(self.names, self.columns.get("loss"))
         found = [name for name in named if self._numbers(name)]
-        texts = [name for name in named if name not in found and self.raw[name].notna().any()]
-        if texts and not found:
-            self.notes.append(
-                LOSS_ERROR_IGNORED.note(
-                    f"column {texts[0]!r} holds no numbers, such as {self._example(texts[0])}, and "
-                    "is not used as the standard error of the loss"
-                )
-            )
         if len(found) == 1:
             self.columns[LOSS_SE] = found[0]
-        elif found:
+        elif not found:
+            self.notes += text_for_error(self.raw, named)
+        else:
             self.aside.append(f"{listed(found)} (none used: --columns loss_se=NAME says which)")
 
     def units(self) -> dict[str, str]:
@@ -319,7 +313,7 @@ class _Search:
         rest = [name for name in found if name not in others]
         canonical = [name for name in rest if name.lower() == "loss"]
         full = [name for name in rest if read_name(name, "loss").base in PLAIN["loss"]]
-        full = [name for name in full if len(name) > 1 and not _only_unit(name)]
+        full = [name for name in full if len(name) > 1 and not is_only_unit(name)]
         last = [name for name in rest if plain(last_part(name)) in PLAIN["loss"]]
         last = [name for name in last if len(last_part(name)) > 1]
         letter = [name for name in rest if name.lower() == "l"]
@@ -357,10 +351,6 @@ class _Search:
         """Whether a column holds any number."""
         return bool(np.isfinite(counts_of(self.raw[name])).any())
 
-    def _example(self, name: str) -> str:
-        """The first text of a column."""
-        return shortened(repr(str(self.raw[name].dropna().iloc[0])), 20)
-
     def _equal(self, one: str, other: str, quantity: str) -> bool:
         """Whether two columns hold the same numbers, each in the unit that its name carries."""
         values = []
@@ -375,11 +365,6 @@ def _unit(column: str, quantity: str) -> str | None:
     """The unit that a column's name carries, if values can be converted from it."""
     unit = read_name(last_part(column), quantity).unit
     return None if unit == "bits_per_byte" else unit
-
-
-def _only_unit(name: str) -> bool:
-    """Whether a name is nothing but a unit, such as `perplexity`."""
-    return read_name(name, "loss").base in ("ppl", "perplexity", "bits", "nats")
 
 
 def _told(name: str) -> str:
