@@ -235,11 +235,12 @@ def draw(path: Path, held: pd.DataFrame, laws: Sequence[str]) -> None:
     for color, (law, share, ratio, label) in enumerate(intervals):
         runs = near[near["law"] == law]
         style = {"marker": "o", "markersize": 4, "color": f"C{color}", "label": label}
-        axes[1, 0].plot(*_line(runs, share), **style)
+        ahead, inside = _line(runs, share)
+        axes[1, 0].plot(ahead, 100 * inside, **style)
         if ratio:
             axes[1, 1].plot(*_line(runs, ratio, median=True), **style)
-    axes[1, 0].axhspan(0.85, 0.95, color="0.9")
-    axes[1, 0].set_ylabel("share of runs inside 90% intervals, all tables")
+    axes[1, 0].axhspan(85, 95, color="0.9")
+    axes[1, 0].set_ylabel("% of runs inside 90% intervals, all tables")
     axes[1, 1].set_ylabel("width against Chinchilla's plain interval")
     for ax in axes[1]:
         ax.set_xlabel("times beyond the fitted runs")
