@@ -151,7 +151,7 @@ FLAT_DIRECTION = Kind(
     "flat-direction",
     DOUBT,
     when="the loss hardly changes along a direction of the coefficients: the condition number of "
-    "the fit is {limit:,.0f} or more, or of `anchored` the runs hardly narrow what was known before",
+    "the fit is {limit:,.0f} or more; of `anchored` also if the runs hardly narrow what was known",
     means="The coefficients are not known one by one; only their joint effect near the runs is.",
     remedy="Use a law with fewer coefficients, or add runs.",
     limit=1e5,
