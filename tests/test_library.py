@@ -18,6 +18,8 @@ from typer.testing import CliRunner, Result
 
 import llmscale
 from llmscale.commands import app
+from llmscale.explain.fit.kept import read_kept
+from llmscale.quantity import format_count
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -169,6 +171,29 @@ def test_what_a_kept_fit_was_made_with_is_said_unless_it_is_asked_for(kept: Path
     assert notes(objective="squared", bootstrap=60) == []
 
 
+def test_a_kept_fit_says_which_level_was_tested(kept: Path) -> None:
+    told = llmscale.predict(kept, params=1e10, tokens=1e12, level=0.5)
+    at_own = llmscale.predict(kept, params=1e10, tokens=1e12)
+    assert at_own.coverage.startswith("on this table 90% forecasts held")
+    assert told.coverage.startswith(f"{at_own.coverage}; 50% forecasts were not tested")
+    assert at_own.low < told.low < told.high < at_own.high
+
+
+def test_the_fit_of_a_folder_that_was_moved_names_the_one_that_it_is_in(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    grid().assign(loss=lambda table: table["loss"] * (table["params"] / 1e8) ** 0.05).to_parquet(
+        old / "runs.parquet"
+    )
+    fit = llmscale.fit(old, "chinchilla", keep=True, bootstrap=20, holdout="none")
+    assert any(str(old) in note.message for note in fit.notes)
+    old.rename(new)
+    moved = read_kept(new / "fit-chinchilla.json")
+    assert moved.origin.path == new
+    for before, after in zip(fit.notes, moved.notes, strict=True):
+        assert after.message == before.message.replace(str(old), str(new))
+
+
 MY_LAW = """
 from dataclasses import dataclass
 from llmscale.explain.laws import Law
@@ -194,6 +219,7 @@ def test_a_folder_or_a_law_that_has_changed_is_fitted_again(tmp_path: Path) -> N
     made: dict[str, Any] = {"bootstrap": 0, "holdout": "none"}
     fit = llmscale.fit(folder, own, keep=True, **made)
     assert fit.kept == folder / "fit-MyLaw.json"
+    assert fit.formula == "L(N), with A, a"
 
     def used(law: str, source: Path = folder, **asked: Any) -> Path | None:
         found = llmscale.predict(source, params=1e9, law=law, **asked, **made)
@@ -264,9 +290,10 @@ def test_a_damaged_foreign_or_old_fit_is_one_sentence(
     def with_kept(**changes: Any) -> str:
         return signed({**whole, "kept": {**whole["kept"], **changes}})
 
+    half = text[: len(text) // 2]
     contents = {
-        text[: len(text) // 2]: "is damaged",
-        text.replace('"objective": {', '"objective": {"more": 1,', 1): "not what was written",
+        half: f"breaks off in line {half.count(chr(10)) + 1}",
+        text.replace('"objective": {', '"objective": {"more": 1,', 1): "has changed since",
         own: "is damaged",
         json.dumps({**whole, "fit_format": 99}): "is of format 99",
         json.dumps(old): "written by an older llmscale",
@@ -369,5 +396,11 @@ def test_what_notebooks_show_is_a_table_and_no_markup_of_the_files() -> None:
         assert "table" in shown.tags
         assert "script" not in shown.tags
         assert len(repr(value).splitlines()) <= 30
+    budget = values[4]
+    for name, (low, high) in budget.optima[1].intervals.items():
+        if name in ("params", "tokens"):
+            said = f"[{format_count(low)}, {format_count(high)}]"
+            assert said in str(budget)
+            assert said in Checked(budget._repr_html_()).text
     ends = fits[0].intervals["alpha"]
     assert f"[{ends[0]:.4g}, {ends[1]:.4g}]" in Checked(fits[0]._repr_html_()).text

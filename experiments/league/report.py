@@ -9,6 +9,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from llmscale.errors import counted
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
@@ -142,11 +144,11 @@ def readme(
         "of a table and asked for the runs of the higher ones, from up to eight origins. Error: "
         "mean |ln L̂ - ln L| in percent,",
         f"of near-optimal runs (a loss within {NEAR_OPTIMAL:.0%} of the lowest of their budget), "
-        "every table counting the same. Held: the",
-        "share inside of 90% intervals, plain ones (bootstrap or posterior, and noise) and as "
-        "`predict` gives them, made from",
-        "what other families of tables needed. Width: median against the plain interval of "
-        "Chinchilla's law. `curve_fit` is",
+        "every table counting the same. Plain and held:",
+        "how many percent of them lie inside of 90% intervals, plain ones (bootstrap or posterior, "
+        "and noise) and those that `predict` gives, made from",
+        "what other families of tables needed. Width: median, as a multiple of the plain interval "
+        "of Chinchilla's law. `curve_fit` is",
         "scipy's on the raw loss; `auto` is what `llmscale predict` does if no law is named.",
         "",
         "    python experiments/league/collect.py ... --out TABLES",
@@ -161,14 +163,14 @@ def readme(
         if not some:
             continue
         most = max(row["tables"] for row in some)
-        lines += ["", f"## Near-optimal runs: {kind} ({most} tables)", ""]
+        lines += ["", f"## Near-optimal runs: {kind} ({counted(most, 'table')})", ""]
         lines += _by_law(some, laws)
     everything = [row for row in rows if row["kind"] == "all" and row["runs"] == "all"]
     lines += ["", "## All runs, however far off the optimum", "", *_by_law(everything, laws)]
     lines += ["", "## Every table: error of near-optimal runs 7 to 15x ahead", ""]
     lines += [f"| table | runs | {' | '.join(laws)} |", f"| --- | --- |{' --- |' * len(laws)}"]
     for row in each:
-        cells = [_two(row["error_7_to_15"].get(law)) for law in laws]
+        cells = [_percent(row["error_7_to_15"].get(law)) for law in laws]
         mark = "" if row["seen"] else " (not seen)"
         lines.append(f"| {row['table']}{mark} | {row['runs']} | {' | '.join(cells)} |")
     lines += ["", "![Error by distance](error.png)", ""]
@@ -176,8 +178,7 @@ def readme(
         lines += ["## Laws in one variable", "", f"`power-floor` on {one['slices']} slices:", ""]
         lines += ["| | runs | error | plain held | held | times as wide |", "|" + " --- |" * 6]
         for where in ("next", "further"):
-            cells = [_two(one[where][name]) for name in ("error", "plain", "held", "ratio")]
-            lines.append(f"| {where} | {one[where]['runs']} | {' | '.join(cells)} |")
+            lines.append(f"| {where} | {one[where]['runs']} | {' | '.join(_cells(one[where]))} |")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -190,14 +191,21 @@ def _by_law(rows: list[dict[str, Any]], laws: Sequence[str]) -> list[str]:
     for law in laws:
         cells = []
         for words in DISTANCES:
-            row = at.get((law, words), {})
-            cells += [_two(row.get(name)) for name in ("error", "plain", "held", "ratio")]
+            cells += _cells(at.get((law, words), {}))
         lines.append(f"| {law} | {' | '.join(cells)} |")
     return lines
 
 
-def _two(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _cells(row: dict[str, Any]) -> list[str]:
+    """Error, share inside plain intervals and inside those held, and width, each in its unit."""
+    if not row:
+        return [""] * 4
+    inside = [f"{row[name]:.0%}" for name in ("plain", "held")]
+    return [_percent(row["error"]), *inside, f"{row['ratio']:.2f}x"]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}%"
 
 
 def draw(path: Path, held: pd.DataFrame, laws: Sequence[str]) -> None:
@@ -224,13 +232,14 @@ def draw(path: Path, held: pd.DataFrame, laws: Sequence[str]) -> None:
     axes[0, 0].legend(frameon=False)
     for law in ("auto", REFERENCE):
         runs, style = near[near["law"] == law], styles[law]
-        axes[1, 0].plot(*_line(runs, "held"), label=law, **style)
-        axes[1, 0].plot(*_line(runs, "plain"), label=f"{law}, plain", **style, linestyle="--")
+        for share, label, line in (("held", law, "-"), ("plain", f"{law}, plain", "--")):
+            ahead, inside = _line(runs, share)
+            axes[1, 0].plot(ahead, 100 * inside, label=label, **style, linestyle=line)
         axes[1, 1].plot(*_line(runs, "ratio", median=True), label=law, **style)
-    axes[1, 0].axhspan(0.85, 0.95, color="0.9")
-    axes[1, 0].set_ylim(0.4, 1.0)
+    axes[1, 0].axhspan(85, 95, color="0.9")
+    axes[1, 0].set_ylim(40, 100)
     axes[1, 1].set_ylim(bottom=0.0)
-    axes[1, 0].set_ylabel("share of runs inside 90% intervals, all tables")
+    axes[1, 0].set_ylabel("% of runs inside 90% intervals, all tables")
     axes[1, 1].set_ylabel("width against Chinchilla's plain interval")
     for ax in axes[1]:
         ax.set_xlabel("times beyond the fitted runs")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
 from llmscale.errors import Note
+from llmscale.explain import digits
 from llmscale.notes.fitting import (
     COUNT_SENSITIVE,
     EMBEDDING_SHARE,
@@ -61,10 +62,7 @@ def _coefficients(fits: "tuple[Fit, ...]") -> "Table":
     for name in dict.fromkeys(name for one in fits for name in one.law.coefficient_names()):
         cells: list[str] = []
         for one in fits:
-            pair = _value(one.law.coefficients().get(name), one.intervals.get(name), 5)
-            if pair[0] and name in one.constraints.held:
-                pair[1] = one.ends(name)
-            cells += pair
+            cells += _coefficient(one, name)
         shown.add_row(name, *cells)
     if any(one.compute_optimal for one in fits):
         for name, meaning in (("a", "N* ∝ C^a"), ("b", "D* ∝ C^b")):
@@ -80,6 +78,18 @@ def _coefficients(fits: "tuple[Fit, ...]") -> "Table":
     objectives = [f"{one.objective:.4g}" for one in fits]
     shown.add_row("objective", *(cell for text in objectives for cell in (text, "")), style="dim")
     return shown
+
+
+def _coefficient(fit: "Fit", name: str) -> list[str]:
+    """Value and interval of a coefficient, both empty if the law has none of this name."""
+    if name not in fit.law.coefficient_names():
+        return ["", ""]
+    if name in fit.untold:
+        return [fit.shown(name), "not told"]
+    pair = _value(fit.reads(name), fit.interval(name), 5)
+    if name in fit.constraints.held:
+        pair[1] = fit.ends(name)
+    return pair
 
 
 def _value(value: float | None, ends: tuple[float, float] | None, digits: int) -> list[str]:
@@ -129,12 +139,13 @@ def _show_holdout(one: "Fit") -> None:
         f"{check.error_text}{bias}{inside}",
     )
     for row in _worst_first(check)[:_MOST_HELD_OUT]:
-        interval = f" [{row.low:.4f}, {row.high:.4f}]" if check.has_interval else ""
         outside = "" if row.inside or not check.has_interval else ", outside"
+        measured = digits.number(row.loss, row.low, row.high)
+        predicted = digits.with_ends(row.predicted, row.low, row.high)
         output.results.say(
             f"  {row.title}:",
             "yellow" if outside else "",
-            f"measured {row.loss:.4f}, predicted {row.predicted:.4f}{interval}{outside}",
+            f"measured {measured}, predicted {predicted}{outside}",
         )
     if count > _MOST_HELD_OUT:
         output.results.print(f"  and {count - _MOST_HELD_OUT} nearer to their forecast: --json")
@@ -175,7 +186,12 @@ def _digits(value: float, significant: int) -> str:
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
-    return f"[{_digits(ends[0], 3)}, {_digits(ends[1], 3)}]" if ends else "-"
+    """Both ends to three significant digits, or to as many as tell them apart."""
+    if ends is None:
+        return "-"
+    significant = digits.telling_apart(*ends, 3)
+    low, high = (_digits(end, significant) for end in ends)
+    return f"[{low}, {high}]"
 
 
 def _named_law(one: "Fit", indent: str = "") -> "Text":
@@ -278,10 +294,7 @@ def show_groups(found: "Groups") -> None:
             fits = [found.fits[name] for name in shown]
             table.add_row(
                 key,
-                *(
-                    _with_interval(fit.law.coefficients()[key], fit.intervals.get(key))
-                    for fit in fits
-                ),
+                *(_with_interval(fit.reads(key), fit.interval(key)) for fit in fits),
             )
         checks = [found.fits[name].holdout for name in shown]
         table.add_row(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
 from llmscale.commands._options import JsonOption, TableArgument, takes_settings
+from llmscale.explain import digits
 from llmscale.explain.api.settings import MixtureSpec
 
 if TYPE_CHECKING:
@@ -37,12 +38,16 @@ def mixture(
 
 def _show(best: "BestMixture") -> None:
     """The shares of one size and budget, and the law of the loss on each source."""
-    loss = f"{best.loss:.4f}{_ends(best.loss_interval)}"
+    loss = digits.number(best.loss)
+    if best.loss_interval:
+        loss = digits.with_ends(best.loss, *best.loss_interval)
     output.results.say(f"{best.title}:", "bold", f"the mean loss is lowest at {loss}", "bold")
     mean = " + ".join(f"{share:.3g} x loss on {name}" for name, share in best.targets.items())
     tried = ", ".join(f"{share:.3g} {name}" for name, share in best.measured_shares.items())
     output.results.print(f"mean loss: {mean}")
-    output.results.print(f"lowest of the runs there are: {best.measured:.4f}, with shares {tried}")
+    output.results.print(
+        f"lowest of the runs there are: {digits.number(best.measured)}, with shares {tried}"
+    )
     table = output.make_table("", "source", "best share", "interval", "law", left=0)
     for name, share in best.shares.items():
         law = best.fits[name].law if name in best.fits else None

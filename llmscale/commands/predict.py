@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscale.commands import output
 from llmscale.commands._options import FitArgument, JsonOption, takes_settings
+from llmscale.explain import digits
 from llmscale.explain.api.settings import PredictSpec
 from llmscale.quantity import format_count
 
@@ -43,14 +44,17 @@ def _show_end(found: "EndForecast") -> None:
     """The end of a run under way."""
     ends = ", without an interval"
     if math.isfinite(found.low):
-        ends = f" {_ends(found.low, found.high)} ({100 * found.level:g}%)"
-    said = f"{found.run} will end at loss {found.loss:.4f}{ends}"
+        ends = f" ({100 * found.level:g}%)"
+    loss = digits.with_ends(found.loss, found.low, found.high)
+    said = f"{found.run} will end at loss {loss}{ends}"
     output.results.say("forecast:", "bold", said, "bold")
     at = f"N = {format_count(found.params)}, {found.share:.0%} of D = {format_count(found.tokens)}"
-    by = f"{at}; training loss {found.now:.4f} now; judged by {found.finished} finished runs"
-    output.results.print(output.styled(by))
+    now = f"training loss {digits.number(found.now)} now"
+    output.results.print(output.styled(f"{at}; {now}; judged by {found.finished} finished runs"))
     if found.law_loss is not None:
-        output.results.say(f"{found.law}:", "", f"{found.law_loss:.4f} for its size and tokens")
+        output.results.say(
+            f"{found.law}:", "", f"{digits.number(found.law_loss)} for its size and tokens"
+        )
     if found.coverage:
         output.results.say("coverage:", "", found.coverage)
 
@@ -68,10 +72,12 @@ def _show(found: "Forecast") -> None:
         output.results.say("law:", "", found.chosen.reason)
         if found.chosen.spread_text:
             output.results.say("", "", found.chosen.spread_text)
+        for law, reason in found.chosen.left_out:
+            output.results.say("left out:", "", f"{law} ({reason})")
     show_reading(fit.origin, fit.law.inputs)
     columns: list[str | Text] = [
         *(LETTERS.get(name, name) for name in found.at),
-        "loss",
+        found.metric,
         output.stacked(f"{100 * found.level:g}% interval", "by noise alone"),
         output.stacked("beyond", "the runs"),
     ]
@@ -80,29 +86,20 @@ def _show(found: "Forecast") -> None:
     for place in range(len(found.rows())):
         table.add_row(*_cells(found, place))
     output.results.print(table)
+    if found.widening:
+        output.results.say("widened:", "", found.widening)
     if found.coverage:
         output.results.say("coverage:", "", found.coverage)
 
 
 def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     """One point: what was asked for, the loss, both intervals, and how far it lies beyond."""
-    from llmscale.explain.forecast.forecast import amount
-
     row = found.rows()[place]
-    best = found.optima[place].intervals if found.optima else {}
-    cells: list[str | Text] = []
-    for name in found.at:
-        cell = amount(name, row)
-        if name in best:
-            low, high = best[name]
-            cells.append(output.stacked(cell, f"[{format_count(low)}, {format_count(high)}]"))
-        else:
-            cells.append(cell)
-    wide, plain = _ends(row["low"], row["high"]), _ends(row["plain_low"], row["plain_high"])
-    horizon = row["horizon"]
-    beyond = f"{math.exp(horizon):.3g}x" if horizon > 0 else "inside"
-    return [*cells, f"{row['loss']:.4f}", output.stacked(wide, plain), beyond]
-
-
-def _ends(low: float, high: float) -> str:
-    return f"[{low:.4f}, {high:.4f}]" if math.isfinite(low) else "-"
+    cells: list[str | Text] = [
+        output.stacked(cell, ends) if ends else cell for _, cell, ends in found.asked(place)
+    ]
+    loss, low, high = row["loss"], row["low"], row["high"]
+    wide = digits.ends(low, high, loss)
+    plain = digits.ends(row["plain_low"], row["plain_high"], loss)
+    beyond = digits.times(math.exp(row["horizon"])) if row["horizon"] > 0 else "inside"
+    return [*cells, digits.number(loss, low, high), output.stacked(wide, plain), beyond]

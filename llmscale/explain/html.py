@@ -5,6 +5,7 @@ from html import escape
 
 from llmscale.errors import Note
 from llmscale.errors.printable import masked, one_line, shortened
+from llmscale.explain import digits
 
 MOST_ROWS = 20
 """Rows of a table that are shown; of more, how many there are is said."""
@@ -41,12 +42,13 @@ def notes(found: Iterable[Note]) -> str:
     return f"<details><summary>{len(items)} {word}</summary><ul>{''.join(items)}</ul></details>"
 
 
-def ends(interval: Sequence[float] | None, form: str = ".4g") -> str:
+def ends(interval: Sequence[float] | None) -> str:
     """`[1.75, 1.87]`, or nothing if there is no interval."""
     if interval is None:
         return ""
     low, high = interval
-    return f"[{low:{form}}, {high:{form}}]"
+    significant = digits.telling_apart(low, high, 4)
+    return f"[{low:.{significant}g}, {high:.{significant}g}]"
 
 
 def _row(cells: Sequence[object]) -> str:

@@ -151,7 +151,7 @@ FLAT_DIRECTION = Kind(
     "flat-direction",
     DOUBT,
     when="the loss hardly changes along a direction of the coefficients: the condition number of "
-    "the fit is {limit:,.0f} or more",
+    "the fit is {limit:,.0f} or more; of `anchored` also if the runs hardly narrow what was known",
     means="The coefficients are not known one by one; only their joint effect near the runs is.",
     remedy="Use a law with fewer coefficients, or add runs.",
     limit=1e5,
@@ -197,6 +197,14 @@ DEPENDENT_RUNS = Kind(
     means="Branches of a trunk share its seed and data, so they are drawn together: the intervals "
     "rest on the trunks, not on the branches.",
     remedy="Nothing, or train more trunks.",
+)
+TRUNKS_IGNORED = Kind(
+    "trunks-ignored",
+    DOUBT,
+    when="a column names what runs came from, in a circle or across sizes",
+    means="It tells no trunks apart, and runs are taken to be independent: if branches share a "
+    "trunk, the intervals are too narrow.",
+    remedy="Fix the column; or rename it if it says something else.",
 )
 SIZE_EFFECT = Kind(
     "size-effect",

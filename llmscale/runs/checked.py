@@ -94,13 +94,24 @@ def read_object(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise DamagedFile(path, f"byte {error.start} is no text") from error
     except (ValueError, RecursionError) as error:
-        reason = f"it is no JSON ({error})" if path.stat().st_size else "it is empty"
-        raise DamagedFile(path, reason) from error
+        raise DamagedFile(path, _no_json(error)) from error
     except OSError as error:
         raise DamagedFile(path, error.strerror or str(error)) from error
     if not isinstance(payload, dict):
         raise DamagedFile(path, f"it holds {_say(payload)}, not a table of keys and values")
     return payload
+
+
+def _no_json(error: Exception) -> str:
+    """What is wrong with a text that is no JSON, in words: most often its end is missing."""
+    if not isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON ({error})"
+    if not error.doc.strip():
+        return "it is empty"
+    ended = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    if ended:
+        return f"it breaks off in line {error.lineno}"
+    return f"line {error.lineno} is no JSON at column {error.colno}"
 
 
 def known_object(path: Path) -> dict[str, Any]:

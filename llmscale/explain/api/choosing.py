@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from llmscale.errors import InputError, LlmscaleError
+from llmscale.explain import digits
 from llmscale.explain.api.fitted import Asked, fits_of
 from llmscale.explain.estimation.options import Options
-from llmscale.explain.estimation.result import Fit
+from llmscale.explain.estimation.result import Fit, with_coefficients
 from llmscale.explain.estimation.suitability import default_laws, inputs_of, no_chinchilla
 from llmscale.explain.fit.backtest import Backtest, backtest
 from llmscale.explain.fit.choice import CANDIDATES, as_good, judged
@@ -19,6 +21,9 @@ from llmscale.explain.laws.anchored import Anchored
 from llmscale.explain.table import RunTable
 
 _OF_TWO = ("params", "tokens")
+_MOST_LOST, _WIDEST = 0.05, 2.0
+"""A law that more of its refits give no loss by, or whose interval has ends this factor apart, is
+not forecast with if another one can be."""
 
 
 def best_fit(
@@ -47,6 +52,9 @@ def best_fit(
     if not fits:
         raise InputError("no law gives a loss there", "forecast nearer to the runs")
     ranked = judged(tests, _excess(points, fits))
+    fit, unusable = _first_usable([one.law for one in ranked], asked, runs, points)
+    left_out += unusable.items()
+    ranked = tuple(one for one in ranked if one.law not in unusable)
     good = as_good(ranked)
     contenders = [
         Contender(
@@ -60,9 +68,47 @@ def best_fit(
         )
         for one in ranked
     ]
-    chosen = Chosen(tuple(contenders), tuple(left_out))
-    fit = fits_of(replace(asked, laws=(chosen.law,)), runs, first=True, holdout="none")[0]
-    return fit, chosen
+    return fit, Chosen(tuple(contenders), tuple(left_out))
+
+
+def _first_usable(
+    laws: Sequence[str], asked: Asked, runs: RunTable, points: Mapping[str, Array]
+) -> tuple[Fit, dict[str, str]]:
+    """The fit of the first law whose refits tell something of what is asked, and why not those of
+    the laws before it; the first of all if there is none."""
+    unusable: dict[str, str] = {}
+    fits = []
+    for law in laws:
+        fit = fits_of(replace(asked, laws=(law,)), runs, first=True, holdout="none")[0]
+        reason = _no_interval(fit, points)
+        if reason is None:
+            return fit, unusable
+        fits.append(fit)
+        unusable[law] = reason
+    return fits[0], {}
+
+
+def _no_interval(fit: Fit, points: Mapping[str, Array]) -> str | None:
+    """Why the refits of a law tell nothing of the points asked for, or None."""
+    if not len(fit.replicates):
+        return None
+    at: dict[str, Any] = dict(points)
+    if set(points) == {"flops"}:
+        best = fit.law.optimal(points["flops"])
+        assert best is not None
+        at = {"params": best[0], "tokens": best[1]}
+    with np.errstate(all="ignore"):
+        inputs = [np.reshape(value, (1, -1)) for value in fit.inputs_at(at)]
+        loss_BX = np.asarray(with_coefficients(fit.law, fit.replicates).loss(*inputs))
+        low, high = (np.ravel(end) for end in fit.band(**at))
+        lost = float((~np.isfinite(loss_BX)).mean(axis=0).max())
+        widest = int(np.argmax(high / low))
+    if lost > _MOST_LOST:
+        return f"{lost:.0%} of its refits overflow there"
+    if not high[widest] < _WIDEST * low[widest]:
+        ends = [digits.number(float(end[widest])) for end in (low, high)]
+        return f"its refits say anything from {' to '.join(ends)} there"
+    return None
 
 
 def _no_split(runs: RunTable) -> InputError:

@@ -154,16 +154,25 @@ def fits_of(
 
 
 def tested(fit: Fit, level: float) -> Tested | None:
-    """What forecasts of this law have held on its own table; None if nothing tells."""
+    """What forecasts of this law have held on its own table; None if nothing tells. Of a kept fit
+    without its table, what they held at the level it was made at."""
     if fit.tested is not None and fit.level == level:
         return fit.tested
     if fit.runs is None or not fit.options.bootstrap:
-        return None
+        return fit.tested and _at_another(fit.tested, level)
     if fit.level != level:
         return check(replace(fit, options=replace(fit.options, level=level))).tested
     if fit not in _tested:
         _tested[fit] = check(fit).tested
     return _tested[fit]
+
+
+def _at_another(tested: Tested, level: float) -> Tested:
+    """A test that says that forecasts of this level were not part of it."""
+    if not tested.coverage:
+        return tested
+    said = f"{tested.coverage}; {100 * level:g}% forecasts were not tested"
+    return replace(tested, coverage=f"{said}: name the table for that")
 
 
 def read_for(asked: Asked) -> RunTable:

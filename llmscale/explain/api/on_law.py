@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscale.errors import InputError
+from llmscale.explain import digits
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.fit.kept import read_kept
 from llmscale.explain.forecast.forecast import forecast
@@ -43,6 +44,6 @@ def _line(fit: Fit, row: Run, loss: float) -> str | None:
     side = "above" if off > 0 else "below"
     return (
         f"- `{fit.law.name}`, {fit.formula}, fitted to {fit.origin.runs} runs, gives "
-        f"{float(found.loss):.4f} [{low:.4f}, {high:.4f}] for its size and tokens; the run's loss "
+        f"{digits.with_ends(float(found.loss), low, high)} for its size and tokens; the run's loss "
         f"is {abs(off):.2%} {side} that."
     )

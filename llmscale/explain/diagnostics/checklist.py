@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, listed
+from llmscale.explain import digits
 from llmscale.explain.diagnostics._checklist_sheet import Items, Sheet
 from llmscale.explain.diagnostics._training_setup import training_setup
 from llmscale.explain.diagnostics.evidence import counted, known
@@ -230,10 +231,13 @@ def _used(sheet: Sheet) -> str:
 
 def _coefficients(fit: Fit) -> str:
     parts = []
-    for name, value in fit.law.coefficients().items():
-        part = f"{name} = {value:.4g}"
-        if ends := fit.intervals.get(name):
-            part += f" ({ends[0]:.3g} to {ends[1]:.3g})"
+    for name in fit.law.coefficient_names():
+        part = f"{name} = {fit.shown(name, 4)}"
+        if name in fit.untold:
+            part += " (not told by the runs)"
+        elif ends := fit.interval(name):
+            significant = digits.telling_apart(*ends, 3)
+            part += f" ({ends[0]:.{significant}g} to {ends[1]:.{significant}g})"
         parts.append(part)
     return ", ".join(parts)
 

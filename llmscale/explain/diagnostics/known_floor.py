@@ -1,6 +1,7 @@
 """Whether a fitted floor is that of the language, if the table says what this is."""
 
 from llmscale.errors import Note
+from llmscale.explain import digits
 from llmscale.explain.diagnostics.evidence import Evidence
 from llmscale.notes.fitting import KNOWN_FLOOR
 from llmscale.notes.kind import Weight
@@ -19,10 +20,11 @@ def known_floor(evidence: Evidence) -> Note | None:
     if len(truths) != 1 or ends is None:
         return None
     truth, floor = float(truths[0]), law.coefficients()[law.floor]
+    shown = [digits.number(value, *ends) for value in (truth, floor, *ends)]
     said = (
-        f"the language of this text itself loses {truth:.4f} nats a token on the validation text; "
-        f"the floor {law.floor} is {floor:.4f}, {100 * evidence.fit.level:g}% interval "
-        f"{ends[0]:.4f} to {ends[1]:.4f}"
+        f"the language of this text itself loses {shown[0]} nats a token on the validation text; "
+        f"the floor {law.floor} is {shown[1]}, {100 * evidence.fit.level:g}% interval {shown[2]} "
+        f"to {shown[3]}"
     )
     if ends[0] <= truth <= ends[1]:
         return KNOWN_FLOOR.note(f"{said}, which holds it")

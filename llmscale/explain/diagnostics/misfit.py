@@ -61,9 +61,9 @@ def residual_trend(evidence: Evidence) -> Note | None:
     large = max(max(thirds) - min(thirds) for _, _, thirds in found) > _LARGE_TREND
     ahead = "the law will miss beyond them" if large else "other forms may fit as well"
     return RESIDUAL_TREND.note(
-        f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical loss is {first} the "
-        f"law in the lowest third of {name}, {second} it in the middle and {third} it in the "
-        f"highest, so {ahead}. Compare forms: {evidence.command} --law "
+        f"residuals have a trend in {name}{also}, p = {p:.0e}: the typical {evidence.fit.metric} "
+        f"is {first} the law in the lowest third of {name}, {second} it in the middle and {third} "
+        f"it in the highest, so {ahead}. Compare forms: {evidence.command} --law "
         f"all{_largest_half(evidence, name)}",
         Weight.DOUBT if large else Weight.NEWS,
     )

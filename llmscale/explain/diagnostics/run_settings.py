@@ -124,7 +124,9 @@ def mixed_settings(evidence: Evidence) -> Note | None:
         return None
     point_R = groups(frame, [name for name in _NAMED if name in frame])
     off_R = evidence.level - _means(evidence.level, point_R)[point_R]
-    taken = {*evidence.fit.law.inputs, *LETTERS, *_SEARCHED}
+    law, columns = evidence.fit.law, evidence.fit.origin.columns
+    known = {*law.inputs, *law.explained}
+    taken = {*known, *(columns.get(name, name) for name in known), *LETTERS, *_SEARCHED}
     names = [name for name in differing(frame, point_R) if name not in taken]
     found = [(*_effect(off_R, values_of(frame[name])), name) for name in names]
     certain = [(effect, name) for p, effect, name in found if p < MIXED_SETTINGS.limit]

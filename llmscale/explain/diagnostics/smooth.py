@@ -5,7 +5,7 @@ Arrays are (R,) for R runs: ln loss less the law's, or the logarithm of a column
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +154,7 @@ class Group:
     rows: Rows
 
 
-_SAME, _MOST_EDGES, _LEAST = 0.01, 24, 2
+_SAME, _MOST_EDGES, _LEAST, _ONE_LEVEL = 0.01, 24, 2, 0.03
 
 
 def groups_of(axes: Mapping[str, Array]) -> Iterator[Group]:
@@ -162,17 +162,23 @@ def groups_of(axes: Mapping[str, Array]) -> Iterator[Group]:
     least."""
     for axis, logs in axes.items():
         order = np.sort(logs)
-        edges = order[np.flatnonzero(np.diff(order) > _SAME)]
-        if len(edges) > _MOST_EDGES:
-            edges = edges[np.linspace(0, len(edges) - 1, _MOST_EDGES).round().astype(int)]
-        for edge in edges:
+        every = order[np.flatnonzero(np.diff(order) > _SAME)]
+        for edge in _some(every):
             above = logs > edge + 1e-9
             # The smaller part is the one that is off, as far as anybody can tell.
             place = "above" if above.sum() <= len(above) / 2 else "below"
             rows = above if place == "above" else ~above
             if rows.sum() >= _LEAST:
                 yield Group(axis, place, rows)
-        for low, high in pairwise(edges):
-            rows = (logs > low + 1e-9) & (logs <= high + 1e-9)
-            if rows.sum() >= _LEAST:
+        # Each a level of its own: neighbours that differ, such as the D of budgets, are no group.
+        for number in _some(np.arange(len(every) - 1)):
+            rows = (logs > every[number] + 1e-9) & (logs <= every[number + 1] + 1e-9)
+            if rows.sum() >= _LEAST and np.ptp(logs[rows]) < _ONE_LEVEL:
                 yield Group(axis, "at", rows)
+
+
+def _some(values: NDArray[Any]) -> NDArray[Any]:
+    """All of them, or if they are many some, evenly spread."""
+    if len(values) <= _MOST_EDGES:
+        return values
+    return np.asarray(values[np.linspace(0, len(values) - 1, _MOST_EDGES).round().astype(int)])

@@ -1,8 +1,11 @@
 """A fit in one sentence: what was found, how it did on the runs held out, and how far to use it."""
 
+import math
+
 import numpy as np
 
 from llmscale.errors import both
+from llmscale.explain import digits
 from llmscale.explain.estimation.result import Fit
 from llmscale.notes import Weight, weight_of
 from llmscale.notes.fitting import (
@@ -16,6 +19,8 @@ from llmscale.notes.fitting import (
 )
 
 _MOST_EXPONENTS = 2
+_SMALL = 0.095
+"""Smaller exponents are shown with two more decimals."""
 _MOST_CODES = 2
 _NEAR_ONLY = tuple(
     kind.code
@@ -41,14 +46,18 @@ def verdict(fit: Fit) -> str:
 def _found(fit: Fit) -> str:
     exponents = [_with_interval(fit, name) for name in fit.law.exponents[:_MOST_EXPONENTS]]
     runs = "run" if fit.table.runs == 1 else "runs"
-    what = ", ".join(exponents) or fit.law.name
-    return f"{what} from {fit.table.runs} {runs}"
+    if not exponents:
+        return f"fitted to {fit.table.runs} {runs}"
+    return f"{', '.join(exponents)} from {fit.table.runs} {runs}"
 
 
 def _with_interval(fit: Fit, name: str) -> str:
     value, ends = fit.law.coefficients()[name], fit.intervals.get(name)
-    interval = f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""
-    return f"{name} = {value:.2f}{interval}"
+    places = 2 if abs(value) >= _SMALL else 4
+    if ends and ends[1] > ends[0]:
+        places = max(places, -math.floor(math.log10(ends[1] - ends[0])))
+    interval = f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]" if ends else ""
+    return f"{name} = {value:.{places}f}{interval}"
 
 
 def _checked(fit: Fit) -> str:
@@ -80,7 +89,8 @@ def _use(fit: Fit) -> str:
     if near:
         return f"usable near these runs ({near[0]})"
     but = f", but mind {wrong[0]}" if wrong else ""
-    return f"usable to {_tested(fit):.2g}x the largest run, as far as it was tested{but}"
+    far = digits.times(_tested(fit), 2)
+    return f"usable to {far} the largest run, as far as it was tested{but}"
 
 
 def _missed(fit: Fit) -> bool:

@@ -4,16 +4,17 @@ Rows of one run share their point (`levels.points`). Runs that branched from one
 seed, its order of data and its luck: they are found by a column that names what each came from
 (`parent`, `trunk`, `branch_of`, ...) and resampled together, as the checkpoints of a run are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmscale.errors import Note, counted
+from llmscale.errors import Note, counted, listed
 from llmscale.explain.estimation.levels import has_steps, levels, numbers, points, words
 from llmscale.explain.table.columns.names import columns_named, spellings
-from llmscale.notes.fitting import DEPENDENT_RUNS, SIZE_EFFECT
+from llmscale.notes.fitting import DEPENDENT_RUNS, SIZE_EFFECT, TRUNKS_IGNORED
 
 _TRUNKS = spellings(
     """
@@ -76,7 +77,7 @@ def dependence(frame: pd.DataFrame, inputs: tuple[str, ...]) -> Dependence:
     word = words(inputs[0], number) if len(inputs) == 1 else "points"
     word = "runs" if steps else word
     if found is None:
-        return Dependence(point_R, steps, word, tuple(shared))
+        return Dependence(point_R, steps, word, tuple(shared), tuple(_ignored(frame)))
     column, trunk_R = found
     trunk = Shared("trunk", trunk_R, _OF_TRUNKS)
     if shared and shared[0].groups == trunk.groups:
@@ -94,7 +95,9 @@ def trunks(frame: pd.DataFrame) -> tuple[str, NDArray[np.int_]] | None:
     """The column that names what runs came from, and the trunk of every row; None without one that
     joins runs of one size."""
     for column in columns_named(frame.columns, _TRUNKS):
-        trunk_R = _roots(frame, column)
+        trunk_R, circle = _roots(frame, column)
+        if circle:
+            continue
         rows = np.bincount(trunk_R)
         if len(rows) < 2 or rows.max() < 2 or not _of_one_size(frame, trunk_R):
             continue
@@ -103,21 +106,40 @@ def trunks(frame: pd.DataFrame) -> tuple[str, NDArray[np.int_]] | None:
     return None
 
 
-def _roots(frame: pd.DataFrame, column: str) -> NDArray[np.int_]:
+def _ignored(frame: pd.DataFrame) -> Iterator[Note]:
+    """What to say of columns that name what runs came from, and cannot be followed."""
+    for column in columns_named(frame.columns, _TRUNKS):
+        trunk_R, circle = _roots(frame, column)
+        trunks = int(trunk_R.max()) + 1
+        why = ""
+        if circle:
+            why = f"{listed(circle, 3)} came from each other, in a circle"
+        elif 1 < trunks < frame["run_id"].nunique() and not _of_one_size(frame, trunk_R):
+            why = "those of one trunk differ in size"
+        if why:
+            yield TRUNKS_IGNORED.note(
+                f"what runs came from by column {column!r} is not used, since {why}: runs are "
+                "taken to be independent"
+            )
+
+
+def _roots(frame: pd.DataFrame, column: str) -> tuple[NDArray[np.int_], list[str]]:
     """The first of the runs that each row came from, as an index: its parent's parent, and so
-    on."""
+    on; and the runs that came from themselves by way of others."""
     own = frame["run_id"].astype(str)
     given = frame[column].where(frame[column].notna(), "").astype(str)
     came_from = given.where(~given.str.strip().str.lower().isin(_NONE), own)
     parent = dict(zip(own, came_from, strict=True))
-    roots = []
+    roots, circle = [], []
     for run, first in zip(own, came_from, strict=True):
         seen = {run}
         while first in parent and first not in seen and parent[first] != first:
             seen.add(first)
             first = parent[first]
         roots.append(first)
-    return np.asarray(pd.factorize(np.array(roots, dtype=object))[0])
+        if first == run != parent[run]:
+            circle.append(run)
+    return np.asarray(pd.factorize(np.array(roots, dtype=object))[0]), circle
 
 
 def _of_one_size(frame: pd.DataFrame, index_R: NDArray[np.int_]) -> bool:

@@ -56,10 +56,13 @@ class EvaluationNoise:
         frame = table.frame.assign(weight=typical / (self.tau_squared + error**2))
         return replace(table, frame=frame, columns={**table.columns, "weight": _WEIGHED})
 
-    def note(self) -> Note:
-        """How much of the noise is of evaluation, and what would lower it."""
+    def note(self, law: str = "the law") -> Note:
+        """How much of the noise about `law` is of evaluation, and what would lower it."""
         degrees = f"{self.degrees} degree{'s' if self.degrees != 1 else ''} of freedom"
-        start = f"runs are off the law by {_root(self.total)} of the loss ({degrees})"
+        start = (
+            f"single runs are off {law} by {_root(self.total)} of the loss (root mean square on "
+            f"{degrees})"
+        )
         seeds = f"seeds differ by {_root(self.seeds)} (on {self.free_seeds})"
         evaluation = f"{_root(self.evaluation)} by evaluation (column {self.column!r})"
         if self.shared:

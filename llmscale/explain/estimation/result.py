@@ -19,8 +19,13 @@ from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import Reach
 from llmscale.explain.laws import LETTERS, Array, Law, Surface
 from llmscale.explain.table import Excluded, RunTable
+from llmscale.explain.table.columns.names import is_loss
 from llmscale.runs.json_values import plain
 
+_NO_FLOOR = 1e-9
+"""Nats per token: floors below it are rounding."""
+_ANYTHING = 1e3
+"""How many times as high as its lower end the upper end is of an interval that tells nothing."""
 _AT_ONCE = 2**22
 """Losses (refits × points) that are held in memory at once."""
 
@@ -28,7 +33,8 @@ _AT_ONCE = 2**22
 @dataclass(frozen=True)
 class Origin:
     """What a fit says of its table without having it: where it is, what N counts (`count`), which
-    column became what, how many runs and rows there are, and what was left out and why."""
+    column became what, how many runs and rows there are, what was left out and why, and what its
+    losses are (see RunTable)."""
 
     path: Path
     count: str
@@ -38,6 +44,7 @@ class Origin:
     runs: int
     rows: int
     excluded: tuple[Excluded, ...]
+    metric: str = "loss"
 
     @property
     def named(self) -> str:
@@ -58,6 +65,7 @@ def origin_of(table: RunTable) -> Origin:
         runs=table.runs,
         rows=len(table.frame),
         excluded=table.excluded,
+        metric=table.metric,
     )
 
 
@@ -112,6 +120,15 @@ class Fit:
         return self.options.constraints
 
     @property
+    def metric(self) -> str:
+        """What the law gives: a loss, or `1 - acc`; or of scores and errors what their column is
+        called."""
+        if self.law.metric == "loss" and not self.law.plain:
+            return self.origin.metric
+        column = self.origin.columns.get("loss", "loss")
+        return self.law.metric if is_loss(column) else column
+
+    @property
     def free(self) -> int:
         """How many coefficients were fitted."""
         return self.constraints.free(self.law.coefficient_names())
@@ -122,12 +139,36 @@ class Fit:
         said = f", with {self.constraints}" if self.constraints else ""
         return f"{self.law.formula}{said}"
 
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Coefficients that neither the runs tell nor what is known beforehand."""
+        return untold(self.law, self.intervals)
+
+    def shown(self, name: str, significant: int = 6) -> str:
+        """A coefficient as text; one that is not told as the power of ten that it happens to be."""
+        return f"{self.reads(name):.{1 if name in self.untold else significant}g}"
+
+    def reads(self, name: str) -> float:
+        """A coefficient as people are shown it: a floor that is nothing but rounding is 0."""
+        value = float(self.law.coefficients()[name])
+        return 0.0 if name == self.law.floor and abs(value) < _NO_FLOOR else value
+
     def ends(self, name: str) -> str:
         """The interval of a coefficient as text, or what it has instead of one."""
         if name in self.constraints.held:
             leader = self.constraints.tied.get(name)
             return "fixed" if leader is None else f"= {leader}"
-        return html.ends(self.intervals.get(name))
+        if name in self.untold:
+            return "not told by the runs"
+        return html.ends(self.interval(name))
+
+    def interval(self, name: str) -> tuple[float, float] | None:
+        """The interval of a coefficient as people are shown it."""
+        found = self.intervals.get(name)
+        if found is None or name != self.law.floor:
+            return found
+        low, high = (0.0 if abs(end) < _NO_FLOOR else end for end in found)
+        return low, high
 
     @property
     def table(self) -> RunTable:
@@ -213,6 +254,7 @@ class Fit:
             "table": str(self.origin.path),
             "variables": list(self.law.inputs),
             "columns": dict(self.origin.columns),
+            "metric": self.metric,
             "n_runs": self.origin.runs,
             "n_rows": self.origin.rows,
             "excluded": [
@@ -249,18 +291,15 @@ class Fit:
 
     def __str__(self) -> str:
         lines = [f"{self.formula}  ({self.law.source}), {self.origin.size}"]
-        for name, value in self.law.coefficients().items():
-            lines.append(f"  {name:<6} {value:.6g}  {self.ends(name)}".rstrip())
+        for name in self.law.coefficient_names():
+            lines.append(f"  {name:<6} {self.shown(name)}  {self.ends(name)}".rstrip())
         lines += [f"  {self.holdout}"] if self.holdout else []
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        rows = [
-            (name, f"{value:.6g}", self.ends(name))
-            for name, value in self.law.coefficients().items()
-        ]
+        rows = [(name, self.shown(name), self.ends(name)) for name in self.law.coefficient_names()]
         best = self.compute_optimal or {}
         for name, meaning in (("a", "N* ∝ C^a"), ("b", "D* ∝ C^b")):
             if name in best:
@@ -291,6 +330,14 @@ class Fit:
                 f"give {', '.join(f'{LETTERS.get(name, name)}=...' for name in needed)}",
             )
         return [at[name] for name in needed]
+
+
+def untold(law: Law, intervals: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Coefficients of a law with knowledge of its own whose intervals span more than a thousand
+    times."""
+    if law.told_by_runs is None:
+        return ()
+    return tuple(name for name, (low, high) in intervals.items() if high > _ANYTHING * low > 0)
 
 
 def with_coefficients(law: Law, rows_BK: Array) -> Law:

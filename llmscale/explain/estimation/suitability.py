@@ -49,6 +49,11 @@ def inputs_of(law: type[Law], variable: str = "params") -> tuple[str, ...]:
     return tuple(law(*[1.0] * len(law.coefficient_names())).inputs)
 
 
+def counts_of_experts(law: type[Law]) -> tuple[str, ...]:
+    """Which counts of the parameters of a mixture of experts a law takes by their own names."""
+    return tuple(name for name in inputs_of(law) if name in ("params_total", "params_active"))
+
+
 def law_in_both(frame: pd.DataFrame) -> str:
     """How to get a law in N and D from these runs: fit it, or measure what it takes."""
     reason = no_chinchilla(frame)

@@ -291,7 +291,8 @@ def _unsettled(fitted: Fitted, ends: solver.Solutions) -> list[Note]:
     shown = size(misfit, 1, plain=fitted.surface.plain)
     if objective.name != "squared" and misfit > _FAR_ABOVE * objective.delta:
         message += (
-            f" (the misfit, {shown}, is far above delta: --delta {misfit:.1g} settles sooner)"
+            f" (the typical residual, {shown} by the median, is far above delta: --delta "
+            f"{misfit:.1g} settles sooner)"
         )
     return [REFITS_NOT_SETTLED.note(message, _weight(unsettled / count))]
 

@@ -179,7 +179,9 @@ class Variances:
             spread = size(np.sqrt(self.points / self.runs_a_point), 2, plain=plain)
             share = spread if plain else f"{spread} of the loss"
             degrees = "1 degree" if self.free_points == 1 else f"{self.free_points} degrees"
-            parts.append(f"misfit {share} on {degrees} of freedom")
+            means = "" if self.runs_a_point == 1 else " of the mean of a point's runs"
+            beside = " beside what they share" if self.shared else ""
+            parts.append(f"root mean square misfit{means}{beside} {share} on {degrees} of freedom")
         if self.free_seeds > 0:
             parts.append(
                 f"{spread_word} {size(np.sqrt(self.seeds), plain=plain)} on {self.free_seeds}"

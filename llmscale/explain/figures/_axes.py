@@ -31,9 +31,8 @@ def spaced_ticks(
 
     Of every scale of round numbers the one with most ticks wins, so that a log axis from 2.9 to 4.2
     gets 3, 3.2, 3.4 … and one from 10 to 10 000 gets decades."""
-    candidates = [
-        _multiples(low, high, step * 10.0**power) for power in range(-4, 7) for step in (1, 2, 5)
-    ]
+    steps = [step * 10.0**power for power in range(-8, 7) for step in (1, 2, 5)]
+    candidates = [_multiples(low, high, step) for step in steps if step <= high]
     candidates += [decades(low, high, mantissas) for mantissas in _MANTISSAS]
     gap = (place(high) - place(low)) / (most + 0.5)
     spaced = [ticks for ticks in candidates if _gap(ticks, place) >= gap]

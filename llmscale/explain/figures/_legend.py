@@ -13,6 +13,9 @@ _POINTS_PER_INCH = 72
 _LETTER_POINTS = 3.5
 """Mean width of a letter of the legend's font size."""
 _LONGEST_FORMULA = 40
+_MOST_DECIMALS = 7
+_LONGEST_TOLD = 32
+"""Of a longer forecast of the runs held out the legend has a line of its own."""
 _GLUE = "\u00a0"
 
 
@@ -21,8 +24,9 @@ def law_label(fit: Fit, width: float, *, first: bool) -> str:
     band = f" with {100 * fit.level:g}% band" if fit.intervals else ""
     band += ", dashed: extrapolated" if first else ""
     numbers = [
-        _coefficient(name, value, fit.intervals.get(name))
-        for name, value in fit.law.coefficients().items()
+        _coefficient(name, fit.reads(name), fit.interval(name))
+        for name in fit.law.coefficient_names()
+        if name not in fit.untold
     ]
     lines = _lines("  ".join(numbers), width)
     head = wrapped(f"{short_formula(fit.law.formula)}{band}{_said(fit)}", width)
@@ -79,9 +83,9 @@ def holdout_label(holdout: Holdout) -> str:
     digits = f"{predicted:.{_decimals(low, high)}f}" if interval else f"{predicted:.4g}"
     pronoun = "it" if len(runs) == 1 else "them"
     # A real minus sign: a hyphen is too short to see at this size.
-    return f"held out; predicted without {pronoun}: {digits}{interval}, {error}".replace(
-        "-", "\u2212"
-    )
+    told = f"{digits}{interval}, {error}".replace("-", "\u2212")
+    between = " " if len(told) <= _LONGEST_TOLD else "\n"
+    return f"held out; predicted without {pronoun}:{between}{told}"
 
 
 def number_with_interval(value: float, interval: tuple[float, float] | None) -> str:
@@ -111,11 +115,12 @@ def _interval(low: float, high: float) -> str:
 
 
 def _decimals(low: float, high: float) -> int:
-    """Decimals, at most four, that give the width of an interval two digits."""
+    """Decimals that give the width of an interval two digits, at most as many as losses of one in
+    a thousand ask for."""
     spread = high - low
     if not (math.isfinite(spread) and spread > 0):
         return 3
-    return min(4, max(0, 1 - math.floor(math.log10(spread))))
+    return min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(spread))))
 
 
 def _number(value: float) -> str:

@@ -76,6 +76,12 @@ def label(evidence: Evidence, column: str) -> str:
     return LABELS.get(column) or literal(column.replace("_", " "))
 
 
+def loss_label(evidence: Evidence) -> str:
+    """What the losses are: nats per token, or made of an accuracy."""
+    metric = evidence.table.metric
+    return LABELS["loss"] if metric == "loss" else literal(metric)
+
+
 def marker_size(runs: int) -> float:
     """Points across: smaller markers for more runs."""
     return 4.2 if runs <= 60 else 2.8 if runs <= 500 else 1.8

@@ -17,7 +17,7 @@ from llmscale.errors import InputError
 from llmscale.explain.estimation.result import with_coefficients
 from llmscale.explain.estimation.suitability import law_in_both
 from llmscale.explain.figures import COLUMN_INCHES, Drawing, Evidence
-from llmscale.explain.figures._axes import LABELS, decades, log_count_axis, padded
+from llmscale.explain.figures._axes import decades, log_count_axis, padded
 from llmscale.explain.figures._legend import fitted_formula, number_with_interval
 from llmscale.explain.figures._runs import (
     SIDE_BY_SIDE,
@@ -28,6 +28,7 @@ from llmscale.explain.figures._runs import (
     held_out,
     label,
     legend_below,
+    loss_label,
     marker_size,
     muted_line,
     power_text,
@@ -93,7 +94,7 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         ax.set_ylabel(label(evidence, "tokens"))
         if title:
             figure.suptitle(title)
-        draw_bar(figure, ax, norm, LABELS["loss"], ticks=_inside(levels, loss)[::2])
+        draw_bar(figure, ax, norm, loss_label(evidence), ticks=_inside(levels, loss)[::2])
         legend_below(figure, entries, 2 if width >= SIDE_BY_SIDE else 1)
         figure.draw_without_rendering()  # names lie on their lines, clear of runs, in the layout
         marks = ax.transData.transform(everywhere.to_numpy(dtype=float))

@@ -24,6 +24,7 @@ from llmscale.explain.figures._runs import (
     held_out,
     label,
     legend_below,
+    loss_label,
     mark_excluded,
     marker_size,
     power_text,
@@ -116,9 +117,7 @@ def _draw_profiles(
     size = marker_size(len(frame))
     curves = [loss]
     alone = allocation.membership < 0
-    ax.plot(
-        params[alone], loss[alone], "o", ms=size, mew=0, color=_ALONE, zorder=2, label="no budget"
-    )
+    draw_points(ax, params[alone], loss[alone], held[alone], _ALONE, zorder=2, ms=size)
     for number, row in enumerate(budgets.itertuples()):
         colour, own = scale(float(row.flops)), allocation.membership == number
         draw_points(ax, params[own], loss[own], held[own], colour, ms=size)
@@ -145,7 +144,7 @@ def _draw_profiles(
     log_axis(ax.xaxis, limits)
     ax.set_xlabel(label(evidence, "params"))
     log_loss_axis(ax, (bottom, top), perplexity=False)
-    ax.set_ylabel(LABELS["loss"])
+    ax.set_ylabel(loss_label(evidence))
 
 
 def _parabola(

@@ -27,6 +27,7 @@ from llmscale.explain.figures._runs import (
     excluded_entries,
     held_out,
     label,
+    loss_label,
     mark_excluded,
 )
 from llmscale.explain.figures._style import (
@@ -42,6 +43,7 @@ from llmscale.explain.figures._style import (
     sequence,
     style,
 )
+from llmscale.explain.figures._text import literal
 from llmscale.explain.fit import Fit
 from llmscale.explain.forecast.forecast import law_band
 from llmscale.explain.laws import Array
@@ -104,10 +106,10 @@ def draw(evidence: Evidence, *, width: float = COLUMN_INCHES, title: str | None 
         ax.set_xlabel(label(evidence, x))
         if plain:
             ax.set_ylim(bottom, top)
-            ax.set_ylabel(evidence.table.columns.get("loss", "score"))
+            ax.set_ylabel(literal(fits[0].metric))
         else:
-            log_loss_axis(ax, (bottom, top))
-            ax.set_ylabel(LABELS["loss"])
+            log_loss_axis(ax, (bottom, top), perplexity=evidence.table.metric == "loss")
+            ax.set_ylabel(loss_label(evidence))
         if title:
             ax.set_title(title)
         _legends(figure, ax, evidence, budgets, bar, width, alike)

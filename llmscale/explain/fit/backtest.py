@@ -61,6 +61,8 @@ class Backtest:
     level: float
     budgets: int
     frame: pd.DataFrame
+    plain: bool = False
+    """Whether the law's residuals are differences, and not of logarithms."""
 
     @property
     def n(self) -> int:
@@ -87,9 +89,9 @@ class Backtest:
         """Median width of the widened interval over that of the plain one, at the next budget,
         further, and at all."""
         frame = self.frame
-        ratio = np.log(frame["high"] / frame["low"]) / np.log(
-            frame["plain_high"] / frame["plain_low"]
-        )
+        ends = frame[["low", "high", "plain_low", "plain_high"]]
+        level = ends if self.plain else np.log(ends)
+        ratio = (level["high"] - level["low"]) / (level["plain_high"] - level["plain_low"])
         near = frame["steps"] == 1
         return {
             "next": _median(ratio[near]),
@@ -124,7 +126,7 @@ class Backtest:
     def bias(self) -> Bias:
         """On which side of their forecast the runs of the next budget lie, each judged once."""
         near = self.frame[self.frame["steps"] == 1]
-        return bias_of(near["run_id"], near["loss"], near["predicted"])
+        return bias_of(near["run_id"], near["loss"], near["predicted"], plain=self.plain)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -231,6 +233,7 @@ def backtest(
         options.level,
         number,
         pd.concat(parts, ignore_index=True) if parts else _nothing(),
+        kind.plain,
     )
 
 

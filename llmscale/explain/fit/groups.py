@@ -93,8 +93,7 @@ class Groups:
         names = next(iter(self)).law.coefficient_names()
         rows = []
         for group, fit in self.fits.items():
-            values = fit.law.coefficients()
-            cells = [f"{values[name]:.4g} {fit.ends(name)}" for name in names]
+            cells = [f"{fit.shown(name, 4)} {fit.ends(name)}" for name in names]
             rows.append((group, len(fit.table.frame), *cells))
         for group, law in self.joint.items():
             shared = [f"{law.coefficients()[name]:.4g}" for name in names]

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -102,7 +103,7 @@ def keep_in_folder(fits: Sequence[Fit]) -> tuple[Fit, ...]:
 def keep(fit: Fit, path: Path, others: Sequence[Fit] = ()) -> Fit:
     """Write a fit; the file names the others of its table, too. Raises InputError."""
     make_folder(path.parent, _PLACE)
-    payload = {"fit_format": FORMAT, **to_json([fit, *others]), "kept": _kept(fit)}
+    payload = {"fit_format": FORMAT, **to_json([fit, *others]), "kept": _kept(fit, path)}
     payload["digest"] = _digest(payload)
     write_text(path, json.dumps(payload, indent=2, allow_nan=False) + "\n")
     return replace(fit, kept=path)
@@ -115,7 +116,8 @@ def read_kept(path: Path | str, law: type[Law] | None = None) -> Fit:
     payload = _payload(path)
     try:
         kind = _law_of(path, payload, law).with_coefficients(payload["coefficients"])
-        return _restored(path, payload, kind)
+        fit = _restored(path, payload, kind)
+        return _in_folder(fit, path.parent) if payload["kept"].get("in_its_folder") else fit
     except KeyError as error:
         raise _damaged(path, f"it has no {error.args[0]}") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -149,7 +151,7 @@ def _payload(path: Path) -> dict[str, Any]:
             _again(payload),
         )
     if payload.pop("digest", None) != _digest(payload):
-        raise _damaged(path, "its content is not what was written", _again(payload))
+        raise _damaged(path, "it has changed since it was written", _again(payload))
     return payload
 
 
@@ -181,7 +183,7 @@ def _law_of(path: Path, payload: Mapping[str, Any], own: type[Law] | None) -> ty
     return own
 
 
-def _kept(fit: Fit) -> dict[str, Any]:
+def _kept(fit: Fit, path: Path) -> dict[str, Any]:
     settings = settings_of(fit.law)
     tested = fit.tested and {
         "coverage": fit.tested.coverage,
@@ -194,6 +196,7 @@ def _kept(fit: Fit) -> dict[str, Any]:
         "settings": settings,
         "law_digest": law_digest(type(fit.law)),
         "table": fingerprint(fit.table),
+        "in_its_folder": fit.origin.path == path.parent,
         "reading": fit.origin.reading,
         "size": fit.origin.size,
         "reach": {
@@ -249,6 +252,22 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
     )
 
 
+def _in_folder(fit: Fit, folder: Path) -> Fit:
+    """The fit of a results folder, which may have been moved since: of the one that it is in."""
+    if fit.origin.path == folder:
+        return fit
+    name = re.escape(command_line(fit.origin.path))
+    was = re.compile(rf"(?<!\S){name}(?=[\s,;:)]|\.?$|\.\s)")
+
+    def here(notes: Sequence[Note]) -> tuple[Note, ...]:
+        now = command_line(folder)
+        return tuple(replace(note, message=was.sub(lambda _: now, note.message)) for note in notes)
+
+    tested = fit.tested and replace(fit.tested, notes=here(fit.tested.notes))
+    origin = replace(fit.origin, path=folder)
+    return replace(fit, origin=origin, notes=here(fit.notes), tested=tested)
+
+
 def _needs(payload: Mapping[str, Any] | None) -> OwnNeeds | None:
     return None if payload is None else OwnNeeds.from_json(payload)
 
@@ -286,6 +305,7 @@ def _origin(payload: Mapping[str, Any]) -> Origin:
         runs=int(payload["n_runs"]),
         rows=int(payload["n_rows"]),
         excluded=tuple(excluded),
+        metric=str(payload.get("metric", "loss")),
     )
 
 

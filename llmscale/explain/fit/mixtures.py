@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, listed
+from llmscale.explain import digits
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
@@ -54,7 +55,7 @@ class BestMixture:
 
     def __str__(self) -> str:
         said = [f"{share:.3f} {name}" for name, share in self.shares.items()]
-        return f"{self.title}: {' + '.join(said)}, loss {self.loss:.4f}"
+        return f"{self.title}: {' + '.join(said)}, loss {digits.number(self.loss)}"
 
     def to_json(self) -> dict[str, Any]:
         laws = {name: fit.to_json() for name, fit in self.fits.items()}

@@ -34,7 +34,12 @@ from llmscale.explain.estimation.options import Options, without_constraints
 from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.repeats import differing
 from llmscale.explain.estimation.result import Fit, origin_of, run_weights
-from llmscale.explain.estimation.suitability import default_laws, default_variable, inputs_of
+from llmscale.explain.estimation.suitability import (
+    counts_of_experts,
+    default_laws,
+    default_variable,
+    inputs_of,
+)
 from llmscale.explain.fit.anchoring import anchored
 from llmscale.explain.fit.stand_ins import with_stand_ins
 from llmscale.explain.forecast.asked import forecast_at
@@ -190,7 +195,8 @@ def as_table(source: Source, laws: Sequence[str | type[Law]] = ()) -> RunTable:
     kinds = [law_named(law) for law in laws]
     own = [kind for law, kind in zip(laws, kinds, strict=True) if not isinstance(law, str)]
     own += [kind for kind in kinds if not set(inputs_of(kind)) & set(LETTERS)]
-    needs = dict.fromkeys(chain.from_iterable(map(inputs_of, own)))
+    of_experts = [counts_of_experts(kind) for kind in kinds]
+    needs = dict.fromkeys(chain.from_iterable([*map(inputs_of, own), *of_experts]))
     scores = bool(kinds) and all(kind.plain for kind in kinds)
     return read_table(source, needs=[*needs], scores=scores)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmscale.errors import InputError, Note, listed
+from llmscale.explain import digits
 from llmscale.explain.estimation.levels import numbers
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, with_coefficients
@@ -48,8 +49,8 @@ class TaskForecast:
                 for name, values in self.at.items()
             )
             lines.append(
-                f"{at}  {self.metric} {score:.4f} [{low:.4f}, {high:.4f}] at "
-                f"{100 * self.level:g}%, by a loss of {loss:.4f}"
+                f"{at}  {self.metric} {digits.with_ends(score, low, high)} at "
+                f"{100 * self.level:g}%, by a loss of {digits.number(loss)}"
             )
         return "\n".join(lines)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from llmscale.errors import both, counted
+from llmscale.explain import digits
 from llmscale.explain.laws import Array
 from llmscale.runs.json_values import plain
 
@@ -90,6 +91,11 @@ class Chosen:
         return f"{how}; next {second.law}, {by}, whose forecast {_apart(first, second)}"
 
     @property
+    def left_out_text(self) -> str:
+        """The laws that could not be asked, each with the reason; empty if there is none."""
+        return "; ".join(f"{law} ({reason})" for law, reason in self.left_out)
+
+    @property
     def spread_text(self) -> str:
         """What laws that forecast equally well say; empty if there is but one."""
         spread = self.spread
@@ -104,7 +110,7 @@ class Chosen:
             low, high = spread["params"][-1]
             parts.append(f"N* from {low:.2g} to {high:.2g}")
         low, high = spread["loss"][-1]
-        parts.append(f"the loss from {low:.4f} to {high:.4f}")
+        parts.append("the loss from {} to {}".format(*map(digits.number, (low, high))))
         return f"{both(spread['laws'])} forecast equally well, and say {both(parts)}"
 
     def to_json(self) -> dict[str, Any]:

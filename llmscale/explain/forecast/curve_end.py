@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmscale.errors import InputError, Note, both, first_lines
+from llmscale.explain import digits
 from llmscale.explain.forecast.curve import Curve
 from llmscale.explain.forecast.curve_backtest import FEWEST_TESTS, Backtest, Tests, backtest
 from llmscale.explain.forecast.curve_fall import FEWEST, Asked
@@ -69,10 +70,9 @@ class EndForecast:
     @property
     def sentence(self) -> str:
         """`1M at 60M tokens, 45% trained, will end at loss 3.2101 [3.1854, 3.2350] (90%)`."""
-        ends = ""
-        if math.isfinite(self.low):
-            ends = f" [{self.low:.4f}, {self.high:.4f}] ({100 * self.level:g}%)"
-        return f"{self.run}, {self.share:.0%} trained, will end at loss {self.loss:.4f}{ends}"
+        level = f" ({100 * self.level:g}%)" if math.isfinite(self.low) else ""
+        loss = digits.with_ends(self.loss, self.low, self.high)
+        return f"{self.run}, {self.share:.0%} trained, will end at loss {loss}{level}"
 
     def to_json(self) -> dict[str, Any]:
         """What `predict --from-curve --json` prints."""

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmscale.errors import Note, first_lines
-from llmscale.explain import html
+from llmscale.explain import digits, html
 from llmscale.explain.estimation.needs import OwnNeeds
+from llmscale.explain.estimation.relative import size
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.forecast.chosen import Chosen
 from llmscale.explain.forecast.widths import (
@@ -30,6 +31,9 @@ from llmscale.quantity import format_count
 
 FAR = EXTRAPOLATES_FAR.limit
 """Forecasts more than this many times beyond the runs are called far."""
+_SEEN, _NOTHING = 0.1, 0.02
+"""What is added to the plain interval is not worth a sentence below the first share of its width,
+and nothing below the second share of what the other side gets."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,22 @@ class Forecast:
         return {
             "law": law.name,
             "columns": dict(self.fit.origin.columns),
+            "metric": self.metric,
             "coefficients": {name: float(value) for name, value in law.coefficients().items()},
             "level": self.level,
             "predictions": self._points(),
             "coverage": self.coverage,
+            "widening": self.widening,
             "backtest": self.tested and self.tested.figures,
             "kept": self.fit.kept and str(self.fit.kept),
             "chosen": self.chosen and self.chosen.to_json(),
             "warnings": [{"code": note.code, "message": note.message} for note in self.all_notes],
         }
+
+    @property
+    def metric(self) -> str:
+        """What is forecast: the loss, or the score or error that the law is of."""
+        return self.fit.metric if self.fit else "loss"
 
     @property
     def all_notes(self) -> tuple[Note, ...]:
@@ -95,13 +106,36 @@ class Forecast:
         """A sentence on the point that lies furthest beyond the runs."""
         row = max(self.rows(), key=lambda row: row["horizon"])
         at = ", ".join(f"{LETTERS.get(name, name)} = {amount(name, row)}" for name in self.at)
-        interval = ""
-        if math.isfinite(row["low"]):
-            interval = f" [{row['low']:.4f}, {row['high']:.4f}] ({100 * self.level:g}%)"
-        beyond = f"{math.exp(row['horizon']):.3g}x beyond the runs"
+        said = digits.with_ends(row["loss"], row["low"], row["high"])
+        level = f" ({100 * self.level:g}%)" if math.isfinite(row["low"]) else ""
+        beyond = f"{digits.times(math.exp(row['horizon']))} beyond the runs"
         where = beyond if row["horizon"] > 0 else "inside the runs"
         which = ", the furthest of those asked for" if len(self.rows()) > 1 else ""
-        return f"loss {row['loss']:.4f}{interval} at {at}: {where}{which}"
+        return f"{self.metric} {said}{level} at {at}: {where}{which}"
+
+    @property
+    def widening(self) -> str:
+        """What the misfit adds to the interval furthest beyond the runs, if it adds more on one
+        side; else nothing."""
+        if self.fit is None:
+            return ""
+        law, row = self.fit.law, max(self.rows(), key=lambda row: row["horizon"])
+        ends = ("low", "plain_low", "plain_high", "high")
+        low, plain_low, plain_high, high = (float(law.level_of(row[name])) for name in ends)
+        below, above = plain_low - low, high - plain_high
+        more, less = max(below, above), min(below, above)
+        if not (more > 2.0 * less and more > _SEEN * (plain_high - plain_low)):
+            return ""
+        sides = {"below": below, "above": above}
+        by = [
+            f"by {size(amount, 1, plain=law.plain)} {side}"
+            for side, amount in sides.items()
+            if amount > _NOTHING * more
+        ]
+        own = self.tested is not None and self.tested.needs is not None
+        whose = "public tables and of this one" if own else "public tables"
+        only = "only " if len(by) == 1 else ""
+        return f"{only}{' and '.join(by)}, as runs of {whose} needed when held out"
 
     def rows(self) -> list[dict[str, float]]:
         """One row a point: what was asked for, and every number of the forecast."""
@@ -119,39 +153,70 @@ class Forecast:
     def __repr__(self) -> str:
         return first_lines(str(self))
 
+    def asked(self, place: int) -> list[tuple[str, str, str]]:
+        """What one point was asked at: the letter and the amount of every input, and the interval
+        of the best N and D of a budget, empty of others."""
+        row = self.rows()[place]
+        best = self.optima[place].intervals if self.optima else {}
+        said = []
+        for name in self.at:
+            ends = ""
+            if name in best:
+                low, high = map(format_count, best[name])
+                ends = f"[{low}, {high}]"
+            said.append((LETTERS.get(name, name), amount(name, row), ends))
+        return said
+
     def __str__(self) -> str:
-        lines = [self._line(row) for row in self.rows()]
+        lines = [self._line(place) for place in range(len(self.rows()))]
         if self.chosen:
             lines.append(f"law: {self.chosen.reason}")
+        if self.chosen and self.chosen.left_out:
+            lines.append(f"left out: {self.chosen.left_out_text}")
+        lines += [f"widened: {self.widening}"] if self.widening else []
         lines.append(f"coverage: {self.coverage}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def _line(self, row: Mapping[str, float]) -> str:
-        at = "".join(f"{LETTERS.get(name, name)} = {amount(name, row)}  " for name in self.at)
-        interval = f"[{row['low']:.4f}, {row['high']:.4f}] at {100 * self.level:g}%"
+    def _line(self, place: int) -> str:
+        row = self.rows()[place]
+        at = "".join(
+            f"{letter} = {cell} {ends}".rstrip() + "  " for letter, cell, ends in self.asked(place)
+        )
+        said = digits.with_ends(row["loss"], row["low"], row["high"])
+        level = f" at {100 * self.level:g}%" if math.isfinite(row["low"]) else ""
         horizon = row["horizon"]
-        beyond = f", {math.exp(horizon):.3g}x beyond the runs" if horizon > 0 else ""
-        return f"{at}{row['loss']:.4f}  {interval}{beyond}"
+        beyond = f", {digits.times(math.exp(horizon))} beyond the runs" if horizon > 0 else ""
+        return f"{at}{self.metric} {said}{level}{beyond}"
+
+    def _choice(self) -> list[str]:
+        """Paragraphs on why this law."""
+        if self.chosen is None:
+            return []
+        said = [html.sentence(f"law: {self.chosen.reason}")]
+        if self.chosen.left_out:
+            said.append(html.sentence(f"left out: {self.chosen.left_out_text}"))
+        return said
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         interval = f"{100 * self.level:g}% interval"
         letters = [LETTERS.get(name, name) for name in self.at]
-        headings = (*letters, "loss", interval, "by noise alone", "beyond the runs")
+        headings = (*letters, self.metric, interval, "by noise alone", "beyond the runs")
         cells = [
             (
-                *(amount(name, row) for name in self.at),
-                f"{row['loss']:.4f}",
-                html.ends((row["low"], row["high"]), ".4f"),
-                html.ends((row["plain_low"], row["plain_high"]), ".4f"),
-                f"{math.exp(row['horizon']):.3g}x" if row["horizon"] > 0 else "inside",
+                *(f"{cell} {ends}".rstrip() for _, cell, ends in self.asked(place)),
+                digits.number(row["loss"], row["low"], row["high"]),
+                digits.ends(row["low"], row["high"], row["loss"]),
+                digits.ends(row["plain_low"], row["plain_high"], row["loss"]),
+                digits.times(math.exp(row["horizon"])) if row["horizon"] > 0 else "inside",
             )
-            for row in self.rows()
+            for place, row in enumerate(self.rows())
         ]
         parts = [
             html.title(self.fit.law.name, self.fit.formula) if self.fit else "",
             html.table(headings, cells),
-            html.sentence(f"law: {self.chosen.reason}") if self.chosen else "",
+            *self._choice(),
+            html.sentence(f"widened: {self.widening}") if self.widening else "",
             html.sentence(f"coverage: {self.coverage}"),
             html.notes(self.all_notes),
         ]
@@ -199,9 +264,9 @@ def forecast(
         notes.insert(
             0,
             EXTRAPOLATES_FAR.note(
-                f"the forecast lies {math.exp(furthest):.3g}x beyond the runs: past {FAR:g}x even "
-                "widened 90% intervals held 86% of the runs of public tables; measure a larger "
-                "budget in between",
+                f"the forecast lies {digits.times(math.exp(furthest))} beyond the runs: past "
+                f"{FAR:g}x even widened 90% intervals held 86% of the runs of public tables; "
+                "measure a larger budget in between",
             ),
         )
     nowhere = np.asarray(loss <= 0) & (not fit.law.plain)

@@ -134,7 +134,8 @@ def widened(
         above = _added(above, np.minimum(above_by, limit))
     # What is not widened stays as it is, to the last bit.
     ends = law.moved(loss, -below), law.moved(loss, above)
-    return np.where(below_by > 0, ends[0], low), np.where(above_by > 0, ends[1], high)
+    below_end = np.where(below_by > 0, np.minimum(ends[0], low), low)
+    return below_end, np.where(above_by > 0, np.maximum(ends[1], high), high)
 
 
 def _added(half: Array, extra: Array) -> Array:

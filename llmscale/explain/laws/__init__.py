@@ -144,6 +144,8 @@ class Law(ABC):
     losses that may be negative."""
     rises: ClassVar[bool] = False
     """Whether it is a law of a score, which grows as models do."""
+    metric: ClassVar[str] = "loss"
+    """What it is a law of, in a word; the column of a score or an error may have a better one."""
     published: ClassVar[tuple[float, ...]] = ()
     """Coefficients in the order of the fields, from its paper if that gives all of them, or else of
     their kind."""
@@ -151,6 +153,8 @@ class Law(ABC):
     def __init_subclass__(cls) -> None:
         module = cls.__module__.rpartition(".")
         cls.name = module[2].replace("_", "-") if module[0] == __name__ else cls.__name__
+        if cls.rises and cls.metric == "loss":
+            cls.metric = "score"
 
     @property
     @abstractmethod
@@ -232,8 +236,13 @@ class Law(ABC):
     def formula(self) -> str:
         """The equation, with the letter of the variable it is fitted in."""
         own = type(self)
-        equation = self.equation or (own.__doc__ or own.__name__).strip().splitlines()[0]
-        return equation.replace("{x}", LETTERS.get(self.inputs[0], self.inputs[0]))
+        letters = [LETTERS.get(name, name) for name in self.inputs]
+        if self.equation:
+            return self.equation.replace("{x}", letters[0])
+        said = (own.__doc__ or "").strip()
+        if not said or said.startswith(f"{own.__name__}("):  # as dataclasses write it
+            return f"L({', '.join(letters)}), with {', '.join(self.coefficient_names())}"
+        return said.splitlines()[0].replace("{x}", letters[0])
 
     @classmethod
     def coefficient_names(cls) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class Accuracy(OneVariableLaw):
     equation = "S = low + gain/(1 + (m/{x})^k)"
     source = "Owen 2024; Ruan et al. 2024"
     published = (0.25, 0.55, 2e8, 0.9)
+    metric = "accuracy"
     plain = True
     rises = True
 

@@ -37,7 +37,7 @@ class JointMoe(Law):
     source = "Ludziejewski et al. 2025, eq. 5"
     published = (35.91, 35.98, 1.364, -0.1889, -0.1775, 0.0098, -0.2285, 0.5529, -0.0259, 2.07, 290)
     inputs = ("params_active", "tokens", "n_experts")
-    explained = ("arch", "architecture")
+    explained = ("arch", "architecture", "params_total")
     floor = "c"
     signed = ("alpha", "beta", "gamma", "delta", "omega", "zeta")
 

@@ -21,6 +21,7 @@ class PassRate(OneVariableLaw):
     source = "OpenAI 2023, section 3.2"
     published = (260.0, 0.28)
     exponents = ("alpha",)
+    metric = "pass rate"
     plain = True
     rises = True
 

@@ -31,7 +31,7 @@ class Routed(Law):
     source = "Clark et al. 2022, eq. 7"
     published = (-0.082, -0.108, 0.009, 1.104, 1.847, 314.478)
     inputs = ("params", "n_experts")
-    explained = ("arch", "architecture")
+    explained = ("arch", "architecture", "params_total", "params_active")
     signed = ("a", "b", "c", "d")
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         "a": (-0.5, 0.0),

@@ -26,7 +26,7 @@ class RoutedFloor(SumOfPowers):
     source = "Clark et al. 2022, eq. 2, with a floor"
     published = (1.6, 43.0, 0.2, 0.075)
     inputs = ("params", "n_experts")
-    explained = ("arch", "architecture")
+    explained = ("arch", "architecture", "params_total", "params_active")
     floor = "E"
     exponents = ("alpha", "beta")
     terms = (("E", {}), ("A", {0: "alpha", 1: "beta"}))

@@ -27,6 +27,7 @@ class TaskAccuracy(Law):
     source = "Bhagia et al. 2024, eq. 3"
     published = (0.7, 0.25, 5.0, 0.9)
     inputs = ("task_loss",)
+    metric = "accuracy"
     plain = True
 
     def loss(self, *inputs: Any) -> Any:

@@ -24,6 +24,7 @@ class TaskError(Law):
     source = "Gadre et al. 2024, eq. 5"
     published = (0.85, 2.08, 0.756)
     inputs = ("task_loss",)
+    metric = "error"
     plain = True
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"gamma": (0.02, 20.0)}
 

@@ -30,6 +30,15 @@ def _in_unit(column: str, unit: str | None, values: pd.Series) -> str:
     return f"{column} (in {unit})"
 
 
+def metric_of(raw: pd.DataFrame, found: Found, units: Mapping[str, str]) -> str:
+    """`1 - acc` if the losses are made of an accuracy; else `loss`."""
+    unit = units.get("loss") or found.units.get("loss")
+    if "loss" not in found.columns or unit is None:
+        return "loss"
+    taken = _in_unit(found.columns["loss"], unit, raw[found.columns["loss"]])
+    return taken if taken.startswith("1 - ") else "loss"
+
+
 def describe(
     raw: pd.DataFrame,
     found: Found,

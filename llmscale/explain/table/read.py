@@ -26,7 +26,7 @@ from llmscale.explain.table.columns.names import OWN_TABLE
 from llmscale.explain.table.columns.quantities import check_above, with_quantities
 from llmscale.explain.table.columns.spelled_out import with_spelled_out
 from llmscale.explain.table.columns.units import known_units, parse_units
-from llmscale.explain.table.describe import describe
+from llmscale.explain.table.describe import describe, metric_of
 from llmscale.explain.table.doubts import plausible
 from llmscale.explain.table.doubts.cut_short import cut_short, passes
 from llmscale.explain.table.doubts.losses import mixed_splits
@@ -101,7 +101,16 @@ def read_table(
     if error is not None:
         frame, notes = frame.drop(columns=LOSS_SE), (*notes, error)
         taken = {name: column for name, column in taken.items() if name != LOSS_SE}
-    return RunTable(read.path, frame, left_out, notes, read.found.count, taken, reading)
+    return RunTable(
+        read.path,
+        frame,
+        left_out,
+        notes,
+        read.found.count,
+        taken,
+        reading,
+        metric=metric_of(read.raw, read.found, named),
+    )
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ class RunTable:
     reading: str = ""
     asked: tuple[str, ...] = ()
     """The options by which a command read it, to be given again."""
+    metric: str = "loss"
+    """What the losses are, if they were made of an accuracy: `1 - acc`."""
 
     @property
     def runs(self) -> int:

@@ -219,6 +219,13 @@ def test_a_clean_table_raises_nothing() -> None:
     assert "learning-rate-at-edge" not in codes(search(best=1.0))
 
 
+@pytest.mark.parametrize("name", ["marin_comma", "llama3_isoflop"])
+def test_budgets_of_a_sound_isoflop_table_are_no_groups_in_tokens(shared: Path, name: str) -> None:
+    fit = fit_law(shared / "published" / f"{name}.csv", "chinchilla", bootstrap=0, holdout="none")
+    said = [note.message for note in fit.notes if note.code == "group-off-law"]
+    assert not [message for message in said if "(D = " in message]
+
+
 @pytest.mark.parametrize("code", FIRING)
 def test_every_code_fires_on_a_table_that_deserves_it(code: str) -> None:
     assert code in codes(FIRING[code]())

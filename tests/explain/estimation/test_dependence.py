@@ -97,6 +97,24 @@ def test_trunks_are_found_through_their_parents_if_they_join_runs_of_one_size() 
     assert trunks(frame) is None
 
 
+@pytest.mark.parametrize(
+    ("parent", "why"),
+    [
+        ([f"r{row ^ 1}" for row in range(36)], "r0, r1, r2 and 33 more came from each other"),
+        ([f"t{row % 6}" for row in range(36)], "those of one trunk differ in size"),
+    ],
+)
+def test_parents_in_a_circle_or_of_several_sizes_are_said_to_be_unused(
+    parent: list[str], why: str
+) -> None:
+    frame = grid(0).assign(run_id=[f"r{row}" for row in range(36)])
+    fit = fitted(frame.assign(parent=parent))
+    (note,) = [note for note in fit.notes if note.code == "trunks-ignored"]
+    assert why in note.message
+    assert fit.intervals == fitted(frame).intervals
+    assert "trunks-ignored" not in codes(fitted(frame.assign(parent="teacher")))
+
+
 def test_branches_share_what_their_trunk_is_off_by() -> None:
     frame = pd.concat([grid(seed, off=0.006, sizes=8, budgets=4) for seed in (0, 1)])
     frame["parent"] = [f"{size:.0f} {seed}" for seed in (0, 1) for size in frame["params"][:32]]

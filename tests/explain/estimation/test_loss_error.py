@@ -64,10 +64,23 @@ def test_runs_are_weighed_if_their_errors_differ_and_can_be_seen() -> None:
     assert weight[error.idxmin()] > 3 * weight[error.idxmax()]
     for frame in (table(0.003, 0.003), table((0.0001, 0.0012), 0.01)):
         assert "weight" not in fitted(frame).table.columns
+        assert "single runs are off the law by" in said(fitted(frame))
         assert "by evaluation (column 'loss_se')" in said(fitted(frame))
     left = fitted(table((0.001, 0.012), 0.001), loss_se="none")
     assert "weight" not in left.table.columns
     assert not said(left)
+
+
+def test_text_in_place_of_errors_is_said_or_refused() -> None:
+    frame = table(0.003, 0.003).assign(loss_se="0.01 nats")
+    found = read_table(frame)
+    assert "loss_se" not in found.columns
+    (note,) = [note for note in found.notes if note.code == "loss-error-ignored"]
+    assert "holds no numbers, such as '0.01 nats'" in note.message
+    with pytest.raises(InputError, match="no number in 36 of 36 runs"):
+        read_table(frame, columns={"loss_se": "loss_se"})
+    empty = read_table(frame.assign(loss_se=None))
+    assert "loss-error-ignored" not in [note.code for note in empty.notes]
 
 
 @pytest.mark.slow

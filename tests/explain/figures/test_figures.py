@@ -300,7 +300,11 @@ def test_the_formula_of_every_law_reads_as_mathematics(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [(2.9, 4.2), (3.3, 3.4), (1.95, 2.4), (1.5, 11.0), (0.65, 0.68), (2.0, 300.0)]
+    "limits",
+    [
+        *((2.9, 4.2), (3.3, 3.4), (1.95, 2.4), (1.5, 11.0), (0.65, 0.68), (2.0, 300.0)),
+        (0.0018, 0.0031),
+    ],
 )
 def test_an_axis_of_loss_has_from_three_to_nine_labels(limits: tuple[float, float]) -> None:
     ticks = spaced_ticks(*limits, most=8)

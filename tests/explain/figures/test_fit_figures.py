@@ -214,6 +214,23 @@ def test_isoflop_marks_the_methods_optima_and_leaves_those_not_bracketed_hollow(
     assert line[:, 1] == pytest.approx(found.frontier.params(line[:, 0]))
 
 
+def test_isoflop_draws_every_run_that_its_legend_calls_held_out() -> None:
+    """Also those of no budget, such as one far above the others."""
+    runs = isoflop_runs()
+    N, D = 3e9, 6e11
+    loss = float(true_loss(np.array(N), np.array(D)))
+    far = {"run_id": "far", "params": N, "tokens": D, "flops": 6 * N * D, "loss": loss}
+    table = read_table(pd.concat([runs, pd.DataFrame([far])], ignore_index=True))
+    fits = fit_laws(table, ("chinchilla",), bootstrap=0)
+    assert fits[0].holdout is not None
+    assert fits[0].holdout.runs["run_id"].tolist() == ["far"]
+    shown = Evidence(table, fits=fits).with_optima("isoflop", Options(bootstrap=0))
+    figure = FIGURES.find("isoflop").draw(shown).figure
+    assert "held out in the check: 1 run" in legend_text(figure)
+    marks = np.concatenate(drawn([figure.axes[0]], "held out"))
+    assert marks.tolist() == [[N, loss]]
+
+
 def test_isoflop_draws_no_parabola_without_a_lowest_point() -> None:
     runs = isoflop_runs()
     first = runs["flops"] == BUDGETS[0]

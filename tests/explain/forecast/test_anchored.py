@@ -2,6 +2,7 @@
 origins, and widths that are learnt from the table."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ import pytest
 
 import llmscale
 from llmscale.errors import InputError
+from llmscale.explain.api.fitted import fits_of
 from llmscale.explain.estimation.needs import OwnNeeds
-from llmscale.explain.fit import fit_law
+from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.fit.backtest import backtest
 from llmscale.explain.fit.choice import judged
 from llmscale.explain.forecast.widths import ANCHORED, SEVERAL_VARIABLES, multipliers
 from llmscale.explain.laws import LAWS, Array
 
+FLAGSHIP = Path(__file__).resolve().parents[3] / "results" / "flagship"
+"""Small models, whose loss shows no floor: their S is so large that only its ratios are seen."""
 SPREAD = np.exp(np.linspace(-1.8, 1.8, 7))
 
 
@@ -125,6 +129,47 @@ def test_a_law_that_errs_on_the_table_is_not_taken() -> None:
     ranked = judged(tests)
     assert ranked[-1].law == "anchored"
     assert ranked[-1].error == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_law_whose_refits_tell_nothing_is_left_out_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def with_wild_anchored(asked: Any, *args: Any, **kwargs: Any) -> tuple[Fit, ...]:
+        (fit,) = fits_of(asked, *args, **kwargs)
+        if fit.law.name != "anchored":
+            return (fit,)
+        wild = fit.replicates.copy()
+        wild[::3, 0] *= 100.0
+        return (replace(fit, replicates=wild),)
+
+    monkeypatch.setattr("llmscale.explain.api.choosing.fits_of", with_wild_anchored)
+    told = llmscale.predict(
+        isoflops(np.geomspace(1e18, 1e20, 5), misfit=0.02), flops=1e21, bootstrap=50
+    )
+    assert told.fit is not None
+    assert told.chosen is not None
+    ((law, reason),) = told.chosen.left_out
+    assert law == "anchored"
+    assert reason.startswith("its refits say anything from ")
+    assert told.fit.law.name == told.chosen.law != "anchored"
+    assert f"left out: anchored ({reason})" in str(told)
+
+
+def test_coefficients_that_the_runs_do_not_tell_are_said() -> None:
+    runs = isoflops(np.geomspace(1e18, 1e20, 5))
+    told = fit_law(runs, "anchored", bootstrap=50, diagnostics=False)
+    assert told.untold == ()
+    assert "flat-direction" not in [note.code for note in told.notes]
+    few = isoflops(np.geomspace(1e18, 1e19, 3), noise=0.02).iloc[::2]
+    notes = fit_law(few, "anchored", bootstrap=50, diagnostics=False).notes
+    said = " ".join(note.message for note in notes if note.code == "flat-direction")
+    assert "alpha and beta are about what published laws have" in said
+    fit = fit_law(FLAGSHIP, "anchored", bootstrap=50, diagnostics=False)
+    assert fit.untold == ("N_S", "D_S")
+    assert fit.ends("N_S") == "not told by the runs"
+    (note,) = [note for note in fit.notes if note.code == "flat-direction"]
+    assert "do not tell N_S and D_S" in note.message
+    assert "alpha" in fit.intervals
 
 
 def test_every_law_is_tried_if_all_are_asked_for() -> None:

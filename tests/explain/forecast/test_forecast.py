@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from llmscale.errors import InputError
+from llmscale.explain.estimation import result
+from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.fit import Fit, fit_law
 from llmscale.explain.fit.backtest import backtest, budgets, check
 from llmscale.explain.forecast.forecast import forecast
@@ -55,6 +57,19 @@ def test_a_forecast_widens_with_the_distance_without_a_step(chinchilla: Fit) -> 
     assert (told.low <= told.plain_low).all()
     assert (told.high >= told.plain_high).all()
     assert [note.code for note in told.notes] == ["extrapolates-far"]
+
+
+def test_what_widens_on_one_side_is_said(chinchilla: Fit) -> None:
+    """Runs of five budgets that all needed much below the forecast, and nothing above."""
+    far, budget = {"N": 3e9, "D": 3e11}, np.repeat(np.arange(5.0), 3)
+    needs = OwnNeeds(np.full(15, 9.0), np.zeros(15), np.full(15, 2.0), budget, np.full(15, 1 / 3))
+    told = forecast(chinchilla, check=result.Tested("", (), {}, needs), **far)
+    below = told.plain_low / told.low - 1
+    assert f"by {below:.1%} below" in told.widening
+    assert "as runs of public tables and of this one needed" in told.widening
+    for text in (str(told), told._repr_html_(), told.to_json()["widening"]):
+        assert told.widening in text
+    assert forecast(chinchilla, N=2e7, D=5e9).widening == ""
 
 
 def test_one_size_far_below_the_runs_is_an_extrapolation_too(chinchilla: Fit) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import llmscale
 from llmscale.errors import InputError
 from llmscale.explain import laws
 from llmscale.explain.laws import LAWS, Law
@@ -152,3 +153,26 @@ def test_the_compute_optimal_exponents_of_chinchilla_add_up_to_one() -> None:
     assert optimal is not None
     assert optimal["a"] == pytest.approx(0.29 / 0.63)
     assert optimal["a"] + optimal["b"] == pytest.approx(1)
+
+
+NATURAL = {"params_total": "total_params", "params_active": "active_params", "n_experts": "experts"}
+
+
+@pytest.mark.parametrize("name", ["moe", "joint-moe", "routed", "routed-floor"])
+def test_laws_of_mixtures_of_experts_take_a_table_of_exactly_their_inputs(name: str) -> None:
+    """Next to the counts that a law takes N is the active parameters, as C = 6ND has it."""
+    kind = LAWS.find(name)
+    law: Any = kind(*kind.published)
+    columns = {one: kind.example_runs()[one] for one in law.inputs}
+    noise = np.exp(0.001 * np.random.default_rng(0).standard_normal(len(columns[law.inputs[0]])))
+    columns["loss"] = law.loss(*columns.values()) * noise
+    if name == "joint-moe":
+        columns["params_total"] = columns["params_active"] * (1 + 0.5 * columns["n_experts"])
+    table = {NATURAL.get(one, one): values for one, values in columns.items()}
+    fit = llmscale.fit(table, name, bootstrap=0)
+    assert "mixed-settings" not in [note.code for note in fit.notes]
+    np.testing.assert_allclose(fit.law.loss(*fit.inputs), fit.table.frame["loss"], rtol=0.01)
+    if "params_active" in law.inputs:
+        assert fit.origin.columns["params"] == fit.origin.columns["params_active"]
+        with pytest.raises(InputError, match="any may be params"):
+            llmscale.fit(table, "chinchilla")

@@ -2,6 +2,7 @@
 so.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import llmscale
 from llmscale.errors import InputError
+from llmscale.explain.diagnostics.verdict import verdict
+from llmscale.explain.fit.kept import read_kept
 from llmscale.explain.laws.accuracy import Accuracy
 from llmscale.explain.laws.vocabulary import Vocabulary
 
@@ -28,8 +31,32 @@ def test_a_rising_score_is_taken_by_a_law_of_scores_and_by_no_other() -> None:
     assert fit.law.loss(5e8) == pytest.approx(LAW.loss(5e8), abs=0.01)
     told = llmscale.predict(fit, params=2e9)
     assert told.low < LAW.loss(2e9) < told.high
+    for text in (told.verdict, str(told), told._repr_html_()):
+        assert "acc" in text
+        assert "loss" not in text
+    assert told.to_json()["metric"] == fit.to_json()["metric"] == "acc"
+    assert verdict(fit).startswith("fitted to 12 runs; ")
+    assert llmscale.plot(fit).figure.axes[0].get_ylabel() == "acc"
+    renamed = accuracies().rename(columns={"acc": "loss"})
+    assert llmscale.fit(renamed, "accuracy", **SHORT).metric == "accuracy"
     with pytest.raises(InputError, match="rises with N"):
         llmscale.fit(accuracies(), "power", columns={"loss": "acc"})
+
+
+def test_an_accuracy_turned_round_is_called_what_it_is(tmp_path: Path) -> None:
+    fit = llmscale.fit(
+        accuracies(),
+        "power-floor",
+        columns={"loss": "acc"},
+        units={"loss": "accuracy"},
+        **SHORT,
+        keep=tmp_path / "fit-mine.json",
+    )
+    assert read_kept(tmp_path / "fit-mine.json").metric == fit.metric == "1 - acc"
+    assert llmscale.predict(fit, params=2e9).verdict.startswith("1 - acc 0.")
+    axes = llmscale.plot(fit).figure.axes[0]
+    assert axes.get_ylabel() == "1 - acc"
+    assert not axes.child_axes
 
 
 def test_a_loss_that_falls_is_no_score() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note, listed
-from llmscale.explain.table.columns.loss_error import LOSS_SE, NONE, error_columns
+from llmscale.explain.table.columns.loss_error import LOSS_SE, NONE, error_columns, text_for_error
 from llmscale.explain.table.columns.loss_hint import loss_hint
 from llmscale.explain.table.columns.names import (
     ALIASES,
@@ -18,6 +18,7 @@ from llmscale.explain.table.columns.names import (
     OWN_TABLE,
     PLAIN,
     is_loss,
+    is_only_unit,
     is_training,
     is_validation,
     last_part,
@@ -98,7 +99,8 @@ def find_columns(
     `nested` says that the source groups its columns (`config.x`, `val/x`): then a name and the last
     part of a name are equally good, and two that differ are not guessed between. Raises InputError.
     """
-    search = _Search(raw, [str(column) for column in raw.columns], source, nested, {}, [], [])
+    names = [str(column) for column in raw.columns]
+    search = _Search(raw, names, source, nested, frozenset(needs), {}, [], [])
     search.loss_unit = units.get("loss")
     told = {_told(name): column for name, column in columns.items()}
     for quantity, told_column in told.items():
@@ -145,6 +147,7 @@ class _Search:
     names: list[str]
     source: Path
     nested: bool
+    needs: frozenset[str]
     columns: dict[str, str]
     aside: list[str]
     notes: list[Note]
@@ -220,6 +223,9 @@ class _Search:
                 fix = f"it has {listed(there)}"
             raise InputError(f"{self.source} has no column {count!r} to count parameters by", fix)
         other = {name: named[-1] for name in _COUNTS_FOR_PARAMS if (named := self._named(name))}
+        if "params_active" in other and self.needs & other.keys():
+            # The law takes each count by its own name, and C = 6ND follows the active parameters.
+            other = {"params_active": other["params_active"]}
         if len(other) > 1:
             columns = list(other.values())
             fix = f"{_say_which('params', columns)} (or {quoted(columns[1])})"
@@ -282,16 +288,20 @@ class _Search:
             self.columns[name] = name
             return
         same = [column for column in self.names if last_part(column) == name] or self._named(name)
-        if len(same) == 1 and same[0] not in self.columns.values():
+        # N may be one of the counts that a law takes by their own names, too.
+        is_count = name in self.needs and name in _COUNTS_FOR_PARAMS
+        if len(same) == 1 and (is_count or same[0] not in self.columns.values()):
             self.columns[name] = same[0]
 
     def loss_error(self) -> None:
         """Find the standard error of the loss."""
-        found = error_columns(self.names, self.columns.get("loss"))
-        found = [name for name in found if self._numbers(name)]
+        named = error_columns(self.names, self.columns.get("loss"))
+        found = [name for name in named if self._numbers(name)]
         if len(found) == 1:
             self.columns[LOSS_SE] = found[0]
-        elif found:
+        elif not found:
+            self.notes += text_for_error(self.raw, named)
+        else:
             self.aside.append(f"{listed(found)} (none used: --columns loss_se=NAME says which)")
 
     def units(self) -> dict[str, str]:
@@ -303,7 +313,7 @@ class _Search:
         rest = [name for name in found if name not in others]
         canonical = [name for name in rest if name.lower() == "loss"]
         full = [name for name in rest if read_name(name, "loss").base in PLAIN["loss"]]
-        full = [name for name in full if len(name) > 1 and not _only_unit(name)]
+        full = [name for name in full if len(name) > 1 and not is_only_unit(name)]
         last = [name for name in rest if plain(last_part(name)) in PLAIN["loss"]]
         last = [name for name in last if len(last_part(name)) > 1]
         letter = [name for name in rest if name.lower() == "l"]
@@ -355,11 +365,6 @@ def _unit(column: str, quantity: str) -> str | None:
     """The unit that a column's name carries, if values can be converted from it."""
     unit = read_name(last_part(column), quantity).unit
     return None if unit == "bits_per_byte" else unit
-
-
-def _only_unit(name: str) -> bool:
-    """Whether a name is nothing but a unit, such as `perplexity`."""
-    return read_name(name, "loss").base in ("ppl", "perplexity", "bits", "nats")
 
 
 def _told(name: str) -> str:

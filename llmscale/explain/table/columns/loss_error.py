@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from llmscale.errors import InputError, Note
+from llmscale.errors.printable import shortened
 from llmscale.explain.table.columns.names import words_of
 from llmscale.explain.table.columns.units import to_base
 from llmscale.notes.reading import LOSS_ERROR_IGNORED
@@ -47,6 +48,20 @@ def error_columns(names: Sequence[str], loss: str | None) -> list[str]:
         elif rest < of_loss or rest - _VALIDATION == {"loss"}:
             close.append(name)
     return exact or close
+
+
+def text_for_error(raw: pd.DataFrame, names: Sequence[str]) -> list[Note]:
+    """What to say of columns that are named as errors of the loss and hold only text."""
+    for name in names:
+        texts = raw[name].dropna()
+        if len(texts):
+            example = shortened(repr(str(texts.iloc[0])), 20)
+            message = (
+                f"column {name!r} holds no numbers, such as {example}, and is not used as the "
+                "standard error of the loss"
+            )
+            return [LOSS_ERROR_IGNORED.note(message)]
+    return []
 
 
 def error_in_nats(

@@ -234,6 +234,11 @@ def read_name(name: str, quantity: str) -> Name:
     return Name("_".join(words), None)
 
 
+def is_only_unit(name: str) -> bool:
+    """Whether a name is nothing but a unit, such as `perplexity`."""
+    return read_name(name, "loss").base in ("ppl", "perplexity", "bits", "nats")
+
+
 def is_loss(name: str) -> bool:
     """Whether a name is that of a loss of any data."""
     words = set(words_of(name))
