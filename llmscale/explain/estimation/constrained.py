@@ -171,6 +171,10 @@ class Constrained(Surface):
         held = Constrained(law, settings, inputs, self.loss, more)
         return held.coefficients(held.starts(count))
 
+    @property
+    def points(self) -> NDArray[np.int_]:
+        return self.formula.points
+
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Constrained":
         part = copy.copy(self)
         part.inner, part.own = self.inner.of_rows(rows_S), self.own.of_rows(rows_S)

@@ -11,7 +11,7 @@ from scipy.special import fdtrc
 
 from llmscale.errors import Note, both
 from llmscale.explain import html
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton
 from llmscale.explain.estimation.large_tables import ROWS
 from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.noise import least_squares_residual
@@ -89,11 +89,11 @@ def _ratios(fit: Fit, free: Fit, simulated_BR: Array) -> Array:
     weight_BR = np.broadcast_to(run_weights(fit.table), simulated_BR.shape)
     objectives = fit.options.loss_function.graduated()
     start_BP = np.tile(theta_P, (len(simulated_BR), 1))
-    held = solver.minimise(surface, simulated_BR, weight_BR, start_BP, objectives)
+    held = newton.minimise(surface, simulated_BR, weight_BR, start_BP, objectives)
     # The free fit is never above the constrained one, and may be started there.
     free_BP = free_surface.theta(surface.coefficients(held.theta))
     ends = [
-        solver.minimise(free_surface, simulated_BR, weight_BR, start, [fit.options.loss_function])
+        newton.minimise(free_surface, simulated_BR, weight_BR, start, [fit.options.loss_function])
         for start in (free_BP, np.tile(free_theta_P, (len(simulated_BR), 1)))
     ]
     lowest_B = np.minimum(ends[0].objective, ends[1].objective)

@@ -70,6 +70,10 @@ class Pinned(Surface):
         starts[:, self.index] = held
         return starts[np.isfinite(starts).all(axis=1)]
 
+    @property
+    def points(self) -> NDArray[np.int_] | None:
+        return self.surface.points
+
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Pinned":
         part = copy.copy(self)
         part.surface = self.surface.of_rows(rows_S)

@@ -22,7 +22,8 @@ from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import inputs_of
-from llmscale.explain.fit.parametric import Source, as_table, fit_law
+from llmscale.explain.fit.parametric import fit_law
+from llmscale.explain.fit.sources import Source, as_table
 from llmscale.explain.forecast import forecast as forecasts
 from llmscale.explain.forecast.widths import growth, needed
 from llmscale.explain.laws import Array, Law, law_named

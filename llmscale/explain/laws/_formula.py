@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.explain.laws import Array, Law, Surface
+from llmscale.explain.laws import Array, Law, Surface, points_of
 from llmscale.explain.laws._jets import Jet, variables
 from llmscale.explain.laws._least_squares import non_negative_least_squares
 
@@ -50,6 +50,10 @@ class Formula(Surface):
             floor = names.index(law.floor)
             self.vanishing[floor] = True
             self.lower[floor] = np.log(loss.min()) + np.log(_SMALLEST_SHARE)
+
+    @property
+    def points(self) -> NDArray[np.int_]:
+        return points_of(self.inputs)
 
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Formula":
         part = copy.copy(self)
@@ -184,6 +188,13 @@ class Formula(Surface):
             raise TypeError(f"the loss of {self.law.__name__} depends on none of its coefficients")
         return loss
 
+    def _linear_part(self, raw_SK: Array, linear: list[int], inputs: Sequence[Array]) -> Jet:
+        """The loss, with derivatives in the linear coefficients only: others take long."""
+        jets = variables(raw_SK)
+        known = [jet if k in linear else Jet(jet.value, {}, {}) for k, jet in enumerate(jets)]
+        loss: Jet = self.law(*known, **self.settings).loss(*inputs)
+        return loss
+
     def _linear(self, raw_SK: Array, inputs: Sequence[Array]) -> list[int]:
         """Coefficients in which the loss is jointly linear: no second partial among them."""
         with np.errstate(all="ignore"):
@@ -201,7 +212,7 @@ class Formula(Surface):
         """`raw_SK` with its linear coefficients solved for, and the relative squared error left."""
         raw_SK = raw_SK.copy()
         raw_SK[:, linear] = 0.0
-        jet = self._loss(raw_SK, inputs)
+        jet = self._linear_part(raw_SK, linear, inputs)
         shape = (len(raw_SK), len(loss))
         unit = np.ones_like(loss) if self.plain else loss
         rest_SR = np.broadcast_to(jet.value, shape) / unit

@@ -1,0 +1,111 @@
+"""The power law in compute through the best runs of each budget, of which `anchored` is made."""
+
+from functools import cached_property
+
+import numpy as np
+
+from llmscale.explain.estimation.anchor_prior import Prior
+from llmscale.explain.laws import Array
+
+_EXPONENTS = np.geomspace(0.01, 0.8, 45)
+_SHARES = np.linspace(0.0, 0.98, 50)
+_LARGEST_SHARE = 0.999
+_IMPROBABLE = 8.0
+"""Minus the logarithm of a posterior that is left out, next to the best."""
+_MOST_OF_IT = 0.3
+_ZOOMS = 4
+"""How often the grid is laid again around its best point, each time four times as fine."""
+
+
+class Frontier:
+    """The posterior of ln L = level + ln(share + (1 - share) (C/largest)^-gamma) on a grid of gamma
+    and share; the level is solved for, robustly."""
+
+    def __init__(
+        self,
+        log_C: Array,
+        log_loss: Array,
+        weight: Array,
+        scale: float,
+        lowest: float,
+        prior: Prior,
+        independent: float,
+    ) -> None:
+        self.largest = float(log_C.max())
+        self.x, self.log_loss, self.weight = log_C - self.largest, log_loss, weight
+        self.scale, self.lowest, self.prior, self.independent = scale, lowest, prior, independent
+
+    def most_probable(self) -> Array:
+        """(level, share, gamma) of the highest posterior."""
+        gamma, share = self.axes
+        best = np.zeros(3)
+        for _ in range(1 + _ZOOMS):
+            at, cost = self._grid(gamma, share)
+            best = at[np.argmin(cost)]
+            gamma = np.exp(np.log(best[2]) + _around(np.log(gamma)))
+            share = np.clip(best[1] + _around(share), 0.0, _LARGEST_SHARE)
+        return np.asarray(best)
+
+    def draws(self, count: int, rng: np.random.Generator) -> Array:
+        """(count, 3), anywhere in the cell of the grid that is drawn."""
+        axes = self.axes
+        at, cost = self._grid(*axes)
+        probability = np.exp(-(cost - cost.min()))
+        drawn = at[rng.choice(len(at), size=count, p=probability / probability.sum())]
+        gamma = drawn[:, 2] * np.exp(_jitter(np.log(axes[0]), count, rng))
+        share = np.clip(drawn[:, 1] + _jitter(axes[1], count, rng), 0.0, _LARGEST_SHARE)
+        level = self._levels(gamma, share)[0]
+        total = max(float(self.weight.sum()) * self.independent, 1.0)
+        level = level + self.scale / np.sqrt(total) * rng.standard_normal(count)
+        return np.stack([level, share, gamma], axis=1)
+
+    @cached_property
+    def axes(self) -> tuple[Array, Array]:
+        """gamma and share, as finely as the posterior asks: the grid is laid again over the part
+        of it that is not improbable, until that is most of it."""
+        gamma, share = _EXPONENTS, _SHARES
+        for _ in range(_ZOOMS):
+            _, cost = self._grid(gamma, share)
+            likely = (cost - cost.min() < _IMPROBABLE).reshape(len(gamma), len(share))
+            rows, columns = np.flatnonzero(likely.any(axis=1)), np.flatnonzero(likely.any(axis=0))
+            if min(len(rows) / len(gamma), len(columns) / len(share)) > _MOST_OF_IT:
+                break
+            low, high = max(rows[0] - 1, 0), min(rows[-1] + 1, len(gamma) - 1)
+            gamma = np.geomspace(gamma[low], gamma[high], len(gamma))
+            low, high = max(columns[0] - 1, 0), min(columns[-1] + 1, len(share) - 1)
+            share = np.linspace(share[low], share[high], len(share))
+        return gamma, share
+
+    def _levels(self, gamma: Array, share: Array) -> tuple[Array, Array]:
+        """The robust level at each pair (G,), and |residuals| there in units of the noise
+        (G, R)."""
+        falling = np.exp(-gamma[:, None] * self.x)
+        apart = self.log_loss - np.log(share[:, None] + (1 - share)[:, None] * falling)
+        level = (apart * self.weight).sum(axis=1) / self.weight.sum()
+        for _ in range(3):
+            miss = np.abs(apart - level[:, None]) / self.scale
+            robust = self.weight / np.maximum(miss, 1.0)
+            level = (apart * robust).sum(axis=1) / robust.sum(axis=1)
+        return level, np.abs(apart - level[:, None]) / self.scale
+
+    def _grid(self, gamma_G: Array, share_S: Array) -> tuple[Array, Array]:
+        """Every (level, share, gamma), and minus the logarithm of its posterior."""
+        gamma, share = (part.ravel() for part in np.meshgrid(gamma_G, share_S, indexing="ij"))
+        level, miss = self._levels(gamma, share)
+        rho = np.where(miss < 1.0, 0.5 * miss**2, miss - 0.5)
+        prior = self.prior
+        slow = (np.log(gamma) - np.log(prior.frontier)) / prior.frontier_spread
+        low = (share - prior.floor) / prior.floor_spread
+        cost = self.independent * (rho * self.weight).sum(axis=1) + 0.5 * (slow**2 + low**2)
+        return np.stack([level, share, gamma], axis=1), cost
+
+
+def _around(axis: Array) -> Array:
+    """Offsets of a grid four times as fine, over a step of this one to either side."""
+    step = float(axis[1] - axis[0])
+    return np.linspace(-step, step, 9)
+
+
+def _jitter(axis: Array, count: int, rng: np.random.Generator) -> Array:
+    step = float(axis[1] - axis[0])
+    return step * rng.uniform(-0.5, 0.5, count)
