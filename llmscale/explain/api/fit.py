@@ -202,9 +202,11 @@ def _kept(fits: tuple[Fit, ...], place: Path) -> tuple[Fit, ...]:
 def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[str, Any]) -> None:
     """Raise InputError for settings that do not go together, before anything is read."""
     method, by = spec.method, spec.by
+    several = len(laws) > 1 or "all" in laws
+    if method != "parametric":
+        _check_used(method, given)
     check_variable(laws, given)
     check_constraints(laws, spec.options)
-    several = len(laws) > 1 or "all" in laws
     if "all" in laws and len(laws) > 1:
         raise InputError(
             "every law that suits is fitted already by --law all", "leave the other --law out"
@@ -225,6 +227,10 @@ def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[
         raise InputError(
             f"the method {method} takes one law, as the surface it is checked on", "name one --law"
         )
+
+
+def _check_used(method: str, given: Mapping[str, Any]) -> None:
+    """Raise InputError for settings of a law's fit that another method has no use for."""
     unused = ("holdout", "intervals", "variable", *CONSTRAINTS)
     idle = [name for name in unused if given.get(name)]
     if idle:

@@ -21,6 +21,8 @@ _LARGEST_STEP, _LARGEST_RAW_STEP = 3.0, 10.0
 """On centred coordinates, and on those where amplitudes make up for changes of exponents."""
 _SMALL_TERM, _FADING_TERM = 30.0, 25.0
 """Terms so far (in logs) above their lower bound are small, or far below any delta."""
+_MOVES_NOTHING = 1e-28
+"""A coordinate whose square of the slope is below this share of the largest is left where it is."""
 _SHORTEST = 1e-14
 """A step cut to this share of itself has nowhere to go."""
 _RELATIVE_GAIN, _COARSE_GAIN = 1e-11, 1e-3
@@ -120,13 +122,7 @@ def minimise(
     if coarse:
         return follow(surface, log_loss_BR, weight_BR, theta_BP, objectives[-1], *few)
     ends = follow(
-        surface,
-        log_loss_BR,
-        weight_BR,
-        theta_BP,
-        *last,
-        beaten=np.inf if race else None,
-        to_the_end=to_the_end,
+        surface, log_loss_BR, weight_BR, theta_BP, *last, race=race, to_the_end=to_the_end
     )
     for index in np.flatnonzero(surface.vanishing):
         creeping = np.flatnonzero(~ends.settled)
@@ -134,10 +130,9 @@ def minimise(
             break
         at_zero = ends.theta[creeping]
         at_zero[:, index] = surface.lower[index]
-        beaten = ends.objective[ends.settled].min(initial=np.inf) if race else None
         several = log_loss_BR.ndim == 2 and len(log_loss_BR) > 1
         target = log_loss_BR[creeping] if several else log_loss_BR
-        again = follow(surface, target, weight_BR[creeping], at_zero, *last, beaten=beaten)
+        again = follow(surface, target, weight_BR[creeping], at_zero, *last)
         better = again.objective < ends.objective[creeping]
         ends.put(creeping[better], again[better])
     return ends
@@ -157,11 +152,10 @@ def follow(
     most_steps: int,
     enough: float,
     *,
-    beaten: float | None = None,
+    race: bool = False,
     to_the_end: bool = False,
 ) -> Solutions:
-    """Newton steps from every start. `beaten` is the lowest objective known if all are starts of
-    one fit, of which those that cannot win are left."""
+    """Newton steps from every start on one objective; `race` and `to_the_end` as in `minimise`."""
     batch = len(start_BP)
     log_loss_BR = np.atleast_2d(log_loss_BR)
     theta = np.clip(start_BP, surface.lower, surface.upper)
@@ -182,8 +176,8 @@ def follow(
             done |= fallen <= _CREEP * here.objective + tiny_gain
             settled |= fallen <= SAME_OBJECTIVE * here.objective
             before[open_] = here.objective
-        if beaten is not None:
-            won = ends.objective[ends.settled].min(initial=beaten)
+        if race and ends.settled.any():
+            won = ends.objective[ends.settled].min()
             done |= here.objective - _HOPELESS * gain > won * (1 + SAME_OBJECTIVE)
         if done.any():
             ends.put(open_[done], Solutions(theta, here.objective, settled)[done])
@@ -236,6 +230,9 @@ def _step_of_free(
 ) -> tuple[Array, Array]:
     """The step with the coordinates `held` (B, P) left where they are."""
     gradient, hessian, metric = here.gradient, here.hessian, here.metric
+    if metric is not None:
+        moves = np.einsum("bpp->bp", metric)
+        held = held | (moves <= _MOVES_NOTHING * moves.max(axis=1, keepdims=True))
     if held.any():
         apart = held[:, :, None] | held[:, None, :]
         gradient = np.where(held, 0.0, gradient)

@@ -18,6 +18,8 @@ from llmscale.notes.fitting import (
 
 _NO_SHARE = 1e-8
 """A coefficient that moves no loss by more than this share of it has gone to zero."""
+_AT_END = 1e-9
+"""Of theta: that close to the end of the search is at it."""
 _IMPLAUSIBLE = 4
 """Exponents above it fit the smallest runs only."""
 
@@ -87,7 +89,7 @@ def _exponent_notes(
 
 def _grown(law: Law, surface: Surface, theta_P: Array) -> list[str]:
     """The coefficients of either sign that ended where the search does."""
-    inside = (surface.lower < theta_P) & (theta_P < surface.upper)
+    inside = np.minimum(theta_P - surface.lower, surface.upper - theta_P) > _AT_END
     names = zip(law.coefficient_names(), inside, strict=True)
     return [name for name, is_inside in names if name in law.signed and not is_inside]
 

@@ -22,7 +22,7 @@ from llmscale.explain.estimation.expansion import MANY_ROWS
 from llmscale.explain.estimation.identifiability import SIZES_FOR_A_FLOOR, unusable, why_not
 from llmscale.explain.estimation.intervals import with_intervals
 from llmscale.explain.estimation.levels import count_levels, in_order, words
-from llmscale.explain.estimation.objection import not_tested, objection
+from llmscale.explain.estimation.objection import check_near, not_tested, objection
 from llmscale.explain.estimation.optimum_notes import optimum_notes
 from llmscale.explain.estimation.options import Options, without_constraints
 from llmscale.explain.estimation.reach import reach_of
@@ -194,6 +194,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
             "numbers hold",
             "fit a law with fewer coefficients (llmscale laws), or add runs",
         )
+    check_near(law, options.constraints, predicted - level)
 
     if len(loss) > MANY_ROWS:
         _log.info("fitted %s; its intervals", law.name)
@@ -210,6 +211,7 @@ def _fit(table: RunTable, asked: type[Law], options: Options) -> Fit:
         noise=refits.noise,
         bootstrap_method=refits.method,
         notes=(*table.notes, *notes, *refits.notes),
+        settled=found.settled,
         runs=table,
     )
 

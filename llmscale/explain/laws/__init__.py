@@ -106,6 +106,11 @@ class Surface(ABC):
         is not known."""
         return None
 
+    def with_fixed(self, values: Mapping[int, float]) -> "Surface | None":
+        """The surface with coefficients, by index, fixed at values: in the same coordinates, of
+        which those with these indices are not read. None if it has no such."""
+        return None
+
     def special_cases(self) -> "Sequence[tuple[Surface, Callable[[Array], Array]]]":
         """Surfaces of laws that this one holds, each with their theta (P) as one of its own (P): a
         fit starts from the best of them, too, and so is never worse."""

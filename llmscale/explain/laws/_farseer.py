@@ -3,8 +3,9 @@ three functions of N by its values at the smallest and the largest size, and how
 them (see _between.py)."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from llmscale.explain.laws import Array, Law, Surface, points_of
 from llmscale.explain.laws._between import Between, between, expanded
+from llmscale.explain.laws._following import Follower, Following
 from llmscale.explain.laws._formula import Formula
 
 _SMALLEST_POWER = 1e-7
@@ -132,6 +134,37 @@ class FarseerSurface(Surface):
         part._loss = self._loss[rows_S]
         part._sort_by_size()
         return part
+
+    def with_fixed(self, values: Mapping[int, float]) -> Surface:
+        """Of a function of N whose a is fixed the low end follows from the others, if b is the
+        high end, and if both are both. Powers are coordinates themselves."""
+        followers: list[Follower] = []
+        for block, (a, b, _) in enumerate(_BLOCKS):
+            for index in {a, b} & set(values):
+                followers.append((index, partial(self._end, block, index, values)))
+        return Following(self, followers)
+
+    def _end(
+        self, block: int, index: int, values: Mapping[int, float], theta: Sequence[Any]
+    ) -> Any:
+        """An end of a function of N, at the middle D, of which a, b or both are known."""
+        a, b, power = _BLOCKS[block]
+        is_low = index == a
+        log_N = self._log_low if is_low else self._log_low + self._whole
+        bent = theta[power]
+        if a in values and b in values:
+            at_one = values[a] * np.exp(bent * log_N) + values[b]
+        elif is_low:
+            rise = np.exp(bent * self._log_low) * np.expm1(bent * self._whole)
+            at_one = theta[b] + self._above(block, 1, theta) - values[a] * rise
+        else:
+            low = theta[a] + self._above(block, 0, theta)
+            at_one = values[b] + (low - values[b]) * np.exp(bent * self._whole)
+        return at_one - self._above(block, 0 if is_low else 1, theta)
+
+    def _above(self, block: int, end: int, theta: Sequence[Any]) -> Any:
+        """How far a function is higher at D = 1 than at the middle D: only the amplitude is."""
+        return np.exp(theta[end]) * self._log_middle if block == 1 else 0.0
 
     def starts(self, count: int) -> Array:
         whole = np.full(len(self._loss), self._whole)
