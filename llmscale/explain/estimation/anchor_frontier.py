@@ -13,6 +13,8 @@ _LARGEST_SHARE = 0.999
 _IMPROBABLE = 8.0
 """Minus the logarithm of a posterior that is left out, next to the best."""
 _MOST_OF_IT = 0.3
+_AT_ONCE = 2**14
+"""Runs × points of the grid whose residuals are held at once: what the cache holds."""
 _ZOOMS = 4
 """How often the grid is laid again around its best point, each time four times as fine."""
 
@@ -54,7 +56,7 @@ class Frontier:
         drawn = at[rng.choice(len(at), size=count, p=probability / probability.sum())]
         gamma = drawn[:, 2] * np.exp(_jitter(np.log(axes[0]), count, rng))
         share = np.clip(drawn[:, 1] + _jitter(axes[1], count, rng), 0.0, _LARGEST_SHARE)
-        level = self._levels(gamma, share)[0]
+        level = self._levels(np.exp(-gamma[:, None] * self.x), share)[0]
         total = max(float(self.weight.sum()) * self.independent, 1.0)
         level = level + self.scale / np.sqrt(total) * rng.standard_normal(count)
         return np.stack([level, share, gamma], axis=1)
@@ -76,28 +78,33 @@ class Frontier:
             share = np.linspace(share[low], share[high], len(share))
         return gamma, share
 
-    def _levels(self, gamma: Array, share: Array) -> tuple[Array, Array]:
-        """The robust level at each pair (G,), and |residuals| there in units of the noise
-        (G, R)."""
-        falling = np.exp(-gamma[:, None] * self.x)
-        apart = self.log_loss - np.log(share[:, None] + (1 - share)[:, None] * falling)
+    def _grid(self, gamma_G: Array, share_S: Array) -> tuple[Array, Array]:
+        """Every (level, share, gamma), and minus the logarithm of its posterior."""
+        gamma, share = (part.ravel() for part in np.meshgrid(gamma_G, share_S, indexing="ij"))
+        parts, most = [], max(_AT_ONCE // (len(self.x) * len(share_S)), 1)
+        for first in range(0, len(gamma_G), most):
+            falling = np.exp(-gamma_G[first : first + most, None] * self.x)
+            shares = np.tile(share_S, len(falling))
+            parts.append(self._levels(np.repeat(falling, len(share_S), axis=0), shares))
+        level, misfit = map(np.concatenate, zip(*parts, strict=True))
+        prior = self.prior
+        slow = (np.log(gamma) - np.log(prior.frontier)) / prior.frontier_spread
+        low = (share - prior.floor) / prior.floor_spread
+        cost = self.independent * misfit + 0.5 * (slow**2 + low**2)
+        return np.stack([level, share, gamma], axis=1), cost
+
+    def _levels(self, falling_GR: Array, share: Array) -> tuple[Array, Array]:
+        """The robust level at each share and (C/largest)^-gamma of the runs, and how far the runs
+        are off it: Huber's loss in units of the noise, summed (G,)."""
+        apart = self.log_loss - np.log(share[:, None] + (1 - share)[:, None] * falling_GR)
         level = (apart * self.weight).sum(axis=1) / self.weight.sum()
         for _ in range(3):
             miss = np.abs(apart - level[:, None]) / self.scale
             robust = self.weight / np.maximum(miss, 1.0)
             level = (apart * robust).sum(axis=1) / robust.sum(axis=1)
-        return level, np.abs(apart - level[:, None]) / self.scale
-
-    def _grid(self, gamma_G: Array, share_S: Array) -> tuple[Array, Array]:
-        """Every (level, share, gamma), and minus the logarithm of its posterior."""
-        gamma, share = (part.ravel() for part in np.meshgrid(gamma_G, share_S, indexing="ij"))
-        level, miss = self._levels(gamma, share)
+        miss = np.abs(apart - level[:, None]) / self.scale
         rho = np.where(miss < 1.0, 0.5 * miss**2, miss - 0.5)
-        prior = self.prior
-        slow = (np.log(gamma) - np.log(prior.frontier)) / prior.frontier_spread
-        low = (share - prior.floor) / prior.floor_spread
-        cost = self.independent * (rho * self.weight).sum(axis=1) + 0.5 * (slow**2 + low**2)
-        return np.stack([level, share, gamma], axis=1), cost
+        return level, (rho * self.weight).sum(axis=1)
 
 
 def _around(axis: Array) -> Array:

@@ -51,7 +51,7 @@ from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit import parametric
 from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Comparison
 from llmscale.explain.fit.held_out import checker_of, predict_held_out
-from llmscale.explain.fit.parametric import fit_law
+from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.fit.sources import Source, as_table
 from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import RunTable
@@ -163,7 +163,7 @@ def _not_ranked(law: type[Law]) -> InputError | None:
 
 
 def _bare(runs: RunTable, law: type[Law], options: Options) -> Fit:
-    return fit_law(runs, law, options, bootstrap=0, holdout="none", diagnostics=False)
+    return bare_fit(runs, law, options, bootstrap=0)
 
 
 @dataclass(frozen=True)

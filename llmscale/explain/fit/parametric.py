@@ -82,6 +82,17 @@ def fit_law(
     return _fit_law(Folder(as_table(table, (law,))), law, _options(options, changes))
 
 
+def bare_fit(
+    table: Source, law: str | type[Law], options: Options | None = None, **changes: Any
+) -> Fit:
+    """As `fit_law`, with refits, but without the intervals of coefficients, the diagnostics and the
+    held-out check: for many fits of which only the curve is used."""
+    chosen = law_named(law)
+    runs = Folder(as_table(table, (law,))).for_law(chosen)
+    with errors_named(chosen):
+        return _fit(runs, chosen, _options(options, changes))
+
+
 def _fit_law(folder: Folder, law: str | type[Law], options: Options) -> Fit:
     chosen = law_named(law)
     with errors_named(chosen):
