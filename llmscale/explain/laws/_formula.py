@@ -116,16 +116,25 @@ class Formula(Surface):
             hessian = (slope_BKR * outer_BR[:, None, :]) @ slope_BKR.transpose(0, 2, 1)
             if first_BR.any():
                 curved = first_BR * inverse
-                for (i, j), d in jet.second.items():
-                    along_B = np.einsum("br,br->b", curved, np.broadcast_to(d, curved.shape))
-                    bend = by_BK[:, i] * by_BK[:, j] * along_B
-                    hessian[:, i, j] += bend
-                    if i != j:
-                        hessian[:, j, i] += bend
+                self._add_bends(hessian, by_BK, jet, curved)
                 # The second derivative of e^theta is itself.
                 logs = np.flatnonzero(~self.signed)
                 hessian[:, logs, logs] += gradient[:, logs]
         return gradient, hessian
+
+    def _add_bends(self, hessian: Array, by_BK: Array, jet: Jet, weight_BR: Array) -> None:
+        """Add the second partials of the loss, times a weight a run."""
+        if not jet.second:
+            return
+        rows, columns = np.array(list(jet.second)).T
+        bend_MBR = np.empty((len(rows), *weight_BR.shape))
+        for bend_BR, partial in zip(bend_MBR, jet.second.values(), strict=True):
+            bend_BR[...] = partial
+        along_BM = np.einsum("br,mbr->bm", weight_BR, bend_MBR)
+        along_BM *= by_BK[:, rows] * by_BK[:, columns]
+        hessian[:, rows, columns] += along_BM
+        apart = rows != columns
+        hessian[:, columns[apart], rows[apart]] += along_BM[:, apart]
 
     def jacobian(self, theta_P: Array) -> Array:
         _, (by_BK, jet) = self.evaluate(theta_P[None])
