@@ -32,6 +32,10 @@ class Between:
     power_high: Array
     power_twice: Array
 
+    def __getitem__(self, problems: slice) -> "Between":
+        value, slope = self.value[problems], self.slope[problems]
+        return Between(value, slope, self.power_high[problems], self.power_twice[problems])
+
     def bend(self, weight_BS: Array) -> Array:
         """The sum over sizes of weight times the second derivatives: (B, 3, 3)."""
         bend_B33 = np.zeros((len(weight_BS), 3, 3))
@@ -63,10 +67,10 @@ def _risen(power: Array, x: Array) -> Array:
     """expm1(power x), or that over power of small ones, with two derivatives in power."""
     less = np.expm1(power * x)
     bent = (less, x * (less + 1.0), x**2 * (less + 1.0))
-    near = (_series(power, x), x / 2 + power * x**2 / 3, x**2 / 3)
     nearly = abs(power) < _NEARLY_LOGARITHM
     if not nearly.any():
         return np.stack(bent)
+    near = (_series(power, x), x / 2 + power * x**2 / 3, x**2 / 3)
     pairs = zip(near, bent, strict=True)
     return np.stack([np.where(nearly, x * series, far) for series, far in pairs])
 

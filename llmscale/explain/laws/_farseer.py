@@ -75,14 +75,17 @@ class Ends(Law):
         return raw_SK
 
 
+_Slopes: TypeAlias = tuple[Array, Array, Array]
+_OfSize: TypeAlias = tuple[Between, Between, Between]
+
+
 class _Parts(NamedTuple):
-    """What derivatives need: theta (B, 9), and the floor's share in the loss (B, R)."""
+    """What derivatives need: theta (B, 9), the functions of size, and the floor's share in the loss
+    (B, R)."""
 
     theta_BP: Array
+    of_size: _OfSize
     floor_share_BR: Array
-
-
-_Slopes: TypeAlias = tuple[tuple[Between, Between, Between], tuple[Array, Array, Array]]
 
 
 class FarseerSurface(Surface):
@@ -177,21 +180,22 @@ class FarseerSurface(Surface):
 
     def evaluate(self, theta_BP: Array) -> tuple[Array, _Parts]:
         with np.errstate(all="ignore"):
-            exponent, amplitude, floor = (part.value for part in self._of_size(theta_BP))
+            of_size = self._of_size(theta_BP)
+            exponent, amplitude, floor = (part.value for part in of_size)
             excess = self._at_runs(amplitude - floor)
             excess -= self._at_runs(np.exp(exponent)) * self._log_D
             odds = np.exp(excess)
             value = self._at_runs(floor) + np.log1p(odds)
-            return value, _Parts(theta_BP, 1.0 / (1.0 + odds))
+            return value, _Parts(theta_BP, of_size, 1.0 / (1.0 + odds))
 
     def derivatives(self, parts: _Parts, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
-        slopes = self._slopes(parts.theta_BP)
+        slopes = self._slopes(parts.of_size)
         return self._derivatives(parts, slopes, first_BR, second_BR)
 
     def with_metric(
         self, parts: _Parts, first_BR: Array, second_BR: Array, weight_BR: Array
     ) -> tuple[Array, Array, Array]:
-        slopes = self._slopes(parts.theta_BP)
+        slopes = self._slopes(parts.of_size)
         floor = parts.floor_share_BR
         rest = 1.0 - floor
         weighted = weight_BR * rest
@@ -201,7 +205,7 @@ class FarseerSurface(Surface):
 
     def jacobian(self, theta_P: Array) -> Array:
         _, parts = self.evaluate(theta_P[None])
-        exponent, amplitude, floor = (part[0] for part in self._slopes(theta_P[None])[1])
+        exponent, amplitude, floor = (part[0] for part in self._slopes(parts.of_size))
         floor_R, size_R = parts.floor_share_BR[0], self._size_R
         rest_R = 1.0 - floor_R
         jacobian = [
@@ -213,12 +217,15 @@ class FarseerSurface(Surface):
         slope_PR[:2] += self._shift(theta_P[None])[0][:, None] * slope_PR[3:5]
         return slope_PR.T
 
-    def _of_size(self, theta_BP: Array) -> tuple[Between, Between, Between]:
+    def _of_size(self, theta_BP: Array) -> _OfSize:
         """ln of D's exponent, of the amplitude at D = 1 and of the floor, at each size."""
-        theta = theta_BP.T
-        low, high = theta[3:5] + self._shift(theta_BP).T
-        ends = (theta[:3], (low, high, theta[5]), theta[6:])
-        exponent, amplitude, floor = (expanded(*one, self._rise_S, self._whole) for one in ends)
+        theta, problems = theta_BP.T.copy(), len(theta_BP)
+        theta[3:5] += self._shift(theta_BP).T
+        low, high, power = (theta[place::3].ravel() for place in range(3))
+        every = expanded(low, high, power, self._rise_S, self._whole)
+        exponent, amplitude, floor = (
+            every[first : first + problems] for first in range(0, 3 * problems, problems)
+        )
         return exponent, amplitude, floor
 
     def _shift(self, theta_BP: Array) -> Array:
@@ -228,14 +235,11 @@ class FarseerSurface(Surface):
     def _at_runs(self, values_BS: Array) -> Array:
         return values_BS[:, self._size_R]
 
-    def _slopes(self, theta_BP: Array) -> _Slopes:
-        """The functions of size, and the slopes (B, 3, S) of exponent, amplitude and floor in their
-        own ends and power."""
+    def _slopes(self, of_size: _OfSize) -> _Slopes:
+        """The slopes (B, 3, S) of exponent, amplitude and floor in their own ends and power."""
+        exponent, amplitude, floor = of_size
         with np.errstate(all="ignore"):
-            of_size = self._of_size(theta_BP)
-            exponent, amplitude, floor = of_size
-            falling = np.exp(exponent.value)[:, None] * exponent.slope
-        return of_size, (falling, amplitude.slope, floor.slope)
+            return np.exp(exponent.value)[:, None] * exponent.slope, amplitude.slope, floor.slope
 
     def _derivatives(
         self, parts: _Parts, slopes: _Slopes, first_BR: Array, second_BR: Array
@@ -253,9 +257,9 @@ class FarseerSurface(Surface):
                 second_BR * floor_BR**2 + both_BR,
             )
             sums = self._by_size(-of_amplitude * self._log_D, of_amplitude, of_floor)
-            along = zip(slopes[1], sums, strict=True)
+            along = zip(slopes, sums, strict=True)
             gradient = np.concatenate([_dot(slope, weight) for slope, weight in along], axis=1)
-            self._add_bends(hessian, slopes, sums)
+            self._add_bends(hessian, parts.of_size, slopes, sums)
             hessian = self._to_middle(hessian, parts.theta_BP)
             shift_B2 = self._shift(parts.theta_BP)
             pulled_B2 = shift_B2 * gradient[:, 3:5]
@@ -263,10 +267,13 @@ class FarseerSurface(Surface):
             hessian[:, [0, 1], [0, 1]] += pulled_B2
         return gradient, hessian
 
-    def _add_bends(self, hessian: Array, slopes: _Slopes, sums: Sequence[Array]) -> None:
+    def _add_bends(
+        self, hessian: Array, of_size: _OfSize, slopes: _Slopes, sums: Sequence[Array]
+    ) -> None:
         """Add the second derivatives of exponent, amplitude and floor, times weights summed by
         size."""
-        (exponent, amplitude, floor), (falling, _, _) = slopes
+        exponent, amplitude, floor = of_size
+        falling = slopes[0]
         of_exponent, of_amplitude, of_floor = sums
         bends = exponent.bend(of_exponent * np.exp(exponent.value))
         # The second derivative of e^x is itself.
@@ -283,7 +290,7 @@ class FarseerSurface(Surface):
             both_BR, both_falls_BR, both_falls_BR * falls, mixed_BR, mixed_BR * falls, floor_BR
         )
         once, falling, twice, mixed, mixed_falling, of_floor = (part[:, None] for part in sums)
-        exponent, amplitude, floor = slopes[1]
+        exponent, amplitude, floor = slopes
         blocks = (
             (0, 0, (exponent * twice) @ _turned(exponent)),
             (1, 0, (amplitude * falling) @ _turned(exponent)),
