@@ -114,6 +114,7 @@ def _refits(law: str, options: Options) -> int:
 def _asked_of(fit: Fit, points: Mapping[str, Array]) -> tuple[Array, Array]:
     """What a law forecasts, and N* of every budget, or NaN if none was asked for: one value a
     point."""
+    loss: Any
     size: Any = np.nan
     with np.errstate(all="ignore"):
         if set(points) != {"flops"}:
