@@ -140,6 +140,13 @@ class Constrained(Surface):
             return value
         return math.log(value) if value > 0 else float(self.inner.lower[k])
 
+    def in_coefficients(self) -> "Constrained":
+        """The surface in coordinates of which each belongs to one coefficient."""
+        if isinstance(self.inner, LogSumExp | Formula):
+            return self
+        law, settings, inputs = self.formula.law, self.formula.settings, self.formula.inputs
+        return Constrained(law, settings, inputs, self.loss, self.constraints, raw=True)
+
     @property
     def loss(self) -> Array:
         """The runs' losses."""

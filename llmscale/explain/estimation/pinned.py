@@ -36,6 +36,8 @@ class Pinned(Surface):
     ) -> None:
         self.formula = Formula(type(law), settings_of(law), inputs, loss)
         own = surface_of(type(law), settings_of(law), inputs, loss, constraints)
+        if isinstance(own, Constrained):
+            own = own.in_coefficients()
         # Laws with coordinates of their own (Farseer) do not have their coefficients among them.
         has_them = isinstance(own, LogSumExp | Constrained)
         self.surface: Surface = own if has_them else self.formula

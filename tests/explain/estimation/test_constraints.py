@@ -209,6 +209,20 @@ def test_profiles_are_of_what_was_fitted() -> None:
         profile(fit, "E")
 
 
+def test_profiles_of_farseer_end_where_its_coefficients_are_as_unlikely() -> None:
+    N, D = Farseer.example_runs().values()
+    noise = np.exp(0.003 * np.random.default_rng(3).standard_normal(len(N)))
+    loss = Farseer(*Farseer.published).loss(N, D) * noise
+    runs = pd.DataFrame({"params": N, "tokens": D, "loss": loss})
+    fit = llmscale.fit(runs, "farseer", **PLAIN, fix="alpha=0.123")
+    at_end = []
+    for name in ("b3", "gamma"):
+        known = {"alpha": 0.123, name: profile(fit, name, 5).high}
+        at_end.append(llmscale.fit(runs, "farseer", **PLAIN, fix=known).objective)
+    assert at_end[0] == pytest.approx(at_end[1], rel=1e-3)
+    assert at_end[0] > 1.03 * fit.objective
+
+
 def test_a_fixed_coefficient_narrows_the_others() -> None:
     free = llmscale.fit(RUNS, "chinchilla", **{**PLAIN, "intervals": "jacobian"})
     known = llmscale.fit(RUNS, "chinchilla", **{**PLAIN, "intervals": "jacobian"}, fix="E=1.8")
