@@ -37,7 +37,7 @@ import rich.console
 import rich.table
 from scipy import optimize
 
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton
 from llmscale.explain.fit import Fit, as_table, fit_law
 from llmscale.explain.table import RunTable
 
@@ -190,7 +190,7 @@ def compare_refits(frame: pd.DataFrame) -> dict[str, float]:
         * statistics.median(ours)
         / statistics.median(starts),
     }
-    with mock.patch.object(solver, "resolve", wraps=solver.resolve) as spy:
+    with mock.patch.object(newton, "resolve", wraps=newton.resolve) as spy:
         fit = _fit(table, 1000)
     drawn = spy.call_args.args[2].astype(int)  # how often each refit counts each run
     gaps = []

@@ -19,7 +19,7 @@ import pytest
 from llmscale.explain.allocation import _training_curves
 from llmscale.explain.curve_table import curve_table
 from llmscale.explain.diagnostics.curves import seen_curves
-from llmscale.explain.fit import fit_laws, parametric
+from llmscale.explain.fit import fit_laws, sources
 from llmscale.measure.sweep import records
 from llmscale.measure.train.conditions import Conditions
 from llmscale.measure.train.job import Job, JobText, make_job, run_row
@@ -301,7 +301,7 @@ def test_the_curves_of_a_folder_are_gone_through_once_for_all_laws(
         looked.append(curves)
         return seen_curves(curves)
 
-    monkeypatch.setattr(parametric, "seen_curves", seen)
+    monkeypatch.setattr(sources, "seen_curves", seen)
     fits = fit_laws(tmp_path, ["power", "power-floor"], bootstrap=0)
     assert len(fits) == 2
     assert len(looked) == 1

@@ -18,7 +18,7 @@ from llmscale.explain.allocation._allocation import Allocation, Bias
 from llmscale.explain.allocation._comparison import MethodComparison, compare
 from llmscale.explain.allocation._frontier import Frontier
 from llmscale.explain.fit import Options, as_table
-from llmscale.explain.fit.parametric import Source
+from llmscale.explain.fit.sources import Source
 from llmscale.explain.laws import Law
 from llmscale.menu import Menu, errors_named, file_of
 

@@ -52,7 +52,8 @@ class MethodComparison:
         for one in self.allocations:
             corrected = f"{one.corrected.a:.3f}" if one.corrected else "-"
             a, b = (_number(one, name) for name in ("a", "b"))
-            row = [one.method, a, corrected, b]
+            law = f" ({one.law.name})" if one.law is not None else ""
+            row = [f"{one.method}{law}", a, corrected, b]
             for times in HORIZONS:
                 best = one.optimal(times * largest)
                 row += [format_count(best["params"]), format_count(best["tokens"])]

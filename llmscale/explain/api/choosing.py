@@ -12,9 +12,9 @@ from llmscale.explain.api.fitted import Asked, fits_of
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, with_coefficients
 from llmscale.explain.estimation.suitability import default_laws, inputs_of, no_chinchilla
-from llmscale.explain.fit.backtest import Backtest, backtest
+from llmscale.explain.fit.backtest import REFITS, Backtest, backtest
 from llmscale.explain.fit.choice import CANDIDATES, as_good, judged
-from llmscale.explain.fit.parametric import fit_law
+from llmscale.explain.fit.parametric import bare_fit
 from llmscale.explain.forecast.chosen import Chosen, Contender
 from llmscale.explain.laws import LAWS, Array
 from llmscale.explain.laws.anchored import Anchored
@@ -42,11 +42,10 @@ def best_fit(
         if set(points) == {"flops"}:
             raise _no_split(runs)
         return fits_of(asked, runs, first=True, holdout="none")[0], None
-    quick = replace(options, bootstrap=0, holdout="none", diagnostics=False)
-    fits, tests, left_out = _tried(_candidates(every), runs, quick)
-    at = _asked_points(points, fits)
-    for law in list(fits):
-        if not (np.isfinite(at[law]).all() and (at[law] > 0).all()):
+    fits, tests, left_out = _tried(_candidates(every), runs, options)
+    at = {law: _asked_of(fit, points) for law, fit in fits.items()}
+    for law, (loss, _) in at.items():
+        if not (np.isfinite(loss).all() and (loss > 0).all()):
             left_out.append((law, "it gives no loss there"))
             del fits[law], tests[law]
     if not fits:
@@ -58,16 +57,13 @@ def best_fit(
     good = as_good(ranked)
     contenders = [
         Contender(
-            one.law,
-            one.error,
-            one.budgets,
-            one.law in good,
-            at[one.law],
-            _values(fits[one.law]),
-            _best_params(fits[one.law], points, len(at[one.law])),
+            one.law, one.error, one.budgets, one.law in good, loss, _values(fits[one.law]), size
         )
         for one in ranked
+        for loss, size in [at[one.law]]
     ]
+    if fit.tested is None and fit.kept is None and _refits(fit.law.name, options):
+        fit = replace(fit, tested=tests[fit.law.name].tested)
     return fit, Chosen(tuple(contenders), tuple(left_out))
 
 
@@ -141,8 +137,9 @@ def _tried(
     for law in laws:
         try:
             with np.errstate(all="ignore"):
-                fits[law] = fit_law(runs, law, options)
-                tests[law] = backtest(runs, law, options)
+                fits[law] = bare_fit(runs, law, options, bootstrap=0)
+                test = replace(options, bootstrap=_refits(law, options))
+                tests[law] = backtest(fits[law].table, law, test)
         except LlmscaleError as error:
             fits.pop(law, None)
             left_out.append((law, error.problem))
@@ -153,20 +150,30 @@ def _tried(
     return fits, tests, left_out
 
 
-def _asked_points(points: Mapping[str, Array], fits: Mapping[str, Fit]) -> dict[str, Array]:
-    """What each law forecasts, one value a point."""
-    found = {}
-    for law, fit in fits.items():
-        with np.errstate(all="ignore"):
-            if set(points) == {"flops"}:
-                best = fit.law.optimal(points["flops"])
-                loss = np.full(np.shape(points["flops"]), np.nan)
-                if best is not None:
-                    loss = np.asarray(fit.law.loss(*best))
-            else:
-                loss = fit.loss(**points)
-        found[law] = np.atleast_1d(np.asarray(loss, dtype=float)).ravel()
-    return found
+def _refits(law: str, options: Options) -> int:
+    """Refits at each origin: those of a law with an estimator of its own are draws, which take no
+    time, and tell what its intervals hold. Of other laws only the one taken is tested with them."""
+    return 0 if LAWS.find(law).estimator is None else min(options.bootstrap, REFITS)
+
+
+def _asked_of(fit: Fit, points: Mapping[str, Array]) -> tuple[Array, Array]:
+    """What a law forecasts, and N* of every budget, or NaN if none was asked for: one value a
+    point."""
+    loss: Any
+    size: Any = np.nan
+    with np.errstate(all="ignore"):
+        if set(points) != {"flops"}:
+            loss = fit.loss(**points)
+        else:
+            best = fit.law.optimal(points["flops"])
+            size = np.nan if best is None else best[0]
+            loss = np.nan if best is None else fit.law.loss(*best)
+    shape = np.broadcast_shapes(*(np.shape(values) for values in points.values()))
+    return _flat(loss, shape), _flat(size, shape)
+
+
+def _flat(values: Any, shape: tuple[int, ...]) -> Array:
+    return np.broadcast_to(np.asarray(values, dtype=float), shape).ravel()
 
 
 def _excess(points: Mapping[str, Array], fits: Mapping[str, Fit]) -> float:
@@ -186,12 +193,3 @@ def _values(fit: Fit) -> dict[str, float]:
     if best is not None:
         found["a"] = float(best["a"])
     return found
-
-
-def _best_params(fit: Fit, points: Mapping[str, Array], count: int) -> Array:
-    """N* of every budget asked for; NaN otherwise."""
-    if set(points) != {"flops"}:
-        return np.full(count, np.nan)
-    best = fit.law.optimal(points["flops"])
-    assert best is not None
-    return np.atleast_1d(np.asarray(best[0], dtype=float)).ravel()

@@ -36,6 +36,7 @@ from llmscale.explain.fit.groups import Groups, fit_groups
 from llmscale.explain.fit.kept import check_file, check_place, keep_in_folder
 from llmscale.explain.fit.kept import keep as keep_fit
 from llmscale.explain.fit.parametric import fit_laws
+from llmscale.explain.laws import law_named
 from llmscale.explain.table import RunTable, groups
 from llmscale.runs.remote import is_url
 from llmscale.settings import shows_keywords
@@ -202,9 +203,11 @@ def _kept(fits: tuple[Fit, ...], place: Path) -> tuple[Fit, ...]:
 def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[str, Any]) -> None:
     """Raise InputError for settings that do not go together, before anything is read."""
     method, by = spec.method, spec.by
+    several = len(laws) > 1 or "all" in laws
+    if method != "parametric":
+        _check_used(method, laws, given)
     check_variable(laws, given)
     check_constraints(laws, spec.options)
-    several = len(laws) > 1 or "all" in laws
     if "all" in laws and len(laws) > 1:
         raise InputError(
             "every law that suits is fitted already by --law all", "leave the other --law out"
@@ -225,14 +228,19 @@ def _check_combination(laws: tuple[LawName, ...], spec: FitSpec, given: Mapping[
         raise InputError(
             f"the method {method} takes one law, as the surface it is checked on", "name one --law"
         )
+
+
+def _check_used(method: str, laws: tuple[LawName, ...], given: Mapping[str, Any]) -> None:
+    """Raise InputError for settings of a law's fit that another method has no use for."""
     unused = ("holdout", "intervals", "variable", *CONSTRAINTS)
     idle = [name for name in unused if given.get(name)]
-    if idle:
-        raise InputError(
-            f"the method {method} makes no use of --{idle[0]}",
-            "leave it out, or fit a law: --method parametric "
-            f"--{idle[0]} {asked_for(given[idle[0]])}",
-        )
+    if not idle:
+        return
+    fix = "leave it out"
+    if not any(law_named(law).estimator for law in laws if law != "all"):
+        option = f"--{idle[0]} {asked_for(given[idle[0]])}"
+        fix += f", or fit a law: --method parametric {option}"
+    raise InputError(f"the method {method} makes no use of --{idle[0]}", fix)
 
 
 def _check_keep(spec: FitSpec, laws: tuple[LawName, ...]) -> None:

@@ -19,7 +19,8 @@ from llmscale.explain.fit.comparison import Comparison
 from llmscale.explain.fit.fingerprint import is_of
 from llmscale.explain.fit.fits import Fits
 from llmscale.explain.fit.kept import is_kept, read_kept, table_of
-from llmscale.explain.fit.parametric import choose, fit_laws, table_for
+from llmscale.explain.fit.parametric import choose, fit_laws
+from llmscale.explain.fit.sources import table_for
 from llmscale.explain.laws import LAWS, Law, OneVariableLaw, law_named
 from llmscale.explain.table import RunTable
 from llmscale.notes.predicting import KEPT_OPTIONS

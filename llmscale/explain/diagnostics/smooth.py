@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.explain.estimation.solver import unit_columns
+from llmscale.explain.estimation.newton import unit_columns
 from llmscale.explain.laws import Array
 from llmscale.explain.table.doubts.least_absolute import least_absolute
 

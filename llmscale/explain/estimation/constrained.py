@@ -6,8 +6,9 @@ every tie is a straight line, and the map to the law's own coordinates is linear
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import make_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,18 +81,27 @@ class Constrained(Surface):
         self.formula = Formula(law, settings, inputs, loss)
         self.own = law.surface(inputs, loss, **settings)
         self.plain = self.own.plain
-        in_own = isinstance(self.own, LogSumExp) or self._are_coordinates()
-        self.inner: Surface = self.own if in_own and not raw else self.formula
+        is_own = isinstance(self.own, LogSumExp) or self._are_coordinates(constraints.names)
+        following = None if is_own or raw else self._following()
+        self.follows = following is not None
+        self.inner: Surface = following or (self.own if is_own and not raw else self.formula)
         self.held = np.array([name in constraints.held for name in self.names])
         self._place(law)
 
-    def _are_coordinates(self) -> bool:
-        """Whether all coefficients that are spoken of are coordinates of the law's own as they are:
-        of Farseer's only the powers of N."""
-        theta = self.own.starts(1)
+    def _are_coordinates(self, names: Iterable[str]) -> bool:
+        """Whether coefficients are coordinates of the law's own as they are: of Farseer's only the
+        powers of N."""
+        theta = np.linspace(0.1, 0.5, len(self.names))[None]
         raw = self.own.coefficients(theta)
-        spoken = [self.names.index(name) for name in self.constraints.names]
+        spoken = [self.names.index(name) for name in names]
         return bool(self.formula.signed[spoken].all() and (raw == theta)[:, spoken].all())
+
+    def _following(self) -> Surface | None:
+        """The law's own surface with what is fixed, if nothing else is said that it cannot hold."""
+        fixed = {self.names.index(name): value for name, value in self.constraints.fixed.items()}
+        if self.constraints.tied or not self._are_coordinates(self.constraints.bounds):
+            return None
+        return self.own.with_fixed(fixed)
 
     def _place(self, law: type[Law]) -> None:
         """Which coordinates there are, and where each may go."""
@@ -130,6 +140,13 @@ class Constrained(Surface):
             return value
         return math.log(value) if value > 0 else float(self.inner.lower[k])
 
+    def in_coefficients(self) -> "Constrained":
+        """The surface in coordinates of which each belongs to one coefficient."""
+        if isinstance(self.inner, LogSumExp | Formula):
+            return self
+        law, settings, inputs = self.formula.law, self.formula.settings, self.formula.inputs
+        return Constrained(law, settings, inputs, self.loss, self.constraints, raw=True)
+
     @property
     def loss(self) -> Array:
         """The runs' losses."""
@@ -149,27 +166,59 @@ class Constrained(Surface):
         raw_SK = np.ones((len(found), len(self.names)))
         raw_SK[:, free] = found
         with np.errstate(all="ignore"):
-            ways = [
-                self.theta(self._completed(raw_SK)),
-                self.theta(self._completed(self.own.coefficients(self.own.starts(count)))),
-            ]
+            own_SP = np.array([self._moved(own_P) for own_P in self.own.starts(count)])
+            ways = [self.theta(self._completed(raw_SK)), own_SP]
         ways = [start[np.isfinite(start).all(axis=1)] for start in ways]
         fewer = min(map(len, ways))
         turns = np.stack([start[:fewer] for start in ways], axis=1).reshape(-1, len(self.names))
         return np.concatenate([turns, *(start[fewer:] for start in ways)])[:count]
 
+    def special_cases(self) -> Sequence[tuple[Surface, Callable[[Array], Array]]]:
+        """For a law with coordinates in which it is found better: itself without constraints, its
+        optimum moved to where they hold, and itself with each bound as a value."""
+        if self.inner is self.own or isinstance(self.own, Formula):
+            return ()
+        cases: list[tuple[Surface, Callable[[Array], Array]]] = [(self.own, self._moved)]
+        if self.follows:
+            return cases
+        for name, ends in self.constraints.bounds.items():
+            for end in filter(math.isfinite, ends):
+                held = self._with_fixed(name, end)
+                if held is not None:
+                    cases.append((held, partial(self._moved_from, held)))
+        return cases
+
+    def _moved_from(self, other: Surface, theta_P: Array) -> Array:
+        """Coordinates of the law by another surface, where the constraints hold."""
+        return self.theta(self._completed(other.coefficients(theta_P[None])))[0]
+
+    def _moved(self, own_P: Array) -> Array:
+        """Coordinates of the law itself, where the constraints hold."""
+        if self.follows:
+            return np.clip(own_P, self.lower, self.upper)
+        return self._moved_from(self.own, own_P)
+
     def starts_at(self, index: int, value: float, count: int) -> Array:
         """At most `count` promising places with one more coefficient fixed: its law's coefficients
         (S, K); none if no other is free."""
-        name, said = self.names[index], self.constraints
-        fixed = {**said.fixed, name: value}
-        bounds = {other: ends for other, ends in said.bounds.items() if other != name}
-        more = Constraints(fixed, said.tied, bounds)
-        if not more.free(self.names):
+        held = self._with_fixed(self.names[index], value)
+        if held is None:
             return np.empty((0, len(self.names)))
-        law, settings, inputs = self.formula.law, self.formula.settings, self.formula.inputs
-        held = Constrained(law, settings, inputs, self.loss, more)
         return held.coefficients(held.starts(count))
+
+    def _with_fixed(self, name: str, value: float) -> "Constrained | None":
+        """The surface with one more coefficient fixed; None if no other is free."""
+        said = self.constraints
+        bounds = {other: ends for other, ends in said.bounds.items() if other != name}
+        more = Constraints({**said.fixed, name: value}, said.tied, bounds)
+        if not more.free(self.names):
+            return None
+        law, settings, inputs = self.formula.law, self.formula.settings, self.formula.inputs
+        return Constrained(law, settings, inputs, self.loss, more)
+
+    @property
+    def points(self) -> NDArray[np.int_]:
+        return self.formula.points
 
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Constrained":
         part = copy.copy(self)

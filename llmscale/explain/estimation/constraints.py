@@ -207,6 +207,11 @@ def _ends(name: str, ends: object) -> tuple[float, float]:
         is_open = part in ("", None, none)
         limits.append(none if is_open else _number(part, f"bound {name}={ends}", example))
     low, high = limits
+    if math.isinf(low) and math.isinf(high):
+        raise InputError(
+            f"the bound of {name} has no end, and keeps it from nothing",
+            "give one end or both, as alpha=0.2:, alpha=:0.5 or alpha=0.2:0.5",
+        )
     if low >= high:
         raise InputError(
             f"the bounds of {name}, {low:g} and {high:g}, leave nothing between them",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import erf, gammaln
 
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton
 from llmscale.explain.estimation.levels import distinct, levels
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.result import Fit, run_weights, solved
@@ -41,7 +41,7 @@ def cross_validated(fit: Fit, point_R: NDArray[np.int_]) -> Array:
     fold_R = (np.random.default_rng(fit.options.seed).permutation(count) % folds)[point_R]
     weight_FR = run_weights(fit.table) * (fold_R != np.arange(folds)[:, None])
     objectives = fit.options.loss_function.graduated()
-    ends = solver.resolve(surface, log_loss_R[None], weight_FR, theta_P, objectives)
+    ends = newton.resolve(surface, log_loss_R[None], weight_FR, theta_P, objectives)
     predicted_FR, _ = surface.evaluate(ends.theta)
     predicted_R = predicted_FR[fold_R, np.arange(len(fold_R))]
     return point_means(np.abs(predicted_R - log_loss_R), point_R)

@@ -50,7 +50,10 @@ class EvaluationNoise:
     weighs: bool
 
     def weighed(self, table: RunTable) -> RunTable:
-        """The table with its runs weighed by their noise; a run of the mean variance counts one."""
+        """The table with its runs weighed by their noise, if that is worth it; a run of the mean
+        variance counts one."""
+        if not self.weighs:
+            return table
         error = relative_error(table)
         typical = self.tau_squared + self.evaluation
         frame = table.frame.assign(weight=typical / (self.tau_squared + error**2))
@@ -97,10 +100,27 @@ def _root(variance: float) -> str:
     return size(np.sqrt(max(variance, 0.0)), 2)
 
 
+def has_errors(table: RunTable) -> bool:
+    """Whether the table has standard errors of the loss."""
+    return LOSS_SE in table.columns and LOSS_SE in table.frame
+
+
+def weighed_by_noise(
+    surface: Surface, theta_P: Array, *tables: RunTable, law: str = "the law"
+) -> tuple[list[RunTable], list[Note]]:
+    """Tables of the same runs, the first with its rows as the surface has them, weighed by the
+    noise about a fit of `law` that ended at theta, and what to say of it; as they are if none is
+    known."""
+    errors = evaluation_noise(tables[0], surface, theta_P)
+    if errors is None:
+        return list(tables), []
+    return [errors.weighed(table) for table in tables], [errors.note(law)]
+
+
 def evaluation_noise(table: RunTable, surface: Surface, theta_P: Array) -> EvaluationNoise | None:
     """What the errors of the loss say of a fit that ended at theta, for rows as the surface has
     them; None if the table has none, or nothing is left to tell the noise by."""
-    if LOSS_SE not in table.columns or LOSS_SE not in table.frame:
+    if not has_errors(table):
         return None
     error_R = relative_error(table)
     free = (theta_P > surface.lower) & (theta_P < surface.upper)

@@ -9,17 +9,19 @@ cluster bootstrap under the null: Cameron, Gelbach & Miller 2008, Rev. Econ. Sta
 import numpy as np
 from scipy.special import fdtrc
 
-from llmscale.errors import Note, both
+from llmscale.errors import InputError, Note, both
 from llmscale.explain import html
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton
+from llmscale.explain.estimation.constraints import Constraints
 from llmscale.explain.estimation.large_tables import ROWS
 from llmscale.explain.estimation.levels import points
 from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.result import Fit, run_weights, solved
-from llmscale.explain.laws import Array
+from llmscale.explain.laws import Array, Law
 from llmscale.notes.fitting import CONSTRAINT_FITS, CONSTRAINT_NOT_TESTED, CONSTRAINT_REJECTED
 
 SIMULATIONS = 199
+_HOPELESS, _LARGEST_POWER = np.log(2.0), 4
 _NOTHING = 1e-300
 """In place of an objective of zero, to divide by."""
 _ROUNDING = 1e-9
@@ -33,6 +35,10 @@ def objection(fit: Fit, free: Fit) -> Note:
     said = both(fit.constraints.claims)
     if type(free.law) is not type(fit.law):
         return not_tested(fit, f"without it these runs tell {free.law.name} only")
+    if not fit.settled:
+        return not_tested(fit, "the fit with it creeps along a ridge, and has not settled")
+    if not free.settled:
+        return not_tested(fit, "the fit without it creeps along a ridge, and has not settled")
     nothing = len(fit.table.frame) * _ROUNDING**2
     if fit.objective <= free.objective * (1 + _SAME) + nothing:
         return CONSTRAINT_FITS.note(
@@ -45,6 +51,21 @@ def objection(fit: Fit, free: Fit) -> Note:
     if p_value < CONSTRAINT_REJECTED.limit:
         kind, verb = CONSTRAINT_REJECTED, "objects"
     return kind.note(f"the table {verb} to {said} (p = {p_value:.2g}): {_freely(fit, free)}")
+
+
+def check_near(law: type[Law], constraints: Constraints, miss_R: Array) -> None:
+    """Raise InputError if the best fit misses most runs by more than a factor of two, in ln L: what
+    was said of the coefficients is not of this table."""
+    typical = float(np.median(np.abs(miss_R)))
+    if not constraints or law.plain or typical < _HOPELESS:
+        return
+    power = typical / np.log(10.0)
+    factor = f"{10**power:.2g}" if power < _LARGEST_POWER else f"10^{power:.0f}"
+    raise InputError(
+        f"with {both(constraints.claims)} no fit of {law.name} comes near these runs: the best "
+        f"misses half of them by a factor of {factor} or more",
+        "give another value, or leave it out to see what the runs say",
+    )
 
 
 def not_tested(fit: Fit, reason: str) -> Note:
@@ -89,11 +110,11 @@ def _ratios(fit: Fit, free: Fit, simulated_BR: Array) -> Array:
     weight_BR = np.broadcast_to(run_weights(fit.table), simulated_BR.shape)
     objectives = fit.options.loss_function.graduated()
     start_BP = np.tile(theta_P, (len(simulated_BR), 1))
-    held = solver.minimise(surface, simulated_BR, weight_BR, start_BP, objectives)
+    held = newton.minimise(surface, simulated_BR, weight_BR, start_BP, objectives)
     # The free fit is never above the constrained one, and may be started there.
     free_BP = free_surface.theta(surface.coefficients(held.theta))
     ends = [
-        solver.minimise(free_surface, simulated_BR, weight_BR, start, [fit.options.loss_function])
+        newton.minimise(free_surface, simulated_BR, weight_BR, start, [fit.options.loss_function])
         for start in (free_BP, np.tile(free_theta_P, (len(simulated_BR), 1)))
     ]
     lowest_B = np.minimum(ends[0].objective, ends[1].objective)

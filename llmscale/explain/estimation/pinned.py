@@ -36,6 +36,8 @@ class Pinned(Surface):
     ) -> None:
         self.formula = Formula(type(law), settings_of(law), inputs, loss)
         own = surface_of(type(law), settings_of(law), inputs, loss, constraints)
+        if isinstance(own, Constrained):
+            own = own.in_coefficients()
         # Laws with coordinates of their own (Farseer) do not have their coefficients among them.
         has_them = isinstance(own, LogSumExp | Constrained)
         self.surface: Surface = own if has_them else self.formula
@@ -69,6 +71,10 @@ class Pinned(Surface):
             starts = self.theta(raw)
         starts[:, self.index] = held
         return starts[np.isfinite(starts).all(axis=1)]
+
+    @property
+    def points(self) -> NDArray[np.int_] | None:
+        return self.surface.points
 
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Pinned":
         part = copy.copy(self)

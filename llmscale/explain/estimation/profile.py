@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import fdtri
 
 from llmscale.errors import InputError, first_lines
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton
 from llmscale.explain.estimation.noise import bulk_noise, expected
 from llmscale.explain.estimation.pinned import Pinned
 from llmscale.explain.estimation.profile_path import Path
@@ -240,7 +240,7 @@ def _read(
     fit: Fit,
     name: str,
     surface: Pinned,
-    ends: solver.Solutions,
+    ends: newton.Solutions,
     cost: Array,
     scale: float,
     threshold: float,

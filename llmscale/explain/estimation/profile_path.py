@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton
 from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.pinned import Pinned
 from llmscale.explain.laws import Array
@@ -29,7 +29,7 @@ _LOWER = 1e-9
 """A neighbour's solution that lowers the objective by a smaller share changes nothing."""
 
 
-_NOTHING = solver.Solutions(np.empty((0, 0)), np.empty(0), np.empty(0, dtype=bool))
+_NOTHING = newton.Solutions(np.empty((0, 0)), np.empty(0), np.empty(0, dtype=bool))
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Path:
     along_P: Array
     """How all coordinates move, to first order, when the held one moves by one."""
     held: Array = field(default_factory=lambda: np.empty(0))
-    ends: solver.Solutions = _NOTHING
+    ends: newton.Solutions = _NOTHING
 
     def add(self, held_G: Array, *, fresh: bool) -> None:
         """More values, each solved from the best fit, with `fresh` from new places, and from its
@@ -67,11 +67,11 @@ class Path:
         every = self._solve(start_BP[~far], [self.objective])
         if far.any():
             hopeful, whose = self._hopeful(start_BP[far], owner_B[far])
-            every = solver.joined([every, self._solve(hopeful, [self.objective])])
+            every = newton.joined([every, self._solve(hopeful, [self.objective])])
             owner_B = np.concatenate([owner_B[~far], whose])
         new = _lowest(every, owner_B, len(held_G))
         order = np.argsort(np.concatenate([self.held, held_G]), kind="stable")
-        self.ends = (solver.joined([self.ends, new]) if len(self.held) else new)[order]
+        self.ends = (newton.joined([self.ends, new]) if len(self.held) else new)[order]
         self.held = np.concatenate([self.held, held_G])[order]
         self._share(np.isin(self.held, held_G))
 
@@ -82,7 +82,7 @@ class Path:
         weight_BR = np.broadcast_to(self.weight_R, (len(start_BP), len(self.weight_R)))
         stages = self.objective.graduated()
         place = self.surface, self.log_loss_R, weight_BR, start_BP
-        ends = solver.minimise(*place, stages, coarse=True)
+        ends = newton.minimise(*place, stages, coarse=True)
         order = np.lexsort([ends.objective, owner_B])
         rank = np.arange(len(order)) - np.searchsorted(owner_B[order], owner_B[order])
         kept = order[rank < _HOPEFUL]
@@ -126,16 +126,16 @@ class Path:
         start_BP[:, index] = self.held[taker_B]
         return taker_B, start_BP
 
-    def _solve(self, start_BP: Array, objectives: list[Objective]) -> solver.Solutions:
+    def _solve(self, start_BP: Array, objectives: list[Objective]) -> newton.Solutions:
         table = self.log_loss_R, self.weight_R
-        return solver.resolve_each(self.surface, *table, start_BP, objectives)
+        return newton.resolve_each(self.surface, *table, start_BP, objectives)
 
 
-def _lowest(ends: solver.Solutions, owner_B: NDArray[np.int_], count: int) -> solver.Solutions:
+def _lowest(ends: newton.Solutions, owner_B: NDArray[np.int_], count: int) -> newton.Solutions:
     """The lowest solution of each owner; one that nobody solved for is infinitely high."""
     theta = np.zeros((count, ends.theta.shape[1]))
     objective, settled = np.full(count, np.inf), np.zeros(count, dtype=bool)
     order = np.lexsort([~ends.settled, ends.objective])[::-1]  # the last one written is the lowest
-    lowest = solver.Solutions(theta, objective, settled)
+    lowest = newton.Solutions(theta, objective, settled)
     lowest.put(owner_B[order], ends[order])
     return lowest

@@ -90,7 +90,8 @@ class Fit:
     optimum. `replicates` holds one row a bootstrap refit, in the order of the law's coefficients;
     `noise` one log residual a refit, for bands of single runs. Both are empty if no interval can be
     given. `objective` is the sum over runs of weight times rho(log L̂ - log L), raw units, for the
-    objective that `options` names. `kept` is the file that the fit was read from, and `tested` what
+    objective that `options` names; a fit that has not `settled` still creeps along a ridge, by next
+    to nothing. `kept` is the file that the fit was read from, and `tested` what
     forecasts of the law have held, as far as it was asked. A fit that was kept has no `runs`."""
 
     law: Law
@@ -105,6 +106,7 @@ class Fit:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     covariance: Array = field(default_factory=lambda: np.empty((0, 0)))
     holdout: Holdout | None = None
+    settled: bool = True
     tested: Tested | None = None
     runs: RunTable | None = None
     kept: Path | None = None
@@ -270,7 +272,7 @@ class Fit:
             "level": self.level,
             "bootstrap": len(self.replicates),
             "bootstrap_method": self.bootstrap_method,
-            "settled": True,
+            "settled": self.settled,
             "objective": {
                 "name": f"{self.options.objective.replace('-', '_')}_{scale}",
                 "delta": None if self.options.objective == "squared" else self.options.delta,

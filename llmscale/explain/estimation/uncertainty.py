@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from llmscale.errors import Note
 from llmscale.explain.estimation import large_tables as _large
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton
 from llmscale.explain.estimation.dependence import UNITS_TO_RESAMPLE, Dependence, dependence
 from llmscale.explain.estimation.evaluation import noise_spread
 from llmscale.explain.estimation.levels import distinct
@@ -210,9 +210,9 @@ def _resampled(fitted: Fitted, count: int, rng: np.random.Generator) -> Replicat
         target_BR = fitted.log_loss_R[None]
         for effect, scale_B in zip(moved, scales, strict=True):
             target_BR = target_BR + effect.shifts(scale_B[first : first + number], rng)
-        ends = solver.resolve(fitted.surface, target_BR, weight_BR, fitted.theta_P, objectives)
+        ends = newton.resolve(fitted.surface, target_BR, weight_BR, fitted.theta_P, objectives)
         parts.append(ends)
-    ends = solver.joined(parts)
+    ends = newton.joined(parts)
     noise = fitted.one_more(rng, count)
     if not fitted.shared:
         noise = noise * np.sqrt(runs / (runs - fitted.jacobian.shape[1]))
@@ -274,13 +274,13 @@ def _simulated(
     shift_BR, noise = variance.draw(related.unit_R, fitted.spread_R, count, rng)
     stages = fitted.objective.graduated()
     target_BR = fitted.value + shift_BR
-    ends = solver.resolve(fitted.surface, target_BR, fitted.weight_R[None], theta_P, stages)
+    ends = newton.resolve(fitted.surface, target_BR, fitted.weight_R[None], theta_P, stages)
     notes += _unsettled(fitted, ends)
     coefficients = fitted.surface.coefficients(ends.theta)
     return Replicates(coefficients, noise, "parametric", tuple(notes))
 
 
-def _unsettled(fitted: Fitted, ends: solver.Solutions) -> list[Note]:
+def _unsettled(fitted: Fitted, ends: newton.Solutions) -> list[Note]:
     """What to say of refits that did not settle."""
     unsettled, count = int((~ends.settled).sum()), len(ends.settled)
     if not unsettled:

@@ -16,9 +16,9 @@ from scipy.special import fdtrc
 from llmscale.errors import Note
 from llmscale.explain.estimation.dependence import Shared
 from llmscale.explain.estimation.levels import distinct
+from llmscale.explain.estimation.newton import unit_columns
 from llmscale.explain.estimation.noise import least_squares_residual
 from llmscale.explain.estimation.relative import size
-from llmscale.explain.estimation.solver import unit_columns
 from llmscale.explain.laws import Array
 from llmscale.notes.fitting import INTERVAL_NOT_TRUSTED, PARAMETRIC_BOOTSTRAP, SIZE_EFFECT
 

@@ -5,7 +5,8 @@ from llmscale.explain.estimation.objective import Objective
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
 from llmscale.explain.estimation.suitability import default_laws
-from llmscale.explain.fit.parametric import as_table, fit_law, fit_laws
+from llmscale.explain.fit.parametric import fit_law, fit_laws
+from llmscale.explain.fit.sources import as_table
 
 __all__ = [
     "Fit",

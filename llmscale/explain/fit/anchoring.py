@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from llmscale.errors import InputError, Note, both
-from llmscale.explain.estimation.anchor import PUBLISHED, fit_anchor
-from llmscale.explain.estimation.evaluation import evaluation_noise
+from llmscale.explain.estimation.anchor import fit_anchor
+from llmscale.explain.estimation.anchor_prior import PUBLISHED
+from llmscale.explain.estimation.evaluation import weighed_by_noise
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.reach import reach_of
 from llmscale.explain.estimation.result import (
@@ -44,11 +45,7 @@ def anchored(table: RunTable, options: Options, notes: tuple[Note, ...]) -> Fit:
     N, D, loss = (table.frame[name].to_numpy(dtype=float) for name in ("params", "tokens", "loss"))
     start = Chinchilla.surface([N, D], loss)
     theta = start.starts(1)
-    errors = evaluation_noise(table, start, theta[0])
-    if errors is not None:
-        notes = (*notes, errors.note("Chinchilla's law"))
-    if errors is not None and errors.weighs:
-        table = errors.weighed(table)
+    (table,), said = weighed_by_noise(start, theta[0], table, law="Chinchilla's law")
     found = fit_anchor(
         N,
         D,
@@ -75,7 +72,7 @@ def anchored(table: RunTable, options: Options, notes: tuple[Note, ...]) -> Fit:
         replicates=found.replicates,
         noise=found.noise,
         bootstrap_method="posterior" if options.bootstrap else "none",
-        notes=(*table.notes, *notes),
+        notes=(*table.notes, *notes, *said),
         runs=table,
     )
 

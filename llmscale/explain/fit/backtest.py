@@ -22,7 +22,8 @@ from llmscale.explain.estimation.needs import OwnNeeds
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, Tested
 from llmscale.explain.estimation.suitability import inputs_of
-from llmscale.explain.fit.parametric import Source, as_table, fit_law
+from llmscale.explain.fit.parametric import bare_fit
+from llmscale.explain.fit.sources import Source, as_table
 from llmscale.explain.forecast import forecast as forecasts
 from llmscale.explain.forecast.widths import growth, needed
 from llmscale.explain.laws import Array, Law, law_named
@@ -210,7 +211,6 @@ def backtest(
     bootstrap refits unless told, and without any there are no intervals. Origins whose runs cannot
     identify the law are passed over."""
     options = replace(options or Options(bootstrap=REFITS), holdout="none", **changes)
-    quick = replace(options, diagnostics=False)
     runs, kind = as_table(table), law_named(law)
     inputs = inputs_of(kind, options.variable)
     budget = budgets(runs.frame, inputs)
@@ -222,7 +222,7 @@ def backtest(
             runs, frame=runs.frame.loc[budget <= origin].reset_index(drop=True), notes=()
         )
         try:
-            fit = fit_law(behind, kind, quick)
+            fit = bare_fit(behind, kind, options)
         except LlmscaleError:
             continue
         if type(fit.law) is kind and (len(fit.replicates) or not options.bootstrap):

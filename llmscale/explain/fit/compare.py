@@ -50,7 +50,9 @@ from llmscale.explain.estimation.result import Fit, solved
 from llmscale.explain.estimation.suitability import inputs_of
 from llmscale.explain.fit import parametric
 from llmscale.explain.fit.comparison import STANDARD_ERRORS, Compared, Comparison
-from llmscale.explain.fit.parametric import Source, as_table, fit_law
+from llmscale.explain.fit.held_out import checker_of, predict_held_out
+from llmscale.explain.fit.parametric import bare_fit
+from llmscale.explain.fit.sources import Source, as_table
 from llmscale.explain.laws import LAWS, Array, Law
 from llmscale.explain.table import RunTable
 from llmscale.notes.fitting import HOLDOUT_SKIPPED
@@ -161,7 +163,7 @@ def _not_ranked(law: type[Law]) -> InputError | None:
 
 
 def _bare(runs: RunTable, law: type[Law], options: Options) -> Fit:
-    return fit_law(runs, law, options, bootstrap=0, holdout="none", diagnostics=False)
+    return bare_fit(runs, law, options, bootstrap=0)
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def _check(
     if not held_R.any():
         return None, ()
     rest = fit.table.select(~held_R)
-    law, notes = parametric.checker_of(fit.law, rest, options.constraints)
+    law, notes = checker_of(fit.law, rest, options.constraints)
     if law is not type(fit.law):
         return None, notes
     try:
@@ -316,7 +318,7 @@ def _with_intervals(one: _Tried, options: Options, *, best: bool) -> Fit:
     fit = _with_refits(replace(one.fit, options=options))
     check = None
     if one.check is not None:
-        check = parametric.predict_held_out(
+        check = predict_held_out(
             _with_refits(replace(one.check, options=options)),
             fit.table,
             one.held_R,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from llmscale.errors import InputError, Note, both, first_lines, listed
 from llmscale.errors.command_lines import where_option
 from llmscale.explain import html
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton
 from llmscale.explain.estimation.constrained import Constrained
 from llmscale.explain.estimation.levels import in_order
 from llmscale.explain.estimation.noise import least_squares_residual
@@ -294,7 +294,7 @@ def _joint(
             surface.with_best_linear(raw[[i]], places)[0] for i, surface in enumerate(surfaces)
         ]
         starts.append(joined.theta(np.concatenate(projected)[None])[0])
-    ends = solver.resolve_each(joined, level, weight, np.array(starts), objective.graduated())
+    ends = newton.resolve_each(joined, level, weight, np.array(starts), objective.graduated())
     theta = ends.theta[int(np.argmin(ends.objective))]
     best = float(ends.objective.min())
     raw = joined.coefficients(theta[None])[0].reshape(len(groups), -1)
@@ -319,10 +319,10 @@ def _joint(
     rng = np.random.default_rng(options.seed)
     noise = [_noise(rest, rank, rng) for rest, rank in left]
     simulated = fitted + np.concatenate(noise, axis=1)
-    together = solver.resolve(joined, simulated, weight[None], theta, objective.graduated())
+    together = newton.resolve(joined, simulated, weight[None], theta, objective.graduated())
     apart = np.zeros(SIMULATIONS)
     for surface, start, rows in zip(surfaces, apart_theta, joined.rows, strict=True):
-        apart += solver.resolve(
+        apart += newton.resolve(
             surface, simulated[:, rows], weight[None, rows], start, objective.graduated()
         ).objective
     left_apart = sum(fit.objective for fit in groups)

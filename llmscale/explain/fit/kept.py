@@ -247,6 +247,7 @@ def _restored(path: Path, payload: Mapping[str, Any], kind: type[Law]) -> Fit:
         intervals={name: (low, high) for name, (low, high) in named},
         covariance=arrays["covariance"],
         holdout=_holdout(payload["holdout"], kind, kept["settings"]),
+        settled=bool(payload["settled"]),
         tested=tested or None,
         kept=path,
     )

@@ -12,7 +12,8 @@ from llmscale.errors import InputError, listed
 from llmscale.explain import digits
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit
-from llmscale.explain.fit.parametric import Source, as_table, fit_law
+from llmscale.explain.fit.parametric import fit_law
+from llmscale.explain.fit.sources import Source, as_table
 from llmscale.explain.laws import Array
 from llmscale.explain.laws._mixture import SHARE, sources_of
 from llmscale.explain.table import RunTable

@@ -13,7 +13,8 @@ from llmscale.explain import digits
 from llmscale.explain.estimation.levels import numbers
 from llmscale.explain.estimation.options import Options
 from llmscale.explain.estimation.result import Fit, percentiles, with_coefficients
-from llmscale.explain.fit.parametric import Source, as_table, fit_law
+from llmscale.explain.fit.parametric import fit_law
+from llmscale.explain.fit.sources import Source, as_table
 from llmscale.explain.forecast.asked import forecast_at
 from llmscale.explain.laws import Array, Law
 from llmscale.quantity import format_count

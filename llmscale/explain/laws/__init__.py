@@ -100,6 +100,17 @@ class Surface(ABC):
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Surface":
         """The same surface, in the same coordinates and bounds, at some of its runs."""
 
+    @property
+    def points(self) -> NDArray[np.int_] | None:
+        """For each run the index of its point, that of all runs with the same inputs; None if that
+        is not known."""
+        return None
+
+    def with_fixed(self, values: Mapping[int, float]) -> "Surface | None":
+        """The surface with coefficients, by index, fixed at values: in the same coordinates, of
+        which those with these indices are not read. None if it has no such."""
+        return None
+
     def special_cases(self) -> "Sequence[tuple[Surface, Callable[[Array], Array]]]":
         """Surfaces of laws that this one holds, each with their theta (P) as one of its own (P): a
         fit starts from the best of them, too, and so is never worse."""
@@ -278,6 +289,16 @@ def crossed(**axes: Sequence[float] | Array) -> dict[str, Array]:
     """Columns of every combination of the values along several axes."""
     values = np.meshgrid(*(np.asarray(axis, dtype=float) for axis in axes.values()), indexing="ij")
     return {name: value.ravel() for name, value in zip(axes, values, strict=True)}
+
+
+def points_of(inputs: Sequence[Array]) -> NDArray[np.int_]:
+    """For each run the index of its combination of inputs (R,)."""
+    point_R = np.zeros(len(inputs[0]), dtype=np.int64)
+    for values in inputs:
+        level_R = np.unique(values, return_inverse=True)[1]
+        key_R = point_R * (int(level_R.max()) + 1) + level_R
+        point_R = np.unique(key_R, return_inverse=True)[1]
+    return point_R
 
 
 def _is_law(value: object) -> bool:

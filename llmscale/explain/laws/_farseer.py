@@ -1,22 +1,21 @@
-"""The solver's half of Farseer's law, in coordinates in which it is nearly straight.
-
-a N^power + b is steered by a, b and power alike, along long curved valleys. The same function of N
-given by its values at the smallest and the largest size, and by how it bends between them, is not;
-and at power 0, where a and b are infinite, it passes smoothly through the logarithm (Box & Cox
-1964)."""
+"""The solver's half of Farseer's law, in coordinates in which it is nearly straight: each of its
+three functions of N by its values at the smallest and the largest size, and how it bends between
+them (see _between.py)."""
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.explain.laws import Array, Law, Surface
+from llmscale.explain.laws import Array, Surface, points_of
+from llmscale.explain.laws._between import Between, expanded
+from llmscale.explain.laws._farseer_ends import Ends
+from llmscale.explain.laws._following import Follower, Following
 from llmscale.explain.laws._formula import Formula
 
-_NEARLY_LOGARITHM = 1e-4
 _SMALLEST_POWER = 1e-7
 """Below, a N^power + b would lose more to rounding than it gains."""
 _EXPONENTS = (1e-6, 10.0)
@@ -24,58 +23,31 @@ _SMALLEST_TERM, _LARGEST_TERM = 37.0, 3.0
 """In ln L: a floor this far below the lowest loss counts for nothing, none is further above."""
 _STEEPEST = 5.0
 """Powers of N: the paper's are below 0.2; beyond 5 a N^power is a step at the last size."""
+_FEW = 64
+"""Up to so many sizes, sums are made size by size."""
 _BLOCKS = ((0, 1, 2), (3, 4, 5), (6, 7, 8))
 """Where a, b and power of each function of N are in Farseer, and low, high and power below."""
 
 
-@dataclass(frozen=True)
-class Ends(Law):
-    """ln of D's exponent, of the amplitude at the middle D and of the floor, at both ends; bends.
-    Its inputs are ln(N/N_low), ln(N_high/N_low), ln(D/D_middle) and ln D_middle."""
+_Slopes: TypeAlias = tuple[Array, Array, Array]
+_OfSize: TypeAlias = tuple[Between, Between, Between]
 
-    exponent_low: float
-    exponent_high: float
-    alpha: float
-    amplitude_low: float
-    amplitude_high: float
-    beta: float
-    floor_low: float
-    floor_high: float
-    gamma: float
 
-    inputs = ("rise", "whole", "log_D", "log_middle")
-    signed = (
-        *("exponent_low", "exponent_high", "alpha"),
-        *("amplitude_low", "amplitude_high", "beta"),
-        *("floor_low", "floor_high", "gamma"),
-    )
+class _Parts(NamedTuple):
+    """What derivatives need: theta (B, 9), the functions of size, and the floor's share in the loss
+    (B, R)."""
 
-    def loss(self, *inputs: Any) -> Any:
-        rise, whole, log_D, log_middle = inputs
-        exponent = np.exp(_between(self.exponent_low, self.exponent_high, self.alpha, rise, whole))
-        low = self.amplitude_low + np.exp(self.exponent_low) * log_middle
-        high = self.amplitude_high + np.exp(self.exponent_high) * log_middle
-        amplitude = _between(low, high, self.beta, rise, whole) - exponent * (log_D + log_middle)
-        floor = _between(self.floor_low, self.floor_high, self.gamma, rise, whole)
-        return np.exp(floor) + np.exp(amplitude)
-
-    @classmethod
-    def guesses(cls, unit_SK: Array, inputs: Sequence[Array], loss: Array) -> Array:
-        """Exponents of D from 0.05 to 1, floors below the least loss, amplitudes from the runs."""
-        rise, whole, log_D, _ = inputs
-        raw_SK = np.empty_like(unit_SK)
-        for end, near in enumerate((2 * rise <= whole, 2 * rise >= whole)):
-            raw_SK[:, 0 + end] = np.log(0.05 * 20.0 ** unit_SK[:, 0 + end])
-            floor_S = loss[near].min() * (0.05 + 0.93 * unit_SK[:, 6 + end])
-            raw_SK[:, 6 + end] = np.log(floor_S)
-            above = np.log(np.exp(np.log(loss[near]).mean()) - floor_S)
-            raw_SK[:, 3 + end] = above + np.exp(raw_SK[:, 0 + end]) * log_D[near].mean()
-        raw_SK[:, [2, 5, 8]] = unit_SK[:, [2, 5, 8]] - 0.5
-        return raw_SK
+    theta_BP: Array
+    of_size: _OfSize
+    floor_share_BR: Array
 
 
 class FarseerSurface(Surface):
-    """`Formula` on the coordinates above, with Farseer's own coefficients."""
+    """ln L at R runs of S sizes, on the coordinates above.
+
+    L = e^floor + e^amplitude D^-exponent, and all three hang on the size only: sums over runs of
+    slopes need the sums over the runs of a size of a weight, and of it times ln D and its square.
+    They are made for the amplitude at D = 1, and brought to that at the middle D at the end."""
 
     centred = False
 
@@ -84,12 +56,18 @@ class FarseerSurface(Surface):
         self._log_low = float(np.log(N.min()))
         self._whole = float(np.log(N.max())) - self._log_low or 1.0
         self._log_middle = float(np.log(D).mean())
-        whole, log_middle = np.full(len(N), self._whole), np.full(len(N), self._log_middle)
-        columns = [np.log(N) - self._log_low, whole, np.log(D) - self._log_middle, log_middle]
-        self._inner = Formula(Ends, {}, columns, loss)
-        self._inner.lower, self._inner.upper = self._bounds(loss)
-        self.lower, self.upper = self._inner.lower, self._inner.upper
-        self.vanishing = self._inner.vanishing
+        self._log_N, self._log_D = np.log(N), np.log(D)
+        self._loss = loss
+        self.lower, self.upper = self._bounds(loss)
+        self.vanishing = np.zeros(len(self.lower), dtype=bool)
+        self._sort_by_size()
+
+    def _sort_by_size(self) -> None:
+        log_N_S, self._size_R = np.unique(self._log_N, return_inverse=True)
+        self._is_of_size = np.eye(len(log_N_S))[self._size_R] if len(log_N_S) <= _FEW else None
+        if self._is_of_size is None:
+            log_N_S, self._size_R = self._log_N, np.arange(len(self._log_N))
+        self._rise_S = log_N_S - self._log_low
 
     def _bounds(self, loss: Array) -> tuple[Array, Array]:
         """Where each coordinate stays: along its ridges Farseer would go beyond floats."""
@@ -103,27 +81,198 @@ class FarseerSurface(Surface):
         lower[[2, 5, 8]], upper[[2, 5, 8]] = -_STEEPEST, _STEEPEST
         return lower, upper
 
+    @property
+    def points(self) -> NDArray[np.int_]:
+        return points_of([self._log_N, self._log_D])
+
     def of_rows(self, rows_S: NDArray[np.int_]) -> "FarseerSurface":
         part = copy.copy(self)
-        part._inner = self._inner.of_rows(rows_S)
+        part._log_N, part._log_D = self._log_N[rows_S], self._log_D[rows_S]
+        part._loss = self._loss[rows_S]
+        part._sort_by_size()
         return part
 
+    def with_fixed(self, values: Mapping[int, float]) -> Surface:
+        """Of a function of N whose a is fixed the low end follows from the others, if b is the
+        high end, and if both are both. Powers are coordinates themselves."""
+        followers: list[Follower] = []
+        for block, (a, b, _) in enumerate(_BLOCKS):
+            for index in {a, b} & set(values):
+                followers.append((index, partial(self._end, block, index, values)))
+        return Following(self, followers)
+
+    def _end(
+        self, block: int, index: int, values: Mapping[int, float], theta: Sequence[Any]
+    ) -> Any:
+        """An end of a function of N, at the middle D, of which a, b or both are known."""
+        a, b, power = _BLOCKS[block]
+        is_low = index == a
+        log_N = self._log_low if is_low else self._log_low + self._whole
+        bent = theta[power]
+        if a in values and b in values:
+            at_one = values[a] * np.exp(bent * log_N) + values[b]
+        elif is_low:
+            rise = np.exp(bent * self._log_low) * np.expm1(bent * self._whole)
+            at_one = theta[b] + self._above(block, 1, theta) - values[a] * rise
+        else:
+            low = theta[a] + self._above(block, 0, theta)
+            at_one = values[b] + (low - values[b]) * np.exp(bent * self._whole)
+        return at_one - self._above(block, 0 if is_low else 1, theta)
+
+    def _above(self, block: int, end: int, theta: Sequence[Any]) -> Any:
+        """How far a function is higher at D = 1 than at the middle D: only the amplitude is."""
+        return np.exp(theta[end]) * self._log_middle if block == 1 else 0.0
+
     def starts(self, count: int) -> Array:
-        return self._inner.starts(count)
+        whole = np.full(len(self._loss), self._whole)
+        log_middle = np.full(len(self._loss), self._log_middle)
+        log_D = self._log_D - self._log_middle
+        columns = [self._log_N - self._log_low, whole, log_D, log_middle]
+        ends = Formula(Ends, {}, columns, self._loss)
+        ends.lower, ends.upper = self.lower, self.upper
+        return ends.starts(count)
 
-    def evaluate(self, theta_BP: Array) -> tuple[Array, Any]:
-        return self._inner.evaluate(theta_BP)
+    def evaluate(self, theta_BP: Array) -> tuple[Array, _Parts]:
+        with np.errstate(all="ignore"):
+            of_size = self._of_size(theta_BP)
+            exponent, amplitude, floor = (part.value for part in of_size)
+            excess = self._at_runs(amplitude - floor)
+            excess -= self._at_runs(np.exp(exponent)) * self._log_D
+            odds = np.exp(excess)
+            value = self._at_runs(floor) + np.log1p(odds)
+            return value, _Parts(theta_BP, of_size, 1.0 / (1.0 + odds))
 
-    def derivatives(self, parts: Any, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
-        return self._inner.derivatives(parts, first_BR, second_BR)
+    def derivatives(self, parts: _Parts, first_BR: Array, second_BR: Array) -> tuple[Array, Array]:
+        slopes = self._slopes(parts.of_size)
+        return self._derivatives(parts, slopes, first_BR, second_BR)
 
     def with_metric(
-        self, parts: Any, first_BR: Array, second_BR: Array, weight_BR: Array
+        self, parts: _Parts, first_BR: Array, second_BR: Array, weight_BR: Array
     ) -> tuple[Array, Array, Array]:
-        return self._inner.with_metric(parts, first_BR, second_BR, weight_BR)
+        slopes = self._slopes(parts.of_size)
+        floor = parts.floor_share_BR
+        rest = 1.0 - floor
+        weighted = weight_BR * rest
+        metric = self._products(slopes, weighted * rest, weighted * floor, weight_BR * floor**2)
+        metric = self._to_middle(metric, parts.theta_BP)
+        return *self._derivatives(parts, slopes, first_BR, second_BR), metric
 
     def jacobian(self, theta_P: Array) -> Array:
-        return self._inner.jacobian(theta_P)
+        _, parts = self.evaluate(theta_P[None])
+        exponent, amplitude, floor = (part[0] for part in self._slopes(parts.of_size))
+        floor_R, size_R = parts.floor_share_BR[0], self._size_R
+        rest_R = 1.0 - floor_R
+        jacobian = [
+            -exponent[:, size_R] * self._log_D * rest_R,
+            amplitude[:, size_R] * rest_R,
+            floor[:, size_R] * floor_R,
+        ]
+        slope_PR = np.concatenate(jacobian)
+        slope_PR[:2] += self._shift(theta_P[None])[0][:, None] * slope_PR[3:5]
+        return slope_PR.T
+
+    def _of_size(self, theta_BP: Array) -> _OfSize:
+        """ln of D's exponent, of the amplitude at D = 1 and of the floor, at each size."""
+        theta, problems = theta_BP.T.copy(), len(theta_BP)
+        theta[3:5] += self._shift(theta_BP).T
+        low, high, power = (theta[place::3].ravel() for place in range(3))
+        every = expanded(low, high, power, self._rise_S, self._whole)
+        exponent, amplitude, floor = (
+            every[first : first + problems] for first in range(0, 3 * problems, problems)
+        )
+        return exponent, amplitude, floor
+
+    def _shift(self, theta_BP: Array) -> Array:
+        """How far the amplitude at D = 1 lies above that at the middle D, at both ends: (B, 2)."""
+        return np.asarray(np.exp(theta_BP[:, :2]) * self._log_middle)
+
+    def _at_runs(self, values_BS: Array) -> Array:
+        return values_BS[:, self._size_R]
+
+    def _slopes(self, of_size: _OfSize) -> _Slopes:
+        """The slopes (B, 3, S) of exponent, amplitude and floor in their own ends and power."""
+        exponent, amplitude, floor = of_size
+        with np.errstate(all="ignore"):
+            return np.exp(exponent.value)[:, None] * exponent.slope, amplitude.slope, floor.slope
+
+    def _derivatives(
+        self, parts: _Parts, slopes: _Slopes, first_BR: Array, second_BR: Array
+    ) -> tuple[Array, Array]:
+        floor_BR = parts.floor_share_BR
+        with np.errstate(all="ignore"):
+            rest_BR = 1.0 - floor_BR
+            of_amplitude, of_floor = first_BR * rest_BR, first_BR * floor_BR
+            # ln(e^floor + e^amplitude) bends where both count.
+            both_BR, share_BR = of_amplitude * floor_BR, second_BR * rest_BR
+            hessian = self._products(
+                slopes,
+                share_BR * rest_BR + both_BR,
+                share_BR * floor_BR - both_BR,
+                second_BR * floor_BR**2 + both_BR,
+            )
+            sums = self._by_size(-of_amplitude * self._log_D, of_amplitude, of_floor)
+            along = zip(slopes, sums, strict=True)
+            gradient = np.concatenate([_dot(slope, weight) for slope, weight in along], axis=1)
+            self._add_bends(hessian, parts.of_size, slopes, sums)
+            hessian = self._to_middle(hessian, parts.theta_BP)
+            shift_B2 = self._shift(parts.theta_BP)
+            pulled_B2 = shift_B2 * gradient[:, 3:5]
+            gradient[:, :2] += pulled_B2
+            hessian[:, [0, 1], [0, 1]] += pulled_B2
+        return gradient, hessian
+
+    def _add_bends(
+        self, hessian: Array, of_size: _OfSize, slopes: _Slopes, sums: Sequence[Array]
+    ) -> None:
+        """Add the second derivatives of exponent, amplitude and floor, times weights summed by
+        size."""
+        exponent, amplitude, floor = of_size
+        falling = slopes[0]
+        of_exponent, of_amplitude, of_floor = sums
+        bends = exponent.bend(of_exponent * np.exp(exponent.value))
+        # The second derivative of e^x is itself.
+        hessian[:, :3, :3] += bends + (falling * of_exponent[:, None]) @ _turned(exponent.slope)
+        hessian[:, 3:6, 3:6] += amplitude.bend(of_amplitude)
+        hessian[:, 6:, 6:] += floor.bend(of_floor)
+
+    def _products(self, slopes: _Slopes, both_BR: Array, mixed_BR: Array, floor_BR: Array) -> Array:
+        """Sums over runs of slope times slope: `both_BR` weighs pairs of the amplitude's and
+        exponent's, `floor_BR` of the floor's, `mixed_BR` of one of either: (B, 9, 9)."""
+        falls = -self._log_D
+        both_falls_BR = both_BR * falls
+        sums = self._by_size(
+            both_BR, both_falls_BR, both_falls_BR * falls, mixed_BR, mixed_BR * falls, floor_BR
+        )
+        once, falling, twice, mixed, mixed_falling, of_floor = (part[:, None] for part in sums)
+        exponent, amplitude, floor = slopes
+        blocks = (
+            (0, 0, (exponent * twice) @ _turned(exponent)),
+            (1, 0, (amplitude * falling) @ _turned(exponent)),
+            (1, 1, (amplitude * once) @ _turned(amplitude)),
+            (2, 0, (floor * mixed_falling) @ _turned(exponent)),
+            (2, 1, (floor * mixed) @ _turned(amplitude)),
+            (2, 2, (floor * of_floor) @ _turned(floor)),
+        )
+        product = np.empty((len(both_BR), 9, 9))
+        for row, column, block in blocks:
+            rows, columns = slice(3 * row, 3 * row + 3), slice(3 * column, 3 * column + 3)
+            product[:, rows, columns] = block
+            product[:, columns, rows] = _turned(block)
+        return product
+
+    def _to_middle(self, matrix_BPP: Array, theta_BP: Array) -> Array:
+        """A form in theta, from the same for the amplitude at D = 1, whose ends rise with the
+        exponent's."""
+        shift_B2 = self._shift(theta_BP)
+        matrix_BPP[:, :2] += shift_B2[:, :, None] * matrix_BPP[:, 3:5]
+        matrix_BPP[:, :, :2] += shift_B2[:, None] * matrix_BPP[:, :, 3:5]
+        return matrix_BPP
+
+    def _by_size(self, *weights_BR: Array) -> Sequence[Array]:
+        """Each summed over the runs of a size, (B, S)."""
+        if self._is_of_size is None:
+            return weights_BR
+        return [weight_BR @ self._is_of_size for weight_BR in weights_BR]
 
     def coefficients(self, theta_BP: Array) -> Array:
         ends_BP = theta_BP.copy()
@@ -149,11 +298,9 @@ class FarseerSurface(Surface):
         return theta_BP
 
 
-def _between(low: Any, high: Any, power: Any, rise: Any, whole: Any) -> Any:
-    """The function a N^power + b that is `low` where rise is 0 and `high` where it is `whole`."""
-    series = (1 + power * rise / 2 + power**2 * rise**2 / 6) / (
-        1 + power * whole / 2 + power**2 * whole**2 / 6
-    )
-    bent = np.expm1(power * rise) / np.expm1(power * whole)
-    share = np.where(abs(power) < _NEARLY_LOGARITHM, rise / whole * series, bent)
-    return low + (high - low) * share
+def _dot(slope_BKS: Array, sums_BS: Array) -> Array:
+    return (slope_BKS @ sums_BS[:, :, None])[..., 0]
+
+
+def _turned(matrix_BKS: Array) -> Array:
+    return matrix_BKS.transpose(0, 2, 1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.explain.laws import Array, Law, Surface
+from llmscale.explain.laws import Array, Law, Surface, points_of
 from llmscale.explain.laws._jets import Jet, variables
 from llmscale.explain.laws._least_squares import non_negative_least_squares
 
@@ -50,6 +50,10 @@ class Formula(Surface):
             floor = names.index(law.floor)
             self.vanishing[floor] = True
             self.lower[floor] = np.log(loss.min()) + np.log(_SMALLEST_SHARE)
+
+    @property
+    def points(self) -> NDArray[np.int_]:
+        return points_of(self.inputs)
 
     def of_rows(self, rows_S: NDArray[np.int_]) -> "Formula":
         part = copy.copy(self)
@@ -112,16 +116,25 @@ class Formula(Surface):
             hessian = (slope_BKR * outer_BR[:, None, :]) @ slope_BKR.transpose(0, 2, 1)
             if first_BR.any():
                 curved = first_BR * inverse
-                for (i, j), d in jet.second.items():
-                    along_B = np.einsum("br,br->b", curved, np.broadcast_to(d, curved.shape))
-                    bend = by_BK[:, i] * by_BK[:, j] * along_B
-                    hessian[:, i, j] += bend
-                    if i != j:
-                        hessian[:, j, i] += bend
+                self._add_bends(hessian, by_BK, jet, curved)
                 # The second derivative of e^theta is itself.
                 logs = np.flatnonzero(~self.signed)
                 hessian[:, logs, logs] += gradient[:, logs]
         return gradient, hessian
+
+    def _add_bends(self, hessian: Array, by_BK: Array, jet: Jet, weight_BR: Array) -> None:
+        """Add the second partials of the loss, times a weight a run."""
+        if not jet.second:
+            return
+        rows, columns = np.array(list(jet.second)).T
+        bend_MBR = np.empty((len(rows), *weight_BR.shape))
+        for bend_BR, partial in zip(bend_MBR, jet.second.values(), strict=True):
+            bend_BR[...] = partial
+        along_BM = np.einsum("br,mbr->bm", weight_BR, bend_MBR)
+        along_BM *= by_BK[:, rows] * by_BK[:, columns]
+        hessian[:, rows, columns] += along_BM
+        apart = rows != columns
+        hessian[:, columns[apart], rows[apart]] += along_BM[:, apart]
 
     def jacobian(self, theta_P: Array) -> Array:
         _, (by_BK, jet) = self.evaluate(theta_P[None])
@@ -184,6 +197,13 @@ class Formula(Surface):
             raise TypeError(f"the loss of {self.law.__name__} depends on none of its coefficients")
         return loss
 
+    def _linear_part(self, raw_SK: Array, linear: list[int], inputs: Sequence[Array]) -> Jet:
+        """The loss, with derivatives in the linear coefficients only: others take long."""
+        jets = variables(raw_SK)
+        known = [jet if k in linear else Jet(jet.value, {}, {}) for k, jet in enumerate(jets)]
+        loss: Jet = self.law(*known, **self.settings).loss(*inputs)
+        return loss
+
     def _linear(self, raw_SK: Array, inputs: Sequence[Array]) -> list[int]:
         """Coefficients in which the loss is jointly linear: no second partial among them."""
         with np.errstate(all="ignore"):
@@ -201,7 +221,7 @@ class Formula(Surface):
         """`raw_SK` with its linear coefficients solved for, and the relative squared error left."""
         raw_SK = raw_SK.copy()
         raw_SK[:, linear] = 0.0
-        jet = self._loss(raw_SK, inputs)
+        jet = self._linear_part(raw_SK, linear, inputs)
         shape = (len(raw_SK), len(loss))
         unit = np.ones_like(loss) if self.plain else loss
         rest_SR = np.broadcast_to(jet.value, shape) / unit

@@ -115,8 +115,9 @@ def _chain(x: Jet, value: Array, slope: Any, bend: Any) -> Jet:
     """h(x), given h, h' and h'' at x.value; `bend` None if h is piecewise linear."""
     second = {pair: d * slope for pair, d in x.second.items()}
     if bend is not None:
+        bent = {i: bend * d for i, d in x.first.items()}
         for i, j in _pairs(x.first):
-            _accumulate(second, (i, j), bend * x.first[i] * x.first[j])
+            _accumulate(second, (i, j), bent[i] * x.first[j])
     return Jet(value, {i: d * slope for i, d in x.first.items()}, second)
 
 
@@ -146,7 +147,8 @@ def _multiply(x: Any, y: Any) -> Jet:
         _accumulate(second, pair, d * x.value)
     for i, d in x.first.items():
         for j, e in y.first.items():
-            _accumulate(second, (min(i, j), max(i, j)), d * e * (2.0 if i == j else 1.0))
+            product = d * e
+            _accumulate(second, (min(i, j), max(i, j)), 2.0 * product if i == j else product)
     return Jet(x.value * y.value, first, second)
 
 

@@ -46,6 +46,10 @@ class SkalingSurface(Surface):
         self.upper = np.append(sum_of_powers.upper, most)
         self.vanishing = np.append(sum_of_powers.vanishing, False)
 
+    @property
+    def points(self) -> NDArray[np.int_]:
+        return self._sum.points
+
     def of_rows(self, rows_S: NDArray[np.int_]) -> "SkalingSurface":
         part = copy.copy(self)
         part._sum = self._sum.of_rows(rows_S)

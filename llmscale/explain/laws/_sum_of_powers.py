@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscale.explain.laws import Array, Law, Surface
+from llmscale.explain.laws import Array, Law, Surface, points_of
 from llmscale.explain.laws._least_squares import non_negative_least_squares
 
 LARGEST_EXPONENT = 10.0
@@ -122,6 +122,10 @@ class LogSumExp(Surface):
                 for index, i in powers:
                     theta[:, index] = coefficients_BK[:, index] * self.stds[i]
         return np.clip(theta, self.lower, self.upper)
+
+    @property
+    def points(self) -> NDArray[np.int_]:
+        return points_of([values for rows in self.features for values in rows[1:]])
 
     def of_rows(self, rows_S: NDArray[np.int_]) -> "LogSumExp":
         part = copy.copy(self)

@@ -9,6 +9,11 @@ import numpy as np
 from llmscale.explain.laws import Law
 
 
+def best_size(log_A: Any, log_B: Any, alpha: Any, beta: Any, log_ND: Any) -> Any:
+    """ln of the N of the least A/N^alpha + B/D^beta at each N D  (Hoffmann et al. 2022, eq. 4)."""
+    return (np.log(alpha / beta) + log_A - log_B + beta * log_ND) / (alpha + beta)
+
+
 @dataclass(frozen=True)
 class Anchored(Law):
     """L(N, D) = (E + A/C^gamma) (1 + S(N, D)) / (1 + S_min(C)), C = 6ND.
@@ -65,11 +70,9 @@ class Anchored(Law):
 
     def _best(self, C: Any) -> tuple[Any, Any]:
         """ln N and ln D of the least S at each C."""
-        both = self.alpha + self.beta
-        ratio = np.log(self.alpha / self.beta)
         of_N, of_D = self.alpha * np.log(self.N_S), self.beta * np.log(self.D_S)
         log_ND = np.log(C / 6.0)
-        log_N = (ratio + of_N - of_D + self.beta * log_ND) / both
+        log_N = best_size(of_N, of_D, self.alpha, self.beta, log_ND)
         return log_N, log_ND - log_N
 
     def _lack(self, log_N: Any, log_D: Any) -> Any:

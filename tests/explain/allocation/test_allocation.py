@@ -232,6 +232,7 @@ def test_methods_side_by_side_say_where_they_disagree_and_whether_the_bias_expla
         methods.METHODS.names
     )
     assert all(name in str(found) for name in methods.METHODS.names)
+    assert found.rows()[1][0] == "parametric (chinchilla)"
 
 
 def test_a_method_that_does_not_suit_the_table_is_named_with_the_reason() -> None:

@@ -2,6 +2,7 @@
 finds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from llmscale.commands import app
 from llmscale.errors import InputError
 from llmscale.explain.api.fitted import Asked, fits_of
 from llmscale.explain.estimation.constraints import constraints_of
+from llmscale.explain.estimation.objection import objection
 from llmscale.explain.estimation.profile import profile, profiles
 from llmscale.explain.fit.kept import read_kept
+from llmscale.explain.laws.farseer import Farseer
 
 QUICK: dict[str, Any] = {"bootstrap": 0, "holdout": "none", "diagnostics": False}
 PLAIN = {**QUICK, "objective": "squared"}
@@ -120,6 +123,67 @@ def test_what_the_free_fit_found_changes_nothing_if_it_is_said(place: str, tmp_p
     assert fit.objective == pytest.approx(free.objective, rel=1e-8)
 
 
+def test_farseer_with_a_coefficient_known_ends_where_scipy_ends() -> None:
+    """In its coefficients Farseer's valleys are long and curved: scipy is given each function of N
+    by its values at both ends instead."""
+    N, D = Farseer.example_runs().values()
+    noise = np.exp(0.003 * np.random.default_rng(3).standard_normal(len(N)))
+    loss = Farseer(*Farseer.published).loss(N, D) * noise
+    runs = pd.DataFrame({"params": N, "tokens": D, "loss": loss})
+    rise, log_D = np.log(N / N.min()), np.log(D)
+    whole, middle = rise.max(), log_D.mean()
+
+    def of_size(low: float, high: float, power: float) -> Any:
+        return low + (high - low) * np.expm1(power * rise) / np.expm1(power * whole)
+
+    def without_a1(x: Any) -> Any:
+        fall = np.exp(x[0]) * (log_D - middle)
+        return np.logaddexp(of_size(*x[1:4]), of_size(*x[4:7]) - fall) - np.log(loss)
+
+    def with_b3(x: Any) -> Any:
+        low, high = x[5] + np.exp(x[0]) * middle, x[6] + np.exp(x[1]) * middle
+        fall = np.exp(of_size(*x[:3])) * log_D
+        floor = 0.5 + x[3] * np.exp(x[4] * rise)
+        return np.logaddexp(floor, of_size(low, high, x[7]) - fall) - np.log(loss)
+
+    about = {
+        "a1=0": (without_a1, [-0.7, 0.1, -1.0, 0.2, -0.5, -2.5, -0.2]),
+        "b3=0.5": (with_b3, [-0.7, -1.0, 0.2, -0.5, 0.1, -0.5, -2.5, -0.2]),
+    }
+    for fix, (residual, start) in about.items():
+        rng, best = np.random.default_rng(0), np.inf
+        for _ in range(2):
+            place = np.array(start) + 0.1 * rng.standard_normal(len(start))
+            found = least_squares(residual, place, method="lm", x_scale="jac", xtol=1e-12)
+            best = min(best, found.cost)
+        assert llmscale.fit(runs, "farseer", **PLAIN, fix=fix).objective <= best * (1 + 1e-6)
+    bound = llmscale.fit(runs, "farseer", **PLAIN, bound="b3=0.5:")
+    assert bound.objective <= best * (1 + 1e-6)
+    assert bound.law.coefficients()["b3"] >= 0.5
+
+
+def test_what_is_said_wrongly_does_not_change_how_runs_are_weighed() -> None:
+    error = np.where(np.arange(len(RUNS)) % 2, 0.02, 0.002) * RUNS["loss"]
+    off = error * np.random.default_rng(0).standard_normal(len(RUNS))
+    runs = RUNS.assign(loss=RUNS["loss"] + off, loss_se=error)
+    free = llmscale.fit(runs, "chinchilla", **QUICK)
+    wrong = llmscale.fit(runs, "chinchilla", **QUICK, fix="E=1.2")
+    assert wrong.table.frame["weight"].std() > 0.1
+    assert wrong.table.frame["weight"].tolist() == free.table.frame["weight"].tolist()
+
+
+def test_an_objection_comes_only_from_fits_that_have_settled() -> None:
+    fit = llmscale.fit(RUNS, "chinchilla", **QUICK, fix="E=1.2")
+    free = llmscale.fit(RUNS, "chinchilla", **QUICK)
+    assert fit.settled
+    assert free.settled
+    assert objection(fit, free).code == "constraint-rejected"
+    for pair in ((replace(fit, settled=False), free), (fit, replace(free, settled=False))):
+        note = objection(*pair)
+        assert note.code == "constraint-not-tested"
+        assert "creeps along a ridge, and has not settled" in note.message
+
+
 def test_intervals_are_those_of_what_was_fitted() -> None:
     said: dict[str, Any] = {"fix": "E=1.8", "tie": "alpha=beta"}
     for how in ("bootstrap", "jacobian"):
@@ -143,6 +207,20 @@ def test_profiles_are_of_what_was_fitted() -> None:
     assert profile(fit, "alpha", 11).low == pytest.approx(by_jacobian, rel=0.1)
     with pytest.raises(InputError, match="E was not fitted"):
         profile(fit, "E")
+
+
+def test_profiles_of_farseer_end_where_its_coefficients_are_as_unlikely() -> None:
+    N, D = Farseer.example_runs().values()
+    noise = np.exp(0.003 * np.random.default_rng(3).standard_normal(len(N)))
+    loss = Farseer(*Farseer.published).loss(N, D) * noise
+    runs = pd.DataFrame({"params": N, "tokens": D, "loss": loss})
+    fit = llmscale.fit(runs, "farseer", **PLAIN, fix="alpha=0.123")
+    at_end = []
+    for name in ("b3", "gamma"):
+        known = {"alpha": 0.123, name: profile(fit, name, 5).high}
+        at_end.append(llmscale.fit(runs, "farseer", **PLAIN, fix=known).objective)
+    assert at_end[0] == pytest.approx(at_end[1], rel=1e-3)
+    assert at_end[0] > 1.03 * fit.objective
 
 
 def test_a_fixed_coefficient_narrows_the_others() -> None:
@@ -240,9 +318,13 @@ def test_groups_share_what_is_left_to_share() -> None:
         ({"tie": "alpha"}, "no two coefficients"),
         ({"bound": "alpha=0.5:0.2"}, "nothing between"),
         ({"bound": "alpha=0.5"}, "no low and high"),
+        ({"bound": "E=:"}, "the bound of E has no end"),
+        ({"bound": {"E": (-np.inf, np.inf)}}, "the bound of E has no end"),
+        ({"fix": "A=1e300"}, r"with A = 1e\+300 no fit of chinchilla comes near these runs"),
         ({"law": "all", "fix": "E=1.7"}, "ranks every one"),
         ({"law": ["chinchilla", "kaplan"], "fix": "E=1.7"}, "kaplan has no coefficient 'E'"),
         ({"method": "isoflop", "tie": "alpha=beta"}, "makes no use of tie"),
+        ({"method": "all", "law": "anchored", "fix": "gamma=0.1"}, "makes no use of fix"),
     ],
 )
 def test_what_cannot_be_said_is_refused(said: dict[str, Any], problem: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmscale.errors import InputError
-from llmscale.explain.estimation import solver
+from llmscale.explain.estimation import newton, solver
 from llmscale.explain.estimation.dependence import Dependence
 from llmscale.explain.estimation.uncertainty import Fitted, bootstrap
 from llmscale.explain.fit import Fit, Objective, default_laws, fit_law, fit_laws
@@ -212,11 +212,11 @@ def test_every_refit_is_at_its_own_optimum() -> None:
         .multinomial(len(loss), np.full(len(loss), 1 / len(loss)), size=20)
         .astype(float)
     )
-    ends = solver.resolve(surface, np.log(loss)[None], weight, theta, [Objective()])
+    ends = newton.resolve(surface, np.log(loss)[None], weight, theta, [Objective()])
     assert ends.settled.all()
     for row in range(20):
         starts = surface.starts(8)
-        alone = solver.minimise(
+        alone = newton.minimise(
             surface, np.log(loss), np.tile(weight[row], (8, 1)), starts, Objective().graduated()
         )
         assert ends.objective[row] <= alone.objective.min() * (1 + 1e-7)
