@@ -9,8 +9,11 @@ from llmscale.explain.api.settings import PredictSpec
 from llmscale.quantity import format_count
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.text import Text
 
+    from llmscale.explain.fit.two_steps import TaskForecast
     from llmscale.explain.forecast.curve_end import EndForecast
     from llmscale.explain.forecast.forecast import Forecast
 
@@ -34,6 +37,8 @@ def predict(
         output.print_json(found.to_json())
     elif settings["from_curve"]:
         _show_end(found)
+    elif settings["task"]:
+        _show_task(found)
     else:
         _show(found)
     output.warn_all(found.all_notes, every=notes)
@@ -53,28 +58,44 @@ def _show_end(found: "EndForecast") -> None:
         output.results.say("coverage:", "", found.coverage)
 
 
-def _show(found: "Forecast") -> None:
-    from llmscale.commands._fit_output import show_reading
-    from llmscale.explain.laws import LETTERS
+def _show_task(found: "TaskForecast") -> None:
+    """The score of a task, by way of the loss."""
+    output.results.say("forecast:", "bold", found.verdict, "bold")
+    for name, said in found.steps.said():
+        output.results.say(f"{name}:", "bold", said)
+    _show_choice(found.loss)
+    interval = f"{100 * found.level:g}% interval"
+    columns: list[str | Text] = [
+        *_letters(found.loss),
+        output.stacked("loss", interval),
+        output.stacked(found.metric, interval),
+        output.stacked("beyond", "the runs"),
+    ]
+    table = output.make_table(_heading(found.loss), *columns, left=0)
+    for place, row in enumerate(found.rows()):
+        loss = output.stacked(f"{row['loss']:.4f}", _ends(row["low"], row["high"]))
+        ends = _ends(row["score_low"], row["score_high"])
+        score = output.stacked(f"{row['score']:.4f}", ends)
+        table.add_row(*_asked(found.loss, place), loss, score, _beyond(row))
+    output.results.print(table)
+    if found.loss.coverage:
+        output.results.say("coverage of the loss:", "", found.loss.coverage)
 
+
+def _show(found: "Forecast") -> None:
     assert found.fit is not None
     fit = found.fit
     output.results.say("forecast:", "bold", found.verdict, "bold")
     fitted = f": {fit.formula}, fitted to {fit.origin.size}"
     output.results.print(output.styled((fit.law.name, "bold"), fitted))
-    if found.chosen:
-        output.results.say("law:", "", found.chosen.reason)
-        if found.chosen.spread_text:
-            output.results.say("", "", found.chosen.spread_text)
-    show_reading(fit.origin, fit.law.inputs)
+    _show_choice(found)
     columns: list[str | Text] = [
-        *(LETTERS.get(name, name) for name in found.at),
+        *_letters(found),
         "loss",
         output.stacked(f"{100 * found.level:g}% interval", "by noise alone"),
         output.stacked("beyond", "the runs"),
     ]
-    heading = "best of the budget" if found.optima else "forecast"
-    table = output.make_table(heading, *columns, left=0)
+    table = output.make_table(_heading(found), *columns, left=0)
     for place in range(len(found.rows())):
         table.add_row(*_cells(found, place))
     output.results.print(table)
@@ -82,8 +103,38 @@ def _show(found: "Forecast") -> None:
         output.results.say("coverage:", "", found.coverage)
 
 
+def _show_choice(found: "Forecast") -> None:
+    """Why this law, and which column became what."""
+    from llmscale.commands._fit_output import show_reading
+
+    assert found.fit is not None
+    if found.chosen:
+        output.results.say("law:", "", found.chosen.reason)
+        if found.chosen.spread_text:
+            output.results.say("", "", found.chosen.spread_text)
+    show_reading(found.fit.origin, found.fit.law.inputs)
+
+
+def _heading(found: "Forecast") -> str:
+    return "best of the budget" if found.optima else "forecast"
+
+
+def _letters(found: "Forecast") -> list[str]:
+    from llmscale.explain.laws import LETTERS
+
+    return [LETTERS.get(name, name) for name in found.at]
+
+
 def _cells(found: "Forecast", place: int) -> "list[str | Text]":
     """One point: what was asked for, the loss, both intervals, and how far it lies beyond."""
+    row = found.rows()[place]
+    wide, plain = _ends(row["low"], row["high"]), _ends(row["plain_low"], row["plain_high"])
+    loss = f"{row['loss']:.4f}"
+    return [*_asked(found, place), loss, output.stacked(wide, plain), _beyond(row)]
+
+
+def _asked(found: "Forecast", place: int) -> "list[str | Text]":
+    """What was asked for at one point; of a budget, with the intervals of its best."""
     from llmscale.explain.forecast.forecast import amount
 
     row = found.rows()[place]
@@ -96,10 +147,12 @@ def _cells(found: "Forecast", place: int) -> "list[str | Text]":
             cells.append(output.stacked(cell, f"[{format_count(low)}, {format_count(high)}]"))
         else:
             cells.append(cell)
-    wide, plain = _ends(row["low"], row["high"]), _ends(row["plain_low"], row["plain_high"])
+    return cells
+
+
+def _beyond(row: "Mapping[str, float]") -> str:
     horizon = row["horizon"]
-    beyond = f"{math.exp(horizon):.3g}x" if horizon > 0 else "inside"
-    return [*cells, f"{row['loss']:.4f}", output.stacked(wide, plain), beyond]
+    return f"{math.exp(horizon):.3g}x" if horizon > 0 else "inside"
 
 
 def _ends(low: float, high: float) -> str:
