@@ -80,6 +80,8 @@ def _show_task(found: "TaskForecast") -> None:
     output.results.print(table)
     if found.loss.coverage:
         output.results.say("coverage of the loss:", "", found.loss.coverage)
+    if found.coverage:
+        output.results.say(f"coverage of {found.metric}:", "", found.coverage)
 
 
 def _show(found: "Forecast") -> None:

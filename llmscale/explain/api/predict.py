@@ -125,10 +125,10 @@ def predict(
     the budget: they are in `params` and `tokens` of what is returned. Without `law` that one is
     taken that erred least when it was fitted to the lower budgets of the table and asked for the
     higher ones, and `chosen` says so; "all" tries every law in N and D. `from_curve`, a run of a
-    results folder or the log of any run, asks for the end of that run (EndForecast). `task`, a column
-    of the table, asks for that score of a task by way of the loss, or of `task_loss`
-    (TaskForecast). `settings` are those of docs/settings.md: how to read the table, and how to fit.
-    Raises InputError."""
+    results folder or the log of any run, asks for the end of that run (EndForecast). `task` is a
+    column with the score of a task, which is forecast by way of the loss, or of the column
+    `task_loss` (TaskForecast). `settings` are those of docs/settings.md: how to read the table, and
+    how to fit. Raises InputError."""
     keywords = {"params": params, "tokens": tokens, "flops": flops, "inputs": inputs}
     keywords |= {"task": task, "task_loss": task_loss, "task_law": task_law}
     keywords |= {"law": law, "refit": refit, "from_curve": from_curve, **settings}
@@ -150,7 +150,8 @@ def predict(
     asked, score = task_asked(asked, spec)
     loss = _forecast(asked, points, every=every)
     assert loss.fit is not None
-    return with_score(loss.fit, score, Options(**given)).after(loss)
+    options = Options(**{**given, "level": loss.level})
+    return with_score(loss.fit, score, options).after(loss)
 
 
 def _forecast(asked: Asked, points: Mapping[str, Array], *, every: bool) -> Forecast:

@@ -17,8 +17,8 @@ WORDS = {
 SAME = 0.01
 """Values of N, D or C within 1% of the smallest are one size or one budget."""
 
-_MEASURED = ("task_loss",)
-"""Inputs that nobody chose: values near each other are no repeats."""
+MEASURED = ("task_loss",)
+"""Inputs that nobody chose: values near each other are no repeats, and none is a budget."""
 
 
 def levels(values: Array) -> NDArray[np.int_]:
@@ -59,7 +59,7 @@ def points(frame: pd.DataFrame, inputs: tuple[str, ...]) -> NDArray[np.int_]:
 
 
 def _levels_of(name: str, values: Array) -> NDArray[np.int_]:
-    if name in _MEASURED:
+    if name in MEASURED:
         return np.unique(values, return_inverse=True)[1].reshape(-1)
     return levels(values)
 

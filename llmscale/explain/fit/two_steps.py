@@ -3,6 +3,7 @@ that loss (Gadre et al. 2024; Bhagia et al. 2024), with what either does not kno
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import ArrayLike
 from llmscale.errors import Note, first_lines
 from llmscale.explain import html
 from llmscale.explain.estimation.options import Options, without_constraints
-from llmscale.explain.estimation.result import Fit, percentiles, with_coefficients
+from llmscale.explain.estimation.result import Fit, Tested, percentiles, with_coefficients
+from llmscale.explain.fit.backtest import check as backtest
 from llmscale.explain.fit.parametric import Source, as_table, fit_law
 from llmscale.explain.fit.task_score import TASK_LOSS, Score, score_of
 from llmscale.explain.forecast.asked import forecast_at
@@ -31,6 +33,8 @@ class TaskForecast:
     high: Any
     loss: Forecast
     steps: "TwoSteps"
+    coverage: str = ""
+    """What forecasts of the score have held on this table, the losses being known."""
     notes: tuple[Note, ...] = ()
 
     @property
@@ -51,7 +55,12 @@ class TaskForecast:
     @property
     def all_notes(self) -> tuple[Note, ...]:
         """What to know of both fits, and of the forecast."""
-        return (*self.loss.all_notes, *self.steps.score.notes, *self.steps.second.notes, *self.notes)
+        return (
+            *self.loss.all_notes,
+            *self.steps.score.notes,
+            *self.steps.second.notes,
+            *self.notes,
+        )
 
     @property
     def verdict(self) -> str:
@@ -76,7 +85,7 @@ class TaskForecast:
             for point, row in zip(told["predictions"], self.rows(), strict=True)
         ]
         notes = [{"code": note.code, "message": note.message} for note in self.all_notes]
-        task = self.steps.task_json()
+        task = {**self.steps.task_json(), "coverage": self.coverage}
         return {**told, "task": task, "predictions": points, "warnings": notes}
 
     def __repr__(self) -> str:
@@ -141,7 +150,8 @@ class TwoSteps:
         The interval is that of draws: of the loss by the first step, refits, run noise and the
         misfit that grows beyond the runs included; and for each loss of the score by the second, so
         too. The errors of the steps are taken as independent, and a share is from 0 to 1."""
-        told = forecast_at(self.second, level=loss.level, **{TASK_LOSS: loss.loss})
+        check = self.tested
+        told = forecast_at(self.second, level=loss.level, check=check, **{TASK_LOSS: loss.loss})
         shape = np.shape(loss.loss)
         low, high = np.full(shape, np.nan), np.full(shape, np.nan)
         drawn = min(len(self.first.replicates), len(self.second.replicates))
@@ -155,8 +165,18 @@ class TwoSteps:
             score_BX = _stretched(score_BX, told, self.second.law.loss(loss_BX))
             ends = percentiles(score_BX, loss.level)
             low, high = (np.clip(end, 0.0, 1.0).reshape(shape)[()] for end in ends)
-        notes = _outside(self.second.law, told.loss)
-        return TaskForecast(told.loss, low[()], high[()], loss, self, notes)
+        coverage = (check and check.coverage) or "not tested on this table: too few budgets"
+        notes = (*told.notes, *_outside(self.second.law, told.loss))
+        return TaskForecast(told.loss, low[()], high[()], loss, self, coverage, notes)
+
+    @cached_property
+    def tested(self) -> Tested | None:
+        """What scores of higher budgets needed when they were forecast from those of lower ones, at
+        the losses that were measured; None without refits. Its notes are on laws of losses."""
+        if not len(self.second.replicates):
+            return None
+        with np.errstate(all="ignore"):
+            return replace(backtest(self.second).tested, notes=())
 
     def said(self) -> Iterator[tuple[str, str]]:
         """What each step is, and what it was fitted to: a name and a sentence of each."""
